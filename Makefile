@@ -1,0 +1,52 @@
+# make train    a virtual environment, distdl in it, and handwritten digits trained by two processes
+# make test     the tests, with all that they need, in minutes;  make test-all adds the slow proofs
+# make lint     ruff;  make doctor, make clean
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+UV     := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
+NPROC  ?= 2
+
+.PHONY: train test test-slow test-all lint format bench doctor clean install install-test
+
+train: $(VENV)/.train
+	$(BIN)/torchrun --standalone --nproc_per_node=$(NPROC) -m distdl.train --profile digits $(ARGS)
+
+$(BIN)/uv:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check uv
+
+$(VENV)/.train: $(BIN)/uv setup.py constraints.txt
+	$(UV) --editable .
+	touch $@
+
+# Everything that a test may need but Debian packages; containers/horovod/build.sh caches Horovod's wheel.
+$(VENV)/.test: $(VENV)/.train containers/horovod/build.sh
+	$(UV) --editable '.[all,dev]'
+	$(UV) "$$(containers/horovod/build.sh $(BIN)/python | tail -n 1)"
+	touch $@
+
+# Those marked serial need the machine to themselves; two at a time is what two cores take.
+test: $(VENV)/.test
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow and not serial" $(ARGS)
+	$(BIN)/pytest -m "serial and not slow" $(ARGS)
+
+test-slow: $(VENV)/.test
+	$(BIN)/pytest -m slow $(ARGS)
+
+test-all: test test-slow
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+doctor: $(VENV)/.train
+	$(BIN)/distdl doctor
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache

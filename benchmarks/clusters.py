@@ -1,0 +1,98 @@
+"""Clusters that do not exist, to try models of speed on: with costs that real ones have, all known, and noise.
+
+A step under a parameter server (Optimus, Eq. 2, and what it leaves out):
+
+- compute: ceil(M / w) samples on the slowest worker, and the slowest of w draws of jitter where they wait for each
+  other; asynchronous workers have a batch of their own, whatever their number;
+- shards: tensors of very unequal size are laid on servers by MXNet's rule (large ones sliced, small ones hashed), and
+  the fullest server decides; each tensor is a request, which costs a server time however small it is;
+- links: a worker's own link carries all of the parameters, a server's its shard for every worker, both ways; a lone
+  worker with a lone server has half of its bytes on the same machine;
+- updates: the fullest server adds up w gradients;
+- exchange hides behind compute to a degree (g); machines are shared by two processes each, which interfere.
+
+Under all-reduce: a ring within a node and between nodes, latency by hop, overlap, and placements that differ.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from distdl.perf.measurements import Measurements
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """What a network asks of a cluster."""
+
+    name: str
+    batch: int
+    sample_s: float
+    step_s: float
+    megabytes: float
+    tensors: int
+    skew: float
+    """Standard deviation of the tensors' log size."""
+    overlap: float = 1.5
+
+
+MODELS = (
+    Model(name="residual", batch=32, sample_s=0.05, step_s=0.15, megabytes=100, tensors=160, skew=1.6),
+    Model(name="wide head", batch=32, sample_s=0.08, step_s=0.1, megabytes=530, tensors=32, skew=2.6),
+    Model(name="inception", batch=128, sample_s=0.004, step_s=0.1, megabytes=45, tensors=220, skew=1.3, overlap=2.0),
+    Model(name="sequence", batch=64, sample_s=0.002, step_s=0.08, megabytes=90, tensors=24, skew=2.0, overlap=1.2),
+    Model(name="text", batch=50, sample_s=0.012, step_s=0.2, megabytes=8, tensors=10, skew=1.5),
+)
+
+
+def servers(model: Model, mode: str, seed: int, *, noise: float, link: float = 5e8) -> Measurements:
+    """Measurements of 1 to 12 servers and 1 to 12 workers, on links of `link` bytes a second."""
+    rng = np.random.default_rng(seed)
+    sizes = rng.lognormal(0, model.skew, model.tensors)
+    sizes *= model.megabytes * 1e6 / sizes.sum()
+    request_s, update_s = rng.uniform(50e-6, 200e-6), rng.uniform(0.3e-9, 1e-9)
+    interference, jitter = rng.uniform(0.005, 0.02), rng.uniform(0.02, 0.06)
+    rows = []
+    for p in range(1, 13):
+        fullest, requests = _fullest(sizes, p, rng)
+        for w in range(1, 13):
+            batch = model.batch if mode == "sync" else model.batch // 4 * w
+            samples = np.ceil(batch / w)
+            waits = jitter * np.sqrt(2 * np.log(w)) if mode == "sync" and w > 1 else 0.0
+            compute = (model.step_s + model.sample_s * samples) * (1 + waits)
+            wire = (1 if w == p == 1 else 2) * max(sizes.sum(), w * fullest) / link
+            exchange = wire + request_s * requests * w + update_s * fullest * w
+            step = (compute**model.overlap + exchange**model.overlap) ** (1 / model.overlap)
+            step *= 1 + interference * max(0, p + w - 8)
+            step = step if mode == "sync" else step / w
+            rows.append((p, w, batch, step * rng.lognormal(0, noise)))
+    table = np.array(rows, float)
+    return Measurements(kind="servers", points=table[:, :3], step_s=table[:, 3])
+
+
+def _fullest(sizes: np.ndarray, p: int, rng: np.random.Generator) -> tuple[float, int]:
+    """Bytes and requests of the server with the most bytes, by MXNet's rule: above 4 MB sliced, else hashed."""
+    shards, requests = np.zeros(p), np.zeros(p)
+    for size in sizes:
+        at = slice(None) if size > 4e6 else rng.integers(p)
+        shards[at] += size / p if size > 4e6 else size
+        requests[at] += 1
+    return float(shards.max()), int(requests[shards.argmax()])
+
+
+def replicas(model: Model, seed: int, *, noise: float) -> Measurements:
+    """Measurements of 1 to 4 nodes with 1 to 4 replicas each, at six batch sizes."""
+    rng = np.random.default_rng(seed)
+    within, between, hop_s = 8e9, 1.2e9, rng.uniform(0.2e-3, 1e-3)
+    rows = []
+    for nodes in range(1, 5):
+        for each in range(1, 5):
+            k, trouble = nodes * each, rng.lognormal(0, 0.1)
+            ring = 2 * (k - 1) / k * model.megabytes * 1e6
+            exchange = 0.0 if k == 1 else (ring / (within if nodes == 1 else between) + 2 * hop_s * (k - 1)) * trouble
+            for batch in (8, 16, 32, 64, 128, 256):
+                compute = 0.3 * model.step_s + 0.05 * model.sample_s * batch
+                step = (compute**model.overlap + (3 * exchange) ** model.overlap) ** (1 / model.overlap)
+                rows.append((nodes, k, batch, step * rng.lognormal(0, noise)))
+    table = np.array(rows, float)
+    return Measurements(kind="replicas", points=table[:, :3], step_s=table[:, 3])

@@ -1,0 +1,41 @@
+#!/bin/sh
+# Installs distdl into an image, as root, on Debian or Ubuntu: what Dockerfile and distdl.def both call.
+#
+#     containers/install.sh build SOURCE     compilers, then a virtual environment at /opt/distdl with distdl, its extras,
+#                                            and Horovod built for the PyTorch that is in it
+#     containers/install.sh run              what that environment needs of the system, and a user of no privileges
+#
+# HOROVOD_GPU_OPERATIONS=NCCL builds Horovod for GPUs, in an image that has the CUDA toolkit. A network with a certificate
+# authority of its own is told so by the variables of its tools: PIP_CERT, SSL_CERT_FILE.
+set -eu
+
+export DEBIAN_FRONTEND=noninteractive PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+packages() {
+    apt-get update -qq
+    apt-get install -qq -y --no-install-recommends "$@" >/dev/null
+    rm -rf /var/lib/apt/lists/*
+}
+
+case ${1:-} in
+build)
+    source=$2
+    packages ca-certificates python3 python3-venv python3-dev g++ make patch libopenmpi-dev openmpi-bin
+    python3 -m venv /opt/distdl
+    /opt/distdl/bin/pip install --quiet --constraint "$source/constraints.txt" "$source${DISTDL_EXTRAS-[deepspeed,large-batch,report,studies,tensorboard]}"
+    export XDG_CACHE_HOME="${XDG_CACHE_HOME:-/tmp/cache}"
+    wheel=$("$source/containers/horovod/build.sh" /opt/distdl/bin/python | tail -n 1)
+    /opt/distdl/bin/pip install --quiet --constraint "$source/constraints.txt" "$wheel"
+    cp -r "$source/benchmarks" "$source/launch" /opt/distdl/
+    rm -rf /tmp/cache
+    ;;
+run)
+    # g++, make and ninja stay: torch.compile and DeepSpeed compile their operators where they run.
+    packages ca-certificates python3 python3-dev g++ ninja-build openmpi-bin openssh-client libgomp1
+    useradd --create-home --uid 1000 distdl
+    mkdir -p /work && chown distdl /work
+    ;;
+*)
+    echo "usage: $0 build SOURCE | run" >&2
+    exit 2
+    ;;
+esac

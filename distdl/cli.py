@@ -1,0 +1,134 @@
+"""`distdl VERB ...`: which verbs there are, and where the function behind each lives.
+
+This module imports nothing heavy, so that `distdl --help` answers at once; a verb's module is imported when the verb
+is called. A verb is a plain function: tyro reads its signature and docstring, and shows them as `distdl VERB --help`.
+"""
+
+import contextlib
+import functools
+import importlib
+import io
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from distdl.errors import EXIT_DONE, UserError, nearest, run_command
+
+
+class Verb(NamedTuple):
+    """Where a verb's function is ("package.module:function"), and the line that `distdl --help` shows."""
+
+    target: str
+    help: str
+    raw: bool = False
+    """The function parses the words itself and returns the exit code."""
+
+
+VERBS: dict[str, Verb] = {
+    "train": Verb("distdl.train:main", "train a network: the same as python -m distdl.train", raw=True),
+    "flops": Verb("distdl.perf.flops_command:flops", "count a network's FLOPs, parameters and bytes, layer by layer"),
+    "paleo": Verb(
+        "distdl.perf.paleo_command:paleo_command", "a network's time on a device from its data sheet, and scaling"
+    ),
+    "calibrate": Verb("distdl.perf.calibrate_command:calibrate", "measure this machine into a device file for paleo"),
+    "profile": Verb("distdl.perf.profile_command:profile", "each layer's measured time here, beside the predicted"),
+    "fit speed": Verb("distdl.perf.fit_commands:speed", "fit step times: Optimus, goodput, or ours, with intervals"),
+    "fit loss": Verb(
+        "distdl.perf.fit_commands:loss", "fit a loss curve: Optimus' hyperbola, and phases with intervals"
+    ),
+    "predict speed": Verb("distdl.perf.fit_commands:predict_speed", "step time of other configurations, from a fit"),
+    "explain": Verb("distdl.perf.explain:explain", "where a run's time went, and what would mend the most"),
+    "launch": Verb("distdl.launchers.commands:launch", "start a training by torchrun, horovodrun, mpirun, srun, ..."),
+    "hosts": Verb("distdl.launchers.commands:hosts", "several hosts on this machine, with shaped links, by root"),
+    "export": Verb("distdl.export:export", "a run's weights as a safetensors file"),
+    "submit": Verb("distdl.launchers.commands:submit", "train as a Slurm job that queues itself again until done"),
+    "probe network": Verb("distdl.launchers.commands:probe_network", "bandwidth and latency between ranks"),
+    "data list": Verb("distdl.data.commands:list_sets", "which data sets are known, and which are here"),
+    "data describe": Verb("distdl.data.commands:describe", "a data set's division, classes, sizes and a picture of it"),
+    "doctor": Verb("distdl.doctor:doctor", "what this machine has, and what brings the rest"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb. Returns the exit code: 0, or 2 after a line on stderr that says what to do."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in args
+    words = [word for word in args if word != "--debug"]
+    return run_command(lambda: _run(words), debug=debug)
+
+
+def _run(args: list[str]) -> int:
+    if not args or args[0] in ("-h", "--help"):
+        print(_overview(VERBS))
+        return EXIT_DONE
+    words = 2 if " ".join(args[:2]) in VERBS else 1
+    name = " ".join(args[:words])
+    if name not in VERBS:
+        group = {verb: entry for verb, entry in VERBS.items() if verb.split()[0] == args[0]}
+        if group and (len(args) == 1 or args[1] in ("-h", "--help")):
+            print(_overview(group))
+            return EXIT_DONE
+        typed = " ".join(args[:2]) if group else args[0]
+        raise UserError(f'"{typed}" is not a verb of distdl{nearest(typed, VERBS)} (distdl --help shows all)')
+    module, function = VERBS[name].target.split(":")
+    call = getattr(importlib.import_module(module), function)
+    result = call(args[words:]) if VERBS[name].raw else parse(call, args[words:], prog=f"distdl {name}")
+    return result if isinstance(result, int) else EXIT_DONE
+
+
+def _overview(verbs: dict[str, Verb]) -> str:
+    width = max((len(name) for name in verbs), default=0)
+    rows = [f"  {name:<{width}}  {entry.help}" for name, entry in verbs.items()]
+    return "\n".join(
+        [
+            "distdl: train on many devices, and know beforehand how long it will take.",
+            "",
+            "usage: distdl VERB [options]        distdl VERB --help tells more",
+            "",
+            *rows,
+            "",
+            "  --debug anywhere shows the traceback of an error.",
+        ]
+    )
+
+
+def parse(function: Callable[..., Any], args: Sequence[str], **options: Any) -> Any:
+    """Call `function` with command-line words that tyro parses by its signature, tyro's complaints made one line.
+
+    Raises:
+        UserError: what is wrong with the words, in one sentence, with the nearest option that exists.
+    """
+
+    # Parsing only captures the call: what the function itself prints or raises must not be taken for a complaint.
+    @functools.wraps(function)
+    def capture(*args: Any, **kwargs: Any) -> Callable[[], Any]:
+        return functools.partial(function, *args, **kwargs)
+
+    return tyro_cli(capture, args, **options)()
+
+
+def tyro_cli(target: Any, args: Sequence[str], **options: Any) -> Any:
+    """`tyro.cli`, with what it prints on bad input raised as a UserError of one line instead."""
+    import tyro
+
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(target, args=list(args), **options)
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        raise UserError(one_line(complaint.getvalue())) from None
+
+
+def one_line(box: str) -> str:
+    """The first part of tyro's boxed complaint and the first option it suggests, as one sentence."""
+    inside = re.sub(r"^[│ ]+|[│ ]+$|^[╭╰].*$", "", box, flags=re.MULTILINE)
+    parts = [" ".join(part.split()) for part in re.split(r"^─+$", inside, flags=re.MULTILINE)]
+    meant = next((part.split()[3].rstrip(",") for part in parts if part.startswith("Perhaps you meant:")), None)
+    return parts[0].rstrip(".") + (f"; did you mean {meant}?" if meant else "")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""Data sets that are one or a few files of raw bytes: digits, the idx files of MNIST, CIFAR's binary layout."""
+
+import gzip
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from distdl.data.base import Split
+from distdl.errors import UserError
+
+
+def digits(*_: object) -> tuple[Split, Split, tuple[str, ...]]:
+    """scikit-learn's 1,797 handwritten digits of 8 x 8 pixels (UCI's test set); the last 360 are the test.
+
+    The file is read where the package lies, since importing scikit-learn takes a second.
+    """
+    package = find_spec("sklearn")
+    if package is None or not package.submodule_search_locations:
+        raise UserError("scikit-learn is not installed, which brings the digits: pip install scikit-learn")
+    path = Path(package.submodule_search_locations[0]) / "datasets" / "data" / "digits.csv.gz"
+    with gzip.open(path, "rt") as file:
+        table = np.loadtxt(file, delimiter=",", dtype=np.float32)
+    images = np.rint(table[:, :-1] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
+    labels = table[:, -1].astype(np.int64)
+    names = tuple(str(digit) for digit in range(10))
+    return Split(images=images[:-360], labels=labels[:-360]), Split(images=images[-360:], labels=labels[-360:]), names
+
+
+def idx(folder: Path, prefix: str, classes: int) -> Split:
+    """The images and labels of an idx pair, `prefix`-images-idx3-ubyte and `prefix`-labels-idx1-ubyte, or their .gz.
+
+    Raises:
+        UserError: a file is missing, cut short or of another kind, or a label is out of range.
+    """
+    images_path, images = _idx_array(folder, f"{prefix}-images-idx3-ubyte", dimensions=3)
+    labels_path, labels = _idx_array(folder, f"{prefix}-labels-idx1-ubyte", dimensions=1)
+    if len(images) != len(labels):
+        raise UserError(f"{images_path} has {len(images)} images but {labels_path.name} has {len(labels)} labels")
+    return Split(images=images[..., None], labels=check_labels(labels, classes, labels_path))
+
+
+def _idx_array(folder: Path, name: str, dimensions: int) -> tuple[Path, np.ndarray]:
+    path = next((path for path in (folder / name, folder / f"{name}.gz") if path.exists()), None)
+    if path is None:
+        raise UserError(f"{folder / name} is missing (also as .gz)")
+    content = read_bytes(path)
+    # Two zero bytes, 8 for unsigned bytes, the number of dimensions, then each as a big-endian int32.
+    if content[:4] != bytes([0, 0, 8, dimensions]):
+        raise UserError(f"{path} is not an idx file of {dimensions} dimensions of bytes: fetch it again")
+    shape = tuple(np.frombuffer(content, ">i4", dimensions, offset=4).tolist())
+    header = 4 + 4 * dimensions
+    size = int(np.prod(shape))
+    if len(content) != header + size:
+        raise UserError(f"{path} has {len(content) - header} bytes of data, its header says {size}: fetch it again")
+    return path, np.frombuffer(content, np.uint8, offset=header).reshape(shape).copy()  # writable, as torch wants it
+
+
+def cifar(paths: list[Path], classes: int, label_bytes: int) -> Split:
+    """Records of CIFAR's binary layout: `label_bytes` (the last is the label), then 3 x 32 x 32 bytes by channel.
+
+    Raises:
+        UserError: a file is missing, cut short, or has a label out of range.
+    """
+    record = label_bytes + 3 * 32 * 32
+    parts: list[np.ndarray] = []
+    for path in paths:
+        if not path.exists():
+            raise UserError(f"{path} is missing")
+        content = read_bytes(path)
+        if not content or len(content) % record:
+            raise UserError(f"{path} has {len(content)} bytes, not a multiple of {record}: fetch it again")
+        parts.append(np.frombuffer(content, np.uint8).reshape(-1, record))
+    labels = [check_labels(rows[:, label_bytes - 1], classes, path) for rows, path in zip(parts, paths, strict=True)]
+    images = np.empty((sum(map(len, parts)), 32, 32, 3), np.uint8)
+    np.concatenate([rows[:, label_bytes:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1) for rows in parts], out=images)
+    return Split(images=images, labels=np.concatenate(labels))
+
+
+def read_bytes(path: Path) -> bytes:
+    """The file's content, unpacked where it ends in .gz."""
+    try:
+        return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+
+
+def read_names(path: Path, classes: int) -> tuple[str, ...]:
+    """One class name a line; numbers where there is no such file."""
+    lines = tuple(line.strip() for line in path.read_text().splitlines() if line.strip()) if path.exists() else ()
+    return lines if len(lines) == classes else tuple(str(number) for number in range(classes))
+
+
+def check_labels(labels: np.ndarray, classes: int, path: Path) -> np.ndarray:
+    """The labels as int64, all of them in 0 to `classes` - 1."""
+    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+    if len(wrong):
+        raise UserError(
+            f"{path}: label {labels[wrong[0]]} of sample {wrong[0]} is out of range, there are {classes} classes"
+            + (f" ({len(wrong)} such labels)" if len(wrong) > 1 else "")
+        )
+    return labels.astype(np.int64)

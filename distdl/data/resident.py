@@ -1,0 +1,102 @@
+"""Loader `resident`: the whole set as bytes on the device, where it is also augmented."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+
+from distdl.data import augment
+from distdl.data.base import Batch
+from distdl.data.finish import Finish, transfer
+from distdl.data.samples import Chunk, Samples
+from distdl.data.task import Task
+from distdl.data.workers import cores
+from distdl.errors import UserError
+from distdl.telemetry.clock import Clock
+
+PART = 64
+"""Files that one task of a thread decodes."""
+
+
+class ResidentLoader:
+    """Nothing is read, decoded or sent in an epoch: its order and its draws go to the device once, at its start.
+
+    Image files are decoded once, when the loader is made.
+    """
+
+    name = "resident"
+
+    def __init__(self, task: Task, why: str) -> None:
+        self.task, self.why, self.clock = task, why, Clock()
+        self.skipped: list[str] = []
+        images, labels = self._read()
+        self.size = images.shape[1:3]
+        settings = task.config.data.augment
+        self.padding = settings.crop if task.training else 0
+        self.images = augment.pad(torch.from_numpy(images).to(task.world.device), self.padding)
+        if task.training and settings.flip:
+            # Mirror images take memory once; made in each step they would take most of its time on a CPU.
+            self.images = torch.cat([self.images, self.images.flip(2)])
+        self.labels = torch.from_numpy(labels).to(task.world.device)
+        self.finish = Finish(task)
+
+    def __len__(self) -> int:
+        return len(self.task)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """This rank's batches of `epoch`, after the first `start` samples (counted over all ranks)."""
+        task, device = self.task, self.task.world.device
+        steps = list(task.steps(epoch, start))
+        if not steps:
+            return
+        indices = np.concatenate([step.indices for step in steps])
+        drawn = {name: torch.from_numpy(values).to(device) for name, values in task.draw(epoch, indices).items()}
+        index = torch.from_numpy(indices).to(device)
+        labels = self.labels.index_select(0, index)
+        index, shift = self._in_the_mirror(index, drawn.get("shift"), drawn.get("flip"))
+        first = 0
+        for step in steps:
+            here = slice(first, first := first + len(step.indices))
+            with transfer(self.clock, device):
+                images = augment.cut(self.images, index[here], self.size, None if shift is None else shift[here], None)
+                mine = {name: values[here] for name, values in drawn.items()}
+                finished = self.finish(images, labels[here], mine)
+            yield Batch(*finished, step.count, task.weight(step))
+
+    def _in_the_mirror(
+        self, index: torch.Tensor, shift: torch.Tensor | None, flip: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Where flipped samples lie: in the second half of the images, as far from the right as from the left."""
+        if flip is None:
+            return index, shift
+        if shift is not None:
+            left = torch.where(flip, 2 * self.padding - shift[:, 1], shift[:, 1])
+            shift = torch.stack([shift[:, 0], left], 1)
+        return index + flip * (len(self.images) // 2), shift
+
+    def close(self) -> None:
+        """Release the set's memory."""
+        self.images = self.labels = torch.empty(0)
+
+    def _read(self) -> tuple[np.ndarray, np.ndarray]:
+        """Images [n, H, W, C] uint8 and labels [n]: as they are in memory, or of files that are decoded now."""
+        task, split = self.task, self.task.split
+        if split.images is not None:
+            return np.ascontiguousarray(split.images), split.labels
+        if task.training and task.config.data.augment.random_resized_crop:
+            raise UserError(
+                "data.loader resident keeps files decoded, and random_resized_crop cuts them anew: take torch"
+            )
+        samples = Samples(task)
+        with ThreadPoolExecutor(cores(task.world)) as pool:
+            parts = np.array_split(np.arange(len(split)), -(-len(split) // PART))
+            chunks = list(pool.map(lambda part: samples[0, part], parts))
+        taken = np.concatenate([self._checked(chunk).indices for chunk in chunks])
+        return torch.cat([chunk.images for chunk in chunks]).numpy(), split.labels[taken]
+
+    def _checked(self, chunk: Chunk) -> Chunk:
+        if chunk.error:
+            raise UserError(chunk.error)
+        self.skipped += chunk.skipped.values()
+        return chunk

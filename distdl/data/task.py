@@ -1,0 +1,76 @@
+"""What one rank reads of one split: every kind of loader is made from a task and follows it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from distdl.config import Config
+from distdl.data import augment, order
+from distdl.data.base import DataSet, Split
+from distdl.world import World
+
+TEN_CROP_SHARE = 7 / 8
+"""Side of a crop over that of the image, 224 over 256 as the field has it since AlexNet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A split, this rank's place, and what is to be done to the samples."""
+
+    config: Config
+    dataset: DataSet
+    split: Split
+    world: World
+    training: bool
+    """Samples are shuffled and augmented; else they come once each, as they lie."""
+
+    @property
+    def batch(self) -> int:
+        """Samples of this rank a step."""
+        data = self.config.data
+        return data.batch_size if self.training else data.eval_batch_size or 2 * data.batch_size
+
+    @property
+    def size(self) -> int:
+        """Height and width, in pixels, that the network sees."""
+        return self.config.data.image_size or self.dataset.image_size
+
+    @property
+    def ten_crop(self) -> bool:
+        """Whether each image is delivered as its ten crops."""
+        return self.config.data.ten_crop and self.split is self.dataset.test and not self.training
+
+    @property
+    def read_size(self) -> int:
+        """Height and width, in pixels, to which images are read: above `size` where crops are taken from them."""
+        return round(self.size / TEN_CROP_SHARE) if self.ten_crop else self.size
+
+    @property
+    def central(self) -> float:
+        """Share of an image file's short side that is read where no window is drawn: all of it for ten crops."""
+        return 1.0 if self.ten_crop else self.dataset.central
+
+    def draw(self, epoch: int, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """What `augment.draw` gives for samples `indices` [n]; nothing outside of training."""
+        if not self.training:
+            return {}
+        shape = None if self.split.images is None else self.split.images.shape[1:3]
+        return augment.draw(self.config.data.augment, self.config.seed, epoch, indices, shape)
+
+    @property
+    def _drop_last(self) -> bool:
+        return self.training and self.config.data.drop_last
+
+    def __len__(self) -> int:
+        return order.steps(len(self.split), self.batch * self.world.size, drop_last=self._drop_last)
+
+    def steps(self, epoch: int, start: int = 0) -> Iterator[order.Step]:
+        """This rank's steps of the epoch after its first `start` samples."""
+        n = len(self.split)
+        sequence = order.order(self.config.seed, epoch, n) if self.training else np.arange(n)
+        return order.share(sequence, self.world.rank, self.world.size, self.batch, start, self._drop_last)
+
+    def weight(self, step: order.Step) -> float:
+        """`Batch.weight` of a step."""
+        return step.count * self.world.size / step.total

@@ -1,0 +1,154 @@
+"""Loader `torch`: DataLoader's worker processes read and decode; bytes are sent, and augmented on the device."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from multiprocessing.process import BaseProcess
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from distdl.data import augment
+from distdl.data.base import Batch
+from distdl.data.finish import Finish, transfer
+from distdl.data.samples import Chunk, Samples
+from distdl.data.task import Task
+from distdl.errors import Failure, UserError
+from distdl.telemetry.clock import Clock
+from distdl.world import World
+
+PREFETCH = 4
+"""Batches that each worker reads ahead: enough to ride out a slow file, few enough to keep in memory."""
+SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")
+"""Meant for the trainer, which stops in order, but sent to all its processes by Slurm, torchrun or a terminal."""
+
+
+class TorchLoader:
+    """A worker reads whole batches: which one reads what changes nothing, since a sample's draws are its own."""
+
+    name = "torch"
+
+    def __init__(self, task: Task, why: str) -> None:
+        self.task, self.why, self.clock = task, why, Clock()
+        self.skipped: list[str] = []
+        self._known_bad: set[int] = set()
+        self.labels = torch.from_numpy(task.split.labels)
+        self.finish = Finish(task)
+        self.requests = _Requests()
+        workers = task.config.data.workers
+        workers = cores(task.world) if workers < 0 else workers
+        self._reader = DataLoader(
+            Samples(task),
+            batch_size=None,  # a request is a batch already
+            sampler=self.requests,
+            collate_fn=_as_it_is,
+            num_workers=workers,
+            prefetch_factor=PREFETCH if workers else None,
+            persistent_workers=workers > 0,
+            pin_memory=task.world.device.type == "cuda",
+            worker_init_fn=_begin_worker,
+            multiprocessing_context=_start_method() if workers else None,
+        )
+        # Workers start now, while no other thread of this process works: a fork copies locks that one of them holds.
+        iter(self._reader)
+
+    def __len__(self) -> int:
+        return len(self.task)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """This rank's batches of `epoch`, after the first `start` samples (counted over all ranks).
+
+        Raises:
+            UserError: a file cannot be read, and data.on_error is raise.
+            Failure: a worker process died.
+        """
+        steps = list(self.task.steps(epoch, start))
+        self.requests.items = [(epoch, step.indices) for step in steps]
+        for step, chunk in zip(steps, self._chunks(), strict=True):
+            if chunk.error:
+                raise UserError(chunk.error)
+            self._note(chunk)
+            yield Batch(*self._finished(chunk), step.count, self.task.weight(step))
+
+    def _chunks(self) -> Iterator[Chunk]:
+        try:
+            yield from self._reader
+        except RuntimeError as error:
+            dead = [worker.exitcode for worker in self._workers() if worker.exitcode]
+            if not dead or "DataLoader worker (pid" not in str(error):
+                raise
+            how = f"by signal {signal.Signals(-dead[0]).name}" if dead[0] < 0 else f"with exit code {dead[0]}"
+            raise Failure(
+                f"a worker process of loader torch ended {how}; after SIGKILL look for a lack of memory, after SIGBUS "
+                "for a full /dev/shm: fewer --data.workers need less of both"
+            ) from error
+
+    def _workers(self) -> list[BaseProcess]:
+        return list(self._reader._iterator._workers) if self._reader._iterator else []
+
+    def _finished(self, chunk: Chunk) -> tuple[torch.Tensor, torch.Tensor]:
+        device = self.task.world.device
+        labels = self.labels[torch.from_numpy(chunk.indices)]
+        with transfer(self.clock, device):
+            images = chunk.images.to(device, non_blocking=True)
+            labels = labels.to(device, non_blocking=True)
+            drawn = {
+                name: torch.from_numpy(values).to(device, non_blocking=True) for name, values in chunk.drawn.items()
+            }
+            if "shift" in drawn or "flip" in drawn:
+                everyone, size = torch.arange(len(images), device=device), images.shape[1:3]
+                padded = augment.pad(images, self.task.config.data.augment.crop)
+                images = augment.cut(padded, everyone, size, drawn.get("shift"), drawn.get("flip"))
+            return self.finish(images, labels, drawn)
+
+    def _note(self, chunk: Chunk) -> None:
+        for index in chunk.skipped.keys() - self._known_bad:
+            self._known_bad.add(index)
+            self.skipped.append(chunk.skipped[index])
+
+    def close(self) -> None:
+        """End the worker processes; one that does not end within seconds is killed."""
+        workers, iterator = self._workers(), self._reader._iterator
+        if iterator:
+            iterator._shutdown_workers()
+            self._reader._iterator = None
+        for worker in workers:
+            if worker.is_alive():
+                worker.kill()
+            worker.join()
+
+
+class _Requests:
+    """What is to be read next, as DataLoader's sampler: (epoch, indices) for each batch."""
+
+    def __init__(self) -> None:
+        self.items: list[tuple[int, np.ndarray]] = []
+
+    def __iter__(self) -> Iterator[tuple[int, np.ndarray]]:
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+def cores(world: World) -> int:
+    """Cores that this rank has: those it is pinned to, or its share of the host's."""
+    host = os.cpu_count() or 1
+    pinned = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else host
+    return max(min(pinned, host // world.local_size), 1)
+
+
+def _start_method() -> str:
+    # Fork shares the set and the imported modules, and starts in milliseconds; elsewhere than on Linux it is unsafe.
+    return "fork" if sys.platform == "linux" else "spawn"
+
+
+def _begin_worker(_: int) -> None:
+    for name in SIGNALS:
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
+def _as_it_is(chunk: Chunk) -> Chunk:
+    return chunk

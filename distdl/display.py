@@ -1,0 +1,118 @@
+"""What rank 0 shows a person: a live line while it trains, and a closing table of where the time went."""
+
+import time
+from typing import TYPE_CHECKING
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from distdl.events import Callback
+from distdl.forecast import Forecast
+from distdl.telemetry.clock import PHASES
+
+if TYPE_CHECKING:
+    from distdl.trainer import Trainer
+
+EXPLAIN = {
+    "data": "waiting for the loader",
+    "transfer": "host to device, augmentation on it",
+    "forward": "network and loss",
+    "backward": "gradients",
+    "exchange": "gradients between ranks, the part backward does not hide",
+    "update": "optimizer",
+}
+
+
+class Display(Callback):
+    """Shows epoch, loss, accuracy, images/s and the time left; on a terminal live, else a line for each evaluation."""
+
+    def __init__(self, mode: str, console: Console, forecast: Forecast | None = None) -> None:
+        self.console, self._forecast = console, forecast
+        self._live = mode == "live" or (mode == "auto" and self.console.is_terminal)
+        self._bar: Progress | None = None
+
+    def begin(self, trainer: "Trainer") -> None:
+        world, loader = trainer.world, trainer.loaders["train"]
+        ranks = f"{world.size} rank" + "s" * (world.size > 1)
+        self.console.print(
+            f"[bold]{trainer.config.name}[/]: {trainer.config.model.name} on {trainer.dataset.name}, "
+            f"{trainer.strategy.name}, {ranks}, {world.device.type}, global batch {trainer.global_batch}",
+            highlight=False,
+        )
+        self.console.print(f"loader {loader.name}: {loader.why}", style="dim", highlight=False)
+        if trainer.progress.resumes:
+            place = f"step {trainer.progress.step}, epoch {trainer.position:.2f}"
+            self.console.print(f"resumed at {place}", style="dim", highlight=False)
+        for note in trainer.dataset.notes:
+            self.console.print(f"note: {note}", style="yellow", highlight=False)
+        self._accuracy, self._next = "", 0.0
+        self._images, self._since = trainer.progress.images, trainer.progress.elapsed_s
+        if self._live:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=None),
+                TextColumn("{task.fields[text]}"),
+                TimeRemainingColumn(),
+                console=self.console,
+                transient=True,
+                refresh_per_second=4,
+            )
+            self._task = self._bar.add_task("epoch", total=trainer.epochs, completed=trainer.position, text="")
+            self._bar.start()
+
+    def step_end(self, trainer: "Trainer", loss: torch.Tensor) -> None:
+        now = time.perf_counter()
+        if self._bar is None or now < self._next:
+            return
+        self._next = now + max(trainer.config.log_every_s, 0.25)
+        text = f"loss {loss.item():.4f}{self._accuracy} {self._rate(trainer):,.0f} img/s{self._foretold()}"
+        name = f"epoch {min(int(trainer.position) + 1, trainer.config.epochs)}/{trainer.config.epochs}"
+        self._bar.update(self._task, completed=trainer.position, description=name, text=text)
+
+    def _foretold(self) -> str:
+        return f"  {self._forecast.text}" if self._forecast and self._forecast.text else ""
+
+    def _rate(self, trainer: "Trainer") -> float:
+        progress = trainer.progress
+        images, seconds = progress.images - self._images, progress.elapsed_s - self._since
+        return images / seconds if seconds else 0.0
+
+    def evaluate_end(self, trainer: "Trainer", split: str, metrics: dict[str, float]) -> None:
+        self._accuracy = f" accuracy {metrics['accuracy']:.2%}"
+        if self._bar is None:
+            self.console.print(
+                f"epoch {trainer.position:g}/{trainer.config.epochs}  {split} loss {metrics['loss']:.4f}  "
+                f"accuracy {metrics['accuracy']:.2%}  {self._rate(trainer):,.0f} images/s{self._foretold()}",
+                highlight=False,
+            )
+
+    def warn(self, trainer: "Trainer", message: str) -> None:
+        self.console.print(f"warning: {message}", style="yellow", highlight=False)
+
+    def close(self, trainer: "Trainer") -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def closing_table(result: dict) -> Table:
+    """Accuracy and speed of a run, and where each step's time went, from its result.json."""
+    tested = result.get("test") or result.get("validation") or {}
+    title = f"{result['name']}: {result['status']}"
+    if tested:
+        title += f", test accuracy {tested['accuracy']:.2%}, loss {tested['loss']:.4f}"
+    caption = f"{result['images_per_s']:,.0f} images/s over {result['train_s']:.1f} s of training"
+    caption += f", {result['evaluate_s']:.1f} s of evaluation, {result['steps']} steps"
+    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
+    table.add_column("a step's phase")
+    table.add_column("ms", justify="right")
+    table.add_column("share", justify="right")
+    table.add_column("what it is")
+    steps, whole = max(result["steps"], 1), result["train_s"] or 1.0
+    phases = result["phases_s"]
+    for name in PHASES:
+        table.add_row(name, f"{phases[name] / steps * 1e3:.3f}", f"{phases[name] / whole:.1%}", EXPLAIN[name])
+    rest = whole - sum(phases[name] for name in PHASES)
+    table.add_row("rest", f"{rest / steps * 1e3:.3f}", f"{rest / whole:.1%}", "the loop itself, display, logging")
+    return table

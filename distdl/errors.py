@@ -1,0 +1,69 @@
+"""What goes wrong for a person: one sentence that says what, where, and what to do."""
+
+import difflib
+import errno
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable
+
+EXIT_DONE, EXIT_FAILED, EXIT_USER, EXIT_STOPPED = 0, 1, 2, 75
+"""Exit codes that scripts rely on. 75 is sysexits' EX_TEMPFAIL: stopped in order, run it again to go on."""
+
+
+class UserError(Exception):
+    """Something that the person at the terminal can mend. Shown as one line, without a traceback; exit 2."""
+
+
+class Failure(Exception):
+    """A run that cannot go on: a loss that is not a number, a full disk. Shown as one line; exit 1."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`; did you mean "digits"?` for the known word closest to `word`, or nothing when none is close."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f'; did you mean "{close[0]}"?' if close else ""
+
+
+def missing(package: str, extra: str) -> UserError:
+    """The error for an optional package that is not installed."""
+    return UserError(f"{package} is not installed; it comes with: pip install 'distdl[{extra}]'")
+
+
+def run_command(command: Callable[[], int], *, debug: bool = False, rank: int = 0) -> int:
+    """Run a command; what a person can mend becomes one line on stderr and an exit code, all else keeps its traceback.
+
+    Args:
+        rank: of this process. Where all ranks fail alike rank 0 speaks: the others hold their line back for as long as
+            it takes the launcher to end them, so that an error of one of them alone is still heard.
+    """
+    try:
+        return command()
+    except (UserError, Failure) as error:
+        if debug:
+            raise
+        line, code = str(error), EXIT_USER if isinstance(error, UserError) else EXIT_FAILED
+    except KeyboardInterrupt:
+        line, code = "interrupted", 130
+    except BrokenPipeError:
+        # The reader (`| head`) has what it wanted; what is left in stdout must not fail again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_DONE
+    except OSError as error:
+        if debug or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise
+        line, code = f"{error.filename or 'a file of the run'}: {error.strerror}", EXIT_FAILED
+    if rank:
+        time.sleep(2)
+        line = f"rank {rank}: {line}"
+    print(f"error: {line}", file=sys.stderr, flush=True)
+    return code
+
+
+def recorded(main: Callable[[], int]) -> Callable[[], int]:
+    """`main`, its traceback handed to torchrun where torchrun started it: the first rank's to fail is shown last."""
+    if "TORCHELASTIC_ERROR_FILE" not in os.environ:
+        return main
+    from torch.distributed.elastic.multiprocessing.errors import record
+
+    return record(main)

@@ -1,0 +1,43 @@
+"""`distdl export RUN FILE.safetensors`: the weights of a run in the format that everybody reads and nobody executes."""
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from distdl.checkpoint import Checkpoints, find, load
+from distdl.errors import UserError
+from distdl.rundir import CHECKPOINTS, write_atomic
+
+
+def export(
+    run: Annotated[Path, tyro.conf.Positional],
+    file: Annotated[Path, tyro.conf.Positional],
+    *,
+    which: str = "best",
+    raw: bool = False,
+) -> None:
+    """Write a run's weights as safetensors, with the names that the network gives them.
+
+    Args:
+        run: a run folder, or one checkpoint of it
+        file: what to write, ending in .safetensors
+        which: best (by validation, else the test) or newest, of a run folder's checkpoints
+        raw: the weights themselves, where the run keeps a moving average of them
+    """
+    from safetensors.torch import save
+
+    if file.suffix != ".safetensors":
+        raise UserError(f"{file} should end in .safetensors: that is what is written")
+    if which not in ("best", "newest"):
+        raise UserError(f'--which is best or newest, not "{which}"')
+    best = Checkpoints(run / CHECKPOINTS).best() if which == "best" and (run / CHECKPOINTS).is_dir() else None
+    folder = find(best or run, warn=lambda text: print(f"warning: {text}"))
+    state, progress = load(folder)
+    weights = state["model"] if raw or not state["ema"] else state["model"] | state["ema"]["average"]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    # Tensors that share memory (tied weights) are written out each: whoever loads them ties them again.
+    tensors = {name: tensor.contiguous().clone() for name, tensor in weights.items()}
+    data = save(tensors, metadata={"step": str(progress.step), "epoch": str(progress.epoch), "format": "pt"})
+    write_atomic(file, lambda sink: sink.write(data))
+    print(f"{file}: {len(tensors)} tensors of step {progress.step}")

@@ -1,0 +1,97 @@
+"""What to start and where (`Job`), and the words that start it (`Command`). A launcher is a function between them."""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One program on every rank of one or several hosts."""
+
+    words: tuple[str, ...] = ()
+    """What the program is told."""
+    module: str = "distdl.train"
+    nproc: int = 1
+    """Ranks on each host."""
+    hosts: tuple[str, ...] = ()
+    """By the names under which they reach each other; none is this machine alone."""
+    interface: str = ""
+    """Network interface (eth0, ib0) that the ranks talk over; empty lets each library choose."""
+    rate: str = "1gbit"
+    """netns: of each host's link, each way."""
+    port: int = 29400
+    """On the first host, where the ranks meet."""
+    here: str = "localhost"
+    """This machine's own name: a host of that name is not reached by ssh."""
+    folder: str = ""
+    """Where the programs are on every host (a virtual environment's bin/); empty takes them from PATH."""
+    directory: str = ""
+    """Working directory on every host; empty is where ssh arrives."""
+    root: bool = False
+    """Started by root, which mpirun refuses unless it is told to."""
+
+    @property
+    def size(self) -> int:
+        """Ranks in all."""
+        return self.nproc * max(len(self.hosts), 1)
+
+    @property
+    def meeting(self) -> str:
+        """The host where the ranks meet."""
+        return self.hosts[0] if self.hosts else "127.0.0.1"
+
+    @property
+    def slots(self) -> str:
+        """Hosts and their ranks as horovodrun and mpirun want them: "h0:2,h1:2"."""
+        return ",".join(f"{host}:{self.nproc}" for host in self.hosts or ("localhost",))
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What tells gloo and NCCL the interface."""
+        return dict.fromkeys(("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"), self.interface) if self.interface else {}
+
+    def program(self, name: str) -> str:
+        """A program of the environment that distdl is in."""
+        return f"{self.folder}/{name}" if self.folder else name
+
+    @property
+    def python(self) -> tuple[str, ...]:
+        """One rank's own command."""
+        return (self.program("python"), "-m", self.module, *self.words)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """A command line that a person can copy."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Variables beside those that are set already."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Text files that it reads, by name in the working directory."""
+
+    def shell(self) -> str:
+        """As one line for a POSIX shell."""
+        written = "".join(
+            f"printf '%s\\n' {shlex.join(text.splitlines())} > {shlex.quote(name)} && "
+            for name, text in self.files.items()
+        )
+        variables = "".join(f"{name}={shlex.quote(value)} " for name, value in self.env.items())
+        return written + variables + shlex.join(self.argv)
+
+    def on(self, host: str, directory: str = "") -> "Command":
+        """The same on another host by ssh.
+
+        The terminal (-tt) is what ends it there when this end goes, and carries an interrupt as Ctrl-C does.
+        """
+        move = f"cd {shlex.quote(directory)} && " if directory else ""
+        return Command(argv=("ssh", "-tt", host, move + self.shell()))
+
+
+def everywhere(job: Job, commands: list[Command]) -> list[Command]:
+    """One command for each of the job's hosts, by ssh unless the host is this one."""
+    names = job.hosts or (job.here,)
+    near = {job.here, "localhost", "127.0.0.1"}
+    pairs = zip(names, commands, strict=True)
+    return [command if host in near else command.on(host, job.directory) for host, command in pairs]

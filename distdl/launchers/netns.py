@@ -1,0 +1,331 @@
+"""Several hosts on one machine: network namespaces joined by a bridge, each link shaped to a given rate.
+
+    with Hosts(count=3, rate="1gbit") as hosts:
+        hosts.run(["ping", "-c1", "h2"], on=0)
+
+A host has a name (h0, h1, ...), an address, an /etc/hosts that knows the others, and its link is called eth0. With
+`ssh=True` the hosts reach each other as those of a cluster do: `ssh h1` asks for nothing. The bridge lives in a
+namespace of its own, so that the machine's own network is left as it is.
+
+Namespaces outlive the process that made them. Their names hold its pid and start time: whoever comes next sees that the
+owner is dead and clears what it left, and never touches what a living process owns.
+
+`distdl hosts --count 3 --rate 1gbit -- COMMAND` runs a command on every host at once.
+"""
+
+import contextlib
+import dataclasses
+import itertools
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from distdl.errors import UserError
+from distdl.launchers import torchrun
+from distdl.launchers.job import Command, Job
+
+PREFIX = "distdl"
+NAMESPACES, FILES = Path("/run/netns"), Path("/etc/netns")
+"""Where `ip netns` keeps namespaces, and the files that it lays over /etc for a process in one of them."""
+LINK = "eth0"
+INTERFACE = {"GLOO_SOCKET_IFNAME": LINK, "NCCL_SOCKET_IFNAME": LINK, "TP_SOCKET_IFNAME": LINK}
+_RATE = re.compile(r"(\d+(?:\.\d+)?)([kmgt]?)bit")
+_UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
+_numbers = itertools.count()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Host:
+    """One host of a set."""
+
+    name: str
+    address: str
+    namespace: str
+
+
+class Hosts:
+    """Hosts that exist inside a `with` block.
+
+    Args:
+        count: how many.
+        rate: of each host's link, each way, as tc writes it ("1gbit", "100mbit"); None leaves the link unshaped.
+        ssh: start an sshd on each, with a key that all of them trust.
+    Raises:
+        UserError: on entry, without root or without the programs that this takes.
+    """
+
+    def __init__(self, count: int, rate: str | None = "1gbit", *, ssh: bool = False) -> None:
+        if not 1 <= count <= 250:
+            raise UserError(f"{count} hosts on one machine: give 1 to 250")
+        self.rate_bits = parse_rate(rate) if rate else None
+        self.ssh = ssh
+        stem = f"{PREFIX}-{os.getpid()}-{_start_time(os.getpid())}-{next(_numbers)}"
+        self.switch = f"{stem}-switch"
+        self.hosts = [
+            Host(name=name, address=f"10.77.0.{index + 1}", namespace=f"{stem}-{name}")
+            for index, name in enumerate(names(count))
+        ]
+        self._processes: list[subprocess.Popen[Any]] = []
+
+    def __enter__(self) -> "Hosts":
+        _require(ssh=self.ssh)
+        clear_stale()
+        try:
+            self._build()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def command(self, command: Sequence[str], on: int = 0) -> list[str]:
+        """The words that run a command on host `on`, in its network and under its name."""
+        host = self.hosts[on]
+        named = ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', host.name]
+        return ["ip", "netns", "exec", host.namespace, *named, *command]
+
+    def start(
+        self, command: Sequence[str], on: int = 0, env: Mapping[str, str] | None = None, **options: Any
+    ) -> subprocess.Popen[Any]:
+        """Start a command on host `on`. It is killed, if it still runs, when the hosts go.
+
+        Args:
+            env: variables beside this process's own.
+            options: for `subprocess.Popen`. The process has the pid of the command itself.
+        """
+        process = subprocess.Popen(self.command(command, on), env={**os.environ, **INTERFACE, **(env or {})}, **options)
+        self._processes.append(process)
+        return process
+
+    def run(
+        self,
+        command: Sequence[str],
+        on: int = 0,
+        env: Mapping[str, str] | None = None,
+        *,
+        timeout: float | None = None,
+        **options: Any,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command on host `on` to its end, its output kept as text unless `options` send it elsewhere."""
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
+        process = self.start(command, on, env, **options)
+        try:
+            out, err = process.communicate(timeout=timeout)
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+        return subprocess.CompletedProcess(list(command), process.returncode, out, err)
+
+    def close(self) -> None:
+        """End what runs on the hosts, and take them down."""
+        for name in (*(host.namespace for host in self.hosts), self.switch):
+            _remove(name)
+        for process in self._processes:
+            process.wait()
+
+    def _build(self) -> None:
+        self._lay_files()
+        _ip("netns", "add", self.switch)
+        _ip("-n", self.switch, "link", "add", "bridge0", "type", "bridge")
+        _ip("-n", self.switch, "link", "set", "bridge0", "up")
+        for index, host in enumerate(self.hosts):
+            port = f"port{index}"
+            _ip("netns", "add", host.namespace)
+            link = ["link", "add", LINK, "netns", host.namespace, "type", "veth"]
+            _ip(*link, "peer", "name", port, "netns", self.switch)
+            _ip("-n", host.namespace, "address", "add", f"{host.address}/24", "dev", LINK)
+            for namespace, device in ((host.namespace, "lo"), (host.namespace, LINK), (self.switch, port)):
+                _ip("-n", namespace, "link", "set", device, "up")
+            _ip("-n", self.switch, "link", "set", port, "master", "bridge0")
+            if self.rate_bits:
+                # A qdisc shapes what leaves a device: the host's end for the way out, the bridge's for the way in.
+                _shape(host.namespace, LINK, self.rate_bits)
+                _shape(self.switch, port, self.rate_bits)
+        if self.ssh:
+            self._start_ssh()
+
+    def _lay_files(self) -> None:
+        lines = ["127.0.0.1 localhost", *(f"{host.address} {host.name}" for host in self.hosts)]
+        for host in self.hosts:
+            folder = FILES / host.namespace
+            folder.mkdir(parents=True)
+            (folder / "hosts").write_text("\n".join(lines) + "\n", encoding="utf-8")
+            if self.ssh:
+                self._lay_ssh(folder / "ssh")
+
+    def _lay_ssh(self, folder: Path) -> None:
+        """What /etc/ssh is on a host: one key, which is the hosts' and the person's, and settings that trust it."""
+        first = FILES / self.hosts[0].namespace / "ssh"
+        if folder == first:
+            folder.mkdir()
+            key = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", PREFIX, "-f", str(folder / "key")]
+            subprocess.run(key, check=True, stdin=subprocess.DEVNULL)
+            (folder / "ssh_config").write_text(_SSH, encoding="utf-8")
+            # A session has sshd's bare PATH otherwise, and finds neither torchrun nor orted of this environment.
+            (folder / "sshd_config").write_text(_SSHD + f'SetEnv PATH="{os.environ["PATH"]}"\n', encoding="utf-8")
+        else:
+            shutil.copytree(first, folder)
+
+    def _start_ssh(self) -> None:
+        Path("/run/sshd").mkdir(exist_ok=True)
+        daemons = []
+        for index, host in enumerate(self.hosts):
+            log = (FILES / host.namespace / "ssh" / "sshd.log").open("wb")
+            with log:
+                daemons.append(self.start([_sshd() or "sshd", "-D", "-e"], index, stdin=subprocess.DEVNULL, stderr=log))
+        until = time.monotonic() + 10
+        for daemon, host in zip(daemons, self.hosts, strict=True):
+            while not _listens(daemon.pid, port=22):
+                if daemon.poll() is not None or time.monotonic() > until:
+                    said = (FILES / host.namespace / "ssh" / "sshd.log").read_text(encoding="utf-8").strip()
+                    raise UserError(f"sshd did not start on {host.name}: {said or 'it said nothing'}")
+                time.sleep(0.02)
+
+
+_SSH = """\
+IdentityFile /etc/ssh/key
+UserKnownHostsFile /dev/null
+StrictHostKeyChecking no
+LogLevel ERROR
+"""
+_SSHD = """\
+HostKey /etc/ssh/key
+AuthorizedKeysFile /etc/ssh/key.pub
+StrictModes no
+UsePAM no
+PasswordAuthentication no
+PidFile none
+MaxStartups 200
+"""
+
+
+def commands(job: Job) -> list[Command]:
+    """One command: hosts of this machine, made for as long as torchrun runs on all of them."""
+    inner = torchrun.command(dataclasses.replace(job, interface=""))
+    shape = ("--count", str(len(job.hosts)), "--rate", job.rate)
+    return [Command(argv=(job.program("distdl"), "hosts", *shape, "--", *inner.argv))]
+
+
+def names(count: int) -> tuple[str, ...]:
+    """Names of the hosts of a set."""
+    return tuple(f"h{index}" for index in range(count))
+
+
+def parse_rate(rate: str) -> float:
+    """Bits a second of a rate as tc writes it: "1gbit" is 1e9.
+
+    Raises:
+        UserError: for anything else.
+    """
+    match = _RATE.fullmatch(rate)
+    if not match or not float(match[1]):
+        raise UserError(f'"{rate}" is not a rate: write it as 1gbit or 100mbit')
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def clear_stale() -> list[str]:
+    """Remove what processes that are no more have left. Returns the namespaces removed."""
+    names = {path.name for folder in (NAMESPACES, FILES) if folder.is_dir() for path in folder.glob(f"{PREFIX}-*")}
+    stale = sorted(name for name in names if not _owned(name))
+    for name in stale:
+        _remove(name)
+    return stale
+
+
+def _owned(name: str) -> bool:
+    """Whether the process that made a namespace lives. A name that we did not give belongs to somebody else."""
+    match = re.fullmatch(rf"{PREFIX}-(\d+)-(\d+)-\d+-\w+", name)
+    return not match or _start_time(int(match[1])) == int(match[2])
+
+
+def _start_time(pid: int) -> int | None:
+    """Ticks after boot at which a process started (a pid alone is used again); None if there is no such process."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    state, *fields = stat.rpartition(")")[2].split()
+    return None if state in "ZX" else int(fields[18])
+
+
+def _remove(name: str) -> None:
+    """End every process in a namespace and remove it; nothing happens where another was faster."""
+    until = time.monotonic() + 10
+    while pids := _pids(name):
+        for pid in pids:
+            _kill(pid)
+        if time.monotonic() > until:
+            break
+        time.sleep(0.02)
+    subprocess.run(["ip", "netns", "delete", name], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+    shutil.rmtree(FILES / name, ignore_errors=True)
+
+
+def _pids(name: str) -> list[int]:
+    """Processes in a namespace, but for those that have ended and were not waited for."""
+    listed = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True, check=False)
+    return [pid for pid in map(int, listed.stdout.split()) if _start_time(pid) is not None]
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _shape(namespace: str, device: str, bits_per_s: float) -> None:
+    # The bucket holds what the rate lets through in 2 ms, the lateness of a busy machine's timer. A larger one lets so
+    # much pass unshaped that a transfer of a quarter of a second reads above the rate.
+    burst = max(16 * 1024, int(bits_per_s / 8 * 0.002))
+    shape = ["root", "tbf", "rate", f"{bits_per_s:.0f}bit", "burst", f"{burst}b", "latency", "50ms"]
+    _call(["tc", "-n", namespace, "qdisc", "add", "dev", device, *shape])
+
+
+def _listens(pid: int, port: int) -> bool:
+    """Whether anything listens on a TCP port in the network of process `pid` (once it has moved there)."""
+    try:
+        rows = Path(f"/proc/{pid}/net/tcp").read_text(encoding="utf-8").splitlines()[1:]
+        own = Path(f"/proc/{pid}/ns/net").readlink() != Path("/proc/self/ns/net").readlink()
+    except OSError:
+        return False
+    fields = [row.split() for row in rows]
+    return own and any(field[1].endswith(f":{port:04X}") and field[3] == "0A" for field in fields)
+
+
+def _sshd() -> str | None:
+    return shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")  # sshd insists on its full path
+
+
+def _require(*, ssh: bool) -> None:
+    if sys.platform != "linux":
+        raise UserError("several hosts on one machine need Linux (network namespaces)")
+    if os.geteuid() != 0:
+        raise UserError("several hosts on one machine need root (network namespaces): run this by sudo")
+    for program, package in (("ip", "iproute2"), ("tc", "iproute2"), ("unshare", "util-linux")):
+        if not shutil.which(program):
+            raise UserError(f"{program} is not installed; it comes with: apt-get install {package}")
+    if ssh and not (_sshd() and shutil.which("ssh-keygen")):
+        raise UserError("sshd is not installed; it comes with: apt-get install openssh-server")
+
+
+def _ip(*words: str) -> None:
+    _call(["ip", *words])
+
+
+def _call(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UserError(f"a host could not be made: {' '.join(command)}: {done.stderr.strip()}")

@@ -1,0 +1,183 @@
+"""What the network between ranks gives: bandwidth and latency of each pair, all-reduce bandwidth by message size.
+
+Every rank calls `measure`, with torch.distributed set up. A transfer ends with the receiver's answer: to the sender
+alone it would seem over as soon as the kernel has buffered the message.
+"""
+
+import statistics
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+SIZES = (*(2**power for power in range(10, 28, 2)), 2**27)
+"""Bytes of the all-reduce messages: 1 KiB to 128 MiB."""
+SMALLEST, LARGEST = 2**20, 2**28
+"""Bytes of the first and of the largest message between a pair."""
+WARM_TRIPS, TRIPS = 5, 50
+"""Round trips of a pair that are not counted, and that are."""
+WHOLE_S, SHORTEST_S, LONGEST_S = 60.0, 0.05, 0.5
+"""A pair's transfer is as long as leaves the whole probe about a minute, between these two."""
+LONG_S = 2.0
+"""An all-reduce that would take longer is left out, and those of larger messages too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """From one rank to another."""
+
+    source: int
+    target: int
+    bytes_per_s: float
+    """Of the payload, one way."""
+    latency_s: float
+    """Half of the median round trip of 4 bytes."""
+    latency_p90_s: float
+    """Half of its 90th percentile."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AllReduce:
+    """All ranks summing one fp32 message."""
+
+    bytes: int
+    seconds: float
+    """Median over repetitions of the slowest rank's time."""
+    spread_s: float
+    """Third quartile less first."""
+    bus_bytes_per_s: float
+    """2 (n - 1) / n * bytes / seconds: what each rank sends and receives in a ring, comparable between world sizes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """All measurements, the same on every rank."""
+
+    hosts: list[str]
+    """By rank."""
+    backend: str
+    device: str
+    pairs: list[Pair]
+    all_reduce: list[AllReduce]
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def measure(device: torch.device, host: str, sizes: tuple[int, ...] = SIZES) -> Network:
+    """Measure; a collective. One pair at a time, so that no transfer has to share a link with another.
+
+    Args:
+        device: whose memory the messages are in: the GPU for NCCL.
+        host: this rank's name for itself.
+        sizes: bytes of the all-reduce messages, multiples of 4.
+    """
+    world = dist.get_world_size()
+    hosts: list[Any] = [None] * world
+    dist.all_gather_object(hosts, host)
+    link = _Link(device)
+    each_s = min(max(WHOLE_S / max(world * (world - 1), 1), SHORTEST_S), LONGEST_S)
+    ends = [(source, target) for source in range(world) for target in range(world) if source != target]
+    pairs = [link.pair(source, target, each_s) for source, target in ends]
+    reduced: list[AllReduce] = []
+    for size in sizes if world > 1 else ():
+        if reduced and reduced[-1].seconds * size / reduced[-1].bytes > LONG_S:
+            break  # the same on every rank, since the times are those of the slowest
+        reduced.append(_all_reduce(device, size, each_s))
+    return Network(hosts=hosts, backend=dist.get_backend(), device=device.type, pairs=pairs, all_reduce=reduced)
+
+
+class _Link:
+    """Point to point between two ranks; the source decides, and the others wait for the result."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.rank = device, dist.get_rank()
+        self.token = torch.zeros(1, device=device)
+
+    def pair(self, source: int, target: int, seconds: float) -> Pair:
+        found = torch.zeros(3, dtype=torch.float64)
+        if self.rank == source:
+            trips = sorted([self._round_trip(target) for _ in range(WARM_TRIPS + TRIPS)][WARM_TRIPS:])
+            latency, slow = statistics.median(trips) / 2, trips[int(TRIPS * 0.9)] / 2
+            found = torch.tensor([self._bandwidth(target, seconds), latency, slow], dtype=torch.float64)
+        elif self.rank == target:
+            self._answer(source)
+        found = found.to(self.device)
+        dist.broadcast(found, source)
+        rate, latency, slow = found.tolist()
+        return Pair(source=source, target=target, bytes_per_s=rate, latency_s=latency, latency_p90_s=slow)
+
+    def _round_trip(self, target: int) -> float:
+        start = time.perf_counter()
+        dist.send(self.token, target)
+        dist.recv(self.token, target)
+        self._finish()
+        return time.perf_counter() - start
+
+    def _bandwidth(self, target: int, seconds: float) -> float:
+        self._transfer(target, SMALLEST)  # connections are made, and pages touched, by the first
+        first = self._transfer(target, SMALLEST)
+        size = min(max(int(first * seconds / 2), SMALLEST), LARGEST)
+        # Of two the faster: others on the machine can only slow one down.
+        rate = max(self._transfer(target, size) for _ in range(2))
+        self._order(target, 0)
+        return rate
+
+    def _transfer(self, target: int, size: int) -> float:
+        """Bytes a second of one message."""
+        message = torch.zeros(size, dtype=torch.uint8, device=self.device)
+        self._order(target, size)
+        start = time.perf_counter()
+        dist.send(message, target)
+        dist.recv(self.token, target)
+        self._finish()
+        return size / (time.perf_counter() - start)
+
+    def _order(self, target: int, size: int) -> None:
+        """Tell the target how much comes next (0: nothing), and wait until it is ready for it."""
+        dist.send(torch.tensor([size], device=self.device), target)
+        dist.recv(self.token, target)
+        self._finish()
+
+    def _answer(self, source: int) -> None:
+        """The target's side of a pair."""
+        for _ in range(WARM_TRIPS + TRIPS):
+            dist.recv(self.token, source)
+            dist.send(self.token, source)
+        order = torch.ones(1, dtype=torch.int64, device=self.device)
+        while True:
+            dist.recv(order, source)
+            message = torch.zeros(int(order), dtype=torch.uint8, device=self.device)
+            dist.send(self.token, source)
+            if not len(message):
+                return
+            dist.recv(message, source)
+            dist.send(self.token, source)
+
+    def _finish(self) -> None:
+        if self.device.type == "cuda":  # NCCL only queues: the answer is there when the stream says so
+            torch.cuda.current_stream().synchronize()
+
+
+def _all_reduce(device: torch.device, size: int, seconds: float) -> AllReduce:
+    message = torch.zeros(size // 4, device=device)
+    _timed(message)
+    first = torch.tensor([_timed(message)], dtype=torch.float64, device=device)
+    dist.all_reduce(first, op=dist.ReduceOp.MAX)
+    repeats = min(max(int(seconds / float(first)), 3), 100)
+    times = torch.tensor([_timed(message) for _ in range(repeats)], dtype=torch.float64, device=device)
+    dist.all_reduce(times, op=dist.ReduceOp.MAX)
+    low, median, high = statistics.quantiles(times.tolist(), n=4)
+    world = dist.get_world_size()
+    bus = 2 * (world - 1) / world * size / median
+    return AllReduce(bytes=size, seconds=median, spread_s=high - low, bus_bytes_per_s=bus)
+
+
+def _timed(message: torch.Tensor) -> float:
+    start = time.perf_counter()
+    dist.all_reduce(message)
+    if message.device.type == "cuda":
+        torch.cuda.current_stream().synchronize()
+    return time.perf_counter() - start

@@ -1,0 +1,24 @@
+"""A job that its launcher started again goes on by itself."""
+
+import dataclasses
+from collections.abc import Mapping
+
+from distdl.config import Config
+from distdl.errors import UserError
+from distdl.rundir import CHECKPOINTS
+
+
+def after_restart(config: Config, environ: Mapping[str, str]) -> Config:
+    """The configuration of a job under `torchrun --max-restarts`: restarted, it resumes from its newest checkpoint.
+
+    Raises:
+        UserError: without a run folder that a restart could find.
+    """
+    if int(environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) and config.out is None:
+        raise UserError(
+            "torchrun --max-restarts needs --out DIR: a restarted job looks there for its newest checkpoint"
+        )
+    if int(environ.get("TORCHELASTIC_RESTART_COUNT", "0")) == 0:
+        return config
+    begun = any((config.out / CHECKPOINTS).glob("step-*"))
+    return dataclasses.replace(config, resume="auto" if begun else config.resume or "auto")

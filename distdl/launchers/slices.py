@@ -1,0 +1,290 @@
+"""One training in many slices, each a Slurm job's turn: what every slice took, and whether another comes.
+
+A batch script calls `begin` before the training and `end` after it:
+
+    seconds=$(python -m distdl.launchers.slices begin --queued TIME -- TRAIN WORDS) || exit 0
+    srun python -m distdl.train TRAIN WORDS --max-time "$seconds"
+    python -m distdl.launchers.slices end --code $? --state STATE/REASON -- TRAIN WORDS && scontrol requeue ...
+
+Both write a row to slices.jsonl in the run folder, and `end` sums the rows up in result.json. Neither imports torch.
+"""
+
+import itertools
+import json
+import math
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from distdl.config import Config, SlurmConfig
+from distdl.errors import EXIT_DONE, EXIT_STOPPED, EXIT_USER, UserError, run_command
+from distdl.rundir import CHECKPOINTS, METRICS, RESULT, read_rows, write_json
+
+LEDGER = "slices.jsonl"
+EXIT_OVER = 3
+"""No further slice."""
+STOPPED = (EXIT_STOPPED, 128 + signal.SIGUSR2, 128 + signal.SIGTERM)
+"""Exit codes of a training that was told to stop: it obeyed, or had not even begun and lost nothing."""
+LINE_LENGTH = 300
+"""Characters that are kept of the line that says why a slice failed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slice:
+    """One turn of the job, from its two rows of the ledger."""
+
+    job: str
+    """Slurm's id; a training submitted anew has another."""
+    waited_s: float
+    """In the queue, from submission or from being queued again."""
+    compute_s: float
+    """From begin to end; of all nodes at once, and not times their number."""
+    first_step: int
+    """Of the newest checkpoint at the begin."""
+    last_step: int
+    """Of the newest checkpoint at the end."""
+    ended: str
+    """completed, stopped, failed, refused, taken (by Slurm: scancel, preemption) or lost (nobody wrote an end)."""
+
+    @property
+    def fruitless(self) -> bool:
+        """Failed, and without a checkpoint that a next one could go on from."""
+        return self.ended in ("failed", "lost") and self.last_step <= self.first_step
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """All slices of one training added up, as result.json keeps it under "slurm"."""
+
+    slices: int
+    restarts: int
+    waited_s: float
+    compute_s: float
+    status: str
+    """requeued, or how it ended: completed, taken, refused, lifetime, crash-loop."""
+    reason: str
+
+
+def read(rows: Iterable[dict[str, Any]]) -> list[Slice]:
+    """Finished slices of a ledger's rows, oldest first."""
+    finished, begin = [], None
+    for row in rows:
+        if row["kind"] == "begin":
+            begin = row
+        elif begin is not None:
+            spent = max(row["at"] - begin["at"], 0.0)
+            finished.append(
+                Slice(
+                    job=begin["job"],
+                    waited_s=begin["waited_s"],
+                    compute_s=spent,
+                    first_step=begin["step"],
+                    last_step=row["step"],
+                    ended=row["ended"],
+                )
+            )
+            begin = None
+    return finished
+
+
+def ended_as(code: int, state: str) -> str:
+    """How a slice ended, from the training's exit code and the job's "STATE/REASON" (squeue's %T/%r) after it.
+
+    A job that scancel ended is COMPLETING while its batch script still runs, and Slurm would queue it again if it were
+    asked to: only a job that runs, or that its time limit ended, is one that a person still wants.
+    """
+    if code == EXIT_DONE:
+        return "completed"
+    if state.split("/")[0] != "RUNNING" and not state.endswith("/TimeLimit"):
+        return "taken"
+    if code in STOPPED:
+        return "stopped"
+    return "refused" if code == EXIT_USER else "failed"
+
+
+def account(slices: Sequence[Slice], config: SlurmConfig, why: str = "") -> Account:
+    """Add slices up, and decide whether another comes.
+
+    Args:
+        slices: at least one.
+        why: what the last one said when it failed.
+    """
+    compute_s, last = sum(one.compute_s for one in slices), slices[-1]
+    # A person who submits a training anew has mended what made it fail.
+    tail = itertools.takewhile(lambda one: one.fruitless and one.job == last.job, reversed(slices))
+    fruitless = sum(1 for _ in tail)
+    status, reason = "requeued", f"{compute_s:.0f} of {config.total_lifetime_s:.0f} s are used"
+    if last.ended == "completed":
+        status, reason = "completed", "trained to the end"
+    elif last.ended == "taken":
+        status, reason = "taken", "Slurm ended the job (scancel, or preemption): it is not queued again from here"
+    elif last.ended == "refused":
+        status, reason = "refused", f"what it was told is wrong, and stays so: {why}"
+    elif compute_s >= config.total_lifetime_s:
+        status, reason = "lifetime", f"{compute_s:.0f} s of computing use up slurm.total_lifetime_s"
+    elif fruitless > config.max_restarts:
+        reason = f"failed {fruitless} times in a row without a new checkpoint (at step {last.last_step}): {why}"
+        status = "crash-loop"
+    return Account(
+        slices=len(slices),
+        restarts=len(slices) - 1,
+        waited_s=sum(one.waited_s for one in slices),
+        compute_s=compute_s,
+        status=status,
+        reason=reason,
+    )
+
+
+def begin(run: Path, config: Config, *, waited_s: float, now: float) -> int:
+    """Write the row of a slice that begins. Returns the seconds after which it must stop by itself; 0: it need not.
+
+    Raises:
+        Over: if there must not be one more.
+    """
+    ledger, (step, epoch) = run / LEDGER, newest(run)
+    rows = list(read_rows(ledger))
+    if rows and rows[-1]["kind"] == "begin":
+        # A killed node wrote no end. The run folder's last sign of life is the best that is known of it.
+        life = [file.stat().st_mtime for file in (run / METRICS, *run.glob(f"{CHECKPOINTS}/step-*")) if file.exists()]
+        at = max([time_of for time_of in life if time_of < now] + [rows[-1]["at"]])
+        rows.append(_append(ledger, rows, "end", step, epoch, at, ended="lost", code=None))
+    slices, job = read(rows), os.environ.get("SLURM_JOB_ID", "")
+    restart = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+    if slices:
+        before = account(slices, config.slurm, why="nobody wrote its end")
+        if before.status in ("completed", "lifetime") or (before.status == "crash-loop" and slices[-1].job == job):
+            _sum_up(run, before)
+            raise Over(f"no further slice: {before.reason}")
+    _append(ledger, rows, "begin", step, epoch, now, waited_s=waited_s, job=job, restart=restart)
+    left = config.slurm.total_lifetime_s - sum(one.compute_s for one in slices)
+    ends = [end for end in (config.max_time, left if left < config.slurm.slice_s else 0.0) if end]
+    return math.ceil(min(ends)) if ends else 0
+
+
+def end(run: Path, config: Config, *, code: int, state: str, why: str, now: float) -> Account:
+    """Write the row of the slice that ends, and add all of them up in result.json.
+
+    Raises:
+        UserError: if no slice has begun.
+    """
+    ledger, (step, epoch) = run / LEDGER, newest(run)
+    rows = list(read_rows(ledger))
+    if not rows or rows[-1]["kind"] != "begin":
+        raise UserError(f"{ledger} knows of no slice that has begun: call begin before the training")
+    ended = ended_as(code, state)
+    rows.append(_append(ledger, rows, "end", step, epoch, now, ended=ended, code=code, why=why))
+    total = account(read(rows), config.slurm, f"exit code {code}" + (f": {why}" if why else ""))
+    _sum_up(run, total)
+    return total
+
+
+class Over(Exception):
+    """There is no further slice, and why."""
+
+
+def newest(run: Path) -> tuple[int, int]:
+    """Step and epoch of the newest published checkpoint; zeros before the first."""
+    manifests = sorted(run.glob(f"{CHECKPOINTS}/step-*/manifest.json"))
+    if not manifests:
+        return 0, 0
+    progress = json.loads(manifests[-1].read_text(encoding="utf-8"))["progress"]
+    return progress["step"], progress["epoch"]
+
+
+def last_line(log: Path) -> str:
+    """What a job's log says of its failure: its last line that names an error, or else its last line."""
+    if not log.is_file():
+        return ""
+    with log.open("rb") as source:
+        source.seek(max(log.stat().st_size - 65536, 0))
+        lines = [line.strip() for line in source.read().decode(errors="replace").splitlines() if line.strip()]
+    mine = [line for line in lines if not line.startswith(("srun:", "slurmstepd"))]
+    errors = [line for line in mine if "error:" in line.lower() or "exception:" in line.lower()]
+    return next(iter((errors or mine)[-1:]), "")[:LINE_LENGTH]
+
+
+def _append(
+    ledger: Path, rows: Sequence[dict[str, Any]], kind: str, step: int, epoch: int, at: float, **more: Any
+) -> dict[str, Any]:
+    """Add a row; `time_s` counts from the first slice's begin."""
+    first = rows[0]["at"] if rows else at
+    row = {"time_s": round(at - first, 3), "step": step, "epoch": epoch, "kind": kind, "at": at, **more}
+    ledger.parent.mkdir(parents=True, exist_ok=True)
+    with ledger.open("a", encoding="utf-8") as sink:
+        sink.write(json.dumps(row) + "\n")
+    return row
+
+
+def _sum_up(run: Path, total: Account) -> None:
+    file = run / RESULT
+    result = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"status": "failed"}
+    write_json(file, {**result, "slurm": asdict(total)})
+
+
+def main(argv: Sequence[str]) -> int:
+    """`begin` prints the seconds; `end` exits with 0 where the job must be queued again, and with 3 where not."""
+    from distdl.cli import parse
+
+    verbs = {"begin": _begin, "end": _end}
+    if not argv or argv[0] not in verbs:
+        raise UserError("say begin or end: python -m distdl.launchers.slices begin --queued TIME -- TRAIN WORDS")
+    return parse(verbs[argv[0]], argv[1:], prog=f"distdl.launchers.slices {argv[0]}")
+
+
+def _resolve(words: tuple[str, ...]) -> tuple[Path, Config]:
+    from distdl.resolve import from_command_line
+
+    config = from_command_line(words, strategy="ddp")
+    if config.out is None or config.resume != "auto":
+        raise UserError("slices go on from each other in one run folder: give --out DIR --resume auto")
+    return config.out, config
+
+
+def _begin(words: tyro.conf.Positional[tuple[str, ...]], *, queued: str = "") -> int:
+    """Before the training: print the seconds after which it must stop by itself (0: it need not); exit 3 if it is over.
+
+    Args:
+        words: of distdl.train, after `--`.
+        queued: when the job was submitted or queued again, as squeue's %V shows it.
+    """
+    run, config = _resolve(words)
+    now = time.time()
+    try:
+        waited_s = max(now - datetime.fromisoformat(queued).timestamp(), 0.0) if queued else 0.0
+    except ValueError:
+        raise UserError(f'--queued "{queued}" is not a time as squeue -o %V shows it') from None
+    try:
+        print(begin(run, config, waited_s=waited_s, now=now))
+    except Over as over:
+        print(over, file=sys.stderr)
+        return EXIT_OVER
+    return EXIT_DONE
+
+
+def _end(
+    words: tyro.conf.Positional[tuple[str, ...]], *, code: int, state: str = "RUNNING/None", log: Path | None = None
+) -> int:
+    """After the training: exit 0 if the job must be queued again, 3 if it is over.
+
+    Args:
+        words: of distdl.train, after `--`.
+        code: the training's exit code.
+        state: of the job, as squeue's %T/%r shows it.
+        log: the job's output, in which the reason of a failure is looked for.
+    """
+    run, config = _resolve(words)
+    total = end(run, config, code=code, state=state, why=last_line(log) if log else "", now=time.time())
+    print(f"slice {total.slices}: {total.status}: {total.reason}", file=sys.stderr)
+    return EXIT_DONE if total.status == "requeued" else EXIT_OVER
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(lambda: main(sys.argv[1:])))

@@ -1,0 +1,159 @@
+"""A Slurm batch script that trains in slices, and its submission.
+
+launch/slurm/requeue.sbatch and launch/slurm/array.sbatch are what `script` writes for the examples below.
+"""
+
+import re
+import shlex
+import shutil
+import subprocess
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from distdl.errors import UserError
+from distdl.launchers.srun import LEAVE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """One training as a Slurm job, or as an array of them."""
+
+    words: tuple[str, ...]
+    """What distdl.train is told, without --out, --resume and, in an array, --seed."""
+    run: str
+    """The run folder; in an array the folder of the run folders. All nodes must see it."""
+    name: str
+    nodes: int = 1
+    nproc: int = 1
+    """Ranks on each node."""
+    gpus: int = 0
+    """On each node."""
+    time_s: int = 2400
+    """Length of a slice."""
+    array: str = ""
+    """Indices, as Slurm writes them (0-4, or 0-9%2): one run for each, which is its seed."""
+    options: tuple[str, ...] = ()
+    """Further options of sbatch: "partition=gpu"."""
+    python: str = "python"
+    logs: str = ""
+    """Folder of the job's output, which must be there before the job; empty is the one it is submitted from."""
+
+
+_DIGITS = Submission(words=("--profile", "digits"), run="runs/digits", name="digits", python="/path/to/venv/bin/python")
+REQUEUE = replace(_DIGITS, nodes=2, nproc=4, gpus=4)
+ARRAY = replace(_DIGITS, run="runs/digits-seeds", gpus=1, array="0-4%2")
+
+
+def warning_s(time_s: int) -> int:
+    """How long before the limit the ranks are told to stop: the last step and the checkpoint must fit in.
+
+    Slurm looks at its limits every half minute and may be early by a whole one, so that more would cost much.
+    """
+    return min(120, time_s // 4)
+
+
+def script(job: Submission) -> str:
+    """The batch script, with comments for the person who reads it."""
+    minutes = -(-job.time_s // 60)
+    log = f"{job.logs}/slurm-" if job.logs else "slurm-%x-"
+    directives = [
+        f"--job-name={job.name}",
+        f"--nodes={job.nodes} --ntasks-per-node={job.nproc}",
+        *([f"--gpus-per-node={job.gpus}"] if job.gpus else []),
+        *([f"--array={job.array}"] if job.array else []),
+        f"--time={minutes} --signal=USR2@{warning_s(minutes * 60)}",
+        f"--requeue --open-mode=append --output={log}{'%A_%a' if job.array else '%j'}.log",
+        *(f"--{option}" for option in job.options),
+    ]
+    head = "\n".join(f"#SBATCH {line}" for line in directives)
+    own = _ARRAY if job.array else _SINGLE
+    seed = ' --seed "$SLURM_ARRAY_TASK_ID"' if job.array else ""
+    return _SCRIPT.format(
+        head=head,
+        own=own.format(
+            run=shlex.quote(job.run), log=f"{shlex.quote(job.logs)}/slurm-" if job.logs else "slurm-$SLURM_JOB_NAME-"
+        ),
+        python=shlex.quote(job.python),
+        train=shlex.join(job.words) + seed,
+        srun=" ".join(LEAVE),
+        minutes=minutes,
+        warning=warning_s(minutes * 60),
+    )
+
+
+_SCRIPT = """\
+#!/bin/bash
+{head}
+#
+# Trains in slices of {minutes} minutes. {warning} s before a slice's limit Slurm sends SIGUSR2 to the ranks.
+# They finish their step, save, and exit with 75; then the job queues itself again, and the next slice goes on from
+# there. It ends when the training is done, when slurm.total_lifetime_s of computing is used up, when it failed more
+# than slurm.max_restarts times in a row without a new checkpoint, or by scancel. The run folder's slices.jsonl has a
+# line for every begin and every end, its result.json the sums.
+
+python={python}  # of the environment that distdl is installed in, on every node
+{own}
+train=({train} --out "$run" --resume auto)
+
+slice() {{ "$python" -m distdl.launchers.slices "$@" -- "${{train[@]}}"; }}
+trap : TERM USR2  # what stops the ranks must not stop this script, which has to write down how they ended
+
+# How long this slice may take by itself: 0 (no such limit) but for the last part of the total lifetime.
+seconds=$(slice begin --queued "$(squeue --noheader --job "$job" --format %V)") || exit
+
+# One task a rank. Since Slurm 22.05 srun has to be told again how many cores a task has.
+export SRUN_CPUS_PER_TASK="${{SLURM_CPUS_PER_TASK:-1}}"
+srun {srun} \\
+    "$python" -m distdl.train "${{train[@]}}" --max-time "$seconds"
+code=$?
+
+state=$(squeue --noheader --job "$job" --format %T/%r)  # scancel shows here: then it must not be queued again
+slice end --code "$code" --state "$state" --log "$log" || exit "$code"
+scontrol requeue "$job"
+"""
+_SINGLE = """\
+job=$SLURM_JOB_ID
+run={run}
+log={log}$job.log"""
+_ARRAY = """\
+job=${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID  # the id of one task; the job's alone would mean all of them
+folder={run}
+run=$folder/seed-$SLURM_ARRAY_TASK_ID
+log={log}$job.log"""
+
+
+def parse_time(text: str) -> int:
+    """Seconds of a time as Slurm writes it: MIN, MIN:SEC, H:MIN:SEC, D-H, D-H:MIN, D-H:MIN:SEC.
+
+    Raises:
+        UserError: for anything else, or less than a minute.
+    """
+    match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text)
+    if not match:
+        raise UserError(f'--time "{text}" is not a time of Slurm: write 40 (minutes), 2:00:00, or 1-12:00:00')
+    days, *rest = match.groups()
+    given = [int(part) for part in rest if part is not None]
+    units = (3600, 60, 1) if days is not None or len(given) == 3 else (60, 1)
+    seconds = int(days or 0) * 86400 + sum(part * unit for part, unit in zip(given, units, strict=False))
+    if seconds < 60:
+        raise UserError(f'--time "{text}" is less than a minute, which is the least that Slurm counts')
+    return seconds
+
+
+def submit(job: Submission) -> str:
+    """Write the script into the run folder and hand it to sbatch. Returns the job's id.
+
+    Raises:
+        UserError: without sbatch, or with what sbatch says against it.
+    """
+    sbatch = shutil.which("sbatch")
+    if not sbatch:
+        raise UserError("sbatch is not there: submit from a login node of the cluster, or see the script by --dry-run")
+    folder = Path(job.run)
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "job.sbatch"
+    file.write_text(script(job), encoding="utf-8")
+    done = subprocess.run([sbatch, "--parsable", str(file)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UserError(f"sbatch refused {file}: {' '.join(done.stderr.split())}")
+    return done.stdout.strip().split(";")[0]

@@ -1,0 +1,18 @@
+"""torchrun: one agent on each host, which starts that host's ranks and watches them."""
+
+from distdl.launchers.job import Command, Job, everywhere
+
+
+def command(job: Job) -> Command:
+    """The command for each host; the same on all of them, so that a person can start it anywhere in any order."""
+    meet: tuple[str, ...] = ("--standalone",)
+    if len(job.hosts) > 1:
+        rendezvous = f"--rdzv_endpoint={job.meeting}:{job.port}"
+        meet = (f"--nnodes={len(job.hosts)}", "--rdzv_backend=c10d", rendezvous, "--rdzv_id=distdl")
+    agent = (job.program("torchrun"), *meet, f"--nproc_per_node={job.nproc}")
+    return Command(argv=(*agent, "-m", job.module, *job.words), env=job.variables)
+
+
+def commands(job: Job) -> list[Command]:
+    """One command a host: torchrun itself starts nothing on others, so ssh does."""
+    return everywhere(job, [command(job)] * max(len(job.hosts), 1))

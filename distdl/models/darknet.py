@@ -1,0 +1,38 @@
+"""Darknet's "tiny" ImageNet classifier (Redmon, pjreddie.com/darknet/imagenet): 1.04 million parameters."""
+
+from torch import Tensor, nn
+
+POOL = 0
+# (outputs, kernel) by convolution. The 1 x 1 ones squeeze between the 3 x 3, as in SqueezeNet.
+LAYERS = (
+    *((16, 3), POOL, (32, 3), POOL),
+    *((16, 1), (128, 3), (16, 1), (128, 3), POOL),
+    *((32, 1), (256, 3), (32, 1), (256, 3), POOL),
+    *((64, 1), (512, 3), (64, 1), (512, 3), (128, 1)),
+)
+
+
+class DarknetTiny(nn.Sequential):
+    """Convolution, BatchNorm and leaky ReLU all the way to a 1 x 1 convolution to the classes and an average.
+
+    Modules are numbered as in the published state_dict. Its weights expect RGB in 0 to 1, not normalised further.
+    """
+
+    def __init__(self, *, classes: int = 1000, channels: int = 3) -> None:
+        layers: list[nn.Module] = []
+        for layer in LAYERS:
+            if layer == POOL:
+                layers.append(nn.MaxPool2d(2, ceil_mode=True))
+                continue
+            outputs, kernel = layer
+            layers += [
+                nn.Conv2d(channels, outputs, kernel, padding=kernel // 2, bias=False),
+                nn.BatchNorm2d(outputs, eps=1e-3),
+                nn.LeakyReLU(0.1, inplace=True),
+            ]
+            channels = outputs
+        super().__init__(*layers, nn.Conv2d(channels, classes, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [b, classes] of images [b, channels, H, W]; the weights were made for 224 x 224."""
+        return super().forward(images).mean(dim=(2, 3))

@@ -1,0 +1,87 @@
+"""Networks as their papers and Caffe ran them, where torchvision's of the same name differ: for the figures of others.
+
+All take ImageNet images [b, 3, 224, 224] (AlexNet and NiN also 227) and give 1000 logits.
+"""
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import resnet
+
+
+def alexnet_caffe() -> nn.Module:
+    """Krizhevsky et al. 2012 on one GPU, Caffe's bvlc_alexnet: two groups in three convolutions, and LRN."""
+    return nn.Sequential(
+        *_conv(3, 96, 11, stride=4), nn.LocalResponseNorm(5), _pool(),
+        *_conv(96, 256, 5, padding=2, groups=2), nn.LocalResponseNorm(5), _pool(),
+        *_conv(256, 384, 3, padding=1),
+        *_conv(384, 384, 3, padding=1, groups=2),
+        *_conv(384, 256, 3, padding=1, groups=2), _pool(),
+        nn.Flatten(),
+        nn.Linear(256 * 6 * 6, 4096), nn.ReLU(inplace=True), nn.Dropout(),
+        nn.Linear(4096, 4096), nn.ReLU(inplace=True), nn.Dropout(),
+        nn.Linear(4096, 1000),
+    )  # fmt: skip
+
+
+def nin() -> nn.Module:
+    """Lin et al. 2014, Network in Network as published for ImageNet: every convolution is followed by two of 1x1."""
+    return nn.Sequential(
+        *_conv(3, 96, 11, stride=4), *_conv(96, 96, 1), *_conv(96, 96, 1), _pool(),
+        *_conv(96, 256, 5, padding=2), *_conv(256, 256, 1), *_conv(256, 256, 1), _pool(),
+        *_conv(256, 384, 3, padding=1), *_conv(384, 384, 1), *_conv(384, 384, 1), _pool(), nn.Dropout(),
+        *_conv(384, 1024, 3, padding=1), *_conv(1024, 1024, 1), *_conv(1024, 1000, 1),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+    )  # fmt: skip
+
+
+def googlenet_caffe() -> nn.Module:
+    """Szegedy et al. 2015, Inception-v1, Caffe's bvlc_googlenet: biases and LRN, no batch norm, true 5x5 branches."""
+    return nn.Sequential(
+        *_conv(3, 64, 7, stride=2, padding=3), _pool(), nn.LocalResponseNorm(5),
+        *_conv(64, 64, 1), *_conv(64, 192, 3, padding=1), nn.LocalResponseNorm(5), _pool(),
+        Inception(192, 64, (96, 128), (16, 32), 32),
+        Inception(256, 128, (128, 192), (32, 96), 64), _pool(),
+        Inception(480, 192, (96, 208), (16, 48), 64),
+        Inception(512, 160, (112, 224), (24, 64), 64),
+        Inception(512, 128, (128, 256), (24, 64), 64),
+        Inception(512, 112, (144, 288), (32, 64), 64),
+        Inception(528, 256, (160, 320), (32, 128), 128), _pool(),
+        Inception(832, 256, (160, 320), (32, 128), 128),
+        Inception(832, 384, (192, 384), (48, 128), 128),
+        nn.AvgPool2d(7), nn.Dropout(0.4), nn.Flatten(), nn.Linear(1024, 1000),
+    )  # fmt: skip
+
+
+class Inception(nn.Module):
+    """Four branches over the same input, their outputs one after another. Table 1 of the paper gives the widths."""
+
+    def __init__(self, width: int, one: int, three: tuple[int, int], five: tuple[int, int], pooled: int) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(
+            [
+                nn.Sequential(*_conv(width, one, 1)),
+                nn.Sequential(*_conv(width, three[0], 1), *_conv(*three, 3, padding=1)),
+                nn.Sequential(*_conv(width, five[0], 1), *_conv(*five, 5, padding=2)),
+                nn.Sequential(nn.MaxPool2d(3, stride=1, padding=1), *_conv(width, pooled, 1)),
+            ]
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([branch(x) for branch in self.branches], dim=1)
+
+
+def resnet_caffe(depth: int = 50) -> nn.Module:
+    """He et al. 2015 as published: the stride of a bottleneck on its first 1x1 convolution, not on the 3x3."""
+    network = resnet.__dict__[f"resnet{depth}"]()
+    for block in network.modules():
+        if isinstance(block, resnet.Bottleneck):
+            block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride
+    return network
+
+
+def _conv(width: int, out: int, kernel: int, **geometry: int) -> tuple[nn.Module, nn.Module]:
+    return nn.Conv2d(width, out, kernel, **geometry), nn.ReLU(inplace=True)
+
+
+def _pool() -> nn.Module:
+    return nn.MaxPool2d(3, stride=2, ceil_mode=True)  # Caffe rounds up

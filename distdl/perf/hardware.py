@@ -1,0 +1,157 @@
+"""What devices and networks can do: TOML files that ship with distdl, or a person's own of the same form.
+
+Peaks are dense, for matrix products at a precision. K, M, G and T are powers of 1000 throughout.
+"""
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from distdl.errors import UserError, nearest
+
+Kind = TypeVar("Kind", "Device", "NetworkLink")
+
+PRECISION_BYTES = {"fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2}
+"""Bytes an element takes in memory at each precision of a matrix product."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """One accelerator, or one machine's processor."""
+
+    name: str
+    bandwidth_gb_per_s: float
+    """Of its memory."""
+    peak_tflops: Mapping[str, float]
+    """By precision: fp32, tf32, fp16, bf16."""
+    memory_gb: float | None = None
+    link_gb_per_s: float | None = None
+    """To other devices of the same machine, both ways together."""
+    names: tuple[str, ...] = ()
+    """What the driver calls it."""
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    """What `distdl calibrate` found, by precision; see perf/calibration.py."""
+
+    def __post_init__(self) -> None:
+        positive(self.bandwidth_gb_per_s, "bandwidth_gb_per_s")
+        if not self.peak_tflops:
+            raise UserError("peak_tflops is empty: it takes a figure for fp32 at least")
+        for precision, peak in self.peak_tflops.items():
+            if precision not in PRECISION_BYTES:
+                raise UserError(f'peak_tflops: precision "{precision}" is none of {", ".join(PRECISION_BYTES)}')
+            positive(peak, f"peak_tflops.{precision}")
+
+    @property
+    def bytes_per_s(self) -> float:
+        return self.bandwidth_gb_per_s * 1e9
+
+    def flops_per_s(self, precision: str = "fp32") -> float:
+        """Dense peak. Raises UserError for a precision whose peak is not known."""
+        if precision not in self.peak_tflops:
+            raise UserError(f"{self.name} has no peak for {precision}: known are {', '.join(self.peak_tflops)}")
+        return self.peak_tflops[precision] * 1e12
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkLink:
+    """What joins the workers: each can send and receive at this rate, one way."""
+
+    name: str
+    bandwidth_gbit_per_s: float
+    """Bits, as networks are sold: 8 to a byte."""
+    latency_us: float = 0.0
+    """Of one message."""
+    group: int | None = None
+    """Workers that are this close; between groups links have `between` of the bandwidth. None: all alike."""
+    between: float = 1.0
+
+    def __post_init__(self) -> None:
+        positive(self.bandwidth_gbit_per_s, "bandwidth_gbit_per_s")
+        if self.latency_us < 0:
+            raise UserError(f"latency_us must not be negative, it is {self.latency_us}")
+
+    @property
+    def bytes_per_s(self) -> float:
+        return self.bandwidth_gbit_per_s * 1e9 / 8
+
+    @property
+    def latency_s(self) -> float:
+        return self.latency_us * 1e-6
+
+
+def positive(value: Any, what: str) -> None:
+    if not isinstance(value, int | float) or not value > 0:
+        raise UserError(f"{what} must be a number above 0, it is {value!r}")
+
+
+def device(name: str) -> Device:
+    """The device of that name, or of that TOML file.
+
+    Raises:
+        UserError: neither is there, or the file does not say what a device is.
+    """
+    table = _table("devices", name)
+    table["names"] = tuple(table.get("names", ()))
+    return _make(Device, table, name)
+
+
+def network(name: str) -> NetworkLink:
+    """The network of that name, or of that TOML file. Raises UserError as `device` does."""
+    return _make(NetworkLink, _table("networks", name), name)
+
+
+def names(folder: str) -> list[str]:
+    """What ships with distdl: of "devices" or of "networks"."""
+    return sorted(entry.name.removesuffix(".toml") for entry in _files(folder))
+
+
+def recognise(driver_name: str) -> Device | None:
+    """The device that a driver calls by this name (NVML, torch.cuda.get_device_name); None for one not known."""
+    for entry in _files("devices"):
+        known = device(entry.name.removesuffix(".toml"))
+        if driver_name in known.names:
+            return known
+    return None
+
+
+def _files(folder: str) -> Iterator[Traversable]:
+    root = resources.files("distdl.profiles") / folder
+    return (entry for entry in root.iterdir() if entry.name.endswith(".toml"))
+
+
+def _table(folder: str, name: str) -> dict[str, Any]:
+    if "/" in name or name.endswith(".toml"):
+        file: Any = Path(name)
+        if not file.is_file():
+            raise UserError(f"there is no file {name}")
+    else:
+        known = {entry.name.removesuffix(".toml"): entry for entry in _files(folder)}
+        if name not in known:
+            kind, typed = folder.removesuffix("s"), name.lower()
+            begins = [one for one in sorted(known) if typed and one.startswith(typed)]
+            meant = nearest(typed, known) or (f'; did you mean "{begins[0]}"?' if begins else "")
+            shipped = ", ".join(sorted(known))
+            raise UserError(f'{kind} "{name}" is not known{meant} (known: {shipped}; or give a TOML file of your own)')
+        file = known[name]
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} is not TOML: {error}") from None
+
+
+def _make(kind: type[Kind], table: dict[str, Any], where: str) -> Kind:
+    known = [one.name for one in fields(kind)]
+    for key in table:
+        if key not in known:
+            raise UserError(f'{where}: "{key}" is not known{nearest(key, known)} (known: {", ".join(known)})')
+    try:
+        return kind(**table)
+    except TypeError as error:
+        missing = str(error).partition("argument")[2].lstrip("s: ") or str(error)
+        raise UserError(f"{where}: missing {missing}") from None
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None

@@ -1,0 +1,70 @@
+"""Stopping in order: a signal or the clock sets a flag, and the ranks agree on the step at which they stop."""
+
+import math
+import signal
+import time
+from types import FrameType
+
+import torch
+
+from distdl.errors import Failure
+from distdl.strategies.base import Strategy
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
+"""Launchers and schedulers send SIGTERM; SIGUSR2 is Slurm's early warning (NCCL takes SIGUSR1); SIGINT is Ctrl-C."""
+LOOK_EVERY_S = 0.25
+
+
+class Stop:
+    """Whether to stop, as all ranks see it.
+
+    Agreeing costs an all-reduce, so that the ranks do it every quarter of a second, not every step: each agreement also
+    carries the slowest rank's time a step, from which all compute the same step for the next one.
+    """
+
+    def __init__(self, strategy: Strategy, *, max_time: float) -> None:
+        self._strategy = strategy
+        self._until = time.monotonic() + max_time if max_time else math.inf
+        self.reason = ""
+        self._bad_step = 0
+        self._next = 0
+        self._last = (0, time.monotonic())
+        self._previous = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and self.reason:
+            raise KeyboardInterrupt  # the second Ctrl-C means now
+        self.reason = signal.Signals(number).name
+
+    def not_finite(self, step: int) -> None:
+        """This rank's loss of `step` was not a number: the run fails at the next agreement."""
+        self._bad_step = self._bad_step or step
+
+    def due(self, step: int) -> bool:
+        """Whether the ranks agree after this step; the same answer on every rank, without a word between them."""
+        return step >= self._next
+
+    def agreed(self, step: int) -> bool:
+        """Whether to stop after `step`; the same answer on every rank.
+
+        Raises:
+            Failure: on every rank, if any rank's loss was not a number.
+        """
+        now = time.monotonic()
+        if now > self._until:
+            self.reason = self.reason or "max_time"
+        steps, seconds = max(step - self._last[0], 1), now - self._last[1]
+        mine = torch.tensor([float(bool(self.reason)), seconds / steps, float(self._bad_step)], dtype=torch.float64)
+        stop, step_s, bad = self._strategy.all_reduce(mine, "max").tolist()
+        if bad:
+            raise Failure(
+                f"the loss of step {int(bad)} is not a finite number: the last good checkpoint stands; lower optim.lr, "
+                "add schedule.warmup_epochs, or clip by optim.clip_norm"
+            )
+        self._last = (step, now)
+        self._next = step + max(int(LOOK_EVERY_S / max(step_s, 1e-6)), 1)
+        return bool(stop)
+
+    def close(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,146 @@
+"""torch's DistributedDataParallel: every rank has the whole network, and gradients are averaged as backward goes."""
+
+import inspect
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.algorithms.ddp_comm_hooks import default_hooks, powerSGD_hook
+from torch.nn.parallel import DistributedDataParallel
+
+from distdl.checkpoint import read_tensors, write_tensors
+from distdl.strategies.base import Strategy
+from distdl.strategies.device import device_for, launched, pin_cores
+from distdl.telemetry.clock import Clock
+from distdl.world import World
+
+_OPS = {"sum": dist.ReduceOp.SUM, "max": dist.ReduceOp.MAX, "min": dist.ReduceOp.MIN}
+
+
+class DDP(Strategy):
+    """Data-parallel over gloo (CPU) or NCCL (GPU), started by torchrun or by anything that sets its variables."""
+
+    name = "ddp"
+
+    def setup(self) -> World:
+        rank, size, local_rank, local_size = launched(self.name)
+        device = device_for(self.config.compute, local_rank=local_rank, local_size=local_size)
+        pin_cores(self.config.compute, device, local_rank=local_rank, local_size=local_size)
+        dist.init_process_group(
+            # Both: tensors of the trainer's own (counts, flags) are on the CPU and must not wait for the GPU's stream.
+            backend="cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
+            timeout=timedelta(seconds=self.config.ddp.timeout_s),
+        )
+        self.world = World(rank=rank, size=size, local_rank=local_rank, local_size=local_size, device=device)
+        return self.world
+
+    def prepare(self, model: nn.Module, optimizer: torch.optim.Optimizer, clock: Clock) -> nn.Module:
+        super().prepare(model, optimizer, clock)
+        self._overlap = Overlap(clock)
+        self._parallel = DistributedDataParallel(
+            model,
+            device_ids=[self.world.device] if self.world.device.type == "cuda" else None,
+            bucket_cap_mb=self.config.ddp.bucket_mb,
+            gradient_as_bucket_view=True,
+            **_keep_buffers_local(),
+        )
+        self._power, hook = self._hook()
+        self._parallel.register_comm_hook(self._power, self._overlap.around(hook))
+        return self._parallel
+
+    def _hook(self) -> tuple[Any, Callable[..., Any]]:
+        compress = self.config.ddp.compress
+        if compress == "powersgd":
+            state = powerSGD_hook.PowerSGDState(
+                process_group=None,
+                matrix_approximation_rank=self.config.ddp.powersgd_rank,
+                start_powerSGD_iter=10,
+            )
+            self.sharded = True  # each rank keeps its own error feedback
+            return state, powerSGD_hook.powerSGD_hook
+        hooks = {
+            "none": default_hooks.allreduce_hook,
+            "fp16": default_hooks.fp16_compress_hook,
+            "bf16": default_hooks.bf16_compress_hook,
+        }
+        return None, hooks[compress]
+
+    def backward(self, loss: torch.Tensor, last: bool = True) -> None:
+        if last:
+            super().backward(loss)
+            self._overlap.end()
+        else:
+            with self._parallel.no_sync():
+                super().backward(loss)
+
+    def all_reduce(self, tensor: torch.Tensor, op: Literal["sum", "max", "min"] = "sum") -> torch.Tensor:
+        dist.all_reduce(tensor, op=_OPS[op])
+        return tensor
+
+    def broadcast(self, tensor: torch.Tensor, source: int = 0) -> torch.Tensor:
+        dist.broadcast(tensor, source)
+        return tensor
+
+    def barrier(self) -> None:
+        # By way of the CPU on any device: NCCL's own would have to guess which GPU is this rank's.
+        dist.all_reduce(torch.zeros(1))
+
+    def save_shards(self, folder: Path) -> None:
+        if self._power is None:
+            return
+        keep = ("error_dict", "p_memory_dict", "q_memory_dict", "iter")
+        state = {name: getattr(self._power, name) for name in keep}
+        state["rng"] = self._power.rng.get_state()[1].tolist()
+        state["rng_position"] = int(self._power.rng.get_state()[2])
+        write_tensors(folder / f"shard-{self.world.rank}.pt", state)
+
+    def load_shards(self, folder: Path) -> None:
+        file = folder / f"shard-{self.world.rank}.pt"
+        if self._power is None or not file.exists():  # on another world size error feedback begins anew
+            return
+        state = read_tensors(file, self.world.device)
+        self._power.rng.set_state(("MT19937", state.pop("rng"), state.pop("rng_position")))
+        for name, value in state.items():
+            setattr(self._power, name, value)
+
+    def close(self) -> None:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _keep_buffers_local() -> dict[str, bool]:
+    """Rank 0's statistics are those that are evaluated and saved; the trainer sends them when they are needed."""
+    known = inspect.signature(DistributedDataParallel).parameters
+    return {"forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False}  # since 2.15
+
+
+class Overlap:
+    """Exchange that backward does not hide: from the last bucket's gradients being ready until backward returns.
+
+    Buckets before the last travel while backward still computes; from the last one on there is nothing left to compute,
+    and what remains of backward is waiting.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._ready: Any = None
+
+    def around(self, hook: Callable[..., Any]) -> Callable[..., Any]:
+        """A communication hook like `hook` that marks when the last bucket is ready."""
+
+        def timed(state: Any, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
+            if bucket.is_last():
+                self._ready = self._clock.now()
+            return hook(state, bucket)
+
+        return timed
+
+    def end(self) -> None:
+        """Called when backward has returned."""
+        if self._ready is not None:
+            self._clock.since("exchange", self._ready, out_of="backward")
+            self._ready = None

@@ -1,0 +1,232 @@
+"""DeepSpeed's ZeRO: the optimizer's state, the gradients and the weights are each kept by one rank in place of all."""
+
+import json
+import os
+from collections.abc import Mapping
+from importlib import util
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from distdl.config import Config
+from distdl.errors import UserError, missing
+from distdl.rundir import write_atomic
+from distdl.strategies.ddp import DDP
+from distdl.telemetry.clock import Clock
+from distdl.world import World
+
+SHARDS, TAG = "deepspeed", "state"
+_OURS = {
+    "optimizer": "optim",
+    "scheduler": "schedule",
+    "fp16": "compute.precision",
+    "bf16": "compute.precision",
+    "amp": "compute.precision",
+}
+"""Sections of DeepSpeed's configuration that distdl decides, and where."""
+
+
+def settings(config: Config, world: World) -> dict[str, Any]:
+    """DeepSpeed's configuration as ours says it, with `deepspeed.config` FILE added.
+
+    Reduced precision is autocast over fp32 weights, as under every other strategy, so that a change of strategy is not
+    one of numerics too.
+
+    Raises:
+        UserError: if the file cannot be read, or contradicts ours.
+    """
+    zero: dict[str, Any] = {"stage": config.deepspeed.stage}
+    if config.deepspeed.offload:
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": world.device.type == "cuda"}
+    ours: dict[str, Any] = {
+        "train_batch_size": config.data.batch_size * world.size,
+        "train_micro_batch_size_per_gpu": config.data.batch_size // config.optim.accumulate,
+        "gradient_accumulation_steps": config.optim.accumulate,
+        "gradient_clipping": config.optim.clip_norm,
+        "zero_optimization": zero,
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+    }
+    autocast = {"bf16": "bfloat16", "fp16": "float16"}.get(config.compute.precision)
+    if autocast:
+        ours["torch_autocast"] = {"enabled": True, "dtype": autocast}
+    file = config.deepspeed.config
+    return {"steps_per_print": None} | (ours if file is None else merge(ours, _read(file), file))
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        theirs = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"deepspeed.config {file} cannot be read as JSON: {error}") from None
+    if not isinstance(theirs, dict):
+        raise UserError(f"deepspeed.config {file} must hold one JSON object")
+    for section in sorted(_OURS.keys() & theirs.keys()):
+        if theirs[section] not in ("auto", {"enabled": False}):
+            raise UserError(f"{file} sets {section}, which distdl decides: use {_OURS[section]} and leave it out there")
+        del theirs[section]
+    return theirs
+
+
+def merge(ours: Mapping[str, Any], theirs: Mapping[str, Any], file: Path, within: str = "") -> dict[str, Any]:
+    """Both tables in one; "auto" in `theirs` takes ours.
+
+    Raises:
+        UserError: naming the first key to which the two give different values.
+    """
+    merged = dict(ours)
+    for key, value in theirs.items():
+        if key not in ours:
+            merged[key] = value
+        elif isinstance(value, Mapping) and isinstance(ours[key], Mapping):
+            merged[key] = merge(ours[key], value, file, f"{within}{key}.")
+        elif value not in (ours[key], "auto"):
+            raise UserError(
+                f"{file} says {within}{key} = {json.dumps(value)}, and the rest of the configuration comes to "
+                f"{json.dumps(ours[key])}: leave it out there, or change it here"
+            )
+    return merged
+
+
+class DeepSpeed(DDP):
+    """Data-parallel by a DeepSpeed engine, over the same process group as DDP."""
+
+    name = "deepspeed"
+    sharded = True
+
+    def setup(self) -> World:
+        if util.find_spec("deepspeed") is None:
+            raise missing("DeepSpeed", "deepspeed")
+        self._refuse()
+        super().setup()
+        # DeepSpeed looks for its own idea of a device when it is first imported.
+        os.environ.setdefault("DS_ACCELERATOR", self.world.device.type)
+        import deepspeed
+
+        deepspeed.utils.logger.setLevel("ERROR")
+        deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)
+        self._deepspeed = deepspeed
+        self.settings = settings(self.config, self.world)
+        return self.world
+
+    def _refuse(self) -> None:
+        """Raise a UserError for what ZeRO would get wrong without a word."""
+        config, stage = self.config, self.config.deepspeed.stage
+        if stage and config.optim.name in ("lars", "lamb"):
+            raise UserError(
+                f"optim.name {config.optim.name} needs the norm of each layer, and ZeRO flattens layers into one: "
+                "add --deepspeed.stage 0"
+            )
+        if stage == 3 and config.optim.ema:
+            raise UserError("optim.ema needs whole weights on every rank: use deepspeed.stage 2 or below")
+        if config.deepspeed.offload and not stage:
+            raise UserError("deepspeed.offload moves what ZeRO shards: it needs deepspeed.stage 1 or above")
+
+    def prepare(self, model: nn.Module, optimizer: torch.optim.Optimizer, clock: Clock) -> nn.Module:
+        self.model, self.optimizer, self.clock = model, optimizer, clock
+        self._whole: dict[str, torch.Tensor] | None = None
+        self.engine, *_ = self._deepspeed.initialize(model=model, optimizer=optimizer, config=self.settings)
+        self.engine.checkpoint_engine = _Files(self.engine.checkpoint_engine)
+        self._reduce = self.engine.allreduce_gradients
+        self.engine.allreduce_gradients = self._timed_reduce
+        return self.engine
+
+    def _timed_reduce(self, *args: Any, **kwargs: Any) -> None:
+        # What is left to exchange when backward has computed everything; ZeRO's gathering of updated weights is part of
+        # its optimizer, and of the phase "update".
+        since = self.clock.now()
+        self._reduce(*args, **kwargs)
+        self.clock.since("exchange", since, out_of="backward")
+
+    def backward(self, loss: torch.Tensor, last: bool = True) -> None:
+        self.engine.set_gradient_accumulation_boundary(last)
+        self.engine.backward(loss, scale_wrt_gas=False)  # each micro batch's loss has its share already
+
+    def step(self) -> None:
+        self.engine.step()
+
+    def model_state(self) -> dict[str, torch.Tensor]:
+        if self.config.deepspeed.stage < 3:
+            return self.model.state_dict()
+        if self._whole is None:  # nothing is gathered yet: the shapes, for a comparison
+            return self._each_whole(lambda p: torch.empty(p.ds_shape, dtype=p.dtype, device="meta"))
+        return self._whole
+
+    def _each_whole(self, of: Any) -> dict[str, torch.Tensor]:
+        parameters = dict(self.model.named_parameters())
+        return {name: of(parameters[name]) if name in parameters else t for name, t in self.model.state_dict().items()}
+
+    def _gather(self) -> dict[str, torch.Tensor]:
+        """The whole network on rank 0's host, one parameter at a time. Called on every rank."""
+
+        def whole(parameter: nn.Parameter) -> torch.Tensor:
+            with self._deepspeed.zero.GatheredParameters(parameter):
+                return parameter.detach().to("cpu", copy=True) if self.world.rank == 0 else torch.empty(0)
+
+        return self._each_whole(whole)
+
+    def load_model_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        if self.config.deepspeed.stage < 3:
+            super().load_model_state(state)
+            return
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                with self._deepspeed.zero.GatheredParameters(parameter, modifier_rank=0):
+                    if self.world.rank == 0:
+                        parameter.copy_(state[name])
+            for name, buffer in self.model.named_buffers():
+                if name in state:
+                    buffer.copy_(state[name])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"deepspeed": {"stage": self.config.deepspeed.stage, "world_size": self.world.size}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state.get("deepspeed") != self.state_dict()["deepspeed"]:
+            theirs = state.get("deepspeed")
+            made = f"stage {theirs['stage']} on {theirs['world_size']} ranks" if theirs else "another strategy"
+            raise UserError(
+                f"the checkpoint was made by {made}, and ZeRO's shards fit no other: go on as it began, or start anew "
+                "from its weights (distdl export, then --model.weights FILE)"
+            )
+
+    def save_shards(self, folder: Path) -> None:
+        if self.config.deepspeed.stage == 3:
+            self._whole = self._gather()
+        scaler = self.engine.torch_autocast_z0_gradscaler
+        self.engine.save_checkpoint(
+            str(folder / SHARDS),
+            tag=TAG,
+            client_state={"scaler": scaler.state_dict()} if scaler else {},
+            save_latest=False,
+        )
+
+    def load_shards(self, folder: Path) -> None:
+        path, client = self.engine.load_checkpoint(str(folder / SHARDS), tag=TAG)
+        if path is None:
+            raise UserError(f"checkpoint {folder} holds no shards of DeepSpeed")
+        if self.engine.torch_autocast_z0_gradscaler:
+            self.engine.torch_autocast_z0_gradscaler.load_state_dict(client["scaler"])
+
+
+class _Files:
+    """DeepSpeed's checkpoint files: on disk when `save` returns, and read without unpickling code."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def save(self, state_dict: Mapping[str, Any], path: str) -> None:
+        write_atomic(Path(path), lambda sink: torch.save(state_dict, sink))
+
+    def load(self, path: str, map_location: Any = None) -> Any:
+        from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
+        from deepspeed.runtime.zero.config import ZeroStageEnum
+        from deepspeed.utils.tensor_fragment import fragment_address
+
+        with torch.serialization.safe_globals([DynamicLossScaler, LossScaler, ZeroStageEnum, fragment_address]):
+            return torch.load(path, map_location=map_location, weights_only=True)

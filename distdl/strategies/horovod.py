@@ -1,0 +1,173 @@
+"""Horovod: gradients are averaged by ring all-reduce, fused and sent in the background while backward goes on."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from distdl.checkpoint import read_tensors, write_tensors
+from distdl.config import HorovodConfig
+from distdl.errors import UserError
+from distdl.strategies.base import Strategy
+from distdl.strategies.device import device_for, pin_cores
+from distdl.telemetry.clock import Clock
+from distdl.world import World
+
+AUTOTUNE_LOG, TIMELINE = "horovod-autotune.csv", "horovod-timeline.json"
+
+
+def variables(config: HorovodConfig, autotune_log: Path) -> dict[str, str]:
+    """What Horovod reads from its environment when it starts.
+
+    A value that is Horovod's own default is left unsaid: to Horovod, a variable that is set is one that autotune must
+    leave alone.
+    """
+    default = HorovodConfig()
+    said: dict[str, str] = {}
+    if config.fusion_mb != default.fusion_mb:
+        said["HOROVOD_FUSION_THRESHOLD"] = str(int(config.fusion_mb * 2**20))
+    if config.cycle_ms != default.cycle_ms:
+        said["HOROVOD_CYCLE_TIME"] = str(config.cycle_ms)
+    if config.hierarchical:
+        said["HOROVOD_HIERARCHICAL_ALLREDUCE"] = "1"
+    if config.autotune:
+        said |= {"HOROVOD_AUTOTUNE": "1", "HOROVOD_AUTOTUNE_LOG": str(autotune_log)}
+    if config.timeline:
+        said["HOROVOD_TIMELINE"] = "DYNAMIC"  # allows one to be started once the run folder is known
+    return said
+
+
+class Horovod(Strategy):
+    """Data-parallel over Horovod, started by horovodrun or mpirun."""
+
+    name = "horovod"
+
+    def setup(self) -> World:
+        try:
+            import horovod.torch as hvd
+        except ImportError:
+            raise UserError(
+                "Horovod is not installed; it is built for this PyTorch by: "
+                "pip install $(containers/horovod/build.sh $(which python) | tail -n 1)"
+            ) from None
+        self._hvd = hvd
+        self._scratch = Path(tempfile.mkdtemp(prefix="distdl-horovod-"))
+        for name, value in variables(self.config.horovod, self._scratch / AUTOTUNE_LOG).items():
+            os.environ.setdefault(name, value)  # what a flag of horovodrun says goes
+        hvd.init()
+        self._refuse()
+        compute, local_rank, local_size = self.config.compute, hvd.local_rank(), hvd.local_size()
+        device = device_for(compute, local_rank=local_rank, local_size=local_size)
+        pin_cores(compute, device, local_rank=local_rank, local_size=local_size)
+        self.world = World(
+            rank=hvd.rank(), size=hvd.size(), local_rank=local_rank, local_size=local_size, device=device
+        )
+        return self.world
+
+    def _refuse(self) -> None:
+        """Raise a UserError for what this build of Horovod, or its launcher, cannot do."""
+        config, hvd = self.config.horovod, self._hvd
+        if config.hierarchical and not (hvd.mpi_enabled() or hvd.nccl_built()):
+            raise UserError(
+                "horovod.hierarchical needs MPI or NCCL, and here gradients go by gloo: start with horovodrun --mpi"
+            )
+        if not config.adasum:
+            return
+        if not hvd.mpi_enabled():
+            raise UserError("horovod.adasum needs MPI, and here gradients go by gloo: start with horovodrun --mpi")
+        if hvd.size() & (hvd.size() - 1):
+            raise UserError(f"horovod.adasum needs 2, 4, 8, ... ranks, and here are {hvd.size()}")
+        if self.config.optim.clip_norm or self.config.compute.precision == "fp16":
+            raise UserError(
+                "horovod.adasum combines updates in place of gradients: it cannot go with optim.clip_norm or fp16"
+            )
+
+    def prepare(self, model: nn.Module, optimizer: torch.optim.Optimizer, clock: Clock) -> nn.Module:
+        super().prepare(model, optimizer, clock)
+        hvd, config = self._hvd, self.config.horovod
+        self._every = config.backward_passes_per_step
+        self._held = 0  # steps whose gradients are still this rank's own
+        self.sharded = self._every > 1
+        self._exchange = hvd.DistributedOptimizer(
+            optimizer,
+            named_parameters=model.named_parameters(),
+            compression=hvd.Compression.fp16 if config.compress == "fp16" else hvd.Compression.none,
+            backward_passes_per_step=self._every * self.config.optim.accumulate,
+            op=hvd.Adasum if config.adasum else hvd.Average,
+        )
+        self._share_state()
+        if config.timeline and self.folder:
+            hvd.start_timeline(str(self.folder / TIMELINE), mark_cycles=True)
+        return model
+
+    def _share_state(self) -> None:
+        # Horovod's optimizer is a second one over the same parameters. Ours stays the only one that has a state: the
+        # schedule and checkpoints know no other.
+        self._exchange.state, self._exchange.param_groups = self.optimizer.state, self.optimizer.param_groups
+
+    def backward(self, loss: torch.Tensor, last: bool = True) -> None:
+        super().backward(loss if self._every == 1 else loss / self._every, last)
+
+    def step(self) -> None:
+        self._held += 1
+        if self._held < self._every:
+            return
+        self._held = 0
+        since = self.clock.now()
+        if self.config.horovod.adasum:
+            # Each parameter was updated by its own rank as backward came to it; what is exchanged is the update.
+            self._exchange.step()
+            self.clock.since("exchange", since, out_of="update")
+            self.optimizer.zero_grad(set_to_none=True)
+        else:
+            self._exchange.synchronize()
+            self.clock.since("exchange", since, out_of="update")
+            super().step()
+
+    # One name an operation: numbers counted by each process would differ where one joined later than others.
+
+    def all_reduce(self, tensor: torch.Tensor, op: Literal["sum", "max", "min"] = "sum") -> torch.Tensor:
+        ops = {"sum": self._hvd.Sum, "max": self._hvd.Max, "min": self._hvd.Min}
+        return self._hvd.allreduce_(tensor, op=ops[op], name=f"distdl.{op}")
+
+    def broadcast(self, tensor: torch.Tensor, source: int = 0) -> torch.Tensor:
+        return self._hvd.broadcast_(tensor, source, name="distdl.broadcast")
+
+    def barrier(self) -> None:
+        self.all_reduce(torch.zeros(1))
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"held": self._held, "held_by": self.world.size}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self._share_state()
+        # Gradients held by ranks of another world are let go: they belong to batches of another size.
+        self._held = state.get("held", 0) if state.get("held_by") == self.world.size else 0
+
+    def save_shards(self, folder: Path) -> None:
+        if self._held:
+            grads = {name: p.grad for name, p in self.model.named_parameters() if p.grad is not None}
+            write_tensors(folder / f"shard-{self.world.rank}.pt", grads)
+
+    def load_shards(self, folder: Path) -> None:
+        if not self._held:
+            return
+        grads = read_tensors(folder / f"shard-{self.world.rank}.pt", self.world.device)
+        for name, parameter in self.model.named_parameters():
+            if name in grads:
+                parameter.grad = grads[name]
+                self._exchange._allreduce_delay[parameter] -= self._held * self.config.optim.accumulate
+
+    def close(self) -> None:
+        if not hasattr(self, "_hvd"):
+            return
+        self._hvd.shutdown()
+        log = self._scratch / AUTOTUNE_LOG
+        if self.folder and log.exists():
+            shutil.copyfile(log, self.folder / AUTOTUNE_LOG)
+        shutil.rmtree(self._scratch, ignore_errors=True)

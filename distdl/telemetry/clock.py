@@ -1,0 +1,84 @@
+"""Where a step's time goes: data, transfer, forward, backward, exchange, update.
+
+On a CPU a moment is a `perf_counter` reading. On a GPU it is a CUDA event, which the stream reaches in its own time:
+nothing here ever waits for the device, and times are taken once the events have passed.
+"""
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+
+PHASES = ("data", "transfer", "forward", "backward", "exchange", "update")
+
+
+class Clock:
+    """Adds up seconds by phase. `with clock("forward"): ...`; `clock.over("data", loader)` times each `next`."""
+
+    def __init__(self, device: torch.device | None = None) -> None:
+        self.seconds = dict.fromkeys(PHASES, 0.0)
+        self._cuda = device is not None and device.type == "cuda"
+        self._pending: deque[tuple[Any, Any, str, str | None]] = deque()
+        # One context a phase, kept, so that entering allocates nothing.
+        self._phases = {name: _Phase(self, name) for name in PHASES}
+
+    def __call__(self, phase: str) -> "_Phase":
+        return self._phases[phase]
+
+    def now(self) -> Any:
+        """This moment of the device: pass it to `since`."""
+        if not self._cuda:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def since(self, phase: str, moment: Any, out_of: str | None = None) -> None:
+        """Add the time since `moment` to `phase`, and take it from the phase `out_of` that it was part of."""
+        if self._cuda:
+            self._pending.append((moment, self.now(), phase, out_of))
+        else:
+            self.add(phase, time.perf_counter() - moment, out_of)
+
+    def over(self, phase: str, items: Iterable[Any]) -> Iterator[Any]:
+        """Yield from `items`; the host's time until each came goes to `phase`."""
+        iterator = iter(items)
+        while True:
+            start = time.perf_counter()
+            try:
+                item = next(iterator)
+            except StopIteration:
+                return
+            finally:
+                self.seconds[phase] += time.perf_counter() - start
+            yield item
+
+    def read(self) -> dict[str, float]:
+        """Seconds by phase so far; on a GPU, of what the device has finished."""
+        while self._pending and self._pending[0][1].query():
+            start, end, phase, out_of = self._pending.popleft()
+            self.add(phase, start.elapsed_time(end) / 1e3, out_of)
+        return dict(self.seconds)
+
+    def add(self, phase: str, seconds: float, out_of: str | None = None) -> None:
+        """Add seconds measured elsewhere to `phase`, and take them from the phase `out_of` that they were part of."""
+        self.seconds[phase] += seconds
+        if out_of:
+            self.seconds[out_of] -= seconds
+
+
+class _Phase:
+    """The context of one phase. Not reentrant: a phase does not contain itself."""
+
+    __slots__ = ("_clock", "_name", "_start")
+
+    def __init__(self, clock: Clock, name: str) -> None:
+        self._clock, self._name, self._start = clock, name, None
+
+    def __enter__(self) -> None:
+        self._start = self._clock.now()
+
+    def __exit__(self, *error: object) -> None:
+        self._clock.since(self._name, self._start)

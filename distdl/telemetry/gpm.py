@@ -1,0 +1,81 @@
+"""What the units of a GPU really did: NVML's GPM counters, on Hopper and later.
+
+Utilisation says that some kernel ran; these say which share of the multiprocessors, tensor cores and memory was in use
+(https://docs.nvidia.com/deploy/nvml-api/group__nvmlGpmFunctions.html).
+"""
+
+import contextlib
+import math
+import time
+from typing import Any
+
+import pynvml as nvml
+
+METRICS = {
+    "sm_active_percent": (nvml.NVML_GPM_METRIC_SM_UTIL, 1),
+    "sm_occupancy_percent": (nvml.NVML_GPM_METRIC_SM_OCCUPANCY, 1),
+    "tensor_active_percent": (nvml.NVML_GPM_METRIC_ANY_TENSOR_UTIL, 1),
+    "dram_active_percent": (nvml.NVML_GPM_METRIC_DRAM_BW_UTIL, 1),
+    "fp32_active_percent": (nvml.NVML_GPM_METRIC_FP32_UTIL, 1),
+    "fp16_active_percent": (nvml.NVML_GPM_METRIC_FP16_UTIL, 1),
+    "pcie_tx_bytes_per_s": (nvml.NVML_GPM_METRIC_PCIE_TX_PER_SEC, 2**20),
+    "pcie_rx_bytes_per_s": (nvml.NVML_GPM_METRIC_PCIE_RX_PER_SEC, 2**20),
+    "nvlink_tx_bytes_per_s": (nvml.NVML_GPM_METRIC_NVLINK_TOTAL_TX_PER_SEC, 2**20),
+    "nvlink_rx_bytes_per_s": (nvml.NVML_GPM_METRIC_NVLINK_TOTAL_RX_PER_SEC, 2**20),
+}
+"""Metric, and the factor that makes its unit ours."""
+
+SHORTEST_S = 0.1
+"""NVML refreshes its samples every 100 ms: two nearer to each other tell nothing."""
+
+
+class Gpm:
+    """The mean activity between one call of `read` and the one before, at least 0.1 s apart."""
+
+    def __init__(self, gpu: Any, instance: int | None, samples: list[Any]) -> None:
+        self._gpu, self._instance = gpu, instance
+        self._older, self._newer = samples or (None, None)
+        self._taken_s = -math.inf
+        self.supported = bool(samples)
+        self._request = nvml.c_nvmlGpmMetricsGet_t(version=nvml.NVML_GPM_METRICS_GET_VERSION, numMetrics=len(METRICS))
+        for slot, (metric, _) in zip(self._request.metrics, METRICS.values(), strict=False):
+            slot.metricId = metric
+
+    @classmethod
+    def open(cls, gpu: Any, instance: int | None) -> "Gpm":
+        """Of a GPU, or of the GPU instance of it that a MIG slice is; `supported` is False where there is none."""
+        samples: list[Any] = []
+        with contextlib.suppress(nvml.NVMLError):
+            if nvml.nvmlGpmQueryDeviceSupport(gpu).isSupportedDevice:
+                samples = [nvml.nvmlGpmSampleAlloc() for _ in range(2)]
+        return cls(gpu, instance, samples)
+
+    def read(self) -> dict[str, float]:
+        """Percentages 0 to 100 and bytes a second, without what this device does not have; empty when too soon."""
+        now = time.monotonic()
+        if not self.supported or now - self._taken_s <= SHORTEST_S:
+            return {}
+        if self._instance is None:
+            nvml.nvmlGpmSampleGet(self._gpu, self._older)
+        else:
+            nvml.nvmlGpmMigSampleGet(self._gpu, self._instance, self._older)
+        self._older, self._newer = self._newer, self._older
+        first, self._taken_s = math.isinf(self._taken_s), now
+        return {} if first else self._between()
+
+    def _between(self) -> dict[str, float]:
+        self._request.sample1, self._request.sample2 = self._older, self._newer
+        answer = nvml.nvmlGpmMetricsGet(self._request).metrics
+        return {
+            name: slot.value * unit
+            for slot, (name, (_, unit)) in zip(answer, METRICS.items(), strict=False)
+            if slot.nvmlReturn == nvml.NVML_SUCCESS and math.isfinite(slot.value)
+        }
+
+    def close(self) -> None:
+        """Free the two sample buffers."""
+        if self.supported:
+            self.supported = False
+            with contextlib.suppress(nvml.NVMLError):
+                nvml.nvmlGpmSampleFree(self._older)
+                nvml.nvmlGpmSampleFree(self._newer)

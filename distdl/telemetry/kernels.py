@@ -1,0 +1,100 @@
+"""How much of a step the device really computes: a few steps under torch.profiler, in kernels and by kind of layer."""
+
+import os
+import re
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile
+
+KINDS = {
+    "attention": r"attention",
+    "recurrent": r"lstm|gru|rnn",
+    "conv": r"conv",
+    "dense": r"linear|addmm|::b?mm\b|matmul|gemm",
+    "norm": r"norm",
+    "pool": r"pool",
+    "optimizer": r"_foreach|_fused|addcdiv|addcmul|optimizer",
+    "activation": r"relu|clamp_min|threshold|gelu|silu|sigmoid|tanh|softmax|dropout|nll_loss|cross_entropy",
+}
+"""Kind of layer by what its operators are called, the first that matches; all else is elementwise work and copies."""
+
+
+class KernelProfile:
+    """A torch.profiler recording that tells the time in kernels from the time between them."""
+
+    def __init__(self, device: torch.device) -> None:
+        # Kineto tells machines without a GPU that they have none, on stderr.
+        os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+        activities = [ProfilerActivity.CPU]
+        if device.type == "cuda":
+            activities.append(ProfilerActivity.CUDA)
+            torch.cuda.synchronize(device)
+        self._device = device
+        self._profile = profile(activities=activities)
+        self._profile.start()
+        self._began = time.perf_counter()
+
+    def stop(self, steps: int, trace: Path | None = None) -> dict[str, Any]:
+        """End the recording of `steps` steps; `trace` takes it whole, for chrome://tracing or Perfetto.
+
+        Returns:
+            step_s, and kernel_s and by_kind_s: seconds a step in kernels (on a CPU: in operators), copies to the device
+            and exchange left out. The recording itself slows the host: step_s is not the step's time without it.
+        """
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        step_s = (time.perf_counter() - self._began) / steps
+        self._profile.stop()
+        if trace:
+            self._profile.export_chrome_trace(str(trace))
+        on_gpu = self._device.type == "cuda"
+        busy = [
+            (event.time_range.start, event.time_range.end)
+            for event in self._profile.events()
+            if (_is_kernel(event) if on_gpu else _is_operator(event.name))
+        ]
+        by_kind: dict[str, float] = defaultdict(float)
+        for row in self._profile.key_averages():
+            if on_gpu and row.device_type == DeviceType.CPU:
+                by_kind[kind_of(row.key)] += row.self_device_time_total / 1e6 / steps
+            elif not on_gpu and _is_operator(row.key):
+                by_kind[kind_of(row.key)] += row.self_cpu_time_total / 1e6 / steps
+        return {
+            "steps": steps,
+            "step_s": step_s,
+            "kernel_s": covered(busy) / 1e6 / steps,
+            "by_kind_s": {kind: seconds for kind, seconds in sorted(by_kind.items()) if seconds},
+        }
+
+
+def kind_of(operator: str) -> str:
+    """Kind of layer that an operator's time belongs to."""
+    name = operator.lower()
+    return next((kind for kind, pattern in KINDS.items() if re.search(pattern, name)), "elementwise")
+
+
+def covered(intervals: Iterable[tuple[float, float]]) -> float:
+    """Length of the union of intervals."""
+    total, reached = 0.0, float("-inf")
+    for start, end in sorted(intervals):
+        if end > reached:
+            total += end - max(start, reached)
+            reached = end
+    return total
+
+
+def _is_operator(name: str) -> bool:
+    return name.startswith(("aten::", "mkldnn::", "Torch-Compiled Region", "CompiledFunction"))
+
+
+def _is_kernel(event: Any) -> bool:
+    # Annotations ("ProfilerStep", "Optimizer.step") appear on the device too, and cover gaps.
+    if event.device_type != DeviceType.CUDA or getattr(event, "is_user_annotation", False):
+        return False
+    return not re.match(r"ProfilerStep|Optimizer\.|Memcpy HtoD|Memcpy PtoP|nccl", event.name)

@@ -1,0 +1,78 @@
+"""`python -m distdl.train --profile NAME|FILE [--optim.lr 0.1 ...]`: parse, build, run, close.
+
+Started by torchrun, horovodrun or Slurm it is one rank of many; started alone it trains on one device.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from distdl.errors import EXIT_DONE, EXIT_STOPPED, run_command
+from distdl.launchers.place import from_launcher
+
+if TYPE_CHECKING:
+    from distdl.config import Config
+    from distdl.events import Callback
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train as the words say. Returns the exit code: 0 done, 2 the user's input, 75 stopped and resumable, else 1."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    os.environ.update(from_launcher(os.environ))
+    return run_command(lambda: _main(words), debug="--debug" in words, rank=_rank())
+
+
+def _rank() -> int:
+    names = ("RANK", "HOROVOD_RANK", "OMPI_COMM_WORLD_RANK")
+    return int(next((os.environ[name] for name in names if name in os.environ), "0"))
+
+
+def _main(words: list[str]) -> int:
+    from distdl.resolve import from_command_line, profiles
+
+    words = [word for word in words if word != "--debug"]
+    if "--list" in words:
+        for name, file in profiles().items():
+            first = file.read_text(encoding="utf-8").splitlines()[0]
+            print(f"{name:<20} {first.lstrip('# ')}")
+        return EXIT_DONE
+    if "-h" in words or "--help" in words:
+        if _rank() == 0:
+            from_command_line(words, strategy="single")
+        return EXIT_DONE
+    from distdl.launchers.restart import after_restart
+    from distdl.strategies import choose
+
+    config = after_restart(from_command_line(words, strategy=choose()), os.environ)
+    if os.environ.get("HOROVOD_ELASTIC") == "1":
+        from distdl.strategies.elastic import run
+
+        return run(config, _train)
+    return _train(config)
+
+
+def _train(config: "Config", callbacks: "tuple[Callback, ...]" = ()) -> int:
+    from distdl.strategies import make
+
+    strategy = make(config)
+    world = strategy.setup()
+    if world.role == "serve":
+        strategy.serve()
+        strategy.close()
+        return EXIT_DONE
+    import psutil
+
+    from distdl.session import train
+
+    try:
+        status = train(config, strategy, callbacks, began=psutil.Process().create_time())
+    finally:
+        strategy.close()
+    return EXIT_DONE if status == "completed" else EXIT_STOPPED
+
+
+if __name__ == "__main__":
+    from distdl.errors import recorded
+
+    sys.exit(recorded(main)())

@@ -1,0 +1,342 @@
+"""The loop. Everything else decides before it, measures beside it, or listens to it."""
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from distdl import checkpoint
+from distdl.checkpoint import Checkpoints, Progress
+from distdl.config import Config
+from distdl.data.base import Batch, DataSet
+from distdl.data.loaders import make_loader
+from distdl.errors import Failure
+from distdl.events import Callback, Events
+from distdl.models import parts, zoo
+from distdl.optim import optimizers, schedules
+from distdl.optim.averaging import EMA
+from distdl.rundir import RunDir
+from distdl.stop import Stop
+from distdl.strategies.base import Strategy
+from distdl.strategies.text import gather_text
+from distdl.telemetry.clock import Clock
+
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Trainer:
+    """One rank's part of one training: a network, its data, how gradients meet, and the state that moves.
+
+    Args:
+        strategy: set up already, in the role of training.
+        run: the run folder. Rank 0 writes it; the others read checkpoints and add shards.
+    """
+
+    def __init__(
+        self, config: Config, strategy: Strategy, dataset: DataSet, run: RunDir, callbacks: Iterable[Callback] = ()
+    ) -> None:
+        self.config, self.strategy, self.dataset, self.run = config, strategy, dataset, run
+        self.world = strategy.world
+        self.clock = Clock(self.world.device)
+        self.progress = Progress()
+        self.metrics: dict[str, dict[str, float]] = {}
+        self.seconds = {"evaluate": 0.0, "checkpoint": 0.0}
+        self.skipped: list[str] = []
+        self._skipped_before = 0
+        self.events = Events(callbacks)
+        self.checkpoints = Checkpoints(
+            run.checkpoints, keep=config.checkpoint.keep, lower_is_better=config.checkpoint.best == "loss"
+        )
+        self._set_numerics()
+        self.loaders = {
+            name: make_loader(config, dataset, split, self.world, training=name == "train")
+            for name in ("train", "validation", "test")
+            if (split := getattr(dataset, name)) is not None
+        }
+        self.loaders["train"].clock = self.clock
+        self._build_model()
+        self.stop = Stop(strategy, max_time=config.max_time)
+
+    def _set_numerics(self) -> None:
+        tf32 = self.config.compute.precision != "fp32"
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+        torch.backends.cudnn.benchmark = not self.config.deterministic
+        if self.config.deterministic != torch.are_deterministic_algorithms_enabled():  # to say it imports inductor: 2 s
+            torch.use_deterministic_algorithms(self.config.deterministic)
+        torch.manual_seed(self.config.seed)
+        dtype = AUTOCAST.get(self.config.compute.precision)
+        self.autocast = torch.autocast(self.world.device.type, dtype) if dtype else nullcontext()
+
+    def _build_model(self) -> None:
+        config, dataset, compute = self.config, self.dataset, self.config.compute
+        size = config.data.image_size or dataset.image_size
+        model = zoo.build(config.model, classes=len(dataset.classes), channels=dataset.channels, image_size=size)
+        layout = torch.channels_last if compute.channels_last else torch.preserve_format
+        self.model = model.to(self.world.device, memory_format=layout)
+        self.global_batch = config.data.batch_size * self.world.size
+        self.optimizer = optimizers.build(config.optim, self.model, global_batch=self.global_batch)
+        if compute.compile or compute.cuda_graphs:
+            self.model.compile(mode="reduce-overhead" if compute.cuda_graphs else None)
+        self.forward = self.strategy.prepare(self.model, self.optimizer, self.clock)
+        self.ema = EMA(self.model, config.optim.ema) if config.optim.ema else None
+        self.samples = len(dataset.train)
+        self.epochs = float(config.epochs)
+        if config.max_steps:
+            self.epochs = min(self.epochs, config.max_steps * self.global_batch / self.samples)
+
+    def fit(self) -> str:
+        """Train to the end, or until told to stop. Returns the status: "completed" or "stopped"."""
+        self.events.begin(self)
+        for epoch in range(self.progress.epoch, self.config.epochs):
+            if self._max_steps_done():
+                break
+            if not self._train_epoch(epoch):
+                return "stopped"
+            self._end_epoch()
+        self._choose_best()
+        self._saved()
+        return "completed"
+
+    def _train_epoch(self, epoch: int) -> bool:
+        """The rest of one epoch. False when stopped on the way."""
+        progress, clock, stop = self.progress, self.clock, self.stop
+        parts.set_train(self.model)
+        since = time.perf_counter()
+        for batch in clock.over("data", self.loaders["train"].epoch(epoch, start=progress.samples)):
+            loss = self._step(batch)
+            seen = min(self.global_batch, self.samples - progress.samples)
+            progress.step += 1
+            progress.samples += seen
+            progress.images += seen
+            now = time.perf_counter()
+            progress.elapsed_s, since = progress.elapsed_s + now - since, now
+            self.events.step_end(self, loss)
+            if stop.due(progress.step):
+                while self.strategy.notes:
+                    self.events.warn(self, self.strategy.notes.pop(0))
+                if stop.agreed(progress.step):
+                    self.save()
+                    self._saved()
+                    return False
+            if self._max_steps_done():
+                break
+            if self.config.checkpoint.every_steps and progress.step % self.config.checkpoint.every_steps == 0:
+                self.save()
+                since = time.perf_counter()
+        if self.world.device.type == "cuda":
+            torch.cuda.synchronize()  # what is still queued is training, not the evaluation that would wait for it
+            progress.elapsed_s += time.perf_counter() - since
+        return True
+
+    def _step(self, batch: Batch) -> torch.Tensor:
+        """Forward, backward, exchange and update on one batch. Returns this rank's mean loss, on the device."""
+        config, clock = self.config, self.clock
+        schedules.apply(self.optimizer, schedules.factor(config.schedule, self.position, self.epochs))
+        self._seed_step()
+        total = torch.zeros((), device=self.world.device)
+        left = config.optim.accumulate
+        for images, labels in _micro_batches(batch, left):
+            left -= 1
+            with clock("forward"), self.autocast:
+                loss = F.cross_entropy(self.forward(images), labels, label_smoothing=config.optim.label_smoothing)
+                loss = loss * (batch.weight * len(images) / len(batch.images))
+            with clock("backward"):
+                self.strategy.backward(loss, last=left == 0)
+            total += loss.detach()
+        with clock("update"):
+            self.strategy.step()
+            if self.ema:
+                self.ema.update(self.model)
+        if self.world.device.type == "cpu" and not torch.isfinite(total):
+            self.stop.not_finite(self.progress.step + 1)
+        return total
+
+    @property
+    def position(self) -> float:
+        """Epochs done so far, with the part of the running one."""
+        return self.progress.epoch + self.progress.samples / self.samples
+
+    def _seed_step(self) -> None:
+        """Dropout of a step follows from (seed, step, rank): to go on exactly, no generator's state is needed."""
+        mixed = self.config.seed * 0x9E3779B97F4A7C15 + self.progress.step * 0xBF58476D1CE4E5B9
+        seed = (mixed + self.world.rank * 0x94D049BB133111EB) % 2**63
+        torch.default_generator.manual_seed(seed)
+        if self.world.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+
+    def _max_steps_done(self) -> bool:
+        return 0 < self.config.max_steps <= self.progress.step
+
+    def _end_epoch(self) -> None:
+        progress, config = self.progress, self.config
+        if progress.samples >= self.samples or config.data.drop_last:
+            progress.epoch, progress.samples = progress.epoch + 1, 0
+        self._gather_skipped()
+        self.events.epoch_end(self)
+        last = progress.epoch >= config.epochs or self._max_steps_done()
+        metric = None
+        if not self.strategy.replayed and (last or progress.epoch % config.evaluate_every == 0):
+            split = "validation" if "validation" in self.loaders else "test"
+            metric = self.evaluate(split)[config.checkpoint.best]
+        every = config.checkpoint.every_epochs
+        if last or (every and progress.epoch % every == 0):
+            self.save(metric)
+
+    def _gather_skipped(self) -> None:
+        """All ranks' unreadable files, told once each (data.on_error skip)."""
+        mine = sum(len(loader.skipped) for loader in self.loaders.values())
+        if int(self.strategy.all_reduce(torch.tensor([mine]))) > self._skipped_before:
+            texts = gather_text(self.strategy, "\n".join(s for loader in self.loaders.values() for s in loader.skipped))
+            found = sorted({line for text in texts for line in text.splitlines()})
+            for sentence in found:
+                if sentence not in self.skipped:
+                    self.events.warn(self, sentence)
+            self.skipped, self._skipped_before = found, sum(len(text.splitlines()) for text in texts)
+
+    def _choose_best(self) -> None:
+        """With a validation set: the best checkpoint's weights are tested, once."""
+        if "validation" not in self.loaders or self.strategy.replayed:
+            return
+        self.checkpoints.wait()
+        best = self.checkpoints.best()
+        if best is not None:
+            state, _ = checkpoint.load(best, self.world.device)
+            self.strategy.load_model_state(state["model"])
+            if self.ema:
+                self.ema.load_state_dict(state["ema"])
+        self.evaluate("test")
+
+    @torch.no_grad()
+    def evaluate(self, split: str) -> dict[str, float]:
+        """Accuracy and loss over every sample of a split exactly once, whatever the world size.
+
+        A rank whose share is shorter gets samples that count for nothing, so that all take the same number of steps.
+        """
+        since = time.perf_counter()
+        self.strategy.settle()
+        self.model.eval()
+        sums = torch.zeros(3, dtype=torch.float64, device=self.world.device)  # right, loss, samples
+        with self.ema.swapped(self.model) if self.ema else nullcontext():
+            for buffer in self.model.buffers():
+                self.strategy.broadcast(buffer)  # each rank's BatchNorm has seen other samples: rank 0's goes
+            for batch in self.loaders[split].epoch(0):
+                with self.autocast:
+                    output = _crops_averaged(self.model, batch.images)
+                output, labels = output[: batch.count].float(), batch.labels[: batch.count]
+                sums[0] += (output.argmax(1) == labels).sum()
+                sums[1] += F.cross_entropy(output, labels, reduction="sum")
+                sums[2] += batch.count
+        right, loss, count = self.strategy.all_reduce(sums).tolist()
+        self.metrics[split] = {"accuracy": right / count, "loss": loss / count}
+        self.seconds["evaluate"] += time.perf_counter() - since
+        self.events.evaluate_end(self, split, self.metrics[split])
+        return self.metrics[split]
+
+    def save(self, metric: float | None = None) -> None:
+        """Take the complete state; it is written off this thread. A write that failed is told, and training goes on."""
+        since = time.perf_counter()
+        self.stop.agreed(self.progress.step)  # a loss that is not a number must not reach a checkpoint
+        self.strategy.settle()
+        writer = self.world.rank == 0
+        folder = self.checkpoints.begin(self.progress.step) if writer else None
+        if self.checkpoints.failed:
+            self.events.warn(self, self.checkpoints.failed)
+        if self.strategy.sharded:
+            self.strategy.barrier()  # the folder is there
+            self.strategy.save_shards(self.checkpoints.hidden(self.progress.step))
+            self.strategy.barrier()  # so are all shards
+        if writer:
+            self.checkpoints.save(folder, self.state_dict(), self.progress, metric)
+        self.seconds["checkpoint"] += time.perf_counter() - since
+        self.events.checkpoint(self)
+
+    def _saved(self) -> None:
+        """Wait for the last checkpoint.
+
+        Raises:
+            Failure: if it could not be written: what was trained since the one before it is lost.
+        """
+        self.checkpoints.wait()
+        if self.checkpoints.failed:
+            raise Failure(self.checkpoints.failed)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but the position: tensors, numbers, strings, lists and dicts."""
+        return {
+            "model": self.strategy.model_state(),
+            "strategy": self.strategy.state_dict(),
+            "ema": self.ema.state_dict() if self.ema else {},
+            "metrics": self.metrics,
+            "seconds": self.seconds,
+            "phases": self.clock.read(),
+            "seed": self.config.seed,
+            "world_size": self.world.size,
+        }
+
+    def resume(self, folder: Path) -> None:
+        """Go on from a checkpoint, at any world size.
+
+        Raises:
+            UserError: if it is of another network, optimizer or seed.
+        """
+        state, self.progress = checkpoint.load(folder, self.world.device)
+        checkpoint.check_same(state, self.state_dict(), folder)
+        self.strategy.load_model_state(state["model"])
+        self.strategy.load_state_dict(state["strategy"])
+        self.strategy.load_shards(folder)
+        if self.ema:
+            self.ema.load_state_dict(state["ema"])
+        self.metrics, self.seconds = state["metrics"], state["seconds"]
+        self.clock.seconds |= state["phases"]
+        self.progress.resumes += 1
+
+    def result(self, status: str) -> dict[str, Any]:
+        """What result.json keeps."""
+        progress = self.progress
+        return {
+            "status": status,
+            "name": self.config.name,
+            **self.metrics,
+            "epochs": progress.epoch,
+            "steps": progress.step,
+            "images": progress.images,
+            "world_size": self.world.size,
+            "strategy": self.strategy.name,
+            "loader": self.loaders["train"].name,
+            "device": str(self.world.device.type),
+            "global_batch": self.global_batch,
+            "train_s": progress.elapsed_s,
+            "evaluate_s": self.seconds["evaluate"],
+            "checkpoint_s": self.seconds["checkpoint"],
+            "images_per_s": progress.images / progress.elapsed_s if progress.elapsed_s else 0.0,
+            "phases_s": self.clock.read(),
+            "resumes": progress.resumes,
+            "skipped": self.skipped,
+            **self.strategy.report(),
+            **self.events.result(self),
+        }
+
+    def close(self) -> None:
+        """End the loaders' processes and the checkpoint's thread."""
+        self.checkpoints.wait()
+        self.events.close(self)
+        for loader in self.loaders.values():
+            loader.close()
+
+
+def _micro_batches(batch: Batch, parts: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    if parts == 1:
+        yield batch.images, batch.labels
+    else:
+        yield from zip(batch.images.chunk(parts), batch.labels.chunk(parts), strict=True)
+
+
+def _crops_averaged(model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """The network's output; of several crops an image, [b, crops, C, H, W], their mean."""
+    if images.dim() == 4:
+        return model(images)
+    return model(images.flatten(0, 1)).unflatten(0, images.shape[:2]).mean(1)

@@ -1,0 +1,26 @@
+#!/bin/sh
+# Train by Horovod on the hosts of a hostfile. Run it on one of them:
+#
+#   HOSTFILE=hostfile sh horovodrun.sh --profile digits --out runs/digits
+#
+# All words go to distdl.train, which takes the strategy horovod by itself. It needs
+#   - Horovod in the environment: containers/horovod/build.sh builds it for the PyTorch that is there;
+#   - ssh from this host to all others without a password, and the same paths on all of them.
+# In an allocation of Slurm the hostfile is written from it.
+set -eu
+
+# The environment that distdl is installed in, unless it is active already:
+# . /path/to/venv/bin/activate
+
+hostfile=${HOSTFILE:-hostfile}
+if [ -n "${SLURM_JOB_NODELIST:-}" ]; then
+    hostfile=hostfile-$SLURM_JOB_ID
+    scontrol show hostnames "$SLURM_JOB_NODELIST" | sed "s/\$/ slots=${SLURM_NTASKS_PER_NODE:-1}/" >"$hostfile"
+fi
+ranks=$(awk -F 'slots=' '/^[^#]/ { ranks += $2 } END { print ranks }' "$hostfile")
+hosts=$(awk -F ' *slots=' '/^[^#]/ { printf "%s%s:%s", comma, $1, $2; comma = "," }' "$hostfile")
+
+# --gloo: where Horovod was built with MPI too it would take that, which has to be set up for the network first.
+# On a machine with several networks, name the one that the hosts share: add --network-interfaces ib0
+# Python by its full path: on the other hosts no environment is active.
+exec horovodrun --gloo -np "$ranks" -H "$hosts" "$(command -v python)" -m distdl.train "$@"

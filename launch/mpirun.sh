@@ -1,0 +1,20 @@
+#!/bin/sh
+# Train by Open MPI's mpirun on the hosts of a hostfile. Run it on one of them:
+#
+#   HOSTFILE=hostfile sh mpirun.sh --profile digits --out runs/digits
+#
+# mpirun only starts the ranks; they talk over NCCL (GPUs) or gloo. It needs ssh from this host to all others without a
+# password, and the same paths on all of them.
+set -eu
+
+# The environment that distdl is installed in, unless it is active already:
+# . /path/to/venv/bin/activate
+
+hostfile=${HOSTFILE:-hostfile}
+first=$(sed -n 's/^\([^# ][^ ]*\).*/\1/p' "$hostfile" | head -n 1)
+
+# MASTER_ADDR, MASTER_PORT: where the ranks meet. distdl binds ranks to cores itself. Python by its full path: on the
+# other hosts no environment is active.
+# On a machine with several networks: --mca oob_tcp_if_include ib0 -x GLOO_SOCKET_IFNAME=ib0 -x NCCL_SOCKET_IFNAME=ib0
+exec mpirun --hostfile "$hostfile" --bind-to none \
+    -x MASTER_ADDR="$first" -x MASTER_PORT=29400 "$(command -v python)" -m distdl.train "$@"

@@ -1,0 +1,1 @@
+"""Profiles that ship with distdl: training, studies, devices and networks, all TOML."""

@@ -1,0 +1,48 @@
+"""What distdl is made of: metadata, dependencies and extras. Tools are set up in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+EXTRAS = {
+    "deepspeed": ["deepspeed>=0.19"],
+    "large-batch": ["timm>=1.0"],
+    "tensorboard": ["tensorboard>=2.18"],
+    # 424 MB a wheel: asked for by name. CUDA 12 machines take nvidia-dali-cuda120 by hand.
+    "dali": ["nvidia-dali-cuda130>=2.0"],
+    "bench": ["lightning>=2.5", "accelerate>=1.0", "timm>=1.0"],
+    "counters": ["fvcore>=0.1.5", "torchinfo>=1.8", "thop>=0.1.1", "ptflops>=0.7.5"],
+    "dev": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.8", "build>=1.2"],
+}
+EXTRAS["all"] = sorted({need for name in ("deepspeed", "large-batch", "tensorboard") for need in EXTRAS[name]})
+
+setup(
+    name="distdl",
+    version="0.1.0",
+    description="Train image classifiers on many devices, and know before you pay for them how long it will take.",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=[*find_packages(include=["distdl", "distdl.*"]), "distdl.profiles"],
+    package_dir={"distdl.profiles": "profiles"},
+    package_data={"distdl.profiles": ["*/*.toml"]},
+    install_requires=[
+        "torch>=2.11",
+        "torchvision>=0.26",
+        "numpy>=1.26",
+        "scipy>=1.11",
+        "pydantic>=2.7",
+        "tyro>=0.9",
+        "rich>=13.7",
+        "psutil>=5.9",
+        "nvidia-ml-py>=12.560",
+        "scikit-learn>=1.4",
+        "safetensors>=0.4.3",
+        "matplotlib>=3.8",
+        "pillow>=10",
+        "tomli-w>=1.0",
+    ],
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["distdl = distdl.cli:main"]},
+)

@@ -1,0 +1,31 @@
+"""The table of counters: distdl's column is exact in every row, and a hand-worked truth is what it is held against."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+import flop_counters
+
+from distdl.perf.counting.meta import weightless
+
+
+@pytest.mark.parametrize("name", flop_counters.CASES)
+def test_distdl_is_exact(name):
+    case = flop_counters.CASES[name]
+    with weightless():
+        module = case.build()
+    inputs = tuple(flop_counters.torch.empty(shape) for shape in case.inputs)
+    with case.under():
+        assert flop_counters.by_distdl(module, inputs) == case.macs
+    if name in flop_counters.TRAINING:
+        assert flop_counters.training_by_distdl(module, inputs) == flop_counters.TRAINING[name]
+
+
+def test_a_figure_is_shown_as_a_multiple_of_the_truth():
+    notes: list[str] = []
+    figures = (100, 150, 2000.0, 0, "E: no", "E: no")
+    shown = [flop_counters.cell(figure, 100, notes) for figure in figures]
+    assert shown == ["exact", "1.500", "20.0", "0", "fails [1]", "fails [1]"] and notes == ["E: no"]

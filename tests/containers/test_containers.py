@@ -1,0 +1,58 @@
+"""Images: the builder that is there is used, and an image made here from nothing trains. Real builders only."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+CONTAINERS = Path(__file__).parents[2] / "containers"
+
+
+def build(*words: str, builder: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [CONTAINERS / "build.sh", *words], env={**os.environ, "BUILDER": builder}, capture_output=True, text=True
+    )
+
+
+def test_the_first_builder_that_is_there_builds_the_target() -> None:
+    done = build("cuda", "--build-arg", "BASE=mine", builder="no-such-builder echo")  # echo shows what it is told
+    command = done.stdout.split()
+    assert command[0] == "build"
+    assert command[command.index("--target") + 1] == "cuda"
+    assert command[command.index("--tag") + 1] == "distdl:cuda"
+    assert command[-3:] == ["--build-arg", "BASE=mine", "."]
+
+
+def test_no_builder_or_no_such_image_is_said() -> None:
+    assert "neither docker, podman nor buildah" in build("cpu", builder="no-such-builder").stderr
+    done = build("tpu", builder="echo")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "cpu or cuda, not tpu" in done.stderr
+
+
+def test_every_file_that_an_image_copies_is_let_through() -> None:
+    """.dockerignore lets through what it names; what Dockerfile and distdl.def install from must be among it."""
+    root = CONTAINERS.parent
+    named = {line[1:] for line in (root / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    apptainer = (CONTAINERS / "distdl.def").read_text().split("%files")[1].split("%post")[0].split()
+    assert {Path(source).name for source in apptainer if not source.startswith("/src")} == named
+    assert all((root / name).exists() for name in named)
+
+
+@pytest.mark.parametrize("script", ["build.sh", "install.sh", "prove.sh", "horovod/build.sh"])
+def test_scripts_parse(script: str) -> None:
+    subprocess.run(["sh", "-n", CONTAINERS / script], check=True)
+
+
+def test_horovods_build_says_what_is_wrong(tmp_path: Path) -> None:
+    script = CONTAINERS / "horovod" / "build.sh"
+    done = subprocess.run([script, "no-such-python"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "no such python" in done.stderr
+    python = tmp_path / "python"
+    python.symlink_to(shutil.which("false"))
+    done = subprocess.run([script, python], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "cannot import torch" in done.stderr

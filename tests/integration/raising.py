@@ -1,0 +1,36 @@
+"""A training of two ranks in which rank 1 raises, or dies, at its fifth step. Run by torchrun from test_failures."""
+
+import os
+import signal
+import sys
+
+import torch
+
+from distdl.errors import recorded
+from distdl.events import Callback
+from distdl.resolve import from_command_line
+from distdl.session import train
+from distdl.strategies import make
+
+
+class FailsAtStepFive(Callback):
+    """What a person's own callback may do."""
+
+    def step_end(self, trainer, loss: torch.Tensor) -> None:
+        if trainer.world.rank == 1 and trainer.progress.step == 5:
+            (trainer.run.path / "failed").touch()
+            if "die" in sys.argv:
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise ArithmeticError("rank 1 cannot go on")
+
+
+def main() -> int:
+    config = from_command_line(["--progress", "none", "--out", sys.argv[1], "--epochs", "1000"], strategy="ddp")
+    strategy = make(config)
+    strategy.setup()
+    train(config, strategy, callbacks=(FailsAtStepFive(),))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(recorded(main)())

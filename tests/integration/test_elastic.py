@@ -1,0 +1,107 @@
+"""Jobs that go on by themselves: restarted by torchrun after a rank was killed, or smaller under Horovod elastic."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from distdl.checkpoint import find, load
+from distdl.config import Config
+from distdl.errors import UserError
+from distdl.launchers.restart import after_restart
+from jobs import QUIET, step_of, torchrun_command, train, wait_for
+
+WORDS = (
+    *("--epochs", "15", "--data.batch-size", "16", "--checkpoint.every-steps", "10", "--evaluate-every", "15"),
+    *("--log-every-s", "0", "--optim.name", "sgd", "--optim.lr", "0.05", "--optim.weight-decay", "0"),
+)
+"""675 steps on two ranks, 1350 on one."""
+
+
+def result(run: Path) -> dict:
+    return json.loads((run / "result.json").read_text())
+
+
+def ranks_of(job: subprocess.Popen) -> list[psutil.Process]:
+    """The processes of a launcher that train."""
+    found = psutil.Process(job.pid).children(recursive=True)
+    return [process for process in found if "distdl.train" in process.cmdline() and "-m" in process.cmdline()[:4]]
+
+
+def test_only_a_restarted_job_resumes_by_itself(tmp_path: Path) -> None:
+    config, restarted = Config(out=tmp_path), {"TORCHELASTIC_MAX_RESTARTS": "3", "TORCHELASTIC_RESTART_COUNT": "1"}
+    assert after_restart(config, {}) is config
+    assert after_restart(config, restarted | {"TORCHELASTIC_RESTART_COUNT": "0"}) is config
+    assert after_restart(config, restarted).resume == "auto"
+    from_other = Config(out=tmp_path, resume="runs/other")
+    assert after_restart(from_other, restarted).resume == "runs/other"  # nothing was saved yet: it begins there again
+    (tmp_path / "checkpoints" / "step-00000010").mkdir(parents=True)
+    assert after_restart(from_other, restarted).resume == "auto"
+    with pytest.raises(UserError, match="needs --out"):
+        after_restart(Config(), {"TORCHELASTIC_MAX_RESTARTS": "3"})
+
+
+@pytest.mark.slow
+def test_torchrun_restarts_a_job_whose_rank_was_killed(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    train([*WORDS, "--out", str(tmp_path / "uncut")], ranks=2)
+    job = subprocess.Popen([*torchrun_command(2, ["--max-restarts=2"]), *WORDS, *QUIET, "--out", str(out)])
+    try:
+        wait_for(lambda: step_of(out) >= 50, 120, "step 50")
+        ranks_of(job)[-1].send_signal(signal.SIGKILL)
+        assert job.wait(timeout=180) == 0
+    finally:
+        job.kill()
+    assert result(out)["status"] == "completed"
+    assert result(out)["resumes"] == 1
+    one, other = (load(find(run, warn=pytest.fail))[0]["model"] for run in (tmp_path / "uncut", out))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def elastic(folder: Path, words: list[str]) -> subprocess.Popen:
+    """horovodrun over the hosts that the file `hosts` in `folder` lists at the time."""
+    script = folder / "discover.sh"
+    script.write_text(f"#!/bin/sh\ncat {folder / 'hosts'}\n")
+    script.chmod(0o755)
+    horovodrun = [str(Path(sys.executable).with_name("horovodrun")), "-np", "2", "--min-np", "1", "--max-np", "2"]
+    module = [sys.executable, "-m", "distdl.train", *words, *QUIET]
+    return subprocess.Popen([*horovodrun, "--host-discovery-script", str(script), *module], cwd=folder)
+
+
+@pytest.mark.slow
+def test_horovod_goes_on_when_a_host_disappears(tmp_path: Path) -> None:
+    pytest.importorskip("horovod.torch", reason="Horovod is not installed: containers/horovod/build.sh builds it")
+    # Two names of this machine are two hosts to Horovod, and its own names need no ssh.
+    (tmp_path / "hosts").write_text("localhost:1\n127.0.0.1:1\n")
+    out = tmp_path / "run"
+    job = elastic(tmp_path, [*WORDS, "--out", str(out), "--resume", "auto"])
+    try:
+        wait_for(lambda: step_of(out) >= 50, 180, "step 50")
+        assert len(ranks_of(job)) == 2
+        (tmp_path / "hosts").write_text("localhost:1\n")
+        gone = next(rank for rank in ranks_of(job) if rank.environ()["HOROVOD_HOSTNAME"] == "127.0.0.1")
+        os.kill(gone.pid, signal.SIGKILL)
+        assert job.wait(timeout=240) == 0
+    finally:
+        job.terminate()
+    told = result(out)
+    assert (told["status"], told["world_size"], told["strategy"]) == ("completed", 1, "horovod")
+    assert told["resumes"] == 1
+    assert told["epochs"] == 15
+    assert 675 < told["steps"] < 1350  # some steps were shared by two, and no epoch was begun anew
+    assert told["images"] == 15 * 1437
+    assert told["test"]["accuracy"] > 0.9
+
+
+def test_elastic_needs_a_run_folder_to_go_on_from(tmp_path: Path) -> None:
+    pytest.importorskip("horovod.torch", reason="Horovod is not installed: containers/horovod/build.sh builds it")
+    module = [sys.executable, "-m", "distdl.train", *QUIET]
+    done = subprocess.run(module, env={**os.environ, "HOROVOD_ELASTIC": "1", "HOROVOD_RANK": "0"}, capture_output=True)
+    assert done.returncode == 2
+    assert b"add --out DIR --resume auto" in done.stderr

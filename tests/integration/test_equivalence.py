@@ -1,0 +1,115 @@
+"""More ranks are the same training: gradients, evaluation and steps agree with one rank's."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from distdl.checkpoint import find, load
+from jobs import torchrun, train
+
+# A rate at which rounding stays rounding: where it grows, a last bit flips a ReLU or the place of a maximum
+# within tens of steps, and plain torch's own sums over 64 or twice 32 part by 1e-3 (seen with the MNIST CNN at 0.05).
+PLAIN = (
+    *("--max-steps", "50", "--epochs", "10", "--optim.name", "sgd", "--optim.weight-decay", "0", "--optim.lr", "0.01"),
+    *("--schedule.name", "constant", "--evaluate-every", "100"),
+)
+NETWORKS = {
+    "digits CNN": (),
+    "softmax layer on MNIST": ("--data.name", "mnist", "--model.name", "softmax", "--data.limit", "3200"),
+}
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    state, _ = load(find(run, warn=pytest.fail))
+    return state["model"]
+
+
+def apart(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    """Largest difference of any weight."""
+    return max((one[name] - other[name]).abs().max().item() for name in one)
+
+
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+def test_two_ranks_of_32_are_one_of_64(tmp_path: Path, data_root: Path, network: tuple[str, ...]) -> None:
+    words = [*PLAIN, *network, "--data.root", str(data_root)]
+    train([*words, "--data.batch-size", "64", "--out", str(tmp_path / "one")])
+    train([*words, "--data.batch-size", "32", "--out", str(tmp_path / "two")], ranks=2)
+    assert apart(weights(tmp_path / "one"), weights(tmp_path / "two")) < 1e-6
+
+
+def test_accumulation_is_the_same_step(tmp_path: Path) -> None:
+    words = ["--max-steps", "30", "--optim.name", "sgd", "--optim.weight-decay", "0", "--data.batch-size", "32"]
+    train([*words, "--out", str(tmp_path / "whole")])
+    train([*words, "--optim.accumulate", "4", "--out", str(tmp_path / "parts")])
+    train([*words, "--data.batch-size", "16", "--optim.accumulate", "4", "--out", str(tmp_path / "both")], ranks=2)
+    assert apart(weights(tmp_path / "whole"), weights(tmp_path / "parts")) < 1e-6
+    assert apart(weights(tmp_path / "whole"), weights(tmp_path / "both")) < 1e-6
+
+
+def test_a_last_batch_that_divides_unevenly_weighs_each_sample_alike(tmp_path: Path) -> None:
+    """97 samples at a global batch of 64: the second step has 33, which two ranks share as 17 and 16."""
+    words = ["--max-steps", "2", "--optim.name", "sgd", "--optim.weight-decay", "0", "--data.limit", "97"]
+    train([*words, "--data.batch-size", "64", "--out", str(tmp_path / "one")])
+    train([*words, "--data.batch-size", "32", "--out", str(tmp_path / "two")], ranks=2)
+    assert apart(weights(tmp_path / "one"), weights(tmp_path / "two")) < 1e-6
+
+
+def test_evaluation_of_10000_images_is_exact_on_1_2_and_3_ranks(tmp_path: Path, data_root: Path) -> None:
+    words = ["--profile", "mnist-softmax", "--data.root", str(data_root), "--data.eval-batch-size", "512"]
+    train([*words, "--max-steps", "20", "--out", str(tmp_path / "made")])
+    results = []
+    for ranks in (1, 2, 3):
+        out = tmp_path / f"ranks{ranks}"
+        # A rate of 0: resumed, trained not at all, evaluated.
+        again = ["--max-steps", "21", "--optim.lr", "0", "--optim.momentum", "0", "--resume", str(tmp_path / "made")]
+        train([*words, *again, "--out", str(out)], ranks=ranks)
+        results.append(json.loads((out / "result.json").read_text())["test"])
+    rights = {round(result["accuracy"] * 10_000, 6) for result in results}
+    assert len(rights) == 1
+    assert rights.pop().is_integer()
+    losses = [result["loss"] for result in results]
+    assert max(losses) - min(losses) < 1e-7
+
+
+@pytest.mark.parametrize("hook", ["fp16", "bf16", "powersgd"])
+def test_compressed_exchange_trains(tmp_path: Path, hook: str) -> None:
+    words = ["--epochs", "3", "--ddp.compress", hook, "--out", str(tmp_path / hook)]
+    train(words, ranks=2)
+    assert json.loads((tmp_path / hook / "result.json").read_text())["test"]["accuracy"] > 0.8
+
+
+def test_torchrun_trains_digits_with_two_processes(tmp_path: Path) -> None:
+    done = torchrun(["--profile", "digits", "--out", str(tmp_path / "run")])
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["status"] == "completed"
+    assert (result["world_size"], result["strategy"]) == (2, "ddp")
+    assert result["test"]["accuracy"] > 0.9
+    assert set(result["phases_s"]) == {"data", "transfer", "forward", "backward", "exchange", "update"}
+    assert result["phases_s"]["exchange"] > 0
+    assert sum(result["phases_s"].values()) <= result["train_s"]
+    assert "test accuracy" in done.stdout
+    assert str(tmp_path / "run") in done.stdout.replace("\n", "")
+
+
+def test_two_nodes_of_one_process_each_meet(tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    from jobs import QUIET, free_port
+
+    port = free_port()
+    nodes = [
+        subprocess.Popen(
+            [
+                *(sys.executable, "-m", "torch.distributed.run", "--nnodes=2", f"--node_rank={rank}"),
+                *("--nproc_per_node=1", "--master_addr=127.0.0.1", f"--master_port={port}"),
+                *("-m", "distdl.train", "--epochs", "2", "--out", str(tmp_path / "run"), *QUIET),
+            ]
+        )
+        for rank in range(2)
+    ]
+    assert [node.wait(timeout=120) for node in nodes] == [0, 0]
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["world_size"] == 2

@@ -1,0 +1,155 @@
+"""A run that is killed and resumed ends, bit for bit, where an uncut one ends."""
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from distdl.checkpoint import find, load
+from jobs import QUIET, Ranks, step_of, train, wait_for
+
+# Everything that a resume could lose: momentum, a schedule, EMA, dropout, augmentation, a last batch that is not full.
+SAMPLES, BATCH, EPOCHS = 600, 24, 4
+RECIPE = (
+    *(
+        "--epochs",
+        str(EPOCHS),
+        "--data.batch-size",
+        str(BATCH),
+        "--checkpoint.every-steps",
+        "5",
+        "--checkpoint.keep",
+        "3",
+    ),
+    *("--optim.ema", "0.9", "--model.name", "mnist-cnn", "--data.augment.crop", "1", "--data.augment.rotation", "10"),
+    *("--log-every-s", "0", "--data.limit", str(SAMPLES)),
+)
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    state, _ = load(find(run, warn=pytest.fail))
+    assert state["ema"]
+    flat = {f"model.{name}": value for name, value in state["model"].items()}
+    optimizer = state["strategy"]["optimizer"]["state"]
+    flat |= {f"optimizer.{key}.{name}": value for key, slots in optimizer.items() for name, value in slots.items()}
+    return flat
+
+
+def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    different = [name for name in one if not torch.equal(torch.as_tensor(one[name]), torch.as_tensor(other[name]))]
+    assert not different, f"not the same bits: {different}"
+
+
+def killed_and_resumed(words: list[str], out: Path, *, ranks: int, kills: int, seed: int) -> None:
+    """Train into `out`, killed by SIGKILL at `kills` random steps on the way."""
+    words = [*words, "--out", str(out), "--resume", "auto"]
+    dice, steps = random.Random(seed), EPOCHS * -(-SAMPLES // (BATCH * ranks))
+    for left in range(kills, 0, -1):
+        goal = step_of(out) + dice.randint(1, max((steps - step_of(out)) // (left + 1), 1))
+        job = Ranks([*words, *QUIET], ranks=ranks)
+        wait_for(
+            lambda job=job, goal=goal: step_of(out) >= goal or not job.processes[0].is_alive(),
+            timeout=120,
+            what=f"step {goal}",
+        )
+        alive = job.processes[0].is_alive()
+        job.kill()
+        assert alive, f"it ended with {left} kills to come: codes {[p.exitcode for p in job.processes]}"
+    train(words, ranks=ranks)
+
+
+CASES = {
+    "resident, 1 rank": (1, ()),
+    "resident, 2 ranks": (2, ()),
+    "torch loader, 1 rank": (1, ("--data.loader", "torch", "--data.workers", "2")),
+    "torch loader, 2 ranks": (2, ("--data.loader", "torch", "--data.workers", "1")),
+}
+
+
+@pytest.mark.parametrize(
+    ("ranks", "loader", "kills"),
+    [pytest.param(*case, 2, id=name) for name, case in CASES.items() if "resident" in name]
+    + [pytest.param(*case, 5, id=f"{name}, 5 kills", marks=pytest.mark.slow) for name, case in CASES.items()],
+)
+def test_a_killed_run_ends_with_the_bits_of_an_uncut_one(
+    tmp_path: Path, ranks: int, loader: tuple[str, ...], kills: int
+) -> None:
+    words = [*RECIPE, *loader]
+    train([*words, "--out", str(tmp_path / "uncut")], ranks=ranks)
+    killed_and_resumed(words, tmp_path / "cut", ranks=ranks, kills=kills, seed=ranks * 100 + kills)
+    assert_same(weights(tmp_path / "uncut"), weights(tmp_path / "cut"))
+
+
+def test_a_run_told_to_stop_saves_and_says_so(tmp_path: Path) -> None:
+    import json
+    import os
+    import signal
+
+    words = [*RECIPE, "--checkpoint.every-steps", "0", "--checkpoint.every-epochs", "0"]
+    train([*words, "--out", str(tmp_path / "uncut")], ranks=2)
+    cut = tmp_path / "cut"
+    for number in (signal.SIGTERM, signal.SIGUSR2):
+        job = Ranks([*words, "--out", str(cut), "--resume", "auto", *QUIET], ranks=2)
+        goal = step_of(cut) + 2
+        wait_for(lambda goal=goal: step_of(cut) >= goal, what=f"step {goal}")
+        os.kill(job.processes[1].pid, number)  # one rank is told; all of them stop
+        assert job.wait() == [75, 75]
+        assert json.loads((cut / "result.json").read_text())["status"] == "stopped"
+    train([*words, "--out", str(cut), "--resume", "auto"], ranks=2)
+    assert_same(weights(tmp_path / "uncut"), weights(cut))
+    assert json.loads((cut / "result.json").read_text())["resumes"] == 2
+
+
+def test_max_time_stops_in_order(tmp_path: Path) -> None:
+    words = [*RECIPE, "--epochs", "10000", "--max-time", "1.5", "--out", str(tmp_path / "run"), *QUIET]
+    assert Ranks(words).wait() == [75]
+    assert find(tmp_path / "run", warn=pytest.fail)
+
+
+def test_rows_of_metrics_are_told_once_after_a_resume(tmp_path: Path) -> None:
+    from distdl.rundir import read_rows
+
+    killed_and_resumed(list(RECIPE), tmp_path / "cut", ranks=1, kills=1, seed=5)
+    steps = [row["step"] for row in read_rows(tmp_path / "cut" / "metrics.jsonl") if row["kind"] == "train"]
+    assert steps == sorted(set(steps)) == list(range(1, steps[-1] + 1))
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (2, 3)])
+def test_on_another_world_size_every_sample_of_the_epoch_is_seen_once(tmp_path: Path, before: int, after: int) -> None:
+    """The loaders deliver exactly the rest of the epoch; here the whole training does, seen by its position."""
+    words = [*RECIPE, "--epochs", "1", "--out", str(tmp_path / "run"), "--resume", "auto"]
+    job = Ranks([*words, *QUIET], ranks=before)
+    wait_for(lambda: step_of(tmp_path / "run") >= 7)
+    job.kill()
+    _, cut = load(find(tmp_path / "run", warn=pytest.fail))
+    assert 0 < cut.samples < 600
+    train(words, ranks=after)
+    _, progress = load(find(tmp_path / "run", warn=pytest.fail))
+    assert (progress.epoch, progress.samples, progress.images) == (1, 0, 600)
+    assert progress.step == cut.step + -(-(600 - cut.samples) // (24 * after))
+
+
+REFUSED = {
+    "another seed": (["--seed", "3", "--resume", "auto"], "--seed 0"),
+    "another network": (["--model.name", "softmax", "--resume", "auto"], "another network"),
+    "a run that is there": ([], "--resume auto"),
+}
+
+
+def test_what_does_not_go_on_with_a_run_is_refused(tmp_path: Path) -> None:
+    run = ["--out", str(tmp_path / "run")]
+    train([*RECIPE, "--epochs", "1", *run])
+    for words, says in REFUSED.values():
+        job = Ranks([*RECIPE, *run, *words, *QUIET])
+        assert job.wait() == [2]
+        assert says in job.text
+
+
+def test_resume_by_path_begins_a_run_of_its_own(tmp_path: Path) -> None:
+    train([*RECIPE, "--epochs", "1", "--out", str(tmp_path / "first")])
+    train([*RECIPE, "--epochs", "2", "--out", str(tmp_path / "second"), "--resume", str(tmp_path / "first")])
+    train([*RECIPE, "--epochs", "2", "--out", str(tmp_path / "whole")])
+    _, progress = load(find(tmp_path / "second", warn=pytest.fail))
+    assert progress.epoch == 2

@@ -1,0 +1,181 @@
+"""`distdl launch`: the command that it shows is one that a shell takes, and it trains."""
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from distdl.launchers import deepspeed, horovodrun, mpirun, netns, srun, torchrun
+from distdl.launchers.job import Command, Job
+from distdl.launchers.netns import Hosts
+from jobs import QUIET, step_of, wait_for
+
+LAUNCHERS = [torchrun, horovodrun, mpirun, srun, deepspeed, netns]
+LAUNCH = [sys.executable, "-m", "distdl.cli", "launch"]
+SCRIPTS = Path(__file__).parents[2] / "launch"
+IN_ENVIRONMENT = {
+    "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+}
+SHORT = ("--profile", "digits", "--max-steps", "8", *QUIET)
+
+
+def launch(*words: str, **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*LAUNCH, *words], capture_output=True, text=True, timeout=150, **options)
+
+
+def completed(run: Path, *, ranks: int, strategy: str) -> None:
+    result = json.loads((run / "result.json").read_text(encoding="utf-8"))
+    assert (result["status"], result["world_size"], result["strategy"]) == ("completed", ranks, strategy)
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_the_line_shown_means_the_command_run(launcher: object) -> None:
+    job = Job(words=("--name", 'it\'s; rm -rf "$HOME" &'), hosts=("h0", "h1"), nproc=2, directory="/a folder")
+    for command in launcher.commands(job):
+        words = shlex.split(command.shell())
+        assert words[len(words) - len(command.argv) :] == list(command.argv)
+
+
+def test_what_arrives_at_the_far_end_of_an_ssh() -> None:
+    command = Command(argv=("prog", "it's", "$HOME"), env={"A": "b c"}, files={"list": "one 1\ntwo 2\n"})
+    far = command.on("h1", "/a folder").argv
+    assert far[:3] == ("ssh", "-tt", "h1")
+    # A shell over there takes it apart as we put it together.
+    assert shlex.split(far[3].split(" && ")[0]) == ["cd", "/a folder"]
+    assert shlex.split(far[3].split(" && ")[2]) == ["A=b c", "prog", "it's", "$HOME"]
+
+
+def test_files_that_a_command_reads_are_written_by_the_line_too(tmp_path: Path) -> None:
+    command = Command(argv=("cat", "a list"), files={"a list": "one 1\ntwo 2\n"})
+    shown = subprocess.run(["sh", "-c", command.shell()], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert shown.stdout == "one 1\ntwo 2\n"
+
+
+def test_a_dry_run_only_shows() -> None:
+    done = launch("--with", "srun", "--hosts", "a,b", "--nproc", "4", "--dry-run", "--", "--profile", "digits")
+    assert done.returncode == 0, done.stderr
+    assert "--nodelist=a,b --ntasks=8 --ntasks-per-node=4" in done.stdout
+    assert done.stdout.rstrip().endswith("-m distdl.train --profile digits")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--nproc", "0"], "--nproc must be at least 1"),
+        (["--with", "netns", "--hosts", "h0,h1"], "--hosts 3"),
+        (["--hosts", "localhost,h1"], "none may be localhost"),
+        (["--with", "torchrum"], "torchrun"),
+        (["--", "--optim.lrr", "1"], "did you mean --optim.lr?"),
+        (["--", "--profile", "digitz"], 'did you mean "digits"?'),
+    ],
+)
+def test_bad_input_is_one_line_before_anything_starts(words: list[str], says: str) -> None:
+    done = launch("--dry-run", *words)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("error: ")
+    assert says in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_launcher_that_is_not_there_is_one_line() -> None:
+    folder = str(Path(sys.executable).parent)
+    done = launch("--with", "srun", "--", "--profile", "digits", env={**os.environ, "PATH": folder})
+    assert done.returncode == 2
+    assert done.stderr == "error: srun is not there: is it installed, and on PATH?\n"
+
+
+def test_torchrun_here() -> None:
+    done = launch("--nproc", "2", "--", *SHORT, "--out", "run")
+    assert done.returncode == 0, done.stderr
+    completed(Path("run"), ranks=2, strategy="ddp")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", ["horovodrun", "mpirun", "deepspeed"])
+def test_other_launchers_here(program: str) -> None:
+    needs = {"horovodrun": "horovod", "deepspeed": "deepspeed"}
+    if program in needs:
+        pytest.importorskip(needs[program])
+    done = launch("--with", program, "--nproc", "2", "--", *SHORT, "--out", "run")
+    if "is not there" in done.stderr:
+        pytest.skip(done.stderr.strip())
+    assert done.returncode == 0, done.stdout + done.stderr
+    completed(Path("run"), ranks=2, strategy={"mpirun": "ddp"}.get(program, needs.get(program)))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("sshd")
+class TestThreeHosts:
+    """Over links of 1 Gbit/s, as a person on the first of three machines would start it."""
+
+    @pytest.mark.parametrize("program", ["torchrun", "horovodrun", "mpirun"])
+    def test_by_ssh(self, program: str) -> None:
+        if program == "horovodrun":
+            pytest.importorskip("horovod")
+        words = ["--with", program, "--hosts", "h0,h1,h2", "--interface", "eth0", "--", *SHORT, "--out", "run"]
+        with Hosts(3, ssh=True) as hosts:
+            done = hosts.run([*LAUNCH, *words], on=0, timeout=150)
+        if "mpirun is not there" in done.stderr:
+            pytest.skip("needs Open MPI: apt-get install openmpi-bin")
+        assert done.returncode == 0, done.stdout + done.stderr
+        completed(Path("run"), ranks=3, strategy="horovod" if program == "horovodrun" else "ddp")
+
+    @pytest.mark.parametrize("program", ["torchrun", "horovodrun", "mpirun"])
+    def test_the_script_in_launch(self, program: str) -> None:
+        if program == "horovodrun":
+            pytest.importorskip("horovod")
+        elif not shutil.which(program, path=IN_ENVIRONMENT["PATH"]):
+            pytest.skip("needs Open MPI: apt-get install openmpi-bin")
+        Path("hostfile").write_text("# three\nh0 slots=1\nh1 slots=1\nh2 slots=1\n", encoding="utf-8")
+        command = ["sh", str(SCRIPTS / f"{program}.sh"), *SHORT, "--out", "run"]
+        with Hosts(3, ssh=True) as hosts:
+            started = [
+                hosts.start(command, on, {**IN_ENVIRONMENT, "HOSTS": "3", "FIRST": "h0"})
+                for on in range(3 if program == "torchrun" else 1)
+            ]
+            assert [process.wait(150) for process in started] == [0] * len(started)
+        completed(Path("run"), ranks=3, strategy="horovod" if program == "horovodrun" else "ddp")
+
+    def test_netns(self) -> None:
+        done = launch("--with", "netns", "--hosts", "3", "--", *SHORT, "--out", "run")
+        assert done.returncode == 0, done.stderr
+        completed(Path("run"), ranks=3, strategy="ddp")
+
+    def test_an_interrupt_reaches_the_ranks_on_every_host(self) -> None:
+        words = ["--hosts", "h0,h1,h2", "--interface", "eth0", "--", "--profile", "digits", "--epochs", "1000"]
+        with Hosts(3, ssh=True) as hosts:
+            process = hosts.start([*LAUNCH, *words, *QUIET, "--out", "run"], on=0, start_new_session=True)
+            wait_for(lambda: step_of(Path("run")) > 0, 90, "the first step")
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) != 0
+        result = json.loads(Path("run/result.json").read_text(encoding="utf-8"))
+        assert result["status"] == "stopped"
+        assert list(Path("run/checkpoints").glob("step-*"))
+
+
+def test_one_that_fails_takes_the_others_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    from distdl.launchers import run
+
+    monkeypatch.setattr(run, "GRACE_S", 0.3)
+    start = time.monotonic()
+    code = run.run([Command(argv=("sh", "-c", "exit 7")), Command(argv=("sleep", "1000"))])
+    assert code == 7
+    assert time.monotonic() - start < 10
+
+
+def test_the_name_of_this_machine_needs_no_ssh() -> None:
+    here = socket.gethostname()
+    near, far = torchrun.commands(Job(hosts=(here, "elsewhere"), here=here))
+    assert near.argv[0] == "torchrun"
+    assert far.argv[0] == "ssh"

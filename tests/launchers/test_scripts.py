@@ -1,0 +1,102 @@
+"""launch/: what a person copies to a cluster is sound, and says what the program does."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from distdl.launchers import submit
+from distdl.launchers.submit import Submission, parse_time, script, warning_s
+
+LAUNCH = Path(__file__).parents[2] / "launch"
+SCRIPTS = sorted([*LAUNCH.glob("*.sh"), *LAUNCH.glob("slurm/*.sbatch")])
+ODD = Submission(
+    words=("--profile", "my profile.toml", "--name", "it's $HOME"),
+    run="runs/a b",
+    logs="runs/a b",
+    name="digits",
+    gpus=2,
+    nproc=2,
+    options=("partition=gpu",),
+)
+
+
+def shellcheck(file: Path) -> None:
+    if not shutil.which("shellcheck"):
+        pytest.skip("needs shellcheck: apt-get install shellcheck")
+    done = subprocess.run(["shellcheck", str(file)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("file", SCRIPTS, ids=lambda file: file.name)
+def test_shellcheck_has_nothing_to_say(file: Path) -> None:
+    shellcheck(file)
+    assert max(map(len, file.read_text(encoding="utf-8").splitlines())) <= 120
+
+
+def test_shellcheck_has_nothing_to_say_to_what_submit_writes(tmp_path: Path) -> None:
+    file = tmp_path / "job.sbatch"
+    # A dollar in quotes is a word that was given so, and to shellcheck a mistake.
+    file.write_text(script(ODD).replace("$HOME", "home"), encoding="utf-8")
+    shellcheck(file)
+
+
+@pytest.mark.parametrize(("name", "job"), [("requeue", submit.REQUEUE), ("array", submit.ARRAY)])
+def test_what_submit_writes_is_what_lies_in_launch(name: str, job: Submission) -> None:
+    assert (LAUNCH / "slurm" / f"{name}.sbatch").read_text(encoding="utf-8") == script(job)
+
+
+def test_words_arrive_as_they_were_given() -> None:
+    text = script(ODD)
+    lines = [line for line in text.splitlines() if line.startswith(("run=", "train="))]
+    shown = subprocess.run(
+        ["bash", "-c", "\n".join([*lines, 'printf "%s\\n" "${train[@]}"'])], capture_output=True, text=True, check=True
+    )
+    assert shown.stdout.splitlines() == [*ODD.words, "--out", "runs/a b", "--resume", "auto"]
+    assert "#SBATCH --partition=gpu\n" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("40", 2400), ("1:30", 90), ("2:00:00", 7200), ("1-12", 129600), ("1-0:30", 88200), ("1-12:00:05", 129605)],
+)
+def test_times_are_read_as_slurm_writes_them(text: str, seconds: int) -> None:
+    assert parse_time(text) == seconds
+
+
+def test_the_warning_leaves_most_of_a_slice() -> None:
+    assert [warning_s(time_s) for time_s in (60, 240, 480, 2400, 86400)] == [15, 60, 120, 120, 120]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--time", "soon"], '--time "soon" is not a time of Slurm'),
+        (["--time", "0:30"], "less than a minute"),
+        (["--array", "1..4"], '--array "1..4" is not a list of indices'),
+        (["--sbatch", "partition=a b"], "is not an option of sbatch"),
+        (["--nodes", "0"], "--nodes must be at least 1"),
+        (["--profile", "digitz"], 'did you mean "digits"?'),
+        (["--", "--out", "x"], "--out is not for the words after --"),
+        (["--array", "0-1", "--", "--seed=3"], "it is the array's index"),
+        (["--", "--strategy", "horovod"], "srun starts no Horovod"),
+    ],
+)
+def test_bad_input_is_one_line(words: list[str], says: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "distdl.cli", "submit", "--dry-run", *words], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert says in done.stderr
+    assert done.stdout == ""
+
+
+def test_the_lifetime_and_the_slice_of_the_profile_are_the_documents() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "distdl.cli", "submit", "--dry-run"], capture_output=True, text=True, check=True
+    )
+    assert "#SBATCH --time=40 --signal=USR2@120" in done.stdout
+    assert not list(Path().iterdir()), "a dry run writes nothing"

@@ -1,0 +1,143 @@
+"""The account of slices, without a cluster: what is written down, added up and decided."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from distdl.config import Config, SlurmConfig
+from distdl.errors import UserError
+from distdl.launchers.slices import Over, Slice, account, begin, end, ended_as, last_line
+from distdl.rundir import read_rows
+
+RUNNING = "RUNNING/None"
+CONFIG = Config(slurm=SlurmConfig(total_lifetime_s=1000.0, slice_s=300.0, max_restarts=2))
+STOPPED = Slice(job="7", waited_s=10.0, compute_s=280.0, first_step=0, last_step=5, ended="stopped")
+FAILED = Slice(job="7", waited_s=10.0, compute_s=20.0, first_step=5, last_step=5, ended="failed")
+
+
+@pytest.mark.parametrize(
+    ("code", "state", "how"),
+    [
+        (0, RUNNING, "completed"),
+        (0, "COMPLETING/None", "completed"),
+        (75, RUNNING, "stopped"),
+        (75, "COMPLETING/TimeLimit", "stopped"),
+        (75, "COMPLETING/None", "taken"),
+        (143, "COMPLETING/None", "taken"),
+        (75, "", "taken"),
+        (140, RUNNING, "stopped"),  # SIGUSR2 while torch was still being imported
+        (143, RUNNING, "stopped"),
+        (1, RUNNING, "failed"),
+        (137, RUNNING, "failed"),
+        (2, RUNNING, "refused"),
+    ],
+)
+def test_how_a_slice_ended(code: int, state: str, how: str) -> None:
+    assert ended_as(code, state) == how
+
+
+def test_slices_add_up_and_go_on() -> None:
+    total = account([STOPPED, STOPPED], CONFIG.slurm)
+    assert (total.status, total.slices, total.restarts) == ("requeued", 2, 1)
+    assert (total.waited_s, total.compute_s) == (20.0, 560.0)
+
+
+def test_the_lifetime_is_computing_and_not_waiting() -> None:
+    waiting = replace(STOPPED, waited_s=1e6)
+    assert account([waiting] * 3, CONFIG.slurm).status == "requeued"
+    assert account([waiting] * 4, CONFIG.slurm).status == "lifetime"
+
+
+def test_a_crash_loop_is_failures_in_a_row_without_a_checkpoint() -> None:
+    assert account([STOPPED, FAILED, FAILED], CONFIG.slurm).status == "requeued"
+    total = account([STOPPED, FAILED, FAILED, FAILED], CONFIG.slurm, why="exit code 1: boom")
+    assert total.status == "crash-loop"
+    assert total.reason == "failed 3 times in a row without a new checkpoint (at step 5): exit code 1: boom"
+    further = replace(FAILED, last_step=9)
+    assert account([FAILED, FAILED, further, FAILED, FAILED], CONFIG.slurm).status == "requeued"
+    assert account([replace(FAILED, ended="lost")] * 3, CONFIG.slurm).status == "crash-loop"
+
+
+def test_a_training_submitted_anew_after_a_crash_loop_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    for start in (0.0, 100.0, 200.0):
+        begin(tmp_path, CONFIG, waited_s=0.0, now=start)
+        total = end(tmp_path, CONFIG, code=1, state=RUNNING, why="boom", now=start + 10.0)
+    assert total.status == "crash-loop"
+    with pytest.raises(Over, match="failed 3 times in a row"):
+        begin(tmp_path, CONFIG, waited_s=0.0, now=300.0)
+    monkeypatch.setenv("SLURM_JOB_ID", "8")
+    begin(tmp_path, CONFIG, waited_s=0.0, now=300.0)
+    assert end(tmp_path, CONFIG, code=1, state=RUNNING, why="boom", now=310.0).status == "requeued"
+
+
+def test_a_slice_is_written_down(tmp_path: Path) -> None:
+    assert begin(tmp_path, CONFIG, waited_s=7.0, now=100.0) == 0
+    (tmp_path / "checkpoints/step-00000012").mkdir(parents=True)
+    manifest = {"progress": {"step": 12, "epoch": 3}}
+    (tmp_path / "checkpoints/step-00000012/manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    (tmp_path / "result.json").write_text('{"status": "stopped", "steps": 12}', encoding="utf-8")
+    total = end(tmp_path, CONFIG, code=75, state=RUNNING, why="", now=250.0)
+    assert (total.status, total.waited_s, total.compute_s) == ("requeued", 7.0, 150.0)
+    rows = list(read_rows(tmp_path / "slices.jsonl"))
+    assert [(row["kind"], row["time_s"], row["step"], row["epoch"]) for row in rows] == [
+        ("begin", 0.0, 0, 0),
+        ("end", 150.0, 12, 3),
+    ]
+    result = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
+    assert result["steps"] == 12
+    assert result["slurm"]["compute_s"] == 150.0
+
+
+def test_the_last_slice_is_told_to_stop_when_the_lifetime_is_over(tmp_path: Path) -> None:
+    told = []
+    for start in (0.0, 300.0, 600.0):
+        told.append(begin(tmp_path, CONFIG, waited_s=0.0, now=start))
+        end(tmp_path, CONFIG, code=75, state=RUNNING, why="", now=start + 270.0)
+    told.append(begin(tmp_path, CONFIG, waited_s=0.0, now=900.0))
+    assert told == [0, 0, 0, 190]
+    assert end(tmp_path, CONFIG, code=75, state=RUNNING, why="", now=1095.0).status == "lifetime"
+    with pytest.raises(Over, match="1005 s of computing use up"):
+        begin(tmp_path, CONFIG, waited_s=0.0, now=1100.0)
+
+
+def test_what_the_person_asks_to_stop_after_holds_too(tmp_path: Path) -> None:
+    assert begin(tmp_path, replace(CONFIG, max_time=60.0), waited_s=0.0, now=0.0) == 60
+
+
+def test_a_slice_that_nobody_ended_counts_up_to_its_last_sign_of_life(tmp_path: Path) -> None:
+    import os
+
+    begin(tmp_path, CONFIG, waited_s=0.0, now=100.0)
+    metrics = tmp_path / "metrics.jsonl"
+    metrics.touch()
+    os.utime(metrics, (180.0, 180.0))
+    begin(tmp_path, CONFIG, waited_s=30.0, now=900.0)
+    lost = list(read_rows(tmp_path / "slices.jsonl"))[1]
+    assert (lost["kind"], lost["ended"], lost["at"]) == ("end", "lost", 180.0)
+
+
+def test_a_crash_loop_of_lost_slices_ends_at_the_next_begin(tmp_path: Path) -> None:
+    for start in range(3):
+        begin(tmp_path, CONFIG, waited_s=0.0, now=100.0 * start)
+    with pytest.raises(Over, match="failed 3 times in a row"):
+        begin(tmp_path, CONFIG, waited_s=0.0, now=1000.0)
+    result = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
+    assert (result["status"], result["slurm"]["status"]) == ("failed", "crash-loop")
+
+
+def test_an_end_without_a_begin_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="call begin before"):
+        end(tmp_path, CONFIG, code=0, state=RUNNING, why="", now=0.0)
+
+
+def test_the_reason_is_the_last_error_of_the_log(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text(
+        "Traceback (most recent call last):\nRuntimeError: no memory\n\nsome warning\nsrun: error: task 0: Exited\n",
+        encoding="utf-8",
+    )
+    assert last_line(log) == "RuntimeError: no memory"
+    assert last_line(tmp_path / "none") == ""

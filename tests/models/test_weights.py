@@ -1,0 +1,227 @@
+"""Weights from files: what fits is taken, what does not is named, and nothing in a file is ever run."""
+
+import os
+from collections import OrderedDict
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from distdl.config import ModelConfig
+from distdl.errors import UserError
+from distdl.models import weights, zoo
+
+
+def build(file: Path | str, *, name: str = "resnet20", classes: int = 10, channels: int = 3, size: int = 32, **options):
+    torch.manual_seed(1)
+    config = ModelConfig(name=name, weights=str(file), **options)
+    return zoo.build(config, classes=classes, channels=channels, image_size=size)
+
+
+def scratch(
+    name: str = "resnet20", *, classes: int = 10, channels: int = 3, size: int = 32, seed: int = 0
+) -> nn.Module:
+    torch.manual_seed(seed)
+    return zoo.build(ModelConfig(name=name), classes=classes, channels=channels, image_size=size)
+
+
+def same(network: nn.Module, state: dict[str, Tensor]) -> bool:
+    return all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".th", ".pt", ".safetensors"])
+def test_each_kind_of_file(suffix: str, tmp_path: Path) -> None:
+    state, file = scratch().state_dict(), tmp_path / f"weights{suffix}"
+    save_file(state, file) if suffix == ".safetensors" else torch.save(state, file)
+    assert same(build(file), state)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+@pytest.mark.parametrize("wrapper", ["state_dict", "model"])
+def test_what_training_scripts_add_is_taken_off(prefix: str, wrapper: str, tmp_path: Path) -> None:
+    state = scratch().state_dict()
+    content = {wrapper: OrderedDict((prefix + key, value) for key, value in state.items()), "epoch": 3, "best": 0.9}
+    torch.save(content, tmp_path / "run.pth")
+    assert same(build(tmp_path / "run.pth"), state)
+
+
+def test_old_files_without_batch_counters(tmp_path: Path) -> None:
+    state = {key: value for key, value in scratch().state_dict().items() if "num_batches" not in key}
+    torch.save(state, tmp_path / "old.pth")
+    assert torch.equal(build(tmp_path / "old.pth").conv1.weight, state["conv1.weight"])
+
+
+@pytest.mark.parametrize(("name", "size"), [("resnet20", 32), ("squeezenet1_1", 64)])
+def test_last_layer_is_replaced_where_the_classes_differ(name: str, size: int, tmp_path: Path) -> None:
+    state = scratch(name, size=size).state_dict()
+    torch.save(state, tmp_path / "ten.pth")
+    network = build(tmp_path / "ten.pth", name=name, classes=7, size=size).eval()
+    assert network(torch.randn(2, 3, size, size)).shape == (2, 7)
+    differing = [key for key, value in network.state_dict().items() if value.shape != state[key].shape]
+    assert (
+        differing
+        == {
+            "resnet20": ["linear.weight", "linear.bias"],
+            "squeezenet1_1": ["classifier.1.weight", "classifier.1.bias"],
+            "vit_b_32": ["heads.head.weight", "heads.head.bias"],
+            "alexnet": ["classifier.6.weight", "classifier.6.bias"],
+        }[name]
+    )
+    assert all(torch.equal(v, state[k]) for k, v in network.state_dict().items() if k not in differing)
+
+
+@pytest.mark.parametrize("part", ["features", "classifier"])
+def test_one_part_may_start_from_scratch(part: str, tmp_path: Path) -> None:
+    state = scratch("alexnet", size=64).state_dict()
+    torch.save(state, tmp_path / "alexnet.pth")
+    network = build(tmp_path / "alexnet.pth", name="alexnet", size=64, weights_part=part)
+    taken = {key for key, value in network.state_dict().items() if torch.equal(value, state[key])}
+    assert taken == {key for key in state if key.startswith(part)}
+
+
+def test_features_are_taken_from_a_file_without_a_classifier(tmp_path: Path) -> None:
+    state = {key: value for key, value in scratch().state_dict().items() if not key.startswith("linear")}
+    torch.save(state, tmp_path / "backbone.pth")
+    build(tmp_path / "backbone.pth", weights_part="features")
+    with pytest.raises(UserError, match=r"linear\.weight is not there"):
+        build(tmp_path / "backbone.pth")
+
+
+def test_colour_weights_on_gray_images(tmp_path: Path) -> None:
+    network = scratch("resnet18", size=64).eval()
+    torch.save(network.state_dict(), tmp_path / "rgb.pth")
+    gray = build(tmp_path / "rgb.pth", name="resnet18", channels=1, size=64).eval()
+    images = torch.randn(2, 1, 64, 64)
+    torch.testing.assert_close(gray(images), network(images.expand(-1, 3, -1, -1)), rtol=1e-4, atol=1e-4)
+    torch.save(gray.state_dict(), tmp_path / "gray.pth")
+    assert same(build(tmp_path / "gray.pth", name="resnet18", channels=1, size=64), gray.state_dict())
+
+
+def test_position_embeddings_follow_the_size_of_the_image(tmp_path: Path) -> None:
+    torch.save(scratch("vit_b_32", size=128).state_dict(), tmp_path / "vit.pth")
+    network = build(tmp_path / "vit.pth", name="vit_b_32", classes=7, size=64)
+    assert network(torch.randn(1, 3, 64, 64)).shape == (1, 7)
+
+
+def test_layouts_of_torchvisions_own_files(tmp_path: Path) -> None:
+    """DenseNet's names of 2017, the auxiliary classifiers of GoogLeNet, and MNASNet, which asks for its version."""
+    state = scratch("densenet121", size=64).state_dict()
+    old = {key.replace("norm1.", "norm.1.").replace("conv2.", "conv.2."): value for key, value in state.items()}
+    torch.save(old, tmp_path / "densenet.pth")
+    assert "features.denseblock1.denselayer1.norm.1.weight" in old
+    assert same(build(tmp_path / "densenet.pth", name="densenet121", size=64), state)
+
+    from torchvision.models import googlenet
+
+    full = googlenet(init_weights=False, num_classes=1000).state_dict()
+    assert any(key.startswith("aux1.") for key in full)
+    torch.save(full, tmp_path / "googlenet.pth")
+    network = build(tmp_path / "googlenet.pth", name="googlenet", size=64)
+    assert torch.equal(network.conv1.conv.weight, full["conv1.conv.weight"])
+    assert network.transform_input
+
+    state = scratch("mnasnet0_5", size=64).state_dict()
+    save_file(state, tmp_path / "mnasnet.safetensors")
+    assert same(build(tmp_path / "mnasnet.safetensors", name="mnasnet0_5", size=64), state)
+
+
+class Payload:
+    """Would leave a file behind if it were unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, (str(self.file),)
+
+
+def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:
+    torch.save({"state_dict": Payload(tmp_path / "run")}, tmp_path / "evil.pth")
+    with pytest.raises(UserError, match="does not unpickle"):
+        build(tmp_path / "evil.pth")
+    assert not (tmp_path / "run").exists()
+
+
+def _truncated(file: Path, state: dict) -> None:
+    torch.save(state, file)
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+BAD_FILES = {
+    "absent.pth": (lambda file, state: None, "there is no file"),
+    "weights.onnx": (lambda file, state: file.write_bytes(b"x"), "ends in .pth, .th, .pt, .safetensors"),
+    "half.pth": (_truncated, "is it whole|is damaged"),
+    "empty.pth": (lambda file, state: file.write_bytes(b""), "is it whole|is damaged"),
+    "noise.pt": (lambda file, state: file.write_bytes(bytes(range(256)) * 9), "is it whole|is damaged"),
+    "half.safetensors": (lambda file, state: file.write_bytes(b"\x08" + bytes(12)), "is it whole"),
+    "list.pth": (lambda file, state: torch.save([1, 2], file), "holds no state_dict"),
+    "optimizer.pth": (lambda file, state: torch.save({"state": {}, "param_groups": []}, file), "holds no state_dict"),
+    "resnet32.pth": (
+        lambda file, state: torch.save(scratch("resnet32").state_dict(), file),
+        "do not fit resnet20: layer1.3.conv1.weight is not here; .*, and 69 more",
+    ),
+    "wide.pth": (
+        lambda file, state: torch.save(state | {"conv1.weight": torch.zeros(32, 3, 3, 3)}, file),
+        r"do not fit resnet20: conv1.weight is \[32, 3, 3, 3\] there and \[16, 3, 3, 3\] here$",
+    ),
+    "short.pth": (
+        lambda file, state: torch.save({k: v for k, v in state.items() if k != "bn1.bias"}, file),
+        "do not fit resnet20: bn1.bias is not there$",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_bad_files_are_named(name: str, tmp_path: Path) -> None:
+    make, message = BAD_FILES[name]
+    make(tmp_path / name, scratch().state_dict())
+    with pytest.raises(UserError, match=message) as caught:
+        build(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+def test_torchvisions_weights_come_from_torchs_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torchvision.models import ResNet18_Weights
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    file = tmp_path / "hub" / "checkpoints" / Path(ResNet18_Weights.DEFAULT.url).name
+    file.parent.mkdir(parents=True)
+    state = scratch("resnet18", classes=1000, size=64).state_dict()
+    torch.save(state, file)
+    network = build("torchvision", name="resnet18", size=64)
+    assert torch.equal(network.layer4[1].conv2.weight, state["layer4.1.conv2.weight"])
+    assert network.fc.out_features == 10
+
+
+def test_without_a_network_torchvisions_weights_say_where_to_put_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    for proxy in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(proxy, "http://127.0.0.1:9")  # the discard port: refused at once, with or without a network
+    monkeypatch.delenv("no_proxy", raising=False)
+    with pytest.raises(
+        UserError, match=r"weights of alexnet cannot be downloaded .*alexnet-owt-\w+.pth into .*checkpo"
+    ):
+        build("torchvision", name="alexnet", size=64)
+    assert not list((tmp_path / "hub" / "checkpoints").iterdir())
+
+
+def test_own_networks_have_no_torchvision_weights() -> None:
+    with pytest.raises(UserError, match="torchvision has no weights for resnet20"):
+        build("torchvision")
+
+
+def test_every_torchvision_network_has_weights_with_a_hash() -> None:
+    from torchvision.models import get_model_weights
+
+    for name in zoo.names()[len(zoo.OWN) :]:
+        assert torch.hub.HASH_REGEX.search(Path(get_model_weights(name).DEFAULT.url).name), name
+
+
+def test_gray_fold_keeps_the_response() -> None:
+    weight, pixel = torch.randn(4, 3, 1, 1), torch.randn(1, 1, 1, 1)
+    folded = nn.functional.conv2d(pixel, weights.fold_to_gray(weight))
+    torch.testing.assert_close(folded, nn.functional.conv2d(pixel.expand(-1, 3, -1, -1), weight))

@@ -1,0 +1,185 @@
+"""One row a setting: each optimizer learns, and goes on from its state with the same bits."""
+
+import io
+import sys
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from distdl.config import ModelConfig, OptimConfig
+from distdl.errors import UserError
+from distdl.models import zoo
+from distdl.optim import optimizers, schedules
+
+OPTIMIZERS = [
+    OptimConfig(name="sgd", lr=0.1),
+    OptimConfig(name="sgd", lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4),
+    OptimConfig(name="adam", lr=0.01, weight_decay=1e-4),
+    OptimConfig(name="adamw", lr=0.01, weight_decay=0.01, decay_norm_and_bias=False),
+    OptimConfig(name="adagrad", lr=0.03),
+    OptimConfig(name="rmsprop", lr=0.002, momentum=0.5),
+    OptimConfig(name="lars", lr=8.0, momentum=0.9, weight_decay=1e-4),
+    OptimConfig(name="lamb", lr=0.05, weight_decay=0.01, decay_norm_and_bias=False),
+]
+all_optimizers = pytest.mark.parametrize("config", OPTIMIZERS, ids=lambda c: f"{c.name}-{c.momentum}")
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[torch.Tensor, torch.Tensor]:
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    return torch.tensor(images / 16, dtype=torch.float32).reshape(-1, 1, 8, 8), torch.tensor(labels)
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return zoo.build(ModelConfig(name="digits-cnn"), classes=10, channels=1, image_size=8)
+
+
+def train(model: nn.Module, optimizer: torch.optim.Optimizer, digits: tuple, steps: range) -> list[float]:
+    losses = []
+    for step in steps:
+        schedules.apply(optimizer, 1 / (1 + step / 20))
+        rows = slice(step * 64, step * 64 + 64)
+        loss = F.cross_entropy(model(digits[0][rows]), digits[1][rows])
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    return losses
+
+
+@all_optimizers
+def test_learns_the_digits(config: OptimConfig, digits: tuple) -> None:
+    model = network()
+    losses = train(model, optimizers.build(config, model, global_batch=64), digits, range(20))
+    assert losses[0] > 2.2
+    assert np.mean(losses[-3:]) < 1.5
+
+
+@all_optimizers
+def test_state_goes_on_with_the_same_bits(config: OptimConfig, digits: tuple) -> None:
+    straight = network()
+    train(straight, optimizers.build(config, straight, global_batch=64), digits, range(20))
+
+    model = network()
+    optimizer = optimizers.build(config, model, global_batch=64)
+    train(model, optimizer, digits, range(9))
+    file = io.BytesIO()
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, file)
+    file.seek(0)
+    state = torch.load(file, weights_only=True)
+    resumed = network()
+    resumed.load_state_dict(state["model"])
+    optimizer = optimizers.build(config, resumed, global_batch=64)
+    optimizer.load_state_dict(state["optimizer"])
+    train(resumed, optimizer, digits, range(9, 20))
+
+    for expected, got in zip(straight.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(expected, got)
+
+
+def test_state_brings_moments_and_the_configuration_the_rest(digits: tuple) -> None:
+    model = network()
+    old = optimizers.build(OptimConfig(name="lamb", lr=0.05, lr_batch=64), model, global_batch=64)
+    train(model, old, digits, range(5))
+    new = optimizers.build(OptimConfig(name="lamb", lr=0.02, lr_batch=64, weight_decay=0.1), model, global_batch=128)
+    new.load_state_dict(old.state_dict())
+    (group,) = new.param_groups
+    assert group["peak_lr"] == pytest.approx(0.04)
+    assert group["weight_decay"] == 0.1
+    assert group["step"] == 5
+    first = group["params"][0]
+    assert torch.equal(new.state[first]["exp_avg"], old.state[first]["exp_avg"])
+
+
+def test_lars_is_the_papers() -> None:
+    """You et al. 2017, Algorithm 1 (rate 1 on the outside, trust coefficient 0.001), with penalty 0 adapted too."""
+    rng = np.random.default_rng(0)
+    for decay in (0.0, 0.1):
+        layer = nn.Linear(5, 3, bias=False).double()
+        config = OptimConfig(name="lars", lr=2.0, momentum=0.9, weight_decay=decay)
+        optimizer = optimizers.build(config, layer, global_batch=1)
+        w, v = layer.weight.detach().numpy().copy(), 0.0
+        for _ in range(3):
+            g = rng.normal(size=(3, 5))
+            layer.weight.grad = torch.tensor(g)
+            optimizer.step()
+            local = 0.001 * np.linalg.norm(w) / (np.linalg.norm(g) + decay * np.linalg.norm(w))
+            v = 0.9 * v + local * (g + decay * w)
+            w = w - 2.0 * v
+        np.testing.assert_allclose(layer.weight.detach().numpy(), w, rtol=1e-7)
+
+
+def test_lamb_is_the_papers() -> None:
+    """You et al. 2020, Algorithm 2, with phi(z) = z."""
+    rng = np.random.default_rng(0)
+    for decay in (0.0, 0.1):
+        layer = nn.Linear(5, 3, bias=False).double()
+        config = OptimConfig(name="lamb", lr=0.1, betas=(0.8, 0.9), eps=1e-6, weight_decay=decay)
+        optimizer = optimizers.build(config, layer, global_batch=1)
+        w, m, v = layer.weight.detach().numpy().copy(), 0.0, 0.0
+        for t in range(1, 4):
+            g = 10 * rng.normal(size=(3, 5))  # a norm above 1: nothing is clipped on the way
+            layer.weight.grad = torch.tensor(g)
+            optimizer.step()
+            m, v = 0.8 * m + 0.2 * g, 0.9 * v + 0.1 * g**2
+            r = m / (1 - 0.8**t) / (np.sqrt(v / (1 - 0.9**t)) + 1e-6) + decay * w
+            w = w - 0.1 * np.linalg.norm(w) / np.linalg.norm(r) * r
+        np.testing.assert_allclose(layer.weight.detach().numpy(), w, rtol=1e-7)
+
+
+def test_groups_have_rates_by_part_and_penalties_by_kind() -> None:
+    model = network()
+    model.features[0].requires_grad_(False)
+    factors = (("features.*", 0.1), ("*.bias", 3.0))
+    config = OptimConfig(lr=0.2, lr_batch=32, lr_factors=factors, weight_decay=0.5, decay_norm_and_bias=False)
+    optimizer = optimizers.build(config, model, global_batch=128)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    got = {
+        names[id(parameter)]: (group["peak_lr"], group["weight_decay"])
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    assert got == {
+        "features.2.weight": (pytest.approx(0.08), 0.5),
+        "features.2.bias": (pytest.approx(0.08), 0.0),  # the first pattern that matches goes
+        "classifier.0.weight": (pytest.approx(0.8), 0.5),
+        "classifier.0.bias": (pytest.approx(2.4), 0.0),
+        "classifier.2.weight": (pytest.approx(0.8), 0.5),
+        "classifier.2.bias": (pytest.approx(2.4), 0.0),
+    }
+    schedules.apply(optimizer, 0.5)
+    assert [group["lr"] for group in optimizer.param_groups] == [g["peak_lr"] / 2 for g in optimizer.param_groups]
+
+
+def test_biases_take_no_layer_wise_rate_where_they_take_no_penalty() -> None:
+    layer = nn.Linear(4, 2)
+    config = OptimConfig(name="lars", lr=1.0, weight_decay=0.1, decay_norm_and_bias=False)
+    optimizer = optimizers.build(config, layer, global_batch=1)
+    before = layer.bias.detach().clone()
+    layer.weight.grad, layer.bias.grad = torch.ones(2, 4), torch.ones(2)
+    optimizer.step()
+    assert torch.equal(layer.bias.detach(), before - 1.0)
+
+
+def test_pattern_that_matches_nothing_names_the_nearest() -> None:
+    with pytest.raises(UserError, match=r'optim.lr_factors.*"feature.\*"; did you mean "features.\*"\?'):
+        optimizers.build(OptimConfig(lr_factors=(("feature.*", 0.1),)), network(), global_batch=1)
+
+
+@pytest.mark.parametrize("name", ["lars", "lamb"])
+def test_missing_timm_names_the_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm.optim", None)
+    with pytest.raises(UserError, match=r"timm.*distdl\[large-batch\]"):
+        optimizers.build(OptimConfig(name=name), network(), global_batch=1)
+
+
+def test_counts_on_the_meta_device() -> None:
+    with torch.device("meta"):
+        model = nn.Linear(3, 2)
+    assert len(optimizers.build(OptimConfig(name="adamw"), model, global_batch=1).param_groups) == 1

@@ -1,0 +1,100 @@
+"""Schedules against torch's own, at named points, and as functions of nothing but the position."""
+
+import random
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+from torch.optim import SGD, Optimizer, lr_scheduler
+
+from distdl.config import ScheduleConfig
+from distdl.optim.schedules import SCHEDULES, factor
+
+EPOCHS = 60
+# What each is at some points of 60 epochs: {epoch: share of the rate at the top}.
+SCHEDULE_POINTS = [
+    (ScheduleConfig(), {0: 1, 30: 1, 60: 1}),
+    (ScheduleConfig(name="step", step_epochs=20), {0: 1, 19.99: 1, 20: 0.1, 39.99: 0.1, 40: 0.01, 60: 0.001}),
+    (ScheduleConfig(name="multistep", milestones=(30.0, 45.5), gamma=0.5), {0: 1, 29.9: 1, 30: 0.5, 45.5: 0.25}),
+    (ScheduleConfig(name="cosine"), {0: 1, 30: 0.5, 60: 0}),
+    (ScheduleConfig(name="cosine", final_lr=0.2), {0: 1, 30: 0.6, 60: 0.2}),
+    (ScheduleConfig(name="onecycle"), {0: 0.04, 9: 0.52, 18: 1, 39: 0.500002, 60: 4e-6}),
+    (ScheduleConfig(name="onecycle", rise=0.0), {0: 1, 60: 4e-6}),
+    (ScheduleConfig(name="onecycle", rise=1.0), {0: 0.04, 60: 1}),
+    (ScheduleConfig(name="cosine", warmup_epochs=10.0), {0: 0.01, 5: 0.505, 10: 1, 35: 0.5, 60: 0}),
+    (ScheduleConfig(name="step", step_epochs=4, warmup_epochs=5.0), {0: 0.001, 5: 0.1, 8: 0.01}),
+    (ScheduleConfig(name="multistep", milestones=(30.0,), warmup_epochs=5.0), {0: 0.01, 5: 1, 29: 1, 30: 0.1}),
+    (ScheduleConfig(name="constant", warmup_epochs=60.0), {0: 0.01, 30: 0.505, 60: 1}),
+]
+IDS = [f"{config.name}-warmup{config.warmup_epochs:g}-{index}" for index, (config, _) in enumerate(SCHEDULE_POINTS)]
+every_schedule = pytest.mark.parametrize(("config", "points"), SCHEDULE_POINTS, ids=IDS)
+
+
+@every_schedule
+def test_named_points(config: ScheduleConfig, points: dict[float, float]) -> None:
+    assert {epoch: factor(config, epoch, EPOCHS) for epoch in points} == {
+        epoch: pytest.approx(value, abs=1e-12) for epoch, value in points.items()
+    }
+
+
+@every_schedule
+def test_depends_on_the_position_alone(config: ScheduleConfig, points: dict[float, float]) -> None:
+    """A run that is stopped anywhere goes on with the rates that it would have had."""
+    positions = [step * EPOCHS / 997 for step in range(998)]
+    straight = [factor(config, position, EPOCHS) for position in positions]
+    shuffled = random.Random(0).sample(range(998), 998)
+    again = {index: factor(config, positions[index], EPOCHS) for index in shuffled}
+    assert [again[index] for index in range(998)] == straight
+    assert min(straight) >= 0
+    assert max(straight) <= 1
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_warmup_rises_and_joins_the_schedule(name: str) -> None:
+    config = ScheduleConfig(name=name, warmup_epochs=7.0, milestones=(3.0, 30.0), step_epochs=5)
+    rates = [factor(config, epoch, EPOCHS) for epoch in np.linspace(0, 7, 200)]
+    assert np.all(np.diff(rates) > 0)
+    assert rates[0] == pytest.approx(rates[-1] / 100)
+    assert factor(config, 7 - 1e-9, EPOCHS) == pytest.approx(factor(config, 7, EPOCHS), rel=1e-6)
+
+
+def _cosine(optimizer: Optimizer) -> lr_scheduler.LRScheduler:
+    return lr_scheduler.CosineAnnealingLR(optimizer, T_max=EPOCHS, eta_min=0.1)
+
+
+TORCH = [
+    (ScheduleConfig(name="step", step_epochs=7, gamma=0.3), lambda o: lr_scheduler.StepLR(o, 7, 0.3)),
+    (ScheduleConfig(name="multistep", milestones=(9.0, 44.0)), lambda o: lr_scheduler.MultiStepLR(o, [9, 44])),
+    (ScheduleConfig(name="cosine", final_lr=0.1), _cosine),
+    (
+        ScheduleConfig(name="onecycle", rise=0.25),
+        lambda o: lr_scheduler.OneCycleLR(o, 1.0, total_steps=EPOCHS + 1, pct_start=16 / (EPOCHS + 1)),
+    ),
+]
+
+
+@pytest.mark.parametrize(("config", "scheduler"), TORCH, ids=[config.name for config, _ in TORCH])
+def test_is_torchs(config: ScheduleConfig, scheduler: object) -> None:
+    optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0, momentum=0.9)
+    theirs = scheduler(optimizer)
+    expected = []
+    for _ in range(EPOCHS):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        theirs.step()
+    got = [factor(config, epoch, EPOCHS) for epoch in range(EPOCHS)]
+    np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("samples", [1797, 60000, 49999])
+def test_drops_fall_on_the_first_step_of_their_epoch(samples: int) -> None:
+    """Positions are computed from samples: rounding must not move a drop by a step."""
+    config = ScheduleConfig(name="step", step_epochs=3)
+    for epoch in range(1, 50):
+        assert factor(config, epoch + 0 / samples, 50) == factor(config, epoch - 1 + samples / samples, 50)
+        assert factor(config, epoch - 1 / samples, 50) == pytest.approx(0.1 ** ((epoch - 1) // 3))
+
+
+def test_every_name_has_a_schedule() -> None:
+    assert set(SCHEDULES) == set(get_args(ScheduleConfig.__dataclass_fields__["name"].type))

@@ -1,0 +1,92 @@
+"""Devices and networks: units, data sheets, bad input."""
+
+import pytest
+
+from distdl.errors import UserError
+from distdl.perf import hardware
+
+PEAKS = {
+    # dense TFLOPS, GB/s
+    "k20": ({"fp32": 3.52}, 208), "k20x": ({"fp32": 3.935}, 250), "k40": ({"fp32": 4.29}, 288),
+    "k80": ({"fp32": 4.37}, 240), "titan-x-maxwell": ({"fp32": 6.144}, 336.5),
+    "titan-x-pascal": ({"fp32": 10.16}, 480), "p100-pcie": ({"fp32": 9.3, "fp16": 18.7}, 732),
+    "p100-sxm2": ({"fp32": 10.6, "fp16": 21.2}, 732), "v100-pcie": ({"fp32": 14, "fp16": 112}, 900),
+    "v100-sxm2": ({"fp32": 15.7, "fp16": 125}, 900), "t4": ({"fp32": 8.1, "fp16": 65}, 320),
+    "a100-40gb": ({"fp32": 19.5, "tf32": 156, "bf16": 312}, 1555), "a100-80gb-pcie": ({"bf16": 312}, 1935),
+    "a100-80gb-sxm": ({"bf16": 312}, 2039), "h100-sxm": ({"fp32": 66.9, "tf32": 494.7, "bf16": 989.4}, 3350),
+    "h100-pcie": ({"fp32": 51, "tf32": 378, "bf16": 756}, 2000), "h200": ({"fp32": 66.9, "bf16": 989.4}, 4800),
+    "b200": ({"fp32": 75, "bf16": 2250}, 7700), "rtx3090": ({"fp32": 35.6, "fp16": 71}, 936),
+    "rtx4090": ({"fp32": 82.6, "fp16": 165}, 1008),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PEAKS)
+def test_data_sheets(name):
+    peaks, bandwidth = PEAKS[name]
+    device = hardware.device(name)
+    assert device.bytes_per_s == bandwidth * 1e9
+    for precision, tflops in peaks.items():
+        assert device.flops_per_s(precision) == tflops * 1e12
+
+
+def test_all_that_ships_is_read():
+    assert set(PEAKS) <= set(hardware.names("devices"))
+    for name in hardware.names("devices"):
+        assert hardware.device(name).flops_per_s("fp32") > 0
+    for name in hardware.names("networks"):
+        assert hardware.network(name).bytes_per_s > 0
+
+
+def test_units_of_a_network():
+    link = hardware.network("10gbe")
+    assert link.bytes_per_s == 1.25e9
+    assert link.latency_s == pytest.approx(30e-6)
+
+
+def test_devices_by_what_the_driver_calls_them():
+    assert hardware.recognise("NVIDIA A100-SXM4-80GB") == hardware.device("a100-80gb-sxm")
+    assert hardware.recognise("Graphics Device 9000") is None
+
+
+def test_no_name_is_of_two_devices():
+    every = [name for own in hardware.names("devices") for name in hardware.device(own).names]
+    assert len(every) == len(set(every))
+
+
+def test_a_precision_without_a_peak():
+    with pytest.raises(UserError, match=r"no peak for bf16: known are fp32"):
+        hardware.device("k80").flops_per_s("bf16")
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("k8o", "k80"), ("h10", "h100-pcie"), ("A100-80gb-sxn", "a100-80gb-sxm")])
+def test_an_unknown_device_names_the_nearest(typed, meant):
+    with pytest.raises(UserError, match=f'did you mean "{meant}"'):
+        hardware.device(typed)
+
+
+def test_a_file_of_ones_own(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text('name = "mine"\nbandwidth_gb_per_s = 50\n[peak_tflops]\nfp32 = 1.5\n')
+    assert hardware.device(str(file)).flops_per_s("fp32") == 1.5e12
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ('name = "x"\nbandwidth_gb_per_s = 50\n', "missing .*peak_tflops"),
+        ('name = "x"\nbandwidth_gb_per_s = -1\n[peak_tflops]\nfp32 = 1\n', "bandwidth_gb_per_s must be .* above 0"),
+        ('name = "x"\nbandwidth_gb_per_s = 1\n[peak_tflops]\nfp8 = 1\n', '"fp8" is none of'),
+        ('name = "x"\nbandwith_gb_per_s = 1\n[peak_tflops]\nfp32 = 1\n', 'did you mean "bandwidth_gb_per_s"'),
+        ("name = ", "is not TOML"),
+    ],
+)
+def test_a_bad_file_says_what_is_wrong(tmp_path, text, complaint):
+    file = tmp_path / "bad.toml"
+    file.write_text(text)
+    with pytest.raises(UserError, match=complaint):
+        hardware.device(str(file))
+
+
+def test_a_file_that_is_not_there():
+    with pytest.raises(UserError, match="there is no file"):
+        hardware.network("./none.toml")

@@ -1,0 +1,107 @@
+"""A cluster of two nodes: real munged, slurmctld and slurmd on hosts of this machine, with links of 1 Gbit/s."""
+
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from distdl.launchers.netns import Hosts
+from jobs import wait_for
+
+CONFIGURATION = """\
+ClusterName=distdl-tests
+SlurmctldHost=h0
+SlurmUser=root
+AuthType=auth/munge
+CredType=cred/munge
+# A job that is queued again waits for as long as a credential lives: two minutes, unless it is told so.
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
+MpiDefault=none
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
+SchedulerParameters=sched_interval=1,batch_sched_delay=1,sched_min_interval=1000,bf_interval=1
+# Whatever this machine has: so many cores and (in name) GPUs that the jobs of launch/ are accepted.
+SlurmdParameters=config_overrides
+GresTypes=gpu
+ReturnToService=2
+JobRequeue=1
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.%n.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd.%n.log
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool.%n
+NodeName=h[0-1] CPUs=32 RealMemory=8000 Gres=gpu:4
+PartitionName=batch Nodes=ALL Default=YES PriorityTier=1 PreemptMode=REQUEUE GraceTime=60
+PartitionName=urgent Nodes=ALL PriorityTier=10 PreemptMode=OFF
+"""
+
+
+class Cluster:
+    """Daemons that keep everything in one folder, on hosts of their own; what runs on them goes when the hosts go."""
+
+    def __init__(self, folder: Path, hosts: Hosts) -> None:
+        self.folder, self.hosts = folder, hosts
+        self.environment = {"SLURM_CONF": str(folder / "slurm.conf")}
+
+    def start(self) -> None:
+        """Until both nodes are ready for jobs."""
+        folder, munge = self.folder, pwd.getpwnam("munge")
+        (folder / "slurm.conf").write_text(CONFIGURATION.format(folder=folder), encoding="utf-8")
+        for gpu in range(4):
+            (folder / f"gpu{gpu}").touch()
+        (folder / "gres.conf").write_text(f"NodeName=h[0-1] Name=gpu File={folder}/gpu[0-3]\n", encoding="utf-8")
+        # Named, since slurmd cannot see by itself which it is: a host of `ip netns` has a /sys of its own, without any.
+        (folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n", encoding="utf-8")
+        (folder / "state").mkdir()
+        secret = folder / "munge"  # nobody but munge may enter it, so that the socket has to lie outside
+        secret.mkdir(mode=0o700)
+        (secret / "key").write_bytes(os.urandom(128))
+        (secret / "key").chmod(0o400)
+        for path in (folder, secret, secret / "key"):
+            os.chown(path, munge.pw_uid, munge.pw_gid)
+        folder.chmod(0o755)
+        files = {"key-file": "munge/key", "log-file": "munge/log", "pid-file": "munge/pid", "seed-file": "munge/seed"}
+        options = [f"--{option}={folder / file}" for option, file in files.items()]
+        identity = ["--reuid=munge", "--regid=munge", "--clear-groups"]
+        self._daemon(["munged", "--foreground", *options, f"--socket={folder / 'munge.socket'}"], identity=identity)
+        wait_for((folder / "munge.socket").exists, 10, "munged's socket")
+        self._daemon(["slurmctld", "-D", "-c"])
+        for host in range(2):
+            self._daemon(["slurmd", "-D"], on=host)
+        wait_for(lambda: self("sinfo", "-h", "-o", "%T %D").strip() == "idle 2", 30, "two idle nodes")
+
+    def _daemon(self, command: list[str], *, on: int = 0, identity: list[str] | None = None) -> None:
+        path = shutil.which(command[0], path=f"{os.environ['PATH']}:/usr/sbin")
+        log = (self.folder / f"{command[0]}.{on}.out").open("wb")
+        with log:  # where the tests are killed their daemons end too
+            bound = ["setpriv", "--pdeathsig=KILL", *(identity or []), path, *command[1:]]
+            self.hosts.start(bound, on, self.environment, stdout=log, stderr=log, start_new_session=True)
+
+    def __call__(self, *command: str) -> str:
+        """What a command of Slurm prints."""
+        return self.run(*command).stdout
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """A command on the first node, which is the login node too."""
+        return self.hosts.run(command, 0, self.environment, timeout=60)
+
+    def distdl(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """`distdl WORDS` on the login node."""
+        return self.run(sys.executable, "-m", "distdl.cli", *words)
+
+    def state(self, job: str) -> str:
+        """PENDING, RUNNING, COMPLETED, ... of a job; empty once Slurm has forgotten it."""
+        shown = self("scontrol", "show", "job", "-o", job).split()
+        return next((word.split("=")[1] for word in shown if word.startswith("JobState=")), "")
+
+    def empty(self) -> bool:
+        """Whether no job is queued, runs, or is on its way out."""
+        done = self.run("squeue", "-h")
+        return done.returncode == 0 and not done.stdout.strip()

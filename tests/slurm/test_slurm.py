@@ -1,0 +1,210 @@
+"""Trainings as Slurm jobs on a real cluster of one machine: cut, queued again, preempted, cancelled, given up."""
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from daemons import Cluster
+
+from distdl.checkpoint import find, load
+from distdl.rundir import read_rows
+from jobs import QUIET, step_of, train, wait_for
+
+pytestmark = pytest.mark.xdist_group("slurm")
+
+LAUNCH = Path(__file__).parents[2] / "launch" / "slurm"
+LONG = """
+extends = "digits"
+epochs = 100000
+[optim]
+name = "sgd"
+lr = 0.01
+[schedule]
+name = "constant"
+[checkpoint]
+every_epochs = 0
+"""
+
+
+class Job:
+    """A training submitted by `distdl submit`, and its run folder."""
+
+    def __init__(self, cluster: Cluster, *words: str, out: Path, told: tuple[str, ...] = ()) -> None:
+        self.cluster, self.run = cluster, out
+        done = cluster.distdl("submit", "--out", str(out), *words, "--", *told, *QUIET)
+        assert done.returncode == 0, done.stderr
+        self.id = re.match(r"submitted job (\d+)", done.stdout)[1]
+
+    @property
+    def rows(self) -> list[dict]:
+        return list(read_rows(self.run / "slices.jsonl"))
+
+    @property
+    def result(self) -> dict:
+        return json.loads((self.run / "result.json").read_text(encoding="utf-8"))
+
+    def cuts(self) -> list[dict]:
+        """Slices that trained, saved and were queued again."""
+        pairs = zip(self.rows[::2], self.rows[1::2], strict=False)
+        return [end for begin, end in pairs if end["ended"] == "stopped" and end["step"] > begin["step"]]
+
+    def log(self) -> str:
+        return "\n".join(file.read_text(encoding="utf-8") for file in self.run.glob("slurm-*.log"))
+
+    def wait_for_state(self, states: str, timeout: float) -> None:
+        try:
+            wait_for(lambda: self.cluster.state(self.id) in states.split(), timeout, states)
+        except AssertionError:
+            raise AssertionError(f"{self.cluster.state(self.id)}, not {states}\n{self.log()}") from None
+
+    def wait_for_rows(self, kind: str, count: int, timeout: float) -> None:
+        try:
+            wait_for(lambda: sum(row["kind"] == kind for row in self.rows) >= count, timeout, f"{count} of {kind}")
+        except AssertionError:
+            raise AssertionError(f"{self.cluster.state(self.id)}: {self.rows}\n{self.log()}") from None
+
+
+@pytest.fixture
+def jobs(cluster: Cluster) -> Iterator[None]:
+    """No job of one test is left for the next."""
+    yield
+    cluster("scancel", "--user", "root")
+    wait_for(cluster.empty, 60, "an empty queue")
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load(find(run, warn=print))[0]["model"]
+
+
+@pytest.mark.usefixtures("jobs")
+class TestSlurm:
+    def test_a_run_of_one_slice_on_two_nodes(self, cluster: Cluster) -> None:
+        job = Job(cluster, "--nodes", "2", "--nproc", "2", out=Path("run"), told=("--max-steps", "8"))
+        job.wait_for_state("COMPLETED FAILED", 120)
+        assert job.cluster.state(job.id) == "COMPLETED", job.log()
+        result = job.result
+        assert (result["status"], result["world_size"], result["strategy"]) == ("completed", 4, "ddp")
+        assert (result["slurm"]["status"], result["slurm"]["slices"], result["slurm"]["restarts"]) == (
+            "completed",
+            1,
+            0,
+        )
+
+    @pytest.mark.slow
+    def test_an_array_is_one_run_a_seed(self, cluster: Cluster) -> None:
+        Job(cluster, "--array", "3,5", out=Path("runs"), told=("--max-steps", "4"))
+        folders = [Path("runs/seed-3"), Path("runs/seed-5")]
+        wait_for(lambda: all((folder / "result.json").exists() for folder in folders), 120, "both results")
+        wait_for(cluster.empty, 30, "the end of both")
+        first, second = (weights(folder) for folder in folders)
+        assert any(not torch.equal(first[name], second[name]) for name in first), "two seeds, the same weights"
+        for folder in folders:
+            assert len(list(read_rows(folder / "slices.jsonl"))) == 2
+
+    @pytest.mark.slow
+    def test_preemption_saves_and_queues_again(self, cluster: Cluster) -> None:
+        Path("long.toml").write_text(LONG, encoding="utf-8")
+        job = Job(cluster, "--profile", "long.toml", "--nproc", "2", out=Path("run"))
+        wait_for(lambda: step_of(job.run) > 0, 90, "the first step")
+        whole = ("--partition=urgent", "--nodes=2", "--exclusive", "--output=/dev/null")
+        urgent = cluster("sbatch", "--parsable", *whole, "--wrap=true")
+        job.wait_for_rows("begin", 2, 90)
+        first, second = job.rows[1], job.rows[2]
+        assert (first["kind"], first["ended"], second["kind"]) == ("end", "stopped", "begin")
+        assert second["step"] == first["step"] > 0
+        assert second["restart"] == 1
+        assert cluster.state(urgent.strip()) == "COMPLETED"
+
+    def test_scancel_ends_it_for_good(self, cluster: Cluster) -> None:
+        Path("long.toml").write_text(LONG, encoding="utf-8")
+        job = Job(cluster, "--profile", "long.toml", "--nproc", "2", out=Path("run"))
+        wait_for(lambda: step_of(job.run) > 0, 90, "the first step")
+        cluster("scancel", job.id)
+        job.wait_for_state("CANCELLED", 40)
+        job.wait_for_rows("end", 1, 10)
+        assert job.rows[-1]["ended"] == "taken"
+        assert job.result["slurm"]["status"] == "taken"
+        assert find(job.run, warn=print), "what was trained so far is saved all the same"
+        wait_for(cluster.empty, 30, "an empty queue")
+
+    def test_a_crash_loop_ends_after_k_restarts_with_its_reason(self, cluster: Cluster) -> None:
+        told = ("--optim.name", "sgd", "--optim.lr", "1e30", "--slurm.max-restarts", "1")
+        job = Job(cluster, out=Path("run"), told=told)
+        job.wait_for_state("FAILED", 180)
+        ends = [row for row in job.rows if row["kind"] == "end"]
+        assert [row["ended"] for row in ends] == ["failed", "failed"]
+        account = job.result["slurm"]
+        assert (account["status"], account["restarts"]) == ("crash-loop", 1)
+        assert re.search(r"failed 2 times in a row.*exit code 1: .*is not a finite number", account["reason"])
+
+    def test_wrong_input_is_not_tried_again(self, cluster: Cluster) -> None:
+        job = Job(cluster, out=Path("run"), told=("--data.name", "no-such-set"))
+        job.wait_for_state("FAILED COMPLETED", 120)
+        assert len(job.rows) == 2
+        assert job.result["slurm"]["status"] == "refused"
+
+    @pytest.mark.slow
+    def test_the_lifetime_ends_it(self, cluster: Cluster) -> None:
+        Path("long.toml").write_text(LONG, encoding="utf-8")
+        told = ("--slurm.total-lifetime-s", "15")
+        job = Job(cluster, "--profile", "long.toml", out=Path("run"), told=told)
+        job.wait_for_state("FAILED", 180)  # 75 says that it could go on
+        account = job.result["slurm"]
+        assert account["status"] == "lifetime"
+        assert account["compute_s"] >= 15
+        assert job.result["status"] == "stopped"
+
+    @pytest.mark.parametrize("file", sorted(LAUNCH.glob("*.sbatch")), ids=lambda file: file.name)
+    def test_slurm_accepts_what_lies_in_launch(self, cluster: Cluster, file: Path) -> None:
+        done = cluster.run("sbatch", "--test-only", str(file))
+        assert done.returncode == 0, done.stderr
+        assert "to start at" in done.stderr
+
+    @pytest.mark.slow
+    def test_the_script_of_several_nodes_trains(self, cluster: Cluster) -> None:
+        text = (LAUNCH / "multi_node.sbatch").read_text(encoding="utf-8")
+        text = text.replace("/path/to/venv/bin/python", sys.executable)
+        Path("job.sbatch").write_text(text.replace("--resume auto", "--max-steps 8"), encoding="utf-8")
+        smaller = ("--ntasks-per-node=1", "--cpus-per-task=1", "--gpus-per-node=0")
+        cluster("sbatch", "--wait", *smaller, "job.sbatch")
+        result = json.loads(Path("runs/digits/result.json").read_text(encoding="utf-8"))
+        assert (result["status"], result["world_size"]) == ("completed", 2)
+
+    @pytest.mark.slow
+    @pytest.mark.serial
+    def test_three_cuts_by_the_time_limit_change_nothing(self, cluster: Cluster) -> None:
+        profile = Path("long.toml")
+        profile.write_text(LONG, encoding="utf-8")
+        # A worker of the loader is a process that Slurm's signal reaches as well.
+        told = ("--data.loader", "torch", "--data.workers", "1", "--compute.threads", "1")
+        job = Job(cluster, "--profile", str(profile), "--nodes", "2", "--time", "1", out=Path("run"), told=told)
+        # On a busy machine a slice may end before its first step: it is not a cut.
+        wait_for(lambda: len(job.cuts()) >= 3, 500, "three cuts")
+        # How many steps fit into three slices is the machine's affair: the last slice is told where to end.
+        steps = job.rows[-1]["step"] + 20
+        profile.write_text(f"max_steps = {steps}\n{LONG}", encoding="utf-8")
+        cluster("scontrol", "update", f"job={job.id}", "timelimit=10")
+        job.wait_for_state("COMPLETED FAILED", 180)
+        begins, ends = (([row for row in job.rows if row["kind"] == kind]) for kind in ("begin", "end"))
+        assert {row["ended"] for row in ends[:-1]} == {"stopped"}, job.log()
+        assert (ends[-1]["ended"], ends[-1]["step"]) == ("completed", steps)
+
+        account = job.result["slurm"]
+        assert [row["restart"] for row in begins] == list(range(len(begins)))
+        assert account["restarts"] == len(begins) - 1 >= 3
+        spent = [end["at"] - begin["at"] for begin, end in zip(begins, ends, strict=True)]
+        assert account["compute_s"] == pytest.approx(sum(spent))
+        assert account["waited_s"] == pytest.approx(sum(row["waited_s"] for row in begins))
+        assert account["waited_s"] > 3 * 5, "a job that is queued again waits for 5 s here"
+        whole = ends[-1]["at"] - begins[0]["at"]
+        # Between an end and a begin lies the wait, and the second or two of the batch script's own.
+        assert sum(spent) + sum(row["waited_s"] for row in begins[1:]) == pytest.approx(whole, abs=3 * len(begins))
+
+        train(["--profile", str(profile), *told, "--out", "uncut"], ranks=2, timeout=240)
+        cut, uncut = weights(job.run), weights(Path("uncut"))
+        for name, value in uncut.items():
+            assert torch.equal(cut[name], value), name

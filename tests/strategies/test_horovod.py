@@ -1,0 +1,197 @@
+"""Horovod: the same training as ddp's, exact evaluation and resume, and each of its options."""
+
+import csv
+import json
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("horovod.torch", reason="Horovod is not installed: containers/horovod/build.sh builds it")
+
+from horovod_ranks import HorovodRanks, horovod_train
+from same import SGD, apart, result, weights
+
+from distdl.config import Config, HorovodConfig
+from distdl.errors import UserError
+from distdl.strategies.horovod import AUTOTUNE_LOG, TIMELINE, Horovod, variables
+from jobs import QUIET, step_of, train, wait_for
+
+
+def test_variables_say_only_what_differs_from_horovods_defaults(tmp_path: Path) -> None:
+    assert variables(HorovodConfig(), tmp_path) == {}
+    said = variables(
+        HorovodConfig(fusion_mb=1.5, cycle_ms=2.5, hierarchical=True, autotune=True, timeline=True), tmp_path / "log"
+    )
+    assert said == {
+        "HOROVOD_FUSION_THRESHOLD": "1572864",
+        "HOROVOD_CYCLE_TIME": "2.5",
+        "HOROVOD_HIERARCHICAL_ALLREDUCE": "1",
+        "HOROVOD_AUTOTUNE": "1",
+        "HOROVOD_AUTOTUNE_LOG": str(tmp_path / "log"),
+        "HOROVOD_TIMELINE": "DYNAMIC",
+    }
+
+
+@pytest.fixture(scope="module")
+def ddp(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """50 steps of SGD on 2 ranks under ddp."""
+    run = tmp_path_factory.mktemp("ddp") / "run"
+    train([*SGD, "--out", str(run)], ranks=2)
+    return run
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param((), id="as it is"),
+        pytest.param(("--optim.accumulate", "4"), id="accumulated"),
+        pytest.param(("--horovod.fusion-mb", "0", "--horovod.cycle-ms", "0.5"), id="unfused"),
+    ],
+)
+def test_the_same_weights_as_ddp(tmp_path: Path, ddp: Path, options: tuple[str, ...]) -> None:
+    horovod_train([*SGD, *options, "--out", str(tmp_path / "run")])
+    assert apart(ddp, tmp_path / "run") < 1e-5
+    assert result(tmp_path / "run")["strategy"] == "horovod"
+    assert result(tmp_path / "run")["test"] == pytest.approx(result(ddp)["test"], abs=1e-5)
+
+
+@pytest.mark.slow
+def test_clipping_sees_the_averaged_gradient(tmp_path: Path) -> None:
+    words = [*SGD, "--optim.clip-norm", "0.5"]
+    train([*words, "--out", str(tmp_path / "ddp")], ranks=2)
+    horovod_train([*words, "--out", str(tmp_path / "horovod")])
+    assert apart(tmp_path / "ddp", tmp_path / "horovod") < 1e-5
+
+
+@pytest.mark.slow
+def test_fp16_compression_trains_to_nearly_the_same_weights(tmp_path: Path, ddp: Path) -> None:
+    horovod_train([*SGD, "--horovod.compress", "fp16", "--out", str(tmp_path / "run")])
+    assert 1e-6 < apart(ddp, tmp_path / "run") < 0.05
+
+
+@pytest.mark.slow
+def test_gradients_held_for_two_steps_are_one_step_of_twice_the_batch(tmp_path: Path, ddp: Path) -> None:
+    half = ["--data.batch-size", "16", "--max-steps", "100", "--horovod.backward-passes-per-step", "2"]
+    horovod_train([*SGD, "--data.drop-last", *half, "--out", str(tmp_path / "held")])
+    train([*SGD, "--data.drop-last", "--out", str(tmp_path / "ddp")], ranks=2)
+    assert apart(tmp_path / "ddp", tmp_path / "held") < 1e-5
+
+
+@pytest.mark.parametrize("held", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_a_killed_run_ends_with_the_bits_of_an_uncut_one(tmp_path: Path, held: int) -> None:
+    words = [
+        *("--epochs", "6", "--data.limit", "600", "--data.batch-size", "12", "--checkpoint.every-steps", "5"),
+        *("--log-every-s", "0", "--optim.ema", "0.9", "--horovod.backward-passes-per-step", str(held)),
+    ]
+    horovod_train([*words, "--out", str(tmp_path / "uncut")])
+    out, dice = tmp_path / "cut", random.Random(held)
+    words = [*words, "--out", str(out), "--resume", "auto"]
+    for _ in range(2):
+        goal = step_of(out) + dice.randint(10, 40)
+        job = HorovodRanks([*words, *QUIET])
+        wait_for(
+            lambda job=job, goal=goal: step_of(out) >= goal or not job.processes[0].is_alive(), 120, f"step {goal}"
+        )
+        assert job.processes[0].is_alive()
+        job.kill()
+    horovod_train(words)
+    assert result(out)["resumes"] >= 1
+    one, other = weights(tmp_path / "uncut"), weights(out)
+    assert [name for name in one if not torch.equal(one[name], other[name])] == []
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_ddp_goes_on_under_horovod(tmp_path: Path) -> None:
+    train([*SGD, "--max-steps", "20", "--out", str(tmp_path / "begun")], ranks=2)
+    train([*SGD, "--resume", str(tmp_path / "begun"), "--out", str(tmp_path / "ddp")], ranks=2)
+    horovod_train([*SGD, "--resume", str(tmp_path / "begun"), "--out", str(tmp_path / "horovod")])
+    assert apart(tmp_path / "ddp", tmp_path / "horovod") < 1e-5
+
+
+def test_evaluation_is_exact_on_1_2_and_3_ranks(tmp_path: Path) -> None:
+    train([*SGD, "--out", str(tmp_path / "made")])
+    found = []
+    for ranks in (1, 2, 3):
+        out = tmp_path / str(ranks)
+        again = ["--max-steps", "51", "--optim.lr", "0", "--optim.momentum", "0", "--resume", str(tmp_path / "made")]
+        horovod_train([*SGD, *again, "--data.eval-batch-size", "7", "--out", str(out)], ranks=ranks)
+        found.append(result(out)["test"])
+    assert len({test["accuracy"] for test in found}) == 1
+    assert max(test["loss"] for test in found) - min(test["loss"] for test in found) < 1e-7
+
+
+def test_autotune_log_and_timeline_are_in_the_run_folder(tmp_path: Path) -> None:
+    words = ["--epochs", "100", "--max-steps", "120", "--horovod.autotune", "--horovod.timeline"]
+    env = {"HOROVOD_AUTOTUNE_STEPS_PER_SAMPLE": "5", "HOROVOD_AUTOTUNE_WARMUP_SAMPLES": "1"}
+    horovod_train([*words, "--out", str(tmp_path / "run")], **env)
+    rows = list(csv.reader((tmp_path / "run" / AUTOTUNE_LOG).open()))
+    assert "cycle_time_ms" in rows[0]
+    assert len(rows) > 3
+    text = (tmp_path / "run" / TIMELINE).read_text().rstrip().rstrip(",")
+    events = json.loads(text if text.endswith("]") else text + "]")
+    assert any("ALLREDUCE" in str(event.get("name")) for event in events)
+
+
+@pytest.mark.parametrize(
+    ("config", "complaint"),
+    [
+        (HorovodConfig(adasum=True), "adasum needs MPI"),
+        (HorovodConfig(hierarchical=True), "hierarchical needs MPI or NCCL"),
+    ],
+)
+def test_what_gloo_cannot_do_is_refused(config: HorovodConfig, complaint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"CONTROLLER": "gloo", "CPU_OPERATIONS": "gloo", "HIERARCHICAL_ALLREDUCE": "1"}.items():
+        monkeypatch.setenv(f"HOROVOD_{name}", value)
+    strategy = Horovod(Config(strategy="horovod", horovod=config))
+    try:
+        with pytest.raises(UserError, match=complaint):
+            strategy.setup()
+    finally:
+        strategy.close()
+
+
+def test_horovodrun_chooses_horovod_by_itself(tmp_path: Path) -> None:
+    horovodrun = Path(sys.executable).with_name("horovodrun")
+    words = [sys.executable, "-m", "distdl.train", *QUIET, "--epochs", "10", "--out", str(tmp_path / "run")]
+    subprocess.run([horovodrun, "-np", "2", "--gloo", *words], check=True, timeout=240, capture_output=True)
+    told = result(tmp_path / "run")
+    assert (told["status"], told["strategy"], told["world_size"]) == ("completed", "horovod", 2)
+    assert told["test"]["accuracy"] > 0.9
+    assert told["phases_s"]["exchange"] > 0
+
+
+def _mpi() -> str:
+    import horovod.torch as hvd
+
+    mpirun = shutil.which("mpirun")
+    if mpirun is None or not hvd.mpi_built():
+        pytest.skip(
+            "needs Open MPI, and Horovod built with it: apt-get install libopenmpi-dev openmpi-bin, then build.sh"
+        )
+    return mpirun
+
+
+def _mpirun(words: list[str], ranks: int = 2) -> subprocess.CompletedProcess[str]:
+    options = ["--allow-run-as-root", "--oversubscribe", "--bind-to", "none", "-np", str(ranks)]
+    module = [sys.executable, "-m", "distdl.train", "--strategy", "horovod", *QUIET]
+    return subprocess.run([_mpi(), *options, *module, *words], timeout=240, capture_output=True, text=True)
+
+
+def test_adasum_trains_under_mpi_and_is_no_average(tmp_path: Path, ddp: Path) -> None:
+    done = _mpirun([*SGD, "--horovod.adasum", "--horovod.hierarchical", "--out", str(tmp_path / "run")])
+    assert done.returncode == 0, done.stderr
+    assert result(tmp_path / "run")["world_size"] == 2
+    assert result(tmp_path / "run")["test"]["accuracy"] > 0.85
+    assert apart(ddp, tmp_path / "run") > 1e-3
+
+
+@pytest.mark.slow
+def test_adasum_refuses_clipping(tmp_path: Path) -> None:
+    done = _mpirun([*SGD, "--horovod.adasum", "--optim.clip-norm", "1", "--out", str(tmp_path / "run")])
+    assert done.returncode == 2
+    assert "optim.clip_norm" in done.stderr

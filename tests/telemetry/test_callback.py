@@ -1,0 +1,73 @@
+"""Telemetry of real trainings: who samples, what result.json accounts for, and that the parts add up."""
+
+import json
+
+import pytest
+
+from distdl.perf.waterfall import waterfall
+from jobs import Ranks
+
+WORDS = ("--epochs", "2", "--progress", "none", "--telemetry.hz", "10")
+
+
+def run(tmp_path, *words, ranks=1, name="run") -> tuple[dict, list[dict]]:
+    folder = tmp_path / name
+    assert Ranks([*WORDS, "--out", str(folder), *words], ranks=ranks).wait() == [0] * ranks
+    rows = [json.loads(line) for line in (folder / "telemetry.jsonl").read_text().splitlines()]
+    return json.loads((folder / "result.json").read_text()), rows
+
+
+def test_a_run_accounts_for_itself(tmp_path):
+    result, rows = run(tmp_path, "--telemetry.profile-steps", "2", "--telemetry.price-per-hour", "3.6")
+    assert all({"time_s", "step", "epoch", "kind"} <= set(row) for row in rows)
+    assert {row["kind"] for row in rows} == {"host", "kernels"}
+    assert rows[-1]["step"] == result["steps"]
+    assert result["device_seconds"] == result["held_s"]
+    assert result["cost"] == pytest.approx(result["held_s"] / 1000)
+    assert (result["energy_j"], result["devices_sampled"]) == (None, 0)
+    assert result["idle_of"] == "cpu"
+    assert 0 <= result["idle_share"] <= 1
+    assert result["flops_per_step"] > 1e6
+    # two cores of some machine: no peak is known, so no MFU is made up
+    assert result["utilisation"]["mfu"] is None
+    assert {"conv", "dense"} <= set(result["utilisation"]["kernel_s_by_kind"])
+    assert (tmp_path / "run" / "trace.json").stat().st_size > 1000
+
+
+def test_parts_add_up_to_the_whole(tmp_path):
+    result, _ = run(tmp_path, "--telemetry.profile-steps", "2")
+    found = waterfall(result)
+    assert abs(found.unaccounted) <= 0.03
+    assert [part.name for part in found.parts][:2] == ["compute", "gaps"]
+
+
+def test_of_two_ranks_of_a_host_one_samples_it(tmp_path):
+    result, rows = run(tmp_path, ranks=2)
+    assert len({row["rank"] for row in rows}) == 1
+    assert result["device_seconds"] == 2 * result["held_s"]
+    assert abs(waterfall(result).unaccounted) <= 0.03
+
+
+def test_a_resumed_run_adds_its_starts(tmp_path):
+    first, _ = run(tmp_path, "--epochs", "1")
+    again, rows = run(tmp_path, "--epochs", "2", "--resume", "auto")
+    assert again["resumes"] == 1
+    assert again["start_s"] > first["start_s"]
+    assert again["held_s"] > first["held_s"]
+    assert abs(waterfall(again).unaccounted) <= 0.03
+    assert len({row["pid"] for row in rows}) == 2
+
+
+def test_none_is_sampled_at_no_rate(tmp_path):
+    folder = tmp_path / "run"
+    assert Ranks([*WORDS, "--telemetry.hz", "0", "--out", str(folder)]).wait() == [0]
+    assert not (folder / "telemetry.jsonl").exists()
+    result = json.loads((folder / "result.json").read_text())
+    assert result["held_s"] > 0
+    assert result["idle_share"] is None
+
+
+def test_a_run_that_fails_before_it_begins_keeps_its_own_error(tmp_path):
+    folder = tmp_path / "run"
+    words = [*WORDS, "--out", str(folder), "--resume", str(tmp_path / "nothing")]
+    assert Ranks(words).wait() == [2]

@@ -1,0 +1,288 @@
+"""The NVML reader against a library in C whose every value the test holds."""
+
+import pytest
+
+A, B = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6", "GPU-89400000-0000-0000-0000-000000000001"
+SLICE_0, SLICE_1 = "MIG-aaaa0000-0000-5000-8000-000000000000", "MIG-aaab0000-0000-5000-8000-000000000001"
+
+TWO = f"""
+count 2
+0.uuid {A}
+0.name NVIDIA Toy
+0.busy 93
+0.memory_busy 41
+0.memory_total 80e9
+0.memory_used 30e9
+0.memory_reserved 1e9
+0.sm_clock 1410
+0.memory_clock 1593
+0.power 251500
+0.temperature 61
+0.throttle 36
+0.energy 1000000
+1.uuid {B}
+1.name NVIDIA Toy
+1.busy 7
+1.power 60000
+"""
+
+MIG = f"""
+count 2
+0.uuid {B}
+0.name NVIDIA Toy
+0.busy 50
+1.uuid {A}
+1.name NVIDIA Toy
+1.mig 1
+1.power 300000
+1.energy 5000
+1.gpm 1
+1.gi.5.gpm.2 100
+1.gi.5.gpm.5 50
+1.gpm.2 900
+1.mig.0.uuid {SLICE_0}
+1.mig.0.name NVIDIA Toy MIG 3g.40gb
+1.mig.0.gi 2
+1.mig.0.ci 0
+1.mig.3.uuid {SLICE_1}
+1.mig.3.name NVIDIA Toy MIG 1g.10gb
+1.mig.3.gi 5
+1.mig.3.ci 0
+1.mig.3.memory_total 10e9
+1.mig.3.memory_used 4e9
+"""
+
+VISIBLE = "from distdl.telemetry.nvml import visible_uuids\nanswer = visible_uuids()"
+READ = """
+import time
+from distdl.telemetry.nvml import Device
+device = Device({uuid!r})
+answer = [device.sample()]
+{between}
+answer.append(device.sample())
+device.close()
+"""
+
+
+def read(ask, uuid: str, state: str, after: str = "", **options) -> tuple[dict, dict]:
+    """Two samples of a device, 0.15 s apart, between which lines of `after` are put before the state."""
+    between = f"put({after + state!r})\ntime.sleep(0.15)"
+    first, second = ask(READ.format(uuid=uuid, between=between), state, **options)
+    return first, second
+
+
+LISTED = {
+    None: [A, B],
+    "": [],
+    "1": [B],
+    "1,0": [B, A],
+    " 1 , 0 ": [B, A],
+    "0,-1,1": [A],
+    "0,7,1": [A],
+    "0,0": [],
+    B: [B],
+    f"{B},{A}": [B, A],
+    "GPU-893": [A],
+    "GPU-89": [],
+    "GPU-none,0": [],
+    "all": [],
+}
+LISTED_SLICES = {
+    SLICE_1: [SLICE_1],
+    "MIG-aaab": [SLICE_1],
+    "MIG-aaa": [],
+    f"MIG-{A}/5/0": [SLICE_1],
+    f"MIG-{A}/9/0": [],
+    "1": [SLICE_0],
+    A: [SLICE_0],
+    None: [B, SLICE_0],
+}
+
+
+@pytest.mark.parametrize(("state", "cases"), [(TWO, LISTED), (MIG, LISTED_SLICES)], ids=["gpus", "slices"])
+def test_cuda_visible_devices(ask, state, cases):
+    environments = [{} if listed is None else {"CUDA_VISIBLE_DEVICES": listed} for listed in cases]
+    code = f"from distdl.telemetry.nvml import visible_uuids\nanswer = [visible_uuids(each) for each in {environments}]"
+    assert dict(zip(cases, ask(code, state), strict=True)) == cases
+
+
+def test_cuda_visible_devices_of_this_process(ask):
+    assert ask(VISIBLE, TWO, CUDA_VISIBLE_DEVICES="1,0") == [B, A]
+
+
+def test_mixed_models_need_an_order(ask):
+    code = """
+from distdl.errors import UserError
+from distdl.telemetry.nvml import visible_uuids
+try:
+    answer = visible_uuids()
+except UserError as error:
+    answer = str(error)
+"""
+    mixed = TWO.replace("1.name NVIDIA Toy", "1.name NVIDIA Other")
+    assert "CUDA_DEVICE_ORDER=PCI_BUS_ID" in ask(code, mixed, CUDA_VISIBLE_DEVICES="1")
+    assert ask(code, mixed, CUDA_VISIBLE_DEVICES="1", CUDA_DEVICE_ORDER="PCI_BUS_ID") == [B]
+    assert ask(code, mixed, CUDA_VISIBLE_DEVICES=B) == [B]
+
+
+def test_uuid_of_what_torch_reports(ask):
+    code = "from distdl.telemetry.nvml import uuid_of\nanswer = uuid_of({!r}, {})"
+    assert ask(code.format(A.removeprefix("GPU-"), 0), TWO, CUDA_VISIBLE_DEVICES="0") == A
+    assert ask(code.format("no-such-device", 0), TWO) is None
+    # torch says the whole GPU's UUID, the process sees one slice of it
+    assert ask(code.format(A.removeprefix("GPU-"), 0), MIG, CUDA_VISIBLE_DEVICES=SLICE_1) == SLICE_1
+    assert ask(code.format(SLICE_1.removeprefix("MIG-"), 0), MIG) == SLICE_1
+
+
+def test_reads_what_the_library_holds(ask):
+    first, _ = read(ask, A, TWO)
+    assert first == {
+        "device": A,
+        "busy_percent": 93,
+        "memory_busy_percent": 41,
+        "memory_used_bytes": 30_000_000_000,
+        "memory_total_bytes": 80_000_000_000,
+        "sm_clock_mhz": 1410,
+        "memory_clock_mhz": 1593,
+        "power_w": 251.5,
+        "temperature_c": 61,
+        "throttle": ["sw_power_cap", "sw_thermal"],
+        "energy_j": 0.0,
+        "energy_from": "counter",
+    }
+
+
+def test_the_second_device_is_the_second(ask):
+    first, _ = read(ask, B, TWO + "1.memory_busy 3\n", CUDA_VISIBLE_DEVICES="1")
+    assert (first["device"], first["busy_percent"], first["memory_busy_percent"], first["power_w"]) == (B, 7, 3, 60)
+
+
+def test_what_is_not_supported_is_left_out(ask):
+    first, second = read(ask, B, TWO)
+    assert set(first) == set(second) == {"device", "power_w", "energy_j", "energy_from"}
+
+
+def test_energy_by_the_counter(ask):
+    _, second = read(ask, A, TWO, after="0.energy 1042500\n")
+    assert second["energy_j"] == pytest.approx(42.5)
+    assert second["energy_from"] == "counter"
+
+
+def test_energy_counter_that_starts_again_is_not_negative(ask):
+    _, second = read(ask, A, TWO, after="0.energy 12\n")
+    assert second["energy_j"] == 0
+
+
+def test_energy_by_integrating_power(ask):
+    between = "began = time.monotonic()\nput({!r})\ntime.sleep(0.3)".format("1.power 180000\n" + TWO)
+    code = READ.format(uuid=B, between=between) + "\nanswer.append(time.monotonic() - began)"
+    first, second, elapsed_s = ask(code, TWO)
+    assert (first["energy_j"], second["energy_from"]) == (0, "power")
+    assert second["energy_j"] == pytest.approx((60 + 180) / 2 * elapsed_s, rel=0.02)
+
+
+def test_rates_from_counters(ask):
+    totals = "0.field.197 1000\n0.field.198 5000\n0.field.138 10\n0.field.139 20\n"
+    moved = "0.field.197 301000\n0.field.198 5000\n0.field.138 1034\n0.field.139 20\n"
+    first, second = read(ask, A, TWO + totals, after=moved)
+    assert "pcie_tx_bytes_per_s" not in first
+    seconds = 300_000 / second["pcie_tx_bytes_per_s"]
+    assert 0.15 <= seconds < 0.3
+    assert second["pcie_rx_bytes_per_s"] == 0
+    assert second["nvlink_tx_bytes_per_s"] == pytest.approx(1024 * 1024 / seconds)
+    assert second["nvlink_rx_bytes_per_s"] == 0
+
+
+def test_a_narrow_counter_that_ran_over(ask):
+    totals, moved = f"0.field32.197 {2**32 - 1000}\n", "0.field32.197 2000\n"
+    _, second = read(ask, A, TWO + totals, after=moved)
+    assert 3000 / 0.3 < second["pcie_tx_bytes_per_s"] <= 3000 / 0.15
+
+
+def test_a_wide_counter_that_fell_gives_no_rate(ask):
+    _, second = read(ask, A, TWO + "0.field.197 5000\n", after="0.field.197 10\n")
+    assert "pcie_tx_bytes_per_s" not in second
+
+
+def test_pcie_window_where_there_is_no_counter(ask):
+    first, _ = read(ask, A, TWO + "0.pcie_tx 12\n0.pcie_rx 34\n")
+    assert (first["pcie_tx_bytes_per_s"], first["pcie_rx_bytes_per_s"]) == (12_000, 34_000)
+
+
+def test_gpm_is_the_difference_of_two_samples(ask):
+    gpm = "0.gpm 1\n0.gpm.2 100\n0.gpm.3 100\n0.gpm.5 10\n0.gpm.10 7\n0.gpm.20 1\n0.pcie_tx 12\n0.pcie_rx 12\n"
+    later = "0.gpm.2 187.5\n0.gpm.3 140\n0.gpm.5 72\n0.gpm.10 30\n0.gpm.20 4\n"
+    first, second = read(ask, A, TWO + gpm, after=later)
+    assert "sm_active_percent" not in first
+    assert second["sm_active_percent"] == 87.5
+    assert second["sm_occupancy_percent"] == 40
+    assert second["tensor_active_percent"] == 62
+    assert second["dram_active_percent"] == 23
+    assert second["pcie_tx_bytes_per_s"] == 3 * 2**20
+    assert "fp32_active_percent" not in second
+    assert "pcie_rx_bytes_per_s" not in second
+
+
+def test_gpm_waits_for_the_librarys_refresh(ask):
+    gpm = "0.gpm 1\n0.gpm.2 100\n"
+    first, second = ask(READ.format(uuid=A, between="pass"), TWO + gpm)
+    assert "sm_active_percent" not in first | second
+
+
+def test_a_slice_has_its_own_memory_and_activity_and_its_gpus_power(ask):
+    first, second = read(ask, SLICE_1, MIG, after="1.gi.5.gpm.2 130\n1.gi.5.gpm.5 60\n1.energy 6000\n")
+    assert (first["device"], first["gpu"]) == (SLICE_1, A)
+    assert (first["memory_used_bytes"], first["memory_total_bytes"]) == (4_000_000_000, 10_000_000_000)
+    assert (first["power_w"], second["energy_j"]) == (300, 1)
+    assert (second["sm_active_percent"], second["tensor_active_percent"]) == (30, 10)
+    assert "busy_percent" not in second
+
+
+def test_an_old_driver_lacks_functions_and_no_values(ask, old_driver):
+    first, _ = read(ask, A, TWO, library=old_driver)
+    assert (first["temperature_c"], first["throttle"]) == (61, ["sw_power_cap", "sw_thermal"])
+    assert first["memory_used_bytes"] == 31_000_000_000  # the first version counts the reserve as used
+
+
+def test_a_passing_error_costs_one_value(ask):
+    busy = f"put({'0.fails.power 999' + chr(10) + TWO!r})\ndevice.sample()\nput({TWO!r})"
+    first, second = ask(READ.format(uuid=A, between=busy), TWO)
+    assert first["power_w"] == second["power_w"] == 251.5
+
+
+def test_a_device_that_fell_off_is_lost(ask):
+    code = f"""
+from distdl.telemetry.nvml import Device, Lost
+device, other = Device({A!r}), Device({B!r})
+device.sample()
+put({"0.fails.all 15" + chr(10) + TWO!r})
+try:
+    answer = device.sample()
+except Lost as error:
+    answer = [str(error), other.sample()["power_w"]]
+device.close()
+other.close()
+"""
+    assert ask(code, TWO) == ["GPU is lost", 60]
+
+
+def test_no_driver_is_no_devices(ask):
+    assert ask(VISIBLE, library=None) == []
+    assert ask(VISIBLE, "init 9\n") == []
+
+
+def test_every_session_is_given_back(ask):
+    code = f"""
+import pynvml
+from distdl.telemetry.nvml import Device, uuid_of, visible_uuids
+visible_uuids(), uuid_of({A[4:]!r}, 0)
+device = Device({A!r})
+device.sample()
+held = pynvml.nvmlLib.nvml_fake_users()
+device.close()
+try:
+    Device("GPU-none")
+except pynvml.NVMLError:
+    answer = [held, pynvml.nvmlLib.nvml_fake_users()]
+"""
+    assert ask(code, TWO + "0.gpm 1\n") == [1, 0]
