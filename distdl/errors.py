@@ -3,6 +3,7 @@
 import difflib
 import errno
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -17,6 +18,10 @@ class UserError(Exception):
 
 class Failure(Exception):
     """A run that cannot go on: a loss that is not a number, a full disk. Shown as one line; exit 1."""
+
+
+class Terminated(BaseException):
+    """SIGTERM came to a command that has something to clean up; no `except Exception` may hold it back."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -43,8 +48,10 @@ def run_command(command: Callable[[], int], *, debug: bool = False, rank: int = 
         if debug:
             raise
         line, code = str(error), EXIT_USER if isinstance(error, UserError) else EXIT_FAILED
+    except Terminated:
+        line, code = "told to end", 128 + signal.SIGTERM
     except KeyboardInterrupt:
-        line, code = "interrupted", 130
+        line, code = "interrupted", 128 + signal.SIGINT
     except BrokenPipeError:
         # The reader (`| head`) has what it wanted; what is left in stdout must not fail again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from distdl.errors import EXIT_DONE, UserError
+from distdl.errors import EXIT_DONE, Terminated, UserError
 
 if TYPE_CHECKING:
     from distdl.launchers.job import Job
@@ -126,7 +126,7 @@ def hosts(
 
     if not command:
         raise UserError("no command to run: give it after --, as in distdl hosts --count 3 -- hostname")
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, _terminate)
     with Hosts(count, rate, ssh=first) as made:
         started = []
         for index, host in enumerate(made.hosts[:1] if first else made.hosts):
@@ -242,5 +242,5 @@ def _only_words(words: tuple[str, ...], array: str) -> None:
             raise UserError(f"{option} is not for the words after --: {taken[option]}")
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated

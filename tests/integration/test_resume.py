@@ -121,7 +121,7 @@ def test_on_another_world_size_every_sample_of_the_epoch_is_seen_once(tmp_path: 
     """The loaders deliver exactly the rest of the epoch; here the whole training does, seen by its position."""
     words = [*RECIPE, "--epochs", "1", "--out", str(tmp_path / "run"), "--resume", "auto"]
     job = Ranks([*words, *QUIET], ranks=before)
-    wait_for(lambda: step_of(tmp_path / "run") >= 7)
+    wait_for(lambda: step_of(tmp_path / "run") >= 7 and any((tmp_path / "run" / "checkpoints").glob("step-*")))
     job.kill()
     _, cut = load(find(tmp_path / "run", warn=pytest.fail))
     assert 0 < cut.samples < 600

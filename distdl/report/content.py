@@ -1,0 +1,104 @@
+"""What a report and a study's end are made of: sentences, tables and figures, as plain values that hold their own data.
+
+Nothing here draws. page.py, figures.py and terminal.py show the same values as HTML, SVG, PNG, CSV and text.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Cell = str | int | float | bool | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Rows under named columns. Numbers stay numbers: who shows them rounds and sorts them."""
+
+    name: str
+    """Fit for a file name: its CSV is NAME.csv."""
+    title: str
+    columns: tuple[str, ...]
+    """With the unit where there is one: "step (ms)"."""
+    rows: tuple[tuple[Cell, ...], ...]
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if any(len(row) != len(self.columns) for row in self.rows):
+            raise ValueError(f"table {self.name}: every row needs {len(self.columns)} cells")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    title: str
+    """With the unit in parentheses."""
+    scale: Literal["linear", "log", "category"] = "linear"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """One kind of mark over columns of equal length."""
+
+    mark: Literal["line", "points", "bars", "band", "tiles", "rule"]
+    """band: between `low` and `high`; tiles: a colour per (x, y) cell, by `value`; rule: a horizontal line at y."""
+    data: Mapping[str, Sequence[Cell]]
+    x: str = "x"
+    y: str = "y"
+    low: str = ""
+    """Column of an interval's lower end: a band's, or a whisker on points and bars. `high` is the upper end."""
+    high: str = ""
+    value: str = ""
+    """tiles: the column that colours a cell."""
+    series: str = ""
+    """Column whose values tell series apart, by colour (and shape or dash, for who cannot tell colours)."""
+
+    def __post_init__(self) -> None:
+        lengths = {name: len(values) for name, values in self.data.items()}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"columns of unequal length: {lengths}")
+        for column in filter(None, (self.low, self.high, self.value, self.series)):
+            if column not in self.data:
+                raise ValueError(f'no column "{column}" among {list(self.data)}')
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """Layers over one pair of axes."""
+
+    name: str
+    """Fit for a file name: NAME.svg, NAME.png, NAME.csv."""
+    title: str
+    x: Axis
+    y: Axis
+    layers: tuple[Layer, ...]
+    caption: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A PNG that something else drew: sample images, a tree."""
+
+    name: str
+    title: str
+    png: bytes
+    caption: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One sentence that the results say, with how much stands behind it."""
+
+    text: str
+    """A whole sentence with its figures and their spread: "fine-tuned reaches 71.9 % (70.8 to 73.0)"."""
+    n: int
+    """Repetitions (seeds) behind it."""
+    holds: bool | None = None
+    """Whether what was expected (a document's claim) is what was found; None where nothing was expected."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A heading with what stands under it, in order."""
+
+    title: str
+    text: str = ""
+    parts: tuple[Finding | Table | Figure | Picture, ...] = ()

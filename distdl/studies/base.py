@@ -1,0 +1,106 @@
+"""What a study is: settings, the trials that they ask for, and what the trials' results show.
+
+    trials(settings) -> [Trial, ...]                 pure: no files, no clock, no devices
+    findings(settings, outcomes) -> [Section, ...]   pure: reads results, makes tables, figures and sentences
+
+Studies are found through the entry-point group `distdl.studies`: each entry names a `Study` value. ARCHITECTURE.md says
+how to add one.
+"""
+
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from distdl.report.content import Section
+
+S = TypeVar("S")
+TRAIN = "distdl.session"
+"""The `call` of a trial that is a training: `words` are then those of `distdl.train`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One thing to do, once, in a process group of its own; its folder is STUDY/trials/NAME."""
+
+    name: str
+    """Fit for a folder's name; unique in the study: "adam-lr0.001-seed0"."""
+    words: tuple[str, ...] = ()
+    """A training's words, without --out and --resume, which the runner adds: ("--profile", "mnist-cnn", ...). `{study}`
+    stands for the study's folder: "{study}/trials/teacher/labels.npz"."""
+    ranks: int = 1
+    """Processes of the training, on this host."""
+    call: str = TRAIN
+    """"package.module:function" of a trial that is not one training. It is called as function(folder, table), on one
+    process, `table` being `settings`; it returns what result.json shall hold, a dict of plain values. It is called
+    again, in the same folder, after a kill."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Plain values for `call`."""
+    after: tuple[str, ...] = ()
+    """Names of trials that must be completed before this one begins."""
+    labels: Mapping[str, str | int | float] = field(default_factory=dict)
+    """What makes this trial differ from the others: columns of the table of trials."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a trial came to."""
+
+    trial: Trial
+    folder: Path
+    status: str
+    """completed, failed, stopped, running or waiting."""
+    result: Mapping[str, Any]
+    """result.json; empty unless it is there."""
+
+    @property
+    def completed(self) -> bool:
+        return self.status == "completed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study(Generic[S]):
+    """A study as a plug-in: a value, found by its entry point."""
+
+    name: str
+    summary: str
+    """One line for `distdl study list`."""
+    settings: type[S]
+    """A frozen keyword-only dataclass, a docstring under each field; its defaults are the full study, as its document
+    has it. `--set key=value` and profiles/studies/NAME.toml change fields."""
+    quick: Mapping[str, Any]
+    """Fields of the small version, which runs in minutes on two cores. What it leaves out, the study's pages say."""
+    trials: Callable[[S], list[Trial]]
+    findings: Callable[[S, Mapping[str, Outcome]], list[Section]]
+    """Called with those outcomes that there are; some trials may have failed or still wait. By the trial's name."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A figure over repetitions: mean, and the ends of its 95 % interval (Student's t; both ends nan for n = 1)."""
+
+    n: int
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        if self.n < 2:
+            return f"{self.mean:.4g} (n = {self.n})"
+        return f"{self.mean:.4g} ({self.low:.4g} to {self.high:.4g}, n = {self.n})"
+
+    def beats(self, other: "Spread") -> bool:
+        """Larger, and the intervals allow it to be said: they do not overlap. Never of single repetitions."""
+        return self.n > 1 and other.n > 1 and self.low > other.high
+
+
+def spread(values: list[float]) -> Spread:
+    """Mean and 95 % interval of `values` (at least one)."""
+    from scipy.stats import t
+
+    mean, n = statistics.fmean(values), len(values)
+    if n < 2:
+        return Spread(n, mean, float("nan"), float("nan"))
+    half = float(t.ppf(0.975, n - 1)) * statistics.stdev(values) / n**0.5
+    return Spread(n, mean, mean - half, mean + half)
