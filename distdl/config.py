@@ -65,6 +65,9 @@ class DataConfig:
     """Seed of the division into training and validation, apart from the run's, so that seeds share one division."""
     limit: Count = 0
     """Train on so many samples only, balanced over the classes and drawn by `split_seed`; 0 takes all."""
+    labels: Path | None = None
+    """A .npz file that says which training samples to take and for what: `indices` [m] and `labels` [m] or [m, k], k
+    labels an image with equal shares, -1 for none; `classes` too, where there are more than the set's own."""
     normalize: Literal["set", "imagenet", "none"] = "set"
     """Whose mean and standard deviation the pixels are normalised with; "none" leaves them in 0 to 1."""
     mean: tuple[float, ...] = ()
@@ -84,6 +87,8 @@ class DataConfig:
             raise ValueError("data.mean and data.std belong together, one value a channel")
         if any(value <= 0 for value in self.std):
             raise ValueError("data.std must be positive")
+        if self.labels and (self.limit or self.validation):
+            raise ValueError("data.labels says which samples to train on: leave data.limit and data.validation out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +98,8 @@ class ModelConfig:
     name: str = "digits-cnn"
     """A network by name: any torchvision classifier, resnet20 to resnet110 for CIFAR, softmax, mnist-cnn, ..."""
     weights: str = "none"
-    """none, torchvision (downloaded, or from torch's cache), or a local .pth, .th, .pt or .safetensors file."""
+    """none, torchvision (downloaded, or from torch's cache), a local .pth, .th, .pt or .safetensors file, or a run
+    folder, whose newest checkpoint is taken."""
     weights_part: Literal["all", "features", "classifier"] = "all"
     """What the weights are taken for; the other part starts from scratch."""
     trainable_features: tuple[bool, ...] = ()

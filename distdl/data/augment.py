@@ -152,6 +152,14 @@ def rotate(images: torch.Tensor, degrees: torch.Tensor) -> torch.Tensor:
     return torch.where((degrees == 0).view(-1, 1, 1, 1), images, turned)
 
 
+def shares(labels: torch.Tensor, classes: int) -> torch.Tensor:
+    """Targets [b, classes] float32 of labels [b, k], -1 for none: of k labels each gets 1 / k (Mahajan et al. 2018)."""
+    counts = torch.zeros(len(labels), classes + 1, device=labels.device).scatter_add_(
+        1, labels.where(labels >= 0, classes), torch.ones_like(labels, dtype=torch.float32)
+    )[:, :classes]
+    return counts / counts.sum(1, keepdim=True)
+
+
 def mix(
     images: torch.Tensor, labels: torch.Tensor, drawn: torch.Tensor, classes: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -160,7 +168,7 @@ def mix(
     Both are a map of weights of the image's own pixels: one value all over, or 0 in a box and 1 outside of it.
 
     Args:
-        images: [b, C, H, W] floats. labels: [b] int64.
+        images: [b, C, H, W] floats. labels: [b] int64, or [b, classes] shares.
         drawn: [b, 4]: whether it is CutMix, the image's own share, and the box's centre (row, column) in 0 to 1.
     Returns:
         images [b, C, H, W], labels [b, classes] float32.
@@ -177,7 +185,7 @@ def mix(
     box = inside[0][:, :, None] & inside[1][:, None, :]
     weight = torch.where(boxed.bool()[:, None, None], (~box).to(images.dtype), share[:, None, None].to(images.dtype))
     own = weight.mean((1, 2))[:, None]
-    soft = F.one_hot(labels, classes).to(torch.float32)
+    soft = labels if labels.dim() == 2 else F.one_hot(labels, classes).to(torch.float32)
     weight = weight[:, None]
     return images * weight + images.roll(1, 0) * (1 - weight), soft * own + soft.roll(1, 0) * (1 - own)
 

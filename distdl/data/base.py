@@ -19,7 +19,7 @@ class Split:
     """
 
     labels: np.ndarray
-    """[n] int64."""
+    """[n] int64; or [n, k], where a sample has up to k labels that share its target evenly, -1 for none."""
     images: np.ndarray | None = None
     """[n, H, W, C] uint8: sets small enough to be resident."""
     files: Sequence[Path] | None = None
@@ -79,7 +79,7 @@ class Batch(NamedTuple):
     images: torch.Tensor
     """[b, C, H, W] in the run's precision, normalised; [b, 10, C, H, W] where each image comes as its ten crops."""
     labels: torch.Tensor
-    """[b] int64, or [b, classes] float where samples are mixed."""
+    """[b] int64, or [b, classes] float where samples are mixed or have several labels."""
     count: int
     """Samples that count: the first `count` of the b."""
     weight: float

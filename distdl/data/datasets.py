@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 from distdl.config import DataConfig
-from distdl.data import divide, folders, statistics
+from distdl.data import divide, folders, relabel, statistics
 from distdl.data.base import DataSet, Raw
 from distdl.data.places import (
     ARCHIVES,
@@ -33,6 +33,9 @@ def load(config: DataConfig) -> DataSet:
     source = source_of(config.name)
     folder = locate(config.name, source, config.root)
     raw = source.read(folder, config)
+    mean, std = _moments(config, source, raw)
+    if config.labels:
+        raw = relabel.apply(config.labels, raw)
     train, validation, notes = raw.train, raw.validation, list(raw.notes)
     if config.validation:
         kept, taken = divide.stratified(train.labels, config.validation, config.split_seed)
@@ -43,7 +46,6 @@ def load(config: DataConfig) -> DataSet:
         train, validation = train[kept], train[taken]
     if 0 < config.limit < len(train):
         train = train[divide.balanced(train.labels, config.limit, config.split_seed)]
-    mean, std = _moments(config, source, raw)
     return DataSet(
         name=config.name,
         classes=raw.classes,

@@ -47,6 +47,8 @@ class Finish:
 
     def __call__(self, images: torch.Tensor, labels: torch.Tensor, drawn: Drawn) -> tuple[torch.Tensor, torch.Tensor]:
         images = images.permute(0, 3, 1, 2)
+        if labels.dim() == 2:
+            labels = augment.shares(labels, self.classes)
         if self.stages or self.mixes:
             images = images.to(torch.float32, memory_format=torch.contiguous_format) / 255
         for stage in self.stages:

@@ -77,8 +77,9 @@ def _check(task: Task) -> None:
         batch = task.batch * world.size
         raise UserError(f"data.drop_last leaves nothing: {n} samples do not fill a global batch of {batch}")
     classes = len(task.dataset.classes)
-    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+    first = labels.reshape(n, -1).max(1)  # of several labels an image, -1 is none
+    wrong = np.flatnonzero((first < 0) | (first >= classes))
     if len(wrong):
         raise UserError(
-            f"{which}: label {labels[wrong[0]]} of sample {wrong[0]} is out of range, there are {classes} classes"
+            f"{which}: label {first[wrong[0]]} of sample {wrong[0]} is out of range, there are {classes} classes"
         )

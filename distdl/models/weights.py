@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from distdl import checkpoint
 from distdl.errors import UserError
 from distdl.models import parts
 
@@ -29,7 +30,7 @@ def load(network: nn.Module, weights: str, *, name: str, part: str = "all") -> N
     """Fill a network with weights. The last layer stays as it was initialised where the weights have other classes.
 
     Args:
-        weights: "torchvision", or a file that ends in .pth, .th, .pt or .safetensors.
+        weights: "torchvision", a file that ends in .pth, .th, .pt or .safetensors, or a run folder or checkpoint.
         name: the network's name, to find torchvision's weights and for errors.
         part: what is taken: "all", "features" or "classifier"; the other part stays as it was initialised.
     Raises:
@@ -88,8 +89,13 @@ def read(file: Path) -> State:
 
     Nothing in the file is run: it is read as safetensors, or by torch.load with `weights_only`.
     """
+    if file.is_dir():
+        file = checkpoint.find(file, warn=lambda text: print(f"warning: {text}")) / checkpoint.STATE
     if file.suffix not in SUFFIXES:
-        raise UserError(f'model.weights "{file}": give none, torchvision, or a file that ends in {", ".join(SUFFIXES)}')
+        raise UserError(
+            f'model.weights "{file}": give none, torchvision, a run folder, or a file that ends in '
+            f"{', '.join(SUFFIXES)}"
+        )
     if not file.is_file():
         raise UserError(f"model.weights: there is no file {file}")
     try:

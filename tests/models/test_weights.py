@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from distdl.checkpoint import Checkpoints, Progress
 from distdl.config import ModelConfig
 from distdl.errors import UserError
 from distdl.models import weights, zoo
@@ -45,6 +46,17 @@ def test_what_training_scripts_add_is_taken_off(prefix: str, wrapper: str, tmp_p
     content = {wrapper: OrderedDict((prefix + key, value) for key, value in state.items()), "epoch": 3, "best": 0.9}
     torch.save(content, tmp_path / "run.pth")
     assert same(build(tmp_path / "run.pth"), state)
+
+
+def test_a_run_folder_gives_its_newest_checkpoint(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path / "run" / "checkpoints")
+    for step in (1, 2):
+        state = scratch(seed=step).state_dict()
+        checkpoints.save(checkpoints.begin(step), {"model": state, "strategy": {}}, Progress(step=step), None)
+        checkpoints.wait()
+    assert same(build(tmp_path / "run"), state)
+    with pytest.raises(UserError, match="no whole checkpoint"):
+        build(tmp_path)
 
 
 def test_old_files_without_batch_counters(tmp_path: Path) -> None:

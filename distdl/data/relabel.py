@@ -1,0 +1,65 @@
+"""Labels from a file in place of a set's own: which samples to learn from, and what each is to be taken for.
+
+A .npz file of
+    indices [m]            places in the set's training list; one may come several times
+    labels [m] or [m, k]   what each is taken for; of k labels each gets an equal share, and -1 is none
+    classes [c]            names, where there are more than the set's own, which come first
+"""
+
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from distdl.data.base import Raw, Split
+from distdl.errors import UserError
+from distdl.rundir import write_atomic
+
+
+def write(file: Path, indices: np.ndarray, labels: np.ndarray, classes: tuple[str, ...] = ()) -> None:
+    """Write such a file, whole or not at all."""
+    arrays = {"indices": indices, "labels": labels} | ({"classes": np.array(classes)} if classes else {})
+    write_atomic(file, lambda sink: np.savez_compressed(sink, **arrays))
+
+
+def apply(file: Path, raw: Raw) -> Raw:
+    """The set with the training list that `file` asks for; its test and validation stay.
+
+    Raises:
+        UserError: there is no such file, it is not of this form, or it is not of this set.
+    """
+    indices, labels, classes = _read(file)
+    classes = classes or raw.classes
+    if classes[: len(raw.classes)] != raw.classes:
+        raise UserError(f"data.labels {file}: its classes do not begin with the set's own {len(raw.classes)}")
+    if labels.ndim not in (1, 2) or indices.shape != labels.shape[:1] or not labels.size:
+        raise UserError(
+            f"data.labels {file}: indices {list(indices.shape)} and labels {list(labels.shape)} should be [m] and [m] "
+            "or [m, k]"
+        )
+    if indices.min() < 0 or indices.max() >= len(raw.train):
+        raise UserError(f"data.labels {file}: an index is not among the set's {len(raw.train)} training samples")
+    if labels.max() >= len(classes) or labels.min() < (0 if labels.ndim == 1 else -1):
+        raise UserError(f"data.labels {file}: a label is out of range, there are {len(classes)} classes")
+    if labels.ndim == 2 and (labels < 0).all(1).any():
+        raise UserError(f"data.labels {file}: a sample has no label")
+    # Some of the list and each in its place: seen, not copied, where all samples are taken once.
+    same = len(indices) == len(raw.train) and (indices == np.arange(len(indices))).all()
+    chosen = raw.train if same else raw.train[indices]
+    return replace(raw, train=Split(labels=labels, images=chosen.images, files=chosen.files), classes=classes)
+
+
+def _read(file: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    if not file.is_file():
+        raise UserError(f"data.labels: there is no file {file}")
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            indices, labels = arrays["indices"], arrays["labels"]
+            classes = tuple(map(str, arrays["classes"])) if "classes" in arrays else ()
+        return indices.astype(np.int64, casting="safe"), labels.astype(np.int64, casting="safe"), classes
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        reason = str(error).splitlines()[0].strip("'\"")
+        raise UserError(
+            f"data.labels {file} is not a .npz file of whole numbers indices and labels ({reason})"
+        ) from None
