@@ -7,8 +7,6 @@
 A checkpoint is made in a hidden folder and renamed when everything in it has reached the disk.
 """
 
-import hashlib
-import json
 import shutil
 import threading
 from collections.abc import Callable, Mapping
@@ -19,9 +17,8 @@ from typing import IO, Any
 import torch
 
 from distdl.errors import UserError
-from distdl.rundir import CHECKPOINTS, sync_folder, write_atomic, write_json
-
-STATE, MANIFEST = "state.pt", "manifest.json"
+from distdl.manifest import MANIFEST, STATE, damaged, read_manifest, seal
+from distdl.rundir import CHECKPOINTS, sync_folder, write_atomic
 
 
 @dataclass(kw_only=True)
@@ -81,9 +78,7 @@ class Checkpoints:
     def _write(self, beside: Path, state: dict[str, Any], position: dict[str, Any], metric: float | None) -> None:
         try:
             write_atomic(beside / STATE, lambda sink: _save(state, sink))
-            files = {file.relative_to(beside).as_posix(): file for file in sorted(beside.rglob("*")) if file.is_file()}
-            digests = {name: _digest(file) for name, file in files.items()}
-            write_json(beside / MANIFEST, {"progress": position, "metric": metric, "sha256": digests})
+            seal(beside, position, metric)
             final = self.folder / beside.name.removeprefix(".")
             shutil.rmtree(final, ignore_errors=True)
             beside.rename(final)
@@ -115,7 +110,7 @@ class Checkpoints:
 
     def best(self) -> Path | None:
         """The checkpoint whose metric is best; the earliest of equals."""
-        metrics = {folder: _manifest(folder).get("metric") for folder in self.list()}
+        metrics = {folder: read_manifest(folder).get("metric") for folder in self.list()}
         scored = {folder: metric for folder, metric in metrics.items() if metric is not None}
         return max(scored, key=lambda folder: self.sign * scored[folder]) if scored else None
 
@@ -155,7 +150,7 @@ def load(folder: Path, device: torch.device | str = "cpu") -> tuple[dict[str, An
     """
     try:
         state = torch.load(folder / STATE, map_location=device, weights_only=True)
-        return state, Progress(**_manifest(folder)["progress"])
+        return state, Progress(**read_manifest(folder)["progress"])
     except FileNotFoundError as error:
         raise UserError(f"{error.filename} is not there: every host must share the run folder's file system") from None
 
@@ -168,21 +163,6 @@ def check_same(saved: Mapping[str, Any], running: Mapping[str, Any], folder: Pat
         raise UserError(f'checkpoint {folder} is of another network: "{odd[0]}" differs; give the same model and data')
     if saved["seed"] != running["seed"]:
         raise UserError(f"checkpoint {folder} was trained with --seed {saved['seed']}: give the same, or another --out")
-
-
-def damaged(folder: Path) -> str | None:
-    """What is wrong with a checkpoint's files, or None."""
-    try:
-        digests = _manifest(folder)["sha256"]
-    except (OSError, ValueError, KeyError):
-        return f"{MANIFEST} cannot be read"
-    for name, digest in digests.items():
-        file = folder / name
-        if not file.is_file():
-            return f"{name} is missing"
-        if _digest(file) != digest:
-            return f"{name} does not match its checksum"
-    return None
 
 
 def write_tensors(file: Path, state: Mapping[str, Any]) -> None:
@@ -202,15 +182,6 @@ def _save(state: Mapping[str, Any], sink: IO[bytes]) -> None:
     except RuntimeError as error:
         # Where the disk is full, torch's archive writer fails once more as it closes, and hides why.
         raise error.__context__ if isinstance(error.__context__, OSError) else error from None
-
-
-def _manifest(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as source:
-        return hashlib.file_digest(source, "sha256").hexdigest()
 
 
 def _on_host(value: Any) -> Any:

@@ -73,10 +73,8 @@ class Trainer:
 
     def _build_model(self) -> None:
         config, dataset, compute = self.config, self.dataset, self.config.compute
-        size = config.data.image_size or dataset.image_size
-        model = zoo.build(config.model, classes=len(dataset.classes), channels=dataset.channels, image_size=size)
         layout = torch.channels_last if compute.channels_last else torch.preserve_format
-        self.model = model.to(self.world.device, memory_format=layout)
+        self.model = self._network().to(self.world.device, memory_format=layout)
         self.global_batch = config.data.batch_size * self.world.size
         self.optimizer = optimizers.build(config.optim, self.model, global_batch=self.global_batch)
         if compute.compile or compute.cuda_graphs:
@@ -88,22 +86,34 @@ class Trainer:
         if config.max_steps:
             self.epochs = min(self.epochs, config.max_steps * self.global_batch / self.samples)
 
+    def _network(self) -> torch.nn.Module:
+        config, dataset = self.config, self.dataset
+        size = config.data.image_size or dataset.image_size
+        return zoo.build(config.model, classes=len(dataset.classes), channels=dataset.channels, image_size=size)
+
     def fit(self) -> str:
         """Train to the end, or until told to stop. Returns the status: "completed" or "stopped"."""
         self.events.begin(self)
-        for epoch in range(self.progress.epoch, self.config.epochs):
-            if self._max_steps_done():
-                break
-            if not self._train_epoch(epoch):
+        while self.progress.epoch < self.config.epochs and not self._max_steps_done():
+            if not self.train_epoch():
+                self.save()
+                self._saved()
                 return "stopped"
-            self._end_epoch()
+            self.end_epoch()
+            self._evaluate_and_save()
         self._choose_best()
         self._saved()
         return "completed"
 
-    def _train_epoch(self, epoch: int) -> bool:
-        """The rest of one epoch. False when stopped on the way."""
+    def train_epoch(self, order: int | None = None) -> bool:
+        """The rest of the epoch. False when stopped on the way, with nothing saved.
+
+        Args:
+            order: whose epoch's order and augmentation to take; without it, this one's. By it those that go on from
+                the same checkpoint see their samples differently.
+        """
         progress, clock, stop = self.progress, self.clock, self.stop
+        epoch = progress.epoch if order is None else order
         parts.set_train(self.model)
         since = time.perf_counter()
         for batch in clock.over("data", self.loaders["train"].epoch(epoch, start=progress.samples)):
@@ -119,8 +129,6 @@ class Trainer:
                 while self.strategy.notes:
                     self.events.warn(self, self.strategy.notes.pop(0))
                 if stop.agreed(progress.step):
-                    self.save()
-                    self._saved()
                     return False
             if self._max_steps_done():
                 break
@@ -171,12 +179,16 @@ class Trainer:
     def _max_steps_done(self) -> bool:
         return 0 < self.config.max_steps <= self.progress.step
 
-    def _end_epoch(self) -> None:
-        progress, config = self.progress, self.config
-        if progress.samples >= self.samples or config.data.drop_last:
+    def end_epoch(self) -> None:
+        """Count the epoch that was trained, and tell who listens."""
+        progress = self.progress
+        if progress.samples >= self.samples or self.config.data.drop_last:
             progress.epoch, progress.samples = progress.epoch + 1, 0
         self._gather_skipped()
         self.events.epoch_end(self)
+
+    def _evaluate_and_save(self) -> None:
+        progress, config = self.progress, self.config
         last = progress.epoch >= config.epochs or self._max_steps_done()
         metric = None
         if not self.strategy.replayed and (last or progress.epoch % config.evaluate_every == 0):
@@ -293,6 +305,14 @@ class Trainer:
         self.metrics, self.seconds = state["metrics"], state["seconds"]
         self.clock.seconds |= state["phases"]
         self.progress.resumes += 1
+
+    def start_over(self, seed: int) -> None:
+        """Begin again, with the initial weights that `seed` draws: no step is done and nothing is remembered."""
+        torch.manual_seed(seed)
+        self.strategy.load_model_state(self._network().state_dict())
+        self.optimizer.state.clear()
+        self.ema = EMA(self.model, self.config.optim.ema) if self.config.optim.ema else None
+        self.progress, self.metrics = Progress(), {}
 
     def result(self, status: str) -> dict[str, Any]:
         """What result.json keeps."""

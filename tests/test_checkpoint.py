@@ -10,6 +10,7 @@ import torch
 from distdl import checkpoint
 from distdl.checkpoint import Checkpoints, Progress, find, load
 from distdl.errors import UserError
+from distdl.manifest import digest
 
 
 def save(checkpoints: Checkpoints, step: int, metric: float | None = None, value: float = 0.0) -> None:
@@ -117,7 +118,7 @@ def test_nothing_in_a_checkpoint_is_executed(tmp_path: Path) -> None:
     folder = tmp_path / "step-00000001"
     torch.save({"weights": Evil()}, folder / "state.pt")
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["sha256"]["state.pt"] = checkpoint._digest(folder / "state.pt")
+    manifest["sha256"]["state.pt"] = digest(folder / "state.pt")
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(pickle.UnpicklingError):
         load(folder)
