@@ -1,0 +1,116 @@
+"""Many trainings of one network at once: trials lie along the first axis of each tensor, each with settings of its own.
+
+The rules are those of torch.optim, whose settings are numbers for all parameters; here they are vectors [trials]. Small
+networks are trained so in the time of a few: a step's cost is the call of each operator, hardly its arithmetic.
+"""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Kind = Literal["sgd", "adagrad", "adam"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One trial's optimizer. Fields that `kind` does not read are left alone."""
+
+    kind: Kind
+    lr: float
+    momentum: float = 0.0
+    """sgd."""
+    beta1: float = 0.9
+    beta2: float = 0.999
+    """adam: decay of the first and second moment."""
+    eps: float = 1e-8
+    """adagrad, adam: what keeps the division finite."""
+
+
+class StackedOptimizer:
+    """Steps of trials with different optimizers, in place.
+
+    Args:
+        parameters: each [trials, ...].
+        settings: one a trial; those of one kind must lie together.
+    """
+
+    def __init__(self, parameters: Sequence[Tensor], settings: Sequence[Setting]) -> None:
+        self._groups: list[_Sgd | _Adagrad | _Adam] = []
+        self._slices: list[slice] = []
+        first = 0
+        for kind, members in itertools.groupby(settings, key=lambda setting: setting.kind):
+            group = list(members)
+            here = slice(first, first := first + len(group))
+            self._slices.append(here)
+            self._groups.append(_RULES[kind]([parameter.detach()[here] for parameter in parameters], group))
+        if any(len(parameter) != first for parameter in parameters) or len(self._groups) > len({*_kinds(settings)}):
+            raise ValueError("one setting a trial is needed, and those of one kind must lie together")
+
+    def step(self, gradients: Sequence[Tensor]) -> None:
+        """Change the parameters by their gradients, each [trials, ...]."""
+        for group, here in zip(self._groups, self._slices, strict=True):
+            group.step([gradient[here] for gradient in gradients])
+
+
+def _kinds(settings: Sequence[Setting]) -> list[Kind]:
+    return [setting.kind for setting in settings]
+
+
+class _Rule:
+    """One kind's parameters, their settings as columns that broadcast over each, and what it keeps by parameter."""
+
+    kept = 0
+
+    def __init__(self, parameters: list[Tensor], settings: list[Setting]) -> None:
+        self.parameters, self.settings, self.steps = parameters, settings, 0
+        self.state = [[torch.zeros_like(parameter) for _ in range(self.kept)] for parameter in parameters]
+
+    def column(self, values: Sequence[float], like: Tensor) -> Tensor:
+        """[trials] in double precision, rounded once, shaped to broadcast over `like` [trials, ...]."""
+        return torch.tensor(values, dtype=torch.float64).to(like).view(-1, *[1] * (like.dim() - 1))
+
+    def step(self, gradients: list[Tensor]) -> None:
+        self.steps += 1
+        for parameter, gradient, state in zip(self.parameters, gradients, self.state, strict=True):
+            self.change(parameter, gradient, *state)
+
+
+class _Sgd(_Rule):
+    kept = 1
+
+    def change(self, parameter: Tensor, gradient: Tensor, velocity: Tensor) -> None:
+        velocity.mul_(self.column([s.momentum for s in self.settings], velocity)).add_(gradient)
+        parameter.sub_(velocity * self.column([s.lr for s in self.settings], velocity))
+
+
+class _Adagrad(_Rule):
+    """Duchi et al. 2011."""
+
+    kept = 1
+
+    def change(self, parameter: Tensor, gradient: Tensor, squares: Tensor) -> None:
+        squares.addcmul_(gradient, gradient)
+        divisor = squares.sqrt().add_(self.column([s.eps for s in self.settings], squares))
+        parameter.sub_(gradient / divisor * self.column([s.lr for s in self.settings], squares))
+
+
+class _Adam(_Rule):
+    """Kingma and Ba 2015, algorithm 1; eps is added after the bias of the second moment is corrected."""
+
+    kept = 2
+
+    def change(self, parameter: Tensor, gradient: Tensor, mean: Tensor, square: Tensor) -> None:
+        settings, t = self.settings, self.steps
+        mean.lerp_(gradient, self.column([1 - s.beta1 for s in settings], mean))
+        square.mul_(self.column([s.beta2 for s in settings], square))
+        square.addcmul_(gradient * self.column([1 - s.beta2 for s in settings], square), gradient)
+        divisor = square.sqrt().div_(self.column([(1 - s.beta2**t) ** 0.5 for s in settings], square))
+        divisor.add_(self.column([s.eps for s in settings], square))
+        parameter.sub_((mean / divisor).mul_(self.column([s.lr / (1 - s.beta1**t) for s in settings], mean)))
+
+
+_RULES: dict[Kind, type[_Rule]] = {"sgd": _Sgd, "adagrad": _Adagrad, "adam": _Adam}
