@@ -42,6 +42,7 @@ setup(
         "matplotlib>=3.8",
         "pillow>=10",
         "tomli-w>=1.0",
+        "filelock>=3.12",
     ],
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["distdl = distdl.cli:main"]},
