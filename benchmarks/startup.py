@@ -1,8 +1,8 @@
 """How long `python -m distdl.train --profile digits` takes to its first step, beyond `import torch`.
 
-Each round times three fresh interpreters in turn: one that only imports torch, one that trains a single step, and
-`distdl --help`. The difference of the first two is what distdl adds: a whole run of one step, with its evaluation,
-checkpoint and closing table.
+Each round times fresh interpreters in turn: until torch is imported, until the run's first step stands in its
+metrics.jsonl, until that run of one step (with its evaluation, checkpoint and closing table) has ended, and
+`distdl --help`.
 
     python benchmarks/startup.py [--repeats 7]
 """
@@ -24,26 +24,49 @@ def seconds(*words: str) -> float:
     return time.perf_counter() - start
 
 
+def seconds_to_import(module: str) -> float:
+    """Wall time of a fresh interpreter until it has imported `module`; its end is not counted."""
+    start = time.perf_counter()
+    says = f"import {module}; print(flush=True)"
+    with subprocess.Popen([sys.executable, "-c", says], stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        return time.perf_counter() - start
+
+
+def seconds_to_step(out: Path) -> float:
+    """Wall time until the first step of a training is told of in its run folder."""
+    words = ["-m", "distdl.train", "--profile", "digits", "--max-steps", "1", "--log-every-s", "0", "--out", str(out)]
+    metrics = out / "metrics.jsonl"
+    start = time.perf_counter()
+    with subprocess.Popen([sys.executable, *words], stdout=subprocess.DEVNULL) as process:
+        while not (metrics.exists() and metrics.stat().st_size):
+            if process.poll() is not None:
+                raise SystemExit(f"the training ended with code {process.returncode} before its first step")
+            time.sleep(0.005)
+        return time.perf_counter() - start
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=7)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
 
-        def one_step() -> float:
-            out = Path(folder) / str(time.time_ns())
-            return seconds("-m", "distdl.train", "--profile", "digits", "--max-steps", "1", "--out", str(out))
+        def out() -> Path:
+            return Path(folder) / str(time.time_ns())
 
+        train = ("-m", "distdl.train", "--profile", "digits", "--max-steps", "1", "--out")
         subjects = {
-            "import torch": lambda: seconds("-c", "import torch"),
-            "distdl.train, one step, whole run": one_step,
+            "import torch": lambda: seconds_to_import("torch"),
+            "distdl.train, first step": lambda: seconds_to_step(out()),
+            "distdl.train, whole run of one step": lambda: seconds(*train, str(out())),
             "distdl --help": lambda: seconds("-m", "distdl.cli", "--help"),
         }
         interleaved(subjects, 1)  # what the disk has to read, it reads now
         figures = interleaved(subjects, options.repeats)
-    added = [a - b for a, b in zip(figures["distdl.train, one step, whole run"], figures["import torch"], strict=True)]
+    added = [a - b for a, b in zip(figures["distdl.train, first step"], figures["import torch"], strict=True)]
     rows = [[name, spread(values, 2)] for name, values in figures.items()]
-    rows.append(["one step less import torch", spread(added, 2)])
+    rows.append(["first step less import torch", spread(added, 2)])
     table = markdown_table(["what", "seconds: median (range)"], rows)
     print(table)
     print(write_result("startup", "cpu", f"{options.repeats} rounds, interleaved, files cached.\n\n{table}", "torch"))

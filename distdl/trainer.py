@@ -76,8 +76,9 @@ class Trainer:
         layout = torch.channels_last if compute.channels_last else torch.preserve_format
         self.model = self._network().to(self.world.device, memory_format=layout)
         self.global_batch = config.data.batch_size * self.world.size
-        self.optimizer = optimizers.build(config.optim, self.model, global_batch=self.global_batch)
-        if compute.compile or compute.cuda_graphs:
+        compiled = compute.compile or compute.cuda_graphs
+        self.optimizer = optimizers.build(config.optim, self.model, global_batch=self.global_batch, compiled=compiled)
+        if compiled:
             self.model.compile(mode="reduce-overhead" if compute.cuda_graphs else None)
         self.forward = self.strategy.prepare(self.model, self.optimizer, self.clock)
         self.ema = EMA(self.model, config.optim.ema) if config.optim.ema else None

@@ -1,12 +1,14 @@
 """Optimizers from torch, LARS and LAMB from timm: which parameters get which rate and which penalty."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 from torch import nn
 from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
 from distdl.config import OptimConfig
+from distdl.eager import eager, eager_operators
 from distdl.errors import missing
 from distdl.models.parts import matching
 
@@ -70,7 +72,7 @@ OPTIMIZERS: dict[str, Callable[[Groups, OptimConfig, bool], Optimizer]] = {
 }
 
 
-def build(config: OptimConfig, model: nn.Module, *, global_batch: int) -> Optimizer:
+def build(config: OptimConfig, model: nn.Module, *, global_batch: int, compiled: bool = False) -> Optimizer:
     """The optimizer of the parameters that train, grouped by rate and penalty.
 
     Each group has `peak_lr`, the rate at the top of the schedule: `lr` times its factor, scaled to the global batch.
@@ -80,6 +82,7 @@ def build(config: OptimConfig, model: nn.Module, *, global_batch: int) -> Optimi
     Args:
         model: on its device, with `requires_grad` set.
         global_batch: samples a step over all ranks.
+        compiled: whether something is compiled in this process, so that torch's compiler is loaded anyway.
     Raises:
         UserError: for a pattern of `lr_factors` that matches nothing, and for a missing timm.
     """
@@ -95,9 +98,10 @@ def build(config: OptimConfig, model: nn.Module, *, global_batch: int) -> Optimi
         for (factor, penalised), parameters in _grouped(config, model).items()
     ]
     devices = {parameter.device.type for group in groups for parameter in group["params"]}
-    optimizer = OPTIMIZERS[config.name](groups, config, devices <= {"cpu", "cuda"})
+    with nullcontext() if compiled else eager_operators():
+        optimizer = OPTIMIZERS[config.name](groups, config, devices <= {"cpu", "cuda"})
     optimizer.register_load_state_dict_pre_hook(_keep_settings)
-    return optimizer
+    return optimizer if compiled else eager(optimizer)
 
 
 def _grouped(config: OptimConfig, model: nn.Module) -> dict[tuple[float, bool], list[nn.Parameter]]:

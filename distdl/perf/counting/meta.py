@@ -3,7 +3,7 @@
 import copy
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedTensorMixin
 from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
+
+from distdl.eager import eager_operators
 
 
 def to_meta(tensor: Tensor) -> Tensor:
@@ -85,6 +87,6 @@ def weightless() -> TorchFunctionMode:
 def eager_on_meta() -> Iterator[None]:
     """New tensors on the meta device, autograd on whatever the caller chose, and nothing compiled."""
     # Only what has imported dynamo can have compiled anything, and importing it takes seconds.
-    eager = torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+    eager = torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else eager_operators()
     with torch.inference_mode(False), torch.enable_grad(), torch.device("meta"), eager:
         yield

@@ -55,6 +55,10 @@ class _Functions(TorchFunctionMode):
 class _Operators(TorchDispatchMode):
     """Sees what is left: the operators that reach a device."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else torch imports its compiler, three seconds, to keep it out of here
+
     def __init__(self, tracer: Tracer) -> None:
         super().__init__()
         self.tracer = tracer
