@@ -1,0 +1,235 @@
+"""Exercise 1 of document 004: a line through four points, all 88 settings trained at once, and what they show."""
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from distdl.optim.stacked import Setting, StackedOptimizer
+from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
+from distdl.studies.optimizers import document, grids
+
+X, Y = (1.0, 2.0, 3.0, 4.0), (0.0, -1.0, -2.0, -3.0)
+START = (0.3, -0.3)
+"""W and b at first. The document does not say; with these its losses come out to the last digit (712 after one step,
+5.7e-11 after 1,000)."""
+DRAWN = {  # the settings whose paths are drawn, by optimizer
+    grids.GRADIENT_DESCENT: ((0.01, 0, 0), (0.001, 0, 0), (0.0001, 0, 0), (0.1, 0, 0)),
+    grids.MOMENTUM: ((0.01, 0.8, 0), (0.01, 0.95, 0), (0.01, 0.99, 0), (0.0001, 0.9, 0)),
+    grids.ADAGRAD: ((0.1, 0, 0), (0.01, 0, 0), (0.001, 0, 0)),
+    grids.ADAM: ((0.1, 0.9, 0.99), (0.01, 0.9, 0.99), (0.01, 0.99, 0.9), (0.001, 0.8, 0.8)),
+}
+SIDE = 49
+"""Cells of the loss surface along each axis."""
+
+
+def loss(weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """Sum of squares over the four points, [...] for weight and bias [...]."""
+    x, y = (torch.tensor(values, dtype=weight.dtype) for values in (X, Y))
+    return ((weight[..., None] * x + bias[..., None] - y) ** 2).sum(-1)
+
+
+def fit(settings: Sequence[Setting], steps: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Train each setting from START.
+
+    Returns:
+        path [steps + 1, trials, 2], W and b before the first and after each step; losses [steps + 1, trials]. float32.
+    """
+    line = torch.tensor([START]).repeat(len(settings), 1).requires_grad_()
+    optimizer = StackedOptimizer([line], settings)
+    path, losses = torch.empty(steps + 1, len(settings), 2), torch.empty(steps + 1, len(settings))
+    for step in range(steps + 1):
+        now = loss(*line.unbind(1))
+        path[step], losses[step] = line.detach(), now.detach()
+        if step < steps:
+            optimizer.step(torch.autograd.grad(now.sum(), [line]))
+    return path, losses
+
+
+def run(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
+    """The trial: the whole grid. Losses that are no number any more are None."""
+    settings, steps = grids.line(), int(table["steps"])
+    since = time.perf_counter()
+    path, losses = fit(settings, steps)
+    took_s = time.perf_counter() - since
+    kept = np.unique(np.geomspace(1, steps + 1, 80).round().astype(int)) - 1
+    rows = [
+        {
+            "loss": _number(losses[-1, trial]),
+            "first_step_loss": _number(losses[min(1, steps), trial]),
+            "line": [_number(value) for value in path[-1, trial]],
+            "path": [[_number(value) for value in place] for place in path[kept, trial]],
+            "losses": [_number(value) for value in losses[kept, trial]],
+            "lost_at": next(iter(np.flatnonzero(~losses[:, trial].isfinite().numpy()).tolist()), None),
+        }
+        for trial in range(len(settings))
+    ]
+    return {"took_s": took_s, "steps": steps, "kept": kept.tolist(), "rows": rows}
+
+
+def _number(value: torch.Tensor) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def section(result: Mapping[str, Any]) -> Section:
+    """What the grid shows, beside the document's tables."""
+    settings, rows, steps = grids.line(), result["rows"], result["steps"]
+    claims = [document.line(setting) for setting in settings]
+    agrees = [claim.agrees(row["loss"]) for claim, row in zip(claims, rows, strict=True)]
+    table = Table(
+        name="line",
+        title=f"Loss of the line after {steps:,} steps, beside the document's",
+        columns=("optimizer", "learning rate", "momentum", "beta1", "beta2", "loss", "W", "b", "document", "agrees"),
+        rows=tuple(
+            (*grids.columns(setting), row["loss"], *row["line"], claim.text, agree)
+            for setting, row, claim, agree in zip(settings, rows, claims, agrees, strict=True)
+        ),
+        note="No loss: it grew beyond all numbers. 10e-5 is the document's way of writing 1e-4. The document's 0 is "
+        f"taken for a loss below {document.ROUNDING:g}, the last bit of float32.",
+    )
+    return Section(
+        title="Exercise 1: a line through four points",
+        text=f"y = Wx + b through {', '.join(f'({x:g}, {y:g})' for x, y in zip(X, Y, strict=True))}, from W = "
+        f"{START[0]:g} and b = {START[1]:g}, in float32. Nothing is drawn at random: n = 1 is all there is.",
+        parts=(
+            *_findings(settings, rows, claims, agrees, result),
+            table,
+            *(_surface(kind, settings, result) for kind in grids.OPTIMIZERS),
+            _curves(settings, result),
+        ),
+    )
+
+
+def _findings(
+    settings: list[Setting],
+    rows: list[Mapping[str, Any]],
+    claims: list[document.Claim],
+    agrees: list[bool],
+    result: Mapping[str, Any],
+) -> list[Finding]:
+    def of(kind: str, **fields: float) -> list[Mapping[str, Any]]:
+        return [
+            row
+            for setting, row in zip(settings, rows, strict=True)
+            if grids.optimizer(setting) == kind and all(getattr(setting, key) == value for key, value in fields.items())
+        ]
+
+    [steep], [good] = of(grids.GRADIENT_DESCENT, lr=0.1), of(grids.GRADIENT_DESCENT, lr=0.01)
+    adam = [row["loss"] for row in of(grids.ADAM, lr=0.1, beta2=0.99)]
+    zero = [loss is not None and loss <= document.ROUNDING for loss in adam[:3]]
+    best = min(rows, key=lambda row: math.inf if row["loss"] is None else row["loss"])
+    return [
+        Finding(
+            text=f"Gradient descent at 0.1 diverges: its loss is {_text(steep['first_step_loss'])} after one step (the "
+            f"document prints 712), and no number from step {steep['lost_at']} on.",
+            n=1,
+            holds=steep["loss"] is None and round(steep["first_step_loss"] or 0) == 712,
+        ),
+        Finding(
+            text=f"Gradient descent at 0.01 ends at {_text(good['loss'])}; the document has 5.7e-11.",
+            n=1,
+            holds=document.line(settings[rows.index(good)]).agrees(good["loss"]),
+        ),
+        Finding(
+            text=f"Adam at 0.1 with beta2 0.99 reaches {', '.join(map(_text, adam[:3]))} for beta1 0.8, 0.9, 0.95; the "
+            "document has 0 for all three.",
+            n=1,
+            holds=all(zero),
+        ),
+        Finding(
+            text=f"{sum(agrees)} of {len(agrees)} settings end where the document's tables say"
+            + "".join(f"; {sentence}" for sentence in _exceptions(rows, claims, agrees))
+            + ".",
+            n=1,
+            holds=all(agrees),
+        ),
+        Finding(
+            text=f"The best of all finds W = {best['line'][0]:.6g}, b = {best['line'][1]:.6g}; the document has -1, 1.",
+            n=1,
+            holds=np.allclose(best["line"], (-1, 1), atol=1e-5),
+        ),
+        Finding(
+            text=f"All {len(rows)} settings, {result['steps']:,} steps each, took {result['took_s']:.2g} s, trained at "
+            "once.",
+            n=1,
+        ),
+    ]
+
+
+def _exceptions(rows: list[Mapping[str, Any]], claims: list[document.Claim], agrees: list[bool]) -> Iterator[str]:
+    """A sentence for each row of the document's tables that does not hold for all its settings."""
+    for claim in dict.fromkeys(claims):
+        own = [(row["loss"], agree) for row, one, agree in zip(rows, claims, agrees, strict=True) if one == claim]
+        odd = [math.inf if value is None else value for value, agree in own if not agree]
+        if odd:
+            span = _text(odd[0]) if len(odd) == 1 else f"{_text(min(odd))} to {_text(max(odd))}"
+            yield (f'{claim.optimizer} at {claim.lr:g}, "{claim.text}": {len(odd)} of {len(own)} have {span}')
+
+
+def _text(loss: float | None) -> str:
+    return "no number" if loss is None else f"{loss:.3g}"
+
+
+def _surface(kind: str, settings: list[Setting], result: Mapping[str, Any]) -> Figure:
+    """Paths over the logarithm of the loss."""
+    weights, biases = np.linspace(-1.8, 0.8, SIDE), np.linspace(-0.9, 2.1, SIDE)
+    grid = np.stack(np.meshgrid(weights, biases, indexing="ij"), -1).reshape(-1, 2)
+    surface = loss(*torch.from_numpy(grid).unbind(1)).clamp(min=1e-3).log10()
+    columns: dict[str, list[Any]] = {"W": [], "b": [], "setting": []}
+    for setting, row in zip(settings, result["rows"], strict=True):
+        own = (setting.lr, setting.momentum, 0) if setting.kind == "sgd" else (setting.lr, 0, 0)
+        if setting.kind == "adam":
+            own = (setting.lr, setting.beta1, setting.beta2)
+        if grids.optimizer(setting) != kind or own not in DRAWN[kind]:
+            continue
+        for place in row["path"]:
+            if None in place or not (weights[0] <= place[0] <= weights[-1] and biases[0] <= place[1] <= biases[-1]):
+                break  # it has left the picture
+            for key, value in zip(columns, (*place, grids.label(setting).removeprefix(f"{kind}, ")), strict=True):
+                columns[key].append(value)
+    return Figure(
+        name=f"line-path-{kind.replace(' ', '-').lower()}",
+        title=f"Path over the loss surface: {kind}",
+        x=Axis(title="W"),
+        y=Axis(title="b"),
+        layers=(
+            Layer(
+                mark="tiles",
+                data={
+                    "W": grid[:, 0].round(4).tolist(),
+                    "b": grid[:, 1].round(4).tolist(),
+                    "log10 of the loss": surface.numpy().round(3).tolist(),
+                },
+                x="W",
+                y="b",
+                value="log10 of the loss",
+            ),
+            Layer(mark="line", data=columns, x="W", y="b", series="setting"),
+        ),
+        caption=f"From ({START[0]:g}, {START[1]:g}) to (-1, 1); a path that leaves the picture ends at its edge.",
+    )
+
+
+def _curves(settings: list[Setting], result: Mapping[str, Any]) -> Figure:
+    """Loss against step for each optimizer's best setting."""
+    columns: dict[str, list[Any]] = {"step": [], "loss": [], "setting": []}
+    for kind in grids.OPTIMIZERS:
+        members = [place for place, setting in enumerate(settings) if grids.optimizer(setting) == kind]
+        finals = [result["rows"][place]["loss"] for place in members]
+        best = members[int(np.argmin([math.inf if value is None else value for value in finals]))]
+        for step, value in zip(result["kept"], result["rows"][best]["losses"], strict=True):
+            if value and step:  # neither 0 nor step 0 has a logarithm
+                for key, cell in zip(columns, (step, value, grids.label(settings[best])), strict=True):
+                    columns[key].append(cell)
+    return Figure(
+        name="line-loss",
+        title="Loss of each optimizer's best setting",
+        x=Axis(title="step", scale="log"),
+        y=Axis(title="loss", scale="log"),
+        layers=(Layer(mark="line", data=columns, x="step", y="loss", series="setting"),),
+        caption="A curve ends where the loss is 0.",
+    )

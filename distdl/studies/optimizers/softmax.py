@@ -1,0 +1,291 @@
+"""Exercise 2 of document 004: one linear layer on MNIST for one epoch, all 228 settings trained at once."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from distdl.config import DataConfig
+from distdl.data import datasets, order
+from distdl.data.base import Split
+from distdl.optim.stacked import Setting, StackedOptimizer
+from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
+from distdl.studies.accuracy import cells, ends, percent
+from distdl.studies.base import Spread, spread
+from distdl.studies.optimizers import document, grids
+
+CLASSES = 10
+LAST = 0.1
+"""Share of the epoch, its end, over which the training's loss is averaged: one batch's alone is mostly chance."""
+
+
+def fit(
+    settings: Sequence[Setting], images: torch.Tensor, labels: torch.Tensor, *, seed: int, batch: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """One epoch of softmax regression from zeros, in the order of `distdl.data.order`, the same for all settings.
+
+    Args:
+        images: [n, pixels] in 0 to 1. labels: [n] int64.
+    Returns:
+        weight [trials, 10, pixels], bias [trials, 10], and the mean loss [trials] over the epoch's last steps.
+    """
+    trials, pixels = len(settings), images.shape[1]
+    weight = torch.zeros(trials, CLASSES, pixels, requires_grad=True)
+    bias = torch.zeros(trials, CLASSES, requires_grad=True)
+    optimizer = StackedOptimizer([weight, bias], settings)
+    parts = torch.from_numpy(order.order(seed, 0, len(images))).split(batch)
+    late, last = torch.zeros(trials), max(round(LAST * len(parts)), 1)
+    for step, members in enumerate(parts):
+        logits = predict(weight, bias, images[members])
+        target = labels[members][:, None].expand(-1, trials)
+        losses = F.cross_entropy(logits.movedim(2, 1), target, reduction="none").mean(0)
+        optimizer.step(torch.autograd.grad(losses.sum(), [weight, bias]))
+        if step >= len(parts) - last:
+            late += losses.detach() / last
+    return weight.detach(), bias.detach(), late
+
+
+def predict(weight: torch.Tensor, bias: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    """Logits [b, trials, 10] of images [b, pixels]: the trials' weights are one matrix of many rows."""
+    return (images @ weight.flatten(0, 1).T).unflatten(1, weight.shape[:2]) + bias
+
+
+def run(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
+    """The trial: the whole grid with one seed. A loss that is no number any more is None."""
+    settings = grids.softmax()
+    dataset = datasets.load(DataConfig(name="mnist", normalize="none"))
+    images, labels = _flat(dataset.train)
+    since = time.perf_counter()
+    weight, bias, losses = fit(settings, images, labels, seed=int(table["seed"]), batch=int(table["batch"]))
+    took_s = time.perf_counter() - since
+    images, labels = _flat(dataset.test)
+    with torch.no_grad():
+        right = sum(
+            (predict(weight, bias, some).argmax(2) == own[:, None]).sum(0)
+            for some, own in zip(images.split(1000), labels.split(1000), strict=True)
+        )
+    return {
+        "took_s": took_s,
+        "images": len(dataset.train),
+        "accuracy": (right / len(labels)).tolist(),
+        "loss": [value if math.isfinite(value) else None for value in losses.tolist()],
+    }
+
+
+def _flat(split: Split) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.from_numpy(split.images).flatten(1) / 255, torch.from_numpy(split.labels)
+
+
+def section(results: Sequence[Mapping[str, Any]], batch: int) -> Section:
+    """What the grid shows over the seeds of `results`."""
+    settings = grids.softmax()
+    accuracy = [spread([100 * result["accuracy"][place] for result in results]) for place in range(len(settings))]
+    losses = [_mean([result["loss"][place] for result in results]) for place in range(len(settings))]
+    best = {
+        kind: max(
+            (place for place, setting in enumerate(settings) if grids.optimizer(setting) == kind),
+            key=lambda place: accuracy[place].mean,
+        )
+        for kind in grids.OPTIMIZERS
+    }
+    return Section(
+        title="Exercise 2: one linear layer on MNIST",
+        text=f"One epoch over {results[0]['images']:,} images in batches of {batch}, weights from zeros, pixels in 0 "
+        "to 1. The seeds draw the order. As in the document, each optimizer's best setting is picked by the test set "
+        "itself, which flatters the optimizer with the most settings.",
+        parts=(
+            *_findings(settings, accuracy, best, results),
+            _bests(settings, accuracy, losses, best),
+            _rates(settings, accuracy),
+            _momenta(settings, accuracy),
+            _whole(settings, accuracy, losses),
+        ),
+    )
+
+
+def _mean(values: list[float | None]) -> float | None:
+    return None if None in values else sum(values) / len(values)
+
+
+def _at_document(settings: list[Setting], kind: str) -> int:
+    """Where the setting lies that the document names best."""
+    wanted = document.SOFTMAX[kind].setting
+    return next(place for place, one in enumerate(settings) if grids.optimizer(one) == kind and _label(one) == wanted)
+
+
+def _label(setting: Setting) -> str:
+    text = grids.label(setting).removeprefix(f"{grids.optimizer(setting)}, ")
+    return text + (f", eps {setting.eps:.0e}".replace("e-0", "e-") if setting.kind == "adam" else "")
+
+
+def _findings(
+    settings: list[Setting], accuracy: list[Spread], best: dict[str, int], results: Sequence[Mapping[str, Any]]
+) -> list[Finding]:
+    found = []
+    for kind in grids.OPTIMIZERS:
+        claim, here = document.SOFTMAX[kind], accuracy[_at_document(settings, kind)]
+        found.append(
+            Finding(
+                text=f"{_capital(kind)} at the document's best setting ({claim.setting}) reaches {percent(here)}; "
+                f"the document has {claim.accuracy:g} %. The best here is {percent(accuracy[best[kind]])} at "
+                f"{_label(settings[best[kind]])}.",
+                n=here.n,
+                holds=abs(here.mean - claim.accuracy) <= 1,
+            )
+        )
+    first, second = sorted(best, key=lambda kind: -accuracy[best[kind]].mean)[:2]
+    wins = accuracy[best[first]].beats(accuracy[best[second]])
+    found.append(
+        Finding(
+            text=f"{_capital(first)} wins: {percent(accuracy[best[first]])} against "
+            f"{percent(accuracy[best[second]])} of {second}; the document's winner is momentum."
+            if wins
+            else f"No optimizer wins: {first} with {percent(accuracy[best[first]])} and {second} with "
+            f"{percent(accuracy[best[second]])} cannot be told apart; the document's best is momentum with 92 %.",
+            n=accuracy[best[first]].n,
+            holds=first == grids.MOMENTUM if wins else None,
+        )
+    )
+    descent = {setting.lr: value for setting, value in zip(settings, accuracy, strict=True) if _plain(setting)}
+    found.append(
+        Finding(
+            text=f"Higher rates do better in one epoch: gradient descent goes from {percent(descent[0.0001])} at "
+            f"0.0001 to {percent(descent[0.5])} at 0.5.",
+            n=len(results),
+            holds=descent[0.5].beats(descent[0.01]) and descent[0.01].beats(descent[0.0001])
+            if len(results) > 1
+            else None,
+        )
+    )
+    took_s = sum(result["took_s"] for result in results) / len(results)
+    text = f"All {len(settings)} settings took {took_s:.1f} s a seed, trained at once."
+    found.append(Finding(text=text, n=len(results)))
+    return found
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def _plain(setting: Setting) -> bool:
+    return grids.optimizer(setting) == grids.GRADIENT_DESCENT
+
+
+def _bests(settings: list[Setting], accuracy: list[Spread], losses: list[float | None], best: dict[str, int]) -> Table:
+    rows = []
+    for kind in grids.OPTIMIZERS:
+        claim, there, here = document.SOFTMAX[kind], _at_document(settings, kind), best[kind]
+        rows.append(
+            (
+                kind,
+                claim.setting,
+                claim.accuracy,
+                round(accuracy[there].mean, 2),
+                claim.loss,
+                losses[there],
+                _label(settings[here]),
+                round(accuracy[here].mean, 2),
+                losses[here],
+            )
+        )
+    return Table(
+        name="softmax-best",
+        title="Each optimizer's best, beside the document's",
+        columns=(
+            "optimizer",
+            "document's best setting",
+            "its accuracy there (%)",
+            "its accuracy here (%)",
+            "its loss there",
+            "its loss here",
+            "best setting here",
+            "accuracy (%)",
+            "loss",
+        ),
+        rows=tuple(rows),
+        note=f"Accuracy on the test set. Loss of the training: here the mean of the last {LAST:.0%} of the steps; the "
+        "document's is lower than any here and probably of its last batch.",
+    )
+
+
+def _rates(settings: list[Setting], accuracy: list[Spread]) -> Figure:
+    """Accuracy over the learning rate, each optimizer at its best other settings for that rate."""
+    top: dict[tuple[str, float], Spread] = {}
+    for setting, value in zip(settings, accuracy, strict=True):
+        key = (grids.optimizer(setting), setting.lr)
+        if key not in top or value.mean > top[key].mean:
+            top[key] = value
+    order_ = sorted(top, key=lambda key: (grids.OPTIMIZERS.index(key[0]), key[1]))
+    data = {
+        "learning rate": [lr for _, lr in order_],
+        "accuracy": [top[key].mean for key in order_],
+        "low": [ends(top[key])[0] for key in order_],
+        "high": [ends(top[key])[1] for key in order_],
+        "optimizer": [kind for kind, _ in order_],
+    }
+    shared = {"data": data, "x": "learning rate", "y": "accuracy", "series": "optimizer"}
+    return Figure(
+        name="softmax-rates",
+        title="Accuracy over the learning rate, other settings at their best",
+        x=Axis(title="learning rate", scale="log"),
+        y=Axis(title="test accuracy (%)"),
+        layers=(Layer(mark="line", **shared), Layer(mark="points", low="low", high="high", **shared)),
+    )
+
+
+def _momenta(settings: list[Setting], accuracy: list[Spread]) -> Figure:
+    cells = [
+        (f"{setting.lr:g}", f"{setting.momentum:g}", round(value.mean, 2))
+        for setting, value in zip(settings, accuracy, strict=True)
+        if grids.optimizer(setting) == grids.MOMENTUM
+    ]
+    rates, momenta, values = zip(*cells, strict=True)
+    return Figure(
+        name="softmax-momentum",
+        title="Momentum: accuracy by learning rate and momentum",
+        x=Axis(title="learning rate", scale="category"),
+        y=Axis(title="momentum", scale="category"),
+        layers=(
+            Layer(
+                mark="tiles",
+                data={"learning rate": rates, "momentum": momenta, "test accuracy (%)": values},
+                x="learning rate",
+                y="momentum",
+                value="test accuracy (%)",
+            ),
+        ),
+    )
+
+
+def _whole(settings: list[Setting], accuracy: list[Spread], losses: list[float | None]) -> Table:
+    return Table(
+        name="softmax",
+        title=f"All {len(settings)} settings",
+        columns=(
+            "optimizer",
+            "learning rate",
+            "momentum",
+            "beta1",
+            "beta2",
+            "eps",
+            "accuracy (%)",
+            "low",
+            "high",
+            "n",
+            "training loss",
+        ),
+        rows=tuple(
+            (
+                *grids.columns(setting),
+                setting.eps if setting.kind == "adam" else None,
+                *cells(one),
+                loss,
+            )
+            for setting, one, loss in zip(settings, accuracy, losses, strict=True)
+        ),
+        note="low and high: 95 % interval over the seeds. No loss: it grew beyond all numbers.",
+    )
