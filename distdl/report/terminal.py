@@ -1,0 +1,104 @@
+"""Sections shown at the terminal: the same findings and tables as the page, a curve as a line of blocks."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console, RenderableType
+from rich.padding import Padding
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from distdl.report.content import Cell, Figure, Finding, Layer, Picture, Section, Table
+from distdl.report.numbers import is_number, written
+
+BLOCKS = "▁▂▃▄▅▆▇█"
+SPARK = 24
+"""Characters of a curve."""
+MOST_ROWS, MOST_SERIES = 40, 8
+"""Longer ones end with a line that says what is left out: the page has it all."""
+
+
+def show(sections: Sequence[Section], console: Console) -> None:
+    """Print `sections`. Nothing in them is taken for markup."""
+    for section in sections:
+        console.print()
+        console.print(Text(section.title, style="bold"))
+        console.print(Text("─" * min(len(section.title), console.width), style="dim"))
+        if section.text:
+            console.print(Text(section.text))
+        for part in section.parts:
+            for shown in _parts(part, console.width):
+                console.print(shown)
+
+
+def _parts(part: Finding | Table | Figure | Picture, width: int) -> Iterator[RenderableType]:
+    match part:
+        case Finding():
+            yield _finding(part)
+        case Table():
+            yield from _table(part)
+        case Figure():
+            yield from _figure(part, width)
+        case Picture():
+            yield Text(f"picture {part.name}: {part.title}", style="dim")
+
+
+def _finding(finding: Finding) -> RenderableType:
+    mark, style = {True: ("✓", "green"), False: ("✗", "bold red"), None: ("•", "")}[finding.holds]
+    row = RichTable.grid(padding=(0, 1))
+    said = Text(finding.text)
+    said.append("" if finding.n == 0 else f"  n = {finding.n}", style="dim")
+    if finding.holds is False:
+        said.append("  (not as expected)", style="red")
+    row.add_row(Text(mark, style=style), said)
+    return row
+
+
+def _table(table: Table) -> Iterator[RenderableType]:
+    shown = RichTable(title=Text(table.title), title_justify="left", box=None, pad_edge=False, title_style="")
+    for index, column in enumerate(table.columns):
+        numbers = any(is_number(row[index]) for row in table.rows)
+        shown.add_column(Text(column), justify="right" if numbers else "left", header_style="dim", overflow="fold")
+    for row in table.rows[:MOST_ROWS]:
+        shown.add_row(*(Text(written(cell)) for cell in row))
+    yield Padding(shown, (1, 0, 0, 0))
+    left = len(table.rows) - MOST_ROWS
+    if left > 0:
+        yield Text(f"... and {left} more rows in the page", style="dim")
+    if table.note:
+        yield Text(table.note, style="dim")
+
+
+def _figure(figure: Figure, width: int) -> Iterator[RenderableType]:
+    yield Padding(Text(f"{figure.title}  ({figure.y.title} over {figure.x.title})"), (1, 0, 0, 0))
+    curves = [curve for layer in figure.layers if layer.mark == "line" for curve in _curves(layer)]
+    grid, log = RichTable.grid(padding=(0, 1)), figure.y.scale == "log"
+    for name, values in curves[:MOST_SERIES]:
+        numbers = [value for value in values if is_number(value) and math.isfinite(value) and (value > 0 or not log)]
+        if numbers:
+            levels = [math.log(value) for value in numbers] if log else numbers
+            ends = f"{written(numbers[0])} → {written(numbers[-1])}"
+            grid.add_row(Text(name[: width // 3]), Text(spark(levels), style="cyan"), Text(ends, style="dim"))
+    if grid.row_count:
+        yield grid
+    if len(curves) > MOST_SERIES:
+        yield Text(f"... and {len(curves) - MOST_SERIES} more curves in the page", style="dim")
+
+
+def _curves(layer: Layer) -> Iterator[tuple[str, list[Cell]]]:
+    values = layer.data[layer.y]
+    names = layer.data[layer.series] if layer.series else [""] * len(values)
+    by_name: dict[str, list[Cell]] = {}
+    for name, value in zip(names, values, strict=True):
+        by_name.setdefault(written(name) if layer.series else "", []).append(value)
+    yield from by_name.items()
+
+
+def spark(values: Sequence[float]) -> str:
+    """A curve in one line: the mean of each stretch, from its lowest to its highest."""
+    wide = min(SPARK, len(values))
+    stretches = [values[i * len(values) // wide : (i + 1) * len(values) // wide] for i in range(wide)]
+    means = [sum(stretch) / len(stretch) for stretch in stretches]
+    low, high = min(means), max(means)
+    top = len(BLOCKS) - 1
+    return "".join(BLOCKS[round((mean - low) / (high - low) * top) if high > low else 0] for mean in means)
