@@ -39,7 +39,8 @@ class Layer:
     """One kind of mark over columns of equal length."""
 
     mark: Literal["line", "points", "bars", "band", "tiles", "rule"]
-    """band: between `low` and `high`; tiles: a colour per (x, y) cell, by `value`; rule: a horizontal line at y."""
+    """line: joins the rows in their order, a None breaks it; band: between `low` and `high`; tiles: a colour per (x, y)
+    cell, by `value`; rule: a horizontal line at y; bars lie along x where the y axis is the one of categories."""
     data: Mapping[str, Sequence[Cell]]
     x: str = "x"
     y: str = "y"
@@ -50,12 +51,16 @@ class Layer:
     """tiles: the column that colours a cell."""
     series: str = ""
     """Column whose values tell series apart, by colour (and shape or dash, for who cannot tell colours)."""
+    start: str = ""
+    """bars: the column where each begins, if not at 0."""
+    stack: bool = False
+    """bars: series on top of each other, not side by side."""
 
     def __post_init__(self) -> None:
         lengths = {name: len(values) for name, values in self.data.items()}
         if len(set(lengths.values())) > 1:
             raise ValueError(f"columns of unequal length: {lengths}")
-        for column in filter(None, (self.low, self.high, self.value, self.series)):
+        for column in filter(None, (self.low, self.high, self.value, self.series, self.start)):
             if column not in self.data:
                 raise ValueError(f'no column "{column}" among {list(self.data)}')
 

@@ -1,0 +1,372 @@
+"""A Figure as a Vega-Lite specification: one for the page, with hover and zoom, and one for SVG and PNG."""
+
+import itertools
+import math
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from distdl.report.content import Axis, Cell, Figure, Layer
+from distdl.report.numbers import is_number, written
+from distdl.report.thin import thinned
+
+SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")
+"""Okabe and Ito 2008, which the colour-blind tell apart; yellow and black left out: each is lost on one background."""
+DASHES = ((1, 0), (6, 3), (2, 2), (8, 3, 2, 3), (12, 4))
+SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
+WIDTH, HEIGHT, BAR = 640, 260, 26
+"""Pixels of a figure on paper, and of a category's bar."""
+PAPER = "#222222"
+
+Row = dict[str, Any]
+Spec = dict[str, Any]
+
+
+def spec(figure: Figure, *, paper: bool) -> tuple[Spec, list[str]]:
+    """The specification, and sentences on what of the data it does not show.
+
+    Args:
+        paper: fixed size, title and caption inside, colours of a white page; else as wide as its place in the page, in
+            the colour of the text around it, with hover and zoom.
+    """
+    series = _distinct(layer.data[layer.series] for layer in figure.layers if layer.series)
+    categories = {
+        channel: _distinct(layer.data[getattr(layer, channel)] for layer in figure.layers if _has(layer, channel))
+        for channel in ("x", "y")
+        if getattr(figure, channel).scale == "category"
+    }
+    rows, notes = [], []
+    for layer in figure.layers:
+        own, left_out = _rows(layer, figure)
+        rows.append(own)
+        notes += left_out
+    drawn = _Drawn(figure, series, categories, bare=len(figure.layers) == 1)
+    layers = [
+        one for index, layer in enumerate(figure.layers) for one in drawn.layer(layer, f"rows{index}", rows[index])
+    ]
+    datasets = {f"rows{index}": own for index, own in enumerate(rows)}
+    zoomable = [channel for channel in ("x", "y") if channel not in categories]
+    if not paper:
+        layers += drawn.hover(datasets)
+        if zoomable and layers:
+            layers[0] = layers[0] | {"params": [_zoom(zoomable)]}
+    whole: Spec = {
+        "$schema": SCHEMA,
+        "width": WIDTH if paper else "container",
+        "height": max(BAR * len(categories["y"]), 80) if "y" in categories else HEIGHT,
+        "autosize": {"type": "fit-x" if not paper else "pad", "contains": "padding"},
+        "config": _config(PAPER if paper else "currentColor", paper=paper),
+        "datasets": datasets,
+        "layer": layers,
+    }
+    if paper:
+        caption = textwrap.wrap(" ".join([figure.caption, *dict.fromkeys(notes)]).strip(), 105)
+        whole["title"] = {"text": figure.title, "subtitle": caption, "anchor": "start", "offset": 12}
+        whole["background"] = "white"
+    legend = max((len(name) for name in series), default=0) * 6 + 46
+    if paper:
+        whole["config"]["legend"]["columns"] = max(WIDTH // legend, 1)
+    return whole | {"usermeta": {"legend": legend}}, list(dict.fromkeys(notes))
+
+
+def _zoom(encodings: list[str]) -> Spec:
+    # A wheel alone scrolls the page, as everywhere.
+    wheel = "wheel![event.ctrlKey || event.metaKey]"
+    return {"name": "zoom", "bind": "scales", "select": {"type": "interval", "encodings": encodings, "zoom": wheel}}
+
+
+def _has(layer: Layer, channel: str) -> bool:
+    return getattr(layer, channel) in layer.data and not (layer.mark == "rule" and channel == "x")
+
+
+def _distinct(columns: Iterable[Sequence[Cell]]) -> list[str]:
+    return list(dict.fromkeys(written(cell) for column in columns for cell in column))
+
+
+def _rows(layer: Layer, figure: Figure) -> tuple[list[Row], list[str]]:
+    """A layer's rows under short names: users' column names never become part of an expression."""
+    data, note = thinned(layer)
+    names = {"x": layer.x, "y": layer.y, "low": layer.low, "high": layer.high, "value": layer.value}
+    names |= {"start": layer.start, "series": layer.series}
+    names = {short: name for short, name in names.items() if name in data and (short != "x" or _has(layer, "x"))}
+    others = [name for name in data if name not in names.values()]
+    names |= {f"other{index}": name for index, name in enumerate(others)}
+    logs = [
+        short
+        for axis, shorts in ((figure.x, ("x",)), (figure.y, ("y", "low", "high")))
+        for short in shorts
+        if axis.scale == "log" and short in names
+    ]
+    texts = {short for short in ("x", "y") if getattr(figure, short).scale == "category"} | {"series"}
+    rows, dropped = [], 0
+    for cells in zip(*(data[name] for name in names.values()), strict=True):
+        row = {short: _cell(cell, text=short in texts) for short, cell in zip(names, cells, strict=True)}
+        nowhere = [short for short in logs if row[short] is not None and not row[short] > 0]
+        dropped += bool(nowhere)
+        row |= dict.fromkeys(nowhere)
+        if layer.mark == "line" or all(row[short] is not None for short in ("x", "y") if short in row):
+            rows.append(row)
+    if layer.mark in ("tiles", "bars"):
+        for channel in ("x", "y"):
+            axis = getattr(figure, channel)
+            if axis.scale != "category" and channel in names and (layer.mark == "tiles" or channel == _along(figure)):
+                _add_edges(rows, channel, log=axis.scale == "log")
+    notes = [note] if note else []
+    if dropped:
+        notes.append(f"{dropped:,} values that are not above 0 have no place on a logarithmic axis.")
+    return rows, notes
+
+
+def _cell(cell: Cell, *, text: bool) -> Cell:
+    if text:
+        return written(cell)
+    if isinstance(cell, float):
+        return float(f"{cell:.6g}") if math.isfinite(cell) else None
+    return cell
+
+
+def _along(figure: Figure) -> str:
+    """The axis along which bars stand next to each other."""
+    return "y" if figure.y.scale == "category" and figure.x.scale != "category" else "x"
+
+
+def _add_edges(rows: list[Row], channel: str, *, log: bool) -> None:
+    """Where the cell around each value begins and ends: half way to its neighbours."""
+    middles = sorted({row[channel] for row in rows if is_number(row[channel])})
+    if not middles:
+        return
+    places = [math.log(value) for value in middles] if log else middles
+    gaps = [after - before for before, after in itertools.pairwise(places)] or [1.0]
+    inner = [before + gap / 2 for before, gap in zip(places, gaps, strict=False)][: len(places) - 1]
+    edges = [places[0] - gaps[0] / 2, *inner, places[-1] + gaps[-1] / 2]
+    edges = [math.exp(edge) for edge in edges] if log else edges
+    ends = {value: (float(f"{edges[i]:.6g}"), float(f"{edges[i + 1]:.6g}")) for i, value in enumerate(middles)}
+    for row in rows:
+        row[f"{channel}0"], row[f"{channel}1"] = ends[row[channel]]
+
+
+class _Drawn:
+    """Layers of one figure over shared scales."""
+
+    def __init__(self, figure: Figure, series: list[str], categories: Mapping[str, list[str]], *, bare: bool) -> None:
+        self.figure, self.series, self.categories, self.bare = figure, series, categories, bare
+        self.along = _along(figure)
+        self.across = "x" if self.along == "y" else "y"
+
+    def layer(self, layer: Layer, data: str, rows: list[Row]) -> list[Spec]:
+        """The layer as one or several of Vega-Lite's, the visible mark last."""
+        drawn = getattr(self, f"_{layer.mark}")(layer, rows)
+        return [{"data": {"name": data}, **one} for one in drawn]
+
+    def hover(self, datasets: Mapping[str, list[Row]]) -> list[Spec]:
+        """On curves: the point nearest to the pointer is marked and described."""
+        lines = [(index, layer) for index, layer in enumerate(self.figure.layers) if layer.mark == "line"]
+        if not lines:
+            return []
+        # Of several layers the one with the most to tell: two nearest points at once would hide each other.
+        index, layer = max(lines, key=lambda line: len(datasets[f"rows{line[0]}"]))
+        shown = {"condition": {"param": "hover", "empty": False, "value": 1}, "value": 0}
+        nearest = {"type": "point", "nearest": True, "on": "pointerover", "clear": "pointerout"}
+        mark = {"type": "point", "filled": True, "size": 70}
+        encoding = self._places(layer) | self._colour(layer) | {"opacity": shown}
+        point = {"data": {"name": f"rows{index}"}, "transform": [{"filter": "isValid(datum.y)"}]}
+        return [point | {"params": [{"name": "hover", "select": nearest}], "mark": mark, "encoding": encoding}]
+
+    def _line(self, layer: Layer, rows: list[Row]) -> list[Spec]:
+        for number, row in enumerate(rows):
+            row["row"] = number
+        encoding = self._places(layer) | self._colour(layer) | {"order": {"field": "row", "type": "quantitative"}}
+        encoding.pop("tooltip")
+        if layer.series:
+            encoding["strokeDash"] = self._by_series([list(DASHES[i % len(DASHES)]) for i in range(len(self.series))])
+        return [{"mark": {"type": "line", "strokeWidth": 2, "strokeJoin": "round"}, "encoding": encoding}]
+
+    def _points(self, layer: Layer, rows: list[Row]) -> list[Spec]:
+        encoding = self._places(layer) | self._colour(layer)
+        if layer.series:
+            encoding["shape"] = self._by_series([SHAPES[i % len(SHAPES)] for i in range(len(self.series))])
+        return [*self._whiskers(layer), {"mark": {"type": "point", "filled": True, "size": 55}, "encoding": encoding}]
+
+    def _bars(self, layer: Layer, rows: list[Row]) -> list[Spec]:
+        encoding = self._places(layer) | self._colour(layer)
+        mark: Spec = {"type": "bar", "cornerRadiusEnd": 0 if layer.stack or layer.start else 2}
+        if self.along not in self.categories:
+            encoding[self.along] = encoding[self.along] | {"field": f"{self.along}0"}
+            encoding[f"{self.along}2"] = {"field": f"{self.along}1"}
+            encoding[f"{self.across}2"] = {"datum": 0}
+            mark = {"type": "rect", "stroke": "white", "strokeWidth": 0.5}
+        elif layer.series and not layer.stack and self._several(rows):
+            encoding[f"{self.along}Offset"] = {"field": "series", "scale": {"domain": self.series}}
+        if layer.start:
+            encoding[self.across] = encoding[self.across] | {"field": "start"}
+            encoding[f"{self.across}2"] = {"field": self.across}
+        else:
+            encoding[self.across] = encoding[self.across] | {"stack": "zero" if layer.stack else None}
+        return [{"mark": mark, "encoding": encoding}, *self._whiskers(layer, offset=f"{self.along}Offset" in encoding)]
+
+    def _several(self, rows: list[Row]) -> bool:
+        """Whether some category has bars of more than one series."""
+        return len({row[self.along] for row in rows}) < len({(row[self.along], row["series"]) for row in rows})
+
+    def _band(self, layer: Layer, rows: list[Row]) -> list[Spec]:
+        encoding = self._places(layer) | self._colour(layer) | {"y2": {"field": "high"}}
+        encoding["y"] = encoding["y"] | {"field": "low"}
+        encoding.pop("tooltip")
+        return [{"mark": {"type": "area", "opacity": 0.2}, "encoding": encoding}]
+
+    def _rule(self, layer: Layer, rows: list[Row]) -> list[Spec]:
+        encoding = self._places(layer) | self._colour(layer)
+        encoding.pop("x", None)
+        mark: Spec = {"type": "rule", "strokeDash": [4, 3], "strokeWidth": 1.5}
+        return [{"mark": mark if layer.series else mark | {"color": COLOURS[-1]}, "encoding": encoding}]
+
+    def _tiles(self, layer: Layer, rows: list[Row]) -> list[Spec]:
+        encoding = self._places(layer)
+        for channel in {"x", "y"} - set(self.categories):
+            encoding[channel] = encoding[channel] | {
+                "field": f"{channel}0",
+                "scale": encoding[channel]["scale"] | {"nice": False},
+            }
+            encoding[f"{channel}2"] = {"field": f"{channel}1"}
+        # Curves over tiles have the colours: the tiles below them stay grey.
+        scale = {"scheme": "viridis"} if self.bare else {"range": ["#fafafa", "#8f8f8f"]}
+        legend = {"orient": "right", "direction": "vertical", "gradientLength": 140, "title": layer.value}
+        encoding["color"] = {"field": "value", "type": "quantitative", "scale": scale, "legend": legend}
+        tiles = [{"mark": {"type": "rect"}, "encoding": encoding}]
+        if len(rows) <= 80 and set(self.categories) == {"x", "y"} and self.bare:
+            tiles.append(self._numbers(rows))
+        return tiles
+
+    def _numbers(self, rows: list[Row]) -> Spec:
+        """Each cell's number in it, dark on the bright half of the colours."""
+        for row in rows:
+            row["text"] = written(row["value"])
+        values = [row["value"] for row in rows if is_number(row["value"])]
+        middle = (min(values) + max(values)) / 2 if values else 0
+        colour = {"condition": {"test": {"field": "value", "gt": middle}, "value": "#111"}, "value": "#fff"}
+        places = {key: value for key, value in self._places(None).items() if key in ("x", "y")}
+        text = {"text": {"field": "text", "type": "nominal"}, "color": colour}
+        return {"mark": {"type": "text", "fontSize": 11}, "encoding": places | text}
+
+    def _whiskers(self, layer: Layer, *, offset: bool = False) -> list[Spec]:
+        if not (layer.low and layer.high):
+            return []
+        encoding = self._places(layer) | self._colour(layer)
+        encoding[self.across] = encoding[self.across] | {"field": "low"}
+        encoding[f"{self.across}2"] = {"field": "high"}
+        if offset:
+            encoding[f"{self.along}Offset"] = {"field": "series", "scale": {"domain": self.series}}
+        if layer.mark == "bars":
+            encoding["color"] = {"value": PAPER}
+        return [{"mark": {"type": "rule", "strokeWidth": 1.5}, "encoding": encoding}]
+
+    def _places(self, layer: Layer | None) -> Spec:
+        encoding: Spec = {channel: self._place(channel, getattr(self.figure, channel)) for channel in ("x", "y")}
+        return encoding | ({"tooltip": self._tooltip(layer)} if layer else {})
+
+    def _place(self, channel: str, axis: Axis) -> Spec:
+        if axis.scale == "category":
+            angle = -35 if channel == "x" and sum(map(len, self.categories["x"])) > 70 else 0
+            label = (
+                {"labelAngle": angle, "labelAlign": "right"} if angle else {"labelAngle": 0} if channel == "x" else {}
+            )
+            scale = {"domain": self.categories[channel]}
+            return {
+                "field": channel,
+                "type": "nominal",
+                "title": axis.title,
+                "scale": scale,
+                "axis": {"grid": False, **label},
+            }
+        bars = channel == self.across and any(layer.mark == "bars" for layer in self.figure.layers)
+        scale = {"type": axis.scale, "zero": bars and axis.scale == "linear"}
+        if axis.scale == "log":
+            scale["nice"] = False
+        if any(layer.mark == "points" for layer in self.figure.layers):
+            scale["padding"] = 10
+        large = max((abs(cell) for cell in self._numbers_of(channel)), default=0) >= 1e5
+        plain: Spec = {"format": "~s"} if large else {}
+        if axis.scale == "log":
+            decades = {"test": "abs(log(datum.value) / LN10 - round(log(datum.value) / LN10)) < 1e-6", "value": 1}
+            faint = {"gridOpacity": {"condition": decades, "value": 0.3}}
+            plain = {"format": "~g", "labelOverlap": "greedy", "tickCount": 6, **faint}
+        return {"field": channel, "type": "quantitative", "title": axis.title, "scale": scale, "axis": plain}
+
+    def _numbers_of(self, channel: str) -> Iterable[float]:
+        for layer in self.figure.layers:
+            for cell in layer.data[getattr(layer, channel)] if _has(layer, channel) else ():
+                if is_number(cell) and math.isfinite(cell):
+                    yield cell
+
+    def _colour(self, layer: Layer) -> Spec:
+        if not layer.series:
+            return {"color": {"value": COLOURS[0]}}
+        return {"color": self._by_series([COLOURS[i % len(COLOURS)] for i in range(len(self.series))])}
+
+    def _by_series(self, values: list[Any]) -> Spec:
+        scale = {"domain": self.series, "range": values}
+        # A single one has its name in the title.
+        legend: Spec = {"legend": None} if len(self.series) < 2 else {}
+        return {"field": "series", "type": "nominal", "title": None, "scale": scale, **legend}
+
+    def _tooltip(self, layer: Layer) -> list[Spec]:
+        named = {"series": layer.series, "x": self.figure.x.title, "y": self.figure.y.title, "low": layer.low}
+        named |= {"high": layer.high, "value": layer.value}
+        used = {layer.x, layer.y, layer.low, layer.high, layer.value, layer.series, layer.start}
+        others = [name for name in layer.data if name not in used]
+        named |= {f"other{index}": name for index, name in enumerate(others)}
+        if layer.mark == "rule":
+            named.pop("x")
+        entries = []
+        for short, title in named.items():
+            category = short in ("x", "y") and short in self.categories
+            number = short not in ("series",) and not category and not short.startswith("other")
+            kind = {"type": "quantitative", "format": ",.5~g"} if number else {"type": "nominal"}
+            if title:
+                entries.append({"field": short, "title": title, **kind})
+        return entries
+
+
+def _config(ink: str, *, paper: bool) -> Spec:
+    quiet = {"domainColor": ink, "domainOpacity": 0.4, "tickColor": ink, "tickOpacity": 0.4, "tickSize": 4}
+    text = {"labelColor": ink, "titleColor": ink, "labelFontSize": 11, "titleFontSize": 11, "titleFontWeight": "normal"}
+    grid = {"gridColor": ink, "gridOpacity": 0.12, "labelLimit": 260}
+    above = {
+        "titleAngle": 0,
+        "titleAlign": "left",
+        "titleAnchor": "end",
+        "titleY": -10,
+        "titleX": 0,
+        "titleBaseline": "bottom",
+    }
+    return {
+        "background": "white" if paper else "transparent",
+        "font": "sans-serif" if paper else "inherit",
+        "view": {"stroke": None},
+        "axis": quiet | text | grid,
+        "axisY": above | {"domain": False, "ticks": False},
+        "axisX": {"grid": False},
+        "legend": {
+            "orient": "top",
+            "labelColor": ink,
+            "labelFontSize": 11,
+            "labelLimit": 300,
+            "symbolSize": 90,
+            "offset": 22,
+            "symbolStrokeWidth": 2,
+            "titleColor": ink,
+            "titleFontWeight": "normal",
+            "titleFontSize": 11,
+            "symbolLimit": 60,
+        },
+        "title": {
+            "color": ink,
+            "subtitleColor": ink,
+            "fontSize": 14,
+            "fontWeight": 600,
+            "subtitleFontSize": 11,
+            "subtitlePadding": 6,
+        },
+        "text": {"color": ink},
+    }
