@@ -40,6 +40,10 @@ class Stop:
         """This rank's loss of `step` was not a number: the run fails at the next agreement."""
         self._bad_step = self._bad_step or step
 
+    def other_weights(self) -> None:
+        """What was not a number concerns weights that are not trained any further."""
+        self._bad_step = 0
+
     def due(self, step: int) -> bool:
         """Whether the ranks agree after this step; the same answer on every rank, without a word between them."""
         return step >= self._next

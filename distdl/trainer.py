@@ -306,6 +306,7 @@ class Trainer:
         self.metrics, self.seconds = state["metrics"], state["seconds"]
         self.clock.seconds |= state["phases"]
         self.progress.resumes += 1
+        self.stop.other_weights()
 
     def start_over(self, seed: int) -> None:
         """Begin again, with the initial weights that `seed` draws: no step is done and nothing is remembered."""
@@ -314,6 +315,7 @@ class Trainer:
         self.optimizer.state.clear()
         self.ema = EMA(self.model, self.config.optim.ema) if self.config.optim.ema else None
         self.progress, self.metrics = Progress(), {}
+        self.stop.other_weights()
 
     def result(self, status: str) -> dict[str, Any]:
         """What result.json keeps."""

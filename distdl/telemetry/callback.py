@@ -45,7 +45,7 @@ class Telemetry(Callback):
             self._start_sampler(trainer)
 
     def _start_sampler(self, trainer: "Trainer") -> None:
-        run, progress, world, host = str(trainer.run.path), trainer.progress, trainer.world, platform.node()
+        run, world, host = str(trainer.run.path), trainer.world, platform.node()
         self._claims, sources = [], []
         for name, make in (_device_source(world.device), ("host", Host)):
             lock = claim(run, name) if name else None
@@ -58,7 +58,7 @@ class Telemetry(Callback):
             self._sampler = Sampler(
                 sources,
                 trainer.run.telemetry if first_host else RowFile(trainer.run.path / f"telemetry-{host}.jsonl").append,
-                lambda: (progress.step, progress.epoch),
+                lambda: (trainer.progress.step, trainer.progress.epoch),
                 hz=trainer.config.telemetry.hz,
                 labels={"rank": world.rank, "host": host, "pid": os.getpid()},
             )

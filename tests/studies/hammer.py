@@ -40,7 +40,7 @@ def main(board: Path, log: Path, seed: int) -> None:
                 score,
                 progress={"step": 10 * (epoch + 1), "epoch": epoch + 1},
                 write=lambda beside, content=content: write_atomic(beside / STATE, lambda sink: sink.write(content)),
-                train_s=0.0,
+                epoch_s=0.0,
                 settings={"lr": 0.1},
             )
             if taken:

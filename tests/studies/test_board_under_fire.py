@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from distdl.manifest import read_manifest
+from distdl.manifest import damaged
 from distdl.studies.leaderboard.board import Board
 from distdl.studies.leaderboard.lineage import State, apply
 
@@ -23,15 +23,16 @@ def start(board: Path, index: int) -> subprocess.Popen[str]:
     return subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
 
 
-def best_on_disk(board: Path) -> float:
-    """The best score that the slots' own manifests tell of."""
-    scores = [-1e9]
-    for folder in (board / "slots").glob("take-*"):
-        try:
-            scores.append(read_manifest(folder)["metric"])
-        except FileNotFoundError:
-            continue  # replaced, and removed while we looked
-    return max(scores)
+def look(board: Board) -> float:
+    """The best score now, its checkpoint verified. That of a slot that is gone is only good if the slot is, too."""
+    while True:
+        best = board.state().best
+        if best is None:
+            return -1e9
+        why = damaged(board.slot(best.name))
+        if why is None:
+            return best.score
+        assert best.name not in board.state().slots, f"slot {best.name}: {why}"
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,7 @@ def test_killed_at_random_no_slot_is_lost_or_torn_and_the_best_never_falls(
         kills += 1
         processes[index] = start(folder, index)
         if (folder / "slots").is_dir():
-            now = best_on_disk(folder)
+            now = look(Board(folder))
             assert now >= best, "the best score fell"
             best, looks = now, looks + 1
     for process in processes:  # half of them die, the others end in order

@@ -16,6 +16,7 @@ here imports torch.
 
 import contextlib
 import json
+import math
 import os
 import platform
 import shutil
@@ -75,18 +76,19 @@ class Seat(Board):
     Args:
         folder: made if it is not there.
         rule: the same for all processes.
+        name: what the process is called, before an @.
         job: Slurm's id, for the account of slices.
         waited_s: in the queue, before this slice.
     Raises:
         UserError: the board was made for another rule, or the file system has no locks.
     """
 
-    def __init__(self, folder: Path, rule: Rule, *, job: str = "", waited_s: float = 0.0) -> None:
+    def __init__(self, folder: Path, rule: Rule, *, name: str = "", job: str = "", waited_s: float = 0.0) -> None:
         super().__init__(folder)
         self.rule = rule
         for name in (SLOTS, PROCESSES):
             (folder / name).mkdir(parents=True, exist_ok=True)
-        self.name = f"{platform.node()}-{os.getpid()}-{time.time_ns() % 10**9:09d}"
+        self.name = f"{name}@{platform.node()}-{os.getpid()}-{time.time_ns() % 10**9:09d}"
         self.lineage = Lineage(folder / LINEAGE)
         self._lock = FileLock(folder / LOCK, poll_interval=POLL_S)
         self._alive = FileLock(folder / PROCESSES / self.name)
@@ -121,6 +123,12 @@ class Seat(Board):
     def _append(self, kind: str, *, at: float | None = None, process: str = "", **more: Any) -> None:
         self.lineage.append(kind, process or self.name, at=time.time() if at is None else at, **more)
 
+    def look(self) -> State:
+        """The board now, without what dead processes left open."""
+        with self._locked() as state:
+            self._sweep(state)
+            return state
+
     def take(self) -> Take:
         """What to train from for an epoch. The slot's files stay until it is offered, given back, or this one dies."""
         with self._locked() as state:
@@ -137,20 +145,25 @@ class Seat(Board):
         *,
         progress: Mapping[str, Any],
         write: Callable[[Path], None],
-        train_s: float,
+        epoch_s: float,
         settings: Mapping[str, Any],
     ) -> bool:
         """Publish what a take came to, if the rule has a place for it. Returns whether it had.
 
         Args:
-            score: the larger the better.
+            score: the larger the better; nan is dropped.
             progress: the checkpoint's counters: "step", "epoch" and more.
             write: writes the checkpoint's files, to disk, into the folder that it is given; called only if there seems
                 to be a place, and outside of the lock.
-            train_s: seconds that the epoch took.
+            epoch_s: seconds that the epoch and its scoring took.
             settings: what it was trained with.
         """
-        told = {"take": take.number, "score": score, "train_s": train_s, "settings": dict(settings)}
+        told = {
+            "take": take.number,
+            "score": score if math.isfinite(score) else None,
+            "epoch_s": epoch_s,
+            "settings": dict(settings),
+        }
         told |= {"step": progress["step"], "epoch": progress["epoch"]}
         with self._locked() as state:
             if not self._has_place(state, take, score, told):
@@ -209,7 +222,7 @@ class Seat(Board):
             self._append("end", process=name, at=state.processes[name].seen, ended="lost")
         for file in (self.folder / PROCESSES).iterdir():
             if file.name not in state.processes:
-                file.unlink()
+                file.unlink(missing_ok=True)
         needed = {self.slot(name) for name in state.slots}
         needed |= {self.slot(take.slot) for take in state.open.values() if take.slot is not None}
         needed |= {self.folder / SLOTS / f".take-{number}" for number in state.open}

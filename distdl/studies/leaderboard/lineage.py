@@ -1,4 +1,4 @@
-"""What happened on a board, in order: one JSON line an event, appended and never changed. The board is what they add up to.
+"""What happened on a board, in order: one JSON line an event, appended and never changed. They add up to the board.
 
     begin    a process begins a slice of its work            end      it ends, as `ended` says; "lost": it was killed
     take     it takes a slot (or none: it begins anew) to train for an epoch

@@ -1,0 +1,229 @@
+"""One process at a board: it trains for an epoch from a slot, scores it, offers it, and takes the next.
+
+A slice ends in order (exit code 75) before its time is over, and whoever comes next goes on: all there is to know is on
+the board.
+"""
+
+import contextlib
+import math
+import os
+import statistics
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from distdl import checkpoint
+from distdl.data.datasets import load
+from distdl.data.places import data_root
+from distdl.errors import EXIT_STOPPED, Failure
+from distdl.manifest import STATE, damaged
+from distdl.resolve import from_command_line
+from distdl.session import open_run
+from distdl.strategies.base import Strategy
+from distdl.studies.leaderboard.board import Board, Seat
+from distdl.studies.leaderboard.lineage import Row, State, Take
+from distdl.studies.leaderboard.profiles import TrainingProfile, profile_at
+from distdl.studies.leaderboard.rules import Population, Ratchet, Rule
+from distdl.telemetry.accounting import account
+from distdl.telemetry.callback import Telemetry
+from distdl.telemetry.outcome import telemetry_rows
+from distdl.telemetry.sinks import MetricsSink
+from distdl.trainer import Trainer
+
+Table = Mapping[str, Any]
+BOARDS = "boards"
+RESERVE_S = 5.0
+"""Of a slice, for a process's end after its last epoch."""
+
+
+def work(folder: Path, table: Table) -> dict[str, Any]:
+    """A trial's call: one process, for one slice or until the attempt is over. Exits with 75 if it is not over.
+
+    Raises:
+        Failure: not even one epoch fits into a slice.
+    """
+    seat = Seat(board_of(folder, table), rule_of(table), name=folder.name, job=os.environ.get("SLURM_JOB_ID", ""))
+    ended = "failed"
+    try:
+        with trainer_of(folder, table, max_time=table["eon_lifetime_s"]) as trainer:
+            worker = _Worker(seat, trainer, table)
+            ended = worker.run()
+    finally:
+        seat.leave(ended)
+    if ended == "stopped":
+        raise SystemExit(EXIT_STOPPED)
+    return worker.result(folder)
+
+
+def top(folder: Path, table: Table) -> dict[str, Any]:
+    """A trial's call, when an attempt is over: its best slot on the test set, and what the attempt took.
+
+    Raises:
+        Failure: nothing was ever published.
+    """
+    board = Board(board_of(folder, table))
+    state, rows = board.state(), board.rows()
+    if state.best is None:
+        raise Failure(f"the board {board.folder} has no slot: no process ended an epoch")
+    with trainer_of(folder, table) as trainer:
+        trainer.resume(board.slot(state.best.name))
+        tested = trainer.evaluate("test")
+    return {
+        "test": tested,
+        "score": state.best.score,
+        "slot": state.best.name,
+        "epoch": state.best.epoch,
+        "epochs": state.epochs,
+        "published": state.published,
+        "cut": state.cut,
+        "compute_s": state.compute_s(time.time()),
+        "epoch_s": statistics.median(row["epoch_s"] for row in rows if row["kind"] in ("publish", "drop")),
+        "slices": len(state.slices),
+        "lost_slices": sum(one.ended == "lost" for one in state.slices),
+        "at_once": most_at_once(rows),
+    }
+
+
+def board_of(folder: Path, table: Table) -> Path:
+    """Where the board of a trial lies: beside all the trials that share it."""
+    return folder.parents[1] / BOARDS / table["board"]
+
+
+def rule_of(table: Table) -> Rule:
+    """The rule of a trial's board."""
+    if table["rule"] == "ratchet":
+        return Ratchet(slots=table["slots"])
+    return Population(slots=table["slots"], beginnings=tuple(table["profiles"]), seed=table["seed"])
+
+
+def most_at_once(rows: list[Row]) -> int:
+    """The most processes that were at the board at the same time."""
+    changes = sorted(
+        (row["at"], 1 if row["kind"] == "begin" else -1) for row in rows if row["kind"] in ("begin", "end")
+    )
+    now, most = 0, 0
+    for _, change in changes:
+        now += change
+        most = max(most, now)
+    return most
+
+
+@contextlib.contextmanager
+def trainer_of(folder: Path, table: Table, *, max_time: float = 0.0) -> Iterator[Trainer]:
+    """A trainer with its data and its run folder, that is driven from outside."""
+    began = time.time()
+    words = [word.replace("{data}", str(data_root())) for word in table["words"]]
+    words += ["--out", str(folder / "run"), "--resume", "auto", "--max-time", str(max_time)]
+    config = from_command_line(words, strategy="single")
+    strategy = Strategy(config)
+    strategy.setup()
+    run, _ = open_run(config, strategy)
+    strategy.folder = run.path
+    trainer = Trainer(config, strategy, load(config.data), run, (Telemetry(began), MetricsSink()))
+    try:
+        trainer.events.begin(trainer)
+        yield trainer
+    finally:
+        trainer.close()
+        run.close()
+        trainer.stop.close()
+        strategy.close()
+
+
+class _Worker:
+    def __init__(self, seat: Seat, trainer: Trainer, table: Table) -> None:
+        self.seat, self.trainer, self.table = seat, trainer, table
+        self.profiles = [TrainingProfile(**profile) for profile in table["profiles"]]
+        self.until = time.monotonic() + table["eon_lifetime_s"]
+        self.split = "validation" if "validation" in trainer.loaders else "test"
+        self.longest_s = 0.0
+        rate = trainer.config.optim.lr
+        self.factors = [group["peak_lr"] / rate for group in trainer.optimizer.param_groups]
+
+    def run(self) -> str:
+        """Until the attempt is over ("completed"), or the slice is, or a signal came ("stopped")."""
+        while not self._over(self.seat.look()):
+            if self.longest_s and time.monotonic() + self.longest_s + RESERVE_S > self.until:
+                return "stopped"
+            take = self.seat.take()
+            if self._load(take) and not self._train(take):
+                if not self.longest_s and self.trainer.stop.reason == "max_time":
+                    raise Failure(
+                        f"eon_lifetime_s = {self.table['eon_lifetime_s']:g} s is over before an epoch is: give more"
+                    )
+                return "stopped"
+        return "completed"
+
+    def _over(self, state: State) -> bool:
+        begun, wanted = state.epochs + len(state.open), self.table["epochs"]
+        return state.compute_s(time.time()) >= self.table["total_lifetime_s"] or 0 < wanted <= begun
+
+    def _load(self, take: Take) -> bool:
+        if take.slot is None:
+            self.trainer.start_over(self.trainer.config.seed * 1_000_003 + take.number)
+            return True
+        folder = self.seat.slot(take.slot)
+        if why := damaged(folder):
+            self.trainer.events.warn(self.trainer, f"slot {folder} is damaged ({why}), and is taken off the board")
+            self.seat.retire(take.slot, why)
+            self.seat.give_back(take)
+            return False
+        self.trainer.resume(folder)
+        return True
+
+    def _train(self, take: Take) -> bool:
+        """The epoch, its score, and the offer. False when stopped on the way: then the take is given back."""
+        trainer, since = self.trainer, time.perf_counter()
+        settings = take.settings or asdict(profile_at(self.profiles, trainer.progress.epoch, take.tries))
+        self._set(settings)
+        try:
+            if not trainer.train_epoch(order=take.number):
+                self.seat.give_back(take)
+                return False
+            trainer.end_epoch()
+            score = trainer.evaluate(self.split)["accuracy"]
+        except Failure as failure:  # a loss that is not a number ends this branch, and not the process
+            trainer.events.warn(trainer, str(failure))
+            score = math.nan
+        epoch_s = time.perf_counter() - since
+        self.longest_s = max(self.longest_s, epoch_s)
+        self.seat.offer(
+            take,
+            score,
+            progress=asdict(trainer.progress),
+            write=lambda beside: checkpoint.write_tensors(beside / STATE, trainer.state_dict()),
+            epoch_s=epoch_s,
+            settings=settings,
+        )
+        return True
+
+    def _set(self, settings: Mapping[str, Any]) -> None:
+        """From now on train with these; the momentum that the checkpoint brought stays."""
+        for group, factor in zip(self.trainer.optimizer.param_groups, self.factors, strict=True):
+            group["lr"] = group["peak_lr"] = settings["lr"] * factor
+            group["momentum"] = settings["momentum"]
+            group["weight_decay"] = settings["weight_decay"] if group["penalised"] else 0.0
+
+    def result(self, folder: Path) -> dict[str, Any]:
+        """What this trial's slices came to, all together, and that the device was used."""
+        mine = [row for row in self.seat.rows() if row["process"].startswith(f"{folder.name}@")]
+        count = {kind: sum(row["kind"] == kind for row in mine) for kind in ("begin", "publish", "drop", "cut")}
+        held_s = sum(row["at"] * {"begin": -1, "end": 1}.get(row["kind"], 0) for row in mine)
+        epochs = count["publish"] + count["drop"]
+        used = account(
+            telemetry_rows(folder / "run"),
+            seconds=held_s,
+            devices=1,
+            epochs=epochs,
+            images=epochs * self.trainer.samples,
+        )
+        return {
+            "slices": count["begin"],
+            "published": count["publish"],
+            "dropped": count["drop"],
+            "cut": count["cut"],
+            "device": self.trainer.world.device.type,
+            **asdict(used),
+        }
