@@ -10,19 +10,10 @@ from rich.table import Table
 
 from distdl.events import Callback
 from distdl.forecast import Forecast
-from distdl.telemetry.clock import PHASES
+from distdl.telemetry.phases import EXPLAIN, PHASES, REST
 
 if TYPE_CHECKING:
     from distdl.trainer import Trainer
-
-EXPLAIN = {
-    "data": "waiting for the loader",
-    "transfer": "host to device, augmentation on it",
-    "forward": "network and loss",
-    "backward": "gradients",
-    "exchange": "gradients between ranks, the part backward does not hide",
-    "update": "optimizer",
-}
 
 
 class Display(Callback):
@@ -114,5 +105,5 @@ def closing_table(result: dict) -> Table:
     for name in PHASES:
         table.add_row(name, f"{phases[name] / steps * 1e3:.3f}", f"{phases[name] / whole:.1%}", EXPLAIN[name])
     rest = whole - sum(phases[name] for name in PHASES)
-    table.add_row("rest", f"{rest / steps * 1e3:.3f}", f"{rest / whole:.1%}", "the loop itself, display, logging")
+    table.add_row("rest", f"{rest / steps * 1e3:.3f}", f"{rest / whole:.1%}", REST)
     return table

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-PHASES = ("data", "transfer", "forward", "backward", "exchange", "update")
+from distdl.telemetry.phases import PHASES
 
 
 class Clock:
