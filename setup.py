@@ -16,7 +16,12 @@ EXTRAS = {
     "counters": ["fvcore>=0.1.5", "torchinfo>=1.8", "thop>=0.1.1", "ptflops>=0.7.5"],
     "dev": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.8", "build>=1.2", "selenium>=4.30"],
 }
-EXTRAS["all"] = sorted({need for name in ("deepspeed", "large-batch", "tensorboard", "report") for need in EXTRAS[name]})
+EXTRAS["all"] = sorted(
+    {need for name in ("deepspeed", "large-batch", "tensorboard", "report") for need in EXTRAS[name]}
+)
+
+STUDIES = ("leaderboard", "optimizers")
+"""Modules of distdl.studies that hold a `STUDY`. distdl finds them as it finds another package's."""
 
 setup(
     name="distdl",
@@ -47,5 +52,8 @@ setup(
         "filelock>=3.12",
     ],
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["distdl = distdl.cli:main"]},
+    entry_points={
+        "console_scripts": ["distdl = distdl.cli:main"],
+        "distdl.studies": [f"{name} = distdl.studies.{name}:STUDY" for name in STUDIES],
+    },
 )

@@ -46,6 +46,11 @@ VERBS: dict[str, Verb] = {
     "probe network": Verb("distdl.launchers.commands:probe_network", "bandwidth and latency between ranks"),
     "data list": Verb("distdl.data.commands:list_sets", "which data sets are known, and which are here"),
     "data describe": Verb("distdl.data.commands:describe", "a data set's division, classes, sizes and a picture of it"),
+    "study list": Verb("distdl.studies.commands:list_studies", "the studies that there are"),
+    "study run": Verb(
+        "distdl.studies.commands:run_words", "run a study's trials, or go on with it; any number may share", raw=True
+    ),
+    "study show": Verb("distdl.studies.commands:show", "what a study's trials came to, and what they show"),
     "doctor": Verb("distdl.doctor:doctor", "what this machine has, and what brings the rest"),
 }
 

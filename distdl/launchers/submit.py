@@ -146,13 +146,22 @@ def submit(job: Submission) -> str:
     Raises:
         UserError: without sbatch, or with what sbatch says against it.
     """
-    sbatch = shutil.which("sbatch")
-    if not sbatch:
-        raise UserError("sbatch is not there: submit from a login node of the cluster, or see the script by --dry-run")
     folder = Path(job.run)
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "job.sbatch"
     file.write_text(script(job), encoding="utf-8")
+    return hand_over(file)
+
+
+def hand_over(file: Path) -> str:
+    """Give a batch script to sbatch. Returns the job's id.
+
+    Raises:
+        UserError: without sbatch, or with what sbatch says against it.
+    """
+    sbatch = shutil.which("sbatch")
+    if not sbatch:
+        raise UserError(f"sbatch is not there: submit from a login node of the cluster; the script is {file}")
     done = subprocess.run([sbatch, "--parsable", str(file)], capture_output=True, text=True, check=False)
     if done.returncode:
         raise UserError(f"sbatch refused {file}: {' '.join(done.stderr.split())}")

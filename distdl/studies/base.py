@@ -34,7 +34,7 @@ class Trial:
     call: str = TRAIN
     """"package.module:function" of a trial that is not one training. It is called as function(folder, table), on one
     process, `table` being `settings`; it returns what result.json shall hold, a dict of plain values. It is called
-    again, in the same folder, after a kill."""
+    again, in the same folder, after a kill. Told to stop (SIGTERM) it may just die, or save and sys.exit(75)."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Plain values for `call`."""
     after: tuple[str, ...] = ()
@@ -74,6 +74,8 @@ class Study(Generic[S]):
     trials: Callable[[S], list[Trial]]
     findings: Callable[[S, Mapping[str, Outcome]], list[Section]]
     """Called with those outcomes that there are; some trials may have failed or still wait. By the trial's name."""
+    alone: bool = False
+    """Its trials measure time: on a host they run one at a time, whatever --jobs says."""
 
 
 @dataclass(frozen=True)

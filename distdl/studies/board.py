@@ -1,0 +1,120 @@
+"""The trials of a running study as a person sees them: a live table at a terminal, a line for each event elsewhere."""
+
+import json
+import time
+from collections import Counter
+from pathlib import Path
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from distdl.rundir import METRICS
+from distdl.studies.base import Trial
+from distdl.studies.claim import LOG
+from distdl.studies.runner import Runner
+
+COLORS = {"completed": "green", "failed": "red", "running": "bold", "stopped": "yellow", "not begun": "yellow"}
+ORDER = ("running", "running elsewhere", "failed", "stopped", "not begun", "waiting", "completed")
+OVERHEAD = 5
+"""Lines of the table beside its rows."""
+
+
+class Board:
+    """Watches a runner. Use as a context manager."""
+
+    def __init__(self, console: Console) -> None:
+        self._console, self._next = console, 0.0
+        self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
+        self._seen: dict[str, str] = {}
+        self._last: dict[str, str] | None = None
+
+    def __enter__(self) -> "Board":
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def __call__(self, runner: Runner) -> None:
+        now = time.monotonic()
+        if now < self._next and self._live:
+            return
+        self._next = now + 0.5
+        states = {trial.name: runner.status(trial) for trial in runner.folder.trials}
+        if self._live:
+            self._live.update(self._table(runner, states), refresh=True)
+        elif states != self._last:
+            self._say(runner, states)
+        self._last = states
+
+    def _say(self, runner: Runner, states: dict[str, str]) -> None:
+        first = self._last is None
+        for place, trial in enumerate(runner.folder.trials, start=1):
+            state = states[trial.name]
+            if state == (self._last or {}).get(trial.name) or (first and state in ("waiting", "completed")):
+                continue
+            self._console.print(
+                f"[{place}/{len(states)}] {trial.name}: {state}{_more(runner, trial, state)}",
+                style=COLORS.get(state) if state != "running" else None,
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
+            )
+
+    def _table(self, runner: Runner, states: dict[str, str]) -> Group:
+        table = Table(box=None, padding=(0, 2, 0, 0))
+        table.add_column("trial", overflow="ellipsis", no_wrap=True, max_width=34)
+        table.add_column("", no_wrap=True)
+        table.add_column("time", justify="right", no_wrap=True)
+        table.add_column("", overflow="ellipsis", no_wrap=True)
+        by_state = sorted(runner.folder.trials, key=lambda trial: ORDER.index(states[trial.name]))
+        room = max(self._console.height - OVERHEAD, 3)
+        for trial in by_state[:room]:
+            state, record = states[trial.name], runner.states[trial.name]
+            mine = runner.running.get(trial.name)
+            seconds = record.seconds + (time.monotonic() - mine.since if mine else 0.0)
+            shown = Text(state, style=COLORS.get(state, ""))
+            note = record.reason if state == "failed" else _progress(runner.folder.folder(trial)) if mine else ""
+            table.add_row(Text(trial.name), shown, clock(seconds) if seconds else "", Text(note))
+        count = Counter(states.values())
+        line = ", ".join(f"{count[state]} {state}" for state in ORDER if count[state])
+        head = f"{runner.folder.study.name}: {line} of {len(states)}"
+        return Group(Text(head + (", stopping" if runner.stopping else "")), table)
+
+
+def _more(runner: Runner, trial: Trial, state: str) -> str:
+    record = runner.states[trial.name]
+    if state == "completed":
+        return f" in {clock(record.seconds)}"
+    if state == "failed":
+        return f": {record.reason} ({runner.folder.folder(trial) / LOG})"
+    if state == "running" and record.attempts > 1:
+        return f", attempt {record.attempts}"
+    return ""
+
+
+def _progress(folder: Path) -> str:
+    """How far a training is, from the last line of its metrics."""
+    file = folder / METRICS
+    try:
+        with file.open("rb") as source:
+            source.seek(max(file.stat().st_size - 4096, 0))
+            rows = [line for line in source.read().splitlines() if line.endswith(b"}")]
+        row = json.loads(rows[-1])
+    except (FileNotFoundError, IndexError, ValueError):
+        return ""
+    return f"epoch {row['epoch']}, step {row['step']}"
+
+
+def clock(seconds: float) -> str:
+    """12.3 s, 4:05 min, 2:10:00 h."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, left = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}:{left:02d} min"
+    return f"{minutes // 60}:{minutes % 60:02d}:{left:02d} h"

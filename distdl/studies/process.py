@@ -1,0 +1,99 @@
+"""Starting a trial's process on its share of the machine, telling it to stop, and clearing what it left."""
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from distdl.launchers import horovodrun, torchrun
+from distdl.launchers.commands import programs_folder
+from distdl.launchers.job import Job
+from distdl.studies.base import TRAIN, Trial
+from distdl.studies.claim import LOG
+
+MARK = "DISTDL_TRIAL"
+"""Variable of every process of a trial: the trial's folder. By it those are found whose parents were killed."""
+_PLACE = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_LAUNCHERS = ("TORCHELASTIC_", "HOROVOD_", "OMPI_", "PMIX_", "SLURM_STEP_", "SLURM_PROCID", "SLURM_LOCALID")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """What of this host a trial may use."""
+
+    cores: tuple[int, ...] = ()
+    """Empty: all that the runner has."""
+    gpus: tuple[str, ...] = ()
+    """As CUDA_VISIBLE_DEVICES names them. Empty: whatever the runner sees."""
+
+
+def command(trial: Trial, folder: Path) -> list[str]:
+    """The command line of a training; its ranks by the launcher that its strategy needs."""
+    words = (*trial.words, "--out", str(folder), "--resume", "auto")
+    job = Job(words=words, nproc=trial.ranks, folder=programs_folder(near=False))
+    if _strategy(trial.words) == "horovod":
+        return list(horovodrun.commands(job)[0].argv)
+    return list(torchrun.command(job).argv if trial.ranks > 1 else job.python)
+
+
+def _strategy(words: Sequence[str]) -> str:
+    named = [after for word, after in itertools.pairwise(words) if word == "--strategy"]
+    return (named or [word.partition("=")[2] for word in words if word.startswith("--strategy=")] or ["auto"])[-1]
+
+
+def start(trial: Trial, folder: Path, share: Share, lock: int) -> subprocess.Popen[bytes]:
+    """Start it, in a session of its own: Ctrl-C reaches it once, through the runner.
+
+    Args:
+        lock: descriptor that holds the trial's folder; the process keeps it open.
+    """
+    what = [str(folder)] if trial.call != TRAIN else ["--", *command(trial, folder)]
+    cores = ",".join(map(str, share.cores))
+    argv = [sys.executable, "-m", "distdl.studies.task", str(os.getpid()), cores, *what]
+    with (folder / LOG).open("ab") as log:
+        return subprocess.Popen(
+            argv,
+            env=environment(os.environ, folder, share),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=(lock,),
+        )
+
+
+def environment(environ: Mapping[str, str], folder: Path, share: Share) -> dict[str, str]:
+    """The runner's variables, but for those that would make the trial a rank of what started the runner."""
+    kept = {name: value for name, value in environ.items() if name not in _PLACE and not name.startswith(_LAUNCHERS)}
+    if share.gpus:
+        kept["CUDA_VISIBLE_DEVICES"] = ",".join(share.gpus)
+    # Slurm's warning reaches torchrun itself too, which would die of it before its ranks have saved.
+    kept["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR2"
+    return {**kept, MARK: str(folder), "PYTHONUNBUFFERED": "1"}
+
+
+def tell(process: subprocess.Popen[bytes]) -> None:
+    """Ask it to stop in order."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+
+
+def clear(folder: Path) -> None:
+    """Kill whatever still works on this trial on this host: ranks whose launcher was killed. Its lock must be held."""
+    left = [process for process in psutil.process_iter() if _marked(process, folder)]
+    for process in left:
+        process.kill()
+    psutil.wait_procs(left, timeout=10)
+
+
+def _marked(process: psutil.Process, folder: Path) -> bool:
+    try:
+        return process.pid != os.getpid() and process.environ().get(MARK) == str(folder)
+    except (psutil.Error, OSError):
+        return False
