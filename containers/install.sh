@@ -21,7 +21,7 @@ build)
     source=$2
     packages ca-certificates python3 python3-venv python3-dev g++ make patch libopenmpi-dev openmpi-bin
     python3 -m venv /opt/distdl
-    /opt/distdl/bin/pip install --quiet --constraint "$source/constraints.txt" "$source${DISTDL_EXTRAS-[deepspeed,large-batch,report,studies,tensorboard]}"
+    /opt/distdl/bin/pip install --quiet --constraint "$source/constraints.txt" "$source${DISTDL_EXTRAS-[deepspeed,large-batch,tensorboard]}"
     export XDG_CACHE_HOME="${XDG_CACHE_HOME:-/tmp/cache}"
     wheel=$("$source/containers/horovod/build.sh" /opt/distdl/bin/python | tail -n 1)
     /opt/distdl/bin/pip install --quiet --constraint "$source/constraints.txt" "$wheel"

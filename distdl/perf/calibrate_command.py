@@ -86,17 +86,22 @@ def _arithmetic(place: torch.device, precision: str) -> Any:
 def observed(network: Network, found: Measured, device: hardware.Device, precision: str) -> list[Observation]:
     """The times of a network's layers, each with the rows of its table.
 
-    Adding up gradients where the graph joins belongs to no row, and is left out.
+    What belongs to no row, as adding up gradients where the graph joins and the Python between layers, is shared out
+    among them: they add up to the whole pass.
     """
     rows: dict[str, list[Layer]] = {}
     for layer in network.layers:
         rows.setdefault(layer.name, []).append(layer)
-    return [
-        Observation(layers=rows[name], device=device, when=when, seconds=spent, precision=precision)
-        for name, seconds in found.layers.items()
-        for when in PASSES
-        if name in rows and (spent := getattr(seconds, f"{when}_s")) > 0
-    ]
+    observations = []
+    for when in PASSES:
+        spent = {name: getattr(one, f"{when}_s") for name, one in found.layers.items() if name in rows}
+        more = getattr(found.total, f"{when}_s") / sum(spent.values())
+        observations += [
+            Observation(layers=rows[name], device=device, when=when, seconds=more * seconds, precision=precision)
+            for name, seconds in spent.items()
+            if seconds > 0
+        ]
+    return observations
 
 
 def ppp(observations: Sequence[Observation], made: Calibration) -> float:

@@ -5,14 +5,15 @@ One PPP for all layers is wrong by half. Here a pass of a layer takes
     seconds = compute C + edge E + traffic M + layer_s
 
     C  multiplications of its matrix product, m x k by k x n, in seconds at the device's peak; for a 3x3 convolution of
-       stride 1 on devices with Winograd kernels 2.25 times fewer: F(2x2, 3x3), Lavin and Gray 2016
+       stride 1 on devices with Winograd kernels 2.25 times fewer: F(2x2, 3x3), Lavin and Gray 2016. Of a layer that
+       slides a window and has no product, a pool's: 2 for each place of the window and output, as PALEO counts it
     E  C (1/m + 1/n): a product with short sides moves its operands more often; C + edge E is C at a side's
        half-performance length, Hockney and Jesshope 1981
     M  bytes read and written, in seconds at the device's bandwidth
     layer_s  for each kernel: a launch, and what a small tensor cannot fill
 
 with coefficients shared by the layers of a kind, or by all. They are fitted by non-negative least squares on relative
-error, with floors that keep each rate physical: no kind of layer computes or moves faster than the device can.
+error, with floors that keep each rate physical: no kind of layer computes faster than the device can.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,6 +32,8 @@ Pass = Literal["forward", "backward"]
 PASSES: tuple[Pass, Pass] = ("forward", "backward")
 TERMS = ("compute", "edge", "traffic", "layer")
 
+TURNS = 10
+"""Of prediction and fit, until the weights stand still."""
 WINOGRAD = 2.25
 """A 2x2 tile of a 3x3 convolution takes 16 multiplications in place of 36."""
 WINOGRAD_CHANNELS = 16
@@ -85,33 +88,33 @@ class Calibration:
         return sum(self.seconds(network.layers, device, when, precision) for when in PASSES)
 
 
-def fit(
-    observations: Sequence[Observation], form: Sequence[Coefficient], *, winograd: bool = False,
-    weights: Array | None = None,
-) -> Calibration:  # fmt: skip
+def fit(observations: Sequence[Observation], form: Sequence[Coefficient], *, winograd: bool = False) -> Calibration:
     """Least squares on relative error, each coefficient at or above its floor.
 
     Args:
         observations: at least as many as coefficients.
         form: the coefficients; where two apply to the same term of a layer, they add up.
-        weights: [observations] of each squared relative error; all alike by default.
     """
     matrix = np.array([row(o.layers, o.device, o.when, o.precision, form, winograd) for o in observations])
     seconds = np.array([o.seconds for o in observations])
-    root = np.sqrt(np.ones(len(seconds)) if weights is None else weights)
-    relative = matrix / seconds[:, None] * root[:, None]
-    least = np.array([one.least for one in form])
-    scale = np.maximum(np.sqrt((relative**2).sum(0)), np.finfo(float).tiny)
+    values = _least_squares(matrix, seconds, form, 1 / seconds**2)
+    return Calibration(form=tuple(form), values=tuple(map(float, values)), winograd=winograd)
+
+
+def _least_squares(matrix: Array, seconds: Array, form: Sequence[Coefficient], weights: Array) -> Array:
+    """[len(form)] values at or above their floors, of least squared error in seconds, each weighed."""
     from scipy import optimize  # only who fits waits for it: every training reads this module
 
-    values = optimize.nnls(relative / scale, root - relative @ least)[0] / scale + least
-    return Calibration(form=tuple(form), values=tuple(map(float, values)), winograd=winograd)
+    root = np.sqrt(weights)
+    weighed, least = matrix * root[:, None], np.array([one.least for one in form])
+    scale = np.maximum(np.sqrt((weighed**2).sum(0)), np.finfo(float).tiny)
+    return optimize.nnls(weighed / scale, root * seconds - weighed @ least)[0] / scale + least
 
 
 def fit_by_kind(observations: Sequence[Observation]) -> Calibration:
     """Coefficients for each kind of layer and each pass apart, from layers timed one by one.
 
-    Relative errors weigh as the root of the time: a step is the sum of its layers, and long layers are few.
+    A kind is fitted as a whole, and again for each operator in it: the former is for operators that were not measured.
     """
     form: list[Coefficient] = []
     values: list[float] = []
@@ -119,26 +122,52 @@ def fit_by_kind(observations: Sequence[Observation]) -> Calibration:
         by_kind: dict[str, list[Observation]] = {}
         for one in observations:
             if one.when == when:
-                by_kind.setdefault(_main_kind(one), []).append(one)
+                for kind in dict.fromkeys((_main(one).kind, kind_of(_main(one)), operator_of(_main(one)))):
+                    by_kind.setdefault(kind, []).append(one)
         for kind, own in sorted(by_kind.items()):
-            only = frozenset({kind})
-            has_products = any(layer.forward_flops for one in own for layer in one.layers)
-            names = [name for name in TERMS if has_products or name not in ("compute", "edge")]
-            # With few layers of a kind the shorter form: their sides say little.
-            if len(own) < 2 * len(names) and "edge" in names:
-                names.remove("edge")
-            own_form = [
-                Coefficient(term=name, kinds=only, when=when, least=1.0 if name == "compute" else 0.0) for name in names
-            ]
-            weights = np.sqrt([one.seconds for one in own])
-            form += own_form
-            values += fit(own, own_form, weights=weights / weights.mean()).values
+            found = _fit_kind(kind, own, when)
+            form += found.form
+            values += found.values
     return Calibration(form=tuple(form), values=tuple(values))
 
 
-def _main_kind(observation: Observation) -> str:
-    """The kind of the layer that moves the most, of several that a module consists of."""
-    return kind_of(max(observation.layers, key=lambda layer: (layer.forward_flops, layer.read_bytes)))
+def _fit_kind(kind: str, own: Sequence[Observation], when: Pass) -> Calibration:
+    """One kind's coefficients in one pass.
+
+    Relative errors weigh as the root of the time: a step is the sum of its layers, and long layers are few. They are
+    relative to what was predicted, in turns of prediction and fit, and not to what was measured: that would let those
+    that were measured short pull the more, and predict sums too small.
+    """
+    has_products = any(layer.forward_flops for one in own for layer in one.layers)
+    has_window = any(window_flops(layer) for one in own for layer in one.layers)
+    left_out = () if has_products else ("edge",) if has_window else ("compute", "edge")
+    names = [name for name in TERMS if name not in left_out]
+    # With few layers of a kind the shorter form: their sides say little.
+    if len(own) < 2 * len(names) and "edge" in names:
+        names.remove("edge")
+    only = frozenset({kind})
+    floors = {"compute": 1.0}
+    form = [Coefficient(term=name, kinds=only, when=when, least=floors.get(name, 0.0)) for name in names]
+    # All of these layers are of this kind here, also where a narrower one has coefficients of its own.
+    matrix = np.array([_sums(one, names) for one in own])
+    measured = np.array([one.seconds for one in own])
+    expected = measured
+    for _ in range(TURNS):
+        values = _least_squares(matrix, measured, form, 1 / expected**1.5)
+        expected = np.maximum(matrix @ values, measured / 100)
+    return Calibration(form=tuple(form), values=tuple(map(float, values)))
+
+
+def _sums(one: Observation, names: Sequence[str]) -> Array:
+    """[len(names)] sums of terms over an observation's layers."""
+    each = [terms(layer, one.device, one.when, one.precision, False) for layer in one.layers]
+    return np.array([sum(found.get(name, 0.0) for found in each) for name in names])
+
+
+def _main(observation: Observation) -> Layer:
+    """The layer that gives its kind to several that a module consists of: drawing numbers, or what moves the most."""
+    layers = observation.layers
+    return max(layers, key=lambda layer: (layer.forward_flops, kind_of(layer) == "random", layer.read_bytes))
 
 
 def row(
@@ -146,8 +175,10 @@ def row(
 ) -> Array:
     """[len(form)] sums of each coefficient's term over the layers."""
     sums: dict[tuple[str, str], float] = {}
+    fitted = {kind for one in form if one.when in (None, when) for kind in one.kinds or ()}
     for layer in layers:
-        kind = kind_of(layer, winograd)
+        narrowest = (operator_of(layer, winograd), kind_of(layer, winograd))
+        kind = next((name for name in narrowest if name in fitted), layer.kind)
         for name, value in terms(layer, device, when, precision, winograd).items():
             sums[kind, name] = sums.get((kind, name), 0.0) + value
     return np.array(
@@ -158,9 +189,27 @@ def row(
     )
 
 
+def operator_of(layer: Layer, winograd: bool = False) -> str:
+    """A layer's operator, where its speed is its own: a convolution's with a stride, what has no product by name."""
+    shape = layer.geometry
+    if layer.kind == "conv" and "stride" in shape and not winograd:
+        return kind_of(layer) + ("" if set(shape["stride"]) == {1} else ", strided")
+    if layer.forward_flops or "op" not in shape:
+        return kind_of(layer, winograd)
+    return f"{layer.kind} {shape['op'].rstrip('_')}"
+
+
+def window_flops(layer: Layer) -> int:
+    """Of a layer that slides a window and has no product: 2 for each place of the window and output."""
+    window = layer.geometry.get("window")
+    return 0 if layer.forward_flops or not window else 2 * int(np.prod(window)) * int(np.prod(layer.output_shape))
+
+
 def kind_of(layer: Layer, winograd: bool = False) -> str:
     """A layer's kind as far as its speed goes: convolutions whose groups have few channels apart, Winograd's apart."""
     shape = layer.geometry
+    if shape.get("op") == "bernoulli_":
+        return "random"
     if layer.kind != "conv" or "groups" not in shape:
         return layer.kind
     if shape["groups"] == shape["in_channels"] > 1:
@@ -188,7 +237,8 @@ def terms(layer: Layer, device: Device, when: Pass, precision: str, winograd: bo
         if layer.geometry.get("op") == "none":
             return {}
         times = PASSES_OVER_DATA.get(layer.kind, OTHER_PASSES)[backward]
-        return {"traffic": times * moved_s, "layer": 1.0}
+        windows_s = window_flops(layer) / device.flops_per_s(precision)
+        return {"traffic": times * moved_s, "layer": 1.0} | ({"compute": windows_s} if windows_s else {})
     total = dict.fromkeys(TERMS, 0.0)
     fewer = WINOGRAD if kind_of(layer, winograd) == "winograd" else 1.0
     for flops, (m, n), groups in products(layer, when):

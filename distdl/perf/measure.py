@@ -19,6 +19,8 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
+from distdl.memory import keep_freed
+
 LONG_ENOUGH_S = 5e-4
 """An operator is repeated until its measurement takes this long: thousands of times what reading a clock takes."""
 MOST_REPEATS = 50
@@ -183,6 +185,8 @@ class _Step:
     """Forward and backward of one batch."""
 
     def __init__(self, model: nn.Module, inputs: Tensor) -> None:
+        if inputs.device.type == "cpu":
+            keep_freed()  # as a training has it
         self.model, self.inputs, self.timer = model, inputs, _Timer(inputs.device)
         self.names = {module: name for name, module in model.named_modules()}
 
@@ -342,23 +346,45 @@ def with_weights(model: nn.Module, device: torch.device) -> nn.Module:
 
 
 def ceilings(device: torch.device, precision: str) -> tuple[float, float]:
-    """(FLOP/s of a large matrix product, bytes/s of a large copy), the best of several: what the device itself can do.
+    """(FLOP/s of a large product, bytes/s of a large copy), the best of several: what the device itself can do.
 
-    fp16 and bf16 are those types, tf32 is fp32 with the tensor cores' permission.
+    A product is one of matrices or a convolution, whichever is the faster: libraries differ, and on some processors the
+    one for matrices keeps to narrow instructions. fp16 and bf16 are those types, tf32 is fp32 with the tensor cores'
+    permission.
     """
     dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(precision, torch.float32)
     timer = _Timer(device)
 
-    def product_s(side: int, tries: int) -> float:
-        a, b = (torch.randn(side, side).to(device, dtype) for _ in range(2))
-        return min(timer.read(timer.span(lambda: a @ b)) for _ in range(tries))
+    def fastest_s(work: Callable[[], object], tries: int) -> float:
+        return min(timer.read(timer.span(work)) for _ in range(tries))
 
-    largest, length = (8192, 2**28) if device.type == "cuda" else (2048, 2**25)
-    side = 256  # a processor may compute a precision that it has no instructions for, a thousand times slower
-    while side < largest and 8 * product_s(side, 2) < BRIEF_S:
-        side *= 2
-    flops_per_s = 2 * side**3 / product_s(side, 8)
+    def rate(make: Callable[[int], tuple[int, Callable[[], object]]], size: int, largest: int) -> float:
+        """FLOP/s of the best of the sizes up to `largest`, each twice the one before."""
+        best = 0.0
+        while True:
+            flops, work = make(size)
+            spent_s = fastest_s(work, 2)
+            best = max(best, flops / min(spent_s, fastest_s(work, 8) if 8 * spent_s < BRIEF_S else spent_s))
+            # A processor may compute a precision that it has no instructions for, a thousand times slower.
+            if size >= largest or 16 * spent_s > BRIEF_S:
+                return best
+            size *= 2
+
+    def product(side: int) -> tuple[int, Callable[[], object]]:
+        a, b = (torch.randn(side, side).to(device, dtype) for _ in range(2))
+        return 2 * side**3, lambda: a @ b
+
+    def convolution(channels: int) -> tuple[int, Callable[[], object]]:
+        batch, side = (64, 56) if device.type == "cuda" else (4, 28)
+        layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
+        images = torch.randn(batch, channels, side, side).to(device, dtype, memory_format=layout)
+        kernel = torch.randn(channels, channels, 3, 3).to(device, dtype, memory_format=layout)
+        return 2 * batch * (channels * 3 * side) ** 2, lambda: torch.conv2d(images, kernel, padding=1)
+
+    cuda = device.type == "cuda"
+    with torch.no_grad():
+        flops_per_s = max(rate(product, 256, 8192 if cuda else 2048), rate(convolution, 64, 512))
+    length = 2**28 if cuda else 2**25
     source = torch.ones(length, dtype=torch.float32, device=device)
     target = torch.empty_like(source)
-    copy_s = min(timer.read(timer.span(lambda: target.copy_(source))) for _ in range(8))
-    return flops_per_s, 2 * 4 * length / copy_s
+    return flops_per_s, 2 * 4 * length / fastest_s(lambda: target.copy_(source), 8)

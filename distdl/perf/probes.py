@@ -48,6 +48,18 @@ class Gate(nn.Module):
         return x * self.scale(x)
 
 
+class Shuffled(nn.Module):
+    """Half of the channels pass a body, and the halves are dealt like cards."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: Tensor) -> Tensor:
+        kept, taken = x.chunk(2, dim=1)
+        return torch.stack([kept, self.body(taken)], dim=2).flatten(1, 2)
+
+
 class Encoder(nn.Module):
     """A layer of a vision transformer."""
 
@@ -100,13 +112,14 @@ def residual() -> nn.Module:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 500))
 
 
-def bottleneck(groups: int = 1) -> nn.Module:
-    """1x1 convolutions around a 3x3, which may be in groups."""
+def bottleneck(groups: int = 1, in_group: int = 0) -> nn.Module:
+    """1x1 convolutions around a 3x3, which may be in groups: so many, or of so many channels."""
     layers: list[nn.Module] = [*conv(3, 48, 3, stride=2), *conv(48, 48, 3, stride=2)]
     width = 48
     for inner, out, stride in ((48, 192, 1), (96, 352, 2), (160, 640, 2), (320, 1280, 2)):
         body = nn.Sequential(
-            *conv(width, inner, 1), *conv(inner, inner, stride=stride, groups=groups),
+            *conv(width, inner, 1),
+            *conv(inner, inner, stride=stride, groups=inner // in_group if in_group else groups),
             nn.Conv2d(inner, out, 1, bias=False), nn.BatchNorm2d(out),
         )  # fmt: skip
         short = nn.Sequential(nn.Conv2d(width, out, 1, stride, bias=False), nn.BatchNorm2d(out))
@@ -132,6 +145,21 @@ def inverted(act: Make = nn.SiLU, gate: Make | None = nn.Sigmoid) -> nn.Module:
     return nn.Sequential(*layers, head, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2), nn.Linear(1152, 1000))
 
 
+def shuffled() -> nn.Module:
+    """Small layers: depthwise convolutions on half of the channels."""
+    layers: list[nn.Module] = [*conv(3, 32, stride=2), nn.MaxPool2d(3, 2, 1)]
+    width = 32
+    for out, blocks in ((88, 3), (168, 5), (336, 3)):
+        layers += [*conv(width, width, stride=2, groups=width), *conv(width, out, 1)]
+        half = out // 2
+        layers += [
+            Shuffled(nn.Sequential(*conv(half, half, 1), *conv(half, half, groups=half), *conv(half, half, 1)))
+            for _ in range(blocks)
+        ]
+        width = out
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 1000))
+
+
 def plain() -> nn.Module:
     """Convolutions with biases, large kernels, pools, dense layers."""
 
@@ -146,11 +174,12 @@ def plain() -> nn.Module:
     )  # fmt: skip
 
 
-def stacked() -> nn.Module:
+def stacked(first: int = 40) -> nn.Module:
     """3x3 convolutions on large images, without norms."""
     layers: list[nn.Module] = []
     width = 3
-    for out, pool in ((40, False), (40, True), (96, True), (224, False), (224, True), (384, True)):
+    for times, pool in ((1, False), (1, True), (2.4, True), (5.6, False), (5.6, True), (9.6, True), (9.6, False)):
+        out = round(first * times / 8) * 8
         layers += [nn.Conv2d(width, out, 3, padding=1), nn.ReLU(inplace=True)]
         layers += [nn.MaxPool2d(2)] if pool else []
         width = out
@@ -209,13 +238,17 @@ PROBES: dict[str, tuple[Make, int]] = {
     "residual": (residual, 224),
     "bottleneck": (bottleneck, 224),
     "grouped": (lambda: bottleneck(groups=16), 192),
+    "grouped-16": (lambda: bottleneck(in_group=16), 224),
+    "shuffled": (shuffled, 224),
     "inverted": (inverted, 224),
     "inverted-hard": (lambda: inverted(nn.Hardswish, nn.Hardsigmoid), 192),
     "inverted-6": (lambda: inverted(nn.ReLU6, None), 224),
     "plain": (plain, 224),
     "stacked": (stacked, 192),
+    "stacked-56": (lambda: stacked(56), 176),
     "joined": (joined, 224),
     "branched": (branched, 192),
     "transformer": (transformer, 224),
+    "transformer-32": (lambda: transformer(704, 11, 32), 224),
 }
 """(builder, image size in pixels)"""

@@ -7,6 +7,7 @@ import torch
 
 from distdl.config import ComputeConfig
 from distdl.errors import UserError
+from distdl.memory import keep_freed
 
 
 def launched(strategy: str, environ: Mapping[str, str] = os.environ) -> tuple[int, int, int, int]:
@@ -32,6 +33,7 @@ def device_for(config: ComputeConfig, *, local_rank: int, local_size: int) -> to
     if config.device == "cuda" and gpus < local_size:
         raise UserError(f"compute.device is cuda and this host has {gpus} GPUs for {local_size} ranks")
     if gpus < local_size:
+        keep_freed()
         return torch.device("cpu")
     device = torch.device("cuda", local_rank)
     torch.cuda.set_device(device)

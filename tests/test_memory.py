@@ -1,0 +1,31 @@
+"""What malloc keeps: whether large blocks that were freed are met again without the kernel."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+PAGES_OF_TWICE_100_MB = """
+import resource, sys
+import numpy as np
+from distdl.memory import keep_freed
+if sys.argv[1] == "kept":
+    keep_freed()
+def step():
+    return [np.full(12_500_000, 1.0) for _ in range(2)]
+step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="malloc is not glibc's")
+def test_what_is_freed_is_met_again_without_a_page_fault():
+    def faults(how: str) -> int:
+        words = [sys.executable, "-c", PAGES_OF_TWICE_100_MB, how]
+        return int(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+
+    # Pages may be huge ones, which are 512 times fewer.
+    assert faults("kept") < 10 < faults("given back")
