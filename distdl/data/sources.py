@@ -27,6 +27,8 @@ class Source:
     """(url, md5) of what may be downloaded into the first of `folders`."""
     size: int
     """Height and width, in pixels, that the network sees."""
+    classes: int = 0
+    """How many, where that is known before the set is at hand; else 0."""
     channels: int = 3
     central: float = 1.0
     """See `DataSet.central`."""
@@ -82,6 +84,7 @@ SETS: dict[str, Source] = {
         read=_digits,
         origin="comes with scikit-learn",
         size=8,
+        classes=10,
         channels=1,
         mean=(0.3054,),
         std=(0.3753,),
@@ -104,6 +107,7 @@ SETS: dict[str, Source] = {
             )
         ),
         size=28,
+        classes=10,
         channels=1,
         mean=(0.1307,),
         std=(0.3081,),
@@ -126,6 +130,7 @@ SETS: dict[str, Source] = {
             )
         ),
         size=28,
+        classes=10,
         channels=1,
         mean=(0.2860,),
         std=(0.3530,),
@@ -136,6 +141,7 @@ SETS: dict[str, Source] = {
         folders=("cifar-10-batches-bin",),
         files=(("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530"),),
         size=32,
+        classes=10,
         mean=(0.4914, 0.4822, 0.4465),
         std=(0.2470, 0.2435, 0.2616),
     ),
@@ -145,6 +151,7 @@ SETS: dict[str, Source] = {
         folders=("cifar-100-binary",),
         files=(("https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8"),),
         size=32,
+        classes=100,
         mean=(0.5071, 0.4865, 0.4409),
         std=(0.2673, 0.2564, 0.2762),
     ),
@@ -153,6 +160,7 @@ SETS: dict[str, Source] = {
         read=folders.read,
         folders=("caltech101", "Caltech101", "101_ObjectCategories"),
         size=224,
+        classes=101,
         central=PHOTOGRAPH,
     ),
     "flowers": Source(
@@ -160,6 +168,7 @@ SETS: dict[str, Source] = {
         read=folders.read,
         folders=("flower_photos", "flowers"),
         size=224,
+        classes=5,
         central=PHOTOGRAPH,
     ),
     "gtsrb": Source(
@@ -167,12 +176,14 @@ SETS: dict[str, Source] = {
         read=folders.read,
         folders=("gtsrb", "GTSRB"),
         size=48,
+        classes=43,
     ),
     "dtd": Source(
         text="describable textures in 47 classes",
         read=folders.read,
         folders=("dtd",),
         size=224,
+        classes=47,
         central=PHOTOGRAPH,
     ),
     "omniglot": Source(
@@ -187,6 +198,7 @@ SETS: dict[str, Source] = {
         read=_noise,
         origin="made here",
         size=224,
+        classes=1000,
         mean=(0.5, 0.5, 0.5),
         std=(0.25, 0.25, 0.25),
     ),

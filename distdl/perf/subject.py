@@ -17,11 +17,6 @@ from distdl.models import zoo
 from distdl.perf.counting.meta import weightless
 
 IMAGENET_SIZE, CIFAR_SIZE = 224, 32
-CLASSES = {
-    "digits": 10, "mnist": 10, "fashion-mnist": 10, "cifar10": 10, "cifar100": 100, "caltech101": 101, "flowers": 5,
-    "gtsrb": 43, "dtd": 47, "synthetic": 1000,
-}  # fmt: skip
-"""Of data sets that need not be at hand for a count; others are read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +64,8 @@ def _profile(name: str, shape: tuple[int, ...]) -> Subject:
     source = datasets.source_of(config.data.name)
     size = config.data.image_size or source.size
     shape = shape or (source.channels, size, size)
-    classes = CLASSES.get(config.data.name) or len(datasets.load(config.data).classes)
+    classes = source.classes if not config.data.labels else 0
+    classes = classes or len(datasets.load(config.data).classes)
     with weightless():
         model = replace(config.model, weights="none")
         module = zoo.build(model, classes=classes, channels=shape[0], image_size=shape[-1])
