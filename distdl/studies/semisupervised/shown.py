@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
 from distdl.studies.accuracy import accuracies, cells, ends, over, percent
 from distdl.studies.base import Outcome, Spread, spread
+from distdl.studies.paired import above_zero, gain, points
 from distdl.studies.semisupervised.case import Case
 
 Choice = tuple[int, int]
@@ -47,22 +48,6 @@ def _by_seed(
     return {seed: values[0] for seed, values in done.items() if values}
 
 
-def _gain(more: Mapping[int, float], less: Mapping[int, float]) -> Spread | None:
-    """Differences seed by seed, which share their teacher and their labels; None where no seed has both."""
-    both = [more[seed] - less[seed] for seed in sorted(set(more) & set(less))]
-    return spread(both) if both else None
-
-
-def _points(gain: Spread) -> str:
-    interval = f" ({gain.low:+.2f} to {gain.high:+.2f}, n = {gain.n})" if gain.n > 1 else " (n = 1)"
-    return f"{gain.mean:+.2f} points{interval}"
-
-
-def _sure(gain: Spread | None) -> bool | None:
-    """Whether it is above 0 for certain; None of one seed."""
-    return gain.low > 0 if gain and gain.n > 1 else None
-
-
 def _of(values: Mapping[int, float]) -> Spread:
     return spread(list(values.values()))
 
@@ -78,37 +63,37 @@ def _findings(
     if sweep:
         best = max(sweep, key=lambda k: _of(sweep[k]).mean)
         smallest, largest = min(sweep), max(sweep)
-        gain = _gain(sweep[best], alone)
+        more = gain(sweep[best], alone)
         yield Finding(
             text=f"With K = {best:,} the student reaches {percent(_of(sweep[best]))}, the labels alone "
-            f"{percent(_of(alone))}: seed by seed {_points(gain)}. The K is picked by the test set.",
-            n=gain.n,
-            holds=_sure(gain),
+            f"{percent(_of(alone))}: seed by seed {points(more)}. The K is picked by the test set.",
+            n=more.n,
+            holds=above_zero(more),
         )
-        rise, fall = _gain(sweep[best], sweep[smallest]), _gain(sweep[best], sweep[largest])
+        rise, fall = gain(sweep[best], sweep[smallest]), gain(sweep[best], sweep[largest])
         if smallest < largest:
-            sure = (_sure(rise), _sure(fall))
+            sure = (above_zero(rise), above_zero(fall))
             yield Finding(
                 text=f"Accuracy over K: {percent(_of(sweep[smallest]))} at {smallest:,}, {percent(_of(sweep[best]))} "
                 f"at {best:,}, {percent(_of(sweep[largest]))} at {largest:,}. Seed by seed it "
-                f"{_verb(rise, 'rises')} by {_points(rise)} and then {_verb(fall, 'falls')} by {_points(fall)}; the "
+                f"{_verb(rise, 'rises')} by {points(rise)} and then {_verb(fall, 'falls')} by {points(fall)}; the "
                 "paper's rises and then falls.",
                 n=rise.n,
                 holds=None if None in sure else all(sure) and smallest < best < largest,
             )
     for (k, own), values in sorted(finetuned.items()):
         if own != p and (k, p) in finetuned:
-            gain = _gain(values, finetuned[k, p])
+            more = gain(values, finetuned[k, p])
             right = [_choice(group, (k, number), outcomes, "right") for number in (own, p)]
             yield Finding(
-                text=f"P = {own} in place of {p} at K = {k:,}: {_points(gain)}; of its labels {right[0]:.0%} are right "
+                text=f"P = {own} in place of {p} at K = {k:,}: {points(more)}; of its labels {right[0]:.0%} are right "
                 f"in place of {right[1]:.0%}.",
-                n=gain.n,
+                n=more.n,
             )
 
 
-def _verb(gain: Spread, verb: str) -> str:
-    return verb if _sure(gain) else f"perhaps {verb}"
+def _verb(difference: Spread, verb: str) -> str:
+    return verb if above_zero(difference) else f"perhaps {verb}"
 
 
 def _choice(group: Sequence[Case], choice: Choice, outcomes: Mapping[str, Outcome], key: str) -> float:
@@ -181,7 +166,7 @@ def _table(
         if choice not in finetuned:
             continue
         before = over(outcomes.get(case.name("pretrain", *choice)) for case in group)
-        gain = _gain(finetuned[choice], alone)
+        more = gain(finetuned[choice], alone)
         rows.append(
             (
                 "student",
@@ -190,7 +175,7 @@ def _table(
                 round(100 * _choice(group, choice, outcomes, "right"), 1),
                 round(before.mean, 2) if before else None,
                 *cells(_of(finetuned[choice])),
-                round(gain.mean, 2) if gain else None,
+                round(more.mean, 2) if more else None,
             )
         )
     return Table(

@@ -1,0 +1,78 @@
+"""Weak labels made from real ones, and how they are sampled: Mahajan et al. 2018 (arXiv:1805.00932), pure functions.
+
+Tags of an image are a row of [n, k] int64, -1 for none. Every function draws from the seed that it is given alone.
+"""
+
+from typing import Literal
+
+import numpy as np
+
+Sampling = Literal["natural", "square-root", "uniform"]
+NONE = -1
+
+
+def long_tail(labels: np.ndarray, imbalance: float, seed: int) -> np.ndarray:
+    """Indices, ascending, of a part of the samples in which classes are unequally frequent.
+
+    The class of rank r of C, in an order that the seed draws, keeps imbalance ** (-r / (C - 1)) of what the smallest
+    class has: the most frequent class is `imbalance` times as frequent as the rarest.
+    """
+    random = _random(seed, 0)
+    classes, counts = np.unique(labels, return_counts=True)
+    kept = []
+    for rank, label in enumerate(random.permutation(classes)):
+        share = imbalance ** (-rank / max(len(classes) - 1, 1))
+        kept.append(random.permutation(np.flatnonzero(labels == label))[: max(round(share * counts.min()), 1)])
+    return np.sort(np.concatenate(kept))
+
+
+def tagged(labels: np.ndarray, classes: int, synonyms: int, most: int, seed: int) -> np.ndarray:
+    """Tags [n, most] of images: 1 to `most` of its class's `synonyms`, the first of which is the class itself.
+
+    How many is drawn evenly; which, without repetition, by Zipf's law: the synonym of rank s as 1 / s. Tag number
+    `classes * s + c` is the synonym s of class c, so that the first `classes` tags are the classes.
+    """
+    random = _random(seed, 1)
+    counts = random.integers(1, most + 1, len(labels))
+    # Drawing without repetition by weights is sorting by exponential waiting times (Efraimidis and Spirakis 2006).
+    waiting = random.exponential(size=(len(labels), synonyms)) * np.arange(1, synonyms + 1)
+    drawn = np.argsort(waiting, axis=1)[:, :most]
+    tags = drawn * classes + labels[:, None]
+    return np.where(np.arange(most) < counts[:, None], tags, NONE)
+
+
+def noisy(tags: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Tags of which `share` is replaced by others, drawn by how frequent tags are, as in the paper's section 3.1.2."""
+    random = _random(seed, 2)
+    places = np.argwhere(tags != NONE)
+    replaced = places[random.permutation(len(places))[: round(share * len(places))]]
+    rows, columns = replaced.T
+    pool, changed = tags[tags != NONE], tags.copy()
+    changed[rows, columns] = random.choice(pool, len(replaced))
+    while len(same := np.flatnonzero(changed[rows, columns] == tags[rows, columns])) and len(np.unique(pool)) > 1:
+        changed[rows[same], columns[same]] = random.choice(pool, len(same))
+    return changed
+
+
+def replication(tags: np.ndarray, sampling: Sampling, threshold: float) -> np.ndarray:
+    """How often each image is to come, [n] float64: the largest r(h) of its tags, r(h) = max(1, phi(t / f(h))).
+
+    f(h) is a tag's count, t is `threshold` times the most frequent tag's, phi the square root or the identity; with
+    natural sampling every image comes once.
+    """
+    if sampling == "natural":
+        return np.ones(len(tags))
+    counts = np.bincount(tags[tags != NONE])
+    ratio = threshold * counts.max() / np.maximum(counts, 1)
+    factor = np.maximum(np.sqrt(ratio) if sampling == "square-root" else ratio, 1)
+    return np.where(tags == NONE, 0, factor[tags]).max(1)
+
+
+def replicated(factors: np.ndarray, seed: int) -> np.ndarray:
+    """Indices in which sample i comes factors[i] times: the whole part for certain, one more by chance for the rest."""
+    whole = np.floor(factors).astype(np.int64)
+    return np.repeat(np.arange(len(factors)), whole + (_random(seed, 3).random(len(factors)) < factors - whole))
+
+
+def _random(seed: int, what: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(key=[seed % 2**64, what]))
