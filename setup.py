@@ -33,7 +33,7 @@ setup(
     python_requires=">=3.11",
     packages=[*find_packages(include=["distdl", "distdl.*"]), "distdl.profiles"],
     package_dir={"distdl.profiles": "profiles"},
-    package_data={"distdl.profiles": ["*/*.toml"]},
+    package_data={"distdl.profiles": ["*/*.toml"], "distdl.report": ["page.*"]},
     install_requires=[
         "torch>=2.11",
         "torchvision>=0.26",

@@ -51,6 +51,7 @@ VERBS: dict[str, Verb] = {
         "distdl.studies.commands:run_words", "run a study's trials, or go on with it; any number may share", raw=True
     ),
     "study show": Verb("distdl.studies.commands:show", "what a study's trials came to, and what they show"),
+    "report": Verb("distdl.report.command:report", "a run, runs side by side, or a study, as a page to open and send"),
     "doctor": Verb("distdl.doctor:doctor", "what this machine has, and what brings the rest"),
 }
 

@@ -18,6 +18,8 @@ SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down"
 WIDTH, HEIGHT, BAR = 640, 260, 26
 """Pixels of a figure on paper, and of a category's bar."""
 PAPER = "#222222"
+UNDER_POINTER = ("bars", "tiles", "rule")
+"""Marks that are described when the pointer is on them; of a curve it is the point nearest to it."""
 
 Row = dict[str, Any]
 Spec = dict[str, Any]
@@ -41,22 +43,21 @@ def spec(figure: Figure, *, paper: bool) -> tuple[Spec, list[str]]:
         own, left_out = _rows(layer, figure)
         rows.append(own)
         notes += left_out
-    drawn = _Drawn(figure, series, categories, bare=len(figure.layers) == 1)
+    ink = PAPER if paper else "currentColor"
+    drawn = _Drawn(figure, series, categories, ink)
     layers = [
         one for index, layer in enumerate(figure.layers) for one in drawn.layer(layer, f"rows{index}", rows[index])
     ]
     datasets = {f"rows{index}": own for index, own in enumerate(rows)}
     zoomable = [channel for channel in ("x", "y") if channel not in categories]
-    if not paper:
-        layers += drawn.hover(datasets)
-        if zoomable and layers:
-            layers[0] = layers[0] | {"params": [_zoom(zoomable)]}
+    if not paper and zoomable and layers:
+        layers[0] = layers[0] | {"params": [_zoom(zoomable)]}
     whole: Spec = {
         "$schema": SCHEMA,
         "width": WIDTH if paper else "container",
         "height": max(BAR * len(categories["y"]), 80) if "y" in categories else HEIGHT,
         "autosize": {"type": "fit-x" if not paper else "pad", "contains": "padding"},
-        "config": _config(PAPER if paper else "currentColor", paper=paper),
+        "config": _config(ink, paper=paper),
         "datasets": datasets,
         "layer": layers,
     }
@@ -67,7 +68,11 @@ def spec(figure: Figure, *, paper: bool) -> tuple[Spec, list[str]]:
     legend = max((len(name) for name in series), default=0) * 6 + 46
     if paper:
         whole["config"]["legend"]["columns"] = max(WIDTH // legend, 1)
-    return whole | {"usermeta": {"legend": legend}}, list(dict.fromkeys(notes))
+    told = [
+        {"rows": f"rows{index}", "mark": layer.mark, "columns": drawn.described(layer)}
+        for index, layer in enumerate(figure.layers)
+    ]
+    return whole | {"usermeta": {"legend": legend, "told": told}}, list(dict.fromkeys(notes))
 
 
 def _zoom(encodings: list[str]) -> Spec:
@@ -149,8 +154,9 @@ def _add_edges(rows: list[Row], channel: str, *, log: bool) -> None:
 class _Drawn:
     """Layers of one figure over shared scales."""
 
-    def __init__(self, figure: Figure, series: list[str], categories: Mapping[str, list[str]], *, bare: bool) -> None:
-        self.figure, self.series, self.categories, self.bare = figure, series, categories, bare
+    def __init__(self, figure: Figure, series: list[str], categories: Mapping[str, list[str]], ink: str) -> None:
+        self.figure, self.series, self.categories, self.ink = figure, series, categories, ink
+        self.bare = len(figure.layers) == 1
         self.along = _along(figure)
         self.across = "x" if self.along == "y" else "y"
 
@@ -159,25 +165,10 @@ class _Drawn:
         drawn = getattr(self, f"_{layer.mark}")(layer, rows)
         return [{"data": {"name": data}, **one} for one in drawn]
 
-    def hover(self, datasets: Mapping[str, list[Row]]) -> list[Spec]:
-        """On curves: the point nearest to the pointer is marked and described."""
-        lines = [(index, layer) for index, layer in enumerate(self.figure.layers) if layer.mark == "line"]
-        if not lines:
-            return []
-        # Of several layers the one with the most to tell: two nearest points at once would hide each other.
-        index, layer = max(lines, key=lambda line: len(datasets[f"rows{line[0]}"]))
-        shown = {"condition": {"param": "hover", "empty": False, "value": 1}, "value": 0}
-        nearest = {"type": "point", "nearest": True, "on": "pointerover", "clear": "pointerout"}
-        mark = {"type": "point", "filled": True, "size": 70}
-        encoding = self._places(layer) | self._colour(layer) | {"opacity": shown}
-        point = {"data": {"name": f"rows{index}"}, "transform": [{"filter": "isValid(datum.y)"}]}
-        return [point | {"params": [{"name": "hover", "select": nearest}], "mark": mark, "encoding": encoding}]
-
     def _line(self, layer: Layer, rows: list[Row]) -> list[Spec]:
         for number, row in enumerate(rows):
             row["row"] = number
         encoding = self._places(layer) | self._colour(layer) | {"order": {"field": "row", "type": "quantitative"}}
-        encoding.pop("tooltip")
         if layer.series:
             encoding["strokeDash"] = self._by_series([list(DASHES[i % len(DASHES)]) for i in range(len(self.series))])
         return [{"mark": {"type": "line", "strokeWidth": 2, "strokeJoin": "round"}, "encoding": encoding}]
@@ -212,7 +203,6 @@ class _Drawn:
     def _band(self, layer: Layer, rows: list[Row]) -> list[Spec]:
         encoding = self._places(layer) | self._colour(layer) | {"y2": {"field": "high"}}
         encoding["y"] = encoding["y"] | {"field": "low"}
-        encoding.pop("tooltip")
         return [{"mark": {"type": "area", "opacity": 0.2}, "encoding": encoding}]
 
     def _rule(self, layer: Layer, rows: list[Row]) -> list[Spec]:
@@ -258,12 +248,14 @@ class _Drawn:
         if offset:
             encoding[f"{self.along}Offset"] = {"field": "series", "scale": {"domain": self.series}}
         if layer.mark == "bars":
-            encoding["color"] = {"value": PAPER}
+            encoding["color"] = {"value": self.ink}
         return [{"mark": {"type": "rule", "strokeWidth": 1.5}, "encoding": encoding}]
 
     def _places(self, layer: Layer | None) -> Spec:
         encoding: Spec = {channel: self._place(channel, getattr(self.figure, channel)) for channel in ("x", "y")}
-        return encoding | ({"tooltip": self._tooltip(layer)} if layer else {})
+        if layer is None or layer.mark not in UNDER_POINTER:
+            return encoding
+        return encoding | {"tooltip": [{"field": short, "title": title} for short, title in self.described(layer)]}
 
     def _place(self, channel: str, axis: Axis) -> Spec:
         if axis.scale == "category":
@@ -310,22 +302,15 @@ class _Drawn:
         legend: Spec = {"legend": None} if len(self.series) < 2 else {}
         return {"field": "series", "type": "nominal", "title": None, "scale": scale, **legend}
 
-    def _tooltip(self, layer: Layer) -> list[Spec]:
-        named = {"series": layer.series, "x": self.figure.x.title, "y": self.figure.y.title, "low": layer.low}
-        named |= {"high": layer.high, "value": layer.value}
+    def described(self, layer: Layer) -> list[tuple[str, str]]:
+        """What is told of a row: its columns' short names and titles."""
+        named = {"series": layer.series, "x": self.figure.x.title or layer.x, "y": self.figure.y.title or layer.y}
+        named |= {"low": layer.low, "high": layer.high, "value": layer.value, "start": layer.start}
         used = {layer.x, layer.y, layer.low, layer.high, layer.value, layer.series, layer.start}
-        others = [name for name in layer.data if name not in used]
-        named |= {f"other{index}": name for index, name in enumerate(others)}
-        if layer.mark == "rule":
-            named.pop("x")
-        entries = []
-        for short, title in named.items():
-            category = short in ("x", "y") and short in self.categories
-            number = short not in ("series",) and not category and not short.startswith("other")
-            kind = {"type": "quantitative", "format": ",.5~g"} if number else {"type": "nominal"}
-            if title:
-                entries.append({"field": short, "title": title, **kind})
-        return entries
+        named |= {f"other{index}": name for index, name in enumerate(name for name in layer.data if name not in used)}
+        if layer.mark in ("rule", "band"):
+            named.pop("x" if layer.mark == "rule" else "y")
+        return [(short, title) for short, title in named.items() if title]
 
 
 def _config(ink: str, *, paper: bool) -> Spec:
@@ -342,7 +327,7 @@ def _config(ink: str, *, paper: bool) -> Spec:
     }
     return {
         "background": "white" if paper else "transparent",
-        "font": "sans-serif" if paper else "inherit",
+        "font": "sans-serif" if paper else "system-ui, sans-serif",
         "view": {"stroke": None},
         "axis": quiet | text | grid,
         "axisY": above | {"domain": False, "ticks": False},

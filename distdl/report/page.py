@@ -1,0 +1,152 @@
+"""A report as one HTML file that needs nothing else: no network, no server, no file beside it.
+
+Beside it lies a folder with each figure as SVG and PNG, and the data of figures and tables as CSV. A content security
+policy in the page lets only the page's own two scripts run and nothing be fetched; all text is escaped by jinja2.
+"""
+
+import base64
+import hashlib
+import json
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from distdl.errors import UserError, missing
+from distdl.report.chart import spec
+from distdl.report.content import Figure, Finding, Picture, Section, Table
+from distdl.report.figures import write_figure, write_table
+from distdl.report.library import library
+from distdl.report.numbers import is_number, written
+from distdl.rundir import write_atomic
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A figure that the page begins with."""
+
+    label: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """All that a page shows."""
+
+    title: str
+    sections: tuple[Section, ...]
+    subtitle: str = ""
+    status: str = ""
+    """completed, stopped, failed, ...; shown beside the title."""
+    facts: tuple[Fact, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What is missing or damaged."""
+
+
+def write(file: Path, page: Page) -> Path:
+    """Write the page to `file`, and its figures and data into the folder of the same name without the ending.
+
+    Raises:
+        UserError: the extra `report` is not installed, or the place cannot be written.
+    """
+    beside = file.with_suffix("")
+    if beside == file:
+        raise UserError(f"{file} needs an ending: {file}.html")
+    sections = _named(page.sections)
+    try:
+        beside.mkdir(parents=True, exist_ok=True)
+        made = {
+            part.name: _write_part(part, beside) for section in sections for part in section.parts if _is_file(part)
+        }
+        text = _html(page, sections, beside.name, made)
+        write_atomic(file, lambda sink: sink.write(text.encode()))
+    except OSError as error:
+        raise UserError(f"the report {file} cannot be written: {error.strerror or error}") from None
+    return file
+
+
+def _is_file(part: Any) -> bool:
+    return isinstance(part, Figure | Table | Picture)
+
+
+def _write_part(part: Figure | Table | Picture, folder: Path) -> list[str]:
+    match part:
+        case Figure():
+            return write_figure(part, folder)
+        case Table():
+            return write_table(part, folder)
+        case Picture():
+            write_atomic(folder / f"{part.name}.png", lambda sink: sink.write(part.png))
+            return [f"{part.name}.png"]
+
+
+def _named(sections: Iterable[Section]) -> list[Section]:
+    """The sections with names that are fit for files and different from each other."""
+    used: set[str] = set()
+
+    def unique(part: Any) -> Any:
+        if not _is_file(part):
+            return part
+        stem = name = re.sub(r"[^\w.=+-]+", "-", part.name).strip(".-")[:80] or "part"
+        number = 1
+        while name.lower() in used:  # a file system may not tell cases apart
+            number += 1
+            name = f"{stem}-{number}"
+        used.add(name.lower())
+        return replace(part, name=name)
+
+    return [replace(section, parts=tuple(map(unique, section.parts))) for section in sections]
+
+
+def _html(page: Page, sections: Sequence[Section], folder: str, files: Mapping[str, list[str]]) -> str:
+    try:
+        from jinja2 import Environment, StrictUndefined
+    except ImportError:
+        raise missing("jinja2", "report") from None
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"written": written, "data_url": _data_url, "slug": _slug}
+    environment.tests |= {"number": is_number}
+    for kind in (Figure, Finding, Picture, Table):
+        environment.tests[kind.__name__.lower()] = lambda part, kind=kind: isinstance(part, kind)
+    script, drawn = _template("page.js"), library()
+    specs: dict[str, Any] = {}
+    notes: dict[str, list[str]] = {}
+    for section in sections:
+        for part in section.parts:
+            if isinstance(part, Figure):
+                specs[part.name], notes[part.name] = spec(part, paper=False)
+    return environment.from_string(_template("page.html")).render(
+        page=page,
+        sections=sections,
+        folder=folder,
+        files=files,
+        figure_notes=notes,
+        style=_template("page.css"),
+        script=script,
+        script_sha256=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        library=drawn,
+        specs=_script_json(specs),
+        made=time.strftime("%Y-%m-%d %H:%M"),
+    )
+
+
+def _template(name: str) -> str:
+    return (resources.files("distdl.report") / name).read_text(encoding="utf-8")
+
+
+def _script_json(value: Any) -> str:
+    """JSON that cannot end the script element that holds it, nor begin a comment in it."""
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _data_url(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^\w]+", "-", text.lower()).strip("-") or "section"

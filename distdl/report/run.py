@@ -1,0 +1,139 @@
+"""A run folder as a report reads it: whatever is there, and a sentence for each thing that is missing or damaged."""
+
+import json
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distdl.errors import UserError
+from distdl.rundir import CONFIG, ENVIRONMENT, METRICS, RESULT, TELEMETRY
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What a run folder holds. Nothing in it has been checked but that rows have numbers for step, epoch and time."""
+
+    path: Path
+    label: str
+    """What tells it from the other runs of a report."""
+    config: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    result: Mapping[str, Any]
+    """Empty while the run has not ended."""
+    train: list[Row]
+    """Rows of training, in order of step."""
+    evaluations: dict[str, list[Row]]
+    """Rows with an accuracy, by split: test, validation."""
+    telemetry: list[Row]
+    notes: tuple[str, ...]
+    """What is missing or damaged, and the run's own warnings."""
+
+    @property
+    def status(self) -> str:
+        return str(self.result.get("status") or "not ended")
+
+    @property
+    def strategy(self) -> str:
+        return str(self.result.get("strategy") or self.config.get("strategy") or "")
+
+
+def is_run(path: Path) -> bool:
+    """Whether `path` is a folder that a training has written to."""
+    return any((path / name).is_file() for name in (CONFIG, METRICS, RESULT))
+
+
+def read(path: Path, label: str = "") -> Run:
+    """Read a run folder, damaged or unfinished as it may be.
+
+    Raises:
+        UserError: it is no run folder.
+    """
+    if not path.is_dir():
+        raise UserError(f"{path} is no folder: give the folder of a run or of a study")
+    if not is_run(path):
+        raise UserError(f"{path} is no run folder: it has no {CONFIG}, {METRICS} or {RESULT}")
+    notes: list[str] = []
+    rows = _rows(path / METRICS, notes)
+    result = _table(path / RESULT, json.loads, notes, absent="the run has not ended, or was killed")
+    telemetry = [row for file in sorted(path.glob(f"{Path(TELEMETRY).stem}*.jsonl")) for row in _rows(file, notes)]
+    config = _table(path / CONFIG, tomllib.loads, notes, absent="the configuration is not known")
+    evaluations: dict[str, list[Row]] = {}
+    for row in rows:
+        if row["kind"] not in ("train", "warning") and number(row.get("accuracy")) is not None:
+            evaluations.setdefault(row["kind"], []).append(row)
+    train = [row for row in rows if row["kind"] == "train"]
+    if not train:
+        notes.append(f"{METRICS} has no row of training: the curves are missing")
+    for row in train:
+        if isinstance(row.get("loss"), float) and not math.isfinite(row["loss"]):
+            notes.append(f"the loss is not a number in step {row['step']:,}; such points are left out of the curves")
+            break
+    warnings = dict.fromkeys(str(row.get("message")) for row in rows if row["kind"] == "warning")
+    return Run(
+        path=path,
+        label=label or path.resolve().name,
+        config=config,
+        environment=_table(path / ENVIRONMENT, json.loads, notes, absent="the machine is not known"),
+        result=result,
+        train=train,
+        evaluations=evaluations,
+        telemetry=[row for row in telemetry if row["kind"] in ("nvml", "host")],
+        notes=(*notes, *warnings),
+    )
+
+
+def labels(paths: list[Path]) -> list[str]:
+    """A name for each folder that no other has: its own, with its parents' where that is not enough."""
+    parts = [path.resolve().parts[1:] for path in paths]
+    for depth in range(1, max(map(len, parts), default=0) + 1):
+        names = ["/".join(part[-depth:]) for part in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{path} ({number})" for number, path in enumerate(paths, 1)]
+
+
+def number(value: Any) -> float | None:
+    """A finite number, or None for anything else."""
+    plain = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if plain and math.isfinite(value) else None
+
+
+def _table(file: Path, parse: Any, notes: list[str], *, absent: str) -> dict[str, Any]:
+    try:
+        value = parse(file.read_text(encoding="utf-8"))
+        if isinstance(value, dict):
+            return value
+        notes.append(f"{file.name} is damaged: it holds no table")
+    except FileNotFoundError:
+        notes.append(f"there is no {file.name}: {absent}")
+    except (ValueError, OSError, RecursionError) as error:  # a JSON, TOML or UTF-8 error is a ValueError
+        notes.append(f"{file.name} cannot be read: {error}")
+    return {}
+
+
+def _rows(file: Path, notes: list[str]) -> list[Row]:
+    """Rows of a .jsonl file in which lines may be cut or overwritten; those are counted."""
+    rows, bad = [], 0
+    try:
+        lines = file.read_bytes().splitlines()
+    except OSError:
+        notes.append(f"there is no {file.name}")
+        return []
+    for line in lines:
+        try:
+            row = json.loads(line)
+            if type(row["step"]) is int and row["time_s"] + row["epoch"] >= 0 and isinstance(row["kind"], str):
+                rows.append(row)
+                continue
+        except (ValueError, KeyError, TypeError, RecursionError):
+            pass
+        bad += 1
+    if bad:
+        lines_are = "1 line is" if bad == 1 else f"{bad:,} lines are"
+        notes.append(f"{lines_are} damaged in {file.name} and left out, of {len(lines):,}")
+    return rows
