@@ -317,16 +317,51 @@ def nvidia_smi(uuid: str) -> dict[str, float]:
     return dict(zip(SMI.values(), map(float, line.split(",")), strict=True))
 
 
+def calibration(setting: Setting, folder: Path) -> Outcome:
+    """This device measured as `distdl calibrate` does, and what its file says of networks that it has not seen."""
+    import torch
+    import torchvision
+
+    from distdl.perf import hardware, measure
+    from distdl.perf.calibrate_command import arithmetic, calibrate
+    from distdl.perf.calibration import stored
+    from distdl.perf.flops import count
+
+    names, batch = (UNSEEN[:1], 2) if setting.toy else (UNSEEN, 32)
+    precision, place, file = "fp32" if setting.toy else "bf16", torch.device(setting.device), folder / "machine.toml"
+    calibrate(file, on=setting.device, precision=precision, batches=(2,) if setting.toy else (), rounds=1)
+    device, outcome, errors = hardware.device(str(file)), Outcome(), []
+    outcome.add("product_tflops", device.peak_tflops[precision], f"TFLOP/s, {precision}", 1)
+    outcome.add("copy_gb_per_s", device.bandwidth_gb_per_s, "GB/s")
+    made = stored(device, precision)
+    for name in names:
+        model = torchvision.models.get_model(name)
+        network = count(model, batch=batch, training=True, name=name)
+        images = torch.randn(batch, 3, 224, 224, device=place)
+        with arithmetic(place, precision):
+            measured_s = measure.total(model.to(place), images, rounds=1 if setting.toy else 5).step_s
+        predicted_s = made.step_s(network, device, precision)
+        errors.append(abs(predicted_s / measured_s - 1))
+        outcome.figures[name] = {"measured_s": measured_s, "predicted_s": predicted_s, "batch": batch}
+        both = f"{1e3 * measured_s:,.1f} ms a step, {1e3 * predicted_s:,.1f} predicted"
+        outcome.rows.append((f"  {name}, batch {batch}", f"{both}, {predicted_s / measured_s - 1:+.1%}"))
+    outcome.add("mean_error_percent", 100 * statistics.mean(errors), "%", 1)
+    return outcome
+
+
+UNSEEN = ("resnet50", "vgg11", "mobilenet_v2", "densenet121", "vit_b_16")
+"""Networks that the calibration's are not among."""
 TOY_NETWORK = (
     *("--model.name", "resnet18", "--data.image-size", "64", "--data.batch-size", "4", "--max-steps", "18"),
     "--compute.no-compile",
 )
 PARTS = {
-    "train": Part(run=training, limit_s=150),
-    "plain": Part(run=plain_loop, limit_s=110),
+    "train": Part(run=training, limit_s=130),
+    "plain": Part(run=plain_loop, limit_s=90),
     "nvml": Part(run=nvml, limit_s=30),
     "resident": Part(run=resident_input, limit_s=50),
     "jpeg": Part(run=jpeg_input, limit_s=70),
     "profiles": Part(run=fast_profiles, limit_s=70),
+    "calibrate": Part(run=calibration, limit_s=80),
 }
-"""In order of what a lease that ends early should not have gone without."""
+"""In order of what a lease that ends early should not have gone without. Their limits come to less than the whole's."""

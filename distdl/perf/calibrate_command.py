@@ -71,11 +71,11 @@ def measured(
             network(torch.zeros(1, 3, size, size))  # lazy layers learn their sizes
             counted = count(network, (3, size, size), batch=batch, training=True, name=name)
             images = torch.randn(batch, 3, size, size, device=place)
-            with _arithmetic(place, precision):
+            with arithmetic(place, precision):
                 yield name, counted, measure.measure(network.to(place), images, rounds=rounds, naive=False)
 
 
-def _arithmetic(place: torch.device, precision: str) -> Any:
+def arithmetic(place: torch.device, precision: str) -> Any:
     """What makes matrix products of a training step run at a precision."""
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
