@@ -56,8 +56,9 @@ def call(folder: Path) -> int:
     result = function(folder, record["settings"])
     if not isinstance(result, dict):
         raise UserError(f"{record['call']} returned no dict but {result!r:.60}")
+    # From here on it is done, and not to be begun again: neither a signal nor the runner's end comes between.
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGUSR2))
     write_json(folder / RESULT, result)
-    # Written here and not left to the runner: were it killed just now, the trial would be done a second time.
     write_json(folder / RECORD, record | {"status": "completed", "exit_code": EXIT_DONE, "reason": ""})
     return EXIT_DONE
 

@@ -1,0 +1,81 @@
+"""The study `batch-size`: the same images in smaller or larger batches. What a study in one's own package needs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
+from distdl.studies.base import Outcome, Study, Trial, spread
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Which batches, how often, and what is trained."""
+
+    profile: str = "digits"
+    """The training profile that every trial starts from."""
+    batches: tuple[int, ...] = (8, 32, 128)
+    """Global batch sizes."""
+    seeds: int = 3
+    """Repetitions of each."""
+    epochs: int = 10
+    """Of each training."""
+
+
+QUICK = {"batches": (16, 128), "seeds": 2, "epochs": 1}
+
+
+def trials(settings: Settings) -> list[Trial]:
+    """A training for each batch size and seed."""
+    return [
+        Trial(
+            name=f"batch{batch}-seed{seed}",
+            words=(
+                *("--profile", settings.profile, "--data.batch-size", str(batch)),
+                *("--epochs", str(settings.epochs), "--seed", str(seed)),
+            ),
+            labels={"batch": batch, "seed": seed},
+        )
+        for batch in settings.batches
+        for seed in range(settings.seeds)
+    ]
+
+
+def findings(settings: Settings, outcomes: Mapping[str, Outcome]) -> list[Section]:
+    """Accuracy by batch size, and whether the smallest batch is best."""
+    reached: dict[int, list[float]] = {}
+    for outcome in outcomes.values():
+        if outcome.completed:
+            reached.setdefault(outcome.trial.labels["batch"], []).append(outcome.result["test"]["accuracy"])
+    by_batch = {batch: spread(values) for batch, values in sorted(reached.items())}
+    rows = tuple((batch, found.mean, found.low, found.high, found.n) for batch, found in by_batch.items())
+    data = dict(zip(("batch", "accuracy", "low", "high"), zip(*(row[:4] for row in rows), strict=True), strict=True))
+    small, large = by_batch[min(by_batch)], by_batch[max(by_batch)]
+    text = f"After {settings.epochs} epochs, batch {min(by_batch)} reaches {small}, batch {max(by_batch)} {large}."
+    return [
+        Section(
+            title="Accuracy by batch size",
+            parts=(
+                Finding(text=text, n=small.n, holds=small.beats(large) if small.n > 1 else None),
+                Table(
+                    name="batches", title="Test accuracy", columns=("batch", "accuracy", "low", "high", "n"), rows=rows
+                ),
+                Figure(
+                    name="batches",
+                    title="Test accuracy by batch size",
+                    x=Axis(title="batch", scale="log"),
+                    y=Axis(title="accuracy"),
+                    layers=(Layer(mark="points", data=data, x="batch", y="accuracy", low="low", high="high"),),
+                ),
+            ),
+        )
+    ]
+
+
+STUDY = Study(
+    name="batch-size",
+    summary="what the batch size does to accuracy after so many images",
+    settings=Settings,
+    quick=QUICK,
+    trials=trials,
+    findings=findings,
+)

@@ -1,0 +1,213 @@
+"""`distdl study run` as a person starts it: on trials that notice what must not be, killed, stopped and shared."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import psutil
+import pytest
+from relay import register
+
+from distdl.rundir import read_rows
+from distdl.studies.process import MARK, Share, environment
+from distdl.studies.runner import shares
+from jobs import wait_for
+
+STUDY = (sys.executable, "-m", "distdl.cli", "study")
+
+
+@pytest.fixture
+def seen(tmp_path: Path) -> dict[str, str]:
+    """Variables under which distdl sees the study `relay`."""
+    return {**os.environ, **register(tmp_path / "site")}
+
+
+def start(seen: Mapping[str, str], *words: str, out: str = "study") -> subprocess.Popen[str]:
+    command = [*STUDY, "run", "relay", "--out", out, *words]
+    return subprocess.Popen(command, env=seen, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def run(seen: Mapping[str, str], *words: str, out: str = "study", code: int = 0) -> str:
+    process = start(seen, *words, out=out)
+    text, _ = process.communicate(timeout=120)
+    assert process.returncode == code, text
+    return text
+
+
+def record(name: str, out: str = "study") -> dict:
+    return json.loads(Path(out, "trials", name, "trial.json").read_text(encoding="utf-8"))
+
+
+def journal(out: str = "study") -> Counter:
+    return Counter((row["trial"], row["what"]) for row in read_rows(Path(out, "journal.jsonl")))
+
+
+class TestOneRunner:
+    def test_each_trial_once_and_none_a_second_time(self, seen: dict[str, str]) -> None:
+        text = run(seen, "--calls", "2", "--trainings", "2")
+        assert "study relay: 4 trials" in text and "4 trials were completed." in text
+        run(seen, "--calls", "2", "--trainings", "2")
+        assert journal() == {("call0", "begin"): 1, ("call1", "begin"): 1}
+        trained = [json.loads(Path(f"study/trials/train{index}/result.json").read_text()) for index in (0, 1)]
+        assert [(one["status"], one["world_size"], one["resumes"]) for one in trained] == [
+            ("completed", 1, 0),
+            ("completed", 2, 0),
+        ]
+        assert [record(name)["attempts"] for name in ("call0", "train0", "train1")] == [1, 1, 1]
+        said = json.loads(Path("study/findings.json").read_text(encoding="utf-8"))
+        assert said[0]["parts"][0] == {"kind": "finding", "text": "4 trials were completed.", "n": 4, "holds": None}
+        shown = subprocess.run([*STUDY, "show", "study"], env=seen, capture_output=True, text=True, check=True).stdout
+        assert "4 of 4 trials completed" in shown and "4 trials were completed." in shown
+
+    def test_a_failed_one_is_told_and_the_rest_go_on(self, seen: dict[str, str]) -> None:
+        text = run(seen, "--calls", "4", "--fails", "call1", "--chain", "no", code=1)
+        assert "[2/4] call1: failed: error: this trial fails, as it was told to" in text
+        assert str(Path("study/trials/call1/output.log").resolve()) in text
+        assert [record(f"call{index}")["status"] for index in range(4)] == [
+            "completed",
+            "failed",
+            "completed",
+            "completed",
+        ]
+
+    def test_those_that_wait_for_a_failed_one_are_not_begun(self, seen: dict[str, str]) -> None:
+        text = run(seen, "--calls", "4", "--fails", "call1", "--chain", "yes", code=1)
+        assert "not begun: call2" in text and "not begun: call3" in text
+        assert not Path("study/trials/call2/trial.json").exists()
+        assert "1 trials were completed." in text
+
+    def test_a_failure_is_tried_again_by_the_next_command(self, seen: dict[str, str]) -> None:
+        for attempts in (1, 2):
+            run(seen, "--calls", "2", "--fails", "call1", code=1)
+            assert record("call1")["attempts"] == attempts
+        assert record("call0")["attempts"] == 1
+
+    def test_each_of_two_at_a_time_has_its_own_cores(self, seen: dict[str, str]) -> None:
+        if len(os.sched_getaffinity(0)) < 2:
+            pytest.skip("one core cannot be divided; a GPU machine has more")
+        run(seen, "--calls", "2", "--seconds", "3", "--jobs", "2")
+        results = [json.loads(Path(f"study/trials/call{i}/result.json").read_text())["cores"] for i in (0, 1)]
+        assert results[0] and results[1] and not set(results[0]) & set(results[1])
+
+    def test_gpus_are_given_out_one_to_a_rank(self, seen: dict[str, str]) -> None:
+        run(seen, "--calls", "4", "--seconds", "0.5", "--gpus", "5,7")
+        gpus = {json.loads(Path(f"study/trials/call{i}/result.json").read_text())["gpus"] for i in range(4)}
+        assert gpus == {"5", "7"}
+        text = run(seen, "--calls", "1", "--trainings", "2", "--gpus", "5", out="other", code=2)
+        assert "error: trial train1 needs 2 GPUs, and --gpus names 1" in text
+
+    def test_told_to_stop_it_saves_and_the_next_goes_on_from_there(self, seen: dict[str, str]) -> None:
+        words = ("--calls", "0", "--trainings", "2", "--steps", "2000")
+        process = start(seen, *words, "--jobs", "2")
+        folders = [Path(f"study/trials/train{index}") for index in (0, 1)]
+        wait_for(lambda: all(any(folder.glob("checkpoints/step-*")) for folder in folders), 90, "first checkpoints")
+        process.send_signal(signal.SIGTERM)
+        text, _ = process.communicate(timeout=60)
+        assert process.returncode == 75, text
+        assert "stopped: train0: run the same command to go on" in text
+        assert [record(folder.name)["status"] for folder in folders] == ["stopped", "stopped"]
+        steps = [json.loads((folder / "result.json").read_text())["steps"] for folder in folders]
+        assert all(0 < step < 2000 for step in steps)
+        run(seen, *words)
+        for folder, before in zip(folders, steps, strict=True):
+            result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+            assert (result["status"], result["steps"], result["resumes"]) == ("completed", 2000, 1)
+            rows = [row["step"] for row in read_rows(folder / "metrics.jsonl") if row["kind"] == "train"]
+            assert rows == sorted(rows) and before <= 2000
+
+
+class TestSharedFolder:
+    def test_killed_at_random_every_trial_is_done_once(self, seen: dict[str, str]) -> None:
+        words = ("--calls", "12", "--trainings", "4", "--seconds", "0.7", "--steps", "400", "--jobs", "2")
+        luck, until = random.Random(7), time.monotonic() + 20
+        runners = [start(seen, *words) for _ in range(3)]
+        killed = 0
+        while time.monotonic() < until:
+            time.sleep(luck.uniform(0.3, 1.5))
+            place = luck.randrange(3)
+            victim = runners[place]
+            training = [one for one in marked() if "/train" in one[1]]
+            if luck.random() < 0.3 and training:
+                kill(luck.choice(training)[0])
+            else:
+                victim.kill()
+                victim.communicate()
+                runners[place] = start(seen, *words)
+            killed += 1
+        for runner in runners:
+            text, _ = runner.communicate(timeout=180)
+            assert runner.returncode in (0, 1), text
+        run(seen, *words)  # what was killed itself, and not with its runner, failed: it is tried again now
+        assert killed > 5
+        happened = journal()
+        wrong = {key: count for key, count in happened.items() if key[1] != "begin"}
+        assert not wrong
+        for name in (f"call{index}" for index in range(12)):
+            assert record(name)["status"] == "completed"
+            assert happened[name, "begin"] <= record(name)["attempts"]
+        for name in (f"train{index}" for index in range(4)):
+            result = json.loads(Path(f"study/trials/{name}/result.json").read_text(encoding="utf-8"))
+            assert (result["status"], result["steps"]) == ("completed", 400)
+            rows = [row["step"] for row in read_rows(Path(f"study/trials/{name}/metrics.jsonl"))]
+            assert rows == sorted(rows), "two wrote the same run folder"
+        assert not marked(), "a trial's process is left"
+
+    def test_other_settings_are_refused_and_none_mean_those_that_there_are(self, seen: dict[str, str]) -> None:
+        run(seen, "--calls", "1")
+        text = run(seen, "--calls", "2", code=2)
+        assert "holds this study with calls = 1, not 2" in text and text.count("\n") == 1
+        assert "1 trials were completed." in run(seen)
+
+    def test_one_that_has_nothing_to_begin_leaves_if_told_so(self, seen: dict[str, str]) -> None:
+        first = start(seen, "--calls", "1", "--seconds", "20")
+        wait_for(lambda: journal()[("call0", "begin")] == 1, 60, "the first to begin")
+        run(seen, "--calls", "1", "--seconds", "20", "--leave")
+        assert first.poll() is None
+        first.terminate()
+        first.communicate(timeout=60)
+        assert first.returncode == 75
+
+
+def marked() -> list[tuple[int, str]]:
+    """Processes of trials of this test, with the trial's folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            folder = process.environ().get(MARK, "")
+        except (psutil.Error, OSError):
+            continue
+        if folder.startswith(str(Path.cwd())):
+            found.append((process.pid, folder))
+    return found
+
+
+def kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def test_a_host_is_cut_into_equal_shares() -> None:
+    assert shares(2, (), [0, 1, 2, 3, 4]) == [Share(cores=(0, 1)), Share(cores=(2, 3))]
+    assert shares(4, (), [0, 1]) == [Share()] * 4
+
+
+def test_a_trial_is_no_rank_of_what_started_the_runner() -> None:
+    outer = {
+        "RANK": "3",
+        "SLURM_STEP_NUM_TASKS": "4",
+        "OMPI_COMM_WORLD_SIZE": "4",
+        "HOME": "/root",
+        "SLURM_JOB_ID": "7",
+    }
+    inner = environment(outer, Path("/study/trials/a"), Share(gpus=("2", "3")))
+    assert set(inner) >= {"HOME", "SLURM_JOB_ID"} and not {"RANK", "SLURM_STEP_NUM_TASKS"} & set(inner)
+    assert inner["CUDA_VISIBLE_DEVICES"] == "2,3"
