@@ -1,1 +1,34 @@
-"""Study `leaderboard`: document 000's three attempts, each a board that any number of processes work on."""
+"""Study `leaderboard`: document 000's three attempts, each a board that any number of processes work on.
+
+lineage.py   what happened, line by line, and what it adds up to     board.py      slots, locks and pins on disk
+rules.py     which slot next, and what becomes of weights            profiles.py   training profiles in alternation
+worker.py    the process that trains                                 attempts.py   settings and trials
+history.py, tree.py, findings.py                                     what the boards show
+"""
+
+from distdl.studies.base import Study
+from distdl.studies.leaderboard.attempts import Settings, trials
+from distdl.studies.leaderboard.findings import findings
+
+QUICK = {
+    "network": "darknet-tiny",
+    "weights": "{data}/weights/darknet_tiny_imagenet_state_dict.pth",
+    "words": (
+        *("--profile", "alexnet-leaderboard", "--data.image-size", "96", "--data.normalize", "none"),
+        *("--data.batch-size", "32", "--data.loader", "resident"),
+    ),
+    "population": ("fine-tuned",),
+    "epochs": 12,
+    "processes": 2,
+}
+"""The same attempts on 20 of Caltech-101's classes, with a network of a million parameters that has ImageNet weights in
+place of AlexNet, at 96 pixels, for 12 epochs an attempt in place of three days."""
+
+STUDY = Study(
+    name="leaderboard",
+    summary="document 000: AlexNet from scratch, frozen and fine-tuned, by processes that share a board of five slots",
+    settings=Settings,
+    quick=QUICK,
+    trials=trials,
+    findings=findings,
+)

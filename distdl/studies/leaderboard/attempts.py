@@ -1,7 +1,8 @@
 """The study's settings, and the trials that they ask for: the processes of each attempt, and then its top, tested."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -44,6 +45,19 @@ class Settings:
     """Of distdl.train, for what is the same in all attempts."""
     seeds: Positive = 1
     """Times that each attempt is made."""
+
+
+BOARDS = "boards"
+
+
+def board_of(folder: Path, table: Mapping[str, Any]) -> Path:
+    """Where the board of a trial lies: STUDY/boards, beside all the trials that share it.
+
+    Args:
+        folder: of the trial.
+        table: its settings.
+    """
+    return folder.parents[1] / BOARDS / table["board"]
 
 
 def boards(settings: Settings) -> Iterator[tuple[str, dict[str, Any]]]:

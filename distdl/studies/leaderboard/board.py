@@ -86,8 +86,8 @@ class Seat(Board):
     def __init__(self, folder: Path, rule: Rule, *, name: str = "", job: str = "", waited_s: float = 0.0) -> None:
         super().__init__(folder)
         self.rule = rule
-        for name in (SLOTS, PROCESSES):
-            (folder / name).mkdir(parents=True, exist_ok=True)
+        for part in (SLOTS, PROCESSES):
+            (folder / part).mkdir(parents=True, exist_ok=True)
         self.name = f"{name}@{platform.node()}-{os.getpid()}-{time.time_ns() % 10**9:09d}"
         self.lineage = Lineage(folder / LINEAGE)
         self._lock = FileLock(folder / LOCK, poll_interval=POLL_S)

@@ -22,8 +22,10 @@ from distdl.manifest import STATE, damaged
 from distdl.resolve import from_command_line
 from distdl.session import open_run
 from distdl.strategies.base import Strategy
+from distdl.studies.leaderboard.attempts import board_of
 from distdl.studies.leaderboard.board import Board, Seat
-from distdl.studies.leaderboard.lineage import Row, State, Take
+from distdl.studies.leaderboard.history import most_at_once
+from distdl.studies.leaderboard.lineage import State, Take
 from distdl.studies.leaderboard.profiles import TrainingProfile, profile_at
 from distdl.studies.leaderboard.rules import Population, Ratchet, Rule
 from distdl.telemetry.accounting import account
@@ -33,7 +35,6 @@ from distdl.telemetry.sinks import MetricsSink
 from distdl.trainer import Trainer
 
 Table = Mapping[str, Any]
-BOARDS = "boards"
 RESERVE_S = 5.0
 """Of a slice, for a process's end after its last epoch."""
 
@@ -86,28 +87,11 @@ def top(folder: Path, table: Table) -> dict[str, Any]:
     }
 
 
-def board_of(folder: Path, table: Table) -> Path:
-    """Where the board of a trial lies: beside all the trials that share it."""
-    return folder.parents[1] / BOARDS / table["board"]
-
-
 def rule_of(table: Table) -> Rule:
     """The rule of a trial's board."""
     if table["rule"] == "ratchet":
         return Ratchet(slots=table["slots"])
     return Population(slots=table["slots"], beginnings=tuple(table["profiles"]), seed=table["seed"])
-
-
-def most_at_once(rows: list[Row]) -> int:
-    """The most processes that were at the board at the same time."""
-    changes = sorted(
-        (row["at"], 1 if row["kind"] == "begin" else -1) for row in rows if row["kind"] in ("begin", "end")
-    )
-    now, most = 0, 0
-    for _, change in changes:
-        now += change
-        most = max(most, now)
-    return most
 
 
 @contextlib.contextmanager

@@ -1,0 +1,79 @@
+"""What a lineage tells beside the board: how the best rose, who came from whom, how many worked at once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from distdl.studies.leaderboard.lineage import Row
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """A slot that was published, be it still on the board or not."""
+
+    name: int
+    parent: int | None
+    score: float
+    epoch: int
+    settings: str
+    process: str
+    order: int
+    """Epochs that the whole attempt had trained when it was published."""
+
+
+def nodes(rows: Sequence[Row]) -> dict[int, Node]:
+    """All slots that were ever published."""
+    parents = {row["take"]: row["slot"] for row in rows if row["kind"] == "take"}
+    trained = [row for row in rows if row["kind"] in ("publish", "drop")]
+    return {
+        row["take"]: Node(
+            name=row["take"],
+            parent=parents[row["take"]],
+            score=row["score"],
+            epoch=row["epoch"],
+            settings=row["settings"].get("name") or "",
+            process=row["process"].split("@")[0],
+            order=order,
+        )
+        for order, row in enumerate(trained, start=1)
+        if row["kind"] == "publish"
+    }
+
+
+def ancestry(published: dict[int, Node], ends: Sequence[int]) -> dict[int, Node]:
+    """The slots that led to `ends`, and those themselves."""
+    kept: dict[int, Node] = {}
+    for name in ends:
+        step: int | None = name
+        while step is not None and step not in kept:
+            kept[step] = published[step]
+            step = published[step].parent
+    return dict(sorted(kept.items()))
+
+
+def best_so_far(rows: Sequence[Row]) -> tuple[list[float], list[float]]:
+    """Device time in seconds, summed over processes, and the best score on the board after each epoch."""
+    seconds, best, spent, now = [], [], 0.0, 0.0
+    scores: dict[int, float] = {}
+    for row in rows:
+        if row["kind"] not in ("publish", "drop"):
+            continue
+        spent += row["epoch_s"]
+        if row["kind"] == "publish":
+            scores.pop(row["replaced"], None)
+            scores[row["take"]] = row["score"]
+            now = max(scores.values())
+        seconds.append(round(spent, 3))
+        best.append(now)
+    return seconds, best
+
+
+def most_at_once(rows: Sequence[Row]) -> int:
+    """The most processes that were at the board at the same time."""
+    changes = sorted(
+        (row["at"], 1 if row["kind"] == "begin" else -1) for row in rows if row["kind"] in ("begin", "end")
+    )
+    now = most = 0
+    for _, change in changes:
+        now += change
+        most = max(most, now)
+    return most
