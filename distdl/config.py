@@ -98,8 +98,8 @@ class ModelConfig:
     name: str = "digits-cnn"
     """A network by name: any torchvision classifier, resnet20 to resnet110 for CIFAR, softmax, mnist-cnn, ..."""
     weights: str = "none"
-    """none, torchvision (downloaded, or from torch's cache), a local .pth, .th, .pt or .safetensors file, or a run
-    folder, whose newest checkpoint is taken."""
+    """none, torchvision (downloaded, or from torch's cache), a local .pth, .th, .pt or .safetensors file, the name of
+    one in the data root's folder weights, or a run folder, whose newest checkpoint is taken."""
     weights_part: Literal["all", "features", "classifier"] = "all"
     """What the weights are taken for; the other part starts from scratch."""
     trainable_features: tuple[bool, ...] = ()

@@ -7,9 +7,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 from torch import Tensor, nn
 
 from distdl import checkpoint
+from distdl.data.places import data_root
 from distdl.errors import UserError
 from distdl.models import parts
 
@@ -72,21 +74,23 @@ def from_torchvision(name: str) -> State:
 
     source = get_model_weights(name).DEFAULT
     file = Path(torch.hub.get_dir()) / "checkpoints" / Path(source.url).name
-    if not file.is_file():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            torch.hub.download_url_to_file(source.url, str(file), torch.hub.HASH_REGEX.search(file.name)[1], False)
-        except (OSError, RuntimeError) as error:
-            raise UserError(
-                f"torchvision's weights of {name} cannot be downloaded ({getattr(error, 'reason', error)}): put "
-                f"{source.url} into {file.parent}, or name a file by --model.weights"
-            ) from None
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(file.with_name(f".{file.name}.lock")):  # of all ranks that start at once, one downloads
+        if not file.is_file():
+            try:
+                torch.hub.download_url_to_file(source.url, str(file), torch.hub.HASH_REGEX.search(file.name)[1], False)
+            except (OSError, RuntimeError) as error:
+                raise UserError(
+                    f"torchvision's weights of {name} cannot be downloaded ({getattr(error, 'reason', error)}): put "
+                    f"{source.url} into {file.parent}, or name a file by --model.weights"
+                ) from None
     return read(file)
 
 
 def read(file: Path) -> State:
     """Tensors by name from a file, out of the wrapper and without the prefixes that training scripts add.
 
+    A name without a folder that is not here is looked for in the folder weights beside the data sets too.
     Nothing in the file is run: it is read as safetensors, or by torch.load with `weights_only`.
     """
     if file.is_dir():
@@ -97,7 +101,10 @@ def read(file: Path) -> State:
             f"{', '.join(SUFFIXES)}"
         )
     if not file.is_file():
-        raise UserError(f"model.weights: there is no file {file}")
+        beside_sets = data_root() / "weights" / file.name
+        if len(file.parts) > 1 or not beside_sets.is_file():
+            raise UserError(f"model.weights: there is no file {file}, nor {beside_sets}")
+        file = beside_sets
     try:
         if file.suffix == ".safetensors":
             from safetensors.torch import load_file

@@ -49,8 +49,8 @@ class Head:
     """Epochs trained when the validation was best; its weights are those that are tested."""
     validation: float
     test: float
-    curve: tuple[float, ...]
-    """Accuracy on the validation (the test, where there is none) at each evaluation."""
+    curve: tuple[tuple[int, float], ...]
+    """Epochs trained and accuracy on the validation (the test, where there is none), at each evaluation."""
     loss: float | None
     """Mean training loss of the last epoch; None where it is no number."""
 
@@ -177,7 +177,7 @@ def train(kept: Kept, config: Config, dataset: DataSet, rates: Sequence[float], 
         if (epoch + 1) % config.evaluate_every and epoch + 1 < config.epochs:
             continue
         accuracy = stack.accuracy(*judge)
-        curve.append(accuracy)
+        curve.append((epoch + 1, accuracy))
         better = accuracy > best
         best, best_epoch = torch.where(better, accuracy, best), torch.where(better, epoch + 1, best_epoch)
         chosen.take(stack, better)
@@ -189,7 +189,7 @@ def train(kept: Kept, config: Config, dataset: DataSet, rates: Sequence[float], 
             best_epoch=int(best_epoch[s, r]),
             validation=float(best[s, r]),
             test=float(test[s, r]),
-            curve=tuple(float(accuracy[s, r]) for accuracy in curve),
+            curve=tuple((epoch, float(accuracy[s, r])) for epoch, accuracy in curve),
             loss=float(losses[s, r]) if math.isfinite(losses[s, r]) else None,
         )
         for s, seed in enumerate(seeds)
