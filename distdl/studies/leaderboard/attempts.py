@@ -69,10 +69,10 @@ def boards(settings: Settings) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def trials(settings: Settings) -> list[Trial]:
-    """Process by process, so that the first of every board comes before the second of any."""
+    """Board by board, its processes one after another, so that those that run at the same time share one."""
     listed = []
-    for process in range(settings.processes):
-        for board, labels in boards(settings):
+    for board, labels in boards(settings):
+        for process in range(settings.processes):
             listed.append(_trial(settings, board, labels, f"process{process}", call="worker:work"))
     for board, labels in boards(settings):
         before = tuple(f"{board}-process{process}" for process in range(settings.processes))
