@@ -34,7 +34,10 @@ def spec(figure: Figure, *, paper: bool) -> tuple[Spec, list[str]]:
     """
     series = _distinct(layer.data[layer.series] for layer in figure.layers if layer.series)
     categories = {
-        channel: _distinct(layer.data[getattr(layer, channel)] for layer in figure.layers if _has(layer, channel))
+        channel: _distinct(
+            [getattr(figure, channel).order]
+            + [layer.data[getattr(layer, channel)] for layer in figure.layers if _has(layer, channel)]
+        )
         for channel in ("x", "y")
         if getattr(figure, channel).scale == "category"
     }
@@ -65,14 +68,16 @@ def spec(figure: Figure, *, paper: bool) -> tuple[Spec, list[str]]:
         caption = textwrap.wrap(" ".join([figure.caption, *dict.fromkeys(notes)]).strip(), 105)
         whole["title"] = {"text": figure.title, "subtitle": caption, "anchor": "start", "offset": 12}
         whole["background"] = "white"
-    legend = max((len(name) for name in series), default=0) * 6 + 46
+    legend = max((len(name) for name in series), default=0) * 6.4 + 44
     if paper:
-        whole["config"]["legend"]["columns"] = max(WIDTH // legend, 1)
+        whole["config"]["legend"]["columns"] = max(int(WIDTH // legend), 1)
     told = [
         {"rows": f"rows{index}", "mark": layer.mark, "columns": drawn.described(layer)}
         for index, layer in enumerate(figure.layers)
     ]
-    return whole | {"usermeta": {"legend": legend, "told": told}}, list(dict.fromkeys(notes))
+    return whole | {"usermeta": {"legend": round(legend), "beside": 150 if drawn.tiled else 60, "told": told}}, list(
+        dict.fromkeys(notes)
+    )
 
 
 def _zoom(encodings: list[str]) -> Spec:
@@ -112,11 +117,6 @@ def _rows(layer: Layer, figure: Figure) -> tuple[list[Row], list[str]]:
         row |= dict.fromkeys(nowhere)
         if layer.mark == "line" or all(row[short] is not None for short in ("x", "y") if short in row):
             rows.append(row)
-    if layer.mark in ("tiles", "bars"):
-        for channel in ("x", "y"):
-            axis = getattr(figure, channel)
-            if axis.scale != "category" and channel in names and (layer.mark == "tiles" or channel == _along(figure)):
-                _add_edges(rows, channel, log=axis.scale == "log")
     notes = [note] if note else []
     if dropped:
         notes.append(f"{dropped:,} values that are not above 0 have no place on a logarithmic axis.")
@@ -136,19 +136,28 @@ def _along(figure: Figure) -> str:
     return "y" if figure.y.scale == "category" and figure.x.scale != "category" else "x"
 
 
-def _add_edges(rows: list[Row], channel: str, *, log: bool) -> None:
-    """Where the cell around each value begins and ends: half way to its neighbours."""
+def _edges(rows: list[Row], channel: str, *, log: bool, seamless: bool) -> list[Spec]:
+    """Where the cell around each value begins and ends, half way to its neighbours, as `x0` and `x1` of its rows.
+
+    Of cells of one size the page works that out itself: these transforms are returned, and the rows stay short.
+    """
     middles = sorted({row[channel] for row in rows if is_number(row[channel])})
     if not middles:
-        return
+        return []
     places = [math.log(value) for value in middles] if log else middles
     gaps = [after - before for before, after in itertools.pairwise(places)] or [1.0]
+    if max(gaps) - min(gaps) < 0.02 * max(gaps):
+        # A hair wider than half: cells that only touch leave a seam between their smoothed edges.
+        half = (0.53 if seamless else 0.5) * sum(gaps) / len(gaps)
+        ends = [f"/ {math.exp(half):.6g}", f"* {math.exp(half):.6g}"] if log else [f"- {half:.6g}", f"+ {half:.6g}"]
+        return [{"calculate": f"datum.{channel} {end}", "as": f"{channel}{i}"} for i, end in enumerate(ends)]
     inner = [before + gap / 2 for before, gap in zip(places, gaps, strict=False)][: len(places) - 1]
     edges = [places[0] - gaps[0] / 2, *inner, places[-1] + gaps[-1] / 2]
     edges = [math.exp(edge) for edge in edges] if log else edges
-    ends = {value: (float(f"{edges[i]:.6g}"), float(f"{edges[i + 1]:.6g}")) for i, value in enumerate(middles)}
+    around = {value: (float(f"{edges[i]:.6g}"), float(f"{edges[i + 1]:.6g}")) for i, value in enumerate(middles)}
     for row in rows:
-        row[f"{channel}0"], row[f"{channel}1"] = ends[row[channel]]
+        row[f"{channel}0"], row[f"{channel}1"] = around[row[channel]]
+    return []
 
 
 class _Drawn:
@@ -157,18 +166,31 @@ class _Drawn:
     def __init__(self, figure: Figure, series: list[str], categories: Mapping[str, list[str]], ink: str) -> None:
         self.figure, self.series, self.categories, self.ink = figure, series, categories, ink
         self.bare = len(figure.layers) == 1
+        self.tiled = any(layer.mark == "tiles" for layer in figure.layers)
         self.along = _along(figure)
         self.across = "x" if self.along == "y" else "y"
 
     def layer(self, layer: Layer, data: str, rows: list[Row]) -> list[Spec]:
         """The layer as one or several of Vega-Lite's, the visible mark last."""
         drawn = getattr(self, f"_{layer.mark}")(layer, rows)
-        return [{"data": {"name": data}, **one} for one in drawn]
+        wide = ("x", "y") if layer.mark == "tiles" else (self.along,) if layer.mark == "bars" else ()
+        transforms = [
+            transform
+            for channel in wide
+            if channel not in self.categories
+            for transform in _edges(
+                rows, channel, log=getattr(self.figure, channel).scale == "log", seamless=layer.mark == "tiles"
+            )
+        ]
+        shared: Spec = {"data": {"name": data}} | ({"transform": transforms} if transforms else {})
+        return [shared | one for one in drawn]
 
     def _line(self, layer: Layer, rows: list[Row]) -> list[Spec]:
         for number, row in enumerate(rows):
             row["row"] = number
         encoding = self._places(layer) | self._colour(layer) | {"order": {"field": "row", "type": "quantitative"}}
+        if self.tiled:  # the scale of colours is the tiles'
+            encoding["stroke"] = encoding.pop("color")
         if layer.series:
             encoding["strokeDash"] = self._by_series([list(DASHES[i % len(DASHES)]) for i in range(len(self.series))])
         return [{"mark": {"type": "line", "strokeWidth": 2, "strokeJoin": "round"}, "encoding": encoding}]
@@ -177,7 +199,10 @@ class _Drawn:
         encoding = self._places(layer) | self._colour(layer)
         if layer.series:
             encoding["shape"] = self._by_series([SHAPES[i % len(SHAPES)] for i in range(len(self.series))])
-        return [*self._whiskers(layer), {"mark": {"type": "point", "filled": True, "size": 55}, "encoding": encoding}]
+        return [
+            *self._whiskers(layer),
+            {"mark": {"type": "point", "filled": True, "size": 50, "opacity": 1}, "encoding": encoding},
+        ]
 
     def _bars(self, layer: Layer, rows: list[Row]) -> list[Spec]:
         encoding = self._places(layer) | self._colour(layer)
@@ -214,10 +239,7 @@ class _Drawn:
     def _tiles(self, layer: Layer, rows: list[Row]) -> list[Spec]:
         encoding = self._places(layer)
         for channel in {"x", "y"} - set(self.categories):
-            encoding[channel] = encoding[channel] | {
-                "field": f"{channel}0",
-                "scale": encoding[channel]["scale"] | {"nice": False},
-            }
+            encoding[channel] = encoding[channel] | {"field": f"{channel}0"}
             encoding[f"{channel}2"] = {"field": f"{channel}1"}
         # Curves over tiles have the colours: the tiles below them stay grey.
         scale = {"scheme": "viridis"} if self.bare else {"range": ["#fafafa", "#8f8f8f"]}
@@ -272,13 +294,15 @@ class _Drawn:
                 "axis": {"grid": False, **label},
             }
         bars = channel == self.across and any(layer.mark == "bars" for layer in self.figure.layers)
-        scale = {"type": axis.scale, "zero": bars and axis.scale == "linear"}
+        scale: Spec = {"type": axis.scale}
         if axis.scale == "log":
             scale["nice"] = False
+        else:
+            scale |= {"zero": bars, "nice": bars or (channel == "y" and not self.tiled)}
         if any(layer.mark == "points" for layer in self.figure.layers):
             scale["padding"] = 10
         large = max((abs(cell) for cell in self._numbers_of(channel)), default=0) >= 1e5
-        plain: Spec = {"format": "~s"} if large else {}
+        plain: Spec = {"tickCount": 6 if channel == "y" else 8} | ({"format": "~s"} if large else {})
         if axis.scale == "log":
             decades = {"test": "abs(log(datum.value) / LN10 - round(log(datum.value) / LN10)) < 1e-6", "value": 1}
             faint = {"gridOpacity": {"condition": decades, "value": 0.3}}
@@ -338,7 +362,7 @@ def _config(ink: str, *, paper: bool) -> Spec:
             "labelFontSize": 11,
             "labelLimit": 300,
             "symbolSize": 90,
-            "offset": 22,
+            "offset": 28,
             "symbolStrokeWidth": 2,
             "titleColor": ink,
             "titleFontWeight": "normal",

@@ -32,6 +32,8 @@ class Axis:
     title: str
     """With the unit in parentheses."""
     scale: Literal["linear", "log", "category"] = "linear"
+    order: tuple[str, ...] = ()
+    """Categories in the order in which they stand; without it in that of the rows."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,7 @@ def library() -> Library:
         sha256, packed = file.read_text(encoding="ascii").split("\n")
         if _sha256(gzip.decompress(base64.b64decode(packed))) == sha256:
             return Library(packed, sha256)
-    code = bundle().encode()
+    code = f"(() => {{\n{bundle()}\n}})();".encode()  # a module: its names are its own
     made = Library(base64.b64encode(gzip.compress(code, mtime=0)).decode(), _sha256(code))
     with contextlib.suppress(OSError):  # a home that cannot be written to costs time only
         cache.mkdir(parents=True, exist_ok=True)

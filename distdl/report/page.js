@@ -1,4 +1,3 @@
-"use strict";
 // Figures, sorted tables and the theme. Everything shown comes through textContent: no text of a file becomes markup.
 
 const $ = (selector, within = document) => within.querySelector(selector);
@@ -66,11 +65,12 @@ class Chart {
   }
 
   async draw() {
-    this.spec.config.legend.columns = Math.max(1, Math.floor(this.element.clientWidth / this.spec.usermeta.legend));
+    const { legend, beside } = this.spec.usermeta;
+    this.spec.config.legend.columns = Math.max(1, Math.floor((this.element.clientWidth - beside) / legend));
     const tooltip = (_, event, __, value) => {
       if (value) tell(Object.entries(value), event.clientX, event.clientY); else if (this.dot.hidden) tip.hidden = true;
     };
-    const { view } = await vegaEmbed(this.element, this.spec, { actions: false, renderer: "svg", ast: true, tooltip });
+    const { view } = await vegaEmbed(this.element, this.spec, { actions: false, renderer: "svg", ast: true, tooltip, defaultStyle: false });
     this.view = view;
     this.element.append(this.dot);
     this.element.onpointermove = (event) => this.point(event);

@@ -13,8 +13,10 @@ CATEGORIES = Axis(title="", scale="category")
 
 
 def phases(runs: Sequence[Run]) -> tuple[Figure | Table, ...]:
-    """Milliseconds of a step by phase: a bar for each run, and their table. Nothing where no run has an end."""
+    """Milliseconds of a step by phase: a bar for each run, and their table. Phases that took no time are left out."""
     rows = [(run, name, ms, share) for run in runs for name, ms, share in _step_ms(run)]
+    taken = {name for _, name, ms, _ in rows if ms}
+    rows = [row for row in rows if row[1] in taken]
     if not rows:
         return ()
     bars: dict[str, list[Cell]] = {
@@ -97,7 +99,7 @@ def _one(found: Waterfall) -> tuple[Figure | Table, ...]:
     }
     start = 0.0
     for part in found.parts:
-        kind = "work" if part.name in WORK else "largest loss" if part.name == found.largest else "loss"
+        kind = "work" if part.name in WORK else "loss"
         row = (start, start + part.seconds, part.name, kind, 100 * part.share, part.what)
         for column, cell in zip(data.values(), row, strict=True):
             column.append(cell)
