@@ -42,6 +42,9 @@ def read(folder: Path, config: DataConfig) -> Raw:
         parts = {part: _by_class(path, notes) for part, path in folders.items() if path}
     else:
         parts = {"train": _by_class(folder, notes)}
+    if folders["test"] and not parts.get("test", [None]):
+        del parts["test"]  # as the Visual Decathlon has it: images, and no class folders that would tell what they are
+        notes.append(f"{folders['test']} has no class folders: it is left out")
     if "test" not in parts and "validation" in parts:
         parts["test"] = parts.pop("validation")
         notes.append("what is named val serves as the test: nothing is named test")

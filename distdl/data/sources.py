@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from distdl.config import DataConfig
-from distdl.data import folders, packed
+from distdl.data import decathlon, folders, packed
 from distdl.data.base import Raw, Split
 
 
@@ -203,3 +203,16 @@ SETS: dict[str, Source] = {
         std=(0.25, 0.25, 0.25),
     ),
 }
+
+
+def _domain(domain: decathlon.Domain) -> Source:
+    own = SETS.get(domain.own)
+    return Source(
+        text=f"Visual Decathlon: {domain.title}, {decathlon.SIZE} x {decathlon.SIZE} pixels, in colour",
+        read=decathlon.reader(own.read if own else None),
+        folders=decathlon.places(domain, own.folders if own else ()),
+        size=decathlon.SIZE,
+    )
+
+
+SETS |= {domain.name: _domain(domain) for domain in decathlon.DOMAINS}

@@ -1,0 +1,91 @@
+"""Study `decathlon`: one network onto the ten domains of the Visual Decathlon, with the challenge's score.
+
+Document 001 (P1) takes its target sets from there. Domains that are not here are said to be missing; the rest are run.
+The quick version trains last layers on the frozen features of a small network; it fine-tunes nothing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from distdl.config import Positive
+from distdl.data.decathlon import DOMAINS, Domain
+from distdl.errors import UserError, nearest
+from distdl.report.content import Section
+from distdl.studies.base import Outcome, Study, Trial
+from distdl.studies.decathlon import shown
+from distdl.studies.transfer.settings import Rates
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Document 001's ResNet-50 on all ten."""
+
+    profile: str = "resnet50-decathlon"
+    """Training profile: network, weights, validation part, epochs and schedule."""
+    words: tuple[str, ...] = ()
+    """Further words of distdl.train, for every training."""
+    domains: tuple[str, ...] = tuple(domain.folder for domain in DOMAINS)
+    """Which domains, as the challenge's archive names them."""
+    head_rates: Rates = (1.0, 0.1, 0.01, 0.001)
+    """Learning rates of the last layer on frozen features, which are computed once."""
+    rates: Rates = (0.001, 0.01, 0.1)
+    """Learning rates of fine-tuning all layers. Empty fine-tunes nothing."""
+    seeds: Positive = 3
+    """Repetitions."""
+
+
+QUICK = {
+    "profile": "darknet-caltech101",
+    "words": ("--data.loader", "resident", "--data.validation", "0.2", "--epochs", "30", "--data.batch-size", "64"),
+    "head_rates": (0.1, 0.01, 0.001, 0.0001),
+    "rates": (),
+}
+
+
+def _domains(settings: Settings) -> list[Domain]:
+    by_folder = {domain.folder: domain for domain in DOMAINS}
+    for name in settings.domains:
+        if name not in by_folder:
+            raise UserError(f'domains: "{name}" is none of the decathlon{nearest(name, by_folder)}')
+    return [by_folder[name] for name in settings.domains]
+
+
+def trials(settings: Settings) -> list[Trial]:
+    """For each domain one grid of last layers, and a training for each rate and seed."""
+    found = []
+    for domain in _domains(settings):
+        words = ("--profile", settings.profile, "--data.name", domain.name, "--data.image-size", "72", *settings.words)
+        found.append(
+            Trial(
+                name=f"extractor-{domain.folder}",
+                call="distdl.studies.decathlon.domain:extract",
+                settings={"words": words, "rates": settings.head_rates, "seeds": settings.seeds},
+                labels={"domain": domain.title, "approach": "frozen features"},
+            )
+        )
+        found += [
+            Trial(
+                name=f"finetune-{domain.folder}-lr{lr:g}-seed{seed}",
+                call="distdl.studies.decathlon.domain:tune",
+                settings={"words": (*words, "--optim.lr", f"{lr:g}", "--seed", str(seed), "--checkpoint.keep", "1")},
+                labels={"domain": domain.title, "approach": "fine-tuned", "lr": lr, "seed": seed},
+            )
+            for seed in range(settings.seeds)
+            for lr in settings.rates
+        ]
+    return found
+
+
+def findings(settings: Settings, outcomes: Mapping[str, Outcome]) -> list[Section]:
+    """Accuracy and points of the domains that are done; those that are missing by name."""
+    return shown.findings(_domains(settings), settings.rates, settings.seeds, outcomes)
+
+
+STUDY = Study(
+    name="decathlon",
+    summary="the ten domains of the Visual Decathlon at 72 pixels, with the challenge's score (document 001)",
+    settings=Settings,
+    quick=QUICK,
+    trials=trials,
+    findings=findings,
+)
