@@ -14,6 +14,7 @@ owner is dead and clears what it left, and never touches what a living process o
 """
 
 import contextlib
+import ctypes
 import dataclasses
 import itertools
 import os
@@ -40,6 +41,7 @@ LINK = "eth0"
 INTERFACE = {"GLOO_SOCKET_IFNAME": LINK, "NCCL_SOCKET_IFNAME": LINK, "TP_SOCKET_IFNAME": LINK}
 _RATE = re.compile(r"(\d+(?:\.\d+)?)([kmgt]?)bit")
 _UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
+_CLONE_NEWNET = 0x40000000  # os.setns and its constants come with Python 3.12
 _numbers = itertools.count()
 
 
@@ -235,6 +237,18 @@ def parse_rate(rate: str) -> float:
     if not match or not float(match[1]):
         raise UserError(f'"{rate}" is not a rate: write it as 1gbit or 100mbit')
     return float(match[1]) * _UNITS[match[2]]
+
+
+def enter(namespace: str) -> None:
+    """Move the calling thread, and all that it starts, into a host's network: for a forked rank, before it connects.
+
+    A process that is started there (`Hosts.start`) imports everything anew; one forked from a process that has torch
+    is there at once.
+    """
+    with (NAMESPACES / namespace).open(encoding="utf-8") as file:
+        if ctypes.CDLL(None, use_errno=True).setns(file.fileno(), _CLONE_NEWNET):
+            number = ctypes.get_errno()
+            raise OSError(number, f"cannot enter {namespace}: {os.strerror(number)}")
 
 
 def clear_stale() -> list[str]:

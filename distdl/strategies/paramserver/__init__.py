@@ -38,6 +38,8 @@ from distdl.world import World
 RECORDS = "ps"
 """Folder of a run folder in which each worker and server records its steps."""
 FLUSH_S = 0.5
+WARM_STEPS = 3
+"""Steps that are nobody's ordinary step: connections and pages are new."""
 
 
 class ParameterServer(Strategy):
@@ -107,6 +109,8 @@ class ParameterServer(Strategy):
         self._exchange = Exchange(self.peers, self.layout, self.wire)
         self._step, self._compute_s, self._backward_s, self._forward_s = 0, 0.0, 0.0, 0.0
         self._parts: list[Parts] = []
+        self._steps_s: list[float] = []
+        self._ended: float | None = None
         self._stragglers: Counter[int] = Counter()
         self._open_records()
         self._set_values()
@@ -189,6 +193,10 @@ class ParameterServer(Strategy):
         self._step += 1
         self._forward_s, self._backward_s, self._compute_s = forward_s, 0.0, sum(own.values())
         self._parts.append(parts)
+        now = time.perf_counter()
+        if self._ended is not None:
+            self._steps_s.append(now - self._ended)
+        self._ended = now
         if parts.straggler >= 0:
             if parts.straggler not in self._stragglers:
                 self.notes.append(
@@ -274,6 +282,10 @@ class ParameterServer(Strategy):
             name: statistics.median(getattr(part, name) for part in parts)
             for name in ("push_s", "wait_s", "pull_s", "update_s")
         }
+        # The first steps warm up; that the median leaves out evaluations and checkpoints is why it is not a mean.
+        steps_s = self._steps_s[WARM_STEPS:] or self._steps_s
+        if steps_s:
+            medians["step_s"] = statistics.median(steps_s)
         element_bytes = torch.finfo(self.wire).bits // 8
         return {
             "ps": {

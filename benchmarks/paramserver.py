@@ -1,0 +1,199 @@
+"""How fast the parameter server moves bytes: beside a bare torch.distributed send and recv, and on shaped links.
+
+- loopback: one worker pushes and pulls 100 MB to and from one server. The same two processes, in turn with every step,
+  send and receive as many bytes by torch.distributed alone;
+- links of 1 Gbit/s (network namespaces; needs root): the same, against what the link lets through;
+- two workers whose network has two equal halves, on such links: one server, then two, in turn.
+
+    python benchmarks/paramserver.py [--rounds 20] [--megabytes 100] [--quick]
+"""
+
+import argparse
+import statistics
+import tempfile
+import threading
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import ranks
+from timing import markdown_table, spread, write_result
+
+from distdl.config import Config, OptimConfig, PSConfig
+from distdl.launchers.netns import Hosts, parse_rate
+from distdl.rundir import read_rows
+
+RATE = "1gbit"
+WARM = 3
+"""Steps that are not counted: pages are touched and TCP's windows grow."""
+ASK, THERE, BACK = 101, 102, 103
+"""Tags of the bare messages; the parameter server's own are small numbers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One job of some workers and servers."""
+
+    workers: int = 1
+    servers: int = 1
+    steps: int = 20
+    elements: int
+    folder: str
+    """Where the ranks record their steps."""
+    bare: bool = False
+    """Whether worker 0 and server 0 also exchange bare messages, in turn with the steps."""
+
+
+Parts = dict[str, list[float]]
+
+
+def rank(number: int, job: Job) -> Parts:
+    """One rank's work. Worker 0 returns seconds by part and step: push, wait, pull, whole; bare push, bare pull."""
+    import torch
+    from torch import nn
+
+    from distdl.optim import optimizers
+    from distdl.strategies.paramserver import ParameterServer
+    from distdl.telemetry.clock import Clock
+
+    ps = PSConfig(servers=job.servers, assign="round-robin", timeout_s=120)
+    config = Config(strategy="ps", ps=ps, optim=OptimConfig(name="sgd", lr=1e-3))
+    strategy = ParameterServer(config)
+    strategy.folder = Path(job.folder)
+    world = strategy.setup()
+    buffer = torch.zeros(job.elements if job.bare else 0)
+    if world.role == "serve":
+        if job.bare:
+            threading.Thread(target=_echo, args=(buffer, job.steps + WARM), daemon=True).start()
+        strategy.serve()
+        strategy.close()
+        return {}
+    halves = nn.ParameterList([nn.Parameter(torch.zeros(job.elements // 2)) for _ in range(2)])
+    optimizer = optimizers.build(config.optim, halves, global_batch=job.workers, compiled=False)
+    strategy.prepare(halves, optimizer, Clock())
+    found: Parts = {}
+    for step in range(job.steps + WARM):
+        strategy.barrier()
+        start = time.perf_counter()
+        strategy.step()
+        whole = time.perf_counter() - start
+        parts = strategy._parts[-1]
+        row = {"push": parts.push_s, "wait": parts.wait_s, "pull": parts.pull_s, "whole": whole}
+        if job.bare:
+            row |= _bare(buffer, server=job.workers)
+        if step >= WARM:
+            for name, seconds in row.items():
+                found.setdefault(name, []).append(seconds)
+    strategy.close()
+    return found
+
+
+def measure(job: Job, rate: str = "") -> Parts:
+    """Run a job, on loopback or on links of a rate. Beside what worker 0 gives: server 0's seconds of receiving."""
+    with tempfile.TemporaryDirectory() as folder:
+        number, job = job.workers + job.servers, replace(job, folder=folder)
+        with Hosts(count=number, rate=rate) if rate else nullcontext() as hosts:
+            found = ranks.run(rank, job, ranks=number, hosts=hosts)[0]
+        rows = list(read_rows(Path(folder) / "ps" / "server-0.jsonl"))
+    received = [row["receive_s"] for row in rows if row["worker"] == 0 and row["step"] > WARM]
+    return found | {"received": received}
+
+
+def _bare(buffer: Any, server: int) -> dict[str, float]:
+    """A send and a recv of the whole buffer, by torch.distributed alone."""
+    import torch
+    import torch.distributed as dist
+
+    ready = torch.zeros(1)
+    dist.recv(ready, server, tag=ASK)  # the server's buffer is being waited for
+    start = time.perf_counter()
+    dist.send(buffer, server, tag=THERE)
+    sent = time.perf_counter()
+    coming = dist.irecv(buffer, server, tag=BACK)
+    dist.recv(ready, server, tag=ASK)
+    answered = time.perf_counter()
+    coming.wait()
+    return {"bare push": sent - start, "bare pull": time.perf_counter() - answered}
+
+
+def _echo(buffer: Any, rounds: int) -> None:
+    import torch
+    import torch.distributed as dist
+
+    for _ in range(rounds):
+        coming = dist.irecv(buffer, 0, tag=THERE)
+        dist.send(torch.zeros(1), 0, tag=ASK)
+        coming.wait()
+        dist.send(torch.zeros(1), 0, tag=ASK)
+        dist.send(buffer, 0, tag=BACK)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=40, help="steps that are counted on loopback")
+    parser.add_argument("--megabytes", type=float, default=100.0)
+    parser.add_argument("--quick", action="store_true", help="a few small steps, printed and not kept")
+    options = parser.parse_args()
+    steps, size = (3, 5e6) if options.quick else (options.rounds, options.megabytes * 1e6)
+    one = Job(steps=steps, elements=int(size / 4) // 2 * 2, folder="", bare=True)
+    loopback = measure(one)
+    few = replace(one, steps=max(steps // 5, 2))
+    link = measure(few, rate=RATE)
+    halves = replace(few, workers=2, bare=False, steps=max(few.steps // 2, 2))
+    pairs = [
+        [measure(replace(halves, servers=servers), rate=RATE) for servers in (1, 2)]
+        for _ in range(1 if options.quick else 3)
+    ]
+    text = report(loopback, link, pairs, size)
+    print(text)
+    if not options.quick:
+        print(write_result("paramserver", "cpu", text, "torch"))
+
+
+def report(loopback: Parts, link: Parts, pairs: list[list[Parts]], size: float) -> str:
+    """Tables of the three."""
+    rows = []
+    for part in ("push", "pull"):
+        share = [bare / own for own, bare in zip(loopback[part], loopback[f"bare {part}"], strict=True)]
+        speeds = [spread([size / s / 1e9 for s in loopback[name]], 2) for name in (part, f"bare {part}")]
+        rows.append([part, *speeds, spread(share)])
+    first = markdown_table(
+        ["loopback", "ps, GB/s", "bare send or recv, GB/s", "bare seconds over ps seconds, step by step"], rows
+    )
+    rate = parse_rate(RATE)
+    named = {
+        "push, until the worker's last byte has left": "push",
+        "push, as the server receives it": "received",
+        "pull, as the worker receives it": "pull",
+        "bare send": "bare push",
+        "bare recv": "bare pull",
+    }
+    rows = [[text, spread([size * 8 / s / rate for s in link[name]])] for text, name in named.items()]
+    second = markdown_table([f"link of {RATE}", "share of the link"], rows)
+    moved = [[statistics.median(_moved(parts)) for parts in pair] for pair in pairs]
+    rows = [
+        ["1 server", spread([pair[0] for pair in moved])],
+        ["2 servers", spread([pair[1] for pair in moved])],
+        ["2 over 1", spread([pair[1] / pair[0] for pair in moved])],
+    ]
+    third = markdown_table(["2 workers, two equal halves", "push, wait and pull, s a step"], rows)
+    return "\n\n".join(
+        [
+            f"{size / 1e6:.0f} MB of fp32 each way; medians (range). Shares are of payload: headers of TCP, IP and "
+            "Ethernet take 4.4 % of a link's bits.",
+            f"## Loopback, {len(loopback['push'])} steps\n\n{first}",
+            f"## One worker, one server, {len(link['push'])} steps\n\n{second}",
+            f"## Two servers instead of one, {len(pairs)} pairs of jobs of {len(pairs[0][0]['push'])} steps\n\n"
+            f"{third}\n\nA lone worker gains nothing by a second server: its own link carries all bytes.",
+        ]
+    )
+
+
+def _moved(parts: Parts) -> list[float]:
+    return [sum(step) for step in zip(parts["push"], parts["wait"], parts["pull"], strict=True)]
+
+
+if __name__ == "__main__":
+    main()

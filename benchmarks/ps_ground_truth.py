@@ -1,0 +1,116 @@
+"""Whether the speed model, fitted to real parameter-server runs on links of known rate, gives back what is known.
+
+On links of 200 Mbit/s and 1 Gbit/s (network namespaces; needs root) the strategy `ps` trains a CNN of 3,274,634
+parameters synchronously, over servers 1, 2, 4 x workers 1, 2, 4, 8, global batch 64; each is a host of its own. Compute is replayed: first a real run at each worker's batch is recorded, then workers hold for times drawn from it,
+and every byte moves. Known is t2 = 2 S / B.
+
+    python benchmarks/ps_ground_truth.py [--out runs/ps-ground-truth] [--budget-s 280]
+
+Each configuration is a run folder under --out; what is there is not run again. --budget-s: begin no further run after
+so many seconds; call again to go on. When all are there, the results are written.
+"""
+
+import argparse
+import csv
+import itertools
+import json
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import ranks
+from timing import RESULTS, markdown_table, write_result
+
+from distdl.launchers.netns import Hosts, parse_rate
+from distdl.perf import measurements, optimus
+from distdl.perf.measurements import Measurements
+from distdl.perf.speed import fit_speed
+
+RATES = {"1gbit": 20, "200mbit": 8}
+"""Steps of a run on links of each rate."""
+SERVERS, WORKERS, BATCH = (1, 2, 4), (1, 2, 4, 8), 64
+PARAMETER_BYTES = 3_274_634 * 4
+WORDS = (
+    *("--strategy", "ps", "--model.name", "mnist-cnn", "--data.image-size", "28"),
+    *("--data.loader", "synthetic", "--data.drop-last", "--optim.name", "sgd", "--optim.lr", "0.001"),
+    *("--optim.momentum", "0.9", "--optim.weight-decay", "0", "--schedule.name", "constant", "--epochs", "100"),
+    *("--evaluate-every", "1000", "--checkpoint.every-epochs", "0", "--progress", "none", "--telemetry.hz", "0"),
+    *("--compute.threads", "1", "--compute.device", "cpu", "--ps.timeout-s", "120"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One configuration on links of one rate; without a rate, a recording: one worker that computes, on loopback."""
+
+    rate: str = ""
+    servers: int = 1
+    workers: int = 1
+    batch: int
+    """Of a worker."""
+    steps: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.rate}-p{self.servers}-w{self.workers}" if self.rate else f"record-b{self.batch}"
+
+
+def runs() -> list[Run]:
+    """Recordings first, then every configuration."""
+    recordings = [Run(batch=BATCH // w, steps=60) for w in WORKERS]
+    return recordings + [
+        Run(rate=rate, servers=p, workers=w, batch=BATCH // w, steps=steps)
+        for (rate, steps), p, w in itertools.product(RATES.items(), SERVERS, WORKERS)
+    ]
+
+
+def train(rank: int, words: list[str]) -> int:
+    """A rank's whole training. Returns its exit code."""
+    from distdl.train import main
+
+    return main(words)
+
+
+def do(run: Run, out: Path) -> None:
+    """Run one configuration into out/NAME."""
+    folder = out / run.name
+    shutil.rmtree(folder, ignore_errors=True)
+    words = [*WORDS, "--out", str(folder.resolve()), "--max-steps", str(run.steps)]
+    words += ["--data.batch-size", str(run.batch), "--ps.servers", str(run.servers)]
+    number = run.workers + run.servers
+    if run.rate:
+        words += ["--ps.compute", f"replay:{out.resolve() / f'record-b{run.batch}' / 'ps' / 'worker-0.jsonl'}"]
+        with Hosts(count=number, rate=run.rate) as hosts:
+            codes = ranks.run(train, words, ranks=number, hosts=hosts)
+    else:
+        codes = ranks.run(train, words, ranks=number)
+    if any(codes):
+        raise SystemExit(f"{run.name}: exit codes {codes}")
+
+
+def done(run: Run, out: Path) -> bool:
+    file = out / run.name / "result.json"
+    return file.exists() and json.loads(file.read_text(encoding="utf-8"))["status"] == "completed"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/ps-ground-truth"))
+    parser.add_argument("--budget-s", type=float, default=float("inf"))
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    start, left = time.monotonic(), [run for run in runs() if not done(run, options.out)]
+    for number, run in enumerate(left):
+        if time.monotonic() - start > options.budget_s:
+            raise SystemExit(f"{len(left) - number} runs are left: call again to go on")
+        since = time.monotonic()
+        do(run, options.out)
+        result = json.loads((options.out / run.name / "result.json").read_text(encoding="utf-8"))
+        step_s, took = result["ps"]["medians"]["step_s"], time.monotonic() - since
+        print(f"{run.name:<16} {step_s * 1e3:8.1f} ms a step, {took:.0f} s in all", flush=True)
+
+
+if __name__ == "__main__":
+    main()
