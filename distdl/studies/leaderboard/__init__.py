@@ -12,17 +12,22 @@ from distdl.studies.leaderboard.findings import findings
 
 QUICK = {
     "network": "darknet-tiny",
-    "weights": "{data}/weights/darknet_tiny_imagenet_state_dict.pth",
+    "weights": "darknet_tiny_imagenet_state_dict.pth",
     "words": (
-        *("--profile", "alexnet-leaderboard", "--data.image-size", "96", "--data.normalize", "none"),
+        *("--profile", "alexnet-leaderboard", "--data.image-size", "64", "--data.normalize", "none"),
         *("--data.batch-size", "32", "--data.loader", "resident"),
     ),
+    "profiles": (
+        {"name": "alex", "lr": 1e-3, "momentum": 0.9},
+        {"name": "1e-2", "lr": 1e-2, "momentum": 0.5},
+        {"name": "walter", "lr": 1e-4, "momentum": 0.1},
+    ),
     "population": ("fine-tuned",),
-    "epochs": 12,
-    "processes": 2,
+    "slots": 3,
+    "epochs": 24,
 }
 """The same attempts on 20 of Caltech-101's classes, with a network of a million parameters that has ImageNet weights in
-place of AlexNet, at 96 pixels, for 12 epochs an attempt in place of three days."""
+place of AlexNet, at 64 pixels, for 24 epochs an attempt in place of three days, with three slots and three profiles."""
 
 STUDY = Study(
     name="leaderboard",

@@ -40,7 +40,7 @@ class Settings:
     """Of an attempt, over all processes; after them the attempt is over. 0: only the lifetime ends it."""
     network: str = "alexnet"
     weights: str = "torchvision"
-    """Of the pretrained features: torchvision, or a file; "{data}/..." is one in the folder of the data sets."""
+    """Of the pretrained features: torchvision, or a file, as model.weights takes it."""
     words: tuple[str, ...] = ("--profile", "alexnet-leaderboard")
     """Of distdl.train, for what is the same in all attempts."""
     seeds: Positive = 1

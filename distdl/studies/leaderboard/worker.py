@@ -16,7 +16,6 @@ from typing import Any
 
 from distdl import checkpoint
 from distdl.data.datasets import load
-from distdl.data.places import data_root
 from distdl.errors import EXIT_STOPPED, Failure
 from distdl.manifest import STATE, damaged
 from distdl.resolve import from_command_line
@@ -98,8 +97,7 @@ def rule_of(table: Table) -> Rule:
 def trainer_of(folder: Path, table: Table, *, max_time: float = 0.0) -> Iterator[Trainer]:
     """A trainer with its data and its run folder, that is driven from outside."""
     began = time.time()
-    words = [word.replace("{data}", str(data_root())) for word in table["words"]]
-    words += ["--out", str(folder / "run"), "--resume", "auto", "--max-time", str(max_time)]
+    words = [*table["words"], "--out", str(folder / "run"), "--resume", "auto", "--max-time", str(max_time)]
     config = from_command_line(words, strategy="single")
     strategy = Strategy(config)
     strategy.setup()
