@@ -2,7 +2,8 @@
 
 Two ranks, each pinned to a core of its own; every measurement is a new pair of processes. Beside them one rank alone,
 which says how efficient two are, and two side by side that do not talk to each other: how much of what is lost is the
-machine's (memory, caches, clock rate) and not the exchange's.
+machine's (memory, caches, clock rate) and not the exchange's. distdl has malloc keep what a step frees
+(distdl/memory.py), and plain DDP is shown with that as well: what then parts the two is distdl's own loop.
 
     python benchmarks/strategies.py [--rounds 3] [--steps 50] [--quick]
 """
@@ -46,11 +47,15 @@ class Subject:
     """Whether the ranks know nothing of each other."""
     plain: bool = False
     """Whether it is a loop written by hand."""
+    keeps: bool = False
+    """Whether that loop keeps the memory that a step frees, as distdl does."""
 
 
 ALONE, BESIDE, PLAIN, DDP = "distdl, 1 rank", "distdl, 2 x 1 rank, no exchange", "plain DDP", "distdl ddp"
+KEPT = "plain DDP, memory kept"
 SUBJECTS = {
     PLAIN: Subject(plain=True),
+    KEPT: Subject(plain=True, keeps=True),
     DDP: Subject(),
     "distdl horovod": Subject(strategy="horovod"),
     "distdl deepspeed, stage 0": Subject(strategy="deepspeed", words=("--deepspeed.stage", "0")),
@@ -65,7 +70,10 @@ def measure(subject: Subject, steps: int) -> dict[str, Any]:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "distdl.session", "distdl.strategies.ddp"])
     with tempfile.TemporaryDirectory() as folder, Rendezvous(subject) as places:
-        ranks = [context.Process(target=_rank, args=(subject, steps, place, rank, folder)) for rank, place in places]
+        warm = context.Barrier(subject.ranks)
+        ranks = [
+            context.Process(target=_rank, args=(subject, steps, place, rank, folder, warm)) for rank, place in places
+        ]
         for rank in ranks:
             rank.start()
         for rank in ranks:
@@ -107,25 +115,30 @@ class Rendezvous:
             self._server.stop()
 
 
-def _rank(subject: Subject, steps: int, place: Mapping[str, str], rank: int, folder: str) -> None:
+def _rank(subject: Subject, steps: int, place: Mapping[str, str], rank: int, folder: str, warm: Any) -> None:
     os.environ.update(place)
+    if subject.apart and rank:
+        steps *= 2  # so that rank 0 is never alone while it is timed
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[rank % len(cores)]})
     with contextlib.redirect_stdout(io.StringIO()):
-        found = _plain(steps) if subject.plain else _ours(subject, steps, Path(folder) / f"run{rank}")
+        found = _plain(subject, steps) if subject.plain else _ours(subject, steps, Path(folder) / f"run{rank}", warm)
     (Path(folder) / f"rank{rank}.json").write_text(json.dumps(found))
 
 
-def _plain(steps: int) -> dict[str, Any]:
+def _plain(subject: Subject, steps: int) -> dict[str, Any]:
     """DistributedDataParallel as one writes it by hand."""
     import torch
     import torch.distributed as dist
     from torch.nn.functional import cross_entropy
     from torch.nn.parallel import DistributedDataParallel
 
+    from distdl.memory import keep_freed
     from distdl.models.small import mnist_cnn
 
     torch.set_num_threads(1)
+    if subject.keeps:
+        keep_freed()
     dist.init_process_group("gloo")
     torch.manual_seed(0)
     network = mnist_cnn(classes=10, channels=1, image_size=28)
@@ -143,7 +156,7 @@ def _plain(steps: int) -> dict[str, Any]:
     return {"step_s": step_s, "phases_s": {}}
 
 
-def _ours(subject: Subject, steps: int, out: Path) -> dict[str, Any]:
+def _ours(subject: Subject, steps: int, out: Path, warm: Any) -> dict[str, Any]:
     """distdl's trainer as `distdl.train` runs it: with display, telemetry and the clock."""
     from distdl.events import Callback
     from distdl.resolve import from_command_line
@@ -155,6 +168,8 @@ def _ours(subject: Subject, steps: int, out: Path) -> dict[str, Any]:
 
     class Steps(Callback):
         def step_end(self, trainer: Any, loss: Any) -> None:
+            if len(times) == WARM - 1:
+                warm.wait()  # ranks that know nothing of each other begin together, too
             times.append(time.perf_counter())
             if len(times) in (WARM, WARM + steps):
                 phases.append(trainer.clock.read())

@@ -53,7 +53,8 @@ buildah bud --isolation chroot --file containers/Dockerfile --target cpu --tag d
     --build-arg BASE="localhost/debian:$suite" --build-arg MAKEFLAGS="-j$(nproc)" "$@" .
 
 container=$(buildah from distdl:cpu)
-inside() { buildah run --isolation chroot "$container" -- "$@"; }
+# A host name that resolves: under chroot nobody adds the container's own to /etc/hosts.
+inside() { buildah run --isolation chroot --hostname localhost "$container" -- "$@"; }
 
 say "inside: user, entry point, doctor"
 [ "$(inside id -un)" = distdl ]

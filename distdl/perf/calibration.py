@@ -32,8 +32,6 @@ Pass = Literal["forward", "backward"]
 PASSES: tuple[Pass, Pass] = ("forward", "backward")
 TERMS = ("compute", "edge", "traffic", "layer")
 
-TURNS = 10
-"""Of prediction and fit, until the weights stand still."""
 WINOGRAD = 2.25
 """A 2x2 tile of a 3x3 convolution takes 16 multiplications in place of 36."""
 WINOGRAD_CHANNELS = 16
@@ -134,9 +132,8 @@ def fit_by_kind(observations: Sequence[Observation]) -> Calibration:
 def _fit_kind(kind: str, own: Sequence[Observation], when: Pass) -> Calibration:
     """One kind's coefficients in one pass.
 
-    Relative errors weigh as the root of the time: a step is the sum of its layers, and long layers are few. They are
-    relative to what was predicted, in turns of prediction and fit, and not to what was measured: that would let those
-    that were measured short pull the more, and predict sums too small.
+    Squared errors weigh as one over the time, between absolute and relative: a step is the sum of its layers, long ones
+    are few, and by relative error those that were measured short pull the more, so that sums come out too small.
     """
     has_products = any(layer.forward_flops for one in own for layer in one.layers)
     has_window = any(window_flops(layer) for one in own for layer in one.layers)
@@ -151,10 +148,7 @@ def _fit_kind(kind: str, own: Sequence[Observation], when: Pass) -> Calibration:
     # All of these layers are of this kind here, also where a narrower one has coefficients of its own.
     matrix = np.array([_sums(one, names) for one in own])
     measured = np.array([one.seconds for one in own])
-    expected = measured
-    for _ in range(TURNS):
-        values = _least_squares(matrix, measured, form, 1 / expected**1.5)
-        expected = np.maximum(matrix @ values, measured / 100)
+    values = _least_squares(matrix, measured, form, 1 / measured)
     return Calibration(form=tuple(form), values=tuple(map(float, values)))
 
 

@@ -11,6 +11,7 @@ from distdl.perf import calibration, hardware
 from distdl.perf.calibration import PASSES, Calibration, Coefficient, Observation
 from distdl.perf.counting.meta import weightless
 from distdl.perf.flops import count
+from distdl.perf.layers import Layer
 from distdl.perf.reference_networks import FAMILY, FORM, cnn_benchmarks
 
 CSV = Path(__file__).parents[2] / "benchmarks" / "cnn-benchmarks.csv"
@@ -156,3 +157,38 @@ def test_kinds_are_fitted_apart():
     found = calibration.fit_by_kind(observations)
     unseen = network("resnet34")
     assert found.step_s(unseen, DEVICE) == pytest.approx(truth.step_s(unseen, DEVICE), rel=0.03)
+
+
+def layer(kind, op, **geometry):
+    shape = (4, 32, 28, 28)
+    return Layer(
+        name=op, kind=kind, input_shape=shape, output_shape=shape, read_bytes=400_000, write_bytes=400_000,
+        geometry={"op": op, **geometry},
+    )  # fmt: skip
+
+
+def seen(one, seconds):
+    return Observation(layers=[one], device=DEVICE, when="forward", seconds=seconds)
+
+
+def test_operators_have_rates_of_their_own_and_unknown_ones_their_kinds():
+    quick, slow, unknown = (layer("norm", op) for op in ("native_batch_norm", "local_response_norm", "group_norm"))
+    found = calibration.fit_by_kind([seen(quick, 1e-5), seen(slow, 9e-5)])
+    assert found.seconds([quick], DEVICE, "forward") == pytest.approx(1e-5)
+    assert found.seconds([slow], DEVICE, "forward") == pytest.approx(9e-5)
+    assert 1e-5 < found.seconds([unknown], DEVICE, "forward") < 9e-5
+
+
+def test_an_operator_and_its_form_in_place_are_one():
+    assert calibration.operator_of(layer("activation", "relu_")) == calibration.operator_of(layer("activation", "relu"))
+
+
+def test_a_pools_time_grows_with_its_window():
+    pools = {side: layer("pool", "max_pool2d", window=(side, side)) for side in (2, 3, 5)}
+    found = calibration.fit_by_kind([seen(pools[2], 4e-5 + 1e-6), seen(pools[3], 9e-5 + 1e-6)])
+    assert found.seconds([pools[5]], DEVICE, "forward") == pytest.approx(25e-5, rel=0.05)
+
+
+def test_strided_convolutions_are_fitted_apart():
+    strided = [one for one in network("resnet18").layers if "strided" in calibration.operator_of(one)]
+    assert len(strided) == 7  # the first, and two at the start of each later stage

@@ -9,13 +9,15 @@ import torch
 
 pytest.importorskip("deepspeed", reason="DeepSpeed is not installed: pip install 'distdl[deepspeed]'")
 
+from safetensors.torch import load_file
 from same import SGD, apart, result, weights
 
 from distdl.config import ComputeConfig, Config, DataConfig, DeepSpeedConfig, OptimConfig
 from distdl.errors import UserError
+from distdl.export import export
 from distdl.strategies.deepspeed import DeepSpeed, _Files, settings
 from distdl.world import World
-from jobs import QUIET, Ranks, step_of, train, wait_for
+from jobs import QUIET, Ranks, step_of, torchrun_places, train, wait_for
 
 WORLD = World(rank=0, size=2)
 DEEPSPEED = ("--strategy", "deepspeed")
@@ -96,9 +98,22 @@ def test_the_same_weights_as_ddp(tmp_path: Path, ddp: Path, stage: int) -> None:
 RESUMED = ("--epochs", "6", "--data.limit", "600", "--data.batch-size", "12", "--checkpoint.every-steps", "10")
 
 
+def kept(stage: int, *options: str, slow: bool = True) -> object:
+    """A row of the test below."""
+    marks = [pytest.mark.slow] if slow else []
+    words = ("--deepspeed.stage", str(stage), *options)
+    return pytest.param(words, id=" ".join(words).replace("--", ""), marks=marks)
+
+
 @pytest.mark.parametrize(
-    "options", [pytest.param(("--deepspeed.stage", "1", "--optim.ema", "0.9"), id="stage 1 with EMA")]
-)
+    "options",
+    [
+        kept(1, "--optim.ema", "0.9", slow=False), kept(0), kept(2), kept(3), kept(1, "--deepspeed.offload"),
+        kept(3, "--deepspeed.offload"), kept(2, "--compute.precision", "bf16"), kept(0, "--compute.precision", "fp16"),
+        kept(1, "--compute.precision", "fp16"), kept(3, "--compute.precision", "bf16"),
+        kept(2, "--optim.accumulate", "3", "--optim.clip-norm", "1"),
+    ],
+)  # fmt: skip
 def test_a_killed_run_ends_with_the_bits_of_an_uncut_one(tmp_path: Path, options: tuple[str, ...]) -> None:
     words = [*RESUMED, *DEEPSPEED, *options, "--log-every-s", "0"]
     train([*words, "--out", str(tmp_path / "uncut")], ranks=2, timeout=240)
@@ -113,6 +128,60 @@ def test_a_killed_run_ends_with_the_bits_of_an_uncut_one(tmp_path: Path, options
     assert result(out)["resumes"] == 1
     one, other = weights(tmp_path / "uncut"), weights(out)
     assert [name for name in one if not torch.equal(one[name], other[name])] == []
+
+
+AGAIN = ("--max-steps", "51", "--optim.lr", "0", "--optim.momentum", "0", "--data.eval-batch-size", "7")
+"""One step more that changes no weight, and then the evaluation, in batches that no number of ranks divides."""
+
+
+def test_shards_of_stage_3_leave_as_whole_weights_for_any_world(tmp_path: Path) -> None:
+    """Exported and read by one rank without DeepSpeed, and by three with it: each evaluates as the run itself did."""
+    run, file = tmp_path / "run", tmp_path / "whole.safetensors"
+    train([*SGD, *DEEPSPEED, "--deepspeed.stage", "3", "--out", str(run)], ranks=2, timeout=240)
+    export(run, file, which="newest")
+    shapes = {name: list(tensor.shape) for name, tensor in load_file(file).items()}
+    assert shapes == {name: list(tensor.shape) for name, tensor in weights(run).items()}
+    assert min(map(len, shapes.values())) > 0
+    for ranks, words in ((1, ()), (3, (*DEEPSPEED, "--deepspeed.stage", "3"))):
+        out = tmp_path / f"on{ranks}"
+        train(
+            [*SGD, *words, *AGAIN, "--max-steps", "1", "--model.weights", str(file), "--out", str(out)],
+            ranks=ranks,
+            timeout=240,
+        )
+        assert result(out)["test"]["accuracy"] == result(run)["test"]["accuracy"]
+        assert result(out)["test"]["loss"] == pytest.approx(result(run)["test"]["loss"], abs=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [0, 3])
+def test_evaluation_is_exact_on_1_2_and_3_ranks(tmp_path: Path, stage: int) -> None:
+    train([*SGD, "--out", str(tmp_path / "made")])
+    export(tmp_path / "made", tmp_path / "made.safetensors", which="newest")
+    words = [*SGD, *AGAIN, *DEEPSPEED, "--deepspeed.stage", str(stage), "--max-steps", "1"]
+    found = []
+    for ranks in (1, 2, 3):
+        out = tmp_path / str(ranks)
+        train(
+            [*words, "--model.weights", str(tmp_path / "made.safetensors"), "--out", str(out)], ranks=ranks, timeout=240
+        )
+        found.append(result(out)["test"])
+    assert len({test["accuracy"] for test in [*found, result(tmp_path / "made")["test"]]}) == 1
+    assert max(test["loss"] for test in found) - min(test["loss"] for test in found) < 1e-7
+
+
+def test_another_world_size_is_refused_and_told_the_way_out(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = [*SGD, "--max-steps", "4", *DEEPSPEED, "--deepspeed.stage", "2", "--out", str(run)]
+    train(words, ranks=2, timeout=240)
+    job = Ranks(
+        [*words, "--max-steps", "8", "--resume", "auto", *QUIET], ranks=1, places=torchrun_places(1, alone=True)
+    )
+    assert job.wait(240) == [2]
+    said = " ".join(job.text.split())
+    assert "made by stage 2 on 2 ranks" in said
+    assert "distdl export" in said and "--model.weights" in said
+    assert "Traceback" not in said
 
 
 @pytest.mark.parametrize(
