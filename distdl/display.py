@@ -93,6 +93,8 @@ def closing_table(result: dict) -> Table:
     title = f"{result['name']}: {result['status']}"
     if tested:
         title += f", test accuracy {tested['accuracy']:.2%}, loss {tested['loss']:.4f}"
+    if result.get("ps", {}).get("replayed"):
+        title += ", compute replayed"
     caption = f"{result['images_per_s']:,.0f} images/s over {result['train_s']:.1f} s of training"
     caption += f", {result['evaluate_s']:.1f} s of evaluation, {result['steps']} steps"
     table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")

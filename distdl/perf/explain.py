@@ -107,6 +107,8 @@ def render(found: Waterfall, result: Mapping[str, Any], *, title: str) -> Group:
 def sentences(found: Waterfall, result: Mapping[str, Any]) -> list[str]:
     """What the numbers say."""
     lines = []
+    if result.get("ps", {}).get("replayed"):
+        lines.append("Compute was replayed: waited for, not done. Only what was sent and received is measured here.")
     flops, step_s = result.get("flops_per_step"), result["train_s"] / result["steps"]
     if flops:
         said = (

@@ -3,11 +3,10 @@
 import csv
 import json
 import math
-import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +36,8 @@ class Measurements:
     """[n] seconds of `step_s` that are exchange and not hidden behind backward; None where not measured."""
     mode: Literal["sync", "async"] | None = None
     """How servers apply gradients, where the data say so."""
+    replayed: int = 0
+    """Measurements in which compute was waited for in place of done (ps.compute replay)."""
 
     def __len__(self) -> int:
         return len(self.step_s)
@@ -167,44 +168,63 @@ def read_runs(folders: Sequence[Path]) -> Measurements:
         UserError: a folder is no finished run, or the runs are of both kinds.
     """
     runs = [_run(folder) for folder in folders]
-    kinds = {kind: folder for (kind, *_), folder in zip(runs, folders, strict=True)}
+    kinds = {run.kind: folder for run, folder in zip(runs, folders, strict=True)}
     if len(kinds) > 1:
         raise UserError(f"{kinds['servers']} ran under a parameter server, {kinds['replicas']} did not; fit them apart")
-    modes = {mode for *_, mode in runs}
-    if len(modes) > 1:
+    if len({run.mode for run in runs}) > 1:
         raise UserError(f"{folders[0]} and others differ in ps.mode; fit one mode at a time")
-    sync = np.array([run[3] for run in runs])
-    kind = next(iter(kinds))
+    sync, kind = np.array([run.sync_s for run in runs]), runs[0].kind
     return Measurements(
         kind=kind,
-        points=np.array([run[1] for run in runs], float),
-        step_s=np.array([run[2] for run in runs]),
+        points=np.array([run.point for run in runs], float),
+        step_s=np.array([run.step_s for run in runs]),
         sync_s=sync if kind == "replicas" and np.isfinite(sync).all() else None,
-        mode=modes.pop(),
+        mode=runs[0].mode,
+        replayed=sum(run.replayed for run in runs),
     )
 
 
-def _run(folder: Path) -> tuple[Kind, tuple[int, int, int], float, float, Literal["sync", "async"] | None]:
-    """(kind, point, step_s, sync_s or NaN, mode) of one run folder."""
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """What one run folder tells."""
+
+    kind: Kind
+    point: tuple[int, int, int]
+    step_s: float
+    sync_s: float = math.nan
+    mode: Literal["sync", "async"] | None = None
+    replayed: bool = False
+
+
+def _run(folder: Path) -> _Run:
     file = folder / "result.json"
     try:
         result = json.loads(file.read_text(encoding="utf-8"))
-        ps = tomllib.loads((folder / "config.toml").read_text(encoding="utf-8")).get("ps", {})
         world, steps, train_s = int(result["world_size"]), int(result["steps"]), float(result["train_s"])
         batch = int(result["global_batch"])
         exchange_s = float(result.get("phases_s", {}).get("exchange", math.nan))
-    except FileNotFoundError as error:
-        raise UserError(f"{folder} is no finished run: it has no {Path(error.filename).name}") from None
+        if steps < 1 or not train_s > 0 or batch < 1:
+            raise UserError(f"{file}: {steps} steps in {train_s:g} s at a global batch of {batch} tell no step time")
+        step_s = train_s / steps
+        if result.get("strategy") != "ps":
+            point = (int(result.get("nodes", 1)), world, max(1, batch // world))
+            return _Run(kind="replicas", point=point, step_s=step_s, sync_s=exchange_s / steps)
+        return _served(result["ps"], batch, step_s)
+    except FileNotFoundError:
+        raise UserError(f"{folder} is no finished run: it has no {file.name}") from None
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{file} is not what distdl writes: {error}") from None
-    if steps < 1 or not train_s > 0 or batch < 1:
-        raise UserError(f"{file}: {steps} steps in {train_s:g} s at a global batch of {batch} tell no step time")
-    step_s = train_s / steps
-    if result.get("strategy") != "ps":
-        nodes = int(result.get("nodes", 1))
-        return "replicas", (nodes, world, max(1, batch // world)), step_s, exchange_s / steps, None
-    servers = int(ps.get("servers", 1))
-    workers = world - servers
-    mode: Literal["sync", "async"] = "sync" if ps.get("mode", "sync") == "sync" else "async"
-    # A worker of an asynchronous run counts its own steps; the model is told the time between two updates of all.
-    return "servers", (servers, workers, batch), step_s / (1 if mode == "sync" else workers), math.nan, mode
+
+
+def _served(ps: Mapping[str, Any], batch: int, mean_s: float) -> _Run:
+    """A run under a parameter server. Its step is the median, where known: the mean has the first ones in it."""
+    workers, sync = int(ps["workers"]), ps["mode"] == "sync"
+    step_s = float(ps["medians"].get("step_s", mean_s))
+    return _Run(
+        kind="servers",
+        point=(len(ps["servers"]), workers, batch),
+        # A worker of an asynchronous run counts its own steps; the model is told the time between two updates of all.
+        step_s=step_s if sync else step_s / workers,
+        mode="sync" if sync else "async",
+        replayed=bool(ps["replayed"]),
+    )

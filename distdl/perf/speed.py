@@ -36,8 +36,10 @@ def fit_speed(
         Unidentifiable: the points cannot tell the form's terms apart; names points to add.
         UserError: the form is not one for these columns.
     """
+    told = [f"{data.replayed} of {len(data)} measurements replayed recorded compute"] if data.replayed else []
     if form == "auto":
-        return fit_auto(data, physical(data, parameter_bytes, bytes_per_s))
+        found = fit_auto(data, physical(data, parameter_bytes, bytes_per_s))
+        return replace(found, warnings=(*found.warnings, *told))
     chosen = PUBLISHED[form]
     if chosen.kind != data.kind:
         raise UserError(
@@ -45,7 +47,7 @@ def fit_speed(
             f"{', '.join(COLUMNS[data.kind])}: take --form {'goodput' if data.kind == 'replicas' else 'optimus-sync'} "
             "or auto"
         )
-    warnings = []
+    warnings = told
     if form == "goodput":
         chosen = goodput.measured_terms(chosen, data)
         absent = [name for name in goodput.GOODPUT.exchange if name not in chosen.exchange]

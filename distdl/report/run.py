@@ -41,6 +41,13 @@ class Run:
     def strategy(self) -> str:
         return str(self.result.get("strategy") or self.config.get("strategy") or "")
 
+    @property
+    def exchange(self) -> str:
+        """How gradients met, for a person: the strategy, with a mark where compute was replayed."""
+        served = self.result.get("ps")
+        replayed = isinstance(served, dict) and served.get("replayed") is True
+        return self.strategy + ", compute replayed" * replayed
+
 
 def is_run(path: Path) -> bool:
     """Whether `path` is a folder that a training has written to."""

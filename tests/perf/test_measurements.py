@@ -75,27 +75,27 @@ def test_no_file_and_no_text(tmp_path: Path) -> None:
 
 
 def run(folder: Path, name: str, **values: object) -> Path:
-    """A run folder with what the fits read of it."""
+    """A run folder with what the fits read of it. Its `ps` is a table over that of 2 servers and 4 workers."""
     path = folder / name
     path.mkdir()
-    ps = values.pop("ps", {})
-    lines = [f"{key} = {json.dumps(value)}" for key, value in ps.items()]
-    (path / "config.toml").write_text("\n".join(["[ps]", *lines]), encoding="utf-8")
-    base = {"strategy": "ps", "world_size": 6, "steps": 100, "train_s": 50.0, "global_batch": 128}
-    (path / "result.json").write_text(json.dumps(base | values), encoding="utf-8")
+    ps = {"mode": "sync", "workers": 4, "servers": [{}, {}], "replayed": False, "medians": {}}
+    base = {"strategy": "ps", "world_size": 4, "steps": 100, "train_s": 50.0, "global_batch": 128}
+    ps |= values.pop("ps", {})
+    (path / "result.json").write_text(json.dumps(base | {"ps": ps} | values), encoding="utf-8")
     return path
 
 
 def test_run_folders_of_the_parameter_server(tmp_path: Path) -> None:
-    one = run(tmp_path, "a", ps={"servers": 2, "mode": "sync"})
-    two = run(tmp_path, "b", ps={"servers": 1, "mode": "sync"}, world_size=3, train_s=20.0)
+    one = run(tmp_path, "a")
+    two = run(tmp_path, "b", ps={"servers": [{}], "workers": 2, "medians": {"step_s": 0.2}, "replayed": True})
     data = read([one, two])
     assert data.mode == "sync" and data.points.tolist() == [[2, 4, 128], [1, 2, 128]]
     assert data.step_s.tolist() == [0.5, 0.2]
+    assert data.replayed == 1
 
 
 def test_an_asynchronous_worker_counts_its_own_steps(tmp_path: Path) -> None:
-    data = read([run(tmp_path, "a", ps={"servers": 2, "mode": "async"})])
+    data = read([run(tmp_path, "a", ps={"mode": "async"})])
     assert data.mode == "async" and data.step_s.tolist() == [0.125]
 
 
@@ -104,11 +104,13 @@ def test_run_folders_of_all_reduce(tmp_path: Path) -> None:
     data = read([path])
     assert data.kind == "replicas" and data.points.tolist() == [[1, 4, 32]]
     assert data.sync_s is not None and data.sync_s.tolist() == [0.1]
+    two = read([run(tmp_path, "b", strategy="ddp", world_size=4, nodes=2)])
+    assert two.points.tolist() == [[2, 4, 32]]
 
 
 def test_runs_that_do_not_belong_together(tmp_path: Path) -> None:
-    ps, ddp = run(tmp_path, "ps", ps={"servers": 2}), run(tmp_path, "ddp", strategy="ddp")
-    other = run(tmp_path, "async", ps={"servers": 2, "mode": "async"})
+    ps, ddp = run(tmp_path, "ps"), run(tmp_path, "ddp", strategy="ddp")
+    other = run(tmp_path, "async", ps={"mode": "async"})
     with pytest.raises(UserError, match="fit them apart"):
         read([ps, ddp])
     with pytest.raises(UserError, match="one mode at a time"):
@@ -122,8 +124,8 @@ def test_a_folder_that_is_no_finished_run(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no finished run: it has no result\.json"):
         read([tmp_path / "half"])
     with pytest.raises(UserError, match="0 steps in 50 s"):
-        read([run(tmp_path, "none", ps={"servers": 2}, steps=0)])
-    broken = run(tmp_path, "broken", ps={"servers": 2})
+        read([run(tmp_path, "none", steps=0)])
+    broken = run(tmp_path, "broken")
     (broken / "result.json").write_text("{", encoding="utf-8")
     with pytest.raises(UserError, match="is not what distdl writes"):
         read([broken])

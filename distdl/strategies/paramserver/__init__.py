@@ -120,6 +120,7 @@ class ParameterServer(Strategy):
         if not self.replayed:
             return model
         classes = [module for module in model.modules() if hasattr(module, "out_features")][-1].out_features
+        self.notes.append(f"{self.config.ps.compute}: compute is waited for, not done; nothing is learnt, only sent")
         self._replay = replay.load(self.config.ps.compute, classes, self.world, self.config.seed)
         return self._replay.to(self.world.device)
 
