@@ -141,7 +141,8 @@ def machine(file: str) -> str:
             ]
         )
     head = ["network", "forward ms", "predicted", "backward ms", "predicted", "step"]
-    return f"""fp32, {torch.get_num_threads()} threads, batch {BATCH}, 224 x 224. None of these networks was calibrated on. The
+    return f"""fp32, {torch.get_num_threads()} threads, batch {BATCH}, 224 x 224.
+None of these networks was calibrated on. The
 predictor's form was chosen by leaving out one of the calibration's own networks, and by a dozen other networks of
 torchvision, not by these. Forward and backward together, mean error and worst:
 {share(np.array(errors))}.

@@ -84,7 +84,7 @@ def ddp(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+@pytest.mark.parametrize("stage", [0, 1, *(pytest.param(stage, marks=pytest.mark.slow) for stage in (2, 3))])
 def test_the_same_weights_as_ddp(tmp_path: Path, ddp: Path, stage: int) -> None:
     words = [*SGD, *DEEPSPEED, "--deepspeed.stage", str(stage)]
     train([*words, "--out", str(tmp_path / "run")], ranks=2, timeout=240)
@@ -134,6 +134,7 @@ AGAIN = ("--max-steps", "51", "--optim.lr", "0", "--optim.momentum", "0", "--dat
 """One step more that changes no weight, and then the evaluation, in batches that no number of ranks divides."""
 
 
+@pytest.mark.slow
 def test_shards_of_stage_3_leave_as_whole_weights_for_any_world(tmp_path: Path) -> None:
     """Exported and read by one rank without DeepSpeed, and by three with it: each evaluates as the run itself did."""
     run, file = tmp_path / "run", tmp_path / "whole.safetensors"
@@ -162,9 +163,9 @@ def test_evaluation_is_exact_on_1_2_and_3_ranks(tmp_path: Path, stage: int) -> N
     found = []
     for ranks in (1, 2, 3):
         out = tmp_path / str(ranks)
-        train(
-            [*words, "--model.weights", str(tmp_path / "made.safetensors"), "--out", str(out)], ranks=ranks, timeout=240
-        )
+        again = [*words, "--model.weights", str(tmp_path / "made.safetensors"), "--out", str(out), *QUIET]
+        job = Ranks(again, places=torchrun_places(ranks, alone=True))
+        assert job.wait(240) == [0] * ranks, job.text
         found.append(result(out)["test"])
     assert len({test["accuracy"] for test in [*found, result(tmp_path / "made")["test"]]}) == 1
     assert max(test["loss"] for test in found) - min(test["loss"] for test in found) < 1e-7
