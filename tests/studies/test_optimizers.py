@@ -69,13 +69,21 @@ def test_a_claim_is_kept_to() -> None:
     assert claim.text == "0.15" and claim.agrees(0.148) and not claim.agrees(0.16) and not claim.agrees(None)
 
 
-@pytest.mark.parametrize("place", [0, 10, 33, 100])
-def test_the_linear_layer_is_torch_own(place: int) -> None:
-    """On the 8 x 8 digits: the network of the study, its order, and its optimizer."""
+@pytest.fixture(scope="module")
+def digits() -> tuple[torch.Tensor, torch.Tensor]:
     split = datasets.load(DataConfig(name="digits", normalize="none")).train
-    images, labels = torch.from_numpy(split.images).flatten(1) / 255, torch.from_numpy(split.labels)
-    settings = grids.softmax()
-    weight, bias, late = softmax.fit(settings, images, labels, seed=3, batch=100)
+    return torch.from_numpy(split.images).flatten(1) / 255, torch.from_numpy(split.labels)
+
+
+@pytest.fixture(scope="module")
+def fitted(digits: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    return softmax.fit(grids.softmax(), *digits, seed=3, batch=100)
+
+
+@pytest.mark.parametrize("place", [0, 10, 33, 100])
+def test_the_linear_layer_is_torch_own(place: int, digits, fitted) -> None:
+    """On the 8 x 8 digits: the network of the study, its order, and its optimizer."""
+    settings, (images, labels), (weight, bias, late) = grids.softmax(), digits, fitted
     layer = torch.nn.Linear(64, 10)
     torch.nn.init.zeros_(layer.weight)
     torch.nn.init.zeros_(layer.bias)
