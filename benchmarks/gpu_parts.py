@@ -278,7 +278,7 @@ def nvml(setting: Setting, folder: Path) -> Outcome:
         stop.set()
         thread.join()
     for field_name, column in SMI.items():
-        ours = statistics.median(sample.get(field_name, float("nan")) for sample, _ in pairs)
+        ours = statistics.median([sample[field_name] for sample, _ in pairs if field_name in sample] or [float("nan")])
         theirs = statistics.median(row[column] for _, row in pairs)
         scale = 2**20 if field_name.endswith("_bytes") else 1
         outcome.figures[field_name] = {"distdl": ours / scale, "nvidia_smi": theirs}

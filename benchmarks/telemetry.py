@@ -9,7 +9,7 @@ Two figures: the time of a step with the sampler over the time without it, pair 
 takes by itself, as a share of one core. The second is the sharper: it bounds the first from above where every core
 computes.
 
-    python benchmarks/telemetry.py [--rounds 16] [--block 2] [--threads 2]
+    python benchmarks/telemetry.py [--rounds 14] [--block 4] [--threads 2]
 """
 
 import argparse
@@ -41,8 +41,8 @@ STATE = "\n".join(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=16)
-    parser.add_argument("--block", type=float, default=2.0, help="seconds with the sampler, and without, in a round")
+    parser.add_argument("--rounds", type=int, default=14)
+    parser.add_argument("--block", type=float, default=4.0, help="seconds with the sampler, and without, in a round")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     if "NVML_FAKE_STATE" not in os.environ:

@@ -10,7 +10,7 @@ class Host:
     """The machine that this process runs on. Meant for one thread."""
 
     kind = "host"
-    shortest_s = 0.5
+    shortest_s = 1.0
     """A dozen files of /proc take longer to read than a GPU does to answer, and say little in less time."""
 
     def __init__(self) -> None:

@@ -8,6 +8,7 @@ A counter that a device does not have is left out of its rows: nothing is ever f
 """
 
 import contextlib
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -39,6 +40,9 @@ NEVER = (
     nvml.NVML_ERROR_INVALID_ARGUMENT,
 )
 """Answers that will not change while the process lives; any other error costs this sample's value only."""
+
+SELDOM, SELDOM_S = ("memory", "memory_clock", "temperature", "counters"), 0.5
+"""Readings that say little in less time, and cost half a sample: no oftener than this."""
 
 ALL_LINKS = 0xFFFFFFFF
 PCIE = (nvml.NVML_FI_DEV_PCIE_COUNT_TX_BYTES, nvml.NVML_FI_DEV_PCIE_COUNT_RX_BYTES)
@@ -150,6 +154,7 @@ class Device:
         self.gpu = nvml.nvmlDeviceGetUUID(self._gpu)
         self.name = nvml.nvmlDeviceGetName(self._own)
         self._unsupported: set[str] = set()
+        self._seldom_due = -math.inf
         self._totals: dict[str, tuple[float, int]] = {}
         self._energy_j, self._millijoules, self._power = 0.0, -1, (0.0, -1.0)
         self._gpm = Gpm.open(self._gpu, self._instance)
@@ -167,7 +172,9 @@ class Device:
         }
 
     def sample(self) -> dict[str, Any]:
-        """What the device says now. Rates are since the sample before; `energy_j` since the first.
+        """What the device says now. Rates are since they were read before; `energy_j` since the first sample.
+
+        What changes slowly is in the first sample, and then in one each half second.
 
         Raises:
             Lost: the device does not answer any more.
@@ -175,8 +182,14 @@ class Device:
         row: dict[str, Any] = {"device": self.uuid}
         if self._instance is not None:
             row["gpu"] = self.gpu
+        now = time.monotonic()
+        left_out = set(self._unsupported)
+        if now < self._seldom_due:
+            left_out.update(SELDOM)
+        else:
+            self._seldom_due = now + SELDOM_S
         for name, read in self._readings.items():
-            if name not in self._unsupported and not (name == "pcie" and "pcie_tx_bytes_per_s" in self._totals):
+            if name not in left_out and not (name == "pcie" and "pcie_tx_bytes_per_s" in self._totals):
                 row |= self._try(name, read) or {}
         return row | self._energy(row.get("power_w"))
 

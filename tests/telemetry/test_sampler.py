@@ -90,7 +90,7 @@ def test_first_row_at_start_last_at_stop():
 def test_ten_a_second_are_ten_a_second():
     rows = sampled([Counting(), Host()], 2.05, hz=10)
     assert 20 <= sum(row["kind"] == "counting" for row in rows) <= 23
-    assert sum(row["kind"] == "host" for row in rows) == 6  # every half second, and the last
+    assert sum(row["kind"] == "host" for row in rows) in (3, 4)  # every second, and the last
 
 
 @pytest.mark.parametrize("hz", [0, -1, 11, float("nan")])
