@@ -16,10 +16,11 @@ from distdl.data.base import DataSet
 from distdl.data.datasets import load
 from distdl.data.loaders import make_loader
 from distdl.errors import Failure
-from distdl.models import parts, zoo
+from distdl.models import parts
 from distdl.resolve import from_command_line
 from distdl.rundir import CHECKPOINTS, CONFIG
 from distdl.strategies.device import device_for
+from distdl.studies.last_layers import network
 from distdl.world import World
 
 PICTURE = "target.png"
@@ -48,17 +49,17 @@ def ten_crop(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, ten_crop=True))
         dataset = load(config.data)
         world = World(device=device_for(config.compute, local_rank=0, local_size=1))
-        network = trained(folder.parent / name, config, dataset).to(world.device).eval()
-        found[name] = _accuracy(network, config, dataset, world)
+        best = trained(folder.parent / name, config, dataset).to(world.device).eval()
+        found[name] = _accuracy(best, config, dataset, world)
     return {"accuracy": found}
 
 
 @torch.no_grad()
-def _accuracy(network: nn.Module, config: Config, dataset: DataSet, world: World) -> float:
+def _accuracy(best: nn.Module, config: Config, dataset: DataSet, world: World) -> float:
     right = 0
     loader = make_loader(config, dataset, dataset.test, world, training=False)
     for batch in loader.epoch(0):
-        outputs = network(batch.images.flatten(0, 1)).unflatten(0, batch.images.shape[:2]).mean(1)
+        outputs = best(batch.images.flatten(0, 1)).unflatten(0, batch.images.shape[:2]).mean(1)
         right += int((outputs.argmax(1) == batch.labels).sum())
     loader.close()
     return right / len(dataset.test)
@@ -71,7 +72,7 @@ def moved(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
         config = _config(folder.parent / name)
         dataset = load(config.data)
         torch.manual_seed(config.seed)
-        first = _build(config, dataset)
+        first = network(config, dataset)
         last = trained(folder.parent / name, config, dataset)
         found[name] = {
             "parameters": sum(value.numel() for value in first.parameters() if value.requires_grad),
@@ -101,15 +102,10 @@ def trained(run: Path, config: Config, dataset: DataSet) -> nn.Module:
     best = Checkpoints(run / CHECKPOINTS).best()
     if best is None:
         raise Failure(f"{run} has no checkpoint that was evaluated")
-    network = _build(config, dataset)
+    last = network(config, dataset)
     state, _ = checkpoint.load(best)
-    network.load_state_dict(state["model"])
-    return network
-
-
-def _build(config: Config, dataset: DataSet) -> nn.Module:
-    size = config.data.image_size or dataset.image_size
-    return zoo.build(config.model, classes=len(dataset.classes), channels=dataset.channels, image_size=size)
+    last.load_state_dict(state["model"])
+    return last
 
 
 def _config(run: Path) -> Config:
