@@ -23,6 +23,8 @@ DRAWN = {  # the settings whose paths are drawn, by optimizer
     grids.ADAGRAD: ((0.1, 0, 0), (0.01, 0, 0), (0.001, 0, 0)),
     grids.ADAM: ((0.1, 0.9, 0.99), (0.01, 0.9, 0.99), (0.01, 0.99, 0.9), (0.001, 0.8, 0.8)),
 }
+DENSE = 200
+"""First steps whose places are all kept: drawn from fewer, what swings would seem to jump."""
 SIDE = 49
 """Cells of the loss surface along each axis."""
 
@@ -57,17 +59,18 @@ def run(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
     path, losses = fit(settings, steps)
     took_s = time.perf_counter() - since
     kept = np.unique(np.geomspace(1, steps + 1, 80).round().astype(int)) - 1
+    placed = np.union1d(kept, np.arange(min(DENSE, steps + 1)))
     rows = [
         {
             "loss": _number(losses[-1, trial]),
             "least_loss": float(losses[:, trial][losses[:, trial].isfinite()].min()),
             "first_step_loss": _number(losses[min(1, steps), trial]),
             "line": [_number(value) for value in path[-1, trial]],
-            "path": [[_number(value) for value in place] for place in path[kept, trial]],
+            "path": [[_number(value) for value in place] for place in path[placed, trial]] if _drawn(setting) else [],
             "losses": [_number(value) for value in losses[kept, trial]],
             "lost_at": next(iter(np.flatnonzero(~losses[:, trial].isfinite().numpy()).tolist()), None),
         }
-        for trial in range(len(settings))
+        for trial, setting in enumerate(settings)
     ]
     return {"took_s": took_s, "steps": steps, "kept": kept.tolist(), "rows": rows}
 
@@ -192,10 +195,7 @@ def _surface(kind: str, settings: list[Setting], result: Mapping[str, Any]) -> F
     surface = loss(*torch.from_numpy(grid).unbind(1)).clamp(min=1e-3).log10()
     columns: dict[str, list[Any]] = {"W": [], "b": [], "setting": []}
     for setting, row in zip(settings, result["rows"], strict=True):
-        own = (setting.lr, setting.momentum, 0) if setting.kind == "sgd" else (setting.lr, 0, 0)
-        if setting.kind == "adam":
-            own = (setting.lr, setting.beta1, setting.beta2)
-        if grids.optimizer(setting) != kind or own not in DRAWN[kind]:
+        if grids.optimizer(setting) != kind or not _drawn(setting):
             continue
         name = grids.label(setting).removeprefix(f"{kind}, ")
         for place in row["path"]:
@@ -224,6 +224,13 @@ def _surface(kind: str, settings: list[Setting], result: Mapping[str, Any]) -> F
         ),
         caption=f"From ({START[0]:g}, {START[1]:g}) to (-1, 1); a path that leaves the picture ends at its edge.",
     )
+
+
+def _drawn(setting: Setting) -> bool:
+    own = (setting.lr, setting.momentum, 0) if setting.kind == "sgd" else (setting.lr, 0, 0)
+    if setting.kind == "adam":
+        own = (setting.lr, setting.beta1, setting.beta2)
+    return own in DRAWN[grids.optimizer(setting)]
 
 
 def _curves(settings: list[Setting], result: Mapping[str, Any]) -> Figure:
