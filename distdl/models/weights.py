@@ -102,7 +102,9 @@ def read(file: Path) -> State:
         )
     if not file.is_file():
         beside_sets = data_root() / "weights" / file.name
-        if len(file.parts) > 1 or not beside_sets.is_file():
+        if len(file.parts) > 1:
+            raise UserError(f"model.weights: there is no file {file}")
+        if not beside_sets.is_file():
             raise UserError(f"model.weights: there is no file {file}, nor {beside_sets}")
         file = beside_sets
     try:
