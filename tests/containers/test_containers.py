@@ -56,3 +56,18 @@ def test_horovods_build_says_what_is_wrong(tmp_path: Path) -> None:
     done = subprocess.run([script, python], capture_output=True, text=True)
     assert done.returncode == 2
     assert "cannot import torch" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.serial
+def test_an_image_is_built_from_nothing_and_trains() -> None:
+    """debootstrap, buildah, Horovod; then in the image the doctor, two trainings and a benchmark."""
+    missing = [tool for tool in ("debootstrap", "buildah") if not shutil.which(tool)]
+    if os.geteuid() or missing:
+        pytest.skip(f"needs root and {', '.join(missing) or 'its tools'}: apt-get install debootstrap buildah")
+    done = subprocess.run([CONTAINERS / "prove.sh"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    said = done.stdout.splitlines()
+    assert said[-1] == "=== proved"
+    for strategy in ("ddp", "horovod"):
+        assert any(line.startswith(f"{strategy} 2 ranks, accuracy 0.9") for line in said)

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from distdl.cli import main
 from distdl.perf.waterfall import waterfall
 from jobs import Ranks
 
@@ -39,6 +40,26 @@ def test_parts_add_up_to_the_whole(tmp_path):
     found = waterfall(result)
     assert abs(found.unaccounted) <= 0.03
     assert [part.name for part in found.parts][:2] == ["compute", "gaps"]
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_parts_of_the_mnist_network_add_up(tmp_path, data_root, ranks):
+    words = ["--profile", "mnist-cnn", "--data.root", str(data_root), "--data.limit", "3000", "--data.batch-size", "64"]
+    result, _ = run(tmp_path, *words, "--epochs", "1", ranks=ranks)
+    found = waterfall(result)
+    assert abs(found.unaccounted) <= 0.03
+    assert {part.name for part in found.parts} >= {"input", "exchange", "evaluate", "checkpoint", "start"}
+    assert next(part for part in found.parts if part.name == "exchange").seconds > 0 or ranks == 1
+
+
+def test_a_run_held_against_a_named_device(tmp_path, capsys):
+    run(tmp_path, "--telemetry.profile-steps", "2")
+    assert main(["explain", str(tmp_path / "run"), "--device", "t4", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [part["name"] for part in found["parts"]][:4] == ["peak", "layers", "kernels", "gaps"]
+    assert sum(part["share"] for part in found["parts"]) == pytest.approx(1, abs=0.03)
+    assert 0 < found["mfu"] < 1
+    assert found["utilisation"]["ppp_by_kind"]["conv"] > 0
 
 
 def test_of_two_ranks_of_a_host_one_samples_it(tmp_path):
