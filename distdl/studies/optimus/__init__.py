@@ -1,0 +1,198 @@
+"""Study `optimus`: how long ResNet-50 takes to its target accuracy, foretold by others' curves (document 001).
+
+trainings (networks x devices), imported logs -> b0, b1, b2 of each -> regression on depth and device
+    -> ResNet-50's curve, beside the measured one -> epochs to the target
+parameter-server runs, published coefficients -> seconds a step -> time and cost by servers and workers
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from distdl.config import Positive
+from distdl.report.content import Section
+from distdl.studies.base import Outcome, Study, Trial
+from distdl.studies.optimus import shown
+from distdl.studies.optimus.logs import device_words, split_log
+from distdl.studies.optimus.scale import Scale
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is trained where, what is predicted, and the runs that tell a step's time."""
+
+    networks: tuple[str, ...] = ("resnet18", "resnet20", "resnet32", "resnet44", "resnet56")
+    """Networks whose curves are fitted; the digits at a name's end are its depth."""
+    predicted: str = "resnet50"
+    """The network whose curve is foretold, and then trained."""
+    devices: tuple[str, ...] = ("cuda",)
+    """Device types to train on here: cuda or cpu, with :bf16 or :tf32 for another precision than fp32."""
+    logs: tuple[str, ...] = ()
+    """Logs of trainings on other device types, each as TYPE=FOLDER: the folder holds run folders, or NETWORK.csv with
+    columns step, loss and, where known, lr, epoch and accuracy."""
+    profile: str = "resnet20-cifar10"
+    """The training profile."""
+    epochs: Positive = 350
+    """Of each training."""
+    drops: tuple[Positive, ...] = (150, 250)
+    """Epochs after which the learning rate falls to a tenth."""
+    batch: Positive = 128
+    """Images a step."""
+    images: Annotated[int, Field(ge=0)] = 0
+    """Train on so many only; 0 takes all 50,000."""
+    image_size: Annotated[int, Field(ge=0)] = 0
+    """Pixels, height and width; 0 takes the set's own."""
+    validation: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the training images by which accuracy is told while they train; 0 takes the test set."""
+    seeds: Positive = 1
+    """Repetitions of each training."""
+    target: Share = 0.92
+    """Accuracy to reach."""
+    servers: tuple[Positive, ...] = (2, 4)
+    """Numbers of parameter servers for which time is drawn over workers."""
+    most_servers: Positive = 8
+    """The best configuration is looked for among 1 to so many servers..."""
+    most_workers: Positive = 20
+    """...and 1 to so many workers."""
+    price_per_hour: Annotated[float, Field(ge=0)] = 0.9
+    """Of each server and each worker."""
+    pays: Share = 0.05
+    """A worker more pays as long as it takes at least this share off the time."""
+    speed: Path | None = None
+    """A CSV file of measured steps (as of distdl fit speed), in place of runs of the study's own."""
+    ps_servers: tuple[Positive, ...] = (1, 2, 4)
+    """Servers of the runs that are measured..."""
+    ps_workers: tuple[Positive, ...] = (1, 2, 4, 8)
+    """...and their workers; each holds its share of `batch`, and replays compute recorded on one worker."""
+    ps_steps: Positive = 40
+    """Steps of each."""
+    ps_hosts: bool = True
+    """Give each server and worker a host of its own, made on this machine, with a link of 1 Gbit/s. Needs root; without
+    it they meet on loopback."""
+
+    def __post_init__(self) -> None:
+        for device in self.devices:
+            device_words(device)
+        for log in self.logs:
+            split_log(log)
+        if not self.devices and not self.logs:
+            raise ValueError("devices and logs are both empty: nothing would be trained or read")
+        if max(self.ps_workers) > self.batch:
+            raise ValueError(f"ps_workers: {max(self.ps_workers)} workers cannot share a batch of {self.batch}")
+
+
+QUICK = {
+    "devices": ("cpu", "cpu:bf16"),
+    "epochs": 4,
+    "drops": (),
+    "batch": 48,
+    "images": 960,
+    "image_size": 16,
+    "validation": 0.25,
+    "target": 0.2,
+    "ps_workers": (1, 2, 4),
+    "ps_servers": (1, 2),
+    "ps_steps": 12,
+    "ps_hosts": False,
+}
+"""Real CIFAR-10, all six networks at their full width and depth; 720 images of 16 x 16 pixels, 4 epochs of 15 steps."""
+
+
+def trials(settings: Settings) -> list[Trial]:
+    """Trainings by device, network and seed; imports; one recording for each batch of a worker, and the served runs."""
+    found = []
+    for device in settings.devices:
+        for network in (*settings.networks, settings.predicted):
+            found += [_training(settings, device, network, seed) for seed in range(settings.seeds)]
+    for log in settings.logs:
+        device, folder = split_log(log)
+        found.append(
+            Trial(
+                name=f"import-{device.replace(':', '-')}",
+                call="distdl.studies.optimus.logs:take",
+                settings={"device": device, "folder": str(Path(folder).resolve())},
+                labels={"part": "import", "device": device},
+            )
+        )
+    return found + ([] if settings.speed else _served(settings))
+
+
+def _data(settings: Settings) -> list[str]:
+    words = ["--profile", settings.profile, "--progress", "plain"]
+    words += ["--data.image-size", str(settings.image_size)] if settings.image_size else []
+    return words
+
+
+def _training(settings: Settings, device: str, network: str, seed: int) -> Trial:
+    words = [*_data(settings), *device_words(device), "--model.name", network, "--seed", str(seed)]
+    words += ["--epochs", str(settings.epochs), "--data.batch-size", str(settings.batch), "--log-every-s", "0"]
+    words += ["--data.limit", str(settings.images)] if settings.images else []
+    words += ["--data.validation", str(settings.validation)] if settings.validation else []
+    if settings.drops:
+        words += ["--schedule.name", "multistep", "--schedule.milestones", *map(str, settings.drops)]
+    else:
+        words += ["--schedule.name", "constant"]
+    words += ["--checkpoint.every-epochs", str(max(settings.epochs // 10, 1)), "--checkpoint.keep", "1"]
+    return Trial(
+        name=f"{device.replace(':', '-')}-{network}-seed{seed}",
+        words=tuple(words),
+        labels={"part": "training", "device": device, "network": network, "seed": seed},
+    )
+
+
+def _served(settings: Settings) -> list[Trial]:
+    """Runs under a parameter server. One worker's compute is recorded first, at each share of the batch."""
+    base = [*_data(settings), "--strategy", "ps", "--model.name", settings.predicted, "--compute.device", "cpu"]
+    base += ["--data.loader", "synthetic", "--data.drop-last", "--max-steps", str(settings.ps_steps)]
+    base += ["--epochs", "100000", "--schedule.name", "constant", "--evaluate-every", "100000"]
+    base += ["--checkpoint.every-epochs", "0", "--compute.threads", "1", "--ps.timeout-s", "300"]
+    found = []
+    for workers in settings.ps_workers:
+        batch = str(settings.batch // workers)
+        record = f"ps-record-{batch}"
+        labels: dict[str, str | int | float] = {"part": "recording", "workers": workers}
+        words = (*base, "--data.batch-size", batch)
+        found.append(Trial(name=record, words=words, ranks=2, labels=labels))
+        replay = f"replay:{{study}}/trials/{record}/ps/worker-0.jsonl"
+        for servers in settings.ps_servers:
+            ranks = servers + workers
+            found.append(
+                Trial(
+                    name=f"ps-{servers}-{workers}",
+                    words=(*words, "--ps.servers", str(servers), "--ps.compute", replay),
+                    ranks=ranks,
+                    hosts=str(ranks) if settings.ps_hosts else "",
+                    after=(record,),
+                    labels={"part": "ps", "servers": servers, "workers": workers},
+                )
+            )
+    return found
+
+
+def findings(settings: Settings, outcomes: Mapping[str, Outcome]) -> list[Section]:
+    """What the completed trials show; parts whose trials still wait are left out, and said."""
+    scale = Scale(
+        servers=settings.servers,
+        most_servers=settings.most_servers,
+        most_workers=settings.most_workers,
+        price_per_hour=settings.price_per_hour,
+        pays=settings.pays,
+        batch=settings.batch,
+        images=(settings.images or 50_000) * (1 - settings.validation),
+    )
+    return shown.sections(settings, scale, list(outcomes.values()))
+
+
+STUDY = Study(
+    name="optimus",
+    summary="time and cost to a target accuracy by servers and workers, foretold from other networks (document 001)",
+    settings=Settings,
+    quick=QUICK,
+    trials=trials,
+    findings=findings,
+)

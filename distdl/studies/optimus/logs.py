@@ -1,0 +1,183 @@
+"""Losses and accuracies by step: of the study's own trainings, and of logs that were made elsewhere."""
+
+import csv
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distdl.errors import UserError
+from distdl.perf.losses import read_losses
+from distdl.perf.measurements import Array
+from distdl.rundir import METRICS, RESULT, read_rows
+from distdl.studies.base import Outcome
+
+KEPT = 4000
+"""Losses that an imported curve keeps at most: a fit needs no more, and result.json stays small."""
+PRECISIONS = ("fp32", "bf16", "tf32")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """One training."""
+
+    network: str
+    device: str
+    seed: int
+    steps: Array
+    losses: Array
+    drops: tuple[float, ...] | None
+    """Steps after which the learning rate fell, where known."""
+    accuracy: tuple[tuple[float, float], ...]
+    """(step, accuracy) of each evaluation, in order; without the last one's test of the best weights."""
+    imported: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.network} on {self.device}" + (f", seed {self.seed}" if self.seed else "")
+
+    @property
+    def depth(self) -> int:
+        return depth(self.network)
+
+
+def depth(network: str) -> int:
+    """Layers of a network, by the digits at its name's end.
+
+    Raises:
+        UserError: there are none.
+    """
+    found = re.search(r"(\d+)$", network)
+    if not found:
+        raise UserError(f'network "{network}" has no depth in its name: expected is one such as resnet20')
+    return int(found[1])
+
+
+def device_words(device: str) -> tuple[str, ...]:
+    """Words of distdl.train for a device type such as cpu or cuda:bf16.
+
+    Raises:
+        ValueError: it is no such type.
+    """
+    kind, _, precision = device.partition(":")
+    precision = precision or "fp32"
+    if kind not in ("cpu", "cuda") or precision not in PRECISIONS:
+        raise ValueError(f'device "{device}" is not cpu or cuda, with :bf16 or :tf32 where wanted')
+    return ("--compute.device", kind, "--compute.precision", precision)
+
+
+def split_log(log: str) -> tuple[str, str]:
+    """Device type and folder of "TYPE=FOLDER".
+
+    Raises:
+        ValueError: it is not so written.
+    """
+    device, equals, folder = log.partition("=")
+    if not equals or not folder or not re.fullmatch(r"[\w.:-]+", device):
+        raise ValueError(f'logs: "{log}" is not TYPE=FOLDER, as k80=logs/k80')
+    return device, folder
+
+
+def take(folder: Path, table: dict[str, Any]) -> dict[str, Any]:
+    """Read the logs of one device type: what result.json of the trial keeps.
+
+    Args:
+        folder: of the trial; nothing is written there.
+        table: `device` and `folder`.
+    Raises:
+        UserError: there are no logs, or one cannot be read; which, and where.
+    """
+    source = Path(table["folder"])
+    if not source.is_dir():
+        raise UserError(f"{source}, the logs of {table['device']}, is no folder")
+    files = sorted(source.glob("*.csv"))
+    runs = sorted(path.parent for path in source.glob(f"*/{METRICS}"))
+    if not files and not runs:
+        raise UserError(f"{source} holds neither NETWORK.csv nor run folders: there are no logs of {table['device']}")
+    curves = [_from_csv(file) for file in files] + [_from_run(run) for run in runs]
+    return {"status": "completed", "device": table["device"], "curves": curves}
+
+
+def _from_csv(file: Path) -> dict[str, Any]:
+    steps, losses, drops = read_losses(file)
+    depth(file.stem)
+    accuracy = []
+    for row in csv.DictReader(file.read_text(encoding="utf-8-sig").splitlines()):
+        cells = {(name or "").strip().lower(): (cell or "").strip() for name, cell in row.items()}
+        if cells.get("accuracy"):
+            try:
+                accuracy.append([float(cells["step"]), float(cells["accuracy"])])
+            except ValueError:
+                raise UserError(f'{file}: accuracy "{cells["accuracy"]}" is not a number') from None
+    return _thin(file.stem, steps, losses, drops, accuracy)
+
+
+def _from_run(run: Path) -> dict[str, Any]:
+    import tomllib
+
+    config = tomllib.loads((run / "config.toml").read_text(encoding="utf-8"))
+    steps, losses, drops = read_losses(run)
+    return _thin(config.get("model", {}).get("name", run.name), steps, losses, drops, _accuracy(run))
+
+
+def _thin(network: str, steps: Array, losses: Array, drops: Any, accuracy: list[list[float]]) -> dict[str, Any]:
+    """Means of as many losses in a row as bring the curve to `KEPT`."""
+    group = -(-len(steps) // KEPT)
+    whole = len(steps) // group * group
+    steps, losses = (values[:whole].reshape(-1, group).mean(1) for values in (steps, losses))
+    return {
+        "network": network,
+        "steps": steps.tolist(),
+        "losses": losses.tolist(),
+        "drops": drops,
+        "accuracy": accuracy,
+    }
+
+
+def _accuracy(run: Path) -> list[list[float]]:
+    """(step, accuracy) by validation where there is one, else by test."""
+    rows = [row for row in read_rows(run / METRICS) if "accuracy" in row]
+    split = "validation" if any(row["kind"] == "validation" for row in rows) else "test"
+    return [[float(row["step"]), float(row["accuracy"])] for row in rows if row["kind"] == split]
+
+
+def curves(outcomes: Iterable[Outcome]) -> list[Curve]:
+    """Of all trainings and imports that are completed, by network and device."""
+    found = []
+    for outcome in outcomes:
+        labels = outcome.trial.labels
+        if not outcome.completed or labels["part"] not in ("training", "import"):
+            continue
+        device = str(labels["device"])
+        if labels["part"] == "import":
+            rows, seed = outcome.result["curves"], 0
+        else:
+            steps, losses, drops = read_losses(outcome.folder)
+            row = {"network": labels["network"], "steps": steps, "losses": losses, "drops": drops}
+            rows, seed = [row | {"accuracy": _accuracy(outcome.folder)}], int(labels["seed"])
+        for row in rows:
+            found.append(
+                Curve(
+                    network=row["network"],
+                    device=device,
+                    seed=seed,
+                    steps=np.asarray(row["steps"], float),
+                    losses=np.asarray(row["losses"], float),
+                    drops=None if row["drops"] is None else tuple(row["drops"]),
+                    accuracy=tuple((float(step), float(value)) for step, value in row["accuracy"]),
+                    imported=labels["part"] == "import",
+                )
+            )
+    return sorted(found, key=lambda curve: (curve.device, curve.depth, curve.seed))
+
+
+def served(outcomes: Iterable[Outcome]) -> list[Path]:
+    """Folders of the parameter-server runs that are completed; the recordings are none of them."""
+    return [
+        outcome.folder
+        for outcome in outcomes
+        if outcome.completed and outcome.trial.labels["part"] == "ps" and (outcome.folder / RESULT).is_file()
+    ]

@@ -1,0 +1,167 @@
+"""The study's last part: how fast steps go, and so time and cost to the target by servers and workers."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from distdl.perf.measurements import Measurements
+from distdl.perf.optimus import PUBLISHED_BATCH, PUBLISHED_SYNC
+from distdl.perf.surface import SpeedFit
+from distdl.report.content import Axis, Cell, Figure, Finding, Layer, Section, Table
+from distdl.studies.base import Outcome
+from distdl.studies.optimus import logs
+from distdl.studies.optimus.scale import Plan, Scale, Steps, measured, plans, published, stops_paying
+
+if TYPE_CHECKING:
+    from distdl.studies.optimus import Settings
+
+Epochs = tuple[float, float, float]
+
+
+def times(settings: "Settings", scale: Scale, outcomes: Sequence[Outcome], epochs: Epochs | None) -> list[Section]:
+    """A section of speed, and one of time and cost by each speed model; without epochs, of speed alone."""
+    found = measured(logs.served(outcomes), settings.speed)
+    sections, models = [], {}
+    if isinstance(found, str):
+        sections.append(Section(title="Speed", text=f"No speed model of measured runs: {found}."))
+    else:
+        data, fits = found
+        best = min(fits, key=lambda fit: fit.held_out_mape)
+        sections.append(_speed(data, fits, best))
+        models["measured"] = (best.predict, f"the measured runs ({best.requested})")
+    models["published"] = (published, "Optimus' published coefficients")
+    if epochs is None:
+        text = "Without epochs to the target there is no time to it."
+        return [*sections, Section(title="Time to the target", text=text)]
+    return [*sections, *(_section(settings, scale, epochs, name, *model) for name, model in models.items())]
+
+
+def _speed(data: Measurements, fits: Sequence[SpeedFit], best: SpeedFit) -> Section:
+    rows: list[tuple[Cell, ...]] = []
+    for fit in fits:
+        for name, value in fit.coefficients.items():
+            rows.append((fit.requested, name, value, *map(float, fit.intervals[name]), fit.held_out_mape * 100))
+    for name, value in PUBLISHED_SYNC.items():
+        rows.append((f"published, batch {PUBLISHED_BATCH}", name, value, None, None, None))
+    table = Table(
+        name="speed-models",
+        title="Speed models",
+        columns=("model", "term", "seconds", "from", "to", "left out (%)"),
+        rows=tuple(rows),
+        note="Optimus, Eq. 4: t0 M / w + t1 + t2 w / p + t3 w + t4 p. Left out: mean error of a configuration's step "
+        "time, predicted by a fit to the others.",
+    )
+    layers = []
+    columns: dict[str, list[Cell]] = {"x": [], "y": [], "servers": []}
+    for (p, w, _), step_s in zip(data.points, data.step_s, strict=True):
+        for name, cell in {"x": float(w), "y": float(step_s), "servers": f"{p:g} servers"}.items():
+            columns[name].append(cell)
+    layers.append(Layer(mark="points", data=columns, series="servers"))
+    lines: dict[str, list[Cell]] = {"x": [], "y": [], "servers": []}
+    for p in sorted(set(data.points[:, 0])):
+        workers = np.arange(1, data.points[:, 1].max() + 1)
+        grid = np.stack([np.full(len(workers), p), workers, np.full(len(workers), data.points[0, 2])], 1)
+        for w, step_s in zip(workers, best.predict(grid)[0], strict=True):
+            for name, cell in {"x": float(w), "y": float(step_s), "servers": f"{p:g} servers"}.items():
+                lines[name].append(cell)
+    layers.append(Layer(mark="line", data=lines, series="servers"))
+    replayed = f"; compute replayed in {data.replayed} of them" if data.replayed else ""
+    text = f"{len(data)} configurations of {data.points[0, 2]:g} images a step were measured{replayed}: "
+    text += ", ".join(f"{fit.requested} predicts one left out with {fit.held_out_mape:.1%} mean error" for fit in fits)
+    figure = Figure(
+        name="speed",
+        title="Step time, measured and fitted" + (", compute replayed" if data.replayed else ""),
+        x=Axis(title="workers"),
+        y=Axis(title="seconds a step"),
+        layers=tuple(layers),
+        caption=f"Lines: {best.requested}.",
+    )
+    warnings = [Finding(text=f"{fit.requested}: {text}.", n=len(data)) for fit in fits for text in fit.warnings]
+    return Section(title="Speed", parts=(Finding(text=text + ".", n=len(data)), *warnings, table, figure))
+
+
+def _section(settings: "Settings", scale: Scale, epochs: Epochs, name: str, steps: Steps, of: str) -> Section:
+    drawn = {p: plans(scale, steps, epochs, [p]) for p in scale.servers}
+    every = plans(scale, steps, epochs, range(1, scale.most_servers + 1))
+    fastest = min(every, key=lambda plan: plan.hours)
+    parts: list[Finding | Table | Figure] = [_best(settings, scale, fastest)]
+    rows = []
+    for p, several in drawn.items():
+        paid, least = stops_paying(several, scale.pays), min(several, key=lambda plan: plan.hours)
+        text = f"{p} servers: from {paid.workers} worker{'s' * (paid.workers > 1)} on, one more takes less than {scale.pays:.0%} off; there it "
+        text += f"takes {_time(paid)}, at the best {_time(least)} with {least.workers}."
+        parts.append(Finding(text=text, n=1))
+        rows += [(p, "where adding stops paying", *_row(paid)), (p, "fastest", *_row(least))]
+        rows.append((p, "cheapest", *_row(min(several, key=lambda plan: plan.cost))))
+    cheapest = min(every, key=lambda plan: plan.cost)
+    text = f"At {scale.price_per_hour:g} an hour for each server and worker, the cheapest is {_words(cheapest)}: "
+    text += f"{cheapest.cost:.3g} in {_time(cheapest)}; the fastest costs {fastest.cost:.3g}."
+    parts.append(Finding(text=text, n=1))
+    rows += [(None, "fastest of all", *_row(fastest)), (None, "cheapest of all", *_row(cheapest))]
+    parts.append(
+        Table(
+            name=f"plans-{name}",
+            title="Configurations",
+            columns=("servers drawn", "which", "servers", "workers", "hours", "from", "to", "cost"),
+            rows=tuple(rows),
+        )
+    )
+    parts += [_figure(settings, drawn, name, "hours"), _figure(settings, drawn, name, "cost")]
+    note = f"Steps by {of}; {epochs[0]:.3g} epochs of {scale.steps_per_epoch:.0f} steps (95 %: {epochs[1]:.3g} to "
+    note += f"{epochs[2]:.3g}). " if np.isfinite(epochs[2]) else "no end). "
+    if name == "published":
+        note += (
+            f"They were published for {PUBLISHED_BATCH} images a step, without intervals: at {scale.batch} they are "
+        )
+        note += "extrapolated, and the band is that of the epochs alone."
+    return Section(title=f"Time to {settings.target:.0%}, by {of}", text=note, parts=tuple(parts))
+
+
+def _best(settings: "Settings", scale: Scale, plan: Plan) -> Finding:
+    text = f"{settings.predicted} reaches {settings.target:.0%} soonest with {_words(plan)}: {_time(plan)}"
+    edge = plan.servers == scale.most_servers or plan.workers == min(scale.most_workers, scale.batch)
+    return Finding(text=text + (", at the edge of what was looked at." if edge else "."), n=1)
+
+
+def _figure(settings: "Settings", drawn: dict[int, list[Plan]], name: str, what: str) -> Figure:
+    columns: dict[str, list[Cell]] = {"x": [], "y": [], "low": [], "high": [], "servers": []}
+    for p, several in drawn.items():
+        for plan in several:
+            # An interval without end is drawn up to where the figure's other curves still can be read.
+            ends = (plan.low, min(plan.high, plan.hours * 10))
+            scaled = plan.cost / plan.hours if what == "cost" else 1.0
+            row = (plan.workers, plan.hours * scaled, *(end * scaled for end in ends), f"{p} servers")
+            for column, cell in zip(columns.values(), row, strict=True):
+                column.append(cell)
+    return Figure(
+        name=f"{what}-{name}",
+        title=f"{'Time' if what == 'hours' else 'Cost'} to {settings.target:.0%}",
+        x=Axis(title="workers"),
+        y=Axis(title="time (hours)" if what == "hours" else "cost", scale="log"),
+        layers=(
+            Layer(mark="band", data=columns, low="low", high="high", series="servers"),
+            Layer(mark="line", data=columns, series="servers"),
+        ),
+        caption="Bands: 95 %, cut at ten times the time.",
+    )
+
+
+def _row(plan: Plan) -> tuple[Cell, ...]:
+    high = plan.high if np.isfinite(plan.high) else None
+    return plan.servers, plan.workers, plan.hours, plan.low, high, plan.cost
+
+
+def _words(plan: Plan) -> str:
+    return f"{plan.servers} server{'s' * (plan.servers > 1)} and {plan.workers} worker{'s' * (plan.workers > 1)}"
+
+
+def _time(plan: Plan) -> str:
+    high = _hours(plan.high) if np.isfinite(plan.high) else "no end"
+    return f"{_hours(plan.hours)} ({_hours(plan.low)} to {high})"
+
+
+def _hours(hours: float) -> str:
+    if hours < 1 / 60:
+        return f"{hours * 3600:.3g} s"
+    return f"{hours * 60:.3g} min" if hours < 1 else f"{hours:,.3g} h"
