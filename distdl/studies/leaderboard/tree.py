@@ -24,7 +24,7 @@ def table(name: str, rows: Sequence[Row], state: State) -> Table:
     dead = len(published) - len(kept)
     return Table(
         name=f"{name}-tree",
-        title=f"{name}: what the board's slots come from",
+        title=f"{name}: lineage",
         columns=("slot", "score (%)", "epochs", "profile", "process", ""),
         rows=tuple(lines),
         note=f"{len(published)} slots were published; {dead} of them, which led to none on the board, are left out.",

@@ -45,16 +45,19 @@ def work(folder: Path, table: Table) -> dict[str, Any]:
         Failure: not even one epoch fits into a slice.
     """
     seat = Seat(board_of(folder, table), rule_of(table), name=folder.name, job=os.environ.get("SLURM_JOB_ID", ""))
-    ended = "failed"
+    ended, device = "failed", ""
     try:
-        with trainer_of(folder, table, max_time=table["eon_lifetime_s"]) as trainer:
-            worker = _Worker(seat, trainer, table)
-            ended = worker.run()
+        if is_over(seat.look(), table):
+            ended = "completed"
+        else:
+            with trainer_of(folder, table, max_time=table["eon_lifetime_s"]) as trainer:
+                device = trainer.world.device.type
+                ended = _Worker(seat, trainer, table).run()
     finally:
         seat.leave(ended)
     if ended == "stopped":
         raise SystemExit(EXIT_STOPPED)
-    return worker.result(folder)
+    return {"device": device, **account_of(folder, seat)}
 
 
 def top(folder: Path, table: Table) -> dict[str, Any]:
@@ -93,6 +96,23 @@ def rule_of(table: Table) -> Rule:
     return Population(slots=table["slots"], beginnings=tuple(table["profiles"]), seed=table["seed"])
 
 
+def is_over(state: State, table: Table) -> bool:
+    """Whether an attempt needs no further epoch, beside those that are under way."""
+    begun, wanted = state.epochs + len(state.open), table["epochs"]
+    return state.compute_s(time.time()) >= table["total_lifetime_s"] or 0 < wanted <= begun
+
+
+def account_of(folder: Path, board: Board) -> dict[str, Any]:
+    """What a trial's slices came to, all together, and whether its device was used."""
+    mine = [row for row in board.rows() if row["process"].startswith(f"{folder.name}@")]
+    count = {kind: sum(row["kind"] == kind for row in mine) for kind in ("begin", "publish", "drop", "cut")}
+    held_s = sum(row["at"] * {"begin": -1, "end": 1}.get(row["kind"], 0) for row in mine)
+    epochs = count["publish"] + count["drop"]
+    used = account(telemetry_rows(folder / "run"), seconds=held_s, devices=1, epochs=epochs, images=0)
+    slices = {"slices": count["begin"], "published": count["publish"], "dropped": count["drop"], "cut": count["cut"]}
+    return {**slices, **asdict(used)}
+
+
 @contextlib.contextmanager
 def trainer_of(folder: Path, table: Table, *, max_time: float = 0.0) -> Iterator[Trainer]:
     """A trainer with its data and its run folder, that is driven from outside."""
@@ -126,7 +146,7 @@ class _Worker:
 
     def run(self) -> str:
         """Until the attempt is over ("completed"), or the slice is, or a signal came ("stopped")."""
-        while not self._over(self.seat.look()):
+        while not is_over(self.seat.look(), self.table):
             if self.longest_s and time.monotonic() + self.longest_s + RESERVE_S > self.until:
                 return "stopped"
             take = self.seat.take()
@@ -137,10 +157,6 @@ class _Worker:
                     )
                 return "stopped"
         return "completed"
-
-    def _over(self, state: State) -> bool:
-        begun, wanted = state.epochs + len(state.open), self.table["epochs"]
-        return state.compute_s(time.time()) >= self.table["total_lifetime_s"] or 0 < wanted <= begun
 
     def _load(self, take: Take) -> bool:
         if take.slot is None:
@@ -187,25 +203,3 @@ class _Worker:
             group["lr"] = group["peak_lr"] = settings["lr"] * factor
             group["momentum"] = settings["momentum"]
             group["weight_decay"] = settings["weight_decay"] if group["penalised"] else 0.0
-
-    def result(self, folder: Path) -> dict[str, Any]:
-        """What this trial's slices came to, all together, and that the device was used."""
-        mine = [row for row in self.seat.rows() if row["process"].startswith(f"{folder.name}@")]
-        count = {kind: sum(row["kind"] == kind for row in mine) for kind in ("begin", "publish", "drop", "cut")}
-        held_s = sum(row["at"] * {"begin": -1, "end": 1}.get(row["kind"], 0) for row in mine)
-        epochs = count["publish"] + count["drop"]
-        used = account(
-            telemetry_rows(folder / "run"),
-            seconds=held_s,
-            devices=1,
-            epochs=epochs,
-            images=epochs * self.trainer.samples,
-        )
-        return {
-            "slices": count["begin"],
-            "published": count["publish"],
-            "dropped": count["drop"],
-            "cut": count["cut"],
-            "device": self.trainer.world.device.type,
-            **asdict(used),
-        }
