@@ -299,7 +299,7 @@ class _Drawn:
             scale["nice"] = False
         else:
             scale |= {"zero": bars, "nice": bars or (channel == "y" and not self.tiled)}
-        if any(layer.mark == "points" for layer in self.figure.layers):
+        if channel == "x" and any(layer.mark == "points" for layer in self.figure.layers):
             scale["padding"] = 10
         large = max((abs(cell) for cell in self._numbers_of(channel)), default=0) >= 1e5
         plain: Spec = {"tickCount": 6 if channel == "y" else 8} | ({"format": "~s"} if large else {})

@@ -63,20 +63,22 @@ def _marked(data: Columns, **names: str) -> tuple[Layer, Layer]:
 
 
 def _loss(runs: Sequence[Run]) -> Iterator[Figure]:
+    """Training and evaluation in one figure; of several runs, which the colours tell apart, in two."""
     training, tested = _training(runs, "loss", "loss"), _evaluations(runs, "loss", 1.0)
-    values = [value for value in (*training["loss"], *tested["loss"]) if value is not None]
-    if not values:
-        return
-    if len(runs) == 1:  # one figure tells training from evaluation; several runs are told apart by run
+    tested.pop("training (s)")
+    names = {"x": "epoch", "y": "loss", "series": "of"}
+    line = (Layer(mark="line", data=training, **names),) if training["epoch"] else ()
+    marked = _marked(tested, **names) if tested["epoch"] else ()
+    if len(runs) == 1:
         training["of"] = ["training"] * len(training["of"])
-    split = "" if len(runs) == 1 else ", evaluated"
-    tested["of"] = [f"{name}{split}" for name in tested["of"]]
-    log = min(values) > 0 and max(values) / min(values) > 20
-    layers = [Layer(mark="line", data=training, x="epoch", y="loss", series="of")] if training["epoch"] else []
-    if tested["epoch"]:
-        tested.pop("training (s)")
-        layers += _marked(tested, x="epoch", y="loss", series="of")
-    yield _figure("loss", "Loss", EPOCH, Axis(title="loss", scale="log" if log else "linear"), tuple(layers))
+        groups = [("loss", "Loss", line + marked)]
+    else:
+        groups = [("loss", "Loss in training", line), ("loss-evaluated", "Loss, evaluated", marked)]
+    for name, title, layers in groups:
+        values = [value for layer in layers for value in layer.data["loss"] if value is not None]
+        if values:
+            log = min(values) > 0 and max(values) / min(values) > 20
+            yield _figure(name, title, EPOCH, Axis(title="loss", scale="log" if log else "linear"), layers)
 
 
 def _training(runs: Sequence[Run], field: str, title: str) -> Columns:

@@ -10,6 +10,10 @@ from distdl.report.page import Fact, Page
 from distdl.report.run import Run, number
 from distdl.report.telemetry_figures import telemetry
 
+CHANCE = "Single runs: a small difference between two of them may be chance. A study repeats them over seeds."
+ALIKE = ("strategy", "ranks", "device", "global batch", "epochs")
+"""Columns that are left out where all runs have the same."""
+
 
 def page(runs: Sequence[Run]) -> Page:
     """The page of `runs`, in their order."""
@@ -18,7 +22,7 @@ def page(runs: Sequence[Run]) -> Page:
     notes = [f"{run.label}: {note}" if several else note for run in runs for note in run.notes] + missing
     speed = Section(title="Speed", parts=(*curves.speed(runs), *spent.phases(runs)))
     sections = [
-        Section(title="Runs side by side", parts=(side_by_side(runs),)) if several else None,
+        Section(title="Runs side by side", text=CHANCE, parts=(side_by_side(runs),)) if several else None,
         curves.learning(runs),
         speed if speed.parts else None,
         waterfall,
@@ -49,7 +53,7 @@ def subtitle_of(run: Run) -> str:
     ranks = found.get("world_size")
     words = [
         f"{model} on {data}" if model and data else "",
-        run.strategy,
+        run.exchange,
         f"{ranks} rank{'s' * (ranks != 1)}" if isinstance(ranks, int) else "",
         str(found.get("device") or ""),
         f"global batch {written(found.get('global_batch'))}" if found.get("global_batch") else "",
@@ -93,7 +97,7 @@ def facts(run: Run) -> Iterator[Fact]:
 
 
 def side_by_side(runs: Sequence[Run]) -> Table:
-    """A row for each run, without the columns that none of them fills."""
+    """A row for each run, without the columns that say nothing."""
     names = (
         *(
             "run",
@@ -110,7 +114,12 @@ def side_by_side(runs: Sequence[Run]) -> Table:
         *("device", "global batch", "MFU (%)", "energy (kJ)", "cost"),
     )
     rows = [_row(run) for run in runs]
-    used = [index for index in range(len(names)) if any(row[index] not in (None, "") for row in rows)]
+    cells = {name: {row[index] for row in rows} for index, name in enumerate(names)}
+    used = [
+        index
+        for index, name in enumerate(names)
+        if cells[name] - {None, ""} and not (name in ALIKE and len(cells[name]) == 1)
+    ]
     return Table(
         name="runs",
         title="",
@@ -133,7 +142,7 @@ def _row(run: Run) -> tuple[Cell, ...]:
         number(found.get("train_s")),
         number(found.get("held_s")),
         number(found.get("epochs")),
-        run.strategy,
+        run.exchange,
         found.get("world_size") if isinstance(found.get("world_size"), int) else None,
         str(found.get("device") or ""),
         number(found.get("global_batch")),
@@ -144,7 +153,7 @@ def _row(run: Run) -> tuple[Cell, ...]:
 
 
 def _best(runs: Sequence[Run]) -> Iterator[Fact]:
-    """Which run has the most of what is wanted. One run of each says nothing of chance: the page says so."""
+    """Which run has the most of what is wanted."""
     measures: tuple[tuple[str, Any, Any], ...] = (
         ("highest accuracy", lambda run: number(_last_evaluation(run)[1].get("accuracy")), lambda v: f"{v:.2%}"),
         ("most images/s", lambda run: number(run.result.get("images_per_s")), lambda v: f"{v:,.0f}"),

@@ -1,40 +1,20 @@
-"""One headless Chromium for all tests of a session: Debian's, driven by selenium."""
+"""One headless Chromium for all tests of a session."""
 
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--window-size=1280,900",
-)
+from chromium import start
 
 
 @pytest.fixture(scope="session")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """The browser, with a log of its console and of all that it asks the network for."""
+    """The browser; it takes seconds to start."""
     binary, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not binary or not driver:
         pytest.skip("no chromium and chromium-driver: apt-get install them (tests/debian-packages.txt)")
-    from selenium.webdriver import Chrome, ChromeOptions, ChromeService
-
-    options = ChromeOptions()
-    options.binary_location = binary
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    browser = Chrome(options=options, service=ChromeService(driver))
-    browser.set_page_load_timeout(120)
+    browser = start(binary, driver, tmp_path_factory.mktemp("chromium"))
     yield browser
     browser.quit()
 
@@ -47,13 +27,3 @@ def browser(chromium: Any) -> Any:
     for log in ("browser", "performance"):
         chromium.get_log(log)
     return chromium
-
-
-def open_page(browser: Any, file: Path) -> None:
-    """Open a page from the disk and wait until its figures are drawn."""
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    browser.get(file.resolve().as_uri())
-    WebDriverWait(browser, 90).until(
-        lambda driver: driver.execute_script("return document.documentElement.dataset.ready") == "yes"
-    )
