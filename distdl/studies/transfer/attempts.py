@@ -82,7 +82,7 @@ def trials(settings: Settings) -> list[Trial]:
         ),
         *trained,
     ]
-    if moved := tuple(one.name(0) for one in attempts(settings) if one.kind in MOVED and one.lr in _shown(settings)):
+    if moved := tuple(one.name(0) for one in attempts(settings) if one.kind in MOVED and one.lr == settings.lr):
         found.append(_measured("moved", {"runs": moved}))
     if settings.ten_crop:
         tuned = Attempt(kind="finetune", lr=settings.lr)
@@ -91,12 +91,8 @@ def trials(settings: Settings) -> list[Trial]:
     return found
 
 
-MOVED = ("scratch", "finetune", "parts", "freeze-features", "freeze-classifier")
+MOVED = ("finetune", "parts", "freeze-features", "freeze-classifier")
 """Attempts whose weights are compared with those that they began with."""
-
-
-def _shown(settings: Settings) -> tuple[float, ...]:
-    return (settings.lr, *settings.scratch_rates)
 
 
 def _measured(function: str, table: Mapping[str, tuple[str, ...]]) -> Trial:

@@ -344,6 +344,7 @@ def _cost(own: Sequence[Group], costs: Mapping[str, Any]) -> Iterator[Finding]:
 
 def _explanation(own: Sequence[Group], costs: Mapping[str, Any], moved: Mapping[str, Any]) -> Table:
     rows = []
+    whole = max((one["parameters"] for one in moved.values()), default=None)
     for group in own:
         one = moved.get(f"{group.kind}-lr{group.lr:g}-seed0", {})
         seconds = [run.train_s for run in group.runs if run.train_s is not None]
@@ -353,7 +354,7 @@ def _explanation(own: Sequence[Group], costs: Mapping[str, Any], moved: Mapping[
         rows.append(
             (
                 TITLES[group.kind],
-                costs.get("parameters") if group.kind == "extractor" else one.get("parameters"),
+                costs.get("parameters") if group.kind == "extractor" else one.get("parameters", whole),
                 sum(seconds) / len(seconds) if seconds else None,
                 spread([run.curve[0][1] for run in group.runs]).mean,
                 sum(losses) / len(losses) if losses else None,
@@ -376,7 +377,8 @@ def _explanation(own: Sequence[Group], costs: Mapping[str, Any], moved: Mapping[
             "classifier moved",
         ),
         rows=tuple(rows),
-        note="moved: |after - before| / |before| over a block's weights, mean over the blocks of the features; seed 0.",
+        note="moved: |after - before| / |before| over a block's weights, mean over the blocks of the features; of seed "
+        "0, where the picked rate is the one at which masks are compared.",
     )
 
 
@@ -384,7 +386,6 @@ def _distances(moved: Mapping[str, Any]) -> Iterator[Figure]:
     rows = [
         (number, TITLES[name.split("-lr")[0]], distance)
         for name, one in moved.items()
-        if not name.startswith("scratch")
         for number, distance in enumerate(one["distance"].values(), start=1)
     ]
     if rows:
