@@ -1,8 +1,9 @@
 """Whether the speed model, fitted to real parameter-server runs on links of known rate, gives back what is known.
 
 On links of 200 Mbit/s and 1 Gbit/s (network namespaces; needs root) the strategy `ps` trains a CNN of 3,274,634
-parameters synchronously, over servers 1, 2, 4 x workers 1, 2, 4, 8, global batch 64; each is a host of its own. Compute is replayed: first a real run at each worker's batch is recorded, then workers hold for times drawn from it,
-and every byte moves. Known is t2 = 2 S / B.
+parameters synchronously, over servers 1, 2, 4 x workers 1, 2, 4, 8, global batch 64; each is a host of its own.
+Compute is replayed: first a real run at each worker's batch is recorded, then workers hold for times drawn from it, and
+every byte moves. Known is t2 = 2 S / B.
 
     python benchmarks/ps_ground_truth.py [--out runs/ps-ground-truth] [--budget-s 280]
 
@@ -19,9 +20,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import ranks
-from timing import RESULTS, markdown_table, write_result
+from timing import markdown_table, write_result
 
 from distdl.launchers.netns import Hosts, parse_rate
 from distdl.perf import measurements, optimus
@@ -110,6 +110,72 @@ def main() -> None:
         result = json.loads((options.out / run.name / "result.json").read_text(encoding="utf-8"))
         step_s, took = result["ps"]["medians"]["step_s"], time.monotonic() - since
         print(f"{run.name:<16} {step_s * 1e3:8.1f} ms a step, {took:.0f} s in all", flush=True)
+    text = report({rate: points(rate, options.out) for rate in RATES})
+    print(text)
+    file = write_result("ps_ground_truth", "cpu", text, "torch", "numpy", "scipy")
+    write_points(file.with_suffix(".csv"), options.out)
+    print(file)
+
+
+def points(rate: str, out: Path) -> Measurements:
+    """What the run folders of one rate say, as `distdl fit speed RUNS...` reads it."""
+    return measurements.read([out / run.name for run in runs() if run.rate == rate])
+
+
+def report(found: dict[str, Measurements]) -> str:
+    """Fits beside what is known, and every configuration's time beside what a fit to the others foretells."""
+    known, errors, times = [], [], []
+    for rate, data in found.items():
+        bytes_per_s = parse_rate(rate) / 8
+        t2 = optimus.network_t2(PARAMETER_BYTES, bytes_per_s)
+        p, w = data.points[:, 0], data.points[:, 1]
+        whole = fit_speed(data, "optimus-sync")
+        bound = fit_speed(data.take(w >= p), "optimus-sync")
+        ours = fit_speed(data, "auto")
+        told = fit_speed(data, "auto", parameter_bytes=PARAMETER_BYTES, bytes_per_s=bytes_per_s)
+        for name, fit in (("all", whole), ("w >= p", bound)):
+            got, (low, high) = fit.coefficients["t2"], fit.intervals["t2"]
+            known.append(
+                [
+                    rate,
+                    f"{name} ({len(fit.data)})",
+                    f"{t2:.4f}",
+                    f"{got:.4f} ({low:.4f} to {high:.4f})",
+                    f"{got / t2 - 1:+.1%}",
+                ]
+            )
+        fits = {"Optimus": whole, "Optimus, w >= p": bound, "auto": ours, "auto, S and B told": told}
+        errors.append([rate, *(f"{fit.held_out_mape:.1%}" for fit in fits.values())])
+        for row, (servers, workers, _) in enumerate(data.points):
+            foretold = [f"{fit.held_out[row]:+.1%}" for fit in (whole, ours, told)]
+            times.append([rate, f"{servers:.0f}", f"{workers:.0f}", f"{data.step_s[row] * 1e3:.1f}", *foretold])
+    header = ["link", "fitted to", "2 S / B (s)", "t2 fitted (95 %)", "off by"]
+    parts = [
+        f"S = {PARAMETER_BYTES / 1e6:.1f} MB. Compute is replayed, communication is real. Left out: each configuration, "
+        "foretold by a fit to all others.",
+        "## t2\n\n" + markdown_table(header, known),
+        "## Mean error of step times left out\n\n" + markdown_table(["link", *fits], errors),
+        "## Configurations\n\n"
+        + markdown_table(
+            ["link", "servers", "workers", "ms a step", "Optimus off", "auto off", "auto, told, off"], times
+        ),
+    ]
+    return "\n\n".join(parts)
+
+
+def write_points(file: Path, out: Path) -> None:
+    """The points, as `distdl fit speed` reads them (one rate at a time), with worker 0's medians."""
+    with file.open("w", newline="", encoding="utf-8") as sink:
+        table = csv.writer(sink, lineterminator="\n")
+        table.writerow(["rate", "servers", "workers", "batch_size", "step_s", "push_s", "wait_s", "pull_s", "replayed"])
+        for run in runs():
+            if not run.rate:
+                continue
+            result = json.loads((out / run.name / "result.json").read_text(encoding="utf-8"))
+            medians = result["ps"]["medians"]
+            seconds = [f"{medians[name]:.6f}" for name in ("step_s", "push_s", "wait_s", "pull_s")]
+            row = [run.rate, run.servers, run.workers, result["global_batch"], *seconds, result["ps"]["replayed"]]
+            table.writerow(row)
 
 
 if __name__ == "__main__":
