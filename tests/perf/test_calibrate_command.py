@@ -28,6 +28,7 @@ def test_calibrate_writes_a_device_that_paleo_reads(few_layers, tmp_path, capsys
     assert "PPP" in capsys.readouterr().out
     device = hardware.device(str(file))
     assert device.flops_per_s("fp32") > 1e8 and device.bytes_per_s > 1e7
+    assert 0 < device.calibration["fp32"]["ppp"] < 1
     made = calibration.stored(device, "fp32")
     assert {kind for one in made.form for kind in one.kinds} >= {"conv", "pointwise", "depthwise", "dense", "norm"}
     assert cli.main(["paleo", "resnet18", "--device", str(file), "--batch", "2", "--json"]) == 0
