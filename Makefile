@@ -23,7 +23,7 @@ $(VENV)/.train: $(BIN)/uv setup.py constraints.txt
 
 # Everything that a test may need but Debian packages; containers/horovod/build.sh caches Horovod's wheel.
 $(VENV)/.test: $(VENV)/.train containers/horovod/build.sh
-	$(UV) --editable '.[all,dev]'
+	$(UV) --editable '.[all,dali,dev]'
 	$(UV) "$$(containers/horovod/build.sh $(BIN)/python | tail -n 1)"
 	touch $@
 

@@ -207,13 +207,20 @@ def normalize(
     """[b, C, H, W] (bytes, or floats in 0 to 1) less mean over std, in `dtype` and in the memory layout asked for."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
     whole = 255 if images.dtype == torch.uint8 else 1
-    images = images.to(torch.float32, memory_format=layout, copy=True)
     scale, offset = 1 / (std * whole), mean / std
-    if channels_last and len(scale) > 1:
-        # One long row of pixels, as it lies in memory: torch broadcasts over three channels ten times slower.
-        wide = images.shape[3]
-        rows = images.permute(0, 2, 3, 1).flatten(2)
-        rows.mul_(scale.flatten().repeat(wide)).sub_(offset.flatten().repeat(wide))
-    else:
-        images.mul_(scale).sub_(offset)
-    return images.to(dtype)
+    if channels_last and len(scale) > 1 and images.device.type == "cpu":
+        return _normalize_rows(images, scale.flatten(), offset.flatten(), dtype)
+    images = images.to(torch.float32, memory_format=layout, copy=True)
+    return images.mul_(scale).sub_(offset).to(dtype)
+
+
+def _normalize_rows(
+    images: torch.Tensor, scale: torch.Tensor, offset: torch.Tensor, dtype: torch.dtype
+) -> torch.Tensor:
+    # Long rows of pixels, as they lie in memory: torch broadcasts over three channels ten times slower. And image by
+    # image: one stays in the cache until it is done, which in bf16 takes a fifth of the time.
+    out = torch.empty(images.shape, dtype=dtype, memory_format=torch.channels_last)
+    scale, offset = scale.repeat(images.shape[3]), offset.repeat(images.shape[3])
+    for rows, image in zip(out.permute(0, 2, 3, 1).flatten(2), images.permute(0, 2, 3, 1).flatten(2), strict=True):
+        rows.copy_(image.to(torch.float32, copy=True).mul_(scale).sub_(offset))
+    return out

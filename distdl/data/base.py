@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 
+from distdl.data.encoded import File, take
 from distdl.telemetry.clock import Clock
 
 
@@ -22,8 +22,8 @@ class Split:
     """[n] int64; or [n, k], where a sample has up to k labels that share its target evenly, -1 for none."""
     images: np.ndarray | None = None
     """[n, H, W, C] uint8: sets small enough to be resident."""
-    files: Sequence[Path] | None = None
-    """[n] encoded images of any size."""
+    files: Sequence[File] | None = None
+    """[n] encoded images of any size, each a file or a part of one."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -33,7 +33,7 @@ class Split:
         return Split(
             labels=self.labels[indices],
             images=None if self.images is None else self.images[indices],
-            files=None if self.files is None else [self.files[index] for index in indices],
+            files=None if self.files is None else take(self.files, indices),
         )
 
 

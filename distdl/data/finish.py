@@ -28,6 +28,14 @@ def transfer(clock: Clock, device: torch.device) -> Iterator[None]:
         clock.add("transfer", time.perf_counter() - since, out_of="data")
 
 
+def cut_bytes(images: torch.Tensor, drawn: Drawn, padding: int) -> torch.Tensor:
+    """Bytes [b, H, W, C], cut from the images padded by so many pixels and mirrored, where that was drawn."""
+    if "shift" not in drawn and "flip" not in drawn:
+        return images
+    everyone, size = torch.arange(len(images), device=images.device), images.shape[1:3]
+    return augment.cut(augment.pad(images, padding), everyone, size, drawn.get("shift"), drawn.get("flip"))
+
+
 class Finish:
     """From bytes [b, H, W, C] on the device and what was drawn for them to images [b, C, size, size] and labels.
 
@@ -45,10 +53,18 @@ class Finish:
         settings = task.config.data.augment
         self.mixes = task.training and bool(settings.mixup or settings.cutmix)
 
+    @property
+    def plain(self) -> bool:
+        """Nothing is done to the images but to normalise them."""
+        return not self.stages and not self.mixes and not self.task.ten_crop
+
+    def targets(self, labels: torch.Tensor) -> torch.Tensor:
+        """Labels [b] as they are, [b, k] as shares of classes."""
+        return augment.shares(labels, self.classes) if labels.dim() == 2 else labels
+
     def __call__(self, images: torch.Tensor, labels: torch.Tensor, drawn: Drawn) -> tuple[torch.Tensor, torch.Tensor]:
         images = images.permute(0, 3, 1, 2)
-        if labels.dim() == 2:
-            labels = augment.shares(labels, self.classes)
+        labels = self.targets(labels)
         if self.stages or self.mixes:
             images = images.to(torch.float32, memory_format=torch.contiguous_format) / 255
         for stage in self.stages:

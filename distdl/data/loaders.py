@@ -15,6 +15,7 @@ from distdl.world import World
 LOADERS = {
     "resident": "distdl.data.resident:ResidentLoader",
     "torch": "distdl.data.workers:TorchLoader",
+    "dali": "distdl.data.dali:DaliLoader",
     "synthetic": "distdl.data.synthetic:SyntheticLoader",
 }
 """Where each lives; imported when chosen. A loader is made from a Task and a sentence that says why it was chosen."""

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from distdl.data import decode
 from distdl.data.draws import uniform
+from distdl.data.encoded import File, Unreadable, compact
 from distdl.data.task import Task
 from distdl.data.windows import DRAWS, central_window, random_window
 from distdl.errors import UserError
@@ -21,8 +21,8 @@ NEIGHBOURS = 100
 class Chunk(NamedTuple):
     """Some samples, read."""
 
-    images: torch.Tensor
-    """[b, H, W, C] uint8."""
+    images: Any
+    """[b, H, W, C] uint8; with `Samples.gather`, [b] of whatever was made of them."""
     indices: np.ndarray
     """[b] int64: what was read, which differs from what was asked for where a file was skipped."""
     drawn: dict[str, np.ndarray]
@@ -38,51 +38,59 @@ class Samples(torch.utils.data.Dataset):
     """A task's samples: `samples[epoch, indices]` is a Chunk."""
 
     def __init__(self, task: Task) -> None:
-        self.task = task
-        self.files, self.images = task.split.files, task.split.images
+        self.task, self.images = task, task.split.images
+        self.files = None if task.split.files is None else compact(task.split.files)
         self.skip = task.config.data.on_error == "skip"
         self.random = task.training and task.config.data.augment.random_resized_crop
 
     def __getitem__(self, request: tuple[int, np.ndarray]) -> Chunk:
         epoch, indices = request
-        drawn = self.task.draw(epoch, indices)
         if self.images is not None:
-            return Chunk(torch.from_numpy(self.images[indices]), indices, drawn, {}, "")
+            return Chunk(torch.from_numpy(self.images[indices]), indices, self.task.draw(epoch, indices), {}, "")
         size, channels = self.task.read_size, self.task.dataset.channels
         images = torch.empty(len(indices), size, size, channels, dtype=torch.uint8)
         if torch.utils.data.get_worker_info():
             images.share_memory_()  # filled where the other process will read it: no copy
-        taken, skipped = indices.copy(), {}
+        places = iter(images)
+
+        def load(file: File, window: decode.WindowOf) -> None:
+            image = decode.load(file, channels, window, size)
+            next(places).copy_(image)
+
+        return self.gather(epoch, indices, load)._replace(images=images)
+
+    def gather(self, epoch: int, indices: np.ndarray, load: Callable[[File, decode.WindowOf], Any]) -> Chunk:
+        """What `load(file, window)` makes of the samples at `indices` [n], unreadable ones replaced if they may be."""
+        made, taken, skipped, error = [], indices.copy(), {}, ""
         try:
             for place, (index, window) in enumerate(zip(indices, self._windows(epoch, indices), strict=True)):
-                images[place], taken[place] = self._load(int(index), window, skipped)
-        except UserError as error:
-            return Chunk(images, taken, drawn, skipped, str(error))
-        return Chunk(images, taken, drawn, skipped, "")
+                one, taken[place] = self._load(int(index), lambda file, window=window: load(file, window), skipped)
+                made.append(one)
+        except UserError as raised:
+            error = str(raised)
+        return Chunk(made, taken, self.task.draw(epoch, indices), skipped, error)
 
-    def _windows(self, epoch: int, indices: np.ndarray) -> list[Callable[[int, int], decode.Window]]:
+    def _windows(self, epoch: int, indices: np.ndarray) -> list[decode.WindowOf]:
         if not self.random:
             return [partial(central_window, share=self.task.central)] * len(indices)
         draws = uniform(self.task.config.seed, epoch, indices, "window", DRAWS)
         return [partial(_drawn_window, own[None]) for own in draws]
 
-    def _load(
-        self, index: int, window: Callable[[int, int], decode.Window], skipped: dict[int, str]
-    ) -> tuple[torch.Tensor, int]:
-        """The image of `index` or, where bad files are skipped, of the first after it that can be read."""
+    def _load(self, index: int, load: Callable[[File], Any], skipped: dict[int, str]) -> tuple[Any, int]:
+        """What is made of `index` or, where bad files are skipped, of the first after it that can be read."""
         bad: list[str] = []
         for step in range(min(NEIGHBOURS, len(self.files))):
             here = (index + step) % len(self.files)
             try:
-                image = decode.load(Path(self.files[here]), self.task.dataset.channels, window, self.task.read_size)
-            except decode.Unreadable as error:
+                made = load(self.files[here])
+            except Unreadable as error:
                 if not self.skip:
                     raise UserError(f"{error} (--data.on-error skip goes on without it)") from None
                 bad.append(str(error))
                 continue
             for passed, reason in enumerate(bad):
                 skipped[(index + passed) % len(self.files)] = f"{reason}; {self.files[here]} was taken in its place"
-            return image, here
+            return made, here
         raise UserError(f"{len(bad)} files in a row cannot be read, {bad[0]} first")
 
 

@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from distdl.data import augment
 from distdl.data.base import Batch
-from distdl.data.finish import Finish, transfer
+from distdl.data.finish import Finish, cut_bytes, transfer
 from distdl.data.samples import Chunk, Samples
 from distdl.data.task import Task
 from distdl.errors import Failure, UserError
@@ -97,10 +96,7 @@ class TorchLoader:
             drawn = {
                 name: torch.from_numpy(values).to(device, non_blocking=True) for name, values in chunk.drawn.items()
             }
-            if "shift" in drawn or "flip" in drawn:
-                everyone, size = torch.arange(len(images), device=device), images.shape[1:3]
-                padded = augment.pad(images, self.task.config.data.augment.crop)
-                images = augment.cut(padded, everyone, size, drawn.get("shift"), drawn.get("flip"))
+            images = cut_bytes(images, drawn, self.task.config.data.augment.crop)
             return self.finish(images, labels, drawn)
 
     def _note(self, chunk: Chunk) -> None:

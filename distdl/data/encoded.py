@@ -1,0 +1,106 @@
+"""Encoded images: where their bytes lie, in a file of their own or within a larger one, and how those are read.
+
+A set of a million images has a million of these. They are kept in a few arrays, not as objects: worker processes share
+arrays, while every object that a worker merely looks at is copied for it, page by page, as its reference count changes.
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+BLOCK_BYTES = 8 * 2**20
+"""Bytes of a large file that are read together. At 8 MiB a disk's or a file server's seek is a few per cent of them."""
+
+
+class Unreadable(Exception):
+    """An image that is missing, cut short, or none. The message names it."""
+
+
+class Part(NamedTuple):
+    """An image within a larger file."""
+
+    path: Path
+    offset: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.path} at byte {self.offset}"
+
+
+File = Path | Part
+
+
+def read(file: File) -> np.ndarray:
+    """The encoded image's bytes, [n] uint8.
+
+    Raises:
+        Unreadable: there are none, or fewer than there should be.
+    """
+    try:
+        if isinstance(file, Part):
+            content = np.fromfile(file.path, np.uint8, count=file.size, offset=file.offset)
+            if len(content) < file.size:
+                raise Unreadable(f"{file} has {len(content)} bytes of {file.size}")
+        else:
+            content = np.fromfile(file, np.uint8)
+    except OSError as error:
+        raise Unreadable(f"{file}: {error.strerror}") from None
+    if not len(content):
+        raise Unreadable(f"{file} is empty")
+    return content
+
+
+class Paths(Sequence[Path]):
+    """Paths in two arrays."""
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        names = [os.fsencode(path) for path in paths]
+        self._text = np.frombuffer(b"".join(names), np.uint8)
+        self._ends = np.cumsum([0, *map(len, names)])
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __getitem__(self, index: int) -> Path:
+        index = range(len(self))[index]
+        return Path(os.fsdecode(self._text[self._ends[index] : self._ends[index + 1]].tobytes()))
+
+
+class Parts(Sequence[Part]):
+    """Images within a few large files: shards or records.
+
+    Args:
+        paths: of the large files.
+        number, offset, size: [n] int64: which of them, and where in it, each image lies.
+    """
+
+    def __init__(self, paths: Sequence[Path], number: np.ndarray, offset: np.ndarray, size: np.ndarray) -> None:
+        self.paths, self.number, self.offset, self.size = tuple(paths), number, offset, size
+
+    def __len__(self) -> int:
+        return len(self.number)
+
+    def __getitem__(self, index: int) -> Part:
+        return Part(self.paths[self.number[index]], int(self.offset[index]), int(self.size[index]))
+
+    def take(self, indices: np.ndarray) -> "Parts":
+        """Those at `indices`."""
+        return Parts(self.paths, self.number[indices], self.offset[indices], self.size[indices])
+
+    def blocks(self, block_bytes: int = BLOCK_BYTES) -> np.ndarray:
+        """[blocks + 1] int64: where runs of neighbours begin that lie within `block_bytes` of one file, and the end."""
+        key = self.number * 2**40 + self.offset // block_bytes
+        return np.concatenate([[0], np.flatnonzero(np.diff(key)) + 1, [len(key)]])
+
+
+def compact(files: Sequence[File]) -> Sequence[File]:
+    """The same files in a few arrays."""
+    return files if isinstance(files, (Paths, Parts)) else Paths(files)
+
+
+def take(files: Sequence[File], indices: np.ndarray) -> Sequence[File]:
+    """The files at `indices`, of the same kind."""
+    return files.take(indices) if isinstance(files, Parts) else [files[index] for index in indices]
