@@ -39,7 +39,7 @@ class Telemetry(Callback):
         trainer.strategy.barrier()  # rank 0 has put a resumed run's files in order: now others may append to them
         trainer.seconds["start"] = trainer.seconds.get("start", 0.0) + time.time() - self._began
         self._known_s = _accounted(trainer)
-        self._entered, self._first_step = time.time(), trainer.progress.step
+        self._entered, self._steps = time.time(), 0
         self._elapsed: dict[int, float] = {0: trainer.progress.elapsed_s}
         if trainer.config.telemetry.hz and trainer.run.path.is_dir():
             self._start_sampler(trainer)
@@ -65,7 +65,8 @@ class Telemetry(Callback):
             self._sampler.start()
 
     def step_end(self, trainer: "Trainer", loss: torch.Tensor) -> None:
-        done = trainer.progress.step - self._first_step
+        # Counted here: whoever drives a trainer may go back in its progress.
+        self._steps = done = self._steps + 1
         if done > STEADY_STEPS and self._profile is None:
             return
         if done in (WARM_STEPS, STEADY_STEPS):

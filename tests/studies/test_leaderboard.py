@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from distdl import checkpoint
-from distdl.errors import Failure
+from distdl.errors import Failure, UserError
 from distdl.manifest import STATE
 from distdl.studies.base import Outcome
 from distdl.studies.leaderboard import STUDY, worker
@@ -15,8 +15,9 @@ from distdl.studies.leaderboard.attempts import Settings
 from distdl.studies.leaderboard.board import Board
 
 WORDS = (
-    *("--profile", "digits", "--data.validation", "0.2", "--compute.threads", "1", "--telemetry.hz", "0"),
-    *("--progress", "none", "--model.dropout", "0.1", "--data.limit", "300"),
+    *("--profile", "alexnet-leaderboard", "--model.name", "digits-cnn", "--data.name", "digits", "--data.limit", "300"),
+    *("--data.image-size", "8", "--data.batch-size", "64", "--data.normalize", "set", "--data.augment.crop", "1"),
+    *("--compute.threads", "1", "--telemetry.hz", "0", "--progress", "none"),
 )
 PROFILES = [
     {"name": "fast", "lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4},
@@ -103,6 +104,12 @@ def test_a_slice_that_is_over_stops_in_order_and_the_next_goes_on(
     state = Board(tmp_path / "study" / "boards" / "b").state()
     assert [one.ended for one in state.slices] == ["stopped", "stopped", "completed"]
     assert state.takes == 3 and not state.open
+
+
+@pytest.mark.parametrize("words", [("--schedule.name", "cosine"), ("--optim.name", "rmsprop")])
+def test_what_the_profiles_cannot_set_is_refused(tmp_path: Path, words: tuple[str, ...]) -> None:
+    with pytest.raises(UserError, match="training profiles set"):
+        worker.work(tmp_path / "study" / "trials" / "b", table(words=[*WORDS, *words]))
 
 
 def test_the_total_lifetime_ends_an_attempt(tmp_path: Path) -> None:

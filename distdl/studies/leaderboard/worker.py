@@ -16,7 +16,7 @@ from typing import Any
 
 from distdl import checkpoint
 from distdl.data.datasets import load
-from distdl.errors import EXIT_STOPPED, Failure
+from distdl.errors import EXIT_STOPPED, Failure, UserError
 from distdl.manifest import STATE, damaged
 from distdl.resolve import from_command_line
 from distdl.session import open_run
@@ -115,10 +115,19 @@ def account_of(folder: Path, board: Board) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def trainer_of(folder: Path, table: Table, *, max_time: float = 0.0) -> Iterator[Trainer]:
-    """A trainer with its data and its run folder, that is driven from outside."""
+    """A trainer with its data and its run folder, that is driven from outside.
+
+    Raises:
+        UserError: for an optimizer or a schedule that leaves the profiles nothing to say.
+    """
     began = time.time()
     words = [*table["words"], "--out", str(folder / "run"), "--resume", "auto", "--max-time", str(max_time)]
     config = from_command_line(words, strategy="single")
+    if (config.schedule.name, config.optim.name) != ("constant", "sgd"):
+        raise UserError(
+            "the training profiles set rate, momentum and penalty of each epoch: schedule.name must be constant and "
+            f"optim.name sgd, not {config.schedule.name} and {config.optim.name}"
+        )
     strategy = Strategy(config)
     strategy.setup()
     run, _ = open_run(config, strategy)
@@ -181,7 +190,8 @@ class _Worker:
                 self.seat.give_back(take)
                 return False
             trainer.end_epoch()
-            score = trainer.evaluate(self.split)["accuracy"]
+            reached = trainer.evaluate(self.split)
+            score = reached["accuracy"] if math.isfinite(reached["loss"]) else math.nan
         except Failure as failure:  # a loss that is not a number ends this branch, and not the process
             trainer.events.warn(trainer, str(failure))
             score = math.nan
