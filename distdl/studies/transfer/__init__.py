@@ -11,7 +11,18 @@ from distdl.studies.transfer.shown import findings
 
 QUICK = {
     "profile": "darknet-caltech101",
+    "words": (
+        *("--data.image-size", "64", "--data.loader", "resident", "--data.limit", "300", "--data.batch-size", "16"),
+        *("--epochs", "8", "--evaluate-every", "2", "--schedule.name", "multistep", "--schedule.milestones"),
+        *("2.4", "4.8", "7.2", "--telemetry.hz", "0"),
+    ),
+    "scratch_rates": (0.03,),
+    "rates": (0.003, 0.0005),
+    "head_rates": (0.1, 0.01, 0.001, 0.0001),
+    "lr": 0.0005,
+    "factors": (("49.*", 10.0),),
 }
+"""15 of 80 images a class of 20 classes, and eight epochs with document 001's three drops, at the same shares of the run."""
 
 STUDY = Study(
     name="transfer",
