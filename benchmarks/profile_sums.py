@@ -1,0 +1,40 @@
+"""Whether layers measured one by one add up to the whole: `distdl profile`'s way, and the naive one, on this machine.
+
+python benchmarks/profile_sums.py [--rounds 5]
+"""
+
+import argparse
+
+import torch
+import torchvision
+from timing import markdown_table, write_result
+
+from distdl.perf import measure
+
+SUBJECTS = {"resnet18": 8, "alexnet": 16, "vgg11": 4, "resnet50": 4, "mobilenet_v2": 8, "vit_b_16": 2}
+"""Networks and batches."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    rounds = parser.parse_args().rounds
+    rows = []
+    for name, batch in SUBJECTS.items():
+        torch.manual_seed(0)
+        model = torchvision.models.get_model(name)
+        found = measure.measure(model, torch.randn(batch, 3, 224, 224), rounds=rounds)
+        whole_s = found.total.step_s
+        sums = (found.layer_sum.step_s, found.naive_sum.step_s)
+        rows.append(
+            [f"{name}, batch {batch}", f"{1e3 * whole_s:,.1f}"]
+            + [cell for seconds in sums for cell in (f"{1e3 * seconds:,.1f}", f"{seconds / whole_s - 1:+.1%}")]
+        )
+        print(rows[-1], flush=True)
+    head = ["network", "step, ms", "sum of layers", "off by", "naive sum", "off by"]
+    text = f"fp32, 224 px, medians of {rounds} rounds, interleaved.\n\n{markdown_table(head, rows)}"
+    print(write_result("profile", "cpu", text, "torch", "torchvision"))
+
+
+if __name__ == "__main__":
+    main()
