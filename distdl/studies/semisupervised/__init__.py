@@ -64,16 +64,17 @@ class Settings:
 
 
 QUICK = {
-    "cifar10_shares": (0.05,),
+    "cifar10_shares": (0.02,),
     "mnist_shares": (0.002,),
     "cifar10_teacher": "mnist-fast",
     "cifar10_student": "mnist-fast",
-    "ks": (100, 1000, 5000, 15_000),
+    "ks": (10, 300, 3000, 20_000),
     "ps": (1,),
-    "ps_k": 15_000,
+    "ps_k": 20_000,
     "teacher_steps": 250,
-    "pretrain_steps": 250,
+    "pretrain_steps": 300,
     "finetune_steps": 60,
+    "batch_size": 64,
     "augment": False,
 }
 

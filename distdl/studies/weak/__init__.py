@@ -71,8 +71,9 @@ QUICK = {
     "network": "mnist-fast",
     "transfers": ("features",),
     "seeds": 4,
-    "pretrain_steps": 300,
-    "transfer_steps": 100,
+    "pretrain_steps": 400,
+    "transfer_steps": 150,
+    "batch_size": 64,
     "flip": 0.0,
     "crop": 0,
 }
