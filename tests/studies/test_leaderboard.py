@@ -128,11 +128,14 @@ def test_a_slice_shorter_than_an_epoch_is_refused(tmp_path: Path) -> None:
     assert state.cut == 1 and [one.ended for one in state.slices] == ["failed"]
 
 
-def test_an_epoch_whose_loss_is_no_number_is_dropped_and_the_process_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rule", ["ratchet", "population"])
+def test_an_epoch_whose_loss_is_no_number_is_dropped_and_the_process_goes_on(tmp_path: Path, rule: str) -> None:
     wild = [{"name": "wild", "lr": 1e20, "momentum": 0.9, "weight_decay": 0.0}, PROFILES[0]]
-    result = worker.work(tmp_path / "study" / "trials" / "b", table(profiles=wild, rule="population", epochs=4))
+    result = worker.work(tmp_path / "study" / "trials" / "b", table(profiles=wild, rule=rule, epochs=4))
     assert result["dropped"] >= 1 and result["published"] >= 1
-    assert Board(tmp_path / "study" / "boards" / "b").complaints() == []
+    board = Board(tmp_path / "study" / "boards" / "b")
+    assert board.complaints() == []
+    assert all(row["settings"]["name"] == "fast" for row in board.rows() if row["kind"] == "publish")
 
 
 def test_a_damaged_slot_is_passed_over(tmp_path: Path) -> None:

@@ -196,8 +196,8 @@ def kill(pid: int) -> None:
 
 
 def test_a_host_is_cut_into_equal_shares() -> None:
-    assert shares(2, (), [0, 1, 2, 3, 4]) == [Share(cores=(0, 1)), Share(cores=(2, 3))]
-    assert shares(4, (), [0, 1]) == [Share()] * 4
+    assert shares(2, [0, 1, 2, 3, 4]) == [Share(cores=(0, 1)), Share(cores=(2, 3))]
+    assert shares(4, [0, 1]) == [Share(cores=(0, 1))] * 4
 
 
 def test_a_trial_is_no_rank_of_what_started_the_runner() -> None:

@@ -87,6 +87,8 @@ class State:
     epochs: int = 0
     """Trained to their end: published and dropped."""
     published: int = 0
+    stillborn: int = 0
+    """Beginnings that were dropped: their loss was not a number."""
     cut: int = 0
 
     def compute_s(self, now: float) -> float:
@@ -132,6 +134,7 @@ def apply(state: State, row: Row) -> None:
         take = state.open.pop(row["take"])
         state.epochs += 1
         state.processes[process].epochs += 1
+        state.stillborn += kind == "drop" and take.slot is None
         if kind == "publish":
             state.published += 1
             old = state.slots.pop(row["replaced"], None)

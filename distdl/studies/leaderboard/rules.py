@@ -53,7 +53,7 @@ class Ratchet:
     def choose(self, state: State) -> Choice:
         beginning = sum(take.slot is None for take in state.open.values())
         if not state.slots or len(state.slots) + beginning < self.slots:
-            return Choice(slot=None)
+            return Choice(slot=None, tries=state.stillborn)
         least = min(state.slots.values(), key=lambda slot: (slot.worked, -slot.score, slot.name))
         return Choice(slot=least.name, works_on=least.name, tries=least.worked)
 
@@ -91,7 +91,8 @@ class Population:
         waiting = [member for member in unborn if member not in busy]
         if waiting or not members:
             member = (waiting or unborn)[0]
-            return Choice(slot=None, member=member, settings=self.beginnings[member % len(self.beginnings)])
+            settings = self.beginnings[(member + state.stillborn) % len(self.beginnings)]
+            return Choice(slot=None, member=member, settings=settings)
         free = [slot for member, slot in members.items() if member not in busy] or list(members.values())
         own = min(free, key=lambda slot: (slot.worked, slot.member))
         parent, settings = self._exploit(list(members.values()), own, state.takes)

@@ -151,6 +151,7 @@ class _Worker:
         self.split = "validation" if "validation" in trainer.loaders else "test"
         self.longest_s = 0.0
         rate = trainer.config.optim.lr
+        self.rows = next(one for one in trainer.events.callbacks if isinstance(one, MetricsSink))
         self.factors = [group["peak_lr"] / rate for group in trainer.optimizer.param_groups]
 
     def run(self) -> str:
@@ -185,6 +186,7 @@ class _Worker:
         trainer, since = self.trainer, time.perf_counter()
         settings = take.settings or asdict(profile_at(self.profiles, trainer.progress.epoch, take.tries))
         self._set(settings)
+        self.rows.begin(trainer)  # its rates count from this slot's counters
         try:
             if not trainer.train_epoch(order=take.number):
                 self.seat.give_back(take)
