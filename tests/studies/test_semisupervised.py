@@ -104,3 +104,11 @@ def test_findings_of_a_study_that_has_hardly_begun() -> None:
     some = {name: whole[name] for name in whole if "k2000" not in name}
     [section] = STUDY.findings(settings, some)
     assert section.parts
+
+
+def test_seeds_that_never_meet_are_not_compared() -> None:
+    settings = STUDY.settings(**{**TINY, "seeds": 2})
+    whole = outcomes_of(settings, {20: 0.9, 2000: 0.9}, alone=0.8)
+    ends = ("seed0-scores", "seed0-finetune-k20-p10", "seed1-scores", "seed1-teacher", "seed1-finetune-k2000-p1")
+    [section] = STUDY.findings(settings, {name: whole[name] for name in whole if name.endswith(ends)})
+    assert not [part for part in section.parts if isinstance(part, Finding)]

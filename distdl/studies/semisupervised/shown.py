@@ -63,15 +63,15 @@ def _findings(
     if sweep:
         best = max(sweep, key=lambda k: _of(sweep[k]).mean)
         smallest, largest = min(sweep), max(sweep)
-        more = gain(sweep[best], alone)
-        yield Finding(
-            text=f"With K = {best:,} the student reaches {percent(_of(sweep[best]))}, the labels alone "
-            f"{percent(_of(alone))}: seed by seed {points(more)}. The K is picked by the test set.",
-            n=more.n,
-            holds=above_zero(more),
-        )
+        if more := gain(sweep[best], alone):
+            yield Finding(
+                text=f"With K = {best:,} the student reaches {percent(_of(sweep[best]))}, the labels alone "
+                f"{percent(_of(alone))}: seed by seed {points(more)}. The K is picked by the test set.",
+                n=more.n,
+                holds=above_zero(more),
+            )
         rise, fall = gain(sweep[best], sweep[smallest]), gain(sweep[best], sweep[largest])
-        if smallest < largest:
+        if smallest < largest and rise and fall:
             sure = (above_zero(rise), above_zero(fall))
             yield Finding(
                 text=f"Accuracy over K: {percent(_of(sweep[smallest]))} at {smallest:,}, {percent(_of(sweep[best]))} "
@@ -82,8 +82,7 @@ def _findings(
                 holds=None if None in sure else all(sure) and smallest < best < largest,
             )
     for (k, own), values in sorted(finetuned.items()):
-        if own != p and (k, p) in finetuned:
-            more = gain(values, finetuned[k, p])
+        if own != p and (more := gain(values, finetuned.get((k, p), {}))):
             right = [_choice(group, (k, number), outcomes, "right") for number in (own, p)]
             yield Finding(
                 text=f"P = {own} in place of {p} at K = {k:,}: {points(more)}; of its labels {right[0]:.0%} are right "

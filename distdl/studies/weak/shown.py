@@ -106,8 +106,7 @@ def _samplings(done: Mapping[Choice, BySeed]) -> Iterator[Finding]:
         n=gains[best].n,
         holds=above_zero(gains[best]),
     )
-    if {"square-root", "uniform"} <= set(gains):
-        more = gain(others["square-root"], others["uniform"])
+    if more := gain(others.get("square-root", {}), others.get("uniform", {})):
         beats = above_zero(more)
         yield Finding(
             text=f"Square root against uniform: {points(more)}, "
