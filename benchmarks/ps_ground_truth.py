@@ -151,7 +151,7 @@ def report(found: dict[str, Measurements]) -> str:
             times.append([rate, f"{servers:.0f}", f"{workers:.0f}", f"{data.step_s[row] * 1e3:.1f}", *foretold])
     header = ["link", "fitted to", "2 S / B (s)", "t2 fitted (95 %)", "off by"]
     parts = [
-        f"S = {PARAMETER_BYTES / 1e6:.1f} MB. Compute is replayed, communication is real. Left out: each configuration, "
+        f"S = {PARAMETER_BYTES / 1e6:.1f} MB. Compute is replayed, communication real. Left out: each configuration, "
         "foretold by a fit to all others.",
         "## t2\n\n" + markdown_table(header, known),
         "## Mean error of step times left out\n\n" + markdown_table(["link", *fits], errors),

@@ -1,8 +1,9 @@
 """`auto`: the form of the step time that is ours, chosen among candidates by held-out error.
 
 It uses what the published forms leave out: the slowest worker holds ceil(M / w) samples, exchange may overlap with
-compute, servers have work that they divide, bytes and bandwidth may be known, and what the terms leave over is not
-noise alone and can be interpolated (`distdl.perf.kriging`).
+compute, a worker's own link carries all parameters however many servers share them, servers have work that they
+divide, bytes and bandwidth may be known, and what the terms leave over is not noise alone and can be interpolated
+(`distdl.perf.kriging`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ _COST: dict[str, Term] = {
     "sample": lambda x: np.ceil(x[:, 2] / x[:, 1]),
     "step": lambda x: np.ones(len(x)),
     "shard": lambda x: x[:, 1] / x[:, 0],
+    "link": lambda x: np.maximum(x[:, 1] / x[:, 0], 1.0),
     "worker": lambda x: x[:, 1],
     "root_worker": lambda x: np.sqrt(x[:, 1]),
     "server": lambda x: x[:, 0],
@@ -61,6 +63,7 @@ CANDIDATES: tuple[Form, ...] = (
     _form("servers", "shard root_worker"),
     _form("servers", "shard worker shared"),
     _form("servers", "shard worker split", 3.0),
+    _form("servers", "link worker split"),
     _form("servers", "shard worker split", alone=True),
     _form("servers", "shard worker server", alone=True),
     _form("servers", "shard", alone=True),
@@ -125,4 +128,5 @@ def physical(
     if not (parameter_bytes > 0 and bytes_per_s > 0):
         raise UserError("parameter_bytes and bytes_per_s must be positive")
     # Believed to 20 %: protocols cost some of a link, and a server's own work adds to it.
-    return {"shard": (optimus.network_t2(parameter_bytes, bytes_per_s), kriging.NOISE / 0.2)}
+    share = optimus.network_t2(parameter_bytes, bytes_per_s), kriging.NOISE / 0.2
+    return {"shard": share, "link": share}

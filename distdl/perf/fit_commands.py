@@ -31,6 +31,7 @@ MEANING = {
     "replica_sample": "a sample of a replica",
     "step": "a step, whatever its size",
     "shard": "a worker on one server's link (w / p)",
+    "link": "the same, and no less than on the worker's own",
     "worker": "each worker",
     "root_worker": "root of the number of workers",
     "server": "each server",

@@ -136,7 +136,7 @@ def _training(settings: Settings, device: str, network: str, seed: int) -> Trial
     if settings.drops:
         words += ["--schedule.name", "multistep", "--schedule.milestones", *map(str, settings.drops)]
     else:
-        words += ["--schedule.name", "constant"]
+        words += ["--schedule.name", "constant", "--schedule.milestones"]
     words += ["--checkpoint.every-epochs", str(max(settings.epochs // 10, 1)), "--checkpoint.keep", "1"]
     return Trial(
         name=f"{device.replace(':', '-')}-{network}-seed{seed}",
@@ -149,7 +149,7 @@ def _served(settings: Settings) -> list[Trial]:
     """Runs under a parameter server. One worker's compute is recorded first, at each share of the batch."""
     base = [*_data(settings), "--strategy", "ps", "--model.name", settings.predicted, "--compute.device", "cpu"]
     base += ["--data.loader", "synthetic", "--data.drop-last", "--max-steps", str(settings.ps_steps)]
-    base += ["--epochs", "100000", "--schedule.name", "constant", "--evaluate-every", "100000"]
+    base += ["--epochs", "100000", "--schedule.name", "constant", "--schedule.milestones", "--evaluate-every", "100000"]
     base += ["--checkpoint.every-epochs", "0", "--compute.threads", "1", "--ps.timeout-s", "300"]
     found = []
     for workers in settings.ps_workers:

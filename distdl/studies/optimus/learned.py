@@ -146,8 +146,15 @@ def binned(curve: Curve, most: int = 60) -> tuple[Array, Array]:
 
 
 def reached(curve: Curve, target: float) -> float | None:
-    """Step of the first evaluation at which the accuracy is there; None where it never was."""
-    return next((step for step, accuracy in curve.accuracy if accuracy >= target), None)
+    """Step at which the accuracy first is there, on a line between two evaluations; None where it never was."""
+    before: tuple[float, float] | None = None
+    for step, accuracy in curve.accuracy:
+        if accuracy >= target:
+            if before is None:
+                return step
+            return before[0] + (step - before[0]) * (target - before[1]) / (accuracy - before[1])
+        before = step, accuracy
+    return None
 
 
 def target_losses(fitted: Sequence[Fitted], target: float) -> list[float]:
