@@ -53,7 +53,7 @@ def _sentences(settings: Settings, tops: Tops) -> list[Finding]:
     }
     said = [
         Finding(
-            text=f"{attempt}: the top of the board reaches {one} % of the test; the document's reached "
+            text=f"{attempt}: the top of the board reaches {_told(one)} of the test; the document's reached "
             f"{100 * DOCUMENT_ACCURACY[attempt]:.2f} %, with AlexNet on data of its own.",
             n=one.n,
         )
@@ -70,11 +70,13 @@ def _sentences(settings: Settings, tops: Tops) -> list[Finding]:
         if ("population", attempt) in tops:
             other = _accuracy(tops["population", attempt])
             sure = "the intervals do not overlap" if one.beats(other) or other.beats(one) else _unsure(one)
-            text = (
-                f"{attempt}: the ratchet reaches {one} %, a population trained for as many epochs {other} % ({sure})."
-            )
+            text = f"{attempt}: the ratchet reaches {_told(one)}, a population trained for as many epochs {_told(other)} ({sure})."
             said.append(Finding(text=text, n=one.n))
     return said
+
+
+def _told(one: Spread) -> str:
+    return f"{one.mean:.2f} %" + (f" ({one.low:.2f} to {one.high:.2f})" if one.n > 1 else "")
 
 
 def _unsure(one: Spread) -> str:
@@ -83,8 +85,8 @@ def _unsure(one: Spread) -> str:
 
 def _attempts(tops: Tops) -> Table:
     columns = (
-        *("attempt", "rule", "n", "document's (%)", "test (%)", "score (%)", "epochs", "published", "cut", "slices"),
-        *("processes at once", "compute (s)", "an epoch (s)"),
+        *("attempt", "rule", "n", "document (%)", "test (%)", "score (%)", "epochs", "kept", "cut", "slices"),
+        *("at once", "compute (s)", "epoch (s)"),
     )
     rows = []
     for (rule, attempt), results in tops.items():
@@ -95,7 +97,10 @@ def _attempts(tops: Tops) -> Table:
         rows.append(
             (attempt, rule, len(results), document, tested, score, *(round(value, 2) for value in mean.values()))
         )
-    note = "Means over n seeds. Compute: seconds for which processes held a device, start-up and lost slices included."
+    note = (
+        "Means over n seeds. Kept: epochs that were published; cut: by the end of their process; at once: the most "
+        "processes at the board. Compute: seconds for which processes held a device, start-up and lost slices included."
+    )
     return Table(name="attempts", title="Attempts", columns=columns, rows=tuple(rows), note=note)
 
 
@@ -103,17 +108,13 @@ _SUMMED = ("score", "epochs", "published", "cut", "slices", "at_once", "compute_
 
 
 def _processes(settings: Settings, outcomes: Mapping[str, Outcome]) -> Table:
-    columns = (
-        *("process", "status", "slices", "published", "dropped", "cut", "device", "device time (s)", "idle", "idle of"),
-        "energy (J)",
-    )
-    keys = ("slices", "published", "dropped", "cut", "device", "device_seconds", "idle_share", "idle_of", "energy_j")
+    columns = ("process", "slices", "published", "dropped", "cut", "device", "device time (s)", "idle", "energy (J)")
+    keys = ("slices", "published", "dropped", "cut", "device", "device_seconds", "idle_share", "energy_j")
     rows = []
     for name, outcome in outcomes.items():
         if outcome.trial.labels.get("part") != "top":
             values = [outcome.result.get(key) for key in keys]
-            rounded = (round(value, 3) if isinstance(value, float) else value for value in values)
-            rows.append((name, outcome.status, *rounded))
+            rows.append((name, *(round(value, 3) if isinstance(value, float) else value for value in values)))
     note = "Idle: share of its time in which the device did nothing, measured; energy where the device tells it."
     return Table(name="processes", title="What each process did", columns=columns, rows=tuple(rows), note=note)
 

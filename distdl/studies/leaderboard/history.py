@@ -31,7 +31,7 @@ def nodes(rows: Sequence[Row]) -> dict[int, Node]:
             score=row["score"],
             epoch=row["epoch"],
             settings=row["settings"].get("name") or "",
-            process=row["process"].split("@")[0],
+            process=row["process"].split("@")[0].rsplit("-", 1)[-1],
             order=order,
         )
         for order, row in enumerate(trained, start=1)
