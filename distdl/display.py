@@ -109,3 +109,25 @@ def closing_table(result: dict) -> Table:
     rest = whole - sum(phases[name] for name in PHASES)
     table.add_row("rest", f"{rest / steps * 1e3:.3f}", f"{rest / whole:.1%}", REST)
     return table
+
+
+def servers_table(result: dict) -> Table | None:
+    """What each parameter server holds, and how a worker's exchange went, from result.json; None of other runs."""
+    served = result.get("ps")
+    if not served:
+        return None
+    table = Table(title=f"parameter servers, {served['mode']}, {served['workers']} workers", title_justify="left")
+    for name in ("server", "bytes", "requests", "imbalance"):
+        table.add_column(name, justify="right")
+    for number, row in enumerate(served["servers"]):
+        table.add_row(str(number), f"{row['bytes']:,}", str(row["requests"]), f"{row['imbalance']:.3f}")
+    parts = ", ".join(
+        f"{name} {served['medians'][f'{name}_s'] * 1e3:.1f}" for name in ("push", "wait", "pull", "update")
+    )
+    table.caption = f"worker 0, ms a step: {parts} (update is part of wait)"
+    if served["mode"] != "sync":
+        table.caption += f"; staleness {min(served['staleness'])} to {max(served['staleness'])} updates"
+    if served["stragglers"]:
+        table.caption += f"; stragglers: {', '.join(served['stragglers'])}"
+    table.caption_justify = "left"
+    return table

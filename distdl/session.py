@@ -8,7 +8,7 @@ from rich.console import Console
 from distdl import checkpoint
 from distdl.config import Config
 from distdl.data.datasets import load
-from distdl.display import Display, closing_table
+from distdl.display import Display, closing_table, servers_table
 from distdl.errors import UserError
 from distdl.events import Callback
 from distdl.forecast import Forecast
@@ -56,6 +56,8 @@ def train(
     strategy.barrier()
     if speaks:
         console.print(closing_table(result))
+        if servers := servers_table(result):
+            console.print(servers)
         console.print(f"run folder: {run.path}", highlight=False, soft_wrap=True)
     return status
 

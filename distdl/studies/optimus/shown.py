@@ -174,7 +174,7 @@ def _foretold(
             title=f"Epochs of {settings.predicted} to {goal_text}",
             columns=("device", "foretold", "from", "to", "measured"),
             rows=tuple(rows),
-            note="Empty: never reached; by the curve foretold, or in the training. Measured: on a line between evaluations.",
+            note="Empty: never reached. Measured: on a line between evaluations.",
         )
     )
     parts.append(_epochs_finding(settings, told, rows))

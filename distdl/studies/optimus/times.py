@@ -89,8 +89,8 @@ def _section(settings: "Settings", scale: Scale, epochs: Epochs, name: str, step
     rows = []
     for p, several in drawn.items():
         paid, least = stops_paying(several, scale.pays), min(several, key=lambda plan: plan.hours)
-        text = f"{p} servers: from {paid.workers} worker{'s' * (paid.workers > 1)} on, one more takes less than {scale.pays:.0%} off; there it "
-        text += f"takes {_time(paid)}, at the best {_time(least)} with {least.workers}."
+        text = f"{p} servers: from {_count(paid.workers, 'worker')} on, one more takes less than {scale.pays:.0%} off; "
+        text += f"there it takes {_time(paid)}, at the best {_time(least)} with {least.workers}."
         parts.append(Finding(text=text, n=1))
         rows += [(p, "where adding stops paying", *_row(paid)), (p, "fastest", *_row(least))]
         rows.append((p, "cheapest", *_row(min(several, key=lambda plan: plan.cost))))
@@ -153,7 +153,11 @@ def _row(plan: Plan) -> tuple[Cell, ...]:
 
 
 def _words(plan: Plan) -> str:
-    return f"{plan.servers} server{'s' * (plan.servers > 1)} and {plan.workers} worker{'s' * (plan.workers > 1)}"
+    return f"{_count(plan.servers, 'server')} and {_count(plan.workers, 'worker')}"
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'s' * (number > 1)}"
 
 
 def _time(plan: Plan) -> str:
