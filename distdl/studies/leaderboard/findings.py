@@ -70,7 +70,8 @@ def _sentences(settings: Settings, tops: Tops) -> list[Finding]:
         if ("population", attempt) in tops:
             other = _accuracy(tops["population", attempt])
             sure = "the intervals do not overlap" if one.beats(other) or other.beats(one) else _unsure(one)
-            text = f"{attempt}: the ratchet reaches {_told(one)}, a population trained for as many epochs {_told(other)} ({sure})."
+            both = f"the ratchet reaches {_told(one)}, a population trained for as many epochs {_told(other)}"
+            text = f"{attempt}: {both} ({sure})."
             said.append(Finding(text=text, n=one.n))
     return said
 
