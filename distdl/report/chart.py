@@ -8,7 +8,6 @@ from typing import Any
 
 from distdl.report.content import Axis, Cell, Figure, Layer
 from distdl.report.numbers import is_number, written
-from distdl.report.thin import thinned
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")
@@ -25,10 +24,12 @@ Row = dict[str, Any]
 Spec = dict[str, Any]
 
 
-def spec(figure: Figure, *, paper: bool) -> tuple[Spec, list[str]]:
+def spec(figure: Figure, notes: Sequence[str] = (), *, paper: bool) -> tuple[Spec, list[str]]:
     """The specification, and sentences on what of the data it does not show.
 
     Args:
+        figure: with as many rows as can be drawn: `thin.drawn`.
+        notes: what that left out.
         paper: fixed size, title and caption inside, colours of a white page; else as wide as its place in the page, in
             the colour of the text around it, with hover and zoom.
     """
@@ -41,11 +42,9 @@ def spec(figure: Figure, *, paper: bool) -> tuple[Spec, list[str]]:
         for channel in ("x", "y")
         if getattr(figure, channel).scale == "category"
     }
-    rows, notes = [], []
-    for layer in figure.layers:
-        own, left_out = _rows(layer, figure)
-        rows.append(own)
-        notes += left_out
+    found = [_rows(layer, figure) for layer in figure.layers]
+    rows = [own for own, _ in found]
+    notes = [*notes, *dict.fromkeys(note for _, note in found if note)]
     ink = PAPER if paper else "currentColor"
     drawn = _Drawn(figure, series, categories, ink)
     layers = [
@@ -65,7 +64,7 @@ def spec(figure: Figure, *, paper: bool) -> tuple[Spec, list[str]]:
         "layer": layers,
     }
     if paper:
-        caption = textwrap.wrap(" ".join([figure.caption, *dict.fromkeys(notes)]).strip(), 105)
+        caption = textwrap.wrap(" ".join([figure.caption, *notes]).strip(), 105)
         whole["title"] = {"text": figure.title, "subtitle": caption, "anchor": "start", "offset": 12}
         whole["background"] = "white"
     legend = max((len(name) for name in series), default=0) * 6.4 + 44
@@ -94,9 +93,9 @@ def _distinct(columns: Iterable[Sequence[Cell]]) -> list[str]:
     return list(dict.fromkeys(written(cell) for column in columns for cell in column))
 
 
-def _rows(layer: Layer, figure: Figure) -> tuple[list[Row], list[str]]:
+def _rows(layer: Layer, figure: Figure) -> tuple[list[Row], str]:
     """A layer's rows under short names: users' column names never become part of an expression."""
-    data, note = thinned(layer)
+    data = layer.data
     names = {"x": layer.x, "y": layer.y, "low": layer.low, "high": layer.high, "value": layer.value}
     names |= {"start": layer.start, "series": layer.series}
     names = {short: name for short, name in names.items() if name in data and (short != "x" or _has(layer, "x"))}
@@ -117,10 +116,8 @@ def _rows(layer: Layer, figure: Figure) -> tuple[list[Row], list[str]]:
         row |= dict.fromkeys(nowhere)
         if layer.mark == "line" or all(row[short] is not None for short in ("x", "y") if short in row):
             rows.append(row)
-    notes = [note] if note else []
-    if dropped:
-        notes.append(f"{dropped:,} values that are not above 0 have no place on a logarithmic axis.")
-    return rows, notes
+    no_log = f"{dropped:,} values that are not above 0 have no place on a logarithmic axis."
+    return rows, no_log if dropped else ""
 
 
 def _cell(cell: Cell, *, text: bool) -> Cell:

@@ -2,14 +2,16 @@
 
 import csv
 import io
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from distdl.errors import missing
-from distdl.report.chart import Spec, spec
+from distdl.report.chart import spec
 from distdl.report.content import Cell, Figure, Table
-from distdl.rundir import write_atomic
 
 SCALE = 2.0
 """Pixels of the PNG for each of the figure's: sharp on paper."""
@@ -28,39 +30,31 @@ def converter() -> Any:
     return vl_convert
 
 
-def svg(figure: Figure) -> str:
-    """The figure on white paper, as SVG."""
-    drawn, _ = spec(figure, paper=True)
-    return _svg(drawn)
-
-
-def _svg(drawn: Spec) -> str:
-    return converter().vegalite_to_svg(drawn)
+def svg(figure: Figure, notes: Sequence[str] = ()) -> str:
+    """The figure on white paper, as SVG. Rows and `notes` as `thin.drawn` gives them."""
+    on_paper, _ = spec(figure, notes, paper=True)
+    return converter().vegalite_to_svg(on_paper)
 
 
 def png(drawn_svg: str) -> bytes:
-    """An SVG as PNG."""
-    return converter().svg_to_png(drawn_svg, scale=SCALE)
+    """An SVG as PNG of 256 colours: a fifth of the bytes."""
+    whole = converter().svg_to_png(drawn_svg, scale=SCALE)
+    image = Image.open(io.BytesIO(whole)).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    sink = io.BytesIO()
+    image.save(sink, "PNG")
+    return sink.getvalue()
 
 
-def write_figure(figure: Figure, folder: Path) -> list[str]:
-    """Write the figure's SVG, PNG and CSV into `folder`. Returns their names."""
-    drawn = svg(figure)
-    contents = {
-        f"{figure.name}.svg": drawn.encode(),
-        f"{figure.name}.png": png(drawn),
-        f"{figure.name}.csv": figure_csv(figure).encode(),
-    }
-    for name, content in contents.items():
-        write_atomic(folder / name, lambda sink, content=content: sink.write(content))
-    return list(contents)
+def write_derived(file: Path, content: bytes) -> None:
+    """Whole or not at all, but not waited for until it is on the disk: it can be made again."""
+    beside = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    beside.write_bytes(content)
+    beside.replace(file)
 
 
-def write_table(table: Table, folder: Path) -> list[str]:
-    """Write the table's CSV. Returns its name."""
-    text = _csv(iter([table.columns, *table.rows]))
-    write_atomic(folder / f"{table.name}.csv", lambda sink: sink.write(text.encode()))
-    return [f"{table.name}.csv"]
+def table_csv(table: Table) -> str:
+    """The table's cells, unrounded."""
+    return _csv(iter([table.columns, *table.rows]))
 
 
 def figure_csv(figure: Figure) -> str:

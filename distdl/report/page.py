@@ -10,6 +10,7 @@ import json
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -18,9 +19,10 @@ from typing import Any
 from distdl.errors import UserError, missing
 from distdl.report.chart import spec
 from distdl.report.content import Figure, Finding, Picture, Section, Table
-from distdl.report.figures import write_figure, write_table
+from distdl.report.figures import figure_csv, png, svg, table_csv, write_derived
 from distdl.report.library import library
 from distdl.report.numbers import is_number, written
+from distdl.report.thin import drawn
 from distdl.rundir import write_atomic
 
 
@@ -57,31 +59,57 @@ def write(file: Path, page: Page) -> Path:
     if beside == file:
         raise UserError(f"{file} needs an ending: {file}.html")
     sections = _named(page.sections)
+    parts = [part for section in sections for part in section.parts if _is_file(part)]
     try:
         beside.mkdir(parents=True, exist_ok=True)
-        made = {
-            part.name: _write_part(part, beside) for section in sections for part in section.parts if _is_file(part)
-        }
-        text = _html(page, sections, beside.name, made)
+        # vl-convert and Pillow let others work while they do: the PNGs are made beside the rest.
+        with ThreadPoolExecutor(2) as pool:
+            made = [_write_part(part, beside, pool) for part in parts]
+            text = _html(page, sections, beside.name, dict(zip((part.name for part in parts), made, strict=True)))
+        for one in made:
+            one.wait()
         write_atomic(file, lambda sink: sink.write(text.encode()))
     except OSError as error:
-        raise UserError(f"the report {file} cannot be written: {error.strerror or error}") from None
+        place = error.filename or file
+        raise UserError(f"the report {file} cannot be written: {place}: {error.strerror or error}") from None
     return file
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What one part has become."""
+
+    files: tuple[str, ...]
+    spec: dict[str, Any] | None = None
+    notes: tuple[str, ...] = ()
+    pending: Future[None] | None = None
+
+    def wait(self) -> None:
+        """Until its last file is written; raises what went wrong with it."""
+        if self.pending:
+            self.pending.result()
 
 
 def _is_file(part: Any) -> bool:
     return isinstance(part, Figure | Table | Picture)
 
 
-def _write_part(part: Figure | Table | Picture, folder: Path) -> list[str]:
+def _write_part(part: Figure | Table | Picture, folder: Path, pool: Executor) -> _Made:
+    """Write a part's files."""
     match part:
-        case Figure():
-            return write_figure(part, folder)
         case Table():
-            return write_table(part, folder)
+            write_derived(folder / f"{part.name}.csv", table_csv(part).encode())
+            return _Made((f"{part.name}.csv",))
         case Picture():
-            write_atomic(folder / f"{part.name}.png", lambda sink: sink.write(part.png))
-            return [f"{part.name}.png"]
+            write_derived(folder / f"{part.name}.png", part.png)
+            return _Made((f"{part.name}.png",))
+    figure, left_out = drawn(part)
+    on_paper = svg(figure, left_out)
+    write_derived(folder / f"{part.name}.svg", on_paper.encode())
+    pending = pool.submit(lambda: write_derived(folder / f"{part.name}.png", png(on_paper)))
+    write_derived(folder / f"{part.name}.csv", figure_csv(part).encode())
+    on_screen, notes = spec(figure, left_out, paper=False)
+    return _Made(tuple(f"{part.name}.{kind}" for kind in ("svg", "png", "csv")), on_screen, tuple(notes), pending)
 
 
 def _named(sections: Iterable[Section]) -> list[Section]:
@@ -102,7 +130,7 @@ def _named(sections: Iterable[Section]) -> list[Section]:
     return [replace(section, parts=tuple(map(unique, section.parts))) for section in sections]
 
 
-def _html(page: Page, sections: Sequence[Section], folder: str, files: Mapping[str, list[str]]) -> str:
+def _html(page: Page, sections: Sequence[Section], folder: str, made: Mapping[str, _Made]) -> str:
     try:
         from jinja2 import Environment, StrictUndefined
     except ImportError:
@@ -112,25 +140,18 @@ def _html(page: Page, sections: Sequence[Section], folder: str, files: Mapping[s
     environment.tests |= {"number": is_number}
     for kind in (Figure, Finding, Picture, Table):
         environment.tests[kind.__name__.lower()] = lambda part, kind=kind: isinstance(part, kind)
-    script, drawn = _template("page.js"), library()
-    specs: dict[str, Any] = {}
-    notes: dict[str, list[str]] = {}
-    for section in sections:
-        for part in section.parts:
-            if isinstance(part, Figure):
-                specs[part.name], notes[part.name] = spec(part, paper=False)
+    script = _template("page.js")
     return environment.from_string(_template("page.html")).render(
         page=page,
         sections=sections,
         folder=folder,
-        files=files,
-        figure_notes=notes,
+        made=made,
         style=_template("page.css"),
         script=script,
         script_sha256=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        library=drawn,
-        specs=_script_json(specs),
-        made=time.strftime("%Y-%m-%d %H:%M"),
+        library=library(),
+        specs=_script_json({name: one.spec for name, one in made.items() if one.spec}),
+        when=time.strftime("%Y-%m-%d %H:%M"),
     )
 
 

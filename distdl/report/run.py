@@ -125,22 +125,39 @@ def _table(file: Path, parse: Any, notes: list[str], *, absent: str) -> dict[str
 
 def _rows(file: Path, notes: list[str]) -> list[Row]:
     """Rows of a .jsonl file in which lines may be cut or overwritten; those are counted."""
-    rows, bad = [], 0
     try:
         lines = file.read_bytes().splitlines()
     except OSError:
         notes.append(f"there is no {file.name}")
         return []
-    for line in lines:
-        try:
-            row = json.loads(line)
-            if type(row["step"]) is int and row["time_s"] + row["epoch"] >= 0 and isinstance(row["kind"], str):
-                rows.append(row)
-                continue
-        except (ValueError, KeyError, TypeError, RecursionError):
-            pass
-        bad += 1
+    rows = [row for row in _parsed(lines) if _is_row(row)]
+    bad = len(lines) - len(rows)
     if bad:
         lines_are = "1 line is" if bad == 1 else f"{bad:,} lines are"
         notes.append(f"{lines_are} damaged in {file.name} and left out, of {len(lines):,}")
     return rows
+
+
+def _parsed(lines: list[bytes]) -> list[Any]:
+    """Each line's value, None for one that has none."""
+    try:  # all at once, a third faster, if no line is damaged
+        values = json.loads(b"[" + b",".join(lines) + b"]")
+        if len(values) == len(lines):
+            return values
+    except (ValueError, RecursionError):
+        pass
+    return [_parsed_line(line) for line in lines]
+
+
+def _parsed_line(line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _is_row(row: Any) -> bool:
+    try:
+        return type(row["step"]) is int and row["time_s"] + row["epoch"] >= 0 and isinstance(row["kind"], str)
+    except (KeyError, TypeError):
+        return False

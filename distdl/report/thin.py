@@ -1,15 +1,23 @@
 """Long curves made short enough to draw: of each stretch of rows the lowest and the highest stay."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from distdl.report.content import Cell, Layer
+from distdl.report.content import Cell, Figure, Layer
 
 MOST_ROWS = 800
 """Of one series: more than the pixels of a figure's width can show."""
 MOST_TILES = 64
 """Along each side."""
+
+
+def drawn(figure: Figure) -> tuple[Figure, list[str]]:
+    """The figure with the rows that are drawn, and a sentence for each layer that had more."""
+    found = [thinned(layer) for layer in figure.layers]
+    layers = tuple(replace(layer, data=data) for layer, (data, _) in zip(figure.layers, found, strict=True))
+    return replace(figure, layers=layers), list(dict.fromkeys(note for _, note in found if note))
 
 
 def thinned(layer: Layer) -> tuple[Mapping[str, Sequence[Cell]], str]:
@@ -22,9 +30,7 @@ def thinned(layer: Layer) -> tuple[Mapping[str, Sequence[Cell]], str]:
         return _fewer_tiles(layer)
     if layer.mark not in ("line", "points", "band") or whole <= MOST_ROWS:
         return layer.data, ""
-    ends = [
-        np.array([_number(cell) for cell in layer.data[name]]) for name in (layer.low or layer.y, layer.high or layer.y)
-    ]
+    ends = [_numbers(layer.data[name]) for name in (layer.low or layer.y, layer.high or layer.y)]
     kept = [row for rows in _series_rows(layer) for row in _extremes(rows, *ends)]
     if len(kept) == whole:
         return layer.data, ""
@@ -32,8 +38,11 @@ def thinned(layer: Layer) -> tuple[Mapping[str, Sequence[Cell]], str]:
     return data, f"{whole:,} rows, drawn by the lowest and the highest of each stretch; the CSV has all."
 
 
-def _number(cell: Cell) -> float:
-    return float(cell) if isinstance(cell, int | float) else np.nan
+def _numbers(cells: Sequence[Cell]) -> np.ndarray:
+    try:
+        return np.array(cells, dtype=float)  # a None becomes nan
+    except (TypeError, ValueError):
+        return np.full(len(cells), np.nan)
 
 
 def _series_rows(layer: Layer) -> Iterator[np.ndarray]:
