@@ -41,6 +41,9 @@ class Trainer:
     ) -> None:
         self.config, self.strategy, self.dataset, self.run = config, strategy, dataset, run
         self.world = strategy.world
+        # Each host's ranks add up to one, however many it has.
+        share = torch.tensor([1 / self.world.local_size], dtype=torch.float64)
+        self.nodes = round(strategy.all_reduce(share).item())
         self.clock = Clock(self.world.device)
         self.progress = Progress()
         self.metrics: dict[str, dict[str, float]] = {}
@@ -328,6 +331,7 @@ class Trainer:
             "steps": progress.step,
             "images": progress.images,
             "world_size": self.world.size,
+            "nodes": self.nodes,
             "strategy": self.strategy.name,
             "loader": self.loaders["train"].name,
             "device": str(self.world.device.type),
