@@ -93,14 +93,15 @@ QUICK = {
     "batch": 48,
     "images": 960,
     "image_size": 16,
-    "validation": 0.25,
+    "validation": 0.01,
     "target": 0.2,
     "ps_workers": (1, 2, 4),
     "ps_servers": (1, 2),
     "ps_steps": 12,
     "ps_hosts": False,
 }
-"""Real CIFAR-10, all six networks at their full width and depth; 720 images of 16 x 16 pixels, 4 epochs of 15 steps."""
+"""Real CIFAR-10, all six networks at their full width and depth; 960 images of 16 x 16 pixels, 4 epochs of 20 steps.
+Accuracy while they train is that of 500 other training images."""
 
 
 def trials(settings: Settings) -> list[Trial]:
@@ -183,7 +184,7 @@ def findings(settings: Settings, outcomes: Mapping[str, Outcome]) -> list[Sectio
         price_per_hour=settings.price_per_hour,
         pays=settings.pays,
         batch=settings.batch,
-        images=(settings.images or 50_000) * (1 - settings.validation),
+        images=settings.images or 50_000 * (1 - settings.validation),
     )
     return shown.sections(settings, scale, list(outcomes.values()))
 
