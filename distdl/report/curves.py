@@ -82,13 +82,13 @@ def _loss(runs: Sequence[Run]) -> Iterator[Figure]:
 
 
 def _training(runs: Sequence[Run], field: str, title: str) -> Columns:
-    rows = [(run, row) for run in runs for row in run.train]
-    return {
-        "epoch": [row["epoch"] for _, row in rows],
-        title: [number(row.get(field)) for _, row in rows],
-        "of": [run.label for run, _ in rows],
-        "step": [row["step"] for _, row in rows],
-    }
+    columns: Columns = {"epoch": [], title: [], "of": [], "step": []}
+    for run in runs:
+        columns["epoch"] += [row["epoch"] for row in run.train]
+        columns[title] += [number(row.get(field)) for row in run.train]
+        columns["of"] += [run.label] * len(run.train)
+        columns["step"] += [row["step"] for row in run.train]
+    return columns
 
 
 def _evaluations(runs: Sequence[Run], field: str, factor: float) -> Columns:

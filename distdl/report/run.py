@@ -106,8 +106,9 @@ def labels(paths: list[Path]) -> list[str]:
 
 def number(value: Any) -> float | None:
     """A finite number, or None for anything else."""
-    plain = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if plain and math.isfinite(value) else None
+    if type(value) in (float, int):  # not bool
+        return float(value) if math.isfinite(value) else None
+    return None
 
 
 def _table(file: Path, parse: Any, notes: list[str], *, absent: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from distdl.report.content import Cell, Figure, Layer
 
-MOST_ROWS = 800
+MOST_ROWS = 600
 """Of one series: more than the pixels of a figure's width can show."""
 MOST_TILES = 64
 """Along each side."""

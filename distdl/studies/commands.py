@@ -10,6 +10,7 @@ from rich.console import Console
 
 from distdl.cli import parse, tyro_cli
 from distdl.errors import EXIT_DONE, UserError
+from distdl.report.content import Section
 from distdl.studies import catalogue
 from distdl.studies.base import Study
 from distdl.studies.folder import STUDY, StudyFolder
@@ -160,7 +161,8 @@ def _run(folder: StudyFolder, *, jobs: int, gpus: tuple[str, ...], leave: bool) 
         runner = Runner(folder, jobs=jobs, gpus=gpus, leave=leave, watch=board)
         code = runner.run()
     _complain(runner, console)
-    _show(folder, console)
+    if sections := _show(folder, console):
+        _write_page(folder, sections, console)
     console.print(f"study folder: {folder.path}", highlight=False, soft_wrap=True)
     return code
 
@@ -179,13 +181,24 @@ def _complain(runner: "Runner", console: Console) -> None:
             console.print(f"stopped: {trial.name}: run the same command to go on", style="yellow", markup=False)
 
 
-def _show(folder: StudyFolder, console: Console) -> None:
+def _show(folder: StudyFolder, console: Console) -> list[Section]:
     """What the results say, here and in findings.json."""
     from distdl.report.terminal import show
 
     if not any(outcome.completed for outcome in folder.outcomes().values()):
         console.print("no trial is completed: there is nothing to show yet", highlight=False)
-        return
+        return []
     sections = folder.sections()
     folder.write_findings(sections)
     show(sections, console)
+    return sections
+
+
+def _write_page(folder: StudyFolder, sections: list[Section], console: Console) -> None:
+    """report.html, or a line on what it needs: a study that has ended well has ended well."""
+    from distdl.report.study import write_study
+
+    try:
+        console.print(f"report: {write_study(folder.path, sections)}", highlight=False, soft_wrap=True)
+    except UserError as error:
+        console.print(f"no report: {error}", style="yellow", markup=False, soft_wrap=True)
