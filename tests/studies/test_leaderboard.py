@@ -1,5 +1,8 @@
 """Processes at a board that train for real: digits, in this process, an epoch in a fraction of a second."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from distdl.studies.base import Outcome
 from distdl.studies.leaderboard import STUDY, worker
 from distdl.studies.leaderboard.attempts import Settings
 from distdl.studies.leaderboard.board import Board
+from jobs import wait_for
 
 WORDS = (
     *("--profile", "alexnet-leaderboard", "--model.name", "digits-cnn", "--data.name", "digits", "--data.limit", "300"),
@@ -110,6 +114,26 @@ def test_a_slice_that_is_over_stops_in_order_and_the_next_goes_on(
 def test_what_the_profiles_cannot_set_is_refused(tmp_path: Path, words: tuple[str, ...]) -> None:
     with pytest.raises(UserError, match="training profiles set"):
         worker.work(tmp_path / "study" / "trials" / "b", table(words=[*WORDS, *words]))
+
+
+def test_a_process_that_was_killed_in_an_epoch_is_followed_by_the_next(tmp_path: Path) -> None:
+    folder, board = tmp_path / "study" / "trials" / "b-process0", Board(tmp_path / "study" / "boards" / "b")
+    code = (
+        "import json, pathlib, sys; from distdl.studies.leaderboard import worker; "
+        "worker.work(pathlib.Path(sys.argv[1]), json.loads(sys.argv[2]))"
+    )
+    endless = [sys.executable, "-c", code, str(folder), json.dumps(table(epochs=10**6))]
+    process = subprocess.Popen(endless, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: process.poll() is not None or board.state().epochs >= 3, timeout=120)
+    assert process.poll() is None, process.communicate()[1]
+    process.kill()
+    process.communicate()
+    before = board.state()
+    worker.work(folder, table(epochs=before.epochs + 2))
+    state = board.state()
+    assert [one.ended for one in state.slices] == ["lost", "completed"]
+    assert (state.epochs, state.cut) == (before.epochs + 2, len(before.open))
+    assert state.best.score >= before.best.score and board.complaints() == []
 
 
 def test_the_total_lifetime_ends_an_attempt(tmp_path: Path) -> None:
