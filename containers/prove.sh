@@ -8,7 +8,7 @@
 # Takes ten minutes and 25 GB under ${TMPDIR:-/var/tmp} the first time; the base and Horovod's wheel, built inside, are kept
 # in ${XDG_CACHE_HOME:-~/.cache}/distdl. Processes are set apart by chroot alone, so that it also runs inside a container.
 #
-# Run so far: the base, and the image up to the installation of PyTorch and distdl in it. What comes after is not yet.
+# Proved on Debian 12 with buildah 1.28: benchmarks/results/container_cpu_2026-11-21.md.
 set -eu
 cd "$(dirname "$0")/.."
 
