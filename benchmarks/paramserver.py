@@ -141,7 +141,7 @@ def main() -> None:
     loopback = measure(one)
     few = replace(one, steps=max(steps // 5, 2))
     link = measure(few, rate=RATE)
-    halves = replace(few, workers=2, bare=False, steps=max(few.steps // 2, 2))
+    halves = replace(few, workers=2, bare=False, steps=max(few.steps // 3, 2))
     pairs = [
         [measure(replace(halves, servers=servers), rate=RATE) for servers in (1, 2)]
         for _ in range(1 if options.quick else 3)
