@@ -120,7 +120,7 @@ def fit_by_kind(observations: Sequence[Observation]) -> Calibration:
         by_kind: dict[str, list[Observation]] = {}
         for one in observations:
             if one.when == when:
-                for kind in dict.fromkeys((_main(one).kind, kind_of(_main(one)), operator_of(_main(one)))):
+                for kind in dict.fromkeys((kind_of(_main(one)), operator_of(_main(one)))):
                     by_kind.setdefault(kind, []).append(one)
         for kind, own in sorted(by_kind.items()):
             found = _fit_kind(kind, own, when)
