@@ -30,7 +30,7 @@ def calibrate(
 ) -> None:
     """Measure this machine and write a device file: its ceilings, and fitted rates by kind of layer.
 
-    Ceilings are those of a large matrix product and of a large copy. Layers are those of a dozen made-up networks, each
+    Ceilings are those of a large product and of a large copy. Layers are those of fifteen made-up networks, each
     timed inside a training step. `distdl paleo --device FILE` then predicts other networks, and --device FILE makes
     `distdl profile` and `distdl explain` compare with it. A file that is there keeps its other precisions.
 

@@ -171,7 +171,9 @@ def row(
     sums: dict[tuple[str, str], float] = {}
     fitted = {kind for one in form if one.when in (None, when) for kind in one.kinds or ()}
     for layer in layers:
-        narrowest = (operator_of(layer, winograd), kind_of(layer, winograd))
+        # The narrowest that was fitted; what was not measured at all is taken for the plainest of what was.
+        plainest = "dense" if layer.forward_flops else "elementwise"
+        narrowest = (operator_of(layer, winograd), kind_of(layer, winograd), layer.kind, plainest)
         kind = next((name for name in narrowest if name in fitted), layer.kind)
         for name, value in terms(layer, device, when, precision, winograd).items():
             sums[kind, name] = sums.get((kind, name), 0.0) + value

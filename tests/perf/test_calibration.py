@@ -1,5 +1,6 @@
 """The fitted predictor: on made-up devices whose coefficients are known, and on the times that others measured."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -192,3 +193,10 @@ def test_a_pools_time_grows_with_its_window():
 def test_strided_convolutions_are_fitted_apart():
     strided = [one for one in network("resnet18").layers if "strided" in calibration.operator_of(one)]
     assert len(strided) == 7  # the first, and two at the start of each later stage
+
+
+def test_a_kind_that_was_not_measured_is_not_free():
+    dense = next(one for one in network("alexnet").layers if one.kind == "dense")
+    found = calibration.fit_by_kind([seen(dense, 1e-4), seen(layer("elementwise", "add"), 1e-5)])
+    assert found.seconds([replace(dense, kind="recurrent")], DEVICE, "forward") == pytest.approx(1e-4)
+    assert found.seconds([layer("embedding", "embedding")], DEVICE, "forward") == pytest.approx(1e-5)
