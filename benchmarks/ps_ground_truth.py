@@ -164,7 +164,8 @@ def report(found: dict[str, Measurements]) -> str:
     return "\n\n".join(parts)
 
 
-READ = """A worker's own link carries all parameters each way, whatever the number of servers: with fewer workers than servers
+READ = """\
+A worker's own link carries all parameters each way, whatever the number of servers: with fewer workers than servers
 it is the slower one, which Optimus' w / p does not know. So its form is fitted twice: to all configurations, and to
 those with as many workers as servers or more, for which it was made. `auto` has a candidate with max(w / p, 1) in
 its place (`link`). A point is the median of 17 steps (1 Gbit/s) or 5 (200 Mbit/s) of worker 0. Headers of TCP, IP
