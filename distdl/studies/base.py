@@ -30,7 +30,11 @@ class Trial:
     """A training's words, without --out and --resume, which the runner adds: ("--profile", "mnist-cnn", ...). `{study}`
     stands for the study's folder: "{study}/trials/teacher/labels.npz"."""
     ranks: int = 1
-    """Processes of the training, on this host."""
+    """Processes of the training, on this host or in all on `hosts`."""
+    hosts: str = ""
+    """Where the ranks run, if not here alone: names with commas between, or how many hosts to make on this machine."""
+    cores: int = 0
+    """Cores that all its processes together may use, where there are as many; 0: its whole share of the host."""
     call: str = TRAIN
     """"package.module:function" of a trial that is not one training. It is called as function(folder, table), on one
     process, `table` being `settings`; it returns what result.json shall hold, a dict of plain values. It is called

@@ -33,6 +33,8 @@ class Record:
     seconds: float = 0.0
     """Of all attempts."""
     host: str = ""
+    given_cores: int = 0
+    """That it had there: fewer than it asks for where the host has not as many."""
     exit_code: int | None = None
     reason: str = ""
     """Why it failed: the line of its log that says so."""
@@ -86,6 +88,8 @@ def what(trial: Trial) -> dict[str, Any]:
         "call": trial.call,
         "words": list(trial.words),
         "ranks": trial.ranks,
+        "hosts": trial.hosts,
+        "cores": trial.cores,
         "settings": dict(trial.settings),
         "after": list(trial.after),
     }

@@ -6,12 +6,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
 
-from distdl.launchers import horovodrun, torchrun
+from distdl.errors import UserError
+from distdl.launchers import horovodrun, netns, torchrun
 from distdl.launchers.commands import programs_folder
 from distdl.launchers.job import Job
 from distdl.studies.base import TRAIN, Trial
@@ -28,18 +29,36 @@ class Share:
     """What of this host a trial may use."""
 
     cores: tuple[int, ...] = ()
-    """Empty: all that the runner has."""
+    """Of the host, in order."""
     gpus: tuple[str, ...] = ()
     """As CUDA_VISIBLE_DEVICES names them. Empty: whatever the runner sees."""
 
 
 def command(trial: Trial, folder: Path) -> list[str]:
-    """The command line of a training; its ranks by the launcher that its strategy needs."""
+    """The command line of a training; its ranks by the launcher that its strategy and its hosts need."""
     words = (*trial.words, "--out", str(folder), "--resume", "auto")
-    job = Job(words=words, nproc=trial.ranks, folder=programs_folder(near=False))
-    if _strategy(trial.words) == "horovod":
+    horovod = _strategy(trial.words) == "horovod"
+    job = Job(words=words, nproc=trial.ranks, folder=programs_folder(near=False), directory=str(Path.cwd()))
+    if trial.hosts:
+        return _over_hosts(trial, job, horovod=horovod)
+    if horovod:
         return list(horovodrun.commands(job)[0].argv)
     return list(torchrun.command(job).argv if trial.ranks > 1 else job.python)
+
+
+def _over_hosts(trial: Trial, job: Job, *, horovod: bool) -> list[str]:
+    made = trial.hosts.isdecimal()
+    names = netns.names(int(trial.hosts)) if made else tuple(trial.hosts.split(","))
+    if trial.ranks % len(names):
+        raise UserError(f"trial {trial.name}: {trial.ranks} ranks cannot be shared equally by {len(names)} hosts")
+    each = trial.ranks // len(names)
+    distdl = [sys.executable, "-m", "distdl.cli"]
+    if made and horovod:
+        inner = horovodrun.commands(replace(job, nproc=each, hosts=names))[0].argv
+        return [*distdl, "hosts", "--count", str(len(names)), "--first", "--", *inner]
+    launcher = "horovodrun" if horovod else "netns" if made else "torchrun"
+    place = ["--with", launcher, "--hosts", trial.hosts, "--nproc", str(each)]
+    return [*distdl, "launch", *place, "--", *job.words]
 
 
 def _strategy(words: Sequence[str]) -> str:
@@ -54,7 +73,7 @@ def start(trial: Trial, folder: Path, share: Share, lock: int) -> subprocess.Pop
         lock: descriptor that holds the trial's folder; the process keeps it open.
     """
     what = [str(folder)] if trial.call != TRAIN else ["--", *command(trial, folder)]
-    cores = ",".join(map(str, share.cores))
+    cores = ",".join(map(str, cores_of(trial, share)))
     argv = [sys.executable, "-m", "distdl.studies.task", str(os.getpid()), cores, *what]
     with (folder / LOG).open("ab") as log:
         return subprocess.Popen(
@@ -66,6 +85,11 @@ def start(trial: Trial, folder: Path, share: Share, lock: int) -> subprocess.Pop
             start_new_session=True,
             pass_fds=(lock,),
         )
+
+
+def cores_of(trial: Trial, share: Share) -> tuple[int, ...]:
+    """Those of its share that a trial may use."""
+    return share.cores[: trial.cores or None]
 
 
 def environment(environ: Mapping[str, str], folder: Path, share: Share) -> dict[str, str]:

@@ -43,11 +43,11 @@ class Running:
     since: float
 
 
-def shares(jobs: int, gpus: Sequence[str], cores: Sequence[int]) -> list[Share]:
-    """Cut a host into `jobs` places with as many cores each; GPUs are given out when a trial begins."""
+def shares(jobs: int, cores: Sequence[int]) -> list[Share]:
+    """Cut a host's cores into `jobs` places; GPUs are given out when a trial begins."""
     each = len(cores) // jobs
-    if jobs == 1 or not each:  # more places than cores: the kernel does better than any division
-        return [Share()] * jobs
+    if not each:  # more places than cores: the kernel does better than any division
+        return [Share(cores=tuple(cores))] * jobs
     return [Share(cores=tuple(cores[place * each : (place + 1) * each])) for place in range(jobs)]
 
 
@@ -74,7 +74,7 @@ class Runner:
         self.states = {trial.name: claim.read(folder.folder(trial)) for trial in folder.trials}
         """What is known of every trial, by name."""
         self.running: dict[str, Running] = {}
-        self._places = shares(jobs, gpus, sorted(os.sched_getaffinity(0)))
+        self._places = shares(jobs, sorted(os.sched_getaffinity(0)))
         self._gpus, self._has_gpus = list(gpus), bool(gpus)
         # A failure from before this start is tried again, as the person may have mended it; a later one is not.
         self._retry = {name: state.attempts for name, state in self.states.items() if state.status == "failed"}
@@ -175,7 +175,8 @@ class Runner:
             share = dataclasses.replace(share, gpus=tuple(self._gpus[: trial.ranks]))
             del self._gpus[: trial.ranks]
         before = dataclasses.replace(before, attempts=before.attempts + 1)
-        self._note(trial, before, status="running", began=time.time(), host=claim.host(), exit_code=None, reason="")
+        given = {"host": claim.host(), "given_cores": len(process.cores_of(trial, share))}
+        self._note(trial, before, status="running", began=time.time(), exit_code=None, reason="", **given)
         started = process.start(trial, folder, share, lock)
         self.running[trial.name] = Running(
             trial=trial, process=started, lock=lock, share=share, before=before, since=time.monotonic()
@@ -191,7 +192,7 @@ class Runner:
             begun = dataclasses.replace(self.states[one.trial.name], seconds=round(spent, 3), exit_code=code)
             if code == EXIT_DONE:
                 self._note(one.trial, begun, status="completed")
-            elif code in TOLD:
+            elif code in TOLD or one.trial.name in self._stopped:  # torchrun, told to stop, exits with 1
                 self._stopped.add(one.trial.name)
                 self._note(one.trial, begun, status="stopped")
             else:
