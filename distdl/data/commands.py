@@ -1,5 +1,6 @@
 """`distdl data list` and `distdl data describe`: which sets there are, and what one holds."""
 
+import io
 import textwrap
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +13,7 @@ from rich.table import Table
 from distdl.config import DataConfig
 from distdl.data.base import DataSet, Split
 from distdl.data.datasets import available, load, source_of
+from distdl.data.encoded import Unreadable, read
 from distdl.data.places import data_root, root_origin
 from distdl.data.sources import SETS
 
@@ -101,9 +103,9 @@ def _image_sizes(dataset: DataSet) -> str:
     sizes = []
     for index in np.linspace(0, len(split) - 1, min(200, len(split))).astype(int):
         try:
-            with Image.open(split.files[index]) as image:
+            with Image.open(io.BytesIO(read(split.files[index]))) as image:
                 sizes.append(image.size)
-        except OSError:
+        except (OSError, Unreadable):
             continue
     wide, high = np.array(sizes or [(0, 0)]).T
     return (

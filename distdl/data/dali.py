@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from distdl.data import decode
+from distdl.data.ahead import steps_ahead
 from distdl.data.base import Batch
 from distdl.data.dali_input import prepare, prepare_decoded
 from distdl.data.finish import Finish, cut_bytes, transfer
@@ -87,7 +88,7 @@ class DaliLoader:
             UserError: a file cannot be read, and data.on_error is raise.
         """
         self._drain()
-        chunks = self._read_ahead(epoch, list(self.task.steps(epoch, start)))
+        chunks = self._read_ahead(epoch, start)
         waiting: deque[tuple[Step, Chunk]] = deque()
         try:
             while True:
@@ -110,7 +111,7 @@ class DaliLoader:
             chunks.close()
             self._drain()
 
-    def _read_ahead(self, epoch: int, steps: list[Step]) -> Generator[tuple[Step, Chunk], None, None]:
+    def _read_ahead(self, epoch: int, start: int) -> Generator[tuple[Step, Chunk], None, None]:
         channels = self.task.dataset.channels
 
         def read(step: Step) -> tuple[Step, Chunk]:
@@ -119,7 +120,7 @@ class DaliLoader:
 
         begun: deque[Future] = deque()
         try:
-            for step in steps:
+            for step in steps_ahead(self.task, epoch, start):
                 begun.append(self._readers.submit(read, step))
                 if len(begun) > AHEAD:
                     yield begun.popleft().result()

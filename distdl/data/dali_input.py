@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from distdl.data import decode
-from distdl.data.encoded import File, Unreadable, read
+from distdl.data.encoded import File, read
 
 FORMATS = {"JPEG", "PNG", "BMP", "PPM", "WEBP"}
 """What DALI decodes to the very pixels that the torch loader sees."""

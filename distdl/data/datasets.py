@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 from distdl.config import DataConfig
-from distdl.data import divide, folders, relabel, statistics
+from distdl.data import divide, folders, relabel, shards, statistics
 from distdl.data.base import DataSet, Raw
 from distdl.data.places import (
     ARCHIVES,
@@ -62,7 +62,7 @@ def load(config: DataConfig) -> DataSet:
 
 
 def source_of(name: str) -> Source:
-    """The row of SETS, or one for the path of an image folder or of an archive of one.
+    """The row of SETS, or one for the path of an image folder, of shards, or of an archive of either.
 
     Raises:
         UserError: the name is neither.
@@ -70,11 +70,28 @@ def source_of(name: str) -> Source:
     if name in SETS:
         return SETS[name]
     path = Path(name).expanduser()
+    if name and path.is_dir() and shards.is_packed(path):
+        return _packed(name, path)
     if (name and path.is_dir()) or (path.is_file() and path.name.endswith(ARCHIVES)):
         return Source(text=f"images of {path}", read=folders.read, folders=(name,), size=224, central=PHOTOGRAPH)
     if "/" in name:
         raise UserError(f"data.name {name}: there is no such folder or archive")
     raise UserError(f'data set "{name}" is not known{nearest(name, SETS)} (distdl data list shows all)')
+
+
+def _packed(name: str, folder: Path) -> Source:
+    """What a folder of shards or records says of itself; where it does not, photographs are taken for granted."""
+    known = shards.manifest(folder)
+    return Source(
+        text=f"shards of {folder}",
+        read=shards.read,
+        folders=(name,),
+        size=known.get("image_size", 224),
+        channels=known.get("channels", 3),
+        central=known.get("central", PHOTOGRAPH),
+        mean=tuple(known.get("mean", ())),
+        std=tuple(known.get("std", ())),
+    )
 
 
 def locate(name: str, source: Source, root: Path | None) -> Path:

@@ -26,5 +26,5 @@ def balanced(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 
 def _shuffled_by_class(labels: np.ndarray, seed: int) -> list[np.ndarray]:
-    random = np.random.Generator(np.random.Philox(key=[seed % 2**64, 0]))
+    random = np.random.Generator(np.random.Philox(key=np.array([seed % 2**64, 0], np.uint64)))
     return [random.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]

@@ -24,7 +24,40 @@ def order(seed: int, epoch: int, n: int) -> np.ndarray:
 
     Philox is counter-based: (seed, epoch) is its key, so that no epoch's order depends on another's.
     """
-    return np.random.Generator(np.random.Philox(key=[seed % 2**64, epoch])).permutation(n)
+    return np.random.Generator(_philox(seed, epoch)).permutation(n)
+
+
+def _philox(seed: int, epoch: int) -> np.random.Philox:
+    # A list would go by way of floats where the seed is negative or above 2**63, and seeds would fall together.
+    return np.random.Philox(key=np.array([seed % 2**64, epoch], np.uint64))
+
+
+TOGETHER = 32
+"""Blocks of large files whose samples are shuffled with each other: at 8 MiB each, a window of 256 MiB."""
+
+
+def groups(seed: int, epoch: int, blocks: int, together: int = TOGETHER) -> list[np.ndarray]:
+    """The epoch's order of blocks, in groups of `together`: what is read before the samples of a group are due."""
+    sequence = order(seed, epoch, blocks)
+    return [sequence[first : first + together] for first in range(0, blocks, together)]
+
+
+def order_in_blocks(seed: int, epoch: int, bounds: np.ndarray, together: int = TOGETHER) -> np.ndarray:
+    """The epoch's permutation, [n] int64, of samples that lie in large files: each block is read once, in one go.
+
+    Blocks come in random order; the samples of `together` blocks are shuffled with each other. Two samples of a batch
+    lie in the same block in about one case of `together`, where a full shuffle has one case of all blocks. A set of no
+    more than `together` blocks is shuffled in full. Packing mixes the classes beforehand (distdl.data.pack).
+
+    Args:
+        bounds: [blocks + 1] where blocks begin, and the end.
+    """
+    random = np.random.Generator(_philox(seed, epoch).jumped())
+    mixed = [
+        random.permutation(np.concatenate([np.arange(bounds[block], bounds[block + 1]) for block in group]))
+        for group in groups(seed, epoch, len(bounds) - 1, together)
+    ]
+    return np.concatenate(mixed)
 
 
 def steps(n: int, global_batch: int, start: int = 0, drop_last: bool = False) -> int:

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from distdl.data import decode
 from distdl.data.base import DataSet, Split
+from distdl.data.encoded import Unreadable
 from distdl.data.windows import central_window
 from distdl.errors import UserError
 
@@ -99,7 +100,7 @@ def _image(dataset: DataSet, index: int) -> np.ndarray | None:
         window = partial(central_window, share=1.0)
         try:
             image = decode.load(split.files[index], dataset.channels, window, 96).numpy()
-        except decode.Unreadable:
+        except Unreadable:
             return None
     return image[..., 0] if dataset.channels == 1 else image
 

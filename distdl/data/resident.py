@@ -17,6 +17,8 @@ from distdl.telemetry.clock import Clock
 
 PART = 64
 """Files that one task of a thread decodes."""
+AHEAD_BYTES = 1 << 20
+"""Of images that are made ready at once: as much as stays in a processor's cache until the last is used."""
 
 
 class ResidentLoader:
@@ -40,6 +42,9 @@ class ResidentLoader:
             self.images = torch.cat([self.images, self.images.flip(2)])
         self.labels = torch.from_numpy(labels).to(task.world.device)
         self.finish = Finish(task)
+        # Steps made ready at once. What mixes the samples of a batch, or sums over one, must see that batch alone.
+        step_bytes = 4 * task.batch * task.dataset.channels * task.size**2
+        self.at_once = max(AHEAD_BYTES // step_bytes, 1) if self.finish.plain else 1
 
     def __len__(self) -> int:
         return len(self.task)
@@ -56,13 +61,16 @@ class ResidentLoader:
         labels = self.labels.index_select(0, index)
         index, shift = self._in_the_mirror(index, drawn.get("shift"), drawn.get("flip"))
         first = 0
-        for step in steps:
-            here = slice(first, first := first + len(step.indices))
+        for few in (steps[i : i + self.at_once] for i in range(0, len(steps), self.at_once)):
+            sizes = [len(step.indices) for step in few]
+            here = slice(first, first := first + sum(sizes))
             with transfer(self.clock, device):
                 images = augment.cut(self.images, index[here], self.size, None if shift is None else shift[here], None)
                 mine = {name: values[here] for name, values in drawn.items()}
                 finished = self.finish(images, labels[here], mine)
-            yield Batch(*finished, step.count, task.weight(step))
+                batches = list(zip(*(values.split(sizes) for values in finished), few, strict=True))
+            for *batch, step in batches:
+                yield Batch(*batch, step.count, task.weight(step))
 
     def _in_the_mirror(
         self, index: torch.Tensor, shift: torch.Tensor | None, flip: torch.Tensor | None

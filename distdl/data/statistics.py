@@ -11,6 +11,7 @@ import numpy as np
 
 from distdl.data import decode
 from distdl.data.base import Split
+from distdl.data.encoded import File, Part, Unreadable
 from distdl.data.places import cache_folder, locked
 from distdl.data.windows import central_window
 from distdl.errors import UserError
@@ -43,11 +44,11 @@ def of_files(split: Split, channels: int, central: float, size: int) -> Moments:
     return moments
 
 
-def _key(files: list[Path], channels: int, central: float, size: int) -> str:
+def _key(files: list[File], channels: int, central: float, size: int) -> str:
     digest = hashlib.sha256(f"{channels} {central} {size}".encode())
     for file in files:
         try:
-            status = file.stat()
+            status = (file.path if isinstance(file, Part) else file).stat()
             digest.update(f"{file} {status.st_size} {status.st_mtime_ns}\n".encode())
         except OSError:
             digest.update(f"{file} is missing\n".encode())
@@ -62,11 +63,11 @@ def _kept(path: Path) -> Moments | None:
         return None  # not measured yet, or written by something else: measure it again
 
 
-def _measure(files: list[Path], channels: int, central: float, size: int) -> Moments:
-    def sums(file: Path) -> tuple[np.ndarray, np.ndarray] | None:
+def _measure(files: list[File], channels: int, central: float, size: int) -> Moments:
+    def sums(file: File) -> tuple[np.ndarray, np.ndarray] | None:
         try:
             image = decode.load(file, channels, partial(central_window, share=central), size).numpy() / 255
-        except decode.Unreadable:
+        except Unreadable:
             return None
         return image.mean((0, 1)), (image**2).mean((0, 1))
 

@@ -8,6 +8,7 @@ import numpy as np
 from distdl.config import Config
 from distdl.data import augment, order
 from distdl.data.base import DataSet, Split
+from distdl.data.encoded import Parts
 from distdl.world import World
 
 TEN_CROP_SHARE = 7 / 8
@@ -67,9 +68,15 @@ class Task:
 
     def steps(self, epoch: int, start: int = 0) -> Iterator[order.Step]:
         """This rank's steps of the epoch after its first `start` samples."""
-        n = len(self.split)
-        sequence = order.order(self.config.seed, epoch, n) if self.training else np.arange(n)
-        return order.share(sequence, self.world.rank, self.world.size, self.batch, start, self._drop_last)
+        return order.share(self.sequence(epoch), self.world.rank, self.world.size, self.batch, start, self._drop_last)
+
+    def sequence(self, epoch: int) -> np.ndarray:
+        """All ranks' samples in the epoch's order, [n] int64."""
+        if not self.training:
+            return np.arange(len(self.split))
+        if isinstance(self.split.files, Parts):
+            return order.order_in_blocks(self.config.seed, epoch, self.split.files.blocks())
+        return order.order(self.config.seed, epoch, len(self.split))
 
     def weight(self, step: order.Step) -> float:
         """`Batch.weight` of a step."""

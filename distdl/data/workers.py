@@ -3,13 +3,14 @@
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from multiprocessing.process import BaseProcess
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from distdl.data.ahead import steps_ahead
 from distdl.data.base import Batch
 from distdl.data.finish import Finish, cut_bytes, transfer
 from distdl.data.samples import Chunk, Samples
@@ -64,7 +65,8 @@ class TorchLoader:
             Failure: a worker process died.
         """
         steps = list(self.task.steps(epoch, start))
-        self.requests.items = [(epoch, step.indices) for step in steps]
+        self.requests.items = ((epoch, step.indices) for step in steps_ahead(self.task, epoch, start))
+        self.requests.count = len(steps)
         for step, chunk in zip(steps, self._chunks(), strict=True):
             if chunk.error:
                 raise UserError(chunk.error)
@@ -120,13 +122,14 @@ class _Requests:
     """What is to be read next, as DataLoader's sampler: (epoch, indices) for each batch."""
 
     def __init__(self) -> None:
-        self.items: list[tuple[int, np.ndarray]] = []
+        self.items: Iterable[tuple[int, np.ndarray]] = ()
+        self.count = 0
 
     def __iter__(self) -> Iterator[tuple[int, np.ndarray]]:
         return iter(self.items)
 
     def __len__(self) -> int:
-        return len(self.items)
+        return self.count
 
 
 def cores(world: World) -> int:

@@ -11,6 +11,7 @@ from PIL import Image
 from distdl.config import DataConfig
 from distdl.data import decode
 from distdl.data.datasets import load
+from distdl.data.encoded import Unreadable
 from distdl.data.windows import central_window
 
 WHOLE = partial(central_window, share=1.0)
@@ -88,7 +89,7 @@ def test_an_image_of_one_pixel_fills_the_window(tmp_path: Path) -> None:
 def test_what_is_no_image_is_named(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "bad.jpg"
     path.write_bytes(content)
-    with pytest.raises(decode.Unreadable, match=str(path)):
+    with pytest.raises(Unreadable, match=str(path)):
         decode.load(path, 3, WHOLE, 16)
 
 
@@ -97,5 +98,5 @@ def test_a_truncated_photograph_is_not_passed_as_a_whole_one(tmp_path: Path, pho
     content = photograph.read_bytes()
     for share in (0.2, 0.9):
         path.write_bytes(content[: int(share * len(content))])
-        with pytest.raises(decode.Unreadable, match=str(path)):
+        with pytest.raises(Unreadable, match=str(path)):
             decode.load(path, 3, WHOLE, 16)

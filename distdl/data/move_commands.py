@@ -1,0 +1,77 @@
+"""`distdl data pack` and `distdl data export`: a set from one layout into another."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from distdl.config import DataConfig
+from distdl.data.base import DataSet
+from distdl.data.datasets import load
+from distdl.errors import UserError
+
+Name = Annotated[str, tyro.conf.Positional]
+
+
+def pack(
+    name: Name, *, out: Path, format: Literal["shards", "records"], root: Path | None = None, shard_mib: int = 64
+) -> None:
+    """Pack a set into a few large files, which a parallel file system reads well. Cut off, it goes on where it was.
+
+    Args:
+        name: a set by name (distdl data list), or the path of an image folder, of shards or of an archive.
+        out: folder for the shards; --data.name takes it.
+        format: shards are tar files as WebDataset and DALI read them; records are MXNet's, which DALI reads.
+        root: folder in which sets are looked for; without it $DISTDL_DATA, else distdl's cache folder.
+        shard_mib: about how large a file is to be.
+    """
+    from distdl.data.pack import pack as write
+
+    if shard_mib < 1:
+        raise UserError("--shard-mib must be at least 1")
+    dataset = load(DataConfig(name=name, root=root))
+    with _progress(dataset, "packing") as told:
+        said = write(dataset, out, format, shard_mib * 2**20, told)
+    files = [row for rows in said["parts"].values() for row in rows]
+    size = sum(row["bytes"] for row in files) / 2**20
+    count = sum(row["samples"] for row in files)
+    _say(f"{count:,} images in {len(files)} files of {size:,.1f} MiB, read again and equal: --data.name {out}")
+
+
+def export(
+    name: Name, *, out: Path, format: Literal["folder", "jpeg"], root: Path | None = None, size: int | None = None
+) -> None:
+    """Write a set as image files in folders PART/CLASS. Cut off, it goes on where it was.
+
+    Args:
+        name: a set by name (distdl data list), or the path of an image folder, of shards or of an archive.
+        out: folder for the images; --data.name takes it.
+        format: folder leaves files as they are; jpeg makes JPEGs of them, which decode faster when they are smaller.
+        root: folder in which sets are looked for; without it $DISTDL_DATA, else distdl's cache folder.
+        size: jpeg: pixels of the short side; images that are smaller stay, as all do without it.
+    """
+    from distdl.data.export import export as write
+
+    if size is not None and (format != "jpeg" or size < 1):
+        raise UserError("--size is for --format jpeg, and at least 1")
+    dataset = load(DataConfig(name=name, root=root))
+    with _progress(dataset, "exporting") as told:
+        count = write(dataset, out, (size or 0) if format == "jpeg" else None, told)
+    _say(f"{count:,} images, read again and equal to their sums in SHA256SUMS: --data.name {out}")
+
+
+@contextmanager
+def _progress(dataset: DataSet, what: str) -> Iterator[Callable[[int], None]]:
+    total = sum(len(split) for split in (dataset.train, dataset.validation, dataset.test) if split is not None)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(f"{what} {dataset.name}", total=total)
+        yield lambda count: progress.advance(task, count)
+
+
+def _say(text: str) -> None:
+    Console().print(text, highlight=False, soft_wrap=True)

@@ -1,0 +1,207 @@
+"""Packing: a set into tar shards or records, shard by shard, so that what was cut off goes on where it was."""
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+
+from distdl.data.base import DataSet, Split
+from distdl.data.encoded import Unreadable, read
+from distdl.data.shards import KINDS, MAGIC, MANIFEST, RECORD, Table, scan_records, scan_tar, write_table
+from distdl.errors import Failure, UserError
+from distdl.rundir import write_atomic, write_json
+
+PLAN = "plan.json"
+"""What is being packed, and how; gone when it is done."""
+NAMES = {"train": "train", "validation": "val", "test": "test"}
+BLOCK = tarfile.BLOCKSIZE
+
+
+class Sample(NamedTuple):
+    """One sample on its way into a shard."""
+
+    number: int
+    label: int
+    content: bytes
+    suffix: str
+
+
+def pack(dataset: DataSet, folder: Path, kind: str, shard_bytes: int, told: Callable[[int], None]) -> dict[str, Any]:
+    """Write a set into `folder` and verify it by reading it again. Returns what set.json says.
+
+    Training samples are mixed by a fixed draw, so that each shard is a fair part of the set; others stay in order.
+
+    Args:
+        kind: shards or records.
+        told: called with the samples of each shard that is done or was done before.
+    Raises:
+        UserError: the folder holds something else, or a sample cannot be read.
+        Failure: what was written is not what is read again.
+    """
+    parts = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
+    parts = {part: split for part, split in parts.items() if split is not None}
+    if any(split.labels.ndim > 1 for split in parts.values()):
+        raise UserError("a set with several labels an image cannot be packed: leave data.labels out")
+    plan = _begin(dataset, parts, folder, kind, shard_bytes)
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for part, split in parts.items():
+        rows[part] = []
+        sequence = np.random.Generator(np.random.Philox(0)).permutation(len(split))
+        sequence = sequence if part == "train" else np.arange(len(split))
+        for number, first in enumerate(range(0, len(split), plan["per_shard"][part])):
+            members = sequence[first : first + plan["per_shard"][part]]
+            file = folder / f"{NAMES[part]}-{number:05}{KINDS[kind]}"
+            rows[part].append(_shard(file, samples(split, members)))
+            told(len(members))
+        if kind == "records":
+            _index_all(folder, NAMES[part], rows[part])
+    said = {"name": dataset.name, "kind": kind, "classes": dataset.classes, "channels": dataset.channels}
+    said |= {"image_size": dataset.image_size, "central": dataset.central, "mean": dataset.mean, "std": dataset.std}
+    said |= {"parts": rows}
+    write_json(folder / MANIFEST, said)
+    for rest in [folder / PLAN, *folder.glob("*.done")]:
+        rest.unlink(missing_ok=True)
+    return said
+
+
+def _begin(dataset: DataSet, parts: dict[str, Split], folder: Path, kind: str, shard_bytes: int) -> dict[str, Any]:
+    """The plan of what is to be packed, which is that of the last time where one was cut off."""
+    per_shard = {part: max(1, int(shard_bytes / _mean_bytes(split))) for part, split in parts.items()}
+    labels = hashlib.sha256(b"".join(split.labels.tobytes() for split in parts.values())).hexdigest()
+    plan = {"name": dataset.name, "kind": kind, "per_shard": per_shard, "labels": labels}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if (folder / PLAN).exists():
+            if json.loads((folder / PLAN).read_text(encoding="utf-8")) != plan:
+                raise UserError(f"{folder} holds a part of another packing: remove it, or name another folder by --out")
+        elif any(folder.iterdir()):
+            raise UserError(f"{folder} is not empty: name another folder by --out")
+        else:
+            write_json(folder / PLAN, plan)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written: {error.strerror}") from None
+    return plan
+
+
+def _mean_bytes(split: Split) -> float:
+    picks = np.unique(np.linspace(0, len(split) - 1, min(200, len(split))).astype(int))
+    return float(np.mean([len(sample.content) for sample in samples(split, picks)]))
+
+
+def samples(split: Split, indices: np.ndarray) -> Iterator[Sample]:
+    """Encoded samples: files as they are, images in memory as PNG.
+
+    Raises:
+        UserError: a file cannot be read, or is no image.
+    """
+    from PIL import Image
+
+    for index in indices.tolist():
+        if split.images is not None:
+            image, sink = split.images[index], io.BytesIO()
+            Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(sink, "PNG")
+            content, suffix = sink.getvalue(), "png"
+        else:
+            try:
+                content = read(split.files[index]).tobytes()
+                with Image.open(io.BytesIO(content)) as image:
+                    suffix = {"jpeg": "jpg", "mpo": "jpg"}.get(image.format.lower(), image.format.lower())
+            except (Unreadable, OSError) as error:
+                reason = str(error) if isinstance(error, Unreadable) else f"{split.files[index]} is no image"
+                raise UserError(f"{reason}: mend it or take it out of the set") from None
+        yield Sample(index, int(split.labels[index]), content, suffix)
+
+
+def _shard(file: Path, members: Iterator[Sample]) -> dict[str, Any]:
+    """Write one shard, its tables, and what is known of it; or, where that was done before, what is known of it."""
+    done = file.with_suffix(".done")
+    if done.exists() and file.exists():
+        row = json.loads(done.read_text(encoding="utf-8"))
+        if _sum(file) == row["sha256"]:
+            return row
+    write, scan = (_write_tar, scan_tar) if file.suffix == KINDS["shards"] else (_write_records, scan_records)
+    state: dict[str, Any] = {}
+
+    def fill(sink: IO[bytes]) -> None:
+        summing = _Summing(sink)
+        state["rows"], state["index"] = write(summing, members)
+        state["sha256"] = summing.digest.hexdigest()
+
+    write_atomic(file, fill)
+    written = Table(*np.array(state["rows"], np.int64).T.copy())
+    write_atomic(file.with_suffix(".idx"), lambda sink: sink.write(state["index"].encode()))
+    write_table(file.with_suffix(".npz"), written)
+    # Disks and file servers fail without a word: what is read must be what was written, sample by sample.
+    again = scan(file)
+    if _sum(file) != state["sha256"] or not all(np.array_equal(a, b) for a, b in zip(written, again, strict=True)):
+        raise Failure(f"{file} is not what was written to it: its disk or file server loses data")
+    row = {"file": file.name, "samples": len(again.label), "bytes": file.stat().st_size, "sha256": state["sha256"]}
+    write_json(done, row)
+    return row
+
+
+def _index_all(folder: Path, name: str, rows: list[dict[str, Any]]) -> None:
+    """One index for all files of a part, as if they were one: DALI's reader takes no other for several files."""
+    lines, before, samples = [], 0, 0
+    for row in rows:
+        for line in (folder / row["file"]).with_suffix(".idx").read_text(encoding="utf-8").splitlines():
+            number, start = map(int, line.split())
+            lines.append(f"{samples + number}\t{before + start}\n")
+        before, samples = before + row["bytes"], samples + row["samples"]
+    write_atomic(folder / f"{name}.idx", lambda sink: sink.write("".join(lines).encode()))
+
+
+class _Summing:
+    """Passes bytes on, and sums them up."""
+
+    def __init__(self, sink: IO[bytes]) -> None:
+        self.sink, self.digest, self.at = sink, hashlib.sha256(), 0
+
+    def write(self, content: bytes) -> int:
+        self.digest.update(content)
+        self.at += len(content)
+        return self.sink.write(content)
+
+
+def _write_tar(sink: _Summing, members: Iterator[Sample]) -> tuple[list[tuple[int, int, int]], str]:
+    """Rows of a table, and the index that DALI's reader of WebDataset takes (wds2idx, version 1.2)."""
+    rows, lines = [], []
+    for sample in members:
+        key, fields = f"{sample.number:08}", []
+        for suffix, content in ((sample.suffix, sample.content), ("cls", str(sample.label).encode())):
+            head = tarfile.TarInfo(f"{key}.{suffix}")
+            head.size = len(content)
+            sink.write(head.tobuf(tarfile.USTAR_FORMAT))
+            fields.append(f"{suffix} {sink.at} {len(content)} {head.name}")
+            if suffix != "cls":
+                rows.append((sink.at, len(content), sample.label))
+            sink.write(content + bytes(-len(content) % BLOCK))
+        lines.append(" ".join(fields))
+    sink.write(bytes(2 * BLOCK))
+    return rows, "\n".join([f"v1.2 {len(lines)}", *lines]) + "\n"
+
+
+def _write_records(sink: _Summing, members: Iterator[Sample]) -> tuple[list[tuple[int, int, int]], str]:
+    """Rows of a table, and the index that MXNet's and DALI's readers take.
+
+    A record stays whole where its image happens to hold the format's magic at a multiple of four bytes (one word in
+    four thousand million): readers that go by an index never look for it.
+    """
+    rows, lines = [], []
+    for place, sample in enumerate(members):
+        length = RECORD.size - 8 + len(sample.content)
+        lines.append(f"{place}\t{sink.at}\n")
+        sink.write(RECORD.pack(MAGIC, length, 0, sample.label, sample.number, 0))
+        rows.append((sink.at, len(sample.content), sample.label))
+        sink.write(sample.content + bytes(-length % 4))
+    return rows, "".join(lines)
+
+
+def _sum(file: Path) -> str:
+    with file.open("rb") as source:
+        return hashlib.file_digest(source, "sha256").hexdigest()
