@@ -16,6 +16,8 @@ DASHES = ((1, 0), (6, 3), (2, 2), (8, 3, 2, 3), (12, 4))
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
 WIDTH, HEIGHT, BAR = 640, 260, 26
 """Pixels of a figure on paper, and of a category's bar."""
+NUMBERED = 80
+"""Tiles at most whose numbers stand in them."""
 PAPER = "#222222"
 UNDER_POINTER = ("bars", "tiles", "rule")
 """Marks that are described when the pointer is on them; of a curve it is the point nearest to it."""
@@ -57,7 +59,7 @@ def spec(figure: Figure, notes: Sequence[str] = (), *, paper: bool) -> tuple[Spe
     whole: Spec = {
         "$schema": SCHEMA,
         "width": WIDTH if paper else "container",
-        "height": max(BAR * len(categories["y"]), 80) if "y" in categories else HEIGHT,
+        "height": drawn.height,
         "autosize": {"type": "fit-x" if not paper else "pad", "contains": "padding"},
         "config": _config(ink, paper=paper),
         "datasets": datasets,
@@ -163,6 +165,7 @@ class _Drawn:
     def __init__(self, figure: Figure, series: list[str], categories: Mapping[str, list[str]], ink: str) -> None:
         self.figure, self.series, self.categories, self.ink = figure, series, categories, ink
         self.bare = len(figure.layers) == 1
+        self.height = max(BAR * len(categories["y"]), 80) if "y" in categories else HEIGHT
         self.tiled = any(layer.mark == "tiles" for layer in figure.layers)
         self.along = _along(figure)
         self.across = "x" if self.along == "y" else "y"
@@ -240,10 +243,11 @@ class _Drawn:
             encoding[f"{channel}2"] = {"field": f"{channel}1"}
         # Curves over tiles have the colours: the tiles below them stay grey.
         scale = {"scheme": "viridis"} if self.bare else {"range": ["#fafafa", "#8f8f8f"]}
-        legend = {"orient": "right", "direction": "vertical", "gradientLength": 140, "title": layer.value}
+        legend = {"orient": "right", "direction": "vertical", "gradientLength": self.height, "title": layer.value}
         encoding["color"] = {"field": "value", "type": "quantitative", "scale": scale, "legend": legend}
-        tiles = [{"mark": {"type": "rect"}, "encoding": encoding}]
-        if len(rows) <= 80 and set(self.categories) == {"x", "y"} and self.bare:
+        # A text for each of thousands of cells would be most of the SVG.
+        tiles = [{"mark": {"type": "rect", "aria": len(rows) <= NUMBERED}, "encoding": encoding}]
+        if len(rows) <= NUMBERED and set(self.categories) == {"x", "y"} and self.bare:
             tiles.append(self._numbers(rows))
         return tiles
 
