@@ -10,8 +10,10 @@ from distdl.report.content import Axis, Cell, Figure, Layer
 from distdl.report.numbers import is_number, written
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")
+OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")
 """Okabe and Ito 2008, which the colour-blind tell apart; yellow and black left out: each is lost on one background."""
+COLOURS = (*OKABE_ITO, "#80B9D9", "#EAAF80", "#80CFB9", "#E6BCD3", "#F2CF80", "#2B5A75", "#C6C6C6")
+"""More than seven series: the same, paler."""
 DASHES = ((1, 0), (6, 3), (2, 2), (8, 3, 2, 3), (12, 4))
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
 WIDTH, HEIGHT, BAR = 640, 260, 26
@@ -234,7 +236,7 @@ class _Drawn:
         encoding = self._places(layer) | self._colour(layer)
         encoding.pop("x", None)
         mark: Spec = {"type": "rule", "strokeDash": [4, 3], "strokeWidth": 1.5}
-        return [{"mark": mark if layer.series else mark | {"color": COLOURS[-1]}, "encoding": encoding}]
+        return [{"mark": mark if layer.series else mark | {"color": OKABE_ITO[-1]}, "encoding": encoding}]
 
     def _tiles(self, layer: Layer, rows: list[Row]) -> list[Spec]:
         encoding = self._places(layer)
