@@ -35,7 +35,7 @@ def vgg19(result: Mapping[str, Any]) -> Section:
     )
     columns = ("layer", "kind", "output", "parameters", "million multiply-adds", "forward GFLOP", "training GFLOP")
     by_kind = {"x": [layer["name"] for layer in layers], "y": [layer["forward_flops"] / 1e9 for layer in layers]}
-    text = f"Convolutions are {conv / forward:.4%} of VGG19's {forward / 2:,} multiply-adds an image."
+    text = f"Convolutions are {conv / forward:.4%} of VGG19's {forward // 2:,} multiply-adds an image."
     backward = f"Training takes {training:,} FLOPs an image, {training / forward:.3f} times the forward pass: both "
     backward += "gradients cost as much as it, but for the first layer's input, whose gradient nobody asks for."
     return Section(
