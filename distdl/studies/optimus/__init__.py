@@ -104,8 +104,8 @@ QUICK = {
     "ps_steps": 12,
     "ps_hosts": False,
 }
-"""Real CIFAR-10, networks at their full width and depth, without ResNet-44: 640 images of 16 x 16 pixels, 3 epochs of 20
-steps at a smaller rate, for 0.1 wants more steps than these. Accuracy while they train is that of 500 other training
+"""Real CIFAR-10, networks at full width and depth, without ResNet-44: 640 images of 16 x 16 pixels, 3 epochs of 20
+steps at a smaller rate, for 0.1 wants more steps. Accuracy while they train is that of 500 other training
 images. Two precisions of one processor stand for device types."""
 
 
