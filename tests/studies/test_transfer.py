@@ -52,7 +52,8 @@ TINY = Settings(
     profile="resnet20-cifar100",
     words=(
         *("--data.name", "flowers", "--data.image-size", "32", "--data.loader", "resident", "--data.validation", "0.3"),
-        *("--epochs", "2", "--schedule.milestones", "1", "--progress", "none", "--telemetry.hz", "0"),
+        *("--epochs", "2", "--schedule.milestones", "1"),
+        *("--progress", "none", "--telemetry.hz", "0", "--compute.threads", "1"),
     ),
     seeds=1,
     scratch_rates=(),
