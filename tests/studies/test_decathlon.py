@@ -68,7 +68,7 @@ def test_words_of_all_trials_are_valid() -> None:
     for settings in (Settings(), Settings(**STUDY.quick)):
         found = trials(settings)
         assert len({trial.name for trial in found}) == len(found)
-        for trial in found:
+        for trial in (one for one in found if not one.labels.get("seed")):
             config = from_command_line(trial.settings["words"], strategy="single")
             assert config.data.image_size == 72 and config.data.validation
     assert len(trials(Settings())) == 10 * (1 + 3 * 3)
@@ -91,7 +91,7 @@ def test_a_missing_domain_is_said_and_no_failure(challenge: Path, monkeypatch: p
 def test_a_domain_is_run_and_scored(data_root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Flowers by CIFAR-10's ResNet-20, on frozen features and fine-tuned, trained for real."""
     monkeypatch.setenv("DISTDL_DATA", str(data_root))
-    words = ("--data.loader", "resident", "--epochs", "2", "--progress", "none", "--telemetry.hz", "0")
+    words = ("--data.loader", "resident", "--epochs", "2", "--progress", "none", "--compute.threads", "1")
     settings = Settings(
         profile="resnet20-cifar100", words=words, domains=("vgg-flowers", "svhn"), rates=(0.01,), seeds=2
     )
