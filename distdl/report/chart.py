@@ -56,8 +56,10 @@ def spec(figure: Figure, notes: Sequence[str] = (), *, paper: bool) -> tuple[Spe
     ]
     datasets = {f"rows{index}": own for index, own in enumerate(rows)}
     zoomable = [channel for channel in ("x", "y") if channel not in categories]
-    if not paper and zoomable and layers:
-        layers[0] = layers[0] | {"params": [_zoom(zoomable)]}
+    # Zooming hangs on a layer that has a column on each axis, as a horizontal line has not.
+    held = [one for one in layers if all("field" in one["encoding"].get(channel, {}) for channel in zoomable)]
+    if not paper and zoomable and held:
+        held[0]["params"] = [_zoom(zoomable)]
     whole: Spec = {
         "$schema": SCHEMA,
         "width": WIDTH if paper else "container",
@@ -235,8 +237,9 @@ class _Drawn:
     def _rule(self, layer: Layer, rows: list[Row]) -> list[Spec]:
         encoding = self._places(layer) | self._colour(layer)
         encoding.pop("x", None)
-        mark: Spec = {"type": "rule", "strokeDash": [4, 3], "strokeWidth": 1.5}
-        return [{"mark": mark if layer.series else mark | {"color": OKABE_ITO[-1]}, "encoding": encoding}]
+        if len(self.series) < 2:
+            encoding["color"] = {"value": OKABE_ITO[-1]}
+        return [{"mark": {"type": "rule", "strokeDash": [4, 3], "strokeWidth": 1.5}, "encoding": encoding}]
 
     def _tiles(self, layer: Layer, rows: list[Row]) -> list[Spec]:
         encoding = self._places(layer)
@@ -302,7 +305,7 @@ class _Drawn:
             scale["nice"] = False
         else:
             scale |= {"zero": bars, "nice": bars or (channel == "y" and not self.tiled)}
-        if channel == "x" and any(layer.mark == "points" for layer in self.figure.layers):
+        if not scale.get("nice") and any(layer.mark == "points" for layer in self.figure.layers):
             scale["padding"] = 10
         large = max((abs(cell) for cell in self._numbers_of(channel)), default=0) >= 1e5
         plain: Spec = {"tickCount": 6 if channel == "y" else 8} | ({"format": "~s"} if large else {})

@@ -124,6 +124,10 @@ def leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def cell(value: Any) -> Cell:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {written(cell(one))}" for key, one in value.items()) or "(none)"
+    if isinstance(value, list | tuple) and any(isinstance(one, Mapping) for one in value):
+        return "; ".join(written(cell(one)) for one in value)
     if isinstance(value, list | tuple):
         return ", ".join(written(cell(one)) for one in value) or "(none)"
     if value is None or isinstance(value, str | int | float | bool):

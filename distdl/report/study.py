@@ -134,10 +134,12 @@ def _own(settings: Any, trials: Sequence[_Trial]) -> Iterator[Section]:
             for trial in trials
         )
         columns = ("trial", "status", *labels, *(("test accuracy (%)",) if scored else ()), "seconds")
-        yield Section(title="Trials", parts=(Table(name="trials", title="", columns=columns, rows=rows),))
+        yield Section(
+            title="Trials", parts=(Table(name="trials", title=f"{len(trials)} trials", columns=columns, rows=rows),)
+        )
     if isinstance(settings, Mapping) and settings:
         rows = tuple((key, cell(value)) for key, value in leaves(settings))
-        table = Table(name="settings", title="", columns=("setting", "value"), rows=rows)
+        table = Table(name="settings", title="All settings", columns=("setting", "value"), rows=rows)
         yield Section(title="Settings", parts=(table,))
 
 
@@ -173,9 +175,7 @@ def _read(file: Path, parse: Any, notes: list[str]) -> dict[str, Any]:
 def _summary(name: str) -> str:
     """The study's line, if its plug-in is loaded already: it is not worth importing torch for."""
     catalogue = sys.modules.get("distdl.studies.catalogue")
-    if catalogue is None:
-        return "study"
     try:
-        return str(catalogue.find(name).summary)
+        return str(catalogue.find(name).summary) if catalogue else ""
     except UserError:
-        return "study"
+        return ""

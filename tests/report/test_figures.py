@@ -61,7 +61,9 @@ def test_every_mark_has_a_specification_for_the_page(kind):
     x, y, layer, _ = MARKS[kind]
     spec, notes = chart.spec(figure(layer, x=x, y=y), paper=False)
     assert notes == [] and spec["width"] == "container"
-    assert bool(spec["layer"][0].get("params")) == (kind != "named tiles")  # there is nothing to zoom into
+    assert bool(spec["layer"][0].get("params")) == (
+        kind not in ("named tiles", "rule")
+    )  # which have nothing to zoom into
     told = spec["usermeta"]["told"][0]
     assert spec["datasets"][told["rows"]] and told["columns"]
 
