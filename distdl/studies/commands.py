@@ -76,6 +76,8 @@ def own_options(words: Sequence[str], study: Study) -> list[str]:
                 said.append(left.pop(0))
         elif option == "--set":
             said.append(value)
+        elif word == "--slurm" and left:  # its value begins with -- like an option
+            rest.append(f"--slurm={left.pop(0)}")
         elif option.startswith("--") and key in fields(study) and key not in RUN_OPTIONS:
             if not equals and (not left or left[0].startswith("--")):
                 raise UserError(f"{option} needs a value")

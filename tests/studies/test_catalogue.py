@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from relay import register
 
+from distdl.cli import main
+
 PLUGIN = Path(__file__).with_name("plugin")
 
 
@@ -34,33 +36,49 @@ def test_a_package_of_ones_own_is_found_and_run(tmp_path: Path) -> None:
     assert 'study "batch-size" is not known' in distdl("study", "show", "study", code=2)
 
 
-def test_broken_ones_are_named_beside_the_others(tmp_path: Path) -> None:
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    """Run a verb in this process, which sees the studies of `rows` too."""
+
+    def call(*words: str, rows: str = "relay = relay:STUDY", code: int = 0) -> str:
+        site = tmp_path / f"site{len(list(tmp_path.glob('site*')))}"
+        register(site, rows)
+        with monkeypatch.context() as patched:
+            patched.syspath_prepend(site)
+            assert main(words) == code
+        out, err = capsys.readouterr()
+        return out + err
+
+    return call
+
+
+def test_broken_ones_are_named_beside_the_others(here, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "raises.py").write_text("raise RuntimeError('no such\\n  device')", encoding="utf-8")
     rows = "gone = nowhere.at_all:STUDY\nraises = raises:STUDY\nother = relay:Settings\nnamed = relay:STUDY"
-    seen = register(tmp_path, rows)
-    text = distdl("study", "list", env=seen)
+    text = here("study", "list", rows=rows)
     lines = {line.split()[0]: line for line in text.splitlines()}
     assert "broken: relay 1.0, nowhere.at_all:STUDY: ModuleNotFoundError: No module named 'nowhere'" in lines["gone"]
     assert "broken: relay 1.0, raises:STUDY: RuntimeError: no such device" in lines["raises"]
     assert "broken: relay 1.0: relay:Settings is no distdl.studies.base.Study" in lines["other"]
     assert 'calls itself "relay"' in lines["named"]
     assert "broken" not in lines["scaling"]
-    text = distdl("study", "run", "gone", env=seen, code=2)
+    text = here("study", "run", "gone", rows=rows, code=2)
     assert text.startswith('error: study "gone" cannot be had: relay 1.0') and text.count("\n") == 1
 
 
-def test_an_unknown_one_is_told_with_the_nearest() -> None:
-    assert 'error: study "scalling" is not known; did you mean "scaling"?' in distdl("study", "run", "scalling", code=2)
+def test_an_unknown_one_is_told_with_the_nearest(here) -> None:
+    assert 'error: study "scalling" is not known; did you mean "scaling"?' in here("study", "run", "scalling", code=2)
 
 
-def test_every_study_of_distdl_can_be_had() -> None:
-    text = distdl("study", "list")
+def test_every_study_of_distdl_can_be_had(here) -> None:
+    text = here("study", "list")
     assert "broken" not in text
     assert {"scaling", "paleo"} <= {line.split()[0] for line in text.splitlines()}
 
 
-def test_help_has_the_studys_own_settings(tmp_path: Path) -> None:
-    text = distdl("study", "run", "relay", "--help", env=register(tmp_path))
+def test_help_has_the_studys_own_settings(here) -> None:
+    text = here("study", "run", "relay", "--help")
     assert "--jobs" in text and "--steps" in text and "Of each training" in text
 
 
@@ -78,6 +96,6 @@ def test_help_has_the_studys_own_settings(tmp_path: Path) -> None:
         (("--slurm", "--time=1", "--gpus", "0,1"), "Slurm says which a job has"),
     ],
 )
-def test_wrong_words_end_with_one_line(words: tuple[str, ...], complaint: str, tmp_path: Path) -> None:
-    text = distdl("study", "run", "relay", "--out", "study", *words, env=register(tmp_path / "site"), code=2)
+def test_wrong_words_end_with_one_line(words: tuple[str, ...], complaint: str, here) -> None:
+    text = here("study", "run", "relay", "--out", "study", *words, code=2)
     assert complaint in text and text.count("\n") == 1 and text.startswith("error: ")
