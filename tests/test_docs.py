@@ -11,6 +11,7 @@ import shlex
 import subprocess
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.metadata import metadata
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,7 @@ def test_every_command_works(
         "horovodrun": lambda: training(words[words.index("distdl.train") + 1 :], "horovod"),
         "make": lambda: make(words[1:]),
         "python": lambda: script(words[1:]),
+        "pip": lambda: extras(words[1:]),
         "containers/build.sh": lambda: subprocess.run(["sh", "-n", ROOT / words[0]], check=True),
     }
     assert words[0] in checks, f"{command}: {words[0]} is not known to this test, which must learn to check it"
@@ -161,6 +163,15 @@ def torchrun(words: list[str]) -> None:
 def make(words: list[str]) -> None:
     done = subprocess.run(["make", "-n", "-C", ROOT, *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def extras(words: list[str]) -> None:
+    """`pip install 'distdl[EXTRA]'` names extras that there are."""
+    named = re.fullmatch(r"distdl(?:\[([\w,-]+)\])?", words[-1])
+    assert words[0] == "install" and named, f"pip {' '.join(words)} installs no distdl"
+    known = metadata("distdl").get_all("Provides-Extra")
+    for extra in (named[1] or "").split(","):
+        assert not extra or extra in known, f"distdl has no extra {extra}; it has {', '.join(known)}"
 
 
 def script(words: list[str]) -> None:
