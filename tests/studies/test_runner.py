@@ -63,6 +63,8 @@ class TestOneRunner:
         assert [record(name)["attempts"] for name in ("call0", "train0", "train1")] == [1, 1, 1]
         said = json.loads(Path("study/findings.json").read_text(encoding="utf-8"))
         assert said[0]["parts"][0] == {"kind": "finding", "text": "4 trials were completed.", "n": 4, "holds": None}
+        assert f"report: {Path('study/report.html').resolve()}" in text
+        assert "4 trials were completed." in Path("study/report.html").read_text(encoding="utf-8")
         shown = subprocess.run([*STUDY, "show", "study"], env=seen, capture_output=True, text=True, check=True).stdout
         assert "4 of 4 trials completed" in shown and "4 trials were completed." in shown
 
