@@ -1,7 +1,6 @@
 """A study's page: what its results show, its trials and its settings."""
 
 import json
-import sys
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -173,9 +172,10 @@ def _read(file: Path, parse: Any, notes: list[str]) -> dict[str, Any]:
 
 
 def _summary(name: str) -> str:
-    """The study's line, if its plug-in is loaded already: it is not worth importing torch for."""
-    catalogue = sys.modules.get("distdl.studies.catalogue")
+    """The study's own line, where its plug-in is installed."""
+    from distdl.studies import catalogue
+
     try:
-        return str(catalogue.find(name).summary) if catalogue else ""
+        return str(catalogue.find(name).summary)
     except UserError:
         return ""
