@@ -185,11 +185,12 @@ def lightning(config: Config, tensors: Tensors) -> float:
 
 
 def accelerate(config: Config, tensors: Tensors) -> float:
-    """accelerate's way of the same loop."""
+    """accelerate's way of the same loop. It cannot wrap a loader that fetches whole batches, and is spared it."""
     from accelerate import Accelerator
 
     accelerator = Accelerator(cpu=True)
-    model, optimizer, batches = accelerator.prepare(*network(config, tensors), loader(tensors, config.data.batch_size))
+    model, optimizer = accelerator.prepare(*network(config, tensors))
+    batches = loader(tensors, config.data.batch_size)
     return _loop(config, batches, lambda images, labels: _step(model, optimizer, images, labels, accelerator.backward))
 
 

@@ -112,8 +112,7 @@ class RunDir:
 
     def forget_after(self, step: int) -> None:
         """Drop rows of steps after `step`: those that a resumed run will write again."""
-        for name in (METRICS, TELEMETRY):
-            file = self.path / name
+        for file in (self.path / METRICS, *self.path.glob("telemetry*.jsonl")):
             if file.exists():
                 kept = [json.dumps(row) + "\n" for row in read_rows(file) if row["step"] <= step]
                 write_atomic(file, lambda sink, kept=kept: sink.writelines(line.encode() for line in kept))

@@ -26,7 +26,7 @@ class Stop:
         self._strategy = strategy
         self._until = time.monotonic() + max_time if max_time else math.inf
         self.reason = ""
-        self._bad_step = 0
+        self.other_weights()
         self._next = 0
         self._last = (0, time.monotonic())
         self._previous = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
@@ -36,13 +36,17 @@ class Stop:
             raise KeyboardInterrupt  # the second Ctrl-C means now
         self.reason = signal.Signals(number).name
 
-    def not_finite(self, step: int) -> None:
-        """This rank's loss of `step` was not a number: the run fails at the next agreement."""
-        self._bad_step = self._bad_step or step
+    def watch(self, loss: torch.Tensor, step: int) -> None:
+        """Remember the first step whose loss was not a number: the run fails at the next agreement."""
+        if loss.device.type == "cpu":
+            if not math.isfinite(loss.item()):
+                self._minus_bad = self._minus_bad.clamp(min=-step)
+        else:  # kept on the device: to read it in every step would wait for it
+            self._minus_bad = torch.maximum(self._minus_bad, torch.where(torch.isfinite(loss), -math.inf, -float(step)))
 
     def other_weights(self) -> None:
         """What was not a number concerns weights that are not trained any further."""
-        self._bad_step = 0
+        self._minus_bad = torch.tensor(-math.inf, device=self._strategy.world.device)
 
     def due(self, step: int) -> bool:
         """Whether the ranks agree after this step; the same answer on every rank, without a word between them."""
@@ -58,12 +62,12 @@ class Stop:
         if now > self._until:
             self.reason = self.reason or "max_time"
         steps, seconds = max(step - self._last[0], 1), now - self._last[1]
-        mine = torch.tensor([float(bool(self.reason)), seconds / steps, float(self._bad_step)], dtype=torch.float64)
-        stop, step_s, bad = self._strategy.all_reduce(mine, "max").tolist()
-        if bad:
+        told = [float(bool(self.reason)), seconds / steps, float(self._minus_bad)]
+        stop, step_s, minus_bad = self._strategy.all_reduce(torch.tensor(told, dtype=torch.float64), "max").tolist()
+        if minus_bad > -math.inf:
             raise Failure(
-                f"the loss of step {int(bad)} is not a finite number: the last good checkpoint stands; lower optim.lr, "
-                "add schedule.warmup_epochs, or clip by optim.clip_norm"
+                f"the loss of step {-int(minus_bad)} is not a finite number: the last good checkpoint stands; lower "
+                "optim.lr, add schedule.warmup_epochs, or clip by optim.clip_norm"
             )
         self._last = (step, now)
         self._next = step + max(int(LOOK_EVERY_S / max(step_s, 1e-6)), 1)

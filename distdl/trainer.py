@@ -149,22 +149,24 @@ class Trainer:
         config, clock = self.config, self.clock
         schedules.apply(self.optimizer, schedules.factor(config.schedule, self.position, self.epochs))
         self._seed_step()
-        total = torch.zeros((), device=self.world.device)
+        losses = []
         left = config.optim.accumulate
         for images, labels in _micro_batches(batch, left):
             left -= 1
             with clock("forward"), self.autocast:
                 loss = F.cross_entropy(self.forward(images), labels, label_smoothing=config.optim.label_smoothing)
-                loss = loss * (batch.weight * len(images) / len(batch.images))
+                share = batch.weight * len(images) / len(batch.images)
+                if share != 1:
+                    loss = loss * share
             with clock("backward"):
                 self.strategy.backward(loss, last=left == 0)
-            total += loss.detach()
+            losses.append(loss.detach())
         with clock("update"):
             self.strategy.step()
             if self.ema:
                 self.ema.update(self.model)
-        if self.world.device.type == "cpu" and not torch.isfinite(total):
-            self.stop.not_finite(self.progress.step + 1)
+        total = sum(losses[1:], start=losses[0])
+        self.stop.watch(total, self.progress.step + 1)
         return total
 
     @property

@@ -67,7 +67,10 @@ def test_a_resumed_run_does_not_tell_a_step_twice(tmp_path: Path) -> None:
     for step in range(1, 6):
         run.metrics({"time_s": 0.0, "step": step, "epoch": 0, "kind": "train"})
     run.close()
+    other_host = tmp_path / "telemetry-h1.jsonl"
+    other_host.write_text((tmp_path / "metrics.jsonl").read_text())
     run.forget_after(3)
+    assert [row["step"] for row in read_rows(other_host)] == [1, 2, 3]
     run.metrics({"time_s": 0.0, "step": 4, "epoch": 0, "kind": "train"})
     run.close()
     assert [row["step"] for row in read_rows(tmp_path / "metrics.jsonl")] == [1, 2, 3, 4]
