@@ -28,6 +28,8 @@ class Settings:
     data: Literal["cifar10", "mnist"] = "cifar10"
     """The set whose labels become tags."""
     network: str = "resnet20"
+    head: str = "linear"
+    """The network's last layer: what alone is trained anew where its features are kept."""
     samplings: tuple[Sampling, ...] = ("natural", "square-root", "uniform")
     """How tags are sampled, without noise."""
     noises: tuple[Share, ...] = (0.1, 0.25, 0.5)
@@ -35,7 +37,8 @@ class Settings:
     noise_sampling: Sampling = "square-root"
     """...with this sampling."""
     transfers: tuple[Transfer, ...] = ("features", "fine-tuned")
-    """features: convolutions stay as pre-trained, what follows them is trained anew; fine-tuned: all is trained."""
+    """features: all stays as pre-trained but the last layer, a linear classifier of its features; fine-tuned: all is
+    trained."""
     seeds: Positive = 3
     """Repetitions: each draws the tail, the tags, the noise and the clean images."""
     imbalance: Annotated[float, Field(ge=1)] = 100.0
@@ -69,10 +72,11 @@ class Settings:
 
 QUICK = {
     "network": "mnist-fast",
+    "head": "classifier.2",
     "transfers": ("features",),
     "seeds": 4,
     "pretrain_steps": 400,
-    "transfer_steps": 150,
+    "transfer_steps": 200,
     "batch_size": 64,
     "flip": 0.0,
     "crop": 0,
@@ -152,8 +156,8 @@ def _of_seed(settings: Settings, seed: int) -> list[Trial]:
                     words=(
                         *_words(settings, seed, settings.transfer_steps, rate),
                         *clean,
-                        *("--model.weights", f"{{study}}/trials/{pretrain.name}", "--model.weights-part", "features"),
-                        *(("--model.trainable-features", "False") if frozen else ()),
+                        *("--model.weights", f"{{study}}/trials/{pretrain.name}"),
+                        *(("--model.train-only", f"{settings.head}.*") if frozen else ()),
                     ),
                     after=(pretrain.name,),
                     labels=labels | {"part": transfer},

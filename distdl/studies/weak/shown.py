@@ -66,7 +66,9 @@ def section(
     scratch = {seed: values[0] for seed in seeds if (values := accuracies([outcomes.get(f"scratch-seed{seed}")]))}
     if not done:
         return None
-    how = "convolutions kept as pre-trained" if transfer == "features" else "all of the network trained on"
+    how = (
+        "a linear classifier of the pre-trained features" if transfer == "features" else "all of the network trained on"
+    )
     return Section(
         title=f"Transfer to the clean task: {transfer}",
         text=f"The clean task's few images, {how}. Tested on the set's whole test list.",
