@@ -20,7 +20,7 @@ SPREAD_NOTE = "low and high: 95 % interval over the seeds."
 def findings(settings: Settings, outcomes: Mapping[str, Outcome]) -> list[Section]:
     """What is known by the outcomes that there are."""
     found = groups(settings, outcomes)
-    sections = [_target(outcomes.get("target")), _rates(found), _approaches(found)]
+    sections = [_target(outcomes.get("target")), _rates(found), _approaches(found, outcomes)]
     sections += [_augmentation(found, settings, outcomes.get("ten-crop")), _why(found, outcomes)]
     return [section for section in sections if section is not None]
 
@@ -120,7 +120,7 @@ def _over_rates(tried: Sequence[Group]) -> Figure:
     )
 
 
-def _approaches(found: Sequence[Group]) -> Section | None:
+def _approaches(found: Sequence[Group], outcomes: Mapping[str, Outcome]) -> Section | None:
     own = [group for kind in APPROACHES if (group := best(found, kind))]
     if not own:
         return None
@@ -128,7 +128,13 @@ def _approaches(found: Sequence[Group]) -> Section | None:
     return Section(
         title="Approaches compared",
         text="Each at the rate that the validation picked.",
-        parts=(*_order(by_kind), *_frozen(by_kind), *_winner(own), _bars(own), _table(own, "transfer-approaches", "")),
+        parts=(
+            *_order(by_kind),
+            *_frozen(by_kind, outcomes),
+            *_winner(own),
+            _bars(own),
+            _table(own, "transfer-approaches", ""),
+        ),
     )
 
 
@@ -147,7 +153,7 @@ def _order(by_kind: Mapping[str, Group]) -> Iterator[Finding]:
             )
 
 
-def _frozen(by_kind: Mapping[str, Group]) -> Iterator[Finding]:
+def _frozen(by_kind: Mapping[str, Group], outcomes: Mapping[str, Outcome]) -> Iterator[Finding]:
     """Document 002: of what begins with pretrained weights, the frozen classifier is worst."""
     own = by_kind.get("freeze-classifier")
     others = [by_kind[kind] for kind in ("finetune", "parts", "extractor", "freeze-features") if kind in by_kind]
@@ -157,9 +163,23 @@ def _frozen(by_kind: Mapping[str, Group]) -> Iterator[Finding]:
     yield Finding(
         text=f"With the classifier frozen and the convolutions trained it reaches {percent(own.test)}; the lowest of "
         f"the other attempts with pretrained weights is {TITLES[lowest.kind]} with {percent(lowest.test)}: "
-        f"{_verdict(lowest.test, own.test)}. Document 002: 48.9 %, and 83.4 % or more for all others.",
+        f"{_verdict(lowest.test, own.test)}. Document 002: 48.9 %, and 83.4 % or more for all others."
+        + _share(outcomes),
         n=own.test.n,
         holds=_holds(lowest.test, own.test),
+    )
+
+
+def _share(outcomes: Mapping[str, Outcome]) -> str:
+    """How much a frozen classifier holds back: its share of the parameters, beside that of the document's AlexNet."""
+    measured = outcomes.get("moved")
+    runs = measured.result if measured and measured.completed else {}
+    trained = {name.split("-lr")[0]: one["parameters"] for name, one in runs.items()}
+    if not {"freeze-classifier", "finetune"} <= trained.keys():
+        return ""
+    share = 1 - trained["freeze-classifier"] / trained["finetune"]
+    return (
+        f" Frozen are {100 * share:.2g} % of this network's parameters, and {document.DENSE_SHARE:.0f} % of AlexNet's."
     )
 
 
