@@ -163,15 +163,16 @@ class Chart {
   }
 }
 
-async function unpack(element) {
-  const bytes = Uint8Array.from(atob(element.textContent.trim()), (letter) => letter.charCodeAt(0));
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-  document.head.append(Object.assign(document.createElement("script"), { textContent: await new Response(stream).text() }));
+async function unpack(id) {
+  const bytes = Uint8Array.from(atob($(id).textContent.trim()), (letter) => letter.charCodeAt(0));
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
 }
 
 async function drawAll() {
-  const specs = JSON.parse($("#specs").textContent), charts = $$("[data-chart]");
-  if (charts.length) await unpack($("#library"));
+  const charts = $$("[data-chart]"), specs = JSON.parse(await unpack("#specs"));
+  if (charts.length) {
+    document.head.append(Object.assign(document.createElement("script"), { textContent: await unpack("#library") }));
+  }
   for (const element of charts) {
     const chart = new Chart(element, specs[element.dataset.chart]);
     try {
