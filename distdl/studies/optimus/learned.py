@@ -17,6 +17,9 @@ from distdl.studies.optimus.logs import Curve, depth
 
 NAMES = HYPERBOLA.names
 DRAWS = 2000
+LEAST = 0.01
+"""Share of a coefficient's largest value that all others must exceed for its logarithm to be regressed: one that a fit
+left next to zero is zero, and its logarithm is anything."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +43,7 @@ def family(network: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Regression:
-    """One coefficient as a linear function of log depth, family and device; in logarithms where all are positive."""
+    """One coefficient as a linear function of log depth, family and device; its logarithm where none is next to 0."""
 
     name: str
     log: bool
@@ -83,7 +86,7 @@ def regress(fitted: Sequence[Fitted]) -> list[Regression]:
     found = []
     for index, name in enumerate(NAMES):
         values = np.array([one.coefficients[index] for one in fitted])
-        log = bool((values > 0).all())
+        log = bool((values > LEAST * values.max()).all())
         y = np.log(values) if log else values
         weights, errors = _least(matrix, y)
         spare = len(fitted) - len(terms)

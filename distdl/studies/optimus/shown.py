@@ -50,7 +50,8 @@ def _fit(curves: Sequence[Curve]) -> tuple[list[Fitted], list[str]]:
 
 
 def _curves(settings: "Settings", fitted: list[Fitted], goal: list[Fitted], faults: list[str]) -> Section:
-    rows, columns = [], {"step": [], "loss": [], "network": []}
+    rows: list[tuple[Cell, ...]] = []
+    drawn: dict[str, Columns] = {}
     for one in [*fitted, *goal]:
         curve, phase = one.curve, one.fit.optimus
         ends = [end for pair in phase.intervals for end in pair]
@@ -73,8 +74,10 @@ def _curves(settings: "Settings", fitted: list[Fitted], goal: list[Fitted], faul
                 "imported" if curve.imported else "trained here",
             )
         )
+        columns = drawn.setdefault(curve.device, {"step": [], "loss": [], "network": []})
+        named = curve.network + (f", seed {curve.seed}" if settings.seeds > 1 else "")
         for step, loss in zip(*learned.binned(curve), strict=True):
-            _add(columns, step=float(step), loss=float(loss), network=f"{curve.network}, {curve.device}")
+            _add(columns, step=float(step), loss=float(loss), network=named)
     names = ("network", "device", "seed", "b0", "b0 from", "b0 to", "b1", "b1 from", "b1 to", "b2", "b2 from", "b2 to")
     names += ("left out, one hyperbola (%)", "left out, phases (%)", "phases", "best accuracy (%)", "source")
     table = Table(
@@ -85,21 +88,23 @@ def _curves(settings: "Settings", fitted: list[Fitted], goal: list[Fitted], faul
         note="from and to: 95 % intervals. Left out: mean error of losses left out of the fit, by one hyperbola "
         "through the whole curve, and by a form for each phase between drops of the learning rate.",
     )
-    figure = Figure(
-        name="losses",
-        title="Training loss",
-        x=Axis(title="step"),
-        y=Axis(title="training loss", scale="log"),
-        layers=(Layer(mark="line", data=columns, x="step", y="loss", series="network"),),
-        caption="Means of successive batches.",
-    )
+    figures = [
+        Figure(
+            name=f"losses-{device.replace(':', '-')}",
+            title=f"Training loss on {device}",
+            x=Axis(title="step"),
+            y=Axis(title="training loss", scale="log"),
+            layers=(Layer(mark="line", data=columns, x="step", y="loss", series="network"),),
+            caption="Means of successive batches.",
+        )
+        for device, columns in drawn.items()
+    ]
     text = f"{len(fitted)} curves to learn from, {len(goal)} of {settings.predicted} to test by; "
     text += f"batch {settings.batch}, {settings.epochs} epochs"
     text += f" of {settings.images:,} images" if settings.images else ""
     text += f" at {settings.image_size} x {settings.image_size} pixels" if settings.image_size else ""
     parts = [Finding(text=f"Left out: {fault}.", n=1, holds=False) for fault in faults]
-    drawn = (table, figure) if rows else (table,)
-    return Section(title="Loss curves", text=text + ".", parts=(*parts, *drawn))
+    return Section(title="Loss curves", text=text + ".", parts=(*parts, table, *figures))
 
 
 def _regression(regressions: list[Regression], fitted: list[Fitted]) -> Section:
@@ -132,7 +137,7 @@ def _regression(regressions: list[Regression], fitted: list[Fitted]) -> Section:
     return Section(
         title="Regression on depth and device",
         text="Each coefficient as a linear function of log depth, the network's family where there are two, and the "
-        "device; in logarithms where it is positive in all curves.",
+        "device; in logarithms where no curve has it next to zero.",
         parts=(*parts, Table(name="regression", title="Regression", columns=columns, rows=tuple(rows))),
     )
 

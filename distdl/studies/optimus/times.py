@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from distdl.studies.optimus import Settings
 
 Epochs = tuple[float, float, float]
+UNITS = (("hours", 1.0), ("minutes", 60.0), ("seconds", 3600.0))
 
 
 def times(settings: "Settings", scale: Scale, outcomes: Sequence[Outcome], epochs: Epochs | None) -> list[Section]:
@@ -55,7 +56,7 @@ def _speed(data: Measurements, fits: Sequence[SpeedFit], best: SpeedFit) -> Sect
     layers = []
     columns: dict[str, list[Cell]] = {"x": [], "y": [], "servers": []}
     for (p, w, _), step_s in zip(data.points, data.step_s, strict=True):
-        for name, cell in {"x": float(w), "y": float(step_s), "servers": f"{p:g} servers"}.items():
+        for name, cell in {"x": float(w), "y": float(step_s), "servers": _count(int(p), "server")}.items():
             columns[name].append(cell)
     layers.append(Layer(mark="points", data=columns, series="servers"))
     lines: dict[str, list[Cell]] = {"x": [], "y": [], "servers": []}
@@ -63,7 +64,7 @@ def _speed(data: Measurements, fits: Sequence[SpeedFit], best: SpeedFit) -> Sect
         workers = np.arange(1, data.points[:, 1].max() + 1)
         grid = np.stack([np.full(len(workers), p), workers, np.full(len(workers), data.points[0, 2])], 1)
         for w, step_s in zip(workers, best.predict(grid)[0], strict=True):
-            for name, cell in {"x": float(w), "y": float(step_s), "servers": f"{p:g} servers"}.items():
+            for name, cell in {"x": float(w), "y": float(step_s), "servers": _count(int(p), "server")}.items():
                 lines[name].append(cell)
     layers.append(Layer(mark="line", data=lines, series="servers"))
     replayed = f"; compute replayed in {data.replayed} of them" if data.replayed else ""
@@ -107,7 +108,7 @@ def _section(settings: "Settings", scale: Scale, epochs: Epochs, name: str, step
             rows=tuple(rows),
         )
     )
-    parts += [_figure(settings, drawn, name, "hours"), _figure(settings, drawn, name, "cost")]
+    parts += [_figure(settings, drawn, name, "time"), _figure(settings, drawn, name, "cost")]
     note = f"Steps by {of}; {epochs[0]:.3g} epochs of {scale.steps_per_epoch:.0f} steps (95 %: {epochs[1]:.3g} to "
     note += f"{epochs[2]:.3g}). " if np.isfinite(epochs[2]) else "no end). "
     if name == "published":
@@ -126,19 +127,21 @@ def _best(settings: "Settings", scale: Scale, plan: Plan) -> Finding:
 
 def _figure(settings: "Settings", drawn: dict[int, list[Plan]], name: str, what: str) -> Figure:
     columns: dict[str, list[Cell]] = {"x": [], "y": [], "low": [], "high": [], "servers": []}
+    longest = max(plan.hours for several in drawn.values() for plan in several)
+    unit, per_hour = next(pair for pair in UNITS if longest * pair[1] >= 2 or pair[0] == "seconds")
     for p, several in drawn.items():
         for plan in several:
             # An interval without end is drawn up to where the figure's other curves still can be read.
             ends = (plan.low, min(plan.high, plan.hours * 10))
-            scaled = plan.cost / plan.hours if what == "cost" else 1.0
-            row = (plan.workers, plan.hours * scaled, *(end * scaled for end in ends), f"{p} servers")
+            scaled = plan.cost / plan.hours if what == "cost" else per_hour
+            row = (plan.workers, plan.hours * scaled, *(end * scaled for end in ends), _count(p, "server"))
             for column, cell in zip(columns.values(), row, strict=True):
                 column.append(cell)
     return Figure(
         name=f"{what}-{name}",
-        title=f"{'Time' if what == 'hours' else 'Cost'} to {settings.target:.0%}",
+        title=f"{'Time' if what == 'time' else 'Cost'} to {settings.target:.0%}",
         x=Axis(title="workers"),
-        y=Axis(title="time (hours)" if what == "hours" else "cost", scale="log"),
+        y=Axis(title=f"time ({unit})" if what == "time" else "cost", scale="log"),
         layers=(
             Layer(mark="band", data=columns, low="low", high="high", series="servers"),
             Layer(mark="line", data=columns, series="servers"),
