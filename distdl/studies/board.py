@@ -66,11 +66,11 @@ class Board:
             )
 
     def _table(self, runner: Runner, states: dict[str, str]) -> Group:
-        table = Table(box=None, padding=(0, 2, 0, 0))
+        table = Table(box=None, padding=(0, 2, 0, 0), expand=True)
         table.add_column("trial", overflow="ellipsis", no_wrap=True, max_width=34)
         table.add_column("", no_wrap=True)
         table.add_column("time", justify="right", no_wrap=True)
-        table.add_column("", overflow="ellipsis", no_wrap=True)
+        table.add_column("", overflow="ellipsis", no_wrap=True, ratio=1)
         by_state = sorted(runner.folder.trials, key=lambda trial: ORDER.index(states[trial.name]))
         room = max(self._console.height - OVERHEAD, 3)
         for trial in by_state[:room]:

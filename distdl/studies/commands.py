@@ -165,7 +165,7 @@ def _run(folder: StudyFolder, *, jobs: int, gpus: tuple[str, ...], leave: bool) 
     _complain(runner, console)
     if sections := _show(folder, console):
         _write_page(folder, sections, console)
-    console.print(f"study folder: {folder.path}  (distdl report makes a page of it)", highlight=False, soft_wrap=True)
+    console.print(f"study folder: {folder.path}", highlight=False, soft_wrap=True)
     return code
 
 

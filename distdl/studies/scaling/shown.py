@@ -20,7 +20,7 @@ def sections(found: Sequence[Repeat], *, mode: str, epochs: int, document: bool)
         points.setdefault((repeat.strategy, repeat.workers), []).append(repeat)
     parts = [*_times(found, points), *_accuracy(points), *_laws(found, strategies)]
     made = [
-        Section(title="Scaling", text=_text(found, mode, epochs), parts=(*parts, _table(found, points))),
+        Section(title="Scaling", text=_text(found, mode, epochs), parts=(*parts, *_tables(found, points))),
         Section(title="By number of workers", parts=_figures(found, points)),
         Section(title="While they train", parts=_curves(points)),
     ]
@@ -85,35 +85,38 @@ def _laws(found: Sequence[Repeat], strategies: Sequence[str]) -> list[Finding]:
     return made
 
 
-def _table(found: Sequence[Repeat], points: Points) -> Table:
-    rows = []
+def _tables(found: Sequence[Repeat], points: Points) -> tuple[Table, ...]:
+    """Three, each narrow enough for a terminal."""
+    gains, times, ends = [], [], []
     for (strategy, workers), several in points.items():
-        timed = _timed(several)
-        ratios = speed_ups(_timed(found), timed)
-        speed_up = spread(ratios) if ratios else None
-        e = spread([karp_flatt(ratio, workers) for ratio in ratios]) if ratios and workers > 1 else None
-        rows.append(
-            (
-                workers,
-                strategy,
-                *_of(several, lambda one: one.train_s),
-                _of(several, lambda one: one.first_epoch_s)[0],
-                _of(several, lambda one: one.epoch_s)[0],
-                speed_up.mean if speed_up else None,
-                speed_up.mean / workers if speed_up else None,
-                e.mean if e else None,
-                _of(several, lambda one: one.images_per_s)[0],
-                _of(several, lambda one: one.exposed * 100)[0],
-                _of(several, lambda one: one.loss)[0],
-                _of(several, lambda one: one.accuracy * 100)[0],
-                len(several),
-                _mark(several),
+        ratios = speed_ups(_timed(found), _timed(several))
+        speed_up = spread(ratios).mean if ratios else None
+        e = spread([karp_flatt(ratio, workers) for ratio in ratios]).mean if ratios and workers > 1 else None
+        epoch_s = _of(several, lambda one: one.epoch_s)[0]
+        efficiency = None if speed_up is None else speed_up / workers
+        gains.append((workers, strategy, epoch_s, speed_up, efficiency, e, _mark(several)))
+        first, images, exposed = (
+            _of(several, value)[0]
+            for value in (
+                lambda one: one.first_epoch_s,
+                lambda one: one.images_per_s,
+                lambda one: one.exposed * 100,
             )
         )
-    columns = ("workers", "strategy", "training (s)", "from", "to", "first epoch (s)", "epoch (s)", "speed-up")
-    columns += ("efficiency", "Karp-Flatt", "images/s", "exposed (%)", "test loss", "accuracy (%)", "n", "")
-    note = "Means; from and to are the ends of the 95 % interval of the training time."
-    return Table(name="scaling", title="Training time by workers", columns=columns, rows=tuple(rows), note=note)
+        times.append((workers, strategy, *_of(several, lambda one: one.train_s), first, images, exposed))
+        loss = _of(several, lambda one: one.loss)[0]
+        ends.append((workers, strategy, loss, *_of(several, lambda one: one.accuracy * 100), len(several)))
+    point = ("workers", "strategy")
+    columns = ("epoch (s)", "speed-up", "efficiency", "Karp-Flatt", "")
+    note = "Means. Karp-Flatt: the serial fraction that the speed-up shows (Karp and Flatt 1990)."
+    interval = "From and to: the ends of the 95 % interval."
+    spent = ("training (s)", "from", "to", "first (s)", "images/s", "exposed (%)")
+    reached = ("test loss", "accuracy (%)", "from", "to", "n")
+    return (
+        Table(name="scaling", title="Gain by workers", columns=(*point, *columns), rows=tuple(gains), note=note),
+        Table(name="times", title="Training time", columns=(*point, *spent), rows=tuple(times), note=interval),
+        Table(name="ends", title="Test loss and accuracy", columns=(*point, *reached), rows=tuple(ends), note=interval),
+    )
 
 
 def _mark(several: Sequence[Repeat]) -> str:
