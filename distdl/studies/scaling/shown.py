@@ -74,14 +74,17 @@ def _accuracy(points: Points) -> list[Finding]:
 def _laws(found: Sequence[Repeat], strategies: Sequence[str]) -> list[Finding]:
     made = []
     for strategy in strategies:
-        law = amdahl([repeat for repeat in found if repeat.workers == 1 or repeat.strategy == strategy])
+        timed = [one for one in found if one.timed and (one.workers == 1 or one.strategy == strategy)]
+        law = amdahl(timed)
         if not law:
             continue
-        whole = law.serial_s + law.parallel_s
+        share = law.serial_s / (law.serial_s + law.parallel_s)
         text = f"{strategy}: an epoch takes {law.serial_s:.3g} s + {law.parallel_s:.3g} s / workers (Amdahl), so that "
-        text += f"{law.serial_s / whole:.1%} of it is not divided; "
+        text += f"{share:.1%} of it is not divided; "
         text += "two numbers of workers leave nothing to check it by." if law.points == 2 else f"{law.error:.1%} off."
-        made.append(Finding(text=text, n=len([repeat for repeat in found if repeat.timed])))
+        if law.parallel_s < 1e-6 * law.serial_s:
+            text = f"{strategy}: more workers take no less time: what they exchange costs more than dividing gains."
+        made.append(Finding(text=text, n=len(timed)))
     return made
 
 
