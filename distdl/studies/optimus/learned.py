@@ -18,7 +18,7 @@ from distdl.studies.optimus.logs import Curve, depth
 NAMES = HYPERBOLA.names
 DRAWS = 2000
 LEAST = 0.01
-"""Share of a coefficient's largest value that all others must exceed for its logarithm to be regressed: one that a fit
+"""Share of b0's or b1's largest value that all others must exceed for its logarithm to be regressed: one that a fit
 left next to zero is zero, and its logarithm is anything."""
 
 
@@ -43,7 +43,7 @@ def family(network: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Regression:
-    """One coefficient as a linear function of log depth, family and device; its logarithm where none is next to 0."""
+    """One coefficient as a linear function of log depth, family and device; the logarithm of b0 and b1."""
 
     name: str
     log: bool
@@ -86,7 +86,8 @@ def regress(fitted: Sequence[Fitted]) -> list[Regression]:
     found = []
     for index, name in enumerate(NAMES):
         values = np.array([one.coefficients[index] for one in fitted])
-        log = bool((values > LEAST * values.max()).all())
+        # b2 is added to the loss as it is; b0 and b1 scale it.
+        log = name != "b2" and bool((values > LEAST * values.max()).all())
         y = np.log(values) if log else values
         weights, errors = _least(matrix, y)
         spare = len(fitted) - len(terms)
@@ -133,7 +134,11 @@ def foretell(regressions: Sequence[Regression], fitted: Sequence[Fitted], networ
     draws = middle + normal / np.sqrt(dice.chisquare(spare, DRAWS) / spare)[:, None]
     found = np.vstack([middle, draws])
     logs = np.array([one.log for one in regressions])
-    return np.where(logs, np.exp(np.clip(found, -300, 300)), np.maximum(found, 0.0))
+    # A drawn floor may be below zero: held at zero, it would not make up for the b0 and b1 that were drawn with it.
+    floor = np.where(np.array(NAMES) == "b2", -np.inf, 0.0)
+    found = np.where(logs, np.exp(np.clip(found, -300, 300)), np.maximum(found, floor))
+    found[0] = np.maximum(found[0], 0.0)
+    return found
 
 
 def values(coefficients: Array, steps: Array) -> Array:
@@ -166,6 +171,6 @@ def target_losses(fitted: Sequence[Fitted], target: float) -> list[float]:
     return [float(one.fit(np.array([step]))[0]) for one, step in steps if step is not None]
 
 
-def steps_to(coefficients: Array, loss: float) -> Array:
-    """[m] steps at which curves [m, 3] come down to a loss; inf where they never do."""
-    return np.maximum(HYPERBOLA.steps_to(coefficients, np.float64(loss)), 0.0)
+def steps_to(coefficients: Array, losses: Array) -> Array:
+    """[m] steps at which curves [m, 3] come down to losses [m]; inf where they never do."""
+    return np.maximum(HYPERBOLA.steps_to(coefficients, losses), 0.0)
