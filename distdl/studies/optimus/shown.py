@@ -219,7 +219,7 @@ def _error(one: Fitted, draws: np.ndarray) -> Finding:
     )
     text += f"curve itself is {own:.1%} off. {inside:.0%} of the measured losses lie in the 95 % band, "
     text += "which is the curve's; batches scatter around it."
-    return Finding(text=text, n=len(steps))
+    return Finding(text=text, n=1)
 
 
 def _curve_figure(settings: "Settings", kind: str, draws: np.ndarray, mine: list[Fitted], last: float) -> Figure:
