@@ -52,6 +52,9 @@ VERBS: dict[str, Verb] = {
     ),
     "study show": Verb("distdl.studies.commands:show", "what a study's trials came to, and what they show"),
     "report": Verb("distdl.report.command:report", "a run, runs side by side, or a study, as a page to open and send"),
+    "data pack": Verb("distdl.data.move_commands:pack", "a set into tar shards or records: few large files"),
+    "data export": Verb("distdl.data.move_commands:export", "a set into folders of files, or of smaller JPEGs"),
+    "data bench": Verb("distdl.data.bench_command:bench", "images/s by loader, and what holds input back"),
     "doctor": Verb("distdl.doctor:doctor", "what this machine has, and what brings the rest"),
 }
 
