@@ -19,17 +19,17 @@ def learning(runs: Sequence[Run]) -> Section:
     accuracy = _evaluations(runs, "accuracy", 100.0)
     figures = []
     if accuracy["epoch"]:
-        shared = {"y": "accuracy (%)", "series": "of"}
+        shared = {"y": "accuracy (%)", "series": "curve"}
         y = Axis(title="accuracy (%)")
-        data = {name: accuracy[name] for name in ("epoch", "accuracy (%)", "of", "step")}
+        data = {name: accuracy[name] for name in ("epoch", "accuracy (%)", "curve", "step")}
         figures.append(_figure("accuracy", "Accuracy by epoch", EPOCH, y, _marked(data, x="epoch", **shared)))
-        data = {name: accuracy[name] for name in ("training (s)", "accuracy (%)", "of", "step")}
+        data = {name: accuracy[name] for name in ("training (s)", "accuracy (%)", "curve", "step")}
         x = Axis(title="time in training (s)")
         figures.append(_figure("accuracy-time", "Accuracy by time", x, y, _marked(data, x="training (s)", **shared)))
     figures += _loss(runs)
     rates = _training(runs, "lr", "learning rate")
     if rates["epoch"]:
-        layer = Layer(mark="line", data=rates, x="epoch", y="learning rate", series="of")
+        layer = Layer(mark="line", data=rates, x="epoch", y="learning rate", series="curve")
         figures.append(_figure("learning-rate", "Learning rate", EPOCH, Axis(title="learning rate"), (layer,)))
     return Section(title="Learning", parts=tuple(figures))
 
@@ -38,7 +38,7 @@ def speed(runs: Sequence[Run]) -> Iterator[Figure]:
     """Images a second, and, of a single run, what a step's time was made of along the way."""
     rates = _training(runs, "images_per_s", "images/s")
     if rates["epoch"]:
-        layer = Layer(mark="line", data=rates, x="epoch", y="images/s", series="of")
+        layer = Layer(mark="line", data=rates, x="epoch", y="images/s", series="curve")
         yield _figure("throughput", "Throughput", EPOCH, Axis(title="images/s"), (layer,))
     if len(runs) == 1:
         data = _phases(runs[0].train)
@@ -66,11 +66,11 @@ def _loss(runs: Sequence[Run]) -> Iterator[Figure]:
     """Training and evaluation in one figure; of several runs, which the colours tell apart, in two."""
     training, tested = _training(runs, "loss", "loss"), _evaluations(runs, "loss", 1.0)
     tested.pop("training (s)")
-    names = {"x": "epoch", "y": "loss", "series": "of"}
+    names = {"x": "epoch", "y": "loss", "series": "curve"}
     line = (Layer(mark="line", data=training, **names),) if training["epoch"] else ()
     marked = _marked(tested, **names) if tested["epoch"] else ()
     if len(runs) == 1:
-        training["of"] = ["training"] * len(training["of"])
+        training["curve"] = ["training"] * len(training["curve"])
         groups = [("loss", "Loss", line + marked)]
     else:
         groups = [("loss", "Loss in training", line), ("loss-evaluated", "Loss, evaluated", marked)]
@@ -82,11 +82,11 @@ def _loss(runs: Sequence[Run]) -> Iterator[Figure]:
 
 
 def _training(runs: Sequence[Run], field: str, title: str) -> Columns:
-    columns: Columns = {"epoch": [], title: [], "of": [], "step": []}
+    columns: Columns = {"epoch": [], title: [], "curve": [], "step": []}
     for run in runs:
         columns["epoch"] += [row["epoch"] for row in run.train]
         columns[title] += [number(row.get(field)) for row in run.train]
-        columns["of"] += [run.label] * len(run.train)
+        columns["curve"] += [run.label] * len(run.train)
         columns["step"] += [row["step"] for row in run.train]
     return columns
 
@@ -94,7 +94,7 @@ def _training(runs: Sequence[Run], field: str, title: str) -> Columns:
 def _evaluations(runs: Sequence[Run], field: str, factor: float) -> Columns:
     splits = {split for run in runs for split in run.evaluations}
     title = "accuracy (%)" if field == "accuracy" else field
-    columns: Columns = {"epoch": [], "training (s)": [], title: [], "of": [], "step": []}
+    columns: Columns = {"epoch": [], "training (s)": [], title: [], "curve": [], "step": []}
     for run in runs:
         for split, rows in run.evaluations.items():
             of = split if len(runs) == 1 else run.label if len(splits) == 1 else f"{run.label}, {split}"

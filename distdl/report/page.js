@@ -90,7 +90,8 @@ class Chart {
       const scale = this.view.scale(name);
       return row[name] === undefined ? size / 2 : scale(row[name]) + (scale.bandwidth ? scale.bandwidth() / 2 : 0);
     };
-    const [width, height] = [this.view.width(), this.view.height()], [left, top] = this.view.origin();
+    const [width, height] = [this.view.width(), this.view.height()], padding = this.view.padding();
+    const [left, top] = [this.view.origin()[0] + padding.left, this.view.origin()[1] + padding.top];
     const [x, y] = [along("x", width), along("y", height)];
     if (!(x >= -1 && x <= width + 1 && y >= -1 && y <= height + 1)) return null;
     const svg = $("svg", this.element), drawn = svg.getBoundingClientRect(), own = this.element.getBoundingClientRect();

@@ -113,12 +113,12 @@ def _figure(group: Group, runs: Sequence[Run]) -> Figure | None:
     scale, unit = (60.0, "min") if whole_s > 300 else (1.0, "s")
     left_out = list(series)[MOST_SERIES:]
     x = f"time ({unit})"
-    data: dict[str, list[Cell]] = {x: [], group.unit: [], "of": []}
+    data: dict[str, list[Cell]] = {x: [], group.unit: [], "curve": []}
     for name, (times, values) in list(series.items())[:MOST_SERIES]:
         data[x] += [seconds / scale for seconds in times]
         data[group.unit] += values
-        data["of"] += [name or group.title] * len(times)
-    layer = Layer(mark="line", data=data, x=x, y=group.unit, series="of")
+        data["curve"] += [name or group.title] * len(times)
+    layer = Layer(mark="line", data=data, x=x, y=group.unit, series="curve")
     caption = f"Not drawn: {', '.join(left_out)}." if left_out else ""
     return Figure(
         name=group.name, title=group.title, x=Axis(title=x), y=Axis(title=group.unit), layers=(layer,), caption=caption

@@ -144,6 +144,17 @@ def test_keys_walk_over_points_and_zoom(browser, page):
     WebDriverWait(browser, 60).until(lambda _: labels() == whole)
 
 
+def test_the_mark_is_where_the_point_is(browser, page):
+    open_page(browser, page)
+    chart = browser.find_element(By.CSS_SELECTOR, '[data-chart="accuracy"]')
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'}); arguments[0].focus()", chart)
+    middle = "const box = arguments[0].getBoundingClientRect(); return [box.x + box.width / 2, box.y + box.height / 2]"
+    for symbol in chart.find_elements(By.CSS_SELECTOR, ".mark-symbol.role-mark path")[:3]:
+        ActionChains(browser).send_keys(Keys.ARROW_RIGHT).perform()
+        dot = browser.execute_script(middle, chart.find_element(By.CLASS_NAME, "dot"))
+        assert dot == pytest.approx(browser.execute_script(middle, symbol), abs=1.5)
+
+
 def test_buttons_zoom_and_show_all_again(browser, page):
     open_page(browser, page)
     figure = browser.find_element(By.ID, "figure-throughput")

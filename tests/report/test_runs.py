@@ -87,9 +87,9 @@ def test_runs_side_by_side(tmp_path):
     found = parts(page)
     assert column(found["runs"], "run") == ["a/run", "b/run"]
     assert "strategy" not in found["runs"].columns  # both have the same
-    assert set(found["throughput"].layers[0].data["of"]) == {"a/run", "b/run"}
+    assert set(found["throughput"].layers[0].data["curve"]) == {"a/run", "b/run"}
     assert set(found["waterfall"].layers[0].data["run"]) == {"a/run", "b/run"}
-    assert set(found["gpu-power"].layers[0].data["of"]) == {"a/run", "b/run"}
+    assert set(found["gpu-power"].layers[0].data["curve"]) == {"a/run", "b/run"}
     assert [fact.note for fact in page.facts if fact.label == "shortest training"] == ["a/run"]
 
 
