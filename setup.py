@@ -20,7 +20,17 @@ EXTRAS["all"] = sorted(
     {need for name in ("deepspeed", "large-batch", "tensorboard", "report") for need in EXTRAS[name]}
 )
 
-STUDIES = ("decathlon", "leaderboard", "optimizers", "optimus", "paleo", "scaling", "semisupervised", "transfer", "weak")
+STUDIES = (
+    "decathlon",
+    "leaderboard",
+    "optimizers",
+    "optimus",
+    "paleo",
+    "scaling",
+    "semisupervised",
+    "transfer",
+    "weak",
+)
 """Modules of distdl.studies that hold a `STUDY`. distdl finds them as it finds another package's."""
 
 setup(
