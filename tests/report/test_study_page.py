@@ -81,7 +81,7 @@ def test_its_page_is_written_into_its_folder(folder):
     assert {"curve.svg", "curve.png", "curve.csv", "scores.csv", "samples.png", "trials.csv"} <= set(
         names(folder / "report")
     )
-    assert "data:image/png;base64," in text
+    assert "data:image/" in text
 
 
 def test_newer_results_without_the_plug_in_are_told(folder):
