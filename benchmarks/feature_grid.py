@@ -4,7 +4,7 @@ Each round trains, in turn and from nothing: one rate; four rates; four rates wh
 and one rate the usual way, by `distdl.train` with all but the last layer frozen, which computes features anew in every
 epoch. Network and set: ImageNet's darknet-tiny on Caltech-101 at 64 x 64 pixels.
 
-    DISTDL_DATA=FOLDER python benchmarks/feature_grid.py [--repeats 3] [--epochs 30]
+    DISTDL_DATA=FOLDER python benchmarks/feature_grid.py [--repeats 3] [--epochs 10]
 """
 
 import argparse
@@ -24,7 +24,8 @@ RATES = (0.1, 0.01, 0.001, 0.0001)
 def words(epochs: int) -> tuple[str, ...]:
     """Of the training: 200 images to learn from, 534 to validate, 529 to test."""
     data = ("--data.image-size", "64", "--data.loader", "resident", "--data.limit", "200")
-    return ("--profile", "darknet-caltech101", *data, "--epochs", str(epochs), "--compute.device", "cpu")
+    often = ("--epochs", str(epochs), "--evaluate-every", "5")
+    return ("--profile", "darknet-caltech101", *data, *often, "--compute.device", "cpu")
 
 
 def seconds(folder: Path, said: Sequence[str], rates: Sequence[float]) -> float:
@@ -47,7 +48,7 @@ def seconds_of_training(folder: Path, said: Sequence[str]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--epochs", type=int, default=10)
     options = parser.parse_args()
     said = words(options.epochs)
     with tempfile.TemporaryDirectory() as scratch:
