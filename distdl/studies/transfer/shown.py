@@ -235,9 +235,7 @@ def _table(own: Sequence[Group], name: str, title: str) -> Table:
                 group.lr,
                 cells(measured[0])[0],
                 *cells(measured[1]),
-                round(sum(run.epoch for run in group.runs) / len(group.runs), 1) if group.runs else None,
                 group.lost,
-                printed.validation if printed else None,
                 printed.test if printed else None,
                 document.THREE_ATTEMPTS.get(group.kind),
             )
@@ -253,9 +251,7 @@ def _table(own: Sequence[Group], name: str, title: str) -> Table:
             "low",
             "high",
             "n",
-            "best epoch",
             "lost",
-            "002 validation (%)",
             "002 test (%)",
             "000 test (%)",
         ),
@@ -328,6 +324,7 @@ def _why(found: Sequence[Group], outcomes: Mapping[str, Outcome]) -> Section | N
         title="What explains it",
         parts=(
             *_first_epoch(own),
+            *_left_to_learn(found, costs, outcomes),
             *_cost(own, costs),
             _curves(own),
             _explanation(own, costs, moved),
@@ -350,6 +347,35 @@ def _first_epoch(own: Sequence[Group]) -> Iterator[Finding]:
         )
 
 
+def _left_to_learn(
+    found: Sequence[Group], costs: Mapping[str, Any], outcomes: Mapping[str, Outcome]
+) -> Iterator[Finding]:
+    """How well the training images are learned with and without the convolutions: the lowest loss of all rates."""
+    target, lowest = outcomes.get("target"), {}
+    for kind in ("extractor", "finetune"):
+        losses = [loss for group in found if group.kind == kind and (loss := _loss(group)) is not None]
+        lowest |= {kind: min(losses)} if losses else {}
+    if len(lowest) == 2 and target and target.completed:
+        counts = target.result["images"]["train"]
+        yield Finding(
+            text=f"From {sum(counts) / len(counts):.0f} images a class the last layer alone, {costs['parameters']:,} "
+            f"parameters, comes down to a training loss of {lowest['extractor']:.2g}, fine-tuning to "
+            f"{lowest['finetune']:.2g}."
+            + (" The features need not move to tell these images apart." if lowest["extractor"] < SMALL else ""),
+            n=min(len(group.runs) for group in found if group.kind in lowest and group.runs),
+        )
+
+
+SMALL = 0.1
+"""A mean loss at which the right class has 90 % of the probability."""
+
+
+def _loss(group: Group) -> float | None:
+    """Training loss at the end, mean over those seeds where it is a number."""
+    losses = [run.loss for run in group.runs if run.loss is not None and math.isfinite(run.loss)]
+    return sum(losses) / len(losses) if losses else None
+
+
 def _cost(own: Sequence[Group], costs: Mapping[str, Any]) -> Iterator[Finding]:
     tuned = next((group for group in own if group.kind == "finetune"), None)
     if tuned and costs:
@@ -368,7 +394,6 @@ def _explanation(own: Sequence[Group], costs: Mapping[str, Any], moved: Mapping[
     for group in own:
         one = moved.get(f"{group.kind}-lr{group.lr:g}-seed0", {})
         seconds = [run.train_s for run in group.runs if run.train_s is not None]
-        losses = [run.loss for run in group.runs if run.loss is not None and math.isfinite(run.loss)]
         distances = one.get("distance", {})
         features = [distance for block, distance in distances.items() if block != "classifier"]
         rows.append(
@@ -377,7 +402,7 @@ def _explanation(own: Sequence[Group], costs: Mapping[str, Any], moved: Mapping[
                 costs.get("parameters") if group.kind == "extractor" else one.get("parameters", whole),
                 sum(seconds) / len(seconds) if seconds else None,
                 spread([run.curve[0][1] for run in group.runs]).mean,
-                sum(losses) / len(losses) if losses else None,
+                _loss(group),
                 group.test.mean,
                 sum(features) / len(features) if features else (0.0 if group.kind == "extractor" else None),
                 distances.get("classifier"),
