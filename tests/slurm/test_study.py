@@ -54,7 +54,7 @@ def test_an_array_does_each_trial_once(cluster: Cluster, seen: dict[str, str]) -
 
 @pytest.mark.slow
 def test_a_job_told_to_stop_queues_itself_again_and_goes_on(cluster: Cluster, seen: dict[str, str]) -> None:
-    words = ("--calls", "0", "--trainings", "1", "--steps", "3000")
+    words = ("--calls", "0", "--trainings", "1", "--steps", "1500")
     job = submit(cluster, seen, *words, "--slurm", "--array=0-0 --time=5")
     folder = Path("study/trials/train0")
     try:
@@ -66,4 +66,4 @@ def test_a_job_told_to_stop_queues_itself_again_and_goes_on(cluster: Cluster, se
         cluster("scancel", "--user", "root")
         wait_for(cluster.empty, 60, "an empty queue")
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    assert (result["status"], result["steps"], result["resumes"]) == ("completed", 3000, 1), logs()
+    assert (result["status"], result["steps"], result["resumes"]) == ("completed", 1500, 1), logs()

@@ -106,7 +106,7 @@ class TestOneRunner:
         assert "error: trial train1 needs 2 GPUs, and --gpus names 1" in text
 
     def test_told_to_stop_it_saves_and_the_next_goes_on_from_there(self, seen: dict[str, str]) -> None:
-        words = ("--calls", "0", "--trainings", "2", "--steps", "2000")
+        words = ("--calls", "0", "--trainings", "2", "--steps", "1500")
         process = start(seen, *words, "--jobs", "2")
         folders = [Path(f"study/trials/train{index}") for index in (0, 1)]
         wait_for(lambda: all(any(folder.glob("checkpoints/step-*")) for folder in folders), 90, "first checkpoints")
@@ -116,13 +116,13 @@ class TestOneRunner:
         assert "stopped: train0: run the same command to go on" in text
         assert [record(folder.name)["status"] for folder in folders] == ["stopped", "stopped"]
         steps = [json.loads((folder / "result.json").read_text())["steps"] for folder in folders]
-        assert all(0 < step < 2000 for step in steps)
+        assert all(0 < step < 1500 for step in steps)
         run(seen, *words)
         for folder, before in zip(folders, steps, strict=True):
             result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-            assert (result["status"], result["steps"], result["resumes"]) == ("completed", 2000, 1)
+            assert (result["status"], result["steps"], result["resumes"]) == ("completed", 1500, 1)
             rows = [row["step"] for row in read_rows(folder / "metrics.jsonl") if row["kind"] == "train"]
-            assert rows == sorted(rows) and before <= 2000
+            assert rows == sorted(rows) and before <= 1500
 
 
 class TestSharedFolder:
