@@ -101,7 +101,7 @@ def test_a_domain_is_run_and_scored(data_root: Path, monkeypatch: pytest.MonkeyP
     assert any("over 1 of the ten domains" in text for text in texts)
     assert any("Missing here" in text and "street view" in text for text in texts)
     table = next(part for part in section.parts if isinstance(part, Table))
-    assert {row[1] for row in table.rows} == {"fine-tuned", "last layer on frozen features"}
+    assert {row[1] for row in table.rows} == {"fine-tuned", "frozen features"}
     for row in table.rows:
         cells = dict(zip(table.columns, row, strict=True))
         assert (cells["classes here"], cells["of"], cells["n"]) == (5, 102, 2)

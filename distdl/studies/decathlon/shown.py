@@ -82,7 +82,7 @@ def _done(domain: Domain, rates: Sequence[float], seeds: int, outcomes: Mapping[
             outcome = outcomes.get(f"finetune-{domain.folder}-lr{lr:g}-seed{seed}")
             if outcome and outcome.completed and "missing" not in outcome.result:
                 tuned.setdefault(lr, []).append((_validation(outcome), outcome.result["test"]["accuracy"]))
-    for approach, by_rate in (("last layer on frozen features", frozen), ("fine-tuned", tuned)):
+    for approach, by_rate in (("frozen features", frozen), ("fine-tuned", tuned)):
         if by_rate:
             lr = max(by_rate, key=lambda rate: sum(value for value, _ in by_rate[rate]) / len(by_rate[rate]))
             tests = tuple(100 * test for _, test in by_rate[lr])
@@ -111,9 +111,7 @@ def _against(found: Sequence[Done]) -> Iterator[Finding]:
     """Document 001: fine-tuning against the last layer alone, where both were tried."""
     by_place = {(done.domain, done.approach): done for done in found}
     for domain in DOMAINS:
-        tuned, frozen = (
-            by_place.get((domain, approach)) for approach in ("fine-tuned", "last layer on frozen features")
-        )
+        tuned, frozen = (by_place.get((domain, approach)) for approach in ("fine-tuned", "frozen features"))
         if tuned and frozen:
             ours, other = tuned.accuracy, frozen.accuracy
             clear = ours.beats(other) or other.beats(ours)
