@@ -61,7 +61,7 @@ def test_a_replayed_run_says_so_wherever_it_shows(runs: list[Path]) -> None:
 
 
 def test_all_reduce_runs_tell_their_nodes(tmp_path: Path) -> None:
-    train(["--max-steps", "4", "--out", str(tmp_path / "run")], ranks=2)
+    train(["--max-steps", "4", "--data.batch-size", "16", "--out", str(tmp_path / "run")], ranks=2)
     data = read([tmp_path / "run"])
-    assert data.points.tolist() == [[1, 2, 64]]
+    assert data.points.tolist() == [[1, 2, 16]]
     assert json.loads((tmp_path / "run" / "result.json").read_text(encoding="utf-8"))["nodes"] == 1
