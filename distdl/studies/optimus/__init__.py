@@ -94,7 +94,7 @@ QUICK = {
     "epochs": 3,
     "drops": (),
     "batch": 32,
-    "lr": 0.02,
+    "lr": 0.005,
     "images": 640,
     "image_size": 16,
     "validation": 0.01,
