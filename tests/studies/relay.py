@@ -47,7 +47,7 @@ def trials(settings: Settings) -> list[Trial]:
         )
         for index in range(settings.calls)
     ]
-    words = (*TRAINING, "--epochs", "100", "--checkpoint.every-steps", "10", "--max-steps", str(settings.steps))
+    words = (*TRAINING, "--epochs", "5000", "--checkpoint.every-steps", "10", "--max-steps", str(settings.steps))
     made += [
         Trial(name=f"train{index}", words=(*words, "--seed", str(index)), ranks=1 + index % 2)
         for index in range(settings.trainings)
