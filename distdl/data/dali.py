@@ -201,6 +201,8 @@ class DaliLoader:
                 self._pipeline.release_outputs()
             except RuntimeError:
                 self._pipeline, self._under_way = self._build(), 0
+            except AttributeError:
+                return  # the interpreter ends, and DALI has ended its pipelines before
 
     def close(self) -> None:
         """End the threads and release the device's memory."""

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import weakref
 from collections.abc import Iterable, Iterator
 from multiprocessing.process import BaseProcess
 
@@ -53,6 +54,8 @@ class TorchLoader:
         )
         # Workers start now, while no other thread of this process works: a fork copies locks that one of them holds.
         iter(self._reader)
+        # A loader that nobody closed must not hold the process up: workers do not heed the SIGTERM of its end.
+        self._end = weakref.finalize(self, _end_workers, self._reader)
 
     def __len__(self) -> int:
         return len(self.task)
@@ -108,14 +111,20 @@ class TorchLoader:
 
     def close(self) -> None:
         """End the worker processes; one that does not end within seconds is killed."""
-        workers, iterator = self._workers(), self._reader._iterator
-        if iterator:
-            iterator._shutdown_workers()
-            self._reader._iterator = None
-        for worker in workers:
-            if worker.is_alive():
-                worker.kill()
-            worker.join()
+        self._end()
+
+
+def _end_workers(reader: DataLoader) -> None:
+    iterator, reader._iterator = reader._iterator, None
+    if iterator is None:
+        return
+    workers = list(getattr(iterator, "_workers", ()))
+    if workers:
+        iterator._shutdown_workers()
+    for worker in workers:
+        if worker.is_alive():
+            worker.kill()
+        worker.join()
 
 
 class _Requests:
