@@ -116,7 +116,8 @@ def servers_table(result: dict) -> Table | None:
     served = result.get("ps")
     if not served:
         return None
-    table = Table(title=f"parameter servers, {served['mode']}, {served['workers']} workers", title_justify="left")
+    workers = f"{served['workers']} worker" + "s" * (served["workers"] > 1)
+    table = Table(title=f"parameter servers, {served['mode']}, {workers}", title_justify="left")
     for name in ("server", "bytes", "requests", "imbalance"):
         table.add_column(name, justify="right")
     for number, row in enumerate(served["servers"]):
