@@ -75,16 +75,8 @@ def test_kept_features_give_the_networks_logits(name: str, words: tuple[str, ...
 def test_last_layers_are_those_of_a_training_with_the_rest_frozen(words: tuple[str, ...], tmp_path: Path) -> None:
     """A batch that is not full, a drop of the rate, momentum, a penalty and label smoothing: weights within 1e-5."""
     words = (
-        *(
-            *words,
-            *network_words("resnet20"),
-            "--epochs",
-            "4",
-            "--schedule.name",
-            "step",
-            "--schedule.step-epochs",
-            "3",
-        ),
+        *("--profile", "resnet20-cifar100", *words, *network_words("resnet20"), "--compute.threads", "1"),
+        *("--epochs", "4", "--schedule.milestones", "3"),
         *("--optim.momentum", "0.9", "--optim.weight-decay", "0.001", "--optim.label-smoothing", "0.1"),
     )
     found = features.grid(tmp_path, {"words": words, "rates": (0.5, 0.02), "seeds": 2})
