@@ -67,7 +67,7 @@ def write(file: Path, page: Page) -> Path:
     parts = [part for section in sections for part in section.parts if _is_file(part)]
     try:
         beside.mkdir(parents=True, exist_ok=True)
-        # vl-convert and Pillow let others work while they do: the PNGs are made beside the rest.
+        # vl-convert and Pillow let others work while they do: figures are drawn beside the rest.
         with ThreadPoolExecutor(2) as pool:
             made = [_write_part(part, beside, pool) for part in parts]
             text = _html(page, sections, beside.name, dict(zip((part.name for part in parts), made, strict=True)))
@@ -109,12 +109,16 @@ def _write_part(part: Figure | Table | Picture, folder: Path, pool: Executor) ->
             write_derived(folder / f"{part.name}.png", part.png)
             return _Made((f"{part.name}.png",))
     figure, left_out = drawn(part)
-    on_paper = svg(figure, left_out)
-    write_derived(folder / f"{part.name}.svg", on_paper.encode())
-    pending = pool.submit(lambda: write_derived(folder / f"{part.name}.png", png(on_paper)))
+    pending = pool.submit(_write_drawings, figure, left_out, folder)
     write_derived(folder / f"{part.name}.csv", figure_csv(part).encode())
     on_screen, notes = spec(figure, left_out, paper=False)
     return _Made(tuple(f"{part.name}.{kind}" for kind in ("svg", "png", "csv")), on_screen, tuple(notes), pending)
+
+
+def _write_drawings(figure: Figure, notes: Sequence[str], folder: Path) -> None:
+    on_paper = svg(figure, notes)
+    write_derived(folder / f"{figure.name}.svg", on_paper.encode())
+    write_derived(folder / f"{figure.name}.png", png(on_paper))
 
 
 def _named(sections: Iterable[Section]) -> list[Section]:
