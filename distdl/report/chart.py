@@ -287,11 +287,14 @@ class _Drawn:
 
     def _place(self, channel: str, axis: Axis) -> Spec:
         if axis.scale == "category":
-            angle = -35 if channel == "x" and sum(map(len, self.categories["x"])) > 70 else 0
+            names = self.categories[channel]
+            # As wide as a figure is in a page of two columns.
+            crowded = len(names) * max(map(len, names), default=0) * 6.3 > 460
+            angle = -35 if channel == "x" and crowded else 0
             label = (
                 {"labelAngle": angle, "labelAlign": "right"} if angle else {"labelAngle": 0} if channel == "x" else {}
             )
-            scale = {"domain": self.categories[channel]}
+            scale = {"domain": names}
             return {
                 "field": channel,
                 "type": "nominal",
