@@ -24,6 +24,9 @@ as CSV. `docs/gallery/make.py` makes them again.
 
 ![the page of a run: headline, accuracy, loss](report.png)
 
+- [A run](run.html): handwritten digits, trained by two processes.
+- [Two runs side by side](runs.html): the same by one process and by two.
+
 | study | what it is | trials | found as expected |
 | --- | --- | --- | --- |
 """
