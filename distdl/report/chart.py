@@ -223,7 +223,10 @@ class _Drawn:
             encoding[f"{self.across}2"] = {"field": self.across}
         else:
             encoding[self.across] = encoding[self.across] | {"stack": "zero" if layer.stack else None}
-        return [{"mark": mark, "encoding": encoding}, *self._whiskers(layer, offset=f"{self.along}Offset" in encoding)]
+        return [
+            {"mark": mark, "encoding": encoding},
+            *self._whiskers(layer, rows, offset=f"{self.along}Offset" in encoding),
+        ]
 
     def _several(self, rows: list[Row]) -> bool:
         """Whether some category has bars of more than one series."""
@@ -267,8 +270,8 @@ class _Drawn:
         text = {"text": {"field": "text", "type": "nominal"}, "color": colour}
         return {"mark": {"type": "text", "fontSize": 11}, "encoding": places | text}
 
-    def _whiskers(self, layer: Layer, *, offset: bool = False) -> list[Spec]:
-        if not (layer.low and layer.high):
+    def _whiskers(self, layer: Layer, rows: list[Row], *, offset: bool = False) -> list[Spec]:
+        if not (layer.low and layer.high) or all(None in (row["low"], row["high"]) for row in rows):
             return []
         encoding = self._places(layer) | self._colour(layer)
         encoding[self.across] = encoding[self.across] | {"field": "low"}

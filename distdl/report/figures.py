@@ -15,7 +15,7 @@ from distdl.report.chart import spec
 from distdl.report.content import Cell, Figure, Table
 
 _PATH, _DIGITS = re.compile(r' d="[^"]*"'), re.compile(r"(\.\d\d)\d+")
-SCALE = 2.0
+SCALE = 1.6
 """Pixels of the PNG for each of the figure's: sharp on paper."""
 
 

@@ -161,6 +161,12 @@ def test_the_csv_of_several_layers_says_which_a_row_is_of():
     ]
 
 
+def test_points_without_an_interval_have_no_whisker():
+    data = {"x": [1, 2], "y": [1, 2], "lo": [None, math.nan], "hi": [None, None]}
+    spec, _ = chart.spec(figure(Layer(mark="points", data=data, low="lo", high="hi")), paper=False)
+    assert [layer["mark"]["type"] for layer in spec["layer"]] == ["point"]
+
+
 def test_an_empty_figure_is_drawn():
     layer = Layer(mark="line", data={"x": [], "y": []})
     assert "A title" in figures.svg(figure(layer))

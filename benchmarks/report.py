@@ -1,0 +1,74 @@
+"""How long `distdl report RUN` takes and how large its page is, for runs of 1,000, 10,000 and 100,000 logged steps.
+
+The folders are written by tests/run_folders.py in the format of `distdl train`, a row for each step, with 3,600 samples
+of a GPU and of the host (an hour at 1 Hz). Each round is a fresh interpreter, imports included; the first page of a
+machine, which puts the JavaScript library together, is timed apart with an empty cache.
+
+    python benchmarks/report.py [--repeats 5]
+"""
+
+import argparse
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from timing import interleaved, markdown_table, spread, write_result
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+from run_folders import write_run
+
+STEPS = (1_000, 10_000, 100_000)
+SAMPLES = 3_600
+
+
+def seconds(run: Path, cache: Path, cpu_s: list[float] | None = None) -> float:
+    """Wall time of a fresh `distdl report`; the seconds that it kept cores busy go to `cpu_s`."""
+    start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    words = [sys.executable, "-m", "distdl.cli", "report", str(run)]
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL, env=os.environ | {"XDG_CACHE_HOME": str(cache)})
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if cpu_s is not None:
+        cpu_s.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        runs = {steps: write_run(folder / str(steps), rows=steps, samples=SAMPLES) for steps in STEPS}
+        first_s = [seconds(runs[1_000], folder / f"cache{number}") for number in range(options.repeats)]
+        cpu_s: dict[int, list[float]] = {steps: [] for steps in STEPS}
+        subjects = {
+            f"{steps:,}": lambda run=run, steps=steps: seconds(run, folder / "cache0", cpu_s[steps])
+            for steps, run in runs.items()
+        }
+        figures = interleaved(subjects, options.repeats)
+        rows = []
+        for steps, run in runs.items():
+            page_mb = (run / "report.html").stat().st_size / 1e6
+            beside_mb = sum(file.stat().st_size for file in (run / "report").iterdir()) / 1e6
+            wall, busy = spread(figures[f"{steps:,}"], 2), spread(cpu_s[steps], 2)
+            rows.append([f"{steps:,}", wall, busy, f"{page_mb:.2f}", f"{beside_mb:.1f}"])
+        rows.append(["1,000, the machine's first", spread(first_s, 2), "", "", ""])
+    header = [
+        "logged steps",
+        "seconds: median (range)",
+        "seconds of cores",
+        "page (MB)",
+        "SVG, PNG and CSV beside it (MB)",
+    ]
+    table = markdown_table(header, rows)
+    print(table)
+    text = f"{options.repeats} rounds, interleaved, files cached. Asked: under 3 s and 5 MB for 100,000.\n\n{table}"
+    print(write_result("report", "cpu", text, "vl-convert-python", "jinja2"))
+
+
+if __name__ == "__main__":
+    main()
