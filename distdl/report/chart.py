@@ -204,7 +204,7 @@ class _Drawn:
         if layer.series:
             encoding["shape"] = self._by_series([SHAPES[i % len(SHAPES)] for i in range(len(self.series))])
         return [
-            *self._whiskers(layer),
+            *self._whiskers(layer, rows),
             {"mark": {"type": "point", "filled": True, "size": 50, "opacity": 1}, "encoding": encoding},
         ]
 
