@@ -1,7 +1,7 @@
 """Loader `dali`: NVIDIA DALI decodes, on a GPU or on the CPU's cores, in the order and by the draws of every loader.
 
 On a GPU one pipeline decodes (by hardware where there is some), resizes, mirrors and normalises. On a CPU it decodes
-only: DALI's antialiased resize takes 0.7 ms an image there, more than its decoder, and torch's 0.1 ms.
+only, and torch resizes, so that both loaders deliver the same pixels. That costs speed: see benchmarks/loaders.py.
 """
 
 from collections import deque
