@@ -51,7 +51,7 @@ VERBS: dict[str, Verb] = {
         "distdl.studies.commands:run_words", "run a study's trials, or go on with it; any number may share", raw=True
     ),
     "study show": Verb("distdl.studies.commands:show", "what a study's trials came to, and what they show"),
-    "report": Verb("distdl.report.command:report", "a run, runs side by side, or a study, as a page to open and send"),
+    "report": Verb("distdl.report.command:report", "a run, several side by side, or a study, as a page to send"),
     "data pack": Verb("distdl.data.move_commands:pack", "a set into tar shards or records: few large files"),
     "data export": Verb("distdl.data.move_commands:export", "a set into folders of files, or of smaller JPEGs"),
     "data bench": Verb("distdl.data.bench_command:bench", "images/s by loader, and what holds input back"),

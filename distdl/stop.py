@@ -64,15 +64,28 @@ class Stop:
         steps, seconds = max(step - self._last[0], 1), now - self._last[1]
         told = [float(bool(self.reason)), seconds / steps, float(self._minus_bad)]
         stop, step_s, minus_bad = self._strategy.all_reduce(torch.tensor(told, dtype=torch.float64), "max").tolist()
-        if minus_bad > -math.inf:
-            raise Failure(
-                f"the loss of step {-int(minus_bad)} is not a finite number: the last good checkpoint stands; lower "
-                "optim.lr, add schedule.warmup_epochs, or clip by optim.clip_norm"
-            )
+        _refuse(minus_bad)
         self._last = (step, now)
         self._next = step + max(int(LOOK_EVERY_S / max(step_s, 1e-6)), 1)
         return bool(stop)
 
+    def check(self) -> None:
+        """Agree on the losses alone, which puts the next agreement off by nothing.
+
+        Raises:
+            Failure: on every rank, if any rank's loss was not a number.
+        """
+        mine = torch.tensor([float(self._minus_bad)], dtype=torch.float64)
+        _refuse(float(self._strategy.all_reduce(mine, "max")))
+
     def close(self) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+
+
+def _refuse(minus_bad: float) -> None:
+    if minus_bad > -math.inf:
+        raise Failure(
+            f"the loss of step {-int(minus_bad)} is not a finite number: the last good checkpoint stands; lower "
+            "optim.lr, add schedule.warmup_epochs, or clip by optim.clip_norm"
+        )

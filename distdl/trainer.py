@@ -257,7 +257,7 @@ class Trainer:
     def save(self, metric: float | None = None) -> None:
         """Take the complete state; it is written off this thread. A write that failed is told, and training goes on."""
         since = time.perf_counter()
-        self.stop.agreed(self.progress.step)  # a loss that is not a number must not reach a checkpoint
+        self.stop.check()  # a loss that is not a number must not reach a checkpoint
         self.strategy.settle()
         writer = self.world.rank == 0
         folder = self.checkpoints.begin(self.progress.step) if writer else None

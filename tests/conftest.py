@@ -13,7 +13,7 @@ PACKED = Path(os.environ.get("DISTDL_TEST_DATA", Path(__file__).parents[2] / "sh
 """Folder of packed real data sets with its unpack.py."""
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "distdl" / "test-data"
 
-OF_MANY_PROCESSES = ("browser", "integration", "launchers", "slurm", "strategies", "studies")
+OF_MANY_PROCESSES = ("browser", "integration", "launchers", "perf", "slurm", "strategies", "studies")
 """Folders whose tests start ranks, hosts, daemons and browsers, and wait for them."""
 
 

@@ -6,6 +6,7 @@ environment of its own, so that tests may start, kill and resume many of them.
 
 import multiprocessing
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -116,10 +117,15 @@ def torchrun_command(nproc: int, options: Sequence[str] = ()) -> list[str]:
 
 
 def free_port() -> int:
-    """A TCP port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A TCP port that nothing listens on, below those that the kernel gives to others in the meantime."""
+    while True:
+        port = random.randrange(15_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def wait_for(condition, timeout: float = 60, what: str = "the condition") -> None:

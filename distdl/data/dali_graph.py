@@ -25,8 +25,8 @@ class Graph:
     device_id: int | None
     """The GPU that decodes and resizes; None keeps all on the CPU."""
     channels: int
-    size: int = 0
-    """Height and width to which windows are resized; 0 leaves each as it is."""
+    size: int
+    """Height and width to which windows are resized."""
     mean: tuple[float, ...] = ()
     """With `std`, by channel in 0 to 1: mirror and normalise as well. Without, bytes come out."""
     std: tuple[float, ...] = ()
@@ -54,8 +54,7 @@ def build(graph: Graph) -> Pipeline:
             # A GPU's hardware decoder takes what it can, by itself; colours are smoothed as on the CPU.
             **({"device": "mixed", "jpeg_fancy_upsampling": True} if on_gpu else {}),
         )
-        if graph.size:
-            images = fn.resize(images, size=[graph.size, graph.size], interp_type=types.INTERP_LINEAR, antialias=True)
+        images = fn.resize(images, size=[graph.size, graph.size], interp_type=types.INTERP_LINEAR, antialias=True)
         if graph.mean:
             images = fn.crop_mirror_normalize(
                 images,

@@ -1,5 +1,6 @@
 """`distdl study run` as a person starts it: on trials that notice what must not be, killed, stopped and shared."""
 
+import contextlib
 import json
 import os
 import random
@@ -8,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import psutil
@@ -25,9 +26,13 @@ STUDY = (sys.executable, "-m", "distdl.cli", "study")
 
 
 @pytest.fixture
-def seen(tmp_path: Path) -> dict[str, str]:
-    """Variables under which distdl sees the study `relay`."""
-    return {**os.environ, **register(tmp_path / "site")}
+def seen(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """Variables under which distdl sees the study `relay`. Runners and trials of a test that failed end with it."""
+    yield {**os.environ, **register(tmp_path / "site")}
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.pid != os.getpid() and process.cwd() == str(tmp_path):
+                process.kill()
 
 
 def start(seen: Mapping[str, str], *words: str, out: str = "study") -> subprocess.Popen[str]:
