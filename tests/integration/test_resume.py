@@ -82,13 +82,14 @@ def test_a_killed_run_ends_with_the_bits_of_an_uncut_one(
     assert_same(weights(tmp_path / "uncut"), weights(tmp_path / "cut"))
 
 
-def test_a_run_told_to_stop_saves_and_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("every_steps", ["0", "20"])  # 20: a checkpoint must not put off that the ranks agree to stop
+def test_a_run_told_to_stop_saves_and_says_so(tmp_path: Path, every_steps: str) -> None:
     import json
     import os
     import signal
 
     # Long enough that neither signal comes too late: the ranks agree to stop a quarter of a second after it.
-    words = [*RECIPE, "--epochs", "15", "--checkpoint.every-steps", "0", "--checkpoint.every-epochs", "0"]
+    words = [*RECIPE, "--epochs", "100", "--checkpoint.every-steps", every_steps, "--checkpoint.every-epochs", "0"]
     train([*words, "--out", str(tmp_path / "uncut")], ranks=2)
     cut = tmp_path / "cut"
     for number in (signal.SIGTERM, signal.SIGUSR2):

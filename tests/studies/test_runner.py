@@ -111,6 +111,7 @@ class TestOneRunner:
         text = run(seen, "--calls", "1", "--trainings", "2", "--gpus", "5", out="other", code=2)
         assert "error: trial train1 needs 2 GPUs, and --gpus names 1" in text
 
+    @pytest.mark.slow
     def test_told_to_stop_it_saves_and_the_next_goes_on_from_there(self, seen: dict[str, str]) -> None:
         words = ("--calls", "0", "--trainings", "2", "--steps", "200000", "--jobs", "2")
         folders = [Path(f"study/trials/train{index}") for index in (0, 1)]
