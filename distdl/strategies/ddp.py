@@ -1,6 +1,7 @@
 """torch's DistributedDataParallel: every rank has the whole network, and gradients are averaged as backward goes."""
 
 import inspect
+import warnings
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -40,6 +41,9 @@ class DDP(Strategy):
 
     def prepare(self, model: nn.Module, optimizer: torch.optim.Optimizer, clock: Clock) -> nn.Module:
         super().prepare(model, optimizer, clock)
+        # Gradients of a convolution of one channel may say NHWC where its weights say NCHW: the same numbers in the
+        # same places, which DDP warns of and then copies.
+        warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
         self._overlap = Overlap(clock)
         self._parallel = DistributedDataParallel(
             model,
