@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from distdl.errors import EXIT_DONE, UserError, nearest, run_command
+from distdl.errors import EXIT_DONE, UserError, leave, nearest, run_command
 
 
 class Verb(NamedTuple):
@@ -140,4 +140,4 @@ def one_line(box: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

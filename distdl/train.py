@@ -73,6 +73,6 @@ def _train(config: "Config", callbacks: "tuple[Callback, ...]" = ()) -> int:
 
 
 if __name__ == "__main__":
-    from distdl.errors import recorded
+    from distdl.errors import leave, recorded
 
-    sys.exit(recorded(main)())
+    leave(recorded(main)())

@@ -219,7 +219,7 @@ class Trainer:
         """With a validation set: the best checkpoint's weights are tested, once."""
         if "validation" not in self.loaders or self.strategy.replayed:
             return
-        self.checkpoints.wait()
+        self._wait_for_checkpoints()
         best = self.checkpoints.best()
         if best is not None:
             state, _ = checkpoint.load(best, self.world.device)
@@ -278,9 +278,14 @@ class Trainer:
         Raises:
             Failure: if it could not be written: what was trained since the one before it is lost.
         """
-        self.checkpoints.wait()
+        self._wait_for_checkpoints()
         if self.checkpoints.failed:
             raise Failure(self.checkpoints.failed)
+
+    def _wait_for_checkpoints(self) -> None:
+        since = time.perf_counter()
+        self.checkpoints.wait()
+        self.seconds["checkpoint"] += time.perf_counter() - since
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the position: tensors, numbers, strings, lists and dicts."""
@@ -351,7 +356,7 @@ class Trainer:
 
     def close(self) -> None:
         """End the loaders' processes and the checkpoint's thread."""
-        self.checkpoints.wait()
+        self._wait_for_checkpoints()
         self.events.close(self)
         for loader in self.loaders.values():
             loader.close()

@@ -36,9 +36,8 @@ class Ranks:
         """`places`: another launcher's variables for each rank, in place of torchrun's."""
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOAD)
-        handle, name = tempfile.mkstemp(prefix="ranks-", suffix=".log")
-        os.close(handle)
-        self.output = Path(name)
+        self._file = tempfile.NamedTemporaryFile(suffix=".log")  # noqa: SIM115 - goes with this object
+        self.output = Path(self._file.name)
         """What the ranks print, both streams: the server that forks them has those of the test that started it."""
         self.processes: list[BaseProcess] = []
         for place in places or torchrun_places(ranks):

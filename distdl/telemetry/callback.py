@@ -37,12 +37,12 @@ class Telemetry(Callback):
 
     def begin(self, trainer: "Trainer") -> None:
         trainer.strategy.barrier()  # rank 0 has put a resumed run's files in order: now others may append to them
-        trainer.seconds["start"] = trainer.seconds.get("start", 0.0) + time.time() - self._began
-        self._known_s = _accounted(trainer)
-        self._entered, self._steps = time.time(), 0
-        self._elapsed: dict[int, float] = {0: trainer.progress.elapsed_s}
         if trainer.config.telemetry.hz and trainer.run.path.is_dir():
             self._start_sampler(trainer)
+        self._entered, self._steps = time.time(), 0
+        trainer.seconds["start"] = trainer.seconds.get("start", 0.0) + self._entered - self._began
+        self._known_s = _accounted(trainer)
+        self._elapsed: dict[int, float] = {0: trainer.progress.elapsed_s}
 
     def _start_sampler(self, trainer: "Trainer") -> None:
         run, world, host = str(trainer.run.path), trainer.world, platform.node()
