@@ -14,6 +14,7 @@ from torch.distributed.algorithms.ddp_comm_hooks import default_hooks, powerSGD_
 from torch.nn.parallel import DistributedDataParallel
 
 from distdl.checkpoint import read_tensors, write_tensors
+from distdl.strategies import shared
 from distdl.strategies.base import Strategy
 from distdl.strategies.device import device_for, launched, pin_cores
 from distdl.telemetry.clock import Clock
@@ -36,6 +37,7 @@ class DDP(Strategy):
             backend="cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
             timeout=timedelta(seconds=self.config.ddp.timeout_s),
         )
+        self._transport = "nccl" if device.type == "cuda" else "gloo"
         self.world = World(rank=rank, size=size, local_rank=local_rank, local_size=local_size, device=device)
         return self.world
 
@@ -66,12 +68,25 @@ class DDP(Strategy):
             )
             self.sharded = True  # each rank keeps its own error feedback
             return state, powerSGD_hook.powerSGD_hook
+        if compress == "none" and (memory := self._memory()) is not None:
+            self._transport = "shared memory"
+            return None, AllAtOnce(memory)
         hooks = {
             "none": default_hooks.allreduce_hook,
             "fp16": default_hooks.fp16_compress_hook,
             "bf16": default_hooks.bf16_compress_hook,
         }
         return None, hooks[compress]
+
+    def _memory(self) -> shared.SharedMemory | None:
+        world = self.world
+        if world.device.type != "cpu" or world.size == 1 or world.local_size < world.size:
+            return None
+        gradients = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        return shared.join(self, shared.bytes_for(gradients))
+
+    def report(self) -> dict[str, Any]:
+        return {"transport": self._transport}
 
     def backward(self, loss: torch.Tensor, last: bool = True) -> None:
         if last:
@@ -148,3 +163,24 @@ class Overlap:
         if self._ready is not None:
             self._clock.since("exchange", self._ready, out_of="backward")
             self._ready = None
+
+
+class AllAtOnce:
+    """A communication hook that averages all buckets when the last is ready: ranks wait for each other once a step.
+
+    The processors that would exchange the others meanwhile are those that compute.
+    """
+
+    def __init__(self, memory: shared.SharedMemory) -> None:
+        self._memory = memory
+        self._ready: list[tuple[torch.Tensor, torch.futures.Future[torch.Tensor]]] = []
+
+    def __call__(self, _state: Any, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
+        future: torch.futures.Future[torch.Tensor] = torch.futures.Future()
+        self._ready.append((bucket.buffer(), future))
+        if bucket.is_last():
+            ready, self._ready = self._ready, []
+            self._memory.average([gradients for gradients, _ in ready])
+            for gradients, done in ready:
+                done.set_result(gradients)
+        return future
