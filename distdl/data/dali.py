@@ -1,12 +1,14 @@
 """Loader `dali`: NVIDIA DALI decodes, on a GPU or on the CPU's cores, in the order and by the draws of every loader.
 
-One pipeline decodes (on a GPU by hardware where there is some) and resizes and, where that is all that is left to do,
-mirrors and normalises. Its resize is not torch's: pixels differ by less than two grey levels on average.
+On a GPU one pipeline decodes (by hardware where there is some) and resizes and, where that is all that is left to do,
+mirrors and normalises. Its resize is not torch's: pixels differ by less than two grey levels on average. On the CPU it
+decodes the windows alone, and the rest is as with loader torch.
 """
 
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -16,7 +18,8 @@ import torch
 from distdl.data.ahead import steps_ahead
 from distdl.data.base import Batch
 from distdl.data.dali_input import prepare, prepare_decoded
-from distdl.data.finish import Finish, cut_bytes, transfer
+from distdl.data.decode import resize
+from distdl.data.finish import Finish, beside_workers, cut_bytes, transfer
 from distdl.data.order import Step
 from distdl.data.samples import Chunk, Samples
 from distdl.data.task import Task
@@ -53,8 +56,9 @@ class DaliLoader:
         workers = task.config.data.workers
         self.threads = cores(task.world) if workers < 0 else max(workers, 1)
         self.on_gpu = task.world.device.type == "cuda"
-        self.straight = self.finish.plain and not task.config.data.augment.crop
-        self._readers = ThreadPoolExecutor(2, "distdl-dali-read")
+        self.straight = self.on_gpu and self.finish.plain and not task.config.data.augment.crop
+        # They are many already: each computes alone.
+        self._pool = ThreadPoolExecutor(max(self.threads, 2), "distdl-dali", partial(torch.set_num_threads, 1))
         self._pipeline, self._under_way = self._build(), 0
 
     def _build(self) -> "Pipeline":
@@ -69,7 +73,7 @@ class DaliLoader:
                 depth=DEPTH,
                 device_id=task.world.device.index or 0 if self.on_gpu else None,
                 channels=task.dataset.channels,
-                size=task.read_size,
+                size=task.read_size if self.on_gpu else None,
                 precision=task.config.compute.precision,
                 channels_last=task.config.compute.channels_last,
                 **moments,
@@ -119,7 +123,7 @@ class DaliLoader:
         begun: deque[Future] = deque()
         try:
             for step in steps_ahead(self.task, epoch, start):
-                begun.append(self._readers.submit(read, step))
+                begun.append(self._pool.submit(read, step))
                 if len(begun) > AHEAD:
                     yield begun.popleft().result()
             while begun:
@@ -164,11 +168,24 @@ class DaliLoader:
         (images,) = self._pipeline.share_outputs(stream)
         self._pipeline.release_outputs()  # what is held stays valid in DALI's default executor
         self._under_way -= 1
-        return torch.from_dlpack(images.as_tensor())
+        return torch.from_dlpack(images.as_tensor()) if self.on_gpu else self._resized(images)
+
+    def _resized(self, windows: Sequence) -> torch.Tensor:
+        """Bytes [b, size, size, channels] of a pipeline's windows, of any size each."""
+        size, channels = self.task.read_size, self.task.dataset.channels
+        images = torch.empty(len(windows), size, size, channels, dtype=torch.uint8)
+
+        def fill(first: int) -> None:
+            for place in range(first, len(windows), self.threads):
+                window = torch.from_dlpack(windows[place]).permute(2, 0, 1)
+                images[place] = resize(window, size).permute(1, 2, 0)
+
+        list(self._pool.map(fill, range(self.threads)))
+        return images
 
     def _finished(self, images: torch.Tensor, chunk: Chunk) -> tuple[torch.Tensor, torch.Tensor]:
         device, config = self.task.world.device, self.task.config
-        with transfer(self.clock, device):
+        with transfer(self.clock, device), beside_workers(device):
             labels = self.labels[torch.from_numpy(chunk.indices)].to(device, non_blocking=True)
             if self.straight:
                 images = images.permute(0, 3, 1, 2) if config.compute.channels_last else images
@@ -195,5 +212,5 @@ class DaliLoader:
         if self._pipeline is None:
             return
         self._drain()
-        self._readers.shutdown(cancel_futures=True)
+        self._pool.shutdown(cancel_futures=True)
         self._pipeline = None

@@ -28,10 +28,27 @@ def transfer(clock: Clock, device: torch.device) -> Iterator[None]:
         clock.add("transfer", time.perf_counter() - since, out_of="data")
 
 
+@contextlib.contextmanager
+def beside_workers(device: torch.device) -> Iterator[None]:
+    """On a CPU, compute with one thread: the others' cores are the workers', for which a team of threads would wait."""
+    threads = torch.get_num_threads()
+    try:
+        if device.type == "cpu":
+            torch.set_num_threads(1)
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def cut_bytes(images: torch.Tensor, drawn: Drawn, padding: int) -> torch.Tensor:
-    """Bytes [b, H, W, C], cut from the images padded by so many pixels and mirrored, where that was drawn."""
+    """Bytes [b, H, W, C], cut from the images padded by so many pixels and mirrored, where that was drawn.
+
+    The images are the caller's own: on a CPU they may be mirrored where they lie.
+    """
     if "shift" not in drawn and "flip" not in drawn:
         return images
+    if "shift" not in drawn and images.device.type == "cpu":
+        return augment.mirror_(images, drawn["flip"])
     everyone, size = torch.arange(len(images), device=images.device), images.shape[1:3]
     return augment.cut(augment.pad(images, padding), everyone, size, drawn.get("shift"), drawn.get("flip"))
 

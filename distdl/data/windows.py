@@ -1,5 +1,9 @@
 """Which part of an image is seen: windows (top, left, height, width) in its own pixels, before it is resized."""
 
+import math
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 
 DRAWS = 22
@@ -27,11 +31,8 @@ def random_window(draws: np.ndarray, height: int | np.ndarray, width: int | np.n
         [n, 4] int64: top, left, height, width.
     """
     height, width = (np.broadcast_to(np.asarray(size), len(draws))[:, None] for size in (height, width))
-    area = height * width * (AREA[0] + (AREA[1] - AREA[0]) * draws[:, :10])
-    low, high = np.log(ASPECT)
-    aspect = np.exp(low + (high - low) * draws[:, 10:20])
-    wide = np.rint(np.sqrt(area * aspect)).astype(np.int64)
-    tall = np.rint(np.sqrt(area / aspect)).astype(np.int64)
+    side = np.sqrt(height * width)
+    wide, tall = (np.rint(side * share).astype(np.int64) for share in _shares(draws))
     fits = (wide > 0) & (wide <= width) & (tall > 0) & (tall <= height)
     first = fits.argmax(1)[:, None]
     some = np.take_along_axis(fits, first, 1)
@@ -42,3 +43,29 @@ def random_window(draws: np.ndarray, height: int | np.ndarray, width: int | np.n
     top = np.where(some, (draws[:, 20:21] * (height - tall + 1)).astype(np.int64), (height - tall) // 2)
     left = np.where(some, (draws[:, 21:22] * (width - wide + 1)).astype(np.int64), (width - wide) // 2)
     return np.concatenate([top, left, tall, wide], axis=1)
+
+
+def random_windows(draws: np.ndarray) -> list[Callable[[int, int], tuple[int, int, int, int]]]:
+    """`random_window` for images [n] whose sizes are told one by one, a tenth of the time for each."""
+    wide, tall = (share.tolist() for share in _shares(draws))
+    return [partial(_one_window, *shares) for shares in zip(wide, tall, draws[:, 20:].tolist(), strict=True)]
+
+
+def _one_window(
+    wide_shares: list[float], tall_shares: list[float], place: list[float], height: int, width: int
+) -> tuple[int, int, int, int]:
+    side = math.sqrt(height * width)
+    for wide_share, tall_share in zip(wide_shares, tall_shares, strict=True):
+        wide, tall = round(side * wide_share), round(side * tall_share)
+        if 0 < wide <= width and 0 < tall <= height:
+            return int(place[0] * (height - tall + 1)), int(place[1] * (width - wide + 1)), tall, wide
+    wide, tall = min(width, round(height * ASPECT[1])), min(height, round(width / ASPECT[0]))
+    return (height - tall) // 2, (width - wide) // 2, tall, wide
+
+
+def _shares(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Width and height of each attempt [n, 10], as shares of the side of a square as large as the image."""
+    area = AREA[0] + (AREA[1] - AREA[0]) * draws[:, :10]
+    low, high = np.log(ASPECT)
+    aspect = np.exp(low + (high - low) * draws[:, 10:20])
+    return np.sqrt(area * aspect), np.sqrt(area / aspect)

@@ -1,5 +1,7 @@
 """Loader `torch`: DataLoader's worker processes read and decode; bytes are sent, and augmented on the device."""
 
+import math
+import mmap
 import os
 import signal
 import sys
@@ -13,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from distdl.data.ahead import steps_ahead
 from distdl.data.base import Batch
-from distdl.data.finish import Finish, cut_bytes, transfer
+from distdl.data.finish import Finish, beside_workers, cut_bytes, transfer
 from distdl.data.samples import Chunk, Samples
 from distdl.data.task import Task
 from distdl.errors import Failure, UserError
@@ -40,8 +42,9 @@ class TorchLoader:
         self.requests = _Requests()
         workers = task.config.data.workers
         workers = cores(task.world) if workers < 0 else workers
+        self.slots = _slots(task, workers)
         self._reader = DataLoader(
-            Samples(task),
+            Samples(task, self.slots),
             batch_size=None,  # a request is a batch already
             sampler=self.requests,
             collate_fn=_as_it_is,
@@ -68,13 +71,24 @@ class TorchLoader:
             Failure: a worker process died.
         """
         steps = list(self.task.steps(epoch, start))
-        self.requests.items = ((epoch, step.indices) for step in steps_ahead(self.task, epoch, start))
+        self.requests.items = self._requests(epoch, start)
         self.requests.count = len(steps)
         for step, chunk in zip(steps, self._chunks(), strict=True):
             if chunk.error:
                 raise UserError(chunk.error)
             self._note(chunk)
-            yield Batch(*self._finished(chunk), step.count, self.task.weight(step))
+            if self.slots is not None:
+                slot, chunk = chunk.images, chunk._replace(images=self.slots[chunk.images, : len(chunk.indices)])
+            finished = self._finished(chunk)
+            if self.slots is not None:
+                self._free.append(slot)
+            yield Batch(*finished, step.count, self.task.weight(step))
+
+    def _requests(self, epoch: int, start: int) -> Iterator[tuple]:
+        # Begun when no worker is at work: DataLoader has waited for what an epoch that was left had asked for.
+        self._free = [] if self.slots is None else list(range(len(self.slots)))
+        for step in steps_ahead(self.task, epoch, start):
+            yield (epoch, step.indices, *([] if self.slots is None else [self._free.pop()]))
 
     def _chunks(self) -> Iterator[Chunk]:
         try:
@@ -95,7 +109,7 @@ class TorchLoader:
     def _finished(self, chunk: Chunk) -> tuple[torch.Tensor, torch.Tensor]:
         device = self.task.world.device
         labels = self.labels[torch.from_numpy(chunk.indices)]
-        with transfer(self.clock, device):
+        with transfer(self.clock, device), beside_workers(device):
             images = chunk.images.to(device, non_blocking=True)
             labels = labels.to(device, non_blocking=True)
             drawn = {
@@ -112,6 +126,20 @@ class TorchLoader:
     def close(self) -> None:
         """End the worker processes; one that does not end within seconds is killed."""
         self._end()
+
+
+def _slots(task: Task, workers: int) -> torch.Tensor | None:
+    """Memory for the batches under way, the one being read by the trainer and one to spare; None where it is no gain.
+
+    For a GPU batches are copied to pinned memory by a thread that does not say when it is done.
+    """
+    if not workers or task.split.files is None or task.world.device.type != "cpu":
+        return None
+    shape = (workers * PREFETCH + 2, task.batch, task.read_size, task.read_size, task.dataset.channels)
+    if _start_method() != "fork":
+        return torch.empty(shape, dtype=torch.uint8).share_memory_()
+    # What a fork inherits needs no file, and does not count to /dev/shm, of which a container has but 64 MB.
+    return torch.frombuffer(mmap.mmap(-1, math.prod(shape)), dtype=torch.uint8).view(shape)
 
 
 def _end_workers(reader: DataLoader) -> None:

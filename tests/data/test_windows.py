@@ -7,7 +7,7 @@ from scipy import stats
 from torchvision.transforms.v2 import RandomResizedCrop
 
 from distdl.data.draws import uniform
-from distdl.data.windows import DRAWS, central_window, random_window
+from distdl.data.windows import DRAWS, central_window, random_window, random_windows
 
 N = 3000
 
@@ -21,6 +21,12 @@ def test_windows_lie_in_the_image(shape: tuple[int, int]) -> None:
     top, left, tall, wide = windows(*shape).T
     assert (top >= 0).all() and (left >= 0).all() and (tall > 0).all() and (wide > 0).all()
     assert (top + tall <= shape[0]).all() and (left + wide <= shape[1]).all()
+
+
+@pytest.mark.parametrize("shape", [(375, 500), (60, 41), (1, 1), (400, 20)])
+def test_windows_one_by_one_are_the_same(shape: tuple[int, int]) -> None:
+    one_by_one = random_windows(uniform(0, 0, np.arange(N), "window", DRAWS))
+    assert [window(*shape) for window in one_by_one] == [tuple(window) for window in windows(*shape)]
 
 
 @pytest.mark.parametrize("shape", [(375, 500), (200, 200)])
