@@ -17,6 +17,8 @@ from distdl.data.windows import DRAWS, random_window
 
 JITTER = (0.4, 0.4, 0.4, 0.1)
 """Most by which brightness, contrast and saturation change, as a share, and hue, in turns."""
+CACHED = 2**17
+"""Numbers of 4 bytes that a core's cache keeps at hand."""
 
 
 def draw(
@@ -232,10 +234,12 @@ def normalize(
 def _normalize_rows(
     images: torch.Tensor, scale: torch.Tensor, offset: torch.Tensor, dtype: torch.dtype
 ) -> torch.Tensor:
-    # Long rows of pixels, as they lie in memory: torch broadcasts over three channels ten times slower. And image by
-    # image: one stays in the cache until it is done, which in bf16 takes a fifth of the time.
+    # Long rows of pixels, as they lie in memory: torch broadcasts over three channels ten times slower. And as many
+    # images at once as stay in the cache until they are done, which in bf16 takes a fifth of the time.
     out = torch.empty(images.shape, dtype=dtype, memory_format=torch.channels_last)
     scale, offset = scale.repeat(images.shape[3]), offset.repeat(images.shape[3])
-    for rows, image in zip(out.permute(0, 2, 3, 1).flatten(2), images.permute(0, 2, 3, 1).flatten(2), strict=True):
-        rows.copy_(image.to(torch.float32, copy=True).mul_(scale).sub_(offset))
+    few = max(CACHED // images[0].numel(), 1)
+    rows, pixels = (values.permute(0, 2, 3, 1).flatten(2) for values in (out, images))
+    for to, of in zip(rows.split(few), pixels.split(few), strict=True):
+        to.copy_(of.to(torch.float32, copy=True).mul_(scale).sub_(offset))
     return out
