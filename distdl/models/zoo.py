@@ -108,6 +108,10 @@ def _options(config: ModelConfig, channels: int, image_size: int) -> dict[str, o
             "transform_input": config.weights != "none" and channels == 3,
             "init_weights": config.weights == "none",
         }
+    if config.name.startswith(("resnet", "resnext", "wide_resnet")):
+        # Each block begins as nothing but its shortcut: Goyal et al. 2017, section 5.1. ResNet-50 learns from the first
+        # step on; without it its loss grows for dozens of them.
+        return {"zero_init_residual": True}
     if config.name.startswith("vit_"):
         return {"image_size": image_size}
     if config.name.startswith("maxvit_"):

@@ -154,7 +154,7 @@ def remedy(part: str, config: Mapping[str, Any]) -> str:
         return graphs + "a larger --data.batch-size"
     if part == "input":
         resident = "" if data.get("loader") == "resident" else "--data.loader resident where the set fits in memory, "
-        return resident + "--data.loader dali, or more --data.workers"
+        return resident + "--data.loader dali, or more --data.workers: distdl data bench tells which part is slow"
     return {
         "layers": "little, for this network on this device: --compute.compile fuses layers, --compute.precision bf16 "
         "halves their traffic",
