@@ -13,16 +13,16 @@ QUICK = {
     "profile": "darknet-caltech101",
     "words": (
         *("--data.image-size", "64", "--data.loader", "resident", "--data.limit", "300", "--data.batch-size", "16"),
-        *("--epochs", "8", "--evaluate-every", "2", "--schedule.name", "multistep", "--schedule.milestones"),
-        *("2.4", "4.8", "7.2", "--telemetry.hz", "0"),
+        *("--epochs", "16", "--evaluate-every", "4", "--schedule.name", "multistep", "--schedule.milestones"),
+        *("4.8", "9.6", "14.4", "--telemetry.hz", "0"),
     ),
     "scratch_rates": (0.03,),
-    "rates": (0.003, 0.0005),
+    "rates": (0.001, 0.0005),
     "head_rates": (0.1, 0.01, 0.001, 0.0001),
     "lr": 0.0005,
     "factors": (("49.*", 10.0),),
 }
-"""15 of 80 images a class of 20 classes, eight epochs, and document 001's three drops at the same shares of the run."""
+"""15 of 80 images a class of 20 classes, sixteen epochs, and document 001's three drops at the same shares of the run."""
 
 STUDY = Study(
     name="transfer",
