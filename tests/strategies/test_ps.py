@@ -4,6 +4,8 @@ import itertools
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -239,3 +241,23 @@ def test_what_cannot_be_is_said(tmp_path: Path, words: list[str], says: str) -> 
     job = Ranks([*base, *words, *QUIET], ranks=2)
     assert 2 in job.wait()
     assert says in job.text
+
+
+def test_a_worker_that_others_hold_up_is_named(tmp_path: Path) -> None:
+    """Worker 1 computes on a core with a program that leaves it a quarter; the others have the rest."""
+    words = [*PLAIN, "--strategy", "ps", "--epochs", "9999", "--max-steps", "45", "--data.batch-size", "16"]
+    words += ["--model.name", "mnist-cnn", "--data.loader", "synthetic", "--data.image-size", "28"]
+    job = Ranks([*words, "--log-every-s", "0", "--evaluate-every", "9999", "--out", str(tmp_path), *QUIET], ranks=4)
+    wait_for(lambda: step_of(tmp_path) >= 5, what="step 5")
+    core = max(os.sched_getaffinity(0))
+    busy = f"import os; os.sched_setaffinity(0, {{{core}}})\nwhile True: pass"
+    with subprocess.Popen([sys.executable, "-c", busy]) as other:
+        for thread in Path(f"/proc/{job.processes[1].pid}/task").iterdir():
+            os.sched_setaffinity(int(thread.name), {core})
+            os.setpriority(os.PRIO_PROCESS, int(thread.name), 5)
+        codes = job.wait(240)
+        other.kill()
+    assert codes == [0] * 4, job.text
+    named = result(tmp_path)["ps"]["stragglers"]
+    assert named.get("worker 1", 0) == max(named.values(), default=1) >= 5
+    assert "stragglers: worker 1" in job.text
