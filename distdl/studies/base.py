@@ -96,9 +96,27 @@ class Spread:
             return f"{self.mean:.4g} (n = {self.n})"
         return f"{self.mean:.4g} ({self.low:.4g} to {self.high:.4g}, n = {self.n})"
 
+    def minus(self, other: "Spread") -> "Spread":
+        """The difference of two independent figures, with its own 95 % interval (Welch's t; nan for n = 1).
+
+        Two intervals may overlap where the difference's own leaves out 0: it is narrower than both together.
+        """
+        from scipy.stats import t
+
+        mean, n = self.mean - other.mean, min(self.n, other.n)
+        if n < 2:
+            return Spread(n, mean, float("nan"), float("nan"))
+        each = [(one.high - one.mean) / float(t.ppf(0.975, one.n - 1)) for one in (self, other)]
+        variance = sum(error**2 for error in each)
+        if not variance:
+            return Spread(n, mean, mean, mean)
+        freedom = variance**2 / sum(error**4 / (one.n - 1) for error, one in zip(each, (self, other), strict=True))
+        half = float(t.ppf(0.975, freedom)) * variance**0.5
+        return Spread(n, mean, mean - half, mean + half)
+
     def beats(self, other: "Spread") -> bool:
-        """Larger, and the intervals allow it to be said: they do not overlap. Never of single repetitions."""
-        return self.n > 1 and other.n > 1 and self.low > other.high
+        """Larger, and it can be told: the difference's interval leaves out 0. Never of single repetitions."""
+        return self.minus(other).low > 0
 
 
 def spread(values: list[float]) -> Spread:

@@ -62,14 +62,14 @@ def _sentences(settings: Settings, tops: Tops) -> list[Finding]:
     for worse, better in (("scratch", "frozen"), ("frozen", "fine-tuned")):
         if worse in reached and better in reached:
             low, high = reached[worse], reached[better]
-            sure = "the intervals do not overlap" if high.beats(low) else _unsure(low)
+            sure = "for certain" if high.beats(low) else _unsure(low)
             by = high.mean - low.mean
             verdict = f"{better} is {'' if by > 0 else 'not '}better than {worse}, by {by:.1f} points"
             said.append(Finding(text=f"{verdict} ({sure}).", n=low.n, holds=by > 0))
     for attempt, one in reached.items():
         if ("population", attempt) in tops:
             other = _accuracy(tops["population", attempt])
-            sure = "the intervals do not overlap" if one.beats(other) or other.beats(one) else _unsure(one)
+            sure = "for certain" if one.beats(other) or other.beats(one) else _unsure(one)
             both = f"the ratchet reaches {_told(one)}, a population trained for as many epochs {_told(other)}"
             text = f"{attempt}: {both} ({sure})."
             said.append(Finding(text=text, n=one.n))
@@ -81,7 +81,7 @@ def _told(one: Spread) -> str:
 
 
 def _unsure(one: Spread) -> str:
-    return "one run each: no winner can be told" if one.n < 2 else "the intervals overlap"
+    return "one run each: no winner can be told" if one.n < 2 else "which may be chance"
 
 
 def _attempts(tops: Tops) -> Table:

@@ -91,7 +91,7 @@ def _pick(own: Sequence[Group]) -> Finding:
         return Finding(text=f"{TITLES[kind].capitalize()}: no rate was trained to the end.{diverged}", n=0)
     others = [group for group in own if group is not picked and group.runs]
     clear = all(picked.validation.beats(group.validation) for group in others)
-    said = "" if clear else ", though the intervals of others overlap with it"
+    said = "" if clear else ", though others cannot be told from it"
     printed = document.best(kind)
     beside = f" Document 002 picks {printed.lr:g}." if printed else ""
     return Finding(
@@ -201,11 +201,11 @@ def _holds(high: Spread, low: Spread) -> bool | None:
 
 
 def _verdict(high: Spread, low: Spread) -> str:
-    if high.beats(low):
-        return f"{high.mean - low.mean:.1f} points more"
-    if low.beats(high):
-        return f"{low.mean - high.mean:.1f} points less"
-    return "the intervals overlap" if min(high.n, low.n) > 1 else "one repetition says no more"
+    more = high.minus(low)
+    if more.n < 2:
+        return "one repetition says no more"
+    said = f"{abs(more.mean):.1f} points {'more' if more.mean > 0 else 'less'} ({more.low:+.1f} to {more.high:+.1f})"
+    return said if more.low > 0 or more.high < 0 else f"{said}, which may be chance"
 
 
 def _bars(own: Sequence[Group]) -> Figure:

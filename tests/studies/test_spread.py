@@ -1,0 +1,40 @@
+"""Figures over repetitions, and what may be said of two of them."""
+
+import math
+
+import pytest
+from scipy.stats import t, ttest_ind
+
+from distdl.studies.base import spread
+
+HIGH, LOW = [78.1, 78.0, 79.4], [73.4, 76.7, 74.7]
+
+
+def test_an_interval_is_students() -> None:
+    found = spread(HIGH)
+    low, high = t.interval(0.95, 2, loc=sum(HIGH) / 3, scale=0.78102496759 / 3**0.5)
+    assert (found.low, found.high) == pytest.approx((low, high))
+
+
+def test_a_difference_has_welchs_interval() -> None:
+    found = spread(HIGH).minus(spread(LOW))
+    theirs = ttest_ind(HIGH, LOW, equal_var=False).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high))
+    assert found.n == 3
+
+
+def test_what_beats_another_may_overlap_with_it() -> None:
+    high, low = spread(HIGH), spread(LOW)
+    assert high.low < low.high
+    assert high.beats(low)
+    assert not low.beats(high)
+
+
+def test_a_single_repetition_beats_nothing() -> None:
+    assert math.isnan(spread([99.0]).minus(spread(LOW)).low)
+    assert not spread([99.0]).beats(spread(LOW))
+
+
+def test_repetitions_that_all_agree_differ_for_certain() -> None:
+    assert spread([2.0, 2.0]).beats(spread([1.0, 1.0]))
+    assert not spread([2.0, 2.0]).beats(spread([2.0, 2.0]))
