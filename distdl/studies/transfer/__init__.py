@@ -22,7 +22,7 @@ QUICK = {
     "lr": 0.0005,
     "factors": (("49.*", 10.0),),
 }
-"""15 of 80 images a class of 20 classes, sixteen epochs, and document 001's three drops at the same shares of the run."""
+"""15 of 80 images of each of 20 classes, 16 epochs, and document 001's three drops at the same shares of the run."""
 
 STUDY = Study(
     name="transfer",
