@@ -313,8 +313,11 @@ class _Drawn:
             scale |= {"zero": bars, "nice": bars or (channel == "y" and not self.tiled)}
         if not scale.get("nice") and any(layer.mark == "points" for layer in self.figure.layers):
             scale["padding"] = 10
-        large = max((abs(cell) for cell in self._numbers_of(channel)), default=0) >= 1e5
+        numbers = list(self._numbers_of(channel))
+        large = max(map(abs, numbers), default=0) >= 1e5
         plain: Spec = {"tickCount": 6 if channel == "y" else 8} | ({"format": "~s"} if large else {})
+        if channel == "x" and all(float(number).is_integer() for number in numbers):
+            plain["tickMinStep"] = 1  # there are no 1.5 workers
         if axis.scale == "log":
             decades = {"test": "abs(log(datum.value) / LN10 - round(log(datum.value) / LN10)) < 1e-6", "value": 1}
             faint = {"gridOpacity": {"condition": decades, "value": 0.3}}

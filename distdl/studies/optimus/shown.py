@@ -226,7 +226,6 @@ def _curve_figure(settings: "Settings", kind: str, draws: np.ndarray, mine: list
     steps = np.linspace(1, last, 120)
     curves = learned.values(draws, steps)
     low, high = np.quantile(curves[1:], [0.025, 0.975], axis=0)
-    band = {"x": steps.tolist(), "low": low.tolist(), "high": high.tolist()}
     lines: Columns = {"x": [], "y": [], "curve": []}
     for step, loss in zip(steps, curves[0], strict=True):
         _add(lines, x=float(step), y=float(loss), curve="foretold")
@@ -234,6 +233,10 @@ def _curve_figure(settings: "Settings", kind: str, draws: np.ndarray, mine: list
         for step, loss in zip(*learned.binned(one.curve), strict=True):
             named = "measured" + (f", seed {one.curve.seed}" if len(mine) > 1 else "")
             _add(lines, x=float(step), y=float(loss), curve=named)
+    # A few networks may leave the band so wide that nobody could see the curves in it.
+    top = 2 * max(lines["y"])
+    cut = f", cut at {top:.3g}" if high.max() > top else ""
+    band = {"x": steps.tolist(), "low": low.clip(max=top).tolist(), "high": high.clip(max=top).tolist()}
     return Figure(
         name=f"foretold-{kind.replace(':', '-')}",
         title=f"{settings.predicted} on {kind}",
@@ -243,7 +246,7 @@ def _curve_figure(settings: "Settings", kind: str, draws: np.ndarray, mine: list
             Layer(mark="band", data=band, low="low", high="high"),
             Layer(mark="line", data=lines, series="curve"),
         ),
-        caption="Foretold by the regression from the other networks; band: 95 % for one more network.",
+        caption=f"Foretold by the regression from the other networks; band: 95 % for one more network{cut}.",
     )
 
 
