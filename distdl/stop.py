@@ -28,7 +28,7 @@ class Stop:
         self.reason = ""
         self.other_weights()
         self._next = 0
-        self._last = (0, time.monotonic())
+        self._last: tuple[int, float] | None = None
         self._previous = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -61,8 +61,9 @@ class Stop:
         now = time.monotonic()
         if now > self._until:
             self.reason = self.reason or "max_time"
-        steps, seconds = max(step - self._last[0], 1), now - self._last[1]
-        told = [float(bool(self.reason)), seconds / steps, float(self._minus_bad)]
+        # A run that was resumed begins at a late step: no time a step can be told before the second agreement.
+        since, then = self._last or (step, now - LOOK_EVERY_S)
+        told = [float(bool(self.reason)), (now - then) / max(step - since, 1), float(self._minus_bad)]
         stop, step_s, minus_bad = self._strategy.all_reduce(torch.tensor(told, dtype=torch.float64), "max").tolist()
         _refuse(minus_bad)
         self._last = (step, now)
