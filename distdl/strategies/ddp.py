@@ -17,6 +17,7 @@ from distdl.checkpoint import read_tensors, write_tensors
 from distdl.strategies import shared
 from distdl.strategies.base import Strategy
 from distdl.strategies.device import device_for, launched, pin_cores
+from distdl.strategies.meeting import init_process_group
 from distdl.telemetry.clock import Clock
 from distdl.world import World
 
@@ -32,7 +33,7 @@ class DDP(Strategy):
         rank, size, local_rank, local_size = launched(self.name)
         device = device_for(self.config.compute, local_rank=local_rank, local_size=local_size)
         pin_cores(self.config.compute, device, local_rank=local_rank, local_size=local_size)
-        dist.init_process_group(
+        init_process_group(
             # Both: tensors of the trainer's own (counts, flags) are on the CPU and must not wait for the GPU's stream.
             backend="cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
             timeout=timedelta(seconds=self.config.ddp.timeout_s),

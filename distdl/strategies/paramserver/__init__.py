@@ -25,6 +25,7 @@ from distdl.errors import Failure, UserError
 from distdl.stop import SIGNALS
 from distdl.strategies.base import Strategy
 from distdl.strategies.device import device_for, launched, pin_cores
+from distdl.strategies.meeting import init_process_group
 from distdl.strategies.paramserver import replay
 from distdl.strategies.paramserver.assign import ASSIGNMENTS, balance
 from distdl.strategies.paramserver.exchange import Exchange, Parts, answer
@@ -62,7 +63,7 @@ class ParameterServer(Strategy):
             pin_cores(self.config.compute, device, local_rank=local_rank, local_size=local_workers)
         else:
             torch.set_num_threads(self.config.compute.threads or 1)
-        dist.init_process_group("gloo", timeout=timedelta(days=7))  # every wait has a limit of its own
+        init_process_group("gloo", timeout=timedelta(days=7))  # every wait has a limit of its own
         role = f"worker {rank}" if trains else f"server {rank - workers}"
         names = exchange_names(f"{role} (rank {rank}, {socket.gethostname()}, pid {os.getpid()})")
         others = range(workers, size) if trains else range(workers)
