@@ -147,7 +147,7 @@ def test_the_total_lifetime_ends_an_attempt(tmp_path: Path) -> None:
 def test_a_slice_shorter_than_an_epoch_is_refused(tmp_path: Path) -> None:
     words = [*WORDS, "--data.batch-size", "1"]
     with pytest.raises(Failure, match="is over before an epoch is"):
-        worker.work(tmp_path / "study" / "trials" / "b", table(words=words, eon_lifetime_s=0.01))
+        worker.work(tmp_path / "study" / "trials" / "b", table(words=words, eon_lifetime_s=1e-6))
     state = Board(tmp_path / "study" / "boards" / "b").state()
     assert state.cut == 1 and [one.ended for one in state.slices] == ["failed"]
 
