@@ -238,7 +238,7 @@ def _normalize_rows(
     # images at once as stay in the cache until they are done, which in bf16 takes a fifth of the time.
     out = torch.empty(images.shape, dtype=dtype, memory_format=torch.channels_last)
     scale, offset = scale.repeat(images.shape[3]), offset.repeat(images.shape[3])
-    few = max(CACHED // images[0].numel(), 1)
+    few = max(CACHED // images.shape[1:].numel(), 1)
     rows, pixels = (values.permute(0, 2, 3, 1).flatten(2) for values in (out, images))
     for to, of in zip(rows.split(few), pixels.split(few), strict=True):
         to.copy_(of.to(torch.float32, copy=True).mul_(scale).sub_(offset))

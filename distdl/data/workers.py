@@ -71,20 +71,15 @@ class TorchLoader:
             Failure: a worker process died.
         """
         steps = list(self.task.steps(epoch, start))
-        self.requests.items = self._requests(epoch, start)
+        self.requests.items = self._asked(epoch, start)
         self.requests.count = len(steps)
         for step, chunk in zip(steps, self._chunks(), strict=True):
             if chunk.error:
                 raise UserError(chunk.error)
             self._note(chunk)
-            if self.slots is not None:
-                slot, chunk = chunk.images, chunk._replace(images=self.slots[chunk.images, : len(chunk.indices)])
-            finished = self._finished(chunk)
-            if self.slots is not None:
-                self._free.append(slot)
-            yield Batch(*finished, step.count, self.task.weight(step))
+            yield Batch(*self._finished(chunk), step.count, self.task.weight(step))
 
-    def _requests(self, epoch: int, start: int) -> Iterator[tuple]:
+    def _asked(self, epoch: int, start: int) -> Iterator[tuple]:
         # Begun when no worker is at work: DataLoader has waited for what an epoch that was left had asked for.
         self._free = [] if self.slots is None else list(range(len(self.slots)))
         for step in steps_ahead(self.task, epoch, start):
@@ -92,7 +87,12 @@ class TorchLoader:
 
     def _chunks(self) -> Iterator[Chunk]:
         try:
-            yield from self._reader
+            for chunk in self._reader:
+                if self.slots is None:
+                    yield chunk
+                else:
+                    yield chunk._replace(images=self.slots[chunk.images, : len(chunk.indices)])
+                    self._free.append(chunk.images)
         except RuntimeError as error:
             dead = [worker.exitcode for worker in self._workers() if worker.exitcode]
             if not dead or "DataLoader worker (pid" not in str(error):

@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_map
 from distdl.memory import keep_freed
 
 LONG_ENOUGH_S = 5e-4
-"""An operator of a GPU is repeated until its measurement takes this long: a hundred times what two events take."""
+"""An operator of a GPU is repeated until its measurement takes this long, beside which its events are short."""
 MOST_REPEATS = 50
 BRIEF_S = 0.3
 """A matrix product that measures a ceiling takes no longer."""

@@ -29,8 +29,8 @@ def profile(
 ) -> None:
     """Measure each layer of a network on this machine, forward and backward, beside PALEO's prediction.
 
-    An operator is timed where it runs in a real step, by device events on a GPU; short ones are repeated inside one
-    measurement, and the cost of an empty one is subtracted. The naive way is shown for comparison: a clock and a
+    An operator is timed where it runs in a real step, on a GPU by device events, short ones repeated inside one
+    measurement; the cost of an empty one is subtracted. The naive way is shown for comparison: a clock and a
     synchronisation around each operator, which the layers' sum then counts once a layer.
 
     Args:

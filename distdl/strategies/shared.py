@@ -63,7 +63,7 @@ class SharedMemory:
         for tensor in tensors:
             size = tensor.numel() * tensor.element_size()
             found.append(self._rows[:, begin : begin + size].view(tensor.dtype))
-            begin += -(-size // LINE) * LINE
+            begin += _whole_lines(size)
         return found
 
     def _parts(self, values: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -76,7 +76,11 @@ class SharedMemory:
 
 def bytes_for(tensors: list[torch.Tensor]) -> int:
     """Of a row that holds all of these, each in a line of its own or together with others."""
-    return sum(-(-tensor.numel() * tensor.element_size() // LINE) * LINE for tensor in tensors)
+    return sum(_whole_lines(tensor.numel() * tensor.element_size()) for tensor in tensors)
+
+
+def _whole_lines(size: int) -> int:
+    return -(-size // LINE) * LINE
 
 
 def join(strategy: Strategy, row_bytes: int) -> SharedMemory | None:
@@ -96,5 +100,6 @@ def join(strategy: Strategy, row_bytes: int) -> SharedMemory | None:
         with contextlib.suppress(OSError, RuntimeError):
             found = SharedMemory(file, row_bytes, rank, ranks) if file.stat().st_size == ranks * row_bytes else None
     all_have = int(strategy.all_reduce(torch.tensor([int(found is not None)]), "min"))
-    file.unlink(missing_ok=True) if rank == 0 else None
+    if rank == 0:
+        file.unlink(missing_ok=True)
     return found if all_have else None

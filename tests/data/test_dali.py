@@ -58,7 +58,7 @@ def test_every_policy_gives_what_the_torch_loader_gives(policy: str, name: str, 
     assert torchs.std() > 0.1
     difference = 255 * (torchs - dalis).abs().mean((1, 2, 3))
     assert difference.max() < 2.0
-    assert difference.mean() < 0.5  # the same decoder; the resizes round differently
+    assert difference.mean() < 0.1  # the same decoder, cut before or after: rows at the window's rim may differ
 
 
 @pytest.mark.parametrize("straight", [False, True])
