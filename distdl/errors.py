@@ -8,7 +8,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import NoReturn
 
 EXIT_DONE, EXIT_FAILED, EXIT_USER, EXIT_STOPPED = 0, 1, 2, 75
@@ -36,6 +37,36 @@ def nearest(word: str, known: Iterable[str]) -> str:
 def missing(package: str, extra: str) -> UserError:
     """The error for an optional package that is not installed."""
     return UserError(f"{package} is not installed; it comes with: pip install 'distdl[{extra}]'")
+
+
+@contextlib.contextmanager
+def reading(source: Path | str, kind: str = "") -> Iterator[None]:
+    """Report whatever a parser raises on a user's file as one line that names the file.
+
+    Parsers raise far more than they document (struct.error, zlib.error, BadZipFile, RecursionError, ...): a list of
+    exceptions is never complete, so that a block under this context catches them all. Keep the block small: it should
+    hold the parser's call alone, or a mistake of our own would be blamed on the file.
+
+    Args:
+        source: the file or folder, as the user named it.
+        kind: what it should be ("a tar archive"), named in the message.
+    Raises:
+        UserError: instead of any other `Exception`. A UserError or Failure passes unchanged.
+    """
+    try:
+        yield
+    except (UserError, Failure):
+        raise
+    except Exception as error:
+        raise UserError(f"{source} cannot be read{' as ' + kind if kind else ''}: {reason(error)}") from None
+
+
+def reason(error: BaseException) -> str:
+    """What went wrong, on one line: the operating system's own words, or the exception's class and message."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = " ".join(str(error).partition(" <_io")[0].split())
+    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
 
 
 def run_command(command: Callable[[], int], *, debug: bool = False, rank: int = 0) -> int:

@@ -1,0 +1,130 @@
+"""`python -m fuzz.run TARGET --count N [--first SEED]`: mutate a target's files and count what the product does.
+
+Each input is read in a process of its own, forked from this one, with a limit on its memory and its time. One JSON
+object is printed: counts by outcome, and for each bad input its file, seed and what was seen. To repeat one of them:
+`--first SEED --count 1`.
+
+    right      read, and the target's check agreed with what was read
+    refused    UserError, Failure or Unreadable: one line for the user
+    traceback  any other exception
+    wrong      AssertionError of the target's check: read, but silently wrong
+    signal     the process ended by a signal
+    timeout    no answer within the limit
+"""
+
+import argparse
+import contextlib
+import importlib
+import json
+import os
+import resource
+import signal
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from distdl.data.encoded import Unreadable
+from distdl.errors import Failure, UserError
+from fuzz.mutations import mutate
+
+LIMIT_S = 60
+MEMORY_BYTES = 8 * 2**30
+"""Of address space beyond what the process has mapped already."""
+BAD = ("traceback", "wrong", "signal", "timeout")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A kind of input, in a module `fuzz.targets.NAME` as `TARGET`."""
+
+    seeds: Callable[[Path], Mapping[str, bytes]]
+    """Valid files by name. The folder is for making them; it is kept, and may hold more that they need."""
+    check: Callable[[Path, str, bytes], None]
+    """Read one damaged file with the product: scratch folder (a new one for each input, with the seeds' folder as its
+    parent), the file's name among the seeds, its bytes. Returns where they were read, and rightly; raises
+    AssertionError where they were read wrongly."""
+    share: int
+    """Weight of this target among all: how the number of inputs is divided."""
+
+
+def run(target: Target, first: int, count: int) -> dict[str, object]:
+    """Outcomes of inputs `first` to `first + count`: counts, and the bad ones."""
+    outcomes: Counter[str] = Counter()
+    bad = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        seeds = sorted(target.seeds(folder).items())
+        for seed in range(first, first + count):
+            file, content = seeds[seed % len(seeds)]
+            outcome, detail = _one(target, folder, file, mutate(content, seed // len(seeds)))
+            outcomes[outcome] += 1
+            if outcome in BAD:
+                bad.append({"file": file, "seed": seed, "outcome": outcome, "detail": detail})
+    return {"outcomes": dict(outcomes), "bad": bad}
+
+
+def _one(target: Target, folder: Path, file: str, content: bytes) -> tuple[str, str]:
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        os.setsid()  # whatever the reading starts is ended with it
+        _limit_memory()
+        outcome, detail = _read(target, folder, file, content)
+        os.write(writer, f"{outcome}\n{detail}"[:4000].encode(errors="replace"))
+        os._exit(0)
+    os.close(writer)
+    until = time.monotonic() + LIMIT_S
+    while (ended := os.waitpid(child, os.WNOHANG))[0] == 0 and time.monotonic() < until:
+        time.sleep(0.002)
+    _end_group(child)
+    if ended[0] == 0:
+        os.waitpid(child, 0)
+        os.close(reader)
+        return "timeout", f"no answer within {LIMIT_S} s"
+    with open(reader, encoding="utf-8", closefd=True) as source:  # noqa: PTH123 - a descriptor, not a path
+        outcome, _, detail = source.read().partition("\n")
+    if os.WIFSIGNALED(ended[1]):
+        return "signal", signal.Signals(os.WTERMSIG(ended[1])).name
+    return (outcome, detail) if outcome else ("traceback", f"exit code {os.waitstatus_to_exitcode(ended[1])}")
+
+
+def _read(target: Target, folder: Path, file: str, content: bytes) -> tuple[str, str]:
+    try:
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            target.check(Path(scratch), file, content)
+        return "right", ""
+    except (UserError, Failure, Unreadable) as error:
+        return ("refused", str(error)) if "\n" not in str(error) else ("traceback", f"several lines: {error}")
+    except AssertionError as error:
+        return "wrong", str(error)
+    except BaseException:
+        return "traceback", traceback.format_exc()[-3500:]
+
+
+def _limit_memory() -> None:
+    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    resource.setrlimit(resource.RLIMIT_AS, (mapped + MEMORY_BYTES,) * 2)
+
+
+def _end_group(leader: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("target")
+    parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--first", type=int, default=0)
+    arguments = parser.parse_args()
+    target = importlib.import_module(f"fuzz.targets.{arguments.target}").TARGET
+    print(json.dumps(run(target, arguments.first, arguments.count), indent=2))
+
+
+if __name__ == "__main__":
+    main()

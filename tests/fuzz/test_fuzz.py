@@ -1,0 +1,49 @@
+"""Each target's damaged inputs, few in `make test`, many in `make test-all`. See fuzz/run.py for the outcomes."""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).with_name("targets")
+SHARES = {
+    file.stem: importlib.import_module(f"fuzz.targets.{file.stem}").TARGET.share
+    for file in sorted(FOLDER.glob("[!_]*.py"))
+}
+
+
+def part(target: str, total: int) -> int:
+    """How many of `total` inputs are this target's."""
+    return -(-total * SHARES[target] // sum(SHARES.values()))
+
+
+def fuzz(target: str, first: int, count: int) -> dict:
+    """What `python -m fuzz.run` reports."""
+    tests = Path(__file__).parents[1]
+    environ = os.environ | {
+        "PYTHONPATH": f"{tests}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-m", "fuzz.run", target, "--first", str(first), "--count", str(count)]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("target", SHARES)
+def test_damaged_inputs(target: str) -> None:
+    """500 inputs over all targets; seeds that the slow proof does not use."""
+    report = fuzz(target, 1_000_000, part(target, 500))
+    assert not report["bad"], json.dumps(report["bad"], indent=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", SHARES)
+def test_many_damaged_inputs(target: str) -> None:
+    """10,000 inputs over all targets."""
+    report = fuzz(target, 0, part(target, 10_000))
+    assert not report["bad"], json.dumps(report["bad"], indent=2)
