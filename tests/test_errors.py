@@ -38,5 +38,5 @@ def test_whatever_a_parser_raises_is_one_line_that_names_the_file(error: Excepti
 
 
 def test_errors_for_the_user_pass_a_reading_block_unchanged() -> None:
-    with pytest.raises(UserError, match="^as it is$"), reading("file"):
+    with pytest.raises(UserError, match=r"^as it is$"), reading("file"):
         raise UserError("as it is")
