@@ -43,6 +43,9 @@ VERBS: dict[str, Verb] = {
     "hosts": Verb("distdl.launchers.commands:hosts", "several hosts on this machine, with shaped links, by root"),
     "export": Verb("distdl.export:export", "a run's weights as a safetensors file"),
     "submit": Verb("distdl.launchers.commands:submit", "train as a Slurm job that queues itself again until done"),
+    "verify-resume": Verb(
+        "distdl.verify.command:verify_resume", "kill a training at random moments, resume it, compare every bit"
+    ),
     "probe network": Verb("distdl.launchers.commands:probe_network", "bandwidth and latency between ranks"),
     "data list": Verb("distdl.data.commands:list_sets", "which data sets are known, and which are here"),
     "data describe": Verb("distdl.data.commands:describe", "a data set's division, classes, sizes and a picture of it"),

@@ -16,11 +16,15 @@ if TYPE_CHECKING:
     from distdl.events import Callback
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Train as the words say. Returns the exit code: 0 done, 2 the user's input, 75 stopped and resumable, else 1."""
+def main(argv: Sequence[str] | None = None, callbacks: "tuple[Callback, ...]" = ()) -> int:
+    """Train as the arguments say. Returns the exit code: 0 done, 2 the user's input, 75 stopped and resumable, else 1.
+
+    Args:
+        callbacks: listeners in addition to the usual ones.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     os.environ.update(from_launcher(os.environ))
-    return run_command(lambda: _main(words), debug="--debug" in words, rank=_rank())
+    return run_command(lambda: _main(words, callbacks), debug="--debug" in words, rank=_rank())
 
 
 def _rank() -> int:
@@ -28,7 +32,7 @@ def _rank() -> int:
     return int(next((os.environ[name] for name in names if name in os.environ), "0"))
 
 
-def _main(words: list[str]) -> int:
+def _main(words: list[str], callbacks: "tuple[Callback, ...]" = ()) -> int:
     from distdl.resolve import from_command_line, profiles
 
     words = [word for word in words if word != "--debug"]
@@ -48,8 +52,8 @@ def _main(words: list[str]) -> int:
     if os.environ.get("HOROVOD_ELASTIC") == "1":
         from distdl.strategies.elastic import run
 
-        return run(config, _train)
-    return _train(config)
+        return run(config, lambda config, more: _train(config, (*more, *callbacks)))
+    return _train(config, callbacks)
 
 
 def _train(config: "Config", callbacks: "tuple[Callback, ...]" = ()) -> int:

@@ -1,0 +1,81 @@
+"""Two checkpoints compared value by value."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from distdl.checkpoint import read_tensors
+from distdl.manifest import STATE
+
+VOLATILE = ("seconds", "phases", "world_size")
+"""Parts of a checkpoint's state that differ between two runs of the same training: durations, number of ranks."""
+
+
+class Difference(NamedTuple):
+    """A value that is not the same in both."""
+
+    name: str
+    """Dotted path from the checkpoint's root, as "strategy.optimizer.state.0.momentum_buffer"."""
+    largest: float
+    """Largest absolute difference of two tensors; infinite where shape or kind differ."""
+
+
+def checkpoints(one: Path, other: Path, *, shards: bool = True) -> list[Difference]:
+    """What differs between two checkpoints, bit for bit; empty where nothing does.
+
+    Args:
+        shards: compare the files of single ranks too, which exist only for equal numbers of ranks.
+    """
+    files = {STATE} | (
+        {file.name for folder in (one, other) for file in folder.glob("shard-*.pt")} if shards else set()
+    )
+    found = []
+    for file in sorted(files):
+        if not ((one / file).is_file() and (other / file).is_file()):
+            found.append(Difference(file, math.inf))
+            continue
+        values = [read_tensors(folder / file) for folder in (one, other)]
+        if file == STATE:
+            values = [{key: part for key, part in value.items() if key not in VOLATILE} for value in values]
+        found.extend(differences(*values, name="" if file == STATE else file))
+    return found
+
+
+def differences(one: Any, other: Any, name: str = "") -> list[Difference]:
+    """Walk two nested values; report each leaf that differs. A NaN equals itself where its bits do."""
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        return _tensors(one, other, name)
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        keys = sorted(set(one) | set(other), key=str)
+        pairs = [(key, one.get(key), other.get(key)) for key in keys]
+    elif _is_list(one) and _is_list(other) and len(one) == len(other):
+        pairs = [(index, *pair) for index, pair in enumerate(zip(one, other, strict=True))]
+    else:
+        same = type(one) is type(other) and (one == other or (one != one and other != other))
+        return [] if same else [Difference(name, _apart(one, other))]
+    return [
+        difference
+        for key, left, right in pairs
+        for difference in differences(left, right, f"{name}.{key}" if name else str(key))
+    ]
+
+
+def _tensors(one: torch.Tensor, other: torch.Tensor, name: str) -> list[Difference]:
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return [Difference(name, math.inf)]
+    flat = [tensor.detach().cpu().contiguous().flatten() for tensor in (one, other)]
+    if torch.equal(*(tensor.view(torch.uint8) for tensor in flat)) if len(flat[0]) else True:
+        return []
+    return [Difference(name, float((flat[0].double() - flat[1].double()).abs().max()))]
+
+
+def _apart(one: Any, other: Any) -> float:
+    numbers = all(isinstance(value, int | float) for value in (one, other))
+    return abs(float(one) - float(other)) if numbers else math.inf
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)

@@ -1,0 +1,117 @@
+"""The proof: an uncut training, and killed ones that are compared with it."""
+
+import random
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from distdl.config import Config
+from distdl.verify import compare
+from distdl.verify.samples import seen
+from distdl.verify.trial import Training, kill_on_the_way
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proof:
+    """What to train, and how often to kill it."""
+
+    config: Config
+    """The training."""
+    argv: tuple[str, ...]
+    """The arguments of distdl.train that give `config`."""
+    folder: Path
+    """Where the trainings run."""
+    ranks: int
+    kills: int
+    other_ranks: int
+    """Resume once more, on this number of ranks; 0 does not."""
+    steps: int
+    seed: int
+
+    @property
+    def resumed_on(self) -> list[int]:
+        """Ranks after each kill."""
+        return [self.ranks] * self.kills + [self.other_ranks] * bool(self.other_ranks)
+
+    def training(self, name: str) -> Training:
+        """One of the trainings: `config`, ended early and saved often."""
+        fixed = {
+            "--max-steps": self.steps,
+            "--checkpoint.every-steps": max(self.steps // 12, 1),
+            "--data.global-batch": self.config.data.global_batch or self.config.data.batch_size * self.ranks,
+            "--progress": "none",
+            "--telemetry.hz": 0,
+        }
+        return Training(
+            argv=(*self.argv, *(str(word) for option in fixed.items() for word in option)),
+            strategy=self.config.strategy,
+            servers=self.config.ps.servers if self.config.strategy == "ps" else 0,
+            folder=self.folder / name,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kill:
+    """What one kill showed."""
+
+    ranks: int
+    resumed_on: int
+    """Ranks after the kill."""
+    victims: str
+    """Which processes were killed: "all", or "one rank"."""
+    killed_after: int
+    """Last step that was finished."""
+    resumed_from: int
+    """Step of the checkpoint; 0 where there was none yet."""
+    model: float
+    """Largest difference of a weight or buffer; 0 where all bits are the same."""
+    optimizer: float
+    """Largest difference of anything else in the checkpoint; 0 where all bits are the same."""
+    samples: bool
+    """Whether the final weights have seen, in each epoch, the samples of the uncut training, each as often."""
+    folder: str
+    """The training, kept where it is not exact."""
+
+    @property
+    def exact(self) -> bool:
+        """All bits are the same. On another number of ranks sums are rounded differently: there, all samples are."""
+        return self.samples and (self.ranks != self.resumed_on or self.model == self.optimizer == 0)
+
+
+def prove(proof: Proof) -> Iterator[Kill]:
+    """Train without a kill, then kill, resume and compare, one training after the other.
+
+    Raises:
+        Failure: if a training fails by itself, or cannot be killed before it ends.
+    """
+    rng = random.Random(proof.seed)
+    uncut = proof.training("uncut")
+    last = uncut.finish(proof.ranks)
+    samples = seen(uncut.legs())
+    for number, ranks in enumerate(proof.resumed_on, start=1):
+        training = proof.training(f"kill-{number}")
+        one = proof.ranks > 1 and rng.random() < 0.5
+        killed = kill_on_the_way(training, proof.ranks, proof.steps, rng, one=one)
+        checkpoint = training.finish(ranks)
+        kill = Kill(
+            ranks=proof.ranks,
+            resumed_on=ranks,
+            victims="one rank" if one else "all",
+            killed_after=killed.last,
+            resumed_from=training.legs()[-1].resumed_from,
+            samples=seen(training.legs()) == samples,
+            folder=str(training.folder),
+            **_largest(last, checkpoint, shards=ranks == proof.ranks),
+        )
+        if kill.exact:
+            shutil.rmtree(training.folder)
+        yield kill
+
+
+def _largest(expected: Path, checkpoint: Path, *, shards: bool) -> dict[str, float]:
+    largest = {"model": 0.0, "optimizer": 0.0}
+    for difference in compare.checkpoints(expected, checkpoint, shards=shards):
+        part = "model" if difference.name.startswith("model.") else "optimizer"
+        largest[part] = max(largest[part], difference.largest)
+    return largest

@@ -1,0 +1,116 @@
+"""The verb on real trainings: real launchers, real SIGKILL."""
+
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from distdl.checkpoint import Checkpoints, read_tensors, write_tensors
+from distdl.manifest import MANIFEST, STATE, read_manifest, seal
+from distdl.resolve import from_command_line
+from distdl.verify.compare import checkpoints
+from distdl.verify.proof import Proof
+from distdl.verify.trial import kill_on_the_way
+
+
+def verify(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """`distdl verify-resume ARGUMENTS`."""
+    return subprocess.run(
+        [sys.executable, "-m", "distdl.cli", "verify-resume", *arguments], capture_output=True, text=True
+    )
+
+
+def test_a_killed_training_is_exact_and_certified(tmp_path: Path) -> None:
+    done = verify("--ranks", "1", "--kills", "1", "--other-ranks", "2", "--out", "proof", "--", "--optim.ema", "0.9")
+    assert done.returncode == 0, done.stdout + done.stderr
+    certificate = json.loads(Path("proof/verify-resume.json").read_text())
+    assert certificate["exact"]
+    same, other = certificate["kills"]
+    assert (same["ranks"], same["resumed_on"], same["model"], same["optimizer"]) == (1, 1, 0, 0)
+    assert (other["ranks"], other["resumed_on"], other["samples"]) == (1, 2, True)
+    assert other["model"] < 1e-4
+    assert all(kill["samples"] and 0 < kill["killed_after"] < 60 for kill in (same, other))
+
+
+def test_a_resume_that_loses_momentum_is_not_exact(tmp_path: Path) -> None:
+    argv = ("--profile", "digits", "--optim.momentum", "0.9", "--optim.lr", "0.01")
+    config = from_command_line(argv, strategy="single")
+    proof = Proof(config=config, argv=argv, folder=tmp_path, ranks=1, kills=1, other_ranks=0, steps=40, seed=0)
+    uncut, training = proof.training("uncut"), proof.training("killed")
+    expected = uncut.finish(1)
+    kill_on_the_way(training, 1, proof.steps, random.Random(1), one=False)
+    newest = Checkpoints(training.run / "checkpoints").newest(warn=pytest.fail)
+    assert newest, "killed before its first checkpoint: choose another seed"
+    state = read_tensors(newest / STATE)
+    for slots in state["strategy"]["optimizer"]["state"].values():
+        slots["momentum_buffer"].zero_()
+    manifest = read_manifest(newest)
+    (newest / MANIFEST).unlink()
+    write_tensors(newest / STATE, state)
+    seal(newest, manifest["progress"], manifest["metric"])
+    found = checkpoints(expected, training.finish(1))
+    assert any(difference.name.startswith("model.") for difference in found)
+    assert any("momentum_buffer" in difference.name for difference in found)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--ranks", "0"), "--ranks must be at least 1"),
+        (("--kills", "0"), "nothing to do: give --kills or --other-ranks, at least 1"),
+        (("--steps", "1"), "--steps must be at least 2"),
+        (("--", "--out", "elsewhere"), "--out cannot be given after --"),
+        (("--", "--resume=auto"), "--resume cannot be given after --"),
+        (("--profile", "digitz"), 'did you mean "digits"?'),
+    ],
+)
+def test_a_wrong_call_is_one_line_and_leaves_nothing(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    done = verify(*arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_training_that_fails_by_itself_is_reported_with_its_last_line(tmp_path: Path) -> None:
+    done = verify("--ranks", "1", "--kills", "1", "--out", "proof", "--", "--optim.lr", "1e30")
+    assert done.returncode == 1
+    assert "is not a finite number" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+TORCH = ("--data.loader", "torch", "--data.workers", "1")
+DALI = (
+    "--profile",
+    "resnet50-caltech101",
+)
+CASES = {
+    "single, torch loader": ("--ranks", "1", "--", *TORCH),
+    "ddp, torch loader": ("--ranks", "2", "--", *TORCH),
+    "horovod": ("--ranks", "2", "--", "--strategy", "horovod"),
+    "deepspeed": ("--ranks", "2", "--", "--strategy", "deepspeed"),
+    "ps sync": ("--ranks", "2", "--", "--strategy", "ps", "--ps.servers", "1"),
+}
+RECIPE = ("--optim.ema", "0.9", "--data.augment.crop", "1", "--optim.momentum", "0.9")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_20_of_20_kills_are_exact(case: str, tmp_path: Path) -> None:
+    done = verify("--kills", "20", "--out", "proof", *CASES[case], *RECIPE)
+    assert done.returncode == 0, done.stdout + done.stderr
+    kills = json.loads(Path("proof/verify-resume.json").read_text())["kills"]
+    assert len(kills) == 20
+    assert all(kill["exact"] for kill in kills)
+
+
+@pytest.mark.slow
+def test_seven_ranks_resume_a_global_batch_of_18(tmp_path: Path) -> None:
+    done = verify(
+        "--ranks", "2", "--kills", "1", "--other-ranks", "7", "--out", "proof", "--", "--data.global-batch", "18"
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(Path("proof/verify-resume.json").read_text())["kills"][1]["resumed_on"] == 7
