@@ -14,7 +14,15 @@ EXTRAS = {
     "report": ["vl-convert-python>=1.9", "jinja2>=3.1"],
     "bench": ["lightning>=2.5", "accelerate>=1.0", "timm>=1.0", "webdataset>=1.0"],
     "counters": ["fvcore>=0.1.5", "torchinfo>=1.8", "thop>=0.1.1", "ptflops>=0.7.5"],
-    "dev": ["pytest>=8", "pytest-xdist>=3.6", "pytest-rerunfailures>=15", "ruff>=0.8", "build>=1.2", "selenium>=4.30"],
+    "dev": [
+        "pytest>=8",
+        "pytest-xdist>=3.6",
+        "pytest-rerunfailures>=15",
+        "ruff>=0.8",
+        "build>=1.2",
+        "selenium>=4.30",
+        "hypothesis>=6",
+    ],
 }
 EXTRAS["all"] = sorted(
     {need for name in ("deepspeed", "large-batch", "tensorboard", "report") for need in EXTRAS[name]}

@@ -42,7 +42,11 @@ class Case:
 
 
 CASES = (
-    Case(name="digits CNN, batch 32", words=("--optim.name", "sgd", "--optim.weight-decay", "0"), steps=400),
+    Case(
+        name="digits CNN, batch 32",
+        words=("--data.batch-size", "32", "--optim.name", "sgd", "--optim.weight-decay", "0"),
+        steps=400,
+    ),
     Case(
         name="MNIST CNN, batch 64",
         words=("--profile", "mnist-softmax", "--model.name", "mnist-cnn", "--data.batch-size", "64"),
@@ -110,7 +114,7 @@ def plain(config: Config, tensors: Tensors) -> float:
     """A loop as one writes it by hand: nothing but the five lines."""
     model, optimizer = network(config, tensors)
     model.train()
-    done, batch = 0, config.data.batch_size
+    done, batch = 0, config.data.rank_samples(1)
     start = time.perf_counter()
     while done < config.max_steps:
         order = torch.randperm(len(tensors.labels))
@@ -180,8 +184,8 @@ def lightning(config: Config, tensors: Tensors) -> float:
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(Module(), loader(tensors, config.data.batch_size))
-    return config.max_steps * config.data.batch_size / (clock["end"] - clock["start"])
+    trainer.fit(Module(), loader(tensors, config.data.rank_samples(1)))
+    return config.max_steps * config.data.rank_samples(1) / (clock["end"] - clock["start"])
 
 
 def accelerate(config: Config, tensors: Tensors) -> float:
@@ -190,7 +194,7 @@ def accelerate(config: Config, tensors: Tensors) -> float:
 
     accelerator = Accelerator(cpu=True)
     model, optimizer = accelerator.prepare(*network(config, tensors))
-    batches = loader(tensors, config.data.batch_size)
+    batches = loader(tensors, config.data.rank_samples(1))
     return _loop(config, batches, lambda images, labels: _step(model, optimizer, images, labels, accelerator.backward))
 
 
@@ -213,7 +217,7 @@ def timm(config: Config, tensors: Tensors) -> float:
         meter.update(loss.item(), images.size(0))
         scheduler.step_update(num_updates=updates, metric=meter.avg)
 
-    return _loop(config, loader(tensors, config.data.batch_size), step)
+    return _loop(config, loader(tensors, config.data.rank_samples(1)), step)
 
 
 def _step(model, optimizer, images, labels, backward: Callable[[torch.Tensor], None]) -> None:
@@ -270,7 +274,7 @@ def main() -> None:
             plain(config, tensors)  # warm
             figures = interleaved(subjects, options.repeats)
             relative = ratios(figures, to="plain loop")
-            step_s = config.data.batch_size / statistics.median(figures["distdl"])
+            step_s = config.data.rank_samples(1) / statistics.median(figures["distdl"])
             for name, values in figures.items():
                 rows.append([case.name, name, spread(values, 0), spread(relative[name])])
             print(case.name, {name: spread(values) for name, values in relative.items()}, flush=True)

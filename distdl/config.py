@@ -17,6 +17,9 @@ Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0)]
 
+DEFAULT_BATCH = 64
+"""Samples per step of a rank where a configuration gives no batch size."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
@@ -51,8 +54,12 @@ class DataConfig:
     loader: Literal["auto", "resident", "torch", "dali", "synthetic"] = "auto"
     """resident keeps the whole set on the device; torch decodes in worker processes; dali decodes by NVIDIA DALI;
     synthetic measures everything but the input; auto chooses, and says why."""
-    batch_size: Positive = 64
-    """Samples a step of each rank: the global batch is this times the world size."""
+    batch_size: Positive | None = None
+    """Samples per step of each rank, so that the global batch grows with the number of ranks; 64 if neither this nor
+    `global_batch` is given."""
+    global_batch: Count = 0
+    """Samples per step over all ranks, divided among any number of them: the same training on any number of ranks.
+    0 takes `batch_size` per rank."""
     eval_batch_size: Count = 0
     """Samples a step of each rank in evaluation; 0 takes twice the batch size."""
     workers: Annotated[int, Field(ge=-1)] = -1
@@ -83,12 +90,24 @@ class DataConfig:
     """What an unreadable image does: end the run, or be listed in the run folder and replaced by its neighbour."""
 
     def __post_init__(self) -> None:
+        if self.batch_size is not None and self.global_batch:
+            raise ValueError(
+                "data.batch_size is per rank and data.global_batch is over all ranks: give one of the two, not both"
+            )
         if bool(self.mean) != bool(self.std) or len(self.mean) != len(self.std):
             raise ValueError("data.mean and data.std belong together, one value a channel")
         if any(value <= 0 for value in self.std):
             raise ValueError("data.std must be positive")
         if self.labels and (self.limit or self.validation):
             raise ValueError("data.labels says which samples to train on: leave data.limit and data.validation out")
+
+    def step_samples(self, ranks: int) -> int:
+        """Samples of a full training step over all ranks."""
+        return self.global_batch or (self.batch_size or DEFAULT_BATCH) * ranks
+
+    def rank_samples(self, ranks: int) -> int:
+        """Most samples of one rank in a training step."""
+        return -(-self.step_samples(ranks) // ranks)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -351,7 +370,7 @@ class Config:
     slurm: SlurmConfig = SlurmConfig()
 
     def __post_init__(self) -> None:
-        if self.data.batch_size % self.optim.accumulate:
+        if (self.data.batch_size or 0) % self.optim.accumulate:
             raise ValueError(
                 f"data.batch_size {self.data.batch_size} cannot be cut into {self.optim.accumulate} equal micro "
                 "batches: make it a multiple of optim.accumulate"

@@ -19,6 +19,8 @@ from distdl.config import Config, unused
 from distdl.errors import UserError, nearest
 
 DEFAULT_PROFILE = "digits"
+NO_BATCH = {"batch_size": None, "global_batch": 0}
+"""The two fields of `data` that give the batch size, only one of which is given, without a value."""
 INVOCATION = ("out", "resume")
 """Fields that belong to one call, not to a training: left out of the profile that a run folder keeps."""
 
@@ -44,8 +46,12 @@ def from_command_line(words: Sequence[str], *, strategy: str, prog: str = "distd
     config = base
     if rest:
         description = "Train an image classifier. Every field's default is the profile's: --profile NAME|FILE first."
-        config = tyro_cli(Config, rest, default=base, prog=prog, description=description)
-        config = validate(dataclasses.asdict(config), where="the command line")
+        # Without the profile's batch size: either of the two fields replaces whichever of them the profile gives.
+        default = dataclasses.replace(base, data=dataclasses.replace(base.data, **NO_BATCH))
+        changed = dataclasses.asdict(tyro_cli(Config, rest, default=default, prog=prog, description=description))
+        if NO_BATCH.items() <= changed["data"].items():
+            changed["data"] |= {name: getattr(base.data, name) for name in NO_BATCH}
+        config = validate(changed, where="the command line")
         given = given | set(_changed(base, config))
     # A value that is the default anyway says nothing: the profile that a run folder keeps has every field.
     said = given & set(_changed(Config(), config))
@@ -78,6 +84,8 @@ def _read(name: str, parent: Path | None, seen: tuple[str, ...]) -> tuple[dict[s
     given = set(_leaves(table))
     if extends is not None:
         base, _ = _read(extends, file.parent if isinstance(file, Path) else None, (*seen, str(file)))
+        if any(f"data.{name}" in given for name in NO_BATCH):
+            base["data"] = {key: value for key, value in base.get("data", {}).items() if key not in NO_BATCH}
         table = _merge(base, table)
     return table, given
 

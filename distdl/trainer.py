@@ -78,7 +78,7 @@ class Trainer:
         config, dataset, compute = self.config, self.dataset, self.config.compute
         layout = torch.channels_last if compute.channels_last else torch.preserve_format
         self.model = self._network().to(self.world.device, memory_format=layout)
-        self.global_batch = config.data.batch_size * self.world.size
+        self.global_batch = config.data.step_samples(self.world.size)
         compiled = compute.compile or compute.cuda_graphs
         self.optimizer = optimizers.build(config.optim, self.model, global_batch=self.global_batch, compiled=compiled)
         if compiled:
@@ -122,10 +122,9 @@ class Trainer:
         since = time.perf_counter()
         for batch in clock.over("data", self.loaders["train"].epoch(epoch, start=progress.samples)):
             loss = self._step(batch)
-            seen = min(self.global_batch, self.samples - progress.samples)
             progress.step += 1
-            progress.samples += seen
-            progress.images += seen
+            progress.samples += batch.total
+            progress.images += batch.total
             now = time.perf_counter()
             progress.elapsed_s, since = progress.elapsed_s + now - since, now
             self.events.step_end(self, loss)

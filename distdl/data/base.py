@@ -83,7 +83,11 @@ class Batch(NamedTuple):
     count: int
     """Samples that count: the first `count` of the b."""
     weight: float
-    """count x world size / samples of all ranks in this step: 1 in all but an epoch's last step."""
+    """count x world size / total: 1 where all ranks have the same number of samples."""
+    total: int
+    """Samples that count over all ranks in this step."""
+    indices: np.ndarray
+    """[count] int64 positions in the split of the samples that count, as read: others where files were skipped."""
 
 
 class Loader(Protocol):

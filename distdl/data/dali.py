@@ -108,7 +108,7 @@ class DaliLoader:
                 for index in chunk.skipped.keys() - self._known_bad:
                     self._known_bad.add(index)
                     self.skipped.append(chunk.skipped[index])
-                yield Batch(*self._finished(images, chunk), step.count, self.task.weight(step))
+                yield self.task.deliver(step, *self._finished(images, chunk), chunk.indices)
         finally:
             chunks.close()
             self._drain()

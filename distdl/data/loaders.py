@@ -74,8 +74,14 @@ def _check(task: Task) -> None:
         raise UserError(f"{which}: there are no samples to {'train' if task.training else 'evaluate'} on")
     if task.training and n < world.size:
         raise UserError(f"{which} has {n} samples for {world.size} ranks: start {n} at most")
+    batch, pieces = task.global_batch, task.pieces
+    if batch < pieces:
+        micro = f" x {pieces // world.size} micro batches" if pieces > world.size else ""
+        raise UserError(
+            f"data.global_batch {batch} is too small for {world.size} ranks{micro}: make it at least "
+            f"{pieces}, or start fewer ranks"
+        )
     if task.training and not len(task):
-        batch = task.batch * world.size
         raise UserError(f"data.drop_last leaves nothing: {n} samples do not fill a global batch of {batch}")
     classes = len(task.dataset.classes)
     first = labels.reshape(n, -1).max(1)  # of several labels an image, -1 is none

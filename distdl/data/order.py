@@ -60,26 +60,86 @@ def order_in_blocks(seed: int, epoch: int, bounds: np.ndarray, together: int = T
     return np.concatenate(mixed)
 
 
+SHORTEST = 4
+"""An epoch's last step has at least 1 / SHORTEST of the global batch; a smaller one would weigh a few samples as much
+as a whole batch."""
+
+
 def steps(n: int, global_batch: int, start: int = 0, drop_last: bool = False) -> int:
     """Steps that take all ranks through the samples after `start`."""
-    left = max(n - start, 0)
-    return left // global_batch if drop_last else -(-left // global_batch)
+    remaining = max(n - start, 0)
+    return remaining // global_batch if drop_last else -(-remaining // global_batch)
+
+
+def sizes(n: int, global_batch: int, pieces: int, drop_last: bool = False) -> np.ndarray:
+    """Samples of each step through n samples, [steps] int64, none above `global_batch`; they sum to n.
+
+    Steps are full, except that a last step that would be too short shares its samples evenly with as few steps before
+    it as it needs. Too short means less than a quarter of the global batch, or less than two samples per piece: a
+    piece of one sample has no variance for BatchNorm to divide by. Where no division gives two samples per piece, one
+    is aimed at, and then the quarter alone; `smallest_piece` tells which it is.
+
+    The rule looks only at what remains. A run that stops after any step and resumes takes the remaining steps as if it
+    had not stopped; with another global batch or number of ranks it divides the remaining samples in its own way, and
+    sees each once. With 8 or more samples per piece the quarter decides, and the steps do not depend on the number of
+    ranks at all.
+
+    Args:
+        pieces: parts into which each step is cut, over all ranks: ranks x micro batches. 0 keeps a short last step as
+            it is: in evaluation, where each sample counts on its own.
+    """
+    full, rest = divmod(max(n, 0), global_batch)
+    result = np.full(full if drop_last or not rest else full + 1, global_batch)
+    if len(result) == full:
+        return result
+    if not pieces:
+        result[-1] = rest
+        return result
+    quarter = -(-global_batch // SHORTEST)
+    for least in (max(quarter, 2 * pieces), max(quarter, pieces), quarter):
+        least = min(least, global_batch)
+        if rest < least == global_batch:
+            continue
+        # k steps share (k - 1) * global_batch + rest samples: each gets `least` from k * (global_batch - least) on.
+        k = 1 if rest >= least else -(-(global_batch - rest) // (global_batch - least))
+        if k <= len(result):
+            per, extra = divmod((k - 1) * global_batch + rest, k)
+            result[-k:] = per + (np.arange(k) < extra)
+            return result
+    result[-1] = rest
+    return result
+
+
+def smallest_piece(n: int, global_batch: int, pieces: int, drop_last: bool = False) -> int:
+    """Samples of the smallest piece of an epoch; 0 where a rank has none in some step."""
+    return int(sizes(n, global_batch, pieces, drop_last).min(initial=global_batch)) // pieces
 
 
 def share(
-    sequence: np.ndarray, rank: int, world: int, batch: int, start: int = 0, drop_last: bool = False
+    sequence: np.ndarray,
+    rank: int,
+    world: int,
+    global_batch: int,
+    start: int = 0,
+    drop_last: bool = False,
+    *,
+    pieces: int | None = None,
 ) -> Iterator[Step]:
     """One rank's steps through `sequence` after its first `start` samples.
 
-    Each step takes the next `batch * world` samples, in contiguous parts by rank; the epoch's last takes what is left,
-    divided as evenly as can be. So every sample is seen exactly once at any world size, also when it changes on the
-    way, and every rank takes `steps(...)` steps.
+    Each step takes the next samples of the sequence, as many as `sizes` gives, in contiguous parts by rank whose sizes
+    differ by one at most. Every sample is therefore seen exactly once at any number of ranks, also when that changes
+    during the epoch, and every rank takes `steps(...)` steps.
+
+    Args:
+        pieces: as in `sizes`; without it, one per rank.
     """
-    n, global_batch = len(sequence), batch * world
-    for step in range(steps(n, global_batch, start, drop_last)):
-        position = start + step * global_batch
-        members = sequence[position : position + global_batch]
-        per, extra = divmod(len(members), world)
+    pieces = world if pieces is None else pieces
+    position = start
+    for total in sizes(len(sequence) - start, global_batch, pieces, drop_last).tolist():
+        members = sequence[position : position + total]
+        per, extra = divmod(total, world)
         first = rank * per + min(rank, extra)
-        mine = members[first : first + per + (rank < extra)]
-        yield Step(mine if len(mine) else members[:1], len(mine), len(members), position)
+        part = members[first : first + per + (rank < extra)]
+        yield Step(part if len(part) else members[:1], len(part), total, position)
+        position += total

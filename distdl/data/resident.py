@@ -32,7 +32,7 @@ class ResidentLoader:
     def __init__(self, task: Task, why: str) -> None:
         self.task, self.why, self.clock = task, why, Clock()
         self.skipped: list[str] = []
-        images, labels = self._read()
+        images, self.read = self._read()
         self.size = images.shape[1:3]
         settings = task.config.data.augment
         self.padding = settings.crop if task.training else 0
@@ -40,7 +40,7 @@ class ResidentLoader:
         if task.training and settings.flip:
             # Mirror images take memory once; made in each step they would take most of its time on a CPU.
             self.images = torch.cat([self.images, self.images.flip(2)])
-        self.labels = torch.from_numpy(labels).to(task.world.device)
+        self.labels = torch.from_numpy(task.split.labels[self.read]).to(task.world.device)
         self.finish = Finish(task)
         # Steps made ready at once. What mixes the samples of a batch, or sums over one, must see that batch alone.
         step_bytes = 4 * task.batch * task.dataset.channels * task.size**2
@@ -70,7 +70,7 @@ class ResidentLoader:
                 finished = self.finish(images, labels[here], mine)
                 batches = list(zip(*(values.split(sizes) for values in finished), few, strict=True))
             for *batch, step in batches:
-                yield Batch(*batch, step.count, task.weight(step))
+                yield task.deliver(step, *batch, self.read[step.indices])
 
     def _in_the_mirror(
         self, index: torch.Tensor, shift: torch.Tensor | None, flip: torch.Tensor | None
@@ -88,10 +88,10 @@ class ResidentLoader:
         self.images = self.labels = torch.empty(0)
 
     def _read(self) -> tuple[np.ndarray, np.ndarray]:
-        """Images [n, H, W, C] uint8 and labels [n]: as they are in memory, or of files that are decoded now."""
+        """Images [n, H, W, C] uint8, files decoded now, and the samples read [n]: others where files were skipped."""
         task, split = self.task, self.task.split
         if split.images is not None:
-            return np.ascontiguousarray(split.images), split.labels
+            return np.ascontiguousarray(split.images), np.arange(len(split))
         if task.training and task.config.data.augment.random_resized_crop:
             raise UserError(
                 "data.loader resident keeps files decoded, and random_resized_crop cuts them anew: take torch"
@@ -100,8 +100,8 @@ class ResidentLoader:
         with ThreadPoolExecutor(cores(task.world)) as pool:
             parts = np.array_split(np.arange(len(split)), -(-len(split) // PART))
             chunks = list(pool.map(lambda part: samples[0, part], parts))
-        taken = np.concatenate([self._checked(chunk).indices for chunk in chunks])
-        return torch.cat([chunk.images for chunk in chunks]).numpy(), split.labels[taken]
+        indices = np.concatenate([self._checked(chunk).indices for chunk in chunks])
+        return torch.cat([chunk.images for chunk in chunks]).numpy(), indices
 
     def _checked(self, chunk: Chunk) -> Chunk:
         if chunk.error:

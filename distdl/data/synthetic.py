@@ -34,7 +34,7 @@ class SyntheticLoader:
         for step in self.task.steps(epoch, start):
             index = torch.from_numpy(step.indices).to(self.labels.device, non_blocking=True)
             images = self.images[: len(index)]
-            yield Batch(images, self.labels.index_select(0, index), step.count, self.task.weight(step))
+            yield self.task.deliver(step, images, self.labels.index_select(0, index))
 
     def close(self) -> None:
         """Release the batch's memory."""

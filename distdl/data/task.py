@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from distdl.config import Config
 from distdl.data import augment, order
-from distdl.data.base import DataSet, Split
+from distdl.data.base import Batch, DataSet, Split
 from distdl.data.encoded import Parts
 from distdl.world import World
 
@@ -27,10 +28,22 @@ class Task:
     """Samples are shuffled and augmented; else they come once each, as they lie."""
 
     @property
+    def global_batch(self) -> int:
+        """Samples of a full step over all ranks."""
+        data, world = self.config.data, self.world
+        if self.training:
+            return data.step_samples(world.size)
+        return (data.eval_batch_size or 2 * data.rank_samples(world.size)) * world.size
+
+    @property
     def batch(self) -> int:
-        """Samples of this rank a step."""
-        data = self.config.data
-        return data.batch_size if self.training else data.eval_batch_size or 2 * data.batch_size
+        """Most samples of one rank in a step."""
+        return -(-self.global_batch // self.world.size)
+
+    @property
+    def pieces(self) -> int:
+        """Parts into which all ranks together cut a training step, ranks x micro batches; 0 in evaluation."""
+        return self.world.size * self.config.optim.accumulate if self.training else 0
 
     @property
     def size(self) -> int:
@@ -64,11 +77,14 @@ class Task:
         return self.training and self.config.data.drop_last
 
     def __len__(self) -> int:
-        return order.steps(len(self.split), self.batch * self.world.size, drop_last=self._drop_last)
+        return order.steps(len(self.split), self.global_batch, drop_last=self._drop_last)
 
     def steps(self, epoch: int, start: int = 0) -> Iterator[order.Step]:
         """This rank's steps of the epoch after its first `start` samples."""
-        return order.share(self.sequence(epoch), self.world.rank, self.world.size, self.batch, start, self._drop_last)
+        world, sequence = self.world, self.sequence(epoch)
+        return order.share(
+            sequence, world.rank, world.size, self.global_batch, start, self._drop_last, pieces=self.pieces
+        )
 
     def sequence(self, epoch: int) -> np.ndarray:
         """All ranks' samples in the epoch's order, [n] int64."""
@@ -78,6 +94,15 @@ class Task:
             return order.order_in_blocks(self.config.seed, epoch, self.split.files.blocks())
         return order.order(self.config.seed, epoch, len(self.split))
 
-    def weight(self, step: order.Step) -> float:
-        """`Batch.weight` of a step."""
-        return step.count * self.world.size / step.total
+    def deliver(
+        self, step: order.Step, images: torch.Tensor, labels: torch.Tensor, indices: np.ndarray | None = None
+    ) -> Batch:
+        """The batch of a step; `indices` [b] are those read, if they differ from those of the step."""
+        return Batch(
+            images,
+            labels,
+            count=step.count,
+            weight=step.count * self.world.size / step.total,
+            total=step.total,
+            indices=(step.indices if indices is None else indices)[: step.count],
+        )

@@ -77,7 +77,7 @@ class TorchLoader:
             if chunk.error:
                 raise UserError(chunk.error)
             self._note(chunk)
-            yield Batch(*self._finished(chunk), step.count, self.task.weight(step))
+            yield self.task.deliver(step, *self._finished(chunk), chunk.indices)
 
     def _asked(self, epoch: int, start: int) -> Iterator[tuple]:
         # Begun when no worker is at work: DataLoader has waited for what an epoch that was left had asked for.

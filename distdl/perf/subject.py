@@ -69,7 +69,7 @@ def _profile(name: str, shape: tuple[int, ...]) -> Subject:
     with weightless():
         model = replace(config.model, weights="none")
         module = zoo.build(model, classes=classes, channels=shape[0], image_size=shape[-1])
-    return Subject(name=Path(name).stem, module=module, input_shape=shape, batch=config.data.batch_size)
+    return Subject(name=Path(name).stem, module=module, input_shape=shape, batch=config.data.rank_samples(1))
 
 
 def _torchvision(name: str, shape: tuple[int, ...]) -> Subject:

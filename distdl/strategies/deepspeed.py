@@ -40,9 +40,11 @@ def settings(config: Config, world: World) -> dict[str, Any]:
     zero: dict[str, Any] = {"stage": config.deepspeed.stage}
     if config.deepspeed.offload:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": world.device.type == "cuda"}
+    micro_batch = -(-config.data.rank_samples(world.size) // config.optim.accumulate)
     ours: dict[str, Any] = {
-        "train_batch_size": config.data.batch_size * world.size,
-        "train_micro_batch_size_per_gpu": config.data.batch_size // config.optim.accumulate,
+        # DeepSpeed wants equal micro batches on all ranks; it takes them for its records alone.
+        "train_batch_size": micro_batch * config.optim.accumulate * world.size,
+        "train_micro_batch_size_per_gpu": micro_batch,
         "gradient_accumulation_steps": config.optim.accumulate,
         "gradient_clipping": config.optim.clip_norm,
         "zero_optimization": zero,

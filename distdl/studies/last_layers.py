@@ -57,7 +57,7 @@ def train(
     features, labels = kept["train"]
     layers = Layers.of([_first_head(config, dataset, seed) for seed in seeds], len(rates), features.device)
     changing = [
-        optimizers.build(_at(config, lr), layers.one(s, r), global_batch=config.data.batch_size)
+        optimizers.build(_at(config, lr), layers.one(s, r), global_batch=config.data.step_samples(1))
         for s in range(len(seeds))
         for r, lr in enumerate(rates)
     ]
@@ -100,17 +100,19 @@ def _epoch(
     epoch: int,
 ) -> Tensor:
     """Take each seed's layers through its sequence, [seeds, n]. Returns mean losses [seeds, rates], on the CPU."""
-    n, batch = len(labels), config.data.batch_size
+    n = len(labels)
     total = torch.zeros(layers.shape, device=features.device)
-    steps = order.steps(n, batch, drop_last=config.data.drop_last)
-    for step in range(steps):
-        members = torch.from_numpy(sequences[:, step * batch : (step + 1) * batch]).to(features.device)
+    sizes = order.sizes(n, config.data.step_samples(1), pieces=1, drop_last=config.data.drop_last).tolist()
+    position = 0
+    for size in sizes:
+        members = torch.from_numpy(sequences[:, position : position + size]).to(features.device)
         total += layers.step(features[members], labels[members], config.optim.label_smoothing)
-        factor = schedules.factor(config.schedule, epoch + step * batch / n, float(config.epochs))
+        factor = schedules.factor(config.schedule, epoch + position / n, float(config.epochs))
         for optimizer in changing:
             schedules.apply(optimizer, factor)
             optimizer.step()
-    return (total / steps).cpu()
+        position += size
+    return (total / len(sizes)).cpu()
 
 
 def _unfit(config: Config) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def _reached(trainer: "Trainer", rows: list[dict[str, Any]], warm_s: float) -> d
     size = trainer.config.data.image_size or trainer.dataset.image_size
     shape = (trainer.dataset.channels, size, size)
     try:
-        network = count(trainer.model, shape, trainer.config.data.batch_size, training=True)
+        network = count(trainer.model, shape, trainer.config.data.rank_samples(trainer.world.size), training=True)
     except Exception as error:  # a network that cannot be counted has been trained all the same
         trainer.events.warn(trainer, f"the FLOPs of a step are not known: {error}")
         return {"utilisation": used}

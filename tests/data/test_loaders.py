@@ -80,11 +80,13 @@ def test_the_samples_are_those_of_the_order(case: Case, kind: str, world: int, s
         loader = loader_of(config, dataset, rank, world)
         assert len(loader) == order.steps(31, 4 * world)
         batches = run(loader, 5, start)
-        steps = list(order.share(sequence, rank, world, 4, start))
+        steps = list(order.share(sequence, rank, world, 4 * world, start))
         assert [batch.count for batch in batches] == [step.count for step in steps]
         for batch, step in zip(batches, steps, strict=True):
             assert batch.labels.tolist() == step.indices.tolist()
             assert batch.weight == step.count * world / step.total
+            assert batch.total == step.total
+            assert batch.indices.tolist() == step.indices[: step.count].tolist()
             assert batch.images.shape == (len(step.indices), 3, 24, 24)
         seen += [label for batch in batches for label in batch.labels[: batch.count].tolist()]
         lengths.add(len(batches))

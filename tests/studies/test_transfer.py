@@ -45,7 +45,7 @@ def test_the_documents_grids_are_the_defaults() -> None:
     problem = resolve(STUDY, profile="resnet50-decathlon")
     config = from_command_line(("--profile", problem.profile), strategy="single")
     assert problem.rates == (0.001, 0.01, 0.1) and config.schedule.milestones == (60, 120, 180)
-    assert (config.epochs, config.data.batch_size, config.model.name) == (200, 64, "resnet50")
+    assert (config.epochs, config.data.global_batch, config.model.name) == (200, 64, "resnet50")
 
 
 TINY = Settings(
