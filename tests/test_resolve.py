@@ -31,6 +31,33 @@ def test_a_profile_extends_a_file_beside_it() -> None:
     assert (config.seed, config.epochs, config.name) == (7, 2, "digits")
 
 
+@pytest.mark.parametrize(
+    ("words", "batch_size", "global_batch"),
+    [
+        ("", None, 64),
+        ("--seed 1", None, 64),
+        ("--data.global-batch 64", None, 64),
+        ("--data.global-batch 18", None, 18),
+        ("--data.batch-size 64", 64, 0),
+        ("--profile per-rank.toml", 16, 0),
+        ("--profile per-rank.toml --seed 1 --optim.accumulate 2", 16, 0),
+        ("--profile per-rank.toml --data.global-batch 16", None, 16),
+    ],
+)
+def test_a_batch_size_replaces_whichever_the_profile_gives(
+    words: str, batch_size: int | None, global_batch: int
+) -> None:
+    Path("per-rank.toml").write_text('extends = "digits"\n[data]\nbatch_size = 16\n')  # digits gives a global one
+    config = resolve(words)
+    assert (config.data.batch_size, config.data.global_batch) == (batch_size, global_batch)
+    assert resolve_again(config) == config
+
+
+def resolve_again(config: Config) -> Config:
+    Path("again.toml").write_bytes(tomli_w.dumps(as_table(config, "single")).encode())
+    return resolve("--profile again.toml")
+
+
 @pytest.mark.parametrize("name", profiles())
 def test_every_shipped_profile_is_valid(name: str) -> None:
     config = from_command_line(["--profile", name], strategy="ddp")
@@ -56,6 +83,7 @@ WRONG = {
     "a file that is not there": ("--profile none.toml", "no profile file none.toml"),
     "an option without its value": ("--epochs", "--epochs"),
     "uneven micro batches": ("--data.batch-size 64 --optim.accumulate 3", "equal micro batches"),
+    "two batch sizes": ("--data.batch-size 64 --data.global-batch 64", "give one of the two"),
     "a resume from nowhere": ("--resume auto", "--out DIR"),
     "momentum for adam": ("--optim.momentum 0.9", "optim.momentum has no effect: optim.name is adamw"),
     "servers without a server": ("--ps.servers 2", "ps.servers has no effect: the strategy is single"),

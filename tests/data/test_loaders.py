@@ -13,7 +13,7 @@ import psutil
 import pytest
 import torch
 
-from distdl.config import AugmentConfig, ComputeConfig, Config, DataConfig
+from distdl.config import AugmentConfig, ComputeConfig, Config, DataConfig, OptimConfig
 from distdl.data import decode, order
 from distdl.data.base import Batch, DataSet, Loader, Split
 from distdl.data.datasets import load
@@ -216,7 +216,9 @@ def test_a_bad_file_is_replaced_by_its_neighbour_and_listed(case: Case, kind: st
     spoil(dataset.train.files[8], "text")
     loader = loader_of(config_of(case, on_error="skip"), dataset)
     for epoch in range(2):
-        labels = [label for batch in loader.epoch(epoch) for label in batch.labels.tolist()]
+        batches = [(batch.labels.tolist(), batch.indices.tolist()) for batch in loader.epoch(epoch)]
+        labels = [label for batch, _ in batches for label in batch]
+        assert labels == [index for _, indices in batches for index in indices]
         expected = [{4: 5, 8: 0}.get(index, index) for index in order.order(3, epoch, 9).tolist()]
         assert labels == expected
     loader.close()
@@ -281,6 +283,29 @@ def test_auto_says_why(tmp_path: Path) -> None:
     huge = Split(images=np.broadcast_to(np.zeros(1, np.uint8), (10**9, 224, 224, 3)), labels=np.zeros(9, np.int64))
     assert chosen(replace(memory, train=huge))[0] == "torch"
     assert chosen(load(DataConfig(name="synthetic")))[0] == "synthetic"
+
+
+@pytest.mark.parametrize(("batch", "accumulate"), [(2, 1), (5, 2)])
+def test_a_global_batch_below_the_ranks_is_refused(batch: int, accumulate: int, tmp_path: Path) -> None:
+    config = replace(
+        config_of(LOADERS[0], batch_size=None, global_batch=batch), optim=OptimConfig(accumulate=accumulate)
+    )
+    with pytest.raises(
+        UserError, match=rf"data.global_batch {batch} is too small for 3 ranks.* at least {3 * accumulate}"
+    ):
+        loader_of(config, numbered("memory", 31, tmp_path), 0, 3)
+
+
+@each_loader
+def test_a_global_batch_is_divided_among_the_ranks(case: Case, kind: str, tmp_path: Path) -> None:
+    dataset, config = numbered(kind, 31, tmp_path), config_of(case, batch_size=None, global_batch=10)
+    ranks = [run(loader_of(config, dataset, rank, 3), 0) for rank in range(3)]
+    assert [[batch.count for batch in batches] for batches in ranks] == [[4, 3, 3, 3], [3, 2, 2, 2], [3, 2, 2, 2]]
+    sequence = order.order(3, 0, 31)
+    for step, batches in enumerate(zip(*ranks, strict=True)):
+        assert np.concatenate([batch.indices for batch in batches]).tolist() == sequence[: batches[0].total].tolist()
+        sequence = sequence[batches[0].total :]
+        assert sum(batch.weight for batch in batches) == pytest.approx(3), step
 
 
 def test_ten_crops_are_delivered_for_the_test_alone(tmp_path: Path) -> None:

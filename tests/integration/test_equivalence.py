@@ -56,6 +56,16 @@ def test_a_last_batch_that_divides_unevenly_weighs_each_sample_alike(tmp_path: P
     assert apart(weights(tmp_path / "one"), weights(tmp_path / "two")) < 1e-6
 
 
+def test_a_global_batch_is_the_same_training_on_1_2_and_3_ranks(tmp_path: Path) -> None:
+    """133 samples in batches of 64: two epochs of 64, 35 and 34 samples, which three ranks share with remainders."""
+    words = [*PLAIN, "--epochs", "2", "--data.global-batch", "64", "--data.limit", "133"]
+    for ranks in (1, 2, 3):
+        train([*words, "--out", str(tmp_path / str(ranks))], ranks=ranks)
+        result = json.loads((tmp_path / str(ranks) / "result.json").read_text())
+        assert (result["steps"], result["images"], result["global_batch"]) == (6, 2 * 133, 64)
+        assert apart(weights(tmp_path / "1"), weights(tmp_path / str(ranks))) < 1e-6
+
+
 def test_evaluation_of_10000_images_is_exact_on_1_2_and_3_ranks(tmp_path: Path, data_root: Path) -> None:
     words = ["--profile", "mnist-softmax", "--data.root", str(data_root), "--data.eval-batch-size", "512"]
     train([*words, "--max-steps", "20", "--out", str(tmp_path / "made")])
