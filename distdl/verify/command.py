@@ -73,11 +73,13 @@ def verify_resume(
     rows = []
     for kill in prove(proof):
         rows.append(kill)
-        print(f"kill {len(rows)}: after step {kill.killed_after}, {'exact' if kill.exact else 'NOT EXACT'}", flush=True)
+        print(f"kill {len(rows)}: after step {kill.killed_after}, {kill.verdict}", flush=True)
     console.print(table(rows))
-    exact = all(kill.exact for kill in rows)
+    exact = all(kill.holds for kill in rows)
     certificate = {"arguments": argv, "ranks": ranks, "steps": steps, "seed": seed, "exact": exact}
-    write_json(folder / CERTIFICATE, certificate | {"kills": [asdict(kill) | {"exact": kill.exact} for kill in rows]})
+    write_json(
+        folder / CERTIFICATE, certificate | {"kills": [asdict(kill) | {"verdict": kill.verdict} for kill in rows]}
+    )
     print(f"certificate: {folder / CERTIFICATE}")
     return EXIT_DONE if exact else EXIT_FAILED
 
@@ -95,24 +97,24 @@ def _check(words: tuple[str, ...], *, ranks: int, kills: int, other_ranks: int, 
 
 
 def table(kills: "list[Kill]") -> "Table":
-    """One row per kill."""
+    """One row per kill; a difference is the largest absolute one of a value."""
     from rich.table import Table
 
-    shown = Table("kill", "killed", "after step", "resumed", "weights", "optimizer", "samples", "result")
+    shown = Table("kill", "killed", "step", "resumed", "ranks", "weights", "optimizer", "samples", "result")
     for number, kill in enumerate(kills, start=1):
-        ranks = "" if kill.ranks == kill.resumed_on else f", {kill.resumed_on} ranks"
         shown.add_row(
             str(number),
-            f"{kill.victims} of {kill.ranks}" if kill.ranks > 1 else kill.victims,
+            kill.victims,
             str(kill.killed_after),
-            f"from {kill.resumed_from}{ranks}",
+            str(kill.resumed_from),
+            f"{kill.ranks}" if kill.ranks == kill.resumed_on else f"{kill.ranks} to {kill.resumed_on}",
             _written(kill.model),
             _written(kill.optimizer),
             "same" if kill.samples else "DIFFERENT",
-            "exact" if kill.exact else "NOT EXACT",
+            kill.verdict,
         )
     return shown
 
 
 def _written(difference: float) -> str:
-    return "same bits" if difference == 0 else f"{difference:.1e} apart"
+    return "same" if difference == 0 else f"{difference:.1e}"

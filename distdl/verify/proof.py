@@ -39,7 +39,7 @@ class Proof:
         fixed = {
             "--max-steps": self.steps,
             "--checkpoint.every-steps": max(self.steps // 12, 1),
-            "--data.global-batch": self.config.data.global_batch or self.config.data.batch_size * self.ranks,
+            "--data.global-batch": self.config.data.step_samples(self.ranks),
             "--progress": "none",
             "--telemetry.hz": 0,
         }
@@ -70,13 +70,18 @@ class Kill:
     """Largest difference of anything else in the checkpoint; 0 where all bits are the same."""
     samples: bool
     """Whether the final weights have seen, in each epoch, the samples of the uncut training, each as often."""
-    folder: str
-    """The training, kept where it is not exact."""
 
     @property
-    def exact(self) -> bool:
-        """All bits are the same. On another number of ranks sums are rounded differently: there, all samples are."""
-        return self.samples and (self.ranks != self.resumed_on or self.model == self.optimizer == 0)
+    def verdict(self) -> str:
+        """ "exact", "same samples" on another number of ranks, where sums are rounded differently, or "NOT EXACT"."""
+        if self.samples and self.model == self.optimizer == 0:
+            return "exact"
+        return "same samples" if self.samples and self.ranks != self.resumed_on else "NOT EXACT"
+
+    @property
+    def holds(self) -> bool:
+        """Whether the resume is as exact as it can be on these ranks."""
+        return self.verdict != "NOT EXACT"
 
 
 def prove(proof: Proof) -> Iterator[Kill]:
@@ -101,10 +106,9 @@ def prove(proof: Proof) -> Iterator[Kill]:
             killed_after=killed.last,
             resumed_from=training.legs()[-1].resumed_from,
             samples=seen(training.legs()) == samples,
-            folder=str(training.folder),
             **_largest(last, checkpoint, shards=ranks == proof.ranks),
         )
-        if kill.exact:
+        if kill.holds:
             shutil.rmtree(training.folder)
         yield kill
 
