@@ -62,6 +62,7 @@ class Trainer:
         }
         self.loaders["train"].clock = self.clock
         self._build_model()
+        self._check_smallest_piece()
         self.stop = Stop(strategy, max_time=config.max_time)
 
     def _set_numerics(self) -> None:
@@ -94,6 +95,11 @@ class Trainer:
         config, dataset = self.config, self.dataset
         size = config.data.image_size or dataset.image_size
         return zoo.build(config.model, classes=len(dataset.classes), channels=dataset.channels, image_size=size)
+
+    def _check_smallest_piece(self) -> None:
+        size, task = self.config.data.image_size or self.dataset.image_size, self.loaders["train"].task
+        shape = (self.dataset.channels, size, size)
+        parts.check_smallest_piece(self.model, shape, task.smallest_piece(self.progress.samples))
 
     def fit(self) -> str:
         """Train to the end, or until told to stop. Returns the status: "completed" or "stopped"."""
@@ -315,6 +321,7 @@ class Trainer:
         self.metrics, self.seconds = state["metrics"], state["seconds"]
         self.clock.seconds |= state["phases"]
         self.progress.resumes += 1
+        self._check_smallest_piece()
         self.stop.other_weights()
 
     def start_over(self, seed: int) -> None:

@@ -72,8 +72,9 @@ class DataSet:
 class Batch(NamedTuple):
     """One rank's share of one step, on its device.
 
-    A rank that has no sample left in an epoch's last step gets one that counts for nothing, so that all ranks take the
-    same number of steps; `weight` puts the average over ranks right where their counts differ.
+    A rank without a sample in a step gets one that counts for nothing, so that all ranks take the same number of steps;
+    `weight` puts the average over ranks right where their counts differ. In training this happens only where the batch
+    is too small to divide (`distdl.data.order.sizes`), and is refused for networks with BatchNorm.
     """
 
     images: torch.Tensor

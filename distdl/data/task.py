@@ -86,6 +86,10 @@ class Task:
             sequence, world.rank, world.size, self.global_batch, start, self._drop_last, pieces=self.pieces
         )
 
+    def smallest_piece(self, start: int = 0) -> int:
+        """Samples of the smallest micro batch in the epoch after its first `start` samples."""
+        return order.smallest_piece(len(self.split) - start, self.global_batch, self.pieces, self._drop_last)
+
     def sequence(self, epoch: int) -> np.ndarray:
         """All ranks' samples in the epoch's order, [n] int64."""
         if not self.training:

@@ -1,9 +1,11 @@
 """A network's two parts, the feature extractor and the classifier, their blocks, and which of them train."""
 
+import copy
 import fnmatch
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
 from distdl.config import ModelConfig
@@ -126,6 +128,36 @@ def matching(pattern: str, names: Iterable[str], field: str) -> set[str]:
             f'{field}: no parameter matches "{pattern}"{nearest(pattern, as_deep) or nearest(pattern, known)}'
         )
     return found
+
+
+def check_smallest_piece(network: nn.Module, shape: tuple[int, ...], samples: int) -> None:
+    """Refuse micro batches that BatchNorm cannot take its statistics from.
+
+    Args:
+        shape: of one image, [C, H, W].
+        samples: of the smallest micro batch of any rank in the epoch; 0 where a rank has none in some step, and takes
+            one sample that must not count.
+    Raises:
+        UserError: the micro batch would end the training, or give statistics of a sample that does not count.
+    """
+    if samples > 1:
+        return
+    network = copy.deepcopy(network).to("meta")
+    set_train(network)
+    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
+    if not norms:
+        return
+    if samples == 1:
+        try:
+            network(torch.empty(1, *shape, device="meta"))
+            return
+        except ValueError as error:  # from torch.nn.functional.batch_norm
+            if "more than 1 value per channel" not in str(error):
+                raise
+    raise UserError(
+        f"an epoch's last step would leave a rank {samples or 'no'} sample{'s' * (not samples)}, from which BatchNorm "
+        "cannot take statistics: add --data.drop-last, or choose a batch size of at least 3 per rank and micro batch"
+    )
 
 
 def set_train(network: nn.Module) -> None:

@@ -1,0 +1,62 @@
+"""An epoch's last samples: few of them train, and what no division can train is refused at the start."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from distdl.checkpoint import find, load
+from distdl.errors import UserError
+from distdl.models.parts import check_smallest_piece
+from jobs import QUIET, Ranks, train
+
+RESNET = (
+    *("--model.name", "resnet18", "--data.image-size", "32", "--epochs", "1", "--optim.lr", "0.001"),
+    *("--evaluate-every", "9", "--log-every-s", "0"),
+)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_41_samples_in_batches_of_20_train_a_network_that_needs_two_per_rank(ranks: int, tmp_path: Path) -> None:
+    train([*RESNET, "--data.limit", "41", "--data.global-batch", "20", "--out", str(tmp_path / "run")], ranks=ranks)
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert (result["steps"], result["images"]) == (3, 41)
+    state, _ = load(find(tmp_path / "run", warn=pytest.fail))
+    assert all(value.isfinite().all() for value in state["model"].values())
+
+
+@pytest.mark.parametrize(
+    ("samples", "batch", "ranks", "complaint"),
+    [
+        (41, ("--data.batch-size", "2"), 1, "leave a rank 1 sample,"),
+        (41, ("--data.batch-size", "1"), 2, "leave a rank no samples,"),
+        (41, ("--data.batch-size", "4", "--optim.accumulate", "2"), 1, "leave a rank 1 sample,"),
+    ],
+)
+def test_a_batch_that_no_division_can_train_is_refused_before_the_first_step(
+    samples: int, batch: tuple[str, ...], ranks: int, complaint: str, tmp_path: Path
+) -> None:
+    words = [*RESNET, "--data.limit", str(samples), *batch, "--out", str(tmp_path / "run"), *QUIET]
+    job = Ranks(words, ranks=ranks)
+    assert job.wait() == [2] * ranks, job.text
+    line = next(line for line in job.text.splitlines() if line.startswith("error: "))
+    assert complaint in line and "--data.drop-last" in line
+    assert "Traceback" not in job.text
+
+
+def test_only_networks_that_would_fail_are_refused() -> None:
+    shape = (1, 4, 4)
+    pooled = torch.nn.Sequential(torch.nn.AvgPool2d(4), torch.nn.BatchNorm2d(1))
+    spatial = torch.nn.Sequential(torch.nn.BatchNorm2d(1))
+    plain = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2))
+    for network, refused in ((pooled, {0, 1}), (spatial, {0}), (plain, set())):
+        for samples in range(3):
+            if samples in refused:
+                with pytest.raises(UserError, match="drop-last"):
+                    check_smallest_piece(network, shape, samples)
+            else:
+                check_smallest_piece(network, shape, samples)
+    for parameter in pooled.parameters():
+        parameter.requires_grad_(False)
+    check_smallest_piece(pooled, shape, 1)  # frozen BatchNorm takes no statistics
