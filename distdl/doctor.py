@@ -1,7 +1,6 @@
 """`distdl doctor`: what this machine has, and for each thing that is missing the one command that brings it."""
 
 import json
-import os
 import platform
 import shutil
 import subprocess
@@ -12,6 +11,8 @@ from importlib import metadata, util
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from distdl.cores import cores
 
 WHEEL = "containers/horovod/build.sh .venv/bin/python"
 
@@ -66,9 +67,10 @@ def examine() -> list[Finding]:
 def _host() -> Finding:
     import psutil
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     gib = psutil.virtual_memory().total / 2**30
-    return Finding(name="host", found=True, detail=f"{cores} cores, {gib:.0f} GiB, Python {platform.python_version()}")
+    return Finding(
+        name="host", found=True, detail=f"{cores()} cores, {gib:.0f} GiB, Python {platform.python_version()}"
+    )
 
 
 def _torch() -> Finding:

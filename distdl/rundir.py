@@ -18,6 +18,7 @@ from typing import IO, Any
 
 import tomli_w
 
+from distdl import cores
 from distdl.config import Config
 from distdl.errors import UserError
 from distdl.resolve import as_table
@@ -162,7 +163,8 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": versions,
         "cuda": torch.version.cuda,
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores.cores(),
+        "cores_busy_at_start": round(cores.busy_at_start(), 2),
         "memory_bytes": psutil.virtual_memory().total,
         "gpus": gpus,
         "job": {key: value for key, value in os.environ.items() if key.startswith(("SLURM_JOB", "TORCHELASTIC_R"))},

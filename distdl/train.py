@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from distdl import cores
 from distdl.errors import EXIT_DONE, EXIT_STOPPED, run_command
 from distdl.launchers.place import from_launcher
 
@@ -23,6 +24,8 @@ def main(argv: Sequence[str] | None = None, callbacks: "tuple[Callback, ...]" = 
         callbacks: listeners in addition to the usual ones.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    cores.passive_waiting()
+    cores.observe_start()
     os.environ.update(from_launcher(os.environ))
     return run_command(lambda: _main(words, callbacks), debug="--debug" in words, rank=_rank())
 

@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.table import Table
 
 from distdl.config import AugmentConfig, Config, DataConfig
+from distdl.cores import cores
 from distdl.data.base import DataSet
 from distdl.data.datasets import load
 from distdl.data.loaders import make_loader
 from distdl.data.rates import STAGES, Rates, diagnose, measure, of_run
 from distdl.data.task import Task
-from distdl.data.workers import cores
 from distdl.errors import UserError
 from distdl.world import World
 
@@ -56,11 +56,11 @@ def bench(
     world = World(device=device)
     task = Task(config=Config(data=data), dataset=dataset, split=dataset.train, world=world, training=True)
     with console.status("stages") as status:
-        rates = measure(task, cores(world), lambda stage: status.update(f"stage {stage}"))
+        rates = measure(task, cores(), lambda stage: status.update(f"stage {stage}"))
         if run:
             rates = Rates(**(vars(rates) | {"network": _network(run)}))
         table = {}
-        for loader, workers in _choices(dataset, augment, cores(world)):
+        for loader, workers in _choices(dataset, augment, cores()):
             status.update(f"loader {loader}, {workers} workers or threads")
             table[loader, workers] = _rate(task, loader, workers, seconds)
     fastest = max(table, key=lambda key: table[key])

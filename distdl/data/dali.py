@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from distdl.cores import cores
 from distdl.data.ahead import steps_ahead
 from distdl.data.base import Batch
 from distdl.data.dali_input import prepare, prepare_decoded
@@ -23,7 +24,6 @@ from distdl.data.finish import Finish, beside_workers, cut_bytes, transfer
 from distdl.data.order import Step
 from distdl.data.samples import Chunk, Samples
 from distdl.data.task import Task
-from distdl.data.workers import cores
 from distdl.errors import UserError, missing
 from distdl.telemetry.clock import Clock
 
@@ -54,7 +54,7 @@ class DaliLoader:
         self.samples, self.finish = Samples(task), Finish(task)
         self.labels = torch.from_numpy(task.split.labels)
         workers = task.config.data.workers
-        self.threads = cores(task.world) if workers < 0 else max(workers, 1)
+        self.threads = cores(task.world.local_size) if workers < 0 else max(workers, 1)
         self.on_gpu = task.world.device.type == "cuda"
         self.straight = self.on_gpu and self.finish.plain and not task.config.data.augment.crop
         # They are many already: each computes alone.

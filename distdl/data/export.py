@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from distdl.cores import cores
 from distdl.data.base import DataSet, Split
 from distdl.data.encoded import compact
 from distdl.data.pack import NAMES, samples
@@ -51,7 +52,7 @@ def export(dataset: DataSet, folder: Path, size: int | None, told: Callable[[int
             told(1)
             return line
 
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        with ThreadPoolExecutor(cores()) as pool:
             sums += pool.map(one, range(len(split)))
     write_atomic(folder / SUMS, lambda sink: sink.write("".join(sums).encode()))
     for line in sums:

@@ -6,12 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 
+from distdl.cores import cores
 from distdl.data import augment
 from distdl.data.base import Batch
 from distdl.data.finish import Finish, transfer
 from distdl.data.samples import Chunk, Samples
 from distdl.data.task import Task
-from distdl.data.workers import cores
 from distdl.errors import UserError
 from distdl.telemetry.clock import Clock
 
@@ -97,7 +97,7 @@ class ResidentLoader:
                 "data.loader resident keeps files decoded, and random_resized_crop cuts them anew: take torch"
             )
         samples = Samples(task)
-        with ThreadPoolExecutor(cores(task.world)) as pool:
+        with ThreadPoolExecutor(cores(task.world.local_size)) as pool:
             parts = np.array_split(np.arange(len(split)), -(-len(split) // PART))
             chunks = list(pool.map(lambda part: samples[0, part], parts))
         indices = np.concatenate([self._checked(chunk).indices for chunk in chunks])

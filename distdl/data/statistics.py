@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from distdl.cores import cores
 from distdl.data import decode
 from distdl.data.base import Split
 from distdl.data.encoded import File, Part, Unreadable
@@ -71,7 +72,7 @@ def _measure(files: list[File], channels: int, central: float, size: int) -> Mom
             return None
         return image.mean((0, 1)), (image**2).mean((0, 1))
 
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         parts = [part for part in pool.map(sums, files) if part]
     if not parts:
         raise UserError(f"none of the images could be read, {files[0]} first")

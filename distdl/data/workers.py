@@ -2,7 +2,6 @@
 
 import math
 import mmap
-import os
 import signal
 import sys
 import weakref
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from distdl.cores import cores
 from distdl.data.ahead import steps_ahead
 from distdl.data.base import Batch
 from distdl.data.finish import Finish, beside_workers, cut_bytes, transfer
@@ -20,7 +20,6 @@ from distdl.data.samples import Chunk, Samples
 from distdl.data.task import Task
 from distdl.errors import Failure, UserError
 from distdl.telemetry.clock import Clock
-from distdl.world import World
 
 PREFETCH = 4
 """Batches that each worker reads ahead: enough to ride out a slow file, few enough to keep in memory."""
@@ -41,7 +40,7 @@ class TorchLoader:
         self.finish = Finish(task)
         self.requests = _Requests()
         workers = task.config.data.workers
-        workers = cores(task.world) if workers < 0 else workers
+        workers = cores(task.world.local_size) if workers < 0 else workers
         self.slots = _slots(task, workers)
         self._reader = DataLoader(
             Samples(task, self.slots),
@@ -167,13 +166,6 @@ class _Requests:
 
     def __len__(self) -> int:
         return self.count
-
-
-def cores(world: World) -> int:
-    """Cores that this rank has: those it is pinned to, or its share of the host's."""
-    host = os.cpu_count() or 1
-    pinned = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else host
-    return max(min(pinned, host // world.local_size), 1)
 
 
 def _start_method() -> str:

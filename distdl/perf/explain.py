@@ -11,6 +11,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from distdl.cores import BUSY
 from distdl.errors import UserError
 from distdl.perf.waterfall import WORK, Waterfall, waterfall
 
@@ -123,6 +124,12 @@ def sentences(found: Waterfall, result: Mapping[str, Any]) -> list[str]:
     if ppp:
         lines.append(
             "Percent of peak by kind: " + ", ".join(f"{kind} {share:.1%}" for kind, share in ppp.items()) + "."
+        )
+    busy = result.get("cores_busy_at_start", 0.0)
+    if result.get("device") == "cpu" and busy >= BUSY:
+        lines.append(
+            f"Other programs kept {busy:.1f} cores busy when the run started: compute, exchange and data waited for "
+            "them. Run it on a quiet machine, or with fewer --compute.threads."
         )
     largest = next(part for part in found.parts if part.name == found.largest)
     lines.append(f"The largest loss is {largest.name}, {largest.share:.1%}: {largest.what}.")

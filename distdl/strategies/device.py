@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import torch
 
+from distdl import cores
 from distdl.config import ComputeConfig
 from distdl.errors import UserError
 from distdl.memory import keep_freed
@@ -44,12 +45,32 @@ def pin_cores(config: ComputeConfig, device: torch.device, *, local_rank: int, l
     """Give this rank its share of the host's cores, and torch as many threads. Returns the number of threads.
 
     Two ranks whose threads move over the same cores wait for each other in every layer; pinned, they do not. On a GPU
-    nothing is pinned: the kernel's threads there must stay free to move between the loader's processes.
+    nothing is pinned: the kernel's threads there must stay free to move between the loader's processes. Nor where other
+    programs keep cores busy, and all ranks would wait for the one that shares its core. The number of threads never
+    depends on other programs: torch's sums, and so a training's last bits, depend on it.
     """
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
-    share = len(cores) // local_size
-    threads = config.threads or max(share, 1)
-    if device.type == "cpu" and not config.threads and share and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, cores[local_rank * share : (local_rank + 1) * share])
+    available, ranks = cores.affinity(), cores.sharing(local_size)
+    threads = config.threads or cores.cores(local_size)
+    busy = cores.observe_end(ranks)
+    if pins(device.type, config.threads, available=len(available), ranks=ranks, busy=busy):
+        share = len(available) // ranks
+        first = local_rank % ranks * share
+        os.sched_setaffinity(0, available[first : first + share])
     torch.set_num_threads(threads)
     return threads
+
+
+def pins(device: str, threads: int, *, available: int, ranks: int, busy: float) -> bool:
+    """Whether each of `ranks` ranks is pinned to its part of the `available` cores they share.
+
+    Args:
+        threads: as configured; 0 leaves the number, and the cores, to distdl.
+        busy: of these cores, in use by other programs.
+    """
+    return (
+        device == "cpu"
+        and not threads
+        and available >= ranks > 1
+        and busy < cores.BUSY
+        and hasattr(os, "sched_setaffinity")
+    )

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from distdl.cores import affinity
 from distdl.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, UserError
 from distdl.launchers.slices import STOPPED, last_line
 from distdl.studies import claim, process
@@ -74,7 +75,7 @@ class Runner:
         self.states = {trial.name: claim.read(folder.folder(trial)) for trial in folder.trials}
         """What is known of every trial, by name."""
         self.running: dict[str, Running] = {}
-        self._places = shares(jobs, sorted(os.sched_getaffinity(0)))
+        self._places = shares(jobs, affinity())
         self._gpus, self._has_gpus = list(gpus), bool(gpus)
         # A failure from before this start is tried again, as the person may have mended it; a later one is not.
         self._retry = {name: state.attempts for name, state in self.states.items() if state.status == "failed"}

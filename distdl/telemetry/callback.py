@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from distdl.cores import busy_at_start, cores, warning
 from distdl.events import Callback
 from distdl.telemetry.host import Host
 from distdl.telemetry.kernels import KernelProfile
@@ -39,6 +40,8 @@ class Telemetry(Callback):
         trainer.strategy.barrier()  # rank 0 has put a resumed run's files in order: now others may append to them
         if trainer.config.telemetry.hz and trainer.run.path.is_dir():
             self._start_sampler(trainer)
+        if trainer.world.rank == 0 and (sentence := warning(busy_at_start(), cores(trainer.world.local_size))):
+            trainer.events.warn(trainer, sentence)
         self._entered, self._steps = time.time(), 0
         trainer.seconds["start"] = trainer.seconds.get("start", 0.0) + self._entered - self._began
         self._known_s = _accounted(trainer)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from distdl import cores
 from distdl.perf.flops import count
 from distdl.perf.hardware import recognise
 from distdl.perf.utilisation import bounds, counted, ppp_by_kind
@@ -53,6 +54,7 @@ def outcome(trainer: "Trainer", *, held_s: float) -> dict[str, Any]:
         "start_s": trainer.seconds.get("start", 0.0),
         "warm_s": trainer.seconds.get("warm", 0.0),
         "held_s": held_s,
+        "cores_busy_at_start": round(cores.busy_at_start(), 2),
     }
     spent = {name: value for name, value in asdict(used).items() if name != "epochs"}
     return times | spent | _reached(trainer, rows, times["warm_s"])
