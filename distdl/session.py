@@ -13,6 +13,7 @@ from distdl.errors import UserError
 from distdl.events import Callback
 from distdl.forecast import Forecast
 from distdl.rundir import RunDir, default_path
+from distdl.strategies.agreement import agree
 from distdl.strategies.base import Strategy
 from distdl.strategies.text import broadcast_text
 from distdl.telemetry.callback import Telemetry
@@ -32,6 +33,7 @@ def train(
     """
     telemetry = Telemetry(time.time() if began is None else began)
     dataset = load(config.data)
+    agree(strategy, config, dataset)
     run, start = open_run(config, strategy)
     strategy.folder = run.path
     speaks = strategy.world.rank == 0

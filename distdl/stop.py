@@ -9,6 +9,7 @@ import torch
 
 from distdl.errors import Failure
 from distdl.strategies.base import Strategy
+from distdl.strategies.loss_scale import SMALLEST
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
 """Launchers and schedulers send SIGTERM; SIGUSR2 is Slurm's early warning (NCCL takes SIGUSR1); SIGINT is Ctrl-C."""
@@ -56,37 +57,47 @@ class Stop:
         """Whether to stop after `step`; the same answer on every rank.
 
         Raises:
-            Failure: on every rank, if any rank's loss was not a number.
+            Failure: on every rank, if any rank's loss was not a number, or its fp16 loss scale has collapsed.
         """
         now = time.monotonic()
         if now > self._until:
             self.reason = self.reason or "max_time"
         # A run that was resumed begins at a late step: no time a step can be told before the second agreement.
         since, then = self._last or (step, now - LOOK_EVERY_S)
-        told = [float(bool(self.reason)), (now - then) / max(step - since, 1), float(self._minus_bad)]
-        stop, step_s, minus_bad = self._strategy.all_reduce(torch.tensor(told, dtype=torch.float64), "max").tolist()
-        _refuse(minus_bad)
+        if warning := self._strategy.loss_scale.warning():
+            self._strategy.notes.append(warning)
+        flags = [float(bool(self.reason)), (now - then) / max(step - since, 1), *self._health()]
+        stop, step_s, *health = self._strategy.all_reduce(torch.tensor(flags, dtype=torch.float64), "max").tolist()
+        _refuse(*health)
         self._last = (step, now)
         self._next = step + max(int(LOOK_EVERY_S / max(step_s, 1e-6)), 1)
         return bool(stop)
 
     def check(self) -> None:
-        """Agree on the losses alone, which puts the next agreement off by nothing.
+        """Agree on losses and loss scale alone, which does not delay the next `agreed`.
 
         Raises:
-            Failure: on every rank, if any rank's loss was not a number.
+            Failure: on every rank, if any rank's loss was not a number, or its fp16 loss scale has collapsed.
         """
-        mine = torch.tensor([float(self._minus_bad)], dtype=torch.float64)
-        _refuse(float(self._strategy.all_reduce(mine, "max")))
+        _refuse(*self._strategy.all_reduce(torch.tensor(self._health(), dtype=torch.float64), "max").tolist())
+
+    def _health(self) -> list[float]:
+        """First step with a non-finite loss and the loss scale, both negative: the maximum over ranks is the worst."""
+        return [float(self._minus_bad), -self._strategy.loss_scale.value()]
 
     def close(self) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
 
-def _refuse(minus_bad: float) -> None:
+def _refuse(minus_bad: float, minus_scale: float) -> None:
     if minus_bad > -math.inf:
         raise Failure(
             f"the loss of step {-int(minus_bad)} is not a finite number: the last good checkpoint stands; lower "
             "optim.lr, add schedule.warmup_epochs, or clip by optim.clip_norm"
+        )
+    if -minus_scale < SMALLEST:
+        raise Failure(
+            f"fp16 gradients overflow at every step: the loss scale has fallen to {-minus_scale:g} and nothing is "
+            "learned any more; the last checkpoint stands: use compute.precision bf16, or lower optim.lr"
         )

@@ -1,7 +1,8 @@
 """The loop. Everything else decides before it, measures beside it, or listens to it."""
 
+import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from distdl import checkpoint
+from distdl import checkpoint, errors
 from distdl.checkpoint import Checkpoints, Progress
 from distdl.config import Config
 from distdl.data.base import Batch, DataSet
@@ -155,24 +156,33 @@ class Trainer:
         schedules.apply(self.optimizer, schedules.factor(config.schedule, self.position, self.epochs))
         self._seed_step()
         losses = []
-        left = config.optim.accumulate
-        for images, labels in _micro_batches(batch, left):
-            left -= 1
-            with clock("forward"), self.autocast:
-                loss = F.cross_entropy(self.forward(images), labels, label_smoothing=config.optim.label_smoothing)
-                share = batch.weight * len(images) / len(batch.images)
-                if share != 1:
-                    loss = loss * share
-            with clock("backward"):
-                self.strategy.backward(loss, last=left == 0)
+        chunks = _micro_batches(batch, self._parts())
+        for index, (images, labels) in enumerate(chunks):
+            with self.strategy.micro_batch(last=index == len(chunks) - 1):
+                with clock("forward"), self.autocast:
+                    loss = F.cross_entropy(self.forward(images), labels, label_smoothing=config.optim.label_smoothing)
+                    share = batch.weight * len(images) / len(batch.images)
+                    if share != 1:
+                        loss = loss * share
+                with clock("backward"):
+                    self.strategy.backward(loss)
             losses.append(loss.detach())
         with clock("update"):
-            self.strategy.step()
-            if self.ema:
+            updated = self.strategy.step()
+            if self.ema and updated:  # under fp16 this waits for the device
                 self.ema.update(self.model)
         total = sum(losses[1:], start=losses[0])
         self.stop.watch(total, self.progress.step + 1)
         return total
+
+    def _parts(self) -> int:
+        """Micro batches of this step, the same number on every rank.
+
+        Where forward itself communicates (ZeRO stage 3), ranks must run it equally often. In an epoch's last step
+        their batches differ by one sample, and there may be fewer samples than `optim.accumulate`.
+        """
+        smallest = min(self.global_batch, self.samples - self.progress.samples) // self.world.size
+        return min(self.config.optim.accumulate, max(smallest, 1))
 
     @property
     def position(self) -> float:
@@ -268,14 +278,37 @@ class Trainer:
         folder = self.checkpoints.begin(self.progress.step) if writer else None
         if self.checkpoints.failed:
             self.events.warn(self, self.checkpoints.failed)
-        if self.strategy.sharded:
-            self.strategy.barrier()  # the folder is there
-            self.strategy.save_shards(self.checkpoints.hidden(self.progress.step))
-            self.strategy.barrier()  # so are all shards
-        if writer:
+        complete = not self.strategy.sharded or self._save_shards()
+        if writer and complete:
             self.checkpoints.save(folder, self.state_dict(), self.progress, metric)
         self.seconds["checkpoint"] += time.perf_counter() - since
         self.events.checkpoint(self)
+
+    def _save_shards(self) -> bool:
+        """Every rank's shards, into the folder that rank 0 has made. Returns whether all are there, on every rank.
+
+        If one rank fails, all give this checkpoint up, and training continues.
+        """
+        folder, reason = self.checkpoints.hidden(self.progress.step), ""
+        ready = self.world.rank != 0 or folder.is_dir()
+        if not self._all_ranks(ready):
+            return False  # rank 0 has said why
+        try:
+            self.strategy.save_shards(folder)
+        except (OSError, Failure) as error:
+            reason = f"rank {self.world.rank}: {errors.reason(error)}"
+        if self._all_ranks(not reason):
+            return True
+        first = next(filter(None, gather_text(self.strategy, reason)))
+        if self.world.rank == 0:
+            shutil.rmtree(folder, ignore_errors=True)
+            step = self.progress.step
+            self.checkpoints.failed = f"the checkpoint of step {step} was not written to {folder.parent}: {first}"
+            self.events.warn(self, self.checkpoints.failed)
+        return False
+
+    def _all_ranks(self, ok: bool) -> bool:
+        return bool(self.strategy.all_reduce(torch.tensor([int(ok)]), "min"))
 
     def _saved(self) -> None:
         """Wait for the last checkpoint.
@@ -368,11 +401,10 @@ class Trainer:
             loader.close()
 
 
-def _micro_batches(batch: Batch, parts: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    if parts == 1:
-        yield batch.images, batch.labels
-    else:
-        yield from zip(batch.images.chunk(parts), batch.labels.chunk(parts), strict=True)
+def _micro_batches(batch: Batch, parts: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Images and labels in `parts` parts whose sizes differ by at most one; none is empty."""
+    parts = min(parts, len(batch.images))
+    return list(zip(batch.images.tensor_split(parts), batch.labels.tensor_split(parts), strict=True))
 
 
 def _crops_averaged(model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -32,8 +32,9 @@ class Ranks:
         ranks: int = 1,
         env: Mapping[str, str] | None = None,
         places: Sequence[Mapping[str, str]] | None = None,
+        main: Callable[[list[str]], int] | None = None,
     ) -> None:
-        """`places`: another launcher's variables for each rank, in place of torchrun's."""
+        """`places`: another launcher's variables for each rank, in place of torchrun's; `main`: of distdl.train's."""
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOAD)
         self._file = tempfile.NamedTemporaryFile(suffix=".log")  # noqa: SIM115 - goes with this object
@@ -42,7 +43,9 @@ class Ranks:
         self.processes: list[BaseProcess] = []
         for place in places or torchrun_places(ranks):
             variables = {**(env or {}), **place}
-            process = context.Process(target=_rank, args=(list(words), variables, str(Path.cwd()), str(self.output)))
+            process = context.Process(
+                target=_rank, args=(list(words), variables, str(Path.cwd()), str(self.output), main)
+            )
             process.start()
             self.processes.append(process)
 
@@ -82,15 +85,21 @@ def torchrun_places(ranks: int, *, alone: bool = False) -> list[dict[str, str]]:
     return [{**all_ranks, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)]
 
 
-def _rank(words: list[str], variables: dict[str, str], folder: str, output: str) -> None:
+def _rank(
+    words: list[str],
+    variables: dict[str, str],
+    folder: str,
+    output: str,
+    main: Callable[[list[str]], int] | None,
+) -> None:
     sink = os.open(output, os.O_WRONLY | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(sink, stream)
     os.environ.update(variables)
     os.chdir(folder)
-    from distdl.train import main
+    from distdl import train
 
-    sys.exit(main(words))
+    sys.exit((main or train.main)(words))
 
 
 def train(words: Sequence[str], *, ranks: int = 1, timeout: float = 120, env: Mapping[str, str] | None = None) -> None:

@@ -1,5 +1,8 @@
-"""How gradients meet: the one protocol between the trainer and every way of training on many devices."""
+"""The protocol between the trainer and every way of training on many devices."""
 
+import json
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,16 +11,23 @@ from torch import nn
 
 from distdl.config import Config
 from distdl.errors import UserError
+from distdl.strategies.loss_scale import LossScale
 from distdl.telemetry.clock import Clock
 from distdl.world import World
 
 
 class Strategy:
-    """Base and, as it stands, the strategy of a single process: nothing to exchange.
+    """Base class, and the strategy of a single process: nothing to exchange.
 
-    Called in this order: setup, prepare, (load_state_dict), then in each step forward through the prepared model,
-    `backward` once a micro batch, `step` once; at the end close. Scaling of the loss, accumulation, clipping and the
-    optimizer's update belong to a strategy, since some (DeepSpeed, a parameter server) do them elsewhere.
+    Called in this order: setup, prepare, (load_state_dict), the steps, close. A step is
+
+        for index, (images, labels) in enumerate(chunks):
+            with strategy.micro_batch(last=index == len(chunks) - 1):
+                strategy.backward(criterion(prepared(images), labels))
+        strategy.step()
+
+    Scaling of the loss, accumulation, clipping and the optimizer's update belong to a strategy, since some (DeepSpeed,
+    a parameter server) do them elsewhere.
     """
 
     name = "single"
@@ -29,6 +39,8 @@ class Strategy:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.world = World()
+        self.loss_scale = LossScale(self.world.device)
+        """Of fp16; replaced in `prepare`, when the device is known."""
         self.notes: list[str] = []
         """What the person should know; the trainer shows and empties it."""
         self.folder: Path | None = None
@@ -38,32 +50,74 @@ class Strategy:
         """Find the other processes and the device. Called once, before any tensor is made on the device."""
         from distdl.strategies.device import device_for, pin_cores
 
-        device = device_for(self.config.compute, local_rank=0, local_size=1)
+        device = device_for(self.config.compute, local_rank=0, local_size=1, warn=self.notes.append)
         pin_cores(self.config.compute, device, local_rank=0, local_size=1)
         self.world = World(device=device)
         return self.world
 
-    def prepare(self, model: nn.Module, optimizer: torch.optim.Optimizer, clock: Clock) -> nn.Module:
-        """Take the model (on the device, the same weights on every rank) and its optimizer.
+    def _agree_on_device(self) -> None:
+        """Compare the ranks' devices, on the CPU, before anything is exchanged between GPUs.
 
-        Returns what to call forward on. The strategy times itself by `clock`: phases exchange and update.
+        Raises:
+            UserError: on every rank, if some have a GPU and others do not, or two have the same one. With
+                compute.device auto, ranks that would have to share a GPU all take the CPU instead.
+        """
+        from distdl.strategies import device, text
+
+        local = json.dumps(asdict(device.place_of(self.world.device)))
+        places = [device.Place(**json.loads(place)) for place in text.gather_text(self, local)]
+        if message := device.mixed_devices(places):
+            raise UserError(message)
+        if message := device.shared_gpu(places):
+            if self.config.compute.device != "auto":
+                raise UserError(message)
+            self.notes.append(f"training on the CPU, because {message}")
+            device.keep_freed()
+            self.world = replace(self.world, device=torch.device("cpu"))
+
+    def prepare(self, model: nn.Module, optimizer: torch.optim.Optimizer, clock: Clock) -> nn.Module:
+        """Take the model (on the device) and its optimizer; every rank gets rank 0's parameters and buffers.
+
+        Returns the module to call forward on. The strategy records its phases, exchange and update, with `clock`.
         """
         self.model, self.optimizer, self.clock = model, optimizer, clock
-        self.scaler = torch.amp.GradScaler(self.world.device.type, enabled=self.config.compute.precision == "fp16")
+        fp16 = self.config.compute.precision == "fp16"
+        self.loss_scale = LossScale(self.world.device, torch.amp.GradScaler(self.world.device.type) if fp16 else None)
+        self._share_initial_weights()
         return model
 
-    def backward(self, loss: torch.Tensor, last: bool = True) -> None:
-        """Add the gradients of one micro batch; `last` says that the step's exchange may go with this one."""
-        self.scaler.scale(loss).backward()
+    def _share_initial_weights(self) -> None:
+        """Copy rank 0's parameters and buffers to every rank.
 
-    def step(self) -> None:
-        """Finish the exchange, clip, update the weights and clear the gradients."""
-        if self.config.optim.clip_norm:
-            self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optim.clip_norm)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+        Equal seeds are not enough: processors of two generations round the same random numbers differently.
+        """
+        for tensor in (*self.model.parameters(), *self.model.buffers()):
+            value = tensor.detach()
+            shared = self.broadcast(value.contiguous())  # a copy if the memory format is channels_last
+            if shared.data_ptr() != value.data_ptr():
+                value.copy_(shared)
+
+    def micro_batch(self, last: bool) -> AbstractContextManager[None]:
+        """Context of one micro batch's forward and backward.
+
+        Gradients are exchanged once per step, in the micro batch that is `last`. Ranks may cut their batches into
+        different numbers of micro batches.
+        """
+        return nullcontext()
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Add the gradients of one micro batch. Called once inside `micro_batch`."""
+        self.loss_scale.scale(loss).backward()
+
+    def step(self) -> bool | torch.Tensor:
+        """Finish the exchange, clip, update the weights and clear the gradients.
+
+        Returns whether the weights were updated, which they are not where fp16 gradients overflowed; with a loss scale
+        as a tensor on the device, so that only a reader waits for it.
+        """
+        updated = self.loss_scale.update(self.optimizer, self.model.parameters(), self.config.optim.clip_norm)
         self.optimizer.zero_grad(set_to_none=True)
+        return updated
 
     def all_reduce(self, tensor: torch.Tensor, op: Literal["sum", "max", "min"] = "sum") -> torch.Tensor:
         """The tensor combined over all ranks that train, on every one of them. Small CPU or device tensors."""
@@ -80,8 +134,8 @@ class Strategy:
         """Bring the same weights to every rank that trains, before they are evaluated or saved."""
 
     def report(self) -> dict[str, Any]:
-        """What this strategy adds to result.json, by key."""
-        return {}
+        """Values that this strategy adds to result.json, by key."""
+        return self.loss_scale.report()
 
     def model_state(self) -> dict[str, torch.Tensor]:
         """The whole network's weights and buffers, for rank 0 to keep; where they are sharded, as last gathered."""
@@ -93,7 +147,7 @@ class Strategy:
 
     def state_dict(self) -> dict[str, Any]:
         """What rank 0 must keep of the optimizer and of the strategy: tensors, numbers, strings, lists and dicts."""
-        return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
+        return {"optimizer": self.optimizer.state_dict(), "scaler": self.loss_scale.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave; called on every rank with the same state.
@@ -107,7 +161,7 @@ class Strategy:
                 "the strategy that made it, or start anew from its weights (distdl export, then --model.weights FILE)"
             )
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        self.loss_scale.load_state_dict(state["scaler"])
 
     def save_shards(self, folder: Path) -> None:
         """Write what only this rank has (sharded state) into `folder`, as files of its own. Called on every rank."""

@@ -2,7 +2,8 @@
 
 import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -31,15 +32,16 @@ class DDP(Strategy):
 
     def setup(self) -> World:
         rank, size, local_rank, local_size = launched(self.name)
-        device = device_for(self.config.compute, local_rank=local_rank, local_size=local_size)
-        pin_cores(self.config.compute, device, local_rank=local_rank, local_size=local_size)
+        device = device_for(self.config.compute, local_rank=local_rank, local_size=local_size, warn=self.notes.append)
         init_process_group(
             # Both: tensors of the trainer's own (counts, flags) are on the CPU and must not wait for the GPU's stream.
             backend="cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
             timeout=timedelta(seconds=self.config.ddp.timeout_s),
         )
-        self._transport = "nccl" if device.type == "cuda" else "gloo"
         self.world = World(rank=rank, size=size, local_rank=local_rank, local_size=local_size, device=device)
+        self._agree_on_device()
+        self._transport = "nccl" if self.world.device.type == "cuda" else "gloo"
+        pin_cores(self.config.compute, self.world.device, local_rank=local_rank, local_size=local_size)
         return self.world
 
     def prepare(self, model: nn.Module, optimizer: torch.optim.Optimizer, clock: Clock) -> nn.Module:
@@ -87,15 +89,17 @@ class DDP(Strategy):
         return shared.join(self, shared.bytes_for(gradients))
 
     def report(self) -> dict[str, Any]:
-        return {"transport": self._transport}
+        return super().report() | {"transport": self._transport}
 
-    def backward(self, loss: torch.Tensor, last: bool = True) -> None:
-        if last:
-            super().backward(loss)
-            self._overlap.end()
-        else:
-            with self._parallel.no_sync():
-                super().backward(loss)
+    @contextmanager
+    def micro_batch(self, last: bool) -> Iterator[None]:
+        # Around forward too: DDP decides in forward whether this backward will exchange.
+        with nullcontext() if last else self._parallel.no_sync():
+            yield
+
+    def backward(self, loss: torch.Tensor) -> None:
+        super().backward(loss)
+        self._overlap.end()
 
     def all_reduce(self, tensor: torch.Tensor, op: Literal["sum", "max", "min"] = "sum") -> torch.Tensor:
         dist.all_reduce(tensor, op=_OPS[op])

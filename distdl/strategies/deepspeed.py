@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import util
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from distdl.config import Config
 from distdl.errors import UserError, missing
 from distdl.rundir import write_atomic
 from distdl.strategies.ddp import DDP
+from distdl.strategies.loss_scale import LossScale
 from distdl.telemetry.clock import Clock
 from distdl.world import World
 
@@ -52,7 +54,7 @@ def settings(config: Config, world: World) -> dict[str, Any]:
         "zero_force_ds_cpu_optimizer": False,
     }
     autocast = {"bf16": "bfloat16", "fp16": "float16"}.get(config.compute.precision)
-    if autocast:
+    if autocast and not _scales_itself(config):
         ours["torch_autocast"] = {"enabled": True, "dtype": autocast}
     file = config.deepspeed.config
     return {"steps_per_print": None} | (ours if file is None else merge(ours, _read(file), file))
@@ -92,6 +94,53 @@ def merge(ours: Mapping[str, Any], theirs: Mapping[str, Any], file: Path, within
     return merged
 
 
+def _scales_itself(config: Config) -> bool:
+    """Whether the loss scale is distdl's `ZeroLossScale`.
+
+    DeepSpeed's own scaler for torch_autocast (0.19.8) looks for overflow in each rank's shard of each parameter group
+    alone, clips gradients that are still scaled, and keeps its scale when the norm of the gradients has overflowed, so
+    that every later step is skipped. At stage 0 gradients are whole, and it is right.
+    """
+    return config.compute.precision == "fp16" and config.deepspeed.stage > 0
+
+
+class ZeroLossScale:
+    """Dynamic loss scale of a ZeRO optimizer, by the rule and with the constants of torch.amp.GradScaler.
+
+    The optimizer unscales, clips, and finds overflow over all ranks' shards.
+    """
+
+    INITIAL, FACTOR, GROWTH_INTERVAL = 65536.0, 2.0, 2000
+
+    def __init__(self, optimizer: Any) -> None:
+        self._optimizer = optimizer
+        self._good_steps = 0
+        self._set(self.INITIAL)
+
+    def _set(self, scale: float) -> None:
+        self._scale = scale
+        self._optimizer.override_loss_scale(scale)
+
+    def scale(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor * self._scale
+
+    def update(self) -> None:
+        """Adapt the scale to the optimizer's last step."""
+        self._good_steps = 0 if self._optimizer.overflow else self._good_steps + 1
+        if self._optimizer.overflow:
+            self._set(self._scale / self.FACTOR)
+        elif self._good_steps == self.GROWTH_INTERVAL:
+            self._good_steps = 0
+            self._set(self._scale * self.FACTOR)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"scale": self._scale, "good_steps": self._good_steps}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._good_steps = int(state.get("good_steps", 0))
+        self._set(float(state["scale"]))
+
+
 class DeepSpeed(DDP):
     """Data-parallel by a DeepSpeed engine, over the same process group as DDP."""
 
@@ -129,7 +178,10 @@ class DeepSpeed(DDP):
     def prepare(self, model: nn.Module, optimizer: torch.optim.Optimizer, clock: Clock) -> nn.Module:
         self.model, self.optimizer, self.clock = model, optimizer, clock
         self._whole: dict[str, torch.Tensor] | None = None
+        self._share_initial_weights()
         self.engine, *_ = self._deepspeed.initialize(model=model, optimizer=optimizer, config=self.settings)
+        ours = ZeroLossScale(self.engine.optimizer) if _scales_itself(self.config) else None
+        self.loss_scale = LossScale(self.world.device, ours or self.engine.torch_autocast_z0_gradscaler)
         self.engine.checkpoint_engine = _Files(self.engine.checkpoint_engine)
         self._reduce = self.engine.allreduce_gradients
         self.engine.allreduce_gradients = self._timed_reduce
@@ -142,12 +194,23 @@ class DeepSpeed(DDP):
         self._reduce(*args, **kwargs)
         self.clock.since("exchange", since, out_of="backward")
 
-    def backward(self, loss: torch.Tensor, last: bool = True) -> None:
+    @contextmanager
+    def micro_batch(self, last: bool) -> Iterator[None]:
         self.engine.set_gradient_accumulation_boundary(last)
+        yield
+
+    def backward(self, loss: torch.Tensor) -> None:
         self.engine.backward(loss, scale_wrt_gas=False)  # each micro batch's loss has its share already
 
-    def step(self) -> None:
-        self.engine.step()
+    def step(self) -> bool | torch.Tensor:
+        if self.loss_scale.scaler is None:
+            self.engine.step()
+            return True
+        with self.loss_scale.counting():
+            self.engine.step()
+            if _scales_itself(self.config):
+                self.loss_scale.scaler.update()
+        return self.loss_scale.updated
 
     def model_state(self) -> dict[str, torch.Tensor]:
         if self.config.deepspeed.stage < 3:
@@ -197,20 +260,15 @@ class DeepSpeed(DDP):
     def save_shards(self, folder: Path) -> None:
         if self.config.deepspeed.stage == 3:
             self._whole = self._gather()
-        scaler = self.engine.torch_autocast_z0_gradscaler
         self.engine.save_checkpoint(
-            str(folder / SHARDS),
-            tag=TAG,
-            client_state={"scaler": scaler.state_dict()} if scaler else {},
-            save_latest=False,
+            str(folder / SHARDS), tag=TAG, client_state={"scaler": self.loss_scale.state_dict()}, save_latest=False
         )
 
     def load_shards(self, folder: Path) -> None:
         path, client = self.engine.load_checkpoint(str(folder / SHARDS), tag=TAG)
         if path is None:
             raise UserError(f"checkpoint {folder} holds no shards of DeepSpeed")
-        if self.engine.torch_autocast_z0_gradscaler:
-            self.engine.torch_autocast_z0_gradscaler.load_state_dict(client["scaler"])
+        self.loss_scale.load_state_dict(client.get("scaler", {}))
 
 
 class _Files:

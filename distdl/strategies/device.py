@@ -1,7 +1,9 @@
-"""Which device and which cores a rank has."""
+"""Device and cores of a rank, and the comparison of devices across ranks."""
 
 import os
-from collections.abc import Mapping
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -24,21 +26,87 @@ def launched(strategy: str, environ: Mapping[str, str] = os.environ) -> tuple[in
     return rank, size, int(environ.get("LOCAL_RANK", rank)), int(environ.get("LOCAL_WORLD_SIZE", size))
 
 
-def device_for(config: ComputeConfig, *, local_rank: int, local_size: int) -> torch.device:
-    """The device of a host's rank `local_rank` of `local_size`.
+def device_for(
+    config: ComputeConfig, *, local_rank: int, local_size: int, warn: Callable[[str], None] = lambda text: None
+) -> torch.device:
+    """Choose the device of a host's rank `local_rank` of `local_size`.
 
+    A rank that sees exactly one GPU takes it: schedulers bind GPUs to ranks that way (`srun --gpus-per-task=1`).
+    `shared_gpu` finds out whether two ranks see the same one.
+
+    Args:
+        warn: receives a line if `auto` takes the CPU on a host that has GPUs.
     Raises:
         UserError: if CUDA is asked for and the host has fewer GPUs than ranks.
     """
     gpus = torch.cuda.device_count() if config.device != "cpu" else 0
-    if config.device == "cuda" and gpus < local_size:
-        raise UserError(f"compute.device is cuda and this host has {gpus} GPUs for {local_size} ranks")
-    if gpus < local_size:
+    index = gpu_index(gpus, local_rank=local_rank, local_size=local_size)
+    if index is None:
+        shortage = f"host {socket.gethostname()} has {gpus} GPUs for {local_size} ranks"
+        if config.device == "cuda":
+            raise UserError(f"compute.device is cuda, but {shortage}: start at most one rank per GPU")
+        if gpus:
+            warn(f"training on the CPU, because {shortage}: start at most one rank per GPU to use them")
         keep_freed()
         return torch.device("cpu")
-    device = torch.device("cuda", local_rank)
+    device = torch.device("cuda", index)
     torch.cuda.set_device(device)
     return device
+
+
+def gpu_index(gpus: int, *, local_rank: int, local_size: int) -> int | None:
+    """The GPU of a local rank that sees `gpus` of them; None if there are too few."""
+    if gpus == 1:
+        return 0
+    return local_rank if gpus >= local_size else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """The host and device of one rank."""
+
+    host: str
+    device: str
+    """cpu or cuda."""
+    gpu: str = ""
+    """Identity of the GPU, or of the MIG slice."""
+
+
+def place_of(device: torch.device, environ: Mapping[str, str] = os.environ) -> Place:
+    """This process's place."""
+    gpu = ""
+    if device.type == "cuda":
+        # The properties of a MIG slice may show its whole GPU's UUID, which other slices share.
+        visible = environ.get("CUDA_VISIBLE_DEVICES", "")
+        gpu = visible if visible.startswith("MIG-") else str(torch.cuda.get_device_properties(device).uuid)
+    return Place(host=socket.gethostname(), device=device.type, gpu=gpu)
+
+
+def mixed_devices(places: Sequence[Place]) -> str | None:
+    """One line if some of the ranks, whose `places` are given by rank, train on a CPU and others on a GPU."""
+    hosts = {kind: sorted({place.host for place in places if place.device == kind}) for kind in ("cuda", "cpu")}
+    if not all(hosts.values()):
+        return None
+    return (
+        f"ranks on {_listed(hosts['cuda'])} have a GPU and ranks on {_listed(hosts['cpu'])} do not: check the driver "
+        "and the visible GPUs there, or train on the CPU with --compute.device cpu"
+    )
+
+
+def shared_gpu(places: Sequence[Place]) -> str | None:
+    """One line if two of the ranks, whose `places` are given by rank, have the same GPU."""
+    first_on: dict[tuple[str, str], int] = {}
+    for rank, place in enumerate(places):
+        other = first_on.setdefault((place.host, place.gpu), rank)
+        if place.gpu and other != rank:
+            both = f"ranks {other} and {rank} on host {place.host} have the same GPU ({place.gpu})"
+            return f"{both}: start one rank per GPU, or use --compute.device cpu"
+    return None
+
+
+def _listed(names: Sequence[str], most: int = 4) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"host{'s' if len(names) > 1 else ''} {', '.join(names[:most])}{more}"
 
 
 def pin_cores(config: ComputeConfig, device: torch.device, *, local_rank: int, local_size: int) -> int:

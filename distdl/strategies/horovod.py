@@ -3,6 +3,8 @@
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +19,8 @@ from distdl.strategies.device import device_for, pin_cores
 from distdl.telemetry.clock import Clock
 from distdl.world import World
 
+NOT_YET = 2
+"""Backward passes to count before an exchange, where the next backward pass must not start one."""
 AUTOTUNE_LOG, TIMELINE = "horovod-autotune.csv", "horovod-timeline.json"
 
 
@@ -61,11 +65,12 @@ class Horovod(Strategy):
         hvd.init()
         self._refuse()
         compute, local_rank, local_size = self.config.compute, hvd.local_rank(), hvd.local_size()
-        device = device_for(compute, local_rank=local_rank, local_size=local_size)
-        pin_cores(compute, device, local_rank=local_rank, local_size=local_size)
+        device = device_for(compute, local_rank=local_rank, local_size=local_size, warn=self.notes.append)
         self.world = World(
             rank=hvd.rank(), size=hvd.size(), local_rank=local_rank, local_size=local_size, device=device
         )
+        self._agree_on_device()
+        pin_cores(compute, self.world.device, local_rank=local_rank, local_size=local_size)
         return self.world
 
     def _refuse(self) -> None:
@@ -96,7 +101,7 @@ class Horovod(Strategy):
             optimizer,
             named_parameters=model.named_parameters(),
             compression=hvd.Compression.fp16 if config.compress == "fp16" else hvd.Compression.none,
-            backward_passes_per_step=self._every * self.config.optim.accumulate,
+            backward_passes_per_step=NOT_YET,
             op=hvd.Adasum if config.adasum else hvd.Average,
         )
         self._share_state()
@@ -109,13 +114,20 @@ class Horovod(Strategy):
         # schedule and checkpoints know no other.
         self._exchange.state, self._exchange.param_groups = self.optimizer.state, self.optimizer.param_groups
 
-    def backward(self, loss: torch.Tensor, last: bool = True) -> None:
-        super().backward(loss if self._every == 1 else loss / self._every, last)
+    @contextmanager
+    def micro_batch(self, last: bool) -> Iterator[None]:
+        # Horovod's hooks exchange a gradient when they have counted this many backward passes.
+        exchanges = last and self._held == self._every - 1
+        self._exchange.set_backward_passes_per_step(1 if exchanges else NOT_YET)
+        yield
 
-    def step(self) -> None:
+    def backward(self, loss: torch.Tensor) -> None:
+        super().backward(loss if self._every == 1 else loss / self._every)
+
+    def step(self) -> bool | torch.Tensor:
         self._held += 1
         if self._held < self._every:
-            return
+            return False
         self._held = 0
         since = self.clock.now()
         if self.config.horovod.adasum:
@@ -123,10 +135,10 @@ class Horovod(Strategy):
             self._exchange.step()
             self.clock.since("exchange", since, out_of="update")
             self.optimizer.zero_grad(set_to_none=True)
-        else:
-            self._exchange.synchronize()
-            self.clock.since("exchange", since, out_of="update")
-            super().step()
+            return True
+        self._exchange.synchronize()
+        self.clock.since("exchange", since, out_of="update")
+        return super().step()
 
     # One name an operation: numbers counted by each process would differ where one joined later than others.
 
@@ -161,7 +173,6 @@ class Horovod(Strategy):
         for name, parameter in self.model.named_parameters():
             if name in grads:
                 parameter.grad = grads[name]
-                self._exchange._allreduce_delay[parameter] -= self._held * self.config.optim.accumulate
 
     def close(self) -> None:
         if not hasattr(self, "_hvd"):

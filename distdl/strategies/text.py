@@ -1,8 +1,11 @@
 """Text between ranks, as bytes in tensors: nothing is pickled."""
 
+from typing import TYPE_CHECKING
+
 import torch
 
-from distdl.strategies.base import Strategy
+if TYPE_CHECKING:
+    from distdl.strategies.base import Strategy
 
 
 def encode(text: str) -> torch.Tensor:
@@ -15,7 +18,7 @@ def decode(data: torch.Tensor) -> str:
     return bytes(data.tolist()).rstrip(b"\0").decode(errors="replace")
 
 
-def broadcast_text(strategy: Strategy, text: str, source: int = 0) -> str:
+def broadcast_text(strategy: "Strategy", text: str, source: int = 0) -> str:
     """The text of rank `source` on every rank."""
     mine = encode(text)
     length = int(strategy.broadcast(torch.tensor([len(mine)]), source))
@@ -24,6 +27,13 @@ def broadcast_text(strategy: Strategy, text: str, source: int = 0) -> str:
     return decode(strategy.broadcast(mine, source)) if length else ""
 
 
-def gather_text(strategy: Strategy, text: str) -> list[str]:
-    """The texts of all ranks, by rank, on every rank."""
-    return [broadcast_text(strategy, text, source) for source in range(strategy.world.size)]
+def gather_text(strategy: "Strategy", text: str) -> list[str]:
+    """The texts of all ranks, by rank, on every rank: two collectives, whatever the number of ranks."""
+    rank, size, data = strategy.world.rank, strategy.world.size, encode(text)
+    lengths = torch.zeros(size, dtype=torch.int64)
+    lengths[rank] = len(data)
+    rows = torch.zeros(size, int(strategy.all_reduce(lengths).max()), dtype=torch.uint8)
+    rows[rank, : len(data)] = data  # each row has one rank's bytes and zeros from the others: the sum is the text
+    if rows.numel():
+        strategy.all_reduce(rows)
+    return [decode(row) for row in rows]

@@ -41,6 +41,7 @@ class MetricsSink(Callback):
             "lr": trainer.optimizer.param_groups[0]["lr"],
             "images_per_s": (progress.images - self._images) / seconds if seconds else 0.0,
             "phases_s": trainer.clock.read(),
+            **trainer.strategy.loss_scale.report(),
         }
         write_row(trainer, "train", row)
         self._loss.zero_()

@@ -1,6 +1,6 @@
 """Ranks of Horovod, forked as `jobs.Ranks` are: its rendezvous server, its plan of hosts, its variables."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from horovod.runner.common.util.hosts import get_host_assignments, parse_hosts
 from horovod.runner.gloo_run import create_run_env_vars, create_slot_env_vars
@@ -12,13 +12,20 @@ from jobs import QUIET, Ranks
 class HorovodRanks(Ranks):
     """`horovodrun -np RANKS --gloo python -m distdl.train WORDS`, without the seconds in which each imports torch."""
 
-    def __init__(self, words: Sequence[str], *, ranks: int = 2, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        words: Sequence[str],
+        *,
+        ranks: int = 2,
+        env: Mapping[str, str] | None = None,
+        main: Callable[[list[str]], int] | None = None,
+    ) -> None:
         plan = get_host_assignments(parse_hosts(f"localhost:{ranks}"), ranks)
         self._server = RendezvousServer()
         port = self._server.start()
         self._server.init(plan)
         common = {key: str(value) for key, value in create_run_env_vars("127.0.0.1", ["lo"], port).items()}
-        super().__init__(words, env=env, places=[{**common, **create_slot_env_vars(slot)} for slot in plan])
+        super().__init__(words, env=env, main=main, places=[{**common, **create_slot_env_vars(slot)} for slot in plan])
 
     def kill(self) -> None:
         super().kill()

@@ -12,6 +12,8 @@ import statistics
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
@@ -59,8 +61,9 @@ class ParameterServer(Strategy):
         local_workers = max(min(local_size, workers - (rank - local_rank)), 1)
         device = torch.device("cpu")
         if trains:
-            device = device_for(self.config.compute, local_rank=local_rank, local_size=local_workers)
-            pin_cores(self.config.compute, device, local_rank=local_rank, local_size=local_workers)
+            device = device_for(
+                self.config.compute, local_rank=local_rank, local_size=local_workers, warn=self.notes.append
+            )
         else:
             torch.set_num_threads(self.config.compute.threads or 1)
         init_process_group("gloo", timeout=timedelta(days=7))  # every wait has a limit of its own
@@ -77,6 +80,9 @@ class ParameterServer(Strategy):
             device=device,
             role="train" if trains else "serve",
         )
+        if trains:
+            self._agree_on_device()
+            pin_cores(self.config.compute, self.world.device, local_rank=local_rank, local_size=local_workers)
         return self.world
 
     def _check(self, workers: int, size: int) -> None:
@@ -100,7 +106,7 @@ class ParameterServer(Strategy):
         Server(self.config, self.world.rank, self.peers, self.wire).serve()
 
     def prepare(self, model: nn.Module, optimizer: torch.optim.Optimizer, clock: Clock) -> nn.Module:
-        self.model, self.optimizer, self.clock = model, optimizer, clock
+        super().prepare(model, optimizer, clock)
         members = [(group, parameter) for group in optimizer.param_groups for parameter in group["params"]]
         self._groups = [group for group, _ in members]
         parameters = [parameter for _, parameter in members]
@@ -177,15 +183,20 @@ class ParameterServer(Strategy):
         for tensor, parameter in enumerate(parameters):
             parameter.register_post_accumulate_grad_hook(lambda _, tensor=tensor: ready(tensor))
 
-    def backward(self, loss: torch.Tensor, last: bool = True) -> None:
-        start, self._last = time.perf_counter(), last
+    @contextmanager
+    def micro_batch(self, last: bool) -> Iterator[None]:
+        self._last = last
+        yield
+
+    def backward(self, loss: torch.Tensor) -> None:
+        start = time.perf_counter()
         if self.replayed:
             self._replay.backward()
         else:
             loss.backward()
         self._backward_s += time.perf_counter() - start
 
-    def step(self) -> None:
+    def step(self) -> bool:
         moment = self.clock.now()
         forward_s = self.clock.read()["forward"]
         own = {"forward_s": forward_s - self._forward_s, "backward_s": self._backward_s}
@@ -206,6 +217,7 @@ class ParameterServer(Strategy):
                 )
             self._stragglers[parts.straggler] += 1
         self._write({"step": self._step, **own, **asdict(parts), "replayed": self.replayed})
+        return True
 
     def _factor(self) -> float:
         group = self.optimizer.param_groups[0]
