@@ -5,6 +5,7 @@ folder and is itself a profile. Ranges are declared in the types, combinations a
 and `unused` names the fields that a choice makes meaningless, so that nothing is silently ignored.
 """
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -386,6 +387,16 @@ class Config:
                 f"schedule.warmup_epochs {self.schedule.warmup_epochs:g} leaves nothing of {self.epochs} epochs: "
                 "warm up for less"
             )
+        if self.compute.precision == "fp16" and self.ddp.compress == "powersgd":
+            raise ValueError(
+                "ddp.compress powersgd cannot be used with compute.precision fp16: its error feedback keeps a gradient "
+                "that overflowed, and every later step is skipped: use compute.precision bf16, or ddp.compress bf16"
+            )
+        if self.compute.precision == "fp16" and "fp16" in (self.ddp.compress, self.horovod.compress):
+            raise ValueError(
+                "gradients that compute.precision fp16 has scaled up overflow when they are sent as fp16: use "
+                "compute.precision bf16, or another ddp.compress or horovod.compress"
+            )
         if self.compute.cuda_graphs and not self.data.drop_last:
             raise ValueError("compute.cuda_graphs needs steps of one shape: add --data.drop-last")
 
@@ -406,7 +417,6 @@ _SCHEDULE_USES = {
     "cosine": {"final_lr"},
     "onecycle": {"rise"},
 }
-STRATEGY_SECTIONS = ("ddp", "horovod", "deepspeed", "ps")
 
 
 def unused(config: Config, strategy: str) -> dict[str, str]:
@@ -415,10 +425,17 @@ def unused(config: Config, strategy: str) -> dict[str, str]:
     Args:
         strategy: the strategy that `auto` came to.
     """
+    from distdl.strategies import STRATEGIES  # the registry alone: no strategy is imported
+
     fields: dict[str, str] = {}
-    for section in STRATEGY_SECTIONS:
-        if section != strategy:
-            fields[section] = f"the strategy is {strategy}"
+    used = STRATEGIES[strategy].settings
+    for section in {name.partition(".")[0]: None for entry in STRATEGIES.values() for name in entry.settings}:
+        names = [f"{section}.{field.name}" for field in dataclasses.fields(getattr(config, section))]
+        if section in used:
+            continue
+        without = [name for name in names if name not in used]
+        for name in [section] if without == names else without:
+            fields[name] = f"the strategy is {strategy}"
     for section, uses, choice in (
         ("optim", _OPTIMIZER_USES, config.optim.name),
         ("schedule", _SCHEDULE_USES, config.schedule.name),

@@ -156,7 +156,9 @@ class Trainer:
         schedules.apply(self.optimizer, schedules.factor(config.schedule, self.position, self.epochs))
         self._seed_step()
         losses = []
-        chunks = _micro_batches(batch, self._parts())
+        # The same number on every rank: if forward itself communicates (ZeRO stage 3), all must run it equally often.
+        smallest = max(batch.total // self.world.size, 1)
+        chunks = _micro_batches(batch, min(config.optim.accumulate, smallest))
         for index, (images, labels) in enumerate(chunks):
             with self.strategy.micro_batch(last=index == len(chunks) - 1):
                 with clock("forward"), self.autocast:
@@ -174,15 +176,6 @@ class Trainer:
         total = sum(losses[1:], start=losses[0])
         self.stop.watch(total, self.progress.step + 1)
         return total
-
-    def _parts(self) -> int:
-        """Micro batches of this step, the same number on every rank.
-
-        Where forward itself communicates (ZeRO stage 3), ranks must run it equally often. In an epoch's last step
-        their batches differ by one sample, and there may be fewer samples than `optim.accumulate`.
-        """
-        smallest = min(self.global_batch, self.samples - self.progress.samples) // self.world.size
-        return min(self.config.optim.accumulate, max(smallest, 1))
 
     @property
     def position(self) -> float:

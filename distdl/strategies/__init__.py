@@ -1,18 +1,30 @@
-"""How gradients meet: one protocol (`base.Strategy`) and a module for each way."""
+"""Ways to synchronize gradients across ranks: one protocol (`base.Strategy`) and a module for each strategy."""
 
 import importlib
 import os
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
-from distdl.config import Config
-from distdl.strategies.base import Strategy
+if TYPE_CHECKING:
+    from distdl.config import Config
+    from distdl.strategies.base import Strategy
+
+
+class Entry(NamedTuple):
+    """One strategy of the registry."""
+
+    path: str
+    """module:class."""
+    settings: tuple[str, ...] = ()
+    """Sections of the configuration that it reads, or single fields of a section. The others have no effect."""
+
 
 STRATEGIES = {
-    "single": "distdl.strategies.base:Strategy",
-    "ddp": "distdl.strategies.ddp:DDP",
-    "horovod": "distdl.strategies.horovod:Horovod",
-    "deepspeed": "distdl.strategies.deepspeed:DeepSpeed",
-    "ps": "distdl.strategies.paramserver:ParameterServer",
+    "single": Entry("distdl.strategies.base:Strategy"),
+    "ddp": Entry("distdl.strategies.ddp:DDP", ("ddp",)),
+    "horovod": Entry("distdl.strategies.horovod:Horovod", ("horovod",)),
+    "deepspeed": Entry("distdl.strategies.deepspeed:DeepSpeed", ("deepspeed", "ddp.timeout_s")),
+    "ps": Entry("distdl.strategies.paramserver:ParameterServer", ("ps",)),
 }
 
 
@@ -27,8 +39,8 @@ def choose(environ: Mapping[str, str] = os.environ) -> str:
     return "single"
 
 
-def make(config: Config) -> Strategy:
+def make(config: "Config") -> "Strategy":
     """The strategy that the configuration asks for, not yet set up."""
     name = choose() if config.strategy == "auto" else config.strategy
-    module, cls = STRATEGIES[name].split(":")
+    module, cls = STRATEGIES[name].path.split(":")
     return getattr(importlib.import_module(module), cls)(config)

@@ -157,6 +157,8 @@ class DeepSpeed(DDP):
         import deepspeed
 
         deepspeed.utils.logger.setLevel("ERROR")
+        if self.world.local_rank == 0:
+            _announce_compiling()
         deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)
         self._deepspeed = deepspeed
         self.settings = settings(self.config, self.world)
@@ -263,6 +265,8 @@ class DeepSpeed(DDP):
         self.engine.save_checkpoint(
             str(folder / SHARDS), tag=TAG, client_state={"scaler": self.loss_scale.state_dict()}, save_latest=False
         )
+        if error := self.engine.checkpoint_engine.take_error():
+            raise error
 
     def load_shards(self, folder: Path) -> None:
         path, client = self.engine.load_checkpoint(str(folder / SHARDS), tag=TAG)
@@ -271,17 +275,44 @@ class DeepSpeed(DDP):
         self.loss_scale.load_state_dict(client.get("scaler", {}))
 
 
+def _announce_compiling() -> None:
+    """Print a line before DeepSpeed compiles an extension: it takes minutes, in which nothing else is printed."""
+    from deepspeed.ops.op_builder.builder import OpBuilder
+    from torch.utils.cpp_extension import _get_build_directory
+
+    plain = OpBuilder.jit_load
+
+    def jit_load(self: Any, *args: Any, **kwargs: Any) -> Any:
+        folder = Path(_get_build_directory(self.name, verbose=False))
+        if not (folder / f"{self.name}.so").exists():
+            print(f"DeepSpeed is compiling {self.name} into {folder}: once per machine, a few minutes", flush=True)
+        return plain(self, *args, **kwargs)
+
+    if plain.__module__ != __name__:
+        OpBuilder.jit_load = jit_load
+
+
 class _Files:
     """DeepSpeed's checkpoint files: on disk when `save` returns, and read without unpickling code."""
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
+        self._error: OSError | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
     def save(self, state_dict: Mapping[str, Any], path: str) -> None:
-        write_atomic(Path(path), lambda sink: torch.save(state_dict, sink))
+        # DeepSpeed's ranks wait for each other while they save: one that raised here would leave the others waiting.
+        try:
+            write_atomic(Path(path), lambda sink: torch.save(state_dict, sink))
+        except OSError as error:
+            self._error = error
+
+    def take_error(self) -> OSError | None:
+        """The error of a file that could not be written since the last call."""
+        error, self._error = self._error, None
+        return error
 
     def load(self, path: str, map_location: Any = None) -> Any:
         from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler

@@ -1,9 +1,9 @@
-"""A training whose ranks record how many collectives each of their steps made, and what they started from.
+"""Trainings that record their collectives, or start with different weights or settings on each rank.
 
-The counters are the libraries' own calls: every collective of torch.distributed, every all-reduce of Horovod, every
-push to a parameter server.
+Each `main` here runs in a rank in place of `distdl.train.main`. What it records, it writes next to the run folder.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -12,38 +12,46 @@ from typing import Any
 
 import torch
 
+from distdl import train
+from distdl.trainer import Trainer
+
 COLLECTIVES = ("all_reduce", "reduce", "broadcast", "all_gather_into_tensor", "reduce_scatter_tensor", "all_gather")
 
 
-def main(argv: list[str]) -> int:
-    """`distdl.train` with ARGV; each rank writes the counts of its steps to RUN-counts-RANK.json."""
-    from distdl import train, trainer
+def rank() -> int:
+    return int(os.environ.get("RANK") or os.environ["HOROVOD_RANK"])
 
+
+def record(argv: list[str], kind: str, value: Any) -> None:
+    out = Path(argv[argv.index("--out") + 1])
+    out.with_name(f"{out.name}-{kind}-{rank()}.json").write_text(json.dumps(value))
+
+
+def counting(argv: list[str]) -> int:
+    """Records the exchanges of each step, by the name of the call, in RUN-counts-RANK.json."""
     calls: list[str] = []
-    _count(calls)
+    _record_collectives(calls)
     steps: list[list[str]] = []
-    plain_step = trainer.Trainer._step
+    plain_step = Trainer._step
 
-    def step(self: Any, batch: Any) -> Any:
+    def step(self: Any, batch: Any) -> torch.Tensor:
         calls.clear()
         loss = plain_step(self, batch)
         steps.append(list(calls))
         return loss
 
-    trainer.Trainer._step = step
+    Trainer._step = step
     code = train.main(argv)
-    out = Path(argv[argv.index("--out") + 1])
-    rank = os.environ.get("RANK") or os.environ["HOROVOD_RANK"]
-    out.with_name(f"{out.name}-counts-{rank}.json").write_text(json.dumps(steps))
+    record(argv, "counts", steps)
     return code
 
 
-def _count(calls: list[str]) -> None:
+def _record_collectives(calls: list[str]) -> None:
     import torch.distributed as dist
 
     from distdl.strategies.paramserver.exchange import Exchange
 
-    # Where Python enters c10d: DDP's hooks, DeepSpeed and the shared memory's waits all go through here.
+    # Where Python enters c10d: DDP's hooks, DeepSpeed and the waits of shared memory all call these.
     for name in COLLECTIVES:
         recorded = _recorded(getattr(dist, name), calls)
         setattr(dist, name, recorded)
@@ -64,19 +72,48 @@ def _recorded(function: Callable[..., Any], calls: list[str]) -> Callable[..., A
 
 
 def other_weights(argv: list[str]) -> int:
-    """`distdl.train` whose ranks each draw other initial weights, as on processors of different generations."""
-    from distdl import train
+    """Draws other initial weights and buffers on each rank, and records a digest of them before and after training."""
     from distdl.models import zoo
 
-    build = zoo.build
-    rank = int(os.environ.get("RANK") or os.environ["HOROVOD_RANK"])
+    build, plain_fit, digests = zoo.build, Trainer.fit, []
+
+    def digest(model: torch.nn.Module) -> str:
+        return hashlib.sha256(b"".join(t.detach().numpy().tobytes() for t in model.state_dict().values())).hexdigest()
 
     def build_other(*args: Any, **kwargs: Any) -> torch.nn.Module:
         model = build(*args, **kwargs)
         with torch.no_grad():
             for tensor in (*model.parameters(), *model.buffers()):
-                tensor.add_(rank)
+                tensor.add_(rank())
+        digests.append(digest(model))
         return model
 
-    zoo.build = build_other
+    def fit(self: Any) -> str:
+        status = plain_fit(self)
+        digests.append(digest(self.model))
+        return status
+
+    zoo.build, Trainer.fit = build_other, fit
+    code = train.main(argv)
+    record(argv, "digests", digests)
+    return code
+
+
+def other_settings(argv: list[str]) -> int:
+    """Rank 1 trains with another learning rate, seed and run folder."""
+    if rank() == 1:
+        argv = [*argv, "--optim.lr", "5e-5", "--seed", "7", "--out", "elsewhere", "--data.workers", "3"]
+    return train.main(argv)
+
+
+def exploding(argv: list[str]) -> int:
+    """Every gradient overflows, as with a network that fp16 cannot train; the loss stays finite."""
+    plain_build = Trainer._build_model
+
+    def build_model(self: Any) -> None:
+        plain_build(self)
+        for parameter in self.model.parameters():
+            parameter.register_hook(lambda gradient: gradient * float("inf"))
+
+    Trainer._build_model = build_model
     return train.main(argv)

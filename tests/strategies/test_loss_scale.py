@@ -1,0 +1,208 @@
+"""fp16's loss scale: skipped steps leave nothing behind, are counted, and end a run that learns nothing."""
+
+import json
+from pathlib import Path
+
+import counted
+import pytest
+import torch
+from same import result
+from torch import nn
+
+from distdl.config import ComputeConfig, Config, OptimConfig
+from distdl.errors import Failure
+from distdl.optim import optimizers
+from distdl.rundir import read_rows
+from distdl.stop import Stop
+from distdl.strategies.base import Strategy
+from distdl.strategies.loss_scale import WARN_AFTER
+from distdl.telemetry.clock import Clock
+from jobs import QUIET, Ranks, torchrun_places, train
+
+INF = float("inf")
+
+
+def prepared(name: str = "sgd", *, clip_norm: float = 0.0, momentum: float = 0.9) -> Strategy:
+    """A single-rank strategy with a linear network under fp16."""
+    optim = OptimConfig(name=name, lr=0.1, momentum=momentum if name == "sgd" else 0.0, clip_norm=clip_norm)
+    strategy = Strategy(Config(optim=optim, compute=ComputeConfig(precision="fp16")))
+    model = nn.Linear(40, 40, bias=False)
+    nn.init.ones_(model.weight)
+    strategy.prepare(model, optimizers.build(optim, model, global_batch=1), Clock())
+    return strategy
+
+
+def step(strategy: Strategy, gradient: float) -> bool:
+    """One step with this gradient for every weight."""
+    with strategy.micro_batch(last=True):
+        strategy.backward((strategy.model.weight * gradient).sum())
+    return bool(strategy.step())
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "adagrad", "rmsprop"])
+@pytest.mark.parametrize("clip_norm", [0.0, 1e6])
+def test_a_skipped_step_changes_nothing_but_the_scale(name: str, clip_norm: float) -> None:
+    with_skips, without = prepared(name, clip_norm=clip_norm), prepared(name, clip_norm=clip_norm)
+    # Freed memory that is not zero: what the optimizer allocates without writing it shows.
+    for number, gradient in enumerate([INF, 1.0, INF, float("nan"), 2.0, 3.0]):
+        junk = [torch.full((40, 40), float("nan")) for _ in range(200)]
+        del junk
+        updated = step(with_skips, gradient)
+        assert updated == (gradient in (1.0, 2.0, 3.0)), number
+    # The same scale, so that unscaling rounds the same way.
+    without.loss_scale.load_state_dict(with_skips.loss_scale.state_dict())
+    for gradient in (1.0, 2.0, 3.0):
+        assert step(without, gradient)
+    assert torch.equal(with_skips.model.weight, without.model.weight)
+    one, other = (s.optimizer.state[s.model.weight] for s in (with_skips, without))
+    assert one.keys() == other.keys()
+    assert all(torch.equal(torch.as_tensor(one[key]), torch.as_tensor(other[key])) for key in one)
+    assert with_skips.report() == {"skipped_steps": 3, "loss_scale": 65536 / 8}
+
+
+def test_consecutive_skipped_steps_are_a_warning_once() -> None:
+    strategy = prepared()
+    for _ in range(WARN_AFTER - 1):
+        step(strategy, INF)
+    assert strategy.loss_scale.warning() is None
+    step(strategy, INF)
+    step(strategy, 1.0)
+    assert f"{WARN_AFTER} consecutive steps were skipped" in (strategy.loss_scale.warning() or "")
+    assert strategy.loss_scale.warning() is None
+
+
+def test_counters_and_scale_survive_a_checkpoint() -> None:
+    strategy, resumed = prepared(), prepared()
+    for gradient in (INF, 1.0, INF):
+        step(strategy, gradient)
+    resumed.load_state_dict(strategy.state_dict())
+    assert resumed.report() == strategy.report() == {"skipped_steps": 2, "loss_scale": 65536 / 4}
+    assert resumed.state_dict()["scaler"] == strategy.state_dict()["scaler"]
+
+
+def test_a_checkpoint_of_another_precision_is_taken() -> None:
+    fp32 = Strategy(Config())
+    model = nn.Linear(2, 2)
+    fp32.prepare(model, optimizers.build(Config().optim, model, global_batch=1), Clock())
+    fp16 = Strategy(Config(compute=ComputeConfig(precision="fp16")))
+    fp16.prepare(model, optimizers.build(Config().optim, model, global_batch=1), Clock())
+    fp16.load_state_dict(fp32.state_dict())
+    fp32.load_state_dict(fp16.state_dict())
+    assert fp16.report() == {"skipped_steps": 0, "loss_scale": 65536}
+    assert fp32.report() == {}
+
+
+def test_a_collapsed_scale_fails_the_run_at_the_next_agreement_and_before_a_checkpoint() -> None:
+    strategy = prepared()
+    stop = Stop(strategy, max_time=0)
+    try:
+        for number in range(16):
+            step(strategy, INF)
+            stop.check()
+            assert strategy.loss_scale.value() == 65536 / 2 ** (number + 1)
+        assert not stop.agreed(16)
+        assert "16 consecutive steps" in strategy.notes[0]
+        step(strategy, INF)
+        for check in (stop.check, lambda: stop.agreed(17)):
+            with pytest.raises(Failure, match=r"the loss scale has fallen to 0\.5 and nothing is learned"):
+                check()
+    finally:
+        stop.close()
+
+
+# Bright images: the gradients of the first layer overflow until the scale has fallen a few times.
+BRIGHT = ("--data.mean", "0", "--data.std", "0.002", "--optim.lr", "1e-4", "--compute.precision", "fp16")
+
+
+@pytest.mark.parametrize("ranks", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_skipped_steps_are_in_result_and_metrics_and_the_average_does_not_see_them(tmp_path: Path, ranks: int) -> None:
+    out = tmp_path / "run"
+    argv = ["--max-steps", "14", "--data.global-batch", "16", *BRIGHT, "--optim.ema", "0.9", "--log-every-s", "0"]
+    train([*argv, "--out", str(out)], ranks=ranks)
+    summary = result(out)
+    assert 0 < summary["skipped_steps"] < summary["steps"]
+    assert summary["loss_scale"] == 65536 / 2 ** summary["skipped_steps"]
+    rows = [row for row in read_rows(out / "metrics.jsonl") if row["kind"] == "train"]
+    assert rows[-1]["skipped_steps"] == summary["skipped_steps"]
+    from distdl.checkpoint import find, load
+
+    state, progress = load(find(out, warn=pytest.fail))
+    assert progress.step == summary["steps"]
+    assert state["ema"]["updates"] == summary["steps"] - summary["skipped_steps"]
+    optimizer = state["strategy"]["optimizer"]["state"]
+    assert {int(slot["step"]) for slot in optimizer.values()} == {state["ema"]["updates"]}
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        pytest.param((), id="ddp"),
+        pytest.param(("--strategy", "deepspeed", "--deepspeed.stage", "0"), id="deepspeed 0", marks=pytest.mark.slow),
+        pytest.param(("--strategy", "deepspeed", "--deepspeed.stage", "1"), id="deepspeed 1", marks=pytest.mark.slow),
+        pytest.param(("--strategy", "deepspeed", "--deepspeed.stage", "2"), id="deepspeed 2", marks=pytest.mark.slow),
+        pytest.param(("--strategy", "deepspeed", "--deepspeed.stage", "3"), id="deepspeed 3", marks=pytest.mark.slow),
+    ],
+)
+def test_a_run_whose_gradients_always_overflow_fails_on_every_rank(tmp_path: Path, argv: tuple[str, ...]) -> None:
+    if argv:
+        pytest.importorskip("deepspeed", reason="DeepSpeed is not installed: pip install 'distdl[deepspeed]'")
+    words = ["--epochs", "3", "--compute.precision", "fp16", *argv, "--out", str(tmp_path / "run"), *QUIET]
+    job = Ranks(words, places=torchrun_places(2), main=counted.exploding)
+    assert job.wait(300) == [1, 1], job.text
+    assert "the loss scale has fallen to 0" in job.text
+    assert "Traceback" not in job.text
+    assert result(tmp_path / "run")["status"] == "failed"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+@pytest.mark.parametrize("clip", ["0", "1"])
+def test_deepspeed_scales_like_the_other_strategies(tmp_path: Path, stage: int, clip: str) -> None:
+    """The steps that are skipped, the scale and the clipped weights are ddp's, at every stage."""
+    pytest.importorskip("deepspeed", reason="DeepSpeed is not installed: pip install 'distdl[deepspeed]'")
+    from same import apart
+
+    words = [
+        "--max-steps",
+        "20",
+        "--data.global-batch",
+        "32",
+        *BRIGHT,
+        "--optim.name",
+        "sgd",
+        "--optim.clip-norm",
+        clip,
+    ]
+    words += ["--optim.weight-decay", "0", "--optim.lr", "1e-6"]
+    train([*words, "--out", str(tmp_path / "ddp")], ranks=2)
+    deepspeed = ["--strategy", "deepspeed", "--deepspeed.stage", str(stage), "--out", str(tmp_path / "run")]
+    train([*words, *deepspeed], ranks=2, timeout=300)
+    one, other = result(tmp_path / "ddp"), result(tmp_path / "run")
+    assert one["skipped_steps"] == other["skipped_steps"] > 0
+    assert one["loss_scale"] == other["loss_scale"]
+    assert apart(tmp_path / "ddp", tmp_path / "run") < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (("--ddp.compress", "powersgd"), ("ddp.compress powersgd", "fp16", "bf16")),
+        (("--ddp.compress", "fp16"), ("fp16", "overflow")),
+        (("--strategy", "horovod", "--horovod.compress", "fp16"), ("fp16", "overflow")),
+    ],
+)
+def test_compression_that_fp16_breaks_is_refused(
+    tmp_path: Path, words: tuple[str, ...], names: tuple[str, ...]
+) -> None:
+    argv = ["--strategy", "ddp", *words, "--compute.precision", "fp16", "--out", str(tmp_path / "run")]
+    job = Ranks([*argv, *QUIET])
+    assert job.wait() == [2]
+    line = next(line for line in job.text.splitlines() if line.startswith("error: "))
+    assert all(name in line for name in names)
+    assert not (tmp_path / "run").exists()
+
+
+def test_rows_are_json(tmp_path: Path) -> None:
+    strategy = prepared()
+    step(strategy, INF)
+    assert json.loads(json.dumps(strategy.report())) == {"skipped_steps": 1, "loss_scale": 32768.0}
