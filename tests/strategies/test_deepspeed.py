@@ -18,6 +18,7 @@ from distdl.export import export
 from distdl.strategies.deepspeed import DeepSpeed, _Files, settings
 from distdl.world import World
 from jobs import QUIET, Ranks, step_of, torchrun_places, train, wait_for
+from same_checkpoint import assert_same_checkpoint
 
 WORLD = World(rank=0, size=2)
 DEEPSPEED = ("--strategy", "deepspeed")
@@ -126,8 +127,7 @@ def test_a_killed_run_ends_with_the_bits_of_an_uncut_one(tmp_path: Path, options
     job.kill()
     train(words, ranks=2, timeout=240)
     assert result(out)["resumes"] == 1
-    one, other = weights(tmp_path / "uncut"), weights(out)
-    assert [name for name in one if not torch.equal(one[name], other[name])] == []
+    assert_same_checkpoint(tmp_path / "uncut", out)
 
 
 AGAIN = ("--max-steps", "51", "--optim.lr", "0", "--optim.momentum", "0", "--data.eval-batch-size", "7")
