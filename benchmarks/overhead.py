@@ -136,8 +136,9 @@ def ours(config: Config, dataset: DataSet) -> float:
 
     strategy = Strategy(config)
     strategy.setup()
-    run = RunDir.create(config.out, config, strategy="single", resume=True)
+    run = RunDir(config.out)
     trainer = Trainer(config, strategy, dataset, run, default_callbacks(config, Console(quiet=True)))
+    run.enter(config, strategy="single")
     try:
         trainer.fit()
         return trainer.result("completed")["images_per_s"]

@@ -4,21 +4,27 @@
                                  shard-R.pt ...  what only rank R has, where the strategy shards its state
                                  manifest.json   position, metric, and the SHA-256 of each file; written last
 
-A checkpoint is made in a hidden folder and renamed when everything in it has reached the disk.
+A checkpoint is made in a hidden folder and renamed when everything in it has reached the disk; it is removed by a
+rename to a hidden name first. A step that is saved again is published under a second name before the first is removed,
+so that a kill at any moment leaves every published checkpoint whole. Hidden folders that a kill leaves are removed when
+a training enters the run folder.
 """
 
+import dataclasses
+import pickle
 import shutil
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import torch
 
-from distdl.errors import UserError
-from distdl.manifest import MANIFEST, STATE, damaged, read_manifest, seal
-from distdl.rundir import CHECKPOINTS, sync_folder, write_atomic
+from distdl.errors import UserError, reading, reason
+from distdl.files import sync_folder, write_atomic
+from distdl.manifest import MANIFEST, STATE, damaged, published, read_manifest, seal, step_of
+from distdl.rundir import CHECKPOINTS
 
 
 @dataclass(kw_only=True)
@@ -34,6 +40,22 @@ class Progress:
     images: int = 0
     """Seen since the run began."""
     resumes: int = 0
+
+    @classmethod
+    def of(cls, folder: Path) -> "Progress":
+        """The position that a checkpoint's manifest holds.
+
+        Raises:
+            UserError: if it holds anything else.
+        """
+        table, file = read_manifest(folder)["progress"], folder / MANIFEST
+        kinds = {field.name: (int,) if field.type is int else (int, float) for field in dataclasses.fields(cls)}
+        for name, value in table.items():
+            if name not in kinds:
+                raise UserError(f"{file} is damaged: progress has the unknown field {name!r}")
+            if type(value) not in kinds[name] or not 0 <= value < float("inf"):
+                raise UserError(f"{file} is damaged: progress.{name} is {value!r}")
+        return cls(**table)
 
 
 class Checkpoints:
@@ -79,19 +101,33 @@ class Checkpoints:
         try:
             write_atomic(beside / STATE, lambda sink: _save(state, sink))
             seal(beside, position, metric)
-            final = self.folder / beside.name.removeprefix(".")
-            shutil.rmtree(final, ignore_errors=True)
-            beside.rename(final)
-            sync_folder(self.folder)
+            self._publish(beside)
             self._prune()
             self.failed = None
         except Exception as error:  # on a thread of its own nobody else would hear of it
             self._fail(position["step"], error)
             shutil.rmtree(beside, ignore_errors=True)
 
+    def _publish(self, beside: Path) -> None:
+        name = beside.name.removeprefix(".")
+        same_step = [folder for folder in self.list() if step_of(folder) == int(name.removeprefix("step-"))]
+        final, number = self.folder / name, 1
+        while final.exists():
+            number += 1
+            final = self.folder / f"{name}-{number}"
+        beside.rename(final)
+        sync_folder(self.folder)
+        for folder in same_step:
+            self._remove(folder)
+
+    def _remove(self, folder: Path) -> None:
+        hidden = folder.with_name(f".{folder.name}.removed")
+        shutil.rmtree(hidden, ignore_errors=True)
+        folder.rename(hidden)
+        shutil.rmtree(hidden, ignore_errors=True)
+
     def _fail(self, step: int, error: Exception) -> None:
-        why = getattr(error, "strerror", None) or error
-        self.failed = f"the checkpoint of step {step} was not written to {self.folder}: {why}"
+        self.failed = f"the checkpoint of step {step} was not written to {self.folder}: {reason(error)}"
 
     def wait(self) -> None:
         """Until the last write is over."""
@@ -102,26 +138,44 @@ class Checkpoints:
     def _prune(self) -> None:
         found = self.list()
         for folder in set(found) - set(found[-self.keep :]) - {self.best()}:
-            shutil.rmtree(folder)
+            self._remove(folder)
 
     def list(self) -> list[Path]:
         """Published checkpoints, oldest first."""
-        return sorted(folder for folder in self.folder.glob("step-*") if (folder / MANIFEST).exists())
+        return published(self.folder)
 
     def best(self) -> Path | None:
         """The checkpoint whose metric is best; the earliest of equals."""
-        metrics = {folder: read_manifest(folder).get("metric") for folder in self.list()}
-        scored = {folder: metric for folder, metric in metrics.items() if metric is not None}
-        return max(scored, key=lambda folder: self.sign * scored[folder]) if scored else None
+        return next(self._by_metric(), None)
+
+    def best_whole(self, warn: Callable[[str], None]) -> Path | None:
+        """The best checkpoint that is whole; `warn` receives a message for each damaged one that is passed over."""
+        return _first_whole(self._by_metric(), warn, "the next best")
+
+    def _by_metric(self) -> Iterator[Path]:
+        """Checkpoints with a metric, the best first; those whose manifest is damaged are left out."""
+        scored = []
+        for folder in self.list():
+            try:
+                metric = read_manifest(folder)["metric"]
+            except UserError:
+                continue
+            if metric is not None:
+                scored.append((-self.sign * metric, folder))
+        return (folder for _, folder in sorted(scored, key=lambda pair: pair[0]))
 
     def newest(self, warn: Callable[[str], None]) -> Path | None:
-        """The newest checkpoint that is whole; `warn` is told of each damaged one that is passed over."""
-        for folder in reversed(self.list()):
-            damage = damaged(folder)
-            if damage is None:
-                return folder
-            warn(f"checkpoint {folder} is damaged ({damage}); the one before it is used")
-        return None
+        """The newest checkpoint that is whole; `warn` receives a message for each damaged one that is passed over."""
+        return _first_whole(reversed(self.list()), warn, "the one before it")
+
+
+def _first_whole(folders: Iterator[Path], warn: Callable[[str], None], instead: str) -> Path | None:
+    for folder in folders:
+        damage = damaged(folder)
+        if damage is None:
+            return folder
+        warn(f"checkpoint {folder} is damaged ({damage}); {instead} is used")
+    return None
 
 
 def find(path: Path, warn: Callable[[str], None]) -> Path:
@@ -136,33 +190,61 @@ def find(path: Path, warn: Callable[[str], None]) -> Path:
             raise UserError(f"checkpoint {path} is damaged: {damage}")
         return path
     folder = path / CHECKPOINTS if (path / CHECKPOINTS).is_dir() else path
-    found = Checkpoints(folder).newest(warn)
-    if found is None:
+    newest = Checkpoints(folder).newest(warn)
+    if newest is None:
         raise UserError(f"{path} holds no whole checkpoint to resume from")
-    return found
+    return newest
 
 
 def load(folder: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Any], Progress]:
     """State and position of a checkpoint. Nothing in the file is executed.
 
     Raises:
-        UserError: if this process cannot see the folder, as on a host that does not share the run folder's file system.
+        UserError: if it is damaged, holds objects other than tensors and plain values, or this process cannot see the
+            folder, as on a host that does not share the run folder's file system.
     """
-    try:
-        state = torch.load(folder / STATE, map_location=device, weights_only=True)
-        return state, Progress(**read_manifest(folder)["progress"])
-    except FileNotFoundError as error:
-        raise UserError(f"{error.filename} is not there: every host must share the run folder's file system") from None
+    if not (folder / STATE).is_file():
+        raise UserError(f"{folder / STATE} is not there: every host must share the run folder's file system")
+    state = read_tensors(folder / STATE, device)
+    return state, Progress.of(folder)
+
+
+def network_state(state: Mapping[str, Any], folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Weights and buffers of a checkpoint's network by name, and those of their moving average (empty without one).
+
+    Raises:
+        UserError: if the state does not hold them.
+    """
+    ema = state.get("ema") or {}
+    average = ema.get("average") if isinstance(ema, Mapping) else None
+    for tensors in (state.get("model"), average if ema else {}):
+        if not isinstance(tensors, Mapping) or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
+            raise UserError(f"{folder / STATE} is not the state of a training: it does not hold the network's tensors")
+    return dict(state["model"]), dict(average or {})
 
 
 def check_same(saved: Mapping[str, Any], running: Mapping[str, Any], folder: Path) -> None:
-    """Raise a UserError if a checkpoint is of another network or another seed than the run that is to go on."""
-    theirs, ours = saved["model"], running["model"]
+    """Raise a UserError if a checkpoint is of another network, optimizer or seed than the run that resumes it."""
+    theirs, _ = network_state(saved, folder)
+    ours = running["model"]
     odd = sorted(set(theirs) ^ set(ours)) or sorted(name for name in ours if theirs[name].shape != ours[name].shape)
     if odd:
         raise UserError(f'checkpoint {folder} is of another network: "{odd[0]}" differs; give the same model and data')
-    if saved["seed"] != running["seed"]:
-        raise UserError(f"checkpoint {folder} was trained with --seed {saved['seed']}: give the same, or another --out")
+    if saved.get("seed") != running["seed"]:
+        raise UserError(
+            f"checkpoint {folder} was trained with --seed {saved.get('seed')}: give the same, or another --out"
+        )
+    before, now = _optimizer(saved), _optimizer(running)
+    if before and before != now:
+        raise UserError(
+            f"checkpoint {folder} was trained with --optim.name {before}, not {now}: give the same, or start from its "
+            f"weights (--model.weights {folder / STATE} --out OTHER)"
+        )
+
+
+def _optimizer(state: Mapping[str, Any]) -> Any:
+    config = state.get("config")
+    return config.get("optim", {}).get("name") if isinstance(config, Mapping) else None
 
 
 def write_tensors(file: Path, state: Mapping[str, Any]) -> None:
@@ -172,8 +254,21 @@ def write_tensors(file: Path, state: Mapping[str, Any]) -> None:
 
 
 def read_tensors(file: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """What `write_tensors` wrote."""
-    return torch.load(file, map_location=device, weights_only=True)
+    """What `write_tensors` wrote.
+
+    Raises:
+        UserError: if the file is damaged, or holds anything else.
+    """
+    with reading(file, "a state"):
+        try:
+            state = torch.load(file, map_location=device, weights_only=True)
+        except pickle.UnpicklingError:
+            raise UserError(
+                f"{file} is damaged, or holds objects other than tensors and plain values, which are not unpickled"
+            ) from None
+    if not isinstance(state, dict):
+        raise UserError(f"{file} is not a state that distdl wrote")
+    return state
 
 
 def _save(state: Mapping[str, Any], sink: IO[bytes]) -> None:

@@ -1,5 +1,6 @@
 """What rank 0 shows a person: a live line while it trains, and a closing table of where the time went."""
 
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from rich.table import Table
 
 from distdl.events import Callback
 from distdl.forecast import Forecast
+from distdl.resume_command import resume_command
 from distdl.telemetry.phases import EXPLAIN, PHASES, REST
 
 if TYPE_CHECKING:
@@ -34,8 +36,7 @@ class Display(Callback):
         )
         self.console.print(f"loader {loader.name}: {loader.why}", style="dim", highlight=False)
         if trainer.progress.resumes:
-            place = f"step {trainer.progress.step}, epoch {trainer.position:.2f}"
-            self.console.print(f"resumed at {place}", style="dim", highlight=False)
+            self.console.print(f"resumed at {position(trainer)}", style="dim", highlight=False)
         for note in trainer.dataset.notes:
             self.console.print(f"note: {note}", style="yellow", highlight=False)
         self._accuracy, self._next = "", 0.0
@@ -74,25 +75,49 @@ class Display(Callback):
         self._accuracy = f" accuracy {metrics['accuracy']:.2%}"
         if self._bar is None:
             self.console.print(
-                f"epoch {trainer.position:g}/{trainer.config.epochs}  {split} loss {metrics['loss']:.4f}  "
+                f"epoch {metrics['epoch']:g}/{trainer.config.epochs}  {split} loss {metrics['loss']:.4f}  "
                 f"accuracy {metrics['accuracy']:.2%}  {self._rate(trainer):,.0f} images/s{self._foretold()}",
                 highlight=False,
             )
 
     def warn(self, trainer: "Trainer", message: str) -> None:
-        self.console.print(f"warning: {message}", style="yellow", highlight=False)
+        self.console.print(f"warning: {message}", style="yellow", highlight=False, markup=False, soft_wrap=True)
 
     def close(self, trainer: "Trainer") -> None:
         if self._bar is not None:
             self._bar.stop()
 
 
+class Warnings(Callback):
+    """Prints warnings alone, on stderr: the display of --progress none."""
+
+    def warn(self, trainer: "Trainer", message: str) -> None:
+        print(f"warning: {message}", file=sys.stderr, flush=True)
+
+
+def position(trainer: "Trainer") -> str:
+    """Step and epoch of a training, as text."""
+    return f"step {trainer.progress.step}, epoch {trainer.position:.2f} of {trainer.config.epochs}"
+
+
+def stopped_at(trainer: "Trainer") -> str:
+    """Two lines about a training that was stopped: its position and checkpoint, and the command that resumes it."""
+    checkpoint = trainer.checkpoints.list()[-1]
+    return (
+        f"stopped ({trainer.stop.reason or 'another rank'}) at {position(trainer)}; checkpoint {checkpoint}\n"
+        f"resume with: {resume_command(trainer.run.path)}"
+    )
+
+
 def closing_table(result: dict) -> Table:
     """Accuracy and speed of a run, and where each step's time went, from its result.json."""
-    tested = result.get("test") or result.get("validation") or {}
     title = f"{result['name']}: {result['status']}"
-    if tested:
-        title += f", test accuracy {tested['accuracy']:.2%}, loss {tested['loss']:.4f}"
+    split = next((name for name in ("test", "validation") if name in result), None)
+    if split:
+        tested = result[split]
+        title += f", {split} accuracy {tested['accuracy']:.2%}, loss {tested['loss']:.4f}"
+        if tested.get("best") or tested["step"] != result["steps"]:
+            title += f" (weights of epoch {tested['epoch']:g})"
     if result.get("ps", {}).get("replayed"):
         title += ", compute replayed"
     caption = f"{result['images_per_s']:,.0f} images/s over {result['train_s']:.1f} s of training"

@@ -26,7 +26,8 @@ class Callback:
         """An epoch's last step is over; `trainer.progress` counts it already."""
 
     def evaluate_end(self, trainer: "Trainer", split: str, metrics: dict[str, float]) -> None:
-        """`split` ("validation" or "test") was evaluated: accuracy and loss over all of it."""
+        """`split` ("validation" or "test") was evaluated: accuracy and loss over all of it, epoch and step of the
+        weights, and `best` where they are those that the validation chose."""
 
     def checkpoint(self, trainer: "Trainer") -> None:
         """The state was taken, and is being written."""

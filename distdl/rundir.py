@@ -2,25 +2,34 @@
 
     config.toml  environment.json  metrics.jsonl  telemetry.jsonl  checkpoints/  result.json  report.html
 
-Whole files are written beside and renamed, so that a reader never sees half of one; .jsonl files are appended a line
-at a time, and each line has `time_s, step, epoch, kind`.
+A training enters the folder once, when all else is known to be valid (`RunDir.enter`): a start that is refused changes
+nothing in it. Whole files are written atomically; .jsonl files grow by whole lines (`distdl.files`).
 """
 
+import contextlib
 import json
 import os
 import platform
+import re
+import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
 import tomli_w
 
-from distdl import cores
+from distdl import cores, runlock
 from distdl.config import Config
-from distdl.errors import UserError
+from distdl.errors import UserError, reason
+from distdl.files import TEMPORARY, as_json, is_row, parse_row, write_all
+from distdl.files import read_rows as read_rows
+from distdl.files import sync_folder as sync_folder
+from distdl.files import write_atomic as write_atomic
+from distdl.files import write_json as write_json
+from distdl.manifest import published, step_of
 from distdl.resolve import as_table
 
 CONFIG, ENVIRONMENT, METRICS, TELEMETRY, RESULT = (
@@ -31,46 +40,8 @@ CONFIG, ENVIRONMENT, METRICS, TELEMETRY, RESULT = (
     "result.json",
 )
 CHECKPOINTS = "checkpoints"
-
-
-def write_atomic(file: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Call `write` with a file beside `file`, bring it to disk, and rename it: all of it is there, or none."""
-    beside = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        with beside.open("wb") as sink:
-            write(sink)
-            sink.flush()
-            os.fsync(sink.fileno())
-        beside.replace(file)
-    finally:
-        beside.unlink(missing_ok=True)
-    sync_folder(file.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Bring a folder's entries (a rename in it) to disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_json(file: Path, value: Any) -> None:
-    """Write a value as indented JSON, atomically."""
-    text = json.dumps(value, indent=2, default=str) + "\n"
-    write_atomic(file, lambda sink: sink.write(text.encode()))
-
-
-def read_rows(file: Path) -> Iterator[dict[str, Any]]:
-    """Rows of a .jsonl file; a last line that a kill cut short is left out."""
-    if not file.exists():
-        return
-    with file.open(encoding="utf-8") as source:
-        for line in source:
-            if not line.endswith("\n"):
-                return
-            yield json.loads(line)
+REPLACED = "replaced-"
+"""Prefix of checkpoints that a resume from an earlier one has set aside."""
 
 
 def default_path(name: str) -> Path:
@@ -83,47 +54,161 @@ def default_path(name: str) -> Path:
     return path
 
 
+def holds_run(path: Path) -> bool:
+    """Whether a training has left something to lose: a published checkpoint or a row of measurements."""
+    return bool(published(path / CHECKPOINTS)) or _has_line(path / METRICS)
+
+
+def _has_line(file: Path) -> bool:
+    try:
+        with file.open("rb") as source:
+            return source.readline().endswith(b"\n")
+    except OSError:
+        return False
+
+
+def version(path: Path) -> tuple[Any, ...]:
+    """A value that changes when a training has entered the folder or published a checkpoint in it."""
+    result = path / RESULT
+    return [
+        folder.name for folder in published(path / CHECKPOINTS)
+    ], result.stat().st_mtime_ns if result.exists() else 0
+
+
+def in_use(path: Path, process: int | None = None) -> UserError:
+    """The error for a folder in which another training runs."""
+    try:
+        result = json.loads((path / RESULT).read_text(encoding="utf-8"))
+        host = result["host"] if result["status"] == "running" else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        host = None
+    place = f"on host {host}, " if isinstance(host, str) and host.isprintable() else ""
+    return UserError(
+        f"{path} is in use by another training ({place}process {process or 'unknown'}): wait until it has ended, stop "
+        "it, or give another --out"
+    )
+
+
 class RunDir:
-    """A run folder open for writing."""
+    """A run folder. Nothing is written to it before `enter`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.legs: list[dict[str, Any]] = []
+        """One entry for each start of the training: when, where, from which step to which, what was changed."""
         self._files: dict[str, IO[str]] = {}
-
-    @classmethod
-    def create(cls, path: Path, config: Config, *, strategy: str, resume: bool) -> "RunDir":
-        """Make the folder and write what is known at the start.
-
-        Raises:
-            UserError: if it holds a run already and `resume` is false, or cannot be written.
-        """
-        if not resume and (path / CONFIG).exists():
-            raise UserError(f"{path} holds a run already: go on with it by --resume auto, or give another --out")
-        try:
-            (path / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
-            write_atomic(path / CONFIG, lambda sink: tomli_w.dump(as_table(config, strategy), sink))
-            write_json(path / ENVIRONMENT, environment())
-        except OSError as error:
-            raise UserError(f"the run folder {path} cannot be written: {error.strerror or error}") from None
-        return cls(path)
 
     @property
     def checkpoints(self) -> Path:
         return self.path / CHECKPOINTS
 
-    def forget_after(self, step: int) -> None:
-        """Drop rows of steps after `step`: those that a resumed run will write again."""
+    def enter(
+        self,
+        config: Config,
+        *,
+        strategy: str,
+        running: Mapping[str, Any] | None = None,
+        leg: Mapping[str, Any] | None = None,
+        step: int | None = 0,
+        evaluated: bool = False,
+        seen: tuple[Any, ...] | None = None,
+    ) -> None:
+        """Lock the folder and write what is known at the start; a file that cannot be written leaves all unchanged.
+
+        Rows of measurements that the training will write again are dropped, the former configuration and environment
+        are kept as config.N.toml and environment.N.json, and result.json says "running" from here on.
+
+        Args:
+            running: of result.json while the training runs: what is known of it already.
+            leg: of result.json's `legs`: what this start is.
+            step: at which the training starts; 0 for a new one. None keeps all rows and checkpoints.
+            evaluated: whether the evaluation at `step` has been done.
+            seen: `version` of the folder when the checkpoint was chosen.
+        Raises:
+            UserError: if another training runs in the folder, or has run since, or the folder cannot be written.
+        """
+        created = _make_folders(self.checkpoints)
+        new_lock = not (self.path / runlock.LOCK).exists()
+        try:
+            if not runlock.hold(self.path):
+                raise in_use(self.path, runlock.holder(self.path))
+            if seen is not None and seen != version(self.path):
+                raise UserError(f"another training has changed {self.path} since this one started: start it again")
+            write_all(self._at_the_start(config, strategy, running or {}, leg or {}, step, evaluated))
+            self._clear(step)
+        except (OSError, UserError) as error:
+            runlock.release(self.path)
+            if new_lock and not isinstance(error, UserError):
+                (self.path / runlock.LOCK).unlink(missing_ok=True)
+            for folder in created:
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+            if isinstance(error, UserError):
+                raise
+            raise UserError(f"the run folder {self.path} cannot be written: {reason(error)}") from None
+
+    def _at_the_start(
+        self,
+        config: Config,
+        strategy: str,
+        running: Mapping[str, Any],
+        leg: Mapping[str, Any],
+        step: int | None,
+        evaluated: bool,
+    ) -> dict[Path, Callable[[IO[bytes]], Any]]:
+        start = {"started": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "host": platform.node(), "pid": os.getpid()}
+        resumed = holds_run(self.path)
+        former = self._former_legs() if resumed else []
+        self.legs = [*former, {**start, "from_step": step, **leg}]
+        contents = {
+            RESULT: as_json({"status": "running", **start, **running, "legs": self.legs}),
+            CONFIG: tomli_w.dumps(as_table(config, strategy)).encode(),
+            ENVIRONMENT: as_json(environment()),
+        }
+        if resumed:
+            for name in (CONFIG, ENVIRONMENT):
+                previous = self.path / name
+                if previous.is_file() and previous.read_bytes() != contents[name]:
+                    contents[_free_name(self.path, name)] = previous.read_bytes()
+        files: dict[Path, Callable[[IO[bytes]], Any]] = {
+            self.path / name: lambda sink, content=content: sink.write(content) for name, content in contents.items()
+        }
         for file in (self.path / METRICS, *self.path.glob("telemetry*.jsonl")):
-            if file.exists():
-                kept = [json.dumps(row) + "\n" for row in read_rows(file) if row["step"] <= step]
-                write_atomic(file, lambda sink, kept=kept: sink.writelines(line.encode() for line in kept))
+            if file.exists() and step is not None:
+                kept = list(_rows_until(file, step, evaluated))
+                files[file] = lambda sink, kept=kept: sink.writelines(kept)
+        return files
+
+    def _former_legs(self) -> list[dict[str, Any]]:
+        from distdl.result import current_result
+
+        try:
+            result = current_result(self.path)
+        except UserError:
+            return []
+        legs = result.get("legs")
+        legs = [leg for leg in legs if isinstance(leg, dict)] if isinstance(legs, list) else []
+        if legs:
+            legs[-1] = {**legs[-1], "status": result.get("status"), "to_step": result.get("steps")}
+        return legs
+
+    def _clear(self, step: int | None) -> None:
+        """Remove what a kill left half done, and set checkpoints aside that are not of this training's past."""
+        for file in self.path.glob(".*.tmp"):
+            if TEMPORARY.fullmatch(file.name):
+                file.unlink(missing_ok=True)
+        for folder in self.checkpoints.glob(".step-*"):
+            shutil.rmtree(folder, ignore_errors=True)
+        for folder in published(self.checkpoints):
+            if step is not None and step_of(folder) > step:
+                folder.rename(_free_place(folder.with_name(REPLACED + folder.name)))
 
     def metrics(self, row: dict[str, Any]) -> None:
         """Append a row of training or evaluation."""
         self._append(METRICS, row)
 
     def telemetry(self, row: dict[str, Any]) -> None:
-        """Append a sample of the devices or of the host. Safe beside `metrics` on another thread."""
+        """Append a sample of the devices or of the host. Safe while another thread calls `metrics`."""
         self._append(TELEMETRY, row)
 
     def _append(self, name: str, row: dict[str, Any]) -> None:
@@ -132,14 +217,75 @@ class RunDir:
         self._files[name].write(json.dumps(row) + "\n")
         self._files[name].flush()
 
-    def result(self, value: dict[str, Any]) -> None:
+    def result(self, value: Mapping[str, Any]) -> None:
         """Write result.json: what a study needs."""
-        write_json(self.path / RESULT, value)
+        if self.legs:
+            self.legs[-1] = {**self.legs[-1], "status": value.get("status"), "to_step": value.get("steps")}
+        write_json(self.path / RESULT, {**value, "legs": self.legs})
 
     def close(self) -> None:
+        """Close the files and unlock the folder."""
         for file in self._files.values():
             file.close()
         self._files.clear()
+        runlock.release(self.path)
+
+
+def _make_folders(folder: Path) -> list[Path]:
+    """Make a folder with its parents. Returns those that were made, the innermost first.
+
+    Raises:
+        UserError: if the folder cannot be made; none of its parents is left over.
+    """
+    missing = []
+    for place in (folder, *folder.parents):
+        if place.exists():
+            break
+        missing.append(place)
+    made: list[Path] = []
+    try:
+        for place in reversed(missing):
+            place.mkdir(exist_ok=True)
+            made.insert(0, place)
+    except OSError as error:
+        for place in made:
+            with contextlib.suppress(OSError):
+                place.rmdir()
+        raise UserError(f"the run folder {folder.parent} cannot be written: {reason(error)}") from None
+    return made
+
+
+def _free_name(folder: Path, name: str) -> str:
+    """NAME.N.SUFFIX with the first number that no file has."""
+    stem, _, suffix = name.rpartition(".")
+    taken = [
+        int(match[1]) for file in folder.glob(f"{stem}.*.{suffix}") if (match := re.search(r"\.(\d+)\.", file.name))
+    ]
+    return f"{stem}.{max(taken, default=0) + 1}.{suffix}"
+
+
+def _free_place(path: Path) -> Path:
+    number, place = 1, path
+    while place.exists():
+        number += 1
+        place = path.with_name(f"{path.name}-{number}")
+    return place
+
+
+def _rows_until(file: Path, step: int, evaluated: bool) -> Iterator[bytes]:
+    """Lines of those rows that a training which starts at `step` does not write again. Damaged lines are dropped.
+
+    Args:
+        evaluated: whether the evaluation at `step` itself has been done.
+    """
+    with file.open("rb") as source:
+        for line in source:
+            row = parse_row(line) if line.endswith(b"\n") else None
+            if not is_row(row) or row["step"] > step or row.get("best") is True or step == 0:
+                continue
+            repeated = row["step"] == step and row["kind"] in ("validation", "test", "forecast") and not evaluated
+            if not repeated:
+                yield line
 
 
 def environment() -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """The loop. Everything else decides before it, measures beside it, or listens to it."""
 
+import json
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -10,20 +11,21 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from distdl import checkpoint, errors
+from distdl import checkpoint, errors, resumption
 from distdl.checkpoint import Checkpoints, Progress
 from distdl.config import Config
 from distdl.data.base import Batch, DataSet
 from distdl.data.loaders import make_loader
-from distdl.errors import Failure
+from distdl.errors import Failure, UserError, reading
 from distdl.events import Callback, Events
 from distdl.models import parts, zoo
 from distdl.optim import optimizers, schedules
 from distdl.optim.averaging import EMA
+from distdl.resolve import as_table
 from distdl.rundir import RunDir
 from distdl.stop import Stop
 from distdl.strategies.base import Strategy
-from distdl.strategies.text import gather_text
+from distdl.strategies.text import broadcast_text, gather_text
 from distdl.telemetry.clock import Clock
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -34,7 +36,8 @@ class Trainer:
 
     Args:
         strategy: set up already, in the role of training.
-        run: the run folder. Rank 0 writes it; the others read checkpoints and add shards.
+        run: the run folder. Rank 0 writes it; the others read checkpoints and add shards. Building a trainer and
+            resuming it write nothing: `run.enter` comes after both, and before `fit`.
     """
 
     def __init__(
@@ -48,6 +51,13 @@ class Trainer:
         self.clock = Clock(self.world.device)
         self.progress = Progress()
         self.metrics: dict[str, dict[str, float]] = {}
+        """By split: accuracy and loss of its last evaluation, with the epoch and the step of the weights."""
+        self.best: dict[str, Any] | None = None
+        """Of the best weights by validation: epoch, step, and `validation`, their metrics."""
+        self.changes: dict[str, list[Any]] = {}
+        """Configuration fields that differ from the checkpoint's, since `resume`: old and new value."""
+        self.remarks: list[str] = []
+        """Messages for the user that wait for the training to begin."""
         self.seconds = {"evaluate": 0.0, "checkpoint": 0.0}
         self.skipped: list[str] = []
         self._skipped_before = 0
@@ -105,6 +115,8 @@ class Trainer:
     def fit(self) -> str:
         """Train to the end, or until told to stop. Returns the status: "completed" or "stopped"."""
         self.events.begin(self)
+        while self.remarks:
+            self.events.warn(self, self.remarks.pop(0))
         while self.progress.epoch < self.config.epochs and not self._max_steps_done():
             if not self.train_epoch():
                 self.save()
@@ -142,7 +154,7 @@ class Trainer:
                     return False
             if self._max_steps_done():
                 break
-            if self.config.checkpoint.every_steps and progress.step % self.config.checkpoint.every_steps == 0:
+            if self._due_by_steps() and not self._epoch_is_over():  # else saved once, after the evaluation
                 self.save()
                 since = time.perf_counter()
         if self.world.device.type == "cuda":
@@ -193,8 +205,16 @@ class Trainer:
     def _max_steps_done(self) -> bool:
         return 0 < self.config.max_steps <= self.progress.step
 
+    def _due_by_steps(self) -> bool:
+        every = self.config.checkpoint.every_steps
+        return bool(every) and self.progress.step % every == 0
+
+    def _epoch_is_over(self) -> bool:
+        remaining = self.samples - self.progress.samples
+        return remaining <= 0 or (self.config.data.drop_last and remaining < self.global_batch)
+
     def end_epoch(self) -> None:
-        """Count the epoch that was trained, and tell who listens."""
+        """Count the epoch that was trained, and call the listeners."""
         progress = self.progress
         if progress.samples >= self.samples or self.config.data.drop_last:
             progress.epoch, progress.samples = progress.epoch + 1, 0
@@ -204,13 +224,24 @@ class Trainer:
     def _evaluate_and_save(self) -> None:
         progress, config = self.progress, self.config
         last = progress.epoch >= config.epochs or self._max_steps_done()
-        metric = None
+        metric, improved = None, False
         if not self.strategy.replayed and (last or progress.epoch % config.evaluate_every == 0):
             split = "validation" if "validation" in self.loaders else "test"
             metric = self.evaluate(split)[config.checkpoint.best]
+            improved = split == "validation" and self._is_best()
         every = config.checkpoint.every_epochs
-        if last or (every and progress.epoch % every == 0):
+        if last or improved or self._due_by_steps() or (every and progress.epoch % every == 0):
             self.save(metric)
+
+    def _is_best(self) -> bool:
+        """Whether the validation just done is the best so far; then it is remembered as `best`."""
+        kind, reached = self.config.checkpoint.best, self.metrics["validation"]
+        if self.best is not None:
+            previous = self.best["validation"][kind]
+            if not (reached[kind] < previous if kind == "loss" else reached[kind] > previous):
+                return False
+        self.best = _best(reached)
+        return True
 
     def _gather_skipped(self) -> None:
         """All ranks' unreadable files, told once each (data.on_error skip)."""
@@ -224,23 +255,52 @@ class Trainer:
             self.skipped, self._skipped_before = found, sum(len(text.splitlines()) for text in texts)
 
     def _choose_best(self) -> None:
-        """With a validation set: the best checkpoint's weights are tested, once."""
+        """With a validation set: test the weights of the best checkpoint, once. Rank 0 chooses and sends them."""
         if "validation" not in self.loaders or self.strategy.replayed:
             return
         self._wait_for_checkpoints()
-        best = self.checkpoints.best()
-        if best is not None:
-            state, _ = checkpoint.load(best, self.world.device)
-            self.strategy.load_model_state(state["model"])
-            if self.ema:
-                self.ema.load_state_dict(state["ema"])
-        self.evaluate("test")
+        chosen: dict[str, Any] = {}
+        tensors: dict[str, torch.Tensor] = {}
+        if self.world.rank == 0:
+            chosen, tensors = self._best_weights()
+        kinds = [[name, str(value.dtype).removeprefix("torch."), [*value.shape]] for name, value in tensors.items()]
+        chosen, kinds = json.loads(broadcast_text(self.strategy, json.dumps([chosen, kinds])))
+        if not chosen:
+            self.events.warn(self, "no checkpoint with a validation is left: the weights of the last step are tested")
+            self.best = _best(self.metrics["validation"]) if "validation" in self.metrics else None
+            self.evaluate("test")
+            return
+        for name, kind, shape in kinds:
+            value = torch.empty(shape, dtype=getattr(torch, kind), device=self.world.device)
+            if self.world.rank == 0:
+                value.copy_(tensors[name])
+            tensors[name] = self.strategy.broadcast(value)
+        self.strategy.load_model_state(_section(tensors, "model."))
+        if self.ema:
+            self.ema.load_state_dict({"average": _section(tensors, "average."), "updates": self.ema.updates})
+        self.best, self.metrics["validation"] = chosen, chosen["validation"]
+        self.evaluate("test", of=chosen)
+
+    def _best_weights(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """Position and validation of the best whole checkpoint, and its tensors by prefixed name; empty without one."""
+        folder = self.checkpoints.best_whole(lambda message: self.events.warn(self, message))
+        if folder is None:
+            return {}, {}
+        state, progress = checkpoint.load(folder)
+        model, average = checkpoint.network_state(state, folder)
+        validation = state.get("metrics", {}).get("validation", {})
+        chosen = {"epoch": progress.epoch, "step": progress.step, "validation": validation}
+        tensors = {f"model.{name}": tensor for name, tensor in model.items()}
+        return chosen, tensors | {f"average.{name}": tensor for name, tensor in average.items()}
 
     @torch.no_grad()
-    def evaluate(self, split: str) -> dict[str, float]:
+    def evaluate(self, split: str, of: Mapping[str, Any] | None = None) -> dict[str, float]:
         """Accuracy and loss over every sample of a split exactly once, whatever the world size.
 
         A rank whose share is shorter gets samples that count for nothing, so that all take the same number of steps.
+
+        Args:
+            of: epoch and step of the weights, where they are not those of the last step but the chosen best.
         """
         since = time.perf_counter()
         self.strategy.settle()
@@ -257,10 +317,16 @@ class Trainer:
                 sums[1] += F.cross_entropy(output, labels, reduction="sum")
                 sums[2] += batch.count
         right, loss, count = self.strategy.all_reduce(sums).tolist()
-        self.metrics[split] = {"accuracy": right / count, "loss": loss / count}
+        at = {"epoch": of["epoch"], "step": of["step"], "best": True} if of else self._place()
+        self.metrics[split] = {"accuracy": right / count, "loss": loss / count, **at}
         self.seconds["evaluate"] += time.perf_counter() - since
         self.events.evaluate_end(self, split, self.metrics[split])
         return self.metrics[split]
+
+    def _place(self) -> dict[str, Any]:
+        """Epoch and step of the weights as they are: whole epochs as an integer."""
+        position = round(self.position, 6)
+        return {"epoch": int(position) if position.is_integer() else position, "step": self.progress.step}
 
     def save(self, metric: float | None = None) -> None:
         """Take the complete state; it is written off this thread. A write that failed is told, and training goes on."""
@@ -325,30 +391,52 @@ class Trainer:
             "strategy": self.strategy.state_dict(),
             "ema": self.ema.state_dict() if self.ema else {},
             "metrics": self.metrics,
+            "best": self.best,
             "seconds": self.seconds,
             "phases": self.clock.read(),
             "seed": self.config.seed,
             "world_size": self.world.size,
+            "config": as_table(self.config, self.strategy.name),
         }
 
     def resume(self, folder: Path) -> None:
-        """Go on from a checkpoint, at any world size.
+        """Continue from a checkpoint, at any world size.
 
         Raises:
-            UserError: if it is of another network, optimizer or seed.
+            UserError: on every rank, if it is damaged or of another network, optimizer or seed.
         """
-        state, self.progress = checkpoint.load(folder, self.world.device)
-        checkpoint.check_same(state, self.state_dict(), folder)
+        state, progress = self._read_state(folder)
         self.strategy.load_model_state(state["model"])
-        self.strategy.load_state_dict(state["strategy"])
+        with reading(folder / checkpoint.STATE, "the state of this optimizer"):
+            self.strategy.load_state_dict(state["strategy"])
         self.strategy.load_shards(folder)
         if self.ema:
-            self.ema.load_state_dict(state["ema"])
-        self.metrics, self.seconds = state["metrics"], state["seconds"]
+            self.ema = EMA(self.model, self.ema.decay)  # of the weights just loaded, where the checkpoint has none
+            if state["ema"]:
+                self.ema.load_state_dict(state["ema"])
+        self.progress, self.metrics, self.seconds = progress, state["metrics"], state["seconds"]
+        # A best of another run folder is not here to be chosen at the end.
+        self.best = state.get("best") if folder.resolve().parent == self.run.checkpoints.resolve() else None
         self.clock.seconds |= state["phases"]
         self.progress.resumes += 1
         self._check_smallest_piece()
         self.stop.other_weights()
+        self.changes, self.remarks = resumption.differences(self, state, folder)
+
+    def _read_state(self, folder: Path) -> tuple[dict[str, Any], Progress]:
+        """Read and check a checkpoint: all ranks succeed, or all raise what the first one could not read."""
+        state, progress, message = {}, Progress(), ""
+        try:
+            state, progress = checkpoint.load(folder, self.world.device)
+            checkpoint.check_same(state, self.state_dict(), folder)
+            resumption.check_fields(state, folder)
+        except UserError as error:
+            message = str(error)
+        messages = gather_text(self.strategy, message)
+        failed = [rank for rank, text in enumerate(messages) if text]
+        if failed:
+            raise UserError(("" if 0 in failed else f"rank {failed[0]}: ") + messages[failed[0]])
+        return state, progress
 
     def start_over(self, seed: int) -> None:
         """Begin again, with the initial weights that `seed` draws: no step is done and nothing is remembered."""
@@ -356,25 +444,32 @@ class Trainer:
         self.strategy.load_model_state(self._network().state_dict())
         self.optimizer.state.clear()
         self.ema = EMA(self.model, self.config.optim.ema) if self.config.optim.ema else None
-        self.progress, self.metrics = Progress(), {}
+        self.progress, self.metrics, self.best = Progress(), {}, None
         self.stop.other_weights()
 
-    def result(self, status: str) -> dict[str, Any]:
-        """What result.json keeps."""
-        progress = self.progress
+    def identity(self) -> dict[str, Any]:
+        """The part of result.json that is known before the first step."""
         return {
-            "status": status,
             "name": self.config.name,
-            **self.metrics,
-            "epochs": progress.epoch,
-            "steps": progress.step,
-            "images": progress.images,
             "world_size": self.world.size,
             "nodes": self.nodes,
             "strategy": self.strategy.name,
             "loader": self.loaders["train"].name,
             "device": str(self.world.device.type),
             "global_batch": self.global_batch,
+        }
+
+    def result(self, status: str) -> dict[str, Any]:
+        """The content of result.json at the end."""
+        progress = self.progress
+        return {
+            "status": status,
+            **self.identity(),
+            **self.metrics,
+            **({"best": self.best} if self.best else {}),
+            "epochs": progress.epoch,
+            "steps": progress.step,
+            "images": progress.images,
             "train_s": progress.elapsed_s,
             "evaluate_s": self.seconds["evaluate"],
             "checkpoint_s": self.seconds["checkpoint"],
@@ -387,9 +482,13 @@ class Trainer:
         }
 
     def close(self) -> None:
-        """End the loaders' processes and the checkpoint's thread."""
+        """End the checkpoint's thread, the listeners and the loaders' processes."""
         self._wait_for_checkpoints()
         self.events.close(self)
+        self.close_loaders()
+
+    def close_loaders(self) -> None:
+        """End the loaders' processes: all that a trainer must end that was never used."""
         for loader in self.loaders.values():
             loader.close()
 
@@ -398,6 +497,15 @@ def _micro_batches(batch: Batch, parts: int) -> list[tuple[torch.Tensor, torch.T
     """Images and labels in `parts` parts whose sizes differ by at most one; none is empty."""
     parts = min(parts, len(batch.images))
     return list(zip(batch.images.tensor_split(parts), batch.labels.tensor_split(parts), strict=True))
+
+
+def _section(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """Tensors whose name begins with `prefix`, without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _best(validation: Mapping[str, Any]) -> dict[str, Any]:
+    return {"epoch": validation["epoch"], "step": validation["step"], "validation": dict(validation)}
 
 
 def _crops_averaged(model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:

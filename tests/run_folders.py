@@ -10,6 +10,14 @@ from distdl.resolve import as_table
 from distdl.telemetry.phases import PHASES
 
 
+def tree(folder: Path) -> dict[str, tuple[bytes, int] | None]:
+    """Every file under `folder` by relative name, with its bytes and the time of its last change; None for a folder."""
+    return {
+        path.relative_to(folder).as_posix(): (path.read_bytes(), path.stat().st_mtime_ns) if path.is_file() else None
+        for path in sorted(folder.rglob("*"))
+    }
+
+
 def write_run(
     path: Path, *, rows: int = 60, name: str = "digits", gpu: bool = True, ended: bool = True, samples: int = 30
 ) -> Path:

@@ -2,18 +2,41 @@
 
 import json
 import os
+import platform
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from distdl import runlock
 from distdl.config import Config
+from distdl.entry import locate
 from distdl.errors import UserError
 from distdl.resolve import from_command_line
+from distdl.result import current_result
 from distdl.rundir import RunDir, default_path, read_rows, write_atomic
+from run_folders import tree
 
 
-def create(path: Path, resume: bool = False) -> RunDir:
-    return RunDir.create(path, Config(), strategy="single", resume=resume)
+@pytest.fixture(autouse=True)
+def unlocked(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Locks that a test leaves held are released."""
+    yield
+    for lock in list(runlock._held):
+        runlock.release(lock.parent)
+
+
+def create(path: Path, step: int = 0) -> RunDir:
+    run = RunDir(path)
+    run.enter(Config(), strategy="single", step=step)
+    return run
+
+
+def row(step: int, kind: str = "train", **values: object) -> dict[str, object]:
+    return {"time_s": float(step), "step": step, "epoch": 0, "kind": kind, **values}
 
 
 def test_what_a_run_folder_holds_at_the_start(tmp_path: Path) -> None:
@@ -25,10 +48,17 @@ def test_what_a_run_folder_holds_at_the_start(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_holds_a_run_is_refused(tmp_path: Path) -> None:
-    create(tmp_path)
+    run = create(tmp_path)
+    run.metrics(row(1))
+    run.close()
     with pytest.raises(UserError, match="--resume auto"):
-        create(tmp_path)
-    create(tmp_path, resume=True)
+        locate(Config(out=tmp_path))
+    assert locate(Config(out=tmp_path, resume="auto")).start is None
+
+
+def test_a_folder_without_checkpoint_and_measurements_is_not_a_run(tmp_path: Path) -> None:
+    create(tmp_path).close()
+    assert locate(Config(out=tmp_path)).path == tmp_path
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a read-only place that stays one")
@@ -39,8 +69,9 @@ def test_a_place_that_cannot_be_written_is_named() -> None:
 
 def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("")
-    with pytest.raises(UserError, match="cannot be written"):
-        create(tmp_path / "run")
+    for start in (create, lambda path: locate(Config(out=path))):
+        with pytest.raises(UserError, match="cannot be written"):
+            start(tmp_path / "run")
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
@@ -65,15 +96,105 @@ def test_rows_end_where_a_kill_cut_them(tmp_path: Path) -> None:
 def test_a_resumed_run_does_not_tell_a_step_twice(tmp_path: Path) -> None:
     run = create(tmp_path)
     for step in range(1, 6):
-        run.metrics({"time_s": 0.0, "step": step, "epoch": 0, "kind": "train"})
+        run.metrics(row(step))
     run.close()
     other_host = tmp_path / "telemetry-h1.jsonl"
     other_host.write_text((tmp_path / "metrics.jsonl").read_text())
-    run.forget_after(3)
+    run = create(tmp_path, step=3)
     assert [row["step"] for row in read_rows(other_host)] == [1, 2, 3]
-    run.metrics({"time_s": 0.0, "step": 4, "epoch": 0, "kind": "train"})
+    run.metrics(row(4))
     run.close()
     assert [row["step"] for row in read_rows(tmp_path / "metrics.jsonl")] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("evaluated", "kept"), [(True, ["train", "test"]), (False, ["train"])])
+def test_an_evaluation_that_will_be_repeated_is_dropped(tmp_path: Path, evaluated: bool, kept: list[str]) -> None:
+    """A checkpoint taken before its step was evaluated: the resumed run evaluates it again."""
+    run = create(tmp_path)
+    for kind in ("train", "test"):
+        run.metrics(row(3, kind, accuracy=0.5))
+    run.metrics(row(2, "test", accuracy=0.5, best=True))  # chosen at the end, and chosen again at the next end
+    run.close()
+    RunDir(tmp_path).enter(Config(), strategy="single", step=3, evaluated=evaluated)
+    assert [row["kind"] for row in read_rows(tmp_path / "metrics.jsonl")] == kept
+
+
+def test_damaged_rows_are_left_out_at_a_resume_and_named_by_readers(tmp_path: Path) -> None:
+    run = create(tmp_path)
+    run.metrics(row(1))
+    run.close()
+    metrics = tmp_path / "metrics.jsonl"
+    whole = metrics.read_bytes()
+    metrics.write_bytes(whole + b'\x00\xff\n[1]\n{"step": "2"}\n' + b"[" * 100_000 + b"\n" + whole)
+    with pytest.raises(UserError, match=r"metrics.jsonl, line 2: damaged"):
+        list(read_rows(metrics))
+    create(tmp_path, step=1)
+    assert metrics.read_bytes() == whole * 2
+
+
+def test_the_former_configuration_and_environment_are_kept(tmp_path: Path) -> None:
+    run = create(tmp_path)
+    run.metrics(row(1))
+    run.close()
+    (tmp_path / "environment.json").write_text('{"host": "another"}')
+    first = {name: (tmp_path / name).read_bytes() for name in ("config.toml", "environment.json")}
+    for epochs in (20, 30):
+        run = RunDir(tmp_path)
+        run.enter(Config(epochs=epochs), strategy="single", step=1, leg={"epochs": epochs})
+        run.close()
+    assert (tmp_path / "config.1.toml").read_bytes() == first["config.toml"]
+    assert (tmp_path / "environment.1.json").read_bytes() == first["environment.json"]
+    assert "epochs = 20" in (tmp_path / "config.2.toml").read_text()
+    assert "epochs = 30" in (tmp_path / "config.toml").read_text()
+    legs = json.loads((tmp_path / "result.json").read_text())["legs"]
+    assert [leg.get("epochs") for leg in legs] == [None, 20, 30]
+    assert [leg.get("status") for leg in legs] == ["killed", "killed", None]
+
+
+def test_a_second_training_is_refused_and_the_kernel_releases_the_lock(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        create(tmp_path / "run")
+        os.write(writer, b"x")
+        signal.pause()
+    os.read(reader, 1)
+    named = rf"in use by another training \(on host {platform.node()}, process {child}\)"
+    for refused in (lambda: create(tmp_path / "run"), lambda: locate(Config(out=tmp_path / "run", resume="auto"))):
+        before = tree(tmp_path)
+        with pytest.raises(UserError, match=named):
+            refused()
+        assert tree(tmp_path) == before
+    assert current_result(tmp_path / "run")["status"] == "running"
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert current_result(tmp_path / "run")["status"] == "killed"
+    create(tmp_path / "run")
+
+
+def test_a_folder_that_changed_since_the_checkpoint_was_chosen_is_refused(tmp_path: Path) -> None:
+    place = locate(Config(out=tmp_path))
+    create(tmp_path).close()
+    with pytest.raises(UserError, match="start it again"):
+        RunDir(tmp_path).enter(Config(), strategy="single", seen=place.seen)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small tmpfs needs root")
+@pytest.mark.parametrize("free", [0, 4096, 8192])
+def test_a_full_disk_leaves_every_file_as_it_was(tmp_path: Path, free: int) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", tmp_path], check=True)
+    try:
+        run = create(tmp_path / "run")
+        run.metrics(row(1))
+        run.close()
+        (tmp_path / "ballast").write_bytes(b"x" * (shutil.disk_usage(tmp_path).free - free))
+        for path in (tmp_path / "run", tmp_path / "deep" / "new"):
+            before = tree(tmp_path)
+            with pytest.raises(UserError, match="No space left"):
+                create(path, step=1)
+            assert tree(tmp_path) == before
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
 
 
 def test_two_runs_in_one_second_have_two_folders() -> None:

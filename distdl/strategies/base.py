@@ -44,7 +44,7 @@ class Strategy:
         self.notes: list[str] = []
         """What the person should know; the trainer shows and empties it."""
         self.folder: Path | None = None
-        """The run folder, from before `prepare` on: for records that a strategy writes itself."""
+        """The run folder, from `open_records` on."""
 
     def setup(self) -> World:
         """Find the other processes and the device. Called once, before any tensor is made on the device."""
@@ -85,6 +85,10 @@ class Strategy:
         self.loss_scale = LossScale(self.world.device, torch.amp.GradScaler(self.world.device.type) if fp16 else None)
         self._share_initial_weights()
         return model
+
+    def open_records(self, folder: Path) -> None:
+        """Begin the records that the strategy writes itself. Called on every rank when the run folder is entered."""
+        self.folder = folder
 
     def _share_initial_weights(self) -> None:
         """Copy rank 0's parameters and buffers to every rank.

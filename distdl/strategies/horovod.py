@@ -105,9 +105,12 @@ class Horovod(Strategy):
             op=hvd.Adasum if config.adasum else hvd.Average,
         )
         self._share_state()
-        if config.timeline and self.folder:
-            hvd.start_timeline(str(self.folder / TIMELINE), mark_cycles=True)
         return model
+
+    def open_records(self, folder: Path) -> None:
+        super().open_records(folder)
+        if self.config.horovod.timeline:
+            self._hvd.start_timeline(str(folder / TIMELINE), mark_cycles=True)
 
     def _share_state(self) -> None:
         # Horovod's optimizer is a second one over the same parameters. Ours stays the only one that has a state: the

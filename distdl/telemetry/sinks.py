@@ -42,6 +42,7 @@ class MetricsSink(Callback):
             "images_per_s": (progress.images - self._images) / seconds if seconds else 0.0,
             "phases_s": trainer.clock.read(),
             **trainer.strategy.loss_scale.report(),
+            "seconds": {name: round(value, 6) for name, value in trainer.seconds.items()},
         }
         write_row(trainer, "train", row)
         self._loss.zero_()
@@ -56,14 +57,21 @@ class MetricsSink(Callback):
 
 
 class TensorBoardSink(Callback):
-    """The same numbers as an event file in RUN/tensorboard."""
+    """The same numbers as an event file in RUN/tensorboard.
 
-    def begin(self, trainer: "Trainer") -> None:
+    Raises:
+        UserError: if tensorboard is not installed.
+    """
+
+    def __init__(self) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             raise missing("tensorboard", "tensorboard") from None
-        self._writer = SummaryWriter(trainer.run.path / "tensorboard", purge_step=trainer.progress.step)
+        self._make_writer = SummaryWriter
+
+    def begin(self, trainer: "Trainer") -> None:
+        self._writer = self._make_writer(trainer.run.path / "tensorboard", purge_step=trainer.progress.step)
         self._next = 0.0
 
     def step_end(self, trainer: "Trainer", loss: torch.Tensor) -> None:
@@ -73,15 +81,15 @@ class TensorBoardSink(Callback):
             self._next = time.perf_counter() + trainer.config.log_every_s
 
     def evaluate_end(self, trainer: "Trainer", split: str, metrics: dict[str, float]) -> None:
-        for name, value in metrics.items():
-            self._writer.add_scalar(f"{split}/{name}", value, trainer.progress.step)
+        for name in ("accuracy", "loss"):
+            self._writer.add_scalar(f"{split}/{name}", metrics[name], metrics["step"])
 
     def close(self, trainer: "Trainer") -> None:
         self._writer.close()
 
 
 def write_row(trainer: "Trainer", kind: str, values: dict[str, Any]) -> None:
-    """One row of metrics.jsonl, with the place in the run that every row has."""
+    """Append a row to metrics.jsonl, with the position that every row has; `values` may name another one."""
     progress = trainer.progress
     place = {"time_s": round(progress.elapsed_s, 6), "step": progress.step, "epoch": round(trainer.position, 6)}
     trainer.run.metrics({**place, "kind": kind, **values})

@@ -119,7 +119,8 @@ class ParameterServer(Strategy):
         self._steps_s: list[float] = []
         self._ended: float | None = None
         self._stragglers: Counter[int] = Counter()
-        self._open_records()
+        self._record: IO[str] | None = None
+        self._flushed = time.monotonic()
         self._set_values()
         if self.config.ps.overlap:
             self._push_from_backward(parameters)
@@ -131,16 +132,14 @@ class ParameterServer(Strategy):
         self._replay = replay.load(self.config.ps.compute, classes, self.world, self.config.seed)
         return self._replay.to(self.world.device)
 
-    def _open_records(self) -> None:
-        self._record: IO[str] | None = None
-        self._flushed = time.monotonic()
-        if self.folder is not None:
-            folder = self.folder / RECORDS
-            if self.world.rank == 0:
-                folder.mkdir(exist_ok=True)
-                self._tell(Command.OPEN, folder)
-            self.barrier()
-            self._record = (folder / f"worker-{self.world.rank}.jsonl").open("a", encoding="utf-8")
+    def open_records(self, folder: Path) -> None:
+        super().open_records(folder)
+        records = folder / RECORDS
+        if self.world.rank == 0:
+            records.mkdir(exist_ok=True)
+            self._tell(Command.OPEN, records)
+        self.barrier()
+        self._record = (records / f"worker-{self.world.rank}.jsonl").open("a", encoding="utf-8")
 
     def _set_values(self) -> None:
         """Worker 0 gives each server its parameters, and the rates and penalties of the groups in which they lie."""

@@ -19,7 +19,7 @@ from distdl.data.datasets import load
 from distdl.errors import EXIT_STOPPED, Failure, UserError
 from distdl.manifest import STATE, damaged
 from distdl.resolve import from_command_line
-from distdl.session import open_run
+from distdl.rundir import RunDir
 from distdl.strategies.base import Strategy
 from distdl.studies.leaderboard.attempts import board_of
 from distdl.studies.leaderboard.board import Board, Seat
@@ -130,14 +130,16 @@ def trainer_of(folder: Path, table: Table, *, max_time: float = 0.0) -> Iterator
         )
     strategy = Strategy(config)
     strategy.setup()
-    run, _ = open_run(config, strategy)
-    strategy.folder = run.path
+    run = RunDir(folder / "run")
     trainer = Trainer(config, strategy, load(config.data), run, (Telemetry(began), MetricsSink()))
+    # Slots of the board, not checkpoints of the folder, say where to continue: its rows are of all slices.
+    run.enter(config, strategy=strategy.name, running=trainer.identity(), step=None)
     try:
         trainer.events.begin(trainer)
         yield trainer
     finally:
         trainer.close()
+        run.result({"status": "completed", **trainer.identity()})
         run.close()
         trainer.stop.close()
         strategy.close()

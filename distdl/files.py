@@ -1,0 +1,94 @@
+"""Files that are whole or not there: written to a temporary file, brought to disk, renamed. Rows are whole lines."""
+
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from distdl.errors import UserError
+
+Write = Callable[[IO[bytes]], Any]
+TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
+"""Names of the temporary files; a kill may leave one."""
+
+
+def write_atomic(file: Path, write: Write) -> None:
+    """Call `write` with a temporary file in the same folder, bring it to disk, and rename it to `file`."""
+    write_all({file: write})
+
+
+def write_all(files: Mapping[Path, Write]) -> None:
+    """Write several files, each atomically. If one cannot be written, none of them has changed."""
+    temporary = {file: file.with_name(f".{file.name}.{os.getpid()}.tmp") for file in files}
+    try:
+        for file, write in files.items():
+            with temporary[file].open("wb") as sink:
+                write(sink)
+                sink.flush()
+                os.fsync(sink.fileno())
+        for file, path in temporary.items():
+            path.replace(file)
+    finally:
+        for path in temporary.values():
+            path.unlink(missing_ok=True)
+    for folder in {file.parent for file in files}:
+        sync_folder(folder)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring a folder's entries (a rename in it) to disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def as_json(value: Any) -> bytes:
+    """A value as indented JSON."""
+    return (json.dumps(value, indent=2, default=str) + "\n").encode()
+
+
+def write_json(file: Path, value: Any) -> None:
+    """Write a value as indented JSON, atomically."""
+    write_atomic(file, lambda sink: sink.write(as_json(value)))
+
+
+def read_rows(file: Path) -> Iterator[dict[str, Any]]:
+    """Rows of a .jsonl file; a last line that a kill cut short is left out.
+
+    Raises:
+        UserError: naming the first line that is not a JSON object.
+    """
+    if not file.exists():
+        return
+    with file.open("rb") as source:
+        for number, line in enumerate(source, start=1):
+            if not line.endswith(b"\n"):
+                return
+            row = parse_row(line)
+            if row is None:
+                raise UserError(f"{file}, line {number}: damaged, not a JSON object")
+            yield row
+
+
+def parse_row(line: bytes) -> dict[str, Any] | None:
+    """The JSON object of a line, or None if it holds none."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) else None
+
+
+def is_row(row: Any) -> bool:
+    """Whether a value has the four fields of each row of a run: time_s, step, epoch, kind."""
+    try:
+        return (
+            type(row["step"]) is int and 0 <= row["time_s"] + row["epoch"] < math.inf and isinstance(row["kind"], str)
+        )
+    except (KeyError, TypeError):
+        return False

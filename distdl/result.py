@@ -1,0 +1,108 @@
+"""result.json of a run, compared with metrics.jsonl: a run that was resumed, or killed, is not what its result says.
+
+Every reader of a run's result uses `current_result`.
+"""
+
+import json
+import math
+import platform
+from pathlib import Path
+from typing import Any
+
+from distdl import runlock
+from distdl.errors import UserError, reading
+from distdl.files import is_row, parse_row
+from distdl.rundir import METRICS, RESULT
+
+ENDED = ("completed", "stopped", "failed")
+"""Status of a run whose result is final, until it is resumed."""
+UNFINISHED = ("running", "killed")
+"""Status of a run that has no final result: a process trains now, or it ended without writing one."""
+IDENTITY = (
+    *("name", "started", "host", "pid", "world_size", "nodes", "strategy", "loader", "device", "global_batch", "legs"),
+    *("slurm", "flops_per_step", "peak_flops_per_s", "best_step_s"),
+)
+"""Keys that stay valid when a run is resumed."""
+TAIL_BYTES = 1 << 18
+
+
+def read_result(run: Path) -> dict[str, Any]:
+    """result.json as it is; empty if there is none.
+
+    Raises:
+        UserError: if it is not a JSON object.
+    """
+    file = run / RESULT
+    try:
+        with reading(file, "a result"):
+            value = json.loads(file.read_text(encoding="utf-8"))
+    except UserError:
+        if not file.exists():
+            return {}
+        raise
+    if not isinstance(value, dict):
+        raise UserError(f"{file} is damaged: it is not a JSON object")
+    return value
+
+
+def current_result(run: Path) -> dict[str, Any]:
+    """The result of a run; of one that runs or was killed, what its measurements show so far.
+
+    Empty if the folder has neither a result nor measurements.
+
+    Raises:
+        UserError: if result.json is damaged.
+    """
+    return reconcile(run, read_result(run))
+
+
+def reconcile(run: Path, result: dict[str, Any]) -> dict[str, Any]:
+    """`result` if it is the end of what metrics.jsonl shows; otherwise status running or killed, and figures so far."""
+    rows = newest_rows(run / METRICS)
+    steps = result.get("steps")
+    newest = max((row["step"] for row in rows), default=0)
+    is_final = result.get("status") not in UNFINISHED and (not isinstance(steps, int) or newest <= steps)
+    if (result and is_final) or (not result and not rows):
+        return result
+    current = {key: value for key, value in result.items() if key in IDENTITY}
+    current |= {"status": "running" if _is_running(run, result) else "killed", "steps": newest}
+    train = next((row for row in reversed(rows) if row["kind"] == "train"), None)
+    return current | (_so_far(train) if train else {})
+
+
+def is_unfinished(result: dict[str, Any]) -> bool:
+    """Whether the figures of a result are those of a run that has not ended in order."""
+    return result.get("status") in UNFINISHED
+
+
+def _so_far(row: dict[str, Any]) -> dict[str, Any]:
+    """The figures of a result that a row of training has."""
+    found = {"epochs": int(row["epoch"]), "train_s": row["time_s"], "images_per_s": row.get("images_per_s")}
+    found["phases_s"] = row.get("phases_s")
+    seconds = row.get("seconds")
+    if isinstance(seconds, dict) and all(type(value) in (int, float) for value in seconds.values()):
+        found |= {f"{name}_s": value for name, value in seconds.items()}
+        found["held_s"] = row["time_s"] + math.fsum(value for name, value in seconds.items() if name != "warm")
+    return found
+
+
+def _is_running(run: Path, result: dict[str, Any]) -> bool:
+    if runlock.holder(run) is not None:
+        return True
+    # File systems may keep locks to one host: another host cannot see whether the process lives.
+    return result.get("status") == "running" and result.get("host") not in (None, platform.node())
+
+
+def newest_rows(file: Path) -> list[dict[str, Any]]:
+    """The last rows of a run's metrics.jsonl, without damaged lines."""
+    try:
+        with file.open("rb") as source:
+            size = source.seek(0, 2)
+            source.seek(max(size - TAIL_BYTES, 0))
+            lines = source.read().splitlines(keepends=True)
+    except OSError:
+        return []
+    if size > TAIL_BYTES:
+        lines = lines[1:]
+    rows = [parse_row(line) for line in lines if line.endswith(b"\n")]
+    return [row for row in rows if is_row(row)]

@@ -1,0 +1,69 @@
+"""The command that resumes the training of this process."""
+
+import os
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+LAUNCHERS = ("torchrun", "horovodrun", "mpirun", "mpiexec", "deepspeed")
+LAUNCHER_MODULES = ("torch.distributed.run", "torch.distributed.launch")
+
+
+def resume_command(out: Path) -> str:
+    """A shell command that resumes the run in `out`: the one that started it, with --out and --resume auto."""
+    return render(sys.argv, ancestors() if "WORLD_SIZE" in os.environ else [], os.environ, out)
+
+
+def ancestors() -> list[list[str]]:
+    """Command lines of this process's ancestors, the nearest first; those that cannot be read are left out."""
+    import psutil
+
+    lines = []
+    for process in psutil.Process().parents():
+        try:
+            lines.append(process.cmdline())
+        except psutil.Error:
+            continue
+    return lines
+
+
+def render(argv: Sequence[str], parents: Sequence[Sequence[str]], environ: Mapping[str, str], out: Path) -> str:
+    """The command from the argv of this process and of the launchers above it.
+
+    Args:
+        argv: of this process, with the program first.
+        parents: command lines of its ancestors, the nearest first.
+        environ: with the launcher's variables: of several ranks, one alone is not a command.
+        out: the run folder.
+    """
+    launcher = next((line for line in parents if _is_launcher(line)), None)
+    if launcher is not None:
+        return shlex.join(_resumed(_shortened(launcher), out))
+    if int(environ.get("WORLD_SIZE", "1")) > 1 or "SLURM_PROCID" in environ:
+        return f"the same command, with {shlex.join(_resumed([], out))}"
+    program, *rest = argv
+    name = Path(program).name
+    words = ["python", "-m", "distdl.train", *rest] if name in ("train.py", "-c", "-m") else [name, *rest]
+    return shlex.join(_resumed(words, out))
+
+
+def _is_launcher(line: Sequence[str]) -> bool:
+    return any(Path(word).name in LAUNCHERS for word in line[:2]) or any(name in line[:4] for name in LAUNCHER_MODULES)
+
+
+def _shortened(line: Sequence[str]) -> list[str]:
+    """A launcher's command line without the interpreter that runs its script."""
+    if len(line) > 1 and Path(line[1]).name in LAUNCHERS:
+        line = line[1:]
+    return [Path(line[0]).name, *line[1:]]
+
+
+def _resumed(words: Sequence[str], out: Path) -> list[str]:
+    kept, skip = [], False
+    for word in words:
+        if skip or word in ("--out", "--resume"):
+            skip = not skip
+        elif not word.startswith(("--out=", "--resume=")):
+            kept.append(word)
+    return [*kept, "--out", str(out), "--resume", "auto"]

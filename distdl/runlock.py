@@ -1,0 +1,61 @@
+"""The lock on a run folder: at most one training writes to it at a time.
+
+A POSIX record lock, as flock(1)'s `--fcntl`: the kernel releases it when the process ends, however it ends; a process
+that was forked (a loader's worker) does not keep it; network file systems pass it on to the other hosts. Where a file
+system has no locks, nothing is locked. The file stays empty: result.json names the host and the process.
+"""
+
+import errno
+import fcntl
+import os
+import struct
+from pathlib import Path
+
+LOCK = "run.lock"
+_FLOCK = "@hhlli4x"
+"""struct flock of Linux: type, whence, start, length, pid."""
+_held: dict[Path, int] = {}
+"""Descriptors of the locks that this process holds. To close any other descriptor of such a file would release it."""
+os.register_at_fork(after_in_child=_held.clear)
+
+
+def hold(folder: Path) -> bool:
+    """Lock a run folder for this process. False if another process holds it."""
+    file = (folder / LOCK).resolve()
+    if file in _held:
+        return False
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            os.close(descriptor)
+            return False
+    _held[file] = descriptor
+    return True
+
+
+def release(folder: Path) -> None:
+    """Unlock a run folder that this process may hold."""
+    descriptor = _held.pop((folder / LOCK).resolve(), None)
+    if descriptor is not None:
+        os.close(descriptor)
+
+
+def holder(folder: Path) -> int | None:
+    """Process id of the training that holds a run folder, on its own host; None if no process does. Changes nothing."""
+    file = (folder / LOCK).resolve()
+    if file in _held:
+        return os.getpid()
+    try:
+        descriptor = os.open(file, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        question = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        kind, *_, process = struct.unpack(_FLOCK, fcntl.fcntl(descriptor, fcntl.F_GETLK, question))
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    return None if kind == fcntl.F_UNLCK else process
