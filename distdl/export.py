@@ -1,11 +1,12 @@
 """`distdl export RUN FILE.safetensors`: the weights of a run in the format that everybody reads and nobody executes."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from distdl.checkpoint import Checkpoints, find, load
+from distdl.checkpoint import Checkpoints, find, load, network_state
 from distdl.errors import UserError
 from distdl.rundir import CHECKPOINTS, write_atomic
 
@@ -31,13 +32,20 @@ def export(
         raise UserError(f"{file} should end in .safetensors: that is what is written")
     if which not in ("best", "newest"):
         raise UserError(f'--which is best or newest, not "{which}"')
-    best = Checkpoints(run / CHECKPOINTS).best() if which == "best" and (run / CHECKPOINTS).is_dir() else None
-    folder = find(best or run, warn=lambda text: print(f"warning: {text}"))
+    best = None
+    if which == "best" and (run / CHECKPOINTS).is_dir():
+        best = Checkpoints(run / CHECKPOINTS).best_whole(_warn)
+    folder = best or find(run, _warn)
     state, progress = load(folder)
-    weights = state["model"] if raw or not state["ema"] else state["model"] | state["ema"]["average"]
-    file.parent.mkdir(parents=True, exist_ok=True)
+    model, average = network_state(state, folder)
+    weights = model if raw else model | average
     # Tensors that share memory (tied weights) are written out each: whoever loads them ties them again.
     tensors = {name: tensor.contiguous().clone() for name, tensor in weights.items()}
     data = save(tensors, metadata={"step": str(progress.step), "epoch": str(progress.epoch), "format": "pt"})
+    file.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(file, lambda sink: sink.write(data))
     print(f"{file}: {len(tensors)} tensors of step {progress.step}")
+
+
+def _warn(message: str) -> None:
+    print(f"warning: {message}", file=sys.stderr, flush=True)

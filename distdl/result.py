@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from distdl import runlock
-from distdl.errors import UserError, reading
+from distdl.errors import UserError, reason
 from distdl.files import is_row, parse_row
 from distdl.rundir import METRICS, RESULT
 
 ENDED = ("completed", "stopped", "failed")
 """Status of a run whose result is final, until it is resumed."""
-UNFINISHED = ("running", "killed")
-"""Status of a run that has no final result: a process trains now, or it ended without writing one."""
+UNFINISHED = ("running", "killed", "not ended")
+"""Status of a run without a final result: a process trains now; it was killed; of version 1, one of both."""
 IDENTITY = (
     *("name", "started", "host", "pid", "world_size", "nodes", "strategy", "loader", "device", "global_batch", "legs"),
     *("slurm", "flops_per_step", "peak_flops_per_s", "best_step_s"),
@@ -34,14 +34,13 @@ def read_result(run: Path) -> dict[str, Any]:
     """
     file = run / RESULT
     try:
-        with reading(file, "a result"):
-            value = json.loads(file.read_text(encoding="utf-8"))
-    except UserError:
-        if not file.exists():
-            return {}
-        raise
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:  # of JSON and of UTF-8: a ValueError
+        raise UserError(f"{file} is not what distdl writes: {reason(error)}") from None
     if not isinstance(value, dict):
-        raise UserError(f"{file} is damaged: it is not a JSON object")
+        raise UserError(f"{file} is not what distdl writes: not a JSON object")
     return value
 
 
@@ -57,7 +56,7 @@ def current_result(run: Path) -> dict[str, Any]:
 
 
 def reconcile(run: Path, result: dict[str, Any]) -> dict[str, Any]:
-    """`result` if it is the end of what metrics.jsonl shows; otherwise status running or killed, and figures so far."""
+    """`result` if it is the end of what metrics.jsonl shows; otherwise an unfinished status and figures so far."""
     rows = newest_rows(run / METRICS)
     steps = result.get("steps")
     newest = max((row["step"] for row in rows), default=0)
@@ -65,7 +64,7 @@ def reconcile(run: Path, result: dict[str, Any]) -> dict[str, Any]:
     if (result and is_final) or (not result and not rows):
         return result
     current = {key: value for key, value in result.items() if key in IDENTITY}
-    current |= {"status": "running" if _is_running(run, result) else "killed", "steps": newest}
+    current |= {"status": _unfinished(run, result), "steps": newest}
     train = next((row for row in reversed(rows) if row["kind"] == "train"), None)
     return current | (_so_far(train) if train else {})
 
@@ -77,20 +76,27 @@ def is_unfinished(result: dict[str, Any]) -> bool:
 
 def _so_far(row: dict[str, Any]) -> dict[str, Any]:
     """The figures of a result that a row of training has."""
-    found = {"epochs": int(row["epoch"]), "train_s": row["time_s"], "images_per_s": row.get("images_per_s")}
-    found["phases_s"] = row.get("phases_s")
     seconds = row.get("seconds")
-    if isinstance(seconds, dict) and all(type(value) in (int, float) for value in seconds.values()):
-        found |= {f"{name}_s": value for name, value in seconds.items()}
-        found["held_s"] = row["time_s"] + math.fsum(value for name, value in seconds.items() if name != "warm")
-    return found
+    if not isinstance(seconds, dict) or not all(type(value) in (int, float) for value in seconds.values()):
+        seconds = {}  # of version 1: only training is known
+    seconds = {"evaluate": 0.0, "checkpoint": 0.0, "start": 0.0} | seconds
+    return {
+        "epochs": int(row["epoch"]),
+        "train_s": row["time_s"],
+        "held_s": row["time_s"] + math.fsum(value for name, value in seconds.items() if name != "warm"),
+        "images_per_s": row.get("images_per_s"),
+        "phases_s": row.get("phases_s"),
+        **{f"{name}_s": value for name, value in seconds.items()},
+    }
 
 
-def _is_running(run: Path, result: dict[str, Any]) -> bool:
+def _unfinished(run: Path, result: dict[str, Any]) -> str:
     if runlock.holder(run) is not None:
-        return True
+        return "running"
+    if result.get("status") != "running":
+        return "not ended"
     # File systems may keep locks to one host: another host cannot see whether the process lives.
-    return result.get("status") == "running" and result.get("host") not in (None, platform.node())
+    return "killed" if result.get("host") == platform.node() else "running"
 
 
 def newest_rows(file: Path) -> list[dict[str, Any]]:

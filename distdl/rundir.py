@@ -180,7 +180,7 @@ class RunDir:
         return files
 
     def _former_legs(self) -> list[dict[str, Any]]:
-        from distdl.result import current_result
+        from distdl.result import current_result, is_unfinished
 
         try:
             result = current_result(self.path)
@@ -189,7 +189,8 @@ class RunDir:
         legs = result.get("legs")
         legs = [leg for leg in legs if isinstance(leg, dict)] if isinstance(legs, list) else []
         if legs:
-            legs[-1] = {**legs[-1], "status": result.get("status"), "to_step": result.get("steps")}
+            status = "killed" if is_unfinished(result) else result.get("status")  # this process has the lock
+            legs[-1] = {**legs[-1], "status": status, "to_step": result.get("steps")}
         return legs
 
     def _clear(self, step: int | None) -> None:

@@ -1,6 +1,9 @@
 """Checkpoints: whole or not at all, verified, pruned, and never executed."""
 
 import json
+import os
+import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,7 +12,8 @@ import torch
 from distdl import checkpoint
 from distdl.checkpoint import Checkpoints, Progress, find, load
 from distdl.errors import UserError
-from distdl.manifest import digest
+from distdl.manifest import digest, read_manifest
+from killed_at import kill_at
 
 
 def save(checkpoints: Checkpoints, step: int, metric: float | None = None, value: float = 0.0) -> None:
@@ -139,3 +143,101 @@ def test_shards_are_part_of_the_checksum(tmp_path: Path) -> None:
     assert torch.equal(checkpoint.read_tensors(final / "shard-0.pt")["error"], torch.ones(3))
     (final / "shard-0.pt").write_bytes(b"x")
     assert "shard-0.pt" in checkpoint.damaged(final)
+
+
+def saves(folder: Path, number: int, saved: Path) -> int:
+    """Status of a process that saves six times, one step twice, and is killed at its `number`-th change of files."""
+    child = os.fork()
+    if child == 0:
+        kill_at(number, saved)
+        checkpoints = Checkpoints(folder, keep=1)
+        for step, metric in ((1, 0.5), (2, None), (2, 0.9), (3, 0.1), (4, None), (4, 0.2)):
+            save(checkpoints, step, metric)
+            if checkpoints.failed:
+                os._exit(1)
+        os._exit(0)
+    return os.waitpid(child, 0)[1]
+
+
+def test_a_kill_at_any_change_of_files_leaves_what_was_published(tmp_path: Path) -> None:
+    number, status = 0, 1
+    while status:
+        number += 1
+        folder, saved = tmp_path / str(number), tmp_path / f"saved-{number}"
+        status = saves(folder, number, saved)
+        assert status in (0, signal.SIGKILL)
+        steps = [int(line) for line in saved.read_text().split()] if saved.exists() else []
+        if steps:
+            state, progress = load(find(folder, silent))
+            assert progress.step >= steps[-1]
+            assert state["weights"][0] == progress.step
+        if len(steps) >= 3:  # the best is kept too
+            assert Checkpoints(folder).best_whole(silent).name.startswith("step-00000002")
+        save(Checkpoints(folder), 5)
+        assert find(folder, silent).name == "step-00000005"
+    assert number > 60
+
+
+def test_a_step_that_is_saved_again_replaces_the_first(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    for metric in (None, 0.5, 0.7):
+        save(checkpoints, 3, metric)
+        assert [load(folder)[1].step for folder in checkpoints.list()] == [3]
+    assert read_manifest(checkpoints.best())["metric"] == 0.7
+    assert not list(tmp_path.glob(".*"))
+
+
+MANIFESTS = {
+    "a list": "[]",
+    "deep": "[" * 100_000,
+    "no checksums": '{"progress": {}, "metric": null}',
+    "a number for a checksum": '{"progress": {}, "metric": null, "sha256": {"state.pt": 5}}',
+    "a file outside": '{"progress": {}, "metric": null, "sha256": {"../../x": "0"}}',
+    "a text for a metric": '{"progress": {}, "metric": "high", "sha256": {}}',
+    "no finite metric": '{"progress": {}, "metric": NaN, "sha256": {}}',
+    "a list for the progress": '{"progress": [1], "metric": null, "sha256": {}}',
+}
+
+
+@pytest.mark.parametrize("text", MANIFESTS.values(), ids=MANIFESTS)
+def test_a_manifest_that_is_no_manifest_is_one_line(tmp_path: Path, text: str) -> None:
+    checkpoints, told = Checkpoints(tmp_path), []
+    save(checkpoints, 1, 0.4)
+    save(checkpoints, 2, 0.5)
+    (tmp_path / "step-00000002" / "manifest.json").write_text(text)
+    assert checkpoints.best().name == "step-00000001"
+    assert find(tmp_path, told.append).name == "step-00000001"
+    assert len(told) == 1
+    assert "\n" not in told[0]
+    save(checkpoints, 3)
+
+
+@pytest.mark.parametrize("progress", [{"evil": 1}, {"step": "3"}, {"step": -1}, {"step": True}, {"elapsed_s": 1e999}])
+def test_a_position_that_is_none_is_one_line(tmp_path: Path, progress: dict) -> None:
+    save(Checkpoints(tmp_path), 1)
+    file = tmp_path / "step-00000001" / "manifest.json"
+    manifest = json.loads(file.read_text())
+    manifest["progress"] |= progress
+    file.write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=f"manifest.json is damaged: .*{next(iter(progress))}"):
+        load(file.parent)
+
+
+def test_folders_with_other_names_are_no_checkpoints(tmp_path: Path) -> None:
+    save(Checkpoints(tmp_path), 1)
+    for name in ("step-x", "step-", "step-1.5", "step-00000002-x", "replaced-step-00000009"):
+        shutil.copytree(tmp_path / "step-00000001", tmp_path / name)
+    assert [folder.name for folder in Checkpoints(tmp_path).list()] == ["step-00000001"]
+    assert find(tmp_path, silent).name == "step-00000001"
+
+
+def test_a_write_that_failed_leaves_no_hidden_folder(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    folder = checkpoints.begin(1)
+    (folder / "state.pt").mkdir()  # in the way of the state
+    checkpoints.save(folder, {}, Progress(step=1), None)
+    checkpoints.wait()
+    assert "step 1 was not written" in checkpoints.failed
+    assert list(tmp_path.iterdir()) == []
+    save(checkpoints, 2)
+    assert checkpoints.failed is None

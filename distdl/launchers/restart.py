@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from distdl.config import Config
 from distdl.errors import UserError
+from distdl.manifest import published
 from distdl.rundir import CHECKPOINTS
 
 
@@ -20,5 +21,5 @@ def after_restart(config: Config, environ: Mapping[str, str]) -> Config:
         )
     if int(environ.get("TORCHELASTIC_RESTART_COUNT", "0")) == 0:
         return config
-    begun = any((config.out / CHECKPOINTS).glob("step-*"))
+    begun = bool(published(config.out / CHECKPOINTS))
     return dataclasses.replace(config, resume="auto" if begun else config.resume or "auto")

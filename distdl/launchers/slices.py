@@ -25,7 +25,9 @@ from typing import Any
 import tyro
 
 from distdl.config import Config, SlurmConfig
-from distdl.errors import EXIT_DONE, EXIT_STOPPED, EXIT_USER, UserError, run_command
+from distdl.errors import EXIT_DONE, EXIT_STOPPED, EXIT_USER, UserError, reading, run_command
+from distdl.manifest import MANIFEST, published
+from distdl.result import read_result
 from distdl.rundir import CHECKPOINTS, METRICS, RESULT, read_rows, write_json
 
 LEDGER = "slices.jsonl"
@@ -192,11 +194,13 @@ class Over(Exception):
 
 def newest(run: Path) -> tuple[int, int]:
     """Step and epoch of the newest published checkpoint; zeros before the first."""
-    manifests = sorted(run.glob(f"{CHECKPOINTS}/step-*/manifest.json"))
-    if not manifests:
+    checkpoints = published(run / CHECKPOINTS)
+    if not checkpoints:
         return 0, 0
-    progress = json.loads(manifests[-1].read_text(encoding="utf-8"))["progress"]
-    return progress["step"], progress["epoch"]
+    file = checkpoints[-1] / MANIFEST
+    with reading(file, "a manifest"):
+        progress = json.loads(file.read_text(encoding="utf-8"))["progress"]
+        return int(progress["step"]), int(progress["epoch"])
 
 
 def last_line(log: Path) -> str:
@@ -224,9 +228,11 @@ def _append(
 
 
 def _sum_up(run: Path, total: Account) -> None:
-    file = run / RESULT
-    result = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"status": "failed"}
-    write_json(file, {**result, "slurm": asdict(total)})
+    try:
+        result = read_result(run)
+    except UserError:  # damaged: nothing of it can be kept
+        result = {}
+    write_json(run / RESULT, {"status": "failed", **result, "slurm": asdict(total)})
 
 
 def main(argv: Sequence[str]) -> int:

@@ -8,12 +8,15 @@ from typing import Any
 
 import tyro
 from rich.console import Console, Group
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from distdl.cores import BUSY
-from distdl.errors import UserError
+from distdl.errors import UserError, reading
 from distdl.perf.waterfall import WORK, Waterfall, waterfall
+from distdl.result import current_result, is_unfinished
+from distdl.rundir import CONFIG, ENVIRONMENT, METRICS, RESULT
 
 FORMATS = (".png", ".svg", ".pdf")
 BAR = 16
@@ -23,10 +26,10 @@ BAR = 16
 def explain(
     run: tyro.conf.Positional[Path], *, device: str = "", json: bool = False, figure: Path | None = None
 ) -> None:
-    """Say where a run's time went: from what its device could do to what it did.
+    """Show where a run's time went: from what its device could do to what it did.
 
     Args:
-        run: folder of a run that has ended.
+        run: folder of a run; of one that runs or was killed, its time so far is shown.
         device: hold the run against this device, by name or file (what distdl calibrate wrote), not the one recognised.
         json: print a JSON object in place of the table.
         figure: draw the waterfall into this file (.png, .svg or .pdf).
@@ -34,34 +37,57 @@ def explain(
     result, config = read_run(run)
     if device:
         result = against(run, result, config, device)
-    found = waterfall(result, config)
+    with reading(run / RESULT, "the times of a run"):
+        found = waterfall(result, config)
+        shown = render(found, result, title=run.resolve().name)
     if figure and figure.suffix not in FORMATS:
         raise UserError(f'--figure {figure}: "{figure.suffix}" is not one of {", ".join(FORMATS)}')
     if figure:
         draw(found, title=run.resolve().name).savefig(figure, dpi=150)
     if json:
         print(
-            json_format.dumps({"run": str(run), **found.as_dict(), "utilisation": result.get("utilisation")}, indent=2)
+            json_format.dumps(
+                {
+                    "run": str(run),
+                    "status": result.get("status"),
+                    **found.as_dict(),
+                    "utilisation": result.get("utilisation"),
+                },
+                indent=2,
+            )
         )
     else:
-        Console().print(render(found, result, title=run.resolve().name))
+        Console().print(shown)
 
 
 def read_run(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """result.json and config.toml of a run.
+    """result.json and config.toml of a run; of one that has not ended in order, the figures so far.
 
     Raises:
-        UserError: there is no run, it has not ended, or it was made without telemetry.
+        UserError: there is no run, it has not trained yet, or it was made without telemetry.
     """
-    file = run / "result.json"
+    result = current_result(run)
+    if not result and not (run / RESULT).is_file():
+        state = "has not ended yet" if (run / CONFIG).is_file() else "is no run folder"
+        raise UserError(f"{run} {state}: there is no {RESULT} in it to explain, and no row of training in {METRICS}")
+    if is_unfinished(result):
+        result.setdefault("device", _device(run))
+    if not result.get("held_s") or not result.get("steps"):
+        raise UserError(f"{run} has no times to explain: the run ended before its first step was measured")
+    file = run / CONFIG
     if not file.is_file():
-        state = "has not ended yet" if (run / "config.toml").is_file() else "is no run folder"
-        raise UserError(f"{run} {state}: there is no {file.name} in it to explain")
-    result = json_format.loads(file.read_text(encoding="utf-8"))
-    if "held_s" not in result or not result["held_s"] or not result.get("steps"):
-        raise UserError(f"{file} has no times to explain: the run ended before its first step was over")
-    config = tomllib.loads((run / "config.toml").read_text(encoding="utf-8")) if (run / "config.toml").is_file() else {}
-    return result, config
+        return result, {}
+    with reading(file, "TOML"):
+        return result, tomllib.loads(file.read_text(encoding="utf-8"))
+
+
+def _device(run: Path) -> str:
+    """The kind of device of a run that has no result: a GPU, if its machine has one."""
+    try:
+        with reading(run / ENVIRONMENT, "JSON"):
+            return "cuda" if json_format.loads((run / ENVIRONMENT).read_text(encoding="utf-8"))["gpus"] else "cpu"
+    except UserError:
+        return "cpu"
 
 
 def against(run: Path, result: dict[str, Any], config: Mapping[str, Any], device: str) -> dict[str, Any]:
@@ -83,8 +109,12 @@ def against(run: Path, result: dict[str, Any], config: Mapping[str, Any], device
 
 def render(found: Waterfall, result: Mapping[str, Any], *, title: str) -> Group:
     """The table and the sentences under it."""
+    so_far = f" so far ({result['status']}, step {result['steps']:,})" if is_unfinished(dict(result)) else ""
     table = Table(
-        title=f"{title}: where {_duration(found.whole_s)} went", title_justify="left", box=None, pad_edge=False
+        title=escape(f"{title}: where {_duration(found.whole_s)} went{so_far}"),
+        title_justify="left",
+        box=None,
+        pad_edge=False,
     )
     table.add_column("part", no_wrap=True)
     table.add_column("seconds", justify="right", no_wrap=True)

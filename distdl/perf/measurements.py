@@ -1,7 +1,6 @@
 """Measured step times as the speed models read them: arrays, from a CSV file or from run folders."""
 
 import csv
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distdl.errors import UserError, nearest
+from distdl.result import current_result, is_unfinished
 
 Array = NDArray[np.float64]
 Kind = Literal["servers", "replicas"]
@@ -199,7 +199,10 @@ class _Run:
 def _run(folder: Path) -> _Run:
     file = folder / "result.json"
     try:
-        result = json.loads(file.read_text(encoding="utf-8"))
+        result = current_result(folder)
+        if not file.is_file() or is_unfinished(result):
+            state = "it has not ended in order" if file.is_file() else f"it has no {file.name}"
+            raise UserError(f"{folder} is no finished run: {state}")
         world, steps, train_s = int(result["world_size"]), int(result["steps"]), float(result["train_s"])
         batch = int(result["global_batch"])
         exchange_s = float(result.get("phases_s", {}).get("exchange", math.nan))
@@ -210,8 +213,6 @@ def _run(folder: Path) -> _Run:
             point = (int(result.get("nodes", 1)), world, max(1, batch // world))
             return _Run(kind="replicas", point=point, step_s=step_s, sync_s=exchange_s / steps)
         return _served(result["ps"], batch, step_s)
-    except FileNotFoundError:
-        raise UserError(f"{folder} is no finished run: it has no {file.name}") from None
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{file} is not what distdl writes: {error}") from None
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from distdl.errors import UserError
+from distdl.files import is_row
+from distdl.result import is_unfinished, reconcile
 from distdl.rundir import CONFIG, ENVIRONMENT, METRICS, RESULT, TELEMETRY
 
 Row = dict[str, Any]
@@ -24,7 +26,7 @@ class Run:
     config: Mapping[str, Any]
     environment: Mapping[str, Any]
     result: Mapping[str, Any]
-    """Empty while the run has not ended."""
+    """Of a run that has not ended, the figures so far; empty without result.json."""
     train: list[Row]
     """Rows of training, in order of step."""
     evaluations: dict[str, list[Row]]
@@ -66,7 +68,7 @@ def read(path: Path, label: str = "") -> Run:
         raise UserError(f"{path} is no run folder: it has no {CONFIG}, {METRICS} or {RESULT}")
     notes: list[str] = []
     rows = _rows(path / METRICS, notes)
-    result = _table(path / RESULT, json.loads, notes, absent="the run has not ended, or was killed")
+    result = _result(path, notes)
     telemetry = [row for file in sorted(path.glob(f"{Path(TELEMETRY).stem}*.jsonl")) for row in _rows(file, notes)]
     config = _table(path / CONFIG, tomllib.loads, notes, absent="the configuration is not known")
     evaluations: dict[str, list[Row]] = {}
@@ -124,6 +126,22 @@ def _table(file: Path, parse: Any, notes: list[str], *, absent: str) -> dict[str
     return {}
 
 
+def _result(path: Path, notes: list[str]) -> dict[str, Any]:
+    """The result of a run; of one that runs or was killed, its figures so far."""
+    result = _table(path / RESULT, json.loads, notes, absent="the run has not ended, or was killed")
+    result = reconcile(path, result) if result else {}
+    if is_unfinished(result):
+        notes.append(f"the run {_UNFINISHED[result['status']]}: its figures are those up to step {result['steps']:,}")
+    legs = result.get("legs")
+    if isinstance(legs, list) and len(legs) > 1:
+        steps = [str(leg.get("from_step")) for leg in legs[1:] if isinstance(leg, dict)]
+        notes.append(f"the run was resumed {len(steps)} times, at step {', '.join(steps)}")
+    return result
+
+
+_UNFINISHED = {"running": "has not ended", "killed": "was killed", "not ended": "has not ended, or was killed"}
+
+
 def _rows(file: Path, notes: list[str]) -> list[Row]:
     """Rows of a .jsonl file in which lines may be cut or overwritten; those are counted."""
     try:
@@ -131,7 +149,7 @@ def _rows(file: Path, notes: list[str]) -> list[Row]:
     except OSError:
         notes.append(f"there is no {file.name}")
         return []
-    rows = [row for row in _parsed(lines) if _is_row(row)]
+    rows = [row for row in _parsed(lines) if is_row(row)]
     bad = len(lines) - len(rows)
     if bad:
         lines_are = "1 line is" if bad == 1 else f"{bad:,} lines are"
@@ -155,10 +173,3 @@ def _parsed_line(line: bytes) -> Any:
         return json.loads(line)
     except (ValueError, RecursionError):
         return None
-
-
-def _is_row(row: Any) -> bool:
-    try:
-        return type(row["step"]) is int and row["time_s"] + row["epoch"] >= 0 and isinstance(row["kind"], str)
-    except (KeyError, TypeError):
-        return False

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from distdl.errors import UserError
-from distdl.rundir import RESULT, write_json
+from distdl.result import current_result, is_unfinished
+from distdl.rundir import write_json
 from distdl.studies.base import TRAIN, Trial
 
 LOCK, RECORD, LOG = "lock", "trial.json", "output.log"
@@ -108,11 +109,9 @@ def check_same(folder: Path, trial: Trial) -> None:
 
 
 def result(folder: Path) -> dict[str, Any]:
-    """result.json; empty unless it is there."""
-    try:
-        return json.loads((folder / RESULT).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
+    """The result of a trial, if it is final; empty for one that runs, was killed, or has not begun."""
+    found = current_result(folder)
+    return {} if is_unfinished(found) else found
 
 
 def is_done(folder: Path, trial: Trial, record: Record) -> bool:

@@ -49,7 +49,7 @@ def test_figure(run, tmp_path, kind):
 
 @pytest.mark.parametrize(
     ("content", "complaint"),
-    [(None, "is no run folder"), ({}, "has no times"), (RUN | {"steps": 0}, "before its first step")],
+    [(None, "is no run folder"), ({}, "has no times"), (RUN | {"steps": 0}, "before its first step was measured")],
 )
 def test_folders_that_cannot_be_explained(tmp_path, capsys, content, complaint):
     if content is not None:

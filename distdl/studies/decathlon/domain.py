@@ -1,6 +1,5 @@
 """Trials of study `decathlon`: one domain, learned on frozen features or by fine-tuning; or said to be missing."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from distdl import train as training
 from distdl.data.datasets import load, locate, source_of
 from distdl.errors import EXIT_DONE, UserError
 from distdl.resolve import from_command_line
-from distdl.rundir import RESULT
+from distdl.result import current_result
 from distdl.studies import features
 
 
@@ -25,7 +24,7 @@ def tune(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
     code = training.main([*table["words"], "--out", str(folder), "--resume", "auto"])
     if code != EXIT_DONE:
         raise SystemExit(code)  # stopped, or failed: it has said why
-    return json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    return current_result(folder)
 
 
 def _missing(table: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,282 @@
+"""A run folder under real trainings: refused starts change nothing, resumes lose nothing, kills at any moment."""
+
+import json
+import multiprocessing
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from distdl.checkpoint import find, load
+from distdl.manifest import digest, published
+from distdl.result import current_result
+from distdl.rundir import read_rows
+from jobs import PRELOAD, QUIET, Ranks, step_of, torchrun_command, train, wait_for
+from killed_at import train_until_killed
+from run_folders import tree
+
+SHORT = ("--data.limit", "96", "--epochs", "2", "--log-every-s", "0")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two epochs that has ended."""
+    run = tmp_path_factory.mktemp("finished") / "run"
+    train([*SHORT, "--out", str(run)])
+    return run
+
+
+@pytest.fixture
+def place(finished: Path, tmp_path: Path) -> Path:
+    """A folder with the finished run as `run`, another one as `other`, and one whose checkpoints are damaged."""
+    for name in ("run", "other", "damaged"):
+        shutil.copytree(finished, tmp_path / name)
+    for folder in published(tmp_path / "damaged" / "checkpoints"):
+        (folder / "state.pt").write_bytes((folder / "state.pt").read_bytes()[:-50])
+    shutil.copytree(finished, tmp_path / "objects")
+    newest = published(tmp_path / "objects" / "checkpoints")[-1]
+    (newest / "state.pt").write_bytes(b"not a state")
+    reseal(newest)
+    (tmp_path / "file").write_text("")
+    return tmp_path
+
+
+def reseal(checkpoint: Path) -> None:
+    """Make a changed checkpoint's checksums right again."""
+    manifest = json.loads((checkpoint / "manifest.json").read_text())
+    manifest["sha256"]["state.pt"] = digest(checkpoint / "state.pt")
+    (checkpoint / "manifest.json").write_text(json.dumps(manifest))
+
+
+RESUME = ("--out", "run", "--resume", "auto")
+REFUSED = {
+    "unknown model": (["--out", "new", "--model.name", "resnet18x"], "did you mean"),
+    "unknown model in a run's folder": ([*RESUME, "--model.name", "resnet18x"], "did you mean"),
+    "missing weights": (["--out", "new", "--model.weights", "absent.pt"], "absent.pt"),
+    "no data": (["--out", "new", "--data.name", "nowhere/set"], "nowhere/set"),
+    "no data for a run that is there": ([*RESUME, "--data.name", "nowhere/set"], "nowhere/set"),
+    "a pattern that matches nothing": (["--out", "new", "--optim.lr-factors", "xyz*", "2"], "xyz"),
+    "another seed": ([*RESUME, "--seed", "3", "--optim.lr", "0.5"], "--seed 0"),
+    "another network": ([*RESUME, "--model.name", "softmax", "--epochs", "9"], "another network"),
+    "another optimizer": ([*RESUME, "--optim.name", "sgd", "--optim.lr", "0.1"], "optim.name"),
+    "a folder that holds a run": (["--out", "run"], "--resume auto"),
+    "a resume of another run": (["--out", "run", "--resume", "other"], "outside it"),
+    "a resume of nothing": (["--out", "new", "--resume", "absent"], "no whole checkpoint"),
+    "damaged checkpoints": (["--out", "damaged", "--resume", "auto"], "no whole checkpoint"),
+    "damaged checkpoints of another run": (["--out", "new", "--resume", "damaged"], "no whole checkpoint"),
+    "a checkpoint that is no state": (["--out", "objects", "--resume", "auto"], "state.pt"),
+    "a file in the way": (["--out", "file"], "cannot be written"),
+    "a file on the way": (["--out", "file/run"], "cannot be written"),
+    "a value out of range": (["--out", "new", "--epochs", "0"], "epochs"),
+    "more ranks than samples": (["--out", "new", "--data.limit", "1"], "1"),
+}
+FOR_TWO = (
+    "unknown model in a run's folder",
+    "another seed",
+    "a resume of another run",
+    "a checkpoint that is no state",
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "ranks"), [*((name, 1) for name in REFUSED if "ranks" not in name), *((name, 2) for name in FOR_TWO)]
+)
+def test_a_refused_start_leaves_every_file_as_it_was(place: Path, name: str, ranks: int) -> None:
+    overrides, message = REFUSED[name]
+    before = tree(place)
+    job = Ranks([*SHORT, *QUIET, *overrides], ranks=ranks)
+    assert job.wait() == [2] * ranks, job.text
+    errors = [line for line in job.text.splitlines() if line.startswith("error: ")]
+    assert message in errors[0]
+    assert "Traceback" not in job.text
+    assert tree(place) == before
+
+
+def test_more_ranks_than_samples_leave_no_folder(tmp_path: Path) -> None:
+    job = Ranks([*QUIET, "--data.limit", "1", "--out", "new"], ranks=2)
+    assert 2 in job.wait(), job.text
+    assert tree(tmp_path) == {}
+
+
+def test_the_corrected_command_works_after_a_misspelt_one(tmp_path: Path) -> None:
+    assert Ranks([*SHORT, *QUIET, "--out", "run", "--model.name", "sotfmax"]).wait() == [2]
+    train([*SHORT, "--out", "run", "--model.name", "softmax"])
+
+
+def test_a_second_training_in_the_folder_is_refused(tmp_path: Path) -> None:
+    endless = ["--epochs", "100000", "--log-every-s", "0", "--checkpoint.every-steps", "20", "--out", "run"]
+    first = Ranks([*endless, *QUIET], ranks=2)
+    wait_for(lambda: step_of(tmp_path / "run") > 0, what="a step")
+    wait_for(lambda: published(tmp_path / "run" / "checkpoints"), what="a checkpoint")
+    second = Ranks([*endless, "--resume", "auto", *QUIET])
+    assert second.wait() == [2]
+    assert (
+        f"in use by another training (on host {os.uname().nodename}, process {first.processes[0].pid})" in second.text
+    )
+    assert current_result(tmp_path / "run")["status"] == "running"
+    first.kill()
+    assert current_result(tmp_path / "run")["status"] == "killed"
+    job = Ranks([*endless, "--max-steps", str(step_of(tmp_path / "run")), "--resume", "auto", *QUIET])
+    assert job.wait() == [0], job.text
+
+
+def test_a_resumed_run_that_is_killed_is_not_completed(finished: Path, tmp_path: Path, capsys) -> None:
+    from distdl.cli import main
+
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    ended = step_of(run)
+    words = [*SHORT, "--epochs", "100000", "--optim.lr", "0.02", "--out", str(run), "--resume", "auto"]
+    job = Ranks([*words, *QUIET])
+    wait_for(lambda: step_of(run) > ended + 5, what="steps after the resume")
+    assert json.loads((run / "result.json").read_text())["status"] == "running"
+    assert main(["explain", str(run)]) == 0
+    assert re.search(r"so far \(running, step \d+\)", " ".join(capsys.readouterr().out.split()))
+    job.kill()
+    newest = step_of(run)
+    assert main(["explain", str(run)]) == 0
+    assert f"so far (killed, step {newest:,})" in " ".join(capsys.readouterr().out.split())
+    result = current_result(run)
+    assert (result["status"], result["steps"]) == ("killed", newest)
+    # The change is named, with the learning rate that follows from it; the former configuration is kept.
+    assert "changed since the checkpoint: optim.lr 0.004 -> 0.02" in job.text
+    assert "changed since the checkpoint: epochs 2 -> 100000" in job.text
+    assert "schedule onecycle is laid over 100000 epochs (before: onecycle over 2)" in job.text
+    assert (run / "config.1.toml").read_bytes() == (finished / "config.toml").read_bytes()
+    legs = json.loads((run / "result.json").read_text())["legs"]
+    assert [(leg["from_step"], leg.get("to_step")) for leg in legs] == [(0, ended), (ended, None)]
+    assert legs[1]["changed"]["optim.lr"] == [0.004, 0.02]
+
+
+def test_measurements_without_a_checkpoint_are_announced(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    row = {"time_s": 1.0, "step": 7, "epoch": 0.1, "kind": "train", "loss": 1.0}
+    (run / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+    job = Ranks([*SHORT, *QUIET, "--out", "run", "--resume", "auto"])
+    assert job.wait() == [0]
+    assert job.text.count("has measurements up to step 7 but no checkpoint: training starts again at step 0") == 1
+    steps = [row["step"] for row in read_rows(run / "metrics.jsonl") if row["kind"] == "train"]
+    assert steps == sorted(set(steps))
+
+
+def test_an_earlier_checkpoint_of_the_folder_sets_later_ones_aside(finished: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    first, second = published(run / "checkpoints")
+    job = Ranks([*SHORT, *QUIET, "--out", "run", "--resume", str(first)])
+    assert job.wait() == [0]
+    assert "set aside" in job.text
+    assert (run / "checkpoints" / f"replaced-{second.name}" / "state.pt").is_file()
+    assert published(run / "checkpoints") == [first, second]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_names_position_checkpoint_and_command(tmp_path: Path, number: int) -> None:
+    words = ["--epochs", "100000", "--data.validation", "0.2", "--log-every-s", "0", "--out", "my run"]
+    job = Ranks([*words, "--progress", "plain", "--telemetry.hz", "0", "--compute.threads", "1"])
+    wait_for(lambda: "validation loss" in job.text, what="an evaluation")
+    os.kill(job.processes[0].pid, number)
+    assert job.wait() == [75]
+    assert re.search(r"stopped \(SIG\w+\) at step \d+, epoch [\d.]+ of 100000; checkpoint .*/step-\d+", job.text)
+    assert "--out '" + str(tmp_path / "my run") + "' --resume auto" in job.text
+    assert "test accuracy" not in job.text
+    assert "stopped, validation accuracy" in job.text
+
+
+def test_progress_none_is_silent(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "distdl.train", *SHORT, *QUIET, "--out", "run"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def evaluations(run: Path, kind: str) -> list[dict]:
+    return [row for row in read_rows(run / "metrics.jsonl") if row["kind"] == kind]
+
+
+# A high rate and small batches: the best epoch is then seldom the last.
+UNSTEADY = ("--data.validation", "0.3", "--data.batch-size", "8", "--optim.lr", "0.02", "--schedule.name", "constant")
+
+
+@pytest.mark.parametrize(("ranks", "kind", "seed"), [(1, "accuracy", 2), (2, "accuracy", 3), (1, "loss", 4)])
+def test_the_best_weights_are_kept_tested_and_named(tmp_path: Path, ranks: int, kind: str, seed: int) -> None:
+    """Whatever checkpoint.every_epochs: validation and test in result.json are of the same, best weights."""
+    rare = ["--checkpoint.every-epochs", "4", "--checkpoint.keep", "1", "--checkpoint.best", kind]
+    words = ["--epochs", "6", "--data.limit", "400", "--seed", str(seed), *UNSTEADY, *rare, "--out", "run"]
+    train(words, ranks=ranks)
+    result = json.loads(Path("run/result.json").read_text())
+    validations = evaluations(Path("run"), "validation")
+    sign = -1 if kind == "loss" else 1
+    best = max(validations, key=lambda row: sign * row[kind])  # the first of equals
+    for split in (result["best"], result["test"], result["validation"], evaluations(Path("run"), "test")[0]):
+        assert (split["epoch"], split["step"]) == (best["epoch"], best["step"])
+    assert result["validation"] == result["best"]["validation"]
+    assert result["validation"][kind] == best[kind]
+    assert f"step-{best['step']:08d}" in [folder.name for folder in published(Path("run/checkpoints"))]
+    # Resumed, it is tested again and told once.
+    train([*words, "--resume", "auto"], ranks=ranks)
+    again = json.loads(Path("run/result.json").read_text())
+    assert again["best"] == result["best"]
+    assert again["test"] == result["test"]
+    assert len(evaluations(Path("run"), "test")) == 1
+
+
+def killed_at(number: int, saved: Path, words: list[str]) -> int | None:
+    """Exit code of a training that is killed at its `number`-th change of files."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
+    process = context.Process(target=train_until_killed, args=(number, saved, words))
+    process.start()
+    process.join(300)
+    return process.exitcode
+
+
+def check_after_kill(run: Path, saved: Path, words: list[str]) -> None:
+    """Nothing that was saved is lost; the resumed run ends as one that was never killed."""
+    steps = [int(line) for line in saved.read_text().split()] if saved.exists() else []
+    if steps:
+        assert load(find(run, warn=pytest.fail))[1].step >= steps[-1]
+    train([*words, "--resume", "auto"])
+    rows = Counter((row["kind"], row["step"]) for row in read_rows(run / "metrics.jsonl") if row["kind"] != "warning")
+    assert max(rows.values()) == 1, rows
+    assert [key for key in rows if key[0] == "test"] == [("test", 3), ("test", 6)]
+    assert not list((run / "checkpoints").glob(".*"))
+    assert load(find(run, warn=pytest.fail))[1].epoch == 2
+    assert json.loads((run / "result.json").read_text())["status"] == "completed"
+
+
+def kill_and_resume(folder: Path, number: int) -> bool:
+    """Whether the training was killed: with a number beyond its last change it ends."""
+    folder.mkdir(exist_ok=True)
+    words = [*SHORT, *QUIET, "--checkpoint.every-steps", "2", "--checkpoint.keep", "1", "--out", str(folder / "run")]
+    code = killed_at(number, folder / "saved", words)
+    assert code in (0, -signal.SIGKILL)
+    check_after_kill(folder / "run", folder / "saved", words)
+    return code != 0
+
+
+@pytest.mark.parametrize("number", [2, 9, 26, 41])
+def test_a_kill_at_a_change_of_files_loses_no_checkpoint_and_writes_no_row_twice(tmp_path: Path, number: int) -> None:
+    kill_and_resume(tmp_path, number)
+
+
+@pytest.mark.slow
+def test_a_kill_at_any_change_of_files_loses_no_checkpoint_and_writes_no_row_twice(tmp_path: Path) -> None:
+    number = 1
+    while kill_and_resume(tmp_path / str(number), number):
+        number += 1
+    assert number > 40
+
+
+def test_torchrun_names_its_own_command_to_resume(tmp_path: Path) -> None:
+    words = ["--epochs", "100000", "--max-time", "0.5", "--telemetry.hz", "0", "--out", "run"]
+    done = subprocess.run([*torchrun_command(2), *words], capture_output=True, text=True, timeout=300)
+    command = next(line for line in done.stdout.splitlines() if line.startswith("resume with: "))
+    assert "torch.distributed.run --standalone --nproc_per_node=2 -m distdl.train --epochs 100000" in command
+    assert command.endswith(f"--out {tmp_path / 'run'} --resume auto")
