@@ -1,0 +1,69 @@
+"""Files of a run folder, as explain, report, export, --profile and --resume read them."""
+
+import contextlib
+import io
+import json
+import shutil
+from pathlib import Path
+
+from distdl.config import Config
+from distdl.entry import locate
+from distdl.export import export
+from distdl.files import is_row, parse_row
+from distdl.perf.explain import explain
+from distdl.report import run as report_run
+from distdl.report.runs import page
+from distdl.resolve import from_command_line
+from distdl.result import current_result, is_unfinished
+from distdl.rundir import CONFIG, ENVIRONMENT, METRICS, RESULT, RunDir
+from fuzz.run import Target
+from fuzz.targets._run import RUN, each, train
+
+STEPS = 4
+
+
+def seeds(folder: Path) -> dict[str, bytes]:
+    """The files that readers of a run folder open, without its checkpoints."""
+    run = train(folder)
+    return {name: (run / name).read_bytes() for name in (CONFIG, ENVIRONMENT, METRICS, RESULT)}
+
+
+def check(folder: Path, name: str, content: bytes) -> None:
+    """The checkpoint to resume from is found, rows are kept or dropped as they are, figures are those of the result."""
+    run = folder / RUN
+    shutil.copytree(folder.parent / RUN, run)
+    (run / name).write_bytes(content)
+    with contextlib.redirect_stdout(io.StringIO()):
+        each(
+            lambda: explained(run),
+            lambda: page([report_run.read(run)]),
+            lambda: from_command_line(["--profile", str(run / CONFIG)], strategy="single"),
+            lambda: export(run, folder / "weights.safetensors"),
+            lambda: resumed(run, content if name == METRICS else None),
+        )
+
+
+def explained(run: Path) -> None:
+    """A final result is explained as it is; one that metrics.jsonl contradicts is not taken as final."""
+    result = current_result(run)
+    if result and not is_unfinished(result):
+        assert result == json.loads((run / RESULT).read_bytes()), "a final result was changed"
+    explain(run, json=True)
+
+
+def resumed(run: Path, metrics: bytes | None) -> None:
+    """The newest checkpoint is found; entering the folder keeps the rows that are whole."""
+    place = locate(Config(out=run, resume="auto"))
+    assert place.start.name == f"step-{STEPS:08d}", f"resumes from {place.start}"
+    RunDir(run).enter(Config(), strategy="single", step=STEPS, evaluated=place.evaluated, seen=place.seen)
+    assert json.loads((run / RESULT).read_bytes())["status"] == "running"
+    assert not list(run.glob(".*"))
+    if metrics is not None:
+        lines = [line for line in metrics.splitlines(keepends=True) if line.endswith(b"\n")]
+        whole = [line for line in lines if is_row(row := parse_row(line)) and row["step"] <= STEPS]
+        kept = (run / METRICS).read_bytes()
+        assert all(line in kept for line in whole), "a whole row was dropped"
+        assert all(line in lines for line in kept.splitlines(keepends=True)), "a row was made up"
+
+
+TARGET = Target(seeds=seeds, check=check, share=15)
