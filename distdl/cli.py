@@ -1,18 +1,15 @@
 """`distdl VERB ...`: which verbs there are, and where the function behind each lives.
 
 This module imports nothing heavy, so that `distdl --help` answers at once; a verb's module is imported when the verb
-is called. A verb is a plain function: tyro reads its signature and docstring, and shows them as `distdl VERB --help`.
+is called. A verb is a plain function: `distdl.arguments` reads its signature and docstring.
 """
 
-import contextlib
-import functools
 import importlib
-import io
-import re
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
+from distdl.arguments import parse, take_flag
 from distdl.errors import EXIT_DONE, UserError, leave, nearest, run_command
 
 
@@ -64,10 +61,8 @@ VERBS: dict[str, Verb] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb. Returns the exit code: 0, or 2 after a line on stderr that says what to do."""
-    args = list(sys.argv[1:] if argv is None else argv)
-    debug = "--debug" in args
-    words = [word for word in args if word != "--debug"]
-    return run_command(lambda: _run(words), debug=debug)
+    debug, argv = take_flag(sys.argv[1:] if argv is None else argv, "--debug")
+    return run_command(lambda: _run(argv), debug=debug)
 
 
 def _run(args: list[str]) -> int:
@@ -100,46 +95,9 @@ def _overview(verbs: dict[str, Verb]) -> str:
             "",
             *rows,
             "",
-            "  --debug anywhere shows the traceback of an error.",
+            "  --debug shows the traceback of an error.",
         ]
     )
-
-
-def parse(function: Callable[..., Any], args: Sequence[str], **options: Any) -> Any:
-    """Call `function` with command-line words that tyro parses by its signature, tyro's complaints made one line.
-
-    Raises:
-        UserError: what is wrong with the words, in one sentence, with the nearest option that exists.
-    """
-
-    # Parsing only captures the call: what the function itself prints or raises must not be taken for a complaint.
-    @functools.wraps(function)
-    def capture(*args: Any, **kwargs: Any) -> Callable[[], Any]:
-        return functools.partial(function, *args, **kwargs)
-
-    return tyro_cli(capture, args, **options)()
-
-
-def tyro_cli(target: Any, args: Sequence[str], **options: Any) -> Any:
-    """`tyro.cli`, with what it prints on bad input raised as a UserError of one line instead."""
-    import tyro
-
-    complaint = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(complaint):
-            return tyro.cli(target, args=list(args), **options)
-    except SystemExit as stop:
-        if stop.code in (0, None):
-            raise
-        raise UserError(one_line(complaint.getvalue())) from None
-
-
-def one_line(box: str) -> str:
-    """The first part of tyro's boxed complaint and the first option it suggests, as one sentence."""
-    inside = re.sub(r"^[│ ]+|[│ ]+$|^[╭╰].*$", "", box, flags=re.MULTILINE)
-    parts = [" ".join(part.split()) for part in re.split(r"^─+$", inside, flags=re.MULTILINE)]
-    meant = next((part.split()[3].rstrip(",") for part in parts if part.startswith("Perhaps you meant:")), None)
-    return parts[0].rstrip(".") + (f"; did you mean {meant}?" if meant else "")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import contextlib
 import difflib
 import errno
 import os
+import re
 import signal
 import sys
 import time
@@ -12,6 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
+MOST_MATCHES = 8
+"""Names that `nearest` lists at most."""
 EXIT_DONE, EXIT_FAILED, EXIT_USER, EXIT_STOPPED = 0, 1, 2, 75
 """Exit codes that scripts rely on. 75 is sysexits' EX_TEMPFAIL: stopped in order, run it again to go on."""
 
@@ -28,10 +31,56 @@ class Terminated(BaseException):
     """SIGTERM came to a command that has something to clean up; no `except Exception` may hold it back."""
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """`; did you mean "digits"?` for the known word closest to `word`, or nothing when none is close."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f'; did you mean "{close[0]}"?' if close else ""
+def nearest(word: str, known: Iterable[str], quote: str = '"') -> str:
+    """`; did you mean "digits"?` for the known names that `word` may stand for, or "" if there is none."""
+    matches = [f"{quote}{match}{quote}" for match in close_matches(word, known)]
+    if not matches:
+        return ""
+    *others, last = matches[:MOST_MATCHES] + ["..."] * (len(matches) > MOST_MATCHES)
+    return f"; did you mean {', '.join(others)}{' or ' if others and last != '...' else ', ' * bool(others)}{last}?"
+
+
+def close_matches(word: str, known: Iterable[str]) -> list[str]:
+    """The known names that `word` may stand for.
+
+    A name that begins with what was typed goes before one that is spelled alike: "h100" means h100-sxm or h100-pcie,
+    and h200 is another product. Of a dotted name the last part may stand alone ("lr" for "optim.lr"). Letters' case,
+    hyphens and underscores do not count.
+    """
+    typed = _folded(word[:200])
+    names = {name: _folded(name) for name in known}
+    if not typed:
+        return []
+    if typed + "." + "name" in names.values():
+        return [name for name, folded in names.items() if folded == typed + ".name"]
+    begins = [name for name, folded in names.items() if folded.startswith(typed)]
+    ends = [name for name, folded in names.items() if folded.endswith("." + typed)]
+    if begins or ends:
+        return sorted(begins) or ends
+    alike = difflib.get_close_matches(typed, list(names.values()), n=1, cutoff=0.6)
+    return [name for name, folded in names.items() if folded in alike][:1]
+
+
+def _folded(name: str) -> str:
+    return re.sub(r"[-_\s]", "", name.casefold())
+
+
+def shortened(text: str, limit: int = 200) -> str:
+    """A user's text for a message, its middle left out if it is long."""
+    return text if len(text) <= limit else f"{text[: limit - 20]}...{text[-15:]}"
+
+
+def shown(value: object) -> str:
+    """A user's value for a message, as Python writes it."""
+    try:
+        return shortened(repr(value))
+    except ValueError:  # an integer of thousands of digits
+        return f"a huge {type(value).__name__}"
+
+
+def printable(text: str) -> str:
+    """Text on one line of a terminal: control characters, which could move the cursor or end the line, are escaped."""
+    return "".join(char if char.isprintable() or char == " " else ascii(char)[1:-1] for char in text)
 
 
 def missing(package: str, extra: str) -> UserError:
@@ -97,7 +146,7 @@ def run_command(command: Callable[[], int], *, debug: bool = False, rank: int = 
     if rank:
         time.sleep(2)
         line = f"rank {rank}: {line}"
-    print(f"error: {line}", file=sys.stderr, flush=True)
+    print(f"error: {printable(line)}", file=sys.stderr, flush=True)
     return code
 
 

@@ -6,21 +6,22 @@ from the profile in turn: `--profile NAME|FILE [--optim.lr 0.1 ...]`.
 
 import dataclasses
 import functools
-import tomllib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from pydantic import TypeAdapter, ValidationError
-
-from distdl.cli import tyro_cli
+from distdl import arguments
+from distdl.arguments import overrides, take_flag
 from distdl.config import Config, unused
-from distdl.errors import UserError, nearest
+from distdl.errors import UserError, nearest, shortened, shown
+from distdl.userfiles import read_toml
+from distdl.validation import check
 
 DEFAULT_PROFILE = "digits"
-NO_BATCH = {"batch_size": None, "global_batch": 0}
-"""The two fields of `data` that give the batch size, only one of which is given, without a value."""
+BATCH_FIELDS = {"batch_size", "global_batch"}
+"""The two fields of `data` that give the batch size: whichever is given replaces the other of the layer below."""
 INVOCATION = ("out", "resume")
 """Fields that belong to one call, not to a training: left out of the profile that a run folder keeps."""
 
@@ -31,35 +32,37 @@ def profiles(kind: str = "training") -> dict[str, Any]:
     return {Path(file.name).stem: file for file in sorted(folder.iterdir(), key=lambda file: file.name)}
 
 
-def from_command_line(words: Sequence[str], *, strategy: str, prog: str = "distdl.train") -> Config:
-    """The configuration that `--profile` and the overrides ask for.
+def from_command_line(argv: Sequence[str], *, strategy: str, prog: str = "distdl.train") -> Config:
+    """The configuration of a training: a profile (`--profile`) and overrides.
 
     Args:
-        words: command-line words after the program's name.
-        strategy: what `strategy = "auto"` comes to in this process.
+        argv: arguments after the program's name.
+        strategy: the strategy that `strategy = "auto"` selects in this process.
     Raises:
         UserError: for a wrong key, type, range, profile or combination, and for a field that would have no effect.
     """
-    profile, rest = _take_option(list(words), "--profile", DEFAULT_PROFILE)
-    table, given = read_profile(profile)
-    base = validate(table, where=f'profile "{profile}"')
-    config = base
-    if rest:
-        description = "Train an image classifier. Every field's default is the profile's: --profile NAME|FILE first."
-        # Without the profile's batch size: either of the two fields replaces whichever of them the profile gives.
-        default = dataclasses.replace(base, data=dataclasses.replace(base.data, **NO_BATCH))
-        changed = dataclasses.asdict(tyro_cli(Config, rest, default=default, prog=prog, description=description))
-        if NO_BATCH.items() <= changed["data"].items():
-            changed["data"] |= {name: getattr(base.data, name) for name in NO_BATCH}
-        config = validate(changed, where="the command line")
-        given = given | set(_changed(base, config))
-    # A value that is the default anyway says nothing: the profile that a run folder keeps has every field.
-    said = given & set(_changed(Config(), config))
+    table = overrides(Config, argv, prog, profile=str)
+    profile = table.pop("profile", DEFAULT_PROFILE)
+    base, profile_keys = read_profile(profile)
+    config = validate(base, where=f'profile "{profile}"')
+    if given := set(_leaves(table)):
+        config = check(Config, _layered(dataclasses.asdict(config), table))
+    # A value that is the default has no effect either: the profile that a run folder keeps has every field.
+    changed = (profile_keys | given) & set(_changed(Config(), config))
     for name, why in unused(config, strategy if config.strategy == "auto" else config.strategy).items():
-        for key in sorted(said):
+        for key in sorted(changed):
             if key == name or key.startswith(name + "."):
                 raise UserError(f"{key} has no effect: {why}; leave it out, or change that")
     return config
+
+
+def show_help(argv: Sequence[str], prog: str = "distdl.train") -> NoReturn:
+    """Print the options of a training with the profile's values as defaults, and exit."""
+    _, rest = take_flag(argv, "--help")
+    table = overrides(Config, take_flag(rest, "-h")[1], prog, profile=str, list=bool)
+    base = validate(read_profile(table.get("profile", DEFAULT_PROFILE))[0], where="")
+    description = "Train an image classifier. The defaults below are the profile's: --profile NAME|FILE."
+    arguments.show_help(Config, prog, default=base, description=description)
 
 
 def read_profile(name: str) -> tuple[dict[str, Any], set[str]]:
@@ -75,48 +78,38 @@ def _read(name: str, parent: Path | None, seen: tuple[str, ...]) -> tuple[dict[s
     file = _find(name, parent)
     if str(file) in seen:
         raise UserError(f'profile "{name}" extends itself: {" -> ".join([*seen, str(file)])}')
-    try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} is not TOML: {error}") from None
+    where = str(file) if isinstance(file, Path) else f'profile "{name}"'
+    table = read_toml(file, "profile file")
     extends = table.pop("extends", None)
-    _forbid_unknown(table, where=str(file) if isinstance(file, Path) else f'profile "{name}"')
+    if extends is not None and not isinstance(extends, str):
+        raise UserError(f"{where}: extends: {shown(extends)} is not the name of a profile or a file")
+    _forbid_unknown(table, where)
     given = set(_leaves(table))
     if extends is not None:
         base, _ = _read(extends, file.parent if isinstance(file, Path) else None, (*seen, str(file)))
-        if any(f"data.{name}" in given for name in NO_BATCH):
-            base["data"] = {key: value for key, value in base.get("data", {}).items() if key not in NO_BATCH}
-        table = _merge(base, table)
+        table = _layered(base, table)
     return table, given
 
 
 def _find(name: str, parent: Path | None) -> Any:
     """A packaged profile by name, or a file: a name with a slash or .toml is a file, relative to the one extending."""
     if "/" in name or name.endswith(".toml"):
-        for folder in [parent, Path()] if parent else [Path()]:
-            if (folder / name).is_file():
-                return folder / name
-        raise UserError(f"there is no profile file {name}")
+        beside = parent / name if parent else Path(name)
+        return beside if os.path.lexists(beside) else Path(name)
     known = profiles()
     if name not in known:
-        raise UserError(f'profile "{name}" is not known{nearest(name, known)} (distdl train --list shows all)')
+        listed = nearest(name, known)
+        raise UserError(f'profile "{shortened(name)}" is not known{listed} (distdl train --list shows all)')
     return known[name]
 
 
 def validate(table: Mapping[str, Any], where: str) -> Config:
-    """The table as a `Config`, types and ranges checked.
+    """The table of a profile as a `Config`, types and ranges checked.
 
     Raises:
         UserError: naming the first field that is wrong, what it holds and what it may hold.
     """
-    try:
-        return TypeAdapter(Config).validate_python(dict(table))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        what = f"{key} = {first['input']!r}: {message}" if key and not key.endswith("__post_init__") else message
-        raise UserError(f"{where}: {what}") from None
+    return check(Config, dict(table), where=where, strict=True)
 
 
 def _forbid_unknown(table: Mapping[str, Any], where: str) -> None:
@@ -125,7 +118,7 @@ def _forbid_unknown(table: Mapping[str, Any], where: str) -> None:
     for key in _leaves(table):
         if key not in known:
             hint = "; it is a section, not a value" if key in sections else nearest(key, known)
-            raise UserError(f'{where}: "{key}" is not a key of distdl{hint}')
+            raise UserError(f'{where}: "{shortened(key)}" is not a key of distdl{hint}')
 
 
 def field_names(kind: type, prefix: str = "") -> Iterator[str]:
@@ -137,12 +130,22 @@ def field_names(kind: type, prefix: str = "") -> Iterator[str]:
             yield prefix + field.name
 
 
-def _leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+def _leaves(table: Mapping[str, Any], prefix: str = "", depth: int = 4) -> Iterator[str]:
+    """Dotted names of a table's values. Deeper tables than `Config` has count as values."""
     for key, value in table.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
+        if isinstance(value, Mapping) and depth:
+            yield from _leaves(value, f"{prefix}{key}.", depth - 1)
         else:
             yield prefix + key
+
+
+def _layered(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration's table with another one's values in its place."""
+    data = over.get("data", {})
+    if isinstance(data, Mapping) and BATCH_FIELDS & data.keys():
+        kept = {key: value for key, value in base.get("data", {}).items() if key not in BATCH_FIELDS}
+        base = {**base, "data": kept}
+    return _merge(base, over)
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,22 +163,6 @@ def _changed(before: Any, after: Any, prefix: str = "") -> Iterator[str]:
             yield from _changed(old, new, f"{prefix}{field.name}.")
         elif old != new:
             yield prefix + field.name
-
-
-def _take_option(words: list[str], option: str, default: str) -> tuple[str, list[str]]:
-    """The value of `option` (`--option value` or `--option=value`, the last one given) and the words without it."""
-    value, rest = default, []
-    iterator = iter(words)
-    for word in iterator:
-        if word == option:
-            value = next(iterator, "")
-            if not value or value.startswith("--"):
-                raise UserError(f"{option} needs a name or a file")
-        elif word.startswith(option + "="):
-            value = word.partition("=")[2]
-        else:
-            rest.append(word)
-    return value, rest
 
 
 def as_table(config: Config, strategy: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from distdl import cores
+from distdl.arguments import asks_for_help, overrides, take_flag
 from distdl.errors import EXIT_DONE, EXIT_STOPPED, run_command
 from distdl.launchers.place import from_launcher
 
@@ -18,16 +19,16 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None, callbacks: "tuple[Callback, ...]" = ()) -> int:
-    """Train as the arguments say. Returns the exit code: 0 done, 2 the user's input, 75 stopped and resumable, else 1.
+    """Train. Returns the exit code: 0 done, 2 the user's input, 75 stopped and resumable, else 1.
 
     Args:
         callbacks: listeners in addition to the usual ones.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
+    debug, argv = take_flag(sys.argv[1:] if argv is None else argv, "--debug")
     cores.passive_waiting()
     cores.observe_start()
     os.environ.update(from_launcher(os.environ))
-    return run_command(lambda: _main(words, callbacks), debug="--debug" in words, rank=_rank())
+    return run_command(lambda: _main(argv, callbacks), debug=debug, rank=_rank())
 
 
 def _rank() -> int:
@@ -35,23 +36,25 @@ def _rank() -> int:
     return int(next((os.environ[name] for name in names if name in os.environ), "0"))
 
 
-def _main(words: list[str], callbacks: "tuple[Callback, ...]" = ()) -> int:
-    from distdl.resolve import from_command_line, profiles
+def _main(argv: Sequence[str], callbacks: "tuple[Callback, ...]" = ()) -> int:
+    from distdl.config import Config
+    from distdl.resolve import from_command_line, profiles, show_help
 
-    words = [word for word in words if word != "--debug"]
-    if "--list" in words:
+    if asks_for_help(argv):
+        if _rank() == 0:
+            show_help(argv)
+        return EXIT_DONE
+    listing, argv = take_flag(argv, "--list")
+    if listing:
+        overrides(Config, argv, "distdl.train", profile=str)  # a mistake elsewhere is reported all the same
         for name, file in profiles().items():
             first = file.read_text(encoding="utf-8").splitlines()[0]
             print(f"{name:<20} {first.lstrip('# ')}")
         return EXIT_DONE
-    if "-h" in words or "--help" in words:
-        if _rank() == 0:
-            from_command_line(words, strategy="single")
-        return EXIT_DONE
     from distdl.launchers.restart import after_restart
     from distdl.strategies import choose
 
-    config = after_restart(from_command_line(words, strategy=choose()), os.environ)
+    config = after_restart(from_command_line(argv, strategy=choose()), os.environ)
     if os.environ.get("HOROVOD_ELASTIC") == "1":
         from distdl.strategies.elastic import run
 

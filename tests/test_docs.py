@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from distdl.cli import VERBS, main, tyro_cli
+from distdl.arguments import parse
+from distdl.cli import VERBS, main
 from distdl.errors import EXIT_DONE
 from distdl.resolve import from_command_line
 
@@ -127,7 +128,7 @@ def parsed(verb: str, words: list[str]) -> None:
     def capture(*args: object, **kwargs: object) -> None:
         return None
 
-    tyro_cli(capture, words)
+    parse(capture, words)
 
 
 def study_run(words: list[str]) -> None:
@@ -137,11 +138,10 @@ def study_run(words: list[str]) -> None:
     study = catalogue.find(words[0])
 
     @functools.wraps(commands.run)
-    def capture(*args: object, **kwargs: object) -> tuple[tuple, dict]:
-        return args, kwargs
+    def capture(*, profile: str = "", set: tuple[str, ...] = (), quick: bool = False, **_: object) -> object:
+        return resolve(study, profile=profile, said=set, quick=quick)
 
-    _, said = tyro_cli(capture, commands.own_options(words, study))
-    settings = resolve(study, profile=said["profile"], said=said["set"], quick=said["quick"])
+    settings = parse(capture, commands.own_options(words, study))
     assert study.trials(settings)
 
 

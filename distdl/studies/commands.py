@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import tyro
 from rich.console import Console
 
-from distdl.cli import parse, tyro_cli
+from distdl.arguments import asks_for_help, parse, show_help
 from distdl.errors import EXIT_DONE, UserError
 from distdl.report.content import Section
 from distdl.studies import catalogue
@@ -49,15 +49,18 @@ def show(study: tyro.conf.Positional[Path]) -> None:
     _show(folder, console)
 
 
-def run_words(words: Sequence[str]) -> int:
-    """`distdl study run`: the study's own settings may be said as options, --workers 1,2 for --set workers=1,2."""
+def run_words(argv: Sequence[str]) -> int:
+    """`distdl study run`: a study's settings are options too, --workers 1,2 for --set workers=1,2."""
+    from distdl.studies.settings import fields
+
     prog = "distdl study run"
-    if words and not words[0].startswith("-"):
-        study = catalogue.find(words[0])
-        if "-h" in words or "--help" in words:
-            return _help(study, prog)
-        words = own_options(words, study)
-    return parse(run, words, prog=prog)
+    if not argv or argv[0].startswith("-"):
+        return parse(run, argv, prog=prog)
+    study = catalogue.find(argv[0])
+    if asks_for_help(argv):
+        return _help(study, prog)
+    settings = [f"--{name.replace('_', '-')}" for name in fields(study)]
+    return parse(run, own_options(argv, study), prog=f"{prog} {study.name}", known=settings)
 
 
 def own_options(words: Sequence[str], study: Study) -> list[str]:
@@ -88,9 +91,9 @@ def own_options(words: Sequence[str], study: Study) -> list[str]:
 
 
 def _help(study: Study, prog: str) -> int:
-    for target, args in ((run, prog), (study.settings, f"{prog} {study.name} ... --set key=value, of")):
+    for target, name in ((run, prog), (study.settings, f"{prog} {study.name} ... --set key=value, of")):
         with contextlib.suppress(SystemExit):
-            tyro_cli(target, ["--help"], prog=args)
+            show_help(target, name)
     return EXIT_DONE
 
 

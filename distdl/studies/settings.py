@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import tomllib
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -11,9 +10,11 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from distdl.errors import UserError, nearest
+from distdl.errors import UserError, nearest, shortened
 from distdl.resolve import profiles
 from distdl.studies.base import Study
+from distdl.userfiles import read_toml
+from distdl.validation import check
 
 PROFILE = "profile"
 """A field of this name is a training profile: `--profile` gives it where no profile of the study has that name."""
@@ -49,13 +50,7 @@ def validate(study: Study, table: Mapping[str, Any], where: str) -> Any:
     """
     for key in table:
         _known(study, key, where)
-    try:
-        return TypeAdapter(study.settings).validate_python(dict(table))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        raise UserError(f"{where}: {key} = {first['input']!r}: {message}" if key else f"{where}: {message}") from None
+    return check(study.settings, dict(table), where=where)
 
 
 def as_table(settings: Any) -> dict[str, Any]:
@@ -78,7 +73,7 @@ def fields(study: Study) -> tuple[str, ...]:
 def _known(study: Study, key: str, where: str) -> None:
     if key not in fields(study):
         raise UserError(
-            f'{where}: "{key}" is not a setting of study {study.name}{nearest(key, fields(study))} '
+            f'{where}: "{shortened(key)}" is not a setting of study {study.name}{nearest(key, fields(study))} '
             f"(distdl study run {study.name} --help shows all)"
         )
 
@@ -92,7 +87,7 @@ def _profile(study: Study, name: str) -> dict[str, Any]:
     if file is None:
         hint = f": it has {', '.join(own)}" if own else ", which has none"
         raise UserError(f'study {study.name} has no profile "{name}"{nearest(name, own)}{hint}')
-    return _read(file)
+    return read_toml(file, "profile file")
 
 
 def study_profiles(study: Study) -> dict[str, Any]:
@@ -106,16 +101,7 @@ def study_profiles(study: Study) -> dict[str, Any]:
 
 def _is_training(file: Any) -> bool:
     """Whether a file holds a training's sections, which no study's settings are."""
-    return any(key in _read(file) for key in ("extends", "data", "model", "optim"))
-
-
-def _read(file: Any) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"there is no profile file {file}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} is not TOML: {error}") from None
+    return any(key in read_toml(file, "profile file") for key in ("extends", "data", "model", "optim"))
 
 
 def _value(kind: Any, text: str) -> Any:

@@ -1,0 +1,28 @@
+"""Run a command on a terminal of its own: standard input, output and error are a pty of a given width."""
+
+import fcntl
+import os
+import pty
+import struct
+import subprocess
+import termios
+from collections.abc import Mapping, Sequence
+
+
+def run(argv: Sequence[str], columns: int = 80, environ: Mapping[str, str] = os.environ) -> tuple[int, str]:
+    """The exit code and all that the terminal received; its line ends are as Python's."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    variables = {**environ, "TERM": "xterm-256color", "COLUMNS": str(columns)}
+    variables.pop("NO_COLOR", None)
+    process = subprocess.Popen(argv, stdin=slave, stdout=slave, stderr=slave, env=variables, start_new_session=True)
+    os.close(slave)
+    received = bytearray()
+    try:
+        while chunk := os.read(master, 65536):
+            received += chunk
+    except OSError:  # EIO: the process has closed its end
+        pass
+    finally:
+        os.close(master)
+    return process.wait(), received.decode().replace("\r\n", "\n")
