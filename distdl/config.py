@@ -12,11 +12,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(gt=0)]
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Positive = Annotated[int, Field(gt=0, lt=2**63)]
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+AboveZero = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Seconds = Annotated[float, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0, le=1e9)]
+Timeout = Annotated[float, Field(gt=0, le=1e9)]
 
 DEFAULT_BATCH = 64
 """Samples per step of a rank where a configuration gives no batch size."""
@@ -63,13 +67,13 @@ class DataConfig:
     0 takes `batch_size` per rank."""
     eval_batch_size: Count = 0
     """Samples a step of each rank in evaluation; 0 takes twice the batch size."""
-    workers: Annotated[int, Field(ge=-1)] = -1
+    workers: Annotated[int, Field(ge=-1, lt=2**63)] = -1
     """torch: processes that decode, a rank; dali: threads. -1 takes the cores that the rank has."""
     image_size: Count = 0
     """Height and width in pixels that the network sees; 0 takes the set's own."""
     validation: Share = 0.0
     """Share of each class that is taken from the training list for validation, drawn by `split_seed`."""
-    split_seed: int = 0
+    split_seed: Seed = 0
     """Seed of the division into training and validation, apart from the run's, so that seeds share one division."""
     limit: Count = 0
     """Train on so many samples only, balanced over the classes and drawn by `split_seed`; 0 takes all."""
@@ -78,9 +82,9 @@ class DataConfig:
     labels an image with equal shares, -1 for none; `classes` too, where there are more than the set's own."""
     normalize: Literal["set", "imagenet", "none"] = "set"
     """Whose mean and standard deviation the pixels are normalised with; "none" leaves them in 0 to 1."""
-    mean: tuple[float, ...] = ()
+    mean: tuple[Finite, ...] = ()
     """Mean by channel, in 0 to 1, in place of `normalize`'s."""
-    std: tuple[float, ...] = ()
+    std: tuple[AboveZero, ...] = ()
     """Standard deviation by channel, in 0 to 1, in place of `normalize`'s."""
     augment: AugmentConfig = AugmentConfig()
     ten_crop: bool = False
@@ -97,8 +101,6 @@ class DataConfig:
             )
         if bool(self.mean) != bool(self.std) or len(self.mean) != len(self.std):
             raise ValueError("data.mean and data.std belong together, one value a channel")
-        if any(value <= 0 for value in self.std):
-            raise ValueError("data.std must be positive")
         if self.labels and (self.limit or self.validation):
             raise ValueError("data.labels says which samples to train on: leave data.limit and data.validation out")
 
@@ -154,7 +156,7 @@ class OptimConfig:
     """adam, adamw, lamb: decay of the first and second moment."""
     alpha: Share = 0.99
     """rmsprop: decay of the mean square."""
-    eps: Annotated[float, Field(gt=0)] = 1e-8
+    eps: AboveZero = 1e-8
     """adam, adamw, adagrad, rmsprop, lamb: what keeps the division finite."""
     weight_decay: Rate = 0.0
     """L2 penalty; decoupled from the moments in adamw and lamb, part of the layer's norm in lars and lamb."""
@@ -226,13 +228,13 @@ class CheckpointConfig:
 class DDPConfig:
     """torch's DistributedDataParallel."""
 
-    bucket_mb: Annotated[float, Field(gt=0)] = 25.0
+    bucket_mb: AboveZero = 25.0
     """Gradients are exchanged in buckets of this size, in MiB, as backward fills them."""
     compress: Literal["none", "fp16", "bf16", "powersgd"] = "none"
     """What is sent in place of fp32 gradients."""
     powersgd_rank: Positive = 2
     """powersgd: rank of the approximation (Vogels et al. 2019)."""
-    timeout_s: Annotated[float, Field(gt=0)] = 600.0
+    timeout_s: Timeout = 600.0
     """How long a collective may wait for a rank before the job is taken down."""
 
 
@@ -242,7 +244,7 @@ class HorovodConfig:
 
     fusion_mb: Rate = 128.0
     """Small tensors are fused up to this size, in MiB; 0 fuses none."""
-    cycle_ms: Annotated[float, Field(gt=0)] = 1.0
+    cycle_ms: AboveZero = 1.0
     """Time between Horovod's looks for tensors to send."""
     compress: Literal["none", "fp16"] = "none"
     """What is sent in place of fp32 gradients."""
@@ -290,7 +292,7 @@ class PSConfig:
     """real, or replay:FILE to wait for compute times of a recorded run while every byte still moves."""
     survive: bool = False
     """async: go on without a worker that died."""
-    timeout_s: Annotated[float, Field(gt=0)] = 20.0
+    timeout_s: Timeout = 20.0
     """How long a silent peer is waited for before the job ends with its name."""
 
 
@@ -340,7 +342,7 @@ class Config:
     """End after so many steps, as if the epochs were over; 0 has no such end."""
     max_time: Seconds = 0.0
     """Save and stop in order (exit code 75) after so many seconds; 0 has no such end."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the initial weights, the order, the augmentation and dropout."""
     deterministic: bool = False
     """Refuse operators that do not give the same bits each time."""

@@ -1,5 +1,6 @@
 """Check values against a type, and describe the first wrong one: the same words for a profile and a command line."""
 
+import functools
 import json
 import re
 from collections.abc import Mapping
@@ -46,7 +47,7 @@ def check(kind: Any, value: Any, name: str = "", *, where: str = "", strict: boo
         UserError: the first value that is wrong, and what it may be. A field's own range goes before rules that concern
             several fields.
     """
-    adapter = TypeAdapter(kind)
+    adapter = _adapter(kind) if isinstance(kind, type) else TypeAdapter(kind)
     try:
         if strict:
             return adapter.validate_json(json.dumps(value, default=str), strict=True)
@@ -55,6 +56,11 @@ def check(kind: Any, value: Any, name: str = "", *, where: str = "", strict: boo
         errors = error.errors(include_url=False)
         first = min(errors, key=lambda each: each["type"] == "value_error")
         raise UserError(f"{where}: {_describe(first, name)}" if where else _describe(first, name)) from None
+
+
+@functools.cache
+def _adapter(kind: type) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
 
 
 def _describe(error: Mapping[str, Any], name: str) -> str:
