@@ -74,6 +74,8 @@ def _describe(error: Mapping[str, Any], name: str) -> str:
         names = [text or number for text, number in choices]
         listed = ", ".join(repr(text) if text else number for text, number in choices)
         return f"{name}: {value} is not one of {listed}{nearest(str(error['input']), names)}"
+    if kind == "missing" and isinstance(error["loc"][-1], str):
+        return f"missing {name}"
     if kind in _LIMITS:  # a number may have come as text
         number = shortened(error["input"]) if isinstance(error["input"], str) else value
         return f"{name} = {number}: {_LIMITS[kind].format(**context)}"

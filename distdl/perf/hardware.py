@@ -3,7 +3,7 @@
 Peaks are dense, for matrix products at a precision. K, M, G and T are powers of 1000 throughout.
 """
 
-import tomllib
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from importlib import resources
@@ -11,7 +11,9 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from distdl.errors import UserError, nearest
+from distdl.errors import UserError, nearest, shortened, shown
+from distdl.userfiles import read_toml
+from distdl.validation import check
 
 Kind = TypeVar("Kind", "Device", "NetworkLink")
 
@@ -84,8 +86,8 @@ class NetworkLink:
 
 
 def positive(value: Any, what: str) -> None:
-    if not isinstance(value, int | float) or not value > 0:
-        raise UserError(f"{what} must be a number above 0, it is {value!r}")
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
+        raise UserError(f"{what} must be a number above 0, it is {shown(value)}")
 
 
 def device(name: str) -> Device:
@@ -94,9 +96,7 @@ def device(name: str) -> Device:
     Raises:
         UserError: neither is there, or the file does not say what a device is.
     """
-    table = _table("devices", name)
-    table["names"] = tuple(table.get("names", ()))
-    return _make(Device, table, name)
+    return _make(Device, _table("devices", name), name)
 
 
 def network(name: str) -> NetworkLink:
@@ -126,32 +126,23 @@ def _files(folder: str) -> Iterator[Traversable]:
 def _table(folder: str, name: str) -> dict[str, Any]:
     if "/" in name or name.endswith(".toml"):
         file: Any = Path(name)
-        if not file.is_file():
-            raise UserError(f"there is no file {name}")
     else:
         known = {entry.name.removesuffix(".toml"): entry for entry in _files(folder)}
         if name not in known:
-            kind, typed = folder.removesuffix("s"), name.lower()
-            begins = [one for one in sorted(known) if typed and one.startswith(typed)]
-            meant = nearest(typed, known) or (f'; did you mean "{begins[0]}"?' if begins else "")
-            shipped = ", ".join(sorted(known))
-            raise UserError(f'{kind} "{name}" is not known{meant} (known: {shipped}; or give a TOML file of your own)')
+            kind, shipped = folder.removesuffix("s"), ", ".join(sorted(known))
+            more = nearest(name, known) or f" (known: {shipped}; or give a TOML file of your own)"
+            raise UserError(f'{kind} "{shortened(name)}" is not known{more}')
         file = known[name]
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} is not TOML: {error}") from None
+    return read_toml(file)
 
 
 def _make(kind: type[Kind], table: dict[str, Any], where: str) -> Kind:
     known = [one.name for one in fields(kind)]
     for key in table:
         if key not in known:
-            raise UserError(f'{where}: "{key}" is not known{nearest(key, known)} (known: {", ".join(known)})')
+            about = f"{nearest(key, known)} (known: {', '.join(known)})"
+            raise UserError(f'{where}: "{shortened(key)}" is not known{about}')
     try:
-        return kind(**table)
-    except TypeError as error:
-        missing = str(error).partition("argument")[2].lstrip("s: ") or str(error)
-        raise UserError(f"{where}: missing {missing}") from None
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from None
+        return check(kind, table, where=where, strict=True)
+    except UserError as error:  # of the type's own checks, which do not know the file
+        raise UserError(str(error) if str(error).startswith(where) else f"{where}: {error}") from None

@@ -1,6 +1,5 @@
 """Losses by step, read from a run's metrics.jsonl or from a CSV file."""
 
-import csv
 import json
 import math
 from collections.abc import Iterator
@@ -9,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from distdl.errors import UserError, nearest
+from distdl.errors import UserError, nearest, shortened
 from distdl.perf.measurements import Array
+from distdl.userfiles import read_csv, read_text
 
 DROP = 0.6
 """A learning rate at this share of the one before, or below, is a drop, and no part of a smooth schedule."""
@@ -27,13 +27,7 @@ def read_losses(file: Path) -> tuple[Array, Array, list[float] | None]:
     """
     if file.is_dir():
         file = file / "metrics.jsonl"
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UserError(f"{file} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{file} is not text; a metrics.jsonl or a CSV file is expected") from None
-    rows = list(_json_rows(file, text) if file.suffix == ".jsonl" else _csv_rows(file, text))
+    rows = list(_json_rows(file) if file.suffix == ".jsonl" else _csv_rows(file))
     if not rows:
         raise UserError(f"{file} has no training losses; expected are rows with step and loss")
     steps, losses, rates = [], [], []
@@ -55,14 +49,17 @@ def _drops(steps: list[float], rates: list[float]) -> list[float] | None:
     return [before for before, old, new in zip(steps, rates, rates[1:], strict=False) if 0 < new <= DROP * old]
 
 
-def _json_rows(file: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    lines = text.splitlines()
+def _json_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    text = read_text(file)
+    lines = text.split("\n")
+    if not lines[-1]:
+        lines.pop()
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             # A kill cuts the last line short, and the run goes on elsewhere: that is no fault of the file.
             if number == len(lines) and not text.endswith("\n"):
                 return
@@ -73,23 +70,16 @@ def _json_rows(file: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
             yield number, row
 
 
-def _csv_rows(file: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    reader = csv.reader(text.splitlines())
-    header: list[str] = []
-    for cells in reader:
-        if not any(cell.strip() for cell in cells):
-            continue
-        if not header:
-            header = [cell.strip().lower() for cell in cells]
-            for name in ("step", "loss"):
-                if name not in header:
-                    raise UserError(f"{file}, line {reader.line_num}: column {name} is missing{nearest(name, header)}")
-        elif len(cells) != len(header):
-            raise UserError(f"{file}, line {reader.line_num}: {len(cells)} values under {len(header)} column names")
-        else:
-            yield reader.line_num, dict(zip(header, (cell.strip() for cell in cells), strict=True))
-    if not header:
+def _csv_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    rows = read_csv(file)
+    if not rows:
         raise UserError(f"{file} is empty; expected are columns step and loss")
+    line, header = rows[0]
+    for name in ("step", "loss"):
+        if name not in header:
+            raise UserError(f"{file}, line {line}: column {name} is missing{nearest(name, header)}")
+    for line, cells in rows[1:]:
+        yield line, dict(zip(header, cells, strict=True))
 
 
 def _number(file: Path, line: int, row: dict[str, Any], name: str) -> float:
@@ -97,8 +87,8 @@ def _number(file: Path, line: int, row: dict[str, Any], name: str) -> float:
         raise UserError(f"{file}, line {line}: {name} is missing")
     try:
         value = float(row[name])
-    except (TypeError, ValueError):
-        raise UserError(f'{file}, line {line}: {name} is "{row[name]}", not a number') from None
+    except (TypeError, ValueError, OverflowError):
+        raise UserError(f'{file}, line {line}: {name} is "{shortened(str(row[name]))}", not a number') from None
     if not math.isfinite(value):
-        raise UserError(f"{file}, line {line}: {name} is {row[name]}; it must be finite")
+        raise UserError(f"{file}, line {line}: {name} is {value:g}; it must be finite")
     return value

@@ -1,6 +1,5 @@
 """Measured step times as the speed models read them: arrays, from a CSV file or from run folders."""
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,8 +9,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from distdl.errors import UserError, nearest
+from distdl.errors import UserError, nearest, reason, shortened
 from distdl.result import current_result, is_unfinished
+from distdl.userfiles import read_csv as read_csv_rows
 
 Array = NDArray[np.float64]
 Kind = Literal["servers", "replicas"]
@@ -81,7 +81,7 @@ def read_csv(file: Path) -> Measurements:
         UserError: what is wrong, in which file and line.
     """
     lines = _lines(file)
-    header = [name.strip().lower() for name in lines[0][1]]
+    header = lines[0][1]
     kind: Kind = "replicas" if "replicas" in header and "servers" not in header else "servers"
     time = "steps_per_s" if kind == "servers" and "steps_per_s" in header else "step_s"
     wanted = [*COLUMNS[kind], time]
@@ -111,32 +111,23 @@ def expected(kind: Kind) -> str:
 
 def _lines(file: Path) -> list[tuple[int, list[str]]]:
     """Numbered lines that are not empty; the first holds the names."""
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UserError(f"{file} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{file} is not text; a CSV file or a run folder is expected") from None
-    reader = csv.reader(text.splitlines())
-    lines = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
+    lines = read_csv_rows(file)
     if not lines:
         raise UserError(f"{file} is empty; {expected('servers')}")
     return lines
 
 
 def _number(file: Path, line: int, header: list[str], cells: list[str], name: str) -> float:
-    if len(cells) != len(header):
-        raise UserError(f"{file}, line {line}: {len(cells)} values under {len(header)} column names")
-    text = cells[header.index(name)].strip()
+    text = cells[header.index(name)]
     try:
         value = float(text)
     except ValueError:
-        raise UserError(f'{file}, line {line}: {name} is "{text}", not a number') from None
+        raise UserError(f'{file}, line {line}: {name} is "{shortened(text)}", not a number') from None
     least, words = (0.0, "0 or more") if name == "sync_s" else (1.0, "1 or more")
     if name in ("step_s", "steps_per_s"):
         least, words = math.ulp(0.0), "positive"
     if not math.isfinite(value) or value < least:
-        raise UserError(f"{file}, line {line}: {name} is {text}; it must be finite and {words}")
+        raise UserError(f"{file}, line {line}: {name} is {shortened(text)}; it must be finite and {words}")
     return value
 
 
@@ -145,11 +136,11 @@ def _one_value(file: Path, lines: list[tuple[int, list[str]]], header: list[str]
     if name not in header:
         return None
     column = header.index(name)
-    first = lines[1][1][column].strip()
+    first = lines[1][1][column]
     for line, cells in lines[2:]:
-        if cells[column].strip() != first:
-            other = cells[column].strip()
-            raise UserError(f'{file}, line {line}: {name} is "{other}" after "{first}"; fit one {name} at a time')
+        if (other := cells[column]) != first:
+            values = f'"{shortened(other)}" after "{shortened(first)}"'
+            raise UserError(f"{file}, line {line}: {name} is {values}; fit one {name} at a time")
     return first
 
 
@@ -157,7 +148,7 @@ def _mode(file: Path, word: str | None) -> Literal["sync", "async"] | None:
     if word is None:
         return None
     if word.lower() not in ("sync", "async", "ssp", "dist_sync", "dist_async"):
-        raise UserError(f'{file}: mode is "{word}"; known are sync and async')
+        raise UserError(f'{file}: mode is "{shortened(word)}"; known are sync and async')
     return "sync" if word.lower().endswith("_sync") or word.lower() == "sync" else "async"
 
 
@@ -198,6 +189,8 @@ class _Run:
 
 def _run(folder: Path) -> _Run:
     file = folder / "result.json"
+    if not file.exists():
+        raise UserError(f"{folder} is no finished run: it has no {file.name}")
     try:
         result = current_result(folder)
         if not file.is_file() or is_unfinished(result):
@@ -206,15 +199,17 @@ def _run(folder: Path) -> _Run:
         world, steps, train_s = int(result["world_size"]), int(result["steps"]), float(result["train_s"])
         batch = int(result["global_batch"])
         exchange_s = float(result.get("phases_s", {}).get("exchange", math.nan))
-        if steps < 1 or not train_s > 0 or batch < 1:
+        if steps < 1 or not 0 < train_s < math.inf or batch < 1 or world < 1:
             raise UserError(f"{file}: {steps} steps in {train_s:g} s at a global batch of {batch} tell no step time")
         step_s = train_s / steps
         if result.get("strategy") != "ps":
             point = (int(result.get("nodes", 1)), world, max(1, batch // world))
             return _Run(kind="replicas", point=point, step_s=step_s, sync_s=exchange_s / steps)
         return _served(result["ps"], batch, step_s)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{file} is not what distdl writes: {error}") from None
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{file} is not what distdl writes: {reason(error)}") from None
 
 
 def _served(ps: Mapping[str, Any], batch: int, mean_s: float) -> _Run:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from distdl.errors import UserError
+from distdl.errors import UserError, reason
 from distdl.perf.measurements import Array
 from distdl.perf.speed import SpeedFit, from_dict
+from distdl.userfiles import read_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,14 +39,21 @@ def load(file: Path) -> SpeedFit:
     Raises:
         UserError: the file is not one.
     """
+    text = read_text(file)
+    if not text.strip():
+        raise UserError(f"{file} is empty: the fit was refused; see what distdl fit speed --json says")
     try:
-        return from_dict(json.loads(file.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise UserError(f"{file} cannot be read: {error.strerror}") from None
-    except (KeyError, TypeError, ValueError, StopIteration) as error:
-        raise UserError(
-            f"{file} is not what distdl fit speed --json prints ({type(error).__name__}: {error})"
-        ) from None
+        saved = json.loads(text)
+        fit = from_dict(saved)
+        computed = [*fit.residuals, fit.mape, fit.held_out_mape]
+        recorded = [*saved["residuals"], saved["mape"], saved["held_out_mape"]]
+        same = np.allclose(computed, np.array(recorded, float), rtol=1e-6, atol=1e-9)
+        mid, low, high = fit.predict(fit.data.points)
+    except Exception as error:  # whatever a damaged value leads to
+        raise UserError(f"{file} is not what distdl fit speed --json prints: {reason(error)}") from None
+    if not same or not (np.isfinite(mid).all() and (low <= mid).all() and (mid <= high).all() and (mid > 0).all()):
+        raise UserError(f"{file} was damaged or edited: its coefficients do not give its residuals; fit again")
+    return fit
 
 
 def predict_speed(fit: SpeedFit, counts: Sequence[Sequence[int]], batches: Sequence[int]) -> list[Prediction]:

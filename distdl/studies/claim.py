@@ -11,12 +11,14 @@ import os
 import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from distdl.errors import UserError
+from distdl.errors import UserError, reading, shown
 from distdl.result import current_result, is_unfinished
 from distdl.rundir import write_json
 from distdl.studies.base import TRAIN, Trial
+from distdl.userfiles import read_text
+from distdl.validation import check
 
 LOCK, RECORD, LOG = "lock", "trial.json", "output.log"
 
@@ -25,7 +27,7 @@ LOCK, RECORD, LOG = "lock", "trial.json", "output.log"
 class Record:
     """What trial.json says of a trial beside what it is."""
 
-    status: str = "waiting"
+    status: Literal["waiting", "running", "completed", "failed", "stopped"] = "waiting"
     """waiting, running, completed, failed or stopped. `running` with a free lock is one that was cut."""
     attempts: int = 0
     """Times that it was begun."""
@@ -76,7 +78,8 @@ def taken(folder: Path) -> bool:
 def read(folder: Path) -> Record:
     """What is known of the trial; the beginning, where nothing is."""
     table = _table(folder)
-    return Record(**{name: table[name] for name in Record.__dataclass_fields__ if name in table})
+    known = {name: table[name] for name in Record.__dataclass_fields__ if name in table}
+    return check(Record, known, where=str(folder / RECORD), strict=True)
 
 
 def write(folder: Path, trial: Trial, record: Record) -> None:
@@ -129,7 +132,15 @@ def host() -> str:
 
 
 def _table(folder: Path) -> dict[str, Any]:
-    try:
-        return json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    return _object(folder / RECORD)
+
+
+def _object(file: Path) -> dict[str, Any]:
+    """The object in a JSON file of a trial; empty if there is no file."""
+    if not file.exists():
         return {}
+    with reading(file, "a file of a trial (remove the trial's folder to run it again)"):
+        value = json.loads(read_text(file))
+        if not isinstance(value, dict):
+            raise TypeError(f"it holds no object but {shown(value)}")
+    return value

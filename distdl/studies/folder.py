@@ -8,20 +8,21 @@ import fcntl
 import graphlib
 import json
 import math
+import os
 import re
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
-from distdl.errors import UserError
+from distdl.errors import UserError, reading
 from distdl.report.content import Picture, Section
 from distdl.rundir import write_atomic, write_json
 from distdl.studies import catalogue, claim
 from distdl.studies.base import Outcome, Study, Trial
 from distdl.studies.settings import as_table, validate
+from distdl.userfiles import read_text, read_toml
 
 STUDY, FINDINGS, TRIALS = "study.toml", "findings.json", "trials"
 
@@ -115,13 +116,14 @@ class StudyFolder:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        table = tomllib.loads((path / STUDY).read_text(encoding="utf-8"))
-        return {"study": table["study"], "settings": table.get("settings", {})}
-    except FileNotFoundError:
-        raise UserError(f"{path} holds no study: there is no {STUDY} in it") from None
-    except (tomllib.TOMLDecodeError, KeyError) as error:
-        raise UserError(f"{path / STUDY} is damaged: {error}") from None
+    file = path / STUDY
+    if not os.path.lexists(file):
+        raise UserError(f"{path} holds no study: there is no {STUDY} in it")
+    table = read_toml(file)
+    study, settings = table.get("study"), table.get("settings", {})
+    if not isinstance(study, str) or not isinstance(settings, dict) or table.keys() - {"study", "settings"}:
+        raise UserError(f"{file} is damaged: it holds the name of a study and its [settings], and nothing else")
+    return {"study": study, "settings": settings}
 
 
 def _check(study: str, trials: Sequence[Trial]) -> None:
@@ -156,4 +158,5 @@ def _plain(value: Any) -> Any:
 
 def findings_of(path: Path) -> list[dict[str, Any]]:
     """findings.json as it lies there."""
-    return json.loads((path / FINDINGS).read_text(encoding="utf-8"))
+    with reading(path / FINDINGS, "the findings of a study"):
+        return json.loads(read_text(path / FINDINGS))

@@ -32,6 +32,7 @@ def resolve(study: Study, *, profile: str = "", said: Sequence[str] = (), quick:
     table: dict[str, Any] = dict(study.quick) if quick else {}
     if profile:
         table |= _profile(study, profile)
+        validate(study, table, where=f"profile {profile}")
     for word in said:
         key, equals, value = word.partition("=")
         if not equals:
