@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from distdl import cores
 from distdl.arguments import asks_for_help, overrides, take_flag
 from distdl.errors import EXIT_DONE, EXIT_STOPPED, run_command
-from distdl.launchers.place import from_launcher
+from distdl.launchers.place import join, rank_of
 
 if TYPE_CHECKING:
     from distdl.config import Config
@@ -27,21 +27,16 @@ def main(argv: Sequence[str] | None = None, callbacks: "tuple[Callback, ...]" = 
     debug, argv = take_flag(sys.argv[1:] if argv is None else argv, "--debug")
     cores.passive_waiting()
     cores.observe_start()
-    os.environ.update(from_launcher(os.environ))
-    return run_command(lambda: _main(argv, callbacks), debug=debug, rank=_rank())
-
-
-def _rank() -> int:
-    names = ("RANK", "HOROVOD_RANK", "OMPI_COMM_WORLD_RANK")
-    return int(next((os.environ[name] for name in names if name in os.environ), "0"))
+    return run_command(lambda: _main(argv, callbacks), debug=debug, rank=rank_of(os.environ))
 
 
 def _main(argv: Sequence[str], callbacks: "tuple[Callback, ...]" = ()) -> int:
+    join(os.environ)
     from distdl.config import Config
     from distdl.resolve import from_command_line, profiles, show_help
 
     if asks_for_help(argv):
-        if _rank() == 0:
+        if rank_of(os.environ) == 0:
             show_help(argv)
         return EXIT_DONE
     listing, argv = take_flag(argv, "--list")

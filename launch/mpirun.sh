@@ -13,8 +13,9 @@ set -eu
 hostfile=${HOSTFILE:-hostfile}
 first=$(sed -n 's/^\([^# ][^ ]*\).*/\1/p' "$hostfile" | head -n 1)
 
-# MASTER_ADDR, MASTER_PORT: where the ranks meet. distdl binds ranks to cores itself. Python by its full path: on the
-# other hosts no environment is active.
+# MASTER_ADDR, MASTER_PORT: where the ranks meet, at another port for each training. distdl binds ranks to cores itself.
+# Python by its full path: on the other hosts no environment is active.
 # On a machine with several networks: --mca oob_tcp_if_include ib0 -x GLOO_SOCKET_IFNAME=ib0 -x NCCL_SOCKET_IFNAME=ib0
+port=$((20000 + $(od -A n -N 2 -t u2 /dev/urandom) % 12000))
 exec mpirun --hostfile "$hostfile" --bind-to none \
-    -x MASTER_ADDR="$first" -x MASTER_PORT=29400 "$(command -v python)" -m distdl.train "$@"
+    -x MASTER_ADDR="$first" -x MASTER_PORT="$port" "$(command -v python)" -m distdl.train "$@"

@@ -22,9 +22,11 @@ hosts=${HOSTS:-1}
 if [ "$hosts" -eq 1 ]; then
     exec torchrun --standalone --nproc_per_node="$ranks" -m distdl.train "$@"
 fi
-# The hosts meet at the first one's port 29400. Which of them starts first does not matter; the id tells two trainings
-# on the same machines apart.
+# The hosts meet at a port of the first one; which of them starts first does not matter. Port and id follow from the
+# command line, so that hosts with another command, or another training on the same hosts, do not join. ID=TEXT, equal
+# on all hosts, tells two equal commands apart.
+: "${FIRST:?name one of the hosts: FIRST=node01}"
+key=$(printf '%s\n' "${ID:-${SLURM_JOB_ID:-}}" "$hosts" "$FIRST" "$@" | cksum | cut -d ' ' -f 1)
 exec torchrun --nnodes="$hosts" --nproc_per_node="$ranks" \
-    --rdzv_backend=c10d --rdzv_id="${ID:-distdl}" \
-    --rdzv_endpoint="${FIRST:?name one of the hosts: FIRST=node01}:29400" \
+    --rdzv_backend=c10d --rdzv_id="distdl-$key" --rdzv_endpoint="$FIRST:$((20000 + key % 12000))" \
     -m distdl.train "$@"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 LAUNCHERS = ("torchrun", "horovodrun", "mpirun", "srun", "deepspeed", "netns")
 """Modules of this package; each has `commands(job)`."""
 STRATEGY = {"horovodrun": "horovod", "deepspeed": "deepspeed"}
-"""What `strategy = "auto"` comes to under a launcher; ddp under the others."""
+"""The only strategy of a launcher, and what `strategy = "auto"` resolves to under it; ddp under the others."""
 
 
 def launch(
@@ -35,7 +35,7 @@ def launch(
     nproc: int = 1,
     interface: str = "",
     rate: str = "1gbit",
-    port: int = 29400,
+    port: int = 0,
     dry_run: bool = False,
 ) -> int:
     """Start a training by any launcher: show the command, then run it. --dry-run only shows it.
@@ -43,31 +43,60 @@ def launch(
     Args:
         words: what distdl.train is told, after `--`.
         with_: the launcher; netns makes several hosts on this machine, by root.
-        hosts: names of hosts with commas between; for netns, how many. Without it this machine alone.
+        hosts: host names as in node01,node02 or node[01-04,07]; for netns, their number. Without it this machine alone.
         nproc: ranks on each host.
         interface: network interface that the ranks talk over, as eth0 or ib0.
         rate: netns: of each host's link, each way: 1gbit, 100mbit, ...
-        port: on the first host, where the ranks meet.
+        port: of the rendezvous, on the first host; 0 takes another one for each launch.
         dry_run: only print the command.
     """
     from distdl.resolve import from_command_line
 
-    # What is wrong with the words is said here once, and not by every rank.
-    from_command_line(words, strategy=STRATEGY.get(with_, "ddp"), prog="distdl launch ... --")
+    # An error of the user is reported here once, and not by every rank.
+    config = from_command_line(words, strategy=STRATEGY.get(with_, "ddp"), prog="distdl launch ... --")
     job = _job(words, with_, hosts, nproc, interface=interface, rate=rate, port=port)
+    _check_strategy(config.strategy, with_, job.size)
+    if with_ == "deepspeed" and config.strategy == "auto":  # its ranks cannot tell its launcher from torchrun
+        job = dataclasses.replace(job, words=(*words, "--strategy", "deepspeed"))
     return _start(with_, job, dry_run=dry_run)
+
+
+def _check_strategy(strategy: str, launcher: str, ranks: int) -> None:
+    """Refuse a strategy that this launcher cannot start.
+
+    Raises:
+        UserError: naming both, and a launcher for the strategy.
+    """
+    fits = next((name for name, only in STRATEGY.items() if only == strategy), "torchrun")
+    if launcher in STRATEGY and strategy not in ("auto", STRATEGY[launcher]):
+        raise UserError(
+            f"--with {launcher} starts strategy {STRATEGY[launcher]}, but strategy is {strategy}: use --with {fits}"
+        )
+    if strategy == "horovod" and launcher not in ("horovodrun", "mpirun"):
+        raise UserError(f"--with {launcher} does not start strategy horovod: use --with horovodrun")
+    if strategy == "single" and ranks > 1:
+        raise UserError(f"strategy single takes one process, but {ranks} ranks were requested: use --strategy ddp")
 
 
 def _job(
     words: tuple[str, ...], launcher: str, hosts: str, nproc: int, *, interface: str, rate: str, port: int
 ) -> "Job":
     from distdl.launchers import netns
+    from distdl.launchers.hosts import is_loopback, parse
     from distdl.launchers.job import Job
 
     if nproc < 1:
         raise UserError("--nproc must be at least 1: it counts the ranks on each host")
-    names = netns.names(_count(hosts)) if launcher == "netns" else tuple(filter(None, hosts.split(",")))
-    if len(names) > 1 and set(names) & {"localhost", "127.0.0.1"}:
+    if not 0 <= port < 2**16:
+        raise UserError(f"--port {port} is not a TCP port: write 1 to 65535")
+    if launcher == "netns":
+        names = netns.names(_count(hosts))
+        netns.parse_rate(rate)
+    else:
+        names = parse(hosts)
+    if hosts and not names:
+        raise UserError(f"--hosts {hosts!r} names no host")
+    if len(names) > 1 and any(map(is_loopback, names)):
         raise UserError("of several hosts none may be localhost: give this machine's name as the others know it")
     return Job(
         words=words,
@@ -94,8 +123,8 @@ def _start(launcher: str, job: "Job", *, dry_run: bool) -> int:
 
 
 def _count(hosts: str) -> int:
-    if not hosts.isdecimal() or int(hosts) < 1:
-        raise UserError(f'--with netns makes hosts: --hosts says how many, as in --hosts 3, and not "{hosts}"')
+    if not re.fullmatch(r"[0-9]{1,3}", hosts) or int(hosts) < 1:
+        raise UserError(f"--with netns makes hosts: give their number, as in --hosts 3, and not {hosts!r}")
     return int(hosts)
 
 
@@ -151,22 +180,22 @@ def probe_network(
 
     Args:
         with_: how to start the ranks.
-        hosts: names of hosts with commas between; for netns, how many. Without it this machine alone.
+        hosts: host names as in node01,node02 or node[01-04,07]; for netns, their number. Without it this machine alone.
         nproc: ranks on each host; 0 is 1 of several hosts, and 2 on this machine alone.
         interface: network interface that the ranks talk over, as eth0 or ib0.
         rate: netns: of each host's link, each way.
         device: whose memory the messages are in; auto takes the GPUs (NCCL) where each rank has one.
         json: write the measurements to this file too.
     """
-    from distdl.launchers.place import from_launcher
+    from distdl.launchers.place import join
 
-    os.environ.update(from_launcher(os.environ))
+    join(os.environ)
     if "RANK" in os.environ:
         from distdl.launchers.probe import probe
 
         return probe(device, json)
     words = ("probe", "network", "--device", device, *(("--json", str(json.resolve())) if json else ()))
-    job = _job(words, with_, hosts, nproc or (1 if hosts else 2), interface=interface, rate=rate, port=29400)
+    job = _job(words, with_, hosts, nproc or (1 if hosts else 2), interface=interface, rate=rate, port=0)
     return _start(with_, dataclasses.replace(job, module="distdl.cli"), dry_run=False)
 
 
@@ -217,7 +246,7 @@ def submit(
         words=("--profile", profile, *words),
         run=run,
         logs=run,
-        name=re.sub(r"\W+", "-", config.name),
+        name=re.sub(r"[^A-Za-z0-9._+-]+", "-", config.name),
         nodes=nodes,
         gpus=gpus,
         nproc=nproc or max(gpus, 1),

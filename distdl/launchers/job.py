@@ -1,8 +1,12 @@
 """What to start and where (`Job`), and the words that start it (`Command`). A launcher is a function between them."""
 
+import secrets
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+from distdl.errors import UserError
+from distdl.launchers.hosts import is_loopback
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,8 +24,10 @@ class Job:
     """Network interface (eth0, ib0) that the ranks talk over; empty lets each library choose."""
     rate: str = "1gbit"
     """netns: of each host's link, each way."""
-    port: int = 29400
-    """On the first host, where the ranks meet."""
+    run_id: str = field(default_factory=lambda: secrets.token_hex(8))
+    """Tells this launch from all others on the same hosts; hexadecimal."""
+    port: int = 0
+    """Of the rendezvous, on the first host; 0 derives one from `run_id`."""
     here: str = "localhost"
     """This machine's own name: a host of that name is not reached by ssh."""
     folder: str = ""
@@ -42,8 +48,19 @@ class Job:
         return self.hosts[0] if self.hosts else "127.0.0.1"
 
     @property
+    def master_port(self) -> int:
+        """The port of the rendezvous: below those that Linux gives to outgoing connections."""
+        return self.port or 20000 + int(self.run_id, 16) % 12000
+
+    @property
     def slots(self) -> str:
-        """Hosts and their ranks as horovodrun and mpirun want them: "h0:2,h1:2"."""
+        """Hosts and their ranks as horovodrun and mpirun want them: "h0:2,h1:2".
+
+        Raises:
+            UserError: for an IPv6 address, which this notation cannot hold.
+        """
+        if any(":" in host for host in self.hosts):
+            raise UserError("this launcher takes no IPv6 addresses: use host names, or --with torchrun")
         return ",".join(f"{host}:{self.nproc}" for host in self.hosts or ("localhost",))
 
     @property
@@ -86,12 +103,13 @@ class Command:
         The terminal (-tt) is what ends it there when this end goes, and carries an interrupt as Ctrl-C does.
         """
         move = f"cd {shlex.quote(directory)} && " if directory else ""
-        return Command(argv=("ssh", "-tt", host, move + self.shell()))
+        return Command(argv=("ssh", "-tt", "--", host, move + self.shell()))
 
 
 def everywhere(job: Job, commands: list[Command]) -> list[Command]:
     """One command for each of the job's hosts, by ssh unless the host is this one."""
     names = job.hosts or (job.here,)
-    near = {job.here, "localhost", "127.0.0.1"}
     pairs = zip(names, commands, strict=True)
-    return [command if host in near else command.on(host, job.directory) for host, command in pairs]
+    return [
+        command if host == job.here or is_loopback(host) else command.on(host, job.directory) for host, command in pairs
+    ]

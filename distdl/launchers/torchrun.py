@@ -7,8 +7,9 @@ def command(job: Job) -> Command:
     """The command for each host; the same on all of them, so that a person can start it anywhere in any order."""
     meet: tuple[str, ...] = ("--standalone",)
     if len(job.hosts) > 1:
-        rendezvous = f"--rdzv_endpoint={job.meeting}:{job.port}"
-        meet = (f"--nnodes={len(job.hosts)}", "--rdzv_backend=c10d", rendezvous, "--rdzv_id=distdl")
+        address = f"[{job.meeting}]" if ":" in job.meeting else job.meeting
+        endpoint = f"--rdzv_endpoint={address}:{job.master_port}"
+        meet = (f"--nnodes={len(job.hosts)}", "--rdzv_backend=c10d", endpoint, f"--rdzv_id=distdl-{job.run_id}")
     agent = (job.program("torchrun"), *meet, f"--nproc_per_node={job.nproc}")
     return Command(argv=(*agent, "-m", job.module, *job.words), env=job.variables)
 

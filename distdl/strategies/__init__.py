@@ -5,6 +5,8 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+from distdl.errors import UserError
+
 if TYPE_CHECKING:
     from distdl.config import Config
     from distdl.strategies.base import Strategy
@@ -28,6 +30,9 @@ STRATEGIES = {
 }
 
 
+_SIZES = ("WORLD_SIZE", "HOROVOD_SIZE", "OMPI_COMM_WORLD_SIZE")
+
+
 def choose(environ: Mapping[str, str] = os.environ) -> str:
     """What `strategy = "auto"` comes to: by whose launcher started this process."""
     if "HOROVOD_RANK" in environ:
@@ -42,5 +47,8 @@ def choose(environ: Mapping[str, str] = os.environ) -> str:
 def make(config: "Config") -> "Strategy":
     """The strategy that the configuration asks for, not yet set up."""
     name = choose() if config.strategy == "auto" else config.strategy
+    ranks = next((os.environ[each] for each in _SIZES if each in os.environ), "1")
+    if name == "single" and ranks != "1":
+        raise UserError(f"strategy single takes one process, and {ranks} were started: set strategy to ddp or auto")
     module, cls = STRATEGIES[name].path.split(":")
     return getattr(importlib.import_module(module), cls)(config)

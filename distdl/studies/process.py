@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from distdl.errors import UserError
-from distdl.launchers import horovodrun, netns, torchrun
+from distdl.launchers import horovodrun, hosts, netns, torchrun
 from distdl.launchers.commands import programs_folder
 from distdl.launchers.job import Job
 from distdl.studies.base import TRAIN, Trial
@@ -48,7 +48,7 @@ def command(trial: Trial, folder: Path) -> list[str]:
 
 def _over_hosts(trial: Trial, job: Job, *, horovod: bool) -> list[str]:
     made = trial.hosts.isdecimal()
-    names = netns.names(int(trial.hosts)) if made else tuple(trial.hosts.split(","))
+    names = netns.names(int(trial.hosts)) if made else hosts.parse(trial.hosts)
     if trial.ranks % len(names):
         raise UserError(f"trial {trial.name}: {trial.ranks} ranks cannot be shared equally by {len(names)} hosts")
     each = trial.ranks // len(names)

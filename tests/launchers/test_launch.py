@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -9,10 +10,12 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from distdl.cli import main
 from distdl.launchers import deepspeed, horovodrun, mpirun, netns, srun, torchrun
 from distdl.launchers.job import Command, Job
 from distdl.launchers.netns import Hosts
@@ -26,11 +29,23 @@ IN_ENVIRONMENT = {
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
 }
+Dry = Callable[..., subprocess.CompletedProcess[str]]
 SHORT = ("--profile", "digits", "--max-steps", "8", *QUIET)
 
 
 def launch(*words: str, **options: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*LAUNCH, *words], capture_output=True, text=True, timeout=150, **options)
+
+
+@pytest.fixture
+def dry(capsys: pytest.CaptureFixture[str]) -> Dry:
+    """`distdl launch --dry-run WORDS` in this process, which has what it imports already."""
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        code = main(["launch", "--dry-run", *words])
+        return subprocess.CompletedProcess(words, code, *capsys.readouterr())
+
+    return run
 
 
 def completed(run: Path, *, ranks: int, strategy: str) -> None:
@@ -49,10 +64,10 @@ def test_the_line_shown_means_the_command_run(launcher: object) -> None:
 def test_what_arrives_at_the_far_end_of_an_ssh() -> None:
     command = Command(argv=("prog", "it's", "$HOME"), env={"A": "b c"}, files={"list": "one 1\ntwo 2\n"})
     far = command.on("h1", "/a folder").argv
-    assert far[:3] == ("ssh", "-tt", "h1")
+    assert far[:4] == ("ssh", "-tt", "--", "h1")
     # A shell over there takes it apart as we put it together.
-    assert shlex.split(far[3].split(" && ")[0]) == ["cd", "/a folder"]
-    assert shlex.split(far[3].split(" && ")[2]) == ["A=b c", "prog", "it's", "$HOME"]
+    assert shlex.split(far[4].split(" && ")[0]) == ["cd", "/a folder"]
+    assert shlex.split(far[4].split(" && ")[2]) == ["A=b c", "prog", "it's", "$HOME"]
 
 
 def test_files_that_a_command_reads_are_written_by_the_line_too(tmp_path: Path) -> None:
@@ -86,6 +101,81 @@ def test_bad_input_is_one_line_before_anything_starts(words: list[str], says: st
     assert done.stderr.startswith("error: ")
     assert says in done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--hosts", "a b"], '"a b" is not a host name'),
+        (["--hosts", "a,a"], '"a" is listed twice'),
+        (["--hosts=-oProxyCommand=true,h2"], '"-oProxyCommand=true" is not a host name'),
+        (["--hosts", "node[01-04"], "brackets do not match"),
+        (["--hosts", ","], "names no host"),
+        (["--hosts", "localhost.localdomain,h1"], "none may be localhost"),
+        (["--with", "mpirun", "--hosts", "fe80::1,h1"], "no IPv6"),
+        (["--port", "65536"], "--port 65536 is not a TCP port"),
+        (["--with", "netns", "--hosts", "9999999999999"], "give their number"),
+        (["--with", "netns", "--hosts", "3", "--rate", "fast"], '"fast" is not a rate'),
+        (["--with", "deepspeed", "--", "--strategy", "ddp"], "starts strategy deepspeed, but strategy is ddp"),
+        (["--with", "horovodrun", "--", "--strategy=ps"], "starts strategy horovod, but strategy is ps"),
+        (["--with", "torchrun", "--", "--strategy", "horovod"], "use --with horovodrun"),
+        (["--with", "srun", "--", "--strategy", "horovod"], "use --with horovodrun"),
+        (["--nproc", "2", "--", "--strategy", "single"], "takes one process"),
+    ],
+)
+def test_hosts_and_strategies_that_cannot_be_started_are_one_line(dry: Dry, words: list[str], says: str) -> None:
+    done = dry(*words)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("error: ")
+    assert says in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("program", "wrong"), [("deepspeed", "ddp"), ("horovodrun", "deepspeed"), ("netns", "horovod")]
+)
+def test_a_strategy_of_the_profile_must_fit_the_launcher(dry: Dry, program: str, wrong: str) -> None:
+    Path("p.toml").write_text(f'extends = "digits"\nstrategy = "{wrong}"\n', encoding="utf-8")
+    done = dry("--with", program, "--hosts", "2" if program == "netns" else "a,b", "--", "--profile", "p.toml")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert wrong in done.stderr
+
+
+def test_the_strategy_deepspeed_is_added_where_the_profile_leaves_it_open(dry: Dry) -> None:
+    words = ("--with", "deepspeed", "--hosts", "a,b", "--")
+    assert dry(*words, "--profile", "digits").stdout.count("--strategy deepspeed") == 2
+    named = dry(*words, "--strategy", "deepspeed")
+    assert named.stdout.count("--strategy deepspeed") == 2
+
+
+@pytest.mark.parametrize("program", ["torchrun", "mpirun", "deepspeed"])
+def test_each_launch_has_a_rendezvous_of_its_own(dry: Dry, program: str) -> None:
+    def shown() -> set[str]:
+        done = dry("--with", program, "--hosts", "node[01-02]", "--", "--profile", "digits")
+        keys = r"(?:rdzv_id=|rdzv_endpoint=|master_port=|MASTER_PORT=|hostfile )(\S+)"
+        found = re.findall(keys, done.stdout.replace("'", ""))
+        assert found, done.stderr
+        return set(found)
+
+    first, second = shown(), shown()
+    assert first.isdisjoint(second)
+    assert len(first) <= 2, "all hosts are given the same"
+
+
+def test_a_port_that_the_user_names_is_taken(dry: Dry) -> None:
+    done = dry("--hosts", "a,b", "--port", "4321", "--", "--profile", "digits")
+    assert done.stdout.count("--rdzv_endpoint=a:4321") == 2
+
+
+@pytest.mark.parametrize("program", ["torchrun", "horovodrun", "mpirun", "srun", "deepspeed"])
+def test_brackets_are_hosts_for_every_launcher(dry: Dry, program: str) -> None:
+    def shown(hosts: str) -> str:
+        done = dry("--with", program, "--hosts", hosts, "--nproc", "2", "--port", "4321", "--", "--name", "x")
+        return re.sub(r"distdl-[0-9a-f]{16}", "ID", done.stdout)
+
+    assert shown("node[01-02,05]-ib, x") == shown("node01-ib,node02-ib,node05-ib,x")
+    assert "node05-ib" in shown("node[01-02,05]-ib, x")
 
 
 def test_a_launcher_that_is_not_there_is_one_line() -> None:

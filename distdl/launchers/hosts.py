@@ -1,0 +1,94 @@
+"""Host lists: names with commas between them, and Slurm's shorthand node[01-04,07]."""
+
+import ipaddress
+import itertools
+import math
+import re
+
+from distdl.errors import UserError
+
+MAX_HOSTS = 2**16
+"""Slurm's own limit on a bracket, here on a whole list: node[1-99999999] must not fill the memory."""
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?", re.ASCII)
+_RANGE = re.compile(r"(\d{1,18})(?:-(\d{1,18}))?", re.ASCII)
+_ENTRY = re.compile(r"(?:[^][,]|\[[^][]*\])+")
+
+
+def parse(text: str) -> tuple[str, ...]:
+    """Host names of a list that the user wrote, such as "node[01-04,07], login".
+
+    Spaces around a name and empty entries are dropped.
+
+    Raises:
+        UserError: naming the entry, if it is not a host name or an IP address, or if a host is listed twice.
+    """
+    hosts = expand(text)
+    for host in hosts:
+        _check(host)
+    folded = [host.casefold() for host in hosts]
+    for index, host in enumerate(hosts):
+        if folded.index(host.casefold()) != index:
+            raise UserError(f'host "{host}" is listed twice: ranks per host are given by --nproc')
+    return tuple(hosts)
+
+
+def expand(text: str) -> list[str]:
+    """Entries of a host list with the brackets written out, in Slurm's order. Names are not checked.
+
+    Raises:
+        UserError: for brackets that do not match or are not ranges, and for more than `MAX_HOSTS` hosts.
+    """
+    if _ENTRY.sub("", text).strip(","):
+        raise UserError(f'host list "{_shown(text)}": brackets do not match; write node[01-04,07]')
+    hosts: list[str] = []
+    for entry in map(str.strip, _ENTRY.findall(text)):
+        if entry:
+            hosts += _expand_entry(entry, MAX_HOSTS - len(hosts))
+    return hosts
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or address means this machine wherever it is used."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.casefold().split(".")[0] == "localhost"
+
+
+def _expand_entry(entry: str, most: int) -> list[str]:
+    texts = re.split(r"\[[^]]*\]", entry)
+    brackets = [[_bounds(part, entry) for part in inner.split(",")] for inner in re.findall(r"\[([^]]*)\]", entry)]
+    if math.prod(sum(high - low + 1 for low, high, _ in ranges) for ranges in brackets) > most:
+        raise UserError(f'host list "{_shown(entry)}" has more than {MAX_HOSTS:,} hosts')
+    numbers = [
+        [f"{number:0{width}d}" for low, high, width in ranges for number in range(low, high + 1)] for ranges in brackets
+    ]
+    return [
+        "".join(itertools.chain.from_iterable(zip(texts, (*chosen, ""), strict=True)))
+        for chosen in itertools.product(*numbers)
+    ]
+
+
+def _bounds(part: str, entry: str) -> tuple[int, int, int]:
+    """Lowest and highest number of a range, and the digits that each is padded to: those of the lowest."""
+    match = _RANGE.fullmatch(part)
+    if not match or int(match[2] or match[1]) < int(match[1]):
+        raise UserError(f'host list "{_shown(entry)}": "{_shown(part)}" is not a range; write node[01-04,07]')
+    return int(match[1]), int(match[2] or match[1]), len(match[1])
+
+
+def _check(host: str) -> None:
+    if _NAME.fullmatch(host):
+        return
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        slots = re.fullmatch(r"[^:]+:\d+", host)
+        hint = "give the ranks per host by --nproc" if slots else "write names or addresses with commas between them"
+        raise UserError(f'"{_shown(host)}" is not a host name: {hint}') from None
+
+
+def _shown(text: str) -> str:
+    """Foreign text for a message: on one line, without control characters, not too long."""
+    plain = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+    return plain if len(plain) <= 80 else plain[:77] + "..."
