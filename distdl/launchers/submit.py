@@ -7,8 +7,10 @@ import re
 import shlex
 import shutil
 import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from distdl.errors import UserError
 from distdl.launchers.srun import LEAVE
@@ -55,17 +57,8 @@ def warning_s(time_s: int) -> int:
 def script(job: Submission) -> str:
     """The batch script, with comments for the person who reads it."""
     minutes = -(-job.time_s // 60)
-    log = f"{job.logs}/slurm-" if job.logs else "slurm-%x-"
-    directives = [
-        f"--job-name={job.name}",
-        f"--nodes={job.nodes} --ntasks-per-node={job.nproc}",
-        *([f"--gpus-per-node={job.gpus}"] if job.gpus else []),
-        *([f"--array={job.array}"] if job.array else []),
-        f"--time={minutes} --signal=USR2@{warning_s(minutes * 60)}",
-        f"--requeue --open-mode=append --output={log}{'%A_%a' if job.array else '%j'}.log",
-        *(f"--{option}" for option in job.options),
-    ]
-    head = "\n".join(f"#SBATCH {line}" for line in directives)
+    check_options(job.options, own_options(_head(_directives(replace(ARRAY, gpus=1)))), INSTEAD)
+    head = _head([*_directives(job), *map(directive, job.options)])
     own = _ARRAY if job.array else _SINGLE
     seed = ' --seed "$SLURM_ARRAY_TASK_ID"' if job.array else ""
     return _SCRIPT.format(
@@ -79,6 +72,99 @@ def script(job: Submission) -> str:
         minutes=minutes,
         warning=warning_s(minutes * 60),
     )
+
+
+def _directives(job: Submission) -> list[str]:
+    """Lines of options that the script sets itself."""
+    minutes = -(-job.time_s // 60)
+    log = f"{pattern(job.logs)}/slurm-" if job.logs else "slurm-%x-"
+    return [
+        f"--job-name={quote(job.name)}",
+        f"--nodes={job.nodes} --ntasks-per-node={job.nproc}",
+        *([f"--gpus-per-node={job.gpus}"] if job.gpus else []),
+        *([f"--array={job.array}"] if job.array else []),
+        f"--time={minutes} --signal=USR2@{warning_s(minutes * 60)}",
+        f"--requeue --open-mode=append --output={quote(log + ('%A_%a' if job.array else '%j') + '.log')}",
+    ]
+
+
+def _head(directives: Sequence[str]) -> str:
+    return "\n".join(f"#SBATCH {line}" for line in directives)
+
+
+def directive(option: str) -> str:
+    """An option of sbatch, given as "name" or "name=value", as an #SBATCH line has it."""
+    name, equals, value = option.partition("=")
+    return f"--{name}{equals}{quote(value)}" if equals else f"--{name}"
+
+
+def quote(value: str) -> str:
+    """A value as sbatch reads it in an #SBATCH line: in double quotes where it has a character that sbatch interprets.
+
+    Raises:
+        UserError: for a line break or another control character, which no directive can hold.
+    """
+    if any(not character.isprintable() for character in value):
+        raise UserError(f"{value!r} has a line break or control character, which a Slurm directive cannot hold")
+    if re.fullmatch(r"[\w%@.,:/=+-]*", value):
+        return value
+    return '"' + re.sub(r'(["\\])', r"\\\1", value) + '"'
+
+
+def pattern(path: str) -> str:
+    """A path as Slurm reads it in --output, where % begins a placeholder.
+
+    Raises:
+        UserError: for a backslash, which makes Slurm take the job's number out of the whole name.
+    """
+    if "\\" in path:
+        raise UserError(f"{path!r} has a backslash, which Slurm cannot have in --output: choose another folder")
+    return path.replace("%", "%%")
+
+
+def own_options(script: str) -> list[str]:
+    """Names of the options that a batch script's #SBATCH lines set."""
+    lines = [line for line in script.splitlines() if line.startswith("#SBATCH")]
+    return re.findall(r"(?<= )--([a-z-]+)", " ".join(lines))
+
+
+def check_options(
+    options: Sequence[str], own: Sequence[str], instead: Mapping[str, str] = MappingProxyType({})
+) -> None:
+    """Refuse options of sbatch ("name" or "name=value") that a script sets itself, or that contradict those.
+
+    sbatch takes any unambiguous beginning of an option's name, so that a beginning of one of ours is refused too.
+
+    Args:
+        own: names of the options that the script sets.
+        instead: for some of them, what the user can do.
+    Raises:
+        UserError: naming the option and what to use instead.
+    """
+    families = {name.partition("-")[0] for name in own if "-" in name}  # ntasks conflicts with ntasks-per-node
+    for option in options:
+        name = option.partition("=")[0].removeprefix("no-")
+        family = name.partition("-")[0]
+        conflicts = [known for known in (*own, *_CONTRADICTS) if known.startswith(name)]
+        conflicts += [known for known in own if family in families and known.partition("-")[0] == family]
+        if conflicts:
+            remedy = instead.get(conflicts[0], "leave it out")
+            raise UserError(f'sbatch option "{option}" conflicts with --{conflicts[0]} of the batch script: {remedy}')
+
+
+_CONTRADICTS = ("error", "chdir")
+"""Options that move what the script relies on: where it reads a failure's reason, and where the run folder is."""
+INSTEAD = {
+    "job-name": "use --name after --",
+    "nodes": "use --nodes",
+    "ntasks-per-node": "use --nproc",
+    "gpus-per-node": "use --gpus",
+    "array": "use --array",
+    "time": "use --time",
+    "output": "use --out",
+    "error": "the log is in the folder that --out names",
+    "chdir": "submit from that folder",
+}
 
 
 _SCRIPT = """\
@@ -146,10 +232,9 @@ def submit(job: Submission) -> str:
     Raises:
         UserError: without sbatch, or with what sbatch says against it.
     """
-    folder = Path(job.run)
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "job.sbatch"
-    file.write_text(script(job), encoding="utf-8")
+    text, file = script(job), Path(job.run) / "job.sbatch"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
     return hand_over(file)
 
 
@@ -163,6 +248,7 @@ def hand_over(file: Path) -> str:
     if not sbatch:
         raise UserError(f"sbatch is not there: submit from a login node of the cluster; the script is {file}")
     done = subprocess.run([sbatch, "--parsable", str(file)], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise UserError(f"sbatch refused {file}: {' '.join(done.stderr.split())}")
-    return done.stdout.strip().split(";")[0]
+    job = re.match(r"\d+", done.stdout)
+    if done.returncode or not job:  # --test-only and its like end with 0, and submit nothing
+        raise UserError(f"sbatch did not submit {file}: {' '.join(done.stderr.split()) or 'it printed no job id'}")
+    return job[0]

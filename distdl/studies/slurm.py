@@ -6,7 +6,7 @@ import sys
 
 from distdl.errors import EXIT_DONE, EXIT_STOPPED, UserError
 from distdl.launchers.srun import LEAVE
-from distdl.launchers.submit import hand_over
+from distdl.launchers.submit import check_options, directive, hand_over, own_options, pattern, quote
 from distdl.studies.folder import StudyFolder
 
 MOST_JOBS = 16
@@ -43,14 +43,16 @@ def script(folder: StudyFolder, options: str, *, jobs: int, gpus: str = "") -> s
     odd = [word for word in words if not re.fullmatch(r"--[a-z][a-z-]*(=\S+)?", word)]
     if odd:
         raise UserError(f'--slurm: "{odd[0]}" is not an option of sbatch: write --partition=gpu')
+    options_given = [word.removeprefix("--") for word in words]
+    check_options(options_given, own_options(_SCRIPT))
     last = min(len(folder.trials), MOST_JOBS) - 1
     given = any(word.startswith("--array") for word in words)
-    directives = [*words, *([] if given else [f"--array=0-{last}"])]
+    directives = [*map(directive, options_given), *([] if given else [f"--array=0-{last}"])]
     run = ["-m", "distdl.cli", "study", "run", folder.study.name, "--out", str(folder.path), "--leave"]
     run += [*(["--jobs", str(jobs)] if jobs else []), *(["--gpus", gpus] if gpus else [])]
     return _SCRIPT.format(
         name=folder.study.name,
-        log=folder.path / "slurm",
+        log=quote(f"{pattern(str(folder.path))}/slurm/%A_%a.log"),
         warning=WARNING_S,
         directives="\n".join(f"#SBATCH {word}" for word in directives),
         python=shlex.quote(sys.executable),
@@ -63,7 +65,7 @@ def script(folder: StudyFolder, options: str, *, jobs: int, gpus: str = "") -> s
 _SCRIPT = """\
 #!/bin/bash
 #SBATCH --job-name=study-{name} --nodes=1 --ntasks=1
-#SBATCH --requeue --open-mode=append --output={log}/%A_%a.log --signal=USR2@{warning}
+#SBATCH --requeue --open-mode=append --output={log} --signal=USR2@{warning}
 {directives}
 #
 # Each job of the array does trials of the study until none is left to begin. {warning} s before a job's limit Slurm

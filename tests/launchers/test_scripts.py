@@ -3,10 +3,13 @@
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from distdl.cli import main
+from distdl.errors import UserError
 from distdl.launchers import submit
 from distdl.launchers.submit import Submission, parse_time, script, warning_s
 
@@ -100,3 +103,79 @@ def test_the_lifetime_and_the_slice_of_the_profile_are_the_documents() -> None:
     )
     assert "#SBATCH --time=40 --signal=USR2@120" in done.stdout
     assert not list(Path().iterdir()), "a dry run writes nothing"
+
+
+OWN = ["array=0-2", "output=x", "error=x", "signal=USR1@5", "requeue", "no-requeue", "open-mode=truncate", "nodes=2"]
+OWN += [
+    "ntasks-per-node=2",
+    "ntasks=2",
+    "gpus-per-node=1",
+    "gpus=2",
+    "gpus-per-task=1",
+    "job-name=x",
+    "time=5",
+    "chdir=/tmp",
+]
+ABBREVIATED = [
+    "arr=0-2",
+    "a=0-2",
+    "out=x",
+    "o=x",
+    "sig=USR1",
+    "requ",
+    "no-req",
+    "open=append",
+    "err=x",
+    "jo=x",
+    "chd=/tmp",
+]
+FREE = [
+    "partition=gpu",
+    "account=me",
+    "mem=4G",
+    "cpus-per-task=8",
+    "export=NONE",
+    "time-min=5",
+    "nodelist=a",
+    "nice",
+    "qos=x",
+]
+
+
+@pytest.mark.parametrize("option", OWN + ABBREVIATED)
+def test_options_that_the_script_sets_are_refused(option: str) -> None:
+    with pytest.raises(UserError, match="conflicts with") as refused:
+        script(replace(ODD, options=("partition=gpu", option)))
+    assert f'"{option}"' in str(refused.value)
+
+
+@pytest.mark.parametrize("job", [submit.REQUEUE, submit.ARRAY, replace(submit.ARRAY, gpus=1)])
+def test_every_directive_of_a_script_is_refused_as_an_option(job: Submission) -> None:
+    for name in submit.own_options(script(job)):
+        with pytest.raises(UserError, match="conflicts with"):
+            script(replace(job, options=(f"{name}=1",)))
+
+
+@pytest.mark.parametrize("option", FREE)
+def test_other_options_are_handed_on(option: str) -> None:
+    assert f"#SBATCH --{option}\n" in script(replace(ODD, options=(option,)))
+
+
+@pytest.mark.parametrize(
+    ("folder", "says"),
+    [("a\nb", "line break"), ("a\x1bb", "control character"), ("a\x85b", "control character"), ("a\\b", "backslash")],
+)
+def test_a_folder_that_slurm_cannot_name_is_refused_before_anything_is_written(folder: str, says: str) -> None:
+    with pytest.raises(UserError, match=says) as refused:
+        submit.submit(replace(ODD, run=folder, logs=folder))
+    assert str(refused.value).isprintable()
+    assert not list(Path().iterdir())
+
+
+def test_a_profile_with_a_command_in_its_name_writes_no_command(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("evil.toml").write_text('extends = "digits"\nname = "x\\ntouch owned\\n#"\n', encoding="utf-8")
+    code = main(["submit", "--profile", "evil.toml", "--dry-run"])
+    shown = capsys.readouterr()
+    assert "touch owned" not in shown.out.splitlines()
+    assert code == 2
+    assert len(shown.err.splitlines()) == 1

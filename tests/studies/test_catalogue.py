@@ -94,6 +94,8 @@ def test_help_has_the_studys_own_settings(here) -> None:
         (("--calls",), "--calls needs a value"),
         (("--slurm", "partition=gpu"), '"partition=gpu" is not an option of sbatch'),
         (("--slurm", "--time=1", "--gpus", "0,1"), "Slurm says which a job has"),
+        (("--slurm", "--time=1 --out=x"), '"out=x" conflicts with --output of the batch script'),
+        (("--slurm", "--nodes=2"), '"nodes=2" conflicts with --nodes of the batch script'),
     ],
 )
 def test_wrong_words_end_with_one_line(words: tuple[str, ...], complaint: str, here) -> None:
