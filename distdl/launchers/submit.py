@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from distdl.errors import UserError
+from distdl.errors import UserError, reason
 from distdl.launchers.srun import LEAVE
+from distdl.rundir import write_atomic
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,28 +228,37 @@ def parse_time(text: str) -> int:
 
 
 def submit(job: Submission) -> str:
-    """Write the script into the run folder and hand it to sbatch. Returns the job's id.
+    """Hand the script to sbatch and keep it in the run folder. Returns the job's id.
 
     Raises:
-        UserError: without sbatch, or with what sbatch says against it.
+        UserError: if the folder cannot be made, without sbatch, or with sbatch's reason; nothing is left then.
     """
-    text, file = script(job), Path(job.run) / "job.sbatch"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text, encoding="utf-8")
-    return hand_over(file)
+    text, folder = script(job), Path(job.run)
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)  # before the job, which writes its log there
+        number = hand_over(text)
+    except OSError as error:
+        raise UserError(f"the run folder {folder} cannot be made: {reason(error)}") from None
+    except UserError:
+        for path in missing:
+            path.rmdir()
+        raise
+    write_atomic(folder / "job.sbatch", lambda sink: sink.write(text.encode()))
+    return number
 
 
-def hand_over(file: Path) -> str:
+def hand_over(text: str) -> str:
     """Give a batch script to sbatch. Returns the job's id.
 
     Raises:
-        UserError: without sbatch, or with what sbatch says against it.
+        UserError: without sbatch, or with sbatch's reason.
     """
     sbatch = shutil.which("sbatch")
     if not sbatch:
-        raise UserError(f"sbatch is not there: submit from a login node of the cluster; the script is {file}")
-    done = subprocess.run([sbatch, "--parsable", str(file)], capture_output=True, text=True, check=False)
+        raise UserError("there is no sbatch: submit from a login node of the cluster, or see the script by --dry-run")
+    done = subprocess.run([sbatch, "--parsable"], input=text, capture_output=True, text=True, check=False)
     job = re.match(r"\d+", done.stdout)
     if done.returncode or not job:  # --test-only and its like end with 0, and submit nothing
-        raise UserError(f"sbatch did not submit {file}: {' '.join(done.stderr.split()) or 'it printed no job id'}")
+        raise UserError(f"sbatch did not submit it: {' '.join(done.stderr.split()) or 'it printed no job id'}")
     return job[0]

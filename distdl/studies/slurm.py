@@ -7,6 +7,7 @@ import sys
 from distdl.errors import EXIT_DONE, EXIT_STOPPED, UserError
 from distdl.launchers.srun import LEAVE
 from distdl.launchers.submit import check_options, directive, hand_over, own_options, pattern, quote
+from distdl.rundir import write_atomic
 from distdl.studies.folder import StudyFolder
 
 MOST_JOBS = 16
@@ -16,15 +17,16 @@ WARNING_S = 120
 
 
 def submit(folder: StudyFolder, options: str, *, jobs: int, gpus: str) -> int:
-    """Write the batch script into the study's folder and hand it to sbatch.
+    """Hand the batch script to sbatch and keep it in the study's folder.
 
     Raises:
         UserError: for words that are no options of sbatch, without sbatch, or with what sbatch says against it.
     """
-    file = folder.path / "job.sbatch"
-    file.write_text(script(folder, options, jobs=jobs, gpus=gpus), encoding="utf-8")
+    text = script(folder, options, jobs=jobs, gpus=gpus)
     (folder.path / "slurm").mkdir(exist_ok=True)
-    print(f"submitted job {hand_over(file)}; the study's folder: {folder.path}")
+    number = hand_over(text)
+    write_atomic(folder.path / "job.sbatch", lambda sink: sink.write(text.encode()))
+    print(f"submitted job {number}; the study's folder: {folder.path}")
     return EXIT_DONE
 
 

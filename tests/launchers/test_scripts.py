@@ -179,3 +179,10 @@ def test_a_profile_with_a_command_in_its_name_writes_no_command(capsys: pytest.C
     assert "touch owned" not in shown.out.splitlines()
     assert code == 2
     assert len(shown.err.splitlines()) == 1
+
+
+def test_a_run_folder_that_cannot_be_made_is_one_line() -> None:
+    Path("file").write_text("", encoding="utf-8")
+    for folder in ("file", "file/run"):
+        with pytest.raises(UserError, match=f"{folder} cannot be made"):
+            submit.submit(replace(ODD, run=folder, logs=folder))

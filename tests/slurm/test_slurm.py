@@ -94,6 +94,41 @@ class TestSlurm:
             0,
         )
 
+    @pytest.mark.parametrize("name", ["run with space", "100%u", "q'uo\"te", "$HOME", "#1", "`id`", "naïve"])
+    @pytest.mark.slow
+    def test_a_folder_of_any_name_has_the_run_and_its_log(self, cluster: Cluster, name: str) -> None:
+        job = Job(
+            cluster, "--sbatch", "comment=it's", out=Path(name), told=("--max-steps", "2", "--name", "it's 100% #1")
+        )
+        job.wait_for_state("COMPLETED FAILED", 180)
+        assert job.cluster.state(job.id) == "COMPLETED", job.log()
+        assert job.result["status"] == "completed"
+        assert list(Path(name).glob(f"slurm-{job.id}.log"))
+        assert [path.name for path in Path().iterdir()] == [name]
+
+    @pytest.mark.slow
+    def test_an_array_in_a_folder_of_any_name(self, cluster: Cluster) -> None:
+        folder = Path("it's 100%a #1")
+        job = Job(cluster, "--array", "3-4", out=folder, told=("--max-steps", "2"))
+        wait_for(cluster.empty, 180, "the end of both")
+        assert sorted(path.name for path in folder.iterdir()) == [
+            "job.sbatch",
+            "seed-3",
+            "seed-4",
+            f"slurm-{job.id}_3.log",
+            f"slurm-{job.id}_4.log",
+        ]
+
+    @pytest.mark.parametrize(
+        "option", ["array=0-2", "arr=0-2", "output=x", "chdir=/tmp", "test-only", "partition=gone"]
+    )
+    def test_what_would_not_be_this_training_is_not_submitted(self, cluster: Cluster, option: str) -> None:
+        done = cluster.distdl("submit", "--out", "run", "--sbatch", option, "--", "--max-steps", "2")
+        assert done.returncode == 2, done.stdout
+        assert len(done.stderr.splitlines()) == 1
+        assert cluster.empty()
+        assert not list(Path().iterdir()), "nothing is left of it"
+
     @pytest.mark.slow
     def test_an_array_is_one_run_a_seed(self, cluster: Cluster) -> None:
         Job(cluster, "--array", "3,5", out=Path("runs"), told=("--max-steps", "4"))
