@@ -82,7 +82,7 @@ def telemetry(runs: Sequence[Run]) -> Section:
     figures = tuple(figure for group in GROUPS if (figure := _figure(group, runs)))
     if figures:
         lost = sorted({str(row["error"]) for run in runs for row in run.telemetry if "error" in row})
-        return Section(title="Machine", text="".join(f"A device was lost: {one}. " for one in lost), parts=figures)
+        return Section(title="Machine", text="".join(f"Telemetry reported: {one}. " for one in lost), parts=figures)
     return Section(title="Machine", text="No telemetry was sampled: --telemetry.hz 0, or the run was too short.")
 
 

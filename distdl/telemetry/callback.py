@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from distdl.cores import busy_at_start, cores, warning
+from distdl.errors import reason
 from distdl.events import Callback
 from distdl.telemetry.host import Host
 from distdl.telemetry.kernels import KernelProfile
@@ -50,11 +51,15 @@ class Telemetry(Callback):
     def _start_sampler(self, trainer: "Trainer") -> None:
         run, world, host = str(trainer.run.path), trainer.world, platform.node()
         self._claims, sources = [], []
-        for name, make in (_device_source(world.device), ("host", Host)):
-            lock = claim(run, name) if name else None
-            if lock is not None:
-                self._claims.append(lock)
-                sources.append(make())
+        for kind, find in (("device", lambda: _device_source(world.device)), ("host", lambda: ("host", Host))):
+            try:
+                name, make = find()
+                lock = claim(run, name) if name else None
+                if lock is not None:
+                    self._claims.append(lock)
+                    sources.append(make())
+            except Exception as error:  # whatever a driver or /proc does must not end the training
+                trainer.events.warn(trainer, f"no telemetry of the {kind}: {reason(error)}")
         if sources:
             # Hosts that share a network file system must not append to one file.
             first_host = world.rank == world.local_rank

@@ -45,9 +45,14 @@ class Gpm:
     def open(cls, gpu: Any, instance: int | None) -> "Gpm":
         """Of a GPU, or of the GPU instance of it that a MIG slice is; `supported` is False where there is none."""
         samples: list[Any] = []
-        with contextlib.suppress(nvml.NVMLError):
+        try:
             if nvml.nvmlGpmQueryDeviceSupport(gpu).isSupportedDevice:
-                samples = [nvml.nvmlGpmSampleAlloc() for _ in range(2)]
+                for _ in range(2):
+                    samples.append(nvml.nvmlGpmSampleAlloc())
+        except nvml.NVMLError:
+            for sample in samples:
+                nvml.nvmlGpmSampleFree(sample)
+            samples = []
         return cls(gpu, instance, samples)
 
     def read(self) -> dict[str, float]:

@@ -10,8 +10,11 @@ A counter that a device does not have is left out of its rows: nothing is ever f
 import contextlib
 import math
 import os
+import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pynvml as nvml
@@ -40,6 +43,9 @@ NEVER = (
     nvml.NVML_ERROR_INVALID_ARGUMENT,
 )
 """Answers that will not change while the process lives; any other error costs this sample's value only."""
+
+PERSISTENT = 5
+"""A reading that fails in this many samples in a row is reported."""
 
 SELDOM, SELDOM_S = ("memory", "memory_clock", "temperature", "counters"), 0.5
 """Readings that say little in less time, and cost half a sample: no oftener than this."""
@@ -71,7 +77,17 @@ def session() -> Iterator[bool]:
     try:
         yield True
     finally:
-        nvml.nvmlShutdown()
+        with contextlib.suppress(nvml.NVMLError):
+            nvml.nvmlShutdown()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Gpu:
+    """What NVML says of one GPU; None where it does not answer."""
+
+    uuid: str | None
+    model: str | None
+    slices: list[tuple[str, int, int]]
 
 
 def visible_uuids(environ: Mapping[str, str] = os.environ) -> list[str]:
@@ -80,34 +96,33 @@ def visible_uuids(environ: Mapping[str, str] = os.environ) -> list[str]:
     Follows CUDA's rules for CUDA_VISIBLE_DEVICES (CUDA Programming Guide, "Environment Variables"): indices in PCI
     order, UUIDs or unique beginnings of them, MIG slices by UUID or as MIG-GPU-UUID/instance/compute; the first entry
     that names nothing hides itself and all after it; an entry named twice hides everything. A GPU cut into slices
-    stands for the first of them.
+    stands for the first of them. A GPU that does not answer keeps its index and is left out.
 
     Raises:
         UserError: several models of GPU, and CUDA_DEVICE_ORDER leaves their order to CUDA's guess of their speed.
     """
     with session() as alive:
-        if not alive:
-            return []
-        gpus = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
-        slices = {nvml.nvmlDeviceGetUUID(gpu): _slices(gpu) for gpu in gpus}
-        models = sorted({nvml.nvmlDeviceGetName(gpu) for gpu in gpus})
+        gpus = _gpus() if alive else []
+    models = sorted({gpu.model for gpu in gpus if gpu.model})
     listed = environ.get("CUDA_VISIBLE_DEVICES")
     words = [str(index) for index in range(len(gpus))] if listed is None else listed.split(",")
-    by_index = any(_is_index(word.strip()) for word in words)
+    by_index = any(_index(word.strip()) is not None for word in words)
     if by_index and len(models) > 1 and environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
         raise UserError(
             f"the GPUs of this machine differ ({', '.join(models)}), so that their CUDA index depends on their speed: "
             "set CUDA_DEVICE_ORDER=PCI_BUS_ID, or name them by UUID in CUDA_VISIBLE_DEVICES"
         )
-    found: list[str] = []
+    visible: list[str] = []
     for word in words:
-        uuid = _named(word.strip(), slices)
-        if uuid is None:
+        gpu = _named(word.strip(), gpus)
+        if gpu is None:
             break
-        if uuid in found:
+        uuid = gpu.slices[0][0] if gpu.slices else gpu.uuid
+        if uuid in visible:
             return []
-        found.append(uuid)
-    return found
+        if uuid is not None:
+            visible.append(uuid)
+    return visible
 
 
 def uuid_of(cuda_uuid: str, index: int, environ: Mapping[str, str] = os.environ) -> str | None:
@@ -151,9 +166,12 @@ class Device:
         if uuid.startswith("MIG-"):
             self._gpu = nvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(self._own)
             self._instance = nvml.nvmlDeviceGetGpuInstanceId(self._own)
-        self.gpu = nvml.nvmlDeviceGetUUID(self._gpu)
-        self.name = nvml.nvmlDeviceGetName(self._own)
+        self.gpu = _answer(nvml.nvmlDeviceGetUUID, self._gpu) or uuid
+        self.name = _answer(nvml.nvmlDeviceGetName, self._own) or "unknown"
         self._unsupported: set[str] = set()
+        self._failures: Counter[str] = Counter()
+        self._empty_samples = 0.0
+        self._error = self._last_error = ""
         self._seldom_due = -math.inf
         self._totals: dict[str, tuple[float, int]] = {}
         self._energy_j, self._millijoules, self._power = 0.0, -1, (0.0, -1.0)
@@ -174,11 +192,13 @@ class Device:
     def sample(self) -> dict[str, Any]:
         """What the device says now. Rates are since they were read before; `energy_j` since the first sample.
 
-        What changes slowly is in the first sample, and then in one each half second.
+        What changes slowly is in the first sample, and then in one each half second. A reading that keeps failing is
+        reported once, in `error`.
 
         Raises:
             Lost: the device does not answer any more.
         """
+        self._error = ""
         row: dict[str, Any] = {"device": self.uuid}
         if self._instance is not None:
             row["gpu"] = self.gpu
@@ -191,7 +211,13 @@ class Device:
         for name, read in self._readings.items():
             if name not in left_out and not (name == "pcie" and "pcie_tx_bytes_per_s" in self._totals):
                 row |= self._try(name, read) or {}
-        return row | self._energy(row.get("power_w"))
+        row |= self._energy(row.get("power_w"))
+        if row.keys() - {"device", "gpu"}:
+            self._empty_samples = -math.inf  # something can be read: the device as a whole is never reported
+        self._empty_samples += 1
+        if self._empty_samples == PERSISTENT:
+            self._report("every reading", self._last_error)
+        return row | ({"error": self._error} if self._error else {})
 
     def close(self) -> None:
         """Free what the library holds for this device."""
@@ -201,13 +227,26 @@ class Device:
 
     def _try(self, name: str, read: Callable[[], Any]) -> Any:
         try:
-            return read()
+            value = read()
         except nvml.NVMLError as error:
             if error.value in GONE:
                 raise Lost(str(error)) from None
+            self._failures[name] += 1
             if error.value in NEVER:
                 self._unsupported.add(name)
+            elif self._failures[name] == PERSISTENT:
+                self._report(name, str(error))
+            self._last_error = str(error)
             return None
+        except Exception:  # an nvidia-ml-py that is older or newer than the driver
+            self._unsupported.add(name)
+            return None
+        if self._failures[name] < PERSISTENT:
+            self._failures[name] = 0
+        return value
+
+    def _report(self, name: str, error: str) -> None:
+        self._error = f"{self._error}; {name}: {error}".removeprefix("; ")
 
     def _utilization(self) -> dict[str, Any]:
         # busy: share of time in which any kernel ran; a deadlocked collective reads 100. See the GPM counters beside.
@@ -296,43 +335,75 @@ def _newest(*calls: Callable[[], Any]) -> Any:
     return calls[-1]()
 
 
+def _answer(call: Callable[[Any], Any], handle: Any) -> Any:
+    """What NVML answers, or None for an error: one device's failure must not hide the others."""
+    try:
+        return call(handle)
+    except (nvml.NVMLError, UnicodeDecodeError):
+        return None
+
+
+def _gpus() -> list[_Gpu]:
+    """All GPUs in PCI order that this process may use. One that does not answer is among them: CUDA counts it."""
+    gpus = []
+    for index in range(_answer(lambda _: nvml.nvmlDeviceGetCount(), None) or 0):
+        try:
+            handle = nvml.nvmlDeviceGetHandleByIndex(index)
+        except nvml.NVMLError_NoPermission:
+            continue  # another job's: CUDA does not count it either
+        except nvml.NVMLError:
+            gpus.append(_Gpu(uuid=None, model=None, slices=[]))
+            continue
+        uuid, model = _answer(nvml.nvmlDeviceGetUUID, handle), _answer(nvml.nvmlDeviceGetName, handle)
+        gpus.append(_Gpu(uuid=uuid, model=model, slices=_slices(handle)))
+    return gpus
+
+
 def _slices(gpu: Any) -> list[tuple[str, int, int]]:
     """UUID, GPU instance and compute instance of each MIG slice; empty for a GPU that is not cut."""
+    mode = _answer(nvml.nvmlDeviceGetMigMode, gpu)
+    if mode is None or mode[0] != nvml.NVML_DEVICE_MIG_ENABLE:
+        return []
     slices = []
-    with contextlib.suppress(nvml.NVMLError):
-        if nvml.nvmlDeviceGetMigMode(gpu)[0] != nvml.NVML_DEVICE_MIG_ENABLE:
-            return []
-        for index in range(nvml.nvmlDeviceGetMaxMigDeviceCount(gpu)):
-            with contextlib.suppress(nvml.NVMLError_NotFound):
-                own = nvml.nvmlDeviceGetMigDeviceHandleByIndex(gpu, index)
-                instance, compute = nvml.nvmlDeviceGetGpuInstanceId(own), nvml.nvmlDeviceGetComputeInstanceId(own)
-                slices.append((nvml.nvmlDeviceGetUUID(own), instance, compute))
+    for index in range(_answer(nvml.nvmlDeviceGetMaxMigDeviceCount, gpu) or 0):
+        with contextlib.suppress(nvml.NVMLError):
+            own = nvml.nvmlDeviceGetMigDeviceHandleByIndex(gpu, index)
+            instance, compute = nvml.nvmlDeviceGetGpuInstanceId(own), nvml.nvmlDeviceGetComputeInstanceId(own)
+            slices.append((nvml.nvmlDeviceGetUUID(own), instance, compute))
     return slices
 
 
-def _is_index(word: str) -> bool:
-    return word.removeprefix("-").isdigit()
+def _index(word: str) -> int | None:
+    """The number that an entry begins with: CUDA reads it as C's strtoul does, and leaves the rest."""
+    match = re.match(r"[+-]?[0-9]+", word)
+    return int(match[0]) if match else None
 
 
-def _named(word: str, slices: Mapping[str, list[tuple[str, int, int]]]) -> str | None:
-    """The UUID that one entry of CUDA_VISIBLE_DEVICES means, or None. `slices` by GPU, in PCI order."""
-    if _is_index(word):
-        gpus = list(slices)
-        if not 0 <= int(word) < len(gpus):
-            return None
-        gpu = gpus[int(word)]
-    elif word.startswith("MIG-GPU-") and word.count("/") == 2:
-        gpu, instance, compute = word.removeprefix("MIG-").split("/")
-        named = [uuid for uuid, *ids in slices.get(gpu, ()) if [str(number) for number in ids] == [instance, compute]]
-        return named[0] if named else None
+def _named(word: str, gpus: Sequence[_Gpu]) -> _Gpu | None:
+    """The GPU that one entry of CUDA_VISIBLE_DEVICES means, of a slice with that slice alone; None if it names nothing.
+
+    Hexadecimal digits match in either case.
+    """
+    index = _index(word)
+    if index is not None:
+        return gpus[index] if 0 <= index < len(gpus) else None
+    if word.startswith("GPU-"):
+        matches = [gpu for gpu in gpus if _begins(gpu.uuid, word)]
     elif word.startswith("MIG-"):
-        named = [uuid for own in slices.values() for uuid, *_ in own if uuid.startswith(word)]
-        return named[0] if len(named) == 1 else None
-    elif word.startswith("GPU-"):
-        named = [uuid for uuid in slices if uuid.startswith(word)]
-        if len(named) != 1:
-            return None
-        gpu = named[0]
+        matches = [replace(gpu, slices=[each]) for gpu in gpus for each in gpu.slices if _is_slice(word, gpu, each)]
     else:
         return None
-    return slices[gpu][0][0] if slices[gpu] else gpu
+    return matches[0] if len(matches) == 1 else None
+
+
+def _is_slice(word: str, gpu: _Gpu, candidate: tuple[str, int, int]) -> bool:
+    """Whether an entry means this slice: by its own UUID, or as MIG-GPU-UUID/instance/compute."""
+    uuid, *instances = candidate
+    parts = re.fullmatch(r"MIG-(GPU-[^/]*)/([0-9]+)/([0-9]+)", word)
+    if parts:
+        return _begins(gpu.uuid, parts[1]) and instances == [int(parts[2]), int(parts[3])]
+    return _begins(uuid, word)
+
+
+def _begins(uuid: str | None, beginning: str) -> bool:
+    return uuid is not None and uuid.casefold().startswith(beginning.casefold())

@@ -1,12 +1,14 @@
 """A thread that reads devices and the host at a steady rate, beside the training and never in its way."""
 
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 from typing import Any, Protocol
 
+from distdl.errors import reason
 from distdl.telemetry.nvml import Lost
 
 
@@ -67,6 +69,8 @@ class Sampler:
     def _run(self) -> None:
         try:
             self._rounds()
+        except OSError as error:  # of `write`: a full disk, for one
+            print(f"warning: telemetry has ended: {reason(error)}", file=sys.stderr)
         finally:
             for source in self._sources:
                 source.close()

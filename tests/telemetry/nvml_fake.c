@@ -6,6 +6,9 @@
  *   0.field.138 77           a field value; 0.field32.197 makes it 32 bits wide
  *   0.fails.power 15         the error code that a call returns; 0.fails.all for every call of device 0
  *
+ * $NVML_FAKE_FAILS "nvmlDeviceGetName 1 4" makes one function return code 4 for device 1; * stands for every function, -1
+ * for every device.
+ *
  * What the file does not name is not supported, as with a real driver. nvml_fake_users() tells how many have
  * initialised the library and not shut it down. Structures follow NVIDIA's public ABI (https://docs.nvidia.com/deploy/nvml-api).
  * -DOLD_DRIVER leaves out the functions that drivers before 535 lack.
@@ -98,6 +101,18 @@ static int failure(Handle *device, const char *what)
     return number(key, &code) ? (int)code : OK;
 }
 
+/* The code that $NVML_FAKE_FAILS has for a function and a device, else 0. */
+static int chosen(const char *function, int gpu)
+{
+    char name[64];
+    int device, code;
+    const char *text = getenv("NVML_FAKE_FAILS");
+    if (!text || sscanf(text, "%63s %d %d", name, &device, &code) != 3)
+        return OK;
+    return (!strcmp(name, function) || !strcmp(name, "*")) && (device < 0 || device == gpu) ? code : OK;
+}
+#define MAY_FAIL(gpu) do { int code_ = chosen(__func__, gpu); if (code_) return code_; } while (0)
+
 static int value_of(Handle *device, const char *what, double *value)
 {
     char key[128];
@@ -133,6 +148,7 @@ static Handle *handle(int gpu, int slice)
 
 int nvmlInitWithFlags(unsigned flags)
 {
+    MAY_FAIL(-1);
     double code;
     if (number("init", &code))
         return (int)code;
@@ -140,7 +156,11 @@ int nvmlInitWithFlags(unsigned flags)
     return OK;
 }
 
-int nvmlShutdown(void) { return users ? (users--, OK) : UNINITIALIZED; }
+int nvmlShutdown(void)
+{
+    MAY_FAIL(-1);
+    return users ? (users--, OK) : UNINITIALIZED;
+}
 
 int nvml_fake_users(void) { return users; }
 
@@ -151,6 +171,7 @@ const char *nvmlErrorString(int result)
 
 int nvmlDeviceGetCount_v2(unsigned *count)
 {
+    MAY_FAIL(-1);
     double value = 0;
     number("count", &value);
     *count = (unsigned)value;
@@ -159,6 +180,7 @@ int nvmlDeviceGetCount_v2(unsigned *count)
 
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, Handle **device)
 {
+    MAY_FAIL((int)index);
     unsigned count;
     int error = nvmlDeviceGetCount_v2(&count);
     if (error || index >= count)
@@ -177,6 +199,7 @@ int nvmlDeviceGetHandleByUUID(const char *uuid, Handle **device)
             Handle *candidate = handle(gpu, slice);
             key_of(candidate, "uuid", key);
             if (text(key, known, sizeof known) && !strcmp(known, uuid)) {
+                MAY_FAIL(gpu);
                 *device = candidate;
                 return failure(candidate, "uuid");
             }
@@ -184,17 +207,27 @@ int nvmlDeviceGetHandleByUUID(const char *uuid, Handle **device)
     return error ? error : NOT_FOUND;
 }
 
-int nvmlDeviceGetUUID(Handle *device, char *uuid, unsigned size) { return string_of(device, "uuid", uuid, size); }
-int nvmlDeviceGetName(Handle *device, char *name, unsigned size) { return string_of(device, "name", name, size); }
+int nvmlDeviceGetUUID(Handle *device, char *uuid, unsigned size)
+{
+    MAY_FAIL(device->gpu);
+    return string_of(device, "uuid", uuid, size);
+}
+int nvmlDeviceGetName(Handle *device, char *name, unsigned size)
+{
+    MAY_FAIL(device->gpu);
+    return string_of(device, "name", name, size);
+}
 
 int nvmlDeviceGetUtilizationRates(Handle *device, Utilization *rates)
 {
+    MAY_FAIL(device->gpu);
     int error = unsigned_of(device, "busy", &rates->gpu);
     return error ? error : unsigned_of(device, "memory_busy", &rates->memory);
 }
 
 int nvmlDeviceGetMemoryInfo(Handle *device, Memory *memory)
 {
+    MAY_FAIL(device->gpu);
     double total, used, reserved = 0;
     int error = value_of(device, "memory_total", &total);
     if (error || (error = value_of(device, "memory_used", &used)))
@@ -206,17 +239,24 @@ int nvmlDeviceGetMemoryInfo(Handle *device, Memory *memory)
 
 int nvmlDeviceGetClockInfo(Handle *device, int type, unsigned *mhz)
 {
+    MAY_FAIL(device->gpu);
     return unsigned_of(device, type == 1 ? "sm_clock" : type == 2 ? "memory_clock" : "other_clock", mhz);
 }
 
-int nvmlDeviceGetPowerUsage(Handle *device, unsigned *mw) { return unsigned_of(device, "power", mw); }
+int nvmlDeviceGetPowerUsage(Handle *device, unsigned *mw)
+{
+    MAY_FAIL(device->gpu);
+    return unsigned_of(device, "power", mw);
+}
 int nvmlDeviceGetTemperature(Handle *device, int sensor, unsigned *celsius)
 {
+    MAY_FAIL(device->gpu);
     return sensor ? INVALID : unsigned_of(device, "temperature", celsius);
 }
 
 int nvmlDeviceGetCurrentClocksThrottleReasons(Handle *device, unsigned long long *bits)
 {
+    MAY_FAIL(device->gpu);
     double value;
     int error = value_of(device, "throttle", &value);
     *bits = error ? 0 : (unsigned long long)value;
@@ -225,6 +265,7 @@ int nvmlDeviceGetCurrentClocksThrottleReasons(Handle *device, unsigned long long
 
 int nvmlDeviceGetTotalEnergyConsumption(Handle *device, unsigned long long *millijoules)
 {
+    MAY_FAIL(device->gpu);
     double value;
     int error = value_of(device, "energy", &value);
     *millijoules = error ? 0 : (unsigned long long)value;
@@ -233,11 +274,13 @@ int nvmlDeviceGetTotalEnergyConsumption(Handle *device, unsigned long long *mill
 
 int nvmlDeviceGetPcieThroughput(Handle *device, int counter, unsigned *kilobytes)
 {
+    MAY_FAIL(device->gpu);
     return unsigned_of(device, counter ? "pcie_rx" : "pcie_tx", kilobytes);
 }
 
 int nvmlDeviceGetFieldValues(Handle *device, int count, Field *fields)
 {
+    MAY_FAIL(device->gpu);
     char name[64];
     double value;
     int error = users ? failure(device, "fields") : UNINITIALIZED;
@@ -261,6 +304,7 @@ int nvmlDeviceGetFieldValues(Handle *device, int count, Field *fields)
 
 int nvmlDeviceGetMigMode(Handle *device, unsigned *now, unsigned *pending)
 {
+    MAY_FAIL(device->gpu);
     int error = unsigned_of(device, "mig", now);
     *pending = *now;
     return error;
@@ -268,12 +312,14 @@ int nvmlDeviceGetMigMode(Handle *device, unsigned *now, unsigned *pending)
 
 int nvmlDeviceGetMaxMigDeviceCount(Handle *device, unsigned *count)
 {
+    MAY_FAIL(device->gpu);
     *count = SLICES;
     return users ? OK : UNINITIALIZED;
 }
 
 int nvmlDeviceGetMigDeviceHandleByIndex(Handle *device, unsigned index, Handle **slice)
 {
+    MAY_FAIL(device->gpu);
     char uuid[160];
     Handle *candidate = handle(device->gpu, (int)index);
     int error = string_of(candidate, "uuid", uuid, sizeof uuid);
@@ -285,23 +331,27 @@ int nvmlDeviceGetMigDeviceHandleByIndex(Handle *device, unsigned index, Handle *
 
 int nvmlDeviceGetDeviceHandleFromMigDeviceHandle(Handle *slice, Handle **device)
 {
+    MAY_FAIL(slice->gpu);
     *device = handle(slice->gpu, -1);
     return slice->slice < 0 ? INVALID : OK;
 }
 
 int nvmlDeviceGetGpuInstanceId(Handle *slice, unsigned *id)
 {
+    MAY_FAIL(slice->gpu);
     return slice->slice < 0 ? UNSUPPORTED : unsigned_of(slice, "gi", id);
 }
 
 int nvmlDeviceGetComputeInstanceId(Handle *slice, unsigned *id)
 {
+    MAY_FAIL(slice->gpu);
     return slice->slice < 0 ? UNSUPPORTED : unsigned_of(slice, "ci", id);
 }
 
 #ifndef OLD_DRIVER
 int nvmlDeviceGetMemoryInfo_v2(Handle *device, MemoryV2 *memory)
 {
+    MAY_FAIL(device->gpu);
     double total, used, reserved = 0;
     int error = value_of(device, "memory_total", &total);
     if (error || (error = value_of(device, "memory_used", &used)))
@@ -313,6 +363,7 @@ int nvmlDeviceGetMemoryInfo_v2(Handle *device, MemoryV2 *memory)
 
 int nvmlDeviceGetTemperatureV(Handle *device, Temperature *temperature)
 {
+    MAY_FAIL(device->gpu);
     unsigned celsius;
     int error = temperature->sensor ? INVALID : unsigned_of(device, "temperature", &celsius);
     temperature->temperature = error ? 0 : (int)celsius;
@@ -321,18 +372,28 @@ int nvmlDeviceGetTemperatureV(Handle *device, Temperature *temperature)
 
 int nvmlDeviceGetCurrentClocksEventReasons(Handle *device, unsigned long long *bits)
 {
+    MAY_FAIL(device->gpu);
     return nvmlDeviceGetCurrentClocksThrottleReasons(device, bits);
 }
 
 int nvmlGpmQueryDeviceSupport(Handle *device, unsigned *version_and_support)
 {
+    MAY_FAIL(device->gpu);
     version_and_support[1] = 0;
     unsigned_of(device, "gpm", &version_and_support[1]);
     return OK;
 }
 
-int nvmlGpmSampleAlloc(Sample **sample) { return (*sample = calloc(1, sizeof(Sample))) ? OK : INVALID; }
-int nvmlGpmSampleFree(Sample *sample) { return free(sample), OK; }
+int nvmlGpmSampleAlloc(Sample **sample)
+{
+    MAY_FAIL(-1);
+    return (*sample = calloc(1, sizeof(Sample))) ? OK : INVALID;
+}
+int nvmlGpmSampleFree(Sample *sample)
+{
+    MAY_FAIL(-1);
+    return free(sample), OK;
+}
 
 static int snapshot(Handle *device, const char *prefix, Sample *sample)
 {
@@ -349,6 +410,7 @@ static int snapshot(Handle *device, const char *prefix, Sample *sample)
 
 int nvmlGpmSampleGet(Handle *device, Sample *sample)
 {
+    MAY_FAIL(device->gpu);
     unsigned cut = 0;
     nvmlDeviceGetMigMode(device, &cut, &cut);
     return cut ? UNSUPPORTED : snapshot(device, "", sample);
@@ -356,6 +418,7 @@ int nvmlGpmSampleGet(Handle *device, Sample *sample)
 
 int nvmlGpmMigSampleGet(Handle *device, unsigned instance, Sample *sample)
 {
+    MAY_FAIL(device->gpu);
     char prefix[32];
     snprintf(prefix, sizeof prefix, "gi.%u.", instance);
     return snapshot(device, prefix, sample);
@@ -363,6 +426,7 @@ int nvmlGpmMigSampleGet(Handle *device, unsigned instance, Sample *sample)
 
 int nvmlGpmMetricsGet(Metrics *request)
 {
+    MAY_FAIL(-1);
     for (unsigned i = 0; i < request->count; i++) {
         Metric *metric = &request->metrics[i];
         metric->value = request->newer->total[metric->id] - request->older->total[metric->id];

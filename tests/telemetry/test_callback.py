@@ -1,11 +1,20 @@
 """Telemetry of real trainings: who samples, what result.json accounts for, and that the parts add up."""
 
+import copy
+import dataclasses
 import json
 
 import pytest
+import torch
 
 from distdl.cli import main
+from distdl.events import Callback
 from distdl.perf.waterfall import waterfall
+from distdl.resolve import from_command_line
+from distdl.session import train
+from distdl.strategies import make
+from distdl.telemetry.callback import Telemetry
+from distdl.trainer import Trainer
 from jobs import Ranks
 
 WORDS = ("--epochs", "2", "--progress", "none", "--telemetry.hz", "10")
@@ -92,3 +101,35 @@ def test_a_run_that_fails_before_it_begins_keeps_its_own_error(tmp_path):
     folder = tmp_path / "run"
     words = [*WORDS, "--out", str(folder), "--resume", str(tmp_path / "nothing")]
     assert Ranks(words).wait() == [2]
+
+
+class OnADeviceThatFails(Callback):
+    """Starts a second telemetry on a GPU that this training does not have."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+        self.rows: list[dict] = []
+
+    def begin(self, trainer: Trainer) -> None:
+        seen = copy.copy(trainer)
+        seen.world = dataclasses.replace(trainer.world, device=torch.device("cuda", 99))
+        seen.run = copy.copy(trainer.run)
+        seen.run.path = trainer.run.path / "second"
+        seen.run.path.mkdir()
+        seen.run.telemetry = self.rows.append
+        telemetry = Telemetry(0.0)
+        telemetry.begin(seen)
+        telemetry.close(seen)
+
+    def warn(self, trainer: Trainer, message: str) -> None:
+        self.warnings.append(message)
+
+
+def test_a_device_that_cannot_be_read_is_one_warning(tmp_path):
+    config = from_command_line([*WORDS, "--epochs", "1", "--out", str(tmp_path / "run")], strategy="single")
+    strategy, listener = make(config), OnADeviceThatFails()
+    strategy.setup()
+    assert train(config, strategy, (listener,)) == "completed"
+    assert len(listener.warnings) == 1
+    assert listener.warnings[0].startswith("no telemetry of the device: ")
+    assert {row["kind"] for row in listener.rows} == {"host"}

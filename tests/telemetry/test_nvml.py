@@ -86,6 +86,19 @@ LISTED = {
     "GPU-89": [],
     "GPU-none,0": [],
     "all": [],
+    "0,": [A],
+    ",0": [],
+    "00": [A],
+    "+1": [B],
+    "-0": [A],
+    "1gpu": [B],
+    "0,-": [A],
+    "²": [],
+    "99999999999999999999": [],
+    A.upper(): [A],
+    B.upper().replace("GPU", "gpu"): [],
+    "GPU-893F": [],
+    "GPU-8932F937": [A],
 }
 LISTED_SLICES = {
     SLICE_1: [SLICE_1],
@@ -93,6 +106,8 @@ LISTED_SLICES = {
     "MIG-aaa": [],
     f"MIG-{A}/5/0": [SLICE_1],
     f"MIG-{A}/9/0": [],
+    f"MIG-{A.upper()}/5/0": [SLICE_1],
+    "MIG-AAAB": [SLICE_1],
     "1": [SLICE_0],
     A: [SLICE_0],
     None: [B, SLICE_0],
@@ -294,3 +309,114 @@ except pynvml.NVMLError:
     answer = [held, pynvml.nvmlLib.nvml_fake_users()]
 """
     assert ask(code, TWO + "0.gpm 1\n") == [1, 0]
+
+
+CALLS = """
+UUID Name HandleByUUID HandleByIndex_v2 MigMode MaxMigDeviceCount MigDeviceHandleByIndex
+DeviceHandleFromMigDeviceHandle GpuInstanceId ComputeInstanceId UtilizationRates MemoryInfo MemoryInfo_v2 ClockInfo
+PowerUsage Temperature TemperatureV CurrentClocksEventReasons CurrentClocksThrottleReasons TotalEnergyConsumption
+PcieThroughput FieldValues
+"""
+FUNCTIONS = [f"nvmlDeviceGet{name}" for name in CALLS.split()]
+FUNCTIONS += ["*", "nvmlGpmQueryDeviceSupport", "nvmlGpmSampleGet", "nvmlGpmMigSampleGet"]
+OF_NO_DEVICE = ["nvmlInitWithFlags", "nvmlShutdown", "nvmlDeviceGetCount_v2", "nvmlGpmSampleAlloc", "nvmlGpmMetricsGet"]
+CODES = [*range(1, 30), 999]
+TABLE = """
+import os
+import pynvml
+from distdl.telemetry.nvml import Device, Lost, uuid_of, visible_uuids
+answer = []
+for function in {functions}:
+    for code in {codes}:
+        os.environ["NVML_FAKE_FAILS"] = f"{{function}} {device} {{code}}"
+        try:
+            row = [function, code, visible_uuids({{}}), visible_uuids({{"CUDA_VISIBLE_DEVICES": {other!r}}})]
+            row += [uuid_of({other!r}[4:], {index}), []]
+            for uuid in ({failing!r}, {other!r}):
+                try:
+                    device = Device(uuid)
+                except pynvml.NVMLError as error:
+                    row[-1].append(str(error))
+                    continue
+                try:
+                    row[-1].append(device.sample())
+                except Lost as error:
+                    row[-1].append(str(error))
+                device.close()
+        except Exception as error:
+            row = [function, code, f"{{type(error).__name__}}: {{error}}"]
+        answer.append(row)
+"""
+OTHER_ROW = {"busy_percent", "memory_busy_percent", "power_w", "energy_j", "energy_from"}
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+@pytest.mark.parametrize("cut", [False, True])
+def test_one_device_that_fails_hides_no_other(ask, failing, cut):
+    uuids = [A, B]
+    other = uuids[1 - failing]
+    state = TWO + "1.memory_busy 1\n" + "".join(f"{gpu}.gpm 1\n{gpu}.gpm.2 1\n" for gpu in range(2))
+    if cut:
+        state += f"{failing}.mig 1\n{failing}.mig.0.uuid {SLICE_0}\n{failing}.mig.0.gi 2\n{failing}.mig.0.ci 0\n"
+    code = TABLE.format(
+        functions=FUNCTIONS,
+        codes=CODES,
+        device=failing,
+        other=other,
+        index=1 - failing,
+        failing=SLICE_0 if cut else uuids[failing],
+    )
+    rows = ask(code, state)
+    assert len(rows) == len(FUNCTIONS) * len(CODES)
+    for function, code, visible, *rest in rows:
+        assert rest, (function, code, visible)
+        by_uuid, named, (_, healthy) = rest
+        assert other in visible and by_uuid == [other] and named == other, (function, code, visible, by_uuid, named)
+        assert set(healthy) >= OTHER_ROW, (function, code, healthy)
+
+
+def test_a_library_that_fails_as_a_whole_is_no_devices_or_one_error(ask):
+    code = TABLE.format(functions=OF_NO_DEVICE, codes=CODES, device=-1, other=B, index=1, failing=A)
+    for function, number, *rest in ask(code, TWO + "0.gpm 1\n0.gpm.2 1\n"):
+        assert len(rest) == 4, (function, number, rest)
+
+
+@pytest.mark.parametrize("code", [46, 999])
+def test_a_reading_that_keeps_failing_is_reported_once(ask, code):
+    failing = f"0.fails.power {code}\n{TWO}"
+    lines = f"""
+from distdl.telemetry.nvml import Device
+device = Device({A!r})
+answer = []
+for text in {[TWO, failing, TWO, failing]}:
+    put(text)
+    answer += [device.sample() for _ in range(8)]
+"""
+    rows = ask(lines, TWO)
+    errors = [(index, row["error"]) for index, row in enumerate(rows) if "error" in row]
+    assert [index for index, _ in errors] == [12]
+    assert errors[0][1].startswith("power: ")
+    assert all("power_w" in row for row in rows[:8] + rows[16:24])
+    assert all("busy_percent" in row for row in rows)
+
+
+@pytest.mark.parametrize("code", [3, 4, 999])
+def test_a_device_without_any_reading_is_reported_once(ask, code):
+    lines = f"from distdl.telemetry.nvml import Device\ndevice = Device({A!r})\n"
+    lines += f"put({f'0.fails.all {code}' + chr(10) + TWO!r})\nanswer = [device.sample() for _ in range(20)]"
+    errors = [row["error"] for row in ask(lines, TWO) if "error" in row]
+    assert len(errors) == 1
+    assert "every reading: " in errors[0]
+
+
+def test_a_gpu_of_another_job_has_no_index(ask):
+    hidden = {"NVML_FAKE_FAILS": "nvmlDeviceGetHandleByIndex_v2 0 4"}
+    assert ask(VISIBLE, TWO, **hidden) == [B]
+    assert ask(VISIBLE, TWO, CUDA_VISIBLE_DEVICES="0", **hidden) == [B]
+
+
+def test_a_lost_gpu_keeps_its_index(ask):
+    lost = {"NVML_FAKE_FAILS": "* 0 15"}
+    assert ask(VISIBLE, TWO, **lost) == [B]
+    assert ask(VISIBLE, TWO, CUDA_VISIBLE_DEVICES="1", **lost) == [B]
+    assert ask(VISIBLE, TWO, CUDA_VISIBLE_DEVICES="0,1", **lost) == [B]
