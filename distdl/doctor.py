@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib import metadata, util
 
 from rich.console import Console
@@ -13,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from distdl.cores import cores
+from distdl.errors import reason
 
 WHEEL = "containers/horovod/build.sh .venv/bin/python"
 
@@ -39,15 +41,18 @@ def doctor(*, json: bool = False) -> None:
     if json:
         print(_as_json(findings))
         return
-    table = Table(title="distdl doctor", title_justify="left")
+    console, table = Console(), Table(title="distdl doctor", title_justify="left")
     table.add_column("what")
     table.add_column("here")
     table.add_column("detail, or what brings it", overflow="fold")
     for finding in findings:
         mark = "[green]yes[/]" if finding.found else "[yellow]no[/]"
         text = finding.detail + (f"\n{finding.remedy}" if finding.remedy else "")
+        # A path or an error of another package may hold any byte, the codes that steer a terminal among them.
+        text = "".join(each if each.isprintable() or each == "\n" else ascii(each)[1:-1] for each in text)
+        text = text.encode(console.encoding, "backslashreplace").decode(console.encoding)
         table.add_row(finding.name, mark, escape(text))  # an extra's brackets are not markup
-    Console().print(table)
+    console.print(table)
 
 
 def _as_json(findings: list[Finding]) -> str:
@@ -55,12 +60,14 @@ def _as_json(findings: list[Finding]) -> str:
 
 
 def examine() -> list[Finding]:
-    """Everything that distdl can use, found or not."""
-    checks: list[Callable[[], Finding | list[Finding]]] = [_host, _torch, _cuda, _nccl, _packages, _nvml, _slurm, _data]
+    """Everything that distdl can use, found or not. A check that fails becomes a finding that says so."""
     findings: list[Finding] = []
-    for check in checks:
-        found = check()
-        findings += found if isinstance(found, list) else [found]
+    for name, check in CHECKS.items():
+        try:
+            result = check()
+        except (Exception, SystemExit) as error:  # a broken package may raise anything when it is imported
+            result = Finding(name=name, found=False, detail=f"cannot be checked: {reason(error)}")
+        findings += result if isinstance(result, list) else [result]
     return findings
 
 
@@ -103,19 +110,10 @@ def _nccl() -> Finding:
     return Finding(name="nccl", found=False, detail="this torch has none: GPUs would talk over gloo")
 
 
-def _packages() -> list[Finding]:
-    wanted = {
-        "horovod": ("horovod", f"pip install $({WHEEL} | tail -n 1)"),
-        "deepspeed": ("deepspeed", "pip install 'distdl[deepspeed]'"),
-        "dali": ("nvidia.dali", "pip install 'distdl[dali]'"),
-    }
-    findings = []
-    for name, (module, remedy) in wanted.items():
-        found = _importable(module)
-        distribution = {"dali": "nvidia-dali-cuda130"}.get(name, name)
-        detail = _version(distribution) if found else "not installed"
-        findings.append(Finding(name=name, found=found, detail=detail, remedy="" if found else remedy))
-    return findings
+def _package(name: str, module: str, distribution: str, remedy: str) -> Finding:
+    found = _importable(module)
+    detail = _version(distribution) if found else "not installed"
+    return Finding(name=name, found=found, detail=detail, remedy="" if found else remedy)
 
 
 def _importable(module: str) -> bool:
@@ -135,22 +133,33 @@ def _version(distribution: str) -> str:
 def _nvml() -> Finding:
     import pynvml
 
+    remedies = {
+        pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "it comes with NVIDIA's driver",
+        pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "the driver's kernel module is not loaded: sudo modprobe nvidia",
+        pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: "the driver was updated while in use: reboot, or reload its modules",
+        pynvml.NVML_ERROR_NO_PERMISSION: "this user may not open /dev/nvidia*",
+        pynvml.NVML_ERROR_FUNCTION_NOT_FOUND: "the driver is older than this nvidia-ml-py: update the driver",
+    }
     try:
         pynvml.nvmlInit()
+        try:
+            driver, count = pynvml.nvmlSystemGetDriverVersion(), pynvml.nvmlDeviceGetCount()
+        finally:
+            pynvml.nvmlShutdown()
     except pynvml.NVMLError as error:
-        return Finding(name="nvml", found=False, detail=f"{error}: it comes with NVIDIA's driver")
-    try:
-        driver, count = pynvml.nvmlSystemGetDriverVersion(), pynvml.nvmlDeviceGetCount()
-        return Finding(name="nvml", found=True, detail=f"driver {driver}, {count} devices")
-    finally:
-        pynvml.nvmlShutdown()
+        remedy = remedies.get(error.value, "")
+        detail = str(error).rstrip(".") + (f": {remedy}" if remedy else "")
+        return Finding(name="nvml", found=False, detail=detail)
+    return Finding(name="nvml", found=True, detail=f"driver {driver}, {count} devices")
 
 
 def _slurm() -> Finding:
     sbatch = shutil.which("sbatch")
     if not sbatch:
         return Finding(name="slurm", found=False, detail="no sbatch here: on a cluster it is on the login node")
-    version = subprocess.run([sbatch, "--version"], capture_output=True, text=True, timeout=10, check=False)
+    version = subprocess.run(
+        [sbatch, "--version"], capture_output=True, text=True, errors="replace", timeout=10, check=False
+    )
     return Finding(name="slurm", found=True, detail=version.stdout.strip() or sbatch)
 
 
@@ -167,3 +176,18 @@ def _data() -> list[Finding]:
         )
         for name, (there, hint) in available(root).items()
     ]
+
+
+CHECKS: dict[str, Callable[[], Finding | list[Finding]]] = {
+    "host": _host,
+    "torch": _torch,
+    "cuda": _cuda,
+    "nccl": _nccl,
+    "horovod": partial(_package, "horovod", "horovod", "horovod", f"pip install $({WHEEL} | tail -n 1)"),
+    "deepspeed": partial(_package, "deepspeed", "deepspeed", "deepspeed", "pip install 'distdl[deepspeed]'"),
+    "dali": partial(_package, "dali", "nvidia.dali", "nvidia-dali-cuda130", "pip install 'distdl[dali]'"),
+    "nvml": _nvml,
+    "slurm": _slurm,
+    "data": _data,
+}
+"""By the name of its row; data has a row for each set."""

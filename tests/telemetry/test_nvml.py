@@ -420,3 +420,24 @@ def test_a_lost_gpu_keeps_its_index(ask):
     assert ask(VISIBLE, TWO, **lost) == [B]
     assert ask(VISIBLE, TWO, CUDA_VISIBLE_DEVICES="1", **lost) == [B]
     assert ask(VISIBLE, TWO, CUDA_VISIBLE_DEVICES="0,1", **lost) == [B]
+
+
+def test_the_doctor_has_a_line_for_whatever_the_library_does(ask):
+    code = f"""
+import os
+from distdl.doctor import examine, CHECKS
+for name in set(CHECKS) - {{"nvml"}}:
+    del CHECKS[name]
+answer = {{}}
+for function in ("nvmlInitWithFlags", "nvmlDeviceGetCount_v2", "nvmlShutdown", "none"):
+    for code in {CODES}:
+        os.environ["NVML_FAKE_FAILS"] = f"{{function}} -1 {{code}}"
+        answer[f"{{function}} {{code}}"] = examine()[0].detail
+"""
+    found = ask(code, TWO)
+    assert "reboot" in found["nvmlInitWithFlags 18"]
+    assert "comes with NVIDIA's driver" in found["nvmlInitWithFlags 12"]
+    assert "comes with NVIDIA's driver" not in found["nvmlInitWithFlags 18"]
+    assert "modprobe" in found["nvmlInitWithFlags 9"]
+    # The small library lacks nvmlSystemGetDriverVersion, as an old driver lacks others.
+    assert "update the driver" in found["none 1"]
