@@ -17,8 +17,16 @@ if [ -n "${SLURM_JOB_NODELIST:-}" ]; then
     hostfile=hostfile-$SLURM_JOB_ID
     scontrol show hostnames "$SLURM_JOB_NODELIST" | sed "s/\$/ slots=${SLURM_NTASKS_PER_NODE:-1}/" >"$hostfile"
 fi
-ranks=$(awk -F 'slots=' '/^[^#]/ { ranks += $2 } END { print ranks }' "$hostfile")
-hosts=$(awk -F ' *slots=' '/^[^#]/ { printf "%s%s:%s", comma, $1, $2; comma = "," }' "$hostfile")
+hosts=$(awk '{ sub(/#.*/, ""); sub(/\r$/, "") }
+    NF == 1 { $2 = "slots=1" }
+    NF == 0 { next }
+    NF > 2 || $1 !~ /^[A-Za-z0-9][A-Za-z0-9.-]*$/ || $2 !~ /^slots=[0-9]+$/ {
+        print FILENAME ": line " NR ": write HOST slots=RANKS" >"/dev/stderr"
+        exit 2
+    }
+    { sub(/slots=/, "", $2); printf "%s%s:%s", comma, $1, $2; comma = "," }' "$hostfile")
+[ -n "$hosts" ] || { echo "$hostfile: no host" >&2; exit 2; }
+ranks=$(echo "$hosts" | tr , '\n' | awk -F : '{ ranks += $2 } END { print ranks }')
 
 # --gloo: where Horovod was built with MPI too it would take that, which has to be set up for the network first.
 # On a machine with several networks, name the one that the hosts share: add --network-interfaces ib0

@@ -11,7 +11,8 @@ set -eu
 # . /path/to/venv/bin/activate
 
 hostfile=${HOSTFILE:-hostfile}
-first=$(sed -n 's/^\([^# ][^ ]*\).*/\1/p' "$hostfile" | head -n 1)
+first=$(awk '{ sub(/#.*/, ""); sub(/\r$/, "") } NF { print $1; exit }' "$hostfile")
+[ -n "$first" ] || { echo "$hostfile: no host" >&2; exit 2; }
 
 # MASTER_ADDR, MASTER_PORT: where the ranks meet, at another port for each training. distdl binds ranks to cores itself.
 # Python by its full path: on the other hosts no environment is active.

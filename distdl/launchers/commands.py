@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import sys
+import tempfile
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -145,7 +146,8 @@ def hosts(
     """Run a command on each of several hosts on this machine: network namespaces with shaped links. Needs root.
 
     Args:
-        command: after `--`; {host} and {index} in it stand for the host's name (h0, h1, ...) and number.
+        command: after `--`; {host} and {index} in it stand for the host's name (h0, h1, ...) and number, {folder} for a
+            temporary folder that all hosts see.
         count: hosts.
         rate: of each host's link, each way: 1gbit, 100mbit, ...
         first: run it on h0 only, which then reaches the others by ssh, as horovodrun and mpirun need it.
@@ -156,11 +158,12 @@ def hosts(
     if not command:
         raise UserError("no command to run: give it after --, as in distdl hosts --count 3 -- hostname")
     signal.signal(signal.SIGTERM, _terminate)
-    with Hosts(count, rate, ssh=first) as made:
+    with tempfile.TemporaryDirectory(prefix="distdl-hosts-") as folder, Hosts(count, rate, ssh=first) as made:
         started = []
         for index, host in enumerate(made.hosts[:1] if first else made.hosts):
-            words = [word.replace("{host}", host.name).replace("{index}", str(index)) for word in command]
-            started.append(made.start(words, index, start_new_session=True))
+            argv = [word.replace("{host}", host.name).replace("{index}", str(index)) for word in command]
+            argv = [word.replace("{folder}", folder) for word in argv]
+            started.append(made.start(argv, index, start_new_session=True))
         return watch(started)
 
 

@@ -166,6 +166,8 @@ class Hosts:
             folder = FILES / host.namespace
             folder.mkdir(parents=True)
             (folder / "hosts").write_text("\n".join(lines) + "\n", encoding="utf-8")
+            if Path("/etc/nsswitch.conf").exists():  # no name server can be reached: asking one takes seconds
+                (folder / "nsswitch.conf").write_text(_NAMES, encoding="utf-8")
             if self.ssh:
                 self._lay_ssh(folder / "ssh")
 
@@ -198,6 +200,12 @@ class Hosts:
                 time.sleep(0.02)
 
 
+_NAMES = """\
+passwd: files
+group: files
+shadow: files
+hosts: files
+"""
 _SSH = """\
 IdentityFile /etc/ssh/key
 UserKnownHostsFile /dev/null
@@ -217,7 +225,7 @@ MaxStartups 200
 
 def commands(job: Job) -> list[Command]:
     """One command: hosts of this machine, made for as long as torchrun runs on all of them."""
-    inner = torchrun.command(dataclasses.replace(job, interface=""))
+    inner = torchrun.command(dataclasses.replace(job, interface=""), file="{folder}/rendezvous")
     shape = ("--count", str(len(job.hosts)), "--rate", job.rate)
     return [Command(argv=(job.program("distdl"), "hosts", *shape, "--", *inner.argv))]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 
 from distdl.errors import UserError
-from distdl.launchers.hosts import expand
+from distdl.launchers.hosts import MAX_HOSTS, expand
 
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 RENDEZVOUS = ("MASTER_ADDR", "MASTER_PORT")
@@ -173,6 +173,12 @@ def _first(environ: Mapping[str, str], names: tuple[str, ...]) -> str | None:
 
 
 def tasks_per_node(text: str) -> list[int]:
-    """Tasks of each node of Slurm's shorthand: "4(x2),3" is [4, 4, 3]."""
-    parts = re.findall(r"(\d+)(?:\(x(\d+)\))?", text)
-    return [int(tasks) for tasks, nodes in parts for _ in range(int(nodes or 1))]
+    """Tasks of each node of Slurm's shorthand: "4(x2),3" is [4, 4, 3].
+
+    Raises:
+        ValueError: for anything else, or more than `MAX_HOSTS` nodes.
+    """
+    parts = [re.fullmatch(r"([0-9]{1,9})(?:\(x([0-9]{1,9})\))?", part) for part in text.split(",")]
+    if not all(parts) or sum(int(part[2] or 1) for part in parts) > MAX_HOSTS:
+        raise ValueError(f"{text[:80]!r} are not tasks per node")
+    return [int(part[1]) for part in parts for _ in range(int(part[2] or 1))]

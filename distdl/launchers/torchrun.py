@@ -3,13 +3,20 @@
 from distdl.launchers.job import Command, Job, everywhere
 
 
-def command(job: Job) -> Command:
-    """The command for each host; the same on all of them, so that a person can start it anywhere in any order."""
+def command(job: Job, *, file: str = "") -> Command:
+    """The command for each host; the same on all of them, so that it can be started anywhere in any order.
+
+    Args:
+        file: on hosts that share a local file system, a new file to rendezvous over in place of a port. A port is
+            served by one host's torchrun (2.15), and the others report errors if that one is the first to exit.
+    """
     meet: tuple[str, ...] = ("--standalone",)
     if len(job.hosts) > 1:
         address = f"[{job.meeting}]" if ":" in job.meeting else job.meeting
-        endpoint = f"--rdzv_endpoint={address}:{job.master_port}"
-        meet = (f"--nnodes={len(job.hosts)}", "--rdzv_backend=c10d", endpoint, f"--rdzv_id=distdl-{job.run_id}")
+        endpoint = ("--rdzv_conf=store_type=file", f"--rdzv_endpoint={file}")
+        if not file:
+            endpoint = (f"--rdzv_endpoint={address}:{job.master_port}",)
+        meet = (f"--nnodes={len(job.hosts)}", "--rdzv_backend=c10d", *endpoint, f"--rdzv_id=distdl-{job.run_id}")
     agent = (job.program("torchrun"), *meet, f"--nproc_per_node={job.nproc}")
     return Command(argv=(*agent, "-m", job.module, *job.words), env=job.variables)
 

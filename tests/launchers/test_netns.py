@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from debian import needs
 from distdl.errors import UserError
 from distdl.launchers import netns
 from distdl.launchers.netns import FILES, NAMESPACES, Hosts
@@ -32,6 +33,7 @@ def left(switch: str) -> list[Path]:
 @pytest.mark.usefixtures("root")
 class TestHosts:
     def test_each_has_a_name_and_reaches_the_others_by_theirs(self) -> None:
+        needs("iputils-ping", program="ping")
         before = subprocess.run(["ip", "-brief", "link"], capture_output=True, text=True, check=True).stdout
         with Hosts(3) as hosts:
             assert [hosts.run(["hostname"], on=index).stdout for index in range(3)] == ["h0\n", "h1\n", "h2\n"]

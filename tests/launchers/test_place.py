@@ -196,3 +196,9 @@ def test_the_first_host_of_a_nodelist(nodelist: str, host: str) -> None:
 def test_tasks_of_each_node() -> None:
     assert tasks_per_node("4(x2),3") == [4, 4, 3]
     assert tasks_per_node("2") == [2]
+
+
+@pytest.mark.parametrize("text", ["", "x", "4(x2", "4(x2),", "4x2", "1(x999999999)", "٤"])
+def test_what_is_no_list_of_tasks_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="SLURM_ variables"):
+        from_launcher({**SLURM, "SLURM_STEP_TASKS_PER_NODE": text})

@@ -1,6 +1,5 @@
 """launch/: what a person copies to a cluster is sound, and says what the program does."""
 
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from debian import needs
 from distdl.cli import main
 from distdl.errors import UserError
 from distdl.launchers import submit
@@ -27,9 +27,7 @@ ODD = Submission(
 
 
 def shellcheck(file: Path) -> None:
-    if not shutil.which("shellcheck"):
-        pytest.skip("needs shellcheck: apt-get install shellcheck")
-    done = subprocess.run(["shellcheck", str(file)], capture_output=True, text=True)
+    done = subprocess.run([needs("shellcheck", program="shellcheck"), str(file)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
 
@@ -186,3 +184,21 @@ def test_a_run_folder_that_cannot_be_made_is_one_line() -> None:
     for folder in ("file", "file/run"):
         with pytest.raises(UserError, match=f"{folder} cannot be made"):
             submit.submit(replace(ODD, run=folder, logs=folder))
+
+
+@pytest.mark.parametrize(
+    ("hostfile", "says"),
+    [
+        ("# none\n\n", "no host"),
+        ("h0 slots=x\n", "line 1: write HOST slots=RANKS"),
+        ("h0\nh1 slots=2 max=3\n", "line 2"),
+        ("-oX slots=1\n", "line 1"),
+        ("h0:4\n", "line 1"),
+    ],
+)
+def test_a_hostfile_that_is_wrong_is_one_line(hostfile: str, says: str) -> None:
+    Path("hostfile").write_text(hostfile, encoding="utf-8")
+    done = subprocess.run(["sh", str(LAUNCH / "horovodrun.sh")], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert says in done.stderr
