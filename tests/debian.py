@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,15 @@ def needs(package: str, *, program: str, root: bool = False) -> str:
     listed = {line.split("#")[0].strip() for line in PACKAGES.read_text(encoding="utf-8").splitlines()}
     assert package in listed, f"{package} is missing in {PACKAGES.name}, which CI installs"
     if root and os.geteuid() != 0:
-        pytest.skip("needs root")
+        pytest.skip("needs root", allow_module_level=True)
     path = shutil.which(program, path=SEARCH)
     if path is None:
-        pytest.skip(f"needs {program}: apt-get install {package}")
+        pytest.skip(f"needs {program}: apt-get install {package}", allow_module_level=True)
     return path
+
+
+def needs_namespaces() -> None:
+    """Skips the test where network namespaces cannot be made: without root, or in a container that forbids it."""
+    needs("iproute2", program="tc", root=True)
+    if subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to make network namespaces, which this container does not have")

@@ -1,19 +1,18 @@
 """One headless Chromium for all tests of a session."""
 
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from chromium import start
 
+from debian import needs
+
 
 @pytest.fixture(scope="session")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The browser; it takes seconds to start."""
-    binary, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not binary or not driver:
-        pytest.skip("no chromium and chromium-driver: apt-get install them (tests/debian-packages.txt)")
+    binary, driver = needs("chromium", program="chromium"), needs("chromium-driver", program="chromedriver")
     browser = start(binary, driver, tmp_path_factory.mktemp("chromium"))
     yield browser
     browser.quit()

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from debian import needs
+
 CONTAINERS = Path(__file__).parents[2] / "containers"
 
 
@@ -62,9 +64,8 @@ def test_horovods_build_says_what_is_wrong(tmp_path: Path) -> None:
 @pytest.mark.serial
 def test_an_image_is_built_from_nothing_and_trains() -> None:
     """debootstrap, buildah, Horovod; then in the image the doctor, two trainings and a benchmark."""
-    missing = [tool for tool in ("debootstrap", "buildah") if not shutil.which(tool)]
-    if os.geteuid() or missing:
-        pytest.skip(f"needs root and {', '.join(missing) or 'its tools'}: apt-get install debootstrap buildah")
+    for tool in ("debootstrap", "buildah"):
+        needs(tool, program=tool, root=True)
     done = subprocess.run([CONTAINERS / "prove.sh"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     said = done.stdout.splitlines()

@@ -1,6 +1,5 @@
 """One cluster for all tests of a session."""
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -9,16 +8,17 @@ from pathlib import Path
 import pytest
 from daemons import Cluster
 
+from debian import needs, needs_namespaces
 from distdl.launchers.netns import Hosts
 
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """A running cluster, the same for all tests of a session."""
-    programs = ("munged", "slurmctld", "slurmd", "sbatch")
-    missing = [name for name in programs if not shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")]
-    if missing or os.geteuid() != 0:
-        pytest.skip("needs root and Slurm: apt-get install slurmctld slurmd slurm-client munge")
+    programs = {"munged": "munge", "slurmctld": "slurmctld", "slurmd": "slurmd", "sbatch": "slurm-client"}
+    for program, package in programs.items():
+        needs(package, program=program, root=True)
+    needs_namespaces()
     # Its own short path: a socket's has at most 108 characters.
     folder = Path(tempfile.mkdtemp(prefix="distdl-slurm-"))
     try:

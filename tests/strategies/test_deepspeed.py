@@ -12,6 +12,7 @@ pytest.importorskip("deepspeed", reason="DeepSpeed is not installed: pip install
 from safetensors.torch import load_file
 from same import SGD, apart, result, weights
 
+from debian import needs
 from distdl.config import ComputeConfig, Config, DataConfig, DeepSpeedConfig, OptimConfig
 from distdl.errors import UserError
 from distdl.export import export
@@ -19,6 +20,8 @@ from distdl.strategies.deepspeed import DeepSpeed, _Files, settings
 from distdl.world import World
 from jobs import QUIET, Ranks, step_of, torchrun_places, train, wait_for
 from same_checkpoint import assert_same_checkpoint
+
+needs("g++", program="g++")  # DeepSpeed builds its operators when they are first used
 
 WORLD = World(rank=0, size=2)
 DEEPSPEED = ("--strategy", "deepspeed")

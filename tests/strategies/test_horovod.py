@@ -3,7 +3,6 @@
 import csv
 import json
 import random
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ pytest.importorskip("horovod.torch", reason="Horovod is not installed: container
 from horovod_ranks import HorovodRanks, horovod_train
 from same import SGD, apart, result
 
+from debian import needs
 from distdl.config import Config, HorovodConfig
 from distdl.errors import UserError
 from distdl.strategies.horovod import AUTOTUNE_LOG, TIMELINE, Horovod, variables
@@ -168,10 +168,10 @@ def test_horovodrun_chooses_horovod_by_itself(tmp_path: Path) -> None:
 def _mpi() -> str:
     import horovod.torch as hvd
 
-    mpirun = shutil.which("mpirun")
-    if mpirun is None or not hvd.mpi_built():
+    mpirun = needs("openmpi-bin", program="mpirun")
+    if not hvd.mpi_built():
         pytest.skip(
-            "needs Open MPI, and Horovod built with it: apt-get install libopenmpi-dev openmpi-bin, then build.sh"
+            "needs Horovod built with Open MPI: apt-get install libopenmpi-dev, then containers/horovod/build.sh"
         )
     return mpirun
 

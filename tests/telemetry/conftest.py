@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,14 +10,14 @@ from typing import Any
 
 import pytest
 
+from debian import needs
+
 SOURCE = Path(__file__).with_name("nvml_fake.c")
 
 
 def compile_nvml(folder: Path, *flags: str) -> Path:
     """libnvidia-ml.so.1 in `folder`. Returns the folder."""
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    if compiler is None:
-        pytest.skip("no C compiler to build the small NVML with")
+    compiler = needs("g++", program="gcc")
     folder.mkdir(parents=True, exist_ok=True)
     target = ["-shared", "-fPIC", "-Wl,-soname,libnvidia-ml.so.1", "-o", str(folder / "libnvidia-ml.so.1")]
     subprocess.run([compiler, "-Wall", "-Werror", "-O1", *flags, *target, str(SOURCE)], check=True)
