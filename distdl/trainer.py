@@ -373,11 +373,11 @@ class Trainer:
         """Wait for the last checkpoint.
 
         Raises:
-            Failure: if it could not be written: what was trained since the one before it is lost.
+            Failure: on every rank, if it could not be written: what was trained since the one before it is lost.
         """
         self._wait_for_checkpoints()
-        if self.checkpoints.failed:
-            raise Failure(self.checkpoints.failed)
+        if failed := broadcast_text(self.strategy, self.checkpoints.failed or ""):
+            raise Failure(failed)
 
     def _wait_for_checkpoints(self) -> None:
         since = time.perf_counter()

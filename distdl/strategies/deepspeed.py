@@ -308,6 +308,10 @@ class _Files:
             write_atomic(Path(path), lambda sink: torch.save(state_dict, sink))
         except OSError as error:
             self._error = error
+        except RuntimeError as error:  # torch's archive writer fails once more as it closes the file
+            if not isinstance(error.__context__, OSError):
+                raise
+            self._error = error.__context__
 
     def take_error(self) -> OSError | None:
         """The error of a file that could not be written since the last call."""

@@ -32,7 +32,8 @@ def gather_text(strategy: "Strategy", text: str) -> list[str]:
     rank, size, data = strategy.world.rank, strategy.world.size, encode(text)
     lengths = torch.zeros(size, dtype=torch.int64)
     lengths[rank] = len(data)
-    rows = torch.zeros(size, int(strategy.all_reduce(lengths).max()), dtype=torch.uint8)
+    # Horovod reduces no bytes.
+    rows = torch.zeros(size, int(strategy.all_reduce(lengths).max()), dtype=torch.int32)
     rows[rank, : len(data)] = data  # each row has one rank's bytes and zeros from the others: the sum is the text
     if rows.numel():
         strategy.all_reduce(rows)
