@@ -7,7 +7,6 @@ from distdl.config import DataConfig
 from distdl.data import divide, folders, relabel, shards, statistics
 from distdl.data.base import DataSet, Raw
 from distdl.data.places import (
-    ARCHIVES,
     build,
     cache_folder,
     data_root,
@@ -15,8 +14,10 @@ from distdl.data.places import (
     extract,
     find,
     find_archive,
+    is_archive,
     root_origin,
 )
+from distdl.data.set_file import read_set_file
 from distdl.data.sources import PHOTOGRAPH, SETS, Source
 from distdl.errors import UserError, nearest
 
@@ -72,7 +73,7 @@ def source_of(name: str) -> Source:
     path = Path(name).expanduser()
     if name and path.is_dir() and shards.is_packed(path):
         return _packed(name, path)
-    if (name and path.is_dir()) or (path.is_file() and path.name.endswith(ARCHIVES)):
+    if (name and path.is_dir()) or (path.is_file() and is_archive(path)):
         return Source(text=f"images of {path}", read=folders.read, folders=(name,), size=224, central=PHOTOGRAPH)
     if "/" in name:
         raise UserError(f"data.name {name}: there is no such folder or archive")
@@ -80,17 +81,20 @@ def source_of(name: str) -> Source:
 
 
 def _packed(name: str, folder: Path) -> Source:
-    """What a folder of shards or records says of itself; where it does not, photographs are taken for granted."""
-    known = shards.manifest(folder)
+    """The source of a folder of shards or records; without set.json they are taken for photographs."""
+    text = f"shards of {folder}"
+    described = read_set_file(folder)
+    if described is None:
+        return Source(text=text, read=shards.read, folders=(name,), size=224, central=PHOTOGRAPH)
     return Source(
-        text=f"shards of {folder}",
+        text=text,
         read=shards.read,
         folders=(name,),
-        size=known.get("image_size", 224),
-        channels=known.get("channels", 3),
-        central=known.get("central", PHOTOGRAPH),
-        mean=tuple(known.get("mean", ())),
-        std=tuple(known.get("std", ())),
+        size=described.image_size,
+        channels=described.channels,
+        central=described.central,
+        mean=described.mean,
+        std=described.std,
     )
 
 

@@ -5,6 +5,7 @@ arrays, while every object that a worker merely looks at is copied for it, page 
 """
 
 import os
+import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -45,12 +46,20 @@ def read(file: File) -> np.ndarray:
             if len(content) < file.size:
                 raise Unreadable(f"{file} has {len(content)} bytes of {file.size}")
         else:
-            content = np.fromfile(file, np.uint8)
+            # A FIFO would be waited for: it is opened without waiting, and refused.
+            with open(file, "rb", buffering=0, opener=_open_without_waiting) as source:
+                if not stat.S_ISREG(os.fstat(source.fileno()).st_mode):
+                    raise Unreadable(f"{file} is not a regular file")
+                content = np.fromfile(source, np.uint8)
     except OSError as error:
         raise Unreadable(f"{file}: {error.strerror}") from None
     if not len(content):
         raise Unreadable(f"{file} is empty")
     return content
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 class Paths(Sequence[Path]):

@@ -35,10 +35,9 @@ def pack(
         raise UserError("--shard-mib must be at least 1")
     dataset = load(DataConfig(name=name, root=root))
     with _progress(dataset, "packing") as told:
-        said = write(dataset, out, format, shard_mib * 2**20, told)
-    files = [row for rows in said["parts"].values() for row in rows]
-    size = sum(row["bytes"] for row in files) / 2**20
-    count = sum(row["samples"] for row in files)
+        files = write(dataset, out, format, shard_mib * 2**20, told).shards()
+    size = sum(file.bytes for file in files) / 2**20
+    count = sum(file.samples for file in files)
     _say(f"{count:,} images in {len(files)} files of {size:,.1f} MiB, read again and equal: --data.name {out}")
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,12 +13,16 @@ import numpy as np
 
 from distdl.data.base import DataSet, Split
 from distdl.data.encoded import Unreadable, read
-from distdl.data.shards import KINDS, MAGIC, MANIFEST, RECORD, Table, scan_records, scan_tar, write_table
-from distdl.errors import Failure, UserError
+from distdl.data.records import MAGIC, RECORD, scan_records
+from distdl.data.set_file import MANIFEST, SUFFIX, SetFile, Shard, is_class_name, validate, write_set_file
+from distdl.data.shards import file_sum
+from distdl.data.tables import Table, write_table
+from distdl.data.tar_shard import scan_tar
+from distdl.errors import Failure, UserError, reading
 from distdl.rundir import write_atomic, write_json
 
 PLAN = "plan.json"
-"""What is being packed, and how; gone when it is done."""
+"""Describes an unfinished packing; removed at its end."""
 NAMES = {"train": "train", "validation": "val", "test": "test"}
 BLOCK = tarfile.BLOCKSIZE
 
@@ -31,8 +36,8 @@ class Sample(NamedTuple):
     suffix: str
 
 
-def pack(dataset: DataSet, folder: Path, kind: str, shard_bytes: int, told: Callable[[int], None]) -> dict[str, Any]:
-    """Write a set into `folder` and verify it by reading it again. Returns what set.json says.
+def pack(dataset: DataSet, folder: Path, kind: str, shard_bytes: int, told: Callable[[int], None]) -> SetFile:
+    """Write a set into `folder` and verify it by reading it again. Returns the content of set.json.
 
     Training samples are mixed by a fixed draw, so that each shard is a fair part of the set; others stay in order.
 
@@ -47,26 +52,30 @@ def pack(dataset: DataSet, folder: Path, kind: str, shard_bytes: int, told: Call
     parts = {part: split for part, split in parts.items() if split is not None}
     if any(split.labels.ndim > 1 for split in parts.values()):
         raise UserError("a set with several labels an image cannot be packed: leave data.labels out")
+    if name := next((name for name in dataset.classes if not is_class_name(name)), None):
+        raise UserError(f"class {name!r} cannot be packed: its name has control characters; rename it")
     plan = _begin(dataset, parts, folder, kind, shard_bytes)
-    rows: dict[str, list[dict[str, Any]]] = {}
+    rows: dict[str, list[Shard]] = {}
     for part, split in parts.items():
         rows[part] = []
         sequence = np.random.Generator(np.random.Philox(0)).permutation(len(split))
         sequence = sequence if part == "train" else np.arange(len(split))
         for number, first in enumerate(range(0, len(split), plan["per_shard"][part])):
             members = sequence[first : first + plan["per_shard"][part]]
-            file = folder / f"{NAMES[part]}-{number:05}{KINDS[kind]}"
+            file = folder / f"{NAMES[part]}-{number:05}{SUFFIX[kind]}"
             rows[part].append(_shard(file, samples(split, members)))
             told(len(members))
         if kind == "records":
             _index_all(folder, NAMES[part], rows[part])
-    said = {"name": dataset.name, "kind": kind, "classes": dataset.classes, "channels": dataset.channels}
-    said |= {"image_size": dataset.image_size, "central": dataset.central, "mean": dataset.mean, "std": dataset.std}
-    said |= {"parts": rows}
-    write_json(folder / MANIFEST, said)
+    name = os.fsencode(dataset.name).decode(errors="replace")
+    fields = {"name": name, "kind": kind, "classes": dataset.classes, "channels": dataset.channels}
+    fields |= {"image_size": dataset.image_size, "central": dataset.central, "mean": dataset.mean, "std": dataset.std}
+    fields |= {"parts": {part: [shard.model_dump() for shard in shards] for part, shards in rows.items()}}
+    described = validate(json.dumps(fields).encode(), str(folder / MANIFEST))
+    write_set_file(folder, described)
     for rest in [folder / PLAN, *folder.glob("*.done")]:
         rest.unlink(missing_ok=True)
-    return said
+    return described
 
 
 def _begin(dataset: DataSet, parts: dict[str, Split], folder: Path, kind: str, shard_bytes: int) -> dict[str, Any]:
@@ -77,7 +86,9 @@ def _begin(dataset: DataSet, parts: dict[str, Split], folder: Path, kind: str, s
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / PLAN).exists():
-            if json.loads((folder / PLAN).read_text(encoding="utf-8")) != plan:
+            with reading(folder / PLAN, "the plan of an unfinished packing"):
+                previous = json.loads((folder / PLAN).read_text(encoding="utf-8"))
+            if previous != plan:
                 raise UserError(f"{folder} holds a part of another packing: remove it, or name another folder by --out")
         elif any(folder.iterdir()):
             raise UserError(f"{folder} is not empty: name another folder by --out")
@@ -117,14 +128,15 @@ def samples(split: Split, indices: np.ndarray) -> Iterator[Sample]:
         yield Sample(index, int(split.labels[index]), content, suffix)
 
 
-def _shard(file: Path, members: Iterator[Sample]) -> dict[str, Any]:
-    """Write one shard, its tables, and what is known of it; or, where that was done before, what is known of it."""
+def _shard(file: Path, members: Iterator[Sample]) -> Shard:
+    """Write one shard, its index and its table, unless a previous call has; the shard's row of set.json."""
     done = file.with_suffix(".done")
     if done.exists() and file.exists():
-        row = json.loads(done.read_text(encoding="utf-8"))
-        if _sum(file) == row["sha256"]:
+        with reading(done, "the record of a packed shard"):
+            row = Shard.model_validate_json(done.read_bytes())
+        if file_sum(file) == row.sha256:
             return row
-    write, scan = (_write_tar, scan_tar) if file.suffix == KINDS["shards"] else (_write_records, scan_records)
+    write, scan = (_write_tar, scan_tar) if file.suffix == SUFFIX["shards"] else (_write_records, scan_records)
     state: dict[str, Any] = {}
 
     def fill(sink: IO[bytes]) -> None:
@@ -133,26 +145,25 @@ def _shard(file: Path, members: Iterator[Sample]) -> dict[str, Any]:
         state["sha256"] = summing.digest.hexdigest()
 
     write_atomic(file, fill)
-    written = Table(*np.array(state["rows"], np.int64).T.copy())
+    written = Table.of(state["rows"], sha256=state["sha256"])
     write_atomic(file.with_suffix(".idx"), lambda sink: sink.write(state["index"].encode()))
     write_table(file.with_suffix(".npz"), written)
-    # Disks and file servers fail without a word: what is read must be what was written, sample by sample.
-    again = scan(file)
-    if _sum(file) != state["sha256"] or not all(np.array_equal(a, b) for a, b in zip(written, again, strict=True)):
+    # Disks and file servers lose data without an error: what is read must be what was written, sample by sample.
+    if file_sum(file) != state["sha256"] or not scan(file).same_samples(written):
         raise Failure(f"{file} is not what was written to it: its disk or file server loses data")
-    row = {"file": file.name, "samples": len(again.label), "bytes": file.stat().st_size, "sha256": state["sha256"]}
-    write_json(done, row)
+    row = Shard(file=file.name, samples=len(written), bytes=file.stat().st_size, sha256=state["sha256"])
+    write_json(done, row.model_dump())
     return row
 
 
-def _index_all(folder: Path, name: str, rows: list[dict[str, Any]]) -> None:
+def _index_all(folder: Path, name: str, rows: list[Shard]) -> None:
     """One index for all files of a part, as if they were one: DALI's reader takes no other for several files."""
     lines, before, samples = [], 0, 0
     for row in rows:
-        for line in (folder / row["file"]).with_suffix(".idx").read_text(encoding="utf-8").splitlines():
+        for line in (folder / row.file).with_suffix(".idx").read_text(encoding="utf-8").splitlines():
             number, start = map(int, line.split())
             lines.append(f"{samples + number}\t{before + start}\n")
-        before, samples = before + row["bytes"], samples + row["samples"]
+        before, samples = before + row.bytes, samples + row.samples
     write_atomic(folder / f"{name}.idx", lambda sink: sink.write("".join(lines).encode()))
 
 
@@ -200,8 +211,3 @@ def _write_records(sink: _Summing, members: Iterator[Sample]) -> tuple[list[tupl
         rows.append((sink.at, len(sample.content), sample.label))
         sink.write(sample.content + bytes(-length % 4))
     return rows, "".join(lines)
-
-
-def _sum(file: Path) -> str:
-    with file.open("rb") as source:
-        return hashlib.file_digest(source, "sha256").hexdigest()

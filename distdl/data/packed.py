@@ -1,13 +1,22 @@
 """Data sets that are one or a few files of raw bytes: digits, the idx files of MNIST, CIFAR's binary layout."""
 
+import contextlib
 import gzip
+import math
+import struct
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 from distdl.data.base import Split
-from distdl.errors import UserError
+from distdl.errors import UserError, reading
+
+LIMIT_BYTES = 8 * 2**30
+"""Of one file, unpacked. MNIST has 47 MB, all of EMNIST half a GB."""
+CHUNK_BYTES = 2**20
 
 
 def digits(*_: object) -> tuple[Split, Split, tuple[str, ...]]:
@@ -41,19 +50,21 @@ def idx(folder: Path, prefix: str, classes: int) -> Split:
 
 
 def _idx_array(folder: Path, name: str, dimensions: int) -> tuple[Path, np.ndarray]:
-    path = next((path for path in (folder / name, folder / f"{name}.gz") if path.exists()), None)
+    path = next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
     if path is None:
         raise UserError(f"{folder / name} is missing (also as .gz)")
-    content = read_bytes(path)
-    # Two zero bytes, 8 for unsigned bytes, the number of dimensions, then each as a big-endian int32.
-    if content[:4] != bytes([0, 0, 8, dimensions]):
-        raise UserError(f"{path} is not an idx file of {dimensions} dimensions of bytes: fetch it again")
-    shape = tuple(np.frombuffer(content, ">i4", dimensions, offset=4).tolist())
     header = 4 + 4 * dimensions
-    size = int(np.prod(shape))
-    if len(content) != header + size:
-        raise UserError(f"{path} has {len(content) - header} bytes of data, its header says {size}: fetch it again")
-    return path, np.frombuffer(content, np.uint8, offset=header).reshape(shape).copy()  # writable, as torch wants it
+    with _opened(path) as source:
+        content = source.read(header)
+        # Two zero bytes, 8 for unsigned bytes, the number of dimensions, then each as a big-endian int32.
+        if content[:4] != bytes([0, 0, 8, dimensions]) or len(content) < header:
+            raise UserError(f"{path} is not an idx file of {dimensions} dimensions of bytes: fetch it again")
+        shape = struct.unpack(f">{dimensions}i", content[4:])
+        size = math.prod(shape)
+        if min(shape) < 1 or size > LIMIT_BYTES:
+            raise UserError(f"{path} has a header of {' x '.join(map(str, shape))} values: fetch it again")
+        values = _exactly(path, source, size, "its header says")
+    return path, values.reshape(shape)
 
 
 def cifar(paths: list[Path], classes: int, label_bytes: int) -> Split:
@@ -65,29 +76,46 @@ def cifar(paths: list[Path], classes: int, label_bytes: int) -> Split:
     record = label_bytes + 3 * 32 * 32
     parts: list[np.ndarray] = []
     for path in paths:
-        if not path.exists():
+        if not path.is_file():
             raise UserError(f"{path} is missing")
-        content = read_bytes(path)
-        if not content or len(content) % record:
-            raise UserError(f"{path} has {len(content)} bytes, not a multiple of {record}: fetch it again")
-        parts.append(np.frombuffer(content, np.uint8).reshape(-1, record))
+        size = path.stat().st_size
+        if not size or size % record or size > LIMIT_BYTES:
+            raise UserError(f"{path} has {size} bytes, not a multiple of {record}: fetch it again")
+        with _opened(path) as source:
+            parts.append(_exactly(path, source, size, "its folder says").reshape(-1, record))
     labels = [check_labels(rows[:, label_bytes - 1], classes, path) for rows, path in zip(parts, paths, strict=True)]
     images = np.empty((sum(map(len, parts)), 32, 32, 3), np.uint8)
     np.concatenate([rows[:, label_bytes:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1) for rows in parts], out=images)
     return Split(images=images, labels=np.concatenate(labels))
 
 
-def read_bytes(path: Path) -> bytes:
-    """The file's content, unpacked where it ends in .gz."""
-    try:
-        return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    """The file's content, decompressed if its name ends in .gz. What the block raises becomes a UserError."""
+    with reading(path), gzip.open(path) if path.suffix == ".gz" else path.open("rb") as source:
+        yield source
+
+
+def _exactly(path: Path, source: IO[bytes], size: int, origin: str) -> np.ndarray:
+    """The rest of a file, which must be `size` bytes: [size] uint8, read in pieces and never more than that."""
+    values = np.empty(size, np.uint8)
+    filled = 0
+    while filled < size and (chunk := source.read(min(CHUNK_BYTES, size - filled))):
+        values[filled : filled + len(chunk)] = np.frombuffer(chunk, np.uint8)
+        filled += len(chunk)
+    more = source.read(1)  # also compares the checksum of a .gz
+    if filled < size or more:
+        has = f"more than {size}" if more else str(filled)
+        raise UserError(f"{path} has {has} bytes of data, {origin} {size}: fetch it again")
+    return values
 
 
 def read_names(path: Path, classes: int) -> tuple[str, ...]:
     """One class name a line; numbers where there is no such file."""
-    lines = tuple(line.strip() for line in path.read_text().splitlines() if line.strip()) if path.exists() else ()
+    if not path.is_file():
+        return tuple(str(number) for number in range(classes))
+    with reading(path, "class names"):
+        lines = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
     return lines if len(lines) == classes else tuple(str(number) for number in range(classes))
 
 

@@ -1,19 +1,17 @@
 """Where data sets lie, and how one that is missing is fetched or unpacked, by one process of a host at a time."""
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
 import shutil
-import tarfile
 import tempfile
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from distdl.data.archives import ARCHIVES, extract, is_archive
 from distdl.errors import UserError
-
-ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz")
 
 
 def cache_folder() -> Path:
@@ -42,13 +40,16 @@ def find(root: Path, folders: Sequence[str]) -> Path | None:
 
 
 def find_archive(root: Path, folders: Sequence[str]) -> Path | None:
-    """An archive in `root` that is named like one of `folders`."""
-    names = (Path(folder).parts[0] + suffix for folder in folders for suffix in ARCHIVES)
+    """An archive in `root` that is named like one of `folders`; its suffix may be in capitals."""
+    names = [Path(folder).parts[0] + suffix for folder in folders for low in ARCHIVES for suffix in (low, low.upper())]
     return next((root / name for name in names if (root / name).is_file()), None)
 
 
 def build(target: Path, fill: Callable[[Path], None]) -> Path:
-    """`target`, made by `fill(scratch)` if it is not there yet: all of it or nothing, and by one process at a time.
+    """Make the folder `target` by `fill(scratch)` unless it exists: all of it or nothing.
+
+    A lock keeps the processes that share a cache folder from doing this twice. Processes with caches of their own may
+    still do so at once; the first to finish wins.
 
     Raises:
         UserError: its folder cannot be written.
@@ -64,13 +65,23 @@ def build(target: Path, fill: Callable[[Path], None]) -> Path:
         try:
             scratch.chmod(0o755)
             fill(scratch)
-            scratch.rename(target)
+            _publish(scratch, target)
         except BaseException:
             shutil.rmtree(scratch, ignore_errors=True)
             with contextlib.suppress(OSError):
                 target.parent.rmdir()  # if it was made for this alone
             raise
     return target
+
+
+def _publish(scratch: Path, target: Path) -> None:
+    """Rename `scratch` to `target`, unless another process has made `target` in the meantime."""
+    try:
+        scratch.rename(target)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not target.is_dir():
+            raise
+        shutil.rmtree(scratch)
 
 
 @contextlib.contextmanager
@@ -88,34 +99,6 @@ def locked(target: Path) -> Iterator[None]:
         yield
 
 
-def extract(archive: Path, folder: Path) -> None:
-    """Unpack a zip or tar archive into `folder`, without the one folder in which it may have packed all; nothing in it
-    can reach outside.
-
-    Raises:
-        UserError: the archive is damaged, or a member would land outside the folder.
-    """
-    scratch = Path(tempfile.mkdtemp(dir=folder))
-    try:
-        if archive.suffix == ".zip":
-            with zipfile.ZipFile(archive) as zipped:
-                for name in zipped.namelist():
-                    # extract() would strip "..", and put the file where nobody expects it: refuse it instead.
-                    if ".." in Path(name).parts or Path(name).is_absolute() or "\\" in name:
-                        raise UserError(f"{archive}: its member {name!r} would land outside the folder")
-                zipped.extractall(scratch)
-        else:
-            with tarfile.open(archive) as tar:
-                tar.extractall(scratch, filter="data")
-    except (zipfile.BadZipFile, tarfile.TarError, OSError, EOFError) as error:
-        raise UserError(f"{archive} cannot be unpacked: {error}") from error
-    top = list(scratch.iterdir())
-    inside = top[0] if len(top) == 1 and top[0].is_dir() else scratch
-    for child in list(inside.iterdir()):
-        child.rename(folder / child.name)
-    shutil.rmtree(scratch)
-
-
 def download(files: Sequence[tuple[str, str]], folder: Path) -> None:
     """Fetch (url, md5) pairs into `folder`, archives unpacked.
 
@@ -127,6 +110,6 @@ def download(files: Sequence[tuple[str, str]], folder: Path) -> None:
     for url, md5 in files:
         download_url(url, str(folder), md5=md5)
         archive = folder / url.rsplit("/", 1)[-1]
-        if archive.name.endswith(ARCHIVES):
+        if is_archive(archive):
             extract(archive, folder)
             archive.unlink(missing_ok=True)

@@ -6,13 +6,14 @@ A .npz file of
     classes [c]            names, where there are more than the set's own, which come first
 """
 
-import zipfile
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from distdl.data.base import Raw, Split
+from distdl.data.npz import read_arrays
+from distdl.data.set_file import is_class_name
 from distdl.errors import UserError
 from distdl.rundir import write_atomic
 
@@ -53,13 +54,17 @@ def apply(file: Path, raw: Raw) -> Raw:
 def _read(file: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     if not file.is_file():
         raise UserError(f"data.labels: there is no file {file}")
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            indices, labels = arrays["indices"], arrays["labels"]
-            classes = tuple(map(str, arrays["classes"])) if "classes" in arrays else ()
-        return indices.astype(np.int64, casting="safe"), labels.astype(np.int64, casting="safe"), classes
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0].strip("'\"")
-        raise UserError(
-            f"data.labels {file} is not a .npz file of whole numbers indices and labels ({reason})"
-        ) from None
+    arrays = read_arrays(file, "a .npz file of whole numbers indices and labels")
+    missing = {"indices", "labels"} - arrays.keys()
+    if missing:
+        raise UserError(f"data.labels {file} has no array {min(missing)}")
+    for name in ("indices", "labels"):
+        if not np.can_cast(arrays[name].dtype, np.int64, "safe"):
+            raise UserError(f"data.labels {file}: {name} must be whole numbers, but are {arrays[name].dtype}")
+    names = arrays.get("classes", np.array((), str))
+    if names.ndim != 1 or names.dtype.kind != "U" or len(set(names.tolist())) < len(names):
+        raise UserError(f"data.labels {file}: classes must be a list of different names")
+    classes = tuple(names.tolist())
+    if name := next((name for name in classes if not is_class_name(name)), None):
+        raise UserError(f"data.labels {file}: class {name!r} has control characters or is empty")
+    return arrays["indices"].astype(np.int64), arrays["labels"].astype(np.int64), classes

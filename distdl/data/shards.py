@@ -1,21 +1,25 @@
 """Sets in a few large files: tar shards as WebDataset and DALI read them, or MXNet records as DALI reads them.
 
-    set.json                     what the set is, its classes, and each file's samples, bytes and SHA-256
+    set.json                     describes the set: its classes, and each file's samples, bytes and SHA-256
     train-00000.tar or .rec      the samples
-    train-00000.idx              where they are, for DALI's own readers and other people's
-    train.idx                    of records, for DALI: all files' as if they were one
-    train-00000.npz              the same, and the labels: read at once instead of sample by sample
+    train-00000.idx              an index of them, for DALI's own readers and other programs
+    train.idx                    of records, for DALI: an index of all files as if they were one
+    train-00000.npz              a table of samples and labels, tied to its shard by the shard's SHA-256
 
-A folder of tar shards that others made has only the first: members KEY.jpg (or another suffix) and KEY.cls. It is
-looked through once, and what was found is kept in the cache.
+Each file of such a set is compared with its SHA-256 before it is used for the first time. The result is kept in the
+cache until the file changes.
+
+Shards that others made have no set.json: members KEY.jpg (or another suffix) and KEY.cls, or records of one label. They
+are walked through once to their end, and the table of their samples is kept in the cache.
 """
 
 import hashlib
-import json
-import struct
-import tarfile
+import os
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,189 +28,249 @@ from distdl.data import divide
 from distdl.data.base import Raw, Split
 from distdl.data.encoded import Parts
 from distdl.data.folders import PARTS, SUFFIXES, TEST_SHARE
-from distdl.data.places import cache_folder, locked
+from distdl.data.places import locked
+from distdl.data.records import scan_records
+from distdl.data.set_file import MANIFEST, SUFFIX, SetFile, Shard, read_set_file
+from distdl.data.tables import Table, cached, read_table, write_table
+from distdl.data.tar_shard import scan_tar
 from distdl.errors import UserError
-from distdl.rundir import write_atomic
 
-MANIFEST = "set.json"
-KINDS = {"shards": ".tar", "records": ".rec"}
-RECORD = struct.Struct("<IIIfQQ")
-"""dmlc's magic and length, then MXNet's flag, label, id and second id, before the image's bytes."""
-MAGIC = 0xCED7230A
-
-
-class Table(NamedTuple):
-    """The samples of one file."""
-
-    offset: np.ndarray
-    """[n] int64, bytes."""
-    size: np.ndarray
-    """[n] int64, bytes."""
-    label: np.ndarray
-    """[n] int64."""
+UNSEEN = 1000
+"""Class numbers below this may be used without a sample of each class: a few shards of ImageNet are a set."""
 
 
 def is_packed(folder: Path) -> bool:
-    """Whether a folder holds such a set."""
-    return (folder / MANIFEST).is_file() or any(folder.glob("*.tar")) or any(folder.glob("*/*.tar"))
-
-
-def manifest(folder: Path) -> dict[str, Any]:
-    """set.json, or nothing where others made the shards.
-
-    Raises:
-        UserError: it is not one.
-    """
-    file = folder / MANIFEST
-    if not file.is_file():
-        return {}
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        return content if content["parts"] and content["classes"] else {}
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} does not describe a packed set ({error!r}): pack it again") from None
+    """Whether a folder holds a set in shards: it has set.json, or shards and no images in folders beside them."""
+    if (folder / MANIFEST).is_file():
+        return True
+    return not _has_images(folder) and bool(_shard_files(folder))
 
 
 def read(folder: Path, config: DataConfig) -> Raw:
     """The samples of a folder of shards or records, divided as its files are named: train-*, val-*, test-*.
 
-    Where nothing is named test, val is the test, and where there is neither, a fifth of each class, by `split_seed`.
+    Without files named test, val is the test; without either, a fifth of each class, by `split_seed`.
 
     Raises:
         UserError: a file is missing, damaged, or has samples without labels.
     """
-    known = manifest(folder)
-    if known:
-        files = {part: [folder / row["file"] for row in rows] for part, rows in known["parts"].items()}
-        _check(folder, known)
-    else:
-        files = _by_part(folder)
-    splits = {part: _split(paths) for part, paths in files.items() if paths}
-    notes: list[str] = []
+    described = read_set_file(folder)
+    files = _described(folder, described) if described else _by_name(folder)
+    shards = {path: shard for part in files.values() for path, shard in part.items()}
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:  # hashing releases the interpreter lock
+        tables = dict(zip(shards, pool.map(table, shards, shards.values()), strict=True))
+    notes = [note for rows in tables.values() for note in rows.notes]
+    classes = described.classes if described else _classes(folder, tables, notes)
+    tables = {path: _numbered(path, rows, classes) for path, rows in tables.items()}
+    splits = {part: _split({path: tables[path] for path in paths}) for part, paths in files.items()}
     if "test" not in splits and "validation" in splits:
         splits["test"] = splits.pop("validation")
         notes.append("what is named val serves as the test: nothing is named test")
     if "train" not in splits:
-        raise UserError(f"{folder} has no shards to train on: they are to be named train-00000.tar and so on")
+        raise UserError(f"{folder} has no shards to train on: they must be named train-00000.tar and so on")
     if "test" not in splits:
-        kept, taken = divide.stratified(splits["train"].labels, TEST_SHARE, config.split_seed)
-        splits["train"], splits["test"] = splits["train"][kept], splits["train"][taken]
+        train, test = divide.stratified(splits["train"].labels, TEST_SHARE, config.split_seed)
+        splits["train"], splits["test"] = splits["train"][train], splits["train"][test]
         notes.append(f"{TEST_SHARE:.0%} of each class are the test, by data.split_seed: {folder} names none")
-    most = max(int(split.labels.max()) for split in splits.values()) + 1
-    classes = tuple(known.get("classes") or map(str, range(most)))
     return Raw(**splits, classes=classes, notes=tuple(notes))
 
 
-def _check(folder: Path, known: dict[str, Any]) -> None:
-    for row in (row for rows in known["parts"].values() for row in rows):
-        file = folder / row["file"]
-        if not file.is_file() or file.stat().st_size != row["bytes"]:
-            what = f"has {file.stat().st_size:,} bytes of {row['bytes']:,}" if file.is_file() else "is missing"
-            raise UserError(f"{file} {what}: copy it again, or pack the set again")
-
-
-def _by_part(folder: Path) -> dict[str, list[Path]]:
-    shards = sorted([*folder.glob("*.tar"), *folder.glob("*/*.tar")])
-    found: dict[str, list[Path]] = {part: [] for part in PARTS}
-    for shard in shards:
-        where = f"{shard.parent.name if shard.parent != folder else ''}/{shard.name}".lower()
-        part = next((part for part, names in PARTS.items() if any(name in where for name in names)), None)
-        if part is None and len(shards) > 1 and any(found.values()):
-            raise UserError(f"{shard} is named neither train, val nor test, as other shards of {folder} are")
-        found[part or "train"].append(shard)
-    return found
-
-
-def _split(paths: list[Path]) -> Split:
-    tables = [table(path) for path in paths]
-    offset, size, label = (np.concatenate(column) for column in zip(*tables, strict=True))
-    number = np.repeat(np.arange(len(paths)), [len(each.label) for each in tables])
-    return Split(files=Parts(paths, number, offset, size), labels=label)
-
-
-def table(path: Path) -> Table:
-    """Where a file's samples are, from the table beside it or in the cache; else from looking through it.
-
-    Raises:
-        UserError: it cannot be read, or has samples without labels.
-    """
-    beside = path.with_suffix(".npz")
+def verify(folder: Path) -> Iterator[str]:
+    """Check every file of a packed set from end to end, whatever the cache remembers. Yields a sentence per fault."""
     try:
-        status = path.stat()
+        described = read_set_file(folder)
+        files = _described(folder, described, check=False) if described else _by_name(folder)
+    except UserError as error:
+        yield str(error)
+        return
+    tables: dict[Path, Table] = {}
+    for path, shard in ((path, shard) for part in files.values() for path, shard in part.items()):
+        try:
+            if shard:
+                _check_size(path, shard)
+                _check_sum(path, shard)
+            tables[path] = _scan(path, shard)
+        except UserError as error:
+            yield str(error)
+            continue
+        beside = path.with_suffix(".npz")
+        if shard and beside.exists():
+            rows = read_table(beside, shard.bytes, shard.sha256)
+            if rows is None or not rows.same_samples(tables[path]):
+                yield f"{beside} is not the table of {path.name}: it is not used, remove it or pack the set again"
+    try:
+        classes = described.classes if described else _classes(folder, tables, []) if tables else ()
+        for path, rows in tables.items():
+            _numbered(path, rows, classes)
+    except UserError as error:
+        yield str(error)
+
+
+def table(path: Path, shard: Shard | None = None) -> Table:
+    """The samples of a file: from the cache, from the table beside it, or from a walk through the file.
+
+    Args:
+        shard: what set.json says of the file, which is then compared with the file.
+    Raises:
+        UserError: it cannot be read, is damaged, or has samples without labels.
+    """
+    sha256 = shard.sha256 if shard else ""
+    try:
+        size, kept = path.stat().st_size, cached(path)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    key = hashlib.sha256(f"{path.resolve()} {status.st_size} {status.st_mtime_ns}".encode()).hexdigest()[:24]
-    kept = cache_folder() / "shards" / f"{key}.npz"
-    for place in (beside, kept):
-        if (found := _kept(place)) and (found.offset + found.size <= status.st_size).all():
-            return found
+    if shard:
+        _check_size(path, shard)
+    if (rows := read_table(kept, size, sha256)) and _complete(rows, shard):
+        return rows
     with locked(kept):
-        if found := _kept(kept):
-            return found
-        found = scan_records(path) if path.suffix == KINDS["records"] else scan_tar(path)
+        if (rows := read_table(kept, size, sha256)) and _complete(rows, shard):
+            return rows
+        rows = None
+        if shard:
+            _check_sum(path, shard)
+            rows = read_table(path.with_suffix(".npz"), size, sha256)
+        if rows is None or not _complete(rows, shard):
+            rows = _scan(path, shard)
         kept.parent.mkdir(parents=True, exist_ok=True)
-        write_table(kept, found)
-    return found
+        write_table(kept, rows)
+    return rows
 
 
-def write_table(file: Path, rows: Table) -> None:
-    """Write a table, whole or not at all."""
-    write_atomic(file, lambda sink: np.savez(sink, **rows._asdict()))
+def _scan(path: Path, shard: Shard | None) -> Table:
+    rows = scan_records(path) if path.suffix == SUFFIX["records"] else scan_tar(path)
+    if not _complete(rows, shard):
+        raise UserError(f"{path} has {len(rows):,} samples, {MANIFEST} says {shard.samples:,}: pack the set again")
+    return replace(rows, sha256=shard.sha256) if shard else rows
 
 
-def _kept(file: Path) -> Table | None:
+def _complete(rows: Table, shard: Shard | None) -> bool:
+    return shard is None or len(rows) == shard.samples
+
+
+def _check_size(path: Path, shard: Shard) -> None:
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            return Table(*(arrays[name].astype(np.int64, casting="safe") for name in Table._fields))
-    except (OSError, ValueError, KeyError, EOFError):
-        return None  # not there, or cut short: it is made again
+        size = path.stat().st_size
+    except OSError as error:
+        what = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
+        raise UserError(f"{path} {what}, but {MANIFEST} lists it: copy it again, or pack the set again") from None
+    if size != shard.bytes:
+        raise UserError(f"{path} has {size:,} bytes of {shard.bytes:,}: copy it again, or pack the set again")
 
 
-def scan_tar(path: Path) -> Table:
-    """The samples of a tar shard: an image and a .cls of the same name, side by side.
+def _check_sum(path: Path, shard: Shard) -> None:
+    if file_sum(path) != shard.sha256:
+        raise UserError(
+            f"{path} is not the file of {MANIFEST}, whose SHA-256 differs: copy it again, or pack the set again"
+        )
 
-    Raises:
-        UserError: it is damaged, or an image has no label.
-    """
-    images: dict[str, tuple[int, int]] = {}
-    labels: dict[str, int] = {}
+
+def file_sum(path: Path) -> str:
+    """SHA-256 of a file."""
     try:
-        with tarfile.open(path) as tar:
-            for member in tar:
-                stem, dot, suffix = member.name.rpartition(".")
-                if not member.isfile() or not dot:
-                    continue
-                if suffix.lower() == "cls":
-                    labels[stem] = int(tar.extractfile(member).read())
-                elif f".{suffix.lower()}" in SUFFIXES:
-                    images[stem] = member.offset_data, member.size
-    except (tarfile.TarError, OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path} cannot be read as a tar shard: {error}") from None
-    bare = next((stem for stem in images if stem not in labels), None)
-    if bare or not images:
-        what = f"its image {bare} has no label (a member {bare}.cls)" if bare else "it has no images"
-        raise UserError(f"{path}: {what}")
-    rows = np.array([(*place, labels[stem]) for stem, place in images.items()], np.int64)
-    return Table(*rows.T.copy())
-
-
-def scan_records(path: Path) -> Table:
-    """The samples of a file of records, from its .idx of `number TAB offset` lines.
-
-    Raises:
-        UserError: there is no such index, or it does not lead to records.
-    """
-    index = path.with_suffix(".idx")
-    try:
-        starts = np.loadtxt(index, dtype=np.int64, ndmin=2)[:, 1]
-        rows = []
         with path.open("rb") as source:
-            for start in np.sort(starts).tolist():
-                source.seek(start)
-                magic, length, flag, label, *_ = RECORD.unpack(source.read(RECORD.size))
-                if magic != MAGIC or length >> 29 or flag:
-                    raise ValueError(f"at byte {start} no whole record of an image with one label")
-                rows.append((start + RECORD.size, (length & (2**29 - 1)) - RECORD.size + 8, int(label)))
-    except (OSError, ValueError, IndexError, struct.error) as error:
-        raise UserError(f"{path} cannot be read by its index {index}: {error}") from None
-    return Table(*np.array(rows, np.int64).T.copy())
+            return hashlib.file_digest(source, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+
+
+Files = dict[str, dict[Path, Shard | None]]
+"""By part, its files and what set.json says of each."""
+
+
+def _described(folder: Path, described: SetFile, check: bool = True) -> Files:
+    if check:
+        for shard in described.shards():
+            _check_size(folder / shard.file, shard)
+    return {part: {folder / shard.file: shard for shard in shards} for part, shards in described.parts.items()}
+
+
+def _shard_files(folder: Path) -> list[Path]:
+    """Shards and records of a folder, and tar shards of the folders in it."""
+    try:
+        found = [path for pattern in ("*.tar", "*.rec", "*/*.tar") for path in folder.glob(pattern)]
+        return sorted(path for path in found if not path.name.startswith(".") and path.is_file())
+    except OSError as error:
+        raise UserError(f"{folder} cannot be read: {error.strerror}") from None
+
+
+def _has_images(folder: Path) -> bool:
+    """Whether some folder in `folder` has image files, at any depth."""
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        images = (name for name in names if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES)
+        if place != str(folder) and any(images):
+            return True
+    return False
+
+
+def _by_name(folder: Path) -> Files:
+    """Files of each part, by a word in the name of the file or of its folder."""
+    packed = next((path for path in _shard_files(folder) if path.with_suffix(".npz").exists()), None)
+    if packed:
+        raise UserError(
+            f"{folder} was packed by distdl (it has {packed.with_suffix('.npz').name}), but has no {MANIFEST} with "
+            "its classes: copy it too, or remove the .npz files to read the shards without it"
+        )
+    files: Files = {}
+    unnamed: list[Path] = []
+    for path in _shard_files(folder):
+        words = set(re.findall("[a-z]+", f"{path.parent.name if path.parent != folder else ''} {path.stem}".lower()))
+        parts = [part for part, names in PARTS.items() if words & set(names)]
+        if len(parts) > 1:
+            raise UserError(f"{path} is named {' and '.join(parts)}: give it a name of one part")
+        if parts:
+            files.setdefault(parts[0], {})[path] = None
+        else:
+            unnamed.append(path)
+    if unnamed and files:
+        raise UserError(f"{unnamed[0]} is named neither train, val nor test, as other shards of {folder} are")
+    return files or {"train": dict.fromkeys(unnamed)}
+
+
+def _classes(folder: Path, tables: dict[Path, Table], notes: list[str]) -> tuple[str, ...]:
+    """Class names of shards that others made: their labels if those are names, else the numbers up to the largest.
+
+    Raises:
+        UserError: some shards have names and some numbers, or a number is larger than the set can have classes.
+    """
+    numbered = [path for path, rows in tables.items() if not rows.names]
+    if numbered and len(numbered) < len(tables):
+        raise UserError(f"{numbered[0]} has class numbers as labels, other shards of {folder} have names: use one kind")
+    if not numbered:
+        return tuple(sorted({name for rows in tables.values() for name in rows.names}))
+    samples = sum(map(len, tables.values()))
+    highest, path = max((int(rows.label.max()), path) for path, rows in tables.items())
+    if highest >= max(samples, UNSEEN):
+        raise UserError(
+            f"{path} has label {highest:,}, but the set has {samples:,} samples in all: number its classes from 0, or "
+            "write class names into the .cls members"
+        )
+    seen = len(np.unique(np.concatenate([rows.label for rows in tables.values()])))
+    if seen <= highest:
+        notes.append(f"{highest + 1 - seen:,} of the class numbers 0 to {highest:,} have no sample")
+    return tuple(map(str, range(highest + 1)))
+
+
+def _numbered(path: Path, rows: Table, classes: tuple[str, ...]) -> Table:
+    """The table with the set's class numbers as labels.
+
+    Raises:
+        UserError: a label is none of the set's classes.
+    """
+    if rows.names:
+        numbers = {name: number for number, name in enumerate(classes)}
+        unknown = next((name for name in rows.names if name not in numbers), None)
+        if unknown is not None:
+            raise UserError(f"{path} has label {unknown!r}, which is no class of the set")
+        return replace(rows, label=np.array([numbers[name] for name in rows.names])[rows.label])
+    if (highest := int(rows.label.max())) >= len(classes):
+        raise UserError(f"{path} has label {highest:,}, but the set has {len(classes):,} classes")
+    return rows
+
+
+def _split(tables: dict[Path, Table]) -> Split:
+    columns = ([getattr(rows, name) for rows in tables.values()] for name in ("offset", "size", "label"))
+    offset, size, label = map(np.concatenate, columns)
+    number = np.repeat(np.arange(len(tables)), [len(rows) for rows in tables.values()])
+    return Split(files=Parts(list(tables), number, offset, size), labels=label)
