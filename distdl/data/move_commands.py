@@ -73,4 +73,4 @@ def _progress(dataset: DataSet, what: str) -> Iterator[Callable[[int], None]]:
 
 
 def _say(text: str) -> None:
-    Console().print(text, highlight=False, soft_wrap=True)
+    Console().print(text, highlight=False, markup=False, soft_wrap=True)

@@ -52,8 +52,9 @@ def pack(dataset: DataSet, folder: Path, kind: str, shard_bytes: int, told: Call
     parts = {part: split for part, split in parts.items() if split is not None}
     if any(split.labels.ndim > 1 for split in parts.values()):
         raise UserError("a set with several labels an image cannot be packed: leave data.labels out")
-    if name := next((name for name in dataset.classes if not is_class_name(name)), None):
-        raise UserError(f"class {name!r} cannot be packed: its name has control characters; rename it")
+    odd = [name for name in dataset.classes if not is_class_name(name)]
+    if odd:
+        raise UserError(f"class {odd[0]!r} cannot be packed: its name is empty, too long or has control characters")
     plan = _begin(dataset, parts, folder, kind, shard_bytes)
     rows: dict[str, list[Shard]] = {}
     for part, split in parts.items():

@@ -65,6 +65,7 @@ def _read(file: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     if names.ndim != 1 or names.dtype.kind != "U" or len(set(names.tolist())) < len(names):
         raise UserError(f"data.labels {file}: classes must be a list of different names")
     classes = tuple(names.tolist())
-    if name := next((name for name in classes if not is_class_name(name)), None):
-        raise UserError(f"data.labels {file}: class {name!r} has control characters or is empty")
+    odd = [name for name in classes if not is_class_name(name)]
+    if odd:
+        raise UserError(f"data.labels {file}: class {odd[0]!r} has control characters or is empty")
     return arrays["indices"].astype(np.int64), arrays["labels"].astype(np.int64), classes

@@ -33,16 +33,18 @@ from distdl.data.records import scan_records
 from distdl.data.set_file import MANIFEST, SUFFIX, SetFile, Shard, read_set_file
 from distdl.data.tables import Table, cached, read_table, write_table
 from distdl.data.tar_shard import scan_tar
-from distdl.errors import UserError
+from distdl.errors import UserError, reading
 
+SHARD_PATTERNS = ("*.tar", "*.tar.gz", "*.tgz", "*.rec", "*/*.tar")
 UNSEEN = 1000
 """Class numbers below this may be used without a sample of each class: a few shards of ImageNet are a set."""
 
 
 def is_packed(folder: Path) -> bool:
     """Whether a folder holds a set in shards: it has set.json, or shards and no images in folders beside them."""
-    if (folder / MANIFEST).is_file():
-        return True
+    with reading(folder, "a folder"):
+        if (folder / MANIFEST).is_file():
+            return True
     return not _has_images(folder) and bool(_shard_files(folder))
 
 
@@ -186,10 +188,10 @@ def _described(folder: Path, described: SetFile, check: bool = True) -> Files:
 
 
 def _shard_files(folder: Path) -> list[Path]:
-    """Shards and records of a folder, and tar shards of the folders in it."""
+    """Shards and records of a folder, and tar shards of the folders in it. Compressed shards are refused later."""
     try:
-        found = [path for pattern in ("*.tar", "*.rec", "*/*.tar") for path in folder.glob(pattern)]
-        return sorted(path for path in found if not path.name.startswith(".") and path.is_file())
+        files = [file for pattern in SHARD_PATTERNS for file in folder.glob(pattern)]
+        return sorted(path for path in files if not path.name.startswith(".") and path.is_file())
     except OSError as error:
         raise UserError(f"{folder} cannot be read: {error.strerror}") from None
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from distdl.config import AugmentConfig, Config, DataConfig
-from distdl.data import augment, relabel
+from distdl.data import augment, npz, relabel
 from distdl.data.datasets import load
 from distdl.data.loaders import make_loader
 from distdl.errors import UserError
@@ -100,6 +100,35 @@ def test_what_is_no_such_file_is_refused(content: bytes | None, tmp_path: Path) 
 def test_arrays_of_objects_are_not_unpickled(tmp_path: Path) -> None:
     np.savez(tmp_path / "labels.npz", indices=np.array([print], object), labels=np.array([0]))
     with pytest.raises(UserError, match="whole numbers"):
+        load(DataConfig(name="digits", labels=tmp_path / "labels.npz"))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "why"),
+    [
+        ({"indices": np.array([0])}, "no array labels"),
+        ({"labels": np.array([0])}, "no array indices"),
+        ({"indices": np.array(["0"]), "labels": np.array([0])}, "whole numbers"),
+        ({"indices": np.array([0], np.uint64), "labels": np.array([0])}, "whole numbers"),
+        ({"classes": np.array([["a"]])}, "list of different names"),
+        ({"classes": np.array(["a", "a"])}, "list of different names"),
+        ({"classes": np.arange(3)}, "list of different names"),
+        ({"classes": np.array(["a", "b\x1b[31m"])}, "control characters"),
+        ({"classes": np.array(["a", ""])}, "is empty"),
+    ],
+)
+def test_arrays_that_do_not_suit_are_named(arrays: dict, why: str, tmp_path: Path) -> None:
+    sound = {"indices": np.array([0]), "labels": np.array([0])} if "classes" in arrays else {}
+    np.savez(tmp_path / "labels.npz", **sound, **arrays)
+    with pytest.raises(UserError, match=why) as error:
+        load(DataConfig(name="digits", labels=tmp_path / "labels.npz"))
+    assert "\n" not in str(error.value) and "\x1b" not in str(error.value)
+
+
+def test_a_label_file_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(npz, "LIMIT_BYTES", 10**6)
+    np.savez_compressed(tmp_path / "labels.npz", indices=np.zeros(10**6, np.int64), labels=np.array([0]))
+    with pytest.raises(UserError, match=r"unpacks to 8,000,.* bytes"):
         load(DataConfig(name="digits", labels=tmp_path / "labels.npz"))
 
 
