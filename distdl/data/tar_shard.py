@@ -8,7 +8,7 @@ from distdl.data.folders import SUFFIXES
 from distdl.data.set_file import is_class_name
 from distdl.data.tables import Table
 from distdl.data.tar_walk import WITHOUT_CONTENT, DamagedTar, FileSource, Member, open_tar, walk
-from distdl.errors import UserError
+from distdl.errors import UserError, reading
 
 LABEL_BYTES = 256
 """Largest label: a class number or a class name."""
@@ -25,7 +25,7 @@ def scan_tar(path: Path) -> Table:
     images: dict[str, Member] = {}
     labels: dict[str, str] = {}
     others: dict[str, str] = {}
-    hidden = 0
+    hidden, keys, last_sample = 0, 0, None
     with open_tar(path) as file:
         source = FileSource(file)
         for member in _files(path, source):
@@ -33,6 +33,9 @@ def scan_tar(path: Path) -> Table:
             if name.startswith(".") or "__MACOSX" in folder:
                 hidden += 1
                 continue
+            # In an index a sample's key ends at the first dot: a.left.jpg and a.right.jpg are one sample.
+            sample = folder, name.partition(".")[0]
+            keys, last_sample = keys + (sample != last_sample), sample
             stem, _, suffix = name.rpartition(".")
             key = f"{folder}/{stem}"
             if suffix.lower() == "cls":
@@ -49,6 +52,7 @@ def scan_tar(path: Path) -> Table:
             else:
                 others[key] = name
     _check_pairs(path, images, labels, others)
+    _check_index(path, keys)
     notes = (f"{path.name}: {hidden} hidden members (such as ._NAME of macOS) are left out",) if hidden else ()
     numbers, names = _numbers(path, labels)
     rows = [(member.offset, member.size, numbers[labels[key]]) for key, member in images.items()]
@@ -93,6 +97,17 @@ def _check_pairs(path: Path, images: dict[str, Member], labels: dict[str, str], 
     if alone is not None:
         also = f"; there is {_shown(others[alone])}" if alone in others else ""
         raise UserError(f"{path}: its label {_shown(alone)}.cls has no image of a known kind{also}")
+
+
+def _check_index(path: Path, samples: int) -> None:
+    """Compare the number of samples with that of DALI's index (wds2idx), if the shard has one."""
+    index = path.with_suffix(".idx")
+    if not index.is_file():
+        return
+    with reading(index, "an index of samples"), index.open("rb") as file:
+        version, _, count = file.readline(100).decode("latin-1").strip().partition(" ")
+    if version.startswith("v1.") and count != str(samples):
+        raise UserError(f"{index} lists {_shown(count)} samples, {path.name} has {samples:,}: copy both again")
 
 
 def _shown(name: str) -> str:

@@ -162,6 +162,14 @@ def test_a_compressed_shard_is_refused_with_advice(name: str, tmp_path: Path) ->
         load(DataConfig(name=str(tmp_path)))
 
 
+def test_the_index_of_a_shard_lists_as_many_samples(tmp_path: Path) -> None:
+    file = write_tar(tmp_path / "train-0.tar", [*samples(LABELS), ("a/b.json", b"{}")])
+    file.with_suffix(".idx").write_text("v1.2 9\n...")
+    assert len(shards.table(file)) == 8
+    write_tar(tmp_path / "train-0.tar", samples(LABELS))
+    refused(tmp_path, r"train-0\.idx lists 9 samples, train-0\.tar has 8")
+
+
 # Which folders are sets, and which parts their files are
 
 
