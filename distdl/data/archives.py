@@ -157,7 +157,7 @@ def _of_macos(name: str) -> bool:
 
 
 def _single_folder(scratch: Path) -> Path:
-    """The one folder that an archive has at its top, also beside a README and the like; else its top."""
+    """The only folder at an archive's top, apart from documents such as README; the top if there is no such folder."""
     shown = [child for child in scratch.iterdir() if not child.name.startswith(".")]
     folders = [child for child in shown if child.is_dir()]
     alone = len(folders) == 1 and all(_is_document(child) for child in shown if child not in folders)

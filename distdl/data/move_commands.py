@@ -34,8 +34,8 @@ def pack(
     if shard_mib < 1:
         raise UserError("--shard-mib must be at least 1")
     dataset = load(DataConfig(name=name, root=root))
-    with _progress(dataset, "packing") as told:
-        files = write(dataset, out, format, shard_mib * 2**20, told).shards()
+    with _progress(dataset, "packing") as progress:
+        files = write(dataset, out, format, shard_mib * 2**20, progress).shards()
     size = sum(file.bytes for file in files) / 2**20
     count = sum(file.samples for file in files)
     _say(f"{count:,} images in {len(files)} files of {size:,.1f} MiB, read again and equal: --data.name {out}")

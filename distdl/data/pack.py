@@ -36,14 +36,14 @@ class Sample(NamedTuple):
     suffix: str
 
 
-def pack(dataset: DataSet, folder: Path, kind: str, shard_bytes: int, told: Callable[[int], None]) -> SetFile:
+def pack(dataset: DataSet, folder: Path, kind: str, shard_bytes: int, progress: Callable[[int], None]) -> SetFile:
     """Write a set into `folder` and verify it by reading it again. Returns the content of set.json.
 
     Training samples are mixed by a fixed draw, so that each shard is a fair part of the set; others stay in order.
 
     Args:
         kind: shards or records.
-        told: called with the samples of each shard that is done or was done before.
+        progress: called with the number of samples of each finished shard, also of those of a previous call.
     Raises:
         UserError: the folder holds something else, or a sample cannot be read.
         Failure: what was written is not what is read again.
@@ -65,7 +65,7 @@ def pack(dataset: DataSet, folder: Path, kind: str, shard_bytes: int, told: Call
             members = sequence[first : first + plan["per_shard"][part]]
             file = folder / f"{NAMES[part]}-{number:05}{SUFFIX[kind]}"
             rows[part].append(_shard(file, samples(split, members)))
-            told(len(members))
+            progress(len(members))
         if kind == "records":
             _index_all(folder, NAMES[part], rows[part])
     name = os.fsencode(dataset.name).decode(errors="replace")

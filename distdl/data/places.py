@@ -86,7 +86,7 @@ def _publish(scratch: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def locked(target: Path) -> Iterator[None]:
-    """Hold off other processes that want to make `target`. Locks lie in the cache, for `target` may be read only."""
+    """Lock `target` against other processes. The lock file is in the cache, since `target` may be read only."""
     name = hashlib.sha256(str(target.absolute()).encode()).hexdigest()[:16]
     path = cache_folder() / "locks" / name
     try:

@@ -1,9 +1,9 @@
-"""Labels from a file in place of a set's own: which samples to learn from, and what each is to be taken for.
+"""Labels from a file instead of the set's own: which samples to train on, and with which labels.
 
 A .npz file of
-    indices [m]            places in the set's training list; one may come several times
-    labels [m] or [m, k]   what each is taken for; of k labels each gets an equal share, and -1 is none
-    classes [c]            names, where there are more than the set's own, which come first
+    indices [m]            positions in the set's training list; a position may occur several times
+    labels [m] or [m, k]   the label of each, or k labels with equal shares; -1 is no label
+    classes [c]            optional class names: the set's own first, then more
 """
 
 from dataclasses import replace
@@ -19,7 +19,7 @@ from distdl.rundir import write_atomic
 
 
 def write(file: Path, indices: np.ndarray, labels: np.ndarray, classes: tuple[str, ...] = ()) -> None:
-    """Write such a file, whole or not at all."""
+    """Write a label file atomically."""
     arrays = {"indices": indices, "labels": labels} | ({"classes": np.array(classes)} if classes else {})
     write_atomic(file, lambda sink: np.savez_compressed(sink, **arrays))
 

@@ -41,7 +41,7 @@ UNSEEN = 1000
 
 
 def is_packed(folder: Path) -> bool:
-    """Whether a folder holds a set in shards: it has set.json, or shards and no images in folders beside them."""
+    """Whether a folder holds a set in shards: it has set.json, or shards and no folders of images."""
     with reading(folder, "a folder"):
         if (folder / MANIFEST).is_file():
             return True
@@ -59,6 +59,9 @@ def read(folder: Path, config: DataConfig) -> Raw:
     described = read_set_file(folder)
     files = _described(folder, described) if described else _by_name(folder)
     shards = {path: shard for part in files.values() for path, shard in part.items()}
+    for path, shard in shards.items():
+        if shard:
+            _check_size(path, shard)  # of all files, before the first checksum is computed
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:  # hashing releases the interpreter lock
         tables = dict(zip(shards, pool.map(table, shards, shards.values()), strict=True))
     notes = [note for rows in tables.values() for note in rows.notes]
@@ -81,7 +84,7 @@ def verify(folder: Path) -> Iterator[str]:
     """Check every file of a packed set from end to end, whatever the cache remembers. Yields a sentence per fault."""
     try:
         described = read_set_file(folder)
-        files = _described(folder, described, check=False) if described else _by_name(folder)
+        files = _described(folder, described) if described else _by_name(folder)
     except UserError as error:
         yield str(error)
         return
@@ -109,7 +112,7 @@ def verify(folder: Path) -> Iterator[str]:
 
 
 def table(path: Path, shard: Shard | None = None) -> Table:
-    """The samples of a file: from the cache, from the table beside it, or from a walk through the file.
+    """The samples of a file: from the cache, from the table next to it, or from a walk through the file.
 
     Args:
         shard: what set.json says of the file, which is then compared with the file.
@@ -180,10 +183,7 @@ Files = dict[str, dict[Path, Shard | None]]
 """By part, its files and what set.json says of each."""
 
 
-def _described(folder: Path, described: SetFile, check: bool = True) -> Files:
-    if check:
-        for shard in described.shards():
-            _check_size(folder / shard.file, shard)
+def _described(folder: Path, described: SetFile) -> Files:
     return {part: {folder / shard.file: shard for shard in shards} for part, shards in described.parts.items()}
 
 
@@ -217,8 +217,8 @@ def _by_name(folder: Path) -> Files:
     files: Files = {}
     unnamed: list[Path] = []
     for path in _shard_files(folder):
-        words = set(re.findall("[a-z]+", f"{path.parent.name if path.parent != folder else ''} {path.stem}".lower()))
-        parts = [part for part, names in PARTS.items() if words & set(names)]
+        name_parts = set(re.findall("[a-z]+", str(path.relative_to(folder)).lower()))
+        parts = [part for part, names in PARTS.items() if name_parts & set(names)]
         if len(parts) > 1:
             raise UserError(f"{path} is named {' and '.join(parts)}: give it a name of one part")
         if parts:

@@ -4,7 +4,7 @@ A table is derived from its shard, so it is used only with proof that the shard 
 
     in the cache          its name holds the shard's path, size, inode and times. The time of status change is among
                           them: programs can set a file's modification time back, but not this one.
-    beside a packed shard it holds the SHA-256 of the shard, which set.json holds too
+    next to the shard     it holds the shard's SHA-256, which must be the one in set.json
 """
 
 import hashlib
@@ -63,7 +63,7 @@ def cached(path: Path) -> Path:
 
 
 def write_table(file: Path, table: Table) -> None:
-    """Write a table, whole or not at all."""
+    """Write a table atomically."""
     arrays = {name: getattr(table, name) for name in ARRAYS} | {name: np.array(getattr(table, name)) for name in TEXTS}
     write_atomic(file, lambda sink: np.savez(sink, **arrays))
 
