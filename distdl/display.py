@@ -8,14 +8,21 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
+from distdl.data.base import DataSet
 from distdl.events import Callback
 from distdl.forecast import Forecast
 from distdl.resume_command import resume_command
 from distdl.telemetry.phases import EXPLAIN, PHASES, REST
+from distdl.text import printable
 
 if TYPE_CHECKING:
     from distdl.trainer import Trainer
+
+
+FEW_STEPS = 10
+"""An epoch of fewer steps is warned about: the schedule is then coarse, and the batch large for the set."""
 
 
 class Display(Callback):
@@ -30,15 +37,24 @@ class Display(Callback):
         world, loader = trainer.world, trainer.loaders["train"]
         ranks = f"{world.size} rank" + "s" * (world.size > 1)
         self.console.print(
-            f"[bold]{trainer.config.name}[/]: {trainer.config.model.name} on {trainer.dataset.name}, "
-            f"{trainer.strategy.name}, {ranks}, {world.device.type}, global batch {trainer.global_batch}",
-            highlight=False,
+            Text.assemble(
+                (printable(trainer.config.name), "bold"),
+                f": {printable(trainer.config.model.name)} on {printable(trainer.dataset.name)}, "
+                f"{trainer.strategy.name}, {ranks}, {world.device.type}, global batch {trainer.global_batch}",
+            )
         )
-        self.console.print(f"loader {loader.name}: {loader.why}", style="dim", highlight=False)
+        self.console.print(Text(split_sizes(trainer.dataset, trainer.config.data.validation)))
+        self.console.print(Text(printable(f"loader {loader.name}: {loader.why}"), "dim"))
         if trainer.progress.resumes:
             self.console.print(f"resumed at {position(trainer)}", style="dim", highlight=False)
         for note in trainer.dataset.notes:
-            self.console.print(f"note: {note}", style="yellow", highlight=False)
+            self.console.print(Text(printable(f"note: {note}"), "yellow"))
+        if len(loader) < FEW_STEPS:
+            self.warn(
+                trainer,
+                f"an epoch has {len(loader)} step{'s' * (len(loader) > 1)}: {len(trainer.dataset.train):,} training "
+                f"images in global batches of {trainer.global_batch:,}; a smaller data.batch_size trains in more steps",
+            )
         self._accuracy, self._next = "", 0.0
         self._images, self._since = trainer.progress.images, trainer.progress.elapsed_s
         if self._live:
@@ -81,7 +97,7 @@ class Display(Callback):
             )
 
     def warn(self, trainer: "Trainer", message: str) -> None:
-        self.console.print(f"warning: {message}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+        self.console.print(Text(printable(f"warning: {message}"), "yellow"), soft_wrap=True)
 
     def close(self, trainer: "Trainer") -> None:
         if self._bar is not None:
@@ -92,7 +108,7 @@ class Warnings(Callback):
     """Prints warnings alone, on stderr: the display of --progress none."""
 
     def warn(self, trainer: "Trainer", message: str) -> None:
-        print(f"warning: {message}", file=sys.stderr, flush=True)
+        print(printable(f"warning: {message}"), file=sys.stderr, flush=True)
 
 
 def position(trainer: "Trainer") -> str:
@@ -107,6 +123,19 @@ def stopped_at(trainer: "Trainer") -> str:
         f"stopped ({trainer.stop.reason or 'another rank'}) at {position(trainer)}; checkpoint {checkpoint}\n"
         f"resume with: {resume_command(trainer.run.path)}"
     )
+
+
+def split_sizes(dataset: DataSet, validation: float) -> str:
+    """Images by split and the number of classes: "train 30, validation 30, test 30 images, 5 classes".
+
+    Args:
+        validation: share of the training images that is withheld from training for validation (data.validation).
+    """
+    splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
+    counts = [f"{name} {len(split):,}" for name, split in splits.items() if split is not None]
+    if validation:
+        counts[1] += f" (withheld from training by data.validation {validation:g})"
+    return f"{', '.join(counts)} images, {len(dataset.classes):,} classes"
 
 
 def closing_table(result: dict) -> Table:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
+from distdl.text import printable
+
 MOST_MATCHES = 8
 """Names that `nearest` lists at most."""
 EXIT_DONE, EXIT_FAILED, EXIT_USER, EXIT_STOPPED = 0, 1, 2, 75
@@ -76,11 +78,6 @@ def shown(value: object) -> str:
         return shortened(repr(value))
     except ValueError:  # an integer of thousands of digits
         return f"a huge {type(value).__name__}"
-
-
-def printable(text: str) -> str:
-    """Text on one line of a terminal: control characters, which could move the cursor or end the line, are escaped."""
-    return "".join(char if char.isprintable() or char == " " else ascii(char)[1:-1] for char in text)
 
 
 def missing(package: str, extra: str) -> UserError:

@@ -9,6 +9,7 @@ import numpy as np
 import tyro
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from distdl.config import DataConfig
 from distdl.data.base import DataSet, Split
@@ -16,6 +17,8 @@ from distdl.data.datasets import available, load, source_of
 from distdl.data.encoded import Unreadable, read
 from distdl.data.places import data_root, root_origin
 from distdl.data.sources import SETS
+from distdl.text import name as shown
+from distdl.text import printable
 
 SHOWN = 20
 """Classes that the terminal lists; the figure shows all."""
@@ -28,7 +31,8 @@ def list_sets(*, root: Path | None = None) -> None:
         root: folder in which sets are looked for; without it $DISTDL_DATA, else distdl's cache folder.
     """
     base = data_root(root)
-    table = Table(title=f"data sets, looked for in {base} ({root_origin(root)})", title_justify="left")
+    title = Text(printable(f"data sets, looked for in {base} ({root_origin(root)})"), "italic")
+    table = Table(title=title, title_justify="left")
     for column in ("name", "here", "what"):
         table.add_column(column, overflow="fold")
     for name, (where, _) in available(base).items():
@@ -58,16 +62,16 @@ def describe(
     """
     dataset = load(DataConfig(name=name, root=root, validation=validation, split_seed=split_seed))
     console = Console()
-    console.print(f"[bold]{dataset.name}[/]: {source_of(name).text}", highlight=False)
+    console.print(Text.assemble((printable(dataset.name), "bold"), f": {printable(source_of(name).text)}"))
     console.print(_facts(dataset))
     console.print(_classes(dataset))
     for note in dataset.notes:
-        console.print(textwrap.fill(f"note: {note}", console.width), highlight=False)
+        console.print(Text(textwrap.fill(printable(f"note: {note}"), console.width)))
     if figure:
         from distdl.data.picture import draw_dataset
 
         draw_dataset(dataset, figure)
-        console.print(f"figure: {figure}", highlight=False)
+        console.print(Text(printable(f"figure: {figure}")))
 
 
 def _facts(dataset: DataSet) -> Table:
@@ -125,7 +129,7 @@ def _classes(dataset: DataSet) -> Table:
     most = counts["train"].max()
     for number, label in enumerate(dataset.classes[:SHOWN]):
         bar = "█" * max(round(20 * counts["train"][number] / most), 1)
-        table.add_row(label, *(f"{counts[part][number]:,}" for part in parts), bar)
+        table.add_row(Text(shown(label)), *(f"{counts[part][number]:,}" for part in parts), bar)
     if len(dataset.classes) > SHOWN:
         table.add_row(f"and {len(dataset.classes) - SHOWN:,} more", *("" for _ in parts), "")
     return table

@@ -1,7 +1,10 @@
 """From a name or a path to a data set: found, read, divided, and with the statistics to normalise it by."""
 
 import hashlib
+import re
 from pathlib import Path
+
+import numpy as np
 
 from distdl.config import DataConfig
 from distdl.data import divide, folders, relabel, shards, statistics
@@ -19,7 +22,7 @@ from distdl.data.places import (
 )
 from distdl.data.set_file import read_set_file
 from distdl.data.sources import PHOTOGRAPH, SETS, Source
-from distdl.errors import UserError, nearest
+from distdl.errors import UserError, nearest, reading, reason
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation with which torchvision's networks were trained."""
@@ -41,7 +44,14 @@ def load(config: DataConfig) -> DataSet:
     if config.validation:
         kept, taken = divide.stratified(train.labels, config.validation, config.split_seed)
         if not len(kept) or not len(taken):
-            raise UserError(f"data.validation {config.validation:g} leaves {len(kept)} samples to train on")
+            lost = "validation" if len(kept) else "training"
+            raise UserError(
+                f"data.validation {config.validation:g} leaves no {lost} images: it divides each class, and the "
+                f"classes of {config.name} have {len(train) / len(raw.classes):.3g} training images on average"
+            )
+        absent = len(raw.classes) - len(np.unique(train.labels[taken]))
+        if absent and train.labels.ndim == 1:
+            notes.append(f"validation has no images of {absent:,} of {len(raw.classes):,} classes: they have one image")
         if validation is not None:
             notes.append(f"{len(validation)} validation images of its own are not used: data.validation is set")
         train, validation = train[kept], train[taken]
@@ -70,14 +80,38 @@ def source_of(name: str) -> Source:
     """
     if name in SETS:
         return SETS[name]
-    path = Path(name).expanduser()
-    if name and path.is_dir() and shards.is_packed(path):
+    with reading(name, "a data set"):
+        path = Path(name).expanduser()
+        is_folder = bool(name) and path.is_dir()
+        packed = is_folder and _is_packed(path)
+        archive = path.is_file() and is_archive(path)
+    if packed:
         return _packed(name, path)
-    if (name and path.is_dir()) or (path.is_file() and is_archive(path)):
+    if is_folder or archive:
         return Source(text=f"images of {path}", read=folders.read, folders=(name,), size=224, central=PHOTOGRAPH)
     if "/" in name:
         raise UserError(f"data.name {name}: there is no such folder or archive")
     raise UserError(f'data set "{name}" is not known{nearest(name, SETS)} (distdl data list shows all)')
+
+
+def _is_packed(folder: Path) -> bool:
+    """Whether a folder is a set of shards or records, and not one of image files in which archives were left.
+
+    Raises:
+        UserError: it has image files as well as numbered shards.
+    """
+    try:
+        next(folder.iterdir(), None)
+    except OSError as error:
+        raise UserError(f"folder {folder} cannot be read: {reason(error)}") from None
+    if shards.is_packed(folder):
+        return True
+    numbered = next((tar for tar in folder.glob("*.tar") if re.search(r"-\d+\.tar$", tar.name)), None)
+    if numbered and folders.has_images(folder):
+        raise UserError(
+            f"{folder} can be read in two ways: as shards ({numbered.name}) and as folders of images; move one of them"
+        )
+    return False
 
 
 def _packed(name: str, folder: Path) -> Source:
@@ -109,7 +143,9 @@ def locate(name: str, source: Source, root: Path | None) -> Path:
     if name not in SETS:
         return _at_path(Path(name).expanduser())
     base = data_root(root)
-    if found := find(base, source.folders):
+    with reading(base, "a folder of data sets"):
+        found = find(base, source.folders)
+    if found:
         return found
     target = base / source.folders[0]
     if archive := find_archive(base, source.folders):

@@ -1,54 +1,52 @@
-"""Data sets that are folders of image files: split folders, split files, folders of classes, Omniglot's archives."""
+"""Data sets of image files in folders: any layout that distdl.data.layout reads, and Omniglot's archives."""
 
 import os
-from collections.abc import Iterable
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 from distdl.config import DataConfig
-from distdl.data import divide
+from distdl.data import divide, layout, tree
 from distdl.data.base import Raw, Split
+from distdl.data.lists import Sample
 from distdl.data.places import build, cache_folder, extract
+from distdl.data.tree import SUFFIXES as SUFFIXES
 from distdl.errors import UserError
+from distdl.text import name as shown
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
-PRUNED = "BACKGROUND"
-"""Caltech-101 has a class of this name that is none: pictures of anything else."""
 PARTS = {"train": ("train",), "validation": ("val", "valid", "validation"), "test": ("test",)}
-"""What the parts of a division may be called, as folders and as .txt files."""
+"""Names of the splits of packed files."""
 TEST_SHARE = 0.2
-"""Share of each class that becomes the test where a folder names none."""
-
-Sample = tuple[Path, str]
-"""A file and the name of its class."""
+"""Share of each class that becomes the test split of a folder without one."""
 
 
 def read(folder: Path, config: DataConfig) -> Raw:
     """Images by class, divided as the folder says: by train.txt and test.txt, or by train/ and val/ or test/.
 
-    A folder of class folders alone gives a fifth of each class to the test, by `split_seed`. What is named val serves
-    as the test where nothing is named test.
+    A folder of class folders alone gives a fifth of each class to the test, by `split_seed`. If nothing is named test,
+    val is the test.
 
     Raises:
-        UserError: there are no images, or a list names files or classes that are not there.
+        UserError: there are no images, they can be read in two ways, or a list names files that do not exist.
     """
+    found = tree.walk(folder)
     notes: list[str] = []
-    lists = {part: _first(folder, [f"{name}.txt" for name in names]) for part, names in PARTS.items()}
-    folders = {part: _first(folder, names) for part, names in PARTS.items()}
-    if lists["train"]:
-        parts = {part: _listed(folder, path, notes) for part, path in lists.items() if path}
-    elif folders["train"]:
-        parts = {part: _by_class(path, notes) for part, path in folders.items() if path}
-    else:
-        parts = {"train": _by_class(folder, notes)}
-    if folders["test"] and not parts.get("test", [None]):
-        del parts["test"]  # as the Visual Decathlon has it: images, and no class folders that would tell what they are
-        notes.append(f"{folders['test']} has no class folders: it is left out")
+    parts = layout.read(found.top, notes)
+    notes += found.notes()
     if "test" not in parts and "validation" in parts:
         parts["test"] = parts.pop("validation")
         notes.append("what is named val serves as the test: nothing is named test")
-    return _raw(folder, parts, notes, config.split_seed)
+    return _raw(folder, parts, notes, config.split_seed, linked=found.linked)
+
+
+def has_images(folder: Path) -> bool:
+    """Whether a subfolder has images, so that a folder with archives in it is a set of image files.
+
+    Raises:
+        UserError: a folder cannot be read.
+    """
+    return any(child.total for child in tree.walk(folder).top.folders)
 
 
 def read_omniglot(folder: Path, config: DataConfig) -> Raw:
@@ -84,59 +82,7 @@ def _opened(folder: Path, name: str) -> Path | None:
     return build(place / name, lambda scratch: extract(archive, scratch))
 
 
-def _first(folder: Path, names: Iterable[str]) -> Path | None:
-    return next((folder / name for name in names if (folder / name).exists()), None)
-
-
-def _by_class(folder: Path, notes: list[str]) -> list[Sample]:
-    """The images below each class folder, in the order of their paths. Classes without images are noted."""
-    samples: list[Sample] = []
-    odd: list[str] = []
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if not entry.is_dir() or entry.name.startswith((".", PRUNED)):
-            if entry.name.startswith(PRUNED):
-                notes.append(f"class {entry.name} is left out: it is none")
-            continue
-        found = []
-        for place, subfolders, names in os.walk(entry.path):
-            subfolders.sort()
-            for name in sorted(names):
-                if os.path.splitext(name)[1].lower() in SUFFIXES:  # noqa: PTH122  (a million files: strings are faster)
-                    found.append((Path(place, name), entry.name))
-                elif not name.startswith("."):
-                    odd.append(name)
-        if not found:
-            notes.append(f"class folder {entry.path} has no images: the class is left out")
-        samples += found
-    _note_odd(odd, folder, notes)
-    return samples
-
-
-def _note_odd(names: list[str], folder: Path, notes: list[str]) -> None:
-    if names:
-        more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
-        notes.append(f"left out of {folder}, since they are not named like images: {', '.join(names[:3])}{more}")
-
-
-def _listed(folder: Path, path: Path, notes: list[str]) -> list[Sample]:
-    """The files that a list names, one a line, CLASS/FILE below the folder or below one folder in it."""
-    lines = [line.strip() for line in path.read_text().splitlines()]
-    names = [line for line in lines if line and not Path(line).name.startswith(".")]
-    kept = [name for name in names if not Path(name).parent.name.startswith(PRUNED)]
-    if len(kept) < len(names):
-        notes.append(f"{len(names) - len(kept)} lines of {path.name} are left out: {PRUNED} is no class")
-    if any(Path(name).is_absolute() or ".." in Path(name).parts or len(Path(name).parts) < 2 for name in kept):
-        raise UserError(f"{path} has a line that is not of the form CLASS/FILE")
-    bases = [folder, *sorted(child for child in folder.iterdir() if child.is_dir())]
-    base = next((base for base in bases if kept and (base / kept[0]).exists()), folder)
-    lost = [name for name in kept if not (base / name).is_file()]
-    if lost:
-        more = f", nor are {len(lost) - 1:,} more" if len(lost) > 1 else ""
-        raise UserError(f"{path} names {lost[0]}, which is not in {base}{more}")
-    return [(base / name, Path(name).parent.name) for name in kept]
-
-
-def _raw(folder: Path, parts: dict[str, list[Sample]], notes: list[str], seed: int) -> Raw:
+def _raw(folder: Path, parts: dict[str, list[Sample]], notes: list[str], seed: int, linked: bool = False) -> Raw:
     if not parts["train"]:
         raise UserError(
             f"{folder} has no images to train on: it needs CLASS folders, or train/ and val/ that have them, "
@@ -146,14 +92,14 @@ def _raw(folder: Path, parts: dict[str, list[Sample]], notes: list[str], seed: i
     numbers = {label: number for number, label in enumerate(classes)}
     for part, samples in parts.items():
         unknown = next((label for _, label in samples if label not in numbers), None)
-        if unknown:
-            raise UserError(f"{folder}: class {unknown} is in {part} but not in train")
+        if unknown is not None:
+            raise UserError(f"{folder}: class {shown(unknown)} is in {part} but not in train")
     splits = {part: _split(samples, numbers) for part, samples in parts.items()}
+    for part, samples in parts.items():
+        _note_absent(part, classes, {label for _, label in samples}, notes)
     if "test" not in splits:
-        kept, taken = divide.stratified(splits["train"].labels, TEST_SHARE, seed)
-        splits["train"], splits["test"] = splits["train"][kept], splits["train"][taken]
-        notes.append(f"{TEST_SHARE:.0%} of each class are the test, by data.split_seed: {folder} names none")
-    _note_overlap(parts, notes)
+        splits["train"], splits["test"] = _divided(folder, splits["train"], seed, notes)
+    _note_overlap(parts, notes, linked)
     return Raw(**splits, classes=classes, notes=tuple(notes))
 
 
@@ -162,9 +108,32 @@ def _split(samples: list[Sample], numbers: dict[str, int]) -> Split:
     return Split(files=[path for path, _ in samples], labels=labels)
 
 
-def _note_overlap(parts: dict[str, list[Sample]], notes: list[str]) -> None:
-    trained = {path for path, _ in parts["train"]}
+def _divided(folder: Path, train: Split, seed: int, notes: list[str]) -> tuple[Split, Split]:
+    """A training split without its own test, divided into train and test."""
+    remaining, taken = divide.stratified(train.labels, TEST_SHARE, seed)
+    if not len(taken):
+        raise UserError(f"{folder} has one image in each class, which leaves none for the test: add images, or test/")
+    notes.append(f"{TEST_SHARE:.0%} of each class are the test, by data.split_seed: {folder} names none")
+    single = sum(count == 1 for count in Counter(train.labels.tolist()).values())
+    if single:
+        notes.append(f"{single:,} classes have one image: the test has none of them")
+    return train[remaining], train[taken]
+
+
+def _note_absent(part: str, classes: tuple[str, ...], present: set[str], notes: list[str]) -> None:
+    absent = [label for label in classes if label not in present]
+    if absent:
+        more = ", ..." if len(absent) > 3 else ""
+        notes.append(
+            f"{part} has no images of {len(absent):,} of {len(classes):,} classes: "
+            f"{', '.join(map(shown, absent[:3]))}{more}"
+        )
+
+
+def _note_overlap(parts: dict[str, list[Sample]], notes: list[str], linked: bool) -> None:
+    identity = os.path.realpath if linked else os.fspath
+    trained = {identity(path) for path, _ in parts["train"]}
     for part in parts.keys() - {"train"}:
-        both = sum(path in trained for path, _ in parts[part])
+        both = sum(identity(path) in trained for path, _ in parts[part])
         if both:
             notes.append(f"{both} images of {part} are in train too: its accuracy says less than it seems")

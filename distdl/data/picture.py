@@ -12,6 +12,7 @@ from distdl.data.base import DataSet, Split
 from distdl.data.encoded import Unreadable
 from distdl.data.windows import central_window
 from distdl.errors import UserError
+from distdl.text import printable
 
 ROWS, COLUMNS = 10, 8
 """Most classes and samples of each that are shown."""
@@ -53,15 +54,18 @@ def _draw_bars(figure: Figure, dataset: DataSet) -> None:
         width = 0.8 if len(places) <= NAMED else 1.0
         axes.bar(places, counts, bottom=floor, color=color, width=width, label=f"{part}, {len(split):,}")
         floor += counts
-    axes.set_title(f"{dataset.name}: {floor.sum():,} images in {len(places):,} classes", loc="left")
+    title = f"{printable(dataset.name)}: {floor.sum():,} images in {len(places):,} classes"
+    axes.set_title(title, loc="left", parse_math=False)
     axes.set_ylabel("images")
     axes.set_xlim(-0.6, len(places) - 0.4)
     axes.spines[["top", "right"]].set_visible(False)
     # Outside of the axes: bars may be of any height.
     axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=3, borderaxespad=0.2)
     if len(places) <= NAMED:
-        slanted = max(map(len, dataset.classes)) * len(places) > 90
-        axes.set_xticks(places, dataset.classes, rotation=45 if slanted else 0, ha="right" if slanted else "center")
+        names = [_shortened(printable(name)) for name in dataset.classes]
+        slanted = max(map(len, names)) * len(places) > 90
+        align = "right" if slanted else "center"
+        axes.set_xticks(places, names, rotation=45 if slanted else 0, ha=align, parse_math=False)
         if slanted:
             axes.tick_params(axis="x", labelsize="small")
             for label in axes.get_xticklabels():
@@ -84,7 +88,8 @@ def _draw_samples(figure: Figure, dataset: DataSet, classes: np.ndarray) -> None
         row[0].text(
             -0.08,
             0.5,
-            _shortened(dataset.classes[label]),
+            _shortened(printable(dataset.classes[label])),
+            parse_math=False,
             transform=row[0].transAxes,
             ha="right",
             va="center",

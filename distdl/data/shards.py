@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from distdl.config import DataConfig
+from distdl.cores import cores
 from distdl.data import divide
 from distdl.data.base import Raw, Split
 from distdl.data.encoded import Parts
@@ -62,7 +63,7 @@ def read(folder: Path, config: DataConfig) -> Raw:
     for path, shard in shards.items():
         if shard:
             _check_size(path, shard)  # of all files, before the first checksum is computed
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:  # hashing releases the interpreter lock
+    with ThreadPoolExecutor(cores()) as pool:  # hashing releases the interpreter lock
         tables = dict(zip(shards, pool.map(table, shards, shards.values()), strict=True))
     notes = [note for rows in tables.values() for note in rows.notes]
     classes = described.classes if described else _classes(folder, tables, notes)

@@ -1,0 +1,288 @@
+"""How the images of a folder tree divide into splits and classes, decided by what the folders hold.
+
+A tree can be read by split lists (train.txt), by split folders (train/CLASS/) or by class folders (CLASS/). A layout
+that allows two of these readings with different results is refused with both named: choosing one silently would train
+on another set than the user has.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from distdl.data import lists
+from distdl.data.lists import PRUNED, Sample
+from distdl.data.places import ARCHIVES
+from distdl.data.tree import Folder
+from distdl.errors import UserError
+from distdl.text import name as shown
+
+SYNONYMS = {
+    "train": {"train", "training"},
+    "validation": {"val", "valid", "validation", "validate", "vali", "dev"},
+    "test": {"test", "testing"},
+}
+"""Names of a split, in lower case, as folders and as .txt files."""
+FILLERS = {"set", "data", "dataset", "image", "images", "img", "imgs", "photo", "photos", "pictures", "split", "folder"}
+"""Words that may stand beside a split's name: train_images, TestSet."""
+Parts = dict[str, list[Sample]]
+"""Samples by split."""
+
+
+def read(folder: Folder, notes: list[str]) -> Parts:
+    """Divide the images of a tree; without "test" if nothing is named test.
+
+    Raises:
+        UserError: there are no images to train on, two readings are possible, or a list is wrong.
+    """
+    archives = [name for name in folder.others if name.lower().endswith(ARCHIVES)]
+    if archives:
+        notes.append(f"archives in {folder.path} are not read, its folders are: {', '.join(map(shown, archives[:3]))}")
+    if listed := _list_files(folder):
+        return _by_lists(folder, listed, notes)
+    if splits := _split_folders(folder):
+        return _by_splits(folder, splits, notes)
+    if inner := _wrapped(folder):
+        notes.append(f"{inner.path} is read as the data set: it is all that {folder.path} has")
+        _note_loose(folder, notes)
+        return read(inner, notes)
+    return {"train": _by_class(folder, notes)}
+
+
+def split_of(name: str) -> tuple[str, tuple[str, ...]] | None:
+    """The split that a folder's name names and the other words of the name: seg_train is ("train", ("seg",))."""
+    words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[^\W\d_]+", name)]
+    splits = [split for word in words for split, synonyms in SYNONYMS.items() if word in synonyms]
+    if len(splits) != 1:
+        return None
+    rest = [word for word in words if word not in FILLERS and word not in SYNONYMS[splits[0]]]
+    return splits[0], tuple(rest)
+
+
+def _named_like_splits(folder: Folder) -> dict[str, Folder]:
+    """Subfolders with images by the split that they are named for.
+
+    Words other than FILLERS count only if they are common to two splits: seg_train and seg_test, but not train_station.
+
+    Raises:
+        UserError: two subfolders with class folders are named for one split.
+    """
+    named = [(child, *found) for child in folder.occupied if (found := split_of(child.name))]
+    result: dict[str, Folder] = {}
+    for child, split, rest in named:
+        if rest and not any(other != split and words == rest for _, other, words in named):
+            continue
+        if split in result:
+            if not (child.occupied or result[split].occupied):
+                continue
+            raise UserError(
+                f"{folder.path} has {result[split].name}/ and {child.name}/, both named for {split}: rename or move one"
+            )
+        result[split] = child
+    return result
+
+
+def _split_folders(folder: Folder) -> dict[str, Folder]:
+    """Split folders by split; empty if the subfolders are something else.
+
+    Raises:
+        UserError: a subfolder can be a split as well as a class, or there is nothing to train on.
+    """
+    named = _named_like_splits(folder)
+    others = [child for child in folder.occupied if child not in named.values()]
+    if not named:
+        return {}
+    names = _names(named.values())
+    train = named.get("train")
+    if not others:
+        if train is None:
+            raise UserError(
+                f"{folder.path} has no images to train on, only {names}: put those into train/CLASS/, or name a folder "
+                "of CLASS folders"
+            )
+        if not train.occupied:
+            raise UserError(
+                f"{folder.path} has no images to train on by class: {train.name}/ has images but no CLASS folders"
+            )
+        return named
+    if train and train.occupied:
+        classes = {child.name for child in _classes_of(train, set()).occupied}
+        for split, child in named.items():
+            if split != "train" and classes & {inner.name for inner in _classes_of(child, classes).occupied}:
+                return named
+    elif "test" not in named and not any(child.occupied for child in named.values()):
+        return {}  # only a test can do without classes: these are classes themselves
+    raise UserError(
+        f"{folder.path} can be read in two ways: {names} as a split, or as a class beside {_names(others[:3])}; "
+        "rename it if it is a class, or move the other folders into train/ if it is a split"
+    )
+
+
+def _classes_of(split: Folder, known: set[str]) -> Folder:
+    """The folder that holds a split's class folders: itself, or one in which they all are (seg_train/seg_train/CLASS).
+
+    Args:
+        known: classes of the training split, which are no wrappers; empty for that split itself.
+    """
+    while len(split.occupied) == 1 and not split.images:
+        (only,) = split.occupied
+        if only.images or only.name in known or len(only.occupied) < (1 if known else 2):
+            return split
+        split = only
+    return split
+
+
+def _wrapped(folder: Folder) -> Folder | None:
+    """The set in a chain of single folders: the first below `folder` with lists, split folders or several classes.
+
+    Raises:
+        UserError: a folder of the chain has images too, so that it can be a class.
+    """
+    chain: list[Folder] = []
+    while len(folder.occupied) == 1:
+        (folder,) = folder.occupied
+        chain.append(folder)
+        if len(folder.occupied) > 1 or _list_files(folder) or _named_like_splits(folder):
+            if mixed := next((link for link in chain if link.images), None):
+                raise UserError(
+                    f"{mixed.path} can be read in two ways: as one class, for it has images, or as a whole set, for it "
+                    "has folders of images; name it as the data set, or move its images into folders"
+                )
+            return folder
+    return None
+
+
+def _by_splits(folder: Folder, splits: dict[str, Folder], notes: list[str]) -> Parts:
+    _note_loose(folder, notes)
+    for child in folder.folders:
+        if child not in splits.values():
+            why = "is no split" if child.total else "has no images"
+            notes.append(f"{child.path} {why}: it is left out of the data set")
+    parts: Parts = {}
+    known: set[str] = set()
+    for split in ("train", "validation", "test"):
+        if split not in splits:
+            continue
+        holder = _classes_of(splits[split], known)
+        if holder is not splits[split]:
+            notes.append(f"{holder.path} has the class folders of {splits[split].path}")
+        if not holder.occupied:
+            notes.append(f"{splits[split].path} has no class folders: it is left out")
+            continue
+        parts[split] = _by_class(holder, notes)
+        known |= {label for _, label in parts[split]} if split == "train" else set()
+    return parts
+
+
+def _by_class(folder: Folder, notes: list[str]) -> list[Sample]:
+    """The images below each class folder, in the order of their paths."""
+    samples: list[Sample] = []
+    nested: list[Folder] = []
+    _note_loose(folder, notes)
+    for child in folder.folders:
+        if child.name.startswith(PRUNED):
+            notes.append(f"class {shown(child.name)} is left out: it is none")
+            continue
+        if not child.total:
+            notes.append(f"class folder {child.path} has no images: the class is left out")
+        if divided := next((inner for inner in _all(child) if "train" in _inner_splits(inner)), None):
+            raise UserError(
+                f"{divided.path} is divided into {', '.join(f'{name}/' for name in _inner_splits(divided).values())}, "
+                f"but is one of several folders of images in {folder.path}: name the folder that is the set, or put "
+                "CLASS folders into train/ and test/"
+            )
+        if child.occupied:
+            nested.append(child)
+        samples += [(file, child.name) for file in child.files()]
+    if nested:
+        inside = ", ".join(f"{shown(child.name)}/{shown(child.occupied[0].name)}" for child in nested[:3])
+        more = ", ..." if len(nested) > 3 else ""
+        notes.append(f"images in subfolders of a class folder count for the class: {inside}{more}")
+    others = [name for inner in _all(folder) for name in inner.others]
+    if others:
+        names = ", ".join(map(shown, others[:3])) + (f" and {len(others) - 3:,} more" if len(others) > 3 else "")
+        notes.append(f"left out of {folder.path}, since they are not named like images: {names}")
+    return samples
+
+
+def _inner_splits(folder: Folder) -> dict[str, str]:
+    """Names of subfolders by split, if they look like a division: train with another split or with class folders."""
+    named = _named_like_splits(folder)
+    divided = "train" in named and (len(named) > 1 or (len(folder.occupied) == 1 and named["train"].occupied))
+    return {split: child.name for split, child in named.items()} if divided else {}
+
+
+def _all(folder: Folder) -> Iterator[Folder]:
+    yield folder
+    for child in folder.folders:
+        yield from _all(child)
+
+
+def _note_loose(folder: Folder, notes: list[str]) -> None:
+    if folder.images:
+        notes.append(
+            f"{len(folder.images):,} images of {folder.path} are in no class folder ({shown(folder.images[0])} first): "
+            "they are left out"
+        )
+
+
+def _list_files(folder: Folder) -> dict[str, str]:
+    """Names of split lists by split.
+
+    Raises:
+        UserError: two files are named for one split.
+    """
+    found: dict[str, str] = {}
+    for name in folder.others:
+        stem, dot, suffix = name.rpartition(".")
+        split = next((split for split, synonyms in SYNONYMS.items() if stem.lower() in synonyms), None)
+        if not dot or suffix.lower() != "txt" or split is None:
+            continue
+        if split in found:
+            raise UserError(
+                f"{folder.path} has {found[split]} and {name}, both named for {split}: remove or rename one"
+            )
+        found[split] = name
+    return found
+
+
+def _by_lists(folder: Folder, files: dict[str, str], notes: list[str]) -> Parts:
+    """Samples by lists; by split folders if there are such and no list names a file, or both name the same samples."""
+    top = Path(folder.path)
+    bases = [top, *(Path(child.path) for child in folder.folders)]
+    names = ", ".join(files.values())
+    list_notes: list[str] = []
+    try:
+        splits = _split_folders(folder)
+    except UserError:
+        splits = {}
+    if splits and not any(lists.names_files(top / name, bases) for name in files.values()):
+        notes.append(f"{names} names no file of {folder.path}: its folders {_names(splits.values())} are the splits")
+        return _by_splits(folder, splits, notes)
+    if "train" not in files:
+        raise UserError(f"{folder.path} has {names} but no train.txt: add it, or rename what is no split list")
+    parts = {split: lists.read(top / name, bases, list_notes) for split, name in files.items()}
+    for split, samples in parts.items():
+        if not samples:
+            purpose = {"train": "train", "validation": "validate", "test": "test"}[split]
+            raise UserError(f"{top / files[split]} names no images: there are no images to {purpose} on")
+    if splits:
+        folder_notes: list[str] = []
+        by_folders = _by_splits(folder, splits, folder_notes)
+        if {split: sorted(rows) for split, rows in by_folders.items()} != {
+            split: sorted(rows) for split, rows in parts.items()
+        }:
+            raise UserError(
+                f"{folder.path} can be read in two ways: {_counts(parts)} by {names}, {_counts(by_folders)} by its "
+                "folders; rename the lists if the folders are right, or the folders if the lists are"
+            )
+        list_notes += folder_notes
+    notes += list_notes
+    return parts
+
+
+def _counts(parts: Parts) -> str:
+    return ", ".join(f"{split} {len(samples):,}" for split, samples in parts.items())
+
+
+def _names(folders: Iterable[Folder]) -> str:
+    return ", ".join(f"{shown(folder.name)}/" for folder in folders)

@@ -1,0 +1,39 @@
+"""Text of foreign origin (file names, class names, notes) in a form that a terminal shows and does not obey."""
+
+import unicodedata
+
+SHOWN_CHARACTERS = 200
+"""Characters of one name that are printed."""
+_UNPRINTABLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+"""Unicode categories that are escaped: controls, direction marks, surrogates, unassigned, line separators."""
+
+
+def printable(text: object, limit: int | None = None) -> str:
+    r"""Return `text` on one line, with every control character, direction mark and undecodable byte escaped.
+
+    An escape sequence of a class name then shows as `\x1b[31m` instead of changing the terminal, and a file name that
+    is not UTF-8 shows its bytes as `\xe9` instead of raising UnicodeEncodeError.
+
+    Args:
+        limit: cut longer texts to this many characters before they are escaped, and mark the cut by "...".
+    """
+    text = str(text)
+    if limit is not None and len(text) > limit:
+        text = text[: limit - 3] + "..."
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_escaped(char) if unicodedata.category(char) in _UNPRINTABLE else char for char in text)
+
+
+def name(text: object) -> str:
+    """Return a file or class name as `printable` does, cut to the length that is worth showing."""
+    return printable(text, SHOWN_CHARACTERS)
+
+
+def _escaped(char: str) -> str:
+    code = ord(char)
+    if char in "\n\r\t":
+        return {"\n": r"\n", "\r": r"\r", "\t": r"\t"}[char]
+    if 0xDC80 <= code <= 0xDCFF:
+        return f"\\x{code - 0xDC00:02x}"  # a byte of a name that is not UTF-8 (os.fsdecode)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
