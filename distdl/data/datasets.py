@@ -1,6 +1,7 @@
 """From a name or a path to a data set: found, read, divided, and with the statistics to normalise it by."""
 
 import hashlib
+import os
 import re
 from pathlib import Path
 
@@ -180,7 +181,7 @@ def _at_path(path: Path) -> Path:
     if path.is_dir():
         return path
     status = path.stat()
-    key = hashlib.sha256(f"{path.resolve()} {status.st_size} {status.st_mtime_ns}".encode()).hexdigest()[:12]
+    key = hashlib.sha256(os.fsencode(f"{path.resolve()} {status.st_size} {status.st_mtime_ns}")).hexdigest()[:12]
     return build(cache_folder() / "data" / f"{path.name.split('.')[0]}-{key}", lambda scratch: extract(path, scratch))
 
 

@@ -242,7 +242,7 @@ def _list_files(folder: Folder) -> dict[str, str]:
                 f"{folder.path} has {found[split]} and {name}, both named for {split}: remove or rename one"
             )
         found[split] = name
-    return found
+    return {split: found[split] for split in SYNONYMS if split in found}
 
 
 def _by_lists(folder: Folder, files: dict[str, str], notes: list[str]) -> Parts:

@@ -95,9 +95,10 @@ def _lines(path: Path) -> list[tuple[int, str]]:
 
 def _base(path: Path, first: str, bases: list[Path]) -> Path:
     own, *others = bases
-    if _is_file(own / first):
+    names = {first, _first_field(first)}  # of a table, the first column: the error then says what is wrong
+    if any(_is_file(own / name) for name in names):
         return own
-    fitting = [base for base in others if _is_file(base / first)]
+    fitting = [base for base in others if any(_is_file(base / name) for name in names)]
     if len(fitting) > 1:
         raise UserError(
             f"{path} names {shown(first)}, which is in {fitting[0].name}/ and in {fitting[1].name}/: write "

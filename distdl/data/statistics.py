@@ -50,9 +50,9 @@ def _key(files: list[File], channels: int, central: float, size: int) -> str:
     for file in files:
         try:
             status = (file.path if isinstance(file, Part) else file).stat()
-            digest.update(f"{file} {status.st_size} {status.st_mtime_ns}\n".encode())
+            digest.update(os.fsencode(f"{file} {status.st_size} {status.st_mtime_ns}\n"))
         except OSError:
-            digest.update(f"{file} is missing\n".encode())
+            digest.update(os.fsencode(f"{file} is missing\n"))
     return digest.hexdigest()[:24]
 
 

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from distdl.cli import main
+from layouts import make
 
 
 def test_list_names_every_set_and_says_which_are_here(data_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -35,3 +36,70 @@ def test_describe_refuses_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixt
     assert capsys.readouterr().err.count("\n") == 1
     assert main(["data", "describe", "digits", "--figure", str(tmp_path / "figure.nothing")]) == 2
     assert "cannot be written" in capsys.readouterr().err
+
+
+HOSTILE = [
+    "[red]",
+    "[bold] :smile:",
+    "a\x1b]0;OWNED\x07\x1b[2J",
+    "b\nc",
+    "caf\udce9",
+    "\u202egnp",
+    "$x$",
+    "d" * 255,
+]
+
+
+@pytest.fixture
+def hostile(tmp_path: Path) -> Path:
+    """A set whose names are markup, escape sequences, bytes that are not UTF-8, formulas, and long."""
+    folder = make(tmp_path / "se[t]\x1b[31m", [])
+    for label in HOSTILE:
+        for part in ("train", "test"):
+            (folder / part / label).mkdir(parents=True)
+            Image.new("RGB", (8, 8), (len(label), 0, 0)).save(folder / part / label / "1.png")
+        (folder / "train" / label / f"[{label[:50]}.txt").write_text("")
+    return folder
+
+
+def plain(text: str) -> str:
+    assert not set(text) & {*"\x1b\x07\u202e\udce9"}, "an escape sequence reaches the terminal"
+    text.encode()
+    return text
+
+
+def test_describe_shows_names_and_obeys_none(
+    hostile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    assert main(["data", "describe", str(hostile), "--figure", str(tmp_path / "figure.svg")]) == 0
+    shown = plain(capsys.readouterr().out)
+    rows = [line.split("│")[1].strip() for line in shown.splitlines() if line.startswith("│")]
+    # In the order of the names; the long one is cut at 200 characters.
+    expected = {
+        "[red]",
+        "[bold] :smile:",
+        r"a\x1b]0;OWNED\x07\x1b[2J",
+        r"b\nc",
+        r"caf\xe9",
+        r"\u202egnp",
+        "$x$",
+    }
+    assert set(rows) == expected | {"d" * 197 + "..."}
+    assert shown.splitlines()[0].startswith(rf"{tmp_path}/se[t]\x1b[31m: images of")
+    assert "left out of" in shown
+
+
+@pytest.mark.parametrize(
+    "name", ["no/\x1b[31m[red]", "no/caf\udce9", "no/\nerror: x", "no/" + "x" * 5000, "~nobody-here/x", "a\0/b"]
+)
+@pytest.mark.parametrize("verb", [["describe"], ["verify"], ["pack", "--format", "shards", "--out", "o"]])
+def test_a_name_in_an_error_is_one_plain_line(verb: list[str], name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", verb[0], name, *verb[1:]]) == 2
+    message = capsys.readouterr().err
+    assert plain(message).startswith("error: ") and message.count("\n") == 1
+
+
+def test_list_names_its_root_plainly(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "list", "--root", str(tmp_path / "[red]\x1b[31m")]) == 0
+    assert "[red]" in plain(capsys.readouterr().out)
