@@ -46,6 +46,9 @@ VERBS: dict[str, Verb] = {
     "probe network": Verb("distdl.launchers.commands:probe_network", "bandwidth and latency between ranks"),
     "data list": Verb("distdl.data.commands:list_sets", "which data sets are known, and which are here"),
     "data describe": Verb("distdl.data.commands:describe", "a data set's division, classes, sizes and a picture of it"),
+    "data verify": Verb(
+        "distdl.data.verify_command:verify_set", "decode every image of a set, find duplicates, check packed files"
+    ),
     "study list": Verb("distdl.studies.commands:list_studies", "the studies that there are"),
     "study run": Verb(
         "distdl.studies.commands:run_words", "run a study's trials, or go on with it; any number may share", raw=True

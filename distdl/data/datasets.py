@@ -107,7 +107,8 @@ def _is_packed(folder: Path) -> bool:
         raise UserError(f"folder {folder} cannot be read: {reason(error)}") from None
     if shards.is_packed(folder):
         return True
-    numbered = next((tar for tar in folder.glob("*.tar") if re.search(r"-\d+\.tar$", tar.name)), None)
+    tars = [*folder.glob("*.tar"), *folder.glob("*/*.tar")]
+    numbered = next((tar for tar in sorted(tars) if re.search(r"-\d+\.tar$", tar.name)), None)
     if numbered and folders.has_images(folder):
         raise UserError(
             f"{folder} can be read in two ways: as shards ({numbered.name}) and as folders of images; move one of them"
@@ -120,9 +121,10 @@ def _packed(name: str, folder: Path) -> Source:
     text = f"shards of {folder}"
     described = read_set_file(folder)
     if described is None:
-        return Source(text=text, read=shards.read, folders=(name,), size=224, central=PHOTOGRAPH)
+        return Source(text=text, packed=True, read=shards.read, folders=(name,), size=224, central=PHOTOGRAPH)
     return Source(
         text=text,
+        packed=True,
         read=shards.read,
         folders=(name,),
         size=described.image_size,

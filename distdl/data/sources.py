@@ -35,6 +35,8 @@ class Source:
     mean: tuple[float, ...] = ()
     """Of the training set, where it is known beforehand; else it is measured."""
     std: tuple[float, ...] = ()
+    packed: bool = False
+    """Whether the set is in shards or records."""
 
 
 def _digits(folder: Path, config: DataConfig) -> Raw:

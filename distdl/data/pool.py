@@ -1,0 +1,97 @@
+"""A pool of processes in which a dying process costs the one item that it died of, and no other."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from multiprocessing.connection import wait as wait_for_end
+from typing import TypeVar
+
+import torch
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+AHEAD = 2
+"""Batches in flight per process: one at work, one waiting."""
+
+
+def surviving_map(
+    function: Callable[[Sequence[Item]], list[Result]], batches: Iterable[Sequence[Item]], processes: int
+) -> Iterator[tuple[Sequence[Item], list[Result] | None]]:
+    """Call `function` on batches of items in other processes; yield each batch with its results, in any order.
+
+    If a process dies (a decoder's segmentation fault, SIGKILL for lack of memory), the batches in flight are repeated
+    in a process of their own, and halved until the item is found that ends the process: it is yielded alone, with None.
+
+    Args:
+        function: importable, returns one result per item.
+    """
+    remaining = iter(batches)
+    suspects: deque[Sequence[Item]] = deque()
+    exhausted = False
+    while not exhausted or suspects:
+        while suspects:
+            yield from _alone(function, suspects)
+        with _pool(processes) as pool:
+            futures: dict[Future[list[Result]], Sequence[Item]] = {}
+            try:
+                while not suspects:
+                    for batch in islice(remaining, processes * AHEAD - len(futures)):
+                        try:
+                            futures[pool.submit(function, batch)] = batch
+                        except BrokenProcessPool:
+                            suspects.append(batch)
+                            raise
+                    if not futures:
+                        exhausted = True
+                        break
+                    for future in wait(futures, return_when=FIRST_COMPLETED).done:
+                        result = future.result()
+                        yield futures.pop(future), result
+            except BrokenProcessPool:
+                suspects.extend(futures.values())
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+
+def _alone(
+    function: Callable[[Sequence[Item]], list[Result]], suspects: deque[Sequence[Item]]
+) -> Iterator[tuple[Sequence[Item], list[Result] | None]]:
+    """Work off suspects in one process until they are done or it dies; then put the halves of its batch first."""
+    with _pool(1) as pool:
+        while suspects:
+            batch = suspects.popleft()
+            try:
+                yield batch, pool.submit(function, batch).result()
+            except BrokenProcessPool:
+                if len(batch) == 1:
+                    yield batch, None
+                else:
+                    suspects.extendleft((batch[len(batch) // 2 :], batch[: len(batch) // 2]))
+                return
+
+
+def _pool(processes: int) -> ProcessPoolExecutor:
+    # Fork shares the imported modules and starts in milliseconds; elsewhere than on Linux it is unsafe.
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    return ProcessPoolExecutor(processes, mp_context=context, initializer=_begin)
+
+
+def _begin() -> None:
+    torch.set_num_threads(1)  # a fork has none of the threads of its parent's OpenMP, and would wait for them
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait_for_end([parent.sentinel])
+        os._exit(1)
