@@ -25,6 +25,9 @@ Timeout = Annotated[float, Field(gt=0, le=1e9)]
 DEFAULT_BATCH = 64
 """Samples per step of a rank where a configuration gives no batch size."""
 
+MAX_PIXELS = 178_956_970
+"""Pixels from which Pillow refuses an image as a decompression bomb: decoded to RGB it takes half a GiB."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
@@ -92,7 +95,10 @@ class DataConfig:
     drop_last: bool = False
     """Leave out an epoch's last samples where they do not fill a global batch; else each is seen once."""
     on_error: Literal["raise", "skip"] = "raise"
-    """What an unreadable image does: end the run, or be listed in the run folder and replaced by its neighbour."""
+    """On an unreadable image: end the run, or list it in the run folder and continue. Training replaces it by its
+    neighbour; evaluation leaves it out."""
+    max_pixels: Annotated[int, Field(gt=0, le=MAX_PIXELS)] = MAX_PIXELS
+    """Width times height from which an image file is unreadable. It is checked before any pixel is decoded."""
 
     def __post_init__(self) -> None:
         if self.batch_size is not None and self.global_batch:

@@ -298,9 +298,12 @@ class Trainer:
         """Accuracy and loss over every sample of a split exactly once, whatever the world size.
 
         A rank whose share is shorter gets samples that count for nothing, so that all take the same number of steps.
+        Unreadable samples are left out (data.on_error skip); the metrics then have their number, as `left_out`.
 
         Args:
             of: epoch and step of the weights, where they are not those of the last step but the chosen best.
+        Raises:
+            UserError: no sample is readable.
         """
         since = time.perf_counter()
         self.strategy.settle()
@@ -317,8 +320,13 @@ class Trainer:
                 sums[1] += F.cross_entropy(output, labels, reduction="sum")
                 sums[2] += batch.count
         right, loss, count = self.strategy.all_reduce(sums).tolist()
+        if not count:
+            raise UserError(f"data set {self.dataset.name}: none of the samples to evaluate on can be read")
         at = {"epoch": of["epoch"], "step": of["step"], "best": True} if of else self._place()
         self.metrics[split] = {"accuracy": right / count, "loss": loss / count, **at}
+        if left_out := len(getattr(self.dataset, split)) - round(count):
+            self.metrics[split]["left_out"] = left_out
+            self._gather_skipped()
         self.seconds["evaluate"] += time.perf_counter() - since
         self.events.evaluate_end(self, split, self.metrics[split])
         return self.metrics[split]

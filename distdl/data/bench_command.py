@@ -50,9 +50,11 @@ def bench(
     if batch_size < 1 or seconds <= 0:
         raise UserError("--batch-size and --seconds must be positive")
     console = Console(stderr=json)
-    dataset = load(DataConfig(name=name, root=root, image_size=image_size))
+    dataset = load(DataConfig(name=name, root=root, image_size=image_size, on_error="skip"))
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
-    data = DataConfig(name=name, root=root, batch_size=batch_size, image_size=image_size, augment=augment)
+    data = DataConfig(
+        name=name, root=root, batch_size=batch_size, image_size=image_size, augment=augment, on_error="skip"
+    )
     world = World(device=device)
     task = Task(config=Config(data=data), dataset=dataset, split=dataset.train, world=world, training=True)
     with console.status("stages") as status:
@@ -98,7 +100,7 @@ def _choices(dataset: DataSet, augment: AugmentConfig, most: int) -> list[tuple[
 
 def _rate(task: Task, name: str, workers: int, seconds: float) -> float:
     """Images a second of a loader, after its first batches."""
-    data = DataConfig(**(vars(task.config.data) | {"loader": name, "workers": workers, "on_error": "skip"}))
+    data = DataConfig(**(vars(task.config.data) | {"loader": name, "workers": workers}))
     loader = make_loader(Config(data=data), task.dataset, task.split, task.world, training=True)
     count, since, until, epoch = 0, 0.0, None, 0
     try:

@@ -1,6 +1,5 @@
 """`distdl data list` and `distdl data describe`: which sets there are, and what one holds."""
 
-import io
 import textwrap
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +14,7 @@ from distdl.config import DataConfig
 from distdl.data.base import DataSet, Split
 from distdl.data.datasets import available, load, source_of
 from distdl.data.encoded import Unreadable, read
+from distdl.data.image_header import read_header
 from distdl.data.places import data_root, root_origin
 from distdl.data.sources import SETS
 from distdl.text import name as shown
@@ -60,7 +60,8 @@ def describe(
         split_seed: seed of that division.
         figure: write a bar chart of images a class and a picture of samples to this file (.png, .svg, .pdf).
     """
-    dataset = load(DataConfig(name=name, root=root, validation=validation, split_seed=split_seed))
+    data = DataConfig(name=name, root=root, validation=validation, split_seed=split_seed, on_error="skip")
+    dataset = load(data)
     console = Console()
     console.print(Text.assemble((printable(dataset.name), "bold"), f": {printable(source_of(name).text)}"))
     console.print(_facts(dataset))
@@ -102,18 +103,17 @@ def _image_sizes(dataset: DataSet) -> str:
     if split.images is not None:
         height, width = split.images.shape[1:3]
         return f"{height} x {width} pixels, {kind}"
-    from PIL import Image
-
+    picks = np.linspace(0, len(split) - 1, min(200, len(split))).astype(int)
     sizes = []
-    for index in np.linspace(0, len(split) - 1, min(200, len(split))).astype(int):
+    for file in (split.files[index] for index in picks.tolist()):
         try:
-            with Image.open(io.BytesIO(read(split.files[index]))) as image:
-                sizes.append(image.size)
-        except (OSError, Unreadable):
+            sizes.append(read_header(file, read(file)).upright)
+        except Unreadable:
             continue
-    wide, high = np.array(sizes or [(0, 0)]).T
+    high, wide = np.array(sizes or [(0, 0)]).T
+    unreadable = f", {len(picks) - len(sizes)} unreadable" if len(sizes) < len(picks) else ""
     return (
-        f"{_range(wide)} pixels wide, {_range(high)} high ({len(sizes)} files looked at), {kind}; "
+        f"{_range(wide)} pixels wide, {_range(high)} high ({len(picks)} files looked at{unreadable}), {kind}; "
         f"read to {dataset.image_size} x {dataset.image_size}"
     )
 

@@ -18,8 +18,9 @@ import torch
 from distdl.cores import cores
 from distdl.data.ahead import steps_ahead
 from distdl.data.base import Batch
-from distdl.data.dali_input import prepare, prepare_decoded
-from distdl.data.decode import resize
+from distdl.data.dali_input import BLANK, Fed, prepare, prepare_decoded
+from distdl.data.decode import WindowOf, resize
+from distdl.data.encoded import File
 from distdl.data.finish import Finish, beside_workers, cut_bytes, transfer
 from distdl.data.order import Step
 from distdl.data.samples import Chunk, Samples
@@ -51,6 +52,8 @@ class DaliLoader:
         self.task, self.why, self.clock = task, why, Clock()
         self.skipped: list[str] = []
         self._known_bad: set[int] = set()
+        self._undecodable: set[File] = set()
+        """Files that DALI failed to decode: they are fed as bitmaps."""
         self.samples, self.finish = Samples(task), Finish(task)
         self.labels = torch.from_numpy(task.split.labels)
         workers = task.config.data.workers
@@ -59,16 +62,16 @@ class DaliLoader:
         self.straight = self.on_gpu and self.finish.plain and not task.config.data.augment.crop
         # They are many already: each computes alone.
         self._pool = ThreadPoolExecutor(max(self.threads, 2), "distdl-dali", partial(torch.set_num_threads, 1))
-        self._pipeline, self._under_way = self._build(), 0
+        self._pipeline, self._under_way = self._build(task.batch), 0
 
-    def _build(self) -> "Pipeline":
+    def _build(self, batch: int) -> "Pipeline":
         from distdl.data.dali_graph import Graph, build
 
         task = self.task
         moments = {"mean": task.dataset.mean, "std": task.dataset.std} if self.straight else {}
         return build(
             Graph(
-                batch=task.batch,
+                batch=batch,
                 threads=self.threads,
                 depth=DEPTH,
                 device_id=task.world.device.index or 0 if self.on_gpu else None,
@@ -108,17 +111,15 @@ class DaliLoader:
                 for index in chunk.skipped.keys() - self._known_bad:
                     self._known_bad.add(index)
                     self.skipped.append(chunk.skipped[index])
-                yield self.task.deliver(step, *self._finished(images, chunk), chunk.indices)
+                counted = step._replace(count=min(step.count, chunk.count))
+                yield self.task.deliver(counted, *self._finished(images, chunk), chunk.indices)
         finally:
             chunks.close()
             self._drain()
 
     def _read_ahead(self, epoch: int, start: int) -> Generator[tuple[Step, Chunk], None, None]:
-        channels = self.task.dataset.channels
-
         def read(step: Step) -> tuple[Step, Chunk]:
-            load = lambda file, window: prepare(file, window, channels)  # noqa: E731
-            return step, self.samples.gather(epoch, step.indices, load)
+            return step, self.samples.gather(epoch, step.indices, self._prepare)
 
         begun: deque[Future] = deque()
         try:
@@ -132,36 +133,59 @@ class DaliLoader:
             for future in begun:
                 future.cancel()
 
+    def _prepare(self, file: File, window: WindowOf) -> Fed:
+        load = prepare_decoded if file in self._undecodable else prepare
+        return load(file, window, self.task.dataset.channels, self.task.config.data.max_pixels)
+
     def _feed(self, chunk: Chunk) -> None:
         if chunk.error:
             return  # it ends the epoch when its turn comes
-        anchors, shapes = (np.array([fed.window[part] for fed in chunk.images], np.int32) for part in PARTS)
-        inputs = {"encoded": [fed.content for fed in chunk.images], "anchor": anchors, "shape": shapes}
-        if self.straight:
-            flip = chunk.drawn.get("flip", np.zeros(len(anchors), bool))
-            inputs["mirror"] = flip.astype(np.int32)
-        for name, value in inputs.items():
-            self._pipeline.feed_input(name, value)
-        self._pipeline._run_once()  # schedule_run() would wait for a whole queue at first: short epochs have none
+        images = chunk.images + [BLANK] * (len(chunk.indices) - chunk.count)
+        self._run(self._pipeline, images, chunk.drawn.get("flip"))
         self._under_way += 1
 
+    def _run(self, pipeline: "Pipeline", images: list[Fed], flip: np.ndarray | None) -> None:
+        anchors, shapes = (np.array([fed.window[part] for fed in images], np.int32) for part in PARTS)
+        inputs = {"encoded": [fed.content for fed in images], "anchor": anchors, "shape": shapes}
+        if self.straight:
+            inputs["mirror"] = (np.zeros(len(anchors)) if flip is None else flip).astype(np.int32)
+        for name, value in inputs.items():
+            pipeline.feed_input(name, value)
+        pipeline._run_once()  # schedule_run() would wait for a whole queue at first: short epochs have none
+
     def _decoded(self, epoch: int, waiting: deque[tuple[Step, Chunk]]) -> tuple[Chunk, torch.Tensor]:
-        """The first of the waiting, decoded: as it was read or, where an image of it fails, as it is read then."""
-        try:
-            return waiting[0][1], self._output()
-        except RuntimeError as error:
-            if "pipeline" not in str(error):
-                raise
-        # A pipeline that met a bad image is of no use any more, and does not say which image it was.
-        self._pipeline, self._under_way = self._build(), 0
-        step, channels = waiting[0][0], self.task.dataset.channels
-        chunk = self.samples.gather(epoch, step.indices, lambda file, window: prepare_decoded(file, window, channels))
-        waiting[0] = step, chunk
-        if chunk.error:
-            return chunk, torch.empty(0)
-        for _, again in waiting:
-            self._feed(again)
-        return chunk, self._output()
+        """Decode the first waiting chunk. Files that DALI fails to decode are read again, and no others."""
+        while True:
+            step, chunk = waiting[0]
+            try:
+                return chunk, self._output()
+            except RuntimeError as error:
+                if "pipeline" not in str(error) or not (failed := self._failed(chunk)):
+                    raise
+            self._undecodable |= failed
+            # A pipeline that failed is of no use any more.
+            self._pipeline, self._under_way = self._build(self.task.batch), 0
+            chunk = self.samples.gather(epoch, step.indices, self._prepare)
+            waiting[0] = step, chunk
+            if chunk.error:
+                return chunk, torch.empty(0)
+            for _, fed in waiting:
+                self._feed(fed)
+
+    def _failed(self, chunk: Chunk) -> set[File]:
+        """Find the files of a chunk that DALI does not decode, one by one: it does not say which one failed."""
+        failed: set[File] = set()
+        pipeline = None
+        for fed, index in zip(chunk.images, chunk.indices.tolist(), strict=False):
+            pipeline = pipeline or self._build(1)
+            try:
+                self._run(pipeline, [fed], None)
+                pipeline.share_outputs()
+                pipeline.release_outputs()
+            except RuntimeError:
+                failed.add(self.samples.files[index])
+                pipeline = None
+        return failed
 
     def _output(self) -> torch.Tensor:
         stream = torch.cuda.current_stream(self.task.world.device) if self.on_gpu else None
@@ -203,7 +227,7 @@ class DaliLoader:
                 self._pipeline.share_outputs()
                 self._pipeline.release_outputs()
             except RuntimeError:
-                self._pipeline, self._under_way = self._build(), 0
+                self._pipeline, self._under_way = self._build(self.task.batch), 0
             except AttributeError:
                 return  # the interpreter ends, and DALI has ended its pipelines before
 

@@ -204,4 +204,4 @@ def _moments(config: DataConfig, source: Source, raw: Raw) -> tuple[tuple[float,
         return IMAGENET
     if source.mean:
         return source.mean, source.std
-    return statistics.of_files(raw.train, channels, source.central, config.image_size or source.size)
+    return statistics.of_files(raw.train, channels, source.central, config.image_size or source.size, config)

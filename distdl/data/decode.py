@@ -1,14 +1,19 @@
 """From a file to pixels of one size: read, decode, take a window, resize."""
 
-import functools
-import io
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
+from distdl.config import MAX_PIXELS
 from distdl.data.encoded import File, Unreadable, read
+from distdl.data.image_header import header_of, open_image, read_header
+from distdl.data.jpeg import decode_jpeg
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 Window = tuple[int, int, int, int]
 """Top, left, height and width, in the pixels of the image as it stands upright."""
@@ -16,19 +21,20 @@ WindowOf = Callable[[int, int], Window]
 """The window of an image of this height and width."""
 
 
-def load(file: File, channels: int, window: WindowOf, size: int) -> torch.Tensor:
-    """One image as the network's loader wants it.
+def load(file: File, channels: int, window: WindowOf, size: int, max_pixels: int = MAX_PIXELS) -> torch.Tensor:
+    """Read, decode, cut and resize one image.
 
     Args:
         channels: 3 for RGB or 1 for gray, whatever the file has; EXIF's orientation is followed.
         window: which part is seen, from the image's height and width.
         size: height and width, in pixels, to which the window is resized (bilinear, antialiased).
+        max_pixels: an image with more is not decoded.
     Returns:
         uint8 [size, size, channels], contiguous.
     Raises:
-        Unreadable: the file cannot be read or decoded.
+        Unreadable: the file cannot be read or decoded, or has more than `max_pixels` pixels.
     """
-    image = decode(file, channels)
+    image = decode(file, channels, max_pixels)
     top, left, height, width = window(image.shape[1], image.shape[2])
     return resize(image[:, top : top + height, left : left + width], size).permute(1, 2, 0).contiguous()
 
@@ -42,36 +48,48 @@ def resize(image: torch.Tensor, size: int) -> torch.Tensor:
     return F.interpolate(whole, (size, size), mode="bilinear", antialias=True)[0]
 
 
-def decode(file: File, channels: int) -> torch.Tensor:
-    """The whole image, uint8 [channels, height, width]; the same errors as `load`."""
-    content = read(file)
-    try:
-        image = _torchvision(channels)(torch.from_numpy(content))
-    except RuntimeError:
-        # Formats that torchvision does not read, and files so damaged that a second opinion costs nothing.
-        return _decode_pillow(file, content, channels)
-    if image.dtype == torch.uint16:
-        image = (image.to(torch.int32) >> 8).to(torch.uint8)
-    # WebP and GIF come in colour, whatever is asked for.
-    return image if image.shape[0] == channels else _decode_pillow(file, content, channels)
+def decode(file: File, channels: int, max_pixels: int = MAX_PIXELS) -> torch.Tensor:
+    """The whole image, upright, uint8 [channels, height, width]; the same errors as `load`."""
+    return decode_content(file, read(file), channels, max_pixels)
 
 
-@functools.cache
-def _torchvision(channels: int) -> Callable[[torch.Tensor], torch.Tensor]:
-    # Imported when the first file is read: sets in memory start a second sooner.
-    from torchvision.io import ImageReadMode, decode_image
+def decode_content(file: File, content: np.ndarray, channels: int, max_pixels: int = MAX_PIXELS) -> torch.Tensor:
+    """Decode an image from its bytes [n] uint8, as `decode` does; `file` is named in errors."""
+    mode = "RGB" if channels == 3 else "L"
+    header = read_header(file, content, max_pixels)
+    pixels = decode_jpeg(content, mode) if header.format in JPEG and header.mode in ("L", mode) else None
+    if pixels is None or pixels.shape[:2] != (header.height, header.width):
+        with open_image(file, content, max_pixels) as image:
+            pixels = _decode_pillow(file, image, mode)
+            header = header_of(image)
+    return torch.from_numpy(np.ascontiguousarray(UPRIGHT[header.orientation](pixels))).permute(2, 0, 1)
 
-    mode = ImageReadMode.RGB if channels == 3 else ImageReadMode.GRAY
-    return functools.partial(decode_image, mode=mode, apply_exif_orientation=True)
+
+def _decode_pillow(file: File, image: "Image", mode: str) -> np.ndarray:
+    image.load()
+    header = header_of(image)
+    if header.bits == 32:
+        raise Unreadable(f"{file} has 32 bits per pixel (mode {header.mode}): scale it to 8 or 16")
+    if header.bits > 8:
+        from PIL import Image
+
+        # Pillow's conversion clips to 255: all but the darkest pixels would be white.
+        image = Image.fromarray((np.asarray(image) >> (header.bits - 8)).astype(np.uint8))
+    if image.mode != mode:
+        image = image.convert(mode)
+    return np.array(image).reshape(image.height, image.width, len(mode))
 
 
-def _decode_pillow(file: File, content: np.ndarray, channels: int) -> torch.Tensor:
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            upright = ImageOps.exif_transpose(image).convert("RGB" if channels == 3 else "L")
-            pixels = np.array(upright).reshape(upright.height, upright.width, channels)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise Unreadable(f"{file} cannot be decoded: {str(error).partition(' <_io')[0]}") from None
-    return torch.from_numpy(pixels).permute(2, 0, 1)
+JPEG = ("JPEG", "MPO")
+"""Pillow's names of what a JPEG decoder reads."""
+UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    1: lambda pixels: pixels,
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.swapaxes(0, 1),
+    6: lambda pixels: pixels[::-1].swapaxes(0, 1),
+    7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
+    8: lambda pixels: pixels[:, ::-1].swapaxes(0, 1),
+}
+"""By EXIF orientation, the upright view of pixels [height, width, channels]."""

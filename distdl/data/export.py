@@ -10,18 +10,30 @@ from pathlib import Path
 import numpy as np
 
 from distdl.cores import cores
+from distdl.data import decode
 from distdl.data.base import DataSet, Split
-from distdl.data.encoded import compact
-from distdl.data.pack import NAMES, samples
+from distdl.data.encoded import File, Unreadable, compact
+from distdl.data.image_header import read_header
+from distdl.data.pack import NAMES, refuse, samples
 from distdl.errors import Failure, UserError
 from distdl.rundir import write_atomic
 
 SUMS = "SHA256SUMS"
 """Sums of all files, as `sha256sum --check` takes them."""
 QUALITY = 92
+LONGEST = 65_500
+"""Pixels of a JPEG's longer side at most, by libjpeg."""
+GRAY = ("1", "L", "LA", "I;16", "I;16B", "I")
+"""Pillow's modes of images without colour."""
 
 
-def export(dataset: DataSet, folder: Path, size: int | None, told: Callable[[int], None]) -> int:
+def export(
+    dataset: DataSet,
+    folder: Path,
+    size: int | None,
+    told: Callable[[int], None],
+    unreadable: Callable[[Unreadable], None] = refuse,
+) -> int:
     """Write a set's images as files and verify them. Returns how many there are.
 
     Files that are there already stay: an export that was cut off goes on, since each file is whole or not there.
@@ -30,6 +42,7 @@ def export(dataset: DataSet, folder: Path, size: int | None, told: Callable[[int
         size: None copies files as they are (images in memory become PNG); else JPEGs whose short side is so many
             pixels, 0 for the image's own.
         told: called with 1 for each image that is done.
+        unreadable: called for an image that cannot be read; unless it raises, the image is left out.
     Raises:
         UserError: a sample cannot be read, or the folder cannot be written.
         Failure: what was written is not what is read again.
@@ -48,12 +61,17 @@ def export(dataset: DataSet, folder: Path, size: int | None, told: Callable[[int
         )
 
         def one(index: int, split: Split = lean, part: str = part, labels: list[str] = labels) -> str:
-            line = _one(split, index, folder, f"{NAMES[part]}/{labels[int(split.labels[index])]}/{index:08}", size)
+            stem = f"{NAMES[part]}/{labels[int(split.labels[index])]}/{index:08}"
+            try:
+                line = _one(split, index, folder, stem, size)
+            except Unreadable as error:
+                unreadable(error)
+                line = ""
             told(1)
             return line
 
         with ThreadPoolExecutor(cores()) as pool:
-            sums += pool.map(one, range(len(split)))
+            sums += filter(None, pool.map(one, range(len(split))))
     write_atomic(folder / SUMS, lambda sink: sink.write("".join(sums).encode()))
     for line in sums:
         digest, _, name = line.rstrip("\n").partition("  ")
@@ -63,14 +81,18 @@ def export(dataset: DataSet, folder: Path, size: int | None, told: Callable[[int
 
 
 def _one(split: Split, index: int, folder: Path, stem: str, size: int | None) -> str:
-    """Write an image if it is not there; its line of sums."""
-    (sample,) = samples(split, np.array([index]))
+    """Write an image if it is not there; its line of sums.
+
+    Raises:
+        Unreadable: it cannot be decoded.
+    """
+    (sample,) = samples(split, np.array([index]), _raise)
     content, suffix = sample.content, sample.suffix
     if size is not None:
         suffix = "jpg"
     file = folder / f"{stem}.{suffix}"
     if size is not None and not file.exists():
-        content = as_jpeg(content, size)
+        content = as_jpeg(content, size, f"image {index}" if split.files is None else split.files[index])
     if file.exists():
         content = file.read_bytes() if size is not None else content
     else:
@@ -80,17 +102,31 @@ def _one(split: Split, index: int, folder: Path, stem: str, size: int | None) ->
     return f"{hashlib.sha256(content).hexdigest()}  {stem}.{suffix}\n"
 
 
-def as_jpeg(content: bytes, size: int) -> bytes:
-    """An upright JPEG, colour or gray, whose short side is `size` pixels (0: as it is; never enlarged)."""
-    from PIL import Image, ImageOps
+def _raise(error: Unreadable) -> None:
+    raise error
 
-    with Image.open(io.BytesIO(content)) as image:
-        upright = ImageOps.exif_transpose(image)
-        upright = upright.convert("L" if upright.mode in ("1", "L", "I;16") else "RGB")
-        short = min(upright.size)
-        if 0 < size < short:
-            wanted = [max(round(side * size / short), 1) for side in upright.size]
-            upright = upright.resize(wanted, Image.Resampling.BICUBIC)
-        sink = io.BytesIO()
-        upright.save(sink, "JPEG", quality=QUALITY)
+
+def as_jpeg(content: bytes, size: int, file: File | str = "the image") -> bytes:
+    """Re-encode an image as an upright JPEG, colour or gray, with the pixels that the loaders see.
+
+    Args:
+        size: pixels of the short side; 0 leaves it, and an image is never enlarged.
+        file: named in errors.
+    Raises:
+        Unreadable: it cannot be decoded, or is too long or too wide for a JPEG.
+    """
+    from PIL import Image
+
+    encoded = np.frombuffer(content, np.uint8)
+    channels = 1 if read_header(file, encoded).mode in GRAY else 3
+    pixels = decode.decode_content(file, encoded, channels).permute(1, 2, 0).numpy()
+    upright = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
+    short = min(upright.size)
+    if 0 < size < short:
+        target = [max(round(side * size / short), 1) for side in upright.size]
+        upright = upright.resize(target, Image.Resampling.BICUBIC)
+    if max(upright.size) > LONGEST:
+        raise Unreadable(f"{file} has {upright.width:,} x {upright.height:,} pixels, a JPEG at most {LONGEST:,} a side")
+    sink = io.BytesIO()
+    upright.save(sink, "JPEG", quality=QUALITY)
     return sink.getvalue()

@@ -1,6 +1,6 @@
 """`distdl data pack` and `distdl data export`: a set from one layout into another."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,13 +12,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from distdl.config import DataConfig
 from distdl.data.base import DataSet
 from distdl.data.datasets import load
+from distdl.data.encoded import Unreadable
 from distdl.errors import UserError
 
 Name = Annotated[str, tyro.conf.Positional]
+OnError = Literal["raise", "skip"]
 
 
 def pack(
-    name: Name, *, out: Path, format: Literal["shards", "records"], root: Path | None = None, shard_mib: int = 64
+    name: Name,
+    *,
+    out: Path,
+    format: Literal["shards", "records"],
+    root: Path | None = None,
+    shard_mib: int = 64,
+    on_error: OnError = "raise",
 ) -> None:
     """Pack a set into a few large files, which a parallel file system reads well. Cut off, it goes on where it was.
 
@@ -28,21 +36,30 @@ def pack(
         format: shards are tar files as WebDataset and DALI read them; records are MXNet's, which DALI reads.
         root: folder in which sets are looked for; without it $DISTDL_DATA, else distdl's cache folder.
         shard_mib: about how large a file is to be.
+        on_error: on an unreadable image, end, or skip: leave it out and list it.
     """
     from distdl.data.pack import pack as write
 
     if shard_mib < 1:
         raise UserError("--shard-mib must be at least 1")
-    dataset = load(DataConfig(name=name, root=root))
+    dataset = load(DataConfig(name=name, root=root, on_error="skip"))
+    left_out, unreadable = _on_error(on_error)
     with _progress(dataset, "packing") as progress:
-        files = write(dataset, out, format, shard_mib * 2**20, progress).shards()
+        files = write(dataset, out, format, shard_mib * 2**20, progress, unreadable).shards()
+    _list(left_out)
     size = sum(file.bytes for file in files) / 2**20
     count = sum(file.samples for file in files)
     _say(f"{count:,} images in {len(files)} files of {size:,.1f} MiB, read again and equal: --data.name {out}")
 
 
 def export(
-    name: Name, *, out: Path, format: Literal["folder", "jpeg"], root: Path | None = None, size: int | None = None
+    name: Name,
+    *,
+    out: Path,
+    format: Literal["folder", "jpeg"],
+    root: Path | None = None,
+    size: int | None = None,
+    on_error: OnError = "raise",
 ) -> None:
     """Write a set as image files in folders PART/CLASS. Cut off, it goes on where it was.
 
@@ -52,14 +69,17 @@ def export(
         format: folder leaves files as they are; jpeg makes JPEGs of them, which decode faster when they are smaller.
         root: folder in which sets are looked for; without it $DISTDL_DATA, else distdl's cache folder.
         size: jpeg: pixels of the short side; images that are smaller stay, as all do without it.
+        on_error: on an unreadable image, end, or skip: leave it out and list it.
     """
     from distdl.data.export import export as write
 
     if size is not None and (format != "jpeg" or size < 1):
         raise UserError("--size is for --format jpeg, and at least 1")
-    dataset = load(DataConfig(name=name, root=root))
+    dataset = load(DataConfig(name=name, root=root, normalize="none"))
+    left_out, unreadable = _on_error(on_error)
     with _progress(dataset, "exporting") as told:
-        count = write(dataset, out, (size or 0) if format == "jpeg" else None, told)
+        count = write(dataset, out, (size or 0) if format == "jpeg" else None, told, unreadable)
+    _list(left_out)
     _say(f"{count:,} images, read again and equal to their sums in SHA256SUMS: --data.name {out}")
 
 
@@ -70,6 +90,19 @@ def _progress(dataset: DataSet, what: str) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(f"{what} {dataset.name}", total=total)
         yield lambda count: progress.advance(task, count)
+
+
+def _on_error(on_error: OnError) -> tuple[dict[str, None], Callable[[Unreadable], None]]:
+    """Sentences about unreadable images so far, each once, and what to call for each image."""
+    from distdl.data.pack import refuse
+
+    sentences: dict[str, None] = {}
+    return sentences, refuse if on_error == "raise" else lambda error: sentences.setdefault(str(error))
+
+
+def _list(sentences: Iterable[str]) -> None:
+    for sentence in sentences:
+        _say(f"left out: {sentence}")
 
 
 def _say(text: str) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from distdl.data.base import DataSet, Split
 from distdl.data.encoded import Unreadable, read
+from distdl.data.image_header import read_header
 from distdl.data.records import MAGIC, RECORD, scan_records
 from distdl.data.set_file import MANIFEST, SUFFIX, SetFile, Shard, is_class_name, validate, write_set_file
 from distdl.data.shards import file_sum
@@ -36,7 +37,23 @@ class Sample(NamedTuple):
     suffix: str
 
 
-def pack(dataset: DataSet, folder: Path, kind: str, shard_bytes: int, progress: Callable[[int], None]) -> SetFile:
+def refuse(error: Unreadable) -> None:
+    """End a command at an unreadable sample.
+
+    Raises:
+        UserError: always.
+    """
+    raise UserError(f"{error}: fix it or take it out of the set (--on-error skip leaves it out)") from None
+
+
+def pack(
+    dataset: DataSet,
+    folder: Path,
+    kind: str,
+    shard_bytes: int,
+    progress: Callable[[int], None],
+    unreadable: Callable[[Unreadable], None] = refuse,
+) -> SetFile:
     """Write a set into `folder` and verify it by reading it again. Returns the content of set.json.
 
     Training samples are mixed by a fixed draw, so that each shard is a fair part of the set; others stay in order.
@@ -44,6 +61,7 @@ def pack(dataset: DataSet, folder: Path, kind: str, shard_bytes: int, progress: 
     Args:
         kind: shards or records.
         progress: called with the number of samples of each finished shard, also of those of a previous call.
+        unreadable: called for a file that cannot be read, once or more; unless it raises, the sample is left out.
     Raises:
         UserError: the folder holds something else, or a sample cannot be read.
         Failure: what was written is not what is read again.
@@ -55,7 +73,7 @@ def pack(dataset: DataSet, folder: Path, kind: str, shard_bytes: int, progress: 
     odd = [name for name in dataset.classes if not is_class_name(name)]
     if odd:
         raise UserError(f"class {odd[0]!r} cannot be packed: its name is empty, too long or has control characters")
-    plan = _begin(dataset, parts, folder, kind, shard_bytes)
+    plan = _begin(dataset, parts, folder, kind, shard_bytes, unreadable)
     rows: dict[str, list[Shard]] = {}
     for part, split in parts.items():
         rows[part] = []
@@ -64,7 +82,7 @@ def pack(dataset: DataSet, folder: Path, kind: str, shard_bytes: int, progress: 
         for number, first in enumerate(range(0, len(split), plan["per_shard"][part])):
             members = sequence[first : first + plan["per_shard"][part]]
             file = folder / f"{NAMES[part]}-{number:05}{SUFFIX[kind]}"
-            rows[part].append(_shard(file, samples(split, members)))
+            rows[part].append(_shard(file, samples(split, members, unreadable)))
             progress(len(members))
         if kind == "records":
             _index_all(folder, NAMES[part], rows[part])
@@ -79,9 +97,16 @@ def pack(dataset: DataSet, folder: Path, kind: str, shard_bytes: int, progress: 
     return described
 
 
-def _begin(dataset: DataSet, parts: dict[str, Split], folder: Path, kind: str, shard_bytes: int) -> dict[str, Any]:
+def _begin(
+    dataset: DataSet,
+    parts: dict[str, Split],
+    folder: Path,
+    kind: str,
+    shard_bytes: int,
+    unreadable: Callable[[Unreadable], None],
+) -> dict[str, Any]:
     """The plan of what is to be packed, which is that of the last time where one was cut off."""
-    per_shard = {part: max(1, int(shard_bytes / _mean_bytes(split))) for part, split in parts.items()}
+    per_shard = {part: max(1, int(shard_bytes / _mean_bytes(split, unreadable))) for part, split in parts.items()}
     labels = hashlib.sha256(b"".join(split.labels.tobytes() for split in parts.values())).hexdigest()
     plan = {"name": dataset.name, "kind": kind, "per_shard": per_shard, "labels": labels}
     try:
@@ -100,32 +125,33 @@ def _begin(dataset: DataSet, parts: dict[str, Split], folder: Path, kind: str, s
     return plan
 
 
-def _mean_bytes(split: Split) -> float:
+def _mean_bytes(split: Split, unreadable: Callable[[Unreadable], None]) -> float:
     picks = np.unique(np.linspace(0, len(split) - 1, min(200, len(split))).astype(int))
-    return float(np.mean([len(sample.content) for sample in samples(split, picks)]))
+    return float(np.mean([len(sample.content) for sample in samples(split, picks, unreadable)] or [1]))
 
 
-def samples(split: Split, indices: np.ndarray) -> Iterator[Sample]:
+def samples(split: Split, indices: np.ndarray, unreadable: Callable[[Unreadable], None] = refuse) -> Iterator[Sample]:
     """Encoded samples: files as they are, images in memory as PNG.
 
-    Raises:
-        UserError: a file cannot be read, or is no image.
+    Args:
+        unreadable: called for a file that cannot be read or is no image; unless it raises, the sample is left out.
     """
-    from PIL import Image
-
     for index in indices.tolist():
         if split.images is not None:
+            from PIL import Image
+
             image, sink = split.images[index], io.BytesIO()
             Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(sink, "PNG")
             content, suffix = sink.getvalue(), "png"
         else:
+            file = split.files[index]
             try:
-                content = read(split.files[index]).tobytes()
-                with Image.open(io.BytesIO(content)) as image:
-                    suffix = {"jpeg": "jpg", "mpo": "jpg"}.get(image.format.lower(), image.format.lower())
-            except (Unreadable, OSError) as error:
-                reason = str(error) if isinstance(error, Unreadable) else f"{split.files[index]} is no image"
-                raise UserError(f"{reason}: mend it or take it out of the set") from None
+                encoded = read(file)
+                format = read_header(file, encoded).format.lower()
+            except Unreadable as error:
+                unreadable(error)
+                continue
+            content, suffix = encoded.tobytes(), {"jpeg": "jpg", "mpo": "jpg", "jpeg2000": "jp2"}.get(format, format)
         yield Sample(index, int(split.labels[index]), content, suffix)
 
 

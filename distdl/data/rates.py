@@ -114,11 +114,10 @@ def measure(task: Task, cores: int, told: Callable[[str], None] = lambda _: None
             _give_up(file)
         found["disk"] = count / _seconds(lambda: [_tolerant(read, file) for file in files])
         told("decode")
-        channels, images = task.dataset.channels, []
-        _tolerant(partial(decode.decode, channels=channels), files[0])  # imports the decoder
-        seconds = _on_one_thread(
-            lambda: images.extend(_tolerant(partial(decode.decode, channels=channels), file) for file in files)
-        )
+        data, images = task.config.data, []
+        one = partial(decode.decode, channels=task.dataset.channels, max_pixels=data.max_pixels)
+        _tolerant(one, files[0])  # imports the decoder
+        seconds = _on_one_thread(lambda: images.extend(_tolerant(one, file) for file in files))
         images = [image for image in images if image is not None]
         if not images:
             raise UserError(f"none of the images could be read, {files[0]} first")

@@ -10,6 +10,7 @@ from distdl.cores import cores
 from distdl.data import augment
 from distdl.data.base import Batch
 from distdl.data.finish import Finish, transfer
+from distdl.data.order import Step
 from distdl.data.samples import Chunk, Samples
 from distdl.data.task import Task
 from distdl.errors import UserError
@@ -32,7 +33,7 @@ class ResidentLoader:
     def __init__(self, task: Task, why: str) -> None:
         self.task, self.why, self.clock = task, why, Clock()
         self.skipped: list[str] = []
-        images, self.read = self._read()
+        images, self.read, self.readable = self._read()
         self.size = images.shape[1:3]
         settings = task.config.data.augment
         self.padding = settings.crop if task.training else 0
@@ -52,7 +53,7 @@ class ResidentLoader:
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """This rank's batches of `epoch`, after the first `start` samples (counted over all ranks)."""
         task, device = self.task, self.task.world.device
-        steps = list(task.steps(epoch, start))
+        steps = list(map(self._readable_first, task.steps(epoch, start)))
         if not steps:
             return
         indices = np.concatenate([step.indices for step in steps])
@@ -72,6 +73,14 @@ class ResidentLoader:
             for *batch, step in batches:
                 yield task.deliver(step, *batch, self.read[step.indices])
 
+    def _readable_first(self, step: Step) -> Step:
+        """The step with its unreadable samples behind its count; in training there are none."""
+        readable = self.readable[step.indices]
+        if readable.all():
+            return step
+        order = np.argsort(~readable, kind="stable")
+        return step._replace(indices=step.indices[order], count=min(step.count, int(readable.sum())))
+
     def _in_the_mirror(
         self, index: torch.Tensor, shift: torch.Tensor | None, flip: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -87,11 +96,11 @@ class ResidentLoader:
         """Release the set's memory."""
         self.images = self.labels = torch.empty(0)
 
-    def _read(self) -> tuple[np.ndarray, np.ndarray]:
-        """Images [n, H, W, C] uint8, files decoded now, and the samples read [n]: others where files were skipped."""
+    def _read(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Images [n, H, W, C] uint8, files decoded now; the sample behind each [n]; whether it is readable [n]."""
         task, split = self.task, self.task.split
         if split.images is not None:
-            return np.ascontiguousarray(split.images), np.arange(len(split))
+            return np.ascontiguousarray(split.images), np.arange(len(split)), np.ones(len(split), bool)
         if task.training and task.config.data.augment.random_resized_crop:
             raise UserError(
                 "data.loader resident keeps files decoded, and random_resized_crop cuts them anew: take torch"
@@ -100,8 +109,13 @@ class ResidentLoader:
         with ThreadPoolExecutor(cores(task.world.local_size)) as pool:
             parts = np.array_split(np.arange(len(split)), -(-len(split) // PART))
             chunks = list(pool.map(lambda part: samples[0, part], parts))
-        indices = np.concatenate([self._checked(chunk).indices for chunk in chunks])
-        return torch.cat([chunk.images for chunk in chunks]).numpy(), indices
+        taken = np.concatenate([self._checked(chunk).indices for chunk in chunks])
+        readable = np.concatenate([np.arange(len(chunk.indices)) < chunk.count for chunk in chunks])
+        images = torch.cat([chunk.images for chunk in chunks]).numpy()
+        if not readable.all():  # a chunk's unreadable samples are its last: back into the split's order
+            images[taken], readable[taken] = images.copy(), readable.copy()
+            taken = np.arange(len(split))
+        return images, taken, readable
 
     def _checked(self, chunk: Chunk) -> Chunk:
         if chunk.error:

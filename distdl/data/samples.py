@@ -22,13 +22,16 @@ class Chunk(NamedTuple):
     """Some samples, read."""
 
     images: Any
-    """[b, H, W, C] uint8, or the number of the slot that they lie in; of `Samples.gather`, [b] of what was made."""
+    """[b, H, W, C] uint8, or the number of the slot that they lie in; of `Samples.gather`, [count] results."""
     indices: np.ndarray
-    """[b] int64: what was read, which differs from what was asked for where a file was skipped."""
+    """[b] int64: the samples read. In training, the neighbour of an unreadable one; in evaluation, unreadable ones come
+    last."""
     drawn: dict[str, np.ndarray]
     """Parameters of the augmentation that is still to come, for the samples asked for."""
     skipped: dict[int, str]
-    """By index: what was wrong with the file, and what was taken in its place."""
+    """By index: what was wrong with the file, and how it was dealt with."""
+    count: int
+    """Samples that were read: the first `count` of the b. Fewer than b in evaluation only."""
     error: str
     """What ends the run; empty while all is well. Carried as a value, for an exception would cross the process
     boundary as a traceback, and a person is to see one line."""
@@ -46,12 +49,14 @@ class Samples(torch.utils.data.Dataset):
         self.task, self.slots, self.images = task, slots, task.split.images
         self.files = None if task.split.files is None else compact(task.split.files)
         self.skip = task.config.data.on_error == "skip"
+        self.max_pixels = task.config.data.max_pixels
         self.random = task.training and task.config.data.augment.random_resized_crop
 
     def __getitem__(self, request: tuple[int, np.ndarray] | tuple[int, np.ndarray, int]) -> Chunk:
         epoch, indices, *slot = request
         if self.images is not None:
-            return Chunk(torch.from_numpy(self.images[indices]), indices, self.task.draw(epoch, indices), {}, "")
+            images, drawn = torch.from_numpy(self.images[indices]), self.task.draw(epoch, indices)
+            return Chunk(images, indices, drawn, {}, len(indices), "")
         size, channels = self.task.read_size, self.task.dataset.channels
         if slot:
             images = self.slots[slot[0], : len(indices)]
@@ -62,40 +67,51 @@ class Samples(torch.utils.data.Dataset):
         places = iter(images)
 
         def load(file: File, window: decode.WindowOf) -> None:
-            image = decode.load(file, channels, window, size)
+            image = decode.load(file, channels, window, size, self.max_pixels)
             next(places).copy_(image)
 
-        return self.gather(epoch, indices, load)._replace(images=slot[0] if slot else images)
+        chunk = self.gather(epoch, indices, load)
+        for image in places:
+            image.zero_()
+        return chunk._replace(images=slot[0] if slot else images)
 
     def gather(self, epoch: int, indices: np.ndarray, load: Callable[[File, decode.WindowOf], Any]) -> Chunk:
-        """What `load(file, window)` makes of the samples at `indices` [n], unreadable ones replaced if they may be."""
-        made, taken, skipped, error = [], indices.copy(), {}, ""
+        """Call `load(file, window)` for the samples at `indices` [n]; on_error decides about unreadable ones."""
+        results, taken, unreadable, skipped, error = [], [], [], {}, ""
         try:
-            for place, (index, window) in enumerate(zip(indices, self._windows(epoch, indices), strict=True)):
-                one, taken[place] = self._load(int(index), lambda file, window=window: load(file, window), skipped)
-                made.append(one)
+            for index, window in zip(indices.tolist(), self._windows(epoch, indices), strict=True):
+                result, number = self._load(index, lambda file, window=window: load(file, window), skipped)
+                if number is None:
+                    unreadable.append(index)
+                else:
+                    results.append(result)
+                    taken.append(number)
         except UserError as raised:
             error = str(raised)
-        return Chunk(made, taken, self.task.draw(epoch, indices), skipped, error)
+        order = indices if error else np.array(taken + unreadable, np.int64)
+        return Chunk(results, order, self.task.draw(epoch, indices), skipped, len(taken), error)
 
     def _windows(self, epoch: int, indices: np.ndarray) -> list[decode.WindowOf]:
         if not self.random:
             return [partial(central_window, share=self.task.central)] * len(indices)
         return random_windows(uniform(self.task.config.seed, epoch, indices, "window", DRAWS))
 
-    def _load(self, index: int, load: Callable[[File], Any], skipped: dict[int, str]) -> tuple[Any, int]:
-        """What is made of `index` or, where bad files are skipped, of the first after it that can be read."""
+    def _load(self, index: int, load: Callable[[File], Any], skipped: dict[int, str]) -> tuple[Any, int | None]:
+        """Load sample `index`; if it is unreadable and may be, in training the next readable one, else None."""
         bad: list[str] = []
         for step in range(min(NEIGHBOURS, len(self.files))):
-            here = (index + step) % len(self.files)
+            number = (index + step) % len(self.files)
             try:
-                made = load(self.files[here])
+                result = load(self.files[number])
             except Unreadable as error:
                 if not self.skip:
-                    raise UserError(f"{error} (--data.on-error skip goes on without it)") from None
+                    raise UserError(f"{error} (--data.on-error skip continues without it)") from None
+                if not self.task.training:
+                    skipped[index] = f"{error}; left out of the evaluation"
+                    return None, None
                 bad.append(str(error))
                 continue
             for passed, reason in enumerate(bad):
-                skipped[(index + passed) % len(self.files)] = f"{reason}; {self.files[here]} was taken in its place"
-            return made, here
+                skipped[(index + passed) % len(self.files)] = f"{reason}; {self.files[number]} was taken in its place"
+            return result, number
         raise UserError(f"{len(bad)} files in a row cannot be read, {bad[0]} first")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from distdl.config import DataConfig
 from distdl.cores import cores
 from distdl.data import decode
 from distdl.data.base import Split
@@ -23,21 +24,21 @@ SAMPLES = 1000
 Moments = tuple[tuple[float, ...], tuple[float, ...]]
 
 
-def of_files(split: Split, channels: int, central: float, size: int) -> Moments:
+def of_files(split: Split, channels: int, central: float, size: int, config: DataConfig) -> Moments:
     """Mean and standard deviation by channel, in 0 to 1, of the split's images as they are read in evaluation.
 
-    Of more than 1,000 files a fixed draw is measured. Unreadable files are passed over: the loader will tell of them.
+    Of more than 1,000 files a fixed draw is measured.
 
     Raises:
-        UserError: no image could be read.
+        UserError: an image cannot be read and `config.on_error` is raise, or none can be read.
     """
     picks = np.random.Generator(np.random.Philox(0)).permutation(len(split))[:SAMPLES]
     files = [split.files[index] for index in np.sort(picks)]
-    target = cache_folder() / "statistics" / f"{_key(files, channels, central, size)}.json"
+    target = cache_folder() / "statistics" / f"{_key(files, channels, central, size, config.max_pixels)}.json"
     if moments := _kept(target):
         return moments
     with locked(target):
-        moments = _kept(target) or _measure(files, channels, central, size)
+        moments = _kept(target) or _measure(files, channels, central, size, config)
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch = target.with_suffix(f".{os.getpid()}")
         scratch.write_text(json.dumps(moments))
@@ -45,8 +46,8 @@ def of_files(split: Split, channels: int, central: float, size: int) -> Moments:
     return moments
 
 
-def _key(files: list[File], channels: int, central: float, size: int) -> str:
-    digest = hashlib.sha256(f"{channels} {central} {size}".encode())
+def _key(files: list[File], *settings: float) -> str:
+    digest = hashlib.sha256(" ".join(map(str, settings)).encode())
     for file in files:
         try:
             status = (file.path if isinstance(file, Part) else file).stat()
@@ -64,11 +65,15 @@ def _kept(path: Path) -> Moments | None:
         return None  # not measured yet, or written by something else: measure it again
 
 
-def _measure(files: list[File], channels: int, central: float, size: int) -> Moments:
+def _measure(files: list[File], channels: int, central: float, size: int, config: DataConfig) -> Moments:
+    window = partial(central_window, share=central)
+
     def sums(file: File) -> tuple[np.ndarray, np.ndarray] | None:
         try:
-            image = decode.load(file, channels, partial(central_window, share=central), size).numpy() / 255
-        except Unreadable:
+            image = decode.load(file, channels, window, size, config.max_pixels).numpy() / 255
+        except Unreadable as error:
+            if config.on_error == "raise":
+                raise UserError(f"{error} (--data.on-error skip continues without it)") from None
             return None
         return image.mean((0, 1)), (image**2).mean((0, 1))
 

@@ -76,7 +76,8 @@ class TorchLoader:
             if chunk.error:
                 raise UserError(chunk.error)
             self._note(chunk)
-            yield self.task.deliver(step, *self._finished(chunk), chunk.indices)
+            counted = step._replace(count=min(step.count, chunk.count))
+            yield self.task.deliver(counted, *self._finished(chunk), chunk.indices)
 
     def _asked(self, epoch: int, start: int) -> Iterator[tuple]:
         # Begun when no worker is at work: DataLoader has waited for what an epoch that was left had asked for.

@@ -1,33 +1,29 @@
-"""Images that the torch and resident loaders decode."""
+"""Images as the loaders torch and resident, statistics and figures decode them."""
 
-import io
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from distdl.data import decode
+from distdl.data.encoded import Unreadable, read
+from distdl.data.image_header import read_header
+from fuzz.images import assert_same, expected, seeds
 from fuzz.run import Target
 
 
-def seeds(_folder: Path) -> dict[str, bytes]:
-    """One small photograph-like image in each format."""
-    pixels = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8).repeat(4, 0).repeat(4, 1)
-    files = {}
-    for name, options in {"rgb.png": {}, "photo.jpg": {"quality": 90}}.items():
-        sink = io.BytesIO()
-        Image.fromarray(pixels).save(sink, {"png": "PNG", "jpg": "JPEG"}[name.partition(".")[2]], **options)
-        files[name] = sink.getvalue()
-    return files
-
-
 def check(folder: Path, name: str, content: bytes) -> None:
-    """The pixels are Pillow's, within what JPEG decoders may differ."""
-    (folder / name).write_bytes(content)
-    ours = decode.decode(folder / name, 3).permute(1, 2, 0).numpy().astype(int)
-    theirs = np.asarray(Image.open(folder / name).convert("RGB")).astype(int)
-    assert ours.shape == theirs.shape, f"shape {ours.shape}, Pillow {theirs.shape}"
-    assert abs(ours - theirs).mean() <= 1, f"mean difference {abs(ours - theirs).mean():.1f}"
+    """The pixels are Pillow's, what Pillow refuses is refused, and the header has the size of the pixels."""
+    path = folder / name
+    path.write_bytes(content)
+    reference = expected(path)
+    try:
+        pixels = decode.decode(path, 3).permute(1, 2, 0).numpy()
+    except Unreadable as error:
+        assert reference is None, f"refused, and Pillow reads it: {error}"
+        raise
+    assert reference is not None, "read, and Pillow refuses it"
+    assert_same(pixels, reference)
+    assert decode.decode(path, 1).shape == (1, *pixels.shape[:2])
+    header = read_header(path, read(path))
+    assert sorted(header.upright) == sorted(pixels.shape[:2]), f"header {header.upright}, pixels {pixels.shape}"
 
 
 TARGET = Target(seeds=seeds, check=check, share=20)

@@ -1,0 +1,96 @@
+"""Encoded images as seeds, and Pillow as the oracle of what each should decode to."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from distdl.data.image_header import FORMATS
+from numbered_sets import pictures
+
+
+def seeds(_folder: Path) -> dict[str, bytes]:
+    """One picture of 40 x 60 pixels in each format, mode and coding that is read."""
+    first, second = (Image.fromarray(image) for image in pictures(2, 40, 60))
+    gray16 = Image.fromarray(np.asarray(first.convert("L")).astype(np.uint16) * 257)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    kinds: dict[str, tuple[Image.Image, dict[str, object]]] = {
+        "baseline.jpg": (first, {"quality": 90}),
+        "progressive.jpg": (first, {"progressive": True}),
+        "restart.jpg": (first, {"restart_marker_blocks": 4}),
+        "gray.jpg": (first.convert("L"), {}),
+        "cmyk.jpg": (first.convert("CMYK"), {}),
+        "turned.jpg": (first, {"exif": exif}),
+        "rgb.png": (first, {}),
+        "palette.png": (first.convert("P"), {}),
+        "clear.png": (first.convert("RGBA"), {}),
+        "gray16.png": (gray16, {}),
+        "turned.png": (first, {"exif": exif}),
+        "lossy.webp": (first, {"exif": exif}),
+        "lossless.webp": (first, {"lossless": True}),
+        "moving.gif": (first, {"save_all": True, "append_images": [second]}),
+        "colour.bmp": (first, {}),
+        "palette.bmp": (first.convert("P"), {}),
+        "plain.tif": (first, {"exif": exif}),
+        "lzw.tif": (first, {"compression": "tiff_lzw"}),
+        "jpeg.tif": (first, {"compression": "jpeg"}),
+        "gray16.tif": (gray16, {}),
+        "colour.ppm": (first, {}),
+        "lossy.avif": (first, {}),
+        "colour.jp2": (first, {}),
+        "icon.ico": (first, {"sizes": [(48, 32)]}),
+    }
+    files = {name: encode(image, name, **options) for name, (image, options) in kinds.items()}
+    files["interlaced.png"] = interlaced(np.asarray(first))
+    return files
+
+
+def encode(image: Image.Image, name: str, **options: object) -> bytes:
+    """The bytes of an image in the format that the name ends with."""
+    sink = io.BytesIO()
+    image.save(sink, Image.registered_extensions()[Path(name).suffix], **options)
+    return sink.getvalue()
+
+
+def interlaced(pixels: np.ndarray) -> bytes:
+    """A PNG of [height, width, 3] uint8 in Adam7's seven passes, which Pillow reads but does not write."""
+    import struct
+    import zlib
+
+    passes = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+    rows = [row for top, left, down, right in passes for row in pixels[top::down, left::right]]
+    data = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+    head = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], 8, 2, 0, 0, 1)
+    chunks = ((b"IHDR", head), (b"IDAT", data), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks
+    )
+
+
+def expected(path: Path) -> np.ndarray | None:
+    """Pixels [height, width, 3] int that a file should decode to; None if it should be refused.
+
+    They are Pillow's, except where Pillow is wrong: it clips 16-bit gray, and 32-bit modes have no scale.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            upright = ImageOps.exif_transpose(image)
+            wide = image.format == "PPM" and upright.mode == "I"
+            if wide or upright.mode.startswith("I;16"):
+                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+            if upright.mode in ("I", "F"):
+                return None
+            return np.asarray(upright.convert("RGB")).astype(int)
+    except Exception:
+        return None
+
+
+def assert_same(pixels: np.ndarray, reference: np.ndarray, mean: float = 0.0, most: int = 0) -> None:
+    """Fail where pixels [height, width, 3] differ by more than `mean` on average or `most` anywhere."""
+    assert pixels.shape == reference.shape, f"shape {pixels.shape}, expected {reference.shape}"
+    difference = abs(pixels.astype(int) - reference)
+    assert difference.mean() <= mean and difference.max() <= most, (
+        f"difference {difference.mean():.2f} on average, {difference.max()} at most"
+    )
