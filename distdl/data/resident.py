@@ -33,7 +33,8 @@ class ResidentLoader:
     def __init__(self, task: Task, why: str) -> None:
         self.task, self.why, self.clock = task, why, Clock()
         self.skipped: list[str] = []
-        images, self.read, self.readable = self._read()
+        images, self.read, self.unreadable = self._read()
+        self.any_unreadable = bool(self.unreadable.any())
         self.size = images.shape[1:3]
         settings = task.config.data.augment
         self.padding = settings.crop if task.training else 0
@@ -53,7 +54,9 @@ class ResidentLoader:
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """This rank's batches of `epoch`, after the first `start` samples (counted over all ranks)."""
         task, device = self.task, self.task.world.device
-        steps = list(map(self._readable_first, task.steps(epoch, start)))
+        steps = list(task.steps(epoch, start))
+        if self.any_unreadable:
+            steps = list(map(self._unreadable_last, steps))
         if not steps:
             return
         indices = np.concatenate([step.indices for step in steps])
@@ -71,15 +74,15 @@ class ResidentLoader:
                 finished = self.finish(images, labels[here], mine)
                 batches = list(zip(*(values.split(sizes) for values in finished), few, strict=True))
             for *batch, step in batches:
-                yield task.deliver(step, *batch, self.read[step.indices])
+                counted = step._replace(count=step.count - self._left_out(step))
+                yield task.deliver(counted, *batch, self.read[step.indices])
 
-    def _readable_first(self, step: Step) -> Step:
-        """The step with its unreadable samples behind its count; in training there are none."""
-        readable = self.readable[step.indices]
-        if readable.all():
-            return step
-        order = np.argsort(~readable, kind="stable")
-        return step._replace(indices=step.indices[order], count=min(step.count, int(readable.sum())))
+    def _unreadable_last(self, step: Step) -> Step:
+        return step._replace(indices=step.indices[np.argsort(self.unreadable[step.indices], kind="stable")])
+
+    def _left_out(self, step: Step) -> int:
+        """Samples of the step's count that are unreadable: in training none."""
+        return int(self.unreadable[step.indices].sum()) if step.count and self.any_unreadable else 0
 
     def _in_the_mirror(
         self, index: torch.Tensor, shift: torch.Tensor | None, flip: torch.Tensor | None
@@ -97,10 +100,10 @@ class ResidentLoader:
         self.images = self.labels = torch.empty(0)
 
     def _read(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Images [n, H, W, C] uint8, files decoded now; the sample behind each [n]; whether it is readable [n]."""
+        """Images [n, H, W, C] uint8, files decoded now; the sample behind each [n]; which are unreadable [n]."""
         task, split = self.task, self.task.split
         if split.images is not None:
-            return np.ascontiguousarray(split.images), np.arange(len(split)), np.ones(len(split), bool)
+            return np.ascontiguousarray(split.images), np.arange(len(split)), np.zeros(len(split), bool)
         if task.training and task.config.data.augment.random_resized_crop:
             raise UserError(
                 "data.loader resident keeps files decoded, and random_resized_crop cuts them anew: take torch"
@@ -110,12 +113,12 @@ class ResidentLoader:
             parts = np.array_split(np.arange(len(split)), -(-len(split) // PART))
             chunks = list(pool.map(lambda part: samples[0, part], parts))
         taken = np.concatenate([self._checked(chunk).indices for chunk in chunks])
-        readable = np.concatenate([np.arange(len(chunk.indices)) < chunk.count for chunk in chunks])
+        unreadable = np.concatenate([np.arange(len(chunk.indices)) >= chunk.count for chunk in chunks])
         images = torch.cat([chunk.images for chunk in chunks]).numpy()
-        if not readable.all():  # a chunk's unreadable samples are its last: back into the split's order
-            images[taken], readable[taken] = images.copy(), readable.copy()
+        if unreadable.any():  # they are the last of their chunk: back into the split's order
+            images[taken], unreadable[taken] = images.copy(), unreadable.copy()
             taken = np.arange(len(split))
-        return images, taken, readable
+        return images, taken, unreadable
 
     def _checked(self, chunk: Chunk) -> Chunk:
         if chunk.error:

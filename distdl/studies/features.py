@@ -86,10 +86,11 @@ def compute(config: Config, dataset: DataSet, world: World) -> Kept:
         features, labels = [], []
         for batch in loader.epoch(0):
             logits = whole(batch.images)
-            features.append(_pooled(given.pop()))
+            pooled = _pooled(given.pop())
             if not labels:
-                _check(F.linear(features[0], head.weight.flatten(1), head.bias), logits, config.model.name)
-            labels.append(batch.labels)
+                _check(F.linear(pooled, head.weight.flatten(1), head.bias), logits, config.model.name)
+            features.append(pooled[: batch.count])
+            labels.append(batch.labels[: batch.count])
         loader.close()
         kept[name] = torch.cat(features), torch.cat(labels)
     hook.remove()

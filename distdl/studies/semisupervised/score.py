@@ -12,6 +12,7 @@ from distdl.config import Config
 from distdl.data import datasets, divide, relabel
 from distdl.data.base import DataSet
 from distdl.data.loaders import make_loader
+from distdl.errors import UserError
 from distdl.models import zoo
 from distdl.resolve import read_profile, validate
 from distdl.rundir import CONFIG, write_atomic
@@ -80,4 +81,6 @@ def score(config: Config, dataset: DataSet, indices: np.ndarray, weights: Path) 
     loader = make_loader(config, dataset, dataset.train[indices], World(device=device), training=False)
     found = [network(batch.images)[: batch.count].float().softmax(1).cpu() for batch in loader.epoch(0)]
     loader.close()
+    if loader.skipped:
+        raise UserError(f"scores need every image: {loader.skipped[0]}")
     return torch.cat(found).numpy()

@@ -56,13 +56,14 @@ def ten_crop(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
 
 @torch.no_grad()
 def _accuracy(best: nn.Module, config: Config, dataset: DataSet, world: World) -> float:
-    right = 0
+    right = count = 0
     loader = make_loader(config, dataset, dataset.test, world, training=False)
     for batch in loader.epoch(0):
         outputs = best(batch.images.flatten(0, 1)).unflatten(0, batch.images.shape[:2]).mean(1)
-        right += int((outputs.argmax(1) == batch.labels).sum())
+        right += int((outputs.argmax(1) == batch.labels)[: batch.count].sum())
+        count += batch.count
     loader.close()
-    return right / len(dataset.test)
+    return right / count
 
 
 def moved(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
