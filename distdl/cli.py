@@ -47,7 +47,7 @@ VERBS: dict[str, Verb] = {
     "data list": Verb("distdl.data.commands:list_sets", "which data sets are known, and which are here"),
     "data describe": Verb("distdl.data.commands:describe", "a data set's division, classes, sizes and a picture of it"),
     "data verify": Verb(
-        "distdl.data.verify_command:verify_set", "decode every image of a set, find duplicates, check packed files"
+        "distdl.data.verify_command:verify_set", "decode every image of a set, find duplicates, check its files"
     ),
     "study list": Verb("distdl.studies.commands:list_studies", "the studies that there are"),
     "study run": Verb(
