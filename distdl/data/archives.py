@@ -25,7 +25,7 @@ RATIO_FROM_BYTES is made to fill a disk."""
 MEMBERS = 20_000_000
 """Most members of an archive. ImageNet-21k has 14 million images."""
 READ_BY_NAME = {"set.json", *(f"{part}.txt" for part in ("train", "val", "valid", "validation", "test"))}
-"""Documents that are part of a set: they stay beside its folder."""
+"""Documents that are part of a set: with one of them at its top, an archive is not reduced to its only folder."""
 DOCUMENTS = {".txt", ".md", ".rst", ".pdf", ".html", ".json", ".csv", ".xml", ".yaml"}
 """Suffixes of files that describe a set and are not read."""
 NO_LINK_TYPES = (0, stat.S_IFREG, stat.S_IFDIR)
@@ -39,8 +39,8 @@ def is_archive(path: Path) -> bool:
 def extract(archive: Path, folder: Path) -> None:
     """Unpack an archive into `folder`, without the single top folder that holds everything.
 
-    The archive is proved whole before the first file is written: tar archives by a walk to their end, the members of
-    zip archives by their checksums while they are written. macOS' `__MACOSX` and `._NAME` are left out.
+    A tar archive is walked to its end before the first file is written; the members of a zip archive are compared with
+    their checksums while they are written. macOS' `__MACOSX` and `._NAME` are left out.
 
     Raises:
         UserError: the archive is damaged, encrypted or of an unknown compression, too large, or a member would be
@@ -166,4 +166,4 @@ def _single_folder(scratch: Path) -> Path:
 
 def _is_document(file: Path) -> bool:
     named = file.suffix.lower() in DOCUMENTS or (not file.suffix and file.name.isupper())  # README, LICENSE
-    return named and file.name not in READ_BY_NAME
+    return named and file.name.lower() not in READ_BY_NAME
