@@ -17,6 +17,8 @@ from distdl.errors import UserError, reading
 LIMIT_BYTES = 8 * 2**30
 """Of one file, unpacked. MNIST has 47 MB, all of EMNIST half a GB."""
 CHUNK_BYTES = 2**20
+CIFAR_SIZES = 50_000, 10_000
+"""Training and test images of CIFAR-10 and of CIFAR-100."""
 
 
 def digits(*_: object) -> tuple[Split, Split, tuple[str, ...]]:
@@ -87,6 +89,15 @@ def cifar(paths: list[Path], classes: int, label_bytes: int) -> Split:
     images = np.empty((sum(map(len, parts)), 32, 32, 3), np.uint8)
     np.concatenate([rows[:, label_bytes:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1) for rows in parts], out=images)
     return Split(images=images, labels=np.concatenate(labels))
+
+
+def cifar_notes(folder: Path, train: Split, test: Split) -> tuple[str, ...]:
+    """A note if a set is not of the size that is distributed: its files say nothing of their number of records."""
+    sizes = len(train), len(test)
+    if sizes == CIFAR_SIZES:
+        return ()
+    expected = " and ".join(f"{size:,}" for size in CIFAR_SIZES)
+    return (f"{folder} has {sizes[0]:,} training and {sizes[1]:,} test images, CIFAR as distributed {expected}",)
 
 
 @contextlib.contextmanager

@@ -50,19 +50,16 @@ def _idx(folder: Path, classes: tuple[str, ...]) -> Raw:
 
 
 def _cifar10(folder: Path, config: DataConfig) -> Raw:
-    return Raw(
-        train=packed.cifar([folder / f"data_batch_{part}.bin" for part in range(1, 6)], 10, 1),
-        test=packed.cifar([folder / "test_batch.bin"], 10, 1),
-        classes=packed.read_names(folder / "batches.meta.txt", 10),
-    )
+    train = packed.cifar([folder / f"data_batch_{part}.bin" for part in range(1, 6)], 10, 1)
+    test = packed.cifar([folder / "test_batch.bin"], 10, 1)
+    classes = packed.read_names(folder / "batches.meta.txt", 10)
+    return Raw(train=train, test=test, classes=classes, notes=packed.cifar_notes(folder, train, test))
 
 
 def _cifar100(folder: Path, config: DataConfig) -> Raw:
-    return Raw(
-        train=packed.cifar([folder / "train.bin"], 100, 2),
-        test=packed.cifar([folder / "test.bin"], 100, 2),
-        classes=packed.read_names(folder / "fine_label_names.txt", 100),
-    )
+    train, test = packed.cifar([folder / "train.bin"], 100, 2), packed.cifar([folder / "test.bin"], 100, 2)
+    classes = packed.read_names(folder / "fine_label_names.txt", 100)
+    return Raw(train=train, test=test, classes=classes, notes=packed.cifar_notes(folder, train, test))
 
 
 def _noise(folder: Path, config: DataConfig) -> Raw:

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from distdl.config import DataConfig
 from distdl.data import packed
+from distdl.data.datasets import load
 from distdl.errors import UserError
 
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
@@ -87,3 +89,14 @@ def test_class_names_that_are_not_text_are_refused(tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_bytes(b"\xff\xfe\0")
     with pytest.raises(UserError, match=r"names\.txt cannot be read as class names"):
         packed.read_names(tmp_path / "names.txt", 2)
+
+
+def test_a_cifar_file_that_is_cut_between_records_is_noted(tmp_path: Path) -> None:
+    folder = tmp_path / "cifar-100-binary"
+    folder.mkdir()
+    for name, count in (("train.bin", 300), ("test.bin", 100)):
+        records = np.zeros((count, 2 + 3072), np.uint8)
+        records[:, 1] = np.arange(count) % 100
+        (folder / name).write_bytes(records.tobytes())
+    notes = load(DataConfig(name="cifar100", root=tmp_path)).notes
+    assert any("300 training and 100 test images, CIFAR as distributed 50,000 and 10,000" in note for note in notes)
