@@ -115,6 +115,14 @@ def reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
 
 
+def too_many_files() -> str:
+    """The sentence for EMFILE."""
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return f"too many open files: this process may have {limit}; raise it with ulimit -n, or use fewer --data.workers"
+
+
 def run_command(command: Callable[[], int], *, debug: bool = False, rank: int = 0) -> int:
     """Run a command; what a person can mend becomes one line on stderr and an exit code, all else keeps its traceback.
 
@@ -137,6 +145,9 @@ def run_command(command: Callable[[], int], *, debug: bool = False, rank: int = 
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_DONE
     except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE) and not debug:
+            print(f"error: {too_many_files()}", file=sys.stderr, flush=True)
+            return EXIT_FAILED
         if debug or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
             raise
         line, code = f"{error.filename or 'a file of the run'}: {error.strerror}", EXIT_FAILED

@@ -75,6 +75,8 @@ class Trainer:
         self._build_model()
         self._check_smallest_piece()
         self.stop = Stop(strategy, max_time=config.max_time)
+        for loader in self.loaders.values():
+            loader.stop_asked = lambda: bool(self.stop.reason)
 
     def _set_numerics(self) -> None:
         tf32 = self.config.compute.precision != "fp32"

@@ -1,6 +1,6 @@
 """What passes between the data and the trainer: a set of samples, a batch, a loader."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -103,6 +103,8 @@ class Loader(Protocol):
     """Why `auto` chose it, or that it was asked for."""
     clock: Clock
     """Takes the time of phase "transfer" (to the device, and augmentation on it); its own until it is given another."""
+    stop_asked: Callable[[], bool]
+    """Whether the run was asked to stop: a wait for data then ends soon."""
     skipped: list[str]
     """With data.on_error skip: a sentence for each file of this rank that could not be read, once a file."""
 

@@ -51,6 +51,7 @@ class DaliLoader:
             raise UserError(f"data.loader dali decodes files, and {task.dataset.name} lies in memory: take resident")
         self.task, self.why, self.clock = task, why, Clock()
         self.skipped: list[str] = []
+        self.stop_asked = lambda: False
         self._known_bad: set[int] = set()
         self._undecodable: set[File] = set()
         """Files that DALI failed to decode: they are fed as bitmaps."""

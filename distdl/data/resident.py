@@ -33,6 +33,7 @@ class ResidentLoader:
     def __init__(self, task: Task, why: str) -> None:
         self.task, self.why, self.clock = task, why, Clock()
         self.skipped: list[str] = []
+        self.stop_asked = lambda: False
         images, self.read, self.unreadable = self._read()
         self.any_unreadable = bool(self.unreadable.any())
         self.size = images.shape[1:3]

@@ -18,6 +18,7 @@ class SyntheticLoader:
     def __init__(self, task: Task, why: str) -> None:
         self.task, self.why, self.clock = task, why, Clock()
         self.skipped: list[str] = []
+        self.stop_asked = lambda: False
         device, compute = task.world.device, task.config.compute
         layout = torch.channels_last if compute.channels_last else torch.contiguous_format
         shape = (task.batch, task.dataset.channels, task.size, task.size)

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from distdl.config import AugmentConfig, ComputeConfig, Config, DataConfig, OptimConfig
-from distdl.data import decode, order
+from distdl.data import decode, order, workers
 from distdl.data.base import Batch, DataSet, Loader, Split
 from distdl.data.datasets import load
 from distdl.data.loaders import choose, make_loader
@@ -370,6 +370,70 @@ def test_a_worker_that_dies_ends_the_epoch(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(Failure, match="worker process of loader torch ended by signal SIGKILL"):
         list(loader.epoch(0))
     loader.close()
+
+
+FATAL = [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT]
+
+
+@pytest.mark.parametrize("number", FATAL, ids=[number.name for number in FATAL])
+def test_a_worker_that_dies_between_batches_raises_nowhere_else(number: signal.Signals, tmp_path: Path) -> None:
+    """torch's own handler raises in whatever the main thread is doing when SIGCHLD arrives."""
+    handler = signal.getsignal(signal.SIGCHLD)
+    loader = loader_of(config_of(Case("torch", (), workers=2), batch_size=1), numbered("files", 31, tmp_path))
+    assert signal.getsignal(signal.SIGCHLD) is handler
+    batches = loader.epoch(0)
+    next(batches)
+    worker = loader._workers()[0]
+    os.kill(worker.pid, number)
+    worker.join(60)  # the signal has arrived here, outside of the loader
+    with pytest.raises(Failure, match=rf"worker process of loader torch ended by signal {number.name}.*lack of memory"):
+        list(batches)
+    loader.close()
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_stopped_worker_does_not_hold_the_training(
+    asked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "STOPPED_S", 300.0 if asked else 2.0)
+    loader = loader_of(config_of(Case("torch", (), workers=1), batch_size=1), numbered("files", 31, tmp_path))
+    batches = loader.epoch(0)
+    next(batches)
+    (worker,) = loader._workers()
+    os.kill(worker.pid, signal.SIGSTOP)
+    loader.stop_asked = lambda: asked
+    with pytest.raises(Failure, match=rf"worker process of loader torch \(pid {worker.pid}\) is stopped"):
+        list(batches)
+    loader.close()
+    assert not worker.is_alive()
+
+
+def test_a_worker_that_does_not_answer_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "ANSWER_S", 2.0)
+    monkeypatch.setattr(decode, "load", lambda *_: time.sleep(3600))
+    loader = loader_of(config_of(Case("torch", (), workers=1)), numbered("files", 9, tmp_path))
+    with pytest.raises(Failure, match="has not delivered a batch for 2 s"):
+        list(loader.epoch(0))
+    loader.close()
+
+
+FEW_FILES = """
+import resource, sys
+from distdl import cli  # whatever is imported later needs files, too
+import distdl.session, distdl.data.workers
+resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]), 4096))
+data = ["--data.loader", "torch", "--data.workers", "16", "--progress", "none", "--out", sys.argv[2]]
+sys.exit(cli.main(["train", "--profile", "digits", "--max-steps", "9", *data]))
+"""
+
+
+@pytest.mark.parametrize("files", [24, 40, 60])
+def test_too_many_open_files_are_one_line(files: int, tmp_path: Path) -> None:
+    words = [sys.executable, "-c", FEW_FILES, str(files), str(tmp_path / "run")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 1, done.stderr
+    assert f"error: too many open files: this process may have {files}; raise it with ulimit -n" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 ORPHANS = """
