@@ -67,3 +67,11 @@ def test_a_run_that_has_not_ended(tmp_path, capsys):
 def test_a_figure_of_an_unknown_kind(run, tmp_path, capsys):
     assert main(["explain", str(run), "--figure", str(tmp_path / "w.xyz")]) == 2
     assert ".xyz" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("device", "busy", "named"), [("cpu", 1.8, True), ("cpu", 0.1, False), ("cuda", 1.8, False)])
+def test_cores_that_other_programs_used_are_named(run, capsys, device, busy, named):
+    result = json.loads((run / "result.json").read_text())
+    (run / "result.json").write_text(json.dumps(result | {"device": device, "cores_busy_at_start": busy}))
+    assert main(["explain", str(run)]) == 0
+    assert ("Other programs kept 1.8 cores busy" in " ".join(capsys.readouterr().out.split())) == named
