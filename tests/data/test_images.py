@@ -374,7 +374,7 @@ def test_packing_leaves_out_what_is_no_image(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"008\.jpg .*--on-error skip"):
         pack(dataset, tmp_path / "one", "shards", 10**6, lambda _: None)
     result = pack(dataset, tmp_path / "two", "shards", 10**6, lambda _: None, lambda _: None)
-    assert [row["samples"] for row in result["parts"]["train"]] == [8]
+    assert [shard.samples for shard in result.shards()] == [8, 7]
 
 
 def test_statistics_follow_on_error(tmp_path: Path) -> None:
