@@ -43,7 +43,7 @@ class Stop:
             if not math.isfinite(loss.item()):
                 self._minus_bad = self._minus_bad.clamp(min=-step)
         else:  # kept on the device: to read it in every step would wait for it
-            self._minus_bad = torch.maximum(self._minus_bad, torch.where(torch.isfinite(loss), -math.inf, -float(step)))
+            self._minus_bad = first_nonfinite(self._minus_bad, loss, step)
 
     def other_weights(self) -> None:
         """What was not a number concerns weights that are not trained any further."""
@@ -88,6 +88,14 @@ class Stop:
     def close(self) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+
+
+def first_nonfinite(minus_first: torch.Tensor, loss: torch.Tensor, step: int) -> torch.Tensor:
+    """The negative number of the first step whose loss was not finite, -inf for none, with this step included.
+
+    Negative, so that the maximum over steps and ranks is the first.
+    """
+    return torch.maximum(minus_first, torch.where(torch.isfinite(loss), -math.inf, -float(step)))
 
 
 def _refuse(minus_bad: float, minus_scale: float) -> None:

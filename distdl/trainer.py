@@ -365,7 +365,7 @@ class Trainer:
         try:
             self.strategy.save_shards(folder)
         except (OSError, Failure) as error:
-            reason = f"rank {self.world.rank}: {errors.reason(error)}"
+            reason = f"rank {self.world.rank}: {error if isinstance(error, Failure) else errors.reason(error)}"
         if self._all_ranks(not reason):
             return True
         first = next(filter(None, gather_text(self.strategy, reason)))

@@ -24,7 +24,7 @@ class EMA:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Take in the weights of `model` as they are now. Called once a step."""
+        """Average in the current weights of `model`. Called once per update of the weights, not for a skipped step."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         pairs = list(zip(self.average.values(), _tensors(model).values(), strict=True))
         floats = [(mine, theirs) for mine, theirs in pairs if mine.is_floating_point()]

