@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -14,7 +16,8 @@ import pytest
 from PIL import Image
 
 from distdl.checkpoint import find
-from jobs import QUIET, Ranks, torchrun_command, train
+from distdl.manifest import published, step_of
+from jobs import QUIET, Ranks, torchrun_command, train, wait_for
 
 
 def fails(words: list[str], *, code: int = 2, ranks: int = 1) -> str:
@@ -89,6 +92,27 @@ def test_a_full_disk_is_one_line_and_the_last_good_checkpoint_stands(small_disk:
     assert "No space left" in errors[0]
     assert "Traceback" not in job.text
     assert find(run, warn=pytest.fail) == good
+
+
+def test_training_continues_where_one_checkpoint_cannot_be_written(small_disk: Path) -> None:
+    """A disk that is full for a while: one warning each, and checkpoints are written again when there is room."""
+    run, ballast = small_disk / "run", small_disk / "ballast"
+    words = ["--out", str(run), "--model.name", "mnist-fast", "--data.image-size", "16", "--log-every-s", "1000"]
+    words += ["--epochs", "100000", "--checkpoint.every-steps", "10", "--checkpoint.every-epochs", "0"]
+    job = Ranks([*words, *QUIET])
+    wait_for(lambda: published(run / "checkpoints"), what="a checkpoint")
+    ballast.write_bytes(b"x" * max(shutil.disk_usage(small_disk).free - 24 * 1024, 0))
+    wait_for(lambda: "was not written" in job.text, what="the warning")
+    assert job.processes[0].is_alive()
+    ballast.unlink()
+    warned = max(int(step) for step in re.findall(r"checkpoint of step (\d+) was not written", job.text))
+    wait_for(lambda: step_of(published(run / "checkpoints")[-1]) > warned + 20, what="later checkpoints")
+    os.kill(job.processes[0].pid, signal.SIGTERM)
+    assert job.wait() == [75], job.text
+    steps = re.findall(r"checkpoint of step (\d+) was not written", job.text)
+    assert len(steps) == len(set(steps))
+    assert "Traceback" not in job.text
+    assert find(run, warn=pytest.fail)
 
 
 def test_a_run_folder_that_cannot_be_written_is_named() -> None:

@@ -17,7 +17,7 @@ from distdl.checkpoint import find, load
 from distdl.manifest import digest, published
 from distdl.result import current_result
 from distdl.rundir import read_rows
-from jobs import PRELOAD, QUIET, Ranks, step_of, torchrun_command, train, wait_for
+from jobs import PRELOAD, QUIET, Ranks, step_of, torchrun_command, torchrun_places, train, wait_for
 from killed_at import train_until_killed
 from run_folders import tree
 
@@ -225,6 +225,38 @@ def test_the_best_weights_are_kept_tested_and_named(tmp_path: Path, ranks: int, 
     assert again["best"] == result["best"]
     assert again["test"] == result["test"]
     assert len(evaluations(Path("run"), "test")) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="hiding a folder from a process needs root")
+def test_a_host_that_does_not_see_the_run_folder_tests_the_same_weights(tmp_path: Path) -> None:
+    """Rank 1 in a mount namespace in which the folder of the runs is empty."""
+    words = ["--epochs", "5", "--data.limit", "400", "--seed", "3", *UNSTEADY, *QUIET]
+    tested = []
+    for name, hidden in (("shared", False), ("hidden", True)):
+        (tmp_path / name).mkdir()
+        command = [sys.executable, "-m", "distdl.train", *words, "--out", str(tmp_path / name / "run")]
+        hide = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs tmpfs "$0" && exec "$@"', str(tmp_path / name)]
+        ranks = []
+        for rank, variables in enumerate(torchrun_places(2)):
+            hidden_here = hide if hidden and rank else []
+            ranks.append(subprocess.Popen([*hidden_here, *command], env={**os.environ, **variables}))
+        assert [process.wait(300) for process in ranks] == [0, 0]
+        result = json.loads((tmp_path / name / "run" / "result.json").read_text())
+        assert result["best"]["step"] < result["steps"], "the best weights are the last: another seed is needed"
+        tested.append(result["test"])
+    assert tested[0] == tested[1]
+
+
+def test_a_resumed_run_keeps_what_was_measured(finished: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    train([*SHORT, "--out", str(run), "--resume", "auto"])
+    first, second = (json.loads((folder / "result.json").read_text()) for folder in (finished, run))
+    for name in ("test", "steps", "images", "train_s", "phases_s", "evaluate_s"):
+        assert second[name] == first[name], name
+    assert second["checkpoint_s"] > 0  # the time of the last save is not in what it saves
+    assert (second["resumes"], len(second["legs"])) == (1, 2)
 
 
 def killed_at(number: int, saved: Path, words: list[str]) -> int | None:
