@@ -11,6 +11,7 @@ import torch
 from daemons import Cluster
 
 from distdl.checkpoint import find, load
+from distdl.result import current_result
 from distdl.rundir import read_rows
 from jobs import QUIET, step_of, train, wait_for
 
@@ -133,7 +134,9 @@ class TestSlurm:
     def test_an_array_is_one_run_a_seed(self, cluster: Cluster) -> None:
         Job(cluster, "--array", "3,5", out=Path("runs"), told=("--max-steps", "4"))
         folders = [Path("runs/seed-3"), Path("runs/seed-5")]
-        wait_for(lambda: all((folder / "result.json").exists() for folder in folders), 120, "both results")
+        wait_for(
+            lambda: all(current_result(folder).get("status") == "completed" for folder in folders), 120, "both results"
+        )
         wait_for(cluster.empty, 30, "the end of both")
         first, second = (weights(folder) for folder in folders)
         assert any(not torch.equal(first[name], second[name]) for name in first), "two seeds, the same weights"
