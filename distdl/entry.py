@@ -110,7 +110,8 @@ def _check_free(path: Path, source: Path) -> None:
     if not holds_run(path):
         return
     legs = current_result(path).get("legs")
-    begun_by_it = isinstance(legs, list) and legs and dict(legs[-1]).get("resumed_from") == str(source)
+    last = legs[-1] if isinstance(legs, list) and legs else None
+    begun_by_it = isinstance(last, dict) and last.get("resumed_from") == str(source)
     if published(path / CHECKPOINTS) or not begun_by_it:
         raise UserError(
             f"{path} holds a run already, and --resume {source} is outside it: resume that run by --resume auto, or "

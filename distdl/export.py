@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 
 from distdl.checkpoint import Checkpoints, find, load, network_state
-from distdl.errors import UserError
+from distdl.errors import UserError, reason
 from distdl.rundir import CHECKPOINTS, write_atomic
 
 
@@ -42,8 +42,11 @@ def export(
     # Tensors that share memory (tied weights) are written out each: whoever loads them ties them again.
     tensors = {name: tensor.contiguous().clone() for name, tensor in weights.items()}
     data = save(tensors, metadata={"step": str(progress.step), "epoch": str(progress.epoch), "format": "pt"})
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(file, lambda sink: sink.write(data))
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(file, lambda sink: sink.write(data))
+    except OSError as error:
+        raise UserError(f"{file} cannot be written: {reason(error)}") from None
     print(f"{file}: {len(tensors)} tensors of step {progress.step}")
 
 

@@ -11,8 +11,11 @@ import torch
 
 from distdl import checkpoint
 from distdl.checkpoint import Checkpoints, Progress, find, load
+from distdl.config import Config
+from distdl.entry import locate
 from distdl.errors import UserError
 from distdl.manifest import digest, read_manifest
+from distdl.rundir import RunDir
 from killed_at import kill_at
 
 
@@ -241,3 +244,21 @@ def test_a_write_that_failed_leaves_no_hidden_folder(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     save(checkpoints, 2)
     assert checkpoints.failed is None
+
+
+def test_a_restart_before_the_first_checkpoint_begins_from_the_same_other_run(tmp_path: Path) -> None:
+    """As under torchrun --max-restarts: the folder has measurements, and no checkpoint of its own yet."""
+    out, source, third = tmp_path / "out", tmp_path / "source", tmp_path / "third"
+    for folder in (source, third):
+        save(Checkpoints(folder / "checkpoints"), 3)
+    run = RunDir(out)
+    run.enter(Config(), strategy="single", step=3, leg={"resumed_from": str(source)})
+    run.metrics({"time_s": 1.0, "step": 4, "epoch": 0, "kind": "train"})
+    run.close()
+    assert locate(Config(out=out, resume=str(source))).start == source / "checkpoints" / "step-00000003"
+    with pytest.raises(UserError, match="outside it"):
+        locate(Config(out=out, resume=str(third)))
+    save(Checkpoints(out / "checkpoints"), 4)
+    with pytest.raises(UserError, match="outside it"):
+        locate(Config(out=out, resume=str(source)))
+    assert locate(Config(out=out, resume="auto")).start == out / "checkpoints" / "step-00000004"
