@@ -5,7 +5,6 @@ from collections.abc import Mapping
 
 from distdl.config import Config
 from distdl.errors import UserError
-from distdl.manifest import published
 from distdl.rundir import CHECKPOINTS
 
 
@@ -21,5 +20,5 @@ def after_restart(config: Config, environ: Mapping[str, str]) -> Config:
         )
     if int(environ.get("TORCHELASTIC_RESTART_COUNT", "0")) == 0:
         return config
-    begun = bool(published(config.out / CHECKPOINTS))
+    begun = any((config.out / CHECKPOINTS).glob("step-*"))
     return dataclasses.replace(config, resume="auto" if begun else config.resume or "auto")
