@@ -81,7 +81,7 @@ def _match(options: dict[str, Any], argv: Sequence[str], prog: str, known: Itera
         raise UserError(_message(event, argv, [*_flags(options), *known], prog))
 
     with _errors.on_parse_error(refuse):
-        return tyro.cli(TypedDict("Options", options, total=False), args=list(argv), prog=prog or None)
+        return tyro.cli(_table(options), args=list(argv), prog=prog or None)
 
 
 def _message(event: Any, argv: Sequence[str], known: Sequence[str], prog: str) -> str:
@@ -162,11 +162,18 @@ def _argument(parameter: inspect.Parameter, hint: Any) -> Any:
 def _fields(kind: type) -> dict[str, Any]:
     hints = typing.get_type_hints(kind, include_extras=True)
     return {
-        field.name: TypedDict(field.name, _fields(hints[field.name]), total=False)
+        field.name: _table(_fields(hints[field.name]))
         if dataclasses.is_dataclass(hints[field.name])
         else _as_text(hints[field.name])
         for field in dataclasses.fields(kind)
     }
+
+
+def _table(options: dict[str, Any]) -> Any:
+    """The type of a table that holds those of the options that are given."""
+    table = TypedDict("Options", options, total=False)
+    table.__module__ = "distdl"  # a short one: tyro parses a class's module in search of comments
+    return table
 
 
 def _as_text(kind: Any) -> Any:

@@ -97,5 +97,5 @@ def test_a_byte_order_mark_is_no_part_of_a_name(reader: str, tmp_path: Path) -> 
 
 def test_an_empty_fit_says_that_the_fit_was_refused(tmp_path: Path) -> None:
     (tmp_path / "speed.json").touch()
-    with pytest.raises(UserError, match="speed.json is empty: the fit was refused"):
+    with pytest.raises(UserError, match=r"speed.json is empty: the fit was refused"):
         predict.load(tmp_path / "speed.json")

@@ -1,8 +1,10 @@
 """The trials of a running study as a person sees them: a live table at a terminal, a line for each event elsewhere."""
 
 import json
+import statistics
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console, Group
@@ -10,14 +12,18 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from distdl.errors import printable
 from distdl.rundir import METRICS
 from distdl.studies.base import Trial
-from distdl.studies.claim import LOG
+from distdl.studies.claim import LOG, Record
 from distdl.studies.runner import Runner
 
 COLORS = {"completed": "green", "failed": "red", "running": "bold", "stopped": "yellow", "not begun": "yellow"}
 ORDER = ("running", "running elsewhere", "failed", "stopped", "not begun", "waiting", "completed")
-OVERHEAD = 5
+LISTED = ("running", "running elsewhere", "failed", "stopped")
+"""States whose trials have a row each; of the others the number is shown."""
+TO_DO = ("running", "running elsewhere", "stopped", "waiting")
+OVERHEAD = 6
 """Lines of the table beside its rows."""
 
 
@@ -71,19 +77,49 @@ class Board:
         table.add_column("", no_wrap=True)
         table.add_column("time", justify="right", no_wrap=True)
         table.add_column("", overflow="ellipsis", no_wrap=True, ratio=1)
-        by_state = sorted(runner.folder.trials, key=lambda trial: ORDER.index(states[trial.name]))
-        room = max(self._console.height - OVERHEAD, 3)
-        for trial in by_state[:room]:
+        count = Counter(states.values())
+        line = ", ".join(f"{count[state]} {state}" for state in ORDER if count[state])
+        head = f"{runner.folder.study.name}: {line} of {len(states)}{', stopping' if runner.stopping else ''}"
+        reasons = Text("\n".join(failures(runner.folder.trials, runner.states)), style=COLORS["failed"])
+        lines = reasons.wrap(self._console, self._console.width)
+        listed = [trial for trial in runner.folder.trials if states[trial.name] in LISTED]
+        listed.sort(key=lambda trial: ORDER.index(states[trial.name]))
+        room = max(self._console.height - OVERHEAD - min(len(lines), self._console.height // 2), 3)
+        for trial in listed[:room]:
             state, record = states[trial.name], runner.states[trial.name]
             mine = runner.running.get(trial.name)
             seconds = record.seconds + (time.monotonic() - mine.since if mine else 0.0)
             shown = Text(state, style=COLORS.get(state, ""))
-            note = record.reason if state == "failed" else _progress(runner.folder.folder(trial)) if mine else ""
+            note = _progress(runner.folder.folder(trial)) if mine else ""
             table.add_row(Text(trial.name), shown, clock(seconds) if seconds else "", Text(note))
-        count = Counter(states.values())
-        line = ", ".join(f"{count[state]} {state}" for state in ORDER if count[state])
-        head = f"{runner.folder.study.name}: {line} of {len(states)}"
-        return Group(Text(head + (", stopping" if runner.stopping else "")), table)
+        total = progress(states, runner.states, runner.jobs)
+        rest = self._console.height - OVERHEAD - min(len(listed), room)
+        return Group(Text(head), Text(total), table, Text("\n").join(lines[: max(rest, 3)]))
+
+
+def progress(states: Mapping[str, str], records: Mapping[str, Record], jobs: int = 1) -> str:
+    """How much of a study is done, and how long the rest takes if its trials take as long as those that are.
+
+    Args:
+        states: of each trial by name, as `Runner.status` has them.
+    """
+    durations = [records[name].seconds for name, state in states.items() if state == "completed"]
+    left = [records[name] for name, state in states.items() if state in TO_DO]
+    remaining = clock(0) if not left else "-"
+    if durations and left:
+        mean = statistics.fmean(durations)
+        spent = [record.seconds + max(time.time() - record.began, 0) * (record.status == "running") for record in left]
+        remaining = clock(sum(max(mean - seconds, 0) for seconds in spent) / jobs)
+    return f"{len(durations) / max(len(states), 1):.0%} done, time left {remaining}"
+
+
+def failures(trials: Sequence[Trial], records: Mapping[str, Record]) -> list[str]:
+    """The full reason of each failure, those that are equal once, with the trials' names."""
+    names: dict[str, list[str]] = {}
+    for trial in trials:
+        if records[trial.name].status == "failed":
+            names.setdefault(records[trial.name].reason, []).append(trial.name)
+    return [f"failed: {', '.join(failed)}: {printable(reason)}" for reason, failed in names.items()]
 
 
 def _more(runner: Runner, trial: Trial, state: str) -> str:

@@ -1,6 +1,8 @@
 """The verbs `distdl study list`, `distdl study run` and `distdl study show`."""
 
 import contextlib
+import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +11,7 @@ import tyro
 from rich.console import Console
 
 from distdl.arguments import asks_for_help, parse, show_help
-from distdl.errors import EXIT_DONE, UserError
+from distdl.errors import EXIT_DONE, UserError, printable
 from distdl.report.content import Section
 from distdl.studies import catalogue
 from distdl.studies.base import Study
@@ -38,14 +40,27 @@ def show(study: tyro.conf.Positional[Path]) -> None:
     Args:
         study: its folder.
     """
+    from distdl.studies import claim
+    from distdl.studies.board import failures, progress
+
     folder = StudyFolder.open(study)
     console = Console()
     outcomes = folder.outcomes()
     done = sum(outcome.completed for outcome in outcomes.values())
     console.print(f"{folder.study.name}: {done} of {len(outcomes)} trials completed", highlight=False)
-    for name, outcome in outcomes.items():
-        if not outcome.completed:
-            console.print(f"  {name}: {outcome.status}", highlight=False)
+    records = {
+        name: dataclasses.replace(claim.read(outcome.folder), status=outcome.status)
+        for name, outcome in outcomes.items()
+    }
+    counts = Counter(outcome.status for outcome in outcomes.values())
+    states = ", ".join(f"{count} {status}" for status, count in counts.items())
+    console.print(
+        f"{states}; {progress({name: outcome.status for name, outcome in outcomes.items()}, records)}",
+        highlight=False,
+        markup=False,
+    )
+    for line in failures(folder.trials, records):
+        console.print(line, style="red", highlight=False, markup=False, soft_wrap=not console.is_terminal)
     _show(folder, console)
 
 
@@ -124,24 +139,28 @@ def run(
             settings where none are said.
         leave: end as soon as nothing is left to begin, without waiting for what other processes do.
     """
+    from distdl.studies import needs
     from distdl.studies.settings import resolve
     from distdl.studies.slurm import submit
 
     study = catalogue.find(name)
-    here = out or Path("runs/studies") / (f"{name}-quick" if quick else name)
+    if study.alone and (jobs > 1 or (gpus and not jobs)):
+        raise UserError(f"study {name} measures time: its trials run one at a time on a host: say --jobs 1, or nothing")
+    names = () if slurm else _gpus(gpus)
+    if jobs < 0 or (names and jobs > len(names)):
+        raise UserError(f"--jobs {jobs}: say how many trials at the same time, at most one for each GPU of --gpus")
+    path = out or Path("runs/studies") / (f"{name}-quick" if quick else name)
     if out and (out / STUDY).exists() and not (profile or set or quick):
         folder = StudyFolder.open(out)
         if folder.study.name != name:
             raise UserError(f"{out} holds study {folder.study.name}: give another --out")
+        needs.check(folder)
     else:
-        folder = StudyFolder.create(here, study, resolve(study, profile=profile, said=set, quick=quick))
-    if study.alone and (jobs > 1 or (gpus and not jobs)):
-        raise UserError(f"study {name} measures time: its trials run one at a time on a host: say --jobs 1, or nothing")
+        planned = StudyFolder(path, study, resolve(study, profile=profile, said=set, quick=quick))
+        needs.check(planned)
+        folder = StudyFolder.create(path, study, planned.settings)
     if slurm:
         return submit(folder, slurm, jobs=jobs, gpus=gpus)
-    names = _gpus(gpus)
-    if jobs < 0 or (names and jobs > len(names)):
-        raise UserError(f"--jobs {jobs}: say how many trials at the same time, at most one for each GPU of --gpus")
     return _run(folder, jobs=jobs or max(len(names), 1), gpus=names, leave=leave)
 
 
@@ -174,16 +193,23 @@ def _run(folder: StudyFolder, *, jobs: int, gpus: tuple[str, ...], leave: bool) 
 
 def _complain(runner: "Runner", console: Console) -> None:
     from distdl.studies.claim import LOG
+    from distdl.studies.runner import SAME_FAILURES
 
+    waiting = 0
     for trial in runner.folder.trials:
         state, record = runner.status(trial), runner.states[trial.name]
         if state == "failed":
             log = runner.folder.folder(trial) / LOG
-            console.print(f"failed: {trial.name}: {record.reason}\n  {log}", style="red", markup=False, soft_wrap=True)
+            reason = printable(record.reason)
+            console.print(f"failed: {trial.name}: {reason}\n  {log}", style="red", markup=False, soft_wrap=True)
         elif state == "not begun":
             console.print(f"not begun: {trial.name}: one that it waits for has failed", style="yellow", markup=False)
         elif state == "stopped":
             console.print(f"stopped: {trial.name}: run the same command to go on", style="yellow", markup=False)
+        waiting += state == "waiting"
+    if runner.given_up:
+        text = f"not begun: {waiting} more trials, after {SAME_FAILURES} failed for the same reason: {runner.given_up}"
+        console.print(printable(text), style="red", markup=False, soft_wrap=True)
 
 
 def _show(folder: StudyFolder, console: Console) -> list[Section]:

@@ -1,11 +1,10 @@
 """Starting a trial's process on its share of the machine, telling it to stop, and clearing what it left."""
 
-import itertools
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from distdl.launchers.commands import programs_folder
 from distdl.launchers.job import Job
 from distdl.studies.base import TRAIN, Trial
 from distdl.studies.claim import LOG
+from distdl.studies.needs import configuration
 
 MARK = "DISTDL_TRIAL"
 """Variable of every process of a trial: the trial's folder. By it those are found whose parents were killed."""
@@ -37,7 +37,7 @@ class Share:
 def command(trial: Trial, folder: Path) -> list[str]:
     """The command line of a training; its ranks by the launcher that its strategy and its hosts need."""
     words = (*trial.words, "--out", str(folder), "--resume", "auto")
-    horovod = _strategy(trial.words) == "horovod"
+    horovod = _strategy(trial) == "horovod"
     job = Job(words=words, nproc=trial.ranks, folder=programs_folder(near=False), directory=str(Path.cwd()))
     if trial.hosts:
         return _over_hosts(trial, job, horovod=horovod)
@@ -61,9 +61,12 @@ def _over_hosts(trial: Trial, job: Job, *, horovod: bool) -> list[str]:
     return [*distdl, "launch", *place, "--", *job.words]
 
 
-def _strategy(words: Sequence[str]) -> str:
-    named = [after for word, after in itertools.pairwise(words) if word == "--strategy"]
-    return (named or [word.partition("=")[2] for word in words if word.startswith("--strategy=")] or ["auto"])[-1]
+def _strategy(trial: Trial) -> str:
+    """The strategy of a training's configuration, whichever profile or option sets it."""
+    try:
+        return configuration(trial).strategy
+    except UserError:
+        return "auto"  # the training reports what is wrong with its configuration
 
 
 def start(trial: Trial, folder: Path, share: Share, lock: int) -> subprocess.Popen[bytes]:

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from types import FrameType
 from distdl.cores import affinity
 from distdl.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, UserError
 from distdl.launchers.slices import STOPPED, last_line
+from distdl.rundir import RESULT
 from distdl.studies import claim, process
 from distdl.studies.base import Trial
 from distdl.studies.claim import LOG, Record
@@ -28,6 +30,8 @@ GRACE_S = 90.0
 """How long a trial that was told to stop has to save; torchrun gives its ranks 30 s of them."""
 LOOK_EVERY_S = 0.5
 """Time between looks at the trials of other runners."""
+SAME_FAILURES = 3
+"""Failures with an equal reason after which no more trials are begun."""
 TOLD = (*STOPPED, -signal.SIGTERM, -signal.SIGUSR2)
 """Exit codes of a trial that was told to stop, by us or by the scheduler."""
 
@@ -75,6 +79,7 @@ class Runner:
         self.states = {trial.name: claim.read(folder.folder(trial)) for trial in folder.trials}
         """What is known of every trial, by name."""
         self.running: dict[str, Running] = {}
+        self.jobs = jobs
         self._places = shares(jobs, affinity())
         self._gpus, self._has_gpus = list(gpus), bool(gpus)
         # A failure from before this start is tried again, as the person may have mended it; a later one is not.
@@ -82,6 +87,9 @@ class Runner:
         self._elsewhere: set[str] = set()
         self._stopped: set[str] = set()
         """Ours that stopped in order without a word from us (--max-time): they are for the next runner."""
+        self._reasons: Counter[str] = Counter()
+        self.given_up = ""
+        """The reason of SAME_FAILURES trials: no more are begun."""
         self._told = 0.0
         if gpus and (large := [trial for trial in folder.trials if trial.ranks > len(gpus)]):
             raise UserError(f"trial {large[0].name} needs {large[0].ranks} GPUs, and --gpus names {len(gpus)}")
@@ -134,7 +142,7 @@ class Runner:
             if not self._places or (self._has_gpus and len(self._gpus) < trial.ranks):
                 if claim.taken(self.folder.folder(trial)):
                     self._elsewhere.add(trial.name)
-            elif all(self.states[name].status == "completed" for name in trial.after):
+            elif not self.given_up and all(self.states[name].status == "completed" for name in trial.after):
                 self._begin(trial)
 
     def _look(self, trial: Trial) -> bool:
@@ -191,24 +199,34 @@ class Runner:
             process.clear(folder)
             spent = one.before.seconds + time.monotonic() - one.since
             begun = dataclasses.replace(self.states[one.trial.name], seconds=round(spent, 3), exit_code=code)
-            if code == EXIT_DONE:
+            if code == EXIT_DONE and not (lack := _lacks_result(folder)):
                 self._note(one.trial, begun, status="completed")
             elif code in TOLD or one.trial.name in self._stopped:  # torchrun, told to stop, exits with 1
                 self._stopped.add(one.trial.name)
                 self._note(one.trial, begun, status="stopped")
             else:
-                self._note(one.trial, begun, status="failed", reason=why(code, folder / LOG))
+                reason = lack if code == EXIT_DONE else why(code, folder / LOG)
+                self._note(one.trial, begun, status="failed", reason=reason)
+                if code >= 0:  # what killed one trial says nothing of the next
+                    self._count(reason.replace(str(folder), "").replace(one.trial.name, ""), reason)
             os.close(one.lock)
             del self.running[one.trial.name]
             self._gpus.extend(one.share.gpus)
             self._places.append(dataclasses.replace(one.share, gpus=()))
         return bool(ended)
 
+    def _count(self, kind: str, reason: str) -> None:
+        self._reasons[kind] += 1
+        if self._reasons[kind] >= SAME_FAILURES:
+            self.given_up = reason
+
     def _note(self, trial: Trial, record: Record, **changes: object) -> None:
         self.states[trial.name] = dataclasses.replace(record, **changes)
         claim.write(self.folder.folder(trial), trial, self.states[trial.name])
 
     def _over(self) -> bool:
+        if self.given_up:
+            return not self.running
         left = [trial for trial in self.folder.trials if self._to_do(trial)]
         if self._leave and not self.running:
             return all(trial.name in self._elsewhere for trial in left)
@@ -251,6 +269,14 @@ class Runner:
                 process.tell(one.process)
             elif time.monotonic() > self._told + GRACE_S:
                 one.process.kill()
+
+
+def _lacks_result(folder: Path) -> str:
+    """Why a trial that exited with 0 has failed all the same; empty if it has a result."""
+    try:
+        return "" if claim.result(folder) else f"exit code 0, but there is no {RESULT}"
+    except UserError as error:
+        return str(error)
 
 
 def why(code: int, log: Path) -> str:

@@ -6,6 +6,7 @@ Registered by `register`, as an installed package would be.
 import fcntl
 import json
 import os
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,6 +34,12 @@ class Settings:
     """Of each training."""
     fails: tuple[str, ...] = ()
     """Names of calls that fail."""
+    silent: tuple[str, ...] = ()
+    """Names of calls that exit with 0 and return nothing."""
+    data: str = "digits"
+    """The trainings' data set."""
+    strategy: str = "auto"
+    """The trainings' strategy."""
     chain: bool = False
     """Each call waits for the one before it."""
 
@@ -42,12 +49,17 @@ def trials(settings: Settings) -> list[Trial]:
         Trial(
             name=f"call{index}",
             call="relay:wait",
-            settings={"seconds": settings.seconds, "fail": f"call{index}" in settings.fails},
+            settings={
+                "seconds": settings.seconds,
+                "fail": f"call{index}" in settings.fails,
+                "silent": f"call{index}" in settings.silent,
+            },
             after=(f"call{index - 1}",) if settings.chain and index else (),
         )
         for index in range(settings.calls)
     ]
     words = (*TRAINING, "--epochs", "5000", "--checkpoint.every-steps", "10", "--max-steps", str(settings.steps))
+    words += ("--data.name", settings.data, "--strategy", settings.strategy)
     made += [
         Trial(name=f"train{index}", words=(*words, "--seed", str(index)), ranks=1 + index % 2)
         for index in range(settings.trainings)
@@ -70,6 +82,8 @@ def wait(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
             time.sleep(0.01)
         if table["fail"]:
             raise UserError("this trial fails, as it was told to")
+        if table["silent"]:
+            sys.exit(0)
         return {"cores": sorted(os.sched_getaffinity(0)), "gpus": os.environ.get("CUDA_VISIBLE_DEVICES", "")}
 
 

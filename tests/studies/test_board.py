@@ -9,7 +9,7 @@ import relay
 from rich.console import Console
 
 from distdl.studies import claim
-from distdl.studies.board import Board, clock
+from distdl.studies.board import Board, clock, progress
 from distdl.studies.folder import StudyFolder
 from distdl.studies.runner import Runner
 
@@ -41,7 +41,19 @@ def test_the_table_fits_a_terminal(runner: Runner) -> None:
     head, *body = last.splitlines()
     assert head == "1 failed, 36 not begun, 1 waiting, 2 completed of 40"
     assert len(body) < 24 and max(map(len, body)) <= 80
-    assert any(line.startswith("call3") and "failed" in line and "…" in line for line in body)
+    assert body[0] == "5% done, time left 0.0 s"
+    assert any(line.startswith("call3") and "failed" in line for line in body)
+    assert not any(line.startswith("call9") for line in body)
+    assert " ".join(" ".join(body).split()).count("no room [left]") == 20
+
+
+def test_the_time_left_is_that_of_what_is_to_do() -> None:
+    records = {str(place): claim.Record(status="completed", seconds=seconds) for place, seconds in enumerate((50, 70))}
+    states = dict.fromkeys(records, "completed") | dict.fromkeys("abc", "waiting") | {"d": "not begun"}
+    records |= {name: claim.Record() for name in "abcd"}
+    assert progress(states, records) == "33% done, time left 3:00 min"
+    assert progress(states, records, jobs=2) == "33% done, time left 1:30 min"
+    assert progress({"a": "waiting"}, records) == "0% done, time left -"
 
 
 def test_lines_say_what_has_changed(runner: Runner) -> None:

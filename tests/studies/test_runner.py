@@ -16,9 +16,12 @@ import psutil
 import pytest
 from relay import register
 
+from distdl.data.datasets import locate, source_of
+from distdl.errors import UserError
 from distdl.launchers.slices import newest
 from distdl.rundir import read_rows
-from distdl.studies.process import MARK, Share, environment
+from distdl.studies.base import Trial
+from distdl.studies.process import MARK, Share, command, environment
 from distdl.studies.runner import shares
 from jobs import wait_for
 
@@ -90,6 +93,33 @@ class TestOneRunner:
         assert "not begun: call2" in text and "not begun: call3" in text
         assert not Path("study/trials/call2/trial.json").exists()
         assert "1 trials were completed." in text
+
+    def test_after_three_equal_failures_no_more_are_begun(self, seen: dict[str, str]) -> None:
+        text = run(seen, "--calls", "9", "--fails", "call0,call2,call4,call6", code=1)
+        assert [record(f"call{index}")["status"] for index in range(5)] == [
+            *("failed", "completed", "failed", "completed", "failed"),
+        ]
+        assert not Path("study/trials/call5/trial.json").exists()
+        assert "not begun: 4 more trials, after 3 failed for the same reason: error: this trial fails" in text
+        show = subprocess.run([*STUDY, "show", "study"], env=seen, capture_output=True, text=True, check=True).stdout
+        assert "3 failed, 2 completed, 4 waiting; 22% done, time left " in show
+        assert "failed: call0, call2, call4: error: this trial fails, as it was told to\n" in show
+
+    def test_a_trial_that_exits_without_a_result_has_failed(self, seen: dict[str, str]) -> None:
+        text = run(seen, "--calls", "2", "--silent", "call0", code=1)
+        assert "failed: call0: exit code 0, but there is no result.json" in text and "Traceback" not in text
+        assert [record(name)["status"] for name in ("call0", "call1")] == ["failed", "completed"]
+
+    def test_what_is_missing_is_reported_before_the_first_trial(self, seen: dict[str, str], tmp_path: Path) -> None:
+        seen["DISTDL_DATA"] = str(tmp_path)
+        words = ("--calls", "1", "--trainings", "2", "--data")
+        assert '"digitz" is not known; did you mean "digits"?' in run(seen, *words, "digitz", code=2)
+        text = run(seen, *words, "caltech101", code=2)
+        with pytest.raises(UserError) as error:
+            locate("caltech101", source_of("caltech101"), tmp_path)
+        told = str(error.value).partition(" (")[0]
+        assert text.startswith(f"error: study relay, trial train0: {told}") and text.count("\n") == 1
+        assert not Path("study").exists()
 
     def test_a_failure_is_tried_again_by_the_next_command(self, seen: dict[str, str]) -> None:
         for attempts in (1, 2):
@@ -203,6 +233,15 @@ def kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
         return
+
+
+def test_the_launcher_follows_the_configuration_of_the_trial(tmp_path: Path) -> None:
+    file = tmp_path / "p.toml"
+    file.write_text('extends = "digits"\nstrategy = "horovod"\n', encoding="utf-8")
+    in_profile = Trial(name="a", words=("--profile", str(file)), ranks=2)
+    assert "horovodrun" in command(in_profile, tmp_path)[0]
+    twice = Trial(name="a", words=("--strategy", "horovod", "--strategy=ddp"), ranks=2)
+    assert "torch.distributed.run" in command(twice, tmp_path) or "torchrun" in command(twice, tmp_path)[0]
 
 
 def test_a_host_is_cut_into_equal_shares() -> None:
