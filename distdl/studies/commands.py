@@ -48,17 +48,12 @@ def show(study: tyro.conf.Positional[Path]) -> None:
     outcomes = folder.outcomes()
     done = sum(outcome.completed for outcome in outcomes.values())
     console.print(f"{folder.study.name}: {done} of {len(outcomes)} trials completed", highlight=False)
+    states = {name: outcome.status for name, outcome in outcomes.items()}
     records = {
-        name: dataclasses.replace(claim.read(outcome.folder), status=outcome.status)
-        for name, outcome in outcomes.items()
+        name: dataclasses.replace(claim.read(outcome.folder), status=states[name]) for name, outcome in outcomes.items()
     }
-    counts = Counter(outcome.status for outcome in outcomes.values())
-    states = ", ".join(f"{count} {status}" for status, count in counts.items())
-    console.print(
-        f"{states}; {progress({name: outcome.status for name, outcome in outcomes.items()}, records)}",
-        highlight=False,
-        markup=False,
-    )
+    counts = ", ".join(f"{count} {state}" for state, count in Counter(states.values()).items())
+    console.print(f"{counts}; {progress(states, records)}", highlight=False, markup=False)
     for line in failures(folder.trials, records):
         console.print(line, style="red", highlight=False, markup=False, soft_wrap=not console.is_terminal)
     _show(folder, console)
