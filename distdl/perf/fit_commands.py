@@ -66,7 +66,8 @@ def speed(
     """Fit how fast steps go to measurements at several numbers of servers and workers, or of nodes and replicas.
 
     A CSV file has columns servers, workers, batch_size (global), steps_per_s (or step_s); or nodes, replicas,
-    local_batch_size, step_s and, where known, sync_s. --json > FIT.json is what `distdl predict speed` reads.
+    local_batch_size, steps_per_s (or step_s) and, where known, sync_s. --json > FIT.json is what
+    `distdl predict speed` reads.
 
     Args:
         sources: a CSV file, or run folders.

@@ -74,8 +74,8 @@ def read(sources: Sequence[Path]) -> Measurements:
 def read_csv(file: Path) -> Measurements:
     """Step times from a CSV file with a line of column names.
 
-    Columns `servers, workers, batch_size, steps_per_s` (or `step_s`), or `nodes, replicas, local_batch_size, step_s`
-    and, where known, `sync_s`. `mode` (sync or async) is used where present; other columns are left alone.
+    Columns `servers, workers, batch_size` or `nodes, replicas, local_batch_size`, and `steps_per_s` or `step_s`; with
+    replicas also `sync_s`, where known. `mode` (sync or async) is used where present; other columns are left alone.
 
     Raises:
         UserError: what is wrong, in which file and line.
@@ -83,12 +83,15 @@ def read_csv(file: Path) -> Measurements:
     lines = _lines(file)
     header = lines[0][1]
     kind: Kind = "replicas" if "replicas" in header and "servers" not in header else "servers"
-    time = "steps_per_s" if kind == "servers" and "steps_per_s" in header else "step_s"
+    time = "steps_per_s" if "steps_per_s" in header else "step_s"
     wanted = [*COLUMNS[kind], time]
     for name in wanted:
         if name not in header:
             either = "steps_per_s or step_s" if name == "step_s" and kind == "servers" else name
-            raise UserError(f"{file}, line 1: column {either} is missing{nearest(name, header)}; {expected(kind)}")
+            other = f"; without servers, {expected('replicas')}" if name == "servers" else ""
+            raise UserError(
+                f"{file}, line 1: column {either} is missing{nearest(name, header)}; {expected(kind)}{other}"
+            )
     if len(lines) == 1:
         raise UserError(f"{file} has column names but no measurements")
     sync = ["sync_s"] if kind == "replicas" and "sync_s" in header else []
@@ -105,7 +108,7 @@ def read_csv(file: Path) -> Measurements:
 
 def expected(kind: Kind) -> str:
     """The columns that a file of this kind has, as a clause."""
-    time = "steps_per_s (or step_s)" if kind == "servers" else "step_s and, where known, sync_s"
+    time = "steps_per_s (or step_s)" + (" and, where known, sync_s" if kind == "replicas" else "")
     return f"expected are {', '.join(COLUMNS[kind])}, {time}"
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from distdl.errors import UserError
 from distdl.perf.losses import read_losses
-from distdl.perf.measurements import read
+from distdl.perf.measurements import read, read_csv
 
 GOOD = "servers,workers,batch_size,steps_per_s\n1,2,128,4\n2,4,128,8\n"
 
@@ -167,3 +167,12 @@ def test_bad_losses_are_told_by_file_and_line(tmp_path: Path, name: str, text: s
     with pytest.raises(UserError) as error:
         read_losses(write(tmp_path, text, name))
     assert BAD_LOSSES[name, text] in str(error.value) and name in str(error.value)
+
+
+def test_all_reduce_takes_steps_per_s_and_is_named_where_servers_are_missing(tmp_path):
+    file = tmp_path / "speeds.csv"
+    file.write_text("nodes,replicas,local_batch_size,steps_per_s\n1,2,32,4\n")
+    assert read_csv(file).step_s.tolist() == [0.25]
+    file.write_text("workers,batch_size,steps_per_s\n1,32,4\n")
+    with pytest.raises(UserError, match=r"without servers, expected are nodes, replicas, local_batch_size"):
+        read_csv(file)
