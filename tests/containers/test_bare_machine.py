@@ -51,7 +51,8 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def inside(root: Path, command: str) -> subprocess.CompletedProcess[str]:
     """Run a shell command in the root folder; mounts and processes end with it."""
     settings = {name: value for name, value in os.environ.items() if name.startswith(SETTINGS)}
-    shared = [Path("/etc/resolv.conf"), Path("/etc/pip.conf"), Path.home() / ".config/pip", CACHE / "uv", CACHE / "pip"]
+    shared = [Path(f"/etc/{name}") for name in ("hosts", "resolv.conf", "pip.conf")]
+    shared += [Path.home() / ".config/pip", CACHE / "uv", CACHE / "pip"]
     shared += [Path(word) for value in settings.values() for word in value.replace("file://", "").split()]
     mounts = ["mount -t proc proc proc", "mount --rbind /dev dev", "mount -t tmpfs tmpfs dev/shm"]
     for path in dict.fromkeys(path for path in shared if path.is_absolute() and path.exists()):

@@ -194,16 +194,16 @@ def test_torchrun_here() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("program", ["horovodrun", "mpirun", "deepspeed"])
 def test_other_launchers_here(program: str) -> None:
-    needs = {"horovodrun": "horovod", "deepspeed": "deepspeed"}
-    if program in needs:
-        pytest.importorskip(needs[program])
+    modules = {"horovodrun": "horovod", "deepspeed": "deepspeed"}
+    if program in modules:
+        pytest.importorskip(modules[program])
     if program == "mpirun":
         needs("openmpi-bin", program="mpirun")
     if program == "deepspeed":
         needs("g++", program="g++")
     done = launch("--with", program, "--nproc", "2", "--", *SHORT, "--out", "run")
     assert done.returncode == 0, done.stdout + done.stderr
-    completed(Path("run"), ranks=2, strategy={"mpirun": "ddp"}.get(program, needs.get(program)))
+    completed(Path("run"), ranks=2, strategy={"mpirun": "ddp"}.get(program, modules.get(program)))
 
 
 @pytest.mark.slow
