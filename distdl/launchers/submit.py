@@ -3,6 +3,7 @@
 launch/slurm/requeue.sbatch and launch/slurm/array.sbatch are what `script` writes for the examples below.
 """
 
+import os
 import re
 import shlex
 import shutil
@@ -257,7 +258,10 @@ def hand_over(text: str) -> str:
     sbatch = shutil.which("sbatch")
     if not sbatch:
         raise UserError("there is no sbatch: submit from a login node of the cluster, or see the script by --dry-run")
-    done = subprocess.run([sbatch, "--parsable"], input=text, capture_output=True, text=True, check=False)
+    # Variables such as SBATCH_ARRAY_INX go before the script's own lines.
+    own = tuple(f"SBATCH_{name.upper().replace('-', '_')}" for name in (*own_options(text), "array", "no-requeue"))
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(own)}
+    done = subprocess.run([sbatch, "--parsable"], input=text, env=environ, capture_output=True, text=True, check=False)
     job = re.match(r"\d+", done.stdout)
     if done.returncode or not job:  # --test-only and its like end with 0, and submit nothing
         raise UserError(f"sbatch did not submit it: {' '.join(done.stderr.split()) or 'it printed no job id'}")

@@ -120,6 +120,17 @@ class TestSlurm:
             f"slurm-{job.id}_4.log",
         ]
 
+    @pytest.mark.slow
+    def test_variables_of_sbatch_do_not_replace_what_the_script_sets(self, cluster: Cluster) -> None:
+        variables = {"SBATCH_ARRAY_INX": "0-2", "SBATCH_OPEN_MODE": "truncate", "SBATCH_JOB_NAME": "other"}
+        submit = [sys.executable, "-m", "distdl.cli", "submit", "--out", "run", "--", "--max-steps", "2", *QUIET]
+        done = cluster.hosts.run(submit, 0, {**cluster.environment, **variables}, timeout=60)
+        assert done.returncode == 0, done.stderr
+        number = re.match(r"submitted job (\d+)", done.stdout)[1]
+        shown = cluster("scontrol", "show", "job", "-o", number)
+        assert "JobName=digits" in shown
+        assert "ArrayJobId" not in shown
+
     @pytest.mark.parametrize(
         "option", ["array=0-2", "arr=0-2", "output=x", "chdir=/tmp", "test-only", "partition=gone"]
     )
