@@ -60,7 +60,9 @@ class Telemetry(Callback):
                     sources.append(make())
             except Exception as error:  # whatever a driver or /proc does must not end the training
                 trainer.events.warn(trainer, f"no telemetry of the {kind}: {reason(error)}")
-        if sources:
+        if not sources:
+            return
+        try:
             # Hosts that share a network file system must not append to one file.
             first_host = world.rank == world.local_rank
             self._sampler = Sampler(
@@ -71,6 +73,9 @@ class Telemetry(Callback):
                 labels={"rank": world.rank, "host": host, "pid": os.getpid()},
             )
             self._sampler.start()
+        except (RuntimeError, OSError) as error:  # no thread or file is available
+            self._sampler = None
+            trainer.events.warn(trainer, f"no telemetry: {reason(error)}")
 
     def step_end(self, trainer: "Trainer", loss: torch.Tensor) -> None:
         # Counted here: whoever drives a trainer may go back in its progress.

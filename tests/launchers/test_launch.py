@@ -34,7 +34,7 @@ SHORT = ("--profile", "digits", "--max-steps", "8", *QUIET)
 
 
 def launch(*words: str, **options: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*LAUNCH, *words], capture_output=True, text=True, timeout=150, **options)
+    return subprocess.run([*LAUNCH, *words], capture_output=True, text=True, timeout=600, **options)
 
 
 @pytest.fixture
@@ -219,7 +219,7 @@ class TestThreeHosts:
             needs("openmpi-bin", program="mpirun")
         words = ["--with", program, "--hosts", "h0,h1,h2", "--interface", "eth0", "--", *SHORT, "--out", "run"]
         with Hosts(3, ssh=True) as hosts:
-            done = hosts.run([*LAUNCH, *words], on=0, timeout=150)
+            done = hosts.run([*LAUNCH, *words], on=0, timeout=600)
         assert done.returncode == 0, done.stdout + done.stderr
         completed(Path("run"), ranks=3, strategy="horovod" if program == "horovodrun" else "ddp")
 
@@ -236,7 +236,7 @@ class TestThreeHosts:
                 hosts.start(command, on, {**IN_ENVIRONMENT, "HOSTS": "3", "FIRST": "h0"})
                 for on in range(3 if program == "torchrun" else 1)
             ]
-            assert [process.wait(150) for process in started] == [0] * len(started)
+            assert [process.wait(600) for process in started] == [0] * len(started)
         completed(Path("run"), ranks=3, strategy="horovod" if program == "horovodrun" else "ddp")
 
     def test_netns(self) -> None:
@@ -255,7 +255,7 @@ class TestThreeHosts:
             process = hosts.start([*LAUNCH, *words, *QUIET, "--out", "run"], on=0, start_new_session=True)
             wait_for(lambda: step_of(Path("run")) > 0, 90, "the first step")
             process.send_signal(signal.SIGINT)
-            assert process.wait(60) != 0
+            assert process.wait(300) != 0
         result = json.loads(Path("run/result.json").read_text(encoding="utf-8"))
         assert result["status"] == "stopped"
         assert list(Path("run/checkpoints").glob("step-*"))
