@@ -12,7 +12,7 @@ from distdl.config import MAX_PIXELS
 from distdl.data import decode
 from distdl.data.encoded import File, read
 from distdl.data.image_header import ORIENTATION, read_header
-from distdl.data.jpeg import jpeg_frame
+from distdl.data.jpeg import is_jpeg, jpeg_frame
 
 SOI, EOI, SOS, DHT, DQT, DRI = 0xD8, 0xD9, 0xDA, 0xC4, 0xDB, 0xDD
 BASELINE = (0xC0, 0xC1)
@@ -41,9 +41,9 @@ def prepare(file: File, window: decode.WindowOf, channels: int, max_pixels: int 
         Unreadable: the torch loader cannot read it either.
     """
     content = read(file)
-    header = read_header(file, content, max_pixels)
-    if header.format in decode.JPEG and (channels == 3 or header.mode == "L"):
-        encoded = plain_jpeg(content, header.orientation)
+    if is_jpeg(content):
+        header = read_header(file, content, max_pixels)
+        encoded = plain_jpeg(content, header.orientation) if channels == 3 or header.mode == "L" else None
         if encoded is not None:
             return Fed(encoded, window(*header.upright))
     return _decoded(file, content, window, channels, max_pixels)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from distdl.config import MAX_PIXELS
 from distdl.data.encoded import File, Unreadable, read
 from distdl.data.image_header import header_of, open_image, read_header
-from distdl.data.jpeg import decode_jpeg
+from distdl.data.jpeg import decode_jpeg, is_jpeg
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -56,8 +56,10 @@ def decode(file: File, channels: int, max_pixels: int = MAX_PIXELS) -> torch.Ten
 def decode_content(file: File, content: np.ndarray, channels: int, max_pixels: int = MAX_PIXELS) -> torch.Tensor:
     """Decode an image from its bytes [n] uint8, as `decode` does; `file` is named in errors."""
     mode = "RGB" if channels == 3 else "L"
-    header = read_header(file, content, max_pixels)
-    pixels = decode_jpeg(content, mode) if header.format in JPEG and header.mode in ("L", mode) else None
+    pixels = None
+    if is_jpeg(content):
+        header = read_header(file, content, max_pixels)
+        pixels = decode_jpeg(content, mode) if header.mode in ("L", mode) else None
     if pixels is None or pixels.shape[:2] != (header.height, header.width):
         with open_image(file, content, max_pixels) as image:
             pixels = _decode_pillow(file, image, mode)
@@ -80,8 +82,6 @@ def _decode_pillow(file: File, image: "Image", mode: str) -> np.ndarray:
     return np.array(image).reshape(image.height, image.width, len(mode))
 
 
-JPEG = ("JPEG", "MPO")
-"""Pillow's names of what a JPEG decoder reads."""
 UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     1: lambda pixels: pixels,
     2: lambda pixels: pixels[:, ::-1],

@@ -19,11 +19,16 @@ class JpegFrame(NamedTuple):
     mode: str
 
 
+def is_jpeg(content: np.ndarray) -> bool:
+    """Whether the bytes [n] uint8 begin as a JPEG does."""
+    return content[:2].tobytes() == b"\xff\xd8"
+
+
 def jpeg_frame(content: np.ndarray) -> JpegFrame | None:
     """Read the header of a JPEG [n] uint8; None for anything but a gray or YCbCr JPEG without warnings."""
     import simplejpeg
 
-    if len(content) < 4 or content[0] != 0xFF or content[1] != 0xD8:
+    if not is_jpeg(content):
         return None
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(content, strict=True)

@@ -69,13 +69,13 @@ def interlaced(pixels: np.ndarray) -> bytes:
     )
 
 
-def expected(path: Path) -> np.ndarray | None:
-    """Pixels [height, width, 3] int that a file should decode to; None if it should be refused.
+def expected(content: bytes) -> np.ndarray | None:
+    """Pixels [height, width, 3] int that an encoded image should decode to; None if it should be refused.
 
     They are Pillow's, except where Pillow is wrong: it clips 16-bit gray, and 32-bit modes have no scale.
     """
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             upright = ImageOps.exif_transpose(image)
             wide = image.format == "PPM" and upright.mode == "I"
             if wide or upright.mode.startswith("I;16"):

@@ -13,7 +13,7 @@ def check(folder: Path, name: str, content: bytes) -> None:
     """The pixels are Pillow's, what Pillow refuses is refused, and the header has the size of the pixels."""
     path = folder / name
     path.write_bytes(content)
-    reference = expected(path)
+    reference = expected(content)
     try:
         pixels = decode.decode(path, 3).permute(1, 2, 0).numpy()
     except Unreadable as error:

@@ -1,0 +1,232 @@
+"""Image decoders: images per CPU second on one core, agreement with Pillow, and what damaged files do to them.
+
+The reference is Pillow's `exif_transpose(image).convert("RGB")`. Decoders take turns; CPU time is counted, so that other
+load on the machine changes little. Mutated files are decoded in a process each. Needs simplejpeg, and measures
+torchvision, torchcodec, OpenCV and DALI where they are installed:
+
+    pip install torchcodec opencv-python-headless
+    python benchmarks/decoders.py [--data-root FOLDER] [--rounds 5] [--mutated 40]
+"""
+
+import argparse
+import contextlib
+import io
+import os
+import signal
+import sys
+import tempfile
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from loaders import photographs
+from PIL import Image, ImageOps
+from timing import interleaved, markdown_table, spread, write_result
+
+from distdl.config import DataConfig
+from distdl.data import decode
+from distdl.data.datasets import load
+from distdl.data.encoded import read
+from distdl.data.image_header import read_header
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+from fuzz.images import seeds
+from fuzz.mutations import mutate
+
+Decoder = Callable[[np.ndarray], np.ndarray]
+"""From bytes [n] uint8 to pixels [height, width, 3] uint8."""
+IMAGES = 60
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data-root", type=Path)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--mutated", type=int, default=40, help="mutated files per seed file")
+    options = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(1)
+    candidates = decoders()
+    with tempfile.TemporaryDirectory() as scratch:
+        sets = sets_of(options.data_root, Path(scratch))
+        parts = [safety(candidates, options.mutated), exactness(candidates), speed(candidates, sets, options.rounds)]
+    parts = [parts[2], header_cost(sets, options.rounds), parts[1], parts[0]]
+    packages = ("torch", "pillow", "simplejpeg", "torchvision", "torchcodec", "opencv-python-headless",
+                "nvidia-dali-cuda130")  # fmt: skip
+    print(write_result("decoders", "cpu", "\n\n".join(parts), *packages))
+
+
+def decoders() -> dict[str, Decoder]:
+    """Candidates that are installed, by name."""
+    found: dict[str, Decoder] = {"distdl": distdl, "Pillow": pillow}
+    import simplejpeg
+
+    found["simplejpeg"] = partial(simplejpeg.decode_jpeg, colorspace="RGB", fastdct=False, fastupsample=False)
+    with contextlib.suppress(ImportError):
+        from torchvision.io import ImageReadMode, decode_image
+
+        found["torchvision"] = lambda content: decode_image(
+            torch.from_numpy(content), ImageReadMode.RGB, apply_exif_orientation=True
+        ).permute(1, 2, 0).numpy()  # fmt: skip
+    with contextlib.suppress(ImportError):
+        from torchcodec.decoders import decode_image as decode_by_torchcodec
+
+        found["torchcodec"] = lambda content: decode_by_torchcodec(torch.from_numpy(content)).permute(1, 2, 0).numpy()
+    with contextlib.suppress(ImportError):
+        import cv2
+
+        cv2.setNumThreads(1)
+        found["OpenCV"] = lambda content: _not_none(cv2.imdecode(content, cv2.IMREAD_COLOR_RGB))
+    return found
+
+
+def _not_none(pixels: np.ndarray | None) -> np.ndarray:
+    if pixels is None:
+        raise ValueError("not decoded")
+    return pixels
+
+
+def distdl(content: np.ndarray) -> np.ndarray:
+    """Decode as distdl's loaders do."""
+    return decode.decode_content(Path("image"), content, 3).permute(1, 2, 0).numpy()
+
+
+def pillow(content: np.ndarray) -> np.ndarray:
+    """Decode by the reference."""
+    with Image.open(io.BytesIO(content)) as image:
+        return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+
+
+def sets_of(root: Path | None, scratch: Path) -> dict[str, list[np.ndarray]]:
+    """Encoded images by name of the set."""
+    sets = {}
+    for name in ("photographs", "caltech101", "flowers", "gtsrb"):
+        source = str(photographs(scratch / name, IMAGES)) if name == "photographs" else name
+        files = load(DataConfig(name=source, root=root, normalize="imagenet")).train.files
+        picks = np.linspace(0, len(files) - 1, IMAGES).astype(int)
+        sets[f"{name} (PNG)" if name == "gtsrb" else name] = [read(files[pick]) for pick in picks.tolist()]
+    sets["photographs (PNG)"] = [_png(content) for content in sets["photographs"][:12]]
+    return sets
+
+
+def _png(content: np.ndarray) -> np.ndarray:
+    sink = io.BytesIO()
+    Image.open(io.BytesIO(content)).save(sink, "PNG")
+    return np.frombuffer(sink.getvalue(), np.uint8).copy()
+
+
+def speed(candidates: Mapping[str, Decoder], sets: Mapping[str, list[np.ndarray]], rounds: int) -> str:
+    """Images per CPU second."""
+    rows = []
+    for name, contents in sets.items():
+        able = {label: partial(_rate, decoder, contents) for label, decoder in candidates.items()
+                if label != "simplejpeg" or not name.endswith("(PNG)")}  # fmt: skip
+        for measure in able.values():
+            measure()
+        figures = interleaved(able, rounds)
+        size = sum(map(len, contents)) / len(contents) / 1024
+        rows.append(
+            [f"{name}, {size:.0f} KiB", *(spread(figures[key], 0) if key in able else "" for key in candidates)]
+        )
+    text = f"## Speed: images per CPU second, one core, {rounds} rounds, median (least to greatest)"
+    return f"{text}\n\n{markdown_table(['set', *candidates], rows)}"
+
+
+def _rate(decoder: Decoder, contents: list[np.ndarray]) -> float:
+    since = time.process_time()
+    for content in contents:
+        decoder(content)
+    return len(contents) / (time.process_time() - since)
+
+
+def header_cost(sets: Mapping[str, list[np.ndarray]], rounds: int) -> str:
+    """Share of decoding that the header takes."""
+    rows = []
+    for name, contents in sets.items():
+        measures = {
+            "header": partial(_rate, lambda content: read_header(Path("image"), content), contents * 5),
+            "decode": partial(_rate, distdl, contents),
+        }
+        figures = interleaved(measures, rounds)
+        shares = [100 * whole / header for header, whole in zip(figures["header"], figures["decode"], strict=True)]
+        rows.append([name, spread([1e6 / rate for rate in figures["header"]], 1), spread(shares, 1)])
+    return "## Reading the header first\n\n" + markdown_table(["set", "us per image", "% of decoding"], rows)
+
+
+def exactness(candidates: Mapping[str, Decoder]) -> str:
+    """Greatest difference from Pillow, in grey levels, by file; other shapes and refusals are named."""
+    rows = []
+    for name, content in sorted(seeds(Path()).items()):
+        encoded = np.frombuffer(content, np.uint8).copy()
+        reference = pillow(encoded).astype(int)
+        rows.append([name, *(_difference(decoder, encoded, reference) for decoder in candidates.values())])
+    note = "Pillow clips 16-bit gray to white; distdl keeps its upper 8 bits."
+    return f"## Greatest difference from Pillow, grey levels\n\n{markdown_table(['file', *candidates], rows)}\n\n{note}"
+
+
+def _difference(decoder: Decoder, content: np.ndarray, reference: np.ndarray) -> str:
+    try:
+        pixels = decoder(content)
+    except Exception:
+        return "refused"
+    return "other shape" if pixels.shape != reference.shape else str(abs(pixels.astype(int) - reference).max())
+
+
+def safety(candidates: Mapping[str, Decoder], count: int) -> str:
+    """Outcomes of mutated files, in a process each, against Pillow."""
+    rows = []
+    for kind in ("jpg", "png"):
+        files = [content for name, content in sorted(seeds(Path()).items()) if name.endswith(kind)]
+        mutated = [np.frombuffer(mutate(content, seed), np.uint8).copy() for content in files for seed in range(count)]
+        for label, decoder in candidates.items():
+            outcomes = Counter(_outcome(decoder, content) for content in mutated)
+            columns = (
+                "same",
+                "refused, as Pillow",
+                "read, Pillow refuses",
+                "refused, Pillow reads",
+                "differs",
+                "signal",
+            )
+            rows.append([kind, label, *(str(outcomes[column]) for column in columns)])
+    header = ["format", "decoder", "same", "refused, as Pillow", "read, Pillow refuses", "refused, Pillow reads",
+              "differs", "ended by a signal"]  # fmt: skip
+    return "## Mutated files\n\n" + markdown_table(header, rows)
+
+
+def _outcome(decoder: Decoder, content: np.ndarray) -> str:
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        signal.alarm(60)
+        os.write(writer, _compared(decoder, content).encode())
+        os._exit(0)
+    os.close(writer)
+    with open(reader, encoding="utf-8") as source:  # noqa: PTH123 - a descriptor, not a path
+        outcome = source.read()
+    status = os.waitpid(child, 0)[1]
+    return "signal" if os.WIFSIGNALED(status) else outcome
+
+
+def _compared(decoder: Decoder, content: np.ndarray) -> str:
+    try:
+        reference = pillow(content).astype(int)
+    except Exception:
+        reference = None
+    try:
+        pixels = decoder(content)
+    except Exception:
+        return "refused, as Pillow" if reference is None else "refused, Pillow reads"
+    if reference is None:
+        return "read, Pillow refuses"
+    return "same" if pixels.shape == reference.shape and abs(pixels - reference).max() <= 1 else "differs"
+
+
+if __name__ == "__main__":
+    main()
