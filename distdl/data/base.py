@@ -82,7 +82,7 @@ class Batch(NamedTuple):
     labels: torch.Tensor
     """[b] int64, or [b, classes] float where samples are mixed or have several labels."""
     count: int
-    """Samples that count: the first `count` of the b."""
+    """Samples that count: the first `count` of the b. In evaluation, unreadable samples come after them."""
     weight: float
     """count x world size / total: 1 where all ranks have the same number of samples."""
     total: int
