@@ -18,10 +18,10 @@ EXTRAS = {
         "pytest>=8",
         "pytest-xdist>=3.6",
         "pytest-rerunfailures>=15",
+        "hypothesis>=6",
         "ruff>=0.8",
         "build>=1.2",
         "selenium>=4.30",
-        "hypothesis>=6",
     ],
 }
 EXTRAS["all"] = sorted(

@@ -135,7 +135,8 @@ def split_sizes(dataset: DataSet, validation: float) -> str:
     counts = [f"{name} {len(split):,}" for name, split in splits.items() if split is not None]
     if validation:
         counts[1] += f" (withheld from training by data.validation {validation:g})"
-    return f"{', '.join(counts)} images, {len(dataset.classes):,} classes"
+    classes = len(dataset.classes)
+    return f"{', '.join(counts)} images, {classes:,} class{'es' * (classes != 1)}"
 
 
 def closing_table(result: dict) -> Table:

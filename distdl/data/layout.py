@@ -5,6 +5,7 @@ that allows two of these readings with different results is refused with both na
 on another set than the user has.
 """
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -24,6 +25,8 @@ SYNONYMS = {
 """Names of a split, in lower case, as folders and as .txt files."""
 FILLERS = {"set", "data", "dataset", "image", "images", "img", "imgs", "photo", "photos", "pictures", "split", "folder"}
 """Words that may stand beside a split's name: train_images, TestSet."""
+MOST_SPLITS = 10
+"""More folders than these are classes, whatever is in them."""
 Parts = dict[str, list[Sample]]
 """Samples by split."""
 
@@ -45,7 +48,9 @@ def read(folder: Folder, notes: list[str]) -> Parts:
         notes.append(f"{inner.path} is read as the data set: it is all that {folder.path} has")
         _note_loose(folder, notes)
         return read(inner, notes)
-    return {"train": _by_class(folder, notes)}
+    samples = _by_class(folder, notes)
+    _refuse_unnamed_splits(folder)
+    return {"train": samples}
 
 
 def split_of(name: str) -> tuple[str, tuple[str, ...]] | None:
@@ -106,9 +111,17 @@ def _split_folders(folder: Folder) -> dict[str, Folder]:
         return named
     if train and train.occupied:
         classes = {child.name for child in _classes_of(train, set()).occupied}
-        for split, child in named.items():
-            if split != "train" and classes & {inner.name for inner in _classes_of(child, classes).occupied}:
-                return named
+
+        def has_its_classes(child: Folder) -> bool:
+            return not classes.isdisjoint(inner.name for inner in _classes_of(child, classes).occupied)
+
+        if rivals := [child for child in others if has_its_classes(child)]:
+            raise UserError(
+                f"{folder.path} has {_names(rivals)} with the classes of {train.name}/, but not named for a split: "
+                "rename it to val or test, or move it elsewhere"
+            )
+        if any(has_its_classes(child) for split, child in named.items() if split != "train"):
+            return named  # the others are no classes then: they are left out
     elif "test" not in named and not any(child.occupied for child in named.values()):
         return {}  # only a test can do without classes: these are classes themselves
     raise UserError(
@@ -174,7 +187,17 @@ def _by_splits(folder: Folder, splits: dict[str, Folder], notes: list[str]) -> P
 
 
 def _by_class(folder: Folder, notes: list[str]) -> list[Sample]:
-    """The images below each class folder, in the order of their paths."""
+    """The images below each class folder, in the order of their paths.
+
+    Raises:
+        UserError: a folder looks like a divided set of its own.
+    """
+    if divided := next((inner for inner in _all(folder) if _inner_splits(inner)), None):
+        names = ", ".join(f"{shown(name)}/" for name in _inner_splits(divided))
+        raise UserError(
+            f"{divided.path} is divided into {names}, but its place is that of a class: name the folder that is the "
+            "data set, put CLASS folders into train/ and test/, or rename what is no split"
+        )
     samples: list[Sample] = []
     nested: list[Folder] = []
     _note_loose(folder, notes)
@@ -184,12 +207,6 @@ def _by_class(folder: Folder, notes: list[str]) -> list[Sample]:
             continue
         if not child.total:
             notes.append(f"class folder {child.path} has no images: the class is left out")
-        if divided := next((inner for inner in _all(child) if "train" in _inner_splits(inner)), None):
-            raise UserError(
-                f"{divided.path} is divided into {', '.join(f'{name}/' for name in _inner_splits(divided).values())}, "
-                f"but is one of several folders of images in {folder.path}: name the folder that is the set, or put "
-                "CLASS folders into train/ and test/"
-            )
         if child.occupied:
             nested.append(child)
         samples += [(file, child.name) for file in child.files()]
@@ -204,11 +221,32 @@ def _by_class(folder: Folder, notes: list[str]) -> list[Sample]:
     return samples
 
 
-def _inner_splits(folder: Folder) -> dict[str, str]:
-    """Names of subfolders by split, if they look like a division: train with another split or with class folders."""
-    named = _named_like_splits(folder)
-    divided = "train" in named and (len(named) > 1 or (len(folder.occupied) == 1 and named["train"].occupied))
-    return {split: child.name for split, child in named.items()} if divided else {}
+def _refuse_unnamed_splits(folder: Folder) -> None:
+    """Refuse class folders that have the same subfolders: day/cat/, day/dog/, night/cat/, night/dog/.
+
+    Raises:
+        UserError: two subfolders, without images of their own, have two names of subfolders in common.
+    """
+    inner = [
+        (child, {below.name for below in _classes_of(child, set()).occupied})
+        for child in folder.occupied
+        if not child.images
+    ]
+    for (one, names), (other, others) in itertools.combinations(inner, 2) if len(inner) <= MOST_SPLITS else ():
+        if len(names & others) > 1:
+            classes = ", ".join(f"{shown(name)}/" for name in sorted(names & others)[:3])
+            raise UserError(
+                f"{folder.path} can be read in two ways: {_names((one, other))} as classes, or as splits of classes "
+                f"{classes}; move them into train/ if they are classes, or rename them to train/ and test/"
+            )
+
+
+def _inner_splits(folder: Folder) -> list[str]:
+    """Names of subfolders that look like splits: named for one and with class folders, or all named for several."""
+    named = {child.name: found[0] for child in folder.occupied if (found := split_of(child.name))}
+    with_classes = [child.name for child in folder.occupied if child.name in named and child.occupied]
+    all_named = len(named) == len(folder.occupied) and len(set(named.values())) > 1
+    return list(named) if with_classes or all_named else []
 
 
 def _all(folder: Folder) -> Iterator[Folder]:

@@ -70,6 +70,13 @@ READ = {
         "3 - 3",
     ),
     "nested class folders": ("cat/day/1.png cat/night/2.png dog/3.png dog/4.png", "", "cat dog", "2 - 2"),
+    "nested class folders in train": (
+        "train/cat/day/1.png train/cat/night/2.png train/dog/day/3.png train/dog/night/4.png test/dog/5.png "
+        "test/cat/6.png",
+        "",
+        "cat dog",
+        "4 - 2",
+    ),
     "loose images": (CLASSES, "7.png", "cat dog", "4 - 2"),
     "an empty class": (CLASSES, "cow/", "cat dog", "4 - 2"),
     "suffixes in capitals": ("cat/1.PNG cat/2.JPeG dog/3.JPG dog/4.png", "", "cat dog", "2 - 2"),
@@ -91,6 +98,13 @@ REFUSED = {
     ),
     "a class or a test": ("bus/1.png car/2.png test/3.png", "can be read in two ways: test/"),
     "a split of other classes": ("bus/1.png train/diesel/3.png val/steam/4.png", "can be read in two ways"),
+    "a split of another name": (f"{divided()} exam/cat/9.png", "has exam/ with the classes of train/"),
+    "one prefix of two": (divided("train", "seg_test"), "has seg_test/ with the classes of train/"),
+    "masks beside": (f"{divided()} masks/cat/1.png masks/dog/3.png", "has masks/ with the classes of train/"),
+    "splits of other names": (
+        "day/cat/1.png day/dog/2.png night/cat/3.png night/dog/4.png",
+        "day/, night/ as classes, or",
+    ),
     "two sets": (
         f"{divided(prefix='one/')} {divided(prefix='two/')}",
         "one is divided into test/, train/.*name the folder",
