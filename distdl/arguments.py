@@ -49,6 +49,9 @@ def parse(function: Callable[..., Any], argv: Sequence[str], prog: str = "", kno
     values = _match({each.name: _argument(each, hints[each.name]) for each in parameters}, argv, prog, known)
     from distdl.validation import check
 
+    for each in parameters:  # what is given of a dataclass changes the parameter's default
+        if dataclasses.is_dataclass(each.default) and each.name in values:
+            values[each.name] = dataclasses.asdict(each.default) | values[each.name]
     checked = {name: check(hints[name], value, _shown_name(name, hints[name])) for name, value in values.items()}
     positional = [checked.pop(each.name) for each in parameters if each.kind is _POSITIONAL_ONLY]
     return function(*positional, **checked)
@@ -153,7 +156,7 @@ def _flags(options: dict[str, Any], prefix: str = "") -> list[str]:
 def _argument(parameter: inspect.Parameter, hint: Any) -> Any:
     import tyro
 
-    kind = _as_text(hint)
+    kind = TypedDict(parameter.name, _fields(hint), total=False) if dataclasses.is_dataclass(hint) else _as_text(hint)
     if parameter.kind is _POSITIONAL_ONLY and tyro.conf.Positional not in getattr(hint, "__metadata__", ()):
         kind = tyro.conf.Positional[kind]
     return Required[kind] if parameter.default is parameter.empty else NotRequired[kind]

@@ -87,7 +87,7 @@ def _publish(scratch: Path, target: Path) -> None:
 @contextlib.contextmanager
 def locked(target: Path) -> Iterator[None]:
     """Lock `target` against other processes. The lock file is in the cache, since `target` may be read only."""
-    name = hashlib.sha256(str(target.absolute()).encode()).hexdigest()[:16]
+    name = hashlib.sha256(os.fsencode(target.absolute())).hexdigest()[:16]
     path = cache_folder() / "locks" / name
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

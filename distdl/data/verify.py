@@ -76,7 +76,7 @@ def verify(dataset: DataSet, packed: Path | None, processes: int, progress: Call
         },
     )
     if packed is not None:
-        report.findings += (Finding("file", "", "", reason) for reason in _packed_faults(packed))
+        report.findings += (Finding("file", "", "", reason) for reason in shards.verify(packed))
     digests = {}
     for name, split in present.items():
         digests[name] = np.zeros((len(split), DIGEST_BYTES), np.uint8)
@@ -93,12 +93,6 @@ def verify(dataset: DataSet, packed: Path | None, processes: int, progress: Call
     report.findings += _duplicates(present, digests, dataset.classes)
     report.findings.sort(key=lambda finding: (KINDS.index(finding.kind), [*splits, ""].index(finding.split)))
     return report
-
-
-def _packed_faults(folder: Path) -> Iterator[str]:
-    check = getattr(shards, "verify", None)
-    if check is not None:
-        yield from check(folder)
 
 
 def _examine(split: Split, channels: int, processes: int) -> Iterator[tuple[int, Examined]]:

@@ -1,7 +1,6 @@
 """`distdl data verify`: check a whole data set, and list what is wrong with it."""
 
 import json as json_format
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from distdl.config import DataConfig
+from distdl.cores import cores
 from distdl.data.base import DataSet
 from distdl.data.datasets import load, locate, source_of
 from distdl.data.verify import KINDS, Report, verify
@@ -46,7 +46,7 @@ def _verified(dataset: DataSet, packed: Path | None) -> Report:
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(f"verifying {printable(dataset.name)}", total=total)
-        return verify(dataset, packed, len(os.sched_getaffinity(0)), lambda count: progress.advance(task, count))
+        return verify(dataset, packed, cores(), lambda count: progress.advance(task, count))
 
 
 def _as_json(dataset: DataSet, report: Report) -> dict[str, Any]:
