@@ -15,6 +15,7 @@ from rich.table import Table
 
 from distdl.cores import cores
 from distdl.errors import reason
+from distdl.text import printable
 
 WHEEL = "containers/horovod/build.sh .venv/bin/python"
 
@@ -49,7 +50,7 @@ def doctor(*, json: bool = False) -> None:
         mark = "[green]yes[/]" if finding.found else "[yellow]no[/]"
         text = finding.detail + (f"\n{finding.remedy}" if finding.remedy else "")
         # A path or an error of another package may hold any byte, the codes that steer a terminal among them.
-        text = "".join(each if each.isprintable() or each == "\n" else ascii(each)[1:-1] for each in text)
+        text = "\n".join(map(printable, text.split("\n")))
         text = text.encode(console.encoding, "backslashreplace").decode(console.encoding)
         table.add_row(finding.name, mark, escape(text))  # an extra's brackets are not markup
     console.print(table)

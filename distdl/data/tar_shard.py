@@ -9,6 +9,7 @@ from distdl.data.set_file import is_class_name
 from distdl.data.tables import Table
 from distdl.data.tar_walk import WITHOUT_CONTENT, DamagedTar, FileSource, Member, open_tar, walk
 from distdl.errors import UserError, reading
+from distdl.text import printable
 
 LABEL_BYTES = 256
 """Largest label: a class number or a class name."""
@@ -111,8 +112,8 @@ def _check_index(path: Path, samples: int) -> None:
 
 
 def _shown(name: str) -> str:
-    """A name of the archive for a message: control characters escaped."""
-    return repr(name.lstrip("/"))[1:-1]
+    """A name of the archive for a message."""
+    return printable(name.lstrip("/"))
 
 
 def _numbers(path: Path, labels: dict[str, str]) -> tuple[dict[str, int], tuple[str, ...]]:

@@ -6,6 +6,7 @@ import math
 import re
 
 from distdl.errors import UserError
+from distdl.text import printable
 
 MAX_HOSTS = 2**16
 """Slurm's own limit on a bracket, here on a whole list: node[1-99999999] must not fill the memory."""
@@ -39,7 +40,7 @@ def expand(text: str) -> list[str]:
         UserError: for brackets that do not match or are not ranges, and for more than `MAX_HOSTS` hosts.
     """
     if _ENTRY.sub("", text).strip(","):
-        raise UserError(f'host list "{_shown(text)}": brackets do not match; write node[01-04,07]')
+        raise UserError(f'host list "{printable(text, 80)}": brackets do not match; write node[01-04,07]')
     hosts: list[str] = []
     for entry in map(str.strip, _ENTRY.findall(text)):
         if entry:
@@ -59,7 +60,7 @@ def _expand_entry(entry: str, most: int) -> list[str]:
     texts = re.split(r"\[[^]]*\]", entry)
     brackets = [[_bounds(part, entry) for part in inner.split(",")] for inner in re.findall(r"\[([^]]*)\]", entry)]
     if math.prod(sum(high - low + 1 for low, high, _ in ranges) for ranges in brackets) > most:
-        raise UserError(f'host list "{_shown(entry)}" has more than {MAX_HOSTS:,} hosts')
+        raise UserError(f'host list "{printable(entry, 80)}" has more than {MAX_HOSTS:,} hosts')
     numbers = [
         [f"{number:0{width}d}" for low, high, width in ranges for number in range(low, high + 1)] for ranges in brackets
     ]
@@ -73,7 +74,9 @@ def _bounds(part: str, entry: str) -> tuple[int, int, int]:
     """Lowest and highest number of a range, and the digits that each is padded to: those of the lowest."""
     match = _RANGE.fullmatch(part)
     if not match or int(match[2] or match[1]) < int(match[1]):
-        raise UserError(f'host list "{_shown(entry)}": "{_shown(part)}" is not a range; write node[01-04,07]')
+        raise UserError(
+            f'host list "{printable(entry, 80)}": "{printable(part, 80)}" is not a range; write node[01-04,07]'
+        )
     return int(match[1]), int(match[2] or match[1]), len(match[1])
 
 
@@ -85,10 +88,4 @@ def _check(host: str) -> None:
     except ValueError:
         slots = re.fullmatch(r"[^:]+:\d+", host)
         hint = "give the ranks per host by --nproc" if slots else "write names or addresses with commas between them"
-        raise UserError(f'"{_shown(host)}" is not a host name: {hint}') from None
-
-
-def _shown(text: str) -> str:
-    """Foreign text for a message: on one line, without control characters, not too long."""
-    plain = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
-    return plain if len(plain) <= 80 else plain[:77] + "..."
+        raise UserError(f'"{printable(host, 80)}" is not a host name: {hint}') from None

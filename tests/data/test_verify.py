@@ -153,3 +153,15 @@ def test_no_process_remains_when_the_parent_is_killed(tmp_path: Path) -> None:
     parent.wait()
     _, alive = psutil.wait_procs(children, timeout=120)
     assert not alive
+
+
+def test_a_packed_set_is_compared_with_its_checksums(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    packed = photos.with_name("packed")
+    assert main(["data", "pack", str(photos), "--format", "shards", "--out", str(packed)]) == 0
+    assert verified(packed, capsys)[0] == 0
+    shard = packed / "test-00000.tar"
+    content = bytearray(shard.read_bytes())
+    content[600] ^= 1  # within the first image
+    shard.write_bytes(content)
+    assert main(["data", "verify", str(packed)]) == 2
+    assert "test-00000.tar" in capsys.readouterr().err
