@@ -1,11 +1,7 @@
 """Text of foreign origin (file names, class names, notes) in a form that a terminal shows and does not obey."""
 
-import unicodedata
-
 SHOWN_CHARACTERS = 200
 """Characters of one name that are printed."""
-_UNPRINTABLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
-"""Unicode categories that are escaped: controls, direction marks, surrogates, unassigned, line separators."""
 
 
 def printable(text: object, limit: int | None = None) -> str:
@@ -20,9 +16,8 @@ def printable(text: object, limit: int | None = None) -> str:
     text = str(text)
     if limit is not None and len(text) > limit:
         text = text[: limit - 3] + "..."
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(_escaped(char) if unicodedata.category(char) in _UNPRINTABLE else char for char in text)
+    # Python's rule: controls, direction marks, surrogates, unassigned characters, and separators but for the space.
+    return text if text.isprintable() else "".join(char if char.isprintable() else _escaped(char) for char in text)
 
 
 def name(text: object) -> str:
