@@ -69,16 +69,9 @@ def right(kind: Any) -> Any:
     return {str: "a", bool: True}.get(kind, 0.5)
 
 
-def as_text(value: Any) -> list[str] | None:
-    """The value as arguments of a command line; None if it is no other than a right one there, or cannot be written."""
-    if isinstance(value, bool | dict):
-        return None
-    if isinstance(value, list):
-        parts = [part for each in value for part in (each if isinstance(each, list) else [each])]
-        return (
-            None if not parts or any(isinstance(each, bool | dict) for each in value) else [str(part) for part in parts]
-        )
-    return [str(value)]
+def as_text(value: Any) -> str | None:
+    """The value as an argument of a command line; None if a command line cannot give it."""
+    return None if isinstance(value, bool | dict | list) else str(value)
 
 
 def table(name: str, value: Any) -> dict[str, Any]:
@@ -117,9 +110,9 @@ TYPED = [name for name, hint in fields(Config) if hint not in (str, bool, Path |
 def test_a_wrong_text_names_the_field(name: str) -> None:
     """What a command line gives the validation: text."""
     for value in (value for field, value in ROWS if field == name and value != "3"):
-        if (texts := as_text(value)) is not None and not isinstance(value, list):
+        if (text := as_text(value)) is not None:
             with pytest.raises(UserError) as error:
-                check(Config, table(name, texts[0]))
+                check(Config, table(name, text))
             check_message(str(error.value), name)
 
 
@@ -128,8 +121,8 @@ def test_a_wrong_text_names_the_field(name: str) -> None:
 def test_a_wrong_value_on_the_command_line_names_the_field(name: str) -> None:
     flag = f"--{name.replace('_', '-')}"
     for value in (value for field, value in ROWS if field == name and value != "3"):
-        if texts := as_text(value):
-            argv = [f"{flag}={texts[0]}"] if len(texts) == 1 else [flag, *texts]
+        if (text := as_text(value)) is not None:
+            argv = [f"{flag}={text}"]
             with pytest.raises(UserError) as error:
                 from_command_line(argv, strategy="ps")
             check_message(str(error.value), name)
