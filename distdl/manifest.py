@@ -21,8 +21,8 @@ NAME = re.compile(r"step-(\d+)(?:-(\d+))?")
 
 def published(folder: Path) -> list[Path]:
     """Published checkpoints of a folder, oldest first. They may be damaged."""
-    found = [(match, path) for path in folder.glob("step-*") if (match := NAME.fullmatch(path.name))]
-    complete = [(int(match[1]), int(match[2] or 1), path) for match, path in found if (path / MANIFEST).is_file()]
+    matches = [(match, path) for path in folder.glob("step-*") if (match := NAME.fullmatch(path.name))]
+    complete = [(int(match[1]), int(match[2] or 1), path) for match, path in matches if (path / MANIFEST).is_file()]
     return [path for _, _, path in sorted(complete)]
 
 

@@ -44,8 +44,8 @@ def render(argv: Sequence[str], parents: Sequence[Sequence[str]], environ: Mappi
         return f"the same command, with {shlex.join(_resumed([], out))}"
     program, *rest = argv
     name = Path(program).name
-    words = ["python", "-m", "distdl.train", *rest] if name in ("train.py", "-c", "-m") else [name, *rest]
-    return shlex.join(_resumed(words, out))
+    command = ["python", "-m", "distdl.train", *rest] if name in ("train.py", "-c", "-m") else [name, *rest]
+    return shlex.join(_resumed(command, out))
 
 
 def _is_launcher(line: Sequence[str]) -> bool:

@@ -175,8 +175,8 @@ class RunDir:
         }
         for file in (self.path / METRICS, *self.path.glob("telemetry*.jsonl")):
             if file.exists() and step is not None:
-                kept = list(_rows_until(file, step, evaluated))
-                files[file] = lambda sink, kept=kept: sink.writelines(kept)
+                lines = list(_rows_until(file, step, evaluated))
+                files[file] = lambda sink, lines=lines: sink.writelines(lines)
         return files
 
     def _former_legs(self) -> list[dict[str, Any]]:
@@ -259,10 +259,10 @@ def _make_folders(folder: Path) -> list[Path]:
 def _free_name(folder: Path, name: str) -> str:
     """NAME.N.SUFFIX with the first number that no file has."""
     stem, _, suffix = name.rpartition(".")
-    taken = [
+    numbers = [
         int(match[1]) for file in folder.glob(f"{stem}.*.{suffix}") if (match := re.search(r"\.(\d+)\.", file.name))
     ]
-    return f"{stem}.{max(taken, default=0) + 1}.{suffix}"
+    return f"{stem}.{max(numbers, default=0) + 1}.{suffix}"
 
 
 def _free_place(path: Path) -> Path:
