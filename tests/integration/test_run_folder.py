@@ -85,7 +85,11 @@ FOR_TWO = (
 
 
 @pytest.mark.parametrize(
-    ("name", "ranks"), [*((name, 1) for name in REFUSED if "ranks" not in name), *((name, 2) for name in FOR_TWO)]
+    ("name", "ranks"),
+    [
+        *((name, 1) for name in REFUSED if "ranks" not in name),
+        *(pytest.param(name, 2, marks=[pytest.mark.slow] * (name != FOR_TWO[1])) for name in FOR_TWO),
+    ],
 )
 def test_a_refused_start_leaves_every_file_as_it_was(place: Path, name: str, ranks: int) -> None:
     overrides, message = REFUSED[name]
@@ -177,7 +181,7 @@ def test_an_earlier_checkpoint_of_the_folder_sets_later_ones_aside(finished: Pat
     assert published(run / "checkpoints") == [first, second]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_stopped_run_names_position_checkpoint_and_command(tmp_path: Path, number: int) -> None:
     words = ["--epochs", "100000", "--data.validation", "0.2", "--log-every-s", "0", "--out", "my run"]
     job = Ranks([*words, "--progress", "plain", "--telemetry.hz", "0", "--compute.threads", "1"])
@@ -204,7 +208,10 @@ def evaluations(run: Path, kind: str) -> list[dict]:
 UNSTEADY = ("--data.validation", "0.3", "--data.batch-size", "8", "--optim.lr", "0.02", "--schedule.name", "constant")
 
 
-@pytest.mark.parametrize(("ranks", "kind", "seed"), [(1, "accuracy", 2), (2, "accuracy", 3), (1, "loss", 4)])
+@pytest.mark.parametrize(
+    ("ranks", "kind", "seed"),
+    [pytest.param(1, "accuracy", 2, marks=pytest.mark.slow), (2, "accuracy", 3), (1, "loss", 4)],
+)
 def test_the_best_weights_are_kept_tested_and_named(tmp_path: Path, ranks: int, kind: str, seed: int) -> None:
     """Whatever checkpoint.every_epochs: validation and test in result.json are of the same, best weights."""
     rare = ["--checkpoint.every-epochs", "4", "--checkpoint.keep", "1", "--checkpoint.best", kind]
@@ -293,7 +300,7 @@ def kill_and_resume(folder: Path, number: int) -> bool:
     return code != 0
 
 
-@pytest.mark.parametrize("number", [2, 9, 26, 41])
+@pytest.mark.parametrize("number", [9, 26])
 def test_a_kill_at_a_change_of_files_loses_no_checkpoint_and_writes_no_row_twice(tmp_path: Path, number: int) -> None:
     kill_and_resume(tmp_path, number)
 
@@ -306,6 +313,7 @@ def test_a_kill_at_any_change_of_files_loses_no_checkpoint_and_writes_no_row_twi
     assert number > 40
 
 
+@pytest.mark.slow
 def test_torchrun_names_its_own_command_to_resume(tmp_path: Path) -> None:
     words = ["--epochs", "100000", "--max-time", "0.5", "--telemetry.hz", "0", "--out", "run"]
     done = subprocess.run([*torchrun_command(2), *words], capture_output=True, text=True, timeout=300)
