@@ -30,6 +30,7 @@ def needs(package: str, *, program: str, root: bool = False) -> str:
 
 def needs_namespaces() -> None:
     """Skips the test where network namespaces cannot be made: without root, or in a container that forbids it."""
-    needs("iproute2", program="tc", root=True)
+    for program in ("ip", "tc"):
+        needs("iproute2", program=program, root=True)
     if subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode:
         pytest.skip("needs the right to make network namespaces, which this container does not have")
