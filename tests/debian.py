@@ -31,6 +31,8 @@ def needs(package: str, *, program: str, root: bool = False) -> str:
 def needs_namespaces() -> None:
     """Skips the test where network namespaces cannot be made: without root, or in a container that forbids it."""
     for program in ("ip", "tc"):
-        needs("iproute2", program=program, root=True)
+        path = needs("iproute2", program=program, root=True)
+        if shutil.which(program) is None:
+            pytest.skip(f"needs {Path(path).parent} on PATH")
     if subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode:
         pytest.skip("needs the right to make network namespaces, which this container does not have")
