@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.algorithms.ddp_comm_hooks import default_hooks, powerSGD_hook
+from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from torch.nn.parallel import DistributedDataParallel
 
 from distdl.checkpoint import read_tensors, write_tensors
@@ -19,6 +19,7 @@ from distdl.strategies import shared
 from distdl.strategies.base import Strategy
 from distdl.strategies.device import device_for, launched, pin_cores
 from distdl.strategies.meeting import init_process_group
+from distdl.strategies.powersgd import PowerSGD
 from distdl.telemetry.clock import Clock
 from distdl.world import World
 
@@ -64,13 +65,9 @@ class DDP(Strategy):
     def _hook(self) -> tuple[Any, Callable[..., Any]]:
         compress = self.config.ddp.compress
         if compress == "powersgd":
-            state = powerSGD_hook.PowerSGDState(
-                process_group=None,
-                matrix_approximation_rank=self.config.ddp.powersgd_rank,
-                start_powerSGD_iter=10,
-            )
             self.sharded = True  # each rank keeps its own error feedback
-            return state, powerSGD_hook.powerSGD_hook
+            hook = PowerSGD(self.model, self.config.ddp.powersgd_rank)
+            return hook, hook
         if compress == "none" and (memory := self._memory()) is not None:
             self._transport = "shared memory"
             return None, AllAtOnce(memory)
@@ -116,20 +113,13 @@ class DDP(Strategy):
     def save_shards(self, folder: Path) -> None:
         if self._power is None:
             return
-        keep = ("error_dict", "p_memory_dict", "q_memory_dict", "iter")
-        state = {name: getattr(self._power, name) for name in keep}
-        state["rng"] = self._power.rng.get_state()[1].tolist()
-        state["rng_position"] = int(self._power.rng.get_state()[2])
-        write_tensors(folder / f"shard-{self.world.rank}.pt", state)
+        write_tensors(folder / f"shard-{self.world.rank}.pt", self._power.state_dict())
 
     def load_shards(self, folder: Path) -> None:
         file = folder / f"shard-{self.world.rank}.pt"
         if self._power is None or not file.exists():  # on another world size error feedback begins anew
             return
-        state = read_tensors(file, self.world.device)
-        self._power.rng.set_state(("MT19937", state.pop("rng"), state.pop("rng_position")))
-        for name, value in state.items():
-            setattr(self._power, name, value)
+        self._power.load_state_dict(read_tensors(file, self.world.device))
 
     def close(self) -> None:
         if dist.is_initialized():

@@ -1,0 +1,87 @@
+"""PowerSGD (Vogels et al. 2019) by torch's hook, on all gradients at once and in the model's own order.
+
+torch keeps error feedback and factors by bucket, and DDP orders its buckets anew after a process's first step: after a
+resume they would be added to other gradients. Matrix products also round by the place of their operands in memory. With
+one bucket in an order of its own, a resumed run has the bits of an uninterrupted one.
+"""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.algorithms.ddp_comm_hooks import powerSGD_hook
+
+START = 10
+"""Steps that are exchanged whole before compression begins."""
+KEPT = ("error_dict", "p_memory_dict", "q_memory_dict", "iter")
+
+Future = torch.futures.Future[torch.Tensor]
+
+
+class PowerSGD:
+    """A communication hook with its state. Each rank has error feedback of its own."""
+
+    def __init__(self, model: nn.Module, rank: int) -> None:
+        self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self._state = powerSGD_hook.PowerSGDState(
+            process_group=None, matrix_approximation_rank=rank, start_powerSGD_iter=START
+        )
+        self._waiting: list[tuple[dist.GradBucket, Future]] = []
+
+    def __call__(self, _: Any, bucket: dist.GradBucket) -> Future:
+        device = bucket.buffer().device
+        done = Future(devices=[device] if device.type == "cuda" else [])
+        self._waiting.append((bucket, done))
+        if bucket.is_last():
+            waiting, self._waiting = self._waiting, []
+            gradients = {
+                id(parameter): gradient
+                for each, _ in waiting
+                for parameter, gradient in zip(each.parameters(), each.gradients(), strict=True)
+            }
+            whole = Whole([gradients[id(parameter)] for parameter in self._parameters])
+            powerSGD_hook.powerSGD_hook(self._state, whole).wait()
+            whole.copy_back()
+            for each, future in waiting:
+                future.set_result(each.buffer())
+        return done
+
+    def state_dict(self) -> dict[str, Any]:
+        """Error feedback, factors and the state of the random numbers: tensors and plain values."""
+        _, keys, position, *_ = self._state.rng.get_state()
+        kept = {name: getattr(self._state, name) for name in KEPT}
+        return kept | {"rng": keys.tolist(), "rng_position": int(position)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._state.iter = state["iter"]
+        for name in KEPT:
+            if name != "iter":  # in memory of their own: tensors of a file lie unaligned, and products round by that
+                setattr(self._state, name, {index: tensor.clone() for index, tensor in state[name].items()})
+        self._state.rng.set_state(("MT19937", state["rng"], state["rng_position"]))
+
+
+class Whole:
+    """All gradients as one bucket, with the methods of `dist.GradBucket` that torch's hook calls."""
+
+    def __init__(self, gradients: list[torch.Tensor]) -> None:
+        self._sources = gradients
+        self._flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+        pieces = self._flat.split([gradient.numel() for gradient in gradients])
+        self._gradients = [piece.view(source.shape) for piece, source in zip(pieces, gradients, strict=True)]
+
+    def index(self) -> int:
+        return 0
+
+    def is_last(self) -> bool:
+        return True
+
+    def buffer(self) -> torch.Tensor:
+        return self._flat
+
+    def gradients(self) -> list[torch.Tensor]:
+        return self._gradients
+
+    def copy_back(self) -> None:
+        """Copy the gradients to where they came from."""
+        torch._foreach_copy_(self._sources, self._gradients)

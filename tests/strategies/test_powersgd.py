@@ -1,0 +1,31 @@
+"""PowerSGD's error feedback and factors after a resume."""
+
+from pathlib import Path
+
+import torch
+
+from jobs import train
+from same_checkpoint import leaves
+
+RECIPE = (
+    *("--data.limit", "600", "--data.batch-size", "24", "--max-steps", "14", "--evaluate-every", "100"),
+    *("--model.name", "mnist-cnn", "--optim.ema", "0.9", "--ddp.compress", "powersgd"),
+    *("--checkpoint.every-steps", "12", "--checkpoint.keep", "5"),
+)
+
+
+def test_a_resumed_run_adds_error_feedback_to_the_same_gradients(tmp_path: Path) -> None:
+    """Compression begins after 10 steps; the resume is after 12.
+
+    To rounding, not to bits: one matrix product rounds differently in the first step after a resume.
+    """
+    train([*RECIPE, "--out", str(tmp_path / "uncut")], ranks=2)
+    middle = tmp_path / "uncut" / "checkpoints" / "step-00000012"
+    train([*RECIPE, "--resume", str(middle), "--out", str(tmp_path / "resumed")], ranks=2)
+    one, other = dict(leaves(tmp_path / "uncut")), dict(leaves(tmp_path / "resumed"))
+    assert one.keys() == other.keys()
+    tensors = [name for name, value in one.items() if isinstance(value, torch.Tensor)]
+    assert any("error_dict" in name for name in tensors)
+    assert any("p_memory_dict" in name for name in tensors)
+    for name in tensors:
+        torch.testing.assert_close(other[name], one[name], rtol=0, atol=2e-6, msg=name)
