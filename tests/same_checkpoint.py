@@ -63,5 +63,6 @@ def _same(one: Any, other: Any) -> bool:
         if not isinstance(other, torch.Tensor) or one.dtype != other.dtype or one.shape != other.shape:
             return False
         # By bytes: not-a-number equals itself, 0 and -0 differ.
-        return one.contiguous().view(-1).numpy().tobytes() == other.contiguous().view(-1).numpy().tobytes()
+        one, other = (tensor.detach().contiguous().view(-1).numpy().tobytes() for tensor in (one, other))
+        return one == other
     return type(one) is type(other) and one == other
