@@ -63,6 +63,8 @@ def _same(one: Any, other: Any) -> bool:
         if not isinstance(other, torch.Tensor) or one.dtype != other.dtype or one.shape != other.shape:
             return False
         # By bytes: not-a-number equals itself, 0 and -0 differ.
-        one, other = (tensor.detach().contiguous().view(-1).numpy().tobytes() for tensor in (one, other))
+        one, other = (
+            tensor.detach().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes() for tensor in (one, other)
+        )
         return one == other
     return type(one) is type(other) and one == other
