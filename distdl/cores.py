@@ -140,9 +140,10 @@ def observe_end(ranks: int) -> float:
     Args:
         ranks: of this job on these cores.
     """
-    global _busy
+    global _start, _busy
     end = usage()
     _busy = busy_cores(_start, end, affinity(), ranks) if _start and end else 0.0
+    _start = None  # a later training of this process has no window of its own
     return _busy
 
 

@@ -81,7 +81,7 @@ def _rate(trainer: "Trainer", previous: Mapping[str, Any], ranks: int) -> str:
     except UserError:  # of a version with other fields
         return ""
     new = _rate_at(trainer, trainer.config, trainer.global_batch, trainer.epochs)
-    batch = config.data.batch_size * ranks
+    batch = config.data.step_samples(ranks)
     epochs = min(config.epochs, config.max_steps * batch / trainer.samples) if config.max_steps else config.epochs
     old = _rate_at(trainer, config, batch, epochs)
     if abs(new - old) <= 1e-9 * max(abs(new), abs(old)):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 PACKED = Path(os.environ.get("DISTDL_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 """Folder of packed real data sets with its unpack.py."""
@@ -15,6 +16,10 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "distdl
 
 OF_MANY_PROCESSES = ("browser", "integration", "launchers", "perf", "slurm", "strategies", "studies")
 """Folders whose tests start ranks, hosts, daemons and browsers, and wait for them."""
+
+# The same examples in every run; `pytest --hypothesis-profile=default` looks for new ones.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

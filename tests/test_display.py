@@ -32,7 +32,9 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def first_lines(folder: Path, capsys: pytest.CaptureFixture[str], *options: str) -> list[str]:
     common = ["--profile", "digits", "--data.name", str(folder), "--data.image-size", "8", "--data.loader", "torch"]
-    assert main([*common, "--data.workers", "0", "--epochs", "1", "--out", "run", *options]) == 0
+    assert (
+        main([*common, "--data.workers", "0", "--compute.threads", "1", "--epochs", "1", "--out", "run", *options]) == 0
+    )
     return capsys.readouterr().out.splitlines()
 
 

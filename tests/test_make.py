@@ -16,7 +16,7 @@ case "$*" in *"serial and not slow"*) echo serial; exit {serial};; *) echo paral
 
 
 @pytest.mark.parametrize(
-    ("parallel", "serial", "fails"), [(0, 0, 0), (1, 0, 1), (0, 1, 1), (5, 0, 0), (0, 5, 0), (2, 5, 1)]
+    ("parallel", "serial", "fails"), [(0, 0, 0), (1, 0, 1), (0, 1, 1), (5, 0, 0), (0, 5, 0), (2, 5, 1), (5, 5, 1)]
 )
 def test_the_serial_part_runs_whatever_the_first_ends_with(parallel: int, serial: int, fails: int) -> None:
     make = needs("make", program="make")

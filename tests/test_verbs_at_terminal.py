@@ -62,9 +62,15 @@ MISTAKES: dict[str, list[tuple[str, str]]] = {
     "hosts": [("--coun 3 -- true", "did you mean --count?"), ("--count x -- true", "--count: 'x' is not a whole")],
     "export": [("run file --fort x", "Unrecognized options: --fort, x"), ("run", "missing: FILE")],
     "submit": [("--gpu x digits", "did you mean --gpus"), ("--nodes x digits", "--nodes: 'x' is not a whole number")],
+    "verify-resume": [
+        ("--rank 2", "did you mean --ranks?"),
+        ("--kills many", "--kills: 'many' is not a whole number"),
+        ("-- --epoch 1", "did you mean --epochs?"),
+    ],
     "probe network": [("--wiht srun", "did you mean --with?"), ("--nproc x", "--nproc: 'x' is not a whole number")],
     "data list": [("--rooot x", "did you mean --root?"), ("--root", "--root needs a value")],
     "data describe": [("digits --figur x", "did you mean --figure?"), ("", "missing: NAME")],
+    "data verify": [("digits --jsn", "did you mean --json?"), ("", "missing: NAME")],
     "data pack": [("digits --shard-mb 3", "did you mean --shard-mib?"), ("digits", "missing: --out, --format")],
     "data export": [
         ("digits --formt jpeg", "did you mean --format?"),

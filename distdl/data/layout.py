@@ -49,7 +49,8 @@ def read(folder: Folder, notes: list[str]) -> Parts:
         _note_loose(folder, notes)
         return read(inner, notes)
     samples = _by_class(folder, notes)
-    _refuse_unnamed_splits(folder)
+    for inner in _all(folder):
+        _refuse_unnamed_splits(inner)
     return {"train": samples}
 
 
@@ -222,7 +223,7 @@ def _by_class(folder: Folder, notes: list[str]) -> list[Sample]:
 
 
 def _refuse_unnamed_splits(folder: Folder) -> None:
-    """Refuse class folders that have the same subfolders: day/cat/, day/dog/, night/cat/, night/dog/.
+    """Refuse folders that have the same subfolders: day/cat/, day/dog/, night/cat/, night/dog/.
 
     Raises:
         UserError: two subfolders, without images of their own, have two names of subfolders in common.

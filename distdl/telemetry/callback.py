@@ -41,7 +41,8 @@ class Telemetry(Callback):
         trainer.strategy.barrier()  # rank 0 has put a resumed run's files in order: now others may append to them
         if trainer.config.telemetry.hz and trainer.run.path.is_dir():
             self._start_sampler(trainer)
-        if trainer.world.rank == 0 and (sentence := warning(busy_at_start(), cores(trainer.world.local_size))):
+        sentence = warning(busy_at_start(), cores(trainer.world.local_size))
+        if sentence and trainer.world.rank == 0 and not trainer.config.compute.threads:  # else the user has chosen
             trainer.events.warn(trainer, sentence)
         self._entered, self._steps = time.time(), 0
         trainer.seconds["start"] = trainer.seconds.get("start", 0.0) + self._entered - self._began

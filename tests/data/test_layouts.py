@@ -97,6 +97,10 @@ REFUSED = {
         "can be read in two ways: train/ as a split, or as a class beside bus/, car/; rename it",
     ),
     "a class or a test": ("bus/1.png car/2.png test/3.png", "can be read in two ways: test/"),
+    "unnamed splits beside a class": (
+        "photos/trains/cat/1.png photos/trains/dog/2.png photos/exams/cat/3.png photos/exams/dog/4.png extra/5.png",
+        r"photos can be read in two ways: exams/, trains/ as classes, or as splits of classes cat/, dog/",
+    ),
     "a split of other classes": ("bus/1.png train/diesel/3.png val/steam/4.png", "can be read in two ways"),
     "a split of another name": (f"{divided()} exam/cat/9.png", "has exam/ with the classes of train/"),
     "one prefix of two": (divided("train", "seg_test"), "has seg_test/ with the classes of train/"),

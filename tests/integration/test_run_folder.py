@@ -21,7 +21,7 @@ from jobs import PRELOAD, QUIET, Ranks, step_of, torchrun_command, torchrun_plac
 from killed_at import train_until_killed
 from run_folders import tree
 
-SHORT = ("--data.limit", "96", "--epochs", "2", "--log-every-s", "0")
+SHORT = ("--data.limit", "96", "--data.global-batch", "32", "--epochs", "2", "--log-every-s", "0")
 
 
 @pytest.fixture(scope="module")

@@ -160,7 +160,22 @@ def test_other_servers_cannot_take_the_state(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("victim", "name"), [(0, "worker 0"), (1, "worker 1"), (3, "server 1")])
 def test_a_death_ends_the_job_with_its_name(tmp_path: Path, victim: int, name: str) -> None:
-    job = Ranks([*PLAIN, *SERVED, "--epochs", "9999", "--log-every-s", "0", "--out", str(tmp_path), *QUIET], ranks=4)
+    job = Ranks(
+        [
+            *PLAIN,
+            *SERVED,
+            "--epochs",
+            "9999",
+            "--log-every-s",
+            "0",
+            "--out",
+            str(tmp_path),
+            *QUIET,
+            "--progress",
+            "plain",
+        ],
+        ranks=4,
+    )
     wait_for(lambda: step_of(tmp_path) >= 5, what="step 5")
     os.kill(job.processes[victim].pid, signal.SIGKILL)
     # 30 s are asked for, and it takes one or two; a machine busy with other things gets more before it is called hung.
@@ -260,4 +275,4 @@ def test_a_worker_that_others_hold_up_is_named(tmp_path: Path) -> None:
     assert codes == [0] * 4, job.text
     named = result(tmp_path)["ps"]["stragglers"]
     assert named.get("worker 1", 0) == max(named.values(), default=1) >= 5
-    assert "stragglers: worker 1" in job.text
+    assert "warning: worker 1 is a straggler" in job.text

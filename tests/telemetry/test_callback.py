@@ -17,7 +17,7 @@ from distdl.telemetry.callback import Telemetry
 from distdl.trainer import Trainer
 from jobs import Ranks
 
-WORDS = ("--epochs", "2", "--progress", "none", "--telemetry.hz", "10")
+WORDS = ("--epochs", "2", "--progress", "none", "--telemetry.hz", "10", "--compute.threads", "1")
 
 
 def run(tmp_path, *words, ranks=1, name="run") -> tuple[dict, list[dict]]:

@@ -9,11 +9,12 @@ from distdl.errors import UserError
 
 RUN = "run"
 WORDS = ("--data.limit", "64", "--epochs", "2", "--log-every-s", "0", "--progress", "none", "--model.name", "softmax")
+BATCH = ("--data.batch-size", "32")
 
 
 def train(folder: Path) -> Path:
     """The folder of a run of four steps with two checkpoints."""
-    command = [sys.executable, "-m", "distdl.train", *WORDS, "--telemetry.hz", "0", "--out", str(folder / RUN)]
+    command = [sys.executable, "-m", "distdl.train", *WORDS, *BATCH, "--telemetry.hz", "0", "--out", str(folder / RUN)]
     subprocess.run(command, check=True)
     return folder / RUN
 
