@@ -121,7 +121,7 @@ def _split_folders(folder: Folder) -> dict[str, Folder]:
                 f"{folder.path} has {_names(rivals)} with the classes of {train.name}/, but not named for a split: "
                 "rename it to val or test, or move it elsewhere"
             )
-        if any(has_its_classes(child) for split, child in named.items() if split != "train"):
+        if len(classes) > 1 and any(has_its_classes(child) for split, child in named.items() if split != "train"):
             return named  # the others are no classes then: they are left out
     elif "test" not in named and not any(child.occupied for child in named.values()):
         return {}  # only a test can do without classes: these are classes themselves

@@ -97,6 +97,10 @@ REFUSED = {
         "can be read in two ways: train/ as a split, or as a class beside bus/, car/; rename it",
     ),
     "a class or a test": ("bus/1.png car/2.png test/3.png", "can be read in two ways: test/"),
+    "classes named like splits, nested alike": (
+        "train/day/1.png train/day/2.png Test/day/3.png Test/day/4.png cat/5.png",
+        "can be read in two ways: Test/, train/ as a split, or as a class beside cat/",
+    ),
     "unnamed splits beside a class": (
         "photos/trains/cat/1.png photos/trains/dog/2.png photos/exams/cat/3.png photos/exams/dog/4.png extra/5.png",
         r"photos can be read in two ways: exams/, trains/ as classes, or as splits of classes cat/, dog/",
