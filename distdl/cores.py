@@ -13,10 +13,10 @@ CGROUPS = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")
 STAT = Path("/proc/stat")
 SPINS = "20000"
-"""Rounds of libgomp's busy wait, about 1 ms. Longer than the gap between two parallel regions of a step: with 2,000 a quiet
-machine's threads sleep in every layer, and a small network trains a fifth more slowly. Short against a time slice of the
-kernel: on a busy machine a waiting thread gives its core to the thread that it waits for. libgomp's own 300,000 take up to
-14 ms (benchmarks/busy_cores.py)."""
+"""Rounds of libgomp's busy wait, about 1 ms. Longer than the gap between two parallel regions of a step: with 2,000 a
+quiet machine's threads sleep in every layer, and a small network trains a fifth more slowly. Short against a time slice
+of the kernel: on a busy machine a waiting thread gives its core to the thread that it waits for. libgomp's own 300,000
+take up to 14 ms (benchmarks/busy_cores.py)."""
 BUSY = 0.5
 """Cores in use by other programs from which on a machine is busy."""
 
