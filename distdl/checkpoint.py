@@ -10,6 +10,7 @@ so that a kill at any moment leaves every published checkpoint whole. Hidden fol
 a training enters the run folder.
 """
 
+import contextlib
 import dataclasses
 import pickle
 import shutil
@@ -61,10 +62,11 @@ class Progress:
 class Checkpoints:
     """The checkpoints of one run folder. One rank writes; every rank may read."""
 
-    def __init__(self, folder: Path, *, keep: int = 2, lower_is_better: bool = False) -> None:
+    def __init__(self, folder: Path, *, keep: int = 2, kind: str = "") -> None:
+        """`kind`: what selects the best, accuracy or loss; without it, what the newest checkpoint was selected by."""
         self.folder = folder
         self.keep = keep
-        self.sign = -1.0 if lower_is_better else 1.0
+        self.kind = kind
         self.failed: str | None = None
         """Why the last write failed, until one succeeds."""
         self._thread: threading.Thread | None = None
@@ -100,7 +102,7 @@ class Checkpoints:
     def _write(self, beside: Path, state: dict[str, Any], position: dict[str, Any], metric: float | None) -> None:
         try:
             write_atomic(beside / STATE, lambda sink: _save(state, sink))
-            seal(beside, position, metric)
+            seal(beside, position, metric, self.kind or "accuracy")
             self._publish(beside)
             self._prune()
             self.failed = None
@@ -153,15 +155,19 @@ class Checkpoints:
         return _first_whole(self._by_metric(), warn, "the next best")
 
     def _by_metric(self) -> Iterator[Path]:
-        """Checkpoints with a metric, the best first; those whose manifest is damaged are left out."""
-        scored = []
+        """Checkpoints with a metric of the kind, the best first; those whose manifest is damaged are left out."""
+        manifests = {}
         for folder in self.list():
-            try:
-                metric = read_manifest(folder)["metric"]
-            except UserError:
-                continue
-            if metric is not None:
-                scored.append((-self.sign * metric, folder))
+            with contextlib.suppress(UserError):
+                manifests[folder] = read_manifest(folder)
+        kinds = [manifest["metric_kind"] for manifest in manifests.values() if "metric_kind" in manifest]
+        kind = self.kind or (kinds[-1] if kinds else "accuracy")
+        sign = 1.0 if kind == "loss" else -1.0
+        scored = [
+            (sign * manifest["metric"], folder)
+            for folder, manifest in manifests.items()
+            if manifest["metric"] is not None and manifest.get("metric_kind", kind) == kind  # version 1 names no kind
+        ]
         return (folder for _, folder in sorted(scored, key=lambda pair: pair[0]))
 
     def newest(self, warn: Callable[[str], None]) -> Path | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from distdl import checkpoint, runlock
 from distdl.config import Config
-from distdl.errors import UserError
+from distdl.errors import UserError, reason
 from distdl.manifest import published, step_of
 from distdl.result import current_result, newest_rows
 from distdl.rundir import CHECKPOINTS, METRICS, default_path, holds_run, in_use, version
@@ -47,6 +47,8 @@ def find(config: Config, strategy: Strategy) -> Place:
             answer = json.dumps([str(place.path), str(place.start or ""), str(place.source or ""), place.evaluated])
         except UserError as error:
             message = str(error)
+        except OSError as error:  # a name that is too long, a folder that may not be searched
+            message = f"{error.filename or config.out}: {reason(error)}"
     answer, message = broadcast_text(strategy, answer), broadcast_text(strategy, message)
     if message:
         raise UserError(message)

@@ -31,11 +31,11 @@ def step_of(checkpoint: Path) -> int:
     return int(NAME.fullmatch(checkpoint.name)[1])
 
 
-def seal(folder: Path, progress: Mapping[str, Any], metric: float | None) -> None:
-    """Write the manifest of a folder that has all its other files."""
+def seal(folder: Path, progress: Mapping[str, Any], metric: float | None, kind: str = "accuracy") -> None:
+    """Write the manifest of a folder that has all its other files; `kind` is what `metric` measures."""
     files = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()}
     digests = {name: digest(file) for name, file in files.items()}
-    write_json(folder / MANIFEST, {"progress": progress, "metric": metric, "sha256": digests})
+    write_json(folder / MANIFEST, {"progress": progress, "metric": metric, "metric_kind": kind, "sha256": digests})
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distdl.checkpoint import STATE
-from distdl.config import Config
+from distdl.config import DEFAULT_BATCH, Config
 from distdl.errors import UserError, reading
 from distdl.optim import schedules
 from distdl.resolve import as_table, validate
@@ -45,7 +45,11 @@ def differences(trainer: "Trainer", state: Mapping[str, Any], folder: Path) -> t
     previous = _configuration(state, folder)
     if previous is None:
         return {}, []
-    old, new = _flat(previous), _flat(as_table(trainer.config, trainer.strategy.name))
+    old, new = _complete(previous, trainer), _flat(as_table(trainer.config, trainer.strategy.name))
+    for table in (old, new):
+        if not table.get("data.global_batch"):
+            table.setdefault("data.batch_size", DEFAULT_BATCH)
+            table["data.global_batch"] = 0
     changed = {
         name: [old.get(name, UNSET), new.get(name, UNSET)]
         for name in sorted(old.keys() | new.keys())
@@ -59,6 +63,14 @@ def differences(trainer: "Trainer", state: Mapping[str, Any], folder: Path) -> t
     ]
     rate = _rate(trainer, previous, ranks if isinstance(ranks, int) else trainer.world.size)
     return changed, sentences + ([rate] if rate else [])
+
+
+def _complete(previous: Mapping[str, Any], trainer: "Trainer") -> dict[str, Any]:
+    """The table of a former configuration with the defaults of fields that its version did not have."""
+    try:
+        return _flat(as_table(validate(previous, where="the checkpoint"), trainer.strategy.name))
+    except UserError:  # of a version with other fields
+        return _flat(previous)
 
 
 def _configuration(state: Mapping[str, Any], folder: Path) -> Mapping[str, Any] | None:

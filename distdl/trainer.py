@@ -62,9 +62,7 @@ class Trainer:
         self.skipped: list[str] = []
         self._skipped_before = 0
         self.events = Events(callbacks)
-        self.checkpoints = Checkpoints(
-            run.checkpoints, keep=config.checkpoint.keep, lower_is_better=config.checkpoint.best == "loss"
-        )
+        self.checkpoints = Checkpoints(run.checkpoints, keep=config.checkpoint.keep, kind=config.checkpoint.best)
         self._set_numerics()
         self.loaders = {
             name: make_loader(config, dataset, split, self.world, training=name == "train")
@@ -264,7 +262,10 @@ class Trainer:
         chosen: dict[str, Any] = {}
         tensors: dict[str, torch.Tensor] = {}
         if self.world.rank == 0:
-            chosen, tensors = self._best_weights()
+            try:
+                chosen, tensors = self._best_weights()
+            except (UserError, OSError) as error:  # the other ranks wait for the choice
+                self.events.warn(self, f"the best checkpoint cannot be read: {errors.reason(error)}")
         kinds = [[name, str(value.dtype).removeprefix("torch."), [*value.shape]] for name, value in tensors.items()]
         chosen, kinds = json.loads(broadcast_text(self.strategy, json.dumps([chosen, kinds])))
         if not chosen:
@@ -424,7 +425,9 @@ class Trainer:
             self.ema = EMA(self.model, self.ema.decay)  # of the weights just loaded, where the checkpoint has none
             if state["ema"]:
                 self.ema.load_state_dict(state["ema"])
-        self.progress, self.metrics, self.seconds = progress, state["metrics"], state["seconds"]
+        self.progress, self.seconds = progress, state["seconds"]
+        # Version 1's metrics do not name their weights.
+        self.metrics = {split: {**self._place(), **values} for split, values in state["metrics"].items()}
         # A best of another run folder is not here to be chosen at the end.
         self.best = state.get("best") if folder.resolve().parent == self.run.checkpoints.resolve() else None
         self.clock.seconds |= state["phases"]

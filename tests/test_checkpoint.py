@@ -54,10 +54,20 @@ def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
 
 
 def test_the_best_may_be_the_lowest(tmp_path: Path) -> None:
-    checkpoints = Checkpoints(tmp_path, keep=9, lower_is_better=True)
+    checkpoints = Checkpoints(tmp_path, keep=9, kind="loss")
     for step, metric in enumerate([0.5, 0.2, 0.7]):
         save(checkpoints, step, metric)
     assert checkpoints.best().name == "step-00000001"
+
+
+def test_metrics_of_another_kind_are_not_compared(tmp_path: Path) -> None:
+    save(Checkpoints(tmp_path, keep=9, kind="loss"), 1, 2.3)
+    checkpoints = Checkpoints(tmp_path, keep=9, kind="accuracy")
+    save(checkpoints, 2, 0.95)
+    save(checkpoints, 3, 0.91)
+    assert checkpoints.best().name == "step-00000002"
+    assert Checkpoints(tmp_path).best().name == "step-00000002"
+    assert Checkpoints(tmp_path, kind="loss").best().name == "step-00000001"
 
 
 def flip_a_bit(folder: Path) -> None:

@@ -24,11 +24,12 @@ from typing import Any
 
 import tyro
 
+from distdl import runlock
 from distdl.config import Config, SlurmConfig
 from distdl.errors import EXIT_DONE, EXIT_STOPPED, EXIT_USER, UserError, reading, run_command
 from distdl.manifest import MANIFEST, published
 from distdl.result import read_result
-from distdl.rundir import CHECKPOINTS, METRICS, RESULT, read_rows, write_json
+from distdl.rundir import CHECKPOINTS, METRICS, RESULT, in_use, read_rows, write_json
 
 LEDGER = "slices.jsonl"
 EXIT_OVER = 3
@@ -150,7 +151,10 @@ def begin(run: Path, config: Config, *, waited_s: float, now: float) -> int:
 
     Raises:
         Over: if there must not be one more.
+        UserError: if another training runs in the folder.
     """
+    if (process := runlock.holder(run)) is not None:
+        raise in_use(run, process)
     ledger, (step, epoch) = run / LEDGER, newest(run)
     rows = list(read_rows(ledger))
     if rows and rows[-1]["kind"] == "begin":

@@ -1,6 +1,7 @@
 """torch's DistributedDataParallel: every rank has the whole network, and gradients are averaged as backward goes."""
 
 import inspect
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -119,10 +120,13 @@ class DDP(Strategy):
         file = folder / f"shard-{self.world.rank}.pt"
         if self._power is None or not file.exists():  # on another world size error feedback begins anew
             return
-        self._power.load_state_dict(read_tensors(file, self.world.device))
+        if not self._power.load_state_dict(read_tensors(file, self.world.device)):
+            self.notes.append(f"{file} is of another version or network: PowerSGD's error feedback starts at zero")
 
     def close(self) -> None:
-        if dist.is_initialized():
+        # Not after an error: the closed connections would end the other ranks with errors of their own, and the
+        # launcher would end this one before it has printed its line.
+        if dist.is_initialized() and sys.exception() is None:
             dist.destroy_process_group()
 
 

@@ -14,6 +14,8 @@ from torch.distributed.algorithms.ddp_comm_hooks import powerSGD_hook
 
 START = 10
 """Steps that are exchanged whole before compression begins."""
+LAYOUT = "model"
+"""The gradients of all trainable parameters in the model's order; version 1 saved those of DDP's buckets."""
 KEPT = ("error_dict", "p_memory_dict", "q_memory_dict", "iter")
 
 Future = torch.futures.Future[torch.Tensor]
@@ -51,14 +53,19 @@ class PowerSGD:
         """Error feedback, factors and the state of the random numbers: tensors and plain values."""
         _, keys, position, *_ = self._state.rng.get_state()
         kept = {name: getattr(self._state, name) for name in KEPT}
-        return kept | {"rng": keys.tolist(), "rng_position": int(position)}
+        return kept | {"layout": LAYOUT, "rng": keys.tolist(), "rng_position": int(position)}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> bool:
+        """Take back what `state_dict` gave. Returns False, with nothing taken, for a state of another layout."""
+        size = sum(parameter.numel() for parameter in self._parameters)
+        if state.get("layout") != LAYOUT or any(error.numel() != size for error in state["error_dict"].values()):
+            return False
         self._state.iter = state["iter"]
         for name in KEPT:
             if name != "iter":  # in memory of their own: tensors of a file lie unaligned, and products round by that
                 setattr(self._state, name, {index: tensor.clone() for index, tensor in state[name].items()})
         self._state.rng.set_state(("MT19937", state["rng"], state["rng_position"]))
+        return True
 
 
 class Whole:

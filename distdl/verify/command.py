@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from distdl.errors import EXIT_DONE, EXIT_FAILED, UserError
+from distdl.errors import EXIT_DONE, EXIT_FAILED, UserError, reading
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -56,7 +56,9 @@ def verify_resume(
     argv = ("--profile", profile, *words)
     config = from_command_line(argv, strategy="single" if ranks == 1 else "ddp", prog="distdl verify-resume ... --")
     folder = (out or default_path(f"verify-{config.name}")).resolve()
-    if folder.exists() and any(folder.iterdir()):
+    with reading(folder, "a folder"):
+        occupied = folder.exists() and any(folder.iterdir())
+    if occupied:
         raise UserError(f"{folder} is not empty: give another --out")
     proof = Proof(
         config=config,

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import torch
 
 from distdl.checkpoint import read_tensors
-from distdl.manifest import STATE
+from distdl.errors import UserError
+from distdl.manifest import STATE, read_manifest
 
 VOLATILE = ("seconds", "phases", "world_size")
 """Parts of a checkpoint's state that differ between two runs of the same training: durations, number of ranks."""
@@ -27,21 +28,26 @@ def checkpoints(one: Path, other: Path, *, shards: bool = True) -> list[Differen
     """What differs between two checkpoints, bit for bit; empty where nothing does.
 
     Args:
-        shards: compare the files of single ranks too, which exist only for equal numbers of ranks.
+        shards: compare the files of single ranks and servers too, which exist only for equal numbers of them.
     """
-    files = {STATE} | (
-        {file.name for folder in (one, other) for file in folder.glob("shard-*.pt")} if shards else set()
-    )
-    found = []
-    for file in sorted(files):
-        if not ((one / file).is_file() and (other / file).is_file()):
-            found.append(Difference(file, math.inf))
-            continue
-        values = [read_tensors(folder / file) for folder in (one, other)]
-        if file == STATE:
-            values = [{key: part for key, part in value.items() if key not in VOLATILE} for value in values]
-        found.extend(differences(*values, name="" if file == STATE else file))
+    one_sum, other_sum = (read_manifest(folder)["sha256"] for folder in (one, other))
+    found = _states(*(read_tensors(folder / STATE) for folder in (one, other)))
+    for file in sorted((one_sum.keys() | other_sum.keys()) - {STATE}) if shards else ():
+        if one_sum.get(file) != other_sum.get(file):
+            found.extend(_files(one / file, other / file, file))
     return found
+
+
+def _states(*states: Mapping[str, Any]) -> list[Difference]:
+    return differences(*({key: part for key, part in state.items() if key not in VOLATILE} for state in states))
+
+
+def _files(one: Path, other: Path, name: str) -> list[Difference]:
+    """Differences of two files whose bytes are not the same. A file that torch cannot read differs as a whole."""
+    try:
+        return differences(read_tensors(one), read_tensors(other), name)
+    except UserError:
+        return [Difference(name, math.inf)]
 
 
 def differences(one: Any, other: Any, name: str = "") -> list[Difference]:

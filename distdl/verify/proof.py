@@ -11,6 +11,9 @@ from distdl.verify import compare
 from distdl.verify.samples import seen
 from distdl.verify.trial import Training, kill_on_the_way
 
+BATCH = ("--data.batch-size", "--data.global-batch")
+"""Options that the proof gives itself, so that all its trainings have the same global batch."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Proof:
@@ -44,11 +47,23 @@ class Proof:
             "--telemetry.hz": 0,
         }
         return Training(
-            argv=(*self.argv, *(str(word) for option in fixed.items() for word in option)),
+            argv=(*without(self.argv, BATCH), *(str(word) for option in fixed.items() for word in option)),
             strategy=self.config.strategy,
             servers=self.config.ps.servers if self.config.strategy == "ps" else 0,
             folder=self.folder / name,
         )
+
+
+def without(argv: tuple[str, ...], options: tuple[str, ...]) -> tuple[str, ...]:
+    """Arguments without these options and their values, `--option value` or `--option=value`."""
+    kept, words = [], iter(argv)
+    for word in words:
+        name, equals, _ = word.partition("=")
+        if name.replace("_", "-") not in options:
+            kept.append(word)
+        elif not equals:
+            next(words, None)
+    return tuple(kept)
 
 
 @dataclass(frozen=True, kw_only=True)

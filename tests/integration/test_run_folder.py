@@ -12,6 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
 
 from distdl.checkpoint import find, load
 from distdl.manifest import digest, published
@@ -320,3 +321,38 @@ def test_torchrun_names_its_own_command_to_resume(tmp_path: Path) -> None:
     command = next(line for line in done.stdout.splitlines() if line.startswith("resume with: "))
     assert "torch.distributed.run --standalone --nproc_per_node=2 -m distdl.train --epochs 100000" in command
     assert command.endswith(f"--out {tmp_path / 'run'} --resume auto")
+
+
+def test_a_checkpoint_of_version_1_is_resumed(finished: Path, tmp_path: Path) -> None:
+    """Version 1's state has no configuration, its metrics do not name their weights, its manifest names no kind."""
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    newest = published(run / "checkpoints")[-1]
+    state = torch.load(newest / "state.pt", weights_only=True)
+    state["metrics"] = {split: {"accuracy": 0.5, "loss": 1.0} for split in state["metrics"]}
+    torch.save({key: state[key] for key in state.keys() - {"config", "best"}}, newest / "state.pt")
+    reseal(newest)
+    manifest = json.loads((newest / "manifest.json").read_text())
+    del manifest["metric_kind"]
+    (newest / "manifest.json").write_text(json.dumps(manifest))
+    job = Ranks([*SHORT, *QUIET, "--out", str(run), "--resume", "auto"])
+    assert job.wait() == [0], job.text
+    assert "changed since the checkpoint" not in job.text.replace("compute.threads", ""), job.text
+
+
+UNLIKE = """
+import os, sys
+from distdl.errors import leave, recorded
+from distdl.train import main
+more = ["--data.name", "/nowhere/set"] if os.environ["RANK"] == "1" else []
+leave(recorded(lambda: main([*sys.argv[1:], *more]))())
+"""
+
+
+def test_an_error_of_one_rank_alone_is_what_the_user_reads(tmp_path: Path) -> None:
+    Path("unlike.py").write_text(UNLIKE)
+    command = [*torchrun_command(2)[:-2], "unlike.py", *SHORT, *QUIET, "--out", str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode != 0
+    assert "error: rank 1: data.name /nowhere/set" in done.stderr
+    assert not (tmp_path / "run").exists()

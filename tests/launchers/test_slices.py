@@ -1,6 +1,8 @@
 """The account of slices, without a cluster: what is written down, added up and decided."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -141,3 +143,27 @@ def test_the_reason_is_the_last_error_of_the_log(tmp_path: Path) -> None:
     )
     assert last_line(log) == "RuntimeError: no memory"
     assert last_line(tmp_path / "none") == ""
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from distdl import runlock
+runlock.hold(Path(sys.argv[1]))
+print(flush=True)
+input()
+"""
+
+
+def test_a_slice_does_not_begin_while_another_job_trains_in_the_folder(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    begin(run, CONFIG, waited_s=0.0, now=1000.0)
+    rows = list(read_rows(run / "slices.jsonl"))
+    command = [sys.executable, "-c", HOLD, str(run)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        with pytest.raises(UserError, match=f"in use by another training .*process {other.pid}"):
+            begin(run, CONFIG, waited_s=0.0, now=1100.0)
+        other.communicate(b"\n")
+    assert list(read_rows(run / "slices.jsonl")) == rows

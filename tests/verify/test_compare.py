@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from distdl.checkpoint import write_tensors
+from distdl.manifest import seal
 from distdl.verify.compare import Difference, checkpoints, differences
 
 STATE = {
@@ -77,6 +78,8 @@ def test_a_shard_that_only_one_has_is_a_difference(tmp_path: Path) -> None:
     for name in ("one", "other"):
         write_tensors_into(tmp_path / name, STATE, 0.5)
     (tmp_path / "other" / "shard-0.pt").unlink()
+    (tmp_path / "other" / "manifest.json").unlink()
+    seal(tmp_path / "other", {}, None)
     assert checkpoints(tmp_path / "one", tmp_path / "other") == [Difference("shard-0.pt", math.inf)]
 
 
@@ -85,3 +88,14 @@ def write_tensors_into(folder: Path, state: dict, feedback: float) -> None:
     folder.mkdir()
     write_tensors(folder / "state.pt", state)
     write_tensors(folder / "shard-0.pt", {"error": torch.tensor([feedback])})
+    seal(folder, {}, None)
+
+
+def test_files_of_a_strategy_are_compared_too(tmp_path: Path) -> None:
+    for name, momentum in (("one", 0.5), ("other", 0.25)):
+        (tmp_path / name / "deepspeed").mkdir(parents=True)
+        write_tensors(tmp_path / name / "deepspeed" / "optim.pt", {"momentum": torch.tensor([momentum])})
+        write_tensors(tmp_path / name / "state.pt", STATE)
+        seal(tmp_path / name, {}, None)
+    assert checkpoints(tmp_path / "one", tmp_path / "other") == [Difference("deepspeed/optim.pt.momentum", 0.25)]
+    assert checkpoints(tmp_path / "one", tmp_path / "other", shards=False) == []

@@ -12,7 +12,7 @@ from distdl.checkpoint import Checkpoints, read_tensors, write_tensors
 from distdl.manifest import MANIFEST, STATE, read_manifest, seal
 from distdl.resolve import from_command_line
 from distdl.verify.compare import checkpoints
-from distdl.verify.proof import Proof
+from distdl.verify.proof import BATCH, Proof, without
 from distdl.verify.trial import kill_on_the_way
 
 
@@ -73,6 +73,11 @@ def test_a_wrong_call_is_one_line_and_leaves_nothing(arguments: tuple[str, ...],
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_batch_sizes_of_the_user_are_replaced() -> None:
+    argv = ("--data.batch_size", "32", "--epochs", "3", "--data.global-batch=64", "--seed", "1")
+    assert without(argv, BATCH) == ("--epochs", "3", "--seed", "1")
 
 
 def test_a_training_that_fails_by_itself_is_reported_with_its_last_line(tmp_path: Path) -> None:

@@ -135,8 +135,8 @@ class ParameterServer(Strategy):
     def open_records(self, folder: Path) -> None:
         super().open_records(folder)
         records = folder / RECORDS
+        records.mkdir(parents=True, exist_ok=True)  # on every host: the run folder need not be shared
         if self.world.rank == 0:
-            records.mkdir(exist_ok=True)
             self._tell(Command.OPEN, records)
         self.barrier()
         self._record = (records / f"worker-{self.world.rank}.jsonl").open("a", encoding="utf-8")

@@ -234,6 +234,7 @@ class Server:
 
     def _open(self, worker: int, peer: Peer, numbers: list[float]) -> None:
         file = _receive_path(peer, numbers) / f"server-{self.index}.jsonl"
+        file.parent.mkdir(parents=True, exist_ok=True)
         self._record = file.open("a", encoding="utf-8")
         peer.finish(peer.send_header(Command.OPEN))
 
