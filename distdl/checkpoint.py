@@ -180,7 +180,7 @@ def _first_whole(folders: Iterator[Path], warn: Callable[[str], None], instead: 
         damage = damaged(folder)
         if damage is None:
             return folder
-        warn(f"checkpoint {folder} is damaged ({damage}); {instead} is used")
+        warn(f"checkpoint {folder} is damaged ({damage}); {instead} is tried")
     return None
 
 

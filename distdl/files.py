@@ -25,10 +25,15 @@ def write_all(files: Mapping[Path, Write]) -> None:
     temporary = {file: file.with_name(f".{file.name}.{os.getpid()}.tmp") for file in files}
     try:
         for file, write in files.items():
-            with temporary[file].open("wb") as sink:
-                write(sink)
-                sink.flush()
-                os.fsync(sink.fileno())
+            try:
+                with temporary[file].open("wb") as sink:
+                    write(sink)
+                    sink.flush()
+                    os.fsync(sink.fileno())
+            except OSError as error:  # a write names no file: say which one could not be written
+                if error.errno:
+                    error.filename = error.filename or str(file)
+                raise
         for file, path in temporary.items():
             path.replace(file)
     finally:

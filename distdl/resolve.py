@@ -42,6 +42,8 @@ def from_command_line(argv: Sequence[str], *, strategy: str, prog: str = "distdl
         UserError: for a wrong key, type, range, profile or combination, and for a field that would have no effect.
     """
     table = overrides(Config, argv, prog, profile=str)
+    if table.get("out") == "":
+        raise UserError("--out needs a folder: its value is empty")
     profile = table.pop("profile", DEFAULT_PROFILE)
     base, profile_keys = read_profile(profile)
     config = validate(base, where=f'profile "{profile}"')

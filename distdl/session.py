@@ -9,7 +9,7 @@ from distdl.config import Config
 from distdl.data.datasets import load
 from distdl.display import Display, Warnings, closing_table, servers_table, stopped_at
 from distdl.entry import Place
-from distdl.errors import UserError
+from distdl.errors import Failure, UserError
 from distdl.events import Callback
 from distdl.forecast import Forecast
 from distdl.rundir import RunDir
@@ -56,6 +56,8 @@ def train(
     status, result = "failed", {}
     try:
         status = trainer.fit()
+    except UserError as error:  # in the middle of a training, which has changed its run folder
+        raise Failure(f"{error}; --resume auto continues from the last checkpoint") from None
     finally:
         trainer.close()
         if is_writer:

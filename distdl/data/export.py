@@ -13,9 +13,10 @@ from distdl.cores import cores
 from distdl.data import decode
 from distdl.data.base import DataSet, Split
 from distdl.data.encoded import File, Unreadable, compact
+from distdl.data.folders import UNFINISHED
 from distdl.data.image_header import read_header
 from distdl.data.pack import NAMES, refuse, samples
-from distdl.errors import Failure, UserError
+from distdl.errors import Failure, UserError, reading, reason
 from distdl.rundir import write_atomic
 
 SUMS = "SHA256SUMS"
@@ -49,6 +50,9 @@ def export(
     """
     parts = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
     sums: list[str] = []
+    with reading(folder, "a folder"):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / UNFINISHED).touch()
     for part, split in ((part, split) for part, split in parts.items() if split is not None):
         labels = [name.replace("/", "_") for name in dataset.classes]
         try:
@@ -72,11 +76,12 @@ def export(
 
         with ThreadPoolExecutor(cores()) as pool:
             sums += filter(None, pool.map(one, range(len(split))))
-    write_atomic(folder / SUMS, lambda sink: sink.write("".join(sums).encode()))
+    write_atomic(folder / SUMS, lambda sink: sink.write("".join(sums).encode(errors="surrogateescape")))
     for line in sums:
         digest, _, name = line.rstrip("\n").partition("  ")
         if hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
             raise Failure(f"{folder / name} is not what was written to it: its disk or file server loses data")
+    (folder / UNFINISHED).unlink()
     return len(sums)
 
 
@@ -97,8 +102,12 @@ def _one(split: Split, index: int, folder: Path, stem: str, size: int | None) ->
         content = file.read_bytes() if size is not None else content
     else:
         beside = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-        beside.write_bytes(content)
-        beside.replace(file)
+        try:
+            beside.write_bytes(content)
+            beside.replace(file)
+        except OSError as error:
+            beside.unlink(missing_ok=True)
+            raise Failure(f"{file} cannot be written: {reason(error)}") from None
     return f"{hashlib.sha256(content).hexdigest()}  {stem}.{suffix}\n"
 
 

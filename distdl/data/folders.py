@@ -21,6 +21,10 @@ TEST_SHARE = 0.2
 """Share of each class that becomes the test split of a folder without one."""
 
 
+UNFINISHED = ".unfinished-export"
+"""File in a folder to which images are still being exported."""
+
+
 def read(folder: Path, config: DataConfig) -> Raw:
     """Images by class, divided as the folder says: by train.txt and test.txt, or by train/ and val/ or test/.
 
@@ -30,6 +34,8 @@ def read(folder: Path, config: DataConfig) -> Raw:
     Raises:
         UserError: there are no images, they can be read in two ways, or a list names files that do not exist.
     """
+    if (folder / UNFINISHED).exists():
+        raise UserError(f"{folder} is an unfinished export: run distdl data export again, or remove {UNFINISHED} in it")
     found = tree.walk(folder)
     notes: list[str] = []
     parts = layout.read(found.top, notes)

@@ -14,6 +14,7 @@ from distdl.data.base import DataSet
 from distdl.data.datasets import load
 from distdl.data.encoded import Unreadable
 from distdl.errors import UserError
+from distdl.text import printable
 
 Name = Annotated[str, tyro.conf.Positional]
 OnError = Literal["raise", "skip"]
@@ -102,7 +103,7 @@ def _on_error(on_error: OnError) -> tuple[dict[str, None], Callable[[Unreadable]
 
 def _list(sentences: Iterable[str]) -> None:
     for sentence in sentences:
-        _say(f"left out: {sentence}")
+        _say(printable(f"left out: {sentence}"))
 
 
 def _say(text: str) -> None:

@@ -9,13 +9,13 @@ if TYPE_CHECKING:
 
 
 def encode(text: str) -> torch.Tensor:
-    """UTF-8 bytes, [n] uint8."""
-    return torch.tensor(list(text.encode()), dtype=torch.uint8)
+    """UTF-8 bytes, [n] uint8; those of a file name that is not UTF-8 as they are."""
+    return torch.tensor(list(text.encode(errors="surrogateescape")), dtype=torch.uint8)
 
 
 def decode(data: torch.Tensor) -> str:
     """The text of what `encode` gave, also where zeros fill it up."""
-    return bytes(data.tolist()).rstrip(b"\0").decode(errors="replace")
+    return bytes(data.tolist()).rstrip(b"\0").decode(errors="surrogateescape")
 
 
 def broadcast_text(strategy: "Strategy", text: str, source: int = 0) -> str:

@@ -70,8 +70,8 @@ def verify_resume(
         steps=steps,
         seed=seed,
     )
-    console = Console()
-    print(f"{config.name}: {steps} steps without a kill, then {len(proof.resumed_on)} kills", flush=True)
+    console, count = Console(), len(proof.resumed_on)
+    print(f"{config.name}: {steps} steps without a kill, then {count} kill{'s' * (count != 1)}", flush=True)
     rows = []
     for kill in prove(proof):
         rows.append(kill)
@@ -100,9 +100,11 @@ def _check(words: tuple[str, ...], *, ranks: int, kills: int, other_ranks: int, 
 
 def table(kills: "list[Kill]") -> "Table":
     """One row per kill; a difference is the largest absolute one of a value."""
+    from rich.box import SIMPLE
     from rich.table import Table
 
-    shown = Table("kill", "killed", "step", "resumed", "ranks", "weights", "optimizer", "samples", "result")
+    names = ("kill", "killed", "step", "from", "ranks", "weights", "other", "samples", "result")
+    shown = Table(*names, box=SIMPLE, padding=(0, 1, 0, 0))
     for number, kill in enumerate(kills, start=1):
         shown.add_row(
             str(number),

@@ -1,6 +1,7 @@
 """Images of every format, orientation and depth, as every loader sees them, against Pillow."""
 
 import io
+import os
 import re
 import struct
 import zlib
@@ -15,15 +16,16 @@ import torch
 from PIL import Image, ImageOps
 
 from distdl.config import Config, DataConfig
-from distdl.data import decode
+from distdl.data import decode, folders
 from distdl.data.base import Batch, DataSet, Split
+from distdl.data.datasets import load
 from distdl.data.encoded import Unreadable, read
 from distdl.data.export import as_jpeg, export
 from distdl.data.image_header import read_header
 from distdl.data.loaders import make_loader
 from distdl.data.pack import pack
 from distdl.data.windows import central_window
-from distdl.errors import UserError
+from distdl.errors import Failure, UserError
 from distdl.world import World
 from fuzz.images import encode
 from numbered_sets import numbered, pictures
@@ -398,3 +400,30 @@ def test_statistics_follow_on_error(tmp_path: Path) -> None:
     mean, _ = measure(DataConfig(on_error="skip"))
     expected = statistics.of_files(dataset.train[np.arange(8)], 3, 1.0, 24, DataConfig())[0]
     assert mean == expected
+
+
+def test_an_unfinished_export_is_no_set_and_is_continued(tmp_path: Path) -> None:
+    dataset = numbered("files", 9, tmp_path)
+    (tmp_path / "out" / "train" / "0").mkdir(parents=True)
+    blocked = tmp_path / "out" / "test"
+    blocked.touch()  # where a folder must be
+    with pytest.raises((UserError, Failure)):
+        export(dataset, tmp_path / "out", 16, lambda _: None)
+    assert not list((tmp_path / "out").rglob("*.tmp"))
+    with pytest.raises(UserError, match="is an unfinished export"):
+        folders.read(tmp_path / "out", DataConfig())
+    blocked.unlink()
+    assert export(dataset, tmp_path / "out", 16, lambda _: None) == 16
+    assert not (tmp_path / "out" / folders.UNFINISHED).exists()
+
+
+def test_names_that_are_not_utf_8_are_exported(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        for label in (b"caf\xe9", b"tea"):
+            folder = Path(os.fsdecode(os.fsencode(tmp_path / "set" / part) + b"/" + label))
+            folder.mkdir(parents=True)
+            for number in range(3):
+                Image.new("RGB", (8, 8), (number * 40, 0, 0)).save(folder / f"{number}.png")
+    dataset = load(DataConfig(name=str(tmp_path / "set")))
+    assert export(dataset, tmp_path / "out", 8, lambda _: None) == 12
+    assert b"caf\xe9/" in (tmp_path / "out" / "SHA256SUMS").read_bytes()

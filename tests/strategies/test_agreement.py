@@ -1,6 +1,7 @@
 """Ranks compare their settings, data and devices before they train."""
 
 import dataclasses
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +16,7 @@ from distdl.resolve import field_names
 from distdl.strategies import device
 from distdl.strategies.agreement import LOCAL, difference, facts
 from distdl.strategies.base import Strategy
-from distdl.strategies.text import gather_text
+from distdl.strategies.text import decode, encode, gather_text
 from jobs import QUIET, Ranks
 
 
@@ -126,3 +127,8 @@ def test_ranks_that_share_a_gpu_take_the_cpu_or_are_refused(
     else:
         with pytest.raises(UserError, match=r"ranks 0 and 1 .* have the same GPU"):
             strategy._agree_on_device()
+
+
+def test_texts_of_any_bytes_pass_between_ranks() -> None:
+    name = os.fsdecode(b"b\xe9.jpg cannot be decoded \xf0\x9f\x98\x80")
+    assert decode(encode(name)) == name
