@@ -26,8 +26,8 @@ def train(
 ) -> str:
     """Train to the end or until a signal stops it. Returns "completed" or "stopped"; the run folder holds the rest.
 
-    All that the user's input may make fail comes first; then the run folder is entered, and from there on result.json
-    says how the run ended.
+    Everything that can fail because of the user's input comes first. Then the run folder is entered, and result.json
+    states how the run ended.
 
     Args:
         strategy: set up, in the role of training.

@@ -1,4 +1,4 @@
-"""Stopping in order: a signal or the clock sets a flag, and the ranks agree on the step at which they stop."""
+"""An orderly stop: a signal or the clock sets a flag, and the ranks agree on the step at which they stop."""
 
 import math
 import signal
@@ -50,7 +50,7 @@ class Stop:
         self._minus_bad = torch.tensor(-math.inf, device=self._strategy.world.device)
 
     def due(self, step: int) -> bool:
-        """Whether the ranks agree after this step; the same answer on every rank, without a word between them."""
+        """Whether the ranks agree after this step; the same answer on every rank, without communication."""
         return step >= self._next
 
     def agreed(self, step: int) -> bool:

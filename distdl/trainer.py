@@ -244,7 +244,7 @@ class Trainer:
         return True
 
     def _gather_skipped(self) -> None:
-        """All ranks' unreadable files, told once each (data.on_error skip)."""
+        """Warn once about each unreadable file of any rank (data.on_error skip)."""
         mine = sum(len(loader.skipped) for loader in self.loaders.values())
         if int(self.strategy.all_reduce(torch.tensor([mine]))) > self._skipped_before:
             texts = gather_text(self.strategy, "\n".join(s for loader in self.loaders.values() for s in loader.skipped))
@@ -340,7 +340,7 @@ class Trainer:
         return {"epoch": int(position) if position.is_integer() else position, "step": self.progress.step}
 
     def save(self, metric: float | None = None) -> None:
-        """Take the complete state; it is written off this thread. A write that failed is told, and training goes on."""
+        """Copy the complete state; a thread writes it. A failed write is reported, and training continues."""
         since = time.perf_counter()
         self.stop.check()  # a loss that is not a number must not reach a checkpoint
         self.strategy.settle()

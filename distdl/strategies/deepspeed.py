@@ -165,7 +165,7 @@ class DeepSpeed(DDP):
         return self.world
 
     def _refuse(self) -> None:
-        """Raise a UserError for what ZeRO would get wrong without a word."""
+        """Raise a UserError for what ZeRO would silently get wrong."""
         config, stage = self.config, self.config.deepspeed.stage
         if stage and config.optim.name in ("lars", "lamb"):
             raise UserError(

@@ -1,8 +1,9 @@
 """PowerSGD (Vogels et al. 2019) by torch's hook, on all gradients at once and in the model's own order.
 
-torch keeps error feedback and factors by bucket, and DDP orders its buckets anew after a process's first step: after a
-resume they would be added to other gradients. Matrix products also round by the place of their operands in memory. With
-one bucket in an order of its own, a resumed run has the bits of an uninterrupted one.
+torch keeps error feedback and factors by bucket, and DDP reorders its buckets after a process's first step: after a
+resume they would be added to other gradients. One bucket in an order of its own prevents that. A resumed run then
+differs from an uninterrupted one only by rounding (2e-6), which in a matrix product also depends on where its operands
+are in memory.
 """
 
 from typing import Any
@@ -62,7 +63,7 @@ class PowerSGD:
             return False
         self._state.iter = state["iter"]
         for name in KEPT:
-            if name != "iter":  # in memory of their own: tensors of a file lie unaligned, and products round by that
+            if name != "iter":  # copied: a file's tensors may be unaligned, which changes the rounding
                 setattr(self._state, name, {index: tensor.clone() for index, tensor in state[name].items()})
         self._state.rng.set_state(("MT19937", state["rng"], state["rng_position"]))
         return True

@@ -26,7 +26,7 @@ METRICS = {
 """Metric, and the factor that makes its unit ours."""
 
 SHORTEST_S = 0.1
-"""NVML refreshes its samples every 100 ms: two nearer to each other tell nothing."""
+"""NVML refreshes its samples every 100 ms: two samples taken closer together hold no new information."""
 
 
 class Gpm:

@@ -25,7 +25,7 @@ class Source(Protocol):
 
 
 class Sampler:
-    """Takes a row from each source `hz` times a second, or as often as it bears, the first at start, the last at stop.
+    """Take a row from each source `hz` times per second, or as often as it allows, first at start and last at stop.
 
     Rows are {time_s, step, epoch, kind, ...}, time_s being Unix time. A source that fails is dropped, and its last row
     says so in `error`: what watches the training does not end it. `seconds` is the CPU time that sampling took.

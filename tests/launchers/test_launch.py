@@ -53,6 +53,15 @@ def completed(run: Path, *, ranks: int, strategy: str) -> None:
     assert (result["status"], result["world_size"], result["strategy"]) == ("completed", ranks, strategy)
 
 
+def refused(done: subprocess.CompletedProcess[str], says: str) -> None:
+    """The call ended with one line that says why, before anything was printed or started."""
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("error: ")
+    assert says in done.stderr
+    assert done.stdout == ""
+
+
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_the_line_shown_means_the_command_run(launcher: object) -> None:
     job = Job(words=("--name", 'it\'s; rm -rf "$HOME" &'), hosts=("h0", "h1"), nproc=2, directory="/a folder")
@@ -96,11 +105,7 @@ def test_a_dry_run_only_shows() -> None:
 )
 def test_bad_input_is_one_line_before_anything_starts(words: list[str], says: str) -> None:
     done = launch("--dry-run", *words)
-    assert done.returncode == 2
-    assert len(done.stderr.splitlines()) == 1
-    assert done.stderr.startswith("error: ")
-    assert says in done.stderr
-    assert done.stdout == ""
+    refused(done, says)
 
 
 @pytest.mark.parametrize(
@@ -125,11 +130,7 @@ def test_bad_input_is_one_line_before_anything_starts(words: list[str], says: st
 )
 def test_hosts_and_strategies_that_cannot_be_started_are_one_line(dry: Dry, words: list[str], says: str) -> None:
     done = dry(*words)
-    assert done.returncode == 2
-    assert len(done.stderr.splitlines()) == 1
-    assert done.stderr.startswith("error: ")
-    assert says in done.stderr
-    assert done.stdout == ""
+    refused(done, says)
 
 
 @pytest.mark.parametrize(
