@@ -46,7 +46,7 @@ class Display(Callback):
         self.console.print(Text(split_sizes(trainer.dataset, trainer.config.data.validation)))
         self.console.print(Text(printable(f"loader {loader.name}: {loader.why}"), "dim"))
         if trainer.progress.resumes:
-            self.console.print(f"resumed at {position(trainer)}", style="dim", highlight=False)
+            self.console.print(f"resumed at {position(trainer)}", style="dim")
         for note in trainer.dataset.notes:
             self.console.print(Text(printable(f"note: {note}"), "yellow"))
         if len(loader) < FEW_STEPS:
@@ -93,7 +93,6 @@ class Display(Callback):
             self.console.print(
                 f"epoch {metrics['epoch']:g}/{trainer.config.epochs}  {split} loss {metrics['loss']:.4f}  "
                 f"accuracy {metrics['accuracy']:.2%}  {self._rate(trainer):,.0f} images/s{self._foretold()}",
-                highlight=False,
             )
 
     def warn(self, trainer: "Trainer", message: str) -> None:

@@ -9,13 +9,12 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from importlib import metadata, util
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from distdl.console import PlainConsole
 from distdl.cores import cores
 from distdl.errors import reason
-from distdl.text import printable
 
 WHEEL = "containers/horovod/build.sh .venv/bin/python"
 
@@ -42,18 +41,14 @@ def doctor(*, json: bool = False) -> None:
     if json:
         print(_as_json(findings))
         return
-    console, table = Console(), Table(title="distdl doctor", title_justify="left")
+    table = Table(title="distdl doctor", title_justify="left")
     table.add_column("what")
     table.add_column("here")
     table.add_column("detail, or what brings it", overflow="fold")
     for finding in findings:
-        mark = "[green]yes[/]" if finding.found else "[yellow]no[/]"
-        text = finding.detail + (f"\n{finding.remedy}" if finding.remedy else "")
-        # A path or an error of another package may hold any byte, the codes that steer a terminal among them.
-        text = "\n".join(map(printable, text.split("\n")))
-        text = text.encode(console.encoding, "backslashreplace").decode(console.encoding)
-        table.add_row(finding.name, mark, escape(text))  # an extra's brackets are not markup
-    console.print(table)
+        mark = Text("yes", "green") if finding.found else Text("no", "yellow")
+        table.add_row(finding.name, mark, finding.detail + (f"\n{finding.remedy}" if finding.remedy else ""))
+    PlainConsole().print(table)
 
 
 def _as_json(findings: list[Finding]) -> str:

@@ -80,6 +80,20 @@ def read_rows(file: Path) -> Iterator[dict[str, Any]]:
             yield row
 
 
+def reopen_rows(file: Path, step: int) -> IO[str]:
+    """Open a .jsonl file to append rows to it, without its rows after `step`, which a resumed run writes again."""
+    if file.exists():
+        kept = [line for line in file.read_bytes().splitlines(keepends=True) if _is_until(line, step)]
+        write_atomic(file, lambda sink: sink.writelines(kept))
+    return file.open("a", encoding="utf-8")
+
+
+def _is_until(line: bytes, step: int) -> bool:
+    row = parse_row(line) if line.endswith(b"\n") else None
+    number = row.get("step") if row else None
+    return type(number) is int and number <= step
+
+
 def parse_row(line: bytes) -> dict[str, Any] | None:
     """The JSON object of a line, or None if it holds none."""
     try:

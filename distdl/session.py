@@ -6,6 +6,7 @@ from rich.console import Console
 
 from distdl import entry
 from distdl.config import Config
+from distdl.console import PlainConsole
 from distdl.data.datasets import load
 from distdl.display import Display, Warnings, closing_table, servers_table, stopped_at
 from distdl.entry import Place
@@ -42,7 +43,7 @@ def train(
     agree(strategy, config, dataset)
     run = RunDir(place.path)
     is_writer = strategy.world.rank == 0
-    console = Console(quiet=not is_writer or config.progress == "none")
+    console = PlainConsole(quiet=not is_writer or config.progress == "none")
     listeners = (telemetry, *(default_callbacks(config, console) if is_writer else ()), *callbacks)
     trainer = Trainer(config, strategy, dataset, run, listeners)
     try:
@@ -72,8 +73,8 @@ def train(
         if servers := servers_table(result):
             console.print(servers)
         if status == "stopped":
-            console.print(stopped_at(trainer), highlight=False, soft_wrap=True, markup=False)
-        console.print(f"run folder: {run.path}", highlight=False, soft_wrap=True, markup=False)
+            console.print(stopped_at(trainer), soft_wrap=True)
+        console.print(f"run folder: {run.path}", soft_wrap=True)
     return status
 
 

@@ -8,10 +8,10 @@ from typing import Annotated
 
 import torch
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from distdl.config import AugmentConfig, Config, DataConfig
+from distdl.console import PlainConsole
 from distdl.cores import cores
 from distdl.data.base import DataSet
 from distdl.data.datasets import load
@@ -49,7 +49,7 @@ def bench(
     """
     if batch_size < 1 or seconds <= 0:
         raise UserError("--batch-size and --seconds must be positive")
-    console = Console(stderr=json)
+    console = PlainConsole(stderr=json)
     dataset = load(DataConfig(name=name, root=root, image_size=image_size, on_error="skip"))
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     data = DataConfig(
@@ -72,8 +72,8 @@ def bench(
         print(json_format.dumps({"rates": vars(rates), "loaders": rows, "bottleneck": stage, "remedy": sentence}))
         return
     console.print(_loaders(table), _stages(rates))
-    console.print(f"fastest: --data.loader {fastest[0]} --data.workers {fastest[1]}", highlight=False)
-    console.print(f"doctor: {sentence}", highlight=False, soft_wrap=True)
+    console.print(f"fastest: --data.loader {fastest[0]} --data.workers {fastest[1]}")
+    console.print(f"doctor: {sentence}", soft_wrap=True)
 
 
 def _network(run: Path) -> float | None:

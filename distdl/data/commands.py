@@ -6,11 +6,11 @@ from typing import Annotated
 
 import numpy as np
 import tyro
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from distdl.config import DataConfig
+from distdl.console import PlainConsole
 from distdl.data.base import DataSet, Split
 from distdl.data.datasets import available, load, source_of
 from distdl.data.encoded import Unreadable, read
@@ -36,11 +36,12 @@ def list_sets(*, root: Path | None = None) -> None:
     for column in ("name", "here", "what"):
         table.add_column(column, overflow="fold")
     for name, (where, _) in available(base).items():
-        missing = "[yellow]no[/], is fetched when asked for" if SETS[name].files else "[yellow]no[/]"
-        table.add_row(name, "[green]yes[/]" if where else missing, SETS[name].text)
-    console = Console()
+        missing = "no, is fetched when asked for" if SETS[name].files else "no"
+        mark = Text("yes", "green") if where else Text(missing, "yellow")
+        table.add_row(name, mark, SETS[name].text)
+    console = PlainConsole()
     console.print(table)
-    console.print("Beside these: the path of an image folder, or of an archive of one.", highlight=False)
+    console.print("Beside these: the path of an image folder, or of an archive of one.")
 
 
 def describe(
@@ -62,7 +63,7 @@ def describe(
     """
     data = DataConfig(name=name, root=root, validation=validation, split_seed=split_seed, on_error="skip")
     dataset = load(data)
-    console = Console()
+    console = PlainConsole()
     console.print(Text.assemble((printable(dataset.name), "bold"), f": {printable(source_of(name).text)}"))
     console.print(_facts(dataset))
     console.print(_classes(dataset))

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from distdl.config import DataConfig
+from distdl.console import PlainConsole
 from distdl.data.base import DataSet
 from distdl.data.datasets import load
 from distdl.data.encoded import Unreadable
@@ -87,8 +87,8 @@ def export(
 @contextmanager
 def _progress(dataset: DataSet, what: str) -> Iterator[Callable[[int], None]]:
     total = sum(len(split) for split in (dataset.train, dataset.validation, dataset.test) if split is not None)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=PlainConsole(stderr=True)) as progress:
         task = progress.add_task(f"{what} {dataset.name}", total=total)
         yield lambda count: progress.advance(task, count)
 
@@ -107,4 +107,4 @@ def _list(sentences: Iterable[str]) -> None:
 
 
 def _say(text: str) -> None:
-    Console().print(text, highlight=False, markup=False, soft_wrap=True)
+    PlainConsole().print(text, soft_wrap=True)

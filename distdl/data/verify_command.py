@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from distdl.config import DataConfig
+from distdl.console import PlainConsole
 from distdl.cores import cores
 from distdl.data.base import DataSet
 from distdl.data.datasets import load, locate, source_of
@@ -44,7 +44,7 @@ def verify_set(name: Annotated[str, tyro.conf.Positional], *, root: Path | None 
 def _verified(dataset: DataSet, packed: Path | None) -> Report:
     total = sum(len(split) for split in (dataset.train, dataset.validation, dataset.test) if split is not None)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with Progress(*columns, console=PlainConsole(stderr=True), transient=True) as progress:
         task = progress.add_task(f"verifying {printable(dataset.name)}", total=total)
         return verify(dataset, packed, cores(), lambda count: progress.advance(task, count))
 
@@ -65,7 +65,7 @@ def _as_json(dataset: DataSet, report: Report) -> dict[str, Any]:
 
 
 def _show(dataset: DataSet, report: Report) -> None:
-    console = Console()
+    console = PlainConsole()
     for finding in report.findings:
         where = f"{finding.split}: {finding.image} " if finding.image and finding.image not in finding.reason else ""
         line = f"{finding.kind}: {where}{finding.reason}"
@@ -83,4 +83,4 @@ def _show(dataset: DataSet, report: Report) -> None:
     console.print(f"{len(dataset.classes):,} classes; {low} to {high} pixels wide, {short} to {tall} high")
     kinds = {kind: sum(finding.kind == kind for finding in report.findings) for kind in KINDS}
     counts = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items() if count)
-    console.print(f"{len(report.findings):,} findings: {counts}" if counts else "no findings", highlight=False)
+    console.print(f"{len(report.findings):,} findings: {counts}" if counts else "no findings")

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from distdl.config import ComputeConfig
+from distdl.console import PlainConsole
 from distdl.errors import EXIT_DONE
 from distdl.launchers.network import Network, measure
 from distdl.strategies.device import device_for
@@ -32,7 +33,7 @@ def probe(kind: str, file: Path | None) -> int:
     try:
         found = measure(device, socket.gethostname())
         if dist.get_rank() == 0:
-            show(found, Console())
+            show(found, PlainConsole())
             if file:
                 file.write_text(json.dumps(found.as_json(), indent=2) + "\n", encoding="utf-8")
     finally:
@@ -43,7 +44,7 @@ def probe(kind: str, file: Path | None) -> int:
 def show(found: Network, console: Console) -> None:
     """Tables of a measurement, in at most 80 columns."""
     names = rank_names(found.hosts)
-    console.print(f"{len(names)} ranks over {found.backend}, messages in {found.device} memory", highlight=False)
+    console.print(f"{len(names)} ranks over {found.backend}, messages in {found.device} memory")
     by_ends = {(pair.source, pair.target): pair for pair in found.pairs}
     if 1 < len(names) <= SHOWN:
         for title, what in (

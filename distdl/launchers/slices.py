@@ -118,10 +118,10 @@ def account(slices: Sequence[Slice], config: SlurmConfig, why: str = "") -> Acco
 
     Args:
         slices: at least one.
-        why: what the last one said when it failed.
+        why: the last one's error message.
     """
     compute_s, last = sum(one.compute_s for one in slices), slices[-1]
-    # A person who submits a training anew has mended what made it fail.
+    # Whoever submits a training again has corrected what made it fail.
     tail = itertools.takewhile(lambda one: one.fruitless and one.job == last.job, reversed(slices))
     fruitless = sum(1 for _ in tail)
     status, reason = "requeued", f"{compute_s:.0f} of {config.total_lifetime_s:.0f} s are used"
@@ -130,7 +130,7 @@ def account(slices: Sequence[Slice], config: SlurmConfig, why: str = "") -> Acco
     elif last.ended == "taken":
         status, reason = "taken", "Slurm ended the job (scancel, or preemption): it is not queued again from here"
     elif last.ended == "refused":
-        status, reason = "refused", f"what it was told is wrong, and stays so: {why}"
+        status, reason = "refused", f"its configuration is wrong, and a restart does not change it: {why}"
     elif compute_s >= config.total_lifetime_s:
         status, reason = "lifetime", f"{compute_s:.0f} s of computing use up slurm.total_lifetime_s"
     elif fruitless > config.max_restarts:

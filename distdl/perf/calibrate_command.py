@@ -8,8 +8,8 @@ from typing import Any, Literal
 import tomli_w
 import torch
 import tyro
-from rich.console import Console
 
+from distdl.console import PlainConsole
 from distdl.errors import UserError
 from distdl.perf import calibration, hardware, measure
 from distdl.perf.calibration import PASSES, Calibration, Observation
@@ -44,7 +44,7 @@ def calibrate(
     if file.suffix != ".toml":
         raise UserError(f'{file}: name the file with the ending ".toml"')
     place = chosen(on)
-    console = Console(highlight=False)
+    console = PlainConsole()
     flops_per_s, bytes_per_s = measure.ceilings(place, precision)
     console.print(f"product {flops_per_s / 1e12:.3g} TFLOP/s, copy {bytes_per_s / 1e9:.3g} GB/s")
     sizes = batches or ((16, 64) if place.type == "cuda" else (4,))

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-from rich.console import Console, Group
-from rich.markup import escape
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from distdl.console import PlainConsole
 from distdl.cores import BUSY
 from distdl.errors import UserError, reading
 from distdl.perf.waterfall import WORK, Waterfall, waterfall
@@ -57,7 +57,7 @@ def explain(
             )
         )
     else:
-        Console().print(shown)
+        PlainConsole().print(shown)
 
 
 def read_run(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -111,7 +111,7 @@ def render(found: Waterfall, result: Mapping[str, Any], *, title: str) -> Group:
     """The table and the sentences under it."""
     so_far = f" so far ({result['status']}, step {result['steps']:,})" if is_unfinished(dict(result)) else ""
     table = Table(
-        title=escape(f"{title}: where {_duration(found.whole_s)} went{so_far}"),
+        title=f"{title}: where {_duration(found.whole_s)} went{so_far}",
         title_justify="left",
         box=None,
         pad_edge=False,

@@ -8,6 +8,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from distdl.console import PlainConsole
 from distdl.errors import UserError
 from distdl.perf import measurements, predict
 from distdl.perf.curves import HYPERBOLA
@@ -83,7 +84,7 @@ def speed(
     if as_json:
         print(json.dumps(fit.as_dict(), indent=2))
         return
-    _show_speed(fit, Console(highlight=False))
+    _show_speed(fit, PlainConsole())
 
 
 def _show_speed(fit: SpeedFit, console: Console) -> None:
@@ -134,7 +135,7 @@ def loss(
     if as_json:
         print(json.dumps(fit.as_dict(), indent=2))
         return
-    _show_loss(fit, Console(highlight=False))
+    _show_loss(fit, PlainConsole())
 
 
 def _show_loss(fit: LossFit, console: Console) -> None:
@@ -197,7 +198,7 @@ def predict_speed(
     if as_json:
         print(json.dumps([row.as_dict() for row in rows], indent=2))
         return
-    console = Console(highlight=False)
+    console = PlainConsole()
     table = Table(*wanted, "batch", "step", "95 % interval", "steps/s", "images/s")
     for column in table.columns:
         column.justify = "right"

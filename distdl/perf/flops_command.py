@@ -10,6 +10,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from distdl.console import PlainConsole
 from distdl.errors import UserError
 from distdl.perf.counting.conventions import lu2017
 from distdl.perf.counting.grouping import Group, by_kind, by_module
@@ -71,7 +72,7 @@ def flops(
         for warning in network.warnings:
             print(f"warning: {warning}", file=sys.stderr)
         return
-    console = Console(highlight=False)
+    console = PlainConsole()
     _show(console, network, rows, by, training)
     console.print()
     console.print(_summary(network, convention))

@@ -10,6 +10,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from distdl.console import PlainConsole
 from distdl.errors import UserError
 from distdl.perf import hardware, paleo
 from distdl.perf.calibration import stored
@@ -139,7 +140,7 @@ def paleo_command(
     if json:
         print(json_format.dumps(answer.as_dict(), indent=2))
     else:
-        show(Console(highlight=False), answer, convention)
+        show(PlainConsole(), answer, convention)
 
 
 def parse_workers(text: str) -> list[int]:

@@ -9,6 +9,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from distdl.console import PlainConsole
 from distdl.errors import UserError
 from distdl.perf import hardware, measure, paleo
 from distdl.perf.calibration import stored
@@ -55,7 +56,7 @@ def profile(
     if json:
         print(json_format.dumps(as_dict(counted.model, batch, platform, found, predicted), indent=2))
     else:
-        show(Console(highlight=False), found, predicted, f"{counted.model}, batch {batch}, on {platform.device.name}")
+        show(PlainConsole(), found, predicted, f"{counted.model}, batch {batch}, on {platform.device.name}")
 
 
 def chosen(on: str) -> torch.device:

@@ -27,8 +27,7 @@ AUTOTUNE_LOG, TIMELINE = "horovod-autotune.csv", "horovod-timeline.json"
 def variables(config: HorovodConfig, autotune_log: Path) -> dict[str, str]:
     """What Horovod reads from its environment when it starts.
 
-    A value that is Horovod's own default is left unsaid: to Horovod, a variable that is set is one that autotune must
-    leave alone.
+    A value that equals Horovod's default is not set: autotune does not change a parameter whose variable is set.
     """
     default = HorovodConfig()
     said: dict[str, str] = {}

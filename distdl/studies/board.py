@@ -66,8 +66,6 @@ class Board:
             self._console.print(
                 f"[{place}/{len(states)}] {trial.name}: {state}{_more(runner, trial, state)}",
                 style=COLORS.get(state) if state != "running" else None,
-                highlight=False,
-                markup=False,
                 soft_wrap=True,
             )
 

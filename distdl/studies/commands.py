@@ -11,6 +11,7 @@ import tyro
 from rich.console import Console
 
 from distdl.arguments import asks_for_help, parse, show_help
+from distdl.console import PlainConsole
 from distdl.errors import EXIT_DONE, UserError, printable
 from distdl.report.content import Section
 from distdl.studies import catalogue
@@ -44,18 +45,18 @@ def show(study: tyro.conf.Positional[Path]) -> None:
     from distdl.studies.board import failures, progress
 
     folder = StudyFolder.open(study)
-    console = Console()
+    console = PlainConsole()
     outcomes = folder.outcomes()
     done = sum(outcome.completed for outcome in outcomes.values())
-    console.print(f"{folder.study.name}: {done} of {len(outcomes)} trials completed", highlight=False)
+    console.print(f"{folder.study.name}: {done} of {len(outcomes)} trials completed")
     states = {name: outcome.status for name, outcome in outcomes.items()}
     records = {
         name: dataclasses.replace(claim.read(outcome.folder), status=states[name]) for name, outcome in outcomes.items()
     }
     counts = ", ".join(f"{count} {state}" for state, count in Counter(states.values()).items())
-    console.print(f"{counts}; {progress(states, records)}", highlight=False, markup=False)
+    console.print(f"{counts}; {progress(states, records)}")
     for line in failures(folder.trials, records):
-        console.print(line, style="red", highlight=False, markup=False, soft_wrap=not console.is_terminal)
+        console.print(line, style="red", soft_wrap=not console.is_terminal)
     _show(folder, console)
 
 
@@ -173,16 +174,16 @@ def _run(folder: StudyFolder, *, jobs: int, gpus: tuple[str, ...], leave: bool) 
     from distdl.studies.board import Board
     from distdl.studies.runner import Runner
 
-    console = Console()
+    console = PlainConsole()
     count = len(folder.trials)
-    console.print(f"study {folder.study.name}: {count} trials in {folder.path}", highlight=False, soft_wrap=True)
+    console.print(f"study {folder.study.name}: {count} trials in {folder.path}", soft_wrap=True)
     with Board(console) as board:
         runner = Runner(folder, jobs=jobs, gpus=gpus, leave=leave, watch=board)
         code = runner.run()
     _complain(runner, console)
     if sections := _show(folder, console):
         _write_page(folder, sections, console)
-    console.print(f"study folder: {folder.path}", highlight=False, soft_wrap=True)
+    console.print(f"study folder: {folder.path}", soft_wrap=True)
     return code
 
 
@@ -196,15 +197,15 @@ def _complain(runner: "Runner", console: Console) -> None:
         if state == "failed":
             log = runner.folder.folder(trial) / LOG
             reason = printable(record.reason)
-            console.print(f"failed: {trial.name}: {reason}\n  {log}", style="red", markup=False, soft_wrap=True)
+            console.print(f"failed: {trial.name}: {reason}\n  {log}", style="red", soft_wrap=True)
         elif state == "not begun":
-            console.print(f"not begun: {trial.name}: one that it waits for has failed", style="yellow", markup=False)
+            console.print(f"not begun: {trial.name}: one that it waits for has failed", style="yellow")
         elif state == "stopped":
-            console.print(f"stopped: {trial.name}: run the same command to go on", style="yellow", markup=False)
+            console.print(f"stopped: {trial.name}: run the same command to go on", style="yellow")
         waiting += state == "waiting"
     if runner.given_up:
         text = f"not begun: {waiting} more trials, after {SAME_FAILURES} failed for the same reason: {runner.given_up}"
-        console.print(printable(text), style="red", markup=False, soft_wrap=True)
+        console.print(printable(text), style="red", soft_wrap=True)
 
 
 def _show(folder: StudyFolder, console: Console) -> list[Section]:
@@ -212,7 +213,7 @@ def _show(folder: StudyFolder, console: Console) -> list[Section]:
     from distdl.report.terminal import show
 
     if not any(outcome.completed for outcome in folder.outcomes().values()):
-        console.print("no trial is completed: there is nothing to show yet", highlight=False)
+        console.print("no trial is completed: there is nothing to show yet")
         return []
     sections = folder.sections()
     folder.write_findings(sections)
@@ -225,6 +226,6 @@ def _write_page(folder: StudyFolder, sections: list[Section], console: Console) 
     from distdl.report.study import write_study
 
     try:
-        console.print(f"report: {write_study(folder.path, sections)}", highlight=False, soft_wrap=True)
+        console.print(f"report: {write_study(folder.path, sections)}", soft_wrap=True)
     except UserError as error:
-        console.print(f"no report: {error}", style="yellow", markup=False, soft_wrap=True)
+        console.print(f"no report: {error}", style="yellow", soft_wrap=True)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import tyro
 
+from distdl.console import PlainConsole
 from distdl.errors import EXIT_DONE, EXIT_FAILED, UserError, reading
 
 if TYPE_CHECKING:
@@ -46,7 +47,6 @@ def verify_resume(
         seed: of the random moments.
         out: folder of the trainings and of the certificate; without it runs/verify-NAME-TIME.
     """
-    from rich.console import Console
 
     from distdl.resolve import from_command_line
     from distdl.rundir import default_path, write_json
@@ -70,7 +70,7 @@ def verify_resume(
         steps=steps,
         seed=seed,
     )
-    console, count = Console(), len(proof.resumed_on)
+    console, count = PlainConsole(), len(proof.resumed_on)
     print(f"{config.name}: {steps} steps without a kill, then {count} kill{'s' * (count != 1)}", flush=True)
     rows = []
     for kill in prove(proof):

@@ -2,14 +2,13 @@
 
 import io
 
-from rich.console import Console
-
+from distdl.console import PlainConsole
 from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
 from distdl.report.terminal import BLOCKS, show, spark
 
 
 def shown(*parts, width: int = 80) -> str:
-    console = Console(file=io.StringIO(), width=width)
+    console = PlainConsole(file=io.StringIO(), width=width)
     show([Section(title="What [bold]it[/] shows", text="[red]text[/red]", parts=parts)], console)
     return console.file.getvalue()
 

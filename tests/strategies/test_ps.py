@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import torch
 
 from distdl.checkpoint import find, load
 from distdl.config import Config
-from distdl.rundir import read_rows
+from distdl.files import read_rows
 from distdl.strategies.paramserver.assign import ASSIGNMENTS, SIZE_THRESHOLD, balance
 from distdl.strategies.paramserver.server import STRAGGLER_WINDOW, Server
 from distdl.strategies.paramserver.wire import Peer
@@ -155,7 +156,7 @@ def test_other_servers_cannot_take_the_state(tmp_path: Path) -> None:
     words = [*SHORT, "--strategy", "ps", "--max-steps", "8", "--out", run, "--resume", "auto", *QUIET]
     job = Ranks(words, ranks=3)
     assert 2 in job.wait()
-    assert "other servers" in job.text
+    assert "on other servers than this run" in job.text
 
 
 @pytest.mark.parametrize(("victim", "name"), [(0, "worker 0"), (1, "worker 1"), (3, "server 1")])
@@ -224,6 +225,22 @@ def test_the_table_of_servers_is_shown(tmp_path: Path) -> None:
     for row in result(tmp_path / "run")["ps"]["servers"]:
         assert f"{row['bytes']:,}" in job.text
     assert "imbalance" in job.text and "ms a step: push" in job.text
+
+
+def test_a_resumed_run_records_each_step_once(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = [*SHORT, *SERVED, "--max-steps", "10", "--checkpoint.every-steps", "6", "--out", str(run)]
+    train(words, ranks=4)
+    for checkpoint in (run / "checkpoints").glob("step-*10"):
+        shutil.rmtree(checkpoint)
+    train([*words, "--resume", "auto"], ranks=4)
+    assert result(run)["legs"][1]["from_step"] == 6
+    for worker in range(2):
+        rows = read_rows(run / "ps" / f"worker-{worker}.jsonl")
+        assert [row["step"] for row in rows] == list(range(1, 11))
+    for server in range(2):
+        rows = read_rows(run / "ps" / f"server-{server}.jsonl")
+        assert sorted((row["step"], row["worker"]) for row in rows) == [(s, w) for s in range(1, 11) for w in range(2)]
 
 
 def test_replayed_compute_waits_moves_bytes_and_says_so(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import relay
-from rich.console import Console
 
+from distdl.console import PlainConsole
 from distdl.studies import claim
 from distdl.studies.board import Board, clock, progress
 from distdl.studies.folder import StudyFolder
@@ -30,7 +30,7 @@ def runner(tmp_path: Path) -> Runner:
 
 def shown(runner: Runner, *, terminal: bool) -> str:
     sink = io.StringIO()
-    console = Console(file=sink, width=80, height=24, force_terminal=terminal, color_system=None)
+    console = PlainConsole(file=sink, width=80, height=24, force_terminal=terminal, color_system=None)
     with Board(console) as board:
         board(runner)
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", sink.getvalue())  # without what moves the cursor

@@ -24,6 +24,7 @@ import torch.distributed as dist
 from torch import nn
 
 from distdl.errors import Failure, UserError
+from distdl.files import reopen_rows
 from distdl.stop import SIGNALS
 from distdl.strategies.base import Strategy
 from distdl.strategies.device import device_for, launched, pin_cores
@@ -137,9 +138,9 @@ class ParameterServer(Strategy):
         records = folder / RECORDS
         records.mkdir(parents=True, exist_ok=True)  # on every host: the run folder need not be shared
         if self.world.rank == 0:
-            self._tell(Command.OPEN, records)
+            self._tell(Command.OPEN, records, self._step)
         self.barrier()
-        self._record = (records / f"worker-{self.world.rank}.jsonl").open("a", encoding="utf-8")
+        self._record = reopen_rows(records / f"worker-{self.world.rank}.jsonl", self._step)
 
     def _set_values(self) -> None:
         """Worker 0 gives each server its parameters, and the rates and penalties of the groups in which they lie."""
@@ -267,8 +268,8 @@ class ParameterServer(Strategy):
         here = {"servers": len(self.peers), "assign": self.config.ps.assign}
         if {name: state.get("ps", {}).get(name) for name in here} != here:
             raise UserError(
-                "the checkpoint's optimizer lies on other servers than this run's: go on with the same strategy ps, "
-                f"ps.servers and ps.assign, which were {state.get('ps', 'of another strategy')}"
+                "the checkpoint keeps its optimizer on other servers than this run: resume with the same strategy ps, "
+                f"ps.servers and ps.assign; the checkpoint has {state.get('ps', 'of another strategy')}"
             )
         self._step = state["ps"]["step"]
 
@@ -281,11 +282,11 @@ class ParameterServer(Strategy):
             self._tell(Command.LOAD, folder)
         self.barrier()
 
-    def _tell(self, command: Command, folder: Path) -> None:
-        """Give every server a path, and wait until each has done what the command says."""
+    def _tell(self, command: Command, folder: Path, *numbers: float) -> None:
+        """Give every server a path and numbers, and wait until each has done what the command says."""
         data = encode(str(folder.resolve()))
         for peer in self.peers:
-            peer.finish(peer.send_header(command, len(data)), peer.send(data))
+            peer.finish(peer.send_header(command, len(data), *numbers), peer.send(data))
         if any(answer(peer, command)[0] for peer in self.peers):
             raise Failure(f"a server could not {command.name.lower()} its part in {folder}: see its line above")
 

@@ -20,6 +20,7 @@ from torch import nn
 from distdl.checkpoint import read_tensors, write_tensors
 from distdl.config import Config
 from distdl.errors import EXIT_FAILED, Failure, UserError
+from distdl.files import reopen_rows
 from distdl.optim.optimizers import OPTIMIZERS
 from distdl.strategies.paramserver.meeting import Meeting
 from distdl.strategies.paramserver.wire import REDUCTIONS, Command, Peer
@@ -233,10 +234,14 @@ class Server:
         peer.finish(peer.send_header(Command.LOAD, wrong))
 
     def _open(self, worker: int, peer: Peer, numbers: list[float]) -> None:
-        file = _receive_path(peer, numbers) / f"server-{self.index}.jsonl"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        self._record = file.open("a", encoding="utf-8")
-        peer.finish(peer.send_header(Command.OPEN))
+        file, wrong = _receive_path(peer, numbers) / f"server-{self.index}.jsonl", 0
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            self._record = reopen_rows(file, step=int(numbers[1]))
+        except OSError as error:
+            print(f"error: server {self.index} cannot record: {error}", file=sys.stderr, flush=True)
+            wrong = 1
+        peer.finish(peer.send_header(Command.OPEN, wrong))
 
     def _write(
         self, worker: int, step: int, receive: float, wait: float, update: float, send: float, stale: int
