@@ -86,7 +86,9 @@ class Training:
     def last_line(self) -> str:
         """The last line that the training has printed."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return lines[-1] if lines else "it printed nothing"
+        if lines:
+            return lines[-1]
+        return f"it printed nothing; its disk has {shutil.disk_usage(self.folder).free // 2**20:,} MiB free"
 
     def kill(self, ranks: int, after: int, rng: random.Random, *, one: bool) -> Leg | None:
         """Train until a step after `after`, then SIGKILL at a random moment of a step.
