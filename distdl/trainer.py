@@ -82,14 +82,13 @@ class Trainer:
         torch.backends.cudnn.benchmark = not self.config.deterministic
         if self.config.deterministic != torch.are_deterministic_algorithms_enabled():  # to say it imports inductor: 2 s
             torch.use_deterministic_algorithms(self.config.deterministic)
-        torch.manual_seed(self.config.seed)
         dtype = AUTOCAST.get(self.config.compute.precision)
         self.autocast = torch.autocast(self.world.device.type, dtype) if dtype else nullcontext()
 
     def _build_model(self) -> None:
         config, dataset, compute = self.config, self.dataset, self.config.compute
         layout = torch.channels_last if compute.channels_last else torch.preserve_format
-        self.model = self._network().to(self.world.device, memory_format=layout)
+        self.model = self._network(config.seed).to(self.world.device, memory_format=layout)
         self.global_batch = config.data.step_samples(self.world.size)
         compiled = compute.compile or compute.cuda_graphs
         self.optimizer = optimizers.build(config.optim, self.model, global_batch=self.global_batch, compiled=compiled)
@@ -102,8 +101,10 @@ class Trainer:
         if config.max_steps:
             self.epochs = min(self.epochs, config.max_steps * self.global_batch / self.samples)
 
-    def _network(self) -> torch.nn.Module:
+    def _network(self, seed: int) -> torch.nn.Module:
+        """The network with the initial weights that `seed` draws, whatever was drawn before (loaders draw, too)."""
         config, dataset = self.config, self.dataset
+        torch.manual_seed(seed)
         size = config.data.image_size or dataset.image_size
         return zoo.build(config.model, classes=len(dataset.classes), channels=dataset.channels, image_size=size)
 
@@ -453,8 +454,7 @@ class Trainer:
 
     def start_over(self, seed: int) -> None:
         """Begin again, with the initial weights that `seed` draws: no step is done and nothing is remembered."""
-        torch.manual_seed(seed)
-        self.strategy.load_model_state(self._network().state_dict())
+        self.strategy.load_model_state(self._network(seed).state_dict())
         self.optimizer.state.clear()
         self.ema = EMA(self.model, self.config.optim.ema) if self.config.optim.ema else None
         self.progress, self.metrics, self.best = Progress(), {}, None

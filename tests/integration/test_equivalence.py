@@ -196,3 +196,19 @@ def test_two_nodes_of_one_process_each_meet(tmp_path: Path) -> None:
     ]
     assert [node.wait(timeout=120) for node in nodes] == [0, 0]
     assert json.loads((tmp_path / "run" / "result.json").read_text())["world_size"] == 2
+
+
+DRAWERS = {
+    "torch, no worker": ("--data.loader", "torch", "--data.workers", "0"),
+    "torch, two workers": ("--data.loader", "torch", "--data.workers", "2"),
+    "a third loader": ("--data.loader", "torch", "--data.workers", "1", "--data.validation", "0.2"),
+}
+
+
+@pytest.mark.parametrize("drawer", DRAWERS.values(), ids=DRAWERS)
+def test_the_initial_weights_follow_from_the_seed_alone(tmp_path: Path, drawer: tuple[str, ...]) -> None:
+    """At this rate the checkpoint has the initial weights, as good as. Loaders draw random numbers, too."""
+    words = ["--max-steps", "1", "--optim.name", "sgd", "--optim.weight-decay", "0", "--optim.lr", "1e-30"]
+    train([*words, "--data.loader", "resident", "--out", str(tmp_path / "one")])
+    train([*words, *drawer, "--out", str(tmp_path / "other")])
+    assert apart(weights(tmp_path / "one"), weights(tmp_path / "other")) < 1e-20
