@@ -15,7 +15,10 @@ from pydantic import Field
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Positive = Annotated[int, Field(gt=0, lt=2**63)]
-Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(ge=0, le=1e30, allow_inf_nan=False)]
+Factor = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
+"""A rate times a factor stays a number of 32 bits."""
+Decay = Annotated[float, Field(ge=0, lt=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 AboveZero = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -152,13 +155,13 @@ class OptimConfig:
     """Learning rate at the top of the schedule."""
     lr_batch: Count = 0
     """Linear scaling (Goyal et al. 2017): the global batch that `lr` is meant for; 0 takes `lr` as it is."""
-    lr_factors: tuple[tuple[str, Rate], ...] = ()
+    lr_factors: tuple[tuple[str, Factor], ...] = ()
     """Factor on the rate by part: pairs of a name pattern (as in a shell) and a factor; the first that matches goes."""
     momentum: Share = 0.0
     """sgd, rmsprop, lars."""
     nesterov: bool = False
     """sgd: Nesterov's momentum."""
-    betas: tuple[Share, Share] = (0.9, 0.999)
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
     """adam, adamw, lamb: decay of the first and second moment."""
     alpha: Share = 0.99
     """rmsprop: decay of the mean square."""
@@ -174,7 +177,7 @@ class OptimConfig:
     """Largest norm of the whole gradient, after averaging over ranks; 0 does not clip."""
     accumulate: Positive = 1
     """Micro batches into which a rank's batch is cut to fit in memory; gradients are exchanged once a step."""
-    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    ema: Decay = 0.0
     """Decay of an exponential moving average of the weights, which is then what is evaluated; 0 keeps none."""
 
 
@@ -212,7 +215,7 @@ class ComputeConfig:
     """torch.compile the network."""
     cuda_graphs: bool = False
     """Replay forward and backward as a CUDA graph, where every step has the same shape."""
-    threads: Count = 0
+    threads: Annotated[int, Field(ge=0, le=1024)] = 0
     """CPU threads a rank; 0 shares the host's cores among its ranks, and pins each rank to its share."""
 
 

@@ -151,11 +151,34 @@ def run_command(command: Callable[[], int], *, debug: bool = False, rank: int = 
         if debug or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
             raise
         line, code = f"{error.filename or 'a file of the run'}: {error.strerror}", EXIT_FAILED
+    except Exception as error:
+        line, code = _of_machine(error), EXIT_FAILED
+        if debug or not line:
+            raise
     if rank:
         time.sleep(2)
         line = f"rank {rank}: {line}"
     print(f"error: {printable(line)}", file=sys.stderr, flush=True)
     return code
+
+
+LOST_PEER = re.compile(
+    r"^(HorovodInternalError|DistBackendError|DistNetworkError|DistStoreError):"
+    r"|\bgloo\b.*(Connection|Read error|Write error|Timed out|timeout|peer)|Connection (closed|reset) by peer"
+)
+"""How torch.distributed and Horovod say that a collective cannot end, since another rank is gone or unreachable."""
+NO_MEMORY = re.compile(r"^(MemoryError|OutOfMemoryError)\b|can't allocate memory|CUDA out of memory")
+"""How Python and torch say that the host or the GPU has not enough memory."""
+
+
+def _of_machine(error: Exception) -> str:
+    """One line for an error of torch or Horovod whose cause is the machine and not the code; "" for all others."""
+    text = reason(error)
+    if LOST_PEER.search(text):
+        return f"another rank ended or cannot be reached; its own lines say why ({text})"
+    if NO_MEMORY.search(text):
+        return f"out of memory: take a smaller data.batch_size, or a larger optim.accumulate ({text})"
+    return ""
 
 
 def recorded(main: Callable[[], int]) -> Callable[[], int]:

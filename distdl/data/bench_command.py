@@ -10,7 +10,7 @@ import torch
 import tyro
 from rich.table import Table
 
-from distdl.config import AugmentConfig, Config, DataConfig
+from distdl.config import AugmentConfig, Config, Count, DataConfig, Positive, Timeout
 from distdl.console import PlainConsole
 from distdl.cores import cores
 from distdl.data.base import DataSet
@@ -28,9 +28,9 @@ def bench(
     name: Annotated[str, tyro.conf.Positional],
     *,
     root: Path | None = None,
-    batch_size: int = 64,
-    image_size: int = 0,
-    seconds: float = 5.0,
+    batch_size: Positive = 64,
+    image_size: Count = 0,
+    seconds: Timeout = 5.0,
     run: Path | None = None,
     augment: AugmentConfig = USUAL,
     json: bool = False,
@@ -47,8 +47,6 @@ def bench(
         augment: what is done to the samples.
         json: print a JSON object in place of the tables.
     """
-    if batch_size < 1 or seconds <= 0:
-        raise UserError("--batch-size and --seconds must be positive")
     console = PlainConsole(stderr=json)
     dataset = load(DataConfig(name=name, root=root, image_size=image_size, on_error="skip"))
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")

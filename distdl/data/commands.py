@@ -9,7 +9,7 @@ import tyro
 from rich.table import Table
 from rich.text import Text
 
-from distdl.config import DataConfig
+from distdl.config import DataConfig, Seed, Share
 from distdl.console import PlainConsole
 from distdl.data.base import DataSet, Split
 from distdl.data.datasets import available, load, source_of
@@ -48,8 +48,8 @@ def describe(
     name: Annotated[str, tyro.conf.Positional],
     *,
     root: Path | None = None,
-    validation: float = 0.0,
-    split_seed: int = 0,
+    validation: Share = 0.0,
+    split_seed: Seed = 0,
     figure: Path | None = None,
 ) -> None:
     """Say what a data set holds: its division, classes, images a class, sizes and statistics.

@@ -15,6 +15,8 @@ from distdl.data.jpeg import decode_jpeg, is_jpeg
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0
+"""TIFF's tag, and its value for images whose zero is white."""
 Window = tuple[int, int, int, int]
 """Top, left, height and width, in the pixels of the image as it stands upright."""
 WindowOf = Callable[[int, int], Window]
@@ -75,8 +77,11 @@ def _decode_pillow(file: File, image: "Image", mode: str) -> np.ndarray:
     if header.bits > 8:
         from PIL import Image
 
-        # Pillow's conversion clips to 255: all but the darkest pixels would be white.
-        image = Image.fromarray((np.asarray(image) >> (header.bits - 8)).astype(np.uint8))
+        # Pillow's conversion clips to 255: all but the darkest pixels would be white. And it turns a TIFF whose zero is
+        # white into one whose zero is black only up to 8 bits.
+        gray = (np.asarray(image) >> (header.bits - 8)).astype(np.uint8)
+        is_inverted = image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO
+        image = Image.fromarray(255 - gray if is_inverted else gray)
     if image.mode != mode:
         image = image.convert(mode)
     return np.array(image).reshape(image.height, image.width, len(mode))

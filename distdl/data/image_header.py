@@ -26,6 +26,9 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "AVIF", "J
 mistaken for one."""
 HEAD = 4096
 """Bytes in which the header of a JPEG without metadata ends."""
+SCAN, APP1 = 0xDA, 0xE1
+NOT_PLAIN = {APP1, 0x00, 0x01, *range(0xD0, 0xDA), 0xFF}
+"""Markers at which Pillow is asked: of metadata, and those without a length."""
 ORIENTATION = 0x0112
 """EXIF's tag."""
 
@@ -106,12 +109,25 @@ def read_header(file: File, content: np.ndarray, max_pixels: int = MAX_PIXELS) -
 def _plain_jpeg(content: np.ndarray) -> ImageHeader | None:
     """Header of a JPEG without EXIF and XMP, in a tenth of the time that Pillow takes: 3 us instead of 30."""
     frame = jpeg_frame(content)
-    head = content[:HEAD].tobytes()
-    scan = head.find(b"\xff\xda")
-    # EXIF and XMP are in APP1 segments, before the first scan.
-    if frame is None or scan < 0 or b"\xff\xe1" in head[:scan]:
+    if frame is None or not _is_without_metadata(content[:HEAD].tobytes()):
         return None
     return ImageHeader("JPEG", frame.mode, 8, frame.height, frame.width, 1)
+
+
+def _is_without_metadata(head: bytes) -> bool:
+    """Whether the segments of a JPEG up to its first scan are all in `head`, and none is APP1 (EXIF, XMP).
+
+    Segments are walked by their lengths: a thumbnail or comment may hold the bytes of any marker.
+    """
+    place = 2
+    while head[place : place + 1] == b"\xff" and len(head) >= place + 4:
+        marker = head[place + 1]
+        if marker == SCAN:
+            return True
+        if marker in NOT_PLAIN:
+            return False
+        place += 2 + int.from_bytes(head[place + 2 : place + 4])
+    return False
 
 
 def _orientation(image: "Image") -> int:

@@ -59,7 +59,7 @@ def _read(file: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     if missing:
         raise UserError(f"data.labels {file} has no array {min(missing)}")
     for name in ("indices", "labels"):
-        if not np.can_cast(arrays[name].dtype, np.int64, "safe"):
+        if arrays[name].dtype.kind not in "iu" or not np.can_cast(arrays[name].dtype, np.int64, "safe"):
             raise UserError(f"data.labels {file}: {name} must be whole numbers, but are {arrays[name].dtype}")
     names = arrays.get("classes", np.array((), str))
     if names.ndim != 1 or names.dtype.kind != "U" or len(set(names.tolist())) < len(names):

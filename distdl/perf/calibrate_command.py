@@ -9,6 +9,7 @@ import tomli_w
 import torch
 import tyro
 
+from distdl.config import Positive
 from distdl.console import PlainConsole
 from distdl.errors import UserError
 from distdl.perf import calibration, hardware, measure
@@ -26,7 +27,7 @@ def calibrate(
     on: Literal["auto", "cpu", "cuda"] = "auto",
     precision: Literal["fp32", "tf32", "fp16", "bf16"] = "fp32",
     batches: tuple[int, ...] = (),
-    rounds: int = 3,
+    rounds: Positive = 3,
 ) -> None:
     """Measure this machine and write a device file: its ceilings, and fitted rates by kind of layer.
 

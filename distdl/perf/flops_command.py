@@ -10,6 +10,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from distdl.config import Count
 from distdl.console import PlainConsole
 from distdl.errors import UserError
 from distdl.perf.counting.conventions import lu2017
@@ -31,7 +32,7 @@ def flops(
     model: tyro.conf.Positional[str],
     *,
     input: str = "",
-    batch: int = 0,
+    batch: Count = 0,
     training: bool = False,
     by: Literal["layer", "kind", "module"] = "layer",
     convention: Literal["standard", "lu2017"] = "standard",
@@ -94,8 +95,6 @@ def _count(model: str, input: str, batch: int, training: bool) -> Network:
     shapes = parse_inputs(input)
     subject = named(model, shapes[0][0] if shapes else None)
     batch = batch or subject.batch
-    if batch < 0:
-        raise UserError(f"--batch {batch} must be positive")
     inputs = None
     if len(shapes) > 1 or any(integers for _, integers in shapes):
         kinds = {True: torch.int64, False: torch.float32}

@@ -4,12 +4,14 @@ import json as json_format
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
+from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
+from distdl.config import Count, Positive
 from distdl.console import PlainConsole
 from distdl.errors import UserError
 from distdl.perf import hardware, paleo
@@ -66,7 +68,7 @@ def paleo_command(
     model: tyro.conf.Positional[str],
     *,
     device: str,
-    batch: int = 0,
+    batch: Count = 0,
     input: str = "",
     precision: Literal["fp32", "tf32", "fp16", "bf16"] = "fp32",
     ppp: float | None = None,
@@ -75,9 +77,9 @@ def paleo_command(
     convention: Literal["standard", "lu2017"] = "standard",
     workers: str = "",
     network: str = "10gbe",
-    network_ppp: float = 1.0,
+    network_ppp: Annotated[float, Field(gt=0, le=1)] = 1.0,
     scheme: Literal["ring", "tree", "butterfly", "one-to-all", "ps"] = "ring",
-    servers: int = 1,
+    servers: Positive = 1,
     scaling: Literal["weak", "strong"] = "weak",
     parallel: Literal["data", "model", "hybrid"] = "data",
     json: bool = False,
@@ -160,8 +162,6 @@ def _count(model: str, input: str, batch: int, convention: str) -> Network:
     from distdl.perf.flops_command import parse_inputs
     from distdl.perf.subject import named
 
-    if batch < 0:
-        raise UserError(f"--batch {batch} must be positive")
     shapes = parse_inputs(input)
     if len(shapes) > 1 or any(integers for _, integers in shapes):
         raise UserError(f"--input {input}: one image shape, as 3x224x224")

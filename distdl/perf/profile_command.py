@@ -9,6 +9,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from distdl.config import Count, Positive
 from distdl.console import PlainConsole
 from distdl.errors import UserError
 from distdl.perf import hardware, measure, paleo
@@ -22,10 +23,10 @@ from distdl.perf.subject import named
 def profile(
     model: tyro.conf.Positional[str],
     *,
-    batch: int = 0,
+    batch: Count = 0,
     on: Literal["auto", "cpu", "cuda"] = "auto",
     device: str = "",
-    rounds: int = 3,
+    rounds: Positive = 3,
     json: bool = False,
 ) -> None:
     """Measure each layer of a network on this machine, forward and backward, beside PALEO's prediction.
@@ -43,8 +44,6 @@ def profile(
         rounds: of each measurement; the median counts.
         json: print a JSON object.
     """
-    if batch < 0 or rounds < 1:
-        raise UserError(f"--batch {batch} and --rounds {rounds} must be positive")
     place = chosen(on)
     subject = named(model)
     batch = batch or (subject.batch if subject.batch > 1 else 8)

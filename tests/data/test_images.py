@@ -50,8 +50,12 @@ def xmp(orientation: int) -> bytes:
     return f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><r tiff:Orientation="{orientation}"/></x:xmpmeta>'.encode()
 
 
-def segment(body: bytes) -> bytes:
-    return b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body
+THUMBNAIL = encode(picture(12, 16), "x.jpg")
+"""A JPEG inside a segment: its markers are none of the file's."""
+
+
+def segment(body: bytes, marker: int = 0xE1) -> bytes:
+    return bytes((0xFF, marker)) + struct.pack(">H", len(body) + 2) + body
 
 
 def entry(order: str, kind: int, count: int, value: bytes) -> bytes:
@@ -83,6 +87,13 @@ def oriented() -> dict[str, bytes]:
         "xmp-only.jpg": with_segments(named_xmp),
         "exif-and-xmp.jpg": with_segments(short[2], named_xmp),
         "exif-twice.jpg": with_segments(short[2], short[4]),
+        "exif-after-thumbnail.jpg": with_segments(segment(b"JFXX\0\x10" + THUMBNAIL, 0xE0), short[5]),
+        "exif-after-resources.jpg": with_segments(segment(b"Photoshop 3.0\0" + THUMBNAIL, 0xED), short[5]),
+        "exif-after-comment.jpg": with_segments(segment(b"x\xff\xday", 0xFE), short[5]),
+        "exif-after-profile.jpg": with_segments(segment(b"ICC_PROFILE\0\1\1" + b"\xff\xda" * 4, 0xE2), short[5]),
+        "exif-in-comment.jpg": with_segments(segment(short[5], 0xFE)),
+        "exif-far-away.jpg": with_segments(segment(bytes(5000), 0xFE), short[5]),
+        "exif-after-fill.jpg": with_segments(b"\xff\xff", short[5]),
         "xmp.png": encode(picture(), "x.png", pnginfo=_itxt(xmp(6))),
         "exif-after-pixels.png": _exif_last(6),
     }
@@ -242,6 +253,18 @@ def test_16_bit_gray_keeps_its_upper_8_bits_in_every_container(suffix: str, tmp_
         assert (decode.decode(path, channels).numpy() == RAMP >> 8).all()
     exported = upright(as_jpeg(path.read_bytes(), 0), "L")[..., 0]
     assert abs(exported.astype(int) - (RAMP >> 8)).mean() < 2
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
+def test_a_tiff_whose_zero_is_white_is_inverted(depth: int, compression: str, tmp_path: Path) -> None:
+    path, gray = tmp_path / "white.tif", RAMP >> (16 - depth)
+    Image.fromarray(gray.astype(f"uint{depth}")).save(path, compression=compression)
+    photometric = struct.pack("<HHI", 262, 3, 1)
+    content = path.read_bytes()
+    assert content.count(photometric + b"\1") == 1
+    path.write_bytes(content.replace(photometric + b"\1", photometric + b"\0"))
+    assert (decode.decode(path, 1).numpy() == 255 - (RAMP >> 8)).all()
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.float32])

@@ -109,6 +109,8 @@ def test_arrays_of_objects_are_not_unpickled(tmp_path: Path) -> None:
         ({"indices": np.array([0])}, "no array labels"),
         ({"labels": np.array([0])}, "no array indices"),
         ({"indices": np.array(["0"]), "labels": np.array([0])}, "whole numbers"),
+        ({"indices": np.array([True, False]), "labels": np.array([0, 1])}, "whole numbers"),
+        ({"indices": np.array([0, 1]), "labels": np.array([True, False])}, "whole numbers"),
         ({"indices": np.array([0], np.uint64), "labels": np.array([0])}, "whole numbers"),
         ({"classes": np.array([["a"]])}, "list of different names"),
         ({"classes": np.array(["a", "a"])}, "list of different names"),

@@ -83,7 +83,7 @@ def test_token_numbers_and_several_inputs(capsys, tmp_path):
         (["alexnet", "--input", "3xfoo"], '--input "3xfoo" is no shape'),
         (["alexnet", "--input", "3x0x4"], '--input "3x0x4" is no shape'),
         (["alexnet", "--input", "3x20x20"], "AlexNet cannot be counted at input 1x3x20x20"),
-        (["alexnet", "--batch", "-1"], "--batch -1 must be positive"),
+        (["alexnet", "--batch", "-1"], "--batch = -1: must be at least 0"),
         (["alexnet", "--json", "--csv"], "choose one"),
         (["alexnet", "--training", "--convention", "lu2017"], "leave out --training"),
         (["inception_v3", "--training"], "a batch of 2 or more"),

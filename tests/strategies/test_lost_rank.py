@@ -1,0 +1,44 @@
+"""A rank that is gone ends the others with one line, where no launcher ends them: as on another host."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from distdl.result import read_result
+from jobs import QUIET, Ranks, step_of, wait_for
+
+
+def start(strategy: str, argv: list[str]) -> Ranks:
+    if strategy == "horovod":
+        pytest.importorskip("horovod.torch", reason="Horovod is not installed: containers/horovod/build.sh builds it")
+        from horovod_ranks import HorovodRanks
+
+        return HorovodRanks(argv, ranks=2)
+    if strategy == "deepspeed":
+        pytest.importorskip("deepspeed", reason="DeepSpeed is not installed: pip install 'distdl[deepspeed]'")
+    return Ranks(argv, ranks=2)
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "horovod", "deepspeed"])
+def test_a_killed_rank_ends_the_others_with_one_line(tmp_path: Path, strategy: str) -> None:
+    run = tmp_path / "run"
+    words = ["--epochs", "1000", "--strategy", strategy, "--log-every-s", "0", "--out", str(run), *QUIET]
+    job = start(strategy, words)
+    wait_for(lambda: step_of(run) > 2, 120)
+    os.kill(job.processes[1].pid, signal.SIGKILL)
+    job.processes[0].join(120)
+    assert job.processes[0].exitcode == 1, job.text
+    assert "error: another rank ended or cannot be reached; its own lines say why (" in job.text
+    assert "Traceback" not in job.text
+    assert read_result(run)["status"] == "failed"
+
+
+def test_too_little_memory_is_one_line(tmp_path: Path) -> None:
+    """A petabyte: no machine has it."""
+    words = ["--data.image_size", "1000000", "--out", str(tmp_path / "run"), *QUIET]
+    job = Ranks(words)
+    assert job.wait() == [1]
+    assert "error: out of memory: take a smaller data.batch_size" in job.text
+    assert "Traceback" not in job.text
