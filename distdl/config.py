@@ -69,8 +69,8 @@ class DataConfig:
     """Samples per step of each rank, so that the global batch grows with the number of ranks; 64 if neither this nor
     `global_batch` is given."""
     global_batch: Count = 0
-    """Samples per step over all ranks, divided among any number of them: the same training on any number of ranks.
-    0 takes `batch_size` per rank."""
+    """Samples per step over all ranks, divided among any number of them: the same training on any number of ranks that
+    leaves each micro batch 8 samples. 0 takes `batch_size` per rank."""
     eval_batch_size: Count = 0
     """Samples a step of each rank in evaluation; 0 takes twice the batch size."""
     workers: Annotated[int, Field(ge=-1, lt=2**63)] = -1

@@ -72,6 +72,11 @@ class Trainer:
         self.loaders["train"].clock = self.clock
         self._build_model()
         self._check_smallest_piece()
+        if config.data.global_batch and not self.loaders["train"].task.divides_as_one_rank():
+            self.remarks.append(
+                "the last steps of an epoch are divided so that each rank's micro batch has two samples: the weights "
+                "will differ from those of one rank. From 8 samples per micro batch on they do not"
+            )
         self.stop = Stop(strategy, max_time=config.max_time)
         for loader in self.loaders.values():
             loader.stop_asked = lambda: bool(self.stop.reason)
@@ -435,7 +440,8 @@ class Trainer:
         self.progress.resumes += 1
         self._check_smallest_piece()
         self.stop.other_weights()
-        self.changes, self.remarks = resumption.differences(self, state, folder)
+        self.changes, remarks = resumption.differences(self, state, folder)
+        self.remarks += remarks
 
     def _read_state(self, folder: Path) -> tuple[dict[str, Any], Progress]:
         """Read and check a checkpoint: all ranks succeed, or all raise what the first one could not read."""

@@ -90,6 +90,11 @@ class Task:
         """Samples of the smallest micro batch in the epoch after its first `start` samples."""
         return order.smallest_piece(len(self.split) - start, self.global_batch, self.pieces, self._drop_last)
 
+    def divides_as_one_rank(self) -> bool:
+        """Whether the steps of a whole epoch have as many samples each as on one rank without accumulation."""
+        n, batch, drop_last = len(self.split), self.global_batch, self._drop_last
+        return np.array_equal(order.sizes(n, batch, self.pieces, drop_last), order.sizes(n, batch, 1, drop_last))
+
     def sequence(self, epoch: int) -> np.ndarray:
         """All ranks' samples in the epoch's order, [n] int64."""
         if not self.training:

@@ -60,3 +60,12 @@ def test_only_networks_that_would_fail_are_refused() -> None:
     for parameter in pooled.parameters():
         parameter.requires_grad_(False)
     check_smallest_piece(pooled, shape, 1)  # frozen BatchNorm takes no statistics
+
+
+@pytest.mark.parametrize(("batch", "warns"), [("10", True), ("64", False)])
+def test_steps_that_depend_on_the_number_of_ranks_are_stated(tmp_path: Path, batch: str, warns: bool) -> None:
+    """101 samples: the last step of one rank has 5, of which 3 ranks would have less than two each."""
+    words = ["--data.limit", "101", "--data.global_batch", batch, "--epochs", "1", "--out", str(tmp_path / "run")]
+    job = Ranks([*words, *QUIET], ranks=3)
+    assert job.wait() == [0, 0, 0], job.text
+    assert ("the weights will differ from those of one rank" in job.text) == warns
