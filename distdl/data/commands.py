@@ -9,6 +9,7 @@ import tyro
 from rich.table import Table
 from rich.text import Text
 
+from distdl import figure_file
 from distdl.config import DataConfig, Seed, Share
 from distdl.console import PlainConsole
 from distdl.data.base import DataSet, Split
@@ -61,6 +62,7 @@ def describe(
         split_seed: seed of that division.
         figure: write a bar chart of images a class and a picture of samples to this file (.png, .svg, .pdf).
     """
+    figure_file.check(figure)
     data = DataConfig(name=name, root=root, validation=validation, split_seed=split_seed, on_error="skip")
     dataset = load(data)
     console = PlainConsole()

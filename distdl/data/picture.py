@@ -11,7 +11,7 @@ from distdl.data import decode
 from distdl.data.base import DataSet, Split
 from distdl.data.encoded import Unreadable
 from distdl.data.windows import central_window
-from distdl.errors import UserError
+from distdl.figure_file import save
 from distdl.text import printable
 
 ROWS, COLUMNS = 10, 8
@@ -27,7 +27,7 @@ def draw_dataset(dataset: DataSet, path: Path) -> None:
     Of more than 10 classes, ten spread evenly over the list are shown.
 
     Raises:
-        UserError: the file's kind is not one that matplotlib writes, or its folder cannot be written.
+        UserError: the file cannot be written.
     """
     shown = np.unique(np.linspace(0, len(dataset.classes) - 1, ROWS).astype(int))[:ROWS]
     figure = Figure(figsize=(10, 3.6 + 0.95 * len(shown)), layout="constrained")
@@ -35,11 +35,7 @@ def draw_dataset(dataset: DataSet, path: Path) -> None:
     bars, samples = figure.subfigures(2, 1, height_ratios=(3.2, 0.95 * len(shown) + 0.4))
     _draw_bars(bars, dataset)
     _draw_samples(samples, dataset, shown)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=110)
-    except (OSError, ValueError) as error:
-        raise UserError(f"the figure {path} cannot be written: {error}") from error
+    save(figure, path, dpi=110)
 
 
 def _draw_bars(figure: Figure, dataset: DataSet) -> None:

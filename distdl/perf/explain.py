@@ -11,6 +11,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from distdl import figure_file
 from distdl.console import PlainConsole
 from distdl.cores import BUSY
 from distdl.errors import UserError, reading
@@ -18,7 +19,6 @@ from distdl.perf.waterfall import WORK, Waterfall, waterfall
 from distdl.result import current_result, is_unfinished
 from distdl.rundir import CONFIG, ENVIRONMENT, METRICS, RESULT
 
-FORMATS = (".png", ".svg", ".pdf")
 BAR = 16
 """Columns of the table's bars."""
 
@@ -34,16 +34,15 @@ def explain(
         json: print a JSON object in place of the table.
         figure: draw the waterfall into this file (.png, .svg or .pdf).
     """
+    figure_file.check(figure)
     result, config = read_run(run)
     if device:
         result = against(run, result, config, device)
     with reading(run / RESULT, "the times of a run"):
         found = waterfall(result, config)
         shown = render(found, result, title=run.resolve().name)
-    if figure and figure.suffix not in FORMATS:
-        raise UserError(f'--figure {figure}: "{figure.suffix}" is not one of {", ".join(FORMATS)}')
     if figure:
-        draw(found, title=run.resolve().name).savefig(figure, dpi=150)
+        figure_file.save(draw(found, title=run.resolve().name), figure, dpi=150)
     if json:
         print(
             json_format.dumps(

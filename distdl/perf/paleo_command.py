@@ -11,6 +11,7 @@ from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
+from distdl import figure_file
 from distdl.config import Count, Positive
 from distdl.console import PlainConsole
 from distdl.errors import UserError
@@ -21,7 +22,6 @@ from distdl.perf.layers import Network
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FORMATS = (".png", ".svg", ".pdf")
 WORKERS = "1,2,4,8,16,32,64,128,256,512,1024"
 
 
@@ -110,8 +110,7 @@ def paleo_command(
         json: print a JSON object.
         figure: draw throughput and step time over workers into this file (.png, .svg or .pdf).
     """
-    if figure and figure.suffix not in FORMATS:
-        raise UserError(f'--figure {figure}: "{figure.suffix}" is not one of {", ".join(FORMATS)}')
+    figure_file.check(figure)
     found = hardware.device(device)
     platform = paleo.Platform(
         device=found, precision=precision, ppp=1.0 if ppp is None else ppp, pipelined=pipelined,
@@ -136,9 +135,8 @@ def paleo_command(
         speedups=paleo.speedups(counted, platform, steps) if len(counts) > 1 or counts != [1] else [],
     )
     if figure:
-        draw(answer, f"{counted.model} on {found.name}, {cluster.link.name}, {scheme}", scaling).savefig(
-            figure, dpi=150
-        )
+        drawn = draw(answer, f"{counted.model} on {found.name}, {cluster.link.name}, {scheme}", scaling)
+        figure_file.save(drawn, figure, dpi=150)
     if json:
         print(json_format.dumps(answer.as_dict(), indent=2))
     else:

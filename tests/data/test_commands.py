@@ -35,7 +35,7 @@ def test_describe_refuses_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixt
     assert main(["data", "describe", "digitz"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert main(["data", "describe", "digits", "--figure", str(tmp_path / "figure.nothing")]) == 2
-    assert "cannot be written" in capsys.readouterr().err
+    assert "is not one of .png, .svg, .pdf" in capsys.readouterr().err
 
 
 HOSTILE = [
