@@ -7,7 +7,11 @@ from pathlib import Path
 
 from distdl.errors import UserError, reason
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+SUFFIXES = {
+    ".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".bmp": "BMP", ".dib": "DIB", ".gif": "GIF", ".webp": "WEBP",
+    ".tiff": "TIFF", ".tif": "TIFF", ".ppm": "PPM", ".pgm": "PPM", ".avif": "AVIF", ".jp2": "JPEG2000", ".ico": "ICO",
+}  # fmt: skip
+"""Suffixes of images and their formats by Pillow's names. Written files have the first suffix of their format."""
 SYSTEM = {"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"}
 """Folders that operating systems and file servers add, in lower case."""
 MOST_DEEP = 64

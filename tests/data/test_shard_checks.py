@@ -129,7 +129,7 @@ def header(name: str, kind: bytes, target: str = "0.png") -> tarfile.TarInfo:
         ([("8.png", png())], r"image 8 has no label \(a member 8\.cls\)"),
         ([("8.png", png()), ("8.json", b"{}")], r"image 8 has no label \(a member 8\.cls\); there is 8\.json"),
         ([("8.cls", b"0")], r"label 8\.cls has no image"),
-        ([("8.avif", b"x"), ("8.cls", b"0")], r"label 8\.cls has no image of a known kind; there is 8\.avif"),
+        ([("8.heic", b"x"), ("8.cls", b"0")], r"label 8\.cls has no image of a known kind; there is 8\.heic"),
         ([("a\n\x1b[31mb.png", png())], r"image a\\n\\x1b\[31mb has no label"),
     ],
 )
