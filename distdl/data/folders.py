@@ -36,6 +36,11 @@ def read(folder: Path, config: DataConfig) -> Raw:
     """
     if (folder / UNFINISHED).exists():
         raise UserError(f"{folder} is an unfinished export: run distdl data export again, or remove {UNFINISHED} in it")
+    return read_tree(folder, config)
+
+
+def read_tree(folder: Path, config: DataConfig) -> Raw:
+    """Read a folder as `read` does, also one to which images are still being exported."""
     found = tree.walk(folder)
     notes: list[str] = []
     parts = layout.read(found.top, notes)

@@ -5,13 +5,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 import tyro
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from distdl.config import DataConfig
 from distdl.console import PlainConsole
 from distdl.data.base import DataSet
-from distdl.data.datasets import load
+from distdl.data.datasets import load, locate, source_of
+from distdl.data.destination import parts_of, refuse_inside
 from distdl.data.encoded import Unreadable
 from distdl.errors import UserError
 from distdl.text import printable
@@ -43,7 +45,7 @@ def pack(
 
     if shard_mib < 1:
         raise UserError("--shard-mib must be at least 1")
-    dataset = load(DataConfig(name=name, root=root, on_error="skip"))
+    dataset = _load(DataConfig(name=name, root=root, on_error="skip"), out)
     left_out, unreadable = _on_error(on_error)
     with _progress(dataset, "packing") as progress:
         files = write(dataset, out, format, shard_mib * 2**20, progress, unreadable).shards()
@@ -76,12 +78,23 @@ def export(
 
     if size is not None and (format != "jpeg" or size < 1):
         raise UserError("--size is for --format jpeg, and at least 1")
-    dataset = load(DataConfig(name=name, root=root, normalize="none"))
+    dataset = _load(DataConfig(name=name, root=root, normalize="none"), out)
     left_out, unreadable = _on_error(on_error)
-    with _progress(dataset, "exporting") as told:
-        count = write(dataset, out, (size or 0) if format == "jpeg" else None, told, unreadable)
+    with _progress(dataset, "exporting") as progress:
+        count = write(dataset, out, (size or 0) if format == "jpeg" else None, progress, unreadable)
     _list(left_out)
+    present = {number for split in parts_of(dataset).values() for number in np.unique(split.labels).tolist()}
+    if absent := [name for number, name in enumerate(dataset.classes) if number not in present]:
+        _say(f"{len(absent):,} classes have no images and no folder: {printable(', '.join(absent[:3]), 200)}")
     _say(f"{count:,} images, read again and equal to their sums in SHA256SUMS: --data.name {out}")
+
+
+def _load(config: DataConfig, out: Path) -> DataSet:
+    """Load a set that is to be written to `out`, which must not be inside of the set."""
+    dataset = load(config)
+    source = source_of(config.name)
+    refuse_inside(out, locate(config.name, source, config.root) if source.folders else None, dataset)
+    return dataset
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import itertools
 import json
 import os
 import tarfile
@@ -12,19 +13,23 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from distdl.data.base import DataSet, Split
+from distdl.data.destination import begin, check_class_names, find_plan, fingerprint, parts_of
 from distdl.data.encoded import Unreadable, read
 from distdl.data.image_header import read_header
-from distdl.data.records import MAGIC, RECORD, scan_records
+from distdl.data.records import LENGTH_BITS, MAGIC, RECORD, scan_records
 from distdl.data.set_file import MANIFEST, SUFFIX, SetFile, Shard, is_class_name, validate, write_set_file
 from distdl.data.shards import file_sum
 from distdl.data.tables import Table, write_table
 from distdl.data.tar_shard import scan_tar
+from distdl.data.tree import SUFFIXES
 from distdl.errors import Failure, UserError, reading
 from distdl.rundir import write_atomic, write_json
 
 PLAN = "plan.json"
 """Describes an unfinished packing; removed at its end."""
 NAMES = {"train": "train", "validation": "val", "test": "test"}
+SUFFIX_OF = {format: suffix[1:] for suffix, format in reversed(SUFFIXES.items())}
+SUFFIX_OF["MPO"] = SUFFIX_OF["JPEG"]
 BLOCK = tarfile.BLOCKSIZE
 
 
@@ -63,26 +68,29 @@ def pack(
         progress: called with the number of samples of each finished shard, also of those of a previous call.
         unreadable: called for a file that cannot be read, once or more; unless it raises, the sample is left out.
     Raises:
-        UserError: the folder holds something else, or a sample cannot be read.
+        UserError: the folder holds something else, a sample cannot be read, or all of a part are unreadable.
         Failure: what was written is not what is read again.
     """
-    parts = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
-    parts = {part: split for part, split in parts.items() if split is not None}
+    parts = parts_of(dataset)
     if any(split.labels.ndim > 1 for split in parts.values()):
         raise UserError("a set with several labels an image cannot be packed: leave data.labels out")
     odd = [name for name in dataset.classes if not is_class_name(name)]
     if odd:
         raise UserError(f"class {odd[0]!r} cannot be packed: its name is empty, too long or has control characters")
-    plan = _begin(dataset, parts, folder, kind, shard_bytes, unreadable)
+    check_class_names(dataset)
+    per_shard = {part: max(1, int(shard_bytes / _mean_bytes(part, split, unreadable))) for part, split in parts.items()}
+    plan = {"name": dataset.name, "kind": kind, "per_shard": per_shard, "source": fingerprint(dataset)}
+    begin(folder, plan, PLAN, find_plan(folder, plan, (PLAN,), "packing"))
     rows: dict[str, list[Shard]] = {}
     for part, split in parts.items():
         rows[part] = []
         sequence = np.random.Generator(np.random.Philox(0)).permutation(len(split))
         sequence = sequence if part == "train" else np.arange(len(split))
-        for number, first in enumerate(range(0, len(split), plan["per_shard"][part])):
-            members = sequence[first : first + plan["per_shard"][part]]
+        for number, first in enumerate(range(0, len(split), per_shard[part])):
+            members = sequence[first : first + per_shard[part]]
             file = folder / f"{NAMES[part]}-{number:05}{SUFFIX[kind]}"
-            rows[part].append(_shard(file, samples(split, members, unreadable)))
+            if row := _shard(file, samples(split, members, unreadable), len(members)):
+                rows[part].append(row)
             progress(len(members))
         if kind == "records":
             _index_all(folder, NAMES[part], rows[part])
@@ -97,37 +105,30 @@ def pack(
     return described
 
 
-def _begin(
-    dataset: DataSet,
-    parts: dict[str, Split],
-    folder: Path,
-    kind: str,
-    shard_bytes: int,
-    unreadable: Callable[[Unreadable], None],
-) -> dict[str, Any]:
-    """The plan of what is to be packed, which is that of the last time where one was cut off."""
-    per_shard = {part: max(1, int(shard_bytes / _mean_bytes(split, unreadable))) for part, split in parts.items()}
-    labels = hashlib.sha256(b"".join(split.labels.tobytes() for split in parts.values())).hexdigest()
-    plan = {"name": dataset.name, "kind": kind, "per_shard": per_shard, "labels": labels}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if (folder / PLAN).exists():
-            with reading(folder / PLAN, "the plan of an unfinished packing"):
-                previous = json.loads((folder / PLAN).read_text(encoding="utf-8"))
-            if previous != plan:
-                raise UserError(f"{folder} holds a part of another packing: remove it, or name another folder by --out")
-        elif any(folder.iterdir()):
-            raise UserError(f"{folder} is not empty: name another folder by --out")
-        else:
-            write_json(folder / PLAN, plan)
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written: {error.strerror}") from None
-    return plan
+def _mean_bytes(part: str, split: Split, unreadable: Callable[[Unreadable], None]) -> float:
+    """Estimate the mean size of a part's samples.
 
-
-def _mean_bytes(split: Split, unreadable: Callable[[Unreadable], None]) -> float:
+    Raises:
+        UserError: all of them are unreadable.
+    """
     picks = np.unique(np.linspace(0, len(split) - 1, min(200, len(split))).astype(int))
-    return float(np.mean([len(sample.content) for sample in samples(split, picks, unreadable)] or [1]))
+    sizes = [len(sample.content) for sample in samples(split, picks, unreadable)]
+    sizes = sizes or [len(first_readable(part, samples(split, np.arange(len(split)), unreadable)).content)]
+    return float(np.mean(sizes))
+
+
+def first_readable(part: str, contents: Iterator[Any]) -> Any:
+    """The first of a part's readable samples.
+
+    Raises:
+        UserError: there is none, so that the part would have no images.
+    """
+    for content in contents:
+        return content
+    raise UserError(
+        f"every image of part {part} is unreadable (distdl data verify names them): fix them, or take the part out of "
+        "the set"
+    )
 
 
 def samples(split: Split, indices: np.ndarray, unreadable: Callable[[Unreadable], None] = refuse) -> Iterator[Sample]:
@@ -147,22 +148,33 @@ def samples(split: Split, indices: np.ndarray, unreadable: Callable[[Unreadable]
             file = split.files[index]
             try:
                 encoded = read(file)
-                format = read_header(file, encoded).format.lower()
+                format = read_header(file, encoded).format
             except Unreadable as error:
                 unreadable(error)
                 continue
-            content, suffix = encoded.tobytes(), {"jpeg": "jpg", "mpo": "jpg", "jpeg2000": "jp2"}.get(format, format)
+            content, suffix = encoded.tobytes(), SUFFIX_OF[format]
         yield Sample(index, int(split.labels[index]), content, suffix)
 
 
-def _shard(file: Path, members: Iterator[Sample]) -> Shard:
-    """Write one shard, its index and its table, unless a previous call has; the shard's row of set.json."""
+def _shard(file: Path, members: Iterator[Sample], count: int) -> Shard | None:
+    """Write one shard, its index and its table, unless a previous call has.
+
+    Args:
+        count: of `members` and those of them that are unreadable. A shard without the latter is written again, so that
+            each call reports them.
+    Returns:
+        the shard's row of set.json; None if all members are unreadable: there is no such shard.
+    """
     done = file.with_suffix(".done")
     if done.exists() and file.exists():
         with reading(done, "the record of a packed shard"):
             row = Shard.model_validate_json(done.read_bytes())
-        if file_sum(file) == row.sha256:
+        if row.samples == count and file_sum(file) == row.sha256:
             return row
+    first = next(members, None)
+    if first is None:
+        return None
+    members = itertools.chain([first], members)
     write, scan = (_write_tar, scan_tar) if file.suffix == SUFFIX["shards"] else (_write_records, scan_records)
     state: dict[str, Any] = {}
 
@@ -233,6 +245,10 @@ def _write_records(sink: _Summing, members: Iterator[Sample]) -> tuple[list[tupl
     rows, lines = [], []
     for place, sample in enumerate(members):
         length = RECORD.size - 8 + len(sample.content)
+        if length >> LENGTH_BITS:
+            raise UserError(
+                f"image {sample.number} has {len(sample.content):,} bytes, too many for a record: use shards"
+            )
         lines.append(f"{place}\t{sink.at}\n")
         sink.write(RECORD.pack(MAGIC, length, 0, sample.label, sample.number, 0))
         rows.append((sink.at, len(sample.content), sample.label))

@@ -427,7 +427,14 @@ def test_statistics_follow_on_error(tmp_path: Path) -> None:
 
 def test_an_unfinished_export_is_no_set_and_is_continued(tmp_path: Path) -> None:
     dataset = numbered("files", 9, tmp_path)
-    (tmp_path / "out" / "train" / "0").mkdir(parents=True)
+
+    def stop(_: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export(dataset, tmp_path / "out", 16, stop)
+    with pytest.raises(UserError, match="is an unfinished export"):
+        folders.read(tmp_path / "out", DataConfig())
     blocked = tmp_path / "out" / "test"
     blocked.touch()  # where a folder must be
     with pytest.raises((UserError, Failure)):
