@@ -14,7 +14,7 @@ from distdl.cores import cores
 from distdl.data.base import DataSet, Split
 from distdl.data.encoded import Parts
 from distdl.errors import UserError, reading, reason
-from distdl.files import TEMPORARY, write_json
+from distdl.files import TEMPORARY, as_json, write_json
 from distdl.text import name as shown
 
 CHUNK = 1000
@@ -104,9 +104,9 @@ def find_plan(folder: Path, plan: dict[str, Any], names: Iterable[str], what: st
             return None
     except OSError as error:
         raise UserError(f"{folder} cannot be used for --out: {reason(error)}") from None
-    with reading(found, f"the plan of an {what}"):
-        previous = json.loads(found.read_text(encoding="utf-8"))
-    if previous != plan:
+    with reading(found):
+        previous = found.read_bytes()
+    if previous != as_json(plan):
         raise UserError(
             f"{folder} holds another {what}, or one of this set before its files changed: remove the folder, or name "
             "another one by --out"

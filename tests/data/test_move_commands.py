@@ -3,12 +3,15 @@
 import io
 import os
 import subprocess
+import tempfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from shard_files import samples, write_tar
 
@@ -17,6 +20,7 @@ from distdl.data import move_commands
 from distdl.data.base import DataSet, Split
 from distdl.data.datasets import load
 from distdl.data.export import export
+from distdl.data.folders import UNFINISHED
 from distdl.data.image_header import FORMATS
 from distdl.data.pack import SUFFIX_OF, pack
 from distdl.data.tree import SUFFIXES
@@ -92,6 +96,9 @@ def test_an_export_takes_no_folder_of_another(format: str, tmp_path: Path) -> No
     assert content(tmp_path / "out") == before
     (tmp_path / "one" / "cat" / "3.jpg").write_bytes(image(200))
     refused(lambda: WRITERS[format](one, tmp_path / "out"), "before its files changed")
+    (tmp_path / "earlier").mkdir()
+    (tmp_path / "earlier" / UNFINISHED).touch()  # an earlier version's, of an unknown set
+    refused(lambda: WRITERS[format](one, tmp_path / "earlier"), "earlier holds another export")
 
 
 @each_writer
@@ -206,6 +213,43 @@ def test_an_export_reads_as_the_same_classes(classes: tuple[str, ...], tmp_path:
 def test_an_export_refuses_names_that_are_no_folders(classes: tuple[str, ...], named: str, tmp_path: Path) -> None:
     refused(lambda: export(in_memory(classes), tmp_path / "out", None, silent), named)
     assert not list(tmp_path.iterdir())
+
+
+PIECES = (
+    "",
+    ".",
+    "..",
+    "/",
+    "\\",
+    "a",
+    "A",
+    "_",
+    "\n",
+    "\0",
+    "train",
+    "val",
+    "test",
+    "set",
+    "BACKGROUND",
+    "@eadir",
+    "é",
+)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(names=st.lists(st.lists(st.sampled_from(PIECES), max_size=3).map("".join), min_size=1, max_size=4))
+def test_an_export_keeps_all_classes_or_writes_nothing(names: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        out = Path(place, "out")
+        dataset = in_memory(tuple(names))
+        try:
+            export(dataset, out, None, silent)
+        except UserError:
+            assert not list(Path(place).iterdir())
+            return
+        found = counts(load(DataConfig(name=str(out), normalize="none")))
+        for part, by_class in counts(dataset).items():
+            assert found[part] == Counter({name.replace("/", "_"): n for name, n in by_class.items()})
 
 
 def test_class_names_of_shards_are_checked_before_an_export(tmp_path: Path) -> None:
