@@ -14,7 +14,7 @@ from distdl.cores import cores
 from distdl.data import decode
 from distdl.data.base import Split
 from distdl.data.encoded import File, Part, Unreadable
-from distdl.data.places import cache_folder, locked
+from distdl.data.places import cache_folder, fingerprint, locked
 from distdl.data.windows import central_window
 from distdl.errors import UserError
 
@@ -49,11 +49,12 @@ def of_files(split: Split, channels: int, central: float, size: int, config: Dat
 def _key(files: list[File], *settings: float) -> str:
     digest = hashlib.sha256(" ".join(map(str, settings)).encode())
     for file in files:
+        path, *place = file if isinstance(file, Part) else (file,)
         try:
-            status = (file.path if isinstance(file, Part) else file).stat()
-            digest.update(os.fsencode(f"{file} {status.st_size} {status.st_mtime_ns}\n"))
+            digest.update(fingerprint(path))
         except OSError:
-            digest.update(os.fsencode(f"{file} is missing\n"))
+            digest.update(os.fsencode(path.absolute()))
+        digest.update(f"{place}\n".encode())
     return digest.hexdigest()[:24]
 
 

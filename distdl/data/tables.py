@@ -2,8 +2,7 @@
 
 A table is derived from its shard, so it is used only with proof that the shard has not changed since:
 
-    in the cache          its name holds the shard's path, size, inode and times. The time of status change is among
-                          them: programs can set a file's modification time back, but not this one.
+    in the cache          its name is derived from the shard's path, size, inode and times (`places.fingerprint`)
     next to the shard     it holds the shard's SHA-256, which must be the one in set.json
 """
 
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from distdl.data.npz import read_arrays
-from distdl.data.places import cache_folder
+from distdl.data.places import cache_folder, fingerprint
 from distdl.errors import UserError
 from distdl.rundir import write_atomic
 
@@ -56,10 +55,7 @@ class Table:
 
 def cached(path: Path) -> Path:
     """File in the cache for the table of a shard as it is now."""
-    status = path.stat()
-    version = (path.resolve(), status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
-    key = hashlib.sha256(repr(version).encode(errors="surrogateescape")).hexdigest()[:24]
-    return cache_folder() / "shards" / f"{key}.npz"
+    return cache_folder() / "shards" / f"{hashlib.sha256(fingerprint(path)).hexdigest()[:24]}.npz"
 
 
 def write_table(file: Path, table: Table) -> None:

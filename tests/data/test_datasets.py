@@ -1,6 +1,7 @@
 """Data sets by name: found, read, divided, normalised, and refused with a sentence when something is wrong."""
 
 import gzip
+import os
 import shutil
 from pathlib import Path
 
@@ -65,6 +66,23 @@ def test_statistics_of_files_are_measured_once(
     assert len(list((own_cache / "statistics").glob("*.json"))) == 1
     monkeypatch.setattr("distdl.data.statistics._measure", lambda *_: pytest.fail("measured twice"))
     assert load(config).mean == first.mean
+
+
+def test_statistics_are_those_of_the_files_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sets of one relative path, and one set before and after its images were replaced by others of their times."""
+
+    def colour(folder: Path, red: int) -> float:
+        for name in ("train/a/0.bmp", "test/a/0.bmp"):
+            file = folder / "set" / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 8), (red, 0, 0)).save(file)
+            os.utime(file, ns=(0, 0))
+        monkeypatch.chdir(folder)
+        return load(DataConfig(name="./set", image_size=8)).mean[0]
+
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    assert (colour(tmp_path / "a", 51), colour(tmp_path / "b", 102), colour(tmp_path / "a", 153)) == (0.2, 0.4, 0.6)
 
 
 @pytest.mark.parametrize(
