@@ -1,7 +1,10 @@
 """Samples of a tar shard as WebDataset packs them: an image KEY.jpg (or another suffix) and its label KEY.cls."""
 
+import contextlib
+import json
 import tarfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from distdl.data.folders import SUFFIXES
@@ -120,14 +123,17 @@ def _numbers(path: Path, labels: dict[str, str]) -> tuple[dict[str, int], tuple[
     """The class number of each text that is a label; and the class names, unless the texts are numbers."""
     texts = sorted(set(labels.values()))
     numbers = {text: number for text in texts if (number := _whole(text)) is not None}
+    odd = next((text for text in texts if text not in numbers and (numbers or _is_odd_number(text))), None)
+    if odd is not None:
+        key = next(key for key, label in labels.items() if label == odd)
+        why = (
+            ", while others are class numbers: use one kind"
+            if numbers
+            else ": class numbers are written 0, 1 and so on, names have letters"
+        )
+        raise UserError(f"{path}: label {_shown(key)}.cls is {odd[:40]!r}{why}")
     if not numbers:
         return {text: number for number, text in enumerate(texts)}, tuple(texts)
-    if len(numbers) < len(texts):
-        text = next(text for text in texts if text not in numbers)
-        key = next(key for key, label in labels.items() if label == text)
-        raise UserError(
-            f"{path}: label {_shown(key)}.cls is {text[:40]!r}, while others are class numbers: use one kind"
-        )
     if (largest := max(numbers.values())) >= 2**31:
         raise UserError(f"{path}: label {largest} is no class number")
     if min(numbers.values()) < 0:
@@ -141,3 +147,19 @@ def _whole(text: str) -> int | None:
     if not (digits.isascii() and digits.isdigit()) or len(digits) > 18:
         return None
     return int(text.removesuffix(".0"))
+
+
+def _is_odd_number(text: str) -> bool:
+    """Whether a text that is no whole number is another number, several, or JSON: 0.5, +1, 1e0, 0,1, {"label": 1}.
+
+    Text with a letter is a name, unless Python or JSON reads it as something else.
+    """
+    has_digits = any(map(str.isnumeric, text))
+    if has_digits and not any(map(str.isalpha, text)):
+        return True
+    parsers = (float, partial(int, base=0)) if has_digits else ()
+    for parse in (*parsers, json.loads) if text.startswith(("{", "[", '"')) else parsers:
+        with contextlib.suppress(ValueError, RecursionError):
+            parse(text)
+            return True
+    return False
