@@ -1,9 +1,11 @@
 """Unpack archives of image folders: all of an archive or nothing, and never more than the disk should take."""
 
+import bz2
 import contextlib
 import gzip
 import lzma
 import os
+import re
 import shutil
 import stat
 import tarfile
@@ -13,10 +15,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from distdl.data.split_names import split_of_list
 from distdl.data.tar_walk import DamagedTar, FileSource, StreamSource, walk
 from distdl.errors import UserError, reason
 
-ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz")
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
+SHARD = re.compile(
+    r"\.((tar|rec)(\.(gz|bz2|xz|zstd?|lz4|lzma|lz|br|z|part|partial|tmp|crdownload))?|tgz|tbz2?|txz|tzst)$",
+    re.IGNORECASE,
+)
+"""Suffixes of shards and records, also of such that are compressed or not whole, which are refused and not left out."""
 FREE_SHARE = 0.5
 """Share of the disk's free space, in bytes and in files, that an archive may take."""
 RATIO, RATIO_FROM_BYTES = 200, 2**30
@@ -24,8 +32,6 @@ RATIO, RATIO_FROM_BYTES = 200, 2**30
 RATIO_FROM_BYTES is made to fill a disk."""
 MEMBERS = 20_000_000
 """Most members of an archive. ImageNet-21k has 14 million images."""
-READ_BY_NAME = {"set.json", *(f"{part}.txt" for part in ("train", "val", "valid", "validation", "test"))}
-"""Documents that are part of a set: with one of them at its top, an archive is not reduced to its only folder."""
 DOCUMENTS = {".txt", ".md", ".rst", ".pdf", ".html", ".json", ".csv", ".xml", ".yaml"}
 """Suffixes of files that describe a set and are not read."""
 NO_LINK_TYPES = (0, stat.S_IFREG, stat.S_IFDIR)
@@ -142,6 +148,7 @@ def _tar_stream(archive: Path) -> Iterator[tuple[IO[bytes], bool]]:
         openers: dict[bytes, Callable[[IO[bytes]], IO[bytes]]] = {
             b"\x1f\x8b": lambda source: gzip.GzipFile(fileobj=source),
             b"\xfd7zXZ\0": lzma.LZMAFile,
+            b"BZh": bz2.BZ2File,
         }
         opener = next((opener for magic, opener in openers.items() if start.startswith(magic)), None)
         if opener is None:
@@ -157,7 +164,10 @@ def _of_macos(name: str) -> bool:
 
 
 def _single_folder(scratch: Path) -> Path:
-    """The only folder at an archive's top, apart from documents such as README; the top if there is no such folder."""
+    """The only folder at an archive's top, apart from documents such as README; the top if there is no such folder.
+
+    With set.json or a split list next to the folder, the top is the set.
+    """
     shown = [child for child in scratch.iterdir() if not child.name.startswith(".")]
     folders = [child for child in shown if child.is_dir()]
     alone = len(folders) == 1 and all(_is_document(child) for child in shown if child not in folders)
@@ -166,4 +176,4 @@ def _single_folder(scratch: Path) -> Path:
 
 def _is_document(file: Path) -> bool:
     named = file.suffix.lower() in DOCUMENTS or (not file.suffix and file.name.isupper())  # README, LICENSE
-    return named and file.name.lower() not in READ_BY_NAME
+    return named and not (file.name == "set.json" or split_of_list(file.name))

@@ -6,25 +6,17 @@ on another set than the user has.
 """
 
 import itertools
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from distdl.data import lists
+from distdl.data.archives import ARCHIVES, SHARD
 from distdl.data.lists import PRUNED, Sample
-from distdl.data.places import ARCHIVES
+from distdl.data.split_names import SYNONYMS, split_of, split_of_list
 from distdl.data.tree import Folder
 from distdl.errors import UserError
 from distdl.text import name as shown
 
-SYNONYMS = {
-    "train": {"train", "training"},
-    "validation": {"val", "valid", "validation", "validate", "vali", "dev"},
-    "test": {"test", "testing"},
-}
-"""Names of a split, in lower case, as folders and as .txt files."""
-FILLERS = {"set", "data", "dataset", "image", "images", "img", "imgs", "photo", "photos", "pictures", "split", "folder"}
-"""Words that may stand beside a split's name: train_images, TestSet."""
 MOST_SPLITS = 10
 """More folders than these are classes, whatever is in them."""
 Parts = dict[str, list[Sample]]
@@ -37,9 +29,22 @@ def read(folder: Folder, notes: list[str]) -> Parts:
     Raises:
         UserError: there are no images to train on, two readings are possible, or a list is wrong.
     """
-    archives = [name for name in folder.others if name.lower().endswith(ARCHIVES)]
+    archives = [name for name in folder.others if name.lower().endswith(ARCHIVES) or SHARD.search(name)]
     if archives:
         notes.append(f"archives in {folder.path} are not read, its folders are: {', '.join(map(shown, archives[:3]))}")
+    parts = _read(folder, notes)
+    held_out = next(
+        (name for name in archives if split_of(name.partition(".")[0]) in (("test", ()), ("validation", ()))), None
+    )
+    if held_out and parts.keys() == {"train"}:
+        raise UserError(
+            f"{Path(folder.path, held_out)} is named for a split that the folders next to it do not have, but is not "
+            "read: unpack it, or move it elsewhere"
+        )
+    return parts
+
+
+def _read(folder: Folder, notes: list[str]) -> Parts:
     if listed := _list_files(folder):
         return _by_lists(folder, listed, notes)
     if splits := _split_folders(folder):
@@ -49,19 +54,9 @@ def read(folder: Folder, notes: list[str]) -> Parts:
         _note_loose(folder, notes)
         return read(inner, notes)
     samples = _by_class(folder, notes)
-    for inner in _all(folder):
-        _refuse_unnamed_splits(inner)
+    for inner in folder.below():
+        _refuse_unnamed_splits(inner, "move them into train/ if they are classes, or rename them to train/ and test/")
     return {"train": samples}
-
-
-def split_of(name: str) -> tuple[str, tuple[str, ...]] | None:
-    """The split that a folder's name names and the other words of the name: seg_train is ("train", ("seg",))."""
-    words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[^\W\d_]+", name)]
-    splits = [split for word in words for split, synonyms in SYNONYMS.items() if word in synonyms]
-    if len(splits) != 1:
-        return None
-    rest = [word for word in words if word not in FILLERS and word not in SYNONYMS[splits[0]]]
-    return splits[0], tuple(rest)
 
 
 def _named_like_splits(folder: Folder) -> dict[str, Folder]:
@@ -193,7 +188,7 @@ def _by_class(folder: Folder, notes: list[str]) -> list[Sample]:
     Raises:
         UserError: a folder looks like a divided set of its own.
     """
-    if divided := next((inner for inner in _all(folder) if _inner_splits(inner)), None):
+    if divided := next((inner for inner in folder.below() if _inner_splits(inner)), None):
         names = ", ".join(f"{shown(name)}/" for name in _inner_splits(divided))
         raise UserError(
             f"{divided.path} is divided into {names}, but its place is that of a class: name the folder that is the "
@@ -215,14 +210,14 @@ def _by_class(folder: Folder, notes: list[str]) -> list[Sample]:
         inside = ", ".join(f"{shown(child.name)}/{shown(child.occupied[0].name)}" for child in nested[:3])
         more = ", ..." if len(nested) > 3 else ""
         notes.append(f"images in subfolders of a class folder count for the class: {inside}{more}")
-    others = [name for inner in _all(folder) for name in inner.others]
+    others = [name for inner in folder.below() for name in inner.others]
     if others:
         names = ", ".join(map(shown, others[:3])) + (f" and {len(others) - 3:,} more" if len(others) > 3 else "")
         notes.append(f"left out of {folder.path}, since they are not named like images: {names}")
     return samples
 
 
-def _refuse_unnamed_splits(folder: Folder) -> None:
+def _refuse_unnamed_splits(folder: Folder, advice: str) -> None:
     """Refuse folders that have the same subfolders: day/cat/, day/dog/, night/cat/, night/dog/.
 
     Raises:
@@ -238,7 +233,7 @@ def _refuse_unnamed_splits(folder: Folder) -> None:
             classes = ", ".join(f"{shown(name)}/" for name in sorted(names & others)[:3])
             raise UserError(
                 f"{folder.path} can be read in two ways: {_names((one, other))} as classes, or as splits of classes "
-                f"{classes}; move them into train/ if they are classes, or rename them to train/ and test/"
+                f"{classes}; {advice}"
             )
 
 
@@ -248,12 +243,6 @@ def _inner_splits(folder: Folder) -> list[str]:
     with_classes = [child.name for child in folder.occupied if child.name in named and child.occupied]
     all_named = len(named) == len(folder.occupied) and len(set(named.values())) > 1
     return list(named) if with_classes or all_named else []
-
-
-def _all(folder: Folder) -> Iterator[Folder]:
-    yield folder
-    for child in folder.folders:
-        yield from _all(child)
 
 
 def _note_loose(folder: Folder, notes: list[str]) -> None:
@@ -272,9 +261,7 @@ def _list_files(folder: Folder) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for name in folder.others:
-        stem, dot, suffix = name.rpartition(".")
-        split = next((split for split, synonyms in SYNONYMS.items() if stem.lower() in synonyms), None)
-        if not dot or suffix.lower() != "txt" or split is None:
+        if (split := split_of_list(name)) is None:
             continue
         if split in found:
             raise UserError(
@@ -299,11 +286,12 @@ def _by_lists(folder: Folder, files: dict[str, str], notes: list[str]) -> Parts:
         return _by_splits(folder, splits, notes)
     if "train" not in files:
         raise UserError(f"{folder.path} has {names} but no train.txt: add it, or rename what is no split list")
-    parts = {split: lists.read(top / name, bases, list_notes) for split, name in files.items()}
-    for split, samples in parts.items():
+    listed = {split: lists.read(top / name, bases, list_notes) for split, name in files.items()}
+    for split, samples in listed.items():
         if not samples:
             purpose = {"train": "train", "validation": "validate", "test": "test"}[split]
             raise UserError(f"{top / files[split]} names no images: there are no images to {purpose} on")
+    parts = _labelled(top, listed)
     if splits:
         folder_notes: list[str] = []
         by_folders = _by_splits(folder, splits, folder_notes)
@@ -317,6 +305,60 @@ def _by_lists(folder: Folder, files: dict[str, str], notes: list[str]) -> Parts:
         list_notes += folder_notes
     notes += list_notes
     return parts
+
+
+def _labelled(top: Path, listed: dict[str, list[Path]]) -> Parts:
+    """Listed files with their classes: the folders that are classes in a tree of these files alone.
+
+    Raises:
+        UserError: a file is in no class folder, or the tree can be read in two ways.
+    """
+    examples = {file.parent: file for paths in listed.values() for file in paths}
+    tree = Folder(str(top), top.name)
+    for place in sorted(examples):
+        folder = tree
+        folder.total += 1
+        for name in place.relative_to(top).parts:
+            if not folder.folders or folder.folders[-1].name != name:
+                folder.folders.append(Folder(f"{folder.path}/{name}", name))
+            folder = folder.folders[-1]
+            folder.total += 1
+        folder.images.append(examples[place].name)
+    labels = {
+        Path(inner.path): child.name
+        for holder in _class_holders(tree)
+        for child in holder.folders
+        for inner in child.below()
+    }
+    if bare := examples.keys() - labels.keys():
+        name = shown(examples[min(bare)].relative_to(top))
+        raise UserError(f"{top}: a list names {name}, which is in no class folder: lists have CLASS/FILE on each line")
+    return {split: [(file, labels[file.parent]) for file in paths] for split, paths in listed.items()}
+
+
+def _class_holders(folder: Folder) -> list[Folder]:
+    """The folders that hold the class folders of listed files: one, or the split folders.
+
+    Raises:
+        UserError: two readings are possible.
+    """
+    splits = _named_like_splits(folder)
+    if not any(child.folders for child in splits.values()):
+        splits = {}  # they hold listed images and no class folders: they are classes
+    elif len(splits) < len(folder.folders):
+        splits = _split_folders(folder)
+    if not splits:
+        if len(folder.folders) == 1 and folder.folders[0].folders and not folder.images:
+            return _class_holders(folder.folders[0])
+        for inner in folder.below():
+            _refuse_unnamed_splits(inner, "put all files of a class into one folder, and name those in the lists")
+        return [folder]
+    holders: list[Folder] = []
+    for split in SYNONYMS:
+        if split in splits:
+            known = {child.name for holder in holders for child in holder.folders}
+            holders.append(_classes_of(splits[split], known))
+    return holders
 
 
 def _counts(parts: Parts) -> str:

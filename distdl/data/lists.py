@@ -17,8 +17,8 @@ Sample = tuple[Path, str]
 """A file and the name of its class."""
 
 
-def read(path: Path, bases: list[Path], notes: list[str]) -> list[Sample]:
-    """Read the samples that a list names. The class of a sample is the name of the folder that holds its file.
+def read(path: Path, bases: list[Path], notes: list[str]) -> list[Path]:
+    """Read the paths of the images that a list names.
 
     A byte order mark, any line ends, "./" and Windows' backslashes are accepted. Repeated lines count once.
 
@@ -31,7 +31,7 @@ def read(path: Path, bases: list[Path], notes: list[str]) -> list[Sample]:
     """
     lines = _lines(path)
     total = len(lines)
-    lines = [line for line in lines if not PurePosixPath(line[1]).parent.name.startswith(PRUNED)]
+    lines = [line for line in lines if not any(part.startswith(PRUNED) for part in PurePosixPath(line[1]).parts[:-1])]
     if len(lines) < total:
         notes.append(f"{total - len(lines)} lines of {path.name} are left out: {PRUNED} is no class")
     if not lines:
@@ -43,7 +43,7 @@ def read(path: Path, bases: list[Path], notes: list[str]) -> list[Sample]:
     names = list(dict.fromkeys(PurePosixPath(name) for _, name in lines))
     if len(names) < len(lines):
         notes.append(f"{len(lines) - len(names):,} repeated lines of {path.name} count once")
-    return [(base / name, name.parent.name) for name in names]
+    return [base / name for name in names]
 
 
 def names_files(path: Path, bases: list[Path]) -> bool:

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,6 +38,12 @@ class Folder:
     def occupied(self) -> list["Folder"]:
         """Subfolders with images."""
         return [folder for folder in self.folders if folder.total]
+
+    def below(self) -> Iterator["Folder"]:
+        """This folder and all folders below it."""
+        yield self
+        for folder in self.folders:
+            yield from folder.below()
 
     def files(self) -> list[Path]:
         """Paths of all images, a folder's own before those of its subfolders."""

@@ -32,6 +32,7 @@ READ = {
     "a common prefix and a year": (divided("ILSVRC2012_img_train", "ILSVRC2012_img_test"), "", "cat dog", "3 - 2"),
     "years": (divided("train2017", "test2017"), "", "cat dog", "3 - 2"),
     "two words": (divided("TrainSet", "TestSet"), "", "cat dog", "3 - 2"),
+    "compounds": (divided("trainset", "testimages"), "", "cat dog", "3 - 2"),
     "training_images": (divided("training_images", "test-images"), "", "cat dog", "3 - 2"),
     "wrapped splits": (divided("seg_train/seg_train", "seg_test/seg_test"), "", "cat dog", "3 - 2"),
     "validation, valid": (divided(), "valid/cat/6.png", "cat dog", "3 1 2"),
@@ -121,6 +122,13 @@ REFUSED = {
     "splits inside classes": ("cat/train/1.png cat/test/2.png dog/train/3.png dog/test/4.png", "cat is divided into"),
     "a class or a set": ("photos/1.png photos/cat/2.png photos/dog/3.png", "as one class.*or as a whole set"),
     "shards beside images": (f"{divided()} train-00000.tar", "as shards .train-00000.tar. and as folders"),
+    "records beside images": (f"{divided()} train-00000.rec", "as shards .train-00000.rec. and as folders"),
+    "shards deep beside images": (f"{CLASSES} x/y/0-0.TAR", "as shards .0-0.TAR. and as folders"),
+    "a test as an archive": (
+        "train/cat/1.png train/cat/2.png test.tar",
+        "test.tar is named for a split that the folders next to it do not have",
+    ),
+    "a validation as an archive": (f"{CLASSES} val_images.tar.zst", "val_images.tar.zst is named for a split"),
     "a class only in test": (f"{divided()} test/cow/9.png", "class cow is in test but not in train"),
     "one image a class": ("cat/1.png dog/2.png", "leaves none for the test"),
 }

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from distdl.data.split_names import SYNONYMS, split_of, split_of_list, splits_of
 from distdl.errors import UserError
 from layouts import make, read, splits
 
@@ -151,6 +152,67 @@ def test_lists_beside_split_folders_that_say_otherwise(train: bytes, message: st
     folder = listed(tmp_path / "set", train, images=DIVIDED)
     with pytest.raises(UserError, match=message):
         read(folder)
+
+
+NESTED = {  # paths of train.txt and of test.txt, and the classes or what is refused
+    "views of each class": ("cat/front/1.png dog/side/2.png", "cat/side/3.png dog/side/4.png", "cat dog"),
+    "views in a wrapper": ("x/cat/front/1.png x/dog/side/2.png", "x/cat/side/3.png x/dog/4.png", "cat dog"),
+    "one class with views": ("cat/front/1.png dog/2.png", "cat/side/3.png dog/4.png", "cat dog"),
+    "split folders": ("train/cat/a/1.png train/dog/2.png", "test/cat/a/3.png test/cat/b/4.png", "cat dog"),
+    "classes named like splits": ("cat/train/1.png dog/2.png", "cat/test/3.png dog/4.png", "cat dog"),
+    "a class called train": ("bus/1.png train/2.png", "bus/3.png train/4.png", "bus train"),
+    "folders of one kind": ("day/cat/1.png day/dog/2.png", "night/cat/3.png night/dog/4.png", "two ways: day/, night/"),
+    "all views of all classes": (
+        "cat/front/1.png cat/side/2.png",
+        "dog/front/3.png dog/side/4.png",
+        "two ways: cat/, dog/ as classes",
+    ),
+    "all views, in split folders": (
+        "train/cat/front/1.png train/cat/side/2.png train/dog/front/3.png train/dog/side/4.png",
+        "test/cat/front/5.png test/dog/front/6.png",
+        "cat dog",
+    ),
+    "a class called test": ("bus/1.png test/2.png", "bus/3.png test/4.png", "bus test"),
+    "a folder next to train/": ("train/cat/1.png train/dog/2.png", "more/cat/3.png more/dog/4.png", "has more/ with"),
+    "images next to classes": ("x/1.png x/cat/2.png x/dog/3.png", "x/cat/4.png", "names x/1.png, which is in no class"),
+    "no classes": ("train/1.png", "test/2.png", "set: class test is in test but not in train"),
+}
+
+
+@pytest.mark.parametrize("case", NESTED)
+def test_the_class_of_a_listed_file_is_that_of_its_folder(case: str, tmp_path: Path) -> None:
+    train, test, expected = NESTED[case]
+    folder = listed(tmp_path / "set", "\n".join(train.split()).encode(), "\n".join(test.split()).encode(), images="")
+    make(folder, f"{train} {test}")
+    if expected.islower() and ":" not in expected and "/" not in expected:
+        dataset = read(folder)
+        assert dataset.classes == tuple(expected.split())
+        samples = [sample for rows in splits(dataset, folder).values() for sample in rows]
+        assert all(f"/{label}/" in f"/{path}" for label, _, path in (sample.partition("=") for sample in samples))
+    else:
+        with pytest.raises(UserError, match=expected) as error:
+            read(folder)
+        assert str(folder) in str(error.value)
+
+
+@pytest.mark.parametrize("split", SYNONYMS)
+def test_folders_lists_and_shards_share_the_names_of_splits(split: str) -> None:
+    for word in sorted(SYNONYMS[split]):
+        for name in (word, word.upper(), f"{word}set", f"{word}_images", f"{word.capitalize()}Data", f"{word}2017"):
+            assert split_of(name) == (split, ()), name
+            assert splits_of(f"my/{name}/x-00000.tar") == splits_of(f"my_{name}-00000.rec") == [split]
+            assert split_of_list(f"{name}.txt") == split_of_list(f"{name}_list.TXT") == split
+    for name in ("contest", "interval", "latest", "trainer", "devil", "validity"):
+        assert split_of(name) is None and split_of_list(f"{name}.txt") is None and splits_of(name) == []
+    assert split_of("train_val") is None and splits_of("train_val") == ["train", "validation"]
+
+
+@pytest.mark.parametrize("names", ["trainset testset", "train_list test_list", "Training-Files TestingFiles"])
+def test_names_of_lists(names: str, tmp_path: Path) -> None:
+    folder = make(tmp_path / "set", IMAGES)
+    for name, content in zip(names.split(), (TRAIN, TEST), strict=True):
+        (folder / f"{name}.txt").write_bytes(content)
+    assert splits(read(folder), folder) == WHOLE
 
 
 def test_lists_in_a_wrapper(tmp_path: Path) -> None:
