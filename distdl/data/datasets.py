@@ -1,29 +1,28 @@
 """From a name or a path to a data set: found, read, divided, and with the statistics to normalise it by."""
 
-import hashlib
-import os
-import re
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from distdl.config import DataConfig
 from distdl.data import divide, folders, relabel, shards, statistics
+from distdl.data.archives import ARCHIVES, extract, is_archive
 from distdl.data.base import DataSet, Raw
 from distdl.data.places import (
     build,
-    cache_folder,
     data_root,
     download,
-    extract,
     find,
     find_archive,
-    is_archive,
     root_origin,
+    unpacked,
 )
 from distdl.data.set_file import read_set_file
 from distdl.data.sources import PHOTOGRAPH, SETS, Source
-from distdl.errors import UserError, nearest, reading, reason
+from distdl.errors import UserError, nearest, reading
+from distdl.text import name as shown
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation with which torchvision's networks were trained."""
@@ -37,11 +36,15 @@ def load(config: DataConfig) -> DataSet:
     """
     source = source_of(config.name)
     folder = locate(config.name, source, config.root)
-    raw = source.read(folder, config)
-    mean, std = _moments(config, source, raw)
+    path = folder if config.name in SETS else Path(config.name).expanduser()
+    with _naming(path, folder):
+        raw = source.read(folder, config)
+        mean, std = _moments(config, source, raw)
+    notes = [note.replace(str(folder), str(path)) if path != folder else note for note in raw.notes]
+    notes += _counts_notes(config.name, source, raw)
     if config.labels:
         raw = relabel.apply(config.labels, raw)
-    train, validation, notes = raw.train, raw.validation, list(raw.notes)
+    train, validation = raw.train, raw.validation
     if config.validation:
         kept, taken = divide.stratified(train.labels, config.validation, config.split_seed)
         if not len(kept) or not len(taken):
@@ -83,42 +86,38 @@ def source_of(name: str) -> Source:
         return SETS[name]
     with reading(name, "a data set"):
         path = Path(name).expanduser()
-        is_folder = bool(name) and path.is_dir()
-        packed = is_folder and _is_packed(path)
-        archive = path.is_file() and is_archive(path)
-    if packed:
-        return _packed(name, path)
-    if is_folder or archive:
+        is_file = path.is_file()
+        readable = is_archive(path) if is_file else bool(name) and path.is_dir()
+    if readable:
+        folder = _at_path(path)
+        with _naming(path, folder):
+            if shards.is_packed(folder):
+                return _packed(name, folder)
         return Source(text=f"images of {path}", read=folders.read, folders=(name,), size=224, central=PHOTOGRAPH)
+    if is_file:
+        raise UserError(
+            f"data.name {name} is a file, but not an archive that can be read ({', '.join(ARCHIVES)}): unpack it, and "
+            "name the folder"
+        )
     if "/" in name:
         raise UserError(f"data.name {name}: there is no such folder or archive")
     raise UserError(f'data set "{name}" is not known{nearest(name, SETS)} (distdl data list shows all)')
 
 
-def _is_packed(folder: Path) -> bool:
-    """Whether a folder is a set of shards or records, and not one of image files in which archives were left.
-
-    Raises:
-        UserError: it has image files as well as numbered shards.
-    """
+@contextlib.contextmanager
+def _naming(path: Path, folder: Path) -> Iterator[None]:
+    """In errors on an unpacked archive, name the archive instead of its folder in the cache."""
     try:
-        next(folder.iterdir(), None)
-    except OSError as error:
-        raise UserError(f"folder {folder} cannot be read: {reason(error)}") from None
-    if shards.is_packed(folder):
-        return True
-    tars = [*folder.glob("*.tar"), *folder.glob("*/*.tar")]
-    numbered = next((tar for tar in sorted(tars) if re.search(r"-\d+\.tar$", tar.name)), None)
-    if numbered and folders.has_images(folder):
-        raise UserError(
-            f"{folder} can be read in two ways: as shards ({numbered.name}) and as folders of images; move one of them"
-        )
-    return False
+        yield
+    except UserError as error:
+        if path == folder:
+            raise
+        raise UserError(str(error).replace(str(folder), str(path))) from None
 
 
 def _packed(name: str, folder: Path) -> Source:
     """The source of a folder of shards or records; without set.json they are taken for photographs."""
-    text = f"shards of {folder}"
+    text = f"shards of {Path(name).expanduser()}"
     described = read_set_file(folder)
     if described is None:
         return Source(text=text, packed=True, read=shards.read, folders=(name,), size=224, central=PHOTOGRAPH)
@@ -182,9 +181,26 @@ def available(root: Path) -> dict[str, tuple[str | None, str]]:
 def _at_path(path: Path) -> Path:
     if path.is_dir():
         return path
-    status = path.stat()
-    key = hashlib.sha256(os.fsencode(f"{path.resolve()} {status.st_size} {status.st_mtime_ns}")).hexdigest()[:12]
-    return build(cache_folder() / "data" / f"{path.name.split('.')[0]}-{key}", lambda scratch: extract(path, scratch))
+    return unpacked(path)
+
+
+def _counts_notes(name: str, source: Source, raw: Raw) -> list[str]:
+    """Sentences about classes without samples, and about sizes other than those of the set as distributed."""
+    notes = []
+    sizes = len(raw.train), len(raw.test)
+    if source.images and sizes != source.images:
+        train, test = source.images
+        notes.append(
+            f"{name} has {sizes[0]:,} training and {sizes[1]:,} test images, as distributed {train:,} and {test:,}"
+        )
+    if source.classes and len(raw.classes) != source.classes:
+        notes.append(f"{name} has {len(raw.classes):,} classes, as distributed {source.classes:,}")
+    for part, split in (("train", raw.train), ("validation", raw.validation), ("test", raw.test)):
+        absent = [] if split is None else np.setdiff1d(np.arange(len(raw.classes)), split.labels).tolist()
+        if absent:
+            names = ", ".join(shown(raw.classes[number]) for number in absent[:3]) + ", ..." * (len(absent) > 3)
+            notes.append(f"{part} has no images of {len(absent):,} of {len(raw.classes):,} classes: {names}")
+    return notes
 
 
 def _moments(config: DataConfig, source: Source, raw: Raw) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -1,26 +1,26 @@
 """Data sets of image files in folders: any layout that distdl.data.layout reads, and Omniglot's archives."""
 
 import os
-from collections import Counter
+import re
 from pathlib import Path
 
 import numpy as np
 
 from distdl.config import DataConfig
 from distdl.data import divide, layout, tree
+from distdl.data.archives import extract
 from distdl.data.base import Raw, Split
 from distdl.data.lists import Sample
-from distdl.data.places import build, cache_folder, extract
+from distdl.data.places import build, unpacked
 from distdl.data.tree import SUFFIXES as SUFFIXES
+from distdl.data.tree import Folder
 from distdl.errors import UserError
 from distdl.text import name as shown
 
-PARTS = {"train": ("train",), "validation": ("val", "valid", "validation"), "test": ("test",)}
-"""Names of the splits of packed files."""
 TEST_SHARE = 0.2
 """Share of each class that becomes the test split of a folder without one."""
-
-
+NUMBERED = re.compile(r"-[0-9]+\.(tar|rec)$", re.IGNORECASE)
+"""Names of shards as programs write them: train-00000.tar, train-00000-of-00003.tar."""
 UNFINISHED = ".unfinished-export"
 """File in a folder to which images are still being exported."""
 
@@ -42,6 +42,8 @@ def read(folder: Path, config: DataConfig) -> Raw:
 def read_tree(folder: Path, config: DataConfig) -> Raw:
     """Read a folder as `read` does, also one to which images are still being exported."""
     found = tree.walk(folder)
+    if any(child.total for child in found.top.folders):
+        _refuse_shards(found.top)
     notes: list[str] = []
     parts = layout.read(found.top, notes)
     notes += found.notes()
@@ -51,13 +53,20 @@ def read_tree(folder: Path, config: DataConfig) -> Raw:
     return _raw(folder, parts, notes, config.split_seed, linked=found.linked)
 
 
-def has_images(folder: Path) -> bool:
-    """Whether a subfolder has images, so that a folder with archives in it is a set of image files.
+def _refuse_shards(folder: Folder) -> None:
+    """Refuse images next to shards: leaving out either would train on another set.
+
+    Archives whose names are not those of shards (images.tar) are left out with a note.
 
     Raises:
-        UserError: a folder cannot be read.
+        UserError: the folder has images as well as numbered shards.
     """
-    return any(child.total for child in tree.walk(folder).top.folders)
+    names = (name for inner in folder.below() for name in inner.others)
+    if numbered := next((name for name in names if NUMBERED.search(name)), None):
+        raise UserError(
+            f"{folder.path} can be read in two ways: as shards ({shown(numbered)}) and as folders of images; move one "
+            "of them"
+        )
 
 
 def read_omniglot(folder: Path, config: DataConfig) -> Raw:
@@ -66,9 +75,19 @@ def read_omniglot(folder: Path, config: DataConfig) -> Raw:
     The background set is taken if it is there, else the two small ones, which share alphabets.
     """
     samples: dict[str, Sample] = {}
+    notes: list[str] = []
     for names in (("images_background",), ("images_background_small1", "images_background_small2")):
         for part in filter(None, (_opened(folder, name) for name in names)):
-            for image in sorted(part.glob("*/*/*.png")):
+            found = tree.walk(part)
+            notes += found.notes()
+            files = found.top.files()
+            drawings = [file for file in files if _is_drawing(file.relative_to(part))]
+            if stray := sorted(set(files) - set(drawings)):
+                notes.append(
+                    f"{len(stray):,} images of {part} are left out, for they are not named "
+                    f"ALPHABET/CHARACTER/NUMBER_DRAWER.png: {shown(stray[0].name)}" + ", ..." * (len(stray) > 1)
+                )
+            for image in drawings:
                 character = image.parent.relative_to(part).as_posix()
                 samples.setdefault(f"{character}/{image.name}", (image, character))
         if samples:
@@ -77,9 +96,18 @@ def read_omniglot(folder: Path, config: DataConfig) -> Raw:
         raise UserError(f"{folder} has neither images_background.zip nor images_background_small1.zip")
     parts: dict[str, list[Sample]] = {"train": [], "test": []}
     for path, character in samples.values():
-        drawer = int(path.stem.rsplit("_", 1)[-1])
-        parts["train" if drawer <= 15 else "test"].append((path, character))
-    return _raw(folder, parts, [], config.split_seed)
+        parts["train" if _drawer(path) <= 15 else "test"].append((path, character))
+    return _raw(folder, parts, notes, config.split_seed)
+
+
+def _is_drawing(path: Path) -> bool:
+    return len(path.parts) == 3 and 1 <= _drawer(path) <= 20
+
+
+def _drawer(path: Path) -> int:
+    """Number of the person who drew a character: the second in 0709_01.png; 0 if the name has another form."""
+    found = re.fullmatch(r"[0-9]+_([0-9]{2})", path.stem)
+    return int(found[1]) if found else 0
 
 
 def _opened(folder: Path, name: str) -> Path | None:
@@ -89,8 +117,9 @@ def _opened(folder: Path, name: str) -> Path | None:
     archive = folder / f"{name}.zip"
     if not archive.is_file():
         return None
-    place = folder if os.access(folder, os.W_OK) else cache_folder() / "data" / folder.name
-    return build(place / name, lambda scratch: extract(archive, scratch))
+    if os.access(folder, os.W_OK):
+        return build(folder / name, lambda scratch: extract(archive, scratch))
+    return unpacked(archive)
 
 
 def _raw(folder: Path, parts: dict[str, list[Sample]], notes: list[str], seed: int, linked: bool = False) -> Raw:
@@ -106,8 +135,6 @@ def _raw(folder: Path, parts: dict[str, list[Sample]], notes: list[str], seed: i
         if unknown is not None:
             raise UserError(f"{folder}: class {shown(unknown)} is in {part} but not in train")
     splits = {part: _split(samples, numbers) for part, samples in parts.items()}
-    for part, samples in parts.items():
-        _note_absent(part, classes, {label for _, label in samples}, notes)
     if "test" not in splits:
         splits["train"], splits["test"] = _divided(folder, splits["train"], seed, notes)
     _note_overlap(parts, notes, linked)
@@ -125,20 +152,7 @@ def _divided(folder: Path, train: Split, seed: int, notes: list[str]) -> tuple[S
     if not len(taken):
         raise UserError(f"{folder} has one image in each class, which leaves none for the test: add images, or test/")
     notes.append(f"{TEST_SHARE:.0%} of each class are the test, by data.split_seed: {folder} names none")
-    single = sum(count == 1 for count in Counter(train.labels.tolist()).values())
-    if single:
-        notes.append(f"{single:,} classes have one image: the test has none of them")
     return train[remaining], train[taken]
-
-
-def _note_absent(part: str, classes: tuple[str, ...], present: set[str], notes: list[str]) -> None:
-    absent = [label for label in classes if label not in present]
-    if absent:
-        more = ", ..." if len(absent) > 3 else ""
-        notes.append(
-            f"{part} has no images of {len(absent):,} of {len(classes):,} classes: "
-            f"{', '.join(map(shown, absent[:3]))}{more}"
-        )
 
 
 def _note_overlap(parts: dict[str, list[Sample]], notes: list[str], linked: bool) -> None:

@@ -17,8 +17,6 @@ from distdl.errors import UserError, reading
 LIMIT_BYTES = 8 * 2**30
 """Of one file, unpacked. MNIST has 47 MB, all of EMNIST half a GB."""
 CHUNK_BYTES = 2**20
-CIFAR_SIZES = 50_000, 10_000
-"""Training and test images of CIFAR-10 and of CIFAR-100."""
 
 
 def digits(*_: object) -> tuple[Split, Split, tuple[str, ...]]:
@@ -91,15 +89,6 @@ def cifar(paths: list[Path], classes: int, label_bytes: int) -> Split:
     return Split(images=images, labels=np.concatenate(labels))
 
 
-def cifar_notes(folder: Path, train: Split, test: Split) -> tuple[str, ...]:
-    """A note if a set is not of the size that is distributed: its files say nothing of their number of records."""
-    sizes = len(train), len(test)
-    if sizes == CIFAR_SIZES:
-        return ()
-    expected = " and ".join(f"{size:,}" for size in CIFAR_SIZES)
-    return (f"{folder} has {sizes[0]:,} training and {sizes[1]:,} test images, CIFAR as distributed {expected}",)
-
-
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[IO[bytes]]:
     """The file's content, decompressed if its name ends in .gz. What the block raises becomes a UserError."""
@@ -122,12 +111,20 @@ def _exactly(path: Path, source: IO[bytes], size: int, origin: str) -> np.ndarra
 
 
 def read_names(path: Path, classes: int) -> tuple[str, ...]:
-    """One class name a line; numbers where there is no such file."""
+    """Class names, one per line; numbers if there is no such file.
+
+    Raises:
+        UserError: the file is no text, or does not have as many different names as there are classes.
+    """
     if not path.is_file():
         return tuple(str(number) for number in range(classes))
     with reading(path, "class names"):
         lines = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-    return lines if len(lines) == classes else tuple(str(number) for number in range(classes))
+    if len(set(lines)) != classes:
+        raise UserError(
+            f"{path} has {len(set(lines))} different class names, the set has {classes} classes: fetch it again"
+        )
+    return lines
 
 
 def check_labels(labels: np.ndarray, classes: int, path: Path) -> np.ndarray:

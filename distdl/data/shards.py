@@ -14,8 +14,6 @@ are walked through once to their end, and the table of their samples is kept in 
 """
 
 import hashlib
-import os
-import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -25,28 +23,20 @@ import numpy as np
 
 from distdl.config import DataConfig
 from distdl.cores import cores
-from distdl.data import divide
+from distdl.data import divide, shard_names
 from distdl.data.base import Raw, Split
 from distdl.data.encoded import Parts
-from distdl.data.folders import PARTS, SUFFIXES, TEST_SHARE
+from distdl.data.folders import TEST_SHARE
 from distdl.data.places import locked
 from distdl.data.records import scan_records
-from distdl.data.set_file import MANIFEST, SUFFIX, SetFile, Shard, read_set_file
+from distdl.data.set_file import MANIFEST, SUFFIX, Shard, read_set_file
+from distdl.data.shard_names import is_packed as is_packed
 from distdl.data.tables import Table, cached, read_table, write_table
 from distdl.data.tar_shard import scan_tar
-from distdl.errors import UserError, reading
+from distdl.errors import UserError
 
-SHARD_PATTERNS = ("*.tar", "*.tar.gz", "*.tgz", "*.rec", "*/*.tar")
 UNSEEN = 1000
 """Class numbers below this may be used without a sample of each class: a few shards of ImageNet are a set."""
-
-
-def is_packed(folder: Path) -> bool:
-    """Whether a folder holds a set in shards: it has set.json, or shards and no folders of images."""
-    with reading(folder, "a folder"):
-        if (folder / MANIFEST).is_file():
-            return True
-    return not _has_images(folder) and bool(_shard_files(folder))
 
 
 def read(folder: Path, config: DataConfig) -> Raw:
@@ -58,7 +48,9 @@ def read(folder: Path, config: DataConfig) -> Raw:
         UserError: a file is missing, damaged, or has samples without labels.
     """
     described = read_set_file(folder)
-    files = _described(folder, described) if described else _by_name(folder)
+    files = shard_names.listed(folder, described) if described else shard_names.by_name(folder)
+    if "train" not in files:
+        raise UserError(f"{folder} has no shards to train on: they must be named train-00000.tar and so on")
     shards = {path: shard for part in files.values() for path, shard in part.items()}
     for path, shard in shards.items():
         if shard:
@@ -66,14 +58,13 @@ def read(folder: Path, config: DataConfig) -> Raw:
     with ThreadPoolExecutor(cores()) as pool:  # hashing releases the interpreter lock
         tables = dict(zip(shards, pool.map(table, shards, shards.values()), strict=True))
     notes = [note for rows in tables.values() for note in rows.notes]
-    classes = described.classes if described else _classes(folder, tables, notes)
+    notes += shard_names.notes(folder, files, described)
+    classes = described.classes if described else _classes(folder, files, tables, notes)
     tables = {path: _numbered(path, rows, classes) for path, rows in tables.items()}
     splits = {part: _split({path: tables[path] for path in paths}) for part, paths in files.items()}
     if "test" not in splits and "validation" in splits:
         splits["test"] = splits.pop("validation")
         notes.append("what is named val serves as the test: nothing is named test")
-    if "train" not in splits:
-        raise UserError(f"{folder} has no shards to train on: they must be named train-00000.tar and so on")
     if "test" not in splits:
         train, test = divide.stratified(splits["train"].labels, TEST_SHARE, config.split_seed)
         splits["train"], splits["test"] = splits["train"][train], splits["train"][test]
@@ -85,7 +76,7 @@ def verify(folder: Path) -> Iterator[str]:
     """Check every file of a packed set from end to end, whatever the cache remembers. Yields a sentence per fault."""
     try:
         described = read_set_file(folder)
-        files = _described(folder, described) if described else _by_name(folder)
+        files = shard_names.listed(folder, described) if described else shard_names.by_name(folder)
     except UserError as error:
         yield str(error)
         return
@@ -105,7 +96,7 @@ def verify(folder: Path) -> Iterator[str]:
             if rows is None or not rows.same_samples(tables[path]):
                 yield f"{beside} is not the table of {path.name}: it is not used, remove it or pack the set again"
     try:
-        classes = described.classes if described else _classes(folder, tables, []) if tables else ()
+        classes = described.classes if described else _classes(folder, files, tables, []) if tables else ()
         for path, rows in tables.items():
             _numbered(path, rows, classes)
     except UserError as error:
@@ -144,7 +135,7 @@ def table(path: Path, shard: Shard | None = None) -> Table:
 
 
 def _scan(path: Path, shard: Shard | None) -> Table:
-    rows = scan_records(path) if path.suffix == SUFFIX["records"] else scan_tar(path)
+    rows = scan_records(path) if path.suffix.lower() == SUFFIX["records"] else scan_tar(path)
     if not _complete(rows, shard):
         raise UserError(f"{path} has {len(rows):,} samples, {MANIFEST} says {shard.samples:,}: pack the set again")
     return replace(rows, sha256=shard.sha256) if shard else rows
@@ -180,59 +171,9 @@ def file_sum(path: Path) -> str:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
 
 
-Files = dict[str, dict[Path, Shard | None]]
-"""By part, its files and what set.json says of each."""
-
-
-def _described(folder: Path, described: SetFile) -> Files:
-    return {part: {folder / shard.file: shard for shard in shards} for part, shards in described.parts.items()}
-
-
-def _shard_files(folder: Path) -> list[Path]:
-    """Shards and records of a folder, and tar shards of the folders in it. Compressed shards are refused later."""
-    try:
-        files = [file for pattern in SHARD_PATTERNS for file in folder.glob(pattern)]
-        return sorted(path for path in files if not path.name.startswith(".") and path.is_file())
-    except OSError as error:
-        raise UserError(f"{folder} cannot be read: {error.strerror}") from None
-
-
-def _has_images(folder: Path) -> bool:
-    """Whether some folder in `folder` has image files, at any depth."""
-    for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        images = (name for name in names if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES)
-        if place != str(folder) and any(images):
-            return True
-    return False
-
-
-def _by_name(folder: Path) -> Files:
-    """Files of each part, by a word in the name of the file or of its folder."""
-    packed = next((path for path in _shard_files(folder) if path.with_suffix(".npz").exists()), None)
-    if packed:
-        raise UserError(
-            f"{folder} was packed by distdl (it has {packed.with_suffix('.npz').name}), but has no {MANIFEST} with "
-            "its classes: copy it too, or remove the .npz files to read the shards without it"
-        )
-    files: Files = {}
-    unnamed: list[Path] = []
-    for path in _shard_files(folder):
-        name_parts = set(re.findall("[a-z]+", str(path.relative_to(folder)).lower()))
-        parts = [part for part, names in PARTS.items() if name_parts & set(names)]
-        if len(parts) > 1:
-            raise UserError(f"{path} is named {' and '.join(parts)}: give it a name of one part")
-        if parts:
-            files.setdefault(parts[0], {})[path] = None
-        else:
-            unnamed.append(path)
-    if unnamed and files:
-        raise UserError(f"{unnamed[0]} is named neither train, val nor test, as other shards of {folder} are")
-    return files or {"train": dict.fromkeys(unnamed)}
-
-
-def _classes(folder: Path, tables: dict[Path, Table], notes: list[str]) -> tuple[str, ...]:
-    """Class names of shards that others made: their labels if those are names, else the numbers up to the largest.
+def _classes(folder: Path, files: shard_names.Files, tables: dict[Path, Table], notes: list[str]) -> tuple[str, ...]:
+    """Class names of shards that others made: the labels of the training samples if those are names, else the numbers
+    up to the largest.
 
     Raises:
         UserError: some shards have names and some numbers, or a number is larger than the set can have classes.
@@ -241,7 +182,7 @@ def _classes(folder: Path, tables: dict[Path, Table], notes: list[str]) -> tuple
     if numbered and len(numbered) < len(tables):
         raise UserError(f"{numbered[0]} has class numbers as labels, other shards of {folder} have names: use one kind")
     if not numbered:
-        return tuple(sorted({name for rows in tables.values() for name in rows.names}))
+        return tuple(sorted({name for path in files.get("train", {}) if path in tables for name in tables[path].names}))
     samples = sum(map(len, tables.values()))
     highest, path = max((int(rows.label.max()), path) for path, rows in tables.items())
     if highest >= max(samples, UNSEEN):
@@ -265,7 +206,7 @@ def _numbered(path: Path, rows: Table, classes: tuple[str, ...]) -> Table:
         numbers = {name: number for number, name in enumerate(classes)}
         unknown = next((name for name in rows.names if name not in numbers), None)
         if unknown is not None:
-            raise UserError(f"{path} has label {unknown!r}, which is no class of the set")
+            raise UserError(f"{path} has label {unknown!r}, which is no class of the training samples")
         return replace(rows, label=np.array([numbers[name] for name in rows.names])[rows.label])
     if (highest := int(rows.label.max())) >= len(classes):
         raise UserError(f"{path} has label {highest:,}, but the set has {len(classes):,} classes")

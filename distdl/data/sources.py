@@ -29,6 +29,8 @@ class Source:
     """Height and width, in pixels, that the network sees."""
     classes: int = 0
     """How many, where that is known before the set is at hand; else 0."""
+    images: tuple[int, ...] = ()
+    """Training and test images of the set as distributed; empty if that varies."""
     channels: int = 3
     central: float = 1.0
     """See `DataSet.central`."""
@@ -53,13 +55,13 @@ def _cifar10(folder: Path, config: DataConfig) -> Raw:
     train = packed.cifar([folder / f"data_batch_{part}.bin" for part in range(1, 6)], 10, 1)
     test = packed.cifar([folder / "test_batch.bin"], 10, 1)
     classes = packed.read_names(folder / "batches.meta.txt", 10)
-    return Raw(train=train, test=test, classes=classes, notes=packed.cifar_notes(folder, train, test))
+    return Raw(train=train, test=test, classes=classes)
 
 
 def _cifar100(folder: Path, config: DataConfig) -> Raw:
     train, test = packed.cifar([folder / "train.bin"], 100, 2), packed.cifar([folder / "test.bin"], 100, 2)
     classes = packed.read_names(folder / "fine_label_names.txt", 100)
-    return Raw(train=train, test=test, classes=classes, notes=packed.cifar_notes(folder, train, test))
+    return Raw(train=train, test=test, classes=classes)
 
 
 def _noise(folder: Path, config: DataConfig) -> Raw:
@@ -83,6 +85,7 @@ SETS: dict[str, Source] = {
         read=_digits,
         origin="comes with scikit-learn",
         size=8,
+        images=(1_437, 360),
         classes=10,
         channels=1,
         mean=(0.3054,),
@@ -106,6 +109,7 @@ SETS: dict[str, Source] = {
             )
         ),
         size=28,
+        images=(60_000, 10_000),
         classes=10,
         channels=1,
         mean=(0.1307,),
@@ -129,6 +133,7 @@ SETS: dict[str, Source] = {
             )
         ),
         size=28,
+        images=(60_000, 10_000),
         classes=10,
         channels=1,
         mean=(0.2860,),
@@ -140,6 +145,7 @@ SETS: dict[str, Source] = {
         folders=("cifar-10-batches-bin",),
         files=(("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530"),),
         size=32,
+        images=(50_000, 10_000),
         classes=10,
         mean=(0.4914, 0.4822, 0.4465),
         std=(0.2470, 0.2435, 0.2616),
@@ -150,6 +156,7 @@ SETS: dict[str, Source] = {
         folders=("cifar-100-binary",),
         files=(("https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8"),),
         size=32,
+        images=(50_000, 10_000),
         classes=100,
         mean=(0.5071, 0.4865, 0.4409),
         std=(0.2673, 0.2564, 0.2762),

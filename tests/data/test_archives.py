@@ -1,5 +1,6 @@
 """Archives of image folders: unpacked whole, or refused in one line with nothing left behind."""
 
+import os
 import struct
 import subprocess
 import sys
@@ -9,12 +10,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from shard_files import png, write_tar
+from shard_files import png, samples, write_records, write_tar
 
 from distdl.config import DataConfig
 from distdl.data import archives
 from distdl.data.archives import extract
-from distdl.data.datasets import load
+from distdl.data.datasets import load, source_of
 from distdl.data.places import build
 from distdl.errors import UserError
 
@@ -28,11 +29,14 @@ def write_zip(file: Path, files: dict[str, bytes], kind: int = zipfile.ZIP_DEFLA
     return file
 
 
+MODES = {".tar": "", ".tar.gz": "gz", ".tgz": "gz", ".tar.xz": "xz", ".txz": "xz", ".tar.bz2": "bz2", ".tbz2": "bz2"}
+
+
 def write(folder: Path, suffix: str, files: dict[str, bytes]) -> Path:
     file = folder / f"set{suffix}"
     if suffix.lower() == ".zip":
         return write_zip(file, files)
-    return write_tar(file, files.items(), {".tar": "w", ".tar.gz": "w:gz", ".tgz": "w:gz", ".tar.xz": "w:xz"}[suffix])
+    return write_tar(file, files.items(), f"w:{MODES[suffix]}")
 
 
 def unpacked(file: Path) -> dict[str, bytes]:
@@ -48,7 +52,7 @@ def refused(file: Path, message: str) -> None:
     assert not list(file.parent.glob("*unpacked*"))
 
 
-@pytest.mark.parametrize("suffix", [".zip", ".ZIP", ".tar", ".tar.gz", ".tgz", ".tar.xz"])
+@pytest.mark.parametrize("suffix", [".zip", ".ZIP", *MODES])
 @pytest.mark.parametrize(
     "more",
     [
@@ -179,3 +183,65 @@ def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
 def test_a_gzipped_tar_may_be_named_tar(tmp_path: Path) -> None:
     write_tar(tmp_path / "a.tar", FILES.items(), "w:gz")
     assert unpacked(tmp_path / "a.tar") == FILES
+
+
+def members(kind: str, tmp_path: Path) -> dict[str, bytes]:
+    """Files of a set of shards, as its archive has them."""
+    folder = tmp_path / "made"
+    if kind == "records":
+        folder.mkdir()
+        write_records(folder / "train-0.rec", [0, 1, 0, 1])
+        write_records(folder / "test-0.rec", [0, 1])
+    else:
+        prefix = {"shards": "", "shards in folders": "train/"}[kind]
+        write_tar(folder / f"{prefix}train-0.tar", samples([0, 1, 0, 1]))
+        write_tar(folder / "test-0.tar", samples([0, 1]))
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+@pytest.mark.parametrize("kind", ["shards", "records", "shards in folders"])
+@pytest.mark.parametrize("suffix", [".zip", ".tar", ".tar.bz2"])
+def test_an_archive_of_shards_is_a_set(suffix: str, kind: str, tmp_path: Path) -> None:
+    write(tmp_path, suffix, {f"set/{name}": content for name, content in members(kind, tmp_path).items()})
+    name = str(tmp_path / f"set{suffix}")
+    found = load(DataConfig(name=name, normalize="none"))
+    assert (len(found.train), len(found.test)) == (4, 2)
+    source = source_of(name)
+    assert source.packed and source.text == f"shards of {name}"
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"train-0-of-2.tar": b"x"}, "has 1 of the 2 shards"),
+        ({"train-0.tar": bytes(2000)}, r"train-0\.tar"),
+        ({"1.png": b"x"}, "has no images to train on"),
+        (FILES | {"train-0.tar": b"x"}, "can be read in two ways"),
+        ({"cat/0.png": b"x", "dog/0.png": b"x"}, "leaves none for the test"),
+        ({"cat/0.png": b"x", "cat/1.png": b"x", "dog/0.png": b"x"}, r"cat/.\.png"),
+    ],
+)
+def test_errors_and_notes_name_the_archive(files: dict[str, bytes], message: str, tmp_path: Path) -> None:
+    name = str(write_zip(tmp_path / "a.zip", files))
+    with pytest.raises(UserError, match=f"{name}.*{message}") as error:
+        load(DataConfig(name=name))
+    assert "cache" not in str(error.value)
+    notes = load(DataConfig(name=str(write_zip(tmp_path / "b.zip", FILES)), normalize="none")).notes
+    assert notes == (f"20% of each class are the test, by data.split_seed: {tmp_path}/b.zip names none",)
+
+
+@pytest.mark.parametrize("name", ["a.7z", "a.tar.zst", "a.rar", "a.png", "a"])
+def test_a_file_that_is_no_archive_is_refused_with_those_that_are(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(UserError, match=rf"{name} is a file, but not an archive that can be read \(\.zip, \.tar, "):
+        load(DataConfig(name=str(tmp_path / name)))
+
+
+def test_an_archive_that_was_replaced_is_unpacked_again(tmp_path: Path) -> None:
+    file = write_zip(tmp_path / "a.zip", FILES, zipfile.ZIP_STORED)
+    for label in ("cat", "cow"):
+        files = {name.replace("cat", label): content for name, content in FILES.items()}
+        write_zip(tmp_path / "new.zip", files, zipfile.ZIP_STORED)
+        os.utime(tmp_path / "new.zip", ns=(0, 0))
+        (tmp_path / "new.zip").replace(file)
+        assert label in load(DataConfig(name=str(file), normalize="none")).classes

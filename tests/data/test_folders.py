@@ -139,6 +139,19 @@ def test_omniglot_is_unpacked_beside_its_archives(tmp_path: Path, data_root: Pat
     assert dataset.channels == 1
 
 
+def test_omniglot_leaves_out_what_is_no_drawing(tmp_path: Path) -> None:
+    part = tmp_path / "omniglot" / "images_background"
+    for drawer in (1, 15, 16, 20):
+        picture(part / "Greek" / "character01" / f"0709_{drawer:02}.png", drawer)
+    strays = ["0709_01 (1).png", "0709_21.png", "copy.png", "0709_1.png", "more/0709_02.png", "../0709_03.png"]
+    for name in (*strays, "._0709_02.png"):
+        picture(part / "Greek" / "character01" / name)
+    dataset = load(DataConfig(name="omniglot", root=tmp_path, normalize="none"))
+    assert dataset.classes == ("Greek/character01",) and (len(dataset.train), len(dataset.test)) == (2, 2)
+    notes = " ".join(dataset.notes)
+    assert f"{len(strays)} images of {part} are left out" in notes and "1 hidden or system entry" in notes
+
+
 def test_empty_class_folders_are_left_out_and_said(tmp_path: Path) -> None:
     folder = tree(tmp_path / "set", "train/a/1.png", "test/a/2.png")
     (folder / "train" / "nothing").mkdir()

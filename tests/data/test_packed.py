@@ -91,6 +91,26 @@ def test_class_names_that_are_not_text_are_refused(tmp_path: Path) -> None:
         packed.read_names(tmp_path / "names.txt", 2)
 
 
+@pytest.mark.parametrize("names", ["", "a", "a\nb\nc", "a\n\na\n"])
+def test_class_names_that_are_not_one_per_class_are_refused(names: str, tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text(names)
+    with pytest.raises(UserError, match=r"names\.txt has . different class names, the set has 2 classes"):
+        packed.read_names(tmp_path / "names.txt", 2)
+
+
+def test_a_small_set_of_one_class_is_noted(tmp_path: Path) -> None:
+    folder = tmp_path / "MNIST"
+    folder.mkdir()
+    for prefix, labels in (("train", [3] * 5), ("t10k", [3, 4])):
+        (folder / f"{prefix}-images-idx3-ubyte").write_bytes(idx(len(labels), 28, 28))
+        (folder / f"{prefix}-labels-idx1-ubyte").write_bytes(idx(len(labels), content=bytes(labels)))
+    assert load(DataConfig(name="mnist", root=tmp_path)).notes == (
+        "mnist has 5 training and 2 test images, as distributed 60,000 and 10,000",
+        "train has no images of 9 of 10 classes: 0, 1, 2, ...",
+        "test has no images of 8 of 10 classes: 0, 1, 2, ...",
+    )
+
+
 def test_a_cifar_file_that_is_cut_between_records_is_noted(tmp_path: Path) -> None:
     folder = tmp_path / "cifar-100-binary"
     folder.mkdir()
@@ -99,4 +119,4 @@ def test_a_cifar_file_that_is_cut_between_records_is_noted(tmp_path: Path) -> No
         records[:, 1] = np.arange(count) % 100
         (folder / name).write_bytes(records.tobytes())
     notes = load(DataConfig(name="cifar100", root=tmp_path)).notes
-    assert any("300 training and 100 test images, CIFAR as distributed 50,000 and 10,000" in note for note in notes)
+    assert any("300 training and 100 test images, as distributed 50,000 and 10,000" in note for note in notes)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import tarfile
 from pathlib import Path
@@ -191,6 +192,116 @@ def test_parts_are_named_by_file_or_folder(tmp_path: Path) -> None:
         (tmp_path / odd).unlink()
     write_tar(tmp_path / "train-val.tar", samples([0]))
     refused(tmp_path, "is named train and validation")
+
+
+FILES = {  # names of files, and images by split, or what is refused
+    "training and testing": ("training-0.tar testing-0.tar", "16 - 8"),
+    "in capitals": ("TRAIN-0.TAR Test-0.Tar", "16 - 8"),
+    "compounds": ("trainset-0.tar devset-0.tar testset-0.tar", "16 8 8"),
+    "other words": ("cc_training_0.tar cc_valid_0.tar", "16 - 8"),
+    "in folders, at any depth": ("train/a/b/0.tar train-9.tar data/test/0.tar", "32 - 8"),
+    "a suffix in capitals": ("train-0.tar train-1.TAR test-0.tar", "32 - 8"),
+    "records in folders": ("train/0.rec val/0.rec", "16 - 8"),
+    "records in capitals": ("train-0.REC test-0.rec", "16 - 8"),
+    "all of a count": ("train-0-of-2.tar train-1-of-2.tar test-00001-of-00001.tar", "32 - 8"),
+    "all of a count in two folders": ("a/train-0-of-2.tar b/train-1-of-2.tar test-0.tar", "32 - 8"),
+    "no word": ("eval-0.tar train-0.tar", "eval-0.tar is named neither"),
+    "two words": ("val/test-0.tar train-0.tar", "is named validation and test"),
+    "only a test": ("testing-0.tar", "no shards to train on"),
+    "too few": ("train-0-of-3.tar test-0.tar", r"1 of the 3 shards train-NUMBER-of-3 \(number 1, 2 is missing\)"),
+    "too few in a split": (
+        "train-0.tar test_1_of_2.tar",
+        r"1 of the 2 shards test_NUMBER-of-2 \(number 0 is missing\)",
+    ),
+    "too many": ("train-0-of-2.tar train-1-of-2.tar train-2-of-2.tar", "3 of the 2 shards"),
+    "two counts": ("train-0-of-2.tar train-1-of-3.tar", "1 of the 2 shards"),
+    "one shard twice": ("train-0.tar train-0.TAR", "are one shard by their names"),
+    "tar and records": ("train-0.tar train-0.rec", "are one shard by their names"),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_every_shard_is_read_in_its_split_or_refused(case: str, tmp_path: Path) -> None:
+    names, expected = FILES[case]
+    for name in names.split():
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        labels = LABELS * (2 if "train" in name.lower() else 1)
+        write_records(file, labels) if file.suffix.lower() == ".rec" else write_tar(file, samples(labels))
+    if expected[0].isdigit() and "of" not in expected:
+        raw = load(DataConfig(name=str(tmp_path), normalize="none"))
+        sizes = ["-" if split is None else str(len(split)) for split in (raw.train, raw.validation, raw.test)]
+        assert " ".join(sizes) == expected
+    else:
+        refused(tmp_path, expected)
+
+
+@pytest.mark.parametrize("suffix", [".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".TAR.ZST", ".tgz", ".tar.part"])
+@pytest.mark.parametrize("folder", ["", "train/more/"])
+def test_a_shard_that_cannot_be_read_in_place_is_not_left_out(suffix: str, folder: str, tmp_path: Path) -> None:
+    write_tar(tmp_path / "train-0.tar", samples(LABELS))
+    write_tar(tmp_path / "test-0.tar", samples(LABELS))
+    file = tmp_path / f"{folder}train-1{suffix}"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(b"\x28\xb5\x2f\xfd\0\0" + bytes(2000))
+    refused(tmp_path, f"{file} (is compressed by zstd|cannot be read)")
+
+
+def test_what_is_named_like_a_shard_but_is_no_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "train-1.tar"
+    write_tar(tmp_path / "train-0.tar", samples(LABELS))
+    for make, message in (
+        (lambda: file.symlink_to("gone.tar"), "is a link that leads nowhere"),
+        (lambda: os.mkfifo(file), "is no file"),
+        (lambda: file.mkdir(), "is no file"),
+    ):
+        make()
+        refused(tmp_path, f"{file} .*{message}")
+        assert any(message in fault for fault in shards.verify(tmp_path))
+        file.rmdir() if file.is_dir() else file.unlink()
+
+
+def test_files_that_are_left_out_or_look_wrong_are_noted(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    for number in (0, 1, 3):
+        write_tar(folder / f"train-{number}.tar", samples(LABELS))
+    (folder / "test-0.tar").hardlink_to(folder / "train-0.tar")
+    for name in ("7.png", "extra.zip", "README.md", "train-0.idx"):
+        (folder / name).write_bytes(b"v1.2 8\n")
+    write_tar(folder / "more" / "train-0.tar", samples(LABELS))
+    notes = "\n".join(read(folder).notes)
+    assert f"files that are no shards are left out of {folder}: 7.png, extra.zip\n" in notes
+    assert f"{folder} has shards train-* below and above number 2, which it has not" in notes
+    assert f"{folder}/test-0.tar (test) is the same file as {folder}/train-0.tar (train)" in notes
+    assert "train is read from shards of 2 kinds of names: more/train-*, train-*" in notes
+
+
+def test_a_class_name_that_is_only_in_test_is_refused(tmp_path: Path) -> None:
+    write_tar(tmp_path / "train-0.tar", samples(["cat", "dog"]))
+    write_tar(tmp_path / "test-0.tar", samples(["cat", "cow"]))
+    refused(tmp_path, "test-0.tar has label 'cow', which is no class of the training samples")
+
+
+def test_a_packed_set_in_a_folder_is_named(tmp_path: Path) -> None:
+    write_tar(tmp_path / "inner" / "train-0.tar", samples(LABELS))
+    (tmp_path / "inner" / "set.json").write_text("{}")
+    refused(tmp_path, f"{tmp_path}/inner is a packed set of its own")
+
+
+@pytest.mark.parametrize(
+    "label", ["+1", "1e0", "0.5", ".5", "1.", "0,1", "0 1", "1;2", "0x1", "1_0", "٣", "½", '{"label": 1}', "[1]", '"a"']
+)
+def test_a_label_that_is_no_plain_number_is_no_name(label: str, tmp_path: Path) -> None:
+    write_tar(tmp_path / "train-0.tar", samples([label, label, "cat"]))
+    refused(tmp_path, r"train-0\.tar: label 0\.cls is '" + re.escape(label))
+
+
+@pytest.mark.parametrize(
+    "label", ["3D", "1st", "A320", "747-400ER", "e5", "true", "nan", "Infinity", "[unknown]", "十"]
+)
+def test_names_with_digits_stay_names(label: str, tmp_path: Path) -> None:
+    write_tar(tmp_path / "train-0.tar", samples([label] * 4))
+    assert read(tmp_path).classes == (label,)
 
 
 @pytest.mark.parametrize("leftover", ["images.tar", "train.tar", "cat/cat.tar"])
