@@ -8,7 +8,7 @@ import numpy as np
 
 from distdl.config import DataConfig
 from distdl.data import divide, folders, relabel, shards, statistics
-from distdl.data.archives import ARCHIVES, extract, is_archive
+from distdl.data.archives import ARCHIVES, is_archive
 from distdl.data.base import DataSet, Raw
 from distdl.data.places import (
     build,
@@ -151,7 +151,7 @@ def locate(name: str, source: Source, root: Path | None) -> Path:
         return found
     target = base / source.folders[0]
     if archive := find_archive(base, source.folders):
-        return build(target, lambda scratch: extract(archive, scratch))
+        return unpacked(archive)
     looked = f'data set "{name}" is not in {base} ({root_origin(root)}; looked for {" or ".join(source.folders)})'
     if not source.files:
         raise UserError(f"{looked}: put it there, or name the folder that has it by --data.root or $DISTDL_DATA")
@@ -179,9 +179,7 @@ def available(root: Path) -> dict[str, tuple[str | None, str]]:
 
 
 def _at_path(path: Path) -> Path:
-    if path.is_dir():
-        return path
-    return unpacked(path)
+    return path if path.is_dir() else unpacked(path)
 
 
 def _counts_notes(name: str, source: Source, raw: Raw) -> list[str]:

@@ -237,11 +237,12 @@ def test_a_file_that_is_no_archive_is_refused_with_those_that_are(name: str, tmp
         load(DataConfig(name=str(tmp_path / name)))
 
 
-def test_an_archive_that_was_replaced_is_unpacked_again(tmp_path: Path) -> None:
-    file = write_zip(tmp_path / "a.zip", FILES, zipfile.ZIP_STORED)
+@pytest.mark.parametrize("name", ["", "flowers"])
+def test_an_archive_that_was_replaced_is_unpacked_again(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "flowers.zip"
     for label in ("cat", "cow"):
         files = {name.replace("cat", label): content for name, content in FILES.items()}
         write_zip(tmp_path / "new.zip", files, zipfile.ZIP_STORED)
         os.utime(tmp_path / "new.zip", ns=(0, 0))
         (tmp_path / "new.zip").replace(file)
-        assert label in load(DataConfig(name=str(file), normalize="none")).classes
+        assert label in load(DataConfig(name=name or str(file), root=tmp_path, normalize="none")).classes
