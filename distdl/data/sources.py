@@ -53,15 +53,17 @@ def _idx(folder: Path, classes: tuple[str, ...]) -> Raw:
 
 def _cifar10(folder: Path, config: DataConfig) -> Raw:
     train = packed.cifar([folder / f"data_batch_{part}.bin" for part in range(1, 6)], 10, 1)
-    test = packed.cifar([folder / "test_batch.bin"], 10, 1)
-    classes = packed.read_names(folder / "batches.meta.txt", 10)
-    return Raw(train=train, test=test, classes=classes)
+    return _named(folder / "batches.meta.txt", 10, train, packed.cifar([folder / "test_batch.bin"], 10, 1))
 
 
 def _cifar100(folder: Path, config: DataConfig) -> Raw:
     train, test = packed.cifar([folder / "train.bin"], 100, 2), packed.cifar([folder / "test.bin"], 100, 2)
-    classes = packed.read_names(folder / "fine_label_names.txt", 100)
-    return Raw(train=train, test=test, classes=classes)
+    return _named(folder / "fine_label_names.txt", 100, train, test)
+
+
+def _named(names: Path, classes: int, train: Split, test: Split) -> Raw:
+    notes = () if names.is_file() else (f"{names} is missing: the classes have their numbers as names",)
+    return Raw(train=train, test=test, classes=packed.read_names(names, classes), notes=notes)
 
 
 def _noise(folder: Path, config: DataConfig) -> Raw:

@@ -120,3 +120,4 @@ def test_a_cifar_file_that_is_cut_between_records_is_noted(tmp_path: Path) -> No
         (folder / name).write_bytes(records.tobytes())
     notes = load(DataConfig(name="cifar100", root=tmp_path)).notes
     assert any("300 training and 100 test images, as distributed 50,000 and 10,000" in note for note in notes)
+    assert any("fine_label_names.txt is missing: the classes have their numbers as names" in note for note in notes)
