@@ -7,6 +7,7 @@ A batch script calls `begin` before the training and `end` after it:
     python -m distdl.launchers.slices end --code $? --state STATE/REASON -- TRAIN WORDS && scontrol requeue ...
 
 Both write a row to slices.jsonl in the run folder, and `end` sums the rows up in result.json. Neither imports torch.
+A kill may come at any moment: a damaged line of that file, or a damaged checkpoint, does not end the chain of slices.
 """
 
 import itertools
@@ -20,16 +21,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import tyro
 
 from distdl import runlock
-from distdl.config import Config, SlurmConfig
-from distdl.errors import EXIT_DONE, EXIT_STOPPED, EXIT_USER, UserError, reading, run_command
-from distdl.manifest import MANIFEST, published
+from distdl.config import Config, Count, Finite, Rate, SlurmConfig
+from distdl.errors import EXIT_DONE, EXIT_STOPPED, EXIT_USER, UserError, reason, run_command
+from distdl.files import parse_row
+from distdl.manifest import damaged, published, read_manifest
 from distdl.result import read_result
-from distdl.rundir import CHECKPOINTS, METRICS, RESULT, in_use, read_rows, write_json
+from distdl.rundir import CHECKPOINTS, METRICS, RESULT, in_use, write_json
+from distdl.text import printable
+from distdl.validation import check
 
 LEDGER = "slices.jsonl"
 EXIT_OVER = 3
@@ -38,6 +42,41 @@ STOPPED = (EXIT_STOPPED, 128 + signal.SIGUSR2, 128 + signal.SIGTERM)
 """Exit codes of a training that was told to stop: it obeyed, or had not even begun and lost nothing."""
 LINE_LENGTH = 300
 """Characters that are kept of the line that says why a slice failed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Begin:
+    """A row of the ledger: a slice begins."""
+
+    kind: Literal["begin"] = "begin"
+    time_s: Finite
+    """Since the first slice's begin."""
+    step: Count
+    """Of the newest checkpoint."""
+    epoch: Count
+    at: Rate
+    """Unix time."""
+    waited_s: Rate
+    job: str
+    restart: Count
+
+
+@dataclass(frozen=True, kw_only=True)
+class End:
+    """A row of the ledger: a slice has ended."""
+
+    kind: Literal["end"] = "end"
+    time_s: Finite
+    step: Count
+    epoch: Count
+    at: Rate
+    ended: Literal["completed", "stopped", "failed", "refused", "taken", "lost"]
+    code: int | None
+    """The training's exit code; None where it is not known."""
+    why: str = ""
+
+
+Row = Begin | End
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,25 +115,24 @@ class Account:
     reason: str
 
 
-def read(rows: Iterable[dict[str, Any]]) -> list[Slice]:
+def read(rows: Iterable[Row]) -> list[Slice]:
     """Finished slices of a ledger's rows, oldest first."""
-    finished, begin = [], None
+    finished, begun = [], None
     for row in rows:
-        if row["kind"] == "begin":
-            begin = row
-        elif begin is not None:
-            spent = max(row["at"] - begin["at"], 0.0)
+        if isinstance(row, Begin):
+            begun = row
+        elif begun is not None:
             finished.append(
                 Slice(
-                    job=begin["job"],
-                    waited_s=begin["waited_s"],
-                    compute_s=spent,
-                    first_step=begin["step"],
-                    last_step=row["step"],
-                    ended=row["ended"],
+                    job=begun.job,
+                    waited_s=begun.waited_s,
+                    compute_s=max(row.at - begun.at, 0.0),
+                    first_step=begun.step,
+                    last_step=row.step,
+                    ended=row.ended,
                 )
             )
-            begin = None
+            begun = None
     return finished
 
 
@@ -156,12 +194,13 @@ def begin(run: Path, config: Config, *, waited_s: float, now: float) -> int:
     if (process := runlock.holder(run)) is not None:
         raise in_use(run, process)
     ledger, (step, epoch) = run / LEDGER, newest(run)
-    rows = list(read_rows(ledger))
-    if rows and rows[-1]["kind"] == "begin":
+    rows, _ = read_ledger(ledger)
+    if rows and isinstance(rows[-1], Begin):
         # A killed node wrote no end. The run folder's last sign of life is the best that is known of it.
         life = [file.stat().st_mtime for file in (run / METRICS, *run.glob(f"{CHECKPOINTS}/step-*")) if file.exists()]
-        at = max([time_of for time_of in life if time_of < now] + [rows[-1]["at"]])
-        rows.append(_append(ledger, rows, "end", step, epoch, at, ended="lost", code=None))
+        at = max([time_of for time_of in life if time_of < now] + [rows[-1].at])
+        lost = End(time_s=_since_first(rows, at), step=step, epoch=epoch, at=at, ended="lost", code=None)
+        rows.append(_append(ledger, lost))
     slices, job = read(rows), os.environ.get("SLURM_JOB_ID", "")
     restart = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
     if slices:
@@ -169,7 +208,8 @@ def begin(run: Path, config: Config, *, waited_s: float, now: float) -> int:
         if before.status in ("completed", "lifetime") or (before.status == "crash-loop" and slices[-1].job == job):
             _sum_up(run, before)
             raise Over(f"no further slice: {before.reason}")
-    _append(ledger, rows, "begin", step, epoch, now, waited_s=waited_s, job=job, restart=restart)
+    place = {"time_s": _since_first(rows, now), "step": step, "epoch": epoch, "at": now}
+    _append(ledger, Begin(**place, waited_s=waited_s, job=job, restart=restart))
     left = config.slurm.total_lifetime_s - sum(one.compute_s for one in slices)
     ends = [end for end in (config.max_time, left if left < config.slurm.slice_s else 0.0) if end]
     return math.ceil(min(ends)) if ends else 0
@@ -182,11 +222,14 @@ def end(run: Path, config: Config, *, code: int, state: str, why: str, now: floa
         UserError: if no slice has begun.
     """
     ledger, (step, epoch) = run / LEDGER, newest(run)
-    rows = list(read_rows(ledger))
-    if not rows or rows[-1]["kind"] != "begin":
-        raise UserError(f"{ledger} knows of no slice that has begun: call begin before the training")
-    ended = ended_as(code, state)
-    rows.append(_append(ledger, rows, "end", step, epoch, now, ended=ended, code=code, why=why))
+    rows, bad = read_ledger(ledger)
+    place = {"time_s": _since_first(rows, now), "step": step, "epoch": epoch, "at": now}
+    if not rows or not isinstance(rows[-1], Begin):
+        if not bad:
+            raise UserError(f"{ledger} has no slice that has begun: call begin before the training")
+        # The row of its begin is a damaged one: what the slice took is not known.
+        rows.append(_append(ledger, Begin(**place, waited_s=0.0, job=os.environ.get("SLURM_JOB_ID", ""), restart=0)))
+    rows.append(_append(ledger, End(**place, ended=ended_as(code, state), code=code, why=why)))
     total = account(read(rows), config.slurm, f"exit code {code}" + (f": {why}" if why else ""))
     _sum_up(run, total)
     return total
@@ -197,14 +240,15 @@ class Over(Exception):
 
 
 def newest(run: Path) -> tuple[int, int]:
-    """Step and epoch of the newest published checkpoint; zeros before the first."""
-    checkpoints = published(run / CHECKPOINTS)
-    if not checkpoints:
-        return 0, 0
-    file = checkpoints[-1] / MANIFEST
-    with reading(file, "a manifest"):
-        progress = json.loads(file.read_text(encoding="utf-8"))["progress"]
-        return int(progress["step"]), int(progress["epoch"])
+    """Step and epoch of the newest whole checkpoint, from which a training goes on; zeros before the first."""
+    for folder in reversed(published(run / CHECKPOINTS)):
+        try:
+            if damaged(folder) is None:
+                progress = read_manifest(folder)["progress"]
+                return check(Count, progress.get("step"), strict=True), check(Count, progress.get("epoch"), strict=True)
+        except (OSError, UserError):  # a training that still runs has removed it, or its manifest says nonsense
+            continue
+    return 0, 0
 
 
 def last_line(log: Path) -> str:
@@ -216,19 +260,44 @@ def last_line(log: Path) -> str:
         lines = [line.strip() for line in source.read().decode(errors="replace").splitlines() if line.strip()]
     mine = [line for line in lines if not line.startswith(("srun:", "slurmstepd"))]
     errors = [line for line in mine if "error:" in line.lower() or "exception:" in line.lower()]
-    return next(iter((errors or mine)[-1:]), "")[:LINE_LENGTH]
+    return printable(next(iter((errors or mine)[-1:]), "")[:LINE_LENGTH])
 
 
-def _append(
-    ledger: Path, rows: Sequence[dict[str, Any]], kind: str, step: int, epoch: int, at: float, **more: Any
-) -> dict[str, Any]:
-    """Add a row; `time_s` counts from the first slice's begin."""
-    first = rows[0]["at"] if rows else at
-    row = {"time_s": round(at - first, 3), "step": step, "epoch": epoch, "kind": kind, "at": at, **more}
+def read_ledger(ledger: Path) -> tuple[list[Row], list[int]]:
+    """The rows of a ledger, and the numbers of its damaged lines, which are left out with a warning."""
+    if not ledger.exists():
+        return [], []
+    rows = [_row(line) for line in ledger.read_bytes().splitlines()]
+    bad = [number for number, row in enumerate(rows, start=1) if row is None]
+    if bad:
+        shown = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
+        print(f"warning: {ledger}, line {shown}: damaged, left out", file=sys.stderr)
+    return [row for row in rows if row is not None], bad
+
+
+def _row(line: bytes) -> Row | None:
+    """The row that a line holds; None for one that a kill cut short, or that is damaged."""
+    if (value := parse_row(line)) is None:
+        return None
+    try:
+        return check(Begin if value.get("kind") == "begin" else End, value, strict=True)
+    except UserError:
+        return None
+
+
+def _append(ledger: Path, row: Row) -> Row:
+    """Add a row on a line of its own, also after a line that a kill cut short."""
     ledger.parent.mkdir(parents=True, exist_ok=True)
-    with ledger.open("a", encoding="utf-8") as sink:
-        sink.write(json.dumps(row) + "\n")
+    with ledger.open("a+b") as sink:
+        size = sink.seek(0, os.SEEK_END)
+        sink.seek(max(size - 1, 0))
+        cut = b"" if sink.read(1) in (b"", b"\n") else b"\n"
+        sink.write(cut + json.dumps(asdict(row)).encode() + b"\n")
     return row
+
+
+def _since_first(rows: Sequence[Row], at: float) -> float:
+    return round(at - (rows[0].at if rows else at), 3)
 
 
 def _sum_up(run: Path, total: Account) -> None:
@@ -246,7 +315,10 @@ def main(argv: Sequence[str]) -> int:
     verbs = {"begin": _begin, "end": _end}
     if not argv or argv[0] not in verbs:
         raise UserError("say begin or end: python -m distdl.launchers.slices begin --queued TIME -- TRAIN WORDS")
-    return parse(verbs[argv[0]], argv[1:], prog=f"distdl.launchers.slices {argv[0]}")
+    try:
+        return parse(verbs[argv[0]], argv[1:], prog=f"distdl.launchers.slices {argv[0]}")
+    except OSError as error:
+        raise UserError(f"{error.filename or LEDGER}: {reason(error)}") from None
 
 
 def _resolve(words: tuple[str, ...]) -> tuple[Path, Config]:
@@ -292,7 +364,7 @@ def _end(
     """
     run, config = _resolve(words)
     total = end(run, config, code=code, state=state, why=last_line(log) if log else "", now=time.time())
-    print(f"slice {total.slices}: {total.status}: {total.reason}", file=sys.stderr)
+    print(f"slice {total.slices}: {total.status}: {printable(total.reason)}", file=sys.stderr)
     return EXIT_DONE if total.status == "requeued" else EXIT_OVER
 
 

@@ -10,13 +10,23 @@ import pytest
 
 from distdl.config import Config, SlurmConfig
 from distdl.errors import UserError
-from distdl.launchers.slices import Over, Slice, account, begin, end, ended_as, last_line
+from distdl.launchers.slices import Over, Slice, account, begin, end, ended_as, last_line, main, newest, read_ledger
+from distdl.manifest import seal
 from distdl.rundir import read_rows
 
 RUNNING = "RUNNING/None"
 CONFIG = Config(slurm=SlurmConfig(total_lifetime_s=1000.0, slice_s=300.0, max_restarts=2))
 STOPPED = Slice(job="7", waited_s=10.0, compute_s=280.0, first_step=0, last_step=5, ended="stopped")
 FAILED = Slice(job="7", waited_s=10.0, compute_s=20.0, first_step=5, last_step=5, ended="failed")
+
+
+def checkpoint(run: Path, step: int, epoch: int) -> Path:
+    folder = run / f"checkpoints/step-{step:08d}"
+    folder.mkdir(parents=True)
+    (folder / "state.pt").write_bytes(b"weights")
+    progress = {"step": step, "epoch": epoch, "samples": 0, "elapsed_s": 1.0, "images": 8, "resumes": 0}
+    seal(folder, progress, None)
+    return folder
 
 
 @pytest.mark.parametrize(
@@ -77,9 +87,7 @@ def test_a_training_submitted_anew_after_a_crash_loop_begins(tmp_path: Path, mon
 
 def test_a_slice_is_written_down(tmp_path: Path) -> None:
     assert begin(tmp_path, CONFIG, waited_s=7.0, now=100.0) == 0
-    (tmp_path / "checkpoints/step-00000012").mkdir(parents=True)
-    manifest = {"progress": {"step": 12, "epoch": 3}}
-    (tmp_path / "checkpoints/step-00000012/manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    checkpoint(tmp_path, 12, epoch=3)
     (tmp_path / "result.json").write_text('{"status": "stopped", "steps": 12}', encoding="utf-8")
     total = end(tmp_path, CONFIG, code=75, state=RUNNING, why="", now=250.0)
     assert (total.status, total.waited_s, total.compute_s) == ("requeued", 7.0, 150.0)
@@ -167,3 +175,61 @@ def test_a_slice_does_not_begin_while_another_job_trains_in_the_folder(tmp_path:
             begin(run, CONFIG, waited_s=0.0, now=1100.0)
         other.communicate(b"\n")
     assert list(read_rows(run / "slices.jsonl")) == rows
+
+
+DAMAGED = {
+    "cut short": b'{"time_s": 5, "step": 0, "ep',
+    "another object": b'{"a": 1}\n',
+    "a text for a time": b'{"time_s": 0, "step": 0, "epoch": 0, "kind": "end", "at": "", "ended": "lost", "code": 1}\n',
+    "a huge step": b'{"time_s": 0, "step": 1e400, "epoch": 0, "kind": "end", "at": 1, "ended": "failed", "code": 1}\n',
+    "an unknown kind": b'{"time_s": 0, "step": 0, "epoch": 0, "kind": "middle", "at": 1}\n',
+    "a list for a kind": b'{"time_s": 0, "step": 0, "epoch": 0, "kind": ["end"], "at": 1}\n',
+    "no kind": b'{"time_s": 0, "step": 0, "epoch": 0, "at": 1}\n',
+    "not JSON": b"\xff\0\n",
+    "a lost sector": bytes(512),
+    "a list": b"[]\n",
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_a_damaged_line_does_not_end_the_chain(tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str) -> None:
+    ledger = tmp_path / "slices.jsonl"
+    begin(tmp_path, CONFIG, waited_s=7.0, now=100.0)
+    with ledger.open("ab") as sink:
+        sink.write(DAMAGED[kind])
+    for start in (100.0, 300.0):
+        total = end(tmp_path, CONFIG, code=75, state=RUNNING, why="", now=start + 50.0)
+        assert (total.status, total.slices) == ("requeued", 1 if start == 100.0 else 2)
+        begin(tmp_path, CONFIG, waited_s=1.0, now=start + 200.0)
+    assert (total.waited_s, total.compute_s) == (8.0, 100.0)
+    rows, bad = read_ledger(ledger)
+    assert [row.kind for row in rows] == ["begin", "end"] * 2 + ["begin"] and bad == [2]
+    assert f"warning: {ledger}, line 2: damaged, left out\n" in capsys.readouterr().err
+
+
+def test_a_slice_whose_begin_is_damaged_can_end(tmp_path: Path) -> None:
+    begin(tmp_path, CONFIG, waited_s=7.0, now=100.0)
+    ledger = tmp_path / "slices.jsonl"
+    ledger.write_bytes(ledger.read_bytes()[:-20])
+    assert end(tmp_path, CONFIG, code=75, state=RUNNING, why="", now=150.0).status == "requeued"
+    with pytest.raises(Over, match="trained to the end"):
+        begin(tmp_path, CONFIG, waited_s=7.0, now=200.0)
+        end(tmp_path, CONFIG, code=0, state=RUNNING, why="", now=250.0)
+        begin(tmp_path, CONFIG, waited_s=7.0, now=300.0)
+
+
+@pytest.mark.parametrize("content", [b"{}", b"", b"[1]", b'{"progress": {"step": "x"}, "metric": null, "sha256": {}}'])
+def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, content: bytes) -> None:
+    checkpoint(tmp_path, 5, epoch=1)
+    (checkpoint(tmp_path, 9, epoch=2) / "manifest.json").write_bytes(content)
+    assert newest(tmp_path) == (5, 1)
+    (checkpoint(tmp_path, 12, epoch=3) / "state.pt").write_bytes(b"other")
+    assert newest(tmp_path) == (5, 1)
+    begin(tmp_path, CONFIG, waited_s=0.0, now=100.0)
+    assert end(tmp_path, CONFIG, code=75, state=RUNNING, why="", now=150.0).status == "requeued"
+
+
+def test_a_ledger_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "slices.jsonl").mkdir()
+    with pytest.raises(UserError, match=r"slices\.jsonl: Is a directory"):
+        main(["begin", "--", "--profile", "digits", "--out", str(tmp_path), "--resume", "auto"])
