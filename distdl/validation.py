@@ -3,7 +3,8 @@
 import functools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -46,7 +47,13 @@ def check(kind: Any, value: Any, name: str = "", *, where: str = "", strict: boo
     Raises:
         UserError: the first value that is wrong, and what it may be. A field's own range goes before rules that concern
             several fields.
+
+    No text may hold a zero byte: paths and names that become paths cannot, and nothing else needs one.
     """
+    before = f"{where}: " if where else ""
+    for key, text in _texts(value, name):
+        if "\0" in text:
+            raise UserError(f"{before}{key}: {shown(text)} holds a zero byte")
     adapter = _adapter(kind) if isinstance(kind, type) else TypeAdapter(kind)
     try:
         if strict:
@@ -55,7 +62,23 @@ def check(kind: Any, value: Any, name: str = "", *, where: str = "", strict: boo
     except ValidationError as error:
         errors = error.errors(include_url=False)
         first = min(errors, key=lambda each: each["type"] == "value_error")
-        raise UserError(f"{where}: {_describe(first, name)}" if where else _describe(first, name)) from None
+        raise UserError(before + _describe(first, name)) from None
+    except RecursionError:
+        raise UserError(f"{before}{name or 'a value'}: lists or sections are too deep inside each other") from None
+
+
+def _texts(value: Any, name: str) -> Iterator[tuple[str, str]]:
+    """Every text of a value, with the name of its field."""
+    left = [(name, value)]
+    while left:
+        name, value = left.pop()
+        if isinstance(value, str | Path):
+            yield name, str(value)
+        elif isinstance(value, Mapping):
+            left += [(name, key) for key in value]
+            left += [(f"{name}.{key}" if name else str(key), inner) for key, inner in value.items()]
+        elif isinstance(value, list | tuple):
+            left += [(name, inner) for inner in value]
 
 
 @functools.cache

@@ -187,6 +187,8 @@ DAMAGED = {
     "no kind": b'{"time_s": 0, "step": 0, "epoch": 0, "at": 1}\n',
     "not JSON": b"\xff\0\n",
     "a lost sector": bytes(512),
+    "deep lists": b'{"kind": "end", "why": ' + b"[" * 900 + b"]" * 900 + b"}\n",
+    "a zero byte": b'{"time_s": 0, "step": 0, "epoch": 0, "kind": "end", "at": 1, "ended": "\\u0000", "code": 1}\n',
     "a list": b"[]\n",
 }
 
