@@ -11,11 +11,15 @@ import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
+
+from pydantic import Field
 
 from distdl.report.content import Section
 
 S = TypeVar("S")
+Repetitions = Annotated[int, Field(gt=0, le=1000)]
+"""Of a study's trials. Its trials are listed before the first begins: more than that would fill the memory."""
 TRAIN = "distdl.session"
 """The `call` of a trial that is a training: `words` are then those of `distdl.train`."""
 

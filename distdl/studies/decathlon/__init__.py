@@ -7,11 +7,10 @@ The quick version trains last layers on the frozen features of a small network; 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from distdl.config import Positive
 from distdl.data.decathlon import DOMAINS, Domain
 from distdl.errors import UserError, nearest
 from distdl.report.content import Section
-from distdl.studies.base import Outcome, Study, Trial
+from distdl.studies.base import Outcome, Repetitions, Study, Trial
 from distdl.studies.decathlon import shown
 from distdl.studies.transfer.settings import Rates
 
@@ -30,7 +29,7 @@ class Settings:
     """Learning rates of the last layer on frozen features, which are computed once."""
     rates: Rates = (0.001, 0.01, 0.1)
     """Learning rates of fine-tuning all layers. Empty fine-tunes nothing."""
-    seeds: Positive = 3
+    seeds: Repetitions = 3
     """Repetitions."""
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from distdl.studies.base import Trial
+from distdl.studies.base import Repetitions, Trial
 from distdl.studies.leaderboard.profiles import DOCUMENT, TrainingProfile
 
 Attempt = Literal["scratch", "frozen", "fine-tuned"]
@@ -28,7 +28,7 @@ class Settings:
     """Attempts that are made by population-based training too, with the same slots and epochs."""
     slots: Positive = 5
     """Of each board."""
-    processes: Positive = 2
+    processes: Repetitions = 2
     """That work on each board at the same time, one device each."""
     profiles: tuple[TrainingProfile, ...] = DOCUMENT
     """In alternation; a population begins with them."""
@@ -43,7 +43,7 @@ class Settings:
     """Of the pretrained features: torchvision, or a file, as model.weights takes it."""
     words: tuple[str, ...] = ("--profile", "alexnet-leaderboard")
     """Of distdl.train, for what is the same in all attempts."""
-    seeds: Positive = 1
+    seeds: Repetitions = 1
     """Times that each attempt is made."""
 
 

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from distdl.config import Count, Positive
 from distdl.report.content import Section
-from distdl.studies.base import Outcome, Study, Trial
+from distdl.studies.base import Outcome, Repetitions, Study, Trial
 from distdl.studies.optimizers import cnn, line, softmax
 
 Rates = tuple[Annotated[float, Field(gt=0)], ...]
@@ -27,11 +27,11 @@ class Settings:
     """Which of the document's exercises."""
     line_steps: Positive = 1000
     """Steps of each of the line's 88 settings."""
-    softmax_seeds: Positive = 5
+    softmax_seeds: Repetitions = 5
     """Repetitions of the linear layer's 228 settings."""
     softmax_batch: Positive = 100
     """Batch size of the linear layer, of which the document says nothing."""
-    cnn_seeds: Positive = 3
+    cnn_seeds: Repetitions = 3
     """Repetitions of each of the network's settings."""
     cnn_images: Count = 50_000
     """Images that the network trains on: the document's 1,000 steps of 50 are an epoch; 0 takes all."""

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from distdl.config import Positive
 from distdl.report.content import Section
-from distdl.studies.base import Outcome, Study, Trial
+from distdl.studies.base import Outcome, Repetitions, Study, Trial
 from distdl.studies.optimus import shown
 from distdl.studies.optimus.logs import device_words, split_log
 from distdl.studies.optimus.scale import Scale
@@ -51,7 +51,7 @@ class Settings:
     """Pixels, height and width; 0 takes the set's own."""
     validation: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the training images by which accuracy is told while they train; 0 takes the test set."""
-    seeds: Positive = 1
+    seeds: Repetitions = 1
     """Repetitions of each training."""
     target: Share = 0.92
     """Accuracy to reach."""

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from distdl.report.content import Section
-from distdl.studies.base import Outcome, Study, Trial
+from distdl.studies.base import Outcome, Repetitions, Study, Trial
 from distdl.studies.paleo import shown
 
 Positive = Annotated[int, Field(gt=0)]
@@ -24,7 +24,7 @@ class Settings:
     """Images a step."""
     rounds: Positive = 5
     """Of each measurement within a trial; their median counts."""
-    repeats: Positive = 5
+    repeats: Repetitions = 5
     """Trials of each network, each a process of its own."""
     on: Literal["auto", "cpu", "cuda"] = "auto"
     """Where they are timed."""

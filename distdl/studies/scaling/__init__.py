@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from distdl.report.content import Section
-from distdl.studies.base import Outcome, Study, Trial
+from distdl.studies.base import Outcome, Repetitions, Study, Trial
 from distdl.studies.scaling.points import repeats
 from distdl.studies.scaling.shown import sections
 
@@ -32,7 +32,7 @@ class Settings:
     """Images a step."""
     epochs: Positive = 40
     """Of each training. The first is told apart: it has the warming up."""
-    repeats: Positive = 5
+    repeats: Repetitions = 5
     """Seeds. All points are measured once before any is measured a second time, so that a drift meets all alike."""
     images: Annotated[int, Field(ge=0)] = 0
     """Train on so many only; 0 takes all."""

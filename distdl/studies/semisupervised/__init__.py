@@ -14,7 +14,7 @@ from pydantic import Field
 
 from distdl.config import Positive
 from distdl.report.content import Section
-from distdl.studies.base import Outcome, Study, Trial
+from distdl.studies.base import Outcome, Repetitions, Study, Trial
 from distdl.studies.semisupervised import shown
 from distdl.studies.semisupervised.case import Case
 from distdl.studies.semisupervised.score import labels_name
@@ -46,7 +46,7 @@ class Settings:
     """Further P..."""
     ps_k: Positive = 16_000
     """...at this K: the paper's 16,000."""
-    seeds: Positive = 3
+    seeds: Repetitions = 3
     """Repetitions: each draws which images keep their labels, and trains a teacher of its own."""
     teacher_steps: Positive = 4000
     """Steps of the teacher, and of the student on the labels alone."""

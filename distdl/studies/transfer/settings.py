@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from distdl.config import Positive
+from distdl.studies.base import Repetitions
 
 Rates = tuple[Annotated[float, Field(gt=0)], ...]
 Augmentation = Literal["flip", "color", "rotation", "all"]
@@ -21,7 +21,7 @@ class Settings:
     """Further words of distdl.train, for every training."""
     scratch: tuple[str, ...] = ("--model.weights", "none", "--data.normalize", "set")
     """Words that make of it a training from scratch, which takes its own set's mean and deviation."""
-    seeds: Positive = 3
+    seeds: Repetitions = 3
     """Repetitions of each training. They share the division of the set."""
     scratch_rates: Rates = (0.001, 0.01, 0.03, 0.05)
     """Learning rates from scratch."""

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from distdl.config import Count, Positive, Share
 from distdl.report.content import Section
-from distdl.studies.base import Outcome, Study, Trial
+from distdl.studies.base import Outcome, Repetitions, Study, Trial
 from distdl.studies.weak import shown
 from distdl.studies.weak.hashtags import Sampling
 from distdl.studies.weak.tags import CLEAN, file_name
@@ -39,7 +39,7 @@ class Settings:
     transfers: tuple[Transfer, ...] = ("features", "fine-tuned")
     """features: all stays as pre-trained but the last layer, a linear classifier of its features; fine-tuned: all is
     trained."""
-    seeds: Positive = 3
+    seeds: Repetitions = 3
     """Repetitions: each draws the tail, the tags, the noise and the clean images."""
     imbalance: Annotated[float, Field(ge=1)] = 100.0
     """Images of the most frequent class over those of the rarest."""
