@@ -1,7 +1,6 @@
 """Files that are whole or not there: written to a temporary file, brought to disk, renamed. Rows are whole lines."""
 
 import json
-import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -106,8 +105,8 @@ def parse_row(line: bytes) -> dict[str, Any] | None:
 def is_row(row: Any) -> bool:
     """Whether a value has the four fields of each row of a run: time_s, step, epoch, kind."""
     try:
-        return (
-            type(row["step"]) is int and 0 <= row["time_s"] + row["epoch"] < math.inf and isinstance(row["kind"], str)
-        )
+        numbers = [row["time_s"], row["step"], row["epoch"]]
+        in_range = all(type(number) in (int, float) and 0 <= number < 2**63 for number in numbers)
+        return in_range and type(row["step"]) is int and isinstance(row["kind"], str)
     except (KeyError, TypeError):
         return False

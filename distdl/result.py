@@ -77,8 +77,10 @@ def is_unfinished(result: dict[str, Any]) -> bool:
 def _so_far(row: dict[str, Any]) -> dict[str, Any]:
     """The figures of a result that a row of training has."""
     seconds = row.get("seconds")
-    if not isinstance(seconds, dict) or not all(type(value) in (int, float) for value in seconds.values()):
-        seconds = {}  # of version 1: only training is known
+    if not isinstance(seconds, dict) or not all(
+        type(value) in (int, float) and 0 <= value < 2**63 for value in seconds.values()
+    ):
+        seconds = {}  # of version 1, or damaged: only training is known
     seconds = {"evaluate": 0.0, "checkpoint": 0.0, "start": 0.0} | seconds
     return {
         "epochs": int(row["epoch"]),

@@ -36,25 +36,18 @@ def explain(
     """
     figure_file.check(figure)
     result, config = read_run(run)
-    if device:
-        result = against(run, result, config, device)
     with reading(run / RESULT, "the times of a run"):
+        if device:
+            result = against(run, result, config, device)
         found = waterfall(result, config)
         shown = render(found, result, title=run.resolve().name)
-    if figure:
-        figure_file.save(draw(found, title=run.resolve().name), figure, dpi=150)
+        about = {"run": str(run), "status": result.get("status")}
+        text = json_format.dumps({**about, **found.as_dict(), "utilisation": result.get("utilisation")}, indent=2)
+        drawn = draw(found, title=run.resolve().name) if figure else None
+    if drawn and figure:
+        figure_file.save(drawn, figure, dpi=150)
     if json:
-        print(
-            json_format.dumps(
-                {
-                    "run": str(run),
-                    "status": result.get("status"),
-                    **found.as_dict(),
-                    "utilisation": result.get("utilisation"),
-                },
-                indent=2,
-            )
-        )
+        print(text)
     else:
         PlainConsole().print(shown)
 

@@ -1,7 +1,6 @@
 """A run's configuration, what it changed of the profile that it came from, and the machine that it ran on."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from distdl.config import Config
@@ -10,6 +9,7 @@ from distdl.report.content import Cell, Section, Table
 from distdl.report.numbers import written
 from distdl.report.run import Run
 from distdl.resolve import DEFAULT_PROFILE, as_table, profiles, read_profile, validate
+from distdl.strategies import STRATEGIES
 
 UNSET = "(not set)"
 
@@ -93,12 +93,12 @@ def _parent(run: Run) -> tuple[str, dict[str, Any]]:
             table, _ = read_profile(name)
             return f'profile "{name}"', _fields(validate(table, where=name), run)
         except UserError:
-            pass  # its file has changed or gone since
+            pass  # it has changed or gone since
     return "distdl's defaults", _fields(Config(), run)
 
 
 def _fields(config: Config, run: Run) -> dict[str, Any]:
-    return dict(leaves(as_table(config, run.strategy if run.strategy != "auto" else "single")))
+    return dict(leaves(as_table(config, run.strategy if run.strategy in STRATEGIES else "single")))
 
 
 def _profile(run: Run) -> str | None:
@@ -107,8 +107,7 @@ def _profile(run: Run) -> str | None:
     for index, word in reversed(list(enumerate(words))):
         option, equals, value = word.partition("=")
         if option == "--profile":
-            name = value if equals else words[index + 1] if index + 1 < len(words) else ""
-            return name if name in profiles() or Path(name).is_file() else None
+            return value if equals else words[index + 1] if index + 1 < len(words) else None
     own = str(run.config.get("name", ""))
     # Without the option a training takes the default profile.
     trained = any(word == "train" or word.endswith(("train.py", "distdl.train")) for word in words[:2])

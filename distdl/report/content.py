@@ -1,17 +1,60 @@
 """What a report and a study's end are made of: sentences, tables and figures, as plain values that hold their own data.
 
 Nothing here draws. page.py, figures.py and terminal.py show the same values as HTML, SVG, PNG, CSV and text.
+Names and messages come from files, folders and other packages: whatever is made of these classes holds only text that
+can be encoded and drawn (the library that draws ends the process at a control character) and, in figures, numbers that
+arithmetic cannot carry out of a float.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from distdl.text import printable
 
 Cell = str | int | float | bool | None
+LARGEST, SMALLEST = 1e100, 1e-100
+"""Of the numbers in a figure: larger ones are not drawn, smaller ones are 0."""
+
+
+class Content:
+    """Base of the frozen dataclasses below: text is made printable, line by line, where it enters."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):  # type: ignore[arg-type] - a subclass is a dataclass
+            value = getattr(self, field.name)
+            if (shown := _printable(value)) is not value:
+                object.__setattr__(self, field.name, shown)
+
+
+def _printable(value: Any) -> Any:
+    """The value with its text made printable; the same object where all of it is."""
+    if isinstance(value, str):
+        return value if value.isprintable() else "\n".join(map(printable, value.split("\n")))
+    if isinstance(value, Mapping):
+        pairs = [(_printable(key), _printable(one)) for key, one in value.items()]
+        same = all(key is old and one is value[old] for (key, one), old in zip(pairs, value, strict=True))
+        return value if same else dict(pairs)
+    if isinstance(value, list | tuple):
+        inner = [_printable(one) if isinstance(one, str | list | tuple | Mapping) else one for one in value]
+        return type(value)(inner) if any(a is not b for a, b in zip(inner, value, strict=True)) else value
+    return value
+
+
+def _drawable(cells: Sequence[Cell]) -> Sequence[Cell]:
+    """A figure's column, the same object where all of its numbers can be drawn."""
+    odd = [type(cell) in (int, float) and not (SMALLEST <= abs(cell) <= LARGEST or cell == 0) for cell in cells]
+    if not any(odd):
+        return cells
+    return [
+        (0.0 if abs(cell) < SMALLEST else None) if out else cell  # type: ignore[arg-type]
+        for cell, out in zip(cells, odd, strict=True)
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
+class Table(Content):
     """Rows under named columns. Numbers stay numbers: who shows them rounds and sorts them."""
 
     name: str
@@ -23,12 +66,13 @@ class Table:
     note: str = ""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if any(len(row) != len(self.columns) for row in self.rows):
             raise ValueError(f"table {self.name}: every row needs {len(self.columns)} cells")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Axis:
+class Axis(Content):
     title: str
     """With the unit in parentheses."""
     scale: Literal["linear", "log", "category"] = "linear"
@@ -37,7 +81,7 @@ class Axis:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layer:
+class Layer(Content):
     """One kind of mark over columns of equal length."""
 
     mark: Literal["line", "points", "bars", "band", "tiles", "rule"]
@@ -59,6 +103,10 @@ class Layer:
     """bars: series on top of each other, not side by side."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        drawable = {name: _drawable(cells) for name, cells in self.data.items()}
+        if any(drawable[name] is not cells for name, cells in self.data.items()):
+            object.__setattr__(self, "data", drawable)
         lengths = {name: len(values) for name, values in self.data.items()}
         if len(set(lengths.values())) > 1:
             raise ValueError(f"columns of unequal length: {lengths}")
@@ -68,7 +116,7 @@ class Layer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figure:
+class Figure(Content):
     """Layers over one pair of axes."""
 
     name: str
@@ -81,7 +129,7 @@ class Figure:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
+class Picture(Content):
     """A PNG that something else drew: sample images, a tree."""
 
     name: str
@@ -91,7 +139,7 @@ class Picture:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class Finding(Content):
     """One sentence that the results say, with how much stands behind it."""
 
     text: str
@@ -103,7 +151,7 @@ class Finding:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Section:
+class Section(Content):
     """A heading with what stands under it, in order."""
 
     title: str

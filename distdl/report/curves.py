@@ -4,7 +4,8 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 from distdl.report.content import Axis, Cell, Figure, Layer, Section
-from distdl.report.run import Row, Run, number
+from distdl.report.run import Row, Run
+from distdl.report.schema import number
 from distdl.telemetry.phases import PHASES
 
 EPOCH = Axis(title="epoch")

@@ -23,7 +23,7 @@ from PIL import Image
 
 from distdl.errors import UserError, missing
 from distdl.report.chart import spec
-from distdl.report.content import Figure, Finding, Picture, Section, Table
+from distdl.report.content import Content, Figure, Finding, Picture, Section, Table
 from distdl.report.figures import figure_csv, png, svg, table_csv, write_derived
 from distdl.report.library import library
 from distdl.report.numbers import is_number, written
@@ -32,7 +32,7 @@ from distdl.rundir import write_atomic
 
 
 @dataclass(frozen=True)
-class Fact:
+class Fact(Content):
     """A figure that the page begins with."""
 
     label: str
@@ -41,7 +41,7 @@ class Fact:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Page:
+class Page(Content):
     """All that a page shows."""
 
     title: str
@@ -73,7 +73,7 @@ def write(file: Path, page: Page) -> Path:
             text = _html(page, sections, beside.name, dict(zip((part.name for part in parts), made, strict=True)))
         for one in made:
             one.wait()
-        write_atomic(file, lambda sink: sink.write(text.encode()))
+        write_atomic(file, lambda sink: sink.write(text.encode(errors="surrogateescape")))
     except OSError as error:
         place = error.filename or file
         raise UserError(f"the report {file} cannot be written: {place}: {error.strerror or error}") from None

@@ -2,14 +2,17 @@
 
 import json
 import math
+import os
 import tomllib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from distdl.errors import UserError
-from distdl.files import is_row
+from distdl.report import schema
+from distdl.report.telemetry_figures import SAMPLE
 from distdl.result import is_unfinished, reconcile
 from distdl.rundir import CONFIG, ENVIRONMENT, METRICS, RESULT, TELEMETRY
 
@@ -18,7 +21,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What a run folder holds. Nothing in it has been checked but that rows have numbers for step, epoch and time."""
+    """What a run folder holds. Of the result, the environment and the rows it is what `schema` names, of its kinds."""
 
     path: Path
     label: str
@@ -67,27 +70,33 @@ def read(path: Path, label: str = "") -> Run:
     if not is_run(path):
         raise UserError(f"{path} is no run folder: it has no {CONFIG}, {METRICS} or {RESULT}")
     notes: list[str] = []
-    rows = _rows(path / METRICS, notes)
+    rows = _rows(path / METRICS, schema.MEASUREMENT, notes)
     result = _result(path, notes)
-    telemetry = [row for file in sorted(path.glob(f"{Path(TELEMETRY).stem}*.jsonl")) for row in _rows(file, notes)]
+    samples = sorted(path.glob(f"{Path(TELEMETRY).stem}*.jsonl"))
+    telemetry = [row for file in samples for row in _rows(file, SAMPLE, notes)]
     config = _table(path / CONFIG, tomllib.loads, notes, absent="the configuration is not known")
     evaluations: dict[str, list[Row]] = {}
     for row in rows:
-        if row["kind"] not in ("train", "warning") and number(row.get("accuracy")) is not None:
+        if row["kind"] not in ("train", "warning") and "accuracy" in row:
             evaluations.setdefault(row["kind"], []).append(row)
     train = [row for row in rows if row["kind"] == "train"]
     if not train:
         notes.append(f"{METRICS} has no row of training: the curves are missing")
     for row in train:
-        if isinstance(row.get("loss"), float) and not math.isfinite(row["loss"]):
+        if not math.isfinite(row.get("loss", 0.0)):
             notes.append(f"the loss is not a number in step {row['step']:,}; such points are left out of the curves")
             break
-    warnings = dict.fromkeys(str(row.get("message")) for row in rows if row["kind"] == "warning")
+    warnings = dict.fromkeys(row["message"] for row in rows if row["kind"] == "warning" and "message" in row)
     return Run(
         path=path,
         label=label or path.resolve().name,
         config=config,
-        environment=_table(path / ENVIRONMENT, json.loads, notes, absent="the machine is not known"),
+        environment=_taken(
+            _table(path / ENVIRONMENT, json.loads, notes, absent="the machine is not known"),
+            schema.ENVIRONMENT,
+            ENVIRONMENT,
+            notes,
+        ),
         result=result,
         train=train,
         evaluations=evaluations,
@@ -106,35 +115,35 @@ def labels(paths: list[Path]) -> list[str]:
     return [f"{path} ({number})" for number, path in enumerate(paths, 1)]
 
 
-def number(value: Any) -> float | None:
-    """A finite number, or None for anything else."""
-    if type(value) in (float, int):  # not bool
-        return float(value) if math.isfinite(value) else None
-    return None
-
-
-def _table(file: Path, parse: Any, notes: list[str], *, absent: str) -> dict[str, Any]:
-    try:
-        value = parse(file.read_text(encoding="utf-8"))
-        if isinstance(value, dict):
-            return value
-        notes.append(f"{file.name} is damaged: it holds no table")
-    except FileNotFoundError:
+def _table(file: Path, parse: Callable[[str], Any], notes: list[str], *, absent: str) -> dict[str, Any]:
+    if not os.path.lexists(file):
         notes.append(f"there is no {file.name}: {absent}")
-    except (ValueError, OSError, RecursionError) as error:  # a JSON, TOML or UTF-8 error is a ValueError
-        notes.append(f"{file.name} cannot be read: {error}")
-    return {}
+        return {}
+    try:
+        return schema.read_table(file, parse, file.name)
+    except UserError as error:
+        notes.append(str(error))
+        return {}
+
+
+def _taken(table: dict[str, Any], kind: schema.Kind, file: str, notes: list[str]) -> dict[str, Any]:
+    """The values of a table that a report reads; a note names those that are not of their kind."""
+    odd: Counter[str] = Counter()
+    taken = schema.take(table, kind, odd)
+    notes += schema.left_out(file, odd)
+    return taken
 
 
 def _result(path: Path, notes: list[str]) -> dict[str, Any]:
     """The result of a run; of one that runs or was killed, its figures so far."""
     result = _table(path / RESULT, json.loads, notes, absent="the run has not ended, or was killed")
-    result = reconcile(path, result) if result else {}
+    result = _taken(reconcile(path, result) if result else {}, schema.RESULT, RESULT, notes)
     if is_unfinished(result):
-        notes.append(f"the run {_UNFINISHED[result['status']]}: its figures are those up to step {result['steps']:,}")
-    legs = result.get("legs")
-    if isinstance(legs, list) and len(legs) > 1:
-        steps = [str(leg.get("from_step")) for leg in legs[1:] if isinstance(leg, dict)]
+        notes.append(
+            f"the run {_UNFINISHED[result['status']]}: its figures are those up to step {result.get('steps', 0):,}"
+        )
+    steps = [str(leg["from_step"]) for leg in result.get("legs", [])[1:] if "from_step" in leg]
+    if steps:
         notes.append(f"the run was resumed {len(steps)} times, at step {', '.join(steps)}")
     return result
 
@@ -142,18 +151,19 @@ def _result(path: Path, notes: list[str]) -> dict[str, Any]:
 _UNFINISHED = {"running": "has not ended", "killed": "was killed", "not ended": "has not ended, or was killed"}
 
 
-def _rows(file: Path, notes: list[str]) -> list[Row]:
+def _rows(file: Path, kind: dict[str, schema.Kind], notes: list[str]) -> list[Row]:
     """Rows of a .jsonl file in which lines may be cut or overwritten; those are counted."""
     try:
         lines = file.read_bytes().splitlines()
     except OSError:
         notes.append(f"there is no {file.name}")
         return []
-    rows = [row for row in _parsed(lines) if is_row(row)]
-    bad = len(lines) - len(rows)
+    odd: Counter[str] = Counter()
+    rows, bad = schema.take_rows(_parsed(lines), kind, odd)
     if bad:
         lines_are = "1 line is" if bad == 1 else f"{bad:,} lines are"
         notes.append(f"{lines_are} damaged in {file.name} and left out, of {len(lines):,}")
+    notes += schema.left_out(file.name, odd)
     return rows
 
 

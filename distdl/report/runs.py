@@ -7,7 +7,8 @@ from distdl.report import configuration, curves, spent
 from distdl.report.content import Cell, Section, Table
 from distdl.report.numbers import duration, written
 from distdl.report.page import Fact, Page
-from distdl.report.run import Run, number
+from distdl.report.run import Run
+from distdl.report.schema import number
 from distdl.report.telemetry_figures import telemetry
 
 CHANCE = "Single runs: a small difference between two of them may be chance. A study repeats them over seeds."

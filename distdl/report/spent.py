@@ -6,7 +6,8 @@ from typing import Any
 from distdl.perf.explain import sentences
 from distdl.perf.waterfall import WORK, Waterfall, waterfall
 from distdl.report.content import Axis, Cell, Figure, Layer, Section, Table
-from distdl.report.run import Run, number
+from distdl.report.run import Run
+from distdl.report.schema import number
 from distdl.telemetry.phases import EXPLAIN, PHASES, REST
 
 CATEGORIES = Axis(title="", scale="category")

@@ -1,46 +1,43 @@
 """findings.json back as the values that it was written from (distdl.studies.folder.write_findings)."""
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
-from distdl.report.content import Axis, Figure, Finding, Layer, Picture, Section, Table
+from distdl.errors import reading
+from distdl.report.content import Figure, Finding, Picture, Section, Table
+from distdl.userfiles import read_text
+from distdl.validation import check
 
-KINDS: dict[str, type] = {
-    kind.__name__.lower(): kind for kind in (Axis, Figure, Finding, Layer, Picture, Section, Table)
-}
+KINDS: dict[str, type] = {kind.__name__.lower(): kind for kind in (Figure, Finding, Table)}
 
 
 def sections(file: Path) -> list[Section]:
     """The sections that the file holds; pictures are read from the PNG files beside it, missing ones left out.
 
     Raises:
-        ValueError: the file does not hold sections.
-        OSError: it cannot be read.
+        UserError: the file does not hold sections.
     """
-    try:
-        found = [_value(one, file.parent) for one in json.loads(file.read_text(encoding="utf-8"))]
-    except (TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{file.name} does not hold findings: {error}") from None
-    if not all(isinstance(one, Section) for one in found):
-        raise ValueError(f"{file.name} does not hold sections")
-    return found
+    with reading(file.name, "findings"):
+        found = json.loads(read_text(file))
+        if not isinstance(found, list):
+            raise TypeError("it holds no list of sections")
+        return [_section(one, file) for one in found]
 
 
-def _value(stored: Any, folder: Path) -> Any:
-    if isinstance(stored, list):
-        return tuple(value for one in stored if (value := _value(one, folder)) is not None or one is None)
-    if not isinstance(stored, dict) or "kind" not in stored:
-        return stored
-    kind = KINDS[stored["kind"]]
-    names = {field.name for field in dataclasses.fields(kind)} & set(stored)
-    if kind is Layer:  # its columns are a table of their own, which may have one that is named kind
-        return Layer(**{name: stored[name] for name in names})
-    values = {name: _value(stored[name], folder) for name in names}
-    if kind is Picture:
-        file = folder / f"{Path(values['name']).name}.png"
-        if not file.is_file():
-            return None
-        values["png"] = file.read_bytes()
-    return kind(**values)
+def _section(stored: Any, file: Path) -> Section:
+    if stored["kind"] != "section":
+        raise ValueError("it holds something else than sections")
+    parts = [_part(part, file) for part in stored["parts"]]
+    texts = {name: check(str, stored[name], name, where=file.name, strict=True) for name in ("title", "text")}
+    return Section(**texts, parts=tuple(part for part in parts if part is not None))
+
+
+def _part(stored: Any, file: Path) -> Figure | Finding | Picture | Table | None:
+    if stored["kind"] != "picture":
+        return check(KINDS[stored["kind"]], stored, where=file.name, strict=True)
+    name, title, caption = (
+        check(str, stored[key], key, where=file.name, strict=True) for key in ("name", "title", "caption")
+    )
+    picture = file.with_name(f"{Path(name).name}.png")
+    return Picture(name=name, title=title, png=picture.read_bytes(), caption=caption) if picture.is_file() else None

@@ -1,19 +1,18 @@
 """A study's page: what its results show, its trials and its settings."""
 
 import json
-import tomllib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from distdl.errors import UserError
-from distdl.report import stored
+from distdl.report import schema, stored
 from distdl.report.configuration import cell, leaves
 from distdl.report.content import Cell, Finding, Section, Table
 from distdl.report.numbers import duration
 from distdl.report.page import Fact, Page, write
-from distdl.report.run import number
 
 STUDY, FINDINGS, TRIALS, TRIAL, RESULT, REPORT = (
     "study.toml",
@@ -60,7 +59,7 @@ def page(path: Path, sections: Sequence[Section] | None = None) -> Page:
         UserError: nothing tells what the results show.
     """
     notes: list[str] = []
-    table = _read(path / STUDY, tomllib.loads, notes)
+    table = _study(path)
     folders = [folder for folder in sorted((path / TRIALS).glob("*")) if folder.is_dir()]
     trials = [_trial(folder, notes) for folder in folders]
     shown = list(_sections(path, notes) if sections is None else sections)
@@ -84,7 +83,7 @@ def _sections(path: Path, notes: list[str]) -> list[Section]:
     if findings.is_file():
         try:
             shown = stored.sections(findings)
-        except (ValueError, OSError) as error:
+        except UserError as error:
             shown, why = None, str(error)
         newest = max((file.stat().st_mtime for file in (path / TRIALS).glob(f"*/{RESULT}")), default=0.0)
         if shown is not None and newest <= findings.stat().st_mtime:
@@ -144,31 +143,43 @@ def _own(settings: Any, trials: Sequence[_Trial]) -> Iterator[Section]:
 
 def _accuracy(trial: _Trial) -> float | None:
     tested = trial.result.get("test")
-    found = number(tested.get("accuracy")) if isinstance(tested, Mapping) else None
+    found = tested.get("accuracy") if tested else None
     return None if found is None else 100 * found
 
 
+def _study(path: Path) -> dict[str, Any]:
+    """study.toml; empty where there are only findings.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    from distdl.studies.folder import read_study
+
+    return read_study(path) if (path / STUDY).is_file() else {}
+
+
 def _trial(folder: Path, notes: list[str]) -> _Trial:
-    record = _read(folder / TRIAL, json.loads, notes) if (folder / TRIAL).is_file() else {}
-    labels = record.get("labels")
+    record = _read(folder / TRIAL, schema.TRIAL, notes)
     return _Trial(
         name=folder.name,
-        status=str(record.get("status") or "waiting"),
-        labels={str(name): cell(value) for name, value in labels.items()} if isinstance(labels, dict) else {},
-        seconds=number(record.get("seconds")),
-        result=_read(folder / RESULT, json.loads, notes) if (folder / RESULT).is_file() else {},
+        status=record.get("status") or "waiting",
+        labels={name: cell(value) for name, value in record.get("labels", {}).items()},
+        seconds=record.get("seconds"),
+        result=_read(folder / RESULT, schema.RESULT, notes),
     )
 
 
-def _read(file: Path, parse: Any, notes: list[str]) -> dict[str, Any]:
+def _read(file: Path, kind: schema.Kind, notes: list[str]) -> dict[str, Any]:
+    if not file.is_file():
+        return {}
+    shown, odd = f"{file.parent.name}/{file.name}", Counter()
     try:
-        value = parse(file.read_text(encoding="utf-8"))
-        if isinstance(value, dict):
-            return value
-        notes.append(f"{file.parent.name}/{file.name} is damaged: it holds no table")
-    except (ValueError, OSError, RecursionError) as error:
-        notes.append(f"{file.parent.name}/{file.name} cannot be read: {error}")
-    return {}
+        taken = schema.take(schema.read_table(file, json.loads, shown), kind, odd)
+    except UserError as error:
+        notes.append(str(error))
+        return {}
+    notes += schema.left_out(shown, odd)
+    return taken
 
 
 def _summary(name: str) -> str:

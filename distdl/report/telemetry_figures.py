@@ -1,10 +1,14 @@
 """What the devices and the host did while a run trained: a figure for each kind of counter that was there."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from distdl.report import schema
 from distdl.report.content import Axis, Cell, Figure, Layer, Section
-from distdl.report.run import Row, Run, number
+from distdl.report.schema import number
+
+if TYPE_CHECKING:
+    from distdl.report.run import Row, Run
 
 
 class Group(NamedTuple):
@@ -73,11 +77,17 @@ GROUPS = (
         MB,
     ),
 )
+SAMPLE: dict[str, schema.Kind] = (
+    schema.PLACE
+    | dict.fromkeys(("host", "device", "error"), schema.text)
+    | {field: schema.finite for group in GROUPS for field in group.fields}
+)
+"""A row of telemetry.jsonl, as far as a report reads it."""
 MOST_SERIES = 16
 """In one figure; further devices are named in its caption, and their rows are in telemetry.jsonl."""
 
 
-def telemetry(runs: Sequence[Run]) -> Section:
+def telemetry(runs: "Sequence[Run]") -> Section:
     """A section with what was sampled; its text says so where nothing was."""
     figures = tuple(figure for group in GROUPS if (figure := _figure(group, runs)))
     if figures:
@@ -86,7 +96,7 @@ def telemetry(runs: Sequence[Run]) -> Section:
     return Section(title="Machine", text="No telemetry was sampled: --telemetry.hz 0, or the run was too short.")
 
 
-def _figure(group: Group, runs: Sequence[Run]) -> Figure | None:
+def _figure(group: Group, runs: "Sequence[Run]") -> Figure | None:
     series: dict[str, tuple[list[float], list[float]]] = {}
     whole_s = 0.0
     for run in runs:
@@ -125,11 +135,11 @@ def _figure(group: Group, runs: Sequence[Run]) -> Figure | None:
     )
 
 
-def _device(row: Row) -> tuple[str, str]:
+def _device(row: "Row") -> tuple[str, str]:
     return str(row.get("host", "")), str(row.get("device", ""))
 
 
-def _device_names(rows: Sequence[Row]) -> dict[tuple[str, str], str]:
+def _device_names(rows: "Sequence[Row]") -> dict[tuple[str, str], str]:
     """Names as short as they can be: GPU and number on one host, the host's name before it on several."""
     found = sorted({_device(row) for row in rows})
     hosts = {host for host, _ in found}

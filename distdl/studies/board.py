@@ -1,6 +1,5 @@
 """The trials of a running study as a person sees them: a live table at a terminal, a line for each event elsewhere."""
 
-import json
 import statistics
 import time
 from collections import Counter
@@ -13,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from distdl.errors import printable
+from distdl.files import is_row, parse_row
 from distdl.rundir import METRICS
 from distdl.studies.base import Trial
 from distdl.studies.claim import LOG, Record
@@ -137,11 +137,10 @@ def _progress(folder: Path) -> str:
     try:
         with file.open("rb") as source:
             source.seek(max(file.stat().st_size - 4096, 0))
-            rows = [line for line in source.read().splitlines() if line.endswith(b"}")]
-        row = json.loads(rows[-1])
-    except (FileNotFoundError, IndexError, ValueError):
+            rows = [row for line in source.read().splitlines() if is_row(row := parse_row(line))]
+    except FileNotFoundError:
         return ""
-    return f"epoch {row['epoch']}, step {row['step']}"
+    return f"epoch {rows[-1]['epoch']}, step {rows[-1]['step']}" if rows else ""
 
 
 def clock(seconds: float) -> str:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from distdl.config import Count, Rate, Seconds
 from distdl.errors import UserError, reading, shown
 from distdl.result import current_result, is_unfinished
 from distdl.rundir import write_json
@@ -29,14 +30,14 @@ class Record:
 
     status: Literal["waiting", "running", "completed", "failed", "stopped"] = "waiting"
     """waiting, running, completed, failed or stopped. `running` with a free lock is one that was cut."""
-    attempts: int = 0
+    attempts: Count = 0
     """Times that it was begun."""
-    began: float = 0.0
+    began: Rate = 0.0
     """Unix time of the last begin, by the clock of `host`."""
-    seconds: float = 0.0
+    seconds: Seconds = 0.0
     """Of all attempts."""
     host: str = ""
-    given_cores: int = 0
+    given_cores: Count = 0
     """That it had there: fewer than it asks for where the host has not as many."""
     exit_code: int | None = None
     reason: str = ""

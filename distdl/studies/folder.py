@@ -10,6 +10,7 @@ import json
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ class StudyFolder:
                     write_atomic(made.path / STUDY, lambda sink: tomli_w.dump(table, sink))
         except OSError as error:
             raise UserError(f"the study's folder {path} cannot be written: {error.strerror or error}") from None
-        there = _read(path)
+        there = read_study(path)
         if there["study"] != study.name:
             raise UserError(f"{path} holds study {there['study']}: give another --out")
         other = {
@@ -81,7 +82,7 @@ class StudyFolder:
         Raises:
             UserError: if none does, or its plug-in is not installed.
         """
-        there = _read(path)
+        there = read_study(path)
         study = catalogue.find(there["study"])
         return cls(path, study, validate(study, there["settings"], where=str(path / STUDY)))
 
@@ -93,8 +94,14 @@ class StudyFolder:
         return {trial.name: self._outcome(trial) for trial in self.trials}
 
     def sections(self) -> list[Section]:
-        """What the study's results show now."""
-        return self.study.findings(self.settings, self.outcomes())
+        """What the study's results show now.
+
+        Raises:
+            UserError: a trial's files do not hold what the study looks for in them.
+        """
+        outcomes = self.outcomes()
+        with reading(self.path / TRIALS, f"results of study {self.study.name}"):
+            return self.study.findings(self.settings, outcomes)
 
     def write_findings(self, sections: Sequence[Section]) -> None:
         """findings.json: the same as the study's end shows, for programs. Pictures are files beside it."""
@@ -115,7 +122,12 @@ class StudyFolder:
         return dataclasses.replace(trial, words=words)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_study(path: Path) -> dict[str, Any]:
+    """study.toml: the name of the study and its settings, unchecked.
+
+    Raises:
+        UserError: it is not there, or damaged.
+    """
     file = path / STUDY
     if not os.path.lexists(file):
         raise UserError(f"{path} holds no study: there is no {STUDY} in it")
@@ -127,11 +139,11 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _check(study: str, trials: Sequence[Trial]) -> None:
-    names = [trial.name for trial in trials]
+    names = Counter(trial.name for trial in trials)
     for trial in trials:
         if not re.fullmatch(r"[\w.,+=-]+", trial.name) or trial.name.startswith("."):
             raise UserError(f'study {study}: trial "{trial.name}" has a name that is not fit for a folder')
-        if names.count(trial.name) > 1:
+        if names[trial.name] > 1:
             raise UserError(f'study {study}: two trials have the name "{trial.name}"')
         missing = [name for name in trial.after if name not in names]
         if missing:

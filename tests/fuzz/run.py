@@ -49,6 +49,8 @@ class Target:
     AssertionError where they were read wrongly."""
     share: int
     """Weight of this target among all: how the number of inputs is divided."""
+    change: Callable[[bytes, int], bytes] = mutate
+    """A valid file, changed in the way that follows from a seed."""
 
 
 def run(target: Target, first: int, count: int) -> dict[str, object]:
@@ -60,7 +62,7 @@ def run(target: Target, first: int, count: int) -> dict[str, object]:
         seeds = sorted(target.seeds(folder).items())
         for seed in range(first, first + count):
             file, content = seeds[seed % len(seeds)]
-            outcome, detail = _one(target, folder, file, mutate(content, seed // len(seeds)))
+            outcome, detail = _one(target, folder, file, target.change(content, seed // len(seeds)))
             outcomes[outcome] += 1
             if outcome in BAD:
                 bad.append({"file": file, "seed": seed, "outcome": outcome, "detail": detail})

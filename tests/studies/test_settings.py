@@ -1,12 +1,13 @@
 """A study's settings from its defaults, quick, a profile and words."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import pytest
 
 from distdl.errors import UserError
+from distdl.studies import catalogue
 from distdl.studies.base import Study, Trial
 from distdl.studies.commands import own_options
 from distdl.studies.folder import StudyFolder
@@ -103,3 +104,22 @@ def test_the_studys_folder_stands_for_itself_in_words(tmp_path: Path) -> None:
     words = ("--data.labels", "{study}/trials/teacher/labels.npz")
     made = StudyFolder.create(tmp_path / "study", study(lambda settings: [Trial(name="a", words=words)]), Settings())
     assert made.trials[0].words[1] == str((tmp_path / "study").resolve() / "trials/teacher/labels.npz")
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        *("scaling repeats", "paleo repeats", "optimus seeds", "decathlon seeds", "transfer seeds", "weak seeds"),
+        *("semisupervised seeds", "optimizers softmax_seeds", "optimizers cnn_seeds", "leaderboard processes"),
+    ],
+)
+def test_more_trials_than_fit_in_memory_are_refused(setting: str) -> None:
+    name, key = setting.split()
+    with pytest.raises(UserError, match=rf"^study {name}: {key} = 1000000000: must be at most 1000$"):
+        resolve(catalogue.find(name), said=[f"{key}=1000000000"])
+
+
+def test_results_that_are_not_what_the_study_looks_for_are_one_line(tmp_path: Path) -> None:
+    one = replace(study(lambda settings: [Trial(name="a")]), findings=lambda settings, outcomes: outcomes["b"])
+    with pytest.raises(UserError, match=r"trials cannot be read as results of study \S+: KeyError: 'b'$"):
+        StudyFolder(tmp_path, one, Settings()).sections()
