@@ -3,6 +3,10 @@
 tyro assigns the arguments to options and writes the help. It passes values on as text, so that `distdl.validation`
 converts and checks them in the same words as those of a profile. What is wrong with the options tyro reports as values
 (`tyro._errors`, private: setup.py bounds tyro's version).
+
+An option that is given several times: of a single value, or a fixed number of values, the last one counts, as with
+argparse; an option that takes any number of values takes them all (`--sbatch a=1 --sbatch b=2` is `--sbatch a=1 b=2`),
+and one without any value drops those before it.
 """
 
 import dataclasses
@@ -10,12 +14,15 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Annotated, Any, Literal, NoReturn, NotRequired, Required, TypedDict
 
 from distdl.errors import UserError, nearest, shown
 
 HELP = ("-h", "--help")
+_NUMBER = "a number"
+"""Marks the text of an option that is converted to a number later."""
 _POSITIONAL_ONLY = inspect.Parameter.POSITIONAL_ONLY
 
 
@@ -81,16 +88,56 @@ def _match(options: dict[str, Any], argv: Sequence[str], prog: str, known: Itera
     from tyro import _errors
 
     def refuse(event: _errors.ParseErrorEvent) -> NoReturn:
-        raise UserError(_message(event, argv, [*_flags(options), *known], prog))
+        raise UserError(_message(event, argv, _options(options), known, prog))
 
+    joined = _joined(argv, {flag for flag, hint in _options(options).items() if _any_number(hint)})
     with _errors.on_parse_error(refuse):
-        return tyro.cli(_table(options), args=list(argv), prog=prog or None)
+        return tyro.cli(_table(options), args=joined, prog=prog or None)
 
 
-def _message(event: Any, argv: Sequence[str], known: Sequence[str], prog: str) -> str:
+def _joined(argv: Sequence[str], several: Container[str]) -> list[str]:
+    """The arguments, with all values of an option of `several` that is repeated in one place, behind the others."""
+    end = list(argv).index("--") if "--" in argv else len(argv)
+    mentions = Counter(_option(argument) for argument in argv[:end])
+    repeated = {option for option, times in mentions.items() if times > 1 and option in several}
+    rest: list[str] = []
+    values: dict[str, list[list[str]]] = {option: [] for option in repeated}
+    into = rest
+    for argument in argv[:end]:
+        _, equals, value = argument.partition("=")
+        if argument.startswith("--"):
+            into = rest
+        if argument.startswith("--") and _option(argument) in repeated:
+            values[_option(argument)].append([value] if equals else (into := []))
+        else:
+            into.append(argument)
+    for option, mentioned in values.items():
+        empty = [place for place, own in enumerate(mentioned) if not own]
+        rest += [option, *(value for own in mentioned[max(empty, default=0) :] for value in own)]
+    return [*rest, *argv[end:]]
+
+
+def _any_number(hint: Any) -> bool:
+    """Whether an option takes any number of values."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (Annotated, Required, NotRequired):
+        return _any_number(inner[0])
+    if origin in (typing.Union, types.UnionType):
+        return any(map(_any_number, inner))
+    return origin is list or (origin is tuple and ... in inner)
+
+
+def _group(hint: Any) -> list[str]:
+    """What each value of a group is, for an option that takes groups of values; empty for any other."""
+    inner = typing.get_args(hint)[:1]
+    parts = typing.get_args(inner[0]) if inner and typing.get_origin(inner[0]) is tuple else ()
+    return ["a number" if _NUMBER in getattr(part, "__metadata__", ()) else "text" for part in parts]
+
+
+def _message(event: Any, argv: Sequence[str], options: dict[str, Any], known: Sequence[str], prog: str) -> str:
     from tyro import _errors
 
-    more = f" ({prog} --help shows all)" if prog else ""
+    more, known = f" ({prog} --help shows all)" if prog else "", [*options, *known]
     unrecognized = getattr(event, "tokens", None) or _unknown_options(argv, known)
     match event:
         case _errors.UnrecognizedArgs() | _errors.MissingArgs() | _errors.BadValue() if unrecognized:
@@ -106,6 +153,8 @@ def _message(event: Any, argv: Sequence[str], known: Sequence[str], prog: str) -
             listed, typed = ", ".join(map(repr, event.choices)), shown(event.value)
             return f"{_name(event.argument)}: {typed} is not one of {listed}{nearest(event.value, event.choices)}"
         case _errors.InstantiationFailure(argument=argument) if argument is not None:
+            if group := _group(options.get(_name(argument))):
+                return f"{_name(argument)} takes groups of {len(group)} values, each {' and '.join(group)}"
             return f"{_name(argument)}: {event.message}"
     return f"the arguments cannot be parsed ({type(event).__name__}){more}"
 
@@ -142,14 +191,15 @@ def _flag_name(name: str, hint: Any) -> str | None:
     return f"--{renamed.replace('_', '-')}"
 
 
-def _flags(options: dict[str, Any], prefix: str = "") -> list[str]:
-    flags: list[str] = []
+def _options(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The options' types by flag, tables walked through."""
+    flags: dict[str, Any] = {}
     for name, hint in options.items():
         inner = typing.get_args(hint)[0] if typing.get_origin(hint) in (Required, NotRequired) else hint
         if typing.is_typeddict(inner):
-            flags += _flags(typing.get_type_hints(inner, include_extras=True), f"{prefix}{name.replace('_', '-')}.")
+            flags |= _options(typing.get_type_hints(inner, include_extras=True), f"{prefix}{name.replace('_', '-')}.")
         elif (flag := _flag_name(prefix + name, inner)) is not None:
-            flags.append(flag)
+            flags[flag] = inner
     return flags
 
 
@@ -182,7 +232,9 @@ def _table(options: dict[str, Any]) -> Any:
 def _as_text(kind: Any) -> Any:
     """The type with text in place of numbers and choices, which are converted later."""
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    if kind in (int, float) or origin is Literal:
+    if kind in (int, float):
+        return Annotated[str, _NUMBER]
+    if origin is Literal:
         return str
     if origin is Annotated:
         return Annotated[_as_text(inner[0]), *kind.__metadata__]

@@ -4,13 +4,16 @@ This module imports nothing heavy, so that `distdl --help` answers at once; a ve
 is called. A verb is a plain function: `distdl.arguments` reads its signature and docstring.
 """
 
-import importlib
-import sys
-from collections.abc import Sequence
-from typing import NamedTuple
+from distdl.interrupts import Importing
 
-from distdl.arguments import parse, take_flag
-from distdl.errors import EXIT_DONE, UserError, leave, nearest, run_command
+with Importing():
+    import importlib
+    import sys
+    from collections.abc import Sequence
+    from typing import NamedTuple
+
+    from distdl.arguments import HELP, parse, take_flag
+    from distdl.errors import EXIT_DONE, UserError, leave, nearest, run_command
 
 
 class Verb(NamedTuple):
@@ -69,20 +72,28 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: list[str]) -> int:
-    if not args or args[0] in ("-h", "--help"):
+    if args[:1] == ["help"]:
+        args = [*args[1:], HELP[0]]
+    if not args or args[0] in HELP:
         print(_overview(VERBS))
+        return EXIT_DONE
+    if args[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"distdl {version('distdl')}")
         return EXIT_DONE
     words = 2 if " ".join(args[:2]) in VERBS else 1
     name = " ".join(args[:words])
     if name not in VERBS:
         group = {verb: entry for verb, entry in VERBS.items() if verb.split()[0] == args[0]}
-        if group and (len(args) == 1 or args[1] in ("-h", "--help")):
+        if group and (len(args) == 1 or args[1] in HELP):
             print(_overview(group))
             return EXIT_DONE
         typed = " ".join(args[:2]) if group else args[0]
         raise UserError(f'"{typed}" is not a verb of distdl{nearest(typed, VERBS)} (distdl --help shows all)')
     module, function = VERBS[name].target.split(":")
-    call = getattr(importlib.import_module(module), function)
+    with Importing():
+        call = getattr(importlib.import_module(module), function)
     result = call(args[words:]) if VERBS[name].raw else parse(call, args[words:], prog=f"distdl {name}")
     return result if isinstance(result, int) else EXIT_DONE
 

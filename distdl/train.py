@@ -3,15 +3,18 @@
 Started by torchrun, horovodrun or Slurm it is one rank of many; started alone it trains on one device.
 """
 
-import os
-import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from distdl.interrupts import Importing
 
-from distdl import cores
-from distdl.arguments import asks_for_help, overrides, take_flag
-from distdl.errors import EXIT_DONE, EXIT_STOPPED, run_command
-from distdl.launchers.place import join, rank_of
+with Importing():
+    import os
+    import sys
+    from collections.abc import Sequence
+    from typing import TYPE_CHECKING
+
+    from distdl import cores
+    from distdl.arguments import asks_for_help, overrides, take_flag
+    from distdl.errors import EXIT_DONE, EXIT_STOPPED, run_command
+    from distdl.launchers.place import join, rank_of
 
 if TYPE_CHECKING:
     from distdl.config import Config
@@ -32,8 +35,9 @@ def main(argv: Sequence[str] | None = None, callbacks: "tuple[Callback, ...]" = 
 
 def _main(argv: Sequence[str], callbacks: "tuple[Callback, ...]" = ()) -> int:
     join(os.environ)
-    from distdl.config import Config
-    from distdl.resolve import from_command_line, profiles, show_help
+    with Importing():
+        from distdl.config import Config
+        from distdl.resolve import from_command_line, profiles, show_help
 
     if asks_for_help(argv):
         if rank_of(os.environ) == 0:
@@ -46,8 +50,9 @@ def _main(argv: Sequence[str], callbacks: "tuple[Callback, ...]" = ()) -> int:
             first = file.read_text(encoding="utf-8").splitlines()[0]
             print(f"{name:<20} {first.lstrip('# ')}")
         return EXIT_DONE
-    from distdl.launchers.restart import after_restart
-    from distdl.strategies import choose
+    with Importing():
+        from distdl.launchers.restart import after_restart
+        from distdl.strategies import choose
 
     config = after_restart(from_command_line(argv, strategy=choose()), os.environ)
     if os.environ.get("HOROVOD_ELASTIC") == "1":
@@ -58,17 +63,19 @@ def _main(argv: Sequence[str], callbacks: "tuple[Callback, ...]" = ()) -> int:
 
 
 def _train(config: "Config", callbacks: "tuple[Callback, ...]" = ()) -> int:
-    from distdl.strategies import make
+    with Importing():
+        from distdl.strategies import make
 
-    strategy = make(config)
+        strategy = make(config)
     world = strategy.setup()
     if world.role == "serve":
         strategy.serve()
         strategy.close()
         return EXIT_DONE
-    import psutil
+    with Importing():
+        import psutil
 
-    from distdl.session import train
+        from distdl.session import train
 
     try:
         status = train(config, strategy, callbacks, began=psutil.Process().create_time())

@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+from importlib import metadata
 
 import pytest
 
 from distdl import cli
 from distdl.errors import UserError
+from distdl.resolve import from_command_line
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
@@ -64,3 +66,78 @@ def test_what_a_verb_itself_raises_is_not_taken_for_a_complaint() -> None:
 
     with pytest.raises(KeyError):
         cli.parse(verb, [])
+
+
+def test_the_version_is_the_package_s() -> None:
+    done = run("--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"distdl {metadata.version('distdl')}\n", "")
+
+
+@pytest.mark.parametrize(("words", "same"), [(["help"], ["--help"]), (["help", "doctor"], ["doctor", "--help"])])
+def test_help_is_a_verb_too(words: list[str], same: list[str]) -> None:
+    done = run(*words)
+    assert (done.returncode, done.stdout) == (0, run(*same).stdout)
+
+
+INTERRUPTED = """
+import builtins, os, runpy, signal, sys
+
+imported = builtins.__import__
+
+def interrupted(name, *rest, **more):
+    if name == {module!r}:
+        os.kill(os.getpid(), signal.SIGINT)
+    return imported(name, *rest, **more)
+
+builtins.__import__ = interrupted
+sys.argv = ["distdl", *{words!r}]
+runpy.run_module({entry!r}, run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(
+    ("entry", "words", "module"),
+    [
+        ("distdl.cli", ["doctor"], "difflib"),  # of the entry point itself
+        ("distdl.cli", ["doctor"], "psutil"),  # of the verb
+        ("distdl.train", ["--list"], "difflib"),
+        ("distdl.train", ["--list"], "pydantic"),
+    ],
+)
+def test_ctrl_c_in_an_import_is_one_line(entry: str, words: list[str], module: str) -> None:
+    code = INTERRUPTED.format(module=module, words=words, entry=entry)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "error: interrupted\n")
+
+
+def test_importing_the_command_leaves_ctrl_c_as_it_was() -> None:
+    code = "import signal, distdl.cli, distdl.train; assert signal.getsignal(2) is signal.default_int_handler"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("argv", "values"),
+    [
+        ("--names a --names b", ("a", "b")),
+        ("--names=a --n 3 --names b c", ("a", "b", "c")),
+        ("--names a b --names --names c", ("c",)),
+        ("--names a --names", ()),
+        ("--names a b", ("a", "b")),
+    ],
+)
+def test_a_repeated_list_takes_all_its_values(argv: str, values: tuple[str, ...]) -> None:
+    def verb(*, names: tuple[str, ...] = ("x",), n: int = 3, pair: tuple[int, int] = (1, 2)) -> tuple:
+        """A verb."""
+        return names, n, pair
+
+    assert cli.parse(verb, argv.split())[0] == values
+    assert cli.parse(verb, ["--n", "4", "--pair", "3", "4", "--n=5", "--pair", "5", "6"]) == (("x",), 5, (5, 6))
+
+
+def test_a_repeated_list_of_a_section_takes_all_its_values() -> None:
+    argv = ["--optim.lr-factors", "a", "1", "--epochs", "2", "--optim.lr_factors", "b", "2", "--epochs", "3"]
+    config = from_command_line(argv, strategy="single")
+    assert config.optim.lr_factors == (("a", 1.0), ("b", 2.0)) and config.epochs == 3
+    for wrong in ("a", "a 1 b", "a 1 --optim.lr-factors b"):
+        with pytest.raises(UserError, match=r"^--optim.lr-factors takes groups of 2 values, each text and a number$"):
+            from_command_line(["--optim.lr-factors", *wrong.split()], strategy="single")
