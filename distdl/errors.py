@@ -148,9 +148,11 @@ def run_command(command: Callable[[], int], *, debug: bool = False, rank: int = 
         if error.errno in (errno.EMFILE, errno.ENFILE) and not debug:
             print(f"error: {too_many_files()}", file=sys.stderr, flush=True)
             return EXIT_FAILED
-        if debug or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+        named_wrongly = error.errno in (errno.ENAMETOOLONG, errno.ELOOP) and error.filename
+        if debug or not (named_wrongly or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)):
             raise
-        line, code = f"{error.filename or 'a file of the run'}: {error.strerror}", EXIT_FAILED
+        line = f"{shortened(os.fsdecode(error.filename or 'a file of the run'))}: {error.strerror}"
+        code = EXIT_USER if named_wrongly else EXIT_FAILED
     except Exception as error:
         line, code = _of_machine(error), EXIT_FAILED
         if debug or not line:

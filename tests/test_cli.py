@@ -1,5 +1,6 @@
 """The command `distdl`: its verbs, its errors, and how fast it answers."""
 
+import re
 import subprocess
 import sys
 from importlib import metadata
@@ -141,3 +142,10 @@ def test_a_repeated_list_of_a_section_takes_all_its_values() -> None:
     for wrong in ("a", "a 1 b", "a 1 --optim.lr-factors b"):
         with pytest.raises(UserError, match=r"^--optim.lr-factors takes groups of 2 values, each text and a number$"):
             from_command_line(["--optim.lr-factors", *wrong.split()], strategy="single")
+
+
+@pytest.mark.parametrize("words", [["report"], ["fit", "loss"], ["study", "run", "scaling", "--quick", "--out"]])
+def test_a_name_that_is_too_long_is_one_line(words: list[str]) -> None:
+    done = run(*words, "x" * 300)
+    assert done.returncode == 2 and done.stdout == ""
+    assert re.fullmatch(r"error: \S*x+\.\.\.\S+: File name too long\n", done.stderr)

@@ -17,7 +17,7 @@ from typing import Any
 
 import tomli_w
 
-from distdl.errors import UserError, reading
+from distdl.errors import UserError, reading, shortened
 from distdl.report.content import Picture, Section
 from distdl.rundir import write_atomic, write_json
 from distdl.studies import catalogue, claim
@@ -141,8 +141,8 @@ def read_study(path: Path) -> dict[str, Any]:
 def _check(study: str, trials: Sequence[Trial]) -> None:
     names = Counter(trial.name for trial in trials)
     for trial in trials:
-        if not re.fullmatch(r"[\w.,+=-]+", trial.name) or trial.name.startswith("."):
-            raise UserError(f'study {study}: trial "{trial.name}" has a name that is not fit for a folder')
+        if not re.fullmatch(r"[\w.,+=-]{1,200}", trial.name) or trial.name.startswith("."):
+            raise UserError(f'study {study}: trial "{shortened(trial.name)}" has a name that is not fit for a folder')
         if names[trial.name] > 1:
             raise UserError(f'study {study}: two trials have the name "{trial.name}"')
         missing = [name for name in trial.after if name not in names]

@@ -75,6 +75,7 @@ def test_own_options_are_short_for_set() -> None:
     [
         ([Trial(name="a/b")], "not fit for a folder"),
         ([Trial(name="..")], "not fit for a folder"),
+        ([Trial(name="a" * 201)], "not fit for a folder"),
         ([Trial(name="a"), Trial(name="a")], 'two trials have the name "a"'),
         ([Trial(name="a", after=("b",))], 'waits for "b", which there is not'),
         ([Trial(name="a", after=("b",)), Trial(name="b", after=("a",))], "wait for each other"),
