@@ -10,6 +10,7 @@ from typing import IO, Any
 from distdl.errors import UserError
 
 Write = Callable[[IO[bytes]], Any]
+BLOCK = 2**16
 TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
 """Names of the temporary files; a kill may leave one."""
 
@@ -77,6 +78,18 @@ def read_rows(file: Path) -> Iterator[dict[str, Any]]:
             if row is None:
                 raise UserError(f"{file}, line {number}: damaged, not a JSON object")
             yield row
+
+
+def append_rows(file: Path) -> IO[str]:
+    """Open a .jsonl file to append rows to it. A last line that a kill cut short is cut off: it never was a row."""
+    with file.open("a+b") as sink:
+        place, tail = sink.seek(0, os.SEEK_END), b""
+        while place and b"\n" not in tail:
+            place = max(place - BLOCK, 0)
+            sink.seek(place)
+            tail = sink.read(BLOCK)
+        sink.truncate(place + tail.rfind(b"\n") + 1)
+    return file.open("a", encoding="utf-8")
 
 
 def reopen_rows(file: Path, step: int) -> IO[str]:

@@ -24,7 +24,7 @@ import tomli_w
 from distdl import cores, runlock
 from distdl.config import Config
 from distdl.errors import UserError, reason
-from distdl.files import TEMPORARY, as_json, is_row, parse_row, write_all
+from distdl.files import TEMPORARY, append_rows, as_json, is_row, parse_row, write_all
 from distdl.files import read_rows as read_rows
 from distdl.files import sync_folder as sync_folder
 from distdl.files import write_atomic as write_atomic
@@ -214,7 +214,7 @@ class RunDir:
 
     def _append(self, name: str, row: dict[str, Any]) -> None:
         if name not in self._files:
-            self._files[name] = (self.path / name).open("a", encoding="utf-8")
+            self._files[name] = append_rows(self.path / name)
         self._files[name].write(json.dumps(row) + "\n")
         self._files[name].flush()
 

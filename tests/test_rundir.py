@@ -201,3 +201,14 @@ def test_two_runs_in_one_second_have_two_folders() -> None:
     first = default_path("digits")
     first.mkdir(parents=True)
     assert default_path("digits") != first
+
+
+@pytest.mark.parametrize("half", [b'{"time_s": 2, "st', b"x" * 200_000, b"\0" * 65536])
+def test_rows_are_not_appended_to_half_a_line(tmp_path: Path, half: bytes) -> None:
+    file = tmp_path / "metrics.jsonl"
+    for whole in (b"", b'{"time_s": 1}\n', b"y" * 70_000 + b"\n"):
+        file.write_bytes(whole + half)
+        run = RunDir(tmp_path)
+        run.metrics({"time_s": 3})
+        run.close()
+        assert file.read_bytes() == whole + b'{"time_s": 3}\n'

@@ -28,7 +28,7 @@ import tyro
 from distdl import runlock
 from distdl.config import Config, Count, Finite, Rate, SlurmConfig
 from distdl.errors import EXIT_DONE, EXIT_STOPPED, EXIT_USER, UserError, reason, run_command
-from distdl.files import parse_row
+from distdl.files import append_rows, parse_row
 from distdl.manifest import damaged, published, read_manifest
 from distdl.result import read_result
 from distdl.rundir import CHECKPOINTS, METRICS, RESULT, in_use, write_json
@@ -267,7 +267,7 @@ def read_ledger(ledger: Path) -> tuple[list[Row], list[int]]:
     """The rows of a ledger, and the numbers of its damaged lines, which are left out with a warning."""
     if not ledger.exists():
         return [], []
-    rows = [_row(line) for line in ledger.read_bytes().splitlines()]
+    rows = [_row(line) for line in ledger.read_bytes().splitlines(keepends=True)]
     bad = [number for number, row in enumerate(rows, start=1) if row is None]
     if bad:
         shown = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
@@ -277,7 +277,8 @@ def read_ledger(ledger: Path) -> tuple[list[Row], list[int]]:
 
 def _row(line: bytes) -> Row | None:
     """The row that a line holds; None for one that a kill cut short, or that is damaged."""
-    if (value := parse_row(line)) is None:
+    value = parse_row(line) if line.endswith(b"\n") else None
+    if value is None:
         return None
     try:
         return check(Begin if value.get("kind") == "begin" else End, value, strict=True)
@@ -286,13 +287,9 @@ def _row(line: bytes) -> Row | None:
 
 
 def _append(ledger: Path, row: Row) -> Row:
-    """Add a row on a line of its own, also after a line that a kill cut short."""
     ledger.parent.mkdir(parents=True, exist_ok=True)
-    with ledger.open("a+b") as sink:
-        size = sink.seek(0, os.SEEK_END)
-        sink.seek(max(size - 1, 0))
-        cut = b"" if sink.read(1) in (b"", b"\n") else b"\n"
-        sink.write(cut + json.dumps(asdict(row)).encode() + b"\n")
+    with append_rows(ledger) as sink:
+        sink.write(json.dumps(asdict(row)) + "\n")
     return row
 
 

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from distdl.errors import UserError, nearest, shortened
 from distdl.resolve import profiles
 from distdl.studies.base import Study
+from distdl.text import printable
 from distdl.userfiles import read_toml
 from distdl.validation import check
 
@@ -73,8 +74,9 @@ def fields(study: Study) -> tuple[str, ...]:
 
 def _known(study: Study, key: str, where: str) -> None:
     if key not in fields(study):
+        hint = nearest(key, fields(study))
         raise UserError(
-            f'{where}: "{shortened(key)}" is not a setting of study {study.name}{nearest(key, fields(study))} '
+            f'{where}: "{printable(shortened(key))}" is not a setting of study {study.name}{hint} '
             f"(distdl study run {study.name} --help shows all)"
         )
 

@@ -205,7 +205,8 @@ def test_a_damaged_line_does_not_end_the_chain(tmp_path: Path, capsys: pytest.Ca
         begin(tmp_path, CONFIG, waited_s=1.0, now=start + 200.0)
     assert (total.waited_s, total.compute_s) == (8.0, 100.0)
     rows, bad = read_ledger(ledger)
-    assert [row.kind for row in rows] == ["begin", "end"] * 2 + ["begin"] and bad == [2]
+    cut = not DAMAGED[kind].endswith(b"\n")  # by a kill: it has been removed since
+    assert [row.kind for row in rows] == ["begin", "end"] * 2 + ["begin"] and bad == ([] if cut else [2])
     assert f"warning: {ledger}, line 2: damaged, left out\n" in capsys.readouterr().err
 
 
