@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from distdl.errors import shortened
 from distdl.report.content import Axis, Cell, Figure, Layer
 from distdl.report.numbers import is_number, written
 
@@ -20,6 +21,8 @@ WIDTH, HEIGHT, BAR = 640, 260, 26
 """Pixels of a figure on paper, and of a category's bar."""
 NUMBERED = 80
 """Tiles at most whose numbers stand in them."""
+CAPTION = 2000
+"""Characters of a caption on paper; the page has it whole."""
 PAPER = "#222222"
 UNDER_POINTER = ("bars", "tiles", "rule")
 """Marks that are described when the pointer is on them; of a curve it is the point nearest to it."""
@@ -70,7 +73,7 @@ def spec(figure: Figure, notes: Sequence[str] = (), *, paper: bool) -> tuple[Spe
         "layer": layers,
     }
     if paper:
-        caption = textwrap.wrap(" ".join([figure.caption, *notes]).strip(), 105)
+        caption = textwrap.wrap(shortened(" ".join([figure.caption, *notes]).strip(), CAPTION), 105)
         whole["title"] = {"text": figure.title, "subtitle": caption, "anchor": "start", "offset": 12}
         whole["background"] = "white"
     legend = max((len(name) for name in series), default=0) * 6.4 + 44
@@ -114,9 +117,11 @@ def _rows(layer: Layer, figure: Figure) -> tuple[list[Row], str]:
         if axis.scale == "log" and short in names
     ]
     texts = {short for short in ("x", "y") if getattr(figure, short).scale == "category"} | {"series"}
+    numbers = {"x", "y", "low", "high", "value", "start"} - texts
     rows, dropped = [], 0
     for cells in zip(*(data[name] for name in names.values()), strict=True):
         row = {short: _cell(cell, text=short in texts) for short, cell in zip(names, cells, strict=True)}
+        row |= {short: None for short in numbers & row.keys() if not is_number(row[short])}
         nowhere = [short for short in logs if row[short] is not None and not row[short] > 0]
         dropped += bool(nowhere)
         row |= dict.fromkeys(nowhere)
@@ -132,6 +137,11 @@ def _cell(cell: Cell, *, text: bool) -> Cell:
     if isinstance(cell, float):
         return float(f"{cell:.6g}") if math.isfinite(cell) else None
     return cell
+
+
+def _titled(title: str) -> str:
+    """A title for Vega-Lite, which builds expressions of titles and does not quote a backslash in them."""
+    return title.replace("\\", "\N{SET MINUS}")
 
 
 def _along(figure: Figure) -> str:
@@ -251,7 +261,12 @@ class _Drawn:
             encoding[f"{channel}2"] = {"field": f"{channel}1"}
         # Curves over tiles have the colours: the tiles below them stay grey.
         scale = {"scheme": "viridis"} if self.bare else {"range": ["#fafafa", "#8f8f8f"]}
-        legend = {"orient": "right", "direction": "vertical", "gradientLength": self.height, "title": layer.value}
+        legend = {
+            "orient": "right",
+            "direction": "vertical",
+            "gradientLength": self.height,
+            "title": _titled(layer.value),
+        }
         encoding["color"] = {"field": "value", "type": "quantitative", "scale": scale, "legend": legend}
         # A text for each of thousands of cells would be most of the SVG.
         tiles = [{"mark": {"type": "rect", "aria": len(rows) <= NUMBERED}, "encoding": encoding}]
@@ -301,7 +316,7 @@ class _Drawn:
             return {
                 "field": channel,
                 "type": "nominal",
-                "title": axis.title,
+                "title": _titled(axis.title),
                 "scale": scale,
                 "axis": {"grid": False, **label},
             }
@@ -322,7 +337,7 @@ class _Drawn:
             decades = {"test": "abs(log(datum.value) / LN10 - round(log(datum.value) / LN10)) < 1e-6", "value": 1}
             faint = {"gridOpacity": {"condition": decades, "value": 0.3}}
             plain = {"format": "~g", "labelOverlap": "greedy", "tickCount": 6, **faint}
-        return {"field": channel, "type": "quantitative", "title": axis.title, "scale": scale, "axis": plain}
+        return {"field": channel, "type": "quantitative", "title": _titled(axis.title), "scale": scale, "axis": plain}
 
     def _numbers_of(self, channel: str) -> Iterable[float]:
         for layer in self.figure.layers:
@@ -349,7 +364,7 @@ class _Drawn:
         named |= {f"other{index}": name for index, name in enumerate(name for name in layer.data if name not in used)}
         if layer.mark in ("rule", "band"):
             named.pop("x" if layer.mark == "rule" else "y")
-        return [(short, title) for short, title in named.items() if title]
+        return [(short, _titled(title)) for short, title in named.items() if title]
 
 
 def _config(ink: str, *, paper: bool) -> Spec:

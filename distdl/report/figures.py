@@ -10,11 +10,14 @@ from typing import Any
 
 from PIL import Image
 
-from distdl.errors import missing
+from distdl.errors import missing, shortened
 from distdl.report.chart import spec
 from distdl.report.content import Cell, Figure, Table
 
 _PATH, _DIGITS = re.compile(r' d="[^"]*"'), re.compile(r"(\.\d\d)\d+")
+_BEYOND = re.compile("[\U00010000-\U0010ffff]")
+SHORT = 10
+"""Characters of a label that is never cut, however wide they are."""
 SCALE = 1.6
 """Pixels of the PNG for each of the figure's: sharp on paper."""
 
@@ -35,8 +38,26 @@ def converter() -> Any:
 def svg(figure: Figure, notes: Sequence[str] = ()) -> str:
     """The figure on white paper, as SVG. Rows and `notes` as `thin.drawn` gives them."""
     on_paper, _ = spec(figure, notes, paper=True)
+    on_paper = _cuttable(on_paper)
     # A hundredth of a pixel is enough: half the bytes.
     return _PATH.sub(lambda path: _DIGITS.sub(r"\1", path[0]), converter().vegalite_to_svg(on_paper))
+
+
+def _cuttable(value: Any) -> Any:
+    """The value with long texts as a drawing takes them.
+
+    Vega cuts a long label between the halves of an emoji, and what draws then refuses the text: there they are escaped.
+    It tries out where to cut: a text of thousands of characters takes minutes.
+    """
+    if isinstance(value, str):
+        return value if len(value) < SHORT else shortened(_BEYOND.sub(_escaped, value))
+    if isinstance(value, dict):
+        return {_cuttable(key): _cuttable(one) for key, one in value.items()}
+    return [_cuttable(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return f"\\U{ord(match[0]):08x}"
 
 
 def png(drawn_svg: str) -> bytes:

@@ -11,7 +11,8 @@ import pytest
 from distdl.errors import UserError
 from distdl.report import runs
 from distdl.report.command import write_report
-from distdl.report.content import Axis, Layer
+from distdl.report.content import Axis, Figure, Layer
+from distdl.report.figures import png, svg
 from distdl.report.run import read
 from fuzz.targets import odd_values
 from run_folders import write_run
@@ -71,3 +72,16 @@ def test_a_damaged_study_is_refused_as_by_its_other_verbs(tmp_path: Path) -> Non
         with pytest.raises(UserError, match=r"study\.toml is not TOML: "):
             verb()
     assert (study / "report.html").read_bytes() == before
+
+
+TITLES = ("a\\x00b", 'a"b', "a\\", 'a\\"b', "a'`${1}</text>", "\U0001f600" * 300, "x" * 100_000)
+
+
+@pytest.mark.parametrize("title", TITLES)
+def test_any_title_can_be_drawn(title: str) -> None:
+    """Of an axis, a column, a series and a figure; numbers where text should be, and the other way round."""
+    data = {"x": ["p", 1, None], "y": [1e-100, 1e100, "q"], title: [title, "b", title], "more": [1, 2, 3]}
+    for mark, scale in (("bars", "category"), ("points", "log")):
+        layer = Layer(mark=mark, data=data, series=title, low="y", high="y")
+        axes = {"x": Axis(title=title, scale=scale), "y": Axis(title=title, scale="log")}
+        assert png(svg(Figure(name="odd", title=title, caption=title, layers=(layer,), **axes)))
