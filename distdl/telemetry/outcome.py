@@ -2,12 +2,14 @@
 
 import json
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from distdl import cores
+from distdl.errors import reason
 from distdl.perf.flops import count
 from distdl.perf.hardware import recognise
 from distdl.perf.utilisation import bounds, counted, ppp_by_kind
@@ -41,15 +43,20 @@ def outcome(trainer: "Trainer", *, held_s: float) -> dict[str, Any]:
     Args:
         held_s: seconds for which the run held its devices, over all its starts.
     """
-    rows = telemetry_rows(trainer.run.path)
-    used = account(
-        rows,
+    add_up = partial(
+        account,
         seconds=held_s,
         devices=trainer.world.size,
         epochs=trainer.position,
         images=trainer.progress.images,
         price_per_hour=trainer.config.telemetry.price_per_hour,
     )
+    try:
+        rows = telemetry_rows(trainer.run.path)
+        used = add_up(rows)
+    except Exception as error:  # rows of an earlier start may be damaged in any way: the training is done all the same
+        trainer.events.warn(trainer, f"the samples of telemetry.jsonl cannot be added up: {reason(error)}")
+        rows, used = [], add_up([])
     times = {
         "start_s": trainer.seconds.get("start", 0.0),
         "warm_s": trainer.seconds.get("warm", 0.0),

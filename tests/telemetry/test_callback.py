@@ -88,6 +88,24 @@ def test_a_resumed_run_adds_its_starts(tmp_path):
     assert len({row["pid"] for row in rows}) == 2
 
 
+ODD = {
+    "kind nvml lacks fields": '{"time_s": 0, "step": 0, "epoch": 0, "kind": "nvml", "energy_j": 1}\n' * 2,
+    "text for a number": '{"time_s": 0, "step": 0, "epoch": 0, "kind": "host", "cpu_percent": "x"}\n' * 2,
+}
+
+
+@pytest.mark.parametrize("lines", ODD.values(), ids=ODD)
+def test_odd_samples_of_an_earlier_start_do_not_end_a_training(tmp_path, lines: str) -> None:
+    run(tmp_path, "--epochs", "1")
+    folder = tmp_path / "run"
+    (folder / "telemetry-other.jsonl").write_text(lines)
+    job = Ranks([*WORDS, "--out", str(folder), "--resume", "auto"])
+    assert job.wait() == [0], job.text
+    assert "cannot be added up" in job.text
+    result = json.loads((folder / "result.json").read_text())
+    assert result["status"] == "completed" and result["idle_share"] is None and result["held_s"] > 0
+
+
 def test_none_is_sampled_at_no_rate(tmp_path):
     folder = tmp_path / "run"
     assert Ranks([*WORDS, "--telemetry.hz", "0", "--out", str(folder)]).wait() == [0]
