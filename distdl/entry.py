@@ -15,6 +15,7 @@ from distdl.result import current_result, newest_rows
 from distdl.rundir import CHECKPOINTS, METRICS, default_path, holds_run, in_use, version
 from distdl.strategies.base import Strategy
 from distdl.strategies.text import broadcast_text
+from distdl.text import printable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +126,11 @@ def _check_writable(path: Path) -> None:
     """Refuse a path under which no folder can be made, as far as this can be known without trying."""
     for place in (path / CHECKPOINTS, path, *path.parents):
         if place.exists() or place.is_symlink():
+            if not place.exists():
+                raise UserError(
+                    f"the run folder {path} cannot be written: {place} is a link to {place.readlink()}, which does not "
+                    "exist"
+                )
             if not place.is_dir():
                 raise UserError(f"the run folder {path} cannot be written: {place} is a file")
             if not os.access(place, os.W_OK | os.X_OK):
@@ -133,4 +139,4 @@ def _check_writable(path: Path) -> None:
 
 
 def _warn(message: str) -> None:
-    print(f"warning: {message}", file=sys.stderr, flush=True)
+    print(f"warning: {printable(message)}", file=sys.stderr, flush=True)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -34,13 +35,46 @@ def write_all(files: Mapping[Path, Write]) -> None:
                 if error.errno:
                     error.filename = error.filename or str(file)
                 raise
-        for file, path in temporary.items():
-            path.replace(file)
+        _rename_all(temporary)
     finally:
         for path in temporary.values():
             path.unlink(missing_ok=True)
+            if len(files) > 1:
+                _former(path).unlink(missing_ok=True)
     for folder in {file.parent for file in files}:
         sync_folder(folder)
+
+
+def _rename_all(temporary: Mapping[Path, Path]) -> None:
+    """Rename each temporary file to its file. If one cannot be renamed, those before it get their old content back."""
+    renamed: list[Path] = []
+    for file, path in temporary.items():
+        try:
+            if len(temporary) > 1 and file.exists():
+                _keep(file, _former(path))
+            path.replace(file)
+        except OSError as error:
+            for earlier in renamed:
+                former = _former(temporary[earlier])
+                if former.exists():
+                    former.replace(earlier)
+                else:
+                    earlier.unlink()
+            error.filename, error.filename2 = str(file), None
+            raise
+        renamed.append(file)
+
+
+def _former(temporary: Path) -> Path:
+    return temporary.with_name(f".former{temporary.name}")
+
+
+def _keep(file: Path, name: Path) -> None:
+    """Give a file a second name; where the file system has no hard links, a copy."""
+    try:
+        name.hardlink_to(file)
+    except OSError:
+        shutil.copy2(file, name)
 
 
 def sync_folder(folder: Path) -> None:

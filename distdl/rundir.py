@@ -145,7 +145,8 @@ class RunDir:
                     folder.rmdir()
             if isinstance(error, UserError):
                 raise
-            raise UserError(f"the run folder {self.path} cannot be written: {reason(error)}") from None
+            file = f"{Path(error.filename).name}: " if error.filename else ""
+            raise UserError(f"the run folder {self.path} cannot be written: {file}{reason(error)}") from None
 
     def _at_the_start(
         self,
@@ -196,7 +197,7 @@ class RunDir:
     def _clear(self, step: int | None) -> None:
         """Remove what a kill left half done, and set checkpoints aside that are not of this training's past."""
         for file in self.path.glob(".*.tmp"):
-            if TEMPORARY.fullmatch(file.name):
+            if TEMPORARY.fullmatch(file.name) and not file.is_dir():
                 file.unlink(missing_ok=True)
         for folder in self.checkpoints.glob(".step-*"):
             shutil.rmtree(folder, ignore_errors=True)

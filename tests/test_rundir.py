@@ -1,5 +1,6 @@
 """The run folder: whole files or none, rows that survive a kill, and refusals."""
 
+import errno
 import json
 import os
 import platform
@@ -15,6 +16,7 @@ from distdl import runlock
 from distdl.config import Config
 from distdl.entry import locate
 from distdl.errors import UserError
+from distdl.files import write_all
 from distdl.resolve import from_command_line
 from distdl.result import current_result
 from distdl.rundir import RunDir, default_path, read_rows, write_atomic
@@ -212,3 +214,51 @@ def test_rows_are_not_appended_to_half_a_line(tmp_path: Path, half: bytes) -> No
         run.metrics({"time_s": 3})
         run.close()
         assert file.read_bytes() == whole + b'{"time_s": 3}\n'
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["hard links", "no hard links"])
+@pytest.mark.parametrize("obstacle", ["result.json", "config.toml", "environment.json", "metrics.jsonl", "run.lock"])
+def test_a_file_that_cannot_be_replaced_leaves_the_others_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, obstacle: str, links: bool
+) -> None:
+    run = create(tmp_path)
+    run.metrics(row(1))
+    run.close()
+    (tmp_path / obstacle).unlink()
+    (tmp_path / obstacle).mkdir()
+    before = tree(tmp_path)
+    if not links:
+        monkeypatch.setattr(Path, "hardlink_to", lambda *_: os.link("/nowhere", "/nowhere"))
+    with pytest.raises(UserError, match=f"cannot be written: {obstacle}: Is a directory"):
+        create(tmp_path, step=1)
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("fails", range(4))
+def test_a_rename_that_fails_puts_back_what_was_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: int
+) -> None:
+    """As for a file that is a mount point of its own, or immutable."""
+    files = {tmp_path / name: lambda sink: sink.write(b"new") for name in ("a", "b", "c", "d")}
+    for file in list(files)[:3]:
+        file.write_text("old")
+    before, replace = tree(tmp_path), Path.replace
+
+    def refuse(self: Path, target: Path) -> Path:
+        if target.name == "abcd"[fails] and "former" not in self.name:
+            raise OSError(errno.EBUSY, "Device or resource busy", str(self))
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(OSError, match=f"busy: '{tmp_path / 'abcd'[fails]}'"):
+        write_all(files)
+    assert tree(tmp_path) == before
+    monkeypatch.undo()
+    write_all(files)
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == dict.fromkeys("abcd", "new")
+
+
+def test_a_link_to_nothing_is_named(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").symlink_to("/nowhere/else")
+    with pytest.raises(UserError, match="checkpoints is a link to /nowhere/else, which does not exist"):
+        locate(Config(out=tmp_path, resume="auto"))
