@@ -11,12 +11,11 @@ a training enters the run folder.
 """
 
 import contextlib
-import dataclasses
 import pickle
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,39 +23,8 @@ import torch
 
 from distdl.errors import UserError, reading, reason
 from distdl.files import sync_folder, write_atomic
-from distdl.manifest import MANIFEST, STATE, damaged, published, read_manifest, seal, step_of
+from distdl.manifest import MANIFEST, STATE, Progress, damaged, published, read_manifest, seal, step_of
 from distdl.rundir import CHECKPOINTS
-
-
-@dataclass(kw_only=True)
-class Progress:
-    """How far a training has come. `samples` counts over all ranks, so that the world may change size on the way."""
-
-    step: int = 0
-    epoch: int = 0
-    samples: int = 0
-    """Of the epoch, seen so far by all ranks together."""
-    elapsed_s: float = 0.0
-    """Of training, over all the slices of a run."""
-    images: int = 0
-    """Seen since the run began."""
-    resumes: int = 0
-
-    @classmethod
-    def of(cls, folder: Path) -> "Progress":
-        """The position that a checkpoint's manifest holds.
-
-        Raises:
-            UserError: if it holds anything else.
-        """
-        table, file = read_manifest(folder)["progress"], folder / MANIFEST
-        kinds = {field.name: (int,) if field.type is int else (int, float) for field in dataclasses.fields(cls)}
-        for name, value in table.items():
-            if name not in kinds:
-                raise UserError(f"{file} is damaged: progress has the unknown field {name!r}")
-            if type(value) not in kinds[name] or not 0 <= value < float("inf"):
-                raise UserError(f"{file} is damaged: progress.{name} is {value!r}")
-        return cls(**table)
 
 
 class Checkpoints:
@@ -185,7 +153,7 @@ def _first_whole(folders: Iterator[Path], warn: Callable[[str], None], instead: 
 
 
 def find(path: Path, warn: Callable[[str], None]) -> Path:
-    """The checkpoint that `--resume PATH` means: a checkpoint, or the newest whole one of a run folder.
+    """The checkpoint that a path means: a checkpoint, or the newest whole one of a run folder.
 
     Raises:
         UserError: if there is none, or the one named is damaged.
@@ -198,7 +166,7 @@ def find(path: Path, warn: Callable[[str], None]) -> Path:
     folder = path / CHECKPOINTS if (path / CHECKPOINTS).is_dir() else path
     newest = Checkpoints(folder).newest(warn)
     if newest is None:
-        raise UserError(f"{path} holds no whole checkpoint to resume from")
+        raise UserError(f"{path} holds no whole checkpoint" + ("" if path.exists() else ": it does not exist"))
     return newest
 
 
@@ -227,30 +195,6 @@ def network_state(state: Mapping[str, Any], folder: Path) -> tuple[dict[str, tor
         if not isinstance(tensors, Mapping) or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
             raise UserError(f"{folder / STATE} is not the state of a training: it does not hold the network's tensors")
     return dict(state["model"]), dict(average or {})
-
-
-def check_same(saved: Mapping[str, Any], running: Mapping[str, Any], folder: Path) -> None:
-    """Raise a UserError if a checkpoint is of another network, optimizer or seed than the run that resumes it."""
-    theirs, _ = network_state(saved, folder)
-    ours = running["model"]
-    odd = sorted(set(theirs) ^ set(ours)) or sorted(name for name in ours if theirs[name].shape != ours[name].shape)
-    if odd:
-        raise UserError(f'checkpoint {folder} is of another network: "{odd[0]}" differs; give the same model and data')
-    if saved.get("seed") != running["seed"]:
-        raise UserError(
-            f"checkpoint {folder} was trained with --seed {saved.get('seed')}: give the same, or another --out"
-        )
-    before, now = _optimizer(saved), _optimizer(running)
-    if before and before != now:
-        raise UserError(
-            f"checkpoint {folder} was trained with --optim.name {before}, not {now}: give the same, or start from its "
-            f"weights (--model.weights {folder / STATE} --out OTHER)"
-        )
-
-
-def _optimizer(state: Mapping[str, Any]) -> Any:
-    config = state.get("config")
-    return config.get("optim", {}).get("name") if isinstance(config, Mapping) else None
 
 
 def write_tensors(file: Path, state: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ from distdl.entry import Place
 from distdl.errors import Failure, UserError
 from distdl.events import Callback
 from distdl.forecast import Forecast
+from distdl.resumption import check_remaining
 from distdl.rundir import RunDir
 from distdl.strategies.agreement import agree
 from distdl.strategies.base import Strategy
@@ -49,6 +50,7 @@ def train(
     try:
         if place.start is not None:
             trainer.resume(place.start)
+            check_remaining(trainer, place.start)
         enter(trainer, place)
     except BaseException:
         trainer.close_loaders()

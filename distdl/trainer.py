@@ -97,6 +97,7 @@ class Trainer:
         self.global_batch = config.data.step_samples(self.world.size)
         compiled = compute.compile or compute.cuda_graphs
         self.optimizer = optimizers.build(config.optim, self.model, global_batch=self.global_batch, compiled=compiled)
+        self.parameters = optimizers.names(self.optimizer, self.model)
         if compiled:
             self.model.compile(mode="reduce-overhead" if compute.cuda_graphs else None)
         self.forward = self.strategy.prepare(self.model, self.optimizer, self.clock)
@@ -296,8 +297,9 @@ class Trainer:
         if folder is None:
             return {}, {}
         state, progress = checkpoint.load(folder)
+        resumption.check_network(state, self.state_dict(), folder)
         model, average = checkpoint.network_state(state, folder)
-        validation = state.get("metrics", {}).get("validation", {})
+        validation = state["metrics"].get("validation", {})
         chosen = {"epoch": progress.epoch, "step": progress.step, "validation": validation}
         tensors = {f"model.{name}": tensor for name, tensor in model.items()}
         return chosen, tensors | {f"average.{name}": tensor for name, tensor in average.items()}
@@ -414,19 +416,29 @@ class Trainer:
             "seed": self.config.seed,
             "world_size": self.world.size,
             "config": as_table(self.config, self.strategy.name),
+            "parameters": self.parameters,
+            "data": {
+                "classes": [*self.dataset.classes],
+                "samples": {
+                    name: len(split)
+                    for name in ("train", "validation", "test")
+                    if (split := getattr(self.dataset, name)) is not None
+                },
+            },
         }
 
     def resume(self, folder: Path) -> None:
         """Continue from a checkpoint, at any world size.
 
         Raises:
-            UserError: on every rank, if it is damaged or of another network, optimizer or seed.
+            UserError: on every rank, if it is damaged or of another network, optimizer, seed or other classes.
         """
         state, progress = self._read_state(folder)
         self.strategy.load_model_state(state["model"])
         with reading(folder / checkpoint.STATE, "the state of this optimizer"):
             self.strategy.load_state_dict(state["strategy"])
-        self.strategy.load_shards(folder)
+        with reading(folder, "shards of this strategy"):
+            self.strategy.load_shards(folder)
         if self.ema:
             self.ema = EMA(self.model, self.ema.decay)  # of the weights just loaded, where the checkpoint has none
             if state["ema"]:
@@ -448,8 +460,7 @@ class Trainer:
         state, progress, message = {}, Progress(), ""
         try:
             state, progress = checkpoint.load(folder, self.world.device)
-            checkpoint.check_same(state, self.state_dict(), folder)
-            resumption.check_fields(state, folder)
+            resumption.check(self, state, folder)
         except UserError as error:
             message = str(error)
         messages = gather_text(self.strategy, message)

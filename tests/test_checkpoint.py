@@ -4,7 +4,9 @@ import json
 import os
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,7 +23,7 @@ from killed_at import kill_at
 
 def save(checkpoints: Checkpoints, step: int, metric: float | None = None, value: float = 0.0) -> None:
     state = {"weights": torch.full((4,), float(step) + value), "lr": [0.1, (0.9, 0.999)]}
-    checkpoints.save(checkpoints.begin(step), state, Progress(step=step, samples=3), metric)
+    checkpoints.save(checkpoints.begin(step), state, Progress(step=step, samples=3, images=3), metric)
     checkpoints.wait()
 
 
@@ -34,7 +36,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     state, progress = load(find(tmp_path, silent))
     assert torch.equal(state["weights"], torch.full((4,), 7.0))
     assert state["lr"] == [0.1, (0.9, 0.999)]
-    assert progress == Progress(step=7, samples=3)
+    assert progress == Progress(step=7, samples=3, images=3)
 
 
 def test_training_may_go_on_while_it_is_written(tmp_path: Path) -> None:
@@ -223,6 +225,77 @@ def test_a_manifest_that_is_no_manifest_is_one_line(tmp_path: Path, text: str) -
     assert len(told) == 1
     assert "\n" not in told[0]
     save(checkpoints, 3)
+
+
+Table = dict[str, Any]
+EDITS: dict[str, tuple[Callable[[Table], object], str]] = {
+    **{
+        f"no {name}": (lambda manifest, name=name: manifest["progress"].pop(name), f"progress.{name} is missing")
+        for name in vars(Progress())
+    },
+    **{
+        f"without {key}": (lambda manifest, key=key: manifest.pop(key), key) for key in ("progress", "metric", "sha256")
+    },
+    "another step than its folder": (
+        lambda manifest: manifest["progress"].update(step=7),
+        "step is 7 in step-00000002",
+    ),
+    "more epochs than steps": (lambda manifest: manifest["progress"].update(epoch=10**30), "progress.epoch"),
+    "more samples than images": (lambda manifest: manifest["progress"].update(samples=10**9), "progress.samples"),
+    "a part of an epoch": (lambda manifest: manifest["progress"].update(epoch=2.5), "progress.epoch is 2.5"),
+    "a whole number as a fraction": (lambda manifest: manifest["progress"].update(step=2.0), "progress.step is 2.0"),
+    "time before the start": (lambda manifest: manifest["progress"].update(elapsed_s=-1), "progress.elapsed_s is -1"),
+    "no resumes at all": (lambda manifest: manifest["progress"].update(resumes=None), "progress.resumes is None"),
+    "no checksum": (lambda manifest: manifest["sha256"].clear(), "no checksum of state.pt"),
+    "a checksum of a shard alone": (
+        lambda manifest: manifest.update(sha256={"shard-0.pt": manifest["sha256"]["shard-0.pt"]}),
+        "no checksum of state.pt",
+    ),
+    "no checksum of a shard": (lambda manifest: manifest["sha256"].pop("shard-0.pt"), "no checksum of shard-0.pt"),
+    "a short checksum": (lambda manifest: manifest["sha256"].update({"state.pt": "0"}), "sha256"),
+    "a checksum of a file that is gone": (
+        lambda manifest: manifest["sha256"].update({"shard-1.pt": "0" * 64}),
+        "shard-1.pt is missing",
+    ),
+    "a name that no file has": (lambda manifest: manifest["sha256"].update({"x" * 999: "0" * 64}), "is missing"),
+    "a metric that is true": (lambda manifest: manifest.update(metric=True), "metric"),
+    "an unknown kind of metric": (lambda manifest: manifest.update(metric_kind="f1"), "metric_kind is 'f1'"),
+    "a list for the kind of metric": (lambda manifest: manifest.update(metric_kind=[1]), "metric_kind"),
+}
+
+
+@pytest.mark.parametrize(("edit", "says"), EDITS.values(), ids=EDITS)
+def test_a_manifest_with_an_odd_field_is_damaged_and_the_one_before_is_used(tmp_path: Path, edit, says: str) -> None:
+    checkpoints, told = Checkpoints(tmp_path), []
+    for step in (1, 2):
+        folder = checkpoints.begin(step)
+        checkpoint.write_tensors(checkpoints.hidden(step) / "shard-0.pt", {"error": torch.ones(3)})
+        checkpoints.save(folder, {}, Progress(step=step, samples=3, images=3), 0.5)
+        checkpoints.wait()
+    file = tmp_path / "step-00000002" / "manifest.json"
+    manifest = json.loads(file.read_text())
+    edit(manifest)
+    file.write_text(json.dumps(manifest))
+    assert find(tmp_path, told.append).name == "step-00000001"
+    assert len(told) == 1
+    assert says in told[0]
+    with pytest.raises(UserError, match="is damaged: "):
+        find(file.parent, told.append)
+
+
+def test_a_manifest_of_version_1_is_whole(tmp_path: Path) -> None:
+    save(Checkpoints(tmp_path), 1, 0.5)
+    file = tmp_path / "step-00000001" / "manifest.json"
+    manifest = json.loads(file.read_text())
+    del manifest["metric_kind"]
+    file.write_text(json.dumps(manifest))
+    assert find(tmp_path, silent) == file.parent
+
+
+def test_a_checkpoint_may_be_copied_to_a_folder_of_another_name(tmp_path: Path) -> None:
+    save(Checkpoints(tmp_path), 1)
+    shutil.copytree(tmp_path / "step-00000001", tmp_path / "good one")
+    assert find(tmp_path / "good one", silent) == tmp_path / "good one"
 
 
 @pytest.mark.parametrize("progress", [{"evil": 1}, {"step": "3"}, {"step": -1}, {"step": True}, {"elapsed_s": 1e999}])

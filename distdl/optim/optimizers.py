@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
@@ -99,9 +101,21 @@ def build(config: OptimConfig, model: nn.Module, *, global_batch: int, compiled:
     ]
     devices = {parameter.device.type for group in groups for parameter in group["params"]}
     with nullcontext() if compiled else eager_operators():
-        optimizer = OPTIMIZERS[config.name](groups, config, devices <= {"cpu", "cuda"})
-    optimizer.register_load_state_dict_pre_hook(_keep_settings)
+        optimizer = make(groups, config, devices <= {"cpu", "cuda"})
     return optimizer if compiled else eager(optimizer)
+
+
+def make(groups: Groups, config: OptimConfig, fused: bool) -> Optimizer:
+    """An optimizer that takes back only a state that fits its parameters, and no settings from it."""
+    optimizer = OPTIMIZERS[config.name](groups, config, fused)
+    optimizer.register_load_state_dict_pre_hook(partial(_checked, config))
+    return optimizer
+
+
+def names(optimizer: Optimizer, model: nn.Module) -> list[list[str]]:
+    """Names of the parameters in each group of an optimizer: its state is stored in their order."""
+    by_id = {id(parameter): name for name, parameter in model.named_parameters()}
+    return [[by_id[id(parameter)] for parameter in group["params"]] for group in optimizer.param_groups]
 
 
 def _grouped(config: OptimConfig, model: nn.Module) -> dict[tuple[float, bool], list[nn.Parameter]]:
@@ -119,13 +133,72 @@ def _grouped(config: OptimConfig, model: nn.Module) -> dict[tuple[float, bool], 
     return groups
 
 
-def _keep_settings(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any] | None:
-    saved, own = state["param_groups"], optimizer.param_groups
-    if len(saved) != len(own):
-        return None  # torch says what does not fit
-    return {**state, "param_groups": [_settled(theirs, ours) for theirs, ours in zip(saved, own, strict=True)]}
+def _checked(config: OptimConfig, optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """`state` with the optimizer's own settings, for torch to load: torch compares nothing but the groups' lengths.
+
+    Moments get the memory format of their parameter: fused steps pair them with it by their place in memory.
+
+    Raises:
+        ValueError: if it is not the state of such an optimizer of such parameters.
+    """
+    own = optimizer.state_dict()["param_groups"]
+    if problem := _problem(config, optimizer, state, own):
+        raise ValueError(problem)
+    groups = [theirs | _settings(ours) for theirs, ours in zip(state["param_groups"], own, strict=True)]
+    parameters = _parameters(optimizer)
+    moments = {
+        index: {name: _formatted(value, parameters[index]) for name, value in of_one.items()}
+        for index, of_one in state["state"].items()
+    }
+    return {**state, "state": moments, "param_groups": groups}
 
 
-def _settled(theirs: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:
+def _formatted(value: Any, parameter: nn.Parameter) -> Any:
+    if not isinstance(value, torch.Tensor) or value.shape != parameter.shape or value.stride() == parameter.stride():
+        return value
+    return torch.empty_like(parameter, dtype=value.dtype, device=value.device, requires_grad=False).copy_(value)
+
+
+def _parameters(optimizer: Optimizer) -> list[nn.Parameter]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _settings(group: dict[str, Any]) -> dict[str, Any]:
     # LAMB counts its steps in the group: that is state, as the indices of the parameters are.
-    return theirs | {key: value for key, value in ours.items() if key not in ("params", "step")}
+    return {key: value for key, value in group.items() if key not in ("params", "step")}
+
+
+def _problem(config: OptimConfig, optimizer: Optimizer, state: Any, own: Groups) -> str:
+    """What keeps a state from being that of the optimizer; empty if nothing does."""
+    if not isinstance(state, dict) or not isinstance(state.get("state"), dict):
+        return "it holds no state"
+    groups, moments = state.get("param_groups"), state["state"]
+    if not isinstance(groups, list) or not all(isinstance(group, dict) for group in groups):
+        return "it holds no groups of parameters"
+    if [group.get("params") for group in groups] != [group["params"] for group in own]:
+        return "its parameters are others, or grouped in another way"
+    if not all(_is_count(group.get("step", 0)) for group in groups):
+        return "param_groups.step is not a number"
+    parameters, kept = _parameters(optimizer), _kept(config)
+    for index, of_one in moments.items():
+        if type(index) is not int or not 0 <= index < len(parameters) or not isinstance(of_one, dict):
+            return f"state.{index} is of no parameter"
+        for name, like in kept.items() if of_one else ():
+            value, shape = of_one.get(name), parameters[index].shape if like.dim() else like.shape
+            if not isinstance(value, torch.Tensor) or (value.shape, value.dtype) != (shape, like.dtype):
+                return f"state.{index}.{name} is not a {like.dtype} tensor of shape {[*shape]}"
+    return ""
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) in (int, float) or (isinstance(value, torch.Tensor) and not value.dim())
+
+
+def _kept(config: OptimConfig) -> dict[str, torch.Tensor]:
+    """What an optimizer keeps for a parameter of one dimension from its first step on."""
+    parameter = nn.Parameter(torch.zeros(1))
+    parameter.grad = torch.zeros(1)
+    with eager_operators():
+        optimizer = eager(OPTIMIZERS[config.name]([{"params": [parameter], "penalised": True}], config, False))
+        optimizer.step()
+    return {name: value for name, value in optimizer.state[parameter].items() if value is not None}

@@ -7,6 +7,7 @@ import pytest
 
 from distdl.checkpoint import find, load
 from jobs import QUIET, Ranks, step_of, train, wait_for
+from run_folders import tree
 from same_checkpoint import assert_same_checkpoint
 
 # Everything that a resume could lose: momentum, a schedule, EMA, dropout, augmentation, a last batch that is not full.
@@ -149,3 +150,71 @@ def test_resume_by_path_begins_a_run_of_its_own(tmp_path: Path) -> None:
     _, progress = load(find(tmp_path / "second", warn=pytest.fail))
     assert progress.epoch == 2
     assert_same_checkpoint(tmp_path / "whole", tmp_path / "second")
+
+
+FROZEN = (
+    "--data.limit",
+    "96",
+    "--data.batch-size",
+    "32",
+    "--model.name",
+    "digits-cnn",
+    "--checkpoint.every-epochs",
+    "1",
+)
+OTHERS = {
+    "layers of other shapes": (["features.2.*", "classifier.0.*"], ["features.0.*", "classifier.2.*"]),
+    "fewer layers": (["features.0.*"], []),
+    "more layers": ([], ["features.2.*"]),
+}
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize(("frozen", "others"), OTHERS.values(), ids=OTHERS)
+def test_moments_never_go_to_another_parameter(tmp_path: Path, frozen: list[str], others: list, optimizer: str) -> None:
+    """A resume that trains other parameters is refused, and the one that trains the same goes on."""
+    run = tmp_path / "run"
+    settings = {"adamw": [], "sgd": ["--optim.momentum", "0.9", "--optim.lr", "0.01"]}[optimizer]
+    words = [*FROZEN, "--optim.name", optimizer, *settings, "--out", str(run), "--resume", "auto"]
+
+    def froze(patterns: list[str]) -> list[str]:
+        return ["--model.freeze", *patterns] if patterns else []
+
+    train([*words, "--epochs", "1", *froze(frozen)])
+    before = tree(run)
+    job = Ranks([*words, "--epochs", "2", *froze(others), *QUIET])
+    assert job.wait() == [2], job.text
+    assert "give the same model.freeze, or start from its weights" in job.text
+    assert tree(run) == before
+    train([*words, "--epochs", "2", *froze(frozen)])
+    state, _ = load(find(run, warn=pytest.fail))
+    shapes = [state["model"][name].shape for group in state["parameters"] for name in group]
+    moment = {"adamw": "exp_avg", "sgd": "momentum_buffer"}[optimizer]
+    kept = state["strategy"]["optimizer"]["state"]
+    assert [kept[index][moment].shape for index in range(len(shapes))] == shapes
+
+
+def test_a_data_set_that_changed_is_refused_or_stated(tmp_path: Path) -> None:
+    import numpy as np
+    from PIL import Image
+
+    rng, images = np.random.default_rng(0), tmp_path / "set"
+    for name in ("cat", "dog"):
+        (images / name).mkdir(parents=True)
+        for number in range(30):
+            Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(images / name / f"{number}.png")
+    words = ["--data.name", str(images), "--data.image-size", "8", "--data.batch-size", "8", "--model.name", "softmax"]
+    words += ["--out", str(tmp_path / "run"), "--resume", "auto"]
+    train([*words, "--max-steps", "2"])
+    before = tree(tmp_path / "run")
+    (images / "cat").rename(images / "zebra")
+    job = Ranks([*words, "--max-steps", "4", *QUIET])
+    assert job.wait() == [2], job.text
+    assert "other classes (2, now 2): class 0 was 'cat' and is 'dog'" in job.text
+    assert tree(tmp_path / "run") == before
+    (images / "zebra").rename(images / "cat")
+    for number in range(10):
+        (images / "cat" / f"{number}.png").unlink()
+    job = Ranks([*words, "--max-steps", "4", *QUIET])
+    assert job.wait() == [0], job.text
+    assert "changed since the checkpoint: samples in train " in job.text

@@ -45,6 +45,10 @@ def place(finished: Path, tmp_path: Path) -> Path:
     (newest / "state.pt").write_bytes(b"not a state")
     reseal(newest)
     (tmp_path / "file").write_text("")
+    (tmp_path / "empty").mkdir()
+    shutil.copytree(finished, tmp_path / "obstructed")
+    (tmp_path / "obstructed" / "config.toml").unlink()
+    (tmp_path / "obstructed" / "config.toml").mkdir()
     return tmp_path
 
 
@@ -66,6 +70,12 @@ REFUSED = {
     "another seed": ([*RESUME, "--seed", "3", "--optim.lr", "0.5"], "--seed 0"),
     "another network": ([*RESUME, "--model.name", "softmax", "--epochs", "9"], "another network"),
     "another optimizer": ([*RESUME, "--optim.name", "sgd", "--optim.lr", "0.1"], "optim.name"),
+    "other parameters": ([*RESUME, "--epochs", "3", "--model.freeze", "features.0.*"], "the same model.freeze"),
+    "other groups": ([*RESUME, "--epochs", "3", "--optim.lr-factors", "features.*", "0.1"], "optim.lr_factors"),
+    "fewer epochs": ([*RESUME, "--epochs", "1"], "nothing is left to train: "),
+    "fewer steps": ([*RESUME, "--max-steps", "2"], "nothing is left to train: "),
+    "a folder in the place of a file": (["--out", "obstructed", "--resume", "auto", "--epochs", "3"], "config.toml"),
+    "weights of nothing": (["--out", "new", "--model.weights", "empty"], "empty holds no whole checkpoint"),
     "a folder that holds a run": (["--out", "run"], "--resume auto"),
     "a resume of another run": (["--out", "run", "--resume", "other"], "outside it"),
     "a resume of nothing": (["--out", "new", "--resume", "absent"], "no whole checkpoint"),
@@ -80,6 +90,7 @@ REFUSED = {
 FOR_TWO = (
     "unknown model in a run's folder",
     "another seed",
+    "other parameters",
     "a resume of another run",
     "a checkpoint that is no state",
 )

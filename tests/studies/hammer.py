@@ -11,7 +11,7 @@ import signal
 import sys
 from pathlib import Path
 
-from distdl.manifest import STATE, damaged, read_manifest
+from distdl.manifest import STATE, Progress, damaged, read_manifest
 from distdl.rundir import write_atomic
 from distdl.studies.leaderboard.board import Seat
 from distdl.studies.leaderboard.rules import Ratchet
@@ -38,7 +38,7 @@ def main(board: Path, log: Path, seed: int) -> None:
             taken = seat.offer(
                 take,
                 score,
-                progress={"step": 10 * (epoch + 1), "epoch": epoch + 1},
+                progress=vars(Progress(step=10 * (epoch + 1), epoch=epoch + 1)),
                 write=lambda beside, content=content: write_atomic(beside / STATE, lambda sink: sink.write(content)),
                 epoch_s=0.0,
                 settings={"lr": 0.1},

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from distdl.errors import UserError
-from distdl.manifest import STATE
+from distdl.manifest import STATE, Progress
 from distdl.rundir import write_atomic
 from distdl.studies.leaderboard.attempts import Settings, trials
 from distdl.studies.leaderboard.board import Board, Seat
@@ -30,7 +30,7 @@ def offer(seat: Seat, take, score: float, epochs: int = 0) -> bool:
     return seat.offer(
         take,
         score,
-        progress={"step": epoch, "epoch": epoch},
+        progress=vars(Progress(step=epoch, epoch=epoch)),
         write=lambda beside: write_atomic(beside / STATE, lambda sink: sink.write(str(score).encode())),
         epoch_s=1.0,
         settings=take.settings or {"name": "alex", "lr": 0.1},
@@ -91,7 +91,7 @@ def test_two_offers_for_one_place_are_decided_by_the_board_as_it_is_then(seat: S
         write_atomic(beside / STATE, lambda sink: sink.write(b"late"))
 
     assert not seat.offer(
-        first, 0.3, progress={"step": 1, "epoch": 2}, write=write, epoch_s=1.0, settings={"name": "", "lr": 1.0}
+        first, 0.3, progress=vars(Progress(step=2, epoch=2)), write=write, epoch_s=1.0, settings={"name": "", "lr": 1.0}
     )
     assert sorted(slot.score for slot in seat.look().slots.values()) == [0.8, 0.9]
     assert seat.complaints() == []

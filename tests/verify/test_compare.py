@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from distdl.checkpoint import write_tensors
-from distdl.manifest import seal
+from distdl.manifest import Progress, seal
 from distdl.verify.compare import Difference, checkpoints, differences
 
 STATE = {
@@ -79,7 +79,7 @@ def test_a_shard_that_only_one_has_is_a_difference(tmp_path: Path) -> None:
         write_tensors_into(tmp_path / name, STATE, 0.5)
     (tmp_path / "other" / "shard-0.pt").unlink()
     (tmp_path / "other" / "manifest.json").unlink()
-    seal(tmp_path / "other", {}, None)
+    seal(tmp_path / "other", vars(Progress()), None)
     assert checkpoints(tmp_path / "one", tmp_path / "other") == [Difference("shard-0.pt", math.inf)]
 
 
@@ -88,7 +88,7 @@ def write_tensors_into(folder: Path, state: dict, feedback: float) -> None:
     folder.mkdir()
     write_tensors(folder / "state.pt", state)
     write_tensors(folder / "shard-0.pt", {"error": torch.tensor([feedback])})
-    seal(folder, {}, None)
+    seal(folder, vars(Progress()), None)
 
 
 def test_files_of_a_strategy_are_compared_too(tmp_path: Path) -> None:
@@ -96,6 +96,6 @@ def test_files_of_a_strategy_are_compared_too(tmp_path: Path) -> None:
         (tmp_path / name / "deepspeed").mkdir(parents=True)
         write_tensors(tmp_path / name / "deepspeed" / "optim.pt", {"momentum": torch.tensor([momentum])})
         write_tensors(tmp_path / name / "state.pt", STATE)
-        seal(tmp_path / name, {}, None)
+        seal(tmp_path / name, vars(Progress()), None)
     assert checkpoints(tmp_path / "one", tmp_path / "other") == [Difference("deepspeed/optim.pt.momentum", 0.25)]
     assert checkpoints(tmp_path / "one", tmp_path / "other", shards=False) == []

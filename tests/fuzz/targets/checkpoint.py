@@ -1,20 +1,35 @@
-"""Files of a checkpoint, as --resume, export and the choice of the best read them; with right checksums too."""
+"""Files of a checkpoint, as --resume, export and the choice of the best read them; with right checksums too.
+
+A `content` is the state with some of its values replaced: what a mutation of the file's bytes seldom reaches.
+"""
 
 import contextlib
+import copy
 import io
 import json
+import random
 import shutil
+import zlib
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from distdl.checkpoint import Checkpoints, check_same, find, load, network_state
+from distdl.checkpoint import Checkpoints, find, load, network_state, write_tensors
+from distdl.data.datasets import load as load_data
 from distdl.export import export
 from distdl.manifest import MANIFEST, STATE, digest, published
-from distdl.resumption import check_fields
+from distdl.resolve import from_command_line
+from distdl.rundir import RunDir
+from distdl.strategies.base import Strategy
+from distdl.trainer import Trainer
 from fuzz.run import Target
-from fuzz.targets._run import RUN, each, train
+from fuzz.targets._run import BATCH, RUN, WORDS, each, train
+
+CONTENT = b"the state as it was"
+ODD_VALUES = (None, True, -1, 3, 10**30, float("nan"), "x", "", [], [1], {}, {"a": 1}, {1: 2}, torch.zeros(3))
 
 
 def seeds(folder: Path) -> dict[str, bytes]:
@@ -22,7 +37,9 @@ def seeds(folder: Path) -> dict[str, bytes]:
     newest = published(train(folder) / "checkpoints")[-1]
     state, manifest = (newest / STATE).read_bytes(), (newest / MANIFEST).read_bytes()
     original(newest)
-    return {STATE: state, MANIFEST: manifest, f"sealed-{STATE}": state, f"start-of-{STATE}": state[:4096]}
+    trainer()
+    contents = {f"content-{number}": CONTENT for number in range(4)}
+    return {STATE: state, MANIFEST: manifest, f"sealed-{STATE}": state, f"start-of-{STATE}": state[:4096], **contents}
 
 
 @lru_cache
@@ -31,20 +48,64 @@ def original(checkpoint: Path) -> dict:
     return load(checkpoint)[0]
 
 
+@lru_cache
+def trainer() -> Trainer:
+    """Of the run's configuration, with one epoch more to train."""
+    config = from_command_line([*WORDS, *BATCH, "--epochs", "3", "--telemetry.hz", "0"], strategy="single")
+    strategy = Strategy(config)
+    strategy.setup()
+    return Trainer(config, strategy, load_data(config.data), RunDir(Path(RUN)))
+
+
+def altered(state: dict, content: bytes) -> dict:
+    """The state with up to three of its values replaced or removed, as `content` decides."""
+    state, dice = copy.deepcopy(state), random.Random(zlib.crc32(content))
+    for _ in range(dice.randint(1, 3) if content != CONTENT else 0):
+        container, key = dice.choice(list(places(state)))
+        if dice.random() < 0.2:
+            del container[key]
+        else:
+            container[key] = dice.choice([*ODD_VALUES, *unlike(container[key])])
+    return state
+
+
+def places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Every key of a table and index of a list, whatever is in it."""
+    if isinstance(value, dict | list):
+        for key in value if isinstance(value, dict) else range(len(value)):
+            yield value, key
+            yield from places(value[key])
+
+
+def unlike(value: Any) -> list[Any]:
+    """Values that nearly are `value`."""
+    if isinstance(value, torch.Tensor):
+        return [
+            value.to(torch.int8),
+            value.half(),
+            value.reshape(-1)[:1],
+            value.unsqueeze(0),
+            value.expand(2, *value.shape),
+        ]
+    return [-value, value + 0.5, str(value)] if type(value) in (int, float) else [[value], {"a": value}]
+
+
 def check(folder: Path, name: str, content: bytes) -> None:
-    """A damaged checkpoint is passed over or refused; a state with a right checksum is read or refused."""
+    """A damaged checkpoint is passed over or refused; a state with a right checksum is trained on or refused."""
     run = folder / RUN
     shutil.copytree(folder.parent / RUN, run)
     earlier, newest = published(run / "checkpoints")
     before = (newest / MANIFEST if name == MANIFEST else newest / STATE).read_bytes()
-    if name.startswith("start-of-"):
-        content += before[4096:]
-    (newest / (MANIFEST if name == MANIFEST else STATE)).write_bytes(content)
+    expected = original(published(folder.parent / RUN / "checkpoints")[-1])
+    if name.startswith("content-"):
+        write_tensors(newest / STATE, altered(expected, content))
+    else:
+        content += before[4096:] if name.startswith("start-of-") else b""
+        (newest / (MANIFEST if name == MANIFEST else STATE)).write_bytes(content)
     if name not in (STATE, MANIFEST):
         manifest = json.loads((newest / MANIFEST).read_text())
         manifest["sha256"][STATE] = digest(newest / STATE)
         (newest / MANIFEST).write_text(json.dumps(manifest))
-    expected = original(published(folder.parent / RUN / "checkpoints")[-1])
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         each(
             lambda: resumed(run, earlier if name == STATE and content != before else None, expected, name),
@@ -54,15 +115,19 @@ def check(folder: Path, name: str, content: bytes) -> None:
 
 
 def resumed(run: Path, earlier: Path | None, expected: dict, name: str) -> None:
-    """What a resume reads and checks before it changes anything."""
+    """Resume, train an epoch, evaluate and write the result, as `distdl train` does."""
     start = find(run, lambda _: None)
     assert earlier is None or start == earlier, "a damaged state was not noticed"
     state, _ = load(start)
-    check_same(state, expected, start)
-    check_fields(state, start)
+    training = trainer()
+    training.resume(start)
     model, _ = network_state(state, start)
     if name in (STATE, MANIFEST) and start != published(run / "checkpoints")[0]:
         assert all(torch.equal(model[key], expected["model"][key]) for key in expected["model"]), "other weights"
+    training.train_epoch()
+    training.end_epoch()
+    training.evaluate("test")
+    json.dumps([training.result("completed"), training.changes])
 
 
 TARGET = Target(seeds=seeds, check=check, share=15)
