@@ -121,7 +121,9 @@ class DDP(Strategy):
         if self._power is None or not file.exists():  # on another world size error feedback begins anew
             return
         if not self._power.load_state_dict(read_tensors(file, self.world.device)):
-            self.notes.append(f"{file} is of another version or network: PowerSGD's error feedback starts at zero")
+            self.notes.append(
+                f"{file} is of another version, network or rank: PowerSGD's error feedback starts at zero"
+            )
 
     def close(self) -> None:
         # Not after an error: the closed connections would end the other ranks with errors of their own, and the

@@ -161,7 +161,8 @@ class Horovod(Strategy):
         super().load_state_dict(state)
         self._share_state()
         # Gradients held by ranks of another world are let go: they belong to batches of another size.
-        self._held = state.get("held", 0) if state.get("held_by") == self.world.size else 0
+        held = int(state.get("held", 0)) if state.get("held_by") == self.world.size else 0
+        self._held = held if held < self._every else 0
 
     def save_shards(self, folder: Path) -> None:
         if self._held:

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from distdl.errors import UserError
+
 SMALLEST = 1.0
 """Scale below which a run fails: gradients that overflow without being scaled up will overflow at every later step."""
 WARN_AFTER = 5
@@ -91,6 +93,8 @@ class LossScale:
         """Restore the scale and the counters; a state saved without a scaler (another precision) has none."""
         if self.scaler is None or not state:
             return
+        if odd := [name for name, value in state.items() if type(value) not in (int, float)]:
+            raise UserError(f"the checkpoint's loss scale is damaged: {odd[0]} is not a number")
         self.scaler.load_state_dict(state)
         self._skipped.fill_(state.get("skipped_steps", 0))
         self._in_a_row.fill_(state.get("in_a_row", 0))

@@ -54,14 +54,17 @@ class PowerSGD:
         """Error feedback, factors and the state of the random numbers: tensors and plain values."""
         _, keys, position, *_ = self._state.rng.get_state()
         kept = {name: getattr(self._state, name) for name in KEPT}
-        return kept | {"layout": LAYOUT, "rng": keys.tolist(), "rng_position": int(position)}
+        rank = self._state.matrix_approximation_rank
+        return kept | {"layout": LAYOUT, "rank": rank, "rng": keys.tolist(), "rng_position": int(position)}
 
     def load_state_dict(self, state: dict[str, Any]) -> bool:
-        """Take back what `state_dict` gave. Returns False, with nothing taken, for a state of another layout."""
-        size = sum(parameter.numel() for parameter in self._parameters)
-        if state.get("layout") != LAYOUT or any(error.numel() != size for error in state["error_dict"].values()):
+        """Take back what `state_dict` gave. Returns False, with nothing taken, for one of another layout or rank."""
+        size, rank = sum(parameter.numel() for parameter in self._parameters), self._state.matrix_approximation_rank
+        if state.get("layout") != LAYOUT or state.get("rank", rank) != rank:
             return False
-        self._state.iter = state["iter"]
+        if any(error.numel() != size for error in state["error_dict"].values()):
+            return False
+        self._state.iter = int(state["iter"])
         for name in KEPT:
             if name != "iter":  # copied: a file's tensors may be unaligned, which changes the rounding
                 setattr(self._state, name, {index: tensor.clone() for index, tensor in state[name].items()})

@@ -262,33 +262,51 @@ class ParameterServer(Strategy):
         self._set_values()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"ps": {"servers": len(self.peers), "assign": self.config.ps.assign, "step": self._step}}
+        return {"ps": {**self._placement(), "step": self._step}}
+
+    def _placement(self) -> dict[str, Any]:
+        """Settings that decide where in the servers' memory each parameter is."""
+        config = self.config
+        return {
+            "servers": len(self.peers),
+            "assign": config.ps.assign,
+            "channels_last": config.compute.channels_last,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        here = {"servers": len(self.peers), "assign": self.config.ps.assign}
-        if {name: state.get("ps", {}).get(name) for name in here} != here:
+        placement = self._placement()
+        saved = placement | {"servers": None} | state.get("ps", {})  # older versions do not keep all of it
+        if {name: saved[name] for name in placement} != placement:
             raise UserError(
                 "the checkpoint keeps its optimizer on other servers than this run: resume with the same strategy ps, "
-                f"ps.servers and ps.assign; the checkpoint has {state.get('ps', 'of another strategy')}"
+                "ps.servers, ps.assign and compute.channels_last; the checkpoint has "
+                f"{state.get('ps', 'of another strategy')}"
             )
-        self._step = state["ps"]["step"]
+        self._step = int(state["ps"]["step"])
 
     def save_shards(self, folder: Path) -> None:
         if self.world.rank == 0:
             self._tell(Command.SAVE, folder)
 
     def load_shards(self, folder: Path) -> None:
+        refused = torch.zeros(1)
         if self.world.rank == 0:
-            self._tell(Command.LOAD, folder)
-        self.barrier()
+            refused += self._ask(Command.LOAD, folder)
+        if self.all_reduce(refused).item():
+            raise UserError(f"a server could not load its part of {folder}: see its line above")
 
     def _tell(self, command: Command, folder: Path, *numbers: float) -> None:
-        """Give every server a path and numbers, and wait until each has done what the command says."""
+        """As `_ask`, for what no server may refuse."""
+        if self._ask(command, folder, *numbers):
+            raise Failure(f"a server could not {command.name.lower()} its part in {folder}: see its line above")
+
+    def _ask(self, command: Command, folder: Path, *numbers: float) -> bool:
+        """Give every server a path and numbers, and wait for each. Returns whether one could not do it."""
         data = encode(str(folder.resolve()))
         for peer in self.peers:
             peer.finish(peer.send_header(command, len(data), *numbers), peer.send(data))
-        if any(answer(peer, command)[0] for peer in self.peers):
-            raise Failure(f"a server could not {command.name.lower()} its part in {folder}: see its line above")
+        refusals = [answer(peer, command)[0] for peer in self.peers]
+        return any(refusals)
 
     def report(self) -> dict[str, Any]:
         parts = self._parts or [Parts(push_s=0, wait_s=0, pull_s=0, update_s=0, staleness=0, straggler=-1)]

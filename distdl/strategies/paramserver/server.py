@@ -19,9 +19,9 @@ from torch import nn
 
 from distdl.checkpoint import read_tensors, write_tensors
 from distdl.config import Config
-from distdl.errors import EXIT_FAILED, Failure, UserError
+from distdl.errors import EXIT_FAILED, Failure, UserError, reading
 from distdl.files import reopen_rows
-from distdl.optim.optimizers import OPTIMIZERS
+from distdl.optim import optimizers
 from distdl.strategies.paramserver.meeting import Meeting
 from distdl.strategies.paramserver.wire import REDUCTIONS, Command, Peer
 from distdl.strategies.text import decode
@@ -121,7 +121,7 @@ class Server:
             flat.grad = self.gradients[here]
             group = {"params": [flat], "lr": peak_lr, "peak_lr": peak_lr, "weight_decay": weight_decay}
             parameters.append(group | {"penalised": weight_decay > 0})
-        self.optimizer = OPTIMIZERS[self.config.optim.name](parameters, self.config.optim, True) if parameters else None
+        self.optimizer = optimizers.make(parameters, self.config.optim, True) if parameters else None
         peer.finish(peer.send_header(Command.SET))
 
     def _update(self, factor: float) -> float:
@@ -222,12 +222,13 @@ class Server:
     def _load(self, worker: int, peer: Peer, numbers: list[float]) -> None:
         file, wrong = _receive_path(peer, numbers) / f"server-{self.index}.pt", 0
         try:
-            state = read_tensors(file)
-            if state["values"].shape != self.values.shape:
-                raise UserError(f"{file} was saved by another number of servers or another --ps.assign")
-            self.values.copy_(state["values"])
-            if self.optimizer:
-                self.optimizer.load_state_dict(state["optimizer"])
+            with reading(file, "a server's state"):
+                state = read_tensors(file)
+                if (state["values"].shape, state["values"].dtype) != (self.values.shape, self.values.dtype):
+                    raise UserError(f"{file} was saved by another number of servers or another --ps.assign")
+                self.values.copy_(state["values"])
+                if self.optimizer:
+                    self.optimizer.load_state_dict(state["optimizer"])
         except (OSError, UserError) as error:
             print(f"error: server {self.index} cannot load: {error}", file=sys.stderr, flush=True)
             wrong = 1
