@@ -20,6 +20,7 @@ from distdl.strategies.paramserver.assign import ASSIGNMENTS, SIZE_THRESHOLD, ba
 from distdl.strategies.paramserver.server import STRAGGLER_WINDOW, Server
 from distdl.strategies.paramserver.wire import Peer
 from jobs import QUIET, Ranks, step_of, train, wait_for
+from run_folders import tree
 from same_checkpoint import assert_same_checkpoint
 
 PLAIN = ("--optim.name", "sgd", "--optim.momentum", "0.9", "--optim.lr", "0.02", "--optim.weight-decay", "1e-3")
@@ -157,6 +158,36 @@ def test_other_servers_cannot_take_the_state(tmp_path: Path) -> None:
     job = Ranks(words, ranks=3)
     assert 2 in job.wait()
     assert "on other servers than this run" in job.text
+
+
+OTHER_STATE = {
+    "parameters": (["--model.freeze", "classifier.2.*"], "give the same model.freeze"),
+    "memory format": (["--compute.channels-last"], "compute.channels_last"),
+    "segments": (["--optim.weight-decay", "0"], "a server could not load its part"),
+}
+
+
+@pytest.mark.parametrize(("words", "says"), OTHER_STATE.values(), ids=OTHER_STATE)
+def test_a_state_of_another_layout_is_refused(tmp_path: Path, words: list[str], says: str) -> None:
+    run = tmp_path / "run"
+    base = [*SHORT, "--strategy", "ps", "--model.name", "digits-cnn", "--optim.no-decay-norm-and-bias"]
+    base += ["--out", str(run), *QUIET]
+    assert Ranks([*base, "--max-steps", "3"], ranks=2).wait() == [0, 0]
+    before = tree(run)
+    job = Ranks([*base, "--max-steps", "6", "--resume", "auto", *words], ranks=2)
+    assert job.wait()[0] == 2, job.text
+    assert says in job.text
+    assert "Traceback" not in job.text
+    assert tree(run) == before
+
+
+def test_servers_take_this_runs_rate_and_not_the_checkpoints(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    base = [*SHORT, "--strategy", "ps", "--schedule.name", "constant", "--out", str(run)]
+    train([*base, "--max-steps", "3"], ranks=2)
+    trained = weights(run)
+    train([*base, "--max-steps", "6", "--resume", "auto", "--optim.lr", "0"], ranks=2)
+    assert apart(trained, weights(run)) == 0
 
 
 @pytest.mark.parametrize(("victim", "name"), [(0, "worker 0"), (1, "worker 1"), (3, "server 1")])
