@@ -29,6 +29,7 @@ GROUPING = (
 """Fields that select the parameters to train, or their groups in the optimizer."""
 EVALUATION = {"accuracy": math.nan, "loss": math.nan}
 """Of one split: numbers that need not be finite."""
+SECONDS = ("evaluate", "checkpoint")
 UNSET = "(not set)"
 
 
@@ -82,9 +83,9 @@ def _check_classes(saved: Mapping[str, Any], running: Mapping[str, Any], folder:
 
 def _first_odd(saved: Mapping[str, Any], running: Mapping[str, Any]) -> str:
     """Dotted name of the first part that is missing or unlike the running training's; empty if there is none."""
-    like = {name: running[name] for name in ("seed", "seconds")} | {"strategy": {}, "metrics": {}, "ema": {}}
-    phases = saved.get("phases")
-    like |= {"phases": dict.fromkeys(phases, 0.0) if isinstance(phases, Mapping) else {}}
+    like = {"seed": running["seed"], "strategy": {}, "metrics": {}, "ema": {}}
+    like |= {name: _numbers(saved.get(name)) for name in ("seconds", "phases")}
+    like["seconds"] |= _numbers(SECONDS)
     later = {"world_size": 1, "config": {}, "data": {"classes": [], "samples": {"train": 0}}}  # than version 1
     like |= {name: value for name, value in later.items() if name in saved}
     if odd := _odd(saved, like) or _odd_evaluation(saved):
@@ -92,6 +93,10 @@ def _first_odd(saved: Mapping[str, Any], running: Mapping[str, Any]) -> str:
     if saved.get("world_size", 1) < 1:
         return "world_size"
     return next((name for name in ("config", "data") if not _is_table(saved.get(name))), "")
+
+
+def _numbers(names: Any) -> dict[Any, float]:
+    return dict.fromkeys(names, 0.0) if isinstance(names, Mapping | tuple) else {}
 
 
 def _odd_evaluation(saved: Mapping[str, Any]) -> str:
