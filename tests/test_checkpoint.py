@@ -144,8 +144,10 @@ def test_nothing_in_a_checkpoint_is_executed(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_checkpoints_says_so(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no whole checkpoint"):
+    with pytest.raises(UserError, match=r"no whole checkpoint$"):  # --model.weights and export find it too
         find(tmp_path, silent)
+    with pytest.raises(UserError, match="no whole checkpoint: it does not exist"):
+        find(tmp_path / "absent", silent)
 
 
 def test_shards_are_part_of_the_checksum(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """One row a setting: each optimizer learns, and goes on from its state with the same bits."""
 
 import io
+import math
 import sys
 
 import numpy as np
@@ -81,6 +82,30 @@ def test_state_goes_on_with_the_same_bits(config: OptimConfig, digits: tuple) ->
 
     for expected, got in zip(straight.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(expected, got)
+
+
+@all_optimizers
+def test_a_state_that_lacks_a_part_or_has_another_shape_is_refused(config: OptimConfig, digits: tuple) -> None:
+    model = network()
+    optimizer = optimizers.build(config, model, global_batch=64)
+    train(model, optimizer, digits, range(2))
+    moments = optimizer.state_dict()["state"].get(0, {})
+    for name, value in moments.items():
+        for odd in (None, "x", value[None], value.to(torch.int8)):
+            state = optimizer.state_dict()
+            state["state"] = state["state"] | {0: moments | {name: odd}}
+            with pytest.raises(ValueError, match=rf"state\.0\.{name}"):
+                optimizer.load_state_dict(state)
+
+
+@pytest.mark.parametrize(("before", "after"), [(0.0, 0.9), (0.9, 0.0)])
+def test_momentum_may_begin_or_end_with_a_state(before: float, after: float, digits: tuple) -> None:
+    model = network()
+    old = optimizers.build(OptimConfig(name="sgd", lr=0.1, momentum=before), model, global_batch=64)
+    train(model, old, digits, range(2))
+    new = optimizers.build(OptimConfig(name="sgd", lr=0.1, momentum=after), model, global_batch=64)
+    new.load_state_dict(old.state_dict())
+    assert all(math.isfinite(loss) for loss in train(model, new, digits, range(2, 4)))
 
 
 def test_state_brings_moments_and_the_configuration_the_rest(digits: tuple) -> None:
