@@ -29,7 +29,7 @@ from distdl import runlock
 from distdl.config import Config, Count, Finite, Rate, SlurmConfig
 from distdl.errors import EXIT_DONE, EXIT_STOPPED, EXIT_USER, UserError, reason, run_command
 from distdl.files import append_rows, parse_row
-from distdl.manifest import damaged, published, read_manifest
+from distdl.manifest import Progress, damaged, published
 from distdl.result import read_result
 from distdl.rundir import CHECKPOINTS, METRICS, RESULT, in_use, write_json
 from distdl.text import printable
@@ -244,8 +244,8 @@ def newest(run: Path) -> tuple[int, int]:
     for folder in reversed(published(run / CHECKPOINTS)):
         try:
             if damaged(folder) is None:
-                progress = read_manifest(folder)["progress"]
-                return check(Count, progress.get("step"), strict=True), check(Count, progress.get("epoch"), strict=True)
+                progress = Progress.of(folder)
+                return progress.step, progress.epoch
         except (OSError, UserError):  # a training that still runs has removed it, or its manifest says nonsense
             continue
     return 0, 0
