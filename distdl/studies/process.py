@@ -1,5 +1,6 @@
 """Starting a trial's process on its share of the machine, telling it to stop, and clearing what it left."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -115,7 +116,8 @@ def clear(folder: Path) -> None:
     """Kill whatever still works on this trial on this host: ranks whose launcher was killed. Its lock must be held."""
     left = [process for process in psutil.process_iter() if _marked(process, folder)]
     for process in left:
-        process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):  # it was ending by itself
+            process.kill()
     psutil.wait_procs(left, timeout=10)
 
 
