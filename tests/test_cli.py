@@ -91,6 +91,7 @@ def interrupted(name, *rest, **more):
     return imported(name, *rest, **more)
 
 builtins.__import__ = interrupted
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts commands in the background without it
 sys.argv = ["distdl", *{words!r}]
 runpy.run_module({entry!r}, run_name="__main__")
 """

@@ -31,7 +31,7 @@ def bounds(metadata: tuple[Any, ...]) -> Iterator[float]:
         for bound in field.metadata:
             for name, step in (("gt", 0), ("ge", -1), ("lt", 0), ("le", 1)):
                 if (limit := getattr(bound, name, None)) is not None:
-                    yield limit + step
+                    yield limit + step if not step or limit + step != limit else limit * (1 + 1e-9)
 
 
 def wrong(kind: Any, metadata: tuple[Any, ...] = ()) -> Iterator[Any]:
