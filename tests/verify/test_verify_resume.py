@@ -97,7 +97,7 @@ CASES = {
 }
 JPEGS = (
     *("--data.name", "caltech101", "--data.limit", "120", "--data.image-size", "32", "--data.global-batch", "18"),
-    *("--model.name", "resnet20", "--data.augment.random-resized-crop", "True", "--data.augment.flip", "0.5"),
+    *("--model.name", "resnet20", "--data.augment.random-resized-crop", "--data.augment.flip", "0.5"),
 )
 
 
