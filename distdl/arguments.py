@@ -4,9 +4,8 @@ tyro assigns the arguments to options and writes the help. It passes values on a
 converts and checks them in the same words as those of a profile. What is wrong with the options tyro reports as values
 (`tyro._errors`, private: setup.py bounds tyro's version).
 
-An option that is given several times: of a single value, or a fixed number of values, the last one counts, as with
-argparse; an option that takes any number of values takes them all (`--sbatch a=1 --sbatch b=2` is `--sbatch a=1 b=2`),
-and one without any value drops those before it.
+If an option is given several times, the last one counts, as with argparse. An option that takes any number of values
+takes them all: `--sbatch a=1 --sbatch b=2` is `--sbatch a=1 b=2`, and `--sbatch` without a value drops those before it.
 """
 
 import dataclasses

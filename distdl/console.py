@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from distdl.text import printable
+from distdl.text import printable_lines
 
 
 class PlainConsole(Console):
@@ -25,5 +25,5 @@ class PlainConsole(Console):
             if segment.control:
                 yield segment
             else:
-                text = "\n".join(map(printable, segment.text.split("\n")))
+                text = printable_lines(segment.text)
                 yield Segment(text.encode(self.encoding, "backslashreplace").decode(self.encoding), segment.style)

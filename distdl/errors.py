@@ -174,7 +174,7 @@ NO_MEMORY = re.compile(r"^(MemoryError|OutOfMemoryError)\b|can't allocate memory
 
 
 def _of_machine(error: Exception) -> str:
-    """One line for an error of torch or Horovod whose cause is the machine and not the code; "" for all others."""
+    """One line for an error of torch or Horovod that the machine caused, not the code; "" for all other errors."""
     text = reason(error)
     if LOST_PEER.search(text):
         return f"another rank ended or cannot be reached; its own lines say why ({text})"

@@ -115,7 +115,7 @@ def read_rows(file: Path) -> Iterator[dict[str, Any]]:
 
 
 def append_rows(file: Path) -> IO[str]:
-    """Open a .jsonl file to append rows to it. A last line that a kill cut short is cut off: it never was a row."""
+    """Open a .jsonl file to append rows to it. A last line that a kill cut short is removed first."""
     with file.open("a+b") as sink:
         place, tail = sink.seek(0, os.SEEK_END), b""
         while place and b"\n" not in tail:

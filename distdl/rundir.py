@@ -209,9 +209,13 @@ class RunDir:
         """Append a row of training or evaluation."""
         self._append(METRICS, row)
 
-    def telemetry(self, row: dict[str, Any]) -> None:
-        """Append a sample of the devices or of the host. Safe while another thread calls `metrics`."""
-        self._append(TELEMETRY, row)
+    def telemetry(self, row: dict[str, Any], host: str = "") -> None:
+        """Append a sample of the devices or of the host. Safe while another thread calls `metrics`.
+
+        Args:
+            host: has a file of its own; without it the file is that of the first host.
+        """
+        self._append(f"telemetry-{host}.jsonl" if host else TELEMETRY, row)
 
     def _append(self, name: str, row: dict[str, Any]) -> None:
         if name not in self._files:

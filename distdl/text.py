@@ -20,6 +20,11 @@ def printable(text: object, limit: int | None = None) -> str:
     return text if text.isprintable() else "".join(char if char.isprintable() else _escaped(char) for char in text)
 
 
+def printable_lines(text: str) -> str:
+    """Return text of several lines, each as `printable` does."""
+    return text if text.isprintable() else "\n".join(map(printable, text.split("\n")))
+
+
 def name(text: object) -> str:
     """Return a file or class name as `printable` does, cut to the length that is worth showing."""
     return printable(text, SHOWN_CHARACTERS)

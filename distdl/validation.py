@@ -39,6 +39,8 @@ _LIMITS = {
 def check(kind: Any, value: Any, name: str = "", *, where: str = "", strict: bool = False) -> Any:
     """The value as a `kind`.
 
+    No text may hold a zero byte: paths and names that become paths cannot, and nothing else needs one.
+
     Args:
         kind: a type, or a dataclass of which `value` is the table.
         name: of the value, for the message; of a table the field is named.
@@ -47,8 +49,6 @@ def check(kind: Any, value: Any, name: str = "", *, where: str = "", strict: boo
     Raises:
         UserError: the first value that is wrong, and what it may be. A field's own range goes before rules that concern
             several fields.
-
-    No text may hold a zero byte: paths and names that become paths cannot, and nothing else needs one.
     """
     before = f"{where}: " if where else ""
     for key, text in _texts(value, name):

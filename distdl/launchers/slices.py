@@ -45,10 +45,9 @@ LINE_LENGTH = 300
 
 
 @dataclass(frozen=True, kw_only=True)
-class Begin:
-    """A row of the ledger: a slice begins."""
+class Row:
+    """A row of the ledger."""
 
-    kind: Literal["begin"] = "begin"
     time_s: Finite
     """Since the first slice's begin."""
     step: Count
@@ -56,27 +55,27 @@ class Begin:
     epoch: Count
     at: Rate
     """Unix time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Begin(Row):
+    """A slice begins."""
+
+    kind: Literal["begin"] = "begin"
     waited_s: Rate
     job: str
     restart: Count
 
 
 @dataclass(frozen=True, kw_only=True)
-class End:
-    """A row of the ledger: a slice has ended."""
+class End(Row):
+    """A slice has ended."""
 
     kind: Literal["end"] = "end"
-    time_s: Finite
-    step: Count
-    epoch: Count
-    at: Rate
     ended: Literal["completed", "stopped", "failed", "refused", "taken", "lost"]
     code: int | None
     """The training's exit code; None where it is not known."""
     why: str = ""
-
-
-Row = Begin | End
 
 
 @dataclass(frozen=True, kw_only=True)

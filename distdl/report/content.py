@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from distdl.text import printable
+from distdl.report.schema import LARGEST
+from distdl.text import printable_lines
 
 Cell = str | int | float | bool | None
-LARGEST, SMALLEST = 1e100, 1e-100
-"""Of the numbers in a figure: larger ones are not drawn, smaller ones are 0."""
+SMALLEST = 1e-100
+"""Numbers in a figure that are nearer to 0 are drawn as 0; those above LARGEST are not drawn."""
 
 
 class Content:
@@ -31,7 +32,7 @@ class Content:
 def _printable(value: Any) -> Any:
     """The value with its text made printable; the same object where all of it is."""
     if isinstance(value, str):
-        return value if value.isprintable() else "\n".join(map(printable, value.split("\n")))
+        return printable_lines(value)
     if isinstance(value, Mapping):
         pairs = [(_printable(key), _printable(one)) for key, one in value.items()]
         same = all(key is old and one is value[old] for (key, one), old in zip(pairs, value, strict=True))

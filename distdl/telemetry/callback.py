@@ -3,6 +3,7 @@
 import os
 import platform
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,7 +14,7 @@ from distdl.events import Callback
 from distdl.telemetry.host import Host
 from distdl.telemetry.kernels import KernelProfile
 from distdl.telemetry.nvml import Device, uuid_of
-from distdl.telemetry.outcome import RowFile, outcome
+from distdl.telemetry.outcome import outcome
 from distdl.telemetry.sampler import Sampler, claim
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class Telemetry(Callback):
             first_host = world.rank == world.local_rank
             self._sampler = Sampler(
                 sources,
-                trainer.run.telemetry if first_host else RowFile(trainer.run.path / f"telemetry-{host}.jsonl").append,
+                trainer.run.telemetry if first_host else partial(trainer.run.telemetry, host=host),
                 lambda: (trainer.progress.step, trainer.progress.epoch),
                 hz=trainer.config.telemetry.hz,
                 labels={"rank": world.rank, "host": host, "pid": os.getpid()},

@@ -1,6 +1,5 @@
 """What result.json says of a run's time, energy, cost and utilisation, from the rows that were sampled."""
 
-import json
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -19,17 +18,6 @@ from distdl.telemetry.accounting import account
 
 if TYPE_CHECKING:
     from distdl.trainer import Trainer
-
-
-class RowFile:
-    """A .jsonl file of one process."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def append(self, row: dict[str, Any]) -> None:
-        with self._path.open("a", encoding="utf-8") as sink:
-            sink.write(json.dumps(row) + "\n")
 
 
 def telemetry_rows(run: Path) -> list[dict[str, Any]]:

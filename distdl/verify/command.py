@@ -47,7 +47,6 @@ def verify_resume(
         seed: of the random moments.
         out: folder of the trainings and of the certificate; without it runs/verify-NAME-TIME.
     """
-
     from distdl.resolve import from_command_line
     from distdl.rundir import default_path, write_json
     from distdl.verify.proof import Proof, prove
