@@ -60,6 +60,8 @@ def write(file: Path, page: Page) -> Path:
     Raises:
         UserError: the extra `report` is not installed, or the place cannot be written.
     """
+    if not file.name or file.name == ".." or file.is_dir():
+        raise UserError(f"{file} is a folder: name a file in it, such as {file / 'report.html'}")
     beside = file.with_suffix("")
     if beside == file:
         raise UserError(f"{file} needs an ending: {file}.html")

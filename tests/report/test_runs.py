@@ -207,3 +207,12 @@ def test_it_needs_no_torch(tmp_path):
         f"write_report([Path({str(run)!r})]); sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("out", [".", "..", "/", "folder.html"])
+def test_a_folder_is_no_page(out: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("folder.html").mkdir()
+    Path("run").mkdir()
+    Path("run/config.toml").write_text("")
+    assert main(["report", "run", "--out", out]) == 2
+    assert "Traceback" not in capsys.readouterr().err
