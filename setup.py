@@ -58,7 +58,7 @@ setup(
         "numpy>=1.26",
         "scipy>=1.11",
         "pydantic>=2.7",
-        # distdl.arguments uses tyro._errors, which is private: tests/test_terminal.py has to pass for a newer one.
+        # distdl.cli.arguments uses tyro._errors, which is private: tests/test_terminal.py has to pass for a newer one.
         "tyro>=1.0.17,<1.1",
         "rich>=13.7",
         "psutil>=5.9",
@@ -73,7 +73,7 @@ setup(
     ],
     extras_require=EXTRAS,
     entry_points={
-        "console_scripts": ["distdl = distdl.cli:main"],
+        "console_scripts": ["distdl = distdl.cli.__main__:main"],
         "distdl.studies": [f"{name} = distdl.studies.{name}:STUDY" for name in STUDIES],
     },
 )

@@ -21,7 +21,10 @@ from timing import interleaved, markdown_table, ratios, spread, write_result
 
 LIBGOMP = {"GOMP_SPINCOUNT": "300000"}
 """libgomp's default where there are as many cores as threads."""
-ALWAYS_PINNED = "import sys; from distdl import cores, train; cores.BUSY = 1e9; sys.exit(train.main())"
+ALWAYS_PINNED = (
+    "import sys; from distdl.runtime import cores; from distdl.cli import train; "
+    "cores.BUSY = 1e9; sys.exit(train.main())"
+)
 
 
 def images_per_s(steps: int, ranks: int, *argv: str, env: dict[str, str] | None = None, pinned: bool = False) -> float:

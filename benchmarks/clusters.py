@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from distdl.perf.measurements import Measurements
+from distdl.perf.speed.measurements import Measurements
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,11 +28,11 @@ from loaders import photographs
 from PIL import Image, ImageOps
 from timing import interleaved, markdown_table, spread, write_result
 
-from distdl.config import DataConfig
-from distdl.data import decode
-from distdl.data.datasets import load
-from distdl.data.encoded import read
-from distdl.data.image_header import read_header
+from distdl.core.config import DataConfig
+from distdl.data.files import read
+from distdl.data.sets.load import load
+from distdl.data.storage import decode
+from distdl.data.storage.image_header import read_header
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from fuzz.images import expected, seeds

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from timing import interleaved, markdown_table, ratios, spread, write_result
 
-from distdl.studies import features
-from distdl.train import main as train
+from distdl.cli.train import main as train
+from distdl.studies.features import extract as features
 
 RATES = (0.1, 0.01, 0.001, 0.0001)
 

@@ -195,7 +195,7 @@ TRAINING = {
 
 
 def by_distdl(module: nn.Module, inputs: tuple[Tensor, ...]) -> float:
-    from distdl.perf.flops import count
+    from distdl.profiling.counting.count import count
 
     return count(module, inputs=inputs, training=module.training).forward_flops / 2
 
@@ -259,7 +259,7 @@ def by_deepspeed(module: nn.Module, inputs: tuple[Tensor, ...]) -> float:
 
 
 def training_by_distdl(module: nn.Module, inputs: tuple[Tensor, ...]) -> float:
-    from distdl.perf.flops import count
+    from distdl.profiling.counting.count import count
 
     return count(module, inputs=inputs).training_flops / 2
 

@@ -69,8 +69,8 @@ def steady(result: dict[str, Any]) -> float:
 
 def training(setting: Setting, folder: Path) -> Outcome:
     """resnet50, bf16, channels_last, compiled, synthetic input: images/s, MFU and the waterfall."""
-    from distdl.perf.explain import read_run
-    from distdl.perf.waterfall import waterfall
+    from distdl.perf.usage.explain import read_run
+    from distdl.perf.usage.waterfall import waterfall
 
     words = ["--profile", "resnet50-synthetic", "--telemetry.hz", "10", "--telemetry.profile-steps", "5"]
     words += TOY_NETWORK if setting.toy else ["--max-steps", "150"]
@@ -134,7 +134,7 @@ def timed(step: Callable[[], None], steps: int, device: Any, warm: int = 10) -> 
 
 def fast_profiles(setting: Setting, folder: Path) -> Outcome:
     """The profiles meant to be fast, on real data: accuracy, and seconds of training."""
-    from distdl.resolve import profiles
+    from distdl.core.profiles import profiles
 
     outcome = Outcome()
     cuda = [] if setting.toy else ["--compute.precision", "bf16", "--compute.channels-last"]
@@ -322,10 +322,11 @@ def calibration(setting: Setting, folder: Path) -> Outcome:
     import torch
     import torchvision
 
-    from distdl.perf import hardware, measure
-    from distdl.perf.calibrate_command import arithmetic, calibrate
-    from distdl.perf.calibration import stored
-    from distdl.perf.flops import count
+    from distdl.cli.calibrate import arithmetic, calibrate
+    from distdl.perf import hardware
+    from distdl.perf.cost.calibration import stored
+    from distdl.profiling import timing as measure
+    from distdl.profiling.counting.count import count
 
     names, batch = (UNSEEN[:1], 2) if setting.toy else (UNSEEN, 32)
     precision, place, file = "fp32" if setting.toy else "bf16", torch.device(setting.device), folder / "machine.toml"

@@ -25,13 +25,13 @@ import torch
 from PIL import Image
 from timing import interleaved, markdown_table, ratios, spread, write_result
 
-from distdl.config import AugmentConfig, ComputeConfig, Config, DataConfig
-from distdl.data.base import DataSet, Loader
-from distdl.data.datasets import IMAGENET, load
+from distdl.core.config import AugmentConfig, ComputeConfig, Config, DataConfig
+from distdl.data.dataset import DataSet, Loader
 from distdl.data.loaders import make_loader
-from distdl.data.pack import pack
-from distdl.memory import keep_freed
-from distdl.world import World
+from distdl.data.sets.load import IMAGENET, load
+from distdl.data.storage.pack import pack
+from distdl.runtime.memory import keep_freed
+from distdl.runtime.world import World
 
 BATCH, WORKERS, SIZE = 64, 2, 224
 IMAGES = 1000

@@ -20,16 +20,16 @@ import torch.nn.functional as F
 from timing import interleaved, markdown_table, ratios, spread, write_result
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 
-from distdl.config import Config
-from distdl.data.base import DataSet
-from distdl.data.datasets import load
-from distdl.models import zoo
-from distdl.resolve import from_command_line
-from distdl.rundir import RunDir
-from distdl.session import default_callbacks
+from distdl.core.config import Config
+from distdl.core.profiles import from_command_line
+from distdl.core.rundir import RunDir
+from distdl.data.dataset import DataSet
+from distdl.data.sets.load import load
+from distdl.models import build as zoo
 from distdl.strategies.base import Strategy
 from distdl.telemetry.clock import Clock
-from distdl.trainer import Trainer
+from distdl.training.session import default_callbacks
+from distdl.training.trainer import Trainer
 
 
 @dataclass(frozen=True, kw_only=True)

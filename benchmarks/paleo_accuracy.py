@@ -14,10 +14,12 @@ import torch
 import torchvision
 from timing import markdown_table, write_result
 
-from distdl.perf import calibration, hardware, measure, paleo
-from distdl.perf.calibration import PASSES, Calibration, Coefficient, Observation
-from distdl.perf.flops import count
-from distdl.perf.reference_networks import FAMILY, FORM, alexnet_of_paleo, cnn_benchmarks, nin_of_paleo
+from distdl.perf import hardware
+from distdl.perf.cost import calibration, paleo
+from distdl.perf.cost.calibration import PASSES, Calibration, Coefficient, Observation
+from distdl.profiling import timing as measure
+from distdl.profiling.counting.count import count
+from distdl.profiling.published_networks import FAMILY, FORM, alexnet_of_paleo, cnn_benchmarks, nin_of_paleo
 
 BENCHMARKS = Path(__file__).with_name("cnn-benchmarks.csv")
 NETWORKS = (

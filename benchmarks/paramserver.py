@@ -21,9 +21,9 @@ from typing import Any
 import ranks
 from timing import markdown_table, spread, write_result
 
-from distdl.config import Config, OptimConfig, PSConfig
+from distdl.core.config import Config, OptimConfig, PSConfig
+from distdl.core.rundir import read_rows
 from distdl.launchers.netns import Hosts, parse_rate
-from distdl.rundir import read_rows
 
 RATE = "1gbit"
 WARM = 3
@@ -55,7 +55,7 @@ def rank(number: int, job: Job) -> Parts:
     from torch import nn
 
     from distdl.optim import optimizers
-    from distdl.strategies.paramserver import ParameterServer
+    from distdl.strategies.paramserver.worker import ParameterServer
     from distdl.telemetry.clock import Clock
 
     ps = PSConfig(servers=job.servers, assign="round-robin", timeout_s=120)

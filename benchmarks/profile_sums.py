@@ -9,7 +9,7 @@ import torch
 import torchvision
 from timing import markdown_table, write_result
 
-from distdl.perf import measure
+from distdl.profiling import timing as measure
 
 SUBJECTS = {"resnet18": 8, "alexnet": 16, "vgg11": 4, "resnet50": 4, "mobilenet_v2": 8, "vit_b_16": 2}
 """Networks and batches."""

@@ -24,9 +24,8 @@ import ranks
 from timing import markdown_table, write_result
 
 from distdl.launchers.netns import Hosts, parse_rate
-from distdl.perf import measurements, optimus
-from distdl.perf.measurements import Measurements
-from distdl.perf.speed import fit_speed
+from distdl.perf.speed import fit_speed, measurements, optimus
+from distdl.perf.speed.measurements import Measurements
 
 RATES = {"1gbit": 20, "200mbit": 8}
 """Steps of a run on links of each rate."""
@@ -68,7 +67,7 @@ def runs() -> list[Run]:
 
 def train(rank: int, words: list[str]) -> int:
     """A rank's whole training. Returns its exit code."""
-    from distdl.train import main
+    from distdl.cli.train import main
 
     return main(words)
 

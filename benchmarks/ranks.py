@@ -16,7 +16,7 @@ from typing import Any
 
 from distdl.launchers.netns import INTERFACE, Hosts, enter
 
-PRELOAD = ["torch", "torch._dynamo", "distdl.session", "distdl.strategies.paramserver"]
+PRELOAD = ["torch", "torch._dynamo", "distdl.training.session", "distdl.strategies.paramserver.worker"]
 
 
 def run(

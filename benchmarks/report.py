@@ -1,8 +1,8 @@
 """How long `distdl report RUN` takes and how large its page is, for runs of 1,000, 10,000 and 100,000 logged steps.
 
-The folders are written by tests/run_folders.py in the format of `distdl train`, a row for each step, with 3,600 samples
-of a GPU and of the host (an hour at 1 Hz). Each round is a fresh interpreter, imports included; the first page of a
-machine, which puts the JavaScript library together, is timed apart with an empty cache.
+The folders are written by tests/support/run_folders.py in the format of `distdl train`, a row for each step, with
+3,600 samples of a GPU and of the host (an hour at 1 Hz). Each round is a fresh interpreter, imports included; the first
+page of a machine, which puts the JavaScript library together, is timed apart with an empty cache.
 
     python benchmarks/report.py [--repeats 5]
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from timing import interleaved, markdown_table, spread, write_result
 
-sys.path.append(str(Path(__file__).parents[1] / "tests"))
+sys.path.append(str(Path(__file__).parents[1] / "tests/support"))
 from run_folders import write_run
 
 STEPS = (1_000, 10_000, 100_000)

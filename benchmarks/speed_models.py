@@ -23,11 +23,11 @@ import numpy as np
 from clusters import MODELS, replicas, servers
 from timing import markdown_table, write_result
 
-from distdl.perf import goodput, optimus
-from distdl.perf.fitting import Form, Unidentifiable
-from distdl.perf.measurements import Measurements
-from distdl.perf.speed import PUBLISHED, FormName, fit_speed
-from distdl.perf.surface import fitted
+from distdl.perf.speed import PUBLISHED, FormName, fit_speed, optimus
+from distdl.perf.speed import pollux as goodput
+from distdl.perf.speed.fit import Form, Unidentifiable
+from distdl.perf.speed.measurements import Measurements
+from distdl.perf.speed.speed_fit import fitted
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 Two ranks, each pinned to a core of its own; every measurement is a new pair of processes. Beside them one rank alone,
 which says how efficient two are, and two side by side that do not talk to each other: how much of what is lost is the
 machine's (memory, caches, clock rate) and not the exchange's. distdl has malloc keep what a step frees
-(distdl/memory.py), and plain DDP is shown with that as well: what then parts the two is distdl's own loop.
+(distdl/runtime/memory.py), and plain DDP is shown with that as well: what then parts the two is distdl's own loop.
 
     python benchmarks/strategies.py [--rounds 3] [--steps 50] [--quick]
 """
@@ -68,7 +68,7 @@ SUBJECTS = {
 def measure(subject: Subject, steps: int) -> dict[str, Any]:
     """One pair of processes. Returns rank 0's mean `step_s` after the first steps, and its `phases_s` a step."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "distdl.session", "distdl.strategies.ddp"])
+    context.set_forkserver_preload(["torch", "distdl.training.session", "distdl.strategies.ddp"])
     with tempfile.TemporaryDirectory() as folder, Rendezvous(subject) as places:
         warm = context.Barrier(subject.ranks)
         ranks = [
@@ -133,8 +133,8 @@ def _plain(subject: Subject, steps: int) -> dict[str, Any]:
     from torch.nn.functional import cross_entropy
     from torch.nn.parallel import DistributedDataParallel
 
-    from distdl.memory import keep_freed
     from distdl.models.small import mnist_cnn
+    from distdl.runtime.memory import keep_freed
 
     torch.set_num_threads(1)
     if subject.keeps:
@@ -158,10 +158,10 @@ def _plain(subject: Subject, steps: int) -> dict[str, Any]:
 
 def _ours(subject: Subject, steps: int, out: Path, warm: Any) -> dict[str, Any]:
     """distdl's trainer as `distdl.train` runs it: with display, telemetry and the clock."""
-    from distdl.events import Callback
-    from distdl.resolve import from_command_line
-    from distdl.session import train
+    from distdl.core.profiles import from_command_line
     from distdl.strategies import make
+    from distdl.training.events import Callback
+    from distdl.training.session import train
 
     times: list[float] = []
     phases: list[dict[str, float]] = []

@@ -1,7 +1,7 @@
 """What sampling costs a step: a training with the sampler at 10 Hz against the same training without it.
 
 One process trains ResNet-18 at 64 px on the CPU, with and without the sampler in turn, some seconds each. It
-samples the host and a device of the small NVML that the tests compile (tests/telemetry/nvml_fake.c): the real
+samples the host and a device of the small NVML that the tests compile (tests/support/nvml_fake.c): the real
 nvidia-ml-py makes every call that it makes of a GPU, so that what Python and ctypes cost is measured; what NVIDIA's
 driver takes inside a call is not, but the interpreter is free meanwhile, and so is the training.
 
@@ -25,7 +25,7 @@ from pathlib import Path
 
 from timing import markdown_table, spread, write_result
 
-FAKE = Path(__file__).parents[1] / "tests/telemetry/nvml_fake.c"
+FAKE = Path(__file__).parents[1] / "tests/support/nvml_fake.c"
 UUID = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"
 KINDS = (("nvml", "device"), ("host", "host"))
 STATE = "\n".join(

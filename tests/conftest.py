@@ -10,11 +10,24 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from debian import needs, needs_namespaces
+
 PACKED = Path(os.environ.get("DISTDL_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 """Folder of packed real data sets with its unpack.py."""
+pytest_plugins = ["nvml_driver"]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "distdl" / "test-data"
 
-OF_MANY_PROCESSES = ("browser", "integration", "launchers", "perf", "slurm", "strategies", "studies")
+OF_MANY_PROCESSES = (
+    "browser",
+    "cli",
+    "integration",
+    "launchers",
+    "perf",
+    "profiling",
+    "slurm",
+    "strategies",
+    "studies",
+)
 """Folders whose tests start ranks, hosts, daemons and browsers, and wait for them."""
 
 # The same examples in every run; `pytest --hypothesis-profile=default` looks for new ones.
@@ -56,6 +69,26 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterat
 
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+@pytest.fixture
+def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Measured statistics and unpacked archives go into the test's own folder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "distdl"
+
+
+@pytest.fixture
+def root() -> None:
+    """Skip where several hosts on one machine cannot be made."""
+    needs_namespaces()
+
+
+@pytest.fixture
+def sshd(root: None) -> None:
+    """Skip where hosts cannot reach each other by ssh."""
+    needs("openssh-server", program="sshd")
+    needs("openssh-client", program="ssh-keygen")
 
 
 @pytest.hookimpl(hookwrapper=True)

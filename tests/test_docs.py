@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from distdl.arguments import parse
-from distdl.cli import VERBS, main
-from distdl.errors import EXIT_DONE
-from distdl.resolve import from_command_line
+from distdl.cli.__main__ import VERBS, main
+from distdl.cli.arguments import parse
+from distdl.core.errors import EXIT_DONE
+from distdl.core.profiles import from_command_line
+from repository import ROOT
 
-ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PROGRAM = re.compile(
     r"(distdl|torchrun|horovodrun|mpirun|srun|sbatch|make|python3?|pip|uv|git|cd|sh|bash|docker|podman|buildah|apptainer"
@@ -132,8 +132,9 @@ def parsed(verb: str, words: list[str]) -> None:
 
 
 def study_run(words: list[str]) -> None:
-    from distdl.studies import catalogue, commands
-    from distdl.studies.settings import resolve
+    from distdl.cli import study as commands
+    from distdl.studies.runner import catalog as catalogue
+    from distdl.studies.runner.settings import resolve
 
     study = catalogue.find(words[0])
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from debian import needs
+from repository import ROOT
 
-MAKEFILE = Path(__file__).parents[1] / "Makefile"
+MAKEFILE = ROOT / "Makefile"
 PART = """\
 #!/bin/sh
 case "$*" in *"serial and not slow"*) echo serial; exit {serial};; *) echo parallel; exit {parallel};; esac

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from repository import ROOT
+
 SOURCES = ("setup.py", "pyproject.toml", "README.md", "LICENSE", "distdl", "profiles")
 
 

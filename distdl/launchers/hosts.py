@@ -5,8 +5,8 @@ import itertools
 import math
 import re
 
-from distdl.errors import UserError
-from distdl.text import printable
+from distdl.core.errors import UserError
+from distdl.core.text import printable
 
 MAX_HOSTS = 2**16
 """Slurm's own limit on a bracket, here on a whole list: node[1-99999999] must not fill the memory."""

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from distdl.errors import UserError
+from distdl.core.errors import UserError
 from distdl.launchers.hosts import is_loopback
 
 

@@ -4,7 +4,7 @@ from distdl.launchers.job import Command, Job
 
 
 def commands(job: Job) -> list[Command]:
-    """One command, on the first host. Each rank finds its place in Open MPI's variables (`distdl.launchers.place`)."""
+    """One command, on the first host. Each rank finds its place in Open MPI's variables (`runtime.launch_env`)."""
     variables = {"MASTER_ADDR": job.meeting, "MASTER_PORT": str(job.master_port), **job.variables}
     exported = [word for name, value in variables.items() for word in ("-x", f"{name}={value}")]
     tcp = ["--mca", "oob_tcp_if_include", job.interface] if job.interface else []

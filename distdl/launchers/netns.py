@@ -30,7 +30,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from distdl.errors import UserError
+from distdl.core.errors import UserError
 from distdl.launchers import torchrun
 from distdl.launchers.job import Command, Job
 

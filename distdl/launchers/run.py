@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from distdl.errors import EXIT_DONE, UserError
+from distdl.core.errors import EXIT_DONE, UserError
 from distdl.launchers.job import Command
 
 GRACE_S = 30.0

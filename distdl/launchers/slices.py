@@ -25,15 +25,15 @@ from typing import Literal
 
 import tyro
 
-from distdl import runlock
-from distdl.config import Config, Count, Finite, Rate, SlurmConfig
-from distdl.errors import EXIT_DONE, EXIT_STOPPED, EXIT_USER, UserError, reason, run_command
-from distdl.files import append_rows, parse_row
-from distdl.manifest import Progress, damaged, published
-from distdl.result import read_result
-from distdl.rundir import CHECKPOINTS, METRICS, RESULT, in_use, write_json
-from distdl.text import printable
-from distdl.validation import check
+from distdl.core import runlock
+from distdl.core.config import Config, Count, Finite, Rate, SlurmConfig
+from distdl.core.errors import EXIT_DONE, EXIT_STOPPED, EXIT_USER, UserError, reason, run_command
+from distdl.core.files import append_rows, parse_row
+from distdl.core.manifest import Progress, damaged, published
+from distdl.core.result import read_result
+from distdl.core.rundir import CHECKPOINTS, METRICS, RESULT, in_use, write_json
+from distdl.core.text import printable
+from distdl.core.validation import check
 
 LEDGER = "slices.jsonl"
 EXIT_OVER = 3
@@ -306,7 +306,7 @@ def _sum_up(run: Path, total: Account) -> None:
 
 def main(argv: Sequence[str]) -> int:
     """`begin` prints the seconds; `end` exits with 0 where the job must be queued again, and with 3 where not."""
-    from distdl.cli import parse
+    from distdl.cli.__main__ import parse
 
     verbs = {"begin": _begin, "end": _end}
     if not argv or argv[0] not in verbs:
@@ -318,7 +318,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _resolve(words: tuple[str, ...]) -> tuple[Path, Config]:
-    from distdl.resolve import from_command_line
+    from distdl.core.profiles import from_command_line
 
     config = from_command_line(words, strategy="ddp")
     if config.out is None or config.resume != "auto":

@@ -8,7 +8,7 @@ pins its own ranks to cores: srun must not do so a second time."""
 
 
 def commands(job: Job) -> list[Command]:
-    """One command. Each rank finds its place in Slurm's variables (`distdl.launchers.place`)."""
+    """One command. Each rank finds its place in Slurm's variables (`distdl.runtime.launch_env`)."""
     nodes = (f"--nodes={len(job.hosts)}", f"--nodelist={','.join(job.hosts)}") if job.hosts else ("--nodes=1",)
     tasks = (f"--ntasks={job.size}", f"--ntasks-per-node={job.nproc}")
     return [Command(argv=("srun", *nodes, *tasks, *LEAVE, *job.python), env=job.variables)]

@@ -10,10 +10,10 @@ import torch
 from filelock import FileLock
 from torch import Tensor, nn
 
-from distdl import checkpoint
-from distdl.data.places import data_root
-from distdl.errors import UserError
-from distdl.models import parts
+from distdl.core.errors import UserError
+from distdl.data.storage.download import data_root
+from distdl.models import freezing as parts
+from distdl.training import checkpoint
 
 State = OrderedDict[str, Tensor]
 

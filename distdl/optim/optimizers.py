@@ -9,10 +9,10 @@ import torch
 from torch import nn
 from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
-from distdl.config import OptimConfig
-from distdl.eager import eager, eager_operators
-from distdl.errors import missing
-from distdl.models.parts import matching
+from distdl.core.config import OptimConfig
+from distdl.core.errors import missing
+from distdl.models.freezing import matching
+from distdl.runtime.torch_private import eager, eager_operators
 
 Groups = list[dict[str, Any]]
 

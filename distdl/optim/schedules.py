@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from torch.optim import Optimizer
 
-from distdl.config import ScheduleConfig
+from distdl.core.config import ScheduleConfig
 
 WARMUP_START = 0.01
 ONECYCLE_START, ONECYCLE_END = 1 / 25, 1e-4 / 25

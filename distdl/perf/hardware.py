@@ -11,9 +11,9 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from distdl.errors import UserError, nearest, shortened, shown
-from distdl.userfiles import read_toml
-from distdl.validation import check
+from distdl.core.errors import UserError, nearest, shortened, shown
+from distdl.core.userfiles import read_toml
+from distdl.core.validation import check
 
 Kind = TypeVar("Kind", "Device", "NetworkLink")
 

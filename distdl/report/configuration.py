@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from distdl.config import Config
-from distdl.errors import UserError
+from distdl.core.config import Config
+from distdl.core.errors import UserError
+from distdl.core.format import written
+from distdl.core.profiles import DEFAULT_PROFILE, as_table, profiles, read_profile, validate
 from distdl.report.content import Cell, Section, Table
-from distdl.report.numbers import written
-from distdl.report.run import Run
-from distdl.resolve import DEFAULT_PROFILE, as_table, profiles, read_profile, validate
+from distdl.report.run_folder import Run
 from distdl.strategies import STRATEGIES
 
 UNSET = "(not set)"

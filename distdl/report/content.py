@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from distdl.core.text import printable_lines
 from distdl.report.schema import LARGEST
-from distdl.text import printable_lines
 
 Cell = str | int | float | bool | None
 SMALLEST = 1e-100

@@ -21,14 +21,14 @@ from typing import Any
 
 from PIL import Image
 
-from distdl.errors import UserError, missing
-from distdl.report.chart import spec
+from distdl.core.errors import UserError, missing
+from distdl.core.format import is_number, written
+from distdl.core.rundir import write_atomic
 from distdl.report.content import Content, Figure, Finding, Picture, Section, Table
-from distdl.report.figures import figure_csv, png, svg, table_csv, write_derived
-from distdl.report.library import library
-from distdl.report.numbers import is_number, written
-from distdl.report.thin import drawn
-from distdl.rundir import write_atomic
+from distdl.report.downsample import drawn
+from distdl.report.figure_files import figure_csv, png, svg, table_csv, write_derived
+from distdl.report.vega import library
+from distdl.report.vega_lite import spec
 
 
 @dataclass(frozen=True)

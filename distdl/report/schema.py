@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distdl.errors import UserError, reading
-from distdl.text import name as shown_name
-from distdl.userfiles import read_text
+from distdl.core.errors import UserError, reading
+from distdl.core.text import name as shown_name
+from distdl.core.userfiles import read_text
 
 LARGEST = 1e100
 """No measurement is larger. Arithmetic on what is smaller stays within a float."""

@@ -5,10 +5,10 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from distdl.errors import UserError
+from distdl.core.errors import UserError
 
 if TYPE_CHECKING:
-    from distdl.config import Config
+    from distdl.core.config import Config
     from distdl.strategies.base import Strategy
 
 
@@ -26,7 +26,7 @@ STRATEGIES = {
     "ddp": Entry("distdl.strategies.ddp:DDP", ("ddp",)),
     "horovod": Entry("distdl.strategies.horovod:Horovod", ("horovod",)),
     "deepspeed": Entry("distdl.strategies.deepspeed:DeepSpeed", ("deepspeed", "ddp.timeout_s")),
-    "ps": Entry("distdl.strategies.paramserver:ParameterServer", ("ps",)),
+    "ps": Entry("distdl.strategies.paramserver.worker:ParameterServer", ("ps",)),
 }
 
 

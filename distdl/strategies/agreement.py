@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from distdl.config import Config
-from distdl.data.base import DataSet
-from distdl.errors import UserError
+from distdl.core.config import Config
+from distdl.core.errors import UserError
+from distdl.data.dataset import DataSet
 from distdl.strategies.base import Strategy
 from distdl.strategies.text import gather_text
 

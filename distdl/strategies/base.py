@@ -9,11 +9,11 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from distdl.config import Config
-from distdl.errors import UserError
+from distdl.core.config import Config
+from distdl.core.errors import UserError
+from distdl.runtime.world import World
 from distdl.strategies.loss_scale import LossScale
 from distdl.telemetry.clock import Clock
-from distdl.world import World
 
 
 class Strategy:
@@ -48,7 +48,7 @@ class Strategy:
 
     def setup(self) -> World:
         """Find the other processes and the device. Called once, before any tensor is made on the device."""
-        from distdl.strategies.device import device_for, pin_cores
+        from distdl.runtime.device import device_for, pin_cores
 
         device = device_for(self.config.compute, local_rank=0, local_size=1, warn=self.notes.append)
         pin_cores(self.config.compute, device, local_rank=0, local_size=1)
@@ -62,7 +62,8 @@ class Strategy:
             UserError: on every rank, if some have a GPU and others do not, or two have the same one. With
                 compute.device auto, ranks that would have to share a GPU all take the CPU instead.
         """
-        from distdl.strategies import device, text
+        from distdl.runtime import device
+        from distdl.strategies import text
 
         local = json.dumps(asdict(device.place_of(self.world.device)))
         places = [device.Place(**json.loads(place)) for place in text.gather_text(self, local)]

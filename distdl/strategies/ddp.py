@@ -15,14 +15,14 @@ from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from torch.nn.parallel import DistributedDataParallel
 
-from distdl.checkpoint import read_tensors, write_tensors
-from distdl.strategies import shared
+from distdl.runtime.device import device_for, launched, pin_cores
+from distdl.runtime.world import World
+from distdl.strategies import shared_memory as shared
 from distdl.strategies.base import Strategy
-from distdl.strategies.device import device_for, launched, pin_cores
-from distdl.strategies.meeting import init_process_group
 from distdl.strategies.powersgd import PowerSGD
+from distdl.strategies.rendezvous import init_process_group
 from distdl.telemetry.clock import Clock
-from distdl.world import World
+from distdl.training.checkpoint import read_tensors, write_tensors
 
 _OPS = {"sum": dist.ReduceOp.SUM, "max": dist.ReduceOp.MAX, "min": dist.ReduceOp.MIN}
 

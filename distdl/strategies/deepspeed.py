@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from distdl.config import Config
-from distdl.errors import UserError, missing
-from distdl.rundir import write_atomic
+from distdl.core.config import Config
+from distdl.core.errors import UserError, missing
+from distdl.core.rundir import write_atomic
+from distdl.runtime.world import World
 from distdl.strategies.ddp import DDP
 from distdl.strategies.loss_scale import LossScale
 from distdl.telemetry.clock import Clock
-from distdl.world import World
 
 SHARDS, TAG = "deepspeed", "state"
 _OURS = {

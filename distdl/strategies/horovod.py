@@ -11,13 +11,13 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from distdl.checkpoint import read_tensors, write_tensors
-from distdl.config import HorovodConfig
-from distdl.errors import UserError
+from distdl.core.config import HorovodConfig
+from distdl.core.errors import UserError
+from distdl.runtime.device import device_for, pin_cores
+from distdl.runtime.world import World
 from distdl.strategies.base import Strategy
-from distdl.strategies.device import device_for, pin_cores
 from distdl.telemetry.clock import Clock
-from distdl.world import World
+from distdl.training.checkpoint import read_tensors, write_tensors
 
 NOT_YET = 2
 """Backward passes to count before an exchange, where the next backward pass must not start one."""

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from distdl.errors import UserError
+from distdl.core.errors import UserError
 
 SMALLEST = 1.0
 """Scale below which a run fails: gradients that overflow without being scaled up will overflow at every later step."""

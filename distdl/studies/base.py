@@ -20,7 +20,7 @@ from distdl.report.content import Section
 S = TypeVar("S")
 Repetitions = Annotated[int, Field(gt=0, le=1000)]
 """Of a study's trials. Its trials are listed before the first begins: more than that would fill the memory."""
-TRAIN = "distdl.session"
+TRAIN = "distdl.training.session"
 """The `call` of a trial that is a training: `words` are then those of `distdl.train`."""
 
 

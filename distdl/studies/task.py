@@ -1,67 +1,10 @@
-"""The process of one trial: it ends with the runner that started it, keeps to its cores, and is a command or a call.
+"""Old name of `distdl.studies.runner.trial_process`, for runners that were started by version 0.1."""
 
-    python -m distdl.studies.task PARENT CORES -- COMMAND...     becomes the command
-    python -m distdl.studies.task PARENT CORES FOLDER            calls what FOLDER/trial.json names, writes result.json
-
-PARENT is the runner's process id, CORES a list with commas, empty for all that there are.
-"""
-
-import ctypes
-import importlib
-import json
-import os
-import signal
 import sys
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+import warnings
 
-PR_SET_PDEATHSIG = 1
-"""linux/prctl.h. What it sets outlives an exec."""
-
-
-def main(argv: Sequence[str]) -> int:
-    parent, cores, *rest = argv
-    end_with(int(parent))
-    if cores:
-        os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
-    if rest[0] == "--":
-        os.execvp(rest[1], rest[1:])
-    from distdl.errors import run_command
-
-    return run_command(lambda: call(Path(rest[0])))
-
-
-def end_with(parent: int) -> None:
-    """Have this process told to stop (SIGTERM) when its parent is gone, even by SIGKILL. Linux only."""
-    if sys.platform != "linux":
-        return
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it was gone before that was set
-        os.kill(os.getpid(), signal.SIGTERM)
-
-
-def call(folder: Path) -> int:
-    """Call a trial's function and keep what it returns."""
-    from distdl.errors import EXIT_DONE, UserError
-    from distdl.rundir import RESULT, write_json
-    from distdl.studies.claim import RECORD
-
-    record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    module, _, name = record["call"].partition(":")
-    try:
-        function = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f'"{record["call"]}", which the trial calls, cannot be had: {error}') from None
-    result = function(folder, record["settings"])
-    if not isinstance(result, dict):
-        raise UserError(f"{record['call']} returned no dict but {result!r:.60}")
-    # From here on it is done, and not to be begun again: neither a signal nor the runner's end comes between.
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGUSR2))
-    write_json(folder / RESULT, result)
-    write_json(folder / RECORD, record | {"status": "completed", "exit_code": EXIT_DONE, "reason": ""})
-    return EXIT_DONE
-
+from distdl.studies.runner.trial_process import main
 
 if __name__ == "__main__":
+    warnings.warn("distdl.studies.task is now distdl.studies.runner.trial_process", DeprecationWarning, stacklevel=1)
     sys.exit(main(sys.argv[1:]))

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from distdl.telemetry.phases import PHASES
+from distdl.core.phases import PHASES
 
 
 class Clock:

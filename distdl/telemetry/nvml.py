@@ -19,8 +19,8 @@ from typing import Any
 
 import pynvml as nvml
 
-from distdl.errors import UserError
-from distdl.telemetry.gpm import Gpm
+from distdl.core.errors import UserError
+from distdl.telemetry.nvml_gpm import Gpm
 
 THROTTLE = {
     0x001: "gpu_idle",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from hashlib import sha256
 from typing import Any, Protocol
 
-from distdl.errors import reason
+from distdl.core.errors import reason
 from distdl.telemetry.nvml import Lost
 
 

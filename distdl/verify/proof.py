@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from distdl.config import Config
+from distdl.core.config import Config
 from distdl.verify import compare
 from distdl.verify.samples import seen
 from distdl.verify.trial import Training, kill_on_the_way

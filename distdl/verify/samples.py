@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distdl.events import Callback
-from distdl.rundir import read_rows
+from distdl.core.rundir import read_rows
+from distdl.training.events import Callback
 
 if TYPE_CHECKING:
     import torch
 
-    from distdl.data.base import Batch
-    from distdl.trainer import Trainer
+    from distdl.data.dataset import Batch
+    from distdl.training.trainer import Trainer
 
 FOLDER, LEG = "DISTDL_VERIFY_SAMPLES", "DISTDL_VERIFY_LEG"
 """Variables by which a rank knows the folder of the logs and the number of this leg."""

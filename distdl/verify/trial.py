@@ -12,12 +12,12 @@ from pathlib import Path
 
 import psutil
 
-from distdl.checkpoint import find
-from distdl.errors import Failure
+from distdl.cli.launch import programs_folder
+from distdl.core.errors import Failure
 from distdl.launchers import horovodrun, torchrun
-from distdl.launchers.commands import programs_folder
 from distdl.launchers.job import Job
-from distdl.studies.process import Share, clear, environment
+from distdl.studies.runner.process import Share, clear, environment
+from distdl.training.checkpoint import find
 from distdl.verify.samples import FOLDER, LEG, Leg, read_legs
 
 LIMIT_S = 600.0
@@ -54,7 +54,7 @@ class Training:
         leg = len({file.name.split("-")[1] for file in samples.glob("leg-*")})
         argv = (*self.argv, "--out", str(self.run), "--resume", "auto")
         job = Job(
-            words=argv, module="distdl.verify.rank", nproc=ranks + self.servers, folder=programs_folder(near=False)
+            words=argv, module="distdl.cli.verify_rank", nproc=ranks + self.servers, folder=programs_folder(near=False)
         )
         if self.strategy == "horovod":
             command = horovodrun.commands(job)[0].argv

@@ -8,10 +8,10 @@ import io
 import sys
 from pathlib import Path
 
+from distdl.report.study import page
 from PIL import Image
 
 from distdl.report.page import Page, write
-from distdl.report.study import page
 
 HERE = Path(__file__).parent
 STUDIES = Path("runs/studies")

@@ -1,15 +1,16 @@
 """The table of counters: distdl's column is exact in every row, and a hand-worked truth is what it is held against."""
 
 import sys
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+from repository import ROOT
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import flop_counters
 
-from distdl.perf.counting.meta import weightless
+from distdl.profiling.counting.meta import weightless
 
 
 @pytest.mark.parametrize("name", flop_counters.CASES)

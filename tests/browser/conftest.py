@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from chromium import start
 
+from chromium import start
 from debian import needs
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chromium import open_page
 from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from distdl.report.command import write_report
+from chromium import open_page
+from distdl.cli.report import write_report
 from run_folders import write_run
 
 pytestmark = pytest.mark.xdist_group("browser")

@@ -11,13 +11,15 @@ from pathlib import Path
 import pytest
 
 from debian import needs
+from repository import ROOT
 
-ROOT = Path(__file__).parents[2]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
 SUITE, INCLUDED = "bookworm", "python3,python3-venv,git,make,ca-certificates"
 SETTINGS = ("PIP_", "UV_", "SSL_CERT_", "REQUESTS_CA_", "CURL_CA_", "HTTP_", "HTTPS_", "NO_PROXY", "http_", "https_")
 """Variables that say where packages come from: the same registries as outside."""
-TESTS = "tests/test_doctor.py tests/launchers tests/containers tests/telemetry/test_nvml.py tests/slurm tests/browser"
+TESTS = (
+    "tests/cli/test_doctor.py tests/launchers tests/containers tests/telemetry/test_nvml.py tests/slurm tests/browser"
+)
 """Those that use programs of optional packages."""
 
 

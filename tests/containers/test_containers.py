@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from debian import needs
+from repository import ROOT
 
-CONTAINERS = Path(__file__).parents[2] / "containers"
+CONTAINERS = ROOT / "containers"
 
 
 def build(*words: str, builder: str) -> subprocess.CompletedProcess[str]:

@@ -15,18 +15,18 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from distdl.config import Config, DataConfig
-from distdl.data import decode, folders
-from distdl.data.base import Batch, DataSet, Split
-from distdl.data.datasets import load
-from distdl.data.encoded import Unreadable, read
-from distdl.data.export import as_jpeg, export
-from distdl.data.image_header import read_header
+from distdl.core.config import Config, DataConfig
+from distdl.core.errors import Failure, UserError
+from distdl.data.augment.crops import central_window
+from distdl.data.dataset import Batch, DataSet, Split
+from distdl.data.files import Unreadable, read
 from distdl.data.loaders import make_loader
-from distdl.data.pack import pack
-from distdl.data.windows import central_window
-from distdl.errors import Failure, UserError
-from distdl.world import World
+from distdl.data.sets.load import load
+from distdl.data.storage import decode, folders
+from distdl.data.storage.export import as_jpeg, export
+from distdl.data.storage.image_header import read_header
+from distdl.data.storage.pack import pack
+from distdl.runtime.world import World
 from fuzz.images import encode
 from numbered_sets import numbered, pictures
 
@@ -413,7 +413,7 @@ def test_packing_leaves_out_what_is_no_image(tmp_path: Path) -> None:
 
 
 def test_statistics_follow_on_error(tmp_path: Path) -> None:
-    from distdl.data import statistics
+    from distdl.data.sets import statistics
 
     dataset = numbered("files", 9, tmp_path)
     dataset.train.files[8].write_bytes(damaged("png with a flipped bit"))

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from distdl.data.image_header import FORMATS
+from distdl.data.storage.image_header import FORMATS
 from numbered_sets import pictures
 
 

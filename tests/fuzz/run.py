@@ -27,8 +27,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from distdl.data.encoded import Unreadable
-from distdl.errors import Failure, UserError
+from distdl.core.errors import Failure, UserError
+from distdl.data.files import Unreadable
 from fuzz.mutations import mutate
 
 LIMIT_S = 60

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from repository import TESTS
+
 FOLDER = Path(__file__).with_name("targets")
 SHARES = {
     file.stem: importlib.import_module(f"fuzz.targets.{file.stem}").TARGET.share
@@ -23,7 +25,7 @@ def part(target: str, total: int) -> int:
 
 def fuzz(target: str, first: int, count: int) -> dict:
     """What `python -m fuzz.run` reports."""
-    tests = Path(__file__).parents[1]
+    tests = TESTS
     environ = os.environ | {
         "PYTHONPATH": f"{tests}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
         "OMP_NUM_THREADS": "1",

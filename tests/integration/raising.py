@@ -6,11 +6,11 @@ import sys
 
 import torch
 
-from distdl.errors import recorded
-from distdl.events import Callback
-from distdl.resolve import from_command_line
-from distdl.session import train
+from distdl.core.errors import recorded
+from distdl.core.profiles import from_command_line
 from distdl.strategies import make
+from distdl.training.events import Callback
+from distdl.training.session import train
 
 
 class FailsAtStepFive(Callback):

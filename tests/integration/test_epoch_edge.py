@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from distdl.checkpoint import find, load
-from distdl.errors import UserError
-from distdl.models.parts import check_smallest_piece
+from distdl.core.errors import UserError
+from distdl.models.freezing import check_smallest_piece
+from distdl.training.checkpoint import find, load
 from jobs import QUIET, Ranks, train
 
 RESNET = (

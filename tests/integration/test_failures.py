@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from distdl.checkpoint import find
-from distdl.manifest import published, step_of
+from distdl.core.manifest import published, step_of
+from distdl.training.checkpoint import find
 from jobs import QUIET, Ranks, torchrun_command, train, wait_for
 
 
@@ -192,7 +192,7 @@ def test_a_wrong_key_of_a_torchrun_job_is_said_once(tmp_path: Path) -> None:
 
 def test_start_up_imports_nothing_slow(tmp_path: Path) -> None:
     """What keeps the way to the first step under 2 s beyond `import torch` (benchmarks/startup.py measures it)."""
-    code = "import sys\nfrom distdl.train import main\nmain(sys.argv[1:])\nprint(sorted({'torchvision', 'sklearn', "
+    code = "import sys\nfrom distdl.cli.train import main\nmain(sys.argv[1:])\nprint(sorted({'torchvision', 'sklearn', "
     code += "'matplotlib', 'pandas', 'tensorboard', 'scipy'} & set(sys.modules)))"
     words = ["--max-steps", "1", *QUIET, "--out", str(tmp_path / "run")]
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60)

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from distdl.checkpoint import find, load
-from distdl.manifest import digest, published
-from distdl.result import current_result
-from distdl.rundir import read_rows
+from distdl.core.manifest import digest, published
+from distdl.core.result import current_result
+from distdl.core.rundir import read_rows
+from distdl.training.checkpoint import find, load
 from jobs import PRELOAD, QUIET, Ranks, step_of, torchrun_command, torchrun_places, train, wait_for
 from killed_at import train_until_killed
 from run_folders import tree
@@ -143,7 +143,7 @@ def test_a_second_training_in_the_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_resumed_run_that_is_killed_is_not_completed(finished: Path, tmp_path: Path, capsys) -> None:
-    from distdl.cli import main
+    from distdl.cli.__main__ import main
 
     run = tmp_path / "run"
     shutil.copytree(finished, run)

@@ -1,15 +1,15 @@
 """Host lists: Slurm's own client expands them alike, and what is not a host name is refused by name."""
 
 import subprocess
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from debian import needs
-from distdl.errors import UserError
+from distdl.core.errors import UserError
 from distdl.launchers.hosts import MAX_HOSTS, expand, is_loopback, parse
+from repository import ROOT
 
 LETTERS = st.text("abcxyzABC", min_size=1, max_size=4)
 
@@ -128,6 +128,6 @@ def test_loopback() -> None:
 
 
 def test_the_hostfile_of_launch_is_a_host_list() -> None:
-    file = Path(__file__).parents[2] / "launch" / "hostfile"
+    file = ROOT / "launch" / "hostfile"
     lines = [line.split()[0] for line in file.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
     assert len(parse(",".join(lines))) == 2

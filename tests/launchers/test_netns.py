@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from debian import needs
-from distdl.errors import UserError
+from distdl.core.errors import UserError
 from distdl.launchers import netns
 from distdl.launchers.netns import FILES, NAMESPACES, Hosts
 from jobs import wait_for

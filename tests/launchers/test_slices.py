@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from distdl.config import Config, SlurmConfig
-from distdl.errors import UserError
+from distdl.core.config import Config, SlurmConfig
+from distdl.core.errors import UserError
+from distdl.core.manifest import seal
+from distdl.core.rundir import read_rows
 from distdl.launchers.slices import Over, Slice, account, begin, end, ended_as, last_line, main, newest, read_ledger
-from distdl.manifest import seal
-from distdl.rundir import read_rows
 
 RUNNING = "RUNNING/None"
 CONFIG = Config(slurm=SlurmConfig(total_lifetime_s=1000.0, slice_s=300.0, max_restarts=2))

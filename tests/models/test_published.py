@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from distdl.config import ModelConfig
-from distdl.models import zoo
+from distdl.core.config import ModelConfig
+from distdl.models import build as zoo
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CIFAR = {  # file: (network, test accuracy on all 10,000 images as its authors state it)

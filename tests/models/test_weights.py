@@ -9,10 +9,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from distdl.checkpoint import Checkpoints, Progress
-from distdl.config import ModelConfig
-from distdl.errors import UserError
-from distdl.models import weights, zoo
+from distdl.core.config import ModelConfig
+from distdl.core.errors import UserError
+from distdl.models import build as zoo
+from distdl.models import weights
+from distdl.training.checkpoint import Checkpoints, Progress
 
 
 def build(file: Path | str, *, name: str = "resnet20", classes: int = 10, channels: int = 3, size: int = 32, **options):

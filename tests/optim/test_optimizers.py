@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from distdl.config import ModelConfig, OptimConfig
-from distdl.errors import UserError
-from distdl.models import zoo
+from distdl.core.config import ModelConfig, OptimConfig
+from distdl.core.errors import UserError
+from distdl.models import build as zoo
 from distdl.optim import optimizers, schedules
 
 OPTIMIZERS = [

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.optim import SGD, Optimizer, lr_scheduler
 
-from distdl.config import ScheduleConfig
+from distdl.core.config import ScheduleConfig
 from distdl.optim.schedules import SCHEDULES, factor
 
 EPOCHS = 60

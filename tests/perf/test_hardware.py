@@ -2,7 +2,7 @@
 
 import pytest
 
-from distdl.errors import UserError
+from distdl.core.errors import UserError
 from distdl.perf import hardware
 
 PEAKS = {

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from distdl.errors import UserError
-from distdl.report import runs
-from distdl.report.command import write_report
+from distdl.cli.report import write_report
+from distdl.core.errors import UserError
+from distdl.report import run_page as runs
 from distdl.report.content import Axis, Figure, Layer
-from distdl.report.figures import png, svg
-from distdl.report.run import read
+from distdl.report.figure_files import png, svg
+from distdl.report.run_folder import read
 from fuzz.targets import odd_values
 from run_folders import write_run
 

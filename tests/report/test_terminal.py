@@ -2,7 +2,7 @@
 
 import io
 
-from distdl.console import PlainConsole
+from distdl.core.console import PlainConsole
 from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
 from distdl.report.terminal import BLOCKS, show, spark
 

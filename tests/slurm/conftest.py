@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from daemons import Cluster
 
+from daemons import Cluster
 from debian import needs, needs_namespaces
 from distdl.launchers.netns import Hosts
 

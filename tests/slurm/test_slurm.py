@@ -8,16 +8,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from daemons import Cluster
 
-from distdl.checkpoint import find, load
-from distdl.result import current_result
-from distdl.rundir import read_rows
+from daemons import Cluster
+from distdl.core.result import current_result
+from distdl.core.rundir import read_rows
+from distdl.training.checkpoint import find, load
 from jobs import QUIET, step_of, train, wait_for
+from repository import ROOT
 
 pytestmark = pytest.mark.xdist_group("slurm")
 
-LAUNCH = Path(__file__).parents[2] / "launch" / "slurm"
+LAUNCH = ROOT / "launch" / "slurm"
 LONG = """
 extends = "digits"
 epochs = 100000

@@ -6,12 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from daemons import Cluster
-
-from distdl.rundir import read_rows
+from distdl.core.rundir import read_rows
 from jobs import wait_for
+from repository import SUPPORT
 
-STUDIES = Path(__file__).parents[1] / "studies"
+STUDIES = SUPPORT
 
 
 @pytest.fixture

@@ -5,15 +5,15 @@ import os
 from pathlib import Path
 from types import SimpleNamespace
 
-import counted
 import pytest
 import torch
 
-from distdl.config import ComputeConfig, Config, DataConfig, OptimConfig
-from distdl.data.datasets import load
-from distdl.errors import UserError
-from distdl.resolve import field_names
-from distdl.strategies import device
+import counted
+from distdl.core.config import ComputeConfig, Config, DataConfig, OptimConfig
+from distdl.core.errors import UserError
+from distdl.core.profiles import field_names
+from distdl.data.sets.load import load
+from distdl.runtime import device
 from distdl.strategies.agreement import LOCAL, difference, facts
 from distdl.strategies.base import Strategy
 from distdl.strategies.text import decode, encode, gather_text

@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import counted
 import pytest
-from same import apart, result
 
+import counted
 from jobs import QUIET, Ranks, torchrun_places, train
+from same import apart, result
 
 # 109 samples: 6 full steps of 16, and one of 13 that 2 ranks share as 7 and 6, in 4 micro batches or fewer.
 RECIPE = (
@@ -136,7 +136,7 @@ def check_counts(name: str, counts: list[dict[str, int]], expected: dict[str, in
 
 def trained(run: Path) -> list[str]:
     """Names of the parameters with momentum: those that the optimizer trains."""
-    from distdl.checkpoint import find, load
+    from distdl.training.checkpoint import find, load
 
     state, _ = load(find(run, warn=pytest.fail))
     return list(state["strategy"]["optimizer"]["state"])

@@ -10,15 +10,15 @@ import torch
 pytest.importorskip("deepspeed", reason="DeepSpeed is not installed: pip install 'distdl[deepspeed]'")
 
 from safetensors.torch import load_file
-from same import SGD, apart, result, weights
 
 from debian import needs
-from distdl.config import ComputeConfig, Config, DataConfig, DeepSpeedConfig, OptimConfig
-from distdl.errors import UserError
-from distdl.export import export
+from distdl.cli.export import export
+from distdl.core.config import ComputeConfig, Config, DataConfig, DeepSpeedConfig, OptimConfig
+from distdl.core.errors import UserError
+from distdl.runtime.world import World
 from distdl.strategies.deepspeed import DeepSpeed, _Files, settings
-from distdl.world import World
 from jobs import QUIET, Ranks, step_of, torchrun_places, train, wait_for
+from same import SGD, apart, result, weights
 from same_checkpoint import assert_same_checkpoint
 
 needs("g++", program="g++")  # DeepSpeed builds its operators when they are first used

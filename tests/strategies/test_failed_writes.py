@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import counted
 import pytest
-from same import result
 
-from distdl.checkpoint import find
-from distdl.rundir import read_rows
+import counted
+from distdl.core.rundir import read_rows
+from distdl.training.checkpoint import find
 from jobs import QUIET, Ranks, step_of, wait_for
+from same import result
 
 RECIPE = (
     *("--epochs", "100000", "--max-steps", "100000", "--data.batch-size", "8", "--evaluate-every", "100000"),

@@ -11,14 +11,13 @@ import pytest
 
 pytest.importorskip("horovod.torch", reason="Horovod is not installed: containers/horovod/build.sh builds it")
 
-from horovod_ranks import HorovodRanks, horovod_train
-from same import SGD, apart, result
-
 from debian import needs
-from distdl.config import Config, HorovodConfig
-from distdl.errors import UserError
+from distdl.core.config import Config, HorovodConfig
+from distdl.core.errors import UserError
 from distdl.strategies.horovod import AUTOTUNE_LOG, TIMELINE, Horovod, variables
+from horovod_ranks import HorovodRanks, horovod_train
 from jobs import QUIET, step_of, train, wait_for
+from same import SGD, apart, result
 from same_checkpoint import assert_same_checkpoint
 
 

@@ -3,21 +3,21 @@
 import json
 from pathlib import Path
 
-import counted
 import pytest
 import torch
-from same import result
 from torch import nn
 
-from distdl.config import ComputeConfig, Config, OptimConfig
-from distdl.errors import Failure
+import counted
+from distdl.core.config import ComputeConfig, Config, OptimConfig
+from distdl.core.errors import Failure
+from distdl.core.rundir import read_rows
 from distdl.optim import optimizers
-from distdl.rundir import read_rows
-from distdl.stop import Stop
 from distdl.strategies.base import Strategy
 from distdl.strategies.loss_scale import WARN_AFTER
 from distdl.telemetry.clock import Clock
+from distdl.training.stop import Stop
 from jobs import QUIET, Ranks, torchrun_places, train
+from same import result
 
 INF = float("inf")
 
@@ -124,7 +124,7 @@ def test_skipped_steps_are_in_result_and_metrics_and_the_average_does_not_see_th
     assert summary["loss_scale"] == 65536 / 2 ** summary["skipped_steps"]
     rows = [row for row in read_rows(out / "metrics.jsonl") if row["kind"] == "train"]
     assert rows[-1]["skipped_steps"] == summary["skipped_steps"]
-    from distdl.checkpoint import find, load
+    from distdl.training.checkpoint import find, load
 
     state, progress = load(find(out, warn=pytest.fail))
     assert progress.step == summary["steps"]

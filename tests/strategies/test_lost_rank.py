@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from distdl.result import read_result
+from distdl.core.result import read_result
 from jobs import QUIET, Ranks, step_of, wait_for
 
 

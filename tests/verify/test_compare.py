@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from distdl.checkpoint import write_tensors
-from distdl.manifest import Progress, seal
+from distdl.core.manifest import Progress, seal
+from distdl.training.checkpoint import write_tensors
 from distdl.verify.compare import Difference, checkpoints, differences
 
 STATE = {

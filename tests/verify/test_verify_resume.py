@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from distdl.checkpoint import Checkpoints, read_tensors, write_tensors
-from distdl.manifest import MANIFEST, STATE, read_manifest, seal
-from distdl.resolve import from_command_line
+from distdl.core.manifest import MANIFEST, STATE, read_manifest, seal
+from distdl.core.profiles import from_command_line
+from distdl.training.checkpoint import Checkpoints, read_tensors, write_tensors
 from distdl.verify.compare import checkpoints
 from distdl.verify.proof import BATCH, Proof, without
 from distdl.verify.trial import kill_on_the_way

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from distdl.errors import Failure
+from distdl.core.errors import Failure
 from distdl.strategies.paramserver.layout import Layout
-from distdl.strategies.paramserver.wire import Command, Peer
+from distdl.strategies.paramserver.protocol import Command, Peer
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from distdl.strategies.paramserver.assign import Assignment
+from distdl.strategies.paramserver.partition import Assignment
 
 
 class Layout:

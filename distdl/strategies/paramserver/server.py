@@ -17,14 +17,14 @@ from typing import IO
 import torch
 from torch import nn
 
-from distdl.checkpoint import read_tensors, write_tensors
-from distdl.config import Config
-from distdl.errors import EXIT_FAILED, Failure, UserError, reading
-from distdl.files import reopen_rows
+from distdl.core.config import Config
+from distdl.core.errors import EXIT_FAILED, Failure, UserError, reading
+from distdl.core.files import reopen_rows
 from distdl.optim import optimizers
-from distdl.strategies.paramserver.meeting import Meeting
-from distdl.strategies.paramserver.wire import REDUCTIONS, Command, Peer
+from distdl.strategies.paramserver.protocol import REDUCTIONS, Command, Peer
+from distdl.strategies.paramserver.reducing_barrier import Meeting
 from distdl.strategies.text import decode
+from distdl.training.checkpoint import read_tensors, write_tensors
 
 ELEMENTWISE = ("sgd", "adam", "adamw", "adagrad", "rmsprop")
 """Optimizers that may see parameters as one flat buffer: LARS and LAMB need each layer's norm."""

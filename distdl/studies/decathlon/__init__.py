@@ -7,11 +7,11 @@ The quick version trains last layers on the frozen features of a small network; 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from distdl.data.decathlon import DOMAINS, Domain
-from distdl.errors import UserError, nearest
+from distdl.core.errors import UserError, nearest
+from distdl.data.sets.decathlon import DOMAINS, Domain
 from distdl.report.content import Section
 from distdl.studies.base import Outcome, Repetitions, Study, Trial
-from distdl.studies.decathlon import shown
+from distdl.studies.decathlon import report as shown
 from distdl.studies.transfer.settings import Rates
 
 
@@ -57,7 +57,7 @@ def trials(settings: Settings) -> list[Trial]:
         found.append(
             Trial(
                 name=f"extractor-{domain.folder}",
-                call="distdl.studies.decathlon.domain:extract",
+                call="distdl.studies.decathlon.tasks:extract",
                 settings={"words": words, "rates": settings.head_rates, "seeds": settings.seeds},
                 labels={"domain": domain.title, "approach": "frozen features"},
             )
@@ -65,7 +65,7 @@ def trials(settings: Settings) -> list[Trial]:
         found += [
             Trial(
                 name=f"finetune-{domain.folder}-lr{lr:g}-seed{seed}",
-                call="distdl.studies.decathlon.domain:tune",
+                call="distdl.studies.decathlon.tasks:tune",
                 settings={"words": (*words, "--optim.lr", f"{lr:g}", "--seed", str(seed), "--checkpoint.keep", "1")},
                 labels={"domain": domain.title, "approach": "fine-tuned", "lr": lr, "seed": seed},
             )

@@ -7,8 +7,8 @@ history.py, tree.py, findings.py                                     what the bo
 """
 
 from distdl.studies.base import Study
-from distdl.studies.leaderboard.attempts import Settings, trials
-from distdl.studies.leaderboard.findings import findings
+from distdl.studies.leaderboard.report import findings
+from distdl.studies.leaderboard.trials import Settings, trials
 
 QUICK = {
     "network": "darknet-tiny",

@@ -28,10 +28,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from distdl.errors import UserError
-from distdl.manifest import damaged, read_manifest, seal
-from distdl.rundir import read_rows, sync_folder, write_json
-from distdl.studies.leaderboard.lineage import Lineage, State, Take, replay
+from distdl.core.errors import UserError
+from distdl.core.manifest import damaged, read_manifest, seal
+from distdl.core.rundir import read_rows, sync_folder, write_json
+from distdl.studies.leaderboard.event_log import Lineage, State, Take, replay
 from distdl.studies.leaderboard.rules import Rule
 
 RULE, LINEAGE, SLOTS, PROCESSES, LOCK = "board.json", "lineage.jsonl", "slots", "processes", "lock"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from distdl.studies.leaderboard.lineage import Row
+from distdl.studies.leaderboard.event_log import Row
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from distdl.studies.leaderboard.lineage import Slot, State, Take
+from distdl.studies.leaderboard.event_log import Slot, State, Take
 
 
 @dataclass(frozen=True, kw_only=True)

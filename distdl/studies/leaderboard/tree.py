@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from distdl.report.content import Axis, Figure, Layer, Table
+from distdl.studies.leaderboard.event_log import Row, State
 from distdl.studies.leaderboard.history import Node, ancestry, nodes
-from distdl.studies.leaderboard.lineage import Row, State
 
 MOST_LINES = 40
 """Of a tree in the terminal; in a longer one slots that only handed on are counted, not listed."""

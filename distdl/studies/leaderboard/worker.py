@@ -14,24 +14,24 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from distdl import checkpoint
-from distdl.data.datasets import load
-from distdl.errors import EXIT_STOPPED, Failure, UserError
-from distdl.manifest import STATE, damaged
-from distdl.resolve import from_command_line
-from distdl.rundir import RunDir
+from distdl.core.errors import EXIT_STOPPED, Failure, UserError
+from distdl.core.manifest import STATE, damaged
+from distdl.core.profiles import from_command_line
+from distdl.core.rundir import RunDir
+from distdl.data.sets.load import load
 from distdl.strategies.base import Strategy
-from distdl.studies.leaderboard.attempts import board_of
 from distdl.studies.leaderboard.board import Board, Seat
+from distdl.studies.leaderboard.event_log import State, Take
 from distdl.studies.leaderboard.history import most_at_once
-from distdl.studies.leaderboard.lineage import State, Take
 from distdl.studies.leaderboard.profiles import TrainingProfile, profile_at
 from distdl.studies.leaderboard.rules import Population, Ratchet, Rule
+from distdl.studies.leaderboard.trials import board_of
 from distdl.telemetry.accounting import account
-from distdl.telemetry.callback import Telemetry
-from distdl.telemetry.outcome import telemetry_rows
-from distdl.telemetry.sinks import MetricsSink
-from distdl.trainer import Trainer
+from distdl.training import checkpoint
+from distdl.training.callbacks.metrics import MetricsSink
+from distdl.training.callbacks.telemetry import Telemetry
+from distdl.training.summary import telemetry_rows
+from distdl.training.trainer import Trainer
 
 Table = Mapping[str, Any]
 RESERVE_S = 5.0

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from distdl.config import Count, Positive
+from distdl.core.config import Count, Positive
 from distdl.report.content import Section
 from distdl.studies.base import Outcome, Repetitions, Study, Trial
 from distdl.studies.optimizers import cnn, line, softmax

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
-from distdl.studies.accuracy import cells, ends, over, percent
 from distdl.studies.base import Outcome, Spread, Trial
-from distdl.studies.optimizers import document
+from distdl.studies.optimizers import published as document
+from distdl.studies.runner.accuracy import cells, ends, over, percent
 
 
 @dataclass(frozen=True, kw_only=True, order=True)

@@ -2,7 +2,7 @@
 
 import itertools
 
-from distdl.optim.stacked import Setting
+from distdl.studies.features.batched_optimizer import Setting
 
 RATES = (0.1, 0.01, 0.001, 0.0001)
 SOFTMAX_RATES = (0.7, 0.5, *RATES)

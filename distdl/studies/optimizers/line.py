@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from distdl.optim.stacked import Setting, StackedOptimizer
 from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
-from distdl.studies.optimizers import document, grids
+from distdl.studies.features.batched_optimizer import Setting, StackedOptimizer
+from distdl.studies.optimizers import grids
+from distdl.studies.optimizers import published as document
 
 X, Y = (1.0, 2.0, 3.0, 4.0), (0.0, -1.0, -2.0, -3.0)
 START = (0.3, -0.3)

@@ -9,14 +9,16 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from distdl.config import DataConfig
-from distdl.data import datasets, order
-from distdl.data.base import Split
-from distdl.optim.stacked import Setting, StackedOptimizer
+from distdl.core.config import DataConfig
+from distdl.data.dataset import Split
+from distdl.data.loaders import order
+from distdl.data.sets import load as datasets
 from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
-from distdl.studies.accuracy import cells, ends, percent
 from distdl.studies.base import Spread, spread
-from distdl.studies.optimizers import document, grids
+from distdl.studies.features.batched_optimizer import Setting, StackedOptimizer
+from distdl.studies.optimizers import grids
+from distdl.studies.optimizers import published as document
+from distdl.studies.runner.accuracy import cells, ends, percent
 
 CLASSES = 10
 LAST = 0.1
@@ -26,7 +28,7 @@ LAST = 0.1
 def fit(
     settings: Sequence[Setting], images: torch.Tensor, labels: torch.Tensor, *, seed: int, batch: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """One epoch of softmax regression from zeros, in the order of `distdl.data.order`, the same for all settings.
+    """One epoch of softmax regression from zeros, in the order of `data.loaders.order`, the same for all settings.
 
     Args:
         images: [n, pixels] in 0 to 1. labels: [n] int64.

@@ -12,12 +12,12 @@ from typing import Annotated
 
 from pydantic import Field
 
-from distdl.config import Positive
+from distdl.core.config import Positive
 from distdl.report.content import Section
 from distdl.studies.base import Outcome, Repetitions, Study, Trial
-from distdl.studies.optimus import shown
+from distdl.studies.optimus import report as shown
 from distdl.studies.optimus.logs import device_words, split_log
-from distdl.studies.optimus.scale import Scale
+from distdl.studies.optimus.scaling import Scale
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from distdl.errors import UserError
-from distdl.perf.losses import read_losses
-from distdl.perf.measurements import Array
-from distdl.rundir import METRICS, RESULT, read_rows
+from distdl.core.errors import UserError
+from distdl.core.rundir import METRICS, RESULT, read_rows
+from distdl.perf.learning.read_losses import read_losses
+from distdl.perf.speed.measurements import Array
 from distdl.studies.base import Outcome
 
 KEPT = 4000

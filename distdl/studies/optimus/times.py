@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from distdl.perf.measurements import Measurements
-from distdl.perf.optimus import PUBLISHED_BATCH, PUBLISHED_SYNC
-from distdl.perf.surface import SpeedFit
+from distdl.perf.speed.measurements import Measurements
+from distdl.perf.speed.optimus import PUBLISHED_BATCH, PUBLISHED_SYNC
+from distdl.perf.speed.speed_fit import SpeedFit
 from distdl.report.content import Axis, Cell, Figure, Finding, Layer, Section, Table
 from distdl.studies.base import Outcome
 from distdl.studies.optimus import logs
-from distdl.studies.optimus.scale import Plan, Scale, Steps, measured, plans, published, stops_paying
+from distdl.studies.optimus.scaling import Plan, Scale, Steps, measured, plans, published, stops_paying
 
 if TYPE_CHECKING:
     from distdl.studies.optimus import Settings

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from distdl.report.content import Section
 from distdl.studies.base import Outcome, Repetitions, Study, Trial
-from distdl.studies.paleo import shown
+from distdl.studies.paleo import report as shown
 
 Positive = Annotated[int, Field(gt=0)]
 COUNTS = "counts"
@@ -39,14 +39,14 @@ def trials(settings: Settings) -> list[Trial]:
     measured = [
         Trial(
             name=f"{network}-{repeat}",
-            call="distdl.studies.paleo.work:measured",
+            call="distdl.studies.paleo.tasks:measured",
             settings={"network": network, "batch": settings.batch, "rounds": settings.rounds, "on": settings.on},
             labels={"network": network, "repeat": repeat},
         )
         for repeat in range(settings.repeats)
         for network in settings.networks
     ]
-    return [Trial(name=COUNTS, call="distdl.studies.paleo.work:counts"), *measured]
+    return [Trial(name=COUNTS, call="distdl.studies.paleo.tasks:counts"), *measured]
 
 
 def findings(settings: Settings, outcomes: Mapping[str, Outcome]) -> list[Section]:

@@ -8,8 +8,8 @@ from pydantic import Field
 
 from distdl.report.content import Section
 from distdl.studies.base import Outcome, Repetitions, Study, Trial
-from distdl.studies.scaling.points import repeats
-from distdl.studies.scaling.shown import sections
+from distdl.studies.scaling.report import sections
+from distdl.studies.scaling.results import repeats
 
 Positive = Annotated[int, Field(gt=0)]
 SINGLE = "single"

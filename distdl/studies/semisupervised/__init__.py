@@ -12,12 +12,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from distdl.config import Positive
+from distdl.core.config import Positive
 from distdl.report.content import Section
 from distdl.studies.base import Outcome, Repetitions, Study, Trial
-from distdl.studies.semisupervised import shown
-from distdl.studies.semisupervised.case import Case
-from distdl.studies.semisupervised.score import labels_name
+from distdl.studies.semisupervised import report as shown
+from distdl.studies.semisupervised.tasks import labels_name
+from distdl.studies.semisupervised.trials import Case
 
 Part = Annotated[float, Field(gt=0, lt=1)]
 
@@ -115,7 +115,7 @@ def trials(settings: Settings) -> list[Trial]:
             )
         scores = Trial(
             name=case.name("scores"),
-            call="distdl.studies.semisupervised.score:run",
+            call="distdl.studies.semisupervised.tasks:run",
             settings={"teacher": case.name("teacher"), "choices": [list(pair) for pair in choices(settings)]},
             after=(case.name("teacher"),),
             labels=labels | {"part": "scores"},

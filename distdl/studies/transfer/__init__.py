@@ -5,9 +5,9 @@ weights on part of Caltech-101 at 64 x 64 pixels.
 """
 
 from distdl.studies.base import Study
-from distdl.studies.transfer.attempts import trials
+from distdl.studies.transfer.report import findings
 from distdl.studies.transfer.settings import Settings
-from distdl.studies.transfer.shown import findings
+from distdl.studies.transfer.trials import trials
 
 QUICK = {
     "profile": "darknet-caltech101",

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from distdl.rundir import METRICS, read_rows
+from distdl.core.rundir import METRICS, read_rows
 from distdl.studies.base import Outcome, Spread, spread
-from distdl.studies.transfer.attempts import attempts
 from distdl.studies.transfer.settings import Settings
+from distdl.studies.transfer.trials import attempts
 
 
 @dataclass(frozen=True, kw_only=True)

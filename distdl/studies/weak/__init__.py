@@ -11,12 +11,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from distdl.config import Count, Positive, Share
+from distdl.core.config import Count, Positive, Share
 from distdl.report.content import Section
 from distdl.studies.base import Outcome, Repetitions, Study, Trial
-from distdl.studies.weak import shown
+from distdl.studies.weak import report as shown
 from distdl.studies.weak.hashtags import Sampling
-from distdl.studies.weak.tags import CLEAN, file_name
+from distdl.studies.weak.tasks import CLEAN, file_name
 
 Transfer = Literal["features", "fine-tuned"]
 
@@ -113,7 +113,7 @@ def trials(settings: Settings) -> list[Trial]:
 def _of_seed(settings: Settings, seed: int) -> list[Trial]:
     tags = Trial(
         name=f"tags-seed{seed}",
-        call="distdl.studies.weak.tags:run",
+        call="distdl.studies.weak.tasks:run",
         settings={
             "seed": seed,
             "choices": [list(pair) for pair in choices(settings)],

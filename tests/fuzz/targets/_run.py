@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from distdl.errors import UserError
+from distdl.core.errors import UserError
 
 RUN = "run"
 WORDS = ("--data.limit", "64", "--epochs", "2", "--log-every-s", "0", "--progress", "none", "--model.name", "softmax")

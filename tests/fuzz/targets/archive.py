@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from distdl.data.places import build, extract
+from distdl.data.storage.download import build, extract
 from fuzz.run import Target
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from distdl.data import packed
-from distdl.data.base import Split
+from distdl.data.dataset import Split
+from distdl.data.sets import idx_cifar as packed
 from fuzz.run import Target
 
 IMAGES, LABELS, CIFAR = "train-images-idx3-ubyte", "train-labels-idx1-ubyte", "train.bin"

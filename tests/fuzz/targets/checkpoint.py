@@ -17,14 +17,14 @@ from typing import Any
 
 import torch
 
-from distdl.checkpoint import Checkpoints, find, load, network_state, write_tensors
-from distdl.data.datasets import load as load_data
-from distdl.export import export
-from distdl.manifest import MANIFEST, STATE, digest, published
-from distdl.resolve import from_command_line
-from distdl.rundir import RunDir
+from distdl.cli.export import export
+from distdl.core.manifest import MANIFEST, STATE, digest, published
+from distdl.core.profiles import from_command_line
+from distdl.core.rundir import RunDir
+from distdl.data.sets.load import load as load_data
 from distdl.strategies.base import Strategy
-from distdl.trainer import Trainer
+from distdl.training.checkpoint import Checkpoints, find, load, network_state, write_tensors
+from distdl.training.trainer import Trainer
 from fuzz.run import Target
 from fuzz.targets._run import BATCH, RUN, WORDS, each, train
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from distdl.data import dali_input, decode
-from distdl.data.encoded import Unreadable
+from distdl.data.files import Unreadable
+from distdl.data.loaders import dali_input
+from distdl.data.storage import decode
 from fuzz import images
 from fuzz.run import Target
 
@@ -17,7 +18,7 @@ INSTALLED = importlib.util.find_spec("nvidia") is not None and importlib.util.fi
 def seeds(folder: Path) -> dict[str, bytes]:
     """JPEGs, which DALI decodes, and a PNG, which it is fed as a bitmap."""
     if INSTALLED:
-        importlib.import_module("distdl.data.dali_graph")  # once, before the process is forked for each input
+        importlib.import_module("distdl.data.loaders.dali_pipeline")  # once, before each input forks
     return {name: content for name, content in images.seeds(folder).items() if name.endswith("jpg") or "rgb" in name}
 
 
@@ -52,7 +53,7 @@ def check(folder: Path, name: str, content: bytes) -> None:
 
 
 def _through_a_pipeline(fed: dali_input.Fed) -> np.ndarray | None:
-    from distdl.data.dali_graph import Graph, build
+    from distdl.data.loaders.dali_pipeline import Graph, build
 
     pipeline = build(Graph(batch=1, threads=1, depth=1, device_id=None, channels=3, size=None))
     inputs = {"encoded": [fed.content], "anchor": [fed.window[:2]], "shape": [fed.window[2:]]}

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from distdl.data import decode
-from distdl.data.encoded import Unreadable, read
-from distdl.data.image_header import read_header
+from distdl.data.files import Unreadable, read
+from distdl.data.storage import decode
+from distdl.data.storage.image_header import read_header
 from fuzz.images import assert_same, expected, seeds
 from fuzz.run import Target
 

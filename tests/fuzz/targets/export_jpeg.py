@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from distdl.data.export import as_jpeg
+from distdl.data.storage.export import as_jpeg
 from fuzz.images import expected, seeds
 from fuzz.run import Target
 

@@ -4,8 +4,8 @@ import contextlib
 import os
 from pathlib import Path
 
-from distdl.config import DataConfig
-from distdl.data.datasets import load
+from distdl.core.config import DataConfig
+from distdl.data.sets.load import load
 from fuzz.run import Target
 
 SPLITS = {"train": "train", "val": "validation", "test": "test"}

@@ -7,11 +7,13 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from distdl.errors import UserError
-from distdl.launchers import hosts, place
+from distdl.core.errors import UserError
+from distdl.launchers import hosts
+from distdl.runtime import launch_env as place
 from fuzz.run import Target
+from repository import ROOT
 
-SCRIPT = Path(__file__).parents[3] / "launch" / "horovodrun.sh"
+SCRIPT = ROOT / "launch" / "horovodrun.sh"
 STEP = {
     "SLURM_JOB_ID": "77",
     "SLURM_STEP_ID": "0",

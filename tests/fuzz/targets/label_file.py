@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from distdl.data import relabel
-from distdl.data.base import Raw, Split
+from distdl.data.dataset import Raw, Split
+from distdl.data.sets import relabel
 from fuzz.run import Target
 
 SET = Raw(

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from distdl.perf import predict
-from distdl.perf.fit_commands import speed
-from distdl.perf.losses import read_losses
-from distdl.perf.measurements import read, read_csv
+from distdl.cli.fit import speed
+from distdl.perf.learning.read_losses import read_losses
+from distdl.perf.speed import predict
+from distdl.perf.speed.measurements import read, read_csv
 from fuzz.run import Target
 
 

@@ -15,16 +15,16 @@ from unittest import mock
 
 import tomli_w
 
-from distdl.perf.explain import explain
+from distdl.cli.report import write_report
+from distdl.cli.study import show
+from distdl.core.rundir import CONFIG, ENVIRONMENT, METRICS, RESULT, TELEMETRY, write_json
+from distdl.perf.usage.explain import explain
 from distdl.report import page
-from distdl.report.chart import spec
-from distdl.report.command import write_report
 from distdl.report.content import Figure
-from distdl.report.library import Library
-from distdl.rundir import CONFIG, ENVIRONMENT, METRICS, RESULT, TELEMETRY, write_json
-from distdl.studies import claim
-from distdl.studies.commands import show
-from distdl.studies.folder import FINDINGS, STUDY, TRIALS, StudyFolder
+from distdl.report.vega import Library
+from distdl.report.vega_lite import spec
+from distdl.studies.runner import trial_lock as claim
+from distdl.studies.runner.folder import FINDINGS, STUDY, TRIALS, StudyFolder
 from fuzz.odd_values import with_odd_value
 from fuzz.run import Target
 from fuzz.targets._run import each

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from distdl.config import DataConfig
-from distdl.data import encoded
-from distdl.data.base import DataSet, Split
-from distdl.data.datasets import load
-from distdl.data.pack import pack
+from distdl.core.config import DataConfig
+from distdl.data import files as encoded
+from distdl.data.dataset import DataSet, Split
+from distdl.data.sets.load import load
+from distdl.data.storage.pack import pack
 from fuzz.run import Target
 
 

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
-from distdl.config import Config
+from distdl.core.config import Config
+from distdl.core.profiles import from_command_line
 from distdl.perf import hardware
-from distdl.resolve import from_command_line
-from distdl.studies import catalogue, claim
-from distdl.studies.folder import StudyFolder
+from distdl.studies.runner import catalog as catalogue
+from distdl.studies.runner import trial_lock as claim
+from distdl.studies.runner.folder import StudyFolder
 from fuzz.run import Target
+from repository import ROOT
 
 PROFILE = """# A training with a value of every kind.
 extends = "digits"
@@ -28,7 +30,7 @@ nesterov = true
 lr_factors = [["features.*", 0.1]]
 """
 TRIAL = """{"status": "failed", "attempts": 2, "began": 1.5e9, "seconds": 3.5, "host": "a", "given_cores": 2,
-"exit_code": 1, "reason": "error: no", "call": "distdl.session", "words": ["--seed", "1"], "ranks": 1}"""
+"exit_code": 1, "reason": "error: no", "call": "distdl.training.session", "words": ["--seed", "1"], "ranks": 1}"""
 STUDY = """study = "scaling"
 [settings]
 profile = "digits"
@@ -42,7 +44,7 @@ repeats = 3
 def seeds(_folder: Path) -> dict[str, bytes]:
     from_command_line([], strategy="single")  # the validators are built once, before the processes of the inputs
     catalogue.find("scaling")
-    shipped = Path(hardware.__file__).parents[2] / "profiles"
+    shipped = ROOT / "profiles"
     return {
         "profile.toml": PROFILE.encode(),
         "study.toml": STUDY.encode(),

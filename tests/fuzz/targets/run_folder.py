@@ -6,16 +6,16 @@ import json
 import shutil
 from pathlib import Path
 
-from distdl.config import Config
-from distdl.entry import locate
-from distdl.export import export
-from distdl.files import is_row, parse_row
-from distdl.perf.explain import explain
-from distdl.report import run as report_run
-from distdl.report.runs import page
-from distdl.resolve import from_command_line
-from distdl.result import current_result, is_unfinished
-from distdl.rundir import CONFIG, ENVIRONMENT, METRICS, RESULT, RunDir
+from distdl.cli.export import export
+from distdl.core.config import Config
+from distdl.core.files import is_row, parse_row
+from distdl.core.profiles import from_command_line
+from distdl.core.result import current_result, is_unfinished
+from distdl.core.rundir import CONFIG, ENVIRONMENT, METRICS, RESULT, RunDir
+from distdl.perf.usage.explain import explain
+from distdl.report import run_folder as report_run
+from distdl.report.run_page import page
+from distdl.training.entry import locate
 from fuzz.run import Target
 from fuzz.targets._run import RUN, each, train
 

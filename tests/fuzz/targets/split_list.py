@@ -2,8 +2,8 @@
 
 from pathlib import Path, PurePosixPath
 
-from distdl.config import DataConfig
-from distdl.data.datasets import load
+from distdl.core.config import DataConfig
+from distdl.data.sets.load import load
 from fuzz.run import Target
 from layouts import make
 

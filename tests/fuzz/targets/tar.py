@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from distdl.data import shards
+from distdl.data.storage import shards
 from fuzz.run import Target
 
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}

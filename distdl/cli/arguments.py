@@ -1,0 +1,244 @@
+"""Parse a command line by the signature of a function or the fields of a dataclass. Every error is one line.
+
+tyro assigns the arguments to options and writes the help. It passes values on as text, so that `distdl.core.validation`
+converts and checks them in the same words as those of a profile. What is wrong with the options tyro reports as values
+(`tyro._errors`, private: setup.py bounds tyro's version).
+
+If an option is given several times, the last one counts, as with argparse. An option that takes any number of values
+takes them all: `--sbatch a=1 --sbatch b=2` is `--sbatch a=1 b=2`, and `--sbatch` without a value drops those before it.
+"""
+
+import dataclasses
+import inspect
+import re
+import types
+import typing
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Sequence
+from typing import Annotated, Any, Literal, NoReturn, NotRequired, Required, TypedDict
+
+from distdl.core.errors import UserError, nearest, shown
+
+HELP = ("-h", "--help")
+_NUMBER = "a number"
+"""Marks the text of an option that is converted to a number later."""
+_POSITIONAL_ONLY = inspect.Parameter.POSITIONAL_ONLY
+
+
+def take_flag(argv: Sequence[str], flag: str) -> tuple[bool, list[str]]:
+    """Whether `flag` is among the options, and the arguments without it. What follows `--` belongs to another command.
+
+    No option takes a text that looks like an option as its value, so that a flag need not be told from a value.
+    """
+    end = list(argv).index("--") if "--" in argv else len(argv)
+    options = [argument for argument in argv[:end] if argument != flag]
+    return len(options) < end, [*options, *argv[end:]]
+
+
+def asks_for_help(argv: Sequence[str]) -> bool:
+    return any(take_flag(argv, flag)[0] for flag in HELP)
+
+
+def parse(function: Callable[..., Any], argv: Sequence[str], prog: str = "", known: Iterable[str] = ()) -> Any:
+    """Call `function` with the arguments of a command line.
+
+    Args:
+        prog: the command, for its help.
+        known: options in addition to the function's own that an error may suggest.
+    Raises:
+        UserError: what is wrong with the arguments, with the nearest option. What the function raises passes.
+    """
+    if asks_for_help(argv):
+        show_help(function, prog)
+    hints = typing.get_type_hints(function, include_extras=True)
+    parameters = inspect.signature(function).parameters.values()
+    values = _match({each.name: _argument(each, hints[each.name]) for each in parameters}, argv, prog, known)
+    from distdl.core.validation import check
+
+    for each in parameters:  # what is given of a dataclass changes the parameter's default
+        if dataclasses.is_dataclass(each.default) and each.name in values:
+            values[each.name] = dataclasses.asdict(each.default) | values[each.name]
+    checked = {name: check(hints[name], value, _shown_name(name, hints[name])) for name, value in values.items()}
+    positional = [checked.pop(each.name) for each in parameters if each.kind is _POSITIONAL_ONLY]
+    return function(*positional, **checked)
+
+
+def overrides(kind: type, argv: Sequence[str], prog: str, **extra: Any) -> dict[str, Any]:
+    """The fields of the dataclass `kind` that a command line sets, as a nested table of text and flags, unchecked.
+
+    Args:
+        extra: names and types of options in addition to the fields.
+    Raises:
+        UserError: for an unknown option or a missing value.
+    """
+    return _match(extra | _fields(kind), argv, prog)
+
+
+def show_help(target: Any, prog: str, **options: Any) -> NoReturn:
+    """Print the help and exit."""
+    import tyro
+
+    tyro.cli(target, args=["--help"], prog=prog or None, **options)
+    raise AssertionError("tyro's help does not return")
+
+
+def _match(options: dict[str, Any], argv: Sequence[str], prog: str, known: Iterable[str] = ()) -> dict[str, Any]:
+    import tyro
+    from tyro import _errors
+
+    def refuse(event: _errors.ParseErrorEvent) -> NoReturn:
+        raise UserError(_message(event, argv, _options(options), known, prog))
+
+    joined = _joined(argv, {flag for flag, hint in _options(options).items() if _any_number(hint)})
+    with _errors.on_parse_error(refuse):
+        return tyro.cli(_table(options), args=joined, prog=prog or None)
+
+
+def _joined(argv: Sequence[str], several: Container[str]) -> list[str]:
+    """The arguments, with all values of an option of `several` that is repeated in one place, behind the others."""
+    end = list(argv).index("--") if "--" in argv else len(argv)
+    mentions = Counter(_option(argument) for argument in argv[:end])
+    repeated = {option for option, times in mentions.items() if times > 1 and option in several}
+    rest: list[str] = []
+    values: dict[str, list[list[str]]] = {option: [] for option in repeated}
+    into = rest
+    for argument in argv[:end]:
+        _, equals, value = argument.partition("=")
+        if argument.startswith("--"):
+            into = rest
+        if argument.startswith("--") and _option(argument) in repeated:
+            values[_option(argument)].append([value] if equals else (into := []))
+        else:
+            into.append(argument)
+    for option, mentioned in values.items():
+        empty = [place for place, own in enumerate(mentioned) if not own]
+        rest += [option, *(value for own in mentioned[max(empty, default=0) :] for value in own)]
+    return [*rest, *argv[end:]]
+
+
+def _any_number(hint: Any) -> bool:
+    """Whether an option takes any number of values."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (Annotated, Required, NotRequired):
+        return _any_number(inner[0])
+    if origin in (typing.Union, types.UnionType):
+        return any(map(_any_number, inner))
+    return origin is list or (origin is tuple and ... in inner)
+
+
+def _group(hint: Any) -> list[str]:
+    """What each value of a group is, for an option that takes groups of values; empty for any other."""
+    inner = typing.get_args(hint)[:1]
+    parts = typing.get_args(inner[0]) if inner and typing.get_origin(inner[0]) is tuple else ()
+    return ["a number" if _NUMBER in getattr(part, "__metadata__", ()) else "text" for part in parts]
+
+
+def _message(event: Any, argv: Sequence[str], options: dict[str, Any], known: Sequence[str], prog: str) -> str:
+    from tyro import _errors
+
+    more, known = f" ({prog} --help shows all)" if prog else "", [*options, *known]
+    unrecognized = getattr(event, "tokens", None) or _unknown_options(argv, known)
+    match event:
+        case _errors.UnrecognizedArgs() | _errors.MissingArgs() | _errors.BadValue() if unrecognized:
+            option = next((token for token in unrecognized if token.startswith("-")), "").partition("=")[0]
+            return f"Unrecognized options: {', '.join(unrecognized)}{nearest(option, known, quote='') or more}"
+        case _errors.MissingArgs():
+            names = ", ".join(_name(missing.arg) for missing in event.missing_arguments)
+            return f"missing: {names}{more}"
+        case _errors.BadValue():
+            count = event.argument.lowered.nargs
+            return f"{_name(event.argument)} needs {'a value' if count == 1 else f'{count} values'}"
+        case _errors.InvalidChoice():
+            listed, typed = ", ".join(map(repr, event.choices)), shown(event.value)
+            return f"{_name(event.argument)}: {typed} is not one of {listed}{nearest(event.value, event.choices)}"
+        case _errors.InstantiationFailure(argument=argument) if argument is not None:
+            if group := _group(options.get(_name(argument))):
+                return f"{_name(argument)} takes groups of {len(group)} values, each {' and '.join(group)}"
+            return f"{_name(argument)}: {event.message}"
+    return f"the arguments cannot be parsed ({type(event).__name__}){more}"
+
+
+def _unknown_options(argv: Sequence[str], known: Sequence[str]) -> list[str]:
+    """Options that do not exist: tyro may report first that an argument before them is missing."""
+    end = list(argv).index("--") if "--" in argv else len(argv)
+    options = [argument for argument in argv[:end] if argument.startswith("--")]
+    flags = {flag.replace("_", "-") for flag in known}
+    return [each for each in options if re.sub(r"(^--|\.)no-", r"\1", _option(each)) not in flags][:1]
+
+
+def _option(argument: str) -> str:
+    return argument.partition("=")[0].replace("_", "-")
+
+
+def _name(argument: Any) -> str:
+    return argument.lowered.name_or_flags[0] if not argument.is_positional() else argument.field.extern_name.upper()
+
+
+def _shown_name(name: str, hint: Any) -> str:
+    flag = _flag_name(name, hint)
+    return name.upper() if flag is None else flag
+
+
+def _flag_name(name: str, hint: Any) -> str | None:
+    """The option of a parameter; None for a positional one."""
+    import tyro
+
+    markers = getattr(hint, "__metadata__", ())
+    if tyro.conf.Positional in markers:
+        return None
+    renamed = next((marker.name for marker in markers if getattr(marker, "name", None)), name)
+    return f"--{renamed.replace('_', '-')}"
+
+
+def _options(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The options' types by flag, tables walked through."""
+    flags: dict[str, Any] = {}
+    for name, hint in options.items():
+        inner = typing.get_args(hint)[0] if typing.get_origin(hint) in (Required, NotRequired) else hint
+        if typing.is_typeddict(inner):
+            flags |= _options(typing.get_type_hints(inner, include_extras=True), f"{prefix}{name.replace('_', '-')}.")
+        elif (flag := _flag_name(prefix + name, inner)) is not None:
+            flags[flag] = inner
+    return flags
+
+
+def _argument(parameter: inspect.Parameter, hint: Any) -> Any:
+    import tyro
+
+    kind = TypedDict(parameter.name, _fields(hint), total=False) if dataclasses.is_dataclass(hint) else _as_text(hint)
+    if parameter.kind is _POSITIONAL_ONLY and tyro.conf.Positional not in getattr(hint, "__metadata__", ()):
+        kind = tyro.conf.Positional[kind]
+    return Required[kind] if parameter.default is parameter.empty else NotRequired[kind]
+
+
+def _fields(kind: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(kind, include_extras=True)
+    return {
+        field.name: _table(_fields(hints[field.name]))
+        if dataclasses.is_dataclass(hints[field.name])
+        else _as_text(hints[field.name])
+        for field in dataclasses.fields(kind)
+    }
+
+
+def _table(options: dict[str, Any]) -> Any:
+    """The type of a table that holds those of the options that are given."""
+    table = TypedDict("Options", options, total=False)
+    table.__module__ = "distdl"  # a short one: tyro parses a class's module in search of comments
+    return table
+
+
+def _as_text(kind: Any) -> Any:
+    """The type with text in place of numbers and choices, which are converted later."""
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if kind in (int, float):
+        return Annotated[str, _NUMBER]
+    if origin is Literal:
+        return str
+    if origin is Annotated:
+        return Annotated[_as_text(inner[0]), *kind.__metadata__]
+    if origin in (tuple, list):
+        return origin[tuple(part if part is ... else _as_text(part) for part in inner)]
+    if origin in (typing.Union, types.UnionType):
+        return typing.Union[tuple(_as_text(part) for part in inner)]  # noqa: UP007 - of computed parts
+    return kind

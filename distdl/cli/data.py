@@ -1,0 +1,138 @@
+"""`distdl data list` and `distdl data describe`: which sets there are, and what one holds."""
+
+import textwrap
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+from rich.table import Table
+from rich.text import Text
+
+from distdl.core.config import DataConfig, Seed, Share
+from distdl.core.console import PlainConsole
+from distdl.core.text import name as shown
+from distdl.core.text import printable
+from distdl.data.dataset import DataSet, Split
+from distdl.data.files import Unreadable, read
+from distdl.data.sets.catalog import SETS
+from distdl.data.sets.load import available, load, source_of
+from distdl.data.storage.download import data_root, root_origin
+from distdl.data.storage.image_header import read_header
+from distdl.report import save_figure as figure_file
+
+SHOWN = 20
+"""Classes that the terminal lists; the figure shows all."""
+
+
+def list_sets(*, root: Path | None = None) -> None:
+    """Name the data sets that are known, and say which of them are here.
+
+    Args:
+        root: folder in which sets are looked for; without it $DISTDL_DATA, else distdl's cache folder.
+    """
+    base = data_root(root)
+    title = Text(printable(f"data sets, looked for in {base} ({root_origin(root)})"), "italic")
+    table = Table(title=title, title_justify="left")
+    for column in ("name", "here", "what"):
+        table.add_column(column, overflow="fold")
+    for name, (where, _) in available(base).items():
+        missing = "no, is fetched when asked for" if SETS[name].files else "no"
+        mark = Text("yes", "green") if where else Text(missing, "yellow")
+        table.add_row(name, mark, SETS[name].text)
+    console = PlainConsole()
+    console.print(table)
+    console.print("Beside these: the path of an image folder, or of an archive of one.")
+
+
+def describe(
+    name: Annotated[str, tyro.conf.Positional],
+    *,
+    root: Path | None = None,
+    validation: Share = 0.0,
+    split_seed: Seed = 0,
+    figure: Path | None = None,
+) -> None:
+    """Say what a data set holds: its division, classes, images a class, sizes and statistics.
+
+    Args:
+        name: a set by name (distdl data list), or the path of an image folder or of an archive of one.
+        root: folder in which sets are looked for; without it $DISTDL_DATA, else distdl's cache folder.
+        validation: share of each class that is taken from the training list for validation, by split_seed.
+        split_seed: seed of that division.
+        figure: write a bar chart of images a class and a picture of samples to this file (.png, .svg, .pdf).
+    """
+    figure_file.check(figure)
+    data = DataConfig(name=name, root=root, validation=validation, split_seed=split_seed, on_error="skip")
+    dataset = load(data)
+    console = PlainConsole()
+    console.print(Text.assemble((printable(dataset.name), "bold"), f": {printable(source_of(name).text)}"))
+    console.print(_facts(dataset))
+    console.print(_classes(dataset))
+    for note in dataset.notes:
+        console.print(Text(textwrap.fill(printable(f"note: {note}"), console.width)))
+    if figure:
+        from distdl.report.sample_grid import draw_dataset
+
+        draw_dataset(dataset, figure)
+        console.print(Text(printable(f"figure: {figure}")))
+
+
+def _facts(dataset: DataSet) -> Table:
+    table = Table.grid(padding=(0, 2))
+    for part, split in _parts(dataset).items():
+        counts = np.bincount(split.labels, minlength=len(dataset.classes))
+        table.add_row(part, f"{len(split):,} images, {_range(counts)} a class")
+    table.add_row("classes", f"{len(dataset.classes):,}")
+    table.add_row("images", _image_sizes(dataset))
+    table.add_row("mean", "  ".join(f"{value:.4f}" for value in dataset.mean))
+    table.add_row("std", "  ".join(f"{value:.4f}" for value in dataset.std))
+    return table
+
+
+def _range(counts: np.ndarray) -> str:
+    low, high = counts.min(), counts.max()
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _parts(dataset: DataSet) -> dict[str, Split]:
+    parts = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
+    return {name: split for name, split in parts.items() if split is not None}
+
+
+def _image_sizes(dataset: DataSet) -> str:
+    kind = "gray" if dataset.channels == 1 else "colour"
+    split = dataset.train
+    if split.images is not None:
+        height, width = split.images.shape[1:3]
+        return f"{height} x {width} pixels, {kind}"
+    picks = np.linspace(0, len(split) - 1, min(200, len(split))).astype(int)
+    sizes = []
+    for file in (split.files[index] for index in picks.tolist()):
+        try:
+            sizes.append(read_header(file, read(file)).upright)
+        except Unreadable:
+            continue
+    high, wide = np.array(sizes or [(0, 0)]).T
+    unreadable = f", {len(picks) - len(sizes)} unreadable" if len(sizes) < len(picks) else ""
+    return (
+        f"{_range(wide)} pixels wide, {_range(high)} high ({len(picks)} files looked at{unreadable}), {kind}; "
+        f"read to {dataset.image_size} x {dataset.image_size}"
+    )
+
+
+def _classes(dataset: DataSet) -> Table:
+    parts = _parts(dataset)
+    counts = {name: np.bincount(split.labels, minlength=len(dataset.classes)) for name, split in parts.items()}
+    table = Table()
+    table.add_column("class", overflow="fold")
+    for part in parts:
+        table.add_column(part, justify="right")
+    table.add_column("")
+    most = counts["train"].max()
+    for number, label in enumerate(dataset.classes[:SHOWN]):
+        bar = "█" * max(round(20 * counts["train"][number] / most), 1)
+        table.add_row(Text(shown(label)), *(f"{counts[part][number]:,}" for part in parts), bar)
+    if len(dataset.classes) > SHOWN:
+        table.add_row(f"and {len(dataset.classes) - SHOWN:,} more", *("" for _ in parts), "")
+    return table

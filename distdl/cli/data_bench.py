@@ -1,0 +1,155 @@
+"""`distdl data bench NAME`: images a second by loader and workers, by stage, and what holds the input back."""
+
+import json as json_format
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+from rich.table import Table
+
+from distdl.core.config import AugmentConfig, Config, Count, DataConfig, Positive, Timeout
+from distdl.core.console import PlainConsole
+from distdl.core.errors import UserError
+from distdl.data.dataset import DataSet
+from distdl.data.loaders import make_loader
+from distdl.data.loaders.bench import STAGES, Rates, diagnose, measure, of_run
+from distdl.data.loaders.spec import Task
+from distdl.data.sets.load import load
+from distdl.runtime.cores import cores
+from distdl.runtime.world import World
+
+USUAL = AugmentConfig(random_resized_crop=True, flip=0.5)
+
+
+def bench(
+    name: Annotated[str, tyro.conf.Positional],
+    *,
+    root: Path | None = None,
+    batch_size: Positive = 64,
+    image_size: Count = 0,
+    seconds: Timeout = 5.0,
+    run: Path | None = None,
+    augment: AugmentConfig = USUAL,
+    json: bool = False,
+) -> None:
+    """Measure how fast a set can be fed, stage by stage and loader by loader, and name what holds it back.
+
+    Args:
+        name: a set by name (distdl data list), or the path of an image folder, of shards or of an archive.
+        root: folder in which sets are looked for; without it $DISTDL_DATA, else distdl's cache folder.
+        batch_size: samples a batch.
+        image_size: height and width in pixels; 0 takes the set's own.
+        seconds: for which each loader is measured.
+        run: folder of a run on this set that has ended: how fast its network was is taken from its clock.
+        augment: what is done to the samples.
+        json: print a JSON object in place of the tables.
+    """
+    console = PlainConsole(stderr=json)
+    dataset = load(DataConfig(name=name, root=root, image_size=image_size, on_error="skip"))
+    device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    data = DataConfig(
+        name=name, root=root, batch_size=batch_size, image_size=image_size, augment=augment, on_error="skip"
+    )
+    world = World(device=device)
+    task = Task(config=Config(data=data), dataset=dataset, split=dataset.train, world=world, training=True)
+    with console.status("stages") as status:
+        rates = measure(task, cores(), lambda stage: status.update(f"stage {stage}"))
+        if run:
+            rates = Rates(**(vars(rates) | {"network": _network(run)}))
+        table = {}
+        for loader, workers in _choices(dataset, augment, cores()):
+            status.update(f"loader {loader}, {workers} workers or threads")
+            table[loader, workers] = _rate(task, loader, workers, seconds)
+    fastest = max(table, key=lambda key: table[key])
+    stage, sentence = diagnose(rates, fastest[0])
+    if json:
+        rows = [{"loader": key[0], "workers": key[1], "images_per_s": rate} for key, rate in table.items()]
+        print(json_format.dumps({"rates": vars(rates), "loaders": rows, "bottleneck": stage, "remedy": sentence}))
+        return
+    console.print(_loaders(table), _stages(rates))
+    console.print(f"fastest: --data.loader {fastest[0]} --data.workers {fastest[1]}")
+    console.print(f"doctor: {sentence}", soft_wrap=True)
+
+
+def _network(run: Path) -> float | None:
+    file = run / "result.json"
+    try:
+        return of_run(json_format.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"--run {run}: {file.name} does not say how fast it was ({error}): name a run that has ended"
+        ) from None
+
+
+def _choices(dataset: DataSet, augment: AugmentConfig, most: int) -> list[tuple[str, int]]:
+    """Loaders that can read the set, each with one worker and with as many as there are cores."""
+    files = dataset.train.files is not None
+    workers = sorted({1, most})
+    found = [("torch", count) for count in workers]
+    if files and find_spec("nvidia") and find_spec("nvidia.dali"):
+        found += [("dali", count) for count in workers]
+    if not (files and augment.random_resized_crop):
+        found.append(("resident", 0))
+    return found
+
+
+def _rate(task: Task, name: str, workers: int, seconds: float) -> float:
+    """Images a second of a loader, after its first batches."""
+    data = DataConfig(**(vars(task.config.data) | {"loader": name, "workers": workers}))
+    loader = make_loader(Config(data=data), task.dataset, task.split, task.world, training=True)
+    count, since, until, epoch = 0, 0.0, None, 0
+    try:
+        while until is None or time.perf_counter() < until:
+            for number, batch in enumerate(loader.epoch(epoch)):
+                if until is None and (number == 2 or epoch):
+                    _wait(task)
+                    since = time.perf_counter()
+                    until = since + seconds
+                elif until is not None:
+                    count += batch.count
+                    if time.perf_counter() > until:
+                        break
+            epoch += 1
+        _wait(task)
+        return count / (time.perf_counter() - since)
+    finally:
+        loader.close()
+
+
+def _wait(task: Task) -> None:
+    if task.world.device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def _loaders(rates: dict[tuple[str, int], float]) -> Table:
+    table = Table(title="images/s by loader", title_justify="left")
+    table.add_column("loader")
+    table.add_column("workers or threads", justify="right")
+    table.add_column("images/s", justify="right")
+    for (name, workers), rate in rates.items():
+        table.add_row(name, str(workers), f"{rate:,.0f}")
+    return table
+
+
+WHAT = {
+    "disk": "reading files, one after the other",
+    "decode": "the decoder alone, whole images, one core",
+    "augment": "window and resize, one core",
+    "finish": "the rest of the augmentation, normalising",
+    "transfer": "host to device",
+    "network": "the run's steps, without waiting for data",
+}
+
+
+def _stages(rates: Rates) -> Table:
+    table = Table(title=f"images/s by stage, were it alone ({rates.cores} cores decode)", title_justify="left")
+    table.add_column("stage")
+    table.add_column("images/s", justify="right")
+    table.add_column("what")
+    for stage in STAGES:
+        if (rate := getattr(rates, stage)) is not None:
+            table.add_row(stage, f"{rate:,.0f}", WHAT[stage])
+    return table

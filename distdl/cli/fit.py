@@ -1,0 +1,244 @@
+"""`distdl fit speed`, `distdl fit loss`, `distdl predict speed`."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from distdl.core.console import PlainConsole
+from distdl.core.errors import UserError
+from distdl.perf.learning.curves import HYPERBOLA
+from distdl.perf.learning.loss_fit import LossFit, fit_loss
+from distdl.perf.learning.read_losses import read_losses
+from distdl.perf.speed import FormName, SpeedFit, fit_speed, measurements, predict
+from distdl.perf.speed.active_design import next_point
+
+OPTIMUS = {
+    "optimus-sync": (
+        "M / w: a worker's samples",
+        "a step",
+        "w / p: a worker on a server's link",
+        "each worker",
+        "each server",
+    ),
+    "optimus-async": ("a worker's step", "w / p: a worker on a server's link", "each worker", "each server"),
+}
+MEANING = {
+    "sample": "a sample of the slowest worker",
+    "replica_sample": "a sample of a replica",
+    "step": "a step, whatever its size",
+    "shard": "a worker on one server's link (w / p)",
+    "link": "the same, and no less than on the worker's own",
+    "worker": "each worker",
+    "root_worker": "root of the number of workers",
+    "server": "each server",
+    "split": "work that servers divide (1 / p)",
+    "shared": "more than one worker",
+    "local": "exchange within a node",
+    "between": "exchange between nodes",
+    "local_replica": "each replica beyond 2, in a node",
+    "between_replica": "each replica beyond 2, over nodes",
+    "ring": "share of a ring (K - 1) / K",
+    "between_ring": "the same, over nodes",
+    "density": "replicas that share a node's link",
+    "gamma": "overlap of exchange with compute",
+    "alpha_compute": "a step",
+    "beta_compute": "a sample",
+    "alpha_local": "exchange within a node",
+    "beta_local": "each replica beyond 2, in a node",
+    "alpha_node": "exchange between nodes",
+    "beta_node": "each replica beyond 2, over nodes",
+}
+
+
+def speed(
+    sources: tyro.conf.Positional[tuple[Path, ...]],
+    /,
+    *,
+    form: FormName = "auto",
+    parameter_bytes: float | None = None,
+    bytes_per_s: float | None = None,
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
+) -> None:
+    """Fit how fast steps go to measurements at several numbers of servers and workers, or of nodes and replicas.
+
+    A CSV file has columns servers, workers, batch_size (global), steps_per_s (or step_s); or nodes, replicas,
+    local_batch_size, steps_per_s (or step_s) and, where known, sync_s. --json > FIT.json is what
+    `distdl predict speed` reads.
+
+    Args:
+        sources: a CSV file, or run folders.
+        form: model of the step time; auto chooses by held-out error.
+        parameter_bytes: auto: size of the model's parameters, where known...
+        bytes_per_s: ...with the rate of each server's link: the cost of exchange is drawn to 2 S / B.
+        as_json: print JSON: form, coefficients, intervals, mape, held_out_mape (0.05 is 5 %), residuals, warnings.
+    """
+    if not sources:
+        raise UserError("give a CSV file of measurements, or run folders")
+    data = measurements.read(sources)
+    fit = fit_speed(data, form, parameter_bytes=parameter_bytes, bytes_per_s=bytes_per_s)
+    if as_json:
+        print(json.dumps(fit.as_dict(), indent=2))
+        return
+    _show_speed(fit, PlainConsole())
+
+
+def _show_speed(fit: SpeedFit, console: Console) -> None:
+    meaning = MEANING | {f"t{number}": text for number, text in enumerate(OPTIMUS.get(fit.form.name, ()))}
+    table = Table("term", "seconds", "95 % interval", "a unit is", title=_title(fit), title_justify="left")
+    for column in table.columns[1:3]:
+        column.justify = "right"
+    for name, value in fit.coefficients.items():
+        low, high = fit.intervals[name]
+        table.add_row(name, f"{value:.4g}", f"{low:.4g} to {high:.4g}", meaning[name])
+    console.print(table)
+    count = len({tuple(point) for point in fit.data.points.tolist()})
+    console.print(
+        f"error of the {len(fit.data)} times {fit.mape:.1%}; of each of {count} configurations, "
+        f"when left out, {fit.held_out_mape:.1%}"
+    )
+    if fit.kernel.smooth or fit.kernel.level:
+        console.print("what these costs leave over is interpolated between neighbours", style="dim")
+    point, gain = next_point(fit)
+    console.print(f"measure next: {fit.data.name(point)} (takes away {gain:.0%} of the predictions' variance)")
+    for warning in fit.warnings:
+        console.print(f"note: {warning}", style="yellow")
+
+
+def _title(fit: SpeedFit) -> str:
+    overlap = "" if fit.overlap == 1 else f", overlapping (g = {fit.overlap:.2g})"
+    terms = f"{' + '.join(fit.form.compute)} | {' + '.join(fit.form.exchange)}" if fit.requested == "auto" else ""
+    return f"step time, {fit.requested}{': ' if terms else ''}{terms}{overlap}"
+
+
+def loss(
+    file: tyro.conf.Positional[Path],
+    /,
+    *,
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
+) -> None:
+    """Fit how the loss falls: Optimus' 1 / (b0 k + b1) + b2 after k steps, and phases where that fails.
+
+    Phases begin where the learning rate dropped, if the file tells it (lr); else where the curve does. Each has the
+    form that predicts losses left out best: a hyperbola, a power law, or an exponential decay.
+
+    Args:
+        file: a metrics.jsonl, a run folder, or a CSV file with columns step, loss and, where known, lr.
+        as_json: print JSON: coefficients, intervals, mape, held_out_mape (0.05 is 5 %), phases, residuals, warnings.
+    """
+    steps, values, drops = read_losses(file)
+    fit = fit_loss(steps, values, drops=drops)
+    if as_json:
+        print(json.dumps(fit.as_dict(), indent=2))
+        return
+    _show_loss(fit, PlainConsole())
+
+
+def _show_loss(fit: LossFit, console: Console) -> None:
+    table = Table("form", "from", "coefficient", "value", "95 % interval", "left out")
+    for column in (1, 3, 4, 5):
+        table.columns[column].justify = "right"
+    whole = [("Optimus", fit.optimus)]
+    alone = len(fit.phases) == 1 and fit.phases[0].shape is HYPERBOLA
+    for title, phase in whole if alone else [*whole, *((phase.shape.name, phase) for phase in fit.phases)]:
+        table.add_section()
+        for row, (name, value, (low, high)) in enumerate(
+            zip(phase.shape.names, phase.coefficients, phase.intervals, strict=True)
+        ):
+            lead = (title, f"{phase.first:g}") if row == 0 else ("", "")
+            error = f"{phase.held_out_mape:.1%}" if row == 0 else ""
+            table.add_row(*lead, name, f"{value:.4g}", f"{low:.3g} to {high:.3g}", error)
+    console.print(table)
+    console.print(f"{len(fit.steps)} losses, {fit.outliers} outliers replaced by their neighbours' mean")
+    if not alone:
+        console.print(
+            f"error of losses left out: one hyperbola {fit.optimus.held_out_mape:.1%}, "
+            f"{len(fit.phases)} phase{'s' * (len(fit.phases) > 1)} {fit.held_out_mape:.1%}"
+        )
+    for warning in fit.warnings:
+        console.print(f"note: {warning}", style="yellow")
+
+
+def predict_speed(
+    file: tyro.conf.Positional[Path],
+    /,
+    *,
+    servers: str = "",
+    workers: str = "",
+    nodes: str = "",
+    replicas: str = "",
+    batch: str = "",
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
+) -> None:
+    """Predict step time and images/s of configurations from a fit, with 95 % intervals.
+
+    Args:
+        file: what `distdl fit speed --json` printed.
+        servers: numbers of servers, e.g. 2,4.
+        workers: numbers of workers, e.g. 1..64.
+        nodes: of a fit to all-reduce: numbers of nodes.
+        replicas: of a fit to all-reduce: numbers of replicas, over all nodes.
+        batch: global batch; of a fit to all-reduce, batch of each replica. Without it, the first that was measured.
+        as_json: print a JSON list.
+    """
+    fit = predict.load(file)
+    given = {"servers": servers, "workers": workers, "nodes": nodes, "replicas": replicas}
+    wanted = predict.columns(fit)[:2]
+    for name, text in given.items():
+        if bool(text) != (name in wanted):
+            raise UserError(
+                f"{file} is a fit over {' and '.join(wanted)}: give --{wanted[0]} and --{wanted[1]}, no others"
+            )
+    batches = numbers(batch, "batch") if batch else [int(fit.data.points[0, 2])]
+    rows = predict.predict_speed(fit, [numbers(given[name], name) for name in wanted], batches)
+    if as_json:
+        print(json.dumps([row.as_dict() for row in rows], indent=2))
+        return
+    console = PlainConsole()
+    table = Table(*wanted, "batch", "step", "95 % interval", "steps/s", "images/s")
+    for column in table.columns:
+        column.justify = "right"
+    for row in rows:
+        a, b, c = row.point.values()
+        span = f"{_time(row.low_s)} to {_time(row.high_s)}"
+        style = "dim" if row.outside else None
+        table.add_row(
+            *map(str, (a, b, c)),
+            _time(row.step_s),
+            span,
+            f"{row.steps_per_s:.3g}",
+            f"{row.images_per_s:,.0f}",
+            style=style,
+        )
+    console.print(table)
+    best = max(rows, key=lambda row: row.images_per_s)
+    console.print("most images/s: " + ", ".join(f"{name} {value}" for name, value in best.point.items()))
+    if any(row.outside for row in rows):
+        console.print("dim rows lie outside what was measured: their intervals trust the form", style="dim")
+
+
+def _time(seconds: float) -> str:
+    for unit, scale in (("s", 1.0), ("ms", 1e-3)):
+        if seconds >= scale:
+            return f"{seconds / scale:.3g} {unit}"
+    return f"{seconds / 1e-6:.3g} us"
+
+
+def numbers(text: str, name: str) -> list[int]:
+    """Whole numbers from a list such as "1,2,4..8".
+
+    Raises:
+        UserError: it is no such list.
+    """
+    found: list[int] = []
+    for part in text.split(","):
+        ends = part.strip().split("..")
+        if len(ends) > 2 or not all(end.isdecimal() and int(end) > 0 for end in ends):
+            raise UserError(f'--{name} "{text}": expected are numbers from 1 on, such as 2,4 or 1..64')
+        found.extend(range(int(ends[0]), int(ends[-1]) + 1))
+    if not found or len(found) > 10_000:
+        raise UserError(f'--{name} "{text}" is {len(found)} numbers; 1 to 10000 are expected')
+    return sorted(set(found))

@@ -1,0 +1,231 @@
+"""The verbs `distdl study list`, `distdl study run` and `distdl study show`."""
+
+import contextlib
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tyro
+from rich.console import Console
+
+from distdl.cli.arguments import asks_for_help, parse, show_help
+from distdl.core.console import PlainConsole
+from distdl.core.errors import EXIT_DONE, UserError, printable
+from distdl.report.content import Section
+from distdl.studies.base import Study
+from distdl.studies.runner import catalog as catalogue
+from distdl.studies.runner.folder import STUDY, StudyFolder
+
+if TYPE_CHECKING:
+    from distdl.studies.runner.run import Runner
+
+RUN_OPTIONS = ("profile", "set", "jobs", "gpus", "slurm", "quick", "out", "leave")
+
+
+def list_studies() -> None:
+    """List the studies that there are: distdl's own and those of other packages."""
+    known = catalogue.every()
+    width = max((len(study.name) for study in known), default=0)
+    for study in known:
+        if isinstance(study, Study):
+            print(f"{study.name:<{width}}  {study.summary}")
+        else:
+            print(f"{study.name:<{width}}  broken: {study.why}")
+
+
+def show(study: tyro.conf.Positional[Path]) -> None:
+    """Show what a study's trials came to, and what they show until now.
+
+    Args:
+        study: its folder.
+    """
+    from distdl.studies.runner import trial_lock as claim
+    from distdl.studies.runner.progress import failures, progress
+
+    folder = StudyFolder.open(study)
+    console = PlainConsole()
+    outcomes = folder.outcomes()
+    done = sum(outcome.completed for outcome in outcomes.values())
+    console.print(f"{folder.study.name}: {done} of {len(outcomes)} trials completed")
+    states = {name: outcome.status for name, outcome in outcomes.items()}
+    records = {
+        name: dataclasses.replace(claim.read(outcome.folder), status=states[name]) for name, outcome in outcomes.items()
+    }
+    counts = ", ".join(f"{count} {state}" for state, count in Counter(states.values()).items())
+    console.print(f"{counts}; {progress(states, records)}")
+    for line in failures(folder.trials, records):
+        console.print(line, style="red", soft_wrap=not console.is_terminal)
+    _show(folder, console)
+
+
+def run_words(argv: Sequence[str]) -> int:
+    """`distdl study run`: a study's settings are options too, --workers 1,2 for --set workers=1,2."""
+    from distdl.studies.runner.settings import fields
+
+    prog = "distdl study run"
+    if not argv or argv[0].startswith("-"):
+        return parse(run, argv, prog=prog)
+    study = catalogue.find(argv[0])
+    if asks_for_help(argv):
+        return _help(study, prog)
+    settings = [f"--{name.replace('_', '-')}" for name in fields(study)]
+    return parse(run, own_options(argv, study), prog=f"{prog} {study.name}", known=settings)
+
+
+def own_options(words: Sequence[str], study: Study) -> list[str]:
+    """The words with the study's own settings, `--key value` or `--key=value`, as the --set that they are short for."""
+    from distdl.studies.runner.settings import fields
+
+    rest: list[str] = []
+    said: list[str] = []
+    left = list(words)
+    while left:
+        word = left.pop(0)
+        option, equals, value = word.partition("=")
+        key = option.removeprefix("--").replace("-", "_")
+        if word == "--set":
+            while left and not left[0].startswith("--"):
+                said.append(left.pop(0))
+        elif option == "--set":
+            said.append(value)
+        elif word == "--slurm" and left:  # its value begins with -- like an option
+            rest.append(f"--slurm={left.pop(0)}")
+        elif option.startswith("--") and key in fields(study) and key not in RUN_OPTIONS:
+            if not equals and (not left or left[0].startswith("--")):
+                raise UserError(f"{option} needs a value")
+            said.append(f"{key}={value if equals else left.pop(0)}")
+        else:
+            rest.append(word)
+    return [*rest, *(["--set", *said] if said else [])]
+
+
+def _help(study: Study, prog: str) -> int:
+    for target, name in ((run, prog), (study.settings, f"{prog} {study.name} ... --set key=value, of")):
+        with contextlib.suppress(SystemExit):
+            show_help(target, name)
+    return EXIT_DONE
+
+
+def run(
+    name: tyro.conf.Positional[str],
+    *,
+    profile: str = "",
+    set: tuple[str, ...] = (),
+    jobs: int = 0,
+    gpus: str = "",
+    slurm: str = "",
+    quick: bool = False,
+    out: Path | None = None,
+    leave: bool = False,
+) -> int:
+    """Run a study, or go on with it. The same command on other hosts of the file system shares the work.
+
+    Args:
+        name: of the study (distdl study list).
+        profile: some of its settings, from profiles/studies/NAME-PROFILE.toml or a TOML file.
+        set: its settings, as key=value; each is an option too (--key value).
+        jobs: trials at the same time; 0 is one for each GPU of --gpus, and one without.
+        gpus: the GPUs to use, with commas between: 0,1; or all. Each trial takes as many as it has ranks.
+        slurm: submit it as an array of Slurm jobs that share the folder: options of sbatch in quotes, as
+            "--array=0-3 --gpus=1 --time=2:00:00".
+        quick: the small version, which runs in minutes on two cores.
+        out: the study's folder; without it runs/studies/NAME, or NAME-quick. One that is there already keeps its
+            settings where none are said.
+        leave: end as soon as nothing is left to begin, without waiting for what other processes do.
+    """
+    from distdl.studies.runner import needs
+    from distdl.studies.runner.settings import resolve
+    from distdl.studies.runner.slurm import submit
+
+    study = catalogue.find(name)
+    if study.alone and (jobs > 1 or (gpus and not jobs)):
+        raise UserError(f"study {name} measures time: its trials run one at a time on a host: say --jobs 1, or nothing")
+    names = () if slurm else _gpus(gpus)
+    if jobs < 0 or (names and jobs > len(names)):
+        raise UserError(f"--jobs {jobs}: say how many trials at the same time, at most one for each GPU of --gpus")
+    path = out or Path("runs/studies") / (f"{name}-quick" if quick else name)
+    if out and (out / STUDY).exists() and not (profile or set or quick):
+        folder = StudyFolder.open(out)
+        if folder.study.name != name:
+            raise UserError(f"{out} holds study {folder.study.name}: give another --out")
+        needs.check(folder)
+    else:
+        planned = StudyFolder(path, study, resolve(study, profile=profile, said=set, quick=quick))
+        needs.check(planned)
+        folder = StudyFolder.create(path, study, planned.settings)
+    if slurm:
+        return submit(folder, slurm, jobs=jobs, gpus=gpus)
+    return _run(folder, jobs=jobs or max(len(names), 1), gpus=names, leave=leave)
+
+
+def _gpus(said: str) -> tuple[str, ...]:
+    if said != "all":
+        return tuple(filter(None, said.split(",")))
+    from distdl.telemetry.nvml import visible_uuids
+
+    if not (found := visible_uuids()):
+        raise UserError("--gpus all: there is no GPU here; leave it out")
+    return tuple(found)
+
+
+def _run(folder: StudyFolder, *, jobs: int, gpus: tuple[str, ...], leave: bool) -> int:
+    from distdl.studies.runner.progress import Board
+    from distdl.studies.runner.run import Runner
+
+    console = PlainConsole()
+    count = len(folder.trials)
+    console.print(f"study {folder.study.name}: {count} trials in {folder.path}", soft_wrap=True)
+    with Board(console) as board:
+        runner = Runner(folder, jobs=jobs, gpus=gpus, leave=leave, watch=board)
+        code = runner.run()
+    _complain(runner, console)
+    if sections := _show(folder, console):
+        _write_page(folder, sections, console)
+    console.print(f"study folder: {folder.path}", soft_wrap=True)
+    return code
+
+
+def _complain(runner: "Runner", console: Console) -> None:
+    from distdl.studies.runner.run import SAME_FAILURES
+    from distdl.studies.runner.trial_lock import LOG
+
+    waiting = 0
+    for trial in runner.folder.trials:
+        state, record = runner.status(trial), runner.states[trial.name]
+        if state == "failed":
+            log = runner.folder.folder(trial) / LOG
+            reason = printable(record.reason)
+            console.print(f"failed: {trial.name}: {reason}\n  {log}", style="red", soft_wrap=True)
+        elif state == "not begun":
+            console.print(f"not begun: {trial.name}: one that it waits for has failed", style="yellow")
+        elif state == "stopped":
+            console.print(f"stopped: {trial.name}: run the same command to go on", style="yellow")
+        waiting += state == "waiting"
+    if runner.given_up:
+        text = f"not begun: {waiting} more trials, after {SAME_FAILURES} failed for the same reason: {runner.given_up}"
+        console.print(printable(text), style="red", soft_wrap=True)
+
+
+def _show(folder: StudyFolder, console: Console) -> list[Section]:
+    """What the results say, here and in findings.json."""
+    from distdl.report.terminal import show
+
+    if not any(outcome.completed for outcome in folder.outcomes().values()):
+        console.print("no trial is completed: there is nothing to show yet")
+        return []
+    sections = folder.sections()
+    folder.write_findings(sections)
+    show(sections, console)
+    return sections
+
+
+def _write_page(folder: StudyFolder, sections: list[Section], console: Console) -> None:
+    """report.html, or a line on what it needs: a study that has ended well has ended well."""
+    from distdl.studies.runner.page import write_study
+
+    try:
+        console.print(f"report: {write_study(folder.path, sections)}", soft_wrap=True)
+    except UserError as error:
+        console.print(f"no report: {error}", style="yellow", soft_wrap=True)

@@ -1,0 +1,17 @@
+"""`python -m distdl.cli.verify_rank ...`: distdl.train, with the samples of every step written down."""
+
+from collections.abc import Sequence
+
+from distdl.cli import train
+from distdl.core.errors import leave, recorded
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train as distdl.train does. Returns its exit code."""
+    from distdl.verify.samples import from_environment
+
+    return train.main(argv, callbacks=(from_environment(),))
+
+
+if __name__ == "__main__":
+    leave(recorded(main)())

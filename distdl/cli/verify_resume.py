@@ -1,0 +1,123 @@
+"""The verb `distdl verify-resume`."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tyro
+
+from distdl.core.console import PlainConsole
+from distdl.core.errors import EXIT_DONE, EXIT_FAILED, UserError, reading
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from distdl.verify.proof import Kill
+
+CERTIFICATE = "verify-resume.json"
+TAKEN = ("--out", "--resume", "--profile", "--max-steps", "--max_steps")
+"""Options of distdl.train that the verb sets itself."""
+
+
+def verify_resume(
+    words: tyro.conf.Positional[tuple[str, ...]],
+    *,
+    profile: str = "digits",
+    ranks: int = 2,
+    kills: int = 3,
+    other_ranks: int = 0,
+    steps: int = 60,
+    seed: int = 0,
+    out: Path | None = None,
+) -> int:
+    """Kill a training at random moments, resume it, and compare it with the same training without a kill.
+
+    For each kill it trains, ends all processes or one rank by SIGKILL at a random moment, resumes, and compares
+    weights, optimizer state and the samples of each epoch with the training that was not killed: bit for bit. With
+    --other-ranks it resumes once more on that number of ranks, with the same global batch. Sums are then rounded
+    differently, so that only the samples must be the same. Exit code 1: there is a difference.
+
+    Args:
+        words: further arguments for distdl.train, after `--`.
+        profile: the training, as for distdl.train.
+        ranks: processes that train.
+        kills: number of kills.
+        other_ranks: resume once more, on this number of ranks; 0 does not.
+        steps: length of the trainings.
+        seed: of the random moments.
+        out: folder of the trainings and of the certificate; without it runs/verify-NAME-TIME.
+    """
+    from distdl.core.profiles import from_command_line
+    from distdl.core.rundir import default_path, write_json
+    from distdl.verify.proof import Proof, prove
+
+    _check(words, ranks=ranks, kills=kills, other_ranks=other_ranks, steps=steps)
+    argv = ("--profile", profile, *words)
+    config = from_command_line(argv, strategy="single" if ranks == 1 else "ddp", prog="distdl verify-resume ... --")
+    folder = (out or default_path(f"verify-{config.name}")).resolve()
+    with reading(folder, "a folder"):
+        occupied = folder.exists() and any(folder.iterdir())
+    if occupied:
+        raise UserError(f"{folder} is not empty: give another --out")
+    proof = Proof(
+        config=config,
+        argv=argv,
+        folder=folder,
+        ranks=ranks,
+        kills=kills,
+        other_ranks=other_ranks,
+        steps=steps,
+        seed=seed,
+    )
+    console, count = PlainConsole(), len(proof.resumed_on)
+    print(f"{config.name}: {steps} steps without a kill, then {count} kill{'s' * (count != 1)}", flush=True)
+    rows = []
+    for kill in prove(proof):
+        rows.append(kill)
+        print(f"kill {len(rows)}: after step {kill.killed_after}, {kill.verdict}", flush=True)
+    console.print(table(rows))
+    exact = all(kill.holds for kill in rows)
+    certificate = {"arguments": argv, "ranks": ranks, "steps": steps, "seed": seed, "exact": exact}
+    write_json(
+        folder / CERTIFICATE, certificate | {"kills": [asdict(kill) | {"verdict": kill.verdict} for kill in rows]}
+    )
+    print(f"certificate: {folder / CERTIFICATE}")
+    return EXIT_DONE if exact else EXIT_FAILED
+
+
+def _check(words: tuple[str, ...], *, ranks: int, kills: int, other_ranks: int, steps: int) -> None:
+    if ranks < 1:
+        raise UserError("--ranks must be at least 1")
+    if min(kills, other_ranks) < 0 or kills + other_ranks == 0:
+        raise UserError("nothing to do: give --kills or --other-ranks, at least 1")
+    if steps < 2:
+        raise UserError("--steps must be at least 2: a kill is between the first step and the last")
+    for word in words:
+        if word.partition("=")[0] in TAKEN:
+            raise UserError(f"{word.partition('=')[0]} cannot be given after --: verify-resume sets it itself")
+
+
+def table(kills: "list[Kill]") -> "Table":
+    """One row per kill; a difference is the largest absolute one of a value."""
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    names = ("kill", "killed", "step", "from", "ranks", "weights", "other", "samples", "result")
+    shown = Table(*names, box=SIMPLE, padding=(0, 1, 0, 0))
+    for number, kill in enumerate(kills, start=1):
+        shown.add_row(
+            str(number),
+            kill.victims,
+            str(kill.killed_after),
+            str(kill.resumed_from),
+            f"{kill.ranks}" if kill.ranks == kill.resumed_on else f"{kill.ranks} to {kill.resumed_on}",
+            _written(kill.model),
+            _written(kill.optimizer),
+            "same" if kill.samples else "DIFFERENT",
+            kill.verdict,
+        )
+    return shown
+
+
+def _written(difference: float) -> str:
+    return "same" if difference == 0 else f"{difference:.1e}"

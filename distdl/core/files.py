@@ -1,0 +1,159 @@
+"""Files that are whole or not there: written to a temporary file, brought to disk, renamed. Rows are whole lines."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from distdl.core.errors import UserError
+
+Write = Callable[[IO[bytes]], Any]
+BLOCK = 2**16
+TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
+"""Names of the temporary files; a kill may leave one."""
+
+
+def write_atomic(file: Path, write: Write) -> None:
+    """Call `write` with a temporary file in the same folder, bring it to disk, and rename it to `file`."""
+    write_all({file: write})
+
+
+def write_all(files: Mapping[Path, Write]) -> None:
+    """Write several files, each atomically. If one cannot be written, none of them has changed."""
+    temporary = {file: file.with_name(f".{file.name}.{os.getpid()}.tmp") for file in files}
+    try:
+        for file, write in files.items():
+            try:
+                with temporary[file].open("wb") as sink:
+                    write(sink)
+                    sink.flush()
+                    os.fsync(sink.fileno())
+            except OSError as error:  # a write names no file: say which one could not be written
+                if error.errno:
+                    error.filename = error.filename or str(file)
+                raise
+        _rename_all(temporary)
+    finally:
+        for path in temporary.values():
+            path.unlink(missing_ok=True)
+            if len(files) > 1:
+                _former(path).unlink(missing_ok=True)
+    for folder in {file.parent for file in files}:
+        sync_folder(folder)
+
+
+def _rename_all(temporary: Mapping[Path, Path]) -> None:
+    """Rename each temporary file to its file. If one cannot be renamed, those before it get their old content back."""
+    renamed: list[Path] = []
+    for file, path in temporary.items():
+        try:
+            if len(temporary) > 1 and file.exists():
+                _keep(file, _former(path))
+            path.replace(file)
+        except OSError as error:
+            for earlier in renamed:
+                former = _former(temporary[earlier])
+                if former.exists():
+                    former.replace(earlier)
+                else:
+                    earlier.unlink()
+            error.filename, error.filename2 = str(file), None
+            raise
+        renamed.append(file)
+
+
+def _former(temporary: Path) -> Path:
+    return temporary.with_name(f".former{temporary.name}")
+
+
+def _keep(file: Path, name: Path) -> None:
+    """Give a file a second name; where the file system has no hard links, a copy."""
+    try:
+        name.hardlink_to(file)
+    except OSError:
+        shutil.copy2(file, name)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring a folder's entries (a rename in it) to disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def as_json(value: Any) -> bytes:
+    """A value as indented JSON."""
+    return (json.dumps(value, indent=2, default=str) + "\n").encode()
+
+
+def write_json(file: Path, value: Any) -> None:
+    """Write a value as indented JSON, atomically."""
+    write_atomic(file, lambda sink: sink.write(as_json(value)))
+
+
+def read_rows(file: Path) -> Iterator[dict[str, Any]]:
+    """Rows of a .jsonl file; a last line that a kill cut short is left out.
+
+    Raises:
+        UserError: naming the first line that is not a JSON object.
+    """
+    if not file.exists():
+        return
+    with file.open("rb") as source:
+        for number, line in enumerate(source, start=1):
+            if not line.endswith(b"\n"):
+                return
+            row = parse_row(line)
+            if row is None:
+                raise UserError(f"{file}, line {number}: damaged, not a JSON object")
+            yield row
+
+
+def append_rows(file: Path) -> IO[str]:
+    """Open a .jsonl file to append rows to it. A last line that a kill cut short is removed first."""
+    with file.open("a+b") as sink:
+        place, tail = sink.seek(0, os.SEEK_END), b""
+        while place and b"\n" not in tail:
+            place = max(place - BLOCK, 0)
+            sink.seek(place)
+            tail = sink.read(BLOCK)
+        sink.truncate(place + tail.rfind(b"\n") + 1)
+    return file.open("a", encoding="utf-8")
+
+
+def reopen_rows(file: Path, step: int) -> IO[str]:
+    """Open a .jsonl file to append rows to it, without its rows after `step`, which a resumed run writes again."""
+    if file.exists():
+        kept = [line for line in file.read_bytes().splitlines(keepends=True) if _is_until(line, step)]
+        write_atomic(file, lambda sink: sink.writelines(kept))
+    return file.open("a", encoding="utf-8")
+
+
+def _is_until(line: bytes, step: int) -> bool:
+    row = parse_row(line) if line.endswith(b"\n") else None
+    number = row.get("step") if row else None
+    return type(number) is int and number <= step
+
+
+def parse_row(line: bytes) -> dict[str, Any] | None:
+    """The JSON object of a line, or None if it holds none."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) else None
+
+
+def is_row(row: Any) -> bool:
+    """Whether a value has the four fields of each row of a run: time_s, step, epoch, kind."""
+    try:
+        numbers = [row["time_s"], row["step"], row["epoch"]]
+        in_range = all(type(number) in (int, float) and 0 <= number < 2**63 for number in numbers)
+        return in_range and type(row["step"]) is int and isinstance(row["kind"], str)
+    except (KeyError, TypeError):
+        return False

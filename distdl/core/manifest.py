@@ -1,0 +1,156 @@
+"""manifest.json makes a folder of files a whole checkpoint: written last, with the SHA-256 of each other file.
+
+Needs no torch: a command that only looks at checkpoints starts at once.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from distdl.core.errors import UserError, reading, reason, shown
+from distdl.core.files import write_json
+
+STATE, MANIFEST = "state.pt", "manifest.json"
+NAME = re.compile(r"step-(\d+)(?:-(\d+))?")
+"""A published checkpoint: its step, and a number where a step was saved more than once."""
+SHA256 = re.compile("[0-9a-f]{64}")
+
+
+@dataclass(kw_only=True)
+class Progress:
+    """How far a training has come. `samples` counts over all ranks, so that the world may change size on the way."""
+
+    step: int = 0
+    epoch: int = 0
+    samples: int = 0
+    """Of the epoch, seen so far by all ranks together."""
+    elapsed_s: float = 0.0
+    """Of training, over all the slices of a run."""
+    images: int = 0
+    """Seen since the run began."""
+    resumes: int = 0
+
+    @classmethod
+    def of(cls, folder: Path) -> "Progress":
+        """The position that a checkpoint's manifest holds.
+
+        Raises:
+            UserError: as `read_manifest`.
+        """
+        return cls(**read_manifest(folder)["progress"])
+
+
+def published(folder: Path) -> list[Path]:
+    """Published checkpoints of a folder, oldest first. They may be damaged."""
+    matches = [(match, path) for path in folder.glob("step-*") if (match := NAME.fullmatch(path.name))]
+    complete = [(int(match[1]), int(match[2] or 1), path) for match, path in matches if (path / MANIFEST).is_file()]
+    return [path for _, _, path in sorted(complete)]
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step in the name of a published checkpoint."""
+    return int(NAME.fullmatch(checkpoint.name)[1])
+
+
+def seal(folder: Path, progress: Mapping[str, Any], metric: float | None, kind: str = "accuracy") -> None:
+    """Write the manifest of a folder that has all its other files; `kind` is what `metric` measures."""
+    files = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()}
+    digests = {name: digest(file) for name, file in files.items()}
+    write_json(folder / MANIFEST, {"progress": progress, "metric": metric, "metric_kind": kind, "sha256": digests})
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """`progress`, `metric` and `sha256` of a checkpoint, all present, of the right types and consistent.
+
+    Raises:
+        UserError: if the file cannot be read, or does not hold them.
+    """
+    file = folder / MANIFEST
+    with reading(file, "a manifest"):
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+    problem = _problem(manifest) or _other_step(manifest, folder)
+    if problem:
+        raise UserError(f"{file} is damaged: {problem}")
+    return manifest
+
+
+def _problem(manifest: Any) -> str:
+    if not isinstance(manifest, dict):
+        return "it is not a JSON object"
+    for key in ("progress", "metric", "sha256"):
+        if key not in manifest:
+            return f"{key} is missing"
+    metric, kind = manifest["metric"], manifest.get("metric_kind", "accuracy")  # version 1 names no kind
+    if metric is not None and not (type(metric) in (int, float) and math.isfinite(metric)):
+        return "metric is not a finite number"
+    if kind not in ("accuracy", "loss"):
+        return f"metric_kind is {shown(kind)}"
+    return _problem_of_position(manifest["progress"]) or _problem_of_digests(manifest["sha256"])
+
+
+def _problem_of_position(progress: Any) -> str:
+    if not isinstance(progress, dict):
+        return "progress is not an object"
+    kinds = {field.name: (int,) if field.type is int else (int, float) for field in dataclasses.fields(Progress)}
+    for name in (*kinds, *progress):
+        if name not in progress:
+            return f"progress.{name} is missing"
+        if name not in kinds:
+            return f"progress has the unknown field {shown(name)}"
+        if type(progress[name]) not in kinds[name] or not 0 <= progress[name] < math.inf:
+            return f"progress.{name} is {shown(progress[name])}"
+    for part, whole in (("epoch", "step"), ("samples", "images")):  # an epoch has a step at least
+        if progress[part] > progress[whole]:
+            return f"progress.{part} is {shown(progress[part])} at {whole} {shown(progress[whole])}"
+    return ""
+
+
+def _problem_of_digests(digests: Any) -> str:
+    if not isinstance(digests, dict) or not all(
+        isinstance(value, str) and SHA256.fullmatch(value) for value in digests.values()
+    ):
+        return "sha256 does not hold a checksum for each file"
+    if STATE not in digests:
+        return f"sha256 has no checksum of {STATE}"
+    outside = [name for name in digests if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts]
+    return f"sha256 names {outside[0]!r}, a file outside the checkpoint" if outside else ""
+
+
+def _other_step(manifest: Mapping[str, Any], folder: Path) -> str:
+    step = manifest["progress"]["step"]
+    is_published = NAME.fullmatch(folder.name)
+    return f"progress.step is {shown(step)} in {folder.name}" if is_published and step_of(folder) != step else ""
+
+
+def damaged(folder: Path) -> str | None:
+    """The first damage of a checkpoint's files, or None."""
+    try:
+        digests = read_manifest(folder)["sha256"]
+    except UserError as error:
+        return str(error).replace(str(folder / MANIFEST), MANIFEST, 1)
+    for name, expected in digests.items():
+        file = folder / name
+        if not os.path.isfile(file):  # noqa: PTH113 - a name that no file may have is missing too
+            return f"{name} is missing"
+        try:
+            if digest(file) != expected:
+                return f"{name} does not match its checksum"
+        except OSError as error:
+            return f"{name} cannot be read: {reason(error)}"
+    for file in sorted(folder.rglob(f"*{Path(STATE).suffix}")):
+        if (name := file.relative_to(folder).as_posix()) not in digests:
+            return f"{MANIFEST} has no checksum of {name}"
+    return None
+
+
+def digest(file: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with file.open("rb") as source:
+        return hashlib.file_digest(source, "sha256").hexdigest()

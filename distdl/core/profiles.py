@@ -1,0 +1,185 @@
+"""From a profile and command-line words to one valid `Config`, and back to a profile.
+
+A profile is TOML: the fields of `Config`, and `extends = "NAME or FILE"` to start from another. The command line starts
+from the profile in turn: `--profile NAME|FILE [--optim.lr 0.1 ...]`.
+"""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, NoReturn
+
+from distdl.cli import arguments
+from distdl.cli.arguments import overrides, take_flag
+from distdl.core.config import Config, unused
+from distdl.core.errors import UserError, nearest, shortened, shown
+from distdl.core.userfiles import read_toml
+from distdl.core.validation import check
+
+DEFAULT_PROFILE = "digits"
+BATCH_FIELDS = {"batch_size", "global_batch"}
+"""The two fields of `data` that give the batch size: whichever is given replaces the other of the layer below."""
+INVOCATION = ("out", "resume")
+"""Fields that belong to one call, not to a training: left out of the profile that a run folder keeps."""
+
+
+def profiles(kind: str = "training") -> dict[str, Any]:
+    """Names of the profiles that ship with distdl, and their files."""
+    folder = resources.files("distdl.profiles") / kind
+    return {Path(file.name).stem: file for file in sorted(folder.iterdir(), key=lambda file: file.name)}
+
+
+def from_command_line(argv: Sequence[str], *, strategy: str, prog: str = "distdl.train") -> Config:
+    """The configuration of a training: a profile (`--profile`) and overrides.
+
+    Args:
+        argv: arguments after the program's name.
+        strategy: the strategy that `strategy = "auto"` selects in this process.
+    Raises:
+        UserError: for a wrong key, type, range, profile or combination, and for a field that would have no effect.
+    """
+    table = overrides(Config, argv, prog, profile=str)
+    if table.get("out") == "":
+        raise UserError("--out needs a folder: its value is empty")
+    profile = table.pop("profile", DEFAULT_PROFILE)
+    base, profile_keys = read_profile(profile)
+    config = validate(base, where=f'profile "{profile}"')
+    if given := set(_leaves(table)):
+        config = check(Config, _layered(dataclasses.asdict(config), table))
+    # A value that is the default has no effect either: the profile that a run folder keeps has every field.
+    changed = (profile_keys | given) & set(_changed(Config(), config))
+    for name, why in unused(config, strategy if config.strategy == "auto" else config.strategy).items():
+        for key in sorted(changed):
+            if key == name or key.startswith(name + "."):
+                raise UserError(f"{key} has no effect: {why}; leave it out, or change that")
+    return config
+
+
+def show_help(argv: Sequence[str], prog: str = "distdl.train") -> NoReturn:
+    """Print the options of a training with the profile's values as defaults, and exit."""
+    _, rest = take_flag(argv, "--help")
+    table = overrides(Config, take_flag(rest, "-h")[1], prog, profile=str, list=bool)
+    base = validate(read_profile(table.get("profile", DEFAULT_PROFILE))[0], where="")
+    description = "Train an image classifier. The defaults below are the profile's: --profile NAME|FILE."
+    arguments.show_help(Config, prog, default=base, description=description)
+
+
+def read_profile(name: str) -> tuple[dict[str, Any], set[str]]:
+    """A profile's table with those that it extends merged in, and the dotted keys that it sets itself.
+
+    Raises:
+        UserError: for an unknown name, a file that is not TOML, a key that `Config` does not have, a circle.
+    """
+    return _read(name, parent=None, seen=())
+
+
+def _read(name: str, parent: Path | None, seen: tuple[str, ...]) -> tuple[dict[str, Any], set[str]]:
+    file = _find(name, parent)
+    if str(file) in seen:
+        raise UserError(f'profile "{name}" extends itself: {" -> ".join([*seen, str(file)])}')
+    where = str(file) if isinstance(file, Path) else f'profile "{name}"'
+    table = read_toml(file, "profile file")
+    extends = table.pop("extends", None)
+    if extends is not None and not isinstance(extends, str):
+        raise UserError(f"{where}: extends: {shown(extends)} is not the name of a profile or a file")
+    _forbid_unknown(table, where)
+    given = set(_leaves(table))
+    if extends is not None:
+        base, _ = _read(extends, file.parent if isinstance(file, Path) else None, (*seen, str(file)))
+        table = _layered(base, table)
+    return table, given
+
+
+def _find(name: str, parent: Path | None) -> Any:
+    """A packaged profile by name, or a file: a name with a slash or .toml is a file, relative to the one extending."""
+    if "/" in name or name.endswith(".toml"):
+        beside = parent / name if parent else Path(name)
+        return beside if os.path.lexists(beside) else Path(name)
+    known = profiles()
+    if name not in known:
+        listed = nearest(name, known)
+        raise UserError(f'profile "{shortened(name)}" is not known{listed} (distdl train --list shows all)')
+    return known[name]
+
+
+def validate(table: Mapping[str, Any], where: str) -> Config:
+    """The table of a profile as a `Config`, types and ranges checked.
+
+    Raises:
+        UserError: naming the first field that is wrong, what it holds and what it may hold.
+    """
+    return check(Config, dict(table), where=where, strict=True)
+
+
+def _forbid_unknown(table: Mapping[str, Any], where: str) -> None:
+    known = set(field_names(Config))
+    sections = {name.split(".", 1)[0] for name in known if "." in name} | {"data.augment"}
+    for key in _leaves(table):
+        if key not in known:
+            hint = "; it is a section, not a value" if key in sections else nearest(key, known)
+            raise UserError(f'{where}: "{shortened(key)}" is not a key of distdl{hint}')
+
+
+def field_names(kind: type, prefix: str = "") -> Iterator[str]:
+    """Dotted names of a configuration's fields, sections walked through."""
+    for field in dataclasses.fields(kind):
+        if dataclasses.is_dataclass(field.type):
+            yield from field_names(field.type, f"{prefix}{field.name}.")
+        else:
+            yield prefix + field.name
+
+
+def _leaves(table: Mapping[str, Any], prefix: str = "", depth: int = 4) -> Iterator[str]:
+    """Dotted names of a table's values. Deeper tables than `Config` has count as values."""
+    for key, value in table.items():
+        if isinstance(value, Mapping) and depth:
+            yield from _leaves(value, f"{prefix}{key}.", depth - 1)
+        else:
+            yield prefix + key
+
+
+def _layered(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration's table with another one's values in its place."""
+    data = over.get("data", {})
+    if isinstance(data, Mapping) and BATCH_FIELDS & data.keys():
+        kept = {key: value for key, value in base.get("data", {}).items() if key not in BATCH_FIELDS}
+        base = {**base, "data": kept}
+    return _merge(base, over)
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(base.get(key), Mapping)
+        merged[key] = _merge(base[key], value) if both else value
+    return merged
+
+
+def _changed(before: Any, after: Any, prefix: str = "") -> Iterator[str]:
+    for field in dataclasses.fields(before):
+        old, new = getattr(before, field.name), getattr(after, field.name)
+        if dataclasses.is_dataclass(old):
+            yield from _changed(old, new, f"{prefix}{field.name}.")
+        elif old != new:
+            yield prefix + field.name
+
+
+def as_table(config: Config, strategy: str) -> dict[str, Any]:
+    """The configuration as a profile's table: every field that has a value and an effect, but for those of one call."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(inner) for key, inner in value.items() if inner is not None}
+        if isinstance(value, tuple | list):
+            return [plain(inner) for inner in value]
+        return str(value) if isinstance(value, Path) else value
+
+    table = plain(dataclasses.asdict(config))
+    for name in (*INVOCATION, *unused(config, strategy)):
+        section, _, key = name.rpartition(".")
+        within = functools.reduce(lambda inner, part: inner.get(part, {}), filter(None, section.split(".")), table)
+        within.pop(key, None)
+    return table

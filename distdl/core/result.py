@@ -1,0 +1,116 @@
+"""result.json of a run, compared with metrics.jsonl: a run that was resumed, or killed, is not what its result says.
+
+Every reader of a run's result uses `current_result`.
+"""
+
+import json
+import math
+import platform
+from pathlib import Path
+from typing import Any
+
+from distdl.core import runlock
+from distdl.core.errors import UserError, reason
+from distdl.core.files import is_row, parse_row
+from distdl.core.rundir import METRICS, RESULT
+
+ENDED = ("completed", "stopped", "failed")
+"""Status of a run whose result is final, until it is resumed."""
+UNFINISHED = ("running", "killed", "not ended")
+"""Status of a run without a final result: a process trains now; it was killed; of version 1, one of both."""
+IDENTITY = (
+    *("name", "started", "host", "pid", "world_size", "nodes", "strategy", "loader", "device", "global_batch", "legs"),
+    *("slurm", "flops_per_step", "peak_flops_per_s", "best_step_s"),
+)
+"""Keys that stay valid when a run is resumed."""
+TAIL_BYTES = 1 << 18
+
+
+def read_result(run: Path) -> dict[str, Any]:
+    """result.json as it is; empty if there is none.
+
+    Raises:
+        UserError: if it is not a JSON object.
+    """
+    file = run / RESULT
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:  # of JSON and of UTF-8: a ValueError
+        raise UserError(f"{file} is not what distdl writes: {reason(error)}") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{file} is not what distdl writes: not a JSON object")
+    return value
+
+
+def current_result(run: Path) -> dict[str, Any]:
+    """The result of a run; of one that runs or was killed, what its measurements show so far.
+
+    Empty if the folder has neither a result nor measurements.
+
+    Raises:
+        UserError: if result.json is damaged.
+    """
+    return reconcile(run, read_result(run))
+
+
+def reconcile(run: Path, result: dict[str, Any]) -> dict[str, Any]:
+    """`result` if it is the end of what metrics.jsonl shows; otherwise an unfinished status and figures so far."""
+    rows = newest_rows(run / METRICS)
+    steps = result.get("steps")
+    newest = max((row["step"] for row in rows), default=0)
+    is_final = result.get("status") not in UNFINISHED and (not isinstance(steps, int) or newest <= steps)
+    if (result and is_final) or (not result and not rows):
+        return result
+    current = {key: value for key, value in result.items() if key in IDENTITY}
+    current |= {"status": _unfinished(run, result), "steps": newest}
+    train = next((row for row in reversed(rows) if row["kind"] == "train"), None)
+    return current | (_so_far(train) if train else {})
+
+
+def is_unfinished(result: dict[str, Any]) -> bool:
+    """Whether the figures of a result are those of a run that has not ended in order."""
+    return result.get("status") in UNFINISHED
+
+
+def _so_far(row: dict[str, Any]) -> dict[str, Any]:
+    """The figures of a result that a row of training has."""
+    seconds = row.get("seconds")
+    if not isinstance(seconds, dict) or not all(
+        type(value) in (int, float) and 0 <= value < 2**63 for value in seconds.values()
+    ):
+        seconds = {}  # of version 1, or damaged: only training is known
+    seconds = {"evaluate": 0.0, "checkpoint": 0.0, "start": 0.0} | seconds
+    return {
+        "epochs": int(row["epoch"]),
+        "train_s": row["time_s"],
+        "held_s": row["time_s"] + math.fsum(value for name, value in seconds.items() if name != "warm"),
+        "images_per_s": row.get("images_per_s"),
+        "phases_s": row.get("phases_s"),
+        **{f"{name}_s": value for name, value in seconds.items()},
+    }
+
+
+def _unfinished(run: Path, result: dict[str, Any]) -> str:
+    if runlock.holder(run) is not None:
+        return "running"
+    if result.get("status") != "running":
+        return "not ended"
+    # File systems may keep locks to one host: another host cannot see whether the process lives.
+    return "killed" if result.get("host") == platform.node() else "running"
+
+
+def newest_rows(file: Path) -> list[dict[str, Any]]:
+    """The last rows of a run's metrics.jsonl, without damaged lines."""
+    try:
+        with file.open("rb") as source:
+            size = source.seek(0, 2)
+            source.seek(max(size - TAIL_BYTES, 0))
+            lines = source.read().splitlines(keepends=True)
+    except OSError:
+        return []
+    if size > TAIL_BYTES:
+        lines = lines[1:]
+    rows = [parse_row(line) for line in lines if line.endswith(b"\n")]
+    return [row for row in rows if is_row(row)]

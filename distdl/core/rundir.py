@@ -1,0 +1,324 @@
+"""The run folder: one training's configuration, measurements, checkpoints and result. Rank 0 writes it; all may read.
+
+    config.toml  environment.json  metrics.jsonl  telemetry.jsonl  checkpoints/  result.json  report.html
+
+A training enters the folder once, when all else is known to be valid (`RunDir.enter`): a start that is refused changes
+nothing in it. Whole files are written atomically; .jsonl files grow by whole lines (`distdl.core.files`).
+"""
+
+import contextlib
+import json
+import os
+import platform
+import re
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import IO, Any
+
+import tomli_w
+
+from distdl.core import runlock
+from distdl.core.config import Config
+from distdl.core.errors import UserError, reason
+from distdl.core.files import TEMPORARY, append_rows, as_json, is_row, parse_row, write_all
+from distdl.core.files import read_rows as read_rows
+from distdl.core.files import sync_folder as sync_folder
+from distdl.core.files import write_atomic as write_atomic
+from distdl.core.files import write_json as write_json
+from distdl.core.manifest import published, step_of
+from distdl.core.profiles import as_table
+from distdl.runtime import cores
+
+CONFIG, ENVIRONMENT, METRICS, TELEMETRY, RESULT = (
+    "config.toml",
+    "environment.json",
+    "metrics.jsonl",
+    "telemetry.jsonl",
+    "result.json",
+)
+CHECKPOINTS = "checkpoints"
+REPLACED = "replaced-"
+"""Prefix of checkpoints that a resume from an earlier one has set aside."""
+
+
+def default_path(name: str) -> Path:
+    """runs/NAME-TIME, with a number where two start in the same second."""
+    stem = Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    path, number = stem, 1
+    while path.exists():
+        number += 1
+        path = stem.with_name(f"{stem.name}-{number}")
+    return path
+
+
+def holds_run(path: Path) -> bool:
+    """Whether a training has left something to lose: a published checkpoint or a row of measurements."""
+    return bool(published(path / CHECKPOINTS)) or _has_line(path / METRICS)
+
+
+def _has_line(file: Path) -> bool:
+    try:
+        with file.open("rb") as source:
+            return source.readline().endswith(b"\n")
+    except OSError:
+        return False
+
+
+def version(path: Path) -> tuple[Any, ...]:
+    """A value that changes when a training has entered the folder or published a checkpoint in it."""
+    result = path / RESULT
+    return [
+        folder.name for folder in published(path / CHECKPOINTS)
+    ], result.stat().st_mtime_ns if result.exists() else 0
+
+
+def in_use(path: Path, process: int | None = None) -> UserError:
+    """The error for a folder in which another training runs."""
+    try:
+        result = json.loads((path / RESULT).read_text(encoding="utf-8"))
+        host = result["host"] if result["status"] == "running" else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        host = None
+    place = f"on host {host}, " if isinstance(host, str) and host.isprintable() else ""
+    return UserError(
+        f"{path} is in use by another training ({place}process {process or 'unknown'}): wait until it has ended, stop "
+        "it, or give another --out"
+    )
+
+
+class RunDir:
+    """A run folder. Nothing is written to it before `enter`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.legs: list[dict[str, Any]] = []
+        """One entry for each start of the training: when, where, from which step to which, what was changed."""
+        self._files: dict[str, IO[str]] = {}
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / CHECKPOINTS
+
+    def enter(
+        self,
+        config: Config,
+        *,
+        strategy: str,
+        running: Mapping[str, Any] | None = None,
+        leg: Mapping[str, Any] | None = None,
+        step: int | None = 0,
+        evaluated: bool = False,
+        seen: tuple[Any, ...] | None = None,
+    ) -> None:
+        """Lock the folder and write what is known at the start; a file that cannot be written leaves all unchanged.
+
+        Rows of measurements that the training will write again are dropped, the former configuration and environment
+        are kept as config.N.toml and environment.N.json, and result.json says "running" from here on.
+
+        Args:
+            running: of result.json while the training runs: what is known of it already.
+            leg: of result.json's `legs`: what this start is.
+            step: at which the training starts; 0 for a new one. None keeps all rows and checkpoints.
+            evaluated: whether the evaluation at `step` has been done.
+            seen: `version` of the folder when the checkpoint was chosen.
+        Raises:
+            UserError: if another training runs in the folder, or has run since, or the folder cannot be written.
+        """
+        created = _make_folders(self.checkpoints)
+        new_lock = not (self.path / runlock.LOCK).exists()
+        try:
+            if not runlock.hold(self.path):
+                raise in_use(self.path, runlock.holder(self.path))
+            if seen is not None and seen != version(self.path):
+                raise UserError(f"another training has changed {self.path} since this one started: start it again")
+            write_all(self._at_the_start(config, strategy, running or {}, leg or {}, step, evaluated))
+            self._clear(step)
+        except (OSError, UserError) as error:
+            runlock.release(self.path)
+            if new_lock and not isinstance(error, UserError):
+                (self.path / runlock.LOCK).unlink(missing_ok=True)
+            for folder in created:
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+            if isinstance(error, UserError):
+                raise
+            file = f"{Path(error.filename).name}: " if error.filename else ""
+            raise UserError(f"the run folder {self.path} cannot be written: {file}{reason(error)}") from None
+
+    def _at_the_start(
+        self,
+        config: Config,
+        strategy: str,
+        running: Mapping[str, Any],
+        leg: Mapping[str, Any],
+        step: int | None,
+        evaluated: bool,
+    ) -> dict[Path, Callable[[IO[bytes]], Any]]:
+        start = {"started": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "host": platform.node(), "pid": os.getpid()}
+        resumed = holds_run(self.path)
+        former = self._former_legs() if resumed else []
+        self.legs = [*former, {**start, "from_step": step, **leg}]
+        contents = {
+            RESULT: as_json({"status": "running", **start, **running, "legs": self.legs}),
+            CONFIG: tomli_w.dumps(as_table(config, strategy)).encode(),
+            ENVIRONMENT: as_json(environment()),
+        }
+        if resumed:
+            for name in (CONFIG, ENVIRONMENT):
+                previous = self.path / name
+                if previous.is_file() and previous.read_bytes() != contents[name]:
+                    contents[_free_name(self.path, name)] = previous.read_bytes()
+        files: dict[Path, Callable[[IO[bytes]], Any]] = {
+            self.path / name: lambda sink, content=content: sink.write(content) for name, content in contents.items()
+        }
+        for file in (self.path / METRICS, *self.path.glob("telemetry*.jsonl")):
+            if file.exists() and step is not None:
+                lines = list(_rows_until(file, step, evaluated))
+                files[file] = lambda sink, lines=lines: sink.writelines(lines)
+        return files
+
+    def _former_legs(self) -> list[dict[str, Any]]:
+        from distdl.core.result import current_result, is_unfinished
+
+        try:
+            result = current_result(self.path)
+        except UserError:
+            return []
+        legs = result.get("legs")
+        legs = [leg for leg in legs if isinstance(leg, dict)] if isinstance(legs, list) else []
+        if legs:
+            status = "killed" if is_unfinished(result) else result.get("status")  # this process has the lock
+            legs[-1] = {**legs[-1], "status": status, "to_step": result.get("steps")}
+        return legs
+
+    def _clear(self, step: int | None) -> None:
+        """Remove what a kill left half done, and set checkpoints aside that are not of this training's past."""
+        for file in self.path.glob(".*.tmp"):
+            if TEMPORARY.fullmatch(file.name) and not file.is_dir():
+                file.unlink(missing_ok=True)
+        for folder in self.checkpoints.glob(".step-*"):
+            shutil.rmtree(folder, ignore_errors=True)
+        for folder in published(self.checkpoints):
+            if step is not None and step_of(folder) > step:
+                folder.rename(_free_place(folder.with_name(REPLACED + folder.name)))
+
+    def metrics(self, row: dict[str, Any]) -> None:
+        """Append a row of training or evaluation."""
+        self._append(METRICS, row)
+
+    def telemetry(self, row: dict[str, Any], host: str = "") -> None:
+        """Append a sample of the devices or of the host. Safe while another thread calls `metrics`.
+
+        Args:
+            host: has a file of its own; without it the file is that of the first host.
+        """
+        self._append(f"telemetry-{host}.jsonl" if host else TELEMETRY, row)
+
+    def _append(self, name: str, row: dict[str, Any]) -> None:
+        if name not in self._files:
+            self._files[name] = append_rows(self.path / name)
+        self._files[name].write(json.dumps(row) + "\n")
+        self._files[name].flush()
+
+    def result(self, value: Mapping[str, Any]) -> None:
+        """Write result.json: what a study needs."""
+        if self.legs:
+            self.legs[-1] = {**self.legs[-1], "status": value.get("status"), "to_step": value.get("steps")}
+        write_json(self.path / RESULT, {**value, "legs": self.legs})
+
+    def close(self) -> None:
+        """Close the files and unlock the folder."""
+        for file in self._files.values():
+            file.close()
+        self._files.clear()
+        runlock.release(self.path)
+
+
+def _make_folders(folder: Path) -> list[Path]:
+    """Make a folder with its parents. Returns those that were made, the innermost first.
+
+    Raises:
+        UserError: if the folder cannot be made; none of its parents is left over.
+    """
+    missing = []
+    for place in (folder, *folder.parents):
+        if place.exists():
+            break
+        missing.append(place)
+    made: list[Path] = []
+    try:
+        for place in reversed(missing):
+            place.mkdir(exist_ok=True)
+            made.insert(0, place)
+    except OSError as error:
+        for place in made:
+            with contextlib.suppress(OSError):
+                place.rmdir()
+        raise UserError(f"the run folder {folder.parent} cannot be written: {reason(error)}") from None
+    return made
+
+
+def _free_name(folder: Path, name: str) -> str:
+    """NAME.N.SUFFIX with the first number that no file has."""
+    stem, _, suffix = name.rpartition(".")
+    numbers = [
+        int(match[1]) for file in folder.glob(f"{stem}.*.{suffix}") if (match := re.search(r"\.(\d+)\.", file.name))
+    ]
+    return f"{stem}.{max(numbers, default=0) + 1}.{suffix}"
+
+
+def _free_place(path: Path) -> Path:
+    number, place = 1, path
+    while place.exists():
+        number += 1
+        place = path.with_name(f"{path.name}-{number}")
+    return place
+
+
+def _rows_until(file: Path, step: int, evaluated: bool) -> Iterator[bytes]:
+    """Lines of those rows that a training which starts at `step` does not write again. Damaged lines are dropped.
+
+    Args:
+        evaluated: whether the evaluation at `step` itself has been done.
+    """
+    with file.open("rb") as source:
+        for line in source:
+            row = parse_row(line) if line.endswith(b"\n") else None
+            if not is_row(row) or row["step"] > step or row.get("best") is True or step == 0:
+                continue
+            repeated = row["step"] == step and row["kind"] in ("validation", "test", "forecast") and not evaluated
+            if not repeated:
+                yield line
+
+
+def environment() -> dict[str, Any]:
+    """Machine and versions, as environment.json keeps them."""
+    import psutil
+    import torch
+
+    packages = ("distdl", "torch", "torchvision", "numpy", "horovod", "deepspeed", "nvidia-dali-cuda130")
+    versions = {}
+    for package in packages:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {
+        "command": sys.argv,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "host": platform.node(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "packages": versions,
+        "cuda": torch.version.cuda,
+        "cores": cores.cores(),
+        "cores_busy_at_start": round(cores.busy_at_start(), 2),
+        "memory_bytes": psutil.virtual_memory().total,
+        "gpus": gpus,
+        "job": {key: value for key, value in os.environ.items() if key.startswith(("SLURM_JOB", "TORCHELASTIC_R"))},
+    }

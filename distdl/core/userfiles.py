@@ -1,0 +1,90 @@
+"""Read text, TOML and CSV files that a user names or edits. Whatever is wrong with one is one line that names it."""
+
+import csv
+import io
+import os
+import tomllib
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+from distdl.core.errors import UserError, reading, reason, shortened
+
+LARGEST_BYTES = 2**28
+"""Larger text files are refused: reading one takes several times its size in memory."""
+
+
+def read_text(file: Path | Traversable, kind: str = "") -> str:
+    """The text of a UTF-8 file, with or without a byte-order mark.
+
+    Args:
+        kind: what the message calls the file if it is missing: "profile file".
+    Raises:
+        UserError: it is missing, no regular file (opening a pipe could wait for ever), too large, or not text.
+    """
+    with reading(file):
+        if isinstance(file, Path):
+            _require_file(file, kind)
+        content = file.read_bytes()
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise UserError(f"{file} is not text in UTF-8 but in UTF-16: save it as UTF-8")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} is not text (UTF-8): byte {error.start} cannot be decoded") from None
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise UserError(f"{file}, line {line}: it holds a zero byte, so it is not text or is damaged")
+    return text
+
+
+def read_toml(file: Path | Traversable, kind: str = "file") -> dict[str, Any]:
+    """The table of a TOML file.
+
+    Raises:
+        UserError: as `read_text`, or the file is not TOML.
+    """
+    text = read_text(file, kind)
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{file} is not TOML: {error}") from None
+    except Exception as error:  # RecursionError, ValueError of a number with thousands of digits
+        raise UserError(f"{file} is not TOML: {reason(error)}") from None
+
+
+def read_csv(file: Path) -> list[tuple[int, list[str]]]:
+    """Numbered rows of a CSV file, the first with the names of the columns in lower case. Empty rows are left out.
+
+    Raises:
+        UserError: as `read_text`, or a row has not one value for each column.
+    """
+    reader = csv.reader(io.StringIO(read_text(file), newline=""))
+    rows: list[tuple[int, list[str]]] = []
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                rows.append((reader.line_num, [cell.strip() for cell in cells]))
+    except csv.Error as error:
+        raise UserError(f"{file}, line {reader.line_num}: {error}") from None
+    if not rows:
+        return []
+    rows[0] = (rows[0][0], [name.lower() for name in rows[0][1]])
+    names = rows[0][1]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f'{file}, line {rows[0][0]}: {names.count(name)} columns are named "{shortened(name)}"')
+    for line, cells in rows[1:]:
+        if len(cells) != len(names):
+            raise UserError(f"{file}, line {line}: {len(cells)} values under {len(names)} column names")
+    return rows
+
+
+def _require_file(file: Path, kind: str) -> None:
+    if kind and not os.path.lexists(file):
+        raise UserError(f"there is no {kind} {file}")
+    if os.path.lexists(file) and not file.is_file():
+        what = "a folder" if file.is_dir() else "a link to nothing" if not file.exists() else "a device or a pipe"
+        raise UserError(f"{file} is {what}, not a file")
+    if file.stat().st_size > LARGEST_BYTES:
+        raise UserError(f"{file} has {file.stat().st_size:,} bytes: it may have at most {LARGEST_BYTES:,}")

@@ -1,0 +1,107 @@
+"""Check values against a type, and describe the first wrong one: the same words for a profile and a command line."""
+
+import functools
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from distdl.core.errors import UserError, nearest, shortened, shown
+
+_KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "string": "text",
+    "path": "a path",
+    "tuple": "a list",
+    "list": "a list",
+    "dict": "a section",
+    "dataclass": "a section",
+}
+"""Kinds of values by the first part of pydantic's error types int_type, int_parsing, int_from_float, ..."""
+_LIMITS = {
+    "greater_than": "must be greater than {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "less_than": "must be less than {lt:g}",
+    "less_than_equal": "must be at most {le:g}",
+    "finite_number": "must be finite",
+    "int_parsing_size": "is too large",
+    "too_long": "has more than {max_length} values",
+    "too_short": "has fewer than {min_length} values",
+    "missing": "has too few values",
+}
+
+
+def check(kind: Any, value: Any, name: str = "", *, where: str = "", strict: bool = False) -> Any:
+    """The value as a `kind`.
+
+    No text may hold a zero byte: paths and names that become paths cannot, and nothing else needs one.
+
+    Args:
+        kind: a type, or a dataclass of which `value` is the table.
+        name: of the value, for the message; of a table the field is named.
+        where: the file that holds it, for the message.
+        strict: take no text for a number and no number for a boolean: what TOML and JSON can tell apart.
+    Raises:
+        UserError: the first value that is wrong, and what it may be. A field's own range goes before rules that concern
+            several fields.
+    """
+    before = f"{where}: " if where else ""
+    for key, text in _texts(value, name):
+        if "\0" in text:
+            raise UserError(f"{before}{key}: {shown(text)} holds a zero byte")
+    adapter = _adapter(kind) if isinstance(kind, type) else TypeAdapter(kind)
+    try:
+        if strict:
+            return adapter.validate_json(json.dumps(value, default=str), strict=True)
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        errors = error.errors(include_url=False)
+        first = min(errors, key=lambda each: each["type"] == "value_error")
+        raise UserError(before + _describe(first, name)) from None
+    except RecursionError:
+        raise UserError(f"{before}{name or 'a value'}: lists or sections are too deep inside each other") from None
+
+
+def _texts(value: Any, name: str) -> Iterator[tuple[str, str]]:
+    """Every text of a value, with the name of its field."""
+    left = [(name, value)]
+    while left:
+        name, value = left.pop()
+        if isinstance(value, str | Path):
+            yield name, str(value)
+        elif isinstance(value, Mapping):
+            left += [(name, key) for key in value]
+            left += [(f"{name}.{key}" if name else str(key), inner) for key, inner in value.items()]
+        elif isinstance(value, list | tuple):
+            left += [(name, inner) for inner in value]
+
+
+@functools.cache
+def _adapter(kind: type) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def _describe(error: Mapping[str, Any], name: str) -> str:
+    path = [part for part in error["loc"] if isinstance(part, str) and part.isidentifier()]
+    name = ".".join([*filter(None, [name]), *path])
+    kind, value, context = error["type"], shown(error["input"]), error.get("ctx", {})
+    if kind == "value_error":
+        return str(context["error"])
+    if kind == "literal_error":
+        choices = re.findall(r"'([^']*)'|(\d+)", context["expected"])
+        names = [text or number for text, number in choices]
+        listed = ", ".join(repr(text) if text else number for text, number in choices)
+        return f"{name}: {value} is not one of {listed}{nearest(str(error['input']), names)}"
+    if kind == "missing" and isinstance(error["loc"][-1], str):
+        return f"missing {name}"
+    if kind in _LIMITS:  # a number may have come as text
+        number = shortened(error["input"]) if isinstance(error["input"], str) else value
+        return f"{name} = {number}: {_LIMITS[kind].format(**context)}"
+    if (wanted := _KINDS.get(kind.partition("_")[0])) is not None:
+        return f"{name}: {value} is not {wanted}"
+    return f"{name} = {value}: {error['msg']}"

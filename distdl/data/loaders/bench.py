@@ -1,0 +1,209 @@
+"""How fast each stage of the input is by itself, and from that what holds a training back and what would mend it."""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from distdl.core.errors import UserError
+from distdl.data.augment.crops import central_window
+from distdl.data.files import Part, Unreadable, read
+from distdl.data.loaders.batch_transform import Finish, cut_bytes
+from distdl.data.loaders.samples import Samples
+from distdl.data.loaders.spec import Task
+from distdl.data.storage import decode
+
+SAMPLES = 256
+"""Samples that each stage is measured on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rates:
+    """Images a second of each stage, were it alone; None where a set has no such stage."""
+
+    cores: int
+    """That decode."""
+    disk: float | None = None
+    """From disk, one after the other, what the kernel keeps of the files given up beforehand."""
+    decode: float | None = None
+    """Whole images, one core."""
+    augment: float | None = None
+    """The window and its resize, one core."""
+    finish: float | None = None
+    """The rest of the augmentation and normalising, on the device."""
+    transfer: float | None = None
+    """From the host to the device."""
+    network: float | None = None
+    """Forward, backward and update, fed without delay."""
+
+    def ceiling(self, stage: str) -> float | None:
+        """Images a second that this stage lets through with all cores; decode and augment share them."""
+        if stage in ("decode", "augment") and self.decode and self.augment:
+            return self.cores / (1 / self.decode + 1 / self.augment)
+        return getattr(self, stage)
+
+
+STAGES = ("disk", "decode", "augment", "finish", "transfer", "network")
+
+
+def diagnose(rates: Rates, fastest: str = "dali") -> tuple[str, str]:
+    """The stage that holds the input back, and a sentence: by how much, and the setting that removes it.
+
+    Args:
+        fastest: the loader that was fastest on this set.
+    Raises:
+        ValueError: no stage has a rate.
+    """
+    limits = {stage: limit for stage in STAGES if (limit := rates.ceiling(stage))}
+    if not limits:
+        raise ValueError("no stage was measured")
+    slowest = min(limits, key=lambda stage: limits[stage])
+    if slowest == "decode" and rates.augment < rates.decode:
+        slowest = "augment"
+    limit, network = limits[slowest], limits.get("network")
+    if slowest == "network":
+        input_limit = min((value for stage, value in limits.items() if stage != "network"), default=np.inf)
+        return slowest, (
+            f"the network takes {limit:,.0f} images/s and the input can bring {input_limit:,.0f}: the input is no "
+            "bottleneck; --compute.precision bf16, --compute.compile or more devices speed up the rest"
+        )
+    needed = f", of {network:,.0f} that the network takes" if network else ""
+    said = f"{slowest} lets {limit:,.0f} images/s through{needed}: "
+    return slowest, said + _remedy(slowest, rates, network, fastest)
+
+
+def _remedy(stage: str, rates: Rates, network: float | None, fastest: str) -> str:
+    if stage == "disk":
+        return "distdl data pack NAME --format shards --out FOLDER, and --data.name FOLDER, reads it in large pieces"
+    if stage in ("decode", "augment"):
+        cores = ""
+        if network:
+            each = 1 / (1 / rates.decode + 1 / rates.augment)
+            cores = f" (the network takes what {int(np.ceil(network / each))} cores decode; here are {rates.cores})"
+        return (
+            f"--data.loader {fastest} with all cores{cores}; distdl data export NAME --format jpeg --size 256 makes "
+            "smaller files; a set that fits in memory decodes once with --data.loader resident"
+        )
+    if stage == "finish":
+        return "less of --data.augment, or a GPU, which does this part in passing"
+    return (
+        "the link to the device carries bytes already: keep the set on it with --data.loader resident, decode there "
+        "with --data.loader dali, or take a smaller --data.image-size"
+    )
+
+
+def measure(task: Task, cores: int, told: Callable[[str], None] = lambda _: None) -> Rates:
+    """Measure the stages of a training task, but for the network.
+
+    Raises:
+        UserError: no sample can be read.
+    """
+    count = min(SAMPLES, len(task.split))
+    picks = np.random.Generator(np.random.Philox(0)).permutation(len(task.split))[:count]
+    found: dict[str, float] = {}
+    samples = Samples(task)
+    if samples.files is not None:
+        files = [samples.files[pick] for pick in picks.tolist()]
+        told("disk")
+        for file in files:
+            _give_up(file)
+        found["disk"] = count / _seconds(lambda: [_tolerant(read, file) for file in files])
+        told("decode")
+        data, images = task.config.data, []
+        one = partial(decode.decode, channels=task.dataset.channels, max_pixels=data.max_pixels)
+        _tolerant(one, files[0])  # imports the decoder
+        seconds = _on_one_thread(lambda: images.extend(_tolerant(one, file) for file in files))
+        images = [image for image in images if image is not None]
+        if not images:
+            raise UserError(f"none of the images could be read, {files[0]} first")
+        found["decode"] = len(images) / seconds
+        told("augment")
+        windows = (
+            samples._windows(0, picks) if samples.random else [partial(central_window, share=task.central)] * count
+        )
+        found["augment"] = len(images) / _on_one_thread(
+            lambda: [_cut(image, window, task.read_size) for image, window in zip(images, windows, strict=False)]
+        )
+    chunk = samples[0, picks[: task.batch]]
+    if chunk.error:
+        raise UserError(chunk.error)
+    told("finish")
+    found["finish"] = _finish_rate(task, chunk.images, chunk.drawn)
+    if task.world.device.type == "cuda":
+        told("transfer")
+        pinned = chunk.images.pin_memory()
+        found["transfer"] = _device_rate(task, len(pinned), lambda: pinned.to(task.world.device, non_blocking=True))
+    return Rates(cores=cores, **found)
+
+
+def of_run(result: Mapping[str, Any]) -> float | None:
+    """Images a second that a rank of a run took while it did not wait for data, from its result.json."""
+    busy_s = result["train_s"] - result["phases_s"]["data"] - result["phases_s"]["transfer"]
+    return result["images"] / result["world_size"] / busy_s if busy_s > 0 and result["images"] else None
+
+
+def _cut(image: torch.Tensor, window: decode.WindowOf, size: int) -> torch.Tensor:
+    top, left, height, width = window(image.shape[1], image.shape[2])
+    return decode.resize(image[:, top : top + height, left : left + width], size)
+
+
+def _tolerant(call: Callable[[Any], Any], file: Any) -> Any:
+    try:
+        return call(file)
+    except Unreadable:
+        return None
+
+
+def _give_up(file: Any) -> None:
+    """Ask the kernel to forget what it keeps of a file, so that it is read from disk; a wish, not an order."""
+    path = file.path if isinstance(file, Part) else file
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(descriptor)
+
+
+def _seconds(call: Callable[[], Any]) -> float:
+    since = time.perf_counter()
+    call()
+    return time.perf_counter() - since
+
+
+def _on_one_thread(call: Callable[[], Any]) -> float:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _seconds(call)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _finish_rate(task: Task, images: torch.Tensor, drawn: dict[str, np.ndarray]) -> float:
+    finish, device = Finish(task), task.world.device
+    images = images.to(device)
+    labels = torch.from_numpy(task.split.labels)[: len(images)].to(device)
+    values = {name: torch.from_numpy(value).to(device) for name, value in drawn.items()}
+    padding = task.config.data.augment.crop
+    return _device_rate(task, len(images), lambda: finish(cut_bytes(images, values, padding), labels, values))
+
+
+def _device_rate(task: Task, count: int, call: Callable[[], Any], repeats: int = 10) -> float:
+    cuda = task.world.device.type == "cuda"
+    call()
+    if cuda:
+        torch.cuda.synchronize()
+    since = time.perf_counter()
+    for _ in range(repeats):
+        call()
+    if cuda:
+        torch.cuda.synchronize()
+    return repeats * count / (time.perf_counter() - since)

@@ -1,0 +1,241 @@
+"""Loader `dali`: NVIDIA DALI decodes, on a GPU or on the CPU's cores, in the order and by the draws of every loader.
+
+On a GPU one pipeline decodes (by hardware where there is some) and resizes and, where that is all that is left to do,
+mirrors and normalises. Its resize is not torch's: pixels differ by less than two grey levels on average. On the CPU it
+decodes the windows alone, and the rest is as with loader torch.
+"""
+
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from distdl.core.errors import UserError, missing
+from distdl.data.dataset import Batch
+from distdl.data.files import File
+from distdl.data.loaders.batch_transform import Finish, beside_workers, cut_bytes, transfer
+from distdl.data.loaders.dali_input import BLANK, Fed, prepare, prepare_decoded
+from distdl.data.loaders.order import Step
+from distdl.data.loaders.prefetch import steps_ahead
+from distdl.data.loaders.samples import Chunk, Samples
+from distdl.data.loaders.spec import Task
+from distdl.data.storage.decode import WindowOf, resize
+from distdl.runtime.cores import cores
+from distdl.telemetry.clock import Clock
+
+if TYPE_CHECKING:
+    from nvidia.dali.pipeline import Pipeline
+
+DEPTH = 3
+"""Batches under way in a pipeline."""
+PARTS = (slice(0, 2), slice(2, 4))
+"""Of a window: where it begins, and its shape."""
+AHEAD = 4
+"""Batches read from disk before a pipeline asks for them."""
+
+
+class DaliLoader:
+    """A batch is read by a thread, and decoded and resized by DALI's."""
+
+    name = "dali"
+
+    def __init__(self, task: Task, why: str) -> None:
+        if find_spec("nvidia") is None or find_spec("nvidia.dali") is None:
+            raise missing("NVIDIA DALI", "dali")
+        if task.split.files is None:
+            raise UserError(f"data.loader dali decodes files, and {task.dataset.name} lies in memory: take resident")
+        self.task, self.why, self.clock = task, why, Clock()
+        self.skipped: list[str] = []
+        self.stop_asked = lambda: False
+        self._known_bad: set[int] = set()
+        self._undecodable: set[File] = set()
+        """Files that DALI failed to decode: they are fed as bitmaps."""
+        self.samples, self.finish = Samples(task), Finish(task)
+        self.labels = torch.from_numpy(task.split.labels)
+        workers = task.config.data.workers
+        self.threads = cores(task.world.local_size) if workers < 0 else max(workers, 1)
+        self.on_gpu = task.world.device.type == "cuda"
+        self.straight = self.on_gpu and self.finish.plain and not task.config.data.augment.crop
+        # They are many already: each computes alone.
+        self._pool = ThreadPoolExecutor(max(self.threads, 2), "distdl-dali", partial(torch.set_num_threads, 1))
+        self._pipeline, self._under_way = self._build(task.batch), 0
+
+    def _build(self, batch: int) -> "Pipeline":
+        from distdl.data.loaders.dali_pipeline import Graph, build
+
+        task = self.task
+        moments = {"mean": task.dataset.mean, "std": task.dataset.std} if self.straight else {}
+        return build(
+            Graph(
+                batch=batch,
+                threads=self.threads,
+                depth=DEPTH,
+                device_id=task.world.device.index or 0 if self.on_gpu else None,
+                channels=task.dataset.channels,
+                size=task.read_size if self.on_gpu else None,
+                precision=task.config.compute.precision,
+                channels_last=task.config.compute.channels_last,
+                **moments,
+            )
+        )
+
+    def __len__(self) -> int:
+        return len(self.task)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """This rank's batches of `epoch`, after the first `start` samples (counted over all ranks).
+
+        Raises:
+            UserError: a file cannot be read, and data.on_error is raise.
+        """
+        self._drain()
+        chunks = self._read_ahead(epoch, start)
+        waiting: deque[tuple[Step, Chunk]] = deque()
+        try:
+            while True:
+                while len(waiting) < DEPTH and (item := next(chunks, None)):
+                    waiting.append(item)
+                    self._feed(item[1])
+                if not waiting:
+                    return
+                step, chunk = waiting[0]
+                if not chunk.error:
+                    chunk, images = self._decoded(epoch, waiting)
+                if chunk.error:
+                    raise UserError(chunk.error)
+                waiting.popleft()
+                for index in chunk.skipped.keys() - self._known_bad:
+                    self._known_bad.add(index)
+                    self.skipped.append(chunk.skipped[index])
+                counted = step._replace(count=min(step.count, chunk.count))
+                yield self.task.deliver(counted, *self._finished(images, chunk), chunk.indices)
+        finally:
+            chunks.close()
+            self._drain()
+
+    def _read_ahead(self, epoch: int, start: int) -> Generator[tuple[Step, Chunk], None, None]:
+        def read(step: Step) -> tuple[Step, Chunk]:
+            return step, self.samples.gather(epoch, step.indices, self._prepare)
+
+        begun: deque[Future] = deque()
+        try:
+            for step in steps_ahead(self.task, epoch, start):
+                begun.append(self._pool.submit(read, step))
+                if len(begun) > AHEAD:
+                    yield begun.popleft().result()
+            while begun:
+                yield begun.popleft().result()
+        finally:
+            for future in begun:
+                future.cancel()
+
+    def _prepare(self, file: File, window: WindowOf) -> Fed:
+        load = prepare_decoded if file in self._undecodable else prepare
+        return load(file, window, self.task.dataset.channels, self.task.config.data.max_pixels)
+
+    def _feed(self, chunk: Chunk) -> None:
+        if chunk.error:
+            return  # it ends the epoch when its turn comes
+        images = chunk.images + [BLANK] * (len(chunk.indices) - chunk.count)
+        self._run(self._pipeline, images, chunk.drawn.get("flip"))
+        self._under_way += 1
+
+    def _run(self, pipeline: "Pipeline", images: list[Fed], flip: np.ndarray | None) -> None:
+        anchors, shapes = (np.array([fed.window[part] for fed in images], np.int32) for part in PARTS)
+        inputs = {"encoded": [fed.content for fed in images], "anchor": anchors, "shape": shapes}
+        if self.straight:
+            inputs["mirror"] = (np.zeros(len(anchors)) if flip is None else flip).astype(np.int32)
+        for name, value in inputs.items():
+            pipeline.feed_input(name, value)
+        pipeline._run_once()  # schedule_run() would wait for a whole queue at first: short epochs have none
+
+    def _decoded(self, epoch: int, waiting: deque[tuple[Step, Chunk]]) -> tuple[Chunk, torch.Tensor]:
+        """Decode the first waiting chunk. Files that DALI fails to decode are read again, and no others."""
+        while True:
+            step, chunk = waiting[0]
+            try:
+                return chunk, self._output()
+            except RuntimeError as error:
+                if "pipeline" not in str(error) or not (failed := self._failed(chunk)):
+                    raise
+            self._undecodable |= failed
+            # A pipeline that failed is of no use any more.
+            self._pipeline, self._under_way = self._build(self.task.batch), 0
+            chunk = self.samples.gather(epoch, step.indices, self._prepare)
+            waiting[0] = step, chunk
+            if chunk.error:
+                return chunk, torch.empty(0)
+            for _, fed in waiting:
+                self._feed(fed)
+
+    def _failed(self, chunk: Chunk) -> set[File]:
+        """Find the files of a chunk that DALI does not decode, one by one: it does not say which one failed."""
+        failed: set[File] = set()
+        pipeline = None
+        for fed, index in zip(chunk.images, chunk.indices.tolist(), strict=False):
+            pipeline = pipeline or self._build(1)
+            try:
+                self._run(pipeline, [fed], None)
+                pipeline.share_outputs()
+                pipeline.release_outputs()
+            except RuntimeError:
+                failed.add(self.samples.files[index])
+                pipeline = None
+        return failed
+
+    def _output(self) -> torch.Tensor:
+        stream = torch.cuda.current_stream(self.task.world.device) if self.on_gpu else None
+        (images,) = self._pipeline.share_outputs(stream)
+        self._pipeline.release_outputs()  # what is held stays valid in DALI's default executor
+        self._under_way -= 1
+        return torch.from_dlpack(images.as_tensor()) if self.on_gpu else self._resized(images)
+
+    def _resized(self, windows: Sequence) -> torch.Tensor:
+        """Bytes [b, size, size, channels] of a pipeline's windows, of any size each."""
+        size, channels = self.task.read_size, self.task.dataset.channels
+        images = torch.empty(len(windows), size, size, channels, dtype=torch.uint8)
+
+        def fill(first: int) -> None:
+            for place in range(first, len(windows), self.threads):
+                window = torch.from_dlpack(windows[place]).permute(2, 0, 1)
+                images[place] = resize(window, size).permute(1, 2, 0)
+
+        list(self._pool.map(fill, range(self.threads)))
+        return images
+
+    def _finished(self, images: torch.Tensor, chunk: Chunk) -> tuple[torch.Tensor, torch.Tensor]:
+        device, config = self.task.world.device, self.task.config
+        with transfer(self.clock, device), beside_workers(device):
+            labels = self.labels[torch.from_numpy(chunk.indices)].to(device, non_blocking=True)
+            if self.straight:
+                images = images.permute(0, 3, 1, 2) if config.compute.channels_last else images
+                return images.to(self.finish.dtype), self.finish.targets(labels)
+            drawn = {
+                name: torch.from_numpy(values).to(device, non_blocking=True) for name, values in chunk.drawn.items()
+            }
+            return self.finish(cut_bytes(images, drawn, config.data.augment.crop), labels, drawn)
+
+    def _drain(self) -> None:
+        """Let go of what an epoch that was left before its end has asked for."""
+        while self._under_way:
+            self._under_way -= 1
+            try:
+                self._pipeline.share_outputs()
+                self._pipeline.release_outputs()
+            except RuntimeError:
+                self._pipeline, self._under_way = self._build(self.task.batch), 0
+            except AttributeError:
+                return  # the interpreter ends, and DALI has ended its pipelines before
+
+    def close(self) -> None:
+        """End the threads and release the device's memory."""
+        if self._pipeline is None:
+            return
+        self._drain()
+        self._pool.shutdown(cancel_futures=True)
+        self._pipeline = None

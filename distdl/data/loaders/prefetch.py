@@ -1,0 +1,86 @@
+"""Reading ahead: the blocks of large files that the next samples lie in, whole and one after the other.
+
+Samples of a group of blocks come in random order. Read one by one they would make a parallel file system seek for each;
+so a thread reads the next group's blocks from end to end, into the kernel's page cache, from which every process of the
+host then takes them. That memory is the kernel's: no process grows, and where it is needed it is given up.
+"""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+
+from distdl.data.files import Parts
+from distdl.data.loaders import order
+from distdl.data.loaders.spec import Task
+
+PIECE = 2**20
+
+
+class Ahead:
+    """A thread that stays one group ahead of the samples that are asked for."""
+
+    def __init__(self, task: Task, epoch: int) -> None:
+        self.files, self.bounds = task.split.files, task.split.files.blocks()
+        self.groups = order.groups(task.config.seed, epoch, len(self.bounds) - 1)
+        sizes = np.diff(self.bounds)
+        self.begins = np.cumsum([0, *(sizes[group].sum() for group in self.groups)])
+        # The ranks of a host share its page cache: each reads its part.
+        self.share = slice(task.world.local_rank, None, task.world.local_size)
+        self.read: list[int] = []
+        """Blocks read so far."""
+        self._position, self._moved, self._over = 0, threading.Condition(), False
+        self._thread = threading.Thread(target=self._run, name="distdl-read-ahead", daemon=True)
+
+    def reached(self, position: int) -> None:
+        """The epoch's samples before `position` have been asked for."""
+        with self._moved:
+            self._position = max(self._position, position)
+            self._moved.notify()
+
+    def _run(self) -> None:
+        piece = bytearray(PIECE)
+        for number, group in enumerate(self.groups):
+            with self._moved:
+                self._moved.wait_for(lambda n=number: self._over or self._position >= self.begins[max(n - 1, 0)])
+                late = self._position >= self.begins[number + 1]
+            if late:
+                continue  # the epoch began behind it
+            for block in np.sort(group)[self.share]:
+                if self._over:
+                    return
+                self._take(int(block), piece)
+                self.read.append(int(block))
+
+    def _take(self, block: int, piece: bytearray) -> None:
+        first, last = self.bounds[block], self.bounds[block + 1] - 1
+        begin, end = int(self.files.offset[first]), int(self.files.offset[last] + self.files.size[last])
+        # An error is told by whoever needs the sample.
+        with contextlib.suppress(OSError), self.files[first].path.open("rb", buffering=0) as source:
+            source.seek(begin)
+            view = memoryview(piece)
+            while begin < end and (got := source.readinto(view[: min(PIECE, end - begin)])):
+                begin += got
+
+    def __enter__(self) -> "Ahead":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with self._moved:
+            self._over = True
+            self._moved.notify()
+        self._thread.join()
+
+
+def steps_ahead(task: Task, epoch: int, start: int) -> Iterator[order.Step]:
+    """The task's steps, each asked for when it is to be read, with their blocks read ahead where there are any."""
+    if not isinstance(task.split.files, Parts) or not task.training:
+        yield from task.steps(epoch, start)
+        return
+    with Ahead(task, epoch) as ahead:
+        ahead.reached(start)
+        for step in task.steps(epoch, start):
+            ahead.reached(step.position)
+            yield step

@@ -1,0 +1,117 @@
+"""Samples by their indices, as bytes of one size: what worker processes and threads do for a loader."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from distdl.core.counter_rng import uniform
+from distdl.core.errors import UserError
+from distdl.data.augment.crops import DRAWS, central_window, random_windows
+from distdl.data.files import File, Unreadable, compact
+from distdl.data.loaders.spec import Task
+from distdl.data.storage import decode
+
+NEIGHBOURS = 100
+"""Unreadable files in a row after which a set is taken for broken."""
+
+
+class Chunk(NamedTuple):
+    """Some samples, read."""
+
+    images: Any
+    """[b, H, W, C] uint8, or the number of the slot that they lie in; of `Samples.gather`, [count] results."""
+    indices: np.ndarray
+    """[b] int64: the samples read. In training, the neighbour of an unreadable one; in evaluation, unreadable ones come
+    last."""
+    drawn: dict[str, np.ndarray]
+    """Parameters of the augmentation that is still to come, for the samples asked for."""
+    skipped: dict[int, str]
+    """By index: what was wrong with the file, and how it was dealt with."""
+    count: int
+    """Samples that were read: the first `count` of the b. Fewer than b in evaluation only."""
+    error: str
+    """What ends the run; empty while all is well. Carried as a value, for an exception would cross the process
+    boundary as a traceback, and a person is to see one line."""
+
+
+class Samples(torch.utils.data.Dataset):
+    """A task's samples: `samples[epoch, indices]` is a Chunk; `samples[epoch, indices, slot]` lies in `slots[slot]`.
+
+    Args:
+        slots: [n, batch, size, size, C] uint8, shared by processes. Memory that is shared anew for each batch has to be
+            zeroed by the kernel and mapped, page by page, on both sides: a fifth of the time that decoding takes.
+    """
+
+    def __init__(self, task: Task, slots: torch.Tensor | None = None) -> None:
+        self.task, self.slots, self.images = task, slots, task.split.images
+        self.files = None if task.split.files is None else compact(task.split.files)
+        self.skip = task.config.data.on_error == "skip"
+        self.max_pixels = task.config.data.max_pixels
+        self.random = task.training and task.config.data.augment.random_resized_crop
+
+    def __getitem__(self, request: tuple[int, np.ndarray] | tuple[int, np.ndarray, int]) -> Chunk:
+        epoch, indices, *slot = request
+        if self.images is not None:
+            images, drawn = torch.from_numpy(self.images[indices]), self.task.draw(epoch, indices)
+            return Chunk(images, indices, drawn, {}, len(indices), "")
+        size, channels = self.task.read_size, self.task.dataset.channels
+        if slot:
+            images = self.slots[slot[0], : len(indices)]
+        else:
+            images = torch.empty(len(indices), size, size, channels, dtype=torch.uint8)
+            if torch.utils.data.get_worker_info():
+                images.share_memory_()  # filled where the other process will read it: no copy
+        places = iter(images)
+
+        def load(file: File, window: decode.WindowOf) -> None:
+            image = decode.load(file, channels, window, size, self.max_pixels)
+            next(places).copy_(image)
+
+        chunk = self.gather(epoch, indices, load)
+        for image in places:
+            image.zero_()
+        return chunk._replace(images=slot[0] if slot else images)
+
+    def gather(self, epoch: int, indices: np.ndarray, load: Callable[[File, decode.WindowOf], Any]) -> Chunk:
+        """Call `load(file, window)` for the samples at `indices` [n]; on_error decides about unreadable ones."""
+        results, taken, unreadable, skipped, error = [], [], [], {}, ""
+        try:
+            for index, window in zip(indices.tolist(), self._windows(epoch, indices), strict=True):
+                result, number = self._load(index, lambda file, window=window: load(file, window), skipped)
+                if number is None:
+                    unreadable.append(index)
+                else:
+                    results.append(result)
+                    taken.append(number)
+        except UserError as raised:
+            error = str(raised)
+        order = indices if error else np.array(taken + unreadable, np.int64)
+        return Chunk(results, order, self.task.draw(epoch, indices), skipped, len(taken), error)
+
+    def _windows(self, epoch: int, indices: np.ndarray) -> list[decode.WindowOf]:
+        if not self.random:
+            return [partial(central_window, share=self.task.central)] * len(indices)
+        return random_windows(uniform(self.task.config.seed, epoch, indices, "window", DRAWS))
+
+    def _load(self, index: int, load: Callable[[File], Any], skipped: dict[int, str]) -> tuple[Any, int | None]:
+        """Load sample `index`; if it is unreadable and may be, in training the next readable one, else None."""
+        bad: list[str] = []
+        for step in range(min(NEIGHBOURS, len(self.files))):
+            number = (index + step) % len(self.files)
+            try:
+                result = load(self.files[number])
+            except Unreadable as error:
+                if not self.skip:
+                    raise UserError(f"{error} (--data.on-error skip continues without it)") from None
+                if not self.task.training:
+                    skipped[index] = f"{error}; left out of the evaluation"
+                    return None, None
+                bad.append(str(error))
+                continue
+            for passed, reason in enumerate(bad):
+                skipped[(index + passed) % len(self.files)] = f"{reason}; {self.files[number]} was taken in its place"
+            return result, number
+        raise UserError(f"{len(bad)} files in a row cannot be read, {bad[0]} first")

@@ -1,0 +1,118 @@
+"""What one rank reads of one split: every kind of loader is made from a task and follows it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from distdl.core.config import Config
+from distdl.data.augment import random_params as augment
+from distdl.data.dataset import Batch, DataSet, Split
+from distdl.data.files import Parts
+from distdl.data.loaders import order
+from distdl.runtime.world import World
+
+TEN_CROP_SHARE = 7 / 8
+"""Side of a crop over that of the image, 224 over 256 as the field has it since AlexNet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A split, this rank's place, and what is to be done to the samples."""
+
+    config: Config
+    dataset: DataSet
+    split: Split
+    world: World
+    training: bool
+    """Samples are shuffled and augmented; else they come once each, as they lie."""
+
+    @property
+    def global_batch(self) -> int:
+        """Samples of a full step over all ranks."""
+        data, world = self.config.data, self.world
+        if self.training:
+            return data.step_samples(world.size)
+        return (data.eval_batch_size or 2 * data.rank_samples(world.size)) * world.size
+
+    @property
+    def batch(self) -> int:
+        """Most samples of one rank in a step."""
+        return -(-self.global_batch // self.world.size)
+
+    @property
+    def pieces(self) -> int:
+        """Parts into which all ranks together cut a training step, ranks x micro batches; 0 in evaluation."""
+        return self.world.size * self.config.optim.accumulate if self.training else 0
+
+    @property
+    def size(self) -> int:
+        """Height and width, in pixels, that the network sees."""
+        return self.config.data.image_size or self.dataset.image_size
+
+    @property
+    def ten_crop(self) -> bool:
+        """Whether each image is delivered as its ten crops."""
+        return self.config.data.ten_crop and self.split is self.dataset.test and not self.training
+
+    @property
+    def read_size(self) -> int:
+        """Height and width, in pixels, to which images are read: above `size` where crops are taken from them."""
+        return round(self.size / TEN_CROP_SHARE) if self.ten_crop else self.size
+
+    @property
+    def central(self) -> float:
+        """Share of an image file's short side that is read where no window is drawn: all of it for ten crops."""
+        return 1.0 if self.ten_crop else self.dataset.central
+
+    def draw(self, epoch: int, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """What `augment.draw` gives for samples `indices` [n]; nothing outside of training."""
+        if not self.training:
+            return {}
+        shape = None if self.split.images is None else self.split.images.shape[1:3]
+        return augment.draw(self.config.data.augment, self.config.seed, epoch, indices, shape)
+
+    @property
+    def _drop_last(self) -> bool:
+        return self.training and self.config.data.drop_last
+
+    def __len__(self) -> int:
+        return order.steps(len(self.split), self.global_batch, drop_last=self._drop_last)
+
+    def steps(self, epoch: int, start: int = 0) -> Iterator[order.Step]:
+        """This rank's steps of the epoch after its first `start` samples."""
+        world, sequence = self.world, self.sequence(epoch)
+        return order.share(
+            sequence, world.rank, world.size, self.global_batch, start, self._drop_last, pieces=self.pieces
+        )
+
+    def smallest_piece(self, start: int = 0) -> int:
+        """Samples of the smallest micro batch in the epoch after its first `start` samples."""
+        return order.smallest_piece(len(self.split) - start, self.global_batch, self.pieces, self._drop_last)
+
+    def divides_as_one_rank(self) -> bool:
+        """Whether the steps of a whole epoch have as many samples each as on one rank without accumulation."""
+        n, batch, drop_last = len(self.split), self.global_batch, self._drop_last
+        return np.array_equal(order.sizes(n, batch, self.pieces, drop_last), order.sizes(n, batch, 1, drop_last))
+
+    def sequence(self, epoch: int) -> np.ndarray:
+        """All ranks' samples in the epoch's order, [n] int64."""
+        if not self.training:
+            return np.arange(len(self.split))
+        if isinstance(self.split.files, Parts):
+            return order.order_in_blocks(self.config.seed, epoch, self.split.files.blocks())
+        return order.order(self.config.seed, epoch, len(self.split))
+
+    def deliver(
+        self, step: order.Step, images: torch.Tensor, labels: torch.Tensor, indices: np.ndarray | None = None
+    ) -> Batch:
+        """The batch of a step; `indices` [b] are those read, if they differ from those of the step."""
+        return Batch(
+            images,
+            labels,
+            count=step.count,
+            weight=step.count * self.world.size / step.total,
+            total=step.total,
+            indices=(step.indices if indices is None else indices)[: step.count],
+        )

@@ -1,0 +1,263 @@
+"""Loader `torch`: DataLoader's worker processes read and decode; bytes are sent, and augmented on the device."""
+
+import math
+import mmap
+import multiprocessing
+import signal
+import sys
+import threading
+import traceback
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from multiprocessing.process import BaseProcess
+
+import numpy as np
+import psutil
+import torch
+from torch.utils.data import DataLoader
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
+
+from distdl.core.errors import Failure, UserError, too_many_files
+from distdl.data.dataset import Batch
+from distdl.data.loaders.batch_transform import Finish, beside_workers, cut_bytes, transfer
+from distdl.data.loaders.prefetch import steps_ahead
+from distdl.data.loaders.samples import Chunk, Samples
+from distdl.data.loaders.spec import Task
+from distdl.runtime.cores import cores
+from distdl.telemetry.clock import Clock
+
+PREFETCH = 4
+"""Batches that each worker reads ahead: enough to ride out a slow file, few enough to keep in memory."""
+SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")
+"""Meant for the trainer, which stops in order, but sent to all its processes by Slurm, torchrun or a terminal."""
+
+
+TURN_S = 1.0
+"""Length of one wait for a worker."""
+STOPPED_S, ENDING_S, ANSWER_S = 30.0, 10.0, 600.0
+"""Waits after which the run fails: for a stopped worker, for any worker once the run was asked to stop, otherwise."""
+ADVICE = (
+    "after SIGKILL look for a lack of memory, after SIGBUS for a full /dev/shm: fewer --data.workers need less of both"
+)
+
+
+class TorchLoader:
+    """A worker reads whole batches: which one reads what changes nothing, since a sample's draws are its own."""
+
+    name = "torch"
+
+    def __init__(self, task: Task, why: str) -> None:
+        self.task, self.why, self.clock = task, why, Clock()
+        self.skipped: list[str] = []
+        self.stop_asked: Callable[[], bool] = lambda: False
+        self._known_bad: set[int] = set()
+        self.labels = torch.from_numpy(task.split.labels)
+        self.finish = Finish(task)
+        self.requests = _Requests()
+        workers = task.config.data.workers
+        workers = cores(task.world.local_size) if workers < 0 else workers
+        self.slots = _slots(task, workers)
+        self._reader = DataLoader(
+            Samples(task, self.slots),
+            batch_size=None,  # a request is a batch already
+            sampler=self.requests,
+            collate_fn=_as_it_is,
+            num_workers=workers,
+            prefetch_factor=PREFETCH if workers else None,
+            persistent_workers=workers > 0,
+            pin_memory=task.world.device.type == "cuda",
+            worker_init_fn=_begin_worker,
+            multiprocessing_context=_start_method() if workers else None,
+        )
+        # Workers start now, while no other thread of this process works: a fork copies locks that one of them holds.
+        _start_workers(self._reader)
+        if workers:
+            wait = weakref.WeakMethod(self._wait)  # no cycle: the loader's end must not wait for the collector
+            self._reader._iterator._get_data = lambda: wait()()
+        # A loader that nobody closed must not hold the process up: workers do not heed the SIGTERM of its end.
+        self._end = weakref.finalize(self, _end_workers, self._reader)
+
+    def __len__(self) -> int:
+        return len(self.task)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """This rank's batches of `epoch`, after the first `start` samples (counted over all ranks).
+
+        Raises:
+            UserError: a file cannot be read, and data.on_error is raise.
+            Failure: a worker process ended, is stopped or does not answer.
+        """
+        steps = list(self.task.steps(epoch, start))
+        self.requests.items = self._asked(epoch, start)
+        self.requests.count = len(steps)
+        for step, chunk in zip(steps, self._chunks(), strict=True):
+            if chunk.error:
+                raise UserError(chunk.error)
+            self._note(chunk)
+            counted = step._replace(count=min(step.count, chunk.count))
+            yield self.task.deliver(counted, *self._finished(chunk), chunk.indices)
+
+    def _asked(self, epoch: int, start: int) -> Iterator[tuple]:
+        # Begun when no worker is at work: DataLoader has waited for what an epoch that was left had asked for.
+        self._free = [] if self.slots is None else list(range(len(self.slots)))
+        for step in steps_ahead(self.task, epoch, start):
+            yield (epoch, step.indices, *([] if self.slots is None else [self._free.pop()]))
+
+    def _chunks(self) -> Iterator[Chunk]:
+        try:
+            for chunk in self._reader:
+                if self.slots is None:
+                    yield chunk
+                else:
+                    yield chunk._replace(images=self.slots[chunk.images, : len(chunk.indices)])
+                    self._free.append(chunk.images)
+        except RuntimeError as error:
+            if dead := [worker for worker in self._workers() if worker.exitcode]:
+                raise self._failure(f"ended {_how(dead[0].exitcode)}; {ADVICE}") from None
+            if "open files" in str(error) or "ancdata" in str(error):
+                raise Failure(too_many_files()) from None
+            raise
+
+    def _wait(self) -> tuple:
+        """What a worker delivers next; takes the place of DataLoader's `_get_data`, which waits without end.
+
+        Raises:
+            RuntimeError: a worker has ended.
+            Failure: a worker is stopped, or does not answer.
+        """
+        turns, stopped_turns = 0, 0
+        while True:
+            delivered, data = self._reader._iterator._try_get_data(TURN_S)
+            if delivered:
+                return data
+            # Turns are counted, not seconds: while the whole job is suspended none passes.
+            turns += 1
+            stopped = [worker.pid for worker in self._workers() if _is_stopped(worker.pid)]
+            stopped_turns = stopped_turns + 1 if stopped else 0
+            if stopped and (stopped_turns * TURN_S >= STOPPED_S or self.stop_asked()):
+                raise self._failure(f"(pid {stopped[0]}) is stopped (SIGSTOP): nothing was delivered any more")
+            if turns * TURN_S >= (ENDING_S if self.stop_asked() else ANSWER_S):
+                raise self._failure(
+                    f"has not delivered a batch for {turns * TURN_S:.0f} s: look at the disk or file server of the data"
+                )
+
+    def _failure(self, what: str) -> Failure:
+        """The error of a worker; all are killed, as one that is stopped would not heed the loader's end."""
+        for worker in self._workers():
+            worker.kill()
+        return Failure(f"a worker process of loader torch {what}")
+
+    def _workers(self) -> list[BaseProcess]:
+        return list(self._reader._iterator._workers) if self._reader._iterator else []
+
+    def _finished(self, chunk: Chunk) -> tuple[torch.Tensor, torch.Tensor]:
+        device = self.task.world.device
+        labels = self.labels[torch.from_numpy(chunk.indices)]
+        with transfer(self.clock, device), beside_workers(device):
+            images = chunk.images.to(device, non_blocking=True)
+            labels = labels.to(device, non_blocking=True)
+            drawn = {
+                name: torch.from_numpy(values).to(device, non_blocking=True) for name, values in chunk.drawn.items()
+            }
+            images = cut_bytes(images, drawn, self.task.config.data.augment.crop)
+            return self.finish(images, labels, drawn)
+
+    def _note(self, chunk: Chunk) -> None:
+        for index in chunk.skipped.keys() - self._known_bad:
+            self._known_bad.add(index)
+            self.skipped.append(chunk.skipped[index])
+
+    def close(self) -> None:
+        """End the worker processes; one that does not end within seconds is killed."""
+        self._end()
+
+
+def _how(exitcode: int) -> str:
+    return f"by signal {signal.Signals(-exitcode).name}" if exitcode < 0 else f"with exit code {exitcode}"
+
+
+def _is_stopped(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_STOPPED
+    except psutil.Error:
+        return False
+
+
+def _slots(task: Task, workers: int) -> torch.Tensor | None:
+    """Memory for the batches under way, the one being read by the trainer and one to spare; None where it is no gain.
+
+    For a GPU batches are copied to pinned memory by a thread that does not say when it is done.
+    """
+    if not workers or task.split.files is None or task.world.device.type != "cpu":
+        return None
+    shape = (workers * PREFETCH + 2, task.batch, task.read_size, task.read_size, task.dataset.channels)
+    if _start_method() != "fork":
+        return torch.empty(shape, dtype=torch.uint8).share_memory_()
+    # What a fork inherits needs no file, and does not count to /dev/shm, of which a container has but 64 MB.
+    return torch.frombuffer(mmap.mmap(-1, math.prod(shape)), dtype=torch.uint8).view(shape)
+
+
+def _start_workers(reader: DataLoader) -> None:
+    """Start the worker processes.
+
+    torch's handler of SIGCHLD, which raises RuntimeError wherever the main thread is when a worker dies, is taken off:
+    the wait for the next batch looks at the workers itself.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGCHLD) if main and hasattr(signal, "SIGCHLD") else None
+    children = set(multiprocessing.active_children())
+    try:
+        iter(reader)
+    except OSError as error:
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            if isinstance(half_made := frame.f_locals.get("self"), _MultiProcessingDataLoaderIter):
+                half_made._shutdown = True  # or its __del__ prints a traceback
+        # Those that were started do not heed the SIGTERM by which Python would end and then await them.
+        for child in set(multiprocessing.active_children()) - children:
+            child.kill()
+            child.join()
+        raise
+    finally:
+        if handler is not None:
+            signal.signal(signal.SIGCHLD, handler)
+
+
+def _end_workers(reader: DataLoader) -> None:
+    iterator, reader._iterator = reader._iterator, None
+    if iterator is None:
+        return
+    workers = list(getattr(iterator, "_workers", ()))
+    if workers:
+        iterator._shutdown_workers()
+    for worker in workers:
+        if worker.is_alive():
+            worker.kill()
+        worker.join()
+
+
+class _Requests:
+    """What is to be read next, as DataLoader's sampler: (epoch, indices) for each batch."""
+
+    def __init__(self) -> None:
+        self.items: Iterable[tuple[int, np.ndarray]] = ()
+        self.count = 0
+
+    def __iter__(self) -> Iterator[tuple[int, np.ndarray]]:
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return self.count
+
+
+def _start_method() -> str:
+    # Fork shares the set and the imported modules, and starts in milliseconds; elsewhere than on Linux it is unsafe.
+    return "fork" if sys.platform == "linux" else "spawn"
+
+
+def _begin_worker(_: int) -> None:
+    for name in SIGNALS:
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
+def _as_it_is(chunk: Chunk) -> Chunk:
+    return chunk

@@ -1,0 +1,215 @@
+"""From a name or a path to a data set: found, read, divided, and with the statistics to normalise it by."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from distdl.core.config import DataConfig
+from distdl.core.errors import UserError, nearest, reading
+from distdl.core.text import name as shown
+from distdl.data.dataset import DataSet, Raw
+from distdl.data.sets import relabel, statistics
+from distdl.data.sets.catalog import PHOTOGRAPH, SETS, Source
+from distdl.data.storage import folders, shards
+from distdl.data.storage import splits as divide
+from distdl.data.storage.archives import ARCHIVES, is_archive
+from distdl.data.storage.download import build, data_root, download, find, find_archive, root_origin, unpacked
+from distdl.data.storage.set_file import read_set_file
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""Mean and standard deviation with which torchvision's networks were trained."""
+
+
+def load(config: DataConfig) -> DataSet:
+    """Read a data set, divided and with the statistics to normalise by.
+
+    Raises:
+        UserError: the set is not known, not found, damaged, or has too little for what is asked.
+    """
+    source = source_of(config.name)
+    folder = locate(config.name, source, config.root)
+    path = folder if config.name in SETS else Path(config.name).expanduser()
+    with _naming(path, folder):
+        raw = source.read(folder, config)
+        mean, std = _moments(config, source, raw)
+    notes = [note.replace(str(folder), str(path)) if path != folder else note for note in raw.notes]
+    notes += _counts_notes(config.name, source, raw)
+    if config.labels:
+        raw = relabel.apply(config.labels, raw)
+    train, validation = raw.train, raw.validation
+    if config.validation:
+        kept, taken = divide.stratified(train.labels, config.validation, config.split_seed)
+        if not len(kept) or not len(taken):
+            lost = "validation" if len(kept) else "training"
+            raise UserError(
+                f"data.validation {config.validation:g} leaves no {lost} images: it divides each class, and the "
+                f"classes of {config.name} have {len(train) / len(raw.classes):.3g} training images on average"
+            )
+        absent = len(raw.classes) - len(np.unique(train.labels[taken]))
+        if absent and train.labels.ndim == 1:
+            notes.append(f"validation has no images of {absent:,} of {len(raw.classes):,} classes: they have one image")
+        if validation is not None:
+            notes.append(f"{len(validation)} validation images of its own are not used: data.validation is set")
+        train, validation = train[kept], train[taken]
+    if 0 < config.limit < len(train):
+        train = train[divide.balanced(train.labels, config.limit, config.split_seed)]
+    return DataSet(
+        name=config.name,
+        classes=raw.classes,
+        train=train,
+        validation=validation,
+        test=raw.test,
+        image_size=config.image_size or source.size,
+        channels=source.channels,
+        central=source.central,
+        mean=mean,
+        std=std,
+        notes=tuple(notes),
+    )
+
+
+def source_of(name: str) -> Source:
+    """The row of SETS, or one for the path of an image folder, of shards, or of an archive of either.
+
+    Raises:
+        UserError: the name is neither.
+    """
+    if name in SETS:
+        return SETS[name]
+    with reading(name, "a data set"):
+        path = Path(name).expanduser()
+        is_file = path.is_file()
+        readable = is_archive(path) if is_file else bool(name) and path.is_dir()
+    if readable:
+        folder = _at_path(path)
+        with _naming(path, folder):
+            if shards.is_packed(folder):
+                return _packed(name, folder)
+        return Source(text=f"images of {path}", read=folders.read, folders=(name,), size=224, central=PHOTOGRAPH)
+    if is_file:
+        raise UserError(
+            f"data.name {name} is a file, but not an archive that can be read ({', '.join(ARCHIVES)}): unpack it, and "
+            "name the folder"
+        )
+    if "/" in name:
+        raise UserError(f"data.name {name}: there is no such folder or archive")
+    raise UserError(f'data set "{name}" is not known{nearest(name, SETS)} (distdl data list shows all)')
+
+
+@contextlib.contextmanager
+def _naming(path: Path, folder: Path) -> Iterator[None]:
+    """In errors on an unpacked archive, name the archive instead of its folder in the cache."""
+    try:
+        yield
+    except UserError as error:
+        if path == folder:
+            raise
+        raise UserError(str(error).replace(str(folder), str(path))) from None
+
+
+def _packed(name: str, folder: Path) -> Source:
+    """The source of a folder of shards or records; without set.json they are taken for photographs."""
+    text = f"shards of {Path(name).expanduser()}"
+    described = read_set_file(folder)
+    if described is None:
+        return Source(text=text, packed=True, read=shards.read, folders=(name,), size=224, central=PHOTOGRAPH)
+    return Source(
+        text=text,
+        packed=True,
+        read=shards.read,
+        folders=(name,),
+        size=described.image_size,
+        channels=described.channels,
+        central=described.central,
+        mean=described.mean,
+        std=described.std,
+    )
+
+
+def locate(name: str, source: Source, root: Path | None) -> Path:
+    """The folder that holds the set: as it lies, unpacked from an archive, or downloaded.
+
+    Raises:
+        UserError: where it was looked for, and what to do.
+    """
+    if not source.folders:
+        return Path()
+    if name not in SETS:
+        return _at_path(Path(name).expanduser())
+    base = data_root(root)
+    with reading(base, "a folder of data sets"):
+        found = find(base, source.folders)
+    if found:
+        return found
+    target = base / source.folders[0]
+    if archive := find_archive(base, source.folders):
+        return unpacked(archive)
+    looked = f'data set "{name}" is not in {base} ({root_origin(root)}; looked for {" or ".join(source.folders)})'
+    if not source.files:
+        raise UserError(f"{looked}: put it there, or name the folder that has it by --data.root or $DISTDL_DATA")
+    try:
+        return build(target, lambda scratch: download(source.files, scratch))
+    except (OSError, RuntimeError) as error:
+        place = source.files[0][0].rsplit("/", 1)[0]
+        names = ", ".join(url.rsplit("/", 1)[1] for url, _ in source.files)
+        raise UserError(
+            f"{looked}, and cannot be downloaded ({error}): fetch {names} from {place} into {target}"
+        ) from error
+
+
+def available(root: Path) -> dict[str, tuple[str | None, str]]:
+    """By name, where under `root` each set lies, or None; and what brings it."""
+    found: dict[str, tuple[str | None, str]] = {}
+    for name, source in SETS.items():
+        if not source.folders:
+            found[name] = (source.origin, "")
+            continue
+        where = find(root, source.folders) or find_archive(root, source.folders)
+        fetch = f"distdl data describe {name}" if source.files else f"put its folder at {root / source.folders[0]}"
+        found[name] = (str(where) if where else None, fetch)
+    return found
+
+
+def _at_path(path: Path) -> Path:
+    return path if path.is_dir() else unpacked(path)
+
+
+def _counts_notes(name: str, source: Source, raw: Raw) -> list[str]:
+    """Sentences about classes without samples, and about sizes other than those of the set as distributed."""
+    notes = []
+    sizes = len(raw.train), len(raw.test)
+    if source.images and sizes != source.images:
+        train, test = source.images
+        notes.append(
+            f"{name} has {sizes[0]:,} training and {sizes[1]:,} test images, as distributed {train:,} and {test:,}"
+        )
+    if source.classes and len(raw.classes) != source.classes:
+        notes.append(f"{name} has {len(raw.classes):,} classes, as distributed {source.classes:,}")
+    for part, split in (("train", raw.train), ("validation", raw.validation), ("test", raw.test)):
+        absent = [] if split is None else np.setdiff1d(np.arange(len(raw.classes)), split.labels).tolist()
+        if absent:
+            names = ", ".join(shown(raw.classes[number]) for number in absent[:3]) + ", ..." * (len(absent) > 3)
+            notes.append(f"{part} has no images of {len(absent):,} of {len(raw.classes):,} classes: {names}")
+    return notes
+
+
+def _moments(config: DataConfig, source: Source, raw: Raw) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation by channel that the configuration asks for."""
+    channels = source.channels
+    if config.mean:
+        if len(config.mean) != channels:
+            raise UserError(
+                f"data.mean has {len(config.mean)} values, the images of {config.name} have {channels} channels"
+            )
+        return config.mean, config.std
+    if config.normalize == "none":
+        return (0.0,) * channels, (1.0,) * channels
+    if config.normalize == "imagenet":
+        if channels != 3:
+            raise UserError(f"data.normalize imagenet is for 3 channels, the images of {config.name} have {channels}")
+        return IMAGENET
+    if source.mean:
+        return source.mean, source.std
+    return statistics.of_files(raw.train, channels, source.central, config.image_size or source.size, config)

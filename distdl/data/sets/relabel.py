@@ -1,0 +1,71 @@
+"""Labels from a file instead of the set's own: which samples to train on, and with which labels.
+
+A .npz file of
+    indices [m]            positions in the set's training list; a position may occur several times
+    labels [m] or [m, k]   the label of each, or k labels with equal shares; -1 is no label
+    classes [c]            optional class names: the set's own first, then more
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from distdl.core.errors import UserError
+from distdl.core.rundir import write_atomic
+from distdl.data.dataset import Raw, Split
+from distdl.data.storage.npz import read_arrays
+from distdl.data.storage.set_file import is_class_name
+
+
+def write(file: Path, indices: np.ndarray, labels: np.ndarray, classes: tuple[str, ...] = ()) -> None:
+    """Write a label file atomically."""
+    arrays = {"indices": indices, "labels": labels} | ({"classes": np.array(classes)} if classes else {})
+    write_atomic(file, lambda sink: np.savez_compressed(sink, **arrays))
+
+
+def apply(file: Path, raw: Raw) -> Raw:
+    """The set with the training list that `file` asks for; its test and validation stay.
+
+    Raises:
+        UserError: there is no such file, it is not of this form, or it is not of this set.
+    """
+    indices, labels, classes = _read(file)
+    classes = classes or raw.classes
+    if classes[: len(raw.classes)] != raw.classes:
+        raise UserError(f"data.labels {file}: its classes do not begin with the set's own {len(raw.classes)}")
+    if labels.ndim not in (1, 2) or indices.shape != labels.shape[:1] or not labels.size:
+        raise UserError(
+            f"data.labels {file}: indices {list(indices.shape)} and labels {list(labels.shape)} should be [m] and [m] "
+            "or [m, k]"
+        )
+    if indices.min() < 0 or indices.max() >= len(raw.train):
+        raise UserError(f"data.labels {file}: an index is not among the set's {len(raw.train)} training samples")
+    if labels.max() >= len(classes) or labels.min() < (0 if labels.ndim == 1 else -1):
+        raise UserError(f"data.labels {file}: a label is out of range, there are {len(classes)} classes")
+    if labels.ndim == 2 and (labels < 0).all(1).any():
+        raise UserError(f"data.labels {file}: a sample has no label")
+    # Some of the list and each in its place: seen, not copied, where all samples are taken once.
+    same = len(indices) == len(raw.train) and (indices == np.arange(len(indices))).all()
+    chosen = raw.train if same else raw.train[indices]
+    return replace(raw, train=Split(labels=labels, images=chosen.images, files=chosen.files), classes=classes)
+
+
+def _read(file: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    if not file.is_file():
+        raise UserError(f"data.labels: there is no file {file}")
+    arrays = read_arrays(file, "a .npz file of whole numbers indices and labels")
+    missing = {"indices", "labels"} - arrays.keys()
+    if missing:
+        raise UserError(f"data.labels {file} has no array {min(missing)}")
+    for name in ("indices", "labels"):
+        if arrays[name].dtype.kind not in "iu" or not np.can_cast(arrays[name].dtype, np.int64, "safe"):
+            raise UserError(f"data.labels {file}: {name} must be whole numbers, but are {arrays[name].dtype}")
+    names = arrays.get("classes", np.array((), str))
+    if names.ndim != 1 or names.dtype.kind != "U" or len(set(names.tolist())) < len(names):
+        raise UserError(f"data.labels {file}: classes must be a list of different names")
+    classes = tuple(names.tolist())
+    odd = [name for name in classes if not is_class_name(name)]
+    if odd:
+        raise UserError(f"data.labels {file}: class {odd[0]!r} has control characters or is empty")
+    return arrays["indices"].astype(np.int64), arrays["labels"].astype(np.int64), classes

@@ -1,0 +1,100 @@
+"""From a file to pixels of one size: read, decode, take a window, resize."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from distdl.core.config import MAX_PIXELS
+from distdl.data.files import File, Unreadable, read
+from distdl.data.storage.image_header import header_of, open_image, read_header
+from distdl.data.storage.jpeg import decode_jpeg, is_jpeg
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0
+"""TIFF's tag, and its value for images whose zero is white."""
+Window = tuple[int, int, int, int]
+"""Top, left, height and width, in the pixels of the image as it stands upright."""
+WindowOf = Callable[[int, int], Window]
+"""The window of an image of this height and width."""
+
+
+def load(file: File, channels: int, window: WindowOf, size: int, max_pixels: int = MAX_PIXELS) -> torch.Tensor:
+    """Read, decode, cut and resize one image.
+
+    Args:
+        channels: 3 for RGB or 1 for gray, whatever the file has; EXIF's orientation is followed.
+        window: which part is seen, from the image's height and width.
+        size: height and width, in pixels, to which the window is resized (bilinear, antialiased).
+        max_pixels: an image with more is not decoded.
+    Returns:
+        uint8 [size, size, channels], contiguous.
+    Raises:
+        Unreadable: the file cannot be read or decoded, or has more than `max_pixels` pixels.
+    """
+    image = decode(file, channels, max_pixels)
+    top, left, height, width = window(image.shape[1], image.shape[2])
+    return resize(image[:, top : top + height, left : left + width], size).permute(1, 2, 0).contiguous()
+
+
+def resize(image: torch.Tensor, size: int) -> torch.Tensor:
+    """uint8 [channels, height, width] to [channels, size, size], bilinear, antialiased where it shrinks."""
+    if image.shape[1:] == (size, size):
+        return image
+    # torch has a vectorised path for whole pixels that lie together: twice as fast, the copy of the window included.
+    whole = image[None].contiguous(memory_format=torch.channels_last)
+    return F.interpolate(whole, (size, size), mode="bilinear", antialias=True)[0]
+
+
+def decode(file: File, channels: int, max_pixels: int = MAX_PIXELS) -> torch.Tensor:
+    """The whole image, upright, uint8 [channels, height, width]; the same errors as `load`."""
+    return decode_content(file, read(file), channels, max_pixels)
+
+
+def decode_content(file: File, content: np.ndarray, channels: int, max_pixels: int = MAX_PIXELS) -> torch.Tensor:
+    """Decode an image from its bytes [n] uint8, as `decode` does; `file` is named in errors."""
+    mode = "RGB" if channels == 3 else "L"
+    pixels = None
+    if is_jpeg(content):
+        header = read_header(file, content, max_pixels)
+        pixels = decode_jpeg(content, mode) if header.mode in ("L", mode) else None
+    if pixels is None or pixels.shape[:2] != (header.height, header.width):
+        with open_image(file, content, max_pixels) as image:
+            pixels = _decode_pillow(file, image, mode)
+            header = header_of(image)
+    return torch.from_numpy(np.ascontiguousarray(UPRIGHT[header.orientation](pixels))).permute(2, 0, 1)
+
+
+def _decode_pillow(file: File, image: "Image", mode: str) -> np.ndarray:
+    image.load()
+    header = header_of(image)
+    if header.bits == 32:
+        raise Unreadable(f"{file} has 32 bits per pixel (mode {header.mode}): scale it to 8 or 16")
+    if header.bits > 8:
+        from PIL import Image
+
+        # Pillow's conversion clips to 255: all but the darkest pixels would be white. And it turns a TIFF whose zero is
+        # white into one whose zero is black only up to 8 bits.
+        gray = (np.asarray(image) >> (header.bits - 8)).astype(np.uint8)
+        is_inverted = image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO
+        image = Image.fromarray(255 - gray if is_inverted else gray)
+    if image.mode != mode:
+        image = image.convert(mode)
+    return np.array(image).reshape(image.height, image.width, len(mode))
+
+
+UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    1: lambda pixels: pixels,
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.swapaxes(0, 1),
+    6: lambda pixels: pixels[::-1].swapaxes(0, 1),
+    7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
+    8: lambda pixels: pixels[:, ::-1].swapaxes(0, 1),
+}
+"""By EXIF orientation, the upright view of pixels [height, width, channels]."""

@@ -1,0 +1,176 @@
+"""Output folders of pack and export: each belongs to one source as it is now, and is never inside of that source."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distdl.core.errors import UserError, reading, reason
+from distdl.core.files import TEMPORARY, as_json, write_json
+from distdl.core.text import name as shown
+from distdl.data.dataset import DataSet, Split
+from distdl.data.files import Parts
+from distdl.runtime.cores import cores
+
+CHUNK = 1000
+"""Files whose status one thread reads at a time."""
+
+
+def parts_of(dataset: DataSet) -> dict[str, Split]:
+    """The parts of a set that have samples, by name."""
+    parts = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
+    return {part: split for part, split in parts.items() if split is not None and len(split)}
+
+
+def check_class_names(dataset: DataSet) -> None:
+    """Refuse two classes of one name, which no layout can tell apart.
+
+    Raises:
+        UserError: names the class.
+    """
+    seen: set[str] = set()
+    for name in dataset.classes:
+        if name in seen:
+            raise UserError(f"{dataset.name} has two classes named {shown(name)}: give each class its own name")
+        seen.add(name)
+
+
+def fingerprint(dataset: DataSet) -> str:
+    """SHA-256 of classes and labels, and of the images in memory or the name, size and times of each file.
+
+    The time of status change is among the times: programs can set a file's modification time back, but not this one.
+    """
+    digest = hashlib.sha256(json.dumps(dataset.classes).encode())
+    for part, split in parts_of(dataset).items():
+        digest.update(f"{part} {split.labels.shape}".encode())
+        digest.update(np.ascontiguousarray(split.labels))
+        if split.images is not None:
+            digest.update(str(split.images.shape).encode())
+            for image in split.images:  # one by one: the images of "synthetic" are views of one pixel
+                digest.update(np.ascontiguousarray(image))
+            continue
+        if isinstance(split.files, Parts):
+            for column in (split.files.number, split.files.offset, split.files.size):
+                digest.update(np.ascontiguousarray(column))
+        for versions in _versions(split.files.paths if isinstance(split.files, Parts) else split.files):
+            digest.update(versions)
+    return digest.hexdigest()
+
+
+def _versions(files: Sequence[Path]) -> Iterator[bytes]:
+    def versions(first: int) -> bytes:
+        chunk = (files[index] for index in range(first, min(first + CHUNK, len(files))))
+        return "".join(map(_version, chunk)).encode(errors="surrogateescape")
+
+    with ThreadPoolExecutor(cores()) as pool:
+        yield from pool.map(versions, range(0, len(files), CHUNK))
+
+
+def _version(file: Path) -> str:
+    try:
+        status = file.stat()
+    except OSError as error:
+        return f"{file.name} {error.errno}\n"
+    return f"{file.name} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}\n"
+
+
+def find_plan(folder: Path, plan: dict[str, Any], names: Iterable[str], what: str) -> Path | None:
+    """Look at an output folder without changing it: None if it is empty or does not exist.
+
+    Args:
+        names: of the files that may hold the plan.
+        what: is written, for messages.
+    Returns:
+        the file in it with the same plan, which is to be resumed.
+    Raises:
+        UserError: it is no folder, or holds something else.
+    """
+    try:
+        if not folder.is_dir():
+            if folder.is_symlink() and not folder.exists():
+                raise UserError(f"{folder} is a link that leads nowhere: remove it, or name another folder by --out")
+            if folder.exists():
+                raise UserError(f"{folder} is not a folder: name another one by --out")
+            return None
+        found = next((folder / name for name in names if (folder / name).is_file()), None)
+        if found is None:
+            if other := next(folder.iterdir(), None):
+                raise UserError(f"{folder} is not empty, it has {shown(other.name)}: name another folder by --out")
+            return None
+    except OSError as error:
+        raise UserError(f"{folder} cannot be used for --out: {reason(error)}") from None
+    with reading(found):
+        previous = found.read_bytes()
+    if previous != as_json(plan):
+        raise UserError(
+            f"{folder} holds another {what}, or one of this set before its files changed: remove the folder, or name "
+            "another one by --out"
+        )
+    return found
+
+
+def begin(folder: Path, plan: dict[str, Any], name: str, previous: Path | None) -> None:
+    """Make the output folder with its plan in file `name`, or clear away what a killed process left half written.
+
+    Args:
+        previous: the result of `find_plan`.
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if previous is None:
+            write_json(folder / name, plan)
+            return
+        previous.replace(folder / name)
+        for file in folder.glob("**/.*.tmp"):
+            if TEMPORARY.fullmatch(file.name):
+                file.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written: {reason(error)}") from None
+
+
+def refuse_inside(folder: Path, source: Path | None, dataset: DataSet) -> None:
+    """Refuse an output folder that is, or is inside of, a folder of the source, also through links.
+
+    Args:
+        source: folder of the set; None if the set is not read from one.
+    Raises:
+        UserError: names both folders.
+    """
+    target = Path(os.path.realpath(folder))
+    around = {identity for place in (target, *target.parents) if (identity := _identity(place))}
+    for place in _folders(source, dataset):
+        if _identity(place) in around:
+            raise UserError(f"--out {folder} is inside of the data set, in {place}: name a folder outside of it")
+
+
+def _folders(source: Path | None, dataset: DataSet) -> Iterator[Path]:
+    """The folders of a set: its own, those of its files, and those between."""
+    if source is None:
+        return
+    yield source
+    done = {source}
+    for split in parts_of(dataset).values():
+        files = split.files.paths if isinstance(split.files, Parts) else split.files or ()
+        for place in map(Path, {os.path.dirname(file) for file in files}):  # noqa: PTH120
+            while place not in done:
+                done.add(place)
+                yield place
+                if source not in place.parents:
+                    break
+                place = place.parent
+
+
+def _identity(place: Path) -> tuple[int, int] | None:
+    """Device and inode of a folder, None if there is none."""
+    try:
+        status = place.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

@@ -1,0 +1,139 @@
+"""Where data sets lie, and how one that is missing is fetched or unpacked, by one process of a host at a time."""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from distdl.core.errors import UserError
+from distdl.data.storage.archives import ARCHIVES, extract, is_archive
+
+
+def cache_folder() -> Path:
+    """$XDG_CACHE_HOME/distdl, or ~/.cache/distdl."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "distdl"
+
+
+def fingerprint(path: Path) -> bytes:
+    """Identity and version of a file: what is derived from it is used only while this stays the same.
+
+    The time of status change is part of it: programs can set a file's modification time back, but not this one.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    status = path.stat()
+    version = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    return os.fsencode(f"{os.path.realpath(path)} {version}")
+
+
+def unpacked(archive: Path) -> Path:
+    """The folder in the cache that has the content of an archive as it is now.
+
+    Raises:
+        UserError: the archive cannot be unpacked, or the cache cannot be written.
+    """
+    key = hashlib.sha256(fingerprint(archive)).hexdigest()[:12]
+    target = cache_folder() / "data" / f"{archive.name.split('.')[0]}-{key}"
+    return build(target, lambda scratch: extract(archive, scratch))
+
+
+def data_root(root: Path | None = None) -> Path:
+    """The folder in which data sets are looked for: the one given, else $DISTDL_DATA, else the cache folder's."""
+    return Path(root or os.environ.get("DISTDL_DATA") or cache_folder() / "data").expanduser()
+
+
+def root_origin(root: Path | None = None) -> str:
+    """What named `data_root`, for messages."""
+    return "--data.root" if root else "$DISTDL_DATA" if os.environ.get("DISTDL_DATA") else "the cache folder"
+
+
+def find(root: Path, folders: Sequence[str]) -> Path | None:
+    """The first of `folders` that is in `root`, or is `root` itself, and is not empty."""
+    for folder in folders:
+        parts = Path(folder).parts
+        here = root if root.absolute().parts[-len(parts) :] == parts else root / folder
+        if here.is_dir() and any(not child.name.startswith(".") for child in here.iterdir()):
+            return here
+    return None
+
+
+def find_archive(root: Path, folders: Sequence[str]) -> Path | None:
+    """An archive in `root` that is named like one of `folders`; its suffix may be in capitals."""
+    names = [Path(folder).parts[0] + suffix for folder in folders for low in ARCHIVES for suffix in (low, low.upper())]
+    return next((root / name for name in names if (root / name).is_file()), None)
+
+
+def build(target: Path, fill: Callable[[Path], None]) -> Path:
+    """Make the folder `target` by `fill(scratch)` unless it exists: all of it or nothing.
+
+    A lock keeps the processes that share a cache folder from doing this twice. Processes with caches of their own may
+    still do so at once; the first to finish wins.
+
+    Raises:
+        UserError: its folder cannot be written.
+    """
+    with locked(target):
+        if target.exists():
+            return target
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        except OSError as error:
+            raise UserError(f"{target} cannot be made: {error.strerror}; name another folder by --data.root") from None
+        try:
+            scratch.chmod(0o755)
+            fill(scratch)
+            _publish(scratch, target)
+        except BaseException:
+            shutil.rmtree(scratch, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                target.parent.rmdir()  # if it was made for this alone
+            raise
+    return target
+
+
+def _publish(scratch: Path, target: Path) -> None:
+    """Rename `scratch` to `target`, unless another process has made `target` in the meantime."""
+    try:
+        scratch.rename(target)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not target.is_dir():
+            raise
+        shutil.rmtree(scratch)
+
+
+@contextlib.contextmanager
+def locked(target: Path) -> Iterator[None]:
+    """Lock `target` against other processes. The lock file is in the cache, since `target` may be read only."""
+    name = hashlib.sha256(os.fsencode(target.absolute())).hexdigest()[:16]
+    path = cache_folder() / "locks" / name
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.open("a")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}; name another folder by $XDG_CACHE_HOME") from None
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def download(files: Sequence[tuple[str, str]], folder: Path) -> None:
+    """Fetch (url, md5) pairs into `folder`, archives unpacked.
+
+    Raises:
+        OSError, RuntimeError: there is no network, or what came is not what was asked for.
+    """
+    from torchvision.datasets.utils import download_url
+
+    for url, md5 in files:
+        download_url(url, str(folder), md5=md5)
+        archive = folder / url.rsplit("/", 1)[-1]
+        if is_archive(archive):
+            extract(archive, folder)
+            archive.unlink(missing_ok=True)

@@ -1,0 +1,256 @@
+"""Packing: a set into tar shards or records, shard by shard, so that what was cut off goes on where it was."""
+
+import hashlib
+import io
+import itertools
+import json
+import os
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+
+from distdl.core.errors import Failure, UserError, reading
+from distdl.core.rundir import write_atomic, write_json
+from distdl.data.dataset import DataSet, Split
+from distdl.data.files import Unreadable, read
+from distdl.data.storage.destination import begin, check_class_names, find_plan, fingerprint, parts_of
+from distdl.data.storage.image_header import read_header
+from distdl.data.storage.records import LENGTH_BITS, MAGIC, RECORD, scan_records
+from distdl.data.storage.set_file import MANIFEST, SUFFIX, SetFile, Shard, is_class_name, validate, write_set_file
+from distdl.data.storage.shards import file_sum
+from distdl.data.storage.tables import Table, write_table
+from distdl.data.storage.tar_shard import scan_tar
+from distdl.data.storage.tree import SUFFIXES
+
+PLAN = "plan.json"
+"""Describes an unfinished packing; removed at its end."""
+NAMES = {"train": "train", "validation": "val", "test": "test"}
+SUFFIX_OF = {format: suffix[1:] for suffix, format in reversed(SUFFIXES.items())}
+SUFFIX_OF["MPO"] = SUFFIX_OF["JPEG"]
+BLOCK = tarfile.BLOCKSIZE
+
+
+class Sample(NamedTuple):
+    """One sample on its way into a shard."""
+
+    number: int
+    label: int
+    content: bytes
+    suffix: str
+
+
+def refuse(error: Unreadable) -> None:
+    """End a command at an unreadable sample.
+
+    Raises:
+        UserError: always.
+    """
+    raise UserError(f"{error}: fix it or take it out of the set (--on-error skip leaves it out)") from None
+
+
+def pack(
+    dataset: DataSet,
+    folder: Path,
+    kind: str,
+    shard_bytes: int,
+    progress: Callable[[int], None],
+    unreadable: Callable[[Unreadable], None] = refuse,
+) -> SetFile:
+    """Write a set into `folder` and verify it by reading it again. Returns the content of set.json.
+
+    Training samples are mixed by a fixed draw, so that each shard is a fair part of the set; others stay in order.
+
+    Args:
+        kind: shards or records.
+        progress: called with the number of samples of each finished shard, also of those of a previous call.
+        unreadable: called for a file that cannot be read, once or more; unless it raises, the sample is left out.
+    Raises:
+        UserError: the folder holds something else, a sample cannot be read, or all of a part are unreadable.
+        Failure: what was written is not what is read again.
+    """
+    parts = parts_of(dataset)
+    if any(split.labels.ndim > 1 for split in parts.values()):
+        raise UserError("a set with several labels an image cannot be packed: leave data.labels out")
+    odd = [name for name in dataset.classes if not is_class_name(name)]
+    if odd:
+        raise UserError(f"class {odd[0]!r} cannot be packed: its name is empty, too long or has control characters")
+    check_class_names(dataset)
+    per_shard = {part: max(1, int(shard_bytes / _mean_bytes(part, split, unreadable))) for part, split in parts.items()}
+    plan = {"name": dataset.name, "kind": kind, "per_shard": per_shard, "source": fingerprint(dataset)}
+    begin(folder, plan, PLAN, find_plan(folder, plan, (PLAN,), "packing"))
+    rows: dict[str, list[Shard]] = {}
+    for part, split in parts.items():
+        rows[part] = []
+        sequence = np.random.Generator(np.random.Philox(0)).permutation(len(split))
+        sequence = sequence if part == "train" else np.arange(len(split))
+        for number, first in enumerate(range(0, len(split), per_shard[part])):
+            members = sequence[first : first + per_shard[part]]
+            file = folder / f"{NAMES[part]}-{number:05}{SUFFIX[kind]}"
+            if row := _shard(file, samples(split, members, unreadable), len(members)):
+                rows[part].append(row)
+            progress(len(members))
+        if kind == "records":
+            _index_all(folder, NAMES[part], rows[part])
+    name = os.fsencode(dataset.name).decode(errors="replace")
+    fields = {"name": name, "kind": kind, "classes": dataset.classes, "channels": dataset.channels}
+    fields |= {"image_size": dataset.image_size, "central": dataset.central, "mean": dataset.mean, "std": dataset.std}
+    fields |= {"parts": {part: [shard.model_dump() for shard in shards] for part, shards in rows.items()}}
+    described = validate(json.dumps(fields).encode(), str(folder / MANIFEST))
+    write_set_file(folder, described)
+    for rest in [folder / PLAN, *folder.glob("*.done")]:
+        rest.unlink(missing_ok=True)
+    return described
+
+
+def _mean_bytes(part: str, split: Split, unreadable: Callable[[Unreadable], None]) -> float:
+    """Estimate the mean size of a part's samples.
+
+    Raises:
+        UserError: all of them are unreadable.
+    """
+    picks = np.unique(np.linspace(0, len(split) - 1, min(200, len(split))).astype(int))
+    sizes = [len(sample.content) for sample in samples(split, picks, unreadable)]
+    sizes = sizes or [len(first_readable(part, samples(split, np.arange(len(split)), unreadable)).content)]
+    return float(np.mean(sizes))
+
+
+def first_readable(part: str, contents: Iterator[Any]) -> Any:
+    """The first of a part's readable samples.
+
+    Raises:
+        UserError: there is none, so that the part would have no images.
+    """
+    for content in contents:
+        return content
+    raise UserError(
+        f"every image of part {part} is unreadable (distdl data verify names them): fix them, or take the part out of "
+        "the set"
+    )
+
+
+def samples(split: Split, indices: np.ndarray, unreadable: Callable[[Unreadable], None] = refuse) -> Iterator[Sample]:
+    """Encoded samples: files as they are, images in memory as PNG.
+
+    Args:
+        unreadable: called for a file that cannot be read or is no image; unless it raises, the sample is left out.
+    """
+    for index in indices.tolist():
+        if split.images is not None:
+            from PIL import Image
+
+            image, sink = split.images[index], io.BytesIO()
+            Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(sink, "PNG")
+            content, suffix = sink.getvalue(), "png"
+        else:
+            file = split.files[index]
+            try:
+                encoded = read(file)
+                format = read_header(file, encoded).format
+            except Unreadable as error:
+                unreadable(error)
+                continue
+            content, suffix = encoded.tobytes(), SUFFIX_OF[format]
+        yield Sample(index, int(split.labels[index]), content, suffix)
+
+
+def _shard(file: Path, members: Iterator[Sample], count: int) -> Shard | None:
+    """Write one shard, its index and its table, unless a previous call has.
+
+    Args:
+        count: of `members` and those of them that are unreadable. A shard without the latter is written again, so that
+            each call reports them.
+    Returns:
+        the shard's row of set.json; None if all members are unreadable: there is no such shard.
+    """
+    done = file.with_suffix(".done")
+    if done.exists() and file.exists():
+        with reading(done, "the record of a packed shard"):
+            row = Shard.model_validate_json(done.read_bytes())
+        if row.samples == count and file_sum(file) == row.sha256:
+            return row
+    first = next(members, None)
+    if first is None:
+        return None
+    members = itertools.chain([first], members)
+    write, scan = (_write_tar, scan_tar) if file.suffix == SUFFIX["shards"] else (_write_records, scan_records)
+    state: dict[str, Any] = {}
+
+    def fill(sink: IO[bytes]) -> None:
+        summing = _Summing(sink)
+        state["rows"], state["index"] = write(summing, members)
+        state["sha256"] = summing.digest.hexdigest()
+
+    write_atomic(file, fill)
+    written = Table.of(state["rows"], sha256=state["sha256"])
+    write_atomic(file.with_suffix(".idx"), lambda sink: sink.write(state["index"].encode()))
+    write_table(file.with_suffix(".npz"), written)
+    # Disks and file servers lose data without an error: what is read must be what was written, sample by sample.
+    if file_sum(file) != state["sha256"] or not scan(file).same_samples(written):
+        raise Failure(f"{file} is not what was written to it: its disk or file server loses data")
+    row = Shard(file=file.name, samples=len(written), bytes=file.stat().st_size, sha256=state["sha256"])
+    write_json(done, row.model_dump())
+    return row
+
+
+def _index_all(folder: Path, name: str, rows: list[Shard]) -> None:
+    """One index for all files of a part, as if they were one: DALI's reader takes no other for several files."""
+    lines, before, samples = [], 0, 0
+    for row in rows:
+        for line in (folder / row.file).with_suffix(".idx").read_text(encoding="utf-8").splitlines():
+            number, start = map(int, line.split())
+            lines.append(f"{samples + number}\t{before + start}\n")
+        before, samples = before + row.bytes, samples + row.samples
+    write_atomic(folder / f"{name}.idx", lambda sink: sink.write("".join(lines).encode()))
+
+
+class _Summing:
+    """Passes bytes on, and sums them up."""
+
+    def __init__(self, sink: IO[bytes]) -> None:
+        self.sink, self.digest, self.at = sink, hashlib.sha256(), 0
+
+    def write(self, content: bytes) -> int:
+        self.digest.update(content)
+        self.at += len(content)
+        return self.sink.write(content)
+
+
+def _write_tar(sink: _Summing, members: Iterator[Sample]) -> tuple[list[tuple[int, int, int]], str]:
+    """Rows of a table, and the index that DALI's reader of WebDataset takes (wds2idx, version 1.2)."""
+    rows, lines = [], []
+    for sample in members:
+        key, fields = f"{sample.number:08}", []
+        for suffix, content in ((sample.suffix, sample.content), ("cls", str(sample.label).encode())):
+            head = tarfile.TarInfo(f"{key}.{suffix}")
+            head.size = len(content)
+            sink.write(head.tobuf(tarfile.USTAR_FORMAT))
+            fields.append(f"{suffix} {sink.at} {len(content)} {head.name}")
+            if suffix != "cls":
+                rows.append((sink.at, len(content), sample.label))
+            sink.write(content + bytes(-len(content) % BLOCK))
+        lines.append(" ".join(fields))
+    sink.write(bytes(2 * BLOCK))
+    return rows, "\n".join([f"v1.2 {len(lines)}", *lines]) + "\n"
+
+
+def _write_records(sink: _Summing, members: Iterator[Sample]) -> tuple[list[tuple[int, int, int]], str]:
+    """Rows of a table, and the index that MXNet's and DALI's readers take.
+
+    A record stays whole where its image happens to hold the format's magic at a multiple of four bytes (one word in
+    four thousand million): readers that go by an index never look for it.
+    """
+    rows, lines = [], []
+    for place, sample in enumerate(members):
+        length = RECORD.size - 8 + len(sample.content)
+        if length >> LENGTH_BITS:
+            raise UserError(
+                f"image {sample.number} has {len(sample.content):,} bytes, too many for a record: use shards"
+            )
+        lines.append(f"{place}\t{sink.at}\n")
+        sink.write(RECORD.pack(MAGIC, length, 0, sample.label, sample.number, 0))
+        rows.append((sink.at, len(sample.content), sample.label))
+        sink.write(sample.content + bytes(-length % 4))
+    return rows, "".join(lines)

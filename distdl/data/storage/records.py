@@ -1,0 +1,60 @@
+"""Files of MXNet's records (RecordIO), as DALI reads them, and their .idx of `NUMBER TAB OFFSET` lines."""
+
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+
+from distdl.core.errors import UserError, reading
+from distdl.data.storage.tables import Table
+
+RECORD = struct.Struct("<IIIfQQ")
+"""dmlc's magic and length, then MXNet's flag, label, id and second id, before the image's bytes."""
+MAGIC = 0xCED7230A
+LENGTH_BITS = 29
+"""Of the second word; the others say that an image is split over several records."""
+LABEL_LIMIT = 2**24
+"""Whole numbers above are not exact in a float32."""
+
+
+def scan_records(path: Path) -> Table:
+    """Walk through the records of a file to its end, and compare them with its index.
+
+    Raises:
+        UserError: a record is damaged, or the index does not list all records and no others.
+    """
+    rows = []
+    with reading(path, "records"), path.open("rb") as file:
+        end, start = os.fstat(file.fileno()).st_size, 0
+        while start < end:
+            header = os.pread(file.fileno(), RECORD.size, start)
+            if len(header) < RECORD.size:
+                raise UserError(f"{path} is cut at byte {end:,}: copy it again")
+            magic, length, flag, label, *_ = RECORD.unpack(header)
+            if magic != MAGIC or length >> LENGTH_BITS or flag:
+                raise UserError(f"{path}: at byte {start:,} is no whole record of an image with one label")
+            if not (0 <= label < LABEL_LIMIT and label.is_integer()):
+                raise UserError(f"{path}: label {label} of the record at byte {start:,} is no class number")
+            size = length + 8 - RECORD.size
+            if size <= 0 or start + 8 + length > end:
+                raise UserError(f"{path}: the record at byte {start:,} claims {length:,} bytes, the file has {end:,}")
+            rows.append((start + RECORD.size, size, int(label)))
+            start += 8 + -(-length // 4) * 4
+    if not rows:
+        raise UserError(f"{path} is empty: copy it again")
+    table = Table.of(rows)
+    _check_index(path, table.offset - RECORD.size)
+    return table
+
+
+def _check_index(path: Path, starts: np.ndarray) -> None:
+    index = path.with_suffix(".idx")
+    if not index.is_file():
+        raise UserError(f"{index} is missing, the index of {path.name}: copy it too")
+    with reading(index, "an index of records"):
+        listed = np.sort([int(line.split()[1]) for line in index.read_text(encoding="ascii").splitlines()])
+    if not np.array_equal(listed, starts):
+        raise UserError(
+            f"{index} lists {len(listed):,} records which are not the {len(starts):,} of {path.name}: copy both again"
+        )

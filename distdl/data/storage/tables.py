@@ -1,0 +1,88 @@
+"""Tables of samples: where each is in its shard, and its label. Read at once instead of by a walk through the shard.
+
+A table is derived from its shard, so it is used only with proof that the shard has not changed since:
+
+    in the cache          its name is derived from the shard's path, size, inode and times (`places.fingerprint`)
+    next to the shard     it holds the shard's SHA-256, which must be the one in set.json
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from distdl.core.errors import UserError
+from distdl.core.rundir import write_atomic
+from distdl.data.storage.download import cache_folder, fingerprint
+from distdl.data.storage.npz import read_arrays
+
+ARRAYS = ("offset", "size", "label")
+TEXTS = ("names", "notes", "sha256")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """The samples of one shard."""
+
+    offset: np.ndarray
+    """[n] int64, bytes."""
+    size: np.ndarray
+    """[n] int64, bytes."""
+    label: np.ndarray
+    """[n] int64; an index into `names`, where the shard labels its samples by names."""
+    names: tuple[str, ...] = ()
+    """Class names of this shard, sorted; empty where its labels are numbers."""
+    notes: tuple[str, ...] = ()
+    """Members that were left out, each note a sentence."""
+    sha256: str = ""
+    """Of the whole shard, where it was computed."""
+
+    @classmethod
+    def of(cls, rows: list[tuple[int, int, int]], **fields: object) -> "Table":
+        """A table from rows of offset, size and label."""
+        columns = np.array(rows, np.int64).reshape(-1, 3).T.copy()
+        return cls(**dict(zip(ARRAYS, columns, strict=True)), **fields)
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def same_samples(self, other: "Table") -> bool:
+        """Whether both list the same samples with the same labels."""
+        arrays = (np.array_equal(getattr(self, name), getattr(other, name)) for name in ARRAYS)
+        return all(arrays) and self.names == other.names
+
+
+def cached(path: Path) -> Path:
+    """File in the cache for the table of a shard as it is now."""
+    return cache_folder() / "shards" / f"{hashlib.sha256(fingerprint(path)).hexdigest()[:24]}.npz"
+
+
+def write_table(file: Path, table: Table) -> None:
+    """Write a table atomically."""
+    arrays = {name: getattr(table, name) for name in ARRAYS} | {name: np.array(getattr(table, name)) for name in TEXTS}
+    write_atomic(file, lambda sink: np.savez(sink, **arrays))
+
+
+def read_table(file: Path, shard_bytes: int, sha256: str) -> Table | None:
+    """The table in a file, or None where there is none that fits a shard of this size and sum: it is made again."""
+    if not file.is_file():
+        return None
+    try:
+        arrays = read_arrays(file, "a table of samples")
+    except UserError:
+        return None
+    if arrays.keys() != {*ARRAYS, *TEXTS}:
+        return None
+    offset, size, label = columns = [arrays[name] for name in ARRAYS]
+    texts = [arrays[name] for name in TEXTS]
+    if any(column.dtype != np.int64 or column.shape != (label.size,) for column in columns):
+        return None
+    if any(text.size and text.dtype.kind != "U" for text in texts) or str(texts[2]) != sha256:
+        return None
+    names, notes = (tuple(map(str, text.ravel())) for text in texts[:2])
+    # Not offset + size: the sum may wrap.
+    in_shard = label.size and offset.min() >= 0 and size.min() > 0 and (size <= shard_bytes - offset).all()
+    if not in_shard or label.min() < 0 or (names and label.max() >= len(names)):
+        return None
+    return Table(offset=offset, size=size, label=label, names=names, notes=notes, sha256=sha256)

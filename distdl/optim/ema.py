@@ -1,0 +1,76 @@
+"""Exponential moving average of a network's weights (Polyak and Juditsky 1992)."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from distdl.core.errors import UserError
+
+
+class EMA:
+    """Averages every parameter and buffer of a network over its updates; what is not a float, a counter, is copied.
+
+    Early on the average forgets faster, by min(decay, (1 + n) / (10 + n)) after n updates, so that the initial weights
+    do not linger in it (the rule of TensorFlow's ExponentialMovingAverage).
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.updates = 0
+        self.average = {name: tensor.detach().clone() for name, tensor in _tensors(model).items()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Average in the current weights of `model`. Called once per update of the weights, not for a skipped step."""
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        pairs = list(zip(self.average.values(), _tensors(model).values(), strict=True))
+        floats = [(mine, theirs) for mine, theirs in pairs if mine.is_floating_point()]
+        torch._foreach_lerp_([mine for mine, _ in floats], [theirs for _, theirs in floats], 1 - decay)
+        for mine, theirs in pairs:
+            if not mine.is_floating_point():
+                mine.copy_(theirs)
+        self.updates += 1
+
+    @contextmanager
+    def swapped(self, model: nn.Module) -> Iterator[nn.Module]:
+        """Put the average into `model` for as long as the context lasts, then its own weights again."""
+        own = {name: tensor.detach().clone() for name, tensor in _tensors(model).items()}
+        _fill(model, self.average)
+        try:
+            yield model
+        finally:
+            _fill(model, own)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The average and its counter: plain tensors and numbers. The tensors are the living ones, not copies."""
+        return {"updates": self.updates, "average": dict(self.average)}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave.
+
+        Raises:
+            UserError: if it is of another network.
+        """
+        average = state["average"]
+        if {name: tensor.shape for name, tensor in average.items()} != {
+            name: tensor.shape for name, tensor in self.average.items()
+        }:
+            raise UserError("the checkpoint's moving average is of another network than this run's")
+        for name, tensor in average.items():
+            self.average[name].copy_(tensor)
+        self.updates = int(state["updates"])
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+@torch.no_grad()
+def _fill(model: nn.Module, values: dict[str, Tensor]) -> None:
+    # In place: compiled graphs and DDP's buckets hold the tensors by their address.
+    for name, tensor in _tensors(model).items():
+        tensor.copy_(values[name])

@@ -1,0 +1,310 @@
+"""A predictor that is fitted to a device: what PALEO's single percentage leaves out, layer kind by layer kind.
+
+One PPP for all layers is wrong by half. Here a pass of a layer takes
+
+    seconds = compute C + edge E + traffic M + layer_s
+
+    C  multiplications of its matrix product, m x k by k x n, in seconds at the device's peak; for a 3x3 convolution of
+       stride 1 on devices with Winograd kernels 2.25 times fewer: F(2x2, 3x3), Lavin and Gray 2016. Of a layer that
+       slides a window and has no product, a pool's: 2 for each place of the window and output, as PALEO counts it
+    E  C (1/m + 1/n): a product with short sides moves its operands more often; C + edge E is C at a side's
+       half-performance length, Hockney and Jesshope 1981
+    M  bytes read and written, in seconds at the device's bandwidth
+    layer_s  for each kernel: a launch, and what a small tensor cannot fill
+
+with coefficients shared by the layers of a kind, or by all. They are fitted by non-negative least squares on relative
+error, with floors that keep each rate physical: no kind of layer computes faster than the device can.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distdl.core.errors import UserError
+from distdl.perf.cost.layers import Layer, Network
+from distdl.perf.hardware import Device
+
+Array = NDArray[np.float64]
+Pass = Literal["forward", "backward"]
+PASSES: tuple[Pass, Pass] = ("forward", "backward")
+TERMS = ("compute", "edge", "traffic", "layer")
+
+WINOGRAD = 2.25
+"""A 2x2 tile of a 3x3 convolution takes 16 multiplications in place of 36."""
+WINOGRAD_CHANNELS = 16
+"""Libraries use it from so many input channels on."""
+PASSES_OVER_DATA = {"norm": (1.5, 2.5)}
+OTHER_PASSES = (1.0, 1.5)
+"""How often a layer without a product moves what it reads and writes, forward and backward. Backward it reads the
+gradient and what it kept and writes a gradient: 3 tensors for 2. Batch norm reads its input twice (statistics, then the
+values), and backward its input and gradient twice."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coefficient:
+    """One number to fit: a term's, for some kinds of layers, in one pass or in both."""
+
+    term: Literal["compute", "edge", "traffic", "layer"]
+    kinds: frozenset[str] | None = None
+    """None: all kinds."""
+    when: Pass | None = None
+    least: float = 0.0
+
+    def applies(self, kind: str, when: Pass) -> bool:
+        return (self.kinds is None or kind in self.kinds) and self.when in (None, when)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observation:
+    """Layers that ran together, and the seconds they took in one pass on one device."""
+
+    layers: Sequence[Layer]
+    device: Device
+    when: Pass
+    seconds: float
+    precision: str = "fp32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """Fitted coefficients. `seconds` predicts."""
+
+    form: tuple[Coefficient, ...]
+    values: tuple[float, ...]
+    winograd: bool = False
+    """Whether the device's libraries have Winograd kernels, whose layers are then a kind of their own."""
+
+    def seconds(self, layers: Iterable[Layer], device: Device, when: Pass, precision: str = "fp32") -> float:
+        """Predicted seconds of one pass over the layers."""
+        return float(row(layers, device, when, precision, self.form, self.winograd) @ np.array(self.values))
+
+    def step_s(self, network: Network, device: Device, precision: str = "fp32") -> float:
+        """Predicted seconds of a network's forward and backward pass."""
+        return sum(self.seconds(network.layers, device, when, precision) for when in PASSES)
+
+
+def fit(observations: Sequence[Observation], form: Sequence[Coefficient], *, winograd: bool = False) -> Calibration:
+    """Least squares on relative error, each coefficient at or above its floor.
+
+    Args:
+        observations: at least as many as coefficients.
+        form: the coefficients; where two apply to the same term of a layer, they add up.
+    """
+    matrix = np.array([row(o.layers, o.device, o.when, o.precision, form, winograd) for o in observations])
+    seconds = np.array([o.seconds for o in observations])
+    values = _least_squares(matrix, seconds, form, 1 / seconds**2)
+    return Calibration(form=tuple(form), values=tuple(map(float, values)), winograd=winograd)
+
+
+def _least_squares(matrix: Array, seconds: Array, form: Sequence[Coefficient], weights: Array) -> Array:
+    """[len(form)] values at or above their floors, of least squared error in seconds, each weighed."""
+    from scipy import optimize  # only who fits waits for it: every training reads this module
+
+    root = np.sqrt(weights)
+    weighed, least = matrix * root[:, None], np.array([one.least for one in form])
+    scale = np.maximum(np.sqrt((weighed**2).sum(0)), np.finfo(float).tiny)
+    return optimize.nnls(weighed / scale, root * seconds - weighed @ least)[0] / scale + least
+
+
+def fit_by_kind(observations: Sequence[Observation]) -> Calibration:
+    """Coefficients for each kind of layer and each pass apart, from layers timed one by one.
+
+    A kind is fitted as a whole, and again for each operator in it: the former is for operators that were not measured.
+    """
+    form: list[Coefficient] = []
+    values: list[float] = []
+    for when in PASSES:
+        by_kind: dict[str, list[Observation]] = {}
+        for one in observations:
+            if one.when == when:
+                for kind in dict.fromkeys((kind_of(_main(one)), operator_of(_main(one)))):
+                    by_kind.setdefault(kind, []).append(one)
+        for kind, own in sorted(by_kind.items()):
+            found = _fit_kind(kind, own, when)
+            form += found.form
+            values += found.values
+    return Calibration(form=tuple(form), values=tuple(values))
+
+
+def _fit_kind(kind: str, own: Sequence[Observation], when: Pass) -> Calibration:
+    """One kind's coefficients in one pass.
+
+    Squared errors weigh as one over the time, between absolute and relative: a step is the sum of its layers, long ones
+    are few, and by relative error those that were measured short pull the more, so that sums come out too small.
+    """
+    has_products = any(layer.forward_flops for one in own for layer in one.layers)
+    has_window = any(window_flops(layer) for one in own for layer in one.layers)
+    left_out = () if has_products else ("edge",) if has_window else ("compute", "edge")
+    names = [name for name in TERMS if name not in left_out]
+    # With few layers of a kind the shorter form: their sides say little.
+    if len(own) < 2 * len(names) and "edge" in names:
+        names.remove("edge")
+    only = frozenset({kind})
+    floors = {"compute": 1.0}
+    form = [Coefficient(term=name, kinds=only, when=when, least=floors.get(name, 0.0)) for name in names]
+    # All of these layers are of this kind here, also where a narrower one has coefficients of its own.
+    matrix = np.array([_sums(one, names) for one in own])
+    measured = np.array([one.seconds for one in own])
+    values = _least_squares(matrix, measured, form, 1 / measured)
+    return Calibration(form=tuple(form), values=tuple(map(float, values)))
+
+
+def _sums(one: Observation, names: Sequence[str]) -> Array:
+    """[len(names)] sums of terms over an observation's layers."""
+    each = [terms(layer, one.device, one.when, one.precision, False) for layer in one.layers]
+    return np.array([sum(found.get(name, 0.0) for found in each) for name in names])
+
+
+def _main(observation: Observation) -> Layer:
+    """The layer that gives its kind to several that a module consists of: drawing numbers, or what moves the most."""
+    layers = observation.layers
+    return max(layers, key=lambda layer: (layer.forward_flops, kind_of(layer) == "random", layer.read_bytes))
+
+
+def row(
+    layers: Iterable[Layer], device: Device, when: Pass, precision: str, form: Sequence[Coefficient], winograd: bool
+) -> Array:
+    """[len(form)] sums of each coefficient's term over the layers."""
+    sums: dict[tuple[str, str], float] = {}
+    fitted = {kind for one in form if one.when in (None, when) for kind in one.kinds or ()}
+    for layer in layers:
+        # The narrowest that was fitted; what was not measured at all is taken for the plainest of what was.
+        plainest = "dense" if layer.forward_flops else "elementwise"
+        narrowest = (operator_of(layer, winograd), kind_of(layer, winograd), layer.kind, plainest)
+        kind = next((name for name in narrowest if name in fitted), layer.kind)
+        for name, value in terms(layer, device, when, precision, winograd).items():
+            sums[kind, name] = sums.get((kind, name), 0.0) + value
+    return np.array(
+        [
+            sum(value for (kind, term), value in sums.items() if term == one.term and one.applies(kind, when))
+            for one in form
+        ]
+    )
+
+
+def operator_of(layer: Layer, winograd: bool = False) -> str:
+    """A layer's operator, where its speed is its own: a convolution's with a stride, what has no product by name."""
+    shape = layer.geometry
+    if layer.kind == "conv" and "stride" in shape and not winograd:
+        return kind_of(layer) + ("" if set(shape["stride"]) == {1} else ", strided")
+    if layer.forward_flops or "op" not in shape:
+        return kind_of(layer, winograd)
+    return f"{layer.kind} {shape['op'].rstrip('_')}"
+
+
+def window_flops(layer: Layer) -> int:
+    """Of a layer that slides a window and has no product: 2 for each place of the window and output."""
+    window = layer.geometry.get("window")
+    return 0 if layer.forward_flops or not window else 2 * int(np.prod(window)) * int(np.prod(layer.output_shape))
+
+
+def kind_of(layer: Layer, winograd: bool = False) -> str:
+    """A layer's kind as far as its speed goes: convolutions whose groups have few channels apart, Winograd's apart."""
+    shape = layer.geometry
+    if shape.get("op") == "bernoulli_":
+        return "random"
+    if layer.kind != "conv" or "groups" not in shape:
+        return layer.kind
+    if shape["groups"] == shape["in_channels"] > 1:
+        return "depthwise"
+    if shape["groups"] > 1 and not winograd:
+        return "grouped"
+    if set(shape["kernel"]) == {1} and not winograd:
+        return "pointwise"
+    if winograd and _is_winograd(layer):
+        return "winograd"
+    return "conv"
+
+
+def _is_winograd(layer: Layer) -> bool:
+    shape = layer.geometry
+    three, one = tuple(shape["kernel"]) == (3, 3), set(shape["stride"]) == {1}
+    return three and one and shape["in_channels"] >= WINOGRAD_CHANNELS
+
+
+def terms(layer: Layer, device: Device, when: Pass, precision: str, winograd: bool) -> Mapping[str, float]:
+    """The terms of one pass of a layer."""
+    moved_s = (layer.read_bytes + layer.write_bytes) / device.bytes_per_s
+    backward = when == "backward"
+    if not layer.forward_flops:
+        if layer.geometry.get("op") == "none":
+            return {}
+        times = PASSES_OVER_DATA.get(layer.kind, OTHER_PASSES)[backward]
+        windows_s = window_flops(layer) / device.flops_per_s(precision)
+        return {"traffic": times * moved_s, "layer": 1.0} | ({"compute": windows_s} if windows_s else {})
+    total = dict.fromkeys(TERMS, 0.0)
+    fewer = WINOGRAD if kind_of(layer, winograd) == "winograd" else 1.0
+    for flops, (m, n), groups in products(layer, when):
+        compute_s = flops / fewer / device.flops_per_s(precision)
+        total["compute"] += compute_s
+        total["edge"] += compute_s * (1 / m + 1 / n)
+        total["traffic"] += moved_s
+        total["layer"] += groups
+    return total
+
+
+def products(layer: Layer, when: Pass) -> list[tuple[int, tuple[float, float], int]]:
+    """The matrix products of a pass: (FLOPs, the result's two sides, how many such products side by side)."""
+    shape, inf = layer.geometry, float("inf")
+    if layer.kind == "conv" and "kernel" in shape:
+        groups, taps = shape["groups"], int(np.prod(shape["kernel"]))
+        cin, cout = shape["in_channels"] // groups, shape["out_channels"] // groups
+        before, after = (size[0] * int(np.prod(size[2:])) for size in (layer.input_shape, layer.output_shape))
+        sides = {"forward": (cout, after), "input": (cin, before), "weight": (cout, cin * taps)}
+    elif layer.kind == "dense" and "in_features" in shape:
+        groups, rows = 1, int(np.prod(layer.output_shape[:-1]))
+        inside, outside = shape["in_features"], shape["out_features"]
+        sides = {"forward": (outside, rows), "input": (inside, rows), "weight": (outside, inside)}
+    else:
+        groups, sides = 1, dict.fromkeys(("forward", "input", "weight"), (inf, inf))
+    if when == "forward":
+        return [(layer.forward_flops, sides["forward"], groups)]
+    gradients = {"input": layer.input_grad_flops, "weight": layer.weight_grad_flops}
+    return [(flops, sides[name], groups) for name, flops in gradients.items() if flops]
+
+
+def left_out(
+    observations: Sequence[Observation], names: Sequence[str], fitted: Callable[[list[Observation]], Calibration]
+) -> Array:
+    """[observations] predictions over measurements, minus 1: each name's from a fit to all others."""
+    errors = np.zeros(len(observations))
+    for name in dict.fromkeys(names):
+        model = fitted([o for o, other in zip(observations, names, strict=True) if other != name])
+        for place, (one, other) in enumerate(zip(observations, names, strict=True)):
+            if other == name:
+                errors[place] = model.seconds(one.layers, one.device, one.when, one.precision) / one.seconds - 1
+    return errors
+
+
+def stored(device: Device, precision: str) -> Calibration | None:
+    """The calibration in a device's file, if it has one for this precision."""
+    table = device.calibration.get(precision)
+    if table is None:
+        return None
+    try:
+        form, values = [], []
+        for one in table["coefficients"]:
+            kinds = frozenset(one["kinds"]) if "kinds" in one else None
+            form.append(Coefficient(term=one["term"], kinds=kinds, when=one.get("when")))
+            values.append(float(one["value"]))
+        return Calibration(form=tuple(form), values=tuple(values), winograd=bool(table.get("winograd", False)))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{device.name}: its calibration for {precision} cannot be read ({error}): distdl calibrate makes it again"
+        ) from None
+
+
+def to_store(calibration: Calibration) -> dict[str, object]:
+    """The table that `stored` reads."""
+    rows = []
+    for one, value in zip(calibration.form, calibration.values, strict=True):
+        row: dict[str, object] = {"term": one.term, "value": value}
+        if one.kinds is not None:
+            row["kinds"] = sorted(one.kinds)
+        if one.when:
+            row["when"] = one.when
+        rows.append(row)
+    return {"winograd": calibration.winograd, "coefficients": rows}

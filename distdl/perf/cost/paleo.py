@@ -1,0 +1,295 @@
+"""PALEO: a network's time from its layers' shapes and its device's data sheet (Qi, Sparks, Talwalkar, ICLR 2017).
+
+A layer reads its inputs and weights, computes, and writes its outputs: T = R + C + W, with C = FLOPs / (peak x PPP) and
+R, W = bytes / (bandwidth x PPP). PPP, the platform percent of peak, is the share of its data sheet that a device and
+its libraries reach. A device that overlaps moving and computing takes the longer of the two instead: max(C, R + W).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import ceil, prod
+from typing import Literal
+
+from distdl.core.errors import UserError
+from distdl.perf.comm.collectives import all_gather_s, all_reduce_s
+from distdl.perf.cost.calibration import PASSES, Calibration
+from distdl.perf.cost.layers import Layer, Network
+from distdl.perf.hardware import PRECISION_BYTES, Device, NetworkLink
+
+Scaling = Literal["weak", "strong"]
+Parallel = Literal["data", "model", "hybrid"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What one pass of a layer asks of a device."""
+
+    flops: float = 0.0
+    read_bytes: float = 0.0
+    write_bytes: float = 0.0
+
+    def __add__(self, other: "Work") -> "Work":
+        return Work(
+            flops=self.flops + other.flops,
+            read_bytes=self.read_bytes + other.read_bytes,
+            write_bytes=self.write_bytes + other.write_bytes,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PassTime:
+    """R, C and W of one pass, in seconds at the device's PPP, and what they take together."""
+
+    read_s: float
+    compute_s: float
+    write_s: float
+    total_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerTime:
+    """One layer's predicted time."""
+
+    name: str
+    kind: str
+    forward: PassTime
+    backward: PassTime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Platform:
+    """A device as a network finds it: at a precision, at a share of its data sheet."""
+
+    device: Device
+    precision: str = "fp32"
+    ppp: float = 1.0
+    calibration: Calibration | None = None
+    """Fitted to this device: it gives the layers' times, in place of R + C + W."""
+    pipelined: bool = False
+    """The device moves and computes at once: a layer takes the longer of the two, not the sum."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.ppp <= 1:
+            raise UserError(f"PPP is a share between 0 and 1, not {self.ppp}")
+        self.device.flops_per_s(self.precision)  # complains about a precision that the device does not have
+
+    def time(self, work: Work) -> PassTime:
+        moved = self.device.bytes_per_s * self.ppp
+        read_s, write_s = work.read_bytes / moved, work.write_bytes / moved
+        compute_s = work.flops / (self.device.flops_per_s(self.precision) * self.ppp)
+        total_s = max(compute_s, read_s + write_s) if self.pipelined else read_s + compute_s + write_s
+        return PassTime(read_s=read_s, compute_s=compute_s, write_s=write_s, total_s=total_s)
+
+
+def weight_bytes(layer: Layer, dtype_bytes: int) -> int:
+    """Of the weights that a layer reads, those shared with another layer too."""
+    shape = layer.geometry
+    if layer.kind == "conv" and "kernel" in shape:
+        return shape["in_channels"] // shape["groups"] * shape["out_channels"] * prod(shape["kernel"]) * dtype_bytes
+    if layer.kind == "dense" and "in_features" in shape:
+        return shape["in_features"] * shape["out_features"] * dtype_bytes
+    return layer.parameters * dtype_bytes
+
+
+def work(layer: Layer, dtype_bytes: int) -> tuple[Work, Work]:
+    """(forward, backward) of a layer.
+
+    Backward, each product is one more product of the same three tensors: the gradient of the input reads that of the
+    output and the weights, the gradient of the weights reads that of the output and the input. A layer without a
+    product reads the gradient of its output and what it kept, and writes the gradient of its input.
+    """
+    weights = min(weight_bytes(layer, dtype_bytes), layer.read_bytes)
+    inputs, outputs = layer.read_bytes - weights, layer.write_bytes
+    forward = Work(flops=layer.forward_flops, read_bytes=layer.read_bytes, write_bytes=outputs)
+    if not layer.forward_flops:
+        if not inputs:
+            return forward, Work()
+        return forward, Work(read_bytes=outputs + inputs, write_bytes=inputs)
+    backward = Work()
+    if layer.input_grad_flops:
+        backward += Work(flops=layer.input_grad_flops, read_bytes=outputs + weights, write_bytes=inputs)
+    if layer.weight_grad_flops:
+        backward += Work(flops=layer.weight_grad_flops, read_bytes=outputs + inputs, write_bytes=weights)
+    return forward, backward
+
+
+def layer_times(network: Network, platform: Platform) -> list[LayerTime]:
+    """The time of each layer, forward and backward, in the order in which they run."""
+    times = []
+    for layer in at_precision(network, platform.precision).layers:
+        asked = work(layer, PRECISION_BYTES[platform.precision])
+        forward, backward = (platform.time(one) for one in asked)
+        if platform.calibration:
+            fitted = (
+                platform.calibration.seconds([layer], platform.device, when, platform.precision) for when in PASSES
+            )
+            forward, backward = (replace(one, total_s=s) for one, s in zip((forward, backward), fitted, strict=True))
+        times.append(LayerTime(name=layer.name, kind=layer.kind, forward=forward, backward=backward))
+    return times
+
+
+def at_precision(network: Network, precision: str) -> Network:
+    """The network with its tensors at the bytes an element that the precision has in memory."""
+    ratio = PRECISION_BYTES[precision] / network.dtype_bytes
+    if ratio == 1:
+        return network
+    layers = (
+        replace(layer, read_bytes=round(layer.read_bytes * ratio), write_bytes=round(layer.write_bytes * ratio))
+        for layer in network.layers
+    )
+    return replace(network, layers=tuple(layers), dtype_bytes=PRECISION_BYTES[precision])
+
+
+def at_batch(network: Network, batch: int) -> Network:
+    """The network at another batch: activations and FLOPs follow it, weights do not."""
+    if batch == network.batch:
+        return network
+
+    def resized(layer: Layer) -> Layer:
+        weights = min(weight_bytes(layer, network.dtype_bytes), layer.read_bytes)
+        follow = {"read_bytes": weights + (layer.read_bytes - weights) * batch // network.batch}
+        for name in ("forward_flops", "input_grad_flops", "weight_grad_flops", "write_bytes"):
+            follow[name] = getattr(layer, name) * batch // network.batch
+        shapes = {
+            name: tuple(size * batch // network.batch if place == 0 else size for place, size in enumerate(shape))
+            for name, shape in (("input_shape", layer.input_shape), ("output_shape", layer.output_shape))
+        }
+        return replace(layer, **shapes, **follow)
+
+    return replace(network, batch=batch, layers=tuple(map(resized, network.layers)))
+
+
+def fused(network: Network) -> Network:
+    """The network with its activations taken as part of the layers before them, as PALEO takes them."""
+    return replace(network, layers=tuple(layer for layer in network.layers if layer.kind != "activation"))
+
+
+def memory_bytes(network: Network, *, states: int = 3) -> int:
+    """What training keeps: weights, gradients, momentum, and every layer's output that is not written over its input.
+
+    Args:
+        states: numbers kept a parameter: 3 for SGD with momentum, 4 for Adam.
+    """
+    kept = sum(layer.write_bytes for layer in network.layers if not layer.geometry.get("op", "").endswith("_"))
+    return states * network.parameters * network.dtype_bytes + kept
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepTime:
+    """A training step of one worker among several."""
+
+    workers: int
+    batch: int
+    """Of all workers together."""
+    forward_s: float
+    backward_s: float
+    update_s: float
+    exchange_s: float
+
+    @property
+    def step_s(self) -> float:
+        return self.forward_s + self.backward_s + self.update_s + self.exchange_s
+
+    @property
+    def samples_per_s(self) -> float:
+        return self.batch / self.step_s
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """How workers are joined and divide the work."""
+
+    link: NetworkLink
+    scheme: str = "ring"
+    ppp: float = 1.0
+    """Share of the link's bandwidth that is reached."""
+    servers: int = 1
+    """Of scheme ps."""
+    parallel: Parallel = "data"
+
+
+def step(network: Network, platform: Platform, workers: int = 1, cluster: Cluster | None = None) -> StepTime:
+    """The time of a step in which each of `workers` brings the network's batch.
+
+    data: each computes its batch; the gradients are summed.
+    model: each computes one in `workers` of every product's outputs, for the samples of all; activations are exchanged.
+    hybrid: convolutions by data, dense layers by model, as Krizhevsky 2014, "One weird trick", scheme b: the dense
+        layers take the workers' batches one after another, and are updated after each. So they compute as much as one
+        worker alone does, and what remains is the exchange.
+    """
+    network = at_precision(network, platform.precision)
+    parallel = cluster.parallel if cluster and workers > 1 else "data"
+    layers, own = network.layers, network.parameters
+    if parallel == "model":
+        layers = tuple(_part(layer, workers, network.dtype_bytes) for layer in layers)
+        own //= workers
+    times = layer_times(replace(network, layers=layers), platform)
+    size = own * network.dtype_bytes
+    # w -= lr g: reads weights and gradients, writes weights.
+    update = Work(flops=2 * own, read_bytes=2 * size, write_bytes=size)
+    return StepTime(
+        workers=workers,
+        batch=network.batch * workers,
+        forward_s=sum(time.forward.total_s for time in times),
+        backward_s=sum(time.backward.total_s for time in times),
+        update_s=platform.time(update).total_s,
+        exchange_s=_exchange_s(network, workers, cluster) if cluster and workers > 1 else 0.0,
+    )
+
+
+def _divided(network: Network, parallel: Parallel) -> list[Layer]:
+    """Layers of which each worker computes a part of the outputs."""
+    if parallel == "model":
+        return [layer for layer in network.layers if layer.forward_flops]
+    if parallel == "hybrid":
+        # The last one stays whole: each worker then has its own samples' logits for the loss.
+        return [layer for layer in network.layers if layer.kind == "dense"][:-1]
+    return []
+
+
+def _part(layer: Layer, workers: int, dtype_bytes: int) -> Layer:
+    """One worker's part of a layer: the samples of all workers, one in `workers` of the outputs."""
+    if not layer.forward_flops:
+        return layer
+    weights = min(weight_bytes(layer, dtype_bytes), layer.read_bytes)
+    return replace(layer, read_bytes=(layer.read_bytes - weights) * workers + weights // workers)
+
+
+def _exchange_s(network: Network, workers: int, cluster: Cluster) -> float:
+    divided = _divided(network, cluster.parallel)
+    summed = network.parameters - sum(layer.parameters for layer in divided)
+    seconds = 0.0
+    if cluster.parallel != "model":
+        seconds = all_reduce_s(
+            cluster.scheme, summed * network.dtype_bytes, workers, cluster.link, ppp=cluster.ppp,
+            servers=cluster.servers,
+        )  # fmt: skip
+    # Forward, each worker needs the inputs that the others hold; backward, their gradients go back the same way.
+    for layer in divided:
+        inputs = layer.read_bytes - min(weight_bytes(layer, network.dtype_bytes), layer.read_bytes)
+        seconds += 2 * all_gather_s(inputs, workers, cluster.link, ppp=cluster.ppp)
+    return seconds
+
+
+def scale(
+    network: Network, platform: Platform, workers: Sequence[int], cluster: Cluster, scaling: Scaling = "weak"
+) -> list[StepTime]:
+    """Steps at several numbers of workers.
+
+    Args:
+        network: at the batch of one worker (weak) or of all together (strong: each takes ceil(batch / workers)).
+    """
+    if not workers or min(workers) < 1:
+        raise UserError(f"numbers of workers must be at least 1, they are {', '.join(map(str, workers))}")
+    steps = []
+    for count in workers:
+        each = network.batch if scaling == "weak" else ceil(network.batch / count)
+        one = step(at_batch(network, each), platform, count, cluster)
+        steps.append(one if scaling == "weak" else replace(one, batch=network.batch))
+    return steps
+
+
+def speedups(network: Network, platform: Platform, steps: Sequence[StepTime]) -> list[float]:
+    """Samples a second of each step over those of one worker alone at the network's batch."""
+    alone = step(network, platform).samples_per_s
+    return [one.samples_per_s / alone for one in steps]

@@ -1,0 +1,165 @@
+"""Falling curves of three coefficients, none negative, and their least squares fit on relative error.
+
+Optimus' hyperbola (Peng et al., EuroSys 2018, Eq. 1) is l(k) = 1 / (b0 k + b1) + b2 after k steps. Given b2 it is
+linear in 1 / (l - b2), which is how Optimus fits it by non-negative least squares; but that squares the noise where the
+curve is flat. So here it only starts a Gauss-Newton search, each step of it one non-negative least squares problem.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from distdl.perf.speed.fit import nonnegative
+from distdl.perf.speed.measurements import Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """A falling curve of three coefficients, none negative, as a function of steps since its phase began."""
+
+    name: str
+    names: tuple[str, str, str]
+    value: Callable[[Array, Array], Array]
+    """(coefficients [3], steps [n]) -> loss [n]."""
+    slope: Callable[[Array, Array], Array]
+    """(coefficients [3], steps [n]) -> derivative [n, 3]."""
+    start: Callable[[Array, Array], list[Array]]
+    """(steps [n], losses [n] of order 1) -> coefficients to start from."""
+    steps_to: Callable[[Array, Array], Array]
+    """(coefficients [..., 3], loss) -> steps at which the curve comes down to it; inf where it never does."""
+
+
+def _hyperbola_starts(k: Array, loss: Array) -> list[Array]:
+    found = []
+    for share in (0.0, 0.9):
+        floor = share * loss.min()
+        gap = np.maximum(loss - floor, 1e-9)
+        # The delta method: an error in l is one of size gap^-2 in 1 / (l - b2).
+        weight = gap**2 / loss
+        found.append(np.append(nonnegative(np.stack([k, np.ones_like(k)], 1) * weight[:, None], weight / gap), floor))
+    return found
+
+
+def _hyperbola_slope(b: Array, k: Array) -> Array:
+    fall = -1 / np.maximum(b[0] * k + b[1], 1e-12) ** 2
+    return np.stack([fall * k, fall, np.ones_like(k)], 1)
+
+
+def _hyperbola_steps(b: Array, loss: Array) -> Array:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        steps = (1 / (loss - b[..., 2]) - b[..., 1]) / b[..., 0]
+    return np.where(loss > b[..., 2], steps, np.inf)
+
+
+def _power_slope(b: Array, k: Array) -> Array:
+    base = (k + 1) ** -b[1]
+    return np.stack([base, -b[0] * base * np.log(k + 1), np.ones_like(k)], 1)
+
+
+def _power_starts(k: Array, loss: Array) -> list[Array]:
+    found = []
+    for power in (0.2, 0.8):
+        columns = np.stack([(k + 1) ** -power, np.ones_like(k)], 1)
+        scale, floor = nonnegative(columns / loss[:, None], np.ones_like(loss))
+        found.append(np.array([scale, power, floor]))
+    return found
+
+
+def _power_steps(b: Array, loss: Array) -> Array:
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        steps = (b[..., 0] / (loss - b[..., 2])) ** (1 / b[..., 1]) - 1
+    return np.where(loss > b[..., 2], steps, np.inf)
+
+
+def _decay_slope(b: Array, k: Array) -> Array:
+    base = np.exp(-b[1] * k)
+    return np.stack([base, -b[0] * base * k, np.ones_like(k)], 1)
+
+
+def _decay_starts(k: Array, loss: Array) -> list[Array]:
+    found = []
+    for rate in np.array([2.0, 12.0]) / max(float(k.max()), 1.0):
+        columns = np.stack([np.exp(-rate * k), np.ones_like(k)], 1)
+        scale, floor = nonnegative(columns / loss[:, None], np.ones_like(loss))
+        found.append(np.array([scale, rate, floor]))
+    return found
+
+
+def _decay_steps(b: Array, loss: Array) -> Array:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        steps = np.log(b[..., 0] / (loss - b[..., 2])) / b[..., 1]
+    return np.where(loss > b[..., 2], steps, np.inf)
+
+
+HYPERBOLA = Shape(
+    name="hyperbola",
+    names=("b0", "b1", "b2"),
+    value=lambda b, k: 1 / np.maximum(b[0] * k + b[1], 1e-12) + b[2],
+    slope=_hyperbola_slope,
+    start=_hyperbola_starts,
+    steps_to=_hyperbola_steps,
+)
+POWER = Shape(
+    name="power",
+    names=("scale", "power", "floor"),
+    value=lambda b, k: b[0] * (k + 1) ** -b[1] + b[2],
+    slope=_power_slope,
+    start=_power_starts,
+    steps_to=_power_steps,
+)
+DECAY = Shape(
+    name="decay",
+    names=("scale", "rate", "floor"),
+    value=lambda b, k: b[0] * np.exp(-b[1] * k) + b[2],
+    slope=_decay_slope,
+    start=_decay_starts,
+    steps_to=_decay_steps,
+)
+SHAPES = (HYPERBOLA, POWER, DECAY)
+
+
+def solve(shape: Shape, k: Array, losses: Array, *, start: Array | None = None, weight: Array | float = 1.0) -> Array:
+    """[3] coefficients of least squared relative error, none negative.
+
+    Args:
+        k: [n] steps; losses: [n] of order 1.
+        start: coefficients to start from; without them, the shape's own.
+        weight: [n] of each relative error.
+    """
+    starts = shape.start(k, losses) if start is None else [start]
+    weight = np.broadcast_to(np.asarray(weight, float), k.shape)
+    return min((_descend(shape, k, losses, one, weight) for one in starts), key=lambda pair: pair[1])[0]
+
+
+def _descend(shape: Shape, k: Array, losses: Array, theta: Array, weight: Array) -> tuple[Array, float]:
+    """Gauss-Newton from `theta`: coefficients and their squared relative error."""
+
+    def cost(at: Array) -> float:
+        value = shape.value(at, k)
+        return float(((weight * np.log(np.maximum(value, 1e-12) / losses)) ** 2).sum())
+
+    lowest = cost(theta)
+    for _ in range(60):
+        value = np.maximum(shape.value(theta, k), 1e-12)
+        slope = shape.slope(theta, k) / value[:, None]
+        target = np.clip(np.log(losses / value), -1, 1) + slope @ theta
+        towards = nonnegative(*_compact(weight[:, None] * slope, weight * target))
+        for share in (1.0, 0.5, 0.2, 0.05, 0.01):
+            new = theta + share * (towards - theta)
+            if (found := cost(new)) < lowest:
+                break
+        else:
+            break
+        theta, before, lowest = new, lowest, found
+        if lowest > before * (1 - 1e-7):
+            break
+    return theta, lowest
+
+
+def _compact(matrix: Array, target: Array) -> tuple[Array, Array]:
+    """The same least squares problem in as many rows as columns."""
+    if len(matrix) <= 64:
+        return matrix, target
+    q, r = np.linalg.qr(matrix)
+    return r, q.T @ target

@@ -1,0 +1,92 @@
+"""A network without its weights: a copy on the meta device, where tensors have shapes and no elements."""
+
+import copy
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import UninitializedTensorMixin
+from torch.overrides import TorchFunctionMode
+from torch.utils._device import _device_constructors
+
+from distdl.runtime.torch_private import eager_operators
+
+
+def to_meta(tensor: Tensor) -> Tensor:
+    """A tensor of the same shape, type and strides without its data, and part of no graph."""
+    if isinstance(tensor, UninitializedTensorMixin):
+        return type(tensor)(requires_grad=tensor.requires_grad, device="meta", dtype=tensor.dtype)
+    empty = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(empty, requires_grad=tensor.requires_grad)
+    return empty.requires_grad_(tensor.requires_grad and tensor.is_leaf)
+
+
+class _EmptyCopies(TorchFunctionMode):
+    """Under it, `copy.deepcopy` of a tensor gives its shape alone."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is Tensor.__deepcopy__:
+            tensor, memo = args
+            return memo.setdefault(id(tensor), to_meta(tensor))
+        return func(*args, **(kwargs or {}))
+
+
+def meta_copy(model: nn.Module) -> nn.Module:
+    """A copy of `model` on the meta device. The model itself is not touched, and no weight is copied.
+
+    Shared parameters stay shared. Wrappers that do not compute (torch.compile, DataParallel, DDP) are taken off.
+    """
+    memo: dict[int, Any] = {id(tensor): to_meta(tensor) for tensor in (*model.parameters(), *model.buffers())}
+    with _EmptyCopies():
+        model = _unwrapped(copy.deepcopy(model, memo))
+    for module in model.modules():
+        for name, child in module.named_children():
+            setattr(module, name, _unwrapped(child))
+    return model
+
+
+def _unwrapped(module: nn.Module) -> nn.Module:
+    while True:
+        if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            module = module.module
+        elif hasattr(module, "_orig_mod"):  # torch.compile's
+            module = module._orig_mod
+        else:
+            return module
+
+
+FILLS = {"normal_", "uniform_", "fill_", "zero_", "erfinv_", "mul_", "add_", "clamp_"}
+
+
+class _Weightless(TorchFunctionMode):
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        asker = sys._getframe(1).f_globals.get("__name__", "")
+        if func in _device_constructors() and asker.startswith("torch.nn.modules") and kwargs.get("device") is None:
+            kwargs["device"] = "meta"
+        elif getattr(func, "__name__", "") in FILLS:
+            tensor = args[0] if args else kwargs["tensor"]  # the latter is how torch.nn.init asks
+            if tensor.is_meta:
+                return tensor  # there is nothing to fill, and torch would take its time over it
+        return func(*args, **kwargs)
+
+
+def weightless() -> TorchFunctionMode:
+    """Under it, the layers of torch.nn are made without weights.
+
+    `with torch.device("meta")` would do so too, and leave without values what a constructor computes its widths from.
+    """
+    return _Weightless()
+
+
+@contextmanager
+def eager_on_meta() -> Iterator[None]:
+    """New tensors on the meta device, autograd on whatever the caller chose, and nothing compiled."""
+    # Only what has imported dynamo can have compiled anything, and importing it takes seconds.
+    eager = torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else eager_operators()
+    with torch.inference_mode(False), torch.enable_grad(), torch.device("meta"), eager:
+        yield

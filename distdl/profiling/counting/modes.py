@@ -1,0 +1,104 @@
+"""Where the operators of a forward pass are seen: torch's functions, the dispatcher, and the modules around them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FunctionType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch._C import DispatchKey
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from distdl.profiling.counting.rules import FUNCTIONS, OPERATORS, SHAPES
+from distdl.profiling.counting.tracer import Tracer
+
+COMPOSITE = DispatchKey.CompositeImplicitAutograd
+
+
+@contextmanager
+def watched(tracer: Tracer) -> Iterator[None]:
+    """Tells `tracer` of every module that runs under it, every function of `FUNCTIONS`, and every other operator."""
+    enter = register_module_forward_pre_hook(lambda module, _: tracer.enter(module))
+    leave = register_module_forward_hook(lambda *_: tracer.leave(), always_call=True)
+    operators = _Operators(tracer)
+    try:
+        with operators, _Functions(tracer, operators):
+            yield
+    finally:
+        enter.remove()
+        leave.remove()
+
+
+class _Functions(TorchFunctionMode):
+    """Sees torch's functions before they are taken apart."""
+
+    def __init__(self, tracer: Tracer, operators: "_Operators") -> None:
+        super().__init__()
+        self.tracer, self.operators = tracer, operators
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in FUNCTIONS:
+            with self.operators.silent():
+                out = func(*args, **kwargs)
+            self.tracer.function(func, out, args, kwargs)
+            return out
+        if func is F.multi_head_attention_forward:  # the one function of torch that is written in terms of those
+            with self:
+                return _body(func)(*args, **kwargs)
+        return func(*args, **kwargs)
+
+
+class _Operators(TorchDispatchMode):
+    """Sees what is left: the operators that reach a device."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else torch imports its compiler, three seconds, to keep it out of here
+
+    def __init__(self, tracer: Tracer) -> None:
+        super().__init__()
+        self.tracer = tracer
+        self._silent = False
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """What runs under it is counted by the function that it is a part of."""
+        self._silent = True
+        try:
+            yield
+        finally:
+            self._silent = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if self._silent:
+            return func(*args, **kwargs)
+        name = str(func._overloadpacket)
+        if shapes := SHAPES.get(name):
+            out = shapes(*args)
+        elif name not in OPERATORS and _is_composite(func):
+            # Under inference_mode functions arrive whole; elsewhere autograd has taken them apart.
+            with self:
+                return func._op_dk(COMPOSITE, *args, **kwargs)
+        else:
+            out = func(*args, **kwargs)
+        self.tracer.operator(func, out, args, kwargs)
+        return out
+
+
+def _is_composite(func: Any) -> bool:
+    """Whether torch writes it in terms of other operators, in C++: `func.decompose` would go further."""
+    return torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), COMPOSITE)
+
+
+def _body(function: FunctionType) -> FunctionType:
+    """`function` without its question whether a mode wants to handle it, so that the mode sees what it calls."""
+    asks = [name for name in function.__globals__ if name.startswith("has_torch_function")]
+    blind = {**function.__globals__, **dict.fromkeys(asks, lambda *_: False)}
+    copy = FunctionType(function.__code__, blind, function.__name__, function.__defaults__, function.__closure__)
+    copy.__kwdefaults__ = function.__kwdefaults__
+    return copy

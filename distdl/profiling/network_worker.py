@@ -1,0 +1,99 @@
+"""One rank of `distdl probe network`: join, measure, and on rank 0 show."""
+
+import dataclasses
+import json
+import os
+import socket
+import statistics
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from rich.console import Console
+from rich.table import Table
+
+from distdl.core.config import ComputeConfig
+from distdl.core.console import PlainConsole
+from distdl.core.errors import EXIT_DONE
+from distdl.profiling.network import Network, measure
+from distdl.runtime.device import device_for
+
+SHOWN = 6
+"""Hosts of a matrix that fits a terminal of 80 columns; of more the pairs are summed up, and all are in the JSON."""
+
+
+def probe(kind: str, file: Path | None) -> int:
+    """Measure among the ranks that the environment tells of. Rank 0 prints tables and writes `file`."""
+    environ = os.environ
+    config = dataclasses.replace(ComputeConfig(), device=kind)
+    local_size = int(environ.get("LOCAL_WORLD_SIZE", environ["WORLD_SIZE"]))
+    device = device_for(config, local_rank=int(environ.get("LOCAL_RANK", environ["RANK"])), local_size=local_size)
+    torch.set_num_threads(1)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        found = measure(device, socket.gethostname())
+        if dist.get_rank() == 0:
+            show(found, PlainConsole())
+            if file:
+                file.write_text(json.dumps(found.as_json(), indent=2) + "\n", encoding="utf-8")
+    finally:
+        dist.destroy_process_group()
+    return EXIT_DONE
+
+
+def show(found: Network, console: Console) -> None:
+    """Tables of a measurement, in at most 80 columns."""
+    names = rank_names(found.hosts)
+    console.print(f"{len(names)} ranks over {found.backend}, messages in {found.device} memory")
+    by_ends = {(pair.source, pair.target): pair for pair in found.pairs}
+    if 1 < len(names) <= SHOWN:
+        for title, what in (
+            ("bandwidth from (row) to (column), Gbit/s", lambda pair: f"{pair.bytes_per_s * 8e-9:.3f}"),
+            ("latency one way, median, \N{MICRO SIGN}s", lambda pair: f"{pair.latency_s * 1e6:.0f}"),
+        ):
+            console.print(title)
+            table = Table()
+            for name in ("", *names):
+                table.add_column(name, justify="right", overflow="fold")
+            for source, name in enumerate(names):
+                cells = [by_ends.get((source, target)) for target in range(len(names))]
+                table.add_row(name, *("" if pair is None else what(pair) for pair in cells))
+            console.print(table)
+    elif len(names) > SHOWN:
+        console.print(_summary(found, names))
+    table = Table(title="all-reduce of fp32 over all ranks", title_justify="left")
+    for heading in ("message", "time, ms", "spread, ms", "bus bandwidth, Gbit/s"):
+        table.add_column(heading, justify="right")
+    for row in found.all_reduce:
+        bus = f"{row.bus_bytes_per_s * 8e-9:.3f}"
+        table.add_row(_bytes(row.bytes), f"{row.seconds * 1e3:.3f}", f"{row.spread_s * 1e3:.3f}", bus)
+    if found.all_reduce:
+        console.print(table)
+
+
+def rank_names(hosts: list[str]) -> list[str]:
+    """A host's name for its only rank, and with the rank's number where it has several."""
+    return [host if hosts.count(host) == 1 else f"{host} #{rank}" for rank, host in enumerate(hosts)]
+
+
+def _summary(found: Network, names: list[str]) -> Table:
+    table = Table(title=f"{len(found.pairs)} pairs", title_justify="left")
+    for heading in ("", "slowest", "median", "fastest", "the slowest pair"):
+        table.add_column(heading, justify="right", overflow="fold")
+    for title, key, scale, digits in (
+        ("bandwidth, Gbit/s", "bytes_per_s", 8e-9, 3),
+        ("latency, \N{MICRO SIGN}s", "latency_s", 1e6, 0),
+    ):
+        ordered = sorted(found.pairs, key=lambda pair: getattr(pair, key), reverse=key == "latency_s")
+        middle = statistics.median(getattr(pair, key) for pair in ordered)
+        ends = (getattr(ordered[0], key), middle, getattr(ordered[-1], key))
+        worst = f"{names[ordered[0].source]} to {names[ordered[0].target]}"
+        table.add_row(title, *(f"{value * scale:.{digits}f}" for value in ends), worst)
+    return table
+
+
+def _bytes(size: int) -> str:
+    for unit, scale in (("MiB", 2**20), ("KiB", 2**10)):
+        if size >= scale:
+            return f"{size / scale:.0f} {unit}"
+    return f"{size} B"

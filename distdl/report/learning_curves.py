@@ -1,0 +1,129 @@
+"""What a run's metrics.jsonl shows: accuracy, loss, learning rate, throughput and the phases of a step over time."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+from distdl.core.phases import PHASES
+from distdl.report.content import Axis, Cell, Figure, Layer, Section
+from distdl.report.run_folder import Row, Run
+from distdl.report.schema import number
+
+EPOCH = Axis(title="epoch")
+STRETCHES = 150
+"""Into which a run is divided to show its phases over time."""
+
+Columns = dict[str, list[Cell]]
+
+
+def learning(runs: Sequence[Run]) -> Section:
+    """Accuracy over epochs and over time, loss, learning rate."""
+    accuracy = _evaluations(runs, "accuracy", 100.0)
+    figures = []
+    if accuracy["epoch"]:
+        shared = {"y": "accuracy (%)", "series": "curve"}
+        y = Axis(title="accuracy (%)")
+        data = {name: accuracy[name] for name in ("epoch", "accuracy (%)", "curve", "step")}
+        figures.append(_figure("accuracy", "Accuracy by epoch", EPOCH, y, _marked(data, x="epoch", **shared)))
+        data = {name: accuracy[name] for name in ("training (s)", "accuracy (%)", "curve", "step")}
+        x = Axis(title="time in training (s)")
+        figures.append(_figure("accuracy-time", "Accuracy by time", x, y, _marked(data, x="training (s)", **shared)))
+    figures += _loss(runs)
+    rates = _training(runs, "lr", "learning rate")
+    if rates["epoch"]:
+        layer = Layer(mark="line", data=rates, x="epoch", y="learning rate", series="curve")
+        figures.append(_figure("learning-rate", "Learning rate", EPOCH, Axis(title="learning rate"), (layer,)))
+    return Section(title="Learning", parts=tuple(figures))
+
+
+def speed(runs: Sequence[Run]) -> Iterator[Figure]:
+    """Images a second, and, of a single run, what a step's time was made of along the way."""
+    rates = _training(runs, "images_per_s", "images/s")
+    if rates["epoch"]:
+        layer = Layer(mark="line", data=rates, x="epoch", y="images/s", series="curve")
+        yield _figure("throughput", "Throughput", EPOCH, Axis(title="images/s"), (layer,))
+    if len(runs) == 1:
+        data = _phases(runs[0].train)
+        if data["epoch"]:
+            layer = Layer(mark="line", data=data, x="epoch", y="ms a step", series="phase")
+            yield _figure(
+                "phases-time",
+                "A step's phases over time",
+                EPOCH,
+                Axis(title="ms a step"),
+                (layer,),
+                "Means over stretches of the training.",
+            )
+
+
+def _figure(name: str, title: str, x: Axis, y: Axis, layers: tuple[Layer, ...], caption: str = "") -> Figure:
+    return Figure(name=name, title=title, x=x, y=y, layers=layers, caption=caption)
+
+
+def _marked(data: Columns, **names: str) -> tuple[Layer, Layer]:
+    return Layer(mark="line", data=data, **names), Layer(mark="points", data=data, **names)
+
+
+def _loss(runs: Sequence[Run]) -> Iterator[Figure]:
+    """Training and evaluation in one figure; of several runs, which the colours tell apart, in two."""
+    training, tested = _training(runs, "loss", "loss"), _evaluations(runs, "loss", 1.0)
+    tested.pop("training (s)")
+    names = {"x": "epoch", "y": "loss", "series": "curve"}
+    line = (Layer(mark="line", data=training, **names),) if training["epoch"] else ()
+    marked = _marked(tested, **names) if tested["epoch"] else ()
+    if len(runs) == 1:
+        training["curve"] = ["training"] * len(training["curve"])
+        groups = [("loss", "Loss", line + marked)]
+    else:
+        groups = [("loss", "Loss in training", line), ("loss-evaluated", "Loss, evaluated", marked)]
+    for name, title, layers in groups:
+        values = [value for layer in layers for value in layer.data["loss"] if value is not None]
+        if values:
+            log = min(values) > 0 and max(values) / min(values) > 20
+            yield _figure(name, title, EPOCH, Axis(title="loss", scale="log" if log else "linear"), layers)
+
+
+def _training(runs: Sequence[Run], field: str, title: str) -> Columns:
+    columns: Columns = {"epoch": [], title: [], "curve": [], "step": []}
+    for run in runs:
+        columns["epoch"] += [row["epoch"] for row in run.train]
+        columns[title] += [number(row.get(field)) for row in run.train]
+        columns["curve"] += [run.label] * len(run.train)
+        columns["step"] += [row["step"] for row in run.train]
+    return columns
+
+
+def _evaluations(runs: Sequence[Run], field: str, factor: float) -> Columns:
+    splits = {split for run in runs for split in run.evaluations}
+    title = "accuracy (%)" if field == "accuracy" else field
+    columns: Columns = {"epoch": [], "training (s)": [], title: [], "curve": [], "step": []}
+    for run in runs:
+        for split, rows in run.evaluations.items():
+            of = split if len(runs) == 1 else run.label if len(splits) == 1 else f"{run.label}, {split}"
+            for row in rows:
+                value = number(row.get(field))
+                cells = (row["epoch"], row["time_s"], None if value is None else value * factor, of, row["step"])
+                for column, cell in zip(columns.values(), cells, strict=True):
+                    column.append(cell)
+    return columns
+
+
+def _phases(rows: Sequence[Row]) -> Columns:
+    """Milliseconds of each phase a step, over stretches. Rows hold running totals, which begin again at a resume."""
+    columns: Columns = {"epoch": [], "ms a step": [], "phase": []}
+    whole = [row for row in rows if isinstance(row.get("phases_s"), dict)]
+    kept = [whole[i * (len(whole) - 1) // STRETCHES] for i in range(STRETCHES + 1)] if len(whole) > STRETCHES else whole
+    shown = [name for name in PHASES if any(_total(row, name) for row in kept)]
+    for before, row in itertools.pairwise(kept):
+        steps = row["step"] - before["step"]
+        spent = {name: _total(row, name) - _total(before, name) for name in shown}
+        if steps <= 0 or sum(spent.values()) < 0:
+            continue
+        for name, seconds in spent.items():
+            columns["epoch"].append(row["epoch"])
+            columns["ms a step"].append(max(seconds, 0.0) / steps * 1e3)
+            columns["phase"].append(name)
+    return columns
+
+
+def _total(row: Row, phase: str) -> float:
+    return number(row["phases_s"].get(phase)) or 0.0

@@ -1,0 +1,185 @@
+"""A run folder as a report reads it: whatever is there, and a sentence for each thing that is missing or damaged."""
+
+import json
+import math
+import os
+import tomllib
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distdl.core.errors import UserError
+from distdl.core.result import is_unfinished, reconcile
+from distdl.core.rundir import CONFIG, ENVIRONMENT, METRICS, RESULT, TELEMETRY
+from distdl.report import schema
+from distdl.report.telemetry import SAMPLE
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What a run folder holds. Of the result, the environment and the rows it is what `schema` names, of its kinds."""
+
+    path: Path
+    label: str
+    """What tells it from the other runs of a report."""
+    config: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    result: Mapping[str, Any]
+    """Of a run that has not ended, the figures so far; empty without result.json."""
+    train: list[Row]
+    """Rows of training, in order of step."""
+    evaluations: dict[str, list[Row]]
+    """Rows with an accuracy, by split: test, validation."""
+    telemetry: list[Row]
+    notes: tuple[str, ...]
+    """What is missing or damaged, and the run's own warnings."""
+
+    @property
+    def status(self) -> str:
+        return str(self.result.get("status") or "not ended")
+
+    @property
+    def strategy(self) -> str:
+        return str(self.result.get("strategy") or self.config.get("strategy") or "")
+
+    @property
+    def exchange(self) -> str:
+        """How gradients met, for a person: the strategy, with a mark where compute was replayed."""
+        served = self.result.get("ps")
+        replayed = isinstance(served, dict) and served.get("replayed") is True
+        return self.strategy + ", compute replayed" * replayed
+
+
+def is_run(path: Path) -> bool:
+    """Whether `path` is a folder that a training has written to."""
+    return any((path / name).is_file() for name in (CONFIG, METRICS, RESULT))
+
+
+def read(path: Path, label: str = "") -> Run:
+    """Read a run folder, damaged or unfinished as it may be.
+
+    Raises:
+        UserError: it is no run folder.
+    """
+    if not path.is_dir():
+        raise UserError(f"{path} is no folder: give the folder of a run or of a study")
+    if not is_run(path):
+        raise UserError(f"{path} is no run folder: it has no {CONFIG}, {METRICS} or {RESULT}")
+    notes: list[str] = []
+    rows = _rows(path / METRICS, schema.MEASUREMENT, notes)
+    result = _result(path, notes)
+    samples = sorted(path.glob(f"{Path(TELEMETRY).stem}*.jsonl"))
+    telemetry = [row for file in samples for row in _rows(file, SAMPLE, notes)]
+    config = _table(path / CONFIG, tomllib.loads, notes, absent="the configuration is not known")
+    evaluations: dict[str, list[Row]] = {}
+    for row in rows:
+        if row["kind"] not in ("train", "warning") and "accuracy" in row:
+            evaluations.setdefault(row["kind"], []).append(row)
+    train = [row for row in rows if row["kind"] == "train"]
+    if not train:
+        notes.append(f"{METRICS} has no row of training: the curves are missing")
+    for row in train:
+        if not math.isfinite(row.get("loss", 0.0)):
+            notes.append(f"the loss is not a number in step {row['step']:,}; such points are left out of the curves")
+            break
+    warnings = dict.fromkeys(row["message"] for row in rows if row["kind"] == "warning" and "message" in row)
+    return Run(
+        path=path,
+        label=label or path.resolve().name,
+        config=config,
+        environment=_taken(
+            _table(path / ENVIRONMENT, json.loads, notes, absent="the machine is not known"),
+            schema.ENVIRONMENT,
+            ENVIRONMENT,
+            notes,
+        ),
+        result=result,
+        train=train,
+        evaluations=evaluations,
+        telemetry=[row for row in telemetry if row["kind"] in ("nvml", "host")],
+        notes=(*notes, *warnings),
+    )
+
+
+def labels(paths: list[Path]) -> list[str]:
+    """A name for each folder that no other has: its own, with its parents' where that is not enough."""
+    parts = [path.resolve().parts[1:] for path in paths]
+    for depth in range(1, max(map(len, parts), default=0) + 1):
+        names = ["/".join(part[-depth:]) for part in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{path} ({number})" for number, path in enumerate(paths, 1)]
+
+
+def _table(file: Path, parse: Callable[[str], Any], notes: list[str], *, absent: str) -> dict[str, Any]:
+    if not os.path.lexists(file):
+        notes.append(f"there is no {file.name}: {absent}")
+        return {}
+    try:
+        return schema.read_table(file, parse, file.name)
+    except UserError as error:
+        notes.append(str(error))
+        return {}
+
+
+def _taken(table: dict[str, Any], kind: schema.Kind, file: str, notes: list[str]) -> dict[str, Any]:
+    """The values of a table that a report reads; a note names those that are not of their kind."""
+    odd: Counter[str] = Counter()
+    taken = schema.take(table, kind, odd)
+    notes += schema.left_out(file, odd)
+    return taken
+
+
+def _result(path: Path, notes: list[str]) -> dict[str, Any]:
+    """The result of a run; of one that runs or was killed, its figures so far."""
+    result = _table(path / RESULT, json.loads, notes, absent="the run has not ended, or was killed")
+    result = _taken(reconcile(path, result) if result else {}, schema.RESULT, RESULT, notes)
+    if is_unfinished(result):
+        notes.append(
+            f"the run {_UNFINISHED[result['status']]}: its figures are those up to step {result.get('steps', 0):,}"
+        )
+    steps = [str(leg["from_step"]) for leg in result.get("legs", [])[1:] if "from_step" in leg]
+    if steps:
+        notes.append(f"the run was resumed {len(steps)} times, at step {', '.join(steps)}")
+    return result
+
+
+_UNFINISHED = {"running": "has not ended", "killed": "was killed", "not ended": "has not ended, or was killed"}
+
+
+def _rows(file: Path, kind: dict[str, schema.Kind], notes: list[str]) -> list[Row]:
+    """Rows of a .jsonl file in which lines may be cut or overwritten; those are counted."""
+    try:
+        lines = file.read_bytes().splitlines()
+    except OSError:
+        notes.append(f"there is no {file.name}")
+        return []
+    odd: Counter[str] = Counter()
+    rows, bad = schema.take_rows(_parsed(lines), kind, odd)
+    if bad:
+        lines_are = "1 line is" if bad == 1 else f"{bad:,} lines are"
+        notes.append(f"{lines_are} damaged in {file.name} and left out, of {len(lines):,}")
+    notes += schema.left_out(file.name, odd)
+    return rows
+
+
+def _parsed(lines: list[bytes]) -> list[Any]:
+    """Each line's value, None for one that has none."""
+    try:  # all at once, a third faster, if no line is damaged
+        values = json.loads(b"[" + b",".join(lines) + b"]")
+        if len(values) == len(lines):
+            return values
+    except (ValueError, RecursionError):
+        pass
+    return [_parsed_line(line) for line in lines]
+
+
+def _parsed_line(line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None

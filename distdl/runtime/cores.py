@@ -1,0 +1,163 @@
+"""CPU cores: how many a process may use, how many other programs use, and how threads wait for each other.
+
+Imports neither torch nor numpy: `passive_waiting` must be called before torch loads its OpenMP runtime.
+"""
+
+import os
+import time
+from collections.abc import MutableMapping
+from pathlib import Path
+from typing import NamedTuple
+
+CGROUPS = Path("/sys/fs/cgroup")
+MEMBERSHIP = Path("/proc/self/cgroup")
+STAT = Path("/proc/stat")
+SPINS = "20000"
+"""Rounds of libgomp's busy wait, about 1 ms. Longer than the gap between two parallel regions of a step: with 2,000 a
+quiet machine's threads sleep in every layer, and a small network trains a fifth more slowly. Short against a time slice
+of the kernel: on a busy machine a waiting thread gives its core to the thread that it waits for. libgomp's own 300,000
+take up to 14 ms (benchmarks/busy_cores.py)."""
+BUSY = 0.5
+"""Cores in use by other programs from which on a machine is busy."""
+
+
+def passive_waiting(environ: MutableMapping[str, str] = os.environ) -> None:
+    """Have OpenMP's threads sleep soon where they wait, unless the user has chosen. Call before torch is imported."""
+    if environ.keys().isdisjoint({"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"}):
+        environ["GOMP_SPINCOUNT"] = SPINS
+        environ["KMP_BLOCKTIME"] = "1"  # ms; the same for LLVM's and Intel's runtimes, by default 200
+
+
+def affinity(pid: int = 0) -> list[int]:
+    """Numbers of the cores that a process may run on, in order; by default this process."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(pid))
+    return list(range(os.cpu_count() or 1))
+
+
+def quota(root: Path = CGROUPS, membership: Path = MEMBERSHIP) -> float:
+    """Cores' worth of CPU time that the control groups of this process allow; infinite without a limit.
+
+    A group's limit holds for all groups below it, so the smallest from its own to the root counts. Inside a container
+    the path of the group may not exist below the container's mount, which then shows that very group as its root.
+    """
+    limits = [float("inf")]
+    try:
+        lines = membership.read_text().splitlines()
+    except OSError:
+        return limits[0]
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        for name in (controllers, "cpu", "cpu,cpuacct") if controllers else ("", "unified"):
+            mount = root / name
+            group = mount / path.strip("/")
+            limits += [_limit(folder) for folder in (group, *group.parents) if folder.is_relative_to(mount)]
+    return min(limits)
+
+
+def _limit(group: Path) -> float:
+    """Cores allowed by one control group: version 2's cpu.max, version 1's pair of files."""
+    try:
+        if (group / "cpu.max").is_file():
+            time_us, period_us = (group / "cpu.max").read_text().split()
+        else:
+            time_us, period_us = ((group / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        return float("inf") if time_us == "max" or int(time_us) <= 0 else int(time_us) / int(period_us)
+    except (OSError, ValueError, ZeroDivisionError):
+        return float("inf")
+
+
+def sharing(local_size: int) -> int:
+    """Ranks of this host that run on this rank's cores, itself included.
+
+    A launcher that gives each rank cores of its own leaves the rank with a part of the launcher's; so does
+    `distdl.runtime.device.pin_cores`. Otherwise all ranks have the same.
+    """
+    try:
+        launcher = len(affinity(os.getppid()))
+    except OSError:  # it has ended
+        launcher = 0
+    available = len(affinity())
+    return max(round(local_size * available / max(launcher, available)), 1)
+
+
+def cores(local_size: int = 1) -> int:
+    """Cores that one of `local_size` ranks of this host can use: its share of the affinity and of the CPU quota."""
+    allowed = len(affinity())
+    if hasattr(os, "process_cpu_count"):  # Python 3.13: may be set by -X cpu_count
+        allowed = os.process_cpu_count() or allowed
+    return max(int(min(allowed / sharing(local_size), quota() / local_size)), 1)
+
+
+class Usage(NamedTuple):
+    """CPU time since boot, in seconds."""
+
+    by_core: dict[int, float]
+    """In use, by anything that is not niced."""
+    process: float
+    """Used by this process."""
+    at: float
+    """When this was read, on the monotonic clock."""
+
+
+def usage() -> Usage | None:
+    """CPU time used so far; None where the system does not tell."""
+    try:
+        rows = [line.split() for line in STAT.read_text().splitlines() if line.startswith("cpu")]
+        tick = 1 / os.sysconf("SC_CLK_TCK")
+        # user, nice, system, idle, iowait, irq, softirq, steal
+        used = {int(row[0][3:]): tick * sum(int(row[k]) for k in (1, 3, 6, 7, 8)) for row in rows if row[0] != "cpu"}
+    except (OSError, ValueError, IndexError):
+        return None
+    return Usage(used, time.process_time(), time.monotonic())
+
+
+def busy_cores(before: Usage, after: Usage, cores: list[int], ranks: int = 1) -> float:
+    """Mean number of these cores that other programs used between two readings.
+
+    Args:
+        ranks: of this job on these cores. The others are taken to use as much as this one: they start alike.
+    """
+    elapsed_s = max(after.at - before.at, 1e-9)
+    used_s = sum(after.by_core.get(core, 0) - before.by_core.get(core, 0) for core in cores)
+    return max((used_s - ranks * (after.process - before.process)) / elapsed_s, 0.0)
+
+
+_start: Usage | None = None
+_busy = 0.0
+
+
+def observe_start() -> None:
+    """Begin to observe the other programs' use of the cores; the import of torch then makes a window of seconds."""
+    global _start
+    _start = usage()
+
+
+def observe_end(ranks: int) -> float:
+    """Mean number of this process's cores that other programs used since `observe_start`; 0 if not known.
+
+    Args:
+        ranks: of this job on these cores.
+    """
+    global _start, _busy
+    end = usage()
+    _busy = busy_cores(_start, end, affinity(), ranks) if _start and end else 0.0
+    _start = None  # a later training of this process has no window of its own
+    return _busy
+
+
+def busy_at_start() -> float:
+    """Return what `observe_end` found."""
+    return _busy
+
+
+def warning(busy: float, available: int) -> str:
+    """A sentence about cores that other programs use, or nothing if there are too few of them to matter."""
+    if busy < BUSY:
+        return ""
+    return (
+        f"other programs use {busy:.1f} of this process's {available} cores: training is slower than on a quiet "
+        "machine; ranks are not pinned to cores. Fewer --compute.threads may be faster"
+    )

@@ -1,0 +1,144 @@
+"""Device and cores of a rank, and the comparison of devices across ranks."""
+
+import os
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from distdl.core.config import ComputeConfig
+from distdl.core.errors import UserError
+from distdl.runtime import cores
+from distdl.runtime.memory import keep_freed
+
+
+def launched(strategy: str, environ: Mapping[str, str] = os.environ) -> tuple[int, int, int, int]:
+    """Rank, world size, and the same within the host, as torchrun's variables tell them.
+
+    Raises:
+        UserError: if no launcher has set them.
+    """
+    if "RANK" not in environ:
+        start = f"torchrun --nproc_per_node=N -m distdl.train --strategy {strategy} ..."
+        raise UserError(f"strategy {strategy} needs a launcher: {start}")
+    rank, size = int(environ["RANK"]), int(environ["WORLD_SIZE"])
+    return rank, size, int(environ.get("LOCAL_RANK", rank)), int(environ.get("LOCAL_WORLD_SIZE", size))
+
+
+def device_for(
+    config: ComputeConfig, *, local_rank: int, local_size: int, warn: Callable[[str], None] = lambda text: None
+) -> torch.device:
+    """Choose the device of a host's rank `local_rank` of `local_size`.
+
+    A rank that sees exactly one GPU takes it: schedulers bind GPUs to ranks that way (`srun --gpus-per-task=1`).
+    `shared_gpu` finds out whether two ranks see the same one.
+
+    Args:
+        warn: receives a line if `auto` takes the CPU on a host that has GPUs.
+    Raises:
+        UserError: if CUDA is asked for and the host has fewer GPUs than ranks.
+    """
+    gpus = torch.cuda.device_count() if config.device != "cpu" else 0
+    index = gpu_index(gpus, local_rank=local_rank, local_size=local_size)
+    if index is None:
+        shortage = f"host {socket.gethostname()} has {gpus} GPUs for {local_size} ranks"
+        if config.device == "cuda":
+            raise UserError(f"compute.device is cuda, but {shortage}: start at most one rank per GPU")
+        if gpus:
+            warn(f"training on the CPU, because {shortage}: start at most one rank per GPU to use them")
+        keep_freed()
+        return torch.device("cpu")
+    device = torch.device("cuda", index)
+    torch.cuda.set_device(device)
+    return device
+
+
+def gpu_index(gpus: int, *, local_rank: int, local_size: int) -> int | None:
+    """The GPU of a local rank that sees `gpus` of them; None if there are too few."""
+    if gpus == 1:
+        return 0
+    return local_rank if gpus >= local_size else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """The host and device of one rank."""
+
+    host: str
+    device: str
+    """cpu or cuda."""
+    gpu: str = ""
+    """Identity of the GPU, or of the MIG slice."""
+
+
+def place_of(device: torch.device, environ: Mapping[str, str] = os.environ) -> Place:
+    """This process's place."""
+    gpu = ""
+    if device.type == "cuda":
+        # The properties of a MIG slice may show its whole GPU's UUID, which other slices share.
+        visible = environ.get("CUDA_VISIBLE_DEVICES", "")
+        gpu = visible if visible.startswith("MIG-") else str(torch.cuda.get_device_properties(device).uuid)
+    return Place(host=socket.gethostname(), device=device.type, gpu=gpu)
+
+
+def mixed_devices(places: Sequence[Place]) -> str | None:
+    """One line if some of the ranks, whose `places` are given by rank, train on a CPU and others on a GPU."""
+    hosts = {kind: sorted({place.host for place in places if place.device == kind}) for kind in ("cuda", "cpu")}
+    if not all(hosts.values()):
+        return None
+    return (
+        f"ranks on {_listed(hosts['cuda'])} have a GPU and ranks on {_listed(hosts['cpu'])} do not: check the driver "
+        "and the visible GPUs there, or train on the CPU with --compute.device cpu"
+    )
+
+
+def shared_gpu(places: Sequence[Place]) -> str | None:
+    """One line if two of the ranks, whose `places` are given by rank, have the same GPU."""
+    first_on: dict[tuple[str, str], int] = {}
+    for rank, place in enumerate(places):
+        other = first_on.setdefault((place.host, place.gpu), rank)
+        if place.gpu and other != rank:
+            both = f"ranks {other} and {rank} on host {place.host} have the same GPU ({place.gpu})"
+            return f"{both}: start one rank per GPU, or use --compute.device cpu"
+    return None
+
+
+def _listed(names: Sequence[str], most: int = 4) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"host{'s' if len(names) > 1 else ''} {', '.join(names[:most])}{more}"
+
+
+def pin_cores(config: ComputeConfig, device: torch.device, *, local_rank: int, local_size: int) -> int:
+    """Give this rank its share of the host's cores, and torch as many threads. Returns the number of threads.
+
+    Two ranks whose threads move over the same cores wait for each other in every layer; pinned, they do not. On a GPU
+    nothing is pinned: the kernel's threads there must stay free to move between the loader's processes. Nor where other
+    programs keep cores busy, and all ranks would wait for the one that shares its core. The number of threads never
+    depends on other programs: torch's sums, and so a training's last bits, depend on it.
+    """
+    available, ranks = cores.affinity(), cores.sharing(local_size)
+    threads = config.threads or cores.cores(local_size)
+    busy = cores.observe_end(ranks)
+    if pins(device.type, config.threads, available=len(available), ranks=ranks, busy=busy):
+        share = len(available) // ranks
+        first = local_rank % ranks * share
+        os.sched_setaffinity(0, available[first : first + share])
+    torch.set_num_threads(threads)
+    return threads
+
+
+def pins(device: str, threads: int, *, available: int, ranks: int, busy: float) -> bool:
+    """Whether each of `ranks` ranks is pinned to its part of the `available` cores they share.
+
+    Args:
+        threads: as configured; 0 leaves the number, and the cores, to distdl.
+        busy: of these cores, in use by other programs.
+    """
+    return (
+        device == "cpu"
+        and not threads
+        and available >= ranks > 1
+        and busy < cores.BUSY
+        and hasattr(os, "sched_setaffinity")
+    )

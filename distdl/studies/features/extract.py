@@ -1,0 +1,129 @@
+"""A frozen network as a feature extractor: its features computed once an image, and last layers trained on them.
+
+What is frozen gives the same features in every epoch and at every learning rate. So they are kept, and a whole grid of
+rates and seeds is trained on what is kept.
+"""
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from distdl.core.config import Config
+from distdl.core.errors import UserError
+from distdl.core.profiles import from_command_line
+from distdl.core.rundir import write_atomic
+from distdl.data.dataset import DataSet, Split
+from distdl.data.loaders import make_loader
+from distdl.data.sets.load import load
+from distdl.models import freezing as parts
+from distdl.runtime.device import device_for
+from distdl.runtime.world import World
+from distdl.studies.features.last_layers import Kept, network, train
+
+FILE, LAYERS = "features.safetensors", "layers.safetensors"
+SAME = 1e-4
+"""Largest difference, as a share of the largest logit, at which kept features count as the network's own."""
+
+
+def grid(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
+    """A study's trial: features of `table["words"]`'s network and set, kept in `folder`, and the grid on them.
+
+    Args:
+        table: `words` of `distdl.train`; `rates` and `seeds` (a count) of the grid.
+    """
+    config = from_command_line(table["words"], strategy="single")
+    world = World(device=device_for(config.compute, local_rank=0, local_size=1))
+    dataset = load(config.data)
+    file = folder / FILE
+    began = time.perf_counter()
+    if not file.exists():
+        keep(file, compute(config, dataset, world))
+    kept = read(file, world.device)
+    between = time.perf_counter()
+    heads, layers = train(kept, config, dataset, table["rates"], range(int(table["seeds"])))
+    _write(folder / LAYERS, {"weight": layers.weight, "bias": layers.bias})
+    width = kept["train"][0].shape[1]
+    return {
+        "heads": [dataclasses.asdict(head) for head in heads],
+        "images": sum(len(labels) for _, labels in kept.values()),
+        "dimensions": width,
+        "parameters": (width + 1) * len(dataset.classes),
+        "features_s": between - began,
+        "heads_s": time.perf_counter() - between,
+    }
+
+
+@torch.no_grad()
+def compute(config: Config, dataset: DataSet, world: World) -> Kept:
+    """What the network's last layer is given for each image, in evaluation mode and without augmentation.
+
+    Raises:
+        UserError: the network starts from scratch, or does more after its last layer than to average it over pixels.
+    """
+    if config.model.weights == "none":
+        raise UserError("a feature extractor needs weights: name them by model.weights")
+    whole = network(config, dataset).to(world.device).eval()
+    head = whole.get_submodule(parts.head(whole))
+    if head.bias is None:
+        raise UserError(f"the last layer of {config.model.name} has no bias: train it by model.train_only instead")
+    given: list[Tensor] = []
+    hook = head.register_forward_pre_hook(lambda module, inputs: given.append(inputs[0]))
+    kept: dict[str, tuple[Tensor, Tensor]] = {}
+    plain = dataclasses.replace(config, data=dataclasses.replace(config.data, ten_crop=False))
+    for name in ("train", "validation", "test"):
+        split: Split | None = getattr(dataset, name)
+        if split is None:
+            continue
+        if split.labels.ndim > 1:
+            raise UserError("kept features have one label an image: data.labels gives several")
+        loader = make_loader(plain, dataset, split, world, training=False)
+        features, labels = [], []
+        for batch in loader.epoch(0):
+            logits = whole(batch.images)
+            pooled = _pooled(given.pop())
+            if not labels:
+                _check(F.linear(pooled, head.weight.flatten(1), head.bias), logits, config.model.name)
+            features.append(pooled[: batch.count])
+            labels.append(batch.labels[: batch.count])
+        loader.close()
+        kept[name] = torch.cat(features), torch.cat(labels)
+    hook.remove()
+    return kept
+
+
+def _pooled(given: Tensor) -> Tensor:
+    # A 1 x 1 convolution averaged over pixels is the convolution of the average.
+    return given.mean(dim=(2, 3)) if given.dim() == 4 else given
+
+
+def _check(ours: Tensor, logits: Tensor, name: str) -> None:
+    if ours.shape != logits.shape or (ours - logits).abs().max() > SAME * logits.abs().max():
+        raise UserError(f"{name} does more after its last layer than average it: train it by model.train_only instead")
+
+
+def keep(file: Path, kept: Kept) -> None:
+    """Write features as safetensors: SPLIT.features and SPLIT.labels."""
+    tensors = {f"{name}.features": features for name, (features, _) in kept.items()}
+    _write(file, tensors | {f"{name}.labels": labels for name, (_, labels) in kept.items()})
+
+
+def _write(file: Path, tensors: Mapping[str, Tensor]) -> None:
+    from safetensors.torch import save
+
+    content = save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()})
+    write_atomic(file, lambda sink: sink.write(content))
+
+
+def read(file: Path, device: torch.device) -> Kept:
+    """What `keep` wrote."""
+    from safetensors.torch import load_file
+
+    tensors = load_file(file, device=str(device))
+    names = [name.removesuffix(".labels") for name in tensors if name.endswith(".labels")]
+    return {name: (tensors[f"{name}.features"], tensors[f"{name}.labels"]) for name in names}

@@ -1,0 +1,205 @@
+"""Last layers on features that are kept, one for every seed and learning rate, trained all at once.
+
+Each comes out as `distdl.train` would have trained it with all else frozen and no augmentation: from the same first
+weights, in the same order, by the same optimizer and schedule.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from distdl.core.config import Config
+from distdl.core.errors import UserError
+from distdl.data.dataset import DataSet
+from distdl.data.loaders import order
+from distdl.models import build as zoo
+from distdl.models import freezing as parts
+from distdl.optim import optimizers, schedules
+
+Kept = Mapping[str, tuple[Tensor, Tensor]]
+"""By split: features [n, d] float32 and labels [n] int64, in the split's order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """One last layer's training. Accuracies are shares."""
+
+    lr: float
+    seed: int
+    best_epoch: int
+    """Epochs trained when the validation was best; its weights are those that are tested."""
+    validation: float
+    test: float
+    curve: tuple[tuple[int, float], ...]
+    """Epochs trained and accuracy on the validation (the test, where there is none), at each evaluation."""
+    loss: float | None
+    """Mean training loss of the last epoch; None where it is no number."""
+
+
+def train(
+    kept: Kept, config: Config, dataset: DataSet, rates: Sequence[float], seeds: Sequence[int]
+) -> tuple[list[Head], "Layers"]:
+    """Train a last layer for every seed at every rate, all at once.
+
+    Returns:
+        What came of each, in the order of seeds, then rates; and the layers [seeds, rates] that were tested.
+    Raises:
+        UserError: the configuration asks for what changes the images, or is not done to last layers.
+    """
+    if unfit := [name for name, value in _unfit(config).items() if value]:
+        raise UserError(f"a grid of last layers has no {unfit[0]}: leave it out")
+    features, labels = kept["train"]
+    layers = Layers.of([_first_head(config, dataset, seed) for seed in seeds], len(rates), features.device)
+    changing = [
+        optimizers.build(_at(config, lr), layers.one(s, r), global_batch=config.data.step_samples(1))
+        for s in range(len(seeds))
+        for r, lr in enumerate(rates)
+    ]
+    best, best_epoch = torch.full(layers.shape, -1.0), torch.zeros(layers.shape, dtype=torch.int64)
+    chosen, curve = layers.copy(), []
+    for epoch in range(config.epochs):
+        order_of = [order.order(seed, epoch, len(labels)) for seed in seeds]
+        loss = _epoch(layers, features, labels, np.stack(order_of), changing, config, epoch)
+        if (epoch + 1) % config.evaluate_every and epoch + 1 < config.epochs:
+            continue
+        accuracy = layers.accuracy(*kept.get("validation", kept["test"]))
+        curve.append((epoch + 1, accuracy))
+        better = accuracy > best
+        best, best_epoch = torch.where(better, accuracy, best), torch.where(better, epoch + 1, best_epoch)
+        chosen.take(layers, better)
+    test = chosen.accuracy(*kept["test"])
+    heads = [
+        Head(
+            lr=lr,
+            seed=seed,
+            best_epoch=int(best_epoch[s, r]),
+            validation=float(best[s, r]),
+            test=float(test[s, r]),
+            curve=tuple((epoch, float(accuracy[s, r])) for epoch, accuracy in curve),
+            loss=float(loss[s, r]) if math.isfinite(loss[s, r]) else None,
+        )
+        for s, seed in enumerate(seeds)
+        for r, lr in enumerate(rates)
+    ]
+    return heads, chosen
+
+
+def _epoch(
+    layers: "Layers",
+    features: Tensor,
+    labels: Tensor,
+    sequences: np.ndarray,
+    changing: Sequence[torch.optim.Optimizer],
+    config: Config,
+    epoch: int,
+) -> Tensor:
+    """Take each seed's layers through its sequence, [seeds, n]. Returns mean losses [seeds, rates], on the CPU."""
+    n = len(labels)
+    total = torch.zeros(layers.shape, device=features.device)
+    sizes = order.sizes(n, config.data.step_samples(1), pieces=1, drop_last=config.data.drop_last).tolist()
+    position = 0
+    for size in sizes:
+        members = torch.from_numpy(sequences[:, position : position + size]).to(features.device)
+        total += layers.step(features[members], labels[members], config.optim.label_smoothing)
+        factor = schedules.factor(config.schedule, epoch + position / n, float(config.epochs))
+        for optimizer in changing:
+            schedules.apply(optimizer, factor)
+            optimizer.step()
+        position += size
+    return (total / len(sizes)).cpu()
+
+
+def _unfit(config: Config) -> dict[str, Any]:
+    """What training on kept features cannot do."""
+    return {
+        "augmentation": config.data.augment != type(config.data.augment)(),
+        "optim.clip_norm": config.optim.clip_norm,
+        "optim.ema": config.optim.ema,
+        "optim.accumulate": config.optim.accumulate > 1,
+        "max_steps": config.max_steps,
+    }
+
+
+def _at(config: Config, lr: float) -> Any:
+    return dataclasses.replace(config.optim, lr=lr, lr_factors=())
+
+
+def _first_head(config: Config, dataset: DataSet, seed: int) -> nn.Module:
+    """The last layer as `distdl.train --seed` initialises it: the whole network draws before it."""
+    torch.manual_seed(seed)
+    whole = network(config, dataset)
+    return whole.get_submodule(parts.head(whole))
+
+
+class Layers:
+    """Last layers [seeds, rates], whose tensors lie in one: a step of all is one product of matrices."""
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        self.weight, self.bias = weight, bias
+        self.shape = weight.shape[:2]
+        self._layers: dict[tuple[int, int], nn.Linear] = {}
+
+    @classmethod
+    def of(cls, heads: Sequence[nn.Module], rates: int, device: torch.device) -> "Layers":
+        with torch.no_grad():
+            weight = torch.stack([head.weight.flatten(1) for head in heads])[:, None].repeat(1, rates, 1, 1)
+            bias = torch.stack([head.bias for head in heads])[:, None]
+            return cls(weight.to(device), bias.repeat(1, rates, 1).to(device))
+
+    def copy(self) -> "Layers":
+        return Layers(self.weight.clone(), self.bias.clone())
+
+    def take(self, other: "Layers", where: Tensor) -> None:
+        """Copy the layers of `other` at `where` [seeds, rates]."""
+        where = where.to(self.weight.device)
+        self.weight[where], self.bias[where] = other.weight[where], other.bias[where]
+
+    def one(self, seed: int, rate: int) -> nn.Linear:
+        """One layer, as a view: what an optimizer does to it, it does to the stack."""
+        layer = nn.Linear(1, 1, device="meta")
+        layer.weight, layer.bias = nn.Parameter(self.weight[seed, rate]), nn.Parameter(self.bias[seed, rate])
+        self._layers[seed, rate] = layer
+        return layer
+
+    def step(self, features: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
+        """Set each layer's gradients by a batch for each seed, [seeds, b, d] and [seeds, b]. Returns losses [s, r]."""
+        weight, bias = self.weight.detach().requires_grad_(), self.bias.detach().requires_grad_()
+        logits = _logits(features, weight, bias)
+        wanted = labels[:, :, None].expand(logits.shape[:3])
+        losses = F.cross_entropy(
+            logits.flatten(0, 2), wanted.flatten(), label_smoothing=label_smoothing, reduction="none"
+        )
+        losses = losses.view(wanted.shape).mean(1)
+        # torch's fused optimizers on the CPU read a gradient as it lies in memory, whatever its strides.
+        by_weight, by_bias = (g.contiguous() for g in torch.autograd.grad(losses.sum(), [weight, bias]))
+        for place, layer in self._layers.items():
+            layer.weight.grad, layer.bias.grad = by_weight[place], by_bias[place]
+        return losses.detach()
+
+    @torch.no_grad()
+    def accuracy(self, features: Tensor, labels: Tensor, part: int = 4096) -> Tensor:
+        """Share of right answers, [seeds, rates] on the CPU."""
+        right = torch.zeros(self.shape, device=features.device)
+        for some, wanted in zip(features.split(part), labels.split(part), strict=True):
+            answers = _logits(some.expand(len(self.weight), -1, -1), self.weight, self.bias).argmax(-1)
+            right += (answers == wanted[None, :, None]).sum(1)
+        return (right / len(labels)).cpu()
+
+
+def _logits(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """[s, b, d] features through [s, r, c, d] layers: [s, b, r, c]."""
+    product = torch.baddbmm(bias.flatten(1)[:, None], features, weight.flatten(1, 2).transpose(1, 2))
+    return product.unflatten(2, weight.shape[1:3])
+
+
+def network(config: Config, dataset: DataSet) -> nn.Module:
+    """The network of a configuration, for the classes of a set."""
+    size = config.data.image_size or dataset.image_size
+    return zoo.build(config.model, classes=len(dataset.classes), channels=dataset.channels, image_size=size)

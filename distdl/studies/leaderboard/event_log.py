@@ -1,0 +1,220 @@
+"""What happened on a board, in order: one JSON line an event, appended and never changed. They add up to the board.
+
+    begin    a process begins a slice of its work            end      it ends, as `ended` says; "lost": it was killed
+    take     it takes a slot (or none: it begins anew) to train for an epoch
+    publish  the epoch's weights are a slot now, in place of `replaced`
+    drop     they were not good enough                       cut      the process ended before its epoch did
+    retire   a slot's files were found damaged
+
+A line is an event from the moment at which its end has reached the disk: one that a kill cut short never happened, and
+is cut off before the next is appended.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from distdl.core.errors import UserError
+from distdl.launchers.slices import Slice
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slot:
+    """A published checkpoint on the board."""
+
+    name: int
+    """Number of the take that made it."""
+    parent: int | None
+    """The slot that it was trained from; None of one that began anew."""
+    score: float
+    epoch: int
+    """Epochs behind its weights, as its checkpoint counts them."""
+    worked: int
+    """Takes that have worked on it; of a population, on its member."""
+    member: int
+    """Of a population: which member this is. On a ratchet 0."""
+    settings: Mapping[str, Any]
+    """Learning rate and so on of the epoch that made it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Take:
+    """One epoch of training that a process has undertaken."""
+
+    number: int
+    process: str
+    slot: int | None
+    """Whose weights it goes on from; None: it begins anew."""
+    works_on: int | None
+    """The slot that counts it as work."""
+    tries: int
+    """Takes that had worked on that slot before."""
+    member: int
+    settings: Mapping[str, Any]
+    """What a population's rule asks for; a ratchet's training profile follows from the checkpoint's counter."""
+
+
+@dataclass(kw_only=True)
+class Process:
+    """A slice that has begun and not ended."""
+
+    began: float
+    seen: float
+    """Its last event, in Unix time."""
+    job: str
+    waited_s: float
+    epochs: int = 0
+
+
+@dataclass(kw_only=True)
+class State:
+    """A board after some of its events."""
+
+    first: float | None = None
+    """Unix time of the first event."""
+    takes: int = 0
+    """Begun so far: the next one's number."""
+    slots: dict[int, Slot] = field(default_factory=dict)
+    open: dict[int, Take] = field(default_factory=dict)
+    processes: dict[str, Process] = field(default_factory=dict)
+    slices: list[Slice] = field(default_factory=list)
+    """Ended ones, of all processes."""
+    epochs: int = 0
+    """Trained to their end: published and dropped."""
+    published: int = 0
+    stillborn: int = 0
+    """Beginnings that were dropped: their loss was not a number."""
+    cut: int = 0
+
+    def compute_s(self, now: float) -> float:
+        """Seconds for which processes have held a device, over all slices, the running ones until `now`."""
+        running = sum(max(now - process.began, 0.0) for process in self.processes.values())
+        return sum(one.compute_s for one in self.slices) + running
+
+    @property
+    def best(self) -> Slot | None:
+        return max(self.slots.values(), key=lambda slot: (slot.score, -slot.name), default=None)
+
+
+def replay(rows: Iterable[Row]) -> State:
+    """The board after these events, from an empty one."""
+    state = State()
+    for row in rows:
+        apply(state, row)
+    return state
+
+
+def apply(state: State, row: Row) -> None:
+    """Change `state` by one event."""
+    kind, process = row["kind"], row["process"]
+    state.first = row["at"] if state.first is None else state.first
+    if kind == "begin":
+        state.processes[process] = Process(began=row["at"], seen=row["at"], job=row["job"], waited_s=row["waited_s"])
+        return
+    if kind == "end":
+        _end(state, state.processes.pop(process), row)
+        return
+    if kind == "take":
+        keys = ("slot", "works_on", "tries", "member", "settings")
+        state.takes = row["take"] + 1
+        state.open[row["take"]] = Take(number=row["take"], process=process, **{key: row[key] for key in keys})
+        _work(state, row["works_on"], 1)
+    elif kind == "cut":
+        _work(state, state.open.pop(row["take"]).works_on, -1)
+        state.cut += 1
+        return  # who tells of it need not be who did it: no sign of life
+    elif kind == "retire":
+        state.slots.pop(row["slot"], None)
+    else:
+        take = state.open.pop(row["take"])
+        state.epochs += 1
+        state.processes[process].epochs += 1
+        state.stillborn += kind == "drop" and take.slot is None
+        if kind == "publish":
+            state.published += 1
+            old = state.slots.pop(row["replaced"], None)
+            state.slots[take.number] = Slot(
+                name=take.number,
+                parent=take.slot,
+                score=row["score"],
+                epoch=row["epoch"],
+                worked=old.worked if old and row["keeps"] else 0,
+                member=take.member,
+                settings=row["settings"],
+            )
+    if process in state.processes:
+        state.processes[process].seen = row["at"]
+
+
+def _work(state: State, slot: int | None, by: int) -> None:
+    if slot in state.slots:
+        old = state.slots[slot]
+        state.slots[slot] = replace(old, worked=old.worked + by)
+
+
+def _end(state: State, process: Process, row: Row) -> None:
+    state.slices.append(
+        Slice(
+            job=process.job,
+            waited_s=process.waited_s,
+            compute_s=max(row["at"] - process.began, 0.0),
+            first_step=0,
+            last_step=process.epochs,
+            ended=row["ended"],
+        )
+    )
+
+
+class Lineage:
+    """The file, and the state that it adds up to so far. Only who holds the board's lock may append."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.state = State()
+        self._offset = self._lines = 0
+
+    def catch_up(self) -> State:
+        """The state after what others have appended since.
+
+        Raises:
+            UserError: naming a line that is no event.
+        """
+        if not self.file.exists():
+            return self.state
+        with self.file.open("rb") as source:
+            source.seek(self._offset)
+            for line in source:
+                if not line.endswith(b"\n"):
+                    break
+                self._lines += 1
+                try:
+                    apply(self.state, json.loads(line))
+                except (ValueError, KeyError, TypeError):
+                    raise UserError(
+                        f"{self.file}: line {self._lines} is not an event that can follow those before it; the lines "
+                        "before it are good: cut the file there"
+                    ) from None
+                self._offset += len(line)
+        return self.state
+
+    def append(self, kind: str, process: str, *, at: float, step: int = 0, epoch: int = 0, **more: Any) -> None:
+        """Add an event, on disk when this returns. Call `catch_up` first, under the same hold of the lock."""
+        first = at if self.state.first is None else self.state.first
+        place = {"time_s": round(at - first, 3), "step": step, "epoch": epoch, "kind": kind}
+        row = {**place, "at": at, "process": process, **more}
+        line = json.dumps(row).encode() + b"\n"
+        descriptor = os.open(self.file, os.O_WRONLY | os.O_CREAT, 0o644)
+        try:
+            os.ftruncate(descriptor, self._offset)  # a line that a kill cut short
+            os.pwrite(descriptor, line, self._offset)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        self._offset += len(line)
+        self._lines += 1
+        apply(self.state, json.loads(line))

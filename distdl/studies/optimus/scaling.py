@@ -1,0 +1,100 @@
+"""Time and cost to a target over servers and workers: seconds a step by a speed model, times steps to the target."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from distdl.core.errors import UserError
+from distdl.perf.speed import fit_speed, optimus
+from distdl.perf.speed.measurements import Array, Measurements, read, read_runs
+from distdl.perf.speed.speed_fit import SpeedFit
+
+Steps = Callable[[Array], tuple[Array, Array, Array]]
+"""Points [n, 3] (servers, workers, global batch) -> seconds a step, with the ends of the 95 % interval."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """What is asked of a speed model."""
+
+    servers: tuple[int, ...]
+    most_servers: int
+    most_workers: int
+    price_per_hour: float
+    pays: float
+    batch: int
+    images: float
+    """Of an epoch."""
+
+    @property
+    def steps_per_epoch(self) -> float:
+        return float(np.ceil(self.images / self.batch))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """One configuration."""
+
+    servers: int
+    workers: int
+    hours: float
+    low: float
+    high: float
+    cost: float
+
+
+def measured(folders: Sequence[Path], file: Path | None) -> tuple[Measurements, list[SpeedFit]] | str:
+    """Measured steps and the fits to them, ours and Optimus'; or why there is none."""
+    if file is None and not folders:
+        return "no parameter-server run is completed"
+    try:
+        data = read([file]) if file else read_runs(folders)
+        return data, [fit_speed(data, form) for form in ("optimus-sync", "auto")]
+    except UserError as error:
+        return str(error)
+
+
+def published(points: Array) -> tuple[Array, Array, Array]:
+    """ResNet-50's published coefficients. They come without an interval."""
+    step_s = optimus.step_s(optimus.PUBLISHED_SYNC, *points.T)
+    return step_s, step_s, step_s
+
+
+def plans(scale: Scale, steps: Steps, epochs: tuple[float, float, float], servers: Sequence[int]) -> list[Plan]:
+    """Time to the target at 1 to `most_workers` workers, by servers.
+
+    Args:
+        epochs: to the target, with the ends of its 95 % interval. It and the step's are independent: their relative
+            widths add as squares.
+    """
+    grid = [(p, w, scale.batch) for p in servers for w in range(1, min(scale.most_workers, scale.batch) + 1)]
+    step_s, low, high = steps(np.array(grid, float))
+    found = []
+    for (p, w, _), *seconds in zip(grid, step_s, low, high, strict=True):
+        mid = seconds[0] * scale.steps_per_epoch * epochs[0] / 3600
+        below = np.hypot(np.log(seconds[0] / seconds[1]), np.log(epochs[0] / epochs[1]))
+        above = np.hypot(np.log(seconds[2] / seconds[0]), np.log(epochs[2] / epochs[0]))
+        cost = mid * (p + w) * scale.price_per_hour
+        found.append(
+            Plan(
+                servers=p,
+                workers=w,
+                hours=mid,
+                low=mid * float(np.exp(-below)),
+                high=mid * float(np.exp(above)),
+                cost=cost,
+            )
+        )
+    return found
+
+
+def stops_paying(plans: Sequence[Plan], pays: float) -> Plan:
+    """Of plans with one number of servers, by workers: the last one to which adding workers paid, one at a time."""
+    ordered = sorted(plans, key=lambda plan: plan.workers)
+    for plan, more in itertools.pairwise(ordered):
+        if more.hours > plan.hours * (1 - pays):
+            return plan
+    return ordered[-1]

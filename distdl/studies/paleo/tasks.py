@@ -1,0 +1,93 @@
+"""What the trials of the study `paleo` do."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+
+from distdl.cli.profile import aligned, chosen, this_machine
+from distdl.perf import hardware
+from distdl.perf.cost import paleo
+from distdl.perf.cost.conventions import lu2017
+from distdl.perf.cost.layers import Network
+from distdl.planner.workload import named
+from distdl.profiling import published_layers as papers
+from distdl.profiling import timing as measure
+from distdl.profiling.counting.count import count
+from distdl.profiling.counting.meta import weightless
+
+K80 = {
+    "VGG16": torchvision.models.vgg16,
+    "GoogLeNet": papers.googlenet_caffe,
+    "ResNet-50": papers.resnet_caffe,
+}
+"""As Lu et al. 2017 had them, in Caffe."""
+
+
+def counts(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
+    """VGG19 by layer, and the three networks of the K80 table by Lu et al.'s count and by ours."""
+    with weightless():
+        vgg19 = count(torchvision.models.vgg19(), training=True, name="vgg19")
+        networks = {name: count(make(), name=name) for name, make in K80.items()}
+    halves, board = hardware.device("k80"), hardware.device("k80-board")
+    return {
+        "vgg19": [
+            {
+                "name": layer.name,
+                "kind": layer.kind,
+                "output": list(layer.output_shape[1:]),
+                "parameters": layer.parameters,
+                "forward_flops": layer.forward_flops,
+                "training_flops": layer.training_flops,
+            }
+            for layer in vgg19.layers
+        ],
+        "vgg19_parameters": vgg19.parameters,
+        "k80": [_on_k80(name, network, halves, board) for name, network in networks.items()],
+        "board_flops_per_s": board.flops_per_s(),
+        "half_flops_per_s": halves.flops_per_s(),
+    }
+
+
+def _on_k80(name: str, network: Network, half: hardware.Device, board: hardware.Device) -> dict[str, Any]:
+    operations = lu2017(network).forward_flops
+    layers = paleo.layer_times(network, paleo.Platform(device=half))
+    return {
+        "name": name,
+        "lu2017_operations": operations,
+        "forward_flops": network.forward_flops,
+        "lu2017_s": operations / board.flops_per_s(),
+        "board_s": network.forward_flops / board.flops_per_s(),
+        "half_s": network.forward_flops / half.flops_per_s(),
+        "paleo_half_s": sum(layer.forward.total_s for layer in layers),
+    }
+
+
+def measured(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
+    """One network's layers timed here, the sums and the whole, and PALEO at this machine's ceilings."""
+    place = chosen(table["on"])
+    subject, batch = named(table["network"]), int(table["batch"])
+    counted = count(subject.module, subject.input_shape, batch, training=True, name=subject.name)
+    known = hardware.recognise(torch.cuda.get_device_name(place)) if place.type == "cuda" else None
+    platform = paleo.Platform(device=known or this_machine(place))
+    network = measure.with_weights(subject.module, place)
+    inputs = torch.randn(batch, *subject.input_shape, device=place)
+    found = measure.measure(network, inputs, rounds=int(table["rounds"]))
+    predicted = aligned(paleo.layer_times(counted, platform), found.layers)
+    name = torch.cuda.get_device_name(place) if place.type == "cuda" else "processor"
+    return {
+        "device": name,
+        "cuda": place.type == "cuda",
+        "threads": torch.get_num_threads(),
+        "peak_flops_per_s": platform.device.flops_per_s(),
+        "training_flops": counted.training_flops,
+        "forward_flops": counted.forward_flops,
+        "total": asdict(found.total),
+        "layer_sum": asdict(found.layer_sum),
+        "naive_sum": asdict(found.naive_sum),
+        "paleo": asdict(sum(predicted.values(), measure.Seconds())),
+        "layers": {layer: asdict(one) for layer, one in found.layers.items()},
+    }

@@ -1,0 +1,66 @@
+"""Which studies there are: the entry points of the group `distdl.studies`, distdl's own and those of other packages."""
+
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+
+from distdl.core.errors import UserError, nearest
+from distdl.studies.base import Study
+
+GROUP = "distdl.studies"
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A study that is registered and cannot be had."""
+
+    name: str
+    why: str
+
+
+def find(name: str) -> Study:
+    """The study of that name.
+
+    Raises:
+        UserError: if there is none, or two packages have one, or its package cannot be loaded.
+    """
+    known = _by_name()
+    if name not in known:
+        raise UserError(f'study "{name}" is not known{nearest(name, known)} (distdl study list shows all)')
+    found = _load(name, known[name])
+    if isinstance(found, Broken):
+        raise UserError(f'study "{name}" cannot be had: {found.why}')
+    return found
+
+
+def every() -> list[Study | Broken]:
+    """All that are registered, by name; what is wrong with one does not hide the others."""
+    return [_load(name, entries) for name, entries in sorted(_by_name().items())]
+
+
+def _by_name() -> dict[str, list[EntryPoint]]:
+    known: dict[str, list[EntryPoint]] = {}
+    for entry in entry_points(group=GROUP):
+        # One package that is found twice on the path (an editable install beside a built one) is still one.
+        if entry not in known.setdefault(entry.name, []):
+            known[entry.name].append(entry)
+    return known
+
+
+def _load(name: str, entries: list[EntryPoint]) -> Study | Broken:
+    if len({entry.value for entry in entries}) > 1:
+        return Broken(name, f"several packages have one of that name: {', '.join(map(_package, entries))}; remove one")
+    entry = entries[0]
+    try:
+        study = entry.load()
+    except Exception as error:  # whatever another package does when it is imported
+        what = " ".join(str(error).split())
+        return Broken(name, f"{_package(entry)}, {entry.value}: {type(error).__name__}: {what}")
+    if not isinstance(study, Study):
+        return Broken(name, f"{_package(entry)}: {entry.value} is no distdl.studies.base.Study, but {study!r:.40}")
+    if study.name != name:
+        return Broken(name, f'{_package(entry)}: the study at {entry.value} calls itself "{study.name}"')
+    return study
+
+
+def _package(entry: EntryPoint) -> str:
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else "a package without a name"

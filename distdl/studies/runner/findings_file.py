@@ -1,0 +1,43 @@
+"""findings.json back as the values that it was written from (distdl.studies.runner.folder.write_findings)."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from distdl.core.errors import reading
+from distdl.core.userfiles import read_text
+from distdl.core.validation import check
+from distdl.report.content import Figure, Finding, Picture, Section, Table
+
+KINDS: dict[str, type] = {kind.__name__.lower(): kind for kind in (Figure, Finding, Table)}
+
+
+def sections(file: Path) -> list[Section]:
+    """The sections that the file holds; pictures are read from the PNG files beside it, missing ones left out.
+
+    Raises:
+        UserError: the file does not hold sections.
+    """
+    with reading(file.name, "findings"):
+        found = json.loads(read_text(file))
+        if not isinstance(found, list):
+            raise TypeError("it holds no list of sections")
+        return [_section(one, file) for one in found]
+
+
+def _section(stored: Any, file: Path) -> Section:
+    if stored["kind"] != "section":
+        raise ValueError("it holds something else than sections")
+    parts = [_part(part, file) for part in stored["parts"]]
+    texts = {name: check(str, stored[name], name, where=file.name, strict=True) for name in ("title", "text")}
+    return Section(**texts, parts=tuple(part for part in parts if part is not None))
+
+
+def _part(stored: Any, file: Path) -> Figure | Finding | Picture | Table | None:
+    if stored["kind"] != "picture":
+        return check(KINDS[stored["kind"]], stored, where=file.name, strict=True)
+    name, title, caption = (
+        check(str, stored[key], key, where=file.name, strict=True) for key in ("name", "title", "caption")
+    )
+    picture = file.with_name(f"{Path(name).name}.png")
+    return Picture(name=name, title=title, png=picture.read_bytes(), caption=caption) if picture.is_file() else None

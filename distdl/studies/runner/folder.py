@@ -1,0 +1,175 @@
+"""A study's folder: which study with which settings, what each trial came to, and what all of them show.
+
+study.toml  trials/NAME/  findings.json
+"""
+
+import dataclasses
+import fcntl
+import graphlib
+import json
+import math
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from distdl.core.errors import UserError, reading, shortened
+from distdl.core.rundir import write_atomic, write_json
+from distdl.core.userfiles import read_text, read_toml
+from distdl.report.content import Picture, Section
+from distdl.studies.base import Outcome, Study, Trial
+from distdl.studies.runner import catalog as catalogue
+from distdl.studies.runner import trial_lock as claim
+from distdl.studies.runner.settings import as_table, validate
+
+STUDY, FINDINGS, TRIALS = "study.toml", "findings.json", "trials"
+
+
+class StudyFolder:
+    """One study with settled settings and a place of its own.
+
+    Raises:
+        UserError: if the study's trials cannot be told apart or wait for each other.
+    """
+
+    def __init__(self, path: Path, study: Study, settings: Any) -> None:
+        self.path, self.study, self.settings = path.resolve(), study, settings
+        self.trials: list[Trial] = [self._placed(trial) for trial in study.trials(settings)]
+        _check(study.name, self.trials)
+
+    @classmethod
+    def create(cls, path: Path, study: Study, settings: Any) -> "StudyFolder":
+        """The folder for these settings, made if it is not there.
+
+        Raises:
+            UserError: if it holds another study, or this one with other settings.
+        """
+        made = cls(path, study, settings)
+        table = {"study": study.name, "settings": as_table(settings)}
+        try:
+            made.path.mkdir(parents=True, exist_ok=True)
+            with (made.path / "lock").open("a") as lock:  # several may make it at the same time
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if not (made.path / STUDY).exists():
+                    write_atomic(made.path / STUDY, lambda sink: tomli_w.dump(table, sink))
+        except OSError as error:
+            raise UserError(f"the study's folder {path} cannot be written: {error.strerror or error}") from None
+        there = read_study(path)
+        if there["study"] != study.name:
+            raise UserError(f"{path} holds study {there['study']}: give another --out")
+        other = {
+            key
+            for key in table["settings"] | there["settings"]
+            if table["settings"].get(key) != there["settings"].get(key)
+        }
+        if other:
+            key = min(other)
+            raise UserError(
+                f"{path} holds this study with {key} = {there['settings'].get(key)!r}, not "
+                f"{table['settings'].get(key)!r}: say the same settings to go on with it, or give another --out"
+            )
+        for trial in made.trials:
+            claim.check_same(made.folder(trial), trial)
+        return made
+
+    @classmethod
+    def open(cls, path: Path) -> "StudyFolder":
+        """The study that lies there.
+
+        Raises:
+            UserError: if none does, or its plug-in is not installed.
+        """
+        there = read_study(path)
+        study = catalogue.find(there["study"])
+        return cls(path, study, validate(study, there["settings"], where=str(path / STUDY)))
+
+    def folder(self, trial: Trial) -> Path:
+        return self.path / TRIALS / trial.name
+
+    def outcomes(self) -> dict[str, Outcome]:
+        """What each trial came to until now, by name."""
+        return {trial.name: self._outcome(trial) for trial in self.trials}
+
+    def sections(self) -> list[Section]:
+        """What the study's results show now.
+
+        Raises:
+            UserError: a trial's files do not hold what the study looks for in them.
+        """
+        outcomes = self.outcomes()
+        with reading(self.path / TRIALS, f"results of study {self.study.name}"):
+            return self.study.findings(self.settings, outcomes)
+
+    def write_findings(self, sections: Sequence[Section]) -> None:
+        """findings.json: the same as the study's end shows, for programs. Pictures are files beside it."""
+        for picture in (part for section in sections for part in section.parts if isinstance(part, Picture)):
+            write_atomic(self.path / f"{picture.name}.png", lambda sink, png=picture.png: sink.write(png))
+        write_json(self.path / FINDINGS, [_plain(section) for section in sections])
+
+    def _outcome(self, trial: Trial) -> Outcome:
+        folder = self.folder(trial)
+        record = claim.read(folder)
+        status = "completed" if claim.is_done(folder, trial, record) else record.status
+        if status == "running" and not claim.taken(folder):
+            status = "stopped"
+        return Outcome(trial=trial, folder=folder, status=status, result=claim.result(folder))
+
+    def _placed(self, trial: Trial) -> Trial:
+        words = tuple(word.replace("{study}", str(self.path)) for word in trial.words)
+        return dataclasses.replace(trial, words=words)
+
+
+def read_study(path: Path) -> dict[str, Any]:
+    """study.toml: the name of the study and its settings, unchecked.
+
+    Raises:
+        UserError: it is not there, or damaged.
+    """
+    file = path / STUDY
+    if not os.path.lexists(file):
+        raise UserError(f"{path} holds no study: there is no {STUDY} in it")
+    table = read_toml(file)
+    study, settings = table.get("study"), table.get("settings", {})
+    if not isinstance(study, str) or not isinstance(settings, dict) or table.keys() - {"study", "settings"}:
+        raise UserError(f"{file} is damaged: it holds the name of a study and its [settings], and nothing else")
+    return {"study": study, "settings": settings}
+
+
+def _check(study: str, trials: Sequence[Trial]) -> None:
+    names = Counter(trial.name for trial in trials)
+    for trial in trials:
+        if not re.fullmatch(r"[\w.,+=-]{1,200}", trial.name) or trial.name.startswith("."):
+            raise UserError(f'study {study}: trial "{shortened(trial.name)}" has a name that is not fit for a folder')
+        if names[trial.name] > 1:
+            raise UserError(f'study {study}: two trials have the name "{trial.name}"')
+        missing = [name for name in trial.after if name not in names]
+        if missing:
+            raise UserError(f'study {study}: trial "{trial.name}" waits for "{missing[0]}", which there is not')
+    try:
+        graphlib.TopologicalSorter({trial.name: trial.after for trial in trials}).prepare()
+    except graphlib.CycleError as error:
+        raise UserError(f"study {study}: trials wait for each other: {' -> '.join(error.args[1])}") from None
+
+
+def _plain(value: Any) -> Any:
+    """Content as JSON: each part with its `kind`, a picture with the name of its file."""
+    if dataclasses.is_dataclass(value):
+        inner = {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {"kind": type(value).__name__.lower(), **inner}
+    if isinstance(value, dict):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # JSON has no word for it
+    return None if isinstance(value, bytes) else value
+
+
+def findings_of(path: Path) -> list[dict[str, Any]]:
+    """findings.json as it lies there."""
+    with reading(path / FINDINGS, "the findings of a study"):
+        return json.loads(read_text(path / FINDINGS))

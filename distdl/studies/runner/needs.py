@@ -1,0 +1,96 @@
+"""Check, before a study's first trial, what its trainings need: configuration, packages, data sets, weights.
+
+Everything is derived from the configurations of the trials and checked by the functions that a training itself calls,
+so that the message is the same. What another trial of the study makes (a path in the study's folder) is left out.
+"""
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+
+from distdl.core.config import Config
+from distdl.core.errors import UserError, missing
+from distdl.core.profiles import from_command_line
+from distdl.studies.base import TRAIN, Trial
+from distdl.studies.runner.folder import StudyFolder
+
+
+def check(folder: StudyFolder) -> None:
+    """Raise a UserError, which names the trial, for the first thing that a trial needs and cannot have.
+
+    A data set or weights that can be downloaded are downloaded here, once.
+    """
+    checked: set[tuple[object, ...]] = set()
+    outcomes = folder.outcomes()
+    for trial in folder.trials:
+        if trial.call != TRAIN or outcomes[trial.name].completed:
+            continue
+        try:
+            config = configuration(trial)
+        except UserError as error:
+            if trial.after:
+                continue  # another trial may write the profile that it reads
+            raise UserError(f"study {folder.study.name}, trial {trial.name}: {error}") from None
+        try:
+            for need, *arguments in _needs(config, folder.path):
+                if (need, *arguments) not in checked:
+                    need(*arguments)
+                    checked.add((need, *arguments))
+        except UserError as error:
+            raise UserError(f"study {folder.study.name}, trial {trial.name}: {error}") from None
+
+
+def configuration(trial: Trial) -> Config:
+    """The configuration of a trial that is a training."""
+    return from_command_line(trial.words, strategy="ddp" if trial.ranks > 1 or trial.hosts else "single")
+
+
+def _needs(config: Config, study: Path) -> Iterator[tuple[object, ...]]:
+    """Functions to call, with their arguments. Each raises a UserError if something is missing."""
+    if config.strategy == "horovod":
+        yield (_horovod,)
+    if config.strategy == "deepspeed":
+        yield _package, "deepspeed", "deepspeed"
+    if config.data.loader == "dali":
+        yield _package, "nvidia.dali", "dali"
+    if config.optim.name in ("lars", "lamb"):
+        yield _package, "timm", "large-batch"
+    if config.telemetry.tensorboard:
+        yield _package, "tensorboard", "tensorboard"
+    if not _inside(config.data.name, study):
+        yield _data_set, config.data.name, config.data.root
+    if config.model.weights != "none" and not _inside(config.model.weights, study):
+        yield _weights, config.model.weights, config.model.name
+
+
+def _inside(name: str, study: Path) -> bool:
+    return Path(name).is_absolute() and Path(name).is_relative_to(study)
+
+
+def _package(name: str, extra: str) -> None:
+    if not _installed(name):
+        raise missing(name, extra)
+
+
+def _horovod() -> None:
+    if not _installed("horovod"):
+        raise UserError("Horovod is not installed; containers/horovod/build.sh builds it for this PyTorch")
+
+
+def _installed(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ImportError:  # its parent is missing
+        return False
+
+
+def _data_set(name: str, root: Path | None) -> None:
+    from distdl.data.sets.load import locate, source_of
+
+    locate(name, source_of(name), root)
+
+
+def _weights(weights: str, network: str) -> None:
+    from distdl.models.weights import from_torchvision, read
+
+    from_torchvision(network) if weights == "torchvision" else read(Path(weights))

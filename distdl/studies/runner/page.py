@@ -1,0 +1,193 @@
+"""A study's page: what its results show, its trials and its settings."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distdl.core.errors import UserError
+from distdl.core.format import duration
+from distdl.report import schema
+from distdl.report.configuration import cell, leaves
+from distdl.report.content import Cell, Finding, Section, Table
+from distdl.report.page import Fact, Page, write
+from distdl.studies.runner import findings_file as stored
+
+STUDY, FINDINGS, TRIALS, TRIAL, RESULT, REPORT = (
+    "study.toml",
+    "findings.json",
+    "trials",
+    "trial.json",
+    "result.json",
+    "report.html",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Trial:
+    """A trial's folder, as far as it can be read."""
+
+    name: str
+    status: str
+    labels: Mapping[str, Cell]
+    seconds: float | None
+    result: Mapping[str, Any]
+
+
+def is_study(path: Path) -> bool:
+    """Whether `path` is a study's folder."""
+    return (path / STUDY).is_file() or (path / FINDINGS).is_file()
+
+
+def write_study(path: Path, sections: Sequence[Section]) -> Path:
+    """Write report.html into a study's folder: what `distdl study run` ends with.
+
+    Raises:
+        UserError: the extra `report` is not installed, or the place cannot be written.
+    """
+    return write(path / REPORT, page(path, sections))
+
+
+def page(path: Path, sections: Sequence[Section] | None = None) -> Page:
+    """The page of the study that lies at `path`.
+
+    Args:
+        sections: what its results show; without it what findings.json holds, or, where that is older than a trial's
+            result or cannot be read, what the study's plug-in makes of the trials.
+    Raises:
+        UserError: nothing tells what the results show.
+    """
+    notes: list[str] = []
+    table = _study(path)
+    folders = [folder for folder in sorted((path / TRIALS).glob("*")) if folder.is_dir()]
+    trials = [_trial(folder, notes) for folder in folders]
+    shown = list(_sections(path, notes) if sections is None else sections)
+    if not shown:
+        notes.append("no trial is completed: there is nothing to show yet")
+    waiting = [trial for trial in trials if trial.status not in ("completed", "waiting")]
+    notes += [f"trial {trial.name}: {trial.status}" for trial in waiting[:20]]
+    name = str(table.get("study") or path.resolve().name)
+    return Page(
+        title=name,
+        subtitle=_summary(name),
+        facts=tuple(_facts(shown, trials)),
+        notes=tuple(notes),
+        sections=(*shown, *_own(table.get("settings"), trials)),
+    )
+
+
+def _sections(path: Path, notes: list[str]) -> list[Section]:
+    findings = path / FINDINGS
+    why = f"there is no {FINDINGS}"
+    if findings.is_file():
+        try:
+            shown = stored.sections(findings)
+        except UserError as error:
+            shown, why = None, str(error)
+        newest = max((file.stat().st_mtime for file in (path / TRIALS).glob(f"*/{RESULT}")), default=0.0)
+        if shown is not None and newest <= findings.stat().st_mtime:
+            return shown
+    else:
+        shown = None
+    from distdl.studies.runner.folder import StudyFolder
+
+    try:
+        return StudyFolder.open(path).sections()
+    except UserError as error:
+        if shown is None:
+            raise UserError(f"{path}: {why}, and the study itself cannot be asked: {error}") from None
+        notes.append(f"trials have ended since {FINDINGS} was written, and the study cannot be asked: {error}")
+        return shown
+
+
+def _facts(sections: Sequence[Section], trials: Sequence[_Trial]) -> Iterator[Fact]:
+    if trials:
+        done = sum(trial.status == "completed" for trial in trials)
+        others = sorted({trial.status for trial in trials} - {"completed"})
+        counts = [f"{sum(trial.status == status for trial in trials)} {status}" for status in others]
+        yield Fact("trials completed", f"{done} of {len(trials)}", ", ".join(counts))
+    findings = [part for section in sections for part in section.parts if isinstance(part, Finding)]
+    expected = [finding for finding in findings if finding.holds is not None]
+    if expected:
+        holds = sum(finding.holds is True for finding in expected)
+        yield Fact("found as expected", f"{holds} of {len(expected)}", f"{len(findings)} findings")
+    spent = [trial.seconds for trial in trials if trial.seconds]
+    if spent:
+        yield Fact("time of all trials", duration(sum(spent)), f"the longest {duration(max(spent))}")
+
+
+def _own(settings: Any, trials: Sequence[_Trial]) -> Iterator[Section]:
+    if trials:
+        labels = list(dict.fromkeys(label for trial in trials for label in trial.labels))
+        scored = any(_accuracy(trial) is not None for trial in trials)
+        rows = tuple(
+            (
+                trial.name,
+                trial.status,
+                *(trial.labels.get(label) for label in labels),
+                *((_accuracy(trial),) if scored else ()),
+                trial.seconds,
+            )
+            for trial in trials
+        )
+        columns = ("trial", "status", *labels, *(("test accuracy (%)",) if scored else ()), "seconds")
+        yield Section(
+            title="Trials", parts=(Table(name="trials", title=f"{len(trials)} trials", columns=columns, rows=rows),)
+        )
+    if isinstance(settings, Mapping) and settings:
+        rows = tuple((key, cell(value)) for key, value in leaves(settings))
+        table = Table(name="settings", title="All settings", columns=("setting", "value"), rows=rows)
+        yield Section(title="Settings", parts=(table,))
+
+
+def _accuracy(trial: _Trial) -> float | None:
+    tested = trial.result.get("test")
+    found = tested.get("accuracy") if tested else None
+    return None if found is None else 100 * found
+
+
+def _study(path: Path) -> dict[str, Any]:
+    """study.toml; empty where there are only findings.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    from distdl.studies.runner.folder import read_study
+
+    return read_study(path) if (path / STUDY).is_file() else {}
+
+
+def _trial(folder: Path, notes: list[str]) -> _Trial:
+    record = _read(folder / TRIAL, schema.TRIAL, notes)
+    return _Trial(
+        name=folder.name,
+        status=record.get("status") or "waiting",
+        labels={name: cell(value) for name, value in record.get("labels", {}).items()},
+        seconds=record.get("seconds"),
+        result=_read(folder / RESULT, schema.RESULT, notes),
+    )
+
+
+def _read(file: Path, kind: schema.Kind, notes: list[str]) -> dict[str, Any]:
+    if not file.is_file():
+        return {}
+    shown, odd = f"{file.parent.name}/{file.name}", Counter()
+    try:
+        taken = schema.take(schema.read_table(file, json.loads, shown), kind, odd)
+    except UserError as error:
+        notes.append(str(error))
+        return {}
+    notes += schema.left_out(shown, odd)
+    return taken
+
+
+def _summary(name: str) -> str:
+    """The study's own line, where its plug-in is installed."""
+    from distdl.studies.runner import catalog as catalogue
+
+    try:
+        return str(catalogue.find(name).summary)
+    except UserError:
+        return ""

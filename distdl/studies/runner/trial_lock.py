@@ -1,0 +1,147 @@
+"""One trial's folder: who works on it (a lock), what became of it (trial.json), what its processes say (output.log).
+
+The lock is a lock of the file system on an open file. Its descriptor is handed to the trial's process, so that the lock
+is held for as long as either of the two lives, and is free as soon as both are gone, however they went.
+"""
+
+import errno
+import fcntl
+import json
+import os
+import platform
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from distdl.core.config import Count, Rate, Seconds
+from distdl.core.errors import UserError, reading, shown
+from distdl.core.result import current_result, is_unfinished
+from distdl.core.rundir import write_json
+from distdl.core.userfiles import read_text
+from distdl.core.validation import check
+from distdl.studies.base import TRAIN, Trial
+
+LOCK, RECORD, LOG = "lock", "trial.json", "output.log"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What trial.json says of a trial beside what it is."""
+
+    status: Literal["waiting", "running", "completed", "failed", "stopped"] = "waiting"
+    """waiting, running, completed, failed or stopped. `running` with a free lock is one that was cut."""
+    attempts: Count = 0
+    """Times that it was begun."""
+    began: Rate = 0.0
+    """Unix time of the last begin, by the clock of `host`."""
+    seconds: Seconds = 0.0
+    """Of all attempts."""
+    host: str = ""
+    given_cores: Count = 0
+    """That it had there: fewer than it asks for where the host has not as many."""
+    exit_code: int | None = None
+    reason: str = ""
+    """Why it failed: the line of its log that says so."""
+
+
+def lock(folder: Path) -> int | None:
+    """Take the folder. Returns the descriptor that holds it for as long as it is open anywhere; None: another has it.
+
+    Raises:
+        UserError: on a file system without locks.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            return None
+        raise UserError(
+            f"{folder} cannot be locked ({error.strerror}): the study's folder must be on a file system with locks "
+            "(Lustre: mounted with -o flock)"
+        ) from None
+    return descriptor
+
+
+def taken(folder: Path) -> bool:
+    """Whether some process works on it now."""
+    if not (folder / LOCK).exists():
+        return False
+    descriptor = lock(folder)
+    if descriptor is None:
+        return True
+    os.close(descriptor)
+    return False
+
+
+def read(folder: Path) -> Record:
+    """What is known of the trial; the beginning, where nothing is."""
+    table = _table(folder)
+    known = {name: table[name] for name in Record.__dataclass_fields__ if name in table}
+    return check(Record, known, where=str(folder / RECORD), strict=True)
+
+
+def write(folder: Path, trial: Trial, record: Record) -> None:
+    write_json(folder / RECORD, asdict(record) | what(trial) | {"labels": dict(trial.labels)})
+
+
+def what(trial: Trial) -> dict[str, Any]:
+    """What a trial does, as trial.json keeps it."""
+    table = {
+        "call": trial.call,
+        "words": list(trial.words),
+        "ranks": trial.ranks,
+        "hosts": trial.hosts,
+        "cores": trial.cores,
+        "settings": dict(trial.settings),
+        "after": list(trial.after),
+    }
+    return json.loads(json.dumps(table))
+
+
+def check_same(folder: Path, trial: Trial) -> None:
+    """Raise a UserError if what lies in the folder was made by a trial that did something else."""
+    table = _table(folder)
+    differ = [key for key, value in what(trial).items() if key in table and key != "after" and table[key] != value]
+    if differ:
+        raise UserError(
+            f"{folder} was made by other {differ[0]} than trial {trial.name} has now: remove it to do it again, or "
+            "give another --out"
+        )
+
+
+def result(folder: Path) -> dict[str, Any]:
+    """The result of a trial, if it is final; empty for one that runs, was killed, or has not begun."""
+    found = current_result(folder)
+    return {} if is_unfinished(found) else found
+
+
+def is_done(folder: Path, trial: Trial, record: Record) -> bool:
+    """Whether it was completed, told by trial.json or, where whoever should have written that was killed, by the run.
+
+    Of a training the run folder itself says so; the result of a `call` may be a half-made one of its own making.
+    """
+    if record.status == "completed":
+        return True
+    return trial.call == TRAIN and result(folder).get("status") == "completed"
+
+
+def host() -> str:
+    return platform.node()
+
+
+def _table(folder: Path) -> dict[str, Any]:
+    return _object(folder / RECORD)
+
+
+def _object(file: Path) -> dict[str, Any]:
+    """The object in a JSON file of a trial; empty if there is no file."""
+    if not file.exists():
+        return {}
+    with reading(file, "a file of a trial (remove the trial's folder to run it again)"):
+        value = json.loads(read_text(file))
+        if not isinstance(value, dict):
+            raise TypeError(f"it holds no object but {shown(value)}")
+    return value

@@ -1,0 +1,119 @@
+"""What the study's run folders say: one value a training, and laws fitted to several."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import nnls
+
+from distdl.core.rundir import METRICS, read_rows
+from distdl.studies.base import Outcome
+from distdl.studies.runner import trial_lock as claim
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repeat:
+    """One training."""
+
+    workers: int
+    strategy: str
+    seed: int
+    device: str
+    first_epoch_s: float
+    epoch_s: float
+    """Mean of the later epochs; the first where there is no other."""
+    train_s: float
+    """All epochs, without evaluation and start."""
+    images_per_s: float
+    """In the later epochs."""
+    exposed: float
+    """Share of the later epochs that the exchange of gradients adds to the computing."""
+    accuracy: float
+    loss: float
+    curve: tuple[tuple[float, float, float], ...]
+    """Epoch, test accuracy, test loss."""
+    oversubscribed: bool
+    """Its workers had to share cores: its times say nothing of more workers."""
+    resumed: bool
+    """It was cut and resumed: its times have more than one start in them."""
+
+    @property
+    def timed(self) -> bool:
+        return not self.oversubscribed and not self.resumed
+
+
+def repeats(outcomes: Iterable[Outcome]) -> list[Repeat]:
+    """Those that are completed."""
+    return [_repeat(outcome) for outcome in outcomes if outcome.completed]
+
+
+def _repeat(outcome: Outcome) -> Repeat:
+    labels, result = outcome.trial.labels, outcome.result
+    rows = list(read_rows(outcome.folder / METRICS))
+    # The last row of an epoch's training stands at its end, before the evaluation.
+    ends = {row["epoch"]: row for row in rows if row["kind"] == "train" and float(row["epoch"]).is_integer()}
+    times = [0.0, *(ends[epoch]["time_s"] for epoch in sorted(ends))]
+    exchange = [0.0, *(ends[epoch]["phases_s"]["exchange"] for epoch in sorted(ends))]
+    since = 1 if len(times) > 2 else 0
+    epochs, spent = len(times) - 1 - since, times[-1] - times[since]
+    tested = [row for row in rows if row["kind"] == "test"]
+    on_cpu = result["device"] == "cpu"
+    given = claim.read(outcome.folder).given_cores
+    return Repeat(
+        workers=labels["workers"],
+        strategy=labels["strategy"],
+        seed=labels["seed"],
+        device=result["device"],
+        first_epoch_s=times[1],
+        epoch_s=spent / epochs,
+        train_s=result["train_s"],
+        images_per_s=result["images"] / result["epochs"] * epochs / spent,
+        exposed=(exchange[-1] - exchange[since]) / spent,
+        accuracy=result["test"]["accuracy"],
+        loss=result["test"]["loss"],
+        curve=tuple((row["epoch"], row["accuracy"], row["loss"]) for row in tested),
+        oversubscribed=on_cpu and given < outcome.trial.cores,
+        resumed=result["resumes"] > 0,
+    )
+
+
+def speed_ups(found: Sequence[Repeat], several: Sequence[Repeat]) -> list[float]:
+    """Epoch time of one worker over that of several, by seed: both were measured in the same round."""
+    one = {repeat.seed: repeat.epoch_s for repeat in found if repeat.workers == 1}
+    return [one[repeat.seed] / repeat.epoch_s for repeat in several if repeat.seed in one]
+
+
+def karp_flatt(speed_up: float, workers: int) -> float:
+    """The serial fraction that a speed-up on several workers shows (Karp and Flatt 1990, Eq. 2)."""
+    return (1 / speed_up - 1 / workers) / (1 - 1 / workers)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Law:
+    """Amdahl's law: an epoch takes serial_s + parallel_s / workers."""
+
+    serial_s: float
+    parallel_s: float
+    points: int
+    """Numbers of workers that it was fitted to; with two, nothing is left to check it by."""
+    error: float
+    """Mean relative error over them."""
+
+    def epoch_s(self, workers: int) -> float:
+        return self.serial_s + self.parallel_s / workers
+
+
+def amdahl(found: Sequence[Repeat]) -> Law | None:
+    """Fitted to the epoch times of those that had their cores to themselves, on relative error; None with fewer than
+    two numbers of workers."""
+    timed = [repeat for repeat in found if repeat.timed]
+    workers = np.array([repeat.workers for repeat in timed], dtype=float)
+    seconds = np.array([repeat.epoch_s for repeat in timed])
+    counts = len(set(workers))
+    if counts < 2:
+        return None
+    terms = np.stack([np.ones_like(workers), 1 / workers], axis=1) / seconds[:, None]
+    (serial_s, parallel_s), _ = nnls(terms, np.ones_like(seconds))
+    means = [(count, seconds[workers == count].mean()) for count in sorted(set(workers))]
+    errors = [abs((serial_s + parallel_s / count) / mean - 1) for count, mean in means]
+    return Law(serial_s=float(serial_s), parallel_s=float(parallel_s), points=counts, error=float(np.mean(errors)))

@@ -1,0 +1,88 @@
+"""The trial between teacher and students: score what has no labels once, and write the labels of every K and P."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from distdl.core.config import Config
+from distdl.core.errors import UserError
+from distdl.core.profiles import read_profile, validate
+from distdl.core.rundir import CONFIG, write_atomic
+from distdl.data.dataset import DataSet
+from distdl.data.loaders import make_loader
+from distdl.data.sets import load as datasets
+from distdl.data.sets import relabel
+from distdl.data.storage import splits as divide
+from distdl.models import build as zoo
+from distdl.runtime.world import World
+from distdl.studies.semisupervised.pseudo import top_per_class
+
+SCORES = "scores.npz"
+
+
+def labels_name(k: int, p: int) -> str:
+    """File of the pseudo-labels of a K and a P."""
+    return f"labels-k{k}-p{p}.npz"
+
+
+def run(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
+    """Score by the trial `table["teacher"]`, and choose for each of `table["choices"]`, pairs of K and P.
+
+    Of each choice the result has its size, how many images it is made of, and how many of its labels are right, which
+    only an experiment can know: there the labels were put aside.
+    """
+    teacher = folder.parent / table["teacher"]
+    config = validate(read_profile(str(teacher / CONFIG))[0], where=str(teacher))
+    labelled_by = config.data
+    dataset = datasets.load(replace(labelled_by, limit=0))
+    labelled = divide.balanced(dataset.train.labels, labelled_by.limit, labelled_by.split_seed)
+    unlabelled = np.setdiff1d(np.arange(len(dataset.train)), labelled)
+    file = folder / SCORES
+    if not file.is_file():
+        scores = score(config, dataset, unlabelled, weights=teacher)
+        write_atomic(file, lambda sink: np.savez_compressed(sink, scores=scores))
+    with np.load(file) as kept:
+        scores = kept["scores"]
+    truth = dataset.train.labels[unlabelled]
+    choices = []
+    for k, p in table["choices"]:
+        chosen, labels = top_per_class(scores, k, p)
+        relabel.write(folder / labels_name(k, p), unlabelled[chosen], labels)
+        choices.append(
+            {
+                "k": k,
+                "p": p,
+                "labels": len(labels),
+                "images": len(np.unique(chosen)),
+                "right": float((truth[chosen] == labels).mean()),
+            }
+        )
+    return {
+        "labelled": len(labelled),
+        "unlabelled": len(unlabelled),
+        "teacher_right": float((scores.argmax(1) == truth).mean()),
+        "choices": choices,
+    }
+
+
+@torch.no_grad()
+def score(config: Config, dataset: DataSet, indices: np.ndarray, weights: Path) -> np.ndarray:
+    """Softmax scores [n, classes] float32 of the training images at `indices` [n], unaugmented."""
+    device = torch.device("cuda" if torch.cuda.is_available() and config.compute.device != "cpu" else "cpu")
+    network = zoo.build(
+        replace(config.model, weights=str(weights), weights_part="all"),
+        classes=len(dataset.classes),
+        channels=dataset.channels,
+        image_size=config.data.image_size or dataset.image_size,
+    )
+    network = network.to(device).eval()
+    loader = make_loader(config, dataset, dataset.train[indices], World(device=device), training=False)
+    found = [network(batch.images)[: batch.count].float().softmax(1).cpu() for batch in loader.epoch(0)]
+    loader.close()
+    if loader.skipped:
+        raise UserError(f"scores need every image: {loader.skipped[0]}")
+    return torch.cat(found).numpy()

@@ -1,0 +1,113 @@
+"""Trials of study `transfer` that are no training: the target set described, ten crops, and how far weights moved."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from distdl.core.config import Config
+from distdl.core.errors import Failure
+from distdl.core.profiles import from_command_line
+from distdl.core.rundir import CHECKPOINTS, CONFIG
+from distdl.data.dataset import DataSet
+from distdl.data.loaders import make_loader
+from distdl.data.sets.load import load
+from distdl.models import freezing as parts
+from distdl.runtime.device import device_for
+from distdl.runtime.world import World
+from distdl.studies.features.last_layers import network
+from distdl.training import checkpoint
+from distdl.training.checkpoint import Checkpoints
+
+PICTURE = "target.png"
+
+
+def describe(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
+    """The target set in numbers, and samples of it in target.png."""
+    from distdl.report.sample_grid import draw_dataset
+
+    dataset = load(from_command_line(table["words"], strategy="single").data)
+    draw_dataset(dataset, folder / PICTURE)
+    counts = {
+        part: np.bincount(split.labels, minlength=len(dataset.classes)).tolist()
+        for part in ("train", "validation", "test")
+        if (split := getattr(dataset, part)) is not None
+    }
+    size = {"image_size": dataset.image_size, "channels": dataset.channels}
+    return {"name": dataset.name, "classes": dataset.classes, "images": counts, "notes": dataset.notes, **size}
+
+
+def ten_crop(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
+    """Accuracy of each run's best network on the test set, outputs averaged over ten crops an image."""
+    found = {}
+    for name in table["runs"]:
+        config = _config(folder.parent / name)
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, ten_crop=True))
+        dataset = load(config.data)
+        world = World(device=device_for(config.compute, local_rank=0, local_size=1))
+        best = trained(folder.parent / name, config, dataset).to(world.device).eval()
+        found[name] = _accuracy(best, config, dataset, world)
+    return {"accuracy": found}
+
+
+@torch.no_grad()
+def _accuracy(best: nn.Module, config: Config, dataset: DataSet, world: World) -> float:
+    right = count = 0
+    loader = make_loader(config, dataset, dataset.test, world, training=False)
+    for batch in loader.epoch(0):
+        outputs = best(batch.images.flatten(0, 1)).unflatten(0, batch.images.shape[:2]).mean(1)
+        right += int((outputs.argmax(1) == batch.labels)[: batch.count].sum())
+        count += batch.count
+    loader.close()
+    return right / count
+
+
+def moved(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
+    """By run: parameters that trained, and by block how far its weights moved, as a share of what they were."""
+    found = {}
+    for name in table["runs"]:
+        config = _config(folder.parent / name)
+        dataset = load(config.data)
+        torch.manual_seed(config.seed)
+        first = network(config, dataset)
+        last = trained(folder.parent / name, config, dataset)
+        found[name] = {
+            "parameters": sum(value.numel() for value in first.parameters() if value.requires_grad),
+            "distance": distances(first, last),
+        }
+    return found
+
+
+def distances(first: nn.Module, last: nn.Module) -> dict[str, float]:
+    """By block of the features, and for the classifier: |after - before| / |before| over all its parameters."""
+    split = parts.split(first)
+    before, after = dict(first.named_parameters()), dict(last.named_parameters())
+    blocks = split.features | {"classifier": [name for names in split.classifier.values() for name in names]}
+    return {
+        block: _norm([after[name] - before[name] for name in names]) / _norm([before[name] for name in names])
+        for block, names in blocks.items()
+    }
+
+
+@torch.no_grad()
+def _norm(tensors: list[Tensor]) -> float:
+    return float(torch.stack([tensor.norm() for tensor in tensors]).norm())
+
+
+def trained(run: Path, config: Config, dataset: DataSet) -> nn.Module:
+    """The network of a run's best checkpoint."""
+    best = Checkpoints(run / CHECKPOINTS).best()
+    if best is None:
+        raise Failure(f"{run} has no checkpoint that was evaluated")
+    last = network(config, dataset)
+    state, _ = checkpoint.load(best)
+    last.load_state_dict(state["model"])
+    return last
+
+
+def _config(run: Path) -> Config:
+    return from_command_line(["--profile", str(run / CONFIG)], strategy="single")

@@ -1,0 +1,106 @@
+"""The ways of learning the target set that are compared, and their trials."""
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from distdl.studies.base import Trial
+from distdl.studies.transfer.settings import Settings
+
+CALLS = "distdl.studies.transfer.tasks"
+AUGMENTED = {
+    "flip": ("--data.augment.flip", "0.5"),
+    "color": ("--data.augment.color-jitter", "0.5"),
+    "rotation": ("--data.augment.rotation", "20", "--data.augment.rotation-probability", "0.5"),
+}
+TITLES = {
+    "scratch": "from scratch",
+    "extractor": "feature extractor",
+    "finetune": "fine-tuned",
+    "parts": "fine-tuned, rates by part",
+    "freeze-features": "convolutions frozen",
+    "freeze-classifier": "classifier frozen",
+    "augment-flip": "fine-tuned, flip",
+    "augment-color": "fine-tuned, colour jitter",
+    "augment-rotation": "fine-tuned, rotation",
+    "augment-all": "fine-tuned, all three",
+    "ten-crop": "fine-tuned, ten crops",
+}
+"""What each kind is called on a page, in the order in which they are shown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """A training without its seed."""
+
+    kind: str
+    """A key of TITLES."""
+    lr: float
+    words: tuple[str, ...] = ()
+    """Those that make it what it is."""
+
+    def name(self, seed: int) -> str:
+        """Of its trial."""
+        return f"{self.kind}-lr{self.lr:g}-seed{seed}"
+
+
+def attempts(settings: Settings) -> list[Attempt]:
+    """All that are trained by `distdl.train`. The feature extractor is not: its grid is one trial."""
+    found = [Attempt(kind="scratch", lr=lr, words=settings.scratch) for lr in settings.scratch_rates]
+    found += [Attempt(kind="finetune", lr=lr) for lr in settings.rates]
+    if settings.factors:
+        words = [word for pattern, factor in settings.factors for word in (pattern, f"{factor:g}")]
+        found.append(Attempt(kind="parts", lr=settings.lr, words=("--optim.lr-factors", *words)))
+    for part in settings.masks:
+        words = (f"--model.trainable-{part}", "False")
+        found.append(Attempt(kind=f"freeze-{part}", lr=settings.lr, words=words))
+    for name in settings.augmentations:
+        words = AUGMENTED[name] if name != "all" else tuple(itertools.chain(*AUGMENTED.values()))
+        found.append(Attempt(kind=f"augment-{name}", lr=settings.lr, words=words))
+    return found
+
+
+def trials(settings: Settings) -> list[Trial]:
+    """The description, the extractor's grid, every attempt with every seed, and what is measured on their results."""
+    common = ("--profile", settings.profile, *settings.words)
+    trained = [
+        Trial(
+            name=attempt.name(seed),
+            words=(*common, *attempt.words, *_words({"--optim.lr": attempt.lr, "--seed": seed})),
+            labels={"attempt": attempt.kind, "lr": attempt.lr, "seed": seed},
+        )
+        for seed in range(settings.seeds)
+        for attempt in attempts(settings)
+    ]
+    found = [
+        Trial(name="target", call=f"{CALLS}:describe", settings={"words": common}, labels={"attempt": "description"}),
+        Trial(
+            name="extractor",
+            call="distdl.studies.features.extract:grid",
+            settings={"words": common, "rates": settings.head_rates, "seeds": settings.seeds},
+            labels={"attempt": "extractor", "lr": ", ".join(f"{lr:g}" for lr in settings.head_rates)},
+        ),
+        *trained,
+    ]
+    if moved := tuple(one.name(0) for one in attempts(settings) if one.kind in MOVED and one.lr == settings.lr):
+        found.append(_measured("moved", {"runs": moved}))
+    if settings.ten_crop:
+        tuned = Attempt(kind="finetune", lr=settings.lr)
+        runs = tuple(tuned.name(seed) for seed in range(settings.seeds))
+        found.append(_measured("ten_crop", {"runs": runs}))
+    return found
+
+
+MOVED = ("finetune", "parts", "freeze-features", "freeze-classifier")
+"""Attempts whose weights are compared with those that they began with."""
+
+
+def _measured(function: str, table: Mapping[str, tuple[str, ...]]) -> Trial:
+    name = function.replace("_", "-")
+    return Trial(name=name, call=f"{CALLS}:{function}", settings=table, after=table["runs"], labels={"attempt": name})
+
+
+def _words(values: Mapping[str, float]) -> tuple[str, ...]:
+    pairs = ((key, f"{value:g}") for key, value in values.items())
+    # One checkpoint beside the best: a study holds dozens of runs.
+    return (*itertools.chain(*pairs), "--checkpoint.keep", "1")

@@ -1,0 +1,47 @@
+"""The trial before all trainings of one seed: tags for a long tail of images, and the clean task's images."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distdl.core.config import DataConfig
+from distdl.data.sets import load as datasets
+from distdl.data.sets import relabel
+from distdl.data.storage import splits as divide
+from distdl.studies.weak import hashtags
+
+CLEAN = "clean.npz"
+
+
+def file_name(sampling: str, noise: float) -> str:
+    """File of the tags with that noise, replicated as that sampling wants it."""
+    return f"tags-{sampling}-noise{noise:g}.npz"
+
+
+def run(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the clean images' labels, and the tags for each of `table["choices"]`, pairs of sampling and noise."""
+    seed = int(table["seed"])
+    dataset = datasets.load(DataConfig(name=table["data"]))
+    labels, classes = dataset.train.labels, len(dataset.classes)
+    clean = divide.balanced(labels, int(table["clean"]), seed)
+    relabel.write(folder / CLEAN, clean, labels[clean])
+    others = np.setdiff1d(np.arange(len(labels)), clean)
+    images = others[hashtags.long_tail(labels[others], float(table["imbalance"]), seed)]
+    synonyms = int(table["synonyms"])
+    tags = hashtags.tagged(labels[images], classes, synonyms, int(table["most"]), seed)
+    names = (*dataset.classes, *(f"{name} {number}" for number in range(2, synonyms + 1) for name in dataset.classes))
+    sizes = []
+    for sampling, noise in table["choices"]:
+        own = hashtags.noisy(tags, noise, seed)
+        rows = hashtags.replicated(hashtags.replication(own, sampling, float(table["threshold"])), seed)
+        relabel.write(folder / file_name(sampling, noise), images[rows], own[rows], names)
+        sizes.append({"sampling": sampling, "noise": noise, "samples": len(rows)})
+    return {
+        "images": len(images),
+        "tags_an_image": float((tags != hashtags.NONE).sum(1).mean()),
+        "images_by_class": np.sort(np.bincount(labels[images], minlength=classes))[::-1].tolist(),
+        "images_by_tag": np.sort(np.bincount(tags[tags != hashtags.NONE], minlength=len(names)))[::-1].tolist(),
+        "sizes": sizes,
+    }

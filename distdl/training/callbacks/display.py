@@ -1,0 +1,188 @@
+"""What rank 0 shows a person: a live line while it trains, and a closing table of where the time went."""
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from distdl.core.phases import EXPLAIN, PHASES, REST
+from distdl.core.text import printable
+from distdl.data.dataset import DataSet
+from distdl.training.callbacks.forecast import Forecast
+from distdl.training.events import Callback
+from distdl.training.resume_command import resume_command
+
+if TYPE_CHECKING:
+    from distdl.training.trainer import Trainer
+
+
+FEW_STEPS = 10
+"""An epoch of fewer steps is warned about: the schedule is then coarse, and the batch large for the set."""
+
+
+class Display(Callback):
+    """Shows epoch, loss, accuracy, images/s and the time left; on a terminal live, else a line for each evaluation."""
+
+    def __init__(self, mode: str, console: Console, forecast: Forecast | None = None) -> None:
+        self.console, self._forecast = console, forecast
+        self._live = mode == "live" or (mode == "auto" and self.console.is_terminal)
+        self._bar: Progress | None = None
+
+    def begin(self, trainer: "Trainer") -> None:
+        world, loader = trainer.world, trainer.loaders["train"]
+        ranks = f"{world.size} rank" + "s" * (world.size > 1)
+        self.console.print(
+            Text.assemble(
+                (printable(trainer.config.name), "bold"),
+                f": {printable(trainer.config.model.name)} on {printable(trainer.dataset.name)}, "
+                f"{trainer.strategy.name}, {ranks}, {world.device.type}, global batch {trainer.global_batch}",
+            )
+        )
+        self.console.print(Text(split_sizes(trainer.dataset, trainer.config.data.validation)))
+        self.console.print(Text(printable(f"loader {loader.name}: {loader.why}"), "dim"))
+        if trainer.progress.resumes:
+            self.console.print(f"resumed at {position(trainer)}", style="dim")
+        for note in trainer.dataset.notes:
+            self.console.print(Text(printable(f"note: {note}"), "yellow"))
+        if len(loader) < FEW_STEPS:
+            self.warn(
+                trainer,
+                f"an epoch has {len(loader)} step{'s' * (len(loader) > 1)}: {len(trainer.dataset.train):,} training "
+                f"images in global batches of {trainer.global_batch:,}; a smaller data.batch_size trains in more steps",
+            )
+        self._accuracy, self._next = "", 0.0
+        self._images, self._since = trainer.progress.images, trainer.progress.elapsed_s
+        if self._live:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=None),
+                TextColumn("{task.fields[text]}"),
+                TimeRemainingColumn(),
+                console=self.console,
+                transient=True,
+                refresh_per_second=4,
+            )
+            self._task = self._bar.add_task("epoch", total=trainer.epochs, completed=trainer.position, text="")
+            self._bar.start()
+
+    def step_end(self, trainer: "Trainer", loss: torch.Tensor) -> None:
+        now = time.perf_counter()
+        if self._bar is None or now < self._next:
+            return
+        self._next = now + max(trainer.config.log_every_s, 0.25)
+        text = f"loss {loss.item():.4f}{self._accuracy} {self._rate(trainer):,.0f} img/s{self._foretold()}"
+        name = f"epoch {min(int(trainer.position) + 1, trainer.config.epochs)}/{trainer.config.epochs}"
+        self._bar.update(self._task, completed=trainer.position, description=name, text=text)
+
+    def _foretold(self) -> str:
+        return f"  {self._forecast.text}" if self._forecast and self._forecast.text else ""
+
+    def _rate(self, trainer: "Trainer") -> float:
+        progress = trainer.progress
+        images, seconds = progress.images - self._images, progress.elapsed_s - self._since
+        return images / seconds if seconds else 0.0
+
+    def evaluate_end(self, trainer: "Trainer", split: str, metrics: dict[str, float]) -> None:
+        self._accuracy = f" accuracy {metrics['accuracy']:.2%}"
+        if self._bar is None:
+            self.console.print(
+                f"epoch {metrics['epoch']:g}/{trainer.config.epochs}  {split} loss {metrics['loss']:.4f}  "
+                f"accuracy {metrics['accuracy']:.2%}  {self._rate(trainer):,.0f} images/s{self._foretold()}",
+            )
+
+    def warn(self, trainer: "Trainer", message: str) -> None:
+        self.console.print(Text(printable(f"warning: {message}"), "yellow"), soft_wrap=True)
+
+    def close(self, trainer: "Trainer") -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+
+class Warnings(Callback):
+    """Prints warnings alone, on stderr: the display of --progress none."""
+
+    def warn(self, trainer: "Trainer", message: str) -> None:
+        print(printable(f"warning: {message}"), file=sys.stderr, flush=True)
+
+
+def position(trainer: "Trainer") -> str:
+    """Step and epoch of a training, as text."""
+    return f"step {trainer.progress.step}, epoch {trainer.position:.2f} of {trainer.config.epochs}"
+
+
+def stopped_at(trainer: "Trainer") -> str:
+    """Two lines about a training that was stopped: its position and checkpoint, and the command that resumes it."""
+    checkpoint = trainer.checkpoints.list()[-1]
+    return (
+        f"stopped ({trainer.stop.reason or 'another rank'}) at {position(trainer)}; checkpoint {checkpoint}\n"
+        f"resume with: {resume_command(trainer.run.path)}"
+    )
+
+
+def split_sizes(dataset: DataSet, validation: float) -> str:
+    """Images by split and the number of classes: "train 30, validation 30, test 30 images, 5 classes".
+
+    Args:
+        validation: share of the training images that is withheld from training for validation (data.validation).
+    """
+    splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
+    counts = [f"{name} {len(split):,}" for name, split in splits.items() if split is not None]
+    if validation:
+        counts[1] += f" (withheld from training by data.validation {validation:g})"
+    classes = len(dataset.classes)
+    return f"{', '.join(counts)} images, {classes:,} class{'es' * (classes != 1)}"
+
+
+def closing_table(result: dict) -> Table:
+    """Accuracy and speed of a run, and where each step's time went, from its result.json."""
+    title = f"{result['name']}: {result['status']}"
+    split = next((name for name in ("test", "validation") if name in result), None)
+    if split:
+        tested = result[split]
+        title += f", {split} accuracy {tested['accuracy']:.2%}, loss {tested['loss']:.4f}"
+        if tested.get("best") or tested["step"] != result["steps"]:
+            title += f" (weights of epoch {tested['epoch']:g})"
+    if result.get("ps", {}).get("replayed"):
+        title += ", compute replayed"
+    caption = f"{result['images_per_s']:,.0f} images/s over {result['train_s']:.1f} s of training"
+    caption += f", {result['evaluate_s']:.1f} s of evaluation, {result['steps']} steps"
+    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
+    table.add_column("a step's phase")
+    table.add_column("ms", justify="right")
+    table.add_column("share", justify="right")
+    table.add_column("what it is")
+    steps, whole = max(result["steps"], 1), result["train_s"] or 1.0
+    phases = result["phases_s"]
+    for name in PHASES:
+        table.add_row(name, f"{phases[name] / steps * 1e3:.3f}", f"{phases[name] / whole:.1%}", EXPLAIN[name])
+    rest = whole - sum(phases[name] for name in PHASES)
+    table.add_row("rest", f"{rest / steps * 1e3:.3f}", f"{rest / whole:.1%}", REST)
+    return table
+
+
+def servers_table(result: dict) -> Table | None:
+    """What each parameter server holds, and how a worker's exchange went, from result.json; None of other runs."""
+    served = result.get("ps")
+    if not served:
+        return None
+    workers = f"{served['workers']} worker" + "s" * (served["workers"] > 1)
+    table = Table(title=f"parameter servers, {served['mode']}, {workers}", title_justify="left")
+    for name in ("server", "bytes", "requests", "imbalance"):
+        table.add_column(name, justify="right")
+    for number, row in enumerate(served["servers"]):
+        table.add_row(str(number), f"{row['bytes']:,}", str(row["requests"]), f"{row['imbalance']:.3f}")
+    parts = ", ".join(
+        f"{name} {served['medians'][f'{name}_s'] * 1e3:.1f}" for name in ("push", "wait", "pull", "update")
+    )
+    table.caption = f"worker 0, ms a step: {parts} (update is part of wait)"
+    if served["mode"] != "sync":
+        table.caption += f"; staleness {min(served['staleness'])} to {max(served['staleness'])} updates"
+    if served["stragglers"]:
+        table.caption += f"; stragglers: {', '.join(served['stragglers'])}"
+    table.caption_justify = "left"
+    return table

@@ -1,0 +1,35 @@
+"""A job that its launcher started again goes on by itself."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from distdl.core.config import Config
+from distdl.core.errors import UserError
+from distdl.core.rundir import CHECKPOINTS, ENVIRONMENT
+
+
+def after_restart(config: Config, environ: Mapping[str, str]) -> Config:
+    """The configuration of a job under `torchrun --max-restarts`: restarted, it resumes from its newest checkpoint.
+
+    Raises:
+        UserError: without a run folder that a restart could find.
+    """
+    if int(environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) and config.out is None:
+        raise UserError(
+            "torchrun --max-restarts needs --out DIR: a restarted job looks there for its newest checkpoint"
+        )
+    if int(environ.get("TORCHELASTIC_RESTART_COUNT", "0")) == 0 or not _entered(config.out, environ):
+        return config  # a start that was refused is refused again
+    begun = any((config.out / CHECKPOINTS).glob("step-*"))
+    return dataclasses.replace(config, resume="auto" if begun else config.resume or "auto")
+
+
+def _entered(run: Path, environ: Mapping[str, str]) -> bool:
+    """Whether an earlier start of this very job has entered the run folder."""
+    try:
+        job = json.loads((run / ENVIRONMENT).read_text(encoding="utf-8"))["job"]
+        return job["TORCHELASTIC_RUN_ID"] == environ["TORCHELASTIC_RUN_ID"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

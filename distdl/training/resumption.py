@@ -1,0 +1,260 @@
+"""Compare a checkpoint with the training that resumes it: what must be equal, what changed, and the effect.
+
+A state is compared before it is loaded: with the names, types and shapes of the running training's own state.
+"""
+
+import itertools
+import math
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from distdl.core.config import DEFAULT_BATCH, Config
+from distdl.core.errors import UserError, reading, shown
+from distdl.core.profiles import as_table, validate
+from distdl.core.rundir import CONFIG
+from distdl.optim import schedules
+from distdl.training.checkpoint import STATE, network_state
+
+if TYPE_CHECKING:
+    from distdl.training.trainer import Trainer
+
+GROUPING = (
+    *("model.freeze", "model.train_only", "model.trainable_features", "model.trainable_classifier"),
+    *("optim.lr_factors", "optim.decay_norm_and_bias"),
+)
+"""Fields that select the parameters to train, or their groups in the optimizer."""
+EVALUATION = {"accuracy": math.nan, "loss": math.nan}
+"""Of one split: numbers that need not be finite."""
+SECONDS = ("evaluate", "checkpoint")
+UNSET = "(not set)"
+
+
+def check(trainer: "Trainer", saved: Mapping[str, Any], folder: Path) -> None:
+    """Raise a UserError if a training cannot resume a checkpoint's state."""
+    running = trainer.state_dict()
+    if odd := _first_odd(saved, running):
+        raise UserError(f"{folder / STATE} is not the state of a training: {odd} is missing or of another type")
+    _check_classes(saved, running, folder)
+    check_network(saved, running, folder)
+    if saved["seed"] != running["seed"]:
+        raise UserError(f"checkpoint {folder} was trained with --seed {saved['seed']}: give the same, or another --out")
+    weights = f"start from its weights (--model.weights {folder / STATE} --out OTHER)"
+    before, now = _optimizer(saved), _optimizer(running)
+    if before and before != now:
+        raise UserError(
+            f"checkpoint {folder} was trained with --optim.name {before}, not {now}: give the same, or {weights}"
+        )
+    changed = [name for name in _changed(trainer, saved, folder) if name in GROUPING]
+    # Checkpoints of older versions do not name the parameters.
+    if saved["parameters"] != running["parameters"] if "parameters" in saved else changed:
+        raise UserError(
+            f"checkpoint {folder} trained other parameters, or grouped them in another way for the optimizer: give the "
+            f"same {', '.join(changed or GROUPING)}, or {weights}"
+        )
+
+
+def check_network(saved: Mapping[str, Any], running: Mapping[str, Any], folder: Path) -> None:
+    """Raise a UserError if a checkpoint's weights, or what was measured of them, are not those of such a network."""
+    theirs, _ = network_state(saved, folder)
+    ours, average = running["model"], saved.get("ema") or {}
+    odd = sorted(set(theirs) ^ set(ours), key=str) or [name for name in ours if not _is_like(theirs[name], ours[name])]
+    if odd:
+        raise UserError(f'checkpoint {folder} is of another network: "{odd[0]}" differs; give the same model and data')
+    if odd := _odd(average, running["ema"] if average else {}, "ema.") or _odd_evaluation(saved):
+        raise UserError(f"{folder / STATE} is not the state of a training: {odd} is missing or of another type")
+
+
+def _check_classes(saved: Mapping[str, Any], running: Mapping[str, Any], folder: Path) -> None:
+    before, now = saved.get("data", running["data"])["classes"], running["data"]["classes"]
+    if before == now:
+        return
+    pairs = itertools.zip_longest(before, now, fillvalue=UNSET)
+    number, (was, is_now) = next((number, pair) for number, pair in enumerate(pairs) if pair[0] != pair[1])
+    raise UserError(
+        f"checkpoint {folder} was trained on other classes ({len(before)}, now {len(now)}): class {number} was "
+        f"{shown(was)} and is {shown(is_now)}; give the same data, or start from its weights "
+        f"(--model.weights {folder / STATE} --out OTHER)"
+    )
+
+
+def _first_odd(saved: Mapping[str, Any], running: Mapping[str, Any]) -> str:
+    """Dotted name of the first part that is missing or unlike the running training's; empty if there is none."""
+    like = {"seed": running["seed"], "strategy": {}, "metrics": {}, "ema": {}}
+    like |= {name: _numbers(saved.get(name)) for name in ("seconds", "phases")}
+    like["seconds"] |= _numbers(SECONDS)
+    later = {"world_size": 1, "config": {}, "data": {"classes": [], "samples": {"train": 0}}}  # than version 1
+    like |= {name: value for name, value in later.items() if name in saved}
+    if odd := _odd(saved, like) or _odd_evaluation(saved):
+        return odd
+    if saved.get("world_size", 1) < 1:
+        return "world_size"
+    return next((name for name in ("config", "data") if not _is_table(saved.get(name))), "")
+
+
+def _numbers(names: Any) -> dict[Any, float]:
+    return dict.fromkeys(names, 0.0) if isinstance(names, Mapping | tuple) else {}
+
+
+def _odd_evaluation(saved: Mapping[str, Any]) -> str:
+    metrics, best = saved.get("metrics"), saved.get("best")  # version 1 has no best
+    if not isinstance(metrics, Mapping):
+        return "metrics"
+    if odd := _odd(metrics, dict.fromkeys(metrics, EVALUATION), "metrics."):
+        return odd
+    if best is not None and (odd := _odd(best, {"epoch": 0.0, "step": 0, "validation": EVALUATION}, "best.")):
+        return odd
+    numbers = [value for split in (*metrics.values(), best["validation"] if best else {}) for value in split.values()]
+    return "" if all(type(number) in (int, float, bool) for number in numbers) else "metrics"
+
+
+def _odd(saved: Any, like: Mapping[str, Any], prefix: str = "") -> str:
+    """Dotted name of the first value that `like` has and `saved` lacks, or has of another type; empty without one."""
+    if not isinstance(saved, Mapping):
+        return prefix.removesuffix(".") or "it"
+    for name, value in like.items():
+        if isinstance(value, Mapping):
+            if odd := _odd(saved.get(name), value, f"{prefix}{name}."):
+                return odd
+        elif not _is_like(saved.get(name), value):
+            return f"{prefix}{name}"
+    return ""
+
+
+def _is_like(value: Any, like: Any) -> bool:
+    if isinstance(like, torch.Tensor):
+        return isinstance(value, torch.Tensor) and (value.shape, value.dtype) == (like.shape, like.dtype)
+    if isinstance(like, float):
+        return type(value) in (int, float) and (math.isfinite(value) or math.isnan(like))
+    return type(value) is type(like)
+
+
+def _is_table(value: Any) -> bool:
+    """Whether a value is made of what JSON has."""
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and _is_table(inner) for key, inner in value.items())
+    if isinstance(value, list | tuple):
+        return all(_is_table(inner) for inner in value)
+    return value is None or type(value) in (str, int, float, bool)
+
+
+def _optimizer(state: Mapping[str, Any]) -> Any:
+    section = state.get("config", {}).get("optim")
+    return section.get("name") if isinstance(section, Mapping) else None
+
+
+def check_remaining(trainer: "Trainer", folder: Path) -> None:
+    """Raise a UserError if a checkpoint is beyond the training's end. At the end, the result is written again."""
+    config, progress = trainer.config, trainer.progress
+    for field, reached, end in (
+        ("epochs", progress.epoch + (progress.samples > 0), config.epochs),
+        ("max_steps", progress.step, config.max_steps or progress.step),
+    ):
+        if reached > end:
+            place = f"epoch {trainer.position:.2f}" if field == "epochs" else f"step {progress.step}"
+            raise UserError(f"nothing is left to train: checkpoint {folder} is at {place} of {end}; give more {field}")
+
+
+def differences(trainer: "Trainer", state: Mapping[str, Any], folder: Path) -> tuple[dict[str, list[Any]], list[str]]:
+    """Values that differ from those of the checkpoint's training, and a sentence for each.
+
+    Returns:
+        Old and new value by dotted name, and the sentences; the last one states a learning rate that changed with them.
+    """
+    changed = _changed(trainer, state, folder)
+    samples = trainer.state_dict()["data"]["samples"]
+    before = state["data"]["samples"] if "data" in state else samples
+    changed |= {
+        f"samples in {split}": [before.get(split, 0), samples.get(split, 0)]
+        for split in sorted(before.keys() | samples.keys())
+        if before.get(split, 0) != samples.get(split, 0)
+    }
+    ranks = state.get("world_size", trainer.world.size)
+    if ranks != trainer.world.size:
+        changed["ranks"] = [ranks, trainer.world.size]
+    sentences = [
+        f"changed since the checkpoint: {name} {_text(was)} -> {_text(now)}" for name, (was, now) in changed.items()
+    ]
+    previous = _configuration(state, folder)
+    rate = "" if previous is None else _rate(trainer, previous, ranks)
+    return changed, sentences + ([rate] if rate else [])
+
+
+def _changed(trainer: "Trainer", saved: Mapping[str, Any], folder: Path) -> dict[str, list[Any]]:
+    """Old and new value of the configuration's fields that differ, by dotted name."""
+    previous = _configuration(saved, folder)
+    if previous is None:
+        return {}
+    strategy = trainer.strategy.name
+    old, new = _complete(previous, strategy), _flat(as_table(trainer.config, strategy))
+    for table in (old, new):
+        if not table.get("data.global_batch"):
+            table.setdefault("data.batch_size", DEFAULT_BATCH)
+            table["data.global_batch"] = 0
+    return {
+        name: [old.get(name, UNSET), new.get(name, UNSET)]
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    }
+
+
+def _complete(previous: Mapping[str, Any], strategy: str) -> dict[str, Any]:
+    """The table of a former configuration with the defaults of fields that its version did not have."""
+    try:
+        return _flat(as_table(validate(previous, where="the checkpoint"), strategy))
+    except UserError:  # of a version with other fields
+        return _flat(as_table(Config(), strategy)) | _flat(previous)
+
+
+def _configuration(state: Mapping[str, Any], folder: Path) -> Mapping[str, Any] | None:
+    """The configuration of a checkpoint's training; of version 1's checkpoints, that of the run folder."""
+    config = state.get("config")
+    if isinstance(config, Mapping):
+        return config
+    file = folder.parent.parent / CONFIG
+    try:
+        with reading(file, "TOML"):
+            return tomllib.loads(file.read_text(encoding="utf-8"))
+    except UserError:
+        return None
+
+
+def _rate(trainer: "Trainer", previous: Mapping[str, Any], ranks: int) -> str:
+    """A sentence if the learning rate at this position is another than the checkpoint's training would have had."""
+    try:
+        config = validate(previous, where="the checkpoint")
+    except UserError:  # of a version with other fields
+        return ""
+    new = _rate_at(trainer, trainer.config, trainer.global_batch, trainer.epochs)
+    batch = config.data.step_samples(ranks)
+    epochs = min(config.epochs, config.max_steps * batch / trainer.samples) if config.max_steps else config.epochs
+    old = _rate_at(trainer, config, batch, epochs)
+    if abs(new - old) <= 1e-9 * max(abs(new), abs(old)):
+        return ""
+    name = trainer.config.schedule.name
+    return (
+        f"schedule {name} is laid over {trainer.epochs:g} epochs (before: {config.schedule.name} over {epochs:g}): "
+        f"the learning rate at epoch {trainer.position:.2f} is {new:.3g} (before: {old:.3g})"
+    )
+
+
+def _rate_at(trainer: "Trainer", config: Config, global_batch: int, epochs: float) -> float:
+    scale = global_batch / config.optim.lr_batch if config.optim.lr_batch else 1.0
+    return config.optim.lr * scale * schedules.factor(config.schedule, trainer.position, epochs)
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,128 @@
+"""One training from a set-up strategy to a closed run folder: what `distdl.train` and studies both call."""
+
+import time
+
+from rich.console import Console
+
+from distdl.core.config import Config
+from distdl.core.console import PlainConsole
+from distdl.core.errors import Failure, UserError
+from distdl.core.rundir import RunDir
+from distdl.data.sets.load import load
+from distdl.strategies.agreement import agree
+from distdl.strategies.base import Strategy
+from distdl.strategies.text import broadcast_text
+from distdl.training import entry
+from distdl.training.callbacks.display import Display, Warnings, closing_table, servers_table, stopped_at
+from distdl.training.callbacks.forecast import Forecast
+from distdl.training.callbacks.metrics import MetricsSink, TensorBoardSink
+from distdl.training.callbacks.telemetry import Telemetry
+from distdl.training.entry import Place
+from distdl.training.events import Callback
+from distdl.training.resumption import check_remaining
+from distdl.training.trainer import Trainer
+
+
+def train(
+    config: Config, strategy: Strategy, callbacks: tuple[Callback, ...] = (), *, began: float | None = None
+) -> str:
+    """Train to the end or until a signal stops it. Returns "completed" or "stopped"; the run folder holds the rest.
+
+    Everything that can fail because of the user's input comes first. Then the run folder is entered, and result.json
+    states how the run ended.
+
+    Args:
+        strategy: set up, in the role of training.
+        callbacks: listeners in addition to the usual ones.
+        began: Unix time from which the run holds its devices; without it, now.
+    Raises:
+        UserError: with nothing written, if the training cannot start.
+    """
+    telemetry = Telemetry(time.time() if began is None else began)
+    place = entry.find(config, strategy)
+    dataset = load(config.data)
+    agree(strategy, config, dataset)
+    run = RunDir(place.path)
+    is_writer = strategy.world.rank == 0
+    console = PlainConsole(quiet=not is_writer or config.progress == "none")
+    listeners = (telemetry, *(default_callbacks(config, console) if is_writer else ()), *callbacks)
+    trainer = Trainer(config, strategy, dataset, run, listeners)
+    try:
+        if place.start is not None:
+            trainer.resume(place.start)
+            check_remaining(trainer, place.start)
+        enter(trainer, place)
+    except BaseException:
+        trainer.close_loaders()
+        trainer.stop.close()
+        raise
+    status, result = "failed", {}
+    try:
+        status = trainer.fit()
+    except UserError as error:  # in the middle of a training, which has changed its run folder
+        raise Failure(f"{error}; --resume auto continues from the last checkpoint") from None
+    finally:
+        trainer.close()
+        if is_writer:
+            result = trainer.result(status)
+            run.result(result)
+        run.close()
+        trainer.stop.close()  # not before: a launcher that ends the job must not cut this short
+    # Launchers end the others as soon as one exits with anything but 0 (75, when stopped): not before all is written.
+    strategy.barrier()
+    if is_writer:
+        console.print(closing_table(result))
+        if servers := servers_table(result):
+            console.print(servers)
+        if status == "stopped":
+            console.print(stopped_at(trainer), soft_wrap=True)
+        console.print(f"run folder: {run.path}", soft_wrap=True)
+    return status
+
+
+def enter(trainer: Trainer, place: Place) -> None:
+    """Enter the run folder: rank 0 locks it and writes what is known at the start, when all ranks are ready.
+
+    Raises:
+        UserError: on every rank, with nothing written, if rank 0 cannot enter it.
+    """
+    strategy, message = trainer.strategy, ""
+    strategy.barrier()
+    if strategy.world.rank == 0:
+        progress = trainer.progress
+        leg = {
+            "from_epoch": round(trainer.position, 6),
+            "epochs": trainer.config.epochs,
+            "world_size": trainer.world.size,
+            "global_batch": trainer.global_batch,
+            "changed": trainer.changes,
+            **({"resumed_from": str(place.source)} if place.source else {}),
+        }
+        try:
+            trainer.run.enter(
+                trainer.config,
+                strategy=strategy.name,
+                running=trainer.identity(),
+                leg=leg,
+                step=progress.step,
+                evaluated=place.evaluated,
+                seen=place.seen,
+            )
+        except UserError as error:
+            message = str(error)
+    message = broadcast_text(strategy, message)
+    if message:
+        raise UserError(message)
+    strategy.open_records(trainer.run.path)
+
+
+def default_callbacks(config: Config, console: Console) -> tuple[Callback, ...]:
+    """The listeners of rank 0."""
+    sinks: list[Callback] = [MetricsSink()]
+    if config.telemetry.tensorboard:
+        sinks.append(TensorBoardSink())
+    forecast = Forecast(config.predict.target) if config.predict.target else None
+    if forecast:
+        sinks.append(forecast)
+    sinks.append(Warnings() if config.progress == "none" else Display(config.progress, console, forecast))
+    return tuple(sinks)

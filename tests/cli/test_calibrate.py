@@ -1,0 +1,96 @@
+"""`distdl calibrate` and `distdl profile` on this machine: few layers, small images; the full spread is a benchmark."""
+
+import json
+
+import pytest
+from torch import nn
+
+from distdl.cli import __main__ as cli
+from distdl.cli import calibrate as calibrate_command
+from distdl.perf import hardware
+from distdl.perf.cost import calibration
+from distdl.profiling import probe_networks as probes
+
+
+@pytest.fixture
+def few_layers(monkeypatch):
+    """A spread small enough for a test."""
+
+    def small():
+        return nn.Sequential(
+            *probes.conv(3, 16), *probes.conv(16, 32, 1), *probes.conv(32, 32, groups=32), nn.MaxPool2d(2),
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10),
+        )  # fmt: skip
+
+    monkeypatch.setattr(calibrate_command, "PROBES", {"small": (small, 48)})
+
+
+def test_calibrate_writes_a_device_that_paleo_reads(few_layers, tmp_path, capsys):
+    file = tmp_path / "machine.toml"
+    assert cli.main(["calibrate", str(file), "--on", "cpu", "--rounds", "1", "--batches", "2", "3"]) == 0
+    assert "PPP" in capsys.readouterr().out
+    device = hardware.device(str(file))
+    assert device.flops_per_s("fp32") > 1e8 and device.bytes_per_s > 1e7
+    assert 0 < device.calibration["fp32"]["ppp"] < 1
+    made = calibration.stored(device, "fp32")
+    assert {kind for one in made.form for kind in one.kinds} >= {"conv", "pointwise", "depthwise", "dense", "norm"}
+    assert cli.main(["paleo", "resnet18", "--device", str(file), "--batch", "2", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["calibrated"] and found["forward_s"] > 0
+    assert cli.main(["paleo", "resnet18", "--device", str(file), "--batch", "2", "--ppp", "0.5", "--json"]) == 0
+    assert not json.loads(capsys.readouterr().out)["calibrated"]
+
+
+def test_calibrate_keeps_what_a_file_has_of_other_precisions(few_layers, tmp_path):
+    file = tmp_path / "machine.toml"
+    for precision in ("fp32", "bf16"):
+        words = ["calibrate", str(file), "--on", "cpu", "--rounds", "1", "--batches", "2", "--precision", precision]
+        assert cli.main(words) == 0
+    device = hardware.device(str(file))
+    assert set(device.peak_tflops) == set(device.calibration) == {"fp32", "bf16"}
+
+
+def test_calibrate_asks_for_a_toml_file(capsys):
+    assert cli.main(["calibrate", "machine.json"]) == 2
+    assert 'ending ".toml"' in capsys.readouterr().err
+
+
+def test_all_probes_run_and_none_is_a_published_network():
+    from torchvision import models
+
+    published = set(models.list_models())
+    for name, (make, size) in probes.PROBES.items():
+        assert name not in published
+        make()
+        assert size >= 128
+
+
+def test_profile_as_json(capsys):
+    assert cli.main(["profile", "resnet20", "--batch", "2", "--on", "cpu", "--rounds", "1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    rows = {layer["name"]: layer for layer in found["layers"]}
+    convolutions = [row for name, row in rows.items() if "conv" in name]
+    assert len(convolutions) >= 19
+    assert all(row["forward_s"] > 0 and row["predicted"]["forward_s"] > 0 for row in convolutions)
+    assert found["layer_sum"]["forward_s"] == pytest.approx(sum(row["forward_s"] for row in rows.values()))
+    assert found["total"]["backward_s"] > 0 and found["naive_sum"]["forward_s"] > 0
+
+
+def test_profile_as_a_table(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert cli.main(["profile", "digits-cnn", "--batch", "2", "--on", "cpu", "--rounds", "1", "--device", "t4"]) == 0
+    out = capsys.readouterr().out
+    assert all(word in out for word in ("sum of layers", "naive sum", "measured", "PALEO"))
+    assert max(map(len, out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["resnet2o"], "can be found"), (["resnet20", "--rounds", "0"], "--rounds = 0: must be greater than 0"),
+        (["resnet20", "--device", "t5"], "is not known"),
+    ],
+)  # fmt: skip
+def test_profile_bad_input(capsys, words, complaint):
+    assert cli.main(["profile", *words]) == 2
+    assert complaint in capsys.readouterr().err

@@ -1,0 +1,105 @@
+"""The verbs about data: what they print and draw."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from distdl.cli.__main__ import main
+from layouts import make
+
+
+def test_list_names_every_set_and_says_which_are_here(data_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "list", "--root", str(data_root)]) == 0
+    rows = {line.split("│")[1].strip(): line for line in capsys.readouterr().out.splitlines() if "│" in line}
+    assert "yes" in rows["mnist"] and "yes" in rows["digits"] and "yes" in rows["caltech101"]
+    assert "no" in rows["fashion-mnist"] and "yes" not in rows["fashion-mnist"]
+
+
+@pytest.mark.parametrize("name", ["digits", "gtsrb"])
+def test_describe_counts_and_draws(
+    name: str, data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figure = tmp_path / "new" / "figure.png"
+    words = ["data", "describe", name, "--root", str(data_root), "--validation", "0.1", "--figure", str(figure)]
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    expected = {"digits": ["1,295 images", "360 images", "8 x 8"], "gtsrb": ["1,161 images", "and 23 more", "note:"]}
+    assert all(text in shown for text in expected[name])
+    pixels = np.asarray(Image.open(figure).convert("RGB"))
+    assert pixels.shape[1] > 1000 and pixels.std() > 20
+
+
+def test_describe_refuses_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "describe", "digitz"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert main(["data", "describe", "digits", "--figure", str(tmp_path / "figure.nothing")]) == 2
+    assert "is not one of .png, .svg, .pdf" in capsys.readouterr().err
+
+
+HOSTILE = [
+    "[red]",
+    "[bold] :smile:",
+    "a\x1b]0;OWNED\x07\x1b[2J",
+    "b\nc",
+    "caf\udce9",
+    "\u202egnp",
+    "$x$",
+    "d" * 255,
+]
+
+
+@pytest.fixture
+def hostile(tmp_path: Path) -> Path:
+    """A set whose names are markup, escape sequences, bytes that are not UTF-8, formulas, and long."""
+    folder = make(tmp_path / "se[t]\x1b[31m", [])
+    for label in HOSTILE:
+        for part in ("train", "test"):
+            (folder / part / label).mkdir(parents=True)
+            Image.new("RGB", (8, 8), (len(label), 0, 0)).save(folder / part / label / "1.png")
+        (folder / "train" / label / f"[{label[:50]}.txt").write_text("")
+    return folder
+
+
+def plain(text: str) -> str:
+    assert not set(text) & {*"\x1b\x07\u202e\udce9"}, "an escape sequence reaches the terminal"
+    text.encode()
+    return text
+
+
+def test_describe_shows_names_and_obeys_none(
+    hostile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    assert main(["data", "describe", str(hostile), "--figure", str(tmp_path / "figure.svg")]) == 0
+    shown = plain(capsys.readouterr().out)
+    rows = [line.split("│")[1].strip() for line in shown.splitlines() if line.startswith("│")]
+    # In the order of the names; the long one is cut at 200 characters.
+    expected = {
+        "[red]",
+        "[bold] :smile:",
+        r"a\x1b]0;OWNED\x07\x1b[2J",
+        r"b\nc",
+        r"caf\xe9",
+        r"\u202egnp",
+        "$x$",
+    }
+    assert set(rows) == expected | {"d" * 197 + "..."}
+    assert shown.splitlines()[0].startswith(rf"{tmp_path}/se[t]\x1b[31m: images of")
+    assert "left out of" in shown
+
+
+@pytest.mark.parametrize(
+    "name", ["no/\x1b[31m[red]", "no/caf\udce9", "no/\nerror: x", "no/" + "x" * 5000, "~nobody-here/x", "a\0/b"]
+)
+@pytest.mark.parametrize("verb", [["describe"], ["verify"], ["pack", "--format", "shards", "--out", "o"]])
+def test_a_name_in_an_error_is_one_plain_line(verb: list[str], name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", verb[0], name, *verb[1:]]) == 2
+    message = capsys.readouterr().err
+    assert plain(message).startswith("error: ") and message.count("\n") == 1
+
+
+def test_list_names_its_root_plainly(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "list", "--root", str(tmp_path / "[red]\x1b[31m")]) == 0
+    assert "[red]" in plain(capsys.readouterr().out)

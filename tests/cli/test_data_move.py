@@ -1,0 +1,358 @@
+"""data pack and data export: folders that hold something else, sources that change, names and files of any kind."""
+
+import io
+import os
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from distdl.cli import data_move as move_commands
+from distdl.core.config import DataConfig
+from distdl.core.errors import Failure, UserError
+from distdl.data.dataset import DataSet, Split
+from distdl.data.sets.load import load
+from distdl.data.storage.export import export
+from distdl.data.storage.folders import UNFINISHED
+from distdl.data.storage.image_header import FORMATS
+from distdl.data.storage.pack import SUFFIX_OF, pack
+from distdl.data.storage.tree import SUFFIXES
+from shard_files import samples, write_tar
+
+Content = dict[str, bytes]
+Write = Callable[[str, Path], None]
+WRITERS: dict[str, Write] = {
+    "jpeg": lambda name, out: move_commands.export(name, out=out, format="jpeg"),
+    "folder": lambda name, out: move_commands.export(name, out=out, format="folder"),
+    "shards": lambda name, out: move_commands.pack(name, out=out, format="shards"),
+    "records": lambda name, out: move_commands.pack(name, out=out, format="records"),
+}
+each_writer = pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
+
+
+def image(number: int, format: str = "PNG") -> bytes:
+    sink = io.BytesIO()
+    Image.new("RGB", (16, 16), (number * 40 % 256, number % 256, 0)).save(sink, format)
+    return sink.getvalue()
+
+
+def tree(folder: Path, first: int = 0, labels: tuple[str, ...] = ("cat", "dog"), format: str = "PNG") -> str:
+    """A set of five images per class."""
+    for label in labels:
+        (folder / label).mkdir(parents=True)
+        for number in range(5):
+            (folder / label / f"{number}.jpg").write_bytes(image(first + number, format))
+    return str(folder)
+
+
+def content(folder: Path) -> Content:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def counts(dataset: DataSet) -> dict[str, Counter[str]]:
+    """Images by part and class."""
+    return {
+        part: Counter(dataset.classes[label] for label in split.labels.tolist())
+        for part, split in (("train", dataset.train), ("test", dataset.test))
+    }
+
+
+def refused(action: Callable[[], object], *expected: str) -> None:
+    with pytest.raises(UserError) as error:
+        action()
+    assert all(text in str(error.value) for text in expected) and "\n" not in str(error.value)
+
+
+def silent(_: object) -> None:
+    """Progress, or an unreadable image, that no test looks at."""
+
+
+def stop_after(count: int) -> Callable[[int], None]:
+    """Progress that is interrupted."""
+    calls: list[int] = []
+
+    def progress(value: int) -> None:
+        calls.append(value)
+        if len(calls) >= count:
+            raise KeyboardInterrupt
+
+    return progress
+
+
+@pytest.mark.parametrize("format", ["jpeg", "folder"])
+def test_an_export_takes_no_folder_of_another(format: str, tmp_path: Path) -> None:
+    one, other = tree(tmp_path / "one"), tree(tmp_path / "other", 100)
+    WRITERS[format](one, tmp_path / "out")
+    before = content(tmp_path / "out")
+    refused(lambda: WRITERS[format](other, tmp_path / "out"), "out holds another export")
+    refused(lambda: move_commands.export(one, out=tmp_path / "out", format="jpeg", size=8), "out holds another export")
+    assert content(tmp_path / "out") == before
+    (tmp_path / "one" / "cat" / "3.jpg").write_bytes(image(200))
+    refused(lambda: WRITERS[format](one, tmp_path / "out"), "before its files changed")
+    (tmp_path / "earlier").mkdir()
+    (tmp_path / "earlier" / UNFINISHED).touch()  # an earlier version's, of an unknown set
+    refused(lambda: WRITERS[format](one, tmp_path / "earlier"), "earlier holds another export")
+
+
+@each_writer
+def test_nothing_is_written_into_the_source(write: Write, tmp_path: Path) -> None:
+    one = tree(tmp_path / "one")
+    tree(tmp_path / "elsewhere", labels=("kept",))
+    (tmp_path / "link").symlink_to("one")
+    (tmp_path / "one" / "bird").symlink_to(tmp_path / "elsewhere")
+    before = content(tmp_path)
+    for place in ("one", "one/cat", "one/new", "one/cat/new", "link", "link/new", "elsewhere/new"):
+        refused(lambda place=place: write(one, tmp_path / place), "is inside of the data set")
+    assert {name: now for name, now in content(tmp_path).items() if not name.startswith("cache")} == before
+
+
+@each_writer
+def test_folders_with_other_things_are_refused(write: Write, tmp_path: Path) -> None:
+    one = tree(tmp_path / "one")
+    (tmp_path / "file").touch()
+    (tmp_path / "dangling").symlink_to("nowhere")
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "notes.txt").touch()
+    for place, problem in {
+        "file": "is not a folder",
+        "dangling": "is a link that leads nowhere",
+        "foreign": "is not empty, it has notes.txt",
+        ".": "is not empty",
+        "file/in": "cannot be",
+    }.items():
+        refused(lambda place=place: write(one, tmp_path / place), problem)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "alias").symlink_to("empty")
+    write(one, tmp_path / "alias")
+    assert counts(load(DataConfig(name=str(tmp_path / "empty")))) == counts(load(DataConfig(name=one)))
+
+
+@pytest.mark.parametrize("kind", ["shards", "records"])
+def test_a_packing_of_changed_files_is_not_resumed(kind: str, tmp_path: Path) -> None:
+    one = tree(tmp_path / "one")
+    dataset = load(DataConfig(name=one, normalize="none"))
+    with pytest.raises(KeyboardInterrupt):
+        pack(dataset, tmp_path / "out", kind, 300, stop_after(2))
+    assert len(list((tmp_path / "out").glob("*.done"))) == 2
+    (tmp_path / "out" / ".train-00002.tar.1.tmp").touch()
+    pack(dataset, tmp_path / "resumed", kind, 300, silent)
+    for file in (tmp_path / "one" / "cat").iterdir():
+        status, old = file.stat(), file.read_bytes()
+        file.write_bytes(old[:-20] + bytes(20))
+        os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    refused(lambda: pack(dataset, tmp_path / "out", kind, 300, silent), "another packing", "files changed")
+
+
+def test_a_packing_leaves_no_temporary_files_of_one_that_was_killed(tmp_path: Path) -> None:
+    dataset = load(DataConfig(name=tree(tmp_path / "one"), normalize="none"))
+    with pytest.raises(KeyboardInterrupt):
+        pack(dataset, tmp_path / "out", "shards", 300, stop_after(2))
+    (tmp_path / "out" / ".train-00002.tar.1.tmp").touch()
+    pack(dataset, tmp_path / "out", "shards", 300, silent)
+    assert not list((tmp_path / "out").glob(".*"))
+
+
+@pytest.mark.parametrize("size", [None, 8])
+def test_a_resumed_export_keeps_only_what_it_wrote(size: int | None, tmp_path: Path) -> None:
+    dataset = load(DataConfig(name=tree(tmp_path / "one"), normalize="none"))
+    export(dataset, tmp_path / "whole", size, silent)
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        export(dataset, out, size, stop_after(5))
+    files = sorted(file for file in out.rglob("*0.*") if file.suffix in SUFFIXES)
+    files[0].write_bytes(b"")  # as a power failure leaves it
+    (files[0].parent / ".00000001.jpg.1.tmp").touch()
+    export(dataset, out, size, silent)
+    assert content(out) == content(tmp_path / "whole")
+    files[0].write_bytes(image(99, "JPEG"))
+    export(dataset, out, size, silent)
+    assert content(out) == content(tmp_path / "whole")
+
+
+def in_memory(classes: tuple[str, ...]) -> DataSet:
+    labels = np.repeat(np.arange(len(classes)), 3)
+    images = np.zeros((len(labels), 4, 4, 3), np.uint8)
+    split = Split(labels=labels, images=images)
+    return DataSet(name="names", classes=classes, train=split, test=split[np.arange(len(labels) - 1)], image_size=4)
+
+
+NAMES = [
+    ("a/b", "c"), ("cat", "CAT"), ("café", "cafe\u0301"), ("a b", "a\\b"), ("a\nb", "c\\nd"), ("c:\\x", '"quoted"'),
+    ("cr\rlf", "#hash"), ("-rf", "*"), ("\u2028", "\udcff"), ("0", "10", "9"),
+    ("x" * 255, "y"), ("plan.json", "export.json"), ("only",), (" lead", "trail "), ("a.jpg", "b.tar"),
+]  # fmt: skip
+ODD = {
+    ("a/b", "a_b"): "a_b", (".hid", "b"): ".hid", ("BACKGROUND_Google", "b"): "BACKGROUND", ("..", "b"): "..",
+    (".", "b"): "class .", ("a", "a"): "two classes named a", ("b", "lost+found"): "lost+found",
+    ("x" * 256, "b"): "xxx", ("x\0", "b"): r"x\x00", ("train", "test"): "train/", ("__MACOSX", "b"): "__MACOSX",
+    ("", "b"): "class ",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("classes", NAMES)
+def test_an_export_reads_as_the_same_classes(classes: tuple[str, ...], tmp_path: Path) -> None:
+    dataset = in_memory(classes)
+    count = export(dataset, tmp_path / "out", None, silent)
+    expected = {part: Counter({name.replace("/", "_"): n for name, n in by_class.items()})
+                for part, by_class in counts(dataset).items()}  # fmt: skip
+    assert counts(load(DataConfig(name=str(tmp_path / "out"), normalize="none"))) == expected
+    checked = subprocess.run(
+        ["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=tmp_path / "out", capture_output=True, check=False
+    )
+    assert checked.returncode == 0 and checked.stdout.count(b": OK\n") == count, checked.stderr
+
+
+@pytest.mark.parametrize(("classes", "named"), ODD.items())
+def test_an_export_refuses_names_that_are_no_folders(classes: tuple[str, ...], named: str, tmp_path: Path) -> None:
+    refused(lambda: export(in_memory(classes), tmp_path / "out", None, silent), named)
+    assert not list(tmp_path.iterdir())
+
+
+PIECES = (
+    "",
+    ".",
+    "..",
+    "/",
+    "\\",
+    "a",
+    "A",
+    "_",
+    "\n",
+    "\0",
+    "train",
+    "val",
+    "test",
+    "set",
+    "BACKGROUND",
+    "@eadir",
+    "é",
+)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(names=st.lists(st.lists(st.sampled_from(PIECES), max_size=3).map("".join), min_size=1, max_size=4))
+def test_an_export_keeps_all_classes_or_writes_nothing(names: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        out = Path(place, "out")
+        dataset = in_memory(tuple(names))
+        try:
+            export(dataset, out, None, silent)
+        except UserError:
+            assert not list(Path(place).iterdir())
+            return
+        found = counts(load(DataConfig(name=str(out), normalize="none")))
+        for part, by_class in counts(dataset).items():
+            assert found[part] == Counter({name.replace("/", "_"): n for name, n in by_class.items()})
+
+
+def test_class_names_of_shards_are_checked_before_an_export(tmp_path: Path) -> None:
+    write_tar(tmp_path / "set" / "train-0.tar", samples(["..", "ok"] * 10))
+    refused(lambda: WRITERS["folder"](str(tmp_path / "set"), tmp_path / "out"), "class ..")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("classes", [("a", "a"), ("a\nb", "c"), ("", "b"), ("\udcff", "b")])
+def test_a_packing_refuses_names_before_it_writes(classes: tuple[str, ...], tmp_path: Path) -> None:
+    refused(lambda: pack(in_memory(classes), tmp_path / "out", "shards", 10**6, silent), "class")
+    assert not (tmp_path / "out").exists()
+
+
+def test_each_format_that_is_read_has_a_suffix() -> None:
+    assert set(SUFFIXES.values()) == set(FORMATS)
+    assert all(SUFFIXES[f".{SUFFIX_OF[format]}"] == format for format in FORMATS)
+
+
+@each_writer
+def test_images_of_every_format_are_moved_whatever_their_name(write: Write, tmp_path: Path) -> None:
+    for format in (*FORMATS, "MPO"):
+        tree(tmp_path / "one", labels=(format,), format=format)
+    write(str(tmp_path / "one"), tmp_path / "out")
+    again = load(DataConfig(name=str(tmp_path / "out"), normalize="none"))
+    assert counts(again) == counts(load(DataConfig(name=str(tmp_path / "one"), normalize="none")))
+
+
+def skipping(name: str, out: Path, kind: str) -> None:
+    if kind in ("jpeg", "folder"):
+        move_commands.export(name, out=out, format=kind, on_error="skip")
+    else:
+        move_commands.pack(name, out=out, format=kind, on_error="skip")
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_a_part_without_readable_images_is_refused(kind: str, part: str, tmp_path: Path) -> None:
+    for each in ("train", "test"):
+        tree(tmp_path / "set" / each)
+    for file in (tmp_path / "set" / part).rglob("*.jpg"):
+        file.write_text("no image")
+    # Packing measures the mean of train first, which ends with a message of its own.
+    problem = f"every image of part {part} is unreadable|none of the images could be read"
+    with pytest.raises(UserError, match=problem):
+        skipping(str(tmp_path / "set"), tmp_path / "out", kind)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kind", ["shards", "records"])
+def test_a_shard_without_readable_images_is_left_out(kind: str, tmp_path: Path) -> None:
+    for each in ("train", "test"):
+        tree(tmp_path / "set" / each)
+    dataset = load(DataConfig(name=str(tmp_path / "set"), normalize="none"))
+    for index in range(7):
+        dataset.test.files[index].write_text("no image")
+    described = pack(dataset, tmp_path / "out", kind, 300, silent, silent)
+    assert all(len(part) > 1 for part in described.parts.values())
+    again = load(DataConfig(name=str(tmp_path / "out"), normalize="none"))
+    assert len(again.train) == 10 and len(again.test) == 3
+
+
+def test_an_export_whose_class_is_unreadable_in_train_only_is_no_set(tmp_path: Path) -> None:
+    for each in ("train", "test"):
+        tree(tmp_path / "set" / each)
+    for file in (tmp_path / "set" / "train" / "dog").iterdir():
+        file.write_text("no image")
+    refused(lambda: skipping(str(tmp_path / "set"), tmp_path / "out", "jpeg"), "without its unreadable images", "dog")
+    refused(lambda: load(DataConfig(name=str(tmp_path / "out"))), "unfinished export")
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_a_full_disk_is_reported_and_the_work_resumed(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = tree(tmp_path / "one")
+    real, calls = Path.replace, []
+
+    def full(self: Path, target: Path) -> Path:
+        calls.append(target)
+        if len(calls) == 4:
+            raise OSError(28, "No space left on device", str(target))
+        return real(self, target)
+
+    with monkeypatch.context() as context:
+        context.setattr(Path, "replace", full)
+        with pytest.raises((Failure, OSError), match="No space left"):
+            WRITERS[kind](one, tmp_path / "out")
+    assert not list((tmp_path / "out").rglob("*.tmp"))
+    WRITERS[kind](one, tmp_path / "out")
+    WRITERS[kind](one, tmp_path / "whole")
+    names = {"set.json", "SHA256SUMS"}
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {
+        file.name for file in (tmp_path / "whole").iterdir()
+    }
+    assert all(
+        file.read_bytes() == (tmp_path / "whole" / file.name).read_bytes()
+        for file in (tmp_path / "out").iterdir()
+        if file.name in names
+    )
+
+
+def test_classes_without_images_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_tar(tmp_path / "set" / "train-0.tar", samples([0, 2] * 5))
+    WRITERS["folder"](str(tmp_path / "set"), tmp_path / "out")
+    assert "1 classes have no images and no folder: 1" in capsys.readouterr().out

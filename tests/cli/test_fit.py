@@ -1,0 +1,144 @@
+"""`distdl fit speed`, `fit loss` and `predict speed` as they are typed."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distdl.cli.__main__ import main
+from distdl.cli.fit import numbers
+from distdl.core.errors import UserError
+from distdl.perf.speed import optimus
+
+
+@pytest.fixture
+def speeds(tmp_path: Path) -> Path:
+    rng, lines = np.random.default_rng(0), ["servers,workers,batch_size,steps_per_s"]
+    for p in (1, 2, 4):
+        for w in (1, 2, 4, 8):
+            step = float(optimus.step_s(optimus.PUBLISHED_SYNC, p, w, 40)) * (1 + 0.05 * rng.standard_normal())
+            lines.append(f"{p},{w},40,{1 / step:.6f}")
+    file = tmp_path / "speeds.csv"
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return file
+
+
+def fails(capsys, *words: str) -> str:
+    assert main(list(words)) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1
+    return error
+
+
+@pytest.mark.parametrize("form", ["auto", "optimus-sync"])
+def test_a_fit_as_json_has_what_a_script_needs_and_predicts(speeds: Path, tmp_path: Path, capsys, form: str) -> None:
+    assert main(["fit", "speed", str(speeds), "--form", form, "--json"]) == 0
+    text = capsys.readouterr().out
+    fit = json.loads(text)
+    assert {"form", "coefficients", "intervals", "mape", "held_out_mape", "residuals", "warnings"} <= set(fit)
+    assert fit["form"] == form and fit["coefficients"].keys() == fit["intervals"].keys()
+    assert len(fit["residuals"]) == 12 and fit["held_out_mape"] < 0.15
+    saved = tmp_path / "fit.json"
+    saved.write_text(text, encoding="utf-8")
+    assert (
+        main(["predict", "speed", str(saved), "--servers", "2,4", "--workers", "1..10", "--batch", "40", "--json"]) == 0
+    )
+    rows = json.loads(capsys.readouterr().out)
+    assert len(rows) == 20 and rows[0]["servers"] == 2 and rows[0]["workers"] == 1
+    exact = [float(optimus.step_s(optimus.PUBLISHED_SYNC, row["servers"], row["workers"], 40)) for row in rows]
+    assert np.abs([row["step_s"] / e - 1 for row, e in zip(rows, exact, strict=True)]).mean() < 0.1
+    assert np.mean([row["low_s"] < e < row["high_s"] for row, e in zip(rows, exact, strict=True)]) > 0.9
+
+
+def test_tables_fit_80_columns_and_name_the_next_point(speeds: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["fit", "speed", str(speeds)]) == 0
+    shown = capsys.readouterr().out
+    assert "measure next: servers" in shown and "95 % interval" in shown and "when left out" in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    main(["fit", "speed", str(speeds), "--json"])
+    saved = tmp_path / "fit.json"
+    saved.write_text(capsys.readouterr().out, encoding="utf-8")
+    assert main(["predict", "speed", str(saved), "--servers", "2", "--workers", "1..16"]) == 0
+    shown = capsys.readouterr().out
+    assert "most images/s: servers 2" in shown and "outside what was measured" in shown
+    assert max(map(len, shown.splitlines())) <= 80 and "…" not in shown
+
+
+def test_bad_input_is_one_line(speeds: Path, tmp_path: Path, capsys) -> None:
+    one = tmp_path / "one.csv"
+    one.write_text("\n".join(speeds.read_text().splitlines()[:2]), encoding="utf-8")
+    assert "1 configuration cannot tell" in fails(capsys, "fit", "speed", str(one))
+    line = tmp_path / "line.csv"
+    rows = [f"{n},{n},64,{1 / n}" for n in (1, 2, 3, 4, 6, 8)]
+    line.write_text("\n".join(["servers,workers,batch_size,steps_per_s", *rows]), encoding="utf-8")
+    assert "measure also: servers" in fails(capsys, "fit", "speed", str(line), "--form", "optimus-sync")
+    assert "give a CSV file" in fails(capsys, "fit", "speed")
+    assert "cannot be read" in fails(capsys, "fit", "speed", "none.csv")
+    assert "form" in fails(capsys, "fit", "speed", str(speeds), "--form", "optimal")
+    assert "together only" in fails(capsys, "fit", "speed", str(speeds), "--parameter-bytes", "1e6")
+    assert "is not what distdl fit speed" in fails(capsys, "predict", "speed", str(speeds), "--servers", "1")
+
+
+def test_what_is_asked_of_a_prediction_must_be_what_the_fit_is_over(speeds: Path, tmp_path: Path, capsys) -> None:
+    main(["fit", "speed", str(speeds), "--form", "optimus-sync", "--json"])
+    saved = tmp_path / "fit.json"
+    saved.write_text(capsys.readouterr().out, encoding="utf-8")
+    ask = ("predict", "speed", str(saved))
+    assert "give --servers and --workers" in fails(capsys, *ask, "--servers", "2")
+    assert "give --servers and --workers" in fails(capsys, *ask, "--servers", "2", "--workers", "2", "--nodes", "1")
+    assert '--workers "0..4"' in fails(capsys, *ask, "--servers", "2", "--workers", "0..4")
+    assert "none of these configurations can run" in fails(capsys, *ask, "--servers", "2", "--workers", "64")
+
+
+def test_all_reduce_from_the_file_to_the_prediction(tmp_path: Path, capsys) -> None:
+    lines = ["nodes,replicas,local_batch_size,step_s,sync_s"]
+    for n, k in [(1, 1), (1, 2), (1, 4), (2, 4), (2, 8), (4, 16)]:
+        for m in (16, 32, 64):
+            sync = 0.0 if k == 1 else 0.01 * k * n
+            lines.append(f"{n},{k},{m},{0.02 + 0.001 * m + sync:.5f},{sync}")
+    file, saved = tmp_path / "reduce.csv", tmp_path / "fit.json"
+    file.write_text("\n".join(lines), encoding="utf-8")
+    for form in ("goodput", "auto"):
+        assert main(["fit", "speed", str(file), "--form", form, "--json"]) == 0
+        saved.write_text(capsys.readouterr().out, encoding="utf-8")
+        words = ["predict", "speed", str(saved), "--nodes", "1,2", "--replicas", "2,4", "--batch", "32", "--json"]
+        assert main(words) == 0
+        rows = json.loads(capsys.readouterr().out)
+        assert [(row["nodes"], row["replicas"]) for row in rows] == [(1, 2), (1, 4), (2, 2), (2, 4)]
+        assert rows[1]["step_s"] == pytest.approx(0.052 + 0.04, rel=0.1)
+
+
+def test_a_loss_curve_as_table_and_as_json(tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    rng, file = np.random.default_rng(0), tmp_path / "metrics.jsonl"
+    with file.open("w") as sink:
+        for step in range(1, 301):
+            loss = (1 / (0.03 * step + 0.45) + 0.5 if step <= 150 else 0.2 + 0.2 * np.exp((150 - step) / 8)) * (
+                1 + 0.03 * rng.standard_normal()
+            )
+            row = {
+                "time_s": step,
+                "step": step,
+                "epoch": 0,
+                "kind": "train",
+                "loss": loss,
+                "lr": 0.1 if step <= 150 else 0.01,
+            }
+            sink.write(json.dumps(row) + "\n")
+    assert main(["fit", "loss", str(file), "--json"]) == 0
+    fit = json.loads(capsys.readouterr().out)
+    assert list(fit["coefficients"]) == ["b0", "b1", "b2"] and len(fit["phases"]) == 2
+    assert fit["phases"][1]["first_step"] == 151 and fit["held_out_mape"] < 0.2 * fit["optimus_held_out_mape"]
+    assert main(["fit", "loss", str(file)]) == 0
+    shown = capsys.readouterr().out
+    assert "2 phases" in shown and max(map(len, shown.splitlines())) <= 80 and "…" not in shown
+    assert "cannot be read" in fails(capsys, "fit", "loss", "none.jsonl")
+
+
+def test_lists_of_numbers() -> None:
+    assert numbers("2,4..6", "workers") == [2, 4, 5, 6]
+    for bad in ("", "a", "4..2", "1..2..3", "1,,2", "-1", "1.5", "1..100000"):
+        with pytest.raises(UserError, match="--workers"):
+            numbers(bad, "workers")

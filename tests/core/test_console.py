@@ -1,0 +1,58 @@
+"""Text from outside is shown and not obeyed, wherever it stands."""
+
+import io
+
+import pytest
+from rich.progress import Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from distdl.core.console import PlainConsole
+
+FOREIGN = {
+    "[bold]a[/bold] [/] [link=x]b": "[bold]a[/bold] [/] [link=x]b",
+    ":smile: 12": ":smile: 12",
+    "a\x1b[31mb\x9d0;t": r"a\x1b[31mb\x9d0;t",
+    "x\u202ey": r"x\u202ey",
+}
+
+
+def table(title: str = "", column: str = "", cell: str = "") -> Table:
+    shown = Table(title=title)
+    shown.add_column(column, no_wrap=True, min_width=40)
+    shown.add_row(cell)
+    return shown
+
+
+PLACES = {
+    "a string": lambda text: text,
+    "a text": lambda text: Text(text),
+    "a cell": lambda text: table(cell=text),
+    "a column": lambda text: table(column=text),
+    "a title": lambda text: table(title=text),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("text", FOREIGN)
+def test_foreign_text_is_shown_as_it_is(text: str, place: str) -> None:
+    console = PlainConsole(file=io.StringIO(), width=100, force_terminal=True, color_system=None)
+    console.print(PLACES[place](text), style="red")
+    assert FOREIGN[text] in console.file.getvalue()
+    assert "\x1b" not in console.file.getvalue()
+
+
+def test_styles_and_a_live_display_work() -> None:
+    console = PlainConsole(file=io.StringIO(), width=100, force_terminal=True, color_system="standard")
+    console.print(Text("red", "red"))
+    assert "\x1b[31mred\x1b[0m" in console.file.getvalue()
+    with Progress(TextColumn("{task.description}"), console=console) as progress:
+        progress.add_task("pack")
+    assert "\x1b[?25l" in console.file.getvalue(), "the cursor is not hidden"
+
+
+def test_an_encoding_without_the_characters_shows_their_numbers() -> None:
+    sink = io.BytesIO()
+    console = PlainConsole(file=io.TextIOWrapper(sink, encoding="ascii", write_through=True), width=100)
+    console.print("Blüte", table(cell="é"))
+    assert b"Bl\\xfcte" in sink.getvalue()

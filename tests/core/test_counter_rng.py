@@ -1,0 +1,50 @@
+"""Numbers that belong to a sample: uniform, independent, and the same in any company."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from distdl.core.counter_rng import QUANTITIES, uniform
+
+INDICES = np.arange(20_000)
+
+
+@pytest.mark.parametrize("quantity", QUANTITIES)
+def test_draws_are_uniform(quantity: str) -> None:
+    # Twelve tests at 1e-4: a good generator fails one of them in a thousand runs, and these numbers never change.
+    values = uniform(3, 7, INDICES, quantity, 2)
+    assert values.min() >= 0 and values.max() < 1
+    for column in values.T:
+        assert stats.kstest(column, "uniform").pvalue > 1e-4
+
+
+def test_draws_do_not_depend_on_the_company() -> None:
+    together = uniform(1, 2, INDICES, "crop", 3)
+    some = np.array([17, 3, 19_999])
+    assert np.array_equal(uniform(1, 2, some, "crop", 3), together[some])
+    assert np.array_equal(uniform(1, 2, some, "crop", 1), together[some, :1])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        (4, 7, 0, "flip"),
+        (3, 8, 0, "flip"),
+        (3, 7, 1, "flip"),
+        (3, 7, 0, "mix"),
+        (2**63, 7, 0, "flip"),
+        (-1, 7, 0, "flip"),
+    ],
+)
+def test_any_change_of_the_key_gives_independent_numbers(other: tuple[int, int, int, str]) -> None:
+    seed, epoch, offset, quantity = other
+    one = uniform(3, 7, INDICES, "flip")[:, 0]
+    two = uniform(seed, epoch, INDICES + offset, quantity)[:, 0]
+    # Under independence the correlation has a standard deviation of 1 / sqrt(n).
+    assert abs(np.corrcoef(one, two)[0, 1]) < 4.5 / np.sqrt(len(INDICES))
+
+
+def test_neighbours_are_independent() -> None:
+    values = uniform(0, 0, INDICES, "flip", 2)
+    for a, b in ((values[:-1, 0], values[1:, 0]), (values[:, 0], values[:, 1])):
+        assert abs(np.corrcoef(a, b)[0, 1]) < 4.5 / np.sqrt(len(INDICES))

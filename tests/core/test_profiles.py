@@ -1,0 +1,138 @@
+"""Profiles, overrides and every way of getting them wrong."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tomli_w
+
+from distdl.core.config import Config
+from distdl.core.errors import UserError
+from distdl.core.profiles import as_table, field_names, from_command_line, profiles, read_profile, validate
+
+
+def resolve(words: str, strategy: str = "single") -> Config:
+    return from_command_line(words.split(), strategy=strategy)
+
+
+def test_the_profile_is_the_default_of_the_command_line(tmp_path: Path) -> None:
+    Path("mine.toml").write_text('extends = "digits"\nepochs = 3\n[optim]\nlr = 0.5\n')
+    config = resolve("--profile mine.toml --optim.lr 0.25 --data.batch-size=16")
+    assert (config.epochs, config.optim.lr, config.data.batch_size) == (3, 0.25, 16)
+    assert config.model.name == "digits-cnn"
+
+
+def test_a_profile_extends_a_file_beside_it() -> None:
+    Path("deep").mkdir()
+    Path("deep/base.toml").write_text('extends = "digits"\nseed = 7\n')
+    Path("deep/mine.toml").write_text('extends = "base.toml"\nepochs = 2\n')
+    config = resolve("--profile deep/mine.toml")
+    assert (config.seed, config.epochs, config.name) == (7, 2, "digits")
+
+
+@pytest.mark.parametrize(
+    ("words", "batch_size", "global_batch"),
+    [
+        ("", None, 64),
+        ("--seed 1", None, 64),
+        ("--data.global-batch 64", None, 64),
+        ("--data.global-batch 18", None, 18),
+        ("--data.batch-size 64", 64, 0),
+        ("--profile per-rank.toml", 16, 0),
+        ("--profile per-rank.toml --seed 1 --optim.accumulate 2", 16, 0),
+        ("--profile per-rank.toml --data.global-batch 16", None, 16),
+    ],
+)
+def test_a_batch_size_replaces_whichever_the_profile_gives(
+    words: str, batch_size: int | None, global_batch: int
+) -> None:
+    Path("per-rank.toml").write_text('extends = "digits"\n[data]\nbatch_size = 16\n')  # digits gives a global one
+    config = resolve(words)
+    assert (config.data.batch_size, config.data.global_batch) == (batch_size, global_batch)
+    assert resolve_again(config) == config
+
+
+def resolve_again(config: Config) -> Config:
+    Path("again.toml").write_bytes(tomli_w.dumps(as_table(config, "single")).encode())
+    return resolve("--profile again.toml")
+
+
+@pytest.mark.parametrize("name", profiles())
+def test_every_shipped_profile_is_valid(name: str) -> None:
+    config = from_command_line(["--profile", name], strategy="ddp")
+    assert config.name == name
+
+
+def test_a_resolved_configuration_is_a_profile() -> None:
+    config = resolve("--optim.lr-factors features.* 0.1 --data.augment.crop 2 --max-time 9 --out somewhere")
+    Path("again.toml").write_bytes(tomli_w.dumps(as_table(config, "single")).encode())
+    again = resolve("--profile again.toml --out somewhere")
+    assert again == config
+
+
+WRONG = {
+    "an unknown key": ("--optim.lrr 1", "did you mean --optim.lr?"),
+    "an unknown section": ("--optimizer.lr 1", "--optimizer.lr"),
+    "a word for a number": ("--epochs x", "epochs: 'x' is not a whole number"),
+    "a number out of range": ("--optim.lr -1", "optim.lr = -1: must be at least 0"),
+    "an infinite rate": ("--optim.lr inf", "finite"),
+    "a choice that is none": ("--strategy dpd", "'ddp'"),
+    "an unknown profile": ("--profile digitz", 'did you mean "digits"?'),
+    "a profile without a name": ("--profile", "--profile needs a value"),
+    "a file that is not there": ("--profile none.toml", "no profile file none.toml"),
+    "an option without its value": ("--epochs", "--epochs"),
+    "uneven micro batches": ("--data.batch-size 64 --optim.accumulate 3", "equal micro batches"),
+    "two batch sizes": ("--data.batch-size 64 --data.global-batch 64", "give one of the two"),
+    "a resume from nowhere": ("--resume auto", "--out DIR"),
+    "momentum for adam": ("--optim.momentum 0.9", "optim.momentum has no effect: optim.name is adamw"),
+    "servers without a server": ("--ps.servers 2", "ps.servers has no effect: the strategy is single"),
+    "a warm-up without a run": ("--schedule.warmup-epochs 20", "leaves nothing of 20 epochs"),
+    "a drop without its epochs": ("--schedule.name multistep", "milestones"),
+}
+
+
+@pytest.mark.parametrize(("words", "says"), WRONG.values(), ids=WRONG)
+def test_a_wrong_command_line_is_one_line_that_helps(words: str, says: str) -> None:
+    with pytest.raises(UserError) as error:
+        resolve(words)
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+WRONG_FILES = {
+    "an unknown key": ("epocs = 3", '"epocs" is not a key of distdl; did you mean "epochs"?'),
+    "an unknown section": ("[optimm]\nlr = 1", 'did you mean "optim.lr"?'),
+    "a wrong type": ('epochs = "many"', "epochs: 'many' is not a whole number"),
+    "a value for a section": ("optim = 3", "it is a section, not a value"),
+    "what is not TOML": ("epochs = = 3", "is not TOML"),
+    "a circle": ('extends = "mine.toml"', "extends itself"),
+    "a strategy's section without it": ("[horovod]\ncycle_ms = 5.0", "horovod.cycle_ms has no effect"),
+}
+
+
+@pytest.mark.parametrize(("text", "says"), WRONG_FILES.values(), ids=WRONG_FILES)
+def test_a_wrong_profile_names_itself_and_the_key(text: str, says: str) -> None:
+    Path("mine.toml").write_text(text)
+    with pytest.raises(UserError) as error:
+        resolve("--profile mine.toml")
+    assert says in str(error.value)
+
+
+def test_read_profile_tells_which_keys_are_its_own() -> None:
+    Path("mine.toml").write_text('extends = "digits"\n[data.augment]\nflip = 0.5\n')
+    table, own = read_profile("mine.toml")
+    assert own == {"data.augment.flip"}
+    assert table["data"]["name"] == "digits"
+
+
+def test_every_field_says_what_it_means() -> None:
+    shown = subprocess.run([sys.executable, "-m", "distdl.train", "--help"], capture_output=True, text=True, timeout=60)
+    assert shown.returncode == 0, shown.stderr
+    assert len(list(field_names(Config))) > 80
+    for name in field_names(Config):
+        assert f"--{name.replace('_', '-')}" in shown.stdout, name
+
+
+def test_defaults_validate() -> None:
+    assert validate({}, where="nothing") == Config()

@@ -1,0 +1,264 @@
+"""The run folder: whole files or none, rows that survive a kill, and refusals."""
+
+import errno
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from distdl.core import runlock
+from distdl.core.config import Config
+from distdl.core.errors import UserError
+from distdl.core.files import write_all
+from distdl.core.profiles import from_command_line
+from distdl.core.result import current_result
+from distdl.core.rundir import RunDir, default_path, read_rows, write_atomic
+from distdl.training.entry import locate
+from run_folders import tree
+
+
+@pytest.fixture(autouse=True)
+def unlocked(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Locks that a test leaves held are released."""
+    yield
+    for lock in list(runlock._held):
+        runlock.release(lock.parent)
+
+
+def create(path: Path, step: int = 0) -> RunDir:
+    run = RunDir(path)
+    run.enter(Config(), strategy="single", step=step)
+    return run
+
+
+def row(step: int, kind: str = "train", **values: object) -> dict[str, object]:
+    return {"time_s": float(step), "step": step, "epoch": 0, "kind": kind, **values}
+
+
+def test_what_a_run_folder_holds_at_the_start(tmp_path: Path) -> None:
+    create(tmp_path / "deep" / "run")
+    assert from_command_line(["--profile", str(tmp_path / "deep/run/config.toml")], strategy="single") == Config()
+    environment = json.loads((tmp_path / "deep/run/environment.json").read_text())
+    assert environment["packages"]["torch"]
+    assert environment["cores"] >= 1
+
+
+def test_a_folder_that_holds_a_run_is_refused(tmp_path: Path) -> None:
+    run = create(tmp_path)
+    run.metrics(row(1))
+    run.close()
+    with pytest.raises(UserError, match="--resume auto"):
+        locate(Config(out=tmp_path))
+    assert locate(Config(out=tmp_path, resume="auto")).start is None
+
+
+def test_a_folder_without_checkpoint_and_measurements_is_not_a_run(tmp_path: Path) -> None:
+    create(tmp_path).close()
+    assert locate(Config(out=tmp_path)).path == tmp_path
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a read-only place that stays one")
+def test_a_place_that_cannot_be_written_is_named() -> None:
+    with pytest.raises(UserError, match="/proc/run cannot be written"):
+        create(Path("/proc/run"))
+
+
+def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("")
+    for start in (create, lambda path: locate(Config(out=path))):
+        with pytest.raises(UserError, match="cannot be written"):
+            start(tmp_path / "run")
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    write_atomic(file, lambda sink: sink.write(b"old"))
+
+    def fail(sink) -> None:
+        sink.write(b"new")
+        raise OSError("no space")
+
+    with pytest.raises(OSError, match="no space"):
+        write_atomic(file, fail)
+    assert file.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_rows_end_where_a_kill_cut_them(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"ste')
+    assert [row["step"] for row in read_rows(tmp_path / "metrics.jsonl")] == [1, 2]
+
+
+def test_a_resumed_run_does_not_tell_a_step_twice(tmp_path: Path) -> None:
+    run = create(tmp_path)
+    for step in range(1, 6):
+        run.metrics(row(step))
+    run.close()
+    other_host = tmp_path / "telemetry-h1.jsonl"
+    other_host.write_text((tmp_path / "metrics.jsonl").read_text())
+    run = create(tmp_path, step=3)
+    assert [row["step"] for row in read_rows(other_host)] == [1, 2, 3]
+    run.metrics(row(4))
+    run.close()
+    assert [row["step"] for row in read_rows(tmp_path / "metrics.jsonl")] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("evaluated", "kept"), [(True, ["train", "test"]), (False, ["train"])])
+def test_an_evaluation_that_will_be_repeated_is_dropped(tmp_path: Path, evaluated: bool, kept: list[str]) -> None:
+    """A checkpoint taken before its step was evaluated: the resumed run evaluates it again."""
+    run = create(tmp_path)
+    for kind in ("train", "test"):
+        run.metrics(row(3, kind, accuracy=0.5))
+    run.metrics(row(2, "test", accuracy=0.5, best=True))  # chosen at the end, and chosen again at the next end
+    run.close()
+    RunDir(tmp_path).enter(Config(), strategy="single", step=3, evaluated=evaluated)
+    assert [row["kind"] for row in read_rows(tmp_path / "metrics.jsonl")] == kept
+
+
+def test_damaged_rows_are_left_out_at_a_resume_and_named_by_readers(tmp_path: Path) -> None:
+    run = create(tmp_path)
+    run.metrics(row(1))
+    run.close()
+    metrics = tmp_path / "metrics.jsonl"
+    whole = metrics.read_bytes()
+    metrics.write_bytes(whole + b'\x00\xff\n[1]\n{"step": "2"}\n' + b"[" * 100_000 + b"\n" + whole)
+    with pytest.raises(UserError, match=r"metrics.jsonl, line 2: damaged"):
+        list(read_rows(metrics))
+    create(tmp_path, step=1)
+    assert metrics.read_bytes() == whole * 2
+
+
+def test_the_former_configuration_and_environment_are_kept(tmp_path: Path) -> None:
+    run = create(tmp_path)
+    run.metrics(row(1))
+    run.close()
+    (tmp_path / "environment.json").write_text('{"host": "another"}')
+    first = {name: (tmp_path / name).read_bytes() for name in ("config.toml", "environment.json")}
+    for epochs in (20, 30):
+        run = RunDir(tmp_path)
+        run.enter(Config(epochs=epochs), strategy="single", step=1, leg={"epochs": epochs})
+        run.close()
+    assert (tmp_path / "config.1.toml").read_bytes() == first["config.toml"]
+    assert (tmp_path / "environment.1.json").read_bytes() == first["environment.json"]
+    assert "epochs = 20" in (tmp_path / "config.2.toml").read_text()
+    assert "epochs = 30" in (tmp_path / "config.toml").read_text()
+    legs = json.loads((tmp_path / "result.json").read_text())["legs"]
+    assert [leg.get("epochs") for leg in legs] == [None, 20, 30]
+    assert [leg.get("status") for leg in legs] == ["killed", "killed", None]
+
+
+def test_a_second_training_is_refused_and_the_kernel_releases_the_lock(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        create(tmp_path / "run")
+        os.write(writer, b"x")
+        signal.pause()
+    os.read(reader, 1)
+    named = rf"in use by another training \(on host {platform.node()}, process {child}\)"
+    for refused in (lambda: create(tmp_path / "run"), lambda: locate(Config(out=tmp_path / "run", resume="auto"))):
+        before = tree(tmp_path)
+        with pytest.raises(UserError, match=named):
+            refused()
+        assert tree(tmp_path) == before
+    assert current_result(tmp_path / "run")["status"] == "running"
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert current_result(tmp_path / "run")["status"] == "killed"
+    create(tmp_path / "run")
+
+
+def test_a_folder_that_changed_since_the_checkpoint_was_chosen_is_refused(tmp_path: Path) -> None:
+    place = locate(Config(out=tmp_path))
+    create(tmp_path).close()
+    with pytest.raises(UserError, match="start it again"):
+        RunDir(tmp_path).enter(Config(), strategy="single", seen=place.seen)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small tmpfs needs root")
+@pytest.mark.parametrize("free", [0, 4096, 8192])
+def test_a_full_disk_leaves_every_file_as_it_was(tmp_path: Path, free: int) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", tmp_path], check=True)
+    try:
+        run = create(tmp_path / "run")
+        run.metrics(row(1))
+        run.close()
+        (tmp_path / "ballast").write_bytes(b"x" * (shutil.disk_usage(tmp_path).free - free))
+        for path in (tmp_path / "run", tmp_path / "deep" / "new"):
+            before = tree(tmp_path)
+            with pytest.raises(UserError, match="No space left"):
+                create(path, step=1)
+            assert tree(tmp_path) == before
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_two_runs_in_one_second_have_two_folders() -> None:
+    first = default_path("digits")
+    first.mkdir(parents=True)
+    assert default_path("digits") != first
+
+
+@pytest.mark.parametrize("half", [b'{"time_s": 2, "st', b"x" * 200_000, b"\0" * 65536])
+def test_rows_are_not_appended_to_half_a_line(tmp_path: Path, half: bytes) -> None:
+    file = tmp_path / "metrics.jsonl"
+    for whole in (b"", b'{"time_s": 1}\n', b"y" * 70_000 + b"\n"):
+        file.write_bytes(whole + half)
+        run = RunDir(tmp_path)
+        run.metrics({"time_s": 3})
+        run.close()
+        assert file.read_bytes() == whole + b'{"time_s": 3}\n'
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["hard links", "no hard links"])
+@pytest.mark.parametrize("obstacle", ["result.json", "config.toml", "environment.json", "metrics.jsonl", "run.lock"])
+def test_a_file_that_cannot_be_replaced_leaves_the_others_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, obstacle: str, links: bool
+) -> None:
+    run = create(tmp_path)
+    run.metrics(row(1))
+    run.close()
+    (tmp_path / obstacle).unlink()
+    (tmp_path / obstacle).mkdir()
+    before = tree(tmp_path)
+    if not links:
+        monkeypatch.setattr(Path, "hardlink_to", lambda *_: os.link("/nowhere", "/nowhere"))
+    with pytest.raises(UserError, match=f"cannot be written: {obstacle}: Is a directory"):
+        create(tmp_path, step=1)
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("fails", range(4))
+def test_a_rename_that_fails_puts_back_what_was_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: int
+) -> None:
+    """As for a file that is a mount point of its own, or immutable."""
+    files = {tmp_path / name: lambda sink: sink.write(b"new") for name in ("a", "b", "c", "d")}
+    for file in list(files)[:3]:
+        file.write_text("old")
+    before, replace = tree(tmp_path), Path.replace
+
+    def refuse(self: Path, target: Path) -> Path:
+        if target.name == "abcd"[fails] and "former" not in self.name:
+            raise OSError(errno.EBUSY, "Device or resource busy", str(self))
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(OSError, match=f"busy: '{tmp_path / 'abcd'[fails]}'"):
+        write_all(files)
+    assert tree(tmp_path) == before
+    monkeypatch.undo()
+    write_all(files)
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == dict.fromkeys("abcd", "new")
+
+
+def test_a_link_to_nothing_is_named(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").symlink_to("/nowhere/else")
+    with pytest.raises(UserError, match="checkpoints is a link to /nowhere/else, which does not exist"):
+        locate(Config(out=tmp_path, resume="auto"))

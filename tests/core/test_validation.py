@@ -1,0 +1,55 @@
+"""Values that no file and no command line may give, whatever they are for."""
+
+from pathlib import Path
+
+import pytest
+import tomli_w
+
+from distdl.core.errors import UserError
+from distdl.core.profiles import from_command_line
+from distdl.core.validation import check
+from distdl.studies.runner.catalog import find
+from distdl.studies.runner.settings import resolve
+
+
+@pytest.mark.parametrize(
+    ("table", "name"),
+    [
+        ({"out": "a\0b"}, "out"),
+        ({"name": "a\0b"}, "name"),
+        ({"resume": "\0"}, "resume"),
+        ({"data": {"root": "a\0b"}}, "data.root"),
+        ({"data": {"name": "a\0b"}}, "data.name"),
+        ({"data": {"labels": "a\0b"}}, "data.labels"),
+        ({"model": {"weights": "a\0b"}}, "model.weights"),
+        ({"model": {"freeze": ["a", "\0"]}}, "model.freeze"),
+        ({"deepspeed": {"config": "a\0b"}}, "deepspeed.config"),
+        ({"ps": {"compute": "replay:a\0b"}}, "ps.compute"),
+    ],
+)
+def test_no_text_of_a_profile_holds_a_zero_byte(tmp_path, table, name):
+    file = tmp_path / "mine.toml"
+    file.write_text(tomli_w.dumps({"extends": "digits"} | table))
+    with pytest.raises(UserError, match=rf"^profile \S+: {name}: '.*\\x00.*' holds a zero byte$"):
+        from_command_line(["--profile", str(file)], strategy="single")
+
+
+def test_other_control_characters_of_a_path_stay(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text(tomli_w.dumps({"extends": "digits", "out": "a\x01\nb"}))
+    assert from_command_line(["--profile", str(file)], strategy="single").out == Path("a\x01\nb")
+
+
+def test_a_zero_byte_of_an_argument_or_a_study_s_setting_is_named():
+    with pytest.raises(UserError, match=r"^--out: 'a\\x00b' holds a zero byte$"):
+        check(Path, "a\0b", "--out")
+    with pytest.raises(UserError, match=r"^study scaling: profile: 'a\\x00b' holds a zero byte$"):
+        resolve(find("scaling"), said=["profile=a\0b"])
+
+
+def test_lists_inside_lists_without_end_are_one_line():
+    deep = "a"
+    for _ in range(5000):
+        deep = [deep]
+    with pytest.raises(UserError, match=r"^mean: "):
+        check(tuple[float, ...], deep, "mean", strict=True)

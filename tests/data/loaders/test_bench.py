@@ -1,0 +1,83 @@
+"""The doctor of the input: what it measures, which stage it names, and what it says would mend it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from distdl.cli.__main__ import main
+from distdl.core.config import AugmentConfig, Config, DataConfig
+from distdl.core.errors import UserError
+from distdl.data.loaders.bench import Rates, diagnose, measure, of_run
+from distdl.data.loaders.spec import Task
+from distdl.runtime.world import World
+from numbered_sets import numbered
+
+FAST = {"cores": 4, "disk": 9e5, "decode": 9e5, "augment": 9e5, "finish": 9e5, "transfer": 9e5, "network": 9e5}
+
+
+@pytest.mark.parametrize(
+    ("stage", "remedy"),
+    [
+        ("disk", "data pack"),
+        ("decode", "--data.loader dali"),
+        ("augment", "--data.loader dali"),
+        ("finish", "--data.augment"),
+        ("transfer", "resident"),
+        ("network", "no bottleneck"),
+    ],
+)
+def test_the_slowest_stage_is_named_with_its_remedy(stage: str, remedy: str) -> None:
+    named, sentence = diagnose(Rates(**(FAST | {stage: 100.0})))
+    assert named == stage and remedy in sentence
+
+
+def test_decode_and_augment_share_the_cores() -> None:
+    rates = Rates(cores=4, decode=300.0, augment=600.0, network=1000.0)
+    assert rates.ceiling("decode") == rates.ceiling("augment") == pytest.approx(800)
+    named, sentence = diagnose(rates)
+    assert named == "decode"
+    assert "what 5 cores decode; here are 4" in sentence
+    assert diagnose(Rates(cores=6, decode=300.0, augment=600.0, network=1000.0))[0] == "network"
+
+
+def test_a_runs_clock_says_what_its_network_takes() -> None:
+    phases = {"data": 6.0, "transfer": 1.0, "forward": 1.0, "backward": 2.0, "exchange": 0.0, "update": 0.0}
+    assert of_run({"train_s": 10.0, "images": 1200, "world_size": 2, "phases_s": phases}) == pytest.approx(200)
+
+
+@pytest.mark.parametrize("kind", ["memory", "files"])
+def test_every_stage_that_a_set_has_is_measured(kind: str, tmp_path: Path) -> None:
+    dataset = numbered(kind, 31, tmp_path)
+    config = Config(data=DataConfig(batch_size=8, augment=AugmentConfig(flip=0.5, random_resized_crop=True)))
+    task = Task(config=config, dataset=dataset, split=dataset.train, world=World(), training=True)
+    rates = measure(task, 2)
+    assert rates.finish > 0 and rates.transfer is None
+    assert all((getattr(rates, stage) is not None) == (kind == "files") for stage in ("disk", "decode", "augment"))
+    assert diagnose(rates)[0] in ("disk", "decode", "augment", "finish")
+
+
+def test_a_set_of_nothing_but_bad_files_has_no_rates(tmp_path: Path) -> None:
+    dataset = numbered("files", 5, tmp_path)
+    for file in dataset.train.files:
+        file.write_text("not an image")
+    task = Task(config=Config(), dataset=dataset, split=dataset.train, world=World(), training=True)
+    with pytest.raises(UserError, match="none of the images could be read"):
+        measure(task, 2)
+
+
+def test_bench_says_which_loader_and_what_holds_it_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for part, count in (("train", 9), ("test", 3)):
+        (tmp_path / "set" / part / "a").mkdir(parents=True)
+        (tmp_path / "set" / part / "b").mkdir()
+        numbered("files", count, tmp_path / "set" / part / "a")
+        numbered("files", count, tmp_path / "set" / part / "b")
+    words = ["data", "bench", str(tmp_path / "set"), "--seconds", "0.2", "--batch-size", "4", "--image-size", "24"]
+    assert main([*words, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert {row["loader"] for row in said["loaders"]} == {"torch", "dali"}
+    assert all(row["images_per_s"] > 0 for row in said["loaders"])
+    assert said["bottleneck"] in said["remedy"]
+    run = tmp_path / "run"
+    assert main([*words, "--run", str(run)]) == 2
+    assert "name a run that has ended" in capsys.readouterr().err

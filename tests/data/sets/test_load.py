@@ -1,0 +1,250 @@
+"""Data sets by name: found, read, divided, normalised, and refused with a sentence when something is wrong."""
+
+import gzip
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from distdl.core.config import DataConfig
+from distdl.core.errors import UserError
+from distdl.data.sets.catalog import SETS
+from distdl.data.sets.load import load
+from distdl.data.storage import download as places
+
+SIZES = {  # training, test, classes
+    "digits": (1437, 360, 10),
+    "mnist": (60_000, 10_000, 10),
+    "cifar10": (50_000, 10_000, 10),
+    "cifar100": (6_000, 2_000, 100),
+    "caltech101": (1071, 529, 20),
+    "flowers": (175, 75, 5),
+    "gtsrb": (1290, 430, 43),
+    "dtd": (900, 300, 10),
+    "omniglot": (3630, 1210, 242),
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_real_sets_are_read_whole(name: str, data_root: Path) -> None:
+    dataset = load(DataConfig(name=name, root=data_root, normalize="none"))
+    assert (len(dataset.train), len(dataset.test), len(dataset.classes)) == SIZES[name]
+    for split in (dataset.train, dataset.test):
+        assert (split.images is None) != (split.files is None)
+        assert set(split.labels.tolist()) <= set(range(len(dataset.classes)))
+        if split.images is not None:
+            assert split.images.shape == (len(split), dataset.image_size, dataset.image_size, dataset.channels)
+        else:
+            assert all(file.is_file() for file in split.files)
+
+
+@pytest.mark.parametrize("name", ["digits", "mnist", "cifar10"])
+def test_known_statistics_are_those_of_the_images(name: str, data_root: Path) -> None:
+    dataset = load(DataConfig(name=name, root=data_root))
+    for channel in range(dataset.channels):
+        counts, values = np.bincount(dataset.train.images[..., channel].ravel(), minlength=256), np.arange(256) / 255
+        mean = np.average(values, weights=counts)
+        assert np.isclose(mean, dataset.mean[channel], atol=2e-4)
+        assert np.isclose(np.average((values - mean) ** 2, weights=counts) ** 0.5, dataset.std[channel], atol=2e-4)
+
+
+def test_statistics_of_files_are_measured_once(
+    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, color in enumerate([(0, 51, 102), (102, 51, 204)]):
+        file = tmp_path / "set" / "train" / "a" / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20, 30), color).save(file)
+    shutil.copytree(tmp_path / "set" / "train", tmp_path / "set" / "test")
+    config = DataConfig(name=str(tmp_path / "set"), image_size=16)
+    first = load(config)
+    assert first.mean == (0.2, 0.2, 0.6)
+    assert first.std == (0.2, round(1 / 255, 4), 0.2)  # a colour that never changes is not divided by zero
+    assert len(list((own_cache / "statistics").glob("*.json"))) == 1
+    monkeypatch.setattr("distdl.data.sets.statistics._measure", lambda *_: pytest.fail("measured twice"))
+    assert load(config).mean == first.mean
+
+
+def test_statistics_are_those_of_the_files_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sets of one relative path, and one set before and after its images were replaced by others of their times."""
+
+    def colour(folder: Path, red: int) -> float:
+        for name in ("train/a/0.bmp", "test/a/0.bmp"):
+            file = folder / "set" / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 8), (red, 0, 0)).save(file)
+            os.utime(file, ns=(0, 0))
+        monkeypatch.chdir(folder)
+        return load(DataConfig(name="./set", image_size=8)).mean[0]
+
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    assert (colour(tmp_path / "a", 51), colour(tmp_path / "b", 102), colour(tmp_path / "a", 153)) == (0.2, 0.4, 0.6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "mean"),
+    [
+        ({"normalize": "none"}, (0.0, 0.0, 0.0)),
+        ({"normalize": "imagenet"}, (0.485, 0.456, 0.406)),
+        ({"mean": (0.1, 0.2, 0.3), "std": (1.0, 1.0, 1.0)}, (0.1, 0.2, 0.3)),
+    ],
+)
+def test_statistics_as_told(settings: dict, mean: tuple[float, ...], data_root: Path) -> None:
+    assert load(DataConfig(name="cifar100", root=data_root, **settings)).mean == mean
+
+
+def test_statistics_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(UserError, match=r"3 values.*1 channels"):
+        load(DataConfig(mean=(0.1, 0.2, 0.3), std=(1.0, 1.0, 1.0)))
+    with pytest.raises(UserError, match="imagenet is for 3"):
+        load(DataConfig(normalize="imagenet"))
+
+
+def test_validation_is_taken_class_by_class_by_the_seed(data_root: Path) -> None:
+    def divided(seed: int) -> tuple[set[Path], set[Path]]:
+        config = DataConfig(name="caltech101", root=data_root, validation=1 / 3, split_seed=seed, normalize="imagenet")
+        dataset = load(config)
+        counts = np.bincount(load(DataConfig(name="caltech101", root=data_root, normalize="none")).train.labels)
+        assert (np.bincount(dataset.validation.labels) == np.rint(counts / 3)).all()
+        return set(dataset.train.files), set(dataset.validation.files)
+
+    train, validation = divided(0)
+    assert not train & validation and len(train | validation) == 1071
+    assert divided(0) == (train, validation)
+    assert divided(1) != (train, validation)
+
+
+def test_a_limit_is_balanced() -> None:
+    dataset = load(DataConfig(limit=105))
+    assert sorted(np.bincount(dataset.train.labels).tolist()) == [10] * 5 + [11] * 5
+    assert len(load(DataConfig(limit=10**6)).train) == 1437
+
+
+def test_the_data_root_is_looked_for_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_cache: Path) -> None:
+    assert places.data_root(None) == own_cache / "data"
+    monkeypatch.setenv("DISTDL_DATA", str(tmp_path / "b"))
+    assert places.data_root(None) == tmp_path / "b"
+    assert places.data_root(tmp_path / "a") == tmp_path / "a"
+
+
+def test_a_set_is_found_where_the_root_is_its_own_folder(data_root: Path) -> None:
+    assert len(load(DataConfig(name="cifar100", root=data_root / "cifar-100-binary")).train) == 6000
+
+
+def test_a_missing_set_says_where_it_was_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"caltech101.*not in {tmp_path}.*--data.root.*DISTDL_DATA"):
+        load(DataConfig(name="caltech101", root=tmp_path))
+
+
+def test_a_set_that_cannot_be_downloaded_says_from_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr("distdl.data.sets.load.download", unreachable)
+    with pytest.raises(UserError, match=r"no network.*fetch cifar-10-binary\.tar\.gz from https://www\.cs\.toronto"):
+        load(DataConfig(name="cifar10", root=tmp_path))
+    assert list(tmp_path.iterdir()) in ([], [tmp_path / "cache"])
+
+
+def test_a_download_is_checked_and_unpacked(tmp_path: Path, data_root: Path) -> None:
+    # A server of our own: what is fetched goes the whole way but for the host's name.
+    import functools
+    import hashlib
+    import http.server
+    import tarfile
+    import threading
+
+    served = tmp_path / "served"
+    served.mkdir()
+    with tarfile.open(served / "set.tar.gz", "w:gz") as tar:
+        tar.add(data_root / "cifar-100-binary", "cifar-100-binary")
+    digest = hashlib.md5((served / "set.tar.gz").read_bytes(), usedforsecurity=False).hexdigest()
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=served)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/set.tar.gz"
+        good = places.build(tmp_path / "good", lambda scratch: places.download([(url, digest)], scratch))
+        assert sorted(file.name for file in good.iterdir()) == ["fine_label_names.txt", "test.bin", "train.bin"]
+        with pytest.raises((OSError, RuntimeError)):
+            places.build(tmp_path / "bad", lambda scratch: places.download([(url, "0" * 32)], scratch))
+        server.shutdown()
+    assert not (tmp_path / "bad").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("digitz", 'did you mean "digits"'), ("no/such/folder", "no such folder"), ("", "not known")]
+)
+def test_an_unknown_set_is_refused(name: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        load(DataConfig(name=name))
+
+
+@pytest.fixture
+def mnist(tmp_path: Path, data_root: Path) -> Path:
+    return Path(shutil.copytree(data_root / "MNIST", tmp_path / "MNIST")) / "raw"
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda raw: raw[:-100], "header says 47040000"),
+        (lambda raw: raw + b"\0", "header says 47040000"),
+        (lambda raw: b"\1" + raw[1:], "not an idx file"),
+        (lambda raw: b"", "not an idx file"),
+    ],
+)
+def test_a_damaged_idx_file_is_named(damage, said: str, mnist: Path) -> None:
+    path = mnist / "train-images-idx3-ubyte"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(UserError, match=f"{path}.*{said}"):
+        load(DataConfig(name="mnist", root=mnist.parent.parent))
+
+
+def test_a_label_out_of_range_is_named(mnist: Path) -> None:
+    path = mnist / "t10k-labels-idx1-ubyte"
+    path.write_bytes(path.read_bytes()[:-2] + bytes([3, 17]))
+    with pytest.raises(UserError, match=f"{path}: label 17 of sample 9999 is out of range, there are 10"):
+        load(DataConfig(name="mnist", root=mnist.parent.parent))
+
+
+def test_idx_files_may_be_packed(mnist: Path) -> None:
+    path = mnist / "t10k-images-idx3-ubyte"
+    with gzip.open(path.with_name(path.name + ".gz"), "wb", compresslevel=1) as file:
+        file.write(path.read_bytes())
+    path.unlink()
+    assert len(load(DataConfig(name="mnist", root=mnist.parent.parent)).test) == 10_000
+    (mnist / "t10k-images-idx3-ubyte.gz").write_bytes(b"\x1f\x8bcut short")
+    with pytest.raises(UserError, match=r"t10k-images-idx3-ubyte\.gz cannot be read"):
+        load(DataConfig(name="mnist", root=mnist.parent.parent))
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda raw: raw[:-7], "not a multiple of 3074"),
+        (lambda raw: b"", "not a multiple of 3074"),
+        (lambda raw: raw[:1] + bytes([200]) + raw[2:], "label 200 of sample 0 is out of range"),
+    ],
+)
+def test_a_damaged_cifar_file_is_named(damage, said: str, tmp_path: Path, data_root: Path) -> None:
+    folder = Path(shutil.copytree(data_root / "cifar-100-binary", tmp_path / "cifar-100-binary"))
+    path = folder / "train.bin"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(UserError, match=f"{path}.*{said}"):
+        load(DataConfig(name="cifar100", root=tmp_path))
+
+
+def test_a_missing_part_is_named(tmp_path: Path) -> None:
+    (tmp_path / "cifar-10-batches-bin").mkdir()
+    with pytest.raises(UserError, match=r"data_batch_1\.bin is missing"):
+        load(DataConfig(name="cifar10", root=tmp_path))
+
+
+def test_the_table_is_sound() -> None:
+    for name, source in SETS.items():
+        assert len(source.mean) == len(source.std) in (0, source.channels), name
+        assert source.folders or name in ("digits", "synthetic"), name

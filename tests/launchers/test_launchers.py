@@ -1,0 +1,280 @@
+"""`distdl launch`: the command that it shows is one that a shell takes, and it trains."""
+
+import json
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from debian import needs
+from distdl.cli.__main__ import main
+from distdl.launchers import deepspeed, horovodrun, mpirun, netns, srun, torchrun
+from distdl.launchers.job import Command, Job
+from distdl.launchers.netns import Hosts
+from jobs import QUIET, step_of, wait_for
+from repository import ROOT
+
+LAUNCHERS = [torchrun, horovodrun, mpirun, srun, deepspeed, netns]
+LAUNCH = [sys.executable, "-m", "distdl.cli", "launch"]
+SCRIPTS = ROOT / "launch"
+IN_ENVIRONMENT = {
+    "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+}
+Dry = Callable[..., subprocess.CompletedProcess[str]]
+SHORT = ("--profile", "digits", "--max-steps", "8", *QUIET)
+
+
+def launch(*words: str, **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*LAUNCH, *words], capture_output=True, text=True, timeout=600, **options)
+
+
+@pytest.fixture
+def dry(capsys: pytest.CaptureFixture[str]) -> Dry:
+    """`distdl launch --dry-run WORDS` in this process, which has what it imports already."""
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        code = main(["launch", "--dry-run", *words])
+        return subprocess.CompletedProcess(words, code, *capsys.readouterr())
+
+    return run
+
+
+def completed(run: Path, *, ranks: int, strategy: str) -> None:
+    result = json.loads((run / "result.json").read_text(encoding="utf-8"))
+    assert (result["status"], result["world_size"], result["strategy"]) == ("completed", ranks, strategy)
+
+
+def refused(done: subprocess.CompletedProcess[str], says: str) -> None:
+    """The call ended with one line that says why, before anything was printed or started."""
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("error: ")
+    assert says in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_the_line_shown_means_the_command_run(launcher: object) -> None:
+    job = Job(words=("--name", 'it\'s; rm -rf "$HOME" &'), hosts=("h0", "h1"), nproc=2, directory="/a folder")
+    for command in launcher.commands(job):
+        words = shlex.split(command.shell())
+        assert words[len(words) - len(command.argv) :] == list(command.argv)
+
+
+def test_what_arrives_at_the_far_end_of_an_ssh() -> None:
+    command = Command(argv=("prog", "it's", "$HOME"), env={"A": "b c"}, files={"list": "one 1\ntwo 2\n"})
+    far = command.on("h1", "/a folder").argv
+    assert far[:4] == ("ssh", "-tt", "--", "h1")
+    # A shell over there takes it apart as we put it together.
+    assert shlex.split(far[4].split(" && ")[0]) == ["cd", "/a folder"]
+    assert shlex.split(far[4].split(" && ")[2]) == ["A=b c", "prog", "it's", "$HOME"]
+
+
+def test_files_that_a_command_reads_are_written_by_the_line_too(tmp_path: Path) -> None:
+    command = Command(argv=("cat", "a list"), files={"a list": "one 1\ntwo 2\n"})
+    shown = subprocess.run(["sh", "-c", command.shell()], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert shown.stdout == "one 1\ntwo 2\n"
+
+
+def test_a_dry_run_only_shows() -> None:
+    done = launch("--with", "srun", "--hosts", "a,b", "--nproc", "4", "--dry-run", "--", "--profile", "digits")
+    assert done.returncode == 0, done.stderr
+    assert "--nodelist=a,b --ntasks=8 --ntasks-per-node=4" in done.stdout
+    assert done.stdout.rstrip().endswith("-m distdl.train --profile digits")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--nproc", "0"], "--nproc must be at least 1"),
+        (["--with", "netns", "--hosts", "h0,h1"], "--hosts 3"),
+        (["--hosts", "localhost,h1"], "none may be localhost"),
+        (["--with", "torchrum"], "torchrun"),
+        (["--", "--optim.lrr", "1"], "did you mean --optim.lr?"),
+        (["--", "--profile", "digitz"], 'did you mean "digits"?'),
+    ],
+)
+def test_bad_input_is_one_line_before_anything_starts(words: list[str], says: str) -> None:
+    done = launch("--dry-run", *words)
+    refused(done, says)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--hosts", "a b"], '"a b" is not a host name'),
+        (["--hosts", "a,a"], '"a" is listed twice'),
+        (["--hosts=-oProxyCommand=true,h2"], '"-oProxyCommand=true" is not a host name'),
+        (["--hosts", "node[01-04"], "brackets do not match"),
+        (["--hosts", ","], "names no host"),
+        (["--hosts", "localhost.localdomain,h1"], "none may be localhost"),
+        (["--with", "mpirun", "--hosts", "fe80::1,h1"], "no IPv6"),
+        (["--port", "65536"], "--port 65536 is not a TCP port"),
+        (["--with", "netns", "--hosts", "9999999999999"], "give their number"),
+        (["--with", "netns", "--hosts", "3", "--rate", "fast"], '"fast" is not a rate'),
+        (["--with", "deepspeed", "--", "--strategy", "ddp"], "starts strategy deepspeed, but strategy is ddp"),
+        (["--with", "horovodrun", "--", "--strategy=ps"], "starts strategy horovod, but strategy is ps"),
+        (["--with", "torchrun", "--", "--strategy", "horovod"], "use --with horovodrun"),
+        (["--with", "srun", "--", "--strategy", "horovod"], "use --with horovodrun"),
+        (["--nproc", "2", "--", "--strategy", "single"], "takes one process"),
+    ],
+)
+def test_hosts_and_strategies_that_cannot_be_started_are_one_line(dry: Dry, words: list[str], says: str) -> None:
+    done = dry(*words)
+    refused(done, says)
+
+
+@pytest.mark.parametrize(
+    ("program", "wrong"), [("deepspeed", "ddp"), ("horovodrun", "deepspeed"), ("netns", "horovod")]
+)
+def test_a_strategy_of_the_profile_must_fit_the_launcher(dry: Dry, program: str, wrong: str) -> None:
+    Path("p.toml").write_text(f'extends = "digits"\nstrategy = "{wrong}"\n', encoding="utf-8")
+    done = dry("--with", program, "--hosts", "2" if program == "netns" else "a,b", "--", "--profile", "p.toml")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert wrong in done.stderr
+
+
+def test_the_strategy_deepspeed_is_added_where_the_profile_leaves_it_open(dry: Dry) -> None:
+    words = ("--with", "deepspeed", "--hosts", "a,b", "--")
+    assert dry(*words, "--profile", "digits").stdout.count("--strategy deepspeed") == 2
+    named = dry(*words, "--strategy", "deepspeed")
+    assert named.stdout.count("--strategy deepspeed") == 2
+
+
+@pytest.mark.parametrize("program", ["torchrun", "mpirun", "deepspeed"])
+def test_each_launch_has_a_rendezvous_of_its_own(dry: Dry, program: str) -> None:
+    def shown() -> set[str]:
+        done = dry("--with", program, "--hosts", "node[01-02]", "--", "--profile", "digits")
+        keys = r"(?:rdzv_id=|rdzv_endpoint=|master_port=|MASTER_PORT=|hostfile )(\S+)"
+        found = re.findall(keys, done.stdout.replace("'", ""))
+        assert found, done.stderr
+        return set(found)
+
+    first, second = shown(), shown()
+    assert first.isdisjoint(second)
+    assert len(first) <= 2, "all hosts are given the same"
+
+
+def test_a_port_that_the_user_names_is_taken(dry: Dry) -> None:
+    done = dry("--hosts", "a,b", "--port", "4321", "--", "--profile", "digits")
+    assert done.stdout.count("--rdzv_endpoint=a:4321") == 2
+
+
+@pytest.mark.parametrize("program", ["torchrun", "horovodrun", "mpirun", "srun", "deepspeed"])
+def test_brackets_are_hosts_for_every_launcher(dry: Dry, program: str) -> None:
+    def shown(hosts: str) -> str:
+        done = dry("--with", program, "--hosts", hosts, "--nproc", "2", "--port", "4321", "--", "--name", "x")
+        return re.sub(r"distdl-[0-9a-f]{16}", "ID", done.stdout)
+
+    assert shown("node[01-02,05]-ib, x") == shown("node01-ib,node02-ib,node05-ib,x")
+    assert "node05-ib" in shown("node[01-02,05]-ib, x")
+
+
+def test_a_launcher_that_is_not_there_is_one_line() -> None:
+    folder = str(Path(sys.executable).parent)
+    done = launch("--with", "srun", "--", "--profile", "digits", env={**os.environ, "PATH": folder})
+    assert done.returncode == 2
+    assert done.stderr == "error: srun is not there: is it installed, and on PATH?\n"
+
+
+def test_torchrun_here() -> None:
+    done = launch("--nproc", "2", "--", *SHORT, "--out", "run")
+    assert done.returncode == 0, done.stderr
+    completed(Path("run"), ranks=2, strategy="ddp")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", ["horovodrun", "mpirun", "deepspeed"])
+def test_other_launchers_here(program: str) -> None:
+    modules = {"horovodrun": "horovod", "deepspeed": "deepspeed"}
+    if program in modules:
+        pytest.importorskip(modules[program])
+    if program == "mpirun":
+        needs("openmpi-bin", program="mpirun")
+    if program == "deepspeed":
+        needs("g++", program="g++")
+    done = launch("--with", program, "--nproc", "2", "--", *SHORT, "--out", "run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    completed(Path("run"), ranks=2, strategy={"mpirun": "ddp"}.get(program, modules.get(program)))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("sshd")
+class TestThreeHosts:
+    """Over links of 1 Gbit/s, as a person on the first of three machines would start it."""
+
+    @pytest.mark.parametrize("program", ["torchrun", "horovodrun", "mpirun"])
+    def test_by_ssh(self, program: str) -> None:
+        if program == "horovodrun":
+            pytest.importorskip("horovod")
+        if program == "mpirun":
+            needs("openmpi-bin", program="mpirun")
+        words = ["--with", program, "--hosts", "h0,h1,h2", "--interface", "eth0", "--", *SHORT, "--out", "run"]
+        with Hosts(3, ssh=True) as hosts:
+            done = hosts.run([*LAUNCH, *words], on=0, timeout=600)
+        assert done.returncode == 0, done.stdout + done.stderr
+        completed(Path("run"), ranks=3, strategy="horovod" if program == "horovodrun" else "ddp")
+
+    @pytest.mark.parametrize("program", ["torchrun", "horovodrun", "mpirun"])
+    def test_the_script_in_launch(self, program: str) -> None:
+        if program == "horovodrun":
+            pytest.importorskip("horovod")
+        elif program == "mpirun":
+            needs("openmpi-bin", program="mpirun")
+        Path("hostfile").write_text("# three\nh0 slots=1\nh1 slots=1\nh2 slots=1\n", encoding="utf-8")
+        command = ["sh", str(SCRIPTS / f"{program}.sh"), *SHORT, "--out", "run"]
+        with Hosts(3, ssh=True) as hosts:
+            started = [
+                hosts.start(command, on, {**IN_ENVIRONMENT, "HOSTS": "3", "FIRST": "h0"})
+                for on in range(3 if program == "torchrun" else 1)
+            ]
+            assert [process.wait(600) for process in started] == [0] * len(started)
+        completed(Path("run"), ranks=3, strategy="horovod" if program == "horovodrun" else "ddp")
+
+    def test_netns(self) -> None:
+        before = set(Path("/tmp").glob("distdl-hosts-*"))
+        done = launch("--with", "netns", "--hosts", "3", "--", *SHORT, "--out", "run")
+        assert done.returncode == 0, done.stderr
+        completed(Path("run"), ranks=3, strategy="ddp")
+        assert "Exception" not in done.stderr
+        assert "Traceback" not in done.stderr
+        assert "rendezvous" not in done.stderr
+        assert set(Path("/tmp").glob("distdl-hosts-*")) <= before
+
+    def test_an_interrupt_reaches_the_ranks_on_every_host(self) -> None:
+        words = ["--hosts", "h0,h1,h2", "--interface", "eth0", "--", "--profile", "digits", "--epochs", "1000"]
+        with Hosts(3, ssh=True) as hosts:
+            process = hosts.start([*LAUNCH, *words, *QUIET, "--out", "run"], on=0, start_new_session=True)
+            wait_for(lambda: step_of(Path("run")) > 0, 90, "the first step")
+            process.send_signal(signal.SIGINT)
+            assert process.wait(300) != 0
+        result = json.loads(Path("run/result.json").read_text(encoding="utf-8"))
+        assert result["status"] == "stopped"
+        assert list(Path("run/checkpoints").glob("step-*"))
+
+
+def test_one_that_fails_takes_the_others_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    from distdl.launchers import run
+
+    monkeypatch.setattr(run, "GRACE_S", 0.3)
+    start = time.monotonic()
+    code = run.run([Command(argv=("sh", "-c", "exit 7")), Command(argv=("sleep", "1000"))])
+    assert code == 7
+    assert time.monotonic() - start < 10
+
+
+def test_the_name_of_this_machine_needs_no_ssh() -> None:
+    here = socket.gethostname()
+    near, far = torchrun.commands(Job(hosts=(here, "elsewhere"), here=here))
+    assert near.argv[0] == "torchrun"
+    assert far.argv[0] == "ssh"

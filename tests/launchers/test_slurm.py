@@ -1,0 +1,205 @@
+"""launch/: what a person copies to a cluster is sound, and says what the program does."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from debian import needs
+from distdl.cli.__main__ import main
+from distdl.core.errors import UserError
+from distdl.launchers import slurm as submit
+from distdl.launchers.slurm import Submission, parse_time, script, warning_s
+from repository import ROOT
+
+LAUNCH = ROOT / "launch"
+SCRIPTS = sorted([*LAUNCH.glob("*.sh"), *LAUNCH.glob("slurm/*.sbatch")])
+ODD = Submission(
+    words=("--profile", "my profile.toml", "--name", "it's $HOME"),
+    run="runs/a b",
+    logs="runs/a b",
+    name="digits",
+    gpus=2,
+    nproc=2,
+    options=("partition=gpu",),
+)
+
+
+def shellcheck(file: Path) -> None:
+    done = subprocess.run([needs("shellcheck", program="shellcheck"), str(file)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("file", SCRIPTS, ids=lambda file: file.name)
+def test_shellcheck_has_nothing_to_say(file: Path) -> None:
+    shellcheck(file)
+    assert max(map(len, file.read_text(encoding="utf-8").splitlines())) <= 120
+
+
+def test_shellcheck_has_nothing_to_say_to_what_submit_writes(tmp_path: Path) -> None:
+    file = tmp_path / "job.sbatch"
+    # A dollar in quotes is a word that was given so, and to shellcheck a mistake.
+    file.write_text(script(ODD).replace("$HOME", "home"), encoding="utf-8")
+    shellcheck(file)
+
+
+@pytest.mark.parametrize(("name", "job"), [("requeue", submit.REQUEUE), ("array", submit.ARRAY)])
+def test_what_submit_writes_is_what_lies_in_launch(name: str, job: Submission) -> None:
+    assert (LAUNCH / "slurm" / f"{name}.sbatch").read_text(encoding="utf-8") == script(job)
+
+
+def test_words_arrive_as_they_were_given() -> None:
+    text = script(ODD)
+    lines = [line for line in text.splitlines() if line.startswith(("run=", "train="))]
+    shown = subprocess.run(
+        ["bash", "-c", "\n".join([*lines, 'printf "%s\\n" "${train[@]}"'])], capture_output=True, text=True, check=True
+    )
+    assert shown.stdout.splitlines() == [*ODD.words, "--out", "runs/a b", "--resume", "auto"]
+    assert "#SBATCH --partition=gpu\n" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("40", 2400), ("1:30", 90), ("2:00:00", 7200), ("1-12", 129600), ("1-0:30", 88200), ("1-12:00:05", 129605)],
+)
+def test_times_are_read_as_slurm_writes_them(text: str, seconds: int) -> None:
+    assert parse_time(text) == seconds
+
+
+def test_the_warning_leaves_most_of_a_slice() -> None:
+    assert [warning_s(time_s) for time_s in (60, 240, 480, 2400, 86400)] == [15, 60, 120, 120, 120]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--time", "soon"], '--time "soon" is not a time of Slurm'),
+        (["--time", "0:30"], "less than a minute"),
+        (["--array", "1..4"], '--array "1..4" is not a list of indices'),
+        (["--sbatch", "partition=a b"], "is not an option of sbatch"),
+        (["--nodes", "0"], "--nodes must be at least 1"),
+        (["--profile", "digitz"], 'did you mean "digits"?'),
+        (["--", "--out", "x"], "--out is not for the words after --"),
+        (["--array", "0-1", "--", "--seed=3"], "it is the array's index"),
+        (["--", "--strategy", "horovod"], "srun starts no Horovod"),
+    ],
+)
+def test_bad_input_is_one_line(words: list[str], says: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "distdl.cli", "submit", "--dry-run", *words], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert says in done.stderr
+    assert done.stdout == ""
+
+
+def test_the_lifetime_and_the_slice_of_the_profile_are_the_documents() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "distdl.cli", "submit", "--dry-run"], capture_output=True, text=True, check=True
+    )
+    assert "#SBATCH --time=40 --signal=USR2@120" in done.stdout
+    assert not list(Path().iterdir()), "a dry run writes nothing"
+
+
+OWN = ["array=0-2", "output=x", "error=x", "signal=USR1@5", "requeue", "no-requeue", "open-mode=truncate", "nodes=2"]
+OWN += [
+    "ntasks-per-node=2",
+    "ntasks=2",
+    "gpus-per-node=1",
+    "gpus=2",
+    "gpus-per-task=1",
+    "job-name=x",
+    "time=5",
+    "chdir=/tmp",
+]
+ABBREVIATED = [
+    "arr=0-2",
+    "a=0-2",
+    "out=x",
+    "o=x",
+    "sig=USR1",
+    "requ",
+    "no-req",
+    "open=append",
+    "err=x",
+    "jo=x",
+    "chd=/tmp",
+]
+FREE = [
+    "partition=gpu",
+    "account=me",
+    "mem=4G",
+    "cpus-per-task=8",
+    "export=NONE",
+    "time-min=5",
+    "nodelist=a",
+    "nice",
+    "qos=x",
+]
+
+
+@pytest.mark.parametrize("option", OWN + ABBREVIATED)
+def test_options_that_the_script_sets_are_refused(option: str) -> None:
+    with pytest.raises(UserError, match="conflicts with") as refused:
+        script(replace(ODD, options=("partition=gpu", option)))
+    assert f'"{option}"' in str(refused.value)
+
+
+@pytest.mark.parametrize("job", [submit.REQUEUE, submit.ARRAY, replace(submit.ARRAY, gpus=1)])
+def test_every_directive_of_a_script_is_refused_as_an_option(job: Submission) -> None:
+    for name in submit.own_options(script(job)):
+        with pytest.raises(UserError, match="conflicts with"):
+            script(replace(job, options=(f"{name}=1",)))
+
+
+@pytest.mark.parametrize("option", FREE)
+def test_other_options_are_handed_on(option: str) -> None:
+    assert f"#SBATCH --{option}\n" in script(replace(ODD, options=(option,)))
+
+
+@pytest.mark.parametrize(
+    ("folder", "says"),
+    [("a\nb", "line break"), ("a\x1bb", "control character"), ("a\x85b", "control character"), ("a\\b", "backslash")],
+)
+def test_a_folder_that_slurm_cannot_name_is_refused_before_anything_is_written(folder: str, says: str) -> None:
+    with pytest.raises(UserError, match=says) as refused:
+        submit.submit(replace(ODD, run=folder, logs=folder))
+    assert str(refused.value).isprintable()
+    assert not list(Path().iterdir())
+
+
+def test_a_profile_with_a_command_in_its_name_writes_no_command(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("evil.toml").write_text('extends = "digits"\nname = "x\\ntouch owned\\n#"\n', encoding="utf-8")
+    code = main(["submit", "--profile", "evil.toml", "--dry-run"])
+    shown = capsys.readouterr()
+    assert "touch owned" not in shown.out.splitlines()
+    assert code == 2
+    assert len(shown.err.splitlines()) == 1
+
+
+def test_a_run_folder_that_cannot_be_made_is_one_line() -> None:
+    Path("file").write_text("", encoding="utf-8")
+    for folder in ("file", "file/run"):
+        with pytest.raises(UserError, match=f"{folder} cannot be made"):
+            submit.submit(replace(ODD, run=folder, logs=folder))
+
+
+@pytest.mark.parametrize(
+    ("hostfile", "says"),
+    [
+        ("# none\n\n", "no host"),
+        ("h0 slots=x\n", "line 1: write HOST slots=RANKS"),
+        ("h0\nh1 slots=2 max=3\n", "line 2"),
+        ("-oX slots=1\n", "line 1"),
+        ("h0:4\n", "line 1"),
+    ],
+)
+def test_a_hostfile_that_is_wrong_is_one_line(hostfile: str, says: str) -> None:
+    Path("hostfile").write_text(hostfile, encoding="utf-8")
+    done = subprocess.run(["sh", str(LAUNCH / "horovodrun.sh")], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert says in done.stderr

@@ -1,0 +1,203 @@
+"""The fitted predictor: on made-up devices whose coefficients are known, and on the times that others measured."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torchvision
+
+from distdl.core.errors import UserError
+from distdl.perf import hardware
+from distdl.perf.cost import calibration
+from distdl.perf.cost.calibration import PASSES, Calibration, Coefficient, Observation
+from distdl.perf.cost.layers import Layer
+from distdl.profiling.counting.count import count
+from distdl.profiling.counting.meta import weightless
+from distdl.profiling.published_networks import FAMILY, FORM, cnn_benchmarks
+from repository import ROOT
+
+CSV = ROOT / "benchmarks" / "cnn-benchmarks.csv"
+DEVICE = hardware.device("t4")
+
+
+@pytest.fixture(scope="module")
+def published():
+    return cnn_benchmarks(CSV)
+
+
+def network(name, batch=4):
+    with weightless():
+        model = torchvision.models.get_model(name)
+    return count(model, batch=batch, name=name)
+
+
+def by_step(observations, errors):
+    """Relative errors of forward and backward together."""
+    seconds = np.array([one.seconds for one in observations]).reshape(-1, 2)
+    predicted = seconds * (1 + errors.reshape(-1, 2))
+    return predicted.sum(1) / seconds.sum(1) - 1
+
+
+def single_ppp(observations):
+    return calibration.fit(observations, [Coefficient(term="compute")])
+
+
+def five(observations):
+    return calibration.fit(observations, FORM, winograd=True)
+
+
+def test_unseen_networks_on_two_gpus(published):
+    observations, names = published
+    assert len(observations) == 36
+    errors = calibration.left_out(observations, names, five)
+    for error in (np.abs(errors), np.abs(by_step(observations, errors))):
+        assert error.mean() <= 0.07
+        assert error.max() <= 0.20
+
+
+def test_one_percentage_for_all_is_not_enough(published):
+    observations, names = published
+    errors = np.abs(calibration.left_out(observations, names, single_ppp))
+    assert errors.mean() > 0.4 and errors.max() > 0.9
+
+
+def test_unseen_families_stay_predictable(published):
+    """Harder: all ResNets, or both VGGs, left out together."""
+    observations, names = published
+    errors = calibration.left_out(observations, [FAMILY[name] for name in names], five)
+    assert np.abs(errors).mean() <= 0.13
+
+
+def test_leaving_out_a_network_leaves_it_out_on_both_devices(published):
+    observations, names = published
+    seen = []
+
+    def fitted(rest):
+        seen.append(len(rest))
+        return five(rest)
+
+    calibration.left_out(observations, names, fitted)
+    assert seen == [32] * 9
+
+
+def test_coefficients_of_a_known_device_are_found():
+    form = (Coefficient(term="compute", least=1.0), Coefficient(term="traffic", least=1.0), Coefficient(term="layer"))
+    truth = Calibration(form=form, values=(1.6, 2.5, 3e-5))
+    observations = [
+        Observation(layers=one.layers, device=DEVICE, when=when,
+                    seconds=truth.seconds(one.layers, DEVICE, when))
+        for one in map(network, ("alexnet", "resnet18", "mobilenet_v2", "squeezenet1_1")) for when in PASSES
+    ]  # fmt: skip
+    found = calibration.fit(observations, form)
+    assert found.values == pytest.approx(truth.values, rel=1e-6)
+    unseen = network("densenet121")
+    assert found.step_s(unseen, DEVICE) == pytest.approx(truth.step_s(unseen, DEVICE), rel=1e-6)
+
+
+def test_no_rate_exceeds_the_device():
+    form = (Coefficient(term="compute", least=1.0), Coefficient(term="traffic", least=1.0))
+    fast = [
+        Observation(layers=one.layers, device=DEVICE, when="forward", seconds=one.forward_flops / 8.1e12 / 3)
+        for one in map(network, ("alexnet", "resnet18", "vgg11"))
+    ]
+    assert min(calibration.fit(fast, form).values) >= 1.0
+
+
+def test_winograd_takes_fewer_multiplications_only_where_libraries_use_it():
+    layers = [layer for layer in network("vgg11").layers if layer.kind == "conv"]
+    first, second = (calibration.terms(layer, DEVICE, "forward", "fp32", True) for layer in layers[:2])
+    plain = [calibration.terms(layer, DEVICE, "forward", "fp32", False) for layer in layers[:2]]
+    assert first["compute"] == plain[0]["compute"]  # three channels
+    assert second["compute"] == pytest.approx(plain[1]["compute"] / 2.25)
+
+
+def test_first_layers_have_no_gradient_of_their_input():
+    conv = network("vgg11").layers[0]
+    assert len(calibration.products(conv, "backward")) == 1
+
+
+def test_a_calibration_survives_its_file():
+    made = Calibration(form=FORM, values=(1.0, 0.5, 100.0, 1.5, 1e-5), winograd=True)
+    device = hardware.Device(
+        name="x", bandwidth_gb_per_s=10, peak_tflops={"fp32": 1}, calibration={"fp32": calibration.to_store(made)}
+    )
+    again = calibration.stored(device, "fp32")
+    one = network("resnet18")
+    assert again.step_s(one, device) == made.step_s(one, device)
+    assert calibration.stored(device, "bf16") is None
+
+
+def test_a_spoilt_calibration_says_so():
+    device = hardware.Device(
+        name="x",
+        bandwidth_gb_per_s=10,
+        peak_tflops={"fp32": 1},
+        calibration={"fp32": {"coefficients": [{"term": "edge"}]}},
+    )
+    with pytest.raises(UserError, match="distdl calibrate makes it again"):
+        calibration.stored(device, "fp32")
+
+
+def test_kinds_are_fitted_apart():
+    """Layer by layer, as `distdl calibrate` has them: a device that is slow at norms and quick at convolutions."""
+    slow = {"norm": 9.0, "activation": 2.0}
+    truth = Calibration(
+        form=(
+            Coefficient(term="compute", least=1.0),
+            *(Coefficient(term="traffic", kinds=frozenset({kind})) for kind in slow),
+            Coefficient(term="layer"),
+        ),
+        values=(1.5, *slow.values(), 2e-5),
+    )
+    rng = np.random.default_rng(0)
+    observations = [
+        Observation(layers=[layer], device=DEVICE, when=when,
+                    seconds=truth.seconds([layer], DEVICE, when) * rng.lognormal(sigma=0.05))
+        for name in ("resnet18", "alexnet", "googlenet") for layer in network(name).layers for when in PASSES
+        if layer.geometry.get("op") != "none"
+    ]  # fmt: skip
+    found = calibration.fit_by_kind(observations)
+    unseen = network("resnet34")
+    assert found.step_s(unseen, DEVICE) == pytest.approx(truth.step_s(unseen, DEVICE), rel=0.03)
+
+
+def layer(kind, op, **geometry):
+    shape = (4, 32, 28, 28)
+    return Layer(
+        name=op, kind=kind, input_shape=shape, output_shape=shape, read_bytes=400_000, write_bytes=400_000,
+        geometry={"op": op, **geometry},
+    )  # fmt: skip
+
+
+def seen(one, seconds):
+    return Observation(layers=[one], device=DEVICE, when="forward", seconds=seconds)
+
+
+def test_operators_have_rates_of_their_own_and_unknown_ones_their_kinds():
+    quick, slow, unknown = (layer("norm", op) for op in ("native_batch_norm", "local_response_norm", "group_norm"))
+    found = calibration.fit_by_kind([seen(quick, 1e-5), seen(slow, 9e-5)])
+    assert found.seconds([quick], DEVICE, "forward") == pytest.approx(1e-5)
+    assert found.seconds([slow], DEVICE, "forward") == pytest.approx(9e-5)
+    assert 1e-5 < found.seconds([unknown], DEVICE, "forward") < 9e-5
+
+
+def test_an_operator_and_its_form_in_place_are_one():
+    assert calibration.operator_of(layer("activation", "relu_")) == calibration.operator_of(layer("activation", "relu"))
+
+
+def test_a_pools_time_grows_with_its_window():
+    pools = {side: layer("pool", "max_pool2d", window=(side, side)) for side in (2, 3, 5)}
+    found = calibration.fit_by_kind([seen(pools[2], 4e-5 + 1e-6), seen(pools[3], 9e-5 + 1e-6)])
+    assert found.seconds([pools[5]], DEVICE, "forward") == pytest.approx(25e-5, rel=0.05)
+
+
+def test_strided_convolutions_are_fitted_apart():
+    strided = [one for one in network("resnet18").layers if "strided" in calibration.operator_of(one)]
+    assert len(strided) == 7  # the first, and two at the start of each later stage
+
+
+def test_a_kind_that_was_not_measured_is_not_free():
+    dense = next(one for one in network("alexnet").layers if one.kind == "dense")
+    found = calibration.fit_by_kind([seen(dense, 1e-4), seen(layer("elementwise", "add"), 1e-5)])
+    assert found.seconds([replace(dense, kind="recurrent")], DEVICE, "forward") == pytest.approx(1e-4)
+    assert found.seconds([layer("embedding", "embedding")], DEVICE, "forward") == pytest.approx(1e-5)

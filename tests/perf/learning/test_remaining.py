@@ -1,0 +1,112 @@
+"""Steps left until a target, predicted on the way: right, honest about what is open, and cheap."""
+
+import math
+import time
+
+import numpy as np
+import pytest
+
+from distdl.perf.learning.remaining import Remaining
+
+CURVES = {
+    "hyperbola": (lambda k: 1 / (0.002 * k + 0.4) + 0.1, 0.3),
+    "power": (lambda k: 3 * (k + 1) ** -0.3, 0.3),
+    "decay": (lambda k: 2 * np.exp(-k / 600) + 0.1, 0.13),
+}
+
+
+def predicted(curve, target: float, share: float, seed: int) -> tuple[tuple[float, float, float], float]:
+    """What is predicted after a share of the way to the target, and the steps that are really left."""
+    end = float(np.argmax(curve(np.arange(100_000.0)) <= target))
+    remaining = Remaining(target)
+    steps = np.linspace(1, end, 200)[: int(200 * share)]
+    noise = 1 + 0.05 * np.random.default_rng(seed).standard_normal(len(steps))
+    for step, loss in zip(steps, curve(steps) * noise, strict=True):
+        remaining.update(step, loss)
+    found = remaining.remaining()
+    assert found is not None
+    return found, end - steps[-1]
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_from_half_of_the_way_the_rest_is_known_and_within_the_interval(name: str) -> None:
+    curve, target = CURVES[name]
+    trials = [predicted(curve, target, 0.5, seed) for seed in range(40)]
+    assert np.median([abs(middle / left - 1) for (_, middle, _), left in trials]) < 0.25
+    assert np.mean([low <= left <= high for (low, _, high), left in trials]) >= 0.9
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_from_a_quarter_the_interval_is_wider_and_still_holds_it(name: str) -> None:
+    curve, target = CURVES[name]
+    trials = [predicted(curve, target, 0.25, seed) for seed in range(40)]
+    assert np.mean([low <= left <= high for (low, _, high), left in trials]) >= 0.8
+    late = [predicted(curve, target, 0.75, seed)[0] for seed in range(10)]
+    assert np.median([high - low for low, _, high in late]) < np.median([high - low for (low, _, high), _ in trials])
+
+
+def test_accuracy_rises_to_its_target() -> None:
+    remaining = Remaining(0.92, of="accuracy")
+    for epoch in range(1, 21):
+        remaining.update(100 * epoch, 0.95 - 0.5 / (epoch + 1))
+    low, middle, high = remaining.remaining()
+    true = 100 * (0.5 / 0.03 - 1) - 2000
+    assert true < 0 and low == middle == high == 0  # it is met already
+    ahead = Remaining(0.94, of="accuracy")
+    for epoch in range(1, 21):
+        ahead.update(100 * epoch, 0.95 - 0.5 / (epoch + 1))
+    low, middle, high = ahead.remaining()
+    assert middle == pytest.approx(100 * (0.5 / 0.01 - 1) - 2000, rel=0.1) and low <= middle <= high
+
+
+def test_a_target_below_the_floor_is_never_met() -> None:
+    remaining = Remaining(0.05)
+    for step in range(1, 400):
+        remaining.update(step, 0.5 * math.exp(-step / 40) + 0.2)
+    assert remaining.remaining()[1] == math.inf
+
+
+def test_nothing_is_said_too_early_and_nan_is_left_out() -> None:
+    remaining = Remaining(0.1)
+    assert remaining.remaining() is None
+    for step in range(1, 8):
+        remaining.update(step, 1 / step)
+        remaining.update(step, math.nan)
+    assert remaining.remaining() is None
+    remaining.update(8, 1 / 8)
+    assert remaining.remaining() is not None
+
+
+def test_a_drop_of_the_learning_rate_begins_a_new_curve() -> None:
+    remaining = Remaining(0.1)
+    for step in range(1, 200):
+        remaining.update(step, 0.5 + 1 / step, lr=0.1)
+    assert remaining.remaining()[1] == math.inf
+    remaining.update(200, 0.5, lr=0.01)
+    assert remaining.remaining() is None
+    for step in range(201, 260):
+        remaining.update(step, 0.05 + 0.45 * math.exp(-(step - 200) / 40), lr=0.01)
+    assert remaining.remaining()[1] == pytest.approx(200 + 40 * math.log(9) - 259, rel=0.1)
+
+
+def test_the_rest_shrinks_with_every_step_though_curves_are_fitted_seldom() -> None:
+    remaining = Remaining(0.2)
+    for step in range(1, 1001):
+        remaining.update(step, 1 / (0.002 * step + 0.4) + 0.1)
+    before = remaining.remaining()[1]
+    remaining.update(1010, 1 / (0.002 * 1010 + 0.4) + 0.1)
+    assert remaining.remaining()[1] == pytest.approx(before - 10)
+
+
+def test_an_update_costs_less_than_a_millisecond() -> None:
+    remaining, noise = Remaining(0.2), 0.05 * np.random.default_rng(0).standard_normal(5000)
+    start = time.process_time()
+    for step in range(1, 5001):
+        remaining.update(step, 1 / (0.002 * step + 0.4) + 0.1 + noise[step - 1])
+        remaining.remaining()
+    assert (time.process_time() - start) / 5000 < 1e-3
+
+
+def test_what_may_be_predicted() -> None:
+    with pytest.raises(ValueError, match="known are loss and accuracy"):
+        Remaining(0.5, of="error")

@@ -1,0 +1,77 @@
+"""What `distdl explain` prints and draws, and what it says of folders it cannot explain."""
+
+import json
+
+import pytest
+
+from distdl.cli.__main__ import main
+from spent_run import KNOWN, RUN
+
+
+@pytest.fixture
+def run(tmp_path):
+    folder = tmp_path / "toy"
+    folder.mkdir()
+    (folder / "config.toml").write_text('[compute]\nprecision = "bf16"\n')
+    used = {"device": "toy", "precision": "bf16", "busy": 0.97, "tensor_active": 0.31, "ppp_by_kind": {"conv": 0.62}}
+    (folder / "result.json").write_text(json.dumps(RUN | KNOWN | {"utilisation": used}))
+    return folder
+
+
+def test_table(run, capsys):
+    assert main(["explain", str(run)]) == 0
+    said = capsys.readouterr().out
+    assert "toy: where 100.0 s went" in said
+    assert "MFU 24.4% of 5 TFLOP/s (toy, bf16, dense)" in said
+    assert "1.22 TFLOP/s achieved" in said
+    assert "busy 97%, tensor active 31%" in said
+    assert "conv 62.0%" in said
+    assert "The largest loss is kernels, 25.0%" in said
+    assert "--compute.channels-last --compute.compile" in said
+    assert all(len(line) <= 80 for line in said.splitlines())
+
+
+def test_json(run, capsys):
+    assert main(["explain", str(run), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["largest"] == "kernels"
+    assert sum(part["seconds"] for part in found["parts"]) == pytest.approx(found["whole_s"])
+    assert found["mfu"] == pytest.approx(100 * 1e12 / (5e12 * 82))
+
+
+@pytest.mark.parametrize("kind", ["png", "svg"])
+def test_figure(run, tmp_path, kind):
+    figure = tmp_path / f"waterfall.{kind}"
+    assert main(["explain", str(run), "--figure", str(figure)]) == 0
+    head = figure.read_bytes()[:100]
+    assert head.startswith(b"\x89PNG") if kind == "png" else b"<?xml" in head
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [(None, "is no run folder"), ({}, "has no times"), (RUN | {"steps": 0}, "before its first step was measured")],
+)
+def test_folders_that_cannot_be_explained(tmp_path, capsys, content, complaint):
+    if content is not None:
+        (tmp_path / "result.json").write_text(json.dumps(content))
+    assert main(["explain", str(tmp_path)]) == 2
+    assert complaint in capsys.readouterr().err
+
+
+def test_a_run_that_has_not_ended(tmp_path, capsys):
+    (tmp_path / "config.toml").write_text("")
+    assert main(["explain", str(tmp_path)]) == 2
+    assert "has not ended yet" in capsys.readouterr().err
+
+
+def test_a_figure_of_an_unknown_kind(run, tmp_path, capsys):
+    assert main(["explain", str(run), "--figure", str(tmp_path / "w.xyz")]) == 2
+    assert ".xyz" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("device", "busy", "named"), [("cpu", 1.8, True), ("cpu", 0.1, False), ("cuda", 1.8, False)])
+def test_cores_that_other_programs_used_are_named(run, capsys, device, busy, named):
+    result = json.loads((run / "result.json").read_text())
+    (run / "result.json").write_text(json.dumps(result | {"device": device, "cores_busy_at_start": busy}))
+    assert main(["explain", str(run)]) == 0
+    assert ("Other programs kept 1.8 cores busy" in " ".join(capsys.readouterr().out.split())) == named

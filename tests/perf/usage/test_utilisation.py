@@ -1,0 +1,81 @@
+"""Bounds and shares of them, worked out by hand."""
+
+import pytest
+
+from distdl.perf.cost.layers import Layer, Network
+from distdl.perf.hardware import Device
+from distdl.perf.usage.utilisation import bounds, counted, ppp_by_kind
+
+TOY = Device(name="toy", bandwidth_gb_per_s=1.0, peak_tflops={"fp32": 0.001, "bf16": 0.002})
+CONV = Layer(
+    name="conv",
+    kind="conv",
+    input_shape=(1, 3, 8, 8),
+    output_shape=(1, 4, 8, 8),
+    parameters=0,
+    forward_flops=3_000_000,
+    weight_grad_flops=3_000_000,
+    read_bytes=1_000_000,
+    write_bytes=2_000_000,
+)
+RELU = Layer(
+    name="relu",
+    kind="activation",
+    input_shape=(1, 4, 8, 8),
+    output_shape=(1, 4, 8, 8),
+    read_bytes=2_000_000,
+    write_bytes=2_000_000,
+)
+NETWORK = Network(model="toy", input=(3, 8, 8), batch=1, layers=(CONV, RELU))
+
+
+def test_bounds_of_a_known_device():
+    found = bounds(NETWORK, TOY, "fp32")
+    assert found["flops_per_step"] == 6e6
+    assert found["peak_flops_per_s"] == 1e9
+    # convolution: 3 ms of products over 3 ms of bytes, each way; ReLU: 4 ms forward, 2 + 2 + 2 backward
+    assert found["best_step_s"] == pytest.approx(0.003 + 0.003 + 0.004 + 0.006)
+
+
+def test_half_precision_has_its_own_peak_and_half_the_bytes():
+    found = bounds(NETWORK, TOY, "bf16")
+    assert found["peak_flops_per_s"] == 2e9
+    assert found["best_step_s"] == pytest.approx((0.003 + 0.003 + 0.004 + 0.006) / 2)
+
+
+@pytest.mark.parametrize(("device", "precision"), [(None, "fp32"), (TOY, "tf32")])
+def test_an_unknown_peak_is_none(device, precision):
+    assert bounds(NETWORK, device, precision) == {
+        "flops_per_step": 6e6,
+        "peak_flops_per_s": None,
+        "best_step_s": None,
+    }
+
+
+def test_ppp_by_kind():
+    found = ppp_by_kind(NETWORK, {"conv": 0.012, "activation": 0.1, "dense": 0.0}, 1e9)
+    assert found == {"conv": pytest.approx(0.5)}
+
+
+def test_what_the_devices_count_of_themselves():
+    place = {"time_s": 0.0, "epoch": 0}
+    rows = [
+        {**place, "step": 0, "kind": "nvml", "busy_percent": 0, "throttle": ["gpu_idle"]},  # before the first step
+        {**place, "step": 1, "kind": "nvml", "busy_percent": 90, "throttle": []},
+        {
+            **place,
+            "step": 2,
+            "kind": "nvml",
+            "busy_percent": 100,
+            "tensor_active_percent": 40,
+            "throttle": ["sw_power_cap"],
+        },
+        {**place, "step": 2, "kind": "nvml", "error": "lost: GPU is lost"},
+        {**place, "step": 2, "kind": "host", "cpu_percent": 70},
+    ]
+    assert counted(rows) == {
+        "busy": pytest.approx(0.95),
+        "tensor_active": pytest.approx(0.4),
+        "throttled": {"sw_power_cap": 0.5},
+    }
+    assert counted([]) == {}

@@ -1,0 +1,218 @@
+"""Pages of runs: what is in them, and what becomes of folders that are damaged, unfinished or no runs at all."""
+
+import base64
+import csv
+import gzip
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from distdl.cli.__main__ import main
+from distdl.cli.report import write_report
+from distdl.core.errors import UserError
+from distdl.report import run_page as runs
+from distdl.report.content import Figure, Table
+from distdl.report.page import Page
+from distdl.report.run_folder import labels, read
+from run_folders import write_run
+
+
+def page_of(*paths: Path) -> Page:
+    return runs.page([read(path, label) for path, label in zip(paths, labels(list(paths)), strict=True)])
+
+
+def parts(page: Page) -> dict[str, Figure | Table]:
+    return {part.name: part for section in page.sections for part in section.parts}
+
+
+def column(table: Table, name: str) -> list:
+    index = table.columns.index(name)
+    return [row[index] for row in table.rows]
+
+
+def test_a_page_has_all_that_a_run_has(tmp_path):
+    page = page_of(write_run(tmp_path / "run"))
+    assert page.title == "digits" and page.status == "completed" and page.notes == ()
+    assert page.subtitle.startswith("digits-cnn on digits · single · 1 rank · cuda · global batch 32")
+    facts = {fact.label: (fact.value, fact.note) for fact in page.facts}
+    assert facts["test accuracy"] == ("95.56%", "loss 0.1365")
+    assert facts["images/s"][0] == "9,499" and facts["MFU"] == ("12.3%", "of h200's dense peak")
+    assert facts["energy"][0] == "1.234 kJ" and facts["idle"] == ("12.0%", "of the GPU's time")
+    found = parts(page)
+    curves = {"accuracy", "accuracy-time", "loss", "learning-rate", "throughput", "phases", "phases-time", "waterfall"}
+    devices = {"gpu-activity", "gpu-memory", "gpu-power", "gpu-temperature", "host-cpu", "host-memory"}
+    assert curves | devices <= set(found)
+    assert "gpu-links" not in found  # nothing counted it
+
+
+def test_figures_hold_what_was_measured(tmp_path):
+    run = write_run(tmp_path / "run")
+    found = parts(page_of(run))
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    trained = [row for row in rows if row["kind"] == "train"]
+    assert found["throughput"].layers[0].data["images/s"] == [row["images_per_s"] for row in trained]
+    assert found["loss"].layers[0].data["loss"] == [row["loss"] for row in trained]
+    tested = [100 * row["accuracy"] for row in rows if row["kind"] == "test"]
+    assert found["accuracy"].layers[0].data["accuracy (%)"] == tested
+    # Totals grow by 1, 2, ... 6 ms a step: phase by phase, over the run and at its end.
+    assert column(found["phases-table"], "ms a step") == pytest.approx([1, 2, 3, 4, 5, 6, 4])
+    over_time = found["phases-time"].layers[0].data
+    by_phase = dict(zip(over_time["phase"], over_time["ms a step"], strict=True))
+    assert by_phase["update"] == pytest.approx(6)
+    whole = sum(column(found["waterfall-table"], "share (%)"))
+    assert whole == pytest.approx(100)
+
+
+def test_what_was_changed_of_the_profile(tmp_path):
+    found = parts(page_of(write_run(tmp_path / "run")))
+    assert found["changed"].title == 'Changed from profile "digits"'
+    assert ("optim.lr", 0.004, 0.01) in found["changed"].rows
+    assert ("optim.lr", 0.01) in found["configuration"].rows
+
+
+def test_a_profile_that_has_gone_is_no_harm(tmp_path):
+    run = write_run(tmp_path / "run")
+    (run / "environment.json").write_text(json.dumps({"command": ["distdl", "train", "--profile=gone.toml"]}))
+    assert parts(page_of(run))["changed"].title == "Changed from distdl's defaults"
+
+
+def test_runs_side_by_side(tmp_path):
+    paths = [write_run(tmp_path / name / "run", rows=rows) for name, rows in (("a", 60), ("b", 120))]
+    page = page_of(*paths)
+    assert page.title == "2 runs"
+    found = parts(page)
+    assert column(found["runs"], "run") == ["a/run", "b/run"]
+    assert "strategy" not in found["runs"].columns  # both have the same
+    assert set(found["throughput"].layers[0].data["curve"]) == {"a/run", "b/run"}
+    assert set(found["waterfall"].layers[0].data["run"]) == {"a/run", "b/run"}
+    assert set(found["gpu-power"].layers[0].data["curve"]) == {"a/run", "b/run"}
+    assert [fact.note for fact in page.facts if fact.label == "shortest training"] == ["a/run"]
+
+
+def test_a_run_that_has_not_ended(tmp_path):
+    page = page_of(write_run(tmp_path / "run", ended=False))
+    assert page.status == "not ended"
+    assert page.notes == ("there is no result.json: the run has not ended, or was killed",)
+    assert {"loss", "phases"} <= set(parts(page)) and "waterfall" not in parts(page)
+    assert "test accuracy" in {fact.label for fact in page.facts}
+
+
+def damage(run: Path, kind: str) -> None:
+    metrics = run / "metrics.jsonl"
+    text = metrics.read_text()
+    match kind:
+        case "cut line":
+            metrics.write_text(text[:-20])
+        case "garbage in between":
+            metrics.write_bytes(text[:500].encode() + b"\0\xff\n1, 2\n[]\n{}\nnull\n" + text[500:].encode())
+        case "empty metrics":
+            metrics.write_text("")
+        case "no telemetry":
+            (run / "telemetry.jsonl").unlink()
+        case "empty telemetry":
+            (run / "telemetry.jsonl").write_text("")
+        case "half a result":
+            (run / "result.json").write_text('{"status": "comp')
+        case "a list for a result":
+            (run / "result.json").write_text("[1, 2]")
+        case "wrong types":
+            wrong = {"status": ["x"], "steps": "many", "phases_s": 3, "test": 5, "utilisation": "x", "train_s": "y"}
+            (run / "result.json").write_text(json.dumps(wrong))
+            rows = [{"time_s": 1, "step": 1, "epoch": 1, "kind": "train", "loss": "low", "lr": [], "phases_s": [1]}]
+            metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        case "no config":
+            (run / "config.toml").unlink()
+        case "config is not TOML":
+            (run / "config.toml").write_text("= =")
+        case "not a number":
+            metrics.write_text(re.sub(r'"loss": [\d.e-]+', '"loss": NaN', text))
+
+
+KINDS = {
+    "cut line": "1 line is damaged in metrics.jsonl and left out, of 70",
+    "garbage in between": "lines are damaged in metrics.jsonl and left out",
+    "empty metrics": "metrics.jsonl has no row of training: the curves are missing",
+    "no telemetry": "",
+    "empty telemetry": "",
+    "half a result": "result.json cannot be read: ",
+    "a list for a result": "result.json is damaged: it holds no table",
+    "wrong types": "",
+    "no config": "there is no config.toml: the configuration is not known",
+    "config is not TOML": "config.toml cannot be read: ",
+    "not a number": "the loss is not a number in step 1; such points are left out of the curves",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_damaged_run_gives_a_page_that_says_so(tmp_path, kind):
+    run = write_run(tmp_path / "run", gpu=False, samples=3)
+    damage(run, kind)
+    page = page_of(run)
+    assert any(KINDS[kind] in note for note in page.notes) or not KINDS[kind]
+    if "telemetry" in kind:
+        assert next(section for section in page.sections if section.title == "Machine").text.startswith("No telemetry")
+    file = write_report([run])
+    text = file.read_text(encoding="utf-8")
+    assert text.count("<section") == len(page.sections) and KINDS[kind].split("'")[0] in text
+    specs = re.search(r'id="specs">(.*?)</script>', text, re.S)[1]
+    drawn = json.loads(gzip.decompress(base64.b64decode(specs)), parse_constant=lambda word: pytest.fail(word))
+    assert set(drawn) == {name for name, part in parts(page).items() if isinstance(part, Figure)}
+
+
+def test_the_page_and_what_lies_beside_it(tmp_path):
+    run = write_run(tmp_path / "run")
+    assert main(["report", str(run)]) == 0
+    text = (run / "report.html").read_text(encoding="utf-8")
+    assert len(text) < 1_000_000 and "http://" not in re.sub(r"http://www.w3.org/\S+", "", text)
+    links = re.findall(r'href="(report/[^"]+)"', text)
+    assert len(links) > 30 and all((run / link).stat().st_size for link in links)
+    with (run / "report" / "loss.csv").open() as source:
+        assert sum(1 for _ in csv.reader(source)) == 1 + 60 + 10
+    assert main(["report", str(run), "--out", str(tmp_path / "sub" / "mine.html")]) == 0
+    assert (tmp_path / "sub" / "mine" / "loss.svg").is_file()
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_wrong_words_end_with_one_line(tmp_path, capsys):
+    run = write_run(tmp_path / "run", rows=5, gpu=False)
+    (tmp_path / "empty").mkdir()
+    for words, line in (
+        ([tmp_path / "none"], "is no folder"),
+        ([tmp_path / "empty"], "is neither a run nor a study"),
+        ([run, tmp_path / "empty"], "is neither a run nor a study"),
+        ([], "which run?"),
+        ([run, "--out", run / "config.toml" / "x.html"], "cannot be written"),
+        ([run, "--out", tmp_path / "page"], "needs an ending"),
+    ):
+        assert main(["report", *map(str, words)]) == 2
+        said = capsys.readouterr().err
+        assert line in said and said.count("\n") == 1
+
+
+def test_without_the_extra_one_line_says_what_brings_it(tmp_path, monkeypatch):
+    run = write_run(tmp_path / "run", rows=5, gpu=False)
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
+    with pytest.raises(UserError, match=r"vl-convert-python is not installed.*distdl\[report\]"):
+        write_report([run])
+
+
+def test_it_needs_no_torch(tmp_path):
+    run = write_run(tmp_path / "run", rows=5, gpu=False)
+    code = (
+        "import sys; from pathlib import Path; from distdl.cli.report import write_report;"
+        f"write_report([Path({str(run)!r})]); sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("out", [".", "..", "/", "folder.html"])
+def test_a_folder_is_no_page(out: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("folder.html").mkdir()
+    Path("run").mkdir()
+    Path("run/config.toml").write_text("")
+    assert main(["report", "run", "--out", out]) == 2
+    assert "Traceback" not in capsys.readouterr().err

@@ -1,0 +1,38 @@
+"""--figure of every verb that has it: refused before anything is measured, written whole, into new folders."""
+
+from pathlib import Path
+
+import pytest
+
+from distdl.cli.__main__ import main
+from distdl.report.save_figure import FORMATS
+
+VERBS = {
+    "data describe": ["data", "describe", "digits"],
+    "paleo": ["paleo", "alexnet", "--device", "k80"],
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("name", [".", "..", "figure", "figure.gif", ".png", "is-folder.png", "figure.png.gz"])
+def test_other_files_are_refused(name: str, verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("is-folder.png").mkdir()
+    assert main([*VERBS[verb], "--figure", name]) == 2
+    assert capsys.readouterr().err.startswith(f"error: --figure {name}")
+    assert [file.name for file in tmp_path.iterdir()] == ["is-folder.png"]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("suffix", [*FORMATS, ".PNG"])
+def test_the_figure_is_the_only_file(suffix: str, verb: str, tmp_path: Path) -> None:
+    assert main([*VERBS[verb], "--figure", f"new/folder/figure{suffix}"]) == 0
+    assert [file.name for file in Path("new/folder").iterdir()] == [f"figure{suffix}"]
+    head = Path(f"new/folder/figure{suffix}").read_bytes()[:5]
+    assert head == {".png": b"\x89PNG\r", ".svg": b"<?xml", ".pdf": b"%PDF-"}[suffix.lower()]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_folder_that_cannot_be_made_is_one_line(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("file").write_text("")
+    assert main([*VERBS[verb], "--figure", "file/figure.png"]) == 2
+    assert "error: --figure file/figure.png cannot be written: " in capsys.readouterr().err

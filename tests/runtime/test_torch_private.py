@@ -1,0 +1,53 @@
+"""torch's compiler stays out of a process that compiles nothing, and the optimizers do what torch's own do."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from distdl.core.config import OptimConfig
+from distdl.optim.optimizers import OPTIMIZERS
+from distdl.runtime.torch_private import eager, eager_operators
+
+WHOLE_RUN = """
+import sys
+from distdl.train import main
+code = main(["--profile", "digits", "--max-steps", "2", "--out", sys.argv[1], "--progress", "none"])
+sys.exit(code or ("the compiler was imported" if "torch._dynamo" in sys.modules else 0))
+"""
+
+
+def test_a_run_of_one_device_imports_no_compiler_and_still_counts_its_flops(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", WHOLE_RUN, str(tmp_path / "run")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert '"flops_per_step"' in (tmp_path / "run" / "result.json").read_text()
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "adagrad", "rmsprop"])
+def test_its_steps_are_those_of_torch(name: str) -> None:
+    def trained(change) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        model = nn.Linear(5, 3)
+        groups = [{"params": list(model.parameters()), "lr": 0.1, "weight_decay": 0.01}]
+        optimizer = change(OPTIMIZERS[name](groups, OptimConfig(name=name), True))
+        seen = []
+        optimizer.register_step_post_hook(lambda *_: seen.append(torch.is_grad_enabled()))
+        for _ in range(3):
+            optimizer.zero_grad()
+            model(torch.ones(2, 5)).square().sum().backward()
+            optimizer.step()
+        assert seen == [True] * 3
+        return [*model.parameters(), *(value for slots in optimizer.state.values() for value in slots.values())]
+
+    for one, other in zip(trained(eager), trained(lambda optimizer: optimizer), strict=True):
+        assert torch.equal(one, torch.as_tensor(other))
+
+
+def test_the_shields_are_put_back() -> None:
+    plain = torch._disable_dynamo(lambda: 1).__wrapped__
+    with eager_operators():
+        assert torch.relu(torch.empty(3, device="meta")).shape == (3,)
+    assert not hasattr(plain, "__dynamo_disable")

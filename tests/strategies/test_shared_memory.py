@@ -1,0 +1,91 @@
+"""Averages through memory that ranks share: real ranks, forked."""
+
+import multiprocessing
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from distdl.core.config import Config
+from distdl.strategies import shared_memory as shared
+from distdl.strategies.ddp import DDP
+from jobs import PRELOAD, torchrun_places
+
+SIZES = ((100_001, torch.float32), (2, torch.float64), (64, torch.bfloat16), (1, torch.float32))
+"""Of tensors; more ranks than values among them, and sizes that no number of ranks divides."""
+
+
+ROUNDS = 50
+"""One after the other, with nothing that makes ranks wait but the averages themselves."""
+
+
+def _values(number: int, rank: int) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(1000 * number + rank)
+    return [torch.rand(size, generator=generator).to(kind) for size, kind in SIZES]
+
+
+def averages(strategy: DDP, out: Any) -> None:
+    """Every round's means, bit for bit."""
+    shared.FOLDER /= f"test-{os.environ['MASTER_PORT']}"  # so that others' files are not taken for ours
+    shared.FOLDER.mkdir(exist_ok=True)
+    memory = shared.join(strategy, shared.bytes_for([torch.empty(size, dtype=kind) for size, kind in SIZES]))
+    assert memory is not None
+    ranks = strategy.world.size
+    for number in range(ROUNDS):
+        everyones = [_values(number, rank) for rank in range(ranks)]
+        mine = [tensor.clone() for tensor in everyones[strategy.world.rank]]
+        memory.average(mine)
+        for mean, given in zip(mine, zip(*everyones, strict=True), strict=True):
+            assert torch.equal(mean, sum((part / ranks for part in given[1:]), start=given[0] / ranks)), number
+    strategy.barrier()
+    out.put(sorted(path.name for path in shared.FOLDER.iterdir()))
+    strategy.barrier()
+    if strategy.world.rank == 0:
+        shared.FOLDER.rmdir()
+
+
+def one_cannot(strategy: DDP, out: Any) -> None:
+    """The last rank does not see the others' memory, as in a container of its own."""
+    if strategy.world.rank == strategy.world.size - 1:
+        shared.FOLDER = Path("/nowhere")
+    out.put(shared.join(strategy, 640) is None)
+
+
+def too_much(strategy: DDP, out: Any) -> None:
+    """More than there is."""
+    out.put(shared.join(strategy, 2**50) is None)
+
+
+def _rank(work: Callable[..., None], place: dict[str, str], out: Any) -> None:
+    os.environ.update(place)
+    strategy = DDP(Config())
+    strategy.setup()
+    work(strategy, out)
+    strategy.barrier()
+
+
+def ranks(work: Callable[..., None], count: int) -> list[Any]:
+    """What each rank puts out."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
+    out = context.SimpleQueue()
+    processes = [context.Process(target=_rank, args=(work, place, out)) for place in torchrun_places(count)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0] * count
+    return [out.get() for _ in processes]
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_every_rank_gets_the_mean_and_no_file_is_left(count: int) -> None:
+    assert ranks(averages, count) == [[]] * count
+
+
+@pytest.mark.parametrize("work", [one_cannot, too_much])
+def test_where_one_cannot_all_do_without(work: Callable[..., None]) -> None:
+    assert ranks(work, 2) == [True, True]

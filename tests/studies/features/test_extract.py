@@ -1,0 +1,132 @@
+"""Kept features are the network's own, and a last layer trained on them is the one that `distdl.train` trains."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from distdl.cli.train import main
+from distdl.core.config import Config
+from distdl.core.errors import UserError
+from distdl.core.profiles import from_command_line
+from distdl.data.loaders import make_loader
+from distdl.data.sets import load as datasets
+from distdl.models import build as zoo
+from distdl.runtime.world import World
+from distdl.studies.features import extract as features
+from distdl.studies.features import last_layers
+from distdl.training.checkpoint import Checkpoints, load
+
+NETWORKS = {
+    "resnet20": ("resnet20-12fca82f.th", "32", "imagenet", "linear"),
+    "darknet-tiny": ("darknet_tiny_imagenet_state_dict.pth", "64", "none", "49"),
+}
+"""Weights, image size, normalisation and the last layer's name. Both have BatchNorm with statistics of their own."""
+
+
+@pytest.fixture
+def words(data_root: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
+    """Of a training on flowers; a weights' file is found by its name beside the sets."""
+    monkeypatch.setenv("DISTDL_DATA", str(data_root))
+    return (
+        "--data.name",
+        "flowers",
+        "--data.validation",
+        "0.3",
+        "--data.loader",
+        "resident",
+        "--data.batch-size",
+        "32",
+    )
+
+
+def network_words(name: str) -> tuple[str, ...]:
+    weights, size, normalize, _ = NETWORKS[name]
+    return (
+        *("--model.name", name, "--model.weights", weights),
+        *("--data.image-size", size, "--data.normalize", normalize),
+    )
+
+
+def configured(words: tuple[str, ...]) -> Config:
+    return from_command_line(words, strategy="single")
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@torch.no_grad()
+def test_kept_features_give_the_networks_logits(name: str, words: tuple[str, ...], tmp_path: Path) -> None:
+    config = configured((*words, *network_words(name)))
+    dataset = datasets.load(config.data)
+    features.keep(tmp_path / "kept", features.compute(config, dataset, World()))
+    kept = features.read(tmp_path / "kept", torch.device("cpu"))
+    assert set(kept) == {"train", "validation", "test"}
+    network = zoo.build(config.model, classes=5, channels=3, image_size=config.data.image_size).eval()
+    last = network.get_submodule(NETWORKS[name][3])
+    for part, (values, labels) in kept.items():
+        loader = make_loader(config, dataset, getattr(dataset, part), World(), training=False)
+        logits = torch.cat([network(batch.images) for batch in loader.epoch(0)])
+        ours = torch.nn.functional.linear(values, last.weight.flatten(1), last.bias)
+        torch.testing.assert_close(ours, logits, rtol=1e-5, atol=1e-5 * float(logits.abs().max()))
+        assert labels.tolist() == getattr(dataset, part).labels.tolist()
+
+
+def test_last_layers_are_those_of_a_training_with_the_rest_frozen(words: tuple[str, ...], tmp_path: Path) -> None:
+    """A batch that is not full, a drop of the rate, momentum, a penalty and label smoothing: weights within 1e-5."""
+    words = (
+        *("--profile", "resnet20-cifar100", *words, *network_words("resnet20"), "--compute.threads", "1"),
+        *("--epochs", "4", "--schedule.milestones", "3"),
+        *("--optim.momentum", "0.9", "--optim.weight-decay", "0.001", "--optim.label-smoothing", "0.1"),
+    )
+    found = features.grid(tmp_path, {"words": words, "rates": (0.5, 0.02), "seeds": 2})
+    layers = load_file(tmp_path / features.LAYERS)
+    for place, head in zip([(0, 0), (0, 1), (1, 0), (1, 1)], found["heads"], strict=True):
+        run = tmp_path / f"run-{place[0]}-{place[1]}"
+        more = ("--optim.lr", str(head["lr"]), "--seed", str(head["seed"]), "--model.train-only", "linear.*")
+        quiet = ("--progress", "none", "--telemetry.hz", "0")
+        assert main([*words, *more, *quiet, "--out", str(run)]) == 0
+        best = Checkpoints(run / "checkpoints").best()
+        state, progress = load(best)
+        assert progress.epoch == head["best_epoch"]
+        torch.testing.assert_close(layers["weight"][place], state["model"]["linear.weight"], rtol=0, atol=1e-5)
+        torch.testing.assert_close(layers["bias"][place], state["model"]["linear.bias"], rtol=0, atol=1e-5)
+        assert json.loads((run / "result.json").read_text())["test"]["accuracy"] == pytest.approx(head["test"])
+    assert (
+        found["heads"][0]["test"] != found["heads"][2]["test"] or found["heads"][0]["loss"] != found["heads"][2]["loss"]
+    )
+
+
+def test_a_cut_trial_goes_on_with_its_features(words: tuple[str, ...], tmp_path: Path) -> None:
+    table = {"words": (*words, *network_words("resnet20"), "--epochs", "2"), "rates": (0.1,), "seeds": 1}
+    first = features.grid(tmp_path, table)
+    kept = (tmp_path / features.FILE).stat()
+    again = features.grid(tmp_path, table)
+    assert (tmp_path / features.FILE).stat().st_mtime_ns == kept.st_mtime_ns
+    assert again["heads"] == first["heads"] and again["features_s"] < first["features_s"]
+
+
+def test_what_cannot_be_kept_is_refused(words: tuple[str, ...], tmp_path: Path) -> None:
+    config = configured((*words, *network_words("resnet20")))
+    dataset = datasets.load(config.data)
+    kept = features.compute(config, dataset, World())
+    flipped = dataclasses.replace(config, data=dataclasses.replace(config.data, augment=_flip(config)))
+    with pytest.raises(UserError, match="no augmentation"):
+        last_layers.train(kept, flipped, dataset, (0.1,), (0,))
+    with pytest.raises(UserError, match="needs weights"):
+        features.compute(configured((*words, "--model.name", "resnet20")), dataset, World())
+    squeezed = tmp_path / "squeezenet.pth"
+    torch.save(zoo.build(_named("squeezenet1_1"), classes=5, channels=3, image_size=64).state_dict(), squeezed)
+    config = configured((*words, "--model.name", "squeezenet1_1", "--model.weights", str(squeezed)))
+    with pytest.raises(UserError, match="does more after its last layer"):
+        small = dataclasses.replace(config, data=dataclasses.replace(config.data, image_size=64))
+        features.compute(small, dataset, World())
+
+
+def _flip(config: Config) -> object:
+    return dataclasses.replace(config.data.augment, flip=0.5)
+
+
+def _named(name: str) -> object:
+    return dataclasses.replace(Config().model, name=name)

@@ -1,0 +1,109 @@
+"""Processes that hammer one board and are killed at random: nothing that it acknowledged is lost, nothing is torn."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from distdl.core.manifest import damaged
+from distdl.studies.leaderboard.board import Board
+from distdl.studies.leaderboard.event_log import State, apply
+from repository import SUPPORT
+
+HAMMER = SUPPORT / "hammer.py"
+SLOTS = 5
+
+
+def start(board: Path, index: int) -> subprocess.Popen[str]:
+    words = [sys.executable, str(HAMMER), str(board), str(board.parent / f"log-{index}"), str(index)]
+    return subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+
+
+def look(board: Board) -> float:
+    """The best score now, its checkpoint verified. That of a slot that is gone is only good if the slot is, too."""
+    while True:
+        best = board.state().best
+        if best is None:
+            return -1e9
+        why = damaged(board.slot(best.name))
+        if why is None:
+            return best.score
+        assert best.name not in board.state().slots, f"slot {best.name}: {why}"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "count"), [pytest.param(6, 6, id="short"), pytest.param(60, 8, id="a minute", marks=pytest.mark.slow)]
+)
+def test_killed_at_random_no_slot_is_lost_or_torn_and_the_best_never_falls(
+    tmp_path: Path, seconds: float, count: int
+) -> None:
+    folder, dice = tmp_path / "board", random.Random(count)
+    processes = [start(folder, index) for index in range(count)]
+    until, kills, best, looks = time.monotonic() + seconds, 0, -1e9, 0
+    while time.monotonic() < until or kills < 3 or best == -1e9:
+        time.sleep(dice.uniform(0.05, 0.4))
+        index = dice.randrange(count)
+        assert processes[index].poll() is None, processes[index].communicate()[1]
+        os.kill(processes[index].pid, signal.SIGKILL)
+        processes[index].communicate()
+        kills += 1
+        processes[index] = start(folder, index)
+        if (folder / "slots").is_dir():
+            now = look(Board(folder))
+            assert now >= best, "the best score fell"
+            best, looks = now, looks + 1
+    for process in processes:  # half of them die, the others end in order
+        process.send_signal(signal.SIGKILL if process is processes[0] else signal.SIGTERM)
+    ends = [(process.communicate()[1], process.returncode) for process in processes]
+    # One that had not yet come to its own handler died of SIGTERM.
+    assert {code for _, code in ends} <= {0, -signal.SIGKILL, -signal.SIGTERM}, ends
+
+    board = Board(folder)
+    assert board.complaints() == []
+    state, highest, fewest = State(), -1e9, 0
+    rows = board.rows()
+    for row in rows:
+        apply(state, row)
+        if state.slots:
+            assert state.best.score >= highest and len(state.slots) >= fewest
+            highest, fewest = state.best.score, len(state.slots)
+    assert len(state.slots) == SLOTS
+    published = {row["take"]: row["score"] for row in rows if row["kind"] == "publish"}
+    for log in tmp_path.glob("log-*"):
+        for line in log.read_text().splitlines(keepends=True):
+            if line.endswith("\n"):
+                number, score = line.split()
+                assert published[int(number)] == float(score), "an acknowledged checkpoint is not in the lineage"
+    assert {folder.name for folder in (folder / "slots").glob("take-*")} >= {
+        board.slot(name).name for name in state.slots
+    }
+    print(f"{len(rows)} events, {state.epochs} epochs, {kills} kills, {state.cut} takes cut, {looks} looks")
+
+
+def test_what_the_dead_left_is_put_in_order_by_the_next(tmp_path: Path) -> None:
+    from distdl.studies.leaderboard.board import Seat
+    from distdl.studies.leaderboard.rules import Ratchet
+
+    folder = tmp_path / "board"
+    process = start(folder, 0)
+    deadline = time.monotonic() + 60
+    while Board(folder).state().published < 8:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    assert len(Board(folder).state().processes) == 1
+    seat = Seat(folder, Ratchet(slots=5))
+    take = seat.take()
+    seat.give_back(take)
+    seat.leave("completed")
+    state = Board(folder).state()
+    assert not state.open and not state.processes
+    assert [one.ended for one in state.slices] == ["lost", "completed"]
+    assert {path.name for path in (folder / "slots").iterdir()} == {seat.slot(name).name for name in state.slots}
+    assert not list((folder / "processes").iterdir())

@@ -1,0 +1,193 @@
+"""Processes at a board that train for real: digits, in this process, an epoch in a fraction of a second."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from distdl.core.errors import Failure, UserError
+from distdl.core.manifest import STATE
+from distdl.studies.base import Outcome
+from distdl.studies.leaderboard import STUDY, worker
+from distdl.studies.leaderboard.board import Board
+from distdl.studies.leaderboard.trials import Settings
+from distdl.training import checkpoint
+from jobs import wait_for
+
+WORDS = (
+    *("--profile", "alexnet-leaderboard", "--model.name", "digits-cnn", "--data.name", "digits", "--data.limit", "300"),
+    *("--data.image-size", "8", "--data.batch-size", "64", "--data.normalize", "set", "--data.augment.crop", "1"),
+    *("--compute.threads", "1", "--telemetry.hz", "0", "--progress", "none"),
+)
+PROFILES = [
+    {"name": "fast", "lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4},
+    {"name": "slow", "lr": 0.01, "momentum": 0.5, "weight_decay": 5e-4},
+]
+
+
+def table(**changes: Any) -> dict[str, Any]:
+    usual = {"board": "b", "attempt": "scratch", "rule": "ratchet", "seed": 0, "slots": 2, "epochs": 6}
+    usual |= {"words": list(WORDS), "profiles": PROFILES, "total_lifetime_s": 1e6, "eon_lifetime_s": 1e5}
+    return usual | changes
+
+
+def test_an_attempt_is_trained_by_several_processes_and_its_top_is_tested(tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    first = worker.work(study / "trials" / "b-process0", table(epochs=4))
+    second = worker.work(study / "trials" / "b-process1", table(epochs=6))
+    assert first["published"] + first["dropped"] == 4 and second["published"] + second["dropped"] == 2
+    board = Board(study / "boards" / "b")
+    assert board.complaints() == []
+    rows, state = board.rows(), board.state()
+    used = {row["settings"]["name"] for row in rows if row["kind"] == "publish" and row["epoch"] == 1}
+    assert used == {"fast"}  # both beginnings
+    parents = {row["take"]: row for row in rows if row["kind"] == "take"}
+    epochs = {row["take"]: row["epoch"] for row in rows if row["kind"] == "publish"}
+    for row in rows:
+        if row["kind"] in ("publish", "drop"):
+            taken = parents[row["take"]]
+            before = epochs.get(taken["slot"], 0)
+            assert row["epoch"] == before + 1  # clones carry their counters
+            assert row["settings"] == PROFILES[(before + taken["tries"]) % 2]
+    kept, progress = checkpoint.load(board.slot(state.best.name))
+    assert (progress.epoch, progress.images) == (state.best.epoch, 300 * state.best.epoch)
+    assert all(torch.any(slot["momentum_buffer"] != 0) for slot in kept["strategy"]["optimizer"]["state"].values())
+
+    tested = worker.top(study / "trials" / "b-top", table())
+    assert tested["score"] == state.best.score and 0 < tested["test"]["accuracy"] <= 1
+    assert (tested["epochs"], tested["slices"], tested["cut"]) == (6, 2, 0)
+    with worker.trainer_of(tmp_path / "again" / "x", table()) as trainer:  # the score is that of these very weights
+        trainer.resume(board.slot(state.best.name))
+        assert trainer.evaluate("validation")["accuracy"] == state.best.score
+
+
+def test_a_clone_goes_on_with_the_bits_of_what_it_was_cloned_from(tmp_path: Path) -> None:
+    ended = []
+    with worker.trainer_of(tmp_path / "one", table()) as trainer:
+        assert trainer.train_epoch(order=3)
+        trainer.end_epoch()
+        folder = tmp_path / "slot"
+        folder.mkdir()
+        checkpoint.write_tensors(folder / STATE, trainer.state_dict())
+        checkpoint.seal(folder, vars(trainer.progress), 0.5)
+        assert trainer.train_epoch(order=7)
+        ended.append({name: value.clone() for name, value in trainer.model.state_dict().items()})
+    with worker.trainer_of(tmp_path / "two", table()) as trainer:
+        for order in (7, 8):
+            trainer.start_over(99)  # as a process that has worked on something else meanwhile
+            trainer.resume(folder)
+            assert trainer.train_epoch(order=order)
+            ended.append({name: value.clone() for name, value in trainer.model.state_dict().items()})
+    original, clone, sibling = ended
+    assert all(torch.equal(original[name], clone[name]) for name in original)
+    assert not all(torch.equal(original[name], sibling[name]) for name in original)
+
+
+def test_a_slice_that_is_over_stops_in_order_and_the_next_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "study" / "trials" / "b-process0"
+    longest = worker._Worker._train
+
+    def slow(self, take):  # as an epoch of a large network
+        done = longest(self, take)
+        self.longest_s = 1e4
+        return done
+
+    monkeypatch.setattr(worker._Worker, "_train", slow)
+    for _ in range(2):
+        with pytest.raises(SystemExit) as stop:
+            worker.work(folder, table(epochs=3, eon_lifetime_s=5e3))
+        assert stop.value.code == 75
+    result = worker.work(folder, table(epochs=3, eon_lifetime_s=5e3))
+    assert (result["slices"], result["published"] + result["dropped"]) == (3, 3)
+    state = Board(tmp_path / "study" / "boards" / "b").state()
+    assert [one.ended for one in state.slices] == ["stopped", "stopped", "completed"]
+    assert state.takes == 3 and not state.open
+
+
+@pytest.mark.parametrize("words", [("--schedule.name", "cosine"), ("--optim.name", "rmsprop")])
+def test_what_the_profiles_cannot_set_is_refused(tmp_path: Path, words: tuple[str, ...]) -> None:
+    with pytest.raises(UserError, match="training profiles set"):
+        worker.work(tmp_path / "study" / "trials" / "b", table(words=[*WORDS, *words]))
+
+
+def test_a_process_that_was_killed_in_an_epoch_is_followed_by_the_next(tmp_path: Path) -> None:
+    folder, board = tmp_path / "study" / "trials" / "b-process0", Board(tmp_path / "study" / "boards" / "b")
+    code = (
+        "import json, pathlib, sys; from distdl.studies.leaderboard import worker; "
+        "worker.work(pathlib.Path(sys.argv[1]), json.loads(sys.argv[2]))"
+    )
+    endless = [sys.executable, "-c", code, str(folder), json.dumps(table(epochs=10**6))]
+    process = subprocess.Popen(endless, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: process.poll() is not None or board.state().epochs >= 3, timeout=120)
+    assert process.poll() is None, process.communicate()[1]
+    process.kill()
+    process.communicate()
+    before = board.state()
+    worker.work(folder, table(epochs=before.epochs + 2))
+    state = board.state()
+    assert [one.ended for one in state.slices] == ["lost", "completed"]
+    assert (state.epochs, state.cut) == (before.epochs + 2, len(before.open))
+    assert state.best.score >= before.best.score and board.complaints() == []
+
+
+def test_the_total_lifetime_ends_an_attempt(tmp_path: Path) -> None:
+    folder = tmp_path / "study" / "trials" / "b-process0"
+    result = worker.work(folder, table(epochs=0, total_lifetime_s=0.5))
+    again = worker.work(folder, table(epochs=0, total_lifetime_s=0.5))
+    assert again["published"] + again["dropped"] == result["published"] + result["dropped"]
+    assert Board(tmp_path / "study" / "boards" / "b").state().compute_s(0.0) >= 0.5
+
+
+def test_a_slice_shorter_than_an_epoch_is_refused(tmp_path: Path) -> None:
+    words = [*WORDS, "--data.batch-size", "1"]
+    with pytest.raises(Failure, match="is over before an epoch is"):
+        worker.work(tmp_path / "study" / "trials" / "b", table(words=words, eon_lifetime_s=1e-6))
+    state = Board(tmp_path / "study" / "boards" / "b").state()
+    assert state.cut == 1 and [one.ended for one in state.slices] == ["failed"]
+
+
+@pytest.mark.parametrize("rule", ["ratchet", "population"])
+def test_an_epoch_whose_loss_is_no_number_is_dropped_and_the_process_goes_on(tmp_path: Path, rule: str) -> None:
+    wild = [{"name": "wild", "lr": 1e20, "momentum": 0.9, "weight_decay": 0.0}, PROFILES[0]]
+    result = worker.work(tmp_path / "study" / "trials" / "b", table(profiles=wild, rule=rule, epochs=4))
+    assert result["dropped"] >= 1 and result["published"] >= 1
+    board = Board(tmp_path / "study" / "boards" / "b")
+    assert board.complaints() == []
+    assert all(row["settings"]["name"] == "fast" for row in board.rows() if row["kind"] == "publish")
+
+
+def test_a_damaged_slot_is_passed_over(tmp_path: Path) -> None:
+    folder = tmp_path / "study" / "trials" / "b-process0"
+    worker.work(folder, table(epochs=2))
+    board = Board(tmp_path / "study" / "boards" / "b")
+    best = board.state().best.name
+    (board.slot(best) / STATE).write_bytes(b"x")
+    worker.work(folder, table(epochs=4))
+    assert best not in board.state().slots and board.complaints() == []
+    assert sum(row["kind"] == "retire" for row in board.rows()) == 1
+
+
+def test_what_the_boards_show(tmp_path: Path) -> None:
+    settings = Settings(attempts=("scratch", "fine-tuned"), population=("scratch",), processes=1)
+    outcomes = {}
+    for trial in STUDY.trials(settings):
+        folder = tmp_path / "study" / "trials" / trial.name
+        told = table(epochs=3) | {key: trial.settings[key] for key in ("board", "attempt", "rule", "seed")}
+        call = getattr(worker, trial.call.split(":")[1])
+        outcomes[trial.name] = Outcome(trial=trial, folder=folder, status="completed", result=call(folder, told))
+    sections = STUDY.findings(settings, outcomes)
+    assert len(sections) == 2 + 3
+    attempts = next(part for part in sections[0].parts if getattr(part, "name", "") == "attempts")
+    assert {row[:2] for row in attempts.rows} == {
+        ("scratch", "ratchet"),
+        ("fine-tuned", "ratchet"),
+        ("scratch", "population"),
+    }
+    assert all(row[6] == 3 for row in attempts.rows)
+    assert STUDY.findings(settings, {})[0].parts[0].rows == ()

@@ -1,0 +1,196 @@
+"""The study optimus on curves and step times whose makings are known: it finds them again."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distdl.core.errors import UserError
+from distdl.report.content import Finding, Section, Table
+from distdl.studies.base import Outcome, Trial
+from distdl.studies.optimus import STUDY, Settings, findings, logs, trials
+from distdl.studies.optimus.scaling import Plan, stops_paying
+from distdl.studies.runner.settings import resolve
+
+SMALL = ("devices=cpu,cuda", "epochs=10", "drops=", "batch=100", "images=1000", "target=0.5", "validation=0")
+STEPS = np.arange(1, 101)
+
+
+def settings(*said: str) -> Settings:
+    return resolve(STUDY, said=[*SMALL, *said])
+
+
+def curve(network: str, device: str = "cpu", *, faster: float = 1.0) -> tuple[np.ndarray, list[tuple[int, float]]]:
+    """Losses whose b0 falls with depth, and accuracies that go with the loss: 50 % at a loss of 1."""
+    b0 = faster * 0.5 / logs.depth(network)
+    seed = sum(map(ord, network + device))
+    losses = (1 / (b0 * STEPS + 0.45) + 0.1) * np.random.default_rng(seed).lognormal(0, 0.02, len(STEPS))
+    exact = 1 / (b0 * STEPS + 0.45) + 0.1
+    return losses, [(step, float(0.5 / exact[step - 1])) for step in range(10, 101, 10)]
+
+
+def outcome(trial: Trial, root: Path, *, faster: dict[str, float]) -> Outcome:
+    """What the trial would have come to."""
+    folder, labels = root / trial.name, trial.labels
+    folder.mkdir()
+    result: dict = {"status": "completed"}
+    if labels["part"] == "training":
+        losses, accuracy = curve(labels["network"], labels["device"], faster=faster.get(labels["device"], 1.0))
+        rows = [
+            {"step": int(k), "kind": "train", "loss": float(v), "lr": 0.1} for k, v in zip(STEPS, losses, strict=True)
+        ]
+        rows += [{"step": step, "kind": "test", "accuracy": value, "loss": 1.0} for step, value in accuracy]
+        text = "".join(json.dumps(row | {"time_s": 0.0, "epoch": 0}) + "\n" for row in rows)
+        (folder / "metrics.jsonl").write_text(text, encoding="utf-8")
+    elif labels["part"] == "ps":
+        p, w = int(labels["servers"]), int(labels["workers"])
+        ps = {"mode": "sync", "workers": w, "servers": [{}] * p, "replayed": True}
+        ps["medians"] = {"step_s": 2.0 / w + 0.1 + 0.2 * max(w / p, 1) + 0.03 * w}
+        result |= {"strategy": "ps", "world_size": w, "steps": 9, "train_s": 1.0, "global_batch": 100, "ps": ps}
+    (folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
+    return Outcome(trial=trial, folder=folder, status="completed", result=result)
+
+
+def outcomes(made: Settings, root: Path, **faster: float) -> dict[str, Outcome]:
+    return {trial.name: outcome(trial, root, faster=faster) for trial in trials(made)}
+
+
+def texts(sections: list[Section]) -> str:
+    return "\n".join(part.text for section in sections for part in section.parts if isinstance(part, Finding))
+
+
+def table(sections: list[Section], name: str) -> list[dict]:
+    (found,) = (p for s in sections for p in s.parts if isinstance(p, Table) and p.name == name)
+    return [dict(zip(found.columns, row, strict=True)) for row in found.rows]
+
+
+def test_the_full_study_is_the_documents() -> None:
+    made = Settings()
+    assert (made.networks, made.predicted) == (("resnet18", "resnet20", "resnet32", "resnet44", "resnet56"), "resnet50")
+    assert (made.batch, made.epochs, made.target, made.servers) == (128, 350, 0.92, (2, 4))
+    found = {trial.name: trial for trial in trials(made)}
+    words = " ".join(found["cuda-resnet56-seed0"].words)
+    assert "--epochs 350" in words and "--data.batch-size 128" in words and "--model.name resnet56" in words
+    served = found["ps-4-8"]
+    assert (served.ranks, served.hosts, served.after) == (12, "12", ("ps-record-16",))
+    assert "replay:{study}/trials/ps-record-16/ps/worker-0.jsonl" in served.words
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_every_trials_words_are_a_training(quick: bool) -> None:
+    from distdl.core.profiles import from_command_line
+
+    for trial in trials(resolve(STUDY, quick=quick)):
+        strategy = "ps" if "ps" in trial.words else "single"
+        assert from_command_line(list(trial.words), strategy=strategy).data.name == "cifar10"
+
+
+def test_a_network_is_foretold_from_the_others_and_time_from_its_epochs(tmp_path: Path) -> None:
+    made = settings()
+    found = findings(made, outcomes(made, tmp_path))
+    losses = table(found, "loss-models")
+    assert len(losses) == 12
+    for row in losses:
+        assert row["b0"] == pytest.approx(0.5 / logs.depth(row["network"]), rel=0.2)
+        assert row["b0 from"] <= row["b0"] <= row["b0 to"]
+    assert "is the same as far as 10 curves tell" in texts(found)
+    for row in table(found, "epochs"):
+        assert row["foretold"] == pytest.approx(6.6, rel=0.15)  # 1 / (0.01 k + 0.45) + 0.1 = 1 at k = 66, 10 an epoch
+        assert row["measured"] == pytest.approx(6.6, rel=0.05)
+        assert row["from"] < row["foretold"] < row["to"]
+    assert "compute replayed in 12 of them" in texts(found)
+    whole = next(row for row in table(found, "plans-measured") if row["which"] == "fastest of all")
+    steps = 10 * table(found, "epochs")[0]["foretold"]
+    p, w = whole["servers"], whole["workers"]
+    step_s = 2.0 / w + 0.1 + 0.2 * max(w / p, 1) + 0.03 * w
+    assert whole["hours"] == pytest.approx(steps * step_s / 3600, rel=0.15)
+    assert whole["cost"] == pytest.approx(whole["hours"] * (p + w) * made.price_per_hour)
+    assert {row["servers drawn"] for row in table(found, "plans-published")} == {2, 4, None}
+
+
+def test_a_device_that_converges_otherwise_is_noticed(tmp_path: Path) -> None:
+    made = settings()
+    found = findings(made, outcomes(made, tmp_path, cuda=1.6))
+    assert "is not the same as far as 10 curves tell: the device explains most of b0" in texts(found)
+
+
+def test_what_is_not_there_yet_is_said(tmp_path: Path) -> None:
+    made, every = settings(), outcomes(settings(), tmp_path)
+    assert "too few for a regression" in findings(made, {})[1].text
+    part = {name: one for name, one in every.items() if one.trial.labels.get("device") == "cpu"}
+    found = findings(made, part)
+    assert "whether the device matters cannot be tested" in texts(found)
+    assert "no parameter-server run is completed" in " ".join(section.text for section in found)
+
+
+def test_a_target_that_no_curve_reaches_gives_no_time(tmp_path: Path) -> None:
+    made = settings("target=0.99", "devices=cpu", "networks=resnet44,resnet56,resnet74,resnet98,resnet110")
+    found = findings(made, outcomes(made, tmp_path))
+    assert "No curve reached 99%" in texts(found)
+    assert found[-1].text == "Without epochs to the target there is no time to it."
+
+
+def test_logs_of_another_device_join_the_regression(tmp_path: Path) -> None:
+    source = tmp_path / "k80"
+    source.mkdir()
+    for network in Settings().networks:
+        losses, accuracy = curve(network, "k80")
+        told = dict(accuracy)
+        rows = [f"{k},{v},{told.get(k, '')}" for k, v in zip(STEPS, losses, strict=True)]
+        (source / f"{network}.csv").write_text("\n".join(["step,loss,accuracy", *rows]), encoding="utf-8")
+    made = settings("devices=cpu", f"logs=k80={source}")
+    done = {trial.name: trial for trial in trials(made)}
+    taken = logs.take(tmp_path, dict(done["import-k80"].settings))
+    done.pop("import-k80")
+    root = tmp_path / "trials"
+    root.mkdir()
+    every = {name: outcome(trial, root, faster={}) for name, trial in done.items()}
+    trial = next(trial for trial in trials(made) if trial.name == "import-k80")
+    every["import-k80"] = Outcome(trial=trial, folder=root, status="completed", result=taken)
+    rows = table(findings(made, every), "loss-models")
+    assert sum(row["source"] == "imported" for row in rows) == 5
+    assert "is the same as far as 10 curves tell" in texts(findings(made, every))
+
+
+BAD = {
+    "no folder": ("nothing", "is no folder"),
+    "an empty folder": ("empty", "there are no logs of k80"),
+    "no depth": ("named", "has no depth in its name"),
+    "no losses": ("broken", "column loss is missing"),
+}
+
+
+@pytest.mark.parametrize(("name", "says"), BAD.values(), ids=BAD)
+def test_logs_that_cannot_be_read(tmp_path: Path, name: str, says: str) -> None:
+    for folder, file, text in (
+        ("empty", "", ""),
+        ("named", "alexnet.csv", "step,loss\n1,2\n2,1\n"),
+        ("broken", "resnet20.csv", "step,cost\n1,2\n"),
+    ):
+        (tmp_path / folder).mkdir()
+        if file:
+            (tmp_path / folder / file).write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=says):
+        logs.take(tmp_path, {"device": "k80", "folder": str(tmp_path / name)})
+
+
+@pytest.mark.parametrize(
+    ("said", "says"),
+    [
+        ("devices=tpu", "is not cpu or cuda"),
+        ("logs=k80", "is not TYPE=FOLDER"),
+        ("ps_workers=200", "cannot share a batch of 100"),
+        ("target=1.2", "target"),
+    ],
+)
+def test_settings_that_cannot_be(said: str, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        settings(said)
+
+
+def test_adding_workers_stops_paying_where_the_next_one_brings_too_little() -> None:
+    hours = [10.0, 6.0, 5.8, 5.0]
+    several = [Plan(servers=1, workers=w, hours=h, low=h, high=h, cost=h) for w, h in enumerate(hours, 1)]
+    assert stops_paying(several, 0.05).workers == 2
+    assert stops_paying(several[:2], 0.05).workers == 2

@@ -1,0 +1,135 @@
+"""A study's page: from findings.json, from the study itself where that is newer, and what names and damage do."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from distdl.cli.report import write_report
+from distdl.core.errors import UserError
+from distdl.report import page as pages
+from distdl.report.content import Axis, Figure, Finding, Layer, Picture, Section, Table
+from distdl.studies.runner import findings_file as stored
+from distdl.studies.runner import page as study
+from distdl.studies.runner.folder import StudyFolder
+from run_folders import result
+
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010804000000b51c0c020000000b4944415478da6364f80f000105010127"
+    "18e3660000000049454e44ae426082"
+)
+LAYER = Layer(mark="line", data={"x": [1, 2], "kind": [0.5, None]}, y="kind")
+SECTIONS = [
+    Section(
+        title="What it shows",
+        text="Over seeds.",
+        parts=(
+            Finding(text="Fine-tuned reaches 71.9 % (70.8 to 73.0).", n=5, holds=True),
+            Finding(text="Frozen beats it.", n=5, holds=False),
+            Finding(text="It took long.", n=1),
+            Table(name="scores", title="Scores", columns=("who", "accuracy (%)"), rows=(("a", 1.5), ("b", None))),
+            Figure(name="curve", title="Curve", x=Axis(title="x"), y=Axis(title="y", scale="log"), layers=(LAYER,)),
+            Picture(name="samples", title="Samples", png=PNG, caption="Some."),
+        ),
+    )
+]
+
+
+def names(path: Path) -> list[str]:
+    return sorted(file.name for file in path.iterdir())
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A study's folder as its runner leaves it; its plug-in is not installed."""
+    path = tmp_path / "mine"
+    for name, status in (("a-seed0", "completed"), ("b-seed0", "failed")):
+        trial = path / "trials" / name
+        trial.mkdir(parents=True)
+        record = {"status": status, "seconds": 12.5, "labels": {"lr": 0.1, "kind": name[0]}}
+        (trial / "trial.json").write_text(json.dumps(record))
+        if status == "completed":
+            (trial / "result.json").write_text(json.dumps(result("a", 10, gpu=False)))
+    (path / "study.toml").write_text('study = "not-installed"\n[settings]\nseeds = 5\nrates = [0.1, 0.01]\n')
+    mine = StudyFolder.__new__(StudyFolder)  # only the writer of findings.json is wanted
+    mine.path = path
+    mine.write_findings(SECTIONS)
+    return path
+
+
+def test_findings_come_back_as_they_were_written(folder):
+    assert stored.sections(folder / "findings.json") == SECTIONS
+
+
+def test_a_study_has_its_findings_trials_and_settings(folder):
+    page = study.page(folder)
+    assert page.title == "not-installed" and page.sections[0] == SECTIONS[0]
+    assert page.notes == ("trial b-seed0: failed",)
+    facts = {fact.label: (fact.value, fact.note) for fact in page.facts}
+    assert facts["trials completed"] == ("1 of 2", "1 failed")
+    assert facts["found as expected"] == ("1 of 2", "3 findings")
+    trials, settings = (section.parts[0] for section in page.sections[1:])
+    assert trials.columns == ("trial", "status", "lr", "kind", "test accuracy (%)", "seconds")
+    assert trials.rows[0] == ("a-seed0", "completed", 0.1, "a", pytest.approx(95.56), 12.5)
+    assert ("rates", "0.1, 0.01") in settings.rows
+
+
+def test_its_page_is_written_into_its_folder(folder):
+    text = write_report([folder]).read_text(encoding="utf-8")
+    assert (folder / "report.html").is_file()
+    assert "Fine-tuned reaches 71.9 % (70.8 to 73.0)." in text and "not as expected" in text
+    assert {"curve.svg", "curve.png", "curve.csv", "scores.csv", "samples.png", "trials.csv"} <= set(
+        names(folder / "report")
+    )
+    assert "data:image/" in text
+
+
+def test_newer_results_without_the_plug_in_are_told(folder):
+    old = (folder / "findings.json").stat().st_mtime
+    os.utime(folder / "trials" / "a-seed0" / "result.json", (old + 9, old + 9))
+    notes = study.page(folder).notes
+    assert any(
+        "trials have ended since findings.json was written" in note and "not-installed" in note for note in notes
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[1]", '[{"kind": "section"}]', '[{"kind": "nonsense"}]', '{"kind": "section"}']
+)
+def test_damaged_findings_without_the_plug_in_are_an_error(folder, text):
+    (folder / "findings.json").write_text(text)
+    with pytest.raises(UserError, match=r"cannot be asked.*not-installed"):
+        study.page(folder)
+
+
+def test_damaged_trials_are_told(folder):
+    (folder / "trials" / "a-seed0" / "trial.json").write_text("{")
+    notes = study.page(folder, SECTIONS).notes
+    assert any(note.startswith("a-seed0/trial.json cannot be read") for note in notes)
+
+
+def test_a_study_beside_a_run_is_refused(folder, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    with pytest.raises(UserError, match="a page of its own"):
+        write_report([folder, other])
+
+
+def test_names_cannot_leave_the_folder_or_hide_each_other(tmp_path):
+    tables = [
+        Table(name=name, title="", columns=("a",), rows=((1,),)) for name in ("../../x", "x", "X", "a/b c", "..", "")
+    ]
+    file = tmp_path / "deep" / "page.html"
+    pages.write(file, pages.Page(title="T", sections=(Section(title="S", parts=tuple(tables)),)))
+    assert names(file.parent / "page") == [
+        "X-3.csv",
+        "a-b-c.csv",
+        "part-2.csv",
+        "part.csv",
+        "x-2.csv",
+        "x.csv",
+    ]
+    assert names(tmp_path) == ["deep"]
+    text = file.read_text(encoding="utf-8")
+    assert text.count('<div class="table"') == len(tables)

@@ -1,0 +1,262 @@
+"""`distdl study run` as a person starts it: on trials that notice what must not be, killed, stopped and shared."""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import psutil
+import pytest
+
+from distdl.core.errors import UserError
+from distdl.core.rundir import read_rows
+from distdl.data.sets.load import locate, source_of
+from distdl.launchers.slices import newest
+from distdl.studies.base import Trial
+from distdl.studies.runner.process import MARK, Share, command, environment
+from distdl.studies.runner.run import shares
+from jobs import wait_for
+from relay import register
+
+STUDY = (sys.executable, "-m", "distdl.cli", "study")
+
+
+@pytest.fixture
+def seen(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """Variables under which distdl sees the study `relay`. Runners and trials of a test that failed end with it."""
+    yield {**os.environ, **register(tmp_path / "site")}
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.pid != os.getpid() and process.cwd() == str(tmp_path):
+                process.kill()
+
+
+def start(seen: Mapping[str, str], *words: str, out: str = "study") -> subprocess.Popen[str]:
+    command = [*STUDY, "run", "relay", "--out", out, *words]
+    return subprocess.Popen(command, env=seen, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def run(seen: Mapping[str, str], *words: str, out: str = "study", code: int = 0) -> str:
+    process = start(seen, *words, out=out)
+    text, _ = process.communicate(timeout=120)
+    assert process.returncode == code, text
+    return text
+
+
+def record(name: str, out: str = "study") -> dict:
+    return json.loads(Path(out, "trials", name, "trial.json").read_text(encoding="utf-8"))
+
+
+def journal(out: str = "study") -> Counter:
+    return Counter((row["trial"], row["what"]) for row in read_rows(Path(out, "journal.jsonl")))
+
+
+class TestOneRunner:
+    def test_each_trial_once_and_none_a_second_time(self, seen: dict[str, str]) -> None:
+        text = run(seen, "--calls", "2", "--trainings", "2")
+        assert "study relay: 4 trials" in text and "4 trials were completed." in text
+        run(seen, "--calls", "2", "--trainings", "2")
+        assert journal() == {("call0", "begin"): 1, ("call1", "begin"): 1}
+        trained = [json.loads(Path(f"study/trials/train{index}/result.json").read_text()) for index in (0, 1)]
+        assert [(one["status"], one["world_size"], one["resumes"]) for one in trained] == [
+            ("completed", 1, 0),
+            ("completed", 2, 0),
+        ]
+        assert [record(name)["attempts"] for name in ("call0", "train0", "train1")] == [1, 1, 1]
+        said = json.loads(Path("study/findings.json").read_text(encoding="utf-8"))
+        assert said[0]["parts"][0] == {"kind": "finding", "text": "4 trials were completed.", "n": 4, "holds": None}
+        assert f"report: {Path('study/report.html').resolve()}" in text
+        assert "4 trials were completed." in Path("study/report.html").read_text(encoding="utf-8")
+        shown = subprocess.run([*STUDY, "show", "study"], env=seen, capture_output=True, text=True, check=True).stdout
+        assert "4 of 4 trials completed" in shown and "4 trials were completed." in shown
+
+    def test_a_failed_one_is_told_and_the_rest_go_on(self, seen: dict[str, str]) -> None:
+        text = run(seen, "--calls", "4", "--fails", "call1", "--chain", "no", code=1)
+        assert "[2/4] call1: failed: error: this trial fails, as it was told to" in text
+        assert str(Path("study/trials/call1/output.log").resolve()) in text
+        assert [record(f"call{index}")["status"] for index in range(4)] == [
+            "completed",
+            "failed",
+            "completed",
+            "completed",
+        ]
+
+    def test_those_that_wait_for_a_failed_one_are_not_begun(self, seen: dict[str, str]) -> None:
+        text = run(seen, "--calls", "4", "--fails", "call1", "--chain", "yes", code=1)
+        assert "not begun: call2" in text and "not begun: call3" in text
+        assert not Path("study/trials/call2/trial.json").exists()
+        assert "1 trials were completed." in text
+
+    def test_after_three_equal_failures_no_more_are_begun(self, seen: dict[str, str]) -> None:
+        text = run(seen, "--calls", "9", "--fails", "call0,call2,call4,call6", code=1)
+        assert [record(f"call{index}")["status"] for index in range(5)] == [
+            *("failed", "completed", "failed", "completed", "failed"),
+        ]
+        assert not Path("study/trials/call5/trial.json").exists()
+        assert "not begun: 4 more trials, after 3 failed for the same reason: error: this trial fails" in text
+        show = subprocess.run([*STUDY, "show", "study"], env=seen, capture_output=True, text=True, check=True).stdout
+        assert "3 failed, 2 completed, 4 waiting; 22% done, time left " in show
+        assert "failed: call0, call2, call4: error: this trial fails, as it was told to\n" in show
+
+    def test_a_trial_that_exits_without_a_result_has_failed(self, seen: dict[str, str]) -> None:
+        text = run(seen, "--calls", "2", "--silent", "call0", code=1)
+        assert "failed: call0: exit code 0, but there is no result.json" in text and "Traceback" not in text
+        assert [record(name)["status"] for name in ("call0", "call1")] == ["failed", "completed"]
+
+    def test_what_is_missing_is_reported_before_the_first_trial(self, seen: dict[str, str], tmp_path: Path) -> None:
+        seen["DISTDL_DATA"] = str(tmp_path)
+        words = ("--calls", "1", "--trainings", "2", "--data")
+        assert '"digitz" is not known; did you mean "digits"?' in run(seen, *words, "digitz", code=2)
+        text = run(seen, *words, "caltech101", code=2)
+        with pytest.raises(UserError) as error:
+            locate("caltech101", source_of("caltech101"), tmp_path)
+        told = str(error.value).partition(" (")[0]
+        assert text.startswith(f"error: study relay, trial train0: {told}") and text.count("\n") == 1
+        assert not Path("study").exists()
+
+    def test_a_failure_is_tried_again_by_the_next_command(self, seen: dict[str, str]) -> None:
+        for attempts in (1, 2):
+            run(seen, "--calls", "2", "--fails", "call1", code=1)
+            assert record("call1")["attempts"] == attempts
+        assert record("call0")["attempts"] == 1
+
+    def test_each_of_two_at_a_time_has_its_own_cores(self, seen: dict[str, str]) -> None:
+        if len(os.sched_getaffinity(0)) < 2:
+            pytest.skip("one core cannot be divided; a GPU machine has more")
+        run(seen, "--calls", "2", "--seconds", "3", "--jobs", "2")
+        results = [json.loads(Path(f"study/trials/call{i}/result.json").read_text())["cores"] for i in (0, 1)]
+        assert results[0] and results[1] and not set(results[0]) & set(results[1])
+
+    def test_gpus_are_given_out_one_to_a_rank(self, seen: dict[str, str]) -> None:
+        run(seen, "--calls", "4", "--seconds", "0.5", "--gpus", "5,7")
+        gpus = {json.loads(Path(f"study/trials/call{i}/result.json").read_text())["gpus"] for i in range(4)}
+        assert gpus == {"5", "7"}
+        text = run(seen, "--calls", "1", "--trainings", "2", "--gpus", "5", out="other", code=2)
+        assert "error: trial train1 needs 2 GPUs, and --gpus names 1" in text
+
+    @pytest.mark.slow
+    def test_told_to_stop_it_saves_and_the_next_goes_on_from_there(self, seen: dict[str, str]) -> None:
+        words = ("--calls", "0", "--trainings", "2", "--steps", "200000", "--jobs", "2")
+        folders = [Path(f"study/trials/train{index}") for index in (0, 1)]
+        reached = [0, 0]
+        for attempt in (1, 2):
+            process = start(seen, *words)
+            before = list(zip(folders, reached, strict=True))
+            wait_for(lambda then=before: all(newest(folder)[0] > step for folder, step in then), 90, "new checkpoints")
+            process.send_signal(signal.SIGTERM)
+            text, _ = process.communicate(timeout=90)
+            assert process.returncode == 75, text
+            assert "stopped: train0: run the same command to go on" in text
+            for place, folder in enumerate(folders):
+                assert (record(folder.name)["status"], record(folder.name)["attempts"]) == ("stopped", attempt)
+                result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+                assert (result["status"], result["resumes"]) == ("stopped", attempt - 1)
+                assert reached[place] < result["steps"] < 200000
+                reached[place] = result["steps"]
+
+
+class TestSharedFolder:
+    @pytest.mark.slow
+    def test_killed_at_random_every_trial_is_done_once(self, seen: dict[str, str]) -> None:
+        words = ("--calls", "12", "--trainings", "4", "--seconds", "0.7", "--steps", "400", "--jobs", "2")
+        luck, until = random.Random(7), time.monotonic() + 20
+        runners = [start(seen, *words) for _ in range(3)]
+        killed = 0
+        while time.monotonic() < until:
+            time.sleep(luck.uniform(0.3, 1.5))
+            place = luck.randrange(3)
+            victim = runners[place]
+            training = [one for one in marked() if "/train" in one[1]]
+            if luck.random() < 0.3 and training:
+                kill(luck.choice(training)[0])
+            else:
+                victim.kill()
+                victim.communicate()
+                runners[place] = start(seen, *words)
+            killed += 1
+        for runner in runners:
+            text, _ = runner.communicate(timeout=180)
+            assert runner.returncode in (0, 1), text
+        run(seen, *words)  # what was killed itself, and not with its runner, failed: it is tried again now
+        assert killed > 5
+        happened = journal()
+        wrong = {key: count for key, count in happened.items() if key[1] != "begin"}
+        assert not wrong
+        for name in (f"call{index}" for index in range(12)):
+            assert record(name)["status"] == "completed"
+            assert happened[name, "begin"] <= record(name)["attempts"]
+        for name in (f"train{index}" for index in range(4)):
+            result = json.loads(Path(f"study/trials/{name}/result.json").read_text(encoding="utf-8"))
+            assert (result["status"], result["steps"]) == ("completed", 400)
+            rows = [row["step"] for row in read_rows(Path(f"study/trials/{name}/metrics.jsonl"))]
+            assert rows == sorted(rows), "two wrote the same run folder"
+        assert not marked(), "a trial's process is left"
+
+    def test_other_settings_are_refused_and_none_mean_those_that_there_are(self, seen: dict[str, str]) -> None:
+        run(seen, "--calls", "1")
+        text = run(seen, "--calls", "2", code=2)
+        assert "holds this study with calls = 1, not 2" in text and text.count("\n") == 1
+        assert "1 trials were completed." in run(seen)
+
+    def test_one_that_has_nothing_to_begin_leaves_if_told_so(self, seen: dict[str, str]) -> None:
+        first = start(seen, "--calls", "1", "--seconds", "20")
+        wait_for(lambda: journal()[("call0", "begin")] == 1, 60, "the first to begin")
+        run(seen, "--calls", "1", "--seconds", "20", "--leave")
+        assert first.poll() is None
+        first.terminate()
+        first.communicate(timeout=60)
+        assert first.returncode == 75
+
+
+def marked() -> list[tuple[int, str]]:
+    """Processes of trials of this test, with the trial's folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            folder = process.environ().get(MARK, "")
+        except (psutil.Error, OSError):
+            continue
+        if folder.startswith(str(Path.cwd())):
+            found.append((process.pid, folder))
+    return found
+
+
+def kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def test_the_launcher_follows_the_configuration_of_the_trial(tmp_path: Path) -> None:
+    file = tmp_path / "p.toml"
+    file.write_text('extends = "digits"\nstrategy = "horovod"\n', encoding="utf-8")
+    in_profile = Trial(name="a", words=("--profile", str(file)), ranks=2)
+    assert "horovodrun" in command(in_profile, tmp_path)[0]
+    twice = Trial(name="a", words=("--strategy", "horovod", "--strategy=ddp"), ranks=2)
+    assert "torch.distributed.run" in command(twice, tmp_path) or "torchrun" in command(twice, tmp_path)[0]
+
+
+def test_a_host_is_cut_into_equal_shares() -> None:
+    assert shares(2, [0, 1, 2, 3, 4]) == [Share(cores=(0, 1)), Share(cores=(2, 3))]
+    assert shares(4, [0, 1]) == [Share(cores=(0, 1))] * 4
+
+
+def test_a_trial_is_no_rank_of_what_started_the_runner() -> None:
+    outer = {
+        "RANK": "3",
+        "SLURM_STEP_NUM_TASKS": "4",
+        "OMPI_COMM_WORLD_SIZE": "4",
+        "HOME": "/root",
+        "SLURM_JOB_ID": "7",
+    }
+    inner = environment(outer, Path("/study/trials/a"), Share(gpus=("2", "3")))
+    assert set(inner) >= {"HOME", "SLURM_JOB_ID"} and not {"RANK", "SLURM_STEP_NUM_TASKS"} & set(inner)
+    assert inner["CUDA_VISIBLE_DEVICES"] == "2,3"

@@ -1,0 +1,124 @@
+"""The study `scaling`: its trials, and what it makes of run folders whose times are known."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from distdl.report.content import Figure, Finding, Table
+from distdl.studies.base import Outcome
+from distdl.studies.runner import trial_lock as claim
+from distdl.studies.runner.process import command
+from distdl.studies.scaling import STUDY, Settings, findings, trials
+from distdl.studies.scaling.results import amdahl, karp_flatt, repeats
+
+
+def made(settings: Settings, folder: Path, *, cores: int = 2, serial_s: float = 1.0) -> dict[str, Outcome]:
+    """Outcomes whose later epochs take serial_s + 4 s / workers, and whose first takes 3 s more."""
+    outcomes = {}
+    for trial in trials(settings):
+        place, workers = folder / trial.name, trial.ranks
+        place.mkdir(parents=True)
+        epoch_s = (serial_s + 4 / workers) * (1 + 0.01 * trial.labels["seed"])
+        rows = []
+        for epoch in range(1, settings.epochs + 1):
+            spot = {"time_s": 3 + epoch * epoch_s, "step": epoch, "epoch": float(epoch)}
+            exchange = {"exchange": 0.25 * epoch_s * epoch if workers > 1 else 0.0}
+            rows.append({**spot, "kind": "train", "phases_s": exchange})
+            rows.append({**spot, "kind": "test", "accuracy": 1 - 0.1 * workers / epoch, "loss": 1 / epoch})
+        (place / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        result = {
+            "status": "completed",
+            "device": "cpu",
+            "train_s": rows[-1]["time_s"],
+            "images": 100 * settings.epochs,
+            "epochs": settings.epochs,
+            "test": {"accuracy": rows[-1]["accuracy"], "loss": rows[-1]["loss"]},
+            "resumes": 0,
+        }
+        claim.write(place, trial, claim.Record(status="completed", given_cores=min(trial.cores, cores)))
+        outcomes[trial.name] = Outcome(trial=trial, folder=place, status="completed", result=result)
+    return outcomes
+
+
+def test_points_are_interleaved_and_share_one_base() -> None:
+    names = [trial.name for trial in trials(Settings(workers=(1, 2), repeats=2))]
+    assert names == [
+        *("single-1-seed0", "ddp-2-seed0", "horovod-2-seed0"),
+        *("ddp-2-seed1", "horovod-2-seed1", "single-1-seed1"),
+    ]
+
+
+@pytest.mark.parametrize(("mode", "batches"), [("weak", ["16", "16", "16"]), ("strong", ["16", "8", "6"])])
+def test_weak_keeps_a_workers_batch_and_strong_the_whole(mode: str, batches: list[str]) -> None:
+    settings = Settings(workers=(1, 2, 3), strategies=("ddp",), mode=mode, repeats=1)
+    words = [trial.words for trial in trials(settings)]
+    assert [one[one.index("--data.batch-size") + 1] for one in words] == batches
+
+
+def test_each_strategy_by_its_launcher() -> None:
+    by_name = {trial.name: trial for trial in trials(Settings(workers=(4,), repeats=1))}
+    programs = {name: [Path(word).name for word in command(trial, Path("out"))] for name, trial in by_name.items()}
+    assert programs["single-1-seed0"][0] == "python"
+    assert programs["ddp-4-seed0"][:3] == ["torchrun", "--standalone", "--nproc_per_node=4"]
+    assert programs["horovod-4-seed0"][:4] == ["horovodrun", "--gloo", "-np", "4"]
+    hosts = {trial.name: trial for trial in trials(Settings(workers=(4,), repeats=1, hosts="2"))}
+    words = command(hosts["ddp-4-seed0"], Path("out"))
+    assert words[3:10] == ["launch", "--with", "netns", "--hosts", "2", "--nproc", "2"]
+    words = command(hosts["horovod-4-seed0"], Path("out"))
+    assert words[3:8] == ["hosts", "--count", "2", "--first", "--"] and "h0:2,h1:2" in words
+    assert not hosts["single-1-seed0"].hosts
+    names = trials(Settings(workers=(2,), strategies=("ddp",), repeats=1, hosts="a,b"))
+    assert command(names[1], Path("out"))[3:10] == ["launch", "--with", "torchrun", "--hosts", "a,b", "--nproc", "1"]
+    with pytest.raises(ValueError, match="3 workers cannot be shared equally by 2 hosts"):
+        Settings(workers=(3,), hosts="2")
+
+
+def test_what_times_that_are_known_come_to(tmp_path: Path) -> None:
+    settings = Settings(strategies=("ddp",), repeats=3, epochs=3)
+    outcomes = made(settings, tmp_path)
+    found = repeats(outcomes.values())
+    assert {one.workers for one in found if one.oversubscribed} == {4}
+    two = next(one for one in found if one.workers == 2 and one.seed == 0)
+    assert (two.epoch_s, two.first_epoch_s, two.exposed) == pytest.approx((3.0, 6.0, 0.25))
+    assert two.images_per_s == pytest.approx(100 / 3)
+    law = amdahl([one for one in found if one.seed == 0])
+    assert (law.serial_s, law.parallel_s, law.points) == pytest.approx((1.0, 4.0, 2))
+    sections = findings(settings, outcomes)
+    parts = [part for section in sections for part in section.parts]
+    said = [part.text for part in parts if isinstance(part, Finding)]
+    assert said[0].startswith("ddp: 2 workers train 1.667 (1.667 to 1.667, n = 3) times as fast as one")
+    assert parts[0].holds is True
+    assert not any("4 workers train" in text for text in said), "shared cores are no speed-up"
+    table = next(part for part in parts if isinstance(part, Table) and part.name == "scaling")
+    rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    assert [row["speed-up"] for row in rows] == [pytest.approx(1), pytest.approx(5 / 3), None]
+    assert rows[1]["Karp-Flatt"] == pytest.approx(karp_flatt(5 / 3, 2)) == pytest.approx(0.2)
+    assert rows[2][""] == "oversubscribed"
+    figures = {part.name for part in parts if isinstance(part, Figure)}
+    assert figures >= {"time", "speed-up", "efficiency", "loss", "accuracy", "accuracy-curve", "loss-curve"}
+    beside = next(part for part in parts if isinstance(part, Table) and part.name == "document")
+    assert beside.rows[1][2] == pytest.approx(610 / 324)
+
+
+def test_no_gain_is_not_called_one(tmp_path: Path) -> None:
+    settings = Settings(workers=(2,), strategies=("ddp",), repeats=2, epochs=2)
+    outcomes = made(settings, tmp_path)
+    for outcome in outcomes.values():  # two workers as slow as one
+        if outcome.trial.ranks == 2:
+            (outcome.folder / "metrics.jsonl").write_bytes(
+                (tmp_path / f"single-1-seed{outcome.trial.labels['seed']}" / "metrics.jsonl").read_bytes()
+            )
+    first, *others = (part for part in findings(settings, outcomes)[0].parts if isinstance(part, Finding))
+    assert first.holds is False
+    assert "ddp: more workers take no less time" in others[-1].text
+
+
+def test_some_of_it_is_shown_before_all_is_there(tmp_path: Path) -> None:
+    settings = Settings(**{"strategies": ("ddp",), **STUDY.quick})
+    outcomes = made(settings, tmp_path)
+    first = dict(list(outcomes.items())[:1])
+    assert findings(settings, first)[0].parts[-1].rows[0][:2] == (1, "single")
+    without_base = {name: one for name, one in outcomes.items() if one.trial.ranks == 2}
+    gains = next(part for part in findings(settings, without_base)[0].parts if isinstance(part, Table))
+    assert gains.rows[0][3] is None, "nothing to compare with"

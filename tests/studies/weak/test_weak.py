@@ -1,0 +1,102 @@
+"""Study weak: its chain of trainings on real images, and what is said of results."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distdl.core.profiles import from_command_line
+from distdl.report.content import Finding
+from distdl.studies.base import Outcome
+from distdl.studies.weak import STUDY
+from here import kinds, run_here
+
+TINY = {
+    **STUDY.quick,
+    "data": "mnist",
+    "seeds": 1,
+    "samplings": ("natural", "uniform"),
+    "noises": (),
+    "clean": 100,
+    "pretrain_steps": 20,
+    "transfer_steps": 10,
+}
+
+
+@pytest.mark.parametrize("fields", [STUDY.quick, {}, TINY])
+def test_each_training_is_a_valid_call(fields: dict) -> None:
+    trials = STUDY.trials(STUDY.settings(**fields))
+    names = [trial.name for trial in trials]
+    assert len(set(names)) == len(names)
+    for number, trial in enumerate(trials):
+        assert set(trial.after) <= set(names[:number])
+    for trial in kinds([trial for trial in trials if trial.words]):
+        from_command_line(trial.words, strategy="single")
+
+
+def test_the_chain_on_real_digits(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISTDL_DATA", str(data_root))
+    settings = STUDY.settings(**TINY)
+    outcomes = run_here(STUDY.trials(settings), tmp_path, {"DISTDL_DATA": str(data_root)})
+    folder = outcomes["tags-seed0"].folder
+    clean, natural = np.load(folder / "clean.npz"), np.load(folder / "tags-natural-noise0.npz")
+    assert np.bincount(clean["labels"]).tolist() == [10] * 10
+    assert not set(clean["indices"]) & set(natural["indices"])
+    assert natural["labels"].shape == (outcomes["tags-seed0"].result["images"], 3) and len(natural["classes"]) == 40
+    import torch
+
+    first, then = (
+        torch.load(next((tmp_path / "trials" / name).glob("checkpoints/step-*/state.pt")), weights_only=True)["model"]
+        for name in ("pretrain-uniform-noise0-seed0", "features-uniform-noise0-seed0")
+    )
+    assert first["classifier.2.weight"].shape[0] == 40 and then["classifier.2.weight"].shape[0] == 10
+    kept = [name for name in first if not name.startswith("classifier.2.")]
+    assert kept and all(torch.equal(first[name], then[name]) for name in kept)  # frozen, BatchNorm's statistics too
+    sections = STUDY.findings(settings, outcomes)
+    assert [section.title for section in sections] == ["The tags", "Transfer to the clean task: features"]
+    assert all(part.n == 1 and part.holds is None for part in sections[1].parts if isinstance(part, Finding))
+
+
+def outcomes_of(settings, accuracy: dict[tuple[str, float], float]) -> dict[str, Outcome]:
+    """Completed trainings with these accuracies, far apart by seed, as seeds may be that draw other images."""
+    found = {}
+    for trial in STUDY.trials(settings):
+        if trial.words:
+            key = trial.labels.get("sampling"), trial.labels.get("noise")
+            level = accuracy.get(key, 0.3) + 0.1 * trial.labels["seed"] + 0.001 * (trial.labels["seed"] == 1)
+            result = {"test": {"accuracy": level, "loss": 1.0}}
+            found[trial.name] = Outcome(trial=trial, folder=Path(), status="completed", result=result)
+    return found
+
+
+@pytest.mark.parametrize(("natural", "holds"), [(0.45, True), (0.55, False)])
+def test_natural_sampling_is_beaten_or_not(natural: float, holds: bool) -> None:
+    settings = STUDY.settings(**STUDY.quick)
+    accuracy = {("natural", 0.0): natural, ("square-root", 0.0): 0.5, ("uniform", 0.0): 0.49}
+    [section] = STUDY.findings(settings, outcomes_of(settings, accuracy))
+    first, *_ = [part for part in section.parts if isinstance(part, Finding)]
+    assert first.holds is holds and first.n == settings.seeds
+    assert ("beats natural;" in first.text) is holds
+
+
+def test_noise_that_costs_more_than_in_the_paper_is_said() -> None:
+    settings = STUDY.settings(**STUDY.quick)
+    accuracy = {(sampling, 0.0): 0.5 for sampling in settings.samplings}
+    accuracy |= {("square-root", 0.1): 0.495, ("square-root", 0.25): 0.4, ("square-root", 0.5): 0.3}
+    [section] = STUDY.findings(settings, outcomes_of(settings, accuracy))
+    costs = [part for part in section.parts if isinstance(part, Finding) and part.text.startswith("Replacing")]
+    assert [cost.holds for cost in costs] == [True, False, None]
+
+
+def test_findings_of_a_study_that_has_hardly_begun() -> None:
+    settings = STUDY.settings(**STUDY.quick)
+    assert STUDY.findings(settings, {}) == []
+    whole = outcomes_of(settings, {})
+    some = {name: whole[name] for name in whole if "seed0" in name and "natural" in name}
+    [section] = STUDY.findings(settings, some)
+    assert section.parts
+
+
+def test_more_tags_an_image_than_a_class_has_are_refused() -> None:
+    with pytest.raises(ValueError, match="has only 2 synonyms"):
+        STUDY.settings(most=3, synonyms=2)

@@ -1,0 +1,130 @@
+"""Trainings that record their collectives, or start with different weights or settings on each rank.
+
+Each `main` here runs in a rank in place of `distdl.cli.train.main`. What it records, it writes next to the run folder.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distdl.cli import train
+from distdl.training.trainer import Trainer
+
+COLLECTIVES = ("all_reduce", "reduce", "broadcast", "all_gather_into_tensor", "reduce_scatter_tensor", "all_gather")
+
+
+def rank() -> int:
+    return int(os.environ.get("RANK") or os.environ["HOROVOD_RANK"])
+
+
+def record(argv: list[str], kind: str, value: Any) -> None:
+    out = Path(argv[argv.index("--out") + 1])
+    out.with_name(f"{out.name}-{kind}-{rank()}.json").write_text(json.dumps(value))
+
+
+def counting(argv: list[str]) -> int:
+    """Records the exchanges of each step, by the name of the call, in RUN-counts-RANK.json."""
+    calls: list[str] = []
+    _record_collectives(calls)
+    steps: list[list[str]] = []
+    plain_step = Trainer._step
+
+    def step(self: Any, batch: Any) -> torch.Tensor:
+        calls.clear()
+        loss = plain_step(self, batch)
+        steps.append(list(calls))
+        return loss
+
+    Trainer._step = step
+    code = train.main(argv)
+    record(argv, "counts", steps)
+    return code
+
+
+def _record_collectives(calls: list[str]) -> None:
+    import torch.distributed as dist
+
+    from distdl.strategies.paramserver.exchange import Exchange
+
+    # Where Python enters c10d: DDP's hooks, DeepSpeed and the waits of shared memory all call these.
+    for name in COLLECTIVES:
+        recorded = _recorded(getattr(dist, name), calls)
+        setattr(dist, name, recorded)
+        setattr(dist.distributed_c10d, name, recorded)
+    Exchange.push = _recorded(Exchange.push, calls)
+    if "HOROVOD_RANK" in os.environ:
+        import horovod.torch.optimizer as optimizer
+
+        optimizer.allreduce_async_ = _recorded(optimizer.allreduce_async_, calls)
+
+
+def _recorded(function: Callable[..., Any], calls: list[str]) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        calls.append(function.__name__)
+        return function(*args, **kwargs)
+
+    return call
+
+
+def other_weights(argv: list[str]) -> int:
+    """Draws other initial weights and buffers on each rank, and records a digest of them before and after training."""
+    from distdl.models import build as zoo
+
+    build, plain_fit, digests = zoo.build, Trainer.fit, []
+
+    def digest(model: torch.nn.Module) -> str:
+        return hashlib.sha256(b"".join(t.detach().numpy().tobytes() for t in model.state_dict().values())).hexdigest()
+
+    def build_other(*args: Any, **kwargs: Any) -> torch.nn.Module:
+        model = build(*args, **kwargs)
+        with torch.no_grad():
+            for tensor in (*model.parameters(), *model.buffers()):
+                tensor.add_(rank())
+        digests.append(digest(model))
+        return model
+
+    def fit(self: Any) -> str:
+        status = plain_fit(self)
+        digests.append(digest(self.model))
+        return status
+
+    zoo.build, Trainer.fit = build_other, fit
+    code = train.main(argv)
+    record(argv, "digests", digests)
+    return code
+
+
+def other_settings(argv: list[str]) -> int:
+    """Rank 1 trains with another learning rate, seed and run folder."""
+    if rank() == 1:
+        argv = [*argv, "--optim.lr", "5e-5", "--seed", "7", "--out", "elsewhere", "--data.workers", "3"]
+    return train.main(argv)
+
+
+def exploding(argv: list[str]) -> int:
+    """Every gradient overflows, as with a network that fp16 cannot train; the loss stays finite."""
+    plain_build = Trainer._build_model
+
+    def build_model(self: Any) -> None:
+        plain_build(self)
+        for parameter in self.model.parameters():
+            parameter.register_hook(lambda gradient: gradient * float("inf"))
+
+    Trainer._build_model = build_model
+    return train.main(argv)
+
+
+def small_files(argv: list[str]) -> int:
+    """The kernel refuses rank 1 files of more than 20 kB."""
+    if rank() == 1:
+        import resource
+        import signal
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+    return train.main(argv)

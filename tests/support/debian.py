@@ -1,0 +1,40 @@
+"""Programs that come with Debian packages: a test names the package that it needs, and is skipped without it."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from repository import TESTS
+
+PACKAGES = TESTS / "debian-packages.txt"
+SEARCH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+"""Daemons are in sbin, which a user's PATH may leave out."""
+
+
+def needs(package: str, *, program: str, root: bool = False) -> str:
+    """The full path of `program`; skips the test, naming the package, if it is not installed.
+
+    Args:
+        root: skip too if this user may not do what the test does.
+    """
+    listed = {line.split("#")[0].strip() for line in PACKAGES.read_text(encoding="utf-8").splitlines()}
+    assert package in listed, f"{package} is missing in {PACKAGES.name}, which CI installs"
+    if root and os.geteuid() != 0:
+        pytest.skip("needs root", allow_module_level=True)
+    path = shutil.which(program, path=SEARCH)
+    if path is None:
+        pytest.skip(f"needs {program}: apt-get install {package}", allow_module_level=True)
+    return path
+
+
+def needs_namespaces() -> None:
+    """Skips the test where network namespaces cannot be made: without root, or in a container that forbids it."""
+    for program in ("ip", "tc"):
+        path = needs("iproute2", program=program, root=True)
+        if shutil.which(program) is None:
+            pytest.skip(f"needs {Path(path).parent} on PATH")
+    if subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to make network namespaces, which this container does not have")

@@ -1,0 +1,157 @@
+"""Start real training processes from a test: by torchrun, or as ranks forked from a server that has torch imported.
+
+torch takes seconds to import. A forked rank has it already and is otherwise a process like any other, with an
+environment of its own, so that tests may start, kill and resume many of them.
+"""
+
+import multiprocessing
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+PRELOAD = [
+    "torch",
+    "torch._dynamo",
+    "distdl.training.session",
+    "distdl.strategies.ddp",
+    "distdl.strategies.paramserver.worker",
+]
+"""Imported once, before ranks are forked. torch's optimizers import dynamo at their first use: seconds each time."""
+QUIET = ("--progress", "none", "--telemetry.hz", "0", "--compute.threads", "1")
+
+
+class Ranks:
+    """Ranks of one `distdl.train`, forked and joined by the variables that torchrun would set."""
+
+    def __init__(
+        self,
+        words: Sequence[str],
+        *,
+        ranks: int = 1,
+        env: Mapping[str, str] | None = None,
+        places: Sequence[Mapping[str, str]] | None = None,
+        main: Callable[[list[str]], int] | None = None,
+    ) -> None:
+        """`places`: another launcher's variables for each rank, in place of torchrun's; `main`: of distdl.train's."""
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(PRELOAD)
+        self._file = tempfile.NamedTemporaryFile(suffix=".log")  # noqa: SIM115 - goes with this object
+        self.output = Path(self._file.name)
+        """What the ranks print, both streams: the server that forks them has those of the test that started it."""
+        self.processes: list[BaseProcess] = []
+        for place in places or torchrun_places(ranks):
+            variables = {**(env or {}), **place}
+            process = context.Process(
+                target=_rank, args=(list(words), variables, str(Path.cwd()), str(self.output), main)
+            )
+            process.start()
+            self.processes.append(process)
+
+    def wait(self, timeout: float = 120) -> list[int | None]:
+        """Exit codes by rank; None of a rank that did not end in time."""
+        until = time.monotonic() + timeout
+        for process in self.processes:
+            process.join(max(until - time.monotonic(), 0))
+        codes = [process.exitcode for process in self.processes]
+        self.kill()
+        return codes
+
+    @property
+    def text(self) -> str:
+        """What the ranks have printed so far."""
+        return self.output.read_text(encoding="utf-8")
+
+    def kill(self) -> None:
+        """SIGKILL, to all at once."""
+        for process in self.processes:
+            if process.is_alive():
+                os.kill(process.pid, signal.SIGKILL)
+        for process in self.processes:
+            process.join()
+
+
+def torchrun_places(ranks: int, *, alone: bool = False) -> list[dict[str, str]]:
+    """What torchrun would tell each rank; a single one is started without it, but if `alone`."""
+    if ranks == 1 and not alone:
+        return [{}]
+    all_ranks = {
+        "WORLD_SIZE": str(ranks),
+        "LOCAL_WORLD_SIZE": str(ranks),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+    }
+    return [{**all_ranks, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)]
+
+
+def _rank(
+    words: list[str],
+    variables: dict[str, str],
+    folder: str,
+    output: str,
+    main: Callable[[list[str]], int] | None,
+) -> None:
+    sink = os.open(output, os.O_WRONLY | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(sink, stream)
+    os.environ.update(variables)
+    os.chdir(folder)
+    from distdl.cli import train
+
+    sys.exit((main or train.main)(words))
+
+
+def train(words: Sequence[str], *, ranks: int = 1, timeout: float = 120, env: Mapping[str, str] | None = None) -> None:
+    """Train to the end, and fail if any rank does."""
+    job = Ranks([*words, *QUIET], ranks=ranks, env=env)
+    codes = job.wait(timeout)
+    assert codes == [0] * ranks, f"exit codes {codes} of distdl.train {' '.join(words)}\n{job.text}"
+
+
+def torchrun(
+    words: Sequence[str], *, nproc: int = 2, timeout: float = 180, options: Sequence[str] = (), **kwargs: object
+) -> subprocess.CompletedProcess[str]:
+    """`torchrun --standalone --nproc_per_node=N -m distdl.train WORDS`, waited for."""
+    return subprocess.run(
+        [*torchrun_command(nproc, options), *words], capture_output=True, text=True, timeout=timeout, **kwargs
+    )
+
+
+def torchrun_command(nproc: int, options: Sequence[str] = ()) -> list[str]:
+    """The command up to the words of the training."""
+    module = [sys.executable, "-m", "torch.distributed.run"]
+    return [*module, "--standalone", f"--nproc_per_node={nproc}", *options, "-m", "distdl.train"]
+
+
+def free_port() -> int:
+    """A TCP port that nothing listens on, below those that the kernel gives to others in the meantime."""
+    while True:
+        port = random.randrange(15_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
+def wait_for(condition, timeout: float = 60, what: str = "the condition") -> None:
+    """Until `condition()` is true; fails after `timeout` seconds."""
+    until = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < until, f"{what} did not come in {timeout} s"
+        time.sleep(0.005)
+
+
+def step_of(run: Path) -> int:
+    """The last step that a run's metrics.jsonl tells of."""
+    from distdl.core.rundir import read_rows
+
+    return max((row["step"] for row in read_rows(run / "metrics.jsonl")), default=0)

@@ -1,0 +1,47 @@
+"""A process that ends itself by SIGKILL just before its N-th change of files: rename, removal, new folder, fsync."""
+
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from distdl.training import checkpoint
+
+OPERATIONS = ((os, "rename"), (os, "replace"), (os, "fsync"), (os, "rmdir"), (os, "unlink"), (os, "mkdir"))
+
+
+def kill_at(number: int, saved: Path) -> None:
+    """Arrange the kill in this process. The step of each checkpoint that was published is appended to `saved`."""
+    count = 0
+
+    def counted(call: Callable[..., Any]) -> Callable[..., Any]:
+        def operation(*args: Any, **kwargs: Any) -> Any:
+            nonlocal count
+            count += 1
+            if count >= number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return call(*args, **kwargs)
+
+        return operation
+
+    def reported(publish: Callable[..., Any]) -> Callable[..., Any]:
+        def published(self: Any, beside: Path) -> None:
+            publish(self, beside)
+            with saved.open("a") as sink:
+                sink.write(f"{int(beside.name.split('-')[1])}\n")
+
+        return published
+
+    for module, name in (*OPERATIONS, (shutil, "rmtree")):
+        setattr(module, name, counted(getattr(module, name)))
+    checkpoint.Checkpoints._publish = reported(checkpoint.Checkpoints._publish)
+
+
+def train_until_killed(number: int, saved: Path, words: list[str]) -> None:
+    """`distdl.train WORDS` in this process, killed at its N-th change."""
+    from distdl.cli.train import main
+
+    kill_at(number, saved)
+    raise SystemExit(main(words))

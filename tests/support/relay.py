@@ -1,0 +1,116 @@
+"""A study whose trials notice when they are begun twice, run at the same time, or fail: for the tests of the runner.
+
+Registered by `register`, as an installed package would be.
+"""
+
+import fcntl
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distdl.core.errors import UserError
+from distdl.report.content import Finding, Section
+from distdl.studies.base import Outcome, Study, Trial
+
+TRAINING = ("--profile", "digits", "--compute.threads", "1", "--telemetry.hz", "0", "--progress", "none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How many trials of each kind."""
+
+    calls: int = 3
+    """Trials that call `wait`."""
+    trainings: int = 0
+    """Trials that train on one rank; every second of them on two."""
+    seconds: float = 0.0
+    """That each call takes."""
+    steps: int = 30
+    """Of each training."""
+    fails: tuple[str, ...] = ()
+    """Names of calls that fail."""
+    silent: tuple[str, ...] = ()
+    """Names of calls that exit with 0 and return nothing."""
+    data: str = "digits"
+    """The trainings' data set."""
+    strategy: str = "auto"
+    """The trainings' strategy."""
+    chain: bool = False
+    """Each call waits for the one before it."""
+
+
+def trials(settings: Settings) -> list[Trial]:
+    made = [
+        Trial(
+            name=f"call{index}",
+            call="relay:wait",
+            settings={
+                "seconds": settings.seconds,
+                "fail": f"call{index}" in settings.fails,
+                "silent": f"call{index}" in settings.silent,
+            },
+            after=(f"call{index - 1}",) if settings.chain and index else (),
+        )
+        for index in range(settings.calls)
+    ]
+    words = (*TRAINING, "--epochs", "5000", "--checkpoint.every-steps", "10", "--max-steps", str(settings.steps))
+    words += ("--data.name", settings.data, "--strategy", settings.strategy)
+    made += [
+        Trial(name=f"train{index}", words=(*words, "--seed", str(index)), ranks=1 + index % 2)
+        for index in range(settings.trainings)
+    ]
+    return made
+
+
+def wait(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
+    """Take its time, and leave a line in the study's journal of whatever must not be."""
+    if (folder / "result.json").exists():
+        _journal(folder, "again")
+    with (folder / "inside").open("a") as inside:
+        try:
+            fcntl.flock(inside, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _journal(folder, "twice at the same time")
+        _journal(folder, "begin")
+        until = time.monotonic() + table["seconds"]
+        while time.monotonic() < until:
+            time.sleep(0.01)
+        if table["fail"]:
+            raise UserError("this trial fails, as it was told to")
+        if table["silent"]:
+            sys.exit(0)
+        return {"cores": sorted(os.sched_getaffinity(0)), "gpus": os.environ.get("CUDA_VISIBLE_DEVICES", "")}
+
+
+def _journal(folder: Path, what: str) -> None:
+    with (folder.parents[1] / "journal.jsonl").open("a", encoding="utf-8") as sink:
+        sink.write(json.dumps({"trial": folder.name, "what": what, "at": time.time()}) + "\n")
+
+
+def findings(settings: Settings, outcomes: Mapping[str, Outcome]) -> list[Section]:
+    done = sum(outcome.completed for outcome in outcomes.values())
+    return [Section(title="Relay", parts=(Finding(text=f"{done} trials were completed.", n=done),))]
+
+
+STUDY = Study(
+    name="relay",
+    summary="trials that notice what must not be",
+    settings=Settings,
+    quick={"calls": 2},
+    trials=trials,
+    findings=findings,
+)
+
+
+def register(folder: Path, rows: str = "relay = relay:STUDY") -> dict[str, str]:
+    """Metadata of a package that holds `rows` as its studies, in `folder`. Returns the variables that make it seen."""
+    info = folder / "relay-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: relay\nVersion: 1.0\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text(f"[distdl.studies]\n{rows}\n", encoding="utf-8")
+    return {"PYTHONPATH": f"{folder}:{Path(__file__).parent}"}

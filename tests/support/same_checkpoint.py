@@ -1,0 +1,70 @@
+"""Comparison of two checkpoints, part by part: a part added to the state later is compared without being named here."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from distdl.core.manifest import STATE, read_manifest
+from distdl.training.checkpoint import find
+
+MEASURED = (
+    *("state.seconds", "state.phases", "progress.elapsed_s"),
+    *("progress.resumes",),
+)
+"""Measured durations, and the count of resumes by which the two differ."""
+
+
+def assert_same_checkpoint(one: Path, other: Path, ignore: Sequence[str] = MEASURED) -> None:
+    """Fail unless the newest checkpoints of two runs hold the same bits.
+
+    Compared are state.pt, every shard, and the position in the manifest; dotted names that begin with one of `ignore`
+    are left out, but must be there in both.
+    """
+    first, second = (dict(leaves(run)) for run in (one, other))
+    assert first.keys() == second.keys(), f"only in one: {sorted(first.keys() ^ second.keys())}"
+    compared = [name for name in first if not any(name == part or name.startswith(f"{part}.") for part in ignore)]
+    assert compared
+    different = [name for name in compared if not _same(first[name], second[name])]
+    assert not different, f"different: {different}"
+
+
+def leaves(run: Path) -> Iterator[tuple[str, Any]]:
+    """Every value of a run's newest checkpoint, by dotted name."""
+    folder = find(run, warn=pytest.fail)
+    manifest = read_manifest(folder)
+    yield from _walk("progress", manifest["progress"])
+    yield "metric", manifest["metric"]
+    for file in sorted(folder.rglob("*.pt")):
+        name = "state" if file.name == STATE else str(file.relative_to(folder))
+        yield from _walk(name, torch.load(file, map_location="cpu", weights_only=False))
+
+
+def _walk(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        yield f"{name}.keys", sorted(map(str, value))
+        for key, inner in value.items():
+            yield from _walk(f"{name}.{key}", inner)
+    elif isinstance(value, list | tuple):
+        yield f"{name}.length", len(value)
+        for index, inner in enumerate(value):
+            yield from _walk(f"{name}.{index}", inner)
+    elif type(value).__module__.startswith("deepspeed.") and not isinstance(value, Enum):
+        yield from _walk(name, vars(value))
+    else:
+        yield name, value
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, torch.Tensor):
+        if not isinstance(other, torch.Tensor) or one.dtype != other.dtype or one.shape != other.shape:
+            return False
+        # By bytes: not-a-number equals itself, 0 and -0 differ.
+        one, other = (
+            tensor.detach().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes() for tensor in (one, other)
+        )
+        return one == other
+    return type(one) is type(other) and one == other

@@ -1,0 +1,63 @@
+"""The first lines of a training: what it trains on, and what is odd about it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from distdl.cli.train import main
+from distdl.data.dataset import DataSet, Split
+from distdl.training.callbacks.display import split_sizes
+
+LABEL = "[red]\x1b[31m[dog"
+
+
+def photos(folder: Path, count: int) -> Path:
+    for split in ("train", "test"):
+        for label in ("cat", LABEL):
+            for number in range(count):
+                file = folder / split / label / f"{number}.png"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("RGB", (8, 8), (number, 0, 0)).save(file)
+    (folder / "train" / LABEL / "[x\x1b].txt").touch()
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines are not wrapped."""
+    monkeypatch.setenv("COLUMNS", "300")
+
+
+def first_lines(folder: Path, capsys: pytest.CaptureFixture[str], *options: str) -> list[str]:
+    common = ["--profile", "digits", "--data.name", str(folder), "--data.image-size", "8", "--data.loader", "torch"]
+    assert (
+        main([*common, "--data.workers", "0", "--compute.threads", "1", "--epochs", "1", "--out", "run", *options]) == 0
+    )
+    return capsys.readouterr().out.splitlines()
+
+
+def test_a_training_begins_with_the_images_by_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = photos(tmp_path / "se[t", 8)
+    lines = first_lines(folder, capsys, "--data.validation", "0.5", "--data.batch-size", "4")
+    assert lines[0].startswith(f"digits: digits-cnn on {folder}, single, 1 rank")
+    assert (
+        lines[1] == "train 8, validation 8 (withheld from training by data.validation 0.5), test 16 images, 2 classes"
+    )
+    assert any(r"named like images: [x\x1b].txt" in line for line in lines)
+    warning = "warning: an epoch has 2 steps: 8 training images in global batches of 4"
+    assert any(line.startswith(warning) for line in lines)
+    assert not any("\x1b" in line for line in lines)
+
+
+def test_an_epoch_of_enough_steps_is_no_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = first_lines(photos(tmp_path / "set", 10), capsys, "--data.batch-size", "2")
+    assert lines[1] == "train 20, test 20 images, 2 classes"
+    assert not any("warning" in line for line in lines)
+
+
+def test_a_validation_of_the_sets_own_is_not_withheld() -> None:
+    split = Split(labels=np.zeros(1234, np.int64))
+    dataset = DataSet(name="", classes=("a",), train=split, validation=split, test=split)
+    assert split_sizes(dataset, 0.0) == "train 1,234, validation 1,234, test 1,234 images, 1 class"

@@ -1,0 +1,153 @@
+"""Telemetry of real trainings: who samples, what result.json accounts for, and that the parts add up."""
+
+import copy
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from distdl.cli.__main__ import main
+from distdl.core.profiles import from_command_line
+from distdl.perf.usage.waterfall import waterfall
+from distdl.strategies import make
+from distdl.training.callbacks.telemetry import Telemetry
+from distdl.training.events import Callback
+from distdl.training.session import train
+from distdl.training.trainer import Trainer
+from jobs import Ranks
+
+WORDS = ("--epochs", "2", "--progress", "none", "--telemetry.hz", "10", "--compute.threads", "1")
+
+
+def run(tmp_path, *words, ranks=1, name="run") -> tuple[dict, list[dict]]:
+    folder = tmp_path / name
+    assert Ranks([*WORDS, "--out", str(folder), *words], ranks=ranks).wait() == [0] * ranks
+    rows = [json.loads(line) for line in (folder / "telemetry.jsonl").read_text().splitlines()]
+    return json.loads((folder / "result.json").read_text()), rows
+
+
+def test_a_run_accounts_for_itself(tmp_path):
+    result, rows = run(tmp_path, "--telemetry.profile-steps", "2", "--telemetry.price-per-hour", "3.6")
+    assert all({"time_s", "step", "epoch", "kind"} <= set(row) for row in rows)
+    assert {row["kind"] for row in rows} == {"host", "kernels"}
+    assert rows[-1]["step"] == result["steps"]
+    assert result["device_seconds"] == result["held_s"]
+    assert result["cost"] == pytest.approx(result["held_s"] / 1000)
+    assert (result["energy_j"], result["devices_sampled"]) == (None, 0)
+    assert result["idle_of"] == "cpu"
+    assert 0 <= result["idle_share"] <= 1
+    assert result["flops_per_step"] > 1e6
+    # two cores of some machine: no peak is known, so no MFU is made up
+    assert result["utilisation"]["mfu"] is None
+    assert {"conv", "dense"} <= set(result["utilisation"]["kernel_s_by_kind"])
+    assert (tmp_path / "run" / "trace.json").stat().st_size > 1000
+
+
+def test_parts_add_up_to_the_whole(tmp_path):
+    result, _ = run(tmp_path, "--telemetry.profile-steps", "2")
+    found = waterfall(result)
+    assert abs(found.unaccounted) <= 0.03
+    assert [part.name for part in found.parts][:2] == ["compute", "gaps"]
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_parts_of_the_mnist_network_add_up(tmp_path, data_root, ranks):
+    words = ["--profile", "mnist-cnn", "--data.root", str(data_root), "--data.limit", "3000", "--data.batch-size", "64"]
+    result, _ = run(tmp_path, *words, "--epochs", "1", ranks=ranks)
+    found = waterfall(result)
+    assert abs(found.unaccounted) <= 0.03
+    assert {part.name for part in found.parts} >= {"input", "exchange", "evaluate", "checkpoint", "start"}
+    assert next(part for part in found.parts if part.name == "exchange").seconds > 0 or ranks == 1
+
+
+def test_a_run_held_against_a_named_device(tmp_path, capsys):
+    run(tmp_path, "--telemetry.profile-steps", "2")
+    assert main(["explain", str(tmp_path / "run"), "--device", "t4", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [part["name"] for part in found["parts"]][:4] == ["peak", "layers", "kernels", "gaps"]
+    assert sum(part["share"] for part in found["parts"]) == pytest.approx(1, abs=0.03)
+    assert 0 < found["mfu"] < 1
+    assert found["utilisation"]["ppp_by_kind"]["conv"] > 0
+
+
+def test_of_two_ranks_of_a_host_one_samples_it(tmp_path):
+    result, rows = run(tmp_path, ranks=2)
+    assert len({row["rank"] for row in rows}) == 1
+    assert result["device_seconds"] == 2 * result["held_s"]
+    assert abs(waterfall(result).unaccounted) <= 0.03
+
+
+def test_a_resumed_run_adds_its_starts(tmp_path):
+    first, _ = run(tmp_path, "--epochs", "1")
+    again, rows = run(tmp_path, "--epochs", "2", "--resume", "auto")
+    assert again["resumes"] == 1
+    assert again["start_s"] > first["start_s"]
+    assert again["held_s"] > first["held_s"]
+    assert abs(waterfall(again).unaccounted) <= 0.03
+    assert len({row["pid"] for row in rows}) == 2
+
+
+ODD = {
+    "kind nvml lacks fields": '{"time_s": 0, "step": 0, "epoch": 0, "kind": "nvml", "energy_j": 1}\n' * 2,
+    "text for a number": '{"time_s": 0, "step": 0, "epoch": 0, "kind": "host", "cpu_percent": "x"}\n' * 2,
+}
+
+
+@pytest.mark.parametrize("lines", ODD.values(), ids=ODD)
+def test_odd_samples_of_an_earlier_start_do_not_end_a_training(tmp_path, lines: str) -> None:
+    run(tmp_path, "--epochs", "1")
+    folder = tmp_path / "run"
+    (folder / "telemetry-other.jsonl").write_text(lines)
+    job = Ranks([*WORDS, "--out", str(folder), "--resume", "auto"])
+    assert job.wait() == [0], job.text
+    assert "cannot be added up" in job.text
+    result = json.loads((folder / "result.json").read_text())
+    assert result["status"] == "completed" and result["idle_share"] is None and result["held_s"] > 0
+
+
+def test_none_is_sampled_at_no_rate(tmp_path):
+    folder = tmp_path / "run"
+    assert Ranks([*WORDS, "--telemetry.hz", "0", "--out", str(folder)]).wait() == [0]
+    assert not (folder / "telemetry.jsonl").exists()
+    result = json.loads((folder / "result.json").read_text())
+    assert result["held_s"] > 0
+    assert result["idle_share"] is None
+
+
+def test_a_run_that_fails_before_it_begins_keeps_its_own_error(tmp_path):
+    folder = tmp_path / "run"
+    words = [*WORDS, "--out", str(folder), "--resume", str(tmp_path / "nothing")]
+    assert Ranks(words).wait() == [2]
+
+
+class OnADeviceThatFails(Callback):
+    """Starts a second telemetry on a GPU that this training does not have."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+        self.rows: list[dict] = []
+
+    def begin(self, trainer: Trainer) -> None:
+        seen = copy.copy(trainer)
+        seen.world = dataclasses.replace(trainer.world, device=torch.device("cuda", 99))
+        seen.run = copy.copy(trainer.run)
+        seen.run.path = trainer.run.path / "second"
+        seen.run.path.mkdir()
+        seen.run.telemetry = self.rows.append
+        telemetry = Telemetry(0.0)
+        telemetry.begin(seen)
+        telemetry.close(seen)
+
+    def warn(self, trainer: Trainer, message: str) -> None:
+        self.warnings.append(message)
+
+
+def test_a_device_that_cannot_be_read_is_one_warning(tmp_path):
+    config = from_command_line([*WORDS, "--epochs", "1", "--out", str(tmp_path / "run")], strategy="single")
+    strategy, listener = make(config), OnADeviceThatFails()
+    strategy.setup()
+    assert train(config, strategy, (listener,)) == "completed"
+    assert len(listener.warnings) == 1
+    assert listener.warnings[0].startswith("no telemetry of the device: ")
+    assert {row["kind"] for row in listener.rows} == {"host"}

@@ -1,0 +1,27 @@
+"""The command that a stopped training names: the one that started it, with --out and --resume auto."""
+
+from pathlib import Path
+
+import pytest
+
+from distdl.training.resume_command import render
+
+TORCHRUN = ["/venv/bin/python", "/venv/bin/torchrun", "--nproc_per_node=2", "-m", "distdl.train", "--epochs", "3"]
+CASES = {
+    "module": (["/x/distdl/train.py", "--epochs", "3"], [], {}, "python -m distdl.train --epochs 3"),
+    "command": (["/venv/bin/distdl", "train", "--name", "my run"], [], {}, "distdl train --name 'my run'"),
+    "former options": (
+        ["distdl", "train", "--out", "a", "--resume=b", "--epochs", "3"],
+        [],
+        {},
+        "distdl train --epochs 3",
+    ),
+    "torchrun": (["train.py"], [["sh"], TORCHRUN], {}, "torchrun --nproc_per_node=2 -m distdl.train --epochs 3"),
+    "unknown launcher": (["train.py"], [["slurmstepd"]], {"WORLD_SIZE": "4"}, "the same command, with"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_command_is_that_of_the_launcher(name: str) -> None:
+    argv, parents, environ, command = CASES[name]
+    assert render(argv, parents, environ, Path("/runs/a b")) == f"{command} --out '/runs/a b' --resume auto"

@@ -1,0 +1,259 @@
+"""A resume takes a checkpoint's state as it was saved, or refuses it in one line: whatever it holds."""
+
+import contextlib
+import dataclasses
+import json
+import math
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from distdl.core.config import ComputeConfig, Config, DataConfig, ModelConfig, OptimConfig
+from distdl.core.errors import UserError
+from distdl.core.manifest import MANIFEST, STATE, seal
+from distdl.core.rundir import RunDir
+from distdl.data.dataset import DataSet
+from distdl.data.sets.load import load
+from distdl.strategies.base import Strategy
+from distdl.training.checkpoint import find, read_tensors, write_tensors
+from distdl.training.resumption import check_remaining
+from distdl.training.trainer import Trainer
+
+SMALL = Config(
+    data=DataConfig(limit=96, batch_size=32, validation=0.2),
+    model=ModelConfig(name="digits-cnn"),
+    compute=ComputeConfig(threads=1),
+    optim=OptimConfig(name="adamw", ema=0.9),
+    epochs=1,
+)
+Change = Callable[[dict[str, Any]], object]
+
+
+@pytest.fixture(scope="module")
+def dataset() -> DataSet:
+    return load(SMALL.data)
+
+
+@contextlib.contextmanager
+def trainers(run: Path, dataset: DataSet) -> Iterator[Callable[..., Trainer]]:
+    """Builds trainers of one process."""
+    built: list[Trainer] = []
+
+    def build(config: Config = SMALL, data: DataSet = dataset) -> Trainer:
+        strategy = Strategy(config)
+        strategy.setup()
+        built.append(Trainer(config, strategy, data, RunDir(run)))
+        return built[-1]
+
+    yield build
+    for trainer in reversed(built):
+        trainer.close()
+        trainer.run.close()
+        trainer.stop.close()
+
+
+@pytest.fixture
+def make(tmp_path: Path, dataset: DataSet) -> Iterator[Callable[..., Trainer]]:
+    with trainers(tmp_path / "run", dataset) as build:
+        yield build
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory, dataset: DataSet) -> Path:
+    """The run folder of a training that has ended."""
+    run = tmp_path_factory.mktemp("ended") / "run"
+    with trainers(run, dataset) as build:
+        assert build().fit() == "completed"
+    return run
+
+
+@pytest.fixture
+def saved(ended: Path, tmp_path: Path) -> Path:
+    """Its checkpoint, to be changed."""
+    shutil.copytree(ended, tmp_path / "run")
+    return find(tmp_path / "run", warn=pytest.fail)
+
+
+def rewrite(folder: Path, change: Change) -> None:
+    """Change the content of a checkpoint's state, with a checksum that is right."""
+    state = read_tensors(folder / STATE)
+    change(state)
+    write_tensors(folder / STATE, state)
+    manifest = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).unlink()
+    seal(folder, manifest["progress"], manifest["metric"])
+
+
+def moments(state: dict[str, Any]) -> dict[str, Any]:
+    return state["strategy"]["optimizer"]["state"][0]
+
+
+def group(state: dict[str, Any]) -> dict[str, Any]:
+    return state["strategy"]["optimizer"]["param_groups"][0]
+
+
+def as_int8(tensors: dict[str, torch.Tensor]) -> None:
+    tensors.update({name: tensor.to(torch.int8) for name, tensor in tensors.items()})
+
+
+ODD: dict[str, Change] = {
+    "moments of another shape": lambda state: moments(state).update(exp_avg=torch.zeros(3)),
+    "moments of another type": lambda state: moments(state).update(exp_avg=moments(state)["exp_avg"].half()),
+    "no second moments": lambda state: moments(state).pop("exp_avg_sq"),
+    "a text for moments": lambda state: moments(state).update(exp_avg="x"),
+    "a text for the steps": lambda state: moments(state).update(step="x"),
+    "moments of no parameter": lambda state: state["strategy"]["optimizer"]["state"].update({999: {}}),
+    "moments by name": lambda state: state["strategy"]["optimizer"].update(state={"a": moments(state)}),
+    "a list of moments": lambda state: state["strategy"]["optimizer"].update(state=[]),
+    "no groups": lambda state: state["strategy"]["optimizer"].pop("param_groups"),
+    "fewer groups": lambda state: state["strategy"]["optimizer"]["param_groups"].pop(),
+    "parameters in another order": lambda state: group(state)["params"].reverse(),
+    "a number for the optimizer": lambda state: state["strategy"].update(optimizer=3),
+    "no optimizer": lambda state: state["strategy"].pop("optimizer"),
+    "no scaler": lambda state: state["strategy"].pop("scaler"),
+    "weights as integers": lambda state: as_int8(state["model"]),
+    "one weight missing": lambda state: state["model"].popitem(),
+    "a number for a name": lambda state: state["model"].update({3: torch.zeros(1)}),
+    "average as integers": lambda state: as_int8(state["ema"]["average"]),
+    "average without updates": lambda state: state["ema"].pop("updates"),
+    "average without tensors": lambda state: state["ema"].update(average={}),
+    "average with another tensor": lambda state: state["ema"]["average"].update(x=torch.zeros(1)),
+    "a list for the average": lambda state: state.update(ema=[1]),
+    "a text for a phase": lambda state: state.update(phases={"forward": "x"}),
+    "endless seconds": lambda state: state["seconds"].update(evaluate=math.inf),
+    "no seconds": lambda state: state["seconds"].clear(),
+    "a number for metrics": lambda state: state["metrics"].update(test=3),
+    "no loss": lambda state: state["metrics"]["validation"].pop("loss"),
+    "a text for an epoch": lambda state: state["metrics"]["validation"].update(epoch="x"),
+    "a text for the best": lambda state: state["best"]["validation"].update(accuracy="x"),
+    "no epoch of the best": lambda state: state["best"].pop("epoch"),
+    "a number for the configuration": lambda state: state.update(config=3),
+    "a tensor in the configuration": lambda state: state["config"].update(optim={"lr": torch.zeros(2)}),
+    "numbers as fields": lambda state: state["config"].update({3: 4}),
+    "no ranks": lambda state: state.update(world_size=0),
+    "a text for the seed": lambda state: state.update(seed="0"),
+    "a number for the classes": lambda state: state["data"].update(classes=3),
+    "no samples": lambda state: state["data"].pop("samples"),
+    "a number for the parameters": lambda state: state.update(parameters=3),
+}
+
+
+@pytest.mark.parametrize("change", ODD.values(), ids=ODD)
+def test_odd_content_is_refused_in_one_line(make, saved: Path, change: Change) -> None:
+    rewrite(saved, change)
+    with pytest.raises(UserError) as refusal:
+        make().resume(saved)
+    assert "\n" not in str(refusal.value)
+
+
+USABLE: dict[str, Change] = {
+    "as it was": lambda state: None,
+    "of an older version": lambda state: [state.pop(name) for name in ("parameters", "data")],
+    "of version 1": lambda state: [state.pop(name) for name in ("parameters", "data", "config", "best")],
+    "no moments yet": lambda state: state["strategy"]["optimizer"]["state"].clear(),
+    "no average": lambda state: state.update(ema={}),
+    "other settings": lambda state: group(state).update(lr="x", betas=None),
+    "a section of another version": lambda state: state["config"].update(optim=3),
+}
+
+
+@pytest.mark.parametrize("change", USABLE.values(), ids=USABLE)
+def test_a_state_that_fits_is_trained_on(make, saved: Path, change: Change) -> None:
+    rewrite(saved, change)
+    trainer = make(dataclasses.replace(SMALL, epochs=2))
+    trainer.resume(saved)
+    assert trainer.progress.epoch == 1
+    assert trainer.train_epoch()
+
+
+OTHER_GROUPS = {
+    "model.freeze": {"model": ModelConfig(name="digits-cnn", freeze=("features.0.*",))},
+    "model.train_only": {"model": ModelConfig(name="digits-cnn", train_only=("classifier.*",))},
+    "optim.lr_factors": {"optim": OptimConfig(name="adamw", ema=0.9, lr_factors=(("features.*", 0.1),))},
+    "optim.decay_norm_and_bias": {"optim": OptimConfig(name="adamw", ema=0.9, decay_norm_and_bias=False)},
+}
+
+
+@pytest.mark.parametrize("version", ["this", "older"])
+@pytest.mark.parametrize("field", OTHER_GROUPS)
+def test_other_parameters_or_groups_are_refused(make, saved: Path, field: str, version: str) -> None:
+    if version == "older":
+        rewrite(saved, USABLE["of an older version"])
+    with pytest.raises(UserError, match=f"give the same {field}, or start from its weights"):
+        make(dataclasses.replace(SMALL, **OTHER_GROUPS[field])).resume(saved)
+
+
+def test_another_pattern_for_the_same_parameters_is_taken(make, tmp_path: Path) -> None:
+    for pattern in ("features.0.*", "features.0.?*"):
+        trainer = make(dataclasses.replace(SMALL, epochs=2, model=ModelConfig(name="digits-cnn", freeze=(pattern,))))
+        if pattern == "features.0.*":
+            assert trainer.train_epoch()
+            trainer.save()
+            trainer.checkpoints.wait()
+        else:
+            trainer.resume(find(tmp_path / "run", warn=pytest.fail))
+            assert trainer.train_epoch()
+
+
+def test_moments_take_the_memory_format_of_their_parameter(make, saved: Path) -> None:
+    """Fused steps pair a moment with its weight by their place in memory."""
+    trained = []
+    for channels_last in (False, True):
+        trainer = make(dataclasses.replace(SMALL, epochs=2, compute=ComputeConfig(channels_last=channels_last)))
+        trainer.resume(saved)
+        for parameter in trainer.model.parameters():
+            assert trainer.optimizer.state[parameter]["exp_avg"].stride() == parameter.stride()
+        trainer.train_epoch()
+        trained.append([*trainer.model.parameters()])
+    for one, other in zip(*trained, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_other_classes_are_refused_and_named(make, saved: Path, dataset: DataSet) -> None:
+    swapped = dataclasses.replace(dataset, classes=("0", "2", "1", *dataset.classes[3:]))
+    with pytest.raises(UserError, match=r"other classes .* class 1 was '1' and is '2'"):
+        make(data=swapped).resume(saved)
+
+
+def test_names_of_classes_that_are_no_text_are_kept(make, dataset: DataSet, tmp_path: Path) -> None:
+    classes = ("caf\udce9", "a\nb", *dataset.classes[2:])
+    odd = dataclasses.replace(dataset, classes=classes)
+    trainer = make(data=odd)
+    trainer.save()
+    trainer.checkpoints.wait()
+    make(data=odd).resume(find(tmp_path / "run", warn=pytest.fail))
+
+
+def test_other_numbers_of_samples_are_stated(make, saved: Path) -> None:
+    config = dataclasses.replace(SMALL, data=dataclasses.replace(SMALL.data, limit=80))
+    trainer = make(config, load(config.data))
+    trainer.resume(saved)
+    before, now = (read_tensors(saved / STATE)["data"]["samples"]["train"], len(trainer.dataset.train))
+    assert now < before
+    assert trainer.changes["samples in train"] == [before, now]
+    assert f"changed since the checkpoint: samples in train {before} -> {now}" in trainer.remarks
+
+
+@pytest.mark.parametrize(
+    ("fields", "samples", "says"),
+    [
+        ({"epochs": 1}, 0, "epoch 2.00 of 1"),
+        ({"epochs": 2}, 5, "epoch 2.0. of 2"),
+        ({"epochs": 3, "max_steps": 5}, 0, "step 6 of 5"),
+        ({"epochs": 2}, 0, ""),
+        ({"epochs": 3, "max_steps": 6}, 0, ""),
+        ({"epochs": 3}, 5, ""),
+    ],
+)
+def test_a_checkpoint_beyond_the_end_is_refused(make, tmp_path: Path, fields: dict, samples: int, says: str) -> None:
+    trainer = make(dataclasses.replace(SMALL, **fields))
+    trainer.progress.epoch, trainer.progress.samples, trainer.progress.step = 2, samples, 6
+    if not says:
+        check_remaining(trainer, tmp_path)
+        return
+    with pytest.raises(UserError, match=f"nothing is left to train: .* is at {says}"):
+        check_remaining(trainer, tmp_path)
