@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from timing import interleaved, markdown_table, ratios, spread, write_result
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 
+from distdl.cli.recipe import from_command_line
 from distdl.core.config import Config
-from distdl.core.profiles import from_command_line
 from distdl.core.rundir import RunDir
 from distdl.data.dataset import DataSet
 from distdl.data.sets.load import load

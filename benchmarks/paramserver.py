@@ -22,7 +22,7 @@ import ranks
 from timing import markdown_table, spread, write_result
 
 from distdl.core.config import Config, OptimConfig, PSConfig
-from distdl.core.rundir import read_rows
+from distdl.core.files import read_rows
 from distdl.launchers.netns import Hosts, parse_rate
 
 RATE = "1gbit"

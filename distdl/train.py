@@ -8,6 +8,6 @@ with Importing():
 __all__ = ["main"]
 
 if __name__ == "__main__":
-    from distdl.core.errors import leave, recorded
+    from distdl.runtime.process import leave, recorded
 
     leave(recorded(main)())

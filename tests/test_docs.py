@@ -18,8 +18,8 @@ import pytest
 
 from distdl.cli.__main__ import VERBS, main
 from distdl.cli.arguments import parse
+from distdl.cli.recipe import from_command_line
 from distdl.core.errors import EXIT_DONE
-from distdl.core.profiles import from_command_line
 from repository import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -13,7 +13,8 @@ with Importing():
     from typing import NamedTuple
 
     from distdl.cli.arguments import HELP, parse, take_flag
-    from distdl.core.errors import EXIT_DONE, UserError, leave, nearest, run_command
+    from distdl.core.errors import EXIT_DONE, UserError, nearest
+    from distdl.runtime.process import leave, run_command
 
 
 class Verb(NamedTuple):
@@ -39,6 +40,8 @@ VERBS: dict[str, Verb] = {
     "hosts": Verb("distdl.cli.launch:hosts", "several hosts on this machine, with shaped links, by root"),
     "export": Verb("distdl.cli.export:export", "a run's weights as a safetensors file"),
     "submit": Verb("distdl.cli.launch:submit", "train as a Slurm job that queues itself again until done"),
+    "slurm begin": Verb("distdl.cli.slurm:begin", "start a slice of a training; batch scripts call it"),
+    "slurm end": Verb("distdl.cli.slurm:end", "end a slice: exit 0 if the job must be queued again"),
     "verify-resume": Verb(
         "distdl.cli.verify_resume:verify_resume", "kill a training at random moments, resume it, compare every bit"
     ),

@@ -11,13 +11,13 @@ from rich.text import Text
 
 from distdl.core.config import DataConfig, Seed, Share
 from distdl.core.console import PlainConsole
+from distdl.core.paths import data_root, root_origin
 from distdl.core.text import name as shown
 from distdl.core.text import printable
 from distdl.data.dataset import DataSet, Split
 from distdl.data.files import Unreadable, read
 from distdl.data.sets.catalog import SETS
 from distdl.data.sets.load import available, load, source_of
-from distdl.data.storage.download import data_root, root_origin
 from distdl.data.storage.image_header import read_header
 from distdl.report import save_figure as figure_file
 

@@ -6,9 +6,12 @@ from typing import Annotated
 
 import tyro
 
+from distdl.core import checkpoints
+from distdl.core.checkpoints import find
 from distdl.core.errors import UserError, reason
-from distdl.core.rundir import CHECKPOINTS, write_atomic
-from distdl.training.checkpoint import Checkpoints, find, load, network_state
+from distdl.core.files import write_atomic
+from distdl.core.rundir import CHECKPOINTS
+from distdl.runtime.tensors import load, network_state
 
 
 def export(
@@ -34,7 +37,7 @@ def export(
         raise UserError(f'--which is best or newest, not "{which}"')
     best = None
     if which == "best" and (run / CHECKPOINTS).is_dir():
-        best = Checkpoints(run / CHECKPOINTS).best_whole(_warn)
+        best = checkpoints.best_whole(run / CHECKPOINTS, "", _warn)
     folder = best or find(run, _warn)
     state, progress = load(folder)
     model, average = network_state(state, folder)

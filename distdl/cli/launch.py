@@ -4,7 +4,6 @@ import dataclasses
 import importlib
 import os
 import re
-import shutil
 import signal
 import socket
 import sys
@@ -15,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from distdl.core.errors import EXIT_DONE, Terminated, UserError
+from distdl.core.errors import EXIT_DONE, UserError
+from distdl.runtime.process import Terminated
 
 if TYPE_CHECKING:
     from distdl.launchers.job import Job
@@ -51,14 +51,17 @@ def launch(
         port: of the rendezvous, on the first host; 0 takes another one for each launch.
         dry_run: only print the command.
     """
-    from distdl.core.profiles import from_command_line
+    from distdl.cli.recipe import recipe
+    from distdl.core.profiles import resolve
+    from distdl.launchers.job import arguments
 
+    training = recipe(words, prog="distdl launch ... --")
     # An error of the user is reported here once, and not by every rank.
-    config = from_command_line(words, strategy=STRATEGY.get(with_, "ddp"), prog="distdl launch ... --")
-    job = _job(words, with_, hosts, nproc, interface=interface, rate=rate, port=port)
-    _check_strategy(config.strategy, with_, job.size)
+    config = resolve(training, strategy=STRATEGY.get(with_, "ddp"))
     if with_ == "deepspeed" and config.strategy == "auto":  # its ranks cannot tell its launcher from torchrun
-        job = dataclasses.replace(job, words=(*words, "--strategy", "deepspeed"))
+        training = training.updated({"strategy": "deepspeed"})
+    job = _job(arguments(training), with_, hosts, nproc, interface=interface, rate=rate, port=port)
+    _check_strategy(config.strategy, with_, job.size)
     return _start(with_, job, dry_run=dry_run)
 
 
@@ -80,11 +83,11 @@ def _check_strategy(strategy: str, launcher: str, ranks: int) -> None:
 
 
 def _job(
-    words: tuple[str, ...], launcher: str, hosts: str, nproc: int, *, interface: str, rate: str, port: int
+    argv: tuple[str, ...], launcher: str, hosts: str, nproc: int, *, interface: str, rate: str, port: int
 ) -> "Job":
+    from distdl.core.hosts import is_loopback, parse
     from distdl.launchers import netns
-    from distdl.launchers.hosts import is_loopback, parse
-    from distdl.launchers.job import Job
+    from distdl.launchers.job import Job, bin_folder
 
     if nproc < 1:
         raise UserError("--nproc must be at least 1: it counts the ranks on each host")
@@ -100,14 +103,14 @@ def _job(
     if len(names) > 1 and any(map(is_loopback, names)):
         raise UserError("of several hosts none may be localhost: give this machine's name as the others know it")
     return Job(
-        words=words,
+        argv=argv,
         nproc=nproc,
         hosts=names,
         interface=interface,
         rate=rate,
         port=port,
         here=socket.gethostname(),
-        folder=programs_folder(near=not names),
+        folder=bin_folder(near=not names),
         directory=str(Path.cwd()),
         root=os.geteuid() == 0,
     )
@@ -127,13 +130,6 @@ def _count(hosts: str) -> int:
     if not re.fullmatch(r"[0-9]{1,3}", hosts) or int(hosts) < 1:
         raise UserError(f"--with netns makes hosts: give their number, as in --hosts 3, and not {hosts!r}")
     return int(hosts)
-
-
-def programs_folder(*, near: bool) -> str:
-    """Where this Python's programs are; empty if a shell finds them there anyway, as only one of this machine does."""
-    folder = Path(sys.executable).parent
-    found = shutil.which("python")
-    return "" if near and found and Path(found).parent == folder else str(folder)
 
 
 def hosts(
@@ -197,8 +193,8 @@ def probe_network(
         from distdl.profiling.network_worker import probe
 
         return probe(device, json)
-    words = ("probe", "network", "--device", device, *(("--json", str(json.resolve())) if json else ()))
-    job = _job(words, with_, hosts, nproc or (1 if hosts else 2), interface=interface, rate=rate, port=0)
+    argv = ("probe", "network", "--device", device, *(("--json", str(json.resolve())) if json else ()))
+    job = _job(argv, with_, hosts, nproc or (1 if hosts else 2), interface=interface, rate=rate, port=0)
     return _start(with_, dataclasses.replace(job, module="distdl.cli"), dry_run=False)
 
 
@@ -229,7 +225,8 @@ def submit(
         out: the run folder, which all nodes must see; in an array the folder of the run folders.
         dry_run: only print the script.
     """
-    from distdl.core.profiles import from_command_line
+    from distdl.cli.recipe import recipe
+    from distdl.core.profiles import resolve
     from distdl.core.rundir import default_path
     from distdl.launchers import slurm
 
@@ -241,12 +238,13 @@ def submit(
         raise UserError(f'--sbatch "{odd[0]}" is not an option of sbatch: write partition=gpu')
     if array and not re.fullmatch(r"\d+(-\d+)?(:\d+)?(,\d+(-\d+)?(:\d+)?)*(%\d+)?", array):
         raise UserError(f'--array "{array}" is not a list of indices: write 0-4, 0,2,5 or 0-9%2')
-    config = from_command_line(("--profile", profile, *words), strategy="ddp", prog="distdl submit ... --")
+    training = recipe(("--profile", profile, *words), prog="distdl submit ... --")
+    config = resolve(training, strategy="ddp")
     if config.strategy == "horovod":
         raise UserError("srun starts no Horovod: ask for ddp, or run launch/horovodrun.sh inside an allocation")
     run = str(out or default_path(config.name))
     job = slurm.Submission(
-        words=("--profile", profile, *words),
+        recipe=training,
         run=run,
         logs=run,
         name=re.sub(r"[^A-Za-z0-9._+-]+", "-", config.name),

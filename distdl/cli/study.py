@@ -12,7 +12,8 @@ from rich.console import Console
 
 from distdl.cli.arguments import asks_for_help, parse, show_help
 from distdl.core.console import PlainConsole
-from distdl.core.errors import EXIT_DONE, UserError, printable
+from distdl.core.errors import EXIT_DONE, UserError
+from distdl.core.text import printable
 from distdl.report.content import Section
 from distdl.studies.base import Study
 from distdl.studies.runner import catalog as catalogue

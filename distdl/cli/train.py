@@ -12,9 +12,10 @@ with Importing():
     from typing import TYPE_CHECKING
 
     from distdl.cli.arguments import asks_for_help, overrides, take_flag
-    from distdl.core.errors import EXIT_DONE, EXIT_STOPPED, run_command
+    from distdl.core.errors import EXIT_DONE, EXIT_STOPPED
     from distdl.runtime import cores
     from distdl.runtime.launch_env import join, rank_of
+    from distdl.runtime.process import run_command
 
 if TYPE_CHECKING:
     from distdl.core.config import Config
@@ -36,8 +37,9 @@ def main(argv: Sequence[str] | None = None, callbacks: "tuple[Callback, ...]" = 
 def _main(argv: Sequence[str], callbacks: "tuple[Callback, ...]" = ()) -> int:
     join(os.environ)
     with Importing():
+        from distdl.cli.recipe import from_command_line, show_help
         from distdl.core.config import Config
-        from distdl.core.profiles import from_command_line, profiles, show_help
+        from distdl.core.profiles import profiles
 
     if asks_for_help(argv):
         if rank_of(os.environ) == 0:
@@ -85,6 +87,6 @@ def _train(config: "Config", callbacks: "tuple[Callback, ...]" = ()) -> int:
 
 
 if __name__ == "__main__":
-    from distdl.core.errors import leave, recorded
+    from distdl.runtime.process import leave, recorded
 
     leave(recorded(main)())

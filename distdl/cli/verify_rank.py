@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from distdl.cli import train
-from distdl.core.errors import leave, recorded
+from distdl.runtime.process import leave, recorded
 
 
 def main(argv: Sequence[str] | None = None) -> int:

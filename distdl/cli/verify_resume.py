@@ -47,13 +47,16 @@ def verify_resume(
         seed: of the random moments.
         out: folder of the trainings and of the certificate; without it runs/verify-NAME-TIME.
     """
-    from distdl.core.profiles import from_command_line
-    from distdl.core.rundir import default_path, write_json
+    from distdl.cli.recipe import recipe
+    from distdl.core.files import write_json
+    from distdl.core.profiles import resolve
+    from distdl.core.rundir import default_path
+    from distdl.launchers.job import arguments
     from distdl.verify.proof import Proof, prove
 
     _check(words, ranks=ranks, kills=kills, other_ranks=other_ranks, steps=steps)
-    argv = ("--profile", profile, *words)
-    config = from_command_line(argv, strategy="single" if ranks == 1 else "ddp", prog="distdl verify-resume ... --")
+    training = recipe(("--profile", profile, *words), prog="distdl verify-resume ... --")
+    config = resolve(training, strategy="single" if ranks == 1 else "ddp")
     folder = (out or default_path(f"verify-{config.name}")).resolve()
     with reading(folder, "a folder"):
         occupied = folder.exists() and any(folder.iterdir())
@@ -61,7 +64,7 @@ def verify_resume(
         raise UserError(f"{folder} is not empty: give another --out")
     proof = Proof(
         config=config,
-        argv=argv,
+        recipe=training,
         folder=folder,
         ranks=ranks,
         kills=kills,
@@ -77,7 +80,7 @@ def verify_resume(
         print(f"kill {len(rows)}: after step {kill.killed_after}, {kill.verdict}", flush=True)
     console.print(table(rows))
     exact = all(kill.holds for kill in rows)
-    certificate = {"arguments": argv, "ranks": ranks, "steps": steps, "seed": seed, "exact": exact}
+    certificate = {"arguments": arguments(training), "ranks": ranks, "steps": steps, "seed": seed, "exact": exact}
     write_json(
         folder / CERTIFICATE, certificate | {"kills": [asdict(kill) | {"verdict": kill.verdict} for kill in rows]}
     )

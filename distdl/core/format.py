@@ -2,8 +2,7 @@
 
 import math
 
-from distdl.report.content import Cell
-
+Cell = str | int | float | bool | None
 NOTHING = "–"
 
 

@@ -1,19 +1,18 @@
-"""From a profile and command-line words to one valid `Config`, and back to a profile.
+"""From a profile and overrides to one valid `Config`, and back to a profile.
 
-A profile is TOML: the fields of `Config`, and `extends = "NAME or FILE"` to start from another. The command line starts
-from the profile in turn: `--profile NAME|FILE [--optim.lr 0.1 ...]`.
+A profile is TOML: the fields of `Config`, and `extends = "NAME or FILE"` to start from another. Overrides are values by
+dotted field name. `distdl.cli.recipe` makes both from a command line, and launchers write a command line from them.
 """
 
 import dataclasses
 import functools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from distdl.cli import arguments
-from distdl.cli.arguments import overrides, take_flag
 from distdl.core.config import Config, unused
 from distdl.core.errors import UserError, nearest, shortened, shown
 from distdl.core.userfiles import read_toml
@@ -26,28 +25,45 @@ INVOCATION = ("out", "resume")
 """Fields that belong to one call, not to a training: left out of the profile that a run folder keeps."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A training as it is asked for: a profile, and the fields that differ from it. Nothing is checked yet."""
+
+    profile: str = DEFAULT_PROFILE
+    """Name of a profile, or a file."""
+    overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Values by dotted name of a field of `Config`: {"optim.lr": 0.1}. Numbers may be text."""
+
+    def updated(self, overrides: Mapping[str, Any]) -> "Recipe":
+        """This recipe with further overrides, which replace its own."""
+        kept = dict(self.overrides)
+        if any(f"data.{name}" in overrides for name in BATCH_FIELDS):
+            kept = {name: value for name, value in kept.items() if name.removeprefix("data.") not in BATCH_FIELDS}
+        return dataclasses.replace(self, overrides={**kept, **overrides})
+
+
 def profiles(kind: str = "training") -> dict[str, Any]:
     """Names of the profiles that ship with distdl, and their files."""
     folder = resources.files("distdl.profiles") / kind
     return {Path(file.name).stem: file for file in sorted(folder.iterdir(), key=lambda file: file.name)}
 
 
-def from_command_line(argv: Sequence[str], *, strategy: str, prog: str = "distdl.train") -> Config:
-    """The configuration of a training: a profile (`--profile`) and overrides.
+def resolve(recipe: Recipe, *, strategy: str) -> Config:
+    """The configuration of a training.
 
     Args:
-        argv: arguments after the program's name.
         strategy: the strategy that `strategy = "auto"` selects in this process.
     Raises:
         UserError: for a wrong key, type, range, profile or combination, and for a field that would have no effect.
     """
-    table = overrides(Config, argv, prog, profile=str)
-    if table.get("out") == "":
+    if recipe.overrides.get("out") == "":
         raise UserError("--out needs a folder: its value is empty")
-    profile = table.pop("profile", DEFAULT_PROFILE)
-    base, profile_keys = read_profile(profile)
-    config = validate(base, where=f'profile "{profile}"')
-    if given := set(_leaves(table)):
+    base, profile_keys = read_profile(recipe.profile)
+    config = validate(base, where=f'profile "{recipe.profile}"')
+    given = set(recipe.overrides)
+    if given:
+        table = _nested(recipe.overrides)
+        _forbid_unknown(table, "")
         config = check(Config, _layered(dataclasses.asdict(config), table))
     # A value that is the default has no effect either: the profile that a run folder keeps has every field.
     changed = (profile_keys | given) & set(_changed(Config(), config))
@@ -56,15 +72,6 @@ def from_command_line(argv: Sequence[str], *, strategy: str, prog: str = "distdl
             if key == name or key.startswith(name + "."):
                 raise UserError(f"{key} has no effect: {why}; leave it out, or change that")
     return config
-
-
-def show_help(argv: Sequence[str], prog: str = "distdl.train") -> NoReturn:
-    """Print the options of a training with the profile's values as defaults, and exit."""
-    _, rest = take_flag(argv, "--help")
-    table = overrides(Config, take_flag(rest, "-h")[1], prog, profile=str, list=bool)
-    base = validate(read_profile(table.get("profile", DEFAULT_PROFILE))[0], where="")
-    description = "Train an image classifier. The defaults below are the profile's: --profile NAME|FILE."
-    arguments.show_help(Config, prog, default=base, description=description)
 
 
 def read_profile(name: str) -> tuple[dict[str, Any], set[str]]:
@@ -86,7 +93,7 @@ def _read(name: str, parent: Path | None, seen: tuple[str, ...]) -> tuple[dict[s
     if extends is not None and not isinstance(extends, str):
         raise UserError(f"{where}: extends: {shown(extends)} is not the name of a profile or a file")
     _forbid_unknown(table, where)
-    given = set(_leaves(table))
+    given = set(leaves(table))
     if extends is not None:
         base, _ = _read(extends, file.parent if isinstance(file, Path) else None, (*seen, str(file)))
         table = _layered(base, table)
@@ -117,10 +124,11 @@ def validate(table: Mapping[str, Any], where: str) -> Config:
 def _forbid_unknown(table: Mapping[str, Any], where: str) -> None:
     known = set(field_names(Config))
     sections = {name.split(".", 1)[0] for name in known if "." in name} | {"data.augment"}
-    for key in _leaves(table):
+    for key in leaves(table):
         if key not in known:
             hint = "; it is a section, not a value" if key in sections else nearest(key, known)
-            raise UserError(f'{where}: "{shortened(key)}" is not a key of distdl{hint}')
+            place = f"{where}: " if where else ""
+            raise UserError(f'{place}"{shortened(key)}" is not a key of distdl{hint}')
 
 
 def field_names(kind: type, prefix: str = "") -> Iterator[str]:
@@ -132,11 +140,20 @@ def field_names(kind: type, prefix: str = "") -> Iterator[str]:
             yield prefix + field.name
 
 
-def _leaves(table: Mapping[str, Any], prefix: str = "", depth: int = 4) -> Iterator[str]:
+def _nested(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """A table of tables from values by dotted name."""
+    table: dict[str, Any] = {}
+    for name, value in overrides.items():
+        *sections, key = name.split(".")
+        functools.reduce(lambda inner, section: inner.setdefault(section, {}), sections, table)[key] = value
+    return table
+
+
+def leaves(table: Mapping[str, Any], prefix: str = "", depth: int = 4) -> Iterator[str]:
     """Dotted names of a table's values. Deeper tables than `Config` has count as values."""
     for key, value in table.items():
         if isinstance(value, Mapping) and depth:
-            yield from _leaves(value, f"{prefix}{key}.", depth - 1)
+            yield from leaves(value, f"{prefix}{key}.", depth - 1)
         else:
             yield prefix + key
 

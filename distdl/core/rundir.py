@@ -12,10 +12,8 @@ import os
 import platform
 import re
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,14 +22,9 @@ import tomli_w
 from distdl.core import runlock
 from distdl.core.config import Config
 from distdl.core.errors import UserError, reason
-from distdl.core.files import TEMPORARY, append_rows, as_json, is_row, parse_row, write_all
-from distdl.core.files import read_rows as read_rows
-from distdl.core.files import sync_folder as sync_folder
-from distdl.core.files import write_atomic as write_atomic
-from distdl.core.files import write_json as write_json
+from distdl.core.files import TEMPORARY, append_rows, as_json, is_row, parse_row, write_all, write_json
 from distdl.core.manifest import published, step_of
 from distdl.core.profiles import as_table
-from distdl.runtime import cores
 
 CONFIG, ENVIRONMENT, METRICS, TELEMETRY, RESULT = (
     "config.toml",
@@ -108,6 +101,7 @@ class RunDir:
         config: Config,
         *,
         strategy: str,
+        environment: Mapping[str, Any] | None = None,
         running: Mapping[str, Any] | None = None,
         leg: Mapping[str, Any] | None = None,
         step: int | None = 0,
@@ -120,6 +114,7 @@ class RunDir:
         are kept as config.N.toml and environment.N.json, and result.json says "running" from here on.
 
         Args:
+            environment: machine and versions, for environment.json.
             running: of result.json while the training runs: what is known of it already.
             leg: of result.json's `legs`: what this start is.
             step: at which the training starts; 0 for a new one. None keeps all rows and checkpoints.
@@ -135,7 +130,9 @@ class RunDir:
                 raise in_use(self.path, runlock.holder(self.path))
             if seen is not None and seen != version(self.path):
                 raise UserError(f"another training has changed {self.path} since this one started: start it again")
-            write_all(self._at_the_start(config, strategy, running or {}, leg or {}, step, evaluated))
+            write_all(
+                self._at_the_start(config, strategy, environment or {}, running or {}, leg or {}, step, evaluated)
+            )
             self._clear(step)
         except (OSError, UserError) as error:
             runlock.release(self.path)
@@ -153,6 +150,7 @@ class RunDir:
         self,
         config: Config,
         strategy: str,
+        environment: Mapping[str, Any],
         running: Mapping[str, Any],
         leg: Mapping[str, Any],
         step: int | None,
@@ -165,7 +163,7 @@ class RunDir:
         contents = {
             RESULT: as_json({"status": "running", **start, **running, "legs": self.legs}),
             CONFIG: tomli_w.dumps(as_table(config, strategy)).encode(),
-            ENVIRONMENT: as_json(environment()),
+            ENVIRONMENT: as_json(environment),
         }
         if resumed:
             for name in (CONFIG, ENVIRONMENT):
@@ -293,32 +291,3 @@ def _rows_until(file: Path, step: int, evaluated: bool) -> Iterator[bytes]:
             repeated = row["step"] == step and row["kind"] in ("validation", "test", "forecast") and not evaluated
             if not repeated:
                 yield line
-
-
-def environment() -> dict[str, Any]:
-    """Machine and versions, as environment.json keeps them."""
-    import psutil
-    import torch
-
-    packages = ("distdl", "torch", "torchvision", "numpy", "horovod", "deepspeed", "nvidia-dali-cuda130")
-    versions = {}
-    for package in packages:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    return {
-        "command": sys.argv,
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "host": platform.node(),
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        "packages": versions,
-        "cuda": torch.version.cuda,
-        "cores": cores.cores(),
-        "cores_busy_at_start": round(cores.busy_at_start(), 2),
-        "memory_bytes": psutil.virtual_memory().total,
-        "gpus": gpus,
-        "job": {key: value for key, value in os.environ.items() if key.startswith(("SLURM_JOB", "TORCHELASTIC_R"))},
-    }

@@ -12,7 +12,7 @@ def commands(job: Job) -> list[Command]:
     file = f"/tmp/distdl-{job.run_id}.hosts"  # on each host, and no other launch's
     hosts = "".join(f"{host} slots={job.nproc}\n" for host in job.hosts or ("localhost",))
     meet = ("--hostfile", file, "--no_ssh", f"--master_addr={job.meeting}", f"--master_port={job.master_port}")
-    program = ("--no_local_rank", "--module", job.module, *job.words)
+    program = ("--no_local_rank", "--module", job.module, *job.argv)
     lines = [
         (job.program("deepspeed"), *meet, f"--node_rank={rank}", *program) for rank in range(max(len(job.hosts), 1))
     ]

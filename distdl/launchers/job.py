@@ -1,20 +1,50 @@
-"""What to start and where (`Job`), and the words that start it (`Command`). A launcher is a function between them."""
+"""What to start and where (`Job`), and the command line for it (`Command`): a launcher makes one from the other."""
 
 import secrets
 import shlex
-from collections.abc import Mapping
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from distdl.core.errors import UserError
-from distdl.launchers.hosts import is_loopback
+from distdl.core.hosts import is_loopback
+from distdl.core.profiles import Recipe
+
+
+def arguments(recipe: Recipe) -> tuple[str, ...]:
+    """The arguments of `distdl.train` that give this recipe."""
+    rendered = ["--profile", recipe.profile]
+    for name, value in recipe.overrides.items():
+        section, dot, field = name.replace("_", "-").rpartition(".")
+        option = f"--{section}{dot}{field}"
+        if isinstance(value, bool):
+            rendered.append(option if value else f"--{section}{dot}no-{field}")
+        elif isinstance(value, list | tuple):
+            rendered += [option, *_texts(value)]
+        elif value is not None:
+            text = str(value)
+            rendered += [option, text] if text and not text.startswith("-") else [f"{option}={text}"]
+    return tuple(rendered)
+
+
+def _texts(values: Any) -> Iterator[str]:
+    """Values as text, groups of values one after the other."""
+    for value in values:
+        if isinstance(value, list | tuple):
+            yield from _texts(value)
+        else:
+            yield str(value)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """One program on every rank of one or several hosts."""
 
-    words: tuple[str, ...] = ()
-    """What the program is told."""
+    argv: tuple[str, ...] = ()
+    """The program's arguments."""
     module: str = "distdl.train"
     nproc: int = 1
     """Ranks on each host."""
@@ -75,7 +105,7 @@ class Job:
     @property
     def python(self) -> tuple[str, ...]:
         """One rank's own command."""
-        return (self.program("python"), "-m", self.module, *self.words)
+        return (self.program("python"), "-m", self.module, *self.argv)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,3 +143,10 @@ def everywhere(job: Job, commands: list[Command]) -> list[Command]:
     return [
         command if host == job.here or is_loopback(host) else command.on(host, job.directory) for host, command in pairs
     ]
+
+
+def bin_folder(*, near: bool) -> str:
+    """Where this Python's programs are; empty if a shell finds them there anyway, as only one of this machine does."""
+    folder = Path(sys.executable).parent
+    found = shutil.which("python")
+    return "" if near and found and Path(found).parent == folder else str(folder)

@@ -2,36 +2,34 @@
 
 A batch script calls `begin` before the training and `end` after it:
 
-    seconds=$(python -m distdl.launchers.slices begin --queued TIME -- TRAIN WORDS) || exit 0
-    srun python -m distdl.train TRAIN WORDS --max-time "$seconds"
-    python -m distdl.launchers.slices end --code $? --state STATE/REASON -- TRAIN WORDS && scontrol requeue ...
+    seconds=$(distdl slurm begin --queued TIME -- ARGUMENTS) || exit 0
+    srun python -m distdl.train ARGUMENTS --max-time "$seconds"
+    distdl slurm end --code $? --state STATE/REASON -- ARGUMENTS && scontrol requeue ...
 
 Both write a row to slices.jsonl in the run folder, and `end` sums the rows up in result.json. Neither imports torch.
 A kill may come at any moment: a damaged line of that file, or a damaged checkpoint, does not end the chain of slices.
 """
 
+import importlib
 import itertools
 import json
 import math
 import os
 import signal
 import sys
-import time
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-import tyro
-
 from distdl.core import runlock
 from distdl.core.config import Config, Count, Finite, Rate, SlurmConfig
-from distdl.core.errors import EXIT_DONE, EXIT_STOPPED, EXIT_USER, UserError, reason, run_command
-from distdl.core.files import append_rows, parse_row
+from distdl.core.errors import EXIT_DONE, EXIT_STOPPED, EXIT_USER, UserError
+from distdl.core.files import append_rows, parse_row, write_json
 from distdl.core.manifest import Progress, damaged, published
 from distdl.core.result import read_result
-from distdl.core.rundir import CHECKPOINTS, METRICS, RESULT, in_use, write_json
+from distdl.core.rundir import CHECKPOINTS, METRICS, RESULT, in_use
 from distdl.core.text import printable
 from distdl.core.validation import check
 
@@ -304,65 +302,7 @@ def _sum_up(run: Path, total: Account) -> None:
     write_json(run / RESULT, {"status": "failed", **result, "slurm": asdict(total)})
 
 
-def main(argv: Sequence[str]) -> int:
-    """`begin` prints the seconds; `end` exits with 0 where the job must be queued again, and with 3 where not."""
-    from distdl.cli.__main__ import parse
-
-    verbs = {"begin": _begin, "end": _end}
-    if not argv or argv[0] not in verbs:
-        raise UserError("say begin or end: python -m distdl.launchers.slices begin --queued TIME -- TRAIN WORDS")
-    try:
-        return parse(verbs[argv[0]], argv[1:], prog=f"distdl.launchers.slices {argv[0]}")
-    except OSError as error:
-        raise UserError(f"{error.filename or LEDGER}: {reason(error)}") from None
-
-
-def _resolve(words: tuple[str, ...]) -> tuple[Path, Config]:
-    from distdl.core.profiles import from_command_line
-
-    config = from_command_line(words, strategy="ddp")
-    if config.out is None or config.resume != "auto":
-        raise UserError("slices go on from each other in one run folder: give --out DIR --resume auto")
-    return config.out, config
-
-
-def _begin(words: tyro.conf.Positional[tuple[str, ...]], *, queued: str = "") -> int:
-    """Before the training: print the seconds after which it must stop by itself (0: it need not); exit 3 if it is over.
-
-    Args:
-        words: of distdl.train, after `--`.
-        queued: when the job was submitted or queued again, as squeue's %V shows it.
-    """
-    run, config = _resolve(words)
-    now = time.time()
-    try:
-        waited_s = max(now - datetime.fromisoformat(queued).timestamp(), 0.0) if queued else 0.0
-    except ValueError:
-        raise UserError(f'--queued "{queued}" is not a time as squeue -o %V shows it') from None
-    try:
-        print(begin(run, config, waited_s=waited_s, now=now))
-    except Over as over:
-        print(over, file=sys.stderr)
-        return EXIT_OVER
-    return EXIT_DONE
-
-
-def _end(
-    words: tyro.conf.Positional[tuple[str, ...]], *, code: int, state: str = "RUNNING/None", log: Path | None = None
-) -> int:
-    """After the training: exit 0 if the job must be queued again, 3 if it is over.
-
-    Args:
-        words: of distdl.train, after `--`.
-        code: the training's exit code.
-        state: of the job, as squeue's %T/%r shows it.
-        log: the job's output, in which the reason of a failure is looked for.
-    """
-    run, config = _resolve(words)
-    total = end(run, config, code=code, state=state, why=last_line(log) if log else "", now=time.time())
-    print(f"slice {total.slices}: {total.status}: {printable(total.reason)}", file=sys.stderr)
-    return EXIT_DONE if total.status == "requeued" else EXIT_OVER
-
-
 if __name__ == "__main__":
-    sys.exit(run_command(lambda: main(sys.argv[1:])))
+    # Jobs that version 0.1 wrote queue themselves again with this command.
+    warnings.warn("python -m distdl.launchers.slices is now distdl slurm", DeprecationWarning, stacklevel=1)
+    sys.exit(importlib.import_module("distdl.cli.__main__").main(["slurm", *sys.argv[1:]]))

@@ -14,7 +14,9 @@ from pathlib import Path
 from types import MappingProxyType
 
 from distdl.core.errors import UserError, reason
-from distdl.core.rundir import write_atomic
+from distdl.core.files import write_atomic
+from distdl.core.profiles import Recipe
+from distdl.launchers.job import arguments
 from distdl.launchers.srun import LEAVE
 
 
@@ -22,8 +24,8 @@ from distdl.launchers.srun import LEAVE
 class Submission:
     """One training as a Slurm job, or as an array of them."""
 
-    words: tuple[str, ...]
-    """What distdl.train is told, without --out, --resume and, in an array, --seed."""
+    recipe: Recipe
+    """The training, without out, resume and, in an array, seed."""
     run: str
     """The run folder; in an array the folder of the run folders. All nodes must see it."""
     name: str
@@ -43,7 +45,7 @@ class Submission:
     """Folder of the job's output, which must be there before the job; empty is the one it is submitted from."""
 
 
-_DIGITS = Submission(words=("--profile", "digits"), run="runs/digits", name="digits", python="/path/to/venv/bin/python")
+_DIGITS = Submission(recipe=Recipe(), run="runs/digits", name="digits", python="/path/to/venv/bin/python")
 REQUEUE = replace(_DIGITS, nodes=2, nproc=4, gpus=4)
 ARRAY = replace(_DIGITS, run="runs/digits-seeds", gpus=1, array="0-4%2")
 
@@ -69,7 +71,7 @@ def script(job: Submission) -> str:
             run=shlex.quote(job.run), log=f"{shlex.quote(job.logs)}/slurm-" if job.logs else "slurm-$SLURM_JOB_NAME-"
         ),
         python=shlex.quote(job.python),
-        train=shlex.join(job.words) + seed,
+        train=shlex.join(arguments(job.recipe)) + seed,
         srun=" ".join(LEAVE),
         minutes=minutes,
         warning=warning_s(minutes * 60),
@@ -183,7 +185,7 @@ python={python}  # of the environment that distdl is installed in, on every node
 {own}
 train=({train} --out "$run" --resume auto)
 
-slice() {{ "$python" -m distdl.launchers.slices "$@" -- "${{train[@]}}"; }}
+slice() {{ "$python" -m distdl.cli slurm "$@" -- "${{train[@]}}"; }}
 trap : TERM USR2  # what stops the ranks must not stop this script, which has to write down how they ended
 
 # How long this slice may take by itself: 0 (no such limit) but for the last part of the total lifetime.

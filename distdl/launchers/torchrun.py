@@ -18,7 +18,7 @@ def command(job: Job, *, file: str = "") -> Command:
             endpoint = (f"--rdzv_endpoint={address}:{job.master_port}",)
         meet = (f"--nnodes={len(job.hosts)}", "--rdzv_backend=c10d", *endpoint, f"--rdzv_id=distdl-{job.run_id}")
     agent = (job.program("torchrun"), *meet, f"--nproc_per_node={job.nproc}")
-    return Command(argv=(*agent, "-m", job.module, *job.words), env=job.variables)
+    return Command(argv=(*agent, "-m", job.module, *job.argv), env=job.variables)
 
 
 def commands(job: Job) -> list[Command]:

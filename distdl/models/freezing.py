@@ -1,15 +1,15 @@
 """A network's two parts, the feature extractor and the classifier, their blocks, and which of them train."""
 
 import copy
-import fnmatch
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from distdl.core.config import ModelConfig
-from distdl.core.errors import UserError, nearest
+from distdl.core.errors import UserError
+from distdl.core.patterns import matching
 
 CONTAINERS = ("features", "layers", "encoder", "trunk_output", "blocks")
 """Modules of torchvision's networks that only hold blocks, and so are no block themselves."""
@@ -107,27 +107,6 @@ def _masked(field: str, mask: tuple[bool, ...], blocks: dict[str, list[str]]) ->
         )
     values = [*mask, *[mask[-1]] * len(blocks)]
     return {name for names, trains in zip(blocks.values(), values, strict=False) if not trains for name in names}
-
-
-def matching(pattern: str, names: Iterable[str], field: str) -> set[str]:
-    """The names that a shell-like pattern matches.
-
-    Args:
-        names: of parameters, as in `layer1.0.conv1.weight`.
-        field: the configuration's field that the pattern comes from, for the error.
-    Raises:
-        UserError: if none does, with the nearest pattern that would match.
-    """
-    names = list(names)
-    found = set(fnmatch.filter(names, pattern))
-    if not found:
-        modules = {name[:dot] + ".*" for name in names for dot in range(len(name)) if name[dot] == "."}
-        known = sorted(modules.union(names))
-        as_deep = [other for other in known if other.count(".") == pattern.count(".")]
-        raise UserError(
-            f'{field}: no parameter matches "{pattern}"{nearest(pattern, as_deep) or nearest(pattern, known)}'
-        )
-    return found
 
 
 def check_smallest_piece(network: nn.Module, shape: tuple[int, ...], samples: int) -> None:

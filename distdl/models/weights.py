@@ -10,10 +10,11 @@ import torch
 from filelock import FileLock
 from torch import Tensor, nn
 
+from distdl.core import checkpoints
 from distdl.core.errors import UserError
-from distdl.data.storage.download import data_root
+from distdl.core.manifest import STATE
+from distdl.core.paths import data_root
 from distdl.models import freezing as parts
-from distdl.training import checkpoint
 
 State = OrderedDict[str, Tensor]
 
@@ -94,7 +95,7 @@ def read(file: Path) -> State:
     Nothing in the file is run: it is read as safetensors, or by torch.load with `weights_only`.
     """
     if file.is_dir():
-        file = checkpoint.find(file, warn=lambda text: print(f"warning: {text}")) / checkpoint.STATE
+        file = checkpoints.find(file, warn=lambda text: print(f"warning: {text}")) / STATE
     if file.suffix not in SUFFIXES:
         raise UserError(
             f'model.weights "{file}": give none, torchvision, a run folder, or a file that ends in '

@@ -11,7 +11,7 @@ from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
 from distdl.core.config import OptimConfig
 from distdl.core.errors import missing
-from distdl.models.freezing import matching
+from distdl.core.patterns import matching
 from distdl.runtime.torch_private import eager, eager_operators
 
 Groups = list[dict[str, Any]]

@@ -5,9 +5,9 @@ from typing import Any
 
 from distdl.core.config import Config
 from distdl.core.errors import UserError
-from distdl.core.format import written
+from distdl.core.format import Cell, written
 from distdl.core.profiles import DEFAULT_PROFILE, as_table, profiles, read_profile, validate
-from distdl.report.content import Cell, Section, Table
+from distdl.report.content import Section, Table
 from distdl.report.run_folder import Run
 from distdl.strategies import STRATEGIES
 

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from distdl.core.format import Cell
 from distdl.core.text import printable_lines
 from distdl.report.schema import LARGEST
 
-Cell = str | int | float | bool | None
 SMALLEST = 1e-100
 """Numbers in a figure that are nearer to 0 are drawn as 0; those above LARGEST are not drawn."""
 

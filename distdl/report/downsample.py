@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from distdl.report.content import Cell, Figure, Layer
+from distdl.core.format import Cell
+from distdl.report.content import Figure, Layer
 
 MOST_ROWS = 600
 """Of one series: more than the pixels of a figure's width can show."""

@@ -11,7 +11,8 @@ from typing import Any
 from PIL import Image
 
 from distdl.core.errors import missing, shortened
-from distdl.report.content import Cell, Figure, Table
+from distdl.core.format import Cell
+from distdl.report.content import Figure, Table
 from distdl.report.vega_lite import spec
 
 _PATH, _DIGITS = re.compile(r' d="[^"]*"'), re.compile(r"(\.\d\d)\d+")

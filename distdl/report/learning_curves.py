@@ -3,8 +3,9 @@
 import itertools
 from collections.abc import Iterator, Sequence
 
+from distdl.core.format import Cell
 from distdl.core.phases import PHASES
-from distdl.report.content import Axis, Cell, Figure, Layer, Section
+from distdl.report.content import Axis, Figure, Layer, Section
 from distdl.report.run_folder import Row, Run
 from distdl.report.schema import number
 

@@ -22,8 +22,8 @@ from typing import Any
 from PIL import Image
 
 from distdl.core.errors import UserError, missing
+from distdl.core.files import write_atomic
 from distdl.core.format import is_number, written
-from distdl.core.rundir import write_atomic
 from distdl.report.content import Content, Figure, Finding, Picture, Section, Table
 from distdl.report.downsample import drawn
 from distdl.report.figure_files import figure_csv, png, svg, table_csv, write_derived

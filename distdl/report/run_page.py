@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from distdl.core.format import duration, written
+from distdl.core.format import Cell, duration, written
 from distdl.report import configuration
 from distdl.report import learning_curves as curves
 from distdl.report import time_spent as spent
-from distdl.report.content import Cell, Section, Table
+from distdl.report.content import Section, Table
 from distdl.report.page import Fact, Page
 from distdl.report.run_folder import Run
 from distdl.report.schema import number

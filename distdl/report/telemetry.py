@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from distdl.core.format import Cell
 from distdl.report import schema
-from distdl.report.content import Axis, Cell, Figure, Layer, Section
+from distdl.report.content import Axis, Figure, Layer, Section
 from distdl.report.schema import number
 
 if TYPE_CHECKING:

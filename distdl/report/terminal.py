@@ -8,8 +8,8 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from distdl.core.format import is_number, written
-from distdl.report.content import Cell, Figure, Finding, Layer, Picture, Section, Table
+from distdl.core.format import Cell, is_number, written
+from distdl.report.content import Figure, Finding, Layer, Picture, Section, Table
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 SPARK = 24

@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from distdl.core.format import Cell
 from distdl.core.phases import EXPLAIN, PHASES, REST
 from distdl.perf.usage.explain import sentences
 from distdl.perf.usage.waterfall import WORK, Waterfall, waterfall
-from distdl.report.content import Axis, Cell, Figure, Layer, Section, Table
+from distdl.report.content import Axis, Figure, Layer, Section, Table
 from distdl.report.run_folder import Run
 from distdl.report.schema import number
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from distdl.core.errors import shortened
-from distdl.core.format import is_number, written
-from distdl.report.content import Axis, Cell, Figure, Layer
+from distdl.core.format import Cell, is_number, written
+from distdl.report.content import Axis, Figure, Layer
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 
 from distdl.core.errors import UserError
-from distdl.launchers.hosts import MAX_HOSTS, expand
+from distdl.core.hosts import MAX_HOSTS, expand
 
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 RENDEZVOUS = ("MASTER_ADDR", "MASTER_PORT")

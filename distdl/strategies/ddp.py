@@ -16,13 +16,13 @@ from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from torch.nn.parallel import DistributedDataParallel
 
 from distdl.runtime.device import device_for, launched, pin_cores
+from distdl.runtime.tensors import read_tensors, write_tensors
 from distdl.runtime.world import World
 from distdl.strategies import shared_memory as shared
 from distdl.strategies.base import Strategy
 from distdl.strategies.powersgd import PowerSGD
 from distdl.strategies.rendezvous import init_process_group
 from distdl.telemetry.clock import Clock
-from distdl.training.checkpoint import read_tensors, write_tensors
 
 _OPS = {"sum": dist.ReduceOp.SUM, "max": dist.ReduceOp.MAX, "min": dist.ReduceOp.MIN}
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from distdl.core.config import Config
 from distdl.core.errors import UserError, missing
-from distdl.core.rundir import write_atomic
+from distdl.core.files import write_atomic
 from distdl.runtime.world import World
 from distdl.strategies.ddp import DDP
 from distdl.strategies.loss_scale import LossScale

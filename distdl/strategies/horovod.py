@@ -14,10 +14,10 @@ from torch import nn
 from distdl.core.config import HorovodConfig
 from distdl.core.errors import UserError
 from distdl.runtime.device import device_for, pin_cores
+from distdl.runtime.tensors import read_tensors, write_tensors
 from distdl.runtime.world import World
 from distdl.strategies.base import Strategy
 from distdl.telemetry.clock import Clock
-from distdl.training.checkpoint import read_tensors, write_tensors
 
 NOT_YET = 2
 """Backward passes to count before an exchange, where the next backward pass must not start one."""

@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distdl.core import runlock
+from distdl.core import checkpoints, runlock
 from distdl.core.config import Config
 from distdl.core.errors import UserError, reason
-from distdl.core.manifest import published, step_of
+from distdl.core.manifest import Progress, published, read_manifest, step_of
 from distdl.core.result import current_result, newest_rows
 from distdl.core.rundir import CHECKPOINTS, METRICS, default_path, holds_run, in_use, version
 from distdl.core.text import printable
 from distdl.strategies.base import Strategy
 from distdl.strategies.text import broadcast_text
-from distdl.training import checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,18 +80,18 @@ def locate(config: Config) -> Place:
             start, source = _earlier(path, source), None
         else:
             _check_free(path, source)
-            start = checkpoint.find(source, _warn)
+            start = checkpoints.find(source, _warn)
     elif holds_run(path):
         raise UserError(f"{path} holds a run already: resume it by --resume auto, or give another --out")
     if (process := runlock.holder(path)) is not None:
         raise in_use(path, process)
-    evaluated = start is not None and checkpoint.read_manifest(start)["metric"] is not None
+    evaluated = start is not None and read_manifest(start)["metric"] is not None
     return Place(path=path, start=start, source=source, evaluated=evaluated, seen=seen)
 
 
 def _newest(path: Path) -> Path | None:
     if published(path / CHECKPOINTS):
-        return checkpoint.find(path, _warn)
+        return checkpoints.find(path, _warn)
     if rows := newest_rows(path / METRICS):
         _warn(
             f"{path} has measurements up to step {max(row['step'] for row in rows)} but no checkpoint: training "
@@ -102,8 +101,8 @@ def _newest(path: Path) -> Path | None:
 
 
 def _earlier(path: Path, source: Path) -> Path:
-    start = checkpoint.find(source, _warn)
-    step = checkpoint.Progress.of(start).step
+    start = checkpoints.find(source, _warn)
+    step = Progress.of(start).step
     if any(step_of(folder) > step for folder in published(path / CHECKPOINTS)):
         _warn(f"checkpoints after step {step} are set aside as {path / CHECKPOINTS}/replaced-step-*")
     return start

@@ -17,7 +17,8 @@ from distdl.core.errors import UserError, reading, shown
 from distdl.core.profiles import as_table, validate
 from distdl.core.rundir import CONFIG
 from distdl.optim import schedules
-from distdl.training.checkpoint import STATE, network_state
+from distdl.runtime.tensors import network_state
+from distdl.training.checkpoint import STATE
 
 if TYPE_CHECKING:
     from distdl.training.trainer import Trainer

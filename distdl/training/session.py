@@ -9,6 +9,7 @@ from distdl.core.console import PlainConsole
 from distdl.core.errors import Failure, UserError
 from distdl.core.rundir import RunDir
 from distdl.data.sets.load import load
+from distdl.runtime.environment import environment
 from distdl.strategies.agreement import agree
 from distdl.strategies.base import Strategy
 from distdl.strategies.text import broadcast_text
@@ -102,6 +103,7 @@ def enter(trainer: Trainer, place: Place) -> None:
             trainer.run.enter(
                 trainer.config,
                 strategy=strategy.name,
+                environment=environment(),
                 running=trainer.identity(),
                 leg=leg,
                 step=progress.step,

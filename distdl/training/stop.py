@@ -8,11 +8,10 @@ from types import FrameType
 import torch
 
 from distdl.core.errors import Failure
+from distdl.runtime.signals import SIGNALS
 from distdl.strategies.base import Strategy
 from distdl.strategies.loss_scale import SMALLEST
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
-"""Launchers and schedulers send SIGTERM; SIGUSR2 is Slurm's early warning (NCCL takes SIGUSR1); SIGINT is Ctrl-C."""
 LOOK_EVERY_S = 0.25
 
 

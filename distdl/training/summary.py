@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from distdl.core.errors import reason
-from distdl.core.rundir import TELEMETRY, read_rows
+from distdl.core.files import read_rows
+from distdl.core.rundir import TELEMETRY
 from distdl.perf.hardware import recognise
 from distdl.perf.usage.utilisation import bounds, counted, ppp_by_kind
 from distdl.perf.usage.waterfall import mfu

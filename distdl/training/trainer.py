@@ -11,9 +11,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from distdl.core import errors
+from distdl.core import checkpoints, errors
 from distdl.core.config import Config
 from distdl.core.errors import Failure, UserError, reading
+from distdl.core.manifest import STATE
 from distdl.core.profiles import as_table
 from distdl.core.rundir import RunDir
 from distdl.data.dataset import Batch, DataSet
@@ -22,10 +23,11 @@ from distdl.models import build as zoo
 from distdl.models import freezing as parts
 from distdl.optim import optimizers, schedules
 from distdl.optim.ema import EMA
+from distdl.runtime import tensors
 from distdl.strategies.base import Strategy
 from distdl.strategies.text import broadcast_text, gather_text
 from distdl.telemetry.clock import Clock
-from distdl.training import checkpoint, resumption
+from distdl.training import resumption
 from distdl.training.checkpoint import Checkpoints, Progress
 from distdl.training.events import Callback, Events
 from distdl.training.stop import Stop
@@ -295,16 +297,17 @@ class Trainer:
 
     def _best_weights(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         """Position and validation of the best whole checkpoint, and its tensors by prefixed name; empty without one."""
-        folder = self.checkpoints.best_whole(lambda message: self.events.warn(self, message))
+        kind, warn = self.config.checkpoint.best, lambda message: self.events.warn(self, message)
+        folder = checkpoints.best_whole(self.run.checkpoints, kind, warn)
         if folder is None:
             return {}, {}
-        state, progress = checkpoint.load(folder)
+        state, progress = tensors.load(folder)
         resumption.check_network(state, self.state_dict(), folder)
-        model, average = checkpoint.network_state(state, folder)
+        model, average = tensors.network_state(state, folder)
         validation = state["metrics"].get("validation", {})
         chosen = {"epoch": progress.epoch, "step": progress.step, "validation": validation}
-        tensors = {f"model.{name}": tensor for name, tensor in model.items()}
-        return chosen, tensors | {f"average.{name}": tensor for name, tensor in average.items()}
+        named = {f"model.{name}": tensor for name, tensor in model.items()}
+        return chosen, named | {f"average.{name}": tensor for name, tensor in average.items()}
 
     @torch.no_grad()
     def evaluate(self, split: str, of: Mapping[str, Any] | None = None) -> dict[str, float]:
@@ -437,7 +440,7 @@ class Trainer:
         """
         state, progress = self._read_state(folder)
         self.strategy.load_model_state(state["model"])
-        with reading(folder / checkpoint.STATE, "the state of this optimizer"):
+        with reading(folder / STATE, "the state of this optimizer"):
             self.strategy.load_state_dict(state["strategy"])
         with reading(folder, "shards of this strategy"):
             self.strategy.load_shards(folder)
@@ -461,7 +464,7 @@ class Trainer:
         """Read and check a checkpoint: all ranks succeed, or all raise what the first one could not read."""
         state, progress, message = {}, Progress(), ""
         try:
-            state, progress = checkpoint.load(folder, self.world.device)
+            state, progress = tensors.load(folder, self.world.device)
             resumption.check(self, state, folder)
         except UserError as error:
             message = str(error)

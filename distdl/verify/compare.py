@@ -9,7 +9,7 @@ import torch
 
 from distdl.core.errors import UserError
 from distdl.core.manifest import STATE, read_manifest
-from distdl.training.checkpoint import read_tensors
+from distdl.runtime.tensors import read_tensors
 
 VOLATILE = ("seconds", "phases", "world_size")
 """Parts of a checkpoint's state that differ between two runs of the same training: durations, number of ranks."""

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distdl.core.config import Config
+from distdl.core.profiles import Recipe
 from distdl.verify import compare
 from distdl.verify.samples import seen
 from distdl.verify.trial import Training, kill_on_the_way
-
-BATCH = ("--data.batch-size", "--data.global-batch")
-"""Options that the proof gives itself, so that all its trainings have the same global batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +19,8 @@ class Proof:
 
     config: Config
     """The training."""
-    argv: tuple[str, ...]
-    """The arguments of distdl.train that give `config`."""
+    recipe: Recipe
+    """What gives `config`."""
     folder: Path
     """Where the trainings run."""
     ranks: int
@@ -40,30 +38,18 @@ class Proof:
     def training(self, name: str) -> Training:
         """One of the trainings: `config`, ended early and saved often."""
         fixed = {
-            "--max-steps": self.steps,
-            "--checkpoint.every-steps": max(self.steps // 12, 1),
-            "--data.global-batch": self.config.data.step_samples(self.ranks),
-            "--progress": "none",
-            "--telemetry.hz": 0,
+            "max_steps": self.steps,
+            "checkpoint.every_steps": max(self.steps // 12, 1),
+            "data.global_batch": self.config.data.step_samples(self.ranks),  # the same on any number of ranks
+            "progress": "none",
+            "telemetry.hz": 0,
         }
         return Training(
-            argv=(*without(self.argv, BATCH), *(str(word) for option in fixed.items() for word in option)),
+            recipe=self.recipe.updated(fixed),
             strategy=self.config.strategy,
             servers=self.config.ps.servers if self.config.strategy == "ps" else 0,
             folder=self.folder / name,
         )
-
-
-def without(argv: tuple[str, ...], options: tuple[str, ...]) -> tuple[str, ...]:
-    """Arguments without these options and their values, `--option value` or `--option=value`."""
-    kept, words = [], iter(argv)
-    for word in words:
-        name, equals, _ = word.partition("=")
-        if name.replace("_", "-") not in options:
-            kept.append(word)
-        elif not equals:
-            next(words, None)
-    return tuple(kept)
 
 
 @dataclass(frozen=True, kw_only=True)

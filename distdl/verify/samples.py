@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distdl.core.rundir import read_rows
+from distdl.core.files import read_rows
 from distdl.training.events import Callback
 
 if TYPE_CHECKING:

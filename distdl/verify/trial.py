@@ -12,12 +12,12 @@ from pathlib import Path
 
 import psutil
 
-from distdl.cli.launch import programs_folder
+from distdl.core.checkpoints import find
 from distdl.core.errors import Failure
+from distdl.core.profiles import Recipe
 from distdl.launchers import horovodrun, torchrun
-from distdl.launchers.job import Job
+from distdl.launchers.job import Job, arguments, bin_folder
 from distdl.studies.runner.process import Share, clear, environment
-from distdl.training.checkpoint import find
 from distdl.verify.samples import FOLDER, LEG, Leg, read_legs
 
 LIMIT_S = 600.0
@@ -30,8 +30,8 @@ TRIES = 5
 class Training:
     """A training in a folder of its own. Its samples are logged beside its run folder."""
 
-    argv: tuple[str, ...]
-    """Arguments of distdl.train, without --out and --resume."""
+    recipe: Recipe
+    """The training, without out and resume."""
     strategy: str
     folder: Path
     servers: int = 0
@@ -52,10 +52,9 @@ class Training:
         self.folder.mkdir(parents=True, exist_ok=True)
         samples = self.folder / "samples"
         leg = len({file.name.split("-")[1] for file in samples.glob("leg-*")})
-        argv = (*self.argv, "--out", str(self.run), "--resume", "auto")
-        job = Job(
-            words=argv, module="distdl.cli.verify_rank", nproc=ranks + self.servers, folder=programs_folder(near=False)
-        )
+        argv = arguments(self.recipe.updated({"out": str(self.run), "resume": "auto"}))
+        folder = bin_folder(near=False)
+        job = Job(argv=argv, module="distdl.cli.verify_rank", nproc=ranks + self.servers, folder=folder)
         if self.strategy == "horovod":
             command = horovodrun.commands(job)[0].argv
         else:

@@ -8,8 +8,8 @@ from importlib import metadata
 import pytest
 
 from distdl.cli import __main__ as cli
+from distdl.cli.recipe import from_command_line
 from distdl.core.errors import UserError
-from distdl.core.profiles import from_command_line
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:

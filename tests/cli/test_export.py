@@ -7,8 +7,9 @@ import torch
 from safetensors.torch import load_file
 
 from distdl.cli.export import export
+from distdl.core.checkpoints import find
 from distdl.core.errors import UserError
-from distdl.training.checkpoint import find, load
+from distdl.runtime.tensors import load
 from jobs import train
 
 

@@ -53,6 +53,14 @@ MISTAKES: dict[str, list[tuple[str, str]]] = {
         ("--devise k80", "did you mean --device?"),
         ("run --figure", "--figure needs a value"),
     ],
+    "slurm begin": [
+        ("--queed 2026-01-01 -- --epochs 1", "did you mean --queued?"),
+        ("-- --epochs 1", "give --out DIR --resume auto"),
+    ],
+    "slurm end": [
+        ("--code x -- --epochs 1", "--code: 'x' is not a whole number"),
+        ("-- --epochs 1", "missing: --code"),
+    ],
     "launch": [
         ("--whith torchrun -- --epochs 1", "did you mean --with?"),
         ("--with torchrunn -- --epochs 1", "--with: 'torchrunn' is not one of"),
@@ -96,7 +104,7 @@ MISTAKES: dict[str, list[tuple[str, str]]] = {
 CASES = [([*verb.split(), *argv.split()], says) for verb, rows in MISTAKES.items() for argv, says in rows]
 IN_ONE_PROCESS = """
 import json, sys
-from distdl.cli import main
+from distdl.cli.__main__ import main
 for argv in json.loads(sys.argv[1]):
     code = main(argv)
     print(f"exit {code}", flush=True)

@@ -11,7 +11,7 @@ from distdl.core.errors import UserError, reading
 
 LEAVES = """
 import atexit, threading
-from distdl.errors import leave
+from distdl.runtime.process import leave
 
 atexit.register(print, "at exit")
 threading.Thread(target=threading.Event().wait).start()  # sys.exit would wait for it

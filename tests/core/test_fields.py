@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal
 import pytest
 import tomli_w
 
+from distdl.cli.recipe import from_command_line
 from distdl.core.config import Config
 from distdl.core.errors import UserError
-from distdl.core.profiles import from_command_line, read_profile, validate
+from distdl.core.profiles import read_profile, validate
 from distdl.core.validation import check
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import tomli_w
 
+from distdl.cli.recipe import from_command_line
 from distdl.core.config import Config
 from distdl.core.errors import UserError
-from distdl.core.profiles import as_table, field_names, from_command_line, profiles, read_profile, validate
+from distdl.core.profiles import as_table, field_names, profiles, read_profile, validate
 
 
 def resolve(words: str, strategy: str = "single") -> Config:

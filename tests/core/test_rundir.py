@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from distdl.cli.recipe import from_command_line
 from distdl.core import runlock
 from distdl.core.config import Config
 from distdl.core.errors import UserError
-from distdl.core.files import write_all
-from distdl.core.profiles import from_command_line
+from distdl.core.files import read_rows, write_all, write_atomic
 from distdl.core.result import current_result
-from distdl.core.rundir import RunDir, default_path, read_rows, write_atomic
+from distdl.core.rundir import RunDir, default_path
 from distdl.training.entry import locate
 from run_folders import tree
 

@@ -5,7 +5,7 @@ import math
 import pytest
 from scipy.stats import t, ttest_ind
 
-from distdl.studies.base import spread
+from distdl.core.statistics import spread
 
 HIGH, LOW = [78.1, 78.0, 79.4], [73.4, 76.7, 74.7]
 

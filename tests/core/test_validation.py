@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import tomli_w
 
+from distdl.cli.recipe import from_command_line
 from distdl.core.errors import UserError
-from distdl.core.profiles import from_command_line
 from distdl.core.validation import check
 from distdl.studies.runner.catalog import find
 from distdl.studies.runner.settings import resolve

@@ -6,8 +6,8 @@ import sys
 
 import torch
 
-from distdl.core.errors import recorded
-from distdl.core.profiles import from_command_line
+from distdl.cli.recipe import from_command_line
+from distdl.runtime.process import recorded
 from distdl.strategies import make
 from distdl.training.events import Callback
 from distdl.training.session import train

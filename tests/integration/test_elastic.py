@@ -11,9 +11,10 @@ import psutil
 import pytest
 import torch
 
+from distdl.core.checkpoints import find
 from distdl.core.config import Config
 from distdl.core.errors import UserError
-from distdl.training.checkpoint import find, load
+from distdl.runtime.tensors import load
 from distdl.training.restart import after_restart
 from jobs import QUIET, step_of, torchrun_command, train, wait_for
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from distdl.core.checkpoints import find
 from distdl.core.errors import UserError
 from distdl.models.freezing import check_smallest_piece
-from distdl.training.checkpoint import find, load
+from distdl.runtime.tensors import load
 from jobs import QUIET, Ranks, train
 
 RESNET = (

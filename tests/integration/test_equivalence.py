@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from distdl.core.checkpoints import find
 from distdl.core.config import Config, DataConfig, ModelConfig
 from distdl.data.sets.load import load as data_set
 from distdl.models import build as zoo
-from distdl.training.checkpoint import find, load
+from distdl.runtime.tensors import load
 from jobs import QUIET, Ranks, step_of, torchrun, train, wait_for
 
 # A rate at which rounding stays rounding: where it grows, a last bit flips a ReLU or the place of a maximum

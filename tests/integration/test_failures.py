@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from distdl.core.checkpoints import find
 from distdl.core.manifest import published, step_of
-from distdl.training.checkpoint import find
 from jobs import QUIET, Ranks, torchrun_command, train, wait_for
 
 

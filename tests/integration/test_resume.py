@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from distdl.training.checkpoint import find, load
+from distdl.core.checkpoints import find
+from distdl.runtime.tensors import load
 from jobs import QUIET, Ranks, step_of, train, wait_for
 from run_folders import tree
 from same_checkpoint import assert_same_checkpoint
@@ -104,7 +105,7 @@ def test_max_time_stops_in_order(tmp_path: Path) -> None:
 
 
 def test_rows_of_metrics_are_told_once_after_a_resume(tmp_path: Path) -> None:
-    from distdl.core.rundir import read_rows
+    from distdl.core.files import read_rows
 
     killed_and_resumed(list(RECIPE), tmp_path / "cut", ranks=1, kills=1, seed=5)
     steps = [row["step"] for row in read_rows(tmp_path / "cut" / "metrics.jsonl") if row["kind"] == "train"]

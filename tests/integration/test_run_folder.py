@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from distdl.core.checkpoints import find
+from distdl.core.files import read_rows
 from distdl.core.manifest import digest, published
 from distdl.core.result import current_result
-from distdl.core.rundir import read_rows
-from distdl.training.checkpoint import find, load
+from distdl.runtime.tensors import load
 from jobs import PRELOAD, QUIET, Ranks, step_of, torchrun_command, torchrun_places, train, wait_for
 from killed_at import train_until_killed
 from run_folders import tree
@@ -353,7 +354,7 @@ def test_a_checkpoint_of_version_1_is_resumed(finished: Path, tmp_path: Path) ->
 
 UNLIKE = """
 import os, sys
-from distdl.errors import leave, recorded
+from distdl.runtime.process import leave, recorded
 from distdl.train import main
 more = ["--data.name", "/nowhere/set"] if os.environ["RANK"] == "1" else []
 leave(recorded(lambda: main([*sys.argv[1:], *more]))())

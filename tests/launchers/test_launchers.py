@@ -65,7 +65,7 @@ def refused(done: subprocess.CompletedProcess[str], says: str) -> None:
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_the_line_shown_means_the_command_run(launcher: object) -> None:
-    job = Job(words=("--name", 'it\'s; rm -rf "$HOME" &'), hosts=("h0", "h1"), nproc=2, directory="/a folder")
+    job = Job(argv=("--name", 'it\'s; rm -rf "$HOME" &'), hosts=("h0", "h1"), nproc=2, directory="/a folder")
     for command in launcher.commands(job):
         words = shlex.split(command.shell())
         assert words[len(words) - len(command.argv) :] == list(command.argv)

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from distdl.cli.slurm import begin as begin_slice
 from distdl.core.config import Config, SlurmConfig
 from distdl.core.errors import UserError
+from distdl.core.files import read_rows
 from distdl.core.manifest import seal
-from distdl.core.rundir import read_rows
-from distdl.launchers.slices import Over, Slice, account, begin, end, ended_as, last_line, main, newest, read_ledger
+from distdl.launchers.slices import Over, Slice, account, begin, end, ended_as, last_line, newest, read_ledger
 
 RUNNING = "RUNNING/None"
 CONFIG = Config(slurm=SlurmConfig(total_lifetime_s=1000.0, slice_s=300.0, max_restarts=2))
@@ -156,7 +157,7 @@ def test_the_reason_is_the_last_error_of_the_log(tmp_path: Path) -> None:
 HOLD = """
 import sys
 from pathlib import Path
-from distdl import runlock
+from distdl.core import runlock
 runlock.hold(Path(sys.argv[1]))
 print(flush=True)
 input()
@@ -235,4 +236,4 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, content: bytes) -> 
 def test_a_ledger_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "slices.jsonl").mkdir()
     with pytest.raises(UserError, match=r"slices\.jsonl: Is a directory"):
-        main(["begin", "--", "--profile", "digits", "--out", str(tmp_path), "--resume", "auto"])
+        begin_slice(("--profile", "digits", "--out", str(tmp_path), "--resume", "auto"))

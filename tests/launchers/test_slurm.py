@@ -10,6 +10,7 @@ import pytest
 from debian import needs
 from distdl.cli.__main__ import main
 from distdl.core.errors import UserError
+from distdl.core.profiles import Recipe
 from distdl.launchers import slurm as submit
 from distdl.launchers.slurm import Submission, parse_time, script, warning_s
 from repository import ROOT
@@ -17,7 +18,7 @@ from repository import ROOT
 LAUNCH = ROOT / "launch"
 SCRIPTS = sorted([*LAUNCH.glob("*.sh"), *LAUNCH.glob("slurm/*.sbatch")])
 ODD = Submission(
-    words=("--profile", "my profile.toml", "--name", "it's $HOME"),
+    recipe=Recipe(profile="my profile.toml", overrides={"name": "it's $HOME"}),
     run="runs/a b",
     logs="runs/a b",
     name="digits",
@@ -56,7 +57,16 @@ def test_words_arrive_as_they_were_given() -> None:
     shown = subprocess.run(
         ["bash", "-c", "\n".join([*lines, 'printf "%s\\n" "${train[@]}"'])], capture_output=True, text=True, check=True
     )
-    assert shown.stdout.splitlines() == [*ODD.words, "--out", "runs/a b", "--resume", "auto"]
+    assert shown.stdout.splitlines() == [
+        "--profile",
+        "my profile.toml",
+        "--name",
+        "it's $HOME",
+        "--out",
+        "runs/a b",
+        "--resume",
+        "auto",
+    ]
     assert "#SBATCH --partition=gpu\n" in text
 
 

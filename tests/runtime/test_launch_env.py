@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from distdl.core.errors import UserError
-from distdl.launchers.hosts import expand
+from distdl.core.hosts import expand
 from distdl.runtime.launch_env import from_launcher, join, tasks_per_node
 from jobs import QUIET, Ranks, free_port
 

@@ -9,7 +9,7 @@ import pytest
 PAGES_OF_TWICE_100_MB = """
 import resource, sys
 import numpy as np
-from distdl.memory import keep_freed
+from distdl.runtime.memory import keep_freed
 if sys.argv[1] == "kept":
     keep_freed()
 def step():

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from daemons import Cluster
+from distdl.core.checkpoints import find
+from distdl.core.files import read_rows
 from distdl.core.result import current_result
-from distdl.core.rundir import read_rows
-from distdl.training.checkpoint import find, load
+from distdl.runtime.tensors import load
 from jobs import QUIET, step_of, train, wait_for
 from repository import ROOT
 

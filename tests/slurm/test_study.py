@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from daemons import Cluster
-from distdl.core.rundir import read_rows
+from distdl.core.files import read_rows
 from jobs import wait_for
 from repository import SUPPORT
 

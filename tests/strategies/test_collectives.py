@@ -136,7 +136,8 @@ def check_counts(name: str, counts: list[dict[str, int]], expected: dict[str, in
 
 def trained(run: Path) -> list[str]:
     """Names of the parameters with momentum: those that the optimizer trains."""
-    from distdl.training.checkpoint import find, load
+    from distdl.core.checkpoints import find
+    from distdl.runtime.tensors import load
 
     state, _ = load(find(run, warn=pytest.fail))
     return list(state["strategy"]["optimizer"]["state"])

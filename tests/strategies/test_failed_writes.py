@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 import counted
-from distdl.core.rundir import read_rows
-from distdl.training.checkpoint import find
+from distdl.core.checkpoints import find
+from distdl.core.files import read_rows
 from jobs import QUIET, Ranks, step_of, wait_for
 from same import result
 

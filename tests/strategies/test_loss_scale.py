@@ -10,7 +10,7 @@ from torch import nn
 import counted
 from distdl.core.config import ComputeConfig, Config, OptimConfig
 from distdl.core.errors import Failure
-from distdl.core.rundir import read_rows
+from distdl.core.files import read_rows
 from distdl.optim import optimizers
 from distdl.strategies.base import Strategy
 from distdl.strategies.loss_scale import WARN_AFTER
@@ -124,7 +124,8 @@ def test_skipped_steps_are_in_result_and_metrics_and_the_average_does_not_see_th
     assert summary["loss_scale"] == 65536 / 2 ** summary["skipped_steps"]
     rows = [row for row in read_rows(out / "metrics.jsonl") if row["kind"] == "train"]
     assert rows[-1]["skipped_steps"] == summary["skipped_steps"]
-    from distdl.training.checkpoint import find, load
+    from distdl.core.checkpoints import find
+    from distdl.runtime.tensors import load
 
     state, progress = load(find(out, warn=pytest.fail))
     assert progress.step == summary["steps"]

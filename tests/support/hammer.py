@@ -11,8 +11,8 @@ import signal
 import sys
 from pathlib import Path
 
+from distdl.core.files import write_atomic
 from distdl.core.manifest import STATE, Progress, damaged, read_manifest
-from distdl.core.rundir import write_atomic
 from distdl.studies.leaderboard.board import Seat
 from distdl.studies.leaderboard.rules import Ratchet
 

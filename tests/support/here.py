@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from distdl.core.rundir import write_json
+from distdl.core.files import write_json
 from distdl.studies.base import Outcome, Trial
 from jobs import train
 

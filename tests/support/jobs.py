@@ -152,6 +152,6 @@ def wait_for(condition, timeout: float = 60, what: str = "the condition") -> Non
 
 def step_of(run: Path) -> int:
     """The last step that a run's metrics.jsonl tells of."""
-    from distdl.core.rundir import read_rows
+    from distdl.core.files import read_rows
 
     return max((row["step"] for row in read_rows(run / "metrics.jsonl")), default=0)

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from distdl.training.checkpoint import find, load
+from distdl.core.checkpoints import find
+from distdl.runtime.tensors import load
 
 SGD = (
     *("--max-steps", "50", "--epochs", "100", "--evaluate-every", "100", "--schedule.name", "constant"),

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from distdl.core.checkpoints import find
 from distdl.core.manifest import STATE, read_manifest
-from distdl.training.checkpoint import find
 
 MEASURED = (
     *("state.seconds", "state.phases", "progress.elapsed_s"),

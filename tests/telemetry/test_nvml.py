@@ -127,7 +127,7 @@ def test_cuda_visible_devices_of_this_process(ask):
 
 def test_mixed_models_need_an_order(ask):
     code = """
-from distdl.errors import UserError
+from distdl.core.errors import UserError
 from distdl.telemetry.nvml import visible_uuids
 try:
     answer = visible_uuids()
@@ -425,7 +425,7 @@ def test_a_lost_gpu_keeps_its_index(ask):
 def test_the_doctor_has_a_line_for_whatever_the_library_does(ask):
     code = f"""
 import os
-from distdl.doctor import examine, CHECKS
+from distdl.cli.doctor import examine, CHECKS
 for name in set(CHECKS) - {{"nvml"}}:
     del CHECKS[name]
 answer = {{}}

@@ -11,12 +11,16 @@ from typing import Any
 import pytest
 import torch
 
+from distdl.core import checkpoints as stored
+from distdl.core import manifest
+from distdl.core.checkpoints import find
 from distdl.core.config import Config
 from distdl.core.errors import UserError
 from distdl.core.manifest import digest, read_manifest
 from distdl.core.rundir import RunDir
-from distdl.training import checkpoint
-from distdl.training.checkpoint import Checkpoints, Progress, find, load
+from distdl.runtime import tensors
+from distdl.runtime.tensors import load
+from distdl.training.checkpoint import Checkpoints, Progress
 from distdl.training.entry import locate
 from killed_at import kill_at
 
@@ -52,14 +56,14 @@ def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
     for step, metric in enumerate([0.1, 0.9, 0.5, 0.4, None, 0.9], start=1):
         save(checkpoints, step, metric)
     assert [folder.name for folder in checkpoints.list()] == ["step-00000002", "step-00000005", "step-00000006"]
-    assert checkpoints.best().name == "step-00000002"
+    assert stored.best(checkpoints.folder, checkpoints.kind).name == "step-00000002"
 
 
 def test_the_best_may_be_the_lowest(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, keep=9, kind="loss")
     for step, metric in enumerate([0.5, 0.2, 0.7]):
         save(checkpoints, step, metric)
-    assert checkpoints.best().name == "step-00000001"
+    assert stored.best(checkpoints.folder, checkpoints.kind).name == "step-00000001"
 
 
 def test_metrics_of_another_kind_are_not_compared(tmp_path: Path) -> None:
@@ -67,9 +71,9 @@ def test_metrics_of_another_kind_are_not_compared(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, keep=9, kind="accuracy")
     save(checkpoints, 2, 0.95)
     save(checkpoints, 3, 0.91)
-    assert checkpoints.best().name == "step-00000002"
-    assert Checkpoints(tmp_path).best().name == "step-00000002"
-    assert Checkpoints(tmp_path, kind="loss").best().name == "step-00000001"
+    assert stored.best(checkpoints.folder, checkpoints.kind).name == "step-00000002"
+    assert stored.best(tmp_path).name == "step-00000002"
+    assert stored.best(tmp_path, "loss").name == "step-00000001"
 
 
 def flip_a_bit(folder: Path) -> None:
@@ -153,13 +157,13 @@ def test_a_folder_without_checkpoints_says_so(tmp_path: Path) -> None:
 def test_shards_are_part_of_the_checksum(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path)
     folder = checkpoints.begin(1)
-    checkpoint.write_tensors(checkpoints.hidden(1) / "shard-0.pt", {"error": torch.ones(3)})
+    tensors.write_tensors(checkpoints.hidden(1) / "shard-0.pt", {"error": torch.ones(3)})
     checkpoints.save(folder, {}, Progress(step=1), None)
     checkpoints.wait()
     final = find(tmp_path, silent)
-    assert torch.equal(checkpoint.read_tensors(final / "shard-0.pt")["error"], torch.ones(3))
+    assert torch.equal(tensors.read_tensors(final / "shard-0.pt")["error"], torch.ones(3))
     (final / "shard-0.pt").write_bytes(b"x")
-    assert "shard-0.pt" in checkpoint.damaged(final)
+    assert "shard-0.pt" in manifest.damaged(final)
 
 
 def saves(folder: Path, number: int, saved: Path) -> int:
@@ -189,7 +193,7 @@ def test_a_kill_at_any_change_of_files_leaves_what_was_published(tmp_path: Path)
             assert progress.step >= steps[-1]
             assert state["weights"][0] == progress.step
         if len(steps) >= 3:  # the best is kept too
-            assert Checkpoints(folder).best_whole(silent).name.startswith("step-00000002")
+            assert stored.best_whole(folder, "", silent).name.startswith("step-00000002")
         save(Checkpoints(folder), 5)
         assert find(folder, silent).name == "step-00000005"
     assert number > 60
@@ -200,7 +204,7 @@ def test_a_step_that_is_saved_again_replaces_the_first(tmp_path: Path) -> None:
     for metric in (None, 0.5, 0.7):
         save(checkpoints, 3, metric)
         assert [load(folder)[1].step for folder in checkpoints.list()] == [3]
-    assert read_manifest(checkpoints.best())["metric"] == 0.7
+    assert read_manifest(stored.best(checkpoints.folder, checkpoints.kind))["metric"] == 0.7
     assert not list(tmp_path.glob(".*"))
 
 
@@ -222,7 +226,7 @@ def test_a_manifest_that_is_no_manifest_is_one_line(tmp_path: Path, text: str) -
     save(checkpoints, 1, 0.4)
     save(checkpoints, 2, 0.5)
     (tmp_path / "step-00000002" / "manifest.json").write_text(text)
-    assert checkpoints.best().name == "step-00000001"
+    assert stored.best(checkpoints.folder, checkpoints.kind).name == "step-00000001"
     assert find(tmp_path, told.append).name == "step-00000001"
     assert len(told) == 1
     assert "\n" not in told[0]
@@ -271,7 +275,7 @@ def test_a_manifest_with_an_odd_field_is_damaged_and_the_one_before_is_used(tmp_
     checkpoints, told = Checkpoints(tmp_path), []
     for step in (1, 2):
         folder = checkpoints.begin(step)
-        checkpoint.write_tensors(checkpoints.hidden(step) / "shard-0.pt", {"error": torch.ones(3)})
+        tensors.write_tensors(checkpoints.hidden(step) / "shard-0.pt", {"error": torch.ones(3)})
         checkpoints.save(folder, {}, Progress(step=step, samples=3, images=3), 0.5)
         checkpoints.wait()
     file = tmp_path / "step-00000002" / "manifest.json"

@@ -12,14 +12,15 @@ from typing import Any
 import pytest
 import torch
 
+from distdl.core.checkpoints import find
 from distdl.core.config import ComputeConfig, Config, DataConfig, ModelConfig, OptimConfig
 from distdl.core.errors import UserError
 from distdl.core.manifest import MANIFEST, STATE, seal
 from distdl.core.rundir import RunDir
 from distdl.data.dataset import DataSet
 from distdl.data.sets.load import load
+from distdl.runtime.tensors import read_tensors, write_tensors
 from distdl.strategies.base import Strategy
-from distdl.training.checkpoint import find, read_tensors, write_tensors
 from distdl.training.resumption import check_remaining
 from distdl.training.trainer import Trainer
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from distdl.core.manifest import Progress, seal
-from distdl.training.checkpoint import write_tensors
+from distdl.runtime.tensors import write_tensors
 from distdl.verify.compare import Difference, checkpoints, differences
 
 STATE = {

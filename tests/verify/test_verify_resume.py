@@ -4,15 +4,17 @@ import json
 import random
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from distdl.core import checkpoints as stored
 from distdl.core.manifest import MANIFEST, STATE, read_manifest, seal
-from distdl.core.profiles import from_command_line
-from distdl.training.checkpoint import Checkpoints, read_tensors, write_tensors
+from distdl.core.profiles import Recipe, resolve
+from distdl.runtime.tensors import read_tensors, write_tensors
 from distdl.verify.compare import checkpoints
-from distdl.verify.proof import BATCH, Proof, without
+from distdl.verify.proof import Proof
 from distdl.verify.trial import kill_on_the_way
 
 
@@ -21,6 +23,12 @@ def verify(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "distdl.cli", "verify-resume", *arguments], capture_output=True, text=True
     )
+
+
+def prove_digits(folder: Path, overrides: Mapping[str, object] | None = None) -> Proof:
+    recipe = Recipe(overrides=overrides or {})
+    config = resolve(recipe, strategy="single")
+    return Proof(config=config, recipe=recipe, folder=folder, ranks=1, kills=1, other_ranks=0, steps=40, seed=0)
 
 
 def test_a_killed_training_is_exact_and_certified(tmp_path: Path) -> None:
@@ -36,13 +44,11 @@ def test_a_killed_training_is_exact_and_certified(tmp_path: Path) -> None:
 
 
 def test_a_resume_that_loses_a_part_of_the_optimizer_is_not_exact(tmp_path: Path) -> None:
-    argv = ("--profile", "digits")
-    config = from_command_line(argv, strategy="single")
-    proof = Proof(config=config, argv=argv, folder=tmp_path, ranks=1, kills=1, other_ranks=0, steps=40, seed=0)
+    proof = prove_digits(tmp_path)
     uncut, training = proof.training("uncut"), proof.training("killed")
     expected = uncut.finish(1)
     kill_on_the_way(training, 1, proof.steps, random.Random(1), one=False)
-    newest = Checkpoints(training.run / "checkpoints").newest(warn=pytest.fail)
+    newest = stored.newest(training.run / "checkpoints", warn=pytest.fail)
     assert newest, "killed before its first checkpoint: choose another seed"
     state = read_tensors(newest / STATE)
     for slots in state["strategy"]["optimizer"]["state"].values():
@@ -75,9 +81,11 @@ def test_a_wrong_call_is_one_line_and_leaves_nothing(arguments: tuple[str, ...],
     assert not list(tmp_path.iterdir())
 
 
-def test_batch_sizes_of_the_user_are_replaced() -> None:
-    argv = ("--data.batch_size", "32", "--epochs", "3", "--data.global-batch=64", "--seed", "1")
-    assert without(argv, BATCH) == ("--epochs", "3", "--seed", "1")
+def test_batch_sizes_of_the_user_are_replaced(tmp_path: Path) -> None:
+    overrides = prove_digits(tmp_path, {"data.batch_size": 32, "epochs": 3}).training("uncut").recipe.overrides
+    assert "data.batch_size" not in overrides
+    assert overrides["data.global_batch"] == 32
+    assert overrides["epochs"] == 3
 
 
 def test_a_training_that_fails_by_itself_is_reported_with_its_last_line(tmp_path: Path) -> None:

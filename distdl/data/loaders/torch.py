@@ -17,13 +17,14 @@ import torch
 from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from distdl.core.errors import Failure, UserError, too_many_files
+from distdl.core.errors import Failure, UserError
 from distdl.data.dataset import Batch
 from distdl.data.loaders.batch_transform import Finish, beside_workers, cut_bytes, transfer
 from distdl.data.loaders.prefetch import steps_ahead
 from distdl.data.loaders.samples import Chunk, Samples
 from distdl.data.loaders.spec import Task
 from distdl.runtime.cores import cores
+from distdl.runtime.process import too_many_files
 from distdl.telemetry.clock import Clock
 
 PREFETCH = 4

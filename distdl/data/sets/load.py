@@ -8,6 +8,7 @@ import numpy as np
 
 from distdl.core.config import DataConfig
 from distdl.core.errors import UserError, nearest, reading
+from distdl.core.paths import data_root, root_origin
 from distdl.core.text import name as shown
 from distdl.data.dataset import DataSet, Raw
 from distdl.data.sets import relabel, statistics
@@ -15,7 +16,7 @@ from distdl.data.sets.catalog import PHOTOGRAPH, SETS, Source
 from distdl.data.storage import folders, shards
 from distdl.data.storage import splits as divide
 from distdl.data.storage.archives import ARCHIVES, is_archive
-from distdl.data.storage.download import build, data_root, download, find, find_archive, root_origin, unpacked
+from distdl.data.storage.download import build, download, find, find_archive, unpacked
 from distdl.data.storage.set_file import read_set_file
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

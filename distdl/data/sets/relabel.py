@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from distdl.core.errors import UserError
-from distdl.core.rundir import write_atomic
+from distdl.core.files import write_atomic
 from distdl.data.dataset import Raw, Split
 from distdl.data.storage.npz import read_arrays
 from distdl.data.storage.set_file import is_class_name

@@ -11,11 +11,12 @@ import numpy as np
 
 from distdl.core.config import DataConfig
 from distdl.core.errors import UserError
+from distdl.core.paths import cache_folder, fingerprint
 from distdl.data.augment.crops import central_window
 from distdl.data.dataset import Split
 from distdl.data.files import File, Part, Unreadable
 from distdl.data.storage import decode
-from distdl.data.storage.download import cache_folder, fingerprint, locked
+from distdl.data.storage.download import locked
 from distdl.runtime.cores import cores
 
 SAMPLES = 1000

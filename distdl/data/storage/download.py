@@ -11,25 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from distdl.core.errors import UserError
+from distdl.core.paths import cache_folder, fingerprint
 from distdl.data.storage.archives import ARCHIVES, extract, is_archive
-
-
-def cache_folder() -> Path:
-    """$XDG_CACHE_HOME/distdl, or ~/.cache/distdl."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "distdl"
-
-
-def fingerprint(path: Path) -> bytes:
-    """Identity and version of a file: what is derived from it is used only while this stays the same.
-
-    The time of status change is part of it: programs can set a file's modification time back, but not this one.
-
-    Raises:
-        OSError: there is no such file.
-    """
-    status = path.stat()
-    version = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-    return os.fsencode(f"{os.path.realpath(path)} {version}")
 
 
 def unpacked(archive: Path) -> Path:
@@ -41,16 +24,6 @@ def unpacked(archive: Path) -> Path:
     key = hashlib.sha256(fingerprint(archive)).hexdigest()[:12]
     target = cache_folder() / "data" / f"{archive.name.split('.')[0]}-{key}"
     return build(target, lambda scratch: extract(archive, scratch))
-
-
-def data_root(root: Path | None = None) -> Path:
-    """The folder in which data sets are looked for: the one given, else $DISTDL_DATA, else the cache folder's."""
-    return Path(root or os.environ.get("DISTDL_DATA") or cache_folder() / "data").expanduser()
-
-
-def root_origin(root: Path | None = None) -> str:
-    """What named `data_root`, for messages."""
-    return "--data.root" if root else "$DISTDL_DATA" if os.environ.get("DISTDL_DATA") else "the cache folder"
 
 
 def find(root: Path, folders: Sequence[str]) -> Path | None:

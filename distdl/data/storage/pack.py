@@ -13,7 +13,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from distdl.core.errors import Failure, UserError, reading
-from distdl.core.rundir import write_atomic, write_json
+from distdl.core.files import write_atomic, write_json
 from distdl.data.dataset import DataSet, Split
 from distdl.data.files import Unreadable, read
 from distdl.data.storage.destination import begin, check_class_names, find_plan, fingerprint, parts_of

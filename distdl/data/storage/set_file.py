@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from distdl.core.errors import UserError, reading
-from distdl.core.rundir import write_json
+from distdl.core.files import write_json
 
 MANIFEST = "set.json"
 LIMIT_BYTES = 256 * 2**20

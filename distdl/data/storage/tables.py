@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from distdl.core.errors import UserError
-from distdl.core.rundir import write_atomic
-from distdl.data.storage.download import cache_folder, fingerprint
+from distdl.core.files import write_atomic
+from distdl.core.paths import cache_folder, fingerprint
 from distdl.data.storage.npz import read_arrays
 
 ARRAYS = ("offset", "size", "label")

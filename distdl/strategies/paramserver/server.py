@@ -21,10 +21,10 @@ from distdl.core.config import Config
 from distdl.core.errors import EXIT_FAILED, Failure, UserError, reading
 from distdl.core.files import reopen_rows
 from distdl.optim import optimizers
+from distdl.runtime.tensors import read_tensors, write_tensors
 from distdl.strategies.paramserver.protocol import REDUCTIONS, Command, Peer
 from distdl.strategies.paramserver.reducing_barrier import Meeting
 from distdl.strategies.text import decode
-from distdl.training.checkpoint import read_tensors, write_tensors
 
 ELEMENTWISE = ("sgd", "adam", "adamw", "adagrad", "rmsprop")
 """Optimizers that may see parameters as one flat buffer: LARS and LAMB need each layer's norm."""

@@ -26,6 +26,7 @@ from torch import nn
 from distdl.core.errors import Failure, UserError
 from distdl.core.files import reopen_rows
 from distdl.runtime.device import device_for, launched, pin_cores
+from distdl.runtime.signals import SIGNALS
 from distdl.runtime.world import World
 from distdl.strategies import replay
 from distdl.strategies.base import Strategy
@@ -37,7 +38,6 @@ from distdl.strategies.paramserver.server import ELEMENTWISE, Server
 from distdl.strategies.rendezvous import init_process_group
 from distdl.strategies.text import encode
 from distdl.telemetry.clock import Clock
-from distdl.training.stop import SIGNALS
 
 RECORDS = "ps"
 """Folder of a run folder in which each worker and server records its steps."""

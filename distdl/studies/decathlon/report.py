@@ -3,10 +3,12 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from distdl.core.rundir import METRICS, read_rows
+from distdl.core.files import read_rows
+from distdl.core.rundir import METRICS
+from distdl.core.statistics import Spread, spread
 from distdl.data.sets.decathlon import DOMAINS, Domain
 from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
-from distdl.studies.base import Outcome, Spread, spread
+from distdl.studies.base import Outcome
 from distdl.studies.decathlon import score
 from distdl.studies.runner.accuracy import cells, ends, percent
 

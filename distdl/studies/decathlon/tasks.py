@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from distdl.cli import train as training
+from distdl.cli.recipe import from_command_line
 from distdl.core.errors import EXIT_DONE, UserError
-from distdl.core.profiles import from_command_line
 from distdl.core.result import current_result
 from distdl.data.sets.load import load, locate, source_of
 from distdl.studies.features import extract as features

@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from distdl.cli.recipe import from_command_line
 from distdl.core.config import Config
 from distdl.core.errors import UserError
-from distdl.core.profiles import from_command_line
-from distdl.core.rundir import write_atomic
+from distdl.core.files import write_atomic
 from distdl.data.dataset import DataSet, Split
 from distdl.data.loaders import make_loader
 from distdl.data.sets.load import load

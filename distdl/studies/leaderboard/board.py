@@ -29,8 +29,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from distdl.core.errors import UserError
+from distdl.core.files import read_rows, sync_folder, write_json
 from distdl.core.manifest import damaged, read_manifest, seal
-from distdl.core.rundir import read_rows, sync_folder, write_json
 from distdl.studies.leaderboard.event_log import Lineage, State, Take, replay
 from distdl.studies.leaderboard.rules import Rule
 

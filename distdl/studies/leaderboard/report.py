@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from distdl.core.statistics import Spread, spread
 from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
-from distdl.studies.base import Outcome, Spread, spread
+from distdl.studies.base import Outcome
 from distdl.studies.leaderboard import history, tree
 from distdl.studies.leaderboard.board import Board
 from distdl.studies.leaderboard.trials import DOCUMENT_ACCURACY, Settings, board_of, boards

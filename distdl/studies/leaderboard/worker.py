@@ -14,11 +14,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from distdl.cli.recipe import from_command_line
 from distdl.core.errors import EXIT_STOPPED, Failure, UserError
 from distdl.core.manifest import STATE, damaged
-from distdl.core.profiles import from_command_line
 from distdl.core.rundir import RunDir
 from distdl.data.sets.load import load
+from distdl.runtime import tensors
+from distdl.runtime.environment import environment
 from distdl.strategies.base import Strategy
 from distdl.studies.leaderboard.board import Board, Seat
 from distdl.studies.leaderboard.event_log import State, Take
@@ -27,7 +29,6 @@ from distdl.studies.leaderboard.profiles import TrainingProfile, profile_at
 from distdl.studies.leaderboard.rules import Population, Ratchet, Rule
 from distdl.studies.leaderboard.trials import board_of
 from distdl.telemetry.accounting import account
-from distdl.training import checkpoint
 from distdl.training.callbacks.metrics import MetricsSink
 from distdl.training.callbacks.telemetry import Telemetry
 from distdl.training.summary import telemetry_rows
@@ -133,7 +134,7 @@ def trainer_of(folder: Path, table: Table, *, max_time: float = 0.0) -> Iterator
     run = RunDir(folder / "run")
     trainer = Trainer(config, strategy, load(config.data), run, (Telemetry(began), MetricsSink()))
     # Slots of the board, not checkpoints of the folder, say where to continue: its rows are of all slices.
-    run.enter(config, strategy=strategy.name, running=trainer.identity(), step=None)
+    run.enter(config, strategy=strategy.name, environment=environment(), running=trainer.identity(), step=None)
     try:
         trainer.events.begin(trainer)
         yield trainer
@@ -205,7 +206,7 @@ class _Worker:
             take,
             score,
             progress=asdict(trainer.progress),
-            write=lambda beside: checkpoint.write_tensors(beside / STATE, trainer.state_dict()),
+            write=lambda beside: tensors.write_tensors(beside / STATE, trainer.state_dict()),
             epoch_s=epoch_s,
             settings=settings,
         )

@@ -4,8 +4,9 @@ import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from distdl.core.statistics import Spread
 from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
-from distdl.studies.base import Outcome, Spread, Trial
+from distdl.studies.base import Outcome, Trial
 from distdl.studies.optimizers import published as document
 from distdl.studies.runner.accuracy import cells, ends, over, percent
 

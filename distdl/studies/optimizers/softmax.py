@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 
 from distdl.core.config import DataConfig
+from distdl.core.statistics import Spread, spread
 from distdl.data.dataset import Split
 from distdl.data.loaders import order
 from distdl.data.sets import load as datasets
 from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
-from distdl.studies.base import Spread, spread
 from distdl.studies.features.batched_optimizer import Setting, StackedOptimizer
 from distdl.studies.optimizers import grids
 from distdl.studies.optimizers import published as document

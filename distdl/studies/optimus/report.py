@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from distdl.core.errors import UserError
+from distdl.core.format import Cell
 from distdl.perf.learning.loss_fit import fit_loss
-from distdl.report.content import Axis, Cell, Figure, Finding, Layer, Section, Table
+from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
 from distdl.studies.base import Outcome
 from distdl.studies.optimus import logs
 from distdl.studies.optimus import regression as learned

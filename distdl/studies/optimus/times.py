@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from distdl.core.format import Cell
 from distdl.perf.speed.measurements import Measurements
 from distdl.perf.speed.optimus import PUBLISHED_BATCH, PUBLISHED_SYNC
 from distdl.perf.speed.speed_fit import SpeedFit
-from distdl.report.content import Axis, Cell, Figure, Finding, Layer, Section, Table
+from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
 from distdl.studies.base import Outcome
 from distdl.studies.optimus import logs
 from distdl.studies.optimus.scaling import Plan, Scale, Steps, measured, plans, published, stops_paying

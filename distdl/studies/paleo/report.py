@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from distdl.core.statistics import Spread, spread
 from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
-from distdl.studies.base import Spread, spread
 
 CONV_SHARE = 0.993702
 """Of VGG19's forward multiply-adds."""

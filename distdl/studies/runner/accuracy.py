@@ -3,7 +3,8 @@
 import math
 from collections.abc import Iterable
 
-from distdl.studies.base import Outcome, Spread, spread
+from distdl.core.statistics import Spread, spread
+from distdl.studies.base import Outcome
 
 
 def accuracies(outcomes: Iterable[Outcome | None]) -> list[float]:

@@ -18,7 +18,7 @@ from typing import Any
 import tomli_w
 
 from distdl.core.errors import UserError, reading, shortened
-from distdl.core.rundir import write_atomic, write_json
+from distdl.core.files import write_atomic, write_json
 from distdl.core.userfiles import read_text, read_toml
 from distdl.report.content import Picture, Section
 from distdl.studies.base import Outcome, Study, Trial

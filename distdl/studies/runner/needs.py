@@ -8,9 +8,9 @@ import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
+from distdl.cli.recipe import from_command_line
 from distdl.core.config import Config
 from distdl.core.errors import UserError, missing
-from distdl.core.profiles import from_command_line
 from distdl.studies.base import TRAIN, Trial
 from distdl.studies.runner.folder import StudyFolder
 

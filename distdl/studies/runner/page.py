@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from distdl.core.errors import UserError
-from distdl.core.format import duration
+from distdl.core.format import Cell, duration
 from distdl.report import schema
 from distdl.report.configuration import cell, leaves
-from distdl.report.content import Cell, Finding, Section, Table
+from distdl.report.content import Finding, Section, Table
 from distdl.report.page import Fact, Page, write
 from distdl.studies.runner import findings_file as stored
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import psutil
 
-from distdl.cli.launch import programs_folder
+from distdl.core import hosts
 from distdl.core.errors import UserError
-from distdl.launchers import horovodrun, hosts, netns, torchrun
-from distdl.launchers.job import Job
+from distdl.launchers import horovodrun, netns, torchrun
+from distdl.launchers.job import Job, bin_folder
 from distdl.studies.base import TRAIN, Trial
 from distdl.studies.runner.needs import configuration
 from distdl.studies.runner.trial_lock import LOG
@@ -39,7 +39,7 @@ def command(trial: Trial, folder: Path) -> list[str]:
     """The command line of a training; its ranks by the launcher that its strategy and its hosts need."""
     words = (*trial.words, "--out", str(folder), "--resume", "auto")
     horovod = _strategy(trial) == "horovod"
-    job = Job(words=words, nproc=trial.ranks, folder=programs_folder(near=False), directory=str(Path.cwd()))
+    job = Job(argv=words, nproc=trial.ranks, folder=bin_folder(near=False), directory=str(Path.cwd()))
     if trial.hosts:
         return _over_hosts(trial, job, horovod=horovod)
     if horovod:
@@ -59,7 +59,7 @@ def _over_hosts(trial: Trial, job: Job, *, horovod: bool) -> list[str]:
         return [*distdl, "hosts", "--count", str(len(names)), "--first", "--", *inner]
     launcher = "horovodrun" if horovod else "netns" if made else "torchrun"
     place = ["--with", launcher, "--hosts", trial.hosts, "--nproc", str(each)]
-    return [*distdl, "launch", *place, "--", *job.words]
+    return [*distdl, "launch", *place, "--", *job.argv]
 
 
 def _strategy(trial: Trial) -> str:

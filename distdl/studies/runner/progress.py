@@ -11,9 +11,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from distdl.core.errors import printable
 from distdl.core.files import is_row, parse_row
 from distdl.core.rundir import METRICS
+from distdl.core.text import printable
 from distdl.studies.base import Trial
 from distdl.studies.runner.run import Runner
 from distdl.studies.runner.trial_lock import LOG, Record

@@ -5,7 +5,7 @@ import shlex
 import sys
 
 from distdl.core.errors import EXIT_DONE, EXIT_STOPPED, UserError
-from distdl.core.rundir import write_atomic
+from distdl.core.files import write_atomic
 from distdl.launchers.slurm import check_options, directive, hand_over, own_options, pattern, quote
 from distdl.launchers.srun import LEAVE
 from distdl.studies.runner.folder import StudyFolder

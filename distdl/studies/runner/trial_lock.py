@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 from distdl.core.config import Count, Rate, Seconds
 from distdl.core.errors import UserError, reading, shown
+from distdl.core.files import write_json
 from distdl.core.result import current_result, is_unfinished
-from distdl.core.rundir import write_json
 from distdl.core.userfiles import read_text
 from distdl.core.validation import check
 from distdl.studies.base import TRAIN, Trial

@@ -28,7 +28,7 @@ def main(argv: Sequence[str]) -> int:
         os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
     if rest[0] == "--":
         os.execvp(rest[1], rest[1:])
-    from distdl.core.errors import run_command
+    from distdl.runtime.process import run_command
 
     return run_command(lambda: call(Path(rest[0])))
 
@@ -45,7 +45,8 @@ def end_with(parent: int) -> None:
 def call(folder: Path) -> int:
     """Call a trial's function and keep what it returns."""
     from distdl.core.errors import EXIT_DONE, UserError
-    from distdl.core.rundir import RESULT, write_json
+    from distdl.core.files import write_json
+    from distdl.core.rundir import RESULT
     from distdl.studies.runner.trial_lock import RECORD
 
     record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))

@@ -3,8 +3,9 @@
 import math
 from collections.abc import Callable, Sequence
 
-from distdl.report.content import Axis, Cell, Figure, Finding, Layer, Section, Table
-from distdl.studies.base import Spread, spread
+from distdl.core.format import Cell
+from distdl.core.statistics import Spread, spread
+from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
 from distdl.studies.scaling.results import Repeat, amdahl, karp_flatt, speed_ups
 
 DOCUMENT = {1: (610.0, 0.9912), 2: (324.0, 0.99), 4: (156.0, 0.9891)}

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import nnls
 
-from distdl.core.rundir import METRICS, read_rows
+from distdl.core.files import read_rows
+from distdl.core.rundir import METRICS
 from distdl.studies.base import Outcome
 from distdl.studies.runner import trial_lock as claim
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from distdl.core.statistics import above_zero, gain, points
+from distdl.core.statistics import Spread, above_zero, gain, points, spread
 from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
-from distdl.studies.base import Outcome, Spread, spread
+from distdl.studies.base import Outcome
 from distdl.studies.runner.accuracy import accuracies, cells, ends, over, percent
 from distdl.studies.semisupervised.trials import Case
 

@@ -10,8 +10,9 @@ import torch
 
 from distdl.core.config import Config
 from distdl.core.errors import UserError
+from distdl.core.files import write_atomic
 from distdl.core.profiles import read_profile, validate
-from distdl.core.rundir import CONFIG, write_atomic
+from distdl.core.rundir import CONFIG
 from distdl.data.dataset import DataSet
 from distdl.data.loaders import make_loader
 from distdl.data.sets import load as datasets

@@ -4,8 +4,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from distdl.core.statistics import Spread, spread
 from distdl.report.content import Axis, Figure, Finding, Layer, Picture, Section, Table
-from distdl.studies.base import Outcome, Spread, spread
+from distdl.studies.base import Outcome
 from distdl.studies.runner.accuracy import cells, ends, percent
 from distdl.studies.transfer import published as document
 from distdl.studies.transfer.results import Group, best, groups

@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from distdl.core.rundir import METRICS, read_rows
-from distdl.studies.base import Outcome, Spread, spread
+from distdl.core.files import read_rows
+from distdl.core.rundir import METRICS
+from distdl.core.statistics import Spread, spread
+from distdl.studies.base import Outcome
 from distdl.studies.transfer.settings import Settings
 from distdl.studies.transfer.trials import attempts
 

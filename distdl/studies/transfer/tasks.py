@@ -9,19 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from distdl.cli.recipe import from_command_line
+from distdl.core import checkpoints
 from distdl.core.config import Config
 from distdl.core.errors import Failure
-from distdl.core.profiles import from_command_line
 from distdl.core.rundir import CHECKPOINTS, CONFIG
 from distdl.data.dataset import DataSet
 from distdl.data.loaders import make_loader
 from distdl.data.sets.load import load
 from distdl.models import freezing as parts
+from distdl.runtime import tensors
 from distdl.runtime.device import device_for
 from distdl.runtime.world import World
 from distdl.studies.features.last_layers import network
-from distdl.training import checkpoint
-from distdl.training.checkpoint import Checkpoints
 
 PICTURE = "target.png"
 
@@ -100,11 +100,11 @@ def _norm(tensors: list[Tensor]) -> float:
 
 def trained(run: Path, config: Config, dataset: DataSet) -> nn.Module:
     """The network of a run's best checkpoint."""
-    best = Checkpoints(run / CHECKPOINTS).best()
+    best = checkpoints.best(run / CHECKPOINTS)
     if best is None:
         raise Failure(f"{run} has no checkpoint that was evaluated")
     last = network(config, dataset)
-    state, _ = checkpoint.load(best)
+    state, _ = tensors.load(best)
     last.load_state_dict(state["model"])
     return last
 

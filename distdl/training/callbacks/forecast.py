@@ -3,7 +3,8 @@
 import math
 from typing import TYPE_CHECKING
 
-from distdl.core.rundir import METRICS, read_rows
+from distdl.core.files import read_rows
+from distdl.core.rundir import METRICS
 from distdl.training.callbacks.metrics import write_row
 from distdl.training.events import Callback
 

@@ -421,7 +421,7 @@ def test_a_worker_that_does_not_answer_is_reported(tmp_path: Path, monkeypatch: 
 
 FEW_FILES = """
 import resource, sys
-from distdl import cli  # whatever is imported later needs files, too
+from distdl.cli import __main__ as cli  # whatever is imported later needs files, too
 import distdl.training.session, distdl.data.loaders.torch
 resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]), 4096))
 data = ["--data.loader", "torch", "--data.workers", "16", "--progress", "none", "--out", sys.argv[2]]
@@ -440,10 +440,10 @@ def test_too_many_open_files_are_one_line(files: int, tmp_path: Path) -> None:
 
 ORPHANS = """
 import os, signal, sys
-from distdl.config import Config, DataConfig
-from distdl.data.datasets import load
+from distdl.core.config import Config, DataConfig
+from distdl.data.sets.load import load
 from distdl.data.loaders import make_loader
-from distdl.world import World
+from distdl.runtime.world import World
 config = Config(data=DataConfig(loader="torch", workers=2))
 dataset = load(config.data)
 loader = make_loader(config, dataset, dataset.train, World(), training=True)
@@ -473,9 +473,9 @@ def _runs(pid: int) -> bool:
 UNCLOSED = """
 import sys
 from pathlib import Path
-from distdl.config import Config, DataConfig
+from distdl.core.config import Config, DataConfig
 from distdl.data.loaders import make_loader
-from distdl.world import World
+from distdl.runtime.world import World
 from numbered_sets import numbered
 dataset = numbered("files", 40, Path(sys.argv[2]))
 config = Config(data=DataConfig(loader=sys.argv[1], workers=2, batch_size=2))

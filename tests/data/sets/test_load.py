@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from distdl.core import paths
 from distdl.core.config import DataConfig
 from distdl.core.errors import UserError
 from distdl.data.sets.catalog import SETS
@@ -125,10 +126,10 @@ def test_a_limit_is_balanced() -> None:
 
 
 def test_the_data_root_is_looked_for_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_cache: Path) -> None:
-    assert places.data_root(None) == own_cache / "data"
+    assert paths.data_root(None) == own_cache / "data"
     monkeypatch.setenv("DISTDL_DATA", str(tmp_path / "b"))
-    assert places.data_root(None) == tmp_path / "b"
-    assert places.data_root(tmp_path / "a") == tmp_path / "a"
+    assert paths.data_root(None) == tmp_path / "b"
+    assert paths.data_root(tmp_path / "a") == tmp_path / "a"
 
 
 def test_a_set_is_found_where_the_root_is_its_own_folder(data_root: Path) -> None:

@@ -18,12 +18,14 @@ from typing import Any
 import torch
 
 from distdl.cli.export import export
+from distdl.cli.recipe import from_command_line
+from distdl.core import checkpoints as stored
+from distdl.core.checkpoints import find
 from distdl.core.manifest import MANIFEST, STATE, digest, published
-from distdl.core.profiles import from_command_line
 from distdl.core.rundir import RunDir
 from distdl.data.sets.load import load as load_data
+from distdl.runtime.tensors import load, network_state, write_tensors
 from distdl.strategies.base import Strategy
-from distdl.training.checkpoint import Checkpoints, find, load, network_state, write_tensors
 from distdl.training.trainer import Trainer
 from fuzz.run import Target
 from fuzz.targets._run import BATCH, RUN, WORDS, each, train
@@ -109,7 +111,7 @@ def check(folder: Path, name: str, content: bytes) -> None:
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         each(
             lambda: resumed(run, earlier if name == STATE and content != before else None, expected, name),
-            lambda: Checkpoints(run / "checkpoints").best_whole(lambda _: None),
+            lambda: stored.best_whole(run / "checkpoints", "", lambda _: None),
             lambda: export(run, folder / "weights.safetensors"),
         )
 

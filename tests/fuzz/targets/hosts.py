@@ -7,8 +7,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from distdl.core import hosts
 from distdl.core.errors import UserError
-from distdl.launchers import hosts
 from distdl.runtime import launch_env as place
 from fuzz.run import Target
 from repository import ROOT

@@ -17,7 +17,8 @@ import tomli_w
 
 from distdl.cli.report import write_report
 from distdl.cli.study import show
-from distdl.core.rundir import CONFIG, ENVIRONMENT, METRICS, RESULT, TELEMETRY, write_json
+from distdl.core.files import write_json
+from distdl.core.rundir import CONFIG, ENVIRONMENT, METRICS, RESULT, TELEMETRY
 from distdl.perf.usage.explain import explain
 from distdl.report import page
 from distdl.report.content import Figure

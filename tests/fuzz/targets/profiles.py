@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from distdl.cli.recipe import from_command_line
 from distdl.core.config import Config
-from distdl.core.profiles import from_command_line
 from distdl.perf import hardware
 from distdl.studies.runner import catalog as catalogue
 from distdl.studies.runner import trial_lock as claim

@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 
 from distdl.cli.export import export
+from distdl.cli.recipe import from_command_line
 from distdl.core.config import Config
 from distdl.core.files import is_row, parse_row
-from distdl.core.profiles import from_command_line
 from distdl.core.result import current_result, is_unfinished
 from distdl.core.rundir import CONFIG, ENVIRONMENT, METRICS, RESULT, RunDir
 from distdl.perf.usage.explain import explain

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 import torch
 
+from distdl.core.checkpoints import find
 from distdl.core.config import Config
 from distdl.core.files import read_rows
+from distdl.runtime.tensors import load
 from distdl.strategies.paramserver.partition import ASSIGNMENTS, SIZE_THRESHOLD, balance
 from distdl.strategies.paramserver.protocol import Peer
 from distdl.strategies.paramserver.server import STRAGGLER_WINDOW, Server
-from distdl.training.checkpoint import find, load
 from jobs import QUIET, Ranks, step_of, train, wait_for
 from run_folders import tree
 from same_checkpoint import assert_same_checkpoint

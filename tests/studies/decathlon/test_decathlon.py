@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from distdl.cli.recipe import from_command_line
 from distdl.core.config import DataConfig
-from distdl.core.profiles import from_command_line
 from distdl.data.sets.decathlon import DOMAINS
 from distdl.data.sets.load import load
 from distdl.report.content import Finding, Table

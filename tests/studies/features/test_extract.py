@@ -8,17 +8,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from distdl.cli.recipe import from_command_line
 from distdl.cli.train import main
+from distdl.core import checkpoints as stored
 from distdl.core.config import Config
 from distdl.core.errors import UserError
-from distdl.core.profiles import from_command_line
 from distdl.data.loaders import make_loader
 from distdl.data.sets import load as datasets
 from distdl.models import build as zoo
+from distdl.runtime.tensors import load
 from distdl.runtime.world import World
 from distdl.studies.features import extract as features
 from distdl.studies.features import last_layers
-from distdl.training.checkpoint import Checkpoints, load
 
 NETWORKS = {
     "resnet20": ("resnet20-12fca82f.th", "32", "imagenet", "linear"),
@@ -87,7 +88,7 @@ def test_last_layers_are_those_of_a_training_with_the_rest_frozen(words: tuple[s
         more = ("--optim.lr", str(head["lr"]), "--seed", str(head["seed"]), "--model.train-only", "linear.*")
         quiet = ("--progress", "none", "--telemetry.hz", "0")
         assert main([*words, *more, *quiet, "--out", str(run)]) == 0
-        best = Checkpoints(run / "checkpoints").best()
+        best = stored.best(run / "checkpoints")
         state, progress = load(best)
         assert progress.epoch == head["best_epoch"]
         torch.testing.assert_close(layers["weight"][place], state["model"]["linear.weight"], rtol=0, atol=1e-5)

@@ -11,6 +11,7 @@ import torch
 
 from distdl.core.errors import Failure, UserError
 from distdl.core.manifest import STATE
+from distdl.runtime import tensors
 from distdl.studies.base import Outcome
 from distdl.studies.leaderboard import STUDY, worker
 from distdl.studies.leaderboard.board import Board
@@ -53,7 +54,7 @@ def test_an_attempt_is_trained_by_several_processes_and_its_top_is_tested(tmp_pa
             before = epochs.get(taken["slot"], 0)
             assert row["epoch"] == before + 1  # clones carry their counters
             assert row["settings"] == PROFILES[(before + taken["tries"]) % 2]
-    kept, progress = checkpoint.load(board.slot(state.best.name))
+    kept, progress = tensors.load(board.slot(state.best.name))
     assert (progress.epoch, progress.images) == (state.best.epoch, 300 * state.best.epoch)
     assert all(torch.any(slot["momentum_buffer"] != 0) for slot in kept["strategy"]["optimizer"]["state"].values())
 
@@ -72,7 +73,7 @@ def test_a_clone_goes_on_with_the_bits_of_what_it_was_cloned_from(tmp_path: Path
         trainer.end_epoch()
         folder = tmp_path / "slot"
         folder.mkdir()
-        checkpoint.write_tensors(folder / STATE, trainer.state_dict())
+        tensors.write_tensors(folder / STATE, trainer.state_dict())
         checkpoint.seal(folder, vars(trainer.progress), 0.5)
         assert trainer.train_epoch(order=7)
         ended.append({name: value.clone() for name, value in trainer.model.state_dict().items()})

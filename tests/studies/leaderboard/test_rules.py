@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from distdl.core.errors import UserError
+from distdl.core.files import write_atomic
 from distdl.core.manifest import STATE, Progress
-from distdl.core.rundir import write_atomic
 from distdl.studies.leaderboard.board import Board, Seat
 from distdl.studies.leaderboard.event_log import Lineage, State, replay
 from distdl.studies.leaderboard.history import ancestry, best_so_far, nodes

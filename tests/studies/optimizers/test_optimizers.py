@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from distdl.cli.recipe import from_command_line
 from distdl.core.config import DataConfig
-from distdl.core.profiles import from_command_line
 from distdl.data.loaders import order
 from distdl.data.sets import load as datasets
 from distdl.report.content import Figure, Finding, Table

@@ -79,7 +79,7 @@ def test_the_full_study_is_the_documents() -> None:
 
 @pytest.mark.parametrize("quick", [False, True])
 def test_every_trials_words_are_a_training(quick: bool) -> None:
-    from distdl.core.profiles import from_command_line
+    from distdl.cli.recipe import from_command_line
 
     for trial in trials(resolve(STUDY, quick=quick)):
         strategy = "ps" if "ps" in trial.words else "single"

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from distdl.core.errors import UserError
-from distdl.core.rundir import read_rows
+from distdl.core.files import read_rows
 from distdl.data.sets.load import locate, source_of
 from distdl.launchers.slices import newest
 from distdl.studies.base import Trial

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distdl.core.profiles import from_command_line, read_profile, validate
+from distdl.cli.recipe import from_command_line
+from distdl.core.profiles import read_profile, validate
 from distdl.data.sets.load import load
 from distdl.report.content import Finding, Table
 from distdl.studies.base import Outcome

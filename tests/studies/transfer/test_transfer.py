@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from distdl.cli.recipe import from_command_line
 from distdl.cli.train import main
-from distdl.core.profiles import from_command_line
 from distdl.report.content import Finding, Picture, Section, Table
 from distdl.studies.base import TRAIN, Outcome
 from distdl.studies.runner.settings import resolve, study_profiles

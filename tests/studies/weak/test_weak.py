@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distdl.core.profiles import from_command_line
+from distdl.cli.recipe import from_command_line
 from distdl.report.content import Finding
 from distdl.studies.base import Outcome
 from distdl.studies.weak import STUDY

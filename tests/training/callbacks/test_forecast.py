@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from distdl.core.rundir import read_rows
+from distdl.core.files import read_rows
 from distdl.training.callbacks.forecast import duration
 from jobs import QUIET, Ranks
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from distdl.cli.__main__ import main
-from distdl.core.profiles import from_command_line
+from distdl.cli.recipe import from_command_line
 from distdl.perf.usage.waterfall import waterfall
 from distdl.strategies import make
 from distdl.training.callbacks.telemetry import Telemetry

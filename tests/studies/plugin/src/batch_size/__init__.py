@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from distdl.core.statistics import spread
 from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
-from distdl.studies.base import Outcome, Study, Trial, spread
+from distdl.studies.base import Outcome, Study, Trial
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from debian import needs
 from distdl.core.errors import UserError
-from distdl.launchers.hosts import MAX_HOSTS, expand, is_loopback, parse
+from distdl.core.hosts import MAX_HOSTS, expand, is_loopback, parse
 from repository import ROOT
 
 LETTERS = st.text("abcxyzABC", min_size=1, max_size=4)

@@ -1,0 +1,51 @@
+"""From the arguments of `distdl train` to a recipe or a configuration: `--profile NAME|FILE [--optim.lr 0.1 ...]`."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NoReturn
+
+from distdl.cli import arguments
+from distdl.cli.arguments import overrides, take_flag
+from distdl.core.config import Config
+from distdl.core.profiles import DEFAULT_PROFILE, Recipe, read_profile, resolve, validate
+
+PROG = "distdl.train"
+
+
+def from_command_line(argv: Sequence[str], *, strategy: str, prog: str = PROG) -> Config:
+    """The configuration of a training.
+
+    Args:
+        argv: arguments after the program's name.
+        strategy: the strategy that `strategy = "auto"` selects in this process.
+    Raises:
+        UserError: for a wrong key, type, range, profile or combination, and for a field that would have no effect.
+    """
+    return resolve(recipe(argv, prog), strategy=strategy)
+
+
+def recipe(argv: Sequence[str], prog: str = PROG) -> Recipe:
+    """The profile and the overrides that a command line gives.
+
+    Raises:
+        UserError: for an unknown option or a missing value.
+    """
+    table = overrides(Config, argv, prog, profile=str)
+    profile = table.pop("profile", DEFAULT_PROFILE)
+    return Recipe(profile=profile, overrides=dict(_dotted(table)))
+
+
+def _dotted(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _dotted(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def show_help(argv: Sequence[str], prog: str = PROG) -> NoReturn:
+    """Print the options of a training with the profile's values as defaults, and exit."""
+    _, rest = take_flag(argv, "--help")
+    table = overrides(Config, take_flag(rest, "-h")[1], prog, profile=str, list=bool)
+    base = validate(read_profile(table.get("profile", DEFAULT_PROFILE))[0], where="")
+    description = "Train an image classifier. The defaults below are the profile's: --profile NAME|FILE."
+    arguments.show_help(Config, prog, default=base, description=description)

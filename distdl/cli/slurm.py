@@ -1,0 +1,70 @@
+"""The verbs `distdl slurm begin` and `distdl slurm end`, which a batch script calls around each slice of a training."""
+
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+
+import tyro
+
+from distdl.cli.recipe import from_command_line
+from distdl.core.config import Config
+from distdl.core.errors import EXIT_DONE, UserError, reason
+from distdl.core.text import printable
+from distdl.launchers import slices
+from distdl.launchers.slices import EXIT_OVER, LEDGER, Over, last_line
+
+
+def begin(argv: tyro.conf.Positional[tuple[str, ...]], *, queued: str = "") -> int:
+    """Print the seconds after which the training of this slice must stop (0: no limit); exit 3 if there is no slice.
+
+    Args:
+        argv: arguments of distdl.train, after `--`.
+        queued: when the job was submitted or queued again, as squeue's %V shows it.
+    """
+    run, config = _run_and_config(argv)
+    now = time.time()
+    try:
+        waited_s = max(now - datetime.fromisoformat(queued).timestamp(), 0.0) if queued else 0.0
+    except ValueError:
+        raise UserError(f'--queued "{queued}" is not a time as squeue -o %V shows it') from None
+    try:
+        print(slices.begin(run, config, waited_s=waited_s, now=now))
+    except Over as over:
+        print(over, file=sys.stderr)
+        return EXIT_OVER
+    except OSError as error:
+        raise _unwritable(error) from None
+    return EXIT_DONE
+
+
+def end(
+    argv: tyro.conf.Positional[tuple[str, ...]], *, code: int, state: str = "RUNNING/None", log: Path | None = None
+) -> int:
+    """Record the end of a slice: exit 0 if the job must be queued again, 3 if not.
+
+    Args:
+        argv: arguments of distdl.train, after `--`.
+        code: the training's exit code.
+        state: of the job, as squeue's %T/%r shows it.
+        log: the job's output, which is searched for the reason of a failure.
+    """
+    run, config = _run_and_config(argv)
+    try:
+        why = last_line(log) if log else ""
+        total = slices.end(run, config, code=code, state=state, why=why, now=time.time())
+    except OSError as error:
+        raise _unwritable(error) from None
+    print(f"slice {total.slices}: {total.status}: {printable(total.reason)}", file=sys.stderr)
+    return EXIT_DONE if total.status == "requeued" else EXIT_OVER
+
+
+def _run_and_config(argv: tuple[str, ...]) -> tuple[Path, Config]:
+    config = from_command_line(argv, strategy="ddp")
+    if config.out is None or config.resume != "auto":
+        raise UserError("the slices of a training share one run folder: give --out DIR --resume auto")
+    return config.out, config
+
+
+def _unwritable(error: OSError) -> UserError:
+    return UserError(f"{error.filename or LEDGER}: {reason(error)}")

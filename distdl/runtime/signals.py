@@ -1,0 +1,6 @@
+"""Signals that ask a training to stop."""
+
+import signal
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
+"""Launchers and schedulers send SIGTERM; SIGUSR2 is Slurm's early warning (NCCL takes SIGUSR1); SIGINT is Ctrl-C."""

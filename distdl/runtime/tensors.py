@@ -1,0 +1,82 @@
+"""Files of tensors and plain values. Reading one executes nothing that is in it."""
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from distdl.core.errors import UserError, reading
+from distdl.core.files import write_atomic
+from distdl.core.manifest import STATE, Progress
+
+
+def load(folder: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Any], Progress]:
+    """State and position of a checkpoint. Nothing in the file is executed.
+
+    Raises:
+        UserError: if it is damaged, holds objects other than tensors and plain values, or this process cannot see the
+            folder, as on a host that does not share the run folder's file system.
+    """
+    if not (folder / STATE).is_file():
+        raise UserError(f"{folder / STATE} is not there: every host must share the run folder's file system")
+    state = read_tensors(folder / STATE, device)
+    return state, Progress.of(folder)
+
+
+def network_state(state: Mapping[str, Any], folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Weights and buffers of a checkpoint's network by name, and those of their moving average (empty without one).
+
+    Raises:
+        UserError: if the state does not hold them.
+    """
+    ema = state.get("ema") or {}
+    average = ema.get("average") if isinstance(ema, Mapping) else None
+    for tensors in (state.get("model"), average if ema else {}):
+        if not isinstance(tensors, Mapping) or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
+            raise UserError(f"{folder / STATE} is not the state of a training: it does not hold the network's tensors")
+    return dict(state["model"]), dict(average or {})
+
+
+def write_tensors(file: Path, state: Mapping[str, Any]) -> None:
+    """Write tensors and plain values so that `read_tensors` reads them back without unpickling code."""
+    host = _on_host(state)
+    write_atomic(file, lambda sink: _save(host, sink))
+
+
+def read_tensors(file: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """What `write_tensors` wrote.
+
+    Raises:
+        UserError: if the file is damaged, or holds anything else.
+    """
+    with reading(file, "a state"):
+        try:
+            state = torch.load(file, map_location=device, weights_only=True)
+        except pickle.UnpicklingError:
+            raise UserError(
+                f"{file} is damaged, or holds objects other than tensors and plain values, which are not unpickled"
+            ) from None
+    if not isinstance(state, dict):
+        raise UserError(f"{file} is not a state that distdl wrote")
+    return state
+
+
+def _save(state: Mapping[str, Any], sink: IO[bytes]) -> None:
+    try:
+        torch.save(state, sink)
+    except RuntimeError as error:
+        # Where the disk is full, torch's archive writer fails once more as it closes, and hides why.
+        raise error.__context__ if isinstance(error.__context__, OSError) else error from None
+
+
+def _on_host(value: Any) -> Any:
+    """A copy that shares no memory with what training goes on to change."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, Mapping):
+        return {key: _on_host(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_on_host(inner) for inner in value)
+    return value
