@@ -35,6 +35,7 @@ from distdl.data.storage import decode
 from distdl.data.storage.image_header import read_header
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
+sys.path.append(str(Path(__file__).parents[1] / "tests/support"))
 from fuzz.images import expected, seeds
 from fuzz.mutations import mutate
 

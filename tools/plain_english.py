@@ -54,10 +54,11 @@ DOCSTRING = {
     r"(?:What|Which|Whose|Who|How|Where) (?!.*\?)": "a verb or a noun at the start",
     r"(?:Of|By|In|On|As|For) (?:a|an|the|its|those|each|every|all)\b": "a whole noun phrase at the start",
 }
-NAMES = frozenset(
-    "told said words mine theirs ours here there one own found kept left whole shown drawn before after since "
-    "until".split()
+NAMES = (
+    *("told", "said", "words", "mine", "theirs", "ours", "here", "there", "one", "own", "found", "kept", "left"),
+    *("whole", "shown", "drawn", "before", "after", "since", "until"),
 )
+"""Pronouns, adverbs and participles that name no value."""
 
 
 def _compiled(patterns: dict[str, str], start: str = "") -> list[tuple[re.Pattern[str], str]]:

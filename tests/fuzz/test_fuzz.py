@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from repository import TESTS
+from repository import SUPPORT, TESTS
 
 FOLDER = Path(__file__).with_name("targets")
 SHARES = {
@@ -25,9 +25,8 @@ def part(target: str, total: int) -> int:
 
 def fuzz(target: str, first: int, count: int) -> dict:
     """What `python -m fuzz.run` reports."""
-    tests = TESTS
     environ = os.environ | {
-        "PYTHONPATH": f"{tests}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+        "PYTHONPATH": os.pathsep.join([str(TESTS), str(SUPPORT), os.environ.get("PYTHONPATH", "")]),
         "OMP_NUM_THREADS": "1",
     }
     command = [sys.executable, "-m", "fuzz.run", target, "--first", str(first), "--count", str(count)]

@@ -14,7 +14,7 @@ from distdl.runtime.world import World
 
 LOADERS = {
     "resident": "distdl.data.loaders.resident:ResidentLoader",
-    "torch": "distdl.data.loaders.torch:TorchLoader",
+    "torch": "distdl.data.loaders.workers:TorchLoader",
     "dali": "distdl.data.loaders.dali:DaliLoader",
     "synthetic": "distdl.data.loaders.synthetic:SyntheticLoader",
 }

@@ -16,8 +16,7 @@ import torch
 from distdl.core.config import AugmentConfig, ComputeConfig, Config, DataConfig, OptimConfig
 from distdl.core.errors import Failure, UserError
 from distdl.data.dataset import Batch, DataSet, Loader, Split
-from distdl.data.loaders import choose, make_loader, order
-from distdl.data.loaders import torch as workers
+from distdl.data.loaders import choose, make_loader, order, workers
 from distdl.data.loaders.samples import Samples
 from distdl.data.loaders.spec import Task
 from distdl.data.sets.load import load
@@ -422,7 +421,7 @@ def test_a_worker_that_does_not_answer_is_reported(tmp_path: Path, monkeypatch: 
 FEW_FILES = """
 import resource, sys
 from distdl.cli import __main__ as cli  # whatever is imported later needs files, too
-import distdl.training.session, distdl.data.loaders.torch
+import distdl.training.session, distdl.data.loaders.workers
 resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]), 4096))
 data = ["--data.loader", "torch", "--data.workers", "16", "--progress", "none", "--out", sys.argv[2]]
 sys.exit(cli.main(["train", "--profile", "digits", "--max-steps", "9", *data]))
