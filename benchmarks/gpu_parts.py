@@ -207,13 +207,12 @@ def jpeg_input(setting: Setting, folder: Path) -> Outcome:
 
 def loaders() -> list[str]:
     """Loaders of files that are to be had here."""
-    from distdl.data.loaders import LOADERS
 
     try:
         import nvidia.dali  # noqa: F401
     except ImportError:
         return ["torch"]
-    return [name for name in ("torch", "dali") if name in LOADERS]
+    return ["torch", "dali"]
 
 
 def photos(folder: Path, count: int, processes: int) -> None:

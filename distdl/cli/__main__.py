@@ -46,6 +46,8 @@ VERBS: dict[str, Verb] = {
         "distdl.cli.verify_resume:verify_resume", "kill a training at random moments, resume it, compare every bit"
     ),
     "probe network": Verb("distdl.cli.launch:probe_network", "bandwidth and latency between ranks"),
+    "list": Verb("distdl.cli.list:list_components", "components by kind: optimizers, strategies, models, ..."),
+    "models list": Verb("distdl.cli.list:list_models", "networks by name or pattern: 'resnet*'"),
     "data list": Verb("distdl.cli.data:list_sets", "which data sets are known, and which are here"),
     "data describe": Verb("distdl.cli.data:describe", "a data set's division, classes, sizes and a picture of it"),
     "data verify": Verb(

@@ -14,7 +14,7 @@ import re
 import types
 import typing
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, NoReturn, NotRequired, Required, TypedDict
 
 from distdl.core.errors import UserError, nearest, shown
@@ -78,7 +78,23 @@ def show_help(target: Any, prog: str, **options: Any) -> NoReturn:
     """Print the help and exit."""
     import tyro
 
-    tyro.cli(target, args=["--help"], prog=prog or None, **options)
+    registry = tyro.constructors.ConstructorRegistry()
+
+    @registry.primitive_rule
+    def table(hint: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec[Any] | None:
+        if typing.get_origin(hint.type) is not Mapping:
+            return None
+        return tyro.constructors.PrimitiveConstructorSpec(
+            nargs="*",
+            metavar="KEY.NAME=VALUE",
+            instance_from_str=list,
+            is_instance=lambda value: isinstance(value, Mapping),
+            str_from_instance=lambda value: [
+                f"{key}.{name}={each}" for key in value for name, each in value[key].items()
+            ],
+        )
+
+    tyro.cli(target, args=["--help"], prog=prog or None, registry=registry, **options)
     raise AssertionError("tyro's help does not return")
 
 
@@ -235,6 +251,8 @@ def _as_text(kind: Any) -> Any:
         return Annotated[str, _NUMBER]
     if origin is Literal:
         return str
+    if origin is Mapping:
+        return tuple[str, ...]  # KEY.NAME=VALUE
     if origin is Annotated:
         return Annotated[_as_text(inner[0]), *kind.__metadata__]
     if origin in (tuple, list):

@@ -1,7 +1,6 @@
 """The verbs `distdl launch`, `distdl hosts`, `distdl probe network` and `distdl submit`."""
 
 import dataclasses
-import importlib
 import os
 import re
 import signal
@@ -14,24 +13,19 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from distdl.core import registry
 from distdl.core.errors import EXIT_DONE, UserError
+from distdl.core.registry import known_in
 from distdl.runtime.process import Terminated
 
 if TYPE_CHECKING:
     from distdl.launchers.job import Job
 
-LAUNCHERS = ("torchrun", "horovodrun", "mpirun", "srun", "deepspeed", "netns")
-"""Modules of this package; each has `commands(job)`."""
-STRATEGY = {"horovodrun": "horovod", "deepspeed": "deepspeed"}
-"""The only strategy of a launcher, and what `strategy = "auto"` resolves to under it; ddp under the others."""
-
 
 def launch(
     words: tyro.conf.Positional[tuple[str, ...]],
     *,
-    with_: Annotated[
-        Literal["torchrun", "horovodrun", "mpirun", "srun", "deepspeed", "netns"], tyro.conf.arg(name="with")
-    ] = "torchrun",
+    with_: Annotated[str, known_in("launchers"), tyro.conf.arg(name="with")] = "torchrun",
     hosts: str = "",
     nproc: int = 1,
     interface: str = "",
@@ -57,12 +51,17 @@ def launch(
 
     training = recipe(words, prog="distdl launch ... --")
     # An error of the user is reported here once, and not by every rank.
-    config = resolve(training, strategy=STRATEGY.get(with_, "ddp"))
+    config = resolve(training, strategy=_strategy(with_) or "ddp")
     if with_ == "deepspeed" and config.strategy == "auto":  # its ranks cannot tell its launcher from torchrun
         training = training.updated({"strategy": "deepspeed"})
     job = _job(arguments(training), with_, hosts, nproc, interface=interface, rate=rate, port=port)
     _check_strategy(config.strategy, with_, job.size)
     return _start(with_, job, dry_run=dry_run)
+
+
+def _strategy(launcher: str) -> str:
+    """The only strategy that a launcher starts, and then what `strategy = "auto"` is under it; empty if it has none."""
+    return registry.find("launchers", launcher).traits.get("strategy", "")
 
 
 def _check_strategy(strategy: str, launcher: str, ranks: int) -> None:
@@ -71,11 +70,10 @@ def _check_strategy(strategy: str, launcher: str, ranks: int) -> None:
     Raises:
         UserError: naming both, and a launcher for the strategy.
     """
-    fits = next((name for name, only in STRATEGY.items() if only == strategy), "torchrun")
-    if launcher in STRATEGY and strategy not in ("auto", STRATEGY[launcher]):
-        raise UserError(
-            f"--with {launcher} starts strategy {STRATEGY[launcher]}, but strategy is {strategy}: use --with {fits}"
-        )
+    fits = next((name for name in registry.rows("launchers") if _strategy(name) == strategy), "torchrun")
+    only = _strategy(launcher)
+    if only and strategy not in ("auto", only):
+        raise UserError(f"--with {launcher} starts strategy {only}, but strategy is {strategy}: use --with {fits}")
     if strategy == "horovod" and launcher not in ("horovodrun", "mpirun"):
         raise UserError(f"--with {launcher} does not start strategy horovod: use --with horovodrun")
     if strategy == "single" and ranks > 1:
@@ -120,7 +118,7 @@ def _start(launcher: str, job: "Job", *, dry_run: bool) -> int:
     """Show the commands, and run them unless they are only asked for."""
     from distdl.launchers.run import run
 
-    commands = importlib.import_module(f"distdl.launchers.{launcher}").commands(job)
+    commands = registry.make("launchers", launcher, job)
     for command in commands:
         print(command.shell(), flush=True)
     return EXIT_DONE if dry_run else run(commands)

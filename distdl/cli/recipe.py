@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 from distdl.cli import arguments
 from distdl.cli.arguments import overrides, take_flag
 from distdl.core.config import Config
-from distdl.core.profiles import DEFAULT_PROFILE, Recipe, read_profile, resolve, validate
+from distdl.core.profiles import DEFAULT_PROFILE, TABLES, Recipe, read_profile, resolve, validate
 
 PROG = "distdl.train"
 
@@ -36,7 +36,7 @@ def recipe(argv: Sequence[str], prog: str = PROG) -> Recipe:
 
 def _dotted(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in table.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and prefix + name not in TABLES:
             yield from _dotted(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value

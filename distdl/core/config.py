@@ -1,16 +1,18 @@
-"""Everything that a training can be told, as frozen dataclasses: what each field means is said once, here.
+"""Training configuration as frozen dataclasses. Each field is documented where it is defined.
 
 `distdl.core.profiles` fills them from profiles and the command line; the resolved configuration is written into the run
 folder and is itself a profile. Ranges are declared in the types, combinations are checked in `Config.__post_init__`,
-and `unused` names the fields that a choice makes meaningless, so that nothing is silently ignored.
+and `distdl.core.conditions` names the fields that have no effect, so that nothing is silently ignored.
 """
 
-import dataclasses
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
+
+from distdl.core.registry import known_in
 
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
@@ -24,6 +26,31 @@ AboveZero = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0, le=1e9)]
 Timeout = Annotated[float, Field(gt=0, le=1e9)]
+
+
+def _options(value: Any) -> Any:
+    """KEY.NAME=VALUE texts of a command line as a table of tables."""
+    if not isinstance(value, list | tuple):
+        return value
+    table: dict[str, dict[str, str]] = {}
+    for text in value:
+        path, equals, setting = str(text).partition("=")
+        key, dot, name = path.rpartition(".")
+        if not (equals and dot and key and name):
+            raise ValueError(f"options: {text!r} is not KEY.NAME=VALUE, such as model.depth=3")
+        table.setdefault(key, {})[name] = setting
+    return table
+
+
+AugmentationName = Annotated[str, known_in("augmentations")]
+LoaderName = Annotated[str, known_in("loaders")]
+LossName = Annotated[str, known_in("losses")]
+MetricName = Annotated[str, known_in("metrics")]
+OptimizerName = Annotated[str, known_in("optimizers")]
+ScheduleName = Annotated[str, known_in("schedules")]
+StrategyName = Annotated[str, known_in("strategies")]
+TrackerName = Annotated[str, known_in("trackers")]
+Options = Annotated[Mapping[str, Mapping[str, Any]], BeforeValidator(_options)]
 
 DEFAULT_BATCH = 64
 """Samples per step of a rank where a configuration gives no batch size."""
@@ -52,6 +79,8 @@ class AugmentConfig:
     """alpha of mixup's Beta distribution (Zhang et al. 2018); pairs are neighbours in a rank's batch."""
     cutmix: Rate = 0.0
     """alpha of CutMix's Beta distribution (Yun et al. 2019); with mixup too, each sample takes one at random."""
+    extra: tuple[AugmentationName, ...] = ()
+    """Augmentations of other packages, by name or as package.module:callable."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +91,7 @@ class DataConfig:
     """A data set by name (`distdl data list`), or a path to an image folder or a folder of tar shards."""
     root: Path | None = None
     """Folder in which data sets are looked for; without it $DISTDL_DATA, else distdl's cache folder."""
-    loader: Literal["auto", "resident", "torch", "dali", "synthetic"] = "auto"
+    loader: LoaderName = "auto"
     """resident keeps the whole set on the device; torch decodes in worker processes; dali decodes by NVIDIA DALI;
     synthetic measures everything but the input; auto chooses, and says why."""
     batch_size: Positive | None = None
@@ -149,8 +178,8 @@ class ModelConfig:
 class OptimConfig:
     """How gradients change the weights."""
 
-    name: Literal["sgd", "adam", "adamw", "adagrad", "rmsprop", "lars", "lamb"] = "sgd"
-    """The optimizer; lars and lamb are for large batches."""
+    name: OptimizerName = "sgd"
+    """sgd, adam, adamw, adagrad, rmsprop, lars, lamb (`distdl list optimizers`), or package.module:callable."""
     lr: Rate = 0.1
     """Learning rate at the top of the schedule."""
     lr_batch: Count = 0
@@ -185,8 +214,9 @@ class OptimConfig:
 class ScheduleConfig:
     """How the learning rate moves. Lengths are in epochs, and the rate moves at every step."""
 
-    name: Literal["constant", "step", "multistep", "cosine", "onecycle"] = "constant"
-    """onecycle rises from lr / 25 to lr over `rise` of the run and falls to nearly nothing."""
+    name: ScheduleName = "constant"
+    """constant, step, multistep, cosine, onecycle, or package.module:callable. onecycle rises from lr / 25 to lr over
+    `rise` of the run and falls to nearly nothing."""
     warmup_epochs: Rate = 0.0
     """Rise linearly from lr / 100 over so many epochs first."""
     step_epochs: Positive = 30
@@ -355,8 +385,18 @@ class Config:
     """Seed of the initial weights, the order, the augmentation and dropout."""
     deterministic: bool = False
     """Refuse operators that do not give the same bits each time."""
-    strategy: Literal["auto", "single", "ddp", "horovod", "deepspeed", "ps"] = "auto"
-    """How gradients meet. auto: horovod under Horovod's launcher, ddp under torchrun, else single."""
+    strategy: StrategyName = "auto"
+    """How gradients are synchronized across ranks: single, ddp, horovod, deepspeed, ps, or package.module:callable.
+    auto: horovod under Horovod's launcher, ddp under torchrun, else single."""
+    loss: LossName = "cross-entropy"
+    """Training loss: cross-entropy, or package.module:callable."""
+    metrics: tuple[MetricName, ...] = ()
+    """Metrics in addition to accuracy and loss, by name or as package.module:callable."""
+    trackers: tuple[TrackerName, ...] = ()
+    """Experiment trackers that receive the metrics: tensorboard, or package.module:callable."""
+    options: Options = field(default_factory=dict)
+    """Settings of components from other packages, KEY.NAME=VALUE: KEY is model, dataset, loss, strategy, loader,
+    optimizer or schedule, or the name of a metric, tracker or augmentation. In a profile: [options.KEY]."""
     evaluate_every: Positive = 1
     """Epochs between evaluations; the last epoch is always evaluated."""
     progress: Literal["auto", "live", "plain", "none"] = "auto"
@@ -410,55 +450,3 @@ class Config:
             )
         if self.compute.cuda_graphs and not self.data.drop_last:
             raise ValueError("compute.cuda_graphs needs steps of one shape: add --data.drop-last")
-
-
-_OPTIMIZER_USES = {
-    "sgd": {"momentum", "nesterov"},
-    "adam": {"betas", "eps"},
-    "adamw": {"betas", "eps"},
-    "adagrad": {"eps"},
-    "rmsprop": {"momentum", "alpha", "eps"},
-    "lars": {"momentum"},
-    "lamb": {"betas", "eps"},
-}
-_SCHEDULE_USES = {
-    "constant": set(),
-    "step": {"step_epochs", "gamma"},
-    "multistep": {"milestones", "gamma"},
-    "cosine": {"final_lr"},
-    "onecycle": {"rise"},
-}
-
-
-def unused(config: Config, strategy: str) -> dict[str, str]:
-    """Dotted names of the fields that have no effect under the choices made, with the choice that makes them so.
-
-    Args:
-        strategy: the strategy that `auto` came to.
-    """
-    from distdl.strategies import STRATEGIES  # the registry alone: no strategy is imported
-
-    fields: dict[str, str] = {}
-    used = STRATEGIES[strategy].settings
-    for section in {name.partition(".")[0]: None for entry in STRATEGIES.values() for name in entry.settings}:
-        names = [f"{section}.{field.name}" for field in dataclasses.fields(getattr(config, section))]
-        if section in used:
-            continue
-        without = [name for name in names if name not in used]
-        for name in [section] if without == names else without:
-            fields[name] = f"the strategy is {strategy}"
-    for section, uses, choice in (
-        ("optim", _OPTIMIZER_USES, config.optim.name),
-        ("schedule", _SCHEDULE_USES, config.schedule.name),
-    ):
-        for name in sorted(set().union(*uses.values()) - uses[choice]):
-            fields[f"{section}.{name}"] = f"{section}.name is {choice}"
-    if config.model.weights == "none":
-        fields["model.weights_part"] = "model.weights is none"
-    if config.data.mean:
-        fields["data.normalize"] = "data.mean and data.std are given"
-    if not config.data.augment.rotation:
-        fields["data.augment.rotation_probability"] = "data.augment.rotation is 0"
-    if config.ps.mode != "ssp":
-        fields["ps.staleness"] = f"ps.mode is {config.ps.mode}"
-    return fields

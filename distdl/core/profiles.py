@@ -13,7 +13,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from distdl.core.config import Config, unused
+from distdl.core.conditions import unused
+from distdl.core.config import Config
 from distdl.core.errors import UserError, nearest, shortened, shown
 from distdl.core.userfiles import read_toml
 from distdl.core.validation import check
@@ -21,6 +22,8 @@ from distdl.core.validation import check
 DEFAULT_PROFILE = "digits"
 BATCH_FIELDS = {"batch_size", "global_batch"}
 """The two fields of `data` that give the batch size: whichever is given replaces the other of the layer below."""
+TABLES = ("options",)
+"""Fields whose value is a table."""
 INVOCATION = ("out", "resume")
 """Fields that belong to one call, not to a training: left out of the profile that a run folder keeps."""
 
@@ -152,7 +155,7 @@ def _nested(overrides: Mapping[str, Any]) -> dict[str, Any]:
 def leaves(table: Mapping[str, Any], prefix: str = "", depth: int = 4) -> Iterator[str]:
     """Dotted names of a table's values. Deeper tables than `Config` has count as values."""
     for key, value in table.items():
-        if isinstance(value, Mapping) and depth:
+        if isinstance(value, Mapping) and depth and prefix + key not in TABLES:
             yield from leaves(value, f"{prefix}{key}.", depth - 1)
         else:
             yield prefix + key

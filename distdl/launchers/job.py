@@ -22,6 +22,8 @@ def arguments(recipe: Recipe) -> tuple[str, ...]:
         option = f"--{section}{dot}{field}"
         if isinstance(value, bool):
             rendered.append(option if value else f"--{section}{dot}no-{field}")
+        elif isinstance(value, Mapping):
+            rendered += [option, *(f"{key}.{setting}={each}" for key in value for setting, each in value[key].items())]
         elif isinstance(value, list | tuple):
             rendered += [option, *_texts(value)]
         elif value is not None:

@@ -1,58 +1,65 @@
 """Optimizers from torch, LARS and LAMB from timm: which parameters get which rate and which penalty."""
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
+from distdl.core import registry
 from distdl.core.config import OptimConfig
 from distdl.core.errors import missing
 from distdl.core.patterns import matching
 from distdl.runtime.torch_private import eager, eager_operators
 
 Groups = list[dict[str, Any]]
+Betas = tuple[float, float]
+Constructor = Callable[[Groups], Optimizer]
+Options = Mapping[str, Any]
+NO_OPTIONS: Options = MappingProxyType({})
 
 
-def _sgd(groups: Groups, config: OptimConfig, fused: bool) -> Optimizer:
-    return SGD(groups, momentum=config.momentum, nesterov=config.nesterov, fused=fused)
+def sgd(groups: Groups, *, momentum: float = 0.0, nesterov: bool = False, fused: bool = False) -> Optimizer:
+    return SGD(groups, momentum=momentum, nesterov=nesterov, fused=fused)
 
 
-def _adam(groups: Groups, config: OptimConfig, fused: bool) -> Optimizer:
-    return Adam(groups, betas=config.betas, eps=config.eps, fused=fused)
+def adam(groups: Groups, *, betas: Betas = (0.9, 0.999), eps: float = 1e-8, fused: bool = False) -> Optimizer:
+    return Adam(groups, betas=betas, eps=eps, fused=fused)
 
 
-def _adamw(groups: Groups, config: OptimConfig, fused: bool) -> Optimizer:
-    return AdamW(groups, betas=config.betas, eps=config.eps, fused=fused)
+def adamw(groups: Groups, *, betas: Betas = (0.9, 0.999), eps: float = 1e-8, fused: bool = False) -> Optimizer:
+    return AdamW(groups, betas=betas, eps=eps, fused=fused)
 
 
-def _adagrad(groups: Groups, config: OptimConfig, fused: bool) -> Optimizer:
-    return Adagrad(groups, eps=config.eps)
+def adagrad(groups: Groups, *, eps: float = 1e-8) -> Optimizer:
+    return Adagrad(groups, eps=eps)
 
 
-def _rmsprop(groups: Groups, config: OptimConfig, fused: bool) -> Optimizer:
-    return RMSprop(groups, alpha=config.alpha, momentum=config.momentum, eps=config.eps)
+def rmsprop(groups: Groups, *, momentum: float = 0.0, alpha: float = 0.99, eps: float = 1e-8) -> Optimizer:
+    return RMSprop(groups, alpha=alpha, momentum=momentum, eps=eps)
 
 
-def _lars(groups: Groups, config: OptimConfig, fused: bool) -> Optimizer:
+def lars(groups: Groups, *, momentum: float = 0.0) -> Optimizer:
     """You et al. 2017 (arXiv:1708.03888), with the paper's trust coefficient 0.001."""
     try:
         from timm.optim import Lars
     except ImportError:
         raise missing("timm, which has LARS", "large-batch") from None
-    return Lars(_adapted(groups), momentum=config.momentum, trust_coeff=0.001)
+    return Lars(_adapted(groups), momentum=momentum, trust_coeff=0.001)
 
 
-def _lamb(groups: Groups, config: OptimConfig, fused: bool) -> Optimizer:
+def lamb(groups: Groups, *, betas: Betas = (0.9, 0.999), eps: float = 1e-8) -> Optimizer:
     """You et al. 2020 (arXiv:1904.00962), with bias correction; clipping is left to `optim.clip_norm`."""
     try:
         from timm.optim import Lamb
     except ImportError:
         raise missing("timm, which has LAMB", "large-batch") from None
-    return Lamb(_adapted(groups), betas=config.betas, eps=config.eps, max_grad_norm=None)
+    return Lamb(_adapted(groups), betas=betas, eps=eps, max_grad_norm=None)
 
 
 def _adapted(groups: Groups) -> Groups:
@@ -63,18 +70,14 @@ def _adapted(groups: Groups) -> Groups:
     return [{**group, "always_adapt": group["penalised"]} for group in groups]
 
 
-OPTIMIZERS: dict[str, Callable[[Groups, OptimConfig, bool], Optimizer]] = {
-    "sgd": _sgd,
-    "adam": _adam,
-    "adamw": _adamw,
-    "adagrad": _adagrad,
-    "rmsprop": _rmsprop,
-    "lars": _lars,
-    "lamb": _lamb,
-}
-
-
-def build(config: OptimConfig, model: nn.Module, *, global_batch: int, compiled: bool = False) -> Optimizer:
+def build(
+    config: OptimConfig,
+    model: nn.Module,
+    *,
+    global_batch: int,
+    compiled: bool = False,
+    options: Options = NO_OPTIONS,
+) -> Optimizer:
     """The optimizer of the parameters that train, grouped by rate and penalty.
 
     Each group has `peak_lr`, the rate at the top of the schedule: `lr` times its factor, scaled to the global batch.
@@ -85,6 +88,7 @@ def build(config: OptimConfig, model: nn.Module, *, global_batch: int, compiled:
         model: on its device, with `requires_grad` set.
         global_batch: samples a step over all ranks.
         compiled: whether something is compiled in this process, so that torch's compiler is loaded anyway.
+        options: settings that are no fields of `config`, for optimizers of other packages.
     Raises:
         UserError: for a pattern of `lr_factors` that matches nothing, and for a missing timm.
     """
@@ -101,15 +105,34 @@ def build(config: OptimConfig, model: nn.Module, *, global_batch: int, compiled:
     ]
     devices = {parameter.device.type for group in groups for parameter in group["params"]}
     with nullcontext() if compiled else eager_operators():
-        optimizer = make(groups, config, devices <= {"cpu", "cuda"})
+        optimizer = make(groups, config, devices <= {"cpu", "cuda"}, options)
     return optimizer if compiled else eager(optimizer)
 
 
-def make(groups: Groups, config: OptimConfig, fused: bool) -> Optimizer:
-    """An optimizer that takes back only a state that fits its parameters, and no settings from it."""
-    optimizer = OPTIMIZERS[config.name](groups, config, fused)
-    optimizer.register_load_state_dict_pre_hook(partial(_checked, config))
+def make(groups: Groups, config: OptimConfig, fused: bool, options: Options = NO_OPTIONS) -> Optimizer:
+    """An optimizer that takes back only a state that fits its parameters, and no settings from it.
+
+    Args:
+        fused: use fused kernels if the optimizer has them.
+        options: settings that are no fields of `config`, for optimizers of other packages.
+    Raises:
+        UserError: for a setting that the optimizer does not have, and for a missing package.
+    """
+    construct = _constructor(config, fused, options)
+    optimizer = construct(groups)
+    optimizer.register_load_state_dict_pre_hook(partial(_checked, construct))
     return optimizer
+
+
+def _constructor(config: OptimConfig, fused: bool, options: Options) -> Constructor:
+    """The factory of the configured optimizer with its settings: the fields that its row uses, and the options."""
+    row = registry.find("optimizers", config.name)
+    factory = registry.load(row)
+    fields = {name.removeprefix("optim."): getattr(config, name.removeprefix("optim.")) for name in row.uses}
+    if fused and "fused" in inspect.signature(factory).parameters and "fused" not in options:
+        fields["fused"] = True
+    settings = registry.settings(factory, options, "options.optimizer", positional=1, named=fields)
+    return partial(factory, **fields, **settings)
 
 
 def names(optimizer: Optimizer, model: nn.Module) -> list[list[str]]:
@@ -133,7 +156,7 @@ def _grouped(config: OptimConfig, model: nn.Module) -> dict[tuple[float, bool], 
     return groups
 
 
-def _checked(config: OptimConfig, optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+def _checked(construct: Constructor, optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
     """`state` with the optimizer's own settings, for torch to load: torch compares nothing but the groups' lengths.
 
     Moments get the memory format of their parameter: fused steps pair them with it by their place in memory.
@@ -142,7 +165,7 @@ def _checked(config: OptimConfig, optimizer: Optimizer, state: dict[str, Any]) -
         ValueError: if it is not the state of such an optimizer of such parameters.
     """
     own = optimizer.state_dict()["param_groups"]
-    if problem := _problem(config, optimizer, state, own):
+    if problem := _problem(construct, optimizer, state, own):
         raise ValueError(problem)
     groups = [theirs | _settings(ours) for theirs, ours in zip(state["param_groups"], own, strict=True)]
     parameters = _parameters(optimizer)
@@ -168,7 +191,7 @@ def _settings(group: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in group.items() if key not in ("params", "step")}
 
 
-def _problem(config: OptimConfig, optimizer: Optimizer, state: Any, own: Groups) -> str:
+def _problem(construct: Constructor, optimizer: Optimizer, state: Any, own: Groups) -> str:
     """What keeps a state from being that of the optimizer; empty if nothing does."""
     if not isinstance(state, dict) or not isinstance(state.get("state"), dict):
         return "it holds no state"
@@ -179,7 +202,7 @@ def _problem(config: OptimConfig, optimizer: Optimizer, state: Any, own: Groups)
         return "its parameters are others, or grouped in another way"
     if not all(_is_count(group.get("step", 0)) for group in groups):
         return "param_groups.step is not a number"
-    parameters, kept = _parameters(optimizer), _kept(config)
+    parameters, kept = _parameters(optimizer), _kept(construct)
     for index, of_one in moments.items():
         if type(index) is not int or not 0 <= index < len(parameters) or not isinstance(of_one, dict):
             return f"state.{index} is of no parameter"
@@ -194,11 +217,11 @@ def _is_count(value: Any) -> bool:
     return type(value) in (int, float) or (isinstance(value, torch.Tensor) and not value.dim())
 
 
-def _kept(config: OptimConfig) -> dict[str, torch.Tensor]:
+def _kept(construct: Constructor) -> dict[str, torch.Tensor]:
     """What an optimizer keeps for a parameter of one dimension from its first step on."""
     parameter = nn.Parameter(torch.zeros(1))
     parameter.grad = torch.zeros(1)
     with eager_operators():
-        optimizer = eager(OPTIMIZERS[config.name]([{"params": [parameter], "penalised": True}], config, False))
+        optimizer = eager(construct([{"params": [parameter], "lr": 0.1, "penalised": True}]))
         optimizer.step()
     return {name: value for name, value in optimizer.state[parameter].items() if value is not None}

@@ -1,12 +1,16 @@
 """Learning rates as a function of the position in the run, and of nothing else: no state that a resume could lose."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 from torch.optim import Optimizer
 
+from distdl.core import registry
 from distdl.core.config import ScheduleConfig
 
+NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 WARMUP_START = 0.01
 ONECYCLE_START, ONECYCLE_END = 1 / 25, 1e-4 / 25
 """Shares of the rate at the top; those of torch.optim.lr_scheduler.OneCycleLR."""
@@ -14,28 +18,28 @@ _ROUNDING = 1e-9
 """A position computed from samples may fall short of the epoch that it stands for by as much."""
 
 
-def _constant(config: ScheduleConfig, epoch: float, done: float) -> float:
+def constant(epoch: float, done: float) -> float:
     return 1.0
 
 
-def _step(config: ScheduleConfig, epoch: float, done: float) -> float:
-    return config.gamma ** math.floor(epoch / config.step_epochs + _ROUNDING)
+def step(epoch: float, done: float, *, step_epochs: int, gamma: float) -> float:
+    return gamma ** math.floor(epoch / step_epochs + _ROUNDING)
 
 
-def _multistep(config: ScheduleConfig, epoch: float, done: float) -> float:
-    return config.gamma ** sum(epoch + _ROUNDING >= milestone for milestone in config.milestones)
+def multistep(epoch: float, done: float, *, milestones: Sequence[float], gamma: float) -> float:
+    return gamma ** sum(epoch + _ROUNDING >= milestone for milestone in milestones)
 
 
-def _cosine(config: ScheduleConfig, epoch: float, done: float) -> float:
+def cosine(epoch: float, done: float, *, final_lr: float) -> float:
     """Loshchilov and Hutter 2017 (arXiv:1608.03983), Eq. 5, without restarts."""
-    return _half_wave(1.0, config.final_lr, done)
+    return _half_wave(1.0, final_lr, done)
 
 
-def _onecycle(config: ScheduleConfig, epoch: float, done: float) -> float:
-    """Smith and Topin 2018 (arXiv:1708.07120); the momentum stays as it is."""
-    if done < config.rise:
-        return _half_wave(ONECYCLE_START, 1.0, done / config.rise)
-    return _half_wave(1.0, ONECYCLE_END, (done - config.rise) / (1 - config.rise) if config.rise < 1 else 0.0)
+def onecycle(epoch: float, done: float, *, rise: float) -> float:
+    """Smith and Topin 2018 (arXiv:1708.07120); the momentum does not change."""
+    if done < rise:
+        return _half_wave(ONECYCLE_START, 1.0, done / rise)
+    return _half_wave(1.0, ONECYCLE_END, (done - rise) / (1 - rise) if rise < 1 else 0.0)
 
 
 def _half_wave(start: float, end: float, done: float) -> float:
@@ -43,31 +47,36 @@ def _half_wave(start: float, end: float, done: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * done)) / 2
 
 
-SCHEDULES: dict[str, Callable[[ScheduleConfig, float, float], float]] = {
-    "constant": _constant,
-    "step": _step,
-    "multistep": _multistep,
-    "cosine": _cosine,
-    "onecycle": _onecycle,
-}
+def build(config: ScheduleConfig, epochs: float, options: Mapping[str, Any] = NO_OPTIONS) -> Callable[[float], float]:
+    """The learning rate by position, as a share of the peak rate: a function of the epochs trained so far.
+
+    The warm-up rises linearly to where the schedule is at its end. Drops are counted from the start of the run; cosine
+    and one-cycle take the run that the warm-up leaves.
+
+    Args:
+        epochs: length of the run.
+        options: settings that are no fields of `config`, for schedules of other packages.
+    Raises:
+        UserError: for a setting that the schedule does not have.
+    """
+    row = registry.find("schedules", config.name)
+    schedule = registry.load(row)
+    fields = {name.removeprefix("schedule."): getattr(config, name.removeprefix("schedule.")) for name in row.uses}
+    fields |= registry.settings(schedule, options, "options.schedule", positional=2, named=fields)
+    warmup = min(config.warmup_epochs, epochs)
+
+    def factor(epoch: float) -> float:
+        done = min(max((epoch - warmup) / (epochs - warmup), 0.0), 1.0) if epochs > warmup else 0.0
+        if epoch >= warmup:
+            return schedule(epoch, done, **fields)
+        return schedule(warmup, done, **fields) * (WARMUP_START + (1 - WARMUP_START) * epoch / warmup)
+
+    return factor
 
 
 def factor(config: ScheduleConfig, epoch: float, epochs: float) -> float:
-    """The learning rate at a position, as a share of the rate at the top.
-
-    The warm-up rises linearly to where the schedule stands at its end. Drops are counted from the start of the run;
-    cosine and one-cycle take the run that the warm-up leaves.
-
-    Args:
-        epoch: epochs trained so far, whole and part.
-        epochs: length of the run.
-    """
-    warmup = min(config.warmup_epochs, epochs)
-    schedule = SCHEDULES[config.name]
-    done = min(max((epoch - warmup) / (epochs - warmup), 0.0), 1.0) if epochs > warmup else 0.0
-    if epoch >= warmup:
-        return schedule(config, epoch, done)
-    return schedule(config, warmup, done) * (WARMUP_START + (1 - WARMUP_START) * epoch / warmup)
+    """The learning rate at one position, as a share of the peak rate; see `build`."""
+    return build(config, epochs)(epoch)
 
 
 def apply(optimizer: Optimizer, factor: float) -> None:

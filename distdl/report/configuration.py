@@ -7,9 +7,9 @@ from distdl.core.config import Config
 from distdl.core.errors import UserError
 from distdl.core.format import Cell, written
 from distdl.core.profiles import DEFAULT_PROFILE, as_table, profiles, read_profile, validate
+from distdl.core.registry import rows
 from distdl.report.content import Section, Table
 from distdl.report.run_folder import Run
-from distdl.strategies import STRATEGIES
 
 UNSET = "(not set)"
 
@@ -98,7 +98,7 @@ def _parent(run: Run) -> tuple[str, dict[str, Any]]:
 
 
 def _fields(config: Config, run: Run) -> dict[str, Any]:
-    return dict(leaves(as_table(config, run.strategy if run.strategy in STRATEGIES else "single")))
+    return dict(leaves(as_table(config, run.strategy if run.strategy in rows("strategies") else "single")))
 
 
 def _profile(run: Run) -> str | None:

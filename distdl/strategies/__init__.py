@@ -1,33 +1,15 @@
 """Ways to synchronize gradients across ranks: one protocol (`base.Strategy`) and a module for each strategy."""
 
-import importlib
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from distdl.core import registry
 from distdl.core.errors import UserError
 
 if TYPE_CHECKING:
     from distdl.core.config import Config
     from distdl.strategies.base import Strategy
-
-
-class Entry(NamedTuple):
-    """One strategy of the registry."""
-
-    path: str
-    """module:class."""
-    settings: tuple[str, ...] = ()
-    """Sections of the configuration that it reads, or single fields of a section. The others have no effect."""
-
-
-STRATEGIES = {
-    "single": Entry("distdl.strategies.base:Strategy"),
-    "ddp": Entry("distdl.strategies.ddp:DDP", ("ddp",)),
-    "horovod": Entry("distdl.strategies.horovod:Horovod", ("horovod",)),
-    "deepspeed": Entry("distdl.strategies.deepspeed:DeepSpeed", ("deepspeed", "ddp.timeout_s")),
-    "ps": Entry("distdl.strategies.paramserver.worker:ParameterServer", ("ps",)),
-}
 
 
 _SIZES = ("WORLD_SIZE", "HOROVOD_SIZE", "OMPI_COMM_WORLD_SIZE")
@@ -50,5 +32,4 @@ def make(config: "Config") -> "Strategy":
     ranks = next((os.environ[each] for each in _SIZES if each in os.environ), "1")
     if name == "single" and ranks != "1":
         raise UserError(f"strategy single takes one process, and {ranks} were started: set strategy to ddp or auto")
-    module, cls = STRATEGIES[name].path.split(":")
-    return getattr(importlib.import_module(module), cls)(config)
+    return registry.make("strategies", name, config, options=config.options.get("strategy"))

@@ -100,7 +100,13 @@ class Trainer:
         self.model = self._network(config.seed).to(self.world.device, memory_format=layout)
         self.global_batch = config.data.step_samples(self.world.size)
         compiled = compute.compile or compute.cuda_graphs
-        self.optimizer = optimizers.build(config.optim, self.model, global_batch=self.global_batch, compiled=compiled)
+        self.optimizer = optimizers.build(
+            config.optim,
+            self.model,
+            global_batch=self.global_batch,
+            compiled=compiled,
+            options=config.options.get("optimizer", {}),
+        )
         self.parameters = optimizers.names(self.optimizer, self.model)
         if compiled:
             self.model.compile(mode="reduce-overhead" if compute.cuda_graphs else None)
@@ -110,6 +116,7 @@ class Trainer:
         self.epochs = float(config.epochs)
         if config.max_steps:
             self.epochs = min(self.epochs, config.max_steps * self.global_batch / self.samples)
+        self.schedule = schedules.build(config.schedule, self.epochs, config.options.get("schedule", {}))
 
     def _network(self, seed: int) -> torch.nn.Module:
         """The network with the initial weights that `seed` draws, whatever was drawn before (loaders draw, too)."""
@@ -176,7 +183,7 @@ class Trainer:
     def _step(self, batch: Batch) -> torch.Tensor:
         """Forward, backward, exchange and update on one batch. Returns this rank's mean loss, on the device."""
         config, clock = self.config, self.clock
-        schedules.apply(self.optimizer, schedules.factor(config.schedule, self.position, self.epochs))
+        schedules.apply(self.optimizer, self.schedule(self.position))
         self._seed_step()
         losses = []
         # The same number on every rank: if forward itself communicates (ZeRO stage 3), all must run it equally often.

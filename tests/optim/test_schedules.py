@@ -1,7 +1,6 @@
 """Schedules against torch's own, at named points, and as functions of nothing but the position."""
 
 import random
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,7 +8,9 @@ import torch
 from torch.optim import SGD, Optimizer, lr_scheduler
 
 from distdl.core.config import ScheduleConfig
-from distdl.optim.schedules import SCHEDULES, factor
+from distdl.core.errors import UserError
+from distdl.core.registry import rows
+from distdl.optim.schedules import build, factor
 
 EPOCHS = 60
 # What each is at some points of 60 epochs: {epoch: share of the rate at the top}.
@@ -50,7 +51,7 @@ def test_depends_on_the_position_alone(config: ScheduleConfig, points: dict[floa
     assert max(straight) <= 1
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("name", rows("schedules"))
 def test_warmup_rises_and_joins_the_schedule(name: str) -> None:
     config = ScheduleConfig(name=name, warmup_epochs=7.0, milestones=(3.0, 30.0), step_epochs=5)
     rates = [factor(config, epoch, EPOCHS) for epoch in np.linspace(0, 7, 200)]
@@ -96,5 +97,10 @@ def test_drops_fall_on_the_first_step_of_their_epoch(samples: int) -> None:
         assert factor(config, epoch - 1 / samples, 50) == pytest.approx(0.1 ** ((epoch - 1) // 3))
 
 
-def test_every_name_has_a_schedule() -> None:
-    assert set(SCHEDULES) == set(get_args(ScheduleConfig.__dataclass_fields__["name"].type))
+def test_a_schedule_of_another_package_takes_its_settings() -> None:
+    config = ScheduleConfig(name="schedule_of_a_user:halved", warmup_epochs=0.0)
+    assert build(config, EPOCHS, {"every": "2"})(5.0) == 0.25
+    with pytest.raises(UserError, match=r"^options.schedule.each: there is no such setting"):
+        build(config, EPOCHS, {"each": 2})
+    with pytest.raises(UserError, match=r"^options.schedule.every is missing"):
+        build(config, EPOCHS)

@@ -1,24 +1,15 @@
 """Which loader: by name, or the one that suits the set and the device."""
 
-from importlib import import_module
-
 import numpy as np
 import psutil
 import torch
 
+from distdl.core import registry
 from distdl.core.config import Config
 from distdl.core.errors import UserError
 from distdl.data.dataset import DataSet, Loader, Split
 from distdl.data.loaders.spec import Task
 from distdl.runtime.world import World
-
-LOADERS = {
-    "resident": "distdl.data.loaders.resident:ResidentLoader",
-    "torch": "distdl.data.loaders.workers:TorchLoader",
-    "dali": "distdl.data.loaders.dali:DaliLoader",
-    "synthetic": "distdl.data.loaders.synthetic:SyntheticLoader",
-}
-"""Where each lives; imported when chosen. A loader is made from a Task and a sentence that says why it was chosen."""
 
 RESIDENT_SHARE = 0.25
 """Most of the device's free memory that `auto` gives to the bytes of a set."""
@@ -35,10 +26,7 @@ def make_loader(config: Config, dataset: DataSet, split: Split, world: World, *,
     name, why = config.data.loader, "data.loader asks for it"
     if name == "auto":
         name, why = choose(task)
-    if name not in LOADERS:
-        raise UserError(f"data.loader {name} is not in this version; {', '.join(LOADERS)} are")
-    module, attribute = LOADERS[name].split(":")
-    return getattr(import_module(module), attribute)(task, why)
+    return registry.make("loaders", name, task, why, options=config.options.get("loader"))
 
 
 def choose(task: Task) -> tuple[str, str]:

@@ -226,3 +226,8 @@ def _domain(domain: decathlon.Domain) -> Source:
 
 
 SETS |= {domain.name: _domain(domain) for domain in decathlon.DOMAINS}
+
+
+def names() -> list[str]:
+    """Names of all data sets."""
+    return list(SETS)

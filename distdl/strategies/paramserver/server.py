@@ -121,7 +121,8 @@ class Server:
             flat.grad = self.gradients[here]
             group = {"params": [flat], "lr": peak_lr, "peak_lr": peak_lr, "weight_decay": weight_decay}
             parameters.append(group | {"penalised": weight_decay > 0})
-        self.optimizer = optimizers.make(parameters, self.config.optim, True) if parameters else None
+        options = self.config.options.get("optimizer", {})
+        self.optimizer = optimizers.make(parameters, self.config.optim, True, options) if parameters else None
         peer.finish(peer.send_header(Command.SET))
 
     def _update(self, factor: float) -> float:

@@ -1,0 +1,152 @@
+"""The components that ship with distdl, one row each. `core.registry` imports a component when it is made."""
+
+from distdl.core.registry import Row
+
+
+def _studies(**summaries: str) -> dict[str, Row]:
+    return {name: Row(factory=f"distdl.studies.{name}:STUDY", summary=summary) for name, summary in summaries.items()}
+
+
+COMPONENTS: dict[str, dict[str, Row]] = {
+    "models": {},
+    "datasets": {},
+    "losses": {
+        "cross-entropy": Row(
+            factory="distdl.optim.losses:cross_entropy",
+            summary="softmax cross-entropy, with label smoothing",
+            uses=("optim.label_smoothing",),
+        ),
+    },
+    "metrics": {},
+    "strategies": {
+        "single": Row(factory="distdl.strategies.base:Strategy", summary="one process"),
+        "ddp": Row(
+            factory="distdl.strategies.ddp:DDP",
+            summary="torch's DistributedDataParallel over gloo or NCCL",
+            uses=("ddp",),
+        ),
+        "horovod": Row(
+            factory="distdl.strategies.horovod:Horovod",
+            summary="Horovod's ring all-reduce",
+            uses=("horovod",),
+            traits={"package": "horovod"},
+        ),
+        "deepspeed": Row(
+            factory="distdl.strategies.deepspeed:DeepSpeed",
+            summary="DeepSpeed's ZeRO, stages 0 to 3",
+            uses=("deepspeed", "ddp.timeout_s"),
+            traits={"package": "deepspeed"},
+        ),
+        "ps": Row(
+            factory="distdl.strategies.paramserver.worker:ParameterServer",
+            summary="parameter servers: synchronous, asynchronous, stale-synchronous",
+            uses=("ps",),
+        ),
+    },
+    "loaders": {
+        "resident": Row(
+            factory="distdl.data.loaders.resident:ResidentLoader", summary="the whole set in the device's memory"
+        ),
+        "torch": Row(factory="distdl.data.loaders.workers:TorchLoader", summary="files decoded by worker processes"),
+        "dali": Row(
+            factory="distdl.data.loaders.dali:DaliLoader",
+            summary="files decoded by NVIDIA DALI",
+            traits={"package": "nvidia.dali"},
+        ),
+        "synthetic": Row(
+            factory="distdl.data.loaders.synthetic:SyntheticLoader", summary="noise, to measure all but the input"
+        ),
+    },
+    "optimizers": {
+        "sgd": Row(
+            factory="distdl.optim.optimizers:sgd",
+            summary="stochastic gradient descent, with momentum",
+            uses=("optim.momentum", "optim.nesterov"),
+        ),
+        "adam": Row(
+            factory="distdl.optim.optimizers:adam",
+            summary="Adam (Kingma and Ba 2015)",
+            uses=("optim.betas", "optim.eps"),
+        ),
+        "adamw": Row(
+            factory="distdl.optim.optimizers:adamw",
+            summary="Adam with decoupled weight decay (Loshchilov and Hutter 2019)",
+            uses=("optim.betas", "optim.eps"),
+        ),
+        "adagrad": Row(
+            factory="distdl.optim.optimizers:adagrad", summary="Adagrad (Duchi et al. 2011)", uses=("optim.eps",)
+        ),
+        "rmsprop": Row(
+            factory="distdl.optim.optimizers:rmsprop",
+            summary="RMSprop (Hinton 2012)",
+            uses=("optim.momentum", "optim.alpha", "optim.eps"),
+        ),
+        "lars": Row(
+            factory="distdl.optim.optimizers:lars",
+            summary="LARS for large batches (You et al. 2017)",
+            uses=("optim.momentum",),
+            traits={"package": "timm"},
+        ),
+        "lamb": Row(
+            factory="distdl.optim.optimizers:lamb",
+            summary="LAMB for large batches (You et al. 2020)",
+            uses=("optim.betas", "optim.eps"),
+            traits={"package": "timm"},
+        ),
+    },
+    "schedules": {
+        "constant": Row(factory="distdl.optim.schedules:constant", summary="the same rate at every step"),
+        "step": Row(
+            factory="distdl.optim.schedules:step",
+            summary="drop by a factor every so-and-so many epochs",
+            uses=("schedule.step_epochs", "schedule.gamma"),
+        ),
+        "multistep": Row(
+            factory="distdl.optim.schedules:multistep",
+            summary="drop by a factor at given epochs",
+            uses=("schedule.milestones", "schedule.gamma"),
+        ),
+        "cosine": Row(
+            factory="distdl.optim.schedules:cosine",
+            summary="half a cosine (Loshchilov and Hutter 2017)",
+            uses=("schedule.final_lr",),
+        ),
+        "onecycle": Row(
+            factory="distdl.optim.schedules:onecycle",
+            summary="rise, then fall to nearly zero (Smith and Topin 2018)",
+            uses=("schedule.rise",),
+        ),
+    },
+    "augmentations": {},
+    "trackers": {},
+    "launchers": {
+        "torchrun": Row(factory="distdl.launchers.torchrun:commands", summary="PyTorch's launcher"),
+        "horovodrun": Row(
+            factory="distdl.launchers.horovodrun:commands",
+            summary="Horovod's launcher",
+            traits={"strategy": "horovod"},
+        ),
+        "mpirun": Row(factory="distdl.launchers.mpirun:commands", summary="Open MPI"),
+        "srun": Row(factory="distdl.launchers.srun:commands", summary="a step of a Slurm job"),
+        "deepspeed": Row(
+            factory="distdl.launchers.deepspeed:commands",
+            summary="DeepSpeed's launcher",
+            traits={"strategy": "deepspeed"},
+        ),
+        "netns": Row(
+            factory="distdl.launchers.netns:commands",
+            summary="several hosts on this machine, by network namespaces; needs root",
+        ),
+    },
+    "studies": _studies(
+        decathlon="one network on ten small data sets",
+        leaderboard="search strategies that share a leaderboard of checkpoints",
+        optimizers="optimizers compared on a line, softmax regression and a CNN",
+        optimus="loss and speed models across networks and devices",
+        paleo="step times from data sheets, compared with measured ones",
+        scaling="speed and efficiency on 1, 2, 4, ... devices",
+        semisupervised="pseudo-labels from a teacher",
+        transfer="fine-tuning, frozen features and training from scratch",
+        weak="pretraining on noisy tags",
+    ),
+}

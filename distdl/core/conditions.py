@@ -1,0 +1,90 @@
+"""Fields of the configuration that have no effect under the choices that were made."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from distdl.core import registry
+
+if TYPE_CHECKING:
+    from distdl.core.config import Config
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """A field that has an effect only under a condition on other fields."""
+
+    field: str
+    useless: Callable[["Config"], bool]
+    """Whether the field has no effect."""
+    reason: str
+    """The choice that makes it so. {0} stands for the configuration."""
+
+
+CONDITIONS = (
+    Condition(
+        field="model.weights_part",
+        useless=lambda config: config.model.weights == "none",
+        reason="model.weights is none",
+    ),
+    Condition(
+        field="data.normalize",
+        useless=lambda config: bool(config.data.mean),
+        reason="data.mean and data.std are given",
+    ),
+    Condition(
+        field="data.augment.rotation_probability",
+        useless=lambda config: not config.data.augment.rotation,
+        reason="data.augment.rotation is 0",
+    ),
+    Condition(
+        field="ps.staleness",
+        useless=lambda config: config.ps.mode != "ssp",
+        reason="ps.mode is {0.ps.mode}",
+    ),
+)
+
+
+def unused(config: "Config", strategy: str) -> dict[str, str]:
+    """Dotted names of fields and sections that have no effect, with the choice that makes them so.
+
+    Args:
+        strategy: the strategy that `auto` selects.
+    """
+    fields: dict[str, str] = {}
+    for group in ("strategies", "losses", "optimizers", "schedules"):
+        kind = registry.KINDS[group]
+        name = strategy if group == "strategies" else _value(config, kind.where)
+        used = registry.find(group, name).uses
+        subject = "the strategy" if group == "strategies" else kind.where
+        for field in _without_effect(config, group, used):
+            fields[field] = f"{subject} is {name}"
+    for condition in CONDITIONS:
+        if condition.useless(config):
+            fields[condition.field] = condition.reason.format(config)
+    return fields
+
+
+def _without_effect(config: "Config", group: str, used: tuple[str, ...]) -> list[str]:
+    """Fields that rows of the kind use, but not the chosen one; a section of which nothing is used is named whole."""
+    every = dict.fromkeys(name for row in registry.rows(group).values() for name in row.uses)
+    found: list[str] = []
+    for name in every:
+        if name in used:
+            continue
+        value = _value(config, name)
+        if not dataclasses.is_dataclass(value):
+            if name.rpartition(".")[0] not in used:
+                found.append(name)
+            continue
+        inner = [f"{name}.{field.name}" for field in dataclasses.fields(value)]
+        rest = [field for field in inner if field not in used]
+        found += [name] if rest == inner else rest
+    return found
+
+
+def _value(config: Any, name: str) -> Any:
+    for part in name.split("."):
+        config = getattr(config, part)
+    return config

@@ -1,0 +1,122 @@
+"""Names of components: rows of distdl, entry points of other packages, and package.module:callable."""
+
+import re
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+
+import pytest
+
+from distdl.core import registry
+from distdl.core.components import COMPONENTS
+from distdl.core.conditions import CONDITIONS, unused
+from distdl.core.config import Config
+from distdl.core.errors import UserError
+from distdl.core.profiles import Recipe, field_names, resolve
+
+REQUIRED = {"multistep": {"schedule.milestones": (3,)}}
+"""Fields that a choice needs."""
+
+
+def test_every_kind_has_rows_and_every_row_names_fields() -> None:
+    assert COMPONENTS.keys() == registry.KINDS.keys()
+    known = {*field_names(Config), *(name.split(".")[0] for name in field_names(Config))}
+    assert {name for rows in COMPONENTS.values() for row in rows.values() for name in row.uses} <= known
+    assert {condition.field for condition in CONDITIONS} <= known
+
+
+@pytest.mark.parametrize("group", ["optimizers", "schedules", "strategies", "losses"])
+def test_a_field_that_only_other_components_use_is_an_error(group: str) -> None:
+    """The table of rows is the table of fields without effect."""
+    kind, rows = registry.KINDS[group], COMPONENTS[group]
+    used = {name for row in rows.values() for name in row.uses}
+    for name, row in rows.items():
+        config = resolve(Recipe(overrides={kind.where: name, **REQUIRED.get(name, {})}), strategy="single")
+        found = unused(config, name if group == "strategies" else "single")
+        assert not set(row.uses) & found.keys()
+        for field in used - set(row.uses):
+            section = field.split(".")[0]
+            assert field in found or section in row.uses or any(key.startswith(f"{field}.") for key in found), field
+
+
+def test_a_name_is_a_row_a_target_or_an_error() -> None:
+    assert registry.find("optimizers", "sgd").factory == "distdl.optim.optimizers:sgd"
+    assert registry.find("optimizers", "torch.optim:NAdam").factory == "torch.optim:NAdam"
+    with pytest.raises(UserError, match=r'optim.name: optimizer "sgdd" is not known; did you mean "sgd"\?'):
+        registry.find("optimizers", "sgdd")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("adamm", "optim.name: 'adamm' is not one of 'sgd', 'adam'"),
+        ("no.such:Adam", "optim.name: no.such:Adam cannot be imported: there is no module no.such"),
+        ("torch.optim:", "optim.name: 'torch.optim:' is not one of"),
+        ("os;x:y", "optim.name: 'os;x:y' is not one of"),
+    ],
+)
+def test_a_wrong_name_is_one_line(name: str, message: str) -> None:
+    with pytest.raises(UserError, match=f"^{re.escape(message)}"):
+        resolve(Recipe(overrides={"optim.name": name}), strategy="single")
+
+
+def test_a_failed_import_is_one_line() -> None:
+    with pytest.raises(UserError, match=r"^cannot import json:nothing: AttributeError: "):
+        registry.load(registry.Row(factory="json:nothing"))
+
+
+def open_factory(first: object, *, depth: int, width: float = 1.0, **more: str) -> dict[str, object]:
+    """A component with a required setting, an optional one, and any others."""
+    return {"depth": depth, "width": width, **more}
+
+
+def strict_factory(first: object, depth: int = 1) -> int:
+    """A component with one setting."""
+    return depth
+
+
+def test_settings_are_converted_by_the_parameters_of_the_factory() -> None:
+    given = registry.settings(open_factory, {"depth": "3", "other": "x"}, "options.model", positional=1)
+    assert given == {"depth": 3, "other": "x"}
+    assert registry.settings(strict_factory, {"depth": 2}, "options.model", positional=1) == {"depth": 2}
+
+
+@pytest.mark.parametrize(
+    ("factory", "options", "message"),
+    [
+        (open_factory, {"depth": "deep"}, "options.model.depth: 'deep' is not a whole number"),
+        (open_factory, {}, "options.model.depth is missing"),
+        (strict_factory, {"first": 1}, "options.model.first: there is no such setting"),
+        (strict_factory, {"dept": 1}, 'options.model.dept: there is no such setting; did you mean "depth"?'),
+    ],
+)
+def test_a_wrong_setting_is_one_line(factory: object, options: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=f"^{re.escape(message)}"):
+        registry.settings(factory, options, "options.model", positional=1)
+
+
+def test_other_packages_add_rows_and_replace_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = [
+        EntryPoint(name="nadam", value="torch.optim:NAdam", group="distdl.optimizers"),
+        EntryPoint(name="sgd", value="torch.optim:NAdam", group="distdl.optimizers"),
+    ]
+    monkeypatch.setattr(registry, "entry_points", lambda group: entries if group == "distdl.optimizers" else [])
+    assert registry.find("optimizers", "nadam").factory == "torch.optim:NAdam"
+    assert registry.find("optimizers", "sgd").factory == "distdl.optim.optimizers:sgd"
+    assert set(registry.names("optimizers", "*ada*")) == {"adam", "adamw", "adagrad", "nadam"}
+    assert resolve(Recipe(overrides={"optim.name": "nadam"}), strategy="single").optim.name == "nadam"
+
+
+def test_a_configuration_is_checked_without_torch() -> None:
+    code = (
+        "import sys; from distdl.core.profiles import Recipe, resolve; from distdl.core import registry; "
+        "resolve(Recipe(), strategy='ddp'); registry.rows('strategies'); assert 'torch' not in sys.modules"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_options_are_a_table_of_tables_from_a_profile_and_from_texts() -> None:
+    from_texts = resolve(Recipe(overrides={"options": ["model.depth=3", "a.b:C.url=x=y"]}), strategy="single")
+    assert from_texts.options == {"model": {"depth": "3"}, "a.b:C": {"url": "x=y"}}
+    from_table = resolve(Recipe(overrides={"options": {"model": {"depth": 3}}}), strategy="single")
+    assert from_table.options == {"model": {"depth": 3}}

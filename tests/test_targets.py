@@ -1,0 +1,43 @@
+"""Every "package.module:attribute" text of the package can be imported: a linter of imports does not see them."""
+
+import ast
+import importlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from repository import ROOT
+
+TARGET = re.compile(r"distdl(?:\.[a-z_]\w*)+(?::[A-Za-z_]\w*)?")
+
+
+def targets(file: Path) -> Iterator[tuple[str, int]]:
+    """Texts that name a module of distdl, or an attribute of one, and their lines."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and TARGET.fullmatch(node.value):
+            yield node.value, node.lineno
+
+
+FOUND = {
+    f"{text}@{file.relative_to(ROOT)}:{line}": text
+    for file in sorted((ROOT / "distdl").rglob("*.py"))
+    for text, line in targets(file)
+}
+
+
+def test_there_are_targets() -> None:
+    assert len(FOUND) > 60
+
+
+@pytest.mark.parametrize("where", FOUND)
+def test_a_target_can_be_imported(where: str) -> None:
+    name, _, attribute = FOUND[where].partition(":")
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("distdl"):
+            raise
+        pytest.skip(f"{error.name} is not installed")
+    assert not attribute or hasattr(module, attribute)
