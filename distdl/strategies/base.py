@@ -1,6 +1,7 @@
 """The protocol between the trainer and every way of training on many devices."""
 
 import json
+from collections import deque
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -41,8 +42,8 @@ class Strategy:
         self.world = World()
         self.loss_scale = LossScale(self.world.device)
         """Of fp16; replaced in `prepare`, when the device is known."""
-        self.notes: list[str] = []
-        """What the person should know; the trainer shows and empties it."""
+        self.warnings: deque[str] = deque()
+        """Messages for the user, oldest first; the trainer shows and removes them."""
         self.folder: Path | None = None
         """The run folder, from `open_records` on."""
 
@@ -50,7 +51,7 @@ class Strategy:
         """Find the other processes and the device. Called once, before any tensor is made on the device."""
         from distdl.runtime.device import device_for, pin_cores
 
-        device = device_for(self.config.compute, local_rank=0, local_size=1, warn=self.notes.append)
+        device = device_for(self.config.compute, local_rank=0, local_size=1, warn=self.warnings.append)
         pin_cores(self.config.compute, device, local_rank=0, local_size=1)
         self.world = World(device=device)
         return self.world
@@ -72,7 +73,7 @@ class Strategy:
         if message := device.shared_gpu(places):
             if self.config.compute.device != "auto":
                 raise UserError(message)
-            self.notes.append(f"training on the CPU, because {message}")
+            self.warnings.append(f"training on the CPU, because {message}")
             device.keep_freed()
             self.world = replace(self.world, device=torch.device("cpu"))
 
@@ -135,7 +136,7 @@ class Strategy:
     def barrier(self) -> None:
         """Wait for every rank that trains."""
 
-    def settle(self) -> None:
+    def sync_parameters(self) -> None:
         """Bring the same weights to every rank that trains, before they are evaluated or saved."""
 
     def report(self) -> dict[str, Any]:

@@ -34,7 +34,7 @@ class DDP(Strategy):
 
     def setup(self) -> World:
         rank, size, local_rank, local_size = launched(self.name)
-        device = device_for(self.config.compute, local_rank=local_rank, local_size=local_size, warn=self.notes.append)
+        device = device_for(self.config.compute, local_rank=local_rank, local_size=local_size, warn=self.warnings.append)
         init_process_group(
             # Both: tensors of the trainer's own (counts, flags) are on the CPU and must not wait for the GPU's stream.
             backend="cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
@@ -121,7 +121,7 @@ class DDP(Strategy):
         if self._power is None or not file.exists():  # on another world size error feedback begins anew
             return
         if not self._power.load_state_dict(read_tensors(file, self.world.device)):
-            self.notes.append(
+            self.warnings.append(
                 f"{file} is of another version, network or rank: PowerSGD's error feedback starts at zero"
             )
 

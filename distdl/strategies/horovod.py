@@ -64,7 +64,7 @@ class Horovod(Strategy):
         hvd.init()
         self._refuse()
         compute, local_rank, local_size = self.config.compute, hvd.local_rank(), hvd.local_size()
-        device = device_for(compute, local_rank=local_rank, local_size=local_size, warn=self.notes.append)
+        device = device_for(compute, local_rank=local_rank, local_size=local_size, warn=self.warnings.append)
         self.world = World(
             rank=hvd.rank(), size=hvd.size(), local_rank=local_rank, local_size=local_size, device=device
         )

@@ -64,7 +64,7 @@ class Stop:
         # A run that was resumed begins at a late step: no time a step can be told before the second agreement.
         since, then = self._last or (step, now - LOOK_EVERY_S)
         if warning := self._strategy.loss_scale.warning():
-            self._strategy.notes.append(warning)
+            self._strategy.warnings.append(warning)
         flags = [float(bool(self.reason)), (now - then) / max(step - since, 1), *self._health()]
         stop, step_s, *health = self._strategy.all_reduce(torch.tensor(flags, dtype=torch.float64), "max").tolist()
         _refuse(*health)

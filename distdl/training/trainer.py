@@ -166,8 +166,8 @@ class Trainer:
             progress.elapsed_s, since = progress.elapsed_s + now - since, now
             self.events.step_end(self, loss)
             if stop.due(progress.step):
-                while self.strategy.notes:
-                    self.events.warn(self, self.strategy.notes.pop(0))
+                while self.strategy.warnings:
+                    self.events.warn(self, self.strategy.warnings.popleft())
                 if stop.agreed(progress.step):
                     return False
             if self._max_steps_done():
@@ -329,7 +329,7 @@ class Trainer:
             UserError: no sample is readable.
         """
         since = time.perf_counter()
-        self.strategy.settle()
+        self.strategy.sync_parameters()
         self.model.eval()
         sums = torch.zeros(3, dtype=torch.float64, device=self.world.device)  # right, loss, samples
         with self.ema.swapped(self.model) if self.ema else nullcontext():
@@ -363,7 +363,7 @@ class Trainer:
         """Copy the complete state; a thread writes it. A failed write is reported, and training continues."""
         since = time.perf_counter()
         self.stop.check()  # a loss that is not a number must not reach a checkpoint
-        self.strategy.settle()
+        self.strategy.sync_parameters()
         writer = self.world.rank == 0
         folder = self.checkpoints.begin(self.progress.step) if writer else None
         if self.checkpoints.failed:

@@ -123,7 +123,7 @@ def test_ranks_that_share_a_gpu_take_the_cpu_or_are_refused(
     if falls_back:
         strategy._agree_on_device()
         assert strategy.world.device.type == "cpu"
-        assert "ranks 0 and 1" in strategy.notes[0]
+        assert "ranks 0 and 1" in strategy.warnings[0]
     else:
         with pytest.raises(UserError, match=r"ranks 0 and 1 .* have the same GPU"):
             strategy._agree_on_device()

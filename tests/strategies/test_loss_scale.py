@@ -101,7 +101,7 @@ def test_a_collapsed_scale_fails_the_run_at_the_next_agreement_and_before_a_chec
             stop.check()
             assert strategy.loss_scale.value() == 65536 / 2 ** (number + 1)
         assert not stop.agreed(16)
-        assert "16 consecutive steps" in strategy.notes[0]
+        assert "16 consecutive steps" in strategy.warnings[0]
         step(strategy, INF)
         for check in (stop.check, lambda: stop.agreed(17)):
             with pytest.raises(Failure, match=r"the loss scale has fallen to 0\.5 and nothing is learned"):

@@ -63,7 +63,7 @@ class ParameterServer(Strategy):
         device = torch.device("cpu")
         if trains:
             device = device_for(
-                self.config.compute, local_rank=local_rank, local_size=local_workers, warn=self.notes.append
+                self.config.compute, local_rank=local_rank, local_size=local_workers, warn=self.warnings.append
             )
         else:
             torch.set_num_threads(self.config.compute.threads or 1)
@@ -129,7 +129,7 @@ class ParameterServer(Strategy):
         if not self.replayed:
             return model
         classes = [module for module in model.modules() if hasattr(module, "out_features")][-1].out_features
-        self.notes.append(f"{self.config.ps.compute}: compute is waited for, not done; nothing is learnt, only sent")
+        self.warnings.append(f"{self.config.ps.compute}: compute is waited for, not done; nothing is learnt, only sent")
         self._replay = replay.load(self.config.ps.compute, classes, self.world, self.config.seed)
         return self._replay.to(self.world.device)
 
@@ -212,7 +212,7 @@ class ParameterServer(Strategy):
         self._ended = now
         if parts.straggler >= 0:
             if parts.straggler not in self._stragglers:
-                self.notes.append(
+                self.warnings.append(
                     f"worker {parts.straggler} is a straggler: it computes longer than the others' spread"
                 )
             self._stragglers[parts.straggler] += 1
@@ -230,7 +230,7 @@ class ParameterServer(Strategy):
                 self._record.flush()
                 self._flushed = time.monotonic()
 
-    def settle(self) -> None:
+    def sync_parameters(self) -> None:
         # Asynchronous workers each compute on parameters of their own age: all take the same before they are shown.
         if self.config.ps.mode != "sync":
             self.barrier()
