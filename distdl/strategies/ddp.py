@@ -34,7 +34,9 @@ class DDP(Strategy):
 
     def setup(self) -> World:
         rank, size, local_rank, local_size = launched(self.name)
-        device = device_for(self.config.compute, local_rank=local_rank, local_size=local_size, warn=self.warnings.append)
+        device = device_for(
+            self.config.compute, local_rank=local_rank, local_size=local_size, warn=self.warnings.append
+        )
         init_process_group(
             # Both: tensors of the trainer's own (counts, flags) are on the CPU and must not wait for the GPU's stream.
             backend="cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
