@@ -3,12 +3,13 @@
 import dataclasses
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
 import tomli_w
+from pydantic import AfterValidator
 
 from distdl.cli.recipe import from_command_line
 from distdl.core.config import Config
@@ -29,7 +30,7 @@ def fields(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def bounds(metadata: tuple[Any, ...]) -> Iterator[float]:
     """Numbers just outside a range."""
     for field in metadata:
-        for bound in field.metadata:
+        for bound in getattr(field, "metadata", ()):
             for name, step in (("gt", 0), ("ge", -1), ("lt", 0), ("le", 1)):
                 if (limit := getattr(bound, name, None)) is not None:
                     yield limit + step if not step or limit + step != limit else limit * (1 + 1e-9)
@@ -40,6 +41,10 @@ def wrong(kind: Any, metadata: tuple[Any, ...] = ()) -> Iterator[Any]:
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin is Annotated:
         yield from wrong(inner[0], kind.__metadata__)
+    elif origin is Mapping:
+        yield from ("text", 3, {"a": 1}, ["a=1"], ["a.b"], [".b=1"])
+    elif kind is str and any(isinstance(each, AfterValidator) for each in metadata):
+        yield from ("nope", "", "a:b", 3, True, ["sgd"])
     elif origin is Literal:
         yield from ("nope", "", 3, True, [inner[0]])
     elif origin in (typing.Union, types.UnionType):
