@@ -107,8 +107,8 @@ def _job(
         interface=interface,
         rate=rate,
         port=port,
-        here=socket.gethostname(),
-        folder=bin_folder(near=not names),
+        local_host=socket.gethostname(),
+        bin_dir=bin_folder(near=not names),
         directory=str(Path.cwd()),
         root=os.geteuid() == 0,
     )

@@ -19,7 +19,7 @@ Count = Annotated[int, Field(ge=0, lt=2**63)]
 Positive = Annotated[int, Field(gt=0, lt=2**63)]
 Rate = Annotated[float, Field(ge=0, le=1e30, allow_inf_nan=False)]
 Factor = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
-"""A rate times a factor stays a number of 32 bits."""
+"""A rate times a factor stays within the range of float32."""
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 AboveZero = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -53,84 +53,85 @@ TrackerName = Annotated[str, known_in("trackers")]
 Options = Annotated[Mapping[str, Mapping[str, Any]], BeforeValidator(_options)]
 
 DEFAULT_BATCH = 64
-"""Samples per step of a rank where a configuration gives no batch size."""
+"""Samples per step of each rank if a configuration gives no batch size."""
 
 MAX_PIXELS = 178_956_970
-"""Pixels from which Pillow refuses an image as a decompression bomb: decoded to RGB it takes half a GiB."""
+"""Number of pixels above which Pillow refuses an image as a decompression bomb: half a GiB as RGB."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """Random changes of a training image, drawn for each sample from (seed, epoch, index). Each is off by default."""
+    """Random augmentation of training images, drawn for each sample from (seed, epoch, index). Off by default."""
 
     flip: Share = 0.0
     """Probability of a horizontal flip."""
     crop: Count = 0
-    """Pad by so many pixels on each side and cut a window of the original size at a random place."""
+    """Pad by this many pixels on each side and crop a window of the original size at a random position."""
     random_resized_crop: bool = False
-    """Cut a window of 8 to 100 % of the area, aspect 3/4 to 4/3, and resize it to the image size."""
+    """Crop a window of 8 to 100 % of the area with aspect ratio 3/4 to 4/3, and resize it to the image size."""
     color_jitter: Share = 0.0
     """Probability of changing brightness, contrast and saturation by up to 40 % and hue by up to 0.1."""
     rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
-    """Rotate by up to so many degrees either way..."""
+    """Rotate by up to this many degrees in either direction."""
     rotation_probability: Share = 0.5
-    """...with this probability."""
+    """Probability of a rotation."""
     mixup: Rate = 0.0
-    """alpha of mixup's Beta distribution (Zhang et al. 2018); pairs are neighbours in a rank's batch."""
+    """mixup: alpha of the Beta distribution (Zhang et al. 2018); pairs are adjacent samples of a rank's batch."""
     cutmix: Rate = 0.0
-    """alpha of CutMix's Beta distribution (Yun et al. 2019); with mixup too, each sample takes one at random."""
+    """CutMix: alpha of the Beta distribution (Yun et al. 2019). With mixup, each sample gets one of them at random."""
     extra: tuple[AugmentationName, ...] = ()
     """Augmentations of other packages, by name or as package.module:callable."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Which samples, how they are read, and what happens to them before the network."""
+    """Data set, loading and preprocessing."""
 
     name: str = "digits"
-    """A data set by name (`distdl data list`), or a path to an image folder or a folder of tar shards."""
+    """A data set by name (`distdl data list`), the path of an image folder, of tar shards or of an archive, or
+    package.module:callable."""
     root: Path | None = None
-    """Folder in which data sets are looked for; without it $DISTDL_DATA, else distdl's cache folder."""
+    """Folder that is searched for data sets; default: $DISTDL_DATA, else distdl's cache folder."""
     loader: LoaderName = "auto"
-    """resident keeps the whole set on the device; torch decodes in worker processes; dali decodes by NVIDIA DALI;
-    synthetic measures everything but the input; auto chooses, and says why."""
+    """resident keeps the whole set on the device; torch decodes in worker processes; dali decodes with NVIDIA DALI;
+    synthetic generates noise, to measure everything except the input; auto selects one and reports the reason."""
     batch_size: Positive | None = None
-    """Samples per step of each rank, so that the global batch grows with the number of ranks; 64 if neither this nor
-    `global_batch` is given."""
+    """Samples per step of each rank: the global batch grows with the number of ranks. Default: 64 without
+    `global_batch`."""
     global_batch: Count = 0
-    """Samples per step over all ranks, divided among any number of them: the same training on any number of ranks that
-    leaves each micro batch 8 samples. 0 takes `batch_size` per rank."""
+    """Samples per step over all ranks. The training is the same on any number of ranks that leaves each micro batch at
+    least 8 samples. 0: `batch_size` per rank."""
     eval_batch_size: Count = 0
-    """Samples a step of each rank in evaluation; 0 takes twice the batch size."""
+    """Samples per step of each rank in evaluation; 0: twice the batch size."""
     workers: Annotated[int, Field(ge=-1, lt=2**63)] = -1
-    """torch: processes that decode, a rank; dali: threads. -1 takes the cores that the rank has."""
+    """Decoding processes (torch) or threads (dali) per rank; -1: one per core of the rank."""
     image_size: Count = 0
-    """Height and width in pixels that the network sees; 0 takes the set's own."""
+    """Height and width of the network's input in pixels; 0: the data set's default."""
     validation: Share = 0.0
-    """Share of each class that is taken from the training list for validation, drawn by `split_seed`."""
+    """Share of each class that is moved from training to validation, drawn with `split_seed`."""
     split_seed: Seed = 0
-    """Seed of the division into training and validation, apart from the run's, so that seeds share one division."""
+    """Seed of the split into training and validation; not `seed`, so that runs with other seeds share a split."""
     limit: Count = 0
-    """Train on so many samples only, balanced over the classes and drawn by `split_seed`; 0 takes all."""
+    """Number of training samples, balanced over the classes and drawn with `split_seed`; 0: all."""
     labels: Path | None = None
-    """A .npz file that says which training samples to take and for what: `indices` [m] and `labels` [m] or [m, k], k
-    labels an image with equal shares, -1 for none; `classes` too, where there are more than the set's own."""
+    """A .npz file with the training samples and their labels: `indices` [m]; `labels` [m], or [m, k] for up to k labels
+    per image with equal weight, -1 for none; optionally `classes`, if there are more than the data set has."""
     normalize: Literal["set", "imagenet", "none"] = "set"
-    """Whose mean and standard deviation the pixels are normalised with; "none" leaves them in 0 to 1."""
+    """Mean and standard deviation for normalization: those of the set, of ImageNet, or none (pixels in 0 to 1)."""
     mean: tuple[Finite, ...] = ()
-    """Mean by channel, in 0 to 1, in place of `normalize`'s."""
+    """Mean per channel, in 0 to 1; replaces `normalize`."""
     std: tuple[AboveZero, ...] = ()
-    """Standard deviation by channel, in 0 to 1, in place of `normalize`'s."""
+    """Standard deviation per channel, in 0 to 1; replaces `normalize`."""
     augment: AugmentConfig = AugmentConfig()
     ten_crop: bool = False
-    """In the test, average the network's outputs over four corners, the centre, and their mirror images."""
+    """Test on ten crops per image (four corners, the center, and their mirror images) and average the outputs."""
     drop_last: bool = False
-    """Leave out an epoch's last samples where they do not fill a global batch; else each is seen once."""
+    """Drop the last samples of an epoch if they do not fill a global batch."""
     on_error: Literal["raise", "skip"] = "raise"
-    """On an unreadable image: end the run, or list it in the run folder and continue. Training replaces it by its
-    neighbour; evaluation leaves it out."""
+    """An unreadable image ends the run (raise), or is listed in the run folder (skip): training then replaces it by
+    another sample, evaluation leaves it out."""
     max_pixels: Annotated[int, Field(gt=0, le=MAX_PIXELS)] = MAX_PIXELS
-    """Width times height from which an image file is unreadable. It is checked before any pixel is decoded."""
+    """Largest width times height of an image. Checked before any pixel is decoded; larger images are unreadable."""
 
     def __post_init__(self) -> None:
         if self.batch_size is not None and self.global_batch:
@@ -138,255 +139,258 @@ class DataConfig:
                 "data.batch_size is per rank and data.global_batch is over all ranks: give one of the two, not both"
             )
         if bool(self.mean) != bool(self.std) or len(self.mean) != len(self.std):
-            raise ValueError("data.mean and data.std belong together, one value a channel")
+            raise ValueError("data.mean and data.std must be given together, with one value per channel")
         if self.labels and (self.limit or self.validation):
-            raise ValueError("data.labels says which samples to train on: leave data.limit and data.validation out")
+            raise ValueError("data.labels selects the training samples: remove data.limit and data.validation")
 
     def step_samples(self, ranks: int) -> int:
         """Samples of a full training step over all ranks."""
         return self.global_batch or (self.batch_size or DEFAULT_BATCH) * ranks
 
     def rank_samples(self, ranks: int) -> int:
-        """Most samples of one rank in a training step."""
+        """Largest number of samples of one rank in a training step."""
         return -(-self.step_samples(ranks) // ranks)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """The network, where its weights come from, and which of its parts train."""
+    """Network, initial weights, and trainable parts."""
 
     name: str = "digits-cnn"
-    """A network by name: any torchvision classifier, resnet20 to resnet110 for CIFAR, softmax, mnist-cnn, ..."""
+    """A network by name (`distdl models list`): any torchvision classifier, resnet20 to resnet110 for CIFAR, softmax,
+    mnist-cnn, ..., or package.module:callable."""
     weights: str = "none"
-    """none, torchvision (downloaded, or from torch's cache), a local .pth, .th, .pt or .safetensors file, the name of
-    one in the data root's folder weights, or a run folder, whose newest checkpoint is taken."""
+    """none; torchvision (downloaded, or from torch's cache); a .pth, .th, .pt or .safetensors file, also by name in the
+    folder weights of the data root; or a run folder, whose newest checkpoint is used."""
     weights_part: Literal["all", "features", "classifier"] = "all"
-    """What the weights are taken for; the other part starts from scratch."""
+    """Part of the network that gets the weights; the rest is initialized randomly."""
     trainable_features: tuple[bool, ...] = ()
-    """Block by block, whether the feature extractor trains; the last value goes for the rest; empty trains all."""
+    """Whether each block of the feature extractor trains; the last value applies to the rest; empty: all train."""
     trainable_classifier: tuple[bool, ...] = ()
-    """Block by block, whether the classifier trains; the last value goes for the rest; empty trains all."""
+    """Whether each block of the classifier trains; the last value applies to the rest; empty: all train."""
     freeze: tuple[str, ...] = ()
-    """Name patterns (as in a shell: `layer1.*`) of what does not train. Frozen BatchNorm keeps its statistics."""
+    """Shell patterns (`layer1.*`) of parameters that do not train. Frozen BatchNorm keeps its statistics."""
     train_only: tuple[str, ...] = ()
-    """Name patterns of the only parameters that train."""
+    """Shell patterns of the only parameters that train."""
     dropout: Annotated[float, Field(ge=-1, lt=1)] = -1.0
-    """Dropout rate in place of the network's own; -1 leaves it."""
+    """Dropout rate; -1: the network's default."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """How gradients change the weights."""
+    """Optimizer and gradient processing."""
 
     name: OptimizerName = "sgd"
     """sgd, adam, adamw, adagrad, rmsprop, lars, lamb (`distdl list optimizers`), or package.module:callable."""
     lr: Rate = 0.1
-    """Learning rate at the top of the schedule."""
+    """Peak learning rate of the schedule."""
     lr_batch: Count = 0
-    """Linear scaling (Goyal et al. 2017): the global batch that `lr` is meant for; 0 takes `lr` as it is."""
+    """Linear scaling (Goyal et al. 2017): global batch size that `lr` is meant for; 0: no scaling."""
     lr_factors: tuple[tuple[str, Factor], ...] = ()
-    """Factor on the rate by part: pairs of a name pattern (as in a shell) and a factor; the first that matches goes."""
+    """Factors on the learning rate of parts: pairs of a shell pattern and a factor; the first matching pattern wins."""
     momentum: Share = 0.0
-    """sgd, rmsprop, lars."""
+    """sgd, rmsprop, lars: momentum."""
     nesterov: bool = False
-    """sgd: Nesterov's momentum."""
+    """sgd: Nesterov momentum."""
     betas: tuple[Decay, Decay] = (0.9, 0.999)
-    """adam, adamw, lamb: decay of the first and second moment."""
+    """adam, adamw, lamb: decay rates of the first and second moment."""
     alpha: Share = 0.99
-    """rmsprop: decay of the mean square."""
+    """rmsprop: decay rate of the mean square."""
     eps: AboveZero = 1e-8
-    """adam, adamw, adagrad, rmsprop, lamb: what keeps the division finite."""
+    """adam, adamw, adagrad, rmsprop, lamb: constant in the denominator, for numerical stability."""
     weight_decay: Rate = 0.0
-    """L2 penalty; decoupled from the moments in adamw and lamb, part of the layer's norm in lars and lamb."""
+    """Weight decay: L2 penalty; decoupled in adamw and lamb, part of the layer norm in lars and lamb."""
     decay_norm_and_bias: bool = True
-    """Whether the penalty, and lars' and lamb's layer-wise rate, hold for biases and normalisation too."""
+    """Apply weight decay, and the layer-wise rate of lars and lamb, to biases and normalization layers too."""
     label_smoothing: Share = 0.0
-    """Share of the target that is spread over all classes."""
+    """Label smoothing: share of the target that is spread over all classes."""
     clip_norm: Rate = 0.0
-    """Largest norm of the whole gradient, after averaging over ranks; 0 does not clip."""
+    """Clip the norm of the gradient, averaged over ranks, to this value; 0: no clipping."""
     accumulate: Positive = 1
-    """Micro batches into which a rank's batch is cut to fit in memory; gradients are exchanged once a step."""
+    """Micro batches per step of a rank, to save memory; gradients are exchanged once per step."""
     ema: Decay = 0.0
-    """Decay of an exponential moving average of the weights, which is then what is evaluated; 0 keeps none."""
+    """Decay of an exponential moving average of the weights, which is then evaluated instead; 0: no average."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleConfig:
-    """How the learning rate moves. Lengths are in epochs, and the rate moves at every step."""
+    """Learning-rate schedule. Lengths are in epochs; the rate changes at every step."""
 
     name: ScheduleName = "constant"
-    """constant, step, multistep, cosine, onecycle, or package.module:callable. onecycle rises from lr / 25 to lr over
-    `rise` of the run and falls to nearly nothing."""
+    """constant, step, multistep, cosine, onecycle, or package.module:callable. onecycle rises from lr / 25 to lr
+    over `rise` of the run and then falls to nearly zero."""
     warmup_epochs: Rate = 0.0
-    """Rise linearly from lr / 100 over so many epochs first."""
+    """Linear warmup from lr / 100 over this many epochs."""
     step_epochs: Positive = 30
     """step: epochs between drops."""
     milestones: tuple[Rate, ...] = ()
-    """multistep: the epochs at which the rate drops."""
+    """multistep: epochs at which the rate drops."""
     gamma: Share = 0.1
-    """step, multistep: factor of a drop."""
+    """step, multistep: factor of each drop."""
     final_lr: Share = 0.0
-    """cosine: the rate at the end, as a share of lr."""
+    """cosine: final rate as a share of lr."""
     rise: Share = 0.3
-    """onecycle: share of the run in which the rate rises."""
+    """onecycle: share of the run during which the rate rises."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ComputeConfig:
-    """On what, and in which precision."""
+    """Device and precision."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto takes CUDA where there is a GPU for each rank of the host."""
+    """auto: CUDA if the host has a GPU for each of its ranks, else the CPU."""
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
-    """bf16 and fp16 are autocast over fp32 weights; fp16 with a gradient scaler."""
+    """bf16 and fp16 use autocast with fp32 weights; fp16 also scales the loss."""
     channels_last: bool = False
-    """Keep images and convolutions as NHWC in memory."""
+    """Use the memory format NHWC for images and convolutions."""
     compile: bool = False
-    """torch.compile the network."""
+    """Compile the network with torch.compile."""
     cuda_graphs: bool = False
-    """Replay forward and backward as a CUDA graph, where every step has the same shape."""
+    """Replay forward and backward as a CUDA graph; every step must have the same shape."""
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
-    """CPU threads a rank; 0 shares the host's cores among its ranks, and pins each rank to its share."""
+    """CPU threads per rank; 0: divide the host's cores among its ranks and pin each rank to its share."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointConfig:
-    """When the complete state is saved, and how many are kept."""
+    """When checkpoints are written, and how many are kept."""
 
     every_epochs: Count = 1
-    """0 saves only when stopped and at the end."""
+    """Epochs between checkpoints; 0: only when the training stops or ends."""
     every_steps: Count = 0
-    """Steps between checkpoints, beside those of epochs; 0 has none."""
+    """Steps between further checkpoints; 0: none."""
     keep: Positive = 2
-    """Newest checkpoints that are kept, beside the best."""
+    """Number of newest checkpoints that are kept, in addition to the best."""
     best: Literal["accuracy", "loss"] = "accuracy"
-    """What of the validation (the test, where there is no validation) makes a checkpoint the best."""
+    """Validation metric that selects the best checkpoint (test metric if there is no validation split)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DDPConfig:
-    """torch's DistributedDataParallel."""
+    """PyTorch DistributedDataParallel."""
 
     bucket_mb: AboveZero = 25.0
-    """Gradients are exchanged in buckets of this size, in MiB, as backward fills them."""
+    """Size of the gradient buckets in MiB. A bucket is exchanged as soon as backward has filled it."""
     compress: Literal["none", "fp16", "bf16", "powersgd"] = "none"
-    """What is sent in place of fp32 gradients."""
+    """Compression of the exchanged gradients."""
     powersgd_rank: Positive = 2
     """powersgd: rank of the approximation (Vogels et al. 2019)."""
     timeout_s: Timeout = 600.0
-    """How long a collective may wait for a rank before the job is taken down."""
+    """Timeout of a collective in seconds; the job then fails."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HorovodConfig:
-    """Horovod's ring all-reduce."""
+    """Horovod all-reduce."""
 
     fusion_mb: Rate = 128.0
-    """Small tensors are fused up to this size, in MiB; 0 fuses none."""
+    """Fusion buffer in MiB: small tensors are combined up to this size; 0: no fusion."""
     cycle_ms: AboveZero = 1.0
-    """Time between Horovod's looks for tensors to send."""
+    """Cycle time: interval in milliseconds between checks for pending tensors."""
     compress: Literal["none", "fp16"] = "none"
-    """What is sent in place of fp32 gradients."""
+    """Compression of the exchanged gradients."""
     adasum: bool = False
-    """Combine gradients by Adasum (Maleki et al. 2020) in place of the average."""
+    """Combine gradients with Adasum (Maleki et al. 2020) instead of averaging."""
     backward_passes_per_step: Positive = 1
-    """Local gradient aggregation: exchange every so many steps."""
+    """Local gradient aggregation: number of steps between exchanges."""
     hierarchical: bool = False
-    """All-reduce within a host first, then between hosts (NCCL and MPI builds)."""
+    """All-reduce within each host first, then between hosts (NCCL and MPI builds)."""
     autotune: bool = False
-    """Let Horovod search fusion and cycle; its log goes into the run folder."""
+    """Let Horovod tune fusion buffer and cycle time; its log is in the run folder."""
     timeline: bool = False
     """Write Horovod's timeline into the run folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeepSpeedConfig:
-    """DeepSpeed's ZeRO."""
+    """DeepSpeed ZeRO."""
 
     stage: Annotated[int, Field(ge=0, le=3)] = 1
-    """What is sharded over ranks: 0 nothing, 1 optimizer state, 2 gradients too, 3 parameters too."""
+    """ZeRO stage: 0 shards nothing, 1 the optimizer state, 2 also gradients, 3 also parameters."""
     offload: bool = False
-    """Keep the optimizer state in the host's memory."""
+    """Keep the optimizer state in host memory."""
     config: Path | None = None
-    """A DeepSpeed configuration that is added to ours; where the two contradict, the run is refused."""
+    """A DeepSpeed configuration file that is merged with distdl's settings; contradictions are an error."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PSConfig:
-    """Parameter server: some ranks keep the parameters, the others train."""
+    """Parameter server: some ranks hold the parameters, the others train."""
 
     servers: Positive = 1
-    """Ranks that serve. They are the last ranks of the world, so rank 0 always trains."""
+    """Number of server ranks. They are the last ranks of the world, so rank 0 always trains."""
     mode: Literal["sync", "async", "ssp"] = "sync"
-    """When a server applies gradients: from all workers at once, as each comes, or within a bound."""
+    """When a server applies gradients: after all workers (sync), on arrival (async), or within a staleness bound
+    (ssp)."""
     staleness: Count = 4
-    """ssp: the most steps that the fastest worker may be ahead of the slowest."""
+    """ssp: maximum staleness, in steps, between the fastest and the slowest worker."""
     assign: Literal["round-robin", "size-threshold", "balanced"] = "balanced"
-    """How tensors are laid on servers; balanced is Optimus' own: slice the large, largest first to the least loaded."""
+    """Assignment of tensors to servers. balanced (Optimus): slice large tensors, then assign the largest first to the
+    least loaded server."""
     wire: Literal["fp32", "bf16"] = "fp32"
-    """Precision of gradients and parameters on the network."""
+    """Precision of transferred gradients and parameters."""
     overlap: bool = False
-    """Push a server's part as soon as backward has filled it."""
+    """Send the gradients of a server as soon as backward has computed them."""
     compute: str = "real"
-    """real, or replay:FILE to wait for compute times of a recorded run while every byte still moves."""
+    """real, or replay:FILE: sleep for the compute times of a recorded run while all bytes are still transferred."""
     survive: bool = False
-    """async: go on without a worker that died."""
+    """async: continue without a worker that died."""
     timeout_s: Timeout = 20.0
-    """How long a silent peer is waited for before the job ends with its name."""
+    """Timeout in seconds; the job then fails and names the peer that did not respond."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TelemetryConfig:
-    """What is sampled beside the training."""
+    """Device and host telemetry."""
 
     hz: Annotated[float, Field(ge=0, le=10)] = 1.0
-    """Samples a second of NVML and of the host; 0 takes none."""
+    """Samples per second of NVML and the host; 0: none."""
     price_per_hour: Rate = 0.0
-    """Price of one device for an hour, to account for the run's cost; 0 gives none."""
+    """Price per device and hour, for the cost of the run; 0: no cost."""
     tensorboard: bool = False
-    """Write the metrics for TensorBoard too."""
+    """Write TensorBoard event files."""
     profile_steps: Count = 0
-    """Record a torch.profiler trace of so many steps, after the tenth."""
+    """Record a torch.profiler trace of this many steps, after the tenth."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PredictConfig:
-    """What is foretold while the run goes on."""
+    """Predictions shown during training."""
 
     target: Share = 0.0
-    """Accuracy whose time of arrival the progress display predicts; 0 predicts none."""
+    """Target accuracy: the progress display predicts when it is reached; 0: no prediction."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SlurmConfig:
-    """One effort in many slices, each a Slurm job that queues itself again (document 000)."""
+    """A training divided into time slices: a Slurm job that requeues itself."""
 
     total_lifetime_s: Seconds = 259200.0
-    """Compute time of all slices together after which the effort ends."""
+    """Maximum compute time in seconds over all slices."""
     slice_s: Seconds = 2400.0
-    """Length of one slice."""
+    """Length of a slice in seconds."""
     max_restarts: Count = 3
-    """Failures in a row without a new checkpoint after which the effort is given up."""
+    """Number of consecutive failures without a new checkpoint after which the job is not requeued."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """One training."""
+    """A training."""
 
     name: str = "digits"
-    """Names the run folder."""
+    """Name of the run, part of the default run folder."""
     epochs: Positive = 10
-    """Passes over the training set."""
+    """Number of passes over the training set."""
     max_steps: Count = 0
-    """End after so many steps, as if the epochs were over; 0 has no such end."""
+    """Stop after this many steps; 0: no limit."""
     max_time: Seconds = 0.0
-    """Save and stop in order (exit code 75) after so many seconds; 0 has no such end."""
+    """Save a checkpoint and stop with exit code 75 after this many seconds; 0: no limit."""
     seed: Seed = 0
-    """Seed of the initial weights, the order, the augmentation and dropout."""
+    """Seed of initial weights, sample order, augmentation and dropout."""
     deterministic: bool = False
-    """Refuse operators that do not give the same bits each time."""
+    """Use deterministic operators only; an operator without a deterministic version is an error."""
     strategy: StrategyName = "auto"
-    """How gradients are synchronized across ranks: single, ddp, horovod, deepspeed, ps, or package.module:callable.
+    """Gradient synchronization across ranks: single, ddp, horovod, deepspeed, ps, or package.module:callable.
     auto: horovod under Horovod's launcher, ddp under torchrun, else single."""
     loss: LossName = "cross-entropy"
     """Training loss: cross-entropy, or package.module:callable."""
@@ -400,13 +404,14 @@ class Config:
     evaluate_every: Positive = 1
     """Epochs between evaluations; the last epoch is always evaluated."""
     progress: Literal["auto", "live", "plain", "none"] = "auto"
-    """live display, plain lines, or nothing; auto is live on a terminal."""
+    """Progress display: live, plain lines, or none; auto: live on a terminal."""
     log_every_s: Seconds = 0.5
-    """Seconds between lines of metrics.jsonl and looks of the display."""
+    """Interval in seconds between rows of metrics.jsonl and updates of the display."""
     out: Path | None = None
-    """The run folder; without it runs/NAME-TIME. One that holds a run is refused without --resume."""
+    """Run folder; default: runs/NAME-TIME. A folder that contains a run needs --resume."""
     resume: str = ""
-    """auto: go on from the newest good checkpoint of --out, or begin; or the path of a run folder or a checkpoint."""
+    """auto: continue from the newest whole checkpoint in --out, if there is one. Or the path of a run folder or
+    checkpoint."""
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     optim: OptimConfig = OptimConfig()
@@ -424,29 +429,29 @@ class Config:
     def __post_init__(self) -> None:
         if (self.data.batch_size or 0) % self.optim.accumulate:
             raise ValueError(
-                f"data.batch_size {self.data.batch_size} cannot be cut into {self.optim.accumulate} equal micro "
-                "batches: make it a multiple of optim.accumulate"
+                f"data.batch_size {self.data.batch_size} cannot be divided into {self.optim.accumulate} equal "
+                "micro batches: make it a multiple of optim.accumulate"
             )
         if self.optim.nesterov and not self.optim.momentum:
             raise ValueError("optim.nesterov needs optim.momentum above 0")
         if self.schedule.name == "multistep" and not self.schedule.milestones:
             raise ValueError("schedule.name multistep needs schedule.milestones, the epochs of the drops")
         if self.resume == "auto" and self.out is None:
-            raise ValueError("--resume auto looks in the run folder: name it with --out DIR")
+            raise ValueError("--resume auto needs the run folder: add --out DIR")
         if self.schedule.warmup_epochs >= self.epochs:
             raise ValueError(
-                f"schedule.warmup_epochs {self.schedule.warmup_epochs:g} leaves nothing of {self.epochs} epochs: "
-                "warm up for less"
+                f"schedule.warmup_epochs {self.schedule.warmup_epochs:g} is not less than epochs = {self.epochs}"
             )
         if self.compute.precision == "fp16" and self.ddp.compress == "powersgd":
             raise ValueError(
-                "ddp.compress powersgd cannot be used with compute.precision fp16: its error feedback keeps a gradient "
-                "that overflowed, and every later step is skipped: use compute.precision bf16, or ddp.compress bf16"
+                "ddp.compress powersgd cannot be used with compute.precision fp16: its error feedback would keep an "
+                "overflowed gradient, and every later step would be skipped: use compute.precision "
+                "bf16 or ddp.compress bf16"
             )
         if self.compute.precision == "fp16" and "fp16" in (self.ddp.compress, self.horovod.compress):
             raise ValueError(
-                "gradients that compute.precision fp16 has scaled up overflow when they are sent as fp16: use "
+                "compute.precision fp16 scales gradients, which then overflow if they are sent as fp16: use "
                 "compute.precision bf16, or another ddp.compress or horovod.compress"
             )
         if self.compute.cuda_graphs and not self.data.drop_last:
-            raise ValueError("compute.cuda_graphs needs steps of one shape: add --data.drop-last")
+            raise ValueError("compute.cuda_graphs needs steps of equal shape: add --data.drop-last")

@@ -1,4 +1,4 @@
-"""What to start and where (`Job`), and the command line for it (`Command`): a launcher makes one from the other."""
+"""A program on several ranks (`Job`) and a command line (`Command`). A launcher is a function from one to the other."""
 
 import secrets
 import shlex
@@ -51,77 +51,77 @@ class Job:
     nproc: int = 1
     """Ranks on each host."""
     hosts: tuple[str, ...] = ()
-    """By the names under which they reach each other; none is this machine alone."""
+    """Host names under which the hosts reach each other; empty: this machine only."""
     interface: str = ""
-    """Network interface (eth0, ib0) that the ranks talk over; empty lets each library choose."""
+    """Network interface (eth0, ib0) for communication; empty: each library selects one."""
     rate: str = "1gbit"
-    """netns: of each host's link, each way."""
+    """netns: rate of each host's link, in each direction."""
     run_id: str = field(default_factory=lambda: secrets.token_hex(8))
-    """Tells this launch from all others on the same hosts; hexadecimal."""
+    """Hexadecimal id that distinguishes this launch from others on the same hosts."""
     port: int = 0
-    """Of the rendezvous, on the first host; 0 derives one from `run_id`."""
-    here: str = "localhost"
-    """This machine's own name: a host of that name is not reached by ssh."""
-    folder: str = ""
-    """Where the programs are on every host (a virtual environment's bin/); empty takes them from PATH."""
+    """Port of the rendezvous on the first host; 0: derived from `run_id`."""
+    local_host: str = "localhost"
+    """Name of this machine: no ssh is used for this host."""
+    bin_dir: str = ""
+    """Folder of the programs on every host (bin/ of a virtual environment); empty: PATH."""
     directory: str = ""
-    """Working directory on every host; empty is where ssh arrives."""
+    """Working directory on every host; empty: the home directory of ssh."""
     root: bool = False
-    """Started by root, which mpirun refuses unless it is told to."""
+    """Whether root starts the job, which mpirun needs an option for."""
 
     @property
     def size(self) -> int:
-        """Ranks in all."""
+        """Total number of ranks."""
         return self.nproc * max(len(self.hosts), 1)
 
     @property
-    def meeting(self) -> str:
-        """The host where the ranks meet."""
+    def rendezvous_host(self) -> str:
+        """Host of the rendezvous."""
         return self.hosts[0] if self.hosts else "127.0.0.1"
 
     @property
     def master_port(self) -> int:
-        """The port of the rendezvous: below those that Linux gives to outgoing connections."""
+        """Port of the rendezvous, below the range of ephemeral ports."""
         return self.port or 20000 + int(self.run_id, 16) % 12000
 
     @property
     def slots(self) -> str:
-        """Hosts and their ranks as horovodrun and mpirun want them: "h0:2,h1:2".
+        """Hosts and their ranks in the notation of horovodrun and mpirun: "h0:2,h1:2".
 
         Raises:
-            UserError: for an IPv6 address, which this notation cannot hold.
+            UserError: for an IPv6 address, which this notation does not allow.
         """
         if any(":" in host for host in self.hosts):
-            raise UserError("this launcher takes no IPv6 addresses: use host names, or --with torchrun")
+            raise UserError("this launcher does not accept IPv6 addresses: use host names, or --with torchrun")
         return ",".join(f"{host}:{self.nproc}" for host in self.hosts or ("localhost",))
 
     @property
     def variables(self) -> dict[str, str]:
-        """What tells gloo and NCCL the interface."""
+        """Environment variables that set the interface of gloo and NCCL."""
         return dict.fromkeys(("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"), self.interface) if self.interface else {}
 
     def program(self, name: str) -> str:
-        """A program of the environment that distdl is in."""
-        return f"{self.folder}/{name}" if self.folder else name
+        """Path of a program in the environment of distdl."""
+        return f"{self.bin_dir}/{name}" if self.bin_dir else name
 
     @property
     def python(self) -> tuple[str, ...]:
-        """One rank's own command."""
+        """The command of one rank."""
         return (self.program("python"), "-m", self.module, *self.argv)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """A command line that a person can copy."""
+    """A command line that a user can copy."""
 
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
-    """Variables beside those that are set already."""
+    """Environment variables, in addition to those of the process."""
     files: Mapping[str, str] = field(default_factory=dict)
-    """Text files that it reads, by name in the working directory."""
+    """Text files that the command reads, by name in the working directory."""
 
     def shell(self) -> str:
-        """As one line for a POSIX shell."""
+        """Render the command as one line for a POSIX shell."""
         written = "".join(
             f"printf '%s\\n' {shlex.join(text.splitlines())} > {shlex.quote(name)} && "
             for name, text in self.files.items()
@@ -130,25 +130,26 @@ class Command:
         return written + variables + shlex.join(self.argv)
 
     def on(self, host: str, directory: str = "") -> "Command":
-        """The same on another host by ssh.
+        """The same command on another host by ssh.
 
-        The terminal (-tt) is what ends it there when this end goes, and carries an interrupt as Ctrl-C does.
+        With a terminal (-tt) the remote command ends when the connection ends, and receives Ctrl-C.
         """
         move = f"cd {shlex.quote(directory)} && " if directory else ""
         return Command(argv=("ssh", "-tt", "--", host, move + self.shell()))
 
 
 def everywhere(job: Job, commands: list[Command]) -> list[Command]:
-    """One command for each of the job's hosts, by ssh unless the host is this one."""
-    names = job.hosts or (job.here,)
+    """One command for each host of the job, by ssh unless the host is this machine."""
+    names = job.hosts or (job.local_host,)
     pairs = zip(names, commands, strict=True)
     return [
-        command if host == job.here or is_loopback(host) else command.on(host, job.directory) for host, command in pairs
+        command if host == job.local_host or is_loopback(host) else command.on(host, job.directory)
+        for host, command in pairs
     ]
 
 
 def bin_folder(*, near: bool) -> str:
-    """Where this Python's programs are; empty if a shell finds them there anyway, as only one of this machine does."""
+    """Folder of the programs of this Python; empty if it is on PATH and `near` (only this machine runs them)."""
     folder = Path(sys.executable).parent
-    found = shutil.which("python")
-    return "" if near and found and Path(found).parent == folder else str(folder)
+    python = shutil.which("python")
+    return "" if near and python and Path(python).parent == folder else str(folder)

@@ -1,14 +1,14 @@
-"""Several hosts on one machine: network namespaces joined by a bridge, each link shaped to a given rate.
+"""Several hosts on one machine: network namespaces connected by a bridge, each link limited to a given rate.
 
     with Hosts(count=3, rate="1gbit") as hosts:
         hosts.run(["ping", "-c1", "h2"], on=0)
 
-A host has a name (h0, h1, ...), an address, an /etc/hosts that knows the others, and its link is called eth0. With
-`ssh=True` the hosts reach each other as those of a cluster do: `ssh h1` asks for nothing. The bridge lives in a
-namespace of its own, so that the machine's own network is left as it is.
+A host has a name (h0, h1, ...), an address, an /etc/hosts with the other hosts, and a link named eth0. With `ssh=True`
+the hosts reach each other as in a cluster: `ssh h1` needs no password. The bridge has its own namespace, so that the
+machine's network does not change.
 
-Namespaces outlive the process that made them. Their names hold its pid and start time: whoever comes next sees that the
-owner is dead and clears what it left, and never touches what a living process owns.
+Namespaces outlive the process that created them. Their names contain its pid and start time: a later process removes
+namespaces whose owner has exited, and never those of a running process.
 
 `distdl hosts --count 3 --rate 1gbit -- COMMAND` runs a command on every host at once.
 """
@@ -36,18 +36,18 @@ from distdl.launchers.job import Command, Job
 
 PREFIX = "distdl"
 NAMESPACES, FILES = Path("/run/netns"), Path("/etc/netns")
-"""Where `ip netns` keeps namespaces, and the files that it lays over /etc for a process in one of them."""
+"""Folders of `ip netns`: namespaces, and the files that it mounts over /etc for a process in one of them."""
 LINK = "eth0"
 INTERFACE = {"GLOO_SOCKET_IFNAME": LINK, "NCCL_SOCKET_IFNAME": LINK, "TP_SOCKET_IFNAME": LINK}
 _RATE = re.compile(r"(\d+(?:\.\d+)?)([kmgt]?)bit")
 _UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
-_CLONE_NEWNET = 0x40000000  # os.setns and its constants come with Python 3.12
+_CLONE_NEWNET = 0x40000000  # os.setns needs Python 3.12
 _numbers = itertools.count()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Host:
-    """One host of a set."""
+    """One emulated host."""
 
     name: str
     address: str
@@ -58,11 +58,11 @@ class Hosts:
     """Hosts that exist inside a `with` block.
 
     Args:
-        count: how many.
-        rate: of each host's link, each way, as tc writes it ("1gbit", "100mbit"); None leaves the link unshaped.
-        ssh: start an sshd on each, with a key that all of them trust.
+        count: number of hosts.
+        rate: of each host's link, in each direction, as in tc ("1gbit", "100mbit"); None: no limit.
+        ssh: start an sshd on each host, with a key that all hosts accept.
     Raises:
-        UserError: on entry, without root or without the programs that this takes.
+        UserError: on entry, without root or without the required programs.
     """
 
     def __init__(self, count: int, rate: str | None = "1gbit", *, ssh: bool = False) -> None:
@@ -94,7 +94,7 @@ class Hosts:
         self.close()
 
     def command(self, command: Sequence[str], on: int = 0) -> list[str]:
-        """The words that run a command on host `on`, in its network and under its name."""
+        """The command line that runs a command on host `on`, in its network and with its host name."""
         host = self.hosts[on]
         named = ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', host.name]
         return ["ip", "netns", "exec", host.namespace, *named, *command]
@@ -102,10 +102,10 @@ class Hosts:
     def start(
         self, command: Sequence[str], on: int = 0, env: Mapping[str, str] | None = None, **options: Any
     ) -> subprocess.Popen[Any]:
-        """Start a command on host `on`. It is killed, if it still runs, when the hosts go.
+        """Start a command on host `on`. It is killed when the hosts are removed.
 
         Args:
-            env: variables beside this process's own.
+            env: variables in addition to those of this process.
             options: for `subprocess.Popen`. The process has the pid of the command itself.
         """
         process = subprocess.Popen(self.command(command, on), env={**os.environ, **INTERFACE, **(env or {})}, **options)
@@ -121,7 +121,7 @@ class Hosts:
         timeout: float | None = None,
         **options: Any,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command on host `on` to its end, its output kept as text unless `options` send it elsewhere."""
+        """Run a command on host `on` to its end. Its output is captured as text unless `options` redirect it."""
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
         process = self.start(command, on, env, **options)
         try:
@@ -133,7 +133,7 @@ class Hosts:
         return subprocess.CompletedProcess(list(command), process.returncode, out, err)
 
     def close(self) -> None:
-        """End what runs on the hosts, and take them down."""
+        """Kill the processes of the hosts, and remove the hosts."""
         for name in (*(host.namespace for host in self.hosts), self.switch):
             _remove(name)
         for process in self._processes:
@@ -154,7 +154,7 @@ class Hosts:
                 _ip("-n", namespace, "link", "set", device, "up")
             _ip("-n", self.switch, "link", "set", port, "master", "bridge0")
             if self.rate_bits:
-                # A qdisc shapes what leaves a device: the host's end for the way out, the bridge's for the way in.
+                # A qdisc limits what leaves a device: the host's end for sending, the bridge's end for receiving.
                 _shape(host.namespace, LINK, self.rate_bits)
                 _shape(self.switch, port, self.rate_bits)
         if self.ssh:
@@ -166,20 +166,20 @@ class Hosts:
             folder = FILES / host.namespace
             folder.mkdir(parents=True)
             (folder / "hosts").write_text("\n".join(lines) + "\n", encoding="utf-8")
-            if Path("/etc/nsswitch.conf").exists():  # no name server can be reached: asking one takes seconds
+            if Path("/etc/nsswitch.conf").exists():  # no name server is reachable: a query takes seconds
                 (folder / "nsswitch.conf").write_text(_NAMES, encoding="utf-8")
             if self.ssh:
                 self._lay_ssh(folder / "ssh")
 
     def _lay_ssh(self, folder: Path) -> None:
-        """What /etc/ssh is on a host: one key, which is the hosts' and the person's, and settings that trust it."""
+        """Write /etc/ssh of a host: one key, used as host key and user key, and settings that accept it."""
         first = FILES / self.hosts[0].namespace / "ssh"
         if folder == first:
             folder.mkdir()
             key = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", PREFIX, "-f", str(folder / "key")]
             subprocess.run(key, check=True, stdin=subprocess.DEVNULL)
             (folder / "ssh_config").write_text(_SSH, encoding="utf-8")
-            # A session has sshd's bare PATH otherwise, and finds neither torchrun nor orted of this environment.
+            # Otherwise a session has sshd's default PATH, which lacks torchrun and orted of this environment.
             (folder / "sshd_config").write_text(_SSHD + f'SetEnv PATH="{os.environ["PATH"]}"\n', encoding="utf-8")
         else:
             shutil.copytree(first, folder)
@@ -191,12 +191,12 @@ class Hosts:
             log = (FILES / host.namespace / "ssh" / "sshd.log").open("wb")
             with log:
                 daemons.append(self.start([_sshd() or "sshd", "-D", "-e"], index, stdin=subprocess.DEVNULL, stderr=log))
-        until = time.monotonic() + 10
+        deadline = time.monotonic() + 10
         for daemon, host in zip(daemons, self.hosts, strict=True):
             while not _listens(daemon.pid, port=22):
-                if daemon.poll() is not None or time.monotonic() > until:
-                    said = (FILES / host.namespace / "ssh" / "sshd.log").read_text(encoding="utf-8").strip()
-                    raise UserError(f"sshd did not start on {host.name}: {said or 'it said nothing'}")
+                if daemon.poll() is not None or time.monotonic() > deadline:
+                    log_text = (FILES / host.namespace / "ssh" / "sshd.log").read_text(encoding="utf-8").strip()
+                    raise UserError(f"sshd did not start on {host.name}: {log_text or 'its log is empty'}")
                 time.sleep(0.02)
 
 
@@ -224,19 +224,19 @@ MaxStartups 200
 
 
 def commands(job: Job) -> list[Command]:
-    """One command: hosts of this machine, made for as long as torchrun runs on all of them."""
+    """One command: create the hosts, and run torchrun on each of them."""
     inner = torchrun.command(dataclasses.replace(job, interface=""), file="{folder}/rendezvous")
     shape = ("--count", str(len(job.hosts)), "--rate", job.rate)
     return [Command(argv=(job.program("distdl"), "hosts", *shape, "--", *inner.argv))]
 
 
 def names(count: int) -> tuple[str, ...]:
-    """Names of the hosts of a set."""
+    """Host names: h0, h1, ..."""
     return tuple(f"h{index}" for index in range(count))
 
 
 def parse_rate(rate: str) -> float:
-    """Bits a second of a rate as tc writes it: "1gbit" is 1e9.
+    """Bits per second of a rate in tc's notation: "1gbit" is 1e9.
 
     Raises:
         UserError: for anything else.
@@ -248,10 +248,10 @@ def parse_rate(rate: str) -> float:
 
 
 def enter(namespace: str) -> None:
-    """Move the calling thread, and all that it starts, into a host's network: for a forked rank, before it connects.
+    """Move the calling thread, and what it starts, into a host's network: for a forked rank, before it connects.
 
-    A process that is started there (`Hosts.start`) imports everything anew; one forked from a process that has torch
-    is there at once.
+    A process that `Hosts.start` starts there imports torch again; one that is forked from a process with torch does
+    not.
     """
     with (NAMESPACES / namespace).open(encoding="utf-8") as file:
         if ctypes.CDLL(None, use_errno=True).setns(file.fileno(), _CLONE_NEWNET):
@@ -260,7 +260,7 @@ def enter(namespace: str) -> None:
 
 
 def clear_stale() -> list[str]:
-    """Remove what processes that are no more have left. Returns the namespaces removed."""
+    """Remove namespaces of processes that have exited. Returns their names."""
     names = {path.name for folder in (NAMESPACES, FILES) if folder.is_dir() for path in folder.glob(f"{PREFIX}-*")}
     stale = sorted(name for name in names if not _owned(name))
     for name in stale:
@@ -269,13 +269,13 @@ def clear_stale() -> list[str]:
 
 
 def _owned(name: str) -> bool:
-    """Whether the process that made a namespace lives. A name that we did not give belongs to somebody else."""
+    """Whether the process that created a namespace is running; also true for names of another form."""
     match = re.fullmatch(rf"{PREFIX}-(\d+)-(\d+)-\d+-\w+", name)
     return not match or _start_time(int(match[1])) == int(match[2])
 
 
 def _start_time(pid: int) -> int | None:
-    """Ticks after boot at which a process started (a pid alone is used again); None if there is no such process."""
+    """Start time of a process in ticks after boot (pids are reused); None if there is no such process."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -285,12 +285,12 @@ def _start_time(pid: int) -> int | None:
 
 
 def _remove(name: str) -> None:
-    """End every process in a namespace and remove it; nothing happens where another was faster."""
-    until = time.monotonic() + 10
+    """Kill every process in a namespace and remove it, unless another process already has."""
+    deadline = time.monotonic() + 10
     while pids := _pids(name):
         for pid in pids:
             _kill(pid)
-        if time.monotonic() > until:
+        if time.monotonic() > deadline:
             break
         time.sleep(0.02)
     subprocess.run(["ip", "netns", "delete", name], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
@@ -298,7 +298,7 @@ def _remove(name: str) -> None:
 
 
 def _pids(name: str) -> list[int]:
-    """Processes in a namespace, but for those that have ended and were not waited for."""
+    """Processes in a namespace, except zombies."""
     listed = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True, check=False)
     return [pid for pid in map(int, listed.stdout.split()) if _start_time(pid) is not None]
 
@@ -309,33 +309,35 @@ def _kill(pid: int) -> None:
 
 
 def _shape(namespace: str, device: str, bits_per_s: float) -> None:
-    # The bucket holds what the rate lets through in 2 ms, the lateness of a busy machine's timer. A larger one lets so
-    # much pass unshaped that a transfer of a quarter of a second reads above the rate.
+    # The bucket holds 2 ms of traffic, the timer delay of a busy machine. With a larger bucket, a transfer of a
+    # quarter of a second would measure more than the rate.
     burst = max(16 * 1024, int(bits_per_s / 8 * 0.002))
     shape = ["root", "tbf", "rate", f"{bits_per_s:.0f}bit", "burst", f"{burst}b", "latency", "50ms"]
     _call(["tc", "-n", namespace, "qdisc", "add", "dev", device, *shape])
 
 
 def _listens(pid: int, port: int) -> bool:
-    """Whether anything listens on a TCP port in the network of process `pid` (once it has moved there)."""
+    """Whether a process listens on a TCP port in the network of process `pid`, once that has moved there."""
     try:
         rows = Path(f"/proc/{pid}/net/tcp").read_text(encoding="utf-8").splitlines()[1:]
-        own = Path(f"/proc/{pid}/ns/net").readlink() != Path("/proc/self/ns/net").readlink()
+        moved = Path(f"/proc/{pid}/ns/net").readlink() != Path("/proc/self/ns/net").readlink()
     except OSError:
         return False
     fields = [row.split() for row in rows]
-    return own and any(field[1].endswith(f":{port:04X}") and field[3] == "0A" for field in fields)
+    return moved and any(field[1].endswith(f":{port:04X}") and field[3] == "0A" for field in fields)
 
 
 def _sshd() -> str | None:
-    return shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")  # sshd insists on its full path
+    return shutil.which(
+        "sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+    )  # sshd must be started by its full path
 
 
 def _require(*, ssh: bool) -> None:
     if sys.platform != "linux":
         raise UserError("several hosts on one machine need Linux (network namespaces)")
     if os.geteuid() != 0:
-        raise UserError("several hosts on one machine need root (network namespaces): run this by sudo")
+        raise UserError("several hosts on one machine need root (network namespaces): run with sudo")
     for program, package in (("ip", "iproute2"), ("tc", "iproute2"), ("unshare", "util-linux")):
         if not shutil.which(program):
             raise UserError(f"{program} is not installed; it comes with: apt-get install {package}")
@@ -343,11 +345,11 @@ def _require(*, ssh: bool) -> None:
         raise UserError("sshd is not installed; it comes with: apt-get install openssh-server")
 
 
-def _ip(*words: str) -> None:
-    _call(["ip", *words])
+def _ip(*arguments: str) -> None:
+    _call(["ip", *arguments])
 
 
 def _call(command: list[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise UserError(f"a host could not be made: {' '.join(command)}: {done.stderr.strip()}")
+        raise UserError(f"cannot create a host: {' '.join(command)}: {done.stderr.strip()}")

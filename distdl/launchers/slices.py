@@ -1,4 +1,4 @@
-"""One training in many slices, each a Slurm job's turn: what every slice took, and whether another comes.
+"""A training divided into slices, each one run of a Slurm job: the ledger of slices, and whether another one follows.
 
 A batch script calls `begin` before the training and `end` after it:
 
@@ -6,8 +6,8 @@ A batch script calls `begin` before the training and `end` after it:
     srun python -m distdl.train ARGUMENTS --max-time "$seconds"
     distdl slurm end --code $? --state STATE/REASON -- ARGUMENTS && scontrol requeue ...
 
-Both write a row to slices.jsonl in the run folder, and `end` sums the rows up in result.json. Neither imports torch.
-A kill may come at any moment: a damaged line of that file, or a damaged checkpoint, does not end the chain of slices.
+Both append a row to slices.jsonl in the run folder, and `end` writes totals to result.json. Neither imports torch. A
+kill is possible at any moment: a damaged line of that file, or a damaged checkpoint, does not end the chain of slices.
 """
 
 import importlib
@@ -37,9 +37,9 @@ LEDGER = "slices.jsonl"
 EXIT_OVER = 3
 """No further slice."""
 STOPPED = (EXIT_STOPPED, 128 + signal.SIGUSR2, 128 + signal.SIGTERM)
-"""Exit codes of a training that was told to stop: it obeyed, or had not even begun and lost nothing."""
+"""Exit codes of a training that was asked to stop: it stopped in order, or ended before its first step."""
 LINE_LENGTH = 300
-"""Characters that are kept of the line that says why a slice failed."""
+"""Maximum number of characters of the line that states why a slice failed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +47,9 @@ class Row:
     """A row of the ledger."""
 
     time_s: Finite
-    """Since the first slice's begin."""
+    """Seconds since the begin of the first slice."""
     step: Count
-    """Of the newest checkpoint."""
+    """Step of the newest checkpoint."""
     epoch: Count
     at: Rate
     """Unix time."""
@@ -57,7 +57,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Begin(Row):
-    """A slice begins."""
+    """The row that a slice writes when it begins."""
 
     kind: Literal["begin"] = "begin"
     waited_s: Rate
@@ -67,53 +67,53 @@ class Begin(Row):
 
 @dataclass(frozen=True, kw_only=True)
 class End(Row):
-    """A slice has ended."""
+    """The row that a slice writes when it ends."""
 
     kind: Literal["end"] = "end"
     ended: Literal["completed", "stopped", "failed", "refused", "taken", "lost"]
     code: int | None
-    """The training's exit code; None where it is not known."""
+    """Exit code of the training; None if unknown."""
     why: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Slice:
-    """One turn of the job, from its two rows of the ledger."""
+    """One slice, from its two rows of the ledger."""
 
     job: str
-    """Slurm's id; a training submitted anew has another."""
+    """Slurm's job id; a training that is submitted again has another."""
     waited_s: float
-    """In the queue, from submission or from being queued again."""
+    """Time in the queue, since the job was submitted or requeued."""
     compute_s: float
-    """From begin to end; of all nodes at once, and not times their number."""
+    """Wall time from begin to end; not multiplied by the number of nodes."""
     first_step: int
-    """Of the newest checkpoint at the begin."""
+    """Step of the newest checkpoint at the begin."""
     last_step: int
-    """Of the newest checkpoint at the end."""
+    """Step of the newest checkpoint at the end."""
     ended: str
-    """completed, stopped, failed, refused, taken (by Slurm: scancel, preemption) or lost (nobody wrote an end)."""
+    """completed, stopped, failed, refused, taken (by Slurm: scancel, preemption) or lost (its end was not recorded)."""
 
     @property
     def fruitless(self) -> bool:
-        """Failed, and without a checkpoint that a next one could go on from."""
+        """Whether it failed without a new checkpoint."""
         return self.ended in ("failed", "lost") and self.last_step <= self.first_step
 
 
 @dataclass(frozen=True, kw_only=True)
-class Account:
-    """All slices of one training added up, as result.json keeps it under "slurm"."""
+class SliceTotals:
+    """Totals over the slices of a training: "slurm" of result.json."""
 
     slices: int
     restarts: int
     waited_s: float
     compute_s: float
     status: str
-    """requeued, or how it ended: completed, taken, refused, lifetime, crash-loop."""
+    """requeued, or the reason of the end: completed, taken, refused, lifetime, crash-loop."""
     reason: str
 
 
 def read(rows: Iterable[Row]) -> list[Slice]:
-    """Finished slices of a ledger's rows, oldest first."""
+    """Finished slices, oldest first, from the rows of a ledger."""
     finished, begun = [], None
     for row in rows:
         if isinstance(row, Begin):
@@ -134,10 +134,10 @@ def read(rows: Iterable[Row]) -> list[Slice]:
 
 
 def ended_as(code: int, state: str) -> str:
-    """How a slice ended, from the training's exit code and the job's "STATE/REASON" (squeue's %T/%r) after it.
+    """Classify the end of a slice by the training's exit code and the job's "STATE/REASON" (squeue's %T/%r) after it.
 
-    A job that scancel ended is COMPLETING while its batch script still runs, and Slurm would queue it again if it were
-    asked to: only a job that runs, or that its time limit ended, is one that a person still wants.
+    A job that scancel ended is COMPLETING while its batch script still runs, and Slurm would requeue it on request:
+    only a job that is RUNNING, or that reached its time limit, is still wanted.
     """
     if code == EXIT_DONE:
         return "completed"
@@ -148,33 +148,33 @@ def ended_as(code: int, state: str) -> str:
     return "refused" if code == EXIT_USER else "failed"
 
 
-def account(slices: Sequence[Slice], config: SlurmConfig, why: str = "") -> Account:
-    """Add slices up, and decide whether another comes.
+def account(slices: Sequence[Slice], config: SlurmConfig, why: str = "") -> SliceTotals:
+    """Add up the slices, and decide whether another one follows.
 
     Args:
         slices: at least one.
-        why: the last one's error message.
+        why: error message of the last slice.
     """
-    compute_s, last = sum(one.compute_s for one in slices), slices[-1]
-    # Whoever submits a training again has corrected what made it fail.
-    tail = itertools.takewhile(lambda one: one.fruitless and one.job == last.job, reversed(slices))
+    compute_s, last = sum(each.compute_s for each in slices), slices[-1]
+    # A training that the user submits again has been corrected: only failures of the same job count.
+    tail = itertools.takewhile(lambda each: each.fruitless and each.job == last.job, reversed(slices))
     fruitless = sum(1 for _ in tail)
-    status, reason = "requeued", f"{compute_s:.0f} of {config.total_lifetime_s:.0f} s are used"
+    status, reason = "requeued", f"{compute_s:.0f} of {config.total_lifetime_s:.0f} s used"
     if last.ended == "completed":
         status, reason = "completed", "trained to the end"
     elif last.ended == "taken":
-        status, reason = "taken", "Slurm ended the job (scancel, or preemption): it is not queued again from here"
+        status, reason = "taken", "Slurm ended the job (scancel or preemption): it is not requeued"
     elif last.ended == "refused":
-        status, reason = "refused", f"its configuration is wrong, and a restart does not change it: {why}"
+        status, reason = "refused", f"invalid configuration, which a restart does not change: {why}"
     elif compute_s >= config.total_lifetime_s:
-        status, reason = "lifetime", f"{compute_s:.0f} s of computing use up slurm.total_lifetime_s"
+        status, reason = "lifetime", f"{compute_s:.0f} s of compute time reach slurm.total_lifetime_s"
     elif fruitless > config.max_restarts:
         reason = f"failed {fruitless} times in a row without a new checkpoint (at step {last.last_step}): {why}"
         status = "crash-loop"
-    return Account(
+    return SliceTotals(
         slices=len(slices),
         restarts=len(slices) - 1,
-        waited_s=sum(one.waited_s for one in slices),
+        waited_s=sum(each.waited_s for each in slices),
         compute_s=compute_s,
         status=status,
         reason=reason,
@@ -182,10 +182,10 @@ def account(slices: Sequence[Slice], config: SlurmConfig, why: str = "") -> Acco
 
 
 def begin(run: Path, config: Config, *, waited_s: float, now: float) -> int:
-    """Write the row of a slice that begins. Returns the seconds after which it must stop by itself; 0: it need not.
+    """Write the row of a slice that begins. Returns the seconds after which the training must stop; 0: no limit.
 
     Raises:
-        Over: if there must not be one more.
+        Over: if no further slice may begin.
         UserError: if another training runs in the folder.
     """
     if (process := runlock.holder(run)) is not None:
@@ -193,27 +193,29 @@ def begin(run: Path, config: Config, *, waited_s: float, now: float) -> int:
     ledger, (step, epoch) = run / LEDGER, newest(run)
     rows, _ = read_ledger(ledger)
     if rows and isinstance(rows[-1], Begin):
-        # A killed node wrote no end. The run folder's last sign of life is the best that is known of it.
-        life = [file.stat().st_mtime for file in (run / METRICS, *run.glob(f"{CHECKPOINTS}/step-*")) if file.exists()]
-        at = max([time_of for time_of in life if time_of < now] + [rows[-1].at])
+        # A killed node wrote no end. The newest change in the run folder is the best estimate of it.
+        changes = [
+            file.stat().st_mtime for file in (run / METRICS, *run.glob(f"{CHECKPOINTS}/step-*")) if file.exists()
+        ]
+        at = max([changed for changed in changes if changed < now] + [rows[-1].at])
         lost = End(time_s=_since_first(rows, at), step=step, epoch=epoch, at=at, ended="lost", code=None)
         rows.append(_append(ledger, lost))
     slices, job = read(rows), os.environ.get("SLURM_JOB_ID", "")
     restart = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
     if slices:
-        before = account(slices, config.slurm, why="nobody wrote its end")
-        if before.status in ("completed", "lifetime") or (before.status == "crash-loop" and slices[-1].job == job):
-            _sum_up(run, before)
-            raise Over(f"no further slice: {before.reason}")
+        total = account(slices, config.slurm, why="its end was not recorded")
+        if total.status in ("completed", "lifetime") or (total.status == "crash-loop" and slices[-1].job == job):
+            _sum_up(run, total)
+            raise Over(f"no further slice: {total.reason}")
     place = {"time_s": _since_first(rows, now), "step": step, "epoch": epoch, "at": now}
     _append(ledger, Begin(**place, waited_s=waited_s, job=job, restart=restart))
-    left = config.slurm.total_lifetime_s - sum(one.compute_s for one in slices)
-    ends = [end for end in (config.max_time, left if left < config.slurm.slice_s else 0.0) if end]
-    return math.ceil(min(ends)) if ends else 0
+    remaining = config.slurm.total_lifetime_s - sum(each.compute_s for each in slices)
+    limits = [limit for limit in (config.max_time, remaining if remaining < config.slurm.slice_s else 0.0) if limit]
+    return math.ceil(min(limits)) if limits else 0
 
 
-def end(run: Path, config: Config, *, code: int, state: str, why: str, now: float) -> Account:
-    """Write the row of the slice that ends, and add all of them up in result.json.
+def end(run: Path, config: Config, *, code: int, state: str, why: str, now: float) -> SliceTotals:
+    """Write the row of a slice that ends, and the totals of all slices to result.json.
 
     Raises:
         UserError: if no slice has begun.
@@ -223,8 +225,8 @@ def end(run: Path, config: Config, *, code: int, state: str, why: str, now: floa
     place = {"time_s": _since_first(rows, now), "step": step, "epoch": epoch, "at": now}
     if not rows or not isinstance(rows[-1], Begin):
         if not bad:
-            raise UserError(f"{ledger} has no slice that has begun: call begin before the training")
-        # The row of its begin is a damaged one: what the slice took is not known.
+            raise UserError(f"no slice was started in {ledger}: run 'distdl slurm begin' before the training")
+        # The row of its begin is damaged: the duration of the slice is unknown.
         rows.append(_append(ledger, Begin(**place, waited_s=0.0, job=os.environ.get("SLURM_JOB_ID", ""), restart=0)))
     rows.append(_append(ledger, End(**place, ended=ended_as(code, state), code=code, why=why)))
     total = account(read(rows), config.slurm, f"exit code {code}" + (f": {why}" if why else ""))
@@ -233,47 +235,47 @@ def end(run: Path, config: Config, *, code: int, state: str, why: str, now: floa
 
 
 class Over(Exception):
-    """There is no further slice, and why."""
+    """No further slice may begin; the message states why."""
 
 
 def newest(run: Path) -> tuple[int, int]:
-    """Step and epoch of the newest whole checkpoint, from which a training goes on; zeros before the first."""
+    """Step and epoch of the newest whole checkpoint; zeros before the first."""
     for folder in reversed(published(run / CHECKPOINTS)):
         try:
             if damaged(folder) is None:
                 progress = Progress.of(folder)
                 return progress.step, progress.epoch
-        except (OSError, UserError):  # a training that still runs has removed it, or its manifest says nonsense
+        except (OSError, UserError):  # a running training has removed it, or its manifest is damaged
             continue
     return 0, 0
 
 
 def last_line(log: Path) -> str:
-    """What a job's log says of its failure: its last line that names an error, or else its last line."""
+    """The last line of a job's log that names an error, else its last line."""
     if not log.is_file():
         return ""
     with log.open("rb") as source:
         source.seek(max(log.stat().st_size - 65536, 0))
         lines = [line.strip() for line in source.read().decode(errors="replace").splitlines() if line.strip()]
-    mine = [line for line in lines if not line.startswith(("srun:", "slurmstepd"))]
-    errors = [line for line in mine if "error:" in line.lower() or "exception:" in line.lower()]
-    return printable(next(iter((errors or mine)[-1:]), "")[:LINE_LENGTH])
+    own_lines = [line for line in lines if not line.startswith(("srun:", "slurmstepd"))]
+    errors = [line for line in own_lines if "error:" in line.lower() or "exception:" in line.lower()]
+    return printable(next(iter((errors or own_lines)[-1:]), "")[:LINE_LENGTH])
 
 
 def read_ledger(ledger: Path) -> tuple[list[Row], list[int]]:
-    """The rows of a ledger, and the numbers of its damaged lines, which are left out with a warning."""
+    """Read the rows of a ledger. Also returns the numbers of damaged lines, which are skipped with a warning."""
     if not ledger.exists():
         return [], []
     rows = [_row(line) for line in ledger.read_bytes().splitlines(keepends=True)]
     bad = [number for number, row in enumerate(rows, start=1) if row is None]
     if bad:
-        shown = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
-        print(f"warning: {ledger}, line {shown}: damaged, left out", file=sys.stderr)
+        numbers = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
+        print(f"warning: {ledger}, line {numbers}: damaged, skipped", file=sys.stderr)
     return [row for row in rows if row is not None], bad
 
 
 def _row(line: bytes) -> Row | None:
-    """The row that a line holds; None for one that a kill cut short, or that is damaged."""
+    """The row of a line; None if the line is incomplete or damaged."""
     value = parse_row(line) if line.endswith(b"\n") else None
     if value is None:
         return None
@@ -294,15 +296,15 @@ def _since_first(rows: Sequence[Row], at: float) -> float:
     return round(at - (rows[0].at if rows else at), 3)
 
 
-def _sum_up(run: Path, total: Account) -> None:
+def _sum_up(run: Path, total: SliceTotals) -> None:
     try:
         result = read_result(run)
-    except UserError:  # damaged: nothing of it can be kept
+    except UserError:  # damaged: none of it can be used
         result = {}
     write_json(run / RESULT, {"status": "failed", **result, "slurm": asdict(total)})
 
 
 if __name__ == "__main__":
-    # Jobs that version 0.1 wrote queue themselves again with this command.
+    # Jobs that version 0.1 submitted requeue themselves with this command.
     warnings.warn("python -m distdl.launchers.slices is now distdl slurm", DeprecationWarning, stacklevel=1)
     sys.exit(importlib.import_module("distdl.cli.__main__").main(["slurm", *sys.argv[1:]]))

@@ -54,7 +54,7 @@ class Training:
         leg = len({file.name.split("-")[1] for file in samples.glob("leg-*")})
         argv = arguments(self.recipe.updated({"out": str(self.run), "resume": "auto"}))
         folder = bin_folder(near=False)
-        job = Job(argv=argv, module="distdl.cli.verify_rank", nproc=ranks + self.servers, folder=folder)
+        job = Job(argv=argv, module="distdl.cli.verify_rank", nproc=ranks + self.servers, bin_dir=folder)
         if self.strategy == "horovod":
             command = horovodrun.commands(job)[0].argv
         else:

@@ -275,6 +275,6 @@ def test_one_that_fails_takes_the_others_down(monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_name_of_this_machine_needs_no_ssh() -> None:
     here = socket.gethostname()
-    near, far = torchrun.commands(Job(hosts=(here, "elsewhere"), here=here))
+    near, far = torchrun.commands(Job(hosts=(here, "elsewhere"), local_host=here))
     assert near.argv[0] == "torchrun"
     assert far.argv[0] == "ssh"

@@ -110,7 +110,7 @@ def test_the_last_slice_is_told_to_stop_when_the_lifetime_is_over(tmp_path: Path
     told.append(begin(tmp_path, CONFIG, waited_s=0.0, now=900.0))
     assert told == [0, 0, 0, 190]
     assert end(tmp_path, CONFIG, code=75, state=RUNNING, why="", now=1095.0).status == "lifetime"
-    with pytest.raises(Over, match="1005 s of computing use up"):
+    with pytest.raises(Over, match="1005 s of compute time reach"):
         begin(tmp_path, CONFIG, waited_s=0.0, now=1100.0)
 
 
@@ -140,7 +140,7 @@ def test_a_crash_loop_of_lost_slices_ends_at_the_next_begin(tmp_path: Path) -> N
 
 
 def test_an_end_without_a_begin_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="call begin before"):
+    with pytest.raises(UserError, match="run .distdl slurm begin. before"):
         end(tmp_path, CONFIG, code=0, state=RUNNING, why="", now=0.0)
 
 
@@ -208,7 +208,7 @@ def test_a_damaged_line_does_not_end_the_chain(tmp_path: Path, capsys: pytest.Ca
     rows, bad = read_ledger(ledger)
     cut = not DAMAGED[kind].endswith(b"\n")  # by a kill: it has been removed since
     assert [row.kind for row in rows] == ["begin", "end"] * 2 + ["begin"] and bad == ([] if cut else [2])
-    assert f"warning: {ledger}, line 2: damaged, left out\n" in capsys.readouterr().err
+    assert f"warning: {ledger}, line 2: damaged, skipped\n" in capsys.readouterr().err
 
 
 def test_a_slice_whose_begin_is_damaged_can_end(tmp_path: Path) -> None:

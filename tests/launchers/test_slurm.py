@@ -85,7 +85,7 @@ def test_the_warning_leaves_most_of_a_slice() -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--time", "soon"], '--time "soon" is not a time of Slurm'),
+        (["--time", "soon"], '--time "soon" is not a time that Slurm accepts'),
         (["--time", "0:30"], "less than a minute"),
         (["--array", "1..4"], '--array "1..4" is not a list of indices'),
         (["--sbatch", "partition=a b"], "is not an option of sbatch"),
@@ -160,7 +160,7 @@ def test_options_that_the_script_sets_are_refused(option: str) -> None:
 
 @pytest.mark.parametrize("job", [submit.REQUEUE, submit.ARRAY, replace(submit.ARRAY, gpus=1)])
 def test_every_directive_of_a_script_is_refused_as_an_option(job: Submission) -> None:
-    for name in submit.own_options(script(job)):
+    for name in submit.script_options(script(job)):
         with pytest.raises(UserError, match="conflicts with"):
             script(replace(job, options=(f"{name}=1",)))
 
@@ -193,7 +193,7 @@ def test_a_profile_with_a_command_in_its_name_writes_no_command(capsys: pytest.C
 def test_a_run_folder_that_cannot_be_made_is_one_line() -> None:
     Path("file").write_text("", encoding="utf-8")
     for folder in ("file", "file/run"):
-        with pytest.raises(UserError, match=f"{folder} cannot be made"):
+        with pytest.raises(UserError, match=f"cannot create the run folder {folder}"):
             submit.submit(replace(ODD, run=folder, logs=folder))
 
 

@@ -39,7 +39,7 @@ def command(trial: Trial, folder: Path) -> list[str]:
     """The command line of a training; its ranks by the launcher that its strategy and its hosts need."""
     words = (*trial.words, "--out", str(folder), "--resume", "auto")
     horovod = _strategy(trial) == "horovod"
-    job = Job(argv=words, nproc=trial.ranks, folder=bin_folder(near=False), directory=str(Path.cwd()))
+    job = Job(argv=words, nproc=trial.ranks, bin_dir=bin_folder(near=False), directory=str(Path.cwd()))
     if trial.hosts:
         return _over_hosts(trial, job, horovod=horovod)
     if horovod:

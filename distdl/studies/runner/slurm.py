@@ -6,8 +6,8 @@ import sys
 
 from distdl.core.errors import EXIT_DONE, EXIT_STOPPED, UserError
 from distdl.core.files import write_atomic
-from distdl.launchers.slurm import check_options, directive, hand_over, own_options, pattern, quote
-from distdl.launchers.srun import LEAVE
+from distdl.launchers.slurm import check_options, directive, hand_over, script_options, pattern, quote
+from distdl.launchers.srun import SRUN_OPTIONS
 from distdl.studies.runner.folder import StudyFolder
 
 MOST_JOBS = 16
@@ -46,7 +46,7 @@ def script(folder: StudyFolder, options: str, *, jobs: int, gpus: str = "") -> s
     if odd:
         raise UserError(f'--slurm: "{odd[0]}" is not an option of sbatch: write --partition=gpu')
     options_given = [word.removeprefix("--") for word in words]
-    check_options(options_given, own_options(_SCRIPT))
+    check_options(options_given, script_options(_SCRIPT))
     last = min(len(folder.trials), MOST_JOBS) - 1
     given = any(word.startswith("--array") for word in words)
     directives = [*map(directive, options_given), *([] if given else [f"--array=0-{last}"])]
@@ -59,7 +59,7 @@ def script(folder: StudyFolder, options: str, *, jobs: int, gpus: str = "") -> s
         directives="\n".join(f"#SBATCH {word}" for word in directives),
         python=shlex.quote(sys.executable),
         run=shlex.join(run),
-        srun=" ".join(LEAVE),
+        srun=" ".join(SRUN_OPTIONS),
         stopped=EXIT_STOPPED,
     )
 
