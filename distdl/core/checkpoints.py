@@ -1,4 +1,4 @@
-"""Which checkpoint of a run folder is the newest or the best whole one. Reads manifests, not tensors."""
+"""Select the newest or the best whole checkpoint of a run folder. Reads manifests, not tensors."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -10,7 +10,7 @@ from distdl.core.rundir import CHECKPOINTS
 
 
 def find(path: Path, warn: Callable[[str], None]) -> Path:
-    """The checkpoint that a path means: a checkpoint, or the newest whole one of a run folder.
+    """Find the checkpoint of a path: the checkpoint itself, or the newest whole one of a run folder.
 
     Raises:
         UserError: if there is none, or the one named is damaged.
@@ -21,10 +21,10 @@ def find(path: Path, warn: Callable[[str], None]) -> Path:
             raise UserError(f"checkpoint {path} is damaged: {damage}")
         return path
     folder = path / CHECKPOINTS if (path / CHECKPOINTS).is_dir() else path
-    found = newest(folder, warn)
-    if found is None:
+    checkpoint = newest(folder, warn)
+    if checkpoint is None:
         raise UserError(f"{path} holds no whole checkpoint" + ("" if path.exists() else ": it does not exist"))
-    return found
+    return checkpoint
 
 
 def newest(folder: Path, warn: Callable[[str], None]) -> Path | None:
@@ -36,7 +36,7 @@ def best(folder: Path, kind: str = "") -> Path | None:
     """The checkpoint of `folder` with the best metric; the earliest of equals.
 
     Args:
-        kind: what selects the best, accuracy or loss; without it, what the newest checkpoint was selected by.
+        kind: metric, accuracy or loss; default: that of the newest checkpoint.
     """
     return next(_by_metric(folder, kind), None)
 
@@ -47,7 +47,7 @@ def best_whole(folder: Path, kind: str, warn: Callable[[str], None]) -> Path | N
 
 
 def _by_metric(folder: Path, kind: str) -> Iterator[Path]:
-    """Checkpoints with a metric of the kind, the best first; those whose manifest is damaged are left out."""
+    """Checkpoints with this metric, the best first, without those with a damaged manifest."""
     manifests = {}
     for checkpoint in published(folder):
         with contextlib.suppress(UserError):
@@ -58,7 +58,7 @@ def _by_metric(folder: Path, kind: str) -> Iterator[Path]:
     scored = [
         (sign * manifest["metric"], checkpoint)
         for checkpoint, manifest in manifests.items()
-        if manifest["metric"] is not None and manifest.get("metric_kind", kind) == kind  # version 1 names no kind
+        if manifest["metric"] is not None and manifest.get("metric_kind", kind) == kind  # version 1 has no kind
     ]
     return (checkpoint for _, checkpoint in sorted(scored, key=lambda pair: pair[0]))
 

@@ -98,7 +98,7 @@ COMPONENTS: dict[str, dict[str, Row]] = {
         "constant": Row(factory="distdl.optim.schedules:constant", summary="the same rate at every step"),
         "step": Row(
             factory="distdl.optim.schedules:step",
-            summary="drop by a factor every so-and-so many epochs",
+            summary="drop by a factor at equal intervals",
             uses=("schedule.step_epochs", "schedule.gamma"),
         ),
         "multistep": Row(

@@ -17,9 +17,9 @@ class Condition:
 
     field: str
     useless: Callable[["Config"], bool]
-    """Whether the field has no effect."""
+    """Predicate: the configuration makes this field useless."""
     reason: str
-    """The choice that makes it so. {0} stands for the configuration."""
+    """The choice that makes it useless; a format string with the configuration as {0}."""
 
 
 CONDITIONS = (
@@ -69,19 +69,19 @@ def unused(config: "Config", strategy: str) -> dict[str, str]:
 def _without_effect(config: "Config", group: str, used: tuple[str, ...]) -> list[str]:
     """Fields that rows of the kind use, but not the chosen one; a section of which nothing is used is named whole."""
     every = dict.fromkeys(name for row in registry.rows(group).values() for name in row.uses)
-    found: list[str] = []
+    useless: list[str] = []
     for name in every:
         if name in used:
             continue
         value = _value(config, name)
         if not dataclasses.is_dataclass(value):
             if name.rpartition(".")[0] not in used:
-                found.append(name)
+                useless.append(name)
             continue
         inner = [f"{name}.{field.name}" for field in dataclasses.fields(value)]
         rest = [field for field in inner if field not in used]
-        found += [name] if rest == inner else rest
-    return found
+        useless += [name] if rest == inner else rest
+    return useless
 
 
 def _value(config: Any, name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The console of every verb, to which text from outside is only text."""
+"""The console of all commands, which escapes foreign text."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,9 +10,9 @@ from distdl.core.text import printable_lines
 
 
 class PlainConsole(Console):
-    """A console without markup, emoji codes and coloured numbers, that escapes what its terminal must not receive.
+    """A console without markup, emoji codes and coloured numbers, which escapes control characters.
 
-    Names of files and classes and messages of other packages may hold brackets, escape sequences, and characters that
+    File names, class names and messages of other packages may contain brackets, escape sequences, and characters that
     the terminal's encoding lacks.
     """
 
@@ -20,7 +20,7 @@ class PlainConsole(Console):
         super().__init__(markup=False, emoji=False, highlight=False, **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
-        """Yield the segments of `renderable`: rich's own control codes as they are, text escaped."""
+        """Yield the segments of `renderable`: control codes of rich unchanged, text escaped."""
         for segment in super().render(renderable, options):
             if segment.control:
                 yield segment

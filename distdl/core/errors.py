@@ -1,4 +1,4 @@
-"""What goes wrong for a person: one sentence that says what, where, and what to do."""
+"""Errors for users: one sentence that states what is wrong, where, and what to do."""
 
 import contextlib
 import difflib
@@ -7,21 +7,21 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 MOST_MATCHES = 8
-"""Names that `nearest` lists at most."""
+"""Maximum number of names that `nearest` lists."""
 EXIT_DONE, EXIT_FAILED, EXIT_USER, EXIT_STOPPED = 0, 1, 2, 75
-"""Exit codes that scripts rely on. 75 is sysexits' EX_TEMPFAIL: stopped in order, run it again to go on."""
+"""Exit codes, fixed for scripts. 75 is EX_TEMPFAIL of sysexits.h: stopped in order; run it again to continue."""
 
 
 class UserError(Exception):
-    """Something that the person at the terminal can mend. Shown as one line, without a traceback; exit 2."""
+    """An error that the user can fix. Printed as one line, without a traceback; exit code 2."""
 
 
 class Failure(Exception):
-    """A run that cannot go on: a loss that is not a number, a full disk. Shown as one line; exit 1."""
+    """A run that cannot continue: a non-finite loss, a full disk. Printed as one line; exit code 1."""
 
 
 def nearest(word: str, known: Iterable[str], quote: str = '"') -> str:
-    """`; did you mean "digits"?` for the known names that `word` may stand for, or "" if there is none."""
+    """`; did you mean "digits"?` with the known names that `word` may mean, or "" if there is none."""
     matches = [f"{quote}{match}{quote}" for match in close_matches(word, known)]
     if not matches:
         return ""
@@ -30,11 +30,10 @@ def nearest(word: str, known: Iterable[str], quote: str = '"') -> str:
 
 
 def close_matches(word: str, known: Iterable[str]) -> list[str]:
-    """The known names that `word` may stand for.
+    """The known names that `word` may mean.
 
-    A name that begins with what was typed goes before one that is spelled alike: "h100" means h100-sxm or h100-pcie,
-    and h200 is another product. Of a dotted name the last part may stand alone ("lr" for "optim.lr"). Letters' case,
-    hyphens and underscores do not count.
+    Names that start with `word` come before similar names: "h100" means h100-sxm or h100-pcie, and h200 is another
+    product. The last part of a dotted name is enough ("lr" for "optim.lr"). Case, hyphens and underscores are ignored.
     """
     typed = _folded(word[:200])
     names = {name: _folded(name) for name in known}
@@ -46,8 +45,8 @@ def close_matches(word: str, known: Iterable[str]) -> list[str]:
     ends = [name for name, folded in names.items() if folded.endswith("." + typed)]
     if begins or ends:
         return sorted(begins) or ends
-    alike = difflib.get_close_matches(typed, list(names.values()), n=1, cutoff=0.6)
-    return [name for name, folded in names.items() if folded in alike][:1]
+    similar = difflib.get_close_matches(typed, list(names.values()), n=1, cutoff=0.6)
+    return [name for name, folded in names.items() if folded in similar][:1]
 
 
 def _folded(name: str) -> str:
@@ -55,12 +54,12 @@ def _folded(name: str) -> str:
 
 
 def shortened(text: str, limit: int = 200) -> str:
-    """A user's text for a message, its middle left out if it is long."""
+    """A user's text for a message; the middle of a long text is omitted."""
     return text if len(text) <= limit else f"{text[: limit - 20]}...{text[-15:]}"
 
 
 def shown(value: object) -> str:
-    """A user's value for a message, as Python writes it."""
+    """A user's value for a message, in Python notation."""
     try:
         return shortened(repr(value))
     except ValueError:  # an integer of thousands of digits
@@ -74,15 +73,14 @@ def missing(package: str, extra: str) -> UserError:
 
 @contextlib.contextmanager
 def reading(source: Path | str, kind: str = "") -> Iterator[None]:
-    """Report whatever a parser raises on a user's file as one line that names the file.
+    """Turn any exception that a parser raises on a user's file into one line that names the file.
 
-    Parsers raise far more than they document (struct.error, zlib.error, BadZipFile, RecursionError, ...): a list of
-    exceptions is never complete, so that a block under this context catches them all. Keep the block small: it should
-    hold the parser's call alone, or a mistake of our own would be blamed on the file.
+    Parsers raise more exceptions than they document (struct.error, zlib.error, BadZipFile, RecursionError, ...), so
+    that this context catches all of them. Call only the parser in it: a bug of distdl would be reported as a damaged file.
 
     Args:
         source: the file or folder, as the user named it.
-        kind: what it should be ("a tar archive"), named in the message.
+        kind: expected kind of file for the message ("a tar archive").
     Raises:
         UserError: instead of any other `Exception`. A UserError or Failure passes unchanged.
     """
@@ -95,7 +93,7 @@ def reading(source: Path | str, kind: str = "") -> Iterator[None]:
 
 
 def reason(error: BaseException) -> str:
-    """What went wrong, on one line: the operating system's own words, or the exception's class and message."""
+    """The reason of an error on one line: the operating system's message, or the exception's class and message."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = " ".join(str(error).partition(" <_io")[0].split())

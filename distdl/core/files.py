@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written to a temporary file, brought to disk, renamed. Rows are whole lines."""
+"""Atomic files (write to a temporary file, fsync, rename) and .jsonl files that consist of whole lines."""
 
 import json
 import os
@@ -13,16 +13,16 @@ from distdl.core.errors import UserError
 Write = Callable[[IO[bytes]], Any]
 BLOCK = 2**16
 TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
-"""Names of the temporary files; a kill may leave one."""
+"""Names of temporary files, which a kill may leave."""
 
 
 def write_atomic(file: Path, write: Write) -> None:
-    """Call `write` with a temporary file in the same folder, bring it to disk, and rename it to `file`."""
+    """Call `write` with a temporary file in the same folder, fsync it, and rename it to `file`."""
     write_all({file: write})
 
 
 def write_all(files: Mapping[Path, Write]) -> None:
-    """Write several files, each atomically. If one cannot be written, none of them has changed."""
+    """Write several files, each atomically. If one cannot be written, all files keep their old content."""
     temporary = {file: file.with_name(f".{file.name}.{os.getpid()}.tmp") for file in files}
     try:
         for file, write in files.items():
@@ -31,7 +31,7 @@ def write_all(files: Mapping[Path, Write]) -> None:
                     write(sink)
                     sink.flush()
                     os.fsync(sink.fileno())
-            except OSError as error:  # a write names no file: say which one could not be written
+            except OSError as error:  # an error of write() has no file name
                 if error.errno:
                     error.filename = error.filename or str(file)
                 raise
@@ -46,12 +46,12 @@ def write_all(files: Mapping[Path, Write]) -> None:
 
 
 def _rename_all(temporary: Mapping[Path, Path]) -> None:
-    """Rename each temporary file to its file. If one cannot be renamed, those before it get their old content back."""
+    """Rename each temporary file to its file. If one fails, the files before it get their old content back."""
     renamed: list[Path] = []
     for file, path in temporary.items():
         try:
             if len(temporary) > 1 and file.exists():
-                _keep(file, _former(path))
+                _link(file, _former(path))
             path.replace(file)
         except OSError as error:
             for earlier in renamed:
@@ -69,8 +69,8 @@ def _former(temporary: Path) -> Path:
     return temporary.with_name(f".former{temporary.name}")
 
 
-def _keep(file: Path, name: Path) -> None:
-    """Give a file a second name; where the file system has no hard links, a copy."""
+def _link(file: Path, name: Path) -> None:
+    """Create a hard link to a file, or a copy if the file system has no hard links."""
     try:
         name.hardlink_to(file)
     except OSError:
@@ -78,7 +78,7 @@ def _keep(file: Path, name: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring a folder's entries (a rename in it) to disk."""
+    """fsync a folder, so that a rename in it is on disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -87,7 +87,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def as_json(value: Any) -> bytes:
-    """A value as indented JSON."""
+    """Encode a value as indented JSON."""
     return (json.dumps(value, indent=2, default=str) + "\n").encode()
 
 
@@ -97,7 +97,7 @@ def write_json(file: Path, value: Any) -> None:
 
 
 def read_rows(file: Path) -> Iterator[dict[str, Any]]:
-    """Rows of a .jsonl file; a last line that a kill cut short is left out.
+    """Rows of a .jsonl file, without an incomplete last line.
 
     Raises:
         UserError: naming the first line that is not a JSON object.
@@ -115,7 +115,7 @@ def read_rows(file: Path) -> Iterator[dict[str, Any]]:
 
 
 def append_rows(file: Path) -> IO[str]:
-    """Open a .jsonl file to append rows to it. A last line that a kill cut short is removed first."""
+    """Open a .jsonl file for appending. An incomplete last line is removed first."""
     with file.open("a+b") as sink:
         place, tail = sink.seek(0, os.SEEK_END), b""
         while place and b"\n" not in tail:
@@ -127,10 +127,10 @@ def append_rows(file: Path) -> IO[str]:
 
 
 def reopen_rows(file: Path, step: int) -> IO[str]:
-    """Open a .jsonl file to append rows to it, without its rows after `step`, which a resumed run writes again."""
+    """Open a .jsonl file for appending, without its rows after `step`, which a resumed run writes again."""
     if file.exists():
-        kept = [line for line in file.read_bytes().splitlines(keepends=True) if _is_until(line, step)]
-        write_atomic(file, lambda sink: sink.writelines(kept))
+        lines = [line for line in file.read_bytes().splitlines(keepends=True) if _is_until(line, step)]
+        write_atomic(file, lambda sink: sink.writelines(lines))
     return file.open("a", encoding="utf-8")
 
 
@@ -141,7 +141,7 @@ def _is_until(line: bytes, step: int) -> bool:
 
 
 def parse_row(line: bytes) -> dict[str, Any] | None:
-    """The JSON object of a line, or None if it holds none."""
+    """Parse a line as a JSON object; None if it is not one."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Host lists: names with commas between them, and Slurm's shorthand node[01-04,07]."""
+"""Host lists: comma-separated names, and Slurm's notation node[01-04,07]."""
 
 import ipaddress
 import itertools
@@ -9,14 +9,14 @@ from distdl.core.errors import UserError
 from distdl.core.text import printable
 
 MAX_HOSTS = 2**16
-"""Slurm's own limit on a bracket, here on a whole list: node[1-99999999] must not fill the memory."""
+"""Maximum number of hosts in a list (Slurm's limit for a bracket): node[1-99999999] must not fill the memory."""
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?", re.ASCII)
 _RANGE = re.compile(r"(\d{1,18})(?:-(\d{1,18}))?", re.ASCII)
 _ENTRY = re.compile(r"(?:[^][,]|\[[^][]*\])+")
 
 
 def parse(text: str) -> tuple[str, ...]:
-    """Host names of a list that the user wrote, such as "node[01-04,07], login".
+    """Host names of a user's list such as "node[01-04,07], login".
 
     Spaces around a name and empty entries are dropped.
 
@@ -34,7 +34,7 @@ def parse(text: str) -> tuple[str, ...]:
 
 
 def expand(text: str) -> list[str]:
-    """Entries of a host list with the brackets written out, in Slurm's order. Names are not checked.
+    """Entries of a host list with brackets expanded, in Slurm's order. Names are not checked.
 
     Raises:
         UserError: for brackets that do not match or are not ranges, and for more than `MAX_HOSTS` hosts.
@@ -49,7 +49,7 @@ def expand(text: str) -> list[str]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or address means this machine wherever it is used."""
+    """Whether a name or address is a loopback address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -71,7 +71,7 @@ def _expand_entry(entry: str, most: int) -> list[str]:
 
 
 def _bounds(part: str, entry: str) -> tuple[int, int, int]:
-    """Lowest and highest number of a range, and the digits that each is padded to: those of the lowest."""
+    """Lowest and highest number of a range, and the width that numbers are padded to: that of the lowest."""
     match = _RANGE.fullmatch(part)
     if not match or int(match[2] or match[1]) < int(match[1]):
         raise UserError(

@@ -1,6 +1,6 @@
-"""manifest.json makes a folder of files a whole checkpoint: written last, with the SHA-256 of each other file.
+"""manifest.json completes a checkpoint: it is written last, with the SHA-256 of all other files.
 
-Needs no torch: a command that only looks at checkpoints starts at once.
+Needs no torch, so that commands that only list checkpoints start quickly.
 """
 
 import dataclasses
@@ -19,27 +19,27 @@ from distdl.core.files import write_json
 
 STATE, MANIFEST = "state.pt", "manifest.json"
 NAME = re.compile(r"step-(\d+)(?:-(\d+))?")
-"""A published checkpoint: its step, and a number where a step was saved more than once."""
+"""Folder name of a published checkpoint: its step, and a number if the step was saved more than once."""
 SHA256 = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(kw_only=True)
 class Progress:
-    """How far a training has come. `samples` counts over all ranks, so that the world may change size on the way."""
+    """Position of a training. `samples` counts over all ranks, so that the number of ranks may change."""
 
     step: int = 0
     epoch: int = 0
     samples: int = 0
-    """Of the epoch, seen so far by all ranks together."""
+    """Samples of the current epoch, over all ranks."""
     elapsed_s: float = 0.0
-    """Of training, over all the slices of a run."""
+    """Training time in seconds, over all legs of the run."""
     images: int = 0
-    """Seen since the run began."""
+    """Samples since the start of the run."""
     resumes: int = 0
 
     @classmethod
     def of(cls, folder: Path) -> "Progress":
-        """The position that a checkpoint's manifest holds.
+        """The position in the manifest of a checkpoint.
 
         Raises:
             UserError: as `read_manifest`.
@@ -48,7 +48,7 @@ class Progress:
 
 
 def published(folder: Path) -> list[Path]:
-    """Published checkpoints of a folder, oldest first. They may be damaged."""
+    """Published checkpoints of a folder, oldest first; they may be damaged."""
     matches = [(match, path) for path in folder.glob("step-*") if (match := NAME.fullmatch(path.name))]
     complete = [(int(match[1]), int(match[2] or 1), path) for match, path in matches if (path / MANIFEST).is_file()]
     return [path for _, _, path in sorted(complete)]
@@ -60,17 +60,17 @@ def step_of(checkpoint: Path) -> int:
 
 
 def seal(folder: Path, progress: Mapping[str, Any], metric: float | None, kind: str = "accuracy") -> None:
-    """Write the manifest of a folder that has all its other files; `kind` is what `metric` measures."""
+    """Write the manifest of a folder whose other files are complete; `kind` is the name of `metric`."""
     files = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()}
     digests = {name: digest(file) for name, file in files.items()}
     write_json(folder / MANIFEST, {"progress": progress, "metric": metric, "metric_kind": kind, "sha256": digests})
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """`progress`, `metric` and `sha256` of a checkpoint, all present, of the right types and consistent.
+    """Read `progress`, `metric` and `sha256` of a checkpoint: all present, of the right types and consistent.
 
     Raises:
-        UserError: if the file cannot be read, or does not hold them.
+        UserError: if the file cannot be read or is not such a manifest.
     """
     file = folder / MANIFEST
     with reading(file, "a manifest"):
@@ -87,7 +87,7 @@ def _problem(manifest: Any) -> str:
     for key in ("progress", "metric", "sha256"):
         if key not in manifest:
             return f"{key} is missing"
-    metric, kind = manifest["metric"], manifest.get("metric_kind", "accuracy")  # version 1 names no kind
+    metric, kind = manifest["metric"], manifest.get("metric_kind", "accuracy")  # version 1 has no kind
     if metric is not None and not (type(metric) in (int, float) and math.isfinite(metric)):
         return "metric is not a finite number"
     if kind not in ("accuracy", "loss"):
@@ -106,9 +106,9 @@ def _problem_of_position(progress: Any) -> str:
             return f"progress has the unknown field {shown(name)}"
         if type(progress[name]) not in kinds[name] or not 0 <= progress[name] < math.inf:
             return f"progress.{name} is {shown(progress[name])}"
-    for part, whole in (("epoch", "step"), ("samples", "images")):  # an epoch has a step at least
-        if progress[part] > progress[whole]:
-            return f"progress.{part} is {shown(progress[part])} at {whole} {shown(progress[whole])}"
+    for part, total in (("epoch", "step"), ("samples", "images")):  # an epoch has at least one step
+        if progress[part] > progress[total]:
+            return f"progress.{part} is {shown(progress[part])} at {total} {shown(progress[total])}"
     return ""
 
 
@@ -116,7 +116,7 @@ def _problem_of_digests(digests: Any) -> str:
     if not isinstance(digests, dict) or not all(
         isinstance(value, str) and SHA256.fullmatch(value) for value in digests.values()
     ):
-        return "sha256 does not hold a checksum for each file"
+        return "sha256 is not a table of checksums"
     if STATE not in digests:
         return f"sha256 has no checksum of {STATE}"
     outside = [name for name in digests if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts]
@@ -130,14 +130,14 @@ def _other_step(manifest: Mapping[str, Any], folder: Path) -> str:
 
 
 def damaged(folder: Path) -> str | None:
-    """The first damage of a checkpoint's files, or None."""
+    """Description of the first damaged file of a checkpoint; None if it is whole."""
     try:
         digests = read_manifest(folder)["sha256"]
     except UserError as error:
         return str(error).replace(str(folder / MANIFEST), MANIFEST, 1)
     for name, expected in digests.items():
         file = folder / name
-        if not os.path.isfile(file):  # noqa: PTH113 - a name that no file may have is missing too
+        if not os.path.isfile(file):  # noqa: PTH113 - an invalid name counts as missing
             return f"{name} is missing"
         try:
             if digest(file) != expected:

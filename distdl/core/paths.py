@@ -10,9 +10,9 @@ def cache_folder() -> Path:
 
 
 def fingerprint(path: Path) -> bytes:
-    """Identity and version of a file: what is derived from it is used only while this stays the same.
+    """Identity and version of a file: data derived from the file is valid while this value does not change.
 
-    The time of status change is part of it: programs can set a file's modification time back, but not this one.
+    It includes the time of the last status change, which programs cannot set back.
 
     Raises:
         OSError: there is no such file.
@@ -23,10 +23,10 @@ def fingerprint(path: Path) -> bytes:
 
 
 def data_root(root: Path | None = None) -> Path:
-    """The folder in which data sets are looked for: the one given, else $DISTDL_DATA, else the cache folder's."""
+    """The folder of data sets: `root`, else $DISTDL_DATA, else data in the cache folder."""
     return Path(root or os.environ.get("DISTDL_DATA") or cache_folder() / "data").expanduser()
 
 
 def root_origin(root: Path | None = None) -> str:
-    """What named `data_root`, for messages."""
+    """Origin of `data_root`, for messages."""
     return "--data.root" if root else "$DISTDL_DATA" if os.environ.get("DISTDL_DATA") else "the cache folder"

@@ -21,11 +21,11 @@ from distdl.core.validation import check
 
 DEFAULT_PROFILE = "digits"
 BATCH_FIELDS = {"batch_size", "global_batch"}
-"""The two fields of `data` that give the batch size: whichever is given replaces the other of the layer below."""
+"""The two fields of `data` for the batch size: either one replaces the other of the layer below."""
 TABLES = ("options",)
 """Fields whose value is a table."""
 INVOCATION = ("out", "resume")
-"""Fields that belong to one call, not to a training: left out of the profile that a run folder keeps."""
+"""Fields of one call, not of the training: omitted from config.toml of the run folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,14 +39,16 @@ class Recipe:
 
     def updated(self, overrides: Mapping[str, Any]) -> "Recipe":
         """This recipe with further overrides, which replace its own."""
-        kept = dict(self.overrides)
+        overridden = dict(self.overrides)
         if any(f"data.{name}" in overrides for name in BATCH_FIELDS):
-            kept = {name: value for name, value in kept.items() if name.removeprefix("data.") not in BATCH_FIELDS}
-        return dataclasses.replace(self, overrides={**kept, **overrides})
+            overridden = {
+                name: value for name, value in overridden.items() if name.removeprefix("data.") not in BATCH_FIELDS
+            }
+        return dataclasses.replace(self, overrides={**overridden, **overrides})
 
 
 def profiles(kind: str = "training") -> dict[str, Any]:
-    """Names of the profiles that ship with distdl, and their files."""
+    """Names and files of the profiles that ship with distdl."""
     folder = resources.files("distdl.profiles") / kind
     return {Path(file.name).stem: file for file in sorted(folder.iterdir(), key=lambda file: file.name)}
 
@@ -78,10 +80,10 @@ def resolve(recipe: Recipe, *, strategy: str) -> Config:
 
 
 def read_profile(name: str) -> tuple[dict[str, Any], set[str]]:
-    """A profile's table with those that it extends merged in, and the dotted keys that it sets itself.
+    """The table of a profile, merged with the profiles that it extends, and the dotted keys that it sets itself.
 
     Raises:
-        UserError: for an unknown name, a file that is not TOML, a key that `Config` does not have, a circle.
+        UserError: for an unknown name, a file that is not TOML, an unknown key, or a profile that extends itself.
     """
     return _read(name, parent=None, seen=())
 
@@ -104,7 +106,7 @@ def _read(name: str, parent: Path | None, seen: tuple[str, ...]) -> tuple[dict[s
 
 
 def _find(name: str, parent: Path | None) -> Any:
-    """A packaged profile by name, or a file: a name with a slash or .toml is a file, relative to the one extending."""
+    """A packaged profile by name, or a file: a name with a slash or .toml, relative to the file that extends it."""
     if "/" in name or name.endswith(".toml"):
         beside = parent / name if parent else Path(name)
         return beside if os.path.lexists(beside) else Path(name)
@@ -116,10 +118,10 @@ def _find(name: str, parent: Path | None) -> Any:
 
 
 def validate(table: Mapping[str, Any], where: str) -> Config:
-    """The table of a profile as a `Config`, types and ranges checked.
+    """Convert the table of a profile to a `Config`, with types and ranges checked.
 
     Raises:
-        UserError: naming the first field that is wrong, what it holds and what it may hold.
+        UserError: for the first wrong field, with its value and what is allowed.
     """
     return check(Config, dict(table), where=where, strict=True)
 
@@ -135,7 +137,7 @@ def _forbid_unknown(table: Mapping[str, Any], where: str) -> None:
 
 
 def field_names(kind: type, prefix: str = "") -> Iterator[str]:
-    """Dotted names of a configuration's fields, sections walked through."""
+    """Dotted names of the fields of a configuration, including those of its sections."""
     for field in dataclasses.fields(kind):
         if dataclasses.is_dataclass(field.type):
             yield from field_names(field.type, f"{prefix}{field.name}.")
@@ -153,7 +155,7 @@ def _nested(overrides: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def leaves(table: Mapping[str, Any], prefix: str = "", depth: int = 4) -> Iterator[str]:
-    """Dotted names of a table's values. Deeper tables than `Config` has count as values."""
+    """Dotted names of the values of a table. Tables below `depth` levels count as values."""
     for key, value in table.items():
         if isinstance(value, Mapping) and depth and prefix + key not in TABLES:
             yield from leaves(value, f"{prefix}{key}.", depth - 1)
@@ -162,11 +164,11 @@ def leaves(table: Mapping[str, Any], prefix: str = "", depth: int = 4) -> Iterat
 
 
 def _layered(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration's table with another one's values in its place."""
+    """Merge the table of a configuration with overriding values."""
     data = over.get("data", {})
     if isinstance(data, Mapping) and BATCH_FIELDS & data.keys():
-        kept = {key: value for key, value in base.get("data", {}).items() if key not in BATCH_FIELDS}
-        base = {**base, "data": kept}
+        others = {key: value for key, value in base.get("data", {}).items() if key not in BATCH_FIELDS}
+        base = {**base, "data": others}
     return _merge(base, over)
 
 
@@ -178,9 +180,9 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _changed(before: Any, after: Any, prefix: str = "") -> Iterator[str]:
-    for field in dataclasses.fields(before):
-        old, new = getattr(before, field.name), getattr(after, field.name)
+def _changed(old_config: Any, new_config: Any, prefix: str = "") -> Iterator[str]:
+    for field in dataclasses.fields(old_config):
+        old, new = getattr(old_config, field.name), getattr(new_config, field.name)
         if dataclasses.is_dataclass(old):
             yield from _changed(old, new, f"{prefix}{field.name}.")
         elif old != new:
@@ -188,7 +190,7 @@ def _changed(before: Any, after: Any, prefix: str = "") -> Iterator[str]:
 
 
 def as_table(config: Config, strategy: str) -> dict[str, Any]:
-    """The configuration as a profile's table: every field that has a value and an effect, but for those of one call."""
+    """The configuration as the table of a profile: fields with a value and an effect, without those of one call."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):

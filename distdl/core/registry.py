@@ -49,14 +49,14 @@ class Kind:
     group: str
     """Plural: of `distdl list GROUP` and of the entry-point group `distdl.GROUP`."""
     where: str
-    """What takes the name: a field of `Config`, or an option."""
+    """Field of `Config`, or option, that takes the name."""
     others: tuple[str, ...] = ()
-    """Values of that field that are no components: "auto"."""
+    """Further values of that setting: "auto"."""
     open: str = ""
     """"package.module:function" that returns further names: those of torchvision's networks, of data sets. Names of
     such a kind are checked when the component is made."""
     several: bool = False
-    """Whether the field takes several names; the settings of each are then in `Config.options` under its own name."""
+    """Whether the setting takes several names; options of each are then in `Config.options` under its name."""
 
 
 KINDS = {
@@ -153,20 +153,20 @@ def settings(
     from distdl.core.validation import check
 
     parameters = list(inspect.signature(factory).parameters.values())
-    own = {
+    accepted = {
         each.name: each
         for each in parameters[positional:]
         if each.name not in named and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
     }
     takes_all = any(each.kind == each.VAR_KEYWORD for each in parameters)
     target = factory.__init__ if isinstance(factory, type) else factory
-    hints = typing.get_type_hints(target, include_extras=True) if own else {}
+    hints = typing.get_type_hints(target, include_extras=True) if accepted else {}
     checked = {}
     for name, value in options.items():
-        if name not in own and not takes_all:
-            raise UserError(f"{where}.{name}: there is no such setting{nearest(name, own)}")
+        if name not in accepted and not takes_all:
+            raise UserError(f"{where}.{name}: there is no such setting{nearest(name, accepted)}")
         checked[name] = check(hints.get(name, Any), value, f"{where}.{name}")
-    for name, parameter in own.items():
+    for name, parameter in accepted.items():
         if name not in checked and parameter.default is parameter.empty:
             raise UserError(f"{where}.{name} is missing: set it in [{where}] of the profile or by --options")
     return checked
@@ -182,7 +182,7 @@ def names(group: str, pattern: str = "*") -> list[str]:
 
 
 def known_in(group: str) -> AfterValidator:
-    """For the type of a field that takes a name of this kind: Annotated[str, known_in("optimizers")]."""
+    """Validator of a name of this kind, for the type of a field: Annotated[str, known_in("optimizers")]."""
     return AfterValidator(functools.partial(_known, group))
 
 
@@ -210,12 +210,12 @@ def _module_exists(module: str) -> bool:
 
 
 def _entries(group: str) -> dict[str, list[EntryPoint]]:
-    found: dict[str, list[EntryPoint]] = {}
+    by_name: dict[str, list[EntryPoint]] = {}
     for entry in entry_points(group=f"distdl.{group}"):
-        # A package that is found twice on the path (an editable install beside a built one) counts once.
-        if entry not in found.setdefault(entry.name, []):
-            found[entry.name].append(entry)
-    return found
+        # A package that is found twice on the path (an editable and a built install) counts once.
+        if entry not in by_name.setdefault(entry.name, []):
+            by_name[entry.name].append(entry)
+    return by_name
 
 
 def _row_of(entries: list[EntryPoint]) -> Row:

@@ -1,6 +1,6 @@
-"""result.json of a run, compared with metrics.jsonl: a run that was resumed, or killed, is not what its result says.
+"""The current result of a run: result.json, checked against metrics.jsonl, since a later leg may have been killed.
 
-Every reader of a run's result uses `current_result`.
+All readers of a run's result use `current_result`.
 """
 
 import json
@@ -15,9 +15,9 @@ from distdl.core.files import is_row, parse_row
 from distdl.core.rundir import METRICS, RESULT
 
 ENDED = ("completed", "stopped", "failed")
-"""Status of a run whose result is final, until it is resumed."""
+"""Status of a run with a final result, unless it is resumed."""
 UNFINISHED = ("running", "killed", "not ended")
-"""Status of a run without a final result: a process trains now; it was killed; of version 1, one of both."""
+"""Status of a run without a final result: a process is training; it was killed; one of both (version 1)."""
 IDENTITY = (
     *("name", "started", "host", "pid", "world_size", "nodes", "strategy", "loader", "device", "global_batch", "legs"),
     *("slurm", "flops_per_step", "peak_flops_per_s", "best_step_s"),
@@ -27,7 +27,7 @@ TAIL_BYTES = 1 << 18
 
 
 def read_result(run: Path) -> dict[str, Any]:
-    """result.json as it is; empty if there is none.
+    """Read result.json; empty if there is none.
 
     Raises:
         UserError: if it is not a JSON object.
@@ -37,15 +37,15 @@ def read_result(run: Path) -> dict[str, Any]:
         value = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, RecursionError) as error:  # of JSON and of UTF-8: a ValueError
-        raise UserError(f"{file} is not what distdl writes: {reason(error)}") from None
+    except (OSError, ValueError, RecursionError) as error:  # JSON and UTF-8 errors are ValueErrors
+        raise UserError(f"{file} is not a result of distdl: {reason(error)}") from None
     if not isinstance(value, dict):
-        raise UserError(f"{file} is not what distdl writes: not a JSON object")
+        raise UserError(f"{file} is not a result of distdl: not a JSON object")
     return value
 
 
 def current_result(run: Path) -> dict[str, Any]:
-    """The result of a run; of one that runs or was killed, what its measurements show so far.
+    """The result of a run; for a run that is running or was killed, the figures so far.
 
     Empty if the folder has neither a result nor measurements.
 
@@ -56,7 +56,7 @@ def current_result(run: Path) -> dict[str, Any]:
 
 
 def reconcile(run: Path, result: dict[str, Any]) -> dict[str, Any]:
-    """`result` if it is the end of what metrics.jsonl shows; otherwise an unfinished status and figures so far."""
+    """`result` if metrics.jsonl has no later rows; else an unfinished status and the figures so far."""
     rows = newest_rows(run / METRICS)
     steps = result.get("steps")
     newest = max((row["step"] for row in rows), default=0)
@@ -70,17 +70,17 @@ def reconcile(run: Path, result: dict[str, Any]) -> dict[str, Any]:
 
 
 def is_unfinished(result: dict[str, Any]) -> bool:
-    """Whether the figures of a result are those of a run that has not ended in order."""
+    """Whether a result is of a run that did not end in order."""
     return result.get("status") in UNFINISHED
 
 
 def _so_far(row: dict[str, Any]) -> dict[str, Any]:
-    """The figures of a result that a row of training has."""
+    """The figures of a result that a training row contains."""
     seconds = row.get("seconds")
     if not isinstance(seconds, dict) or not all(
         type(value) in (int, float) and 0 <= value < 2**63 for value in seconds.values()
     ):
-        seconds = {}  # of version 1, or damaged: only training is known
+        seconds = {}  # version 1, or damaged: only the training time is known
     seconds = {"evaluate": 0.0, "checkpoint": 0.0, "start": 0.0} | seconds
     return {
         "epochs": int(row["epoch"]),
@@ -97,12 +97,12 @@ def _unfinished(run: Path, result: dict[str, Any]) -> str:
         return "running"
     if result.get("status") != "running":
         return "not ended"
-    # File systems may keep locks to one host: another host cannot see whether the process lives.
+    # Locks may be local to a host: another host cannot see whether the process is running.
     return "killed" if result.get("host") == platform.node() else "running"
 
 
 def newest_rows(file: Path) -> list[dict[str, Any]]:
-    """The last rows of a run's metrics.jsonl, without damaged lines."""
+    """The last rows of metrics.jsonl, without damaged lines."""
     try:
         with file.open("rb") as source:
             size = source.seek(0, 2)

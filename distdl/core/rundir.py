@@ -1,9 +1,9 @@
-"""The run folder: one training's configuration, measurements, checkpoints and result. Rank 0 writes it; all may read.
+"""The run folder: configuration, measurements, checkpoints and result of a training. Rank 0 writes it.
 
     config.toml  environment.json  metrics.jsonl  telemetry.jsonl  checkpoints/  result.json  report.html
 
-A training enters the folder once, when all else is known to be valid (`RunDir.enter`): a start that is refused changes
-nothing in it. Whole files are written atomically; .jsonl files grow by whole lines (`distdl.core.files`).
+A training enters the folder when everything else has been validated (`RunDir.enter`): a start that fails before changes
+nothing in it. Files are written atomically; .jsonl files grow by whole lines (`distdl.core.files`).
 """
 
 import contextlib
@@ -35,11 +35,11 @@ CONFIG, ENVIRONMENT, METRICS, TELEMETRY, RESULT = (
 )
 CHECKPOINTS = "checkpoints"
 REPLACED = "replaced-"
-"""Prefix of checkpoints that a resume from an earlier one has set aside."""
+"""Prefix of checkpoints that a resume from an earlier checkpoint has renamed."""
 
 
 def default_path(name: str) -> Path:
-    """runs/NAME-TIME, with a number where two start in the same second."""
+    """runs/NAME-TIME, with a number if the folder exists."""
     stem = Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     path, number = stem, 1
     while path.exists():
@@ -49,7 +49,7 @@ def default_path(name: str) -> Path:
 
 
 def holds_run(path: Path) -> bool:
-    """Whether a training has left something to lose: a published checkpoint or a row of measurements."""
+    """Whether the folder contains a published checkpoint or a row of measurements."""
     return bool(published(path / CHECKPOINTS)) or _has_line(path / METRICS)
 
 
@@ -62,7 +62,7 @@ def _has_line(file: Path) -> bool:
 
 
 def version(path: Path) -> tuple[Any, ...]:
-    """A value that changes when a training has entered the folder or published a checkpoint in it."""
+    """A value that changes when a training enters the folder or publishes a checkpoint in it."""
     result = path / RESULT
     return [
         folder.name for folder in published(path / CHECKPOINTS)
@@ -89,7 +89,7 @@ class RunDir:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.legs: list[dict[str, Any]] = []
-        """One entry for each start of the training: when, where, from which step to which, what was changed."""
+        """One entry per start of the training: time, host, first and last step, changed fields."""
         self._files: dict[str, IO[str]] = {}
 
     @property
@@ -108,17 +108,17 @@ class RunDir:
         evaluated: bool = False,
         seen: tuple[Any, ...] | None = None,
     ) -> None:
-        """Lock the folder and write what is known at the start; a file that cannot be written leaves all unchanged.
+        """Lock the folder and write its first files; if one cannot be written, nothing changes.
 
-        Rows of measurements that the training will write again are dropped, the former configuration and environment
-        are kept as config.N.toml and environment.N.json, and result.json says "running" from here on.
+        Rows of measurements that the training will write again are removed, the former configuration and environment
+        are kept as config.N.toml and environment.N.json, and the status in result.json becomes "running".
 
         Args:
             environment: machine and versions, for environment.json.
-            running: of result.json while the training runs: what is known of it already.
-            leg: of result.json's `legs`: what this start is.
-            step: at which the training starts; 0 for a new one. None keeps all rows and checkpoints.
-            evaluated: whether the evaluation at `step` has been done.
+            running: values of result.json that are known while the training runs.
+            leg: entry of this start in `legs` of result.json.
+            step: first step of the training; 0 for a new one. None keeps all rows and checkpoints.
+            evaluated: whether the evaluation at `step` is done.
             seen: `version` of the folder when the checkpoint was chosen.
         Raises:
             UserError: if another training runs in the folder, or has run since, or the folder cannot be written.
@@ -189,12 +189,12 @@ class RunDir:
         legs = result.get("legs")
         legs = [leg for leg in legs if isinstance(leg, dict)] if isinstance(legs, list) else []
         if legs:
-            status = "killed" if is_unfinished(result) else result.get("status")  # this process has the lock
+            status = "killed" if is_unfinished(result) else result.get("status")  # this process holds the lock
             legs[-1] = {**legs[-1], "status": status, "to_step": result.get("steps")}
         return legs
 
     def _clear(self, step: int | None) -> None:
-        """Remove what a kill left half done, and set checkpoints aside that are not of this training's past."""
+        """Remove temporary files of a killed process, and rename checkpoints after `step`."""
         for file in self.path.glob(".*.tmp"):
             if TEMPORARY.fullmatch(file.name) and not file.is_dir():
                 file.unlink(missing_ok=True)
@@ -205,14 +205,14 @@ class RunDir:
                 folder.rename(_free_place(folder.with_name(REPLACED + folder.name)))
 
     def metrics(self, row: dict[str, Any]) -> None:
-        """Append a row of training or evaluation."""
+        """Append a row to metrics.jsonl."""
         self._append(METRICS, row)
 
     def telemetry(self, row: dict[str, Any], host: str = "") -> None:
-        """Append a sample of the devices or of the host. Safe while another thread calls `metrics`.
+        """Append a telemetry sample. Safe while another thread calls `metrics`.
 
         Args:
-            host: has a file of its own; without it the file is that of the first host.
+            host: name of the host, for its own file; empty: the file of the first host.
         """
         self._append(f"telemetry-{host}.jsonl" if host else TELEMETRY, row)
 
@@ -223,13 +223,13 @@ class RunDir:
         self._files[name].flush()
 
     def result(self, value: Mapping[str, Any]) -> None:
-        """Write result.json: what a study needs."""
+        """Write result.json."""
         if self.legs:
             self.legs[-1] = {**self.legs[-1], "status": value.get("status"), "to_step": value.get("steps")}
         write_json(self.path / RESULT, {**value, "legs": self.legs})
 
     def close(self) -> None:
-        """Close the files and unlock the folder."""
+        """Close the files and release the lock."""
         for file in self._files.values():
             file.close()
         self._files.clear()
@@ -237,10 +237,10 @@ class RunDir:
 
 
 def _make_folders(folder: Path) -> list[Path]:
-    """Make a folder with its parents. Returns those that were made, the innermost first.
+    """Create a folder with its parents. Returns the created folders, innermost first.
 
     Raises:
-        UserError: if the folder cannot be made; none of its parents is left over.
+        UserError: if the folder cannot be created; then no folder is left.
     """
     missing = []
     for place in (folder, *folder.parents):
@@ -261,7 +261,7 @@ def _make_folders(folder: Path) -> list[Path]:
 
 
 def _free_name(folder: Path, name: str) -> str:
-    """NAME.N.SUFFIX with the first number that no file has."""
+    """NAME.N.SUFFIX with the number after the largest one in use."""
     stem, _, suffix = name.rpartition(".")
     numbers = [
         int(match[1]) for file in folder.glob(f"{stem}.*.{suffix}") if (match := re.search(r"\.(\d+)\.", file.name))
@@ -278,10 +278,10 @@ def _free_place(path: Path) -> Path:
 
 
 def _rows_until(file: Path, step: int, evaluated: bool) -> Iterator[bytes]:
-    """Lines of those rows that a training which starts at `step` does not write again. Damaged lines are dropped.
+    """Lines of rows that a training from `step` does not write again, without damaged lines.
 
     Args:
-        evaluated: whether the evaluation at `step` itself has been done.
+        evaluated: whether the evaluation at `step` is done.
     """
     with file.open("rb") as source:
         for line in source:

@@ -1,8 +1,8 @@
 """The lock on a run folder: at most one training writes to it at a time.
 
-A POSIX record lock, as flock(1)'s `--fcntl`: the kernel releases it when the process ends, however it ends; a process
-that was forked (a loader's worker) does not keep it; network file systems pass it on to the other hosts. Where a file
-system has no locks, nothing is locked. The file stays empty: result.json names the host and the process.
+It is a POSIX record lock, as with flock(1) `--fcntl`: the kernel releases it when the process ends; forked processes
+(workers of a loader) do not hold it; network file systems share it between hosts. On a file system without locks
+nothing is locked. The file is empty: result.json names the host and the process.
 """
 
 import errno
@@ -13,9 +13,9 @@ from pathlib import Path
 
 LOCK = "run.lock"
 _FLOCK = "@hhlli4x"
-"""struct flock of Linux: type, whence, start, length, pid."""
+"""struct flock of Linux: type, whence, start, length, pid."""  # plain: ok the name of a C field
 _held: dict[Path, int] = {}
-"""Descriptors of the locks that this process holds. To close any other descriptor of such a file would release it."""
+"""Descriptors of the locks of this process. Closing any other descriptor of the same file would release the lock."""
 os.register_at_fork(after_in_child=_held.clear)
 
 
@@ -36,14 +36,14 @@ def hold(folder: Path) -> bool:
 
 
 def release(folder: Path) -> None:
-    """Unlock a run folder that this process may hold."""
+    """Release the lock of this process, if there is one."""
     descriptor = _held.pop((folder / LOCK).resolve(), None)
     if descriptor is not None:
         os.close(descriptor)
 
 
 def holder(folder: Path) -> int | None:
-    """Process id of the training that holds a run folder, on its own host; None if no process does. Changes nothing."""
+    """Process id, on its host, of the training that holds the lock; None if it is free. Changes nothing."""
     file = (folder / LOCK).resolve()
     if file in _held:
         return os.getpid()

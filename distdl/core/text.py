@@ -1,7 +1,7 @@
-"""Text of foreign origin (file names, class names, notes) in a form that a terminal shows and does not obey."""
+"""Escape foreign text (file names, class names, notes) before it is printed to a terminal."""
 
 SHOWN_CHARACTERS = 200
-"""Characters of one name that are printed."""
+"""Maximum number of printed characters of a name."""
 
 
 def printable(text: object, limit: int | None = None) -> str:
@@ -16,17 +16,17 @@ def printable(text: object, limit: int | None = None) -> str:
     text = str(text)
     if limit is not None and len(text) > limit:
         text = text[: limit - 3] + "..."
-    # Python's rule: controls, direction marks, surrogates, unassigned characters, and separators but for the space.
+    # isprintable is false for controls, direction marks, surrogates, unassigned characters, and separators but the space.
     return text if text.isprintable() else "".join(char if char.isprintable() else _escaped(char) for char in text)
 
 
 def printable_lines(text: str) -> str:
-    """Return text of several lines, each as `printable` does."""
+    """Return text of several lines, each escaped by `printable`."""
     return text if text.isprintable() else "\n".join(map(printable, text.split("\n")))
 
 
 def name(text: object) -> str:
-    """Return a file or class name as `printable` does, cut to the length that is worth showing."""
+    """Return a file or class name, escaped by `printable` and cut to `SHOWN_CHARACTERS`."""
     return printable(text, SHOWN_CHARACTERS)
 
 

@@ -1,4 +1,4 @@
-"""Read text, TOML and CSV files that a user names or edits. Whatever is wrong with one is one line that names it."""
+"""Read text, TOML and CSV files of users. Every error is one line that names the file."""
 
 import csv
 import io
@@ -11,16 +11,16 @@ from typing import Any
 from distdl.core.errors import UserError, reading, reason, shortened
 
 LARGEST_BYTES = 2**28
-"""Larger text files are refused: reading one takes several times its size in memory."""
+"""Maximum size of a text file: reading one needs several times its size in memory."""
 
 
 def read_text(file: Path | Traversable, kind: str = "") -> str:
     """The text of a UTF-8 file, with or without a byte-order mark.
 
     Args:
-        kind: what the message calls the file if it is missing: "profile file".
+        kind: name of the file in the message if it is missing: "profile file".
     Raises:
-        UserError: it is missing, no regular file (opening a pipe could wait for ever), too large, or not text.
+        UserError: it is missing, not a regular file (opening a pipe could block), too large, or not text.
     """
     with reading(file):
         if isinstance(file, Path):
@@ -34,7 +34,7 @@ def read_text(file: Path | Traversable, kind: str = "") -> str:
         raise UserError(f"{file} is not text (UTF-8): byte {error.start} cannot be decoded") from None
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
-        raise UserError(f"{file}, line {line}: it holds a zero byte, so it is not text or is damaged")
+        raise UserError(f"{file}, line {line}: it contains a zero byte, so it is not text or is damaged")
     return text
 
 
@@ -49,15 +49,15 @@ def read_toml(file: Path | Traversable, kind: str = "file") -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{file} is not TOML: {error}") from None
-    except Exception as error:  # RecursionError, ValueError of a number with thousands of digits
+    except Exception as error:  # RecursionError, or ValueError for a number with thousands of digits
         raise UserError(f"{file} is not TOML: {reason(error)}") from None
 
 
 def read_csv(file: Path) -> list[tuple[int, list[str]]]:
-    """Numbered rows of a CSV file, the first with the names of the columns in lower case. Empty rows are left out.
+    """Rows of a CSV file with their line numbers; the first row has the column names in lower case. Skips empty rows.
 
     Raises:
-        UserError: as `read_text`, or a row has not one value for each column.
+        UserError: as `read_text`, or the number of values in a row differs from the number of columns.
     """
     reader = csv.reader(io.StringIO(read_text(file), newline=""))
     rows: list[tuple[int, list[str]]] = []

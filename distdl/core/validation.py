@@ -1,4 +1,4 @@
-"""Check values against a type, and describe the first wrong one: the same words for a profile and a command line."""
+"""Check values against a type, and describe the first wrong one: the same message for profiles and command lines."""
 
 import functools
 import json
@@ -37,23 +37,22 @@ _LIMITS = {
 
 
 def check(kind: Any, value: Any, name: str = "", *, where: str = "", strict: bool = False) -> Any:
-    """The value as a `kind`.
+    """Convert a value to a type.
 
-    No text may hold a zero byte: paths and names that become paths cannot, and nothing else needs one.
+    No text may contain a zero byte: paths cannot, and nothing else needs one.
 
     Args:
         kind: a type, or a dataclass of which `value` is the table.
-        name: of the value, for the message; of a table the field is named.
-        where: the file that holds it, for the message.
-        strict: take no text for a number and no number for a boolean: what TOML and JSON can tell apart.
+        name: of the value, for the message; for a table the name of its field is added.
+        where: the file with the value, for the message.
+        strict: do not convert text to numbers or numbers to booleans: TOML and JSON have these types.
     Raises:
-        UserError: the first value that is wrong, and what it may be. A field's own range goes before rules that concern
-            several fields.
+        UserError: the first wrong value and what is allowed. Ranges of fields come before rules on several fields.
     """
-    before = f"{where}: " if where else ""
+    prefix = f"{where}: " if where else ""
     for key, text in _texts(value, name):
         if "\0" in text:
-            raise UserError(f"{before}{key}: {shown(text)} holds a zero byte")
+            raise UserError(f"{prefix}{key}: {shown(text)} contains a zero byte")
     adapter = _adapter(kind) if isinstance(kind, type) else TypeAdapter(kind)
     try:
         if strict:
@@ -62,23 +61,23 @@ def check(kind: Any, value: Any, name: str = "", *, where: str = "", strict: boo
     except ValidationError as error:
         errors = error.errors(include_url=False)
         first = min(errors, key=lambda each: each["type"] == "value_error")
-        raise UserError(before + _describe(first, name)) from None
+        raise UserError(prefix + _describe(first, name)) from None
     except RecursionError:
-        raise UserError(f"{before}{name or 'a value'}: lists or sections are too deep inside each other") from None
+        raise UserError(f"{prefix}{name or 'a value'}: lists or sections are nested too deeply") from None
 
 
 def _texts(value: Any, name: str) -> Iterator[tuple[str, str]]:
-    """Every text of a value, with the name of its field."""
-    left = [(name, value)]
-    while left:
-        name, value = left.pop()
+    """All texts in a value, with the names of their fields."""
+    pending = [(name, value)]
+    while pending:
+        name, value = pending.pop()
         if isinstance(value, str | Path):
             yield name, str(value)
         elif isinstance(value, Mapping):
-            left += [(name, key) for key in value]
-            left += [(f"{name}.{key}" if name else str(key), inner) for key, inner in value.items()]
+            pending += [(name, key) for key in value]
+            pending += [(f"{name}.{key}" if name else str(key), inner) for key, inner in value.items()]
         elif isinstance(value, list | tuple):
-            left += [(name, inner) for inner in value]
+            pending += [(name, inner) for inner in value]
 
 
 @functools.cache
@@ -99,7 +98,7 @@ def _describe(error: Mapping[str, Any], name: str) -> str:
         return f"{name}: {value} is not one of {listed}{nearest(str(error['input']), names)}"
     if kind == "missing" and isinstance(error["loc"][-1], str):
         return f"missing {name}"
-    if kind in _LIMITS:  # a number may have come as text
+    if kind in _LIMITS:  # a number may be text
         number = shortened(error["input"]) if isinstance(error["input"], str) else value
         return f"{name} = {number}: {_LIMITS[kind].format(**context)}"
     if (wanted := _KINDS.get(kind.partition("_")[0])) is not None:

@@ -16,11 +16,11 @@ from distdl.core.text import printable
 
 
 class Terminated(BaseException):
-    """SIGTERM came to a command that has something to clean up; no `except Exception` may hold it back."""
+    """A command that must clean up has received SIGTERM. No `except Exception` may catch it."""
 
 
 def too_many_files() -> str:
-    """The sentence for EMFILE."""
+    """The message for EMFILE."""
     import resource
 
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -28,11 +28,11 @@ def too_many_files() -> str:
 
 
 def run_command(command: Callable[[], int], *, debug: bool = False, rank: int = 0) -> int:
-    """Run a command; what a person can mend becomes one line on stderr and an exit code, all else keeps its traceback.
+    """Run a command. A user's error becomes one line on stderr and an exit code; other errors keep their traceback.
 
     Args:
-        rank: of this process. Where all ranks fail alike rank 0 speaks: the others hold their line back for as long as
-            it takes the launcher to end them, so that an error of one of them alone is still heard.
+        rank: of this process. If all ranks fail for the same reason, rank 0 reports it: the others wait until the
+            launcher has ended them, and print their line only if theirs is the only error.
     """
     try:
         return command()
@@ -41,11 +41,11 @@ def run_command(command: Callable[[], int], *, debug: bool = False, rank: int = 
             raise
         line, code = str(error), EXIT_USER if isinstance(error, UserError) else EXIT_FAILED
     except Terminated:
-        line, code = "told to end", 128 + signal.SIGTERM
+        line, code = "terminated by SIGTERM", 128 + signal.SIGTERM
     except KeyboardInterrupt:
         line, code = "interrupted", 128 + signal.SIGINT
     except BrokenPipeError:
-        # The reader (`| head`) has what it wanted; what is left in stdout must not fail again at exit.
+        # The reader (`| head`) closed the pipe: flushing stdout at exit must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_DONE
     except OSError as error:
@@ -72,25 +72,25 @@ LOST_PEER = re.compile(
     r"^(HorovodInternalError|DistBackendError|DistNetworkError|DistStoreError):"
     r"|\bgloo\b.*(Connection|Read error|Write error|Timed out|timeout|peer)|Connection (closed|reset) by peer"
 )
-"""How torch.distributed and Horovod say that a collective cannot end, since another rank is gone or unreachable."""
+"""Messages of torch.distributed and Horovod if a rank of a collective has exited or is unreachable."""
 
 
 NO_MEMORY = re.compile(r"^(MemoryError|OutOfMemoryError)\b|can't allocate memory|CUDA out of memory")
-"""How Python and torch say that the host or the GPU has not enough memory."""
+"""Messages of Python and torch if the host or the GPU has too little memory."""
 
 
 def _of_machine(error: Exception) -> str:
-    """One line for an error of torch or Horovod that the machine caused, not the code; "" for all other errors."""
+    """One line for an error of torch or Horovod that the machine caused; "" for all other errors."""
     text = reason(error)
     if LOST_PEER.search(text):
-        return f"another rank ended or cannot be reached; its own lines say why ({text})"
+        return f"another rank ended or cannot be reached; see its output ({text})"
     if NO_MEMORY.search(text):
-        return f"out of memory: take a smaller data.batch_size, or a larger optim.accumulate ({text})"
+        return f"out of memory: use a smaller data.batch_size or a larger optim.accumulate ({text})"
     return ""
 
 
 def recorded(main: Callable[[], int]) -> Callable[[], int]:
-    """`main`, its traceback handed to torchrun where torchrun started it: the first rank's to fail is shown last."""
+    """`main`, with its traceback recorded for torchrun, which prints that of the first failed rank."""
     if "TORCHELASTIC_ERROR_FILE" not in os.environ:
         return main
     from torch.distributed.elastic.multiprocessing.errors import record
@@ -99,14 +99,14 @@ def recorded(main: Callable[[], int]) -> Callable[[], int]:
 
 
 def leave(code: int) -> NoReturn:
-    """End a rank's process as `sys.exit` does, without Python taking itself apart.
+    """Exit a rank like `sys.exit`, but without interpreter shutdown.
 
-    A thread of gloo lets go of a collective's tensors a moment after it has said that the collective is over, and
-    needs Python for it. Should Python be ending by then, the thread is unwound through C++ that does not allow it, and
-    a training that went well ends by SIGABRT.
+    A gloo thread releases the tensors of a collective a moment after the collective is complete, and needs the
+    interpreter for it. If the interpreter is shutting down by then, the process ends with SIGABRT after a successful
+    training.
     """
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
+        with contextlib.suppress(OSError, ValueError):  # the reader has gone
             stream.flush()
     os._exit(code)

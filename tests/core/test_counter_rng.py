@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from distdl.core.counter_rng import QUANTITIES, uniform
+from distdl.core.counter_rng import STREAMS, uniform
 
 INDICES = np.arange(20_000)
 
 
-@pytest.mark.parametrize("quantity", QUANTITIES)
-def test_draws_are_uniform(quantity: str) -> None:
+@pytest.mark.parametrize("stream", STREAMS)
+def test_draws_are_uniform(stream: str) -> None:
     # Twelve tests at 1e-4: a good generator fails one of them in a thousand runs, and these numbers never change.
-    values = uniform(3, 7, INDICES, quantity, 2)
+    values = uniform(3, 7, INDICES, stream, 2)
     assert values.min() >= 0 and values.max() < 1
     for column in values.T:
         assert stats.kstest(column, "uniform").pvalue > 1e-4
@@ -37,9 +37,9 @@ def test_draws_do_not_depend_on_the_company() -> None:
     ],
 )
 def test_any_change_of_the_key_gives_independent_numbers(other: tuple[int, int, int, str]) -> None:
-    seed, epoch, offset, quantity = other
+    seed, epoch, offset, stream = other
     one = uniform(3, 7, INDICES, "flip")[:, 0]
-    two = uniform(seed, epoch, INDICES + offset, quantity)[:, 0]
+    two = uniform(seed, epoch, INDICES + offset, stream)[:, 0]
     # Under independence the correlation has a standard deviation of 1 / sqrt(n).
     assert abs(np.corrcoef(one, two)[0, 1]) < 4.5 / np.sqrt(len(INDICES))
 

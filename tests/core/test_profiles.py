@@ -88,7 +88,7 @@ WRONG = {
     "a resume from nowhere": ("--resume auto", "--out DIR"),
     "momentum for adam": ("--optim.momentum 0.9", "optim.momentum has no effect: optim.name is adamw"),
     "servers without a server": ("--ps.servers 2", "ps.servers has no effect: the strategy is single"),
-    "a warm-up without a run": ("--schedule.warmup-epochs 20", "leaves nothing of 20 epochs"),
+    "a warm-up without a run": ("--schedule.warmup-epochs 20", "is not less than epochs = 20"),
     "a drop without its epochs": ("--schedule.name multistep", "milestones"),
 }
 

@@ -30,7 +30,7 @@ from distdl.studies.runner.settings import resolve
 def test_no_text_of_a_profile_holds_a_zero_byte(tmp_path, table, name):
     file = tmp_path / "mine.toml"
     file.write_text(tomli_w.dumps({"extends": "digits"} | table))
-    with pytest.raises(UserError, match=rf"^profile \S+: {name}: '.*\\x00.*' holds a zero byte$"):
+    with pytest.raises(UserError, match=rf"^profile \S+: {name}: '.*\\x00.*' contains a zero byte$"):
         from_command_line(["--profile", str(file)], strategy="single")
 
 
@@ -41,9 +41,9 @@ def test_other_control_characters_of_a_path_stay(tmp_path):
 
 
 def test_a_zero_byte_of_an_argument_or_a_study_s_setting_is_named():
-    with pytest.raises(UserError, match=r"^--out: 'a\\x00b' holds a zero byte$"):
+    with pytest.raises(UserError, match=r"^--out: 'a\\x00b' contains a zero byte$"):
         check(Path, "a\0b", "--out")
-    with pytest.raises(UserError, match=r"^study scaling: profile: 'a\\x00b' holds a zero byte$"):
+    with pytest.raises(UserError, match=r"^study scaling: profile: 'a\\x00b' contains a zero byte$"):
         resolve(find("scaling"), said=["profile=a\0b"])
 
 

@@ -6,7 +6,7 @@ import sys
 
 from distdl.core.errors import EXIT_DONE, EXIT_STOPPED, UserError
 from distdl.core.files import write_atomic
-from distdl.launchers.slurm import check_options, directive, hand_over, script_options, pattern, quote
+from distdl.launchers.slurm import check_options, directive, hand_over, pattern, quote, script_options
 from distdl.launchers.srun import SRUN_OPTIONS
 from distdl.studies.runner.folder import StudyFolder
 
