@@ -1,3 +1,3 @@
-"""distdl trains a network on however many devices you have, and tells before you pay how long it will take."""
+"""Distributed training of image classifiers, with time and cost predicted before you start."""
 
 __version__ = "0.1.0"

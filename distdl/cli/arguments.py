@@ -1,11 +1,11 @@
 """Parse a command line by the signature of a function or the fields of a dataclass. Every error is one line.
 
-tyro assigns the arguments to options and writes the help. It passes values on as text, so that `distdl.core.validation`
-converts and checks them in the same words as those of a profile. What is wrong with the options tyro reports as values
-(`tyro._errors`, private: setup.py bounds tyro's version).
+tyro assigns the arguments to options and prints the help. Values are passed on as text, so that
+`distdl.core.validation` converts and checks them with the same messages as those of a profile. tyro reports errors as
+values (`tyro._errors`, private: setup.py bounds tyro's version).
 
-If an option is given several times, the last one counts, as with argparse. An option that takes any number of values
-takes them all: `--sbatch a=1 --sbatch b=2` is `--sbatch a=1 b=2`, and `--sbatch` without a value drops those before it.
+If an option is given several times, the last one wins, as in argparse. An option with any number of values collects
+them: `--sbatch a=1 --sbatch b=2` is `--sbatch a=1 b=2`, and `--sbatch` without a value removes the earlier ones.
 """
 
 import dataclasses
@@ -21,14 +21,14 @@ from distdl.core.errors import UserError, nearest, shown
 
 HELP = ("-h", "--help")
 _NUMBER = "a number"
-"""Marks the text of an option that is converted to a number later."""
+"""Marks the text of an option that is later converted to a number."""
 _POSITIONAL_ONLY = inspect.Parameter.POSITIONAL_ONLY
 
 
 def take_flag(argv: Sequence[str], flag: str) -> tuple[bool, list[str]]:
-    """Whether `flag` is among the options, and the arguments without it. What follows `--` belongs to another command.
+    """Whether `flag` is among the options, and the arguments without it. Arguments after `--` are of another command.
 
-    No option takes a text that looks like an option as its value, so that a flag need not be told from a value.
+    A value never looks like an option, so that a flag cannot be a value.
     """
     end = list(argv).index("--") if "--" in argv else len(argv)
     options = [argument for argument in argv[:end] if argument != flag]
@@ -44,9 +44,9 @@ def parse(function: Callable[..., Any], argv: Sequence[str], prog: str = "", kno
 
     Args:
         prog: the command, for its help.
-        known: options in addition to the function's own that an error may suggest.
+        known: further options that an error may suggest.
     Raises:
-        UserError: what is wrong with the arguments, with the nearest option. What the function raises passes.
+        UserError: for wrong arguments, with the nearest option. Exceptions of the function are not caught.
     """
     if asks_for_help(argv):
         show_help(function, prog)
@@ -55,7 +55,7 @@ def parse(function: Callable[..., Any], argv: Sequence[str], prog: str = "", kno
     values = _match({each.name: _argument(each, hints[each.name]) for each in parameters}, argv, prog, known)
     from distdl.core.validation import check
 
-    for each in parameters:  # what is given of a dataclass changes the parameter's default
+    for each in parameters:  # given fields of a dataclass override those of the default
         if dataclasses.is_dataclass(each.default) and each.name in values:
             values[each.name] = dataclasses.asdict(each.default) | values[each.name]
     checked = {name: check(hints[name], value, _shown_name(name, hints[name])) for name, value in values.items()}
@@ -64,7 +64,7 @@ def parse(function: Callable[..., Any], argv: Sequence[str], prog: str = "", kno
 
 
 def overrides(kind: type, argv: Sequence[str], prog: str, **extra: Any) -> dict[str, Any]:
-    """The fields of the dataclass `kind` that a command line sets, as a nested table of text and flags, unchecked.
+    """The fields of the dataclass `kind` that a command line sets: a nested table of unchecked text and flags.
 
     Args:
         extra: names and types of options in addition to the fields.
@@ -111,7 +111,7 @@ def _match(options: dict[str, Any], argv: Sequence[str], prog: str, known: Itera
 
 
 def _joined(argv: Sequence[str], several: Container[str]) -> list[str]:
-    """The arguments, with all values of an option of `several` that is repeated in one place, behind the others."""
+    """The arguments, with the values of each repeated option of `several` collected at the end."""
     end = list(argv).index("--") if "--" in argv else len(argv)
     mentions = Counter(_option(argument) for argument in argv[:end])
     repeated = {option for option, times in mentions.items() if times > 1 and option in several}
@@ -127,8 +127,8 @@ def _joined(argv: Sequence[str], several: Container[str]) -> list[str]:
         else:
             into.append(argument)
     for option, mentioned in values.items():
-        empty = [place for place, own in enumerate(mentioned) if not own]
-        rest += [option, *(value for own in mentioned[max(empty, default=0) :] for value in own)]
+        empty = [place for place, texts in enumerate(mentioned) if not texts]
+        rest += [option, *(value for texts in mentioned[max(empty, default=0) :] for value in texts)]
     return [*rest, *argv[end:]]
 
 
@@ -143,7 +143,7 @@ def _any_number(hint: Any) -> bool:
 
 
 def _group(hint: Any) -> list[str]:
-    """What each value of a group is, for an option that takes groups of values; empty for any other."""
+    """Kinds of the values of a group, for an option that takes groups of values; else empty."""
     inner = typing.get_args(hint)[:1]
     parts = typing.get_args(inner[0]) if inner and typing.get_origin(inner[0]) is tuple else ()
     return ["a number" if _NUMBER in getattr(part, "__metadata__", ()) else "text" for part in parts]
@@ -175,7 +175,7 @@ def _message(event: Any, argv: Sequence[str], options: dict[str, Any], known: Se
 
 
 def _unknown_options(argv: Sequence[str], known: Sequence[str]) -> list[str]:
-    """Options that do not exist: tyro may report first that an argument before them is missing."""
+    """Options that do not exist: tyro may first report a missing argument before them."""
     end = list(argv).index("--") if "--" in argv else len(argv)
     options = [argument for argument in argv[:end] if argument.startswith("--")]
     flags = {flag.replace("_", "-") for flag in known}
@@ -196,7 +196,7 @@ def _shown_name(name: str, hint: Any) -> str:
 
 
 def _flag_name(name: str, hint: Any) -> str | None:
-    """The option of a parameter; None for a positional one."""
+    """The option of a parameter; None for a positional parameter."""
     import tyro
 
     markers = getattr(hint, "__metadata__", ())
@@ -207,7 +207,7 @@ def _flag_name(name: str, hint: Any) -> str | None:
 
 
 def _options(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The options' types by flag, tables walked through."""
+    """Types of the options by flag, including those of tables."""
     flags: dict[str, Any] = {}
     for name, hint in options.items():
         inner = typing.get_args(hint)[0] if typing.get_origin(hint) in (Required, NotRequired) else hint
@@ -238,14 +238,14 @@ def _fields(kind: type) -> dict[str, Any]:
 
 
 def _table(options: dict[str, Any]) -> Any:
-    """The type of a table that holds those of the options that are given."""
+    """The type of a table of the given options."""
     table = TypedDict("Options", options, total=False)
-    table.__module__ = "distdl"  # a short one: tyro parses a class's module in search of comments
+    table.__module__ = "distdl"  # a short module: tyro parses the module of a class for comments
     return table
 
 
 def _as_text(kind: Any) -> Any:
-    """The type with text in place of numbers and choices, which are converted later."""
+    """The type with text instead of numbers and choices, which are converted later."""
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if kind in (int, float):
         return Annotated[str, _NUMBER]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def launch(
-    words: tyro.conf.Positional[tuple[str, ...]],
+    arguments: tyro.conf.Positional[tuple[str, ...]],
     *,
     with_: Annotated[str, known_in("launchers"), tyro.conf.arg(name="with")] = "torchrun",
     hosts: str = "",
@@ -33,28 +33,28 @@ def launch(
     port: int = 0,
     dry_run: bool = False,
 ) -> int:
-    """Start a training by any launcher: show the command, then run it. --dry-run only shows it.
+    """Start a training with any launcher: print the command and run it; --dry-run only prints it.
 
     Args:
-        words: what distdl.train is told, after `--`.
-        with_: the launcher; netns makes several hosts on this machine, by root.
-        hosts: host names as in node01,node02 or node[01-04,07]; for netns, their number. Without it this machine alone.
+        arguments: of distdl.train, after `--`.
+        with_: the launcher; netns emulates several hosts on this machine and needs root.
+        hosts: host names as in node01,node02 or node[01-04,07]; for netns, their number; default: this machine.
         nproc: ranks on each host.
-        interface: network interface that the ranks talk over, as eth0 or ib0.
-        rate: netns: of each host's link, each way: 1gbit, 100mbit, ...
-        port: of the rendezvous, on the first host; 0 takes another one for each launch.
+        interface: network interface for communication: eth0, ib0, ...
+        rate: netns: rate of each host's link in each direction: 1gbit, 100mbit, ...
+        port: port of the rendezvous on the first host; 0: a different one for each launch.
         dry_run: only print the command.
     """
     from distdl.cli.recipe import recipe
     from distdl.core.profiles import resolve
-    from distdl.launchers.job import arguments
+    from distdl.launchers import job as jobs
 
-    training = recipe(words, prog="distdl launch ... --")
-    # An error of the user is reported here once, and not by every rank.
+    training = recipe(arguments, prog="distdl launch ... --")
+    # A user's error is reported here once, not by every rank.
     config = resolve(training, strategy=_strategy(with_) or "ddp")
-    if with_ == "deepspeed" and config.strategy == "auto":  # its ranks cannot tell its launcher from torchrun
+    if with_ == "deepspeed" and config.strategy == "auto":  # its ranks cannot distinguish its launcher from torchrun
         training = training.updated({"strategy": "deepspeed"})
-    job = _job(arguments(training), with_, hosts, nproc, interface=interface, rate=rate, port=port)
+    job = _job(jobs.arguments(training), with_, hosts, nproc, interface=interface, rate=rate, port=port)
     _check_strategy(config.strategy, with_, job.size)
     return _start(with_, job, dry_run=dry_run)
 
@@ -99,7 +99,7 @@ def _job(
     if hosts and not names:
         raise UserError(f"--hosts {hosts!r} names no host")
     if len(names) > 1 and any(map(is_loopback, names)):
-        raise UserError("of several hosts none may be localhost: give this machine's name as the others know it")
+        raise UserError("with several hosts, use this machine's network name instead of localhost")
     return Job(
         argv=argv,
         nproc=nproc,
@@ -115,7 +115,7 @@ def _job(
 
 
 def _start(launcher: str, job: "Job", *, dry_run: bool) -> int:
-    """Show the commands, and run them unless they are only asked for."""
+    """Print the commands, and run them unless it is a dry run."""
     from distdl.launchers.run import run
 
     commands = registry.make("launchers", launcher, job)
@@ -126,7 +126,7 @@ def _start(launcher: str, job: "Job", *, dry_run: bool) -> int:
 
 def _count(hosts: str) -> int:
     if not re.fullmatch(r"[0-9]{1,3}", hosts) or int(hosts) < 1:
-        raise UserError(f"--with netns makes hosts: give their number, as in --hosts 3, and not {hosts!r}")
+        raise UserError(f"--with netns needs the number of hosts, as in --hosts 3, not {hosts!r}")
     return int(hosts)
 
 
@@ -137,14 +137,14 @@ def hosts(
     rate: str = "1gbit",
     first: bool = False,
 ) -> int:
-    """Run a command on each of several hosts on this machine: network namespaces with shaped links. Needs root.
+    """Run a command on each of several emulated hosts: network namespaces with rate-limited links. Needs root.
 
     Args:
-        command: after `--`; {host} and {index} in it stand for the host's name (h0, h1, ...) and number, {folder} for a
-            temporary folder that all hosts see.
-        count: hosts.
-        rate: of each host's link, each way: 1gbit, 100mbit, ...
-        first: run it on h0 only, which then reaches the others by ssh, as horovodrun and mpirun need it.
+        command: after `--`; {host} and {index} in it are the host's name (h0, h1, ...) and number, {folder} is a
+            temporary folder that all hosts share.
+        count: number of hosts.
+        rate: rate of each host's link in each direction: 1gbit, 100mbit, ...
+        first: run it on h0 only, which reaches the others by ssh, for horovodrun and mpirun.
     """
     from distdl.launchers.netns import Hosts
     from distdl.launchers.run import watch
@@ -155,8 +155,8 @@ def hosts(
     with tempfile.TemporaryDirectory(prefix="distdl-hosts-") as folder, Hosts(count, rate, ssh=first) as made:
         started = []
         for index, host in enumerate(made.hosts[:1] if first else made.hosts):
-            argv = [word.replace("{host}", host.name).replace("{index}", str(index)) for word in command]
-            argv = [word.replace("{folder}", folder) for word in argv]
+            argv = [part.replace("{host}", host.name).replace("{index}", str(index)) for part in command]
+            argv = [part.replace("{folder}", folder) for part in argv]
             started.append(made.start(argv, index, start_new_session=True))
         return watch(started)
 
@@ -171,18 +171,18 @@ def probe_network(
     device: Literal["auto", "cpu", "cuda"] = "auto",
     json: Path | None = None,
 ) -> int:
-    """Measure the network between ranks: bandwidth and latency of each pair, all-reduce by message size.
+    """Measure the network between ranks: bandwidth and latency of each pair, all-reduce time by message size.
 
-    Under torchrun, mpirun or srun each rank takes part; started alone it starts the ranks itself.
+    Under torchrun, mpirun or srun each rank takes part; started alone, the command starts the ranks.
 
     Args:
         with_: how to start the ranks.
-        hosts: host names as in node01,node02 or node[01-04,07]; for netns, their number. Without it this machine alone.
-        nproc: ranks on each host; 0 is 1 of several hosts, and 2 on this machine alone.
-        interface: network interface that the ranks talk over, as eth0 or ib0.
-        rate: netns: of each host's link, each way.
-        device: whose memory the messages are in; auto takes the GPUs (NCCL) where each rank has one.
-        json: write the measurements to this file too.
+        hosts: host names as in node01,node02 or node[01-04,07]; for netns, their number; default: this machine.
+        nproc: ranks on each host; 0: 1 on several hosts, 2 on this machine.
+        interface: network interface for communication: eth0, ib0, ...
+        rate: netns: rate of each host's link in each direction.
+        device: memory of the messages; auto: GPUs (NCCL) if each rank has one.
+        json: also write the measurements to this file.
     """
     from distdl.runtime.launch_env import join
 
@@ -197,7 +197,7 @@ def probe_network(
 
 
 def submit(
-    words: tyro.conf.Positional[tuple[str, ...]],
+    arguments: tyro.conf.Positional[tuple[str, ...]],
     *,
     profile: str = "digits",
     nodes: int = 1,
@@ -209,18 +209,18 @@ def submit(
     out: Path | None = None,
     dry_run: bool = False,
 ) -> None:
-    """Train as a Slurm job that queues itself again until it is done. --dry-run only shows the batch script.
+    """Train as a Slurm job that requeues itself until it is done. --dry-run only prints the batch script.
 
     Args:
-        words: further words for distdl.train, after `--`.
-        profile: what to train, as for distdl.train.
-        nodes: how many.
-        gpus: on each node.
-        nproc: ranks on each node; 0 is one for each GPU, and one on a node without.
-        time: length of a slice, as Slurm writes it (40, 2:00:00, 1-12); the profile's slurm.slice_s without it.
-        array: indices as Slurm writes them (0-4, or 0-9%2): one run for each, which is its seed.
-        sbatch: further options of sbatch, as partition=gpu account=me cpus-per-task=8.
-        out: the run folder, which all nodes must see; in an array the folder of the run folders.
+        arguments: further arguments of distdl.train, after `--`.
+        profile: profile of the training, as for distdl.train.
+        nodes: number of nodes.
+        gpus: GPUs on each node.
+        nproc: ranks on each node; 0: one per GPU, or one on a node without GPUs.
+        time: length of a slice in Slurm's notation (40, 2:00:00, 1-12); default: slurm.slice_s of the profile.
+        array: indices in Slurm's notation (0-4, or 0-9%2): one run per index, which is its seed.
+        sbatch: further options of sbatch: partition=gpu account=me cpus-per-task=8.
+        out: run folder, on a file system that all nodes share; in an array, the folder of the run folders.
         dry_run: only print the script.
     """
     from distdl.cli.recipe import recipe
@@ -228,7 +228,7 @@ def submit(
     from distdl.core.rundir import default_path
     from distdl.launchers import slurm
 
-    _only_words(words, array)
+    _refuse_taken(arguments, array)
     if nodes < 1 or gpus < 0 or nproc < 0:
         raise UserError("--nodes must be at least 1, --gpus and --nproc at least 0")
     odd = [option for option in sbatch if not re.fullmatch(r"[a-z][a-z-]*(=\S+)?", option)]
@@ -236,10 +236,10 @@ def submit(
         raise UserError(f'--sbatch "{odd[0]}" is not an option of sbatch: write partition=gpu')
     if array and not re.fullmatch(r"\d+(-\d+)?(:\d+)?(,\d+(-\d+)?(:\d+)?)*(%\d+)?", array):
         raise UserError(f'--array "{array}" is not a list of indices: write 0-4, 0,2,5 or 0-9%2')
-    training = recipe(("--profile", profile, *words), prog="distdl submit ... --")
+    training = recipe(("--profile", profile, *arguments), prog="distdl submit ... --")
     config = resolve(training, strategy="ddp")
     if config.strategy == "horovod":
-        raise UserError("srun starts no Horovod: ask for ddp, or run launch/horovodrun.sh inside an allocation")
+        raise UserError("srun does not start Horovod: use --strategy ddp, or run launch/horovodrun.sh in an allocation")
     run = str(out or default_path(config.name))
     job = slurm.Submission(
         recipe=training,
@@ -260,14 +260,14 @@ def submit(
     print(f"submitted job {slurm.submit(job)}; its run folder: {run}")
 
 
-def _only_words(words: tuple[str, ...], array: str) -> None:
-    taken = {"--out": "give it before --", "--resume": "a slice always goes on", "--profile": "give it before --"}
+def _refuse_taken(arguments: tuple[str, ...], array: str) -> None:
+    taken = {"--out": "give it before --", "--resume": "slices always resume", "--profile": "give it before --"}
     if array:
-        taken["--seed"] = "it is the array's index"
-    for word in words:
-        option = word.partition("=")[0]
+        taken["--seed"] = "it is the index of the array"
+    for argument in arguments:
+        option = argument.partition("=")[0]
         if option in taken:
-            raise UserError(f"{option} is not for the words after --: {taken[option]}")
+            raise UserError(f"{option} cannot be given after --: {taken[option]}")
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""`python -m distdl.cli.verify_rank ...`: distdl.train, with the samples of every step written down."""
+"""`python -m distdl.cli.verify_rank ...`: distdl.train with a log of the samples of each step."""
 
 from collections.abc import Sequence
 

@@ -20,7 +20,7 @@ TAKEN = ("--out", "--resume", "--profile", "--max-steps", "--max_steps")
 
 
 def verify_resume(
-    words: tyro.conf.Positional[tuple[str, ...]],
+    arguments: tyro.conf.Positional[tuple[str, ...]],
     *,
     profile: str = "digits",
     ranks: int = 2,
@@ -38,7 +38,7 @@ def verify_resume(
     differently, so that only the samples must be the same. Exit code 1: there is a difference.
 
     Args:
-        words: further arguments for distdl.train, after `--`.
+        arguments: further arguments of distdl.train, after `--`.
         profile: the training, as for distdl.train.
         ranks: processes that train.
         kills: number of kills.
@@ -51,11 +51,11 @@ def verify_resume(
     from distdl.core.files import write_json
     from distdl.core.profiles import resolve
     from distdl.core.rundir import default_path
-    from distdl.launchers.job import arguments
+    from distdl.launchers import job as jobs
     from distdl.verify.proof import Proof, prove
 
-    _check(words, ranks=ranks, kills=kills, other_ranks=other_ranks, steps=steps)
-    training = recipe(("--profile", profile, *words), prog="distdl verify-resume ... --")
+    _check(arguments, ranks=ranks, kills=kills, other_ranks=other_ranks, steps=steps)
+    training = recipe(("--profile", profile, *arguments), prog="distdl verify-resume ... --")
     config = resolve(training, strategy="single" if ranks == 1 else "ddp")
     folder = (out or default_path(f"verify-{config.name}")).resolve()
     with reading(folder, "a folder"):
@@ -80,7 +80,7 @@ def verify_resume(
         print(f"kill {len(rows)}: after step {kill.killed_after}, {kill.verdict}", flush=True)
     console.print(table(rows))
     exact = all(kill.holds for kill in rows)
-    certificate = {"arguments": arguments(training), "ranks": ranks, "steps": steps, "seed": seed, "exact": exact}
+    certificate = {"arguments": jobs.arguments(training), "ranks": ranks, "steps": steps, "seed": seed, "exact": exact}
     write_json(
         folder / CERTIFICATE, certificate | {"kills": [asdict(kill) | {"verdict": kill.verdict} for kill in rows]}
     )
@@ -88,16 +88,16 @@ def verify_resume(
     return EXIT_DONE if exact else EXIT_FAILED
 
 
-def _check(words: tuple[str, ...], *, ranks: int, kills: int, other_ranks: int, steps: int) -> None:
+def _check(arguments: tuple[str, ...], *, ranks: int, kills: int, other_ranks: int, steps: int) -> None:
     if ranks < 1:
         raise UserError("--ranks must be at least 1")
     if min(kills, other_ranks) < 0 or kills + other_ranks == 0:
         raise UserError("nothing to do: give --kills or --other-ranks, at least 1")
     if steps < 2:
         raise UserError("--steps must be at least 2: a kill is between the first step and the last")
-    for word in words:
-        if word.partition("=")[0] in TAKEN:
-            raise UserError(f"{word.partition('=')[0]} cannot be given after --: verify-resume sets it itself")
+    for argument in arguments:
+        if argument.partition("=")[0] in TAKEN:
+            raise UserError(f"{argument.partition('=')[0]} cannot be given after --: verify-resume sets it itself")
 
 
 def table(kills: "list[Kill]") -> "Table":
@@ -106,9 +106,9 @@ def table(kills: "list[Kill]") -> "Table":
     from rich.table import Table
 
     names = ("kill", "killed", "step", "from", "ranks", "weights", "other", "samples", "result")
-    shown = Table(*names, box=SIMPLE, padding=(0, 1, 0, 0))
+    rows = Table(*names, box=SIMPLE, padding=(0, 1, 0, 0))
     for number, kill in enumerate(kills, start=1):
-        shown.add_row(
+        rows.add_row(
             str(number),
             kill.victims,
             str(kill.killed_after),
@@ -119,7 +119,7 @@ def table(kills: "list[Kill]") -> "Table":
             "same" if kill.samples else "DIFFERENT",
             kill.verdict,
         )
-    return shown
+    return rows
 
 
 def _written(difference: float) -> str:

@@ -76,7 +76,7 @@ def reading(source: Path | str, kind: str = "") -> Iterator[None]:
     """Turn any exception that a parser raises on a user's file into one line that names the file.
 
     Parsers raise more exceptions than they document (struct.error, zlib.error, BadZipFile, RecursionError, ...), so
-    that this context catches all of them. Call only the parser in it: a bug of distdl would be reported as a damaged file.
+    that this context catches all. Call only the parser in it: a bug of distdl would be reported as a damaged file.
 
     Args:
         source: the file or folder, as the user named it.

@@ -16,7 +16,7 @@ def printable(text: object, limit: int | None = None) -> str:
     text = str(text)
     if limit is not None and len(text) > limit:
         text = text[: limit - 3] + "..."
-    # isprintable is false for controls, direction marks, surrogates, unassigned characters, and separators but the space.
+    # False for controls, direction marks, surrogates, unassigned characters, and separators except the space.
     return text if text.isprintable() else "".join(char if char.isprintable() else _escaped(char) for char in text)
 
 

@@ -1,1 +1,1 @@
-"""Proof of exact resume on the user's own training: kill it, resume it, compare everything."""
+"""Verification of exact resume on a user's training: kill it, resume it, compare everything."""

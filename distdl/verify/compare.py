@@ -1,4 +1,4 @@
-"""Two checkpoints compared value by value."""
+"""Compare two checkpoints value by value."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,56 +12,56 @@ from distdl.core.manifest import STATE, read_manifest
 from distdl.runtime.tensors import read_tensors
 
 VOLATILE = ("seconds", "phases", "world_size")
-"""Parts of a checkpoint's state that differ between two runs of the same training: durations, number of ranks."""
+"""Parts of a state that differ between two runs of the same training: durations and the number of ranks."""
 
 
 class Difference(NamedTuple):
-    """A value that is not the same in both."""
+    """A value that differs."""
 
     name: str
-    """Dotted path from the checkpoint's root, as "strategy.optimizer.state.0.momentum_buffer"."""
+    """Dotted path from the root of the checkpoint, such as "strategy.optimizer.state.0.momentum_buffer"."""
     largest: float
-    """Largest absolute difference of two tensors; infinite where shape or kind differ."""
+    """Largest absolute difference of two tensors; infinite if shape or type differ."""
 
 
-def checkpoints(one: Path, other: Path, *, shards: bool = True) -> list[Difference]:
-    """What differs between two checkpoints, bit for bit; empty where nothing does.
+def checkpoints(expected: Path, actual: Path, *, shards: bool = True) -> list[Difference]:
+    """The values of two checkpoints that are not equal bit for bit.
 
     Args:
-        shards: compare the files of single ranks and servers too, which exist only for equal numbers of them.
+        shards: also compare the files of single ranks and servers; only for equal numbers of them.
     """
-    one_sum, other_sum = (read_manifest(folder)["sha256"] for folder in (one, other))
-    found = _states(*(read_tensors(folder / STATE) for folder in (one, other)))
-    for file in sorted((one_sum.keys() | other_sum.keys()) - {STATE}) if shards else ():
-        if one_sum.get(file) != other_sum.get(file):
-            found.extend(_files(one / file, other / file, file))
-    return found
+    expected_sums, actual_sums = (read_manifest(folder)["sha256"] for folder in (expected, actual))
+    differing = _states(*(read_tensors(folder / STATE) for folder in (expected, actual)))
+    for file in sorted((expected_sums.keys() | actual_sums.keys()) - {STATE}) if shards else ():
+        if expected_sums.get(file) != actual_sums.get(file):
+            differing.extend(_files(expected / file, actual / file, file))
+    return differing
 
 
 def _states(*states: Mapping[str, Any]) -> list[Difference]:
     return differences(*({key: part for key, part in state.items() if key not in VOLATILE} for state in states))
 
 
-def _files(one: Path, other: Path, name: str) -> list[Difference]:
-    """Differences of two files whose bytes are not the same. A file that torch cannot read differs as a whole."""
+def _files(expected: Path, actual: Path, name: str) -> list[Difference]:
+    """Differences of two files with different bytes. A file that torch cannot read differs as a whole."""
     try:
-        return differences(read_tensors(one), read_tensors(other), name)
+        return differences(read_tensors(expected), read_tensors(actual), name)
     except UserError:
         return [Difference(name, math.inf)]
 
 
-def differences(one: Any, other: Any, name: str = "") -> list[Difference]:
-    """Walk two nested values; report each leaf that differs. A NaN equals itself where its bits do."""
-    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
-        return _tensors(one, other, name)
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        keys = sorted(set(one) | set(other), key=str)
-        pairs = [(key, one.get(key), other.get(key)) for key in keys]
-    elif _is_list(one) and _is_list(other) and len(one) == len(other):
-        pairs = [(index, *pair) for index, pair in enumerate(zip(one, other, strict=True))]
+def differences(expected: Any, actual: Any, name: str = "") -> list[Difference]:
+    """Compare two nested values; return each leaf that differs. A NaN is equal to a NaN with the same bits."""
+    if isinstance(expected, torch.Tensor) and isinstance(actual, torch.Tensor):
+        return _tensors(expected, actual, name)
+    if isinstance(expected, Mapping) and isinstance(actual, Mapping):
+        keys = sorted(set(expected) | set(actual), key=str)
+        pairs = [(key, expected.get(key), actual.get(key)) for key in keys]
+    elif _is_list(expected) and _is_list(actual) and len(expected) == len(actual):
+        pairs = [(index, *pair) for index, pair in enumerate(zip(expected, actual, strict=True))]
     else:
-        same = type(one) is type(other) and (one == other or (one != one and other != other))
-        return [] if same else [Difference(name, _apart(one, other))]
+        same = type(expected) is type(actual) and (expected == actual or (expected != expected and actual != actual))
+        return [] if same else [Difference(name, _apart(expected, actual))]
     return [
         difference
         for key, left, right in pairs
@@ -69,18 +69,18 @@ def differences(one: Any, other: Any, name: str = "") -> list[Difference]:
     ]
 
 
-def _tensors(one: torch.Tensor, other: torch.Tensor, name: str) -> list[Difference]:
-    if one.shape != other.shape or one.dtype != other.dtype:
+def _tensors(expected: torch.Tensor, actual: torch.Tensor, name: str) -> list[Difference]:
+    if expected.shape != actual.shape or expected.dtype != actual.dtype:
         return [Difference(name, math.inf)]
-    flat = [tensor.detach().cpu().contiguous().flatten() for tensor in (one, other)]
+    flat = [tensor.detach().cpu().contiguous().flatten() for tensor in (expected, actual)]
     if torch.equal(*(tensor.view(torch.uint8) for tensor in flat)) if len(flat[0]) else True:
         return []
     return [Difference(name, float((flat[0].double() - flat[1].double()).abs().max()))]
 
 
-def _apart(one: Any, other: Any) -> float:
-    numbers = all(isinstance(value, int | float) for value in (one, other))
-    return abs(float(one) - float(other)) if numbers else math.inf
+def _apart(expected: Any, actual: Any) -> float:
+    numbers = all(isinstance(value, int | float) for value in (expected, actual))
+    return abs(float(expected) - float(actual)) if numbers else math.inf
 
 
 def _is_list(value: Any) -> bool:

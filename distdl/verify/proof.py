@@ -1,4 +1,4 @@
-"""The proof: an uncut training, and killed ones that are compared with it."""
+"""The proof: a training without a kill, and killed ones that are compared with it."""
 
 import random
 import shutil
@@ -15,18 +15,18 @@ from distdl.verify.trial import Training, kill_on_the_way
 
 @dataclass(frozen=True, kw_only=True)
 class Proof:
-    """What to train, and how often to kill it."""
+    """The training, and the number of kills."""
 
     config: Config
     """The training."""
     recipe: Recipe
-    """What gives `config`."""
+    """The recipe of `config`."""
     folder: Path
-    """Where the trainings run."""
+    """Folder of the trainings."""
     ranks: int
     kills: int
     other_ranks: int
-    """Resume once more, on this number of ranks; 0 does not."""
+    """Resume once more on this number of ranks; 0: do not."""
     steps: int
     seed: int
 
@@ -36,7 +36,7 @@ class Proof:
         return [self.ranks] * self.kills + [self.other_ranks] * bool(self.other_ranks)
 
     def training(self, name: str) -> Training:
-        """One of the trainings: `config`, ended early and saved often."""
+        """One of the trainings: `config` with few steps and frequent checkpoints."""
         fixed = {
             "max_steps": self.steps,
             "checkpoint.every_steps": max(self.steps // 12, 1),
@@ -54,42 +54,42 @@ class Proof:
 
 @dataclass(frozen=True, kw_only=True)
 class Kill:
-    """What one kill showed."""
+    """Result of one kill."""
 
     ranks: int
     resumed_on: int
     """Ranks after the kill."""
     victims: str
-    """Which processes were killed: "all", or "one rank"."""
+    """Killed processes: "all" or "one rank"."""
     killed_after: int
-    """Last step that was finished."""
+    """Last completed step."""
     resumed_from: int
-    """Step of the checkpoint; 0 where there was none yet."""
+    """Step of the checkpoint; 0 without one."""
     model: float
-    """Largest difference of a weight or buffer; 0 where all bits are the same."""
+    """Largest difference of a weight or buffer; 0: all bits are equal."""
     optimizer: float
-    """Largest difference of anything else in the checkpoint; 0 where all bits are the same."""
+    """Largest difference of other values in the checkpoint; 0: all bits are equal."""
     samples: bool
-    """Whether the final weights have seen, in each epoch, the samples of the uncut training, each as often."""
+    """Whether the final weights were trained, in each epoch, on the same samples as without the kill."""
 
     @property
     def verdict(self) -> str:
-        """ "exact", "same samples" on another number of ranks, where sums are rounded differently, or "NOT EXACT"."""
+        """ "exact"; "same samples" on another number of ranks, where sums round differently; or "NOT EXACT"."""
         if self.samples and self.model == self.optimizer == 0:
             return "exact"
         return "same samples" if self.samples and self.ranks != self.resumed_on else "NOT EXACT"
 
     @property
     def holds(self) -> bool:
-        """Whether the resume is as exact as it can be on these ranks."""
+        """Whether the resume is as exact as possible on these ranks."""
         return self.verdict != "NOT EXACT"
 
 
 def prove(proof: Proof) -> Iterator[Kill]:
-    """Train without a kill, then kill, resume and compare, one training after the other.
+    """Train without a kill; then kill, resume and compare one training after the other.
 
     Raises:
-        Failure: if a training fails by itself, or cannot be killed before it ends.
+        Failure: if a training fails without a kill, or cannot be killed before it ends.
     """
     rng = random.Random(proof.seed)
     uncut = proof.training("uncut")
@@ -97,13 +97,13 @@ def prove(proof: Proof) -> Iterator[Kill]:
     samples = seen(uncut.legs())
     for number, ranks in enumerate(proof.resumed_on, start=1):
         training = proof.training(f"kill-{number}")
-        one = proof.ranks > 1 and rng.random() < 0.5
-        killed = kill_on_the_way(training, proof.ranks, proof.steps, rng, one=one)
+        one_rank = proof.ranks > 1 and rng.random() < 0.5
+        killed = kill_on_the_way(training, proof.ranks, proof.steps, rng, one_rank=one_rank)
         checkpoint = training.finish(ranks)
         kill = Kill(
             ranks=proof.ranks,
             resumed_on=ranks,
-            victims="one rank" if one else "all",
+            victims="one rank" if one_rank else "all",
             killed_after=killed.last,
             resumed_from=training.legs()[-1].resumed_from,
             samples=seen(training.legs()) == samples,

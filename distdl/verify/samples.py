@@ -1,8 +1,8 @@
-"""The samples that a training has seen, written down step by step, also across kills and resumes.
+"""A log of the samples of each step of a training, across kills and resumes.
 
 A rank appends one row per step to `leg-LEG-rank-RANK.jsonl`. A leg is one start of the training; the first row of its
-file states the step that it resumed from. What earlier legs did after that step was lost in the kill, so `read` drops
-it: the remaining rows are the samples behind the final weights.
+file has the step that it resumed from. Steps of earlier legs after that step were lost in the kill, so `seen` drops
+them: the remaining rows are the samples of the final weights.
 """
 
 import json
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from distdl.training.trainer import Trainer
 
 FOLDER, LEG = "DISTDL_VERIFY_SAMPLES", "DISTDL_VERIFY_LEG"
-"""Variables by which a rank knows the folder of the logs and the number of this leg."""
+"""Environment variables with the folder of the logs and the number of this leg."""
 
 
 class SampleLog(Callback):
-    """Writes down the samples of each step of this rank."""
+    """Logs the samples of each step of this rank."""
 
     def __init__(self, folder: Path, leg: int) -> None:
         self._folder, self._leg = folder, leg
         self._epoch, self._indices = 0, []
 
     def begin(self, trainer: "Trainer") -> None:
-        """Open the log and listen at the training loader."""
+        """Open the log and observe the training loader."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self._file = (self._folder / f"leg-{self._leg:04d}-rank-{trainer.world.rank}.jsonl").open("a", encoding="utf-8")
         self._write({"resumed_from": trainer.progress.step, "pid": os.getpid()})
@@ -49,7 +49,7 @@ class SampleLog(Callback):
         loader.epoch = observed
 
     def step_end(self, trainer: "Trainer", loss: "torch.Tensor") -> None:
-        """The weights now contain this step's samples."""
+        """Log the samples of the step."""
         self._write({"step": trainer.progress.step, "epoch": self._epoch, "indices": self._indices})
 
     def close(self, trainer: "Trainer") -> None:
@@ -58,11 +58,11 @@ class SampleLog(Callback):
 
     def _write(self, row: dict[str, Any]) -> None:
         self._file.write(json.dumps(row) + "\n")
-        self._file.flush()  # the process may be killed at any moment; the kernel keeps what it has been given
+        self._file.flush()  # the process may be killed at any moment; flushed data survives
 
 
 def from_environment() -> SampleLog:
-    """The log that the variables of this process ask for."""
+    """The log of the environment variables of this process."""
     return SampleLog(Path(os.environ[FOLDER]), int(os.environ[LEG]))
 
 
@@ -71,11 +71,11 @@ class Leg:
     """One start of a training."""
 
     resumed_from: int
-    """Step of the checkpoint that it started from; 0 is the beginning."""
+    """Step of the checkpoint that it started from; 0: a new training."""
     steps: dict[int, tuple[int, tuple[int, ...]]]
-    """By step: the epoch, and the indices of all ranks, sorted."""
+    """Epoch and sorted sample indices of all ranks, by step."""
     pids: tuple[int, ...]
-    """Processes of the ranks."""
+    """Process ids of the ranks."""
 
     @property
     def last(self) -> int:
@@ -84,7 +84,7 @@ class Leg:
 
 
 def read_legs(folder: Path) -> list[Leg]:
-    """All legs, in order; a leg in which no rank began is left out."""
+    """All legs in order, without legs in which no rank started."""
     legs = []
     for number in sorted({file.name.split("-")[1] for file in folder.glob("leg-*-rank-*.jsonl")}):
         resumed_from, steps, pids = 0, {}, []
@@ -101,7 +101,7 @@ def read_legs(folder: Path) -> list[Leg]:
 
 
 def seen(legs: list[Leg]) -> dict[int, Counter[int]]:
-    """How often the final weights have seen each sample: counts by index, for each epoch."""
+    """Number of times each sample contributed to the final weights: counts by index, for each epoch."""
     steps: dict[int, tuple[int, tuple[int, ...]]] = {}
     for leg in legs:
         steps = {step: row for step, row in steps.items() if step <= leg.resumed_from} | leg.steps

@@ -1,4 +1,4 @@
-"""One training started, killed at a random moment, and resumed, as real processes of its launcher."""
+"""Start a training as processes of its launcher, kill it at a random moment, and resume it."""
 
 import contextlib
 import os
@@ -21,14 +21,14 @@ from distdl.studies.runner.process import Share, clear, environment
 from distdl.verify.samples import FOLDER, LEG, Leg, read_legs
 
 LIMIT_S = 600.0
-"""How long a start may take to its end, or to the step at which it is killed."""
+"""Maximum seconds from a start to its end, or to the step of the kill."""
 TRIES = 5
-"""Starts that end before they are killed: the kill is then aimed at an earlier step."""
+"""Maximum number of starts that end before the kill; the kill then aims at an earlier step."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """A training in a folder of its own. Its samples are logged beside its run folder."""
+    """A training in its own folder, which contains its run folder and the log of its samples."""
 
     recipe: Recipe
     """The training, without out and resume."""
@@ -44,11 +44,11 @@ class Training:
 
     @property
     def log(self) -> Path:
-        """What the processes print."""
+        """Output of the processes."""
         return self.folder / "log.txt"
 
     def start(self, ranks: int) -> subprocess.Popen[bytes]:
-        """Start, or resume, on this number of ranks. The launcher's process is returned; it leads a session."""
+        """Start or resume on this number of ranks. Returns the process of the launcher, which leads a session."""
         self.folder.mkdir(parents=True, exist_ok=True)
         samples = self.folder / "samples"
         leg = len({file.name.split("-")[1] for file in samples.glob("leg-*")})
@@ -83,21 +83,21 @@ class Training:
         return find(self.run, warn=lambda text: None)
 
     def last_line(self) -> str:
-        """The last line that the training has printed."""
+        """The last line of the output."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         if lines:
             return lines[-1]
         return f"it printed nothing; its disk has {shutil.disk_usage(self.folder).free // 2**20:,} MiB free"
 
-    def kill(self, ranks: int, after: int, rng: random.Random, *, one: bool) -> Leg | None:
+    def kill(self, ranks: int, after: int, rng: random.Random, *, one_rank: bool) -> Leg | None:
         """Train until a step after `after`, then SIGKILL at a random moment of a step.
 
         Args:
-            one: kill a single rank, chosen at random, and let the launcher end the others; else all processes at once.
+            one_rank: kill one random rank, and let the launcher end the others; else kill all processes at once.
         Returns:
-            what was trained, or None where the training ended before it could be killed.
+            The trained steps; None if the training ended before the kill.
         Raises:
-            Failure: if it ends with an error before, or does not reach the step.
+            Failure: if the training fails before, or does not reach the step.
         """
         begun = len(self.legs())
         process = self.start(ranks)
@@ -105,10 +105,10 @@ class Training:
             step_s = self._wait_for(process, after, begun)
             if step_s is None:
                 return None
-            pids = [rng.choice(self.legs()[-1].pids)] if one else [process.pid, *_descendants(process.pid)]
+            pids = [rng.choice(self.legs()[-1].pids)] if one_rank else [process.pid, *_descendants(process.pid)]
             time.sleep(rng.uniform(0, step_s))
             for pid in pids:
-                with contextlib.suppress(ProcessLookupError):  # it has ended already
+                with contextlib.suppress(ProcessLookupError):  # it has already ended
                     os.kill(pid, signal.SIGKILL)
             process.wait(LIMIT_S)
         finally:
@@ -116,10 +116,10 @@ class Training:
         return self.legs()[-1]
 
     def _wait_for(self, process: subprocess.Popen[bytes], step: int, begun: int) -> float | None:
-        """Wait until this start has trained `step`. Returns the seconds of a step; None where it ended before."""
-        until = time.monotonic() + LIMIT_S
+        """Wait until this start has trained `step`. Returns the seconds per step; None if it ended before."""
+        deadline = time.monotonic() + LIMIT_S
         first: tuple[int, float] | None = None
-        while time.monotonic() < until:
+        while time.monotonic() < deadline:
             if process.poll() is not None:
                 if process.returncode:
                     raise Failure(f"the training failed before it was killed: {self.last_line()} (see {self.log})")
@@ -134,7 +134,7 @@ class Training:
         raise Failure(f"the training did not reach step {step} within {LIMIT_S:.0f} s: see {self.log}")
 
     def legs(self) -> list[Leg]:
-        """What was trained so far, by start."""
+        """The legs trained so far."""
         return read_legs(self.folder / "samples")
 
 
@@ -142,17 +142,17 @@ def _descendants(pid: int) -> list[int]:
     return [child.pid for child in psutil.Process(pid).children(recursive=True)]
 
 
-def kill_on_the_way(training: Training, ranks: int, steps: int, rng: random.Random, *, one: bool) -> Leg:
-    """Kill a training of `steps` steps at a random one, aiming earlier each time that it ends before.
+def kill_on_the_way(training: Training, ranks: int, steps: int, rng: random.Random, *, one_rank: bool) -> Leg:
+    """Kill a training of `steps` steps at a random step; aim at an earlier step if it ends before the kill.
 
     Raises:
         Failure: if it cannot be killed before it ends.
     """
     step = rng.randrange(1, max(steps, 2))
     for _ in range(TRIES):
-        leg = training.kill(ranks, step, rng, one=one)
+        leg = training.kill(ranks, step, rng, one_rank=one_rank)
         if leg is not None and leg.last < steps:
             return leg
         shutil.rmtree(training.folder)
         step = max(step // 2, 1)
-    raise Failure(f"the training ends before it can be killed: ask for more than {steps} --steps")
+    raise Failure(f"the training ends before it can be killed: use more than {steps} --steps")

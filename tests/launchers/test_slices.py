@@ -140,7 +140,7 @@ def test_a_crash_loop_of_lost_slices_ends_at_the_next_begin(tmp_path: Path) -> N
 
 
 def test_an_end_without_a_begin_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="run .distdl slurm begin. before"):
+    with pytest.raises(UserError, match=r"run 'distdl slurm begin' before"):
         end(tmp_path, CONFIG, code=0, state=RUNNING, why="", now=0.0)
 
 

@@ -47,7 +47,7 @@ def test_a_resume_that_loses_a_part_of_the_optimizer_is_not_exact(tmp_path: Path
     proof = prove_digits(tmp_path)
     uncut, training = proof.training("uncut"), proof.training("killed")
     expected = uncut.finish(1)
-    kill_on_the_way(training, 1, proof.steps, random.Random(1), one=False)
+    kill_on_the_way(training, 1, proof.steps, random.Random(1), one_rank=False)
     newest = stored.newest(training.run / "checkpoints", warn=pytest.fail)
     assert newest, "killed before its first checkpoint: choose another seed"
     state = read_tensors(newest / STATE)
