@@ -26,7 +26,7 @@ from distdl.core.rundir import RunDir
 from distdl.data.dataset import DataSet
 from distdl.data.sets.load import load
 from distdl.models import build as zoo
-from distdl.strategies.base import Strategy
+from distdl.strategies.single import Single
 from distdl.telemetry.clock import Clock
 from distdl.training.session import default_callbacks
 from distdl.training.trainer import Trainer
@@ -134,7 +134,7 @@ def ours(config: Config, dataset: DataSet) -> float:
     """distdl's trainer with its display, clock, metrics and checkpoints as `distdl.train` has them."""
     from rich.console import Console
 
-    strategy = Strategy(config)
+    strategy = Single(config)
     strategy.setup()
     run = RunDir(config.out)
     trainer = Trainer(config, strategy, dataset, run, default_callbacks(config, Console(quiet=True)))

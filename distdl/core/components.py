@@ -19,7 +19,7 @@ COMPONENTS: dict[str, dict[str, Row]] = {
     },
     "metrics": {},
     "strategies": {
-        "single": Row(factory="distdl.strategies.base:Strategy", summary="one process"),
+        "single": Row(factory="distdl.strategies.single:Single", summary="one process"),
         "ddp": Row(
             factory="distdl.strategies.ddp:DDP",
             summary="torch's DistributedDataParallel over gloo or NCCL",

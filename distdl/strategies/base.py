@@ -1,24 +1,26 @@
-"""The protocol between the trainer and every way of training on many devices."""
+"""The protocol between the trainer and every strategy, and what the strategies share."""
 
 import json
 from collections import deque
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
 
 from distdl.core.config import Config
 from distdl.core.errors import UserError
+from distdl.runtime import device
 from distdl.runtime.world import World
+from distdl.strategies import text
 from distdl.strategies.loss_scale import LossScale
 from distdl.telemetry.clock import Clock
 
 
 class Strategy:
-    """Base class, and the strategy of a single process: nothing to exchange.
+    """Base class of the strategies.
 
     Called in this order: setup, prepare, (load_state_dict), the steps, close. A step is
 
@@ -31,17 +33,18 @@ class Strategy:
     a parameter server) do them elsewhere.
     """
 
-    name = "single"
+    name: ClassVar[str]
+    """Name in the configuration and in result.json."""
     sharded = False
     """Whether ranks have state that only they can save; then every rank's `save_shards` is called."""
     replayed = False
-    """Whether compute is only waited for: then there is nothing to evaluate, and what is shown says so."""
+    """Whether the strategy waits instead of computing: then there is nothing to evaluate, and the display states it."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self.world = World()
         self.loss_scale = LossScale(self.world.device)
-        """Of fp16; replaced in `prepare`, when the device is known."""
+        """Loss scale of fp16; replaced in `prepare`, when the device is known."""
         self.warnings: deque[str] = deque()
         """Messages for the user, oldest first; the trainer shows and removes them."""
         self.folder: Path | None = None
@@ -49,12 +52,7 @@ class Strategy:
 
     def setup(self) -> World:
         """Find the other processes and the device. Called once, before any tensor is made on the device."""
-        from distdl.runtime.device import device_for, pin_cores
-
-        device = device_for(self.config.compute, local_rank=0, local_size=1, warn=self.warnings.append)
-        pin_cores(self.config.compute, device, local_rank=0, local_size=1)
-        self.world = World(device=device)
-        return self.world
+        raise NotImplementedError
 
     def _agree_on_device(self) -> None:
         """Compare the ranks' devices, on the CPU, before anything is exchanged between GPUs.
@@ -63,9 +61,6 @@ class Strategy:
             UserError: on every rank, if some have a GPU and others do not, or two have the same one. With
                 compute.device auto, ranks that would have to share a GPU all take the CPU instead.
         """
-        from distdl.runtime import device
-        from distdl.strategies import text
-
         local = json.dumps(asdict(device.place_of(self.world.device)))
         places = [device.Place(**json.loads(place)) for place in text.gather_text(self, local)]
         if message := device.mixed_devices(places):
@@ -89,7 +84,7 @@ class Strategy:
         return model
 
     def open_records(self, folder: Path) -> None:
-        """Begin the records that the strategy writes itself. Called on every rank when the run folder is entered."""
+        """Open the records that the strategy writes. Called on every rank when the run folder is entered."""
         self.folder = folder
 
     def _share_initial_weights(self) -> None:
@@ -118,66 +113,67 @@ class Strategy:
     def step(self) -> bool | torch.Tensor:
         """Finish the exchange, clip, update the weights and clear the gradients.
 
-        Returns whether the weights were updated, which they are not where fp16 gradients overflowed; with a loss scale
-        as a tensor on the device, so that only a reader waits for it.
+        Returns whether the weights were updated; they are not if fp16 gradients overflowed. With a loss scale the
+        result is a tensor on the device, so that only a reader waits for it.
         """
         updated = self.loss_scale.update(self.optimizer, self.model.parameters(), self.config.optim.clip_norm)
         self.optimizer.zero_grad(set_to_none=True)
         return updated
 
     def all_reduce(self, tensor: torch.Tensor, op: Literal["sum", "max", "min"] = "sum") -> torch.Tensor:
-        """The tensor combined over all ranks that train, on every one of them. Small CPU or device tensors."""
-        return tensor
+        """Return the tensor reduced over all ranks that train, on each of them. For small CPU or device tensors."""
+        raise NotImplementedError
 
     def broadcast(self, tensor: torch.Tensor, source: int = 0) -> torch.Tensor:
-        """The tensor of rank `source` on every rank that trains."""
-        return tensor
+        """Return the tensor of rank `source` on every rank that trains."""
+        raise NotImplementedError
 
     def barrier(self) -> None:
         """Wait for every rank that trains."""
+        raise NotImplementedError
 
     def sync_parameters(self) -> None:
-        """Bring the same weights to every rank that trains, before they are evaluated or saved."""
+        """Give every rank that trains the same weights, before they are evaluated or saved."""
 
     def report(self) -> dict[str, Any]:
         """Values that this strategy adds to result.json, by key."""
         return self.loss_scale.report()
 
     def model_state(self) -> dict[str, torch.Tensor]:
-        """The whole network's weights and buffers, for rank 0 to keep; where they are sharded, as last gathered."""
+        """Weights and buffers of the whole network, for rank 0 to save; if they are sharded, as last gathered."""
         return self.model.state_dict()
 
     def load_model_state(self, state: dict[str, torch.Tensor]) -> None:
-        """Take back what `model_state` gave; called on every rank with the same state."""
+        """Restore the result of `model_state`; called on every rank with the same state."""
         self.model.load_state_dict(state)
 
     def state_dict(self) -> dict[str, Any]:
-        """What rank 0 must keep of the optimizer and of the strategy: tensors, numbers, strings, lists and dicts."""
+        """State of optimizer and strategy that rank 0 saves: tensors, numbers, strings, lists and dicts."""
         return {"optimizer": self.optimizer.state_dict(), "scaler": self.loss_scale.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave; called on every rank with the same state.
+        """Restore the result of `state_dict`; called on every rank with the same state.
 
         Raises:
-            UserError: if it is of a strategy that keeps its optimizer in another way.
+            UserError: if it comes from a strategy that shards its optimizer.
         """
         if "optimizer" not in state:
             raise UserError(
-                f"the checkpoint's optimizer is sharded over ranks, which strategy {self.name} cannot take: go on with "
-                "the strategy that made it, or start anew from its weights (distdl export, then --model.weights FILE)"
+                f"the checkpoint's optimizer is sharded over ranks, which strategy {self.name} cannot load: resume "
+                "with the strategy that wrote it, or start from its weights (distdl export, then --model.weights FILE)"
             )
         self.optimizer.load_state_dict(state["optimizer"])
         self.loss_scale.load_state_dict(state["scaler"])
 
     def save_shards(self, folder: Path) -> None:
-        """Write what only this rank has (sharded state) into `folder`, as files of its own. Called on every rank."""
+        """Write this rank's sharded state into `folder`, as files of its own. Called on every rank."""
 
     def load_shards(self, folder: Path) -> None:
-        """Read back what `save_shards` wrote."""
+        """Read the files of `save_shards`."""
 
     def serve(self) -> None:
-        """The whole work of a rank whose role is "serve": returns when those that train have closed."""
+        """Do all the work of a rank whose role is "serve". Returns when the ranks that train have closed."""
         raise NotImplementedError(f"strategy {self.name} has no ranks that serve")
 
     def close(self) -> None:
-        """Leave the others in order."""
+        """Disconnect from the other ranks."""

@@ -15,7 +15,7 @@ from distdl.core.profiles import field_names
 from distdl.data.sets.load import load
 from distdl.runtime import device
 from distdl.strategies.agreement import LOCAL, difference, facts
-from distdl.strategies.base import Strategy
+from distdl.strategies.single import Single
 from distdl.strategies.text import decode, encode, gather_text
 from jobs import QUIET, Ranks
 
@@ -48,8 +48,8 @@ def test_versions_and_data_are_compared() -> None:
 
 
 def test_one_rank_agrees_with_itself() -> None:
-    assert gather_text(Strategy(Config()), "é one line") == ["é one line"]
-    assert gather_text(Strategy(Config()), "") == [""]
+    assert gather_text(Single(Config()), "é one line") == ["é one line"]
+    assert gather_text(Single(Config()), "") == [""]
 
 
 @pytest.mark.parametrize("ranks", [2, 3])
@@ -116,7 +116,7 @@ def test_a_mig_slice_is_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_ranks_that_share_a_gpu_take_the_cpu_or_are_refused(
     monkeypatch: pytest.MonkeyPatch, kind: str, falls_back: bool
 ) -> None:
-    strategy = Strategy(Config(compute=ComputeConfig(device=kind)))
+    strategy = Single(Config(compute=ComputeConfig(device=kind)))
     strategy.world = dataclasses.replace(strategy.world, device=torch.device("cuda", 0))
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(uuid="one"))
     monkeypatch.setattr("distdl.strategies.text.gather_text", lambda _, text: [text, text])

@@ -14,6 +14,7 @@ from distdl.core.files import read_rows
 from distdl.optim import optimizers
 from distdl.strategies.base import Strategy
 from distdl.strategies.loss_scale import WARN_AFTER
+from distdl.strategies.single import Single
 from distdl.telemetry.clock import Clock
 from distdl.training.stop import Stop
 from jobs import QUIET, Ranks, torchrun_places, train
@@ -25,7 +26,7 @@ INF = float("inf")
 def prepared(name: str = "sgd", *, clip_norm: float = 0.0, momentum: float = 0.9) -> Strategy:
     """A single-rank strategy with a linear network under fp16."""
     optim = OptimConfig(name=name, lr=0.1, momentum=momentum if name == "sgd" else 0.0, clip_norm=clip_norm)
-    strategy = Strategy(Config(optim=optim, compute=ComputeConfig(precision="fp16")))
+    strategy = Single(Config(optim=optim, compute=ComputeConfig(precision="fp16")))
     model = nn.Linear(40, 40, bias=False)
     nn.init.ones_(model.weight)
     strategy.prepare(model, optimizers.build(optim, model, global_batch=1), Clock())
@@ -81,10 +82,10 @@ def test_counters_and_scale_survive_a_checkpoint() -> None:
 
 
 def test_a_checkpoint_of_another_precision_is_taken() -> None:
-    fp32 = Strategy(Config())
+    fp32 = Single(Config())
     model = nn.Linear(2, 2)
     fp32.prepare(model, optimizers.build(Config().optim, model, global_batch=1), Clock())
-    fp16 = Strategy(Config(compute=ComputeConfig(precision="fp16")))
+    fp16 = Single(Config(compute=ComputeConfig(precision="fp16")))
     fp16.prepare(model, optimizers.build(Config().optim, model, global_batch=1), Clock())
     fp16.load_state_dict(fp32.state_dict())
     fp32.load_state_dict(fp16.state_dict())

@@ -20,7 +20,7 @@ from distdl.core.rundir import RunDir
 from distdl.data.dataset import DataSet
 from distdl.data.sets.load import load
 from distdl.runtime.tensors import read_tensors, write_tensors
-from distdl.strategies.base import Strategy
+from distdl.strategies.single import Single
 from distdl.training.resumption import check_remaining
 from distdl.training.trainer import Trainer
 
@@ -45,7 +45,7 @@ def trainers(run: Path, dataset: DataSet) -> Iterator[Callable[..., Trainer]]:
     built: list[Trainer] = []
 
     def build(config: Config = SMALL, data: DataSet = dataset) -> Trainer:
-        strategy = Strategy(config)
+        strategy = Single(config)
         strategy.setup()
         built.append(Trainer(config, strategy, data, RunDir(run)))
         return built[-1]

@@ -11,13 +11,13 @@ import torch
 
 from distdl.core.config import Config
 from distdl.core.errors import Failure
-from distdl.strategies.base import Strategy
+from distdl.strategies.single import Single
 from distdl.training.stop import LOOK_EVERY_S, Stop, first_nonfinite
 
 
 @pytest.fixture
 def stop() -> Iterator[Stop]:
-    made = Stop(Strategy(Config()), max_time=0)
+    made = Stop(Single(Config()), max_time=0)
     yield made
     made.close()
 

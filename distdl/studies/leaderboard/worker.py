@@ -21,7 +21,7 @@ from distdl.core.rundir import RunDir
 from distdl.data.sets.load import load
 from distdl.runtime import tensors
 from distdl.runtime.environment import environment
-from distdl.strategies.base import Strategy
+from distdl.strategies.single import Single
 from distdl.studies.leaderboard.board import Board, Seat
 from distdl.studies.leaderboard.event_log import State, Take
 from distdl.studies.leaderboard.history import most_at_once
@@ -129,7 +129,7 @@ def trainer_of(folder: Path, table: Table, *, max_time: float = 0.0) -> Iterator
             "the training profiles set rate, momentum and penalty of each epoch: schedule.name must be constant and "
             f"optim.name sgd, not {config.schedule.name} and {config.optim.name}"
         )
-    strategy = Strategy(config)
+    strategy = Single(config)
     strategy.setup()
     run = RunDir(folder / "run")
     trainer = Trainer(config, strategy, load(config.data), run, (Telemetry(began), MetricsSink()))

@@ -25,7 +25,7 @@ from distdl.core.manifest import MANIFEST, STATE, digest, published
 from distdl.core.rundir import RunDir
 from distdl.data.sets.load import load as load_data
 from distdl.runtime.tensors import load, network_state, write_tensors
-from distdl.strategies.base import Strategy
+from distdl.strategies.single import Single
 from distdl.training.trainer import Trainer
 from fuzz.run import Target
 from fuzz.targets._run import BATCH, RUN, WORDS, each, train
@@ -54,7 +54,7 @@ def original(checkpoint: Path) -> dict:
 def trainer() -> Trainer:
     """Of the run's configuration, with one epoch more to train."""
     config = from_command_line([*WORDS, *BATCH, "--epochs", "3", "--telemetry.hz", "0"], strategy="single")
-    strategy = Strategy(config)
+    strategy = Single(config)
     strategy.setup()
     return Trainer(config, strategy, load_data(config.data), RunDir(Path(RUN)))
 
