@@ -53,10 +53,10 @@ def _main(argv: Sequence[str], callbacks: "tuple[Callback, ...]" = ()) -> int:
             print(f"{name:<20} {first.lstrip('# ')}")
         return EXIT_DONE
     with Importing():
-        from distdl.strategies import choose
+        from distdl.runtime.launch_env import choose_strategy
         from distdl.training.restart import after_restart
 
-    config = after_restart(from_command_line(argv, strategy=choose()), os.environ)
+    config = after_restart(from_command_line(argv, strategy=choose_strategy()), os.environ)
     if os.environ.get("HOROVOD_ELASTIC") == "1":
         from distdl.training.elastic import run
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import socket
 import statistics
 from pathlib import Path
@@ -16,18 +15,17 @@ from distdl.core.config import ComputeConfig
 from distdl.core.console import PlainConsole
 from distdl.core.errors import EXIT_DONE
 from distdl.profiling.network import Network, measure
-from distdl.runtime.device import device_for
+from distdl.runtime.device import make_world
+from distdl.runtime.launch_env import Placement, placement
 
 SHOWN = 6
 """Hosts of a matrix that fits a terminal of 80 columns; of more the pairs are summed up, and all are in the JSON."""
 
 
 def probe(kind: str, file: Path | None) -> int:
-    """Measure among the ranks that the environment tells of. Rank 0 prints tables and writes `file`."""
-    environ = os.environ
+    """Measure among the ranks of the launcher. Rank 0 prints tables and writes `file`."""
     config = dataclasses.replace(ComputeConfig(), device=kind)
-    local_size = int(environ.get("LOCAL_WORLD_SIZE", environ["WORLD_SIZE"]))
-    device = device_for(config, local_rank=int(environ.get("LOCAL_RANK", environ["RANK"])), local_size=local_size)
+    device = make_world(config, placement() or Placement()).device
     torch.set_num_threads(1)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:

@@ -10,20 +10,9 @@ import torch
 from distdl.core.config import ComputeConfig
 from distdl.core.errors import UserError
 from distdl.runtime import cores
+from distdl.runtime.launch_env import Placement
 from distdl.runtime.memory import keep_freed
-
-
-def launched(strategy: str, environ: Mapping[str, str] = os.environ) -> tuple[int, int, int, int]:
-    """Rank, world size, and the same within the host, as torchrun's variables tell them.
-
-    Raises:
-        UserError: if no launcher has set them.
-    """
-    if "RANK" not in environ:
-        start = f"torchrun --nproc_per_node=N -m distdl.train --strategy {strategy} ..."
-        raise UserError(f"strategy {strategy} needs a launcher: {start}")
-    rank, size = int(environ["RANK"]), int(environ["WORLD_SIZE"])
-    return rank, size, int(environ.get("LOCAL_RANK", rank)), int(environ.get("LOCAL_WORLD_SIZE", size))
+from distdl.runtime.world import World
 
 
 def device_for(
@@ -52,6 +41,12 @@ def device_for(
     device = torch.device("cuda", index)
     torch.cuda.set_device(device)
     return device
+
+
+def make_world(config: ComputeConfig, placement: Placement, warn: Callable[[str], None] = lambda text: None) -> World:
+    """World of a process with this placement: choose its device (see `device_for`)."""
+    device = device_for(config, local_rank=placement.local_rank, local_size=placement.local_size, warn=warn)
+    return World(**vars(placement), device=device)
 
 
 def gpu_index(gpus: int, *, local_rank: int, local_size: int) -> int | None:
@@ -109,7 +104,7 @@ def _listed(names: Sequence[str], most: int = 4) -> str:
     return f"host{'s' if len(names) > 1 else ''} {', '.join(names[:most])}{more}"
 
 
-def pin_cores(config: ComputeConfig, device: torch.device, *, local_rank: int, local_size: int) -> int:
+def pin_cores(config: ComputeConfig, world: World) -> int:
     """Give this rank its share of the host's cores, and torch as many threads. Returns the number of threads.
 
     Two ranks whose threads move over the same cores wait for each other in every layer; pinned, they do not. On a GPU
@@ -117,12 +112,12 @@ def pin_cores(config: ComputeConfig, device: torch.device, *, local_rank: int, l
     programs keep cores busy, and all ranks would wait for the one that shares its core. The number of threads never
     depends on other programs: torch's sums, and so a training's last bits, depend on it.
     """
-    available, ranks = cores.affinity(), cores.sharing(local_size)
-    threads = config.threads or cores.cores(local_size)
+    available, ranks = cores.affinity(), cores.sharing(world.local_size)
+    threads = config.threads or cores.cores(world.local_size)
     busy = cores.observe_end(ranks)
-    if pins(device.type, config.threads, available=len(available), ranks=ranks, busy=busy):
+    if pins(world.device.type, config.threads, available=len(available), ranks=ranks, busy=busy):
         share = len(available) // ranks
-        first = local_rank % ranks * share
+        first = world.local_rank % ranks * share
         os.sched_setaffinity(0, available[first : first + share])
     torch.set_num_threads(threads)
     return threads

@@ -1,6 +1,7 @@
-"""A rank's place from the variables of MPI launchers and Slurm, as torchrun's RANK, WORLD_SIZE, ..."""
+"""Variables by which launchers (torchrun, MPI, Slurm, Horovod) number their ranks. No other module reads them."""
 
 import errno
+import os
 import re
 import socket
 from collections.abc import Mapping, MutableMapping
@@ -31,7 +32,7 @@ class Mpi:
 
 
 OPEN_MPI = Mpi.prefixed("Open MPI", "OMPI_COMM_WORLD")
-MPIS = (
+MPI_LAUNCHERS = (
     OPEN_MPI,
     Mpi.prefixed("MVAPICH2", "MV2_COMM_WORLD"),
     Mpi.prefixed("MVAPICH", "MVP_COMM_WORLD"),
@@ -55,6 +56,60 @@ MPIS = (
 """Most specific first: Open MPI and jsrun set PMIX_RANK too, and MVAPICH sets PMI_RANK."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """Number of a process among all ranks of the job, and among those of its host."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+
+
+def placement(environ: Mapping[str, str] = os.environ) -> Placement | None:
+    """Read torchrun's variables, which `join` sets for other launchers; None if they are not set."""
+    if "RANK" not in environ:
+        return None
+    rank, size = int(environ["RANK"]), int(environ["WORLD_SIZE"])
+    local_rank, local_size = int(environ.get("LOCAL_RANK", rank)), int(environ.get("LOCAL_WORLD_SIZE", size))
+    return Placement(rank=rank, size=size, local_rank=local_rank, local_size=local_size)
+
+
+def launched(strategy: str, environ: Mapping[str, str] = os.environ) -> Placement:
+    """Read the placement that a strategy of several ranks needs.
+
+    Raises:
+        UserError: if no launcher has set the variables.
+    """
+    found = placement(environ)
+    if found is None:
+        start = f"torchrun --nproc_per_node=N -m distdl.train --strategy {strategy} ..."
+        raise UserError(f"strategy {strategy} needs a launcher: {start}")
+    return found
+
+
+def choose_strategy(environ: Mapping[str, str] = os.environ) -> str:
+    """Name of the strategy that `strategy = "auto"` selects: that of the launcher that started this process."""
+    if "HOROVOD_RANK" in environ:
+        return "horovod"
+    if int(environ.get("OMPI_COMM_WORLD_SIZE", "1")) > 1 and "RANK" not in environ:
+        return "horovod"  # horovodrun --mpi, or mpirun without an address for torch's rendezvous
+    if int(environ.get("WORLD_SIZE", "1")) > 1 or "TORCHELASTIC_RUN_ID" in environ:
+        return "ddp"
+    return "single"
+
+
+def launched_ranks(environ: Mapping[str, str] = os.environ) -> int:
+    """Number of processes that the launcher started; 1 without a launcher."""
+    sizes = ("WORLD_SIZE", "HOROVOD_SIZE", "OMPI_COMM_WORLD_SIZE")
+    return int(next((environ[name] for name in sizes if name in environ), "1"))
+
+
+def restarts_allowed(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether torchrun restarts ranks that fail."""
+    return int(environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) > 0
+
+
 def join(environ: MutableMapping[str, str]) -> None:
     """Set torchrun's variables in `environ` from those of another launcher, for a rank of several.
 
@@ -73,7 +128,7 @@ def rank_of(environ: Mapping[str, str]) -> int:
     """This process's rank by whichever launcher started it, complete or not; 0 if it is alone."""
     try:
         environ = {**environ, **from_launcher(environ)}
-        names = (("RANK", "HOROVOD_RANK"), *(mpi.rank for mpi in MPIS))
+        names = (("RANK", "HOROVOD_RANK"), *(mpi.rank for mpi in MPI_LAUNCHERS))
         return next(filter(None, (_number(environ, each) for each in names)), 0)
     except UserError:
         return 0
@@ -90,7 +145,7 @@ def from_launcher(environ: Mapping[str, str]) -> dict[str, str]:
     if "RANK" in environ or "HOROVOD_RANK" in environ:
         return {}
     slurm = _slurm(environ)
-    for mpi in MPIS:
+    for mpi in MPI_LAUNCHERS:
         rank, size = _number(environ, mpi.rank), _number(environ, mpi.size)
         if size == 1:
             break

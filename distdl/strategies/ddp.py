@@ -15,7 +15,8 @@ from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from torch.nn.parallel import DistributedDataParallel
 
-from distdl.runtime.device import device_for, launched, pin_cores
+from distdl.runtime.device import make_world, pin_cores
+from distdl.runtime.launch_env import launched
 from distdl.runtime.tensors import read_tensors, write_tensors
 from distdl.runtime.world import World
 from distdl.strategies import shared_memory as shared
@@ -33,19 +34,15 @@ class DDP(Strategy):
     name = "ddp"
 
     def setup(self) -> World:
-        rank, size, local_rank, local_size = launched(self.name)
-        device = device_for(
-            self.config.compute, local_rank=local_rank, local_size=local_size, warn=self.warnings.append
-        )
+        self.world = make_world(self.config.compute, launched(self.name), self.warnings.append)
         init_process_group(
-            # Both: tensors of the trainer's own (counts, flags) are on the CPU and must not wait for the GPU's stream.
-            backend="cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
+            # Both: the trainer's own tensors (counts, flags) are on the CPU and must not wait for the GPU's stream.
+            backend="cpu:gloo,cuda:nccl" if self.world.device.type == "cuda" else "gloo",
             timeout=timedelta(seconds=self.config.ddp.timeout_s),
         )
-        self.world = World(rank=rank, size=size, local_rank=local_rank, local_size=local_size, device=device)
         self._agree_on_device()
         self._transport = "nccl" if self.world.device.type == "cuda" else "gloo"
-        pin_cores(self.config.compute, self.world.device, local_rank=local_rank, local_size=local_size)
+        pin_cores(self.config.compute, self.world)
         return self.world
 
     def prepare(self, model: nn.Module, optimizer: torch.optim.Optimizer, clock: Clock) -> nn.Module:

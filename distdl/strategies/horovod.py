@@ -13,7 +13,8 @@ from torch import nn
 
 from distdl.core.config import HorovodConfig
 from distdl.core.errors import UserError
-from distdl.runtime.device import device_for, pin_cores
+from distdl.runtime.device import make_world, pin_cores
+from distdl.runtime.launch_env import Placement
 from distdl.runtime.tensors import read_tensors, write_tensors
 from distdl.runtime.world import World
 from distdl.strategies.base import Strategy
@@ -63,13 +64,12 @@ class Horovod(Strategy):
             os.environ.setdefault(name, value)  # what a flag of horovodrun says goes
         hvd.init()
         self._refuse()
-        compute, local_rank, local_size = self.config.compute, hvd.local_rank(), hvd.local_size()
-        device = device_for(compute, local_rank=local_rank, local_size=local_size, warn=self.warnings.append)
-        self.world = World(
-            rank=hvd.rank(), size=hvd.size(), local_rank=local_rank, local_size=local_size, device=device
+        placement = Placement(
+            rank=hvd.rank(), size=hvd.size(), local_rank=hvd.local_rank(), local_size=hvd.local_size()
         )
+        self.world = make_world(self.config.compute, placement, self.warnings.append)
         self._agree_on_device()
-        pin_cores(compute, self.world.device, local_rank=local_rank, local_size=local_size)
+        pin_cores(self.config.compute, self.world)
         return self.world
 
     def _refuse(self) -> None:

@@ -1,50 +1,52 @@
-"""Where the ranks of a job that torch launched find each other, also when it was launched again."""
+"""Rendezvous of the ranks' process group that survives restarts by torchrun."""
 
-import os
 import time
 import uuid
 from datetime import timedelta
 from hashlib import sha256
 
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
-LOOK_EVERY_S = 0.01
+from distdl.runtime.launch_env import restarts_allowed
+
+POLL_S = 0.01
 
 
 def init_process_group(backend: str, timeout: timedelta) -> None:
-    """torch's, which after a restart by torchrun does not take the dead ranks' addresses for the living ones'.
+    """Call torch's `init_process_group` so that, after a restart by torchrun, no rank connects to a dead one.
 
-    torchrun keeps one store through all its restarts (torch 2.15), and gloo reads from it where the others listen: a
-    rank that is quicker than another finds what that one's predecessor wrote, and both wait for ever.
+    torchrun keeps one store through all its restarts (torch 2.15), and gloo stores the ranks' addresses there: a rank
+    that starts before another reads the address of that rank's predecessor, and both wait forever.
     """
-    if not int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")):
+    if not restarts_allowed():
         dist.init_process_group(backend, timeout=timeout)
         return
     store, rank, size = next(rendezvous("env://", timeout=timeout))
-    fresh = dist.PrefixStore(_agree(store, rank, size, timeout), store)
-    dist.init_process_group(backend, store=fresh, rank=rank, world_size=size, timeout=timeout)
+    new_store = PrefixStore(_agree_on_prefix(store, rank, size, timeout), store)
+    dist.init_process_group(backend, store=new_store, rank=rank, world_size=size, timeout=timeout)
 
 
-def _agree(store: dist.Store, rank: int, size: int, timeout: timedelta) -> str:
-    """A name that only the ranks which are alive now have agreed to.
+def _agree_on_prefix(store: Store, rank: int, size: int, timeout: timedelta) -> str:
+    """Return a prefix of the store's keys that only the ranks alive now have agreed on.
 
-    Each gives itself a name. Rank 0 tells the names that it has seen until every rank has said that its own is among
-    them: a name of a rank that is dead finds nobody to say so. How often they were restarted cannot serve, for each
-    host's torchrun counts that by itself.
+    Each rank publishes a random token. Rank 0 publishes the tokens that it has read, until every rank has confirmed
+    that its own is among them; the token of a dead rank is never confirmed. The number of restarts cannot serve as the
+    prefix, because each host's torchrun counts its restarts separately.
     """
-    mine, until = uuid.uuid4().hex, time.monotonic() + timeout.total_seconds()
-    store.set(f"distdl/name/{rank}", mine)
-    while time.monotonic() < until:
+    token, deadline = uuid.uuid4().hex, time.monotonic() + timeout.total_seconds()
+    store.set(f"distdl/token/{rank}", token)
+    while time.monotonic() < deadline:
         if rank == 0:
-            names = [store.get(f"distdl/name/{each}").decode() for each in range(size)]
-            store.set("distdl/names", " ".join(names))
+            tokens = [store.get(f"distdl/token/{each}").decode() for each in range(size)]
+            store.set("distdl/tokens", " ".join(tokens))
         else:
-            names = store.get("distdl/names").decode().split()
-        if mine in names:
-            round_ = sha256(" ".join(names).encode()).hexdigest()
-            store.set(f"distdl/{round_}/{rank}", "here")
-            if store.check([f"distdl/{round_}/{each}" for each in range(size)]):
-                return round_
-        time.sleep(LOOK_EVERY_S)
+            tokens = store.get("distdl/tokens").decode().split()
+        if token in tokens:
+            generation = sha256(" ".join(tokens).encode()).hexdigest()
+            store.set(f"distdl/{generation}/{rank}", "confirmed")
+            if store.check([f"distdl/{generation}/{each}" for each in range(size)]):
+                return generation
+        time.sleep(POLL_S)
     raise TimeoutError(f"rank {rank} of {size} has waited {timeout.total_seconds():.0f} s for the others")

@@ -4,7 +4,8 @@ from typing import Literal
 
 import torch
 
-from distdl.runtime.device import device_for, pin_cores
+from distdl.runtime.device import make_world, pin_cores
+from distdl.runtime.launch_env import Placement
 from distdl.runtime.world import World
 from distdl.strategies.base import Strategy
 
@@ -15,9 +16,8 @@ class Single(Strategy):
     name = "single"
 
     def setup(self) -> World:
-        device = device_for(self.config.compute, local_rank=0, local_size=1, warn=self.warnings.append)
-        pin_cores(self.config.compute, device, local_rank=0, local_size=1)
-        self.world = World(device=device)
+        self.world = make_world(self.config.compute, Placement(), self.warnings.append)
+        pin_cores(self.config.compute, self.world)
         return self.world
 
     def all_reduce(self, tensor: torch.Tensor, op: Literal["sum", "max", "min"] = "sum") -> torch.Tensor:

@@ -8,7 +8,17 @@ import pytest
 
 from distdl.core.errors import UserError
 from distdl.core.hosts import expand
-from distdl.runtime.launch_env import from_launcher, join, tasks_per_node
+from distdl.runtime.launch_env import (
+    Placement,
+    choose_strategy,
+    from_launcher,
+    join,
+    launched,
+    launched_ranks,
+    placement,
+    restarts_allowed,
+    tasks_per_node,
+)
 from jobs import QUIET, Ranks, free_port
 
 OPEN_MPI = {
@@ -202,3 +212,35 @@ def test_tasks_of_each_node() -> None:
 def test_what_is_no_list_of_tasks_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="SLURM_ variables"):
         from_launcher({**SLURM, "SLURM_STEP_TASKS_PER_NODE": text})
+
+
+LAUNCHED = {
+    "no launcher": ({}, "single", 1),
+    "torchrun": ({"RANK": "0", "WORLD_SIZE": "4"}, "ddp", 4),
+    "torchrun, one rank": ({"RANK": "0", "WORLD_SIZE": "1", "TORCHELASTIC_RUN_ID": "none"}, "ddp", 1),
+    "horovodrun over gloo": ({"HOROVOD_RANK": "1", "HOROVOD_SIZE": "2"}, "horovod", 2),
+    "mpirun": ({"OMPI_COMM_WORLD_SIZE": "3"}, "horovod", 3),
+    "mpirun with an address": ({"OMPI_COMM_WORLD_SIZE": "3", "RANK": "0", "WORLD_SIZE": "3"}, "ddp", 3),
+}
+
+
+@pytest.mark.parametrize(("environ", "strategy", "ranks"), LAUNCHED.values(), ids=LAUNCHED)
+def test_the_launcher_selects_the_strategy(environ: dict[str, str], strategy: str, ranks: int) -> None:
+    assert choose_strategy(environ) == strategy
+    assert launched_ranks(environ) == ranks
+
+
+def test_placement_reads_torchruns_variables() -> None:
+    world = {"RANK": "3", "WORLD_SIZE": "4"}
+    assert placement({}) is None
+    assert placement(world) == Placement(rank=3, size=4, local_rank=3, local_size=4)
+    local = {"LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
+    assert launched("ddp", world | local) == Placement(rank=3, size=4, local_rank=1, local_size=2)
+    with pytest.raises(UserError, match="strategy ps needs a launcher: torchrun"):
+        launched("ps", {})
+
+
+def test_restarts_are_allowed_by_torchruns_option() -> None:
+    assert not restarts_allowed({})
+    assert not restarts_allowed({"TORCHELASTIC_MAX_RESTARTS": "0"})
+    assert restarts_allowed({"TORCHELASTIC_MAX_RESTARTS": "3"})

@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -25,7 +25,8 @@ from torch import nn
 
 from distdl.core.errors import Failure, UserError
 from distdl.core.files import reopen_rows
-from distdl.runtime.device import device_for, launched, pin_cores
+from distdl.runtime.device import make_world, pin_cores
+from distdl.runtime.launch_env import launched
 from distdl.runtime.signals import SIGNALS
 from distdl.runtime.world import World
 from distdl.strategies import replay
@@ -54,18 +55,18 @@ class ParameterServer(Strategy):
 
     def setup(self) -> World:
         config = self.config.ps
-        rank, size, local_rank, local_size = launched(self.name)
+        placement = launched(self.name)
+        rank, size = placement.rank, placement.size
         workers = size - config.servers
         self._check(workers, size)
         trains = rank < workers
         # A server rests while the workers compute: cores and GPUs are divided among the workers of the host alone.
-        local_workers = max(min(local_size, workers - (rank - local_rank)), 1)
-        device = torch.device("cpu")
+        local_workers = max(min(placement.local_size, workers - (rank - placement.local_rank)), 1)
+        placement = replace(placement, size=workers, local_size=local_workers)
         if trains:
-            device = device_for(
-                self.config.compute, local_rank=local_rank, local_size=local_workers, warn=self.warnings.append
-            )
+            world = make_world(self.config.compute, placement, self.warnings.append)
         else:
+            world = World(**vars(replace(placement, rank=rank - workers)), role="serve")
             torch.set_num_threads(self.config.compute.threads or 1)
         init_process_group("gloo", timeout=timedelta(days=7))  # every wait has a limit of its own
         role = f"worker {rank}" if trains else f"server {rank - workers}"
@@ -73,17 +74,10 @@ class ParameterServer(Strategy):
         others = range(workers, size) if trains else range(workers)
         self.peers = [Peer(other, names[other], config.timeout_s) for other in others]
         self.wire = torch.bfloat16 if config.wire == "bf16" else torch.float32
-        self.world = World(
-            rank=rank if trains else rank - workers,
-            size=workers,
-            local_rank=local_rank,
-            local_size=local_workers,
-            device=device,
-            role="train" if trains else "serve",
-        )
+        self.world = world
         if trains:
             self._agree_on_device()
-            pin_cores(self.config.compute, self.world.device, local_rank=local_rank, local_size=local_workers)
+            pin_cores(self.config.compute, self.world)
         return self.world
 
     def _check(self, workers: int, size: int) -> None:
