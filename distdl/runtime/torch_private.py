@@ -1,27 +1,45 @@
-"""Keep torch from importing its compiler where nothing is compiled.
+"""The private parts of torch that distdl uses. Tested with torch 2.15; tests/runtime names one that is missing.
 
 torch shields functions of its own from a compiler that may be tracing, and imports the compiler, torch._dynamo, at the
 first call of one: of an optimizer's step, of most operators on the meta device. That takes three seconds on two cores,
-more than all else between `import torch` and a run's first step. With no compiler in the process none is tracing.
+more than everything else between `import torch` and a run's first step. `eager` and `eager_operators` remove the
+shields in a process that has no compiler.
 """
 
 import gc
 import inspect
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
+from torch._C._distributed_c10d import GradBucket, PrefixStore, Store
+from torch._compile import _disable_dynamo
 from torch.optim import Optimizer
 
-SHIELD = torch._disable_dynamo(lambda: None).__code__
-"""Of every function that `torch._disable_dynamo` returns: by it they are known (torch/_compile.py)."""
+__all__ = ["GradBucket", "PrefixStore", "Store", "copy_all", "eager", "eager_operators", "extension_folder"]
+
+SHIELD = _disable_dynamo(lambda: None).__code__
+"""Code of every function that torch's `_disable_dynamo` returns; it identifies them (torch/_compile.py)."""
+
+
+def copy_all(targets: Sequence[torch.Tensor], sources: Sequence[torch.Tensor]) -> None:
+    """Copy each source to its target, in one kernel where the device has one."""
+    torch._foreach_copy_(list(targets), list(sources))  # pyright: ignore[reportPrivateImportUsage]
+
+
+def extension_folder(name: str) -> Path:
+    """Folder into which torch builds the C++ extension `name`."""
+    from torch.utils.cpp_extension import _get_build_directory
+
+    return Path(_get_build_directory(name, verbose=False))
 
 
 @contextmanager
 def eager_operators() -> Iterator[None]:
-    """Under it torch's shielded functions are called as they are, but where the compiler is loaded already."""
+    """Remove the shields of torch's functions for the block, unless the compiler is loaded already."""
     plain = [] if "torch._dynamo" in sys.modules else list(_shielded())
     for function in plain:
         setattr(function, "__dynamo_disable", function)
@@ -33,19 +51,20 @@ def eager_operators() -> Iterator[None]:
 
 
 def _shielded() -> Iterator[Callable]:
-    """What stands behind each shield of this process. torch keeps the shielded form on the function itself."""
-    place = SHIELD.co_freevars.index("fn")
+    """Function behind each shield of this process. torch keeps the shielded form on the function itself."""
+    index = SHIELD.co_freevars.index("fn")
     for shield in gc.get_referrers(SHIELD):
         if isinstance(shield, types.FunctionType):
-            function = shield.__closure__[place].cell_contents
+            cells = shield.__closure__ or ()
+            function = cells[index].cell_contents
             if not hasattr(function, "__dynamo_disable"):
                 yield function
 
 
 def eager(optimizer: Optimizer) -> Optimizer:
-    """`optimizer`, its step the algorithm itself and its other methods without shield.
+    """Return `optimizer` with its `step` replaced by the algorithm itself, and its other methods without shields.
 
-    torch's own wrapper of `step` puts gradients off, as this does, and breaks the compiler's graph. Hooks are kept.
+    torch's own wrapper of `step` disables gradients, as this does, and breaks the compiler's graph. Hooks are kept.
     """
     algorithm = torch.no_grad()(inspect.unwrap(type(optimizer).step))
     optimizer.step = types.MethodType(Optimizer.profile_hook_step(algorithm), optimizer)

@@ -1,9 +1,9 @@
-"""torch's DistributedDataParallel: every rank has the whole network, and gradients are averaged as backward goes."""
+"""torch's DistributedDataParallel: every rank has the whole network; gradients are averaged during backward."""
 
 import inspect
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
@@ -21,6 +21,7 @@ from distdl.runtime.tensors import read_tensors, write_tensors
 from distdl.runtime.world import World
 from distdl.strategies import shared_memory as shared
 from distdl.strategies.base import Strategy
+from distdl.strategies.comm_hooks import AllAtOnce, ExposedExchange, Hook
 from distdl.strategies.powersgd import PowerSGD
 from distdl.strategies.rendezvous import init_process_group
 from distdl.telemetry.clock import Clock
@@ -29,7 +30,7 @@ _OPS = {"sum": dist.ReduceOp.SUM, "max": dist.ReduceOp.MAX, "min": dist.ReduceOp
 
 
 class DDP(Strategy):
-    """Data-parallel over gloo (CPU) or NCCL (GPU), started by torchrun or by anything that sets its variables."""
+    """Data-parallel training over gloo (CPU) or NCCL (GPU), started by any launcher of `runtime.launch_env`."""
 
     name = "ddp"
 
@@ -47,22 +48,23 @@ class DDP(Strategy):
 
     def prepare(self, model: nn.Module, optimizer: torch.optim.Optimizer, clock: Clock) -> nn.Module:
         super().prepare(model, optimizer, clock)
-        # Gradients of a convolution of one channel may say NHWC where its weights say NCHW: the same numbers in the
-        # same places, which DDP warns of and then copies.
+        # The gradient of a convolution with one channel may be marked NHWC and its weight NCHW: the memory is the same,
+        # but DDP warns and copies.
         warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
-        self._overlap = Overlap(clock)
+        self._exposed = ExposedExchange(clock)
         self._parallel = DistributedDataParallel(
             model,
             device_ids=[self.world.device] if self.world.device.type == "cuda" else None,
             bucket_cap_mb=self.config.ddp.bucket_mb,
             gradient_as_bucket_view=True,
-            **_keep_buffers_local(),
+            # Rank 0's buffers are those that are evaluated and saved; the trainer broadcasts them when needed.
+            **_without_buffer_exchange(),
         )
         self._power, hook = self._hook()
-        self._parallel.register_comm_hook(self._power, self._overlap.around(hook))
+        self._parallel.register_comm_hook(self._power, self._exposed.around(hook))
         return self._parallel
 
-    def _hook(self) -> tuple[Any, Callable[..., Any]]:
+    def _hook(self) -> tuple[PowerSGD | None, Hook]:
         compress = self.config.ddp.compress
         if compress == "powersgd":
             self.sharded = True  # each rank keeps its own error feedback
@@ -96,7 +98,7 @@ class DDP(Strategy):
 
     def backward(self, loss: torch.Tensor) -> None:
         super().backward(loss)
-        self._overlap.end()
+        self._exposed.end()
 
     def all_reduce(self, tensor: torch.Tensor, op: Literal["sum", "max", "min"] = "sum") -> torch.Tensor:
         dist.all_reduce(tensor, op=_OPS[op])
@@ -107,7 +109,7 @@ class DDP(Strategy):
         return tensor
 
     def barrier(self) -> None:
-        # By way of the CPU on any device: NCCL's own would have to guess which GPU is this rank's.
+        # Through the CPU on every device: NCCL's barrier would have to guess this rank's GPU.
         dist.all_reduce(torch.zeros(1))
 
     def save_shards(self, folder: Path) -> None:
@@ -117,7 +119,7 @@ class DDP(Strategy):
 
     def load_shards(self, folder: Path) -> None:
         file = folder / f"shard-{self.world.rank}.pt"
-        if self._power is None or not file.exists():  # on another world size error feedback begins anew
+        if self._power is None or not file.exists():  # with another world size error feedback starts at zero
             return
         if not self._power.load_state_dict(read_tensors(file, self.world.device)):
             self.warnings.append(
@@ -125,62 +127,13 @@ class DDP(Strategy):
             )
 
     def close(self) -> None:
-        # Not after an error: the closed connections would end the other ranks with errors of their own, and the
-        # launcher would end this one before it has printed its line.
+        # Not after an error: the closed connections would make the other ranks fail too, and the launcher would end
+        # this rank before it has printed its error.
         if dist.is_initialized() and sys.exception() is None:
             dist.destroy_process_group()
 
 
-def _keep_buffers_local() -> dict[str, bool]:
-    """Rank 0's statistics are those that are evaluated and saved; the trainer sends them when they are needed."""
-    known = inspect.signature(DistributedDataParallel).parameters
-    return {"forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False}  # since 2.15
-
-
-class Overlap:
-    """Exchange that backward does not hide: from the last bucket's gradients being ready until backward returns.
-
-    Buckets before the last travel while backward still computes; from the last one on there is nothing left to compute,
-    and what remains of backward is waiting.
-    """
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._ready: Any = None
-
-    def around(self, hook: Callable[..., Any]) -> Callable[..., Any]:
-        """A communication hook like `hook` that marks when the last bucket is ready."""
-
-        def timed(state: Any, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
-            if bucket.is_last():
-                self._ready = self._clock.now()
-            return hook(state, bucket)
-
-        return timed
-
-    def end(self) -> None:
-        """Called when backward has returned."""
-        if self._ready is not None:
-            self._clock.since("exchange", self._ready, out_of="backward")
-            self._ready = None
-
-
-class AllAtOnce:
-    """A communication hook that averages all buckets when the last is ready: ranks wait for each other once a step.
-
-    The processors that would exchange the others meanwhile are those that compute.
-    """
-
-    def __init__(self, memory: shared.SharedMemory) -> None:
-        self._memory = memory
-        self._ready: list[tuple[torch.Tensor, torch.futures.Future[torch.Tensor]]] = []
-
-    def __call__(self, _state: Any, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
-        future: torch.futures.Future[torch.Tensor] = torch.futures.Future()
-        self._ready.append((bucket.buffer(), future))
-        if bucket.is_last():
-            ready, self._ready = self._ready, []
-            self._memory.average([gradients for gradients, _ in ready])
-            for gradients, done in ready:
-                done.set_result(gradients)
-        return future
+def _without_buffer_exchange() -> dict[str, Any]:
+    """Argument by which DDP does not exchange buffers in forward; torch renamed it in 2.15."""
+    arguments = inspect.signature(DistributedDataParallel).parameters
+    return {"forward_sync_buffers" if "forward_sync_buffers" in arguments else "broadcast_buffers": False}

@@ -14,6 +14,7 @@ from torch import nn
 from distdl.core.config import Config
 from distdl.core.errors import UserError, missing
 from distdl.core.files import write_atomic
+from distdl.runtime.torch_private import extension_folder
 from distdl.runtime.world import World
 from distdl.strategies.ddp import DDP
 from distdl.strategies.loss_scale import LossScale
@@ -278,12 +279,11 @@ class DeepSpeed(DDP):
 def _announce_compiling() -> None:
     """Print a line before DeepSpeed compiles an extension: it takes minutes, in which nothing else is printed."""
     from deepspeed.ops.op_builder.builder import OpBuilder
-    from torch.utils.cpp_extension import _get_build_directory
 
     plain = OpBuilder.jit_load
 
     def jit_load(self: Any, *args: Any, **kwargs: Any) -> Any:
-        folder = Path(_get_build_directory(self.name, verbose=False))
+        folder = extension_folder(self.name)
         if not (folder / f"{self.name}.so").exists():
             print(f"DeepSpeed is compiling {self.name} into {folder}: once per machine, a few minutes", flush=True)
         return plain(self, *args, **kwargs)

@@ -1,38 +1,39 @@
 """PowerSGD (Vogels et al. 2019) by torch's hook, on all gradients at once and in the model's own order.
 
-torch keeps error feedback and factors by bucket, and DDP reorders its buckets after a process's first step: after a
-resume they would be added to other gradients. One bucket in an order of its own prevents that. A resumed run then
-differs from an uninterrupted one only by rounding (2e-6), which in a matrix product also depends on where its operands
-are in memory.
+torch keeps error feedback and factors per bucket, and DDP reorders its buckets after a process's first step: after a
+resume they would be added to the wrong gradients. One bucket in the model's order prevents that. A resumed run then
+differs from an uninterrupted one only by rounding (2e-6), which in a matrix product also depends on the memory
+addresses of its operands.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
-import torch.distributed as dist
 from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks import powerSGD_hook
 
+from distdl.runtime.torch_private import GradBucket, copy_all
+
 START = 10
-"""Steps that are exchanged whole before compression begins."""
+"""Steps that are exchanged without compression at the beginning."""
 LAYOUT = "model"
 """The gradients of all trainable parameters in the model's order; version 1 saved those of DDP's buckets."""
-KEPT = ("error_dict", "p_memory_dict", "q_memory_dict", "iter")
+SAVED = ("error_dict", "p_memory_dict", "q_memory_dict", "iter")
 
 Future = torch.futures.Future[torch.Tensor]
 
 
 class PowerSGD:
-    """A communication hook with its state. Each rank has error feedback of its own."""
+    """A communication hook with its state. Each rank has its own error feedback."""
 
     def __init__(self, model: nn.Module, rank: int) -> None:
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._state = powerSGD_hook.PowerSGDState(
             process_group=None, matrix_approximation_rank=rank, start_powerSGD_iter=START
         )
-        self._waiting: list[tuple[dist.GradBucket, Future]] = []
+        self._waiting: list[tuple[GradBucket, Future]] = []
 
-    def __call__(self, _: Any, bucket: dist.GradBucket) -> Future:
+    def __call__(self, _: Any, bucket: GradBucket) -> Future:
         device = bucket.buffer().device
         done = Future(devices=[device] if device.type == "cuda" else [])
         self._waiting.append((bucket, done))
@@ -43,37 +44,38 @@ class PowerSGD:
                 for each, _ in waiting
                 for parameter, gradient in zip(each.parameters(), each.gradients(), strict=True)
             }
-            whole = Whole([gradients[id(parameter)] for parameter in self._parameters])
-            powerSGD_hook.powerSGD_hook(self._state, whole).wait()
-            whole.copy_back()
+            single = SingleBucket([gradients[id(parameter)] for parameter in self._parameters])
+            powerSGD_hook.powerSGD_hook(self._state, cast(GradBucket, single)).wait()
+            single.copy_back()
             for each, future in waiting:
                 future.set_result(each.buffer())
         return done
 
     def state_dict(self) -> dict[str, Any]:
-        """Error feedback, factors and the state of the random numbers: tensors and plain values."""
-        _, keys, position, *_ = self._state.rng.get_state()
-        kept = {name: getattr(self._state, name) for name in KEPT}
+        """Return error feedback, factors and the state of the random numbers: tensors and plain values."""
+        rng = self._state.rng.get_state(legacy=False)["state"]
+        saved = {name: getattr(self._state, name) for name in SAVED}
         rank = self._state.matrix_approximation_rank
-        return kept | {"layout": LAYOUT, "rank": rank, "rng": keys.tolist(), "rng_position": int(position)}
+        return saved | {"layout": LAYOUT, "rank": rank, "rng": rng["key"].tolist(), "rng_position": int(rng["pos"])}
 
     def load_state_dict(self, state: dict[str, Any]) -> bool:
-        """Take back what `state_dict` gave. Returns False, with nothing taken, for one of another layout or rank."""
+        """Restore the result of `state_dict`. Returns False, with nothing changed, if its layout or rank differs."""
         size, rank = sum(parameter.numel() for parameter in self._parameters), self._state.matrix_approximation_rank
         if state.get("layout") != LAYOUT or state.get("rank", rank) != rank:
             return False
         if any(error.numel() != size for error in state["error_dict"].values()):
             return False
         self._state.iter = int(state["iter"])
-        for name in KEPT:
+        for name in SAVED:
             if name != "iter":  # copied: a file's tensors may be unaligned, which changes the rounding
                 setattr(self._state, name, {index: tensor.clone() for index, tensor in state[name].items()})
-        self._state.rng.set_state(("MT19937", state["rng"], state["rng_position"]))
+        rng = {"key": state["rng"], "pos": state["rng_position"]}
+        self._state.rng.set_state({"bit_generator": "MT19937", "state": rng})
         return True
 
 
-class Whole:
-    """All gradients as one bucket, with the methods of `dist.GradBucket` that torch's hook calls."""
+class SingleBucket:
+    """All gradients as one bucket, with the methods of `GradBucket` that torch's hook calls."""
 
     def __init__(self, gradients: list[torch.Tensor]) -> None:
         self._sources = gradients
@@ -94,5 +96,5 @@ class Whole:
         return self._gradients
 
     def copy_back(self) -> None:
-        """Copy the gradients to where they came from."""
-        torch._foreach_copy_(self._sources, self._gradients)
+        """Copy the exchanged gradients to the tensors that they were copied from."""
+        copy_all(self._sources, self._gradients)

@@ -6,10 +6,10 @@ from datetime import timedelta
 from hashlib import sha256
 
 import torch.distributed as dist
-from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from distdl.runtime.launch_env import restarts_allowed
+from distdl.runtime.torch_private import PrefixStore, Store
 
 POLL_S = 0.01
 

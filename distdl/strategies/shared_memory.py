@@ -1,11 +1,12 @@
-"""Averages among ranks that compute on the processors of one host, through memory that they share.
+"""Averages over the ranks of one host without GPUs, through shared memory.
 
-gloo sends every byte through the kernel's loopback, and the processor that copies it there is the one that computes.
+gloo sends every byte through the kernel's loopback interface, and the core that copies it is one that computes.
 """
 
 import contextlib
 import os
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -15,20 +16,21 @@ from distdl.strategies.base import Strategy
 from distdl.strategies.text import broadcast_text
 
 FOLDER = Path("/dev/shm")
-"""Where files are memory, on Linux."""
+"""Folder whose files are in memory, on Linux."""
 LINE = 64
-"""Bytes; no two tensors share a line of a cache."""
+"""Bytes of a cache line; no two tensors share one."""
 
 
 class SharedMemory:
-    """A row of memory for each rank, which all of them see. Each value is summed by one rank, the owner of its part.
+    """One row of memory per rank, mapped by all of them. Each element is summed by one rank, the owner of its part.
 
         part       0    1    2
-        rank 0   [sum]  a    a       A rank leaves in its row what the others are to sum, puts the sum of its own part
-        rank 1     b  [sum]  b       there, and takes the others' sums from their rows. Two waits keep this apart. A
-        rank 2     c    c  [sum]     third is not needed: what the next round writes first nobody reads any more.
+        rank 0   [sum]  a    a       A rank writes the parts of the others into its row, then the sum of its own
+        rank 1     b  [sum]  b       part, and reads the other sums from the rows of their owners. Two barriers separate
+        rank 2     c    c  [sum]     these phases. A third is not needed: the next round first writes only regions that
+                                     every rank has finished reading.
 
-    The sum is in the order of ranks, whoever makes it: it is the same on all of them and in every run.
+    Sums are in the order of the ranks, on every owner: they are equal on all ranks and in every run.
     """
 
     def __init__(self, file: Path, row_bytes: int, rank: int, ranks: int) -> None:
@@ -37,45 +39,44 @@ class SharedMemory:
         self._rank, self._ranks, self._token = rank, ranks, torch.zeros(1)
 
     def average(self, tensors: list[torch.Tensor]) -> None:
-        """Replace each tensor by its mean over the ranks. The others give tensors of the same sizes."""
+        """Replace each tensor by its mean over the ranks. All ranks pass tensors of the same sizes."""
         shared = self._views(tensors)
-        own = self._rank
-        for mine, rows in zip(tensors, shared, strict=True):
-            for owner, (part, left) in enumerate(zip(self._parts(mine), self._parts(rows[own]), strict=True)):
-                # Others may still be reading the own part's last sum: it stays until they have come here, too.
-                torch.div(part, self._ranks, out=part if owner == own else left)
-        self._wait()
-        for mine, rows in zip(tensors, shared, strict=True):
-            given = [self._parts(row)[own] for row in rows]
-            result = given[own]
-            given[own] = self._parts(mine)[own]
-            torch.add(given[0], given[1], out=result)
-            for part in given[2:]:
-                result += part
-        self._wait()
-        for mine, rows in zip(tensors, shared, strict=True):
-            for rank, part in enumerate(self._parts(mine)):
+        for tensor, rows in zip(tensors, shared, strict=True):
+            for owner, (part, slot) in enumerate(zip(self._parts(tensor), self._parts(rows[self._rank]), strict=True)):
+                # Other ranks may still read the previous sum of this rank's part: it stays until the first barrier.
+                torch.div(part, self._ranks, out=part if owner == self._rank else slot)
+        self._barrier()
+        for tensor, rows in zip(tensors, shared, strict=True):
+            addends = [self._parts(row)[self._rank] for row in rows]
+            result = addends[self._rank]
+            addends[self._rank] = self._parts(tensor)[self._rank]
+            torch.add(addends[0], addends[1], out=result)
+            for addend in addends[2:]:
+                result += addend
+        self._barrier()
+        for tensor, rows in zip(tensors, shared, strict=True):
+            for rank, part in enumerate(self._parts(tensor)):
                 part.copy_(self._parts(rows[rank])[rank])
 
     def _views(self, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
-        """For each tensor [n] the ranks' rows [ranks, n] of it."""
-        begin, found = 0, []
+        """Return the rows [ranks, n] of each tensor [n]."""
+        begin, views = 0, []
         for tensor in tensors:
             size = tensor.numel() * tensor.element_size()
-            found.append(self._rows[:, begin : begin + size].view(tensor.dtype))
+            views.append(self._rows[:, begin : begin + size].view(tensor.dtype))
             begin += _whole_lines(size)
-        return found
+        return views
 
     def _parts(self, values: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return values.tensor_split(self._ranks)
 
-    def _wait(self) -> None:
-        # By way of gloo: it notices a rank that died, and orders what was written before what is read after.
+    def _barrier(self) -> None:
+        # Through gloo: it detects a dead rank, and orders earlier writes before later reads.
         dist.all_reduce(self._token)
 
 
-def bytes_for(tensors: list[torch.Tensor]) -> int:
-    """Of a row that holds all of these, each in a line of its own or together with others."""
+def bytes_for(tensors: Sequence[torch.Tensor]) -> int:
+    """Bytes of a row that holds all of these, each beginning on a cache line."""
     return sum(_whole_lines(tensor.numel() * tensor.element_size()) for tensor in tensors)
 
 
@@ -84,22 +85,22 @@ def _whole_lines(size: int) -> int:
 
 
 def join(strategy: Strategy, row_bytes: int) -> SharedMemory | None:
-    """Share memory with the others; called on every rank. None on all of them where one of them cannot.
+    """Map memory that all ranks share; called on every rank. Returns None on all of them if one cannot.
 
-    The file loses its name as soon as all have it open: a process that is killed leaves nothing behind.
+    The file loses its name as soon as all ranks have opened it: a process that is killed leaves nothing behind.
     """
     rank, ranks = strategy.world.rank, strategy.world.size
     file = FOLDER / broadcast_text(strategy, f"distdl-{uuid.uuid4().hex}" if rank == 0 else "")
-    found = None
+    memory = None
     if rank == 0:
         with contextlib.suppress(OSError), file.open("xb") as sink:
-            os.posix_fallocate(sink.fileno(), 0, ranks * row_bytes)  # or a page that is not to be had is a SIGBUS later
-            found = SharedMemory(file, row_bytes, rank, ranks)
+            os.posix_fallocate(sink.fileno(), 0, ranks * row_bytes)  # otherwise a full /dev/shm raises SIGBUS later
+            memory = SharedMemory(file, row_bytes, rank, ranks)
     strategy.barrier()
     if rank:
         with contextlib.suppress(OSError, RuntimeError):
-            found = SharedMemory(file, row_bytes, rank, ranks) if file.stat().st_size == ranks * row_bytes else None
-    all_have = int(strategy.all_reduce(torch.tensor([int(found is not None)]), "min"))
+            memory = SharedMemory(file, row_bytes, rank, ranks) if file.stat().st_size == ranks * row_bytes else None
+    all_have = int(strategy.all_reduce(torch.tensor([int(memory is not None)]), "min"))
     if rank == 0:
         file.unlink(missing_ok=True)
-    return found if all_have else None
+    return memory if all_have else None

@@ -1,4 +1,4 @@
-"""Text between ranks, as bytes in tensors: nothing is pickled."""
+"""Text exchanged between ranks as bytes in tensors: nothing is pickled."""
 
 from typing import TYPE_CHECKING
 
@@ -9,30 +9,30 @@ if TYPE_CHECKING:
 
 
 def encode(text: str) -> torch.Tensor:
-    """UTF-8 bytes, [n] uint8; those of a file name that is not UTF-8 as they are."""
+    """Return the UTF-8 bytes, [n] uint8. Bytes of a file name that is not UTF-8 stay unchanged."""
     return torch.tensor(list(text.encode(errors="surrogateescape")), dtype=torch.uint8)
 
 
 def decode(data: torch.Tensor) -> str:
-    """The text of what `encode` gave, also where zeros fill it up."""
+    """Return the text of `encode`d bytes, which may be padded with zeros."""
     return bytes(data.tolist()).rstrip(b"\0").decode(errors="surrogateescape")
 
 
 def broadcast_text(strategy: "Strategy", text: str, source: int = 0) -> str:
-    """The text of rank `source` on every rank."""
-    mine = encode(text)
-    length = int(strategy.broadcast(torch.tensor([len(mine)]), source))
+    """Return the text of rank `source` on every rank."""
+    data = encode(text)
+    length = int(strategy.broadcast(torch.tensor([len(data)]), source))
     if strategy.world.rank != source:
-        mine = torch.zeros(length, dtype=torch.uint8)
-    return decode(strategy.broadcast(mine, source)) if length else ""
+        data = torch.zeros(length, dtype=torch.uint8)
+    return decode(strategy.broadcast(data, source)) if length else ""
 
 
 def gather_text(strategy: "Strategy", text: str) -> list[str]:
-    """The texts of all ranks, by rank, on every rank: two collectives, whatever the number of ranks."""
+    """Return the texts of all ranks, by rank, on every rank. Takes two collectives for any number of ranks."""
     rank, size, data = strategy.world.rank, strategy.world.size, encode(text)
     lengths = torch.zeros(size, dtype=torch.int64)
     lengths[rank] = len(data)
-    # Horovod reduces no bytes.
+    # int32, because Horovod cannot reduce bytes.
     rows = torch.zeros(size, int(strategy.all_reduce(lengths).max()), dtype=torch.int32)
     rows[rank, : len(data)] = data  # each row has one rank's bytes and zeros from the others: the sum is the text
     if rows.numel():
