@@ -55,12 +55,12 @@ def rank(number: int, job: Job) -> Parts:
     from torch import nn
 
     from distdl.optim import optimizers
-    from distdl.strategies.paramserver.worker import ParameterServer
+    from distdl.strategies.paramserver.worker import Worker
     from distdl.telemetry.clock import Clock
 
     ps = PSConfig(servers=job.servers, assign="round-robin", timeout_s=120)
     config = Config(strategy="ps", ps=ps, optim=OptimConfig(name="sgd", lr=1e-3))
-    strategy = ParameterServer(config)
+    strategy = Worker(config)
     strategy.folder = Path(job.folder)
     world = strategy.setup()
     buffer = torch.zeros(job.elements if job.bare else 0)
@@ -79,7 +79,7 @@ def rank(number: int, job: Job) -> Parts:
         start = time.perf_counter()
         strategy.step()
         whole = time.perf_counter() - start
-        parts = strategy._parts[-1]
+        parts = strategy.records.exchanges[-1]
         row = {"push": parts.push_s, "wait": parts.wait_s, "pull": parts.pull_s, "whole": whole}
         if job.bare:
             row |= _bare(buffer, server=job.workers)

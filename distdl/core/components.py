@@ -38,7 +38,7 @@ COMPONENTS: dict[str, dict[str, Row]] = {
             traits={"package": "deepspeed"},
         ),
         "ps": Row(
-            factory="distdl.strategies.paramserver.worker:ParameterServer",
+            factory="distdl.strategies.paramserver.worker:Worker",
             summary="parameter servers: synchronous, asynchronous, stale-synchronous",
             uses=("ps",),
         ),

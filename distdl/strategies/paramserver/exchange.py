@@ -1,40 +1,38 @@
-"""A worker's side of a step: push gradients to all servers at once, wait for their answers, pull parameters."""
+"""Exchange of one step: a worker pushes gradients to all servers at once, waits for their answers, pulls parameters."""
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
-from distdl.core.errors import Failure
 from distdl.strategies.paramserver.layout import Layout
-from distdl.strategies.paramserver.protocol import Command, Peer
+from distdl.strategies.paramserver.protocol import MessageType, Peer, Transfer
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parts:
-    """Where a step's exchange went, in seconds of this worker's clock."""
+class ExchangeTimes:
+    """Durations of a step's exchange by this worker's clock, and what the servers report."""
 
     push_s: float
-    """From the first gradient sent until the last has left."""
+    """From the first gradient sent until the last one was sent."""
     wait_s: float
-    """Until the last server answered: its update, and the other workers."""
+    """Then until the last server answered: its update, and its wait for the other workers."""
     pull_s: float
-    """Until the last parameter arrived."""
+    """Then until the last parameter arrived."""
     update_s: float
-    """The slowest server's optimizer, by that server's clock: a part of the wait."""
+    """Optimizer step of the slowest server, by that server's clock; part of the wait."""
     staleness: int
-    """Updates by others since this worker's last pull, the most of any server."""
+    """Updates by other workers since this worker's last pull; maximum over the servers."""
     straggler: int
-    """The worker that a server finds slower than the others' spread, or -1."""
+    """Worker whose compute time a server finds beyond the spread of the others, or -1."""
 
 
 class Exchange:
     """Sends and receives a layout's buffers.
 
     Args:
-        wire: precision on the network; where it is not the layout's, or the layout is on a GPU, buffers are staged
+        wire: precision on the network. If it differs from the layout's, or the layout is on a GPU, buffers are staged
             through (pinned) host memory.
     """
 
@@ -42,33 +40,33 @@ class Exchange:
         self.peers, self.layout = peers, layout
         self._out = [_staged(buffer, wire) for buffer in layout.gradients]
         self._in = [_staged(buffer, wire) for buffer in layout.values]
-        self._begun: dict[int, list[Any]] = {}
+        self._pushes: dict[int, list[Transfer | None]] = {}
         self._start = 0.0
 
     def push(self, server: int, step: int, factor: float, compute_s: float) -> None:
-        """Begin to send one server's gradients."""
-        if not self._begun:
+        """Begin to send the gradients of one server."""
+        if not self._pushes:
             self._start = time.perf_counter()
         self.layout.gather_gradients(server)
         if self._out[server] is not self.layout.gradients[server]:
             self._out[server].copy_(self.layout.gradients[server])
         peer = self.peers[server]
-        header = peer.send_header(Command.PUSH, step, factor, compute_s)
-        self._begun[server] = [header, peer.send(self._out[server])]
+        header = peer.send_header(MessageType.PUSH, step, factor, compute_s)
+        self._pushes[server] = [header, peer.send(self._out[server])]
 
-    def finish(self, step: int, factor: float, compute_s: float) -> Parts:
-        """Push what was not pushed yet, and bring the step's parameters."""
+    def finish(self, step: int, factor: float, compute_s: float) -> ExchangeTimes:
+        """Push the remaining gradients, and pull the updated parameters."""
         for server in range(len(self.peers)):
-            if server not in self._begun:
+            if server not in self._pushes:
                 self.push(server, step, factor, compute_s)
-        incoming = self._expect()
+        incoming = self._begin_receiving()
         for server, peer in enumerate(self.peers):
-            peer.finish(*self._begun.pop(server))
+            peer.finish(*self._pushes.pop(server))
         pushed = time.perf_counter()
-        answers = [answer(peer, Command.PUSH) for peer in self.peers]
+        answers = [peer.answer_to(MessageType.PUSH) for peer in self.peers]
         answered = time.perf_counter()
-        self._take(incoming)
-        return Parts(
+        self._finish_receiving(incoming)
+        return ExchangeTimes(
             push_s=pushed - self._start,
             wait_s=answered - pushed,
             pull_s=time.perf_counter() - answered,
@@ -78,37 +76,23 @@ class Exchange:
         )
 
     def pull(self) -> None:
-        """Bring the parameters as they are now."""
-        sent = [peer.send_header(Command.PULL) for peer in self.peers]
-        incoming = self._expect()
-        for peer, work in zip(self.peers, sent, strict=True):
-            peer.finish(work)
-            answer(peer, Command.PULL)
-        self._take(incoming)
+        """Pull the current parameters."""
+        sent = [peer.send_header(MessageType.PULL) for peer in self.peers]
+        incoming = self._begin_receiving()
+        for peer, transfer in zip(self.peers, sent, strict=True):
+            peer.finish(transfer)
+            peer.answer_to(MessageType.PULL)
+        self._finish_receiving(incoming)
 
-    def _expect(self) -> list[Any]:
+    def _begin_receiving(self) -> list[Transfer | None]:
         return [peer.receive(buffer) for peer, buffer in zip(self.peers, self._in, strict=True)]
 
-    def _take(self, incoming: list[Any]) -> None:
+    def _finish_receiving(self, incoming: list[Transfer | None]) -> None:
         for server, peer in enumerate(self.peers):
             peer.finish(incoming[server])
             if self._in[server] is not self.layout.values[server]:
                 self.layout.values[server].copy_(self._in[server])
             self.layout.scatter_values(server)
-
-
-def answer(peer: Peer, command: Command) -> list[float]:
-    """A server's answer to `command`. A server may be waiting for other workers: as long as it lives, it is waited for.
-
-    Raises:
-        Failure: if the server is gone, or says that a worker is.
-    """
-    got, numbers = peer.receive_header(patient=True)
-    if got is Command.GONE:
-        raise Failure(f"worker {int(numbers[0])} is gone, says {peer.name}")
-    if got is not command:
-        raise AssertionError(f"{peer.name} answered {got.name} to {command.name}")
-    return numbers
 
 
 def _staged(buffer: torch.Tensor, wire: torch.dtype) -> torch.Tensor:

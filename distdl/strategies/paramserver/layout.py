@@ -1,4 +1,4 @@
-"""How a network's tensors lie in one flat buffer a server: views where a tensor is whole, copies where it is sliced."""
+"""A network's tensors in one flat buffer per server: whole tensors are views of it, sliced tensors are copied."""
 
 from collections.abc import Sequence
 
@@ -8,10 +8,10 @@ from distdl.strategies.paramserver.partition import Assignment
 
 
 class Layout:
-    """Parameters and gradients of the tensors that train, by server.
+    """Parameters and gradients of the trainable tensors, by server.
 
-    A tensor that lies on one server becomes a view into that server's buffers: backward writes its gradient straight to
-    where it is sent from, and parameters are used where they arrive. Only sliced tensors are copied.
+    A tensor that is whole on one server becomes a view of that server's buffers: backward writes its gradient into the
+    buffer that is sent, and forward reads its values from the buffer that was received.
     """
 
     def __init__(self, parameters: Sequence[torch.nn.Parameter], assignment: Assignment) -> None:
@@ -23,56 +23,63 @@ class Layout:
         for server, pieces in enumerate(assignment):
             offset = 0
             for piece in pieces:
-                parameter, here = parameters[piece.tensor], slice(offset, offset + piece.size)
+                parameter, span = parameters[piece.tensor], slice(offset, offset + piece.size)
                 offset += piece.size
                 if piece.size == parameter.numel() and _dense(parameter):
-                    self._make_view(parameter, server, here)
+                    self._make_view(parameter, server, span)
                 else:
-                    self._sliced[server].append((parameter, slice(piece.start, piece.stop), here))
+                    self._sliced[server].append((parameter, slice(piece.start, piece.stop), span))
         for parameter in parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
         self.gather_values()
 
     @torch.no_grad()
-    def _make_view(self, parameter: torch.nn.Parameter, server: int, here: slice) -> None:
+    def _make_view(self, parameter: torch.nn.Parameter, server: int, span: slice) -> None:
         shape, stride = parameter.shape, parameter.stride()
-        value = self.values[server].as_strided(shape, stride, here.start)
+        value = self.values[server].as_strided(shape, stride, span.start)
         value.copy_(parameter)
         parameter.data = value
-        parameter.grad = self.gradients[server].as_strided(shape, stride, here.start)
+        parameter.grad = self.gradients[server].as_strided(shape, stride, span.start)
 
     @torch.no_grad()
     def gather_gradients(self, server: int) -> None:
-        """Bring the gradients of sliced tensors into the server's buffer."""
-        for parameter, part, here in self._sliced[server]:
-            self.gradients[server][here] = parameter.grad.reshape(-1)[part]
+        """Copy the gradients of sliced tensors into the server's buffer."""
+        for parameter, part, span in self._sliced[server]:
+            self.gradients[server][span] = _gradient(parameter).reshape(-1)[part]
 
     @torch.no_grad()
     def gather_values(self) -> None:
-        """Bring the values of sliced tensors into the buffers."""
+        """Copy the values of sliced tensors into the buffers."""
         for server, sliced in enumerate(self._sliced):
-            for parameter, part, here in sliced:
-                self.values[server][here] = parameter.reshape(-1)[part]
+            for parameter, part, span in sliced:
+                self.values[server][span] = parameter.reshape(-1)[part]
 
     @torch.no_grad()
     def scatter_values(self, server: int) -> None:
-        """Bring what arrived from the server to the sliced tensors."""
-        for parameter, part, here in self._sliced[server]:
+        """Copy the values received from the server to the sliced tensors."""
+        for parameter, part, span in self._sliced[server]:
             flat = parameter.reshape(-1)
-            flat[part] = self.values[server][here]
+            flat[part] = self.values[server][span]
             if flat.data_ptr() != parameter.data_ptr():
                 parameter.copy_(flat.view_as(parameter))
 
     def clear_gradients(self) -> None:
-        """Zeros, in place: backward adds to them."""
+        """Set gradients to zero in place: backward adds to them."""
         for buffer in self.gradients:
             buffer.zero_()
         for sliced in self._sliced:
             for parameter, _, _ in sliced:
-                parameter.grad.zero_()
+                _gradient(parameter).zero_()
+
+
+def _gradient(parameter: torch.nn.Parameter) -> torch.Tensor:
+    """Gradient that `Layout` has allocated."""
+    if parameter.grad is None:
+        raise AssertionError("a gradient of a parameter server's layout was set to None")
+    return parameter.grad
 
 
 def _dense(tensor: torch.Tensor) -> bool:
-    """Whether a tensor covers its memory without gaps, so that a view of as many elements can take its strides."""
+    """Whether a tensor covers its memory without gaps, so that a view of its size can have its strides."""
     return tensor.is_contiguous() or (tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last))

@@ -1,15 +1,15 @@
-"""Which server keeps which part of which tensor, and how even that is."""
+"""Assignment of tensors, or slices of them, to servers, and its balance."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 SIZE_THRESHOLD = 1_000_000
-"""Elements above which MXNet's kvstore cuts an array over all servers (MXNET_KVSTORE_BIGARRAY_BOUND)."""
+"""Elements from which MXNet's kvstore slices an array over all servers (MXNET_KVSTORE_BIGARRAY_BOUND)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
-    """Elements `start` to `stop` of a tensor, flattened: one key of a parameter server, one request a push."""
+    """Elements `start` to `stop` of a flattened tensor: one key of a parameter server, one request per push."""
 
     tensor: int
     start: int
@@ -21,11 +21,11 @@ class Piece:
 
 
 Assignment = list[list[Piece]]
-"""Pieces by server, in the order in which they lie in its buffer."""
+"""Pieces by server, in the order of its buffer."""
 
 
 def round_robin(sizes: Sequence[int], servers: int) -> Assignment:
-    """Whole tensors in turn, as TensorFlow's replica_device_setter lays them."""
+    """Assign whole tensors in turn, like TensorFlow's replica_device_setter."""
     assignment: Assignment = [[] for _ in range(servers)]
     for tensor, size in enumerate(sizes):
         assignment[tensor % servers].append(Piece(tensor=tensor, start=0, stop=size))
@@ -33,7 +33,7 @@ def round_robin(sizes: Sequence[int], servers: int) -> Assignment:
 
 
 def size_threshold(sizes: Sequence[int], servers: int) -> Assignment:
-    """MXNet's: a tensor above the threshold is cut evenly over all servers, a smaller one goes to one by its key."""
+    """Slice tensors above the threshold evenly over all servers, and hash others to one server, like MXNet."""
     assignment: Assignment = [[] for _ in range(servers)]
     for tensor, size in enumerate(sizes):
         if size >= SIZE_THRESHOLD:
@@ -41,14 +41,17 @@ def size_threshold(sizes: Sequence[int], servers: int) -> Assignment:
             for server in range(servers):
                 assignment[server].append(Piece(tensor=tensor, start=cuts[server], stop=cuts[server + 1]))
         else:
-            # MXNet hashes the key by a multiplication with a prime, so that neighbours part.
+            # MXNet hashes the key by a multiplication with a prime, which separates neighbours.
             assignment[tensor * 9973 % servers].append(Piece(tensor=tensor, start=0, stop=size))
     return assignment
 
 
 def balanced(sizes: Sequence[int], servers: int) -> Assignment:
-    """Optimus' (Peng et al. 2018, section 5.3): what is larger than the average share is sliced; then largest first,
-    each to the server with the fewest elements, of equals to the one with the fewest requests."""
+    """Assign by size, like Optimus (Peng et al. 2018, section 5.3).
+
+    Tensors larger than the average share are sliced. Then each piece, largest first, goes to the server with the fewest
+    elements; ties are broken by the fewest requests.
+    """
     share = max(-(-sum(sizes) // servers), 1)
     pieces = [
         Piece(tensor=tensor, start=start, stop=min(start + share, size))
@@ -59,7 +62,7 @@ def balanced(sizes: Sequence[int], servers: int) -> Assignment:
     for piece in sorted(pieces, key=lambda piece: -piece.size):
         least = min(range(servers), key=lambda server: (_elements(assignment[server]), len(assignment[server])))
         assignment[least].append(piece)
-    return [sorted(own, key=lambda piece: (piece.tensor, piece.start)) for own in assignment]
+    return [sorted(pieces, key=lambda piece: (piece.tensor, piece.start)) for pieces in assignment]
 
 
 ASSIGNMENTS: dict[str, Callable[[Sequence[int], int], Assignment]] = {
@@ -74,7 +77,7 @@ def _elements(pieces: Sequence[Piece]) -> int:
 
 
 def balance(assignment: Assignment, element_bytes: int) -> list[dict[str, float]]:
-    """Bytes and requests of a push by server, and its bytes over the average's."""
+    """Bytes and requests per push of each server, and the ratio of its bytes to the average."""
     sizes = [_elements(pieces) for pieces in assignment]
     average = sum(sizes) / len(sizes) or 1.0
     return [

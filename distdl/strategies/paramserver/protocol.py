@@ -1,12 +1,12 @@
-"""What travels between a worker and a server: a header of a few numbers, and a flat buffer where the header says so.
+"""Messages between a worker and a server: a header of a few numbers, followed by flat buffers for some types.
 
-torch.distributed point to point, gloo. The messages of one pair stay in order, by tag. Both sides of a pair know the
-sizes beforehand, so that nothing is serialised.
+They use torch.distributed point to point over gloo. The messages of a pair keep their order, by tag. Both ends know the
+sizes in advance, so that nothing is serialized.
 """
 
 from datetime import timedelta
 from enum import IntEnum
-from typing import Any
+from typing import Protocol
 
 import torch
 import torch.distributed as dist
@@ -18,32 +18,41 @@ HEADER_TAG, PAYLOAD_TAG = 1, 2
 NAME_BYTES = 128
 
 
-class Command(IntEnum):
-    """First number of a header. A worker asks; a server answers by the same command, or by GONE."""
+class MessageType(IntEnum):
+    """First number of a header. A server answers a worker with the same type, or with GONE."""
 
     PUSH = 1
     """Gradients follow; the answer brings parameters. Header: step, rate factor, compute seconds."""
     PULL = 2
     """The answer brings parameters."""
     SET = 3
-    """Parameters follow, to begin with."""
+    """Parameter groups and initial parameters follow. Header: elements, groups."""
     REDUCE = 4
-    """A few numbers follow, to be combined over all workers that live. Header: operation, count."""
+    """Numbers follow, to be reduced over all living workers. Header: operation, count."""
     SAVE = 5
+    """The path of a folder follows. Header of SAVE, LOAD and OPEN: bytes of the path. The answer is 1 on failure."""
     LOAD = 6
-    """A path follows, of as many bytes as the header says. The answer comes when it is done; 1 if it went wrong."""
+    """The path of a folder follows."""
     OPEN = 7
-    """A path follows: the folder in which the server shall record its steps."""
+    """The path of the folder in which the server records its steps follows. Header: bytes, last step to keep."""
     DONE = 8
-    """This worker sends no more."""
+    """This worker sends nothing more."""
     GONE = 9
-    """Answer: worker so-and-so is gone, and the job is over."""
+    """Answer: the worker named in the header disconnected, and the job ends."""
 
 
 REDUCTIONS = {"sum": torch.sum, "max": torch.amax, "min": torch.amin}
-"""A REDUCE header names its operation by the place in this table."""
+"""Operations of REDUCE, whose header has an index of this table."""
 HEADER = 6
-"""Numbers of a header: the command and up to five arguments."""
+"""Numbers of a header: the type and up to five arguments."""
+GROUP_FIELDS = 4
+"""Numbers of a parameter group in SET: elements, peak learning rate, weight decay, whether weight decay applies."""
+
+
+class Transfer(Protocol):
+    """A send or receive in progress, as torch.distributed returns it."""
+
+    def wait(self, timeout: timedelta = ...) -> bool: ...
 
 
 class Peer:
@@ -53,46 +62,60 @@ class Peer:
         self.rank, self.name = rank, name
         self._timeout = timedelta(seconds=timeout_s)
 
-    def send(self, tensor: torch.Tensor, tag: int = PAYLOAD_TAG) -> Any:
-        """Begin to send; `finish` what this returns."""
-        with _named(self):
+    def send(self, tensor: torch.Tensor, tag: int = PAYLOAD_TAG) -> Transfer | None:
+        """Begin to send; pass the result to `finish`."""
+        with _errors_name(self):
             return dist.isend(tensor, self.rank, tag=tag)
 
-    def receive(self, tensor: torch.Tensor, tag: int = PAYLOAD_TAG) -> Any:
-        """Begin to receive; `finish` what this returns."""
-        with _named(self):
+    def receive(self, tensor: torch.Tensor, tag: int = PAYLOAD_TAG) -> Transfer | None:
+        """Begin to receive; pass the result to `finish`."""
+        with _errors_name(self):
             return dist.irecv(tensor, self.rank, tag=tag)
 
-    def finish(self, *works: Any, patient: bool = False) -> None:
-        """Wait for what `send` and `receive` began.
+    def finish(self, *transfers: Transfer | None, patient: bool = False) -> None:
+        """Wait for the end of transfers.
 
         Args:
-            patient: wait as long as the peer lives, not only for the time that one silent in an exchange has.
+            patient: wait as long as the peer lives, instead of ps.timeout_s.
         Raises:
-            Failure: naming the peer, if it is gone or silent.
+            Failure: naming the peer, if it disconnected or does not respond.
         """
         limit = () if patient else (self._timeout,)
-        with _named(self):
-            for work in works:
-                work.wait(*limit)
+        with _errors_name(self):
+            for transfer in transfers:
+                if transfer is not None:
+                    transfer.wait(*limit)
 
-    def send_header(self, command: Command, *numbers: float) -> Any:
+    def send_header(self, message: MessageType, *numbers: float) -> Transfer | None:
         """Begin to send a header."""
         header = torch.zeros(HEADER, dtype=torch.float64)
-        header[0] = command
+        header[0] = message
         header[1 : 1 + len(numbers)] = torch.tensor(numbers, dtype=torch.float64)
         return self.send(header, HEADER_TAG)
 
-    def receive_header(self, *, patient: bool = False) -> tuple[Command, list[float]]:
+    def receive_header(self, *, patient: bool = False) -> tuple[MessageType, list[float]]:
         """Wait for the next header."""
         header = torch.zeros(HEADER, dtype=torch.float64)
         self.finish(self.receive(header, HEADER_TAG), patient=patient)
-        command, *numbers = header.tolist()
-        return Command(int(command)), numbers
+        message, *numbers = header.tolist()
+        return MessageType(int(message)), numbers
+
+    def answer_to(self, message: MessageType) -> list[float]:
+        """Wait for a server's answer as long as the server lives: it may be waiting for other workers.
+
+        Raises:
+            Failure: if the server disconnected, or reports that a worker did.
+        """
+        answer, numbers = self.receive_header(patient=True)
+        if answer is MessageType.GONE:
+            raise Failure(f"{self.name} reports that worker {int(numbers[0])} disconnected")
+        if answer is not message:
+            raise AssertionError(f"{self.name} answered {answer.name} to {message.name}")
+        return numbers
 
 
-class _named:
-    """gloo's complaints with the name of the peer that they are about."""
+class _errors_name:
+    """Context that replaces gloo's errors by failures that name the peer."""
 
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
@@ -102,15 +125,15 @@ class _named:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, RuntimeError):
-            silent = "imed out" in str(error)
-            what = "has been silent for too long (ps.timeout_s)" if silent else "is gone"
-            raise Failure(f"{self._peer.name} {what}") from error
+            timed_out = "imed out" in str(error)
+            problem = "did not respond in time (ps.timeout_s)" if timed_out else "disconnected"
+            raise Failure(f"{self._peer.name} {problem}") from error
 
 
 def exchange_names(name: str) -> list[str]:
-    """All ranks' names, by rank. Collective over the default group."""
-    mine, data = torch.zeros(NAME_BYTES, dtype=torch.uint8), encode(name)[:NAME_BYTES]
-    mine[: len(data)] = data
-    everyone = [torch.zeros_like(mine) for _ in range(dist.get_world_size())]
-    dist.all_gather(everyone, mine)
-    return [decode(other) for other in everyone]
+    """Return the names of all ranks, by rank. Collective over the default group."""
+    local_name, data = torch.zeros(NAME_BYTES, dtype=torch.uint8), encode(name)[:NAME_BYTES]
+    local_name[: len(data)] = data
+    names = [torch.zeros_like(local_name) for _ in range(dist.get_world_size())]
+    dist.all_gather(names, local_name)
+    return [decode(each) for each in names]

@@ -1,16 +1,16 @@
-"""A rank that serves: it owns a part of the parameters and their optimizer state. A thread attends to each worker.
+"""A rank that serves: it holds a part of the parameters and their optimizer state. One thread serves each worker.
 
-Threads spend their time in gloo's waits, which hold no lock of Python's. What they share (parameters, clocks, who
-lives) is changed under one condition.
+Threads spend their time in gloo's waits, which do not hold Python's lock. Their shared state (parameters, versions,
+living workers) is changed under one condition.
 """
 
 import json
 import os
-import statistics
 import sys
 import threading
 import time
 from collections import defaultdict, deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -22,111 +22,120 @@ from distdl.core.errors import EXIT_FAILED, Failure, UserError, reading
 from distdl.core.files import reopen_rows
 from distdl.optim import optimizers
 from distdl.runtime.tensors import read_tensors, write_tensors
-from distdl.strategies.paramserver.protocol import REDUCTIONS, Command, Peer
-from distdl.strategies.paramserver.reducing_barrier import Meeting
+from distdl.strategies.paramserver.protocol import GROUP_FIELDS, REDUCTIONS, MessageType, Peer
+from distdl.strategies.paramserver.reducing_barrier import ReducingBarrier
+from distdl.strategies.paramserver.stragglers import WINDOW, find_straggler
 from distdl.strategies.text import decode
 
 ELEMENTWISE = ("sgd", "adam", "adamw", "adagrad", "rmsprop")
-"""Optimizers that may see parameters as one flat buffer: LARS and LAMB need each layer's norm."""
-STRAGGLER_WINDOW, STRAGGLER_SPREADS, STRAGGLER_SHARE = 20, 6.0, 1.2
-"""A worker is a straggler when the median of its last steps' compute time is above the others' median by so many median
-absolute deviations, and by at least a fifth of it: on a quiet machine the spread is next to nothing."""
+"""Optimizers that can update parameters as one flat buffer. LARS and LAMB need the norm of each layer."""
 
 
 class Server:
-    """One server's parameters, and the work on them."""
+    """Parameters of one server, and its answers to the workers."""
 
     def __init__(self, config: Config, index: int, workers: list[Peer], wire: torch.dtype) -> None:
-        self.config, self.index, self.workers, self.wire_dtype = config, index, workers, wire
+        self.config, self.index, self.workers, self.wire = config, index, workers, wire
         self.mode = config.ps.mode
         self.version = 0
-        """Updates applied so far."""
+        """Number of updates applied."""
         self.condition = threading.Condition()
         self.living = set(range(len(workers)))
         self.steps = dict.fromkeys(self.living, 0)
         self.seen = dict.fromkeys(self.living, 0)
-        """The version that each worker computes on."""
-        self.compute_s: dict[int, deque[float]] = defaultdict(lambda: deque(maxlen=STRAGGLER_WINDOW))
-        self._pushes = Meeting(self.condition, self.living)
-        self._reductions = Meeting(self.condition, self.living)
-        self._record: IO[str] | None = None
+        """Version of the parameters that each worker computes with."""
+        self.compute_s: dict[int, deque[float]] = defaultdict(lambda: deque(maxlen=WINDOW))
+        self._pushes = ReducingBarrier(self.condition, self.living)
+        self._reductions = ReducingBarrier(self.condition, self.living)
+        self._rows: IO[str] | None = None
+        self._handlers: dict[MessageType, Callable[[int, Peer, list[float]], None]] = {
+            MessageType.PUSH: self._push,
+            MessageType.PULL: self._pull,
+            MessageType.SET: self._set,
+            MessageType.REDUCE: self._reduce,
+            MessageType.SAVE: self._save,
+            MessageType.LOAD: self._load,
+            MessageType.OPEN: self._open,
+        }
 
     def serve(self) -> None:
-        """Until every worker has said DONE, or one is gone that the job cannot do without."""
+        """Serve until every worker has sent DONE, or until a worker disconnects that the job needs."""
         threads = [
-            threading.Thread(target=self._attend, args=(worker,), name=f"worker-{worker}", daemon=True)
+            threading.Thread(target=self._serve_worker, args=(worker,), name=f"worker-{worker}", daemon=True)
             for worker in self.living
         ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        if self._record:
-            self._record.close()
+        if self._rows:
+            self._rows.close()
 
-    def _attend(self, worker: int) -> None:
+    def _serve_worker(self, worker: int) -> None:
         peer = self.workers[worker]
         try:
             while True:
-                command, numbers = peer.receive_header(patient=True)
-                if command is Command.DONE:
-                    self._leave(worker)
+                message, numbers = peer.receive_header(patient=True)
+                if message is MessageType.DONE:
+                    self._remove(worker)
                     return
-                getattr(self, f"_{command.name.lower()}")(worker, peer, numbers)
+                self._handlers[message](worker, peer, numbers)
         except Failure as failure:
             if self.mode != "sync" and self.config.ps.survive:
-                print(f"warning: {failure}: training goes on without it", file=sys.stderr, flush=True)
-                self._leave(worker)
+                print(f"warning: {failure}: training continues without it", file=sys.stderr, flush=True)
+                self._remove(worker)
             else:
-                self._give_up(worker, str(failure))
+                self._end_job(worker, str(failure))
         except BaseException as error:
             sys.excepthook(type(error), error, error.__traceback__)
-            self._give_up(worker, f"server {self.index} failed: {error}")
+            self._end_job(worker, f"server {self.index} failed: {error}")
 
-    def _give_up(self, worker: int, why: str) -> None:
-        print(f"error: {why}: the job ends", file=sys.stderr, flush=True)
-        sent = []
+    def _end_job(self, worker: int, reason: str) -> None:
+        print(f"error: {reason}: the job ends", file=sys.stderr, flush=True)
+        transfers = []
         for other in sorted(self.living - {worker}):
             try:
-                sent.append(self.workers[other].send_header(Command.GONE, worker))
+                transfers.append(self.workers[other].send_header(MessageType.GONE, worker))
             except Failure:
                 continue
-        time.sleep(1.0)  # for the headers to leave; the threads that wait cannot be told otherwise
+        time.sleep(1.0)  # until the headers are sent: threads that wait in gloo cannot be interrupted
         os._exit(EXIT_FAILED)
 
-    def _leave(self, worker: int) -> None:
+    def _remove(self, worker: int) -> None:
         with self.condition:
             self.living.discard(worker)
-            self._pushes.settle()
-            self._reductions.settle()
+            self._pushes.complete_if_all_arrived()
+            self._reductions.complete_if_all_arrived()
             self.condition.notify_all()
 
-    # Parameters: how they come, and how they are kept.
+    # Parameters and their updates.
 
     def _set(self, worker: int, peer: Peer, numbers: list[float]) -> None:
-        """Take the parameters and the groups in which they lie from one worker, and begin with a fresh optimizer."""
-        elements, segments = int(numbers[0]), int(numbers[1])
-        groups = torch.zeros(segments, 3, dtype=torch.float64)
+        """Receive parameters and their groups from one worker, and make a new optimizer."""
+        elements, count = int(numbers[0]), int(numbers[1])
+        groups = torch.zeros(count, GROUP_FIELDS, dtype=torch.float64)
         peer.finish(peer.receive(groups))
         self.values = torch.zeros(elements)
         peer.finish(peer.receive(self.values))
         self.gradients = torch.zeros(elements)
-        self.inbox = {other: torch.zeros(elements, dtype=self.wire_dtype) for other in self.living}
-        self.outbox = {other: torch.zeros(elements, dtype=self.wire_dtype) for other in self.living}
-        parameters, offset = [], 0
-        for length, peak_lr, weight_decay in groups.tolist():
-            here = slice(offset, offset + int(length))
-            offset = here.stop
-            flat = nn.Parameter(self.values[here])
-            flat.grad = self.gradients[here]
+        self.inbox = {other: torch.zeros(elements, dtype=self.wire) for other in self.living}
+        self.outbox = {other: torch.zeros(elements, dtype=self.wire) for other in self.living}
+        parameter_groups, offset = [], 0
+        for size, peak_lr, weight_decay, penalised in groups.tolist():
+            span = slice(offset, offset + int(size))
+            offset = span.stop
+            flat = nn.Parameter(self.values[span])
+            flat.grad = self.gradients[span]
             group = {"params": [flat], "lr": peak_lr, "peak_lr": peak_lr, "weight_decay": weight_decay}
-            parameters.append(group | {"penalised": weight_decay > 0})
-        options = self.config.options.get("optimizer", {})
-        self.optimizer = optimizers.make(parameters, self.config.optim, True, options) if parameters else None
-        peer.finish(peer.send_header(Command.SET))
+            parameter_groups.append(group | {"penalised": bool(penalised)})
+        self.optimizer = None
+        if parameter_groups:
+            options = self.config.options.get("optimizer", {})
+            self.optimizer = optimizers.make(parameter_groups, self.config.optim, True, options)
+        peer.finish(peer.send_header(MessageType.SET))
 
     def _update(self, factor: float) -> float:
-        """One step of the optimizer on the whole buffer. Returns its seconds."""
+        """Make one step of the optimizer on the whole buffer. Returns its duration in seconds."""
         start = time.perf_counter()
         if self.optimizer:
             for group in self.optimizer.param_groups:
@@ -141,28 +150,23 @@ class Server:
         peer.finish(peer.receive(self.inbox[worker]))
         received = time.perf_counter()
         if self.mode == "sync":
-            update_s, staleness = self._pushes.meet(worker, factor, self._average), 0
-            out = self.values if self.wire_dtype is torch.float32 else self.outbox[worker].copy_(self.values)
+            update_s, staleness = self._pushes.reduce(worker, factor, self._update_with_mean), 0
+            values = self.values if self.wire is torch.float32 else self.outbox[worker].copy_(self.values)
         else:
-            with self.condition:
-                staleness = self.version - self.seen[worker]
-                self.gradients.copy_(self.inbox[worker])
-                update_s = self._update(factor)
-                self.steps[worker] = step
-                self.condition.notify_all()
-                if self.mode == "ssp":
-                    self.condition.wait_for(lambda: step - self._slowest() <= self.config.ps.staleness)
-                self.seen[worker] = self.version
-                out = self.outbox[worker].copy_(self.values)
+            update_s, staleness, values = self._update_at_once(worker, step, factor)
         self.compute_s[worker].append(compute_s)
         answer = time.perf_counter()
-        peer.finish(peer.send_header(Command.PUSH, update_s, staleness, self._straggler(), self.version))
-        peer.finish(peer.send(out))
-        sent = time.perf_counter()
-        self._write(worker, step, received - start, answer - received - update_s, update_s, sent - answer, staleness)
+        straggler = find_straggler(dict(self.compute_s))
+        peer.finish(peer.send_header(MessageType.PUSH, update_s, staleness, straggler, self.version))
+        peer.finish(peer.send(values))
+        end = time.perf_counter()
+        times = {"receive_s": received - start, "wait_s": answer - received - update_s}
+        times |= {"update_s": update_s, "send_s": end - answer}
+        self._record({"worker": worker, "step": step, **times, "staleness": staleness})
 
-    def _average(self, factors: dict[int, float]) -> float:
-        # In the order of the workers, so that the sum has the same bits each time.
+    def _update_with_mean(self, factors: dict[int, float]) -> float:
+        """Update with the mean of all workers' gradients."""
+        # Summed in the order of the workers, so that the sum has the same bits in every run.
         first, *others = sorted(factors)
         self.gradients.copy_(self.inbox[first])
         for other in others:
@@ -170,32 +174,31 @@ class Server:
         self.gradients.div_(len(factors))
         return self._update(factors[first])
 
+    def _update_at_once(self, worker: int, step: int, factor: float) -> tuple[float, int, torch.Tensor]:
+        """Update with one worker's gradients. Returns the seconds, the gradients' staleness and the new parameters."""
+        with self.condition:
+            staleness = self.version - self.seen[worker]
+            self.gradients.copy_(self.inbox[worker])
+            update_s = self._update(factor)
+            self.steps[worker] = step
+            self.condition.notify_all()
+            if self.mode == "ssp":
+                self.condition.wait_for(lambda: step - self._slowest_step() <= self.config.ps.staleness)
+            self.seen[worker] = self.version
+            return update_s, staleness, self.outbox[worker].copy_(self.values)
+
+    def _slowest_step(self) -> int:
+        return min((self.steps[worker] for worker in self.living), default=sys.maxsize)
+
     def _pull(self, worker: int, peer: Peer, numbers: list[float]) -> None:
         with self.condition:
             self.seen[worker] = self.version
-            out = self.outbox[worker].copy_(self.values)
-        peer.finish(peer.send_header(Command.PULL, self.version))
-        peer.finish(peer.send(out))
-
-    def _slowest(self) -> int:
-        return min((self.steps[worker] for worker in self.living), default=sys.maxsize)
-
-    def _straggler(self) -> int:
-        """The worker whose compute time has left the others' spread, or -1."""
-        medians = {w: statistics.median(s) for w, s in list(self.compute_s.items()) if len(s) == STRAGGLER_WINDOW}
-        if len(medians) < 3:  # of two, who is to say which is the slow one
-            return -1
-        worst = max(medians, key=medians.__getitem__)
-        others = [median for worker, median in medians.items() if worker != worst]
-        middle = statistics.median(others)
-        spread = statistics.median(abs(median - middle) for median in others)
-        beyond = medians[worst] > max(middle + STRAGGLER_SPREADS * spread, middle * STRAGGLER_SHARE)
-        return worst if beyond else -1
-
-    # What all workers do together.
+            values = self.outbox[worker].copy_(self.values)
+        peer.finish(peer.send_header(MessageType.PULL, self.version))
+        peer.finish(peer.send(values))
 
     def _reduce(self, worker: int, peer: Peer, numbers: list[float]) -> None:
-        """Collectives of the workers by way of server 0, so that they hold when a worker is gone."""
+        """Reduce numbers over the workers. Server 0 does it, so that it also works after a worker has died."""
         data = torch.zeros(int(numbers[1]), dtype=torch.float64)
         peer.finish(peer.receive(data))
         operation = list(REDUCTIONS.values())[int(numbers[0])]
@@ -204,58 +207,53 @@ class Server:
             stacked = torch.stack([values[other] for other in sorted(values)])
             return operation(stacked, dim=0)
 
-        combined = self._reductions.meet(worker, data, combine)
-        peer.finish(peer.send_header(Command.REDUCE))
+        combined = self._reductions.reduce(worker, data, combine)
+        peer.finish(peer.send_header(MessageType.REDUCE))
         peer.finish(peer.send(combined))
 
-    # State on disk.
+    # Files.
 
     def _save(self, worker: int, peer: Peer, numbers: list[float]) -> None:
-        folder, wrong = _receive_path(peer, numbers), 0
-        try:
+        def save(folder: Path) -> None:
             state = self.optimizer.state_dict() if self.optimizer else {}
             write_tensors(folder / f"server-{self.index}.pt", {"optimizer": state, "values": self.values})
-        except OSError as error:
-            print(f"error: server {self.index} cannot save: {error}", file=sys.stderr, flush=True)
-            wrong = 1
-        peer.finish(peer.send_header(Command.SAVE, wrong))
+
+        self._use_folder(peer, MessageType.SAVE, numbers, save)
 
     def _load(self, worker: int, peer: Peer, numbers: list[float]) -> None:
-        file, wrong = _receive_path(peer, numbers) / f"server-{self.index}.pt", 0
-        try:
+        def load(folder: Path) -> None:
+            file = folder / f"server-{self.index}.pt"
             with reading(file, "a server's state"):
                 state = read_tensors(file)
                 if (state["values"].shape, state["values"].dtype) != (self.values.shape, self.values.dtype):
-                    raise UserError(f"{file} was saved by another number of servers or another --ps.assign")
+                    raise UserError(f"{file} was saved with another number of servers or another --ps.assign")
                 self.values.copy_(state["values"])
                 if self.optimizer:
                     self.optimizer.load_state_dict(state["optimizer"])
-        except (OSError, UserError) as error:
-            print(f"error: server {self.index} cannot load: {error}", file=sys.stderr, flush=True)
-            wrong = 1
-        peer.finish(peer.send_header(Command.LOAD, wrong))
+
+        self._use_folder(peer, MessageType.LOAD, numbers, load)
 
     def _open(self, worker: int, peer: Peer, numbers: list[float]) -> None:
-        file, wrong = _receive_path(peer, numbers) / f"server-{self.index}.jsonl", 0
+        def open_rows(folder: Path) -> None:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._rows = reopen_rows(folder / f"server-{self.index}.jsonl", step=int(numbers[1]))
+
+        self._use_folder(peer, MessageType.OPEN, numbers, open_rows)
+
+    def _use_folder(self, peer: Peer, message: MessageType, numbers: list[float], use: Callable[[Path], None]) -> None:
+        """Receive the path of a folder, call `use` with it, and answer whether it failed."""
+        data = torch.zeros(int(numbers[0]), dtype=torch.uint8)
+        peer.finish(peer.receive(data))
+        failed = 0
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            self._record = reopen_rows(file, step=int(numbers[1]))
-        except OSError as error:
-            print(f"error: server {self.index} cannot record: {error}", file=sys.stderr, flush=True)
-            wrong = 1
-        peer.finish(peer.send_header(Command.OPEN, wrong))
+            use(Path(decode(data)))
+        except (OSError, UserError) as error:
+            action = {MessageType.OPEN: "record"}.get(message, message.name.lower())
+            print(f"error: server {self.index} cannot {action}: {error}", file=sys.stderr, flush=True)
+            failed = 1
+        peer.finish(peer.send_header(message, failed))
 
-    def _write(
-        self, worker: int, step: int, receive: float, wait: float, update: float, send: float, stale: int
-    ) -> None:
-        if self._record is None:
-            return
-        row = {"worker": worker, "step": step, "receive_s": receive, "wait_s": wait, "update_s": update, "send_s": send}
-        with self.condition:
-            self._record.write(json.dumps(row | {"staleness": stale}) + "\n")
-
-
-def _receive_path(peer: Peer, numbers: list[float]) -> Path:
-    data = torch.zeros(int(numbers[0]), dtype=torch.uint8)
-    peer.finish(peer.receive(data))
-    return Path(decode(data))
+    def _record(self, row: dict[str, float]) -> None:
+        if self._rows is not None:
+            with self.condition:
+                self._rows.write(json.dumps(row) + "\n")
