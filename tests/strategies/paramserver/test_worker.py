@@ -13,7 +13,8 @@ import torch
 
 from distdl.core.checkpoints import find
 from distdl.core.files import read_rows
-from distdl.runtime.tensors import load
+from distdl.core.manifest import read_manifest, seal
+from distdl.runtime.tensors import load, write_tensors
 from jobs import QUIET, Ranks, step_of, train, wait_for
 from run_folders import tree
 from same_checkpoint import assert_same_checkpoint
@@ -129,7 +130,6 @@ def test_another_number_of_servers_is_refused(tmp_path: Path) -> None:
 OTHER_STATE = {
     "parameters": (["--model.freeze", "classifier.2.*"], "give the same model.freeze"),
     "memory format": (["--compute.channels-last"], "compute.channels_last"),
-    "parameter groups": (["--optim.decay-norm-and-bias"], "a server could not load its part"),
 }
 
 
@@ -145,6 +145,28 @@ def test_a_state_of_another_layout_is_refused(tmp_path: Path, argv: list[str], s
     assert says in job.text
     assert "Traceback" not in job.text
     assert tree(run) == files
+
+
+def test_a_server_refuses_a_file_that_does_not_fit(tmp_path: Path) -> None:
+    base = [*SHORT, "--strategy", "ps", "--out", str(tmp_path / "run")]
+    train([*base, "--max-steps", "3"], ranks=2)
+    checkpoint = find(tmp_path / "run", warn=pytest.fail)
+    write_tensors(next(checkpoint.rglob("server-0.pt")), {"optimizer": {}, "values": torch.zeros(3)})
+    manifest = read_manifest(checkpoint)
+    seal(checkpoint, manifest["progress"], manifest["metric"])
+    job = Ranks([*base, "--max-steps", "6", "--resume", "auto", *QUIET], ranks=2)
+    assert job.wait()[0] == 2, job.text
+    assert "was saved with another number of servers" in job.text
+    assert "a server could not load its part" in job.text
+    assert "Traceback" not in job.text
+
+
+def test_a_resume_may_change_the_weight_decay(tmp_path: Path) -> None:
+    base = [*SHORT, "--strategy", "ps", "--optim.no-decay-norm-and-bias", "--model.name", "digits-cnn"]
+    base += ["--out", str(tmp_path / "run")]
+    train([*base, "--max-steps", "3"], ranks=2)
+    train([*base, "--max-steps", "6", "--resume", "auto", "--optim.weight-decay", "0"], ranks=2)
+    assert result(tmp_path / "run")["steps"] == 6
 
 
 def test_servers_use_the_rate_of_this_run_not_of_the_checkpoint(tmp_path: Path) -> None:
