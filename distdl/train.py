@@ -8,6 +8,6 @@ with Importing():
 __all__ = ["main"]
 
 if __name__ == "__main__":
-    from distdl.runtime.process import leave, recorded
+    from distdl.runtime.process import exit_process, with_torchelastic_record
 
-    leave(recorded(main)())
+    exit_process(with_torchelastic_record(main)())

@@ -14,7 +14,7 @@ with Importing():
 
     from distdl.cli.arguments import HELP, parse, take_flag
     from distdl.core.errors import EXIT_DONE, UserError, nearest
-    from distdl.runtime.process import leave, run_command
+    from distdl.runtime.process import exit_process, run_command
 
 
 class Verb(NamedTuple):
@@ -110,4 +110,4 @@ def _overview(verbs: dict[str, Verb]) -> str:
 
 
 if __name__ == "__main__":
-    leave(main())
+    exit_process(main())

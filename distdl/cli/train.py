@@ -87,6 +87,6 @@ def _train(config: "Config", callbacks: "tuple[Callback, ...]" = ()) -> int:
 
 
 if __name__ == "__main__":
-    from distdl.runtime.process import leave, recorded
+    from distdl.runtime.process import exit_process, with_torchelastic_record
 
-    leave(recorded(main)())
+    exit_process(with_torchelastic_record(main)())

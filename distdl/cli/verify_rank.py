@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from distdl.cli import train
-from distdl.runtime.process import leave, recorded
+from distdl.runtime.process import exit_process, with_torchelastic_record
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -14,4 +14,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    leave(recorded(main)())
+    exit_process(with_torchelastic_record(main)())

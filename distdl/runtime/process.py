@@ -89,16 +89,17 @@ def _of_machine(error: Exception) -> str:
     return ""
 
 
-def recorded(main: Callable[[], int]) -> Callable[[], int]:
+def with_torchelastic_record(main: Callable[[], int]) -> Callable[[], int]:
     """`main`, with its traceback recorded for torchrun, which prints that of the first failed rank."""
     if "TORCHELASTIC_ERROR_FILE" not in os.environ:
         return main
     from torch.distributed.elastic.multiprocessing.errors import record
 
-    return record(main)
+    recorded = record(main)
+    return lambda: recorded() or EXIT_DONE
 
 
-def leave(code: int) -> NoReturn:
+def exit_process(code: int) -> NoReturn:
     """Exit a rank like `sys.exit`, but without interpreter shutdown.
 
     A gloo thread releases the tensors of a collective a moment after the collective is complete, and needs the

@@ -11,12 +11,12 @@ from distdl.core.errors import UserError, reading
 
 LEAVES = """
 import atexit, threading
-from distdl.runtime.process import leave
+from distdl.runtime.process import exit_process
 
 atexit.register(print, "at exit")
 threading.Thread(target=threading.Event().wait).start()  # sys.exit would wait for it
 print("printed", end=" ")
-leave(75)
+exit_process(75)
 """
 
 

@@ -7,7 +7,7 @@ import sys
 import torch
 
 from distdl.cli.recipe import from_command_line
-from distdl.runtime.process import recorded
+from distdl.runtime.process import with_torchelastic_record
 from distdl.strategies import make
 from distdl.training.events import Callback
 from distdl.training.session import train
@@ -33,4 +33,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(recorded(main)())
+    sys.exit(with_torchelastic_record(main)())

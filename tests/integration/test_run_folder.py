@@ -354,10 +354,10 @@ def test_a_checkpoint_of_version_1_is_resumed(finished: Path, tmp_path: Path) ->
 
 UNLIKE = """
 import os, sys
-from distdl.runtime.process import leave, recorded
+from distdl.runtime.process import exit_process, with_torchelastic_record
 from distdl.train import main
 more = ["--data.name", "/nowhere/set"] if os.environ["RANK"] == "1" else []
-leave(recorded(lambda: main([*sys.argv[1:], *more]))())
+exit_process(with_torchelastic_record(lambda: main([*sys.argv[1:], *more]))())
 """
 
 
