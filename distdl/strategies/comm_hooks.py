@@ -37,7 +37,7 @@ class ExposedExchange:
     def end(self) -> None:
         """Record the time; called when backward has returned."""
         if self._last_ready is not None:
-            self._clock.since("exchange", self._last_ready, out_of="backward")
+            self._clock.add_since("exchange", self._last_ready, out_of="backward")
             self._last_ready = None
 
 

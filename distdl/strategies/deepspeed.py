@@ -195,7 +195,7 @@ class DeepSpeed(DDP):
         # its optimizer, and of the phase "update".
         since = self.clock.now()
         self._reduce(*args, **kwargs)
-        self.clock.since("exchange", since, out_of="backward")
+        self.clock.add_since("exchange", since, out_of="backward")
 
     @contextmanager
     def micro_batch(self, last: bool) -> Iterator[None]:

@@ -135,11 +135,11 @@ class Horovod(Strategy):
         if self.config.horovod.adasum:
             # Each parameter was updated by its own rank as backward came to it; what is exchanged is the update.
             self._exchange.step()
-            self.clock.since("exchange", since, out_of="update")
+            self.clock.add_since("exchange", since, out_of="update")
             self.optimizer.zero_grad(set_to_none=True)
             return True
         self._exchange.synchronize()
-        self.clock.since("exchange", since, out_of="update")
+        self.clock.add_since("exchange", since, out_of="update")
         return super().step()
 
     # One name an operation: numbers counted by each process would differ where one joined later than others.

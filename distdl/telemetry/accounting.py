@@ -1,4 +1,4 @@
-"""What a run cost: device-seconds, epochs, energy, idle time and money, from its telemetry rows."""
+"""Resources that a run used: device-seconds, epochs, energy, idle time and money, from its telemetry rows."""
 
 import itertools
 from collections import defaultdict
@@ -10,45 +10,45 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Account:
-    """What one run used. None where nothing measured it: a missing figure is never a zero."""
+class RunUsage:
+    """Resources that one run used. A value that was not measured is None, never zero."""
 
     device_seconds: float
-    """Devices times the seconds for which the run held them, waiting included."""
+    """Devices times the seconds for which the run held them, including waits."""
     epochs: float
     devices_sampled: int
-    """Devices with a row at least; energy and idle share are theirs alone."""
+    """Devices with at least one row; energy and idle share are of these."""
     energy_j: float | None
-    """Of whole GPUs: slices of one GPU share its energy, which is counted once."""
+    """Energy of whole GPUs; that of a GPU shared by MIG slices is counted once."""
     energy_from: str | None
-    """counter (the GPU's own), power (integrated from samples), or counter+power."""
+    """counter (of the GPU), power (integrated over samples), or counter+power."""
     energy_j_per_image: float | None
     idle_share: float | None
-    """Share of time without any kernel on the devices; without GPUs, of the host's cores without work."""
+    """Share of time in which no kernel ran on the devices; without GPUs, idle share of the host's cores."""
     idle_of: str | None
     """gpu or cpu."""
     cost: float | None
-    """device_seconds at the price of a device for an hour, in the price's currency."""
+    """Price of device_seconds, in the currency of the price per hour."""
 
 
 def account(
     rows: Iterable[Row], *, seconds: float, devices: int, epochs: float, images: int, price_per_hour: float = 0.0
-) -> Account:
-    """Add up a run.
+) -> RunUsage:
+    """Add up the usage of a run.
 
     Args:
-        rows: of telemetry.jsonl, in any order, of several processes, and of several starts of a resumed run.
-        seconds: for which the run held its devices, start-up and evaluation included.
-        devices: ranks that held one.
-        images: trained on, by all ranks.
-        price_per_hour: of one device; 0 gives no cost.
+        rows: rows of telemetry.jsonl, in any order, from all processes and all starts of a resumed run.
+        seconds: duration for which the run held its devices, including start-up and evaluation.
+        devices: number of ranks that held one.
+        images: training images of all ranks.
+        price_per_hour: price of one device; 0 means that the cost is not known.
     """
     series = _series(rows)
-    gpus = {key: own for key, own in series.items() if key[0] == "nvml"}
+    gpus = {key: samples for key, samples in series.items() if key[0] == "nvml"}
     energy_j, energy_from = _energy(gpus)
     idle_of = "gpu" if gpus else "cpu"
     idle_share = _idle_share(gpus, "busy_percent") if gpus else _idle_share(series, "cpu_percent")
-    return Account(
+    return RunUsage(
         device_seconds=seconds * devices,
         epochs=epochs,
         devices_sampled=len({key[2] for key in gpus}),
@@ -62,7 +62,7 @@ def account(
 
 
 def _series(rows: Iterable[Row]) -> dict[tuple[str, Any, Any], list[Row]]:
-    """Rows by (kind, host, device) in time order; of a device that two ranks sampled, one rank's rows."""
+    """Group rows by (kind, host, device) in time order. If two ranks sampled a device, one rank's rows are used."""
     by_rank: dict[tuple[str, Any, Any], dict[Any, list[Row]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         if row["kind"] in ("nvml", "host"):
@@ -71,28 +71,29 @@ def _series(rows: Iterable[Row]) -> dict[tuple[str, Any, Any], list[Row]]:
 
 
 def _energy(gpus: Mapping[tuple[str, Any, Any], list[Row]]) -> tuple[float | None, str | None]:
-    whole: dict[Any, float] = {}
-    ways: set[str] = set()
-    for (_, host, device), own in gpus.items():
-        metered = [row for row in own if "energy_j" in row]
+    """Return joules of all GPUs, and how they were measured."""
+    by_gpu: dict[Any, float] = {}
+    methods: set[str] = set()
+    for (_, host, device), samples in gpus.items():
+        metered = [row for row in samples if "energy_j" in row]
         if len(metered) < 2:
             continue
         values = [row["energy_j"] for row in metered]
-        # Each start of a run counts from zero again: a fall is the beginning of another start.
+        # Each start of a run counts from zero: a decrease is the beginning of another start.
         used = values[0] + sum(b - a if b >= a else b for a, b in itertools.pairwise(values))
         gpu = (host, metered[0].get("gpu", device))
-        whole[gpu] = max(used, whole.get(gpu, 0.0))
-        ways |= {row["energy_from"] for row in metered}
-    return (sum(whole.values()), "+".join(sorted(ways))) if whole else (None, None)
+        by_gpu[gpu] = max(used, by_gpu.get(gpu, 0.0))
+        methods |= {row["energy_from"] for row in metered}
+    return (sum(by_gpu.values()), "+".join(sorted(methods))) if by_gpu else (None, None)
 
 
 def _idle_share(series: Mapping[tuple[str, Any, Any], list[Row]], field: str) -> float | None:
-    """Time-weighted: each sample speaks for the time since the one before it, of the same process."""
+    """Time-weighted mean: a sample stands for the time since the previous sample of the same process."""
     idle_s = total_s = 0.0
-    for own in series.values():
-        for before, row in itertools.pairwise(own):
-            if field in row and row.get("pid") == before.get("pid"):
-                span_s = row["time_s"] - before["time_s"]
+    for samples in series.values():
+        for previous, row in itertools.pairwise(samples):
+            if field in row and row.get("pid") == previous.get("pid"):
+                span_s = row["time_s"] - previous["time_s"]
                 total_s += span_s
                 idle_s += span_s * (1 - row[field] / 100)
     return idle_s / total_s if total_s else None

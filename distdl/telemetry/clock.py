@@ -1,7 +1,7 @@
-"""Where a step's time goes: data, transfer, forward, backward, exchange, update.
+"""Time of a step by phase: data, transfer, forward, backward, exchange, update.
 
-On a CPU a moment is a `perf_counter` reading. On a GPU it is a CUDA event, which the stream reaches in its own time:
-nothing here ever waits for the device, and times are taken once the events have passed.
+On a CPU a moment is a `perf_counter` reading. On a GPU it is a CUDA event in the stream: the clock never waits for the
+device, and reads times after the events have completed.
 """
 
 import time
@@ -18,32 +18,32 @@ class Clock:
     """Adds up seconds by phase. `with clock("forward"): ...`; `clock.over("data", loader)` times each `next`."""
 
     def __init__(self, device: torch.device | None = None) -> None:
-        self.seconds = dict.fromkeys(PHASES, 0.0)
+        self.seconds: dict[str, float] = dict.fromkeys(PHASES, 0.0)
         self._cuda = device is not None and device.type == "cuda"
         self._pending: deque[tuple[Any, Any, str, str | None]] = deque()
-        # One context a phase, kept, so that entering allocates nothing.
-        self._phases = {name: _Phase(self, name) for name in PHASES}
+        # One context per phase, reused, so that entering it allocates nothing.
+        self._phases: dict[str, _Phase] = {name: _Phase(self, name) for name in PHASES}
 
     def __call__(self, phase: str) -> "_Phase":
         return self._phases[phase]
 
     def now(self) -> Any:
-        """This moment of the device: pass it to `since`."""
+        """Return the current moment of the device; pass it to `add_since`."""
         if not self._cuda:
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)
         event.record()
         return event
 
-    def since(self, phase: str, moment: Any, out_of: str | None = None) -> None:
-        """Add the time since `moment` to `phase`, and take it from the phase `out_of` that it was part of."""
+    def add_since(self, phase: str, moment: Any, out_of: str | None = None) -> None:
+        """Add the time since `moment` to `phase`, and subtract it from the enclosing phase `out_of`."""
         if self._cuda:
             self._pending.append((moment, self.now(), phase, out_of))
         else:
             self.add(phase, time.perf_counter() - moment, out_of)
 
     def over(self, phase: str, items: Iterable[Any]) -> Iterator[Any]:
-        """Yield from `items`; the host's time until each came goes to `phase`."""
+        """Yield from `items`; the host's time of each `next` is added to `phase`."""
         iterator = iter(items)
         while True:
             start = time.perf_counter()
@@ -56,21 +56,21 @@ class Clock:
             yield item
 
     def read(self) -> dict[str, float]:
-        """Seconds by phase so far; on a GPU, of what the device has finished."""
+        """Return seconds by phase so far; on a GPU, of the work that the device has finished."""
         while self._pending and self._pending[0][1].query():
             start, end, phase, out_of = self._pending.popleft()
             self.add(phase, start.elapsed_time(end) / 1e3, out_of)
         return dict(self.seconds)
 
     def add(self, phase: str, seconds: float, out_of: str | None = None) -> None:
-        """Add seconds measured elsewhere to `phase`, and take them from the phase `out_of` that they were part of."""
+        """Add seconds measured elsewhere to `phase`, and subtract them from the enclosing phase `out_of`."""
         self.seconds[phase] += seconds
         if out_of:
             self.seconds[out_of] -= seconds
 
 
 class _Phase:
-    """The context of one phase. Not reentrant: a phase does not contain itself."""
+    """Context of one phase. Not reentrant: a phase cannot contain itself."""
 
     __slots__ = ("_clock", "_name", "_start")
 
@@ -81,4 +81,4 @@ class _Phase:
         self._start = self._clock.now()
 
     def __exit__(self, *error: object) -> None:
-        self._clock.since(self._name, self._start)
+        self._clock.add_since(self._name, self._start)

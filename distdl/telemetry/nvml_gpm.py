@@ -1,6 +1,6 @@
-"""What the units of a GPU really did: NVML's GPM counters, on Hopper and later.
+"""Activity of a GPU's units: NVML's GPM counters, on Hopper and later.
 
-Utilisation says that some kernel ran; these say which share of the multiprocessors, tensor cores and memory was in use
+Utilization is the time in which any kernel ran; these are the shares of multiprocessors, tensor cores and memory in use
 (https://docs.nvidia.com/deploy/nvml-api/group__nvmlGpmFunctions.html).
 """
 
@@ -10,6 +10,8 @@ import time
 from typing import Any
 
 import pynvml as nvml
+
+from distdl.telemetry.nvml_types import get_gpm_metrics, gpm_request
 
 METRICS = {
     "sm_active_percent": (nvml.NVML_GPM_METRIC_SM_UTIL, 1),
@@ -23,27 +25,25 @@ METRICS = {
     "nvlink_tx_bytes_per_s": (nvml.NVML_GPM_METRIC_NVLINK_TOTAL_TX_PER_SEC, 2**20),
     "nvlink_rx_bytes_per_s": (nvml.NVML_GPM_METRIC_NVLINK_TOTAL_RX_PER_SEC, 2**20),
 }
-"""Metric, and the factor that makes its unit ours."""
+"""Metric, and the factor that converts its unit."""
 
 SHORTEST_S = 0.1
-"""NVML refreshes its samples every 100 ms: two samples taken closer together hold no new information."""
+"""NVML refreshes its samples every 100 ms: samples closer together have no new information."""
 
 
 class Gpm:
-    """The mean activity between one call of `read` and the one before, at least 0.1 s apart."""
+    """Mean activity between two calls of `read`, which are at least 0.1 s apart."""
 
     def __init__(self, gpu: Any, instance: int | None, samples: list[Any]) -> None:
         self._gpu, self._instance = gpu, instance
         self._older, self._newer = samples or (None, None)
         self._taken_s = -math.inf
         self.supported = bool(samples)
-        self._request = nvml.c_nvmlGpmMetricsGet_t(version=nvml.NVML_GPM_METRICS_GET_VERSION, numMetrics=len(METRICS))
-        for slot, (metric, _) in zip(self._request.metrics, METRICS.values(), strict=False):
-            slot.metricId = metric
+        self._request = gpm_request([metric for metric, _ in METRICS.values()])
 
     @classmethod
     def open(cls, gpu: Any, instance: int | None) -> "Gpm":
-        """Of a GPU, or of the GPU instance of it that a MIG slice is; `supported` is False where there is none."""
+        """Open the counters of a GPU, or of its GPU instance `instance`; `supported` is False if it has none."""
         samples: list[Any] = []
         try:
             if nvml.nvmlGpmQueryDeviceSupport(gpu).isSupportedDevice:
@@ -56,7 +56,7 @@ class Gpm:
         return cls(gpu, instance, samples)
 
     def read(self) -> dict[str, float]:
-        """Percentages 0 to 100 and bytes a second, without what this device does not have; empty when too soon."""
+        """Return percentages 0 to 100 and bytes per second of the metrics that this device has; nothing if too soon."""
         now = time.monotonic()
         if not self.supported or now - self._taken_s <= SHORTEST_S:
             return {}
@@ -70,10 +70,10 @@ class Gpm:
 
     def _between(self) -> dict[str, float]:
         self._request.sample1, self._request.sample2 = self._older, self._newer
-        answer = nvml.nvmlGpmMetricsGet(self._request).metrics
+        metrics = get_gpm_metrics(self._request)
         return {
             name: slot.value * unit
-            for slot, (name, (_, unit)) in zip(answer, METRICS.items(), strict=False)
+            for slot, (name, (_, unit)) in zip(metrics, METRICS.items(), strict=False)
             if slot.nvmlReturn == nvml.NVML_SUCCESS and math.isfinite(slot.value)
         }
 

@@ -1,4 +1,4 @@
-"""A thread that reads devices and the host at a steady rate, beside the training and never in its way."""
+"""A thread that samples devices and the host at a constant rate during training."""
 
 import socket
 import sys
@@ -12,12 +12,12 @@ from distdl.core.errors import reason
 from distdl.telemetry.nvml import Lost
 
 
-class Source(Protocol):
-    """What can be sampled: `telemetry.nvml.Device`, `telemetry.host.Host`."""
+class TelemetrySource(Protocol):
+    """A source of samples: `telemetry.nvml.Device`, `telemetry.host.Host`."""
 
     kind: str
     shortest_s: float
-    """It is sampled no more often than this."""
+    """Shortest interval between two samples."""
 
     def sample(self) -> dict[str, Any]: ...
 
@@ -25,28 +25,28 @@ class Source(Protocol):
 
 
 class Sampler:
-    """Take a row from each source `hz` times per second, or as often as it allows, first at start and last at stop.
+    """Samples each source `hz` times per second, or as often as it allows; first at start, last at stop.
 
-    Rows are {time_s, step, epoch, kind, ...}, time_s being Unix time. A source that fails is dropped, and its last row
-    says so in `error`: what watches the training does not end it. `seconds` is the CPU time that sampling took.
+    Rows are {time_s, step, epoch, kind, ...}; time_s is Unix time. A source that fails is removed, with the reason in
+    `error` of its last row: telemetry never ends a training. `seconds` is the CPU time that sampling took.
 
     Args:
         sources: read in this order, on the sampler's thread; closed by `stop`.
-        write: takes each row; called on the sampler's thread.
-        progress: gives the training's (step, epoch) at any time.
-        labels: goes into each row, as `rank` and `host` do.
+        write: receives each row; called on the sampler's thread.
+        progress: returns the training's (step, epoch).
+        labels: added to each row, such as `rank` and `host`.
     """
 
     def __init__(
         self,
-        sources: Sequence[Source],
+        sources: Sequence[TelemetrySource],
         write: Callable[[dict[str, Any]], None],
         progress: Callable[[], tuple[int, int]],
         hz: float = 1.0,
         labels: dict[str, Any] | None = None,
     ) -> None:
         if not 0 < hz <= 10:
-            raise ValueError(f"samples are taken up to 10 times a second, not {hz:g}")
+            raise ValueError(f"the sampling rate must be above 0 and at most 10 per second, not {hz:g}")
         self._sources, self._write, self._progress = list(sources), write, progress
         self._period_s, self._labels = 1 / hz, labels or {}
         self._stop = threading.Event()
@@ -58,9 +58,9 @@ class Sampler:
         self._thread.start()
 
     def stop(self, timeout_s: float = 5.0) -> None:
-        """Take the last sample, end the thread and close the sources. Does not wait longer than `timeout_s`.
+        """Take the last sample, end the thread and close the sources. Waits at most `timeout_s`.
 
-        A driver call that hangs keeps its daemon thread, and nothing else.
+        A driver call that hangs blocks only its daemon thread.
         """
         self._stop.set()
         if self._thread.is_alive():
@@ -69,7 +69,7 @@ class Sampler:
     def _run(self) -> None:
         try:
             self._rounds()
-        except OSError as error:  # of `write`: a full disk, for one
+        except OSError as error:  # raised by `write`, for example because the disk is full
             print(f"warning: telemetry has ended: {reason(error)}", file=sys.stderr)
         finally:
             for source in self._sources:
@@ -77,40 +77,40 @@ class Sampler:
 
     def _rounds(self) -> None:
         due = time.monotonic()
-        next_s: dict[Source, float] = {}
+        next_s: dict[TelemetrySource, float] = {}
         while True:
             last = self._stop.is_set()
-            began = time.thread_time()
+            start = time.thread_time()
             for source in tuple(self._sources):
                 if last or due > next_s.get(source, 0.0) - self._period_s / 2:
                     next_s[source] = due + source.shortest_s
-                    self._take(source)
-            self.seconds += time.thread_time() - began
+                    self._sample(source)
+            self.seconds += time.thread_time() - start
             if last:
                 return
-            # Against the clock, not after the work, so that the rate holds; what was missed is not made up.
+            # Relative to the clock, so that the rate is constant; missed samples are not made up for.
             due = max(due + self._period_s, time.monotonic())
             self._stop.wait(due - time.monotonic())
 
-    def _take(self, source: Source) -> None:
+    def _sample(self, source: TelemetrySource) -> None:
         step, epoch = self._progress()
         row = {"time_s": time.time(), "step": step, "epoch": epoch, "kind": source.kind, **self._labels}
         try:
             row |= source.sample()
         except Exception as error:
             self._sources.remove(source)
-            lost = f"lost: {error}" if isinstance(error, Lost) else f"{type(error).__name__}: {error}"
-            row |= {"device": source.uuid} if hasattr(source, "uuid") else {}
-            row["error"] = lost
+            uuid = getattr(source, "uuid", None)  # of a GPU
+            row |= {"device": uuid} if uuid else {}
+            row["error"] = f"lost: {error}" if isinstance(error, Lost) else f"{type(error).__name__}: {error}"
             source.close()
         self._write(row)
 
 
 def claim(run: str, name: str) -> socket.socket | None:
-    """The right to sample `name` for `run`, which one process of a host has: keep the socket while sampling.
+    """Acquire the right to sample `name` for `run`, which one process per host has. Keep the socket while sampling.
 
-    None when another process has it. An abstract Unix socket is a lock that leaves no file behind and that the kernel
-    takes back however the process ends.
+    Returns None if another process has it. An abstract Unix socket is a lock without a file, which the kernel releases
+    however the process ends.
     """
     lock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:

@@ -58,7 +58,7 @@ def test_a_phase_inside_another_is_taken_out_of_it(time: Time) -> None:
         time.pass_by(3)
         ready = clock.now()
         time.pass_by(2)
-        clock.since("exchange", ready, out_of="backward")
+        clock.add_since("exchange", ready, out_of="backward")
     assert (clock.read()["backward"], clock.read()["exchange"]) == (3, 2)
     clock.add("transfer", 1, out_of="backward")
     assert (clock.read()["backward"], clock.read()["transfer"]) == (2, 1)

@@ -158,7 +158,7 @@ class Worker(Strategy):
         forward_s = self.clock.read()["forward"]
         compute = ComputeTimes(forward_s=forward_s - self._forward_s, backward_s=self._backward_s)
         exchange = self._exchange.finish(self._step + 1, self._rate_factor(), self._previous.total_s)
-        self.clock.since("exchange", start, out_of="update")
+        self.clock.add_since("exchange", start, out_of="update")
         self.layout.clear_gradients()
         self._step += 1
         self._forward_s, self._backward_s, self._previous = forward_s, 0.0, compute
