@@ -4,6 +4,7 @@ Imports neither torch nor numpy: `passive_waiting` must be called before torch l
 """
 
 import os
+import sys
 import time
 from collections.abc import MutableMapping
 from pathlib import Path
@@ -18,11 +19,11 @@ quiet machine's threads sleep in every layer, and a small network trains a fifth
 of the kernel: on a busy machine a waiting thread gives its core to the thread that it waits for. libgomp's own 300,000
 take up to 14 ms (benchmarks/busy_cores.py)."""
 BUSY = 0.5
-"""Cores in use by other programs from which on a machine is busy."""
+"""Number of cores in use by other programs from which a machine counts as busy."""
 
 
 def passive_waiting(environ: MutableMapping[str, str] = os.environ) -> None:
-    """Have OpenMP's threads sleep soon where they wait, unless the user has chosen. Call before torch is imported."""
+    """Make waiting OpenMP threads sleep soon, unless the user has set it. Call before torch is imported."""
     if environ.keys().isdisjoint({"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"}):
         environ["GOMP_SPINCOUNT"] = SPINS
         environ["KMP_BLOCKTIME"] = "1"  # ms; the same for LLVM's and Intel's runtimes, by default 200
@@ -72,8 +73,8 @@ def _limit(group: Path) -> float:
 def sharing(local_size: int) -> int:
     """Ranks of this host that run on this rank's cores, itself included.
 
-    A launcher that gives each rank cores of its own leaves the rank with a part of the launcher's; so does
-    `distdl.runtime.device.pin_cores`. Otherwise all ranks have the same.
+    A launcher that binds each rank to its own cores gives the rank a part of the launcher's cores; so does
+    `distdl.runtime.device.pin_cores`. Otherwise all ranks have the same cores.
     """
     try:
         launcher = len(affinity(os.getppid()))
@@ -86,7 +87,7 @@ def sharing(local_size: int) -> int:
 def cores(local_size: int = 1) -> int:
     """Cores that one of `local_size` ranks of this host can use: its share of the affinity and of the CPU quota."""
     allowed = len(affinity())
-    if hasattr(os, "process_cpu_count"):  # Python 3.13: may be set by -X cpu_count
+    if sys.version_info >= (3, 13):  # may be set by -X cpu_count
         allowed = os.process_cpu_count() or allowed
     return max(int(min(allowed / sharing(local_size), quota() / local_size)), 1)
 
@@ -95,15 +96,15 @@ class Usage(NamedTuple):
     """CPU time since boot, in seconds."""
 
     by_core: dict[int, float]
-    """In use, by anything that is not niced."""
+    """Used by all processes that are not niced."""
     process: float
     """Used by this process."""
     at: float
-    """When this was read, on the monotonic clock."""
+    """Time of the reading, on the monotonic clock."""
 
 
 def usage() -> Usage | None:
-    """CPU time used so far; None where the system does not tell."""
+    """Read the CPU time used so far; None if the system does not report it."""
     try:
         rows = [line.split() for line in STAT.read_text().splitlines() if line.startswith("cpu")]
         tick = 1 / os.sysconf("SC_CLK_TCK")
@@ -114,15 +115,15 @@ def usage() -> Usage | None:
     return Usage(used, time.process_time(), time.monotonic())
 
 
-def busy_cores(before: Usage, after: Usage, cores: list[int], ranks: int = 1) -> float:
-    """Mean number of these cores that other programs used between two readings.
+def busy_cores(start: Usage, end: Usage, cores: list[int], ranks: int = 1) -> float:
+    """Return the mean number of these cores that other programs used between two readings.
 
     Args:
-        ranks: of this job on these cores. The others are taken to use as much as this one: they start alike.
+        ranks: number of this job's ranks on these cores. The others are assumed to use as much as this one.
     """
-    elapsed_s = max(after.at - before.at, 1e-9)
-    used_s = sum(after.by_core.get(core, 0) - before.by_core.get(core, 0) for core in cores)
-    return max((used_s - ranks * (after.process - before.process)) / elapsed_s, 0.0)
+    elapsed_s = max(end.at - start.at, 1e-9)
+    used_s = sum(end.by_core.get(core, 0) - start.by_core.get(core, 0) for core in cores)
+    return max((used_s - ranks * (end.process - start.process)) / elapsed_s, 0.0)
 
 
 _start: Usage | None = None
@@ -130,16 +131,16 @@ _busy = 0.0
 
 
 def observe_start() -> None:
-    """Begin to observe the other programs' use of the cores; the import of torch then makes a window of seconds."""
+    """Begin to observe the other programs' use of the cores, for the seconds in which torch is imported."""
     global _start
     _start = usage()
 
 
 def observe_end(ranks: int) -> float:
-    """Mean number of this process's cores that other programs used since `observe_start`; 0 if not known.
+    """Return the mean number of this process's cores that others used since `observe_start`; 0 if not known.
 
     Args:
-        ranks: of this job on these cores.
+        ranks: number of this job's ranks on these cores.
     """
     global _start, _busy
     end = usage()
@@ -154,7 +155,7 @@ def busy_at_start() -> float:
 
 
 def warning(busy: float, available: int) -> str:
-    """A sentence about cores that other programs use, or nothing if there are too few of them to matter."""
+    """Return a warning about cores that other programs use, or "" if they are too few to matter."""
     if busy < BUSY:
         return ""
     return (

@@ -1,4 +1,4 @@
-"""Device and cores of a rank, and the comparison of devices across ranks."""
+"""Device, cores and reduced-precision type of a rank, and the comparison of devices across ranks."""
 
 import os
 import socket
@@ -14,6 +14,9 @@ from distdl.runtime.launch_env import Placement
 from distdl.runtime.memory import keep_freed
 from distdl.runtime.world import World
 
+REDUCED_PRECISION = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""Types of compute.precision under autocast. fp32 and tf32 compute in float32."""
+
 
 def device_for(
     config: ComputeConfig, *, local_rank: int, local_size: int, warn: Callable[[str], None] = lambda text: None
@@ -21,12 +24,12 @@ def device_for(
     """Choose the device of a host's rank `local_rank` of `local_size`.
 
     A rank that sees exactly one GPU takes it: schedulers bind GPUs to ranks that way (`srun --gpus-per-task=1`).
-    `shared_gpu` finds out whether two ranks see the same one.
+    `shared_gpu` checks whether two ranks see the same one.
 
     Args:
-        warn: receives a line if `auto` takes the CPU on a host that has GPUs.
+        warn: receives a message if `auto` selects the CPU on a host that has GPUs.
     Raises:
-        UserError: if CUDA is asked for and the host has fewer GPUs than ranks.
+        UserError: if compute.device is cuda and the host has fewer GPUs than ranks.
     """
     gpus = torch.cuda.device_count() if config.device != "cpu" else 0
     index = gpu_index(gpus, local_rank=local_rank, local_size=local_size)
@@ -50,35 +53,35 @@ def make_world(config: ComputeConfig, placement: Placement, warn: Callable[[str]
 
 
 def gpu_index(gpus: int, *, local_rank: int, local_size: int) -> int | None:
-    """The GPU of a local rank that sees `gpus` of them; None if there are too few."""
+    """Return the index of a local rank's GPU if it sees `gpus` of them; None if there are too few."""
     if gpus == 1:
         return 0
     return local_rank if gpus >= local_size else None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """The host and device of one rank."""
+class RankDevice:
+    """Host and device of one rank."""
 
     host: str
     device: str
     """cpu or cuda."""
     gpu: str = ""
-    """Identity of the GPU, or of the MIG slice."""
+    """UUID of the GPU, or of the MIG slice; empty on a CPU."""
 
 
-def place_of(device: torch.device, environ: Mapping[str, str] = os.environ) -> Place:
-    """This process's place."""
+def rank_device(device: torch.device, environ: Mapping[str, str] = os.environ) -> RankDevice:
+    """Return host and device of this process."""
     gpu = ""
     if device.type == "cuda":
         # The properties of a MIG slice may show its whole GPU's UUID, which other slices share.
         visible = environ.get("CUDA_VISIBLE_DEVICES", "")
         gpu = visible if visible.startswith("MIG-") else str(torch.cuda.get_device_properties(device).uuid)
-    return Place(host=socket.gethostname(), device=device.type, gpu=gpu)
+    return RankDevice(host=socket.gethostname(), device=device.type, gpu=gpu)
 
 
-def mixed_devices(places: Sequence[Place]) -> str | None:
-    """One line if some of the ranks, whose `places` are given by rank, train on a CPU and others on a GPU."""
+def mixed_devices(places: Sequence[RankDevice]) -> str | None:
+    """Return an error message if some ranks train on a CPU and others on a GPU. Takes their places by rank."""
     hosts = {kind: sorted({place.host for place in places if place.device == kind}) for kind in ("cuda", "cpu")}
     if not all(hosts.values()):
         return None
@@ -88,8 +91,8 @@ def mixed_devices(places: Sequence[Place]) -> str | None:
     )
 
 
-def shared_gpu(places: Sequence[Place]) -> str | None:
-    """One line if two of the ranks, whose `places` are given by rank, have the same GPU."""
+def shared_gpu(places: Sequence[RankDevice]) -> str | None:
+    """Return an error message if two ranks have the same GPU. Takes the ranks' places by rank."""
     first_on: dict[tuple[str, str], int] = {}
     for rank, place in enumerate(places):
         other = first_on.setdefault((place.host, place.gpu), rank)
@@ -107,10 +110,10 @@ def _listed(names: Sequence[str], most: int = 4) -> str:
 def pin_cores(config: ComputeConfig, world: World) -> int:
     """Give this rank its share of the host's cores, and torch as many threads. Returns the number of threads.
 
-    Two ranks whose threads move over the same cores wait for each other in every layer; pinned, they do not. On a GPU
-    nothing is pinned: the kernel's threads there must stay free to move between the loader's processes. Nor where other
-    programs keep cores busy, and all ranks would wait for the one that shares its core. The number of threads never
-    depends on other programs: torch's sums, and so a training's last bits, depend on it.
+    Two ranks whose threads move over the same cores wait for each other in every layer; pinned ranks do not. Ranks with
+    a GPU are not pinned: their threads must be free to move between the loader's processes. Ranks are not pinned either
+    if other programs keep cores busy: all would wait for the rank that shares its core. The number of threads never
+    depends on other programs, because torch's sums, and so the last bits of a training, depend on it.
     """
     available, ranks = cores.affinity(), cores.sharing(world.local_size)
     threads = config.threads or cores.cores(world.local_size)
@@ -127,8 +130,8 @@ def pins(device: str, threads: int, *, available: int, ranks: int, busy: float) 
     """Whether each of `ranks` ranks is pinned to its part of the `available` cores they share.
 
     Args:
-        threads: as configured; 0 leaves the number, and the cores, to distdl.
-        busy: of these cores, in use by other programs.
+        threads: as configured; with 0 distdl chooses their number and the cores.
+        busy: number of these cores in use by other programs.
     """
     return (
         device == "cpu"

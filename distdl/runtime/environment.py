@@ -11,7 +11,7 @@ from distdl.runtime import cores
 
 
 def environment() -> dict[str, Any]:
-    """Machine and versions, as environment.json keeps them."""
+    """Return machine and versions, for environment.json."""
     import psutil
     import torch
 

@@ -1,4 +1,4 @@
-"""Ctrl-C while modules are imported. Imports only what Python has loaded already: it comes before all other modules."""
+"""Ctrl-C while modules are imported. Imports only modules that Python has already loaded, and is imported first."""
 
 import os
 import signal
@@ -8,22 +8,22 @@ EXIT = 128 + signal.SIGINT
 
 
 class Importing:
-    """Within it Ctrl-C ends the process at once, in one line.
+    """Context in which Ctrl-C ends the process at once, with one line.
 
-    As an exception it would come out of the middle of an import: a traceback before a command has begun, and from
-    within an extension module another error altogether. Nothing has been begun then that would need an end.
+    As an exception it would be raised in the middle of an import: with a traceback before the command has started, and
+    in an extension module as a different error. Nothing has been started then that would need cleanup.
     """
 
     def __enter__(self) -> None:
-        self._ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        if self._ours:
+        self._is_default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        if self._is_default:
             try:
                 signal.signal(signal.SIGINT, _leave)
             except ValueError:  # not in the main thread
-                self._ours = False
+                self._is_default = False
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
-        if self._ours:
+        if self._is_default:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

@@ -15,8 +15,8 @@ RENDEZVOUS = ("MASTER_ADDR", "MASTER_PORT")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mpi:
-    """The variables by which an MPI launcher numbers its ranks; the first that is set counts."""
+class MpiLauncher:
+    """Variables by which an MPI launcher numbers its ranks; of each, the first that is set counts."""
 
     name: str
     rank: tuple[str, ...]
@@ -25,33 +25,33 @@ class Mpi:
     local_size: tuple[str, ...]
 
     @classmethod
-    def prefixed(cls, name: str, prefix: str) -> "Mpi":
-        """A launcher whose variables are PREFIX_RANK, PREFIX_SIZE, PREFIX_LOCAL_RANK and PREFIX_LOCAL_SIZE."""
+    def prefixed(cls, name: str, prefix: str) -> "MpiLauncher":
+        """Make a launcher whose variables are PREFIX_RANK, PREFIX_SIZE, PREFIX_LOCAL_RANK and PREFIX_LOCAL_SIZE."""
         fields = ("RANK", "SIZE", "LOCAL_RANK", "LOCAL_SIZE")
         return cls(name=name, **{field.lower(): (f"{prefix}_{field}",) for field in fields})
 
 
-OPEN_MPI = Mpi.prefixed("Open MPI", "OMPI_COMM_WORLD")
+OPEN_MPI = MpiLauncher.prefixed("Open MPI", "OMPI_COMM_WORLD")
 MPI_LAUNCHERS = (
     OPEN_MPI,
-    Mpi.prefixed("MVAPICH2", "MV2_COMM_WORLD"),
-    Mpi.prefixed("MVAPICH", "MVP_COMM_WORLD"),
-    Mpi.prefixed("jsrun", "JSM_NAMESPACE"),
-    Mpi(
+    MpiLauncher.prefixed("MVAPICH2", "MV2_COMM_WORLD"),
+    MpiLauncher.prefixed("MVAPICH", "MVP_COMM_WORLD"),
+    MpiLauncher.prefixed("jsrun", "JSM_NAMESPACE"),
+    MpiLauncher(
         name="PMI (MPICH, Intel MPI, PALS)",
         rank=("PMI_RANK", "PALS_RANKID"),
         size=("PMI_SIZE",),
         local_rank=("MPI_LOCALRANKID", "PMI_LOCAL_RANK", "PALS_LOCAL_RANKID"),
         local_size=("MPI_LOCALNRANKS", "PMI_LOCAL_SIZE", "PALS_LOCAL_SIZE"),
     ),
-    Mpi(
+    MpiLauncher(
         name="Flux",
         rank=("FLUX_TASK_RANK",),
         size=("FLUX_JOB_SIZE",),
         local_rank=("FLUX_TASK_LOCAL_ID",),
         local_size=(),
     ),
-    Mpi(name="PMIx", rank=("PMIX_RANK",), size=(), local_rank=(), local_size=()),
+    MpiLauncher(name="PMIx", rank=("PMIX_RANK",), size=(), local_rank=(), local_size=()),
 )
 """Most specific first: Open MPI and jsrun set PMIX_RANK too, and MVAPICH sets PMI_RANK."""
 
@@ -81,11 +81,11 @@ def launched(strategy: str, environ: Mapping[str, str] = os.environ) -> Placemen
     Raises:
         UserError: if no launcher has set the variables.
     """
-    found = placement(environ)
-    if found is None:
+    launched_placement = placement(environ)
+    if launched_placement is None:
         start = f"torchrun --nproc_per_node=N -m distdl.train --strategy {strategy} ..."
         raise UserError(f"strategy {strategy} needs a launcher: {start}")
-    return found
+    return launched_placement
 
 
 def choose_strategy(environ: Mapping[str, str] = os.environ) -> str:
@@ -125,7 +125,7 @@ def join(environ: MutableMapping[str, str]) -> None:
 
 
 def rank_of(environ: Mapping[str, str]) -> int:
-    """This process's rank by whichever launcher started it, complete or not; 0 if it is alone."""
+    """Return this process's rank from the variables of any launcher, even if incomplete; 0 without a launcher."""
     try:
         environ = {**environ, **from_launcher(environ)}
         names = (("RANK", "HOROVOD_RANK"), *(mpi.rank for mpi in MPI_LAUNCHERS))
@@ -135,12 +135,12 @@ def rank_of(environ: Mapping[str, str]) -> int:
 
 
 def from_launcher(environ: Mapping[str, str]) -> dict[str, str]:
-    """torchrun's variables for a rank that mpirun or srun started; empty if they are set, or the process is alone.
+    """Return torchrun's variables for a rank that mpirun or srun started; empty if they are set or there is one rank.
 
-    A batch script of Slurm, or a shell under srun, is no rank of several: only a task of a step of many is.
+    A Slurm batch script, or a shell under srun, is not one of several ranks: only a task of a step with several is.
 
     Raises:
-        UserError: if a launcher started several ranks and its variables do not say how they find each other.
+        UserError: if a launcher started several ranks and its variables are incomplete.
     """
     if "RANK" in environ or "HOROVOD_RANK" in environ:
         return {}
@@ -151,14 +151,14 @@ def from_launcher(environ: Mapping[str, str]) -> dict[str, str]:
             break
         if rank is None:
             continue
-        # srun sets PMI's or PMIx's variables beside its own. Unequal, Slurm's count the daemons that mpirun started.
+        # srun sets PMI's or PMIx's variables too. If they differ, Slurm's count mpirun's daemons.
         tasks = _number(environ, ("SLURM_STEP_NUM_TASKS",))
         if slurm is None or environ["SLURM_PROCID"] != str(rank) or size not in (None, tasks):
             return _from_mpi(mpi, environ)
     return slurm or {}
 
 
-def _from_mpi(mpi: Mpi, environ: Mapping[str, str]) -> dict[str, str]:
+def _from_mpi(mpi: MpiLauncher, environ: Mapping[str, str]) -> dict[str, str]:
     if mpi is OPEN_MPI and "MASTER_ADDR" not in environ:
         return {}  # Horovod over MPI, which needs no address
     sources = dict(zip(TORCHRUN, (mpi.rank, mpi.size, mpi.local_rank, mpi.local_size), strict=True))
@@ -174,7 +174,7 @@ def _from_mpi(mpi: Mpi, environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _slurm(environ: Mapping[str, str]) -> dict[str, str] | None:
-    """The place of a task in its step of several; {} in a step of one, None outside of steps."""
+    """Return the variables of a task in its step of several; {} in a step of one task, None outside of steps."""
     tasks = _number(environ, ("SLURM_STEP_NUM_TASKS",))
     if tasks is None or "SLURM_PROCID" not in environ:
         return None
@@ -198,7 +198,7 @@ def _slurm(environ: Mapping[str, str]) -> dict[str, str] | None:
 
 
 def _port(environ: Mapping[str, str]) -> int:
-    """A port that two jobs, or two steps of one, on the same host do not share by accident."""
+    """Return a port that two jobs, or two steps of one job, on the same host rarely share."""
     return 20000 + (int(environ["SLURM_JOB_ID"]) * 16 + int(environ["SLURM_STEP_ID"])) % 12000
 
 
@@ -209,17 +209,17 @@ def _check_port(port: int) -> None:
         if isinstance(error, OSError) and error.errno != errno.EADDRINUSE:
             return  # torch's own store may succeed where this attempt does not
         raise UserError(
-            f"port {port}, where the ranks meet on this host, is not free: set MASTER_PORT to a free one on all ranks"
+            f"port {port} of the ranks' rendezvous on this host is in use: set MASTER_PORT to a free one on all ranks"
         ) from None
 
 
 def _number(environ: Mapping[str, str], names: tuple[str, ...]) -> int | None:
-    """The value of the first of these variables that is set."""
+    """Return the value of the first of these variables that is set."""
     name = _first(environ, names)
     if name is None:
         return None
     if not re.fullmatch(r"[0-9]{1,9}", environ[name]):
-        raise UserError(f'{name}="{environ[name]}" is not a number: which launcher set it?')
+        raise UserError(f'{name}="{environ[name]}" is not a number, but a launcher must set one')
     return int(environ[name])
 
 
@@ -228,12 +228,13 @@ def _first(environ: Mapping[str, str], names: tuple[str, ...]) -> str | None:
 
 
 def tasks_per_node(text: str) -> list[int]:
-    """Tasks of each node of Slurm's shorthand: "4(x2),3" is [4, 4, 3].
+    """Return the tasks of each node from Slurm's shorthand: "4(x2),3" is [4, 4, 3].
 
     Raises:
-        ValueError: for anything else, or more than `MAX_HOSTS` nodes.
+        ValueError: for any other text, or more than `MAX_HOSTS` nodes.
     """
-    parts = [re.fullmatch(r"([0-9]{1,9})(?:\(x([0-9]{1,9})\))?", part) for part in text.split(",")]
-    if not all(parts) or sum(int(part[2] or 1) for part in parts) > MAX_HOSTS:
+    items = text.split(",")
+    parts = [part for item in items if (part := re.fullmatch(r"([0-9]{1,9})(?:\(x([0-9]{1,9})\))?", item))]
+    if len(parts) < len(items) or sum(int(part[2] or 1) for part in parts) > MAX_HOSTS:
         raise ValueError(f"{text[:80]!r} are not tasks per node")
     return [int(part[1]) for part in parts for _ in range(int(part[2] or 1))]

@@ -1,4 +1,4 @@
-"""Memory of a process that computes on a CPU."""
+"""Memory allocation of a process that computes on a CPU."""
 
 import contextlib
 import ctypes
@@ -8,11 +8,11 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 
 def keep_freed() -> None:
-    """Have malloc keep what is freed for what is asked for next, where it is glibc's; elsewhere do nothing.
+    """Make glibc's malloc keep freed memory for the next allocations. Does nothing with another C library.
 
-    By default glibc gives large blocks back to the kernel, and a training step frees all of its activations: the next
-    step then meets a page fault, and zeroes a page, for every 4 KiB that it writes. That is a third of a step of
-    MobileNet-V2 on two cores. The price is that the process stays as large as it once was.
+    By default glibc returns large blocks to the kernel, and a training step frees all of its activations: the next step
+    then causes a page fault, and the kernel zeroes a page, for every 4 KiB that it writes. That takes a third of a step
+    of MobileNet-V2 on two cores. In return the process stays at its largest size.
     """
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt

@@ -1,4 +1,4 @@
-"""Files of tensors and plain values. Reading one executes nothing that is in it."""
+"""Files of tensors and plain values. Reading one does not execute its content."""
 
 import pickle
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from distdl.core.manifest import STATE, Progress
 
 
 def load(folder: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Any], Progress]:
-    """State and position of a checkpoint. Nothing in the file is executed.
+    """Read state and position of a checkpoint. Nothing in the file is executed.
 
     Raises:
         UserError: if it is damaged, holds objects other than tensors and plain values, or this process cannot see the
@@ -26,7 +26,7 @@ def load(folder: Path, device: torch.device | str = "cpu") -> tuple[dict[str, An
 
 
 def network_state(state: Mapping[str, Any], folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """Weights and buffers of a checkpoint's network by name, and those of their moving average (empty without one).
+    """Return weights and buffers of a checkpoint's network by name, and their moving average (empty without one).
 
     Raises:
         UserError: if the state does not hold them.
@@ -46,10 +46,10 @@ def write_tensors(file: Path, state: Mapping[str, Any]) -> None:
 
 
 def read_tensors(file: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """What `write_tensors` wrote.
+    """Read a file of `write_tensors`.
 
     Raises:
-        UserError: if the file is damaged, or holds anything else.
+        UserError: if the file is damaged, or has any other content.
     """
     with reading(file, "a state"):
         try:
@@ -67,12 +67,12 @@ def _save(state: Mapping[str, Any], sink: IO[bytes]) -> None:
     try:
         torch.save(state, sink)
     except RuntimeError as error:
-        # Where the disk is full, torch's archive writer fails once more as it closes, and hides why.
+        # If the disk is full, torch's archive writer fails again when it closes, and hides the first error.
         raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
 
 def _on_host(value: Any) -> Any:
-    """A copy that shares no memory with what training goes on to change."""
+    """Copy to the host, so that training can continue to change the original."""
     if isinstance(value, torch.Tensor):
         return value.detach().to("cpu", copy=True)
     if isinstance(value, Mapping):

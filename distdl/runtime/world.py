@@ -1,4 +1,4 @@
-"""Where a process stands among the others. Data, models and telemetry know no more of the others than this."""
+"""Rank, world size and device of a process: all that data, models and telemetry know about the other processes."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -8,13 +8,13 @@ import torch
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """One process's place. Ranks are numbered among those that train; a parameter server has a role of its own."""
+    """Rank and device of one process. Ranks are numbered among those that train; parameter servers separately."""
 
     rank: int = 0
     size: int = 1
     local_rank: int = 0
-    """Among the ranks of this host."""
+    """Rank among those of this host."""
     local_size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     role: Literal["train", "serve"] = "train"
-    """A rank that serves keeps parameters for those that train; see `Strategy.serve`."""
+    """A rank that serves holds parameters for those that train; see `Strategy.serve`."""

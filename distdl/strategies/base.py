@@ -61,8 +61,8 @@ class Strategy:
             UserError: on every rank, if some have a GPU and others do not, or two have the same one. With
                 compute.device auto, ranks that would have to share a GPU all take the CPU instead.
         """
-        local = json.dumps(asdict(device.place_of(self.world.device)))
-        places = [device.Place(**json.loads(place)) for place in text.gather_text(self, local)]
+        local = json.dumps(asdict(device.rank_device(self.world.device)))
+        places = [device.RankDevice(**json.loads(place)) for place in text.gather_text(self, local)]
         if message := device.mixed_devices(places):
             raise UserError(message)
         if message := device.shared_gpu(places):

@@ -62,8 +62,8 @@ def test_ranks_with_other_settings_end_with_exit_2_and_one_line(tmp_path: Path, 
     assert not (tmp_path / "run").exists()
 
 
-def places(*rows: tuple[str, str, str]) -> list[device.Place]:
-    return [device.Place(host=host, device=kind, gpu=gpu) for host, kind, gpu in rows]
+def places(*rows: tuple[str, str, str]) -> list[device.RankDevice]:
+    return [device.RankDevice(host=host, device=kind, gpu=gpu) for host, kind, gpu in rows]
 
 
 def test_mixed_devices_name_the_hosts() -> None:
@@ -107,9 +107,9 @@ def test_auto_warns_when_it_leaves_gpus_unused(monkeypatch: pytest.MonkeyPatch) 
 def test_a_mig_slice_is_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(uuid="whole"))
     cuda = torch.device("cuda", 0)
-    assert device.place_of(cuda, {"CUDA_VISIBLE_DEVICES": "MIG-1"}).gpu == "MIG-1"
-    assert device.place_of(cuda, {"CUDA_VISIBLE_DEVICES": "0"}).gpu == "whole"
-    assert device.place_of(torch.device("cpu"), {}).gpu == ""
+    assert device.rank_device(cuda, {"CUDA_VISIBLE_DEVICES": "MIG-1"}).gpu == "MIG-1"
+    assert device.rank_device(cuda, {"CUDA_VISIBLE_DEVICES": "0"}).gpu == "whole"
+    assert device.rank_device(torch.device("cpu"), {}).gpu == ""
 
 
 @pytest.mark.parametrize(("kind", "falls_back"), [("auto", True), ("cuda", False)])
