@@ -24,6 +24,7 @@ from distdl.models import freezing as parts
 from distdl.optim import optimizers, schedules
 from distdl.optim.ema import EMA
 from distdl.runtime import tensors
+from distdl.runtime.device import REDUCED_PRECISION
 from distdl.strategies.base import Strategy
 from distdl.strategies.text import broadcast_text, gather_text
 from distdl.telemetry.clock import Clock
@@ -31,8 +32,6 @@ from distdl.training import resumption
 from distdl.training.checkpoint import Checkpoints, Progress
 from distdl.training.events import Callback, Events
 from distdl.training.stop import Stop
-
-AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Trainer:
@@ -91,7 +90,7 @@ class Trainer:
         torch.backends.cudnn.benchmark = not self.config.deterministic
         if self.config.deterministic != torch.are_deterministic_algorithms_enabled():  # to say it imports inductor: 2 s
             torch.use_deterministic_algorithms(self.config.deterministic)
-        dtype = AUTOCAST.get(self.config.compute.precision)
+        dtype = REDUCED_PRECISION.get(self.config.compute.precision)
         self.autocast = torch.autocast(self.world.device.type, dtype) if dtype else nullcontext()
 
     def _build_model(self) -> None:

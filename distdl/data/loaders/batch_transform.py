@@ -9,9 +9,8 @@ import torch
 from distdl.data.augment import color
 from distdl.data.augment import random_params as augment
 from distdl.data.loaders.spec import Task
+from distdl.runtime.device import REDUCED_PRECISION
 from distdl.telemetry.clock import Clock
-
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 Drawn = dict[str, torch.Tensor]
 Stage = Callable[[torch.Tensor, Drawn], torch.Tensor]
@@ -63,7 +62,7 @@ class Finish:
     def __init__(self, task: Task) -> None:
         self.task = task
         self.classes = len(task.dataset.classes)
-        self.dtype = DTYPES.get(task.config.compute.precision, torch.float32)
+        self.dtype = REDUCED_PRECISION.get(task.config.compute.precision, torch.float32)
         self.channels_last = task.config.compute.channels_last
         self.mean = torch.tensor(task.dataset.mean, device=task.world.device).view(-1, 1, 1)
         self.std = torch.tensor(task.dataset.std, device=task.world.device).view(-1, 1, 1)

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import torch
 
 from distdl.data.dataset import Batch
-from distdl.data.loaders.batch_transform import DTYPES
 from distdl.data.loaders.spec import Task
+from distdl.runtime.device import REDUCED_PRECISION
 from distdl.telemetry.clock import Clock
 
 
@@ -24,7 +24,7 @@ class SyntheticLoader:
         shape = (task.batch, task.dataset.channels, task.size, task.size)
         generator = torch.Generator(device).manual_seed(task.config.seed)
         noise = torch.randn(shape, generator=generator, device=device)
-        self.images = noise.to(DTYPES.get(compute.precision, torch.float32), memory_format=layout)
+        self.images = noise.to(REDUCED_PRECISION.get(compute.precision, torch.float32), memory_format=layout)
         self.labels = torch.from_numpy(task.split.labels).to(device)
 
     def __len__(self) -> int:
