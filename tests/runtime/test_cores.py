@@ -76,18 +76,18 @@ def test_cores_are_counted_once_by_the_ranks_that_share_them(
 
 
 def test_usage_is_read_and_grows() -> None:
-    before = cores.usage()
+    start = cores.usage()
     sum(i * i for i in range(300_000))
-    after = cores.usage()
-    assert after.process > before.process and after.at > before.at
-    assert set(cores.affinity()) <= set(after.by_core)
-    assert all(after.by_core[core] >= before.by_core[core] for core in before.by_core)
+    end = cores.usage()
+    assert end.process > start.process and end.at > start.at
+    assert set(cores.affinity()) <= set(end.by_core)
+    assert all(end.by_core[core] >= start.by_core[core] for core in start.by_core)
 
 
 BUSY = {
     "a quiet machine": ({0: 0.0, 1: 0.1}, 0.1, 1, 0.0),
     "this process alone": ({0: 9.0, 1: 0.5}, 9.5, 1, 0.0),
-    "two ranks that start alike": ({0: 9.5, 1: 9.5}, 9.5, 2, 0.0),
+    "two ranks that start at the same time": ({0: 9.5, 1: 9.5}, 9.5, 2, 0.0),
     "another program on one core": ({0: 10.0, 1: 9.0}, 9.0, 1, 1.0),
     "a core that this process may not use": ({0: 5.0, 7: 10.0}, 5.0, 1, 0.0),
 }
@@ -97,9 +97,9 @@ BUSY = {
 def test_what_other_programs_use_is_what_this_job_does_not(
     used: dict[int, float], process: float, ranks: int, expected: float
 ) -> None:
-    before = Usage(dict.fromkeys(used, 100.0), 5.0, 50.0)
-    after = Usage({core: 100.0 + seconds for core, seconds in used.items()}, 5.0 + process, 60.0)
-    assert cores.busy_cores(before, after, [0, 1], ranks) == pytest.approx(expected)
+    start = Usage(dict.fromkeys(used, 100.0), 5.0, 50.0)
+    end = Usage({core: 100.0 + seconds for core, seconds in used.items()}, 5.0 + process, 60.0)
+    assert cores.busy_cores(start, end, [0, 1], ranks) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -148,6 +148,6 @@ sys.exit(code)
 
 def test_passive_waiting_is_set_before_torch_is_imported(tmp_path: Path) -> None:
     quiet = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_", "KMP_"))}
-    words = [sys.executable, "-c", PROBE, str(tmp_path / "run")]
-    done = subprocess.run(words, capture_output=True, text=True, env=quiet, timeout=300)
+    argv = [sys.executable, "-c", PROBE, str(tmp_path / "run")]
+    done = subprocess.run(argv, capture_output=True, text=True, env=quiet, timeout=300)
     assert (done.returncode, done.stdout.strip().splitlines()[-1]) == (0, f"spins {cores.SPINS} True"), done.stderr

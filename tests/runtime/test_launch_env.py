@@ -179,7 +179,7 @@ def test_strategy_single_is_refused_for_several_ranks() -> None:
         ({}, "no launcher"),
         ({**OPEN_MPI, "RANK": "0"}, "torchrun's own variables go"),
         ({**SLURM, "HOROVOD_RANK": "0"}, "horovodrun's ranks inside an allocation are Horovod's"),
-        ({name: value for name, value in OPEN_MPI.items() if name != "MASTER_ADDR"}, "nowhere to meet: Horovod's MPI"),
+        ({name: value for name, value in OPEN_MPI.items() if name != "MASTER_ADDR"}, "no address: Horovod's MPI"),
         ({"SLURM_JOB_ID": "77", "SLURM_PROCID": "0", "SLURM_NTASKS": "8"}, "a batch script is not a rank"),
         ({**SLURM, "SLURM_STEP_NUM_TASKS": "1"}, "nor is a shell under srun"),
     ],

@@ -1,4 +1,4 @@
-"""What malloc keeps: whether large blocks that were freed are met again without the kernel."""
+"""Memory kept by malloc: large freed blocks are reused without page faults."""
 
 import platform
 import subprocess
@@ -24,8 +24,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="malloc is not glibc's")
 def test_what_is_freed_is_met_again_without_a_page_fault():
     def faults(how: str) -> int:
-        words = [sys.executable, "-c", PAGES_OF_TWICE_100_MB, how]
-        return int(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+        argv = [sys.executable, "-c", PAGES_OF_TWICE_100_MB, how]
+        return int(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
 
     # Pages may be huge ones, which are 512 times fewer.
     assert faults("kept") < 10 < faults("given back")

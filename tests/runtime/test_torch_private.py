@@ -41,8 +41,8 @@ def test_its_steps_are_those_of_torch(name: str) -> None:
         assert seen == [True] * 3
         return [*model.parameters(), *(value for slots in optimizer.state.values() for value in slots.values())]
 
-    for one, other in zip(trained(eager), trained(lambda optimizer: optimizer), strict=True):
-        assert torch.equal(one, torch.as_tensor(other))
+    for first, second in zip(trained(eager), trained(lambda optimizer: optimizer), strict=True):
+        assert torch.equal(first, torch.as_tensor(second))
 
 
 def test_the_shields_are_put_back() -> None:

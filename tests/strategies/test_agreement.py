@@ -28,9 +28,9 @@ def test_every_field_that_shapes_the_training_is_compared() -> None:
 
 
 def test_a_difference_names_the_first_field_with_values_and_ranks() -> None:
-    one = facts(Config(), "ddp", load(DataConfig()))
+    reference = facts(Config(), "ddp", load(DataConfig()))
     other = facts(Config(optim=OptimConfig(lr=5e-5), seed=3), "ddp", load(DataConfig()))
-    message = difference([one, other, one, other])
+    message = difference([reference, other, reference, other])
     assert "seed is 0 on ranks 0, 2, 3 on ranks 1, 3" in message
     assert "also different: optim.lr" in message
     assert "same command" in message
@@ -38,13 +38,15 @@ def test_a_difference_names_the_first_field_with_values_and_ranks() -> None:
 
 def test_versions_and_data_are_compared() -> None:
     dataset = load(DataConfig())
-    one = facts(Config(), "ddp", dataset)
+    reference = facts(Config(), "ddp", dataset)
     for name in ("version of torch", "version of distdl"):
-        assert f"{name} is {one[name]} on rank 0, 1.0 on rank 1" in difference([one, one | {name: "1.0"}])
+        assert f"{name} is {reference[name]} on rank 0, 1.0 on rank 1" in difference(
+            [reference, reference | {name: "1.0"}]
+        )
     fewer = facts(Config(), "ddp", load(DataConfig(limit=50)))
-    assert "samples in train is 1437 on rank 0, 50 on rank 1" in difference([one, fewer])
+    assert "samples in train is 1437 on rank 0, 50 on rank 1" in difference([reference, fewer])
     other = facts(Config(), "ddp", dataclasses.replace(dataset, classes=tuple(reversed(dataset.classes))))
-    assert "names of the classes" in difference([one, other])
+    assert "names of the classes" in difference([reference, other])
 
 
 def test_one_rank_agrees_with_itself() -> None:

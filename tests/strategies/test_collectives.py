@@ -126,7 +126,7 @@ def check_counts(name: str, counts: list[dict[str, int]], expected: dict[str, in
         assert counts == [{"allreduce_async_": sum(1 for _ in trained(out))}] * 14
     elif name == "horovod held":
         assert counts == [{}, {"allreduce_async_": sum(1 for _ in trained(out))}] * 7
-    elif name == "deepspeed 2":  # gradients are sharded as they come: ZeRO reduces them in each micro batch
+    elif name == "deepspeed 2":  # gradients are sharded during backward: ZeRO reduces them in each micro batch
         assert counts == [{"all_reduce": accumulate + 1, "all_gather_into_tensor": 1}] * 14
     elif name == "deepspeed 3":
         assert len({tuple(sorted(step.items())) for step in counts[1:]}) == 1
@@ -153,9 +153,9 @@ def trained(run: Path) -> list[str]:
 def test_ranks_that_start_with_different_weights_end_with_the_same_bits(tmp_path: Path, name: str) -> None:
     """A network with a frozen part and BatchNorm's buffers, each rank's moved by its number."""
     case = CASES[name]
-    words = [*RECIPE, "--model.name", "resnet20", "--model.freeze", "conv1*", "--max-steps", "3"]
-    words = [*words, "--data.eval-batch-size", "1000", "--out", str(tmp_path / "run")]
-    job = launch(case, words, 2, counted.other_weights)
+    argv = [*RECIPE, "--model.name", "resnet20", "--model.freeze", "conv1*", "--max-steps", "3"]
+    argv = [*argv, "--data.eval-batch-size", "1000", "--out", str(tmp_path / "run")]
+    job = launch(case, argv, 2, counted.other_weights)
     assert job.wait(300) == [0] * (2 + case.servers), job.text
     (first, end), (other_first, other_end) = (
         json.loads((tmp_path / f"run-digests-{rank}.json").read_text()) for rank in range(2)

@@ -48,13 +48,13 @@ def test_settings_are_made_from_the_configuration() -> None:
 
 def test_a_file_adds_to_the_settings(tmp_path: Path) -> None:
     file = tmp_path / "ds.json"
-    theirs = {
+    table = {
         "zero_optimization": {"stage": 2, "reduce_bucket_size": 1000},
         "train_batch_size": "auto",
         "bf16": {"enabled": False},
         "wall_clock_breakdown": True,
     }
-    file.write_text(json.dumps(theirs))
+    file.write_text(json.dumps(table))
     made = settings(configured(file), WORLD)
     assert made["zero_optimization"] == {"stage": 2, "reduce_bucket_size": 1000}
     assert made["train_batch_size"] == 64
@@ -65,8 +65,8 @@ def test_a_file_adds_to_the_settings(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ('{"zero_optimization": {"stage": 3}}', r"zero_optimization.stage = 3, .* comes to 2"),
-        ('{"train_batch_size": 128}', r"train_batch_size = 128, .* comes to 64"),
+        ('{"zero_optimization": {"stage": 3}}', r"zero_optimization.stage = 3, .* results in 2"),
+        ('{"train_batch_size": 128}', r"train_batch_size = 128, .* results in 64"),
         ('{"optimizer": {"type": "Adam"}}', r"sets optimizer, .* use optim"),
         ('{"bf16": {"enabled": true}}', r"sets bf16, .* use compute.precision"),
         ("{", "cannot be read as JSON"),
@@ -90,45 +90,45 @@ def ddp(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("stage", [0, 1, *(pytest.param(stage, marks=pytest.mark.slow) for stage in (2, 3))])
 def test_the_same_weights_as_ddp(tmp_path: Path, ddp: Path, stage: int) -> None:
-    words = [*SGD, *DEEPSPEED, "--deepspeed.stage", str(stage)]
-    train([*words, "--out", str(tmp_path / "run")], ranks=2, timeout=240)
+    argv = [*SGD, *DEEPSPEED, "--deepspeed.stage", str(stage)]
+    train([*argv, "--out", str(tmp_path / "run")], ranks=2, timeout=240)
     assert apart(ddp, tmp_path / "run") < 1e-5
-    told = result(tmp_path / "run")
-    assert told["strategy"] == "deepspeed"
-    assert told["test"] == pytest.approx(result(ddp)["test"], abs=1e-5)
-    assert told["phases_s"]["exchange"] > 0
+    ended = result(tmp_path / "run")
+    assert ended["strategy"] == "deepspeed"
+    assert ended["test"] == pytest.approx(result(ddp)["test"], abs=1e-5)
+    assert ended["phases_s"]["exchange"] > 0
 
 
 RESUMED = ("--epochs", "6", "--data.limit", "600", "--data.batch-size", "12", "--checkpoint.every-steps", "10")
 
 
-def kept(stage: int, *options: str, slow: bool = True) -> object:
+def case(stage: int, *options: str, slow: bool = True) -> object:
     """A row of the test below."""
     marks = [pytest.mark.slow] if slow else []
-    words = ("--deepspeed.stage", str(stage), *options)
-    return pytest.param(words, id=" ".join(words).replace("--", ""), marks=marks)
+    argv = ("--deepspeed.stage", str(stage), *options)
+    return pytest.param(argv, id=" ".join(argv).replace("--", ""), marks=marks)
 
 
 @pytest.mark.parametrize(
     "options",
     [
-        kept(1, "--optim.ema", "0.9", slow=False), kept(0), kept(2), kept(3), kept(1, "--deepspeed.offload"),
-        kept(3, "--deepspeed.offload"), kept(2, "--compute.precision", "bf16"), kept(0, "--compute.precision", "fp16"),
-        kept(1, "--compute.precision", "fp16"), kept(3, "--compute.precision", "bf16"),
-        kept(2, "--optim.accumulate", "3", "--optim.clip-norm", "1"),
+        case(1, "--optim.ema", "0.9", slow=False), case(0), case(2), case(3), case(1, "--deepspeed.offload"),
+        case(3, "--deepspeed.offload"), case(2, "--compute.precision", "bf16"), case(0, "--compute.precision", "fp16"),
+        case(1, "--compute.precision", "fp16"), case(3, "--compute.precision", "bf16"),
+        case(2, "--optim.accumulate", "3", "--optim.clip-norm", "1"),
     ],
 )  # fmt: skip
 def test_a_killed_run_ends_with_the_bits_of_an_uncut_one(tmp_path: Path, options: tuple[str, ...]) -> None:
-    words = [*RESUMED, *DEEPSPEED, *options, "--log-every-s", "0"]
-    train([*words, "--out", str(tmp_path / "uncut")], ranks=2, timeout=240)
+    argv = [*RESUMED, *DEEPSPEED, *options, "--log-every-s", "0"]
+    train([*argv, "--out", str(tmp_path / "uncut")], ranks=2, timeout=240)
     out = tmp_path / "cut"
-    words = [*words, "--out", str(out), "--resume", "auto"]
+    argv = [*argv, "--out", str(out), "--resume", "auto"]
     goal = random.Random(str(options)).randint(30, 90)
-    job = Ranks([*words, *QUIET], ranks=2)
+    job = Ranks([*argv, *QUIET], ranks=2)
     wait_for(lambda: step_of(out) >= goal or not job.processes[0].is_alive(), 120, f"step {goal}")
     assert job.processes[0].is_alive()
     job.kill()
-    train(words, ranks=2, timeout=240)
+    train(argv, ranks=2, timeout=240)
     assert result(out)["resumes"] == 1
     assert_same_checkpoint(tmp_path / "uncut", out)
 
@@ -146,10 +146,10 @@ def test_shards_of_stage_3_leave_as_whole_weights_for_any_world(tmp_path: Path) 
     shapes = {name: list(tensor.shape) for name, tensor in load_file(file).items()}
     assert shapes == {name: list(tensor.shape) for name, tensor in weights(run).items()}
     assert min(map(len, shapes.values())) > 0
-    for ranks, words in ((1, ()), (3, (*DEEPSPEED, "--deepspeed.stage", "3"))):
+    for ranks, argv in ((1, ()), (3, (*DEEPSPEED, "--deepspeed.stage", "3"))):
         out = tmp_path / f"on{ranks}"
         train(
-            [*SGD, *words, *AGAIN, "--max-steps", "1", "--model.weights", str(file), "--out", str(out)],
+            [*SGD, *argv, *AGAIN, "--max-steps", "1", "--model.weights", str(file), "--out", str(out)],
             ranks=ranks,
             timeout=240,
         )
@@ -162,37 +162,35 @@ def test_shards_of_stage_3_leave_as_whole_weights_for_any_world(tmp_path: Path) 
 def test_evaluation_is_exact_on_1_2_and_3_ranks(tmp_path: Path, stage: int) -> None:
     train([*SGD, "--out", str(tmp_path / "made")])
     export(tmp_path / "made", tmp_path / "made.safetensors", which="newest")
-    words = [*SGD, *AGAIN, *DEEPSPEED, "--deepspeed.stage", str(stage), "--max-steps", "1"]
-    found = []
+    argv = [*SGD, *AGAIN, *DEEPSPEED, "--deepspeed.stage", str(stage), "--max-steps", "1"]
+    evaluations = []
     for ranks in (1, 2, 3):
         out = tmp_path / str(ranks)
-        again = [*words, "--model.weights", str(tmp_path / "made.safetensors"), "--out", str(out), *QUIET]
+        again = [*argv, "--model.weights", str(tmp_path / "made.safetensors"), "--out", str(out), *QUIET]
         job = Ranks(again, places=torchrun_places(ranks, alone=True))
         assert job.wait(240) == [0] * ranks, job.text
-        found.append(result(out)["test"])
-    assert len({test["accuracy"] for test in [*found, result(tmp_path / "made")["test"]]}) == 1
-    assert max(test["loss"] for test in found) - min(test["loss"] for test in found) < 1e-7
+        evaluations.append(result(out)["test"])
+    assert len({test["accuracy"] for test in [*evaluations, result(tmp_path / "made")["test"]]}) == 1
+    assert max(test["loss"] for test in evaluations) - min(test["loss"] for test in evaluations) < 1e-7
 
 
-def test_another_world_size_is_refused_and_told_the_way_out(tmp_path: Path) -> None:
+def test_another_world_size_is_refused_and_ended_the_way_out(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    words = [*SGD, "--max-steps", "4", *DEEPSPEED, "--deepspeed.stage", "2", "--out", str(run)]
-    train(words, ranks=2, timeout=240)
-    job = Ranks(
-        [*words, "--max-steps", "8", "--resume", "auto", *QUIET], ranks=1, places=torchrun_places(1, alone=True)
-    )
+    argv = [*SGD, "--max-steps", "4", *DEEPSPEED, "--deepspeed.stage", "2", "--out", str(run)]
+    train(argv, ranks=2, timeout=240)
+    job = Ranks([*argv, "--max-steps", "8", "--resume", "auto", *QUIET], ranks=1, places=torchrun_places(1, alone=True))
     assert job.wait(240) == [2]
-    said = " ".join(job.text.split())
-    assert "made by stage 2 on 2 ranks" in said
-    assert "distdl export" in said and "--model.weights" in said
-    assert "Traceback" not in said
+    output = " ".join(job.text.split())
+    assert "written by stage 2 on 2 ranks" in output
+    assert "distdl export" in output and "--model.weights" in output
+    assert "Traceback" not in output
 
 
 @pytest.mark.parametrize(
     ("config", "complaint"),
     [
         (Config(deepspeed=DeepSpeedConfig(offload=True, stage=0)), "deepspeed.offload .* needs deepspeed.stage 1"),
-        (Config(deepspeed=DeepSpeedConfig(stage=3), optim=OptimConfig(ema=0.9)), "optim.ema needs whole weights"),
+        (Config(deepspeed=DeepSpeedConfig(stage=3), optim=OptimConfig(ema=0.9)), "optim.ema needs unsharded weights"),
         (
             Config(deepspeed=DeepSpeedConfig(stage=1), optim=OptimConfig(name="lamb")),
             "lamb needs the norm of each layer",

@@ -56,7 +56,7 @@ def test_a_folder_that_is_gone_for_a_while_costs_the_checkpoints_of_that_while(t
     alive = lambda: job.processes[0].is_alive()  # noqa: E731
     wait_for(lambda: published(out) or not alive(), 240, "a checkpoint")
     (out / "checkpoints").rename(out / "moved")
-    (out / "checkpoints").write_text("a file in place of the folder")
+    (out / "checkpoints").write_text("a file instead of the folder")
     wait_for(lambda: warnings(out) or not alive(), 120, "a warning")
     assert alive(), job.text
     assert "was not written" in warnings(out)[0]
@@ -81,11 +81,11 @@ def test_a_shard_that_one_rank_cannot_write_names_the_rank(tmp_path: Path, name:
     """The kernel refuses rank 1 files of more than 20 kB: its shard is larger once there is a state."""
     out = tmp_path / "run"
     argv, ranks = CASES[name]
-    words = [*RECIPE, *argv, "--max-steps", "60", "--checkpoint.every-steps", "20", "--out", str(out), *QUIET]
-    job = Ranks(words, ranks=ranks, main=counted.small_files)
+    argv = [*RECIPE, *argv, "--max-steps", "60", "--checkpoint.every-steps", "20", "--out", str(out), *QUIET]
+    job = Ranks(argv, ranks=ranks, main=counted.small_files)
     assert 1 in job.wait(300), job.text
     assert "Traceback" not in job.text
     assert "rank 1: File too large" in warnings(out)[0]
-    assert result(out)["steps"] == 60, "training goes on"
+    assert result(out)["steps"] == 60, "training continues"
     assert "error: the checkpoint of step 60 was not written" in job.text
     assert not list((out / "checkpoints").glob(".step-*"))

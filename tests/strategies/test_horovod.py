@@ -23,10 +23,10 @@ from same_checkpoint import assert_same_checkpoint
 
 def test_variables_say_only_what_differs_from_horovods_defaults(tmp_path: Path) -> None:
     assert variables(HorovodConfig(), tmp_path) == {}
-    said = variables(
+    environ = variables(
         HorovodConfig(fusion_mb=1.5, cycle_ms=2.5, hierarchical=True, autotune=True, timeline=True), tmp_path / "log"
     )
-    assert said == {
+    assert environ == {
         "HOROVOD_FUSION_THRESHOLD": "1572864",
         "HOROVOD_CYCLE_TIME": "2.5",
         "HOROVOD_HIERARCHICAL_ALLREDUCE": "1",
@@ -61,9 +61,9 @@ def test_the_same_weights_as_ddp(tmp_path: Path, ddp: Path, options: tuple[str, 
 
 @pytest.mark.slow
 def test_clipping_sees_the_averaged_gradient(tmp_path: Path) -> None:
-    words = [*SGD, "--optim.clip-norm", "0.5"]
-    train([*words, "--out", str(tmp_path / "ddp")], ranks=2)
-    horovod_train([*words, "--out", str(tmp_path / "horovod")])
+    argv = [*SGD, "--optim.clip-norm", "0.5"]
+    train([*argv, "--out", str(tmp_path / "ddp")], ranks=2)
+    horovod_train([*argv, "--out", str(tmp_path / "horovod")])
     assert apart(tmp_path / "ddp", tmp_path / "horovod") < 1e-5
 
 
@@ -84,22 +84,22 @@ def test_gradients_held_for_two_steps_are_one_step_of_twice_the_batch(tmp_path: 
 
 @pytest.mark.parametrize("held", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_killed_run_ends_with_the_bits_of_an_uncut_one(tmp_path: Path, held: int) -> None:
-    words = [
+    argv = [
         *("--epochs", "6", "--data.limit", "600", "--data.batch-size", "12", "--checkpoint.every-steps", "5"),
         *("--log-every-s", "0", "--optim.ema", "0.9", "--horovod.backward-passes-per-step", str(held)),
     ]
-    horovod_train([*words, "--out", str(tmp_path / "uncut")])
+    horovod_train([*argv, "--out", str(tmp_path / "uncut")])
     out, dice = tmp_path / "cut", random.Random(held)
-    words = [*words, "--out", str(out), "--resume", "auto"]
+    argv = [*argv, "--out", str(out), "--resume", "auto"]
     for _ in range(2):
         goal = step_of(out) + dice.randint(10, 40)
-        job = HorovodRanks([*words, *QUIET])
+        job = HorovodRanks([*argv, *QUIET])
         wait_for(
             lambda job=job, goal=goal: step_of(out) >= goal or not job.processes[0].is_alive(), 120, f"step {goal}"
         )
         assert job.processes[0].is_alive()
         job.kill()
-    horovod_train(words)
+    horovod_train(argv)
     assert result(out)["resumes"] >= 1
     assert_same_checkpoint(tmp_path / "uncut", out)
 
@@ -114,20 +114,20 @@ def test_a_checkpoint_of_ddp_goes_on_under_horovod(tmp_path: Path) -> None:
 
 def test_evaluation_is_exact_on_1_2_and_3_ranks(tmp_path: Path) -> None:
     train([*SGD, "--out", str(tmp_path / "made")])
-    found = []
+    evaluations = []
     for ranks in (1, 2, 3):
         out = tmp_path / str(ranks)
         again = ["--max-steps", "51", "--optim.lr", "0", "--optim.momentum", "0", "--resume", str(tmp_path / "made")]
         horovod_train([*SGD, *again, "--data.eval-batch-size", "7", "--out", str(out)], ranks=ranks)
-        found.append(result(out)["test"])
-    assert len({test["accuracy"] for test in found}) == 1
-    assert max(test["loss"] for test in found) - min(test["loss"] for test in found) < 1e-7
+        evaluations.append(result(out)["test"])
+    assert len({test["accuracy"] for test in evaluations}) == 1
+    assert max(test["loss"] for test in evaluations) - min(test["loss"] for test in evaluations) < 1e-7
 
 
 def test_autotune_log_and_timeline_are_in_the_run_folder(tmp_path: Path) -> None:
-    words = ["--epochs", "100", "--max-steps", "120", "--horovod.autotune", "--horovod.timeline"]
+    argv = ["--epochs", "100", "--max-steps", "120", "--horovod.autotune", "--horovod.timeline"]
     env = {"HOROVOD_AUTOTUNE_STEPS_PER_SAMPLE": "5", "HOROVOD_AUTOTUNE_WARMUP_SAMPLES": "1"}
-    horovod_train([*words, "--out", str(tmp_path / "run")], **env)
+    horovod_train([*argv, "--out", str(tmp_path / "run")], **env)
     rows = list(csv.reader((tmp_path / "run" / AUTOTUNE_LOG).open()))
     assert "cycle_time_ms" in rows[0]
     assert len(rows) > 3
@@ -156,12 +156,12 @@ def test_what_gloo_cannot_do_is_refused(config: HorovodConfig, complaint: str, m
 
 def test_horovodrun_chooses_horovod_by_itself(tmp_path: Path) -> None:
     horovodrun = Path(sys.executable).with_name("horovodrun")
-    words = [sys.executable, "-m", "distdl.train", *QUIET, "--epochs", "10", "--out", str(tmp_path / "run")]
-    subprocess.run([horovodrun, "-np", "2", "--gloo", *words], check=True, timeout=240, capture_output=True)
-    told = result(tmp_path / "run")
-    assert (told["status"], told["strategy"], told["world_size"]) == ("completed", "horovod", 2)
-    assert told["test"]["accuracy"] > 0.9
-    assert told["phases_s"]["exchange"] > 0
+    argv = [sys.executable, "-m", "distdl.train", *QUIET, "--epochs", "10", "--out", str(tmp_path / "run")]
+    subprocess.run([horovodrun, "-np", "2", "--gloo", *argv], check=True, timeout=240, capture_output=True)
+    ended = result(tmp_path / "run")
+    assert (ended["status"], ended["strategy"], ended["world_size"]) == ("completed", "horovod", 2)
+    assert ended["test"]["accuracy"] > 0.9
+    assert ended["phases_s"]["exchange"] > 0
 
 
 def _mpi() -> str:
@@ -175,10 +175,10 @@ def _mpi() -> str:
     return mpirun
 
 
-def _mpirun(words: list[str], ranks: int = 2) -> subprocess.CompletedProcess[str]:
+def _mpirun(argv: list[str], ranks: int = 2) -> subprocess.CompletedProcess[str]:
     options = ["--allow-run-as-root", "--oversubscribe", "--bind-to", "none", "-np", str(ranks)]
     module = [sys.executable, "-m", "distdl.train", "--strategy", "horovod", *QUIET]
-    return subprocess.run([_mpi(), *options, *module, *words], timeout=240, capture_output=True, text=True)
+    return subprocess.run([_mpi(), *options, *module, *argv], timeout=240, capture_output=True, text=True)
 
 
 def test_adasum_trains_under_mpi_and_is_no_average(tmp_path: Path, ddp: Path) -> None:

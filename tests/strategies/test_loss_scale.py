@@ -55,9 +55,9 @@ def test_a_skipped_step_changes_nothing_but_the_scale(name: str, clip_norm: floa
     for gradient in (1.0, 2.0, 3.0):
         assert step(without, gradient)
     assert torch.equal(with_skips.model.weight, without.model.weight)
-    one, other = (s.optimizer.state[s.model.weight] for s in (with_skips, without))
-    assert one.keys() == other.keys()
-    assert all(torch.equal(torch.as_tensor(one[key]), torch.as_tensor(other[key])) for key in one)
+    first, second = (s.optimizer.state[s.model.weight] for s in (with_skips, without))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(torch.as_tensor(first[key]), torch.as_tensor(second[key])) for key in first)
     assert with_skips.report() == {"skipped_steps": 3, "loss_scale": 65536 / 8}
 
 
@@ -148,8 +148,8 @@ def test_skipped_steps_are_in_result_and_metrics_and_the_average_does_not_see_th
 def test_a_run_whose_gradients_always_overflow_fails_on_every_rank(tmp_path: Path, argv: tuple[str, ...]) -> None:
     if argv:
         pytest.importorskip("deepspeed", reason="DeepSpeed is not installed: pip install 'distdl[deepspeed]'")
-    words = ["--epochs", "3", "--compute.precision", "fp16", *argv, "--out", str(tmp_path / "run"), *QUIET]
-    job = Ranks(words, places=torchrun_places(2), main=counted.exploding)
+    argv = ["--epochs", "3", "--compute.precision", "fp16", *argv, "--out", str(tmp_path / "run"), *QUIET]
+    job = Ranks(argv, places=torchrun_places(2), main=counted.exploding)
     assert job.wait(300) == [1, 1], job.text
     assert "the loss scale has fallen to 0" in job.text
     assert "Traceback" not in job.text
@@ -164,7 +164,7 @@ def test_deepspeed_scales_like_the_other_strategies(tmp_path: Path, stage: int, 
     pytest.importorskip("deepspeed", reason="DeepSpeed is not installed: pip install 'distdl[deepspeed]'")
     from same import apart
 
-    words = [
+    argv = [
         "--max-steps",
         "20",
         "--data.global-batch",
@@ -175,28 +175,26 @@ def test_deepspeed_scales_like_the_other_strategies(tmp_path: Path, stage: int, 
         "--optim.clip-norm",
         clip,
     ]
-    words += ["--optim.weight-decay", "0", "--optim.lr", "1e-6"]
-    train([*words, "--out", str(tmp_path / "ddp")], ranks=2)
+    argv += ["--optim.weight-decay", "0", "--optim.lr", "1e-6"]
+    train([*argv, "--out", str(tmp_path / "ddp")], ranks=2)
     deepspeed = ["--strategy", "deepspeed", "--deepspeed.stage", str(stage), "--out", str(tmp_path / "run")]
-    train([*words, *deepspeed], ranks=2, timeout=300)
-    one, other = result(tmp_path / "ddp"), result(tmp_path / "run")
-    assert one["skipped_steps"] == other["skipped_steps"] > 0
-    assert one["loss_scale"] == other["loss_scale"]
+    train([*argv, *deepspeed], ranks=2, timeout=300)
+    first, second = result(tmp_path / "ddp"), result(tmp_path / "run")
+    assert first["skipped_steps"] == second["skipped_steps"] > 0
+    assert first["loss_scale"] == second["loss_scale"]
     assert apart(tmp_path / "ddp", tmp_path / "run") < 1e-4
 
 
 @pytest.mark.parametrize(
-    ("words", "names"),
+    ("argv", "names"),
     [
         (("--ddp.compress", "powersgd"), ("ddp.compress powersgd", "fp16", "bf16")),
         (("--ddp.compress", "fp16"), ("fp16", "overflow")),
         (("--strategy", "horovod", "--horovod.compress", "fp16"), ("fp16", "overflow")),
     ],
 )
-def test_compression_that_fp16_breaks_is_refused(
-    tmp_path: Path, words: tuple[str, ...], names: tuple[str, ...]
-) -> None:
-    argv = ["--strategy", "ddp", *words, "--compute.precision", "fp16", "--out", str(tmp_path / "run")]
+def test_compression_that_fp16_breaks_is_refused(tmp_path: Path, argv: tuple[str, ...], names: tuple[str, ...]) -> None:
+    argv = ["--strategy", "ddp", *argv, "--compute.precision", "fp16", "--out", str(tmp_path / "run")]
     job = Ranks([*argv, *QUIET])
     assert job.wait() == [2]
     line = next(line for line in job.text.splitlines() if line.startswith("error: "))

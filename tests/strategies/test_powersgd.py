@@ -22,10 +22,10 @@ def test_a_resumed_run_adds_error_feedback_to_the_same_gradients(tmp_path: Path)
     train([*RECIPE, "--out", str(tmp_path / "uncut")], ranks=2)
     middle = tmp_path / "uncut" / "checkpoints" / "step-00000012"
     train([*RECIPE, "--resume", str(middle), "--out", str(tmp_path / "resumed")], ranks=2)
-    one, other = dict(leaves(tmp_path / "uncut")), dict(leaves(tmp_path / "resumed"))
-    assert one.keys() == other.keys()
-    tensors = [name for name, value in one.items() if isinstance(value, torch.Tensor)]
+    first, second = dict(leaves(tmp_path / "uncut")), dict(leaves(tmp_path / "resumed"))
+    assert first.keys() == second.keys()
+    tensors = [name for name, value in first.items() if isinstance(value, torch.Tensor)]
     assert any("error_dict" in name for name in tensors)
     assert any("p_memory_dict" in name for name in tensors)
     for name in tensors:
-        torch.testing.assert_close(other[name], one[name], rtol=0, atol=2e-6, msg=name)
+        torch.testing.assert_close(second[name], first[name], rtol=0, atol=2e-6, msg=name)

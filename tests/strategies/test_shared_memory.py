@@ -29,16 +29,16 @@ def _values(number: int, rank: int) -> list[torch.Tensor]:
 
 def averages(strategy: DDP, out: Any) -> None:
     """Every round's means, bit for bit."""
-    shared.FOLDER /= f"test-{os.environ['MASTER_PORT']}"  # so that others' files are not taken for ours
+    shared.FOLDER /= f"test-{os.environ['MASTER_PORT']}"  # not shared with other tests
     shared.FOLDER.mkdir(exist_ok=True)
     memory = shared.join(strategy, shared.bytes_for([torch.empty(size, dtype=kind) for size, kind in SIZES]))
     assert memory is not None
     ranks = strategy.world.size
     for number in range(ROUNDS):
-        everyones = [_values(number, rank) for rank in range(ranks)]
-        mine = [tensor.clone() for tensor in everyones[strategy.world.rank]]
-        memory.average(mine)
-        for mean, given in zip(mine, zip(*everyones, strict=True), strict=True):
+        by_rank = [_values(number, rank) for rank in range(ranks)]
+        local = [tensor.clone() for tensor in by_rank[strategy.world.rank]]
+        memory.average(local)
+        for mean, given in zip(local, zip(*by_rank, strict=True), strict=True):
             assert torch.equal(mean, sum((part / ranks for part in given[1:]), start=given[0] / ranks)), number
     strategy.barrier()
     out.put(sorted(path.name for path in shared.FOLDER.iterdir()))
@@ -68,7 +68,7 @@ def _rank(work: Callable[..., None], place: dict[str, str], out: Any) -> None:
 
 
 def ranks(work: Callable[..., None], count: int) -> list[Any]:
-    """What each rank puts out."""
+    """Output of each rank."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
     out = context.SimpleQueue()

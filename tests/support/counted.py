@@ -1,6 +1,6 @@
 """Trainings that record their collectives, or start with different weights or settings on each rank.
 
-Each `main` here runs in a rank in place of `distdl.cli.train.main`. What it records, it writes next to the run folder.
+Each `main` here runs in a rank instead of `distdl.cli.train.main`. It writes its records next to the run folder.
 """
 
 import hashlib

@@ -10,11 +10,11 @@ from jobs import QUIET, Ranks
 
 
 class HorovodRanks(Ranks):
-    """`horovodrun -np RANKS --gloo python -m distdl.train WORDS`, without the seconds in which each imports torch."""
+    """`horovodrun -np RANKS --gloo python -m distdl.train ARGV`, without the seconds in which each imports torch."""
 
     def __init__(
         self,
-        words: Sequence[str],
+        argv: Sequence[str],
         *,
         ranks: int = 2,
         env: Mapping[str, str] | None = None,
@@ -25,7 +25,7 @@ class HorovodRanks(Ranks):
         port = self._server.start()
         self._server.init(plan)
         common = {key: str(value) for key, value in create_run_env_vars("127.0.0.1", ["lo"], port).items()}
-        super().__init__(words, env=env, main=main, places=[{**common, **create_slot_env_vars(slot)} for slot in plan])
+        super().__init__(argv, env=env, main=main, places=[{**common, **create_slot_env_vars(slot)} for slot in plan])
 
     def kill(self) -> None:
         super().kill()
@@ -34,7 +34,7 @@ class HorovodRanks(Ranks):
             self._server = None
 
 
-def horovod_train(words: Sequence[str], *, ranks: int = 2, timeout: float = 240, **env: str) -> None:
+def horovod_train(argv: Sequence[str], *, ranks: int = 2, timeout: float = 240, **env: str) -> None:
     """Train to the end, and fail if any rank does."""
-    codes = HorovodRanks([*words, *QUIET], ranks=ranks, env=env).wait(timeout)
-    assert codes == [0] * ranks, f"exit codes {codes} of distdl.train {' '.join(words)}"
+    codes = HorovodRanks([*argv, *QUIET], ranks=ranks, env=env).wait(timeout)
+    assert codes == [0] * ranks, f"exit codes {codes} of distdl.train {' '.join(argv)}"

@@ -45,12 +45,12 @@ def ask(driver: Path, tmp_path: Path) -> Callable[..., Any]:
         file = tmp_path / "nvml.txt"
         file.write_text(state)
         clean = {key: value for key, value in os.environ.items() if not key.startswith("CUDA_")}
-        found = {"LD_LIBRARY_PATH": str(library)} if library else {}
+        library_path = {"LD_LIBRARY_PATH": str(library)} if library else {}
         preamble = f"from pathlib import Path\nput = Path({str(file)!r}).write_text\n"
-        whole = preamble + code + "\nimport json\nprint(json.dumps(answer))"
+        program = preamble + code + "\nimport json\nprint(json.dumps(answer))"
         process = subprocess.run(
-            [sys.executable, "-c", whole],
-            env={**clean, "NVML_FAKE_STATE": str(file), **found, **environment},
+            [sys.executable, "-c", program],
+            env={**clean, "NVML_FAKE_STATE": str(file), **library_path, **environment},
             capture_output=True,
             text=True,
             timeout=60,

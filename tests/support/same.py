@@ -1,4 +1,4 @@
-"""What the strategies' tests compare: the weights that a run ended with, and what its result says."""
+"""Final weights and result of a run, which the strategies' tests compare."""
 
 import json
 from pathlib import Path
@@ -22,9 +22,9 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return state["model"]
 
 
-def apart(one: Path, other: Path) -> float:
+def apart(run_a: Path, run_b: Path) -> float:
     """Largest difference of any weight of two runs."""
-    first, second = weights(one), weights(other)
+    first, second = weights(run_a), weights(run_b)
     assert first.keys() == second.keys()
     return max((first[name] - second[name]).abs().max().item() for name in first)
 

@@ -9,7 +9,7 @@ from distdl.telemetry.clock import PHASES, Clock
 
 
 class Time:
-    """`time`, standing still until it is told to pass."""
+    """`time` that passes only when the test advances it."""
 
     def __init__(self) -> None:
         self.now = 0.0

@@ -64,9 +64,9 @@ device.close()
 """
 
 
-def read(ask, uuid: str, state: str, after: str = "", apart_s: float = 0.15, **options) -> tuple[dict, dict]:
-    """Two samples of a device, between which lines of `after` are put before the state."""
-    between = f"put({after + state!r})\ntime.sleep({apart_s})"
+def read(ask, uuid: str, state: str, next_state: str = "", apart_s: float = 0.15, **options) -> tuple[dict, dict]:
+    """Two samples of a device, between which lines of `next_state` are put before the state."""
+    between = f"put({next_state + state!r})\ntime.sleep({apart_s})"
     first, second = ask(READ.format(uuid=uuid, between=between), state, **options)
     return first, second
 
@@ -178,13 +178,13 @@ def test_what_is_not_supported_is_left_out(ask):
 
 
 def test_energy_by_the_counter(ask):
-    _, second = read(ask, A, TWO, after="0.energy 1042500\n")
+    _, second = read(ask, A, TWO, next_state="0.energy 1042500\n")
     assert second["energy_j"] == pytest.approx(42.5)
     assert second["energy_from"] == "counter"
 
 
 def test_energy_counter_that_starts_again_is_not_negative(ask):
-    _, second = read(ask, A, TWO, after="0.energy 12\n")
+    _, second = read(ask, A, TWO, next_state="0.energy 12\n")
     assert second["energy_j"] == 0
 
 
@@ -199,7 +199,7 @@ def test_energy_by_integrating_power(ask):
 def test_rates_from_counters(ask):
     totals = "0.field.197 1000\n0.field.198 5000\n0.field.138 10\n0.field.139 20\n"
     moved = "0.field.197 301000\n0.field.198 5000\n0.field.138 1034\n0.field.139 20\n"
-    first, second = read(ask, A, TWO + totals, after=moved, apart_s=0.55)
+    first, second = read(ask, A, TWO + totals, next_state=moved, apart_s=0.55)
     assert "pcie_tx_bytes_per_s" not in first
     seconds = 300_000 / second["pcie_tx_bytes_per_s"]
     assert 0.55 <= seconds < 5
@@ -210,12 +210,12 @@ def test_rates_from_counters(ask):
 
 def test_a_narrow_counter_that_ran_over(ask):
     totals, moved = f"0.field32.197 {2**32 - 1000}\n", "0.field32.197 2000\n"
-    _, second = read(ask, A, TWO + totals, after=moved, apart_s=0.55)
+    _, second = read(ask, A, TWO + totals, next_state=moved, apart_s=0.55)
     assert 3000 / 5 < second["pcie_tx_bytes_per_s"] <= 3000 / 0.55
 
 
 def test_a_wide_counter_that_fell_gives_no_rate(ask):
-    _, second = read(ask, A, TWO + "0.field.197 5000\n", after="0.field.197 10\n", apart_s=0.55)
+    _, second = read(ask, A, TWO + "0.field.197 5000\n", next_state="0.field.197 10\n", apart_s=0.55)
     assert "temperature_c" in second and "pcie_tx_bytes_per_s" not in second
 
 
@@ -235,7 +235,7 @@ def test_pcie_window_where_there_is_no_counter(ask):
 def test_gpm_is_the_difference_of_two_samples(ask):
     gpm = "0.gpm 1\n0.gpm.2 100\n0.gpm.3 100\n0.gpm.5 10\n0.gpm.10 7\n0.gpm.20 1\n0.pcie_tx 12\n0.pcie_rx 12\n"
     later = "0.gpm.2 187.5\n0.gpm.3 140\n0.gpm.5 72\n0.gpm.10 30\n0.gpm.20 4\n"
-    first, second = read(ask, A, TWO + gpm, after=later)
+    first, second = read(ask, A, TWO + gpm, next_state=later)
     assert "sm_active_percent" not in first
     assert second["sm_active_percent"] == 87.5
     assert second["sm_occupancy_percent"] == 40
@@ -253,7 +253,7 @@ def test_gpm_waits_for_the_librarys_refresh(ask):
 
 
 def test_a_slice_has_its_own_memory_and_activity_and_its_gpus_power(ask):
-    first, second = read(ask, SLICE_1, MIG, after="1.gi.5.gpm.2 130\n1.gi.5.gpm.5 60\n1.energy 6000\n")
+    first, second = read(ask, SLICE_1, MIG, next_state="1.gi.5.gpm.2 130\n1.gi.5.gpm.5 60\n1.energy 6000\n")
     assert (first["device"], first["gpu"]) == (SLICE_1, A)
     assert (first["memory_used_bytes"], first["memory_total_bytes"]) == (4_000_000_000, 10_000_000_000)
     assert (first["power_w"], second["energy_j"]) == (300, 1)
@@ -434,10 +434,10 @@ for function in ("nvmlInitWithFlags", "nvmlDeviceGetCount_v2", "nvmlShutdown", "
         os.environ["NVML_FAKE_FAILS"] = f"{{function}} -1 {{code}}"
         answer[f"{{function}} {{code}}"] = examine()[0].detail
 """
-    found = ask(code, TWO)
-    assert "reboot" in found["nvmlInitWithFlags 18"]
-    assert "comes with NVIDIA's driver" in found["nvmlInitWithFlags 12"]
-    assert "comes with NVIDIA's driver" not in found["nvmlInitWithFlags 18"]
-    assert "modprobe" in found["nvmlInitWithFlags 9"]
+    answer = ask(code, TWO)
+    assert "reboot" in answer["nvmlInitWithFlags 18"]
+    assert "comes with NVIDIA's driver" in answer["nvmlInitWithFlags 12"]
+    assert "comes with NVIDIA's driver" not in answer["nvmlInitWithFlags 18"]
+    assert "modprobe" in answer["nvmlInitWithFlags 9"]
     # The small library lacks nvmlSystemGetDriverVersion, as an old driver lacks others.
-    assert "update the driver" in found["none 1"]
+    assert "update the driver" in answer["none 1"]

@@ -139,10 +139,10 @@ sampler.stop()
     rows = ask(code, TWO)
     lost = [index for index, row in enumerate(rows) if "error" in row]
     assert [(rows[index]["device"], rows[index]["error"]) for index in lost] == [(A, "lost: GPU is lost")]
-    before, after = rows[: lost[0]], rows[lost[0] + 1 :]
-    assert {row["device"] for row in before} == {A, B}
-    assert [row["device"] for row in after] == [B] * len(after)
-    assert len(after) >= 3
+    earlier, later = rows[: lost[0]], rows[lost[0] + 1 :]
+    assert {row["device"] for row in earlier} == {A, B}
+    assert [row["device"] for row in later] == [B] * len(later)
+    assert len(later) >= 3
     assert all(row["power_w"] == (250 if row["device"] == A else 60) for row in rows if "error" not in row)
 
 

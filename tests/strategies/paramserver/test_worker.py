@@ -13,7 +13,7 @@ import torch
 
 from distdl.core.checkpoints import find
 from distdl.core.files import read_rows
-from distdl.core.manifest import read_manifest, seal
+from distdl.core.manifest import MANIFEST, read_manifest, seal
 from distdl.runtime.tensors import load, write_tensors
 from jobs import QUIET, Ranks, step_of, train, wait_for
 from run_folders import tree
@@ -153,6 +153,7 @@ def test_a_server_refuses_a_file_that_does_not_fit(tmp_path: Path) -> None:
     checkpoint = find(tmp_path / "run", warn=pytest.fail)
     write_tensors(next(checkpoint.rglob("server-0.pt")), {"optimizer": {}, "values": torch.zeros(3)})
     manifest = read_manifest(checkpoint)
+    (checkpoint / MANIFEST).unlink()
     seal(checkpoint, manifest["progress"], manifest["metric"])
     job = Ranks([*base, "--max-steps", "6", "--resume", "auto", *QUIET], ranks=2)
     assert job.wait()[0] == 2, job.text
