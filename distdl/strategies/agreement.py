@@ -19,7 +19,7 @@ LOCAL = (
     *("out", "resume", "progress", "log_every_s", "telemetry", "predict", "slurm"),
     *("data.root", "data.workers", "compute.threads"),
 )
-"""Fields and sections that may differ: only rank 0 reads them, or they describe one host."""
+"""Fields and sections that may differ across ranks: only rank 0 reads them, or they describe one host."""
 
 
 def agree(strategy: Strategy, config: Config, dataset: DataSet) -> None:
@@ -35,7 +35,7 @@ def agree(strategy: Strategy, config: Config, dataset: DataSet) -> None:
 
 
 def facts(config: Config, strategy: str, dataset: DataSet) -> dict[str, str]:
-    """Every value that all ranks must share, by name."""
+    """Return the values that must be equal on all ranks, by name."""
     splits = {name: getattr(dataset, name) for name in ("train", "validation", "test")}
     return {
         "version of distdl": metadata.version("distdl"),
@@ -59,7 +59,7 @@ def _fields(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]
 
 
 def difference(by_rank: Sequence[Mapping[str, str]]) -> str:
-    """One line about the first fact that is not the same on all ranks."""
+    """Return an error message about the first value that differs across ranks."""
     names = list(dict.fromkeys(name for rank_facts in by_rank for name in rank_facts))
     differing = [name for name in names if len({rank_facts.get(name) for rank_facts in by_rank}) > 1]
     first = differing[0]

@@ -1,8 +1,8 @@
-"""DeepSpeed's ZeRO: the optimizer's state, the gradients and the weights are each kept by one rank in place of all."""
+"""DeepSpeed's ZeRO: optimizer state, gradients and weights are sharded over the ranks instead of replicated."""
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import util
 from pathlib import Path
@@ -21,31 +21,31 @@ from distdl.strategies.loss_scale import LossScale
 from distdl.telemetry.clock import Clock
 
 SHARDS, TAG = "deepspeed", "state"
-_OURS = {
+_DECIDED = {
     "optimizer": "optim",
     "scheduler": "schedule",
     "fp16": "compute.precision",
     "bf16": "compute.precision",
     "amp": "compute.precision",
 }
-"""Sections of DeepSpeed's configuration that distdl decides, and where."""
+"""Sections of DeepSpeed's configuration that distdl sets, and the fields of distdl that decide them."""
 
 
 def settings(config: Config, world: World) -> dict[str, Any]:
-    """DeepSpeed's configuration as ours says it, with `deepspeed.config` FILE added.
+    """Return DeepSpeed's configuration for distdl's, merged with the file `deepspeed.config`.
 
-    Reduced precision is autocast over fp32 weights, as under every other strategy, so that a change of strategy is not
-    one of numerics too.
+    Reduced precision is autocast over fp32 weights, as in every other strategy, so that the strategy does not change
+    the numerics.
 
     Raises:
-        UserError: if the file cannot be read, or contradicts ours.
+        UserError: if the file cannot be read, or contradicts distdl's configuration.
     """
     zero: dict[str, Any] = {"stage": config.deepspeed.stage}
     if config.deepspeed.offload:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": world.device.type == "cuda"}
     micro_batch = -(-config.data.rank_samples(world.size) // config.optim.accumulate)
-    ours: dict[str, Any] = {
-        # DeepSpeed wants equal micro batches on all ranks; it takes them for its records alone.
+    derived: dict[str, Any] = {
+        # DeepSpeed requires equal micro batches on all ranks; it uses these numbers only for its records.
         "train_batch_size": micro_batch * config.optim.accumulate * world.size,
         "train_micro_batch_size_per_gpu": micro_batch,
         "gradient_accumulation_steps": config.optim.accumulate,
@@ -56,41 +56,41 @@ def settings(config: Config, world: World) -> dict[str, Any]:
     }
     autocast = {"bf16": "bfloat16", "fp16": "float16"}.get(config.compute.precision)
     if autocast and not _scales_itself(config):
-        ours["torch_autocast"] = {"enabled": True, "dtype": autocast}
+        derived["torch_autocast"] = {"enabled": True, "dtype": autocast}
     file = config.deepspeed.config
-    return {"steps_per_print": None} | (ours if file is None else merge(ours, _read(file), file))
+    return {"steps_per_print": None} | (derived if file is None else merge(derived, _read(file), file))
 
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        theirs = json.loads(file.read_text(encoding="utf-8"))
+        table = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"deepspeed.config {file} cannot be read as JSON: {error}") from None
-    if not isinstance(theirs, dict):
+    if not isinstance(table, dict):
         raise UserError(f"deepspeed.config {file} must hold one JSON object")
-    for section in sorted(_OURS.keys() & theirs.keys()):
-        if theirs[section] not in ("auto", {"enabled": False}):
-            raise UserError(f"{file} sets {section}, which distdl decides: use {_OURS[section]} and leave it out there")
-        del theirs[section]
-    return theirs
+    for section in sorted(_DECIDED.keys() & table.keys()):
+        if table[section] not in ("auto", {"enabled": False}):
+            raise UserError(f"{file} sets {section}, which distdl decides: remove it, and use {_DECIDED[section]}")
+        del table[section]
+    return table
 
 
-def merge(ours: Mapping[str, Any], theirs: Mapping[str, Any], file: Path, within: str = "") -> dict[str, Any]:
-    """Both tables in one; "auto" in `theirs` takes ours.
+def merge(derived: Mapping[str, Any], table: Mapping[str, Any], file: Path, prefix: str = "") -> dict[str, Any]:
+    """Merge the file's table into the derived one; "auto" in the table keeps the derived value.
 
     Raises:
         UserError: naming the first key to which the two give different values.
     """
-    merged = dict(ours)
-    for key, value in theirs.items():
-        if key not in ours:
+    merged = dict(derived)
+    for key, value in table.items():
+        if key not in derived:
             merged[key] = value
-        elif isinstance(value, Mapping) and isinstance(ours[key], Mapping):
-            merged[key] = merge(ours[key], value, file, f"{within}{key}.")
-        elif value not in (ours[key], "auto"):
+        elif isinstance(value, Mapping) and isinstance(derived[key], Mapping):
+            merged[key] = merge(derived[key], value, file, f"{prefix}{key}.")
+        elif value not in (derived[key], "auto"):
             raise UserError(
-                f"{file} says {within}{key} = {json.dumps(value)}, and the rest of the configuration comes to "
-                f"{json.dumps(ours[key])}: leave it out there, or change it here"
+                f"{file} sets {prefix}{key} = {json.dumps(value)}, but distdl's configuration results in "
+                f"{json.dumps(derived[key])}: remove it from the file, or change distdl's configuration"
             )
     return merged
 
@@ -98,17 +98,17 @@ def merge(ours: Mapping[str, Any], theirs: Mapping[str, Any], file: Path, within
 def _scales_itself(config: Config) -> bool:
     """Whether the loss scale is distdl's `ZeroLossScale`.
 
-    DeepSpeed's own scaler for torch_autocast (0.19.8) looks for overflow in each rank's shard of each parameter group
-    alone, clips gradients that are still scaled, and keeps its scale when the norm of the gradients has overflowed, so
-    that every later step is skipped. At stage 0 gradients are whole, and it is right.
+    DeepSpeed's scaler for torch_autocast (0.19.8) checks each rank's shard of each parameter group separately for
+    overflow, clips gradients that are still scaled, and keeps its scale when the norm of the gradients has overflowed,
+    so that every later step is skipped. At stage 0 gradients are not sharded, and it is correct.
     """
     return config.compute.precision == "fp16" and config.deepspeed.stage > 0
 
 
 class ZeroLossScale:
-    """Dynamic loss scale of a ZeRO optimizer, by the rule and with the constants of torch.amp.GradScaler.
+    """Dynamic loss scale of a ZeRO optimizer, with the rule and the constants of torch.amp.GradScaler.
 
-    The optimizer unscales, clips, and finds overflow over all ranks' shards.
+    The optimizer unscales, clips, and detects overflow over all ranks' shards.
     """
 
     INITIAL, FACTOR, GROWTH_INTERVAL = 65536.0, 2.0, 2000
@@ -126,7 +126,7 @@ class ZeroLossScale:
         return tensor * self._scale
 
     def update(self) -> None:
-        """Adapt the scale to the optimizer's last step."""
+        """Adapt the scale to the result of the optimizer's last step."""
         self._good_steps = 0 if self._optimizer.overflow else self._good_steps + 1
         if self._optimizer.overflow:
             self._set(self._scale / self.FACTOR)
@@ -143,7 +143,7 @@ class ZeroLossScale:
 
 
 class DeepSpeed(DDP):
-    """Data-parallel by a DeepSpeed engine, over the same process group as DDP."""
+    """Data-parallel training by a DeepSpeed engine, over the same process group as DDP."""
 
     name = "deepspeed"
     sharded = True
@@ -153,7 +153,7 @@ class DeepSpeed(DDP):
             raise missing("DeepSpeed", "deepspeed")
         self._refuse()
         super().setup()
-        # DeepSpeed looks for its own idea of a device when it is first imported.
+        # DeepSpeed chooses a device type when it is first imported.
         os.environ.setdefault("DS_ACCELERATOR", self.world.device.type)
         import deepspeed
 
@@ -166,36 +166,36 @@ class DeepSpeed(DDP):
         return self.world
 
     def _refuse(self) -> None:
-        """Raise a UserError for what ZeRO would silently get wrong."""
+        """Raise a UserError for settings with which ZeRO would be silently wrong."""
         config, stage = self.config, self.config.deepspeed.stage
         if stage and config.optim.name in ("lars", "lamb"):
             raise UserError(
-                f"optim.name {config.optim.name} needs the norm of each layer, and ZeRO flattens layers into one: "
+                f"optim.name {config.optim.name} needs the norm of each layer, but ZeRO flattens the layers: "
                 "add --deepspeed.stage 0"
             )
         if stage == 3 and config.optim.ema:
-            raise UserError("optim.ema needs whole weights on every rank: use deepspeed.stage 2 or below")
+            raise UserError("optim.ema needs unsharded weights on every rank: use deepspeed.stage 2 or below")
         if config.deepspeed.offload and not stage:
-            raise UserError("deepspeed.offload moves what ZeRO shards: it needs deepspeed.stage 1 or above")
+            raise UserError("deepspeed.offload moves sharded state: it needs deepspeed.stage 1 or above")
 
     def prepare(self, model: nn.Module, optimizer: torch.optim.Optimizer, clock: Clock) -> nn.Module:
         self.model, self.optimizer, self.clock = model, optimizer, clock
-        self._whole: dict[str, torch.Tensor] | None = None
+        self._gathered: dict[str, torch.Tensor] | None = None
         self._share_initial_weights()
         self.engine, *_ = self._deepspeed.initialize(model=model, optimizer=optimizer, config=self.settings)
-        ours = ZeroLossScale(self.engine.optimizer) if _scales_itself(self.config) else None
-        self.loss_scale = LossScale(self.world.device, ours or self.engine.torch_autocast_z0_gradscaler)
-        self.engine.checkpoint_engine = _Files(self.engine.checkpoint_engine)
+        scaler = ZeroLossScale(self.engine.optimizer) if _scales_itself(self.config) else None
+        self.loss_scale = LossScale(self.world.device, scaler or self.engine.torch_autocast_z0_gradscaler)
+        self._files = _Files(self.engine.checkpoint_engine)
+        setattr(self.engine, "checkpoint_engine", self._files)  # noqa: B010 - it wraps an engine without being one
         self._reduce = self.engine.allreduce_gradients
         self.engine.allreduce_gradients = self._timed_reduce
         return self.engine
 
     def _timed_reduce(self, *args: Any, **kwargs: Any) -> None:
-        # What is left to exchange when backward has computed everything; ZeRO's gathering of updated weights is part of
-        # its optimizer, and of the phase "update".
-        since = self.clock.now()
+        # The exchange that remains after backward. ZeRO gathers updated weights in its optimizer: phase "update".
+        start = self.clock.now()
         self._reduce(*args, **kwargs)
-        self.clock.add_since("exchange", since, out_of="backward")
+        self.clock.add_since("exchange", start, out_of="backward")
 
     @contextmanager
     def micro_batch(self, last: bool) -> Iterator[None]:
@@ -203,7 +203,7 @@ class DeepSpeed(DDP):
         yield
 
     def backward(self, loss: torch.Tensor) -> None:
-        self.engine.backward(loss, scale_wrt_gas=False)  # each micro batch's loss has its share already
+        self.engine.backward(loss, scale_wrt_gas=False)  # the loss is already divided by the number of micro batches
 
     def step(self) -> bool | torch.Tensor:
         if self.loss_scale.scaler is None:
@@ -218,24 +218,25 @@ class DeepSpeed(DDP):
     def model_state(self) -> dict[str, torch.Tensor]:
         if self.config.deepspeed.stage < 3:
             return self.model.state_dict()
-        if self._whole is None:  # nothing is gathered yet: the shapes, for a comparison
-            return self._each_whole(lambda p: torch.empty(p.ds_shape, dtype=p.dtype, device="meta"))
-        return self._whole
+        if self._gathered is None:  # nothing is gathered yet: return shapes, for a comparison
+            return self._map_parameters(lambda p: torch.empty(p.ds_shape, dtype=p.dtype, device="meta"))
+        return self._gathered
 
-    def _each_whole(self, of: Any) -> dict[str, torch.Tensor]:
-        parameters = dict(self.model.named_parameters())
-        return {name: of(parameters[name]) if name in parameters else t for name, t in self.model.state_dict().items()}
+    def _map_parameters(self, function: Callable[[Any], torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return the network's state with `function` applied to each (sharded) parameter."""
+        parameters, state = dict(self.model.named_parameters()), self.model.state_dict()
+        return {name: function(parameters[name]) if name in parameters else state[name] for name in state}
 
     def _gather(self) -> dict[str, torch.Tensor]:
-        """The whole network on rank 0's host, one parameter at a time. Called on every rank."""
+        """Gather the network on rank 0's host, one parameter at a time. Called on every rank."""
 
-        def whole(parameter: nn.Parameter) -> torch.Tensor:
+        def gathered(parameter: nn.Parameter) -> torch.Tensor:
             with self._deepspeed.zero.GatheredParameters(parameter):
                 return parameter.detach().to("cpu", copy=True) if self.world.rank == 0 else torch.empty(0)
 
-        return self._each_whole(whole)
+        return self._map_parameters(gathered)
 
-    def load_model_state(self, state: Mapping[str, torch.Tensor]) -> None:
+    def load_model_state(self, state: dict[str, torch.Tensor]) -> None:
         if self.config.deepspeed.stage < 3:
             super().load_model_state(state)
             return
@@ -253,47 +254,50 @@ class DeepSpeed(DDP):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if state.get("deepspeed") != self.state_dict()["deepspeed"]:
-            theirs = state.get("deepspeed")
-            made = f"stage {theirs['stage']} on {theirs['world_size']} ranks" if theirs else "another strategy"
+            saved = state.get("deepspeed")
+            writer = f"stage {saved['stage']} on {saved['world_size']} ranks" if saved else "another strategy"
             raise UserError(
-                f"the checkpoint was made by {made}, and ZeRO's shards fit no other: go on as it began, or start anew "
-                "from its weights (distdl export, then --model.weights FILE)"
+                f"the checkpoint was written by {writer}; ZeRO shards cannot be loaded under another setup: resume "
+                "with the same one, or start from its weights (distdl export, then --model.weights FILE)"
             )
 
     def save_shards(self, folder: Path) -> None:
         if self.config.deepspeed.stage == 3:
-            self._whole = self._gather()
+            self._gathered = self._gather()
         self.engine.save_checkpoint(
             str(folder / SHARDS), tag=TAG, client_state={"scaler": self.loss_scale.state_dict()}, save_latest=False
         )
-        if error := self.engine.checkpoint_engine.take_error():
+        if error := self._files.take_error():
             raise error
 
     def load_shards(self, folder: Path) -> None:
         path, client = self.engine.load_checkpoint(str(folder / SHARDS), tag=TAG)
         if path is None:
-            raise UserError(f"checkpoint {folder} holds no shards of DeepSpeed")
-        self.loss_scale.load_state_dict(client.get("scaler", {}))
+            raise UserError(f"checkpoint {folder} has no shards of DeepSpeed")
+        self.loss_scale.load_state_dict((client or {}).get("scaler", {}))
 
 
 def _announce_compiling() -> None:
-    """Print a line before DeepSpeed compiles an extension: it takes minutes, in which nothing else is printed."""
+    """Print a line before DeepSpeed compiles an extension, which takes minutes without any other output."""
     from deepspeed.ops.op_builder.builder import OpBuilder
 
-    plain = OpBuilder.jit_load
+    original = OpBuilder.jit_load
 
     def jit_load(self: Any, *args: Any, **kwargs: Any) -> Any:
         folder = extension_folder(self.name)
         if not (folder / f"{self.name}.so").exists():
             print(f"DeepSpeed is compiling {self.name} into {folder}: once per machine, a few minutes", flush=True)
-        return plain(self, *args, **kwargs)
+        return original(self, *args, **kwargs)
 
-    if plain.__module__ != __name__:
+    if original.__module__ != __name__:
         OpBuilder.jit_load = jit_load
 
 
 class _Files:
-    """DeepSpeed's checkpoint files: on disk when `save` returns, and read without unpickling code."""
+    """DeepSpeed's checkpoint files: on disk when `save` returns, and read without unpickling code.
+
+    Passes everything else to DeepSpeed's checkpoint engine.
+    """
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
@@ -303,18 +307,18 @@ class _Files:
         return getattr(self._inner, name)
 
     def save(self, state_dict: Mapping[str, Any], path: str) -> None:
-        # DeepSpeed's ranks wait for each other while they save: one that raised here would leave the others waiting.
+        # DeepSpeed's ranks wait for each other while they save: if one raised here, the others would wait forever.
         try:
             write_atomic(Path(path), lambda sink: torch.save(state_dict, sink))
         except OSError as error:
             self._error = error
-        except RuntimeError as error:  # torch's archive writer fails once more as it closes the file
+        except RuntimeError as error:  # torch's archive writer fails again when it closes the file
             if not isinstance(error.__context__, OSError):
                 raise
             self._error = error.__context__
 
     def take_error(self) -> OSError | None:
-        """The error of a file that could not be written since the last call."""
+        """Return the error of a file that could not be written since the last call."""
         error, self._error = self._error, None
         return error
 

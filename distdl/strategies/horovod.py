@@ -1,4 +1,4 @@
-"""Horovod: gradients are averaged by ring all-reduce, fused and sent in the background while backward goes on."""
+"""Horovod: gradients are fused, and averaged by ring all-reduce in the background during backward."""
 
 import os
 import shutil
@@ -21,32 +21,32 @@ from distdl.strategies.base import Strategy
 from distdl.telemetry.clock import Clock
 
 NOT_YET = 2
-"""Backward passes to count before an exchange, where the next backward pass must not start one."""
+"""Backward passes that Horovod counts before an exchange, when the next one must not exchange."""
 AUTOTUNE_LOG, TIMELINE = "horovod-autotune.csv", "horovod-timeline.json"
 
 
 def variables(config: HorovodConfig, autotune_log: Path) -> dict[str, str]:
-    """What Horovod reads from its environment when it starts.
+    """Return the environment variables that Horovod reads when it starts.
 
     A value that equals Horovod's default is not set: autotune does not change a parameter whose variable is set.
     """
     default = HorovodConfig()
-    said: dict[str, str] = {}
+    environ: dict[str, str] = {}
     if config.fusion_mb != default.fusion_mb:
-        said["HOROVOD_FUSION_THRESHOLD"] = str(int(config.fusion_mb * 2**20))
+        environ["HOROVOD_FUSION_THRESHOLD"] = str(int(config.fusion_mb * 2**20))
     if config.cycle_ms != default.cycle_ms:
-        said["HOROVOD_CYCLE_TIME"] = str(config.cycle_ms)
+        environ["HOROVOD_CYCLE_TIME"] = str(config.cycle_ms)
     if config.hierarchical:
-        said["HOROVOD_HIERARCHICAL_ALLREDUCE"] = "1"
+        environ["HOROVOD_HIERARCHICAL_ALLREDUCE"] = "1"
     if config.autotune:
-        said |= {"HOROVOD_AUTOTUNE": "1", "HOROVOD_AUTOTUNE_LOG": str(autotune_log)}
+        environ |= {"HOROVOD_AUTOTUNE": "1", "HOROVOD_AUTOTUNE_LOG": str(autotune_log)}
     if config.timeline:
-        said["HOROVOD_TIMELINE"] = "DYNAMIC"  # allows one to be started once the run folder is known
-    return said
+        environ["HOROVOD_TIMELINE"] = "DYNAMIC"  # lets `open_records` start one in the run folder
+    return environ
 
 
 class Horovod(Strategy):
-    """Data-parallel over Horovod, started by horovodrun or mpirun."""
+    """Data-parallel training over Horovod, started by horovodrun or mpirun."""
 
     name = "horovod"
 
@@ -55,13 +55,13 @@ class Horovod(Strategy):
             import horovod.torch as hvd
         except ImportError:
             raise UserError(
-                "Horovod is not installed; it is built for this PyTorch by: "
+                "Horovod is not installed; build it for this PyTorch with: "
                 "pip install $(containers/horovod/build.sh $(which python) | tail -n 1)"
             ) from None
         self._hvd = hvd
         self._scratch = Path(tempfile.mkdtemp(prefix="distdl-horovod-"))
         for name, value in variables(self.config.horovod, self._scratch / AUTOTUNE_LOG).items():
-            os.environ.setdefault(name, value)  # what a flag of horovodrun says goes
+            os.environ.setdefault(name, value)  # options of horovodrun take precedence
         hvd.init()
         self._refuse()
         placement = Placement(
@@ -73,28 +73,28 @@ class Horovod(Strategy):
         return self.world
 
     def _refuse(self) -> None:
-        """Raise a UserError for what this build of Horovod, or its launcher, cannot do."""
+        """Raise a UserError for settings that this build of Horovod, or its launcher, does not support."""
         config, hvd = self.config.horovod, self._hvd
         if config.hierarchical and not (hvd.mpi_enabled() or hvd.nccl_built()):
             raise UserError(
-                "horovod.hierarchical needs MPI or NCCL, and here gradients go by gloo: start with horovodrun --mpi"
+                "horovod.hierarchical needs MPI or NCCL, but this job uses gloo: start it with horovodrun --mpi"
             )
         if not config.adasum:
             return
         if not hvd.mpi_enabled():
-            raise UserError("horovod.adasum needs MPI, and here gradients go by gloo: start with horovodrun --mpi")
+            raise UserError("horovod.adasum needs MPI, but this job uses gloo: start it with horovodrun --mpi")
         if hvd.size() & (hvd.size() - 1):
-            raise UserError(f"horovod.adasum needs 2, 4, 8, ... ranks, and here are {hvd.size()}")
+            raise UserError(f"horovod.adasum needs a power-of-two number of ranks, got {hvd.size()}")
         if self.config.optim.clip_norm or self.config.compute.precision == "fp16":
             raise UserError(
-                "horovod.adasum combines updates in place of gradients: it cannot go with optim.clip_norm or fp16"
+                "horovod.adasum combines updates instead of gradients: it cannot be used with optim.clip_norm or fp16"
             )
 
     def prepare(self, model: nn.Module, optimizer: torch.optim.Optimizer, clock: Clock) -> nn.Module:
         super().prepare(model, optimizer, clock)
         hvd, config = self._hvd, self.config.horovod
         self._every = config.backward_passes_per_step
-        self._held = 0  # steps whose gradients are still this rank's own
+        self._held = 0  # steps whose gradients are not yet exchanged
         self.sharded = self._every > 1
         self._exchange = hvd.DistributedOptimizer(
             optimizer,
@@ -112,13 +112,13 @@ class Horovod(Strategy):
             self._hvd.start_timeline(str(folder / TIMELINE), mark_cycles=True)
 
     def _share_state(self) -> None:
-        # Horovod's optimizer is a second one over the same parameters. Ours stays the only one that has a state: the
-        # schedule and checkpoints know no other.
+        # Horovod's optimizer is a second one over the same parameters. It shares the state of the first: schedule and
+        # checkpoints use that one.
         self._exchange.state, self._exchange.param_groups = self.optimizer.state, self.optimizer.param_groups
 
     @contextmanager
     def micro_batch(self, last: bool) -> Iterator[None]:
-        # Horovod's hooks exchange a gradient when they have counted this many backward passes.
+        # Horovod's hooks exchange a gradient after this many backward passes.
         exchanges = last and self._held == self._every - 1
         self._exchange.set_backward_passes_per_step(1 if exchanges else NOT_YET)
         yield
@@ -131,25 +131,27 @@ class Horovod(Strategy):
         if self._held < self._every:
             return False
         self._held = 0
-        since = self.clock.now()
+        start = self.clock.now()
         if self.config.horovod.adasum:
-            # Each parameter was updated by its own rank as backward came to it; what is exchanged is the update.
+            # Each rank has updated its parameters during backward; Horovod exchanges the updates.
             self._exchange.step()
-            self.clock.add_since("exchange", since, out_of="update")
+            self.clock.add_since("exchange", start, out_of="update")
             self.optimizer.zero_grad(set_to_none=True)
             return True
         self._exchange.synchronize()
-        self.clock.add_since("exchange", since, out_of="update")
+        self.clock.add_since("exchange", start, out_of="update")
         return super().step()
 
-    # One name an operation: numbers counted by each process would differ where one joined later than others.
+    # One name per operation: names counted by each process would differ if one joined later than the others.
 
     def all_reduce(self, tensor: torch.Tensor, op: Literal["sum", "max", "min"] = "sum") -> torch.Tensor:
         ops = {"sum": self._hvd.Sum, "max": self._hvd.Max, "min": self._hvd.Min}
-        return self._hvd.allreduce_(tensor, op=ops[op], name=f"distdl.{op}")
+        self._hvd.allreduce_(tensor, op=ops[op], name=f"distdl.{op}")
+        return tensor
 
     def broadcast(self, tensor: torch.Tensor, source: int = 0) -> torch.Tensor:
-        return self._hvd.broadcast_(tensor, source, name="distdl.broadcast")
+        self._hvd.broadcast_(tensor, source, name="distdl.broadcast")
+        return tensor
 
     def barrier(self) -> None:
         self.all_reduce(torch.zeros(1))
@@ -160,7 +162,7 @@ class Horovod(Strategy):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         self._share_state()
-        # Gradients held by ranks of another world are let go: they belong to batches of another size.
+        # Gradients held by ranks of another world size are dropped: they belong to batches of another size.
         held = int(state.get("held", 0)) if state.get("held_by") == self.world.size else 0
         self._held = held if held < self._every else 0
 

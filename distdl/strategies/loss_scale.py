@@ -1,4 +1,4 @@
-"""Loss scaling for fp16, with a record of the steps that it skipped."""
+"""Loss scaling for fp16, with counters of the skipped steps."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -12,9 +12,9 @@ from torch.optim import Optimizer
 from distdl.core.errors import UserError
 
 SMALLEST = 1.0
-"""Scale below which a run fails: gradients that overflow without being scaled up will overflow at every later step."""
+"""Scale below which a run fails: gradients that overflow without scaling will overflow at every later step."""
 WARN_AFTER = 5
-"""Consecutive skipped steps that are worth a warning. The initial scale of 65536 is found too large within a few."""
+"""Consecutive skipped steps that cause a warning. An initial scale of 65536 that is too large causes fewer."""
 
 
 class LossScale:

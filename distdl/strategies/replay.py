@@ -1,4 +1,4 @@
-"""`--ps.compute replay:FILE`: wait for a recorded run's compute times in place of computing; every byte still moves."""
+"""`--ps.compute replay:FILE`: wait for recorded compute times instead of computing; gradients are still exchanged."""
 
 import json
 import time
@@ -13,49 +13,50 @@ from distdl.runtime.world import World
 
 
 class Replay(nn.Module):
-    """Stands in for a network: forward and backward take as long as those of a recorded step, drawn at random.
+    """Replaces a network: forward and backward take as long as those of a recorded step, sampled at random.
 
-    The draws are by rank from one seed, so that workers differ as the recorded steps did, and a run can be made again.
+    Each rank samples from its own stream of one seed, so that workers differ as the recorded steps did, and a run can
+    be repeated.
     """
 
     def __init__(self, seconds: np.ndarray, classes: int, seed: int) -> None:
         super().__init__()
-        self.seconds, self._dice = seconds, np.random.default_rng(seed)
+        self.seconds, self._rng = seconds, np.random.default_rng(seed)
         self.output = nn.Parameter(torch.zeros(1, classes))
         self._backward_s = 0.0
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits [b, classes] of nothing, after the time of a forward pass."""
-        forward_s, self._backward_s = self.seconds[self._dice.integers(len(self.seconds))]
-        hold(forward_s)
+        """Return constant logits [b, classes] after the time of a forward pass."""
+        forward_s, self._backward_s = self.seconds[self._rng.integers(len(self.seconds))]
+        wait(forward_s)
         return self.output.expand(len(images), -1)
 
     def backward(self) -> None:
-        """The time of the backward pass that goes with the last forward."""
-        hold(self._backward_s)
+        """Wait for the time of the backward pass of the same recorded step."""
+        wait(self._backward_s)
 
 
-def hold(seconds: float) -> None:
-    """Wait; the end is met by looking, for a sleep ends late by as much as a small step takes."""
-    until = time.perf_counter() + seconds
+def wait(seconds: float) -> None:
+    """Wait precisely: poll the clock at the end, because a sleep ends too late by as much as a small step takes."""
+    deadline = time.perf_counter() + seconds
     if seconds > 2e-3:
         time.sleep(seconds - 1e-3)
-    while time.perf_counter() < until:
+    while time.perf_counter() < deadline:
         time.sleep(0)
 
 
 def load(how: str, classes: int, world: World, seed: int) -> Replay:
-    """The stand-in that `replay:FILE` asks for.
+    """Make the replacement of the network for `replay:FILE`.
 
     Args:
-        how: ps.compute. The file is a worker's record (RUN/ps/worker-0.jsonl), or any .jsonl whose rows have
+        how: ps.compute. The file is a worker's record (RUN/ps/worker-0.jsonl), or any .jsonl file whose rows have
             `forward_s` and `backward_s`.
     Raises:
-        UserError: if the file is not such a record.
+        UserError: if the file has no such rows.
     """
     kind, _, name = how.partition(":")
     if kind != "replay" or not name:
-        raise UserError(f'ps.compute is real or replay:FILE, not "{how}"')
+        raise UserError(f'ps.compute must be real or replay:FILE, not "{how}"')
     try:
         rows = [json.loads(line) for line in Path(name).read_text(encoding="utf-8").splitlines()]
         times = np.array([(row["forward_s"], row["backward_s"]) for row in rows], dtype=float)
@@ -64,6 +65,6 @@ def load(how: str, classes: int, world: World, seed: int) -> Replay:
     except (ValueError, KeyError, TypeError):
         raise UserError(f"ps.compute: {name} is not a worker's record: rows need forward_s and backward_s") from None
     if not len(times) or not (np.isfinite(times) & (times >= 0)).all():
-        raise UserError(f"ps.compute: {name} holds no times that could be replayed")
-    # The first steps of a run warm up: they are nobody's ordinary step.
+        raise UserError(f"ps.compute: {name} has no times that can be replayed")
+    # Leave out the first steps of the run, which warm up.
     return Replay(times[min(3, len(times) - 1) :], classes, seed * 100_003 + world.rank)
