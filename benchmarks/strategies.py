@@ -159,7 +159,7 @@ def _plain(subject: Subject, steps: int) -> dict[str, Any]:
 def _ours(subject: Subject, steps: int, out: Path, warm: Any) -> dict[str, Any]:
     """distdl's trainer as `distdl.train` runs it: with display, telemetry and the clock."""
     from distdl.cli.recipe import from_command_line
-    from distdl.strategies import make
+    from distdl.strategies.base import make
     from distdl.training.events import Callback
     from distdl.training.session import train
 

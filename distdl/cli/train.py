@@ -66,7 +66,7 @@ def _main(argv: Sequence[str], callbacks: "tuple[Callback, ...]" = ()) -> int:
 
 def _train(config: "Config", callbacks: "tuple[Callback, ...]" = ()) -> int:
     with Importing():
-        from distdl.strategies import make
+        from distdl.strategies.base import make
 
         strategy = make(config)
     world = strategy.setup()

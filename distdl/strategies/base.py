@@ -10,9 +10,11 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import nn
 
+from distdl.core import registry
 from distdl.core.config import Config
 from distdl.core.errors import UserError
 from distdl.runtime import device
+from distdl.runtime.launch_env import choose_strategy, launched_ranks
 from distdl.runtime.world import World
 from distdl.strategies import text
 from distdl.strategies.loss_scale import LossScale
@@ -177,3 +179,16 @@ class Strategy:
 
     def close(self) -> None:
         """Disconnect from the other ranks."""
+
+
+def make(config: Config) -> Strategy:
+    """Make the strategy of a configuration, not yet set up.
+
+    Raises:
+        UserError: if the strategy is single and several processes were started.
+    """
+    name = choose_strategy() if config.strategy == "auto" else config.strategy
+    ranks = launched_ranks()
+    if name == "single" and ranks != 1:
+        raise UserError(f"strategy single takes one process, and {ranks} were started: set strategy to ddp or auto")
+    return registry.make("strategies", name, config, options=config.options.get("strategy"))

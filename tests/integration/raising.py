@@ -8,7 +8,7 @@ import torch
 
 from distdl.cli.recipe import from_command_line
 from distdl.runtime.process import with_torchelastic_record
-from distdl.strategies import make
+from distdl.strategies.base import make
 from distdl.training.events import Callback
 from distdl.training.session import train
 

@@ -10,7 +10,7 @@ import torch
 from distdl.cli.__main__ import main
 from distdl.cli.recipe import from_command_line
 from distdl.perf.usage.waterfall import waterfall
-from distdl.strategies import make
+from distdl.strategies.base import make
 from distdl.training.callbacks.telemetry import Telemetry
 from distdl.training.events import Callback
 from distdl.training.session import train
