@@ -30,7 +30,7 @@ def test_a_killed_rank_ends_the_others_with_one_line(tmp_path: Path, strategy: s
     os.kill(job.processes[1].pid, signal.SIGKILL)
     job.processes[0].join(120)
     assert job.processes[0].exitcode == 1, job.text
-    assert "error: another rank ended or cannot be reached; its own lines" in job.text
+    assert "error: another rank ended or cannot be reached; see its output (" in job.text
     assert "Traceback" not in job.text
     assert read_result(run)["status"] == "failed"
 
@@ -40,5 +40,5 @@ def test_too_little_memory_is_one_line(tmp_path: Path) -> None:
     argv = ["--data.image_size", "1000000", "--out", str(tmp_path / "run"), *QUIET]
     job = Ranks(argv)
     assert job.wait() == [1]
-    assert "error: out of memory: take a smaller data.batch_size" in job.text
+    assert "error: out of memory: use a smaller data.batch_size" in job.text
     assert "Traceback" not in job.text
