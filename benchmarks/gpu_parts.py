@@ -244,12 +244,12 @@ def nvml(setting: Setting, folder: Path) -> Outcome:
         return Outcome(rows=[("nvml", "left out: it needs a GPU")])
     import torch
 
-    from distdl.telemetry.nvml import Device, uuid_of
+    from distdl.telemetry.nvml import NvmlDevice, uuid_of
 
     uuid = uuid_of(str(torch.cuda.get_device_properties(0).uuid), 0)
     if uuid is None:
         raise RuntimeError("NVML does not know the device that torch sees")
-    device, outcome = Device(uuid), Outcome()
+    device, outcome = NvmlDevice(uuid), Outcome()
     a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
     stop = threading.Event()
 

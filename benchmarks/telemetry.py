@@ -98,8 +98,8 @@ def sampled(steps, block_s: float, folder: Path, figures: dict, *, on: bool) -> 
     """A block of steps, with the sampler beside it or not."""
     if not on:
         return steps(block_s)
-    from distdl.telemetry.host import Host
-    from distdl.telemetry.nvml import Device
+    from distdl.telemetry.host import HostCounters
+    from distdl.telemetry.nvml import NvmlDevice
     from distdl.telemetry.sampler import Sampler
 
     with (folder / "telemetry.jsonl").open("a", encoding="utf-8") as sink:
@@ -109,7 +109,9 @@ def sampled(steps, block_s: float, folder: Path, figures: dict, *, on: bool) -> 
             sink.flush()
             figures[row["kind"]] += 1
 
-        sampler = Sampler([Device(UUID), Host()], write, lambda: (0, 0), hz=10, labels={"rank": 0, "host": "here"})
+        sampler = Sampler(
+            [NvmlDevice(UUID), HostCounters()], write, lambda: (0, 0), hz=10, labels={"rank": 0, "host": "here"}
+        )
         since = time.perf_counter()
         sampler.start()
         times = steps(block_s)

@@ -6,7 +6,7 @@ from typing import Any
 import psutil
 
 
-class Host:
+class HostCounters:
     """Counters of the machine that this process runs on. For use by one thread."""
 
     kind = "host"

@@ -2,7 +2,7 @@
 
 NVML counts every GPU of the machine in PCI order; CUDA counts those in CUDA_VISIBLE_DEVICES, in that order, and MIG
 slices. A CUDA index passed to NVML may be another job's GPU (pynvml#28, pytorch#94472). So an index never leaves this
-module: `visible_uuids` and `uuid_of` map a CUDA index to a UUID, and `Device` reads by UUID.
+module: `visible_uuids` and `uuid_of` map a CUDA index to a UUID, and `NvmlDevice` reads by UUID.
 
 A counter that a device does not have is missing in its rows, and never replaced by zero.
 """
@@ -142,7 +142,7 @@ def uuid_of(cuda_uuid: str, index: int, environ: Mapping[str, str] = os.environ)
     return None
 
 
-class Device:
+class NvmlDevice:
     """One GPU, or one MIG slice of it. For use by one thread.
 
     For a slice, NVML has its memory and (Hopper and later) its activity; clocks, power, temperature and energy are

@@ -13,7 +13,7 @@ from distdl.telemetry.nvml import Lost
 
 
 class TelemetrySource(Protocol):
-    """A source of samples: `telemetry.nvml.Device`, `telemetry.host.Host`."""
+    """A source of samples: `telemetry.nvml.NvmlDevice`, `telemetry.host.HostCounters`."""
 
     kind: str
     shortest_s: float

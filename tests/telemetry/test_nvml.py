@@ -55,8 +55,8 @@ count 2
 VISIBLE = "from distdl.telemetry.nvml import visible_uuids\nanswer = visible_uuids()"
 READ = """
 import time
-from distdl.telemetry.nvml import Device
-device = Device({uuid!r})
+from distdl.telemetry.nvml import NvmlDevice
+device = NvmlDevice({uuid!r})
 answer = [device.sample()]
 {between}
 answer.append(device.sample())
@@ -275,8 +275,8 @@ def test_a_passing_error_costs_one_value(ask):
 
 def test_a_device_that_fell_off_is_lost(ask):
     code = f"""
-from distdl.telemetry.nvml import Device, Lost
-device, other = Device({A!r}), Device({B!r})
+from distdl.telemetry.nvml import NvmlDevice, Lost
+device, other = NvmlDevice({A!r}), NvmlDevice({B!r})
 device.sample()
 put({"0.fails.all 15" + chr(10) + TWO!r})
 try:
@@ -297,14 +297,14 @@ def test_no_driver_is_no_devices(ask):
 def test_every_session_is_given_back(ask):
     code = f"""
 import pynvml
-from distdl.telemetry.nvml import Device, uuid_of, visible_uuids
+from distdl.telemetry.nvml import NvmlDevice, uuid_of, visible_uuids
 visible_uuids(), uuid_of({A[4:]!r}, 0)
-device = Device({A!r})
+device = NvmlDevice({A!r})
 device.sample()
 held = pynvml.nvmlLib.nvml_fake_users()
 device.close()
 try:
-    Device("GPU-none")
+    NvmlDevice("GPU-none")
 except pynvml.NVMLError:
     answer = [held, pynvml.nvmlLib.nvml_fake_users()]
 """
@@ -324,7 +324,7 @@ CODES = [*range(1, 30), 999]
 TABLE = """
 import os
 import pynvml
-from distdl.telemetry.nvml import Device, Lost, uuid_of, visible_uuids
+from distdl.telemetry.nvml import NvmlDevice, Lost, uuid_of, visible_uuids
 answer = []
 for function in {functions}:
     for code in {codes}:
@@ -334,7 +334,7 @@ for function in {functions}:
             row += [uuid_of({other!r}[4:], {index}), []]
             for uuid in ({failing!r}, {other!r}):
                 try:
-                    device = Device(uuid)
+                    device = NvmlDevice(uuid)
                 except pynvml.NVMLError as error:
                     row[-1].append(str(error))
                     continue
@@ -385,8 +385,8 @@ def test_a_library_that_fails_as_a_whole_is_no_devices_or_one_error(ask):
 def test_a_reading_that_keeps_failing_is_reported_once(ask, code):
     failing = f"0.fails.power {code}\n{TWO}"
     lines = f"""
-from distdl.telemetry.nvml import Device
-device = Device({A!r})
+from distdl.telemetry.nvml import NvmlDevice
+device = NvmlDevice({A!r})
 answer = []
 for text in {[TWO, failing, TWO, failing]}:
     put(text)
@@ -402,7 +402,7 @@ for text in {[TWO, failing, TWO, failing]}:
 
 @pytest.mark.parametrize("code", [3, 4, 999])
 def test_a_device_without_any_reading_is_reported_once(ask, code):
-    lines = f"from distdl.telemetry.nvml import Device\ndevice = Device({A!r})\n"
+    lines = f"from distdl.telemetry.nvml import NvmlDevice\ndevice = NvmlDevice({A!r})\n"
     lines += f"put({f'0.fails.all {code}' + chr(10) + TWO!r})\nanswer = [device.sample() for _ in range(20)]"
     errors = [row["error"] for row in ask(lines, TWO) if "error" in row]
     assert len(errors) == 1

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from distdl.telemetry.host import Host
+from distdl.telemetry.host import HostCounters
 from distdl.telemetry.sampler import Sampler, claim
 
 A, B = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6", "GPU-89400000-0000-0000-0000-000000000001"
@@ -50,7 +50,7 @@ class Broken:
 
 
 def test_rows_of_the_host():
-    rows = sampled([Host()], 0.3, hz=10, labels={"rank": 3})
+    rows = sampled([HostCounters()], 0.3, hz=10, labels={"rank": 3})
     assert len(rows) == 2
     for row in rows:
         assert (row["kind"], row["step"], row["epoch"], row["rank"]) == ("host", 7, 2, 3)
@@ -63,7 +63,7 @@ def test_rows_of_the_host():
 
 def test_host_rates_are_bytes_a_second():
     began = time.monotonic()
-    host = Host()
+    host = HostCounters()
     server = socket.create_server(("127.0.0.1", 0))
     sender = socket.create_connection(server.getsockname())
     receiver, _ = server.accept()
@@ -88,7 +88,7 @@ def test_first_row_at_start_last_at_stop():
 
 @pytest.mark.serial
 def test_ten_a_second_are_ten_a_second():
-    rows = sampled([Counting(), Host()], 2.05, hz=10)
+    rows = sampled([Counting(), HostCounters()], 2.05, hz=10)
     assert 20 <= sum(row["kind"] == "counting" for row in rows) <= 23
     assert sum(row["kind"] == "host" for row in rows) in (3, 4)  # every second, and the last
 
@@ -126,10 +126,10 @@ def test_a_source_that_hangs_does_not_hold_the_training_up():
 def test_a_device_that_falls_off_mid_sampling(ask):
     code = f"""
 import time
-from distdl.telemetry.nvml import Device
+from distdl.telemetry.nvml import NvmlDevice
 from distdl.telemetry.sampler import Sampler
 answer = []
-sampler = Sampler([Device({A!r}), Device({B!r})], answer.append, lambda: (1, 0), hz=10)
+sampler = Sampler([NvmlDevice({A!r}), NvmlDevice({B!r})], answer.append, lambda: (1, 0), hz=10)
 sampler.start()
 time.sleep(0.25)
 put({"0.fails.all 15" + chr(10) + TWO!r})

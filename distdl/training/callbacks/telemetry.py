@@ -11,8 +11,8 @@ import torch
 from distdl.core.errors import reason
 from distdl.profiling.kernels import KernelProfile
 from distdl.runtime.cores import busy_at_start, cores, warning
-from distdl.telemetry.host import Host
-from distdl.telemetry.nvml import Device, uuid_of
+from distdl.telemetry.host import HostCounters
+from distdl.telemetry.nvml import NvmlDevice, uuid_of
 from distdl.telemetry.sampler import Sampler, claim
 from distdl.training.events import Callback
 from distdl.training.summary import outcome
@@ -53,7 +53,7 @@ class Telemetry(Callback):
     def _start_sampler(self, trainer: "Trainer") -> None:
         run, world, host = str(trainer.run.path), trainer.world, platform.node()
         self._claims, sources = [], []
-        for kind, find in (("device", lambda: _device_source(world.device)), ("host", lambda: ("host", Host))):
+        for kind, find in (("device", lambda: _device_source(world.device)), ("host", lambda: ("host", HostCounters))):
             try:
                 name, make = find()
                 lock = claim(run, name) if name else None
@@ -138,4 +138,4 @@ def _device_source(device: torch.device) -> tuple[str | None, Any]:
         return None, None
     index = torch.cuda.current_device() if device.index is None else device.index
     uuid = uuid_of(str(torch.cuda.get_device_properties(index).uuid), index)
-    return uuid, lambda: Device(uuid)
+    return uuid, lambda: NvmlDevice(uuid)
