@@ -1,4 +1,4 @@
-"""How a cell is written for a person: four significant digits, thousands apart, a dash where there is nothing."""
+"""Values as text: four significant digits, thousands separated by commas, a dash for nothing; durations."""
 
 import math
 
@@ -7,7 +7,7 @@ NOTHING = "–"
 
 
 def written(value: Cell) -> str:
-    """A cell as text: "1,437", "0.004", "95.56", "yes", "–" for None."""
+    """Write a cell as text: "1,437", "0.004", "95.56", "yes", "–" for None."""
     if value is None:
         return NOTHING
     if isinstance(value, bool):
@@ -37,9 +37,11 @@ def is_number(value: Cell) -> bool:
 
 
 def duration(seconds: float | None) -> str:
-    """12.3 s, 4 min 5 s, 3 h 20 min, 2 d 4 h; a dash for None."""
-    if seconds is None or not math.isfinite(seconds):
+    """Seconds as text: 250 ms, 12.3 s, 4 min 5 s, 3 h 20 min, 2 d 4 h; "never" for infinity, a dash for None."""
+    if seconds is None or math.isnan(seconds):
         return NOTHING
+    if math.isinf(seconds):
+        return "never"
     if seconds < 1:
         return f"{_rounded(seconds * 1e3)} ms"
     if seconds < 120:

@@ -1,9 +1,10 @@
-"""While a run goes on: when will it meet the target? Shown by the display, and kept as rows of kind "forecast"."""
+"""Forecast of the time until a running training reaches its target: for the display, and as rows of metrics.jsonl."""
 
 import math
 from typing import TYPE_CHECKING
 
 from distdl.core.files import read_rows
+from distdl.core.format import duration
 from distdl.core.rundir import METRICS
 from distdl.training.callbacks.metrics import write_row
 from distdl.training.events import Callback
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 class Forecast(Callback):
     """Predicts the time until the evaluated accuracy reaches `predict.target`, with a 95 % interval, on rank 0.
 
-    `text` is what the display shows: empty while too little is known.
+    `text` is for the display: empty until there is a forecast.
     """
 
     def __init__(self, target: float) -> None:
@@ -26,19 +27,19 @@ class Forecast(Callback):
         from distdl.perf.learning.remaining import Remaining
 
         self._remaining = Remaining(self.target, of="accuracy")
-        self._met = False
-        for row in read_rows(trainer.run.path / METRICS):  # what a resumed run has shown before
+        self._reached = False
+        for row in read_rows(trainer.run.path / METRICS):  # evaluations before a resume
             if row["kind"] in ("validation", "test"):
-                self._take(row["step"], row["accuracy"], lr=None)
+                self._record(row["step"], row["accuracy"], lr=None)
 
-    def _take(self, step: int, accuracy: float, lr: float | None) -> None:
-        self._met = self._met or accuracy >= self.target
+    def _record(self, step: int, accuracy: float, lr: float | None) -> None:
+        self._reached = self._reached or accuracy >= self.target
         self._remaining.update(step, accuracy, lr=lr)
 
     def evaluate_end(self, trainer: "Trainer", split: str, metrics: dict[str, float]) -> None:
         progress = trainer.progress
-        self._take(progress.step, metrics["accuracy"], lr=trainer.optimizer.param_groups[0]["lr"])
-        if self._met:
+        self._record(progress.step, metrics["accuracy"], lr=trainer.optimizer.param_groups[0]["lr"])
+        if self._reached:
             self.text = f"{self.target:.2%} reached"
             return
         ends = self._remaining.remaining()
@@ -48,14 +49,5 @@ class Forecast(Callback):
         low, middle, high = (steps * step_s for steps in ends)
         self.text = f"{self.target:.2%} in {duration(middle)} ({duration(low)} to {duration(high)})"
         row = {"target": self.target, "low_s": low, "middle_s": middle, "high_s": high}
-        # JSON has no infinity: a time that may never come is null.
+        # JSON has no infinity: null if the target may never be reached.
         write_row(trainer, "forecast", {k: v if math.isfinite(v) else None for k, v in row.items()})
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: 40 s, 12 min, 3.4 h, never."""
-    if not math.isfinite(seconds):
-        return "never"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
