@@ -65,7 +65,7 @@ setup(
         "nvidia-ml-py>=12.560",
         "scikit-learn>=1.4",
         "safetensors>=0.4.3",
-        "matplotlib>=3.8",
+        "vl-convert-python>=1.9",
         "pillow>=11.3",
         "simplejpeg>=1.8",
         "tomli-w>=1.0",

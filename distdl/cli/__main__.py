@@ -35,7 +35,7 @@ VERBS: dict[str, Verb] = {
     "fit speed": Verb("distdl.cli.fit:speed", "fit a speed model to measured step times"),
     "fit loss": Verb("distdl.cli.fit:loss", "fit a loss curve and predict epochs to a target"),
     "predict speed": Verb("distdl.cli.fit:predict_speed", "predict step times of other configurations from a fit"),
-    "explain": Verb("distdl.perf.usage.explain:explain", "where a run's time went, and the most effective fix"),
+    "explain": Verb("distdl.cli.explain:explain", "where a run's time went, and the most effective fix"),
     "launch": Verb("distdl.cli.launch:launch", "start a training with torchrun, horovodrun, mpirun, srun, ..."),
     "hosts": Verb("distdl.cli.launch:hosts", "emulate several hosts with rate-limited links (needs root)"),
     "export": Verb("distdl.cli.export:export", "export the weights of a run as safetensors"),

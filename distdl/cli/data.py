@@ -19,7 +19,7 @@ from distdl.data.files import Unreadable, read
 from distdl.data.sets.catalog import SETS
 from distdl.data.sets.load import available, load, source_of
 from distdl.data.storage.image_header import read_header
-from distdl.report import save_figure as figure_file
+from distdl.report import figure_files
 
 SHOWN = 20
 """Classes that the terminal lists; the figure shows all."""
@@ -62,7 +62,7 @@ def describe(
         split_seed: seed of that division.
         figure: write a bar chart of images a class and a picture of samples to this file (.png, .svg, .pdf).
     """
-    figure_file.check(figure)
+    figure_files.check(figure)
     data = DataConfig(name=name, root=root, validation=validation, split_seed=split_seed, on_error="skip")
     dataset = load(data)
     console = PlainConsole()

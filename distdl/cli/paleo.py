@@ -4,7 +4,7 @@ import json as json_format
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from pydantic import Field
@@ -14,14 +14,13 @@ from rich.table import Table
 from distdl.core.config import Count, Positive
 from distdl.core.console import PlainConsole
 from distdl.core.errors import UserError
+from distdl.core.format import Cell
 from distdl.perf import hardware
 from distdl.perf.cost import paleo
 from distdl.perf.cost.calibration import stored
 from distdl.perf.cost.layers import Network
-from distdl.report import save_figure as figure_file
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from distdl.report import figure_files
+from distdl.report.content import Axis, Figure, Layer
 
 WORKERS = "1,2,4,8,16,32,64,128,256,512,1024"
 
@@ -111,7 +110,7 @@ def paleo_command(
         json: print a JSON object.
         figure: draw throughput and step time over workers into this file (.png, .svg or .pdf).
     """
-    figure_file.check(figure)
+    figure_files.check(figure)
     found = hardware.device(device)
     platform = paleo.Platform(
         device=found, precision=precision, ppp=1.0 if ppp is None else ppp, pipelined=pipelined,
@@ -136,8 +135,8 @@ def paleo_command(
         speedups=paleo.speedups(counted, platform, steps) if len(counts) > 1 or counts != [1] else [],
     )
     if figure:
-        drawn = draw(answer, f"{counted.model} on {found.name}, {cluster.link.name}, {scheme}", scaling)
-        figure_file.save(drawn, figure, dpi=150)
+        title = f"{counted.model} on {found.name}, {cluster.link.name}, {scheme}"
+        figure_files.save(figure_files.stacked(*map(figure_files.svg, scaling_figures(answer, title, scaling))), figure)
     if json:
         print(json_format.dumps(answer.as_dict(), indent=2))
     else:
@@ -235,35 +234,45 @@ def ms(seconds: float) -> str:
     return f"{value:,.0f}" if value >= 99.95 else f"{value:.1f}" if value >= 9.995 else f"{value:.3f}"
 
 
-def draw(answer: Answer, title: str, scaling: str) -> "Figure":
-    """Throughput over workers beside the ideal, and what a step consists of."""
-    from matplotlib.figure import Figure
-
+def scaling_figures(answer: Answer, title: str, scaling: str) -> tuple[Figure, Figure]:
+    """Throughput over workers, predicted and ideal, and the parts of a step."""
     steps = answer.scaling or [answer.step]
-    workers = [one.workers for one in steps]
-    alone = answer.step.samples_per_s
-    figure = Figure(figsize=(9, 4.2), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    figure.suptitle(title)
-    left.plot(workers, [alone * count for count in workers], color="0.6", linestyle="--", label="ideal")
-    left.plot(workers, [one.samples_per_s for one in steps], marker="o", markersize=4, label="predicted")
-    left.set(xscale="log", yscale="log", xlabel="workers", ylabel="images/s", title="throughput")
-    left.legend(frameon=False)
-    parts = {
-        "forward": [1e3 * one.forward_s for one in steps], "backward": [1e3 * one.backward_s for one in steps],
-        "update": [1e3 * one.update_s for one in steps], "exchange": [1e3 * one.exchange_s for one in steps],
-    }  # fmt: skip
-    bottom = [0.0] * len(steps)
-    for name, heights in parts.items():
-        right.bar(range(len(steps)), heights, bottom=bottom, label=name, width=0.75)
-        bottom = [below + height for below, height in zip(bottom, heights, strict=True)]
-    batch = "a worker's batch stays" if scaling == "weak" else "one batch is divided"
-    right.set(xlabel="workers", ylabel="ms", title=f"a step, {scaling} scaling: {batch}")
-    right.set_xticks(range(len(steps)), [str(count) for count in workers])
-    right.legend(frameon=False)
-    for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
-    # Workers double from tick to tick: their numbers are read more easily than powers of ten.
-    left.set_xticks(workers, [str(count) for count in workers], minor=False)
-    left.set_xticks([], minor=True)
-    return figure
+    workers: list[Cell] = [step.workers for step in steps]
+    single = answer.step.samples_per_s
+    ideal: dict[str, list[Cell]] = {
+        "workers": workers,
+        "images/s": [single * step.workers for step in steps],
+        "curve": ["ideal"] * len(steps),
+    }
+    predicted = ideal | {"images/s": [step.samples_per_s for step in steps], "curve": ["predicted"] * len(steps)}
+    names = {"x": "workers", "y": "images/s", "series": "curve"}
+    throughput = Figure(
+        name="throughput",
+        title=f"{title}: throughput",
+        x=Axis(title="workers", scale="log"),
+        y=Axis(title="images/s", scale="log"),
+        layers=(
+            Layer(mark="line", data=predicted, **names),
+            Layer(mark="points", data=predicted, **names),
+            Layer(mark="line", data=ideal, **names),
+        ),
+    )
+    parts = ("forward", "backward", "update", "exchange")
+    bars: dict[str, list[Cell]] = {
+        "workers": [str(step.workers) for step in steps for _ in parts],
+        "ms per step": [
+            1e3 * seconds
+            for step in steps
+            for seconds in (step.forward_s, step.backward_s, step.update_s, step.exchange_s)
+        ],
+        "part": [part for _ in steps for part in parts],
+    }
+    batch = "the batch per worker is constant" if scaling == "weak" else "one batch is divided"
+    step_parts = Figure(
+        name="step",
+        title=f"Parts of a step, {scaling} scaling: {batch}",
+        x=Axis(title="workers", scale="category"),
+        y=Axis(title="ms per step"),
+        layers=(Layer(mark="bars", data=bars, x="workers", y="ms per step", series="part", stack=True),),
+    )
+    return throughput, step_parts

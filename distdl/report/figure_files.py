@@ -1,30 +1,38 @@
-"""Figures and pictures as files: NAME.svg, NAME.png and NAME.csv. Drawn by Vega-Lite, without a browser."""
+"""Figures as SVG, PNG and PDF files, drawn by Vega-Lite without a browser; figures and tables as CSV."""
 
 import csv
 import io
+import itertools
 import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from PIL import Image
 
-from distdl.core.errors import missing, shortened
+from distdl.core.errors import UserError, missing, reason, shortened
+from distdl.core.files import write_atomic
 from distdl.core.format import Cell
 from distdl.report.content import Figure, Table
+from distdl.report.downsample import drawn
 from distdl.report.vega_lite import spec
 
-_PATH, _DIGITS = re.compile(r' d="[^"]*"'), re.compile(r"(\.\d\d)\d+")
-_BEYOND = re.compile("[\U00010000-\U0010ffff]")
-SHORT = 10
-"""Characters of a label that is never cut, however wide they are."""
+PATH_DATA, DECIMALS = re.compile(r' d="[^"]*"'), re.compile(r"(\.\d\d)\d+")
+SVG_SIZE = re.compile(r'<svg [^>]*?width="([\d.]+)" height="([\d.]+)"')
+SURROGATE_PAIR = re.compile("[\U00010000-\U0010ffff]")
+"""Characters that UTF-16 writes as two units."""
+UNCUT = 10
+"""Characters of a label that Vega never shortens, however wide they are."""
 SCALE = 1.6
-"""Pixels of the PNG for each of the figure's: sharp on paper."""
+"""Pixels of a PNG per pixel of the figure: sharp in print."""
+FORMATS = (".png", ".svg", ".pdf")
+"""Suffixes that --figure accepts."""
 
 
-def converter() -> Any:
-    """The package that draws.
+def converter() -> ModuleType:
+    """Import the package that draws figures.
 
     Raises:
         UserError: it is not installed.
@@ -36,56 +44,118 @@ def converter() -> Any:
     return vl_convert
 
 
+def check(path: Path | None) -> None:
+    """Check the file of --figure before anything is measured or drawn.
+
+    Raises:
+        UserError: the suffix is not in FORMATS, `path` is a folder, or no figure can be drawn.
+    """
+    if path is None:
+        return
+    if path.suffix.lower() not in FORMATS:
+        raise UserError(f'--figure {path}: "{path.suffix}" is not one of {", ".join(FORMATS)}')
+    if path.is_dir():
+        raise UserError(f"--figure {path} is a folder: name a file in it")
+    converter()
+
+
+def save(drawing: Figure | str, path: Path) -> None:
+    """Write a figure, or an SVG drawing, into the file of --figure, atomically.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    drawing = drawing if isinstance(drawing, str) else svg(*drawn(drawing))
+    match path.suffix.lower():
+        case ".svg":
+            content = drawing.encode()
+        case ".pdf":
+            content = converter().svg_to_pdf(drawing)
+        case _:
+            content = _encoded(_rendered(drawing))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, lambda sink: sink.write(content))
+    except OSError as error:
+        raise UserError(f"--figure {path} cannot be written: {reason(error)}") from None
+
+
 def svg(figure: Figure, notes: Sequence[str] = ()) -> str:
-    """The figure on white paper, as SVG. Rows and `notes` as `thin.drawn` gives them."""
+    """The figure on white paper, as SVG. `figure` and `notes` are results of `downsample.drawn`."""
     on_paper, _ = spec(figure, notes, paper=True)
-    on_paper = _cuttable(on_paper)
-    # A hundredth of a pixel is enough: half the bytes.
-    return _PATH.sub(lambda path: _DIGITS.sub(r"\1", path[0]), converter().vegalite_to_svg(on_paper))
+    # Two decimals of a pixel are enough and halve the size of the file.
+    return PATH_DATA.sub(lambda path: DECIMALS.sub(r"\1", path[0]), converter().vegalite_to_svg(_cuttable(on_paper)))
+
+
+def stacked(*drawings: str) -> str:
+    """SVG drawings below each other in one."""
+    sizes = [_size(drawing) for drawing in drawings]
+    width, height = max(width for width, _ in sizes), sum(height for _, height in sizes)
+    tops = itertools.accumulate((height for _, height in sizes), initial=0.0)
+    inner = [drawing.replace("<svg ", f'<svg y="{top:g}" ', 1) for drawing, top in zip(drawings, tops, strict=False)]
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:g}" height="{height:g}">',
+            '<rect width="100%" height="100%" fill="white"/>',
+            *inner,
+            "</svg>",
+        ]
+    )
+
+
+def _size(drawing: str) -> tuple[float, float]:
+    match = SVG_SIZE.search(drawing)
+    if match is None:
+        raise ValueError("the SVG has no width and height")
+    return float(match[1]), float(match[2])
 
 
 def _cuttable(value: Any) -> Any:
-    """The value with long texts as a drawing takes them.
+    """The specification with long texts changed so that Vega can shorten them.
 
-    Vega cuts a long label between the halves of an emoji, and what draws then refuses the text: there they are escaped.
-    It tries out where to cut: a text of thousands of characters takes minutes.
+    Vega may cut a long label between the two halves of a surrogate pair, and the renderer then rejects the text: such
+    characters are escaped. Vega tries every length: a text of thousands of characters takes minutes.
     """
     if isinstance(value, str):
-        return value if len(value) < SHORT else shortened(_BEYOND.sub(_escaped, value))
+        return value if len(value) < UNCUT else shortened(SURROGATE_PAIR.sub(_escaped, value))
     if isinstance(value, dict):
-        return {_cuttable(key): _cuttable(one) for key, one in value.items()}
-    return [_cuttable(one) for one in value] if isinstance(value, list | tuple) else value
+        return {_cuttable(key): _cuttable(item) for key, item in value.items()}
+    return [_cuttable(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _escaped(match: re.Match[str]) -> str:
     return f"\\U{ord(match[0]):08x}"
 
 
-def png(drawn_svg: str) -> bytes:
-    """An SVG as PNG of 256 colours: a fifth of the bytes."""
-    whole = converter().svg_to_png(drawn_svg, scale=SCALE)
-    image = (
-        Image.open(io.BytesIO(whole)).convert("RGB").quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-    )
+def png(drawing: str) -> bytes:
+    """An SVG as PNG of 256 colours, a fifth of the size of true colour."""
+    return _encoded(_rendered(drawing).quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE))
+
+
+def _rendered(drawing: str) -> Image.Image:
+    return Image.open(io.BytesIO(converter().svg_to_png(drawing, scale=SCALE))).convert("RGB")
+
+
+def _encoded(image: Image.Image) -> bytes:
     sink = io.BytesIO()
     image.save(sink, "PNG")
     return sink.getvalue()
 
 
 def write_derived(file: Path, content: bytes) -> None:
-    """Whole or not at all, but not waited for until it is on the disk: it can be made again."""
-    beside = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    beside.write_bytes(content)
-    beside.replace(file)
+    """Write a file atomically but without fsync: it can be made again."""
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(content)
+    temporary.replace(file)
 
 
 def table_csv(table: Table) -> str:
-    """The table's cells, unrounded."""
+    """The table, unrounded."""
     return _csv(iter([table.columns, *table.rows]))
 
 
 def figure_csv(figure: Figure) -> str:
-    """All rows of all layers, unrounded; with several layers the first column says which a row is of."""
+    """All rows of all layers, unrounded; with several layers, the first column is the mark of the row's layer."""
     return _csv(_figure_rows(figure))
 
 

@@ -1,109 +1,114 @@
-"""A data set in one figure: images a class, and samples of some classes."""
+"""A data set in one figure: images per class, and samples of some classes."""
 
+import base64
+import io
+import itertools
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from PIL import Image
 
+from distdl.core.format import Cell
 from distdl.core.text import printable
 from distdl.data.augment.crops import central_window
 from distdl.data.dataset import DataSet, Split
 from distdl.data.files import Unreadable
 from distdl.data.storage import decode
-from distdl.report.save_figure import save
+from distdl.report.content import Axis, Figure, Layer
+from distdl.report.figure_files import save, stacked, svg
 
 ROWS, COLUMNS = 10, 8
-"""Most classes and samples of each that are shown."""
+"""Classes, and samples of each, that are shown at most."""
 NAMED = 50
-"""Most classes whose names have room under the bars."""
-COLORS = {"train": "#3b6ea8", "validation": "#e0a030", "test": "#9db8d6"}
+"""Classes whose names fit under the bars."""
+SIDE, GAP, MARGIN = 66, 4, 150
+"""Pixels of a sample, between samples, and of the class names at the left."""
+DECODED = 96
+"""Pixels to which encoded images are decoded, and smaller ones enlarged."""
 
 
 def draw_dataset(dataset: DataSet, path: Path) -> None:
-    """Write the figure: above, a bar for each class, stacked by split; below, samples, a row for each class.
+    """Write the figure: on top, images per class by split; below, samples, one row per class.
 
-    Of more than 10 classes, ten spread evenly over the list are shown.
+    Of more than ROWS classes, ROWS spread evenly over the list are shown.
 
     Raises:
         UserError: the file cannot be written.
     """
-    shown = np.unique(np.linspace(0, len(dataset.classes) - 1, ROWS).astype(int))[:ROWS]
-    figure = Figure(figsize=(10, 3.6 + 0.95 * len(shown)), layout="constrained")
-    FigureCanvasAgg(figure)
-    bars, samples = figure.subfigures(2, 1, height_ratios=(3.2, 0.95 * len(shown) + 0.4))
-    _draw_bars(bars, dataset)
-    _draw_samples(samples, dataset, shown)
-    save(figure, path, dpi=110)
+    rows = np.unique(np.linspace(0, len(dataset.classes) - 1, ROWS).astype(int))
+    save(stacked(svg(class_sizes(dataset)), sample_grid(dataset, rows.tolist())), path)
 
 
-def _draw_bars(figure: Figure, dataset: DataSet) -> None:
-    axes = figure.subplots()
-    places, floor = np.arange(len(dataset.classes)), np.zeros(len(dataset.classes), int)
-    for part, color in COLORS.items():
-        split: Split | None = getattr(dataset, part)
-        if split is None:
-            continue
-        counts = np.bincount(split.labels, minlength=len(places))
-        # Bars of hundreds of classes touch: gaps narrower than a pixel would shimmer.
-        width = 0.8 if len(places) <= NAMED else 1.0
-        axes.bar(places, counts, bottom=floor, color=color, width=width, label=f"{part}, {len(split):,}")
-        floor += counts
-    title = f"{printable(dataset.name)}: {floor.sum():,} images in {len(places):,} classes"
-    axes.set_title(title, loc="left", parse_math=False)
-    axes.set_ylabel("images")
-    axes.set_xlim(-0.6, len(places) - 0.4)
-    axes.spines[["top", "right"]].set_visible(False)
-    # Outside of the axes: bars may be of any height.
-    axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=3, borderaxespad=0.2)
-    if len(places) <= NAMED:
-        names = [_shortened(printable(name)) for name in dataset.classes]
-        slanted = max(map(len, names)) * len(places) > 90
-        align = "right" if slanted else "center"
-        axes.set_xticks(places, names, rotation=45 if slanted else 0, ha=align, parse_math=False)
-        if slanted:
-            axes.tick_params(axis="x", labelsize="small")
-            for label in axes.get_xticklabels():
-                label.set_rotation_mode("anchor")
-    else:
-        axes.set_xlabel("class, in the order of names")
+def class_sizes(dataset: DataSet) -> Figure:
+    """Images per class as bars, one on top of the other by split. With many classes, bars have no names."""
+    named = len(dataset.classes) <= NAMED
+    classes: list[Cell] = [printable(name) if named else number for number, name in enumerate(dataset.classes)]
+    data: dict[str, list[Cell]] = {"class": [], "from": [], "to": [], "split": []}
+    tops = np.zeros(len(classes), int)
+    for name, split in _splits(dataset):
+        bottoms, tops = tops, tops + np.bincount(split.labels, minlength=len(classes))
+        data["class"] += classes
+        data["from"] += bottoms.tolist()
+        data["to"] += tops.tolist()
+        data["split"] += [f"{name}, {len(split):,}"] * len(classes)
+    layer = Layer(mark="bars", data=data, x="class", y="to", start="from", series="split", stack=True)
+    return Figure(
+        name="classes",
+        title=f"{printable(dataset.name)}: {tops.sum():,} images in {len(classes):,} classes",
+        x=Axis(title="", scale="category") if named else Axis(title="class, in the order of names"),
+        y=Axis(title="images"),
+        layers=(layer,),
+    )
 
 
-def _draw_samples(figure: Figure, dataset: DataSet, classes: np.ndarray) -> None:
-    grid = figure.subplots(len(classes), COLUMNS, squeeze=False)
-    for row, label in zip(grid, classes, strict=True):
+def _splits(dataset: DataSet) -> Iterator[tuple[str, Split]]:
+    for name, split in (("train", dataset.train), ("validation", dataset.validation), ("test", dataset.test)):
+        if split is not None:
+            yield name, split
+
+
+def sample_grid(dataset: DataSet, labels: list[int]) -> str:
+    """Training images as SVG, one row per label, with the name of its class."""
+    pitch = SIDE + GAP
+    elements = []
+    for top, label in zip(itertools.count(GAP, pitch), labels, strict=False):
+        name = escape(_shortened(printable(dataset.classes[label])))
+        elements.append(f'<text x="{MARGIN - 2 * GAP}" y="{top + SIDE / 2}" dy="0.35em">{name}</text>')
         members = np.flatnonzero(dataset.train.labels == label)
         picks = members[np.linspace(0, len(members) - 1, min(COLUMNS, len(members))).astype(int)]
-        for axes in row:
-            axes.set_axis_off()
-        for axes, index in zip(row, picks, strict=False):
-            if (image := _image(dataset, index)) is not None:
-                axes.imshow(image, cmap="gray", vmin=0, vmax=255)
-        # Beside the row's first image, axes off: the label of an axis would not be drawn.
-        row[0].text(
-            -0.08,
-            0.5,
-            _shortened(printable(dataset.classes[label])),
-            parse_math=False,
-            transform=row[0].transAxes,
-            ha="right",
-            va="center",
-            size="small",
-        )
+        for left, index in zip(itertools.count(MARGIN, pitch), picks.tolist(), strict=False):
+            if (pixels := _pixels(dataset, index)) is not None:
+                place = f'x="{left}" y="{top}" width="{SIDE}" height="{SIDE}"'
+                elements.append(f'<image {place} href="{_data_url(pixels)}"/>')
+    size = f'width="{MARGIN + COLUMNS * pitch}" height="{len(labels) * pitch + GAP}"'
+    style = 'font-family="sans-serif" font-size="11" text-anchor="end"'
+    return "\n".join([f'<svg xmlns="http://www.w3.org/2000/svg" {size}>', f"<g {style}>", *elements, "</g>", "</svg>"])
 
 
-def _image(dataset: DataSet, index: int) -> np.ndarray | None:
+def _pixels(dataset: DataSet, index: int) -> np.ndarray | None:
+    """A training image as uint8 [height, width] or [height, width, 3]; None if its file cannot be read."""
     split = dataset.train
     if split.images is not None:
         image = split.images[index]
     else:
         window = partial(central_window, share=1.0)
         try:
-            image = decode.load(split.files[index], dataset.channels, window, 96).numpy()
+            image = decode.load(split.files[index], dataset.channels, window, DECODED).numpy()
         except Unreadable:
             return None
     return image[..., 0] if dataset.channels == 1 else image
+
+
+def _data_url(pixels: np.ndarray) -> str:
+    image = Image.fromarray(pixels)
+    if (factor := DECODED // max(image.size)) > 1:  # small images keep sharp pixels
+        image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+    sink = io.BytesIO()
+    image.save(sink, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(sink.getvalue()).decode()}"
 
 
 def _shortened(name: str, length: int = 22) -> str:

@@ -1,4 +1,4 @@
-"""What `distdl explain` prints and draws, and what it says of folders it cannot explain."""
+"""Output of `distdl explain`, and its errors for folders that it cannot explain."""
 
 import json
 
@@ -20,23 +20,23 @@ def run(tmp_path):
 
 def test_table(run, capsys):
     assert main(["explain", str(run)]) == 0
-    said = capsys.readouterr().out
-    assert "toy: where 100.0 s went" in said
-    assert "MFU 24.4% of 5 TFLOP/s (toy, bf16, dense)" in said
-    assert "1.22 TFLOP/s achieved" in said
-    assert "busy 97%, tensor active 31%" in said
-    assert "conv 62.0%" in said
-    assert "The largest loss is kernels, 25.0%" in said
-    assert "--compute.channels-last --compute.compile" in said
-    assert all(len(line) <= 80 for line in said.splitlines())
+    out = capsys.readouterr().out
+    assert "toy: where 100.0 s went" in out
+    assert "MFU 24.4% of 5 TFLOP/s (toy, bf16, dense)" in out
+    assert "1.22 TFLOP/s achieved" in out
+    assert "busy 97%, tensor active 31%" in out
+    assert "conv 62.0%" in out
+    assert "The largest loss is kernels, 25.0%" in out
+    assert "--compute.channels-last --compute.compile" in out
+    assert all(len(line) <= 80 for line in out.splitlines())
 
 
 def test_json(run, capsys):
     assert main(["explain", str(run), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["largest"] == "kernels"
-    assert sum(part["seconds"] for part in found["parts"]) == pytest.approx(found["whole_s"])
-    assert found["mfu"] == pytest.approx(100 * 1e12 / (5e12 * 82))
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["largest"] == "kernels"
+    assert sum(part["seconds"] for part in printed["parts"]) == pytest.approx(printed["whole_s"])
+    assert printed["mfu"] == pytest.approx(100 * 1e12 / (5e12 * 82))
 
 
 @pytest.mark.parametrize("kind", ["png", "svg"])
@@ -44,7 +44,10 @@ def test_figure(run, tmp_path, kind):
     figure = tmp_path / f"waterfall.{kind}"
     assert main(["explain", str(run), "--figure", str(figure)]) == 0
     head = figure.read_bytes()[:100]
-    assert head.startswith(b"\x89PNG") if kind == "png" else b"<?xml" in head
+    assert head.startswith(b"\x89PNG" if kind == "png" else b"<svg ")
+    if kind == "svg":
+        text = figure.read_text(encoding="utf-8")
+        assert "toy: where the time went, MFU 24.4%" in text and text.count(">checkpoint<") == 1
 
 
 @pytest.mark.parametrize(

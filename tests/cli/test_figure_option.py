@@ -1,16 +1,26 @@
 """--figure of every verb that has it: refused before anything is measured, written whole, into new folders."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from distdl.cli.__main__ import main
-from distdl.report.save_figure import FORMATS
+from distdl.report.figure_files import FORMATS
+from spent_run import KNOWN, RUN
 
 VERBS = {
     "data describe": ["data", "describe", "digits"],
+    "explain": ["explain", "run"],
     "paleo": ["paleo", "alexnet", "--device", "k80"],
 }
+
+
+@pytest.fixture(autouse=True)
+def run() -> None:
+    """The run that explain reads, in the folder of the test."""
+    Path("run").mkdir()
+    Path("run/result.json").write_text(json.dumps(RUN | KNOWN))
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -19,7 +29,7 @@ def test_other_files_are_refused(name: str, verb: str, tmp_path: Path, capsys: p
     Path("is-folder.png").mkdir()
     assert main([*VERBS[verb], "--figure", name]) == 2
     assert capsys.readouterr().err.startswith(f"error: --figure {name}")
-    assert [file.name for file in tmp_path.iterdir()] == ["is-folder.png"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["is-folder.png", "run"]
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -28,7 +38,7 @@ def test_the_figure_is_the_only_file(suffix: str, verb: str, tmp_path: Path) -> 
     assert main([*VERBS[verb], "--figure", f"new/folder/figure{suffix}"]) == 0
     assert [file.name for file in Path("new/folder").iterdir()] == [f"figure{suffix}"]
     head = Path(f"new/folder/figure{suffix}").read_bytes()[:5]
-    assert head == {".png": b"\x89PNG\r", ".svg": b"<?xml", ".pdf": b"%PDF-"}[suffix.lower()]
+    assert head == {".png": b"\x89PNG\r", ".svg": b"<svg ", ".pdf": b"%PDF-"}[suffix.lower()]
 
 
 @pytest.mark.parametrize("verb", VERBS)

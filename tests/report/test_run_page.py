@@ -59,7 +59,7 @@ def test_figures_hold_what_was_measured(tmp_path):
     tested = [100 * row["accuracy"] for row in rows if row["kind"] == "test"]
     assert found["accuracy"].layers[0].data["accuracy (%)"] == tested
     # Totals grow by 1, 2, ... 6 ms a step: phase by phase, over the run and at its end.
-    assert column(found["phases-table"], "ms a step") == pytest.approx([1, 2, 3, 4, 5, 6, 4])
+    assert column(found["phases-table"], "ms per step") == pytest.approx([1, 2, 3, 4, 5, 6, 4])
     over_time = found["phases-time"].layers[0].data
     by_phase = dict(zip(over_time["phase"], over_time["ms a step"], strict=True))
     assert by_phase["update"] == pytest.approx(6)

@@ -1,8 +1,8 @@
-"""What rank 0 shows a person: a live line while it trains, and a closing table of where the time went."""
+"""Display of rank 0: a live line during training, and a closing table of where the time went."""
 
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from rich.console import Console
@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from distdl.core.phases import EXPLAIN, PHASES, REST
+from distdl.core.phases import EXPLAIN, per_step
 from distdl.core.text import printable
 from distdl.data.dataset import DataSet
 from distdl.training.callbacks.forecast import Forecast
@@ -26,7 +26,7 @@ FEW_STEPS = 10
 
 
 class Display(Callback):
-    """Shows epoch, loss, accuracy, images/s and the time left; on a terminal live, else a line for each evaluation."""
+    """Shows epoch, loss, accuracy, images/s and remaining time: live on a terminal, else one line per evaluation."""
 
     def __init__(self, mode: str, console: Console, forecast: Forecast | None = None) -> None:
         self.console, self._forecast = console, forecast
@@ -56,7 +56,7 @@ class Display(Callback):
                 f"images in global batches of {trainer.global_batch:,}; a smaller data.batch_size trains in more steps",
             )
         self._accuracy, self._next = "", 0.0
-        self._images, self._since = trainer.progress.images, trainer.progress.elapsed_s
+        self._images, self._since_s = trainer.progress.images, trainer.progress.elapsed_s
         if self._live:
             self._bar = Progress(
                 TextColumn("{task.description}"),
@@ -75,16 +75,16 @@ class Display(Callback):
         if self._bar is None or now < self._next:
             return
         self._next = now + max(trainer.config.log_every_s, 0.25)
-        text = f"loss {loss.item():.4f}{self._accuracy} {self._rate(trainer):,.0f} img/s{self._foretold()}"
+        text = f"loss {loss.item():.4f}{self._accuracy} {self._rate(trainer):,.0f} img/s{self._forecast_suffix()}"
         name = f"epoch {min(int(trainer.position) + 1, trainer.config.epochs)}/{trainer.config.epochs}"
         self._bar.update(self._task, completed=trainer.position, description=name, text=text)
 
-    def _foretold(self) -> str:
+    def _forecast_suffix(self) -> str:
         return f"  {self._forecast.text}" if self._forecast and self._forecast.text else ""
 
     def _rate(self, trainer: "Trainer") -> float:
         progress = trainer.progress
-        images, seconds = progress.images - self._images, progress.elapsed_s - self._since
+        images, seconds = progress.images - self._images, progress.elapsed_s - self._since_s
         return images / seconds if seconds else 0.0
 
     def evaluate_end(self, trainer: "Trainer", split: str, metrics: dict[str, float]) -> None:
@@ -92,7 +92,7 @@ class Display(Callback):
         if self._bar is None:
             self.console.print(
                 f"epoch {metrics['epoch']:g}/{trainer.config.epochs}  {split} loss {metrics['loss']:.4f}  "
-                f"accuracy {metrics['accuracy']:.2%}  {self._rate(trainer):,.0f} images/s{self._foretold()}",
+                f"accuracy {metrics['accuracy']:.2%}  {self._rate(trainer):,.0f} images/s{self._forecast_suffix()}",
             )
 
     def warn(self, trainer: "Trainer", message: str) -> None:
@@ -138,35 +138,31 @@ def split_sizes(dataset: DataSet, validation: float) -> str:
     return f"{', '.join(counts)} images, {classes:,} class{'es' * (classes != 1)}"
 
 
-def closing_table(result: dict) -> Table:
-    """Accuracy and speed of a run, and where each step's time went, from its result.json."""
+def closing_table(result: dict[str, Any]) -> Table:
+    """Accuracy and speed of a run, and the time of each phase of a step, from its result.json."""
     title = f"{result['name']}: {result['status']}"
     split = next((name for name in ("test", "validation") if name in result), None)
     if split:
-        tested = result[split]
-        title += f", {split} accuracy {tested['accuracy']:.2%}, loss {tested['loss']:.4f}"
-        if tested.get("best") or tested["step"] != result["steps"]:
-            title += f" (weights of epoch {tested['epoch']:g})"
+        metrics = result[split]
+        title += f", {split} accuracy {metrics['accuracy']:.2%}, loss {metrics['loss']:.4f}"
+        if metrics.get("best") or metrics["step"] != result["steps"]:
+            title += f" (weights of epoch {metrics['epoch']:g})"
     if result.get("ps", {}).get("replayed"):
         title += ", compute replayed"
     caption = f"{result['images_per_s']:,.0f} images/s over {result['train_s']:.1f} s of training"
     caption += f", {result['evaluate_s']:.1f} s of evaluation, {result['steps']} steps"
     table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
-    table.add_column("a step's phase")
+    table.add_column("phase of a step")
     table.add_column("ms", justify="right")
     table.add_column("share", justify="right")
-    table.add_column("what it is")
-    steps, whole = max(result["steps"], 1), result["train_s"] or 1.0
-    phases = result["phases_s"]
-    for name in PHASES:
-        table.add_row(name, f"{phases[name] / steps * 1e3:.3f}", f"{phases[name] / whole:.1%}", EXPLAIN[name])
-    rest = whole - sum(phases[name] for name in PHASES)
-    table.add_row("rest", f"{rest / steps * 1e3:.3f}", f"{rest / whole:.1%}", REST)
+    table.add_column("description")
+    for phase in per_step(result):
+        table.add_row(phase.name, f"{phase.step_s * 1e3:.3f}", f"{phase.share:.1%}", EXPLAIN[phase.name])
     return table
 
 
-def servers_table(result: dict) -> Table | None:
-    """What each parameter server holds, and how a worker's exchange went, from result.json; None of other runs."""
+def servers_table(result: dict[str, Any]) -> Table | None:
+    """Size and load of each parameter server, and the times of a worker's exchange; None for other strategies."""
     served = result.get("ps")
     if not served:
         return None
@@ -179,7 +175,7 @@ def servers_table(result: dict) -> Table | None:
     parts = ", ".join(
         f"{name} {served['medians'][f'{name}_s'] * 1e3:.1f}" for name in ("push", "wait", "pull", "update")
     )
-    table.caption = f"worker 0, ms a step: {parts} (update is part of wait)"
+    table.caption = f"worker 0, ms per step: {parts} (update is part of wait)"
     if served["mode"] != "sync":
         table.caption += f"; staleness {min(served['staleness'])} to {max(served['staleness'])} updates"
     if served["stragglers"]:
