@@ -69,7 +69,7 @@ def steady(result: dict[str, Any]) -> float:
 
 def training(setting: Setting, folder: Path) -> Outcome:
     """resnet50, bf16, channels_last, compiled, synthetic input: images/s, MFU and the waterfall."""
-    from distdl.perf.usage.explain import read_run
+    from distdl.cli.explain import read_run
     from distdl.perf.usage.waterfall import waterfall
 
     words = ["--profile", "resnet50-synthetic", "--telemetry.hz", "10", "--telemetry.profile-steps", "5"]

@@ -15,11 +15,11 @@ from unittest import mock
 
 import tomli_w
 
+from distdl.cli.explain import explain
 from distdl.cli.report import write_report
 from distdl.cli.study import show
 from distdl.core.files import write_json
 from distdl.core.rundir import CONFIG, ENVIRONMENT, METRICS, RESULT, TELEMETRY
-from distdl.perf.usage.explain import explain
 from distdl.report import page
 from distdl.report.content import Figure
 from distdl.report.vega import Library
