@@ -1,6 +1,7 @@
 """Values as text: four significant digits, thousands separated by commas, a dash for nothing; durations."""
 
 import math
+from typing import TypeGuard
 
 Cell = str | int | float | bool | None
 NOTHING = "–"
@@ -31,7 +32,7 @@ def _rounded(value: float) -> str:
     return f"{value:.3e}".replace("e-0", "e-").replace("e+0", "e+")
 
 
-def is_number(value: Cell) -> bool:
+def is_number(value: Cell) -> TypeGuard[int | float]:
     """Whether a cell is sorted and aligned as a number."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 

@@ -59,14 +59,14 @@ class Chart {
     [this.element, this.spec, this.at] = [element, spec, -1];
     this.dot = Object.assign(document.createElement("div"), { className: "dot", hidden: true });
     // Rows that have a place: those of curves can be pointed at from afar, all can be walked over by keys.
-    this.points = spec.usermeta.told.flatMap(({ rows, mark, columns }) => mark === "band" ? [] : spec.datasets[rows]
+    this.points = spec.usermeta.layers.flatMap(({ rows, mark, columns }) => mark === "band" ? [] : spec.datasets[rows]
       .filter((row) => row.y !== null && row.x !== null)
       .map((row) => ({ row, far: mark === "line" || mark === "points", pairs: columns.map(([name, title]) => [title, row[name]]) })));
   }
 
   async draw() {
-    const { legend, beside } = this.spec.usermeta;
-    this.spec.config.legend.columns = Math.max(1, Math.floor((this.element.clientWidth - beside) / legend));
+    const { legend_width, side_width } = this.spec.usermeta;
+    this.spec.config.legend.columns = Math.max(1, Math.floor((this.element.clientWidth - side_width) / legend_width));
     const tooltip = (_, event, __, value) => {
       if (value) tell(Object.entries(value), event.clientX, event.clientY); else if (this.dot.hidden) tip.hidden = true;
     };

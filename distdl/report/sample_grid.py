@@ -74,14 +74,14 @@ def sample_grid(dataset: DataSet, labels: list[int]) -> str:
     """Training images as SVG, one row per label, with the name of its class."""
     pitch = SIDE + GAP
     elements = []
-    for top, label in zip(itertools.count(GAP, pitch), labels, strict=False):
+    for y, label in zip(itertools.count(GAP, pitch), labels, strict=False):
         name = escape(_shortened(printable(dataset.classes[label])))
-        elements.append(f'<text x="{MARGIN - 2 * GAP}" y="{top + SIDE / 2}" dy="0.35em">{name}</text>')
+        elements.append(f'<text x="{MARGIN - 2 * GAP}" y="{y + SIDE / 2}" dy="0.35em">{name}</text>')
         members = np.flatnonzero(dataset.train.labels == label)
         picks = members[np.linspace(0, len(members) - 1, min(COLUMNS, len(members))).astype(int)]
-        for left, index in zip(itertools.count(MARGIN, pitch), picks.tolist(), strict=False):
+        for x, index in zip(itertools.count(MARGIN, pitch), picks.tolist(), strict=False):
             if (pixels := _pixels(dataset, index)) is not None:
-                place = f'x="{left}" y="{top}" width="{SIDE}" height="{SIDE}"'
+                place = f'x="{x}" y="{y}" width="{SIDE}" height="{SIDE}"'
                 elements.append(f'<image {place} href="{_data_url(pixels)}"/>')
     size = f'width="{MARGIN + COLUMNS * pitch}" height="{len(labels) * pitch + GAP}"'
     style = 'font-family="sans-serif" font-size="11" text-anchor="end"'
@@ -94,6 +94,7 @@ def _pixels(dataset: DataSet, index: int) -> np.ndarray | None:
     if split.images is not None:
         image = split.images[index]
     else:
+        assert split.files is not None  # a split has either images or files
         window = partial(central_window, share=1.0)
         try:
             image = decode.load(split.files[index], dataset.channels, window, DECODED).numpy()

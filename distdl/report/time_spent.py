@@ -1,4 +1,4 @@
-"""Where a run's time went: the phases of a step, and the waterfall from the device's peak to the measured time."""
+"""A run's time: the phases of a step, and the waterfall from the device's peak to the measured time."""
 
 from collections.abc import Mapping, Sequence
 
