@@ -1,4 +1,4 @@
-"""`distdl paleo MODEL`: PALEO's time of each layer on a device, a step's, and how it scales over workers."""
+"""`distdl paleo MODEL`: times of layers and steps on a device by PALEO's model, and scaling over workers."""
 
 import json as json_format
 from collections.abc import Sequence
@@ -26,21 +26,21 @@ WORKERS = "1,2,4,8,16,32,64,128,256,512,1024"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
-    """All that the verb says."""
+class Prediction:
+    """Times of a network on a device, and its scaling."""
 
     network: Network
     platform: paleo.Platform
     layers: list[paleo.LayerTime]
     step: paleo.StepTime
     peak_s: float
-    """Of the forward pass's FLOPs alone, at the whole of the device's peak."""
+    """Time of the forward FLOPs at the peak of the device."""
     memory_bytes: int
     scaling: list[paleo.StepTime]
     speedups: list[float]
 
     def as_dict(self) -> dict[str, Any]:
-        """What `distdl paleo --json` prints."""
+        """The object that `distdl paleo --json` prints."""
         device, step = self.platform.device, self.step
         return {
             "model": self.network.model,
@@ -58,8 +58,8 @@ class Answer:
             "memory_bytes": self.memory_bytes,
             "layers": [asdict(layer) for layer in self.layers],
             "scaling": [
-                asdict(one) | {"step_s": one.step_s, "samples_per_s": one.samples_per_s, "speedup": speedup}
-                for one, speedup in zip(self.scaling, self.speedups, strict=True)
+                asdict(step) | {"step_s": step.step_s, "samples_per_s": step.samples_per_s, "speedup": speedup}
+                for step, speedup in zip(self.scaling, self.speedups, strict=True)
             ],
         }
 
@@ -85,36 +85,36 @@ def paleo_command(
     json: bool = False,
     figure: Path | None = None,
 ) -> None:
-    """Predict a network's time on a device from its data sheet, layer by layer, and how it scales over workers.
+    """Predict the time of each layer of a network on a device from its data sheet, and its scaling over workers.
 
-    A layer reads, computes and writes: T = R + C + W (PALEO, Qi et al. 2017). A device file that `distdl calibrate`
-    wrote predicts by its own fitted rates instead, unless --ppp is given.
+    A layer reads, computes and writes: T = R + C + W (PALEO, Qi et al. 2017). With a device file written by `distdl
+    calibrate`, fitted rates are used instead, unless --ppp is given.
 
     Args:
         model: a network of distdl or torchvision, a profile, or package.module:callable.
         device: a device by name, or a TOML file.
-        batch: samples of one worker (weak scaling), or of all together (strong); by default a profile's, or 1.
-        input: shape of one sample, as 3x224x224; the network's own by default.
-        precision: of the matrix products, which the device must have a peak for.
-        ppp: platform percent of peak, a share: 0.62 for 62 percent. 1 by default.
-        pipelined: the device moves and computes at once: a layer takes the longer of the two.
-        fused: activations are part of the layers before them, as PALEO takes them.
-        convention: lu2017 counts FLOPs as Lu et al. 2017 do, 1 for a multiply-add, forward alone.
-        workers: numbers of workers to scale to, as 1,2,4,8; without it and --figure, one worker alone.
-        network: what joins the workers, by name, or a TOML file.
-        network_ppp: share of the network's bandwidth that is reached.
-        scheme: how gradients are summed; ps has --servers parameter servers.
-        servers: of scheme ps.
-        scaling: weak keeps a worker's batch, strong divides one.
-        parallel: data, model (each layer divided), or hybrid (dense layers divided, the rest by data).
+        batch: samples per worker (weak scaling), or of all workers together (strong); by default the profile's, or 1.
+        input: shape of one sample, such as 3x224x224; by default that of the network.
+        precision: precision of matrix products; the device must have a peak for it.
+        ppp: platform percent of peak, as a share: 0.62 for 62 percent; 1 by default.
+        pipelined: data transfer and compute overlap; a layer takes the longer of the two times.
+        fused: activations are part of the layer before them, as in PALEO.
+        convention: lu2017 counts FLOPs as in Lu et al. 2017: 1 per multiply-add, forward only.
+        workers: numbers of workers, such as 1,2,4,8; by default 1, or powers of two with --figure.
+        network: network between workers, by name, or a TOML file.
+        network_ppp: share of the bandwidth of the network that is reached.
+        scheme: algorithm that sums gradients; ps uses --servers parameter servers.
+        servers: number of parameter servers of scheme ps.
+        scaling: weak keeps the batch per worker, strong divides one batch.
+        parallel: data, model (each layer is divided), or hybrid (dense layers are divided, others by data).
         json: print a JSON object.
         figure: draw throughput and step time over workers into this file (.png, .svg or .pdf).
     """
     figure_files.check(figure)
-    found = hardware.device(device)
+    spec = hardware.device(device)
     platform = paleo.Platform(
-        device=found, precision=precision, ppp=1.0 if ppp is None else ppp, pipelined=pipelined,
-        calibration=stored(found, precision) if ppp is None else None,
+        device=spec, precision=precision, ppp=1.0 if ppp is None else ppp, pipelined=pipelined,
+        calibration=stored(spec, precision) if ppp is None else None,
     )  # fmt: skip
     cluster = paleo.Cluster(
         link=hardware.network(network), scheme=scheme, ppp=network_ppp, servers=servers, parallel=parallel
@@ -124,29 +124,31 @@ def paleo_command(
     if fused:
         counted = paleo.fused(counted)
     steps = paleo.scale(counted, platform, counts, cluster, scaling)
-    answer = Answer(
+    prediction = Prediction(
         network=counted,
         platform=platform,
         layers=paleo.layer_times(counted, platform),
         step=paleo.step(counted, platform),
-        peak_s=counted.forward_flops / found.flops_per_s(precision),
+        peak_s=counted.forward_flops / spec.flops_per_s(precision),
         memory_bytes=paleo.memory_bytes(paleo.at_precision(counted, precision)),
         scaling=steps if len(counts) > 1 or counts != [1] else [],
         speedups=paleo.speedups(counted, platform, steps) if len(counts) > 1 or counts != [1] else [],
     )
     if figure:
-        title = f"{counted.model} on {found.name}, {cluster.link.name}, {scheme}"
-        figure_files.save(figure_files.stacked(*map(figure_files.svg, scaling_figures(answer, title, scaling))), figure)
+        title = f"{counted.model} on {spec.name}, {cluster.link.name}, {scheme}"
+        figure_files.save(
+            figure_files.stacked(*map(figure_files.svg, scaling_figures(prediction, title, scaling))), figure
+        )
     if json:
-        print(json_format.dumps(answer.as_dict(), indent=2))
+        print(json_format.dumps(prediction.as_dict(), indent=2))
     else:
-        show(PlainConsole(), answer, convention)
+        show(PlainConsole(), prediction, convention)
 
 
 def parse_workers(text: str) -> list[int]:
-    """ "1,2,4" as numbers."""
+    """Numbers of workers from a list such as "1,2,4"."""
     try:
-        counts = [int(word) for word in text.split(",")]
+        counts = [int(number) for number in text.split(",")]
     except ValueError:
         raise UserError(f'--workers "{text}" is not a list of numbers: write it as 1,2,4,8') from None
     if min(counts) < 1:
@@ -168,9 +170,9 @@ def _count(model: str, input: str, batch: int, convention: str) -> Network:
     return lu2017(counted) if convention == "lu2017" else counted
 
 
-def show(console: Console, answer: Answer, convention: str) -> None:
-    """The layer table, the totals and the scaling, for a person."""
-    platform, step, batch = answer.platform, answer.step, answer.network.batch
+def show(console: Console, prediction: Prediction, convention: str) -> None:
+    """Print the table of layers, the totals and the scaling."""
+    platform, step, batch = prediction.platform, prediction.step, prediction.network.batch
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     heads = ("layer, ms", "kind", "read", "compute", "write", "forward", "backward")
     cells = [
@@ -178,7 +180,7 @@ def show(console: Console, answer: Answer, convention: str) -> None:
             layer.name, layer.kind, *map(ms, (layer.forward.read_s, layer.forward.compute_s, layer.forward.write_s)),
             ms(layer.forward.total_s), ms(layer.backward.total_s),
         ]
-        for layer in answer.layers
+        for layer in prediction.layers
     ]  # fmt: skip
     widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
     room = max(console.width - sum(widths[1:]) - len(widths), 10)
@@ -190,71 +192,70 @@ def show(console: Console, answer: Answer, convention: str) -> None:
     console.print()
     how = "by its calibration" if platform.calibration else f"PPP {platform.ppp:.0%}"
     console.print(
-        f"{answer.network.model}, batch {batch}, on {platform.device.name}, {platform.precision}, {how}:\n"
+        f"{prediction.network.model}, batch {batch}, on {platform.device.name}, {platform.precision}, {how}:\n"
         f"forward {ms(step.forward_s)} ms, backward {ms(step.backward_s)} ms, update {ms(step.update_s)} ms, "
         f"{step.samples_per_s:,.0f} images/s training",
         soft_wrap=True,
     )
     if convention == "lu2017":
-        console.print("counted as Lu et al. 2017 do: 1 a multiply-add, no backward pass")
+        console.print("counted as in Lu et al. 2017: 1 per multiply-add, no backward pass")
     console.print(
-        f"forward FLOPs at the peak alone: {ms(answer.peak_s)} ms, {batch / answer.peak_s:,.0f} images/s",
+        f"forward FLOPs at the peak alone: {ms(prediction.peak_s)} ms, {batch / prediction.peak_s:,.0f} images/s",
         soft_wrap=True,
     )
     fits = ""
     if platform.device.memory_gb:
         fits = f" of the device's {platform.device.memory_gb:g} GB"
-        if answer.memory_bytes > platform.device.memory_gb * 1e9:
+        if prediction.memory_bytes > platform.device.memory_gb * 1e9:
             fits += ": it does not fit"
-    console.print(f"memory to train: {answer.memory_bytes / 1e9:.3g} GB{fits}", soft_wrap=True)
-    for warning in answer.network.warnings:
+    console.print(f"memory to train: {prediction.memory_bytes / 1e9:.3g} GB{fits}", soft_wrap=True)
+    for warning in prediction.network.warnings:
         console.print(f"warning: {warning}", style="yellow")
-    if answer.scaling:
+    if prediction.scaling:
         console.print()
-        console.print(_scaling_table(answer.scaling, answer.speedups))
+        console.print(_scaling_table(prediction.scaling, prediction.speedups))
 
 
 def _scaling_table(steps: Sequence[paleo.StepTime], speedups: Sequence[float]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for head in ("workers", "batch", "compute ms", "exchange ms", "step ms", "images/s", "speedup", "efficiency"):
         table.add_column(head, justify="right", no_wrap=True)
-    for one, speedup in zip(steps, speedups, strict=True):
+    for step, speedup in zip(steps, speedups, strict=True):
         table.add_row(
-            str(one.workers), str(one.batch), ms(one.step_s - one.exchange_s), ms(one.exchange_s), ms(one.step_s),
-            f"{one.samples_per_s:,.0f}", f"{speedup:.3g}", f"{speedup / one.workers:.0%}",
+            str(step.workers), str(step.batch), ms(step.step_s - step.exchange_s), ms(step.exchange_s), ms(step.step_s),
+            f"{step.samples_per_s:,.0f}", f"{speedup:.3g}", f"{speedup / step.workers:.0%}",
         )  # fmt: skip
     return table
 
 
 def ms(seconds: float) -> str:
-    """Milliseconds in three digits; a dot for nothing."""
+    """Milliseconds with three digits; a dot for zero."""
     value = 1e3 * seconds
     if not value:
         return "·"
     return f"{value:,.0f}" if value >= 99.95 else f"{value:.1f}" if value >= 9.995 else f"{value:.3f}"
 
 
-def scaling_figures(answer: Answer, title: str, scaling: str) -> tuple[Figure, Figure]:
+def scaling_figures(prediction: Prediction, title: str, scaling: str) -> tuple[Figure, Figure]:
     """Throughput over workers, predicted and ideal, and the parts of a step."""
-    steps = answer.scaling or [answer.step]
+    steps = prediction.scaling or [prediction.step]
     workers: list[Cell] = [step.workers for step in steps]
-    single = answer.step.samples_per_s
+    single = prediction.step.samples_per_s
     ideal: dict[str, list[Cell]] = {
         "workers": workers,
         "images/s": [single * step.workers for step in steps],
         "curve": ["ideal"] * len(steps),
     }
     predicted = ideal | {"images/s": [step.samples_per_s for step in steps], "curve": ["predicted"] * len(steps)}
-    names = {"x": "workers", "y": "images/s", "series": "curve"}
     throughput = Figure(
         name="throughput",
         title=f"{title}: throughput",
         x=Axis(title="workers", scale="log"),
         y=Axis(title="images/s", scale="log"),
         layers=(
-            Layer(mark="line", data=predicted, **names),
-            Layer(mark="points", data=predicted, **names),
-            Layer(mark="line", data=ideal, **names),
+            Layer(mark="line", data=predicted, x="workers", y="images/s", series="curve"),
+            Layer(mark="points", data=predicted, x="workers", y="images/s", series="curve"),
+            Layer(mark="line", data=ideal, x="workers", y="images/s", series="curve"),
         ),
     )
     parts = ("forward", "backward", "update", "exchange")

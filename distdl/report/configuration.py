@@ -1,4 +1,4 @@
-"""A run's configuration, what it changed of the profile that it came from, and the machine that it ran on."""
+"""A run's configuration, its differences from the profile that it started from, and its machine."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -15,30 +15,30 @@ UNSET = "(not set)"
 
 
 def configuration(run: Run) -> Section:
-    """What the run changed, and all that it was told."""
-    own = dict(leaves(run.config))
-    if not own:
+    """Differences from the profile, and the complete configuration."""
+    fields = dict(leaves(run.config))
+    if not fields:
         return Section(title="Configuration", text="config.toml is missing or damaged.")
     parent, base = _parent(run)
     changed = [
-        (key, cell(base.get(key, UNSET)), cell(own.get(key, UNSET)))
-        for key in dict.fromkeys([*own, *base])
-        if key != "name" and own.get(key, UNSET) != base.get(key, UNSET)
+        (key, cell(base.get(key, UNSET)), cell(fields.get(key, UNSET)))
+        for key in dict.fromkeys([*fields, *base])
+        if key != "name" and fields.get(key, UNSET) != base.get(key, UNSET)
     ]
-    text = f"All as in {parent}." if not changed else ""
-    whole = Table(
+    text = "" if changed else f"The same as {parent}."
+    complete = Table(
         name="configuration",
-        title="The whole configuration",
+        title="Complete configuration",
         columns=("field", "value"),
-        rows=tuple((key, cell(value)) for key, value in own.items()),
+        rows=tuple((key, cell(value)) for key, value in fields.items()),
     )
     differences = Table(
         name="changed",
         title=f"Changed from {parent}",
-        columns=("field", "there", "here"),
+        columns=("field", "before", "this run"),
         rows=tuple(changed),
     )
-    return Section(title="Configuration", text=text, parts=((differences, whole) if changed else (whole,)))
+    return Section(title="Configuration", text=text, parts=((differences, complete) if changed else (complete,)))
 
 
 def compared(runs: Sequence[Run]) -> Section:
@@ -57,43 +57,43 @@ def compared(runs: Sequence[Run]) -> Section:
 
 
 def machine(runs: Sequence[Run]) -> Section | None:
-    """Host, devices and versions, a column for each run."""
+    """Host, devices and versions, one column per run."""
     tables = [dict(_environment(run.environment)) for run in runs]
     keys = list(dict.fromkeys(key for table in tables for key in table))
     if not keys:
         return None
     rows = tuple((key, *(table.get(key) for table in tables)) for key in keys)
-    columns = ("", *(run.label for run in runs)) if len(runs) > 1 else ("", "here")
+    columns = ("", *(run.label for run in runs)) if len(runs) > 1 else ("", "this run")
     return Section(title="Environment", parts=(Table(name="environment", title="", columns=columns, rows=rows),))
 
 
-def _environment(found: Mapping[str, Any]) -> Iterator[tuple[str, Cell]]:
+def _environment(environment: Mapping[str, Any]) -> Iterator[tuple[str, Cell]]:
     for key in ("started", "host", "platform", "cores"):
-        if found.get(key) is not None:
-            yield key, cell(found[key])
-    memory = found.get("memory_bytes")
+        if environment.get(key) is not None:
+            yield key, cell(environment[key])
+    memory = environment.get("memory_bytes")
     if isinstance(memory, int):
         yield "memory", f"{memory / 2**30:.1f} GiB"
-    gpus = found.get("gpus")
+    gpus = environment.get("gpus")
     if isinstance(gpus, list) and gpus:
         names = [str(gpu) for gpu in gpus]
         yield "GPUs", ", ".join(f"{names.count(name)} x {name}" for name in dict.fromkeys(names))
     for key in ("python", "cuda"):
-        if found.get(key) is not None:
-            yield key, cell(found[key])
-    if isinstance(found.get("packages"), dict):
-        yield from ((str(name), cell(version)) for name, version in found["packages"].items())
+        if environment.get(key) is not None:
+            yield key, cell(environment[key])
+    if isinstance(environment.get("packages"), dict):
+        yield from ((str(name), cell(version)) for name, version in environment["packages"].items())
 
 
 def _parent(run: Run) -> tuple[str, dict[str, Any]]:
-    """The profile that the run was started with, as its fields; distdl's defaults where that is not known."""
+    """Name and fields of the profile that the run started from; distdl's defaults if it is not known."""
     name = _profile(run)
     if name:
         try:
             table, _ = read_profile(name)
             return f'profile "{name}"', _fields(validate(table, where=name), run)
         except UserError:
-            pass  # it has changed or gone since
+            pass  # changed or deleted since
     return "distdl's defaults", _fields(Config(), run)
 
 
@@ -102,19 +102,20 @@ def _fields(config: Config, run: Run) -> dict[str, Any]:
 
 
 def _profile(run: Run) -> str | None:
-    words = run.environment.get("command")
-    words = [str(word) for word in words] if isinstance(words, list) else []
-    for index, word in reversed(list(enumerate(words))):
-        option, equals, value = word.partition("=")
+    command = run.environment.get("command")
+    argv = [str(argument) for argument in command] if isinstance(command, list) else []
+    for index, argument in reversed(list(enumerate(argv))):
+        option, equals, value = argument.partition("=")
         if option == "--profile":
-            return value if equals else words[index + 1] if index + 1 < len(words) else None
-    own = str(run.config.get("name", ""))
-    # Without the option a training takes the default profile.
-    trained = any(word == "train" or word.endswith(("train.py", "distdl.train")) for word in words[:2])
-    return own if own in profiles() else DEFAULT_PROFILE if trained else None
+            return value if equals else argv[index + 1] if index + 1 < len(argv) else None
+    name = str(run.config.get("name", ""))
+    # Without the option a training uses the default profile.
+    is_training = any(argument == "train" or argument.endswith(("train.py", "distdl.train")) for argument in argv[:2])
+    return name if name in profiles() else DEFAULT_PROFILE if is_training else None
 
 
 def leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield dotted name and value of each field of nested tables."""
     for key, value in table.items():
         if isinstance(value, Mapping):
             yield from leaves(value, f"{prefix}{key}.")
@@ -123,12 +124,12 @@ def leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def cell(value: Any) -> Cell:
+    """A configuration value as the cell of a table."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {written(cell(one))}" for key, one in value.items()) or "(none)"
-    if isinstance(value, list | tuple) and any(isinstance(one, Mapping) for one in value):
-        return "; ".join(written(cell(one)) for one in value)
+        return ", ".join(f"{key} {written(cell(item))}" for key, item in value.items()) or "(none)"
     if isinstance(value, list | tuple):
-        return ", ".join(written(cell(one)) for one in value) or "(none)"
+        separator = "; " if any(isinstance(item, Mapping) for item in value) else ", "
+        return separator.join(written(cell(item)) for item in value) or "(none)"
     if value is None or isinstance(value, str | int | float | bool):
         return "(none)" if value == "" else value
     return str(value)

@@ -1,9 +1,9 @@
-"""What a report and a study's end are made of: sentences, tables and figures, as plain values that hold their own data.
+"""Content of reports as plain values that hold their own data: sentences, tables, figures and pictures.
 
-Nothing here draws. page.py, figures.py and terminal.py show the same values as HTML, SVG, PNG, CSV and text.
-Names and messages come from files, folders and other packages: whatever is made of these classes holds only text that
-can be encoded and drawn (the library that draws ends the process at a control character) and, in figures, numbers that
-arithmetic cannot carry out of a float.
+page.py, figure_files.py and terminal.py show these values as HTML, SVG, PNG, CSV and text; this module draws nothing.
+Names and messages come from files, folders and other packages. The classes make all text printable, since the library
+that draws aborts the process at a control character, and limit numbers in figures to a range in which arithmetic cannot
+overflow a float.
 """
 
 import dataclasses
@@ -11,58 +11,59 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from distdl.core.format import Cell
+from distdl.core.format import Cell, is_number
 from distdl.core.text import printable_lines
 from distdl.report.schema import LARGEST
 
 SMALLEST = 1e-100
-"""Numbers in a figure that are nearer to 0 are drawn as 0; those above LARGEST are not drawn."""
+"""Numbers in a figure below this are drawn as 0; those above LARGEST are not drawn."""
 
 
 class Content:
-    """Base of the frozen dataclasses below: text is made printable, line by line, where it enters."""
+    """Base of the frozen dataclasses below: makes text printable, line by line, when an instance is created."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):  # type: ignore[arg-type] - a subclass is a dataclass
             value = getattr(self, field.name)
-            if (shown := _printable(value)) is not value:
-                object.__setattr__(self, field.name, shown)
+            if (text := _printable(value)) is not value:
+                object.__setattr__(self, field.name, text)
 
 
 def _printable(value: Any) -> Any:
-    """The value with its text made printable; the same object where all of it is."""
+    """The value with its text made printable; the same object if it already is."""
     if isinstance(value, str):
         return printable_lines(value)
     if isinstance(value, Mapping):
-        pairs = [(_printable(key), _printable(one)) for key, one in value.items()]
-        same = all(key is old and one is value[old] for (key, one), old in zip(pairs, value, strict=True))
+        pairs = [(_printable(key), _printable(item)) for key, item in value.items()]
+        same = all(key is old and item is value[old] for (key, item), old in zip(pairs, value, strict=True))
         return value if same else dict(pairs)
     if isinstance(value, list | tuple):
-        inner = [_printable(one) if isinstance(one, str | list | tuple | Mapping) else one for one in value]
-        return type(value)(inner) if any(a is not b for a, b in zip(inner, value, strict=True)) else value
+        items = [_printable(item) if isinstance(item, str | list | tuple | Mapping) else item for item in value]
+        return type(value)(items) if any(a is not b for a, b in zip(items, value, strict=True)) else value
     return value
 
 
 def _drawable(cells: Sequence[Cell]) -> Sequence[Cell]:
-    """A figure's column, the same object where all of its numbers can be drawn."""
-    odd = [type(cell) in (int, float) and not (SMALLEST <= abs(cell) <= LARGEST or cell == 0) for cell in cells]
-    if not any(odd):
-        return cells
-    return [
-        (0.0 if abs(cell) < SMALLEST else None) if out else cell  # type: ignore[arg-type]
-        for cell, out in zip(cells, odd, strict=True)
-    ]
+    """A column of a figure with numbers that can be drawn; the same object if they already can."""
+    drawable = [_drawable_cell(cell) for cell in cells]
+    return drawable if any(a is not b for a, b in zip(drawable, cells, strict=True)) else cells
+
+
+def _drawable_cell(cell: Cell) -> Cell:
+    if not is_number(cell) or SMALLEST <= abs(cell) <= LARGEST or cell == 0:
+        return cell
+    return 0.0 if abs(cell) < SMALLEST else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table(Content):
-    """Rows under named columns. Numbers stay numbers: who shows them rounds and sorts them."""
+    """Rows under named columns. Numbers stay numbers: they are rounded and sorted when shown."""
 
     name: str
-    """Fit for a file name: its CSV is NAME.csv."""
+    """Valid as a file name: the CSV is NAME.csv."""
     title: str
     columns: tuple[str, ...]
-    """With the unit where there is one: "step (ms)"."""
+    """With units: "step (ms)"."""
     rows: tuple[tuple[Cell, ...], ...]
     note: str = ""
 
@@ -78,7 +79,7 @@ class Axis(Content):
     """With the unit in parentheses."""
     scale: Literal["linear", "log", "category"] = "linear"
     order: tuple[str, ...] = ()
-    """Categories in the order in which they stand; without it in that of the rows."""
+    """Order of the categories; by default the order of the rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,22 +87,22 @@ class Layer(Content):
     """One kind of mark over columns of equal length."""
 
     mark: Literal["line", "points", "bars", "band", "tiles", "rule"]
-    """line: joins the rows in their order, a None breaks it; band: between `low` and `high`; tiles: a colour per (x, y)
-    cell, by `value`; rule: a horizontal line at y; bars lie along x where the y axis is the one of categories."""
+    """line: joins the rows in their order, None breaks it; band: fills from `low` to `high`; tiles: a colour per (x, y)
+    cell, by `value`; rule: a horizontal line at y; bars are horizontal if the y axis has the categories."""
     data: Mapping[str, Sequence[Cell]]
     x: str = "x"
     y: str = "y"
     low: str = ""
-    """Column of an interval's lower end: a band's, or a whisker on points and bars. `high` is the upper end."""
+    """Column of the lower end of an interval: of a band, or of whiskers on points and bars. `high` is the upper end."""
     high: str = ""
     value: str = ""
     """tiles: the column that colours a cell."""
     series: str = ""
-    """Column whose values tell series apart, by colour (and shape or dash, for who cannot tell colours)."""
+    """Column of the series, which differ in colour, and in shape or dash for readers with colour blindness."""
     start: str = ""
-    """bars: the column where each begins, if not at 0."""
+    """bars: column of where each bar starts, if not at 0."""
     stack: bool = False
-    """bars: series on top of each other, not side by side."""
+    """bars: stack the series instead of placing them side by side."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -121,7 +122,7 @@ class Figure(Content):
     """Layers over one pair of axes."""
 
     name: str
-    """Fit for a file name: NAME.svg, NAME.png, NAME.csv."""
+    """Valid as a file name: NAME.svg, NAME.png, NAME.csv."""
     title: str
     x: Axis
     y: Axis
@@ -131,7 +132,7 @@ class Figure(Content):
 
 @dataclass(frozen=True, kw_only=True)
 class Picture(Content):
-    """A PNG that something else drew: sample images, a tree."""
+    """A PNG made elsewhere: sample images, a tree."""
 
     name: str
     title: str
@@ -141,19 +142,19 @@ class Picture(Content):
 
 @dataclass(frozen=True, kw_only=True)
 class Finding(Content):
-    """One sentence that the results say, with how much stands behind it."""
+    """One conclusion from the results, with the number of repetitions behind it."""
 
     text: str
-    """A whole sentence with its figures and their spread: "fine-tuned reaches 71.9 % (70.8 to 73.0)"."""
+    """A sentence with its figures and their spread: "fine-tuned reaches 71.9 % (70.8 to 73.0)"."""
     n: int
-    """Repetitions (seeds) behind it."""
+    """Number of repetitions (seeds)."""
     holds: bool | None = None
-    """Whether what was expected (a document's claim) is what was found; None where nothing was expected."""
+    """Whether the result is as expected (a published claim); None if nothing was expected."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Section(Content):
-    """A heading with what stands under it, in order."""
+    """A heading and its content, in order."""
 
     title: str
     text: str = ""

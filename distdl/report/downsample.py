@@ -1,4 +1,4 @@
-"""Long curves made short enough to draw: of each stretch of rows the lowest and the highest stay."""
+"""Long curves reduced to what can be drawn: of each stretch of rows, the lowest and the highest are drawn."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -9,64 +9,69 @@ from distdl.core.format import Cell
 from distdl.report.content import Figure, Layer
 
 MOST_ROWS = 600
-"""Of one series: more than the pixels of a figure's width can show."""
+"""Rows per series: more than the pixels of a figure's width can show."""
 MOST_TILES = 64
-"""Along each side."""
+"""Tiles along each axis."""
 
 
-def drawn(figure: Figure) -> tuple[Figure, list[str]]:
-    """The figure with the rows that are drawn, and a sentence for each layer that had more."""
-    found = [thinned(layer) for layer in figure.layers]
-    layers = tuple(replace(layer, data=data) for layer, (data, _) in zip(figure.layers, found, strict=True))
-    return replace(figure, layers=layers), list(dict.fromkeys(note for _, note in found if note))
+def downsampled(figure: Figure) -> tuple[Figure, list[str]]:
+    """The figure with the rows that are drawn, and a note for each layer that had more."""
+    reduced = [_downsampled_layer(layer) for layer in figure.layers]
+    layers = tuple(replace(layer, data=data) for layer, (data, _) in zip(figure.layers, reduced, strict=True))
+    return replace(figure, layers=layers), list(dict.fromkeys(note for _, note in reduced if note))
 
 
-def thinned(layer: Layer) -> tuple[Mapping[str, Sequence[Cell]], str]:
-    """A layer's columns as they are drawn, and what was left out, in a sentence ("" for nothing).
+def _downsampled_layer(layer: Layer) -> tuple[Mapping[str, Sequence[Cell]], str]:
+    """Columns of a layer with the rows that are drawn, and a note on the others ("" for none).
 
-    The extremes of a curve, and so its noise and its spikes, are kept; first and last row too.
+    Extremes are drawn, so that noise and spikes stay visible; so are the first and the last row.
     """
-    whole = len(next(iter(layer.data.values()), ()))
+    count = len(next(iter(layer.data.values()), ()))
     if layer.mark == "tiles":
         return _fewer_tiles(layer)
-    if layer.mark not in ("line", "points", "band") or whole <= MOST_ROWS:
+    if layer.mark not in ("line", "points", "band") or count <= MOST_ROWS:
         return layer.data, ""
-    ends = [_numbers(layer.data[name]) for name in (layer.low or layer.y, layer.high or layer.y)]
-    kept = [row for rows in _series_rows(layer) for row in _extremes(rows, *ends)]
-    if len(kept) == whole:
+    low, high = (_numbers(layer.data[name]) for name in (layer.low or layer.y, layer.high or layer.y))
+    selected = [row for rows in _series_rows(layer) for row in _extremes(rows, low, high)]
+    if len(selected) == count:
         return layer.data, ""
-    data = {name: [values[row] for row in kept] for name, values in layer.data.items()}
-    return data, f"{whole:,} rows, drawn by the lowest and the highest of each stretch; the CSV has all."
+    return _at(
+        layer.data, selected
+    ), f"{count:,} rows, drawn by the lowest and the highest of each stretch; the CSV has all."
+
+
+def _at(data: Mapping[str, Sequence[Cell]], rows: Sequence[int]) -> dict[str, list[Cell]]:
+    return {name: [values[row] for row in rows] for name, values in data.items()}
 
 
 def _numbers(cells: Sequence[Cell]) -> np.ndarray:
     try:
-        return np.array(cells, dtype=float)  # a None becomes nan
+        return np.array(cells, dtype=float)  # None becomes nan
     except (TypeError, ValueError):
         return np.full(len(cells), np.nan)
 
 
 def _series_rows(layer: Layer) -> Iterator[np.ndarray]:
+    """Row numbers of each series, in order of appearance."""
     if not layer.series:
         yield np.arange(len(layer.data[layer.y]))
         return
-    _, first, which = np.unique(
-        [str(cell) for cell in layer.data[layer.series]], return_index=True, return_inverse=True
-    )
-    for number in np.argsort(first):
-        yield np.flatnonzero(which == number)
+    names = [str(cell) for cell in layer.data[layer.series]]
+    _, first_rows, series = np.unique(names, return_index=True, return_inverse=True)
+    for number in np.argsort(first_rows):
+        yield np.flatnonzero(series == number)
 
 
 def _extremes(rows: np.ndarray, low: np.ndarray, high: np.ndarray) -> list[int]:
     if len(rows) <= MOST_ROWS:
         return rows.tolist()
-    kept = {int(rows[0]), int(rows[-1])}
+    selected = {int(rows[0]), int(rows[-1])}
     for stretch in np.array_split(rows, MOST_ROWS // 2):
         for values, pick in ((low[stretch], np.nanargmin), (high[stretch], np.nanargmax)):
-            # A stretch without any number stays as one row: the curve breaks there.
+            # A stretch without any number keeps one row: the curve breaks there.
             finite = np.isfinite(values)
-            kept.add(int(stretch[pick(np.where(finite, values, np.nan)) if finite.any() else 0]))
-    return sorted(kept)
+            selected.add(int(stretch[pick(np.where(finite, values, np.nan)) if finite.any() else 0]))
+    return sorted(selected)
 
 
 def _fewer_tiles(layer: Layer) -> tuple[Mapping[str, Sequence[Cell]], str]:
@@ -74,11 +79,11 @@ def _fewer_tiles(layer: Layer) -> tuple[Mapping[str, Sequence[Cell]], str]:
     strides = [-(-len(side) // MOST_TILES) for side in sides]
     if max(strides, default=1) <= 1:
         return layer.data, ""
-    places = [{cell: number for number, cell in enumerate(side)} for side in sides]
-    kept = [
+    ranks = [{cell: number for number, cell in enumerate(side)} for side in sides]
+    selected = [
         row
         for row, pair in enumerate(zip(layer.data[layer.x], layer.data[layer.y], strict=True))
-        if all(place[cell] % stride == 0 for place, cell, stride in zip(places, pair, strides, strict=True))
+        if all(rank[cell] % stride == 0 for rank, cell, stride in zip(ranks, pair, strides, strict=True))
     ]
-    data = {name: [values[row] for row in kept] for name, values in layer.data.items()}
-    return data, f"Each {max(strides)}th cell of {len(sides[0])} x {len(sides[1])} is drawn; the CSV has all."
+    note = f"Each {max(strides)}th cell of {len(sides[0])} x {len(sides[1])} is drawn; the CSV has all."
+    return _at(layer.data, selected), note

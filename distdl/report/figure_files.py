@@ -16,7 +16,7 @@ from distdl.core.errors import UserError, missing, reason, shortened
 from distdl.core.files import write_atomic
 from distdl.core.format import Cell
 from distdl.report.content import Figure, Table
-from distdl.report.downsample import drawn
+from distdl.report.downsample import downsampled
 from distdl.report.vega_lite import spec
 
 PATH_DATA, DECIMALS = re.compile(r' d="[^"]*"'), re.compile(r"(\.\d\d)\d+")
@@ -65,7 +65,7 @@ def save(drawing: Figure | str, path: Path) -> None:
     Raises:
         UserError: the file cannot be written.
     """
-    drawing = drawing if isinstance(drawing, str) else svg(*drawn(drawing))
+    drawing = drawing if isinstance(drawing, str) else svg(*downsampled(drawing))
     match path.suffix.lower():
         case ".svg":
             content = drawing.encode()
@@ -81,7 +81,7 @@ def save(drawing: Figure | str, path: Path) -> None:
 
 
 def svg(figure: Figure, notes: Sequence[str] = ()) -> str:
-    """The figure on white paper, as SVG. `figure` and `notes` are results of `downsample.drawn`."""
+    """The figure on white paper, as SVG. `figure` and `notes` are results of `downsample.downsampled`."""
     on_paper, _ = spec(figure, notes, paper=True)
     # Two decimals of a pixel are enough and halve the size of the file.
     return PATH_DATA.sub(lambda path: DECIMALS.sub(r"\1", path[0]), converter().vegalite_to_svg(_cuttable(on_paper)))

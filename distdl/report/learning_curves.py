@@ -1,17 +1,19 @@
-"""What a run's metrics.jsonl shows: accuracy, loss, learning rate, throughput and the phases of a step over time."""
+"""Curves from metrics.jsonl: accuracy, loss, learning rate, throughput and the phases of a step over time."""
 
 import itertools
 from collections.abc import Iterator, Sequence
 
-from distdl.core.format import Cell
+from distdl.core.format import Cell, is_number
 from distdl.core.phases import PHASES
 from distdl.report.content import Axis, Figure, Layer, Section
 from distdl.report.run_folder import Row, Run
 from distdl.report.schema import number
 
 EPOCH = Axis(title="epoch")
+LOG_RATIO = 20
+"""Ratio of the largest to the smallest loss above which its axis is logarithmic."""
 STRETCHES = 150
-"""Into which a run is divided to show its phases over time."""
+"""Stretches of a run over which phase times are averaged."""
 
 Columns = dict[str, list[Cell]]
 
@@ -21,13 +23,12 @@ def learning(runs: Sequence[Run]) -> Section:
     accuracy = _evaluations(runs, "accuracy", 100.0)
     figures = []
     if accuracy["epoch"]:
-        shared = {"y": "accuracy (%)", "series": "curve"}
         y = Axis(title="accuracy (%)")
         data = {name: accuracy[name] for name in ("epoch", "accuracy (%)", "curve", "step")}
-        figures.append(_figure("accuracy", "Accuracy by epoch", EPOCH, y, _marked(data, x="epoch", **shared)))
+        figures.append(_figure("accuracy", "Accuracy by epoch", EPOCH, y, _marked(data, "epoch", "accuracy (%)")))
         data = {name: accuracy[name] for name in ("training (s)", "accuracy (%)", "curve", "step")}
-        x = Axis(title="time in training (s)")
-        figures.append(_figure("accuracy-time", "Accuracy by time", x, y, _marked(data, x="training (s)", **shared)))
+        x, layers = Axis(title="time in training (s)"), _marked(data, "training (s)", "accuracy (%)")
+        figures.append(_figure("accuracy-time", "Accuracy by time", x, y, layers))
     figures += _loss(runs)
     rates = _training(runs, "lr", "learning rate")
     if rates["epoch"]:
@@ -37,7 +38,7 @@ def learning(runs: Sequence[Run]) -> Section:
 
 
 def speed(runs: Sequence[Run]) -> Iterator[Figure]:
-    """Images a second, and, of a single run, what a step's time was made of along the way."""
+    """Yield images per second and, for a single run, the phases of a step over time."""
     rates = _training(runs, "images_per_s", "images/s")
     if rates["epoch"]:
         layer = Layer(mark="line", data=rates, x="epoch", y="images/s", series="curve")
@@ -45,12 +46,12 @@ def speed(runs: Sequence[Run]) -> Iterator[Figure]:
     if len(runs) == 1:
         data = _phases(runs[0].train)
         if data["epoch"]:
-            layer = Layer(mark="line", data=data, x="epoch", y="ms a step", series="phase")
+            layer = Layer(mark="line", data=data, x="epoch", y="ms per step", series="phase")
             yield _figure(
                 "phases-time",
-                "A step's phases over time",
+                "Phases of a step over time",
                 EPOCH,
-                Axis(title="ms a step"),
+                Axis(title="ms per step"),
                 (layer,),
                 "Means over stretches of the training.",
             )
@@ -60,26 +61,27 @@ def _figure(name: str, title: str, x: Axis, y: Axis, layers: tuple[Layer, ...], 
     return Figure(name=name, title=title, x=x, y=y, layers=layers, caption=caption)
 
 
-def _marked(data: Columns, **names: str) -> tuple[Layer, Layer]:
-    return Layer(mark="line", data=data, **names), Layer(mark="points", data=data, **names)
+def _marked(data: Columns, x: str, y: str) -> tuple[Layer, Layer]:
+    line = Layer(mark="line", data=data, x=x, y=y, series="curve")
+    return line, Layer(mark="points", data=data, x=x, y=y, series="curve")
 
 
 def _loss(runs: Sequence[Run]) -> Iterator[Figure]:
-    """Training and evaluation in one figure; of several runs, which the colours tell apart, in two."""
-    training, tested = _training(runs, "loss", "loss"), _evaluations(runs, "loss", 1.0)
-    tested.pop("training (s)")
-    names = {"x": "epoch", "y": "loss", "series": "curve"}
-    line = (Layer(mark="line", data=training, **names),) if training["epoch"] else ()
-    marked = _marked(tested, **names) if tested["epoch"] else ()
+    """Yield one figure of training and evaluation; of several runs, which differ by colour, one of each."""
+    training, evaluated = _training(runs, "loss", "loss"), _evaluations(runs, "loss", 1.0)
+    evaluated.pop("training (s)")
     if len(runs) == 1:
         training["curve"] = ["training"] * len(training["curve"])
+    line = (Layer(mark="line", data=training, x="epoch", y="loss", series="curve"),) if training["epoch"] else ()
+    marked = _marked(evaluated, "epoch", "loss") if evaluated["epoch"] else ()
+    if len(runs) == 1:
         groups = [("loss", "Loss", line + marked)]
     else:
         groups = [("loss", "Loss in training", line), ("loss-evaluated", "Loss, evaluated", marked)]
     for name, title, layers in groups:
-        values = [value for layer in layers for value in layer.data["loss"] if value is not None]
+        values = [value for layer in layers for value in layer.data["loss"] if is_number(value)]
         if values:
-            log = min(values) > 0 and max(values) / min(values) > 20
+            log = min(values) > 0 and max(values) / min(values) > LOG_RATIO
             yield _figure(name, title, EPOCH, Axis(title="loss", scale="log" if log else "linear"), layers)
 
 
@@ -99,29 +101,30 @@ def _evaluations(runs: Sequence[Run], field: str, factor: float) -> Columns:
     columns: Columns = {"epoch": [], "training (s)": [], title: [], "curve": [], "step": []}
     for run in runs:
         for split, rows in run.evaluations.items():
-            of = split if len(runs) == 1 else run.label if len(splits) == 1 else f"{run.label}, {split}"
+            curve = split if len(runs) == 1 else run.label if len(splits) == 1 else f"{run.label}, {split}"
             for row in rows:
                 value = number(row.get(field))
-                cells = (row["epoch"], row["time_s"], None if value is None else value * factor, of, row["step"])
+                cells = (row["epoch"], row["time_s"], None if value is None else value * factor, curve, row["step"])
                 for column, cell in zip(columns.values(), cells, strict=True):
                     column.append(cell)
     return columns
 
 
 def _phases(rows: Sequence[Row]) -> Columns:
-    """Milliseconds of each phase a step, over stretches. Rows hold running totals, which begin again at a resume."""
-    columns: Columns = {"epoch": [], "ms a step": [], "phase": []}
-    whole = [row for row in rows if isinstance(row.get("phases_s"), dict)]
-    kept = [whole[i * (len(whole) - 1) // STRETCHES] for i in range(STRETCHES + 1)] if len(whole) > STRETCHES else whole
-    shown = [name for name in PHASES if any(_total(row, name) for row in kept)]
-    for before, row in itertools.pairwise(kept):
-        steps = row["step"] - before["step"]
-        spent = {name: _total(row, name) - _total(before, name) for name in shown}
-        if steps <= 0 or sum(spent.values()) < 0:
+    """Milliseconds of each phase per step, averaged over stretches. Totals in the rows restart at a resume."""
+    columns: Columns = {"epoch": [], "ms per step": [], "phase": []}
+    rows = [row for row in rows if isinstance(row.get("phases_s"), dict)]
+    if len(rows) > STRETCHES:
+        rows = [rows[i * (len(rows) - 1) // STRETCHES] for i in range(STRETCHES + 1)]
+    names = [name for name in PHASES if any(_total(row, name) for row in rows)]
+    for previous, row in itertools.pairwise(rows):
+        steps = row["step"] - previous["step"]
+        times = {name: _total(row, name) - _total(previous, name) for name in names}
+        if steps <= 0 or sum(times.values()) < 0:
             continue
-        for name, seconds in spent.items():
+        for name, seconds in times.items():
             columns["epoch"].append(row["epoch"])
-            columns["ms a step"].append(max(seconds, 0.0) / steps * 1e3)
+            columns["ms per step"].append(max(seconds, 0.0) / steps * 1e3)
             columns["phase"].append(name)
     return columns
 

@@ -1,9 +1,9 @@
-// Figures, sorted tables and the theme. Everything shown comes through textContent: no text of a file becomes markup.
+// Figures, sorting of tables and the theme. All text is set through textContent: text from a file never becomes markup.
 
 const $ = (selector, within = document) => within.querySelector(selector);
 const $$ = (selector, within = document) => [...within.querySelectorAll(selector)];
 
-// Theme: the system's until a person chooses; the choice is kept where the browser lets a file keep one.
+// Theme: that of the system until the user chooses one. The choice is stored if the browser has storage for files.
 const root = document.documentElement, themeButton = $("#theme");
 const systemDark = matchMedia("(prefers-color-scheme: dark)");
 const isDark = () => (root.dataset.theme || (systemDark.matches ? "dark" : "light")) === "dark";
@@ -18,7 +18,7 @@ themeButton.onclick = () => {
 systemDark.onchange = nameTheme;
 nameTheme();
 
-// Tables: a click on a column's button sorts by it, another one the other way round. Numbers before text, gaps last.
+// Tables: a click on a column's button sorts by it, another click reverses the order. Numbers come first, empty cells last.
 const text = new Intl.Collator(undefined, { numeric: true });
 function compare(a, b) {
   if (a.classList.contains("none") || b.classList.contains("none")) return 0;
@@ -38,14 +38,14 @@ function sort(header) {
 }
 for (const header of $$("thead th")) $("button", header).onclick = () => sort(header);
 
-// What the pointer or the keys are at.
-const tip = $("#tip"), said = $("#said");
-const shown = (value) => (typeof value !== "number" ? String(value ?? "–")
+// Descriptions of the row at the pointer or chosen by keys.
+const tip = $("#tip"), announcement = $("#announcement");
+const formatted = (value) => (typeof value !== "number" ? String(value ?? "–")
   : Number.isInteger(value) ? value.toLocaleString("en") : Number(value.toPrecision(5)).toLocaleString("en", { maximumSignificantDigits: 5 }));
-function tell(pairs, x, y) {
+function showTip(pairs, x, y) {
   tip.replaceChildren(...pairs.map(([title, value]) => {
     const line = document.createElement("div");
-    for (const word of [title, shown(value)]) line.append(Object.assign(document.createElement("span"), { textContent: word }));
+    for (const textContent of [title, formatted(value)]) line.append(Object.assign(document.createElement("span"), { textContent }));
     return line;
   }));
   tip.hidden = false;
@@ -58,17 +58,17 @@ class Chart {
   constructor(element, spec) {
     [this.element, this.spec, this.at] = [element, spec, -1];
     this.dot = Object.assign(document.createElement("div"), { className: "dot", hidden: true });
-    // Rows that have a place: those of curves can be pointed at from afar, all can be walked over by keys.
+    // Rows with a position. Keys reach all of them; the pointer also reaches those of curves from a distance.
     this.points = spec.usermeta.layers.flatMap(({ rows, mark, columns }) => mark === "band" ? [] : spec.datasets[rows]
       .filter((row) => row.y !== null && row.x !== null)
-      .map((row) => ({ row, far: mark === "line" || mark === "points", pairs: columns.map(([name, title]) => [title, row[name]]) })));
+      .map((row) => ({ row, nearby: mark === "line" || mark === "points", pairs: columns.map(([name, title]) => [title, row[name]]) })));
   }
 
   async draw() {
     const { legend_width, side_width } = this.spec.usermeta;
     this.spec.config.legend.columns = Math.max(1, Math.floor((this.element.clientWidth - side_width) / legend_width));
     const tooltip = (_, event, __, value) => {
-      if (value) tell(Object.entries(value), event.clientX, event.clientY); else if (this.dot.hidden) tip.hidden = true;
+      if (value) showTip(Object.entries(value), event.clientX, event.clientY); else if (this.dot.hidden) tip.hidden = true;
     };
     const { view } = await vegaEmbed(this.element, this.spec, { actions: false, renderer: "svg", ast: true, tooltip, defaultStyle: false });
     this.view = view;
@@ -84,7 +84,7 @@ class Chart {
     }
   }
 
-  /** Pixels of a row from the chart's left and top, or null outside of what is shown. */
+  /** Position of a row in pixels from the top left of the chart; null outside of the visible range. */
   place(row) {
     const along = (name, size) => {
       const scale = this.view.scale(name);
@@ -94,16 +94,16 @@ class Chart {
     const [left, top] = [this.view.origin()[0] + padding.left, this.view.origin()[1] + padding.top];
     const [x, y] = [along("x", width), along("y", height)];
     if (!(x >= -1 && x <= width + 1 && y >= -1 && y <= height + 1)) return null;
-    const svg = $("svg", this.element), drawn = svg.getBoundingClientRect(), own = this.element.getBoundingClientRect();
-    const shrunk = drawn.width / svg.width.baseVal.value;
-    return [(x + left) * shrunk + drawn.left - own.left, (y + top) * shrunk + drawn.top - own.top];
+    const svg = $("svg", this.element), inner = svg.getBoundingClientRect(), outer = this.element.getBoundingClientRect();
+    const scale = inner.width / svg.width.baseVal.value;
+    return [(x + left) * scale + inner.left - outer.left, (y + top) * scale + inner.top - outer.top];
   }
 
   point(event) {
-    const own = this.element.getBoundingClientRect(), [x, y] = [event.clientX - own.left, event.clientY - own.top];
+    const box = this.element.getBoundingClientRect(), [x, y] = [event.clientX - box.left, event.clientY - box.top];
     let best = -1, nearest = 60;
-    this.points.forEach(({ row, far }, index) => {
-      const place = far && this.place(row);
+    this.points.forEach(({ row, nearby }, index) => {
+      const place = nearby && this.place(row);
       const distance = place ? Math.hypot(place[0] - x, place[1] - y) : Infinity;
       if (distance < nearest) [best, nearest] = [index, distance];
     });
@@ -116,8 +116,8 @@ class Chart {
     this.at = index;
     [this.dot.style.left, this.dot.style.top] = place.map((pixels) => `${pixels}px`);
     this.dot.hidden = false;
-    const own = this.element.getBoundingClientRect();
-    tell(pairs, own.left + place[0], own.top + place[1]);
+    const box = this.element.getBoundingClientRect();
+    showTip(pairs, box.left + place[0], box.top + place[1]);
   }
 
   leave() {
@@ -141,10 +141,10 @@ class Chart {
       return;
     }
     event.preventDefault();
-    if (step || other) said.textContent = this.points[this.at].pairs.map(([title, value]) => `${title} ${shown(value)}`).join(", ");
+    if (step || other) announcement.textContent = this.points[this.at].pairs.map(([title, value]) => `${title} ${formatted(value)}`).join(", ");
   }
 
-  /** Zoom about the middle; 0 shows all again. The same signals as the wheel's. */
+  /** Zoom around the center; 0 shows all. Uses the signals of the wheel. */
   zoom(factor) {
     const { view } = this;
     if (!this.spec.layer.some((layer) => layer.params)) return;
@@ -158,7 +158,7 @@ class Chart {
       return scale?.invert ? scale.invert(size / 2) : undefined;
     };
     const anchor = { x: middle("x", view.width()), y: middle("y", view.height()) };
-    // A signal that is set to the value it has does not fire.
+    // A signal set to its current value does not fire.
     this.jitter = (this.jitter || 0) + 1e-9;
     view.signal("zoom_zoom_anchor", anchor).signal("zoom_zoom_delta", factor + this.jitter).runAsync();
   }
@@ -179,7 +179,7 @@ async function drawAll() {
     try {
       await chart.draw();
     } catch (error) {
-      element.textContent = `This figure cannot be drawn here (${error.message}): its SVG lies beside the page.`;
+      element.textContent = `This figure cannot be drawn here (${error.message}): see its SVG file.`;
       console.error(error);
     }
   }

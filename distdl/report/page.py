@@ -1,7 +1,7 @@
-"""A report as one HTML file that needs nothing else: no network, no server, no file beside it.
+"""A report as one self-contained HTML file: it needs no network, no server and no other file.
 
-Beside it lies a folder with each figure as SVG and PNG, and the data of figures and tables as CSV. A content security
-policy in the page lets only the page's own two scripts run and nothing be fetched; all text is escaped by jinja2.
+A folder of the same name holds each figure as SVG and PNG, and the data of figures and tables as CSV. The content
+security policy of the page runs only its own two scripts and loads nothing; jinja2 escapes all text.
 """
 
 import base64
@@ -24,8 +24,9 @@ from PIL import Image
 from distdl.core.errors import UserError, missing
 from distdl.core.files import write_atomic
 from distdl.core.format import is_number, written
+from distdl.report.axes import Spec
 from distdl.report.content import Content, Figure, Finding, Picture, Section, Table
-from distdl.report.downsample import drawn
+from distdl.report.downsample import downsampled
 from distdl.report.figure_files import figure_csv, png, svg, table_csv, write_derived
 from distdl.report.vega import library
 from distdl.report.vega_lite import spec
@@ -33,7 +34,7 @@ from distdl.report.vega_lite import spec
 
 @dataclass(frozen=True)
 class Fact(Content):
-    """A figure that the page begins with."""
+    """A number at the top of the page."""
 
     label: str
     value: str
@@ -42,79 +43,75 @@ class Fact(Content):
 
 @dataclass(frozen=True, kw_only=True)
 class Page(Content):
-    """All that a page shows."""
+    """Content of a page."""
 
     title: str
     sections: tuple[Section, ...]
     subtitle: str = ""
     status: str = ""
-    """completed, stopped, failed, ...; shown beside the title."""
+    """completed, stopped, failed, ...; shown after the title."""
     facts: tuple[Fact, ...] = ()
     notes: tuple[str, ...] = ()
-    """What is missing or damaged."""
+    """Messages about missing or damaged files."""
 
 
 def write(file: Path, page: Page) -> Path:
-    """Write the page to `file`, and its figures and data into the folder of the same name without the ending.
+    """Write the page to `file`, and its figures and data into the folder of the same name without the suffix.
 
     Raises:
-        UserError: the extra `report` is not installed, or the place cannot be written.
+        UserError: a package is not installed, or the page cannot be written.
     """
     if not file.name or file.name == ".." or file.is_dir():
         raise UserError(f"{file} is a folder: name a file in it, such as {file / 'report.html'}")
-    beside = file.with_suffix("")
-    if beside == file:
-        raise UserError(f"{file} needs an ending: {file}.html")
-    sections = _named(page.sections)
-    parts = [part for section in sections for part in section.parts if _is_file(part)]
+    folder = file.with_suffix("")
+    if folder == file:
+        raise UserError(f"{file} needs a suffix: {file}.html")
+    sections = _with_unique_names(page.sections)
+    parts = [part for section in sections for part in section.parts if not isinstance(part, Finding)]
     try:
-        beside.mkdir(parents=True, exist_ok=True)
-        # vl-convert and Pillow let others work while they do: figures are drawn beside the rest.
+        folder.mkdir(parents=True, exist_ok=True)
+        # vl-convert and Pillow release the GIL: figures are drawn while the page is built.
         with ThreadPoolExecutor(2) as pool:
-            made = [_write_part(part, beside, pool) for part in parts]
-            text = _html(page, sections, beside.name, dict(zip((part.name for part in parts), made, strict=True)))
-        for one in made:
-            one.wait()
+            written_parts = [_write_part(part, folder, pool) for part in parts]
+            by_name = {part.name: files for part, files in zip(parts, written_parts, strict=True)}
+            text = _html(page, sections, folder.name, by_name)
+        for part in written_parts:
+            part.wait()
         write_atomic(file, lambda sink: sink.write(text.encode(errors="surrogateescape")))
     except OSError as error:
-        place = error.filename or file
-        raise UserError(f"the report {file} cannot be written: {place}: {error.strerror or error}") from None
+        path = error.filename or file
+        raise UserError(f"the report {file} cannot be written: {path}: {error.strerror or error}") from None
     return file
 
 
 @dataclass(frozen=True)
-class _Made:
-    """What one part has become."""
+class _WrittenPart:
+    """Files of a part, and what the page shows of it."""
 
     files: tuple[str, ...]
-    spec: dict[str, Any] | None = None
+    spec: Spec | None = None
     notes: tuple[str, ...] = ()
-    pending: Future[None] | None = None
+    drawing: Future[None] | None = None
 
     def wait(self) -> None:
-        """Until its last file is written; raises what went wrong with it."""
-        if self.pending:
-            self.pending.result()
+        """Wait until the drawings are written; raises the error if that failed."""
+        if self.drawing:
+            self.drawing.result()
 
 
-def _is_file(part: Any) -> bool:
-    return isinstance(part, Figure | Table | Picture)
-
-
-def _write_part(part: Figure | Table | Picture, folder: Path, pool: Executor) -> _Made:
-    """Write a part's files."""
+def _write_part(part: Figure | Table | Picture, folder: Path, pool: Executor) -> _WrittenPart:
     match part:
         case Table():
             write_derived(folder / f"{part.name}.csv", table_csv(part).encode())
-            return _Made((f"{part.name}.csv",))
+            return _WrittenPart((f"{part.name}.csv",))
         case Picture():
             write_derived(folder / f"{part.name}.png", part.png)
-            return _Made((f"{part.name}.png",))
-    figure, left_out = drawn(part)
-    pending = pool.submit(_write_drawings, figure, left_out, folder)
+            return _WrittenPart((f"{part.name}.png",))
+    figure, notes = downsampled(part)
+    drawing = pool.submit(_write_drawings, figure, notes, folder)
     write_derived(folder / f"{part.name}.csv", figure_csv(part).encode())
-    on_screen, notes = spec(figure, left_out, paper=False)
-    return _Made(tuple(f"{part.name}.{kind}" for kind in ("svg", "png", "csv")), on_screen, tuple(notes), pending)
+    chart, notes = spec(figure, notes, paper=False)
+    return _WrittenPart(tuple(f"{part.name}.{kind}" for kind in ("svg", "png", "csv")), chart, tuple(notes), drawing)
 
 
 def _write_drawings(figure: Figure, notes: Sequence[str], folder: Path) -> None:
@@ -123,25 +120,25 @@ def _write_drawings(figure: Figure, notes: Sequence[str], folder: Path) -> None:
     write_derived(folder / f"{figure.name}.png", png(on_paper))
 
 
-def _named(sections: Iterable[Section]) -> list[Section]:
-    """The sections with names that are fit for files and different from each other."""
+def _with_unique_names(sections: Iterable[Section]) -> list[Section]:
+    """The sections with part names that are valid file names and different from each other."""
     used: set[str] = set()
 
-    def unique(part: Any) -> Any:
-        if not _is_file(part):
+    def renamed(part: Finding | Table | Figure | Picture) -> Finding | Table | Figure | Picture:
+        if isinstance(part, Finding):
             return part
         stem = name = re.sub(r"[^\w.=+-]+", "-", part.name).strip(".-")[:80] or "part"
         number = 1
-        while name.lower() in used:  # a file system may not tell cases apart
+        while name.lower() in used:  # file systems may ignore case
             number += 1
             name = f"{stem}-{number}"
         used.add(name.lower())
         return replace(part, name=name)
 
-    return [replace(section, parts=tuple(map(unique, section.parts))) for section in sections]
+    return [replace(section, parts=tuple(map(renamed, section.parts))) for section in sections]
 
 
-def _html(page: Page, sections: Sequence[Section], folder: str, made: Mapping[str, _Made]) -> str:
+def _html(page: Page, sections: Sequence[Section], folder: str, parts: Mapping[str, _WrittenPart]) -> str:
     try:
         from jinja2 import Environment, StrictUndefined
     except ImportError:
@@ -156,12 +153,12 @@ def _html(page: Page, sections: Sequence[Section], folder: str, made: Mapping[st
         page=page,
         sections=sections,
         folder=folder,
-        made=made,
+        written_parts=parts,
         style=_template("page.css"),
         script=script,
         script_sha256=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         library=library(),
-        specs=_packed({name: one.spec for name, one in made.items() if one.spec}),
+        specs=_packed({name: part.spec for name, part in parts.items() if part.spec}),
         when=time.strftime("%Y-%m-%d %H:%M"),
     )
 
@@ -171,15 +168,15 @@ def _template(name: str) -> str:
 
 
 def _packed(value: Any) -> str:
-    """JSON, gzip, base64: a fifth of the bytes, and nothing in it that a browser could take for markup."""
+    """JSON, gzip, base64: a fifth of the size, without characters that are markup."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
 
 
 def _data_url(png: bytes) -> str:
-    """A picture inside the page: as WebP where that is smaller, which for photographs it is by far."""
+    """A picture inside the page, as WebP if that is smaller; photographs are much smaller."""
     kind, data = "png", png
-    with contextlib.suppress(OSError):  # what Pillow cannot read is left as it is
+    with contextlib.suppress(OSError):  # a file that Pillow cannot read stays a PNG
         sink = io.BytesIO()
         Image.open(io.BytesIO(png)).convert("RGB").save(sink, "WEBP", quality=85)
         if sink.tell() < len(png):

@@ -1,4 +1,4 @@
-"""A run folder as a report reads it: whatever is there, and a sentence for each thing that is missing or damaged."""
+"""Reads a run folder for a report: what is present, and a note on each file that is missing or damaged."""
 
 import json
 import math
@@ -21,22 +21,22 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What a run folder holds. Of the result, the environment and the rows it is what `schema` names, of its kinds."""
+    """Content of a run folder. Result, environment and rows have only the fields of `schema`, with valid values."""
 
     path: Path
     label: str
-    """What tells it from the other runs of a report."""
+    """Name that is unique among the runs of a report."""
     config: Mapping[str, Any]
     environment: Mapping[str, Any]
     result: Mapping[str, Any]
-    """Of a run that has not ended, the figures so far; empty without result.json."""
+    """Figures so far if the run has not ended; empty without result.json."""
     train: list[Row]
-    """Rows of training, in order of step."""
+    """Training rows in the order of steps."""
     evaluations: dict[str, list[Row]]
     """Rows with an accuracy, by split: test, validation."""
     telemetry: list[Row]
     notes: tuple[str, ...]
-    """What is missing or damaged, and the run's own warnings."""
+    """Messages about missing or damaged files, and the warnings of the run."""
 
     @property
     def status(self) -> str:
@@ -48,27 +48,27 @@ class Run:
 
     @property
     def exchange(self) -> str:
-        """How gradients met, for a person: the strategy, with a mark where compute was replayed."""
+        """The strategy as text, with a note if compute was replayed."""
         served = self.result.get("ps")
         replayed = isinstance(served, dict) and served.get("replayed") is True
         return self.strategy + ", compute replayed" * replayed
 
 
 def is_run(path: Path) -> bool:
-    """Whether `path` is a folder that a training has written to."""
+    """Whether `path` is a folder written by a training."""
     return any((path / name).is_file() for name in (CONFIG, METRICS, RESULT))
 
 
 def read(path: Path, label: str = "") -> Run:
-    """Read a run folder, damaged or unfinished as it may be.
+    """Read a run folder, which may be damaged or unfinished.
 
     Raises:
-        UserError: it is no run folder.
+        UserError: it is not a run folder.
     """
     if not path.is_dir():
-        raise UserError(f"{path} is no folder: give the folder of a run or of a study")
+        raise UserError(f"{path} is not a folder: give the folder of a run or of a study")
     if not is_run(path):
-        raise UserError(f"{path} is no run folder: it has no {CONFIG}, {METRICS} or {RESULT}")
+        raise UserError(f"{path} is not a run folder: it has no {CONFIG}, {METRICS} or {RESULT}")
     notes: list[str] = []
     rows = _rows(path / METRICS, schema.MEASUREMENT, notes)
     result = _result(path, notes)
@@ -81,7 +81,7 @@ def read(path: Path, label: str = "") -> Run:
             evaluations.setdefault(row["kind"], []).append(row)
     train = [row for row in rows if row["kind"] == "train"]
     if not train:
-        notes.append(f"{METRICS} has no row of training: the curves are missing")
+        notes.append(f"{METRICS} has no training row: the curves are missing")
     for row in train:
         if not math.isfinite(row.get("loss", 0.0)):
             notes.append(f"the loss is not a number in step {row['step']:,}; such points are left out of the curves")
@@ -106,7 +106,7 @@ def read(path: Path, label: str = "") -> Run:
 
 
 def labels(paths: list[Path]) -> list[str]:
-    """A name for each folder that no other has: its own, with its parents' where that is not enough."""
+    """Unique name of each folder: its own name, with those of its parents if that is not unique."""
     parts = [path.resolve().parts[1:] for path in paths]
     for depth in range(1, max(map(len, parts), default=0) + 1):
         names = ["/".join(part[-depth:]) for part in parts]
@@ -127,7 +127,7 @@ def _table(file: Path, parse: Callable[[str], Any], notes: list[str], *, absent:
 
 
 def _taken(table: dict[str, Any], kind: schema.Kind, file: str, notes: list[str]) -> dict[str, Any]:
-    """The values of a table that a report reads; a note names those that are not of their kind."""
+    """The values of a table that a report reads; a note lists those of a wrong kind."""
     odd: Counter[str] = Counter()
     taken = schema.take(table, kind, odd)
     notes += schema.left_out(file, odd)
@@ -135,13 +135,11 @@ def _taken(table: dict[str, Any], kind: schema.Kind, file: str, notes: list[str]
 
 
 def _result(path: Path, notes: list[str]) -> dict[str, Any]:
-    """The result of a run; of one that runs or was killed, its figures so far."""
+    """The result of a run; for a run that is training or was killed, its figures so far."""
     result = _table(path / RESULT, json.loads, notes, absent="the run has not ended, or was killed")
     result = _taken(reconcile(path, result) if result else {}, schema.RESULT, RESULT, notes)
     if is_unfinished(result):
-        notes.append(
-            f"the run {_UNFINISHED[result['status']]}: its figures are those up to step {result.get('steps', 0):,}"
-        )
+        notes.append(f"the run {_UNFINISHED[result['status']]}: figures are up to step {result.get('steps', 0):,}")
     steps = [str(leg["from_step"]) for leg in result.get("legs", [])[1:] if "from_step" in leg]
     if steps:
         notes.append(f"the run was resumed {len(steps)} times, at step {', '.join(steps)}")
@@ -152,7 +150,7 @@ _UNFINISHED = {"running": "has not ended", "killed": "was killed", "not ended": 
 
 
 def _rows(file: Path, kind: dict[str, schema.Kind], notes: list[str]) -> list[Row]:
-    """Rows of a .jsonl file in which lines may be cut or overwritten; those are counted."""
+    """Rows of a .jsonl file; lines that are cut or overwritten are counted in a note."""
     try:
         lines = file.read_bytes().splitlines()
     except OSError:
@@ -168,8 +166,8 @@ def _rows(file: Path, kind: dict[str, schema.Kind], notes: list[str]) -> list[Ro
 
 
 def _parsed(lines: list[bytes]) -> list[Any]:
-    """Each line's value, None for one that has none."""
-    try:  # all at once, a third faster, if no line is damaged
+    """Value of each line, None for a damaged line."""
+    try:  # parsing all lines at once is a third faster
         values = json.loads(b"[" + b",".join(lines) + b"]")
         if len(values) == len(lines):
             return values

@@ -1,7 +1,7 @@
-"""The values that a report reads of a run's files, by name and kind. A value of another kind is left out, and named.
+"""Values that a report reads from a run's files, by name and kind. Values of another kind are left out with a note.
 
 A kind is a predicate, a table of kinds by name, `Each(kind)` for a table with any names, or `[kind]` for a list. None
-counts as absent, and names that no report reads are passed over.
+counts as absent; names that no report reads are ignored.
 """
 
 import math
@@ -16,24 +16,24 @@ from distdl.core.text import name as shown_name
 from distdl.core.userfiles import read_text
 
 LARGEST = 1e100
-"""No measurement is larger. Arithmetic on what is smaller stays within a float."""
+"""No measurement is larger, and arithmetic on smaller numbers does not overflow a float."""
 DEEPEST = 20
-"""Tables and lists inside each other: deeper ones are damage, and would exhaust the stack of whoever walks through."""
+"""Levels of nested tables and lists. Deeper nesting is damage, and would overflow the stack of recursive functions."""
 MOST_NAMED = 8
-"""Names of odd values that a note lists at most."""
+"""Names of wrong values that a note lists at most."""
 
 Kind = Any
 
 
 @dataclass(frozen=True)
 class Each:
-    """A table whose values are all of one kind."""
+    """A table with values of one kind."""
 
     kind: Kind
 
 
 def number(value: Any) -> float | None:
-    """A finite number, or None for anything else."""
+    """The value if it is a finite number, else None."""
     if type(value) in (float, int) and -LARGEST <= value <= LARGEST:  # not bool; not NaN
         return float(value)
     return None
@@ -44,7 +44,7 @@ def finite(value: Any) -> bool:
 
 
 def measured(value: Any) -> bool:
-    """A number that may have diverged."""
+    """Whether a value is a number, which may have diverged."""
     return finite(value) or (type(value) is float and not math.isfinite(value))
 
 
@@ -88,10 +88,10 @@ RESULT: dict[str, Kind] = {
     "legs": [{"from_step": count}],
 }
 """result.json of a run."""
-PLACE: dict[str, Kind] = {"time_s": amount, "step": count, "epoch": amount, "kind": text}
-"""What each row has."""
+ROW: dict[str, Kind] = {"time_s": amount, "step": count, "epoch": amount, "kind": text}
+"""Fields of every row."""
 MEASUREMENT: dict[str, Kind] = (
-    PLACE
+    ROW
     | EVALUATION
     | {
         "lr": finite,
@@ -115,25 +115,18 @@ TRIAL: dict[str, Kind] = {"status": text, "seconds": amount, "labels": Each(scal
 
 
 def take(value: Any, kind: Kind, odd: Counter[str], name: str = "") -> Any:
-    """The part of `value` that is of the kind, None where nothing is. Other values' names are counted in `odd`."""
+    """The part of `value` that is of the kind, or None. Names of other values are counted in `odd`."""
     if isinstance(kind, Each):
         kind = dict.fromkeys(value, kind.kind) if isinstance(value, dict) else {}
     if isinstance(kind, dict) and isinstance(value, dict):
-        taken = {}
-        for key, own in kind.items():
-            one = value.get(key)
-            if one is None:
-                continue
-            if isinstance(own, dict | list | Each):
-                one = take(one, own, odd, f"{name}.{key}" if name else key)
-            elif not own(one):
-                odd[f"{name}.{key}" if name else key] += 1
-                continue
-            if one is not None:
-                taken[key] = one
-        return taken
+        present = {key: field_kind for key, field_kind in kind.items() if value.get(key) is not None}
+        fields = {
+            key: take(value[key], field_kind, odd, f"{name}.{key}" if name else key)
+            for key, field_kind in present.items()
+        }
+        return {key: field for key, field in fields.items() if field is not None}
     if isinstance(kind, list) and isinstance(value, list):
-        return [one for each in value if (one := take(each, kind[0], odd, name)) is not None]
+        return [taken for item in value if (taken := take(item, kind[0], odd, name)) is not None]
     if callable(kind) and kind(value):
         return value
     odd[name] += 1
@@ -141,10 +134,10 @@ def take(value: Any, kind: Kind, odd: Counter[str], name: str = "") -> Any:
 
 
 def take_rows(rows: Iterable[Any], kind: dict[str, Kind], odd: Counter[str]) -> tuple[list[dict[str, Any]], int]:
-    """The rows that have their place, and the number of those that have not."""
+    """The rows with all fields of ROW, and the number of other rows."""
     taken, bad = [], 0
     for row in rows:
-        if isinstance(row, dict) and all(own(row.get(key)) for key, own in PLACE.items()):
+        if isinstance(row, dict) and all(is_valid(row.get(key)) for key, is_valid in ROW.items()):
             taken.append(take(row, kind, odd))
         else:
             bad += 1
@@ -152,32 +145,35 @@ def take_rows(rows: Iterable[Any], kind: dict[str, Kind], odd: Counter[str]) -> 
 
 
 def left_out(file: str, odd: Counter[str]) -> list[str]:
-    """A note on the values of a file that are left out; none where there are none."""
+    """A note on the values of a file that are left out, if there are any."""
     if not odd:
         return []
     names = [shown_name(name) + (f" ({times:,} times)" if times > 1 else "") for name, times in odd.items()]
     more = ", ..." if len(names) > MOST_NAMED else ""
-    return [f"{file}: values that cannot be right are left out: {', '.join(names[:MOST_NAMED])}{more}"]
+    return [f"{file}: invalid values are left out: {', '.join(names[:MOST_NAMED])}{more}"]
 
 
-def read_table(file: Path, parse: Callable[[str], Any], shown: str) -> dict[str, Any]:
-    """The table of a JSON or TOML file that messages call `shown`.
+def read_table(file: Path, parse: Callable[[str], Any], title: str) -> dict[str, Any]:
+    """The table of a JSON or TOML file.
+
+    Args:
+        title: name of the file in messages.
 
     Raises:
-        UserError: it cannot be read, holds no table, or tables inside each other without end.
+        UserError: the file cannot be read, has no table, or is nested too deeply.
     """
-    with reading(shown):
+    with reading(title):
         value = parse(read_text(file))
     if not isinstance(value, dict):
-        raise UserError(f"{shown} is damaged: it holds no table")
+        raise UserError(f"{title} is damaged: it is not a table")
     if _deep(value):
-        raise UserError(f"{shown} is damaged: tables and lists in it lie more than {DEEPEST} deep")
+        raise UserError(f"{title} is damaged: tables and lists are nested more than {DEEPEST} deep")
     return value
 
 
 def _deep(value: Any) -> bool:
     level = [value]
     for _ in range(DEEPEST):
-        inner = [own.values() if isinstance(own, dict) else own for own in level]
-        level = [one for own in inner for one in own if isinstance(one, dict | list)]
+        contents = [item.values() if isinstance(item, dict) else item for item in level]
+        level = [item for content in contents for item in content if isinstance(item, dict | list)]
     return bool(level)

@@ -1,4 +1,4 @@
-"""What the devices and the host did while a run trained: a figure for each kind of counter that was there."""
+"""Activity of devices and host during a run: one figure per group of counters that the run has."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,21 +12,21 @@ if TYPE_CHECKING:
     from distdl.report.run_folder import Row, Run
 
 
-class Group(NamedTuple):
-    """Counters of one unit that share a figure."""
+class CounterGroup(NamedTuple):
+    """Counters of the same unit, shown in one figure."""
 
     name: str
     title: str
     unit: str
     kind: str
     fields: Mapping[str, str]
-    """Field of a telemetry row, and what it is called."""
+    """Title of each counter, by field of a telemetry row."""
     divisor: float = 1.0
 
 
 GIB, MB = 2.0**30, 1e6
 GROUPS = (
-    Group(
+    CounterGroup(
         "gpu-activity",
         "GPU activity",
         "% of the time",
@@ -38,11 +38,13 @@ GROUPS = (
             "dram_active_percent": "memory",
         },
     ),
-    Group("gpu-memory", "GPU memory in use", "GiB", "nvml", {"memory_used_bytes": "used"}, GIB),
-    Group("gpu-power", "GPU power", "W", "nvml", {"power_w": "power"}),
-    Group("gpu-temperature", "GPU temperature", "°C", "nvml", {"temperature_c": "temperature"}),
-    Group("gpu-clock", "GPU clock", "MHz", "nvml", {"sm_clock_mhz": "multiprocessors", "memory_clock_mhz": "memory"}),
-    Group(
+    CounterGroup("gpu-memory", "GPU memory in use", "GiB", "nvml", {"memory_used_bytes": "used"}, GIB),
+    CounterGroup("gpu-power", "GPU power", "W", "nvml", {"power_w": "power"}),
+    CounterGroup("gpu-temperature", "GPU temperature", "°C", "nvml", {"temperature_c": "temperature"}),
+    CounterGroup(
+        "gpu-clock", "GPU clock", "MHz", "nvml", {"sm_clock_mhz": "multiprocessors", "memory_clock_mhz": "memory"}
+    ),
+    CounterGroup(
         "gpu-links",
         "PCIe and NVLink",
         "MB/s",
@@ -55,8 +57,8 @@ GROUPS = (
         },
         MB,
     ),
-    Group("host-cpu", "CPU, all cores together", "% of the time", "host", {"cpu_percent": "busy"}),
-    Group(
+    CounterGroup("host-cpu", "CPU, all cores together", "% of the time", "host", {"cpu_percent": "busy"}),
+    CounterGroup(
         "host-memory",
         "Memory of the host",
         "GiB",
@@ -64,7 +66,7 @@ GROUPS = (
         {"memory_used_bytes": "the host", "process_memory_bytes": "this process"},
         GIB,
     ),
-    Group(
+    CounterGroup(
         "host-traffic",
         "Disk and network",
         "MB/s",
@@ -79,27 +81,28 @@ GROUPS = (
     ),
 )
 SAMPLE: dict[str, schema.Kind] = (
-    schema.PLACE
+    schema.ROW
     | dict.fromkeys(("host", "device", "error"), schema.text)
     | {field: schema.finite for group in GROUPS for field in group.fields}
 )
-"""A row of telemetry.jsonl, as far as a report reads it."""
+"""Fields of telemetry.jsonl that a report reads."""
 MOST_SERIES = 16
-"""In one figure; further devices are named in its caption, and their rows are in telemetry.jsonl."""
+"""Series per figure; the caption names the others, whose rows are in telemetry.jsonl."""
 
 
 def telemetry(runs: "Sequence[Run]") -> Section:
-    """A section with what was sampled; its text says so where nothing was."""
+    """A section with the samples, or a text that there are none."""
     figures = tuple(figure for group in GROUPS if (figure := _figure(group, runs)))
     if figures:
-        lost = sorted({str(row["error"]) for run in runs for row in run.telemetry if "error" in row})
-        return Section(title="Machine", text="".join(f"Telemetry reported: {one}. " for one in lost), parts=figures)
+        errors = sorted({str(row["error"]) for run in runs for row in run.telemetry if "error" in row})
+        text = "".join(f"Telemetry reported: {error}. " for error in errors)
+        return Section(title="Machine", text=text, parts=figures)
     return Section(title="Machine", text="No telemetry was sampled: --telemetry.hz 0, or the run was too short.")
 
 
-def _figure(group: Group, runs: "Sequence[Run]") -> Figure | None:
+def _figure(group: CounterGroup, runs: "Sequence[Run]") -> Figure | None:
     series: dict[str, tuple[list[float], list[float]]] = {}
-    whole_s = 0.0
+    length_s = 0.0
     for run in runs:
         rows = [row for row in run.telemetry if row["kind"] == group.kind]
         devices = _device_names(rows)
@@ -107,22 +110,22 @@ def _figure(group: Group, runs: "Sequence[Run]") -> Figure | None:
         present = [field for field in group.fields if any(number(row.get(field)) for row in rows)]
         for row in rows:
             seconds = row["time_s"] - first_s
-            whole_s = max(whole_s, seconds)
+            length_s = max(length_s, seconds)
             for field in present:
                 value = number(row.get(field))
                 if value is not None:
-                    words = (
+                    labels = (
                         run.label if len(runs) > 1 else "",
                         devices[_device(row)] if len(devices) > 1 else "",
                         group.fields[field] if len(group.fields) > 1 else "",
                     )
-                    times, values = series.setdefault(", ".join(filter(None, words)), ([], []))
+                    times, values = series.setdefault(", ".join(filter(None, labels)), ([], []))
                     times.append(seconds)
                     values.append(value / group.divisor)
     if not series:
         return None
-    scale, unit = (60.0, "min") if whole_s > 300 else (1.0, "s")
-    left_out = list(series)[MOST_SERIES:]
+    scale, unit = (60.0, "min") if length_s > 300 else (1.0, "s")
+    not_drawn = list(series)[MOST_SERIES:]
     x = f"time ({unit})"
     data: dict[str, list[Cell]] = {x: [], group.unit: [], "curve": []}
     for name, (times, values) in list(series.items())[:MOST_SERIES]:
@@ -130,7 +133,7 @@ def _figure(group: Group, runs: "Sequence[Run]") -> Figure | None:
         data[group.unit] += values
         data["curve"] += [name or group.title] * len(times)
     layer = Layer(mark="line", data=data, x=x, y=group.unit, series="curve")
-    caption = f"Not drawn: {', '.join(left_out)}." if left_out else ""
+    caption = f"Not drawn: {', '.join(not_drawn)}." if not_drawn else ""
     return Figure(
         name=group.name, title=group.title, x=Axis(title=x), y=Axis(title=group.unit), layers=(layer,), caption=caption
     )
@@ -141,13 +144,12 @@ def _device(row: "Row") -> tuple[str, str]:
 
 
 def _device_names(rows: "Sequence[Row]") -> dict[tuple[str, str], str]:
-    """Names as short as they can be: GPU and number on one host, the host's name before it on several."""
-    found = sorted({_device(row) for row in rows})
-    hosts = {host for host, _ in found}
+    """Short names: GPU and number; with several hosts, the name of the host before it."""
+    devices = sorted({_device(row) for row in rows})
+    hosts = {host for host, _ in devices}
     names: dict[tuple[str, str], str] = {}
     for host in sorted(hosts):
-        own = [pair for pair in found if pair[0] == host]
-        for index, pair in enumerate(own):
+        for index, pair in enumerate(pair for pair in devices if pair[0] == host):
             device = f"GPU {index}" if pair[1] else ""
             names[pair] = " ".join(filter(None, (host if len(hosts) > 1 else "", device)))
     return names

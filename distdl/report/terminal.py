@@ -1,4 +1,4 @@
-"""Sections shown at the terminal: the same findings and tables as the page, a curve as a line of blocks."""
+"""Sections on the terminal: findings and tables as in the page, curves as lines of block characters."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -13,13 +13,13 @@ from distdl.report.content import Figure, Finding, Layer, Picture, Section, Tabl
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 SPARK = 24
-"""Characters of a curve."""
+"""Characters per curve."""
 MOST_ROWS, MOST_SERIES = 40, 8
-"""Longer ones end with a line that says what is left out: the page has it all."""
+"""Rows and curves that are shown; a line states how many more are in the page."""
 
 
 def show(sections: Sequence[Section], console: Console) -> None:
-    """Print `sections`. Nothing in them is taken for markup."""
+    """Print sections. Their text is never interpreted as markup."""
     for section in sections:
         console.print()
         console.print(Text(section.title, style="bold"))
@@ -27,8 +27,8 @@ def show(sections: Sequence[Section], console: Console) -> None:
         if section.text:
             console.print(Text(section.text))
         for part in section.parts:
-            for shown in _parts(part, console.width):
-                console.print(shown)
+            for renderable in _parts(part, console.width):
+                console.print(renderable)
 
 
 def _parts(part: Finding | Table | Figure | Picture, width: int) -> Iterator[RenderableType]:
@@ -46,25 +46,25 @@ def _parts(part: Finding | Table | Figure | Picture, width: int) -> Iterator[Ren
 def _finding(finding: Finding) -> RenderableType:
     mark, style = {True: ("✓", "green"), False: ("✗", "bold red"), None: ("•", "")}[finding.holds]
     row = RichTable.grid(padding=(0, 1))
-    said = Text(finding.text)
-    said.append("" if finding.n == 0 else f"  n = {finding.n}", style="dim")
+    text = Text(finding.text)
+    text.append("" if finding.n == 0 else f"  n = {finding.n}", style="dim")
     if finding.holds is False:
-        said.append("  (not as expected)", style="red")
-    row.add_row(Text(mark, style=style), said)
+        text.append("  (not as expected)", style="red")
+    row.add_row(Text(mark, style=style), text)
     return row
 
 
 def _table(table: Table) -> Iterator[RenderableType]:
-    shown = RichTable(title=Text(table.title), title_justify="left", box=None, pad_edge=False, title_style="")
+    grid = RichTable(title=Text(table.title), title_justify="left", box=None, pad_edge=False, title_style="")
     for index, column in enumerate(table.columns):
         numbers = any(is_number(row[index]) for row in table.rows)
-        shown.add_column(Text(column), justify="right" if numbers else "left", header_style="dim", overflow="fold")
+        grid.add_column(Text(column), justify="right" if numbers else "left", header_style="dim", overflow="fold")
     for row in table.rows[:MOST_ROWS]:
-        shown.add_row(*(Text(written(cell)) for cell in row))
-    yield Padding(shown, (1, 0, 0, 0))
-    left = len(table.rows) - MOST_ROWS
-    if left > 0:
-        yield Text(f"... and {left} more rows in the page", style="dim")
+        grid.add_row(*(Text(written(cell)) for cell in row))
+    yield Padding(grid, (1, 0, 0, 0))
+    hidden = len(table.rows) - MOST_ROWS
+    if hidden > 0:
+        yield Text(f"... and {hidden} more rows in the page", style="dim")
     if table.note:
         yield Text(table.note, style="dim")
 
@@ -95,9 +95,9 @@ def _curves(layer: Layer) -> Iterator[tuple[str, list[Cell]]]:
 
 
 def spark(values: Sequence[float]) -> str:
-    """A curve in one line: the mean of each stretch, from its lowest to its highest."""
-    wide = min(SPARK, len(values))
-    stretches = [values[i * len(values) // wide : (i + 1) * len(values) // wide] for i in range(wide)]
+    """A curve as one line of blocks: the mean of each stretch, scaled from the lowest to the highest mean."""
+    width = min(SPARK, len(values))
+    stretches = [values[i * len(values) // width : (i + 1) * len(values) // width] for i in range(width)]
     means = [sum(stretch) / len(stretch) for stretch in stretches]
     low, high = min(means), max(means)
     top = len(BLOCKS) - 1

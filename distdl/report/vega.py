@@ -1,4 +1,4 @@
-"""The JavaScript that draws figures in a page: Vega, Vega-Lite and Vega-Embed, as they lie in vl-convert-python."""
+"""JavaScript that draws figures in a page: Vega, Vega-Lite and Vega-Embed, from vl-convert-python."""
 
 import base64
 import contextlib
@@ -14,14 +14,16 @@ from distdl.report.figure_files import converter
 
 
 class Library(NamedTuple):
+    """A script for a page."""
+
     packed: str
-    """gzip, then base64: 0.4 MB in a page, which unpacks it, in place of 0.9."""
+    """Compressed by gzip, then base64: 0.4 MB in a page instead of 0.9 MB; the page unpacks it."""
     sha256: str
-    """Of the unpacked text, base64: the page's content security policy lets this script run and no other."""
+    """Hash of the unpacked text, base64: the content security policy of the page allows scripts by hash."""
 
 
 def library() -> Library:
-    """Put together once (1.5 s), then kept in the user's cache folder under the version that it is of."""
+    """Bundle the script (1.5 s), or read it from the user's cache folder, where it is stored by version."""
     bundle = converter().javascript_bundle
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "distdl"
     file = cache / f"vega-{version('vl-convert-python')}.txt"
@@ -29,14 +31,14 @@ def library() -> Library:
         sha256, packed = file.read_text(encoding="ascii").split("\n")
         if _sha256(gzip.decompress(base64.b64decode(packed))) == sha256:
             return Library(packed, sha256)
-    code = f"(() => {{\n{bundle()}\n}})();".encode()  # a module: its names are its own
-    made = Library(base64.b64encode(gzip.compress(code, mtime=0)).decode(), _sha256(code))
-    with contextlib.suppress(OSError):  # a home that cannot be written to costs time only
+    code = f"(() => {{\n{bundle()}\n}})();".encode()  # a scope of its own
+    bundled = Library(base64.b64encode(gzip.compress(code, mtime=0)).decode(), _sha256(code))
+    with contextlib.suppress(OSError):  # without a writable cache, the next page takes longer
         cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=cache, encoding="ascii", delete=False) as beside:
-            beside.write(f"{made.sha256}\n{made.packed}")
-        Path(beside.name).replace(file)
-    return made
+        with tempfile.NamedTemporaryFile("w", dir=cache, encoding="ascii", delete=False) as temporary:
+            temporary.write(f"{bundled.sha256}\n{bundled.packed}")
+        Path(temporary.name).replace(file)
+    return bundled
 
 
 def _sha256(code: bytes) -> str:

@@ -46,7 +46,7 @@ def spec(figure: Figure, notes: Sequence[str] = (), *, paper: bool) -> tuple[Spe
     """The specification, and notes on the data that it does not show.
 
     Args:
-        figure: with at most as many rows as can be drawn, as `downsample.drawn` gives it.
+        figure: with at most as many rows as can be drawn, as `downsample.downsampled` gives it.
         notes: on the rows that were left out of `figure`.
         paper: fixed size, title and caption inside, colours for a white page. Otherwise as wide as its element in the
             page, in the colour of the text around it, with hover and zoom.

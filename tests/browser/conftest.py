@@ -20,7 +20,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture
 def browser(chromium: Any) -> Any:
-    """The browser as a person finds it: a light system, a wide window, empty logs."""
+    """The browser in its initial state: a light system theme, a wide window, empty logs."""
     chromium.set_window_size(1280, 900)
     chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
     for log in ("browser", "performance"):

@@ -1,4 +1,4 @@
-"""Pages in a real browser: they open from the disk, ask for nothing, and answer to mouse, keys, system and printer."""
+"""Pages in a real browser: they open from disk, make no requests, and support mouse, keys, themes and printing."""
 
 import base64
 import json
@@ -25,9 +25,9 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def requests(browser: Any) -> list[str]:
-    """All URLs that the browser has asked for since the log was last read."""
+    """URLs that the browser has requested since the log was last read."""
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    return [one["params"]["request"]["url"] for one in events if one["method"] == "Network.requestWillBeSent"]
+    return [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
 
 
 def column(browser: Any, table: str, index: int) -> list[str]:
@@ -35,7 +35,7 @@ def column(browser: Any, table: str, index: int) -> list[str]:
     return [cell.text for cell in cells]
 
 
-def test_a_page_opens_from_the_disk_complete_and_asks_for_nothing(browser, page):
+def test_a_page_opens_from_disk_and_makes_no_requests(browser, page):
     open_page(browser, page)
     charts = browser.find_elements(By.CSS_SELECTOR, ".chart")
     assert len(charts) > 10
@@ -83,68 +83,68 @@ def test_a_table_is_sorted_by_mouse_and_by_keys(browser, page):
     open_page(browser, page)
     header = browser.find_element(By.CSS_SELECTOR, "#table-phases-table th:nth-child(2)")
     button = header.find_element(By.TAG_NAME, "button")
-    before = column(browser, "phases-table", 2)
+    values = column(browser, "phases-table", 2)
     ActionChains(browser).scroll_to_element(button).click(button).perform()
     assert header.get_attribute("aria-sort") == "ascending"
-    assert column(browser, "phases-table", 2) == sorted(before, key=float)
+    assert column(browser, "phases-table", 2) == sorted(values, key=float)
     button.send_keys(Keys.ENTER)
     assert header.get_attribute("aria-sort") == "descending"
-    assert column(browser, "phases-table", 2) == sorted(before, key=float, reverse=True)
+    assert column(browser, "phases-table", 2) == sorted(values, key=float, reverse=True)
     names = browser.find_element(By.CSS_SELECTOR, "#table-phases-table th:nth-child(1) button")
     names.send_keys(Keys.SPACE)
     assert header.get_attribute("aria-sort") == "none"
     assert column(browser, "phases-table", 1) == sorted(column(browser, "phases-table", 1))
 
 
-def test_a_curve_says_what_is_under_the_pointer(browser, page):
+def test_the_point_nearest_to_the_pointer_is_described(browser, page):
     open_page(browser, page)
     chart = browser.find_element(By.CSS_SELECTOR, '[data-chart="loss"]')
     ActionChains(browser).scroll_to_element(chart).perform()
     browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", chart)
     ActionChains(browser).move_to_element(chart).perform()
     tip = browser.find_element(By.ID, "tip")
-    found = False
-    for x in range(-150, 151, 30):  # along the figure: somewhere a curve is near
+    tips = []
+    for x in range(-150, 151, 30):  # across the figure; some positions are near a curve
         ActionChains(browser).move_to_element_with_offset(chart, x, 0).perform()
-        found = found or (tip.is_displayed() and "epoch" in tip.text and "loss" in tip.text)
-    assert found
+        tips.append(tip.text if tip.is_displayed() else "")
+    assert any("epoch" in text and "loss" in text for text in tips)
     ActionChains(browser).move_to_element(browser.find_element(By.TAG_NAME, "nav")).perform()
     assert not tip.is_displayed()
 
 
-def test_a_bar_says_what_it_is(browser, page):
+def test_a_bar_is_described(browser, page):
     open_page(browser, page)
     bar = browser.find_element(By.CSS_SELECTOR, '[data-chart="phases"] .mark-rect path')
     browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", bar)
     ActionChains(browser).move_to_element(bar).perform()
     tip = browser.find_element(By.ID, "tip")
     WebDriverWait(browser, 60).until(lambda _: tip.is_displayed())
-    assert "ms a step" in tip.text and "share (%)" in tip.text
+    assert "ms per step" in tip.text and "share (%)" in tip.text
 
 
-def test_keys_walk_over_points_and_zoom(browser, page):
+def test_keys_move_between_points_and_zoom(browser, page):
     open_page(browser, page)
     chart = browser.find_element(By.CSS_SELECTOR, '[data-chart="throughput"]')
     browser.execute_script("arguments[0].scrollIntoView({block: 'center'}); arguments[0].focus()", chart)
-    said = browser.find_element(By.ID, "said")
-    told = []
+    announcement = browser.find_element(By.ID, "announcement")
+    texts = []
     for _ in range(3):
         ActionChains(browser).send_keys(Keys.ARROW_RIGHT).perform()
-        told.append(said.get_attribute("textContent"))
-    assert len(set(told)) == 3 and all("images/s 9,00" in line for line in told)
+        texts.append(announcement.get_attribute("textContent"))
+    assert len(set(texts)) == 3 and all("images/s 9,00" in text for text in texts)
 
     def labels() -> list[str]:
-        texts = "return [...arguments[0].querySelectorAll('.role-axis-label text')].map(text => text.textContent)"
-        return sorted(browser.execute_script(texts, chart))
+        script = "return [...arguments[0].querySelectorAll('.role-axis-label text')].map(text => text.textContent)"
+        return sorted(browser.execute_script(script, chart))
 
-    whole = labels()
+    initial = labels()
     ActionChains(browser).send_keys("+").perform()
-    WebDriverWait(browser, 60).until(lambda _: labels() != whole)
+    WebDriverWait(browser, 60).until(lambda _: labels() != initial)
     ActionChains(browser).send_keys("0").perform()
-    WebDriverWait(browser, 60).until(lambda _: labels() == whole)
+    WebDriverWait(browser, 60).until(lambda _: labels() == initial)
 
 
-def test_the_mark_is_where_the_point_is(browser, page):
+def test_the_dot_is_on_the_point(browser, page):
     open_page(browser, page)
     chart = browser.find_element(By.CSS_SELECTOR, '[data-chart="accuracy"]')
     browser.execute_script("arguments[0].scrollIntoView({block: 'center'}); arguments[0].focus()", chart)
@@ -160,15 +160,15 @@ def test_buttons_zoom_and_show_all_again(browser, page):
     figure = browser.find_element(By.ID, "figure-throughput")
     browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", figure)
     path = figure.find_element(By.CSS_SELECTOR, ".mark-line path")
-    whole = path.get_attribute("d")
+    initial = path.get_attribute("d")
     closer, _, everything = figure.find_elements(By.CSS_SELECTOR, "button.tool")
     closer.click()
-    WebDriverWait(browser, 60).until(lambda _: path.get_attribute("d") != whole)
+    WebDriverWait(browser, 60).until(lambda _: path.get_attribute("d") != initial)
     nearer = path.get_attribute("d")
     closer.click()
-    WebDriverWait(browser, 60).until(lambda _: path.get_attribute("d") not in (whole, nearer))
+    WebDriverWait(browser, 60).until(lambda _: path.get_attribute("d") not in (initial, nearer))
     everything.click()
-    WebDriverWait(browser, 60).until(lambda _: path.get_attribute("d") == whole)
+    WebDriverWait(browser, 60).until(lambda _: path.get_attribute("d") == initial)
 
 
 def test_dark_by_the_system_and_by_the_button(browser, page):
@@ -202,7 +202,7 @@ def test_it_prints_on_white_paper_without_buttons(browser, page):
 
 
 @pytest.mark.parametrize("width", [390, 768, 1600])
-def test_nothing_sticks_out_of_a_window_of_any_width(browser, page, width):
+def test_nothing_overflows_a_window_of_any_width(browser, page, width):
     metrics = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     try:

@@ -2,8 +2,9 @@
 
 import random
 
+from distdl.core.format import is_number
 from distdl.report.content import Layer
-from distdl.report.downsample import MOST_ROWS, drawn
+from distdl.report.downsample import MOST_ROWS, downsampled
 from figures import XY, figure
 
 
@@ -15,26 +16,27 @@ def test_a_long_curve_keeps_its_extremes_its_ends_and_its_gaps() -> None:
     layer = Layer(
         mark="line", data={"x": list(range(50_000)), "y": values, "s": ["a"] * 25_000 + ["b"] * 25_000}, series="s"
     )
-    shown, notes = drawn(figure(layer))
-    rows = shown.layers[0].data
+    reduced, notes = downsampled(figure(layer))
+    rows = reduced.layers[0].data
     assert len(rows["x"]) <= 2 * MOST_ROWS + 4
     assert max(v for v in rows["y"] if v is not None) == 9.0 and min(v for v in rows["y"] if v is not None) == -9.0
     assert {0, 24_999, 25_000, 49_999} <= set(rows["x"])
-    assert any(value is None and 40_000 <= x < 42_000 for x, value in zip(rows["x"], rows["y"], strict=True))
-    assert rows["x"] == sorted(rows["x"])
+    x = [cell for cell in rows["x"] if is_number(cell)]
+    assert any(value is None and 40_000 <= cell < 42_000 for cell, value in zip(x, rows["y"], strict=True))
+    assert x == sorted(x)
     assert notes == ["50,000 rows, drawn by the lowest and the highest of each stretch; the CSV has all."]
 
 
 def test_a_short_curve_keeps_all_rows() -> None:
     layer = Layer(mark="line", data=XY, series="s")
-    shown, notes = drawn(figure(layer))
-    assert shown.layers[0].data == XY and notes == []
+    reduced, notes = downsampled(figure(layer))
+    assert reduced.layers[0].data == XY and notes == []
 
 
 def test_many_tiles_are_thinned_to_a_whole_grid() -> None:
     side = 200
     cells = {"x": [i for i in range(side) for _ in range(side)], "y": list(range(side)) * side, "v": [1.0] * side**2}
-    shown, notes = drawn(figure(Layer(mark="tiles", data=cells, value="v")))
-    rows = shown.layers[0].data
+    reduced, notes = downsampled(figure(Layer(mark="tiles", data=cells, value="v")))
+    rows = reduced.layers[0].data
     assert len(set(rows["x"])) == len(set(rows["y"])) == 50 and len(rows["x"]) == 2500
     assert notes == ["Each 4th cell of 200 x 200 is drawn; the CSV has all."]

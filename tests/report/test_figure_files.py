@@ -1,4 +1,4 @@
-"""Figures as files: every kind of mark is drawn, and the CSV has all rows."""
+"""Figures as files: every kind of mark is drawing, and the CSV has all rows."""
 
 import csv
 import io
@@ -17,8 +17,8 @@ from figures import CELLS, MARKS, XY, figure
 @pytest.mark.parametrize("kind", MARKS)
 def test_every_mark_is_drawn_on_paper(kind: str) -> None:
     x, y, layer, mark = MARKS[kind]
-    drawn = svg(figure(layer, x=x, y=y))
-    root = ElementTree.fromstring(drawn)
+    drawing = svg(figure(layer, x=x, y=y))
+    root = ElementTree.fromstring(drawing)
     groups = [
         group for group in root.iter() if mark in group.get("class", "") and "role-mark" in group.get("class", "")
     ]
@@ -26,8 +26,8 @@ def test_every_mark_is_drawn_on_paper(kind: str) -> None:
     assert shapes, f"no {mark}"
     # "NaN" in a path is a mark that has no place.
     assert not any("NaN" in (shape.get("d") or "") + (shape.get("transform") or "") for shape in root.iter())
-    assert "A title" in drawn and "A caption." in drawn
-    picture = np.asarray(Image.open(io.BytesIO(png(drawn))).convert("RGB"))
+    assert "A title" in drawing and "A caption." in drawing
+    picture = np.asarray(Image.open(io.BytesIO(png(drawing))).convert("RGB"))
     assert picture.shape[1] > 1000 and picture.std() > 1
 
 

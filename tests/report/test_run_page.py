@@ -1,4 +1,4 @@
-"""Pages of runs: what is in them, and what becomes of folders that are damaged, unfinished or no runs at all."""
+"""Pages of runs: their content, also for folders that are damaged or unfinished, and errors for other folders."""
 
 import base64
 import csv
@@ -8,13 +8,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from distdl.cli.__main__ import main
 from distdl.cli.report import write_report
 from distdl.core.errors import UserError
-from distdl.report import run_page as runs
+from distdl.report import run_page
 from distdl.report.content import Figure, Table
 from distdl.report.page import Page
 from distdl.report.run_folder import labels, read
@@ -22,82 +23,85 @@ from run_folders import write_run
 
 
 def page_of(*paths: Path) -> Page:
-    return runs.page([read(path, label) for path, label in zip(paths, labels(list(paths)), strict=True)])
+    return run_page.page([read(path, label) for path, label in zip(paths, labels(list(paths)), strict=True)])
 
 
-def parts(page: Page) -> dict[str, Figure | Table]:
-    return {part.name: part for section in page.sections for part in section.parts}
+def figures(page: Page) -> dict[str, Figure]:
+    return {part.name: part for section in page.sections for part in section.parts if isinstance(part, Figure)}
 
 
-def column(table: Table, name: str) -> list:
+def tables(page: Page) -> dict[str, Table]:
+    return {part.name: part for section in page.sections for part in section.parts if isinstance(part, Table)}
+
+
+def column(table: Table, name: str) -> list[Any]:
     index = table.columns.index(name)
     return [row[index] for row in table.rows]
 
 
-def test_a_page_has_all_that_a_run_has(tmp_path):
+def test_a_page_has_all_data_of_a_run(tmp_path: Path) -> None:
     page = page_of(write_run(tmp_path / "run"))
     assert page.title == "digits" and page.status == "completed" and page.notes == ()
     assert page.subtitle.startswith("digits-cnn on digits · single · 1 rank · cuda · global batch 32")
     facts = {fact.label: (fact.value, fact.note) for fact in page.facts}
     assert facts["test accuracy"] == ("95.56%", "loss 0.1365")
-    assert facts["images/s"][0] == "9,499" and facts["MFU"] == ("12.3%", "of h200's dense peak")
-    assert facts["energy"][0] == "1.234 kJ" and facts["idle"] == ("12.0%", "of the GPU's time")
-    found = parts(page)
+    assert facts["images/s"][0] == "9,499" and facts["MFU"] == ("12.3%", "of the dense peak of h200")
+    assert facts["energy"][0] == "1.234 kJ" and facts["idle"] == ("12.0%", "of the GPU time")
+    names = set(figures(page))
     curves = {"accuracy", "accuracy-time", "loss", "learning-rate", "throughput", "phases", "phases-time", "waterfall"}
     devices = {"gpu-activity", "gpu-memory", "gpu-power", "gpu-temperature", "host-cpu", "host-memory"}
-    assert curves | devices <= set(found)
-    assert "gpu-links" not in found  # nothing counted it
+    assert curves | devices <= names
+    assert "gpu-links" not in names  # the run has no such counters
 
 
-def test_figures_hold_what_was_measured(tmp_path):
+def test_figures_hold_what_was_measured(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
-    found = parts(page_of(run))
+    page = page_of(run)
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     trained = [row for row in rows if row["kind"] == "train"]
-    assert found["throughput"].layers[0].data["images/s"] == [row["images_per_s"] for row in trained]
-    assert found["loss"].layers[0].data["loss"] == [row["loss"] for row in trained]
+    assert figures(page)["throughput"].layers[0].data["images/s"] == [row["images_per_s"] for row in trained]
+    assert figures(page)["loss"].layers[0].data["loss"] == [row["loss"] for row in trained]
     tested = [100 * row["accuracy"] for row in rows if row["kind"] == "test"]
-    assert found["accuracy"].layers[0].data["accuracy (%)"] == tested
-    # Totals grow by 1, 2, ... 6 ms a step: phase by phase, over the run and at its end.
-    assert column(found["phases-table"], "ms per step") == pytest.approx([1, 2, 3, 4, 5, 6, 4])
-    over_time = found["phases-time"].layers[0].data
-    by_phase = dict(zip(over_time["phase"], over_time["ms a step"], strict=True))
+    assert figures(page)["accuracy"].layers[0].data["accuracy (%)"] == tested
+    # Totals of the six phases grow by 1, 2, ... 6 ms per step, over the run and at its end.
+    assert column(tables(page)["phases-table"], "ms per step") == pytest.approx([1, 2, 3, 4, 5, 6, 4])
+    over_time = figures(page)["phases-time"].layers[0].data
+    by_phase = dict(zip(over_time["phase"], over_time["ms per step"], strict=True))
     assert by_phase["update"] == pytest.approx(6)
-    whole = sum(column(found["waterfall-table"], "share (%)"))
-    assert whole == pytest.approx(100)
+    total = sum(column(tables(page)["waterfall-table"], "share (%)"))
+    assert total == pytest.approx(100)
 
 
-def test_what_was_changed_of_the_profile(tmp_path):
-    found = parts(page_of(write_run(tmp_path / "run")))
-    assert found["changed"].title == 'Changed from profile "digits"'
-    assert ("optim.lr", 0.004, 0.01) in found["changed"].rows
-    assert ("optim.lr", 0.01) in found["configuration"].rows
+def test_changes_from_the_profile(tmp_path: Path) -> None:
+    changes = tables(page_of(write_run(tmp_path / "run")))
+    assert changes["changed"].title == 'Changed from profile "digits"'
+    assert ("optim.lr", 0.004, 0.01) in changes["changed"].rows
+    assert ("optim.lr", 0.01) in changes["configuration"].rows
 
 
-def test_a_profile_that_has_gone_is_no_harm(tmp_path):
+def test_without_its_profile_a_run_is_compared_with_the_defaults(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     (run / "environment.json").write_text(json.dumps({"command": ["distdl", "train", "--profile=gone.toml"]}))
-    assert parts(page_of(run))["changed"].title == "Changed from distdl's defaults"
+    assert tables(page_of(run))["changed"].title == "Changed from distdl's defaults"
 
 
-def test_runs_side_by_side(tmp_path):
+def test_runs_side_by_side(tmp_path: Path) -> None:
     paths = [write_run(tmp_path / name / "run", rows=rows) for name, rows in (("a", 60), ("b", 120))]
     page = page_of(*paths)
     assert page.title == "2 runs"
-    found = parts(page)
-    assert column(found["runs"], "run") == ["a/run", "b/run"]
-    assert "strategy" not in found["runs"].columns  # both have the same
-    assert set(found["throughput"].layers[0].data["curve"]) == {"a/run", "b/run"}
-    assert set(found["waterfall"].layers[0].data["run"]) == {"a/run", "b/run"}
-    assert set(found["gpu-power"].layers[0].data["curve"]) == {"a/run", "b/run"}
+    assert column(tables(page)["runs"], "run") == ["a/run", "b/run"]
+    assert "strategy" not in tables(page)["runs"].columns  # both have the same
+    assert set(figures(page)["throughput"].layers[0].data["curve"]) == {"a/run", "b/run"}
+    assert set(figures(page)["waterfall"].layers[0].data["run"]) == {"a/run", "b/run"}
+    assert set(figures(page)["gpu-power"].layers[0].data["curve"]) == {"a/run", "b/run"}
     assert [fact.note for fact in page.facts if fact.label == "shortest training"] == ["a/run"]
 
 
-def test_a_run_that_has_not_ended(tmp_path):
+def test_a_run_that_has_not_ended(tmp_path: Path) -> None:
     page = page_of(write_run(tmp_path / "run", ended=False))
     assert page.status == "not ended"
     assert page.notes == ("there is no result.json: the run has not ended, or was killed",)
-    assert {"loss", "phases"} <= set(parts(page)) and "waterfall" not in parts(page)
+    assert {"loss", "phases"} <= set(figures(page)) and "waterfall" not in figures(page)
     assert "test accuracy" in {fact.label for fact in page.facts}
 
 
@@ -135,11 +139,11 @@ def damage(run: Path, kind: str) -> None:
 KINDS = {
     "cut line": "1 line is damaged in metrics.jsonl and left out, of 70",
     "garbage in between": "lines are damaged in metrics.jsonl and left out",
-    "empty metrics": "metrics.jsonl has no row of training: the curves are missing",
+    "empty metrics": "metrics.jsonl has no training row: the curves are missing",
     "no telemetry": "",
     "empty telemetry": "",
     "half a result": "result.json cannot be read: ",
-    "a list for a result": "result.json is damaged: it holds no table",
+    "a list for a result": "result.json is damaged: it is not a table",
     "wrong types": "",
     "no config": "there is no config.toml: the configuration is not known",
     "config is not TOML": "config.toml cannot be read: ",
@@ -148,7 +152,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_damaged_run_gives_a_page_that_says_so(tmp_path, kind):
+def test_a_damaged_run_has_a_page_with_a_note(tmp_path: Path, kind: str) -> None:
     run = write_run(tmp_path / "run", gpu=False, samples=3)
     damage(run, kind)
     page = page_of(run)
@@ -158,12 +162,12 @@ def test_a_damaged_run_gives_a_page_that_says_so(tmp_path, kind):
     file = write_report([run])
     text = file.read_text(encoding="utf-8")
     assert text.count("<section") == len(page.sections) and KINDS[kind].split("'")[0] in text
-    specs = re.search(r'id="specs">(.*?)</script>', text, re.S)[1]
-    drawn = json.loads(gzip.decompress(base64.b64decode(specs)), parse_constant=lambda word: pytest.fail(word))
-    assert set(drawn) == {name for name, part in parts(page).items() if isinstance(part, Figure)}
+    packed = text.partition('id="specs">')[2].partition("</script>")[0]
+    specs = json.loads(gzip.decompress(base64.b64decode(packed)), parse_constant=lambda constant: pytest.fail(constant))
+    assert set(specs) == set(figures(page))
 
 
-def test_the_page_and_what_lies_beside_it(tmp_path):
+def test_the_page_and_its_files(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     assert main(["report", str(run)]) == 0
     text = (run / "report.html").read_text(encoding="utf-8")
@@ -172,35 +176,35 @@ def test_the_page_and_what_lies_beside_it(tmp_path):
     assert len(links) > 30 and all((run / link).stat().st_size for link in links)
     with (run / "report" / "loss.csv").open() as source:
         assert sum(1 for _ in csv.reader(source)) == 1 + 60 + 10
-    assert main(["report", str(run), "--out", str(tmp_path / "sub" / "mine.html")]) == 0
-    assert (tmp_path / "sub" / "mine" / "loss.svg").is_file()
+    assert main(["report", str(run), "--out", str(tmp_path / "sub" / "other.html")]) == 0
+    assert (tmp_path / "sub" / "other" / "loss.svg").is_file()
     assert not list(tmp_path.rglob("*.tmp"))
 
 
-def test_wrong_words_end_with_one_line(tmp_path, capsys):
+def test_wrong_arguments_end_with_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = write_run(tmp_path / "run", rows=5, gpu=False)
     (tmp_path / "empty").mkdir()
-    for words, line in (
-        ([tmp_path / "none"], "is no folder"),
+    for arguments, line in (
+        ([tmp_path / "none"], "is not a folder"),
         ([tmp_path / "empty"], "is neither a run nor a study"),
         ([run, tmp_path / "empty"], "is neither a run nor a study"),
         ([], "which run?"),
         ([run, "--out", run / "config.toml" / "x.html"], "cannot be written"),
-        ([run, "--out", tmp_path / "page"], "needs an ending"),
+        ([run, "--out", tmp_path / "page"], "needs a suffix"),
     ):
-        assert main(["report", *map(str, words)]) == 2
-        said = capsys.readouterr().err
-        assert line in said and said.count("\n") == 1
+        assert main(["report", *map(str, arguments)]) == 2
+        error = capsys.readouterr().err
+        assert line in error and error.count("\n") == 1
 
 
-def test_without_the_extra_one_line_says_what_brings_it(tmp_path, monkeypatch):
+def test_without_the_package_one_line_states_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = write_run(tmp_path / "run", rows=5, gpu=False)
     monkeypatch.setitem(sys.modules, "vl_convert", None)
     with pytest.raises(UserError, match=r"vl-convert-python is not installed.*distdl\[report\]"):
         write_report([run])
 
 
-def test_it_needs_no_torch(tmp_path):
+def test_it_needs_no_torch(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", rows=5, gpu=False)
     code = (
         "import sys; from pathlib import Path; from distdl.cli.report import write_report;"

@@ -38,10 +38,10 @@ def pictures(drawing: str) -> list[Image.Image]:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_each_row_has_the_images_of_its_class(channels: int) -> None:
     drawing = sample_grid.sample_grid(dataset(5, channels=channels), [0, 3])
-    shown = pictures(drawing)
-    assert [image.mode for image in shown] == ["L" if channels == 1 else "RGB"] * 4
-    assert [int(np.unique(np.asarray(image))[0]) for image in shown] == [0, 0, 3, 3]
-    assert {image.size for image in shown} == {(96, 96)}  # enlarged, so that pixels stay sharp
+    images = pictures(drawing)
+    assert [image.mode for image in images] == ["L" if channels == 1 else "RGB"] * 4
+    assert [int(np.unique(np.asarray(image))[0]) for image in images] == [0, 0, 3, 3]
+    assert {image.size for image in images} == {(96, 96)}  # enlarged, so that pixels stay sharp
     assert re.findall(r">(class \d)<", drawing) == ["class 0", "class 3"]
 
 

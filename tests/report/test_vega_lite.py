@@ -28,9 +28,9 @@ def test_every_mark_has_a_specification_for_the_page(kind: str) -> None:
 
 
 def test_series_have_one_colour_in_every_layer_and_their_own_dash_and_shape() -> None:
-    one = Layer(mark="line", data={"x": [1, 2], "y": [1, 2], "s": ["b", "b"]}, series="s")
-    two = Layer(mark="points", data={"x": [1, 2], "y": [1, 2], "s": ["a", "b"]}, series="s")
-    chart, _ = spec(figure(one, two), paper=True)
+    line = Layer(mark="line", data={"x": [1, 2], "y": [1, 2], "s": ["b", "b"]}, series="s")
+    points = Layer(mark="points", data={"x": [1, 2], "y": [1, 2], "s": ["a", "b"]}, series="s")
+    chart, _ = spec(figure(line, points), paper=True)
     colours = [layer["encoding"]["color"]["scale"] for layer in chart["layer"]]
     assert colours[0] == colours[1] and colours[0]["domain"] == ["b", "a"]
     assert len(set(colours[0]["range"])) == 2
@@ -55,9 +55,9 @@ def test_points_without_an_interval_have_no_whisker() -> None:
 @pytest.mark.parametrize("kind", MARKS)
 def test_a_specification_changes_no_input_and_is_repeatable(kind: str) -> None:
     x, y, layer, _ = MARKS[kind]
-    before = {name: list(cells) for name, cells in layer.data.items()}
+    original = {name: list(cells) for name, cells in layer.data.items()}
     once, again = (spec(figure(layer, x=x, y=y), paper=False) for _ in range(2))
-    assert once == again and layer.data == before
+    assert once == again and layer.data == original
 
 
 def test_lines_over_tiles_leave_them_the_colour_scale() -> None:

@@ -1,4 +1,4 @@
-"""What `result.json` of a run says about its time, made by hand."""
+"""Times in result.json of a run, made by hand."""
 
 PHASES = {"data": 4.0, "transfer": 1.0, "forward": 20.0, "backward": 40.0, "exchange": 5.0, "update": 10.0}
 RUN = {

@@ -1,4 +1,4 @@
-"""How much of a device a training reached: its dense peak, PALEO's best, and what the device itself counted."""
+"""Utilization of a device by a training: its dense peak, PALEO's bound, and the counters of the device."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -15,33 +15,33 @@ COUNTED = {
     "tensor_active_percent": "tensor_active",
     "dram_active_percent": "dram_active",
 }
-"""Fields of telemetry rows, as shares: any kernel running (NVML); multiprocessors, tensor cores and memory (GPM)."""
+"""Shares by field of a telemetry row: any kernel running (NVML); multiprocessors, tensor cores, memory (GPM)."""
 
 
 def bounds(network: Network, device: Device | None, precision: str) -> dict[str, float | None]:
-    """What a training step of `network` at its batch asks, and the least time that `device` could take for it.
+    """FLOPs of a training step of `network` at its batch size, and a lower bound of its time on `device`.
 
     Returns:
-        flops_per_step; peak_flops_per_s, dense, of the precision in use; best_step_s, PALEO at the whole of the data
-        sheet with moving and computing at once. None for a device or a precision whose peak is not known.
+        flops_per_step; peak_flops_per_s, dense, at this precision; best_step_s, PALEO with the full rates of the data
+        sheet and with transfers and compute overlapped. None for a device or precision whose peak is not known.
     """
-    found: dict[str, float | None] = {"flops_per_step": float(network.training_flops)}
-    found |= {"peak_flops_per_s": None, "best_step_s": None}
+    limits: dict[str, float | None] = {"flops_per_step": float(network.training_flops)}
+    limits |= {"peak_flops_per_s": None, "best_step_s": None}
     if device is None:
-        return found
+        return limits
     try:
         platform = Platform(device=device, precision=precision, pipelined=True)
     except UserError:
-        return found
+        return limits
     best = step(network, platform)
-    return found | {"peak_flops_per_s": device.flops_per_s(precision), "best_step_s": best.forward_s + best.backward_s}
+    return limits | {"peak_flops_per_s": device.flops_per_s(precision), "best_step_s": best.forward_s + best.backward_s}
 
 
 def ppp_by_kind(network: Network, by_kind_s: Mapping[str, float], peak_flops_per_s: float) -> dict[str, float]:
-    """PALEO's platform percent of peak by kind of layer, as a share: FLOPs over the peak's in its kernels' time.
+    """PALEO's platform percent of peak per kind of layer, as a share: FLOPs over those at the peak in the same time.
 
     Args:
-        by_kind_s: seconds a step in the kernels of each kind; kinds without FLOPs of their own have no PPP.
+        by_kind_s: seconds per step in the kernels of each kind; kinds without FLOPs have no PPP.
     """
     flops: dict[str, float] = defaultdict(float)
     for layer in network.layers:
@@ -54,7 +54,7 @@ def ppp_by_kind(network: Network, by_kind_s: Mapping[str, float], peak_flops_per
 
 
 def counted(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Means of what the devices counted of themselves in training, and the share of samples by cause of throttling."""
+    """Means of the device counters during training, and the share of samples throttled, by cause."""
     values: dict[str, list[float]] = defaultdict(list)
     throttled: dict[str, int] = defaultdict(int)
     samples = 0
@@ -67,7 +67,7 @@ def counted(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         samples += "throttle" in row
         for reason in row.get("throttle", ()):
             throttled[reason] += 1
-    means: dict[str, Any] = {name: sum(own) / len(own) for name, own in values.items()}
+    means: dict[str, Any] = {name: sum(shares) / len(shares) for name, shares in values.items()}
     if samples:
         means["throttled"] = {reason: count / samples for reason, count in sorted(throttled.items())}
     return means

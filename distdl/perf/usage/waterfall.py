@@ -1,10 +1,11 @@
-"""Where a run's time went: from what the device could do to what the run did, in parts that add up to the whole.
+"""Waterfall of a run's time: from the peak of the device to the measured time, in parts that add up to the total.
 
-    peak -> PALEO's best for these layers -> kernels as measured -> launch and host gaps -> input stalls
+    peak -> PALEO's bound for these layers -> measured kernels -> launch and host gaps -> input stalls
          -> exposed communication -> evaluation, checkpoints, start-up, the rest
 
-Each part is the time that its level adds to the one before, in seconds of rank 0's device over the whole run. What was
-not measured is not guessed: its level is left out, and its time is part of the next one, whose text says so.
+Each part is the time that its level adds to the previous one, in seconds of rank 0's device over the whole run. Times
+that were not measured are not estimated: that level is left out, and its time is in the next part, which has a
+description of both.
 """
 
 import itertools
@@ -13,15 +14,15 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 COMPUTE = ("forward", "backward", "update")
-"""Phases in which the device works on the network itself."""
-WHAT = {
+"""Phases in which the device computes the network."""
+DESCRIPTIONS = {
     "peak": "FLOPs at the dense peak",
-    "layers": "these layers' shapes, at best",
-    "kernels": "kernels slower than that",
-    "kernels and gaps": "slower than that, and gaps",
-    "gaps": "launches, Python between them",
+    "layers": "bound by these layers' shapes",
+    "kernels": "kernels above that bound",
+    "kernels and gaps": "above that bound, and gaps",
+    "gaps": "launches, Python in between",
     "compute": "forward, backward, update",
-    "loop": "the host between steps",
+    "loop": "host between steps",
     "input": "loader, copies, augmentation",
     "exchange": "gradients, beyond backward",
     "evaluate": "evaluation",
@@ -29,49 +30,50 @@ WHAT = {
     "start": "imports, data, build, warm-up",
 }
 WORK = ("peak", "compute")
-"""The parts that are no loss."""
+"""The parts that are not losses."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
-    """One step of the waterfall."""
+class TimePart:
+    """One level of the waterfall."""
 
     name: str
     seconds: float
     share: float
-    """Of the whole."""
+    """Share of the total time."""
     what: str
+    """Description."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Waterfall:
-    """A run's time, in parts."""
+    """Time of a run, in parts."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[TimePart, ...]
     whole_s: float
-    """From the start of the process to the end of the run, over all its starts."""
+    """Total time, from the start of the process to the end of the run, over all starts."""
     unaccounted: float
-    """Share of the whole that no part explains, negative where the parts are more than the whole."""
+    """Share of the total time in no part; negative if the parts add up to more than the total."""
     mfu: float | None
-    """Share of the device's dense peak that the training steps alone reach; None for an unknown device."""
+    """Share of the dense peak of the device that training steps reach; None for an unknown device."""
     largest: str
-    """The part that costs the most, the work itself aside."""
+    """The largest part that is not work."""
     remedy: str
-    """What would mend it."""
+    """Options that would reduce it."""
 
     def as_dict(self) -> dict[str, Any]:
-        """What `distdl explain --json` prints."""
+        """The parts as `distdl explain --json` prints them."""
         return asdict(self)
 
 
 def waterfall(result: Mapping[str, Any], config: Mapping[str, Any] | None = None) -> Waterfall:
-    """Break a run's time down.
+    """Divide the time of a run into parts.
 
     Args:
-        result: of result.json: device, steps, train_s, evaluate_s, checkpoint_s, start_s, held_s, phases_s; and, where
-            they are known, warm_s (part of train_s), flops_per_step (of one rank), peak_flops_per_s, best_step_s
-            (PALEO, at the device's peaks), kernel_step_s.
-        config: of config.toml; the remedy does not propose what is on already.
+        result: fields of result.json: device, steps, train_s, evaluate_s, checkpoint_s, start_s, held_s, phases_s; if
+            known, warm_s (part of train_s), flops_per_step (of one rank), peak_flops_per_s, best_step_s (PALEO, at the
+            peaks of the device), kernel_step_s.
+        config: fields of config.toml; the remedy omits options that are already on.
     Raises:
         KeyError: a time is missing.
     """
@@ -80,7 +82,7 @@ def waterfall(result: Mapping[str, Any], config: Mapping[str, Any] | None = None
     warm_s = result.get("warm_s", 0.0)
     compute_s = max(sum(phases[name] for name in COMPUTE) - warm_s, 0.0)
     on_device_s = sum(seconds for name, seconds in phases.items() if name != "data" or not on_gpu)
-    # A GPU works while the host waits for data: only what its own timeline leaves free is a stall.
+    # A GPU computes while the host waits for data: a stall is only the time when the GPU is idle.
     free_s = max(result["train_s"] - on_device_s, 0.0)
     stalled_s = min(phases["data"], free_s) if on_gpu else phases["data"]
     seconds = dict(_compute_parts(result, compute_s)) | {
@@ -92,7 +94,7 @@ def waterfall(result: Mapping[str, Any], config: Mapping[str, Any] | None = None
         "start": result["start_s"] + warm_s,
     }
     parts = tuple(
-        Part(name=name, seconds=value, share=value / whole_s if whole_s else 0.0, what=WHAT[name])
+        TimePart(name=name, seconds=value, share=value / whole_s if whole_s else 0.0, what=DESCRIPTIONS[name])
         for name, value in seconds.items()
     )
     losses = [part for part in parts if part.name not in WORK]
@@ -108,9 +110,9 @@ def waterfall(result: Mapping[str, Any], config: Mapping[str, Any] | None = None
 
 
 def mfu(result: Mapping[str, Any]) -> float | None:
-    """Model FLOPs utilisation: FLOPs of a step over what the device's dense peak does in a step's time, warm-up aside.
+    """Model FLOPs utilization: FLOPs of a step over those at the dense peak in the time of a step, without warm-up.
 
-    None for a device whose peak is not known: a wrong peak is worse than none (torchtitan#668, nanoGPT PR 464).
+    None for a device without a known peak: a wrong peak is worse than none (torchtitan#668, nanoGPT PR 464).
     """
     peak, flops = result.get("peak_flops_per_s"), result.get("flops_per_step")
     train_s = result["train_s"] - result.get("warm_s", 0.0)
@@ -118,9 +120,9 @@ def mfu(result: Mapping[str, Any]) -> float | None:
 
 
 def _compute_parts(result: Mapping[str, Any], compute_s: float) -> list[tuple[str, float]]:
-    """The compute phases in parts, from the peak upwards; a level that nobody measured leaves its time to the next.
+    """The compute phases in parts, from the peak upwards; the time of a level that was not measured is in the next.
 
-    A level above the one after it (a kernel that fuses layers moves fewer bytes than PALEO's best) is cut to it.
+    A level above the next one (a kernel that fuses layers moves fewer bytes than PALEO's bound) is reduced to it.
     """
     steps, peak, flops = result["steps"], result.get("peak_flops_per_s"), result.get("flops_per_step")
     best, kernel = result.get("best_step_s"), result.get("kernel_step_s")
@@ -133,12 +135,12 @@ def _compute_parts(result: Mapping[str, Any], compute_s: float) -> list[tuple[st
     known = [(name, seconds) for name, seconds in levels if seconds is not None]
     if known[0][0] != "peak":
         known[0] = ("compute", known[0][1])
-    reached = list(itertools.accumulate((seconds for _, seconds in reversed(known)), min))[::-1]
-    return [(name, after - before) for (name, _), before, after in zip(known, [0.0, *reached], reached, strict=False)]
+    ends = list(itertools.accumulate((seconds for _, seconds in reversed(known)), min))[::-1]
+    return [(name, end - start) for (name, _), start, end in zip(known, [0.0, *ends], ends, strict=False)]
 
 
 def remedy(part: str, config: Mapping[str, Any]) -> str:
-    """What would make a part smaller, as options of distdl.train that the run did not use."""
+    """Options of distdl.train that would make a part smaller, and that the run did not use."""
     compute, data = config.get("compute", {}), config.get("data", {})
     if part in ("kernels", "kernels and gaps"):
         options = [
@@ -153,14 +155,14 @@ def remedy(part: str, config: Mapping[str, Any]) -> str:
         graphs = "" if compute.get("cuda_graphs") else "--compute.cuda-graphs --data.drop-last, or "
         return graphs + "a larger --data.batch-size"
     if part == "input":
-        resident = "" if data.get("loader") == "resident" else "--data.loader resident where the set fits in memory, "
-        return resident + "--data.loader dali, or more --data.workers: distdl data bench tells which part is slow"
+        resident = "" if data.get("loader") == "resident" else "--data.loader resident if the set fits in memory, "
+        return resident + "--data.loader dali, or more --data.workers: distdl data bench shows which part is slow"
     return {
         "layers": "little, for this network on this device: --compute.compile fuses layers, --compute.precision bf16 "
         "halves their traffic",
-        "loop": "a larger --data.batch-size makes steps fewer; --progress none and --log-every-s 10 make them cheaper",
-        "exchange": "a larger --data.batch-size exchanges less often; --ddp.compress bf16 sends half",
+        "loop": "a larger --data.batch-size means fewer steps; --progress none and --log-every-s 10 make them cheaper",
+        "exchange": "a larger --data.batch-size exchanges less often; --ddp.compress bf16 halves the traffic",
         "evaluate": "--evaluate-every N",
         "checkpoint": "--checkpoint.every-epochs N",
-        "start": "nothing that a longer run does not: it is paid once",
+        "start": "none needed: it occurs once, and its share shrinks in a longer run",
     }[part]

@@ -67,7 +67,8 @@ class Display(Callback):
                 transient=True,
                 refresh_per_second=4,
             )
-            self._task = self._bar.add_task("epoch", total=trainer.epochs, completed=trainer.position, text="")
+            self._task = self._bar.add_task("epoch", total=trainer.epochs, text="")
+            self._bar.update(self._task, completed=trainer.position)
             self._bar.start()
 
     def step_end(self, trainer: "Trainer", loss: torch.Tensor) -> None:

@@ -20,7 +20,7 @@ def test_a_known_device() -> None:
         "1.22 TFLOP/s achieved in training, MFU 24.4% of 5 TFLOP/s (toy, bf16, dense).",
         "Device counters: busy 97%, tensor active 31%.",
         "Percent of peak by kind of layer: conv 62.0%.",
-        "The largest loss is kernels, 25.0%: kernels slower than that.",
+        "The largest loss is kernels, 25.0%: kernels above that bound.",
         "Remedy: --compute.precision bf16 --compute.channels-last --compute.compile.",
     ]
 

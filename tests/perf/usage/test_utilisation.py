@@ -1,4 +1,4 @@
-"""Bounds and shares of them, worked out by hand."""
+"""Bounds and shares of them, calculated by hand."""
 
 import pytest
 
@@ -30,17 +30,17 @@ NETWORK = Network(model="toy", input=(3, 8, 8), batch=1, layers=(CONV, RELU))
 
 
 def test_bounds_of_a_known_device():
-    found = bounds(NETWORK, TOY, "fp32")
-    assert found["flops_per_step"] == 6e6
-    assert found["peak_flops_per_s"] == 1e9
-    # convolution: 3 ms of products over 3 ms of bytes, each way; ReLU: 4 ms forward, 2 + 2 + 2 backward
-    assert found["best_step_s"] == pytest.approx(0.003 + 0.003 + 0.004 + 0.006)
+    limits = bounds(NETWORK, TOY, "fp32")
+    assert limits["flops_per_step"] == 6e6
+    assert limits["peak_flops_per_s"] == 1e9
+    # convolution: 3 ms of products and 3 ms of bytes overlap, in each pass; ReLU: 4 ms forward, 2 + 2 + 2 backward
+    assert limits["best_step_s"] == pytest.approx(0.003 + 0.003 + 0.004 + 0.006)
 
 
 def test_half_precision_has_its_own_peak_and_half_the_bytes():
-    found = bounds(NETWORK, TOY, "bf16")
-    assert found["peak_flops_per_s"] == 2e9
-    assert found["best_step_s"] == pytest.approx((0.003 + 0.003 + 0.004 + 0.006) / 2)
+    limits = bounds(NETWORK, TOY, "bf16")
+    assert limits["peak_flops_per_s"] == 2e9
+    assert limits["best_step_s"] == pytest.approx((0.003 + 0.003 + 0.004 + 0.006) / 2)
 
 
 @pytest.mark.parametrize(("device", "precision"), [(None, "fp32"), (TOY, "tf32")])
@@ -53,11 +53,10 @@ def test_an_unknown_peak_is_none(device, precision):
 
 
 def test_ppp_by_kind():
-    found = ppp_by_kind(NETWORK, {"conv": 0.012, "activation": 0.1, "dense": 0.0}, 1e9)
-    assert found == {"conv": pytest.approx(0.5)}
+    assert ppp_by_kind(NETWORK, {"conv": 0.012, "activation": 0.1, "dense": 0.0}, 1e9) == {"conv": pytest.approx(0.5)}
 
 
-def test_what_the_devices_count_of_themselves():
+def test_device_counters_are_averaged_over_training():
     place = {"time_s": 0.0, "epoch": 0}
     rows = [
         {**place, "step": 0, "kind": "nvml", "busy_percent": 0, "throttle": ["gpu_idle"]},  # before the first step

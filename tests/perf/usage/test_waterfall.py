@@ -1,10 +1,10 @@
-"""The waterfall of runs whose parts were made by hand."""
+"""The waterfall of runs with times made by hand."""
 
 import itertools
 
 import pytest
 
-from distdl.perf.usage.waterfall import WHAT, mfu, remedy, waterfall
+from distdl.perf.usage.waterfall import DESCRIPTIONS, mfu, remedy, waterfall
 from spent_run import KNOWN, PHASES, RUN
 
 
@@ -29,18 +29,18 @@ def test_all_levels_known():
 
 @pytest.mark.parametrize("known", [set(names) for n in range(5) for names in itertools.combinations(KNOWN, n)])
 def test_parts_add_up_whatever_is_known(known):
-    found = waterfall(RUN | {name: KNOWN[name] for name in known})
-    assert sum(part.seconds for part in found.parts) == pytest.approx(100)
-    assert sum(part.share for part in found.parts) == pytest.approx(1)
-    assert found.unaccounted == pytest.approx(0)
-    assert all(part.seconds >= 0 for part in found.parts)
+    parts = waterfall(RUN | {name: KNOWN[name] for name in known})
+    assert sum(part.seconds for part in parts.parts) == pytest.approx(100)
+    assert sum(part.share for part in parts.parts) == pytest.approx(1)
+    assert parts.unaccounted == pytest.approx(0)
+    assert all(part.seconds >= 0 for part in parts.parts)
 
 
 def test_an_unknown_device_has_no_mfu():
-    found = waterfall(RUN | {"flops_per_step": 1e12})
-    assert found.mfu is None
-    assert found.parts[0].name == "compute"
-    assert found.parts[0].seconds == 70
+    parts = waterfall(RUN | {"flops_per_step": 1e12})
+    assert parts.mfu is None
+    assert parts.parts[0].name == "compute"
+    assert parts.parts[0].seconds == 70
 
 
 def test_without_a_profile_kernels_and_gaps_are_one():
@@ -69,17 +69,17 @@ def test_warm_up_belongs_to_the_start():
 
 
 def test_a_gpu_works_while_the_host_waits_for_data():
-    # 76 s on the device's own timeline, 82 of training: 6 are free, of which the loader's 4 can be at most 4
+    # 76 s on the timeline of the device, 82 of training: 6 are idle, of which the loader explains 4
     parts = seconds(RUN | {"device": "cuda"})
     assert (parts["input"], parts["loop"]) == (4 + 1, 2)
-    # the loader took longer than the device was free: what it took beside the work is hidden
+    # the loader took longer than the device was idle: the rest of its time is hidden by compute
     parts = seconds(RUN | {"device": "cuda", "phases_s": PHASES | {"data": 70.0}})
     assert (parts["input"], parts["loop"]) == (6 + 1, 0)
 
 
-def test_what_no_part_explains_is_shown():
-    found = waterfall(RUN | {"held_s": 110.0})
-    assert found.unaccounted == pytest.approx(10 / 110)
+def test_time_in_no_part_is_unaccounted():
+    parts = waterfall(RUN | {"held_s": 110.0})
+    assert parts.unaccounted == pytest.approx(10 / 110)
 
 
 def test_the_largest_loss_is_never_the_work():
@@ -88,7 +88,7 @@ def test_the_largest_loss_is_never_the_work():
     assert waterfall(RUN | {"phases_s": PHASES | {"data": 30.0}, "held_s": 126.0, "train_s": 108.0}).largest == "input"
 
 
-def test_remedies_do_not_propose_what_is_on():
+def test_remedies_omit_options_that_are_on():
     assert remedy("kernels", {}) == "--compute.precision bf16 --compute.channels-last --compute.compile"
     on = {"compute": {"precision": "bf16", "channels_last": True}}
     assert remedy("kernels", on) == "--compute.compile"
@@ -97,7 +97,7 @@ def test_remedies_do_not_propose_what_is_on():
     assert "resident" not in remedy("input", {"data": {"loader": "resident"}})
 
 
-def test_every_loss_has_a_text_and_a_remedy():
-    for name in WHAT:
+def test_every_loss_has_a_remedy():
+    for name in DESCRIPTIONS:
         if name not in ("peak", "compute"):
             assert remedy(name, {})
