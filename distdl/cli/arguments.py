@@ -20,6 +20,8 @@ from typing import Annotated, Any, Literal, NoReturn, NotRequired, Required, Typ
 from distdl.core.errors import UserError, nearest, shown
 
 HELP = ("-h", "--help")
+_TypedDict: Callable[..., Any] = TypedDict
+"""A type checker knows only static TypedDicts; these are made of computed fields."""
 _NUMBER = "a number"
 """Marks the text of an option that is later converted to a number."""
 _POSITIONAL_ONLY = inspect.Parameter.POSITIONAL_ONLY
@@ -56,8 +58,9 @@ def parse(function: Callable[..., Any], argv: Sequence[str], prog: str = "", kno
     from distdl.core.validation import check
 
     for each in parameters:  # given fields of a dataclass override those of the default
-        if dataclasses.is_dataclass(each.default) and each.name in values:
-            values[each.name] = dataclasses.asdict(each.default) | values[each.name]
+        default = each.default
+        if dataclasses.is_dataclass(default) and not isinstance(default, type) and each.name in values:
+            values[each.name] = dataclasses.asdict(default) | values[each.name]
     checked = {name: check(hints[name], value, _shown_name(name, hints[name])) for name, value in values.items()}
     positional = [checked.pop(each.name) for each in parameters if each.kind is _POSITIONAL_ONLY]
     return function(*positional, **checked)
@@ -103,7 +106,7 @@ def _match(options: dict[str, Any], argv: Sequence[str], prog: str, known: Itera
     from tyro import _errors
 
     def refuse(event: _errors.ParseErrorEvent) -> NoReturn:
-        raise UserError(_message(event, argv, _options(options), known, prog))
+        raise UserError(_message(event, argv, _options(options), list(known), prog))
 
     joined = _joined(argv, {flag for flag, hint in _options(options).items() if _any_number(hint)})
     with _errors.on_parse_error(refuse):
@@ -221,7 +224,8 @@ def _options(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def _argument(parameter: inspect.Parameter, hint: Any) -> Any:
     import tyro
 
-    kind = TypedDict(parameter.name, _fields(hint), total=False) if dataclasses.is_dataclass(hint) else _as_text(hint)
+    is_section = isinstance(hint, type) and dataclasses.is_dataclass(hint)
+    kind = _TypedDict(parameter.name, _fields(hint), total=False) if is_section else _as_text(hint)
     if parameter.kind is _POSITIONAL_ONLY and tyro.conf.Positional not in getattr(hint, "__metadata__", ()):
         kind = tyro.conf.Positional[kind]
     return Required[kind] if parameter.default is parameter.empty else NotRequired[kind]
@@ -239,7 +243,7 @@ def _fields(kind: type) -> dict[str, Any]:
 
 def _table(options: dict[str, Any]) -> Any:
     """The type of a table of the given options."""
-    table = TypedDict("Options", options, total=False)
+    table = _TypedDict("Options", options, total=False)
     table.__module__ = "distdl"  # a short module: tyro parses the module of a class for comments
     return table
 
@@ -256,7 +260,7 @@ def _as_text(kind: Any) -> Any:
     if origin is Annotated:
         return Annotated[_as_text(inner[0]), *kind.__metadata__]
     if origin in (tuple, list):
-        return origin[tuple(part if part is ... else _as_text(part) for part in inner)]
+        return types.GenericAlias(origin, tuple(part if part is ... else _as_text(part) for part in inner))
     if origin in (typing.Union, types.UnionType):
         return typing.Union[tuple(_as_text(part) for part in inner)]  # noqa: UP007 - of computed parts
     return kind

@@ -6,7 +6,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeGuard
 
 from distdl.core.errors import UserError
 
@@ -149,7 +149,7 @@ def parse_row(line: bytes) -> dict[str, Any] | None:
     return row if isinstance(row, dict) else None
 
 
-def is_row(row: Any) -> bool:
+def is_row(row: Any) -> TypeGuard[dict[str, Any]]:
     """Whether a value has the four fields of each row of a run: time_s, step, epoch, kind."""
     try:
         numbers = [row["time_s"], row["step"], row["epoch"]]

@@ -56,7 +56,10 @@ def published(folder: Path) -> list[Path]:
 
 def step_of(checkpoint: Path) -> int:
     """The step in the name of a published checkpoint."""
-    return int(NAME.fullmatch(checkpoint.name)[1])
+    match = NAME.fullmatch(checkpoint.name)
+    if match is None:
+        raise ValueError(f"{checkpoint} is not the name of a checkpoint")
+    return int(match[1])
 
 
 def seal(folder: Path, progress: Mapping[str, Any], metric: float | None, kind: str = "accuracy") -> None:

@@ -139,7 +139,7 @@ def _forbid_unknown(table: Mapping[str, Any], where: str) -> None:
 def field_names(kind: type, prefix: str = "") -> Iterator[str]:
     """Dotted names of the fields of a configuration, including those of its sections."""
     for field in dataclasses.fields(kind):
-        if dataclasses.is_dataclass(field.type):
+        if isinstance(field.type, type) and dataclasses.is_dataclass(field.type):
             yield from field_names(field.type, f"{prefix}{field.name}.")
         else:
             yield prefix + field.name

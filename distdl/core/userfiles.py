@@ -22,7 +22,7 @@ def read_text(file: Path | Traversable, kind: str = "") -> str:
     Raises:
         UserError: it is missing, not a regular file (opening a pipe could block), too large, or not text.
     """
-    with reading(file):
+    with reading(str(file)):
         if isinstance(file, Path):
             _require_file(file, kind)
         content = file.read_bytes()

@@ -42,6 +42,10 @@ LINE_LENGTH = 300
 """Maximum number of characters of the line that states why a slice failed."""
 
 
+Ending = Literal["completed", "stopped", "failed", "refused", "taken", "lost"]
+"""End of a slice: taken is by Slurm (scancel, preemption), lost is without a record."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """A row of the ledger."""
@@ -70,7 +74,7 @@ class End(Row):
     """The row that a slice writes when it ends."""
 
     kind: Literal["end"] = "end"
-    ended: Literal["completed", "stopped", "failed", "refused", "taken", "lost"]
+    ended: Ending
     code: int | None
     """Exit code of the training; None if unknown."""
     why: str = ""
@@ -90,8 +94,7 @@ class Slice:
     """Step of the newest checkpoint at the begin."""
     last_step: int
     """Step of the newest checkpoint at the end."""
-    ended: str
-    """completed, stopped, failed, refused, taken (by Slurm: scancel, preemption) or lost (its end was not recorded)."""
+    ended: Ending
 
     @property
     def fruitless(self) -> bool:
@@ -118,7 +121,7 @@ def read(rows: Iterable[Row]) -> list[Slice]:
     for row in rows:
         if isinstance(row, Begin):
             begun = row
-        elif begun is not None:
+        elif begun is not None and isinstance(row, End):
             finished.append(
                 Slice(
                     job=begun.job,
@@ -133,7 +136,7 @@ def read(rows: Iterable[Row]) -> list[Slice]:
     return finished
 
 
-def ended_as(code: int, state: str) -> str:
+def ended_as(code: int, state: str) -> Ending:
     """Classify the end of a slice by the training's exit code and the job's "STATE/REASON" (squeue's %T/%r) after it.
 
     A job that scancel ended is COMPLETING while its batch script still runs, and Slurm would requeue it on request:

@@ -31,15 +31,19 @@ def checkpoints(expected: Path, actual: Path, *, shards: bool = True) -> list[Di
         shards: also compare the files of single ranks and servers; only for equal numbers of them.
     """
     expected_sums, actual_sums = (read_manifest(folder)["sha256"] for folder in (expected, actual))
-    differing = _states(*(read_tensors(folder / STATE) for folder in (expected, actual)))
+    differing = _states(read_tensors(expected / STATE), read_tensors(actual / STATE))
     for file in sorted((expected_sums.keys() | actual_sums.keys()) - {STATE}) if shards else ():
         if expected_sums.get(file) != actual_sums.get(file):
             differing.extend(_files(expected / file, actual / file, file))
     return differing
 
 
-def _states(*states: Mapping[str, Any]) -> list[Difference]:
-    return differences(*({key: part for key, part in state.items() if key not in VOLATILE} for state in states))
+def _states(expected: Mapping[str, Any], actual: Mapping[str, Any]) -> list[Difference]:
+    return differences(_stable(expected), _stable(actual))
+
+
+def _stable(state: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: part for key, part in state.items() if key not in VOLATILE}
 
 
 def _files(expected: Path, actual: Path, name: str) -> list[Difference]:
@@ -63,9 +67,7 @@ def differences(expected: Any, actual: Any, name: str = "") -> list[Difference]:
         same = type(expected) is type(actual) and (expected == actual or (expected != expected and actual != actual))
         return [] if same else [Difference(name, _apart(expected, actual))]
     return [
-        difference
-        for key, left, right in pairs
-        for difference in differences(left, right, f"{name}.{key}" if name else str(key))
+        difference for key, *pair in pairs for difference in differences(*pair, f"{name}.{key}" if name else str(key))
     ]
 
 

@@ -89,8 +89,8 @@ class Training:
             return lines[-1]
         return f"it printed nothing; its disk has {shutil.disk_usage(self.folder).free // 2**20:,} MiB free"
 
-    def kill(self, ranks: int, after: int, rng: random.Random, *, one_rank: bool) -> Leg | None:
-        """Train until a step after `after`, then SIGKILL at a random moment of a step.
+    def kill(self, ranks: int, last_step: int, rng: random.Random, *, one_rank: bool) -> Leg | None:
+        """Train until a step after `last_step`, then SIGKILL at a random moment of a step.
 
         Args:
             one_rank: kill one random rank, and let the launcher end the others; else kill all processes at once.
@@ -102,7 +102,7 @@ class Training:
         begun = len(self.legs())
         process = self.start(ranks)
         try:
-            step_s = self._wait_for(process, after, begun)
+            step_s = self._wait_for(process, last_step, begun)
             if step_s is None:
                 return None
             pids = [rng.choice(self.legs()[-1].pids)] if one_rank else [process.pid, *_descendants(process.pid)]
