@@ -67,7 +67,9 @@ def differences(expected: Any, actual: Any, name: str = "") -> list[Difference]:
         same = type(expected) is type(actual) and (expected == actual or (expected != expected and actual != actual))
         return [] if same else [Difference(name, _apart(expected, actual))]
     return [
-        difference for key, *pair in pairs for difference in differences(*pair, f"{name}.{key}" if name else str(key))
+        difference
+        for key, first, second in pairs
+        for difference in differences(first, second, f"{name}.{key}" if name else str(key))
     ]
 
 
