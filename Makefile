@@ -1,6 +1,8 @@
-# make train    a virtual environment, distdl in it, and handwritten digits trained by two processes
-# make test     the tests, with all that they need, in minutes;  make test-all adds the slow proofs
-# make lint     ruff;  make doctor, make clean
+# make train      set up .venv with distdl in it and train handwritten digits on two processes
+# make test       run the tests, in minutes;  make test-all adds the slow proofs
+# make lint       ruff, import-linter and codespell;  make format fixes what ruff can fix
+# make types      pyright;  make plain finds wording that is not plain technical English
+# make docs       build the site in build/site;  make gallery runs each study's quick version: build/gallery
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -8,7 +10,7 @@ BIN    := $(VENV)/bin
 UV     := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt
 NPROC  ?= 2
 
-.PHONY: train test test-slow test-all lint format bench doctor clean install install-test
+.PHONY: train test test-slow test-all lint types plain format docs gallery doctor clean
 
 train: $(VENV)/.train
 	$(BIN)/torchrun --standalone --nproc_per_node=$(NPROC) -m distdl.train --profile digits $(ARGS)
@@ -17,19 +19,20 @@ $(BIN)/uv:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check uv
 
-$(VENV)/.train: $(BIN)/uv setup.py constraints.txt
+# distdl/__init__.py states the version, which the installed metadata must repeat.
+$(VENV)/.train: $(BIN)/uv setup.py constraints.txt distdl/__init__.py
 	$(UV) --editable .
 	touch $@
 
-# Everything that a test may need but Debian packages; containers/horovod/build.sh caches Horovod's wheel. Without a
-# compiler there is no Horovod, and its tests are skipped.
+# Everything that tests need except Debian packages. containers/horovod/build.sh caches Horovod's wheel; without a
+# compiler it builds none, and Horovod's tests are skipped.
 $(VENV)/.test: $(VENV)/.train containers/horovod/build.sh
-	$(UV) --editable '.[all,dali,dev]'
+	$(UV) --editable '.[all,dali,dev,docs]'
 	wheel=$$(containers/horovod/build.sh $(BIN)/python | tail -n 1); \
 	if [ -n "$$wheel" ]; then $(UV) "$$wheel" && touch $@; fi
 
-# Those marked serial need the machine to themselves; two at a time is what two cores take. Both parts always run;
-# pytest's code 5 says that ARGS chose none of its tests, which one of them may.
+# Two tests run at a time; those marked serial need the machine to themselves. Both parts always run. pytest's code 5
+# means that ARGS selected no test, which is an error only if it holds for both parts.
 test: $(VENV)/.test
 	@failed=0; empty=0; \
 	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow and not serial" $(ARGS) || \
@@ -46,10 +49,25 @@ test-all: test test-slow
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/codespell
+
+types: $(VENV)/.test
+	$(BIN)/pyright
+
+plain: $(VENV)/.train
+	$(BIN)/python tools/plain_english.py
 
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# --fail-on-warning: a broken link, or a page that no table of contents lists, is an error.
+docs: $(VENV)/.test
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs . build/site
+
+gallery: $(VENV)/.test
+	$(BIN)/python docs/gallery.py build/gallery $(ARGS)
 
 doctor: $(VENV)/.train
 	$(BIN)/distdl doctor

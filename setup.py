@@ -1,5 +1,6 @@
-"""What distdl is made of: metadata, dependencies and extras. Tools are set up in pyproject.toml."""
+"""Metadata, dependencies and extras of the distribution. pyproject.toml configures the tools."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -8,9 +9,9 @@ EXTRAS = {
     "deepspeed": ["deepspeed>=0.19"],
     "large-batch": ["timm>=1.0"],
     "tensorboard": ["tensorboard>=2.18"],
-    # 424 MB a wheel: asked for by name. CUDA 12 machines take nvidia-dali-cuda120 by hand.
+    # The wheel has 424 MB, so that "all" leaves it out. On machines with CUDA 12 install nvidia-dali-cuda120 instead.
     "dali": ["nvidia-dali-cuda130>=2.0"],
-    # jinja2 comes with torch; it is named because the page is made of it.
+    # torch depends on jinja2 too; it is listed because report/page.html is a template of it.
     "report": ["vl-convert-python>=1.9", "jinja2>=3.1"],
     "bench": ["lightning>=2.5", "accelerate>=1.0", "timm>=1.0", "webdataset>=1.0"],
     "counters": ["fvcore>=0.1.5", "torchinfo>=1.8", "thop>=0.1.1", "ptflops>=0.7.5"],
@@ -22,7 +23,11 @@ EXTRAS = {
         "ruff>=0.8",
         "build>=1.2",
         "selenium>=4.30",
+        "import-linter>=2.1",
+        "pyright>=1.1.400",
+        "codespell>=2.4",
     ],
+    "docs": ["sphinx>=8.1", "furo>=2024.8.6", "myst-parser>=4"],
 }
 EXTRAS["all"] = sorted(
     {need for name in ("deepspeed", "large-batch", "tensorboard", "report") for need in EXTRAS[name]}
@@ -39,26 +44,36 @@ STUDIES = (
     "transfer",
     "weak",
 )
-"""Modules of distdl.studies that hold a `STUDY`. distdl finds them as it finds another package's."""
+"""Modules of distdl.studies with a value `STUDY`. They are found through entry points, as those of other packages."""
+
+
+def _version() -> str:
+    """Read `__version__` of distdl/__init__.py, the only place that states the version."""
+    source = Path(__file__).with_name("distdl") / "__init__.py"
+    line = re.search(r'^__version__ = "(.+)"$', source.read_text(encoding="utf-8"), re.MULTILINE)
+    if line is None:
+        raise RuntimeError(f"{source} has no line __version__ = ...")
+    return line[1]
+
 
 setup(
     name="distdl",
-    version="0.1.0",
-    description="Train image classifiers on many devices, and know before you pay for them how long it will take.",
+    version=_version(),
+    description="Distributed training of image classifiers, with a prediction of time and cost before you start.",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=[*find_packages(include=["distdl", "distdl.*"]), "distdl.profiles"],
     package_dir={"distdl.profiles": "profiles"},
-    package_data={"distdl.profiles": ["*/*.toml"], "distdl.report": ["page.*"]},
+    package_data={"distdl": ["py.typed"], "distdl.profiles": ["*/*.toml"], "distdl.report": ["page.*"]},
     install_requires=[
         "torch>=2.11",
         "torchvision>=0.26",
         "numpy>=1.26",
         "scipy>=1.11",
         "pydantic>=2.7",
-        # distdl.cli.arguments uses tyro._errors, which is private: tests/test_terminal.py has to pass for a newer one.
+        # distdl.cli.arguments uses tyro._errors, which is private: tests/cli must pass with a newer version.
         "tyro>=1.0.17,<1.1",
         "rich>=13.7",
         "psutil>=5.9",

@@ -1,3 +1,3 @@
 """Distributed training of image classifiers, with time and cost predicted before you start."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
