@@ -1,14 +1,19 @@
-"""Every command in the README and in docs/ is one that works: run where it is quick, else parsed as it would be.
+"""Commands, Python and TOML blocks of README and docs/ work, links lead somewhere, and the site builds.
 
-A command is a line of a fenced block, or code in a table's cell, that begins with a program's name. One that needs what
-a test cannot have is marked, by a comment before its block or in its row: <!-- needs: a cluster with Slurm -->. A
-program that is not known here fails the test.
+A command is a line of a fenced block, or code in a table's cell, that starts with the name of a program. Each command is
+parsed by the code that would run it; those that take seconds and write nothing also run. The slow tests run all commands
+of a page in one folder, in their order. A comment before a block, or in a row, names what a test cannot provide:
+<!-- needs: a cluster with Slurm -->. A program that this module does not know fails the test.
 """
 
 import functools
+import os
 import re
 import shlex
+import shutil
 import subprocess
+import sys
+import tomllib
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import metadata
@@ -22,18 +27,23 @@ from distdl.cli.recipe import from_command_line
 from distdl.core.errors import EXIT_DONE
 from repository import ROOT
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "UPGRADING.md", "ARCHITECTURE.md")]
+PAGES += sorted((ROOT / "docs").glob("*.md"))
 PROGRAM = re.compile(
-    r"(distdl|torchrun|horovodrun|mpirun|srun|sbatch|make|python3?|pip|uv|git|cd|sh|bash|docker|podman|buildah|apptainer"
-    r"|containers/\S+|launch/\S+) "
+    r"(distdl|torchrun|horovodrun|mpiexec|mpirun|srun|sbatch|make|python3?|pip|uv|git|cd|sh|bash|docker|podman|buildah"
+    r"|apptainer|chromium|containers/\S+|launch/\S+|\.venv/bin/\S+) "
 )
 NEEDS = re.compile(r"<!-- needs: ([^>]+) -->")
 READS = ("doctor", "data list", "study list", "flops", "paleo")
-"""Verbs that take seconds and write nothing: their commands are run as they stand."""
+"""Verbs that take seconds and write nothing: their commands run."""
+SHORT = ("--max-steps", "2")
+"""Added, in the slow tests, to each training but that of the digits: a page's trainings may take hours."""
 
 
 @dataclass(frozen=True)
 class Command:
+    """A command of a page; `needs` states why a test cannot run it, or is empty."""
+
     page: str
     line: int
     text: str
@@ -43,75 +53,121 @@ class Command:
         return f"{self.page}:{self.line}"
 
 
-def commands_of(page: Path) -> list[Command]:
-    """All commands of a page."""
-    found, inside, is_commands, needs = [], False, False, ""
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its language, the line where its text starts, the text, and the paragraph above it."""
+
+    language: str
+    line: int
+    text: str
+    above: str
+
+
+def blocks_of(page: Path) -> list[Block]:
+    """All fenced blocks of a page."""
     lines = page.read_text(encoding="utf-8").splitlines()
-    for number, line in enumerate(lines, start=1):
-        if line.startswith("```"):
-            inside, is_commands = not inside, False
-            if inside:
-                marked = NEEDS.search(_paragraph_before(lines, number - 1))
-                needs = marked[1] if marked else ""
-                is_commands = number < len(lines) and bool(PROGRAM.match(lines[number] + " "))
-        elif inside and is_commands and line.strip():
-            found.append(Command(page.name, number, line.split("  #")[0].rstrip(), needs))
-        elif not inside and line.startswith("|"):
-            marked = NEEDS.search(line)
-            for code in re.findall(r"`([^`]+)`", line):
-                if PROGRAM.match(code + " "):
-                    found.append(Command(page.name, number, code, marked[1] if marked else ""))
-    return found
+    fences = [number for number, line in enumerate(lines) if line.startswith("```")]
+    return [
+        Block(
+            language=lines[opening].removeprefix("```").strip(),
+            line=opening + 2,
+            text="\n".join(lines[opening + 1 : closing]),
+            above=_paragraph_above(lines, opening),
+        )
+        for opening, closing in zip(fences[::2], fences[1::2], strict=True)
+    ]
 
 
-def _paragraph_before(lines: list[str], fence: int) -> str:
-    """The text just above a block, up to the empty line above it."""
-    above = fence - 1
-    while above >= 0 and not lines[above].strip():
-        above -= 1
-    first = above
+def _paragraph_above(lines: list[str], fence: int) -> str:
+    """The text between a block and the empty line above it."""
+    last = fence - 1
+    while last >= 0 and not lines[last].strip():
+        last -= 1
+    first = last
     while first >= 0 and lines[first].strip() and not lines[first].startswith("```"):
         first -= 1
-    return "\n".join(lines[first + 1 : above + 1])
+    return "\n".join(lines[first + 1 : last + 1])
 
 
-COMMANDS = [command for page in PAGES for command in commands_of(page)]
+def commands_of(page: Path) -> list[Command]:
+    """All commands of a page, from top to bottom."""
+    commands = []
+    for block in blocks_of(page):
+        if not block.language and PROGRAM.match(block.text.partition("\n")[0] + " "):
+            marked = NEEDS.search(block.above)
+            for number, line in enumerate(block.text.splitlines(), start=block.line):
+                if line.strip():
+                    text = line.split("  #")[0].rstrip()
+                    commands.append(Command(page.name, number, text, marked[1] if marked else ""))
+    for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), start=1):
+        if line.startswith("|"):
+            marked = NEEDS.search(line)
+            for code in re.findall(r"`([^`]+)`", line):
+                if PROGRAM.match(code + " ") and " " in code:
+                    commands.append(Command(page.name, number, code, marked[1] if marked else ""))
+    return sorted(commands, key=lambda command: command.line)
+
+
+COMMANDS = {page.name: commands_of(page) for page in PAGES}
+PYTHON = [page for page in PAGES if any(block.language == "python" for block in blocks_of(page))]
+TOML = [(page, block) for page in PAGES for block in blocks_of(page) if block.language == "toml"]
+RUNNABLE = ("distdl", "torchrun", "horovodrun")
+"""Programs that the slow tests start."""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with the files that pages use: a profile, a device, measurements and photographs."""
+    monkeypatch.setenv("DISTDL_DATA", str(data_root))
+    Path("my.toml").write_text('extends = "mnist-cnn"\nepochs = 3\n[optim]\nlr = 0.0005\n')
+    Path("machine.toml").write_text((ROOT / "profiles/devices/k80.toml").read_text())
+    shutil.copy(ROOT / "docs/ps-1gbit.csv", tmp_path)
+    Path("photos").symlink_to(data_root / "flower_photos")
+    return tmp_path
 
 
 def test_commands_are_found() -> None:
-    assert len(COMMANDS) > 50
-    assert {command.page for command in COMMANDS} >= {"README.md", "first-run.md", "cluster.md", "predict.md", "own.md"}
+    assert sum(map(len, COMMANDS.values())) > 100
+    with_commands = {name for name, commands in COMMANDS.items() if commands}
+    assert with_commands >= {
+        "README.md", "CONTRIBUTING.md", "start.md", "train.md", "data.md", "plan.md", "studies.md", "cluster.md",
+        "extend.md", "reproductions.md", "figures.md",
+    }  # fmt: skip
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=str)
-def test_every_command_works(
-    command: Command, tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DISTDL_DATA", str(data_root))
-    Path("my.toml").write_text('extends = "mnist-cnn"\nepochs = 3\n[optim]\nlr = 0.0005\n')  # own.md's
-    Path("machine.toml").write_text((ROOT / "profiles/devices/k80.toml").read_text())  # for predict.md's
-    words = shlex.split(command.text.split(" > ")[0])
+@pytest.mark.parametrize("command", [each for commands in COMMANDS.values() for each in commands], ids=str)
+def test_every_command_is_valid(command: Command, folder: Path) -> None:
+    argv = shlex.split(command.text.split(" > ")[0])
     checks = {
-        "distdl": lambda: distdl(words[1:]),
-        "torchrun": lambda: torchrun(words[1:]),
-        "horovodrun": lambda: training(words[words.index("distdl.train") + 1 :], "horovod"),
-        "make": lambda: make(words[1:]),
-        "python": lambda: script(words[1:]),
-        "pip": lambda: extras(words[1:]),
-        "containers/build.sh": lambda: subprocess.run(["sh", "-n", ROOT / words[0]], check=True),
+        "distdl": lambda: distdl(argv[1:]),
+        "torchrun": lambda: torchrun(argv[1:]),
+        "horovodrun": lambda: training(argv[argv.index("distdl.train") + 1 :], "horovod"),
+        "mpiexec": lambda: training(argv[argv.index("distdl.train") + 1 :], "ddp"),
+        "make": lambda: make(argv[1:]),
+        "python": lambda: script(argv[1:]),
+        "pip": lambda: extras(argv[1:]),
+        "git": lambda: None,
+        "chromium": lambda: None,
     }
-    assert words[0] in checks, f"{command}: {words[0]} is not known to this test, which must learn to check it"
-    checks[words[0]]()
+    if argv[0].endswith(".sh"):
+        subprocess.run(["sh", "-n", ROOT / argv[0]], check=True)
+    elif argv[0].startswith(".venv/bin/"):
+        tool(argv)
+    else:
+        assert argv[0] in checks, f"{command}: {argv[0]} is not known to this test, which must learn to check it"
+        checks[argv[0]]()
 
 
-def distdl(words: list[str]) -> None:
-    """Run what only reads or is dry; parse the rest."""
-    verb = " ".join(words[:2]) if " ".join(words[:2]) in VERBS else words[0]
-    rest = words[len(verb.split()) :]
-    if verb == "train" and rest != ["--list"]:
+def distdl(argv: list[str]) -> None:
+    """Run a command that only reads or is dry; parse all others."""
+    verb = " ".join(argv[:2]) if " ".join(argv[:2]) in VERBS else argv[0]
+    rest = argv[len(verb.split()) :]
+    if verb == "train" and rest not in (["--list"], ["--help"]):
         return training(rest, "single")
-    if verb in READS or "--dry-run" in rest or rest == ["--list"] or verb == "--help":
-        assert main(words) == EXIT_DONE
+    if verb in READS or {"--dry-run", "--list"} & set(rest):
+        assert main(argv) == EXIT_DONE
+    elif "--help" in argv or verb == "--version":
+        assert verb in VERBS or verb.startswith("--")
     elif verb == "study run":
         study_run(rest)
     else:
@@ -120,7 +176,7 @@ def distdl(words: list[str]) -> None:
         training(rest[rest.index("--") + 1 :], "ddp")
 
 
-def parsed(verb: str, words: list[str]) -> None:
+def parsed(verb: str, argv: list[str]) -> None:
     module, name = VERBS[verb].target.split(":")
     function = getattr(import_module(module), name)
 
@@ -128,77 +184,157 @@ def parsed(verb: str, words: list[str]) -> None:
     def capture(*args: object, **kwargs: object) -> None:
         return None
 
-    parse(capture, words)
+    parse(capture, argv)
 
 
-def study_run(words: list[str]) -> None:
+def study_run(argv: list[str]) -> None:
+    """The study is registered, and has the settings that the command names."""
     from distdl.cli import study as commands
-    from distdl.studies.runner import catalog as catalogue
-    from distdl.studies.runner.settings import resolve
+    from distdl.studies.runner import catalog
 
-    study = catalogue.find(words[0])
+    study = catalog.find(argv[0])
 
     @functools.wraps(commands.run)
-    def capture(*, profile: str = "", set: tuple[str, ...] = (), quick: bool = False, **_: object) -> object:
-        return resolve(study, profile=profile, said=set, quick=quick)
+    def capture(**options: object) -> None:
+        return None
 
-    settings = parse(capture, commands.own_options(words, study))
-    assert study.trials(settings)
-
-
-def training(words: list[str], strategy: str) -> None:
-    from_command_line(words, strategy=strategy)
+    parse(capture, commands.own_options(argv, study))
 
 
-def torchrun(words: list[str]) -> None:
+def training(argv: list[str], strategy: str) -> None:
+    from_command_line(argv, strategy=strategy)
+
+
+def torchrun(argv: list[str]) -> None:
     from torch.distributed.run import get_args_parser
 
-    told = get_args_parser().parse_args(words)
-    if told.training_script == "distdl.train":
-        training(told.training_script_args, "ddp")
+    options = get_args_parser().parse_args(argv)
+    if options.training_script == "distdl.train":
+        training(options.training_script_args, "ddp")
     else:
-        assert told.training_script == "distdl.cli"
-        distdl(told.training_script_args)
+        assert options.training_script == "distdl.cli"
+        distdl(options.training_script_args)
 
 
-def make(words: list[str]) -> None:
-    done = subprocess.run(["make", "-n", "-C", ROOT, *words], capture_output=True, text=True, check=False)
+def make(argv: list[str]) -> None:
+    done = subprocess.run(["make", "-n", "-C", ROOT, *argv], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
-def extras(words: list[str]) -> None:
-    """`pip install 'distdl[EXTRA]'` names extras that there are."""
-    named = re.fullmatch(r"distdl(?:\[([\w,-]+)\])?", words[-1])
-    assert words[0] == "install" and named, f"pip {' '.join(words)} installs no distdl"
+def tool(argv: list[str]) -> None:
+    """A program of the environment that `make` sets up; pytest's arguments name tests that exist."""
+    name = Path(argv[0]).name
+    assert (Path(sys.executable).parent / name).exists(), f"{name} is not in the environment"
+    for argument in argv[1:]:
+        if argument.startswith(("tests/", "distdl/", "tools/")):
+            assert (ROOT / argument.partition("::")[0]).exists(), f"{argument} does not exist"
+
+
+def extras(argv: list[str]) -> None:
+    """`pip install 'distdl[EXTRA]'` names an extra that exists."""
+    match = re.fullmatch(r"distdl(?:\[([\w,-]+)\])?", argv[-1])
+    assert argv[0] == "install" and match, f"pip {' '.join(argv)} does not install distdl"
     known = metadata("distdl").get_all("Provides-Extra")
-    for extra in (named[1] or "").split(","):
+    for extra in (match[1] or "").split(","):
         assert not extra or extra in known, f"distdl has no extra {extra}; it has {', '.join(known)}"
 
 
-def script(words: list[str]) -> None:
-    """A benchmark that is there and knows its options. Each is run for real where its figures are made."""
-    if words[:2] == ["-m", "distdl.train"]:
-        return training(words[2:], "single")
-    source = (ROOT / words[0]).read_text(encoding="utf-8")
-    for word in words[1:]:
-        if word.startswith("--"):
-            assert f'"{word}"' in source, f"{words[0]} has no option {word}"
+def script(argv: list[str]) -> None:
+    """A script that exists and has these options. Benchmarks run when their figures are measured."""
+    if argv[:2] == ["-m", "distdl.train"]:
+        return training(argv[2:], "single")
+    source = (ROOT / argv[0]).read_text(encoding="utf-8")
+    for argument in argv[1:]:
+        if argument.startswith("--"):
+            assert f'"{argument}"' in source, f"{argv[0]} has no option {argument}"
 
 
-def test_the_first_run_page_in_a_small_form(tmp_path: Path) -> None:
-    """Trained, gone on with, explained, reported, exported: the commands of first-run.md, on two epochs."""
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [name for name, commands in COMMANDS.items() if commands])
+def test_the_commands_of_a_page_run_in_order(page: str, folder: Path) -> None:
+    """A page's commands in the order of the page, in one folder, except those that need what a test cannot provide."""
+    programs = Path(sys.executable).parent
+    environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+    commands = [each for each in COMMANDS[page] if not each.needs and each.text.split()[0] in RUNNABLE]
+    for command in commands:
+        done = subprocess.run(shortened(command.text), shell=True, env=environment, capture_output=True, text=True)  # noqa: S602
+        assert done.returncode == EXIT_DONE, f"{command}: {command.text}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+
+
+def shortened(text: str) -> str:
+    """The command, with few steps if it trains anything but the digits."""
+    trains = re.match(r"distdl train |.* -m distdl\.train ", text) and "--list" not in text and "--help" not in text
+    return text if not trains or "digits" in text else f"{text} {' '.join(SHORT)}"
+
+
+def test_start_page_in_a_small_form(tmp_path: Path) -> None:
+    """Train, resume, explain, report and export, as start.md and train.md do, on two epochs."""
     from jobs import QUIET, Ranks
 
-    words = ["--profile", "digits", "--out", "runs/first", "--epochs", "2", "--log-every-s", "0", *QUIET]
-    assert Ranks(words).wait() == [0]
-    assert Ranks([*words, "--resume", "auto"]).wait() == [0]
+    argv = ["--profile", "digits", "--out", "runs/first", "--epochs", "2", "--log-every-s", "0", *QUIET]
+    assert Ranks(argv).wait() == [0]
+    assert Ranks([*argv, "--resume", "auto"]).wait() == [0]
     assert main(["explain", "runs/first"]) == EXIT_DONE
     assert main(["report", "runs/first"]) == EXIT_DONE
     assert main(["export", "runs/first", "weights.safetensors"]) == EXIT_DONE
     assert Path("runs/first/report.html").is_file() and Path("weights.safetensors").is_file()
 
 
+@pytest.mark.parametrize("page", PYTHON, ids=lambda page: page.name)
+def test_python_blocks_run(page: Path, folder: Path) -> None:
+    """The Python blocks of a page run one after the other, as in one session."""
+    session: dict[str, object] = {"__name__": page.stem}
+    sys.modules[page.stem] = type(sys)(page.stem)  # dataclasses look up the module of a class
+    try:
+        for block in blocks_of(page):
+            if block.language == "python":
+                code = compile("\n" * (block.line - 1) + block.text, str(page), "exec")
+                exec(code, session)
+    finally:
+        del sys.modules[page.stem]
+
+
+@pytest.mark.parametrize(("page", "block"), TOML, ids=lambda each: getattr(each, "name", None) or str(each.line))
+def test_toml_blocks_are_valid(page: Path, block: Block, tmp_path: Path) -> None:
+    """TOML blocks parse; profiles, devices and networks are read by the code that reads such files."""
+    from distdl.perf import hardware
+
+    table = tomllib.loads(block.text)
+    file = tmp_path / "block.toml"
+    file.write_text(block.text, encoding="utf-8")
+    if "extends" in table:
+        from_command_line(["--profile", str(file)], strategy="single")
+    elif "peak_tflops" in table:
+        assert hardware.device(str(file)).name == table["name"]
+    elif "bandwidth_gbit_per_s" in table:
+        assert hardware.network(str(file)).name == table["name"]
+    else:
+        assert "project" in table, f"{page.name}:{block.line}: this test does not know what reads this table"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_link_leads_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
-        assert target.startswith("http") or (page.parent / target).exists(), f"{page.name}: {target} is not there"
+    for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
+        assert target.startswith("http") or (page.parent / target).exists(), f"{page.name}: {target} does not exist"
+
+
+def test_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 120
+
+
+def test_few_pictures() -> None:
+    """Generated pages and figures are not committed: `make gallery` builds them."""
+    pictures = [path for path in (ROOT / "docs").rglob("*") if path.suffix in (".png", ".svg", ".jpg", ".gif")]
+    assert len(pictures) <= 10
+    for picture in pictures:
+        used = [page.name for page in PAGES if f"pictures/{picture.name}" in page.read_text(encoding="utf-8")]
+        assert used, f"no page shows {picture.name}"
+
+
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    """The command of `make docs`: a broken link, or a page that no table of contents lists, is an error."""
+    options = ["--quiet", "--fail-on-warning", "--keep-going", "-d", tmp_path / "doctrees"]
+    argv = [sys.executable, "-m", "sphinx", *options, "-c", ROOT / "docs", ROOT, tmp_path / "site"]
+    done = subprocess.run(argv, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {"index.html", "docs", "benchmarks"} <= {path.name for path in (tmp_path / "site").iterdir()}
