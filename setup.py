@@ -26,6 +26,7 @@ EXTRAS = {
         "import-linter>=2.1",
         "pyright>=1.1.400",
         "codespell>=2.4",
+        "pyyaml>=6",
     ],
     "docs": ["sphinx>=8.1", "furo>=2024.8.6", "myst-parser>=4"],
 }

@@ -1,9 +1,9 @@
 """Commands, Python and TOML blocks of README and docs/ work, links lead somewhere, and the site builds.
 
-A command is a line of a fenced block, or code in a table's cell, that starts with the name of a program. Each command is
-parsed by the code that would run it; those that take seconds and write nothing also run. The slow tests run all commands
-of a page in one folder, in their order. A comment before a block, or in a row, names what a test cannot provide:
-<!-- needs: a cluster with Slurm -->. A program that this module does not know fails the test.
+A command is a line of a fenced block, or code in a table's cell, that starts with the name of a program. Each command
+is parsed by the code that would run it; those that take seconds and write nothing also run. The slow tests run all
+commands of a page in one folder, in their order. A comment before a block, or in a row, names what a test cannot
+provide: <!-- needs: a cluster with Slurm -->. A program that this module does not know fails the test.
 """
 
 import functools
@@ -17,10 +17,12 @@ import tomllib
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from distdl import __version__ as distdl_version
 from distdl.cli.__main__ import VERBS, main
 from distdl.cli.arguments import parse
 from distdl.cli.recipe import from_command_line
@@ -164,7 +166,9 @@ def distdl(argv: list[str]) -> None:
     rest = argv[len(verb.split()) :]
     if verb == "train" and rest not in (["--list"], ["--help"]):
         return training(rest, "single")
-    if verb in READS or {"--dry-run", "--list"} & set(rest):
+    if verb.startswith("slurm") and not rest:
+        assert verb in VERBS, f"{verb} is not a command"
+    elif verb in READS or {"--dry-run", "--list"} & set(rest):
         assert main(argv) == EXIT_DONE
     elif "--help" in argv or verb == "--version":
         assert verb in VERBS or verb.startswith("--")
@@ -243,6 +247,9 @@ def script(argv: list[str]) -> None:
     """A script that exists and has these options. Benchmarks run when their figures are measured."""
     if argv[:2] == ["-m", "distdl.train"]:
         return training(argv[2:], "single")
+    if argv[0] == "-m":
+        assert find_spec(argv[1]), f"there is no module {argv[1]}"
+        return None
     source = (ROOT / argv[0]).read_text(encoding="utf-8")
     for argument in argv[1:]:
         if argument.startswith("--"):
@@ -338,3 +345,21 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     done = subprocess.run(argv, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert {"index.html", "docs", "benchmarks"} <= {path.name for path in (tmp_path / "site").iterdir()}
+
+
+def test_upgrading_names_modules_that_exist() -> None:
+    """Each new name of UPGRADING.md can be imported, and each old one that it lists as moved cannot."""
+    text = (ROOT / "UPGRADING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`distdl\.[^|]+) \| (`distdl\.[^|]+) \|$", text, re.MULTILINE)
+    pairs = [
+        pair for old, new in rows for pair in zip(re.findall("`(.+?)`", old), re.findall("`(.+?)`", new), strict=True)
+    ]
+    assert len(pairs) > 30
+    for old, new in pairs:
+        assert find_spec(new), f"{new} does not exist"
+        assert new.startswith(f"{old}.") or not find_spec(old), f"{old} still exists"
+
+
+def test_changelog_has_the_version_and_what_is_unreleased() -> None:
+    headings = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert headings[:2] == ["Unreleased", distdl_version]
