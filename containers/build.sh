@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds the image distdl:cpu or distdl:cuda from this checkout, by docker, podman or buildah, whichever there is.
+# Builds the image distdl:cpu or distdl:cuda from this checkout, by docker, podman or buildah, whichever is installed.
 #
 #     containers/build.sh [cpu|cuda] [OPTIONS OF THE BUILDER ...]
 #     containers/build.sh cpu --build-arg BASE=ubuntu:24.04
@@ -18,5 +18,5 @@ for builder in ${BUILDER:-docker podman buildah}; do
     echo "build.sh: distdl:$target by $builder" >&2
     exec "$builder" build --file containers/Dockerfile --target "$target" --tag "distdl:$target" "$@" .
 done
-echo "build.sh: there is neither docker, podman nor buildah here" >&2
+echo "build.sh: none of docker, podman and buildah is installed" >&2
 exit 2

@@ -1,12 +1,12 @@
 #!/bin/sh
-# Installs distdl into an image, as root, on Debian or Ubuntu: what Dockerfile and distdl.def both call.
+# Installs distdl into an image, as root, on Debian or Ubuntu. Dockerfile and distdl.def call it.
 #
 #     containers/install.sh build SOURCE     compilers, then a virtual environment at /opt/distdl with distdl, its extras,
-#                                            and Horovod built for the PyTorch that is in it
-#     containers/install.sh run              what that environment needs of the system, and a user of no privileges
+#                                            and Horovod built for its PyTorch
+#     containers/install.sh run              system packages of that environment, and an unprivileged user
 #
-# HOROVOD_GPU_OPERATIONS=NCCL builds Horovod for GPUs, in an image that has the CUDA toolkit. A network with a certificate
-# authority of its own is told so by the variables of its tools: PIP_CERT, SSL_CERT_FILE.
+# HOROVOD_GPU_OPERATIONS=NCCL builds Horovod for GPUs, in an image that has the CUDA toolkit. If your network has its own
+# certificate authority, set PIP_CERT and SSL_CERT_FILE.
 set -eu
 
 export DEBIAN_FRONTEND=noninteractive PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -29,7 +29,7 @@ build)
     rm -rf /tmp/cache
     ;;
 run)
-    # g++, make and ninja stay: torch.compile and DeepSpeed compile their operators where they run.
+    # g++, make and ninja are needed at run time: torch.compile and DeepSpeed compile operators.
     packages ca-certificates python3 python3-dev g++ ninja-build openmpi-bin openssh-client libgomp1
     useradd --create-home --uid 1000 distdl
     mkdir -p /work && chown distdl /work

@@ -3,13 +3,13 @@
 #
 #   HOSTFILE=hostfile sh horovodrun.sh --profile digits --out runs/digits
 #
-# All words go to distdl.train, which takes the strategy horovod by itself. It needs
-#   - Horovod in the environment: containers/horovod/build.sh builds it for the PyTorch that is there;
+# All arguments are passed to distdl.train, which selects the strategy horovod. Requirements:
+#   - Horovod in the environment: containers/horovod/build.sh builds it for the installed PyTorch;
 #   - ssh from this host to all others without a password, and the same paths on all of them.
-# In an allocation of Slurm the hostfile is written from it.
+# In a Slurm allocation the script writes the hostfile itself.
 set -eu
 
-# The environment that distdl is installed in, unless it is active already:
+# The environment with distdl, unless it is active:
 # . /path/to/venv/bin/activate
 
 hostfile=${HOSTFILE:-hostfile}
@@ -28,7 +28,7 @@ hosts=$(awk '{ sub(/#.*/, ""); sub(/\r$/, "") }
 [ -n "$hosts" ] || { echo "$hostfile: no host" >&2; exit 2; }
 ranks=$(echo "$hosts" | tr , '\n' | awk -F : '{ ranks += $2 } END { print ranks }')
 
-# --gloo: where Horovod was built with MPI too it would take that, which has to be set up for the network first.
-# On a machine with several networks, name the one that the hosts share: add --network-interfaces ib0
-# Python by its full path: on the other hosts no environment is active.
+# --gloo: if Horovod was built with MPI too, it would use MPI, which must be configured for the network first.
+# On a machine with several networks, select the shared one: add --network-interfaces ib0
+# Python's full path is needed, because no environment is active on the other hosts.
 exec horovodrun --gloo -np "$ranks" -H "$hosts" "$(command -v python)" -m distdl.train "$@"

@@ -3,19 +3,19 @@
 #
 #   HOSTFILE=hostfile sh mpirun.sh --profile digits --out runs/digits
 #
-# mpirun only starts the ranks; they talk over NCCL (GPUs) or gloo. It needs ssh from this host to all others without a
-# password, and the same paths on all of them.
+# mpirun only starts the ranks; they communicate by NCCL (GPUs) or gloo. It needs ssh from this host to all others
+# without a password, and the same paths on all of them.
 set -eu
 
-# The environment that distdl is installed in, unless it is active already:
+# The environment with distdl, unless it is active:
 # . /path/to/venv/bin/activate
 
 hostfile=${HOSTFILE:-hostfile}
 first=$(awk '{ sub(/#.*/, ""); sub(/\r$/, "") } NF { print $1; exit }' "$hostfile")
 [ -n "$first" ] || { echo "$hostfile: no host" >&2; exit 2; }
 
-# MASTER_ADDR, MASTER_PORT: where the ranks meet, at another port for each training. distdl binds ranks to cores itself.
-# Python by its full path: on the other hosts no environment is active.
+# MASTER_ADDR, MASTER_PORT: the rendezvous of the ranks, at another port for each training. distdl binds ranks to cores.
+# Python's full path is needed, because no environment is active on the other hosts.
 # On a machine with several networks: --mca oob_tcp_if_include ib0 -x GLOO_SOCKET_IFNAME=ib0 -x NCCL_SOCKET_IFNAME=ib0
 port=$((20000 + $(od -A n -N 2 -t u2 /dev/urandom) % 12000))
 exec mpirun --hostfile "$hostfile" --bind-to none \

@@ -1,19 +1,19 @@
 #!/bin/sh
-# Builds Horovod 0.28.1 for the PyTorch of one Python environment, and prints the path of the wheel as its last line.
+# Builds Horovod 0.28.1 for the PyTorch of a Python environment. The last line of its output is the path of the wheel.
 #
 #     containers/horovod/build.sh [PYTHON]              PYTHON: that environment's python (default: python3)
 #     pip install "$(containers/horovod/build.sh .venv/bin/python)"
 #
-# A wheel is built once for each PyTorch, Python and set of transports, and kept in ${XDG_CACHE_HOME:-~/.cache}/distdl/wheels;
-# two builders at once wait for one another. The environment itself is read, never changed. Takes about three minutes on
-# two cores. Wants a C++20 compiler, make and patch; everything else it fetches from PyPI for itself.
+# A wheel is built once per PyTorch, Python and set of transports, and kept in ${XDG_CACHE_HOME:-~/.cache}/distdl/wheels;
+# two concurrent builds wait for each other. The environment is read, not changed. A build takes about three minutes on
+# two cores. It needs a C++20 compiler, make and patch; it downloads everything else from PyPI.
 #
-# Transports: gloo always; MPI where mpicxx is; NCCL where PyTorch is a CUDA one and the CUDA toolkit (nvcc), NCCL's
-# headers and an NVIDIA driver are here. To decide otherwise: HOROVOD_GPU_OPERATIONS=NCCL (a login node or an image has no
-# driver, and those that run there will) or empty (none), HOROVOD_WITHOUT_MPI=1. HOROVOD_BUILD_CUDA_CC_LIST=90 builds the
-# kernels for those compute capabilities alone; MAKEFLAGS=-j2 bounds the compilers that run at a time.
+# Transports: gloo always; MPI if mpicxx is installed; NCCL if PyTorch is a CUDA build and the CUDA toolkit (nvcc), NCCL's
+# headers and an NVIDIA driver are installed. To override: HOROVOD_GPU_OPERATIONS=NCCL (for a login node or an image, which
+# have no driver) or empty (none), HOROVOD_WITHOUT_MPI=1. HOROVOD_BUILD_CUDA_CC_LIST=90 builds the
+# kernels for these compute capabilities only; MAKEFLAGS=-j2 limits the number of concurrent compilers.
 #
-# Proved on a machine without a GPU: all three transports build, load, and train on its CPU. On GPUs: not tried.
+# Tested on a machine without a GPU: all three transports build, load, and train on its CPU. Not tested on GPUs.
 set -eu
 
 VERSION=0.28.1
@@ -36,7 +36,7 @@ $facts
 END
 
 # --- transports
-cuda_home=${CUDA_HOME:-/usr/local/cuda}  # PyTorch would guess it from nvcc's path, which may be a wrapper's
+cuda_home=${CUDA_HOME:-/usr/local/cuda}  # PyTorch would derive it from nvcc's path, which may be a wrapper's
 PATH=$PATH:$cuda_home/bin
 nccl=
 for folder in "${HOROVOD_NCCL_HOME:-$cuda_home}" "$cuda_home" /usr/local /usr "$site/nvidia/nccl"; do
@@ -48,15 +48,15 @@ if [ -z "${HOROVOD_GPU_OPERATIONS+set}" ]; then
         HOROVOD_GPU_OPERATIONS=NCCL
     fi
 elif [ -n "$HOROVOD_GPU_OPERATIONS" ]; then
-    [ "$cuda" != - ] || fail "HOROVOD_GPU_OPERATIONS=$HOROVOD_GPU_OPERATIONS, but PyTorch $torch in $python is not a CUDA one"
-    [ -n "$nccl" ] || fail "HOROVOD_GPU_OPERATIONS=$HOROVOD_GPU_OPERATIONS, but there is no nccl.h: set HOROVOD_NCCL_HOME"
-    command -v nvcc >/dev/null || fail "HOROVOD_GPU_OPERATIONS=$HOROVOD_GPU_OPERATIONS, but there is no nvcc: set CUDA_HOME"
+    [ "$cuda" != - ] || fail "HOROVOD_GPU_OPERATIONS=$HOROVOD_GPU_OPERATIONS, but PyTorch $torch in $python is not a CUDA build"
+    [ -n "$nccl" ] || fail "HOROVOD_GPU_OPERATIONS=$HOROVOD_GPU_OPERATIONS, but nccl.h was not found: set HOROVOD_NCCL_HOME"
+    command -v nvcc >/dev/null || fail "HOROVOD_GPU_OPERATIONS=$HOROVOD_GPU_OPERATIONS, but nvcc was not found: set CUDA_HOME"
 fi
 mpi=
 if [ "${HOROVOD_WITHOUT_MPI:-0}" != 1 ] && command -v mpicxx >/dev/null; then mpi=1; fi
 transports=gloo${mpi:+.mpi}${HOROVOD_GPU_OPERATIONS:+.$(echo "$HOROVOD_GPU_OPERATIONS" | tr A-Z a-z)}
 
-# --- kept from before?
+# --- already built?
 recipe=p$(sha256sum "$here/horovod-$VERSION.patch" | cut -c1-7)
 local_version=torch$torch.$transports.$recipe
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/distdl/wheels
@@ -66,12 +66,12 @@ exec 9>"$cache/.lock-$local_version-$tag"
 flock 9
 wheel=$(kept)
 if [ -n "$wheel" ]; then
-    say "kept from before"
+    say "using the cached wheel"
     echo "$wheel"
     exit 0
 fi
 
-# --- build, in a folder and an environment of its own
+# --- build, in a temporary folder and environment
 say "building $VERSION for PyTorch $torch, $tag, with $transports"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -84,7 +84,7 @@ logged "$python" -m venv "$work/env"
 build=$work/env/bin/python
 # shellcheck disable=SC2086 # TOOLS is a list
 logged "$build" -m pip install $TOOLS
-# PyTorch comes from the environment we build for, behind our own tools, and only after pip has seen those alone.
+# PyTorch is imported from the target environment, after the tools in sys.path; it is added once pip has installed these.
 echo "$site" >"$("$build" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/pytorch.pth"
 
 echo "horovod==$VERSION --hash=sha256:$SHA256" >"$work/requirement.txt"
@@ -93,7 +93,7 @@ tar -xzf "$work/horovod-$VERSION.tar.gz" -C "$work"
 logged patch -d "$work/horovod-$VERSION" -p1 -i "$here/horovod-$VERSION.patch"
 
 if [ -n "$HOROVOD_GPU_OPERATIONS" ]; then
-    # PyPI's NCCL has libnccl.so.2 and no libnccl.so to link by. At run time PyTorch has loaded it already.
+    # PyPI's NCCL has libnccl.so.2 but no libnccl.so to link against. At run time PyTorch has loaded it already.
     mkdir "$work/nccl"
     find "$nccl/lib" "$nccl/lib64" -name 'libnccl.so*' -exec ln -sf {} "$work/nccl/libnccl.so" \; 2>/dev/null || true
     export HOROVOD_NCCL_INCLUDE="$nccl/include" HOROVOD_NCCL_LIB="$work/nccl" HOROVOD_NCCL_LINK=SHARED
@@ -107,11 +107,11 @@ export HOROVOD_LOCAL_VERSION="$local_version" CMAKE_POLICY_VERSION_MINIMUM=3.5
 export PATH="$work/env/bin:$PATH" MAKEFLAGS="${MAKEFLAGS:--j$(nproc)}"
 logged "$build" -m pip wheel --no-deps --no-build-isolation -w "$work/out" "$work/horovod-$VERSION"
 
-# --- only a wheel that loads is kept
+# --- keep the wheel only if it loads
 logged "$build" -m pip install --no-deps "$work"/out/horovod-*.whl
 (cd "$work" && logged "$build" -c 'import horovod.torch as hvd; assert hvd.gloo_built()')
 mv "$work"/out/horovod-*.whl "$cache/"
 wheel=$(kept)
-[ -n "$wheel" ] || fail "built, but not under the name that was expected: see $cache"
+[ -n "$wheel" ] || fail "built under an unexpected name: see $cache"
 rm -f "$log"
 echo "$wheel"

@@ -2,8 +2,8 @@
 
     horovodrun --gloo -np 2 python containers/horovod/optimizers.py
 
-Each rank trains one step with options and data of its own; after the broadcast all must have rank 0's. Prints one JSON
-object on rank 0: "passed", or the error, by optimizer. README.md beside this file says what it is for.
+Each rank trains one step with its own options and data; after the broadcast all ranks must have rank 0's. Rank 0 prints
+one JSON object: "passed", or the error, by optimizer. README.md in this folder states the purpose.
 """
 
 import inspect

@@ -29,7 +29,7 @@ def test_the_first_builder_that_is_there_builds_the_target() -> None:
 
 
 def test_no_builder_or_no_such_image_is_said() -> None:
-    assert "neither docker, podman nor buildah" in build("cpu", builder="no-such-builder").stderr
+    assert "none of docker, podman and buildah" in build("cpu", builder="no-such-builder").stderr
     done = build("tpu", builder="echo")
     assert (done.returncode, done.stdout) == (2, "")
     assert "cpu or cuda, not tpu" in done.stderr
