@@ -24,9 +24,14 @@ $(VENV)/.train: $(BIN)/uv setup.py constraints.txt distdl/__init__.py
 	$(UV) --editable .
 	touch $@
 
+# The tools of lint and docs, without the large optional packages that tests need.
+$(VENV)/.tools: $(VENV)/.train
+	$(UV) --editable '.[dev,docs]'
+	touch $@
+
 # Everything that tests need except Debian packages. containers/horovod/build.sh caches Horovod's wheel; without a
 # compiler it builds none, and Horovod's tests are skipped.
-$(VENV)/.test: $(VENV)/.train containers/horovod/build.sh
+$(VENV)/.test: $(VENV)/.tools containers/horovod/build.sh
 	$(UV) --editable '.[all,dali,dev,docs]'
 	wheel=$$(containers/horovod/build.sh $(BIN)/python | tail -n 1); \
 	if [ -n "$$wheel" ]; then $(UV) "$$wheel" && touch $@; fi
@@ -46,7 +51,7 @@ test-slow: $(VENV)/.test
 
 test-all: test test-slow
 
-lint: $(VENV)/.test
+lint: $(VENV)/.tools
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
@@ -58,12 +63,12 @@ types: $(VENV)/.test
 plain: $(VENV)/.train
 	$(BIN)/python tools/plain_english.py
 
-format: $(VENV)/.test
+format: $(VENV)/.tools
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 # --fail-on-warning: a broken link, or a page that no table of contents lists, is an error.
-docs: $(VENV)/.test
+docs: $(VENV)/.tools
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs . build/site
 
 gallery: $(VENV)/.test

@@ -23,7 +23,13 @@ def test_serial_part_runs_after_a_failure_of_the_parallel_part(parallel: int, se
     make = needs("make", program="make")
     shutil.copy(MAKEFILE, "Makefile")
     sources = ["setup.py", "constraints.txt", "distdl/__init__.py", "containers/horovod/build.sh"]
-    for name in [*sources, ".venv/bin/uv", ".venv/.train", ".venv/.test"]:  # in the order in which make makes them
+    for name in [
+        *sources,
+        ".venv/bin/uv",
+        ".venv/.train",
+        ".venv/.tools",
+        ".venv/.test",
+    ]:  # in the order in which make makes them
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).touch()
     program = Path(".venv/bin/pytest")
