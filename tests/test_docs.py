@@ -36,7 +36,7 @@ PROGRAM = re.compile(
     r"|apptainer|chromium|containers/\S+|launch/\S+|\.venv/bin/\S+) "
 )
 NEEDS = re.compile(r"<!-- needs: ([^>]+) -->")
-READS = ("doctor", "data list", "study list", "flops", "paleo")
+READS = ("doctor", "list", "data list", "study list", "flops", "paleo")
 """Verbs that take seconds and write nothing: their commands run."""
 SHORT = ("--max-steps", "2")
 """Added, in the slow tests, to each training but that of the digits: a page's trainings may take hours."""
@@ -113,7 +113,14 @@ def commands_of(page: Path) -> list[Command]:
 COMMANDS = {page.name: commands_of(page) for page in PAGES}
 PYTHON = [page for page in PAGES if any(block.language == "python" for block in blocks_of(page))]
 TOML = [(page, block) for page in PAGES for block in blocks_of(page) if block.language == "toml"]
-RUNNABLE = ("distdl", "torchrun", "horovodrun")
+FILES = {
+    file[1]: block.text
+    for page in PAGES
+    for block in blocks_of(page)
+    if (file := re.match(r"# (\w+\.py)\n", block.text))
+}
+"""Python blocks that start with the name of a file: the commands of the pages use these files."""
+RUNNABLE = ("distdl", "torchrun", "horovodrun", "python")
 """Programs that the slow tests start."""
 
 
@@ -125,6 +132,9 @@ def folder(tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch) -> 
     Path("machine.toml").write_text((ROOT / "profiles/devices/k80.toml").read_text())
     shutil.copy(ROOT / "docs/ps-1gbit.csv", tmp_path)
     Path("photos").symlink_to(data_root / "flower_photos")
+    for name, text in FILES.items():
+        Path(name).write_text(text, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
     return tmp_path
 
 
@@ -262,10 +272,15 @@ def test_the_commands_of_a_page_run_in_order(page: str, folder: Path) -> None:
     """A page's commands in the order of the page, in one folder, except those that need what a test cannot provide."""
     programs = Path(sys.executable).parent
     environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
-    commands = [each for each in COMMANDS[page] if not each.needs and each.text.split()[0] in RUNNABLE]
+    commands = [each for each in COMMANDS[page] if not each.needs and is_runnable(each.text)]
     for command in commands:
         done = subprocess.run(shortened(command.text), shell=True, env=environment, capture_output=True, text=True)  # noqa: S602
         assert done.returncode == EXIT_DONE, f"{command}: {command.text}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+
+
+def is_runnable(text: str) -> bool:
+    """Whether the slow tests start this command: figures of benchmarks are measured on their own."""
+    return text.split()[0] in RUNNABLE and "benchmarks/" not in text
 
 
 def shortened(text: str) -> str:
