@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from distdl.perf.speed.measurements import Measurements
+from distdl.perf.speed.placements import Placements
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +68,7 @@ def servers(model: Model, mode: str, seed: int, *, noise: float, link: float = 5
             step = step if mode == "sync" else step / w
             rows.append((p, w, batch, step * rng.lognormal(0, noise)))
     table = np.array(rows, float)
-    return Measurements(kind="servers", points=table[:, :3], step_s=table[:, 3])
+    return Measurements(placements=Placements(kind="servers", points=table[:, :3]), step_s=table[:, 3])
 
 
 def _fullest(sizes: np.ndarray, p: int, rng: np.random.Generator) -> tuple[float, int]:
@@ -95,4 +96,4 @@ def replicas(model: Model, seed: int, *, noise: float) -> Measurements:
                 step = (compute**model.overlap + (3 * exchange) ** model.overlap) ** (1 / model.overlap)
                 rows.append((nodes, k, batch, step * rng.lognormal(0, noise)))
     table = np.array(rows, float)
-    return Measurements(kind="replicas", points=table[:, :3], step_s=table[:, 3])
+    return Measurements(placements=Placements(kind="replicas", points=table[:, :3]), step_s=table[:, 3])

@@ -24,8 +24,9 @@ import ranks
 from timing import markdown_table, write_result
 
 from distdl.launchers.netns import Hosts, parse_rate
-from distdl.perf.speed import fit_speed, measurements, optimus
+from distdl.perf.speed import fit_speed, optimus
 from distdl.perf.speed.measurements import Measurements
+from distdl.perf.speed.read_speeds import read
 
 RATES = {"1gbit": 20, "200mbit": 8}
 """Steps of a run on links of each rate."""
@@ -118,7 +119,7 @@ def main() -> None:
 
 def points(rate: str, out: Path) -> Measurements:
     """What the run folders of one rate say, as `distdl fit speed RUNS...` reads it."""
-    return measurements.read([out / run.name for run in runs() if run.rate == rate])
+    return read([out / run.name for run in runs() if run.rate == rate])
 
 
 def report(found: dict[str, Measurements]) -> str:
@@ -127,7 +128,7 @@ def report(found: dict[str, Measurements]) -> str:
     for rate, data in found.items():
         bytes_per_s = parse_rate(rate) / 8
         t2 = optimus.network_t2(PARAMETER_BYTES, bytes_per_s)
-        p, w = data.points[:, 0], data.points[:, 1]
+        p, w = data.placements.servers, data.placements.workers
         whole = fit_speed(data, "optimus-sync")
         bound = fit_speed(data.take(w >= p), "optimus-sync")
         ours = fit_speed(data, "auto")

@@ -23,11 +23,14 @@ import numpy as np
 from clusters import MODELS, replicas, servers
 from timing import markdown_table, write_result
 
-from distdl.perf.speed import PUBLISHED, FormName, fit_speed, optimus
-from distdl.perf.speed import pollux as goodput
-from distdl.perf.speed.fit import Form, Unidentifiable
+from distdl.perf.speed import fit_speed, optimus
+from distdl.perf.speed.form import Form
+from distdl.perf.speed.forms import published_form
 from distdl.perf.speed.measurements import Measurements
-from distdl.perf.speed.speed_fit import fitted
+from distdl.perf.speed.placements import Placements
+from distdl.perf.speed.pollux import POLLUX
+from distdl.perf.speed.solver import Unidentifiable
+from distdl.perf.speed.speed_fit import SpeedFit, fit_form
 
 
 def main() -> None:
@@ -52,11 +55,12 @@ def main() -> None:
 
 
 NOTE = """Mean absolute error of predicted step times. "published" is Optimus' form for servers, synchronous or
-asynchronous as the cluster is, and goodput for all-reduce; `auto` is not told the mode. Ratio: auto's error over that
+asynchronous as the cluster is, and Pollux' for all-reduce; `auto` is fitted without the
+mode. Ratio: auto's error over that
 of the published form."""
 
 
-def made_up(noise: float) -> Iterator[tuple[str, FormName, Measurements]]:
+def made_up(noise: float) -> Iterator[tuple[str, str, Measurements]]:
     for number, model in enumerate(MODELS):
         for mode in ("sync", "async"):
             yield (
@@ -65,10 +69,10 @@ def made_up(noise: float) -> Iterator[tuple[str, FormName, Measurements]]:
                 servers(model, mode, number, noise=noise),
             )
     for number, model in enumerate(MODELS[:3]):
-        yield f"{model.name}, all-reduce", "goodput", replicas(model, number, noise=noise)
+        yield f"{model.name}, all-reduce", "pollux", replicas(model, number, noise=noise)
 
 
-def read_dl2(file: Path) -> Iterator[tuple[str, FormName, Measurements]]:
+def read_dl2(file: Path) -> Iterator[tuple[str, str, Measurements]]:
     rows: dict[tuple[str, str], list[tuple[float, ...]]] = {}
     for line in file.read_text(encoding="utf-8").splitlines():
         model, mode, batch, p, w, speeds, *_ = ast.literal_eval(line)
@@ -76,11 +80,15 @@ def read_dl2(file: Path) -> Iterator[tuple[str, FormName, Measurements]]:
             rows.setdefault((model, mode), []).append((p, w, batch, batch / sum(speeds)))
     for (model, mode), found in rows.items():
         table = np.array(found, float)
-        form: FormName = "optimus-sync" if mode.endswith("_sync") else "optimus-async"
-        yield f"{model}, {mode}", form, Measurements(kind="servers", points=table[:, :3], step_s=table[:, 3])
+        form: str = "optimus-sync" if mode.endswith("_sync") else "optimus-async"
+        yield (
+            f"{model}, {mode}",
+            form,
+            Measurements(placements=Placements(kind="servers", points=table[:, :3]), step_s=table[:, 3]),
+        )
 
 
-def read_adaptdl(folder: Path) -> Iterator[tuple[str, FormName, Measurements]]:
+def read_adaptdl(folder: Path) -> Iterator[tuple[str, str, Measurements]]:
     for file in sorted(folder.glob("*/placements.csv")):
         with file.open(encoding="utf-8") as source:
             rows = [
@@ -93,10 +101,14 @@ def read_adaptdl(folder: Path) -> Iterator[tuple[str, FormName, Measurements]]:
                 for row in csv.DictReader(source)
             ]
         table = np.array(rows, float)
-        yield file.parent.name, "goodput", Measurements(kind="replicas", points=table[:, :3], step_s=table[:, 3])
+        yield (
+            file.parent.name,
+            "pollux",
+            Measurements(placements=Placements(kind="replicas", points=table[:, :3]), step_s=table[:, 3]),
+        )
 
 
-def compare(cases: Iterator[tuple[str, FormName, Measurements]], draws: int) -> str:
+def compare(cases: Iterator[tuple[str, str, Measurements]], draws: int) -> str:
     rows, ratios = [], []
     for name, form, data in cases:
         cells, mine = [], []
@@ -112,11 +124,11 @@ def compare(cases: Iterator[tuple[str, FormName, Measurements]], draws: int) -> 
     return markdown_table([*header, "ten: published", "auto", "ratio"], rows)
 
 
-def left_out(data: Measurements, form: FormName) -> tuple[float, float]:
+def left_out(data: Measurements, form: str) -> tuple[float, float]:
     return fit_speed(data, form).held_out_mape, fit_speed(data, "auto").held_out_mape
 
 
-def split(data: Measurements, form: FormName, draws: int) -> tuple[float, float]:
+def split(data: Measurements, form: str, draws: int) -> tuple[float, float]:
     number, errors = data.configurations, []
     for seed in range(draws):
         known = np.random.default_rng(seed).random(number.max() + 1)[number] < 0.7
@@ -125,8 +137,8 @@ def split(data: Measurements, form: FormName, draws: int) -> tuple[float, float]
     return published, auto
 
 
-def from_ten(data: Measurements, form: FormName, draws: int) -> tuple[float, float]:
-    """Median errors. Ten points seldom tell goodput's coefficients apart: its fits count though they are refused."""
+def from_ten(data: Measurements, form: str, draws: int) -> tuple[float, float]:
+    """Median errors. Ten points seldom determine Pollux' coefficients: its fits count although they are refused."""
     errors, seed = [], 0
     while len(errors) < draws and seed < 5 * draws:
         order = np.random.default_rng(seed).permutation(len(data))
@@ -135,14 +147,14 @@ def from_ten(data: Measurements, form: FormName, draws: int) -> tuple[float, flo
             auto = fit_speed(few, "auto")
         except Unidentifiable:
             continue
-        chosen = PUBLISHED[form] if form != "goodput" else goodput.measured_terms(PUBLISHED[form], few)
-        errors.append([error(fitted(form, chosen, few, {}), rest), error(auto, rest)])
+        chosen = published_form(form).measured_terms(few)
+        errors.append([error(fit_form(chosen, few), rest), error(auto, rest)])
     published, auto_error = np.median(errors, 0)
     return published, auto_error
 
 
-def error(fit, data: Measurements) -> float:
-    return float(np.abs(fit.predict(data.points)[0] / data.step_s - 1).mean())
+def error(fit: SpeedFit, data: Measurements) -> float:
+    return float(np.abs(fit.predict(data.placements).step_s / data.step_s - 1).mean())
 
 
 def coverage(draws: int = 200) -> str:
@@ -154,18 +166,19 @@ def coverage(draws: int = 200) -> str:
     cases: list[tuple[Form, np.ndarray, list[float], float | None]] = [
         (optimus.SYNC, grid, published, None),
         (optimus.SYNC, small, [0.01, 0.1, 0.5, 0.03, 0.02], None),
-        (optimus.ASYNC, grid, [2.83, 3.92, 0.0, 0.11], None),
-        (goodput.GOODPUT, reduce, [0.02, 0.002, 0.01, 0.003, 0.08, 0.01], 1.5),
-        (goodput.GOODPUT, reduce, [0.02, 0.002, 0.01, 0.003, 0.08, 0.01], 5.0),
+        (optimus.ASYNC, grid, list(optimus.UNCONFIRMED_ASYNC.values()), None),
+        (POLLUX, reduce, [0.02, 0.002, 0.01, 0.003, 0.08, 0.01], 1.5),
+        (POLLUX, reduce, [0.02, 0.002, 0.01, 0.003, 0.08, 0.01], 5.0),
     ]
     rows = []
     for form, points, theta, overlap in cases:
         truth = dict(zip(form.names, theta, strict=True)) | ({"gamma": overlap} if overlap else {})
-        exact, hits = form.at(points).time(np.array(theta), overlap or 1.0), dict.fromkeys(truth, 0)
+        placements = Placements(kind=form.kind, points=points)
+        exact, hits = form.at(placements).time(np.array(theta), overlap or 1.0), dict.fromkeys(truth, 0)
         for seed in range(draws):
             noise = 1 + 0.05 * np.random.default_rng(seed).standard_normal(len(points))
-            data = Measurements(kind=form.kind, points=points, step_s=exact * noise)
-            for name, (low, high) in fitted(form.name, form, data, {}).intervals.items():
+            data = Measurements(placements=placements, step_s=exact * noise)
+            for name, (low, high) in fit_form(form, data).intervals.items():
                 hits[name] += low <= truth[name] <= high
         shares = ", ".join(f"{name} {count / draws:.1%}" for name, count in hits.items())
         rows.append([form.name, str(len(points)), shares, f"{min(hits.values()) / draws:.1%}"])

@@ -13,52 +13,18 @@ from distdl.core.errors import UserError
 from distdl.perf.learning.curves import HYPERBOLA
 from distdl.perf.learning.loss_fit import LossFit, fit_loss
 from distdl.perf.learning.read_losses import read_losses
-from distdl.perf.speed import FormName, SpeedFit, fit_speed, measurements, predict
+from distdl.perf.speed import fit_speed, kriging, predict
 from distdl.perf.speed.active_design import next_point
-
-OPTIMUS = {
-    "optimus-sync": (
-        "M / w: a worker's samples",
-        "a step",
-        "w / p: a worker on a server's link",
-        "each worker",
-        "each server",
-    ),
-    "optimus-async": ("a worker's step", "w / p: a worker on a server's link", "each worker", "each server"),
-}
-MEANING = {
-    "sample": "a sample of the slowest worker",
-    "replica_sample": "a sample of a replica",
-    "step": "a step, whatever its size",
-    "shard": "a worker on one server's link (w / p)",
-    "link": "the same, and no less than on the worker's own",
-    "worker": "each worker",
-    "root_worker": "root of the number of workers",
-    "server": "each server",
-    "split": "work that servers divide (1 / p)",
-    "shared": "more than one worker",
-    "local": "exchange within a node",
-    "between": "exchange between nodes",
-    "local_replica": "each replica beyond 2, in a node",
-    "between_replica": "each replica beyond 2, over nodes",
-    "ring": "share of a ring (K - 1) / K",
-    "between_ring": "the same, over nodes",
-    "density": "replicas that share a node's link",
-    "gamma": "overlap of exchange with compute",
-    "alpha_compute": "a step",
-    "beta_compute": "a sample",
-    "alpha_local": "exchange within a node",
-    "beta_local": "each replica beyond 2, in a node",
-    "alpha_node": "exchange between nodes",
-    "beta_node": "each replica beyond 2, over nodes",
-}
+from distdl.perf.speed.placements import COLUMNS
+from distdl.perf.speed.read_speeds import read
+from distdl.perf.speed.speed_fit import SpeedFit
 
 
 def speed(
     sources: tyro.conf.Positional[tuple[Path, ...]],
     /,
     *,
-    form: FormName = "auto",
+    form: str = "auto",
     parameter_bytes: float | None = None,
     bytes_per_s: float | None = None,
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
@@ -78,7 +44,7 @@ def speed(
     """
     if not sources:
         raise UserError("give a CSV file of measurements, or run folders")
-    data = measurements.read(sources)
+    data = read(sources)
     fit = fit_speed(data, form, parameter_bytes=parameter_bytes, bytes_per_s=bytes_per_s)
     if as_json:
         print(json.dumps(fit.as_dict(), indent=2))
@@ -87,23 +53,25 @@ def speed(
 
 
 def _show_speed(fit: SpeedFit, console: Console) -> None:
-    meaning = MEANING | {f"t{number}": text for number, text in enumerate(OPTIMUS.get(fit.form.name, ()))}
+    units = fit.form.units
     table = Table("term", "seconds", "95 % interval", "a unit is", title=_title(fit), title_justify="left")
     for column in table.columns[1:3]:
         column.justify = "right"
     for name, value in fit.coefficients.items():
         low, high = fit.intervals[name]
-        table.add_row(name, f"{value:.4g}", f"{low:.4g} to {high:.4g}", meaning[name])
+        table.add_row(name, f"{value:.4g}", f"{low:.4g} to {high:.4g}", units[name])
     console.print(table)
     count = len({tuple(point) for point in fit.data.points.tolist()})
     console.print(
         f"error of the {len(fit.data)} times {fit.mape:.1%}; of each of {count} configurations, "
         f"when left out, {fit.held_out_mape:.1%}"
     )
-    if fit.kernel.smooth or fit.kernel.level:
+    if fit.kernel != kriging.NONE:
         console.print("what these costs leave over is interpolated between neighbours", style="dim")
     point, gain = next_point(fit)
-    console.print(f"measure next: {fit.data.name(point)} (takes away {gain:.0%} of the predictions' variance)")
+    console.print(
+        f"measure next: {fit.data.placements.name(point)} (takes away {gain:.0%} of the predictions' variance)"
+    )
     for warning in fit.warnings:
         console.print(f"note: {warning}", style="yellow")
 
@@ -186,19 +154,19 @@ def predict_speed(
     """
     fit = predict.load(file)
     given = {"servers": servers, "workers": workers, "nodes": nodes, "replicas": replicas}
-    wanted = predict.columns(fit)[:2]
+    columns = COLUMNS[fit.data.kind][:2]
     for name, text in given.items():
-        if bool(text) != (name in wanted):
+        if bool(text) != (name in columns):
             raise UserError(
-                f"{file} is a fit over {' and '.join(wanted)}: give --{wanted[0]} and --{wanted[1]}, no others"
+                f"{file} is a fit over {' and '.join(columns)}: give --{columns[0]} and --{columns[1]}, no others"
             )
     batches = numbers(batch, "batch") if batch else [int(fit.data.points[0, 2])]
-    rows = predict.predict_speed(fit, [numbers(given[name], name) for name in wanted], batches)
+    rows = predict.predict_speed(fit, [numbers(given[name], name) for name in columns], batches)
     if as_json:
         print(json.dumps([row.as_dict() for row in rows], indent=2))
         return
     console = PlainConsole()
-    table = Table(*wanted, "batch", "step", "95 % interval", "steps/s", "images/s")
+    table = Table(*columns, "batch", "step", "95 % interval", "steps/s", "images/s")
     for column in table.columns:
         column.justify = "right"
     for row in rows:

@@ -77,7 +77,7 @@ def test_bad_input_is_one_line(speeds: Path, tmp_path: Path, capsys) -> None:
     assert "give a CSV file" in fails(capsys, "fit", "speed")
     assert "cannot be read" in fails(capsys, "fit", "speed", "none.csv")
     assert "form" in fails(capsys, "fit", "speed", str(speeds), "--form", "optimal")
-    assert "together only" in fails(capsys, "fit", "speed", str(speeds), "--parameter-bytes", "1e6")
+    assert "must be given together" in fails(capsys, "fit", "speed", str(speeds), "--parameter-bytes", "1e6")
     assert "is not what distdl fit speed" in fails(capsys, "predict", "speed", str(speeds), "--servers", "1")
 
 
@@ -100,7 +100,7 @@ def test_all_reduce_from_the_file_to_the_prediction(tmp_path: Path, capsys) -> N
             lines.append(f"{n},{k},{m},{0.02 + 0.001 * m + sync:.5f},{sync}")
     file, saved = tmp_path / "reduce.csv", tmp_path / "fit.json"
     file.write_text("\n".join(lines), encoding="utf-8")
-    for form in ("goodput", "auto"):
+    for form in ("pollux", "goodput", "auto"):
         assert main(["fit", "speed", str(file), "--form", form, "--json"]) == 0
         saved.write_text(capsys.readouterr().out, encoding="utf-8")
         words = ["predict", "speed", str(saved), "--nodes", "1,2", "--replicas", "2,4", "--batch", "32", "--json"]

@@ -11,7 +11,7 @@ from distdl.core.profiles import read_profile, validate
 from distdl.perf import hardware
 from distdl.perf.learning.read_losses import read_losses
 from distdl.perf.speed import predict
-from distdl.perf.speed.measurements import read_csv
+from distdl.perf.speed.read_speeds import read_csv
 from distdl.studies.runner import catalog as catalogue
 from distdl.studies.runner import settings
 from distdl.studies.runner.folder import StudyFolder

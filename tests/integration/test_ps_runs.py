@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from distdl.cli.fit import predict_speed, speed
-from distdl.perf.speed.measurements import read
+from distdl.perf.speed.read_speeds import read
 from jobs import train
 
 POINTS = [(1, 1), (1, 2), (1, 4), (2, 1), (2, 2), (2, 4)]

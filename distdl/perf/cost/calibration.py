@@ -21,13 +21,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from distdl.core.errors import UserError
+from distdl.perf.arrays import Array
 from distdl.perf.cost.layers import Layer, Network
 from distdl.perf.hardware import Device
 
-Array = NDArray[np.float64]
 Pass = Literal["forward", "backward"]
 PASSES: tuple[Pass, Pass] = ("forward", "backward")
 TERMS = ("compute", "edge", "traffic", "layer")
@@ -101,12 +100,11 @@ def fit(observations: Sequence[Observation], form: Sequence[Coefficient], *, win
 
 def _least_squares(matrix: Array, seconds: Array, form: Sequence[Coefficient], weights: Array) -> Array:
     """[len(form)] values at or above their floors, of least squared error in seconds, each weighed."""
-    from scipy import optimize  # only who fits waits for it: every training reads this module
+    from distdl.perf.regression import nonnegative  # scipy, which a training that only predicts does not import
 
     root = np.sqrt(weights)
-    weighed, least = matrix * root[:, None], np.array([one.least for one in form])
-    scale = np.maximum(np.sqrt((weighed**2).sum(0)), np.finfo(float).tiny)
-    return optimize.nnls(weighed / scale, root * seconds - weighed @ least)[0] / scale + least
+    weighted, minimum = matrix * root[:, None], np.array([one.least for one in form])
+    return nonnegative(weighted, root * seconds - weighted @ minimum) + minimum
 
 
 def fit_by_kind(observations: Sequence[Observation]) -> Calibration:

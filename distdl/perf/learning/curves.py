@@ -1,8 +1,8 @@
-"""Falling curves of three coefficients, none negative, and their least squares fit on relative error.
+"""Falling curves with three non-negative coefficients, and their least squares fit on relative error.
 
 Optimus' hyperbola (Peng et al., EuroSys 2018, Eq. 1) is l(k) = 1 / (b0 k + b1) + b2 after k steps. Given b2 it is
-linear in 1 / (l - b2), which is how Optimus fits it by non-negative least squares; but that squares the noise where the
-curve is flat. So here it only starts a Gauss-Newton search, each step of it one non-negative least squares problem.
+linear in 1 / (l - b2), and Optimus fits it so by non-negative least squares; but that amplifies the noise where the
+curve is flat. So here it only starts a Gauss-Newton search, each step of which is a non-negative least squares problem.
 """
 
 from collections.abc import Callable
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from distdl.perf.speed.fit import nonnegative
-from distdl.perf.speed.measurements import Array
+from distdl.perf.arrays import Array
+from distdl.perf.regression import nonnegative
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """A falling curve of three coefficients, none negative, as a function of steps since its phase began."""
+    """A falling curve with three non-negative coefficients, as a function of steps since its phase began."""
 
     name: str
     names: tuple[str, str, str]
@@ -25,20 +25,21 @@ class Shape:
     slope: Callable[[Array, Array], Array]
     """(coefficients [3], steps [n]) -> derivative [n, 3]."""
     start: Callable[[Array, Array], list[Array]]
-    """(steps [n], losses [n] of order 1) -> coefficients to start from."""
-    steps_to: Callable[[Array, Array], Array]
-    """(coefficients [..., 3], loss) -> steps at which the curve comes down to it; inf where it never does."""
+    """(steps [n], losses [n] of order 1) -> initial coefficients."""
+    steps_to: Callable[[Array, float], Array]
+    """(coefficients [..., 3], loss) -> steps after which the curve reaches it; inf if it never does."""
 
 
 def _hyperbola_starts(k: Array, loss: Array) -> list[Array]:
-    found = []
+    starts = []
     for share in (0.0, 0.9):
         floor = share * loss.min()
         gap = np.maximum(loss - floor, 1e-9)
         # The delta method: an error in l is one of size gap^-2 in 1 / (l - b2).
         weight = gap**2 / loss
-        found.append(np.append(nonnegative(np.stack([k, np.ones_like(k)], 1) * weight[:, None], weight / gap), floor))
-    return found
+        line = nonnegative(np.stack([k, np.ones_like(k)], 1) * weight[:, None], weight / gap)
+        starts.append(np.append(line, floor))
+    return starts
 
 
 def _hyperbola_slope(b: Array, k: Array) -> Array:
@@ -46,7 +47,7 @@ def _hyperbola_slope(b: Array, k: Array) -> Array:
     return np.stack([fall * k, fall, np.ones_like(k)], 1)
 
 
-def _hyperbola_steps(b: Array, loss: Array) -> Array:
+def _hyperbola_steps(b: Array, loss: float) -> Array:
     with np.errstate(divide="ignore", invalid="ignore"):
         steps = (1 / (loss - b[..., 2]) - b[..., 1]) / b[..., 0]
     return np.where(loss > b[..., 2], steps, np.inf)
@@ -58,15 +59,15 @@ def _power_slope(b: Array, k: Array) -> Array:
 
 
 def _power_starts(k: Array, loss: Array) -> list[Array]:
-    found = []
+    starts = []
     for power in (0.2, 0.8):
         columns = np.stack([(k + 1) ** -power, np.ones_like(k)], 1)
         scale, floor = nonnegative(columns / loss[:, None], np.ones_like(loss))
-        found.append(np.array([scale, power, floor]))
-    return found
+        starts.append(np.array([scale, power, floor]))
+    return starts
 
 
-def _power_steps(b: Array, loss: Array) -> Array:
+def _power_steps(b: Array, loss: float) -> Array:
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         steps = (b[..., 0] / (loss - b[..., 2])) ** (1 / b[..., 1]) - 1
     return np.where(loss > b[..., 2], steps, np.inf)
@@ -78,15 +79,15 @@ def _decay_slope(b: Array, k: Array) -> Array:
 
 
 def _decay_starts(k: Array, loss: Array) -> list[Array]:
-    found = []
+    starts = []
     for rate in np.array([2.0, 12.0]) / max(float(k.max()), 1.0):
         columns = np.stack([np.exp(-rate * k), np.ones_like(k)], 1)
         scale, floor = nonnegative(columns / loss[:, None], np.ones_like(loss))
-        found.append(np.array([scale, rate, floor]))
-    return found
+        starts.append(np.array([scale, rate, floor]))
+    return starts
 
 
-def _decay_steps(b: Array, loss: Array) -> Array:
+def _decay_steps(b: Array, loss: float) -> Array:
     with np.errstate(divide="ignore", invalid="ignore"):
         steps = np.log(b[..., 0] / (loss - b[..., 2])) / b[..., 1]
     return np.where(loss > b[..., 2], steps, np.inf)
@@ -120,39 +121,39 @@ SHAPES = (HYPERBOLA, POWER, DECAY)
 
 
 def solve(shape: Shape, k: Array, losses: Array, *, start: Array | None = None, weight: Array | float = 1.0) -> Array:
-    """[3] coefficients of least squared relative error, none negative.
+    """Fit non-negative coefficients [3] by least squares on relative error.
 
     Args:
         k: [n] steps; losses: [n] of order 1.
-        start: coefficients to start from; without them, the shape's own.
-        weight: [n] of each relative error.
+        start: initial coefficients; by default the shape's own.
+        weight: [n] weight of each relative error.
     """
     starts = shape.start(k, losses) if start is None else [start]
-    weight = np.broadcast_to(np.asarray(weight, float), k.shape)
-    return min((_descend(shape, k, losses, one, weight) for one in starts), key=lambda pair: pair[1])[0]
+    weights = np.broadcast_to(np.asarray(weight, float), k.shape)
+    return min((_descend(shape, k, losses, theta, weights) for theta in starts), key=lambda pair: pair[1])[0]
 
 
 def _descend(shape: Shape, k: Array, losses: Array, theta: Array, weight: Array) -> tuple[Array, float]:
     """Gauss-Newton from `theta`: coefficients and their squared relative error."""
 
-    def cost(at: Array) -> float:
-        value = shape.value(at, k)
+    def cost(coefficients: Array) -> float:
+        value = shape.value(coefficients, k)
         return float(((weight * np.log(np.maximum(value, 1e-12) / losses)) ** 2).sum())
 
     lowest = cost(theta)
     for _ in range(60):
         value = np.maximum(shape.value(theta, k), 1e-12)
         slope = shape.slope(theta, k) / value[:, None]
-        target = np.clip(np.log(losses / value), -1, 1) + slope @ theta
-        towards = nonnegative(*_compact(weight[:, None] * slope, weight * target))
-        for share in (1.0, 0.5, 0.2, 0.05, 0.01):
-            new = theta + share * (towards - theta)
-            if (found := cost(new)) < lowest:
+        linear = np.clip(np.log(losses / value), -1, 1) + slope @ theta
+        target = nonnegative(*_compact(weight[:, None] * slope, weight * linear))
+        for damping in (1.0, 0.5, 0.2, 0.05, 0.01):
+            new = theta + damping * (target - theta)
+            if (new_cost := cost(new)) < lowest:
                 break
         else:
             break
-        theta, before, lowest = new, lowest, found
-        if lowest > before * (1 - 1e-7):
+        theta, previous_cost, lowest = new, lowest, new_cost
+        if lowest > previous_cost * (1 - 1e-7):
             break
     return theta, lowest
 

@@ -1,8 +1,8 @@
-"""How the loss falls: Optimus' hyperbola, and a form for each phase where a drop of the learning rate makes one fail.
+"""Fit loss curves: Optimus' hyperbola, and one shape per phase if drops of the learning rate make a single one fail.
 
 Optimus (Peng et al., EuroSys 2018): losses are divided by the largest, an outlier is replaced by the mean of its
-neighbours, and l(k) = 1 / (b0 k + b1) + b2 is fitted by non-negative least squares. Its coefficients are given back in
-the loss' own unit.
+neighbours, and l(k) = 1 / (b0 k + b1) + b2 is fitted by non-negative least squares. The coefficients are converted back
+to the unit of the loss.
 """
 
 from collections.abc import Sequence
@@ -13,32 +13,32 @@ from typing import Any
 import numpy as np
 
 from distdl.core.errors import UserError
+from distdl.perf.arrays import Array, Mask
 from distdl.perf.learning.curves import HYPERBOLA, SHAPES, Shape, solve
-from distdl.perf.speed.fit import independent, intervals, spread
-from distdl.perf.speed.measurements import Array
+from distdl.perf.regression import bootstrap_intervals, coefficient_covariance, decorrelated
 
 OUTLIER = 5.0
-"""Times the usual scatter that a loss must be away from its neighbours' mean to be replaced by it."""
+"""A loss this many times the usual scatter away from its neighbours' mean is replaced by it."""
 FEWEST = 8
-"""Losses that a phase has at least."""
+"""Minimum number of losses in a phase."""
 GAIN = 0.9
-"""Share of the held-out error to which one more phase must bring it."""
+"""One more phase must reduce the held-out error to this share of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """One shape, fitted to the losses between two changes."""
+    """One shape, fitted to the losses between two changes of the curve."""
 
     shape: Shape
     first: float
-    """Step at which it begins; its curve counts steps from here."""
+    """First step; the shape counts steps from here."""
     last: float
     coefficients: Array
-    """[3] in the loss' own unit and steps."""
+    """[3] in the unit of the loss and in steps."""
     intervals: Array
     """[3, 2] 95 % intervals."""
     covariance: Array
-    """[3, 3] of the coefficients."""
+    """[3, 3] covariance of the coefficients."""
     held_out_mape: float
     """Mean absolute relative error of blocks of losses, each predicted by a fit to the others."""
 
@@ -59,7 +59,7 @@ class Phase:
 
 @dataclass(frozen=True, kw_only=True)
 class LossFit:
-    """Optimus' one hyperbola, and the phases that describe the same curve better where one does not do."""
+    """Optimus' single hyperbola, and the phases that describe the same curve better if it has several."""
 
     steps: Array
     losses: Array
@@ -70,7 +70,7 @@ class LossFit:
     warnings: tuple[str, ...] = ()
 
     def __call__(self, steps: Array) -> Array:
-        """Loss at steps by the phases; after the last measured step the last phase goes on."""
+        """Loss at steps by the phases; the last phase is extrapolated."""
         steps = np.atleast_1d(np.asarray(steps, float))
         number = np.searchsorted([phase.first for phase in self.phases[1:]], steps, side="right")
         value = np.empty_like(steps)
@@ -85,9 +85,9 @@ class LossFit:
 
     @property
     def held_out_mape(self) -> float:
-        """The phases' errors on losses left out, weighted by how many losses each has."""
-        share = [((self.steps >= phase.first) & (self.steps <= phase.last)).sum() for phase in self.phases]
-        return float(np.average([phase.held_out_mape for phase in self.phases], weights=share))
+        """Held-out error of the phases, weighted by their numbers of losses."""
+        counts = [((self.steps >= phase.first) & (self.steps <= phase.last)).sum() for phase in self.phases]
+        return float(np.average([phase.held_out_mape for phase in self.phases], weights=counts))
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON that `distdl fit loss --json` prints."""
@@ -108,13 +108,13 @@ class LossFit:
 
 
 def fit_loss(steps: Array, losses: Array, *, drops: Sequence[float] | None = None) -> LossFit:
-    """Fit Optimus' hyperbola, and phases where they predict left-out losses better.
+    """Fit Optimus' hyperbola, and phases if they predict held-out losses better.
 
     Args:
         steps: [n] increasing; losses: [n] positive.
-        drops: steps at which the learning rate fell, where known; without them, changes are looked for.
+        drops: steps at which the learning rate fell, if known; otherwise changes are detected.
     Raises:
-        UserError: too few losses, or none that falls.
+        UserError: there are too few losses.
     """
     steps, raw = np.asarray(steps, float), np.asarray(losses, float)
     if len(steps) < FEWEST:
@@ -124,13 +124,13 @@ def fit_loss(steps: Array, losses: Array, *, drops: Sequence[float] | None = Non
     cleaned, outliers = replace_outliers(raw)
     optimus = fit_phase(HYPERBOLA, steps, cleaned, first=0.0)
     phases = [best_phase(steps, cleaned, first=0.0)]
-    cuts = _known_cuts(steps, drops) if drops is not None else _found_cuts(steps, cleaned)
+    cuts = _known_cuts(steps, drops) if drops is not None else _detected_cuts(steps, cleaned)
     if cuts:
         parts = np.split(np.arange(len(steps)), cuts)
-        phases = [best_phase(steps[p], cleaned[p], first=0.0 if p[0] == 0 else steps[p[0]]) for p in parts]
+        phases = [best_phase(steps[p], cleaned[p], first=0.0 if p[0] == 0 else float(steps[p[0]])) for p in parts]
     warnings = []
     if optimus.coefficients[0] <= 0:
-        warnings.append("the loss does not fall: b0 is 0, and one hyperbola says nothing of when a target is met")
+        warnings.append("the loss does not fall: b0 is 0, and one hyperbola does not predict when a target is reached")
     fit = LossFit(
         steps=steps, losses=cleaned, outliers=outliers, optimus=optimus, phases=tuple(phases), warnings=tuple(warnings)
     )
@@ -141,12 +141,12 @@ def fit_loss(steps: Array, losses: Array, *, drops: Sequence[float] | None = Non
 
 
 def replace_outliers(losses: Array) -> tuple[Array, int]:
-    """Losses with each that is far from its neighbours' mean replaced by it, and how many were."""
+    """Replace each loss that is far from its neighbours' mean by it; also returns the number of replacements."""
     middle = (losses[:-2] + losses[2:]) / 2
     away = np.abs(losses[1:-1] - middle) / np.maximum(middle, 1e-300)
     usual = 1.4826 * np.median(away)
     far = np.flatnonzero(away > max(OUTLIER * usual, 0.05)) + 1
-    # The neighbours of a wild value look wild too; it is the one that stands out most of the three that is wrong.
+    # The neighbours of an outlier also deviate from their mean; of the three, the largest deviation is the outlier.
     size = np.concatenate([[0.0], away, [0.0]])
     worst = [
         i
@@ -159,51 +159,53 @@ def replace_outliers(losses: Array) -> tuple[Array, int]:
 
 
 def fit_phase(shape: Shape, steps: Array, losses: Array, *, first: float) -> Phase:
-    """Fit one shape to losses from step `first` on, with intervals and held-out error."""
+    """Fit one shape to losses that start at step `first`, with intervals and held-out error."""
     k, scale = steps - first, float(losses.max())
     theta = solve(shape, k, losses / scale)
-    low, high, covariance = _spread(shape, theta, k, losses / scale)
-    held_out = np.concatenate([_left_out(shape, k, losses / scale, theta, left) for left in _blocks(len(k))])
-    grow = _unscaled(shape, scale)
+    low, high, covariance = _uncertainty(shape, theta, k, losses / scale)
+    errors = np.concatenate([_held_out(shape, k, losses / scale, theta, fold) for fold in _folds(len(k))])
+    units = _units(shape, scale)
     return Phase(
         shape=shape,
         first=first,
         last=float(steps[-1]),
-        coefficients=theta * grow,
-        intervals=np.stack([low * grow, high * grow], 1),
-        covariance=covariance * np.outer(grow, grow),
-        held_out_mape=float(np.abs(held_out).mean()),
+        coefficients=theta * units,
+        intervals=np.stack([low * units, high * units], 1),
+        covariance=covariance * np.outer(units, units),
+        held_out_mape=float(np.abs(errors).mean()),
     )
 
 
 def best_phase(steps: Array, losses: Array, *, first: float) -> Phase:
-    """The shape that predicts left-out losses best."""
-    return min((fit_phase(shape, steps, losses, first=first) for shape in SHAPES), key=lambda one: one.held_out_mape)
+    """Fit the shape that predicts held-out losses best."""
+    phases = [fit_phase(shape, steps, losses, first=first) for shape in SHAPES]
+    return min(phases, key=lambda phase: phase.held_out_mape)
 
 
-def _unscaled(shape: Shape, scale: float) -> Array:
-    """[3] factors that bring coefficients of losses divided by `scale` back: 1 / l is linear in b0 and b1."""
+def _units(shape: Shape, scale: float) -> Array:
+    """[3] factors from the coefficients of scaled losses to those of losses: 1 / l is linear in b0 and b1."""
     return np.array([1 / scale, 1 / scale, scale]) if shape is HYPERBOLA else np.array([scale, 1.0, scale])
 
 
-def _spread(shape: Shape, theta: Array, k: Array, losses: Array) -> tuple[Array, Array, Array]:
+def _uncertainty(shape: Shape, theta: Array, k: Array, losses: Array) -> tuple[Array, Array, Array]:
     """95 % intervals [3], [3] and covariance [3, 3]."""
     value = shape.value(theta, k)
-    slope, error = independent(shape.slope(theta, k) / value[:, None], np.log(losses / value))
-    low, high = intervals(slope, error, theta)
-    return low, high, spread(slope, error)
+    slope, error = decorrelated(shape.slope(theta, k) / value[:, None], np.log(losses / value))
+    low, high = bootstrap_intervals(slope, error, theta)
+    return low, high, coefficient_covariance(slope, error)
 
 
-def _blocks(n: int) -> list[Array]:
-    """Five masks [n] of consecutive runs of losses, so that what is left out is not told by its neighbours."""
+def _folds(n: int) -> list[Mask]:
+    """Five folds [n] of contiguous blocks, so that held-out losses are not predicted by adjacent ones."""
     length = max(1, n // 25)
     number = np.arange(n) // length % 5
-    return [number == one for one in range(5) if (number == one).any()]
+    return [number == fold for fold in range(5) if (number == fold).any()]
 
 
-def _left_out(shape: Shape, k: Array, losses: Array, start: Array, left: Array) -> Array:
-    theta = solve(shape, k[~left], losses[~left], start=start)
-    return shape.value(theta, k[left]) / losses[left] - 1
+def _held_out(shape: Shape, k: Array, losses: Array, start: Array, fold: Mask) -> Array:
+    """Relative errors of a fold, predicted by a fit to the other losses."""
+    theta = solve(shape, k[~fold], losses[~fold], start=start)
+    return shape.value(theta, k[fold]) / losses[fold] - 1
 
 
 def _known_cuts(steps: Array, drops: Sequence[float]) -> list[int]:
@@ -215,54 +217,54 @@ def _known_cuts(steps: Array, drops: Sequence[float]) -> list[int]:
     return cuts
 
 
-def _found_cuts(steps: Array, losses: Array, most: int = 6) -> list[int]:
-    """Where to cut: greedily where the squared error falls most, as long as the held-out error gains."""
+def _detected_cuts(steps: Array, losses: Array, most: int = 6) -> list[int]:
+    """Detect changes of the curve: greedily, where the squared error falls most, while the held-out error improves."""
     thin = np.unique(np.linspace(0, len(steps) - 1, 250).astype(int))
     k, loss = steps[thin], losses[thin] / losses.max()
     cuts: list[int] = []
     error = best_phase(k, loss, first=0.0).held_out_mape
     while len(cuts) < most - 1:
-        found = _best_cut(k, loss, cuts)
-        if found is None:
+        cut = _best_cut(k, loss, cuts)
+        if cut is None:
             break
-        trial = sorted([*cuts, found])
+        trial = sorted([*cuts, cut])
         parts = np.split(np.arange(len(k)), trial)
-        phases = [best_phase(k[p], loss[p], first=0.0 if p[0] == 0 else k[p[0]]) for p in parts]
-        now = float(np.average([phase.held_out_mape for phase in phases], weights=[len(p) for p in parts]))
-        if now > GAIN * error:
+        phases = [best_phase(k[p], loss[p], first=0.0 if p[0] == 0 else float(k[p[0]])) for p in parts]
+        trial_error = float(np.average([phase.held_out_mape for phase in phases], weights=[len(p) for p in parts]))
+        if trial_error > GAIN * error:
             break
-        cuts, error = trial, now
-    return [_exactly(losses, int(thin[cut - 1]) + 1, int(thin[cut])) for cut in cuts]
+        cuts, error = trial, trial_error
+    return [_largest_fall(losses, int(thin[cut - 1]) + 1, int(thin[cut])) for cut in cuts]
 
 
-def _exactly(loss: Array, low: int, high: int) -> int:
-    """Index from `low` to `high` before which the curve changes: the largest fall there."""
+def _largest_fall(loss: Array, low: int, high: int) -> int:
+    """The index from `low` to `high` at which the loss falls most from the previous one."""
     falls = loss[low - 1 : high] / loss[low : high + 1]
     return low + int(np.argmax(falls))
 
 
 def _best_cut(k: Array, loss: Array, cuts: Sequence[int]) -> int | None:
-    """Index at which one more cut lowers the squared error of hyperbolas most; None where no part is long enough."""
-    best, gain = None, 0.0
-    edges = [0, *cuts, len(k)]
-    for low, high in pairwise(edges):
-        whole = _cost(k, loss, low, high)
-        coarse = range(low + FEWEST, high - FEWEST + 1, max(1, (high - low) // 16))
-        gains = {cut: whole - _cost(k, loss, low, cut) - _cost(k, loss, cut, high) for cut in coarse}
+    """Index at which one more cut reduces the squared error of hyperbolas most; None if no part is long enough."""
+    best, best_gain = None, 0.0
+    for low, high in pairwise([0, *cuts, len(k)]):
+        uncut = _cost(k, loss, low, high)
+        step = max(1, (high - low) // 16)
+        coarse = range(low + FEWEST, high - FEWEST + 1, step)
+        gains = {cut: uncut - _cost(k, loss, low, cut) - _cost(k, loss, cut, high) for cut in coarse}
         if not gains:
             continue
         near = max(gains, key=lambda cut: gains[cut])
-        step = max(1, (high - low) // 16)
         for cut in range(max(low + FEWEST, near - step + 1), min(high - FEWEST, near + step - 1) + 1):
-            gains.setdefault(cut, whole - _cost(k, loss, low, cut) - _cost(k, loss, cut, high))
-        cut = max(gains, key=lambda one: gains[one])
-        if gains[cut] > gain:
-            best, gain = cut, gains[cut]
+            gains.setdefault(cut, uncut - _cost(k, loss, low, cut) - _cost(k, loss, cut, high))
+        cut = max(gains, key=lambda cut: gains[cut])
+        if gains[cut] > best_gain:
+            best, best_gain = cut, gains[cut]
     return best
 
 
 def _cost(k: Array, loss: Array, low: int, high: int) -> float:
-    first = 0.0 if low == 0 else k[low]
+    """Squared log error of a hyperbola fitted from index `low` to `high`."""
+    first = 0.0 if low == 0 else float(k[low])
     part, value = k[low:high] - first, loss[low:high]
     theta = solve(HYPERBOLA, part, value)
     return float((np.log(np.maximum(HYPERBOLA.value(theta, part), 1e-12) / value) ** 2).sum())

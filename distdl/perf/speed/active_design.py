@@ -1,96 +1,90 @@
-"""Which configuration to measure next."""
+"""Select the placement to measure next."""
 
 from collections.abc import Callable
 from itertools import product
-from typing import Protocol
 
 import numpy as np
 
-from distdl.perf.speed.fit import SEPARABLE, Form, Unidentifiable, identifiable, separation
-from distdl.perf.speed.measurements import Array, Measurements
+from distdl.perf.arrays import Array
+from distdl.perf.regression import separation
+from distdl.perf.speed.form import Form
+from distdl.perf.speed.measurements import Measurements
+from distdl.perf.speed.placements import Placements
+from distdl.perf.speed.solver import SEPARABLE, Unidentifiable, identifiable
+from distdl.perf.speed.speed_fit import SpeedFit
 
 
-class Predictor(Protocol):
-    """What knows how sure it is: a `SpeedFit`."""
-
-    data: Measurements
-
-    def covariance(self, a: Array, b: Array) -> Array: ...
-
-
-def candidates(data: Measurements) -> Array:
-    """[c, 3] configurations to measure: counts up to the largest measured, at least 4, at the batches measured."""
-    most = np.maximum(data.points[:, :2].max(0), 4)
-    counts = [sorted({1, *(2**k for k in range(1, 10) if 2**k <= top), int(top)}) for top in most]
+def candidates(data: Measurements) -> Placements:
+    """Placements to measure: counts up to the largest measured, at least 4, at the batches measured."""
+    largest = np.maximum(data.points[:, :2].max(0), 4)
+    counts = [sorted({1, *(2**k for k in range(1, 10) if 2**k <= top), int(top)}) for top in largest]
     batches = np.unique(data.points[:, 2])
-    if data.kind == "servers":
-        grid = np.array(list(product(*counts, batches)), float)
-        return grid[grid[:, 2] >= grid[:, 1]]
-    if len(batches) == 1:
-        # A step's fixed cost and a sample's are told apart by two batches; a global batch is divided by the workers.
+    if data.kind == "replicas" and len(batches) == 1:
+        # Only two batch sizes separate the cost of a step from that of a sample; a global batch is already divided.
         batches = np.append(batches, 2 * batches[0])
-    grid = np.array(list(product(*counts, batches)), float)
-    return grid[grid[:, 1] >= grid[:, 0]]
+    grid = data.placements.at(np.array(list(product(*counts, batches)), float))
+    return grid.take(grid.is_feasible)
 
 
-def next_point(fit: Predictor, among: Array | None = None, targets: Array | None = None) -> tuple[Array, float]:
-    """The configuration whose measurement would most reduce the variance of the predictions.
+def next_point(
+    fit: SpeedFit, among: Placements | None = None, targets: Placements | None = None
+) -> tuple[Array, float]:
+    """The placement whose measurement would reduce the variance of the predictions most.
 
     Args:
-        fit: a fit to what is measured so far.
-        among: [c, 3] configurations that can be measured; without it `candidates`.
-        targets: [m, 3] configurations that the predictions are for; without it, all of `among`.
+        fit: a fit to the measurements so far.
+        among: placements that can be measured; by default `candidates`.
+        targets: placements to be predicted; by default all of `among`.
     Returns:
         the point [3], and the share (0 to 1) of the mean predicted log variance over `targets` that it would remove.
     """
     among = candidates(fit.data) if among is None else among
     targets = among if targets is None else targets
-    across = fit.covariance(targets, among)
-    own = np.diag(fit.covariance(among, among))
-    gain = (across**2 / (1 + own)).sum(0)
+    cross_covariance = fit.prediction_covariance(targets, among)
+    gain = (cross_covariance**2 / (1 + fit.variance(among))).sum(0)
     best = int(np.argmax(gain))
-    return among[best], float(gain[best] / np.maximum(np.diag(fit.covariance(targets, targets)).sum(), 1e-300))
+    return among.points[best], float(gain[best] / np.maximum(fit.variance(targets).sum(), 1e-300))
 
 
 def refuse(form: Form, data: Measurements) -> None:
-    """Raise Unidentifiable, with points to add, where the data cannot tell the terms of a form apart."""
+    """Raise Unidentifiable, with points to add, if the data do not determine the form's coefficients."""
     if identifiable(form, data):
         return
     points = missing_points(form, data, least=1)
-    have = len(np.unique(data.points, axis=0))
-    add = "; ".join(data.name(point) for point in points)
+    count = len(np.unique(data.points, axis=0))
+    listed = "; ".join(data.placements.name(point) for point in points)
     raise Unidentifiable(
-        f"{have} configuration{'s' * (have > 1)} cannot tell {', '.join(form.names)} of {form.name} apart; "
-        f"measure also: {add}",
+        f"{count} configuration{'s' * (count > 1)} cannot tell {', '.join(form.names)} of {form.name} apart; "
+        f"measure also: {listed}",
         points,
     )
 
 
 def missing_points(form: Form, data: Measurements, *, least: int = 0) -> Array:
-    """[k, 3] fewest points, `least` or more, that added to the data tell the terms apart (greedy, D-optimal)."""
+    """[k, 3] fewest points, `least` or more, that make the form identifiable (greedy, D-optimal)."""
     scale = np.exp(np.mean(np.log(data.step_s)))
     pool = candidates(data)
-    reach = np.sqrt((form.at(pool).values ** 2).sum(0))
-    reach = np.where(reach > 0, reach, 1.0)
+    length = np.sqrt((form.at(pool).values ** 2).sum(0))
+    length = np.where(length > 0, length, 1.0)
 
     def rows(points: Array) -> Array:
-        return form.at(points).values / reach / scale
+        return form.at(pool.at(points)).values / length / scale
 
-    have, added = np.unique(data.points, axis=0), []
+    measured, added = np.unique(data.points, axis=0), []
     while len(added) < 2 * len(form.names):
-        points = np.vstack([have, *added]) if added else have
+        points = np.vstack([measured, *added]) if added else measured
         enough = len(points) > len(form.names) and len(added) >= least
         if enough and separation(rows(points)) > 3 * SEPARABLE:
             break
-        open_pool = pool[~(pool[:, None] == points[None]).all(-1).any(1)]
-        if not len(open_pool):
+        remaining = pool.points[~(pool.points[:, None] == points[None]).all(-1).any(1)]
+        if not len(remaining):
             break
-        added.append(_most_informative(rows, points, open_pool)[None])
+        added.append(_most_informative(rows, points, remaining)[None])
     return np.vstack(added) if added else np.zeros((0, 3))
 
 
 def _most_informative(rows: Callable[[Array], Array], points: Array, pool: Array) -> Array:
-    """The point of `pool` that adds most to log det of the information; a ridge stands in for what is missing."""
+    """The point of `pool` that adds most to log det of the information; a ridge regularizes missing directions."""
     known = rows(points)
     information = known.T @ known
     information += 1e-9 * np.trace(information) * np.eye(len(information))

@@ -1,47 +1,41 @@
-"""Pollux' model of a step under all-reduce (Qiao et al., OSDI 2021, Eq. 8 to 11), as its goodput uses it."""
+"""Pollux' model of a step under all-reduce (Qiao et al., OSDI 2021, Eq. 8 to 11)."""
 
 import numpy as np
 
-from distdl.perf.speed.fit import Form
-from distdl.perf.speed.measurements import Array, Measurements
+from distdl.perf.arrays import Array
+from distdl.perf.speed.form import Form, Term
+from distdl.perf.speed.placements import Placements
 
 
-def _one_node(x: Array) -> Array:
-    return ((x[:, 0] == 1) & (x[:, 1] > 1)).astype(float)
+def on_one_node(x: Placements) -> Array:
+    """1 if several replicas share one node, else 0."""
+    return ((x.nodes == 1) & (x.replicas > 1)).astype(float)
 
 
-def _many_nodes(x: Array) -> Array:
-    return (x[:, 0] > 1).astype(float)
+def on_many_nodes(x: Placements) -> Array:
+    """1 if there are several nodes, else 0."""
+    return (x.nodes > 1).astype(float)
 
 
-def _more(x: Array) -> Array:
-    """Replicas beyond two: what retreats with each one more."""
-    return np.maximum(x[:, 1] - 2, 0)
+def beyond_two(x: Placements) -> Array:
+    """Replicas beyond two: the retreat that each additional one causes."""
+    return np.maximum(x.replicas - 2, 0)
 
 
-GOODPUT = Form(
-    name="goodput",
+POLLUX = Form(
+    name="pollux",
     kind="replicas",
-    compute={"alpha_compute": lambda x: np.ones(len(x)), "beta_compute": lambda x: x[:, 2]},
+    compute={
+        "alpha_compute": Term("a step", lambda x: np.ones(len(x))),
+        "beta_compute": Term("a sample", lambda x: x.local_batch),
+    },
     exchange={
-        "alpha_local": _one_node,
-        "beta_local": lambda x: _one_node(x) * _more(x),
-        "alpha_node": _many_nodes,
-        "beta_node": lambda x: _many_nodes(x) * _more(x),
+        "alpha_local": Term("exchange within a node", on_one_node),
+        "beta_local": Term("each replica beyond 2, in a node", lambda x: on_one_node(x) * beyond_two(x)),
+        "alpha_node": Term("exchange between nodes", on_many_nodes),
+        "beta_node": Term("each replica beyond 2, over nodes", lambda x: on_many_nodes(x) * beyond_two(x)),
     },
     overlap=None,
 )
-"""T_compute = alpha + beta m; T_sync = 0 alone, else alpha + beta (K - 2), apart within a node and between nodes."""
-
-
-def measured_terms(form: Form, data: Measurements) -> Form:
-    """The form without the exchange terms that no measurement has: what was never used cannot be known."""
-    values = form.at(data.points).values[:, len(form.compute) :]
-    used = [name for name, column in zip(form.exchange, values.T, strict=True) if column.any()]
-    return Form(
-        name=form.name,
-        kind=form.kind,
-        compute=form.compute,
-        exchange={name: form.exchange[name] for name in used},
-        overlap=form.overlap if used else 1.0,
-    )
+"""T_compute = alpha + beta m; T_sync = 0 for one replica, otherwise alpha + beta (K - 2), with separate coefficients
+within a node and between nodes."""

@@ -1,84 +1,88 @@
-"""A form of the step time fitted to measurements: coefficients, errors and predictions, with their intervals."""
+"""A form of the step time fitted to measurements: coefficients, and predictions with intervals."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import linalg, stats
 
-from distdl.perf.speed import kriging
-from distdl.perf.speed.fit import (
-    Form,
-    Problem,
-    Solution,
-    folds,
-    intervals,
-    profile_intervals,
-    relative_fit,
-    solve,
-    solve_overlap,
-)
-from distdl.perf.speed.kriging import Kernel
-from distdl.perf.speed.measurements import COLUMNS, Array, Measurements
+from distdl.perf.arrays import Array
+from distdl.perf.regression import TINY, bootstrap_intervals
+from distdl.perf.speed import forms, kriging
+from distdl.perf.speed.form import Form
+from distdl.perf.speed.kriging import Interpolation, Kernel
+from distdl.perf.speed.measurements import Measurements
+from distdl.perf.speed.placements import COLUMNS, Placements
+from distdl.perf.speed.solver import Known, Problem, Solution, profile_intervals, solve_form
+
+
+class Interval(NamedTuple):
+    """Predicted step times [m], and the 95 % interval in which one measurement is expected."""
+
+    step_s: Array
+    low_s: Array
+    high_s: Array
+
+
+class Noise(NamedTuple):
+    """Noise of one log step time."""
+
+    deviation: float
+    degrees: int
+    """Degrees of freedom of the estimate."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpeedFit:
-    """A form fitted to measurements: predicts the step time of other configurations, with an interval."""
+    """A form fitted to measurements. `fit_form` makes one, `from_dict` reads a saved one."""
 
     requested: str
+    """The name of the form that the user asked for."""
     form: Form
     data: Measurements
     theta: Array
-    """[k] seconds a unit of each term."""
-    overlap: float = 1.0
-    kernel: Kernel = kriging.NONE
-    known: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    """Physical values the coefficients were drawn to: (seconds, weight beside one measurement)."""
+    """[k] seconds per unit of each term."""
+    overlap: float
+    known: Known
+    """Physical values that the coefficients were drawn towards."""
+    slope: Array
+    """[n, k'] derivative of the whitened log times in all that is fitted: 1 / gamma last, if it is fitted."""
+    covariance: Array
+    """[k', k'] covariance of what is fitted, in units of the noise's variance."""
+    noise: Noise
+    interpolation: Interpolation
     held_out: Array = field(default_factory=lambda: np.zeros(0))
-    """[n] relative errors of each time, predicted by a fit to the other configurations."""
+    """[n] relative error of each time, predicted by a fit to the other placements."""
     warnings: tuple[str, ...] = ()
 
-    @cached_property
-    def _problem(self) -> Problem:
-        return Problem.of(self.form, self.data, self.known)
-
-    @cached_property
-    def _whiten(self) -> Array:
-        return _whitening(self.kernel, self.data, self._problem)
-
-    @cached_property
-    def _at(self) -> Solution:
-        """Whitened errors and slopes at the fit."""
-        return Solution.of(self._problem, self.theta, 1 / self.overlap, self._whiten)
-
-    @cached_property
-    def _slope(self) -> Array:
-        """[n, k] whitened slopes in all that is fitted: 1 / gamma last, where it is."""
-        return self._at.slope if self.form.overlap is None else self._at.slope[:, :-1]
+    @property
+    def kernel(self) -> Kernel:
+        return self.interpolation.kernel
 
     @property
     def coefficients(self) -> dict[str, float]:
-        """Seconds a unit by term; `gamma` where overlap is fitted."""
+        """Seconds per unit by term; also `gamma` if overlap is fitted."""
         values = dict(zip(self.form.names, self.theta.tolist(), strict=True))
         return values | ({"gamma": float(self.overlap)} if self.form.overlap is None else {})
 
     @cached_property
     def intervals(self) -> dict[str, tuple[float, float]]:
-        """95 % interval by coefficient: by bootstrap, or by profile likelihood where overlap is fitted."""
+        """95 % interval by coefficient: by bootstrap, or by profile likelihood if overlap is fitted."""
+        problem = Problem.of(self.form, self.data, self.known)
+        whiten = self.kernel.whitening(self.data.placements, len(problem.log_compute_s))
         if self.form.overlap is None:
-            whiten = None if self.kernel == kriging.NONE else self._whiten
-            pairs = profile_intervals(self._problem, self.theta, self.overlap, whiten=whiten)
-            return {name: (float(a), float(b)) for name, (a, b) in zip([*self.form.names, "gamma"], pairs, strict=True)}
-        low, high = intervals(self._slope, self._at.error, self.theta)
-        return {name: (float(a), float(b)) for name, a, b in zip(self.form.names, low, high, strict=True)}
+            pairs = profile_intervals(problem, self.theta, self.overlap, whiten=whiten)
+            return dict(zip([*self.form.names, "gamma"], pairs, strict=True))
+        error = Solution.of(problem, self.theta, 1 / self.overlap, whiten).error
+        low, high = bootstrap_intervals(self.slope, error, self.theta)
+        return dict(zip(self.form.names, zip(low.tolist(), high.tolist(), strict=True), strict=True))
 
-    @property
+    @cached_property
     def residuals(self) -> Array:
         """[n] fitted over measured step time, less 1."""
-        return self._problem.terms.time(self.theta, self.overlap) / self.data.step_s * np.exp(self._left(self.data)) - 1
+        return self._step_s(self.data.placements) / self.data.step_s - 1
 
     @property
     def mape(self) -> float:
@@ -87,52 +91,42 @@ class SpeedFit:
 
     @property
     def held_out_mape(self) -> float:
-        """Mean absolute relative error of times whose configuration was left out of the fit."""
+        """Mean absolute relative error of times whose placement was held out."""
         return float(np.abs(self.held_out).mean())
 
-    def _left(self, at: Measurements) -> Array:
-        """[m] what the kernel adds to log times at points."""
-        n = len(self.data)
-        error = self._problem.log_s - np.log(self._problem.terms.time(self.theta, self.overlap))
-        white = self._whiten[:n, :n] @ error
-        return self.kernel(self.form.kind, at.points, self.data.points) @ (self._whiten[:n, :n].T @ white)
+    def predict(self, at: Placements) -> Interval:
+        """Step times at m placements, with 95 % intervals."""
+        step_s = self._step_s(at)
+        width = stats.t.ppf(0.975, self.noise.degrees) * self.noise.deviation * np.sqrt(1 + self.variance(at))
+        return Interval(step_s, step_s * np.exp(-width), step_s * np.exp(width))
 
-    def predict(self, points: Array) -> tuple[Array, Array, Array]:
-        """Step time at points [m, 3]: seconds [m], and the 95 % interval [m], [m] where one measurement would lie."""
-        at = replace(self.data, points=points, step_s=np.ones(len(points)), sync_s=None)
-        terms = self.form.at(points)
-        time = np.maximum(terms.time(self.theta, self.overlap), np.finfo(float).tiny)
-        mid = time * np.exp(self._left(at))
-        error = self._at.error
-        spare = max(len(error) - len(self.theta), 1)
-        # The noise that was seen, steadied by what is expected of it: three spare residuals can be small by chance.
-        noise = np.sqrt((error @ error + kriging.WORTH * kriging.NOISE**2) / (spare + kriging.WORTH))
-        wide = stats.t.ppf(0.975, spare + kriging.WORTH) * noise * np.sqrt(1 + self.variance(points))
-        return mid, mid * np.exp(-wide), mid * np.exp(wide)
-
-    def variance(self, points: Array) -> Array:
+    def variance(self, at: Placements) -> Array:
         """[m] variance of the predicted log times, in units of the noise's variance (universal kriging)."""
-        return np.diag(self.covariance(points, points))
+        return np.diag(self.prediction_covariance(at, at))
 
-    def covariance(self, a: Array, b: Array) -> Array:
-        """[m, l] covariance of the predicted log times at points a and b, in units of the noise's variance."""
-        slope, n = self._slope, len(self.data)
-        inverse = linalg.pinvh(slope.T @ slope)
-        (shade_a, rest_a), (shade_b, rest_b) = self._reach(a, slope, n), self._reach(b, slope, n)
-        return self.kernel(self.form.kind, a, b) - shade_a @ shade_b.T + rest_a @ inverse @ rest_b.T
+    def prediction_covariance(self, a: Placements, b: Placements) -> Array:
+        """[m, l] covariance of the predicted log times at placements a and b, in units of the noise's variance."""
+        (cross_a, residual_a), (cross_b, residual_b) = self._project(a), self._project(b)
+        return self.kernel(a, b) - cross_a @ cross_b.T + residual_a @ self.covariance @ residual_b.T
 
-    def _reach(self, points: Array, slope: Array, n: int) -> tuple[Array, Array]:
-        """Whitened covariance [m, n] of points with the data, and slopes [m, k] that the data do not account for."""
-        terms = self.form.at(points)
-        time = np.maximum(terms.time(self.theta, self.overlap), np.finfo(float).tiny)
-        own = terms.jacobian(self.theta, self.overlap) / time[:, None]
+    def _step_s(self, at: Placements) -> Array:
+        return self._form_s(at) * np.exp(self.interpolation.correction(at))
+
+    def _form_s(self, at: Placements) -> Array:
+        return np.maximum(self.form.at(at).time(self.theta, self.overlap), TINY)
+
+    def _project(self, at: Placements) -> tuple[Array, Array]:
+        """Whitened covariance [m, n] with the data, and the part of the slopes [m, k'] that the data do not explain."""
+        terms = self.form.at(at)
+        slope = terms.jacobian(self.theta, self.overlap) / self._form_s(at)[:, None]
         if self.form.overlap is None:
-            own = np.column_stack([own, terms.overlap_slope(self.theta, self.overlap)])
-        shade = self.kernel(self.form.kind, points, self.data.points) @ self._whiten[:n, :n].T
-        return shade, own - shade @ slope[:n]
+            slope = np.column_stack([slope, terms.overlap_gradient(self.theta, self.overlap)])
+        cross_covariance = self.interpolation.cross_covariance(at)
+        return cross_covariance, slope - cross_covariance @ self.slope[: len(self.data)]
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON that `distdl fit speed --json` prints, and that `distdl predict speed` reads."""
+        kernel = self.kernel
         return {
             "form": self.requested,
             "coefficients": self.coefficients,
@@ -149,7 +143,11 @@ class SpeedFit:
                 "steps": self.form.name,
                 "overlap": self.overlap,
                 "overlap_fitted": self.form.overlap is None,
-                "kernel": {"smooth": self.kernel.smooth, "reach": self.kernel.reach, "level": self.kernel.level},
+                "kernel": {
+                    "smooth": kernel.smooth_deviation,
+                    "reach": kernel.length_scale,
+                    "level": kernel.level_deviation,
+                },
                 "known": {name: list(pair) for name, pair in self.known.items()},
             },
             "columns": list(COLUMNS[self.form.kind]),
@@ -159,59 +157,84 @@ class SpeedFit:
         }
 
 
-def fitted(
-    requested: str,
+def fit_form(
     form: Form,
     data: Measurements,
-    known: Mapping[str, tuple[float, float]],
+    *,
+    requested: str = "",
+    known: Known | None = None,
+    kernel: Kernel = kriging.NONE,
     warnings: tuple[str, ...] = (),
+) -> SpeedFit:
+    """Fit one form, whether or not the data identify its coefficients."""
+    problem = Problem.of(form, data, known)
+    theta, overlap = solve_form(form, problem, kernel.whitening(data.placements, len(problem.log_compute_s)))
+    fit = at_coefficients(form, data, theta, overlap, known=known, kernel=kernel)
+    return replace(fit, requested=requested or form.name, warnings=warnings)
+
+
+def at_coefficients(
+    form: Form,
+    data: Measurements,
+    theta: Array,
+    overlap: float,
+    *,
+    known: Known | None = None,
     kernel: Kernel = kriging.NONE,
 ) -> SpeedFit:
-    """Fit one form as it is, whether or not the data tell its terms apart."""
+    """A fit with given coefficients: the covariance and the noise are those of the data at these."""
+    known = known or {}
     problem = Problem.of(form, data, known)
-    whiten = None if kernel == kriging.NONE else _whitening(kernel, data, problem)
-    if form.overlap is None:
-        found = solve_overlap(problem, whiten=whiten)
-        theta, overlap = found.theta, found.overlap
-    else:
-        overlap = form.overlap
-        theta = relative_fit(problem) if form.relative else solve(problem, overlap, whiten=whiten).theta
+    solution = Solution.of(problem, theta, 1 / overlap, kernel.whitening(data.placements, len(problem.log_compute_s)))
+    slope = solution.slope if form.overlap is None else solution.slope[:, :-1]
+    degrees = max(len(solution.error) - len(theta), 1)
+    # The noise seen, combined with the noise expected: three residuals can be small by chance.
+    prior = kriging.PRIOR_DEGREES * kriging.PRIOR_NOISE**2
+    deviation = np.sqrt((solution.error @ solution.error + prior) / (degrees + kriging.PRIOR_DEGREES))
+    log_error = problem.log_s - np.log(problem.terms.time(theta, overlap))
     return SpeedFit(
-        requested=requested,
+        requested=form.name,
         form=form,
         data=data,
         theta=theta,
         overlap=overlap,
-        kernel=kernel,
         known=known,
-        warnings=warnings,
+        slope=slope,
+        covariance=np.asarray(linalg.pinvh(slope.T @ slope)),
+        noise=Noise(float(deviation), degrees + kriging.PRIOR_DEGREES),
+        interpolation=Interpolation.of(kernel, data.placements, log_error),
     )
 
 
-def _whitening(kernel: Kernel, data: Measurements, problem: Problem) -> Array:
-    """[n, n] inverse Cholesky factor of the log errors' covariance; compute measured alone has noise alone."""
-    n, alone = len(data), len(problem.log_alone_s)
-    if kernel == kriging.NONE:
-        return np.eye(n + alone)
-    factor = kernel.factor(data.kind, data.points)
-    return linalg.block_diag(linalg.solve_triangular(factor, np.eye(n), lower=True), np.eye(alone))
+def from_dict(saved: Mapping[str, Any]) -> SpeedFit:
+    """Read the fit that `SpeedFit.as_dict` saved.
 
-
-def leave_out(fit: SpeedFit, most: int = 100) -> SpeedFit:
-    """The fit with its leave-one-configuration-out errors: all but the choice of form and kernel is fitted anew."""
-    errors = np.empty(len(fit.data))
-    for left in folds(fit.data, most):
-        data, problem = fit.data.take(~left), fit._problem.take(~left)
-        whiten = None if fit.kernel == kriging.NONE else _whitening(fit.kernel, data, problem)
-        if fit.form.relative:
-            theta, overlap = relative_fit(problem), fit.overlap
-        else:
-            free = fit.form.overlap is None
-            found = solve(problem, fit.overlap, free=free, start=fit.theta, whiten=whiten)
-            theta, overlap = found.theta, found.overlap
-        other = replace(fit, data=data, theta=theta, overlap=overlap)
-        time = fit._problem.terms.take(left).time(theta, overlap)
-        if fit.kernel != kriging.NONE:
-            time = time * np.exp(other._left(fit.data.take(left)))
-        errors[left] = time / fit.data.step_s[left] - 1
-    return replace(fit, held_out=errors)
+    Raises:
+        KeyError, StopIteration, TypeError, ValueError: it is not such a dictionary.
+    """
+    model, kernel = saved["model"], saved["model"]["kernel"]
+    form = forms.find(model["steps"], model["compute"], model["exchange"])
+    form = replace(
+        form,
+        exchange={name: term for name, term in form.exchange.items() if name in model["exchange"]},
+        overlap=None if model["overlap_fitted"] else float(model["overlap"]),
+    )
+    data = Measurements(
+        placements=Placements(kind=form.kind, points=np.array(saved["points"], float)),
+        step_s=np.array(saved["step_s"], float),
+        sync_s=None if saved["sync_s"] is None else np.array(saved["sync_s"], float),
+    )
+    fit = at_coefficients(
+        form,
+        data,
+        np.array([saved["coefficients"][name] for name in form.names]),
+        float(model["overlap"]),
+        known={name: (value, weight) for name, (value, weight) in model["known"].items()},
+        kernel=Kernel(smooth_deviation=kernel["smooth"], length_scale=kernel["reach"], level_deviation=kernel["level"]),
+    )
+    return replace(
+        fit,
+        requested=forms.RENAMED.get(saved["form"], saved["form"]),
+        held_out=np.array(saved["held_out_residuals"]),
+        warnings=tuple(saved["warnings"]),
+    )

@@ -12,8 +12,8 @@ import numpy as np
 from distdl.core.errors import UserError
 from distdl.core.files import read_rows
 from distdl.core.rundir import METRICS, RESULT
+from distdl.perf.arrays import Array
 from distdl.perf.learning.read_losses import read_losses
-from distdl.perf.speed.measurements import Array
 from distdl.studies.base import Outcome
 
 KEPT = 4000

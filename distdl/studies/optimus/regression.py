@@ -12,7 +12,7 @@ from scipy import stats
 
 from distdl.perf.learning.curves import HYPERBOLA
 from distdl.perf.learning.loss_fit import LossFit
-from distdl.perf.speed.measurements import Array
+from distdl.perf.regression import Array
 from distdl.studies.optimus.logs import Curve, depth
 
 NAMES = HYPERBOLA.names

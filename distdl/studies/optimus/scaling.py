@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from distdl.core.errors import UserError
+from distdl.perf.arrays import Array
 from distdl.perf.speed import fit_speed, optimus
-from distdl.perf.speed.measurements import Array, Measurements, read, read_runs
+from distdl.perf.speed.measurements import Measurements
+from distdl.perf.speed.read_speeds import read, read_runs
 from distdl.perf.speed.speed_fit import SpeedFit
 
 Steps = Callable[[Array], tuple[Array, Array, Array]]

@@ -31,7 +31,10 @@ def times(settings: "Settings", scale: Scale, outcomes: Sequence[Outcome], epoch
         data, fits = found
         best = min(fits, key=lambda fit: fit.held_out_mape)
         sections.append(_speed(data, fits, best))
-        models["measured"] = (best.predict, f"the measured runs ({best.requested})")
+        models["measured"] = (
+            lambda points: best.predict(data.placements.at(points)),
+            f"the measured runs ({best.requested})",
+        )
     models["published"] = (published, "Optimus' published coefficients")
     if epochs is None:
         text = "Without epochs to the target there is no time to it."
@@ -64,7 +67,7 @@ def _speed(data: Measurements, fits: Sequence[SpeedFit], best: SpeedFit) -> Sect
     for p in sorted(set(data.points[:, 0])):
         workers = np.arange(1, data.points[:, 1].max() + 1)
         grid = np.stack([np.full(len(workers), p), workers, np.full(len(workers), data.points[0, 2])], 1)
-        for w, step_s in zip(workers, best.predict(grid)[0], strict=True):
+        for w, step_s in zip(workers, best.predict(data.placements.at(grid)).step_s, strict=True):
             for name, cell in {"x": float(w), "y": float(step_s), "servers": _count(int(p), "server")}.items():
                 lines[name].append(cell)
     layers.append(Layer(mark="line", data=lines, series="servers"))

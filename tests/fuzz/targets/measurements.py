@@ -10,7 +10,7 @@ import numpy as np
 from distdl.cli.fit import speed
 from distdl.perf.learning.read_losses import read_losses
 from distdl.perf.speed import predict
-from distdl.perf.speed.measurements import read, read_csv
+from distdl.perf.speed.read_speeds import read, read_csv
 from fuzz.run import Target
 
 

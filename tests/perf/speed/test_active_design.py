@@ -5,14 +5,21 @@ import numpy as np
 from distdl.perf.speed import fit_speed, optimus
 from distdl.perf.speed.active_design import candidates, missing_points, next_point
 from distdl.perf.speed.measurements import Measurements
-from distdl.perf.speed.speed_fit import fitted
+from distdl.perf.speed.placements import Placements
+from distdl.perf.speed.speed_fit import at_coefficients, fit_form
 
 THETA = dict(zip(optimus.SYNC.names, (0.02, 0.1, 0.3, 0.02, 0.01), strict=True))
 
 
 def measured(points: np.ndarray, seed: int = 0) -> Measurements:
     noise = 1 + 0.05 * np.random.default_rng(seed).standard_normal(len(points))
-    return Measurements(kind="servers", points=points, step_s=optimus.step_s(THETA, *points.T) * noise)
+    return Measurements(
+        placements=Placements(kind="servers", points=points), step_s=optimus.step_s(THETA, *points.T) * noise
+    )
+
+
+def placements(points: list[tuple[int, int, int]]) -> Placements:
+    return Placements(kind="servers", points=np.array(points, float))
 
 
 CORNER = np.array([(p, w, 64) for p in (1, 2) for w in (1, 2, 3)], float)
@@ -20,48 +27,47 @@ CORNER = np.array([(p, w, 64) for p in (1, 2) for w in (1, 2, 3)], float)
 
 def test_the_point_named_reduces_the_variance_by_what_is_said() -> None:
     fit = fit_speed(measured(CORNER), "optimus-sync")
-    among = np.array([(p, w, 64) for p in (1, 2, 4, 8) for w in (1, 2, 4, 8, 16)], float)
+    among = placements([(p, w, 64) for p in (1, 2, 4, 8) for w in (1, 2, 4, 8, 16)])
     point, gain = next_point(fit, among)
-    before = fit.variance(among).mean()
-    after = {}
-    for other in among:
-        more = fitted("optimus-sync", optimus.SYNC, measured(np.vstack([CORNER, other])), {})
-        more = type(fit)(requested="", form=optimus.SYNC, data=more.data, theta=fit.theta)
-        after[tuple(other)] = more.variance(among).mean()
-    assert after[tuple(point)] == min(after.values())
-    assert np.isclose(1 - after[tuple(point)] / before, gain, atol=0.1)
+    variances = {}
+    for other in among.points:
+        more = at_coefficients(optimus.SYNC, measured(np.vstack([CORNER, other])), fit.theta, 1.0)
+        variances[tuple(other)] = more.variance(among).mean()
+    assert variances[tuple(point)] == min(variances.values())
+    assert np.isclose(1 - variances[tuple(point)] / fit.variance(among).mean(), gain, atol=0.1)
 
 
 def test_points_chosen_by_it_predict_better_than_points_at_random() -> None:
-    among = np.array([(p, w, 64) for p in range(1, 9) for w in range(1, 17)], float)
-    exact = optimus.step_s(THETA, *among.T)
+    among = placements([(p, w, 64) for p in range(1, 9) for w in range(1, 17)])
+    exact = optimus.step_s(THETA, *among.points.T)
 
     def error(points: np.ndarray, seed: int) -> float:
-        return float(np.abs(fitted("", optimus.SYNC, measured(points, seed), {}).predict(among)[0] / exact - 1).mean())
+        fit = fit_form(optimus.SYNC, measured(points, seed))
+        return float(np.abs(fit.predict(among).step_s / exact - 1).mean())
 
-    chosen, drawn = [], []
+    chosen, random = [], []
     for seed in range(8):
         rng = np.random.default_rng(seed)
         points = CORNER
         for _ in range(4):
-            points = np.vstack([points, next_point(fitted("", optimus.SYNC, measured(points, seed), {}), among)[0]])
+            points = np.vstack([points, next_point(fit_form(optimus.SYNC, measured(points, seed)), among)[0]])
         chosen.append(error(points, seed))
-        drawn.append(error(np.vstack([CORNER, rng.permutation(among)[:4]]), seed))
-    assert np.mean(chosen) < np.mean(drawn)
+        random.append(error(np.vstack([CORNER, rng.permutation(among.points)[:4]]), seed))
+    assert np.mean(chosen) < np.mean(random)
 
 
 def test_targets_decide_what_is_worth_measuring() -> None:
     fit = fit_speed(measured(CORNER), "optimus-sync")
-    among = np.array([(1, 16, 64), (16, 1, 64)], float)
-    assert next_point(fit, among, among[:1])[0].tolist() == [1, 16, 64]
-    assert next_point(fit, among, among[1:])[0].tolist() == [16, 1, 64]
+    among = placements([(1, 16, 64), (16, 1, 64)])
+    assert next_point(fit, among, among.take(np.array([0])))[0].tolist() == [1, 16, 64]
+    assert next_point(fit, among, among.take(np.array([1])))[0].tolist() == [16, 1, 64]
 
 
 def test_points_missing_are_as_few_as_do_and_can_be_run() -> None:
     line = measured(np.array([(n, n, 64) for n in (1, 2, 4, 8)], float))
     points = missing_points(optimus.SYNC, line)
     assert 1 <= len(points) <= 3
-    assert (points[:, 2] >= points[:, 1]).all() and (candidates(line)[:, 2] >= candidates(line)[:, 1]).all()
+    assert line.placements.at(points).is_feasible.all() and candidates(line).is_feasible.all()
     assert (
         len(missing_points(optimus.SYNC, measured(np.array([(p, w, 64) for p in (1, 2, 4) for w in (1, 2, 8)], float))))
         == 0

@@ -9,6 +9,7 @@ from distdl.launchers.netns import parse_rate
 from distdl.perf.speed import fit_speed
 from distdl.perf.speed.measurements import Measurements
 from distdl.perf.speed.optimus import network_t2
+from distdl.perf.speed.placements import Placements
 from repository import ROOT
 
 (POINTS,) = (ROOT / "benchmarks" / "results").glob("ps_ground_truth_cpu_*.csv")
@@ -19,7 +20,11 @@ def measured(rate: str) -> Measurements:
     with POINTS.open(encoding="utf-8") as source:
         rows = [row for row in csv.DictReader(source) if row["rate"] == rate]
     points = np.array([[float(row[name]) for name in ("servers", "workers", "batch_size")] for row in rows])
-    return Measurements(kind="servers", points=points, step_s=np.array([float(r["step_s"]) for r in rows]), mode="sync")
+    return Measurements(
+        placements=Placements(kind="servers", points=points),
+        step_s=np.array([float(r["step_s"]) for r in rows]),
+        mode="sync",
+    )
 
 
 @pytest.mark.parametrize("rate", ["200mbit", "1gbit"])

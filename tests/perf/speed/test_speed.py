@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from distdl.core.errors import UserError
-from distdl.perf.speed import fit_speed, from_dict, optimus
+from distdl.perf.speed import fit_speed, optimus
 from distdl.perf.speed.measurements import Measurements
+from distdl.perf.speed.placements import Placements
 from distdl.perf.speed.predict import predict_speed
+from distdl.perf.speed.speed_fit import from_dict
 
 
 def cluster(seed: int, servers=range(1, 9), workers=range(1, 13)) -> Measurements:
@@ -26,7 +28,7 @@ def cluster(seed: int, servers=range(1, 9), workers=range(1, 13)) -> Measurement
             step = (compute**2 + exchange**2) ** 0.5 * (1 + 0.05 * rng.standard_normal())
             rows.append((p, w, 32, step))
     table = np.array(rows, float)
-    return Measurements(kind="servers", points=table[:, :3], step_s=table[:, 3])
+    return Measurements(placements=Placements(kind="servers", points=table[:, :3]), step_s=table[:, 3])
 
 
 def test_auto_is_a_quarter_better_than_the_published_form_on_configurations_left_out() -> None:
@@ -41,7 +43,7 @@ def test_what_auto_says_of_its_held_out_error_is_what_a_new_configuration_meets(
     data = cluster(4)
     known = np.random.default_rng(0).random(len(data)) < 0.7
     fit, other = fit_speed(data.take(known)), data.take(~known)
-    mid, low, high = fit.predict(other.points)
+    mid, low, high = fit.predict(other.placements)
     error = np.abs(mid / other.step_s - 1).mean()
     assert error < 1.5 * fit.held_out_mape
     assert ((other.step_s > low) & (other.step_s < high)).mean() > 0.85
@@ -53,8 +55,8 @@ def test_auto_finds_the_truth_where_the_published_form_is_it() -> None:
     errors = []
     for seed in range(5):
         noise = 1 + 0.05 * np.random.default_rng(seed).standard_normal(len(points))
-        data = Measurements(kind="servers", points=points, step_s=exact * noise)
-        errors.append(np.abs(fit_speed(data, "auto").predict(points)[0] / exact - 1).mean())
+        data = Measurements(placements=Placements(kind="servers", points=points), step_s=exact * noise)
+        errors.append(np.abs(fit_speed(data, "auto").predict(data.placements).step_s / exact - 1).mean())
     assert np.mean(errors) < 0.025, errors  # half of what each measurement is off
 
 
@@ -64,7 +66,7 @@ def test_known_bytes_and_bandwidth_bring_the_share_of_a_link_nearer_the_truth() 
     off = {"free": [], "known": []}
     for seed in range(8):
         noise = 1 + 0.08 * np.random.default_rng(seed).standard_normal(len(points))
-        data = Measurements(kind="servers", points=points, step_s=exact * noise, mode="sync")
+        data = Measurements(placements=Placements(kind="servers", points=points), step_s=exact * noise, mode="sync")
         for name, given in (("free", {}), ("known", {"parameter_bytes": 1e7, "bytes_per_s": 1.25e8})):
             fit = fit_speed(data, **given)
             (share,) = (value for term, value in fit.coefficients.items() if term in ("shard", "link"))
@@ -78,7 +80,9 @@ def test_network_bound_runs_give_t2_of_twice_the_bytes_over_the_bandwidth() -> N
     size, rate = 44.7e6, 25e6
     step = 0.2 + 0.01 * 64 / points[:, 1] + 2 * size * points[:, 1] / points[:, 0] / rate
     noise = 1 + 0.05 * np.random.default_rng(0).standard_normal(len(points))
-    fit = fit_speed(Measurements(kind="servers", points=points, step_s=step * noise), "optimus-sync")
+    fit = fit_speed(
+        Measurements(placements=Placements(kind="servers", points=points), step_s=step * noise), "optimus-sync"
+    )
     assert fit.coefficients["t2"] == pytest.approx(optimus.network_t2(size, rate), rel=0.15)
 
 
@@ -87,7 +91,7 @@ def test_auto_knows_that_a_workers_own_link_carries_all_parameters() -> None:
     share = np.maximum(points[:, 1] / points[:, 0], 1)
     step = 0.03 + 0.001 * 64 / points[:, 1] + 1.05 * share + 0.004 * points[:, 1]
     noise = 1 + 0.01 * np.random.default_rng(0).standard_normal(len(points))
-    data = Measurements(kind="servers", points=points, step_s=step * noise, mode="sync")
+    data = Measurements(placements=Placements(kind="servers", points=points), step_s=step * noise, mode="sync")
     ours, published = fit_speed(data), fit_speed(data, "optimus-sync")
     assert ours.coefficients["link"] == pytest.approx(1.05, rel=0.05)
     assert ours.held_out_mape < 0.03 < published.held_out_mape
@@ -95,32 +99,34 @@ def test_auto_knows_that_a_workers_own_link_carries_all_parameters() -> None:
 
 def test_repeated_measurements_of_a_configuration_are_left_out_together() -> None:
     data = cluster(1, (1, 2, 4), (1, 2, 4, 8))
-    twice = Measurements(kind="servers", points=np.repeat(data.points, 2, 0), step_s=np.repeat(data.step_s, 2))
+    twice = Measurements(
+        placements=Placements(kind="servers", points=np.repeat(data.points, 2, 0)), step_s=np.repeat(data.step_s, 2)
+    )
     fit = fit_speed(twice, "optimus-sync")
     assert fit.held_out.reshape(-1, 2).T[0] == pytest.approx(fit.held_out.reshape(-1, 2).T[1])
     assert fit.held_out_mape == pytest.approx(fit_speed(data, "optimus-sync").held_out_mape, rel=1e-6)
 
 
-@pytest.mark.parametrize("form", ["auto", "optimus-sync", "goodput"])
+@pytest.mark.parametrize("form", ["auto", "optimus-sync", "pollux"])
 def test_a_fit_saved_and_read_back_predicts_the_same(form: str) -> None:
-    if form == "goodput":
+    if form == "pollux":
         points = np.array([(n, k, m) for n, k in [(1, 1), (1, 2), (1, 4), (2, 4), (2, 8)] for m in (16, 64)], float)
         step = 0.02 + 0.001 * points[:, 2] + 0.02 * (points[:, 1] - 1) * points[:, 0]
-        data = Measurements(kind="replicas", points=points, step_s=step)
+        data = Measurements(placements=Placements(kind="replicas", points=points), step_s=step)
     else:
         data = cluster(0, (1, 2, 4), (1, 2, 4, 8))
     fit = fit_speed(data, form)
     again = from_dict(json.loads(json.dumps(fit.as_dict())))
-    asked = data.points + np.array([1, 2, 0])
-    for one, other in zip(fit.predict(asked), again.predict(asked), strict=True):
+    others = data.placements.at(data.points + np.array([1, 2, 0]))
+    for one, other in zip(fit.predict(others), again.predict(others), strict=True):
         assert one == pytest.approx(other, rel=1e-9)
     assert again.coefficients == fit.coefficients and again.intervals == fit.intervals
 
 
 def test_a_form_for_other_columns_is_refused() -> None:
-    with pytest.raises(UserError, match="goodput is fitted to columns nodes, replicas"):
-        fit_speed(cluster(0, (1, 2), (1, 2, 4)), "goodput")
-    with pytest.raises(UserError, match="together only"):
+    with pytest.raises(UserError, match="pollux is fitted to columns nodes, replicas"):
+        fit_speed(cluster(0, (1, 2), (1, 2, 4)), "pollux")
+    with pytest.raises(UserError, match="must be given together"):
         fit_speed(cluster(0), parameter_bytes=1.0)
 
 
@@ -142,7 +148,9 @@ def test_predictions_know_what_was_not_measured_and_what_cannot_run() -> None:
 def test_an_asynchronous_update_takes_one_workers_share_of_the_batch() -> None:
     points = np.array([(p, w, 32) for p in (1, 2, 4) for w in (1, 2, 4, 8)], float)
     step = (1 + 0.3 * points[:, 1] / points[:, 0]) / points[:, 1]
-    fit = fit_speed(Measurements(kind="servers", points=points, step_s=step, mode="async"), "auto")
+    fit = fit_speed(
+        Measurements(placements=Placements(kind="servers", points=points), step_s=step, mode="async"), "auto"
+    )
     row = predict_speed(fit, ([2], [4]), [32])[0]
     assert row.images_per_s == pytest.approx(8 * row.steps_per_s)
     assert row.step_s == pytest.approx((1 + 0.3 * 2) / 4, rel=1e-3)

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from distdl.perf.speed import fit_speed, optimus
-from distdl.perf.speed import pollux as goodput
-from distdl.perf.speed.fit import Problem, Unidentifiable, identifiable, nonnegative, separation, solve
 from distdl.perf.speed.measurements import Measurements
-from distdl.perf.speed.speed_fit import fitted
+from distdl.perf.speed.placements import Placements
+from distdl.perf.speed.pollux import POLLUX
+from distdl.perf.speed.solver import Problem, Unidentifiable, identifiable, solve
+from distdl.perf.speed.speed_fit import fit_form
 
 
 def grid(servers, workers, batch: float = 40) -> np.ndarray:
@@ -15,9 +16,9 @@ def grid(servers, workers, batch: float = 40) -> np.ndarray:
 
 
 def noisy(form, points, theta, overlap: float = 1.0, noise: float = 0.05, seed: int = 0) -> Measurements:
-    exact = form.at(points).time(np.array(theta), overlap)
+    exact = form.at(Placements(kind=form.kind, points=points)).time(np.array(theta), overlap)
     factor = 1 + noise * np.random.default_rng(seed).standard_normal(len(points))
-    return Measurements(kind=form.kind, points=points, step_s=exact * factor)
+    return Measurements(placements=Placements(kind=form.kind, points=points), step_s=exact * factor)
 
 
 def covered(form, points, theta, overlap: float | None = None, draws: int = 200) -> dict[str, float]:
@@ -26,7 +27,7 @@ def covered(form, points, theta, overlap: float | None = None, draws: int = 200)
     hits = dict.fromkeys(truth, 0)
     for seed in range(draws):
         data = noisy(form, points, theta, overlap or 1.0, seed=seed)
-        for name, (low, high) in fitted(form.name, form, data, {}).intervals.items():
+        for name, (low, high) in fit_form(form, data).intervals.items():
             hits[name] += low <= truth[name] <= high
     return {name: count / draws for name, count in hits.items()}
 
@@ -36,7 +37,7 @@ DESIGNS = {
     "published": (optimus.SYNC, grid((1, 2, 4, 8), (1, 2, 4, 8, 16)), PUBLISHED),
     "twelve points": (optimus.SYNC, grid((1, 2, 4), (1, 2, 4, 8), 128), [0.01, 0.1, 0.5, 0.03, 0.02]),
     "three of each": (optimus.SYNC, np.repeat(grid((1, 2, 4), (1, 2, 4, 8)), 3, 0), PUBLISHED),
-    "async": (optimus.ASYNC, grid((1, 2, 4, 8), (1, 2, 4, 8, 16)), [2.83, 3.92, 0.0, 0.11]),
+    "async": (optimus.ASYNC, grid((1, 2, 4, 8), (1, 2, 4, 8, 16)), list(optimus.UNCONFIRMED_ASYNC.values())),
 }
 
 
@@ -48,10 +49,10 @@ def test_every_coefficient_lies_in_its_interval_in_93_percent_of_200_draws(desig
 
 @pytest.mark.slow
 @pytest.mark.parametrize("overlap", [1.0, 2.5, 5.0])
-def test_goodput_too_where_exchange_hides_behind_compute(overlap: float) -> None:
+def test_pollux_too_if_exchange_hides_behind_compute(overlap: float) -> None:
     shapes = [(1, 1), (1, 2), (1, 4), (1, 8), (2, 4), (2, 8), (4, 8), (4, 16)]
     points = np.array([(n, k, m) for n, k in shapes for m in (16, 32, 64, 128, 256)], float)
-    share = covered(goodput.GOODPUT, points, [0.02, 0.002, 0.01, 0.003, 0.08, 0.01], overlap)
+    share = covered(POLLUX, points, [0.02, 0.002, 0.01, 0.003, 0.08, 0.01], overlap)
     assert min(share.values()) >= 0.93, share
 
 
@@ -67,7 +68,7 @@ def test_overlap_is_found() -> None:
         [(n, k, m) for n, k in [(1, 1), (1, 2), (1, 4), (2, 4), (2, 8), (4, 8)] for m in (16, 64, 256)], float
     )
     theta = [0.02, 0.002, 0.05, 0.01, 0.08, 0.01]
-    fit = fit_speed(noisy(goodput.GOODPUT, points, theta, 2.5, noise=0), "goodput")
+    fit = fit_speed(noisy(POLLUX, points, theta, 2.5, noise=0), "pollux")
     assert fit.overlap == pytest.approx(2.5, rel=0.02)
     assert fit.theta[:2] == pytest.approx(theta[:2], rel=0.02)
 
@@ -75,17 +76,19 @@ def test_overlap_is_found() -> None:
 def test_compute_measured_apart_settles_what_steps_alone_leave_open() -> None:
     shapes = [(1, 1), (2, 4), (2, 8), (4, 8)]
     points = np.array([(n, k, m) for n, k in shapes for m in (16, 64, 256)], float)
-    form = goodput.measured_terms(goodput.GOODPUT, noisy(goodput.GOODPUT, points, [1] * 6))
+    form = POLLUX.measured_terms(noisy(POLLUX, points, [1] * 6))
     data = noisy(form, points, [0.02, 0.002, 0.3, 0.03], 3.0)
-    compute, _ = form.at(points).parts(np.array([0.02, 0.002, 0.3, 0.03]))
-    sync = Measurements(kind="replicas", points=points, step_s=data.step_s, sync_s=data.step_s - compute)
-    with_it, without = (fit_speed(one, "goodput").intervals["alpha_compute"] for one in (sync, data))
+    compute, _ = form.at(Placements(kind=form.kind, points=points)).parts(np.array([0.02, 0.002, 0.3, 0.03]))
+    sync = Measurements(
+        placements=Placements(kind="replicas", points=points), step_s=data.step_s, sync_s=data.step_s - compute
+    )
+    with_it, without = (fit_speed(one, "pollux").intervals["alpha_compute"] for one in (sync, data))
     assert with_it[1] - with_it[0] < without[1] - without[0]
 
 
 def test_a_form_is_homogeneous_so_its_jacobian_gives_it_back() -> None:
     points = np.array([(1, 1, 8), (1, 4, 8), (2, 8, 32)], float)
-    terms, theta = goodput.GOODPUT.at(points), np.array([0.1, 0.01, 0.05, 0.01, 0.2, 0.02])
+    terms, theta = POLLUX.at(Placements(kind="replicas", points=points)), np.array([0.1, 0.01, 0.05, 0.01, 0.2, 0.02])
     for overlap in (1.0, 2.0, 7.5):
         assert terms.jacobian(theta, overlap) @ theta == pytest.approx(terms.time(theta, overlap), rel=1e-6)
 
@@ -114,16 +117,3 @@ def test_too_few_points_are_refused() -> None:
     with pytest.raises(Unidentifiable, match="4 configurations cannot tell"):
         fit_speed(data, "optimus-sync")
     assert not identifiable(optimus.SYNC, data)
-
-
-def test_separation_sees_what_follows_from_the_rest() -> None:
-    x = np.arange(1.0, 9)
-    assert separation(np.stack([np.ones(8), x, 2 * x + 1], 1)) < 1e-12
-    assert separation(np.stack([np.ones(8), x, x**2], 1)) > 0.01
-
-
-def test_nonnegative_least_squares_over_many_scales() -> None:
-    rng = np.random.default_rng(0)
-    matrix = rng.random((30, 4)) * [1e-9, 1.0, 1e6, 1e-3]
-    truth = np.array([2e9, 0.0, 3e-6, 5.0])
-    assert nonnegative(matrix, matrix @ truth) == pytest.approx(truth, rel=1e-6, abs=1e-9)

@@ -1,14 +1,12 @@
-"""Step times from CSV files and from run folders: what is read, and what is said of a bad file."""
+"""Step times from CSV files and from run folders, and the messages about bad files."""
 
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from distdl.core.errors import UserError
-from distdl.perf.learning.read_losses import read_losses
-from distdl.perf.speed.measurements import read, read_csv
+from distdl.perf.speed.read_speeds import read, read_csv
 
 GOOD = "servers,workers,batch_size,steps_per_s\n1,2,128,4\n2,4,128,8\n"
 
@@ -45,7 +43,7 @@ BAD = {
     "servers,workers,batch_size,steps_per_s\n": "has column names but no measurements",
     "servers,worker,batch_size,step_s\n1,2,3,4\n": 'line 1: column workers is missing; did you mean "worker"',
     "servers,workers,batch_size,speed\n1,2,3,4\n": "line 1: column steps_per_s or step_s is missing",
-    "nodes,replicas,local_batch_size\n1,2,3\n": "line 1: column step_s is missing",
+    "nodes,replicas,local_batch_size\n1,2,3\n": "line 1: column steps_per_s or step_s is missing",
     GOOD + "2,4,128,-3\n": "line 4: steps_per_s is -3; it must be finite and positive",
     GOOD + "2,4,128,nan\n": "line 4: steps_per_s is nan",
     GOOD + "2,4,128,inf\n": "line 4: steps_per_s is inf",
@@ -111,7 +109,7 @@ def test_run_folders_of_all_reduce(tmp_path: Path) -> None:
 def test_runs_that_do_not_belong_together(tmp_path: Path) -> None:
     ps, ddp = run(tmp_path, "ps"), run(tmp_path, "ddp", strategy="ddp")
     other = run(tmp_path, "async", ps={"mode": "async"})
-    with pytest.raises(UserError, match="fit them apart"):
+    with pytest.raises(UserError, match="fit them separately"):
         read([ps, ddp])
     with pytest.raises(UserError, match="one mode at a time"):
         read([ps, other])
@@ -121,7 +119,7 @@ def test_runs_that_do_not_belong_together(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_no_finished_run(tmp_path: Path) -> None:
     (tmp_path / "half").mkdir()
-    with pytest.raises(UserError, match=r"no finished run: it has no result\.json"):
+    with pytest.raises(UserError, match=r"not a finished run: it has no result\.json"):
         read([tmp_path / "half"])
     with pytest.raises(UserError, match="0 steps in 50 s"):
         read([run(tmp_path, "none", steps=0)])
@@ -129,44 +127,6 @@ def test_a_folder_that_is_no_finished_run(tmp_path: Path) -> None:
     (broken / "result.json").write_text("{", encoding="utf-8")
     with pytest.raises(UserError, match="is not what distdl writes"):
         read([broken])
-
-
-ROWS = [{"step": 10 * i, "kind": "train", "loss": 1 / i, "lr": 0.1 if i < 5 else 0.01} for i in range(1, 9)]
-
-
-def test_losses_of_a_run_with_the_drops_of_its_learning_rate(tmp_path: Path) -> None:
-    rows = [*ROWS[:4], {"step": 40, "kind": "test", "accuracy": 0.5}, *ROWS[4:]]
-    file = write(tmp_path, "".join(json.dumps(row) + "\n" for row in rows) + '{"step": 90, "lo', "metrics.jsonl")
-    steps, losses, drops = read_losses(file)
-    assert steps.tolist() == list(range(10, 90, 10)) and losses[1] == 0.5 and drops == [40]
-    assert np.array_equal(read_losses(tmp_path)[0], steps)
-
-
-def test_losses_of_a_csv_file(tmp_path: Path) -> None:
-    steps, losses, drops = read_losses(write(tmp_path, "epoch,loss,step\n0,2,1\n0,1,2\n"))
-    assert steps.tolist() == [1, 2] and losses.tolist() == [2, 1] and drops is None
-
-
-BAD_LOSSES = {
-    ("a.csv", ""): "is empty; expected are columns step and loss",
-    ("a.csv", "step,loss\n"): "has no training losses",
-    ("a.csv", "step,los\n1,2\n"): 'line 1: column loss is missing; did you mean "los"',
-    ("a.csv", "step,loss\n1,2\n2,nan\n"): "line 3: loss is nan; it must be finite",
-    ("a.csv", "step,loss\n1,2\n2,-1\n"): "line 3: step 2 has loss -1; losses must be positive",
-    ("a.csv", "step,loss\n2,2\n2,1\n"): "line 3: step 2 comes after step 2; steps must increase",
-    ("a.csv", "step,loss\n1,2,3\n"): "line 2: 3 values under 2 column names",
-    ("m.jsonl", '{"step": 1}\n'): "line 1: loss is missing",
-    ("m.jsonl", "[1]\n"): "line 1: a JSON object is expected",
-    ("m.jsonl", "{\n" + json.dumps(ROWS[0]) + "\n"): "line 1: this is no JSON",
-    ("m.jsonl", '{"step": 1, "kind": "test"}\n'): "has no training losses",
-}
-
-
-@pytest.mark.parametrize("name, text", BAD_LOSSES)
-def test_bad_losses_are_told_by_file_and_line(tmp_path: Path, name: str, text: str) -> None:
-    with pytest.raises(UserError) as error:
-        read_losses(write(tmp_path, text, name))
-    assert BAD_LOSSES[name, text] in str(error.value) and name in str(error.value)
 
 
 def test_all_reduce_takes_steps_per_s_and_is_named_where_servers_are_missing(tmp_path):

@@ -1,0 +1,108 @@
+"""A form of the step time: a sum of costs of compute, a sum of costs of exchange, and how far the two overlap.
+
+    T = (C^g + E^g)^(1/g),   C = sum_j c_j C_j(placement),   E = sum_k e_k E_k(placement),   c, e >= 0
+
+g = 1 adds them, g -> infinity takes the longer one (Pollux, Qiao et al. 2021, Eq. 10). T is homogeneous of degree 1 in
+(c, e), so T = J (c, e) with J its Jacobian.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from distdl.perf.arrays import Array, Rows
+from distdl.perf.regression import TINY
+from distdl.perf.speed.measurements import Measurements
+from distdl.perf.speed.placements import Kind, Placements
+
+OVERLAPS = (1.0, 10.0)
+"""Range of g (Pollux): from no overlap to nearly complete overlap."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """One cost of a step: its coefficient is the seconds per unit."""
+
+    unit: str
+    """What a unit is, for the user: "each worker"."""
+    count: Callable[[Placements], Array]
+    """The number of units [n] at n placements."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """The terms of a step's time."""
+
+    name: str
+    kind: Kind
+    compute: Mapping[str, Term] = field(default_factory=dict)
+    exchange: Mapping[str, Term] = field(default_factory=dict)
+    overlap: float | None = 1.0
+    """g; None if it is fitted, as one more coefficient named gamma."""
+    relative: bool = False
+    """Fit T_fitted / T_measured - 1, as Optimus does, instead of its logarithm; for sums only (g = 1)."""
+
+    @property
+    def names(self) -> list[str]:
+        return [*self.compute, *self.exchange]
+
+    @property
+    def units(self) -> dict[str, str]:
+        """What a unit of each coefficient is."""
+        units = {name: term.unit for name, term in {**self.compute, **self.exchange}.items()}
+        return units | ({"gamma": "overlap of exchange with compute"} if self.overlap is None else {})
+
+    def at(self, placements: Placements) -> "Terms":
+        """Evaluate the terms at n placements."""
+        columns = [term.count(placements) for term in (*self.compute.values(), *self.exchange.values())]
+        return Terms(values=np.stack(columns, 1), compute=len(self.compute))
+
+    def measured_terms(self, data: Measurements) -> "Form":
+        """The form without the exchange terms that are 0 in every measurement: their coefficients cannot be known."""
+        values = self.at(data.placements).values[:, len(self.compute) :]
+        exchange = {
+            name: term for (name, term), column in zip(self.exchange.items(), values.T, strict=True) if column.any()
+        }
+        return replace(self, exchange=exchange, overlap=self.overlap if exchange else 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """Values [n, k] of a form's terms at n placements, compute first."""
+
+    values: Array
+    compute: int
+    """Number of compute terms."""
+
+    def take(self, rows: Rows) -> "Terms":
+        return replace(self, values=self.values[rows])
+
+    def parts(self, theta: Array) -> tuple[Array, Array]:
+        """[n] seconds of compute and of exchange."""
+        a = self.compute
+        return self.values[:, :a] @ theta[:a], self.values[:, a:] @ theta[a:]
+
+    def time(self, theta: Array, overlap: float) -> Array:
+        """[n] seconds per step."""
+        if overlap == 1:
+            return self.values @ theta
+        compute, exchange = self.parts(theta)
+        longer = np.maximum(compute, exchange)
+        ratio = np.minimum(compute, exchange) / np.maximum(longer, TINY)
+        return longer * (1 + ratio**overlap) ** (1 / overlap)
+
+    def jacobian(self, theta: Array, overlap: float) -> Array:
+        """[n, k] derivative of `time`; `jacobian @ theta` equals `time`."""
+        if overlap == 1:
+            return self.values
+        total = np.maximum(self.time(theta, overlap), TINY)
+        slopes = [np.maximum(part / total, 1e-6) ** (overlap - 1) for part in self.parts(theta)]
+        return self.values * np.repeat(slopes, [self.compute, self.values.shape[1] - self.compute], 0).T
+
+    def overlap_gradient(self, theta: Array, overlap: float) -> Array:
+        """[n] derivative of log `time` in 1 / g, in which it is nearly linear: log(1 + x) if both parts are equal."""
+        step = 1e-4
+        u = np.clip(1 / overlap, 1 / OVERLAPS[1] + step, 1 - step)
+        above, below = (np.log(self.time(theta, 1 / v)) for v in (u + step, u - step))
+        return (above - below) / (2 * step)
