@@ -6,6 +6,7 @@ more than everything else between `import torch` and a run's first step. `eager`
 shields in a process that has no compiler.
 """
 
+import functools
 import gc
 import inspect
 import sys
@@ -73,3 +74,31 @@ def eager(optimizer: Optimizer) -> Optimizer:
         if getattr(method, "__code__", None) is SHIELD:
             setattr(optimizer, name, types.MethodType(method.__wrapped__, optimizer))
     return optimizer
+
+
+def forward_node() -> int:
+    """Sequence number of the node that autograd made last in this thread."""
+    return torch.autograd._get_sequence_nr() - 1  # pyright: ignore[reportPrivateImportUsage]
+
+
+def backward_node() -> int | None:
+    """Sequence number of the node whose backward runs now; None outside of a node."""
+    node = torch._C._current_autograd_node()
+    return None if node is None else node._sequence_nr()
+
+
+def composite_kernel(operator: torch._ops.OpOverload) -> Callable | None:
+    """The kernel that implements an operator in terms of others, in C++; None if there is none.
+
+    `operator.decompose` would go further.
+    """
+    key = torch._C.DispatchKey.CompositeImplicitAutograd
+    has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key(operator.name(), key)
+    return functools.partial(operator._op_dk, key) if has_kernel else None
+
+
+def device_constructors() -> set[Callable]:
+    """Functions that make a tensor and take its device."""
+    from torch.utils._device import _device_constructors
+
+    return _device_constructors()
