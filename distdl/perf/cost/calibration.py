@@ -29,7 +29,8 @@ from distdl.perf.hardware import Device
 
 Pass = Literal["forward", "backward"]
 PASSES: tuple[Pass, Pass] = ("forward", "backward")
-TERMS = ("compute", "edge", "traffic", "layer")
+TermName = Literal["compute", "edge", "traffic", "layer"]
+TERMS: tuple[TermName, ...] = ("compute", "edge", "traffic", "layer")
 
 WINOGRAD = 2.25
 """A 2x2 tile of a 3x3 convolution takes 16 multiplications in place of 36."""
@@ -46,7 +47,7 @@ values), and backward its input and gradient twice."""
 class Coefficient:
     """One number to fit: a term's, for some kinds of layers, in one pass or in both."""
 
-    term: Literal["compute", "edge", "traffic", "layer"]
+    term: TermName
     kinds: frozenset[str] | None = None
     """None: all kinds."""
     when: Pass | None = None
@@ -136,7 +137,7 @@ def _fit_kind(kind: str, own: Sequence[Observation], when: Pass) -> Calibration:
     has_products = any(layer.forward_flops for one in own for layer in one.layers)
     has_window = any(window_flops(layer) for one in own for layer in one.layers)
     left_out = () if has_products else ("edge",) if has_window else ("compute", "edge")
-    names = [name for name in TERMS if name not in left_out]
+    names: list[TermName] = [name for name in TERMS if name not in left_out]
     # With few layers of a kind the shorter form: their sides say little.
     if len(own) < 2 * len(names) and "edge" in names:
         names.remove("edge")
@@ -233,7 +234,7 @@ def terms(layer: Layer, device: Device, when: Pass, precision: str, winograd: bo
         times = PASSES_OVER_DATA.get(layer.kind, OTHER_PASSES)[backward]
         windows_s = window_flops(layer) / device.flops_per_s(precision)
         return {"traffic": times * moved_s, "layer": 1.0} | ({"compute": windows_s} if windows_s else {})
-    total = dict.fromkeys(TERMS, 0.0)
+    total: dict[str, float] = dict.fromkeys(TERMS, 0.0)
     fewer = WINOGRAD if kind_of(layer, winograd) == "winograd" else 1.0
     for flops, (m, n), groups in products(layer, when):
         compute_s = flops / fewer / device.flops_per_s(precision)
@@ -244,20 +245,23 @@ def terms(layer: Layer, device: Device, when: Pass, precision: str, winograd: bo
     return total
 
 
+Sides = dict[str, tuple[float, float]]
+
+
 def products(layer: Layer, when: Pass) -> list[tuple[int, tuple[float, float], int]]:
     """The matrix products of a pass: (FLOPs, the result's two sides, how many such products side by side)."""
     shape, inf = layer.geometry, float("inf")
     if layer.kind == "conv" and "kernel" in shape:
         groups, taps = shape["groups"], int(np.prod(shape["kernel"]))
         cin, cout = shape["in_channels"] // groups, shape["out_channels"] // groups
-        before, after = (size[0] * int(np.prod(size[2:])) for size in (layer.input_shape, layer.output_shape))
-        sides = {"forward": (cout, after), "input": (cin, before), "weight": (cout, cin * taps)}
+        inputs, outputs = (size[0] * int(np.prod(size[2:])) for size in (layer.input_shape, layer.output_shape))
+        sides: Sides = {"forward": (cout, outputs), "input": (cin, inputs), "weight": (cout, cin * taps)}
     elif layer.kind == "dense" and "in_features" in shape:
         groups, rows = 1, int(np.prod(layer.output_shape[:-1]))
         inside, outside = shape["in_features"], shape["out_features"]
         sides = {"forward": (outside, rows), "input": (inside, rows), "weight": (outside, inside)}
     else:
-        groups, sides = 1, dict.fromkeys(("forward", "input", "weight"), (inf, inf))
+        groups, sides = 1, {"forward": (inf, inf), "input": (inf, inf), "weight": (inf, inf)}
     if when == "forward":
         return [(layer.forward_flops, sides["forward"], groups)]
     gradients = {"input": layer.input_grad_flops, "weight": layer.weight_grad_flops}

@@ -1,13 +1,13 @@
-"""What the study's run folders say: one value a training, and laws fitted to several."""
+"""What the study's run folders say: one value per training, and laws fitted to several."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import nnls
 
 from distdl.core.files import read_rows
 from distdl.core.rundir import METRICS
+from distdl.perf.speed.amdahl import AmdahlFit, fit_amdahl
 from distdl.studies.base import Outcome
 from distdl.studies.runner import trial_lock as claim
 
@@ -89,32 +89,10 @@ def karp_flatt(speed_up: float, workers: int) -> float:
     return (1 / speed_up - 1 / workers) / (1 - 1 / workers)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Law:
-    """Amdahl's law: an epoch takes serial_s + parallel_s / workers."""
-
-    serial_s: float
-    parallel_s: float
-    points: int
-    """Numbers of workers that it was fitted to; with two, nothing is left to check it by."""
-    error: float
-    """Mean relative error over them."""
-
-    def epoch_s(self, workers: int) -> float:
-        return self.serial_s + self.parallel_s / workers
-
-
-def amdahl(found: Sequence[Repeat]) -> Law | None:
-    """Fitted to the epoch times of those that had their cores to themselves, on relative error; None with fewer than
-    two numbers of workers."""
+def amdahl(found: Sequence[Repeat]) -> AmdahlFit | None:
+    """Amdahl's law fitted to the epoch times of trainings that had their cores to themselves; None with fewer than two
+    numbers of workers."""
     timed = [repeat for repeat in found if repeat.timed]
-    workers = np.array([repeat.workers for repeat in timed], dtype=float)
-    seconds = np.array([repeat.epoch_s for repeat in timed])
-    counts = len(set(workers))
-    if counts < 2:
-        return None
-    terms = np.stack([np.ones_like(workers), 1 / workers], axis=1) / seconds[:, None]
-    (serial_s, parallel_s), _ = nnls(terms, np.ones_like(seconds))
-    means = [(count, seconds[workers == count].mean()) for count in sorted(set(workers))]
-    errors = [abs((serial_s + parallel_s / count) / mean - 1) for count, mean in means]
-    return Law(serial_s=float(serial_s), parallel_s=float(parallel_s), points=counts, error=float(np.mean(errors)))
+    return fit_amdahl(
+        np.array([repeat.workers for repeat in timed], float), np.array([repeat.epoch_s for repeat in timed])
+    )
