@@ -324,7 +324,7 @@ def calibration(setting: Setting, folder: Path) -> Outcome:
     from distdl.cli.calibrate import arithmetic, calibrate
     from distdl.perf import hardware
     from distdl.perf.cost.calibration import stored
-    from distdl.profiling import timing as measure
+    from distdl.profiling import timing
     from distdl.profiling.counting.count import count
 
     names, batch = (UNSEEN[:1], 2) if setting.toy else (UNSEEN, 32)
@@ -339,7 +339,7 @@ def calibration(setting: Setting, folder: Path) -> Outcome:
         network = count(model, batch=batch, training=True, name=name)
         images = torch.randn(batch, 3, 224, 224, device=place)
         with arithmetic(place, precision):
-            measured_s = measure.total(model.to(place), images, rounds=1 if setting.toy else 5).step_s
+            measured_s = timing.total(model.to(place), images, rounds=1 if setting.toy else 5).step_s
         predicted_s = made.step_s(network, device, precision)
         errors.append(abs(predicted_s / measured_s - 1))
         outcome.figures[name] = {"measured_s": measured_s, "predicted_s": predicted_s, "batch": batch}

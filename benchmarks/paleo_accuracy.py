@@ -17,7 +17,7 @@ from timing import markdown_table, write_result
 from distdl.perf import hardware
 from distdl.perf.cost import calibration, paleo
 from distdl.perf.cost.calibration import PASSES, Calibration, Coefficient, Observation
-from distdl.profiling import timing as measure
+from distdl.profiling import timing
 from distdl.profiling.counting.count import count
 from distdl.profiling.published_networks import FAMILY, FORM, alexnet_of_paleo, cnn_benchmarks, nin_of_paleo
 
@@ -130,7 +130,7 @@ def machine(file: str) -> str:
     for name in NETWORKS:
         model = torchvision.models.get_model(name, **({"init_weights": True} if name == "googlenet" else {}))
         network = count(model, batch=BATCH, training=True, name=name)
-        found = measure.total(model, torch.randn(BATCH, 3, 224, 224), rounds=3)
+        found = timing.total(model, torch.randn(BATCH, 3, 224, 224), rounds=3)
         predicted = [made.seconds(network.layers, device, when) for when in PASSES]
         error = sum(predicted) / found.step_s - 1
         errors.append(error)

@@ -9,7 +9,7 @@ import torch
 import torchvision
 from timing import markdown_table, write_result
 
-from distdl.profiling import timing as measure
+from distdl.profiling import layers
 
 SUBJECTS = {"resnet18": 8, "alexnet": 16, "vgg11": 4, "resnet50": 4, "mobilenet_v2": 8, "vit_b_16": 2}
 """Networks and batches."""
@@ -23,7 +23,7 @@ def main() -> None:
     for name, batch in SUBJECTS.items():
         torch.manual_seed(0)
         model = torchvision.models.get_model(name)
-        found = measure.measure(model, torch.randn(batch, 3, 224, 224), rounds=rounds)
+        found = layers.measure(model, torch.randn(batch, 3, 224, 224), rounds=rounds)
         whole_s = found.total.step_s
         sums = (found.layer_sum.step_s, found.naive_sum.step_s)
         rows.append(

@@ -17,10 +17,10 @@ from distdl.perf import hardware
 from distdl.perf.cost import calibration
 from distdl.perf.cost.calibration import PASSES, Calibration, Observation
 from distdl.perf.cost.layers import Layer, Network
-from distdl.profiling import timing as measure
+from distdl.profiling import layers, timing
 from distdl.profiling.counting.count import count
+from distdl.profiling.layers import Measured
 from distdl.profiling.probe_networks import PROBES
-from distdl.profiling.timing import Measured
 
 
 def calibrate(
@@ -48,7 +48,7 @@ def calibrate(
         raise UserError(f'{file}: name the file with the ending ".toml"')
     place = chosen(on)
     console = PlainConsole()
-    flops_per_s, bytes_per_s = measure.ceilings(place, precision)
+    flops_per_s, bytes_per_s = timing.ceilings(place, precision)
     console.print(f"product {flops_per_s / 1e12:.3g} TFLOP/s, copy {bytes_per_s / 1e9:.3g} GB/s")
     sizes = batches or ((16, 64) if place.type == "cuda" else (4,))
     probes: list[tuple[Network, Measured]] = []
@@ -80,7 +80,7 @@ def measured(
             counted = count(network, (3, size, size), batch=batch, training=True, name=name)
             images = torch.randn(batch, 3, size, size, device=place)
             with arithmetic(place, precision):
-                yield name, counted, measure.measure(network.to(place), images, rounds=rounds, naive=False)
+                yield name, counted, layers.measure(network.to(place), images, rounds=rounds, naive=False)
 
 
 def arithmetic(place: torch.device, precision: str) -> Any:

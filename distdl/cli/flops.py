@@ -119,17 +119,16 @@ def parse_inputs(text: str) -> list[tuple[tuple[int, ...], bool]]:
 
 def _write_csv(rows: Sequence[Layer] | Sequence[Group]) -> None:
     writer = csv_module.writer(sys.stdout, lineterminator="\n")
-    if isinstance(rows[0], Layer):
-        writer.writerow(["name", "kind", "input_shape", "output_shape", *FIELDS])
-        for row in rows:
-            writer.writerow([row.name, row.kind, _by(row.input_shape), _by(row.output_shape), *_values(row)])
-    else:
-        writer.writerow(["name", "layers", "forward_share", *FIELDS])
-        writer.writerows([row.name, row.layers, row.forward_share, *_values(row)] for row in rows)
+    heads = ("kind", "input_shape", "output_shape") if isinstance(rows[0], Layer) else ("layers", "forward_share")
+    writer.writerow(["name", *heads, *FIELDS])
+    writer.writerows(_csv_cells(row) for row in rows)
 
 
-def _values(row: Layer | Group) -> list[float]:
-    return [getattr(row, field) for field in FIELDS]
+def _csv_cells(row: Layer | Group) -> list[object]:
+    values = [getattr(row, field) for field in FIELDS]
+    if isinstance(row, Layer):
+        return [row.name, row.kind, _by(row.input_shape), _by(row.output_shape), *values]
+    return [row.name, row.layers, row.forward_share, *values]
 
 
 def _show(console: Console, network: Network, rows: Sequence[Layer] | Sequence[Group], by: str, training: bool) -> None:

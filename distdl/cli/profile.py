@@ -17,9 +17,10 @@ from distdl.perf import hardware
 from distdl.perf.cost import paleo
 from distdl.perf.cost.calibration import stored
 from distdl.planner.workload import named
-from distdl.profiling import timing as measure
+from distdl.profiling import layers, timing
 from distdl.profiling.counting.count import count
-from distdl.profiling.timing import Measured, Seconds
+from distdl.profiling.layers import Measured
+from distdl.profiling.timing import Seconds
 
 
 def profile(
@@ -51,8 +52,8 @@ def profile(
     batch = batch or (subject.batch if subject.batch > 1 else 8)
     counted = count(subject.module, subject.input_shape, batch, training=True, name=subject.name)
     platform = _platform(device, place)
-    network = measure.with_weights(subject.module, place)
-    found = measure.measure(network, torch.randn(batch, *subject.input_shape, device=place), rounds=rounds)
+    network = timing.with_weights(subject.module, place)
+    found = layers.measure(network, torch.randn(batch, *subject.input_shape, device=place), rounds=rounds)
     predicted = aligned(paleo.layer_times(counted, platform), found.layers)
     if json:
         print(json_format.dumps(as_dict(counted.model, batch, platform, found, predicted), indent=2))
@@ -77,7 +78,7 @@ def _platform(name: str, place: torch.device) -> paleo.Platform:
 
 def this_machine(place: torch.device) -> hardware.Device:
     """A device whose data sheet is what a matrix product and a copy reach here."""
-    flops_per_s, bytes_per_s = measure.ceilings(place, "fp32")
+    flops_per_s, bytes_per_s = timing.ceilings(place, "fp32")
     return hardware.Device(
         name="this machine (measured ceilings)",
         bandwidth_gb_per_s=bytes_per_s / 1e9,

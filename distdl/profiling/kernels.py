@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 KINDS = {
@@ -56,12 +55,12 @@ class KernelProfile:
         on_gpu = self._device.type == "cuda"
         busy = [
             (event.time_range.start, event.time_range.end)
-            for event in self._profile.events()
+            for event in self._profile.events() or ()
             if (_is_kernel(event) if on_gpu else _is_operator(event.name))
         ]
         by_kind: dict[str, float] = defaultdict(float)
         for row in self._profile.key_averages():
-            if on_gpu and row.device_type == DeviceType.CPU:
+            if on_gpu and row.device_type.name == "CPU":
                 by_kind[kind_of(row.key)] += row.self_device_time_total / 1e6 / steps
             elif not on_gpu and _is_operator(row.key):
                 by_kind[kind_of(row.key)] += row.self_cpu_time_total / 1e6 / steps
@@ -95,6 +94,6 @@ def _is_operator(name: str) -> bool:
 
 def _is_kernel(event: Any) -> bool:
     # Annotations ("ProfilerStep", "Optimizer.step") appear on the device too, and cover gaps.
-    if event.device_type != DeviceType.CUDA or getattr(event, "is_user_annotation", False):
+    if event.device_type.name != "CUDA" or getattr(event, "is_user_annotation", False):
         return False
     return not re.match(r"ProfilerStep|Optimizer\.|Memcpy HtoD|Memcpy PtoP|nccl", event.name)

@@ -89,10 +89,12 @@ class Patches(nn.Module):
         return self.cut(x).flatten(2).transpose(1, 2).contiguous()
 
 
-def conv(width: int, out: int, kernel: int = 3, act: Make = nn.ReLU, **options: int) -> nn.Sequential:
+def conv(
+    width: int, out: int, kernel: int = 3, act: Make = nn.ReLU, *, stride: int = 1, groups: int = 1
+) -> nn.Sequential:
     """Convolution, batch norm, activation; padded to keep the size."""
-    options.setdefault("padding", kernel // 2)
-    return nn.Sequential(nn.Conv2d(width, out, kernel, bias=False, **options), nn.BatchNorm2d(out), act())
+    layer = nn.Conv2d(width, out, kernel, stride, kernel // 2, groups=groups, bias=False)
+    return nn.Sequential(layer, nn.BatchNorm2d(out), act())
 
 
 def residual() -> nn.Module:
@@ -163,8 +165,8 @@ def shuffled() -> nn.Module:
 def plain() -> nn.Module:
     """Convolutions with biases, large kernels, pools, dense layers."""
 
-    def biased(width: int, out: int, kernel: int, **options: int) -> list[nn.Module]:
-        return [nn.Conv2d(width, out, kernel, padding=kernel // 2, **options), nn.ReLU(inplace=True)]
+    def biased(width: int, out: int, kernel: int, stride: int = 1) -> list[nn.Module]:
+        return [nn.Conv2d(width, out, kernel, stride, kernel // 2), nn.ReLU(inplace=True)]
 
     return nn.Sequential(
         *biased(3, 72, 11, stride=4), nn.MaxPool2d(3, 2), *biased(72, 160, 5), nn.LocalResponseNorm(5),

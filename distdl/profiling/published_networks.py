@@ -1,27 +1,136 @@
-"""The networks whose times others published, as they ran them: to hold a predictor against. Needs torch."""
+"""Networks of publications, for comparison with their figures, where torchvision's of the same name differ.
+
+All take ImageNet images [b, 3, 224, 224] (AlexNet and NiN also 227) and give 1000 logits.
+"""
 
 import csv
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import torch
 import torchvision
-from torch import nn
+from torch import Tensor, nn
+from torchvision.models import resnet
 
 from distdl.perf import hardware
 from distdl.perf.cost.calibration import PASSES, Coefficient, Observation
 from distdl.perf.cost.layers import Network
-from distdl.profiling import published_layers as papers
 from distdl.profiling.counting.count import count
 from distdl.profiling.counting.meta import weightless
 
+
+def alexnet_caffe() -> nn.Module:
+    """Krizhevsky et al. 2012 on one GPU, Caffe's bvlc_alexnet: two groups in three convolutions, and LRN."""
+    return nn.Sequential(
+        *_conv(3, 96, 11, stride=4), nn.LocalResponseNorm(5), _pool(),
+        *_conv(96, 256, 5, padding=2, groups=2), nn.LocalResponseNorm(5), _pool(),
+        *_conv(256, 384, 3, padding=1),
+        *_conv(384, 384, 3, padding=1, groups=2),
+        *_conv(384, 256, 3, padding=1, groups=2), _pool(),
+        nn.Flatten(),
+        nn.Linear(256 * 6 * 6, 4096), nn.ReLU(inplace=True), nn.Dropout(),
+        nn.Linear(4096, 4096), nn.ReLU(inplace=True), nn.Dropout(),
+        nn.Linear(4096, 1000),
+    )  # fmt: skip
+
+
+def nin() -> nn.Module:
+    """Lin et al. 2014, Network in Network as published for ImageNet: every convolution is followed by two of 1x1."""
+    return nn.Sequential(
+        *_conv(3, 96, 11, stride=4), *_conv(96, 96, 1), *_conv(96, 96, 1), _pool(),
+        *_conv(96, 256, 5, padding=2), *_conv(256, 256, 1), *_conv(256, 256, 1), _pool(),
+        *_conv(256, 384, 3, padding=1), *_conv(384, 384, 1), *_conv(384, 384, 1), _pool(), nn.Dropout(),
+        *_conv(384, 1024, 3, padding=1), *_conv(1024, 1024, 1), *_conv(1024, 1000, 1),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+    )  # fmt: skip
+
+
+def googlenet_caffe() -> nn.Module:
+    """Szegedy et al. 2015, Inception-v1, Caffe's bvlc_googlenet: biases and LRN, no batch norm, true 5x5 branches."""
+    return nn.Sequential(
+        *_conv(3, 64, 7, stride=2, padding=3), _pool(), nn.LocalResponseNorm(5),
+        *_conv(64, 64, 1), *_conv(64, 192, 3, padding=1), nn.LocalResponseNorm(5), _pool(),
+        Inception(192, 64, (96, 128), (16, 32), 32),
+        Inception(256, 128, (128, 192), (32, 96), 64), _pool(),
+        Inception(480, 192, (96, 208), (16, 48), 64),
+        Inception(512, 160, (112, 224), (24, 64), 64),
+        Inception(512, 128, (128, 256), (24, 64), 64),
+        Inception(512, 112, (144, 288), (32, 64), 64),
+        Inception(528, 256, (160, 320), (32, 128), 128), _pool(),
+        Inception(832, 256, (160, 320), (32, 128), 128),
+        Inception(832, 384, (192, 384), (48, 128), 128),
+        nn.AvgPool2d(7), nn.Dropout(0.4), nn.Flatten(), nn.Linear(1024, 1000),
+    )  # fmt: skip
+
+
+class Inception(nn.Module):
+    """Four branches over the same input, their outputs concatenated. The widths are in Table 1 of the paper."""
+
+    def __init__(self, width: int, one: int, three: tuple[int, int], five: tuple[int, int], pooled: int) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(
+            [
+                nn.Sequential(*_conv(width, one, 1)),
+                nn.Sequential(*_conv(width, three[0], 1), *_conv(*three, 3, padding=1)),
+                nn.Sequential(*_conv(width, five[0], 1), *_conv(*five, 5, padding=2)),
+                nn.Sequential(nn.MaxPool2d(3, stride=1, padding=1), *_conv(width, pooled, 1)),
+            ]
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([branch(x) for branch in self.branches], dim=1)
+
+
+def resnet_caffe(depth: int = 50) -> nn.Module:
+    """He et al. 2015 as published: the stride of a bottleneck on its first 1x1 convolution, not on the 3x3."""
+    network = resnet.__dict__[f"resnet{depth}"]()
+    for block in network.modules():
+        if isinstance(block, resnet.Bottleneck):
+            block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride
+    return network
+
+
+def _conv(
+    width: int, out: int, kernel: int, *, stride: int = 1, padding: int = 0, groups: int = 1
+) -> tuple[nn.Module, nn.Module]:
+    return nn.Conv2d(width, out, kernel, stride, padding, groups=groups), nn.ReLU(inplace=True)
+
+
+def _pool() -> nn.Module:
+    return nn.MaxPool2d(3, stride=2, ceil_mode=True)  # Caffe rounds up
+
+
+def nin_of_paleo() -> nn.Module:
+    """Network in Network as PALEO counts it: pools round down."""
+    network = nin()
+    for module in network.modules():
+        if isinstance(module, nn.MaxPool2d):
+            module.ceil_mode = False
+    return network
+
+
+def alexnet_of_paleo() -> nn.Module:
+    """AlexNet of Krizhevsky 2014 ("One weird trick") as PALEO counts it: without padding in front, 5 x 5 at the end."""
+
+    def conv(width: int, out: int, kernel: int, stride: int = 1, padding: int = 0) -> list[nn.Module]:
+        return [nn.Conv2d(width, out, kernel, stride, padding), nn.ReLU()]
+
+    return nn.Sequential(
+        *conv(3, 64, 11, stride=4), nn.MaxPool2d(3, 2), *conv(64, 192, 5, padding=2), nn.MaxPool2d(3, 2),
+        *conv(192, 384, 3, padding=1), *conv(384, 256, 3, padding=1), *conv(256, 256, 3, padding=1),
+        nn.MaxPool2d(3, 2), nn.Flatten(), nn.Linear(256 * 5 * 5, 4096), nn.ReLU(), nn.Dropout(),
+        nn.Linear(4096, 4096), nn.ReLU(), nn.Dropout(), nn.Linear(4096, 1000),
+    )  # fmt: skip
+
+
 BATCH = 16
 CNN_BENCHMARKS: dict[str, Callable[[], nn.Module]] = {
-    "AlexNet": papers.alexnet_caffe,
-    "Inception-V1": papers.googlenet_caffe,
+    "AlexNet": alexnet_caffe,
+    "Inception-V1": googlenet_caffe,
     "VGG-16": torchvision.models.vgg16,
     "VGG-19": torchvision.models.vgg19,
-    **{f"ResNet-{depth}": partial(papers.resnet_caffe, depth) for depth in (18, 34, 50, 101, 152)},
+    **{f"ResNet-{depth}": partial(resnet_caffe, depth) for depth in (18, 34, 50, 101, 152)},
 }
 """github.com/jcjohnson/cnn-benchmarks: Torch and cuDNN 5.1, 224 x 224 pixels."""
 FAMILY = {name: name.partition("-")[0] for name in CNN_BENCHMARKS}
@@ -30,7 +139,7 @@ DEVICES = {"Pascal Titan X": "titan-x-pascal", "Maxwell Titan X": "titan-x-maxwe
 BOOST = 0.8
 """These data sheets give the base clock; cards of that time ran up to a quarter faster."""
 F4 = 4 / 2.25
-"""A 4x4 tile of a 3x3 convolution takes 36 multiplications in place of 144: no kernel needed fewer."""
+"""A 4x4 tile of a 3x3 convolution takes 36 multiplications instead of 144: no kernel needs fewer."""
 PRODUCTS = frozenset({"conv", "depthwise", "dense"})
 CONVOLUTIONS = frozenset({"conv", "depthwise", "winograd"})
 FORM = (
@@ -47,7 +156,7 @@ FORM = (
 def cnn_benchmarks(file: Path) -> tuple[list[Observation], list[str]]:
     """The times in cnn-benchmarks.csv as observations, and each one's network: two passes of each row."""
     counted = {name: _counted(name, make) for name, make in CNN_BENCHMARKS.items()}
-    devices = {name: hardware.device(own) for name, own in DEVICES.items()}
+    devices = {name: hardware.device(sheet) for name, sheet in DEVICES.items()}
     observations, names = [], []
     with file.open(encoding="utf-8") as lines:
         for row in csv.DictReader(lines):
@@ -68,26 +177,3 @@ def _counted(name: str, make: Callable[[], nn.Module]) -> Network:
     with weightless():
         network = make()
     return count(network, batch=BATCH, name=name)
-
-
-def nin_of_paleo() -> nn.Module:
-    """Network in Network as PALEO counts it: pools round down."""
-    network = papers.nin()
-    for module in network.modules():
-        if isinstance(module, nn.MaxPool2d):
-            module.ceil_mode = False
-    return network
-
-
-def alexnet_of_paleo() -> nn.Module:
-    """AlexNet of Krizhevsky 2014 ("One weird trick") as PALEO counts it: without padding in front, 5 x 5 at the end."""
-
-    def conv(width: int, out: int, kernel: int, stride: int = 1, padding: int = 0) -> list[nn.Module]:
-        return [nn.Conv2d(width, out, kernel, stride, padding), nn.ReLU()]
-
-    return nn.Sequential(
-        *conv(3, 64, 11, stride=4), nn.MaxPool2d(3, 2), *conv(64, 192, 5, padding=2), nn.MaxPool2d(3, 2),
-        *conv(192, 384, 3, padding=1), *conv(384, 256, 3, padding=1), *conv(256, 256, 3, padding=1),
-        nn.MaxPool2d(3, 2), nn.Flatten(), nn.Linear(256 * 5 * 5, 4096), nn.ReLU(), nn.Dropout(),
-        nn.Linear(4096, 4096), nn.ReLU(), nn.Dropout(), nn.Linear(4096, 1000),
-    )  # fmt: skip

@@ -59,7 +59,7 @@ def test_tables_fit_80_columns(capsys, monkeypatch, by, training):
 
 
 def test_the_paper_of_lu_and_others(capsys):
-    network = "distdl.profiling.published_layers:alexnet_caffe"
+    network = "distdl.profiling.published_networks:alexnet_caffe"
     assert main(["flops", network, "--input", "3x227x227", "--convention", "lu2017"]) == 0
     assert "729 million operations" in " ".join(capsys.readouterr().out.split())
 

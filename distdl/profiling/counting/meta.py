@@ -2,27 +2,31 @@
 
 import copy
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
-from torch.utils._device import _device_constructors
 
-from distdl.runtime.torch_private import eager_operators
+from distdl.runtime.torch_private import device_constructors, eager_operators
 
 
 def to_meta(tensor: Tensor) -> Tensor:
     """A tensor of the same shape, type and strides without its data, and part of no graph."""
-    if isinstance(tensor, UninitializedTensorMixin):
-        return type(tensor)(requires_grad=tensor.requires_grad, device="meta", dtype=tensor.dtype)
+    if is_lazy(tensor):
+        return _lazy(type(tensor), tensor)
     empty = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
     if isinstance(tensor, nn.Parameter):
         return nn.Parameter(empty, requires_grad=tensor.requires_grad)
     return empty.requires_grad_(tensor.requires_grad and tensor.is_leaf)
+
+
+def _lazy(kind: Callable[..., Tensor], tensor: Tensor) -> Tensor:
+    """A tensor of a lazy module, whose shape is not known yet."""
+    return kind(requires_grad=tensor.requires_grad, device="meta", dtype=tensor.dtype)
 
 
 class _EmptyCopies(TorchFunctionMode):
@@ -52,9 +56,9 @@ def meta_copy(model: nn.Module) -> nn.Module:
 def _unwrapped(module: nn.Module) -> nn.Module:
     while True:
         if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            module = module.module
+            module = cast(nn.Module, module.module)
         elif hasattr(module, "_orig_mod"):  # torch.compile's
-            module = module._orig_mod
+            module = cast(nn.Module, module._orig_mod)
         else:
             return module
 
@@ -66,7 +70,7 @@ class _Weightless(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
         asker = sys._getframe(1).f_globals.get("__name__", "")
-        if func in _device_constructors() and asker.startswith("torch.nn.modules") and kwargs.get("device") is None:
+        if func in device_constructors() and asker.startswith("torch.nn.modules") and kwargs.get("device") is None:
             kwargs["device"] = "meta"
         elif getattr(func, "__name__", "") in FILLS:
             tensor = args[0] if args else kwargs["tensor"]  # the latter is how torch.nn.init asks

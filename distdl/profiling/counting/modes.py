@@ -5,17 +5,14 @@ from contextlib import contextmanager
 from types import FunctionType
 from typing import Any
 
-import torch
 import torch.nn.functional as F
-from torch._C import DispatchKey
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from distdl.profiling.counting.rules import FUNCTIONS, OPERATORS, SHAPES
 from distdl.profiling.counting.tracer import Tracer
-
-COMPOSITE = DispatchKey.CompositeImplicitAutograd
+from distdl.runtime.torch_private import composite_kernel
 
 
 @contextmanager
@@ -23,19 +20,19 @@ def watched(tracer: Tracer) -> Iterator[None]:
     """Tells `tracer` of every module that runs under it, every function of `FUNCTIONS`, and every other operator."""
     enter = register_module_forward_pre_hook(lambda module, _: tracer.enter(module))
     leave = register_module_forward_hook(lambda *_: tracer.leave(), always_call=True)
-    operators = _Operators(tracer)
+    operators = _OperatorMode(tracer)
     try:
-        with operators, _Functions(tracer, operators):
+        with operators, _FunctionMode(tracer, operators):
             yield
     finally:
         enter.remove()
         leave.remove()
 
 
-class _Functions(TorchFunctionMode):
+class _FunctionMode(TorchFunctionMode):
     """Sees torch's functions before they are taken apart."""
 
-    def __init__(self, tracer: Tracer, operators: "_Operators") -> None:
+    def __init__(self, tracer: Tracer, operators: "_OperatorMode") -> None:
         super().__init__()
         self.tracer, self.operators = tracer, operators
 
@@ -52,7 +49,7 @@ class _Functions(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-class _Operators(TorchDispatchMode):
+class _OperatorMode(TorchDispatchMode):
     """Sees what is left: the operators that reach a device."""
 
     @classmethod
@@ -80,19 +77,14 @@ class _Operators(TorchDispatchMode):
         name = str(func._overloadpacket)
         if shapes := SHAPES.get(name):
             out = shapes(*args)
-        elif name not in OPERATORS and _is_composite(func):
-            # Under inference_mode functions arrive whole; elsewhere autograd has taken them apart.
+        elif name not in OPERATORS and (kernel := composite_kernel(func)):
+            # Under inference_mode functions arrive whole; otherwise autograd has decomposed them.
             with self:
-                return func._op_dk(COMPOSITE, *args, **kwargs)
+                return kernel(*args, **kwargs)
         else:
             out = func(*args, **kwargs)
         self.tracer.operator(func, out, args, kwargs)
         return out
-
-
-def _is_composite(func: Any) -> bool:
-    """Whether torch writes it in terms of other operators, in C++: `func.decompose` would go further."""
-    return torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), COMPOSITE)
 
 
 def _body(function: FunctionType) -> FunctionType:

@@ -14,15 +14,14 @@ from distdl.perf.cost import paleo
 from distdl.perf.cost.conventions import lu2017
 from distdl.perf.cost.layers import Network
 from distdl.planner.workload import named
-from distdl.profiling import published_layers as papers
-from distdl.profiling import timing as measure
+from distdl.profiling import layers, published_networks, timing
 from distdl.profiling.counting.count import count
 from distdl.profiling.counting.meta import weightless
 
 K80 = {
     "VGG16": torchvision.models.vgg16,
-    "GoogLeNet": papers.googlenet_caffe,
-    "ResNet-50": papers.resnet_caffe,
+    "GoogLeNet": published_networks.googlenet_caffe,
+    "ResNet-50": published_networks.resnet_caffe,
 }
 """As Lu et al. 2017 had them, in Caffe."""
 
@@ -73,9 +72,9 @@ def measured(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
     counted = count(subject.module, subject.input_shape, batch, training=True, name=subject.name)
     known = hardware.recognise(torch.cuda.get_device_name(place)) if place.type == "cuda" else None
     platform = paleo.Platform(device=known or this_machine(place))
-    network = measure.with_weights(subject.module, place)
+    network = timing.with_weights(subject.module, place)
     inputs = torch.randn(batch, *subject.input_shape, device=place)
-    found = measure.measure(network, inputs, rounds=int(table["rounds"]))
+    found = layers.measure(network, inputs, rounds=int(table["rounds"]))
     predicted = aligned(paleo.layer_times(counted, platform), found.layers)
     name = torch.cuda.get_device_name(place) if place.type == "cuda" else "processor"
     return {
@@ -88,6 +87,6 @@ def measured(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
         "total": asdict(found.total),
         "layer_sum": asdict(found.layer_sum),
         "naive_sum": asdict(found.naive_sum),
-        "paleo": asdict(sum(predicted.values(), measure.Seconds())),
+        "paleo": asdict(sum(predicted.values(), timing.Seconds())),
         "layers": {layer: asdict(one) for layer, one in found.layers.items()},
     }

@@ -5,7 +5,7 @@ import torchvision
 
 from distdl.perf.cost.conventions import lu2017
 from distdl.perf.cost.layers import Layer, Network
-from distdl.profiling import published_layers as papers
+from distdl.profiling import published_networks
 from distdl.profiling.counting.count import count
 from distdl.profiling.counting.meta import weightless
 
@@ -13,10 +13,10 @@ from distdl.profiling.counting.meta import weightless
 @pytest.mark.parametrize(
     ("build", "size", "millions"),
     [
-        (papers.alexnet_caffe, 227, 729),
+        (published_networks.alexnet_caffe, 227, 729),
         (torchvision.models.vgg16, 224, 15503),
-        (papers.googlenet_caffe, 224, 1606),
-        (papers.resnet_caffe, 224, 3922),
+        (published_networks.googlenet_caffe, 224, 1606),
+        (published_networks.resnet_caffe, 224, 3922),
     ],
 )
 def test_the_papers_figures(build, size, millions):

@@ -11,7 +11,7 @@ from distdl.core.errors import UserError
 from distdl.perf import hardware
 from distdl.perf.cost import paleo
 from distdl.perf.cost.conventions import lu2017
-from distdl.profiling import published_layers as papers
+from distdl.profiling import published_networks
 from distdl.profiling.counting.count import count
 from distdl.profiling.counting.meta import weightless
 from distdl.profiling.published_networks import alexnet_of_paleo, nin_of_paleo
@@ -49,8 +49,8 @@ def test_alexnet_hybrid_on_k20_over_pcie(workers, published):
 
 LU = [
     # forward at the K80's 8.73 TFLOPS: ms, images/s
-    (torchvision.models.vgg16, 1.776, 563), (papers.googlenet_caffe, 0.184, 5436),
-    (lambda: papers.resnet_caffe(50), 0.449, 2226),
+    (torchvision.models.vgg16, 1.776, 563), (published_networks.googlenet_caffe, 0.184, 5436),
+    (lambda: published_networks.resnet_caffe(50), 0.449, 2226),
 ]  # fmt: skip
 
 
