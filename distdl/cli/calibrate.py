@@ -1,4 +1,4 @@
-"""`distdl calibrate FILE.toml`: measures this machine and writes a device file that predicts any network on it."""
+"""`distdl calibrate FILE.toml`: measure this machine and write a device file that predicts any network on it."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -35,13 +35,13 @@ def calibrate(
 
     Ceilings are those of a large product and of a large copy. Layers are those of fifteen made-up networks, each
     timed inside a training step. `distdl paleo --device FILE` then predicts other networks, and --device FILE makes
-    `distdl profile` and `distdl explain` compare with it. A file that is there keeps its other precisions.
+    `distdl profile` and `distdl explain` compare with it. An existing file keeps its other precisions.
 
     Args:
-        file: where to write, ending in .toml.
+        file: the file to write, ending in .toml.
         on: where to run.
         precision: of the matrix products.
-        batches: samples a step; 4 on a processor, 16 and 64 on a GPU by default.
+        batches: samples per step; 4 on a processor, 16 and 64 on a GPU by default.
         rounds: of each measurement; the median counts.
     """
     if file.suffix != ".toml":
@@ -52,16 +52,18 @@ def calibrate(
     console.print(f"product {flops_per_s / 1e12:.3g} TFLOP/s, copy {bytes_per_s / 1e9:.3g} GB/s")
     sizes = batches or ((16, 64) if place.type == "cuda" else (4,))
     probes: list[tuple[Network, Measured]] = []
-    for name, network, found in measured(place, precision, sizes, rounds):
-        probes.append((network, found))
-        console.print(f"{name}, batch {network.batch}: {1e3 * found.total.step_s:,.0f} ms a step")
-    # On a machine that is never at rest a layer may show more than the ceiling did.
-    flops_per_s = max(flops_per_s, *(fastest(network, found) for network, found in probes))
+    for name, network, times in measured(place, precision, sizes, rounds):
+        probes.append((network, times))
+        console.print(f"{name}, batch {network.batch}: {1e3 * times.total.step_s:,.0f} ms per step")
+    # On a busy machine a layer may reach more than the measured ceiling.
+    flops_per_s = max(flops_per_s, *(fastest(network, times) for network, times in probes))
     device = _device(file, place, precision, flops_per_s, bytes_per_s)
-    observations = [one for network, found in probes for one in observed(network, found, device, precision)]
-    made = calibration.fit_by_kind(observations)
+    observations = [
+        observation for network, times in probes for observation in observed(network, times, device, precision)
+    ]
+    fitted = calibration.fit_by_kind(observations)
     share = ppp(observations)
-    stored = {"ppp": round(share, 4), **calibration.to_store(made)}
+    stored = {"ppp": round(share, 4), **calibration.to_store(fitted)}
     table = device_table(device) | {"calibration": {**device.calibration, precision: stored}}
     head = f"# Measured by distdl calibrate on {time.strftime('%Y-%m-%d')}, torch {torch.__version__}.\n"
     file.write_text(head + tomli_w.dumps(table), encoding="utf-8")
@@ -84,64 +86,67 @@ def measured(
 
 
 def arithmetic(place: torch.device, precision: str) -> Any:
-    """What makes matrix products of a training step run at a precision."""
+    """Context in which matrix products of a training step run at a precision."""
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
     dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(precision, torch.float32)
     return torch.autocast(place.type, dtype, enabled=dtype != torch.float32)
 
 
-def observed(network: Network, found: Measured, device: hardware.Device, precision: str) -> list[Observation]:
+def observed(network: Network, times: Measured, device: hardware.Device, precision: str) -> list[Observation]:
     """The times of a network's layers, each with the rows of its table.
 
-    What belongs to no row, as adding up gradients where the graph joins and the Python between layers, is shared out
-    among them: they add up to the whole pass.
+    Time that belongs to no row, such as sums of gradients and Python between layers, is distributed among the layers,
+    so that they add up to the whole pass.
     """
     rows: dict[str, list[Layer]] = {}
     for layer in network.layers:
         rows.setdefault(layer.name, []).append(layer)
     observations = []
     for when in PASSES:
-        spent = {name: getattr(one, f"{when}_s") for name, one in found.layers.items() if name in rows}
-        more = getattr(found.total, f"{when}_s") / sum(spent.values())
+        spent_s = {name: getattr(seconds, f"{when}_s") for name, seconds in times.layers.items() if name in rows}
+        scale = getattr(times.total, f"{when}_s") / sum(spent_s.values())
         observations += [
-            Observation(layers=rows[name], device=device, when=when, seconds=more * seconds, precision=precision)
-            for name, seconds in spent.items()
+            Observation(layers=rows[name], device=device, when=when, seconds=scale * seconds, precision=precision)
+            for name, seconds in spent_s.items()
             if seconds > 0
         ]
     return observations
 
 
-def fastest(network: Network, found: Measured) -> float:
-    """FLOP/s of the layer whose forward pass has the most."""
+def fastest(network: Network, times: Measured) -> float:
+    """Highest FLOP/s of the forward pass of any layer."""
     rates = [
-        layer.forward_flops / found.layers[layer.name].forward_s
+        layer.forward_flops / times.layers[layer.name].forward_s
         for layer in network.layers
-        if layer.name in found.layers and found.layers[layer.name].forward_s > 0
+        if layer.name in times.layers and times.layers[layer.name].forward_s > 0
     ]
     return max(rates, default=0.0)
 
 
 def ppp(observations: Sequence[Observation]) -> float:
-    """PALEO's percentage for these layers: what they take at the ceilings over what they took."""
+    """PALEO's percentage for these layers: their time at the ceilings over their measured time."""
     ideal = Calibration(
         form=tuple(calibration.Coefficient(term=term) for term in ("compute", "traffic")), values=(1.0, 1.0)
     )
-    best = sum(ideal.seconds(one.layers, one.device, one.when, one.precision) for one in observations)
-    return best / sum(one.seconds for one in observations)
+    best = sum(
+        ideal.seconds(observation.layers, observation.device, observation.when, observation.precision)
+        for observation in observations
+    )
+    return best / sum(observation.seconds for observation in observations)
 
 
 def _device(file: Path, place: torch.device, precision: str, flops_per_s: float, bytes_per_s: float) -> hardware.Device:
-    """This machine: what the file says already, with the ceilings measured now."""
-    before = hardware.device(str(file)) if file.is_file() else None
+    """This machine: the content of the file, with the ceilings measured now."""
+    previous = hardware.device(str(file)) if file.is_file() else None
     name = torch.cuda.get_device_name(place) if place.type == "cuda" else "processor"
-    peaks = dict(before.peak_tflops) if before else {}
+    peaks = dict(previous.peak_tflops) if previous else {}
     return hardware.Device(
         name=name,
         names=(name,) if place.type == "cuda" else (),
-        bandwidth_gb_per_s=before.bandwidth_gb_per_s if before else bytes_per_s / 1e9,
+        bandwidth_gb_per_s=previous.bandwidth_gb_per_s if previous else bytes_per_s / 1e9,
         peak_tflops=peaks | {precision: flops_per_s / 1e12},
-        calibration=before.calibration if before else {},
+        calibration=previous.calibration if previous else {},
     )
 
 

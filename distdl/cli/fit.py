@@ -29,17 +29,17 @@ def speed(
     bytes_per_s: float | None = None,
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:
-    """Fit how fast steps go to measurements at several numbers of servers and workers, or of nodes and replicas.
+    """Fit the time of a step to measurements at several numbers of servers and workers, or of nodes and replicas.
 
     A CSV file has columns servers, workers, batch_size (global), steps_per_s (or step_s); or nodes, replicas,
-    local_batch_size, steps_per_s (or step_s) and, where known, sync_s. --json > FIT.json is what
+    local_batch_size, steps_per_s (or step_s) and, if known, sync_s. --json > FIT.json is what
     `distdl predict speed` reads.
 
     Args:
         sources: a CSV file, or run folders.
-        form: model of the step time; auto chooses by held-out error.
-        parameter_bytes: auto: size of the model's parameters, where known...
-        bytes_per_s: ...with the rate of each server's link: the cost of exchange is drawn to 2 S / B.
+        form: model of the step time: optimus-sync, optimus-async, pollux, or auto, which selects by held-out error.
+        parameter_bytes: size of the model's parameters, for auto; needs --bytes-per-s.
+        bytes_per_s: rate of each server's link: the cost of exchange is drawn towards 2 S / B.
         as_json: print JSON: form, coefficients, intervals, mape, held_out_mape (0.05 is 5 %), residuals, warnings.
     """
     if not sources:
@@ -67,11 +67,9 @@ def _show_speed(fit: SpeedFit, console: Console) -> None:
         f"when left out, {fit.held_out_mape:.1%}"
     )
     if fit.kernel != kriging.NONE:
-        console.print("what these costs leave over is interpolated between neighbours", style="dim")
+        console.print("the residuals of these costs are interpolated between neighbouring configurations", style="dim")
     point, gain = next_point(fit)
-    console.print(
-        f"measure next: {fit.data.placements.name(point)} (takes away {gain:.0%} of the predictions' variance)"
-    )
+    console.print(f"measure next: {fit.data.placements.name(point)} (removes {gain:.0%} of the predictions' variance)")
     for warning in fit.warnings:
         console.print(f"note: {warning}", style="yellow")
 
@@ -88,13 +86,13 @@ def loss(
     *,
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:
-    """Fit how the loss falls: Optimus' 1 / (b0 k + b1) + b2 after k steps, and phases where that fails.
+    """Fit a loss curve: Optimus' 1 / (b0 k + b1) + b2 after k steps, and phases where that fails.
 
-    Phases begin where the learning rate dropped, if the file tells it (lr); else where the curve does. Each has the
-    form that predicts losses left out best: a hyperbola, a power law, or an exponential decay.
+    Phases begin where the learning rate drops, if the file has it (lr); otherwise where the curve does. Each has the
+    form that predicts held-out losses best: a hyperbola, a power law, or an exponential decay.
 
     Args:
-        file: a metrics.jsonl, a run folder, or a CSV file with columns step, loss and, where known, lr.
+        file: a metrics.jsonl, a run folder, or a CSV file with columns step, loss and, if known, lr.
         as_json: print JSON: coefficients, intervals, mape, held_out_mape (0.05 is 5 %), phases, residuals, warnings.
     """
     steps, values, drops = read_losses(file)
@@ -109,9 +107,9 @@ def _show_loss(fit: LossFit, console: Console) -> None:
     table = Table("form", "from", "coefficient", "value", "95 % interval", "left out")
     for column in (1, 3, 4, 5):
         table.columns[column].justify = "right"
-    whole = [("Optimus", fit.optimus)]
+    curve = [("Optimus", fit.optimus)]
     alone = len(fit.phases) == 1 and fit.phases[0].shape is HYPERBOLA
-    for title, phase in whole if alone else [*whole, *((phase.shape.name, phase) for phase in fit.phases)]:
+    for title, phase in curve if alone else [*curve, *((phase.shape.name, phase) for phase in fit.phases)]:
         table.add_section()
         for row, (name, value, (low, high)) in enumerate(
             zip(phase.shape.names, phase.coefficients, phase.intervals, strict=True)
@@ -144,12 +142,12 @@ def predict_speed(
     """Predict step time and images/s of configurations from a fit, with 95 % intervals.
 
     Args:
-        file: what `distdl fit speed --json` printed.
+        file: the output of `distdl fit speed --json`.
         servers: numbers of servers, e.g. 2,4.
         workers: numbers of workers, e.g. 1..64.
-        nodes: of a fit to all-reduce: numbers of nodes.
-        replicas: of a fit to all-reduce: numbers of replicas, over all nodes.
-        batch: global batch; of a fit to all-reduce, batch of each replica. Without it, the first that was measured.
+        nodes: numbers of nodes, for a fit to all-reduce.
+        replicas: numbers of replicas on all nodes together, for a fit to all-reduce.
+        batch: global batch; for a fit to all-reduce, the batch of each replica. By default the first measured one.
         as_json: print a JSON list.
     """
     fit = predict.load(file)
@@ -185,7 +183,9 @@ def predict_speed(
     best = max(rows, key=lambda row: row.images_per_s)
     console.print("most images/s: " + ", ".join(f"{name} {value}" for name, value in best.point.items()))
     if any(row.outside for row in rows):
-        console.print("dim rows lie outside what was measured: their intervals trust the form", style="dim")
+        console.print(
+            "dim rows are outside the measured range: their intervals assume that the form holds", style="dim"
+        )
 
 
 def _time(seconds: float) -> str:
@@ -196,17 +196,17 @@ def _time(seconds: float) -> str:
 
 
 def numbers(text: str, name: str) -> list[int]:
-    """Whole numbers from a list such as "1,2,4..8".
+    """Parse a list of whole numbers such as "1,2,4..8".
 
     Raises:
-        UserError: it is no such list.
+        UserError: it is not such a list.
     """
-    found: list[int] = []
+    values: list[int] = []
     for part in text.split(","):
         ends = part.strip().split("..")
         if len(ends) > 2 or not all(end.isdecimal() and int(end) > 0 for end in ends):
-            raise UserError(f'--{name} "{text}": expected are numbers from 1 on, such as 2,4 or 1..64')
-        found.extend(range(int(ends[0]), int(ends[-1]) + 1))
-    if not found or len(found) > 10_000:
-        raise UserError(f'--{name} "{text}" is {len(found)} numbers; 1 to 10000 are expected')
-    return sorted(set(found))
+            raise UserError(f'--{name} "{text}": expected are numbers of 1 or more, such as 2,4 or 1..64')
+        values.extend(range(int(ends[0]), int(ends[-1]) + 1))
+    if not values or len(values) > 10_000:
+        raise UserError(f'--{name} "{text}" is {len(values)} numbers; 1 to 10000 are expected')
+    return sorted(set(values))

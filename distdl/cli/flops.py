@@ -104,7 +104,7 @@ def _count(model: str, input: str, batch: int, training: bool) -> Network:
 
 def parse_inputs(text: str) -> list[tuple[tuple[int, ...], bool]]:
     """ "3x224x224" or "128:int" or several with commas, as (shape of a sample, whether integers)."""
-    found = []
+    inputs = []
     for part in filter(None, text.split(",")):
         shape, _, kind = part.partition(":")
         try:
@@ -113,8 +113,8 @@ def parse_inputs(text: str) -> list[tuple[tuple[int, ...], bool]]:
             sizes = ()
         if not sizes or min(sizes) < 1 or kind not in ("", "int"):
             raise UserError(f'--input "{part}" is no shape: write it as 3x224x224, or as 128:int for token numbers')
-        found.append((sizes, kind == "int"))
-    return found
+        inputs.append((sizes, kind == "int"))
+    return inputs
 
 
 def _write_csv(rows: Sequence[Layer] | Sequence[Group]) -> None:
@@ -142,7 +142,7 @@ def _show(console: Console, network: Network, rows: Sequence[Layer] | Sequence[G
     for place, head in enumerate(heads):
         table.add_column(head, justify="left" if place == 0 or head == "kind" else "right", no_wrap=True)
     for name, *rest in cells:
-        table.add_row(name if len(name) <= room else "…" + name[1 - room :], *rest)  # its end says which layer it is
+        table.add_row(name if len(name) <= room else "…" + name[1 - room :], *rest)  # its end identifies the layer
     console.print(table)
 
 

@@ -1,4 +1,4 @@
-"""`distdl profile MODEL`: the measured time of each layer on this machine, beside PALEO's."""
+"""`distdl profile MODEL`: the measured time of each layer on this machine, next to PALEO's prediction."""
 
 import json as json_format
 from collections.abc import Mapping
@@ -32,18 +32,18 @@ def profile(
     rounds: Positive = 3,
     json: bool = False,
 ) -> None:
-    """Measure each layer of a network on this machine, forward and backward, beside PALEO's prediction.
+    """Measure each layer of a network on this machine, forward and backward, and show PALEO's prediction.
 
-    An operator is timed where it runs in a real step, on a GPU by device events, short ones repeated inside one
+    An operator is timed as it runs in a real step, on a GPU by device events, short ones repeated inside one
     measurement; the cost of an empty one is subtracted. The naive way is shown for comparison: a clock and a
-    synchronisation around each operator, which the layers' sum then counts once a layer.
+    synchronization around each operator, whose cost the sum of the layers then includes.
 
     Args:
         model: a network of distdl or torchvision, a profile, or package.module:callable.
         batch: samples; by default a profile's, or 8.
         on: where to run.
-        device: what PALEO takes for this machine: a device by name, or the file that distdl calibrate wrote. Without
-            it the device that the driver names, and for a processor, ceilings measured now.
+        device: PALEO's data sheet for this machine: a device by name, or a file written by distdl calibrate. By default
+            the device that the driver names; for a processor, ceilings measured now.
         rounds: of each measurement; the median counts.
         json: print a JSON object.
     """
@@ -53,18 +53,18 @@ def profile(
     counted = count(subject.module, subject.input_shape, batch, training=True, name=subject.name)
     platform = _platform(device, place)
     network = timing.with_weights(subject.module, place)
-    found = layers.measure(network, torch.randn(batch, *subject.input_shape, device=place), rounds=rounds)
-    predicted = aligned(paleo.layer_times(counted, platform), found.layers)
+    times = layers.measure(network, torch.randn(batch, *subject.input_shape, device=place), rounds=rounds)
+    predicted = aligned(paleo.layer_times(counted, platform), times.layers)
     if json:
-        print(json_format.dumps(as_dict(counted.model, batch, platform, found, predicted), indent=2))
+        print(json_format.dumps(as_dict(counted.model, batch, platform, times, predicted), indent=2))
     else:
-        show(PlainConsole(), found, predicted, f"{counted.model}, batch {batch}, on {platform.device.name}")
+        show(PlainConsole(), times, predicted, f"{counted.model}, batch {batch}, on {platform.device.name}")
 
 
 def chosen(on: str) -> torch.device:
-    """The device to run on. Raises UserError for a GPU that is not there."""
+    """The device to run on. Raises UserError if there is no GPU."""
     if on == "cuda" and not torch.cuda.is_available():
-        raise UserError("--on cuda: torch sees no GPU here (distdl doctor says why)")
+        raise UserError("--on cuda: torch sees no GPU here (run distdl doctor for the reason)")
     return torch.device("cuda" if on != "cpu" and torch.cuda.is_available() else "cpu")
 
 
@@ -77,7 +77,7 @@ def _platform(name: str, place: torch.device) -> paleo.Platform:
 
 
 def this_machine(place: torch.device) -> hardware.Device:
-    """A device whose data sheet is what a matrix product and a copy reach here."""
+    """A device whose data sheet has the rates of a matrix product and of a copy, measured here."""
     flops_per_s, bytes_per_s = timing.ceilings(place, "fp32")
     return hardware.Device(
         name="this machine (measured ceilings)",
@@ -87,7 +87,7 @@ def this_machine(place: torch.device) -> hardware.Device:
 
 
 def aligned(times: list[paleo.LayerTime], measured: Mapping[str, Seconds]) -> dict[str, Seconds]:
-    """Predictions summed by the names that were measured: what a count splits within a module, at the module."""
+    """Predictions summed by the measured names: parts that only the count separates are added to their module."""
     sums: dict[str, Seconds] = {}
     for time in times:
         name = time.name
@@ -101,39 +101,39 @@ def aligned(times: list[paleo.LayerTime], measured: Mapping[str, Seconds]) -> di
 
 
 def as_dict(
-    model: str, batch: int, platform: paleo.Platform, found: Measured, predicted: Mapping[str, Seconds]
+    model: str, batch: int, platform: paleo.Platform, times: Measured, predicted: Mapping[str, Seconds]
 ) -> dict[str, Any]:
-    """What `distdl profile --json` prints."""
+    """The JSON of `distdl profile --json`."""
     pair = {"forward_s": "forward_s", "backward_s": "backward_s"}
 
-    def both(one: Seconds) -> dict[str, float]:
-        return {name: getattr(one, field) for name, field in pair.items()}
+    def both(seconds: Seconds) -> dict[str, float]:
+        return {name: getattr(seconds, field) for name, field in pair.items()}
 
     return {
         "model": model,
         "batch": batch,
         "device": platform.device.name,
-        "total": both(found.total),
-        "layer_sum": both(found.layer_sum),
-        "naive_sum": both(found.naive_sum),
+        "total": both(times.total),
+        "layer_sum": both(times.layer_sum),
+        "naive_sum": both(times.naive_sum),
         "layers": [
-            {"name": name, **both(one), "predicted": both(predicted.get(name, Seconds()))}
-            for name, one in found.layers.items()
+            {"name": name, **both(seconds), "predicted": both(predicted.get(name, Seconds()))}
+            for name, seconds in times.layers.items()
         ],
     }
 
 
-def show(console: Console, found: Measured, predicted: Mapping[str, Seconds], title: str) -> None:
-    """The table and the three sums, for a person."""
+def show(console: Console, times: Measured, predicted: Mapping[str, Seconds], title: str) -> None:
+    """Print the table and the sums."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for place, head in enumerate(("layer, ms", "forward", "PALEO", "backward", "PALEO")):
         table.add_column(head, justify="right" if place else "left", no_wrap=True)
-    for name, one in found.layers.items():
+    for name, seconds in times.layers.items():
         expected = predicted.get(name, Seconds())
-        pairs = ((one.forward_s, expected.forward_s), (one.backward_s, expected.backward_s))
+        pairs = ((seconds.forward_s, expected.forward_s), (seconds.backward_s, expected.backward_s))
         room = max(console.width - 48, 12)
-        shown = name if len(name) <= room else "…" + name[1 - room :]
-        table.add_row(shown, *(ms(seconds) for pair in pairs for seconds in pair))
+        label = name if len(name) <= room else "…" + name[1 - room :]
+        table.add_row(label, *(ms(value) for pair in pairs for value in pair))
     console.print(table)
     console.print()
     console.print(title)
@@ -141,8 +141,8 @@ def show(console: Console, found: Measured, predicted: Mapping[str, Seconds], ti
     for place, head in enumerate(("ms", "forward", "backward", "both", "of the measured")):
         sums.add_column(head, justify="right" if place else "left")
     paleo_sum = sum(predicted.values(), Seconds())
-    rows = {"measured": found.total, "sum of layers": found.layer_sum, "naive sum": found.naive_sum, "PALEO": paleo_sum}
-    for name, one in rows.items():
-        share = f"{one.step_s / found.total.step_s:.1%}"
-        sums.add_row(name, *map(ms, (one.forward_s, one.backward_s, one.step_s)), share)
+    rows = {"measured": times.total, "sum of layers": times.layer_sum, "naive sum": times.naive_sum, "PALEO": paleo_sum}
+    for name, seconds in rows.items():
+        share = f"{seconds.step_s / times.total.step_s:.1%}"
+        sums.add_row(name, *map(ms, (seconds.forward_s, seconds.backward_s, seconds.step_s)), share)
     console.print(sums)

@@ -1,4 +1,4 @@
-"""What devices and networks can do: TOML files that ship with distdl, or a person's own of the same form.
+"""Data sheets of devices and networks: TOML files that ship with distdl, or a user's own of the same form.
 
 Peaks are dense, for matrix products at a precision. K, M, G and T are powers of 1000 throughout.
 """
@@ -18,7 +18,7 @@ from distdl.core.validation import check
 Kind = TypeVar("Kind", "Device", "NetworkLink")
 
 PRECISION_BYTES = {"fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2}
-"""Bytes an element takes in memory at each precision of a matrix product."""
+"""Bytes per element in memory at each precision of a matrix product."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,16 +27,16 @@ class Device:
 
     name: str
     bandwidth_gb_per_s: float
-    """Of its memory."""
+    """Bandwidth of its memory."""
     peak_tflops: Mapping[str, float]
-    """By precision: fp32, tf32, fp16, bf16."""
+    """Peak by precision: fp32, tf32, fp16, bf16."""
     memory_gb: float | None = None
     link_gb_per_s: float | None = None
-    """To other devices of the same machine, both ways together."""
+    """Bandwidth to other devices of the same machine, both directions together."""
     names: tuple[str, ...] = ()
-    """What the driver calls it."""
+    """The driver's names for it."""
     calibration: Mapping[str, Any] = field(default_factory=dict)
-    """What `distdl calibrate` found, by precision; see perf/calibration.py."""
+    """Result of `distdl calibrate` by precision; see perf/cost/calibration.py."""
 
     def __post_init__(self) -> None:
         positive(self.bandwidth_gb_per_s, "bandwidth_gb_per_s")
@@ -60,15 +60,15 @@ class Device:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkLink:
-    """What joins the workers: each can send and receive at this rate, one way."""
+    """A network between workers: each can send and receive at this rate, in one direction."""
 
     name: str
     bandwidth_gbit_per_s: float
-    """Bits, as networks are sold: 8 to a byte."""
+    """In bits, as networks are sold: 8 per byte."""
     latency_us: float = 0.0
-    """Of one message."""
+    """Latency of one message."""
     group: int | None = None
-    """Workers that are this close; between groups links have `between` of the bandwidth. None: all alike."""
+    """Number of workers per group; between groups links have `between` of the bandwidth. None: one group."""
     between: float = 1.0
 
     def __post_init__(self) -> None:
@@ -94,7 +94,7 @@ def device(name: str) -> Device:
     """The device of that name, or of that TOML file.
 
     Raises:
-        UserError: neither is there, or the file does not say what a device is.
+        UserError: neither exists, or the file does not describe a device.
     """
     return _make(Device, _table("devices", name), name)
 
@@ -105,7 +105,7 @@ def network(name: str) -> NetworkLink:
 
 
 def names(folder: str) -> list[str]:
-    """What ships with distdl: of "devices" or of "networks"."""
+    """Names that ship with distdl, of "devices" or of "networks"."""
     return sorted(entry.name.removesuffix(".toml") for entry in _files(folder))
 
 
@@ -137,7 +137,7 @@ def _table(folder: str, name: str) -> dict[str, Any]:
 
 
 def _make(kind: type[Kind], table: dict[str, Any], where: str) -> Kind:
-    known = [one.name for one in fields(kind)]
+    known = [item.name for item in fields(kind)]
     for key in table:
         if key not in known:
             about = f"{nearest(key, known)} (known: {', '.join(known)})"

@@ -1,4 +1,4 @@
-"""How long workers take to exchange what they must, by scheme (Qi et al. 2017, section 3.2; ring and latency are ours).
+"""Time to exchange gradients or activations, by scheme (Qi et al. 2017, section 3.2; ring and latency are ours).
 
     one-to-all  2 (N-1) D/B          a master receives all gradients and sends the sum to each
     tree        2 ceil(log2 N) D/B   up a binary tree and down again
@@ -7,8 +7,8 @@
     ps          2 max(N/S, 1) D/B    push to S servers that hold D/S each, pull from them
     all-gather  (N-1) D/B            each receives the D bytes of every other
 
-D bytes, N workers, B bytes/s one way; messages that wait for one another also pay the latency. Where workers stand in
-groups whose links to other groups are slower, the passes that leave the group take those.
+D bytes, N workers, B bytes/s one way; sequential messages also pay the latency. If workers are in groups whose
+links to other groups are slower, the passes that leave the group use those.
 """
 
 from collections.abc import Callable
@@ -21,14 +21,14 @@ from distdl.perf.hardware import NetworkLink
 
 @dataclass(frozen=True)
 class Load:
-    """What the busiest worker of a scheme does."""
+    """Traffic of the busiest worker of a scheme."""
 
     near: float
-    """Times that D passes its link within its group."""
+    """Number of times that D passes its link within its group."""
     far: float
-    """Times that D passes its link to another group."""
+    """Number of times that D passes its link to another group."""
     messages: int
-    """Messages one after another."""
+    """Number of sequential messages."""
 
 
 def one_to_all(workers: int, near: int) -> Load:
@@ -46,7 +46,7 @@ def butterfly(workers: int, near: int) -> Load:
 
 
 def ring(workers: int, near: int) -> Load:
-    # All move on at the pace of the slowest link, and a ring over two groups has some between them.
+    # A ring runs at the rate of its slowest link, and a ring over two groups has links between them.
     passes = 2 * (workers - 1) / workers
     return Load(0, passes, 2 * (workers - 1)) if workers > near else Load(passes, 0, 2 * (workers - 1))
 
@@ -69,7 +69,7 @@ SCHEMES: dict[str, Callable[..., Load]] = {
 def all_reduce_s(
     scheme: str, size_bytes: float, workers: int, link: NetworkLink, *, ppp: float = 1.0, servers: int = 1
 ) -> float:
-    """Seconds in which `workers` each come to have the sum of `size_bytes` of gradients.
+    """Seconds until each of `workers` has the sum of `size_bytes` of gradients.
 
     Args:
         scheme: one of SCHEMES.
@@ -88,7 +88,7 @@ def all_reduce_s(
 
 
 def all_gather_s(size_bytes: float, workers: int, link: NetworkLink, *, ppp: float = 1.0) -> float:
-    """Seconds in which each of `workers` receives the `size_bytes` that each other holds."""
+    """Seconds until each of `workers` has received the `size_bytes` of each other."""
     return _seconds(all_gather(workers, min(workers, link.group or workers)), size_bytes, link, ppp)
 
 

@@ -1,4 +1,4 @@
-"""A predictor that is fitted to a device: what PALEO's single percentage leaves out, layer kind by layer kind.
+"""A predictor fitted to a device, with separate rates for each kind of layer instead of PALEO's single percentage.
 
 One PPP for all layers is wrong by half. Here a pass of a layer takes
 
@@ -6,7 +6,7 @@ One PPP for all layers is wrong by half. Here a pass of a layer takes
 
     C  multiplications of its matrix product, m x k by k x n, in seconds at the device's peak; for a 3x3 convolution of
        stride 1 on devices with Winograd kernels 2.25 times fewer: F(2x2, 3x3), Lavin and Gray 2016. Of a layer that
-       slides a window and has no product, a pool's: 2 for each place of the window and output, as PALEO counts it
+       slides a window and has no product, a pool's: 2 for each position in the window and output, as PALEO counts it
     E  C (1/m + 1/n): a product with short sides moves its operands more often; C + edge E is C at a side's
        half-performance length, Hockney and Jesshope 1981
     M  bytes read and written, in seconds at the device's bandwidth
@@ -33,19 +33,19 @@ TermName = Literal["compute", "edge", "traffic", "layer"]
 TERMS: tuple[TermName, ...] = ("compute", "edge", "traffic", "layer")
 
 WINOGRAD = 2.25
-"""A 2x2 tile of a 3x3 convolution takes 16 multiplications in place of 36."""
+"""A 2x2 tile of a 3x3 convolution takes 16 multiplications instead of 36."""
 WINOGRAD_CHANNELS = 16
-"""Libraries use it from so many input channels on."""
+"""Libraries use it from this number of input channels."""
 PASSES_OVER_DATA = {"norm": (1.5, 2.5)}
 OTHER_PASSES = (1.0, 1.5)
-"""How often a layer without a product moves what it reads and writes, forward and backward. Backward it reads the
-gradient and what it kept and writes a gradient: 3 tensors for 2. Batch norm reads its input twice (statistics, then the
-values), and backward its input and gradient twice."""
+"""Number of times that a layer without a product moves its inputs and outputs, forward and backward. Backward it reads
+the gradient and its saved input and writes a gradient: 3 tensors instead of 2. Batch norm reads its input twice
+(statistics, then values), and backward its input and gradient twice."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Coefficient:
-    """One number to fit: a term's, for some kinds of layers, in one pass or in both."""
+    """One number to fit: the rate of a term for some kinds of layers, in one pass or in both."""
 
     term: TermName
     kinds: frozenset[str] | None = None
@@ -75,7 +75,7 @@ class Calibration:
     form: tuple[Coefficient, ...]
     values: tuple[float, ...]
     winograd: bool = False
-    """Whether the device's libraries have Winograd kernels, whose layers are then a kind of their own."""
+    """Whether the device's libraries have Winograd kernels; their layers are then a separate kind."""
 
     def seconds(self, layers: Iterable[Layer], device: Device, when: Pass, precision: str = "fp32") -> float:
         """Predicted seconds of one pass over the layers."""
@@ -93,8 +93,13 @@ def fit(observations: Sequence[Observation], form: Sequence[Coefficient], *, win
         observations: at least as many as coefficients.
         form: the coefficients; where two apply to the same term of a layer, they add up.
     """
-    matrix = np.array([row(o.layers, o.device, o.when, o.precision, form, winograd) for o in observations])
-    seconds = np.array([o.seconds for o in observations])
+    matrix = np.array(
+        [
+            row(observation.layers, observation.device, observation.when, observation.precision, form, winograd)
+            for observation in observations
+        ]
+    )
+    seconds = np.array([observation.seconds for observation in observations])
     values = _least_squares(matrix, seconds, form, 1 / seconds**2)
     return Calibration(form=tuple(form), values=tuple(map(float, values)), winograd=winograd)
 
@@ -104,12 +109,12 @@ def _least_squares(matrix: Array, seconds: Array, form: Sequence[Coefficient], w
     from distdl.perf.regression import nonnegative  # scipy, which a training that only predicts does not import
 
     root = np.sqrt(weights)
-    weighted, minimum = matrix * root[:, None], np.array([one.least for one in form])
+    weighted, minimum = matrix * root[:, None], np.array([coefficient.least for coefficient in form])
     return nonnegative(weighted, root * seconds - weighted @ minimum) + minimum
 
 
 def fit_by_kind(observations: Sequence[Observation]) -> Calibration:
-    """Coefficients for each kind of layer and each pass apart, from layers timed one by one.
+    """Fit separate coefficients for each kind of layer and each pass, from layers timed one by one.
 
     A kind is fitted as a whole, and again for each operator in it: the former is for operators that were not measured.
     """
@@ -117,48 +122,50 @@ def fit_by_kind(observations: Sequence[Observation]) -> Calibration:
     values: list[float] = []
     for when in PASSES:
         by_kind: dict[str, list[Observation]] = {}
-        for one in observations:
-            if one.when == when:
-                for kind in dict.fromkeys((kind_of(_main(one)), operator_of(_main(one)))):
-                    by_kind.setdefault(kind, []).append(one)
-        for kind, own in sorted(by_kind.items()):
-            found = _fit_kind(kind, own, when)
-            form += found.form
-            values += found.values
+        for observation in observations:
+            if observation.when == when:
+                for kind in dict.fromkeys((kind_of(_main(observation)), operator_of(_main(observation)))):
+                    by_kind.setdefault(kind, []).append(observation)
+        for kind, group in sorted(by_kind.items()):
+            kind_fit = _fit_kind(kind, group, when)
+            form += kind_fit.form
+            values += kind_fit.values
     return Calibration(form=tuple(form), values=tuple(values))
 
 
-def _fit_kind(kind: str, own: Sequence[Observation], when: Pass) -> Calibration:
+def _fit_kind(kind: str, observations: Sequence[Observation], when: Pass) -> Calibration:
     """One kind's coefficients in one pass.
 
-    Squared errors weigh as one over the time, between absolute and relative: a step is the sum of its layers, long ones
-    are few, and by relative error those that were measured short pull the more, so that sums come out too small.
+    Squared errors are weighted by one over the time, between absolute and relative: a step is the sum of its layers,
+    long layers are few, and relative error favours layers that were measured too short, so that sums are too small.
     """
-    has_products = any(layer.forward_flops for one in own for layer in one.layers)
-    has_window = any(window_flops(layer) for one in own for layer in one.layers)
+    has_products = any(layer.forward_flops for observation in observations for layer in observation.layers)
+    has_window = any(window_flops(layer) for observation in observations for layer in observation.layers)
     left_out = () if has_products else ("edge",) if has_window else ("compute", "edge")
     names: list[TermName] = [name for name in TERMS if name not in left_out]
-    # With few layers of a kind the shorter form: their sides say little.
-    if len(own) < 2 * len(names) and "edge" in names:
+    # With few layers of a kind the shorter form is used: their sides vary too little.
+    if len(observations) < 2 * len(names) and "edge" in names:
         names.remove("edge")
     only = frozenset({kind})
     floors = {"compute": 1.0}
     form = [Coefficient(term=name, kinds=only, when=when, least=floors.get(name, 0.0)) for name in names]
-    # All of these layers are of this kind here, also where a narrower one has coefficients of its own.
-    matrix = np.array([_sums(one, names) for one in own])
-    measured = np.array([one.seconds for one in own])
+    # All of these layers count as this kind here, even if a narrower kind has coefficients too.
+    matrix = np.array([_sums(observation, names) for observation in observations])
+    measured = np.array([observation.seconds for observation in observations])
     values = _least_squares(matrix, measured, form, 1 / measured)
     return Calibration(form=tuple(form), values=tuple(map(float, values)))
 
 
-def _sums(one: Observation, names: Sequence[str]) -> Array:
+def _sums(observation: Observation, names: Sequence[str]) -> Array:
     """[len(names)] sums of terms over an observation's layers."""
-    each = [terms(layer, one.device, one.when, one.precision, False) for layer in one.layers]
-    return np.array([sum(found.get(name, 0.0) for found in each) for name in names])
+    by_layer = [
+        terms(layer, observation.device, observation.when, observation.precision, False) for layer in observation.layers
+    ]
+    return np.array([sum(values.get(name, 0.0) for values in by_layer) for name in names])
 
 
 def _main(observation: Observation) -> Layer:
-    """The layer that gives its kind to several that a module consists of: drawing numbers, or what moves the most."""
+    """The layer that gives a module with several its kind: by its products, random numbers, or bytes."""
     layers = observation.layers
     return max(layers, key=lambda layer: (layer.forward_flops, kind_of(layer) == "random", layer.read_bytes))
 
@@ -168,9 +175,9 @@ def row(
 ) -> Array:
     """[len(form)] sums of each coefficient's term over the layers."""
     sums: dict[tuple[str, str], float] = {}
-    fitted = {kind for one in form if one.when in (None, when) for kind in one.kinds or ()}
+    fitted = {kind for coefficient in form if coefficient.when in (None, when) for kind in coefficient.kinds or ()}
     for layer in layers:
-        # The narrowest that was fitted; what was not measured at all is taken for the plainest of what was.
+        # The narrowest kind that was fitted; a kind that was not measured counts as the most general one.
         plainest = "dense" if layer.forward_flops else "elementwise"
         narrowest = (operator_of(layer, winograd), kind_of(layer, winograd), layer.kind, plainest)
         kind = next((name for name in narrowest if name in fitted), layer.kind)
@@ -178,14 +185,18 @@ def row(
             sums[kind, name] = sums.get((kind, name), 0.0) + value
     return np.array(
         [
-            sum(value for (kind, term), value in sums.items() if term == one.term and one.applies(kind, when))
-            for one in form
+            sum(
+                value
+                for (kind, term), value in sums.items()
+                if term == coefficient.term and coefficient.applies(kind, when)
+            )
+            for coefficient in form
         ]
     )
 
 
 def operator_of(layer: Layer, winograd: bool = False) -> str:
-    """A layer's operator, where its speed is its own: a convolution's with a stride, what has no product by name."""
+    """A layer's operator if its kind has several speeds: strided convolutions; layers without a product by name."""
     shape = layer.geometry
     if layer.kind == "conv" and "stride" in shape and not winograd:
         return kind_of(layer) + ("" if set(shape["stride"]) == {1} else ", strided")
@@ -195,13 +206,13 @@ def operator_of(layer: Layer, winograd: bool = False) -> str:
 
 
 def window_flops(layer: Layer) -> int:
-    """Of a layer that slides a window and has no product: 2 for each place of the window and output."""
+    """FLOPs of a layer that slides a window and has no product: 2 for each position in the window and output."""
     window = layer.geometry.get("window")
     return 0 if layer.forward_flops or not window else 2 * int(np.prod(window)) * int(np.prod(layer.output_shape))
 
 
 def kind_of(layer: Layer, winograd: bool = False) -> str:
-    """A layer's kind as far as its speed goes: convolutions whose groups have few channels apart, Winograd's apart."""
+    """A layer's kind with respect to speed: depthwise, grouped, pointwise and Winograd convolutions are separate."""
     shape = layer.geometry
     if shape.get("op") == "bernoulli_":
         return "random"
@@ -249,7 +260,7 @@ Sides = dict[str, tuple[float, float]]
 
 
 def products(layer: Layer, when: Pass) -> list[tuple[int, tuple[float, float], int]]:
-    """The matrix products of a pass: (FLOPs, the result's two sides, how many such products side by side)."""
+    """The matrix products of a pass: (FLOPs, the result's two sides, number of such products side by side)."""
     shape, inf = layer.geometry, float("inf")
     if layer.kind == "conv" and "kernel" in shape:
         groups, taps = shape["groups"], int(np.prod(shape["kernel"]))
@@ -271,13 +282,23 @@ def products(layer: Layer, when: Pass) -> list[tuple[int, tuple[float, float], i
 def left_out(
     observations: Sequence[Observation], names: Sequence[str], fitted: Callable[[list[Observation]], Calibration]
 ) -> Array:
-    """[observations] predictions over measurements, minus 1: each name's from a fit to all others."""
+    """[observations] predictions over measurements, minus 1: those of each name from a fit to all others."""
     errors = np.zeros(len(observations))
     for name in dict.fromkeys(names):
-        model = fitted([o for o, other in zip(observations, names, strict=True) if other != name])
-        for place, (one, other) in enumerate(zip(observations, names, strict=True)):
-            if other == name:
-                errors[place] = model.seconds(one.layers, one.device, one.when, one.precision) / one.seconds - 1
+        model = fitted(
+            [
+                other_observation
+                for other_observation, other_name in zip(observations, names, strict=True)
+                if other_name != name
+            ]
+        )
+        for place, (observation, other_name) in enumerate(zip(observations, names, strict=True)):
+            if other_name == name:
+                errors[place] = (
+                    model.seconds(observation.layers, observation.device, observation.when, observation.precision)
+                    / observation.seconds
+                    - 1
+                )
     return errors
 
 
@@ -288,10 +309,10 @@ def stored(device: Device, precision: str) -> Calibration | None:
         return None
     try:
         form, values = [], []
-        for one in table["coefficients"]:
-            kinds = frozenset(one["kinds"]) if "kinds" in one else None
-            form.append(Coefficient(term=one["term"], kinds=kinds, when=one.get("when")))
-            values.append(float(one["value"]))
+        for row in table["coefficients"]:
+            kinds = frozenset(row["kinds"]) if "kinds" in row else None
+            form.append(Coefficient(term=row["term"], kinds=kinds, when=row.get("when")))
+            values.append(float(row["value"]))
         return Calibration(form=tuple(form), values=tuple(values), winograd=bool(table.get("winograd", False)))
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
@@ -302,11 +323,11 @@ def stored(device: Device, precision: str) -> Calibration | None:
 def to_store(calibration: Calibration) -> dict[str, object]:
     """The table that `stored` reads."""
     rows = []
-    for one, value in zip(calibration.form, calibration.values, strict=True):
-        row: dict[str, object] = {"term": one.term, "value": value}
-        if one.kinds is not None:
-            row["kinds"] = sorted(one.kinds)
-        if one.when:
-            row["when"] = one.when
+    for coefficient, value in zip(calibration.form, calibration.values, strict=True):
+        row: dict[str, object] = {"term": coefficient.term, "value": value}
+        if coefficient.kinds is not None:
+            row["kinds"] = sorted(coefficient.kinds)
+        if coefficient.when:
+            row["when"] = coefficient.when
         rows.append(row)
     return {"winograd": calibration.winograd, "coefficients": rows}

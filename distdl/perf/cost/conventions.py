@@ -1,4 +1,4 @@
-"""Other ways to count, for comparing with the figures of others. Reads a layer table; needs no torch."""
+"""Other conventions of counting FLOPs, for comparison with published figures. Reads a layer table."""
 
 from dataclasses import replace
 from math import prod
@@ -6,7 +6,7 @@ from math import prod
 from distdl.perf.cost.layers import Layer, Network
 
 LU2017_NORM = 5
-"""For each element of an LRN. The paper's figure for ResNet-50 comes out when batch norms cost the same."""
+"""Operations per element of an LRN. The same cost for batch norms reproduces the paper's figure for ResNet-50."""
 
 
 def lu2017(network: Network) -> Network:

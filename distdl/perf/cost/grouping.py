@@ -1,4 +1,4 @@
-"""Sums over a layer table: by kind, or by module with its parts. Needs no torch."""
+"""Sums over a layer table: by kind, or by module with its parts."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ DEPTH = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Some layers of a network, summed. The fields are those of `Layer`."""
+    """The sum of some layers of a network. The fields are those of `Layer`."""
 
     name: str
     layers: int
     parameters: int
     forward_flops: int
     forward_share: float
-    """Of the network's forward FLOPs, 0 to 1."""
+    """Share of the network's forward FLOPs, 0 to 1."""
     input_grad_flops: int
     weight_grad_flops: int
     training_flops: int
@@ -33,7 +33,7 @@ class Group:
 
 
 def by_kind(network: Network) -> list[Group]:
-    """One group a kind, the one with most forward FLOPs first."""
+    """One group per kind, the one with most forward FLOPs first."""
     kinds: dict[str, list[Layer]] = {}
     for layer in network.layers:
         kinds.setdefault(layer.kind, []).append(layer)
@@ -42,7 +42,7 @@ def by_kind(network: Network) -> list[Group]:
 
 
 def by_module(network: Network) -> list[Group]:
-    """One group a module down to `DEPTH`, in order of run, each after the module that it is a part of."""
+    """One group per module down to `DEPTH`, in the order of execution, each after the module that contains it."""
     modules: dict[str, list[Layer]] = {}
     for layer in network.layers:
         for name in _ancestors(layer.name):

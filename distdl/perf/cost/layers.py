@@ -1,6 +1,6 @@
-"""What a network is to a performance model: a table of layers with their work and their traffic.
+"""A network as the performance models read it: a table of layers with their work and their traffic.
 
-`flops.count` makes one from a torch module; everything else here reads it without torch.
+`profiling.counting.count` makes one from a torch module.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -21,16 +21,16 @@ class Layer:
     """Parameters that this use adds: a weight shared between layers counts at its first use only."""
     forward_flops: int = 0
     input_grad_flops: int = 0
-    """0 where nothing upstream needs a gradient, as for a network's first layer."""
+    """0 if no earlier layer needs a gradient, as for a network's first layer."""
     weight_grad_flops: int = 0
     read_bytes: int = 0
-    """Forward: inputs and weights read once, at the bytes an element of `dtype_bytes`."""
+    """Forward: inputs and weights read once, at `dtype_bytes` per element."""
     write_bytes: int = 0
     """Forward: outputs written once."""
     geometry: dict[str, Any] = field(default_factory=dict)
-    """`op`, the operator's name, and what a predictor may ask of this kind: bias; kernel, stride, padding, dilation,
+    """`op`, the operator's name, and the shape of this kind: bias; kernel, stride, padding, dilation,
     groups, in_channels, out_channels; in_features, out_features; heads, sequence, causal; window; note (what the count
-    does not see)."""
+    leaves out)."""
 
     @property
     def training_flops(self) -> int:
@@ -38,7 +38,7 @@ class Layer:
 
     @property
     def intensity(self) -> float:
-        """Arithmetic intensity of the forward pass, FLOPs a byte; 0 for a layer without traffic."""
+        """Arithmetic intensity of the forward pass, FLOPs per byte; 0 for a layer without traffic."""
         traffic = self.read_bytes + self.write_bytes
         return self.forward_flops / traffic if traffic else 0.0
 

@@ -22,7 +22,7 @@ Parallel = Literal["data", "model", "hybrid"]
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What one pass of a layer asks of a device."""
+    """Operations and traffic of one pass of a layer."""
 
     flops: float = 0.0
     read_bytes: float = 0.0
@@ -58,20 +58,20 @@ class LayerTime:
 
 @dataclass(frozen=True, kw_only=True)
 class Platform:
-    """A device as a network finds it: at a precision, at a share of its data sheet."""
+    """A device at a precision and at a share of its data sheet."""
 
     device: Device
     precision: str = "fp32"
     ppp: float = 1.0
     calibration: Calibration | None = None
-    """Fitted to this device: it gives the layers' times, in place of R + C + W."""
+    """Fitted to this device: it gives the layers' times instead of R + C + W."""
     pipelined: bool = False
-    """The device moves and computes at once: a layer takes the longer of the two, not the sum."""
+    """The device moves data and computes at the same time: a layer takes the longer of the two, not the sum."""
 
     def __post_init__(self) -> None:
         if not 0 < self.ppp <= 1:
             raise UserError(f"PPP is a share between 0 and 1, not {self.ppp}")
-        self.device.flops_per_s(self.precision)  # complains about a precision that the device does not have
+        self.device.flops_per_s(self.precision)  # raises UserError for a precision that the device does not have
 
     def time(self, work: Work) -> PassTime:
         moved = self.device.bytes_per_s * self.ppp
@@ -82,7 +82,7 @@ class Platform:
 
 
 def weight_bytes(layer: Layer, dtype_bytes: int) -> int:
-    """Of the weights that a layer reads, those shared with another layer too."""
+    """Bytes of the weights that a layer reads, including those shared with another layer."""
     shape = layer.geometry
     if layer.kind == "conv" and "kernel" in shape:
         return shape["in_channels"] // shape["groups"] * shape["out_channels"] * prod(shape["kernel"]) * dtype_bytes
@@ -96,7 +96,7 @@ def work(layer: Layer, dtype_bytes: int) -> tuple[Work, Work]:
 
     Backward, each product is one more product of the same three tensors: the gradient of the input reads that of the
     output and the weights, the gradient of the weights reads that of the output and the input. A layer without a
-    product reads the gradient of its output and what it kept, and writes the gradient of its input.
+    product reads the gradient of its output and its saved input, and writes the gradient of its input.
     """
     weights = min(weight_bytes(layer, dtype_bytes), layer.read_bytes)
     inputs, outputs = layer.read_bytes - weights, layer.write_bytes
@@ -117,19 +117,22 @@ def layer_times(network: Network, platform: Platform) -> list[LayerTime]:
     """The time of each layer, forward and backward, in the order in which they run."""
     times = []
     for layer in at_precision(network, platform.precision).layers:
-        asked = work(layer, PRECISION_BYTES[platform.precision])
-        forward, backward = (platform.time(one) for one in asked)
+        passes = work(layer, PRECISION_BYTES[platform.precision])
+        forward, backward = (platform.time(pass_time) for pass_time in passes)
         if platform.calibration:
             fitted = (
                 platform.calibration.seconds([layer], platform.device, when, platform.precision) for when in PASSES
             )
-            forward, backward = (replace(one, total_s=s) for one, s in zip((forward, backward), fitted, strict=True))
+            forward, backward = (
+                replace(pass_time, total_s=seconds)
+                for pass_time, seconds in zip((forward, backward), fitted, strict=True)
+            )
         times.append(LayerTime(name=layer.name, kind=layer.kind, forward=forward, backward=backward))
     return times
 
 
 def at_precision(network: Network, precision: str) -> Network:
-    """The network with its tensors at the bytes an element that the precision has in memory."""
+    """The network with its tensors at the bytes per element of the precision."""
     ratio = PRECISION_BYTES[precision] / network.dtype_bytes
     if ratio == 1:
         return network
@@ -160,12 +163,12 @@ def at_batch(network: Network, batch: int) -> Network:
 
 
 def fused(network: Network) -> Network:
-    """The network with its activations taken as part of the layers before them, as PALEO takes them."""
+    """The network with its activations merged into the layers before them, as PALEO does."""
     return replace(network, layers=tuple(layer for layer in network.layers if layer.kind != "activation"))
 
 
 def memory_bytes(network: Network, *, states: int = 3) -> int:
-    """What training keeps: weights, gradients, momentum, and every layer's output that is not written over its input.
+    """Memory of training: weights, gradients, momentum, and every layer's output that is not written over its input.
 
     Args:
         states: numbers kept a parameter: 3 for SGD with momentum, 4 for Adam.
@@ -180,7 +183,7 @@ class StepTime:
 
     workers: int
     batch: int
-    """Of all workers together."""
+    """Batch of all workers together."""
     forward_s: float
     backward_s: float
     update_s: float
@@ -197,14 +200,14 @@ class StepTime:
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """How workers are joined and divide the work."""
+    """Links between workers, and how the work is divided."""
 
     link: NetworkLink
     scheme: str = "ring"
     ppp: float = 1.0
     """Share of the link's bandwidth that is reached."""
     servers: int = 1
-    """Of scheme ps."""
+    """Number of servers of scheme ps."""
     parallel: Parallel = "data"
 
 
@@ -219,14 +222,14 @@ def step(network: Network, platform: Platform, workers: int = 1, cluster: Cluste
     """
     network = at_precision(network, platform.precision)
     parallel = cluster.parallel if cluster and workers > 1 else "data"
-    layers, own = network.layers, network.parameters
+    layers, parameters = network.layers, network.parameters
     if parallel == "model":
         layers = tuple(_part(layer, workers, network.dtype_bytes) for layer in layers)
-        own //= workers
+        parameters //= workers
     times = layer_times(replace(network, layers=layers), platform)
-    size = own * network.dtype_bytes
+    size = parameters * network.dtype_bytes
     # w -= lr g: reads weights and gradients, writes weights.
-    update = Work(flops=2 * own, read_bytes=2 * size, write_bytes=size)
+    update = Work(flops=2 * parameters, read_bytes=2 * size, write_bytes=size)
     return StepTime(
         workers=workers,
         batch=network.batch * workers,
@@ -283,13 +286,13 @@ def scale(
         raise UserError(f"numbers of workers must be at least 1, they are {', '.join(map(str, workers))}")
     steps = []
     for count in workers:
-        each = network.batch if scaling == "weak" else ceil(network.batch / count)
-        one = step(at_batch(network, each), platform, count, cluster)
-        steps.append(one if scaling == "weak" else replace(one, batch=network.batch))
+        batch = network.batch if scaling == "weak" else ceil(network.batch / count)
+        scaled_step = step(at_batch(network, batch), platform, count, cluster)
+        steps.append(scaled_step if scaling == "weak" else replace(scaled_step, batch=network.batch))
     return steps
 
 
 def speedups(network: Network, platform: Platform, steps: Sequence[StepTime]) -> list[float]:
-    """Samples a second of each step over those of one worker alone at the network's batch."""
-    alone = step(network, platform).samples_per_s
-    return [one.samples_per_s / alone for one in steps]
+    """Samples/s of each step over those of a single worker at the network's batch."""
+    single = step(network, platform).samples_per_s
+    return [parallel_step.samples_per_s / single for parallel_step in steps]

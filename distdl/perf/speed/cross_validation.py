@@ -35,7 +35,7 @@ def folds(data: Measurements, most: int = 100) -> list[Mask]:
     if number.max() + 1 > most:
         shuffled = np.random.default_rng(0).permutation(number.max() + 1) % most
         number = shuffled[number]
-    return [number == one for one in np.unique(number)]
+    return [number == index for index in np.unique(number)]
 
 
 def cross_validate(fit: SpeedFit, held_out: Sequence[Mask]) -> Errors:

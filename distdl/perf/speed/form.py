@@ -25,7 +25,7 @@ class Term:
     """One cost of a step: its coefficient is the seconds per unit."""
 
     unit: str
-    """What a unit is, for the user: "each worker"."""
+    """Description of one unit for the user, such as "each worker"."""
     count: Callable[[Placements], Array]
     """The number of units [n] at n placements."""
 
@@ -49,7 +49,7 @@ class Form:
 
     @property
     def units(self) -> dict[str, str]:
-        """What a unit of each coefficient is."""
+        """Description of one unit of each coefficient."""
         units = {name: term.unit for name, term in {**self.compute, **self.exchange}.items()}
         return units | ({"gamma": "overlap of exchange with compute"} if self.overlap is None else {})
 

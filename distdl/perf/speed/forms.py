@@ -24,7 +24,7 @@ class Family:
 
     kind: Kind
     mode: Literal["sync", "async"] | None = None
-    """How servers apply gradients; None under all-reduce."""
+    """Update mode of the servers; None under all-reduce."""
     forms: tuple[Form, ...]
     """The first one is the default: another must be better by more than chance."""
     design: Form
@@ -44,7 +44,7 @@ FAMILIES = (
 
 def families(data: Measurements) -> list[Family]:
     """The families that apply to the data; both modes if the data do not state theirs."""
-    return [one for one in FAMILIES if one.kind == data.kind and data.mode in (None, one.mode)]
+    return [family for family in FAMILIES if family.kind == data.kind and data.mode in (None, family.mode)]
 
 
 def published_form(name: str) -> Form:

@@ -20,7 +20,7 @@ class Measurements:
     sync_s: Array | None = None
     """[n] seconds of `step_s` spent in exchange that backward does not hide; None if not measured."""
     mode: Literal["sync", "async"] | None = None
-    """How servers apply gradients, if known."""
+    """Update mode of the servers, if known."""
     replayed: int = 0
     """Number of measurements in which compute was replayed instead of run (ps.compute replay)."""
 

@@ -42,7 +42,7 @@ def select(forms: Sequence[Form], data: Measurements, known: Known) -> SpeedFit:
     """
     fits = [_fit_interpolated(form, data, known if form.name == "auto-sync" else {}) for form in forms]
     errors = [cross_validate(fit, folds(data, most=10)) for fit in fits]
-    best = int(np.argmin([one.mape for one in errors]))
+    best = int(np.argmin([validated.mape for validated in errors]))
     default = next(index for index, fit in enumerate(fits) if fit.form.name == fits[best].form.name)
     return fits[best] if errors[default].exceed(errors[best]) else fits[default]
 

@@ -78,7 +78,7 @@ class Placements:
         return [np.stack([self.nodes, self.replicas], 1)]
 
     def is_within(self, measured: "Placements") -> Mask:
-        """[n] whether each lies in the box that the measured placements span."""
+        """[n] whether each is inside the box that the measured placements span."""
         low, high = measured.points.min(0), measured.points.max(0)
         return ((self.points >= low) & (self.points <= high)).all(1)
 
