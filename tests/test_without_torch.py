@@ -24,7 +24,7 @@ LONG = " or ".join(
         *("auto_finds", "new_configuration_meets", "nearer_the_truth", "costs_less_than"),
     )
 )
-"""Tests of coverage, of averages over many fits and of time: the tests beside them run the same functions."""
+"""Tests of coverage, of averages over many fits and of time: the other tests run the same functions."""
 
 
 def _with_dependencies(names: tuple[str, ...]) -> dict[str, Distribution]:
@@ -45,10 +45,10 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("without-torch")
     venv.create(folder, symlinks=True, with_pip=False)
     (packages,) = folder.glob("lib/python*/site-packages")
-    for found in _with_dependencies(NEEDED).values():
-        entries = {file.parts[0] for file in found.files or () if file.parts[0] not in ("..", "__pycache__")}
+    for package in _with_dependencies(NEEDED).values():
+        entries = {file.parts[0] for file in package.files or () if file.parts[0] not in ("..", "__pycache__")}
         for entry in entries:
-            target = Path(str(found.locate_file(entry)))
+            target = Path(str(package.locate_file(entry)))
             if target.exists() and not (packages / entry).exists():
                 (packages / entry).symlink_to(target)
     # As setup.py lays it out: profiles/ of the repository is the package distdl.profiles.

@@ -14,7 +14,7 @@ from distdl.core.config import Count
 from distdl.core.console import PlainConsole
 from distdl.core.errors import UserError
 from distdl.perf.cost.conventions import lu2017
-from distdl.perf.cost.grouping import Group, by_kind, by_module
+from distdl.perf.cost.grouping import LayerGroup, by_kind, by_module
 from distdl.perf.cost.layers import Layer, Network
 
 FIELDS = (
@@ -117,21 +117,23 @@ def parse_inputs(text: str) -> list[tuple[tuple[int, ...], bool]]:
     return inputs
 
 
-def _write_csv(rows: Sequence[Layer] | Sequence[Group]) -> None:
+def _write_csv(rows: Sequence[Layer] | Sequence[LayerGroup]) -> None:
     writer = csv_module.writer(sys.stdout, lineterminator="\n")
     heads = ("kind", "input_shape", "output_shape") if isinstance(rows[0], Layer) else ("layers", "forward_share")
     writer.writerow(["name", *heads, *FIELDS])
     writer.writerows(_csv_cells(row) for row in rows)
 
 
-def _csv_cells(row: Layer | Group) -> list[object]:
+def _csv_cells(row: Layer | LayerGroup) -> list[object]:
     values = [getattr(row, field) for field in FIELDS]
     if isinstance(row, Layer):
         return [row.name, row.kind, _by(row.input_shape), _by(row.output_shape), *values]
     return [row.name, row.layers, row.forward_share, *values]
 
 
-def _show(console: Console, network: Network, rows: Sequence[Layer] | Sequence[Group], by: str, training: bool) -> None:
+def _show(
+    console: Console, network: Network, rows: Sequence[Layer] | Sequence[LayerGroup], by: str, training: bool
+) -> None:
     fields = [field for field in HEADS if training or field not in GRADIENTS]
     starts = ("kind", "output") if by == "layer" else ("layers", "share")
     cells = [[row.name, *_start(row), *(_amount(getattr(row, field)) for field in fields)] for row in rows]
@@ -146,7 +148,7 @@ def _show(console: Console, network: Network, rows: Sequence[Layer] | Sequence[G
     console.print(table)
 
 
-def _start(row: Layer | Group) -> tuple[str, str]:
+def _start(row: Layer | LayerGroup) -> tuple[str, str]:
     if isinstance(row, Layer):
         return row.kind, _by(row.output_shape[1:] or row.output_shape)
     return str(row.layers), f"{row.forward_share:.2%}" if row.forward_flops else "·"

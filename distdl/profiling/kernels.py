@@ -1,4 +1,4 @@
-"""How much of a step the device really computes: a few steps under torch.profiler, in kernels and by kind of layer."""
+"""Time in kernels: a few steps recorded by torch.profiler, in total and by kind of layer."""
 
 import os
 import re
@@ -21,14 +21,14 @@ KINDS = {
     "optimizer": r"_foreach|_fused|addcdiv|addcmul|optimizer",
     "activation": r"relu|clamp_min|threshold|gelu|silu|sigmoid|tanh|softmax|dropout|nll_loss|cross_entropy",
 }
-"""Kind of layer by what its operators are called, the first that matches; all else is elementwise work and copies."""
+"""Kind of layer by a pattern of operator names; the first match counts, others are elementwise work and copies."""
 
 
 class KernelProfile:
-    """A torch.profiler recording that tells the time in kernels from the time between them."""
+    """A torch.profiler recording that separates the time in kernels from the time between them."""
 
     def __init__(self, device: torch.device) -> None:
-        # Kineto tells machines without a GPU that they have none, on stderr.
+        # On a machine without a GPU, Kineto reports that on stderr.
         os.environ.setdefault("KINETO_LOG_LEVEL", "99")
         activities = [ProfilerActivity.CPU]
         if device.type == "cuda":
@@ -40,11 +40,11 @@ class KernelProfile:
         self._began = time.perf_counter()
 
     def stop(self, steps: int, trace: Path | None = None) -> dict[str, Any]:
-        """End the recording of `steps` steps; `trace` takes it whole, for chrome://tracing or Perfetto.
+        """End the recording of `steps` steps; `trace` is a file for chrome://tracing or Perfetto.
 
         Returns:
-            step_s, and kernel_s and by_kind_s: seconds a step in kernels (on a CPU: in operators), copies to the device
-            and exchange left out. The recording itself slows the host: step_s is not the step's time without it.
+            step_s, and kernel_s and by_kind_s: seconds per step in kernels (on a CPU: in operators), without copies to
+            the device and exchange. The recording slows the host: step_s is longer than a step without it.
         """
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)

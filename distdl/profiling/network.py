@@ -1,7 +1,7 @@
-"""What the network between ranks gives: bandwidth and latency of each pair, all-reduce bandwidth by message size.
+"""Measure the network between ranks: bandwidth and latency of each pair, all-reduce bandwidth by message size.
 
-Every rank calls `measure`, with torch.distributed set up. A transfer ends with the receiver's answer: to the sender
-alone it would seem over as soon as the kernel has buffered the message.
+Every rank calls `measure`, with torch.distributed set up. A transfer ends with the receiver's answer: the
+sender alone would measure only the time until the kernel has buffered the message.
 """
 
 import statistics
@@ -17,21 +17,21 @@ SIZES = (*(2**power for power in range(10, 28, 2)), 2**27)
 SMALLEST, LARGEST = 2**20, 2**28
 """Bytes of the first and of the largest message between a pair."""
 WARM_TRIPS, TRIPS = 5, 50
-"""Round trips of a pair that are not counted, and that are."""
+"""Round trips of a pair: warm-up, and measured."""
 WHOLE_S, SHORTEST_S, LONGEST_S = 60.0, 0.05, 0.5
-"""A pair's transfer is as long as leaves the whole probe about a minute, between these two."""
+"""Length of the whole probe, and shortest and longest transfer of a pair."""
 LONG_S = 2.0
-"""An all-reduce that would take longer is left out, and those of larger messages too."""
+"""An all-reduce that would take longer is left out, as are those of larger messages."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """From one rank to another."""
+    """The link from one rank to another."""
 
     source: int
     target: int
     bytes_per_s: float
-    """Of the payload, one way."""
+    """Bandwidth of the payload, in one direction."""
     latency_s: float
     """Half of the median round trip of 4 bytes."""
     latency_p90_s: float
@@ -52,7 +52,7 @@ class AllReduce:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Network:
+class NetworkMeasurement:
     """All measurements, the same on every rank."""
 
     hosts: list[str]
@@ -66,7 +66,7 @@ class Network:
         return asdict(self)
 
 
-def measure(device: torch.device, host: str, sizes: tuple[int, ...] = SIZES) -> Network:
+def measure(device: torch.device, host: str, sizes: tuple[int, ...] = SIZES) -> NetworkMeasurement:
     """Measure; a collective. One pair at a time, so that no transfer has to share a link with another.
 
     Args:
@@ -86,7 +86,9 @@ def measure(device: torch.device, host: str, sizes: tuple[int, ...] = SIZES) -> 
         if reduced and reduced[-1].seconds * size / reduced[-1].bytes > LONG_S:
             break  # the same on every rank, since the times are those of the slowest
         reduced.append(_all_reduce(device, size, each_s))
-    return Network(hosts=hosts, backend=dist.get_backend(), device=device.type, pairs=pairs, all_reduce=reduced)
+    return NetworkMeasurement(
+        hosts=hosts, backend=dist.get_backend(), device=device.type, pairs=pairs, all_reduce=reduced
+    )
 
 
 class _Link:
@@ -97,16 +99,16 @@ class _Link:
         self.token = torch.zeros(1, device=device)
 
     def pair(self, source: int, target: int, seconds: float) -> Pair:
-        found = torch.zeros(3, dtype=torch.float64)
+        values = torch.zeros(3, dtype=torch.float64)
         if self.rank == source:
             trips = sorted([self._round_trip(target) for _ in range(WARM_TRIPS + TRIPS)][WARM_TRIPS:])
             latency, slow = statistics.median(trips) / 2, trips[int(TRIPS * 0.9)] / 2
-            found = torch.tensor([self._bandwidth(target, seconds), latency, slow], dtype=torch.float64)
+            values = torch.tensor([self._bandwidth(target, seconds), latency, slow], dtype=torch.float64)
         elif self.rank == target:
             self._answer(source)
-        found = found.to(self.device)
-        dist.broadcast(found, source)
-        rate, latency, slow = found.tolist()
+        values = values.to(self.device)
+        dist.broadcast(values, source)
+        rate, latency, slow = values.tolist()
         return Pair(source=source, target=target, bytes_per_s=rate, latency_s=latency, latency_p90_s=slow)
 
     def _round_trip(self, target: int) -> float:
@@ -117,16 +119,16 @@ class _Link:
         return time.perf_counter() - start
 
     def _bandwidth(self, target: int, seconds: float) -> float:
-        self._transfer(target, SMALLEST)  # connections are made, and pages touched, by the first
+        self._transfer(target, SMALLEST)  # the first one makes connections and touches pages
         first = self._transfer(target, SMALLEST)
         size = min(max(int(first * seconds / 2), SMALLEST), LARGEST)
-        # Of two the faster: others on the machine can only slow one down.
+        # The faster of two: other processes can only slow a transfer down.
         rate = max(self._transfer(target, size) for _ in range(2))
         self._order(target, 0)
         return rate
 
     def _transfer(self, target: int, size: int) -> float:
-        """Bytes a second of one message."""
+        """Bytes/s of one message."""
         message = torch.zeros(size, dtype=torch.uint8, device=self.device)
         self._order(target, size)
         start = time.perf_counter()
@@ -136,7 +138,7 @@ class _Link:
         return size / (time.perf_counter() - start)
 
     def _order(self, target: int, size: int) -> None:
-        """Tell the target how much comes next (0: nothing), and wait until it is ready for it."""
+        """Send the target the size of the next message (0: none), and wait until it is ready."""
         dist.send(torch.tensor([size], device=self.device), target)
         dist.recv(self.token, target)
         self._finish()
@@ -157,7 +159,7 @@ class _Link:
             dist.send(self.token, source)
 
     def _finish(self) -> None:
-        if self.device.type == "cuda":  # NCCL only queues: the answer is there when the stream says so
+        if self.device.type == "cuda":  # NCCL only queues: the answer has arrived when the stream is done
             torch.cuda.current_stream().synchronize()
 
 

@@ -14,36 +14,36 @@ from rich.table import Table
 from distdl.core.config import ComputeConfig
 from distdl.core.console import PlainConsole
 from distdl.core.errors import EXIT_DONE
-from distdl.profiling.network import Network, measure
+from distdl.profiling.network import NetworkMeasurement, measure
 from distdl.runtime.device import make_world
 from distdl.runtime.launch_env import Placement, placement
 
 SHOWN = 6
-"""Hosts of a matrix that fits a terminal of 80 columns; of more the pairs are summed up, and all are in the JSON."""
+"""Largest number of hosts whose matrix fits 80 columns; for more, pairs are summarized (the JSON has all)."""
 
 
 def probe(kind: str, file: Path | None) -> int:
-    """Measure among the ranks of the launcher. Rank 0 prints tables and writes `file`."""
+    """Measure between the ranks of the environment. Rank 0 prints tables and writes `file`."""
     config = dataclasses.replace(ComputeConfig(), device=kind)
     device = make_world(config, placement() or Placement()).device
     torch.set_num_threads(1)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        found = measure(device, socket.gethostname())
+        network = measure(device, socket.gethostname())
         if dist.get_rank() == 0:
-            show(found, PlainConsole())
+            show(network, PlainConsole())
             if file:
-                file.write_text(json.dumps(found.as_json(), indent=2) + "\n", encoding="utf-8")
+                file.write_text(json.dumps(network.as_json(), indent=2) + "\n", encoding="utf-8")
     finally:
         dist.destroy_process_group()
     return EXIT_DONE
 
 
-def show(found: Network, console: Console) -> None:
+def show(network: NetworkMeasurement, console: Console) -> None:
     """Tables of a measurement, in at most 80 columns."""
-    names = rank_names(found.hosts)
-    console.print(f"{len(names)} ranks over {found.backend}, messages in {found.device} memory")
-    by_ends = {(pair.source, pair.target): pair for pair in found.pairs}
+    names = rank_names(network.hosts)
+    console.print(f"{len(names)} ranks over {network.backend}, messages in {network.device} memory")
+    by_ends = {(pair.source, pair.target): pair for pair in network.pairs}
     if 1 < len(names) <= SHOWN:
         for title, what in (
             ("bandwidth from (row) to (column), Gbit/s", lambda pair: f"{pair.bytes_per_s * 8e-9:.3f}"),
@@ -58,31 +58,31 @@ def show(found: Network, console: Console) -> None:
                 table.add_row(name, *("" if pair is None else what(pair) for pair in cells))
             console.print(table)
     elif len(names) > SHOWN:
-        console.print(_summary(found, names))
+        console.print(_summary(network, names))
     table = Table(title="all-reduce of fp32 over all ranks", title_justify="left")
     for heading in ("message", "time, ms", "spread, ms", "bus bandwidth, Gbit/s"):
         table.add_column(heading, justify="right")
-    for row in found.all_reduce:
+    for row in network.all_reduce:
         bus = f"{row.bus_bytes_per_s * 8e-9:.3f}"
         table.add_row(_bytes(row.bytes), f"{row.seconds * 1e3:.3f}", f"{row.spread_s * 1e3:.3f}", bus)
-    if found.all_reduce:
+    if network.all_reduce:
         console.print(table)
 
 
 def rank_names(hosts: list[str]) -> list[str]:
-    """A host's name for its only rank, and with the rank's number where it has several."""
+    """A host's name for its only rank, with the rank's number if it has several."""
     return [host if hosts.count(host) == 1 else f"{host} #{rank}" for rank, host in enumerate(hosts)]
 
 
-def _summary(found: Network, names: list[str]) -> Table:
-    table = Table(title=f"{len(found.pairs)} pairs", title_justify="left")
+def _summary(network: NetworkMeasurement, names: list[str]) -> Table:
+    table = Table(title=f"{len(network.pairs)} pairs", title_justify="left")
     for heading in ("", "slowest", "median", "fastest", "the slowest pair"):
         table.add_column(heading, justify="right", overflow="fold")
     for title, key, scale, digits in (
         ("bandwidth, Gbit/s", "bytes_per_s", 8e-9, 3),
         ("latency, \N{MICRO SIGN}s", "latency_s", 1e6, 0),
     ):
-        ordered = sorted(found.pairs, key=lambda pair: getattr(pair, key), reverse=key == "latency_s")
+        ordered = sorted(network.pairs, key=lambda pair: getattr(pair, key), reverse=key == "latency_s")
         middle = statistics.median(getattr(pair, key) for pair in ordered)
         ends = (getattr(ordered[0], key), middle, getattr(ordered[-1], key))
         worst = f"{names[ordered[0].source]} to {names[ordered[0].target]}"

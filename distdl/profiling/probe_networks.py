@@ -1,7 +1,7 @@
-"""Networks that nobody trains: a spread of layers, as today's networks combine them, for `distdl calibrate` to measure.
+"""Networks for `distdl calibrate` to measure: a range of layers, combined as in today's networks.
 
-Layers are measured where they would run, inside a network that trains, because a layer by itself finds its memory
-mapped and its caches warm. Widths and sizes lie between those of published networks, none of which is among them.
+Layers are measured inside a network that trains, because a layer on its own finds its memory mapped and its caches
+warm. Widths and sizes are between those of published networks, and equal to none of them.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ Make = Callable[[], nn.Module]
 
 
 class Sum(nn.Module):
-    """What two branches give, added up."""
+    """The sum of two branches."""
 
     def __init__(self, *branches: nn.Module) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class Sum(nn.Module):
 
 
 class Join(nn.Module):
-    """What several branches give, one after another along the channels."""
+    """Several branches, concatenated along the channels."""
 
     def __init__(self, *branches: nn.Module) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Join(nn.Module):
 
 
 class Gate(nn.Module):
-    """Squeeze and excitation: channels scaled by what their averages say."""
+    """Squeeze and excitation: channels scaled by a function of their averages."""
 
     def __init__(self, width: int, gate: nn.Module) -> None:
         super().__init__()
@@ -56,8 +56,8 @@ class Shuffled(nn.Module):
         self.body = body
 
     def forward(self, x: Tensor) -> Tensor:
-        kept, taken = x.chunk(2, dim=1)
-        return torch.stack([kept, self.body(taken)], dim=2).flatten(1, 2)
+        first, second = x.chunk(2, dim=1)
+        return torch.stack([first, self.body(second)], dim=2).flatten(1, 2)
 
 
 class Encoder(nn.Module):
@@ -115,7 +115,7 @@ def residual() -> nn.Module:
 
 
 def bottleneck(groups: int = 1, in_group: int = 0) -> nn.Module:
-    """1x1 convolutions around a 3x3, which may be in groups: so many, or of so many channels."""
+    """1x1 convolutions around a 3x3, which may be in `groups` groups, or in groups of `in_group` channels."""
     layers: list[nn.Module] = [*conv(3, 48, 3, stride=2), *conv(48, 48, 3, stride=2)]
     width = 48
     for inner, out, stride in ((48, 192, 1), (96, 352, 2), (160, 640, 2), (320, 1280, 2)):
@@ -213,9 +213,9 @@ def joined() -> nn.Module:
 def branched() -> nn.Module:
     """Branches of several kernels side by side."""
 
-    def block(width: int, one: int, three: tuple[int, int], five: tuple[int, int], pooled: int) -> nn.Module:
+    def block(width: int, pointwise: int, three: tuple[int, int], five: tuple[int, int], pooled: int) -> nn.Module:
         return Join(
-            conv(width, one, 1), nn.Sequential(conv(width, three[0], 1), conv(*three)),
+            conv(width, pointwise, 1), nn.Sequential(conv(width, three[0], 1), conv(*three)),
             nn.Sequential(conv(width, five[0], 1), conv(*five, 5)),
             nn.Sequential(nn.MaxPool2d(3, 1, 1), conv(width, pooled, 1)),
         )  # fmt: skip

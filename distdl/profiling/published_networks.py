@@ -67,11 +67,11 @@ def googlenet_caffe() -> nn.Module:
 class Inception(nn.Module):
     """Four branches over the same input, their outputs concatenated. The widths are in Table 1 of the paper."""
 
-    def __init__(self, width: int, one: int, three: tuple[int, int], five: tuple[int, int], pooled: int) -> None:
+    def __init__(self, width: int, pointwise: int, three: tuple[int, int], five: tuple[int, int], pooled: int) -> None:
         super().__init__()
         self.branches = nn.ModuleList(
             [
-                nn.Sequential(*_conv(width, one, 1)),
+                nn.Sequential(*_conv(width, pointwise, 1)),
                 nn.Sequential(*_conv(width, three[0], 1), *_conv(*three, 3, padding=1)),
                 nn.Sequential(*_conv(width, five[0], 1), *_conv(*five, 5, padding=2)),
                 nn.Sequential(nn.MaxPool2d(3, stride=1, padding=1), *_conv(width, pooled, 1)),

@@ -33,10 +33,16 @@ def test_calibrate_writes_a_device_that_paleo_reads(few_layers, tmp_path, capsys
     assert device.flops_per_s("fp32") > 1e8 and device.bytes_per_s > 1e7
     assert 0 < device.calibration["fp32"]["ppp"] < 1
     made = calibration.stored(device, "fp32")
-    assert {kind for one in made.form for kind in one.kinds} >= {"conv", "pointwise", "depthwise", "dense", "norm"}
+    assert {kind for coefficient in made.form for kind in coefficient.kinds} >= {
+        "conv",
+        "pointwise",
+        "depthwise",
+        "dense",
+        "norm",
+    }
     assert cli.main(["paleo", "resnet18", "--device", str(file), "--batch", "2", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["calibrated"] and found["forward_s"] > 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["calibrated"] and printed["forward_s"] > 0
     assert cli.main(["paleo", "resnet18", "--device", str(file), "--batch", "2", "--ppp", "0.5", "--json"]) == 0
     assert not json.loads(capsys.readouterr().out)["calibrated"]
 
@@ -44,8 +50,8 @@ def test_calibrate_writes_a_device_that_paleo_reads(few_layers, tmp_path, capsys
 def test_calibrate_keeps_what_a_file_has_of_other_precisions(few_layers, tmp_path):
     file = tmp_path / "machine.toml"
     for precision in ("fp32", "bf16"):
-        words = ["calibrate", str(file), "--on", "cpu", "--rounds", "1", "--batches", "2", "--precision", precision]
-        assert cli.main(words) == 0
+        arguments = ["calibrate", str(file), "--on", "cpu", "--rounds", "1", "--batches", "2", "--precision", precision]
+        assert cli.main(arguments) == 0
     device = hardware.device(str(file))
     assert set(device.peak_tflops) == set(device.calibration) == {"fp32", "bf16"}
 
@@ -67,13 +73,13 @@ def test_all_probes_run_and_none_is_a_published_network():
 
 def test_profile_as_json(capsys):
     assert cli.main(["profile", "resnet20", "--batch", "2", "--on", "cpu", "--rounds", "1", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    rows = {layer["name"]: layer for layer in found["layers"]}
+    printed = json.loads(capsys.readouterr().out)
+    rows = {layer["name"]: layer for layer in printed["layers"]}
     convolutions = [row for name, row in rows.items() if "conv" in name]
     assert len(convolutions) >= 19
     assert all(row["forward_s"] > 0 and row["predicted"]["forward_s"] > 0 for row in convolutions)
-    assert found["layer_sum"]["forward_s"] == pytest.approx(sum(row["forward_s"] for row in rows.values()))
-    assert found["total"]["backward_s"] > 0 and found["naive_sum"]["forward_s"] > 0
+    assert printed["layer_sum"]["forward_s"] == pytest.approx(sum(row["forward_s"] for row in rows.values()))
+    assert printed["total"]["backward_s"] > 0 and printed["naive_sum"]["forward_s"] > 0
 
 
 def test_profile_as_a_table(capsys, monkeypatch):
@@ -85,12 +91,12 @@ def test_profile_as_a_table(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("words", "complaint"),
+    ("arguments", "message"),
     [
-        (["resnet2o"], "can be found"), (["resnet20", "--rounds", "0"], "--rounds = 0: must be greater than 0"),
+        (["resnet2o"], "can be printed"), (["resnet20", "--rounds", "0"], "--rounds = 0: must be greater than 0"),
         (["resnet20", "--device", "t5"], "is not known"),
     ],
 )  # fmt: skip
-def test_profile_bad_input(capsys, words, complaint):
-    assert cli.main(["profile", *words]) == 2
-    assert complaint in capsys.readouterr().err
+def test_profile_bad_input(capsys, arguments, message):
+    assert cli.main(["profile", *arguments]) == 2
+    assert message in capsys.readouterr().err

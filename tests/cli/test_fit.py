@@ -24,8 +24,8 @@ def speeds(tmp_path: Path) -> Path:
     return file
 
 
-def fails(capsys, *words: str) -> str:
-    assert main(list(words)) == 2
+def fails(capsys, *arguments: str) -> str:
+    assert main(list(arguments)) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1
     return error
@@ -54,22 +54,22 @@ def test_a_fit_as_json_has_what_a_script_needs_and_predicts(speeds: Path, tmp_pa
 def test_tables_fit_80_columns_and_name_the_next_point(speeds: Path, tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     assert main(["fit", "speed", str(speeds)]) == 0
-    shown = capsys.readouterr().out
-    assert "measure next: servers" in shown and "95 % interval" in shown and "when left out" in shown
-    assert max(map(len, shown.splitlines())) <= 80
+    printed = capsys.readouterr().out
+    assert "measure next: servers" in printed and "95 % interval" in printed and "when left out" in printed
+    assert max(map(len, printed.splitlines())) <= 80
     main(["fit", "speed", str(speeds), "--json"])
     saved = tmp_path / "fit.json"
     saved.write_text(capsys.readouterr().out, encoding="utf-8")
     assert main(["predict", "speed", str(saved), "--servers", "2", "--workers", "1..16"]) == 0
-    shown = capsys.readouterr().out
-    assert "most images/s: servers 2" in shown and "outside what was measured" in shown
-    assert max(map(len, shown.splitlines())) <= 80 and "…" not in shown
+    printed = capsys.readouterr().out
+    assert "most images/s: servers 2" in printed and "outside what was measured" in printed
+    assert max(map(len, printed.splitlines())) <= 80 and "…" not in printed
 
 
 def test_bad_input_is_one_line(speeds: Path, tmp_path: Path, capsys) -> None:
-    one = tmp_path / "one.csv"
-    one.write_text("\n".join(speeds.read_text().splitlines()[:2]), encoding="utf-8")
-    assert "1 configuration cannot tell" in fails(capsys, "fit", "speed", str(one))
+    single = tmp_path / "one.csv"
+    single.write_text("\n".join(speeds.read_text().splitlines()[:2]), encoding="utf-8")
+    assert "1 configuration does not determine" in fails(capsys, "fit", "speed", str(single))
     line = tmp_path / "line.csv"
     rows = [f"{n},{n},64,{1 / n}" for n in (1, 2, 3, 4, 6, 8)]
     line.write_text("\n".join(["servers,workers,batch_size,steps_per_s", *rows]), encoding="utf-8")
@@ -103,8 +103,8 @@ def test_all_reduce_from_the_file_to_the_prediction(tmp_path: Path, capsys) -> N
     for form in ("pollux", "goodput", "auto"):
         assert main(["fit", "speed", str(file), "--form", form, "--json"]) == 0
         saved.write_text(capsys.readouterr().out, encoding="utf-8")
-        words = ["predict", "speed", str(saved), "--nodes", "1,2", "--replicas", "2,4", "--batch", "32", "--json"]
-        assert main(words) == 0
+        arguments = ["predict", "speed", str(saved), "--nodes", "1,2", "--replicas", "2,4", "--batch", "32", "--json"]
+        assert main(arguments) == 0
         rows = json.loads(capsys.readouterr().out)
         assert [(row["nodes"], row["replicas"]) for row in rows] == [(1, 2), (1, 4), (2, 2), (2, 4)]
         assert rows[1]["step_s"] == pytest.approx(0.052 + 0.04, rel=0.1)
@@ -132,8 +132,8 @@ def test_a_loss_curve_as_table_and_as_json(tmp_path: Path, capsys, monkeypatch) 
     assert list(fit["coefficients"]) == ["b0", "b1", "b2"] and len(fit["phases"]) == 2
     assert fit["phases"][1]["first_step"] == 151 and fit["held_out_mape"] < 0.2 * fit["optimus_held_out_mape"]
     assert main(["fit", "loss", str(file)]) == 0
-    shown = capsys.readouterr().out
-    assert "2 phases" in shown and max(map(len, shown.splitlines())) <= 80 and "…" not in shown
+    printed = capsys.readouterr().out
+    assert "2 phases" in printed and max(map(len, printed.splitlines())) <= 80 and "…" not in printed
     assert "cannot be read" in fails(capsys, "fit", "loss", "none.jsonl")
 
 

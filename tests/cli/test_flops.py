@@ -1,4 +1,4 @@
-"""`distdl flops` as a person or a script sees it."""
+"""`distdl flops` as a user or a script sees it."""
 
 import csv
 import io
@@ -12,17 +12,17 @@ from distdl.cli.flops import _amount, parse_inputs
 
 def test_json_has_what_scripts_read(capsys):
     assert main(["flops", "alexnet", "--json", "--batch", "2"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert (found["model"], found["input"], found["batch"]) == ("alexnet", [3, 224, 224], 2)
-    assert found["parameters"] == 61_100_840
-    assert found["forward_flops"] == 2 * 2 * 714_188_480
-    assert found["training_flops"] == 2 * 4_144_577_280
-    assert sum(layer["forward_flops"] for layer in found["layers"]) == found["forward_flops"]
-    first = found["layers"][0]
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["model"], printed["input"], printed["batch"]) == ("alexnet", [3, 224, 224], 2)
+    assert printed["parameters"] == 61_100_840
+    assert printed["forward_flops"] == 2 * 2 * 714_188_480
+    assert printed["training_flops"] == 2 * 4_144_577_280
+    assert sum(layer["forward_flops"] for layer in printed["layers"]) == printed["forward_flops"]
+    first = printed["layers"][0]
     assert (first["name"], first["kind"], first["output_shape"]) == ("features.0", "conv", [2, 64, 55, 55])
     assert first["input_grad_flops"] == 0 and first["weight_grad_flops"] == first["forward_flops"]
     assert first["intensity"] == first["forward_flops"] / (first["read_bytes"] + first["write_bytes"])
-    assert found["forward_share"]["conv"] == pytest.approx(0.918, abs=1e-3) and found["warnings"] == []
+    assert printed["forward_share"]["conv"] == pytest.approx(0.918, abs=1e-3) and printed["warnings"] == []
 
 
 def test_csv_rows_add_up_by_layer_and_by_kind(capsys):
@@ -77,7 +77,7 @@ def test_token_numbers_and_several_inputs(capsys, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("arguments", "message"),
     [
         (["alexnt"], 'did you mean "alexnet"?'),
         (["alexnet", "--input", "3xfoo"], '--input "3xfoo" is no shape'),
@@ -89,10 +89,10 @@ def test_token_numbers_and_several_inputs(capsys, tmp_path):
         (["inception_v3", "--training"], "a batch of 2 or more"),
     ],
 )
-def test_bad_words_are_answered_in_a_line(capsys, words, says):
-    assert main(["flops", *words]) == 2
+def test_bad_arguments_are_one_line(capsys, arguments, message):
+    assert main(["flops", *arguments]) == 2
     captured = capsys.readouterr()
-    assert says in captured.err and captured.err.count("\n") == 1 and captured.out == ""
+    assert message in captured.err and captured.err.count("\n") == 1 and captured.out == ""
 
 
 def test_warnings_do_not_disturb_the_rows(capsys):

@@ -49,7 +49,7 @@ def test_devices_by_what_the_driver_calls_them():
 
 
 def test_no_name_is_of_two_devices():
-    every = [name for own in hardware.names("devices") for name in hardware.device(own).names]
+    every = [name for sheet in hardware.names("devices") for name in hardware.device(sheet).names]
     assert len(every) == len(set(every))
 
 

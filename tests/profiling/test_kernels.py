@@ -46,11 +46,11 @@ def test_time_between_kernels_is_not_in_kernels(tmp_path):
     for _ in range(3):
         network(images).sum().backward()
         time.sleep(0.05)
-    found = profile.stop(3, tmp_path / "trace.json")
-    assert 0 < found["kernel_s"] <= found["step_s"] - 0.05
-    assert {"conv", "dense", "activation"} <= set(found["by_kind_s"])
+    summary = profile.stop(3, tmp_path / "trace.json")
+    assert 0 < summary["kernel_s"] <= summary["step_s"] - 0.05
+    assert {"conv", "dense", "activation"} <= set(summary["by_kind_s"])
     # operators call operators: their own times add up to the time that any of them ran
-    assert sum(found["by_kind_s"].values()) == pytest.approx(found["kernel_s"], rel=0.1)
+    assert sum(summary["by_kind_s"].values()) == pytest.approx(summary["kernel_s"], rel=0.1)
     assert any(
         event.get("name") == "aten::conv2d"
         for event in json.loads((tmp_path / "trace.json").read_text())["traceEvents"]

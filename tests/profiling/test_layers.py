@@ -28,15 +28,15 @@ IMAGES = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
 def test_every_layer_has_its_forward_and_backward():
-    found = measure(small(), IMAGES, rounds=1)
+    measured = measure(small(), IMAGES, rounds=1)
     for name in ("0", "1.conv", "1.norm", "1.act", "3"):
-        assert found.layers[name].forward_s > 0, name
-        assert found.layers[name].backward_s > 0, name
-        assert found.naive[name].step_s > 0, name
-    assert found.layers["1"].forward_s > 0  # the addition, which no module of its own makes
-    assert found.layers[OUTSIDE].backward_s > 0  # the sum of both gradients of x
-    assert found.layer_sum.step_s == pytest.approx(sum(one.step_s for one in found.layers.values()))
-    assert found.total.forward_s > 0 and found.total.backward_s > 0
+        assert measured.layers[name].forward_s > 0, name
+        assert measured.layers[name].backward_s > 0, name
+        assert measured.naive[name].step_s > 0, name
+    assert measured.layers["1"].forward_s > 0  # the addition, which no module of its own makes
+    assert measured.layers[OUTSIDE].backward_s > 0  # the sum of both gradients of x
+    assert measured.layer_sum.step_s == pytest.approx(sum(seconds.step_s for seconds in measured.layers.values()))
+    assert measured.total.forward_s > 0 and measured.total.backward_s > 0
 
 
 @pytest.mark.parametrize("repeats", [1, 7])
@@ -90,5 +90,5 @@ def test_layers_add_up_to_the_whole(name, batch):
     import torchvision
 
     model = torchvision.models.get_model(name)
-    found = measure(model, torch.randn(batch, 3, 224, 224), rounds=5)
-    assert found.layer_sum.step_s == pytest.approx(found.total.step_s, rel=0.05)
+    measured = measure(model, torch.randn(batch, 3, 224, 224), rounds=5)
+    assert measured.layer_sum.step_s == pytest.approx(measured.total.step_s, rel=0.05)

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from distdl.profiling.network import AllReduce, Network, Pair
+from distdl.profiling.network import AllReduce, NetworkMeasurement, Pair
 from distdl.profiling.network_worker import rank_names, show
 
 PROBE = [sys.executable, "-m", "distdl.cli", "probe", "network"]
 
 
-def probe(*words: str) -> tuple[dict, str]:
-    done = subprocess.run([*PROBE, "--json", "found.json", *words], capture_output=True, text=True, timeout=180)
+def probe(*arguments: str) -> tuple[dict, str]:
+    done = subprocess.run([*PROBE, "--json", "measured.json", *arguments], capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr
-    return json.loads(Path("found.json").read_text(encoding="utf-8")), done.stdout
+    return json.loads(Path("measured.json").read_text(encoding="utf-8")), done.stdout
 
 
 @pytest.mark.slow
@@ -26,25 +26,25 @@ def probe(*words: str) -> tuple[dict, str]:
 @pytest.mark.usefixtures("root")
 @pytest.mark.parametrize(("rate", "gbit"), [("1gbit", 1.0), ("100mbit", 0.1)])
 def test_a_shaped_link_reads_what_it_was_shaped_to(rate: str, gbit: float) -> None:
-    found, shown = probe("--with", "netns", "--hosts", "3", "--rate", rate)
-    assert found["hosts"] == ["h0", "h1", "h2"]
-    assert len(found["pairs"]) == 6
-    for pair in found["pairs"]:
+    measured, printed = probe("--with", "netns", "--hosts", "3", "--rate", rate)
+    assert measured["hosts"] == ["h0", "h1", "h2"]
+    assert len(measured["pairs"]) == 6
+    for pair in measured["pairs"]:
         assert 0.9 * gbit <= pair["bytes_per_s"] * 8e-9 <= 1.0 * gbit, pair
         assert 0 < pair["latency_s"] <= pair["latency_p90_s"] < 0.01
     # In a ring each rank sends and receives at once, each at the rate of its link.
-    best = max(row["bus_bytes_per_s"] for row in found["all_reduce"])
+    best = max(row["bus_bytes_per_s"] for row in measured["all_reduce"])
     assert 0.85 * gbit <= best * 8e-9 <= 1.0 * gbit
-    assert all(len(line) <= 80 for line in shown.splitlines() if not line.startswith(("/", "distdl")))
+    assert all(len(line) <= 80 for line in printed.splitlines() if not line.startswith(("/", "distdl")))
 
 
 def test_here_by_torchrun() -> None:
-    found, shown = probe("--nproc", "2")
-    assert [(pair["source"], pair["target"]) for pair in found["pairs"]] == [(0, 1), (1, 0)]
-    assert all(pair["bytes_per_s"] > 1e7 for pair in found["pairs"])
-    sizes = [row["bytes"] for row in found["all_reduce"]]
+    measured, printed = probe("--nproc", "2")
+    assert [(pair["source"], pair["target"]) for pair in measured["pairs"]] == [(0, 1), (1, 0)]
+    assert all(pair["bytes_per_s"] > 1e7 for pair in measured["pairs"])
+    sizes = [row["bytes"] for row in measured["all_reduce"]]
     assert sizes == sorted(sizes)
-    assert "all-reduce" in shown
+    assert "all-reduce" in printed
 
 
 def test_of_many_ranks_the_pairs_are_summed_up() -> None:
@@ -57,9 +57,9 @@ def test_of_many_ranks_the_pairs_are_summed_up() -> None:
     ]
     row = AllReduce(bytes=2**20, seconds=0.01, spread_s=0.001, bus_bytes_per_s=1.75 * 2**20 / 0.01)
     hosts = [f"n{rank // 4}" for rank in range(world)]
-    found = Network(hosts=hosts, backend="gloo", device="cpu", pairs=pairs, all_reduce=[row])
+    measured = NetworkMeasurement(hosts=hosts, backend="gloo", device="cpu", pairs=pairs, all_reduce=[row])
     console = Console(width=80, file=io.StringIO())
-    show(found, console)
+    show(measured, console)
     text = console.file.getvalue()
     assert "0.800" in text
     assert "n0 #2 to n1 #5" in " ".join(text.split())

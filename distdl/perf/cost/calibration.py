@@ -231,8 +231,8 @@ def kind_of(layer: Layer, winograd: bool = False) -> str:
 
 def _is_winograd(layer: Layer) -> bool:
     shape = layer.geometry
-    three, one = tuple(shape["kernel"]) == (3, 3), set(shape["stride"]) == {1}
-    return three and one and shape["in_channels"] >= WINOGRAD_CHANNELS
+    is_3x3, has_stride_1 = tuple(shape["kernel"]) == (3, 3), set(shape["stride"]) == {1}
+    return is_3x3 and has_stride_1 and shape["in_channels"] >= WINOGRAD_CHANNELS
 
 
 def terms(layer: Layer, device: Device, when: Pass, precision: str, winograd: bool) -> Mapping[str, float]:

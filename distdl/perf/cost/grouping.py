@@ -11,7 +11,7 @@ DEPTH = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Group:
+class LayerGroup:
     """The sum of some layers of a network. The fields are those of `Layer`."""
 
     name: str
@@ -32,7 +32,7 @@ class Group:
         return self.forward_flops / traffic if traffic else 0.0
 
 
-def by_kind(network: Network) -> list[Group]:
+def by_kind(network: Network) -> list[LayerGroup]:
     """One group per kind, the one with most forward FLOPs first."""
     kinds: dict[str, list[Layer]] = {}
     for layer in network.layers:
@@ -41,7 +41,7 @@ def by_kind(network: Network) -> list[Group]:
     return sorted(groups, key=lambda group: (-group.forward_flops, -group.read_bytes - group.write_bytes))
 
 
-def by_module(network: Network) -> list[Group]:
+def by_module(network: Network) -> list[LayerGroup]:
     """One group per module down to `DEPTH`, in the order of execution, each after the module that contains it."""
     modules: dict[str, list[Layer]] = {}
     for layer in network.layers:
@@ -58,11 +58,11 @@ def _ancestors(name: str) -> Iterator[str]:
         yield ".".join(parts[:depth])
 
 
-def _sum(name: str, layers: list[Layer], network: Network) -> Group:
+def _sum(name: str, layers: list[Layer], network: Network) -> LayerGroup:
     fields = (
         "parameters", "forward_flops", "input_grad_flops", "weight_grad_flops", "training_flops", "read_bytes",
         "write_bytes",
     )  # fmt: skip
     sums: dict[str, Any] = {field: sum(getattr(layer, field) for layer in layers) for field in fields}
     share = sums["forward_flops"] / network.forward_flops if network.forward_flops else 0.0
-    return Group(name=name, layers=len(layers), forward_share=share, **sums)
+    return LayerGroup(name=name, layers=len(layers), forward_share=share, **sums)

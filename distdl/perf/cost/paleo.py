@@ -21,15 +21,15 @@ Parallel = Literal["data", "model", "hybrid"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
+class PassWork:
     """Operations and traffic of one pass of a layer."""
 
     flops: float = 0.0
     read_bytes: float = 0.0
     write_bytes: float = 0.0
 
-    def __add__(self, other: "Work") -> "Work":
-        return Work(
+    def __add__(self, other: "PassWork") -> "PassWork":
+        return PassWork(
             flops=self.flops + other.flops,
             read_bytes=self.read_bytes + other.read_bytes,
             write_bytes=self.write_bytes + other.write_bytes,
@@ -73,7 +73,7 @@ class Platform:
             raise UserError(f"PPP is a share between 0 and 1, not {self.ppp}")
         self.device.flops_per_s(self.precision)  # raises UserError for a precision that the device does not have
 
-    def time(self, work: Work) -> PassTime:
+    def time(self, work: PassWork) -> PassTime:
         moved = self.device.bytes_per_s * self.ppp
         read_s, write_s = work.read_bytes / moved, work.write_bytes / moved
         compute_s = work.flops / (self.device.flops_per_s(self.precision) * self.ppp)
@@ -91,7 +91,7 @@ def weight_bytes(layer: Layer, dtype_bytes: int) -> int:
     return layer.parameters * dtype_bytes
 
 
-def work(layer: Layer, dtype_bytes: int) -> tuple[Work, Work]:
+def work(layer: Layer, dtype_bytes: int) -> tuple[PassWork, PassWork]:
     """(forward, backward) of a layer.
 
     Backward, each product is one more product of the same three tensors: the gradient of the input reads that of the
@@ -100,16 +100,16 @@ def work(layer: Layer, dtype_bytes: int) -> tuple[Work, Work]:
     """
     weights = min(weight_bytes(layer, dtype_bytes), layer.read_bytes)
     inputs, outputs = layer.read_bytes - weights, layer.write_bytes
-    forward = Work(flops=layer.forward_flops, read_bytes=layer.read_bytes, write_bytes=outputs)
+    forward = PassWork(flops=layer.forward_flops, read_bytes=layer.read_bytes, write_bytes=outputs)
     if not layer.forward_flops:
         if not inputs:
-            return forward, Work()
-        return forward, Work(read_bytes=outputs + inputs, write_bytes=inputs)
-    backward = Work()
+            return forward, PassWork()
+        return forward, PassWork(read_bytes=outputs + inputs, write_bytes=inputs)
+    backward = PassWork()
     if layer.input_grad_flops:
-        backward += Work(flops=layer.input_grad_flops, read_bytes=outputs + weights, write_bytes=inputs)
+        backward += PassWork(flops=layer.input_grad_flops, read_bytes=outputs + weights, write_bytes=inputs)
     if layer.weight_grad_flops:
-        backward += Work(flops=layer.weight_grad_flops, read_bytes=outputs + inputs, write_bytes=weights)
+        backward += PassWork(flops=layer.weight_grad_flops, read_bytes=outputs + inputs, write_bytes=weights)
     return forward, backward
 
 
@@ -173,8 +173,8 @@ def memory_bytes(network: Network, *, states: int = 3) -> int:
     Args:
         states: numbers kept a parameter: 3 for SGD with momentum, 4 for Adam.
     """
-    kept = sum(layer.write_bytes for layer in network.layers if not layer.geometry.get("op", "").endswith("_"))
-    return states * network.parameters * network.dtype_bytes + kept
+    output_bytes = sum(layer.write_bytes for layer in network.layers if not layer.geometry.get("op", "").endswith("_"))
+    return states * network.parameters * network.dtype_bytes + output_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,7 +229,7 @@ def step(network: Network, platform: Platform, workers: int = 1, cluster: Cluste
     times = layer_times(replace(network, layers=layers), platform)
     size = parameters * network.dtype_bytes
     # w -= lr g: reads weights and gradients, writes weights.
-    update = Work(flops=2 * parameters, read_bytes=2 * size, write_bytes=size)
+    update = PassWork(flops=2 * parameters, read_bytes=2 * size, write_bytes=size)
     return StepTime(
         workers=workers,
         batch=network.batch * workers,

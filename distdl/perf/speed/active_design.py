@@ -54,7 +54,8 @@ def refuse(form: Form, data: Measurements) -> None:
     count = len(np.unique(data.points, axis=0))
     listed = "; ".join(data.placements.name(point) for point in points)
     raise Unidentifiable(
-        f"{count} configuration{'s' * (count > 1)} cannot tell {', '.join(form.names)} of {form.name} apart; "
+        f"{count} {'configurations do' if count > 1 else 'configuration does'} not determine "
+        f"{', '.join(form.names)} of {form.name}; "
         f"measure also: {listed}",
         points,
     )

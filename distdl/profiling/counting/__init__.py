@@ -1,1 +1,1 @@
-"""How `flops.count` sees a network: operators traced on the meta device, each with its rule."""
+"""Count the work of a network: its operators are traced on the meta device, each with its rule."""

@@ -1,12 +1,12 @@
-"""Counts a network's work: FLOPs of the forward pass and of both gradients, parameters, bytes, layer by layer.
+"""Count a network's work: FLOPs of the forward pass and of both gradients, parameters, bytes, layer by layer.
 
 The network runs once on the meta device: shapes and no elements, so neither weights nor a device are needed.
 
-Every torchvision classifier comes out at the FLOPs that torchvision publishes with its weights (`_ops`, to 0.001
-GMAC), and at its parameters but for googlenet, whose published figure leaves out the auxiliary heads.
-What is counted, where counters differ: multiply-adds alone; gradients that are asked for, so none by the images;
-causal attention by the pairs that may meet; nothing twice that only a checkpoint or a fused kernel computes twice.
-What a count on shapes cannot see is said in `Network.warnings`.
+For every torchvision classifier the FLOPs equal those that torchvision publishes with its weights (`_ops`, to 0.001
+GMAC), and so do the parameters, except for googlenet, whose published figure leaves out the auxiliary heads.
+Conventions: only multiply-adds count; only gradients that are needed, so none by the images; in causal attention only
+the pairs that are not masked; recomputation by a checkpoint or a fused kernel does not count.
+`Network.warnings` lists what a count on shapes leaves out.
 """
 
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ def count(
         batch: samples. The table is for all of them.
         training: run as `model.train()` would (auxiliary heads, dropout). The gradients' FLOPs are given either way:
             those of every parameter with requires_grad, and of the activations that lead to one.
-        inputs: the arguments of forward, in place of a batch of float images of `input_shape`; only their shapes and
+        inputs: the arguments of forward, instead of a batch of float images of `input_shape`; only their shapes and
             types matter, and integers (token numbers) may be given.
         name: what the table calls the network.
         dtype_bytes: bytes a floating-point element; the parameters' own by default.

@@ -1,4 +1,4 @@
-"""Where the operators of a forward pass are seen: torch's functions, the dispatcher, and the modules around them."""
+"""Observe the operators of a forward pass: torch's functions, the dispatcher, and the modules around them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ from distdl.runtime.torch_private import composite_kernel
 
 @contextmanager
 def watched(tracer: Tracer) -> Iterator[None]:
-    """Tells `tracer` of every module that runs under it, every function of `FUNCTIONS`, and every other operator."""
+    """Report to `tracer` each module that runs in the block, each function of `FUNCTIONS`, and each other operator."""
     enter = register_module_forward_pre_hook(lambda module, _: tracer.enter(module))
     leave = register_module_forward_hook(lambda *_: tracer.leave(), always_call=True)
     operators = _OperatorMode(tracer)
@@ -30,7 +30,7 @@ def watched(tracer: Tracer) -> Iterator[None]:
 
 
 class _FunctionMode(TorchFunctionMode):
-    """Sees torch's functions before they are taken apart."""
+    """Observes torch's functions before autograd decomposes them."""
 
     def __init__(self, tracer: Tracer, operators: "_OperatorMode") -> None:
         super().__init__()
@@ -50,11 +50,11 @@ class _FunctionMode(TorchFunctionMode):
 
 
 class _OperatorMode(TorchDispatchMode):
-    """Sees what is left: the operators that reach a device."""
+    """Observes the other operators, when they reach a device."""
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        return False  # else torch imports its compiler, three seconds, to keep it out of here
+        return False  # otherwise torch imports its compiler, which takes three seconds
 
     def __init__(self, tracer: Tracer) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class _OperatorMode(TorchDispatchMode):
 
     @contextmanager
     def silent(self) -> Iterator[None]:
-        """What runs under it is counted by the function that it is a part of."""
+        """Do not report the operators of the block: the function that contains them is reported."""
         self._silent = True
         try:
             yield
@@ -88,7 +88,7 @@ class _OperatorMode(TorchDispatchMode):
 
 
 def _body(function: FunctionType) -> FunctionType:
-    """`function` without its question whether a mode wants to handle it, so that the mode sees what it calls."""
+    """`function` without its check for an active mode, so that the mode observes the functions that it calls."""
     asks = [name for name in function.__globals__ if name.startswith("has_torch_function")]
     blind = {**function.__globals__, **dict.fromkeys(asks, lambda *_: False)}
     copy = FunctionType(function.__code__, blind, function.__name__, function.__defaults__, function.__closure__)

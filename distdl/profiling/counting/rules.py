@@ -1,6 +1,6 @@
 """The work of every operator that multiplies and adds: 1 multiply-add = 2 FLOPs.
 
-A rule has the signature of its operator, with the operator's output put first, and returns its Work. Biases, norms,
+A rule has the signature of its operator, with the operator's output put first, and returns its work. Biases, norms,
 activations and pools are additions and comparisons over data that has to be moved anyway: they take bytes, not FLOPs.
 """
 
@@ -13,27 +13,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distdl.profiling.counting.work import Factor, Work, product
+from distdl.profiling.counting.work import Factor, OperatorWork, product
 
-Rule = Callable[..., Work]
+Rule = Callable[..., OperatorWork]
 
 
-def linear(out: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Work:
-    """input [..., in], weight [out, in]: 2 in out FLOPs a row."""
+def linear(out: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> OperatorWork:
+    """input [..., in], weight [out, in]: 2 in out FLOPs per row."""
     weight_2d = weight if weight.dim() == 2 else weight.unsqueeze(0)
     features = {"in_features": weight_2d.shape[1], "out_features": weight_2d.shape[0], "bias": bias is not None}
     flops = 2 * input.numel() * weight_2d.shape[0]
-    return Work("dense", (product(flops, Factor((input,), False), Factor((weight,), True)),), features)
+    return OperatorWork("dense", (product(flops, Factor((input,), False), Factor((weight,), True)),), features)
 
 
 def convolution(
     out: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any,
     transposed: bool, output_padding: Any, groups: int, *_: Any,
-) -> Work:  # fmt: skip
+) -> OperatorWork:  # fmt: skip
     """weight [cout, cin / groups, *k], transposed [cin, cout / groups, *k].
 
-    Every element of the output (transposed: of the input) meets one filter, weight.numel() / weight.shape[0] products.
-    The gradients by input and by weight are convolutions with the same groups, hence the same number of products.
+    Every element of the output (transposed: of the input) takes one filter: weight.numel() / weight.shape[0] products.
+    The gradients by input and by weight are convolutions with the same groups and the same number of products.
     """
     flops = 2 * (input if transposed else out).numel() * prod(weight.shape[1:])
     geometry = {
@@ -41,13 +41,13 @@ def convolution(
         "dilation": tuple(dilation), "groups": groups, "bias": bias is not None, "transposed": transposed,
         "in_channels": input.shape[1 - len(weight.shape)], "out_channels": out.shape[1 - len(weight.shape)],
     }  # fmt: skip
-    return Work("conv", (product(flops, Factor((input,), False), Factor((weight,), True)),), geometry)
+    return OperatorWork("conv", (product(flops, Factor((input,), False), Factor((weight,), True)),), geometry)
 
 
 def deform_conv2d(
     out: Tensor, input: Tensor, weight: Tensor, offset: Tensor, mask: Tensor, bias: Tensor, sh: int, sw: int,
     ph: int, pw: int, dh: int, dw: int, groups: int, *_: Any,
-) -> Work:  # fmt: skip
+) -> OperatorWork:  # fmt: skip
     """A convolution of samples taken at offsets; the interpolation is not counted."""
     return convolution(out, input, weight, bias, (sh, sw), (ph, pw), (dh, dw), False, (0, 0), groups)
 
@@ -55,13 +55,13 @@ def deform_conv2d(
 def attention(
     out: Tensor, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0,
     is_causal: bool = False, **_: Any,
-) -> Work:  # fmt: skip
+) -> OperatorWork:  # fmt: skip
     """query [..., heads, L, d], key [..., kv heads, S, d], value [..., kv heads, S, dv].
 
-    2 (d + dv) FLOPs for each pair of a query and a key that may meet. Under `is_causal` query i meets keys 0..i, and
-    only those pairs count: what the fused kernels compute. A mask given as a tensor is data: all pairs count.
+    2 (d + dv) FLOPs for each pair of a query and a key that is not masked. Under `is_causal` query i attends to keys
+    0..i, and only those pairs count, as in the fused kernels. A mask given as a tensor is data: all pairs count.
     Grouped queries share keys, not work: the pairs are those of the query heads. The gradients by the four factors
-    cost a product each; what a fused kernel computes again in its backward pass is not counted.
+    cost one product each; recomputation in the backward pass of a fused kernel does not count.
     """
     queries, keys = query.shape[-2], key.shape[-2]
     pairs = sum(min(i + 1, keys) for i in range(queries)) if is_causal else queries * keys
@@ -72,48 +72,48 @@ def attention(
     }  # fmt: skip
     scores = product(2 * pairs * query.shape[-1], Factor((query,), False), Factor((key,), False))
     mixed = product(2 * pairs * value.shape[-1], Factor((query, key), False), Factor((value,), False))
-    return Work("attention", (scores, mixed), geometry)
+    return OperatorWork("attention", (scores, mixed), geometry)
 
 
 def _fused_attention(causal_at: int) -> Rule:
-    def rule(out: Any, query: Tensor, key: Tensor, value: Tensor, *rest: Any, **named: Any) -> Work:
+    def rule(out: Any, query: Tensor, key: Tensor, value: Tensor, *rest: Any, **named: Any) -> OperatorWork:
         causal = named.get("is_causal", rest[causal_at - 3] if len(rest) > causal_at - 3 else False)
         return attention(out, query, key, value, is_causal=causal)
 
     return rule
 
 
-def matrix_product(out: Tensor, a: Tensor, b: Tensor, *_: Any, **__: Any) -> Work:
+def matrix_product(out: Tensor, a: Tensor, b: Tensor, *_: Any, **__: Any) -> OperatorWork:
     """a [n, k] times b [k, m], or vectors."""
     columns = b.shape[-1] if b.dim() > 1 else 1
     geometry = {"in_features": a.shape[-1], "out_features": columns}
-    return Work("dense", (product(2 * a.numel() * columns, a, b),), geometry)
+    return OperatorWork("dense", (product(2 * a.numel() * columns, a, b),), geometry)
 
 
-def batched_product(out: Tensor, a: Tensor, b: Tensor, *_: Any, **__: Any) -> Work:
+def batched_product(out: Tensor, a: Tensor, b: Tensor, *_: Any, **__: Any) -> OperatorWork:
     """a [batch, n, k] times b [batch, k, m]: with two activations this is attention, written out."""
     geometry = {"heads": a.shape[0], "sequence": a.shape[1], "in_features": a.shape[2], "out_features": b.shape[2]}
-    return Work("attention", matrix_product(out, a, b).products, geometry)
+    return OperatorWork("attention", matrix_product(out, a, b).products, geometry)
 
 
 def _added(rule: Rule) -> Rule:
     return lambda out, start, *args, **options: replace(rule(out, *args, **options), input=args[0])
 
 
-def bilinear(out: Tensor, x: Tensor, weight: Tensor, y: Tensor, *_: Any) -> Work:
+def bilinear(out: Tensor, x: Tensor, weight: Tensor, y: Tensor, *_: Any) -> OperatorWork:
     """out[n, o] = sum_ij x[n, i] weight[o, i, j] y[n, j], as two contractions: by i, then by j."""
     outputs, first, second = weight.shape[-3:]
     rows = x.numel() // first
     inner = product(2 * rows * outputs * first * second, Factor((x,), False), Factor((weight,), True))
     outer = product(2 * rows * outputs * second, Factor((x, weight), False), Factor((y,), False))
     geometry = {"in_features": (first, second), "out_features": outputs}
-    return Work("dense", (inner, outer), geometry)
+    return OperatorWork("dense", (inner, outer), geometry)
 
 
 def _recurrent(gates: int) -> Rule:
     """A whole LSTM, GRU or RNN: each step multiplies its input and its state by the weights of all gates."""
 
-    def rule(out: tuple[Tensor, ...], input: Tensor, *args: Any) -> Work:
+    def rule(out: tuple[Tensor, ...], input: Tensor, *args: Any) -> OperatorWork:
         packed = not isinstance(args[2], bool)  # a packed sequence comes with its batch sizes, one argument more
         weights, layers, directions = args[1 + packed], args[3 + packed], 1 + args[6 + packed]
         steps = input.numel() // input.shape[-1]
@@ -129,7 +129,7 @@ def _recurrent(gates: int) -> Rule:
             "layers": layers, "directions": directions, "gates": gates, "in_features": input.shape[-1],
             "out_features": out[0].shape[-1], "sequence": None if packed else input.shape[1 if args[7] else 0],
         }  # fmt: skip
-        return Work("recurrent", tuple(products), geometry)
+        return OperatorWork("recurrent", tuple(products), geometry)
 
     return rule
 
@@ -137,51 +137,51 @@ def _recurrent(gates: int) -> Rule:
 def recurrent_cell(
     out: Any, input: Tensor, hidden: Any, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None = None,
     b_hh: Tensor | None = None,
-) -> Work:  # fmt: skip
+) -> OperatorWork:  # fmt: skip
     state = hidden[0] if isinstance(hidden, list | tuple) else hidden
     rows = input.numel() // input.shape[-1]
     products = (
         product(2 * rows * w_ih.numel(), Factor((input,), False), Factor((w_ih,), True)),
         product(2 * rows * w_hh.numel(), Factor((state,), False), Factor((w_hh,), True)),
     )
-    return Work("recurrent", products, {"in_features": w_ih.shape[1], "out_features": w_hh.shape[1]})
+    return OperatorWork("recurrent", products, {"in_features": w_ih.shape[1], "out_features": w_hh.shape[1]})
 
 
-def embedding(out: Tensor, weight: Tensor, indices: Tensor, *_: Any, **__: Any) -> Work:
+def embedding(out: Tensor, weight: Tensor, indices: Tensor, *_: Any, **__: Any) -> OperatorWork:
     """A gather: it reads the rows that it is asked for, and multiplies nothing."""
     rows, features = weight.shape
     geometry = {"rows": rows, "out_features": features}
-    return Work("embedding", geometry=geometry, input=indices, read=indices.numel() * features)
+    return OperatorWork("embedding", geometry=geometry, input=indices, read=indices.numel() * features)
 
 
-def pool(out: Any, input: Tensor, kernel: Any, stride: Any = (), padding: Any = 0, *_: Any) -> Work:
-    return Work("pool", geometry={"window": tuple(kernel), "stride": tuple(stride or kernel)})
+def pool(out: Any, input: Tensor, kernel: Any, stride: Any = (), padding: Any = 0, *_: Any) -> OperatorWork:
+    return OperatorWork("pool", geometry={"window": tuple(kernel), "stride": tuple(stride or kernel)})
 
 
-def adaptive_pool(out: Any, input: Tensor, size: Any) -> Work:
+def adaptive_pool(out: Any, input: Tensor, size: Any) -> OperatorWork:
     """Windows overlap where sizes do not divide: the largest is given."""
     window = tuple(-(-i // o) for i, o in zip(input.shape[-len(size) :], size, strict=True))
-    return Work("pool", geometry={"window": window, "stride": window})
+    return OperatorWork("pool", geometry={"window": window, "stride": window})
 
 
-def mean(out: Tensor, input: Tensor, dim: Any = None, *_: Any, **__: Any) -> Work:
+def mean(out: Tensor, input: Tensor, dim: Any = None, *_: Any, **__: Any) -> OperatorWork:
     """Over all that follows the channels it is global pooling, which is what nn.AdaptiveAvgPool2d(1) runs."""
     dims = sorted(d % input.dim() for d in dim) if dim else list(range(input.dim()))
     window = tuple(input.shape[d] for d in dims)
     globally = dims == list(range(2, input.dim()))
-    return Work("pool", geometry={"window": window, "stride": window}) if globally else Work("other")
+    return OperatorWork("pool", geometry={"window": window, "stride": window}) if globally else OperatorWork("other")
 
 
-def activation(out: Tensor, input: Tensor, *_: Any, **__: Any) -> Work:
-    return Work("activation")
+def activation(out: Tensor, input: Tensor, *_: Any, **__: Any) -> OperatorWork:
+    return OperatorWork("activation")
 
 
-def norm(out: Tensor, input: Tensor, *_: Any, **__: Any) -> Work:
-    return Work("norm")
+def norm(out: Tensor, input: Tensor, *_: Any, **__: Any) -> OperatorWork:
+    return OperatorWork("norm")
 
 
-def local_response_norm(out: Tensor, input: Tensor, size: int, *_: Any, **__: Any) -> Work:
-    return Work("norm", geometry={"window": (size,), "channels": input.shape[1]})
+def local_response_norm(out: Tensor, input: Tensor, size: int, *_: Any, **__: Any) -> OperatorWork:
+    return OperatorWork("norm", geometry={"window": (size,), "channels": input.shape[1]})
 
 
 FUNCTIONS: dict[Callable[..., Any], Rule] = {
@@ -201,7 +201,7 @@ FUNCTIONS: dict[Callable[..., Any], Rule] = {
     # In place, autograd copies the input of these first: that is its own affair, not a layer.
     **dict.fromkeys((F.relu6, F.hardtanh, F.silu, F.mish, F.hardswish, F.hardsigmoid, F.elu, F.leaky_relu), activation),
 }
-"""Functions that torch would take apart into operators that no longer say what they were."""
+"""Functions that torch decomposes into operators from which the function can no longer be recognized."""
 
 OPERATORS: dict[str, Rule] = {
     "aten.convolution": convolution,
@@ -251,4 +251,4 @@ SHAPES: dict[str, Callable[..., Any]] = {
     "aten.native_batch_norm": _batch_norm_shapes,
     "aten.addmm": lambda bias, a, b, *_: a.new_empty(a.shape[0], b.shape[1]),
 }
-"""What common operators return, where torch's own shape functions take milliseconds: half the time of a count."""
+"""Results of common operators for which torch's own shape functions take milliseconds: half the time of a count."""

@@ -1,4 +1,4 @@
-"""Turns the operators that a module runs into rows of the layer table."""
+"""Convert the operators that a module runs into rows of the layer table."""
 
 import inspect
 import sys
@@ -16,13 +16,13 @@ from torch.utils._pytree import tree_leaves
 from distdl.perf.cost.layers import Layer
 from distdl.profiling.counting.kinds import ALLOCATIONS, kind_of
 from distdl.profiling.counting.rules import FUNCTIONS, OPERATORS
-from distdl.profiling.counting.work import Factor, Work
+from distdl.profiling.counting.work import Factor, OperatorWork
 
 _CHECKPOINT = inspect.unwrap(torch.utils.checkpoint.checkpoint).__code__
 
 
 class Surroundings(NamedTuple):
-    """What is above an operator in the stack of calls."""
+    """Functions above an operator in the call stack."""
 
     functions: list[type]
     """Custom autograd functions, in whose forward pass torch records no graph."""
@@ -34,7 +34,7 @@ class Surroundings(NamedTuple):
 
 
 class Tracer:
-    """The rows of one forward pass: what `modes.watched` sees is told to it, and `layers` and `warnings` are filled."""
+    """The rows of one forward pass: `modes.watched` reports to it, and it fills `layers` and `warnings`."""
 
     def __init__(self, model: nn.Module, dtype_bytes: int) -> None:
         self.dtype_bytes = dtype_bytes
@@ -49,8 +49,8 @@ class Tracer:
         for name, parameter in model.named_parameters(remove_duplicate=False):
             self._uncounted[_storage(parameter)] = parameter
             self._owners[_storage(parameter)].append(name.rpartition(".")[0])
-        # Inside a custom autograd function torch records no graph: what needs a gradient there is told by its storage,
-        # kept alive so that its address stays its own.
+        # Inside a custom autograd function torch records no graph: tensors that need a gradient there are recognized
+        # by their storage, which is kept alive so that its address is not reused.
         self._graphless: dict[int, Any] = {}
         self._forwards = {code: cls for cls in _subclasses(torch.autograd.Function) if (code := _code(cls.forward))}
 
@@ -73,7 +73,7 @@ class Tracer:
             work, certain = rule(out, *args, **kwargs), True
         else:
             kind, certain = kind_of(name, operator)
-            work = Work(kind)
+            work = OperatorWork(kind)
         if not certain:
             self._unknown.add(name)
         self.row(name.rpartition(".")[2], work, tensors, results, surroundings)
@@ -86,7 +86,7 @@ class Tracer:
         self.row(function.__name__, FUNCTIONS[function](out, *args, **kwargs), tensors, _tensors(out), surroundings)
 
     def row(
-        self, name: str, work: Work, tensors: list[Tensor], results: list[Tensor], surroundings: Surroundings
+        self, name: str, work: OperatorWork, tensors: list[Tensor], results: list[Tensor], surroundings: Surroundings
     ) -> None:
         if not work.products and sum(result.numel() for result in results) <= 1:
             return  # a counter, such as a batch norm's
@@ -125,7 +125,7 @@ class Tracer:
         )
 
     def not_run(self) -> Iterator[Layer]:
-        """Parameters that no operator read, one row a module: an auxiliary head in evaluation, a branch not taken."""
+        """Parameters that no operator read, one row per module: an auxiliary head in evaluation, a branch not taken."""
         modules: dict[str, int] = defaultdict(int)
         for storage, parameter in self._uncounted.items():
             modules[self._owners[storage][0] or "(parameters)"] += parameter.numel()
@@ -166,8 +166,8 @@ class Tracer:
         return running
 
     def _count_parameters(self, parameters: Iterable[Tensor]) -> int:
-        found = (self._uncounted.pop(_storage(parameter), None) for parameter in parameters)
-        return sum(parameter.numel() for parameter in found if parameter is not None)
+        parameters_read = (self._uncounted.pop(_storage(parameter), None) for parameter in parameters)
+        return sum(parameter.numel() for parameter in parameters_read if parameter is not None)
 
     def _is_weight(self, factor: Factor) -> bool:
         return any(_storage(t) in self._owners for t in factor.tensors) if factor.weight is None else factor.weight
@@ -194,7 +194,7 @@ class Tracer:
         ):
             self._graphless |= {_storage(result): result.untyped_storage() for result in results}
 
-    def _read(self, work: Work, tensors: list[Tensor]) -> int:
+    def _read(self, work: OperatorWork, tensors: list[Tensor]) -> int:
         if work.read is None:
             return self._bytes(tensors)
         return work.read * self.dtype_bytes + self._bytes([t for t in tensors if not t.is_floating_point()])

@@ -1,4 +1,4 @@
-"""What one operator does: its products, and which of their factors a gradient may flow to."""
+"""OperatorWork of one operator: its products, and the factors that may need a gradient."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +11,7 @@ class Factor:
     """One factor of a product. Its gradient costs as many FLOPs as the product: the other factor times the output's."""
 
     tensors: tuple[Tensor, ...]
-    """What it is computed from: it needs a gradient when one of these does."""
+    """The tensors that it is computed from: it needs a gradient if one of these does."""
     weight: bool | None = None
     """True: its gradient is a weight gradient; False: an input gradient; None: as its tensor is a parameter or not."""
 
@@ -26,8 +26,8 @@ class Product:
 
 
 @dataclass(frozen=True)
-class Work:
-    """What one operator is and does."""
+class OperatorWork:
+    """Kind, products and traffic of one operator."""
 
     kind: str
     products: tuple[Product, ...] = ()
@@ -35,7 +35,7 @@ class Work:
     input: Tensor | None = None
     """The input that gives the layer its shape; None: the operator's first tensor."""
     read: int | None = None
-    """Elements of a table that are read, where that is less than the whole (embedding); None: all tensors, whole."""
+    """Elements of a table that are read, if not all of it is (embedding); None: all tensors are read completely."""
 
 
 def product(flops: int, *factors: Tensor | Factor) -> Product:

@@ -33,7 +33,7 @@ def network(name, batch=4):
 
 def by_step(observations, errors):
     """Relative errors of forward and backward together."""
-    seconds = np.array([one.seconds for one in observations]).reshape(-1, 2)
+    seconds = np.array([observation.seconds for observation in observations]).reshape(-1, 2)
     predicted = seconds * (1 + errors.reshape(-1, 2))
     return predicted.sum(1) / seconds.sum(1) - 1
 
@@ -84,21 +84,21 @@ def test_coefficients_of_a_known_device_are_found():
     form = (Coefficient(term="compute", least=1.0), Coefficient(term="traffic", least=1.0), Coefficient(term="layer"))
     truth = Calibration(form=form, values=(1.6, 2.5, 3e-5))
     observations = [
-        Observation(layers=one.layers, device=DEVICE, when=when,
-                    seconds=truth.seconds(one.layers, DEVICE, when))
-        for one in map(network, ("alexnet", "resnet18", "mobilenet_v2", "squeezenet1_1")) for when in PASSES
+        Observation(layers=counted.layers, device=DEVICE, when=when,
+                    seconds=truth.seconds(counted.layers, DEVICE, when))
+        for counted in map(network, ("alexnet", "resnet18", "mobilenet_v2", "squeezenet1_1")) for when in PASSES
     ]  # fmt: skip
-    found = calibration.fit(observations, form)
-    assert found.values == pytest.approx(truth.values, rel=1e-6)
+    fitted = calibration.fit(observations, form)
+    assert fitted.values == pytest.approx(truth.values, rel=1e-6)
     unseen = network("densenet121")
-    assert found.step_s(unseen, DEVICE) == pytest.approx(truth.step_s(unseen, DEVICE), rel=1e-6)
+    assert fitted.step_s(unseen, DEVICE) == pytest.approx(truth.step_s(unseen, DEVICE), rel=1e-6)
 
 
 def test_no_rate_exceeds_the_device():
     form = (Coefficient(term="compute", least=1.0), Coefficient(term="traffic", least=1.0))
     fast = [
-        Observation(layers=one.layers, device=DEVICE, when="forward", seconds=one.forward_flops / 8.1e12 / 3)
-        for one in map(network, ("alexnet", "resnet18", "vgg11"))
+        Observation(layers=counted.layers, device=DEVICE, when="forward", seconds=counted.forward_flops / 8.1e12 / 3)
+        for counted in map(network, ("alexnet", "resnet18", "vgg11"))
     ]
     assert min(calibration.fit(fast, form).values) >= 1.0
 
@@ -122,8 +122,8 @@ def test_a_calibration_survives_its_file():
         name="x", bandwidth_gb_per_s=10, peak_tflops={"fp32": 1}, calibration={"fp32": calibration.to_store(made)}
     )
     again = calibration.stored(device, "fp32")
-    one = network("resnet18")
-    assert again.step_s(one, device) == made.step_s(one, device)
+    counted = network("resnet18")
+    assert again.step_s(counted, device) == made.step_s(counted, device)
     assert calibration.stored(device, "bf16") is None
 
 
@@ -156,9 +156,9 @@ def test_kinds_are_fitted_apart():
         for name in ("resnet18", "alexnet", "googlenet") for layer in network(name).layers for when in PASSES
         if layer.geometry.get("op") != "none"
     ]  # fmt: skip
-    found = calibration.fit_by_kind(observations)
+    fitted = calibration.fit_by_kind(observations)
     unseen = network("resnet34")
-    assert found.step_s(unseen, DEVICE) == pytest.approx(truth.step_s(unseen, DEVICE), rel=0.03)
+    assert fitted.step_s(unseen, DEVICE) == pytest.approx(truth.step_s(unseen, DEVICE), rel=0.03)
 
 
 def layer(kind, op, **geometry):
@@ -169,16 +169,16 @@ def layer(kind, op, **geometry):
     )  # fmt: skip
 
 
-def seen(one, seconds):
-    return Observation(layers=[one], device=DEVICE, when="forward", seconds=seconds)
+def seen(timed_layer, seconds):
+    return Observation(layers=[timed_layer], device=DEVICE, when="forward", seconds=seconds)
 
 
 def test_operators_have_rates_of_their_own_and_unknown_ones_their_kinds():
     quick, slow, unknown = (layer("norm", op) for op in ("native_batch_norm", "local_response_norm", "group_norm"))
-    found = calibration.fit_by_kind([seen(quick, 1e-5), seen(slow, 9e-5)])
-    assert found.seconds([quick], DEVICE, "forward") == pytest.approx(1e-5)
-    assert found.seconds([slow], DEVICE, "forward") == pytest.approx(9e-5)
-    assert 1e-5 < found.seconds([unknown], DEVICE, "forward") < 9e-5
+    fitted = calibration.fit_by_kind([seen(quick, 1e-5), seen(slow, 9e-5)])
+    assert fitted.seconds([quick], DEVICE, "forward") == pytest.approx(1e-5)
+    assert fitted.seconds([slow], DEVICE, "forward") == pytest.approx(9e-5)
+    assert 1e-5 < fitted.seconds([unknown], DEVICE, "forward") < 9e-5
 
 
 def test_an_operator_and_its_form_in_place_are_one():
@@ -187,17 +187,17 @@ def test_an_operator_and_its_form_in_place_are_one():
 
 def test_a_pools_time_grows_with_its_window():
     pools = {side: layer("pool", "max_pool2d", window=(side, side)) for side in (2, 3, 5)}
-    found = calibration.fit_by_kind([seen(pools[2], 4e-5 + 1e-6), seen(pools[3], 9e-5 + 1e-6)])
-    assert found.seconds([pools[5]], DEVICE, "forward") == pytest.approx(25e-5, rel=0.05)
+    fitted = calibration.fit_by_kind([seen(pools[2], 4e-5 + 1e-6), seen(pools[3], 9e-5 + 1e-6)])
+    assert fitted.seconds([pools[5]], DEVICE, "forward") == pytest.approx(25e-5, rel=0.05)
 
 
 def test_strided_convolutions_are_fitted_apart():
-    strided = [one for one in network("resnet18").layers if "strided" in calibration.operator_of(one)]
+    strided = [item for item in network("resnet18").layers if "strided" in calibration.operator_of(item)]
     assert len(strided) == 7  # the first, and two at the start of each later stage
 
 
 def test_a_kind_that_was_not_measured_is_not_free():
-    dense = next(one for one in network("alexnet").layers if one.kind == "dense")
-    found = calibration.fit_by_kind([seen(dense, 1e-4), seen(layer("elementwise", "add"), 1e-5)])
-    assert found.seconds([replace(dense, kind="recurrent")], DEVICE, "forward") == pytest.approx(1e-4)
-    assert found.seconds([layer("embedding", "embedding")], DEVICE, "forward") == pytest.approx(1e-5)
+    dense = next(item for item in network("alexnet").layers if item.kind == "dense")
+    fitted = calibration.fit_by_kind([seen(dense, 1e-4), seen(layer("elementwise", "add"), 1e-5)])
+    assert fitted.seconds([replace(dense, kind="recurrent")], DEVICE, "forward") == pytest.approx(1e-4)
+    assert fitted.seconds([layer("embedding", "embedding")], DEVICE, "forward") == pytest.approx(1e-5)

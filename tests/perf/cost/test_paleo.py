@@ -92,12 +92,12 @@ def test_a_pipelined_device_takes_the_longer():
 def test_a_batch_grows_activations_and_work_but_not_weights():
     once = counted(torchvision.models.resnet18, 12)
     grown = paleo.at_batch(counted(torchvision.models.resnet18, 3), 12)
-    for one, other in zip(once.layers, grown.layers, strict=True):
-        assert (one.forward_flops, one.input_grad_flops, one.write_bytes) == (
+    for layer, other in zip(once.layers, grown.layers, strict=True):
+        assert (layer.forward_flops, layer.input_grad_flops, layer.write_bytes) == (
             other.forward_flops, other.input_grad_flops, other.write_bytes,
         )  # fmt: skip
-        assert other.read_bytes == pytest.approx(one.read_bytes, rel=0.02)
-        assert other.output_shape == one.output_shape
+        assert other.read_bytes == pytest.approx(layer.read_bytes, rel=0.02)
+        assert other.output_shape == layer.output_shape
 
 
 def test_half_precision_moves_half_the_bytes_at_its_own_peak():
@@ -166,7 +166,7 @@ def test_grouped_convolutions_cost_twice_their_forward_in_backward():
 
 def test_units_are_decimal_everywhere():
     device = hardware.Device(name="one", bandwidth_gb_per_s=1, peak_tflops={"fp32": 1})
-    assert paleo.Platform(device=device).time(paleo.Work(read_bytes=1e9)).read_s == 1
+    assert paleo.Platform(device=device).time(paleo.PassWork(read_bytes=1e9)).read_s == 1
     assert hardware.NetworkLink(name="one", bandwidth_gbit_per_s=8).bytes_per_s == 1e9
 
 
@@ -179,20 +179,20 @@ def test_a_vision_transformer_is_counted_whole():
 # The verb
 
 
-def run(capsys, *words):
-    assert cli.main(["paleo", *words]) == 0
+def run(capsys, *arguments):
+    assert cli.main(["paleo", *arguments]) == 0
     return capsys.readouterr().out
 
 
 def test_json(capsys):
-    found = json.loads(run(capsys, "alexnet", "--device", "k80", "--batch", "16", "--ppp", "0.62", "--json",
+    printed = json.loads(run(capsys, "alexnet", "--device", "k80", "--batch", "16", "--ppp", "0.62", "--json",
                            "--workers", "1,4", "--network", "1gbe", "--scheme", "tree"))  # fmt: skip
-    assert found["model"] == "alexnet" and found["batch"] == 16
-    assert found["step_s"] == pytest.approx(found["forward_s"] + found["backward_s"] + found["update_s"])
-    assert sum(layer["forward"]["total_s"] for layer in found["layers"]) == pytest.approx(found["forward_s"])
-    assert [one["workers"] for one in found["scaling"]] == [1, 4]
-    assert found["scaling"][0]["speedup"] == pytest.approx(1)
-    assert found["scaling"][1]["exchange_s"] == pytest.approx(4 * 61_100_840 * 4 / 0.125e9 + 4 * 50e-6)
+    assert printed["model"] == "alexnet" and printed["batch"] == 16
+    assert printed["step_s"] == pytest.approx(printed["forward_s"] + printed["backward_s"] + printed["update_s"])
+    assert sum(layer["forward"]["total_s"] for layer in printed["layers"]) == pytest.approx(printed["forward_s"])
+    assert [step["workers"] for step in printed["scaling"]] == [1, 4]
+    assert printed["scaling"][0]["speedup"] == pytest.approx(1)
+    assert printed["scaling"][1]["exchange_s"] == pytest.approx(4 * 61_100_840 * 4 / 0.125e9 + 4 * 50e-6)
 
 
 def test_table_fits_a_terminal(capsys, monkeypatch):
@@ -209,7 +209,7 @@ def test_figure(capsys, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "complaint"),
+    ("arguments", "complaint"),
     [
         (["alexnet", "--device", "k8o"], 'did you mean "k80"'),
         (["alexnet", "--device", "k80", "--precision", "bf16"], "no peak for bf16"),
@@ -221,8 +221,8 @@ def test_figure(capsys, tmp_path):
         (["alexnett", "--device", "k80"], 'did you mean "alexnet"'),
     ],
 )
-def test_bad_input(capsys, words, complaint):
-    assert cli.main(["paleo", *words]) == 2
+def test_bad_input(capsys, arguments, complaint):
+    assert cli.main(["paleo", *arguments]) == 2
     error = capsys.readouterr().err
     assert complaint in error and error.count("\n") == 1
 

@@ -60,9 +60,9 @@ def test_each_shape_is_found_again_and_knows_when_it_meets_a_loss(shape) -> None
 def test_coefficients_come_back_in_the_loss_own_unit() -> None:
     steps = np.arange(1.0, 301) * 10
     losses = hyperbola(steps)
-    one, thousand = fit_loss(steps, losses).optimus, fit_loss(steps, 1000 * losses).optimus
-    assert one.coefficients == pytest.approx(TRUTH, rel=1e-4)
-    assert thousand(steps) == pytest.approx(1000 * losses, rel=1e-4)
+    unscaled, scaled = fit_loss(steps, losses).optimus, fit_loss(steps, 1000 * losses).optimus
+    assert unscaled.coefficients == pytest.approx(TRUTH, rel=1e-4)
+    assert scaled(steps) == pytest.approx(1000 * losses, rel=1e-4)
 
 
 def test_an_outlier_is_replaced_by_its_neighbours_mean() -> None:

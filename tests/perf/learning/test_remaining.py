@@ -1,4 +1,4 @@
-"""Steps left until a target, predicted on the way: right, honest about what is open, and cheap."""
+"""Steps true_steps until a target, predicted on the way: right, honest about what is open, and cheap."""
 
 import math
 import time
@@ -16,31 +16,31 @@ CURVES = {
 
 
 def predicted(curve, target: float, share: float, seed: int) -> tuple[tuple[float, float, float], float]:
-    """What is predicted after a share of the way to the target, and the steps that are really left."""
+    """The prediction after a share of the steps to the target, and the true number of remaining steps."""
     end = float(np.argmax(curve(np.arange(100_000.0)) <= target))
     remaining = Remaining(target)
     steps = np.linspace(1, end, 200)[: int(200 * share)]
     noise = 1 + 0.05 * np.random.default_rng(seed).standard_normal(len(steps))
     for step, loss in zip(steps, curve(steps) * noise, strict=True):
         remaining.update(step, loss)
-    found = remaining.remaining()
-    assert found is not None
-    return found, end - steps[-1]
+    interval = remaining.remaining()
+    assert interval is not None
+    return interval, end - steps[-1]
 
 
 @pytest.mark.parametrize("name", CURVES)
 def test_from_half_of_the_way_the_rest_is_known_and_within_the_interval(name: str) -> None:
     curve, target = CURVES[name]
     trials = [predicted(curve, target, 0.5, seed) for seed in range(40)]
-    assert np.median([abs(middle / left - 1) for (_, middle, _), left in trials]) < 0.25
-    assert np.mean([low <= left <= high for (low, _, high), left in trials]) >= 0.9
+    assert np.median([abs(middle / true_steps - 1) for (_, middle, _), true_steps in trials]) < 0.25
+    assert np.mean([low <= true_steps <= high for (low, _, high), true_steps in trials]) >= 0.9
 
 
 @pytest.mark.parametrize("name", CURVES)
 def test_from_a_quarter_the_interval_is_wider_and_still_holds_it(name: str) -> None:
     curve, target = CURVES[name]
     trials = [predicted(curve, target, 0.25, seed) for seed in range(40)]
-    assert np.mean([low <= left <= high for (low, _, high), left in trials]) >= 0.8
+    assert np.mean([low <= true_steps <= high for (low, _, high), true_steps in trials]) >= 0.8
     late = [predicted(curve, target, 0.75, seed)[0] for seed in range(10)]
     assert np.median([high - low for low, _, high in late]) < np.median([high - low for (low, _, high), _ in trials])
 
@@ -51,7 +51,7 @@ def test_accuracy_rises_to_its_target() -> None:
         remaining.update(100 * epoch, 0.95 - 0.5 / (epoch + 1))
     low, middle, high = remaining.remaining()
     true = 100 * (0.5 / 0.03 - 1) - 2000
-    assert true < 0 and low == middle == high == 0  # it is met already
+    assert true < 0 and low == middle == high == 0  # it is reached already
     ahead = Remaining(0.94, of="accuracy")
     for epoch in range(1, 21):
         ahead.update(100 * epoch, 0.95 - 0.5 / (epoch + 1))
@@ -93,9 +93,9 @@ def test_the_rest_shrinks_with_every_step_though_curves_are_fitted_seldom() -> N
     remaining = Remaining(0.2)
     for step in range(1, 1001):
         remaining.update(step, 1 / (0.002 * step + 0.4) + 0.1)
-    before = remaining.remaining()[1]
+    previous = remaining.remaining()[1]
     remaining.update(1010, 1 / (0.002 * 1010 + 0.4) + 0.1)
-    assert remaining.remaining()[1] == pytest.approx(before - 10)
+    assert remaining.remaining()[1] == pytest.approx(previous - 10)
 
 
 def test_an_update_costs_less_than_a_millisecond() -> None:

@@ -1,4 +1,4 @@
-"""Which configuration to measure next: what is named does reduce the error."""
+"""The configuration to measure next does reduce the error."""
 
 import numpy as np
 

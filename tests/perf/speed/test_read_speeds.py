@@ -84,9 +84,9 @@ def run(folder: Path, name: str, **values: object) -> Path:
 
 
 def test_run_folders_of_the_parameter_server(tmp_path: Path) -> None:
-    one = run(tmp_path, "a")
+    first = run(tmp_path, "a")
     two = run(tmp_path, "b", ps={"servers": [{}], "workers": 2, "medians": {"step_s": 0.2}, "replayed": True})
-    data = read([one, two])
+    data = read([first, two])
     assert data.mode == "sync" and data.points.tolist() == [[2, 4, 128], [1, 2, 128]]
     assert data.step_s.tolist() == [0.5, 0.2]
     assert data.replayed == 1

@@ -82,7 +82,7 @@ def test_compute_measured_apart_settles_what_steps_alone_leave_open() -> None:
     sync = Measurements(
         placements=Placements(kind="replicas", points=points), step_s=data.step_s, sync_s=data.step_s - compute
     )
-    with_it, without = (fit_speed(one, "pollux").intervals["alpha_compute"] for one in (sync, data))
+    with_it, without = (fit_speed(given, "pollux").intervals["alpha_compute"] for given in (sync, data))
     assert with_it[1] - with_it[0] < without[1] - without[0]
 
 
@@ -96,8 +96,8 @@ def test_a_form_is_homogeneous_so_its_jacobian_gives_it_back() -> None:
 def test_a_known_value_draws_its_coefficient() -> None:
     data = noisy(optimus.SYNC, grid((1, 2), (1, 2, 4), 128), [0.01, 0.1, 0.5, 0.03, 0.02], noise=0.1, seed=3)
     free = solve(Problem.of(optimus.SYNC, data), 1.0).theta[2]
-    drawn = solve(Problem.of(optimus.SYNC, data, {"t2": (0.5, 1.0)}), 1.0).theta[2]
-    assert abs(drawn - 0.5) < abs(free - 0.5)
+    informed = solve(Problem.of(optimus.SYNC, data, {"t2": (0.5, 1.0)}), 1.0).theta[2]
+    assert abs(informed - 0.5) < abs(free - 0.5)
 
 
 @pytest.mark.parametrize("form", ["optimus-sync", "optimus-async", "auto"])
@@ -114,6 +114,6 @@ def test_sampling_only_as_many_workers_as_servers_is_refused_and_the_points_name
 
 def test_too_few_points_are_refused() -> None:
     data = noisy(optimus.SYNC, grid((1, 2), (1, 2)), PUBLISHED)
-    with pytest.raises(Unidentifiable, match="4 configurations cannot tell"):
+    with pytest.raises(Unidentifiable, match="4 configurations do not determine"):
         fit_speed(data, "optimus-sync")
     assert not identifiable(optimus.SYNC, data)

@@ -1,4 +1,4 @@
-"""Fits of speed as a person uses them: auto against the published forms, errors left out, saved and read back."""
+"""Fits of speed as a user makes them: auto against the published forms, errors left out, saved and read back."""
 
 import json
 
@@ -92,9 +92,9 @@ def test_auto_knows_that_a_workers_own_link_carries_all_parameters() -> None:
     step = 0.03 + 0.001 * 64 / points[:, 1] + 1.05 * share + 0.004 * points[:, 1]
     noise = 1 + 0.01 * np.random.default_rng(0).standard_normal(len(points))
     data = Measurements(placements=Placements(kind="servers", points=points), step_s=step * noise, mode="sync")
-    ours, published = fit_speed(data), fit_speed(data, "optimus-sync")
-    assert ours.coefficients["link"] == pytest.approx(1.05, rel=0.05)
-    assert ours.held_out_mape < 0.03 < published.held_out_mape
+    selected, published = fit_speed(data), fit_speed(data, "optimus-sync")
+    assert selected.coefficients["link"] == pytest.approx(1.05, rel=0.05)
+    assert selected.held_out_mape < 0.03 < published.held_out_mape
 
 
 def test_repeated_measurements_of_a_configuration_are_left_out_together() -> None:
@@ -118,8 +118,8 @@ def test_a_fit_saved_and_read_back_predicts_the_same(form: str) -> None:
     fit = fit_speed(data, form)
     again = from_dict(json.loads(json.dumps(fit.as_dict())))
     others = data.placements.at(data.points + np.array([1, 2, 0]))
-    for one, other in zip(fit.predict(others), again.predict(others), strict=True):
-        assert one == pytest.approx(other, rel=1e-9)
+    for first, other in zip(fit.predict(others), again.predict(others), strict=True):
+        assert first == pytest.approx(other, rel=1e-9)
     assert again.coefficients == fit.coefficients and again.intervals == fit.intervals
 
 

@@ -90,10 +90,10 @@ def test_the_gradients_are_those_that_autograd_computes(name):
 
 
 def test_a_batch_is_its_samples():
-    one, many = count(without_weights("mobilenet_v2")), count(without_weights("mobilenet_v2"), batch=8)
-    assert many.forward_flops == 8 * one.forward_flops
-    assert many.training_flops == 8 * one.training_flops
-    assert many.parameters == one.parameters
+    single, many = count(without_weights("mobilenet_v2")), count(without_weights("mobilenet_v2"), batch=8)
+    assert many.forward_flops == 8 * single.forward_flops
+    assert many.training_flops == 8 * single.training_flops
+    assert many.parameters == single.parameters
 
 
 def test_training_runs_the_auxiliary_heads():
@@ -116,7 +116,7 @@ def test_layers_come_in_order_with_their_shapes_and_traffic():
     assert conv.read_bytes == 4 * (2 * 3 * 36 + 8 * 3 * 9 + 8)
     assert conv.write_bytes == 4 * 2 * 8 * 36
     assert conv.intensity == conv.forward_flops / (conv.read_bytes + conv.write_bytes)
-    assert conv.input_grad_flops == 0  # nobody asks for the gradient of the images
+    assert conv.input_grad_flops == 0  # the gradient of the images is not needed
     assert conv.parameters == 8 * 3 * 9 + 8 and norm.parameters == 16
 
 
@@ -129,10 +129,10 @@ def test_bytes_follow_the_type_of_the_weights():
 
 def test_the_model_is_left_as_it_was():
     model = nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4)).train()
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    previous = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     count(model, (6,), batch=2)
     assert model.training and all(module.training for module in model)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert all(torch.equal(tensor, previous[name]) for name, tensor in model.state_dict().items())
     assert not model[0]._forward_hooks and not model[0]._forward_pre_hooks
     assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
 

@@ -1,4 +1,4 @@
-"""What a network does around its operators: sharing, freezing, compiling, checkpoints, functions of one's own."""
+"""Networks with shared or frozen parameters, compilation, checkpoints, and custom functions."""
 
 import pytest
 import torch
@@ -101,8 +101,8 @@ def test_compiled_networks_parts_and_functions_are_counted_as_written():
         return second(x)
 
     assert gradients(count(Block(compiled), (4,))) == PLAIN
-    whole = torch.compile(Block(lambda second, x: second(x)))
-    assert gradients(count(whole, (4,))) == PLAIN
+    compiled = torch.compile(Block(lambda second, x: second(x)))
+    assert gradients(count(compiled, (4,))) == PLAIN
     part = Block(lambda second, x: second(x))
     part.second = torch.compile(part.second)
     assert gradients(count(part, (4,))) == PLAIN
