@@ -1,4 +1,4 @@
-"""Clusters that do not exist, to try models of speed on: with costs that real ones have, all known, and noise.
+"""Simulated clusters to test models of speed on: with the costs of real ones, all known, and noise.
 
 A step under a parameter server (Optimus, Eq. 2, and what it leaves out):
 
@@ -24,7 +24,7 @@ from distdl.perf.speed.placements import Placements
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """What a network asks of a cluster."""
+    """Work and traffic of a network."""
 
     name: str
     batch: int
@@ -47,7 +47,7 @@ MODELS = (
 
 
 def servers(model: Model, mode: str, seed: int, *, noise: float, link: float = 5e8) -> Measurements:
-    """Measurements of 1 to 12 servers and 1 to 12 workers, on links of `link` bytes a second."""
+    """Measurements of 1 to 12 servers and 1 to 12 workers, on links of `link` bytes/s."""
     rng = np.random.default_rng(seed)
     sizes = rng.lognormal(0, model.skew, model.tensors)
     sizes *= model.megabytes * 1e6 / sizes.sum()

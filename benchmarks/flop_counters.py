@@ -1,9 +1,9 @@
-"""What FLOP counters make of the same networks, against multiply-adds worked out by hand in this file.
+"""Results of FLOP counters for the same networks, compared with multiply-adds derived by hand in this file.
 
     python benchmarks/flop_counters.py [--tools distdl fvcore ...]
 
 Each counter runs in a process of its own, on the CPU, as its documentation says; one that is not installed is left out,
-and one that fails on a case says so. Writes benchmarks/results/flop_counters_cpu_DATE.md.
+and a failure on a case is shown in the table. Writes benchmarks/results/flop_counters_cpu_DATE.md.
 """
 
 import argparse
@@ -46,8 +46,8 @@ def resnet50() -> int:
     macs, width, size = 112**2 * 64 * 3 * 49, 64, 56
     for stage, (inner, blocks) in enumerate([(64, 3), (128, 4), (256, 6), (512, 3)]):
         for block in range(blocks):
-            before, size = size, size // 2 if stage and not block else size
-            macs += before**2 * width * inner + size**2 * (inner * inner * 9 + inner * 4 * inner)
+            previous_size, size = size, size // 2 if stage and not block else size
+            macs += previous_size**2 * width * inner + size**2 * (inner * inner * 9 + inner * 4 * inner)
             macs += 0 if block else size**2 * width * 4 * inner
             width = 4 * inner
     return macs + 2048 * 1000
@@ -59,9 +59,9 @@ def mobilenet_v2() -> int:
         (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1),
     ]:  # fmt: skip
         for block in range(repeats):
-            inner, before = width * expansion, size
+            inner, previous_size = width * expansion, size
             size = size // stride if not block else size
-            macs += 0 if expansion == 1 else before**2 * width * inner
+            macs += 0 if expansion == 1 else previous_size**2 * width * inner
             macs += size**2 * inner * 9 + size**2 * inner * out
             width = out
     return macs + 49 * 320 * 1280 + 1280 * 1000
@@ -116,7 +116,7 @@ class Case:
     inputs: tuple[tuple[int, ...], ...]
     macs: int
     under: Callable[[], AbstractContextManager] = nullcontext
-    """What the caller runs it under."""
+    """Context in which the caller runs it."""
 
 
 def network(name: str, macs: int) -> Case:
@@ -191,7 +191,7 @@ TRAINING = {
     "vit_b_16": 3 * vit_b_16() - 196 * 768 * 3 * 16**2,
     "depthwise convolution": 2 * CASES["depthwise convolution"].macs,
 }
-"""Forward and both gradients, but for the gradient by the images, which nobody asks for."""
+"""Forward and both gradients, except for the gradient by the images, which is not needed."""
 
 
 def by_distdl(module: nn.Module, inputs: tuple[Tensor, ...]) -> float:
@@ -287,7 +287,7 @@ TOOLS: dict[str, tuple[str, Counter, Counter | None]] = {
 
 
 def measure(tool: str) -> dict[str, dict[str, float | str]]:
-    """What `tool` makes of every case, in multiply-adds: a number, or in words why there is none."""
+    """Multiply-adds that `tool` counts for each case, or the reason why there are none."""
     _, forward, training = TOOLS[tool]
     figures: dict[str, dict[str, float | str]] = {"forward": {}, "training": {}}
     for kind, names, counter in (("forward", CASES, forward), ("training", TRAINING, training)):
@@ -329,7 +329,7 @@ def cell(figure: float | str, truth: int, notes: list[str]) -> str:
 
 def table(truths: Mapping[str, int], figures: Mapping[str, Mapping[str, float | str]], notes: list[str]) -> str:
     rows = [
-        [name, f"{truth:,}", *(cell(found[name], truth, notes) for found in figures.values())]
+        [name, f"{truth:,}", *(cell(counts[name], truth, notes) for counts in figures.values())]
         for name, truth in truths.items()
     ]
     return markdown_table(["", "multiply-adds", *figures], rows)
@@ -339,16 +339,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tools", nargs="+", choices=TOOLS, default=list(TOOLS))
     tools = parser.parse_args().tools
-    figures = {tool: found for tool in tools if (found := measured_apart(tool))}
+    figures = {tool: counts for tool in tools if (counts := measured_apart(tool))}
     notes: list[str] = []
     forward = table({name: case.macs for name, case in CASES.items()},
-                    {tool: found["forward"] for tool, found in figures.items()}, notes)  # fmt: skip
-    training = table(TRAINING, {tool: found["training"] for tool, found in figures.items() if found["training"]}, notes)
+                    {tool: counts["forward"] for tool, counts in figures.items()}, notes)  # fmt: skip
+    training = table(
+        TRAINING, {tool: counts["training"] for tool, counts in figures.items() if counts["training"]}, notes
+    )
     text = (
         "Multiply-adds by hand are worked out in the script from each network's published shape. The columns are each "
         "counter's figure over that, its own unit made multiply-adds: fvcore calls one a flop, torch's counter calls "
         "it two. Some add other work on purpose: norms, activations, biases. Causal attention is by hand the pairs of "
-        "a query and a key that may meet, which is what fused kernels compute.\n\n"
+        "a query and a key that is not masked, as fused kernels compute.\n\n"
         f"## Forward, one sample\n\n{forward}\n\n## Forward and backward\n\n{training}\n"
     )
     if notes:

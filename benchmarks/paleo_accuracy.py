@@ -1,4 +1,4 @@
-"""How far PALEO and the calibrated predictor are from what was published and measured.
+"""Errors of PALEO and of the calibrated predictor against published and measured times.
 
 python benchmarks/paleo_accuracy.py published                    PALEO's own scaling figures, and others' GPU times
 distdl calibrate machine.toml
@@ -59,7 +59,7 @@ def scaling() -> str:
     for workers, published in ((2, 1.94), (4, 3.79), (8, 6.70)):
         steps = paleo.scale(network, platform, [workers], cluster, "weak")
         rows.append((f"AlexNet hybrid, {workers} workers", published, paleo.speedups(network, platform, steps)[0]))
-    cells = [[name, f"{was:g}", f"{ours:.2f}", f"{ours / was - 1:+.1%}"] for name, was, ours in rows]
+    cells = [[name, f"{was:g}", f"{predicted:.2f}", f"{predicted / was - 1:+.1%}"] for name, was, predicted in rows]
     return markdown_table(["speedup", "published", "here", "difference"], cells)
 
 
@@ -86,9 +86,9 @@ def gpus() -> str:
         for place, name in enumerate(names[::2])
     ]
     values = "\n".join(
-        f"- {one.term}, {', '.join(sorted(one.kinds)) if one.kinds else 'all layers'}: {value:.4g}"
-        + (" (at its floor)" if value == one.least else "")
-        for one, value in zip(made.form, made.values, strict=True)
+        f"- {coefficient.term}, {', '.join(sorted(coefficient.kinds or ())) or 'all layers'}: {value:.4g}"
+        + (" (at its floor)" if value == coefficient.least else "")
+        for coefficient, value in zip(made.form, made.values, strict=True)
     )
     return f"""Predicted over measured, minus 1, for networks that the fit has not seen: mean and worst of 36 passes,
 and of 18 steps (forward and backward together). A network is left out on both devices at once.
@@ -112,7 +112,7 @@ def fitter(form: Sequence[Coefficient], winograd: bool) -> Callable[[list[Observ
 
 def by_step(observations: Sequence[Observation], errors: np.ndarray) -> np.ndarray:
     """[n / 2] errors of forward and backward together."""
-    seconds = np.array([one.seconds for one in observations]).reshape(-1, 2)
+    seconds = np.array([observation.seconds for observation in observations]).reshape(-1, 2)
     return (seconds * (1 + errors.reshape(-1, 2))).sum(1) / seconds.sum(1) - 1
 
 
@@ -121,7 +121,7 @@ def share(errors: np.ndarray) -> str:
 
 
 def machine(file: str) -> str:
-    """Measured steps of torchvision's networks beside the predictions of a calibrated device."""
+    """Measured steps of torchvision's networks, and the predictions of a calibrated device."""
     device = hardware.device(file)
     made = calibration.stored(device, "fp32")
     if made is None:
@@ -130,11 +130,11 @@ def machine(file: str) -> str:
     for name in NETWORKS:
         model = torchvision.models.get_model(name, **({"init_weights": True} if name == "googlenet" else {}))
         network = count(model, batch=BATCH, training=True, name=name)
-        found = timing.total(model, torch.randn(BATCH, 3, 224, 224), rounds=3)
+        measured = timing.total(model, torch.randn(BATCH, 3, 224, 224), rounds=3)
         predicted = [made.seconds(network.layers, device, when) for when in PASSES]
-        error = sum(predicted) / found.step_s - 1
+        error = sum(predicted) / measured.step_s - 1
         errors.append(error)
-        measured = (found.forward_s, found.backward_s)
+        measured = (measured.forward_s, measured.backward_s)
         rows.append(
             [
                 name,

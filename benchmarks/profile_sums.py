@@ -23,9 +23,9 @@ def main() -> None:
     for name, batch in SUBJECTS.items():
         torch.manual_seed(0)
         model = torchvision.models.get_model(name)
-        found = layers.measure(model, torch.randn(batch, 3, 224, 224), rounds=rounds)
-        whole_s = found.total.step_s
-        sums = (found.layer_sum.step_s, found.naive_sum.step_s)
+        times = layers.measure(model, torch.randn(batch, 3, 224, 224), rounds=rounds)
+        whole_s = times.total.step_s
+        sums = (times.layer_sum.step_s, times.naive_sum.step_s)
         rows.append(
             [f"{name}, batch {batch}", f"{1e3 * whole_s:,.1f}"]
             + [cell for seconds in sums for cell in (f"{1e3 * seconds:,.1f}", f"{seconds / whole_s - 1:+.1%}")]

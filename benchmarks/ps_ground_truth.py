@@ -1,14 +1,14 @@
-"""Whether the speed model, fitted to real parameter-server runs on links of known rate, gives back what is known.
+"""Compare speed models, fitted to real parameter-server runs on links of known rate, with the known coefficient.
 
 On links of 200 Mbit/s and 1 Gbit/s (network namespaces; needs root) the strategy `ps` trains a CNN of 3,274,634
 parameters synchronously, over servers 1, 2, 4 x workers 1, 2, 4, 8, global batch 64; each is a host of its own.
-Compute is replayed: first a real run at each worker's batch is recorded, then workers hold for times drawn from it, and
-every byte moves. Known is t2 = 2 S / B.
+Compute is replayed: first a real run at each worker's batch is recorded, then workers wait for times sampled from it,
+and every byte is sent. Known is t2 = 2 S / B.
 
     python benchmarks/ps_ground_truth.py [--out runs/ps-ground-truth] [--budget-s 280]
 
-Each configuration is a run folder under --out; what is there is not run again. --budget-s: begin no further run after
-so many seconds; call again to go on. When all are there, the results are written.
+Each configuration is a run folder under --out; existing ones are not run again. --budget-s: start no further run after
+this many seconds; call again to continue. When all are complete, the results are written.
 """
 
 import argparse
@@ -32,7 +32,7 @@ RATES = {"1gbit": 20, "200mbit": 8}
 """Steps of a run on links of each rate."""
 SERVERS, WORKERS, BATCH = (1, 2, 4), (1, 2, 4, 8), 64
 PARAMETER_BYTES = 3_274_634 * 4
-WORDS = (
+OPTIONS = (
     *("--strategy", "ps", "--model.name", "mnist-cnn", "--data.image-size", "28"),
     *("--data.loader", "synthetic", "--data.drop-last", "--optim.name", "sgd", "--optim.lr", "0.001"),
     *("--optim.momentum", "0.9", "--optim.weight-decay", "0", "--schedule.name", "constant", "--epochs", "100"),
@@ -49,7 +49,7 @@ class Run:
     servers: int = 1
     workers: int = 1
     batch: int
-    """Of a worker."""
+    """Batch of each worker."""
     steps: int
 
     @property
@@ -66,26 +66,26 @@ def runs() -> list[Run]:
     ]
 
 
-def train(rank: int, words: list[str]) -> int:
-    """A rank's whole training. Returns its exit code."""
+def train(rank: int, argv: list[str]) -> int:
+    """The whole training of a rank. Returns its exit code."""
     from distdl.cli.train import main
 
-    return main(words)
+    return main(argv)
 
 
 def do(run: Run, out: Path) -> None:
     """Run one configuration into out/NAME."""
     folder = out / run.name
     shutil.rmtree(folder, ignore_errors=True)
-    words = [*WORDS, "--out", str(folder.resolve()), "--max-steps", str(run.steps)]
-    words += ["--data.batch-size", str(run.batch), "--ps.servers", str(run.servers)]
+    argv = [*OPTIONS, "--out", str(folder.resolve()), "--max-steps", str(run.steps)]
+    argv += ["--data.batch-size", str(run.batch), "--ps.servers", str(run.servers)]
     number = run.workers + run.servers
     if run.rate:
-        words += ["--ps.compute", f"replay:{out.resolve() / f'record-b{run.batch}' / 'ps' / 'worker-0.jsonl'}"]
+        argv += ["--ps.compute", f"replay:{out.resolve() / f'record-b{run.batch}' / 'ps' / 'worker-0.jsonl'}"]
         with Hosts(count=number, rate=run.rate) as hosts:
-            codes = ranks.run(train, words, ranks=number, hosts=hosts)
+            codes = ranks.run(train, argv, ranks=number, hosts=hosts)
     else:
-        codes = ranks.run(train, words, ranks=number)
+        codes = ranks.run(train, argv, ranks=number)
     if any(codes):
         raise SystemExit(f"{run.name}: exit codes {codes}")
 
@@ -101,15 +101,15 @@ def main() -> None:
     parser.add_argument("--budget-s", type=float, default=float("inf"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    start, left = time.monotonic(), [run for run in runs() if not done(run, options.out)]
-    for number, run in enumerate(left):
+    start, remaining = time.monotonic(), [run for run in runs() if not done(run, options.out)]
+    for number, run in enumerate(remaining):
         if time.monotonic() - start > options.budget_s:
-            raise SystemExit(f"{len(left) - number} runs are left: call again to go on")
-        since = time.monotonic()
+            raise SystemExit(f"{len(remaining) - number} runs are left: call again to continue")
+        run_start = time.monotonic()
         do(run, options.out)
         result = json.loads((options.out / run.name / "result.json").read_text(encoding="utf-8"))
-        step_s, took = result["ps"]["medians"]["step_s"], time.monotonic() - since
-        print(f"{run.name:<16} {step_s * 1e3:8.1f} ms a step, {took:.0f} s in all", flush=True)
+        step_s, took = result["ps"]["medians"]["step_s"], time.monotonic() - run_start
+        print(f"{run.name:<16} {step_s * 1e3:8.1f} ms per step, {took:.0f} s in all", flush=True)
     text = report({rate: points(rate, options.out) for rate in RATES})
     print(text)
     file = write_result("ps_ground_truth", "cpu", text, "torch", "numpy", "scipy")
@@ -118,22 +118,22 @@ def main() -> None:
 
 
 def points(rate: str, out: Path) -> Measurements:
-    """What the run folders of one rate say, as `distdl fit speed RUNS...` reads it."""
+    """Measurements of the run folders of one rate, as `distdl fit speed RUNS...` reads them."""
     return read([out / run.name for run in runs() if run.rate == rate])
 
 
-def report(found: dict[str, Measurements]) -> str:
-    """Fits beside what is known, and every configuration's time beside what a fit to the others foretells."""
+def report(measured: dict[str, Measurements]) -> str:
+    """Fits and known values, and each configuration's time with the prediction by a fit to the others."""
     known, errors, times = [], [], []
-    for rate, data in found.items():
+    for rate, data in measured.items():
         bytes_per_s = parse_rate(rate) / 8
         t2 = optimus.network_t2(PARAMETER_BYTES, bytes_per_s)
         p, w = data.placements.servers, data.placements.workers
-        whole = fit_speed(data, "optimus-sync")
+        fit_all = fit_speed(data, "optimus-sync")
         bound = fit_speed(data.take(w >= p), "optimus-sync")
-        ours = fit_speed(data, "auto")
-        told = fit_speed(data, "auto", parameter_bytes=PARAMETER_BYTES, bytes_per_s=bytes_per_s)
-        for name, fit in (("all", whole), ("w >= p", bound)):
+        auto = fit_speed(data, "auto")
+        informed = fit_speed(data, "auto", parameter_bytes=PARAMETER_BYTES, bytes_per_s=bytes_per_s)
+        for name, fit in (("all", fit_all), ("w >= p", bound)):
             got, (low, high) = fit.coefficients["t2"], fit.intervals["t2"]
             known.append(
                 [
@@ -144,31 +144,31 @@ def report(found: dict[str, Measurements]) -> str:
                     f"{got / t2 - 1:+.1%}",
                 ]
             )
-        fits = {"Optimus": whole, "Optimus, w >= p": bound, "auto": ours, "auto, S and B told": told}
-        errors.append([rate, *(f"{fit.held_out_mape:.1%}" for fit in fits.values())])
+        errors.append([rate, *(f"{fit.held_out_mape:.1%}" for fit in (fit_all, bound, auto, informed))])
         for row, (servers, workers, _) in enumerate(data.points):
-            foretold = [f"{fit.held_out[row]:+.1%}" for fit in (whole, ours, told)]
-            times.append([rate, f"{servers:.0f}", f"{workers:.0f}", f"{data.step_s[row] * 1e3:.1f}", *foretold])
+            predicted = [f"{fit.held_out[row]:+.1%}" for fit in (fit_all, auto, informed)]
+            times.append([rate, f"{servers:.0f}", f"{workers:.0f}", f"{data.step_s[row] * 1e3:.1f}", *predicted])
     header = ["link", "fitted to", "2 S / B (s)", "t2 fitted (95 %)", "off by"]
     parts = [
-        f"S = {PARAMETER_BYTES / 1e6:.1f} MB. Compute is replayed, communication real. Left out: each configuration, "
-        "foretold by a fit to all others.",
+        f"S = {PARAMETER_BYTES / 1e6:.1f} MB. Compute is replayed, communication real. Held out: each configuration, "
+        "predicted by a fit to all others.",
         READ,
         "## t2\n\n" + markdown_table(header, known),
-        "## Mean error of step times left out\n\n" + markdown_table(["link", *fits], errors),
+        "## Mean error of step times left out\n\n" + markdown_table(["link", *FITS], errors),
         "## Configurations\n\n"
         + markdown_table(
-            ["link", "servers", "workers", "ms a step", "Optimus off", "auto off", "auto, told, off"], times
+            ["link", "servers", "workers", "ms per step", "Optimus off", "auto off", "auto, given, off"], times
         ),
     ]
     return "\n\n".join(parts)
 
 
+FITS = ("Optimus", "Optimus, w >= p", "auto", "auto, S and B given")
 READ = """\
 A worker's own link carries all parameters each way, whatever the number of servers: with fewer workers than servers
-it is the slower one, which Optimus' w / p does not know. So its form is fitted twice: to all configurations, and to
-those with as many workers as servers or more, for which it was made. `auto` has a candidate with max(w / p, 1) in
-its place (`link`). A point is the median of 17 steps (1 Gbit/s) or 5 (200 Mbit/s) of worker 0. Headers of TCP, IP
+it is the slower one, which Optimus' w / p ignores. So its form is fitted twice: to all configurations, and to
+those with as many workers as servers or more, for which it was made. `auto` has a candidate with max(w / p, 1) instead
+(`link`). A point is the median of 17 steps (1 Gbit/s) or 5 (200 Mbit/s) of worker 0. Headers of TCP, IP
 and Ethernet take 4.4 % of a link's bits: with them t2 is 4.6 % above 2 S / B."""
 
 

@@ -1,15 +1,15 @@
-"""How well the speed models predict configurations that they were not fitted to, and whether their intervals hold.
+"""Error of the speed models on configurations that they were not fitted to, and coverage of their intervals.
 
-On clusters made up with all their costs known (benchmarks/clusters.py) and, given the files, on public measurements:
+On simulated clusters with all costs known (benchmarks/clusters.py) and, given the files, on public measurements:
 
 - left out: each configuration, predicted by a fit to all others;
-- 30 %: a random 30 % of the configurations, predicted by a fit to the rest, everything chosen and fitted anew;
+- 30 %: a random 30 % of the configurations, predicted by a fit to the rest, everything selected and fitted again;
 - ten: all others, predicted by a fit to ten random configurations (median of the draws in which ten suffice).
 
     python benchmarks/speed_models.py [--draws 20] [--dl2 config_speed.txt] [--adaptdl traces/]
 
 config_speed.txt is that of github.com/pengyanghua/DL2 (MXNet's parameter server, rows of model, mode, batch size,
-servers, workers, images/s of each worker); traces/ holds folders with a placements.csv each, as in
+servers, workers, images/s per worker); traces/ holds folders with a placements.csv each, as in
 github.com/petuum/adaptdl under simulator/traces. Neither is part of this repository.
 """
 
@@ -40,10 +40,10 @@ def main() -> None:
     parser.add_argument("--adaptdl", type=Path, help="public measurements under all-reduce")
     options = parser.parse_args()
     parts = [
-        "## Intervals\n\nShare of 200 draws with 5 % noise in which the 95 % interval holds the true coefficient.\n\n"
+        "## Intervals\n\nShare of 200 draws with 5 % noise whose 95 % interval contains the true coefficient.\n\n"
         + coverage(),
         *(
-            f"## Clusters made up, {noise:.0%} noise\n\n" + compare(made_up(noise), options.draws)
+            f"## Simulated clusters, {noise:.0%} noise\n\n" + compare(made_up(noise), options.draws)
             for noise in (0.05, 0.02)
         ),
     ]
@@ -78,8 +78,8 @@ def read_dl2(file: Path) -> Iterator[tuple[str, str, Measurements]]:
         model, mode, batch, p, w, speeds, *_ = ast.literal_eval(line)
         if sum(speeds) > 0:  # a run that failed is recorded with no images
             rows.setdefault((model, mode), []).append((p, w, batch, batch / sum(speeds)))
-    for (model, mode), found in rows.items():
-        table = np.array(found, float)
+    for (model, mode), measured in rows.items():
+        table = np.array(measured, float)
         form: str = "optimus-sync" if mode.endswith("_sync") else "optimus-async"
         yield (
             f"{model}, {mode}",
@@ -111,12 +111,12 @@ def read_adaptdl(folder: Path) -> Iterator[tuple[str, str, Measurements]]:
 def compare(cases: Iterator[tuple[str, str, Measurements]], draws: int) -> str:
     rows, ratios = [], []
     for name, form, data in cases:
-        cells, mine = [], []
+        cells, case_ratios = [], []
         for published, auto in (left_out(data, form), split(data, form, draws // 4), from_ten(data, form, draws)):
             cells += [f"{published:.1%}", f"{auto:.1%}", f"{auto / published:.2f}"]
-            mine.append(auto / published)
+            case_ratios.append(auto / published)
         rows.append([name, str(len(data)), *cells])
-        ratios.append(mine)
+        ratios.append(case_ratios)
         print(" | ".join(rows[-1]), flush=True)
     mean = np.mean(ratios, 0)
     rows.append(["mean", "", *(cell for ratio in mean for cell in ("", "", f"**{ratio:.2f}**"))])
@@ -132,7 +132,7 @@ def split(data: Measurements, form: str, draws: int) -> tuple[float, float]:
     number, errors = data.configurations, []
     for seed in range(draws):
         known = np.random.default_rng(seed).random(number.max() + 1)[number] < 0.7
-        errors.append([error(fit_speed(data.take(known), one), data.take(~known)) for one in (form, "auto")])
+        errors.append([error(fit_speed(data.take(known), name), data.take(~known)) for name in (form, "auto")])
     published, auto = np.mean(errors, 0)
     return published, auto
 

@@ -67,7 +67,7 @@ def _show_speed(fit: SpeedFit, console: Console) -> None:
         f"when left out, {fit.held_out_mape:.1%}"
     )
     if fit.kernel != kriging.NONE:
-        console.print("the residuals of these costs are interpolated between neighbouring configurations", style="dim")
+        console.print("residuals are interpolated between neighbouring configurations", style="dim")
     point, gain = next_point(fit)
     console.print(f"measure next: {fit.data.placements.name(point)} (removes {gain:.0%} of the predictions' variance)")
     for warning in fit.warnings:
@@ -183,9 +183,7 @@ def predict_speed(
     best = max(rows, key=lambda row: row.images_per_s)
     console.print("most images/s: " + ", ".join(f"{name} {value}" for name, value in best.point.items()))
     if any(row.outside for row in rows):
-        console.print(
-            "dim rows are outside the measured range: their intervals assume that the form holds", style="dim"
-        )
+        console.print("dim rows are outside the measured range: their intervals rely on the form", style="dim")
 
 
 def _time(seconds: float) -> str:

@@ -62,7 +62,7 @@ def test_tables_fit_80_columns_and_name_the_next_point(speeds: Path, tmp_path: P
     saved.write_text(capsys.readouterr().out, encoding="utf-8")
     assert main(["predict", "speed", str(saved), "--servers", "2", "--workers", "1..16"]) == 0
     printed = capsys.readouterr().out
-    assert "most images/s: servers 2" in printed and "outside what was measured" in printed
+    assert "most images/s: servers 2" in printed and "outside the measured range" in printed
     assert max(map(len, printed.splitlines())) <= 80 and "…" not in printed
 
 
