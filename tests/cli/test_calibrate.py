@@ -93,7 +93,7 @@ def test_profile_as_a_table(capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["resnet2o"], "can be printed"), (["resnet20", "--rounds", "0"], "--rounds = 0: must be greater than 0"),
+        (["resnet2o"], "can be found"), (["resnet20", "--rounds", "0"], "--rounds = 0: must be greater than 0"),
         (["resnet20", "--device", "t5"], "is not known"),
     ],
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Steps true_steps until a target, predicted on the way: right, honest about what is open, and cheap."""
+"""Remaining steps until a target, predicted during a run: accuracy, coverage of the interval, and cost."""
 
 import math
 import time
