@@ -1,12 +1,12 @@
 """From the arguments of `distdl train` to a recipe or a configuration: `--profile NAME|FILE [--optim.lr 0.1 ...]`."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from typing import NoReturn
 
 from distdl.cli import arguments
 from distdl.cli.arguments import overrides, take_flag
 from distdl.core.config import Config
-from distdl.core.profiles import DEFAULT_PROFILE, TABLES, Recipe, read_profile, resolve, validate
+from distdl.core.profiles import DEFAULT_PROFILE, Recipe, dotted, read_profile, resolve, validate
 
 PROG = "distdl.train"
 
@@ -31,15 +31,7 @@ def recipe(argv: Sequence[str], prog: str = PROG) -> Recipe:
     """
     table = overrides(Config, argv, prog, profile=str)
     profile = table.pop("profile", DEFAULT_PROFILE)
-    return Recipe(profile=profile, overrides=dict(_dotted(table)))
-
-
-def _dotted(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in table.items():
-        if isinstance(value, Mapping) and prefix + name not in TABLES:
-            yield from _dotted(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
+    return Recipe(profile=profile, overrides=dotted(table))
 
 
 def show_help(argv: Sequence[str], prog: str = PROG) -> NoReturn:

@@ -154,6 +154,15 @@ def _nested(overrides: Mapping[str, Any]) -> dict[str, Any]:
     return table
 
 
+def dotted(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Values by dotted name from a table of tables; names that are dotted already stay."""
+    values: dict[str, Any] = {}
+    for name, value in table.items():
+        is_section = isinstance(value, Mapping) and prefix + name not in TABLES
+        values |= dotted(value, f"{prefix}{name}.") if is_section else {prefix + name: value}
+    return values
+
+
 def leaves(table: Mapping[str, Any], prefix: str = "", depth: int = 4) -> Iterator[str]:
     """Dotted names of the values of a table. Tables below `depth` levels count as values."""
     for key, value in table.items():
