@@ -9,7 +9,6 @@ import tomli_w
 import torch
 import tyro
 
-from distdl.cli.profile import chosen
 from distdl.core.config import Positive
 from distdl.core.console import PlainConsole
 from distdl.core.errors import UserError
@@ -18,6 +17,7 @@ from distdl.perf.cost import calibration
 from distdl.perf.cost.calibration import PASSES, Calibration, Observation
 from distdl.perf.cost.layers import Layer, Network
 from distdl.profiling import layers, timing
+from distdl.profiling.comparison import select_device
 from distdl.profiling.counting.count import count
 from distdl.profiling.layers import Measured
 from distdl.profiling.probe_networks import PROBES
@@ -46,7 +46,7 @@ def calibrate(
     """
     if file.suffix != ".toml":
         raise UserError(f'{file}: name the file with the ending ".toml"')
-    place = chosen(on)
+    place = select_device(on)
     console = PlainConsole()
     flops_per_s, bytes_per_s = timing.ceilings(place, precision)
     console.print(f"product {flops_per_s / 1e12:.3g} TFLOP/s, copy {bytes_per_s / 1e9:.3g} GB/s")

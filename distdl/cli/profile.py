@@ -12,12 +12,12 @@ from rich.table import Table
 from distdl.cli.paleo import ms
 from distdl.core.config import Count, Positive
 from distdl.core.console import PlainConsole
-from distdl.core.errors import UserError
 from distdl.perf import hardware
 from distdl.perf.cost import paleo
 from distdl.perf.cost.calibration import stored
 from distdl.planner.workload import named
 from distdl.profiling import layers, timing
+from distdl.profiling.comparison import platform, predicted_seconds, select_device
 from distdl.profiling.counting.count import count
 from distdl.profiling.layers import Measured
 from distdl.profiling.timing import Seconds
@@ -47,61 +47,27 @@ def profile(
         rounds: of each measurement; the median counts.
         json: print a JSON object.
     """
-    place = chosen(on)
+    place = select_device(on)
     subject = named(model)
     batch = batch or (subject.batch if subject.batch > 1 else 8)
     counted = count(subject.module, subject.input_shape, batch, training=True, name=subject.name)
-    platform = _platform(device, place)
+    target = _platform(device) if device else platform(place)
     network = timing.with_weights(subject.module, place)
     times = layers.measure(network, torch.randn(batch, *subject.input_shape, device=place), rounds=rounds)
-    predicted = aligned(paleo.layer_times(counted, platform), times.layers)
+    predicted = predicted_seconds(paleo.layer_times(counted, target), times.layers)
     if json:
-        print(json_format.dumps(as_dict(counted.model, batch, platform, times, predicted), indent=2))
+        print(json_format.dumps(as_dict(counted.model, batch, target, times, predicted), indent=2))
     else:
-        show(PlainConsole(), times, predicted, f"{counted.model}, batch {batch}, on {platform.device.name}")
+        show(PlainConsole(), times, predicted, f"{counted.model}, batch {batch}, on {target.device.name}")
 
 
-def chosen(on: str) -> torch.device:
-    """The device to run on. Raises UserError if there is no GPU."""
-    if on == "cuda" and not torch.cuda.is_available():
-        raise UserError("--on cuda: torch sees no GPU here (run distdl doctor for the reason)")
-    return torch.device("cuda" if on != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def _platform(name: str, place: torch.device) -> paleo.Platform:
-    if name:
-        device = hardware.device(name)
-        return paleo.Platform(device=device, calibration=stored(device, "fp32"))
-    known = hardware.recognise(torch.cuda.get_device_name(place)) if place.type == "cuda" else None
-    return paleo.Platform(device=known or this_machine(place))
-
-
-def this_machine(place: torch.device) -> hardware.Device:
-    """A device whose data sheet has the rates of a matrix product and of a copy, measured here."""
-    flops_per_s, bytes_per_s = timing.ceilings(place, "fp32")
-    return hardware.Device(
-        name="this machine (measured ceilings)",
-        bandwidth_gb_per_s=bytes_per_s / 1e9,
-        peak_tflops={"fp32": flops_per_s / 1e12},
-    )
-
-
-def aligned(times: list[paleo.LayerTime], measured: Mapping[str, Seconds]) -> dict[str, Seconds]:
-    """Predictions summed by the measured names: parts that only the count separates are added to their module."""
-    sums: dict[str, Seconds] = {}
-    for time in times:
-        name = time.name
-        while name not in measured and "." in name:
-            name = name.rpartition(".")[0]
-        if name not in measured:
-            name = time.name
-        spent = Seconds(forward_s=time.forward.total_s, backward_s=time.backward.total_s)
-        sums[name] = sums.get(name, Seconds()) + spent
-    return sums
+def _platform(name: str) -> paleo.Platform:
+    device = hardware.device(name)
+    return paleo.Platform(device=device, calibration=stored(device, "fp32"))
 
 
 def as_dict(
-    model: str, batch: int, platform: paleo.Platform, times: Measured, predicted: Mapping[str, Seconds]
+    model: str, batch: int, target: paleo.Platform, times: Measured, predicted: Mapping[str, Seconds]
 ) -> dict[str, Any]:
     """The JSON of `distdl profile --json`."""
     pair = {"forward_s": "forward_s", "backward_s": "backward_s"}
@@ -112,7 +78,7 @@ def as_dict(
     return {
         "model": model,
         "batch": batch,
-        "device": platform.device.name,
+        "device": target.device.name,
         "total": both(times.total),
         "layer_sum": both(times.layer_sum),
         "naive_sum": both(times.naive_sum),

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 import torchvision
 
-from distdl.cli.profile import aligned, chosen, this_machine
 from distdl.perf import hardware
 from distdl.perf.cost import paleo
 from distdl.perf.cost.conventions import lu2017
 from distdl.perf.cost.layers import Network
 from distdl.planner.workload import named
 from distdl.profiling import layers, published_networks, timing
+from distdl.profiling.comparison import platform, predicted_seconds, select_device
 from distdl.profiling.counting.count import count
 from distdl.profiling.counting.meta import weightless
 
@@ -67,21 +67,20 @@ def _on_k80(name: str, network: Network, half: hardware.Device, board: hardware.
 
 def measured(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
     """One network's layers timed here, the sums and the whole, and PALEO at this machine's ceilings."""
-    place = chosen(table["on"])
+    device = select_device(table["on"])
     subject, batch = named(table["network"]), int(table["batch"])
     counted = count(subject.module, subject.input_shape, batch, training=True, name=subject.name)
-    known = hardware.recognise(torch.cuda.get_device_name(place)) if place.type == "cuda" else None
-    platform = paleo.Platform(device=known or this_machine(place))
-    network = timing.with_weights(subject.module, place)
-    inputs = torch.randn(batch, *subject.input_shape, device=place)
+    target = platform(device)
+    network = timing.with_weights(subject.module, device)
+    inputs = torch.randn(batch, *subject.input_shape, device=device)
     found = layers.measure(network, inputs, rounds=int(table["rounds"]))
-    predicted = aligned(paleo.layer_times(counted, platform), found.layers)
-    name = torch.cuda.get_device_name(place) if place.type == "cuda" else "processor"
+    predicted = predicted_seconds(paleo.layer_times(counted, target), found.layers)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "processor"
     return {
         "device": name,
-        "cuda": place.type == "cuda",
+        "cuda": device.type == "cuda",
         "threads": torch.get_num_threads(),
-        "peak_flops_per_s": platform.device.flops_per_s(),
+        "peak_flops_per_s": target.device.flops_per_s(),
         "training_flops": counted.training_flops,
         "forward_flops": counted.forward_flops,
         "total": asdict(found.total),
