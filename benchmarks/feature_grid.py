@@ -16,31 +16,42 @@ from pathlib import Path
 from timing import interleaved, markdown_table, ratios, spread, write_result
 
 from distdl.cli.train import main as train
+from distdl.core.profiles import Recipe
+from distdl.launchers.job import arguments
 from distdl.studies.features import extract as features
+from distdl.studies.features.grid import grid_table
 
 RATES = (0.1, 0.01, 0.001, 0.0001)
 
 
-def words(epochs: int) -> tuple[str, ...]:
-    """Of the training: 200 images to learn from, 534 to validate, 529 to test."""
-    data = ("--data.image-size", "64", "--data.loader", "resident", "--data.limit", "200")
-    often = ("--epochs", str(epochs), "--evaluate-every", "5")
-    return ("--profile", "darknet-caltech101", *data, *often, "--compute.device", "cpu")
+def recipe_of(epochs: int) -> Recipe:
+    """The training: 200 images for training, 534 for validation, 529 for the test."""
+    return Recipe(
+        profile="darknet-caltech101",
+        overrides={
+            "data.image_size": 64,
+            "data.loader": "resident",
+            "data.limit": 200,
+            "epochs": epochs,
+            "evaluate_every": 5,
+            "compute.device": "cpu",
+        },
+    )
 
 
-def seconds(folder: Path, said: Sequence[str], rates: Sequence[float]) -> float:
+def seconds(folder: Path, recipe: Recipe, rates: Sequence[float]) -> float:
     """Of a grid in `folder`, whose features are computed if they are not there."""
     folder.mkdir(exist_ok=True)
     since = time.perf_counter()
-    features.grid(folder, {"words": said, "rates": rates, "seeds": 1})
+    features.grid(folder, grid_table(recipe, tuple(rates), 1))
     return time.perf_counter() - since
 
 
-def seconds_of_training(folder: Path, said: Sequence[str]) -> float:
+def seconds_of_training(folder: Path, recipe: Recipe) -> float:
     """Of one training with the features frozen, evaluated in each epoch as the grid is."""
-    quiet = ("--progress", "none", "--telemetry.hz", "0", "--checkpoint.every-epochs", "0")
+    quiet = {"progress": "none", "telemetry.hz": 0, "checkpoint.every_epochs": 0}
     since = time.perf_counter()
-    if train([*said, *quiet, "--model.trainable-features", "False", "--out", str(folder)]):
+    if train(arguments(recipe.updated({**quiet, "model.trainable_features": (False,), "out": folder}))):
         raise SystemExit("the training failed")
     return time.perf_counter() - since
 
@@ -50,19 +61,19 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=10)
     options = parser.parse_args()
-    said = words(options.epochs)
+    recipe = recipe_of(options.epochs)
     with tempfile.TemporaryDirectory() as scratch:
 
         def new() -> Path:
             return Path(scratch) / str(time.time_ns())
 
         there = new()
-        seconds(there, said, RATES)  # imports, statistics, and the features that one subject finds
+        seconds(there, recipe, RATES)  # imports, statistics, and the features that one subject finds
         subjects = {
-            "one rate": lambda: seconds(new(), said, RATES[:1]),
-            "four rates": lambda: seconds(new(), said, RATES),
-            "four rates, features there": lambda: seconds(there, said, RATES),
-            "one rate by distdl.train": lambda: seconds_of_training(new(), said),
+            "one rate": lambda: seconds(new(), recipe, RATES[:1]),
+            "four rates": lambda: seconds(new(), recipe, RATES),
+            "four rates, features there": lambda: seconds(there, recipe, RATES),
+            "one rate by distdl.train": lambda: seconds_of_training(new(), recipe),
         }
         figures = interleaved(subjects, options.repeats)
     shares = ratios(figures, "one rate")

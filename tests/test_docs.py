@@ -205,14 +205,16 @@ def study_run(argv: list[str]) -> None:
     """The study is registered, and has the settings that the command names."""
     from distdl.cli import study as commands
     from distdl.studies.runner import catalog
+    from distdl.studies.runner.settings import resolve
 
     study = catalog.find(argv[0])
 
     @functools.wraps(commands.run)
-    def capture(**options: object) -> None:
-        return None
+    def capture(*, profile: str = "", set: tuple[str, ...] = (), quick: bool = False, **_: object) -> object:
+        return resolve(study, profile=profile, assignments=set, quick=quick)
 
-    parse(capture, commands.own_options(argv, study))
+    settings = parse(capture, commands.own_options(argv, study))
+    assert study.trials(settings)
 
 
 def training(argv: list[str], strategy: str) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import typing
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from distdl.core.console import PlainConsole
 from distdl.core.errors import EXIT_DONE, UserError
 from distdl.core.text import printable
 from distdl.report.content import Section
-from distdl.studies.base import Study
+from distdl.studies.base import Overrides, Study
 from distdl.studies.runner import catalog as catalogue
 from distdl.studies.runner.folder import STUDY, StudyFolder
 
@@ -86,6 +87,7 @@ def own_options(words: Sequence[str], study: Study) -> list[str]:
         word = left.pop(0)
         option, equals, value = word.partition("=")
         key = option.removeprefix("--").replace("-", "_")
+        name = key.partition(".")[0]
         if word == "--set":
             while left and not left[0].startswith("--"):
                 said.append(left.pop(0))
@@ -93,7 +95,7 @@ def own_options(words: Sequence[str], study: Study) -> list[str]:
             said.append(value)
         elif word == "--slurm" and left:  # its value begins with -- like an option
             rest.append(f"--slurm={left.pop(0)}")
-        elif option.startswith("--") and key in fields(study) and key not in RUN_OPTIONS:
+        elif option.startswith("--") and name in fields(study) and name not in RUN_OPTIONS:
             if not equals and (not left or left[0].startswith("--")):
                 raise UserError(f"{option} needs a value")
             said.append(f"{key}={value if equals else left.pop(0)}")
@@ -106,6 +108,9 @@ def _help(study: Study, prog: str) -> int:
     for target, name in ((run, prog), (study.settings, f"{prog} {study.name} ... --set key=value, of")):
         with contextlib.suppress(SystemExit):
             show_help(target, name)
+    for name, kind in typing.get_type_hints(study.settings).items():
+        if kind == Overrides:
+            print(f"--{name}.FIELD VALUE sets a field of the trainings, by its option of distdl train: --{name}.seed 1")
     return EXIT_DONE
 
 
@@ -153,7 +158,7 @@ def run(
             raise UserError(f"{out} holds study {folder.study.name}: give another --out")
         needs.check(folder)
     else:
-        planned = StudyFolder(path, study, resolve(study, profile=profile, said=set, quick=quick))
+        planned = StudyFolder(path, study, resolve(study, profile=profile, assignments=set, quick=quick))
         needs.check(planned)
         folder = StudyFolder.create(path, study, planned.settings)
     if slurm:

@@ -7,20 +7,26 @@ Studies are found through the entry-point group `distdl.studies`: each entry nam
 how to add one.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import importlib
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import Field
 
+from distdl.core.profiles import Recipe
 from distdl.report.content import Section
 
 S = TypeVar("S")
 Repetitions = Annotated[int, Field(gt=0, le=1000)]
 """Of a study's trials. Its trials are listed before the first begins: more than that would fill the memory."""
+Overrides = Mapping[str, Any]
+"""Type of a setting that changes trainings: values by dotted name of a field of `distdl.core.config.Config`.
+`--set overrides.optim.lr=0.1` sets one, as does `optim.lr = 0.1` under [overrides] in a profile of the study."""
 TRAIN = "distdl.training.session"
-"""The `call` of a trial that is a training: `words` are then those of `distdl.train`."""
+"""The `call` of a trial that is a training, which `recipe` describes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,9 +35,9 @@ class Trial:
 
     name: str
     """Fit for a folder's name; unique in the study: "adam-lr0.001-seed0"."""
-    words: tuple[str, ...] = ()
-    """A training's words, without --out and --resume, which the runner adds: ("--profile", "mnist-cnn", ...). `{study}`
-    stands for the study's folder: "{study}/trials/teacher/labels.npz"."""
+    recipe: Recipe = field(default_factory=Recipe)
+    """Of a training: its profile and overrides, without `out` and `resume`, which the runner adds. In text values,
+    `{study}` is replaced by the study's folder: {"data.labels": "{study}/trials/teacher/labels.npz"}."""
     ranks: int = 1
     """Processes of the training, on this host or in all on `hosts`."""
     hosts: str = ""
@@ -43,11 +49,24 @@ class Trial:
     process, `table` being `settings`; it returns what result.json shall hold, a dict of plain values. It is called
     again, in the same folder, after a kill. Told to stop (SIGTERM) it may just die, or save and sys.exit(75)."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Plain values for `call`."""
+    """Plain values for `call`. If it needs a configuration: `dataclasses.asdict(recipe)`, read by `Recipe(**table)`."""
     after: tuple[str, ...] = ()
     """Names of trials that must be completed before this one begins."""
     labels: Mapping[str, str | int | float] = field(default_factory=dict)
     """What makes this trial differ from the others: columns of the table of trials."""
+    words: InitVar[tuple[str, ...]] = ()  # plain: ok the name of this field in version 0.1
+    """Deprecated: the arguments of distdl.train that `recipe` replaces."""
+
+    def __post_init__(self, argv: tuple[str, ...]) -> None:
+        if argv:
+            message = f"trial {self.name}: words=(...) is deprecated, use recipe=Recipe(profile=..., overrides={{...}})"
+            warnings.warn(message, DeprecationWarning, stacklevel=3)
+            object.__setattr__(self, "recipe", recipe_of(argv))
+
+
+def recipe_of(argv: Sequence[str]) -> Recipe:
+    """The recipe that arguments of distdl.train give, as studies of version 0.1 had them."""
+    return importlib.import_module("distdl.cli.recipe").recipe(argv)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,7 +44,7 @@ def test_a_zero_byte_of_an_argument_or_a_study_s_setting_is_named():
     with pytest.raises(UserError, match=r"^--out: 'a\\x00b' contains a zero byte$"):
         check(Path, "a\0b", "--out")
     with pytest.raises(UserError, match=r"^study scaling: profile: 'a\\x00b' contains a zero byte$"):
-        resolve(find("scaling"), said=["profile=a\0b"])
+        resolve(find("scaling"), assignments=["profile=a\0b"])
 
 
 def test_lists_inside_lists_without_end_are_one_line():

@@ -14,10 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from distdl.core.errors import UserError
+from distdl.core.profiles import Recipe
 from distdl.report.content import Finding, Section
 from distdl.studies.base import Outcome, Study, Trial
 
-TRAINING = ("--profile", "digits", "--compute.threads", "1", "--telemetry.hz", "0", "--progress", "none")
+TRAINING = Recipe(
+    profile="digits",
+    overrides={
+        "compute.threads": 1,
+        "telemetry.hz": 0,
+        "progress": "none",
+        "epochs": 5000,
+        "checkpoint.every_steps": 10,
+    },
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +68,11 @@ def trials(settings: Settings) -> list[Trial]:
         )
         for index in range(settings.calls)
     ]
-    words = (*TRAINING, "--epochs", "5000", "--checkpoint.every-steps", "10", "--max-steps", str(settings.steps))
-    words += ("--data.name", settings.data, "--strategy", settings.strategy)
+    training = TRAINING.updated(
+        {"max_steps": settings.steps, "data.name": settings.data, "strategy": settings.strategy}
+    )
     made += [
-        Trial(name=f"train{index}", words=(*words, "--seed", str(index)), ranks=1 + index % 2)
+        Trial(name=f"train{index}", recipe=training.updated({"seed": index}), ranks=1 + index % 2)
         for index in range(settings.trainings)
     ]
     return made

@@ -5,14 +5,15 @@ The quick version trains last layers on the frozen features of a small network; 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 
 from distdl.core.errors import UserError, nearest
+from distdl.core.profiles import Recipe
 from distdl.data.sets.decathlon import DOMAINS, Domain
 from distdl.report.content import Section
-from distdl.studies.base import Outcome, Repetitions, Study, Trial
+from distdl.studies.base import Outcome, Overrides, Repetitions, Study, Trial
 from distdl.studies.decathlon import report as shown
-from distdl.studies.transfer.settings import Rates
+from distdl.studies.features.grid import Rates, grid_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +22,8 @@ class Settings:
 
     profile: str = "resnet50-decathlon"
     """Training profile: network, weights, validation part, epochs and schedule."""
-    words: tuple[str, ...] = ()
-    """Further words of distdl.train, for every training."""
+    overrides: Overrides = field(default_factory=dict)
+    """Further overrides, for every training."""
     domains: tuple[str, ...] = tuple(domain.folder for domain in DOMAINS)
     """Which domains, as the challenge's archive names them."""
     head_rates: Rates = (1.0, 0.1, 0.01, 0.001)
@@ -35,7 +36,7 @@ class Settings:
 
 QUICK = {
     "profile": "darknet-caltech101",
-    "words": ("--data.loader", "resident", "--data.validation", "0.2", "--epochs", "30", "--data.batch-size", "64"),
+    "overrides": {"data.loader": "resident", "data.validation": 0.2, "epochs": 30, "data.batch_size": 64},
     "head_rates": (0.1, 0.01, 0.001, 0.0001),
     "rates": (),
 }
@@ -53,12 +54,13 @@ def trials(settings: Settings) -> list[Trial]:
     """For each domain one grid of last layers, and a training for each rate and seed."""
     found = []
     for domain in _domains(settings):
-        words = ("--profile", settings.profile, "--data.name", domain.name, "--data.image-size", "72", *settings.words)
+        base = Recipe(profile=settings.profile, overrides={"data.name": domain.name, "data.image_size": 72})
+        recipe = base.updated(settings.overrides)
         found.append(
             Trial(
                 name=f"extractor-{domain.folder}",
                 call="distdl.studies.decathlon.tasks:extract",
-                settings={"words": words, "rates": settings.head_rates, "seeds": settings.seeds},
+                settings=grid_table(recipe, settings.head_rates, settings.seeds),
                 labels={"domain": domain.title, "approach": "frozen features"},
             )
         )
@@ -66,7 +68,7 @@ def trials(settings: Settings) -> list[Trial]:
             Trial(
                 name=f"finetune-{domain.folder}-lr{lr:g}-seed{seed}",
                 call="distdl.studies.decathlon.tasks:tune",
-                settings={"words": (*words, "--optim.lr", f"{lr:g}", "--seed", str(seed), "--checkpoint.keep", "1")},
+                settings={"recipe": asdict(recipe.updated({"optim.lr": lr, "seed": seed, "checkpoint.keep": 1}))},
                 labels={"domain": domain.title, "approach": "fine-tuned", "lr": lr, "seed": seed},
             )
             for seed in range(settings.seeds)

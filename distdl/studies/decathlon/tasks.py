@@ -4,12 +4,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from distdl.cli import train as training
-from distdl.cli.recipe import from_command_line
-from distdl.core.errors import EXIT_DONE, UserError
+import psutil
+
+from distdl.core.errors import EXIT_STOPPED, UserError
+from distdl.core.profiles import Recipe, resolve
 from distdl.core.result import current_result
 from distdl.data.sets.load import load, locate, source_of
+from distdl.runtime import cores
+from distdl.strategies import make
 from distdl.studies.features import extract as features
+from distdl.training.session import train
 
 
 def extract(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
@@ -18,17 +22,25 @@ def extract(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def tune(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
-    """The training that `table["words"]` asks for, in `folder`; its result, or `missing`."""
+    """Train by the recipe, with `folder` as the run folder. Returns the result, or `missing`."""
     if missing := _missing(table):
         return missing
-    code = training.main([*table["words"], "--out", str(folder), "--resume", "auto"])
-    if code != EXIT_DONE:
-        raise SystemExit(code)  # stopped, or failed: it has said why
+    cores.passive_waiting()
+    cores.observe_start()
+    config = resolve(Recipe(**table["recipe"]).updated({"out": folder, "resume": "auto"}), strategy="single")
+    strategy = make(config)
+    strategy.setup()
+    try:
+        status = train(config, strategy, began=psutil.Process().create_time())
+    finally:
+        strategy.close()
+    if status != "completed":
+        raise SystemExit(EXIT_STOPPED)
     return current_result(folder)
 
 
 def _missing(table: Mapping[str, Any]) -> dict[str, Any]:
-    data = from_command_line(table["words"], strategy="single").data
+    data = resolve(Recipe(**table["recipe"]), strategy="single").data
     try:
         locate(data.name, source_of(data.name), data.root)
     except UserError as error:
@@ -37,5 +49,5 @@ def _missing(table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _described(table: Mapping[str, Any]) -> dict[str, Any]:
-    dataset = load(from_command_line(table["words"], strategy="single").data)
+    dataset = load(resolve(Recipe(**table["recipe"]), strategy="single").data)
     return {"classes": len(dataset.classes), "trained_on": len(dataset.train), "tested_on": len(dataset.test)}

@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distdl.cli.recipe import from_command_line
 from distdl.core.config import Config
 from distdl.core.errors import UserError
 from distdl.core.files import write_atomic
+from distdl.core.profiles import Recipe, resolve
 from distdl.data.dataset import DataSet, Split
 from distdl.data.loaders import make_loader
 from distdl.data.sets.load import load
@@ -32,12 +32,12 @@ SAME = 1e-4
 
 
 def grid(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
-    """A study's trial: features of `table["words"]`'s network and set, kept in `folder`, and the grid on them.
+    """Run a trial: features of the recipe's network and data set, stored in `folder`, and the grid of last layers.
 
     Args:
-        table: `words` of `distdl.train`; `rates` and `seeds` (a count) of the grid.
+        table: as `features.grid.grid_table` makes it.
     """
-    config = from_command_line(table["words"], strategy="single")
+    config = resolve(Recipe(**table["recipe"]), strategy="single")
     world = World(device=device_for(config.compute, local_rank=0, local_size=1))
     dataset = load(config.data)
     file = folder / FILE

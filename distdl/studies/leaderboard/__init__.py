@@ -13,10 +13,12 @@ from distdl.studies.leaderboard.trials import Settings, trials
 QUICK = {
     "network": "darknet-tiny",
     "weights": "darknet_tiny_imagenet_state_dict.pth",
-    "words": (
-        *("--profile", "alexnet-leaderboard", "--data.image-size", "64", "--data.normalize", "none"),
-        *("--data.batch-size", "32", "--data.loader", "resident"),
-    ),
+    "overrides": {
+        "data.image_size": 64,
+        "data.normalize": "none",
+        "data.batch_size": 32,
+        "data.loader": "resident",
+    },
     "profiles": (
         {"name": "alex", "lr": 1e-3, "momentum": 0.9},
         {"name": "1e-2", "lr": 1e-2, "momentum": 0.5},

@@ -1,13 +1,14 @@
 """The study's settings, and the trials that they ask for: the processes of each attempt, and then its top, tested."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from distdl.studies.base import Repetitions, Trial
+from distdl.core.profiles import Recipe
+from distdl.studies.base import Overrides, Repetitions, Trial
 from distdl.studies.leaderboard.profiles import DOCUMENT, TrainingProfile
 
 Attempt = Literal["scratch", "frozen", "fine-tuned"]
@@ -41,8 +42,10 @@ class Settings:
     network: str = "alexnet"
     weights: str = "torchvision"
     """Of the pretrained features: torchvision, or a file, as model.weights takes it."""
-    words: tuple[str, ...] = ("--profile", "alexnet-leaderboard")
-    """Of distdl.train, for what is the same in all attempts."""
+    profile: str = "alexnet-leaderboard"
+    """Training profile of all attempts."""
+    overrides: Overrides = field(default_factory=dict)
+    """Further overrides, for all attempts."""
     seeds: Repetitions = 1
     """Times that each attempt is made."""
 
@@ -89,19 +92,22 @@ def _trial(
     return Trial(
         name=f"{board}-{part}",
         call=f"distdl.studies.leaderboard.{call}",
-        settings={**table, "words": list(words(settings, labels["attempt"], labels["seed"]))},
+        settings={**table, "recipe": asdict(recipe(settings, labels["attempt"], labels["seed"]))},
         after=after,
         labels={**labels, "part": part},
     )
 
 
-def words(settings: Settings, attempt: str, seed: int) -> tuple[str, ...]:
-    """What distdl.train is told for an attempt."""
-    common = (*settings.words, "--model.name", settings.network, "--seed", str(seed))
+def recipe(settings: Settings, attempt: str, seed: int) -> Recipe:
+    """The training of an attempt."""
+    base = Recipe(profile=settings.profile, overrides=settings.overrides)
+    base = base.updated({"model.name": settings.network, "seed": seed})
     if attempt == "scratch":
-        return (*common, "--model.weights", "none")
-    mask = ("False",) if attempt == "frozen" else ("False", "True")
-    return (
-        *(*common, "--model.weights", settings.weights, "--model.weights-part", "features"),
-        *("--model.trainable-features", *mask),
+        return base.updated({"model.weights": "none"})
+    return base.updated(
+        {
+            "model.weights": settings.weights,
+            "model.weights_part": "features",
+            "model.trainable_features": [False] if attempt == "frozen" else [False, True],
+        }
     )

@@ -14,9 +14,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from distdl.cli.recipe import from_command_line
 from distdl.core.errors import EXIT_STOPPED, Failure, UserError
 from distdl.core.manifest import STATE, damaged
+from distdl.core.profiles import Recipe, resolve
 from distdl.core.rundir import RunDir
 from distdl.data.sets.load import load
 from distdl.runtime import tensors
@@ -122,8 +122,8 @@ def trainer_of(folder: Path, table: Table, *, max_time: float = 0.0) -> Iterator
         UserError: for an optimizer or a schedule that leaves the profiles nothing to say.
     """
     began = time.time()
-    words = [*table["words"], "--out", str(folder / "run"), "--resume", "auto", "--max-time", str(max_time)]
-    config = from_command_line(words, strategy="single")
+    invocation = {"out": folder / "run", "resume": "auto", "max_time": max_time}
+    config = resolve(Recipe(**table["recipe"]).updated(invocation), strategy="single")
     if (config.schedule.name, config.optim.name) != ("constant", "sgd"):
         raise UserError(
             "the training profiles set rate, momentum and penalty of each epoch: schedule.name must be constant and "

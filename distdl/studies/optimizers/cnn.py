@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from distdl.core.profiles import Recipe
 from distdl.core.statistics import Spread
 from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
 from distdl.studies.base import Outcome, Trial
@@ -29,32 +30,26 @@ class Point:
         more += f"-betas{self.betas[0]:g}-{self.betas[1]:g}" if self.betas != (0.9, 0.999) else ""
         return f"cnn-{self.epochs}ep-{self.optimizer}-lr{self.lr:g}-b{self.batch}{more}"
 
-    def words(self, images: int, seed: int) -> tuple[str, ...]:
-        """Of `distdl.train`. The profile is the document's network, and Adam with Keras' eps."""
-        words = {
-            "--profile": "mnist-cnn",
-            "--epochs": self.epochs,
-            "--evaluate-every": self.epochs,
-            "--checkpoint.every-epochs": 0,
-            "--seed": seed,
-            "--data.limit": images,
-            "--data.batch-size": self.batch,
-            "--optim.lr": self.lr,
-        }
+    def recipe(self, images: int, seed: int) -> Recipe:
+        """The training. Its profile is the published network, with Adam and the eps of Keras."""
+        base = Recipe(
+            profile="mnist-cnn",
+            overrides={
+                "epochs": self.epochs,
+                "evaluate_every": self.epochs,
+                "checkpoint.every_epochs": 0,
+                "seed": seed,
+                "data.limit": images,
+                "data.batch_size": self.batch,
+                "optim.lr": self.lr,
+            },
+        )
         if self.optimizer == "adam":
-            return _flat(words | {"--optim.betas": self.betas})
+            return base.updated({"optim.betas": self.betas})
         if self.optimizer == "adagrad":
-            return _flat(words | {"--optim.name": "adagrad", "--optim.eps": 1e-10})
-        # The profile's eps is Adam's: put back to the default, it says nothing.
-        return _flat(words | {"--optim.name": "sgd", "--optim.momentum": self.momentum, "--optim.eps": 1e-8})
-
-
-def _flat(words: Mapping[str, object]) -> tuple[str, ...]:
-    return tuple(
-        f"{word:g}" if isinstance(word, float) else str(word)
-        for key, value in words.items()
-        for word in (key, *(value if isinstance(value, tuple) else (value,)))
-    )
+            return base.updated({"optim.name": "adagrad", "optim.eps": 1e-10})
+        # eps is Adam's: with its default value it is no field without effect.
+        return base.updated({"optim.name": "sgd", "optim.momentum": self.momentum, "optim.eps": 1e-8})
 
 
 def trials(points: list[Point], images: int, seeds: int) -> Iterator[Trial]:
@@ -62,7 +57,7 @@ def trials(points: list[Point], images: int, seeds: int) -> Iterator[Trial]:
     for seed, point in itertools.product(range(seeds), points):
         yield Trial(
             name=f"{point.name}-seed{seed}",
-            words=point.words(images, seed),
+            recipe=point.recipe(images, seed),
             labels={
                 "exercise": 3,
                 "optimizer": point.optimizer,

@@ -8,15 +8,16 @@ parameter-server runs, published coefficients -> seconds a step -> time and cost
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from distdl.core.config import Positive
+from distdl.core.profiles import Recipe
 from distdl.report.content import Section
-from distdl.studies.base import Outcome, Repetitions, Study, Trial
+from distdl.studies.base import Outcome, Overrides, Repetitions, Study, Trial
 from distdl.studies.optimus import report as shown
-from distdl.studies.optimus.logs import device_words, split_log
+from distdl.studies.optimus.logs import device_overrides, split_log
 from distdl.studies.optimus.scaling import Scale
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -79,7 +80,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         for device in self.devices:
-            device_words(device)
+            device_overrides(device)
         for log in self.logs:
             split_log(log)
         if not self.devices and not self.logs:
@@ -128,58 +129,70 @@ def trials(settings: Settings) -> list[Trial]:
     return found + ([] if settings.speed else _served(settings))
 
 
-def _data(settings: Settings) -> list[str]:
-    words = ["--profile", settings.profile, "--progress", "plain"]
-    words += ["--data.image-size", str(settings.image_size)] if settings.image_size else []
-    return words
+def _base(settings: Settings, overrides: Overrides) -> Recipe:
+    size = {"data.image_size": settings.image_size} if settings.image_size else {}
+    return Recipe(profile=settings.profile, overrides={"progress": "plain", **size, **overrides})
 
 
 def _training(settings: Settings, device: str, network: str, seed: int) -> Trial:
-    words = [*_data(settings), *device_words(device), "--model.name", network, "--seed", str(seed)]
-    words += [
-        "--epochs",
-        str(settings.epochs),
-        "--optim.lr",
-        str(settings.lr),
-        "--data.batch-size",
-        str(settings.batch),
-        "--log-every-s",
-        "0",
-    ]
-    words += ["--data.limit", str(settings.images)] if settings.images else []
-    words += ["--data.validation", str(settings.validation)] if settings.validation else []
-    if settings.drops:
-        words += ["--schedule.name", "multistep", "--schedule.milestones", *map(str, settings.drops)]
-    else:
-        words += ["--schedule.name", "constant", "--schedule.milestones"]
-    words += ["--checkpoint.every-epochs", str(max(settings.epochs // 10, 1)), "--checkpoint.keep", "1"]
+    overrides: dict[str, Any] = {
+        **device_overrides(device),
+        "model.name": network,
+        "seed": seed,
+        "epochs": settings.epochs,
+        "optim.lr": settings.lr,
+        "data.batch_size": settings.batch,
+        "log_every_s": 0,
+        "schedule.name": "multistep" if settings.drops else "constant",
+        "schedule.milestones": settings.drops,
+        "checkpoint.every_epochs": max(settings.epochs // 10, 1),
+        "checkpoint.keep": 1,
+    }
+    if settings.images:
+        overrides["data.limit"] = settings.images
+    if settings.validation:
+        overrides["data.validation"] = settings.validation
     return Trial(
         name=f"{device.replace(':', '-')}-{network}-seed{seed}",
-        words=tuple(words),
+        recipe=_base(settings, overrides),
         labels={"part": "training", "device": device, "network": network, "seed": seed},
     )
 
 
 def _served(settings: Settings) -> list[Trial]:
-    """Runs under a parameter server. One worker's compute is recorded first, at each share of the batch."""
-    base = [*_data(settings), "--strategy", "ps", "--model.name", settings.predicted, "--compute.device", "cpu"]
-    base += ["--data.loader", "synthetic", "--data.drop-last", "--max-steps", str(settings.ps_steps)]
-    base += ["--epochs", "100000", "--schedule.name", "constant", "--schedule.milestones", "--evaluate-every", "100000"]
-    base += ["--checkpoint.every-epochs", "0", "--compute.threads", "1", "--ps.timeout-s", "300"]
+    """Runs under a parameter server. The compute of one worker is recorded first, at each batch size."""
+    base = _base(
+        settings,
+        {
+            "strategy": "ps",
+            "model.name": settings.predicted,
+            "compute.device": "cpu",
+            "compute.threads": 1,
+            "data.loader": "synthetic",
+            "data.drop_last": True,
+            "max_steps": settings.ps_steps,
+            "epochs": 100_000,
+            "evaluate_every": 100_000,
+            "schedule.name": "constant",
+            "schedule.milestones": (),
+            "checkpoint.every_epochs": 0,
+            "ps.timeout_s": 300,
+        },
+    )
     found = []
     for workers in settings.ps_workers:
-        batch = str(settings.batch // workers)
+        batch = settings.batch // workers
         record = f"ps-record-{batch}"
+        recording = base.updated({"data.batch_size": batch})
         labels: dict[str, str | int | float] = {"part": "recording", "workers": workers}
-        words = (*base, "--data.batch-size", batch)
-        found.append(Trial(name=record, words=words, ranks=2, labels=labels))
+        found.append(Trial(name=record, recipe=recording, ranks=2, labels=labels))
         replay = f"replay:{{study}}/trials/{record}/ps/worker-0.jsonl"
         for servers in settings.ps_servers:
             ranks = servers + workers
             found.append(
                 Trial(
                     name=f"ps-{servers}-{workers}",
-                    words=(*words, "--ps.servers", str(servers), "--ps.compute", replay),
+                    recipe=recording.updated({"ps.servers": servers, "ps.compute": replay}),
                     ranks=ranks,
                     hosts=str(ranks) if settings.ps_hosts else "",
                     after=(record,),

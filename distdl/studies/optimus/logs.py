@@ -57,8 +57,8 @@ def depth(network: str) -> int:
     return int(found[1])
 
 
-def device_words(device: str) -> tuple[str, ...]:
-    """Words of distdl.train for a device type such as cpu or cuda:bf16.
+def device_overrides(device: str) -> dict[str, str]:
+    """Overrides of a training on a device type such as cpu or cuda:bf16.
 
     Raises:
         ValueError: it is no such type.
@@ -67,7 +67,7 @@ def device_words(device: str) -> tuple[str, ...]:
     precision = precision or "fp32"
     if kind not in ("cpu", "cuda") or precision not in PRECISIONS:
         raise ValueError(f'device "{device}" is not cpu or cuda, with :bf16 or :tf32 where wanted')
-    return ("--compute.device", kind, "--compute.precision", precision)
+    return {"compute.device": kind, "compute.precision": precision}
 
 
 def split_log(log: str) -> tuple[str, str]:

@@ -19,12 +19,13 @@ import tomli_w
 
 from distdl.core.errors import UserError, reading, shortened
 from distdl.core.files import write_atomic, write_json
+from distdl.core.profiles import Recipe
 from distdl.core.userfiles import read_text, read_toml
 from distdl.report.content import Picture, Section
 from distdl.studies.base import Outcome, Study, Trial
 from distdl.studies.runner import catalog as catalogue
 from distdl.studies.runner import trial_lock as claim
-from distdl.studies.runner.settings import as_table, validate
+from distdl.studies.runner.settings import as_table, check_names, validate
 
 STUDY, FINDINGS, TRIALS = "study.toml", "findings.json", "trials"
 
@@ -61,6 +62,7 @@ class StudyFolder:
         there = read_study(path)
         if there["study"] != study.name:
             raise UserError(f"{path} holds study {there['study']}: give another --out")
+        check_names(study, there["settings"], where=str(path / STUDY))
         other = {
             key
             for key in table["settings"] | there["settings"]
@@ -119,8 +121,15 @@ class StudyFolder:
         return Outcome(trial=trial, folder=folder, status=status, result=claim.result(folder))
 
     def _placed(self, trial: Trial) -> Trial:
-        words = tuple(word.replace("{study}", str(self.path)) for word in trial.words)
-        return dataclasses.replace(trial, words=words)
+        recipe = trial.recipe
+        overrides = {name: self._replaced(value) for name, value in recipe.overrides.items()}
+        return dataclasses.replace(trial, recipe=Recipe(profile=self._replaced(recipe.profile), overrides=overrides))
+
+    def _replaced(self, value: Any) -> Any:
+        """The value with {study} in its text replaced by this folder."""
+        if isinstance(value, list | tuple):
+            return type(value)(self._replaced(each) for each in value)
+        return value.replace("{study}", str(self.path)) if isinstance(value, str) else value
 
 
 def read_study(path: Path) -> dict[str, Any]:

@@ -8,9 +8,9 @@ import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
-from distdl.cli.recipe import from_command_line
 from distdl.core.config import Config
 from distdl.core.errors import UserError, missing
+from distdl.core.profiles import resolve
 from distdl.studies.base import TRAIN, Trial
 from distdl.studies.runner.folder import StudyFolder
 
@@ -42,7 +42,7 @@ def check(folder: StudyFolder) -> None:
 
 def configuration(trial: Trial) -> Config:
     """The configuration of a trial that is a training."""
-    return from_command_line(trial.words, strategy="ddp" if trial.ranks > 1 or trial.hosts else "single")
+    return resolve(trial.recipe, strategy="ddp" if trial.ranks > 1 or trial.hosts else "single")
 
 
 def _needs(config: Config, study: Path) -> Iterator[tuple[object, ...]]:

@@ -14,7 +14,7 @@ import psutil
 from distdl.core import hosts
 from distdl.core.errors import UserError
 from distdl.launchers import horovodrun, netns, torchrun
-from distdl.launchers.job import Job, bin_folder
+from distdl.launchers.job import Job, arguments, bin_folder
 from distdl.studies.base import TRAIN, Trial
 from distdl.studies.runner.needs import configuration
 from distdl.studies.runner.trial_lock import LOG
@@ -37,9 +37,9 @@ class Share:
 
 def command(trial: Trial, folder: Path) -> list[str]:
     """The command line of a training; its ranks by the launcher that its strategy and its hosts need."""
-    words = (*trial.words, "--out", str(folder), "--resume", "auto")
+    argv = arguments(trial.recipe.updated({"out": folder, "resume": "auto"}))
     horovod = _strategy(trial) == "horovod"
-    job = Job(argv=words, nproc=trial.ranks, bin_dir=bin_folder(near=False), directory=str(Path.cwd()))
+    job = Job(argv=argv, nproc=trial.ranks, bin_dir=bin_folder(near=False), directory=str(Path.cwd()))
     if trial.hosts:
         return _over_hosts(trial, job, horovod=horovod)
     if horovod:

@@ -4,29 +4,31 @@ import contextlib
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from distdl.core.config import Config
 from distdl.core.errors import UserError, nearest, shortened
-from distdl.core.profiles import profiles
+from distdl.core.profiles import dotted, field_names, profiles
 from distdl.core.text import printable
 from distdl.core.userfiles import read_toml
 from distdl.core.validation import check
-from distdl.studies.base import Study
+from distdl.studies.base import Overrides, Study
 
 PROFILE = "profile"
 """A field of this name is a training profile: `--profile` gives it where no profile of the study has that name."""
 
 
-def resolve(study: Study, *, profile: str = "", said: Sequence[str] = (), quick: bool = False) -> Any:
-    """A value of `study.settings`: defaults, then quick's, the profile's and `said`, the last one winning.
+def resolve(study: Study, *, profile: str = "", assignments: Sequence[str] = (), quick: bool = False) -> Any:
+    """A value of `study.settings`: defaults, then quick's, the profile's and the assignments', the last one winning.
 
     Args:
         profile: a TOML file of the study's fields, by path or as NAME of profiles/studies/STUDY-NAME.toml.
-        said: "key=value"; several values of one field have commas between.
+        assignments: "key=value"; several values of one field are separated by commas. Of a field of type `Overrides`
+            "overrides.optim.lr=0.1" sets one override and keeps the others.
     Raises:
         UserError: for an unknown key or profile, and for a value of a wrong type or out of range.
     """
@@ -34,13 +36,19 @@ def resolve(study: Study, *, profile: str = "", said: Sequence[str] = (), quick:
     if profile:
         table |= _profile(study, profile)
         validate(study, table, where=f"profile {profile}")
-    for word in said:
-        key, equals, value = word.partition("=")
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
         if not equals:
-            raise UserError(f'--set "{word}" has no value: write key=value')
-        key = key.replace("-", "_")
-        _known(study, key, "--set")
-        table[key] = _value(typing.get_type_hints(study.settings)[key], value)
+            raise UserError(f'--set "{assignment}" has no value: write key=value')
+        key, _, option = key.replace("-", "_").partition(".")
+        check_names(study, [key], "--set")
+        kind = typing.get_type_hints(study.settings)[key]
+        if kind == Overrides:
+            table[key] = {**dotted(table.get(key, {})), option: _override(f"{key}.{option}", option, value)}
+        elif option:
+            raise UserError(f"--set {key}.{option}: {key} is a value, not a section")
+        else:
+            table[key] = _value(kind, value)
     return validate(study, table, where=f"study {study.name}")
 
 
@@ -50,9 +58,10 @@ def validate(study: Study, table: Mapping[str, Any], where: str) -> Any:
     Raises:
         UserError: naming the first field that is wrong.
     """
-    for key in table:
-        _known(study, key, where)
-    return check(study.settings, dict(table), where=where)
+    check_names(study, table, where)
+    hints = typing.get_type_hints(study.settings)
+    flat = {key: dotted(value) if _is_section(hints[key], value) else value for key, value in table.items()}
+    return check(study.settings, flat, where=where)
 
 
 def as_table(settings: Any) -> dict[str, Any]:
@@ -72,13 +81,42 @@ def fields(study: Study) -> tuple[str, ...]:
     return tuple(field.name for field in dataclasses.fields(study.settings))
 
 
-def _known(study: Study, key: str, where: str) -> None:
-    if key not in fields(study):
-        hint = nearest(key, fields(study))
-        raise UserError(
-            f'{where}: "{printable(shortened(key))}" is not a setting of study {study.name}{hint} '
-            f"(distdl study run {study.name} --help shows all)"
-        )
+def check_names(study: Study, keys: Iterable[str], where: str) -> None:
+    """Check that the study has settings of these names.
+
+    Raises:
+        UserError: naming the first that it does not have.
+    """
+    names = fields(study)
+    for key in keys:
+        if key == "words" and "overrides" in names:
+            raise UserError(
+                f'{where}: the setting "words" of version 0.1 is now "overrides", values by name: start this study '
+                "again in another --out, or finish it with distdl 0.1"
+            )
+        if key not in names:
+            hint = nearest(key, names)
+            raise UserError(
+                f'{where}: "{printable(shortened(key))}" is not a setting of study {study.name}{hint} '
+                f"(distdl study run {study.name} --help shows all)"
+            )
+
+
+def _is_section(kind: Any, value: Any) -> bool:
+    return kind == Overrides and isinstance(value, Mapping)
+
+
+def _override(name: str, field: str, text: str) -> Any:
+    """Text of the command line as the type of a field of `Config`."""
+    known = tuple(field_names(Config))
+    if not field:
+        raise UserError(f"--set {name} has no field: write {name}optim.lr=0.1")
+    if field not in known:
+        raise UserError(f'--set {name}: "{field}" is not a key of distdl{nearest(field, known)}')
+    kind: Any = Config
+    for part in field.split("."):
+        kind = typing.get_type_hints(kind, include_extras=True)[part]
+    return check(kind, _value(kind, text), name)
 
 
 def _profile(study: Study, name: str) -> dict[str, Any]:

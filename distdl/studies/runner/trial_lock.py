@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,10 +17,11 @@ from typing import Any, Literal
 from distdl.core.config import Count, Rate, Seconds
 from distdl.core.errors import UserError, reading, shown
 from distdl.core.files import write_json
+from distdl.core.profiles import resolve
 from distdl.core.result import current_result, is_unfinished
 from distdl.core.userfiles import read_text
 from distdl.core.validation import check
-from distdl.studies.base import TRAIN, Trial
+from distdl.studies.base import TRAIN, Trial, recipe_of
 
 LOCK, RECORD, LOG = "lock", "trial.json", "output.log"
 
@@ -89,27 +91,39 @@ def write(folder: Path, trial: Trial, record: Record) -> None:
 
 def what(trial: Trial) -> dict[str, Any]:
     """What a trial does, as trial.json keeps it."""
+    is_training = trial.call == TRAIN
     table = {
         "call": trial.call,
-        "words": list(trial.words),
+        **({"profile": trial.recipe.profile, "overrides": dict(trial.recipe.overrides)} if is_training else {}),
         "ranks": trial.ranks,
         "hosts": trial.hosts,
         "cores": trial.cores,
         "settings": dict(trial.settings),
         "after": list(trial.after),
     }
-    return json.loads(json.dumps(table))
+    return json.loads(json.dumps(table, default=str))
 
 
 def check_same(folder: Path, trial: Trial) -> None:
     """Raise a UserError if what lies in the folder was made by a trial that did something else."""
     table = _table(folder)
     differ = [key for key, value in what(trial).items() if key in table and key != "after" and table[key] != value]
+    if trial.call == TRAIN and "words" in table and not _same_training(trial, table["words"]):
+        differ.append("overrides")
     if differ:
         raise UserError(
             f"{folder} was made by other {differ[0]} than trial {trial.name} has now: remove it to do it again, or "
             "give another --out"
         )
+
+
+def _same_training(trial: Trial, argv: Sequence[str]) -> bool:
+    """Whether the arguments that a record of version 0.1 holds give this trial's configuration."""
+    strategy = "ddp" if trial.ranks > 1 or trial.hosts else "single"
+    try:
+        return resolve(recipe_of(argv), strategy=strategy) == resolve(trial.recipe, strategy=strategy)
+    except UserError:  # a file that another trial writes does not exist yet
+        return True
 
 
 def result(folder: Path) -> dict[str, Any]:

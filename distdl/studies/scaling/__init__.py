@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from distdl.core.profiles import Recipe
 from distdl.report.content import Section
 from distdl.studies.base import Outcome, Repetitions, Study, Trial
 from distdl.studies.scaling.report import sections
@@ -65,18 +66,21 @@ def trials(settings: Settings) -> list[Trial]:
 
 def _trial(settings: Settings, workers: int, strategy: str, repeat: int) -> Trial:
     batch = settings.batch if settings.mode == "weak" else -(-settings.batch // workers)
-    words = [
-        *("--profile", settings.profile, "--strategy", strategy),
-        *("--epochs", str(settings.epochs), "--seed", str(repeat)),
-        *("--data.batch-size", str(batch), "--checkpoint.every-epochs", "0", "--progress", "plain"),
-    ]
+    overrides: dict[str, Any] = {
+        "strategy": strategy,
+        "epochs": settings.epochs,
+        "seed": repeat,
+        "data.batch_size": batch,
+        "checkpoint.every_epochs": 0,
+        "progress": "plain",
+    }
     if settings.images:
-        words += ["--data.limit", str(settings.images)]
-    if settings.hosts and workers > 1:  # hosts made here would each pin their ranks to the same first cores
-        words += ["--compute.threads", str(settings.cores)] if settings.hosts.isdecimal() else []
+        overrides["data.limit"] = settings.images
+    if settings.hosts.isdecimal() and workers > 1:
+        overrides["compute.threads"] = settings.cores  # emulated hosts would each pin their ranks to the first cores
     return Trial(
         name=f"{strategy}-{workers}-seed{repeat}",
-        words=tuple(words),
+        recipe=Recipe(profile=settings.profile, overrides=overrides),
         ranks=workers,
         hosts=settings.hosts if workers > 1 else "",
         cores=workers * settings.cores,

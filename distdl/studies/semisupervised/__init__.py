@@ -106,13 +106,11 @@ def trials(settings: Settings) -> list[Trial]:
     found = []
     for case in cases(settings):
         labels = {"set": case.data, "share": case.share, "seed": case.seed}
-        alone = case.words(case.teacher, settings.teacher_steps, settings.lr)
-        found.append(Trial(name=case.name("teacher"), words=alone + case.labelled, labels=labels | {"part": "teacher"}))
+        teacher = case.recipe(case.teacher, settings.teacher_steps, settings.lr, case.labelled)
+        found.append(Trial(name=case.name("teacher"), recipe=teacher, labels=labels | {"part": "teacher"}))
         if case.student != case.teacher:
-            alone = case.words(case.student, settings.teacher_steps, settings.lr)
-            found.append(
-                Trial(name=case.name("alone"), words=alone + case.labelled, labels=labels | {"part": "labels alone"})
-            )
+            alone = case.recipe(case.student, settings.teacher_steps, settings.lr, case.labelled)
+            found.append(Trial(name=case.name("alone"), recipe=alone, labels=labels | {"part": "labels alone"}))
         scores = Trial(
             name=case.name("scores"),
             call="distdl.studies.semisupervised.tasks:run",
@@ -125,19 +123,22 @@ def trials(settings: Settings) -> list[Trial]:
             own = labels | {"k": k, "p": p}
             pretrain = Trial(
                 name=case.name("pretrain", k, p),
-                words=(
-                    *case.words(case.student, settings.pretrain_steps, settings.lr),
-                    *("--data.labels", f"{{study}}/trials/{scores.name}/{labels_name(k, p)}"),
+                recipe=case.recipe(
+                    case.student,
+                    settings.pretrain_steps,
+                    settings.lr,
+                    {"data.labels": f"{{study}}/trials/{scores.name}/{labels_name(k, p)}"},
                 ),
                 after=(scores.name,),
                 labels=own | {"part": "pre-training"},
             )
             finetune = Trial(
                 name=case.name("finetune", k, p),
-                words=(
-                    *case.words(case.student, settings.finetune_steps, settings.finetune_lr),
-                    *case.labelled,
-                    *("--model.weights", f"{{study}}/trials/{pretrain.name}"),
+                recipe=case.recipe(
+                    case.student,
+                    settings.finetune_steps,
+                    settings.finetune_lr,
+                    {**case.labelled, "model.weights": f"{{study}}/trials/{pretrain.name}"},
                 ),
                 after=(pretrain.name,),
                 labels=own | {"part": "fine-tuning"},

@@ -11,7 +11,7 @@ import torch
 from distdl.core.config import Config
 from distdl.core.errors import UserError
 from distdl.core.files import write_atomic
-from distdl.core.profiles import read_profile, validate
+from distdl.core.profiles import Recipe, resolve
 from distdl.core.rundir import CONFIG
 from distdl.data.dataset import DataSet
 from distdl.data.loaders import make_loader
@@ -37,7 +37,7 @@ def run(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
     only an experiment can know: there the labels were put aside.
     """
     teacher = folder.parent / table["teacher"]
-    config = validate(read_profile(str(teacher / CONFIG))[0], where=str(teacher))
+    config = resolve(Recipe(profile=str(teacher / CONFIG)), strategy="single")
     labelled_by = config.data
     dataset = datasets.load(replace(labelled_by, limit=0))
     labelled = divide.balanced(dataset.train.labels, labelled_by.limit, labelled_by.split_seed)

@@ -1,6 +1,10 @@
-"""One set with a share of its labels and a seed: names and words of its trainings."""
+"""One set with a share of its labels and a seed: names and recipes of its trainings."""
 
 from dataclasses import dataclass
+
+from distdl.core.profiles import Recipe
+from distdl.studies.base import Overrides
+from distdl.studies.features.one_cycle import one_cycle
 
 IMAGES = {"cifar10": 50_000, "mnist": 60_000}
 """Of the training list."""
@@ -28,17 +32,20 @@ class Case:
         return round(self.share * IMAGES[self.data])
 
     @property
-    def labelled(self) -> tuple[str, ...]:
-        """Words that train on these alone. The seed draws them, so that the spread has their chance in it too."""
-        return ("--data.limit", str(self.labels), "--data.split-seed", str(self.seed))
+    def labelled(self) -> Overrides:
+        """Overrides that train on these only. The seed draws them, so that the spread includes the choice of images."""
+        return {"data.limit": self.labels, "data.split_seed": self.seed}
 
-    def words(self, network: str, steps: int, lr: float) -> tuple[str, ...]:
-        """Of `distdl.train`: AdamW in one cycle of `steps`, evaluated and saved at the end."""
-        changes = ("--data.augment.flip", "0.5", "--data.augment.crop", "4") if self.augment else ()
-        return (
-            *("--profile", "mnist-fast", "--data.name", self.data, "--model.name", network),
-            *("--seed", str(self.seed), "--data.batch-size", str(self.batch_size), "--optim.lr", f"{lr:g}"),
-            *("--max-steps", str(steps), "--epochs", str(steps), "--evaluate-every", str(steps)),
-            *("--checkpoint.every-epochs", "0", "--telemetry.hz", "0"),
-            *changes,
+    def recipe(self, network: str, steps: int, lr: float, overrides: Overrides) -> Recipe:
+        """A training of `network`; `overrides` give its labels and initial weights."""
+        return one_cycle(
+            data=self.data,
+            network=network,
+            steps=steps,
+            lr=lr,
+            seed=self.seed,
+            batch_size=self.batch_size,
+            flip=0.5 if self.augment else 0.0,
+            crop=4 if self.augment else 0,
+            overrides=overrides,
         )

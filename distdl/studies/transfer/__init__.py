@@ -11,11 +11,17 @@ from distdl.studies.transfer.trials import trials
 
 QUICK = {
     "profile": "darknet-caltech101",
-    "words": (
-        *("--data.image-size", "64", "--data.loader", "resident", "--data.limit", "300", "--data.batch-size", "16"),
-        *("--epochs", "16", "--evaluate-every", "4", "--schedule.name", "multistep", "--schedule.milestones"),
-        *("4.8", "9.6", "14.4", "--telemetry.hz", "0"),
-    ),
+    "overrides": {
+        "data.image_size": 64,
+        "data.loader": "resident",
+        "data.limit": 300,
+        "data.batch_size": 16,
+        "epochs": 16,
+        "evaluate_every": 4,
+        "schedule.name": "multistep",
+        "schedule.milestones": (4.8, 9.6, 14.4),
+        "telemetry.hz": 0,
+    },
     "scratch_rates": (0.03,),
     "rates": (0.001, 0.0005),
     "head_rates": (0.1, 0.01, 0.001, 0.0001),

@@ -1,13 +1,13 @@
 """What study `transfer` is told: the network and the target set by a training profile, and which grids to try."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from distdl.studies.base import Repetitions
+from distdl.studies.base import Overrides, Repetitions
+from distdl.studies.features.grid import Rates
 
-Rates = tuple[Annotated[float, Field(gt=0)], ...]
 Augmentation = Literal["flip", "color", "rotation", "all"]
 
 
@@ -17,10 +17,10 @@ class Settings:
 
     profile: str = "alexnet-caltech101"
     """Training profile: network, weights, target set with a validation part, epochs and schedule."""
-    words: tuple[str, ...] = ()
-    """Further words of distdl.train, for every training."""
-    scratch: tuple[str, ...] = ("--model.weights", "none", "--data.normalize", "set")
-    """Words that make of it a training from scratch, which takes its own set's mean and deviation."""
+    overrides: Overrides = field(default_factory=dict)
+    """Further overrides, for every training."""
+    scratch: Overrides = field(default_factory=lambda: {"model.weights": "none", "data.normalize": "set"})
+    """Overrides of a training from scratch, which is normalized by its own set's mean and deviation."""
     seeds: Repetitions = 3
     """Repetitions of each training. They share the division of the set."""
     scratch_rates: Rates = (0.001, 0.01, 0.03, 0.05)

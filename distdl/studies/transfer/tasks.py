@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from distdl.cli.recipe import from_command_line
 from distdl.core import checkpoints
 from distdl.core.config import Config
 from distdl.core.errors import Failure
+from distdl.core.profiles import Recipe, resolve
 from distdl.core.rundir import CHECKPOINTS, CONFIG
 from distdl.data.dataset import DataSet
 from distdl.data.loaders import make_loader
@@ -30,7 +30,7 @@ def describe(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
     """The target set in numbers, and samples of it in target.png."""
     from distdl.report.sample_grid import draw_dataset
 
-    dataset = load(from_command_line(table["words"], strategy="single").data)
+    dataset = load(resolve(Recipe(**table["recipe"]), strategy="single").data)
     draw_dataset(dataset, folder / PICTURE)
     counts = {
         part: np.bincount(split.labels, minlength=len(dataset.classes)).tolist()
@@ -110,4 +110,4 @@ def trained(run: Path, config: Config, dataset: DataSet) -> nn.Module:
 
 
 def _config(run: Path) -> Config:
-    return from_command_line(["--profile", str(run / CONFIG)], strategy="single")
+    return resolve(Recipe(profile=str(run / CONFIG)), strategy="single")

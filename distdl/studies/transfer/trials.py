@@ -1,17 +1,19 @@
 """The ways of learning the target set that are compared, and their trials."""
 
-import itertools
+from collections import ChainMap
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 
-from distdl.studies.base import Trial
+from distdl.core.profiles import Recipe
+from distdl.studies.base import Overrides, Trial
+from distdl.studies.features.grid import grid_table
 from distdl.studies.transfer.settings import Settings
 
 CALLS = "distdl.studies.transfer.tasks"
-AUGMENTED = {
-    "flip": ("--data.augment.flip", "0.5"),
-    "color": ("--data.augment.color-jitter", "0.5"),
-    "rotation": ("--data.augment.rotation", "20", "--data.augment.rotation-probability", "0.5"),
+AUGMENTED: dict[str, Overrides] = {
+    "flip": {"data.augment.flip": 0.5},
+    "color": {"data.augment.color_jitter": 0.5},
+    "rotation": {"data.augment.rotation": 20.0, "data.augment.rotation_probability": 0.5},
 }
 TITLES = {
     "scratch": "from scratch",
@@ -36,8 +38,8 @@ class Attempt:
     kind: str
     """A key of TITLES."""
     lr: float
-    words: tuple[str, ...] = ()
-    """Those that make it what it is."""
+    overrides: Overrides = field(default_factory=dict)
+    """Those that distinguish it from the others."""
 
     def name(self, seed: int) -> str:
         """Of its trial."""
@@ -46,38 +48,43 @@ class Attempt:
 
 def attempts(settings: Settings) -> list[Attempt]:
     """All that are trained by `distdl.train`. The feature extractor is not: its grid is one trial."""
-    found = [Attempt(kind="scratch", lr=lr, words=settings.scratch) for lr in settings.scratch_rates]
+    found = [Attempt(kind="scratch", lr=lr, overrides=settings.scratch) for lr in settings.scratch_rates]
     found += [Attempt(kind="finetune", lr=lr) for lr in settings.rates]
     if settings.factors:
-        words = [word for pattern, factor in settings.factors for word in (pattern, f"{factor:g}")]
-        found.append(Attempt(kind="parts", lr=settings.lr, words=("--optim.lr-factors", *words)))
+        found.append(Attempt(kind="parts", lr=settings.lr, overrides={"optim.lr_factors": settings.factors}))
     for part in settings.masks:
-        words = (f"--model.trainable-{part}", "False")
-        found.append(Attempt(kind=f"freeze-{part}", lr=settings.lr, words=words))
+        mask = {f"model.trainable_{part}": (False,)}
+        found.append(Attempt(kind=f"freeze-{part}", lr=settings.lr, overrides=mask))
     for name in settings.augmentations:
-        words = AUGMENTED[name] if name != "all" else tuple(itertools.chain(*AUGMENTED.values()))
-        found.append(Attempt(kind=f"augment-{name}", lr=settings.lr, words=words))
+        overrides = AUGMENTED[name] if name != "all" else dict(ChainMap(*map(dict, AUGMENTED.values())))
+        found.append(Attempt(kind=f"augment-{name}", lr=settings.lr, overrides=overrides))
     return found
 
 
 def trials(settings: Settings) -> list[Trial]:
     """The description, the extractor's grid, every attempt with every seed, and what is measured on their results."""
-    common = ("--profile", settings.profile, *settings.words)
+    common = Recipe(profile=settings.profile, overrides=settings.overrides)
     trained = [
         Trial(
             name=attempt.name(seed),
-            words=(*common, *attempt.words, *_words({"--optim.lr": attempt.lr, "--seed": seed})),
+            # One checkpoint in addition to the best: a study holds dozens of runs.
+            recipe=common.updated({**attempt.overrides, "optim.lr": attempt.lr, "seed": seed, "checkpoint.keep": 1}),
             labels={"attempt": attempt.kind, "lr": attempt.lr, "seed": seed},
         )
         for seed in range(settings.seeds)
         for attempt in attempts(settings)
     ]
     found = [
-        Trial(name="target", call=f"{CALLS}:describe", settings={"words": common}, labels={"attempt": "description"}),
+        Trial(
+            name="target",
+            call=f"{CALLS}:describe",
+            settings={"recipe": asdict(common)},
+            labels={"attempt": "description"},
+        ),
         Trial(
             name="extractor",
             call="distdl.studies.features.extract:grid",
-            settings={"words": common, "rates": settings.head_rates, "seeds": settings.seeds},
+            settings=grid_table(common, settings.head_rates, settings.seeds),
             labels={"attempt": "extractor", "lr": ", ".join(f"{lr:g}" for lr in settings.head_rates)},
         ),
         *trained,
@@ -98,9 +105,3 @@ MOVED = ("finetune", "parts", "freeze-features", "freeze-classifier")
 def _measured(function: str, table: Mapping[str, tuple[str, ...]]) -> Trial:
     name = function.replace("_", "-")
     return Trial(name=name, call=f"{CALLS}:{function}", settings=table, after=table["runs"], labels={"attempt": name})
-
-
-def _words(values: Mapping[str, float]) -> tuple[str, ...]:
-    pairs = ((key, f"{value:g}") for key, value in values.items())
-    # One checkpoint beside the best: a study holds dozens of runs.
-    return (*itertools.chain(*pairs), "--checkpoint.keep", "1")

@@ -12,8 +12,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from distdl.core.config import Count, Positive, Share
+from distdl.core.profiles import Recipe
 from distdl.report.content import Section
-from distdl.studies.base import Outcome, Repetitions, Study, Trial
+from distdl.studies.base import Outcome, Overrides, Repetitions, Study, Trial
+from distdl.studies.features.one_cycle import one_cycle
 from distdl.studies.weak import report as shown
 from distdl.studies.weak.hashtags import Sampling
 from distdl.studies.weak.tasks import CLEAN, file_name
@@ -90,18 +92,19 @@ def choices(settings: Settings) -> list[tuple[str, float]]:
     return list(dict.fromkeys([*pairs, *noisy]))
 
 
-def _words(settings: Settings, seed: int, steps: int, lr: float) -> tuple[str, ...]:
-    """Of `distdl.train`: AdamW in one cycle of `steps`, evaluated and saved at the end."""
-    color = settings.data == "cifar10"
-    flip = ("--data.augment.flip", f"{settings.flip:g}") if settings.flip and color else ()
-    crop = ("--data.augment.crop", str(settings.crop)) if settings.crop and color else ()
-    return (
-        *("--profile", "mnist-fast", "--data.name", settings.data, "--model.name", settings.network),
-        *("--seed", str(seed), "--data.batch-size", str(settings.batch_size), "--optim.lr", f"{lr:g}"),
-        *("--max-steps", str(steps), "--epochs", str(steps), "--evaluate-every", str(steps)),
-        *("--checkpoint.every-epochs", "0", "--telemetry.hz", "0"),
-        *flip,
-        *crop,
+def _recipe(settings: Settings, seed: int, steps: int, lr: float, overrides: Overrides) -> Recipe:
+    """A training; `overrides` give its labels and initial weights."""
+    has_color = settings.data == "cifar10"
+    return one_cycle(
+        data=settings.data,
+        network=settings.network,
+        steps=steps,
+        lr=lr,
+        seed=seed,
+        batch_size=settings.batch_size,
+        flip=settings.flip if has_color else 0.0,
+        crop=settings.crop if has_color else 0,
+        overrides=overrides,
     )
 
 
@@ -125,12 +128,12 @@ def _of_seed(settings: Settings, seed: int) -> list[Trial]:
         labels={"part": "tags", "seed": seed},
     )
     files = f"{{study}}/trials/{tags.name}"
-    clean = ("--data.labels", f"{files}/{CLEAN}")
+    clean = {"data.labels": f"{files}/{CLEAN}"}
     found = [
         tags,
         Trial(
             name=f"scratch-seed{seed}",
-            words=_words(settings, seed, settings.transfer_steps, settings.lr) + clean,
+            recipe=_recipe(settings, seed, settings.transfer_steps, settings.lr, clean),
             after=(tags.name,),
             labels={"part": "from scratch", "seed": seed},
         ),
@@ -139,9 +142,12 @@ def _of_seed(settings: Settings, seed: int) -> list[Trial]:
         labels = {"sampling": sampling, "noise": noise, "seed": seed}
         pretrain = Trial(
             name=shown.name("pretrain", sampling, noise, seed),
-            words=(
-                *_words(settings, seed, settings.pretrain_steps, settings.lr),
-                *("--data.labels", f"{files}/{file_name(sampling, noise)}"),
+            recipe=_recipe(
+                settings,
+                seed,
+                settings.pretrain_steps,
+                settings.lr,
+                {"data.labels": f"{files}/{file_name(sampling, noise)}"},
             ),
             after=(tags.name,),
             labels=labels | {"part": "pre-training"},
@@ -150,15 +156,13 @@ def _of_seed(settings: Settings, seed: int) -> list[Trial]:
         for transfer in settings.transfers:
             frozen = transfer == "features"
             rate = settings.lr if frozen else settings.finetune_lr
+            overrides = {**clean, "model.weights": f"{{study}}/trials/{pretrain.name}"}
+            if frozen:
+                overrides["model.train_only"] = (f"{settings.head}.*",)
             found.append(
                 Trial(
                     name=shown.name(transfer, sampling, noise, seed),
-                    words=(
-                        *_words(settings, seed, settings.transfer_steps, rate),
-                        *clean,
-                        *("--model.weights", f"{{study}}/trials/{pretrain.name}"),
-                        *(("--model.train-only", f"{settings.head}.*") if frozen else ()),
-                    ),
+                    recipe=_recipe(settings, seed, settings.transfer_steps, rate, overrides),
                     after=(pretrain.name,),
                     labels=labels | {"part": transfer},
                 )

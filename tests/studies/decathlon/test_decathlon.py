@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from distdl.cli.recipe import from_command_line
 from distdl.core.config import DataConfig
+from distdl.core.profiles import Recipe, resolve
 from distdl.data.sets.decathlon import DOMAINS
 from distdl.data.sets.load import load
 from distdl.report.content import Finding, Table
@@ -65,12 +65,12 @@ def test_domains_in_their_own_layout(data_root: Path) -> None:
     assert omniglot.channels == 3 and len(omniglot.classes) == 242
 
 
-def test_words_of_all_trials_are_valid() -> None:
+def test_recipes_of_all_trials_are_valid() -> None:
     for settings in (Settings(), Settings(**STUDY.quick)):
         found = trials(settings)
         assert len({trial.name for trial in found}) == len(found)
         for trial in (one for one in found if not one.labels.get("seed")):
-            config = from_command_line(trial.settings["words"], strategy="single")
+            config = resolve(Recipe(**trial.settings["recipe"]), strategy="single")
             assert config.data.image_size == 72 and config.data.validation
     assert len(trials(Settings())) == 10 * (1 + 3 * 3)
 
@@ -92,9 +92,9 @@ def test_a_missing_domain_is_said_and_no_failure(challenge: Path, monkeypatch: p
 def test_a_domain_is_run_and_scored(data_root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Flowers by CIFAR-10's ResNet-20, on frozen features and fine-tuned, trained for real."""
     monkeypatch.setenv("DISTDL_DATA", str(data_root))
-    words = ("--data.loader", "resident", "--epochs", "2", "--progress", "none", "--compute.threads", "1")
+    overrides = {"data.loader": "resident", "epochs": 2, "progress": "none", "compute.threads": 1}
     settings = Settings(
-        profile="resnet20-cifar100", words=words, domains=("vgg-flowers", "svhn"), rates=(0.01,), seeds=2
+        profile="resnet20-cifar100", overrides=overrides, domains=("vgg-flowers", "svhn"), rates=(0.01,), seeds=2
     )
     outcomes = {trial.name: _done(trial, tmp_path / trial.name) for trial in trials(settings)}
     [section] = findings(settings, outcomes)

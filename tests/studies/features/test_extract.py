@@ -3,23 +3,26 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from distdl.cli.recipe import from_command_line
 from distdl.cli.train import main
 from distdl.core import checkpoints as stored
 from distdl.core.config import Config
 from distdl.core.errors import UserError
+from distdl.core.profiles import Recipe, resolve
 from distdl.data.loaders import make_loader
 from distdl.data.sets import load as datasets
+from distdl.launchers.job import arguments
 from distdl.models import build as zoo
 from distdl.runtime.tensors import load
 from distdl.runtime.world import World
 from distdl.studies.features import extract as features
 from distdl.studies.features import last_layers
+from distdl.studies.features.grid import grid_table
 
 NETWORKS = {
     "resnet20": ("resnet20-12fca82f.th", "32", "imagenet", "linear"),
@@ -29,37 +32,25 @@ NETWORKS = {
 
 
 @pytest.fixture
-def words(data_root: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
-    """Of a training on flowers; a weights' file is found by its name beside the sets."""
+def flowers(data_root: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Overrides of a training on flowers; a file of weights is found by its name next to the data sets."""
     monkeypatch.setenv("DISTDL_DATA", str(data_root))
-    return (
-        "--data.name",
-        "flowers",
-        "--data.validation",
-        "0.3",
-        "--data.loader",
-        "resident",
-        "--data.batch-size",
-        "32",
-    )
+    return {"data.name": "flowers", "data.validation": 0.3, "data.loader": "resident", "data.batch_size": 32}
 
 
-def network_words(name: str) -> tuple[str, ...]:
+def network_overrides(name: str) -> dict[str, Any]:
     weights, size, normalize, _ = NETWORKS[name]
-    return (
-        *("--model.name", name, "--model.weights", weights),
-        *("--data.image-size", size, "--data.normalize", normalize),
-    )
+    return {"model.name": name, "model.weights": weights, "data.image_size": size, "data.normalize": normalize}
 
 
-def configured(words: tuple[str, ...]) -> Config:
-    return from_command_line(words, strategy="single")
+def configured(overrides: dict[str, Any]) -> Config:
+    return resolve(Recipe(overrides=overrides), strategy="single")
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 @torch.no_grad()
-def test_kept_features_give_the_networks_logits(name: str, words: tuple[str, ...], tmp_path: Path) -> None:
-    config = configured((*words, *network_words(name)))
+def test_kept_features_give_the_networks_logits(name: str, flowers: dict[str, Any], tmp_path: Path) -> None:
+    config = configured({**flowers, **network_overrides(name)})
     dataset = datasets.load(config.data)
     features.keep(tmp_path / "kept", features.compute(config, dataset, World()))
     kept = features.read(tmp_path / "kept", torch.device("cpu"))
@@ -74,20 +65,27 @@ def test_kept_features_give_the_networks_logits(name: str, words: tuple[str, ...
         assert labels.tolist() == getattr(dataset, part).labels.tolist()
 
 
-def test_last_layers_are_those_of_a_training_with_the_rest_frozen(words: tuple[str, ...], tmp_path: Path) -> None:
+def test_last_layers_are_those_of_a_training_with_the_rest_frozen(flowers: dict[str, Any], tmp_path: Path) -> None:
     """A batch that is not full, a drop of the rate, momentum, a penalty and label smoothing: weights within 1e-5."""
-    words = (
-        *("--profile", "resnet20-cifar100", *words, *network_words("resnet20"), "--compute.threads", "1"),
-        *("--epochs", "4", "--schedule.milestones", "3"),
-        *("--optim.momentum", "0.9", "--optim.weight-decay", "0.001", "--optim.label-smoothing", "0.1"),
+    recipe = Recipe(
+        profile="resnet20-cifar100",
+        overrides={
+            **flowers,
+            **network_overrides("resnet20"),
+            "compute.threads": 1,
+            "epochs": 4,
+            "schedule.milestones": (3,),
+            "optim.momentum": 0.9,
+            "optim.weight_decay": 0.001,
+            "optim.label_smoothing": 0.1,
+        },
     )
-    found = features.grid(tmp_path, {"words": words, "rates": (0.5, 0.02), "seeds": 2})
+    found = features.grid(tmp_path, grid_table(recipe, (0.5, 0.02), 2))
     layers = load_file(tmp_path / features.LAYERS)
     for place, head in zip([(0, 0), (0, 1), (1, 0), (1, 1)], found["heads"], strict=True):
         run = tmp_path / f"run-{place[0]}-{place[1]}"
-        more = ("--optim.lr", str(head["lr"]), "--seed", str(head["seed"]), "--model.train-only", "linear.*")
-        quiet = ("--progress", "none", "--telemetry.hz", "0")
-        assert main([*words, *more, *quiet, "--out", str(run)]) == 0
+        whole = {"optim.lr": head["lr"], "seed": head["seed"], "model.train_only": ("linear.*",), "out": run}
+        assert main(arguments(recipe.updated({**whole, "progress": "none", "telemetry.hz": 0}))) == 0
         best = stored.best(run / "checkpoints")
         state, progress = load(best)
         assert progress.epoch == head["best_epoch"]
@@ -99,8 +97,9 @@ def test_last_layers_are_those_of_a_training_with_the_rest_frozen(words: tuple[s
     )
 
 
-def test_a_cut_trial_goes_on_with_its_features(words: tuple[str, ...], tmp_path: Path) -> None:
-    table = {"words": (*words, *network_words("resnet20"), "--epochs", "2"), "rates": (0.1,), "seeds": 1}
+def test_a_cut_trial_goes_on_with_its_features(flowers: dict[str, Any], tmp_path: Path) -> None:
+    recipe = Recipe(overrides={**flowers, **network_overrides("resnet20"), "epochs": 2})
+    table = grid_table(recipe, (0.1,), 1)
     first = features.grid(tmp_path, table)
     kept = (tmp_path / features.FILE).stat()
     again = features.grid(tmp_path, table)
@@ -108,18 +107,18 @@ def test_a_cut_trial_goes_on_with_its_features(words: tuple[str, ...], tmp_path:
     assert again["heads"] == first["heads"] and again["features_s"] < first["features_s"]
 
 
-def test_what_cannot_be_kept_is_refused(words: tuple[str, ...], tmp_path: Path) -> None:
-    config = configured((*words, *network_words("resnet20")))
+def test_what_cannot_be_kept_is_refused(flowers: dict[str, Any], tmp_path: Path) -> None:
+    config = configured({**flowers, **network_overrides("resnet20")})
     dataset = datasets.load(config.data)
     kept = features.compute(config, dataset, World())
     flipped = dataclasses.replace(config, data=dataclasses.replace(config.data, augment=_flip(config)))
     with pytest.raises(UserError, match="no augmentation"):
         last_layers.train(kept, flipped, dataset, (0.1,), (0,))
     with pytest.raises(UserError, match="needs weights"):
-        features.compute(configured((*words, "--model.name", "resnet20")), dataset, World())
+        features.compute(configured({**flowers, "model.name": "resnet20"}), dataset, World())
     squeezed = tmp_path / "squeezenet.pth"
     torch.save(zoo.build(_named("squeezenet1_1"), classes=5, channels=3, image_size=64).state_dict(), squeezed)
-    config = configured((*words, "--model.name", "squeezenet1_1", "--model.weights", str(squeezed)))
+    config = configured({**flowers, "model.name": "squeezenet1_1", "model.weights": str(squeezed)})
     with pytest.raises(UserError, match="does more after its last layer"):
         small = dataclasses.replace(config, data=dataclasses.replace(config.data, image_size=64))
         features.compute(small, dataset, World())

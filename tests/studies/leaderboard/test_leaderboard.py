@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 
 from distdl.core.errors import Failure, UserError
 from distdl.core.manifest import STATE
+from distdl.core.profiles import Recipe
 from distdl.runtime import tensors
 from distdl.studies.base import Outcome
 from distdl.studies.leaderboard import STUDY, worker
@@ -19,10 +21,20 @@ from distdl.studies.leaderboard.trials import Settings
 from distdl.training import checkpoint
 from jobs import wait_for
 
-WORDS = (
-    *("--profile", "alexnet-leaderboard", "--model.name", "digits-cnn", "--data.name", "digits", "--data.limit", "300"),
-    *("--data.image-size", "8", "--data.batch-size", "64", "--data.normalize", "set", "--data.augment.crop", "1"),
-    *("--compute.threads", "1", "--telemetry.hz", "0", "--progress", "none"),
+RECIPE = Recipe(
+    profile="alexnet-leaderboard",
+    overrides={
+        "model.name": "digits-cnn",
+        "data.name": "digits",
+        "data.limit": 300,
+        "data.image_size": 8,
+        "data.batch_size": 64,
+        "data.normalize": "set",
+        "data.augment.crop": 1,
+        "compute.threads": 1,
+        "telemetry.hz": 0,
+        "progress": "none",
+    },
 )
 PROFILES = [
     {"name": "fast", "lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4},
@@ -32,7 +44,7 @@ PROFILES = [
 
 def table(**changes: Any) -> dict[str, Any]:
     usual = {"board": "b", "attempt": "scratch", "rule": "ratchet", "seed": 0, "slots": 2, "epochs": 6}
-    usual |= {"words": list(WORDS), "profiles": PROFILES, "total_lifetime_s": 1e6, "eon_lifetime_s": 1e5}
+    usual |= {"recipe": asdict(RECIPE), "profiles": PROFILES, "total_lifetime_s": 1e6, "eon_lifetime_s": 1e5}
     return usual | changes
 
 
@@ -111,10 +123,10 @@ def test_a_slice_that_is_over_stops_in_order_and_the_next_goes_on(
     assert state.takes == 3 and not state.open
 
 
-@pytest.mark.parametrize("words", [("--schedule.name", "cosine"), ("--optim.name", "rmsprop")])
-def test_what_the_profiles_cannot_set_is_refused(tmp_path: Path, words: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("overrides", [{"schedule.name": "cosine"}, {"optim.name": "rmsprop"}])
+def test_what_the_profiles_cannot_set_is_refused(tmp_path: Path, overrides: dict[str, str]) -> None:
     with pytest.raises(UserError, match="training profiles set"):
-        worker.work(tmp_path / "study" / "trials" / "b", table(words=[*WORDS, *words]))
+        worker.work(tmp_path / "study" / "trials" / "b", table(recipe=asdict(RECIPE.updated(overrides))))
 
 
 def test_a_process_that_was_killed_in_an_epoch_is_followed_by_the_next(tmp_path: Path) -> None:
@@ -146,9 +158,9 @@ def test_the_total_lifetime_ends_an_attempt(tmp_path: Path) -> None:
 
 
 def test_a_slice_shorter_than_an_epoch_is_refused(tmp_path: Path) -> None:
-    words = [*WORDS, "--data.batch-size", "1"]
+    recipe = asdict(RECIPE.updated({"data.batch_size": 1}))
     with pytest.raises(Failure, match="is over before an epoch is"):
-        worker.work(tmp_path / "study" / "trials" / "b", table(words=words, eon_lifetime_s=1e-6))
+        worker.work(tmp_path / "study" / "trials" / "b", table(recipe=recipe, eon_lifetime_s=1e-6))
     state = Board(tmp_path / "study" / "boards" / "b").state()
     assert state.cut == 1 and [one.ended for one in state.slices] == ["failed"]
 

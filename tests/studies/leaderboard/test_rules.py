@@ -253,4 +253,4 @@ def test_the_trials_are_the_processes_of_each_board_and_its_top() -> None:
         2400,
         5,
     )
-    assert tuple(top.settings["words"][-2:]) == ("--model.trainable-features", "False")
+    assert top.settings["recipe"]["overrides"]["model.trainable_features"] == [False]

@@ -8,16 +8,15 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from distdl.cli.recipe import from_command_line
 from distdl.core.config import DataConfig
 from distdl.data.loaders import order
 from distdl.data.sets import load as datasets
 from distdl.report.content import Figure, Finding, Table
-from distdl.studies.base import Outcome
+from distdl.studies.base import TRAIN, Outcome
 from distdl.studies.features.batched_optimizer import Setting
 from distdl.studies.optimizers import STUDY, cnn, grids, line, points, softmax
 from distdl.studies.optimizers import published as document
-from here import kinds
+from here import configuration, kinds
 
 
 def optimizer_of(setting: Setting, parameters: list[torch.Tensor]) -> torch.optim.Optimizer:
@@ -123,10 +122,10 @@ def test_momentum_wins_only_where_the_intervals_allow_it() -> None:
 def test_each_training_is_a_valid_call(fields: dict) -> None:
     trials = STUDY.trials(STUDY.settings(**fields))
     assert len({trial.name for trial in trials}) == len(trials)
-    trainings = [trial for trial in trials if trial.words]
+    trainings = [trial for trial in trials if trial.call == TRAIN]
     assert trainings
     for trial in kinds(trainings):
-        config = from_command_line(trial.words, strategy="single")
+        config = configuration(trial)
         assert (config.optim.lr, config.data.batch_size) == (trial.labels["lr"], trial.labels["batch"])
         assert config.optim.name == {"momentum": "sgd"}.get(trial.labels["optimizer"], trial.labels["optimizer"])
 

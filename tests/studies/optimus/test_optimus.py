@@ -12,13 +12,14 @@ from distdl.studies.base import Outcome, Trial
 from distdl.studies.optimus import STUDY, Settings, findings, logs, trials
 from distdl.studies.optimus.scaling import Plan, stops_paying
 from distdl.studies.runner.settings import resolve
+from here import configuration
 
 SMALL = ("devices=cpu,cuda", "epochs=10", "drops=", "batch=100", "images=1000", "target=0.5", "validation=0")
 STEPS = np.arange(1, 101)
 
 
 def settings(*said: str) -> Settings:
-    return resolve(STUDY, said=[*SMALL, *said])
+    return resolve(STUDY, assignments=[*SMALL, *said])
 
 
 def curve(network: str, device: str = "cpu", *, faster: float = 1.0) -> tuple[np.ndarray, list[tuple[int, float]]]:
@@ -70,20 +71,17 @@ def test_the_full_study_is_the_documents() -> None:
     assert (made.networks, made.predicted) == (("resnet18", "resnet20", "resnet32", "resnet44", "resnet56"), "resnet50")
     assert (made.batch, made.epochs, made.target, made.servers) == (128, 350, 0.92, (2, 4))
     found = {trial.name: trial for trial in trials(made)}
-    words = " ".join(found["cuda-resnet56-seed0"].words)
-    assert "--epochs 350" in words and "--data.batch-size 128" in words and "--model.name resnet56" in words
+    overrides = found["cuda-resnet56-seed0"].recipe.overrides
+    assert (overrides["epochs"], overrides["data.batch_size"], overrides["model.name"]) == (350, 128, "resnet56")
     served = found["ps-4-8"]
     assert (served.ranks, served.hosts, served.after) == (12, "12", ("ps-record-16",))
-    assert "replay:{study}/trials/ps-record-16/ps/worker-0.jsonl" in served.words
+    assert served.recipe.overrides["ps.compute"] == "replay:{study}/trials/ps-record-16/ps/worker-0.jsonl"
 
 
 @pytest.mark.parametrize("quick", [False, True])
-def test_every_trials_words_are_a_training(quick: bool) -> None:
-    from distdl.cli.recipe import from_command_line
-
+def test_every_trial_is_a_training(quick: bool) -> None:
     for trial in trials(resolve(STUDY, quick=quick)):
-        strategy = "ps" if "ps" in trial.words else "single"
-        assert from_command_line(list(trial.words), strategy=strategy).data.name == "cifar10"
+        assert configuration(trial).data.name == "cifar10"
 
 
 def test_a_network_is_foretold_from_the_others_and_time_from_its_epochs(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from distdl.core.errors import UserError
 from distdl.core.files import read_rows
+from distdl.core.profiles import Recipe
 from distdl.data.sets.load import locate, source_of
 from distdl.launchers.slices import newest
 from distdl.studies.base import Trial
@@ -238,10 +239,19 @@ def kill(pid: int) -> None:
 def test_the_launcher_follows_the_configuration_of_the_trial(tmp_path: Path) -> None:
     file = tmp_path / "p.toml"
     file.write_text('extends = "digits"\nstrategy = "horovod"\n', encoding="utf-8")
-    in_profile = Trial(name="a", words=("--profile", str(file)), ranks=2)
+    in_profile = Trial(name="a", recipe=Recipe(profile=str(file)), ranks=2)
     assert "horovodrun" in command(in_profile, tmp_path)[0]
-    twice = Trial(name="a", words=("--strategy", "horovod", "--strategy=ddp"), ranks=2)
-    assert "torch.distributed.run" in command(twice, tmp_path) or "torchrun" in command(twice, tmp_path)[0]
+    overridden = Trial(name="a", recipe=Recipe(profile=str(file), overrides={"strategy": "ddp"}), ranks=2)
+    assert "torchrun" in command(overridden, tmp_path)[0]
+
+
+def test_a_training_is_one_command_line_of_its_values(tmp_path: Path) -> None:
+    recipe = Recipe(profile="digits", overrides={"optim.lr": 0.5, "schedule.milestones": (1, 2), "out": "elsewhere"})
+    argv = command(Trial(name="a", recipe=recipe), tmp_path)
+    assert argv[2:] == [
+        *("distdl.train", "--profile", "digits", "--optim.lr", "0.5", "--schedule.milestones", "1", "2"),
+        *("--out", str(tmp_path), "--resume", "auto"),
+    ]
 
 
 def test_a_host_is_cut_into_equal_shares() -> None:

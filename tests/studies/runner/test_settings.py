@@ -1,6 +1,7 @@
 """A study's settings from its defaults, quick, a profile and words."""
 
-from dataclasses import dataclass, replace
+import json
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -8,9 +9,13 @@ import pytest
 
 from distdl.cli.study import own_options
 from distdl.core.errors import UserError
-from distdl.studies.base import Study, Trial
+from distdl.core.files import write_json
+from distdl.core.profiles import Recipe
+from distdl.core.profiles import resolve as resolve_recipe
+from distdl.studies.base import Overrides, Study, Trial
 from distdl.studies.runner import catalog as catalogue
-from distdl.studies.runner.folder import StudyFolder
+from distdl.studies.runner import trial_lock as claim
+from distdl.studies.runner.folder import StudyFolder, read_study
 from distdl.studies.runner.settings import as_table, resolve, validate
 
 
@@ -24,6 +29,7 @@ class Settings:
     folder: Path = Path("here")
     deep: bool = False
     profile: str = "digits"
+    overrides: Overrides = field(default_factory=dict)
 
 
 def study(trials=lambda settings: []) -> Study:
@@ -37,19 +43,19 @@ def test_words_go_over_the_profile_over_quick_over_the_defaults(tmp_path: Path) 
     assert resolve(study(), quick=True).seeds == 2
     both = resolve(study(), quick=True, profile=str(file))
     assert (both.seeds, both.rates) == (3, (0.5, 1.0))
-    assert resolve(study(), quick=True, profile=str(file), said=("seeds=4",)).seeds == 4
+    assert resolve(study(), quick=True, profile=str(file), assignments=("seeds=4",)).seeds == 4
 
 
 def test_text_becomes_what_the_field_holds() -> None:
-    said = ("rates=1e-3,0.5", "kinds=b,a", "exercises=2", "target=0.9", "folder=/data", "deep=true")
-    found = resolve(study(), said=said)
+    assignments = ("rates=1e-3,0.5", "kinds=b,a", "exercises=2", "target=0.9", "folder=/data", "deep=true")
+    found = resolve(study(), assignments=assignments)
     assert found == Settings(
         rates=(0.001, 0.5), kinds=("b", "a"), exercises=(2,), target=0.9, folder=Path("/data"), deep=True
     )
-    assert resolve(study(), said=("target=0.9", "target=none")).target is None
-    assert resolve(study(), said=("rates=",)).rates == ()
+    assert resolve(study(), assignments=("target=0.9", "target=none")).target is None
+    assert resolve(study(), assignments=("rates=",)).rates == ()
     with pytest.raises(UserError, match="kinds"):
-        resolve(study(), said=("kinds=a,c",))
+        resolve(study(), assignments=("kinds=a,c",))
 
 
 def test_a_training_profile_is_the_field_of_that_name() -> None:
@@ -87,24 +93,94 @@ def test_trials_that_cannot_be_done_are_refused(trials: list[Trial], complaint: 
 
 
 def test_a_trial_that_became_another_is_not_taken_for_done(tmp_path: Path) -> None:
-    from distdl.studies.runner import trial_lock as claim
+    def of(seed: int) -> Study:
+        return study(lambda settings: [Trial(name="a", recipe=Recipe(overrides={"seed": seed}))])
 
-    def of(words: tuple[str, ...]) -> Study:
-        return study(lambda settings: [Trial(name="a", words=words)])
-
-    made = StudyFolder.create(tmp_path / "study", of(("--seed", "1")), Settings())
+    made = StudyFolder.create(tmp_path / "study", of(1), Settings())
     folder = made.folder(made.trials[0])
     folder.mkdir(parents=True)
     claim.write(folder, made.trials[0], claim.Record(status="completed", attempts=1))
-    assert StudyFolder.create(tmp_path / "study", of(("--seed", "1")), Settings()).outcomes()["a"].completed
-    with pytest.raises(UserError, match="made by other words than trial a has now"):
-        StudyFolder.create(tmp_path / "study", of(("--seed", "2")), Settings())
+    assert StudyFolder.create(tmp_path / "study", of(1), Settings()).outcomes()["a"].completed
+    with pytest.raises(UserError, match="made by other overrides than trial a has now"):
+        StudyFolder.create(tmp_path / "study", of(2), Settings())
 
 
-def test_the_studys_folder_stands_for_itself_in_words(tmp_path: Path) -> None:
-    words = ("--data.labels", "{study}/trials/teacher/labels.npz")
-    made = StudyFolder.create(tmp_path / "study", study(lambda settings: [Trial(name="a", words=words)]), Settings())
-    assert made.trials[0].words[1] == str((tmp_path / "study").resolve() / "trials/teacher/labels.npz")
+@pytest.mark.parametrize(("seed", "same"), [("1", True), ("2", False)])
+def test_a_record_of_version_0_1_is_compared_by_its_configuration(tmp_path: Path, seed: str, same: bool) -> None:
+    trial = Trial(name="a", recipe=Recipe(overrides={"seed": 1}))
+    claim.write(tmp_path, trial, claim.Record(status="completed"))
+    table = json.loads((tmp_path / claim.RECORD).read_text(encoding="utf-8"))
+    del table["profile"], table["overrides"]
+    write_json(tmp_path / claim.RECORD, table | {"words": ["--profile", "digits", "--seed", seed]})
+    if same:
+        claim.check_same(tmp_path, trial)
+    else:
+        with pytest.raises(UserError, match="made by other overrides than trial a has now"):
+            claim.check_same(tmp_path, trial)
+
+
+def test_arguments_of_a_training_make_a_recipe_with_a_warning() -> None:
+    with pytest.warns(DeprecationWarning, match="use recipe=Recipe") as caught:
+        trial = Trial(name="a", words=("--profile", "mnist-cnn", "--optim.lr", "0.5"))
+    assert caught[0].filename == __file__
+    config = resolve_recipe(trial.recipe, strategy="single")
+    assert (config.optim.lr, config.model.name) == (0.5, "mnist-cnn")
+    assert replace(trial, name="b").recipe == trial.recipe
+
+
+def test_the_studys_folder_is_inserted_into_text(tmp_path: Path) -> None:
+    recipe = Recipe(
+        profile="{study}/p.toml",
+        overrides={"data.labels": "{study}/trials/teacher/labels.npz", "model.freeze": ("{study}", "a")},
+    )
+    made = StudyFolder(tmp_path / "study", study(lambda settings: [Trial(name="a", recipe=recipe)]), Settings())
+    path = str((tmp_path / "study").resolve())
+    assert made.trials[0].recipe == Recipe(
+        profile=f"{path}/p.toml",
+        overrides={"data.labels": f"{path}/trials/teacher/labels.npz", "model.freeze": (path, "a")},
+    )
+
+
+class TestOverrides:
+    def test_each_is_set_by_its_name_and_typed(self, tmp_path: Path) -> None:
+        file = tmp_path / "mine.toml"
+        file.write_text("[overrides]\nepochs = 3\noptim.lr = 0.5\n", encoding="utf-8")
+        texts = ("overrides.data.batch-size=64", "overrides.schedule.milestones=1,2.5", "overrides.optim.lr=0.1")
+        found = resolve(study(), profile=str(file), assignments=(*texts, "overrides.data.drop_last=true"))
+        assert found.overrides == {
+            "epochs": 3,
+            "optim.lr": 0.1,
+            "data.batch_size": 64,
+            "schedule.milestones": (1, 2.5),
+            "data.drop_last": True,
+        }
+
+    def test_they_come_back_from_the_studys_folder(self, tmp_path: Path) -> None:
+        settings = resolve(study(), assignments=("overrides.schedule.milestones=1,2", "overrides.data.limit=5"))
+        StudyFolder.create(tmp_path / "study", study(), settings)
+        StudyFolder.create(tmp_path / "study", study(), settings)
+        there = read_study(tmp_path / "study")["settings"]
+        assert validate(study(), there, "there").overrides == {"schedule.milestones": [1, 2], "data.limit": 5}
+
+    def test_an_option_of_its_own_sets_one(self) -> None:
+        argv = ["made", "--overrides.optim.lr", "0.1", "--overrides.data.limit=5"]
+        assert own_options(argv, study()) == ["made", "--set", "overrides.optim.lr=0.1", "overrides.data.limit=5"]
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("overrides.optim.lrr=0.1", 'overrides.optim.lrr: "optim.lrr" is not a key of distdl; did you mean'),
+            ("overrides.epochs=many", "overrides.epochs: 'many' is not a whole number"),
+            ("overrides.epochs=-1", "overrides.epochs = -1: must be"),
+            ("overrides=3", "--set overrides. has no field: write overrides.optim.lr=0.1"),
+            ("seeds.x=3", "seeds is a value, not a section"),
+            ("words=--seed,1", 'the setting "words" of version 0.1 is now "overrides"'),
+        ],
+    )
+    def test_wrong_ones_are_one_line(self, text: str, message: str) -> None:
+        with pytest.raises(UserError) as error:
+            resolve(study(), assignments=(text,))
+        assert message in str(error.value) and "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +193,7 @@ def test_the_studys_folder_stands_for_itself_in_words(tmp_path: Path) -> None:
 def test_more_trials_than_fit_in_memory_are_refused(setting: str) -> None:
     name, key = setting.split()
     with pytest.raises(UserError, match=rf"^study {name}: {key} = 1000000000: must be at most 1000$"):
-        resolve(catalogue.find(name), said=[f"{key}=1000000000"])
+        resolve(catalogue.find(name), assignments=[f"{key}=1000000000"])
 
 
 def test_results_that_are_not_what_the_study_looks_for_are_one_line(tmp_path: Path) -> None:

@@ -49,11 +49,10 @@ def test_points_are_interleaved_and_share_one_base() -> None:
     ]
 
 
-@pytest.mark.parametrize(("mode", "batches"), [("weak", ["16", "16", "16"]), ("strong", ["16", "8", "6"])])
-def test_weak_keeps_a_workers_batch_and_strong_the_whole(mode: str, batches: list[str]) -> None:
+@pytest.mark.parametrize(("mode", "batches"), [("weak", [16, 16, 16]), ("strong", [16, 8, 6])])
+def test_weak_keeps_a_workers_batch_and_strong_the_whole(mode: str, batches: list[int]) -> None:
     settings = Settings(workers=(1, 2, 3), strategies=("ddp",), mode=mode, repeats=1)
-    words = [trial.words for trial in trials(settings)]
-    assert [one[one.index("--data.batch-size") + 1] for one in words] == batches
+    assert [trial.recipe.overrides["data.batch_size"] for trial in trials(settings)] == batches
 
 
 def test_each_strategy_by_its_launcher() -> None:

@@ -5,14 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distdl.cli.recipe import from_command_line
 from distdl.core.profiles import read_profile, validate
 from distdl.data.sets.load import load
 from distdl.report.content import Finding, Table
-from distdl.studies.base import Outcome
+from distdl.studies.base import TRAIN, Outcome
 from distdl.studies.semisupervised import STUDY
 from distdl.studies.semisupervised import tasks as score
-from here import kinds, run_here
+from here import configuration, kinds, run_here
 
 TINY = {
     **STUDY.quick,
@@ -34,8 +33,8 @@ def test_each_training_is_a_valid_call(fields: dict) -> None:
     assert len(set(names)) == len(names)
     for number, trial in enumerate(trials):
         assert set(trial.after) <= set(names[:number])
-    for trial in kinds([trial for trial in trials if trial.words]):
-        from_command_line(trial.words, strategy="single")
+    for trial in kinds([trial for trial in trials if trial.call == TRAIN]):
+        assert configuration(trial).max_steps > 0
 
 
 def test_the_chain_on_real_digits(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

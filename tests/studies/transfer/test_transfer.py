@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from distdl.cli.recipe import from_command_line
 from distdl.cli.train import main
+from distdl.core.profiles import Recipe
+from distdl.core.profiles import resolve as resolve_recipe
+from distdl.launchers.job import arguments
 from distdl.report.content import Finding, Picture, Section, Table
 from distdl.studies.base import TRAIN, Outcome
 from distdl.studies.runner.settings import resolve, study_profiles
@@ -23,7 +25,7 @@ PROFILES = ("", *(name.removeprefix("transfer-") for name in study_profiles(STUD
 
 @pytest.mark.parametrize("quick", [False, True])
 @pytest.mark.parametrize("profile", PROFILES)
-def test_words_of_all_trials_are_valid(profile: str, quick: bool) -> None:
+def test_recipes_of_all_trials_are_valid(profile: str, quick: bool) -> None:
     if quick and profile:
         return
     settings = resolve(STUDY, profile=profile, quick=quick)
@@ -31,8 +33,9 @@ def test_words_of_all_trials_are_valid(profile: str, quick: bool) -> None:
     names = {trial.name for trial in found}
     assert len(names) == len(found) and all(set(trial.after) <= names for trial in found)
     for trial in (one for one in found if not one.labels.get("seed")):
-        if words := trial.words if trial.call == TRAIN else trial.settings.get("words"):
-            config = from_command_line(words, strategy="single")
+        recipe = trial.recipe if trial.call == TRAIN else trial.settings.get("recipe")
+        if recipe:
+            config = resolve_recipe(recipe if isinstance(recipe, Recipe) else Recipe(**recipe), strategy="single")
             assert config.data.validation, "the validation picks"
             assert (config.model.weights == "none") == trial.name.startswith("scratch")
     assert settings.seeds >= 2
@@ -42,21 +45,27 @@ def test_the_documents_grids_are_the_defaults() -> None:
     tried = {(attempt.kind, attempt.lr) for attempt in attempts(Settings())}
     assert {(row.kind, row.lr) for row in document.ROWS if row.kind != "ten-crop"} <= tried
     assert Settings().head_rates == (1.0, 0.1, 0.01, 0.001)
-    words = next(attempt.words for attempt in attempts(Settings()) if attempt.kind == "augment-all")
-    assert {"--data.augment.flip", "--data.augment.color-jitter", "--data.augment.rotation"} <= set(words)
+    overrides = next(attempt.overrides for attempt in attempts(Settings()) if attempt.kind == "augment-all")
+    assert {"data.augment.flip", "data.augment.color_jitter", "data.augment.rotation"} <= set(overrides)
     problem = resolve(STUDY, profile="resnet50-decathlon")
-    config = from_command_line(("--profile", problem.profile), strategy="single")
+    config = resolve_recipe(Recipe(profile=problem.profile), strategy="single")
     assert problem.rates == (0.001, 0.01, 0.1) and config.schedule.milestones == (60, 120, 180)
     assert (config.epochs, config.data.global_batch, config.model.name) == (200, 64, "resnet50")
 
 
 TINY = Settings(
     profile="resnet20-cifar100",
-    words=(
-        *("--data.name", "flowers", "--data.image-size", "32", "--data.loader", "resident", "--data.validation", "0.3"),
-        *("--epochs", "2", "--schedule.milestones", "1"),
-        *("--progress", "none", "--telemetry.hz", "0", "--compute.threads", "1"),
-    ),
+    overrides={
+        "data.name": "flowers",
+        "data.image_size": 32,
+        "data.loader": "resident",
+        "data.validation": 0.3,
+        "epochs": 2,
+        "schedule.milestones": (1,),
+        "progress": "none",
+        "telemetry.hz": 0,
+        "compute.threads": 1,
+    },
     seeds=1,
     scratch_rates=(),
     rates=(0.02,),
@@ -91,8 +100,8 @@ def test_every_trial_runs_and_is_shown(data_root: Path, monkeypatch: pytest.Monk
     assert moved["freeze-classifier-lr0.02-seed0"]["distance"]["classifier"] == 0
     assert all(value > 0 for value in tuned["distance"].values()) and tuned["parameters"] > 250_000
 
-    words = next(trial.words for trial in trials(TINY) if trial.name == "finetune-lr0.02-seed0")
-    assert main([*words, "--data.ten-crop", "--out", str(tmp_path / "crops")]) == 0
+    recipe = next(trial.recipe for trial in trials(TINY) if trial.name == "finetune-lr0.02-seed0")
+    assert main(arguments(recipe.updated({"data.ten_crop": True, "out": tmp_path / "crops"}))) == 0
     there = json.loads((tmp_path / "crops" / "result.json").read_text())["test"]["accuracy"]
     assert outcomes["ten-crop"].result["accuracy"]["finetune-lr0.02-seed0"] == pytest.approx(there)
 
@@ -103,7 +112,7 @@ def _run_all(settings: Settings, folder: Path) -> dict[str, Outcome]:
     for trial in trials(settings):
         here = folder / trial.name
         if trial.call == TRAIN:
-            assert main([*trial.words, "--out", str(here)]) == 0
+            assert main(arguments(trial.recipe.updated({"out": here}))) == 0
             result = json.loads((here / "result.json").read_text())
         else:
             here.mkdir()

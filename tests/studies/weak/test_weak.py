@@ -5,11 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distdl.cli.recipe import from_command_line
 from distdl.report.content import Finding
-from distdl.studies.base import Outcome
+from distdl.studies.base import TRAIN, Outcome
 from distdl.studies.weak import STUDY
-from here import kinds, run_here
+from here import configuration, kinds, run_here
 
 TINY = {
     **STUDY.quick,
@@ -30,8 +29,8 @@ def test_each_training_is_a_valid_call(fields: dict) -> None:
     assert len(set(names)) == len(names)
     for number, trial in enumerate(trials):
         assert set(trial.after) <= set(names[:number])
-    for trial in kinds([trial for trial in trials if trial.words]):
-        from_command_line(trial.words, strategy="single")
+    for trial in kinds([trial for trial in trials if trial.call == TRAIN]):
+        assert configuration(trial).max_steps > 0
 
 
 def test_the_chain_on_real_digits(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,7 +60,7 @@ def outcomes_of(settings, accuracy: dict[tuple[str, float], float]) -> dict[str,
     """Completed trainings with these accuracies, far apart by seed, as seeds may be that draw other images."""
     found = {}
     for trial in STUDY.trials(settings):
-        if trial.words:
+        if trial.call == TRAIN:
             key = trial.labels.get("sampling"), trial.labels.get("noise")
             level = accuracy.get(key, 0.3) + 0.1 * trial.labels["seed"] + 0.001 * (trial.labels["seed"] == 1)
             result = {"test": {"accuracy": level, "loss": 1.0}}

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from distdl.core.profiles import Recipe
 from distdl.core.statistics import spread
 from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
 from distdl.studies.base import Outcome, Study, Trial
@@ -30,9 +31,9 @@ def trials(settings: Settings) -> list[Trial]:
     return [
         Trial(
             name=f"batch{batch}-seed{seed}",
-            words=(
-                *("--profile", settings.profile, "--data.batch-size", str(batch)),
-                *("--epochs", str(settings.epochs), "--seed", str(seed)),
+            recipe=Recipe(
+                profile=settings.profile,
+                overrides={"data.batch_size": batch, "epochs": settings.epochs, "seed": seed},
             ),
             labels={"batch": batch, "seed": seed},
         )

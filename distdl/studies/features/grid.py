@@ -1,0 +1,16 @@
+"""The trial that trains a grid of last layers on the features of a frozen network: `features.extract.grid` runs it."""
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from distdl.core.profiles import Recipe
+
+Rates = tuple[Annotated[float, Field(gt=0)], ...]
+"""Learning rates."""
+
+
+def grid_table(recipe: Recipe, rates: Rates, seeds: int) -> dict[str, Any]:
+    """The trial's settings: network and data set by `recipe`, one last layer for each rate and each of `seeds`."""
+    return {"recipe": asdict(recipe), "rates": rates, "seeds": seeds}
