@@ -5,34 +5,11 @@ The quick version trains last layers on the frozen features of a small network; 
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 
-from distdl.core.errors import UserError, nearest
-from distdl.core.profiles import Recipe
-from distdl.data.sets.decathlon import DOMAINS, Domain
 from distdl.report.content import Section
-from distdl.studies.base import Outcome, Overrides, Repetitions, Study, Trial
+from distdl.studies.base import Outcome, Study
 from distdl.studies.decathlon import report as shown
-from distdl.studies.features.grid import Rates, grid_table
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """Document 001's ResNet-50 on all ten."""
-
-    profile: str = "resnet50-decathlon"
-    """Training profile: network, weights, validation part, epochs and schedule."""
-    overrides: Overrides = field(default_factory=dict)
-    """Further overrides, for every training."""
-    domains: tuple[str, ...] = tuple(domain.folder for domain in DOMAINS)
-    """Which domains, as the challenge's archive names them."""
-    head_rates: Rates = (1.0, 0.1, 0.01, 0.001)
-    """Learning rates of the last layer on frozen features, which are computed once."""
-    rates: Rates = (0.001, 0.01, 0.1)
-    """Learning rates of fine-tuning all layers. Empty fine-tunes nothing."""
-    seeds: Repetitions = 3
-    """Repetitions."""
-
+from distdl.studies.decathlon.trials import Settings, selected_domains, trials
 
 QUICK = {
     "profile": "darknet-caltech101",
@@ -42,44 +19,9 @@ QUICK = {
 }
 
 
-def _domains(settings: Settings) -> list[Domain]:
-    by_folder = {domain.folder: domain for domain in DOMAINS}
-    for name in settings.domains:
-        if name not in by_folder:
-            raise UserError(f'domains: "{name}" is none of the decathlon{nearest(name, by_folder)}')
-    return [by_folder[name] for name in settings.domains]
-
-
-def trials(settings: Settings) -> list[Trial]:
-    """For each domain one grid of last layers, and a training for each rate and seed."""
-    found = []
-    for domain in _domains(settings):
-        base = Recipe(profile=settings.profile, overrides={"data.name": domain.name, "data.image_size": 72})
-        recipe = base.updated(settings.overrides)
-        found.append(
-            Trial(
-                name=f"extractor-{domain.folder}",
-                call="distdl.studies.decathlon.tasks:extract",
-                settings=grid_table(recipe, settings.head_rates, settings.seeds),
-                labels={"domain": domain.title, "approach": "frozen features"},
-            )
-        )
-        found += [
-            Trial(
-                name=f"finetune-{domain.folder}-lr{lr:g}-seed{seed}",
-                call="distdl.studies.decathlon.tasks:tune",
-                settings={"recipe": asdict(recipe.updated({"optim.lr": lr, "seed": seed, "checkpoint.keep": 1}))},
-                labels={"domain": domain.title, "approach": "fine-tuned", "lr": lr, "seed": seed},
-            )
-            for seed in range(settings.seeds)
-            for lr in settings.rates
-        ]
-    return found
-
-
 def findings(settings: Settings, outcomes: Mapping[str, Outcome]) -> list[Section]:
     """Accuracy and points of the domains that are done; those that are missing by name."""
-    return shown.findings(_domains(settings), settings.rates, settings.seeds, outcomes)
+    return shown.findings(selected_domains(settings), settings.rates, settings.seeds, outcomes)
 
 
 STUDY = Study(

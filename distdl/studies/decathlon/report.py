@@ -10,7 +10,7 @@ from distdl.data.sets.decathlon import DOMAINS, Domain
 from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
 from distdl.studies.base import Outcome
 from distdl.studies.decathlon import score
-from distdl.studies.runner.accuracy import cells, ends, percent
+from distdl.studies.runner.accuracy import cells, percent
 
 BASELINE = 250.0
 
@@ -139,8 +139,8 @@ def _bars(found: Sequence[Done]) -> Figure:
     data = {
         "domain": [done.domain.title for done in found],
         "points": [value.mean for value in scores],
-        "low": [ends(value)[0] for value in scores],
-        "high": [ends(value)[1] for value in scores],
+        "low": [value.ends[0] for value in scores],
+        "high": [value.ends[1] for value in scores],
         "approach": [done.approach for done in found],
     }
     return Figure(

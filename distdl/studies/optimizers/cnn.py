@@ -9,7 +9,7 @@ from distdl.core.statistics import Spread
 from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
 from distdl.studies.base import Outcome, Trial
 from distdl.studies.optimizers import published as document
-from distdl.studies.runner.accuracy import cells, ends, over, percent
+from distdl.studies.runner.accuracy import cells, mean_accuracy, percent
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -74,7 +74,7 @@ def section(points: list[Point], images: int, seeds: int, outcomes: Mapping[str,
     found = {
         point: value
         for point in points
-        if (value := over(outcomes.get(f"{point.name}-seed{seed}") for seed in range(seeds)))
+        if (value := mean_accuracy(outcomes.get(f"{point.name}-seed{seed}") for seed in range(seeds)))
     }
     if not found:
         return None
@@ -207,8 +207,8 @@ def _curves(found: Mapping[Point, Spread]) -> Iterator[Figure]:
     data = {
         "learning rate": [point.lr for point in own],
         "accuracy": [found[point].mean for point in own],
-        "low": [ends(found[point])[0] for point in own],
-        "high": [ends(found[point])[1] for point in own],
+        "low": [found[point].ends[0] for point in own],
+        "high": [found[point].ends[1] for point in own],
         "optimizer": [_setting(point).split(" at ")[0] for point in own],
     }
     shared = {"data": data, "x": "learning rate", "y": "accuracy", "series": "optimizer"}

@@ -18,7 +18,7 @@ from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
 from distdl.studies.features.batched_optimizer import Setting, StackedOptimizer
 from distdl.studies.optimizers import grids
 from distdl.studies.optimizers import published as document
-from distdl.studies.runner.accuracy import cells, ends, percent
+from distdl.studies.runner.accuracy import cells, percent
 
 CLASSES = 10
 LAST = 0.1
@@ -225,8 +225,8 @@ def _rates(settings: list[Setting], accuracy: list[Spread]) -> Figure:
     data = {
         "learning rate": [lr for _, lr in order_],
         "accuracy": [top[key].mean for key in order_],
-        "low": [ends(top[key])[0] for key in order_],
-        "high": [ends(top[key])[1] for key in order_],
+        "low": [top[key].ends[0] for key in order_],
+        "high": [top[key].ends[1] for key in order_],
         "optimizer": [kind for kind, _ in order_],
     }
     shared = {"data": data, "x": "learning rate", "y": "accuracy", "series": "optimizer"}

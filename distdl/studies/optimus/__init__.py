@@ -6,88 +6,12 @@ parameter-server runs, published coefficients -> seconds a step -> time and cost
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any
 
-from pydantic import Field
-
-from distdl.core.config import Positive
-from distdl.core.profiles import Recipe
 from distdl.report.content import Section
-from distdl.studies.base import Outcome, Overrides, Repetitions, Study, Trial
+from distdl.studies.base import Outcome, Study
 from distdl.studies.optimus import report as shown
-from distdl.studies.optimus.logs import device_overrides, split_log
 from distdl.studies.optimus.scaling import Scale
-
-Share = Annotated[float, Field(gt=0, lt=1)]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What is trained where, what is predicted, and the runs that tell a step's time."""
-
-    networks: tuple[str, ...] = ("resnet18", "resnet20", "resnet32", "resnet44", "resnet56")
-    """Networks whose curves are fitted; the digits at a name's end are its depth."""
-    predicted: str = "resnet50"
-    """The network whose curve is foretold, and then trained."""
-    devices: tuple[str, ...] = ("cuda",)
-    """Device types to train on here: cuda or cpu, with :bf16 or :tf32 for another precision than fp32."""
-    logs: tuple[str, ...] = ()
-    """Logs of trainings on other device types, each as TYPE=FOLDER: the folder holds run folders, or NETWORK.csv with
-    columns step, loss and, where known, lr, epoch and accuracy."""
-    profile: str = "resnet20-cifar10"
-    """The training profile."""
-    epochs: Positive = 350
-    """Of each training."""
-    drops: tuple[Positive, ...] = (150, 250)
-    """Epochs after which the learning rate falls to a tenth."""
-    batch: Positive = 128
-    """Images a step."""
-    lr: Annotated[float, Field(gt=0)] = 0.1
-    """Learning rate to begin with."""
-    images: Annotated[int, Field(ge=0)] = 0
-    """Train on so many only; 0 takes all 50,000."""
-    image_size: Annotated[int, Field(ge=0)] = 0
-    """Pixels, height and width; 0 takes the set's own."""
-    validation: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the training images by which accuracy is told while they train; 0 takes the test set."""
-    seeds: Repetitions = 1
-    """Repetitions of each training."""
-    target: Share = 0.92
-    """Accuracy to reach."""
-    servers: tuple[Positive, ...] = (2, 4)
-    """Numbers of parameter servers for which time is drawn over workers."""
-    most_servers: Positive = 8
-    """The best configuration is looked for among 1 to so many servers..."""
-    most_workers: Positive = 20
-    """...and 1 to so many workers."""
-    price_per_hour: Annotated[float, Field(ge=0)] = 0.9
-    """Of each server and each worker."""
-    pays: Share = 0.05
-    """A worker more pays as long as it takes at least this share off the time."""
-    speed: Path | None = None
-    """A CSV file of measured steps (as of distdl fit speed), in place of runs of the study's own."""
-    ps_servers: tuple[Positive, ...] = (1, 2, 4)
-    """Servers of the runs that are measured..."""
-    ps_workers: tuple[Positive, ...] = (1, 2, 4, 8)
-    """...and their workers; each holds its share of `batch`, and replays compute recorded on one worker."""
-    ps_steps: Positive = 40
-    """Steps of each."""
-    ps_hosts: bool = True
-    """Give each server and worker a host of its own, made on this machine, with a link of 1 Gbit/s. Needs root; without
-    it they meet on loopback."""
-
-    def __post_init__(self) -> None:
-        for device in self.devices:
-            device_overrides(device)
-        for log in self.logs:
-            split_log(log)
-        if not self.devices and not self.logs:
-            raise ValueError("devices and logs are both empty: nothing would be trained or read")
-        if max(self.ps_workers) > self.batch:
-            raise ValueError(f"ps_workers: {max(self.ps_workers)} workers cannot share a batch of {self.batch}")
-
+from distdl.studies.optimus.trials import Settings, trials
 
 QUICK = {
     "networks": ("resnet18", "resnet20", "resnet32", "resnet56"),
@@ -108,98 +32,6 @@ QUICK = {
 """Real CIFAR-10, networks at full width and depth, without ResNet-44: 1,280 images of 16 x 16 pixels, 5 epochs of 40
 steps at a smaller rate, for 0.1 wants more steps. Accuracy while they train is that of 500 other training
 images. Two precisions of one processor stand for device types."""
-
-
-def trials(settings: Settings) -> list[Trial]:
-    """Trainings by device, network and seed; imports; one recording for each batch of a worker, and the served runs."""
-    found = []
-    for device in settings.devices:
-        for network in (*settings.networks, settings.predicted):
-            found += [_training(settings, device, network, seed) for seed in range(settings.seeds)]
-    for log in settings.logs:
-        device, folder = split_log(log)
-        found.append(
-            Trial(
-                name=f"import-{device.replace(':', '-')}",
-                call="distdl.studies.optimus.logs:take",
-                settings={"device": device, "folder": str(Path(folder).resolve())},
-                labels={"part": "import", "device": device},
-            )
-        )
-    return found + ([] if settings.speed else _served(settings))
-
-
-def _base(settings: Settings, overrides: Overrides) -> Recipe:
-    size = {"data.image_size": settings.image_size} if settings.image_size else {}
-    return Recipe(profile=settings.profile, overrides={"progress": "plain", **size, **overrides})
-
-
-def _training(settings: Settings, device: str, network: str, seed: int) -> Trial:
-    overrides: dict[str, Any] = {
-        **device_overrides(device),
-        "model.name": network,
-        "seed": seed,
-        "epochs": settings.epochs,
-        "optim.lr": settings.lr,
-        "data.batch_size": settings.batch,
-        "log_every_s": 0,
-        "schedule.name": "multistep" if settings.drops else "constant",
-        "schedule.milestones": settings.drops,
-        "checkpoint.every_epochs": max(settings.epochs // 10, 1),
-        "checkpoint.keep": 1,
-    }
-    if settings.images:
-        overrides["data.limit"] = settings.images
-    if settings.validation:
-        overrides["data.validation"] = settings.validation
-    return Trial(
-        name=f"{device.replace(':', '-')}-{network}-seed{seed}",
-        recipe=_base(settings, overrides),
-        labels={"part": "training", "device": device, "network": network, "seed": seed},
-    )
-
-
-def _served(settings: Settings) -> list[Trial]:
-    """Runs under a parameter server. The compute of one worker is recorded first, at each batch size."""
-    base = _base(
-        settings,
-        {
-            "strategy": "ps",
-            "model.name": settings.predicted,
-            "compute.device": "cpu",
-            "compute.threads": 1,
-            "data.loader": "synthetic",
-            "data.drop_last": True,
-            "max_steps": settings.ps_steps,
-            "epochs": 100_000,
-            "evaluate_every": 100_000,
-            "schedule.name": "constant",
-            "schedule.milestones": (),
-            "checkpoint.every_epochs": 0,
-            "ps.timeout_s": 300,
-        },
-    )
-    found = []
-    for workers in settings.ps_workers:
-        batch = settings.batch // workers
-        record = f"ps-record-{batch}"
-        recording = base.updated({"data.batch_size": batch})
-        labels: dict[str, str | int | float] = {"part": "recording", "workers": workers}
-        found.append(Trial(name=record, recipe=recording, ranks=2, labels=labels))
-        replay = f"replay:{{study}}/trials/{record}/ps/worker-0.jsonl"
-        for servers in settings.ps_servers:
-            ranks = servers + workers
-            found.append(
-                Trial(
-                    name=f"ps-{servers}-{workers}",
-                    recipe=recording.updated({"ps.servers": servers, "ps.compute": replay}),
-                    ranks=ranks,
-                    hosts=str(ranks) if settings.ps_hosts else "",
-                    after=(record,),
-                    labels={"part": "ps", "servers": servers, "workers": workers},
-                )
-            )
-    return found
 
 
 def findings(settings: Settings, outcomes: Mapping[str, Outcome]) -> list[Section]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from distdl.core.statistics import Spread, above_zero, gain, points, spread
 from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
 from distdl.studies.base import Outcome
-from distdl.studies.runner.accuracy import accuracies, cells, ends, over, percent
+from distdl.studies.runner.accuracy import accuracies, cells, mean_accuracy, percent
 from distdl.studies.semisupervised.trials import Case
 
 Choice = tuple[int, int]
@@ -116,8 +116,8 @@ def _sweep(
     data = {
         "K": [k for k, _ in own],
         "accuracy": [value.mean for _, value in own],
-        "low": [ends(value)[0] for _, value in own],
-        "high": [ends(value)[1] for _, value in own],
+        "low": [value.ends[0] for _, value in own],
+        "high": [value.ends[1] for _, value in own],
         "training": [f"student, P = {p}"] * len(own),
     }
     rule = {"accuracy": [_of(alone).mean], "training": ["labels alone"]}
@@ -164,7 +164,7 @@ def _table(
     for choice in choices:
         if choice not in finetuned:
             continue
-        before = over(outcomes.get(case.name("pretrain", *choice)) for case in group)
+        before = mean_accuracy(outcomes.get(case.name("pretrain", *choice)) for case in group)
         more = gain(finetuned[choice], alone)
         rows.append(
             (

@@ -1,16 +1,16 @@
-"""The figures of documents 000 and 002, in per cent: accuracy on validation and test."""
+"""Published figures of two experiments with AlexNet, in per cent: accuracy on validation and test."""
 
 from dataclasses import dataclass
 
-SOURCE = "document 002: AlexNet, all 101 classes of Caltech-101"
+SOURCE = "AlexNet on all 101 classes of Caltech-101"
 
 
 @dataclass(frozen=True)
 class Printed:
-    """A row of document 002's tables."""
+    """A row of the published tables."""
 
     kind: str
-    """As in `attempts`."""
+    """Kind of attempt, a key of `trials.TITLES`."""
     lr: float
     validation: float
     test: float
@@ -32,19 +32,19 @@ ROWS = (
     Printed("ten-crop", 0.01, 86.8, 87.2),
 )
 THREE_ATTEMPTS = {"scratch": 57.78, "extractor": 65.56, "finetune": 71.92}
-"""Document 000: from scratch, frozen pretrained features, fine-tuned features."""
+"""The AlexNet leaderboard experiment: from scratch, frozen pretrained features, fine-tuned features."""
 FIRST_EPOCH = 72.0
-"""Document 002: accuracy of the pretrained network after its first epoch."""
+"""Accuracy of the pretrained network after its first epoch."""
 
 DENSE_SHARE = 96.0
-"""Per cent of AlexNet's parameters that lie in its three dense layers: 54.9 of 57.4 million with 102 classes."""
+"""Per cent of AlexNet's parameters in its three dense layers: 54.9 of 57.4 million with 102 classes."""
 
 
 def at(kind: str, lr: float) -> Printed | None:
-    """The row printed for an attempt at a rate."""
+    """The row for an attempt at a rate."""
     return next((row for row in ROWS if (row.kind, row.lr) == (kind, lr)), None)
 
 
 def best(kind: str) -> Printed | None:
-    """The attempt's row that is best on validation."""
+    """The row of an attempt that is best on the validation."""
     return max((row for row in ROWS if row.kind == kind), key=lambda row: row.validation, default=None)

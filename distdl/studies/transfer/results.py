@@ -1,7 +1,8 @@
-"""What the trials of study `transfer` came to: one value for each attempt, rate and seed, and which rate is best."""
+"""Results of study `transfer`: one value for each attempt, rate and seed, and the best rate of each attempt."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from distdl.core.files import read_rows
 from distdl.core.rundir import METRICS
@@ -12,8 +13,8 @@ from distdl.studies.transfer.trials import attempts
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
-    """One training. Accuracies are in per cent."""
+class SeedResult:
+    """Result of one training. Accuracies are in per cent."""
 
     kind: str
     lr: float
@@ -32,12 +33,12 @@ class Run:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Group:
-    """An attempt at one rate, over its seeds."""
+class RateResult:
+    """Results of an attempt at one rate, over its seeds."""
 
     kind: str
     lr: float
-    runs: tuple[Run, ...]
+    runs: tuple[SeedResult, ...]
     lost: int = 0
     """Trainings that ended without a result: their loss was no number any more."""
 
@@ -49,35 +50,43 @@ class Group:
     def test(self) -> Spread:
         return spread([run.test for run in self.runs])
 
+    @property
+    def tests(self) -> dict[int, float]:
+        """Test accuracy by seed."""
+        return {run.seed: run.test for run in self.runs}
 
-def groups(settings: Settings, outcomes: Mapping[str, Outcome]) -> list[Group]:
-    """All attempts of which at least one training is over, in the order of the settings; the extractor's too."""
-    found = []
+
+def by_rate(settings: Settings, outcomes: Mapping[str, Outcome]) -> list[RateResult]:
+    """All attempts with at least one finished training, in the order of the settings, and the extractor's grid."""
+    results = []
     for attempt in attempts(settings):
-        own = [outcomes.get(attempt.name(seed)) for seed in range(settings.seeds)]
-        runs = [_run(attempt.kind, attempt.lr, seed, one) for seed, one in enumerate(own) if one and one.completed]
-        lost = sum(one is not None and one.status == "failed" for one in own)
+        of_seeds = [outcomes.get(attempt.name(seed)) for seed in range(settings.seeds)]
+        runs = [_run(attempt.kind, attempt.lr, seed, each) for seed, each in enumerate(of_seeds) if _completed(each)]
+        lost = sum(each is not None and each.status == "failed" for each in of_seeds)
         if runs or lost:
-            found.append(Group(kind=attempt.kind, lr=attempt.lr, runs=tuple(runs), lost=lost))
-    extractor = outcomes.get("extractor")
-    if extractor and extractor.completed:
-        found += _heads(extractor)
-    return found
+            results.append(RateResult(kind=attempt.kind, lr=attempt.lr, runs=tuple(runs), lost=lost))
+    if _completed(extractor := outcomes.get("extractor")):
+        results += _heads(extractor)
+    return results
 
 
-def best(found: Sequence[Group], kind: str) -> Group | None:
-    """Of an attempt's rates, the one that the validation picks; a rate at which a training was lost is not picked."""
-    own = [group for group in found if group.kind == kind and group.runs]
-    whole = [group for group in own if not group.lost] or own
-    return max(whole, key=lambda group: group.validation.mean, default=None)
+def best(results: Sequence[RateResult], kind: str) -> RateResult | None:
+    """The rate of an attempt that the validation selects; one with lost trainings only if all rates have some."""
+    of_kind = [result for result in results if result.kind == kind and result.runs]
+    complete = [result for result in of_kind if not result.lost] or of_kind
+    return max(complete, key=lambda result: result.validation.mean, default=None)
 
 
-def _run(kind: str, lr: float, seed: int, outcome: Outcome) -> Run:
+def _completed(outcome: Outcome | None) -> TypeGuard[Outcome]:
+    return outcome is not None and outcome.completed
+
+
+def _run(kind: str, lr: float, seed: int, outcome: Outcome) -> SeedResult:
     rows = list(read_rows(outcome.folder / METRICS))
     judged = [row for row in rows if row["kind"] == "validation"] or [row for row in rows if row["kind"] == "test"]
     losses = [row["loss"] for row in rows if row["kind"] == "train"]
     top = max(judged, key=lambda row: row["accuracy"])
-    return Run(
+    return SeedResult(
         kind=kind,
         lr=lr,
         seed=seed,
@@ -90,10 +99,10 @@ def _run(kind: str, lr: float, seed: int, outcome: Outcome) -> Run:
     )
 
 
-def _heads(outcome: Outcome) -> list[Group]:
-    by_rate: dict[float, list[Run]] = {}
+def _heads(outcome: Outcome) -> list[RateResult]:
+    runs_by_rate: dict[float, list[SeedResult]] = {}
     for head in outcome.result["heads"]:
-        run = Run(
+        run = SeedResult(
             kind="extractor",
             lr=head["lr"],
             seed=head["seed"],
@@ -104,5 +113,5 @@ def _heads(outcome: Outcome) -> list[Group]:
             loss=head["loss"],
             train_s=None,
         )
-        by_rate.setdefault(run.lr, []).append(run)
-    return [Group(kind="extractor", lr=lr, runs=tuple(runs)) for lr, runs in by_rate.items()]
+        runs_by_rate.setdefault(run.lr, []).append(run)
+    return [RateResult(kind="extractor", lr=lr, runs=tuple(runs)) for lr, runs in runs_by_rate.items()]

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from distdl.core.statistics import Spread, above_zero, gain, points, spread
 from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
 from distdl.studies.base import Outcome
-from distdl.studies.runner.accuracy import accuracies, cells, ends, percent
+from distdl.studies.runner.accuracy import accuracies, cells, percent
 
 Choice = tuple[str, float]
 """Sampling and noise."""
@@ -158,8 +158,8 @@ def _figures(transfer: str, done: Mapping[Choice, BySeed], scratch: BySeed, nois
         data = {
             kind: [place for place, _ in rows],
             "accuracy": [value.mean for _, value in rows],
-            "low": [ends(value)[0] for _, value in rows],
-            "high": [ends(value)[1] for _, value in rows],
+            "low": [value.ends[0] for _, value in rows],
+            "high": [value.ends[1] for _, value in rows],
         }
         marks = (Layer(mark=mark, data=data, x=kind, y="accuracy"),) if mark == "line" else ()
         whiskers = Layer(mark="points", data=data, x=kind, y="accuracy", low="low", high="high")

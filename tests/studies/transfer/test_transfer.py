@@ -16,7 +16,7 @@ from distdl.studies.runner.settings import resolve, study_profiles
 from distdl.studies.transfer import STUDY
 from distdl.studies.transfer import published as document
 from distdl.studies.transfer import tasks as calls
-from distdl.studies.transfer.results import best, groups
+from distdl.studies.transfer.results import best, by_rate
 from distdl.studies.transfer.settings import Settings
 from distdl.studies.transfer.trials import attempts, trials
 
@@ -163,13 +163,13 @@ def test_the_validation_picks_the_rate_and_not_the_test(tmp_path: Path) -> None:
     outcomes = outcomes_of(
         tmp_path, {("finetune", 0.1): (near(0.6), near(0.9)), ("finetune", 0.01): (near(0.7), near(0.5))}
     )
-    picked = best(groups(SHOWN, outcomes), "finetune")
+    picked = best(by_rate(SHOWN, outcomes), "finetune")
     assert picked.lr == 0.01 and picked.test.mean == pytest.approx(50) and picked.runs[0].epoch == 2
 
 
 def test_a_rate_that_diverges_is_told_and_not_picked(tmp_path: Path) -> None:
     outcomes = outcomes_of(tmp_path, {("finetune", 0.1): None, ("finetune", 0.01): (near(0.3), near(0.3))})
-    assert best(groups(SHOWN, outcomes), "finetune").lr == 0.01
+    assert best(by_rate(SHOWN, outcomes), "finetune").lr == 0.01
     assert any("At 0.1 the loss grew beyond all numbers" in part.text for part in said(STUDY.findings(SHOWN, outcomes)))
 
 
@@ -197,7 +197,7 @@ def test_the_frozen_classifier_is_worst_only_where_it_is(tmp_path: Path) -> None
     assert frozen.holds is True and "40.00 %" in frozen.text and "70.00 %" in frozen.text
     table = next(part for section in sections for part in section.parts if isinstance(part, Table))
     row = next(dict(zip(table.columns, row, strict=True)) for row in table.rows if row[0] == "classifier frozen")
-    assert row["002 test (%)"] == 48.9 and row["test (%)"] == 40.0
+    assert row["AlexNet test (%)"] == 48.9 and row["test (%)"] == 40.0
 
 
 def test_nothing_done_shows_nothing() -> None:

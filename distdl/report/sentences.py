@@ -1,0 +1,35 @@
+"""Sentences that compare measured figures, and what their 95 % intervals allow to conclude."""
+
+from distdl.core.statistics import Spread
+
+CHANCE = "which may be chance"
+
+
+def exceeds(high: Spread, low: Spread) -> bool | None:
+    """Whether `high` is larger and the interval of the difference excludes 0; None with single repetitions."""
+    return high.beats(low) if high.n > 1 and low.n > 1 else None
+
+
+def compare(one: Spread, other: Spread, unit: str = "points") -> str:
+    """How much more `one` is: "5.0 points more (+3.0 to +7.0)", followed by a remark if that may be chance."""
+    more = one.minus(other)
+    if more.n < 2:
+        return "one repetition shows no more"
+    text = f"{abs(more.mean):.1f} {unit} {'more' if more.mean > 0 else 'less'} ({more.low:+.1f} to {more.high:+.1f})"
+    return text if more.excludes_zero else f"{text}, {CHANCE}"
+
+
+def change(difference: Spread, unit: str = "points") -> str:
+    """A difference: "+5.0 points (+3.0 to +7.0)", followed by a remark if that may be chance."""
+    text = f"{difference.mean:+.1f} {unit}"
+    if difference.n < 2:
+        return text
+    text += f" ({difference.low:+.1f} to {difference.high:+.1f})"
+    return text if difference.excludes_zero else f"{text}, {CHANCE}"
+
+
+def certainty(one: Spread, other: Spread) -> str:
+    """Whether the difference of two figures is certain, in a few words."""
+    if min(one.n, other.n) < 2:
+        return "one run each, so that neither is shown to be better"
+    return "for certain" if one.minus(other).excludes_zero else CHANCE

@@ -1,0 +1,96 @@
+"""Settings and trials of study `optimizers`."""
+
+import itertools
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from distdl.core.config import Count, Positive
+from distdl.studies.base import Repetitions, Trial
+from distdl.studies.optimizers import cnn
+
+Rates = tuple[Annotated[float, Field(gt=0)], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The document's own grids. Exercises 1 and 2 are always run whole."""
+
+    exercises: tuple[Literal[1, 2, 3], ...] = (1, 2, 3)
+    """Which of the document's exercises."""
+    line_steps: Positive = 1000
+    """Steps of each of the line's 88 settings."""
+    softmax_seeds: Repetitions = 5
+    """Repetitions of the linear layer's 228 settings."""
+    softmax_batch: Positive = 100
+    """Batch size of the linear layer, of which the document says nothing."""
+    cnn_seeds: Repetitions = 3
+    """Repetitions of each of the network's settings."""
+    cnn_images: Count = 50_000
+    """Images that the network trains on: the document's 1,000 steps of 50 are an epoch; 0 takes all."""
+    cnn_rates: Rates = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
+    """Adam's learning rates over one epoch..."""
+    cnn_batches: tuple[Positive, ...] = (1, 2, 4, 8, 16, 250, 500, 1000)
+    """...by batch size."""
+    betas: tuple[tuple[float, float], ...] = ((0.9, 0.999),)
+    """Adam's betas, in the grid of one epoch."""
+    other_rates: Rates = (1e-1, 1e-2, 1e-3)
+    """Learning rates of the other optimizers over one epoch, which the document did not try on this network..."""
+    other_batches: tuple[Positive, ...] = (16,)
+    """...by batch size."""
+    momenta: tuple[float, ...] = (0.9,)
+    """Of momentum, in that grid."""
+    long_epochs: Positive = 40
+    """Epochs of the long trainings."""
+    long_rates: Rates = (1e-6, 1e-5, 1e-4)
+    """Adam's learning rates over the long trainings..."""
+    long_batches: tuple[Positive, ...] = (8, 16, 32, 64, 128, 256)
+    """...by batch size."""
+
+
+def points(settings: Settings) -> list[cnn.Point]:
+    """Exercise 3's settings."""
+    product = itertools.product
+    return [
+        *(
+            cnn.Point(epochs=1, optimizer="adam", lr=lr, batch=batch, betas=betas)
+            for lr, batch, betas in product(settings.cnn_rates, settings.cnn_batches, settings.betas)
+        ),
+        *(
+            cnn.Point(epochs=1, optimizer=kind, lr=lr, batch=batch, momentum=momentum)
+            for kind, momenta in (("sgd", (0.0,)), ("momentum", settings.momenta), ("adagrad", (0.0,)))
+            for lr, batch, momentum in product(settings.other_rates, settings.other_batches, momenta)
+        ),
+        *(
+            cnn.Point(epochs=settings.long_epochs, optimizer="adam", lr=lr, batch=batch)
+            for lr, batch in product(settings.long_rates, settings.long_batches)
+        ),
+    ]
+
+
+def trials(settings: Settings) -> list[Trial]:
+    """The line's grid is one trial, the linear layer's one a seed, the network's one a setting and seed."""
+    found = []
+    if 1 in settings.exercises:
+        found.append(
+            Trial(
+                name="line",
+                call="distdl.studies.optimizers.line:run",
+                settings={"steps": settings.line_steps},
+                labels={"exercise": 1, "settings": 88},
+            )
+        )
+    if 2 in settings.exercises:
+        found += [
+            Trial(
+                name=f"softmax-seed{seed}",
+                call="distdl.studies.optimizers.softmax:run",
+                settings={"seed": seed, "batch": settings.softmax_batch},
+                labels={"exercise": 2, "settings": 228, "seed": seed},
+            )
+            for seed in range(settings.softmax_seeds)
+        ]
+    if 3 in settings.exercises:
+        found += cnn.trials(points(settings), settings.cnn_images, settings.cnn_seeds)
+    return found

@@ -1,0 +1,81 @@
+"""Settings and trials of study `scaling`."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from distdl.core.profiles import Recipe
+from distdl.studies.base import Repetitions, Trial
+
+Positive = Annotated[int, Field(gt=0)]
+
+SINGLE = "single"
+"""What one worker does, whatever the strategy of the others: it has nobody to exchange with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Which workers, by which strategies, how often, and what they train."""
+
+    profile: str = "mnist-cnn"
+    """The training profile."""
+    workers: tuple[Positive, ...] = (1, 2, 4)
+    """Numbers of workers; one worker is always measured, as what the others are compared with."""
+    strategies: tuple[Literal["ddp", "horovod", "deepspeed"], ...] = ("ddp", "horovod")
+    """How gradients meet where there are several workers."""
+    mode: Literal["weak", "strong"] = "weak"
+    """weak: `batch` is each worker's; strong: it is that of all workers together, divided among them, rounded up."""
+    batch: Positive = 16
+    """Images a step."""
+    epochs: Positive = 40
+    """Of each training. The first is told apart: it has the warming up."""
+    repeats: Repetitions = 5
+    """Seeds. All points are measured once before any is measured a second time, so that a drift meets all alike."""
+    images: Annotated[int, Field(ge=0)] = 0
+    """Train on so many only; 0 takes all."""
+    cores: Positive = 1
+    """Of each worker, where they compute on processors. Workers that have to share cores are told apart."""
+    hosts: str = ""
+    """Hosts for the points of several workers: names with commas, or a number to make them on this machine."""
+
+    def __post_init__(self) -> None:
+        count = int(self.hosts) if self.hosts.isdecimal() else len(self.hosts.split(","))
+        odd = [workers for workers in self.workers if workers > 1 and workers % count]
+        if self.hosts and odd:
+            raise ValueError(f"{odd[0]} workers cannot be shared equally by {count} hosts")
+
+
+def trials(settings: Settings) -> list[Trial]:
+    """A training for each number of workers, strategy and seed; interleaved, each round beginning one point later."""
+    several = sorted({workers for workers in settings.workers if workers > 1})
+    points = [(1, SINGLE), *((workers, strategy) for workers in several for strategy in settings.strategies)]
+    made = []
+    for repeat in range(settings.repeats):
+        first = repeat % len(points)
+        made += [_trial(settings, *point, repeat) for point in (*points[first:], *points[:first])]
+    return made
+
+
+def _trial(settings: Settings, workers: int, strategy: str, repeat: int) -> Trial:
+    batch = settings.batch if settings.mode == "weak" else -(-settings.batch // workers)
+    overrides: dict[str, Any] = {
+        "strategy": strategy,
+        "epochs": settings.epochs,
+        "seed": repeat,
+        "data.batch_size": batch,
+        "checkpoint.every_epochs": 0,
+        "progress": "plain",
+    }
+    if settings.images:
+        overrides["data.limit"] = settings.images
+    if settings.hosts.isdecimal() and workers > 1:
+        overrides["compute.threads"] = settings.cores  # emulated hosts would each pin their ranks to the first cores
+    return Trial(
+        name=f"{strategy}-{workers}-seed{repeat}",
+        recipe=Recipe(profile=settings.profile, overrides=overrides),
+        ranks=workers,
+        hosts=settings.hosts if workers > 1 else "",
+        cores=workers * settings.cores,
+        labels={"workers": workers, "strategy": strategy, "seed": repeat},
+    )

@@ -1,0 +1,118 @@
+"""Approaches compared: from scratch, frozen features, fine-tuned, parts frozen."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from distdl.report.content import Axis, Figure, Finding, Layer, Section
+from distdl.report.sentences import compare, exceeds
+from distdl.studies.base import Outcome
+from distdl.studies.runner.accuracy import percent
+from distdl.studies.transfer import published
+from distdl.studies.transfer.report.rates import table
+from distdl.studies.transfer.results import RateResult, best
+from distdl.studies.transfer.trials import TITLES
+
+APPROACHES = ("scratch", "extractor", "finetune", "parts", "freeze-features", "freeze-classifier")
+
+
+def section(results: Sequence[RateResult], outcomes: Mapping[str, Outcome]) -> Section | None:
+    """Each approach at its selected rate; None while there are no results."""
+    selected = selected_results(results)
+    if not selected:
+        return None
+    by_kind = {result.kind: result for result in selected}
+    return Section(
+        title="Approaches compared",
+        text="Each at the rate that the validation selected.",
+        parts=(
+            *_order(by_kind),
+            *_frozen_classifier(by_kind, outcomes),
+            *_winner(selected),
+            _bars(selected),
+            table(
+                selected,
+                "transfer-approaches",
+                "Attempts at their selected rate, next to the published ones",
+                best_printed=True,
+            ),
+        ),
+    )
+
+
+def selected_results(results: Sequence[RateResult]) -> list[RateResult]:
+    """The result of each approach at its selected rate, of those that have one."""
+    return [result for kind in APPROACHES if (result := best(results, kind))]
+
+
+def _order(by_kind: Mapping[str, RateResult]) -> Iterator[Finding]:
+    """Compare with the leaderboard experiment: fine-tuned features beat frozen ones, which beat none."""
+    for high, low in (("finetune", "extractor"), ("extractor", "scratch"), ("finetune", "scratch")):
+        if high in by_kind and low in by_kind:
+            better, worse = by_kind[high].test, by_kind[low].test
+            printed = published.THREE_ATTEMPTS
+            yield Finding(
+                text=f"{TITLES[high].capitalize()} reaches {percent(better)} on the test, {TITLES[low]} "
+                f"{percent(worse)}: {compare(better, worse)}. The leaderboard experiment: {printed[high]:.2f} % and "
+                f"{printed[low]:.2f} %.",
+                n=better.n,
+                holds=exceeds(better, worse),
+            )
+
+
+def _frozen_classifier(by_kind: Mapping[str, RateResult], outcomes: Mapping[str, Outcome]) -> Iterator[Finding]:
+    """Compare with the AlexNet experiment: among attempts with pretrained weights, the frozen classifier is worst."""
+    frozen = by_kind.get("freeze-classifier")
+    others = [by_kind[kind] for kind in ("finetune", "parts", "extractor", "freeze-features") if kind in by_kind]
+    if not frozen or not others:
+        return
+    lowest = min(others, key=lambda result: result.test.mean)
+    yield Finding(
+        text=f"With the classifier frozen and the convolutions trained it reaches {percent(frozen.test)}; the lowest "
+        f"of the other attempts with pretrained weights is {TITLES[lowest.kind]} with {percent(lowest.test)}: "
+        f"{compare(lowest.test, frozen.test)}. The AlexNet experiment: 48.9 %, and 83.4 % or more for all others."
+        + _frozen_share(outcomes),
+        n=frozen.test.n,
+        holds=exceeds(lowest.test, frozen.test),
+    )
+
+
+def _frozen_share(outcomes: Mapping[str, Outcome]) -> str:
+    """How much a frozen classifier freezes: its share of the parameters, here and in AlexNet."""
+    measured = outcomes.get("moved")
+    runs = measured.result if measured and measured.completed else {}
+    trained = {name.split("-lr")[0]: run["parameters"] for name, run in runs.items()}
+    if not {"freeze-classifier", "finetune"} <= trained.keys():
+        return ""
+    share = 1 - trained["freeze-classifier"] / trained["finetune"]
+    return (
+        f" This freezes {100 * share:.2g} % of this network's parameters, and {published.DENSE_SHARE:.0f} % of "
+        "AlexNet's."
+    )
+
+
+def _winner(selected: Sequence[RateResult]) -> Iterator[Finding]:
+    if len(selected) < 2:
+        return
+    first, second, *_ = sorted(selected, key=lambda result: -result.validation.mean)
+    is_clear = first.validation.beats(second.validation)
+    verdict = "wins" if is_clear else f"is ahead of {TITLES[second.kind]}, which may be chance"
+    yield Finding(
+        text=f"On the validation {TITLES[first.kind]} at {first.lr:g} {verdict}: {percent(first.validation)} against "
+        f"{percent(second.validation)}; on the test {percent(first.test)} and {percent(second.test)}.",
+        n=first.validation.n,
+    )
+
+
+def _bars(selected: Sequence[RateResult]) -> Figure:
+    data = {
+        "attempt": [TITLES[result.kind] for result in selected],
+        "accuracy": [result.test.mean for result in selected],
+        "low": [result.test.ends[0] for result in selected],
+        "high": [result.test.ends[1] for result in selected],
+    }
+    return Figure(
+        name="transfer-approaches-bars",
+        title="Accuracy on the test, each attempt at its selected rate",
+        x=Axis(title="attempt", scale="category"),
+        y=Axis(title="test accuracy (%)"),
+        layers=(Layer(mark="bars", data=data, x="attempt", y="accuracy", low="low", high="high"),),
+    )
