@@ -38,10 +38,10 @@ def list_studies() -> None:
 
 
 def show(study: tyro.conf.Positional[Path]) -> None:
-    """Show what a study's trials came to, and what they show until now.
+    """Show a study's progress and its results so far.
 
     Args:
-        study: its folder.
+        study: the study's folder.
     """
     from distdl.studies.runner import trial_lock as claim
     from distdl.studies.runner.progress import failures, progress
@@ -76,32 +76,33 @@ def run_words(argv: Sequence[str]) -> int:
     return parse(run, own_options(argv, study), prog=f"{prog} {study.name}", known=settings)
 
 
-def own_options(words: Sequence[str], study: Study) -> list[str]:
-    """The words with the study's own settings, `--key value` or `--key=value`, as the --set that they are short for."""
+def own_options(argv: Sequence[str], study: Study) -> list[str]:
+    """The arguments, with the study's settings (`--key value` or `--key=value`) collected behind one --set."""
     from distdl.studies.runner.settings import fields
 
+    names = {*fields(study), *study.renamed}
     rest: list[str] = []
-    said: list[str] = []
-    left = list(words)
-    while left:
-        word = left.pop(0)
+    assignments: list[str] = []
+    remaining = list(argv)
+    while remaining:
+        word = remaining.pop(0)
         option, equals, value = word.partition("=")
         key = option.removeprefix("--").replace("-", "_")
         name = key.partition(".")[0]
         if word == "--set":
-            while left and not left[0].startswith("--"):
-                said.append(left.pop(0))
+            while remaining and not remaining[0].startswith("--"):
+                assignments.append(remaining.pop(0))
         elif option == "--set":
-            said.append(value)
-        elif word == "--slurm" and left:  # its value begins with -- like an option
-            rest.append(f"--slurm={left.pop(0)}")
-        elif option.startswith("--") and name in fields(study) and name not in RUN_OPTIONS:
-            if not equals and (not left or left[0].startswith("--")):
+            assignments.append(value)
+        elif word == "--slurm" and remaining:  # its value begins with -- like an option
+            rest.append(f"--slurm={remaining.pop(0)}")
+        elif option.startswith("--") and name in names and name not in RUN_OPTIONS:
+            if not equals and (not remaining or remaining[0].startswith("--")):
                 raise UserError(f"{option} needs a value")
-            said.append(f"{key}={value if equals else left.pop(0)}")
+            assignments.append(f"{key}={value if equals else remaining.pop(0)}")
         else:
             rest.append(word)
-    return [*rest, *(["--set", *said] if said else [])]
+    return [*rest, *(["--set", *assignments] if assignments else [])]
 
 
 def _help(study: Study, prog: str) -> int:
@@ -126,19 +127,19 @@ def run(
     out: Path | None = None,
     leave: bool = False,
 ) -> int:
-    """Run a study, or go on with it. The same command on other hosts of the file system shares the work.
+    """Run or resume a study. The same command on other hosts with the same file system shares the work.
 
     Args:
-        name: of the study (distdl study list).
-        profile: some of its settings, from profiles/studies/NAME-PROFILE.toml or a TOML file.
-        set: its settings, as key=value; each is an option too (--key value).
+        name: name of the study (distdl study list).
+        profile: settings from profiles/studies/NAME-PROFILE.toml or a TOML file.
+        set: settings as key=value; each is an option too (--key value).
         jobs: trials at the same time; 0 is one for each GPU of --gpus, and one without.
         gpus: the GPUs to use, with commas between: 0,1; or all. Each trial takes as many as it has ranks.
         slurm: submit it as an array of Slurm jobs that share the folder: options of sbatch in quotes, as
             "--array=0-3 --gpus=1 --time=2:00:00".
         quick: the small version, which runs in minutes on two cores.
-        out: the study's folder; without it runs/studies/NAME, or NAME-quick. One that is there already keeps its
-            settings where none are said.
+        out: the study's folder; by default runs/studies/NAME, or NAME-quick. An existing folder keeps its settings if
+            none are given.
         leave: end as soon as nothing is left to begin, without waiting for what other processes do.
     """
     from distdl.studies.runner import needs
@@ -147,10 +148,12 @@ def run(
 
     study = catalogue.find(name)
     if study.alone and (jobs > 1 or (gpus and not jobs)):
-        raise UserError(f"study {name} measures time: its trials run one at a time on a host: say --jobs 1, or nothing")
+        raise UserError(
+            f"study {name} measures time: its trials run one at a time on a host: use --jobs 1 or omit --jobs"
+        )
     names = () if slurm else _gpus(gpus)
     if jobs < 0 or (names and jobs > len(names)):
-        raise UserError(f"--jobs {jobs}: say how many trials at the same time, at most one for each GPU of --gpus")
+        raise UserError(f"--jobs {jobs}: it must be between 1 and the number of GPUs in --gpus")
     path = out or Path("runs/studies") / (f"{name}-quick" if quick else name)
     if out and (out / STUDY).exists() and not (profile or set or quick):
         folder = StudyFolder.open(out)
@@ -166,24 +169,24 @@ def run(
     return _run(folder, jobs=jobs or max(len(names), 1), gpus=names, leave=leave)
 
 
-def _gpus(said: str) -> tuple[str, ...]:
-    if said != "all":
-        return tuple(filter(None, said.split(",")))
+def _gpus(assignments: str) -> tuple[str, ...]:
+    if assignments != "all":
+        return tuple(filter(None, assignments.split(",")))
     from distdl.telemetry.nvml import visible_uuids
 
-    if not (found := visible_uuids()):
+    if not (uuids := visible_uuids()):
         raise UserError("--gpus all: there is no GPU here; leave it out")
-    return tuple(found)
+    return tuple(uuids)
 
 
 def _run(folder: StudyFolder, *, jobs: int, gpus: tuple[str, ...], leave: bool) -> int:
-    from distdl.studies.runner.progress import Board
+    from distdl.studies.runner.progress import ProgressDisplay
     from distdl.studies.runner.run import Runner
 
     console = PlainConsole()
     count = len(folder.trials)
     console.print(f"study {folder.study.name}: {count} trials in {folder.path}", soft_wrap=True)
-    with Board(console) as board:
+    with ProgressDisplay(console) as board:
         runner = Runner(folder, jobs=jobs, gpus=gpus, leave=leave, watch=board)
         code = runner.run()
     _complain(runner, console)
@@ -207,7 +210,7 @@ def _complain(runner: "Runner", console: Console) -> None:
         elif state == "not begun":
             console.print(f"not begun: {trial.name}: one that it waits for has failed", style="yellow")
         elif state == "stopped":
-            console.print(f"stopped: {trial.name}: run the same command to go on", style="yellow")
+            console.print(f"stopped: {trial.name}: run the same command to resume it", style="yellow")
         waiting += state == "waiting"
     if runner.given_up:
         text = f"not begun: {waiting} more trials, after {SAME_FAILURES} failed for the same reason: {runner.given_up}"
@@ -215,7 +218,7 @@ def _complain(runner: "Runner", console: Console) -> None:
 
 
 def _show(folder: StudyFolder, console: Console) -> list[Section]:
-    """What the results say, here and in findings.json."""
+    """Print the results so far and write findings.json."""
     from distdl.report.terminal import show
 
     if not any(outcome.completed for outcome in folder.outcomes().values()):

@@ -72,7 +72,7 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(n, mean, mean - half, mean + half)
 
 
-def spread_over_seeds(values: Mapping[int, float]) -> Spread:
+def over_seeds(values: Mapping[int, float]) -> Spread:
     """Mean and 95 % interval of values by seed (at least one)."""
     return spread(list(values.values()))
 

@@ -18,7 +18,7 @@ def select_device(on: str) -> torch.device:
         UserError: for a GPU that does not exist.
     """
     if on == "cuda" and not torch.cuda.is_available():
-        raise UserError("--on cuda: torch sees no GPU here (run distdl doctor for the reason)")
+        raise UserError("--on cuda: torch finds no GPU (distdl doctor shows the reason)")
     return torch.device("cuda" if on != "cpu" and torch.cuda.is_available() else "cpu")
 
 

@@ -10,9 +10,9 @@ def exceeds(high: Spread, low: Spread) -> bool | None:
     return high.beats(low) if high.n > 1 and low.n > 1 else None
 
 
-def compare(one: Spread, other: Spread, unit: str = "points") -> str:
-    """How much more `one` is: "5.0 points more (+3.0 to +7.0)", followed by a remark if that may be chance."""
-    more = one.minus(other)
+def compare(first: Spread, second: Spread, unit: str = "points") -> str:
+    """Difference of `first` and `second`: "5.0 points more (+3.0 to +7.0)", with a remark if that may be chance."""
+    more = first.minus(second)
     if more.n < 2:
         return "one repetition shows no more"
     text = f"{abs(more.mean):.1f} {unit} {'more' if more.mean > 0 else 'less'} ({more.low:+.1f} to {more.high:+.1f})"
@@ -28,8 +28,8 @@ def change(difference: Spread, unit: str = "points") -> str:
     return text if difference.excludes_zero else f"{text}, {CHANCE}"
 
 
-def certainty(one: Spread, other: Spread) -> str:
-    """Whether the difference of two figures is certain, in a few words."""
-    if min(one.n, other.n) < 2:
+def certainty(first: Spread, second: Spread) -> str:
+    """Whether the difference of two figures is certain, in short."""
+    if min(first.n, second.n) < 2:
         return "one run each, so that neither is shown to be better"
-    return "for certain" if one.minus(other).excludes_zero else CHANCE
+    return "for certain" if first.minus(second).excludes_zero else CHANCE

@@ -32,16 +32,16 @@ TRAINING = Recipe(
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How many trials of each kind."""
+    """Numbers and properties of the trials."""
 
     calls: int = 3
     """Trials that call `wait`."""
     trainings: int = 0
     """Trials that train on one rank; every second of them on two."""
     seconds: float = 0.0
-    """That each call takes."""
+    """Duration of each call."""
     steps: int = 30
-    """Of each training."""
+    """Steps of each training."""
     fails: tuple[str, ...] = ()
     """Names of calls that fail."""
     silent: tuple[str, ...] = ()
@@ -79,7 +79,7 @@ def trials(settings: Settings) -> list[Trial]:
 
 
 def wait(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
-    """Take its time, and leave a line in the study's journal of whatever must not be."""
+    """Wait, and record in the study's journal what must not happen."""
     if (folder / "result.json").exists():
         _journal(folder, "again")
     with (folder / "inside").open("a") as inside:
@@ -88,11 +88,11 @@ def wait(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
         except BlockingIOError:
             _journal(folder, "twice at the same time")
         _journal(folder, "begin")
-        until = time.monotonic() + table["seconds"]
-        while time.monotonic() < until:
+        end_time = time.monotonic() + table["seconds"]
+        while time.monotonic() < end_time:
             time.sleep(0.01)
         if table["fail"]:
-            raise UserError("this trial fails, as it was told to")
+            raise UserError("this trial fails, as requested")
         if table["silent"]:
             sys.exit(0)
         return {"cores": sorted(os.sched_getaffinity(0)), "gpus": os.environ.get("CUDA_VISIBLE_DEVICES", "")}

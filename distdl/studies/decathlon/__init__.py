@@ -1,6 +1,6 @@
 """Study `decathlon`: one network onto the ten domains of the Visual Decathlon, with the challenge's score.
 
-Document 001 (P1) takes its target sets from there. Domains that are not here are said to be missing; the rest are run.
+Domains whose images are not available are listed as missing; the others are run.
 The quick version trains last layers on the frozen features of a small network; it fine-tunes nothing.
 """
 
@@ -20,13 +20,13 @@ QUICK = {
 
 
 def findings(settings: Settings, outcomes: Mapping[str, Outcome]) -> list[Section]:
-    """Accuracy and points of the domains that are done; those that are missing by name."""
+    """Accuracy and points of the completed domains, and the names of missing ones."""
     return shown.findings(selected_domains(settings), settings.rates, settings.seeds, outcomes)
 
 
 STUDY = Study(
     name="decathlon",
-    summary="the ten domains of the Visual Decathlon at 72 pixels, with the challenge's score (document 001)",
+    summary="the ten domains of the Visual Decathlon at 72 pixels, with the challenge's score",
     settings=Settings,
     quick=QUICK,
     trials=trials,

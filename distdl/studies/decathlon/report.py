@@ -1,13 +1,15 @@
-"""Results of study `decathlon`: accuracy and score by domain and approach, the total, and what is missing."""
+"""Results of study `decathlon`: accuracy and score by domain and approach, the total, and missing domains."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from distdl.core.files import read_rows
 from distdl.core.rundir import METRICS
 from distdl.core.statistics import Spread, spread
 from distdl.data.sets.decathlon import DOMAINS, Domain
 from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
+from distdl.report.sentences import CHANCE
 from distdl.studies.base import Outcome
 from distdl.studies.decathlon import score
 from distdl.studies.runner.accuracy import cells, percent
@@ -16,8 +18,8 @@ BASELINE = 250.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Done:
-    """An approach to a domain at the rate that the validation picked: accuracies on the test, in per cent, by seed."""
+class Result:
+    """An approach to a domain at the rate that the validation selected: test accuracies in per cent, by seed."""
 
     domain: Domain
     approach: str
@@ -30,51 +32,51 @@ class Done:
 
     @property
     def errors(self) -> list[tuple[float, float]]:
-        """By seed: share of wrong answers, and the baseline's."""
+        """Share of errors, and that of the baseline, by seed."""
         return [(1 - test / 100, 1 - self.domain.baseline / 100) for test in self.tests]
 
     @property
     def points(self) -> list[float]:
-        """By seed."""
+        """Points by seed."""
         return [score.domain(*errors) for errors in self.errors]
 
 
 def findings(
     domains: Sequence[Domain], rates: Sequence[float], seeds: int, outcomes: Mapping[str, Outcome]
 ) -> list[Section]:
-    """One section; empty until a domain is done.
+    """One section; none before the first result.
 
     Args:
-        rates: of fine-tuning.
+        rates: learning rates of fine-tuning.
     """
-    found = [done for domain in domains for done in _done(domain, rates, seeds, outcomes)]
-    results = {domain: _extractor(domain, outcomes) for domain in domains}
-    missing = [domain for domain, result in results.items() if "missing" in result]
-    if not found and not missing:
+    results = [result for domain in domains for result in _results(domain, rates, seeds, outcomes)]
+    extracted = {domain: _extractor(domain, outcomes) for domain in domains}
+    missing = [domain for domain, result in extracted.items() if "missing" in result]
+    if not results and not missing:
         return []
-    approaches = sorted({done.approach for done in found})
+    approaches = sorted({result.approach for result in results})
     return [
         Section(
             title="Visual Decathlon",
             text="A domain has 1,000 points without errors, 250 with the errors of the challenge's fully fine-tuned "
-            "baseline, and none from twice its errors on. The images are 72 x 72 pixels. Where a domain is here in "
-            "part only, its points are for comparing approaches, not for the challenge.",
+            "baseline, and 0 at twice those errors or more. The images are 72 x 72 pixels. If only part of a "
+            "domain is available, its points compare approaches and do not count for the challenge.",
             parts=(
-                *(_total(approach, [done for done in found if done.approach == approach]) for approach in approaches),
-                *_against(found),
+                *(_total(approach, [each for each in results if each.approach == approach]) for approach in approaches),
+                *_compared(results),
                 *([_absent(missing)] if missing else []),
-                *([_bars(found), _table(found, results)] if found else []),
+                *([_bars(results), _table(results, extracted)] if results else []),
             ),
         )
     ]
 
 
-def _extractor(domain: Domain, outcomes: Mapping[str, Outcome]) -> Mapping[str, object]:
+def _extractor(domain: Domain, outcomes: Mapping[str, Outcome]) -> Mapping[str, Any]:
     outcome = outcomes.get(f"extractor-{domain.folder}")
     return outcome.result if outcome and outcome.completed else {}
 
 
-def _done(domain: Domain, rates: Sequence[float], seeds: int, outcomes: Mapping[str, Outcome]) -> Iterator[Done]:
+def _results(domain: Domain, rates: Sequence[float], seeds: int, outcomes: Mapping[str, Outcome]) -> Iterator[Result]:
     frozen: dict[float, list[tuple[float, float]]] = {}
     for head in _extractor(domain, outcomes).get("heads", ()):
         frozen.setdefault(head["lr"], []).append((head["validation"], head["test"]))
@@ -88,60 +90,59 @@ def _done(domain: Domain, rates: Sequence[float], seeds: int, outcomes: Mapping[
         if by_rate:
             lr = max(by_rate, key=lambda rate: sum(value for value, _ in by_rate[rate]) / len(by_rate[rate]))
             tests = tuple(100 * test for _, test in by_rate[lr])
-            yield Done(domain=domain, approach=approach, lr=lr, tests=tests)
+            yield Result(domain=domain, approach=approach, lr=lr, tests=tests)
 
 
 def _validation(outcome: Outcome) -> float:
-    """The best accuracy on the validation of a training."""
+    """Best validation accuracy of a training."""
     return max(
         (row["accuracy"] for row in read_rows(outcome.folder / METRICS) if row["kind"] == "validation"), default=0
     )
 
 
-def _total(approach: str, own: Sequence[Done]) -> Finding:
-    by_seed = [score.total(errors) for errors in zip(*(done.errors for done in own), strict=False)]
-    value = spread(by_seed)
+def _total(approach: str, results: Sequence[Result]) -> Finding:
+    value = spread([score.total(errors) for errors in zip(*(result.errors for result in results), strict=False)])
     interval = f" ({value.low:,.0f} to {value.high:,.0f})" if value.n > 1 else ""
     return Finding(
-        text=f"{approach.capitalize()}: {value.mean:,.0f} points{interval} over {len(own)} of the ten domains; the "
-        f"baseline has {BASELINE * len(own):,.0f} over as many.",
+        text=f"{approach.capitalize()}: {value.mean:,.0f} points{interval} over {len(results)} of the ten domains; the "
+        f"baseline has {BASELINE * len(results):,.0f} over the same number.",
         n=value.n,
     )
 
 
-def _against(found: Sequence[Done]) -> Iterator[Finding]:
-    """Document 001: fine-tuning against the last layer alone, where both were tried."""
-    by_place = {(done.domain, done.approach): done for done in found}
+def _compared(results: Sequence[Result]) -> Iterator[Finding]:
+    """Compare fine-tuning with training the last layer only, for domains that have both."""
+    by_place = {(result.domain, result.approach): result for result in results}
     for domain in DOMAINS:
         tuned, frozen = (by_place.get((domain, approach)) for approach in ("fine-tuned", "frozen features"))
         if tuned and frozen:
-            ours, other = tuned.accuracy, frozen.accuracy
-            clear = ours.beats(other) or other.beats(ours)
+            high, low = tuned.accuracy, frozen.accuracy
+            is_clear = high.minus(low).excludes_zero
             yield Finding(
-                text=f"{domain.title}: fine-tuned {percent(ours)}, last layer alone {percent(other)}"
-                + ("." if clear else ": they cannot be told apart."),
-                n=min(ours.n, other.n),
-                holds=ours.beats(other) if clear else None,
+                text=f"{domain.title}: fine-tuned {percent(high)}, only the last layer {percent(low)}"
+                + ("." if is_clear else f": a difference {CHANCE}."),
+                n=min(high.n, low.n),
+                holds=high.beats(low) if is_clear else None,
             )
 
 
 def _absent(missing: Sequence[Domain]) -> Finding:
     names = ", ".join(domain.title for domain in missing)
     return Finding(
-        text=f"Missing here and without points: {names}. The challenge's archives bring them: DOMAIN/train/CLASS/*.jpg "
+        text=f"Missing, and without points: {names}. They are in the challenge's archives: DOMAIN/train/CLASS/*.jpg "
         "and val under decathlon-1.0 in the data root.",
         n=0,
     )
 
 
-def _bars(found: Sequence[Done]) -> Figure:
-    scores = [spread(done.points) for done in found]
+def _bars(results: Sequence[Result]) -> Figure:
+    scores = [spread(result.points) for result in results]
     data = {
-        "domain": [done.domain.title for done in found],
+        "domain": [result.domain.title for result in results],
         "points": [value.mean for value in scores],
         "low": [value.ends[0] for value in scores],
         "high": [value.ends[1] for value in scores],
-        "approach": [done.approach for done in found],
+        "approach": [result.approach for result in results],
     }
     return Figure(
         name="decathlon-points",
@@ -155,10 +156,10 @@ def _bars(found: Sequence[Done]) -> Figure:
     )
 
 
-def _table(found: Sequence[Done], results: Mapping[Domain, Mapping[str, object]]) -> Table:
+def _table(results: Sequence[Result], extracted: Mapping[Domain, Mapping[str, Any]]) -> Table:
     return Table(
         name="decathlon",
-        title="Domains, beside the challenge's baseline",
+        title="Domains, next to the challenge's baseline",
         columns=(
             "domain",
             "approach",
@@ -174,16 +175,16 @@ def _table(found: Sequence[Done], results: Mapping[Domain, Mapping[str, object]]
         ),
         rows=tuple(
             (
-                done.domain.title,
-                done.approach,
-                results[done.domain].get("classes"),
-                done.domain.classes,
-                done.lr,
-                *cells(done.accuracy),
-                round(spread(done.points).mean, 1),
-                done.domain.baseline,
+                result.domain.title,
+                result.approach,
+                extracted[result.domain].get("classes"),
+                result.domain.classes,
+                result.lr,
+                *cells(result.accuracy),
+                round(spread(result.points).mean, 1),
+                result.domain.baseline,
             )
-            for done in found
+            for result in results
         ),
         note="low and high: 95 % interval over the seeds. points: mean over the seeds.",
     )

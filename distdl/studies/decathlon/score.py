@@ -6,12 +6,12 @@ PERFECT, EXPONENT = 1000.0, 2
 
 
 def domain(error: float, baseline_error: float) -> float:
-    """a (Emax - E)^2 with Emax twice the baseline's error and a so that a perfect domain has 1,000.
+    """Points of a domain: a (Emax - E)^2. Emax is twice the baseline's error; a gives a perfect domain 1,000 points.
 
     The baseline itself has 250, and an error of twice the baseline's or more has 0.
 
     Args:
-        error, baseline_error: shares of wrong answers; that of the baseline is above 0.
+        error, baseline_error: error rates; that of the baseline is above 0.
     """
     most = 2 * baseline_error
     return PERFECT * (max(0.0, most - error) / most) ** EXPONENT

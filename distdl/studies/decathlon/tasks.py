@@ -1,4 +1,4 @@
-"""Trials of study `decathlon`: one domain, learned on frozen features or by fine-tuning; or said to be missing."""
+"""Trials of study `decathlon`: one domain, on frozen features or fine-tuned, or reported as missing."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +17,7 @@ from distdl.training.session import train
 
 
 def extract(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
-    """Last layers on the domain's features, as `features.grid`; `missing` says why there are none."""
+    """Train last layers on the domain's features, as `features.grid`. Returns the result or why it is `missing`."""
     return _missing(table) or {**_described(table), **features.grid(folder, table)}
 
 

@@ -11,18 +11,18 @@ from distdl.studies.features.grid import Rates, grid_table
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Document 001's ResNet-50 on all ten."""
+    """ResNet-50 on all ten domains."""
 
     profile: str = "resnet50-decathlon"
     """Training profile: network, weights, validation part, epochs and schedule."""
     overrides: Overrides = field(default_factory=dict)
     """Further overrides, for every training."""
     domains: tuple[str, ...] = tuple(domain.folder for domain in DOMAINS)
-    """Which domains, as the challenge's archive names them."""
+    """Domains, by their names in the challenge's archive."""
     head_rates: Rates = (1.0, 0.1, 0.01, 0.001)
     """Learning rates of the last layer on frozen features, which are computed once."""
     rates: Rates = (0.001, 0.01, 0.1)
-    """Learning rates of fine-tuning all layers. Empty fine-tunes nothing."""
+    """Learning rates of fine-tuning all layers. Empty disables fine-tuning."""
     seeds: Repetitions = 3
     """Repetitions."""
 
@@ -31,17 +31,17 @@ def selected_domains(settings: Settings) -> list[Domain]:
     by_folder = {domain.folder: domain for domain in DOMAINS}
     for name in settings.domains:
         if name not in by_folder:
-            raise UserError(f'domains: "{name}" is none of the decathlon{nearest(name, by_folder)}')
+            raise UserError(f'domains: "{name}" is not a domain of the decathlon{nearest(name, by_folder)}')
     return [by_folder[name] for name in settings.domains]
 
 
 def trials(settings: Settings) -> list[Trial]:
-    """For each domain one grid of last layers, and a training for each rate and seed."""
-    found = []
+    """Trials: one grid of last layers per domain, and a training for each rate and seed."""
+    listed = []
     for domain in selected_domains(settings):
         base = Recipe(profile=settings.profile, overrides={"data.name": domain.name, "data.image_size": 72})
         recipe = base.updated(settings.overrides)
-        found.append(
+        listed.append(
             Trial(
                 name=f"extractor-{domain.folder}",
                 call="distdl.studies.decathlon.tasks:extract",
@@ -49,7 +49,7 @@ def trials(settings: Settings) -> list[Trial]:
                 labels={"domain": domain.title, "approach": "frozen features"},
             )
         )
-        found += [
+        listed += [
             Trial(
                 name=f"finetune-{domain.folder}-lr{lr:g}-seed{seed}",
                 call="distdl.studies.decathlon.tasks:tune",
@@ -59,4 +59,4 @@ def trials(settings: Settings) -> list[Trial]:
             for seed in range(settings.seeds)
             for lr in settings.rates
         ]
-    return found
+    return listed

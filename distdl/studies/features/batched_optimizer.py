@@ -1,7 +1,7 @@
-"""Many trainings of one network at once: trials lie along the first axis of each tensor, each with settings of its own.
+"""Many trainings of one network at once: trials are the first axis of each tensor, each with its own settings.
 
-The rules are those of torch.optim, whose settings are numbers for all parameters; here they are vectors [trials]. Small
-networks are trained so in the time of a few: a step's cost is the call of each operator, hardly its arithmetic.
+The rules are those of torch.optim, whose settings are numbers for all parameters; here they are vectors [trials]. Many
+small networks then train in the time of a few: a step's cost is the call of each operator, not its arithmetic.
 """
 
 import itertools
@@ -17,7 +17,7 @@ Kind = Literal["sgd", "adagrad", "adam"]
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """One trial's optimizer. Fields that `kind` does not read are left alone."""
+    """One trial's optimizer. Fields that `kind` does not use have no effect."""
 
     kind: Kind
     lr: float
@@ -27,7 +27,7 @@ class Setting:
     beta2: float = 0.999
     """adam: decay of the first and second moment."""
     eps: float = 1e-8
-    """adagrad, adam: what keeps the division finite."""
+    """adagrad, adam: added to the divisor, which keeps it above 0."""
 
 
 class StackedOptimizer:
@@ -35,25 +35,27 @@ class StackedOptimizer:
 
     Args:
         parameters: each [trials, ...].
-        settings: one a trial; those of one kind must lie together.
+        settings: one per trial; those of one kind must be adjacent.
     """
 
     def __init__(self, parameters: Sequence[Tensor], settings: Sequence[Setting]) -> None:
-        self._groups: list[_Sgd | _Adagrad | _Adam] = []
+        self._groups: list[_Rule] = []
         self._slices: list[slice] = []
         first = 0
-        for kind, members in itertools.groupby(settings, key=lambda setting: setting.kind):
+        for _, members in itertools.groupby(settings, key=lambda setting: setting.kind):
             group = list(members)
-            here = slice(first, first := first + len(group))
-            self._slices.append(here)
-            self._groups.append(_RULES[kind]([parameter.detach()[here] for parameter in parameters], group))
+            members_slice = slice(first, first := first + len(group))
+            self._slices.append(members_slice)
+            self._groups.append(
+                _RULES[group[0].kind]([parameter.detach()[members_slice] for parameter in parameters], group)
+            )
         if any(len(parameter) != first for parameter in parameters) or len(self._groups) > len({*_kinds(settings)}):
-            raise ValueError("one setting a trial is needed, and those of one kind must lie together")
+            raise ValueError("one setting per trial is needed, and those of one kind must be adjacent")
 
     def step(self, gradients: Sequence[Tensor]) -> None:
         """Change the parameters by their gradients, each [trials, ...]."""
-        for group, here in zip(self._groups, self._slices, strict=True):
-            group.step([gradient[here] for gradient in gradients])
+        for group, members_slice in zip(self._groups, self._slices, strict=True):
+            group.step([gradient[members_slice] for gradient in gradients])
 
 
 def _kinds(settings: Sequence[Setting]) -> list[Kind]:
@@ -61,13 +63,13 @@ def _kinds(settings: Sequence[Setting]) -> list[Kind]:
 
 
 class _Rule:
-    """One kind's parameters, their settings as columns that broadcast over each, and what it keeps by parameter."""
+    """Parameters of one kind of optimizer, their settings as columns, and the state of each parameter."""
 
-    kept = 0
+    state_tensors = 0
 
     def __init__(self, parameters: list[Tensor], settings: list[Setting]) -> None:
         self.parameters, self.settings, self.steps = parameters, settings, 0
-        self.state = [[torch.zeros_like(parameter) for _ in range(self.kept)] for parameter in parameters]
+        self.state = [[torch.zeros_like(parameter) for _ in range(self.state_tensors)] for parameter in parameters]
 
     def column(self, values: Sequence[float], like: Tensor) -> Tensor:
         """[trials] in double precision, rounded once, shaped to broadcast over `like` [trials, ...]."""
@@ -78,11 +80,16 @@ class _Rule:
         for parameter, gradient, state in zip(self.parameters, gradients, self.state, strict=True):
             self.change(parameter, gradient, *state)
 
+    def change(self, parameter: Tensor, gradient: Tensor, *state: Tensor) -> None:
+        """Change a parameter and its state by a gradient, in place."""
+        raise NotImplementedError
+
 
 class _Sgd(_Rule):
-    kept = 1
+    state_tensors = 1
 
-    def change(self, parameter: Tensor, gradient: Tensor, velocity: Tensor) -> None:
+    def change(self, parameter: Tensor, gradient: Tensor, *state: Tensor) -> None:
+        (velocity,) = state
         velocity.mul_(self.column([s.momentum for s in self.settings], velocity)).add_(gradient)
         parameter.sub_(velocity * self.column([s.lr for s in self.settings], velocity))
 
@@ -90,9 +97,10 @@ class _Sgd(_Rule):
 class _Adagrad(_Rule):
     """Duchi et al. 2011."""
 
-    kept = 1
+    state_tensors = 1
 
-    def change(self, parameter: Tensor, gradient: Tensor, squares: Tensor) -> None:
+    def change(self, parameter: Tensor, gradient: Tensor, *state: Tensor) -> None:
+        (squares,) = state
         squares.addcmul_(gradient, gradient)
         divisor = squares.sqrt().add_(self.column([s.eps for s in self.settings], squares))
         parameter.sub_(gradient / divisor * self.column([s.lr for s in self.settings], squares))
@@ -101,9 +109,10 @@ class _Adagrad(_Rule):
 class _Adam(_Rule):
     """Kingma and Ba 2015, algorithm 1; eps is added after the bias of the second moment is corrected."""
 
-    kept = 2
+    state_tensors = 2
 
-    def change(self, parameter: Tensor, gradient: Tensor, mean: Tensor, square: Tensor) -> None:
+    def change(self, parameter: Tensor, gradient: Tensor, *state: Tensor) -> None:
+        mean, square = state
         settings, t = self.settings, self.steps
         mean.lerp_(gradient, self.column([1 - s.beta1 for s in settings], mean))
         square.mul_(self.column([s.beta2 for s in settings], square))

@@ -1,7 +1,7 @@
-"""A frozen network as a feature extractor: its features computed once an image, and last layers trained on them.
+"""A frozen network as a feature extractor: its features are computed once per image, and last layers trained on them.
 
-What is frozen gives the same features in every epoch and at every learning rate. So they are kept, and a whole grid of
-rates and seeds is trained on what is kept.
+A frozen part gives the same features in every epoch and at every learning rate. So they are stored, and a whole grid of
+rates and seeds is trained on them.
 """
 
 import dataclasses
@@ -24,11 +24,11 @@ from distdl.data.sets.load import load
 from distdl.models import freezing as parts
 from distdl.runtime.device import device_for
 from distdl.runtime.world import World
-from distdl.studies.features.last_layers import Kept, network, train
+from distdl.studies.features.last_layers import Features, head_tensors, network, train
 
 FILE, LAYERS = "features.safetensors", "layers.safetensors"
 SAME = 1e-4
-"""Largest difference, as a share of the largest logit, at which kept features count as the network's own."""
+"""Largest difference, as a share of the largest logit, at which stored features count as the network's own."""
 
 
 def grid(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,15 +43,15 @@ def grid(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
     file = folder / FILE
     began = time.perf_counter()
     if not file.exists():
-        keep(file, compute(config, dataset, world))
-    kept = read(file, world.device)
+        write(file, compute(config, dataset, world))
+    stored = read(file, world.device)
     between = time.perf_counter()
-    heads, layers = train(kept, config, dataset, table["rates"], range(int(table["seeds"])))
-    _write(folder / LAYERS, {"weight": layers.weight, "bias": layers.bias})
-    width = kept["train"][0].shape[1]
+    heads, layers = train(stored, config, dataset, table["rates"], range(int(table["seeds"])))
+    _write_tensors(folder / LAYERS, {"weight": layers.weight, "bias": layers.bias})
+    width = stored["train"][0].shape[1]
     return {
         "heads": [dataclasses.asdict(head) for head in heads],
-        "images": sum(len(labels) for _, labels in kept.values()),
+        "images": sum(len(labels) for _, labels in stored.values()),
         "dimensions": width,
         "parameters": (width + 1) * len(dataset.classes),
         "features_s": between - began,
@@ -60,21 +60,20 @@ def grid(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def compute(config: Config, dataset: DataSet, world: World) -> Kept:
-    """What the network's last layer is given for each image, in evaluation mode and without augmentation.
+def compute(config: Config, dataset: DataSet, world: World) -> Features:
+    """Inputs of the network's last layer for each image, in evaluation mode and without augmentation.
 
     Raises:
         UserError: the network starts from scratch, or does more after its last layer than to average it over pixels.
     """
     if config.model.weights == "none":
         raise UserError("a feature extractor needs weights: name them by model.weights")
-    whole = network(config, dataset).to(world.device).eval()
-    head = whole.get_submodule(parts.head(whole))
-    if head.bias is None:
-        raise UserError(f"the last layer of {config.model.name} has no bias: train it by model.train_only instead")
-    given: list[Tensor] = []
-    hook = head.register_forward_pre_hook(lambda module, inputs: given.append(inputs[0]))
-    kept: dict[str, tuple[Tensor, Tensor]] = {}
+    model = network(config, dataset).to(world.device).eval()
+    head = model.get_submodule(parts.head(model))
+    weight, bias = head_tensors(model)
+    inputs_seen: list[Tensor] = []
+    hook = head.register_forward_pre_hook(lambda module, inputs: inputs_seen.append(inputs[0]))
+    stored: dict[str, tuple[Tensor, Tensor]] = {}
     plain = dataclasses.replace(config, data=dataclasses.replace(config.data, ten_crop=False))
     for name in ("train", "validation", "test"):
         split: Split | None = getattr(dataset, name)
@@ -85,43 +84,43 @@ def compute(config: Config, dataset: DataSet, world: World) -> Kept:
         loader = make_loader(plain, dataset, split, world, training=False)
         features, labels = [], []
         for batch in loader.epoch(0):
-            logits = whole(batch.images)
-            pooled = _pooled(given.pop())
+            logits = model(batch.images)
+            pooled = _pooled(inputs_seen.pop())
             if not labels:
-                _check(F.linear(pooled, head.weight.flatten(1), head.bias), logits, config.model.name)
+                _check(F.linear(pooled, weight, bias), logits, config.model.name)
             features.append(pooled[: batch.count])
             labels.append(batch.labels[: batch.count])
         loader.close()
-        kept[name] = torch.cat(features), torch.cat(labels)
+        stored[name] = torch.cat(features), torch.cat(labels)
     hook.remove()
-    return kept
+    return stored
 
 
-def _pooled(given: Tensor) -> Tensor:
+def _pooled(inputs_seen: Tensor) -> Tensor:
     # A 1 x 1 convolution averaged over pixels is the convolution of the average.
-    return given.mean(dim=(2, 3)) if given.dim() == 4 else given
+    return inputs_seen.mean(dim=(2, 3)) if inputs_seen.dim() == 4 else inputs_seen
 
 
-def _check(ours: Tensor, logits: Tensor, name: str) -> None:
-    if ours.shape != logits.shape or (ours - logits).abs().max() > SAME * logits.abs().max():
+def _check(computed: Tensor, logits: Tensor, name: str) -> None:
+    if computed.shape != logits.shape or (computed - logits).abs().max() > SAME * logits.abs().max():
         raise UserError(f"{name} does more after its last layer than average it: train it by model.train_only instead")
 
 
-def keep(file: Path, kept: Kept) -> None:
+def write(file: Path, stored: Features) -> None:
     """Write features as safetensors: SPLIT.features and SPLIT.labels."""
-    tensors = {f"{name}.features": features for name, (features, _) in kept.items()}
-    _write(file, tensors | {f"{name}.labels": labels for name, (_, labels) in kept.items()})
+    tensors = {f"{name}.features": features for name, (features, _) in stored.items()}
+    _write_tensors(file, tensors | {f"{name}.labels": labels for name, (_, labels) in stored.items()})
 
 
-def _write(file: Path, tensors: Mapping[str, Tensor]) -> None:
+def _write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
     from safetensors.torch import save
 
     content = save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()})
     write_atomic(file, lambda sink: sink.write(content))
 
 
-def read(file: Path, device: torch.device) -> Kept:
-    """What `keep` wrote."""
+def read(file: Path, device: torch.device) -> Features:
+    """Read features that `write` wrote."""
     from safetensors.torch import load_file
 
     tensors = load_file(file, device=str(device))

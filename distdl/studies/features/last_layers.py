@@ -1,7 +1,7 @@
-"""Last layers on features that are kept, one for every seed and learning rate, trained all at once.
+"""Last layers on stored features, one for every seed and learning rate, trained all at once.
 
-Each comes out as `distdl.train` would have trained it with all else frozen and no augmentation: from the same first
-weights, in the same order, by the same optimizer and schedule.
+Each equals the last layer that `distdl.train` trains with all else frozen and no augmentation: same initial weights,
+order, optimizer and schedule.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from distdl.models import build as zoo
 from distdl.models import freezing as parts
 from distdl.optim import optimizers, schedules
 
-Kept = Mapping[str, tuple[Tensor, Tensor]]
+Features = Mapping[str, tuple[Tensor, Tensor]]
 """By split: features [n, d] float32 and labels [n] int64, in the split's order."""
 
 
@@ -38,43 +38,44 @@ class Head:
     validation: float
     test: float
     curve: tuple[tuple[int, float], ...]
-    """Epochs trained and accuracy on the validation (the test, where there is none), at each evaluation."""
+    """Epochs trained and accuracy on the validation (of the test if there is no validation), at each evaluation."""
     loss: float | None
-    """Mean training loss of the last epoch; None where it is no number."""
+    """Mean training loss of the last epoch; None if it is not finite."""
 
 
 def train(
-    kept: Kept, config: Config, dataset: DataSet, rates: Sequence[float], seeds: Sequence[int]
+    features_of: Features, config: Config, dataset: DataSet, rates: Sequence[float], seeds: Sequence[int]
 ) -> tuple[list[Head], "Layers"]:
     """Train a last layer for every seed at every rate, all at once.
 
     Returns:
-        What came of each, in the order of seeds, then rates; and the layers [seeds, rates] that were tested.
+        The result of each, in the order of seeds, then rates; and the layers [seeds, rates] that were tested.
     Raises:
-        UserError: the configuration asks for what changes the images, or is not done to last layers.
+        UserError: the configuration has settings that cannot be applied to stored features.
     """
     if unfit := [name for name, value in _unfit(config).items() if value]:
         raise UserError(f"a grid of last layers has no {unfit[0]}: leave it out")
-    features, labels = kept["train"]
+    features, labels = features_of["train"]
     layers = Layers.of([_first_head(config, dataset, seed) for seed in seeds], len(rates), features.device)
     changing = [
-        optimizers.build(_at(config, lr), layers.one(s, r), global_batch=config.data.step_samples(1))
+        optimizers.build(_at(config, lr), layers.layer_view(s, r), global_batch=config.data.step_samples(1))
         for s in range(len(seeds))
         for r, lr in enumerate(rates)
     ]
     best, best_epoch = torch.full(layers.shape, -1.0), torch.zeros(layers.shape, dtype=torch.int64)
     chosen, curve = layers.copy(), []
+    loss = torch.full(layers.shape, math.nan)
     for epoch in range(config.epochs):
         order_of = [order.order(seed, epoch, len(labels)) for seed in seeds]
         loss = _epoch(layers, features, labels, np.stack(order_of), changing, config, epoch)
         if (epoch + 1) % config.evaluate_every and epoch + 1 < config.epochs:
             continue
-        accuracy = layers.accuracy(*kept.get("validation", kept["test"]))
+        accuracy = layers.accuracy(*features_of.get("validation", features_of["test"]))
         curve.append((epoch + 1, accuracy))
         better = accuracy > best
         best, best_epoch = torch.where(better, accuracy, best), torch.where(better, epoch + 1, best_epoch)
         chosen.take(layers, better)
-    test = chosen.accuracy(*kept["test"])
+    test = chosen.accuracy(*features_of["test"])
     heads = [
         Head(
             lr=lr,
@@ -117,7 +118,7 @@ def _epoch(
 
 
 def _unfit(config: Config) -> dict[str, Any]:
-    """What training on kept features cannot do."""
+    """Settings that training on stored features cannot apply, by name."""
     return {
         "augmentation": config.data.augment != type(config.data.augment)(),
         "optim.clip_norm": config.optim.clip_norm,
@@ -131,15 +132,28 @@ def _at(config: Config, lr: float) -> Any:
     return dataclasses.replace(config.optim, lr=lr, lr_factors=())
 
 
-def _first_head(config: Config, dataset: DataSet, seed: int) -> nn.Module:
-    """The last layer as `distdl.train --seed` initialises it: the whole network draws before it."""
+def _first_head(config: Config, dataset: DataSet, seed: int) -> tuple[Tensor, Tensor]:
+    """The last layer as `distdl.train --seed` initialises it, after the layers before it in the network."""
     torch.manual_seed(seed)
-    whole = network(config, dataset)
-    return whole.get_submodule(parts.head(whole))
+    model = network(config, dataset)
+    return head_tensors(model)
+
+
+def head_tensors(model: nn.Module) -> tuple[Tensor, Tensor]:
+    """Weight [classes, features] and bias [classes] of the last layer.
+
+    Raises:
+        UserError: it has no bias.
+    """
+    head = model.get_submodule(parts.head(model))
+    weight, bias = head.weight, head.bias
+    if not isinstance(weight, Tensor) or not isinstance(bias, Tensor):
+        raise UserError("the last layer has no bias: train it by model.train_only instead")
+    return weight.flatten(1), bias
 
 
 class Layers:
-    """Last layers [seeds, rates], whose tensors lie in one: a step of all is one product of matrices."""
+    """Last layers [seeds, rates] in one tensor: a step of all layers is one matrix product."""
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         self.weight, self.bias = weight, bias
@@ -147,10 +161,10 @@ class Layers:
         self._layers: dict[tuple[int, int], nn.Linear] = {}
 
     @classmethod
-    def of(cls, heads: Sequence[nn.Module], rates: int, device: torch.device) -> "Layers":
+    def of(cls, heads: Sequence[tuple[Tensor, Tensor]], rates: int, device: torch.device) -> "Layers":
         with torch.no_grad():
-            weight = torch.stack([head.weight.flatten(1) for head in heads])[:, None].repeat(1, rates, 1, 1)
-            bias = torch.stack([head.bias for head in heads])[:, None]
+            weight = torch.stack([weight for weight, _ in heads])[:, None].repeat(1, rates, 1, 1)
+            bias = torch.stack([bias for _, bias in heads])[:, None]
             return cls(weight.to(device), bias.repeat(1, rates, 1).to(device))
 
     def copy(self) -> "Layers":
@@ -161,8 +175,8 @@ class Layers:
         where = where.to(self.weight.device)
         self.weight[where], self.bias[where] = other.weight[where], other.bias[where]
 
-    def one(self, seed: int, rate: int) -> nn.Linear:
-        """One layer, as a view: what an optimizer does to it, it does to the stack."""
+    def layer_view(self, seed: int, rate: int) -> nn.Linear:
+        """One layer as a view, through which an optimizer changes the stack."""
         layer = nn.Linear(1, 1, device="meta")
         layer.weight, layer.bias = nn.Parameter(self.weight[seed, rate]), nn.Parameter(self.bias[seed, rate])
         self._layers[seed, rate] = layer
@@ -172,12 +186,12 @@ class Layers:
         """Set each layer's gradients by a batch for each seed, [seeds, b, d] and [seeds, b]. Returns losses [s, r]."""
         weight, bias = self.weight.detach().requires_grad_(), self.bias.detach().requires_grad_()
         logits = _logits(features, weight, bias)
-        wanted = labels[:, :, None].expand(logits.shape[:3])
+        targets = labels[:, :, None].expand(logits.shape[:3])
         losses = F.cross_entropy(
-            logits.flatten(0, 2), wanted.flatten(), label_smoothing=label_smoothing, reduction="none"
+            logits.flatten(0, 2), targets.flatten(), label_smoothing=label_smoothing, reduction="none"
         )
-        losses = losses.view(wanted.shape).mean(1)
-        # torch's fused optimizers on the CPU read a gradient as it lies in memory, whatever its strides.
+        losses = losses.view(targets.shape).mean(1)
+        # torch's fused optimizers on the CPU read a gradient's memory in order and ignore its strides.
         by_weight, by_bias = (g.contiguous() for g in torch.autograd.grad(losses.sum(), [weight, bias]))
         for place, layer in self._layers.items():
             layer.weight.grad, layer.bias.grad = by_weight[place], by_bias[place]
@@ -185,11 +199,11 @@ class Layers:
 
     @torch.no_grad()
     def accuracy(self, features: Tensor, labels: Tensor, part: int = 4096) -> Tensor:
-        """Share of right answers, [seeds, rates] on the CPU."""
+        """Accuracy [seeds, rates], on the CPU."""
         right = torch.zeros(self.shape, device=features.device)
-        for some, wanted in zip(features.split(part), labels.split(part), strict=True):
+        for some, targets in zip(features.split(part), labels.split(part), strict=True):
             answers = _logits(some.expand(len(self.weight), -1, -1), self.weight, self.bias).argmax(-1)
-            right += (answers == wanted[None, :, None]).sum(1)
+            right += (answers == targets[None, :, None]).sum(1)
         return (right / len(labels)).cpu()
 
 

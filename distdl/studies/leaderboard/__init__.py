@@ -1,9 +1,9 @@
-"""Study `leaderboard`: document 000's three attempts, each a board that any number of processes work on.
+"""Study `leaderboard`: three attempts with AlexNet, each a leaderboard that any number of processes share.
 
-lineage.py   what happened, line by line, and what it adds up to     board.py      slots, locks and pins on disk
-rules.py     which slot next, and what becomes of weights            profiles.py   training profiles in alternation
-worker.py    the process that trains                                 attempts.py   settings and trials
-history.py, tree.py, findings.py                                     what the boards show
+event_log.py  events, and the state that is a fold over them    board.py     slots, locks and pins on disk
+rules.py      the next slot, and the place of weights           profiles.py  training profiles in alternation
+worker.py     the process that trains                           trials.py    settings and trials
+history.py, tree.py, report.py                                  results
 """
 
 from distdl.studies.base import Study
@@ -28,14 +28,15 @@ QUICK = {
     "slots": 3,
     "epochs": 24,
 }
-"""The same attempts on 20 of Caltech-101's classes, with a network of a million parameters that has ImageNet weights in
-place of AlexNet, at 64 pixels, for 24 epochs an attempt in place of three days, with three slots and three profiles."""
+"""The same attempts on 20 of Caltech-101's classes, with a network of a million parameters with ImageNet weights
+instead of AlexNet, at 64 pixels, for 24 epochs per attempt instead of three days, with three slots and profiles."""
 
 STUDY = Study(
     name="leaderboard",
-    summary="document 000: AlexNet from scratch, frozen and fine-tuned, by processes that share a board of five slots",
+    summary="AlexNet from scratch, frozen and fine-tuned, by processes that share a leaderboard of five slots",
     settings=Settings,
     quick=QUICK,
     trials=trials,
+    renamed={"eon_lifetime_s": "slice_s"},
     findings=findings,
 )

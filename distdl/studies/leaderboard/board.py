@@ -1,13 +1,13 @@
-"""A board of K slots that any number of processes on any number of hosts share, over a file system and nothing else.
+"""A board of K slots that any number of processes on any number of hosts share through a file system.
 
     BOARD/board.json         the rule; all processes must agree on it
-          lineage.jsonl      what happened; the board is what it adds up to (see lineage.py)
+          lineage.jsonl      the event log, of which the board's state is a fold (see event_log.py)
           slots/take-N/      published checkpoints, in distdl's own format: state.pt, manifest.json
           processes/NAME     held by a kernel's lock for as long as the process lives
           lock               held while the lineage is read and appended to
 
-A checkpoint is written beside, on disk, and renamed before its line is appended: a kill at any moment leaves a board
-that is whole, and files that nobody counts on, which the next process removes. The pin on a slot that somebody trains
+A checkpoint is written to disk under another name and renamed before its line is appended: a kill at any moment leaves
+a complete board, and files without a line, which the next process removes. The pin on a slot that a process trains
 from is the take in the lineage together with the lock of its process: the lock goes with the process, however it ends.
 
 Locks are flock's. Every file system of a cluster has them (NFS since version 4, Lustre mounted with `flock`). Nothing
@@ -31,15 +31,15 @@ from filelock import FileLock, Timeout
 from distdl.core.errors import UserError
 from distdl.core.files import read_rows, sync_folder, write_json
 from distdl.core.manifest import damaged, read_manifest, seal
-from distdl.studies.leaderboard.event_log import Lineage, State, Take, replay
-from distdl.studies.leaderboard.rules import Rule
+from distdl.studies.leaderboard.event_log import Lease, Lineage, State, replay
+from distdl.studies.leaderboard.rules import Placement, Rule
 
 RULE, LINEAGE, SLOTS, PROCESSES, LOCK = "board.json", "lineage.jsonl", "slots", "processes", "lock"
 POLL_S = 0.005
 
 
 class Board:
-    """A board as anybody may look at it."""
+    """A board, read-only."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -53,32 +53,32 @@ class Board:
         return list(read_rows(self.folder / LINEAGE))
 
     def state(self) -> State:
-        """The board as its lineage has it."""
+        """State of the board according to its event log."""
         return replay(self.rows())
 
     def complaints(self) -> list[str]:
-        """What of the files is not as the lineage has it: a slot that is not there or torn, another score or epoch."""
-        found = []
+        """Files that contradict the event log: a missing or damaged slot, another score or epoch."""
+        problems = []
         for slot in self.state().slots.values():
             folder = self.slot(slot.name)
             if why := damaged(folder):
-                found.append(f"{folder}: {why}")
+                problems.append(f"{folder}: {why}")
                 continue
             manifest = read_manifest(folder)
             if (manifest["metric"], manifest["progress"]["epoch"]) != (slot.score, slot.epoch):
-                found.append(f"{folder}: its manifest has another score or epoch than the lineage")
-        return found
+                problems.append(f"{folder}: its manifest has another score or epoch than the lineage")
+        return problems
 
 
-class Seat(Board):
-    """A process's place at a board: what takes slots, and offers what it made of them.
+class Session(Board):
+    """A process's session at a board, for one slice: it leases slots and submits the weights that it trained.
 
     Args:
-        folder: made if it is not there.
+        folder: created if it does not exist.
         rule: the same for all processes.
-        name: what the process is called, before an @.
-        job: Slurm's id, for the account of slices.
-        waited_s: in the queue, before this slice.
+        name: name of the process, before an @.
+        job: Slurm's id, for the totals of slices.
+        waited_s: time in the queue before this slice.
     Raises:
         UserError: the board was made for another rule, or the file system has no locks.
     """
@@ -103,20 +103,20 @@ class Seat(Board):
             ) from None
 
     def _agree(self) -> None:
-        file, mine = self.folder / RULE, {"rule": type(self.rule).__name__, **asdict(self.rule)}
-        mine = json.loads(json.dumps(mine))
+        file, agreed = self.folder / RULE, {"rule": self.rule.NAME, **asdict(self.rule)}
+        agreed = json.loads(json.dumps(agreed))
         if not file.exists():
-            write_json(file, mine)
-        elif (theirs := json.loads(file.read_text(encoding="utf-8"))) != mine:
-            different = next(key for key in [*mine, *theirs] if mine.get(key) != theirs.get(key))
+            write_json(file, agreed)
+        elif (stored := json.loads(file.read_text(encoding="utf-8"))) != agreed:
+            different = next(key for key in [*agreed, *stored] if agreed.get(key) != stored.get(key))
             raise UserError(
-                f"{self.folder} is a board with {different} = {theirs.get(different)}, and this process comes with "
-                f"{mine.get(different)}: give the same settings, or another folder"
+                f"{self.folder} is a board with {different} = {stored.get(different)}, and this process comes with "
+                f"{agreed.get(different)}: give the same settings, or another folder"
             )
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[State]:
-        """The board, as it is, for this process alone."""
+        """The state of the board, which no other process changes meanwhile."""
         with self._lock:
             yield self.lineage.catch_up()
 
@@ -124,13 +124,13 @@ class Seat(Board):
         self.lineage.append(kind, process or self.name, at=time.time() if at is None else at, **more)
 
     def look(self) -> State:
-        """The board now, without what dead processes left open."""
+        """The state of the board, after the leases of dead processes were ended."""
         with self._locked() as state:
             self._sweep(state)
             return state
 
-    def take(self) -> Take:
-        """What to train from for an epoch. The slot's files stay until it is offered, given back, or this one dies."""
+    def lease(self) -> Lease:
+        """Choose what to train from for an epoch. The slot's files stay until the lease has ended."""
         with self._locked() as state:
             self._sweep(state)
             choice = self.rule.choose(state)
@@ -138,9 +138,9 @@ class Seat(Board):
             self._append("take", take=number, **asdict(choice))
             return state.open[number]
 
-    def offer(
+    def submit(
         self,
-        take: Take,
+        lease: Lease,
         score: float,
         *,
         progress: Mapping[str, Any],
@@ -148,65 +148,65 @@ class Seat(Board):
         epoch_s: float,
         settings: Mapping[str, Any],
     ) -> bool:
-        """Publish what a take came to, if the rule has a place for it. Returns whether it had.
+        """Publish the weights of a lease if the rule has a place for them. Returns whether it had.
 
         Args:
-            score: the larger the better; nan is dropped.
+            score: larger is better; nan is dropped.
             progress: the checkpoint's counters: "step", "epoch" and more.
             write: writes the checkpoint's files, to disk, into the folder that it is given; called only if there seems
                 to be a place, and outside of the lock.
-            epoch_s: seconds that the epoch and its scoring took.
-            settings: what it was trained with.
+            epoch_s: seconds of the epoch and its evaluation.
+            settings: settings of the epoch's training.
         """
-        told = {
-            "take": take.number,
+        event = {
+            "take": lease.number,
             "score": score if math.isfinite(score) else None,
             "epoch_s": epoch_s,
             "settings": dict(settings),
         }
-        told |= {"step": progress["step"], "epoch": progress["epoch"]}
+        event |= {"step": progress["step"], "epoch": progress["epoch"]}
         with self._locked() as state:
-            if not self._has_place(state, take, score, told):
+            if self._placement(state, lease, score, event) is None:
                 return False
-        beside = self.folder / SLOTS / f".take-{take.number}"
+        beside = self.folder / SLOTS / f".take-{lease.number}"
         beside.mkdir(exist_ok=True)
         write(beside)
         seal(beside, progress, score)
         with self._locked() as state:
-            if not self._has_place(state, take, score, told):  # others may have raised the bottom meanwhile
+            placement = self._placement(state, lease, score, event)
+            if placement is None:  # other processes have published better weights meanwhile
                 shutil.rmtree(beside)
                 return False
-            place = self.rule.place(state, take, score)
-            beside.rename(self.slot(take.number))
+            beside.rename(self.slot(lease.number))
             sync_folder(self.folder / SLOTS)
-            self._append("publish", **told, **asdict(place))
+            self._append("publish", **event, **asdict(placement))
             self._sweep(state)
             return True
 
-    def _has_place(self, state: State, take: Take, score: float, told: Mapping[str, Any]) -> bool:
-        if take.number not in state.open:
-            return False  # its lock was lost, as when its host was cut off: others have given the take up
-        if self.rule.place(state, take, score) is None:
-            self._append("drop", **told)
-            return False
-        return True
+    def _placement(self, state: State, lease: Lease, score: float, event: Mapping[str, Any]) -> Placement | None:
+        if lease.number not in state.open:
+            return None  # its lock was lost, for example with the connection: other processes have ended the lease
+        placement = self.rule.place(state, lease, score)
+        if placement is None:
+            self._append("drop", **event)
+        return placement
 
-    def give_back(self, take: Take) -> None:
-        """A take that this process does not finish."""
+    def release(self, lease: Lease) -> None:
+        """End a lease that this process does not finish."""
         with self._locked():
-            self._append("cut", take=take.number)
+            self._append("cut", take=lease.number)
 
     def retire(self, slot: int, why: str) -> None:
-        """Take a slot whose files are damaged off the board."""
+        """Remove a slot whose files are damaged from the board."""
         with self._locked() as state:
             if slot in state.slots:
                 self._append("retire", slot=slot, why=why)
 
     def leave(self, ended: str) -> None:
-        """The end of this slice: completed, stopped or failed."""
+        """End this slice: completed, stopped or failed."""
         with self._locked() as state:
-            for take in [take for take in state.open.values() if take.process == self.name]:
-                self._append("cut", take=take.number)
+            for lease in [lease for lease in state.open.values() if lease.process == self.name]:
+                self._append("cut", take=lease.number)
             if self.name in state.processes:
                 self._append("end", ended=ended)
             self._sweep(state)
@@ -214,24 +214,24 @@ class Seat(Board):
         (self.folder / PROCESSES / self.name).unlink(missing_ok=True)
 
     def _sweep(self, state: State) -> None:
-        """Put in order what processes left that are no more, and remove checkpoints that nobody needs."""
+        """End the slices of dead processes, and remove checkpoints that are not needed."""
         for name in [name for name in state.processes if name != self.name and self._dead(name)]:
-            for take in [take for take in state.open.values() if take.process == name]:
-                self._append("cut", take=take.number, process=name)
-            # A killed process wrote no end. Its last sign of life is the best that is known of it.
+            for lease in [lease for lease in state.open.values() if lease.process == name]:
+                self._append("cut", take=lease.number, process=name)
+            # A killed process wrote no end: its last event is the best estimate.
             self._append("end", process=name, at=state.processes[name].seen, ended="lost")
         for file in (self.folder / PROCESSES).iterdir():
             if file.name not in state.processes:
                 file.unlink(missing_ok=True)
         needed = {self.slot(name) for name in state.slots}
-        needed |= {self.slot(take.slot) for take in state.open.values() if take.slot is not None}
+        needed |= {self.slot(lease.slot) for lease in state.open.values() if lease.slot is not None}
         needed |= {self.folder / SLOTS / f".take-{number}" for number in state.open}
         for folder in (self.folder / SLOTS).iterdir():
             if folder not in needed:
                 shutil.rmtree(folder)
 
     def _dead(self, name: str) -> bool:
-        """Whether nothing holds a process's lock. Never asked of this one: to close the file would lose the lock."""
+        """Whether no process holds this lock. Not for the own lock: closing its file would release it."""
         file = self.folder / PROCESSES / name
         if not file.exists():
             return True

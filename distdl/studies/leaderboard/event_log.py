@@ -1,8 +1,8 @@
-"""What happened on a board, in order: one JSON line an event, appended and never changed. They add up to the board.
+"""Events of a board, in order: one JSON line per event, appended and never changed. The board is a fold over them.
 
     begin    a process begins a slice of its work            end      it ends, as `ended` says; "lost": it was killed
-    take     it takes a slot (or none: it begins anew) to train for an epoch
-    publish  the epoch's weights are a slot now, in place of `replaced`
+    take     it leases a slot (none: it starts from initial weights) to train an epoch
+    publish  the epoch's weights become a slot and replace `replaced`
     drop     they were not good enough                       cut      the process ended before its epoch did
     retire   a slot's files were found damaged
 
@@ -28,35 +28,35 @@ class Slot:
     """A published checkpoint on the board."""
 
     name: int
-    """Number of the take that made it."""
+    """Number of the lease that made it."""
     parent: int | None
-    """The slot that it was trained from; None of one that began anew."""
+    """The slot that it was trained from; None if it started from initial weights."""
     score: float
     epoch: int
-    """Epochs behind its weights, as its checkpoint counts them."""
+    """Epochs of training of its weights, from its checkpoint."""
     worked: int
-    """Takes that have worked on it; of a population, on its member."""
+    """Number of leases that trained from it; in a population, its member."""
     member: int
-    """Of a population: which member this is. On a ratchet 0."""
+    """Number of the population's member; 0 if the worst slot is replaced."""
     settings: Mapping[str, Any]
     """Learning rate and so on of the epoch that made it."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Take:
-    """One epoch of training that a process has undertaken."""
+class Lease:
+    """One epoch of training that a process has started."""
 
     number: int
     process: str
     slot: int | None
-    """Whose weights it goes on from; None: it begins anew."""
+    """The slot to continue from; None starts from initial weights."""
     works_on: int | None
     """The slot that counts it as work."""
     tries: int
-    """Takes that had worked on that slot before."""
+    """Number of earlier leases of that slot."""
     member: int
     settings: Mapping[str, Any]
-    """What a population's rule asks for; a ratchet's training profile follows from the checkpoint's counter."""
+    """Settings that the rule of a population sets; otherwise the training profile follows from the epoch counter."""
 
 
 @dataclass(kw_only=True)
@@ -78,23 +78,23 @@ class State:
     first: float | None = None
     """Unix time of the first event."""
     takes: int = 0
-    """Begun so far: the next one's number."""
+    """Number of leases so far, and the number of the next one."""
     slots: dict[int, Slot] = field(default_factory=dict)
-    open: dict[int, Take] = field(default_factory=dict)
+    open: dict[int, Lease] = field(default_factory=dict)
     processes: dict[str, Process] = field(default_factory=dict)
     slices: list[Slice] = field(default_factory=list)
-    """Ended ones, of all processes."""
+    """Ended slices of all processes."""
     epochs: int = 0
-    """Trained to their end: published and dropped."""
+    """Completed epochs, published or dropped."""
     published: int = 0
     stillborn: int = 0
-    """Beginnings that were dropped: their loss was not a number."""
+    """Number of dropped first epochs: their loss was not finite."""
     cut: int = 0
 
     def compute_s(self, now: float) -> float:
         """Seconds for which processes have held a device, over all slices, the running ones until `now`."""
         running = sum(max(now - process.began, 0.0) for process in self.processes.values())
-        return sum(one.compute_s for one in self.slices) + running
+        return sum(ended_slice.compute_s for ended_slice in self.slices) + running
 
     @property
     def best(self) -> Slot | None:
@@ -122,29 +122,29 @@ def apply(state: State, row: Row) -> None:
     if kind == "take":
         keys = ("slot", "works_on", "tries", "member", "settings")
         state.takes = row["take"] + 1
-        state.open[row["take"]] = Take(number=row["take"], process=process, **{key: row[key] for key in keys})
+        state.open[row["take"]] = Lease(number=row["take"], process=process, **{key: row[key] for key in keys})
         _work(state, row["works_on"], 1)
     elif kind == "cut":
         _work(state, state.open.pop(row["take"]).works_on, -1)
         state.cut += 1
-        return  # who tells of it need not be who did it: no sign of life
+        return  # another process may report it, so it does not show that this one is alive
     elif kind == "retire":
         state.slots.pop(row["slot"], None)
     else:
-        take = state.open.pop(row["take"])
+        lease = state.open.pop(row["take"])
         state.epochs += 1
         state.processes[process].epochs += 1
-        state.stillborn += kind == "drop" and take.slot is None
+        state.stillborn += kind == "drop" and lease.slot is None
         if kind == "publish":
             state.published += 1
             old = state.slots.pop(row["replaced"], None)
-            state.slots[take.number] = Slot(
-                name=take.number,
-                parent=take.slot,
+            state.slots[lease.number] = Slot(
+                name=lease.number,
+                parent=lease.slot,
                 score=row["score"],
                 epoch=row["epoch"],
                 worked=old.worked if old and row["keeps"] else 0,
-                member=take.member,
+                member=lease.member,
                 settings=row["settings"],
             )
     if process in state.processes:
@@ -171,7 +171,7 @@ def _end(state: State, process: Process, row: Row) -> None:
 
 
 class Lineage:
-    """The file, and the state that it adds up to so far. Only who holds the board's lock may append."""
+    """The event log, and the state after its events. Only the holder of the board's lock may append."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -179,7 +179,7 @@ class Lineage:
         self._offset = self._lines = 0
 
     def catch_up(self) -> State:
-        """The state after what others have appended since.
+        """The state after the events that other processes have appended.
 
         Raises:
             UserError: naming a line that is no event.
@@ -203,7 +203,7 @@ class Lineage:
         return self.state
 
     def append(self, kind: str, process: str, *, at: float, step: int = 0, epoch: int = 0, **more: Any) -> None:
-        """Add an event, on disk when this returns. Call `catch_up` first, under the same hold of the lock."""
+        """Append an event, on disk when this returns. Call `catch_up` first, while holding the same lock."""
         first = at if self.state.first is None else self.state.first
         place = {"time_s": round(at - first, 3), "step": step, "epoch": epoch, "kind": kind}
         row = {**place, "at": at, "process": process, **more}

@@ -1,4 +1,4 @@
-"""What a lineage tells beside the board: how the best rose, who came from whom, how many worked at once."""
+"""History of a board: progress of the best score, parents of each slot, number of simultaneous processes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from distdl.studies.leaderboard.event_log import Row
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """A slot that was published, be it still on the board or not."""
+    """A slot that was published, whether it is still on the board or not."""
 
     name: int
     parent: int | None
@@ -41,13 +41,13 @@ def nodes(rows: Sequence[Row]) -> dict[int, Node]:
 
 def ancestry(published: dict[int, Node], ends: Sequence[int]) -> dict[int, Node]:
     """The slots that led to `ends`, and those themselves."""
-    kept: dict[int, Node] = {}
+    ancestors: dict[int, Node] = {}
     for name in ends:
         step: int | None = name
-        while step is not None and step not in kept:
-            kept[step] = published[step]
+        while step is not None and step not in ancestors:
+            ancestors[step] = published[step]
             step = published[step].parent
-    return dict(sorted(kept.items()))
+    return dict(sorted(ancestors.items()))
 
 
 def best_so_far(rows: Sequence[Row]) -> tuple[list[float], list[float]]:
@@ -68,7 +68,7 @@ def best_so_far(rows: Sequence[Row]) -> tuple[list[float], list[float]]:
 
 
 def most_at_once(rows: Sequence[Row]) -> int:
-    """The most processes that were at the board at the same time."""
+    """Largest number of processes that shared the board at the same time."""
     changes = sorted(
         (row["at"], 1 if row["kind"] == "begin" else -1) for row in rows if row["kind"] in ("begin", "end")
     )

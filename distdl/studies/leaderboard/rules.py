@@ -1,17 +1,17 @@
-"""Which slot a process trains from next, and what becomes of its weights: pure functions of a board's state."""
+"""Rules of a board, pure functions of its state: the slot to train from next, and the place of the trained weights."""
 
 import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
-from distdl.studies.leaderboard.event_log import Slot, State, Take
+from distdl.studies.leaderboard.event_log import Lease, Slot, State
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What to train from. Its fields are those of the take that it becomes."""
+    """A slot to train from. Its fields are those of the lease that it becomes."""
 
     slot: int | None
     works_on: int | None = None
@@ -21,72 +21,66 @@ class Choice:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where weights go: into an empty slot, or over `replaced`."""
+class Placement:
+    """Place of trained weights: an empty slot, or that of `replaced`."""
 
     replaced: int | None = None
     keeps: bool = False
-    """Whether the count of work goes over to the new slot."""
-
-
-class Rule(Protocol):
-    """A way of sharing a board."""
-
-    slots: int
-
-    def choose(self, state: State) -> Choice:
-        """What the next take trains from."""
-
-    def place(self, state: State, take: Take, score: float) -> Place | None:
-        """What becomes of a take's weights; None: they are dropped."""
+    """Whether the new slot takes over the count of work."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ratchet:
-    """Document 000's: weights that beat any slot's go over the bottom one's; next is the slot least worked on.
+class ReplaceWorst:
+    """Weights that beat any slot replace the worst one; the next slot is the one that was trained from least often.
 
-    While there are empty slots, processes begin anew: as many independent beginnings as there are slots.
+    While there are empty slots, processes start from initial weights: one independent start per slot.
     """
 
+    NAME: ClassVar[str] = "Ratchet"
+    """Name in board.json."""
     slots: int = 5
 
     def choose(self, state: State) -> Choice:
-        beginning = sum(take.slot is None for take in state.open.values())
+        """Choose what to train from next."""
+        beginning = sum(lease.slot is None for lease in state.open.values())
         if not state.slots or len(state.slots) + beginning < self.slots:
             return Choice(slot=None, tries=state.stillborn)
         least = min(state.slots.values(), key=lambda slot: (slot.worked, -slot.score, slot.name))
         return Choice(slot=least.name, works_on=least.name, tries=least.worked)
 
-    def place(self, state: State, take: Take, score: float) -> Place | None:
+    def place(self, state: State, lease: Lease, score: float) -> Placement | None:
+        """Choose the place of a lease's weights; None drops them."""
         if not math.isfinite(score):
             return None
         if len(state.slots) < self.slots:
-            return Place()
+            return Placement()
         bottom = min(state.slots.values(), key=lambda slot: (slot.score, slot.name))
-        return Place(replaced=bottom.name) if score > bottom.score else None
+        return Placement(replaced=bottom.name) if score > bottom.score else None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Population:
+class PopulationBased:
     """Population-based training (Jaderberg et al. 2017, arXiv:1711.09846), asynchronous, truncation selection.
 
     Each slot is a member. One among the worst takes over the weights and settings of one among the best (exploit) and
-    changes the learning rate (explore); the others go on with their own. What a member trained replaces it, be it
+    changes the learning rate (explore); the others continue with their own. What a member trained replaces it, whether
     better or worse.
     """
 
+    NAME: ClassVar[str] = "Population"
+    """Name in board.json."""
     slots: int = 5
     beginnings: tuple[Mapping[str, Any], ...] = ({"lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4},)
-    """Settings that the members begin with, in turn."""
+    """Initial settings of the members, in turn."""
     truncation: float = 0.2
     """Share of the members that count as the worst, and as the best."""
     factors: tuple[float, ...] = (0.8, 1.2)
-    """By one of which the learning rate is changed."""
+    """Factors, one of which changes the learning rate."""
     seed: int = 0
 
     def choose(self, state: State) -> Choice:
         members = {slot.member: slot for slot in state.slots.values()}
-        busy = {take.member for take in state.open.values()}
+        busy = {lease.member for lease in state.open.values()}
         unborn = [member for member in range(self.slots) if member not in members]
         waiting = [member for member in unborn if member not in busy]
         if waiting or not members:
@@ -94,21 +88,26 @@ class Population:
             settings = self.beginnings[(member + state.stillborn) % len(self.beginnings)]
             return Choice(slot=None, member=member, settings=settings)
         free = [slot for member, slot in members.items() if member not in busy] or list(members.values())
-        own = min(free, key=lambda slot: (slot.worked, slot.member))
-        parent, settings = self._exploit(list(members.values()), own, state.takes)
-        return Choice(slot=parent, works_on=own.name, tries=own.worked, member=own.member, settings=settings)
+        current = min(free, key=lambda slot: (slot.worked, slot.member))
+        parent, settings = self._exploit(list(members.values()), current, state.takes)
+        return Choice(
+            slot=parent, works_on=current.name, tries=current.worked, member=current.member, settings=settings
+        )
 
-    def _exploit(self, members: list[Slot], own: Slot, number: int) -> tuple[int, Mapping[str, Any]]:
+    def _exploit(self, members: list[Slot], current: Slot, number: int) -> tuple[int, Mapping[str, Any]]:
         ranked = sorted(members, key=lambda slot: (slot.score, -slot.name))
         few = max(int(len(ranked) * self.truncation), 1)
-        if len(ranked) < max(self.slots, 2) or own not in ranked[:few]:
-            return own.name, own.settings
+        if len(ranked) < max(self.slots, 2) or current not in ranked[:few]:
+            return current.name, current.settings
         dice = random.Random(f"{self.seed} {number}")
         model = dice.choice(ranked[-few:])
         return model.name, {**model.settings, "lr": model.settings["lr"] * dice.choice(self.factors)}
 
-    def place(self, state: State, take: Take, score: float) -> Place | None:
-        current = next((slot.name for slot in state.slots.values() if slot.member == take.member), None)
-        if current != take.works_on or not math.isfinite(score):
-            return None  # another process has brought this member further meanwhile
-        return Place(replaced=current, keeps=True)
+    def place(self, state: State, lease: Lease, score: float) -> Placement | None:
+        current = next((slot.name for slot in state.slots.values() if slot.member == lease.member), None)
+        if current != lease.works_on or not math.isfinite(score):
+            return None  # another process has trained this member meanwhile
+        return Placement(replaced=current, keeps=True)
+
+
+Rule = ReplaceWorst | PopulationBased

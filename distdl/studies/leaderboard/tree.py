@@ -7,21 +7,21 @@ from distdl.studies.leaderboard.event_log import Row, State
 from distdl.studies.leaderboard.history import Node, ancestry, nodes
 
 MOST_LINES = 40
-"""Of a tree in the terminal; in a longer one slots that only handed on are counted, not listed."""
+"""Lines of a tree in the terminal; a longer tree counts slots with one child instead of listing them."""
 
 
 def table(name: str, rows: Sequence[Row], state: State) -> Table:
-    """The slots on the board and those that led to them, one a line, children under their parents."""
+    """The slots on the board and their ancestors, one per line, children under their parents."""
     published = nodes(rows)
-    kept = ancestry(published, list(state.slots))
+    ancestors = ancestry(published, list(state.slots))
     lines = []
-    for text, node in outline(kept, set(state.slots), compress=len(kept) > MOST_LINES):
+    for text, node in outline(ancestors, set(state.slots), compress=len(ancestors) > MOST_LINES):
         if node is None:
             lines.append((text, None, None, "", "", ""))
             continue
         place = "on the board" if node.name in state.slots else ""
         lines.append((text, round(100 * node.score, 2), node.epoch, node.settings, node.process, place))
-    dead = len(published) - len(kept)
+    dead = len(published) - len(ancestors)
     return Table(
         name=f"{name}-tree",
         title=f"{name}: lineage",
@@ -31,18 +31,18 @@ def table(name: str, rows: Sequence[Row], state: State) -> Table:
     )
 
 
-def outline(kept: dict[int, Node], board: set[int], *, compress: bool) -> list[tuple[str, Node | None]]:
-    """Lines of a tree. A slot with one child hands on in the same column; only where it branches lines move right.
+def outline(ancestors: dict[int, Node], board: set[int], *, compress: bool) -> list[tuple[str, Node | None]]:
+    """Lines of a tree. An only child is in its parent's column; lines are indented at branches only.
 
     Returns:
         The line's text and its slot; None for a line that stands for several slots left out.
     """
     children: dict[int | None, list[Node]] = {}
-    for node in kept.values():
+    for node in ancestors.values():
         children.setdefault(node.parent, []).append(node)
     lines: list[tuple[str, Node | None]] = []
     roots = children.get(None, [])
-    # Depth first with a stack of our own: a chain is as deep as the run was long.
+    # Depth first with an explicit stack: a chain is as deep as the run was long.
     stack = [(node, "", index == len(roots) - 1) for index, node in reversed(list(enumerate(roots)))]
     hidden = 0
     while stack:
@@ -66,22 +66,22 @@ def outline(kept: dict[int, Node], board: set[int], *, compress: bool) -> list[t
 
 
 def figure(name: str, rows: Sequence[Row], state: State) -> Figure:
-    """Score over the epochs behind the weights: lines from parent to child, the board's slots at their ends."""
+    """Score over the epochs of the weights: lines from parent to child, the board's slots at their ends."""
     published = nodes(rows)
-    kept = ancestry(published, list(state.slots))
+    ancestors = ancestry(published, list(state.slots))
     x: list[float | None] = []
     y: list[float | None] = []
-    for node in kept.values():
+    for node in ancestors.values():
         if node.parent is not None:
             parent = published[node.parent]
             x += [parent.epoch, node.epoch, None]
             y += [100 * parent.score, 100 * node.score, None]
-    dead = [node for node in published.values() if node.name not in kept]
+    dead = [node for node in published.values() if node.name not in ancestors]
     layers = [Layer(mark="line", data={"x": x, "y": y, "what": ["came from"] * len(x)}, series="what")] if x else []
     for what, some in (
         ("died out", dead),
-        ("led to the board", [node for node in kept.values() if node.name not in state.slots]),
-        ("on the board", [kept[slot] for slot in sorted(state.slots)]),
+        ("led to the board", [node for node in ancestors.values() if node.name not in state.slots]),
+        ("on the board", [ancestors[slot] for slot in sorted(state.slots)]),
     ):
         if some:
             columns = {

@@ -1,4 +1,4 @@
-"""The study's settings, and the trials that they ask for: the processes of each attempt, and then its top, tested."""
+"""Settings and trials of study `leaderboard`: the processes of each attempt, then the test of its best slot."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -9,18 +9,18 @@ from pydantic import Field
 
 from distdl.core.profiles import Recipe
 from distdl.studies.base import Overrides, Repetitions, Trial
-from distdl.studies.leaderboard.profiles import DOCUMENT, TrainingProfile
+from distdl.studies.leaderboard.profiles import PUBLISHED, TrainingProfile
 
 Attempt = Literal["scratch", "frozen", "fine-tuned"]
 Positive = Annotated[int, Field(gt=0)]
 
-DOCUMENT_ACCURACY: dict[str, float] = {"scratch": 0.5778, "frozen": 0.6556, "fine-tuned": 0.7192}
-"""Tops of document 000's boards, by attempt. Its scores and its choice of the top are both on the test data."""
+PUBLISHED_ACCURACY: dict[str, float] = {"scratch": 0.5778, "frozen": 0.6556, "fine-tuned": 0.7192}
+"""Best slots of the published boards, by attempt. Their scores and their selection use the test data."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Document 000's, as far as it gives them."""
+    """Settings of the AlexNet leaderboard experiment, as far as they are published."""
 
     attempts: tuple[Attempt, ...] = ("scratch", "frozen", "fine-tuned")
     """scratch: nothing pretrained, all trains; frozen: pretrained features that stay; fine-tuned: pretrained features
@@ -28,33 +28,33 @@ class Settings:
     population: tuple[Attempt, ...] = ("scratch", "frozen", "fine-tuned")
     """Attempts that are made by population-based training too, with the same slots and epochs."""
     slots: Positive = 5
-    """Of each board."""
+    """Number of slots of each board."""
     processes: Repetitions = 2
-    """That work on each board at the same time, one device each."""
-    profiles: tuple[TrainingProfile, ...] = DOCUMENT
-    """In alternation; a population begins with them."""
+    """Number of processes that share each board, one device each."""
+    profiles: tuple[TrainingProfile, ...] = PUBLISHED
+    """Training profiles in alternation; initial settings of a population."""
     total_lifetime_s: Annotated[float, Field(gt=0)] = 259200.0
     """Compute time of an attempt, over all processes and slices; after it the attempt is over."""
-    eon_lifetime_s: Annotated[float, Field(gt=0)] = 2400.0
-    """Length of a process's slice; after it the process stops in order, and queues itself again."""
+    slice_s: Annotated[float, Field(gt=0)] = 2400.0
+    """Length of a process's slice; then the process stops cleanly and queues itself again."""
     epochs: Annotated[int, Field(ge=0)] = 0
-    """Of an attempt, over all processes; after them the attempt is over. 0: only the lifetime ends it."""
+    """Number of epochs of an attempt, over all processes. 0: only total_lifetime_s ends it."""
     network: str = "alexnet"
     weights: str = "torchvision"
-    """Of the pretrained features: torchvision, or a file, as model.weights takes it."""
+    """Pretrained features: torchvision, or a file, as for model.weights."""
     profile: str = "alexnet-leaderboard"
     """Training profile of all attempts."""
     overrides: Overrides = field(default_factory=dict)
     """Further overrides, for all attempts."""
     seeds: Repetitions = 1
-    """Times that each attempt is made."""
+    """Number of repetitions of each attempt."""
 
 
 BOARDS = "boards"
 
 
 def board_of(folder: Path, table: Mapping[str, Any]) -> Path:
-    """Where the board of a trial lies: STUDY/boards, beside all the trials that share it.
+    """Folder of a trial's board under STUDY/boards, which several trials share.
 
     Args:
         folder: of the trial.
@@ -64,7 +64,7 @@ def board_of(folder: Path, table: Mapping[str, Any]) -> Path:
 
 
 def boards(settings: Settings) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each board's name, and what tells it apart."""
+    """Each board's name, and its attempt, rule and seed."""
     for seed in range(settings.seeds):
         for rule, attempts in (("ratchet", settings.attempts), ("population", settings.population)):
             for attempt in attempts:
@@ -78,22 +78,22 @@ def trials(settings: Settings) -> list[Trial]:
         for process in range(settings.processes):
             listed.append(_trial(settings, board, labels, f"process{process}", call="worker:work"))
     for board, labels in boards(settings):
-        before = tuple(f"{board}-process{process}" for process in range(settings.processes))
-        listed.append(_trial(settings, board, labels, "top", call="worker:top", after=before))
+        processes = tuple(f"{board}-process{process}" for process in range(settings.processes))
+        listed.append(_trial(settings, board, labels, "top", call="worker:top", depends_on=processes))
     return listed
 
 
 def _trial(
-    settings: Settings, board: str, labels: dict[str, Any], part: str, *, call: str, after: tuple[str, ...] = ()
+    settings: Settings, board: str, labels: dict[str, Any], part: str, *, call: str, depends_on: tuple[str, ...] = ()
 ) -> Trial:
-    kept = ("slots", "total_lifetime_s", "eon_lifetime_s", "epochs")
-    table = {name: getattr(settings, name) for name in kept}
+    copied = ("slots", "total_lifetime_s", "slice_s", "epochs")
+    table = {name: getattr(settings, name) for name in copied}
     table |= {"profiles": [asdict(profile) for profile in settings.profiles], "board": board, **labels}
     return Trial(
         name=f"{board}-{part}",
         call=f"distdl.studies.leaderboard.{call}",
         settings={**table, "recipe": asdict(recipe(settings, labels["attempt"], labels["seed"]))},
-        after=after,
+        after=depends_on,
         labels={**labels, "part": part},
     )
 

@@ -1,7 +1,7 @@
-"""Study `optimizers`: gradient descent, momentum, Adagrad and Adam on three problems, as document 004 has them.
+"""Study `optimizers`: gradient descent, momentum, Adagrad and Adam on three problems.
 
 The line and the linear layer are trained as one batch of all their settings; the convolutional network's settings are
-trainings of their own.
+separate trainings.
 """
 
 from collections.abc import Mapping
@@ -23,21 +23,21 @@ QUICK = {
 
 
 def findings(settings: Settings, outcomes: Mapping[str, Outcome]) -> list[Section]:
-    """A section an exercise, of what is completed of it."""
-    found = []
+    """A section for each exercise that has completed trials."""
+    sections = []
     if "line" in outcomes and outcomes["line"].completed:
-        found.append(line.section(outcomes["line"].result))
+        sections.append(line.section(outcomes["line"].result))
     names = (f"softmax-seed{seed}" for seed in range(settings.softmax_seeds))
     done = [outcomes[name].result for name in names if name in outcomes and outcomes[name].completed]
     if done:
-        found.append(softmax.section(done, settings.softmax_batch))
+        sections.append(softmax.section(done, settings.softmax_batch))
     third = cnn.section(points(settings), settings.cnn_images, settings.cnn_seeds, outcomes)
-    return found + ([third] if third else [])
+    return sections + ([third] if third else [])
 
 
 STUDY = Study(
     name="optimizers",
-    summary="gradient descent, momentum, Adagrad and Adam on a line, a linear layer and a CNN (document 004)",
+    summary="gradient descent, momentum, Adagrad and Adam on a line, a linear layer and a CNN",
     settings=Settings,
     quick=QUICK,
     trials=trials,

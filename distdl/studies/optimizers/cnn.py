@@ -1,4 +1,4 @@
-"""Exercise 3 of document 004: its convolutional network on MNIST, each setting a training of its own."""
+"""Exercise 3: a convolutional network on MNIST, one training per setting and seed."""
 
 import itertools
 from collections.abc import Iterator, Mapping
@@ -8,7 +8,7 @@ from distdl.core.profiles import Recipe
 from distdl.core.statistics import Spread
 from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
 from distdl.studies.base import Outcome, Trial
-from distdl.studies.optimizers import published as document
+from distdl.studies.optimizers import published
 from distdl.studies.runner.accuracy import cells, mean_accuracy, percent
 
 
@@ -26,9 +26,9 @@ class Point:
 
     @property
     def name(self) -> str:
-        more = f"-m{self.momentum:g}" if self.momentum else ""
-        more += f"-betas{self.betas[0]:g}-{self.betas[1]:g}" if self.betas != (0.9, 0.999) else ""
-        return f"cnn-{self.epochs}ep-{self.optimizer}-lr{self.lr:g}-b{self.batch}{more}"
+        suffix = f"-m{self.momentum:g}" if self.momentum else ""
+        suffix += f"-betas{self.betas[0]:g}-{self.betas[1]:g}" if self.betas != (0.9, 0.999) else ""
+        return f"cnn-{self.epochs}ep-{self.optimizer}-lr{self.lr:g}-b{self.batch}{suffix}"
 
     def recipe(self, images: int, seed: int) -> Recipe:
         """The training. Its profile is the published network, with Adam and the eps of Keras."""
@@ -48,7 +48,7 @@ class Point:
             return base.updated({"optim.betas": self.betas})
         if self.optimizer == "adagrad":
             return base.updated({"optim.name": "adagrad", "optim.eps": 1e-10})
-        # eps is Adam's: with its default value it is no field without effect.
+        # The profile's eps is for Adam; its default value is allowed for SGD.
         return base.updated({"optim.name": "sgd", "optim.momentum": self.momentum, "optim.eps": 1e-8})
 
 
@@ -70,39 +70,39 @@ def trials(points: list[Point], images: int, seeds: int) -> Iterator[Trial]:
 
 
 def section(points: list[Point], images: int, seeds: int, outcomes: Mapping[str, Outcome]) -> Section | None:
-    """What the trainings show; None while none is completed."""
-    found = {
+    """Results of the trainings; None while none is completed."""
+    results = {
         point: value
         for point in points
         if (value := mean_accuracy(outcomes.get(f"{point.name}-seed{seed}") for seed in range(seeds)))
     }
-    if not found:
+    if not results:
         return None
-    whole = images in (0, 50_000)
-    grid = {point: value for point, value in found.items() if point.optimizer == "adam"}
+    is_complete = images in (0, 50_000)
+    grid = {point: value for point, value in results.items() if point.optimizer == "adam"}
     return Section(
         title="Exercise 3: the convolutional network on MNIST",
         text=f"3,274,634 parameters, trained on {images or 60_000:,} images, tested on 10,000."
-        + ("" if whole else " The document trains on 50,000: its accuracies stand beside these, and are not equal."),
+        + ("" if is_complete else " The published accuracies are after training on 50,000."),
         parts=(
             *_by_batch(grid),
             *_by_epochs(grid),
-            *_by_optimizer(found),
-            *(found for epochs in sorted({point.epochs for point in grid}) for found in _best(grid, epochs)),
+            *_by_optimizer(results),
+            *(finding for epochs in sorted({point.epochs for point in grid}) for finding in _best(grid, epochs)),
             *(_heat(grid, epochs) for epochs in sorted({point.epochs for point in grid})),
-            *_curves(found),
-            _table(found, whole),
+            *_curves(results),
+            _table(results, is_complete),
         ),
     )
 
 
 def _by_batch(grid: Mapping[Point, Spread]) -> Iterator[Finding]:
-    """The document: the smaller the rate, the smaller the batch must be, for it takes more steps."""
+    """Check that a smaller rate needs a smaller batch, which takes more steps."""
     for epochs, lr in sorted({(point.epochs, point.lr) for point in grid}):
-        own = sorted(((p.batch, value) for p, value in grid.items() if (p.epochs, p.lr) == (epochs, lr)))
-        if len(own) < 2 or lr > 1e-4:
+        selected = sorted(((p.batch, value) for p, value in grid.items() if (p.epochs, p.lr) == (epochs, lr)))
+        if len(selected) < 2 or lr > 1e-4:
             continue
-        (small, first), (large, last) = own[0], own[-1]
+        (small, first), (large, last) = selected[0], selected[-1]
         yield Finding(
             text=f"At the small rate {lr:g}, {_passes(epochs)}, batches of {small} reach {percent(first)} and those "
             f"of {large} {percent(last)}: a small rate needs many steps.",
@@ -112,55 +112,62 @@ def _by_batch(grid: Mapping[Point, Spread]) -> Iterator[Finding]:
 
 
 def _by_epochs(grid: Mapping[Point, Spread]) -> Iterator[Finding]:
-    """More epochs, of the setting that is best after them."""
-    pairs = [(one, more) for one in grid for more in grid if more.epochs > one.epochs and _same_but_epochs(one, more)]
+    """Compare epochs, for the setting that is best after most of them."""
+    pairs = [
+        (short, long) for short in grid for long in grid if long.epochs > short.epochs and _same_but_epochs(short, long)
+    ]
     if not pairs:
         return
-    one, more = max(pairs, key=lambda pair: grid[pair[1]].mean)
+    short, long = max(pairs, key=lambda pair: grid[pair[1]].mean)
     yield Finding(
-        text=f"At {one.lr:g} and batches of {one.batch}, {_passes(more.epochs)} reach {percent(grid[more])} and "
-        f"{_passes(one.epochs)} {percent(grid[one])}; the document has 99.3 % after 40 and 97.2 % after one.",
-        n=grid[more].n,
-        holds=grid[more].beats(grid[one]) if grid[more].n > 1 else None,
+        text=f"At {short.lr:g} and batches of {short.batch}, {_passes(long.epochs)} reach {percent(grid[long])} and "
+        f"{_passes(short.epochs)} {percent(grid[short])}; published are 99.3 % after 40 epochs and 97.2 % after one.",
+        n=grid[long].n,
+        holds=grid[long].beats(grid[short]) if grid[long].n > 1 else None,
     )
 
 
-def _same_but_epochs(one: Point, other: Point) -> bool:
-    return (one.optimizer, one.lr, one.batch, one.betas) == (other.optimizer, other.lr, other.batch, other.betas)
+def _same_but_epochs(first: Point, other: Point) -> bool:
+    return (first.optimizer, first.lr, first.batch, first.betas) == (
+        other.optimizer,
+        other.lr,
+        other.batch,
+        other.betas,
+    )
 
 
-def _by_optimizer(found: Mapping[Point, Spread]) -> Iterator[Finding]:
-    """Each optimizer at its best, where they were all tried: over one epoch and batches of one size."""
+def _by_optimizer(results: Mapping[Point, Spread]) -> Iterator[Finding]:
+    """Compare the best setting of each optimizer, at the epochs and batch size with most optimizers."""
     tried = {}
-    for point in found:
+    for point in results:
         tried.setdefault((point.epochs, point.batch), set()).add(point.optimizer)
     (epochs, batch), kinds = max(tried.items(), key=lambda item: len(item[1]))
     if len(kinds) < 2:
         return
-    own = {point: value for point, value in found.items() if (point.epochs, point.batch) == (epochs, batch)}
+    selected = {point: value for point, value in results.items() if (point.epochs, point.batch) == (epochs, batch)}
     best = sorted(
-        (max((p for p in own if p.optimizer == kind), key=lambda p: own[p].mean) for kind in kinds),
-        key=lambda p: -own[p].mean,
+        (max((p for p in selected if p.optimizer == kind), key=lambda p: selected[p].mean) for kind in kinds),
+        key=lambda p: -selected[p].mean,
     )
-    wins = own[best[0]].beats(own[best[1]])
-    listed = "; ".join(f"{_setting(point)} {percent(own[point])}" for point in best)
+    wins = selected[best[0]].beats(selected[best[1]])
+    listed = "; ".join(f"{_setting(point)} {percent(selected[point])}" for point in best)
     yield Finding(
         text=f"Optimizers at their best rate, {_passes(epochs)}, batches of {batch}: {listed}. "
-        + (f"{_setting(best[0])} wins." if wins else "The first two cannot be told apart."),
-        n=own[best[0]].n,
+        + (f"{_setting(best[0])} wins." if wins else "The difference between the first two may be chance."),
+        n=selected[best[0]].n,
     )
 
 
 def _best(grid: Mapping[Point, Spread], epochs: int) -> Iterator[Finding]:
-    own = {point: value for point, value in grid.items() if point.epochs == epochs}
-    if len(own) < 2:
+    selected = {point: value for point, value in grid.items() if point.epochs == epochs}
+    if len(selected) < 2:
         return
-    best = max(own, key=lambda point: own[point].mean)
+    best = max(selected, key=lambda point: selected[point].mean)
     claim = "99.3 % at 1e-4, batches of 8 or 16" if epochs >= 40 else "98.7 % at 1e-3, batches of 16, in one epoch"
     yield Finding(
-        text=f"Best of Adam's {len(own)} settings, {_passes(epochs)}: {percent(own[best])} at {best.lr:g}, batches of "
-        f"{best.batch}; the document's best is {claim}.",
-        n=own[best].n,
+        text=f"Best of Adam's {len(selected)} settings, {_passes(epochs)}: {percent(selected[best])} at {best.lr:g}, "
+        f"batches of {best.batch}; the best published one is {claim}.",
+        n=selected[best].n,
         holds=best.lr == 1e-3 if epochs == 1 else best.lr == 1e-4 and best.batch <= 16,
     )
 
@@ -175,7 +182,9 @@ def _setting(point: Point) -> str:
 
 
 def _heat(grid: Mapping[Point, Spread], epochs: int) -> Figure:
-    own = sorted(((p.batch, -p.lr, p, value) for p, value in grid.items() if p.epochs == epochs), key=lambda c: c[:2])
+    selected = sorted(
+        ((p.batch, -p.lr, p, value) for p, value in grid.items() if p.epochs == epochs), key=lambda c: c[:2]
+    )
     return Figure(
         name=f"cnn-{epochs}ep",
         title=f"Adam, {_passes(epochs)}: accuracy by learning rate and batch size",
@@ -185,9 +194,9 @@ def _heat(grid: Mapping[Point, Spread], epochs: int) -> Figure:
             Layer(
                 mark="tiles",
                 data={
-                    "batch size": [str(batch) for batch, *_ in own],
-                    "learning rate": [f"{point.lr:g}" for *_, point, _ in own],
-                    "test accuracy (%)": [round(value.mean, 2) for *_, value in own],
+                    "batch size": [str(batch) for batch, *_ in selected],
+                    "learning rate": [f"{point.lr:g}" for *_, point, _ in selected],
+                    "test accuracy (%)": [round(value.mean, 2) for *_, value in selected],
                 },
                 x="batch size",
                 y="learning rate",
@@ -197,19 +206,21 @@ def _heat(grid: Mapping[Point, Spread], epochs: int) -> Figure:
     )
 
 
-def _curves(found: Mapping[Point, Spread]) -> Iterator[Figure]:
-    """Accuracy over the rate for each optimizer, at the batch size at which most were tried."""
-    batches = [point.batch for point in found if point.epochs == 1]
+def _curves(results: Mapping[Point, Spread]) -> Iterator[Figure]:
+    """Accuracy over the rate for each optimizer, at the batch size with most optimizers."""
+    batches = [point.batch for point in results if point.epochs == 1]
     if not batches:
         return
-    batch = max(set(batches), key=lambda size: (len({p.optimizer for p in found if p.batch == size}), -size))
-    own = sorted((p for p in found if (p.epochs, p.batch) == (1, batch)), key=lambda p: (p.optimizer, p.momentum, p.lr))
+    batch = max(set(batches), key=lambda size: (len({p.optimizer for p in results if p.batch == size}), -size))
+    selected = sorted(
+        (p for p in results if (p.epochs, p.batch) == (1, batch)), key=lambda p: (p.optimizer, p.momentum, p.lr)
+    )
     data = {
-        "learning rate": [point.lr for point in own],
-        "accuracy": [found[point].mean for point in own],
-        "low": [found[point].ends[0] for point in own],
-        "high": [found[point].ends[1] for point in own],
-        "optimizer": [_setting(point).split(" at ")[0] for point in own],
+        "learning rate": [point.lr for point in selected],
+        "accuracy": [results[point].mean for point in selected],
+        "low": [results[point].ends[0] for point in selected],
+        "high": [results[point].ends[1] for point in selected],
+        "optimizer": [_setting(point).split(" at ")[0] for point in selected],
     }
     shared = {"data": data, "x": "learning rate", "y": "accuracy", "series": "optimizer"}
     yield Figure(
@@ -221,16 +232,16 @@ def _curves(found: Mapping[Point, Spread]) -> Iterator[Figure]:
     )
 
 
-def _table(found: Mapping[Point, Spread], whole: bool) -> Table:
+def _table(results: Mapping[Point, Spread], is_complete: bool) -> Table:
     def printed(point: Point) -> float | str | None:
         if point.optimizer != "adam" or point.epochs not in (1, 40):
             return None
-        table, floor = (document.CNN_ONE_EPOCH, 95) if point.epochs == 1 else (document.CNN_FORTY_EPOCHS, 99)
+        table, floor = (published.CNN_ONE_EPOCH, 95) if point.epochs == 1 else (published.CNN_FORTY_EPOCHS, 99)
         return table.get((point.lr, point.batch), f"not above {floor}" if _tried(point) else None)
 
     return Table(
         name="cnn",
-        title="Accuracy on the test set, beside the document's",
+        title="Accuracy on the test set, next to the published one",
         columns=(
             "epochs",
             "optimizer",
@@ -242,7 +253,7 @@ def _table(found: Mapping[Point, Spread], whole: bool) -> Table:
             "low",
             "high",
             "n",
-            "document (%)",
+            "published (%)",
         ),
         rows=tuple(
             (
@@ -255,15 +266,15 @@ def _table(found: Mapping[Point, Spread], whole: bool) -> Table:
                 *cells(value),
                 printed(point),
             )
-            for point, value in sorted(found.items())
+            for point, value in sorted(results.items())
         ),
         note="low and high: 95 % interval over the seeds."
-        + ("" if whole else " The document's are after training on 50,000 images."),
+        + ("" if is_complete else " The published accuracies are after training on 50,000 images."),
     )
 
 
 def _tried(point: Point) -> bool:
-    """Whether the document tried a setting, and would have printed it, had it been good."""
+    """Whether a setting is in the published grid, so that a good result would have been published."""
     if point.epochs == 1:
         return point.batch in (1, 2, 4, 8, 16, 250, 500, 1000)
     return point.batch in (8, 16, 32, 64, 128, 256) and point.lr in (1e-6, 1e-5, 1e-4)

@@ -1,4 +1,4 @@
-"""The grids of document 004's first two exercises, and how a setting is named."""
+"""The grids of the first two exercises, and names of settings."""
 
 import itertools
 
@@ -9,7 +9,7 @@ SOFTMAX_RATES = (0.7, 0.5, *RATES)
 MOMENTA = BETAS = (0.8, 0.9, 0.95, 0.99)
 SOFTMAX_EPS = (1e-7, 1e-8, 1e-9)
 ADAGRAD_EPS = 1e-10
-"""torch's own; the document has none."""
+"""The default of torch; none was published."""
 
 GRADIENT_DESCENT, MOMENTUM, ADAGRAD, ADAM = OPTIMIZERS = ("gradient descent", "momentum", "Adagrad", "Adam")
 
@@ -20,7 +20,7 @@ def line() -> list[Setting]:
 
 
 def softmax() -> list[Setting]:
-    """Exercise 2: 228 settings. Adam's rates are exercise 1's, as in the document."""
+    """Exercise 2: 228 settings. Adam has the rates of exercise 1, as published."""
     return _grid(SOFTMAX_RATES, SOFTMAX_EPS)
 
 
@@ -37,7 +37,7 @@ def _grid(rates: tuple[float, ...], adam_eps: tuple[float, ...]) -> list[Setting
 
 
 def optimizer(setting: Setting) -> str:
-    """The document's name of it."""
+    """The published name of an optimizer."""
     if setting.kind == "sgd":
         return MOMENTUM if setting.momentum else GRADIENT_DESCENT
     return ADAGRAD if setting.kind == "adagrad" else ADAM

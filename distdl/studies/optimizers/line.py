@@ -1,4 +1,4 @@
-"""Exercise 1 of document 004: a line through four points, all 88 settings trained at once, and what they show."""
+"""Exercise 1: a line through four points, all 88 settings trained at once, and the results."""
 
 import math
 import time
@@ -11,12 +11,12 @@ import torch
 
 from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
 from distdl.studies.features.batched_optimizer import Setting, StackedOptimizer
-from distdl.studies.optimizers import grids
-from distdl.studies.optimizers import published as document
+from distdl.studies.optimizers import grids, published
 
 X, Y = (1.0, 2.0, 3.0, 4.0), (0.0, -1.0, -2.0, -3.0)
 START = (0.3, -0.3)
-"""W and b at first. The document does not say; with these its losses come out to the last digit (712 after one step,
+"""W and b at first. They were not published; with these values the published losses are reproduced to the last
+digit (712 after one step,
 5.7e-11 after 1,000)."""
 DRAWN = {  # the settings whose paths are drawn, by optimizer
     grids.GRADIENT_DESCENT: ((0.01, 0, 0), (0.001, 0, 0), (0.0001, 0, 0), (0.1, 0, 0)),
@@ -25,7 +25,7 @@ DRAWN = {  # the settings whose paths are drawn, by optimizer
     grids.ADAM: ((0.1, 0.9, 0.99), (0.01, 0.9, 0.99), (0.01, 0.99, 0.9), (0.001, 0.8, 0.8)),
 }
 DENSE = 200
-"""First steps whose places are all kept: drawn from fewer, what swings would seem to jump."""
+"""Number of first steps that are all stored: with fewer, an oscillation would look like jumps."""
 SIDE = 49
 """Cells of the loss surface along each axis."""
 
@@ -54,26 +54,28 @@ def fit(settings: Sequence[Setting], steps: int) -> tuple[torch.Tensor, torch.Te
 
 
 def run(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
-    """The trial: the whole grid. Losses that are no number any more are None."""
+    """Run the trial: the whole grid. Losses that are not finite are None."""
     settings, steps = grids.line(), int(table["steps"])
-    since = time.perf_counter()
+    start = time.perf_counter()
     path, losses = fit(settings, steps)
-    took_s = time.perf_counter() - since
-    kept = np.unique(np.geomspace(1, steps + 1, 80).round().astype(int)) - 1
-    placed = np.union1d(kept, np.arange(min(DENSE, steps + 1)))
+    took_s = time.perf_counter() - start
+    stored = np.unique(np.geomspace(1, steps + 1, 80).round().astype(int)) - 1
+    placed = np.union1d(stored, np.arange(min(DENSE, steps + 1)))
     rows = [
         {
             "loss": _number(losses[-1, trial]),
             "least_loss": float(losses[:, trial][losses[:, trial].isfinite()].min()),
             "first_step_loss": _number(losses[min(1, steps), trial]),
             "line": [_number(value) for value in path[-1, trial]],
-            "path": [[_number(value) for value in place] for place in path[placed, trial]] if _drawn(setting) else [],
-            "losses": [_number(value) for value in losses[kept, trial]],
+            "path": [[_number(value) for value in place] for place in path[placed, trial]]
+            if _is_drawn(setting)
+            else [],
+            "losses": [_number(value) for value in losses[stored, trial]],
             "lost_at": next(iter(np.flatnonzero(~losses[:, trial].isfinite().numpy()).tolist()), None),
         }
         for trial, setting in enumerate(settings)
     ]
-    return {"took_s": took_s, "steps": steps, "kept": kept.tolist(), "rows": rows}
+    return {"took_s": took_s, "steps": steps, "kept": stored.tolist(), "rows": rows}
 
 
 def _number(value: torch.Tensor) -> float | None:
@@ -81,25 +83,25 @@ def _number(value: torch.Tensor) -> float | None:
 
 
 def section(result: Mapping[str, Any]) -> Section:
-    """What the grid shows, beside the document's tables."""
+    """Results of the grid next to the published tables."""
     settings, rows, steps = grids.line(), result["rows"], result["steps"]
-    claims = [document.line(setting) for setting in settings]
+    claims = [published.line(setting) for setting in settings]
     agrees = [claim.agrees(row["loss"]) for claim, row in zip(claims, rows, strict=True)]
     table = Table(
         name="line",
-        title=f"Loss of the line after {steps:,} steps, beside the document's",
-        columns=("optimizer", "learning rate", "momentum", "beta1", "beta2", "loss", "W", "b", "document", "agrees"),
+        title=f"Loss of the line after {steps:,} steps, next to the published one",
+        columns=("optimizer", "learning rate", "momentum", "beta1", "beta2", "loss", "W", "b", "published", "agrees"),
         rows=tuple(
             (*grids.columns(setting), row["loss"], *row["line"], claim.text, agree)
             for setting, row, claim, agree in zip(settings, rows, claims, agrees, strict=True)
         ),
-        note="No loss: it grew beyond all numbers. 10e-5 is the document's way of writing 1e-4. The document's 0 is "
-        f"taken for a loss below {document.ROUNDING:g}, the last bit of float32.",
+        note="No loss: it grew beyond all numbers. 10e-5 is the published notation for 1e-4. A published 0 is "
+        f"interpreted as a loss below {published.ROUNDING:g}, the last bit of float32.",
     )
     return Section(
         title="Exercise 1: a line through four points",
         text=f"y = Wx + b through {', '.join(f'({x:g}, {y:g})' for x, y in zip(X, Y, strict=True))}, from W = "
-        f"{START[0]:g} and b = {START[1]:g}, in float32. Nothing is drawn at random: n = 1 is all there is.",
+        f"{START[0]:g} and b = {START[1]:g}, in float32. Nothing is random, so n = 1.",
         parts=(
             *_findings(settings, rows, claims, agrees, result),
             table,
@@ -112,7 +114,7 @@ def section(result: Mapping[str, Any]) -> Section:
 def _findings(
     settings: list[Setting],
     rows: list[Mapping[str, Any]],
-    claims: list[document.Claim],
+    claims: list[published.Claim],
     agrees: list[bool],
     result: Mapping[str, Any],
 ) -> list[Finding]:
@@ -125,38 +127,38 @@ def _findings(
 
     [steep], [good] = of(grids.GRADIENT_DESCENT, lr=0.1), of(grids.GRADIENT_DESCENT, lr=0.01)
     adam = [row["loss"] for row in of(grids.ADAM, lr=0.1, beta2=0.99)]
-    zero = [loss is not None and loss <= document.ROUNDING for loss in adam[:3]]
+    zero = [loss is not None and loss <= published.ROUNDING for loss in adam[:3]]
     best = min(rows, key=lambda row: math.inf if row["loss"] is None else row["loss"])
     return [
         Finding(
-            text=f"Gradient descent at 0.1 diverges: its loss is {_text(steep['first_step_loss'])} after one step (the "
-            f"document prints 712), and no number from step {steep['lost_at']} on.",
+            text=f"Gradient descent at 0.1 diverges: its loss is {_text(steep['first_step_loss'])} after one step "
+            f"(published is 712), and not finite from step {steep['lost_at']} on.",
             n=1,
             holds=steep["loss"] is None and round(steep["first_step_loss"] or 0) == 712,
         ),
         Finding(
-            text=f"Gradient descent at 0.01 ends at {_text(good['loss'])}; the document has 5.7e-11.",
+            text=f"Gradient descent at 0.01 ends at {_text(good['loss'])}; published is 5.7e-11.",
             n=1,
-            holds=document.line(settings[rows.index(good)]).agrees(good["loss"]),
+            holds=published.line(settings[rows.index(good)]).agrees(good["loss"]),
         ),
         Finding(
-            text=f"Adam at 0.1 with beta2 0.99 reaches {', '.join(map(_text, adam[:3]))} for beta1 0.8, 0.9, 0.95; the "
-            "document has 0 for all three.",
+            text=f"Adam at 0.1 with beta2 0.99 reaches {', '.join(map(_text, adam[:3]))} for beta1 0.8, 0.9, 0.95; "
+            "published is 0 for all three.",
             n=1,
             holds=all(zero),
         ),
         Finding(
-            text=f"{sum(agrees)} of {len(agrees)} settings end where the document's tables say"
+            text=f"{sum(agrees)} of {len(agrees)} settings end as published"
             + (
                 "."
                 if all(agrees)
-                else f". Not so: {'; '.join(_exceptions(rows, claims, agrees))}. {_swing(rows, claims)}"
+                else f". Exceptions: {'; '.join(_exceptions(rows, claims, agrees))}. {_swing(rows, claims)}"
             ),
             n=1,
             holds=all(agrees),
         ),
         Finding(
-            text=f"The best of all finds W = {best['line'][0]:.6g}, b = {best['line'][1]:.6g}; the document has -1, 1.",
+            text=f"The best of all finds W = {best['line'][0]:.6g}, b = {best['line'][1]:.6g}; published are -1, 1.",
             n=1,
             holds=np.allclose(best["line"], (-1, 1), atol=1e-5),
         ),
@@ -168,21 +170,23 @@ def _findings(
     ]
 
 
-def _exceptions(rows: list[Mapping[str, Any]], claims: list[document.Claim], agrees: list[bool]) -> Iterator[str]:
-    """A sentence for each row of the document's tables that does not hold for all its settings."""
+def _exceptions(rows: list[Mapping[str, Any]], claims: list[published.Claim], agrees: list[bool]) -> Iterator[str]:
+    """A text for each row of the published tables that does not hold for all its settings."""
     for claim in dict.fromkeys(claims):
-        own = [(row["loss"], agree) for row, one, agree in zip(rows, claims, agrees, strict=True) if one == claim]
-        odd = [math.inf if value is None else value for value, agree in own if not agree]
+        of_claim = [
+            (row["loss"], agree) for row, each, agree in zip(rows, claims, agrees, strict=True) if each == claim
+        ]
+        odd = [math.inf if value is None else value for value, agree in of_claim if not agree]
         if odd:
             span = _text(odd[0]) if len(odd) == 1 else f"{_text(min(odd))} to {_text(max(odd))}"
-            yield (f'{claim.optimizer} at {claim.lr:g}, "{claim.text}": {len(odd)} of {len(own)} have {span}')
+            yield (f'{claim.optimizer} at {claim.lr:g}, "{claim.text}": {len(odd)} of {len(of_claim)} have {span}')
 
 
-def _swing(rows: list[Mapping[str, Any]], claims: list[document.Claim]) -> str:
-    """Why most of them differ: the loss at the last step is chance where the line swings about the minimum."""
+def _swing(rows: list[Mapping[str, Any]], claims: list[published.Claim]) -> str:
+    """Reason of most differences: where the line oscillates about the minimum, the loss at the last step is chance."""
     odd = [(row, claim) for row, claim in zip(rows, claims, strict=True) if not claim.agrees(row["loss"])]
     swinging = sum(claim.agrees(row["least_loss"]) or row["least_loss"] < claim.low for row, claim in odd)
-    return f"{swinging} of these {len(odd)} were there before, and swing about the minimum at their last step."
+    return f"{swinging} of these {len(odd)} had that loss earlier, and oscillate about the minimum at their last step."
 
 
 def _text(loss: float | None) -> str:
@@ -196,12 +200,12 @@ def _surface(kind: str, settings: list[Setting], result: Mapping[str, Any]) -> F
     surface = loss(*torch.from_numpy(grid).unbind(1)).clamp(min=1e-3).log10()
     columns: dict[str, list[Any]] = {"W": [], "b": [], "setting": []}
     for setting, row in zip(settings, result["rows"], strict=True):
-        if grids.optimizer(setting) != kind or not _drawn(setting):
+        if grids.optimizer(setting) != kind or not _is_drawn(setting):
             continue
         name = grids.label(setting).removeprefix(f"{kind}, ")
         for place in row["path"]:
             if None in place or not (weights[0] <= place[0] <= weights[-1] and biases[0] <= place[1] <= biases[-1]):
-                break  # it has left the picture
+                break  # it leaves the figure
             for key, value in zip(columns, (*place, name), strict=True):
                 columns[key].append(value)
     return Figure(
@@ -223,15 +227,15 @@ def _surface(kind: str, settings: list[Setting], result: Mapping[str, Any]) -> F
             ),
             Layer(mark="line", data=columns, x="W", y="b", series="setting"),
         ),
-        caption=f"From ({START[0]:g}, {START[1]:g}) to (-1, 1); a path that leaves the picture ends at its edge.",
+        caption=f"From ({START[0]:g}, {START[1]:g}) to (-1, 1); a path that leaves the figure ends at its edge.",
     )
 
 
-def _drawn(setting: Setting) -> bool:
-    own = (setting.lr, setting.momentum, 0) if setting.kind == "sgd" else (setting.lr, 0, 0)
+def _is_drawn(setting: Setting) -> bool:
+    fields = (setting.lr, setting.momentum, 0) if setting.kind == "sgd" else (setting.lr, 0, 0)
     if setting.kind == "adam":
-        own = (setting.lr, setting.beta1, setting.beta2)
-    return own in DRAWN[grids.optimizer(setting)]
+        fields = (setting.lr, setting.beta1, setting.beta2)
+    return fields in DRAWN[grids.optimizer(setting)]
 
 
 def _curves(settings: list[Setting], result: Mapping[str, Any]) -> Figure:

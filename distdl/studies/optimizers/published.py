@@ -1,4 +1,4 @@
-"""The figures of document 004, as printed there, with what they say in numbers."""
+"""Published figures of the three exercises, as printed and as numbers."""
 
 import math
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class Claim:
-    """A row of exercise 1's tables: settings, the loss as printed, and between which losses that is."""
+    """A row of exercise 1's tables: settings, the loss as printed, and the range of losses that it stands for."""
 
     optimizer: str
     lr: float
@@ -20,7 +20,7 @@ class Claim:
     low: float
     high: float
     first: tuple[float, ...] = ()
-    """momentum, or beta1; empty where the optimizer has none."""
+    """momentum, or beta1; empty if the optimizer has none."""
     second: tuple[float, ...] = ()
     """beta2."""
 
@@ -32,7 +32,7 @@ class Claim:
         return self.optimizer != MOMENTUM or setting.momentum in self.first
 
     def agrees(self, loss: float | None) -> bool:
-        """Whether a loss is what is printed; None is one that grew beyond all numbers."""
+        """Whether a loss agrees with the published one; None is a loss that is not finite."""
         return self.low <= (math.inf if loss is None else loss) <= self.high
 
 
@@ -69,7 +69,7 @@ LINE = (
 
 
 def line(setting: Setting) -> Claim:
-    """What exercise 1's tables say of a setting."""
+    """The row of exercise 1's tables that covers a setting."""
     return next(claim for claim in LINE if claim.covers(setting))
 
 
@@ -79,9 +79,9 @@ class Best:
 
     setting: str
     loss: float
-    """Of the training."""
+    """Training loss."""
     accuracy: float
-    """Of the test, in per cent."""
+    """Test accuracy, in per cent."""
 
 
 SOFTMAX = {

@@ -1,4 +1,4 @@
-"""Exercise 2 of document 004: one linear layer on MNIST for one epoch, all 228 settings trained at once."""
+"""Exercise 2: one linear layer on MNIST for one epoch, all 228 settings trained at once."""
 
 import math
 import time
@@ -16,13 +16,12 @@ from distdl.data.loaders import order
 from distdl.data.sets import load as datasets
 from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
 from distdl.studies.features.batched_optimizer import Setting, StackedOptimizer
-from distdl.studies.optimizers import grids
-from distdl.studies.optimizers import published as document
+from distdl.studies.optimizers import grids, published
 from distdl.studies.runner.accuracy import cells, percent
 
 CLASSES = 10
 LAST = 0.1
-"""Share of the epoch, its end, over which the training's loss is averaged: one batch's alone is mostly chance."""
+"""Share of the epoch, at its end, over which the training loss is averaged: that of one batch is mostly noise."""
 
 
 def fit(
@@ -57,23 +56,22 @@ def predict(weight: torch.Tensor, bias: torch.Tensor, images: torch.Tensor) -> t
 
 
 def run(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
-    """The trial: the whole grid with one seed. A loss that is no number any more is None."""
+    """Run a trial: the whole grid with one seed. A loss that is not finite is None."""
     settings = grids.softmax()
     dataset = datasets.load(DataConfig(name="mnist", normalize="none"))
     images, labels = _flat(dataset.train)
-    since = time.perf_counter()
+    start = time.perf_counter()
     weight, bias, losses = fit(settings, images, labels, seed=int(table["seed"]), batch=int(table["batch"]))
-    took_s = time.perf_counter() - since
+    took_s = time.perf_counter() - start
     images, labels = _flat(dataset.test)
     with torch.no_grad():
-        right = sum(
-            (predict(weight, bias, some).argmax(2) == own[:, None]).sum(0)
-            for some, own in zip(images.split(1000), labels.split(1000), strict=True)
-        )
+        correct = torch.zeros(len(settings))
+        for part, targets in zip(images.split(1000), labels.split(1000), strict=True):
+            correct += (predict(weight, bias, part).argmax(2) == targets[:, None]).sum(0)
     return {
         "took_s": took_s,
         "images": len(dataset.train),
-        "accuracy": (right / len(labels)).tolist(),
+        "accuracy": (correct / len(labels)).tolist(),
         "loss": [value if math.isfinite(value) else None for value in losses.tolist()],
     }
 
@@ -83,7 +81,7 @@ def _flat(split: Split) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def section(results: Sequence[Mapping[str, Any]], batch: int) -> Section:
-    """What the grid shows over the seeds of `results`."""
+    """Results of the grid over the seeds of `results`."""
     settings = grids.softmax()
     accuracy = [spread([100 * result["accuracy"][place] for result in results]) for place in range(len(settings))]
     losses = [_mean([result["loss"][place] for result in results]) for place in range(len(settings))]
@@ -97,26 +95,29 @@ def section(results: Sequence[Mapping[str, Any]], batch: int) -> Section:
     return Section(
         title="Exercise 2: one linear layer on MNIST",
         text=f"One epoch over {results[0]['images']:,} images in batches of {batch}, weights from zeros, pixels in 0 "
-        "to 1. The seeds draw the order. As in the document, each optimizer's best setting is picked by the test set "
-        "itself, which flatters the optimizer with the most settings.",
+        "to 1. The seeds draw the order. As in the published experiment, the test set selects each optimizer's best "
+        "setting, which favours the optimizer with the most settings.",
         parts=(
             *_findings(settings, accuracy, best, results),
             _bests(settings, accuracy, losses, best),
             _rates(settings, accuracy),
             _momenta(settings, accuracy),
-            _whole(settings, accuracy, losses),
+            _all_settings(settings, accuracy, losses),
         ),
     )
 
 
 def _mean(values: list[float | None]) -> float | None:
-    return None if None in values else sum(values) / len(values)
+    numbers = [value for value in values if value is not None]
+    return sum(numbers) / len(numbers) if len(numbers) == len(values) else None
 
 
-def _at_document(settings: list[Setting], kind: str) -> int:
-    """Where the setting lies that the document names best."""
-    wanted = document.SOFTMAX[kind].setting
-    return next(place for place, one in enumerate(settings) if grids.optimizer(one) == kind and _label(one) == wanted)
+def _published_setting(settings: list[Setting], kind: str) -> int:
+    """Position of the setting that is published as the best."""
+    wanted = published.SOFTMAX[kind].setting
+    return next(
+        place for place, value in enumerate(settings) if grids.optimizer(value) == kind and _label(value) == wanted
+    )
 
 
 def _label(setting: Setting) -> str:
@@ -127,33 +128,34 @@ def _label(setting: Setting) -> str:
 def _findings(
     settings: list[Setting], accuracy: list[Spread], best: dict[str, int], results: Sequence[Mapping[str, Any]]
 ) -> list[Finding]:
-    found = []
+    findings = []
     for kind in grids.OPTIMIZERS:
-        claim, here = document.SOFTMAX[kind], accuracy[_at_document(settings, kind)]
-        found.append(
+        claim, reached = published.SOFTMAX[kind], accuracy[_published_setting(settings, kind)]
+        findings.append(
             Finding(
-                text=f"{_capital(kind)} at the document's best setting ({claim.setting}) reaches {percent(here)}; "
-                f"the document has {claim.accuracy:g} %. The best here is {percent(accuracy[best[kind]])} at "
+                text=f"{_capital(kind)} at the best published setting ({claim.setting}) reaches {percent(reached)}; "
+                f"published is {claim.accuracy:g} %. The best measured is {percent(accuracy[best[kind]])} at "
                 f"{_label(settings[best[kind]])}.",
-                n=here.n,
-                holds=abs(here.mean - claim.accuracy) <= 1,
+                n=reached.n,
+                holds=abs(reached.mean - claim.accuracy) <= 1,
             )
         )
     first, second = sorted(best, key=lambda kind: -accuracy[best[kind]].mean)[:2]
     wins = accuracy[best[first]].beats(accuracy[best[second]])
-    found.append(
+    findings.append(
         Finding(
             text=f"{_capital(first)} wins: {percent(accuracy[best[first]])} against "
-            f"{percent(accuracy[best[second]])} of {second}; the document's winner is momentum."
+            f"{percent(accuracy[best[second]])} of {second}; in the published results momentum wins."
             if wins
             else f"No optimizer wins: {first} with {percent(accuracy[best[first]])} and {second} with "
-            f"{percent(accuracy[best[second]])} cannot be told apart; the document's best is momentum with 92 %.",
+            f"{percent(accuracy[best[second]])} differ by no more than chance; the best published one is "
+            "momentum with 92 %.",
             n=accuracy[best[first]].n,
             holds=first == grids.MOMENTUM if wins else None,
         )
     )
     descent = {setting.lr: value for setting, value in zip(settings, accuracy, strict=True) if _plain(setting)}
-    found.append(
+    findings.append(
         Finding(
             text=f"Higher rates do better in one epoch: gradient descent goes from {percent(descent[0.0001])} at "
             f"0.0001 to {percent(descent[0.5])} at 0.5.",
@@ -164,9 +166,9 @@ def _findings(
         )
     )
     took_s = sum(result["took_s"] for result in results) / len(results)
-    text = f"All {len(settings)} settings took {took_s:.1f} s a seed, trained at once."
-    found.append(Finding(text=text, n=len(results)))
-    return found
+    text = f"All {len(settings)} settings took {took_s:.1f} s per seed, trained at once."
+    findings.append(Finding(text=text, n=len(results)))
+    return findings
 
 
 def _capital(text: str) -> str:
@@ -180,37 +182,37 @@ def _plain(setting: Setting) -> bool:
 def _bests(settings: list[Setting], accuracy: list[Spread], losses: list[float | None], best: dict[str, int]) -> Table:
     rows = []
     for kind in grids.OPTIMIZERS:
-        claim, there, here = document.SOFTMAX[kind], _at_document(settings, kind), best[kind]
+        claim, published_position, position = published.SOFTMAX[kind], _published_setting(settings, kind), best[kind]
         rows.append(
             (
                 kind,
                 claim.setting,
                 claim.accuracy,
-                round(accuracy[there].mean, 2),
+                round(accuracy[published_position].mean, 2),
                 claim.loss,
-                losses[there],
-                _label(settings[here]),
-                round(accuracy[here].mean, 2),
-                losses[here],
+                losses[published_position],
+                _label(settings[position]),
+                round(accuracy[position].mean, 2),
+                losses[position],
             )
         )
     return Table(
         name="softmax-best",
-        title="Each optimizer's best, beside the document's",
+        title="Best setting of each optimizer, next to the published one",
         columns=(
             "optimizer",
-            "document's best setting",
-            "its accuracy there (%)",
-            "its accuracy here (%)",
-            "its loss there",
-            "its loss here",
-            "best setting here",
+            "best published setting",
+            "published accuracy (%)",
+            "measured accuracy (%)",
+            "published loss",
+            "measured loss",
+            "best measured setting",
             "accuracy (%)",
             "loss",
         ),
         rows=tuple(rows),
         note=f"Accuracy on the test set. Loss of the training: here the mean of the last {LAST:.0%} of the steps; the "
-        "document's is lower than any here and probably of its last batch.",
+        "published one is lower than any measured one and probably of the last batch.",
     )
 
 
@@ -263,7 +265,7 @@ def _momenta(settings: list[Setting], accuracy: list[Spread]) -> Figure:
     )
 
 
-def _whole(settings: list[Setting], accuracy: list[Spread], losses: list[float | None]) -> Table:
+def _all_settings(settings: list[Setting], accuracy: list[Spread], losses: list[float | None]) -> Table:
     return Table(
         name="softmax",
         title=f"All {len(settings)} settings",
@@ -284,10 +286,10 @@ def _whole(settings: list[Setting], accuracy: list[Spread], losses: list[float |
             (
                 *grids.columns(setting),
                 setting.eps if setting.kind == "adam" else None,
-                *cells(one),
+                *cells(value),
                 loss,
             )
-            for setting, one, loss in zip(settings, accuracy, losses, strict=True)
+            for setting, value, loss in zip(settings, accuracy, losses, strict=True)
         ),
         note="low and high: 95 % interval over the seeds. No loss: it grew beyond all numbers.",
     )

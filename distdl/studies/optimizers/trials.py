@@ -15,20 +15,20 @@ Rates = tuple[Annotated[float, Field(gt=0)], ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The document's own grids. Exercises 1 and 2 are always run whole."""
+    """The published grids. Exercises 1 and 2 always run completely."""
 
     exercises: tuple[Literal[1, 2, 3], ...] = (1, 2, 3)
-    """Which of the document's exercises."""
+    """Exercises to run."""
     line_steps: Positive = 1000
     """Steps of each of the line's 88 settings."""
     softmax_seeds: Repetitions = 5
     """Repetitions of the linear layer's 228 settings."""
     softmax_batch: Positive = 100
-    """Batch size of the linear layer, of which the document says nothing."""
+    """Batch size of the linear layer, which was not published."""
     cnn_seeds: Repetitions = 3
     """Repetitions of each of the network's settings."""
     cnn_images: Count = 50_000
-    """Images that the network trains on: the document's 1,000 steps of 50 are an epoch; 0 takes all."""
+    """Images that the network trains on: 1,000 steps of 50 images are an epoch; 0 takes all."""
     cnn_rates: Rates = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
     """Adam's learning rates over one epoch..."""
     cnn_batches: tuple[Positive, ...] = (1, 2, 4, 8, 16, 250, 500, 1000)
@@ -36,11 +36,11 @@ class Settings:
     betas: tuple[tuple[float, float], ...] = ((0.9, 0.999),)
     """Adam's betas, in the grid of one epoch."""
     other_rates: Rates = (1e-1, 1e-2, 1e-3)
-    """Learning rates of the other optimizers over one epoch, which the document did not try on this network..."""
+    """Learning rates of the other optimizers over one epoch, which were not published for this network..."""
     other_batches: tuple[Positive, ...] = (16,)
     """...by batch size."""
     momenta: tuple[float, ...] = (0.9,)
-    """Of momentum, in that grid."""
+    """Momenta of SGD in that grid."""
     long_epochs: Positive = 40
     """Epochs of the long trainings."""
     long_rates: Rates = (1e-6, 1e-5, 1e-4)
@@ -70,10 +70,10 @@ def points(settings: Settings) -> list[cnn.Point]:
 
 
 def trials(settings: Settings) -> list[Trial]:
-    """The line's grid is one trial, the linear layer's one a seed, the network's one a setting and seed."""
-    found = []
+    """Trials: the grid of the line, the linear layer for each seed, and the network for each setting and seed."""
+    listed = []
     if 1 in settings.exercises:
-        found.append(
+        listed.append(
             Trial(
                 name="line",
                 call="distdl.studies.optimizers.line:run",
@@ -82,7 +82,7 @@ def trials(settings: Settings) -> list[Trial]:
             )
         )
     if 2 in settings.exercises:
-        found += [
+        listed += [
             Trial(
                 name=f"softmax-seed{seed}",
                 call="distdl.studies.optimizers.softmax:run",
@@ -92,5 +92,5 @@ def trials(settings: Settings) -> list[Trial]:
             for seed in range(settings.softmax_seeds)
         ]
     if 3 in settings.exercises:
-        found += cnn.trials(points(settings), settings.cnn_images, settings.cnn_seeds)
-    return found
+        listed += cnn.trials(points(settings), settings.cnn_images, settings.cnn_seeds)
+    return listed

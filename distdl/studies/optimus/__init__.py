@@ -1,8 +1,8 @@
-"""Study `optimus`: how long ResNet-50 takes to its target accuracy, foretold by others' curves (document 001).
+"""Study `optimus`: time of ResNet-50 to its target accuracy, predicted from the curves of other networks.
 
 trainings (networks x devices), imported logs -> b0, b1, b2 of each -> regression on depth and device
-    -> ResNet-50's curve, beside the measured one -> epochs to the target
-parameter-server runs, published coefficients -> seconds a step -> time and cost by servers and workers
+    -> ResNet-50's curve, next to the measured one -> epochs to the target
+parameter-server runs, published coefficients -> seconds per step -> time and cost by servers and workers
 """
 
 from collections.abc import Mapping
@@ -30,12 +30,12 @@ QUICK = {
     "ps_hosts": False,
 }
 """Real CIFAR-10, networks at full width and depth, without ResNet-44: 1,280 images of 16 x 16 pixels, 5 epochs of 40
-steps at a smaller rate, for 0.1 wants more steps. Accuracy while they train is that of 500 other training
-images. Two precisions of one processor stand for device types."""
+steps at a smaller rate, because 0.1 needs more steps. Accuracy during training is measured on 500 other training
+images. Two precisions of one processor represent device types."""
 
 
 def findings(settings: Settings, outcomes: Mapping[str, Outcome]) -> list[Section]:
-    """What the completed trials show; parts whose trials still wait are left out, and said."""
+    """Results of the completed trials; sections whose trials are not completed are reported as missing."""
     scale = Scale(
         servers=settings.servers,
         most_servers=settings.most_servers,
@@ -50,7 +50,7 @@ def findings(settings: Settings, outcomes: Mapping[str, Outcome]) -> list[Sectio
 
 STUDY = Study(
     name="optimus",
-    summary="time and cost to a target accuracy by servers and workers, foretold from other networks (document 001)",
+    summary="time and cost to a target accuracy by servers and workers, predicted from other networks",
     settings=Settings,
     quick=QUICK,
     trials=trials,

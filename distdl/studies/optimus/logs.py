@@ -17,7 +17,7 @@ from distdl.perf.learning.read_losses import read_losses
 from distdl.studies.base import Outcome
 
 KEPT = 4000
-"""Losses that an imported curve keeps at most: a fit needs no more, and result.json stays small."""
+"""Largest number of losses of an imported curve: a fit needs no more, and result.json stays small."""
 PRECISIONS = ("fp32", "bf16", "tf32")
 
 
@@ -31,7 +31,7 @@ class Curve:
     steps: Array
     losses: Array
     drops: tuple[float, ...] | None
-    """Steps after which the learning rate fell, where known."""
+    """Steps after which the learning rate fell, if known."""
     accuracy: tuple[tuple[float, float], ...]
     """(step, accuracy) of each evaluation, in order; without the last one's test of the best weights."""
     imported: bool = False
@@ -51,17 +51,17 @@ def depth(network: str) -> int:
     Raises:
         UserError: there are none.
     """
-    found = re.search(r"(\d+)$", network)
-    if not found:
+    loaded = re.search(r"(\d+)$", network)
+    if not loaded:
         raise UserError(f'network "{network}" has no depth in its name: expected is one such as resnet20')
-    return int(found[1])
+    return int(loaded[1])
 
 
 def device_overrides(device: str) -> dict[str, str]:
     """Overrides of a training on a device type such as cpu or cuda:bf16.
 
     Raises:
-        ValueError: it is no such type.
+        ValueError: it is not such a type.
     """
     kind, _, precision = device.partition(":")
     precision = precision or "fp32"
@@ -74,7 +74,7 @@ def split_log(log: str) -> tuple[str, str]:
     """Device type and folder of "TYPE=FOLDER".
 
     Raises:
-        ValueError: it is not so written.
+        ValueError: it does not have this form.
     """
     device, equals, folder = log.partition("=")
     if not equals or not folder or not re.fullmatch(r"[\w.:-]+", device):
@@ -89,7 +89,7 @@ def take(folder: Path, table: dict[str, Any]) -> dict[str, Any]:
         folder: of the trial; nothing is written there.
         table: `device` and `folder`.
     Raises:
-        UserError: there are no logs, or one cannot be read; which, and where.
+        UserError: there are no logs, or one cannot be read.
     """
     source = Path(table["folder"])
     if not source.is_dir():
@@ -127,8 +127,8 @@ def _from_run(run: Path) -> dict[str, Any]:
 def _thin(network: str, steps: Array, losses: Array, drops: Any, accuracy: list[list[float]]) -> dict[str, Any]:
     """Means of as many losses in a row as bring the curve to `KEPT`."""
     group = -(-len(steps) // KEPT)
-    whole = len(steps) // group * group
-    steps, losses = (values[:whole].reshape(-1, group).mean(1) for values in (steps, losses))
+    length = len(steps) // group * group
+    steps, losses = (values[:length].reshape(-1, group).mean(1) for values in (steps, losses))
     return {
         "network": network,
         "steps": steps.tolist(),
@@ -146,8 +146,8 @@ def _accuracy(run: Path) -> list[list[float]]:
 
 
 def curves(outcomes: Iterable[Outcome]) -> list[Curve]:
-    """Of all trainings and imports that are completed, by network and device."""
-    found = []
+    """Curves of all completed trainings and imports, by network and device."""
+    loaded = []
     for outcome in outcomes:
         labels = outcome.trial.labels
         if not outcome.completed or labels["part"] not in ("training", "import"):
@@ -157,10 +157,10 @@ def curves(outcomes: Iterable[Outcome]) -> list[Curve]:
             rows, seed = outcome.result["curves"], 0
         else:
             steps, losses, drops = read_losses(outcome.folder)
-            row = {"network": labels["network"], "steps": steps, "losses": losses, "drops": drops}
+            row: dict[str, Any] = {"network": labels["network"], "steps": steps, "losses": losses, "drops": drops}
             rows, seed = [row | {"accuracy": _accuracy(outcome.folder)}], int(labels["seed"])
         for row in rows:
-            found.append(
+            loaded.append(
                 Curve(
                     network=row["network"],
                     device=device,
@@ -172,7 +172,7 @@ def curves(outcomes: Iterable[Outcome]) -> list[Curve]:
                     imported=labels["part"] == "import",
                 )
             )
-    return sorted(found, key=lambda curve: (curve.device, curve.depth, curve.seed))
+    return sorted(loaded, key=lambda curve: (curve.device, curve.depth, curve.seed))
 
 
 def served(outcomes: Iterable[Outcome]) -> list[Path]:

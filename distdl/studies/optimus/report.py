@@ -10,8 +10,7 @@ from distdl.core.format import Cell
 from distdl.perf.learning.loss_fit import fit_loss
 from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
 from distdl.studies.base import Outcome
-from distdl.studies.optimus import logs
-from distdl.studies.optimus import regression as learned
+from distdl.studies.optimus import logs, regression
 from distdl.studies.optimus.logs import Curve
 from distdl.studies.optimus.regression import Fitted, Regression
 from distdl.studies.optimus.scaling import Scale
@@ -24,21 +23,21 @@ Columns = dict[str, list[Cell]]
 
 
 def sections(settings: "Settings", scale: Scale, outcomes: Sequence[Outcome]) -> list[Section]:
-    """Curves, regression, the foretold network, and time and cost, as far as trials are completed."""
+    """Curves, regression, the predicted network, and time and cost, as far as trials are completed."""
     curves = logs.curves(outcomes)
     fitted, faults = _fit([curve for curve in curves if curve.network != settings.predicted])
     goal, more = _fit([curve for curve in curves if curve.network == settings.predicted])
-    found = [_curves(settings, fitted, goal, [*faults, *more])]
-    regressions = learned.regress(fitted) if fitted else []
+    sections_ = [_curves(settings, fitted, goal, [*faults, *more])]
+    regressions = regression.regress(fitted) if fitted else []
     if regressions:
-        found.append(_regression(regressions, fitted))
-        section, epochs = _foretold(settings, scale, regressions, fitted, goal)
-        found.append(section)
+        sections_.append(_regression(regressions, fitted))
+        section, epochs = _predicted(settings, scale, regressions, fitted, goal)
+        sections_.append(section)
     else:
         epochs = None
         text = f"{len(fitted)} curves are too few for a regression on depth, family and device with one to spare."
-        found.append(Section(title="Regression", text=text))
-    return [*found, *times(settings, scale, outcomes, epochs)]
+        sections_.append(Section(title="Regression", text=text))
+    return [*sections_, *times(settings, scale, outcomes, epochs)]
 
 
 def _fit(curves: Sequence[Curve]) -> tuple[list[Fitted], list[str]]:
@@ -53,9 +52,9 @@ def _fit(curves: Sequence[Curve]) -> tuple[list[Fitted], list[str]]:
 
 def _curves(settings: "Settings", fitted: list[Fitted], goal: list[Fitted], faults: list[str]) -> Section:
     rows: list[tuple[Cell, ...]] = []
-    drawn: dict[str, Columns] = {}
-    for one in [*fitted, *goal]:
-        curve, phase = one.curve, one.fit.optimus
+    by_device: dict[str, Columns] = {}
+    for each in [*fitted, *goal]:
+        curve, phase = each.curve, each.fit.optimus
         ends = [end for pair in phase.intervals for end in pair]
         cells = [
             cell
@@ -70,15 +69,15 @@ def _curves(settings: "Settings", fitted: list[Fitted], goal: list[Fitted], faul
                 curve.seed,
                 *map(float, cells),
                 phase.held_out_mape * 100,
-                one.fit.held_out_mape * 100,
-                len(one.fit.phases),
+                each.fit.held_out_mape * 100,
+                len(each.fit.phases),
                 None if best is None else best * 100,
                 "imported" if curve.imported else "trained here",
             )
         )
-        columns = drawn.setdefault(curve.device, {"step": [], "loss": [], "network": []})
+        columns = by_device.setdefault(curve.device, {"step": [], "loss": [], "network": []})
         named = curve.network + (f", seed {curve.seed}" if settings.seeds > 1 else "")
-        for step, loss in zip(*learned.binned(curve), strict=True):
+        for step, loss in zip(*regression.binned(curve), strict=True):
             _add(columns, step=float(step), loss=float(loss), network=named)
     names = ("network", "device", "seed", "b0", "b0 from", "b0 to", "b1", "b1 from", "b1 to", "b2", "b2 from", "b2 to")
     names += ("left out, one hyperbola (%)", "left out, phases (%)", "phases", "best accuracy (%)", "source")
@@ -99,7 +98,7 @@ def _curves(settings: "Settings", fitted: list[Fitted], goal: list[Fitted], faul
             layers=(Layer(mark="line", data=columns, x="step", y="loss", series="network"),),
             caption="Means of successive batches.",
         )
-        for device, columns in drawn.items()
+        for device, columns in by_device.items()
     ]
     text = f"{len(fitted)} curves to learn from, {len(goal)} of {settings.predicted} to test by; "
     text += f"batch {settings.batch}, {settings.epochs} epochs"
@@ -110,70 +109,70 @@ def _curves(settings: "Settings", fitted: list[Fitted], goal: list[Fitted], faul
 
 
 def _regression(regressions: list[Regression], fitted: list[Fitted]) -> Section:
-    kinds = sorted({one.curve.device for one in fitted})
+    kinds = sorted({each.curve.device for each in fitted})
     parts: list[Finding | Table] = []
-    tested = [one for one in regressions if np.isfinite(one.device_p)]
+    tested = [each for each in regressions if np.isfinite(each.device_p)]
     if tested:
-        least = min(tested, key=lambda one: one.device_p)
-        # Three coefficients are tested: one in twenty that all are alike by chance asks for a third of 5 % of each.
+        least = min(tested, key=lambda each: each.device_p)
+        # Three coefficients are tested: Bonferroni divides the 5 % among them.
         same = least.device_p > 0.05 / len(tested)
-        text = f"Convergence on {', '.join(kinds)} is {'the same' if same else 'not the same'} as far as "
-        text += f"{len(fitted)} curves tell: the device explains most of {least.name}, with p = {least.device_p:.2g} "
-        text += f"(F test; below {0.05 / len(tested):.3f} it would count). Steps are steps on any device."
+        text = f"Convergence on {', '.join(kinds)} is {'the same' if same else 'not the same'} according to "
+        text += f"{len(fitted)} curves: the device explains most of {least.name}, with p = {least.device_p:.2g} "
+        text += f"(F test; below {0.05 / len(tested):.3f} it would be significant)."
         parts.append(Finding(text=text, n=len(fitted), holds=same))
     else:
         text = f"All curves are of {kinds[0]}: whether the device matters cannot be tested; give another, or its logs."
         parts.append(Finding(text=text, n=len(fitted)))
     rows = [
         (
-            one.name,
-            "logarithm" if one.log else "as it is",
-            *(float(weight) for weight in one.weights),
-            one.r_squared,
-            one.spare,
-            None if np.isnan(one.device_p) else one.device_p,
+            each.name,
+            "logarithm" if each.log else "value",
+            *(float(weight) for weight in each.weights),
+            each.r_squared,
+            each.spare,
+            None if np.isnan(each.device_p) else each.device_p,
         )
-        for one in regressions
+        for each in regressions
     ]
     columns = ("coefficient", "regressed", *regressions[0].terms, "R squared", "to spare", "p of device")
     return Section(
         title="Regression on depth and device",
-        text="Each coefficient as a linear function of log depth, the network's family where there are two, and the "
+        text="Each coefficient as a linear function of log depth, the network's family if there are two, and the "
         "device; b0 and b1 in logarithms where no curve has one next to zero.",
         parts=(*parts, Table(name="regression", title="Regression", columns=columns, rows=tuple(rows))),
     )
 
 
-def _foretold(
+def _predicted(
     settings: "Settings", scale: Scale, regressions: list[Regression], fitted: list[Fitted], goal: list[Fitted]
 ) -> tuple[Section, tuple[float, float, float] | None]:
-    """The predicted network's curve and epochs to the target; the epochs of all devices together."""
-    kinds = sorted({one.curve.device for one in fitted})
-    losses = learned.target_losses(fitted, settings.target)
+    """Section with the predicted curve and epochs to the target, and the epochs of all devices together."""
+    kinds = sorted({each.curve.device for each in fitted})
+    losses = regression.target_losses(fitted, settings.target)
     target = float(np.median(losses)) if losses else None
     parts: list[Finding | Table | Figure] = []
-    rows, told = [], []
+    rows, predictions = [], []
     for kind in kinds:
-        draws = learned.foretell(regressions, fitted, settings.predicted, kind)
-        mine = [one for one in goal if one.curve.device == kind]
-        last = max(one.curve.steps[-1] for one in fitted)
-        parts.append(_curve_figure(settings, kind, draws, mine, last))
-        for one in mine:
-            parts.append(_error(one, draws))
+        draws = regression.predict(regressions, fitted, settings.predicted, kind)
+        measured = [each for each in goal if each.curve.device == kind]
+        last = max(each.curve.steps[-1] for each in fitted)
+        parts.append(_curve_figure(settings, kind, draws, measured, last))
+        for each in measured:
+            parts.append(_error(each, draws))
         if target is not None:
             # The loss at which the target is reached differs by network: each draw takes that of one of them.
             each = np.append(target, np.random.default_rng(1).choice(losses, len(draws) - 1))
-            epochs = learned.steps_to(draws, each) / scale.steps_per_epoch
+            epochs = regression.steps_to(draws, each) / scale.steps_per_epoch
             low, high = np.quantile(epochs[1:], [0.025, 0.975], method="inverted_cdf")
-            told.append((float(epochs[0]), float(low), float(high), epochs))
-            got = [learned.reached(one.curve, settings.target) for one in mine]
+            predictions.append((float(epochs[0]), float(low), float(high), epochs))
+            got = [regression.reached(each.curve, settings.target) for each in measured]
             seen = [step / scale.steps_per_epoch for step in got if step is not None]
             rows.append((kind, *(_finite(value) for value in (epochs[0], low, high)), seen[0] if seen else None))
     goal_text = f"{settings.target:.0%} accuracy"
     if target is None:
         text = f"No curve reached {goal_text}: the loss at which it is reached, and so the time, is not known."
         parts.append(Finding(text=text, n=len(fitted), holds=False))
-        return Section(title=f"{settings.predicted}, foretold", parts=tuple(parts)), None
+        return Section(title=f"{settings.predicted}, predicted", parts=tuple(parts)), None
     text = f"{goal_text} was reached at a training loss of {target:.3g} (median; {min(losses):.3g} to "
     text += f"{max(losses):.3g} over {len(losses)} of {len(fitted)} curves)."
     parts.insert(0, Finding(text=text, n=len(losses)))
@@ -181,66 +180,66 @@ def _foretold(
         Table(
             name="epochs",
             title=f"Epochs of {settings.predicted} to {goal_text}",
-            columns=("device", "foretold", "from", "to", "measured"),
+            columns=("device", "predicted", "from", "to", "measured"),
             rows=tuple(rows),
             note="Empty: never reached. Measured: on a line between evaluations.",
         )
     )
-    parts.append(_epochs_finding(settings, told, rows))
-    every = np.concatenate([epochs[1:] for *_, epochs in told])
-    middle = float(np.median([epochs[0] for *_, epochs in told]))
+    parts.append(_epochs_finding(settings, predictions, rows))
+    every = np.concatenate([epochs[1:] for *_, epochs in predictions])
+    middle = float(np.median([epochs[0] for *_, epochs in predictions]))
     low, high = (float(v) for v in np.quantile(every, [0.025, 0.975], method="inverted_cdf"))
-    section = Section(title=f"{settings.predicted}, foretold", parts=tuple(parts))
+    section = Section(title=f"{settings.predicted}, predicted", parts=tuple(parts))
     return section, (middle, max(min(low, middle), 1e-3), max(high, middle)) if np.isfinite(middle) else None
 
 
-def _epochs_finding(settings: "Settings", told: list[tuple], rows: list[tuple]) -> Finding:
-    said = [
+def _epochs_finding(settings: "Settings", predictions: list[tuple], rows: list[tuple]) -> Finding:
+    intervals = [
         f"{row[0]}: " + (f"{row[1]:.3g} ({_open(row[2])} to {_open(row[3])})" if row[1] else "never") for row in rows
     ]
     measured = [(row[4], row[2], row[3]) for row in rows if row[4] is not None]
-    text = f"Epochs of {settings.predicted} to {settings.target:.0%}, foretold: {'; '.join(said)}."
+    text = f"Epochs of {settings.predicted} to {settings.target:.0%}, predicted: {'; '.join(intervals)}."
     holds = None
     if measured:
         inside = [(low or 0) <= seen <= (high if high is not None else np.inf) for seen, low, high in measured]
         text += f" Measured: {', '.join(f'{seen:.3g}' for seen, *_ in measured)}, "
         text += f"{sum(inside)} of {len(inside)} within the interval."
         holds = all(inside)
-    return Finding(text=text, n=len(measured) or len(told), holds=holds)
+    return Finding(text=text, n=len(measured) or len(predictions), holds=holds)
 
 
-def _error(one: Fitted, draws: np.ndarray) -> Finding:
-    steps, losses = learned.binned(one.curve)
-    curves = learned.values(draws, steps)
+def _error(each: Fitted, draws: np.ndarray) -> Finding:
+    steps, losses = regression.binned(each.curve)
+    curves = regression.values(draws, steps)
     error = float(np.abs(curves[0] / losses - 1).mean())
-    own = float(np.abs(one.fit.optimus(steps) / losses - 1).mean())
+    own_error = float(np.abs(each.fit.optimus(steps) / losses - 1).mean())
     low, high = np.quantile(curves[1:], [0.025, 0.975], axis=0)
     inside = float(((losses >= low) & (losses <= high)).mean())
     text = (
-        f"{one.curve.name}: the foretold curve is {error:.1%} off the measured one on average; a fit to the measured "
+        f"{each.curve.name}: the predicted curve is {error:.1%} off the measured one on average; a fit to the measured "
     )
-    text += f"curve itself is {own:.1%} off. {inside:.0%} of the measured losses lie in the 95 % band, "
-    text += "which is the curve's; batches scatter around it."
+    text += f"curve is {own_error:.1%} off. {inside:.0%} of the measured losses are in the 95 % band "
+    text += "of the curve; batches scatter around it."
     return Finding(text=text, n=1)
 
 
-def _curve_figure(settings: "Settings", kind: str, draws: np.ndarray, mine: list[Fitted], last: float) -> Figure:
+def _curve_figure(settings: "Settings", kind: str, draws: np.ndarray, measured: list[Fitted], last: float) -> Figure:
     steps = np.linspace(1, last, 120)
-    curves = learned.values(draws, steps)
+    curves = regression.values(draws, steps)
     low, high = np.quantile(curves[1:], [0.025, 0.975], axis=0)
     lines: Columns = {"x": [], "y": [], "curve": []}
     for step, loss in zip(steps, curves[0], strict=True):
-        _add(lines, x=float(step), y=float(loss), curve="foretold")
-    for one in mine:
-        for step, loss in zip(*learned.binned(one.curve), strict=True):
-            named = "measured" + (f", seed {one.curve.seed}" if len(mine) > 1 else "")
+        _add(lines, x=float(step), y=float(loss), curve="predicted")
+    for each in measured:
+        for step, loss in zip(*regression.binned(each.curve), strict=True):
+            named = "measured" + (f", seed {each.curve.seed}" if len(measured) > 1 else "")
             _add(lines, x=float(step), y=float(loss), curve=named)
-    # A few networks may leave the band so wide that nobody could see the curves in it.
-    top = 2 * max(lines["y"])
+    # With few networks the band may be so wide that the curves in it are not visible.
+    top = 2 * max(loss for loss in lines["y"] if isinstance(loss, float))
     cut = f", cut at {top:.3g}" if high.max() > top else ""
     band = {"x": steps.tolist(), "low": low.clip(max=top).tolist(), "high": high.clip(max=top).tolist()}
     return Figure(
-        name=f"foretold-{kind.replace(':', '-')}",
+        name=f"predicted-{kind.replace(':', '-')}",
         title=f"{settings.predicted} on {kind}",
         x=Axis(title="step"),
         y=Axis(title="training loss"),
@@ -248,7 +247,7 @@ def _curve_figure(settings: "Settings", kind: str, draws: np.ndarray, mine: list
             Layer(mark="band", data=band, low="low", high="high"),
             Layer(mark="line", data=lines, series="curve"),
         ),
-        caption=f"Foretold by the regression from the other networks; band: 95 % for one more network{cut}.",
+        caption=f"Predicted by the regression from the other networks; band: 95 % for one more network{cut}.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Time and cost to a target over servers and workers: seconds a step by a speed model, times steps to the target."""
+"""Time and cost to a target over servers and workers: seconds per step of a speed model, times steps to the target."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -15,12 +15,12 @@ from distdl.perf.speed.read_speeds import read, read_runs
 from distdl.perf.speed.speed_fit import SpeedFit
 
 Steps = Callable[[Array], tuple[Array, Array, Array]]
-"""Points [n, 3] (servers, workers, global batch) -> seconds a step, with the ends of the 95 % interval."""
+"""Points [n, 3] (servers, workers, global batch) -> seconds per step, with the ends of the 95 % interval."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """What is asked of a speed model."""
+    """Range of configurations, and the quantities that turn their speed into time and cost."""
 
     servers: tuple[int, ...]
     most_servers: int
@@ -29,7 +29,7 @@ class Scale:
     pays: float
     batch: int
     images: float
-    """Of an epoch."""
+    """Images per epoch."""
 
     @property
     def steps_per_epoch(self) -> float:
@@ -49,7 +49,7 @@ class Plan:
 
 
 def measured(folders: Sequence[Path], file: Path | None) -> tuple[Measurements, list[SpeedFit]] | str:
-    """Measured steps and the fits to them, ours and Optimus'; or why there is none."""
+    """Measured steps and the fits to them, distdl's and Optimus'; or the reason why there are none."""
     if file is None and not folders:
         return "no parameter-server run is completed"
     try:
@@ -69,18 +69,18 @@ def plans(scale: Scale, steps: Steps, epochs: tuple[float, float, float], server
     """Time to the target at 1 to `most_workers` workers, by servers.
 
     Args:
-        epochs: to the target, with the ends of its 95 % interval. It and the step's are independent: their relative
-            widths add as squares.
+        epochs: to the target, with the ends of its 95 % interval. It is independent of the step's interval, so that
+            the squares of their relative widths add.
     """
     grid = [(p, w, scale.batch) for p in servers for w in range(1, min(scale.most_workers, scale.batch) + 1)]
     step_s, low, high = steps(np.array(grid, float))
-    found = []
+    listed = []
     for (p, w, _), *seconds in zip(grid, step_s, low, high, strict=True):
         mid = seconds[0] * scale.steps_per_epoch * epochs[0] / 3600
         below = np.hypot(np.log(seconds[0] / seconds[1]), np.log(epochs[0] / epochs[1]))
         above = np.hypot(np.log(seconds[2] / seconds[0]), np.log(epochs[2] / epochs[0]))
         cost = mid * (p + w) * scale.price_per_hour
-        found.append(
+        listed.append(
             Plan(
                 servers=p,
                 workers=w,
@@ -90,11 +90,11 @@ def plans(scale: Scale, steps: Steps, epochs: tuple[float, float, float], server
                 cost=cost,
             )
         )
-    return found
+    return listed
 
 
 def stops_paying(plans: Sequence[Plan], pays: float) -> Plan:
-    """Of plans with one number of servers, by workers: the last one to which adding workers paid, one at a time."""
+    """The last plan for which an additional worker paid, among plans with the same number of servers."""
     ordered = sorted(plans, key=lambda plan: plan.workers)
     for plan, more in itertools.pairwise(ordered):
         if more.hours > plan.hours * (1 - pays):

@@ -1,4 +1,4 @@
-"""The study's last part: how fast steps go, and so time and cost to the target by servers and workers."""
+"""Results of study `optimus`: speed, and time and cost to the target by servers and workers."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -22,13 +22,13 @@ UNITS = (("hours", 1.0), ("minutes", 60.0), ("seconds", 3600.0))
 
 
 def times(settings: "Settings", scale: Scale, outcomes: Sequence[Outcome], epochs: Epochs | None) -> list[Section]:
-    """A section of speed, and one of time and cost by each speed model; without epochs, of speed alone."""
-    found = measured(logs.served(outcomes), settings.speed)
+    """A section on speed, and one on time and cost for each speed model; without epochs only the first."""
+    result = measured(logs.served(outcomes), settings.speed)
     sections, models = [], {}
-    if isinstance(found, str):
-        sections.append(Section(title="Speed", text=f"No speed model of measured runs: {found}."))
+    if isinstance(result, str):
+        sections.append(Section(title="Speed", text=f"No speed model of measured runs: {result}."))
     else:
-        data, fits = found
+        data, fits = result
         best = min(fits, key=lambda fit: fit.held_out_mape)
         sections.append(_speed(data, fits, best))
         models["measured"] = (
@@ -72,13 +72,13 @@ def _speed(data: Measurements, fits: Sequence[SpeedFit], best: SpeedFit) -> Sect
                 lines[name].append(cell)
     layers.append(Layer(mark="line", data=lines, series="servers"))
     replayed = f"; compute replayed in {data.replayed} of them" if data.replayed else ""
-    text = f"{len(data)} configurations of {data.points[0, 2]:g} images a step were measured{replayed}: "
+    text = f"{len(data)} configurations of {data.points[0, 2]:g} images per step were measured{replayed}: "
     text += ", ".join(f"{fit.requested} predicts one left out with {fit.held_out_mape:.1%} mean error" for fit in fits)
     figure = Figure(
         name="speed",
         title="Step time, measured and fitted" + (", compute replayed" if data.replayed else ""),
         x=Axis(title="workers"),
-        y=Axis(title="seconds a step"),
+        y=Axis(title="seconds per step"),
         layers=tuple(layers),
         caption=f"Lines: {best.requested}.",
     )
@@ -87,12 +87,12 @@ def _speed(data: Measurements, fits: Sequence[SpeedFit], best: SpeedFit) -> Sect
 
 
 def _section(settings: "Settings", scale: Scale, epochs: Epochs, name: str, steps: Steps, of: str) -> Section:
-    drawn = {p: plans(scale, steps, epochs, [p]) for p in scale.servers}
+    by_servers = {p: plans(scale, steps, epochs, [p]) for p in scale.servers}
     every = plans(scale, steps, epochs, range(1, scale.most_servers + 1))
     fastest = min(every, key=lambda plan: plan.hours)
     parts: list[Finding | Table | Figure] = [_best(settings, scale, fastest)]
     rows = []
-    for p, several in drawn.items():
+    for p, several in by_servers.items():
         paid, least = stops_paying(several, scale.pays), min(several, key=lambda plan: plan.hours)
         text = f"{p} servers: from {_count(paid.workers, 'worker')} on, one more takes less than {scale.pays:.0%} off; "
         text += f"there it takes {_time(paid)}, at the best {_time(least)} with {least.workers}."
@@ -100,7 +100,9 @@ def _section(settings: "Settings", scale: Scale, epochs: Epochs, name: str, step
         rows += [(p, "where adding stops paying", *_row(paid)), (p, "fastest", *_row(least))]
         rows.append((p, "cheapest", *_row(min(several, key=lambda plan: plan.cost))))
     cheapest = min(every, key=lambda plan: plan.cost)
-    text = f"At {scale.price_per_hour:g} an hour for each server and worker, the cheapest is {_words(cheapest)}: "
+    text = (
+        f"At {scale.price_per_hour:g} an hour for each server and worker, the cheapest is {_configuration(cheapest)}: "
+    )
     text += f"{cheapest.cost:.3g} in {_time(cheapest)}; the fastest costs {fastest.cost:.3g}."
     parts.append(Finding(text=text, n=1))
     rows += [(None, "fastest of all", *_row(fastest)), (None, "cheapest of all", *_row(cheapest))]
@@ -112,30 +114,30 @@ def _section(settings: "Settings", scale: Scale, epochs: Epochs, name: str, step
             rows=tuple(rows),
         )
     )
-    parts += [_figure(settings, drawn, name, "time"), _figure(settings, drawn, name, "cost")]
+    parts += [_figure(settings, by_servers, name, "time"), _figure(settings, by_servers, name, "cost")]
     note = f"Steps by {of}; {epochs[0]:.3g} epochs of {scale.steps_per_epoch:.0f} steps (95 %: {epochs[1]:.3g} to "
     note += f"{epochs[2]:.3g}). " if np.isfinite(epochs[2]) else "no end). "
     if name == "published":
         note += (
-            f"They were published for {PUBLISHED_BATCH} images a step, without intervals: at {scale.batch} they are "
+            f"They were published for {PUBLISHED_BATCH} images per step, without intervals: at {scale.batch} they are "
         )
         note += "extrapolated, and the band is that of the epochs alone."
     return Section(title=f"Time to {settings.target:.0%}, by {of}", text=note, parts=tuple(parts))
 
 
 def _best(settings: "Settings", scale: Scale, plan: Plan) -> Finding:
-    text = f"{settings.predicted} reaches {settings.target:.0%} soonest with {_words(plan)}: {_time(plan)}"
+    text = f"{settings.predicted} reaches {settings.target:.0%} soonest with {_configuration(plan)}: {_time(plan)}"
     edge = plan.servers == scale.most_servers or plan.workers == min(scale.most_workers, scale.batch)
-    return Finding(text=text + (", at the edge of what was looked at." if edge else "."), n=1)
+    return Finding(text=text + (", at the edge of the search range." if edge else "."), n=1)
 
 
-def _figure(settings: "Settings", drawn: dict[int, list[Plan]], name: str, what: str) -> Figure:
+def _figure(settings: "Settings", by_servers: dict[int, list[Plan]], name: str, what: str) -> Figure:
     columns: dict[str, list[Cell]] = {"x": [], "y": [], "low": [], "high": [], "servers": []}
-    longest = max(plan.hours for several in drawn.values() for plan in several)
+    longest = max(plan.hours for several in by_servers.values() for plan in several)
     unit, per_hour = next(pair for pair in UNITS if longest * pair[1] >= 2 or pair[0] == "seconds")
-    for p, several in drawn.items():
+    for p, several in by_servers.items():
         for plan in several:
-            # An interval without end is drawn up to where the figure's other curves still can be read.
+            # An unbounded interval is cut so that the figure's other curves stay readable.
             ends = (plan.low, min(plan.high, plan.hours * 10))
             scaled = plan.cost / plan.hours if what == "cost" else per_hour
             row = (plan.workers, plan.hours * scaled, *(end * scaled for end in ends), _count(p, "server"))
@@ -159,7 +161,7 @@ def _row(plan: Plan) -> tuple[Cell, ...]:
     return plan.servers, plan.workers, plan.hours, plan.low, high, plan.cost
 
 
-def _words(plan: Plan) -> str:
+def _configuration(plan: Plan) -> str:
     return f"{_count(plan.servers, 'server')} and {_count(plan.workers, 'worker')}"
 
 

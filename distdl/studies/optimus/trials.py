@@ -16,33 +16,33 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What is trained where, what is predicted, and the runs that tell a step's time."""
+    """Networks and devices to train, the network to predict, and the runs that measure the time of a step."""
 
     networks: tuple[str, ...] = ("resnet18", "resnet20", "resnet32", "resnet44", "resnet56")
     """Networks whose curves are fitted; the digits at a name's end are its depth."""
     predicted: str = "resnet50"
-    """The network whose curve is foretold, and then trained."""
+    """The network whose curve is predicted, and then trained for comparison."""
     devices: tuple[str, ...] = ("cuda",)
     """Device types to train on here: cuda or cpu, with :bf16 or :tf32 for another precision than fp32."""
     logs: tuple[str, ...] = ()
     """Logs of trainings on other device types, each as TYPE=FOLDER: the folder holds run folders, or NETWORK.csv with
-    columns step, loss and, where known, lr, epoch and accuracy."""
+    columns step, loss and optionally lr, epoch and accuracy."""
     profile: str = "resnet20-cifar10"
     """The training profile."""
     epochs: Positive = 350
-    """Of each training."""
+    """Epochs of each training."""
     drops: tuple[Positive, ...] = (150, 250)
     """Epochs after which the learning rate falls to a tenth."""
     batch: Positive = 128
-    """Images a step."""
+    """Images per step."""
     lr: Annotated[float, Field(gt=0)] = 0.1
-    """Learning rate to begin with."""
+    """Initial learning rate."""
     images: Annotated[int, Field(ge=0)] = 0
-    """Train on so many only; 0 takes all 50,000."""
+    """Number of training images; 0 takes all 50,000."""
     image_size: Annotated[int, Field(ge=0)] = 0
     """Pixels, height and width; 0 takes the set's own."""
     validation: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the training images by which accuracy is told while they train; 0 takes the test set."""
+    """Share of the training images that measures accuracy during training; 0 uses the test set."""
     seeds: Repetitions = 1
     """Repetitions of each training."""
     target: Share = 0.92
@@ -50,15 +50,15 @@ class Settings:
     servers: tuple[Positive, ...] = (2, 4)
     """Numbers of parameter servers for which time is drawn over workers."""
     most_servers: Positive = 8
-    """The best configuration is looked for among 1 to so many servers..."""
+    """Largest number of servers in the search for the best configuration..."""
     most_workers: Positive = 20
-    """...and 1 to so many workers."""
+    """...and largest number of workers."""
     price_per_hour: Annotated[float, Field(ge=0)] = 0.9
-    """Of each server and each worker."""
+    """Price of each server and each worker."""
     pays: Share = 0.05
-    """A worker more pays as long as it takes at least this share off the time."""
+    """An additional worker pays if it shortens the time by at least this share."""
     speed: Path | None = None
-    """A CSV file of measured steps (as of distdl fit speed), in place of runs of the study's own."""
+    """A CSV file of measured steps (as for distdl fit speed), which replaces the study's own runs."""
     ps_servers: tuple[Positive, ...] = (1, 2, 4)
     """Servers of the runs that are measured..."""
     ps_workers: tuple[Positive, ...] = (1, 2, 4, 8)
@@ -66,8 +66,8 @@ class Settings:
     ps_steps: Positive = 40
     """Steps of each."""
     ps_hosts: bool = True
-    """Give each server and worker a host of its own, made on this machine, with a link of 1 Gbit/s. Needs root; without
-    it they meet on loopback."""
+    """Give each server and worker its own emulated host on this machine, with a link of 1 Gbit/s. Needs root; without
+    it they communicate over loopback."""
 
     def __post_init__(self) -> None:
         for device in self.devices:
@@ -82,13 +82,13 @@ class Settings:
 
 def trials(settings: Settings) -> list[Trial]:
     """Trainings by device, network and seed; imports; one recording for each batch of a worker, and the served runs."""
-    found = []
+    listed = []
     for device in settings.devices:
         for network in (*settings.networks, settings.predicted):
-            found += [_training(settings, device, network, seed) for seed in range(settings.seeds)]
+            listed += [_training(settings, device, network, seed) for seed in range(settings.seeds)]
     for log in settings.logs:
         device, folder = split_log(log)
-        found.append(
+        listed.append(
             Trial(
                 name=f"import-{device.replace(':', '-')}",
                 call="distdl.studies.optimus.logs:take",
@@ -96,7 +96,7 @@ def trials(settings: Settings) -> list[Trial]:
                 labels={"part": "import", "device": device},
             )
         )
-    return found + ([] if settings.speed else _served(settings))
+    return listed + ([] if settings.speed else _served(settings))
 
 
 def _base(settings: Settings, overrides: Overrides) -> Recipe:
@@ -149,17 +149,17 @@ def _served(settings: Settings) -> list[Trial]:
             "ps.timeout_s": 300,
         },
     )
-    found = []
+    listed = []
     for workers in settings.ps_workers:
         batch = settings.batch // workers
         record = f"ps-record-{batch}"
         recording = base.updated({"data.batch_size": batch})
         labels: dict[str, str | int | float] = {"part": "recording", "workers": workers}
-        found.append(Trial(name=record, recipe=recording, ranks=2, labels=labels))
+        listed.append(Trial(name=record, recipe=recording, ranks=2, labels=labels))
         replay = f"replay:{{study}}/trials/{record}/ps/worker-0.jsonl"
         for servers in settings.ps_servers:
             ranks = servers + workers
-            found.append(
+            listed.append(
                 Trial(
                     name=f"ps-{servers}-{workers}",
                     recipe=recording.updated({"ps.servers": servers, "ps.compute": replay}),
@@ -169,4 +169,4 @@ def _served(settings: Settings) -> list[Trial]:
                     labels={"part": "ps", "servers": servers, "workers": workers},
                 )
             )
-    return found
+    return listed

@@ -1,4 +1,4 @@
-"""The study `paleo`: where a network's FLOPs and its time are, layer by layer (document 001, problem 3)."""
+"""The study `paleo`: FLOPs and time of a network, layer by layer."""
 
 from collections.abc import Mapping
 
@@ -12,11 +12,11 @@ QUICK = {"networks": ("alexnet", "googlenet", "resnet50"), "batch": 4, "rounds":
 
 
 def findings(settings: Settings, outcomes: Mapping[str, Outcome]) -> list[Section]:
-    """The document's three questions, of what is completed."""
-    found = []
+    """Results of the completed trials, one section per question."""
+    sections = []
     if COUNTS in outcomes and outcomes[COUNTS].completed:
-        found += [shown.vgg19(outcomes[COUNTS].result), shown.k80(outcomes[COUNTS].result)]
-    done = {
+        sections += [shown.vgg19(outcomes[COUNTS].result), shown.k80(outcomes[COUNTS].result)]
+    by_network = {
         network: [
             outcome.result
             for outcome in outcomes.values()
@@ -24,13 +24,13 @@ def findings(settings: Settings, outcomes: Mapping[str, Outcome]) -> list[Sectio
         ]
         for network in settings.networks
     }
-    done = {network: results for network, results in done.items() if results}
-    return [*found, shown.sums(done, settings.batch)] if done else found
+    by_network = {network: results for network, results in by_network.items() if results}
+    return [*sections, shown.sums(by_network, settings.batch)] if by_network else sections
 
 
 STUDY = Study(
     name="paleo",
-    summary="FLOPs and time by layer: VGG19, a K80, and layer sums against totals measured here (document 001)",
+    summary="FLOPs and time by layer: VGG19, a K80, and layer sums against totals measured here",
     settings=Settings,
     quick=QUICK,
     trials=trials,

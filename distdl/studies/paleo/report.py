@@ -8,11 +8,11 @@ from distdl.core.statistics import Spread, spread
 from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
 
 CONV_SHARE = 0.993702
-"""Of VGG19's forward multiply-adds."""
+"""Share of the convolutions in VGG19's forward multiply-adds."""
 LU2017 = {"VGG16": (15503, 1.776, 563), "GoogLeNet": (1606, 0.184, 5436), "ResNet-50": (3922, 0.449, 2226)}
-"""Lu et al. 2017: million operations; and the assignment's answers from them: ms and images/s at 8.73 TFLOPS."""
+"""Lu et al. 2017: million operations; and the times computed from them: ms and images/s at 8.73 TFLOPS."""
 WITHIN = 0.05
-"""A sum of layers this near to the whole adds up."""
+"""Largest relative difference at which a sum of layers counts as equal to the step."""
 
 
 def vgg19(result: Mapping[str, Any]) -> Section:
@@ -34,9 +34,9 @@ def vgg19(result: Mapping[str, Any]) -> Section:
     )
     columns = ("layer", "kind", "output", "parameters", "forward GFLOP", "training")
     by_kind = {"x": [layer["name"] for layer in layers], "y": [layer["forward_flops"] / 1e9 for layer in layers]}
-    text = f"Convolutions are {conv / forward:.4%} of VGG19's {forward // 2:,} multiply-adds an image."
-    backward = f"Training takes {training:,} FLOPs an image, {training / forward:.3f} times the forward pass: both "
-    backward += "gradients cost as much as it, but for the first layer's input, whose gradient nobody asks for."
+    text = f"Convolutions are {conv / forward:.4%} of VGG19's {forward // 2:,} multiply-adds per image."
+    backward = f"Training takes {training:,} FLOPs per image, {training / forward:.3f} times the forward pass: both "
+    backward += "gradients cost as much, except the gradient of the first layer's input, which is not needed."
     return Section(
         title="VGG19, layer by layer",
         text="Counted for one image of 3 x 224 x 224. 1 multiply-add = 2 FLOPs.",
@@ -49,7 +49,7 @@ def vgg19(result: Mapping[str, Any]) -> Section:
                 title="Forward FLOPs by layer",
                 x=Axis(title="layer", scale="category"),
                 y=Axis(title="forward (GFLOP)"),
-                layers=(Layer(mark="bars", data=by_kind | {"kind": [one["kind"] for one in layers]}, series="kind"),),
+                layers=(Layer(mark="bars", data=by_kind | {"kind": [each["kind"] for each in layers]}, series="kind"),),
             ),
         ),
     )
@@ -58,34 +58,43 @@ def vgg19(result: Mapping[str, Any]) -> Section:
 def k80(result: Mapping[str, Any]) -> Section:
     """Forward time and throughput at the K80's peak, in both units of counting."""
     rows, bounds, right = [], [], []
-    for one in result["k80"]:
-        millions, ms, images = LU2017[one["name"]]
-        mine = one["lu2017_operations"] / 1e6
-        right.append(abs(mine - millions) < 0.6 and abs(1e3 * one["lu2017_s"] - ms) < 6e-4)
+    for each in result["k80"]:
+        millions, ms, images = LU2017[each["name"]]
+        operations = each["lu2017_operations"] / 1e6
+        right.append(abs(operations - millions) < 0.6 and abs(1e3 * each["lu2017_s"] - ms) < 6e-4)
         rows.append(
             (
-                one["name"],
-                mine,
+                each["name"],
+                operations,
                 millions,
-                1e3 * one["lu2017_s"],
+                1e3 * each["lu2017_s"],
                 ms,
-                1 / one["lu2017_s"],
+                1 / each["lu2017_s"],
                 images,
             )
         )
-        bounds.append((one["name"], 1e3 * one["board_s"], 1e3 * one["half_s"], 1e3 * one["paleo_half_s"]))
-    columns = ("network", "operations (M)", "published", "forward (ms)", "document", "images/s", "document's")
+        bounds.append((each["name"], 1e3 * each["board_s"], 1e3 * each["half_s"], 1e3 * each["paleo_half_s"]))
+    columns = (
+        "network",
+        "operations (M)",
+        "published (M)",
+        "forward (ms)",
+        "published (ms)",
+        "images/s",
+        "published images/s",
+    )
     units = ("network", "both GPUs (ms)", "one GPU (ms)", "one GPU, PALEO (ms)")
     title = "The same with 1 multiply-add = 2 FLOPs"
     board, half = result["board_flops_per_s"] / 1e12, result["half_flops_per_s"] / 1e12
     return Section(
         title="Three networks on a K80",
-        text=f"The document divides Lu et al.'s operations, 1 a multiply-add, by the {board:g} TFLOPS of both GPUs of "
-        f"the board, in which a multiply-add is 2: in one unit the times are twice that. One process has one of the "
-        f"two GPUs ({half:g} TFLOPS), and PALEO adds reading and writing at its 240 GB/s. All are bounds at the peak.",
+        text=f"The published times divide Lu et al.'s operations, 1 per multiply-add, by the {board:g} TFLOPS of both "
+        f"GPUs of the board, which count 2 per multiply-add: in the same unit the times are twice as long. One "
+        f"process has one of the two GPUs ({half:g} TFLOPS), and PALEO adds reading and writing at its 240 GB/s. "
+        "All are lower bounds.",
         parts=(
             Finding(
-                text="The networks counted as Lu et al. do give the published operations and the document's times.",
+                text="Counted as Lu et al. do, the networks have the published operations and times.",
                 n=0,
                 holds=all(right),
             ),
@@ -96,42 +105,42 @@ def k80(result: Mapping[str, Any]) -> Section:
 
 
 def sums(done: Mapping[str, Sequence[Mapping[str, Any]]], batch: int) -> Section:
-    """Layers' times added up against the whole, and the share of the ceiling that is reached."""
+    """Sums of layer times against the step, and the reached share of the peak."""
     first = next(iter(done.values()))[0]
-    ours = {name: spread([_ratio(one, "layer_sum") for one in results]) for name, results in done.items()}
-    naive = {name: spread([_ratio(one, "naive_sum") for one in results]) for name, results in done.items()}
-    ppp = {name: spread([_ratio(one, "paleo") for one in results]) for name, results in done.items()}
-    n = min(found.n for found in ours.values())
+    sums_in_place = {name: spread([_ratio(each, "layer_sum") for each in results]) for name, results in done.items()}
+    naive = {name: spread([_ratio(each, "naive_sum") for each in results]) for name, results in done.items()}
+    ppp = {name: spread([_ratio(each, "paleo") for each in results]) for name, results in done.items()}
+    n = min(ratio.n for ratio in sums_in_place.values())
     parts = (
         Finding(
-            text=f"Layers timed where they run add up to {_range(ours)} of the whole step; timed by a clock and a "
-            f"synchronisation around each, to {_range(naive)}.",
+            text=f"Layers timed where they run add up to {_range(sums_in_place)} of the step; timed by a clock and a "
+            f"synchronisation around each layer, to {_range(naive)}.",
             n=n,
-            holds=all(abs(found.mean - 1) <= WITHIN for found in ours.values()),
+            holds=all(abs(ratio.mean - 1) <= WITHIN for ratio in sums_in_place.values()),
         ),
         Finding(text=_why(first["cuda"]), n=0),
         Finding(text=_percent_of_peak(ppp), n=n),
-        *_tables(done, ours, naive, ppp),
-        _figure(ours, naive),
+        *_tables(done, sums_in_place, naive, ppp),
+        _figure(sums_in_place, naive),
     )
     where = first["device"] if first["cuda"] else f"this processor, {first['threads']} threads"
     ceiling = first["peak_flops_per_s"] / 1e12
     text = f"Forward and backward at batch {batch} on {where}; "
-    text += f"its peak {'by the data sheet' if first['cuda'] else 'as a matrix product reaches it'}: {ceiling:.3g} "
-    return Section(title="Layers against the whole", text=text + "TFLOPS.", parts=parts)
+    text += f"its peak {'by the data sheet' if first['cuda'] else 'as reached by a matrix product'}: {ceiling:.3g} "
+    return Section(title="Layers against the step", text=text + "TFLOPS.", parts=parts)
 
 
-def _ratio(one: Mapping[str, Any], key: str) -> float:
-    return sum(one[key].values()) / sum(one["total"].values())
+def _ratio(each: Mapping[str, Any], key: str) -> float:
+    return sum(each[key].values()) / sum(each["total"].values())
 
 
-def _range(found: Mapping[str, Spread]) -> str:
-    means = [one.mean for one in found.values()]
+def _range(ratios: Mapping[str, Spread]) -> str:
+    means = [each.mean for each in ratios.values()]
     return f"{means[0]:.1%}" if len(means) == 1 else f"{min(means):.1%} to {max(means):.1%}"
 
 
 def _percent_of_peak(ppp: Mapping[str, Spread]) -> str:
-    means = [one.mean for one in ppp.values()]
+    means = [each.mean for each in ppp.values()]
     text = f"PALEO's platform percent of peak is {_range(ppp)}"
     if len(means) == 1:
         return text + "."
@@ -141,30 +150,30 @@ def _percent_of_peak(ppp: Mapping[str, Spread]) -> str:
 def _why(cuda: bool) -> str:
     if cuda:
         return (
-            "A GPU's kernels run on while the host goes ahead: timing each layer makes the host wait after each, and "
-            "the sum counts that wait once a layer. Timed by the device's own events, short ones repeated and the "
-            "cost of an empty measurement subtracted, they add up."
+            "A GPU's kernels run asynchronously: timing each layer makes the host wait after each, and the sum counts "
+            "that wait once per layer. Timed by events of the device, with short layers repeated and the cost of an "
+            "empty measurement subtracted, they add up."
         )
     return (
-        "A processor does nothing behind the program's back, so that the naive sum is near the whole too; on a GPU "
-        "timing each layer makes the host wait after each, and the sum counts that wait once a layer."
+        "A processor runs synchronously, so that the naive sum is near the step too; on a GPU, timing each layer "
+        "makes the host wait after each, and the sum counts that wait once per layer."
     )
 
 
 def _tables(
     done: Mapping[str, Sequence[Mapping[str, Any]]],
-    ours: Mapping[str, Spread],
+    sums_in_place: Mapping[str, Spread],
     naive: Mapping[str, Spread],
     ppp: Mapping[str, Spread],
 ) -> tuple[Table, Table]:
     steps, shares = [], []
     for name, results in done.items():
-        whole = spread([1e3 * sum(one["total"].values()) for one in results])
-        forward = spread([1e3 * one["total"]["forward_s"] for one in results])
-        reached = spread([one["training_flops"] / sum(one["total"].values()) / 1e9 for one in results])
-        low, high = (None, None) if math.isnan(whole.low) else (whole.low, whole.high)
-        steps.append((name, forward.mean, whole.mean, low, high, reached.mean, whole.n))
-        shares.append((name, *(100 * found[name].mean for found in (ours, naive, ppp)), whole.n))
+        step = spread([1e3 * sum(each["total"].values()) for each in results])
+        forward = spread([1e3 * each["total"]["forward_s"] for each in results])
+        reached = spread([each["training_flops"] / sum(each["total"].values()) / 1e9 for each in results])
+        low, high = (None, None) if math.isnan(step.low) else (step.low, step.high)
+        steps.append((name, forward.mean, step.mean, low, high, reached.mean, step.n))
+        shares.append((name, *(100 * ratios[name].mean for ratios in (sums_in_place, naive, ppp)), step.n))
     of_steps = ("network", "forward (ms)", "step (ms)", "from", "to", "GFLOPS", "n")
     of_shares = ("network", "sum of layers (%)", "naive sum (%)", "PPP (%)", "n")
     interval = "From and to: the ends of the 95 % interval of the step."
@@ -175,12 +184,12 @@ def _tables(
     )
 
 
-def _figure(ours: Mapping[str, Spread], naive: Mapping[str, Spread]) -> Figure:
+def _figure(sums_in_place: Mapping[str, Spread], naive: Mapping[str, Spread]) -> Figure:
     columns: dict[str, list] = {"x": [], "y": [], "low": [], "high": [], "way": []}
-    for way, found in (("timed where they run", ours), ("a clock around each", naive)):
-        for name, one in found.items():
-            ends = (None, None) if math.isnan(one.low) else (100 * one.low, 100 * one.high)
-            for column, cell in zip(columns.values(), (name, 100 * one.mean, *ends, way), strict=True):
+    for way, ratios in (("timed where they run", sums_in_place), ("a clock around each", naive)):
+        for name, each in ratios.items():
+            ends = (None, None) if math.isnan(each.low) else (100 * each.low, 100 * each.high)
+            for column, cell in zip(columns.values(), (name, 100 * each.mean, *ends, way), strict=True):
                 column.append(cell)
     return Figure(
         name="sums",

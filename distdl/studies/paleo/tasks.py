@@ -1,4 +1,4 @@
-"""What the trials of the study `paleo` do."""
+"""Trials of the study `paleo`."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -23,11 +23,11 @@ K80 = {
     "GoogLeNet": published_networks.googlenet_caffe,
     "ResNet-50": published_networks.resnet_caffe,
 }
-"""As Lu et al. 2017 had them, in Caffe."""
+"""The networks of Lu et al. 2017, in Caffe's variants."""
 
 
 def counts(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
-    """VGG19 by layer, and the three networks of the K80 table by Lu et al.'s count and by ours."""
+    """Count VGG19 by layer, and the three networks of the K80 table by Lu et al.'s convention and by distdl's."""
     with weightless():
         vgg19 = count(torchvision.models.vgg19(), training=True, name="vgg19")
         networks = {name: count(make(), name=name) for name, make in K80.items()}
@@ -66,15 +66,15 @@ def _on_k80(name: str, network: Network, half: hardware.Device, board: hardware.
 
 
 def measured(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
-    """One network's layers timed here, the sums and the whole, and PALEO at this machine's ceilings."""
+    """Time one network's layers, their sums and the step, and predict them with PALEO at this machine's ceilings."""
     device = select_device(table["on"])
     subject, batch = named(table["network"]), int(table["batch"])
     counted = count(subject.module, subject.input_shape, batch, training=True, name=subject.name)
     target = platform(device)
     network = timing.with_weights(subject.module, device)
     inputs = torch.randn(batch, *subject.input_shape, device=device)
-    found = layers.measure(network, inputs, rounds=int(table["rounds"]))
-    predicted = predicted_seconds(paleo.layer_times(counted, target), found.layers)
+    times = layers.measure(network, inputs, rounds=int(table["rounds"]))
+    predicted = predicted_seconds(paleo.layer_times(counted, target), times.layers)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "processor"
     return {
         "device": name,
@@ -83,9 +83,9 @@ def measured(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
         "peak_flops_per_s": target.device.flops_per_s(),
         "training_flops": counted.training_flops,
         "forward_flops": counted.forward_flops,
-        "total": asdict(found.total),
-        "layer_sum": asdict(found.layer_sum),
-        "naive_sum": asdict(found.naive_sum),
+        "total": asdict(times.total),
+        "layer_sum": asdict(times.layer_sum),
+        "naive_sum": asdict(times.naive_sum),
         "paleo": asdict(sum(predicted.values(), timing.Seconds())),
-        "layers": {layer: asdict(one) for layer, one in found.layers.items()},
+        "layers": {layer: asdict(seconds) for layer, seconds in times.layers.items()},
     }

@@ -14,22 +14,22 @@ COUNTS = "counts"
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What is measured here. What is counted is the document's: VGG19, and three networks on a K80."""
+    """Measurements on this machine. What is counted is fixed: VGG19, and three networks on a K80."""
 
     networks: tuple[str, ...] = ("alexnet", "vgg16", "vgg19", "googlenet", "resnet50", "mobilenet_v2")
     """Networks whose layers are timed on this machine."""
     batch: Positive = 16
-    """Images a step."""
+    """Images per step."""
     rounds: Positive = 5
-    """Of each measurement within a trial; their median counts."""
+    """Rounds of each measurement within a trial; the median counts."""
     repeats: Repetitions = 5
-    """Trials of each network, each a process of its own."""
+    """Trials of each network, each in its own process."""
     on: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where they are timed."""
+    """Device to time them on."""
 
 
 def trials(settings: Settings) -> list[Trial]:
-    """What is counted, once; and the networks measured in turn, so that a drift meets all alike."""
+    """Trials: one that counts, and the networks measured in turn, so that a drift affects all of them equally."""
     measured = [
         Trial(
             name=f"{network}-{repeat}",

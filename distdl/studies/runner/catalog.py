@@ -1,4 +1,4 @@
-"""Which studies there are: the entry points of the group `distdl.studies`, distdl's own and those of other packages."""
+"""The registered studies: entry points of the group `distdl.studies`, distdl's own and those of other packages."""
 
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -11,7 +11,7 @@ GROUP = "distdl.studies"
 
 @dataclass(frozen=True)
 class Broken:
-    """A study that is registered and cannot be had."""
+    """A registered study that cannot be loaded."""
 
     name: str
     why: str
@@ -26,21 +26,21 @@ def find(name: str) -> Study:
     known = _by_name()
     if name not in known:
         raise UserError(f'study "{name}" is not known{nearest(name, known)} (distdl study list shows all)')
-    found = _load(name, known[name])
-    if isinstance(found, Broken):
-        raise UserError(f'study "{name}" cannot be had: {found.why}')
-    return found
+    study = _load(name, known[name])
+    if isinstance(study, Broken):
+        raise UserError(f'study "{name}" cannot be loaded: {study.why}')
+    return study
 
 
 def every() -> list[Study | Broken]:
-    """All that are registered, by name; what is wrong with one does not hide the others."""
+    """All registered studies, by name; a broken one does not hide the others."""
     return [_load(name, entries) for name, entries in sorted(_by_name().items())]
 
 
 def _by_name() -> dict[str, list[EntryPoint]]:
     known: dict[str, list[EntryPoint]] = {}
     for entry in entry_points(group=GROUP):
-        # One package that is found twice on the path (an editable install beside a built one) is still one.
+        # A package that is twice on the path (an editable install next to a built one) counts once.
         if entry not in known.setdefault(entry.name, []):
             known[entry.name].append(entry)
     return known

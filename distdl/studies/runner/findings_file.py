@@ -1,4 +1,4 @@
-"""findings.json back as the values that it was written from (distdl.studies.runner.folder.write_findings)."""
+"""Read findings.json as the values from which it was written (distdl.studies.runner.folder.write_findings)."""
 
 import json
 from pathlib import Path
@@ -13,16 +13,16 @@ KINDS: dict[str, type] = {kind.__name__.lower(): kind for kind in (Figure, Findi
 
 
 def sections(file: Path) -> list[Section]:
-    """The sections that the file holds; pictures are read from the PNG files beside it, missing ones left out.
+    """The sections in the file, with pictures from the PNG files in its folder; missing pictures are left out.
 
     Raises:
         UserError: the file does not hold sections.
     """
     with reading(file.name, "findings"):
-        found = json.loads(read_text(file))
-        if not isinstance(found, list):
+        content = json.loads(read_text(file))
+        if not isinstance(content, list):
             raise TypeError("it holds no list of sections")
-        return [_section(one, file) for one in found]
+        return [_section(each, file) for each in content]
 
 
 def _section(stored: Any, file: Path) -> Section:

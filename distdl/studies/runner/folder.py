@@ -1,4 +1,4 @@
-"""A study's folder: which study with which settings, what each trial came to, and what all of them show.
+"""A study's folder: the study, its settings, the state of each trial, and the findings.
 
 study.toml  trials/NAME/  findings.json
 """
@@ -23,18 +23,17 @@ from distdl.core.profiles import Recipe
 from distdl.core.userfiles import read_text, read_toml
 from distdl.report.content import Picture, Section
 from distdl.studies.base import Outcome, Study, Trial
-from distdl.studies.runner import catalog as catalogue
-from distdl.studies.runner import trial_lock as claim
-from distdl.studies.runner.settings import as_table, check_names, validate
+from distdl.studies.runner import catalog, trial_lock
+from distdl.studies.runner.settings import as_table, current_names, validate
 
 STUDY, FINDINGS, TRIALS = "study.toml", "findings.json", "trials"
 
 
 class StudyFolder:
-    """One study with settled settings and a place of its own.
+    """One study with its settings and its folder.
 
     Raises:
-        UserError: if the study's trials cannot be told apart or wait for each other.
+        UserError: if two trials have the same name or trials wait for each other.
     """
 
     def __init__(self, path: Path, study: Study, settings: Any) -> None:
@@ -44,7 +43,7 @@ class StudyFolder:
 
     @classmethod
     def create(cls, path: Path, study: Study, settings: Any) -> "StudyFolder":
-        """The folder for these settings, made if it is not there.
+        """The folder for these settings, created if it does not exist.
 
         Raises:
             UserError: if it holds another study, or this one with other settings.
@@ -53,72 +52,72 @@ class StudyFolder:
         table = {"study": study.name, "settings": as_table(settings)}
         try:
             made.path.mkdir(parents=True, exist_ok=True)
-            with (made.path / "lock").open("a") as lock:  # several may make it at the same time
+            with (made.path / "lock").open("a") as lock:  # several processes may create it at the same time
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 if not (made.path / STUDY).exists():
                     write_atomic(made.path / STUDY, lambda sink: tomli_w.dump(table, sink))
         except OSError as error:
             raise UserError(f"the study's folder {path} cannot be written: {error.strerror or error}") from None
-        there = read_study(path)
-        if there["study"] != study.name:
-            raise UserError(f"{path} holds study {there['study']}: give another --out")
-        check_names(study, there["settings"], where=str(path / STUDY))
+        existing = read_study(path)
+        if existing["study"] != study.name:
+            raise UserError(f"{path} holds study {existing['study']}: give another --out")
+        existing["settings"] = current_names(study, existing["settings"], where=str(path / STUDY))
         other = {
             key
-            for key in table["settings"] | there["settings"]
-            if table["settings"].get(key) != there["settings"].get(key)
+            for key in table["settings"] | existing["settings"]
+            if table["settings"].get(key) != existing["settings"].get(key)
         }
         if other:
             key = min(other)
             raise UserError(
-                f"{path} holds this study with {key} = {there['settings'].get(key)!r}, not "
-                f"{table['settings'].get(key)!r}: say the same settings to go on with it, or give another --out"
+                f"{path} holds this study with {key} = {existing['settings'].get(key)!r}, not "
+                f"{table['settings'].get(key)!r}: use the same settings to resume it, or choose another --out"
             )
         for trial in made.trials:
-            claim.check_same(made.folder(trial), trial)
+            trial_lock.check_same(made.folder(trial), trial)
         return made
 
     @classmethod
     def open(cls, path: Path) -> "StudyFolder":
-        """The study that lies there.
+        """The study in a folder.
 
         Raises:
-            UserError: if none does, or its plug-in is not installed.
+            UserError: if there is none, or its plug-in is not installed.
         """
-        there = read_study(path)
-        study = catalogue.find(there["study"])
-        return cls(path, study, validate(study, there["settings"], where=str(path / STUDY)))
+        existing = read_study(path)
+        study = catalog.find(existing["study"])
+        return cls(path, study, validate(study, existing["settings"], where=str(path / STUDY)))
 
     def folder(self, trial: Trial) -> Path:
         return self.path / TRIALS / trial.name
 
     def outcomes(self) -> dict[str, Outcome]:
-        """What each trial came to until now, by name."""
+        """State and result of each trial so far, by name."""
         return {trial.name: self._outcome(trial) for trial in self.trials}
 
     def sections(self) -> list[Section]:
-        """What the study's results show now.
+        """The findings of the results so far.
 
         Raises:
-            UserError: a trial's files do not hold what the study looks for in them.
+            UserError: a trial's files do not have the content that the study expects.
         """
         outcomes = self.outcomes()
         with reading(self.path / TRIALS, f"results of study {self.study.name}"):
             return self.study.findings(self.settings, outcomes)
 
     def write_findings(self, sections: Sequence[Section]) -> None:
-        """findings.json: the same as the study's end shows, for programs. Pictures are files beside it."""
+        """Write findings.json, the findings for programs, and the pictures as PNG files in the same folder."""
         for picture in (part for section in sections for part in section.parts if isinstance(part, Picture)):
             write_atomic(self.path / f"{picture.name}.png", lambda sink, png=picture.png: sink.write(png))
         write_json(self.path / FINDINGS, [_plain(section) for section in sections])
 
     def _outcome(self, trial: Trial) -> Outcome:
         folder = self.folder(trial)
-        record = claim.read(folder)
-        status = "completed" if claim.is_done(folder, trial, record) else record.status
-        if status == "running" and not claim.taken(folder):
+        record = trial_lock.read(folder)
+        status = "completed" if trial_lock.is_done(folder, trial, record) else record.status
+        if status == "running" and not trial_lock.taken(folder):
             status = "stopped"
-        return Outcome(trial=trial, folder=folder, status=status, result=claim.result(folder))
+        return Outcome(trial=trial, folder=folder, status=status, result=trial_lock.result(folder))
 
     def _placed(self, trial: Trial) -> Trial:
         recipe = trial.recipe
@@ -136,7 +135,7 @@ def read_study(path: Path) -> dict[str, Any]:
     """study.toml: the name of the study and its settings, unchecked.
 
     Raises:
-        UserError: it is not there, or damaged.
+        UserError: it does not exist, or it is damaged.
     """
     file = path / STUDY
     if not os.path.lexists(file):
@@ -170,15 +169,15 @@ def _plain(value: Any) -> Any:
         inner = {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
         return {"kind": type(value).__name__.lower(), **inner}
     if isinstance(value, dict):
-        return {str(key): _plain(one) for key, one in value.items()}
+        return {str(key): _plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
+        return [_plain(each) for each in value]
     if isinstance(value, float) and not math.isfinite(value):
-        return None  # JSON has no word for it
+        return None  # JSON has no such number
     return None if isinstance(value, bytes) else value
 
 
 def findings_of(path: Path) -> list[dict[str, Any]]:
-    """findings.json as it lies there."""
+    """Content of findings.json."""
     with reading(path / FINDINGS, "the findings of a study"):
         return json.loads(read_text(path / FINDINGS))

@@ -1,12 +1,13 @@
 """Check, before a study's first trial, what its trainings need: configuration, packages, data sets, weights.
 
 Everything is derived from the configurations of the trials and checked by the functions that a training itself calls,
-so that the message is the same. What another trial of the study makes (a path in the study's folder) is left out.
+so that the message is the same. Files of other trials (paths in the study's folder) are not checked.
 """
 
 import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from distdl.core.config import Config
 from distdl.core.errors import UserError, missing
@@ -16,11 +17,11 @@ from distdl.studies.runner.folder import StudyFolder
 
 
 def check(folder: StudyFolder) -> None:
-    """Raise a UserError, which names the trial, for the first thing that a trial needs and cannot have.
+    """Raise a UserError, which names the trial, for the first missing thing that a trial needs.
 
     A data set or weights that can be downloaded are downloaded here, once.
     """
-    checked: set[tuple[object, ...]] = set()
+    checked: set[tuple[Any, ...]] = set()
     outcomes = folder.outcomes()
     for trial in folder.trials:
         if trial.call != TRAIN or outcomes[trial.name].completed:
@@ -45,7 +46,7 @@ def configuration(trial: Trial) -> Config:
     return resolve(trial.recipe, strategy="ddp" if trial.ranks > 1 or trial.hosts else "single")
 
 
-def _needs(config: Config, study: Path) -> Iterator[tuple[object, ...]]:
+def _needs(config: Config, study: Path) -> Iterator[tuple[Any, ...]]:
     """Functions to call, with their arguments. Each raises a UserError if something is missing."""
     if config.strategy == "horovod":
         yield (_horovod,)

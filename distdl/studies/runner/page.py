@@ -1,4 +1,4 @@
-"""A study's page: what its results show, its trials and its settings."""
+"""A study's page: its findings, its trials and its settings."""
 
 import json
 from collections import Counter
@@ -42,29 +42,29 @@ def is_study(path: Path) -> bool:
 
 
 def write_study(path: Path, sections: Sequence[Section]) -> Path:
-    """Write report.html into a study's folder: what `distdl study run` ends with.
+    """Write report.html into a study's folder, at the end of `distdl study run`.
 
     Raises:
-        UserError: the extra `report` is not installed, or the place cannot be written.
+        UserError: the extra `report` is not installed, or the file cannot be written.
     """
     return write(path / REPORT, page(path, sections))
 
 
 def page(path: Path, sections: Sequence[Section] | None = None) -> Page:
-    """The page of the study that lies at `path`.
+    """The page of the study in the folder `path`.
 
     Args:
-        sections: what its results show; without it what findings.json holds, or, where that is older than a trial's
-            result or cannot be read, what the study's plug-in makes of the trials.
+        sections: its findings; by default those of findings.json, or, if that is older than a trial's
+            result or cannot be read, those that the study's plug-in makes of the trials.
     Raises:
-        UserError: nothing tells what the results show.
+        UserError: there are neither findings nor the study's plug-in.
     """
     notes: list[str] = []
     table = _study(path)
     folders = [folder for folder in sorted((path / TRIALS).glob("*")) if folder.is_dir()]
     trials = [_trial(folder, notes) for folder in folders]
-    shown = list(_sections(path, notes) if sections is None else sections)
-    if not shown:
+    displayed = list(_sections(path, notes) if sections is None else sections)
+    if not displayed:
         notes.append("no trial is completed: there is nothing to show yet")
     waiting = [trial for trial in trials if trial.status not in ("completed", "waiting")]
     notes += [f"trial {trial.name}: {trial.status}" for trial in waiting[:20]]
@@ -72,9 +72,9 @@ def page(path: Path, sections: Sequence[Section] | None = None) -> Page:
     return Page(
         title=name,
         subtitle=_summary(name),
-        facts=tuple(_facts(shown, trials)),
+        facts=tuple(_facts(displayed, trials)),
         notes=tuple(notes),
-        sections=(*shown, *_own(table.get("settings"), trials)),
+        sections=(*displayed, *_trials_and_settings(table.get("settings"), trials)),
     )
 
 
@@ -83,23 +83,23 @@ def _sections(path: Path, notes: list[str]) -> list[Section]:
     why = f"there is no {FINDINGS}"
     if findings.is_file():
         try:
-            shown = stored.sections(findings)
+            displayed = stored.sections(findings)
         except UserError as error:
-            shown, why = None, str(error)
+            displayed, why = None, str(error)
         newest = max((file.stat().st_mtime for file in (path / TRIALS).glob(f"*/{RESULT}")), default=0.0)
-        if shown is not None and newest <= findings.stat().st_mtime:
-            return shown
+        if displayed is not None and newest <= findings.stat().st_mtime:
+            return displayed
     else:
-        shown = None
+        displayed = None
     from distdl.studies.runner.folder import StudyFolder
 
     try:
         return StudyFolder.open(path).sections()
     except UserError as error:
-        if shown is None:
+        if displayed is None:
             raise UserError(f"{path}: {why}, and the study itself cannot be asked: {error}") from None
         notes.append(f"trials have ended since {FINDINGS} was written, and the study cannot be asked: {error}")
-        return shown
+        return displayed
 
 
 def _facts(sections: Sequence[Section], trials: Sequence[_Trial]) -> Iterator[Fact]:
@@ -118,7 +118,7 @@ def _facts(sections: Sequence[Section], trials: Sequence[_Trial]) -> Iterator[Fa
         yield Fact("time of all trials", duration(sum(spent)), f"the longest {duration(max(spent))}")
 
 
-def _own(settings: Any, trials: Sequence[_Trial]) -> Iterator[Section]:
+def _trials_and_settings(settings: Any, trials: Sequence[_Trial]) -> Iterator[Section]:
     if trials:
         labels = list(dict.fromkeys(label for trial in trials for label in trial.labels))
         scored = any(_accuracy(trial) is not None for trial in trials)
@@ -144,12 +144,12 @@ def _own(settings: Any, trials: Sequence[_Trial]) -> Iterator[Section]:
 
 def _accuracy(trial: _Trial) -> float | None:
     tested = trial.result.get("test")
-    found = tested.get("accuracy") if tested else None
-    return None if found is None else 100 * found
+    accuracy = tested.get("accuracy") if tested else None
+    return None if accuracy is None else 100 * accuracy
 
 
 def _study(path: Path) -> dict[str, Any]:
-    """study.toml; empty where there are only findings.
+    """Content of study.toml; empty if there are only findings.
 
     Raises:
         UserError: it is damaged.
@@ -173,18 +173,18 @@ def _trial(folder: Path, notes: list[str]) -> _Trial:
 def _read(file: Path, kind: schema.Kind, notes: list[str]) -> dict[str, Any]:
     if not file.is_file():
         return {}
-    shown, odd = f"{file.parent.name}/{file.name}", Counter()
+    displayed, odd = f"{file.parent.name}/{file.name}", Counter()
     try:
-        taken = schema.take(schema.read_table(file, json.loads, shown), kind, odd)
+        taken = schema.take(schema.read_table(file, json.loads, displayed), kind, odd)
     except UserError as error:
         notes.append(str(error))
         return {}
-    notes += schema.left_out(shown, odd)
+    notes += schema.left_out(displayed, odd)
     return taken
 
 
 def _summary(name: str) -> str:
-    """The study's own line, where its plug-in is installed."""
+    """The study's summary; empty if its plug-in is not installed."""
     from distdl.studies.runner import catalog as catalogue
 
     try:

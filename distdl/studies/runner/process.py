@@ -1,4 +1,4 @@
-"""Starting a trial's process on its share of the machine, telling it to stop, and clearing what it left."""
+"""Start a trial's process on its share of the machine, stop it, and kill processes that it left."""
 
 import contextlib
 import os
@@ -20,23 +20,23 @@ from distdl.studies.runner.needs import configuration
 from distdl.studies.runner.trial_lock import LOG
 
 MARK = "DISTDL_TRIAL"
-"""Variable of every process of a trial: the trial's folder. By it those are found whose parents were killed."""
+"""Variable of every process of a trial, with the trial's folder: it finds processes whose parents were killed."""
 _PLACE = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _LAUNCHERS = ("TORCHELASTIC_", "HOROVOD_", "OMPI_", "PMIX_", "SLURM_STEP_", "SLURM_PROCID", "SLURM_LOCALID")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """What of this host a trial may use."""
+    """Cores and GPUs of this host that a trial may use."""
 
     cores: tuple[int, ...] = ()
-    """Of the host, in order."""
+    """Cores of the host, in order."""
     gpus: tuple[str, ...] = ()
-    """As CUDA_VISIBLE_DEVICES names them. Empty: whatever the runner sees."""
+    """As CUDA_VISIBLE_DEVICES names them. Empty: all that the runner sees."""
 
 
 def command(trial: Trial, folder: Path) -> list[str]:
-    """The command line of a training; its ranks by the launcher that its strategy and its hosts need."""
+    """The command line of a training, with the launcher that its strategy and its hosts need."""
     argv = arguments(trial.recipe.updated({"out": folder, "resume": "auto"}))
     horovod = _strategy(trial) == "horovod"
     job = Job(argv=argv, nproc=trial.ranks, bin_dir=bin_folder(near=False), directory=str(Path.cwd()))
@@ -63,7 +63,7 @@ def _over_hosts(trial: Trial, job: Job, *, horovod: bool) -> list[str]:
 
 
 def _strategy(trial: Trial) -> str:
-    """The strategy of a training's configuration, whichever profile or option sets it."""
+    """The strategy of a training's configuration."""
     try:
         return configuration(trial).strategy
     except UserError:
@@ -71,7 +71,7 @@ def _strategy(trial: Trial) -> str:
 
 
 def start(trial: Trial, folder: Path, share: Share, lock: int) -> subprocess.Popen[bytes]:
-    """Start it, in a session of its own: Ctrl-C reaches it once, through the runner.
+    """Start a trial in its own session: Ctrl-C reaches it once, through the runner.
 
     Args:
         lock: descriptor that holds the trial's folder; the process keeps it open.
@@ -92,33 +92,35 @@ def start(trial: Trial, folder: Path, share: Share, lock: int) -> subprocess.Pop
 
 
 def cores_of(trial: Trial, share: Share) -> tuple[int, ...]:
-    """Those of its share that a trial may use."""
+    """Cores of its share that a trial may use."""
     return share.cores[: trial.cores or None]
 
 
 def environment(environ: Mapping[str, str], folder: Path, share: Share) -> dict[str, str]:
-    """The runner's variables, but for those that would make the trial a rank of what started the runner."""
-    kept = {name: value for name, value in environ.items() if name not in _PLACE and not name.startswith(_LAUNCHERS)}
+    """The runner's variables, except those that would make the trial a rank of the job that started the runner."""
+    inherited = {
+        name: value for name, value in environ.items() if name not in _PLACE and not name.startswith(_LAUNCHERS)
+    }
     if share.gpus:
-        kept["CUDA_VISIBLE_DEVICES"] = ",".join(share.gpus)
-    # Slurm's warning reaches torchrun itself too, which would die of it before its ranks have saved.
-    kept["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR2"
-    return {**kept, MARK: str(folder), "PYTHONUNBUFFERED": "1"}
+        inherited["CUDA_VISIBLE_DEVICES"] = ",".join(share.gpus)
+    # Slurm's warning reaches torchrun itself too and would end it before its ranks have saved.
+    inherited["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR2"
+    return {**inherited, MARK: str(folder), "PYTHONUNBUFFERED": "1"}
 
 
-def tell(process: subprocess.Popen[bytes]) -> None:
-    """Ask it to stop in order."""
+def terminate(process: subprocess.Popen[bytes]) -> None:
+    """Ask a process to stop cleanly, if it is running."""
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
 
 
 def clear(folder: Path) -> None:
     """Kill whatever still works on this trial on this host: ranks whose launcher was killed. Its lock must be held."""
-    left = [process for process in psutil.process_iter() if _marked(process, folder)]
-    for process in left:
-        with contextlib.suppress(psutil.NoSuchProcess):  # it was ending by itself
+    remaining = [process for process in psutil.process_iter() if _marked(process, folder)]
+    for process in remaining:
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended meanwhile
             process.kill()
-    psutil.wait_procs(left, timeout=10)
+    psutil.wait_procs(remaining, timeout=10)
 
 
 def _marked(process: psutil.Process, folder: Path) -> bool:

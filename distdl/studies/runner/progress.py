@@ -1,4 +1,4 @@
-"""The trials of a running study as a person sees them: a live table at a terminal, a line for each event elsewhere."""
+"""Display of a running study: a live table at a terminal, a line per event elsewhere."""
 
 import statistics
 import time
@@ -21,14 +21,14 @@ from distdl.studies.runner.trial_lock import LOG, Record
 COLORS = {"completed": "green", "failed": "red", "running": "bold", "stopped": "yellow", "not begun": "yellow"}
 ORDER = ("running", "running elsewhere", "failed", "stopped", "not begun", "waiting", "completed")
 LISTED = ("running", "running elsewhere", "failed", "stopped")
-"""States whose trials have a row each; of the others the number is shown."""
+"""States whose trials have a row each; the others are only counted."""
 TO_DO = ("running", "running elsewhere", "stopped", "waiting")
 OVERHEAD = 6
-"""Lines of the table beside its rows."""
+"""Lines of the table in addition to its rows."""
 
 
-class Board:
-    """Watches a runner. Use as a context manager."""
+class ProgressDisplay:
+    """Displays a runner. Use as a context manager."""
 
     def __init__(self, console: Console) -> None:
         self._console, self._next = console, 0.0
@@ -36,7 +36,7 @@ class Board:
         self._seen: dict[str, str] = {}
         self._last: dict[str, str] | None = None
 
-    def __enter__(self) -> "Board":
+    def __enter__(self) -> "ProgressDisplay":
         if self._live:
             self._live.start()
         return self
@@ -54,10 +54,10 @@ class Board:
         if self._live:
             self._live.update(self._table(runner, states), refresh=True)
         elif states != self._last:
-            self._say(runner, states)
+            self._print_changes(runner, states)
         self._last = states
 
-    def _say(self, runner: Runner, states: dict[str, str]) -> None:
+    def _print_changes(self, runner: Runner, states: dict[str, str]) -> None:
         first = self._last is None
         for place, trial in enumerate(runner.folder.trials, start=1):
             state = states[trial.name]
@@ -85,34 +85,36 @@ class Board:
         room = max(self._console.height - OVERHEAD - min(len(lines), self._console.height // 2), 3)
         for trial in listed[:room]:
             state, record = states[trial.name], runner.states[trial.name]
-            mine = runner.running.get(trial.name)
-            seconds = record.seconds + (time.monotonic() - mine.since if mine else 0.0)
-            shown = Text(state, style=COLORS.get(state, ""))
-            note = _progress(runner.folder.folder(trial)) if mine else ""
-            table.add_row(Text(trial.name), shown, clock(seconds) if seconds else "", Text(note))
+            local = runner.running.get(trial.name)
+            seconds = record.seconds + (time.monotonic() - local.started_s if local else 0.0)
+            colored = Text(state, style=COLORS.get(state, ""))
+            note = _progress(runner.folder.folder(trial)) if local else ""
+            table.add_row(Text(trial.name), colored, clock(seconds) if seconds else "", Text(note))
         total = progress(states, runner.states, runner.jobs)
         rest = self._console.height - OVERHEAD - min(len(listed), room)
         return Group(Text(head), Text(total), table, Text("\n").join(lines[: max(rest, 3)]))
 
 
 def progress(states: Mapping[str, str], records: Mapping[str, Record], jobs: int = 1) -> str:
-    """How much of a study is done, and how long the rest takes if its trials take as long as those that are.
+    """Share of completed trials, and the remaining time if the others take as long as these on average.
 
     Args:
         states: of each trial by name, as `Runner.status` has them.
     """
     durations = [records[name].seconds for name, state in states.items() if state == "completed"]
-    left = [records[name] for name, state in states.items() if state in TO_DO]
-    remaining = clock(0) if not left else "-"
-    if durations and left:
+    pending = [records[name] for name, state in states.items() if state in TO_DO]
+    remaining = clock(0) if not pending else "-"
+    if durations and pending:
         mean = statistics.fmean(durations)
-        spent = [record.seconds + max(time.time() - record.began, 0) * (record.status == "running") for record in left]
+        spent = [
+            record.seconds + max(time.time() - record.began, 0) * (record.status == "running") for record in pending
+        ]
         remaining = clock(sum(max(mean - seconds, 0) for seconds in spent) / jobs)
     return f"{len(durations) / max(len(states), 1):.0%} done, time left {remaining}"
 
 
 def failures(trials: Sequence[Trial], records: Mapping[str, Record]) -> list[str]:
-    """The full reason of each failure, those that are equal once, with the trials' names."""
+    """The full reason of each failure, equal ones once, with the trials' names."""
     names: dict[str, list[str]] = {}
     for trial in trials:
         if records[trial.name].status == "failed":
@@ -132,12 +134,12 @@ def _more(runner: Runner, trial: Trial, state: str) -> str:
 
 
 def _progress(folder: Path) -> str:
-    """How far a training is, from the last line of its metrics."""
+    """Epoch and step of a training, from the last line of its metrics."""
     file = folder / METRICS
     try:
         with file.open("rb") as source:
             source.seek(max(file.stat().st_size - 4096, 0))
-            rows = [row for line in source.read().splitlines() if is_row(row := parse_row(line))]
+            rows = [row for line in source.read().splitlines() if (row := parse_row(line)) is not None and is_row(row)]
     except FileNotFoundError:
         return ""
     return f"epoch {rows[-1]['epoch']}, step {rows[-1]['step']}" if rows else ""
@@ -147,7 +149,7 @@ def clock(seconds: float) -> str:
     """12.3 s, 4:05 min, 2:10:00 h."""
     if seconds < 60:
         return f"{seconds:.1f} s"
-    minutes, left = divmod(round(seconds), 60)
+    minutes, pending = divmod(round(seconds), 60)
     if minutes < 60:
-        return f"{minutes}:{left:02d} min"
-    return f"{minutes // 60}:{minutes % 60:02d}:{left:02d} h"
+        return f"{minutes}:{pending:02d} min"
+    return f"{minutes // 60}:{minutes % 60:02d}:{pending:02d} h"

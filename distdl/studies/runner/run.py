@@ -1,7 +1,7 @@
-"""Doing a study's trials: as many at a time as there are places, each once, however many runners share the folder.
+"""Runs a study's trials: several at a time, each once, for any number of runners that share the folder.
 
-Runners know of each other by the trials' folders alone. Whoever holds a trial's lock does it; whoever finds one neither
-completed nor locked takes it up, from its checkpoint where there is one.
+Runners communicate only through the trials' folders. The runner that holds a trial's lock runs it; a trial that is
+neither completed nor locked is started by the next runner, from its checkpoint if there is one.
 """
 
 import dataclasses
@@ -21,38 +21,37 @@ from distdl.core.rundir import RESULT
 from distdl.launchers.slices import STOPPED, last_line
 from distdl.runtime.cores import affinity
 from distdl.studies.base import Trial
-from distdl.studies.runner import process
-from distdl.studies.runner import trial_lock as claim
+from distdl.studies.runner import process, trial_lock
 from distdl.studies.runner.folder import StudyFolder
 from distdl.studies.runner.process import Share
 from distdl.studies.runner.trial_lock import LOG, Record
 
 GRACE_S = 90.0
-"""How long a trial that was told to stop has to save; torchrun gives its ranks 30 s of them."""
+"""Time for a trial to save after SIGTERM; torchrun gives its ranks 30 s of it."""
 LOOK_EVERY_S = 0.5
 """Time between looks at the trials of other runners."""
 SAME_FAILURES = 3
-"""Failures with an equal reason after which no more trials are begun."""
-TOLD = (*STOPPED, -signal.SIGTERM, -signal.SIGUSR2)
-"""Exit codes of a trial that was told to stop, by us or by the scheduler."""
+"""Number of failures with an equal reason after which no more trials are started."""
+STOP_CODES = (*STOPPED, -signal.SIGTERM, -signal.SIGUSR2)
+"""Exit codes of a trial that was stopped by a signal of this runner or of the scheduler."""
 
 
 @dataclass(kw_only=True)
 class Running:
-    """A trial of ours, begun."""
+    """A trial that this runner has started."""
 
     trial: Trial
     process: subprocess.Popen[bytes]
     lock: int
     share: Share
-    before: Record
-    since: float
+    record: Record
+    started_s: float
 
 
 def shares(jobs: int, cores: Sequence[int]) -> list[Share]:
-    """Cut a host's cores into `jobs` places; GPUs are given out when a trial begins."""
+    """Divide a host's cores among `jobs` places; GPUs are assigned when a trial starts."""
     each = len(cores) // jobs
-    if not each:  # more places than cores: the kernel does better than any division
+    if not each:  # more places than cores: the kernel's scheduler does better than any division
         return [Share(cores=tuple(cores))] * jobs
     return [Share(cores=tuple(cores[place * each : (place + 1) * each])) for place in range(jobs)]
 
@@ -62,8 +61,8 @@ class Runner:
 
     Args:
         jobs: trials at the same time.
-        gpus: that trials take, one a rank; empty leaves the choice to them.
-        leave: end as soon as nothing is left to begin, without waiting for the trials of other runners.
+        gpus: GPUs for the trials, one per rank; empty does not restrict them.
+        leave: end as soon as no trial can be started, without waiting for the trials of other runners.
         watch: called with the state of all trials whenever it may have changed, and about twice a second.
     """
 
@@ -77,53 +76,53 @@ class Runner:
         watch: "Callable[[Runner], None]" = lambda runner: None,
     ) -> None:
         self.folder, self._leave, self._watch = folder, leave, watch
-        self.states = {trial.name: claim.read(folder.folder(trial)) for trial in folder.trials}
-        """What is known of every trial, by name."""
+        self.states = {trial.name: trial_lock.read(folder.folder(trial)) for trial in folder.trials}
+        """Record of each trial, by name."""
         self.running: dict[str, Running] = {}
         self.jobs = jobs
         self._places = shares(jobs, affinity())
         self._gpus, self._has_gpus = list(gpus), bool(gpus)
-        # A failure from before this start is tried again, as the person may have mended it; a later one is not.
+        # An earlier failure is tried again, because its cause may be fixed; one of this run is not.
         self._retry = {name: state.attempts for name, state in self.states.items() if state.status == "failed"}
         self._elsewhere: set[str] = set()
         self._stopped: set[str] = set()
-        """Ours that stopped in order without a word from us (--max-time): they are for the next runner."""
+        """Trials of this runner that stopped without a signal from it (--max-time): the next runner resumes them."""
         self._reasons: Counter[str] = Counter()
         self.given_up = ""
-        """The reason of SAME_FAILURES trials: no more are begun."""
-        self._told = 0.0
+        """The reason that SAME_FAILURES trials failed for: no more are started."""
+        self._stop_time = 0.0
         if gpus and (large := [trial for trial in folder.trials if trial.ranks > len(gpus)]):
             raise UserError(f"trial {large[0].name} needs {large[0].ranks} GPUs, and --gpus names {len(gpus)}")
 
     def run(self) -> int:
-        """Until all trials are over. Returns 0, 1 if some failed, or 75 if told to stop before the end."""
-        looked = 0.0
+        """Run until all trials have ended. Returns 0, 1 if some failed, or 75 if stopped by a signal."""
+        last_look = 0.0
         with self._signals():
             while True:
                 ended = self._reap()
-                if self._told:
+                if self._stop_time:
                     if not self.running:
                         break
                     self._stop_all()
-                elif ended or time.monotonic() > looked + LOOK_EVERY_S:
+                elif ended or time.monotonic() > last_look + LOOK_EVERY_S:
                     self._begin_what_can()
-                    looked = time.monotonic()
+                    last_look = time.monotonic()
                     if self._over():
                         break
                 self._watch(self)
                 time.sleep(0.05)
         self._watch(self)
         statuses = {state.status for state in self.states.values()}
-        if self._told or statuses & {"stopped"}:
+        if self._stop_time or statuses & {"stopped"}:
             return EXIT_STOPPED
         return EXIT_FAILED if "failed" in statuses else EXIT_DONE
 
     @property
     def stopping(self) -> bool:
-        return bool(self._told)
+        return bool(self._stop_time)
 
     def status(self, trial: Trial) -> str:
-        """Of a trial, for a person: what blocks it too."""
+        """State of a trial for display; a blocked trial is "not begun"."""
         state = self.states[trial.name]
         if trial.name in self.running:
             return "running"
@@ -136,23 +135,23 @@ class Runner:
     def _begin_what_can(self) -> None:
         self._elsewhere.clear()
         for trial in self.folder.trials:
-            if self._told:
+            if self._stop_time:
                 return
             if trial.name in self.running or not self._look(trial):
                 continue
             if not self._places or (self._has_gpus and len(self._gpus) < trial.ranks):
-                if claim.taken(self.folder.folder(trial)):
+                if trial_lock.taken(self.folder.folder(trial)):
                     self._elsewhere.add(trial.name)
             elif not self.given_up and all(self.states[name].status == "completed" for name in trial.after):
                 self._begin(trial)
 
     def _look(self, trial: Trial) -> bool:
-        """Read a trial's state anew. Returns whether it still has to be done, by whomever."""
+        """Read a trial's state again. Returns whether it still has to be run, by this runner or another."""
         name, folder = trial.name, self.folder.folder(trial)
         if self.states[name].status == "completed":
             return False
-        state = claim.read(folder)
-        if claim.is_done(folder, trial, state) and state.status != "completed":
+        state = trial_lock.read(folder)
+        if trial_lock.is_done(folder, trial, state) and state.status != "completed":
             state = dataclasses.replace(state, status="completed", exit_code=EXIT_DONE, reason="")
         self.states[name] = state
         return state.status != "completed" and name not in self._stopped and not self._failed_for_good(trial)
@@ -162,58 +161,59 @@ class Runner:
         return state.status == "failed" and state.attempts != self._retry.get(trial.name)
 
     def _blocked(self, trial: Trial) -> bool:
-        """Whether one that it waits for has failed, or waits for one that has."""
-        trials = {one.name: one for one in self.folder.trials}
+        """Whether a trial that it depends on has failed or is blocked."""
+        trials = {each.name: each for each in self.folder.trials}
         return any(self._failed_for_good(trials[name]) or self._blocked(trials[name]) for name in trial.after)
 
     def _begin(self, trial: Trial) -> None:
         folder = self.folder.folder(trial)
-        lock = claim.lock(folder)
+        lock = trial_lock.lock(folder)
         if lock is None:
             self._elsewhere.add(trial.name)
             return
-        if not self._look(trial):  # another has just done it
+        if not self._look(trial):  # another runner has just completed it
             os.close(lock)
             return
-        claim.check_same(folder, trial)
+        trial_lock.check_same(folder, trial)
         process.clear(folder)
-        before = self.states[trial.name]
-        if before.status == "failed":
-            (folder / LOG).unlink(missing_ok=True)  # so that a new failure is not told by an old line
+        record = self.states[trial.name]
+        if record.status == "failed":
+            (folder / LOG).unlink(missing_ok=True)  # an old line must not explain a new failure
         share = self._places.pop(0)
         if self._has_gpus:
             share = dataclasses.replace(share, gpus=tuple(self._gpus[: trial.ranks]))
             del self._gpus[: trial.ranks]
-        before = dataclasses.replace(before, attempts=before.attempts + 1)
-        given = {"host": claim.host(), "given_cores": len(process.cores_of(trial, share))}
-        self._note(trial, before, status="running", began=time.time(), exit_code=None, reason="", **given)
+        record = dataclasses.replace(record, attempts=record.attempts + 1)
+        given = {"host": trial_lock.host(), "given_cores": len(process.cores_of(trial, share))}
+        self._note(trial, record, status="running", began=time.time(), exit_code=None, reason="", **given)
         started = process.start(trial, folder, share, lock)
         self.running[trial.name] = Running(
-            trial=trial, process=started, lock=lock, share=share, before=before, since=time.monotonic()
+            trial=trial, process=started, lock=lock, share=share, record=record, started_s=time.monotonic()
         )
 
     def _reap(self) -> bool:
-        """Write down how those of ours ended that did. Returns whether any did."""
-        ended = [one for one in self.running.values() if one.process.poll() is not None]
-        for one in ended:
-            folder, code = self.folder.folder(one.trial), one.process.returncode
+        """Record the end of this runner's trials that have ended. Returns whether any has."""
+        ended = [each for each in self.running.values() if each.process.poll() is not None]
+        for each in ended:
+            folder, code = self.folder.folder(each.trial), each.process.returncode
             process.clear(folder)
-            spent = one.before.seconds + time.monotonic() - one.since
-            begun = dataclasses.replace(self.states[one.trial.name], seconds=round(spent, 3), exit_code=code)
-            if code == EXIT_DONE and not (lack := _lacks_result(folder)):
-                self._note(one.trial, begun, status="completed")
-            elif code in TOLD or one.trial.name in self._stopped:  # torchrun, told to stop, exits with 1
-                self._stopped.add(one.trial.name)
-                self._note(one.trial, begun, status="stopped")
+            spent = each.record.seconds + time.monotonic() - each.started_s
+            begun = dataclasses.replace(self.states[each.trial.name], seconds=round(spent, 3), exit_code=code)
+            missing = _lacks_result(folder) if code == EXIT_DONE else ""
+            if code == EXIT_DONE and not missing:
+                self._note(each.trial, begun, status="completed")
+            elif code in STOP_CODES or each.trial.name in self._stopped:  # torchrun exits with 1 after SIGTERM
+                self._stopped.add(each.trial.name)
+                self._note(each.trial, begun, status="stopped")
             else:
-                reason = lack if code == EXIT_DONE else why(code, folder / LOG)
-                self._note(one.trial, begun, status="failed", reason=reason)
-                if code >= 0:  # what killed one trial says nothing of the next
-                    self._count(reason.replace(str(folder), "").replace(one.trial.name, ""), reason)
-            os.close(one.lock)
-            del self.running[one.trial.name]
-            self._gpus.extend(one.share.gpus)
-            self._places.append(dataclasses.replace(one.share, gpus=()))
+                reason = missing if code == EXIT_DONE else why(code, folder / LOG)
+                self._note(each.trial, begun, status="failed", reason=reason)
+                if code >= 0:  # a signal that killed one trial does not predict the next
+                    self._count(reason.replace(str(folder), "").replace(each.trial.name, ""), reason)
+            os.close(each.lock)
+            del self.running[each.trial.name]
+            self._gpus.extend(each.share.gpus)
+            self._places.append(dataclasses.replace(each.share, gpus=()))
         return bool(ended)
 
     def _count(self, kind: str, reason: str) -> None:
@@ -223,15 +223,15 @@ class Runner:
 
     def _note(self, trial: Trial, record: Record, **changes: object) -> None:
         self.states[trial.name] = dataclasses.replace(record, **changes)
-        claim.write(self.folder.folder(trial), trial, self.states[trial.name])
+        trial_lock.write(self.folder.folder(trial), trial, self.states[trial.name])
 
     def _over(self) -> bool:
         if self.given_up:
             return not self.running
-        left = [trial for trial in self.folder.trials if self._to_do(trial)]
+        pending = [trial for trial in self.folder.trials if self._to_do(trial)]
         if self._leave and not self.running:
-            return all(trial.name in self._elsewhere for trial in left)
-        return not left
+            return all(trial.name in self._elsewhere for trial in pending)
+        return not pending
 
     def _to_do(self, trial: Trial) -> bool:
         state = self.states[trial.name]
@@ -243,13 +243,13 @@ class Runner:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """A signal tells our trials to stop in order; a second Ctrl-C means now."""
+        """Stop the trials cleanly on a signal; kill them on a second Ctrl-C."""
 
         def receive(number: int, frame: FrameType | None) -> None:
-            if self._told and number == signal.SIGINT:
-                self._told = -GRACE_S
+            if self._stop_time and number == signal.SIGINT:
+                self._stop_time = -GRACE_S
                 return
-            self._told = self._told or time.monotonic()
+            self._stop_time = self._stop_time or time.monotonic()
 
         numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
         previous = {number: signal.signal(number, receive) for number in numbers}
@@ -258,30 +258,30 @@ class Runner:
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
-            for one in self.running.values():
-                one.process.kill()
-                process.clear(self.folder.folder(one.trial))
+            for each in self.running.values():
+                each.process.kill()
+                process.clear(self.folder.folder(each.trial))
 
     def _stop_all(self) -> None:
-        """Tell each once; those that do not end of themselves are ended."""
-        for name, one in self.running.items():
+        """Send SIGTERM to each trial once, and SIGKILL after the grace period."""
+        for name, each in self.running.items():
             if name not in self._stopped:
                 self._stopped.add(name)
-                process.tell(one.process)
-            elif time.monotonic() > self._told + GRACE_S:
-                one.process.kill()
+                process.terminate(each.process)
+            elif time.monotonic() > self._stop_time + GRACE_S:
+                each.process.kill()
 
 
 def _lacks_result(folder: Path) -> str:
-    """Why a trial that exited with 0 has failed all the same; empty if it has a result."""
+    """Reason why a trial that exited with 0 has failed; empty if it has a result."""
     try:
-        return "" if claim.result(folder) else f"exit code 0, but there is no {RESULT}"
+        return "" if trial_lock.result(folder) else f"exit code 0, but there is no {RESULT}"
     except UserError as error:
         return str(error)
 
 
 def why(code: int, log: Path) -> str:
-    """Of a failure, in one line."""
+    """Reason of a failure, in one line."""
     if code < 0:
         return f"killed by {signal.Signals(-code).name}"
     return last_line(log) or f"exit code {code}, and nothing said"

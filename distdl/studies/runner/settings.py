@@ -1,7 +1,8 @@
-"""From a study's defaults, its quick version, a profile and key=value words to one valid value of its settings."""
+"""Settings of a study from its defaults, its quick version, a profile and key=value assignments."""
 
 import contextlib
 import dataclasses
+import sys
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,28 +20,29 @@ from distdl.core.validation import check
 from distdl.studies.base import Overrides, Study
 
 PROFILE = "profile"
-"""A field of this name is a training profile: `--profile` gives it where no profile of the study has that name."""
+"""A field of this name is a training profile: `--profile` sets it if no profile of the study has that name."""
 
 
 def resolve(study: Study, *, profile: str = "", assignments: Sequence[str] = (), quick: bool = False) -> Any:
-    """A value of `study.settings`: defaults, then quick's, the profile's and the assignments', the last one winning.
+    """A value of `study.settings`: defaults, quick's values, the profile's, the assignments'; later ones win.
 
     Args:
         profile: a TOML file of the study's fields, by path or as NAME of profiles/studies/STUDY-NAME.toml.
-        assignments: "key=value"; several values of one field are separated by commas. Of a field of type `Overrides`
-            "overrides.optim.lr=0.1" sets one override and keeps the others.
+        assignments: "key=value"; several values of one field are separated by commas. For a field of
+            type `Overrides`, "overrides.optim.lr=0.1" sets one value and keeps the others.
     Raises:
         UserError: for an unknown key or profile, and for a value of a wrong type or out of range.
     """
     table: dict[str, Any] = dict(study.quick) if quick else {}
     if profile:
-        table |= _profile(study, profile)
+        table |= current_names(study, _profile(study, profile), f"profile {profile}")
         validate(study, table, where=f"profile {profile}")
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
         if not equals:
             raise UserError(f'--set "{assignment}" has no value: write key=value')
         key, _, option = key.replace("-", "_").partition(".")
+        key = _current(study, key, "--set")
         check_names(study, [key], "--set")
         kind = typing.get_type_hints(study.settings)[key]
         if kind == Overrides:
@@ -58,14 +60,14 @@ def validate(study: Study, table: Mapping[str, Any], where: str) -> Any:
     Raises:
         UserError: naming the first field that is wrong.
     """
-    check_names(study, table, where)
+    table = current_names(study, table, where)
     hints = typing.get_type_hints(study.settings)
     flat = {key: dotted(value) if _is_section(hints[key], value) else value for key, value in table.items()}
     return check(study.settings, flat, where=where)
 
 
 def as_table(settings: Any) -> dict[str, Any]:
-    """Settings as TOML holds them. A field that is None is left out."""
+    """Settings as a TOML table. A field that is None is left out."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, Mapping):
@@ -81,6 +83,23 @@ def fields(study: Study) -> tuple[str, ...]:
     return tuple(field.name for field in dataclasses.fields(study.settings))
 
 
+def current_names(study: Study, table: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The table with the current names of settings.
+
+    Raises:
+        UserError: naming the first setting that the study does not have.
+    """
+    current = {_current(study, key, where): value for key, value in table.items()}
+    check_names(study, current, where)
+    return current
+
+
+def _current(study: Study, key: str, where: str) -> str:
+    if key in study.renamed:
+        print(f"warning: {where}: {key} is deprecated, use {study.renamed[key]}", file=sys.stderr)
+    return study.renamed.get(key, key)
+
+
 def check_names(study: Study, keys: Iterable[str], where: str) -> None:
     """Check that the study has settings of these names.
 
@@ -89,9 +108,9 @@ def check_names(study: Study, keys: Iterable[str], where: str) -> None:
     """
     names = fields(study)
     for key in keys:
-        if key == "words" and "overrides" in names:
+        if key == "words" and "overrides" in names:  # plain: ok a setting of version 0.1
             raise UserError(
-                f'{where}: the setting "words" of version 0.1 is now "overrides", values by name: start this study '
+                f'{where}: the setting "{key}" of version 0.1 is now "overrides", values by name: start this study '
                 "again in another --out, or finish it with distdl 0.1"
             )
         if key not in names:
@@ -120,14 +139,14 @@ def _override(name: str, field: str, text: str) -> Any:
 
 
 def _profile(study: Study, name: str) -> dict[str, Any]:
-    own = {stem.removeprefix(f"{study.name}-"): file for stem, file in study_profiles(study).items()}
+    by_name = {stem.removeprefix(f"{study.name}-"): file for stem, file in study_profiles(study).items()}
     is_file = "/" in name or name.endswith(".toml")
-    file = Path(name) if is_file else own.get(name)
+    file = Path(name) if is_file else by_name.get(name)
     if PROFILE in fields(study) and (file is None or _is_training(file)):
         return {PROFILE: name}
     if file is None:
-        hint = f": it has {', '.join(own)}" if own else ", which has none"
-        raise UserError(f'study {study.name} has no profile "{name}"{nearest(name, own)}{hint}')
+        hint = f": it has {', '.join(by_name)}" if by_name else ", which has none"
+        raise UserError(f'study {study.name} has no profile "{name}"{nearest(name, by_name)}{hint}')
     return read_toml(file, "profile file")
 
 
@@ -146,18 +165,18 @@ def _is_training(file: Any) -> bool:
 
 
 def _value(kind: Any, text: str) -> Any:
-    """Text of the command line as validation takes it: several values where the field holds several."""
+    """Text of the command line in the form that validation accepts: a list for a field with several values."""
     if text == "none" and types.NoneType in typing.get_args(kind):
         return None
     options = typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
     several = any(typing.get_origin(option) in (tuple, list) for option in options)
-    said: Any = [part.strip() for part in text.split(",")] if several and text else [] if several else text
+    value: Any = [part.strip() for part in text.split(",")] if several and text else [] if several else text
     try:
-        TypeAdapter(kind).validate_python(said)
+        TypeAdapter(kind).validate_python(value)
     except ValidationError:
         # A choice among numbers is not taken from text.
-        return [_number(part) for part in said] if several else _number(said)
-    return said
+        return [_number(part) for part in value] if several else _number(value)
+    return value
 
 
 def _number(text: str) -> int | float | str:

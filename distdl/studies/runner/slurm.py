@@ -11,16 +11,16 @@ from distdl.launchers.srun import SRUN_OPTIONS
 from distdl.studies.runner.folder import StudyFolder
 
 MOST_JOBS = 16
-"""Of an array, unless --array says another number."""
+"""Size of an array without --array."""
 WARNING_S = 120
-"""How long before a job's limit its trials are told to save: distdl submit's longest."""
+"""Time between the signal to save and the job's limit: the longest of distdl submit."""
 
 
 def submit(folder: StudyFolder, options: str, *, jobs: int, gpus: str) -> int:
     """Hand the batch script to sbatch and keep it in the study's folder.
 
     Raises:
-        UserError: for words that are no options of sbatch, without sbatch, or with what sbatch says against it.
+        UserError: for arguments that are not options of sbatch, without sbatch, or with the error of sbatch.
     """
     text = script(folder, options, jobs=jobs, gpus=gpus)
     (folder.path / "slurm").mkdir(exist_ok=True)
@@ -31,24 +31,26 @@ def submit(folder: StudyFolder, options: str, *, jobs: int, gpus: str) -> int:
 
 
 def script(folder: StudyFolder, options: str, *, jobs: int, gpus: str = "") -> str:
-    """The batch script, with comments for the person who reads it.
+    """The batch script, with comments for its reader.
 
     Raises:
-        UserError: for words that are no options of sbatch, or GPUs by number, which Slurm gives out itself.
+        UserError: for arguments that are not options of sbatch, or for GPU numbers, which Slurm assigns.
     """
     if gpus not in ("", "all"):
-        raise UserError("--gpus with --slurm: Slurm says which a job has; write --gpus all, and --slurm '--gpus=4'")
+        raise UserError(
+            "--gpus with --slurm: Slurm assigns the GPUs of a job; write --gpus all, and --slurm '--gpus=4'"
+        )
     try:
-        words = shlex.split(options)
+        arguments = shlex.split(options)
     except ValueError as error:
         raise UserError(f"--slurm {options!r}: {error}") from None
-    odd = [word for word in words if not re.fullmatch(r"--[a-z][a-z-]*(=\S+)?", word)]
+    odd = [argument for argument in arguments if not re.fullmatch(r"--[a-z][a-z-]*(=\S+)?", argument)]
     if odd:
         raise UserError(f'--slurm: "{odd[0]}" is not an option of sbatch: write --partition=gpu')
-    options_given = [word.removeprefix("--") for word in words]
+    options_given = [argument.removeprefix("--") for argument in arguments]
     check_options(options_given, script_options(_SCRIPT))
     last = min(len(folder.trials), MOST_JOBS) - 1
-    given = any(word.startswith("--array") for word in words)
+    given = any(argument.startswith("--array") for argument in arguments)
     directives = [*map(directive, options_given), *([] if given else [f"--array=0-{last}"])]
     run = ["-m", "distdl.cli", "study", "run", folder.study.name, "--out", str(folder.path), "--leave"]
     run += [*(["--jobs", str(jobs)] if jobs else []), *(["--gpus", gpus] if gpus else [])]
@@ -56,7 +58,7 @@ def script(folder: StudyFolder, options: str, *, jobs: int, gpus: str = "") -> s
         name=folder.study.name,
         log=quote(f"{pattern(str(folder.path))}/slurm/%A_%a.log"),
         warning=WARNING_S,
-        directives="\n".join(f"#SBATCH {word}" for word in directives),
+        directives="\n".join(f"#SBATCH {argument}" for argument in directives),
         python=shlex.quote(sys.executable),
         run=shlex.join(run),
         srun=" ".join(SRUN_OPTIONS),
@@ -70,8 +72,8 @@ _SCRIPT = """\
 #SBATCH --requeue --open-mode=append --output={log} --signal=USR2@{warning}
 {directives}
 #
-# Each job of the array does trials of the study until none is left to begin. {warning} s before a job's limit Slurm
-# sends SIGUSR2; its trials then save and end, and the job queues itself again to go on with them.
+# Each job of the array runs trials of the study until none can be started. {warning} s before a job's limit Slurm
+# sends SIGUSR2; its trials then save and end, and the job queues itself again to resume them.
 
 python={python}  # of the environment that distdl is installed in, on every node
 trap : TERM USR2  # what stops the trials must not stop this script

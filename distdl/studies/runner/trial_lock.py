@@ -1,7 +1,7 @@
-"""One trial's folder: who works on it (a lock), what became of it (trial.json), what its processes say (output.log).
+"""One trial's folder: its lock, its state (trial.json) and the output of its processes (output.log).
 
 The lock is a lock of the file system on an open file. Its descriptor is handed to the trial's process, so that the lock
-is held for as long as either of the two lives, and is free as soon as both are gone, however they went.
+is held while either of the two runs, and is free as soon as both have ended, in any way.
 """
 
 import errno
@@ -24,30 +24,31 @@ from distdl.core.validation import check
 from distdl.studies.base import TRAIN, Trial, recipe_of
 
 LOCK, RECORD, LOG = "lock", "trial.json", "output.log"
+V01_ARGV = "words"  # plain: ok the key of a training's arguments in trial.json of version 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What trial.json says of a trial beside what it is."""
+    """State of a trial in trial.json."""
 
     status: Literal["waiting", "running", "completed", "failed", "stopped"] = "waiting"
-    """waiting, running, completed, failed or stopped. `running` with a free lock is one that was cut."""
+    """waiting, running, completed, failed or stopped. `running` with a free lock means interrupted."""
     attempts: Count = 0
-    """Times that it was begun."""
+    """Number of starts."""
     began: Rate = 0.0
-    """Unix time of the last begin, by the clock of `host`."""
+    """Unix time of the last start, by the clock of `host`."""
     seconds: Seconds = 0.0
-    """Of all attempts."""
+    """Time of all attempts."""
     host: str = ""
     given_cores: Count = 0
-    """That it had there: fewer than it asks for where the host has not as many."""
+    """Number of cores that it had: fewer than it asks for if the host has fewer."""
     exit_code: int | None = None
     reason: str = ""
-    """Why it failed: the line of its log that says so."""
+    """Reason of its failure: a line of its log."""
 
 
 def lock(folder: Path) -> int | None:
-    """Take the folder. Returns the descriptor that holds it for as long as it is open anywhere; None: another has it.
+    """Lock the folder. Returns the descriptor that holds the lock while it is open; None if another process has it.
 
     Raises:
         UserError: on a file system without locks.
@@ -79,7 +80,7 @@ def taken(folder: Path) -> bool:
 
 
 def read(folder: Path) -> Record:
-    """What is known of the trial; the beginning, where nothing is."""
+    """The trial's record; the initial one if there is none."""
     table = _table(folder)
     known = {name: table[name] for name in Record.__dataclass_fields__ if name in table}
     return check(Record, known, where=str(folder / RECORD), strict=True)
@@ -90,7 +91,7 @@ def write(folder: Path, trial: Trial, record: Record) -> None:
 
 
 def what(trial: Trial) -> dict[str, Any]:
-    """What a trial does, as trial.json keeps it."""
+    """Definition of a trial, as trial.json stores it."""
     is_training = trial.call == TRAIN
     table = {
         "call": trial.call,
@@ -105,10 +106,10 @@ def what(trial: Trial) -> dict[str, Any]:
 
 
 def check_same(folder: Path, trial: Trial) -> None:
-    """Raise a UserError if what lies in the folder was made by a trial that did something else."""
+    """Raise a UserError if the folder belongs to a trial with another definition."""
     table = _table(folder)
     differ = [key for key, value in what(trial).items() if key in table and key != "after" and table[key] != value]
-    if trial.call == TRAIN and "words" in table and not _same_training(trial, table["words"]):
+    if trial.call == TRAIN and V01_ARGV in table and not _same_training(trial, table[V01_ARGV]):
         differ.append("overrides")
     if differ:
         raise UserError(
@@ -127,15 +128,15 @@ def _same_training(trial: Trial, argv: Sequence[str]) -> bool:
 
 
 def result(folder: Path) -> dict[str, Any]:
-    """The result of a trial, if it is final; empty for one that runs, was killed, or has not begun."""
-    found = current_result(folder)
-    return {} if is_unfinished(found) else found
+    """The result of a trial if it is final; empty if the trial runs, was killed, or has not started."""
+    stored = current_result(folder)
+    return {} if is_unfinished(stored) else stored
 
 
 def is_done(folder: Path, trial: Trial, record: Record) -> bool:
-    """Whether it was completed, told by trial.json or, where whoever should have written that was killed, by the run.
+    """Whether it was completed, according to trial.json or, if its runner was killed before it wrote that, to the run.
 
-    Of a training the run folder itself says so; the result of a `call` may be a half-made one of its own making.
+    A training's run folder states this itself; the result of a `call` may be incomplete.
     """
     if record.status == "completed":
         return True

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
-"""linux/prctl.h. What it sets outlives an exec."""
+"""Constant of linux/prctl.h. Its setting survives an exec."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -34,16 +34,16 @@ def main(argv: Sequence[str]) -> int:
 
 
 def end_with(parent: int) -> None:
-    """Have this process told to stop (SIGTERM) when its parent is gone, even by SIGKILL. Linux only."""
+    """Send SIGTERM to this process when its parent ends, even by SIGKILL. Linux only."""
     if sys.platform != "linux":
         return
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it was gone before that was set
+    if os.getppid() != parent:  # the parent ended before this was set
         os.kill(os.getpid(), signal.SIGTERM)
 
 
 def call(folder: Path) -> int:
-    """Call a trial's function and keep what it returns."""
+    """Call a trial's function and write its result."""
     from distdl.core.errors import EXIT_DONE, UserError
     from distdl.core.files import write_json
     from distdl.core.rundir import RESULT
@@ -54,11 +54,11 @@ def call(folder: Path) -> int:
     try:
         function = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f'"{record["call"]}", which the trial calls, cannot be had: {error}') from None
+        raise UserError(f'cannot import "{record["call"]}", which the trial calls: {error}') from None
     result = function(folder, record["settings"])
     if not isinstance(result, dict):
         raise UserError(f"{record['call']} returned no dict but {result!r:.60}")
-    # From here on it is done, and not to be begun again: neither a signal nor the runner's end comes between.
+    # From here on the trial is completed and must not be started again: a signal must not interrupt this.
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGUSR2))
     write_json(folder / RESULT, result)
     write_json(folder / RECORD, record | {"status": "completed", "exit_code": EXIT_DONE, "reason": ""})

@@ -1,4 +1,4 @@
-"""The study `scaling`: one training on more and more workers (document 004, exercise 4)."""
+"""The study `scaling`: one training on an increasing number of workers."""
 
 from collections.abc import Mapping
 
@@ -9,19 +9,19 @@ from distdl.studies.scaling.results import repeats
 from distdl.studies.scaling.trials import Settings, trials
 
 QUICK = {"repeats": 3, "epochs": 3, "images": 1000}
-"""Document 004's network and batch on 1,000 images; the points are the same."""
+"""The published network and batch on 1,000 images, at the same points."""
 
 
 def findings(settings: Settings, outcomes: Mapping[str, Outcome]) -> list[Section]:
-    """Tables and figures of exercise 4, of what is completed of it."""
-    found = repeats(outcomes.values())
-    document = settings.profile == "mnist-cnn" and settings.mode == "weak" and settings.batch == 16
-    return sections(found, mode=settings.mode, epochs=settings.epochs, document=document)
+    """Tables and figures of the completed trials."""
+    measured = repeats(outcomes.values())
+    is_published = settings.profile == "mnist-cnn" and settings.mode == "weak" and settings.batch == 16
+    return sections(measured, mode=settings.mode, epochs=settings.epochs, is_published=is_published)
 
 
 STUDY = Study(
     name="scaling",
-    summary="one training on more and more workers: time, speed-up, efficiency, accuracy (document 004)",
+    summary="one training on an increasing number of workers: time, speed-up, efficiency, accuracy",
     settings=Settings,
     quick=QUICK,
     trials=trials,

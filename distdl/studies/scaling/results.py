@@ -1,4 +1,4 @@
-"""What the study's run folders say: one value per training, and laws fitted to several."""
+"""Results of study `scaling`: one value per training, and laws fitted to several."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -22,11 +22,11 @@ class Repeat:
     device: str
     first_epoch_s: float
     epoch_s: float
-    """Mean of the later epochs; the first where there is no other."""
+    """Mean of the later epochs; that of the first if there is no other."""
     train_s: float
     """All epochs, without evaluation and start."""
     images_per_s: float
-    """In the later epochs."""
+    """Throughput in the later epochs."""
     exposed: float
     """Share of the later epochs that the exchange of gradients adds to the computing."""
     accuracy: float
@@ -34,9 +34,9 @@ class Repeat:
     curve: tuple[tuple[float, float, float], ...]
     """Epoch, test accuracy, test loss."""
     oversubscribed: bool
-    """Its workers had to share cores: its times say nothing of more workers."""
+    """Whether its workers shared cores, so that its times do not measure scaling."""
     resumed: bool
-    """It was cut and resumed: its times have more than one start in them."""
+    """Whether it was interrupted and resumed, so that its times include several starts."""
 
     @property
     def timed(self) -> bool:
@@ -44,32 +44,32 @@ class Repeat:
 
 
 def repeats(outcomes: Iterable[Outcome]) -> list[Repeat]:
-    """Those that are completed."""
+    """Results of the completed trainings."""
     return [_repeat(outcome) for outcome in outcomes if outcome.completed]
 
 
 def _repeat(outcome: Outcome) -> Repeat:
     labels, result = outcome.trial.labels, outcome.result
     rows = list(read_rows(outcome.folder / METRICS))
-    # The last row of an epoch's training stands at its end, before the evaluation.
+    # The last training row of an epoch is at its end, before the evaluation.
     ends = {row["epoch"]: row for row in rows if row["kind"] == "train" and float(row["epoch"]).is_integer()}
     times = [0.0, *(ends[epoch]["time_s"] for epoch in sorted(ends))]
     exchange = [0.0, *(ends[epoch]["phases_s"]["exchange"] for epoch in sorted(ends))]
-    since = 1 if len(times) > 2 else 0
-    epochs, spent = len(times) - 1 - since, times[-1] - times[since]
+    first = 1 if len(times) > 2 else 0
+    epochs, spent = len(times) - 1 - first, times[-1] - times[first]
     tested = [row for row in rows if row["kind"] == "test"]
     on_cpu = result["device"] == "cpu"
     given = claim.read(outcome.folder).given_cores
     return Repeat(
-        workers=labels["workers"],
-        strategy=labels["strategy"],
-        seed=labels["seed"],
+        workers=int(labels["workers"]),
+        strategy=str(labels["strategy"]),
+        seed=int(labels["seed"]),
         device=result["device"],
         first_epoch_s=times[1],
         epoch_s=spent / epochs,
         train_s=result["train_s"],
         images_per_s=result["images"] / result["epochs"] * epochs / spent,
-        exposed=(exchange[-1] - exchange[since]) / spent,
+        exposed=(exchange[-1] - exchange[first]) / spent,
         accuracy=result["test"]["accuracy"],
         loss=result["test"]["loss"],
         curve=tuple((row["epoch"], row["accuracy"], row["loss"]) for row in tested),
@@ -78,10 +78,10 @@ def _repeat(outcome: Outcome) -> Repeat:
     )
 
 
-def speed_ups(found: Sequence[Repeat], several: Sequence[Repeat]) -> list[float]:
+def speed_ups(measured: Sequence[Repeat], several: Sequence[Repeat]) -> list[float]:
     """Epoch time of one worker over that of several, by seed: both were measured in the same round."""
-    one = {repeat.seed: repeat.epoch_s for repeat in found if repeat.workers == 1}
-    return [one[repeat.seed] / repeat.epoch_s for repeat in several if repeat.seed in one]
+    base_s = {repeat.seed: repeat.epoch_s for repeat in measured if repeat.workers == 1}
+    return [base_s[repeat.seed] / repeat.epoch_s for repeat in several if repeat.seed in base_s]
 
 
 def karp_flatt(speed_up: float, workers: int) -> float:
@@ -89,10 +89,12 @@ def karp_flatt(speed_up: float, workers: int) -> float:
     return (1 / speed_up - 1 / workers) / (1 - 1 / workers)
 
 
-def amdahl(found: Sequence[Repeat]) -> AmdahlFit | None:
-    """Amdahl's law fitted to the epoch times of trainings that had their cores to themselves; None with fewer than two
-    numbers of workers."""
-    timed = [repeat for repeat in found if repeat.timed]
-    return fit_amdahl(
-        np.array([repeat.workers for repeat in timed], float), np.array([repeat.epoch_s for repeat in timed])
-    )
+def amdahl(measured: Sequence[Repeat]) -> AmdahlFit | None:
+    """Fit Amdahl's law to the epoch times of trainings that did not share cores.
+
+    Returns:
+        None with fewer than two numbers of workers.
+    """
+    timed = [repeat for repeat in measured if repeat.timed]
+    workers = np.array([repeat.workers for repeat in timed], dtype=float)
+    return fit_amdahl(workers, np.array([repeat.epoch_s for repeat in timed]))

@@ -11,33 +11,33 @@ from distdl.studies.base import Repetitions, Trial
 Positive = Annotated[int, Field(gt=0)]
 
 SINGLE = "single"
-"""What one worker does, whatever the strategy of the others: it has nobody to exchange with."""
+"""Strategy of one worker, which exchanges nothing, for comparison with every other strategy."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Which workers, by which strategies, how often, and what they train."""
+    """Numbers of workers, strategies, repetitions, and the training."""
 
     profile: str = "mnist-cnn"
     """The training profile."""
     workers: tuple[Positive, ...] = (1, 2, 4)
-    """Numbers of workers; one worker is always measured, as what the others are compared with."""
+    """Numbers of workers; one worker is always measured, for comparison."""
     strategies: tuple[Literal["ddp", "horovod", "deepspeed"], ...] = ("ddp", "horovod")
-    """How gradients meet where there are several workers."""
+    """Strategies that synchronize the gradients of several workers."""
     mode: Literal["weak", "strong"] = "weak"
     """weak: `batch` is each worker's; strong: it is that of all workers together, divided among them, rounded up."""
     batch: Positive = 16
-    """Images a step."""
+    """Images per step."""
     epochs: Positive = 40
-    """Of each training. The first is told apart: it has the warming up."""
+    """Epochs of each training. The first includes the warm-up and is evaluated separately."""
     repeats: Repetitions = 5
-    """Seeds. All points are measured once before any is measured a second time, so that a drift meets all alike."""
+    """Number of seeds. All points are measured once before any is repeated, so that a drift affects all equally."""
     images: Annotated[int, Field(ge=0)] = 0
-    """Train on so many only; 0 takes all."""
+    """Number of training images; 0 takes all."""
     cores: Positive = 1
-    """Of each worker, where they compute on processors. Workers that have to share cores are told apart."""
+    """Cores per worker on a CPU. Workers that have to share cores are marked."""
     hosts: str = ""
-    """Hosts for the points of several workers: names with commas, or a number to make them on this machine."""
+    """Hosts for the points of several workers: names, separated by commas, or a number of hosts to emulate."""
 
     def __post_init__(self) -> None:
         count = int(self.hosts) if self.hosts.isdecimal() else len(self.hosts.split(","))
@@ -47,7 +47,7 @@ class Settings:
 
 
 def trials(settings: Settings) -> list[Trial]:
-    """A training for each number of workers, strategy and seed; interleaved, each round beginning one point later."""
+    """A training for each number of workers, strategy and seed; interleaved, each round starting one point later."""
     several = sorted({workers for workers in settings.workers if workers > 1})
     points = [(1, SINGLE), *((workers, strategy) for workers in several for strategy in settings.strategies)]
     made = []

@@ -1,8 +1,8 @@
-"""Study `semisupervised`: a teacher labels what has no labels, after Yalniz et al. 2019 (arXiv:1905.00546).
+"""Study `semisupervised`: a teacher labels unlabelled images, after Yalniz et al. 2019 (arXiv:1905.00546).
 
     teacher (few labels) -> scores of the rest, once -> top K per class -> student, pre-trained, then fine-tuned
 
-The rest of a real set's training images plays the images without labels: theirs are put aside.
+The rest of a real set's training images serves as unlabelled images: their labels are not used.
 """
 
 from collections.abc import Mapping
@@ -33,13 +33,13 @@ def findings(settings: Settings, outcomes: Mapping[str, Outcome]) -> list[Sectio
     groups: dict[tuple[str, float], list[Case]] = {}
     for case in cases(settings):
         groups.setdefault((case.data, case.share), []).append(case)
-    found = [shown.section(group, choices(settings), settings.p, outcomes) for group in groups.values()]
-    return [section for section in found if section]
+    sections = [shown.section(group, choices(settings), settings.p, outcomes) for group in groups.values()]
+    return [section for section in sections if section]
 
 
 STUDY = Study(
     name="semisupervised",
-    summary="a teacher labels what has no labels: accuracy over K images a class and P labels an image (Yalniz 2019)",
+    summary="a teacher labels unlabelled images: accuracy over K images per class and P labels per image (Yalniz 2019)",
     settings=Settings,
     quick=QUICK,
     trials=trials,

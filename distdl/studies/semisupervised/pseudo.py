@@ -4,9 +4,9 @@ import numpy as np
 
 
 def top_per_class(scores: np.ndarray, k: int, p: int) -> tuple[np.ndarray, np.ndarray]:
-    """For each class the `k` images that score best for it, among those that count it with their `p` best classes.
+    """Select for each class the `k` images with its highest scores, among those that have it in their `p` best classes.
 
-    So an image may serve up to `p` classes, and a class that is rarely anyone's first still fills up. Of equal scores
+    So an image may serve up to `p` classes, and a class that is rarely the best one is filled too. Of equal scores
     the lower index goes first, of images and of classes.
 
     Args:

@@ -1,4 +1,4 @@
-"""The trial between teacher and students: score what has no labels once, and write the labels of every K and P."""
+"""The trial between teacher and students: score unlabelled images once, and write the labels of every K and P."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -46,8 +46,8 @@ def run(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
     if not file.is_file():
         scores = score(config, dataset, unlabelled, weights=teacher)
         write_atomic(file, lambda sink: np.savez_compressed(sink, scores=scores))
-    with np.load(file) as kept:
-        scores = kept["scores"]
+    with np.load(file) as stored:
+        scores = stored["scores"]
     truth = dataset.train.labels[unlabelled]
     choices = []
     for k, p in table["choices"]:
@@ -82,8 +82,8 @@ def score(config: Config, dataset: DataSet, indices: np.ndarray, weights: Path) 
     )
     network = network.to(device).eval()
     loader = make_loader(config, dataset, dataset.train[indices], World(device=device), training=False)
-    found = [network(batch.images)[: batch.count].float().softmax(1).cpu() for batch in loader.epoch(0)]
+    batches = [network(batch.images)[: batch.count].float().softmax(1).cpu() for batch in loader.epoch(0)]
     loader.close()
     if loader.skipped:
         raise UserError(f"scores need every image: {loader.skipped[0]}")
-    return torch.cat(found).numpy()
+    return torch.cat(batches).numpy()

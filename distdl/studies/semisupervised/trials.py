@@ -14,14 +14,14 @@ from distdl.studies.features.one_cycle import one_cycle
 from distdl.studies.semisupervised.tasks import labels_name
 
 IMAGES = {"cifar10": 50_000, "mnist": 60_000}
-"""Of the training list."""
+"""Number of training images."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
     data: str
     share: float
-    """Of the training images that keep their labels."""
+    """Share of the training images that keep their labels."""
     seed: int
     teacher: str
     student: str
@@ -29,7 +29,7 @@ class Case:
     augment: bool
 
     def name(self, part: str, *choice: int) -> str:
-        """Of a trial; `choice` is K and P."""
+        """Name of a trial; `choice` is K and P."""
         more = "".join(f"-{letter}{value}" for letter, value in zip("kp", choice, strict=False))
         return f"{self.data}-{self.share:g}-seed{self.seed}-{part}{more}"
 
@@ -58,7 +58,7 @@ class Case:
         )
 
 
-Part = Annotated[float, Field(gt=0, lt=1)]
+LabelShare = Annotated[float, Field(gt=0, lt=1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,11 +66,11 @@ class Settings:
     """Sets, networks, and the sweeps over K and P."""
 
     sets: tuple[Literal["cifar10", "mnist"], ...] = ("cifar10", "mnist")
-    """On which sets."""
-    cifar10_shares: tuple[Part, ...] = (0.01, 0.05, 0.1)
+    """Data sets."""
+    cifar10_shares: tuple[LabelShare, ...] = (0.01, 0.05, 0.1)
     """Shares of CIFAR-10's training images that keep their labels."""
-    mnist_shares: tuple[Part, ...] = (0.002, 0.01)
-    """The same of MNIST."""
+    mnist_shares: tuple[LabelShare, ...] = (0.002, 0.01)
+    """Shares of MNIST's training images that keep their labels."""
     cifar10_teacher: str = "resnet56"
     """The teacher's network, which may be larger than the student's."""
     cifar10_student: str = "resnet20"
@@ -78,15 +78,15 @@ class Settings:
     mnist_teacher: str = "mnist-fast"
     mnist_student: str = "mnist-fast"
     ks: tuple[Positive, ...] = (50, 100, 250, 500, 1000, 2000, 4000, 8000, 16_000, 32_000)
-    """K: images a class."""
+    """K, images per class."""
     p: Annotated[int, Field(ge=1, le=10)] = 10
-    """P, classes an image, while K is swept: the paper's 10."""
+    """P, classes per image, while K is swept: the paper's 10."""
     ps: tuple[Annotated[int, Field(ge=1, le=10)], ...] = (1, 2, 5)
     """Further P..."""
     ps_k: Positive = 16_000
     """...at this K: the paper's 16,000."""
     seeds: Repetitions = 3
-    """Repetitions: each draws which images keep their labels, and trains a teacher of its own."""
+    """Repetitions: each draws which images keep their labels, and trains its own teacher."""
     teacher_steps: Positive = 4000
     """Steps of the teacher, and of the student on the labels alone."""
     pretrain_steps: Positive = 20_000
@@ -95,15 +95,15 @@ class Settings:
     """Steps of the student on the true labels after that."""
     batch_size: Positive = 128
     lr: float = 0.005
-    """Learning rate at the top of one cycle (AdamW)."""
+    """Peak learning rate of one cycle (AdamW)."""
     finetune_lr: float = 0.0005
-    """The same of the fine-tuning."""
+    """Peak learning rate of the fine-tuning."""
     augment: bool = True
     """Flips and padded crops of CIFAR-10's images."""
 
 
 def cases(settings: Settings) -> Iterator[Case]:
-    """A set with a share of labels and a seed."""
+    """All combinations of a set, a share of labels and a seed."""
     for name, seed in itertools.product(settings.sets, range(settings.seeds)):
         cifar = name == "cifar10"
         for share in settings.cifar10_shares if cifar else settings.mnist_shares:
@@ -126,14 +126,14 @@ def choices(settings: Settings) -> list[tuple[int, int]]:
 
 def trials(settings: Settings) -> list[Trial]:
     """By case: the teacher, the labels alone, the scores, and two trainings for each K and P."""
-    found = []
+    listed = []
     for case in cases(settings):
         labels = {"set": case.data, "share": case.share, "seed": case.seed}
         teacher = case.recipe(case.teacher, settings.teacher_steps, settings.lr, case.labelled)
-        found.append(Trial(name=case.name("teacher"), recipe=teacher, labels=labels | {"part": "teacher"}))
+        listed.append(Trial(name=case.name("teacher"), recipe=teacher, labels=labels | {"part": "teacher"}))
         if case.student != case.teacher:
             alone = case.recipe(case.student, settings.teacher_steps, settings.lr, case.labelled)
-            found.append(Trial(name=case.name("alone"), recipe=alone, labels=labels | {"part": "labels alone"}))
+            listed.append(Trial(name=case.name("alone"), recipe=alone, labels=labels | {"part": "labels alone"}))
         scores = Trial(
             name=case.name("scores"),
             call="distdl.studies.semisupervised.tasks:run",
@@ -141,9 +141,9 @@ def trials(settings: Settings) -> list[Trial]:
             after=(case.name("teacher"),),
             labels=labels | {"part": "scores"},
         )
-        found.append(scores)
+        listed.append(scores)
         for k, p in choices(settings):
-            own = labels | {"k": k, "p": p}
+            labels_of_choice = labels | {"k": k, "p": p}
             pretrain = Trial(
                 name=case.name("pretrain", k, p),
                 recipe=case.recipe(
@@ -153,7 +153,7 @@ def trials(settings: Settings) -> list[Trial]:
                     {"data.labels": f"{{study}}/trials/{scores.name}/{labels_name(k, p)}"},
                 ),
                 after=(scores.name,),
-                labels=own | {"part": "pre-training"},
+                labels=labels_of_choice | {"part": "pre-training"},
             )
             finetune = Trial(
                 name=case.name("finetune", k, p),
@@ -164,7 +164,7 @@ def trials(settings: Settings) -> list[Trial]:
                     {**case.labelled, "model.weights": f"{{study}}/trials/{pretrain.name}"},
                 ),
                 after=(pretrain.name,),
-                labels=own | {"part": "fine-tuning"},
+                labels=labels_of_choice | {"part": "fine-tuning"},
             )
-            found += [pretrain, finetune]
-    return found
+            listed += [pretrain, finetune]
+    return listed

@@ -1,4 +1,4 @@
-"""Study `transfer`: from scratch, on frozen features, and fine-tuned, as documents 000, 001 (P1) and 002 compare them.
+"""Study `transfer`: from scratch, on frozen features, and fine-tuned, as in three published experiments.
 
 A training profile names the network, its weights and the target set. The quick version is a small network with ImageNet
 weights on part of Caltech-101 at 64 x 64 pixels.
@@ -28,11 +28,11 @@ QUICK = {
     "lr": 0.0005,
     "factors": (("49.*", 10.0),),
 }
-"""15 of 80 images of each of 20 classes, 16 epochs, and document 001's three drops at the same shares of the run."""
+"""15 of 80 images of each of 20 classes, 16 epochs, and three drops of the rate at the published shares of the run."""
 
 STUDY = Study(
     name="transfer",
-    summary="from scratch, frozen features, fine-tuned: rates, masks, augmentation, ten crops (documents 000-002)",
+    summary="from scratch, frozen features, fine-tuned: rates, masks, augmentation, ten crops",
     settings=Settings,
     quick=QUICK,
     trials=trials,

@@ -20,14 +20,14 @@ class SeedResult:
     lr: float
     seed: int
     validation: float
-    """The best of the run: the network of that epoch was tested, once."""
+    """Best of the run: the network of that epoch was tested, once."""
     test: float
     epoch: float
     """Epochs trained when the validation was best."""
     curve: tuple[tuple[float, float], ...]
     """(epochs trained, accuracy on the validation)."""
     loss: float | None
-    """Training loss at the end; None where it is no number."""
+    """Training loss at the end; None if it is not finite."""
     train_s: float | None
     """Seconds of training; None for a member of a grid that was trained all at once."""
 
@@ -40,7 +40,7 @@ class RateResult:
     lr: float
     runs: tuple[SeedResult, ...]
     lost: int = 0
-    """Trainings that ended without a result: their loss was no number any more."""
+    """Trainings that ended without a result: their loss was not finite."""
 
     @property
     def validation(self) -> Spread:

@@ -1,4 +1,4 @@
-"""What study `transfer` is told: the network and the target set by a training profile, and which grids to try."""
+"""Settings of study `transfer`: a training profile gives the network and the target set; the grids to try."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -13,7 +13,7 @@ Augmentation = Literal["flip", "color", "rotation", "all"]
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Document 002's AlexNet on Caltech-101; profiles/studies/transfer-*.toml are other networks and sets."""
+    """AlexNet on Caltech-101; profiles/studies/transfer-*.toml are other networks and sets."""
 
     profile: str = "alexnet-caltech101"
     """Training profile: network, weights, target set with a validation part, epochs and schedule."""
@@ -30,15 +30,15 @@ class Settings:
     head_rates: Rates = (1.0, 0.1, 0.01, 0.001)
     """Learning rates of the last layer on frozen features, which are computed once."""
     lr: Annotated[float, Field(gt=0)] = 0.01
-    """Learning rate of what follows: the document's best."""
+    """Learning rate of the following trainings: the best published one."""
     factors: tuple[tuple[str, Annotated[float, Field(ge=0)]], ...] = (("features.*", 0.1),)
     """Per-part rates: factors on `lr` by name pattern, as optim.lr_factors. Empty leaves them out."""
     masks: tuple[Literal["features", "classifier"], ...] = ("features", "classifier")
-    """Which part is frozen, each in a training of its own, from the pretrained weights."""
+    """Parts to freeze, each in its own training, from the pretrained weights."""
     augmentations: tuple[Augmentation, ...] = ("flip", "color", "rotation", "all")
-    """Fine-tuning with each; every one changes half of the images."""
+    """Augmentations to fine-tune with; each changes half of the images."""
     ten_crop: bool = True
-    """Test the network fine-tuned at `lr` on ten crops an image too."""
+    """Whether to test the network fine-tuned at `lr` on ten crops per image too."""
 
     def __post_init__(self) -> None:
         if self.ten_crop and self.lr not in self.rates:

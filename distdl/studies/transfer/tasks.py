@@ -1,4 +1,4 @@
-"""Trials of study `transfer` that are no training: the target set described, ten crops, and how far weights moved."""
+"""Trials of study `transfer` that are not trainings: the target set, ten crops, and distances of weights."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ PICTURE = "target.png"
 
 
 def describe(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
-    """The target set in numbers, and samples of it in target.png."""
+    """Describe the target set in numbers, and draw samples of it into target.png."""
     from distdl.report.sample_grid import draw_dataset
 
     dataset = load(resolve(Recipe(**table["recipe"]), strategy="single").data)
@@ -42,16 +42,16 @@ def describe(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def ten_crop(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
-    """Accuracy of each run's best network on the test set, outputs averaged over ten crops an image."""
-    found = {}
+    """Accuracy of each run's best network on the test set, outputs averaged over ten crops per image."""
+    by_run = {}
     for name in table["runs"]:
         config = _config(folder.parent / name)
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, ten_crop=True))
         dataset = load(config.data)
         world = World(device=device_for(config.compute, local_rank=0, local_size=1))
         best = trained(folder.parent / name, config, dataset).to(world.device).eval()
-        found[name] = _accuracy(best, config, dataset, world)
-    return {"accuracy": found}
+        by_run[name] = _accuracy(best, config, dataset, world)
+    return {"accuracy": by_run}
 
 
 @torch.no_grad()
@@ -67,28 +67,29 @@ def _accuracy(best: nn.Module, config: Config, dataset: DataSet, world: World) -
 
 
 def moved(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
-    """By run: parameters that trained, and by block how far its weights moved, as a share of what they were."""
-    found = {}
+    """Count the trained parameters of each run, and measure the relative distance that each block's weights moved."""
+    by_run = {}
     for name in table["runs"]:
         config = _config(folder.parent / name)
         dataset = load(config.data)
         torch.manual_seed(config.seed)
         first = network(config, dataset)
         last = trained(folder.parent / name, config, dataset)
-        found[name] = {
+        by_run[name] = {
             "parameters": sum(value.numel() for value in first.parameters() if value.requires_grad),
             "distance": distances(first, last),
         }
-    return found
+    return by_run
 
 
 def distances(first: nn.Module, last: nn.Module) -> dict[str, float]:
-    """By block of the features, and for the classifier: |after - before| / |before| over all its parameters."""
+    """Relative distances |after - before| / |before| over the parameters of each block, and of the classifier."""
     split = parts.split(first)
-    before, after = dict(first.named_parameters()), dict(last.named_parameters())
+    initial, trained_parameters = dict(first.named_parameters()), dict(last.named_parameters())
     blocks = split.features | {"classifier": [name for names in split.classifier.values() for name in names]}
     return {
-        block: _norm([after[name] - before[name] for name in names]) / _norm([before[name] for name in names])
+        block: _norm([trained_parameters[name] - initial[name] for name in names])
+        / _norm([initial[name] for name in names])
         for block, names in blocks.items()
     }
 

@@ -1,4 +1,4 @@
-"""The ways of learning the target set that are compared, and their trials."""
+"""Attempts to learn the target set, and their trials."""
 
 from collections import ChainMap
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ TITLES = {
     "augment-all": "fine-tuned, all three",
     "ten-crop": "fine-tuned, ten crops",
 }
-"""What each kind is called on a page, in the order in which they are shown."""
+"""Name of each kind of attempt on a page, in the order of the page."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,23 +42,23 @@ class Attempt:
     """Those that distinguish it from the others."""
 
     def name(self, seed: int) -> str:
-        """Of its trial."""
+        """Name of its trial."""
         return f"{self.kind}-lr{self.lr:g}-seed{seed}"
 
 
 def attempts(settings: Settings) -> list[Attempt]:
-    """All that are trained by `distdl.train`. The feature extractor is not: its grid is one trial."""
-    found = [Attempt(kind="scratch", lr=lr, overrides=settings.scratch) for lr in settings.scratch_rates]
-    found += [Attempt(kind="finetune", lr=lr) for lr in settings.rates]
+    """All attempts that are trainings. The feature extractor is none: its grid is one trial."""
+    listed = [Attempt(kind="scratch", lr=lr, overrides=settings.scratch) for lr in settings.scratch_rates]
+    listed += [Attempt(kind="finetune", lr=lr) for lr in settings.rates]
     if settings.factors:
-        found.append(Attempt(kind="parts", lr=settings.lr, overrides={"optim.lr_factors": settings.factors}))
+        listed.append(Attempt(kind="parts", lr=settings.lr, overrides={"optim.lr_factors": settings.factors}))
     for part in settings.masks:
         mask = {f"model.trainable_{part}": (False,)}
-        found.append(Attempt(kind=f"freeze-{part}", lr=settings.lr, overrides=mask))
+        listed.append(Attempt(kind=f"freeze-{part}", lr=settings.lr, overrides=mask))
     for name in settings.augmentations:
         overrides = AUGMENTED[name] if name != "all" else dict(ChainMap(*map(dict, AUGMENTED.values())))
-        found.append(Attempt(kind=f"augment-{name}", lr=settings.lr, overrides=overrides))
-    return found
+        listed.append(Attempt(kind=f"augment-{name}", lr=settings.lr, overrides=overrides))
+    return listed
 
 
 def trials(settings: Settings) -> list[Trial]:
@@ -74,7 +74,7 @@ def trials(settings: Settings) -> list[Trial]:
         for seed in range(settings.seeds)
         for attempt in attempts(settings)
     ]
-    found = [
+    listed = [
         Trial(
             name="target",
             call=f"{CALLS}:describe",
@@ -89,17 +89,19 @@ def trials(settings: Settings) -> list[Trial]:
         ),
         *trained,
     ]
-    if moved := tuple(one.name(0) for one in attempts(settings) if one.kind in MOVED and one.lr == settings.lr):
-        found.append(_measured("moved", {"runs": moved}))
+    if moved := tuple(
+        attempt.name(0) for attempt in attempts(settings) if attempt.kind in MOVED and attempt.lr == settings.lr
+    ):
+        listed.append(_measured("moved", {"runs": moved}))
     if settings.ten_crop:
         tuned = Attempt(kind="finetune", lr=settings.lr)
         runs = tuple(tuned.name(seed) for seed in range(settings.seeds))
-        found.append(_measured("ten_crop", {"runs": runs}))
-    return found
+        listed.append(_measured("ten_crop", {"runs": runs}))
+    return listed
 
 
 MOVED = ("finetune", "parts", "freeze-features", "freeze-classifier")
-"""Attempts whose weights are compared with those that they began with."""
+"""Attempts whose weights are compared with their initial weights."""
 
 
 def _measured(function: str, table: Mapping[str, tuple[str, ...]]) -> Trial:

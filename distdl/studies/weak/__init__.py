@@ -1,8 +1,8 @@
 """Study `weak`: pre-training on noisy tags with a long tail, after Mahajan et al. 2018 (arXiv:1805.00932).
 
-    real labels -> long tail -> several tags an image -> noise -> sampling -> pre-training -> transfer to the clean task
+    real labels -> long tail -> tags per image -> noise -> sampling -> pre-training -> transfer to the clean task
 
-The clean task's images are others than those with tags, few, and evenly spread over the classes.
+The clean task has few other images, evenly distributed over the classes.
 """
 
 from collections.abc import Mapping
@@ -28,12 +28,12 @@ QUICK = {
 def findings(settings: Settings, outcomes: Mapping[str, Outcome]) -> list[Section]:
     """The tags, and a section for each way to transfer."""
     seeds = range(settings.seeds)
-    found = [shown.tags_section([outcomes.get(f"tags-seed{seed}") for seed in seeds])]
-    found += [
+    sections = [shown.tags_section([outcomes.get(f"tags-seed{seed}") for seed in seeds])]
+    sections += [
         shown.section(transfer, choices(settings), settings.noise_sampling, seeds, outcomes)
         for transfer in settings.transfers
     ]
-    return [section for section in found if section]
+    return [section for section in sections if section]
 
 
 STUDY = Study(

@@ -1,6 +1,6 @@
 """Weak labels made from real ones, and how they are sampled: Mahajan et al. 2018 (arXiv:1805.00932), pure functions.
 
-Tags of an image are a row of [n, k] int64, -1 for none. Every function draws from the seed that it is given alone.
+Tags of an image are a row of [n, k] int64, -1 for none. Every function uses only the given seed.
 """
 
 from typing import Literal
@@ -19,25 +19,25 @@ def long_tail(labels: np.ndarray, imbalance: float, seed: int) -> np.ndarray:
     """
     random = _random(seed, 0)
     classes, counts = np.unique(labels, return_counts=True)
-    kept = []
+    selected = []
     for rank, label in enumerate(random.permutation(classes)):
         share = imbalance ** (-rank / max(len(classes) - 1, 1))
-        kept.append(random.permutation(np.flatnonzero(labels == label))[: max(round(share * counts.min()), 1)])
-    return np.sort(np.concatenate(kept))
+        selected.append(random.permutation(np.flatnonzero(labels == label))[: max(round(share * counts.min()), 1)])
+    return np.sort(np.concatenate(selected))
 
 
 def tagged(labels: np.ndarray, classes: int, synonyms: int, most: int, seed: int) -> np.ndarray:
     """Tags [n, most] of images: 1 to `most` of its class's `synonyms`, the first of which is the class itself.
 
-    How many is drawn evenly; which, without repetition, by Zipf's law: the synonym of rank s as 1 / s. Tag number
+    Their number is drawn uniformly; the tags, without repetition, by Zipf's law: rank s with weight 1 / s. Tag number
     `classes * s + c` is the synonym s of class c, so that the first `classes` tags are the classes.
     """
     random = _random(seed, 1)
     counts = random.integers(1, most + 1, len(labels))
     # Drawing without repetition by weights is sorting by exponential waiting times (Efraimidis and Spirakis 2006).
     waiting = random.exponential(size=(len(labels), synonyms)) * np.arange(1, synonyms + 1)
-    drawn = np.argsort(waiting, axis=1)[:, :most]
-    tags = drawn * classes + labels[:, None]
+    synonyms_drawn = np.argsort(waiting, axis=1)[:, :most]
+    tags = synonyms_drawn * classes + labels[:, None]
     return np.where(np.arange(most) < counts[:, None], tags, NONE)
 
 
@@ -55,7 +55,7 @@ def noisy(tags: np.ndarray, share: float, seed: int) -> np.ndarray:
 
 
 def replication(tags: np.ndarray, sampling: Sampling, threshold: float) -> np.ndarray:
-    """How often each image is to come, [n] float64: the largest r(h) of its tags, r(h) = max(1, phi(t / f(h))).
+    """Number of repetitions of each image, [n] float64: the largest r(h) of its tags, r(h) = max(1, phi(t / f(h))).
 
     f(h) is a tag's count, t is `threshold` times the most frequent tag's, phi the square root or the identity; with
     natural sampling every image comes once.
@@ -69,9 +69,9 @@ def replication(tags: np.ndarray, sampling: Sampling, threshold: float) -> np.nd
 
 
 def replicated(factors: np.ndarray, seed: int) -> np.ndarray:
-    """Indices in which sample i comes factors[i] times: the whole part for certain, one more by chance for the rest."""
-    whole = np.floor(factors).astype(np.int64)
-    return np.repeat(np.arange(len(factors)), whole + (_random(seed, 3).random(len(factors)) < factors - whole))
+    """Indices that repeat sample i factors[i] times: the integer part, plus one with the probability of the rest."""
+    repeats = np.floor(factors).astype(np.int64)
+    return np.repeat(np.arange(len(factors)), repeats + (_random(seed, 3).random(len(factors)) < factors - repeats))
 
 
 def _random(seed: int, what: int) -> np.random.Generator:

@@ -1,27 +1,29 @@
-"""What the trials of study `weak` show: accuracy on the clean task over sampling and noise."""
+"""Results of study `weak`: accuracy on the clean task over sampling and noise."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from distdl.core.statistics import Spread, above_zero, gain, points, spread
+from distdl.core.format import Cell
+from distdl.core.statistics import above_zero, gain, over_seeds, points
 from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
+from distdl.report.sentences import CHANCE
 from distdl.studies.base import Outcome
-from distdl.studies.runner.accuracy import accuracies, cells, percent
+from distdl.studies.runner.accuracy import by_seed, cells, percent
 
 Choice = tuple[str, float]
 """Sampling and noise."""
 BySeed = dict[int, float]
 
 PAPER_NOISE = {0.1: "less than 1 point", 0.25: "about 2 points"}
-"""What replacing a share of the tags costs the paper, on ImageNet."""
+"""Accuracy that replacing a share of the tags costs in the paper, on ImageNet."""
 
 
 def name(part: str, sampling: str, noise: float, seed: int) -> str:
-    """Of a trial."""
+    """Name of a trial."""
     return f"{part}-{sampling}-noise{noise:g}-seed{seed}"
 
 
 def tags_section(outcomes: Sequence[Outcome | None]) -> Section | None:
-    """How long the tail is, from the first seed's tags: all are alike but for which class is which."""
+    """Length of the tail, from the tags of the first seed: the others differ only in the order of the classes."""
     result = next((outcome.result for outcome in outcomes if outcome and outcome.completed), None)
     if not result:
         return None
@@ -48,7 +50,7 @@ def tags_section(outcomes: Sequence[Outcome | None]) -> Section | None:
             ),
             Table(
                 name="replicas",
-                title="Samples of an epoch, images that come several times counted so",
+                title="Samples per epoch, repeated images counted each time",
                 columns=("sampling", "noise (%)", "samples"),
                 rows=tuple((row["sampling"], 100 * row["noise"], row["samples"]) for row in result["sizes"]),
                 note="The same number of steps is trained on each.",
@@ -60,18 +62,16 @@ def tags_section(outcomes: Sequence[Outcome | None]) -> Section | None:
 def section(
     transfer: str, choices: Sequence[Choice], noise_sampling: str, seeds: Sequence[int], outcomes: Mapping[str, Outcome]
 ) -> Section | None:
-    """One way to transfer; None while there is nothing to show."""
+    """Results of one way to transfer; None while there are none."""
     done = {choice: _by_seed(transfer, choice, seeds, outcomes) for choice in choices}
     done = {choice: values for choice, values in done.items() if values}
-    scratch = {seed: values[0] for seed in seeds if (values := accuracies([outcomes.get(f"scratch-seed{seed}")]))}
+    scratch = by_seed({seed: outcomes.get(f"scratch-seed{seed}") for seed in seeds})
     if not done:
         return None
-    how = (
-        "a linear classifier of the pre-trained features" if transfer == "features" else "all of the network trained on"
-    )
+    how = "a linear classifier of the pre-trained features" if transfer == "features" else "the whole network trained"
     return Section(
         title=f"Transfer to the clean task: {transfer}",
-        text=f"The clean task's few images, {how}. Tested on the set's whole test list.",
+        text=f"The clean task's few images, {how}. Tested on all test images of the set.",
         parts=(
             *_samplings(done),
             *_noises(done, noise_sampling),
@@ -83,44 +83,39 @@ def section(
 
 
 def _by_seed(part: str, choice: Choice, seeds: Sequence[int], outcomes: Mapping[str, Outcome]) -> BySeed:
-    found = {seed: accuracies([outcomes.get(name(part, *choice, seed))]) for seed in seeds}
-    return {seed: values[0] for seed, values in found.items() if values}
-
-
-def _of(values: BySeed) -> Spread:
-    return spread(list(values.values()))
+    return by_seed({seed: outcomes.get(name(part, *choice, seed)) for seed in seeds})
 
 
 def _samplings(done: Mapping[Choice, BySeed]) -> Iterator[Finding]:
-    natural = done.get(("natural", 0.0))
+    natural = done.get(("natural", 0.0), {})
     others = {sampling: values for (sampling, noise), values in done.items() if not noise and sampling != "natural"}
     gains = {sampling: more for sampling, values in others.items() if natural and (more := gain(values, natural))}
     if not gains:
         return
     best = max(gains, key=lambda sampling: gains[sampling].mean)
     listed = "; ".join(
-        f"{sampling} {percent(_of(others[sampling]))}, seed by seed {points(more)}" for sampling, more in gains.items()
+        f"{sampling} {percent(over_seeds(others[sampling]))}, seed by seed {points(more)}"
+        for sampling, more in gains.items()
     )
     yield Finding(
-        text=f"Natural sampling reaches {percent(_of(natural))}; {listed}. "
-        + (f"{best.capitalize()} beats natural" if above_zero(gains[best]) else "None beats natural for certain")
-        + "; in the paper natural is 5 to 6 points worse than the others.",
+        text=f"Natural sampling reaches {percent(over_seeds(natural))}; {listed}. "
+        + (f"{best.capitalize()} beats natural" if above_zero(gains[best]) else "None beats natural with certainty")
+        + "; in the paper natural sampling is 5 to 6 points worse than the others.",
         n=gains[best].n,
         holds=above_zero(gains[best]),
     )
     if more := gain(others.get("square-root", {}), others.get("uniform", {})):
-        beats = above_zero(more)
         yield Finding(
             text=f"Square root against uniform: {points(more)}, "
-            + ("which is for certain." if beats or more.high < 0 else "which may be chance."),
+            + ("which is certain." if more.excludes_zero else f"{CHANCE}."),
             n=more.n,
         )
 
 
 def _noises(done: Mapping[Choice, BySeed], sampling: str) -> Iterator[Finding]:
     clean = done.get((sampling, 0.0))
-    for (own, noise), values in sorted(done.items(), key=lambda item: item[0][1]):
-        if own != sampling or not noise or not clean or not (cost := gain(clean, values)):
+    for (sampled_by, noise), values in sorted(done.items(), key=lambda item: item[0][1]):
+        if sampled_by != sampling or not noise or not clean or not (cost := gain(clean, values)):
             continue
         paper = f"; in the paper {PAPER_NOISE[noise]}" if noise in PAPER_NOISE else ""
         limit = {0.1: 1.0, 0.25: 3.0}.get(noise)
@@ -132,23 +127,23 @@ def _noises(done: Mapping[Choice, BySeed], sampling: str) -> Iterator[Finding]:
 
 
 def _scratch(done: Mapping[Choice, BySeed], scratch: BySeed) -> Iterator[Finding]:
-    best = max(done, key=lambda choice: _of(done[choice]).mean)
+    best = max(done, key=lambda choice: over_seeds(done[choice]).mean)
     if more := gain(done[best], scratch):
         noise = f" with {best[1]:.0%} noise" if best[1] else ""
         yield Finding(
-            text=f"Pre-training on tags ({best[0]}{noise}) reaches {percent(_of(done[best]))}, the clean images alone "
-            f"{percent(_of(scratch))}: seed by seed {points(more)}.",
+            text=f"Pre-training on tags ({best[0]}{noise}) reaches {percent(over_seeds(done[best]))}, training on the "
+            f"clean images only {percent(over_seeds(scratch))}: seed by seed {points(more)}.",
             n=more.n,
             holds=above_zero(more),
         )
 
 
 def _figures(transfer: str, done: Mapping[Choice, BySeed], scratch: BySeed, noise_sampling: str) -> Iterator[Figure]:
-    sampled = [(sampling, _of(values)) for (sampling, noise), values in done.items() if not noise]
+    sampled = [(sampling, over_seeds(values)) for (sampling, noise), values in done.items() if not noise]
     noisy = sorted(
-        (100 * noise, _of(values)) for (sampling, noise), values in done.items() if sampling == noise_sampling
+        (100 * noise, over_seeds(values)) for (sampling, noise), values in done.items() if sampling == noise_sampling
     )
-    rule = {"accuracy": [_of(scratch).mean], "training": ["from scratch"]} if scratch else None
+    rule = {"accuracy": [over_seeds(scratch).mean], "training": ["from scratch"]} if scratch else None
     for kind, title, axis, rows, mark in (
         ("sampling", "sampling of the tags", Axis(title="sampling", scale="category"), sampled, "bars"),
         ("noise", "noise of the tags", Axis(title="tags replaced (%)"), noisy, "line"),
@@ -170,23 +165,23 @@ def _figures(transfer: str, done: Mapping[Choice, BySeed], scratch: BySeed, nois
             x=axis,
             y=Axis(title="test accuracy (%)"),
             layers=(*across, *marks, whiskers),
-            caption="Means and 95 % intervals over the seeds; the line across is the clean images alone.",
+            caption="Means and 95 % intervals over the seeds; the horizontal line is training on clean images only.",
         )
 
 
 def _table(
     transfer: str, done: Mapping[Choice, BySeed], scratch: BySeed, seeds: Sequence[int], outcomes: Mapping[str, Outcome]
 ) -> Table:
-    rows = [("none", None, None, *cells(_of(scratch) if scratch else None))]
+    rows: list[tuple[Cell, ...]] = [("none", None, None, *cells(over_seeds(scratch) if scratch else None))]
     for (sampling, noise), values in done.items():
-        before = _by_seed("pretrain", (sampling, noise), seeds, outcomes)
-        zero_shot = round(_of(before).mean, 2) if before else None
-        rows.append((sampling, 100 * noise, zero_shot, *cells(_of(values))))
+        pretrained = _by_seed("pretrain", (sampling, noise), seeds, outcomes)
+        zero_shot = round(over_seeds(pretrained).mean, 2) if pretrained else None
+        rows.append((sampling, 100 * noise, zero_shot, *cells(over_seeds(values))))
     return Table(
         name=transfer,
         title=f"Accuracy on the clean task ({transfer})",
-        columns=("pre-training", "noise (%)", "by its tags alone (%)", "accuracy (%)", "low", "high", "n"),
+        columns=("pre-training", "noise (%)", "by its tags only (%)", "accuracy (%)", "low", "high", "n"),
         rows=tuple(rows),
-        note="By its tags alone: before the transfer, an image is right where the most likely of all tags is its "
-        "class's first. low and high: 95 % interval over the seeds.",
+        note="By its tags only: before the transfer, an image counts as correct if the most likely of all tags is the "
+        "first one of its class. low and high: 95 % interval over the seeds.",
     )

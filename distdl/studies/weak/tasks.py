@@ -16,7 +16,7 @@ CLEAN = "clean.npz"
 
 
 def file_name(sampling: str, noise: float) -> str:
-    """File of the tags with that noise, replicated as that sampling wants it."""
+    """File of the tags with that noise, replicated for that sampling."""
     return f"tags-{sampling}-noise{noise:g}.npz"
 
 
@@ -34,9 +34,9 @@ def run(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
     names = (*dataset.classes, *(f"{name} {number}" for number in range(2, synonyms + 1) for name in dataset.classes))
     sizes = []
     for sampling, noise in table["choices"]:
-        own = hashtags.noisy(tags, noise, seed)
-        rows = hashtags.replicated(hashtags.replication(own, sampling, float(table["threshold"])), seed)
-        relabel.write(folder / file_name(sampling, noise), images[rows], own[rows], names)
+        noisy_tags = hashtags.noisy(tags, noise, seed)
+        rows = hashtags.replicated(hashtags.replication(noisy_tags, sampling, float(table["threshold"])), seed)
+        relabel.write(folder / file_name(sampling, noise), images[rows], noisy_tags[rows], names)
         sizes.append({"sampling": sampling, "noise": noise, "samples": len(rows)})
     return {
         "images": len(images),

@@ -1,7 +1,7 @@
 """Settings and trials of study `weak`."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -24,37 +24,37 @@ class Settings:
     """The set whose labels become tags."""
     network: str = "resnet20"
     head: str = "linear"
-    """The network's last layer: what alone is trained anew where its features are kept."""
+    """The network's last layer: the only part that is trained again on frozen features."""
     samplings: tuple[Sampling, ...] = ("natural", "square-root", "uniform")
-    """How tags are sampled, without noise."""
+    """Ways of sampling the tags, without noise."""
     noises: tuple[Share, ...] = (0.1, 0.25, 0.5)
     """Shares of the tags that are replaced by others..."""
     noise_sampling: Sampling = "square-root"
     """...with this sampling."""
     transfers: tuple[Transfer, ...] = ("features", "fine-tuned")
-    """features: all stays as pre-trained but the last layer, a linear classifier of its features; fine-tuned: all is
+    """features: only the last layer is trained, a linear classifier of the pre-trained features; fine-tuned: all is
     trained."""
     seeds: Repetitions = 3
     """Repetitions: each draws the tail, the tags, the noise and the clean images."""
     imbalance: Annotated[float, Field(ge=1)] = 100.0
-    """Images of the most frequent class over those of the rarest."""
+    """Ratio of the images of the most frequent class to those of the rarest."""
     synonyms: Positive = 4
-    """Tags a class, the rarer the later, by Zipf's law."""
+    """Tags per class, later ones are rarer, by Zipf's law."""
     most: Positive = 3
-    """Tags an image, at most."""
+    """Largest number of tags per image."""
     threshold: Share = 1.0
     """t of r(h) = max(1, phi(t / f(h))), as a share of the most frequent tag's count."""
     clean: Positive = 1000
     """Images of the clean task."""
     pretrain_steps: Positive = 8000
-    """Steps on the tags: the same for each sampling, however many replicas it makes."""
+    """Steps on the tags: the same for each sampling, for any number of replicas."""
     transfer_steps: Positive = 1000
     """Steps on the clean task, and of the network that is trained on it from scratch."""
     batch_size: Positive = 128
     lr: float = 0.005
-    """Learning rate at the top of one cycle (AdamW)."""
+    """Peak learning rate of one cycle (AdamW)."""
     finetune_lr: float = 0.001
-    """The same where all of a pre-trained network is trained."""
+    """Peak learning rate if the whole pre-trained network is trained."""
     flip: Share = 0.5
     """data.augment.flip of CIFAR-10's images."""
     crop: Count = 4
@@ -109,7 +109,7 @@ def _of_seed(settings: Settings, seed: int) -> list[Trial]:
     )
     files = f"{{study}}/trials/{tags.name}"
     clean = {"data.labels": f"{files}/{CLEAN}"}
-    found = [
+    listed = [
         tags,
         Trial(
             name=f"scratch-seed{seed}",
@@ -132,14 +132,14 @@ def _of_seed(settings: Settings, seed: int) -> list[Trial]:
             after=(tags.name,),
             labels=labels | {"part": "pre-training"},
         )
-        found.append(pretrain)
+        listed.append(pretrain)
         for transfer in settings.transfers:
             frozen = transfer == "features"
             rate = settings.lr if frozen else settings.finetune_lr
-            overrides = {**clean, "model.weights": f"{{study}}/trials/{pretrain.name}"}
+            overrides: dict[str, Any] = {**clean, "model.weights": f"{{study}}/trials/{pretrain.name}"}
             if frozen:
                 overrides["model.train_only"] = (f"{settings.head}.*",)
-            found.append(
+            listed.append(
                 Trial(
                     name=shown.name(transfer, sampling, noise, seed),
                     recipe=_recipe(settings, seed, settings.transfer_steps, rate, overrides),
@@ -147,4 +147,4 @@ def _of_seed(settings: Settings, seed: int) -> list[Trial]:
                     labels=labels | {"part": transfer},
                 )
             )
-    return found
+    return listed

@@ -24,7 +24,7 @@ def test_score_is_the_challenges() -> None:
     assert score.domain(baseline, baseline) == pytest.approx(250)
     assert score.domain(2 * baseline, baseline) == 0 and score.domain(0.99, baseline) == 0
     assert score.domain(baseline / 2, baseline) == pytest.approx(1000 * (3 / 4) ** 2)
-    assert score.total((1 - one.baseline / 100,) * 2 for one in DOMAINS) == pytest.approx(2500)
+    assert score.total((1 - each.baseline / 100,) * 2 for each in DOMAINS) == pytest.approx(2500)
     assert score.total([(0.0, 0.1), (0.5, 0.1)]) == 1000
 
 
@@ -67,9 +67,9 @@ def test_domains_in_their_own_layout(data_root: Path) -> None:
 
 def test_recipes_of_all_trials_are_valid() -> None:
     for settings in (Settings(), Settings(**STUDY.quick)):
-        found = trials(settings)
-        assert len({trial.name for trial in found}) == len(found)
-        for trial in (one for one in found if not one.labels.get("seed")):
+        listed = trials(settings)
+        assert len({trial.name for trial in listed}) == len(listed)
+        for trial in (each for each in listed if not each.labels.get("seed")):
             config = resolve(Recipe(**trial.settings["recipe"]), strategy="single")
             assert config.data.image_size == 72 and config.data.validation
     assert len(trials(Settings())) == 10 * (1 + 3 * 3)
@@ -85,8 +85,8 @@ def test_a_missing_domain_is_said_and_no_failure(challenge: Path, monkeypatch: p
         assert "svhn" in result["missing"] or "ucf101" in result["missing"]
         outcomes[trial.name] = Outcome(trial=trial, folder=challenge, status="completed", result=result)
     [section] = findings(settings, outcomes)
-    [said] = section.parts
-    assert "street view house numbers, UCF101 dynamic images" in said.text
+    [finding] = section.parts
+    assert "street view house numbers, UCF101 dynamic images" in finding.text
 
 
 def test_a_domain_is_run_and_scored(data_root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_a_domain_is_run_and_scored(data_root: Path, monkeypatch: pytest.MonkeyP
     [section] = findings(settings, outcomes)
     texts = [part.text for part in section.parts if isinstance(part, Finding)]
     assert any("over 1 of the ten domains" in text for text in texts)
-    assert any("Missing here" in text and "street view" in text for text in texts)
+    assert any("Missing, and without points" in text and "street view" in text for text in texts)
     table = next(part for part in section.parts if isinstance(part, Table))
     assert {row[1] for row in table.rows} == {"fine-tuned", "frozen features"}
     for row in table.rows:

@@ -52,9 +52,9 @@ def alone(setting: Setting) -> torch.Tensor:
 
 @pytest.mark.parametrize("number", range(len(SETTINGS)))
 def test_each_trial_is_torch_own_to_1e_6(number: int) -> None:
-    mine, theirs = stacked(SETTINGS)[number], alone(SETTINGS[number])
-    assert theirs.abs().max() > 0.01  # it has moved
-    assert torch.allclose(mine, theirs, rtol=1e-6, atol=1e-6 * float(theirs.abs().max()))
+    batched, single = stacked(SETTINGS)[number], alone(SETTINGS[number])
+    assert single.abs().max() > 0.01  # it has moved
+    assert torch.allclose(batched, single, rtol=1e-6, atol=1e-6 * float(single.abs().max()))
 
 
 def test_a_trial_that_diverges_leaves_the_others_alone() -> None:
@@ -67,5 +67,5 @@ def test_a_trial_that_diverges_leaves_the_others_alone() -> None:
 
 @pytest.mark.parametrize("settings", [SETTINGS[:1], [SETTINGS[0], SETTINGS[3], SETTINGS[1]]])
 def test_settings_that_do_not_suit_are_refused(settings: list[Setting]) -> None:
-    with pytest.raises(ValueError, match="one setting a trial"):
+    with pytest.raises(ValueError, match="one setting per trial"):
         StackedOptimizer([torch.zeros(3, 2)], settings)

@@ -52,16 +52,16 @@ def configured(overrides: dict[str, Any]) -> Config:
 def test_kept_features_give_the_networks_logits(name: str, flowers: dict[str, Any], tmp_path: Path) -> None:
     config = configured({**flowers, **network_overrides(name)})
     dataset = datasets.load(config.data)
-    features.keep(tmp_path / "kept", features.compute(config, dataset, World()))
-    kept = features.read(tmp_path / "kept", torch.device("cpu"))
-    assert set(kept) == {"train", "validation", "test"}
+    features.write(tmp_path / "kept", features.compute(config, dataset, World()))
+    stored = features.read(tmp_path / "kept", torch.device("cpu"))
+    assert set(stored) == {"train", "validation", "test"}
     network = zoo.build(config.model, classes=5, channels=3, image_size=config.data.image_size).eval()
     last = network.get_submodule(NETWORKS[name][3])
-    for part, (values, labels) in kept.items():
+    for part, (values, labels) in stored.items():
         loader = make_loader(config, dataset, getattr(dataset, part), World(), training=False)
         logits = torch.cat([network(batch.images) for batch in loader.epoch(0)])
-        ours = torch.nn.functional.linear(values, last.weight.flatten(1), last.bias)
-        torch.testing.assert_close(ours, logits, rtol=1e-5, atol=1e-5 * float(logits.abs().max()))
+        computed = torch.nn.functional.linear(values, last.weight.flatten(1), last.bias)
+        torch.testing.assert_close(computed, logits, rtol=1e-5, atol=1e-5 * float(logits.abs().max()))
         assert labels.tolist() == getattr(dataset, part).labels.tolist()
 
 
@@ -80,12 +80,12 @@ def test_last_layers_are_those_of_a_training_with_the_rest_frozen(flowers: dict[
             "optim.label_smoothing": 0.1,
         },
     )
-    found = features.grid(tmp_path, grid_table(recipe, (0.5, 0.02), 2))
+    results = features.grid(tmp_path, grid_table(recipe, (0.5, 0.02), 2))
     layers = load_file(tmp_path / features.LAYERS)
-    for place, head in zip([(0, 0), (0, 1), (1, 0), (1, 1)], found["heads"], strict=True):
+    for place, head in zip([(0, 0), (0, 1), (1, 0), (1, 1)], results["heads"], strict=True):
         run = tmp_path / f"run-{place[0]}-{place[1]}"
-        whole = {"optim.lr": head["lr"], "seed": head["seed"], "model.train_only": ("linear.*",), "out": run}
-        assert main(arguments(recipe.updated({**whole, "progress": "none", "telemetry.hz": 0}))) == 0
+        overrides = {"optim.lr": head["lr"], "seed": head["seed"], "model.train_only": ("linear.*",), "out": run}
+        assert main(arguments(recipe.updated({**overrides, "progress": "none", "telemetry.hz": 0}))) == 0
         best = stored.best(run / "checkpoints")
         state, progress = load(best)
         assert progress.epoch == head["best_epoch"]
@@ -93,7 +93,8 @@ def test_last_layers_are_those_of_a_training_with_the_rest_frozen(flowers: dict[
         torch.testing.assert_close(layers["bias"][place], state["model"]["linear.bias"], rtol=0, atol=1e-5)
         assert json.loads((run / "result.json").read_text())["test"]["accuracy"] == pytest.approx(head["test"])
     assert (
-        found["heads"][0]["test"] != found["heads"][2]["test"] or found["heads"][0]["loss"] != found["heads"][2]["loss"]
+        results["heads"][0]["test"] != results["heads"][2]["test"]
+        or results["heads"][0]["loss"] != results["heads"][2]["loss"]
     )
 
 
@@ -101,19 +102,19 @@ def test_a_cut_trial_goes_on_with_its_features(flowers: dict[str, Any], tmp_path
     recipe = Recipe(overrides={**flowers, **network_overrides("resnet20"), "epochs": 2})
     table = grid_table(recipe, (0.1,), 1)
     first = features.grid(tmp_path, table)
-    kept = (tmp_path / features.FILE).stat()
+    stored = (tmp_path / features.FILE).stat()
     again = features.grid(tmp_path, table)
-    assert (tmp_path / features.FILE).stat().st_mtime_ns == kept.st_mtime_ns
+    assert (tmp_path / features.FILE).stat().st_mtime_ns == stored.st_mtime_ns
     assert again["heads"] == first["heads"] and again["features_s"] < first["features_s"]
 
 
 def test_what_cannot_be_kept_is_refused(flowers: dict[str, Any], tmp_path: Path) -> None:
     config = configured({**flowers, **network_overrides("resnet20")})
     dataset = datasets.load(config.data)
-    kept = features.compute(config, dataset, World())
+    stored = features.compute(config, dataset, World())
     flipped = dataclasses.replace(config, data=dataclasses.replace(config.data, augment=_flip(config)))
     with pytest.raises(UserError, match="no augmentation"):
-        last_layers.train(kept, flipped, dataset, (0.1,), (0,))
+        last_layers.train(stored, flipped, dataset, (0.1,), (0,))
     with pytest.raises(UserError, match="needs weights"):
         features.compute(configured({**flowers, "model.name": "resnet20"}), dataset, World())
     squeezed = tmp_path / "squeezenet.pth"

@@ -20,8 +20,8 @@ SLOTS = 5
 
 
 def start(board: Path, index: int) -> subprocess.Popen[str]:
-    words = [sys.executable, str(HAMMER), str(board), str(board.parent / f"log-{index}"), str(index)]
-    return subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    argv = [sys.executable, str(HAMMER), str(board), str(board.parent / f"log-{index}"), str(index)]
+    return subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
 
 
 def look(board: Board) -> float:
@@ -44,8 +44,8 @@ def test_killed_at_random_no_slot_is_lost_or_torn_and_the_best_never_falls(
 ) -> None:
     folder, dice = tmp_path / "board", random.Random(count)
     processes = [start(folder, index) for index in range(count)]
-    until, kills, best, looks = time.monotonic() + seconds, 0, -1e9, 0
-    while time.monotonic() < until or kills < 3 or best == -1e9:
+    end_time, kills, best, looks = time.monotonic() + seconds, 0, -1e9, 0
+    while time.monotonic() < end_time or kills < 3 or best == -1e9:
         time.sleep(dice.uniform(0.05, 0.4))
         index = dice.randrange(count)
         assert processes[index].poll() is None, processes[index].communicate()[1]
@@ -60,7 +60,7 @@ def test_killed_at_random_no_slot_is_lost_or_torn_and_the_best_never_falls(
     for process in processes:  # half of them die, the others end in order
         process.send_signal(signal.SIGKILL if process is processes[0] else signal.SIGTERM)
     ends = [(process.communicate()[1], process.returncode) for process in processes]
-    # One that had not yet come to its own handler died of SIGTERM.
+    # A process that has not set its handler yet ends by SIGTERM.
     assert {code for _, code in ends} <= {0, -signal.SIGKILL, -signal.SIGTERM}, ends
 
     board = Board(folder)
@@ -86,8 +86,8 @@ def test_killed_at_random_no_slot_is_lost_or_torn_and_the_best_never_falls(
 
 
 def test_what_the_dead_left_is_put_in_order_by_the_next(tmp_path: Path) -> None:
-    from distdl.studies.leaderboard.board import Seat
-    from distdl.studies.leaderboard.rules import Ratchet
+    from distdl.studies.leaderboard.board import Session
+    from distdl.studies.leaderboard.rules import ReplaceWorst
 
     folder = tmp_path / "board"
     process = start(folder, 0)
@@ -98,12 +98,12 @@ def test_what_the_dead_left_is_put_in_order_by_the_next(tmp_path: Path) -> None:
     process.kill()
     process.communicate()
     assert len(Board(folder).state().processes) == 1
-    seat = Seat(folder, Ratchet(slots=5))
-    take = seat.take()
-    seat.give_back(take)
-    seat.leave("completed")
+    session = Session(folder, ReplaceWorst(slots=5))
+    lease = session.lease()
+    session.release(lease)
+    session.leave("completed")
     state = Board(folder).state()
     assert not state.open and not state.processes
-    assert [one.ended for one in state.slices] == ["lost", "completed"]
-    assert {path.name for path in (folder / "slots").iterdir()} == {seat.slot(name).name for name in state.slots}
+    assert [each.ended for each in state.slices] == ["lost", "completed"]
+    assert {path.name for path in (folder / "slots").iterdir()} == {session.slot(name).name for name in state.slots}
     assert not list((folder / "processes").iterdir())

@@ -44,7 +44,7 @@ PROFILES = [
 
 def table(**changes: Any) -> dict[str, Any]:
     usual = {"board": "b", "attempt": "scratch", "rule": "ratchet", "seed": 0, "slots": 2, "epochs": 6}
-    usual |= {"recipe": asdict(RECIPE), "profiles": PROFILES, "total_lifetime_s": 1e6, "eon_lifetime_s": 1e5}
+    usual |= {"recipe": asdict(RECIPE), "profiles": PROFILES, "total_lifetime_s": 1e6, "slice_s": 1e5}
     return usual | changes
 
 
@@ -63,12 +63,14 @@ def test_an_attempt_is_trained_by_several_processes_and_its_top_is_tested(tmp_pa
     for row in rows:
         if row["kind"] in ("publish", "drop"):
             taken = parents[row["take"]]
-            before = epochs.get(taken["slot"], 0)
-            assert row["epoch"] == before + 1  # clones carry their counters
-            assert row["settings"] == PROFILES[(before + taken["tries"]) % 2]
-    kept, progress = tensors.load(board.slot(state.best.name))
+            previous = epochs.get(taken["slot"], 0)
+            assert row["epoch"] == previous + 1  # clones carry their counters
+            assert row["settings"] == PROFILES[(previous + taken["tries"]) % 2]
+    state_dict, progress = tensors.load(board.slot(state.best.name))
     assert (progress.epoch, progress.images) == (state.best.epoch, 300 * state.best.epoch)
-    assert all(torch.any(slot["momentum_buffer"] != 0) for slot in kept["strategy"]["optimizer"]["state"].values())
+    assert all(
+        torch.any(slot["momentum_buffer"] != 0) for slot in state_dict["strategy"]["optimizer"]["state"].values()
+    )
 
     tested = worker.top(study / "trials" / "b-top", table())
     assert tested["score"] == state.best.score and 0 < tested["test"]["accuracy"] <= 1
@@ -106,20 +108,20 @@ def test_a_slice_that_is_over_stops_in_order_and_the_next_goes_on(
     folder = tmp_path / "study" / "trials" / "b-process0"
     longest = worker._Worker._train
 
-    def slow(self, take):  # as an epoch of a large network
-        done = longest(self, take)
+    def slow(self, lease):  # as an epoch of a large network
+        done = longest(self, lease)
         self.longest_s = 1e4
         return done
 
     monkeypatch.setattr(worker._Worker, "_train", slow)
     for _ in range(2):
         with pytest.raises(SystemExit) as stop:
-            worker.work(folder, table(epochs=3, eon_lifetime_s=5e3))
+            worker.work(folder, table(epochs=3, slice_s=5e3))
         assert stop.value.code == 75
-    result = worker.work(folder, table(epochs=3, eon_lifetime_s=5e3))
+    result = worker.work(folder, table(epochs=3, slice_s=5e3))
     assert (result["slices"], result["published"] + result["dropped"]) == (3, 3)
     state = Board(tmp_path / "study" / "boards" / "b").state()
-    assert [one.ended for one in state.slices] == ["stopped", "stopped", "completed"]
+    assert [each.ended for each in state.slices] == ["stopped", "stopped", "completed"]
     assert state.takes == 3 and not state.open
 
 
@@ -141,12 +143,12 @@ def test_a_process_that_was_killed_in_an_epoch_is_followed_by_the_next(tmp_path:
     assert process.poll() is None, process.communicate()[1]
     process.kill()
     process.communicate()
-    before = board.state()
-    worker.work(folder, table(epochs=before.epochs + 2))
+    previous = board.state()
+    worker.work(folder, table(epochs=previous.epochs + 2))
     state = board.state()
-    assert [one.ended for one in state.slices] == ["lost", "completed"]
-    assert (state.epochs, state.cut) == (before.epochs + 2, len(before.open))
-    assert state.best.score >= before.best.score and board.complaints() == []
+    assert [each.ended for each in state.slices] == ["lost", "completed"]
+    assert (state.epochs, state.cut) == (previous.epochs + 2, len(previous.open))
+    assert state.best.score >= previous.best.score and board.complaints() == []
 
 
 def test_the_total_lifetime_ends_an_attempt(tmp_path: Path) -> None:
@@ -160,9 +162,9 @@ def test_the_total_lifetime_ends_an_attempt(tmp_path: Path) -> None:
 def test_a_slice_shorter_than_an_epoch_is_refused(tmp_path: Path) -> None:
     recipe = asdict(RECIPE.updated({"data.batch_size": 1}))
     with pytest.raises(Failure, match="is over before an epoch is"):
-        worker.work(tmp_path / "study" / "trials" / "b", table(recipe=recipe, eon_lifetime_s=1e-6))
+        worker.work(tmp_path / "study" / "trials" / "b", table(recipe=recipe, slice_s=1e-6))
     state = Board(tmp_path / "study" / "boards" / "b").state()
-    assert state.cut == 1 and [one.ended for one in state.slices] == ["failed"]
+    assert state.cut == 1 and [each.ended for each in state.slices] == ["failed"]
 
 
 @pytest.mark.parametrize("rule", ["ratchet", "population"])
@@ -191,9 +193,11 @@ def test_what_the_boards_show(tmp_path: Path) -> None:
     outcomes = {}
     for trial in STUDY.trials(settings):
         folder = tmp_path / "study" / "trials" / trial.name
-        told = table(epochs=3) | {key: trial.settings[key] for key in ("board", "attempt", "rule", "seed")}
+        settings_of_trial = table(epochs=3) | {key: trial.settings[key] for key in ("board", "attempt", "rule", "seed")}
         call = getattr(worker, trial.call.split(":")[1])
-        outcomes[trial.name] = Outcome(trial=trial, folder=folder, status="completed", result=call(folder, told))
+        outcomes[trial.name] = Outcome(
+            trial=trial, folder=folder, status="completed", result=call(folder, settings_of_trial)
+        )
     sections = STUDY.findings(settings, outcomes)
     assert len(sections) == 2 + 3
     attempts = next(part for part in sections[0].parts if getattr(part, "name", "") == "attempts")

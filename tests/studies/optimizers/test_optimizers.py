@@ -52,14 +52,14 @@ def test_the_line_is_torch_own(place: int) -> None:
 def test_the_line_has_the_document_losses(tmp_path: Path) -> None:
     result = json.loads(json.dumps(line.run(tmp_path, {"steps": 1000})))
     section = line.section(result)
-    found = [part for part in section.parts if isinstance(part, Finding)]
+    results = [part for part in section.parts if isinstance(part, Finding)]
     rows = dict(zip(grids.line(), result["rows"], strict=True))
     steep, good = rows[Setting(kind="sgd", lr=0.1)], rows[Setting(kind="sgd", lr=0.01)]
     assert steep["loss"] is None and steep["first_step_loss"] == pytest.approx(712.0985, rel=1e-5)
     assert good["loss"] == pytest.approx(5.7e-11, rel=0.01)
     assert rows[Setting(kind="adam", lr=0.1, beta1=0.9, beta2=0.99)]["loss"] < document.ROUNDING
-    assert [finding.holds for finding in found[:3]] == [True] * 3
-    assert "712 after one step" in found[0].text and "of 88 settings" in found[3].text
+    assert [finding.holds for finding in results[:3]] == [True] * 3
+    assert "712 after one step" in results[0].text and "of 88 settings" in results[3].text
     table = next(part for part in section.parts if isinstance(part, Table))
     assert len(table.rows) == 88
     assert sum(isinstance(part, Figure) for part in section.parts) == 5
@@ -83,7 +83,7 @@ def fitted(digits: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, tor
 
 @pytest.mark.parametrize("place", [0, 10, 33, 100])
 def test_the_linear_layer_is_torch_own(place: int, digits, fitted) -> None:
-    """On the 8 x 8 digits: the network of the study, its order, and its optimizer."""
+    """Network of the study, its order and its optimizer, on the 8 x 8 digits."""
     settings, (images, labels), (weight, bias, late) = grids.softmax(), digits, fitted
     layer = torch.nn.Linear(64, 10)
     torch.nn.init.zeros_(layer.weight)
@@ -132,14 +132,14 @@ def test_each_training_is_a_valid_call(fields: dict) -> None:
 
 def outcomes(accuracy: dict[cnn.Point, float], seeds: int) -> dict[str, Outcome]:
     settings = STUDY.settings(**STUDY.quick)
-    found = {}
+    results = {}
     for trial in STUDY.trials(settings):
         for point, level in accuracy.items():
             for seed in range(seeds):
                 if trial.name == f"{point.name}-seed{seed}":
                     result = {"test": {"accuracy": level + 0.001 * seed, "loss": 0.1}}
-                    found[trial.name] = Outcome(trial=trial, folder=Path(), status="completed", result=result)
-    return found
+                    results[trial.name] = Outcome(trial=trial, folder=Path(), status="completed", result=result)
+    return results
 
 
 def test_findings_of_what_there_is() -> None:

@@ -18,8 +18,8 @@ SMALL = ("devices=cpu,cuda", "epochs=10", "drops=", "batch=100", "images=1000", 
 STEPS = np.arange(1, 101)
 
 
-def settings(*said: str) -> Settings:
-    return resolve(STUDY, assignments=[*SMALL, *said])
+def settings(*assignments: str) -> Settings:
+    return resolve(STUDY, assignments=[*SMALL, *assignments])
 
 
 def curve(network: str, device: str = "cpu", *, faster: float = 1.0) -> tuple[np.ndarray, list[tuple[int, float]]]:
@@ -32,7 +32,7 @@ def curve(network: str, device: str = "cpu", *, faster: float = 1.0) -> tuple[np
 
 
 def outcome(trial: Trial, root: Path, *, faster: dict[str, float]) -> Outcome:
-    """What the trial would have come to."""
+    """Outcome of the trial."""
     folder, labels = root / trial.name, trial.labels
     folder.mkdir()
     result: dict = {"status": "completed"}
@@ -62,18 +62,18 @@ def texts(sections: list[Section]) -> str:
 
 
 def table(sections: list[Section], name: str) -> list[dict]:
-    (found,) = (p for s in sections for p in s.parts if isinstance(p, Table) and p.name == name)
-    return [dict(zip(found.columns, row, strict=True)) for row in found.rows]
+    (results,) = (p for s in sections for p in s.parts if isinstance(p, Table) and p.name == name)
+    return [dict(zip(results.columns, row, strict=True)) for row in results.rows]
 
 
 def test_the_full_study_is_the_documents() -> None:
     made = Settings()
     assert (made.networks, made.predicted) == (("resnet18", "resnet20", "resnet32", "resnet44", "resnet56"), "resnet50")
     assert (made.batch, made.epochs, made.target, made.servers) == (128, 350, 0.92, (2, 4))
-    found = {trial.name: trial for trial in trials(made)}
-    overrides = found["cuda-resnet56-seed0"].recipe.overrides
+    results = {trial.name: trial for trial in trials(made)}
+    overrides = results["cuda-resnet56-seed0"].recipe.overrides
     assert (overrides["epochs"], overrides["data.batch_size"], overrides["model.name"]) == (350, 128, "resnet56")
-    served = found["ps-4-8"]
+    served = results["ps-4-8"]
     assert (served.ranks, served.hosts, served.after) == (12, "12", ("ps-record-16",))
     assert served.recipe.overrides["ps.compute"] == "replay:{study}/trials/ps-record-16/ps/worker-0.jsonl"
 
@@ -84,49 +84,49 @@ def test_every_trial_is_a_training(quick: bool) -> None:
         assert configuration(trial).data.name == "cifar10"
 
 
-def test_a_network_is_foretold_from_the_others_and_time_from_its_epochs(tmp_path: Path) -> None:
+def test_a_network_is_predicted_from_the_others_and_time_from_its_epochs(tmp_path: Path) -> None:
     made = settings()
-    found = findings(made, outcomes(made, tmp_path))
-    losses = table(found, "loss-models")
+    results = findings(made, outcomes(made, tmp_path))
+    losses = table(results, "loss-models")
     assert len(losses) == 12
     for row in losses:
         assert row["b0"] == pytest.approx(0.5 / logs.depth(row["network"]), rel=0.2)
         assert row["b0 from"] <= row["b0"] <= row["b0 to"]
-    assert "is the same as far as 10 curves tell" in texts(found)
-    for row in table(found, "epochs"):
-        assert row["foretold"] == pytest.approx(6.6, rel=0.15)  # 1 / (0.01 k + 0.45) + 0.1 = 1 at k = 66, 10 an epoch
+    assert "is the same according to 10 curves" in texts(results)
+    for row in table(results, "epochs"):
+        assert row["predicted"] == pytest.approx(6.6, rel=0.15)  # 1 / (0.01 k + 0.45) + 0.1 = 1 at k = 66, 10 an epoch
         assert row["measured"] == pytest.approx(6.6, rel=0.05)
-        assert row["from"] < row["foretold"] < row["to"]
-    assert "compute replayed in 12 of them" in texts(found)
-    whole = next(row for row in table(found, "plans-measured") if row["which"] == "fastest of all")
-    steps = 10 * table(found, "epochs")[0]["foretold"]
-    p, w = whole["servers"], whole["workers"]
+        assert row["from"] < row["predicted"] < row["to"]
+    assert "compute replayed in 12 of them" in texts(results)
+    fastest = next(row for row in table(results, "plans-measured") if row["which"] == "fastest of all")
+    steps = 10 * table(results, "epochs")[0]["predicted"]
+    p, w = fastest["servers"], fastest["workers"]
     step_s = 2.0 / w + 0.1 + 0.2 * max(w / p, 1) + 0.03 * w
-    assert whole["hours"] == pytest.approx(steps * step_s / 3600, rel=0.15)
-    assert whole["cost"] == pytest.approx(whole["hours"] * (p + w) * made.price_per_hour)
-    assert {row["servers drawn"] for row in table(found, "plans-published")} == {2, 4, None}
+    assert fastest["hours"] == pytest.approx(steps * step_s / 3600, rel=0.15)
+    assert fastest["cost"] == pytest.approx(fastest["hours"] * (p + w) * made.price_per_hour)
+    assert {row["servers drawn"] for row in table(results, "plans-published")} == {2, 4, None}
 
 
 def test_a_device_that_converges_otherwise_is_noticed(tmp_path: Path) -> None:
     made = settings()
-    found = findings(made, outcomes(made, tmp_path, cuda=1.6))
-    assert "is not the same as far as 10 curves tell: the device explains most of b0" in texts(found)
+    results = findings(made, outcomes(made, tmp_path, cuda=1.6))
+    assert "is not the same according to 10 curves: the device explains most of b0" in texts(results)
 
 
 def test_what_is_not_there_yet_is_said(tmp_path: Path) -> None:
     made, every = settings(), outcomes(settings(), tmp_path)
     assert "too few for a regression" in findings(made, {})[1].text
-    part = {name: one for name, one in every.items() if one.trial.labels.get("device") == "cpu"}
-    found = findings(made, part)
-    assert "whether the device matters cannot be tested" in texts(found)
-    assert "no parameter-server run is completed" in " ".join(section.text for section in found)
+    part = {name: each for name, each in every.items() if each.trial.labels.get("device") == "cpu"}
+    results = findings(made, part)
+    assert "whether the device matters cannot be tested" in texts(results)
+    assert "no parameter-server run is completed" in " ".join(section.text for section in results)
 
 
 def test_a_target_that_no_curve_reaches_gives_no_time(tmp_path: Path) -> None:
     made = settings("target=0.99", "devices=cpu", "networks=resnet44,resnet56,resnet74,resnet98,resnet110")
-    found = findings(made, outcomes(made, tmp_path))
-    assert "No curve reached 99%" in texts(found)
-    assert found[-1].text == "Without epochs to the target there is no time to it."
+    results = findings(made, outcomes(made, tmp_path))
+    assert "No curve reached 99%" in texts(results)
+    assert results[-1].text == "Without epochs to the target there is no time to it."
 
 
 def test_logs_of_another_device_join_the_regression(tmp_path: Path) -> None:
@@ -134,8 +134,8 @@ def test_logs_of_another_device_join_the_regression(tmp_path: Path) -> None:
     source.mkdir()
     for network in Settings().networks:
         losses, accuracy = curve(network, "k80")
-        told = dict(accuracy)
-        rows = [f"{k},{v},{told.get(k, '')}" for k, v in zip(STEPS, losses, strict=True)]
+        by_step = dict(accuracy)
+        rows = [f"{k},{v},{by_step.get(k, '')}" for k, v in zip(STEPS, losses, strict=True)]
         (source / f"{network}.csv").write_text("\n".join(["step,loss,accuracy", *rows]), encoding="utf-8")
     made = settings("devices=cpu", f"logs=k80={source}")
     done = {trial.name: trial for trial in trials(made)}
@@ -148,7 +148,7 @@ def test_logs_of_another_device_join_the_regression(tmp_path: Path) -> None:
     every["import-k80"] = Outcome(trial=trial, folder=root, status="completed", result=taken)
     rows = table(findings(made, every), "loss-models")
     assert sum(row["source"] == "imported" for row in rows) == 5
-    assert "is the same as far as 10 curves tell" in texts(findings(made, every))
+    assert "is the same according to 10 curves" in texts(findings(made, every))
 
 
 BAD = {
@@ -174,7 +174,7 @@ def test_logs_that_cannot_be_read(tmp_path: Path, name: str, says: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "says"),
+    ("assignment", "message"),
     [
         ("devices=tpu", "is not cpu or cuda"),
         ("logs=k80", "is not TYPE=FOLDER"),
@@ -182,9 +182,9 @@ def test_logs_that_cannot_be_read(tmp_path: Path, name: str, says: str) -> None:
         ("target=1.2", "target"),
     ],
 )
-def test_settings_that_cannot_be(said: str, says: str) -> None:
-    with pytest.raises(UserError, match=says):
-        settings(said)
+def test_invalid_settings_are_refused(assignment: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        settings(assignment)
 
 
 def test_adding_workers_stops_paying_where_the_next_one_brings_too_little() -> None:

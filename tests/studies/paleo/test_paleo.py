@@ -23,7 +23,7 @@ def test_the_documents_figures(counted: dict, tmp_path: Path) -> None:
     settings = Settings(networks=(), repeats=1)
     (trial,) = trials(settings)
     vgg19, k80 = findings(settings, {trial.name: outcome(trial, counted, tmp_path)})
-    assert vgg19.parts[0].text == "Convolutions are 99.3702% of VGG19's 19,632,062,464 multiply-adds an image."
+    assert vgg19.parts[0].text == "Convolutions are 99.3702% of VGG19's 19,632,062,464 multiply-adds per image."
     assert vgg19.parts[0].holds is True
     assert "117,618,966,528 FLOPs" in vgg19.parts[1].text
     document, flops = ({row[0]: row for row in part.rows} for part in k80.parts if isinstance(part, Table))
@@ -43,7 +43,7 @@ def test_a_network_measured_here(counted: dict, tmp_path: Path) -> None:
         result = measured(tmp_path, trial.settings)
         assert result["training_flops"] > 2 * result["forward_flops"] > 0
         assert sum(result["layer_sum"].values()) == pytest.approx(
-            sum(one[key] for one in result["layers"].values() for key in one)
+            sum(each[key] for each in result["layers"].values() for key in each)
         )
         outcomes[trial.name] = outcome(trial, result, tmp_path)
     *_, section = findings(settings, outcomes)

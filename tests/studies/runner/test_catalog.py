@@ -16,8 +16,8 @@ from repository import TESTS
 PLUGIN = TESTS / "studies/plugin"
 
 
-def distdl(*words: str, env: Mapping[str, str] | None = None, code: int = 0) -> str:
-    command = [sys.executable, "-m", "distdl.cli", *words]
+def distdl(*argv: str, env: Mapping[str, str] | None = None, code: int = 0) -> str:
+    command = [sys.executable, "-m", "distdl.cli", *argv]
     done = subprocess.run(command, env={**os.environ, **(env or {})}, capture_output=True, text=True, timeout=120)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -25,66 +25,68 @@ def distdl(*words: str, env: Mapping[str, str] | None = None, code: int = 0) -> 
 
 def test_a_package_of_ones_own_is_found_and_run(tmp_path: Path) -> None:
     source, site = tmp_path / "source", tmp_path / "site"
-    shutil.copytree(PLUGIN, source)  # setuptools writes beside what it builds
+    shutil.copytree(PLUGIN, source)  # setuptools writes into the source folder
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-build-isolation", "--no-deps"]
     subprocess.run([*install, "--target", str(site), str(source)], check=True, timeout=120)
     seen = {"PYTHONPATH": str(site)}
     assert "batch-size" in distdl("study", "list", env=seen)
-    words = ("--quick", "--batches", "16,128", "--seeds", "1", "--jobs", "2")
-    text = distdl("study", "run", "batch-size", *words, "--out", "study", env=seen)
+    argv = ("--quick", "--batches", "16,128", "--seeds", "1", "--jobs", "2")
+    text = distdl("study", "run", "batch-size", *argv, "--out", "study", env=seen)
     assert "After 1 epochs, batch 16 reaches" in text
     assert "Accuracy by batch size" in distdl("study", "show", "study", env=seen)
     assert 'study "batch-size" is not known' in distdl("study", "show", "study", code=2)
 
 
 @pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
+def in_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
     """Run a verb in this process, which sees the studies of `rows` too."""
 
-    def call(*words: str, rows: str = "relay = relay:STUDY", code: int = 0) -> str:
+    def call(*argv: str, rows: str = "relay = relay:STUDY", code: int = 0) -> str:
         site = tmp_path / f"site{len(list(tmp_path.glob('site*')))}"
         register(site, rows)
         with monkeypatch.context() as patched:
             patched.syspath_prepend(site)
-            assert main(words) == code
+            assert main(argv) == code
         out, err = capsys.readouterr()
         return out + err
 
     return call
 
 
-def test_broken_ones_are_named_beside_the_others(here, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_broken_ones_are_named_beside_the_others(in_process, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "raises.py").write_text("raise RuntimeError('no such\\n  device')", encoding="utf-8")
     rows = "gone = nowhere.at_all:STUDY\nraises = raises:STUDY\nother = relay:Settings\nnamed = relay:STUDY"
-    text = here("study", "list", rows=rows)
+    text = in_process("study", "list", rows=rows)
     lines = {line.split()[0]: line for line in text.splitlines()}
     assert "broken: relay 1.0, nowhere.at_all:STUDY: ModuleNotFoundError: No module named 'nowhere'" in lines["gone"]
     assert "broken: relay 1.0, raises:STUDY: RuntimeError: no such device" in lines["raises"]
     assert "broken: relay 1.0: relay:Settings is no distdl.studies.base.Study" in lines["other"]
     assert 'calls itself "relay"' in lines["named"]
     assert "broken" not in lines["scaling"]
-    text = here("study", "run", "gone", rows=rows, code=2)
-    assert text.startswith('error: study "gone" cannot be had: relay 1.0') and text.count("\n") == 1
+    text = in_process("study", "run", "gone", rows=rows, code=2)
+    assert text.startswith('error: study "gone" cannot be loaded: relay 1.0') and text.count("\n") == 1
 
 
-def test_an_unknown_one_is_told_with_the_nearest(here) -> None:
-    assert 'error: study "scalling" is not known; did you mean "scaling"?' in here("study", "run", "scalling", code=2)
+def test_an_unknown_one_is_reported_with_the_nearest(in_process) -> None:
+    assert 'error: study "scalling" is not known; did you mean "scaling"?' in in_process(
+        "study", "run", "scalling", code=2
+    )
 
 
-def test_every_study_of_distdl_can_be_had(here) -> None:
-    text = here("study", "list")
+def test_every_study_of_distdl_can_be_loaded(in_process) -> None:
+    text = in_process("study", "list")
     assert "broken" not in text
     assert {"scaling", "paleo"} <= {line.split()[0] for line in text.splitlines()}
 
 
-def test_help_has_the_studys_own_settings(here) -> None:
-    text = here("study", "run", "relay", "--help")
-    assert "--jobs" in text and "--steps" in text and "Of each training" in text
+def test_help_has_the_studys_own_settings(in_process) -> None:
+    text = in_process("study", "run", "relay", "--help")
+    assert "--jobs" in text and "--steps" in text and "Steps of each training" in text
 
 
 @pytest.mark.parametrize(
-    ("words", "complaint"),
+    ("argv", "complaint"),
     [
         (("--set", "callz=3"), '"callz" is not a setting of study relay; did you mean "calls"?'),
         (("--set", "calls"), '--set "calls" has no value: write key=value'),
@@ -94,11 +96,11 @@ def test_help_has_the_studys_own_settings(here) -> None:
         (("--jobs", "-1"), "--jobs -1"),
         (("--calls",), "--calls needs a value"),
         (("--slurm", "partition=gpu"), '"partition=gpu" is not an option of sbatch'),
-        (("--slurm", "--time=1", "--gpus", "0,1"), "Slurm says which a job has"),
+        (("--slurm", "--time=1", "--gpus", "0,1"), "Slurm assigns the GPUs"),
         (("--slurm", "--time=1 --out=x"), '"out=x" conflicts with --output of the batch script'),
         (("--slurm", "--nodes=2"), '"nodes=2" conflicts with --nodes of the batch script'),
     ],
 )
-def test_wrong_words_end_with_one_line(words: tuple[str, ...], complaint: str, here) -> None:
-    text = here("study", "run", "relay", "--out", "study", *words, code=2)
+def test_wrong_arguments_end_with_one_line(argv: tuple[str, ...], complaint: str, in_process) -> None:
+    text = in_process("study", "run", "relay", "--out", "study", *argv, code=2)
     assert complaint in text and text.count("\n") == 1 and text.startswith("error: ")

@@ -52,9 +52,9 @@ def folder(tmp_path):
         if status == "completed":
             (trial / "result.json").write_text(json.dumps(result("a", 10, gpu=False)))
     (path / "study.toml").write_text('study = "not-installed"\n[settings]\nseeds = 5\nrates = [0.1, 0.01]\n')
-    mine = StudyFolder.__new__(StudyFolder)  # only the writer of findings.json is wanted
-    mine.path = path
-    mine.write_findings(SECTIONS)
+    writer = StudyFolder.__new__(StudyFolder)  # only the writer of findings.json is wanted
+    writer.path = path
+    writer.write_findings(SECTIONS)
     return path
 
 

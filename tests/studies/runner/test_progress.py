@@ -1,4 +1,4 @@
-"""The table of trials: what a person sees at 80 columns, and the lines where there is no terminal."""
+"""The table of trials at 80 columns, and the lines without a terminal."""
 
 import io
 import re
@@ -10,13 +10,13 @@ import relay
 from distdl.core.console import PlainConsole
 from distdl.studies.runner import trial_lock as claim
 from distdl.studies.runner.folder import StudyFolder
-from distdl.studies.runner.progress import Board, clock, progress
+from distdl.studies.runner.progress import ProgressDisplay, clock, progress
 from distdl.studies.runner.run import Runner
 
 
 @pytest.fixture
 def runner(tmp_path: Path) -> Runner:
-    """Of a study of which one trial is completed, one failed, one was cut, and others wait, one of them in vain."""
+    """A study with one completed, one failed, one interrupted and several waiting trials, one of them blocked."""
     settings = relay.Settings(calls=40, chain=True)
     folder = StudyFolder.create(tmp_path / "study", relay.STUDY, settings)
     for place, status in enumerate(("completed", "completed", "running", "waiting")):
@@ -28,16 +28,16 @@ def runner(tmp_path: Path) -> Runner:
     return made
 
 
-def shown(runner: Runner, *, terminal: bool) -> str:
+def rendered(runner: Runner, *, terminal: bool) -> str:
     sink = io.StringIO()
     console = PlainConsole(file=sink, width=80, height=24, force_terminal=terminal, color_system=None)
-    with Board(console) as board:
+    with ProgressDisplay(console) as board:
         board(runner)
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", sink.getvalue())  # without what moves the cursor
 
 
 def test_the_table_fits_a_terminal(runner: Runner) -> None:
-    last = shown(runner, terminal=True).rpartition("relay: ")[2]  # the last time that it was drawn
+    last = rendered(runner, terminal=True).rpartition("relay: ")[2]  # the last time that it was drawn
     head, *body = last.splitlines()
     assert head == "1 failed, 36 not begun, 1 waiting, 2 completed of 40"
     assert len(body) < 24 and max(map(len, body)) <= 80
@@ -57,7 +57,7 @@ def test_the_time_left_is_that_of_what_is_to_do() -> None:
 
 
 def test_lines_say_what_has_changed(runner: Runner) -> None:
-    text = shown(runner, terminal=False)
+    text = rendered(runner, terminal=False)
     assert "[4/40] call3: failed: error: no room [left]" in text
     assert str(runner.folder.path / "trials/call3/output.log") in text
     assert "[5/40] call4: not begun" in text and " call0:" not in text and " call2:" not in text

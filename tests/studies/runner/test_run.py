@@ -1,4 +1,4 @@
-"""`distdl study run` as a person starts it: on trials that notice what must not be, killed, stopped and shared."""
+"""`distdl study run` from the command line: trials that notice errors, killed, stopped and shared."""
 
 import contextlib
 import json
@@ -39,13 +39,13 @@ def seen(tmp_path: Path) -> Iterator[dict[str, str]]:
                 process.kill()
 
 
-def start(seen: Mapping[str, str], *words: str, out: str = "study") -> subprocess.Popen[str]:
-    command = [*STUDY, "run", "relay", "--out", out, *words]
+def start(seen: Mapping[str, str], *argv: str, out: str = "study") -> subprocess.Popen[str]:
+    command = [*STUDY, "run", "relay", "--out", out, *argv]
     return subprocess.Popen(command, env=seen, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def run(seen: Mapping[str, str], *words: str, out: str = "study", code: int = 0) -> str:
-    process = start(seen, *words, out=out)
+def run(seen: Mapping[str, str], *argv: str, out: str = "study", code: int = 0) -> str:
+    process = start(seen, *argv, out=out)
     text, _ = process.communicate(timeout=120)
     assert process.returncode == code, text
     return text
@@ -66,21 +66,23 @@ class TestOneRunner:
         run(seen, "--calls", "2", "--trainings", "2")
         assert journal() == {("call0", "begin"): 1, ("call1", "begin"): 1}
         trained = [json.loads(Path(f"study/trials/train{index}/result.json").read_text()) for index in (0, 1)]
-        assert [(one["status"], one["world_size"], one["resumes"]) for one in trained] == [
+        assert [(each["status"], each["world_size"], each["resumes"]) for each in trained] == [
             ("completed", 1, 0),
             ("completed", 2, 0),
         ]
         assert [record(name)["attempts"] for name in ("call0", "train0", "train1")] == [1, 1, 1]
-        said = json.loads(Path("study/findings.json").read_text(encoding="utf-8"))
-        assert said[0]["parts"][0] == {"kind": "finding", "text": "4 trials were completed.", "n": 4, "holds": None}
+        findings = json.loads(Path("study/findings.json").read_text(encoding="utf-8"))
+        assert findings[0]["parts"][0] == {"kind": "finding", "text": "4 trials were completed.", "n": 4, "holds": None}
         assert f"report: {Path('study/report.html').resolve()}" in text
         assert "4 trials were completed." in Path("study/report.html").read_text(encoding="utf-8")
-        shown = subprocess.run([*STUDY, "show", "study"], env=seen, capture_output=True, text=True, check=True).stdout
-        assert "4 of 4 trials completed" in shown and "4 trials were completed." in shown
+        text_shown = subprocess.run(
+            [*STUDY, "show", "study"], env=seen, capture_output=True, text=True, check=True
+        ).stdout
+        assert "4 of 4 trials completed" in text_shown and "4 trials were completed." in text_shown
 
     def test_a_failed_one_is_told_and_the_rest_go_on(self, seen: dict[str, str]) -> None:
         text = run(seen, "--calls", "4", "--fails", "call1", "--chain", "no", code=1)
-        assert "[2/4] call1: failed: error: this trial fails, as it was told to" in text
+        assert "[2/4] call1: failed: error: this trial fails, as requested" in text
         assert str(Path("study/trials/call1/output.log").resolve()) in text
         assert [record(f"call{index}")["status"] for index in range(4)] == [
             "completed",
@@ -104,7 +106,7 @@ class TestOneRunner:
         assert "not begun: 4 more trials, after 3 failed for the same reason: error: this trial fails" in text
         show = subprocess.run([*STUDY, "show", "study"], env=seen, capture_output=True, text=True, check=True).stdout
         assert "3 failed, 2 completed, 4 waiting; 22% done, time left " in show
-        assert "failed: call0, call2, call4: error: this trial fails, as it was told to\n" in show
+        assert "failed: call0, call2, call4: error: this trial fails, as requested\n" in show
 
     def test_a_trial_that_exits_without_a_result_has_failed(self, seen: dict[str, str]) -> None:
         text = run(seen, "--calls", "2", "--silent", "call0", code=1)
@@ -113,13 +115,13 @@ class TestOneRunner:
 
     def test_what_is_missing_is_reported_before_the_first_trial(self, seen: dict[str, str], tmp_path: Path) -> None:
         seen["DISTDL_DATA"] = str(tmp_path)
-        words = ("--calls", "1", "--trainings", "2", "--data")
-        assert '"digitz" is not known; did you mean "digits"?' in run(seen, *words, "digitz", code=2)
-        text = run(seen, *words, "caltech101", code=2)
+        argv = ("--calls", "1", "--trainings", "2", "--data")
+        assert '"digitz" is not known; did you mean "digits"?' in run(seen, *argv, "digitz", code=2)
+        text = run(seen, *argv, "caltech101", code=2)
         with pytest.raises(UserError) as error:
             locate("caltech101", source_of("caltech101"), tmp_path)
-        told = str(error.value).partition(" (")[0]
-        assert text.startswith(f"error: study relay, trial train0: {told}") and text.count("\n") == 1
+        message = str(error.value).partition(" (")[0]
+        assert text.startswith(f"error: study relay, trial train0: {message}") and text.count("\n") == 1
         assert not Path("study").exists()
 
     def test_a_failure_is_tried_again_by_the_next_command(self, seen: dict[str, str]) -> None:
@@ -144,17 +146,19 @@ class TestOneRunner:
 
     @pytest.mark.slow
     def test_told_to_stop_it_saves_and_the_next_goes_on_from_there(self, seen: dict[str, str]) -> None:
-        words = ("--calls", "0", "--trainings", "2", "--steps", "200000", "--jobs", "2")
+        argv = ("--calls", "0", "--trainings", "2", "--steps", "200000", "--jobs", "2")
         folders = [Path(f"study/trials/train{index}") for index in (0, 1)]
         reached = [0, 0]
         for attempt in (1, 2):
-            process = start(seen, *words)
-            before = list(zip(folders, reached, strict=True))
-            wait_for(lambda then=before: all(newest(folder)[0] > step for folder, step in then), 90, "new checkpoints")
+            process = start(seen, *argv)
+            previous = list(zip(folders, reached, strict=True))
+            wait_for(
+                lambda then=previous: all(newest(folder)[0] > step for folder, step in then), 90, "new checkpoints"
+            )
             process.send_signal(signal.SIGTERM)
             text, _ = process.communicate(timeout=90)
             assert process.returncode == 75, text
-            assert "stopped: train0: run the same command to go on" in text
+            assert "stopped: train0: run the same command to resume it" in text
             for place, folder in enumerate(folders):
                 assert (record(folder.name)["status"], record(folder.name)["attempts"]) == ("stopped", attempt)
                 result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
@@ -166,26 +170,26 @@ class TestOneRunner:
 class TestSharedFolder:
     @pytest.mark.slow
     def test_killed_at_random_every_trial_is_done_once(self, seen: dict[str, str]) -> None:
-        words = ("--calls", "12", "--trainings", "4", "--seconds", "0.7", "--steps", "400", "--jobs", "2")
-        luck, until = random.Random(7), time.monotonic() + 20
-        runners = [start(seen, *words) for _ in range(3)]
+        argv = ("--calls", "12", "--trainings", "4", "--seconds", "0.7", "--steps", "400", "--jobs", "2")
+        luck, end_time = random.Random(7), time.monotonic() + 20
+        runners = [start(seen, *argv) for _ in range(3)]
         killed = 0
-        while time.monotonic() < until:
+        while time.monotonic() < end_time:
             time.sleep(luck.uniform(0.3, 1.5))
             place = luck.randrange(3)
             victim = runners[place]
-            training = [one for one in marked() if "/train" in one[1]]
+            training = [each for each in marked() if "/train" in each[1]]
             if luck.random() < 0.3 and training:
                 kill(luck.choice(training)[0])
             else:
                 victim.kill()
                 victim.communicate()
-                runners[place] = start(seen, *words)
+                runners[place] = start(seen, *argv)
             killed += 1
         for runner in runners:
             text, _ = runner.communicate(timeout=180)
             assert runner.returncode in (0, 1), text
-        run(seen, *words)  # what was killed itself, and not with its runner, failed: it is tried again now
+        run(seen, *argv)  # what was killed itself, and not with its runner, failed: it is tried again now
         assert killed > 5
         happened = journal()
         wrong = {key: count for key, count in happened.items() if key[1] != "begin"}
@@ -218,15 +222,15 @@ class TestSharedFolder:
 
 def marked() -> list[tuple[int, str]]:
     """Processes of trials of this test, with the trial's folder."""
-    found = []
+    processes = []
     for process in psutil.process_iter():
         try:
             folder = process.environ().get(MARK, "")
         except (psutil.Error, OSError):
             continue
         if folder.startswith(str(Path.cwd())):
-            found.append((process.pid, folder))
-    return found
+            processes.append((process.pid, folder))
+    return processes
 
 
 def kill(pid: int) -> None:

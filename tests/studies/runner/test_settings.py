@@ -1,4 +1,4 @@
-"""A study's settings from its defaults, quick, a profile and words."""
+"""A study's settings from its defaults, quick, a profile and assignments."""
 
 import json
 from dataclasses import dataclass, field, replace
@@ -48,8 +48,8 @@ def test_words_go_over_the_profile_over_quick_over_the_defaults(tmp_path: Path) 
 
 def test_text_becomes_what_the_field_holds() -> None:
     assignments = ("rates=1e-3,0.5", "kinds=b,a", "exercises=2", "target=0.9", "folder=/data", "deep=true")
-    found = resolve(study(), assignments=assignments)
-    assert found == Settings(
+    settings = resolve(study(), assignments=assignments)
+    assert settings == Settings(
         rates=(0.001, 0.5), kinds=("b", "a"), exercises=(2,), target=0.9, folder=Path("/data"), deep=True
     )
     assert resolve(study(), assignments=("target=0.9", "target=none")).target is None
@@ -69,8 +69,8 @@ def test_settings_come_back_from_their_table() -> None:
 
 
 def test_own_options_are_short_for_set() -> None:
-    words = ["made", "--seeds", "3", "--jobs", "2", "--set", "deep=true", "rates=1", "--kinds=a,b", "--quick"]
-    assert own_options(words, study()) == [
+    argv = ["made", "--seeds", "3", "--jobs", "2", "--set", "deep=true", "rates=1", "--kinds=a,b", "--quick"]
+    assert own_options(argv, study()) == [
         *("made", "--jobs", "2", "--quick", "--set"),
         *("seeds=3", "deep=true", "rates=1", "kinds=a,b"),
     ]
@@ -111,7 +111,7 @@ def test_a_record_of_version_0_1_is_compared_by_its_configuration(tmp_path: Path
     claim.write(tmp_path, trial, claim.Record(status="completed"))
     table = json.loads((tmp_path / claim.RECORD).read_text(encoding="utf-8"))
     del table["profile"], table["overrides"]
-    write_json(tmp_path / claim.RECORD, table | {"words": ["--profile", "digits", "--seed", seed]})
+    write_json(tmp_path / claim.RECORD, table | {claim.V01_ARGV: ["--profile", "digits", "--seed", seed]})
     if same:
         claim.check_same(tmp_path, trial)
     else:
@@ -141,13 +141,23 @@ def test_the_studys_folder_is_inserted_into_text(tmp_path: Path) -> None:
     )
 
 
+def test_the_former_name_of_a_setting_works_with_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    renamed = replace(study(), renamed={"repetitions": "seeds"})
+    assert resolve(renamed, assignments=("repetitions=4",)).seeds == 4
+    assert capsys.readouterr().err == "warning: --set: repetitions is deprecated, use seeds\n"
+    file = tmp_path / "mine.toml"
+    file.write_text("repetitions = 3\n", encoding="utf-8")
+    assert resolve(renamed, profile=str(file)).seeds == 3
+    assert own_options(["made", "--repetitions", "4"], renamed) == ["made", "--set", "repetitions=4"]
+
+
 class TestOverrides:
     def test_each_is_set_by_its_name_and_typed(self, tmp_path: Path) -> None:
         file = tmp_path / "mine.toml"
         file.write_text("[overrides]\nepochs = 3\noptim.lr = 0.5\n", encoding="utf-8")
         texts = ("overrides.data.batch-size=64", "overrides.schedule.milestones=1,2.5", "overrides.optim.lr=0.1")
-        found = resolve(study(), profile=str(file), assignments=(*texts, "overrides.data.drop_last=true"))
-        assert found.overrides == {
+        settings = resolve(study(), profile=str(file), assignments=(*texts, "overrides.data.drop_last=true"))
+        assert settings.overrides == {
             "epochs": 3,
             "optim.lr": 0.1,
             "data.batch_size": 64,
@@ -159,8 +169,8 @@ class TestOverrides:
         settings = resolve(study(), assignments=("overrides.schedule.milestones=1,2", "overrides.data.limit=5"))
         StudyFolder.create(tmp_path / "study", study(), settings)
         StudyFolder.create(tmp_path / "study", study(), settings)
-        there = read_study(tmp_path / "study")["settings"]
-        assert validate(study(), there, "there").overrides == {"schedule.milestones": [1, 2], "data.limit": 5}
+        table = read_study(tmp_path / "study")["settings"]
+        assert validate(study(), table, "there").overrides == {"schedule.milestones": [1, 2], "data.limit": 5}
 
     def test_an_option_of_its_own_sets_one(self) -> None:
         argv = ["made", "--overrides.optim.lr", "0.1", "--overrides.data.limit=5"]
@@ -174,7 +184,7 @@ class TestOverrides:
             ("overrides.epochs=-1", "overrides.epochs = -1: must be"),
             ("overrides=3", "--set overrides. has no field: write overrides.optim.lr=0.1"),
             ("seeds.x=3", "seeds is a value, not a section"),
-            ("words=--seed,1", 'the setting "words" of version 0.1 is now "overrides"'),
+            (f"{claim.V01_ARGV}=--seed,1", 'of version 0.1 is now "overrides"'),
         ],
     )
     def test_wrong_ones_are_one_line(self, text: str, message: str) -> None:
@@ -197,6 +207,6 @@ def test_more_trials_than_fit_in_memory_are_refused(setting: str) -> None:
 
 
 def test_results_that_are_not_what_the_study_looks_for_are_one_line(tmp_path: Path) -> None:
-    one = replace(study(lambda settings: [Trial(name="a")]), findings=lambda settings, outcomes: outcomes["b"])
+    made = replace(study(lambda settings: [Trial(name="a")]), findings=lambda settings, outcomes: outcomes["b"])
     with pytest.raises(UserError, match=r"trials cannot be read as results of study \S+: KeyError: 'b'$"):
-        StudyFolder(tmp_path, one, Settings()).sections()
+        StudyFolder(tmp_path, made, Settings()).sections()

@@ -62,10 +62,10 @@ def test_each_strategy_by_its_launcher() -> None:
     assert programs["ddp-4-seed0"][:3] == ["torchrun", "--standalone", "--nproc_per_node=4"]
     assert programs["horovod-4-seed0"][:4] == ["horovodrun", "--gloo", "-np", "4"]
     hosts = {trial.name: trial for trial in trials(Settings(workers=(4,), repeats=1, hosts="2"))}
-    words = command(hosts["ddp-4-seed0"], Path("out"))
-    assert words[3:10] == ["launch", "--with", "netns", "--hosts", "2", "--nproc", "2"]
-    words = command(hosts["horovod-4-seed0"], Path("out"))
-    assert words[3:8] == ["hosts", "--count", "2", "--first", "--"] and "h0:2,h1:2" in words
+    argv = command(hosts["ddp-4-seed0"], Path("out"))
+    assert argv[3:10] == ["launch", "--with", "netns", "--hosts", "2", "--nproc", "2"]
+    argv = command(hosts["horovod-4-seed0"], Path("out"))
+    assert argv[3:8] == ["hosts", "--count", "2", "--first", "--"] and "h0:2,h1:2" in argv
     assert not hosts["single-1-seed0"].hosts
     names = trials(Settings(workers=(2,), strategies=("ddp",), repeats=1, hosts="a,b"))
     assert command(names[1], Path("out"))[3:10] == ["launch", "--with", "torchrun", "--hosts", "a,b", "--nproc", "1"]
@@ -76,19 +76,19 @@ def test_each_strategy_by_its_launcher() -> None:
 def test_what_times_that_are_known_come_to(tmp_path: Path) -> None:
     settings = Settings(strategies=("ddp",), repeats=3, epochs=3)
     outcomes = made(settings, tmp_path)
-    found = repeats(outcomes.values())
-    assert {one.workers for one in found if one.oversubscribed} == {4}
-    two = next(one for one in found if one.workers == 2 and one.seed == 0)
+    results = repeats(outcomes.values())
+    assert {each.workers for each in results if each.oversubscribed} == {4}
+    two = next(each for each in results if each.workers == 2 and each.seed == 0)
     assert (two.epoch_s, two.first_epoch_s, two.exposed) == pytest.approx((3.0, 6.0, 0.25))
     assert two.images_per_s == pytest.approx(100 / 3)
-    law = amdahl([one for one in found if one.seed == 0])
+    law = amdahl([each for each in results if each.seed == 0])
     assert (law.serial_s, law.parallel_s, law.points) == pytest.approx((1.0, 4.0, 2))
     sections = findings(settings, outcomes)
     parts = [part for section in sections for part in section.parts]
-    said = [part.text for part in parts if isinstance(part, Finding)]
-    assert said[0].startswith("ddp: 2 workers train 1.667 (1.667 to 1.667, n = 3) times as fast as one")
+    texts = [part.text for part in parts if isinstance(part, Finding)]
+    assert texts[0].startswith("ddp: 2 workers train 1.667 (1.667 to 1.667, n = 3) times as fast as one")
     assert parts[0].holds is True
-    assert not any("4 workers train" in text for text in said), "shared cores are no speed-up"
+    assert not any("4 workers train" in text for text in texts), "shared cores are no speed-up"
     table = next(part for part in parts if isinstance(part, Table) and part.name == "scaling")
     rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
     assert [row["speed-up"] for row in rows] == [pytest.approx(1), pytest.approx(5 / 3), None]
@@ -118,6 +118,6 @@ def test_some_of_it_is_shown_before_all_is_there(tmp_path: Path) -> None:
     outcomes = made(settings, tmp_path)
     first = dict(list(outcomes.items())[:1])
     assert findings(settings, first)[0].parts[-1].rows[0][:2] == (1, "single")
-    without_base = {name: one for name, one in outcomes.items() if one.trial.ranks == 2}
+    without_base = {name: each for name, each in outcomes.items() if each.trial.ranks == 2}
     gains = next(part for part in findings(settings, without_base)[0].parts if isinstance(part, Table))
     assert gains.rows[0][3] is None, "nothing to compare with"

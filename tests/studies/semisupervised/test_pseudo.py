@@ -1,4 +1,4 @@
-"""Top-K per class with P labels an image, on scores small enough to be worked out by hand."""
+"""Top-K per class with P labels per image, on scores that are small enough to verify by hand."""
 
 import numpy as np
 import pytest

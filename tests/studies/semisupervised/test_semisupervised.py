@@ -1,4 +1,4 @@
-"""Study semisupervised: its chain of trainings on real digits, and what is said of results."""
+"""Study semisupervised: its chain of trainings on real digits, and its findings."""
 
 from pathlib import Path
 
@@ -61,10 +61,10 @@ def test_the_chain_on_real_digits(data_root: Path, tmp_path: Path, monkeypatch: 
     assert all(part.n == 1 and part.holds is None for part in section.parts if isinstance(part, Finding))
     # Called again after a kill: the scores are kept, and the same labels come of them.
     file = scores.folder / score.SCORES
-    before = file.stat().st_mtime_ns, np.load(scores.folder / score.labels_name(20, 10))["indices"]
+    previous = file.stat().st_mtime_ns, np.load(scores.folder / score.labels_name(20, 10))["indices"]
     again = score.run(scores.folder, scores.trial.settings)
-    assert again == scores.result and file.stat().st_mtime_ns == before[0]
-    assert np.array_equal(np.load(scores.folder / score.labels_name(20, 10))["indices"], before[1])
+    assert again == scores.result and file.stat().st_mtime_ns == previous[0]
+    assert np.array_equal(np.load(scores.folder / score.labels_name(20, 10))["indices"], previous[1])
 
 
 def _config(study: Path, part: str):
@@ -73,15 +73,15 @@ def _config(study: Path, part: str):
 
 def outcomes_of(settings, accuracy: dict[int, float], alone: float) -> dict[str, Outcome]:
     """Completed trials with these accuracies by K, a little apart by seed."""
-    found = {}
+    results = {}
     for trial in STUDY.trials(settings):
         level = accuracy.get(trial.labels.get("k"), alone) + 0.01 * trial.labels["seed"]
         result: dict = {"test": {"accuracy": level, "loss": 1.0}}
         if "scores" in trial.name:
             rows = [{"k": k, "p": p, "labels": k, "images": k, "right": 0.9} for k, p in trial.settings["choices"]]
             result = {"choices": rows}
-        found[trial.name] = Outcome(trial=trial, folder=Path(), status="completed", result=result)
-    return found
+        results[trial.name] = Outcome(trial=trial, folder=Path(), status="completed", result=result)
+    return results
 
 
 @pytest.mark.parametrize(
@@ -98,17 +98,17 @@ def test_a_rise_and_fall_is_said_where_there_is_one(accuracy: dict[int, float], 
 
 def test_findings_of_a_study_that_has_hardly_begun() -> None:
     settings = STUDY.settings(**TINY)
-    whole = outcomes_of(settings, {20: 0.9, 2000: 0.9}, alone=0.8)
+    all_outcomes = outcomes_of(settings, {20: 0.9, 2000: 0.9}, alone=0.8)
     assert STUDY.findings(settings, {}) == []
-    assert STUDY.findings(settings, {name: whole[name] for name in whole if "finetune" not in name}) == []
-    some = {name: whole[name] for name in whole if "k2000" not in name}
+    assert STUDY.findings(settings, {name: all_outcomes[name] for name in all_outcomes if "finetune" not in name}) == []
+    some = {name: all_outcomes[name] for name in all_outcomes if "k2000" not in name}
     [section] = STUDY.findings(settings, some)
     assert section.parts
 
 
 def test_seeds_that_never_meet_are_not_compared() -> None:
     settings = STUDY.settings(**{**TINY, "seeds": 2})
-    whole = outcomes_of(settings, {20: 0.9, 2000: 0.9}, alone=0.8)
+    all_outcomes = outcomes_of(settings, {20: 0.9, 2000: 0.9}, alone=0.8)
     ends = ("seed0-scores", "seed0-finetune-k20-p10", "seed1-scores", "seed1-teacher", "seed1-finetune-k2000-p1")
-    [section] = STUDY.findings(settings, {name: whole[name] for name in whole if name.endswith(ends)})
+    [section] = STUDY.findings(settings, {name: all_outcomes[name] for name in all_outcomes if name.endswith(ends)})
     assert not [part for part in section.parts if isinstance(part, Finding)]

@@ -29,10 +29,10 @@ def test_recipes_of_all_trials_are_valid(profile: str, quick: bool) -> None:
     if quick and profile:
         return
     settings = resolve(STUDY, profile=profile, quick=quick)
-    found = trials(settings)
-    names = {trial.name for trial in found}
-    assert len(names) == len(found) and all(set(trial.after) <= names for trial in found)
-    for trial in (one for one in found if not one.labels.get("seed")):
+    results = trials(settings)
+    names = {trial.name for trial in results}
+    assert len(names) == len(results) and all(set(trial.after) <= names for trial in results)
+    for trial in (each for each in results if not each.labels.get("seed")):
         recipe = trial.recipe if trial.call == TRAIN else trial.settings.get("recipe")
         if recipe:
             config = resolve_recipe(recipe if isinstance(recipe, Recipe) else Recipe(**recipe), strategy="single")
@@ -102,28 +102,28 @@ def test_every_trial_runs_and_is_shown(data_root: Path, monkeypatch: pytest.Monk
 
     recipe = next(trial.recipe for trial in trials(TINY) if trial.name == "finetune-lr0.02-seed0")
     assert main(arguments(recipe.updated({"data.ten_crop": True, "out": tmp_path / "crops"}))) == 0
-    there = json.loads((tmp_path / "crops" / "result.json").read_text())["test"]["accuracy"]
-    assert outcomes["ten-crop"].result["accuracy"]["finetune-lr0.02-seed0"] == pytest.approx(there)
+    accuracy = json.loads((tmp_path / "crops" / "result.json").read_text())["test"]["accuracy"]
+    assert outcomes["ten-crop"].result["accuracy"]["finetune-lr0.02-seed0"] == pytest.approx(accuracy)
 
 
 def _run_all(settings: Settings, folder: Path) -> dict[str, Outcome]:
     functions = {"describe": calls.describe, "ten_crop": calls.ten_crop, "moved": calls.moved}
     outcomes = {}
     for trial in trials(settings):
-        here = folder / trial.name
+        run_folder = folder / trial.name
         if trial.call == TRAIN:
-            assert main(arguments(trial.recipe.updated({"out": here}))) == 0
-            result = json.loads((here / "result.json").read_text())
+            assert main(arguments(trial.recipe.updated({"out": run_folder}))) == 0
+            result = json.loads((run_folder / "result.json").read_text())
         else:
-            here.mkdir()
+            run_folder.mkdir()
             name = trial.call.rpartition(":")[2]
             if name == "grid":
                 from distdl.studies.features import extract as features
 
-                result = features.grid(here, trial.settings)
+                result = features.grid(run_folder, trial.settings)
             else:
-                result = functions[name](here, trial.settings)
-        outcomes[trial.name] = Outcome(trial=trial, folder=here, status="completed", result=result)
+                result = functions[name](run_folder, trial.settings)
+        outcomes[trial.name] = Outcome(trial=trial, folder=run_folder, status="completed", result=result)
     return outcomes
 
 
@@ -135,24 +135,24 @@ def outcomes_of(
     folder: Path, accuracies: Mapping[tuple[str, float], tuple[list[float], list[float]] | None]
 ) -> dict[str, Outcome]:
     """Outcomes with the given accuracies on validation and test by (kind, lr) and seed; None is one that failed."""
-    found = {}
+    results = {}
     for trial in trials(SHOWN):
         key = (trial.labels.get("attempt"), trial.labels.get("lr"))
         if trial.call != TRAIN or key not in accuracies:
             continue
-        here = folder / trial.name
-        here.mkdir()
+        run_folder = folder / trial.name
+        run_folder.mkdir()
         if accuracies[key] is None:
-            found[trial.name] = Outcome(trial=trial, folder=here, status="failed", result={})
+            results[trial.name] = Outcome(trial=trial, folder=run_folder, status="failed", result={})
             continue
         validation, test = (values[trial.labels["seed"]] for values in accuracies[key])
         rows = [("train", 0.5, {"loss": 1.0}), ("validation", 1.0, {"accuracy": validation / 2})]
         rows += [("validation", 2.0, {"accuracy": validation}), ("test", 2.0, {"accuracy": test})]
         lines = [json.dumps({"time_s": 1.0, "step": 1, "epoch": e, "kind": kind} | more) for kind, e, more in rows]
-        (here / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+        (run_folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
         result = {"status": "completed", "test": {"accuracy": test}, "train_s": 3.0}
-        found[trial.name] = Outcome(trial=trial, folder=here, status="completed", result=result)
-    return found
+        results[trial.name] = Outcome(trial=trial, folder=run_folder, status="completed", result=result)
+    return results
 
 
 def near(value: float) -> list[float]:
@@ -170,7 +170,9 @@ def test_the_validation_picks_the_rate_and_not_the_test(tmp_path: Path) -> None:
 def test_a_rate_that_diverges_is_told_and_not_picked(tmp_path: Path) -> None:
     outcomes = outcomes_of(tmp_path, {("finetune", 0.1): None, ("finetune", 0.01): (near(0.3), near(0.3))})
     assert best(by_rate(SHOWN, outcomes), "finetune").lr == 0.01
-    assert any("At 0.1 the loss grew beyond all numbers" in part.text for part in said(STUDY.findings(SHOWN, outcomes)))
+    assert any(
+        "At 0.1 the loss grew beyond all numbers" in part.text for part in all_findings(STUDY.findings(SHOWN, outcomes))
+    )
 
 
 @pytest.mark.parametrize(
@@ -181,7 +183,9 @@ def test_what_is_said_to_hold_is_what_the_intervals_allow(
     scratch: list[float], tuned: list[float], holds: bool, tmp_path: Path
 ) -> None:
     outcomes = outcomes_of(tmp_path, {("scratch", 0.01): (scratch, scratch), ("finetune", 0.01): (tuned, tuned)})
-    [order] = [part for part in said(STUDY.findings(SHOWN, outcomes)) if part.text.startswith("Fine-tuned reaches")]
+    [order] = [
+        part for part in all_findings(STUDY.findings(SHOWN, outcomes)) if part.text.startswith("Fine-tuned reaches")
+    ]
     assert order.holds is holds and order.n == 3
 
 
@@ -193,7 +197,7 @@ def test_the_frozen_classifier_is_worst_only_where_it_is(tmp_path: Path) -> None
     }
     outcomes = outcomes_of(tmp_path, {key: (values, values) for key, values in results.items()})
     sections = STUDY.findings(SHOWN, outcomes)
-    [frozen] = [part for part in said(sections) if part.text.startswith("With the classifier frozen")]
+    [frozen] = [part for part in all_findings(sections) if part.text.startswith("With the classifier frozen")]
     assert frozen.holds is True and "40.00 %" in frozen.text and "70.00 %" in frozen.text
     table = next(part for section in sections for part in section.parts if isinstance(part, Table))
     row = next(dict(zip(table.columns, row, strict=True)) for row in table.rows if row[0] == "classifier frozen")
@@ -204,5 +208,5 @@ def test_nothing_done_shows_nothing() -> None:
     assert STUDY.findings(SHOWN, {}) == []
 
 
-def said(sections: list[Section]) -> list[Finding]:
+def all_findings(sections: list[Section]) -> list[Finding]:
     return [part for section in sections for part in section.parts if isinstance(part, Finding)]

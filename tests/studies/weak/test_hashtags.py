@@ -9,12 +9,12 @@ LABELS = np.arange(10_000) % 10
 
 
 def test_the_tail_falls_by_the_imbalance() -> None:
-    kept = long_tail(LABELS, 100, seed=1)
-    assert (np.diff(kept) > 0).all()
-    counts = np.sort(np.bincount(LABELS[kept]))[::-1]
+    selected = long_tail(LABELS, 100, seed=1)
+    assert (np.diff(selected) > 0).all()
+    counts = np.sort(np.bincount(LABELS[selected]))[::-1]
     assert counts.tolist() == [1000, 599, 359, 215, 129, 77, 46, 28, 17, 10]  # 1000 / 100 ** (rank / 9)
-    assert np.array_equal(kept, long_tail(LABELS, 100, seed=1))
-    assert not np.array_equal(np.bincount(LABELS[kept]), np.bincount(LABELS[long_tail(LABELS, 100, seed=2)]))
+    assert np.array_equal(selected, long_tail(LABELS, 100, seed=1))
+    assert not np.array_equal(np.bincount(LABELS[selected]), np.bincount(LABELS[long_tail(LABELS, 100, seed=2)]))
     assert len(long_tail(LABELS, 1, seed=1)) == len(LABELS)
 
 
@@ -37,8 +37,8 @@ def test_noise_replaces_its_share_by_other_tags(share: float) -> None:
     assert np.array_equal(changed == NONE, tags == NONE)
     assert (changed != tags).sum() == round(share * (tags != NONE).sum())
     if share == 1:
-        before, after = (np.bincount(some[some != NONE]) / (some != NONE).sum() for some in (tags, changed))
-        assert np.allclose(before, after, atol=0.01)  # by how frequent tags are
+        share, noisy_share = (np.bincount(some[some != NONE]) / (some != NONE).sum() for some in (tags, changed))
+        assert np.allclose(share, noisy_share, atol=0.01)  # by how frequent tags are
 
 
 def test_replication_by_hand() -> None:

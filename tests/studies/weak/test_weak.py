@@ -1,4 +1,4 @@
-"""Study weak: its chain of trainings on real images, and what is said of results."""
+"""Study weak: its chain of trainings on real images, and its findings."""
 
 from pathlib import Path
 
@@ -49,8 +49,8 @@ def test_the_chain_on_real_digits(data_root: Path, tmp_path: Path, monkeypatch: 
         for name in ("pretrain-uniform-noise0-seed0", "features-uniform-noise0-seed0")
     )
     assert first["classifier.2.weight"].shape[0] == 40 and then["classifier.2.weight"].shape[0] == 10
-    kept = [name for name in first if not name.startswith("classifier.2.")]
-    assert kept and all(torch.equal(first[name], then[name]) for name in kept)  # frozen, BatchNorm's statistics too
+    stored = [name for name in first if not name.startswith("classifier.2.")]
+    assert stored and all(torch.equal(first[name], then[name]) for name in stored)  # frozen, BatchNorm's statistics too
     sections = STUDY.findings(settings, outcomes)
     assert [section.title for section in sections] == ["The tags", "Transfer to the clean task: features"]
     assert all(part.n == 1 and part.holds is None for part in sections[1].parts if isinstance(part, Finding))
@@ -58,14 +58,14 @@ def test_the_chain_on_real_digits(data_root: Path, tmp_path: Path, monkeypatch: 
 
 def outcomes_of(settings, accuracy: dict[tuple[str, float], float]) -> dict[str, Outcome]:
     """Completed trainings with these accuracies, far apart by seed, as seeds may be that draw other images."""
-    found = {}
+    results = {}
     for trial in STUDY.trials(settings):
         if trial.call == TRAIN:
             key = trial.labels.get("sampling"), trial.labels.get("noise")
             level = accuracy.get(key, 0.3) + 0.1 * trial.labels["seed"] + 0.001 * (trial.labels["seed"] == 1)
             result = {"test": {"accuracy": level, "loss": 1.0}}
-            found[trial.name] = Outcome(trial=trial, folder=Path(), status="completed", result=result)
-    return found
+            results[trial.name] = Outcome(trial=trial, folder=Path(), status="completed", result=result)
+    return results
 
 
 @pytest.mark.parametrize(("natural", "holds"), [(0.45, True), (0.55, False)])
@@ -90,8 +90,8 @@ def test_noise_that_costs_more_than_in_the_paper_is_said() -> None:
 def test_findings_of_a_study_that_has_hardly_begun() -> None:
     settings = STUDY.settings(**STUDY.quick)
     assert STUDY.findings(settings, {}) == []
-    whole = outcomes_of(settings, {})
-    some = {name: whole[name] for name in whole if "seed0" in name and "natural" in name}
+    all_outcomes = outcomes_of(settings, {})
+    some = {name: all_outcomes[name] for name in all_outcomes if "seed0" in name and "natural" in name}
     [section] = STUDY.findings(settings, some)
     assert section.parts
 

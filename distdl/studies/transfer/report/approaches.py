@@ -76,7 +76,7 @@ def _frozen_classifier(by_kind: Mapping[str, RateResult], outcomes: Mapping[str,
 
 
 def _frozen_share(outcomes: Mapping[str, Outcome]) -> str:
-    """How much a frozen classifier freezes: its share of the parameters, here and in AlexNet."""
+    """Share of the parameters that a frozen classifier freezes, here and in AlexNet."""
     measured = outcomes.get("moved")
     runs = measured.result if measured and measured.completed else {}
     trained = {name.split("-lr")[0]: run["parameters"] for name, run in runs.items()}

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from distdl.core.statistics import gain, spread_over_seeds
+from distdl.core.statistics import gain, over_seeds
 from distdl.report.content import Finding, Section, Table
 from distdl.report.sentences import change
 from distdl.studies.base import Outcome
@@ -50,9 +50,9 @@ def _augmented(plain: RateResult, result: RateResult) -> Finding | None:
 
 def _crops(plain: RateResult, accuracy: Mapping[str, float]) -> Finding:
     cropped = {run.seed: 100 * accuracy[f"finetune-lr{run.lr:g}-seed{run.seed}"] for run in plain.runs}
-    difference = spread_over_seeds({seed: cropped[seed] - test for seed, test in plain.tests.items()})
+    difference = over_seeds({seed: cropped[seed] - test for seed, test in plain.tests.items()})
     return Finding(
-        text=f"Tested on ten crops per image, the same networks reach {percent(spread_over_seeds(cropped))} instead of "
+        text=f"Tested on ten crops per image, the same networks reach {percent(over_seeds(cropped))} instead of "
         f"{percent(plain.test)}: {change(difference)}. The AlexNet experiment: 87.2 % instead of 87.1 %.",
         n=difference.n,
     )

@@ -59,7 +59,7 @@ def _first_epoch(selected: Sequence[RateResult]) -> Iterator[Finding]:
 def _lowest_loss(
     results: Sequence[RateResult], costs: Mapping[str, Any], outcomes: Mapping[str, Outcome]
 ) -> Iterator[Finding]:
-    """How well the training images are learned with frozen and with trained convolutions: lowest loss of all rates."""
+    """Lowest training loss over all rates, with frozen and with trained convolutions."""
     target = outcomes.get("target")
     lowest: dict[str, float] = {}
     for kind in ("extractor", "finetune"):

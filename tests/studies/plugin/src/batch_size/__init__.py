@@ -1,4 +1,4 @@
-"""The study `batch-size`: the same images in smaller or larger batches. What a study in one's own package needs."""
+"""The study `batch-size`: the same images in batches of other sizes. A complete study in its own package."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,16 +11,16 @@ from distdl.studies.base import Outcome, Study, Trial
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Which batches, how often, and what is trained."""
+    """Batch sizes, repetitions and the training."""
 
     profile: str = "digits"
     """The training profile that every trial starts from."""
     batches: tuple[int, ...] = (8, 32, 128)
     """Global batch sizes."""
     seeds: int = 3
-    """Repetitions of each."""
+    """Number of repetitions."""
     epochs: int = 10
-    """Of each training."""
+    """Epochs of each training."""
 
 
 QUICK = {"batches": (16, 128), "seeds": 2, "epochs": 1}
@@ -49,7 +49,7 @@ def findings(settings: Settings, outcomes: Mapping[str, Outcome]) -> list[Sectio
         if outcome.completed:
             reached.setdefault(outcome.trial.labels["batch"], []).append(outcome.result["test"]["accuracy"])
     by_batch = {batch: spread(values) for batch, values in sorted(reached.items())}
-    rows = tuple((batch, found.mean, found.low, found.high, found.n) for batch, found in by_batch.items())
+    rows = tuple((batch, value.mean, value.low, value.high, value.n) for batch, value in by_batch.items())
     data = dict(zip(("batch", "accuracy", "low", "high"), zip(*(row[:4] for row in rows), strict=True), strict=True))
     small, large = by_batch[min(by_batch)], by_batch[max(by_batch)]
     text = f"After {settings.epochs} epochs, batch {min(by_batch)} reaches {small}, batch {max(by_batch)} {large}."
@@ -75,7 +75,7 @@ def findings(settings: Settings, outcomes: Mapping[str, Outcome]) -> list[Sectio
 
 STUDY = Study(
     name="batch-size",
-    summary="what the batch size does to accuracy after so many images",
+    summary="effect of the batch size on accuracy at a fixed number of images",
     settings=Settings,
     quick=QUICK,
     trials=trials,
