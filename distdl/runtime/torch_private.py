@@ -16,13 +16,22 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from torch._C._distributed_c10d import GradBucket, PrefixStore, Store
 from torch._compile import _disable_dynamo
 from torch.optim import Optimizer
 
 __all__ = [
-    *("GradBucket", "PrefixStore", "Store"),
-    *("backward_node", "composite_kernel", "copy_all", "device_constructors"),
-    *("eager", "eager_operators", "extension_folder", "forward_node"),
+    "GradBucket",
+    "PrefixStore",
+    "Store",
+    "backward_node",
+    "composite_kernel",
+    "copy_all",
+    "device_constructors",
+    "eager",
+    "eager_operators",
+    "extension_folder",
+    "forward_node",
 ]
 
 SHIELD = _disable_dynamo(lambda: None).__code__

@@ -11,7 +11,7 @@ from distdl.core.profiles import Recipe, resolve
 from distdl.core.result import current_result
 from distdl.data.sets.load import load, locate, source_of
 from distdl.runtime import cores
-from distdl.strategies import make
+from distdl.strategies.base import make
 from distdl.studies.features import extract as features
 from distdl.training.session import train
 
