@@ -7,6 +7,7 @@ from distdl.cli import arguments
 from distdl.cli.arguments import overrides, take_flag
 from distdl.core.config import Config
 from distdl.core.profiles import DEFAULT_PROFILE, Recipe, dotted, read_profile, resolve, validate
+from distdl.core.renamed import RENAMED, current_name
 
 PROG = "distdl.train"
 
@@ -29,9 +30,21 @@ def recipe(argv: Sequence[str], prog: str = PROG) -> Recipe:
     Raises:
         UserError: for an unknown option or a missing value.
     """
-    table = overrides(Config, argv, prog, profile=str)
+    table = overrides(Config, _with_current_names(argv), prog, profile=str)
     profile = table.pop("profile", DEFAULT_PROFILE)
     return Recipe(profile=profile, overrides=dotted(table))
+
+
+def _with_current_names(argv: Sequence[str]) -> list[str]:
+    """The arguments with new names of renamed fields."""
+    renamed = []
+    for argument in argv:
+        option, equals, value = argument.partition("=")
+        name = option.removeprefix("--").replace("-", "_")
+        if option.startswith("--") and name in RENAMED:
+            option = f"--{current_name(name).replace('_', '-')}"
+        renamed.append(f"{option}{equals}{value}")
+    return renamed
 
 
 def show_help(argv: Sequence[str], prog: str = PROG) -> NoReturn:

@@ -114,7 +114,7 @@ COMPONENTS: dict[str, dict[str, Row]] = {
         "onecycle": Row(
             factory="distdl.optim.schedules:onecycle",
             summary="rise, then fall to nearly zero (Smith and Topin 2018)",
-            uses=("schedule.rise",),
+            uses=("schedule.warmup_fraction",),
         ),
     },
     "augmentations": {},

@@ -184,7 +184,7 @@ class OptimConfig:
     """sgd, adam, adamw, adagrad, rmsprop, lars, lamb (`distdl list optimizers`), or package.module:callable."""
     lr: Rate = 0.1
     """Peak learning rate of the schedule."""
-    lr_batch: Count = 0
+    lr_reference_batch: Count = 0
     """Linear scaling (Goyal et al. 2017): global batch size that `lr` is meant for; 0: no scaling."""
     lr_factors: tuple[tuple[str, Factor], ...] = ()
     """Factors on the learning rate of parts: pairs of a shell pattern and a factor; the first matching pattern wins."""
@@ -218,7 +218,7 @@ class ScheduleConfig:
 
     name: ScheduleName = "constant"
     """constant, step, multistep, cosine, onecycle, or package.module:callable. onecycle rises from lr / 25 to lr
-    over `rise` of the run and then falls to nearly zero."""
+    over `warmup_fraction` of the run and then falls to nearly zero."""
     warmup_epochs: Rate = 0.0
     """Linear warmup from lr / 100 over this many epochs."""
     step_epochs: Positive = 30
@@ -229,7 +229,7 @@ class ScheduleConfig:
     """step, multistep: factor of each drop."""
     final_lr: Share = 0.0
     """cosine: final rate as a share of lr."""
-    rise: Share = 0.3
+    warmup_fraction: Share = 0.3
     """onecycle: share of the run during which the rate rises."""
 
 
@@ -333,7 +333,7 @@ class PSConfig:
     """Send the gradients of a server as soon as backward has computed them."""
     compute: str = "real"
     """real, or replay:FILE: sleep for the compute times of a recorded run while all bytes are still transferred."""
-    survive: bool = False
+    tolerate_worker_loss: bool = False
     """async: continue without a worker that died."""
     timeout_s: Timeout = 20.0
     """Timeout in seconds; the job then fails and names the peer that did not respond."""

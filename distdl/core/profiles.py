@@ -16,6 +16,7 @@ from typing import Any
 from distdl.core.conditions import unused
 from distdl.core.config import Config
 from distdl.core.errors import UserError, nearest, shortened, shown
+from distdl.core.renamed import current_name, current_names
 from distdl.core.userfiles import read_toml
 from distdl.core.validation import check
 
@@ -65,9 +66,10 @@ def resolve(recipe: Recipe, *, strategy: str) -> Config:
         raise UserError("--out needs a folder: its value is empty")
     base, profile_keys = read_profile(recipe.profile)
     config = validate(base, where=f'profile "{recipe.profile}"')
-    given = set(recipe.overrides)
+    overrides = {current_name(name): value for name, value in recipe.overrides.items()}
+    given = set(overrides)
     if given:
-        table = _nested(recipe.overrides)
+        table = _nested(overrides)
         _forbid_unknown(table, "")
         config = check(Config, _layered(dataclasses.asdict(config), table))
     # A value that is the default has no effect either: the profile that a run folder keeps has every field.
@@ -93,7 +95,7 @@ def _read(name: str, parent: Path | None, seen: tuple[str, ...]) -> tuple[dict[s
     if str(file) in seen:
         raise UserError(f'profile "{name}" extends itself: {" -> ".join([*seen, str(file)])}')
     where = str(file) if isinstance(file, Path) else f'profile "{name}"'
-    table = read_toml(file, "profile file")
+    table = current_names(read_toml(file, "profile file"))
     extends = table.pop("extends", None)
     if extends is not None and not isinstance(extends, str):
         raise UserError(f"{where}: extends: {shown(extends)} is not the name of a profile or a file")
@@ -123,7 +125,7 @@ def validate(table: Mapping[str, Any], where: str) -> Config:
     Raises:
         UserError: for the first wrong field, with its value and what is allowed.
     """
-    return check(Config, dict(table), where=where, strict=True)
+    return check(Config, current_names(table), where=where, strict=True)
 
 
 def _forbid_unknown(table: Mapping[str, Any], where: str) -> None:

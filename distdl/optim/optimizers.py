@@ -92,7 +92,7 @@ def build(
     Raises:
         UserError: for a pattern of `lr_factors` that matches nothing, and for a missing timm.
     """
-    scale = global_batch / config.lr_batch if config.lr_batch else 1.0
+    scale = global_batch / config.lr_reference_batch if config.lr_reference_batch else 1.0
     groups = [
         {
             "params": parameters,

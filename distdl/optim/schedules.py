@@ -35,11 +35,13 @@ def cosine(epoch: float, done: float, *, final_lr: float) -> float:
     return _half_wave(1.0, final_lr, done)
 
 
-def onecycle(epoch: float, done: float, *, rise: float) -> float:
+def onecycle(epoch: float, done: float, *, warmup_fraction: float) -> float:
     """Smith and Topin 2018 (arXiv:1708.07120); the momentum does not change."""
-    if done < rise:
-        return _half_wave(ONECYCLE_START, 1.0, done / rise)
-    return _half_wave(1.0, ONECYCLE_END, (done - rise) / (1 - rise) if rise < 1 else 0.0)
+    if done < warmup_fraction:
+        return _half_wave(ONECYCLE_START, 1.0, done / warmup_fraction)
+    return _half_wave(
+        1.0, ONECYCLE_END, (done - warmup_fraction) / (1 - warmup_fraction) if warmup_fraction < 1 else 0.0
+    )
 
 
 def _half_wave(start: float, end: float, done: float) -> float:

@@ -243,7 +243,7 @@ def _rate(trainer: "Trainer", previous: Mapping[str, Any], ranks: int) -> str:
 
 
 def _rate_at(trainer: "Trainer", config: Config, global_batch: int, epochs: float) -> float:
-    scale = global_batch / config.optim.lr_batch if config.optim.lr_batch else 1.0
+    scale = global_batch / config.optim.lr_reference_batch if config.optim.lr_reference_batch else 1.0
     return config.optim.lr * scale * schedules.factor(config.schedule, trainer.position, epochs)
 
 

@@ -110,9 +110,11 @@ def test_momentum_may_begin_or_end_with_a_state(before: float, after: float, dig
 
 def test_state_brings_moments_and_the_configuration_the_rest(digits: tuple) -> None:
     model = network()
-    old = optimizers.build(OptimConfig(name="lamb", lr=0.05, lr_batch=64), model, global_batch=64)
+    old = optimizers.build(OptimConfig(name="lamb", lr=0.05, lr_reference_batch=64), model, global_batch=64)
     train(model, old, digits, range(5))
-    new = optimizers.build(OptimConfig(name="lamb", lr=0.02, lr_batch=64, weight_decay=0.1), model, global_batch=128)
+    new = optimizers.build(
+        OptimConfig(name="lamb", lr=0.02, lr_reference_batch=64, weight_decay=0.1), model, global_batch=128
+    )
     new.load_state_dict(old.state_dict())
     (group,) = new.param_groups
     assert group["peak_lr"] == pytest.approx(0.04)
@@ -162,7 +164,7 @@ def test_groups_have_rates_by_part_and_penalties_by_kind() -> None:
     model = network()
     model.features[0].requires_grad_(False)
     factors = (("features.*", 0.1), ("*.bias", 3.0))
-    config = OptimConfig(lr=0.2, lr_batch=32, lr_factors=factors, weight_decay=0.5, decay_norm_and_bias=False)
+    config = OptimConfig(lr=0.2, lr_reference_batch=32, lr_factors=factors, weight_decay=0.5, decay_norm_and_bias=False)
     optimizer = optimizers.build(config, model, global_batch=128)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     got = {

@@ -21,8 +21,8 @@ SCHEDULE_POINTS = [
     (ScheduleConfig(name="cosine"), {0: 1, 30: 0.5, 60: 0}),
     (ScheduleConfig(name="cosine", final_lr=0.2), {0: 1, 30: 0.6, 60: 0.2}),
     (ScheduleConfig(name="onecycle"), {0: 0.04, 9: 0.52, 18: 1, 39: 0.500002, 60: 4e-6}),
-    (ScheduleConfig(name="onecycle", rise=0.0), {0: 1, 60: 4e-6}),
-    (ScheduleConfig(name="onecycle", rise=1.0), {0: 0.04, 60: 1}),
+    (ScheduleConfig(name="onecycle", warmup_fraction=0.0), {0: 1, 60: 4e-6}),
+    (ScheduleConfig(name="onecycle", warmup_fraction=1.0), {0: 0.04, 60: 1}),
     (ScheduleConfig(name="cosine", warmup_epochs=10.0), {0: 0.01, 5: 0.505, 10: 1, 35: 0.5, 60: 0}),
     (ScheduleConfig(name="step", step_epochs=4, warmup_epochs=5.0), {0: 0.001, 5: 0.1, 8: 0.01}),
     (ScheduleConfig(name="multistep", milestones=(30.0,), warmup_epochs=5.0), {0: 0.01, 5: 1, 29: 1, 30: 0.1}),
@@ -69,7 +69,7 @@ TORCH = [
     (ScheduleConfig(name="multistep", milestones=(9.0, 44.0)), lambda o: lr_scheduler.MultiStepLR(o, [9, 44])),
     (ScheduleConfig(name="cosine", final_lr=0.1), _cosine),
     (
-        ScheduleConfig(name="onecycle", rise=0.25),
+        ScheduleConfig(name="onecycle", warmup_fraction=0.25),
         lambda o: lr_scheduler.OneCycleLR(o, 1.0, total_steps=EPOCHS + 1, pct_start=16 / (EPOCHS + 1)),
     ),
 ]

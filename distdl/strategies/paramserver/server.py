@@ -81,7 +81,7 @@ class Server:
                     return
                 self._handlers[message](worker, peer, numbers)
         except Failure as failure:
-            if self.mode != "sync" and self.config.ps.survive:
+            if self.mode != "sync" and self.config.ps.tolerate_worker_loss:
                 print(f"warning: {failure}: training continues without it", file=sys.stderr, flush=True)
                 self._remove(worker)
             else:

@@ -88,8 +88,8 @@ class Worker(Strategy):
             raise UserError("optim.clip_norm needs the whole gradient, of which each server has a part: set it to 0")
         if config.compute.precision == "fp16":
             raise UserError("strategy ps has no gradient scaler for fp16: use compute.precision bf16")
-        if config.ps.survive and config.ps.mode == "sync":
-            raise UserError("ps.survive is for async and ssp: a sync step needs every worker")
+        if config.ps.tolerate_worker_loss and config.ps.mode == "sync":
+            raise UserError("ps.tolerate_worker_loss is for async and ssp: a sync step needs every worker")
 
     def serve(self) -> None:
         for number in SIGNALS:

@@ -207,7 +207,7 @@ def test_a_death_ends_the_job_with_its_name(tmp_path: Path, victim: int, name: s
 
 
 def test_async_continues_without_a_dead_worker_with_survive(tmp_path: Path) -> None:
-    argv = [*PLAIN, *SERVED, "--ps.mode", "async", "--ps.survive", "--epochs", "60", "--log-every-s", "0"]
+    argv = [*PLAIN, *SERVED, "--ps.mode", "async", "--ps.tolerate-worker-loss", "--epochs", "60", "--log-every-s", "0"]
     job = Ranks([*argv, "--out", str(tmp_path), *QUIET], ranks=5)
     wait_for(lambda: step_of(tmp_path) >= 5, what="step 5")
     os.kill(job.processes[2].pid, signal.SIGKILL)
@@ -262,7 +262,7 @@ WRONG = {
     "a layer-wise optimizer": (["--optim.name", "lars"], "needs layers"),
     "a missing replay": (["--ps.compute", "replay:nothing.jsonl"], "nothing.jsonl"),
     "a replay of a file without times": (["--ps.compute", "replay:config.toml"], "forward_s"),
-    "survive in sync mode": (["--ps.survive"], "ps.survive is for async"),
+    "a lost worker in sync mode": (["--ps.tolerate-worker-loss"], "ps.tolerate_worker_loss is for async"),
 }
 
 
