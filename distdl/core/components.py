@@ -8,7 +8,28 @@ def _studies(**summaries: str) -> dict[str, Row]:
 
 
 COMPONENTS: dict[str, dict[str, Row]] = {
-    "models": {},
+    "models": {
+        "digits-cnn": Row(
+            factory="distdl.models.small:digits_cnn", summary="two convolutions and two linear layers, for digits"
+        ),
+        "mnist-cnn": Row(
+            factory="distdl.models.small:mnist_cnn", summary="the CNN of TensorFlow's Deep MNIST tutorial, with dropout"
+        ),
+        "mnist-fast": Row(factory="distdl.models.small:mnist_fast", summary="LeNet's layout with BatchNorm"),
+        "softmax": Row(factory="distdl.models.small:softmax", summary="softmax regression, from zeros"),
+        "linear": Row(factory="distdl.models.small:linear", summary="one linear layer"),
+        "darknet-tiny": Row(
+            factory="distdl.models.darknet:darknet_tiny", summary="Darknet's tiny ImageNet classifier (Redmon)"
+        ),
+        **{
+            f"resnet{depth}": Row(
+                factory="distdl.models.cifar_resnet:cifar_resnet",
+                summary=f"ResNet of {depth} layers for CIFAR (He et al. 2015)",
+                traits={"arguments": {"depth": depth}},
+            )
+            for depth in (20, 32, 44, 56, 110)
+        },
+    },
     "datasets": {},
     "losses": {
         "cross-entropy": Row(

@@ -1,134 +1,195 @@
-"""Networks by name: distdl's own for small images, and every torchvision classifier."""
+"""Networks by name: distdl's own, torchvision's classifiers, and those of other packages.
 
-import functools
+One builder serves training, counting and planning. A network is a row of the registry, an entry point of the group
+`distdl.models`, or "package.module:callable". Its factory is called with those of these keyword arguments that its
+signature names, then with its settings from `Config.options["model"]` (`--options model.width=4`):
+
+    classes: outputs of the last layer.
+    channels: of the images, 1 or 3.
+    image_size: height and width in pixels.
+    pretrained: whether weights are loaded afterwards, so that initial ones are not needed.
+
+    def tiny(*, classes: int, channels: int, image_size: int, width: int = 8) -> nn.Module: ...
+
+It returns a module from images [b, channels, image_size, image_size] to logits [b, classes]. What else distdl should
+know about the network, such as which modules contain its blocks, is in the network's attribute `family`
+(`models.family.Family`).
+"""
+
+import inspect
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from types import MappingProxyType
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.func import functional_call
 
+from distdl.core import registry
+from distdl.core.components import COMPONENTS
 from distdl.core.config import ModelConfig
 from distdl.core.errors import UserError, nearest
-from distdl.models import freezing as parts
-from distdl.models import small, weights
-from distdl.models.cifar_resnet import DEPTHS, CifarResNet
-from distdl.models.darknet import DarknetTiny
+from distdl.core.registry import Row
+from distdl.models import freezing, torchvision, weights
+from distdl.profiling.counting.meta import weightless
 
-OWN: dict[str, Callable[[int, int, int], nn.Module]] = {
-    "digits-cnn": small.digits_cnn,
-    "mnist-cnn": small.mnist_cnn,
-    "mnist-fast": small.mnist_fast,
-    "softmax": small.softmax,
-    "linear": small.linear,
-    "darknet-tiny": lambda classes, channels, image_size: DarknetTiny(classes=classes, channels=channels),
-    **{
-        f"resnet{depth}": functools.partial(
-            lambda classes, channels, image_size, depth: CifarResNet(depth, classes=classes, channels=channels),
-            depth=depth,
-        )
-        for depth in DEPTHS
-    },
-}
-"""Builders called with (classes, channels, image_size). None needs torchvision, whose import takes seconds."""
+Options = Mapping[str, Any]
+NO_OPTIONS: Options = MappingProxyType({})
+
+
+def rows() -> dict[str, Row]:
+    """Rows of all networks, distdl's own first. Rows of other packages hide none of torchvision's."""
+    shipped = COMPONENTS["models"] | {name: torchvision.row(name) for name in torchvision.names()}
+    return shipped | registry.rows("models") | shipped
 
 
 def names() -> list[str]:
-    """All networks, distdl's own first."""
-    import torchvision
-
-    return [*OWN, *torchvision.models.list_models(module=torchvision.models)]
+    """Names of all networks, distdl's own first."""
+    return list(rows())
 
 
-def build(config: ModelConfig, *, classes: int, channels: int, image_size: int) -> nn.Module:
-    """The network that `config` names: on the CPU, with its weights, and with `requires_grad` set by its masks.
+def find(name: str) -> Row:
+    """The row of a network, or one for "package.module:callable". distdl's own are found without torchvision's import.
+
+    Raises:
+        UserError: if there is none, with the nearest name.
+    """
+    if name in COMPONENTS["models"]:
+        return COMPONENTS["models"][name]
+    if ":" in name:
+        return Row(factory=name)
+    known = rows()
+    if name not in known:
+        raise UserError(
+            f'model.name: network "{name}" is not known{nearest(name, known)} (distdl list models shows all)'
+        )
+    return known[name]
+
+
+def parameters(name: str) -> int | None:
+    """Number of parameters of a network, or None for one of another package, which may need settings.
+
+    torchvision's are for 1,000 classes, distdl's own for 32 x 32 color images of 10 classes.
+    """
+    if name in COMPONENTS["models"]:
+        network = create(name, classes=10, channels=3, image_size=32, meta=True)
+        return sum(parameter.numel() for parameter in network.parameters())
+    return torchvision.parameters(name) if name in torchvision.names() else None
+
+
+def build(
+    config: ModelConfig,
+    *,
+    classes: int,
+    channels: int,
+    image_size: int,
+    options: Options = NO_OPTIONS,
+    meta: bool = False,
+) -> nn.Module:
+    """The network of a training: on the CPU, with its weights, and with `requires_grad` set by its masks.
 
     Args:
-        classes: outputs of the last layer.
-        channels: of the images, 1 or 3.
-        image_size: height and width in pixels.
-    Returns:
-        A module from images [b, channels, image_size, image_size] to logits [b, classes].
+        options: settings of the network's factory.
+        meta: build it without values, for counting.
     Raises:
-        UserError: for an unknown name, images that the network cannot take, weights that do not fit, and masks or
-            patterns that match nothing.
+        UserError: for an unknown name or setting, images that the network cannot take, weights that do not fit, and
+            masks or patterns that match nothing.
     """
-    if config.name in OWN:
-        if config.weights == "torchvision":
-            raise UserError(f'torchvision has no weights for {config.name}: set model.weights to "none" or to a file')
-        network = OWN[config.name](classes, channels, image_size)
-    else:
-        network = _from_torchvision(config, classes, channels, image_size)
-    if config.weights != "none":
+    pretrained = config.weights != "none"
+    network = create(
+        config.name,
+        classes=classes,
+        channels=channels,
+        image_size=image_size,
+        options=options,
+        pretrained=pretrained,
+        meta=meta,
+    )
+    _check_shapes(network, config.name, (channels, image_size, image_size), classes)
+    if pretrained and not meta:
         weights.load(network, config.weights, name=config.name, part=config.weights_part)
     if config.dropout >= 0:
         _set_dropout(network, config)
-    parts.set_trainable(network, config)
+    freezing.set_trainable(network, config)
     return network
 
 
-def _from_torchvision(config: ModelConfig, classes: int, channels: int, image_size: int) -> nn.Module:
-    from torchvision.models import get_model
+def create(
+    name: str,
+    *,
+    classes: int,
+    channels: int,
+    image_size: int,
+    options: Options = NO_OPTIONS,
+    pretrained: bool = False,
+    meta: bool = False,
+) -> nn.Module:
+    """The network called `name` with its initial weights: the part of `build` that needs no configuration.
 
-    name = config.name
-    if name not in (known := names()):
-        raise UserError(f'model.name: network "{name}" is not known{nearest(name, known)}')
-    if channels not in (1, 3):
-        raise UserError(f"{name} takes images of 1 or 3 channels, not {channels}")
+    Raises:
+        UserError: for an unknown name or setting, and if the factory fails or makes no module.
+    """
+    row = find(name)
+    factory = registry.load(row)
+    offered = {"classes": classes, "channels": channels, "image_size": image_size, "pretrained": pretrained}
+    with weightless() if meta else nullcontext():
+        return _call(name, factory, offered | row.traits.get("arguments", {}), options)
+
+
+def _call(name: str, factory: Callable[..., Any], offered: Options, options: Options) -> nn.Module:
+    if not callable(factory):
+        raise UserError(f"{name} is not callable")
     try:
-        network = get_model(name, weights=None, num_classes=classes, **_options(config, channels, image_size))
-        if channels == 1:
-            _make_gray(network)
-        if image_size < 224:  # which each takes; whether it takes less only a forward pass tells
-            _pass_shapes(network, torch.empty(1, channels, image_size, image_size, device="meta"))
-    except (RuntimeError, ValueError, AssertionError) as error:
+        named = inspect.signature(factory).parameters
+        given = {key: value for key, value in offered.items() if key in named}
+        network = factory(**given, **registry.settings(factory, options, "options.model", named=given))
+    except UserError:
+        raise
+    except Exception as error:
+        size, what = offered["image_size"], " ".join(str(error).split())
         raise UserError(
-            f"{name} cannot take images of {image_size} x {image_size} ({str(error).splitlines()[0]}): set "
-            "data.image_size, 224 suits most networks"
-        ) from None
+            f"{name} cannot be built for images of {size} x {size} pixels: {type(error).__name__}: {what}"
+        ) from error
+    if not isinstance(network, nn.Module):
+        raise UserError(f"{name} makes a {type(network).__name__}, not a torch.nn.Module")
     return network
 
 
-def _pass_shapes(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """A forward pass in which only shapes are computed. `images` is on the meta device, `network` anywhere."""
+def _check_shapes(network: nn.Module, name: str, shape: tuple[int, int, int], classes: int) -> None:
+    """Refuse a network that cannot take the images, or does not output one value per class."""
+    channels, size, _ = shape
+    try:
+        logits = _pass_shapes(network, torch.empty(1, *shape, device="meta"))
+    except Exception as error:  # a network may raise anything
+        if "meta" in str(error):
+            return  # an operator that does not run on shapes alone
+        what = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(
+            f"{name} cannot take images of {channels} x {size} x {size} ({what}): set data.image_size; 224 suits most "
+            "of torchvision's networks"
+        ) from error
+    if not isinstance(logits, Tensor):
+        raise UserError(f"{name} outputs a {type(logits).__name__}, not a tensor of logits")
+    if logits.shape != (1, classes):
+        raise UserError(f"{name} outputs {list(logits.shape)} for one image, not [1, {classes}]: one value per class")
+
+
+def _pass_shapes(network: nn.Module, images: Tensor) -> Any:
+    """A forward pass that computes only shapes. `images` is on the meta device, `network` on any."""
     tensors = itertools.chain(network.named_parameters(), network.named_buffers())
-    training = network.training
-    with torch.no_grad():
-        logits = functional_call(network.eval(), {name: tensor.to("meta") for name, tensor in tensors}, (images,))
-    network.train(training)
-    return logits
-
-
-def _options(config: ModelConfig, channels: int, image_size: int) -> dict[str, object]:
-    """What some of torchvision's networks need to be told beside the classes."""
-    if config.name in ("googlenet", "inception_v3"):
-        return {
-            # The trainer has one loss; BatchNorm does what the auxiliary classifiers were there for.
-            "aux_logits": False,
-            # These weights come from TensorFlow and want pixels in -1 to 1, made from ImageNet-normalised ones.
-            "transform_input": config.weights != "none" and channels == 3,
-            "init_weights": config.weights == "none",
-        }
-    if config.name.startswith(("resnet", "resnext", "wide_resnet")):
-        # Each block begins as nothing but its shortcut: Goyal et al. 2017, section 5.1. ResNet-50 learns from the first
-        # step on; without it its loss grows for dozens of them.
-        return {"zero_init_residual": True}
-    if config.name.startswith("vit_"):
-        return {"image_size": image_size}
-    if config.name.startswith("maxvit_"):
-        return {"input_size": (image_size, image_size)}
-    return {}
-
-
-def _make_gray(network: nn.Module) -> None:
-    first = network.get_submodule(weights.first_convolution(network))
-    first.in_channels = 1
-    first.weight = nn.Parameter(weights.fold_to_gray(first.weight.detach()))
+    is_training = network.training
+    try:
+        with torch.no_grad():
+            return functional_call(network.eval(), {name: tensor.to("meta") for name, tensor in tensors}, (images,))
+    finally:
+        network.train(is_training)
 
 
 def _set_dropout(network: nn.Module, config: ModelConfig) -> None:
     layers = [module for module in network.modules() if isinstance(module, nn.Dropout)]
     if not layers:
-        raise UserError(f"model.dropout has no effect: {config.name} has no dropout; leave it out")
+        raise UserError(f"model.dropout has no effect: {config.name} has no dropout; remove it")
     for layer in layers:
         layer.p = config.dropout

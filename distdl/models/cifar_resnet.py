@@ -1,13 +1,16 @@
 """ResNets for 32 x 32 images: He et al. 2015 (arXiv:1512.03385), section 4.2, with option A shortcuts.
 
-Names of parameters are those of the published CIFAR-10 weights (akamaster/pytorch_resnet_cifar10), which so load as
-they are.
+Names of parameters are those of the published CIFAR-10 weights (akamaster/pytorch_resnet_cifar10), so that these load
+unchanged.
 """
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-DEPTHS = (20, 32, 44, 56, 110)
+
+def cifar_resnet(*, classes: int, channels: int, image_size: int, depth: int) -> nn.Module:
+    """The network of any image size: it ends in an average over all pixels."""
+    return CifarResNet(depth, classes=classes, channels=channels)
 
 
 class CifarResNet(nn.Module):
@@ -40,7 +43,7 @@ class CifarResNet(nn.Module):
 
 
 class Block(nn.Module):
-    """Two 3 x 3 convolutions beside a shortcut without parameters."""
+    """Two 3 x 3 convolutions and a shortcut without parameters."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -56,7 +59,7 @@ class Block(nn.Module):
         return F.relu(y + self._shortcut(x))
 
     def _shortcut(self, x: Tensor) -> Tensor:
-        """Option A: every other pixel, and channels of zeros on both sides of the old ones."""
+        """Option A: every other pixel, and channels of zeros before and after the present ones."""
         if self.stride == 1 and not self.extra:
             return x
         pixels = x[:, :, :: self.stride, :: self.stride]

@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-POOL = 0
-# (outputs, kernel) by convolution. The 1 x 1 ones squeeze between the 3 x 3, as in SqueezeNet.
+POOL = (0, 0)
+# (outputs, kernel) of each convolution. The 1 x 1 convolutions reduce the channels, as in SqueezeNet.
 LAYERS = (
     *((16, 3), POOL, (32, 3), POOL),
     *((16, 1), (128, 3), (16, 1), (128, 3), POOL),
@@ -12,10 +12,15 @@ LAYERS = (
 )
 
 
-class DarknetTiny(nn.Sequential):
-    """Convolution, BatchNorm and leaky ReLU all the way to a 1 x 1 convolution to the classes and an average.
+def darknet_tiny(*, classes: int, channels: int, image_size: int) -> nn.Module:
+    """The network of any image size: it ends in an average over all pixels."""
+    return DarknetTiny(classes=classes, channels=channels)
 
-    Modules are numbered as in the published state_dict. Its weights expect RGB in 0 to 1, not normalised further.
+
+class DarknetTiny(nn.Sequential):
+    """Blocks of convolution, BatchNorm and leaky ReLU, then a 1 x 1 convolution to the classes, and an average.
+
+    Modules are numbered as in the published state_dict. Its weights expect RGB in 0 to 1, not normalized further.
     """
 
     def __init__(self, *, classes: int = 1000, channels: int = 3) -> None:
@@ -33,6 +38,6 @@ class DarknetTiny(nn.Sequential):
             channels = outputs
         super().__init__(*layers, nn.Conv2d(channels, classes, 1))
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """Logits [b, classes] of images [b, channels, H, W]; the weights were made for 224 x 224."""
-        return super().forward(images).mean(dim=(2, 3))
+        return super().forward(input).mean(dim=(2, 3))

@@ -1,22 +1,20 @@
-"""What a verb is asked about: a network by name, as a module without weights, with the input it is made for."""
+"""Resolve a network argument of the command line to a module without weights and the shape of its input."""
 
-import importlib
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
-from distdl.core import profiles as resolve
-from distdl.core.config import ModelConfig
+from distdl.core import profiles, registry
 from distdl.core.errors import UserError, nearest
+from distdl.core.registry import Row
 from distdl.data.sets import load as datasets
-from distdl.models import build as zoo
-from distdl.profiling.counting.meta import weightless
+from distdl.models import build, torchvision
 
-IMAGENET_SIZE, CIFAR_SIZE = 224, 32
+OWN_SIZE, OWN_CLASSES = 32, 10
+"""Those of CIFAR-10, for networks that are not torchvision's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,99 +26,66 @@ class Subject:
     """Its weights may be on the meta device, where they have no values."""
     input_shape: tuple[int, ...]
     batch: int
-    """Samples a step of one rank: a profile's batch size, else 1."""
+    """Samples per step of one rank: a profile's batch size, else 1."""
 
 
 def named(name: str, input_shape: Sequence[int] | None = None) -> Subject:
-    """The network called `name`.
+    """The network called `name`, built as a training builds it.
 
     Args:
-        name: a network of distdl or torchvision, a profile by name or file, or "package.module:callable", a function
-            or class that makes a module when called without arguments, or a module. The current folder is searched too.
+        name: a network of distdl or torchvision, a profile by name or file, or "package.module:callable": a module, or
+            a factory as in `models.build`. The current folder is searched too.
         input_shape: of one sample; by default a profile's data set's, the size at which torchvision's weights were
-            published, [3, 32, 32] for distdl's own networks and [3, 224, 224] for a callable.
+            published, [3, 32, 32] for other networks by name and [3, 224, 224] for a callable.
     Raises:
-        UserError: nothing has this name, or it does not make a module.
+        UserError: if there is no such network, or it cannot be built.
     """
     shape = tuple(input_shape or ())
+    if (folder := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, folder)  # `python -m` does so; the console script does not
+    if name.endswith(".toml") or name in profiles.profiles():
+        return _of_profile(name, shape)
     if ":" in name:
-        return Subject(name=name, module=_imported(name), input_shape=shape or _square(IMAGENET_SIZE), batch=1)
-    if name.endswith(".toml") or name in resolve.profiles():
-        return _profile(name, shape)
-    if name in zoo.OWN:
-        shape = shape or _square(CIFAR_SIZE)
-        with weightless():
-            module = zoo.build(ModelConfig(name=name), classes=10, channels=shape[0], image_size=shape[-1])
-        return Subject(name=name, module=module, input_shape=shape, batch=1)
-    return _torchvision(name, shape)
+        return _of_callable(name, shape or _square(torchvision.IMAGENET_SIZE))
+    if name in registry.rows("models"):
+        return _created(name, shape or _square(OWN_SIZE), OWN_CLASSES)
+    if name in torchvision.names():
+        return _created(name, shape or _square(torchvision.published_size(name)), torchvision.IMAGENET_CLASSES)
+    if name in (others := torchvision.other_names()):
+        shape = shape or _square(torchvision.IMAGENET_SIZE)
+        return Subject(name=name, module=torchvision.other(name), input_shape=shape, batch=1)
+    known = [*build.names(), *others, *profiles.profiles()]
+    raise UserError(f'"{name}" is not a known network, profile or package.module:callable{nearest(name, known)}')
 
 
 def _square(size: int) -> tuple[int, int, int]:
     return 3, size, size
 
 
-def _profile(name: str, shape: tuple[int, ...]) -> Subject:
-    config = resolve.validate(resolve.read_profile(name)[0], where=f'profile "{name}"')
+def _created(name: str, shape: tuple[int, ...], classes: int) -> Subject:
+    module = build.create(name, classes=classes, channels=shape[0], image_size=shape[-1], meta=True)
+    return Subject(name=name, module=module, input_shape=shape, batch=1)
+
+
+def _of_callable(name: str, shape: tuple[int, ...]) -> Subject:
+    made = registry.load(Row(factory=name))
+    if isinstance(made, nn.Module):
+        return Subject(name=name, module=made, input_shape=shape, batch=1)
+    return _created(name, shape, torchvision.IMAGENET_CLASSES)
+
+
+def _of_profile(name: str, shape: tuple[int, ...]) -> Subject:
+    config = profiles.validate(profiles.read_profile(name)[0], where=f'profile "{name}"')
     source = datasets.source_of(config.data.name)
     size = config.data.image_size or source.size
     shape = shape or (source.channels, size, size)
     classes = source.classes if not config.data.labels else 0
-    classes = classes or len(datasets.load(config.data).classes)
-    with weightless():
-        model = replace(config.model, weights="none")
-        module = zoo.build(model, classes=classes, channels=shape[0], image_size=shape[-1])
+    module = build.build(
+        config.model,
+        classes=classes or len(datasets.load(config.data).classes),
+        channels=shape[0],
+        image_size=shape[-1],
+        options=config.options.get("model", {}),
+        meta=True,
+    )
     return Subject(name=Path(name).stem, module=module, input_shape=shape, batch=config.data.rank_samples(1))
-
-
-def _torchvision(name: str, shape: tuple[int, ...]) -> Subject:
-    from torchvision import models
-
-    if name not in models.list_models():
-        known = [*models.list_models(), *zoo.OWN, *resolve.profiles()]
-        raise UserError(
-            f'"{name}" is no network, profile or package.module:callable that can be found{nearest(name, known)}'
-        )
-    options: dict[str, Any] = {}
-    if name in ("googlenet", "inception_v3"):
-        options["init_weights"] = False
-    if "weights_backbone" in models.get_model_builder(name).__annotations__:
-        options["weights_backbone"] = None
-    if not shape:
-        shape = _square(_published_size(name))
-    elif name.startswith("vit_"):
-        options["image_size"] = shape[-1]
-    elif name.startswith("maxvit_"):
-        options["input_size"] = shape[-2:]
-    with weightless():
-        module = models.get_model(name, weights=None, **options)
-    return Subject(name=name, module=module, input_shape=shape, batch=1)
-
-
-def _published_size(name: str) -> int:
-    """Height and width at which torchvision evaluates its first weights of this name, which its FLOPs are for."""
-    from torchvision import models
-
-    # A vision transformer is made for one size, 224 by default, whatever its first weights were tuned at.
-    if name.startswith("vit_") or name not in models.list_models(module=models):
-        return IMAGENET_SIZE
-    return next(iter(models.get_model_weights(name))).transforms.keywords["crop_size"]
-
-
-def _imported(name: str) -> nn.Module:
-    module_name, _, attribute = name.partition(":")
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)  # as `python -m` has it; the console script does not
-    try:
-        made = importlib.import_module(module_name)
-        for part in attribute.split("."):
-            made = getattr(made, part)
-        if not isinstance(made, nn.Module):
-            with weightless():
-                made = made()
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(f"{name} cannot be made: {type(error).__name__}: {error}") from error
-    if not isinstance(made, nn.Module):
-        raise UserError(f"{name} gives a {type(made).__name__}, not a torch.nn.Module")
-    return made

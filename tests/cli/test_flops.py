@@ -86,7 +86,7 @@ def test_token_numbers_and_several_inputs(capsys, tmp_path):
         (["alexnet", "--batch", "-1"], "--batch = -1: must be at least 0"),
         (["alexnet", "--json", "--csv"], "choose one"),
         (["alexnet", "--training", "--convention", "lu2017"], "leave out --training"),
-        (["inception_v3", "--training"], "a batch of 2 or more"),
+        (["shufflenet_v2_x0_5", "--training", "--input", "3x32x32"], "a batch of 2 or more"),
     ],
 )
 def test_bad_arguments_are_one_line(capsys, arguments, message):
@@ -95,10 +95,17 @@ def test_bad_arguments_are_one_line(capsys, arguments, message):
     assert message in captured.err and captured.err.count("\n") == 1 and captured.out == ""
 
 
-def test_warnings_do_not_disturb_the_rows(capsys):
-    assert main(["flops", "inception_v3", "--csv", "--by", "kind"]) == 0
+def test_warnings_are_not_among_the_rows(capsys, tmp_path):
+    (tmp_path / "unused.py").write_text(
+        "from torch import nn\n"
+        "class Unused(nn.Linear):\n"
+        "    def __init__(self):\n"
+        "        super().__init__(4, 3)\n"
+        "        self.other = nn.Linear(2, 2)\n"
+    )
+    assert main(["flops", "unused:Unused", "--input", "4", "--csv", "--by", "kind"]) == 0
     captured = capsys.readouterr()
-    assert captured.err.startswith("warning: 3,326,696 parameters were not used")
+    assert captured.err.startswith("warning: 6 parameters were not used")
     assert "warning" not in captured.out
 
 

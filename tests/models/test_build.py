@@ -1,23 +1,29 @@
-"""Every network by name: it builds with the classes at hand and gives logits of them."""
+"""Every network by name: it builds for the given classes and outputs logits of them."""
 
 import subprocess
 import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from distdl.core import registry
+from distdl.core.checkpoints import find
+from distdl.core.components import COMPONENTS
 from distdl.core.config import ModelConfig
 from distdl.core.errors import UserError
-from distdl.models import build as zoo
-from distdl.models import freezing as parts
-from distdl.profiling.counting.meta import weightless
+from distdl.models import build as builder
+from distdl.models.blocks import head, split
+from distdl.models.build import build
+from distdl.runtime.tensors import load
+from jobs import Ranks, train
 
 SIZES = {"digits-cnn": 8, "mnist-cnn": 28, "softmax": 28, "linear": 1, "inception_v3": 299}
 
 
-# One of each of torchvision's families; the others differ in depth and width, and are slow tests.
+# One of each of torchvision's families; the others differ in depth and width: their tests are slow.
 FAMILIES = {
     "alexnet",
     "convnext_tiny",
@@ -47,71 +53,51 @@ FAMILIES = {
 
 
 def networks() -> list:
-    fast = FAMILIES.union(zoo.OWN)
-    return [name if name in fast else pytest.param(name, marks=pytest.mark.slow) for name in zoo.names()]
+    fast = FAMILIES.union(COMPONENTS["models"])
+    return [name if name in fast else pytest.param(name, marks=pytest.mark.slow) for name in builder.names()]
 
 
 def image_size(name: str) -> int:
-    return SIZES.get(name, 32 if name in zoo.OWN else 224)
+    return SIZES.get(name, 32 if name in COMPONENTS["models"] else 224)
 
 
 @pytest.mark.parametrize("name", networks())
 def test_every_network_takes_its_classes(name: str) -> None:
-    """On the meta device: shapes as they are, without the gigabytes. 10 classes, one channel."""
+    """10 classes, one channel; on the meta device, without gigabytes of weights."""
     size = image_size(name)
-    with weightless():
-        network = zoo.build(ModelConfig(name=name), classes=10, channels=1, image_size=size).to("meta")
+    network = build(ModelConfig(name=name), classes=10, channels=1, image_size=size, meta=True).to("meta")
     with torch.device("meta"):
         assert network(torch.empty(2, 1, size, size)).shape == (2, 10)
-    found = parts.split(network)
-    inside = [name for part in (found.features, found.classifier) for names in part.values() for name in names]
+    blocks = split(network)
+    inside = [name for part in (blocks.features, blocks.classifier) for names in part.values() for name in names]
     assert sorted(inside) == sorted(name for name, _ in network.named_parameters())
-    assert network.get_submodule(parts.head(network)).weight.shape[0] == 10
+    assert network.get_submodule(head(network)).weight.shape[0] == 10
 
 
 @pytest.mark.parametrize("name", ["squeezenet1_1", "googlenet", "resnet18", "mobilenet_v3_small"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_gradients_reach_every_parameter(name: str, channels: int) -> None:
-    network = zoo.build(ModelConfig(name=name), classes=3, channels=channels, image_size=64)
+    network = build(ModelConfig(name=name), classes=3, channels=channels, image_size=64)
     network.train()(torch.randn(2, channels, 64, 64)).square().sum().backward()
     assert [name for name, parameter in network.named_parameters() if parameter.grad is None] == []
 
 
-def test_gray_network_sees_what_the_colour_one_sees() -> None:
+def test_a_gray_network_equals_the_color_one_on_gray_images() -> None:
     gray = torch.randn(2, 1, 64, 64)
     torch.manual_seed(0)
-    colour = zoo.build(ModelConfig(name="resnet18"), classes=4, channels=3, image_size=64).eval()
+    color = build(ModelConfig(name="resnet18"), classes=4, channels=3, image_size=64).eval()
     torch.manual_seed(0)
-    network = zoo.build(ModelConfig(name="resnet18"), classes=4, channels=1, image_size=64).eval()
-    torch.testing.assert_close(network(gray), colour(gray.expand(-1, 3, -1, -1)), rtol=1e-4, atol=1e-4)
-
-
-def test_mnist_cnn_has_the_parameters_of_the_published_table() -> None:
-    network = zoo.build(ModelConfig(name="mnist-cnn"), classes=10, channels=1, image_size=28)
-    layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
-    assert [sum(p.numel() for p in layer.parameters()) for layer in layers] == [832, 51264, 3212288, 10250]
-    assert sum(parameter.numel() for parameter in network.parameters()) == 3_274_634
-    limit = (6 / (3136 + 1024)) ** 0.5  # Glorot's uniform, as Keras initialises
-    assert 0.99 * limit < layers[2].weight.abs().max() <= limit
-    assert not layers[2].bias.any()
-
-
-def test_linear_is_a_line_and_softmax_starts_undecided() -> None:
-    line = zoo.build(ModelConfig(name="linear"), classes=1, channels=1, image_size=1)
-    weight, bias = (parameter.item() for parameter in line.parameters())
-    x = torch.tensor([[1.0], [2.0], [4.0]])
-    np.testing.assert_allclose(line(x).detach(), weight * x + bias, rtol=1e-6)
-    network = zoo.build(ModelConfig(name="softmax"), classes=10, channels=1, image_size=28)
-    assert torch.equal(network(torch.rand(3, 1, 28, 28)), torch.zeros(3, 10))
+    network = build(ModelConfig(name="resnet18"), classes=4, channels=1, image_size=64).eval()
+    torch.testing.assert_close(network(gray), color(gray.expand(-1, 3, -1, -1)), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
     ("name", "nearest"),
     [("resnet-50", "resnet50"), ("digit-cnn", "digits-cnn"), ("efficientnet-b0", "efficientnet_b0")],
 )
-def test_unknown_name_is_told_the_nearest(name: str, nearest: str) -> None:
+def test_an_unknown_name_is_an_error_with_the_nearest(name: str, nearest: str) -> None:
     with pytest.raises(UserError, match=f'"{name}" is not known; did you mean "{nearest}"'):
-        zoo.build(ModelConfig(name=name), classes=10, channels=3, image_size=224)
+        build(ModelConfig(name=name), classes=10, channels=3, image_size=224)
 
 
 @pytest.mark.parametrize(
@@ -126,28 +112,97 @@ def test_unknown_name_is_told_the_nearest(name: str, nearest: str) -> None:
 )
 def test_images_that_a_network_cannot_take_are_refused(name: str, size: int, channels: int, what: str) -> None:
     with pytest.raises(UserError, match=what):
-        zoo.build(ModelConfig(name=name), classes=10, channels=channels, image_size=size)
+        build(ModelConfig(name=name), classes=10, channels=channels, image_size=size)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "swin_t", "vit_b_16"])
 def test_small_images_are_no_error_where_the_network_takes_them(name: str) -> None:
-    network = zoo.build(ModelConfig(name=name), classes=5, channels=3, image_size=64)
+    network = build(ModelConfig(name=name), classes=5, channels=3, image_size=64)
     assert network.training
     assert network(torch.randn(2, 3, 64, 64)).shape == (2, 5)
 
 
-def test_dropout_is_set_or_its_absence_told() -> None:
-    network = zoo.build(ModelConfig(name="mnist-cnn", dropout=0.2), classes=10, channels=1, image_size=28)
+def test_dropout_is_set_or_an_error() -> None:
+    network = build(ModelConfig(name="mnist-cnn", dropout=0.2), classes=10, channels=1, image_size=28)
     assert [module.p for module in network.modules() if isinstance(module, nn.Dropout)] == [0.2]
     with pytest.raises(UserError, match="resnet20 has no dropout"):
-        zoo.build(ModelConfig(name="resnet20", dropout=0.2), classes=10, channels=3, image_size=32)
+        build(ModelConfig(name="resnet20", dropout=0.2), classes=10, channels=3, image_size=32)
 
 
 def test_small_networks_do_not_wait_for_torchvision() -> None:
     code = (
-        "import sys; from distdl.core.config import ModelConfig; from distdl.models import build as zoo\n"
-        "zoo.build(ModelConfig(name='digits-cnn'), classes=10, channels=1, image_size=8)\n"
-        "zoo.build(ModelConfig(name='resnet20'), classes=10, channels=3, image_size=32)\n"
+        "import sys; from distdl.core.config import ModelConfig; from distdl.models.build import build\n"
+        "build(ModelConfig(name='digits-cnn'), classes=10, channels=1, image_size=8)\n"
+        "build(ModelConfig(name='resnet20'), classes=10, channels=3, image_size=32)\n"
         "sys.exit('torchvision' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_network_of_a_user_takes_its_settings() -> None:
+    config = ModelConfig(name="network_of_a_user:Tiny")
+    network = build(config, classes=5, channels=1, image_size=8, options={"width": "4"})
+    assert network(torch.randn(2, 1, 8, 8)).shape == (2, 5)
+    assert network.get_submodule("stages.0").out_channels == 4
+    with pytest.raises(UserError, match=r'options\.model\.widht: there is no such setting; did you mean "width"'):
+        build(config, classes=5, channels=1, image_size=8, options={"widht": 4})
+    with pytest.raises(UserError, match=r"options\.model\.width: there is no such setting"):
+        build(ModelConfig(name="digits-cnn"), classes=5, channels=1, image_size=8, options={"width": 4})
+
+
+def test_blocks_of_a_user_freeze() -> None:
+    config = ModelConfig(name="network_of_a_user:Tiny", trainable_features=(False, True))
+    network = build(config, classes=5, channels=1, image_size=8)
+    frozen = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
+    assert frozen == {"stages.0.weight", "stages.0.bias"}
+
+
+def test_a_network_that_does_not_run_on_shapes_alone_is_built() -> None:
+    network = build(ModelConfig(name="network_of_a_user:Reader"), classes=3, channels=1, image_size=4)
+    assert network(torch.rand(2, 1, 4, 4)).shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("thousand", r"outputs \[1, 1000\] for one image, not \[1, 10\]"),
+        ("pair", "outputs a tuple, not a tensor of logits"),
+        ("no_layer", "cannot take images of 1 x 8 x 8|no linear layer or convolution"),
+        ("fails", "cannot be built for images of 8 x 8 pixels: RuntimeError: no such thing"),
+        ("number", "makes a int, not a torch.nn.Module"),
+        ("absent", "cannot import network_of_a_user:absent"),
+    ],
+)
+def test_a_network_of_a_user_that_does_not_fit_is_one_line(name: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        build(ModelConfig(name=f"network_of_a_user:{name}"), classes=10, channels=1, image_size=8)
+    assert "\n" not in str(caught.value)
+
+
+def test_networks_of_other_packages_have_rows_but_replace_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = [
+        EntryPoint(name=name, value="network_of_a_user:Tiny", group="distdl.models")
+        for name in ("tiny", "resnet18", "digits-cnn")
+    ]
+    monkeypatch.setattr(registry, "entry_points", lambda group: entries if group == "distdl.models" else [])
+    assert type(builder.create("tiny", classes=3, channels=1, image_size=8)).__name__ == "Tiny"
+    assert builder.find("resnet18").factory == "distdl.models.torchvision:classifier"
+    assert builder.find("digits-cnn").factory == "distdl.models.small:digits_cnn"
+    assert builder.names()[-1] == "tiny"
+    assert builder.parameters("tiny") is None
+
+
+def test_a_training_of_a_users_network(tmp_path: Path) -> None:
+    network = ["--model.name", "network_of_a_user:Tiny", "--options", "model.width=4"]
+    train([*network, "--epochs", "1", "--out", str(tmp_path / "run")])
+    state, _ = load(find(tmp_path / "run", warn=pytest.fail))
+    assert state["model"]["stages.0.weight"].shape == (4, 1, 3, 3)
+
+
+def test_an_unknown_name_ends_a_training_before_it_starts(tmp_path: Path) -> None:
+    """Also before the data set is read, which is not in this data root."""
+    argv = ["--model.name", "resnet5", "--data.name", "mnist", "--data.root", str(tmp_path), "--out", str(tmp_path)]
+    job = Ranks(argv)
+    assert job.wait() == [2]
+    assert '"resnet5" is not known; did you mean "resnet' in job.text
+    assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""Weights from files: what fits is taken, what does not is named, and nothing in a file is ever run."""
+"""Weights from files: those that fit are loaded, the others are named, and no code in a file is run."""
 
 import os
 from collections import OrderedDict
@@ -11,22 +11,23 @@ from torch import Tensor, nn
 
 from distdl.core.config import ModelConfig
 from distdl.core.errors import UserError
-from distdl.models import build as zoo
+from distdl.models import build as builder
 from distdl.models import weights
+from distdl.models.family import State
 from distdl.training.checkpoint import Checkpoints, Progress
 
 
 def build(file: Path | str, *, name: str = "resnet20", classes: int = 10, channels: int = 3, size: int = 32, **options):
     torch.manual_seed(1)
     config = ModelConfig(name=name, weights=str(file), **options)
-    return zoo.build(config, classes=classes, channels=channels, image_size=size)
+    return builder.build(config, classes=classes, channels=channels, image_size=size)
 
 
 def scratch(
     name: str = "resnet20", *, classes: int = 10, channels: int = 3, size: int = 32, seed: int = 0
 ) -> nn.Module:
     torch.manual_seed(seed)
-    return zoo.build(ModelConfig(name=name), classes=classes, channels=channels, image_size=size)
+    return builder.build(ModelConfig(name=name), classes=classes, channels=channels, image_size=size)
 
 
 def same(network: nn.Module, state: dict[str, Tensor]) -> bool:
@@ -42,7 +43,7 @@ def test_each_kind_of_file(suffix: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
 @pytest.mark.parametrize("wrapper", ["state_dict", "model"])
-def test_what_training_scripts_add_is_taken_off(prefix: str, wrapper: str, tmp_path: Path) -> None:
+def test_wrappers_and_prefixes_of_training_scripts_are_removed(prefix: str, wrapper: str, tmp_path: Path) -> None:
     state = scratch().state_dict()
     content = {wrapper: OrderedDict((prefix + key, value) for key, value in state.items()), "epoch": 3, "best": 0.9}
     torch.save(content, tmp_path / "run.pth")
@@ -67,7 +68,7 @@ def test_old_files_without_batch_counters(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "size"), [("resnet20", 32), ("squeezenet1_1", 64)])
-def test_last_layer_is_replaced_where_the_classes_differ(name: str, size: int, tmp_path: Path) -> None:
+def test_the_last_layer_is_replaced_if_the_classes_differ(name: str, size: int, tmp_path: Path) -> None:
     state = scratch(name, size=size).state_dict()
     torch.save(state, tmp_path / "ten.pth")
     network = build(tmp_path / "ten.pth", name=name, classes=7, size=size).eval()
@@ -98,11 +99,11 @@ def test_features_are_taken_from_a_file_without_a_classifier(tmp_path: Path) -> 
     state = {key: value for key, value in scratch().state_dict().items() if not key.startswith("linear")}
     torch.save(state, tmp_path / "backbone.pth")
     build(tmp_path / "backbone.pth", weights_part="features")
-    with pytest.raises(UserError, match=r"linear\.weight is not there"):
+    with pytest.raises(UserError, match=r"linear\.weight is not in the weights"):
         build(tmp_path / "backbone.pth")
 
 
-def test_colour_weights_on_gray_images(tmp_path: Path) -> None:
+def test_color_weights_on_gray_images(tmp_path: Path) -> None:
     network = scratch("resnet18", size=64).eval()
     torch.save(network.state_dict(), tmp_path / "rgb.pth")
     gray = build(tmp_path / "rgb.pth", name="resnet18", channels=1, size=64).eval()
@@ -165,23 +166,23 @@ def _truncated(file: Path, state: dict) -> None:
 BAD_FILES = {
     "absent.pth": (lambda file, state: None, "there is no file"),
     "weights.onnx": (lambda file, state: file.write_bytes(b"x"), "ends in .pth, .th, .pt, .safetensors"),
-    "half.pth": (_truncated, "is it whole|is damaged"),
-    "empty.pth": (lambda file, state: file.write_bytes(b""), "is it whole|is damaged"),
-    "noise.pt": (lambda file, state: file.write_bytes(bytes(range(256)) * 9), "is it whole|is damaged"),
-    "half.safetensors": (lambda file, state: file.write_bytes(b"\x08" + bytes(12)), "is it whole"),
-    "list.pth": (lambda file, state: torch.save([1, 2], file), "holds no state_dict"),
-    "optimizer.pth": (lambda file, state: torch.save({"state": {}, "param_groups": []}, file), "holds no state_dict"),
+    "half.pth": (_truncated, "is it complete|is damaged"),
+    "empty.pth": (lambda file, state: file.write_bytes(b""), "is it complete|is damaged"),
+    "noise.pt": (lambda file, state: file.write_bytes(bytes(range(256)) * 9), "is it complete|is damaged"),
+    "half.safetensors": (lambda file, state: file.write_bytes(b"\x08" + bytes(12)), "is it complete"),
+    "list.pth": (lambda file, state: torch.save([1, 2], file), "has no state_dict"),
+    "optimizer.pth": (lambda file, state: torch.save({"state": {}, "param_groups": []}, file), "has no state_dict"),
     "resnet32.pth": (
         lambda file, state: torch.save(scratch("resnet32").state_dict(), file),
-        "do not fit resnet20: layer1.3.conv1.weight is not here; .*, and 69 more",
+        "do not fit resnet20: layer1.3.conv1.weight is not in the network; .*, and 69 more",
     ),
     "wide.pth": (
         lambda file, state: torch.save(state | {"conv1.weight": torch.zeros(32, 3, 3, 3)}, file),
-        r"do not fit resnet20: conv1.weight is \[32, 3, 3, 3\] there and \[16, 3, 3, 3\] here$",
+        r"do not fit resnet20: conv1.weight is \[32, 3, 3, 3\] in the weights and \[16, 3, 3, 3\] in the network$",
     ),
     "short.pth": (
         lambda file, state: torch.save({k: v for k, v in state.items() if k != "bn1.bias"}, file),
-        "do not fit resnet20: bn1.bias is not there$",
+        "do not fit resnet20: bn1.bias is not in the weights$",
     ),
 }
 
@@ -195,46 +196,51 @@ def test_bad_files_are_named(name: str, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_torchvisions_weights_come_from_torchs_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from torchvision.models import ResNet18_Weights
-
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    file = tmp_path / "hub" / "checkpoints" / Path(ResNet18_Weights.DEFAULT.url).name
-    file.parent.mkdir(parents=True)
-    state = scratch("resnet18", classes=1000, size=64).state_dict()
-    torch.save(state, file)
-    network = build("torchvision", name="resnet18", size=64)
-    assert torch.equal(network.layer4[1].conv2.weight, state["layer4.1.conv2.weight"])
-    assert network.fc.out_features == 10
-
-
-def test_without_a_network_torchvisions_weights_say_where_to_put_the_file(
+def test_locate_searches_the_current_folder_and_then_the_data_root(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    for proxy in ("http_proxy", "https_proxy"):
-        monkeypatch.setenv(proxy, "http://127.0.0.1:9")  # the discard port: refused at once, with or without a network
-    monkeypatch.delenv("no_proxy", raising=False)
-    with pytest.raises(
-        UserError, match=r"weights of alexnet cannot be downloaded .*alexnet-owt-\w+.pth into .*checkpo"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DISTDL_DATA", str(tmp_path / "data"))
+    shared = tmp_path / "data" / "weights" / "net.pth"
+    shared.parent.mkdir(parents=True)
+    shared.touch()
+    assert weights.locate("net.pth", "resnet20") == shared
+    Path("net.pth").touch()
+    assert weights.locate("net.pth", "resnet20") == Path("net.pth")
+    with pytest.raises(UserError, match=r"there is no file folder/net\.pth$"):
+        weights.locate("folder/net.pth", "resnet20")
+
+
+def test_select_takes_one_part_and_keeps_the_rest_of_the_network() -> None:
+    network, other = scratch(seed=0), scratch(seed=1)
+    state, initial = State(other.state_dict()), network.state_dict()
+    for part, is_taken in (
+        ("all", lambda key: True),
+        ("features", lambda key: not key.startswith("linear.")),
+        ("classifier", lambda key: key.startswith("linear.")),
     ):
-        build("torchvision", name="alexnet", size=64)
-    assert not list((tmp_path / "hub" / "checkpoints").glob("alexnet*"))
+        chosen = weights.select(state, network, part)
+        assert chosen.keys() == initial.keys()
+        assert all(chosen[key].equal(state[key] if is_taken(key) else initial[key]) for key in initial)
 
 
-def test_own_networks_have_no_torchvision_weights() -> None:
-    with pytest.raises(UserError, match="torchvision has no weights for resnet20"):
-        build("torchvision")
+def test_mismatches_change_nothing() -> None:
+    network = scratch()
+    initial = {key: value.clone() for key, value in network.state_dict().items()}
+    state = State(scratch(seed=1).state_dict())
+    assert weights.mismatches(state, network) == []
+    del state["bn1.bias"]
+    state["extra"] = torch.zeros(1)
+    assert weights.mismatches(state, network) == ["bn1.bias is not in the weights", "extra is not in the network"]
+    state["conv1.weight"] = torch.zeros(1)
+    assert weights.mismatches(state, network) == ["conv1.weight is [1] in the weights and [16, 3, 3, 3] in the network"]
+    assert same(network, initial)
 
 
-def test_every_torchvision_network_has_weights_with_a_hash() -> None:
-    from torchvision.models import get_model_weights
-
-    for name in zoo.names()[len(zoo.OWN) :]:
-        assert torch.hub.HASH_REGEX.search(Path(get_model_weights(name).DEFAULT.url).name), name
-
-
-def test_gray_fold_keeps_the_response() -> None:
-    weight, pixel = torch.randn(4, 3, 1, 1), torch.randn(1, 1, 1, 1)
-    folded = nn.functional.conv2d(pixel, weights.fold_to_gray(weight))
-    torch.testing.assert_close(folded, nn.functional.conv2d(pixel.expand(-1, 3, -1, -1), weight))
+def test_an_adapter_of_a_users_family(tmp_path: Path) -> None:
+    name = "network_of_a_user:Tiny"
+    state = scratch(name, size=8).state_dict()
+    old = {key.replace("classifier.", "head."): value for key, value in state.items()}
+    assert "head.weight" in old
+    torch.save(old, tmp_path / "old.pth")
+    assert same(build(tmp_path / "old.pth", name=name, size=8), state)

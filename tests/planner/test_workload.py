@@ -1,14 +1,16 @@
-"""What a person may call a network."""
+"""Network arguments of the command line: names, profiles and callables; and the network that a training builds."""
 
 import pytest
 
-from distdl.core import profiles as resolve
+from distdl.core.config import ModelConfig
 from distdl.core.errors import UserError
+from distdl.core.profiles import validate
 from distdl.data.sets import load as datasets
+from distdl.models.build import build
 from distdl.planner.workload import named
 from distdl.profiling.counting.count import count
 
-OWN_NETWORK = """
+USERS_NETWORK = """
 from torch import nn
 sequence = nn.Sequential(nn.Linear(4, 3))
 class Small(nn.Module):
@@ -22,7 +24,7 @@ def make():
 def broken():
     raise RuntimeError("no such thing")
 number = 3
-def gives_number():
+def makes_number():
     return 3
 """
 
@@ -34,11 +36,11 @@ def gives_number():
         ("regnet_y_400mf", (3, 224, 224), 4_344_144),  # computes its widths with tensors when it is made
         ("efficientnet_b1", (3, 240, 240), 7_794_184),
         ("vit_b_16", (3, 224, 224), 86_567_656),
-        ("inception_v3", (3, 299, 299), 27_161_264),
+        ("inception_v3", (3, 299, 299), 23_834_568),  # without auxiliary heads: see below
         ("fcn_resnet50", (3, 224, 224), 32_957_013),  # not a classifier
         ("resnet20", (3, 32, 32), 269_722),  # distdl's own
         ("digits", (1, 8, 8), 38_282),  # a profile
-        ("mnist-cnn", (1, 28, 28), 3_274_634),  # a profile whose data need not be at hand
+        ("mnist-cnn", (1, 28, 28), 3_274_634),  # a profile whose data set need not be present
     ],
 )
 def test_names(name, input_shape, parameters):
@@ -49,7 +51,7 @@ def test_names(name, input_shape, parameters):
     assert all(parameter.is_meta for parameter in heavy)
 
 
-def test_a_transformer_is_made_for_the_size_that_is_asked():
+def test_a_transformer_is_built_for_the_given_size():
     assert count(named("vit_b_16", (3, 384, 384)).module, (3, 384, 384)).parameters == 86_859_496
     assert count(named("maxvit_t", (3, 448, 448)).module, (3, 448, 448)).forward_flops > 0
 
@@ -64,34 +66,67 @@ def test_a_profile_gives_its_batch_and_its_freezing(tmp_path):
 
 
 @pytest.mark.parametrize("attribute", ["sequence", "Small", "make"])
-def test_modules_of_ones_own(tmp_path, attribute):
-    (tmp_path / "own_network.py").write_text(OWN_NETWORK)
-    subject = named(f"own_network:{attribute}", (4,))
-    assert subject.name == f"own_network:{attribute}"
+def test_modules_of_a_user(tmp_path, attribute):
+    (tmp_path / "users_network.py").write_text(USERS_NETWORK)
+    subject = named(f"users_network:{attribute}", (4,))
+    assert subject.name == f"users_network:{attribute}"
     assert count(subject.module, subject.input_shape).parameters == 15
 
 
 @pytest.mark.parametrize(
-    ("name", "says"),
+    ("name", "message"),
     [
         ("resnet5", 'did you mean "resnet'),
-        ("nothing_like_it", "no network, profile or package.module:callable"),
+        ("nothing_like_it", "not a known network, profile or package.module:callable"),
         ("missing.toml", "there is no profile file"),
         ("no_such_module:thing", "ModuleNotFoundError"),
-        ("own_network:absent", "absent"),
-        ("own_network:broken", "RuntimeError: no such thing"),
-        ("own_network:number", "not callable"),
-        ("own_network:gives_number", "gives a int, not a torch.nn.Module"),
+        ("users_network:absent", "absent"),
+        ("users_network:broken", "RuntimeError: no such thing"),
+        ("users_network:number", "not callable"),
+        ("users_network:makes_number", "makes a int, not a torch.nn.Module"),
     ],
 )
-def test_names_of_nothing(tmp_path, name, says):
-    (tmp_path / "own_network.py").write_text(OWN_NETWORK)
-    with pytest.raises(UserError, match=says):
+def test_wrong_names(tmp_path, name, message):
+    (tmp_path / "users_network.py").write_text(USERS_NETWORK)
+    with pytest.raises(UserError, match=message):
         named(name)
 
 
-def test_classes_that_are_known_are_those_of_the_data(data_root, monkeypatch):
+def test_the_catalog_has_the_number_of_classes_of_the_data(data_root, monkeypatch):
     monkeypatch.setenv("DISTDL_DATA", str(data_root))
     for name in ("digits", "mnist", "cifar10", "cifar100", "synthetic"):
-        config = resolve.validate({"data": {"name": name}}, where="test").data
+        config = validate({"data": {"name": name}}, where="test").data
         assert len(datasets.load(config).classes) == datasets.source_of(name).classes > 0
+
+
+@pytest.mark.parametrize("network", ["inception_v3", "googlenet", "resnet18"])
+def test_a_name_and_a_profile_are_the_network_that_a_training_builds(tmp_path, network):
+    """Auxiliary heads are left out: a training has one loss, which gives them no gradient."""
+    by_name = named(network)
+    size = by_name.input_shape[-1]
+    profile = tmp_path / "profile.toml"
+    profile.write_text(f'extends = "resnet50-synthetic"\n[model]\nname = "{network}"\n[data]\nimage_size = {size}\n')
+    by_profile = named(str(profile))
+    trained = build(ModelConfig(name=network), classes=1000, channels=3, image_size=size)
+    shapes = [
+        {key: value.shape for key, value in module.named_parameters()}
+        for module in (by_name.module, by_profile.module, trained)
+    ]
+    assert shapes[0] == shapes[1] == shapes[2]
+    counts = [count(each.module, each.input_shape, 2, training=True) for each in (by_name, by_profile)]
+    assert counts[0].parameters == sum(parameter.numel() for parameter in trained.parameters())
+    assert counts[0].training_flops == counts[1].training_flops
+    assert not counts[0].warnings
+
+
+def test_settings_of_a_profile_reach_the_network(tmp_path):
+    (tmp_path / "tiny.toml").write_text(
+        'extends = "digits"\n[model]\nname = "network_of_a_user:Tiny"\n[options.model]\nwidth = 4\n'
+    )
+    module = named(str(tmp_path / "tiny.toml")).module
+    assert module.get_submodule("stages.0").out_channels == 4
+    assert named("network_of_a_user:Tiny", (1, 8, 8)).module.get_submodule("classifier").out_features == 1000
+
+
+def test_one_channel_is_counted_as_trained():
+    assert count(named("resnet18", (1, 64, 64)).module, (1, 64, 64)).parameters == 11_689_512 - 2 * 64 * 7 * 7

@@ -1,0 +1,44 @@
+"""Networks for color images on gray ones: the first convolution is summed over the colors."""
+
+from torch import Tensor, nn
+
+from distdl.models.family import Adapter, State
+
+
+def fold_to_gray(weight: Tensor) -> Tensor:
+    """[o, 3, h, w] -> [o, 1, h, w]: the response to a gray image that is repeated three times.
+
+    The sum and not the mean, so that the next layer sees values of the scale that it was trained or initialized for.
+    """
+    return weight.sum(dim=1, keepdim=True)
+
+
+def make_gray(network: nn.Module) -> None:
+    """Let a network for color images take images of one channel."""
+    first = first_convolution(network)
+    if first is None:
+        raise ValueError("it has no convolution")
+    convolution = network.get_submodule(first)
+    assert isinstance(convolution, nn.Conv2d)
+    convolution.in_channels = 1
+    convolution.weight = nn.Parameter(fold_to_gray(convolution.weight.detach()))
+
+
+def first_convolution(network: nn.Module) -> str | None:
+    """Name of the convolution that takes the image, or None for a network without convolutions."""
+    return next((name for name, module in network.named_modules() if isinstance(module, nn.Conv2d)), None)
+
+
+def _is_color(state: State, network: nn.Module) -> bool:
+    key = f"{first_convolution(network)}.weight"
+    if key not in state or state[key].ndim != 4:
+        return False
+    return state[key].shape[1] == 3 and network.state_dict()[key].shape[1] == 1
+
+
+def _to_gray(state: State, network: nn.Module) -> State:
+    key = f"{first_convolution(network)}.weight"
+    return state.replaced((name, fold_to_gray(value) if name == key else value) for name, value in state.items())
+
+
+COLOR_WEIGHTS = Adapter(name="color weights for gray images", applies=_is_color, adapt=_to_gray)

@@ -1,0 +1,198 @@
+"""torchvision's networks: its classifiers as rows of the registry, and its special cases.
+
+torchvision's import takes seconds: it is imported when one of its networks is needed.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+from torch import nn
+
+from distdl.core.errors import UserError
+from distdl.core.registry import Row
+from distdl.models.family import Adapter, Family, State
+from distdl.models.gray import make_gray
+from distdl.profiling.counting.meta import weightless
+
+IMAGENET_SIZE, IMAGENET_CLASSES = 224, 1000
+AUXILIARY_HEADS = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
+"""Networks with extra classifiers, and what their names start with."""
+RESIDUAL = ("resnet", "resnext", "wide_resnet")
+
+_DENSENET_2017 = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
+_PAPER = re.compile(r"`(?P<title>[^`<]+?)\s*<(?P<address>[^`>]+)>`")
+_POSITIONS = "encoder.pos_embedding"
+
+
+def names() -> list[str]:
+    """Names of torchvision's classifiers."""
+    from torchvision import models
+
+    return models.list_models(module=models)
+
+
+def row(name: str) -> Row:
+    """The registry's row of a classifier."""
+    from torchvision import models
+
+    paper = _PAPER.search(models.get_model_builder(name).__doc__ or "")
+    title = " ".join(paper["title"].split()) if paper else ""
+    return Row(
+        factory="distdl.models.torchvision:classifier",
+        summary=f"torchvision: {title}",
+        traits={"arguments": {"name": name}},
+    )
+
+
+def classifier(name: str, *, classes: int, channels: int, image_size: int, pretrained: bool = False) -> nn.Module:
+    """A classifier by name, as a training builds it.
+
+    Args:
+        pretrained: whether weights are loaded afterwards, so that initial ones are not needed.
+    Raises:
+        UserError: for images of other than 1 or 3 channels.
+    """
+    from torchvision.models import get_model
+
+    if channels not in (1, 3):
+        raise UserError(f"{name} takes images of 1 or 3 channels, not {channels}")
+    network = get_model(name, weights=None, num_classes=classes, **_arguments(name, channels, image_size, pretrained))
+    if channels == 1:
+        make_gray(network)
+    vars(network)["family"] = FAMILY
+    return network
+
+
+def _arguments(name: str, channels: int, image_size: int, pretrained: bool) -> dict[str, Any]:
+    """Further arguments that some of torchvision's constructors need."""
+    if name in AUXILIARY_HEADS:
+        return {
+            # The trainer has one loss; BatchNorm serves the purpose of the auxiliary heads.
+            "aux_logits": False,
+            # These weights come from TensorFlow and expect pixels in -1 to 1, made from ImageNet-normalized ones.
+            "transform_input": pretrained and channels == 3,
+            "init_weights": not pretrained,
+        }
+    if name.startswith(RESIDUAL):
+        # Each block starts as its shortcut alone: Goyal et al. 2017, section 5.1. ResNet-50 then learns from the first
+        # step; otherwise its loss grows for dozens of steps.
+        return {"zero_init_residual": True}
+    if name.startswith("vit_"):
+        return {"image_size": image_size}
+    if name.startswith("maxvit_"):
+        return {"input_size": (image_size, image_size)}
+    return {}
+
+
+def other_names() -> list[str]:
+    """Names of torchvision's networks that are no classifiers of images: they can be counted, not trained."""
+    from torchvision import models
+
+    classifiers = set(names())
+    return [name for name in models.list_models() if name not in classifiers]
+
+
+def other(name: str) -> nn.Module:
+    """A network for segmentation, detection or video, on the meta device."""
+    from torchvision import models
+
+    has_backbone = "weights_backbone" in models.get_model_builder(name).__annotations__
+    with weightless():
+        return models.get_model(name, weights=None, **({"weights_backbone": None} if has_backbone else {}))
+
+
+def published_size(name: str) -> int:
+    """Height and width at which torchvision evaluates its first weights of this name: its FLOPs are for this size."""
+    from torchvision import models
+
+    # A vision transformer is built for one size, 224 by default, whatever the size of its first weights.
+    if name.startswith("vit_") or name not in names():
+        return IMAGENET_SIZE
+    return next(iter(models.get_model_weights(name))).transforms.keywords["crop_size"]
+
+
+def parameters(name: str) -> int:
+    """Number of parameters of a classifier of 1,000 classes: from torchvision's table, since building takes long."""
+    from torchvision import models
+
+    if name in AUXILIARY_HEADS:  # which the table may include
+        with weightless():
+            network = classifier(name, classes=IMAGENET_CLASSES, channels=3, image_size=published_size(name))
+        return sum(parameter.numel() for parameter in network.parameters())
+    # Weights for larger images have more position embeddings.
+    return min(weights.meta["num_params"] for weights in models.get_model_weights(name))
+
+
+def weights_file(name: str) -> Path:
+    """The file of the weights that torchvision recommends, from torch's cache or downloaded into it.
+
+    Raises:
+        UserError: torchvision has none for this network, or they cannot be downloaded.
+    """
+    from torchvision.models import get_model_weights
+
+    if name not in names():
+        raise UserError(f'torchvision has no weights for {name}: set model.weights to "none" or to a file')
+    url: str = get_model_weights(name)["DEFAULT"].url
+    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(file.with_name(f".{file.name}.lock")):  # one of the ranks that start together downloads
+        if not file.is_file():
+            digest = torch.hub.HASH_REGEX.search(file.name)
+            try:
+                torch.hub.download_url_to_file(url, str(file), digest and digest[1], progress=False)
+            except (OSError, RuntimeError) as error:
+                raise UserError(
+                    f"torchvision's weights of {name} cannot be downloaded ({getattr(error, 'reason', error)}): put "
+                    f"{url} into {file.parent}, or name a file by --model.weights"
+                ) from None
+    return file
+
+
+def _has_auxiliary_heads(state: State, network: nn.Module) -> bool:
+    return any(map(_is_auxiliary, state)) and not any(map(_is_auxiliary, network.state_dict()))
+
+
+def _without_auxiliary_heads(state: State, network: nn.Module) -> State:
+    return state.replaced((name, value) for name, value in state.items() if not _is_auxiliary(name))
+
+
+def _is_auxiliary(name: str) -> bool:
+    return any(name.startswith(prefixes) for prefixes in AUXILIARY_HEADS.values())
+
+
+def _has_densenet_names(state: State, network: nn.Module) -> bool:
+    return any(map(_DENSENET_2017.search, state))
+
+
+def _without_densenet_names(state: State, network: nn.Module) -> State:
+    return state.replaced((_DENSENET_2017.sub(r"\1\2", name), value) for name, value in state.items())
+
+
+def _has_other_positions(state: State, network: nn.Module) -> bool:
+    from torchvision.models import VisionTransformer
+
+    if not isinstance(network, VisionTransformer) or _POSITIONS not in state:
+        return False
+    return network.encoder.pos_embedding.shape != state[_POSITIONS].shape
+
+
+def _interpolated_positions(state: State, network: nn.Module) -> State:
+    from torchvision.models import VisionTransformer
+    from torchvision.models.vision_transformer import interpolate_embeddings
+
+    assert isinstance(network, VisionTransformer)
+    return state.replaced(interpolate_embeddings(network.image_size, network.patch_size, state.copy()).items())
+
+
+FAMILY = Family(
+    containers=("features", "layers", "encoder", "trunk_output", "blocks"),
+    adapters=(
+        Adapter(name="auxiliary heads", applies=_has_auxiliary_heads, adapt=_without_auxiliary_heads),
+        Adapter(name="DenseNet's names of 2017", applies=_has_densenet_names, adapt=_without_densenet_names),
+        Adapter(name="position embeddings", applies=_has_other_positions, adapt=_interpolated_positions),
+    ),
+)
