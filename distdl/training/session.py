@@ -9,6 +9,7 @@ from distdl.core.console import PlainConsole
 from distdl.core.errors import Failure, UserError
 from distdl.core.rundir import RunDir
 from distdl.data.sets.load import load
+from distdl.models.build import find
 from distdl.runtime.environment import environment
 from distdl.strategies.agreement import agree
 from distdl.strategies.base import Strategy
@@ -41,6 +42,7 @@ def train(
     """
     telemetry = Telemetry(time.time() if began is None else began)
     place = entry.find(config, strategy)
+    find(config.model.name)  # an unknown name fails before the data set is read
     dataset = load(config.data)
     agree(strategy, config, dataset)
     run = RunDir(place.path)

@@ -122,7 +122,13 @@ class Trainer:
         config, dataset = self.config, self.dataset
         torch.manual_seed(seed)
         size = config.data.image_size or dataset.image_size
-        return zoo.build(config.model, classes=len(dataset.classes), channels=dataset.channels, image_size=size)
+        return zoo.build(
+            config.model,
+            classes=len(dataset.classes),
+            channels=dataset.channels,
+            image_size=size,
+            options=config.options.get("model", {}),
+        )
 
     def _check_smallest_piece(self) -> None:
         size, task = self.config.data.image_size or self.dataset.image_size, self.loaders["train"].task

@@ -21,7 +21,7 @@ from distdl.core.profiles import Recipe, resolve
 from distdl.data.dataset import DataSet, Split
 from distdl.data.loaders import make_loader
 from distdl.data.sets.load import load
-from distdl.models import freezing as parts
+from distdl.models import blocks as parts
 from distdl.runtime.device import device_for
 from distdl.runtime.world import World
 from distdl.studies.features.last_layers import Features, head_tensors, network, train

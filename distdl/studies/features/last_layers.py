@@ -19,8 +19,8 @@ from distdl.core.config import Config
 from distdl.core.errors import UserError
 from distdl.data.dataset import DataSet
 from distdl.data.loaders import order
+from distdl.models import blocks as parts
 from distdl.models import build as zoo
-from distdl.models import freezing as parts
 from distdl.optim import optimizers, schedules
 
 Features = Mapping[str, tuple[Tensor, Tensor]]
@@ -216,4 +216,10 @@ def _logits(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 def network(config: Config, dataset: DataSet) -> nn.Module:
     """The network of a configuration, for the classes of a set."""
     size = config.data.image_size or dataset.image_size
-    return zoo.build(config.model, classes=len(dataset.classes), channels=dataset.channels, image_size=size)
+    return zoo.build(
+        config.model,
+        classes=len(dataset.classes),
+        channels=dataset.channels,
+        image_size=size,
+        options=config.options.get("model", {}),
+    )

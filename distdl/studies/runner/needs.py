@@ -92,6 +92,6 @@ def _data_set(name: str, root: Path | None) -> None:
 
 
 def _weights(weights: str, network: str) -> None:
-    from distdl.models.weights import from_torchvision, read
+    from distdl.models.weights import locate, read
 
-    from_torchvision(network) if weights == "torchvision" else read(Path(weights))
+    read(locate(weights, network))

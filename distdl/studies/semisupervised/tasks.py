@@ -79,6 +79,7 @@ def score(config: Config, dataset: DataSet, indices: np.ndarray, weights: Path) 
         classes=len(dataset.classes),
         channels=dataset.channels,
         image_size=config.data.image_size or dataset.image_size,
+        options=config.options.get("model", {}),
     )
     network = network.to(device).eval()
     loader = make_loader(config, dataset, dataset.train[indices], World(device=device), training=False)

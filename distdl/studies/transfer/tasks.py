@@ -17,7 +17,7 @@ from distdl.core.rundir import CHECKPOINTS, CONFIG
 from distdl.data.dataset import DataSet
 from distdl.data.loaders import make_loader
 from distdl.data.sets.load import load
-from distdl.models import freezing as parts
+from distdl.models import blocks as parts
 from distdl.runtime import tensors
 from distdl.runtime.device import device_for
 from distdl.runtime.world import World
