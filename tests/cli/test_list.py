@@ -1,0 +1,49 @@
+"""`distdl list` and `distdl models list`: names, parameters and one line each."""
+
+import pytest
+
+from distdl.cli.__main__ import main
+from distdl.core.components import COMPONENTS
+from distdl.core.registry import KINDS
+
+
+def listed(capsys: pytest.CaptureFixture[str], *argv: str) -> list[list[str]]:
+    assert main(list(argv)) == 0
+    return [line.split(maxsplit=3) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_models_have_parameters_in_millions_and_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = listed(capsys, "models", "list", "resnet[12]*")
+    assert rows == listed(capsys, "list", "models", "resnet[12]*")
+    assert [row[0] for row in rows] == ["resnet20", "resnet110", "resnet101", "resnet152", "resnet18"]
+    assert [row[1:3] for row in rows][::4] == [["0.27", "M"], ["11.69", "M"]]
+    assert rows[0][3] == "ResNet of 20 layers for CIFAR (He et al. 2015)"
+    assert rows[4][3] == "torchvision: Deep Residual Learning for Image Recognition"
+
+
+@pytest.mark.parametrize("group", sorted(KINDS.keys() - {"models"}))
+def test_every_kind_lists_its_rows(group: str, capsys: pytest.CaptureFixture[str]) -> None:
+    if not COMPONENTS[group] and not KINDS[group].open:
+        assert main(["list", group]) == 2
+        assert capsys.readouterr().err.startswith("error: no ")
+        return
+    assert main(["list", group]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for name, row in COMPONENTS[group].items():
+        assert any(line.split()[0] == name and line.endswith(row.summary) for line in lines), name
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["models", "list", "resnt*"], "error: no model matches 'resnt*' (distdl list models shows all)"),
+        (["list", "optimizers", "x"], "error: no optimizer matches 'x' (distdl list optimizers shows all)"),
+        (["list", "optimisers"], 'did you mean "optimizers"'),
+    ],
+)
+def test_wrong_names_are_one_line(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(argv) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
