@@ -1,50 +1,50 @@
-"""`distdl doctor`: what this machine has, and for each thing that is missing the one command that brings it."""
+"""`distdl doctor`: devices, libraries, Slurm and data sets of this machine, and how to install what is missing."""
 
 import json
 import platform
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib import metadata, util
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
+from distdl.core.components import COMPONENTS
 from distdl.core.console import PlainConsole
 from distdl.core.errors import reason
 from distdl.runtime.cores import cores
 
-WHEEL = "containers/horovod/build.sh .venv/bin/python"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that distdl can use."""
+    """A device, library or data set that distdl can use."""
 
     name: str
-    found: bool
+    found: bool  # plain: ok a key of the JSON output
     detail: str
-    """Version or what it is; or why it was not found."""
+    """Version or description; or the reason why it is missing."""
     remedy: str = ""
-    """The command that brings it, where it is missing and a command can."""
+    """The command that installs it, if it is missing and a command can."""
 
 
 def doctor(*, json: bool = False) -> None:
-    """Say what this machine has: devices, libraries, Slurm, data sets; and what brings the rest.
+    """Check this machine: devices, libraries, Slurm, data sets; and list how to install what is missing.
 
     Args:
-        json: print a JSON object by name in place of the table.
+        json: print a JSON object by name instead of the table.
     """
     findings = examine()
     if json:
         print(_as_json(findings))
         return
     table = Table(title="distdl doctor", title_justify="left")
-    table.add_column("what")
-    table.add_column("here")
-    table.add_column("detail, or what brings it", overflow="fold")
+    table.add_column("component")
+    table.add_column("found")
+    table.add_column("detail, or how to install it", overflow="fold")
     for finding in findings:
         mark = Text("yes", "green") if finding.found else Text("no", "yellow")
         table.add_row(finding.name, mark, finding.detail + (f"\n{finding.remedy}" if finding.remedy else ""))
@@ -56,7 +56,7 @@ def _as_json(findings: list[Finding]) -> str:
 
 
 def examine() -> list[Finding]:
-    """Everything that distdl can use, found or not. A check that fails becomes a finding that says so."""
+    """Everything that distdl can use, available or not. A check that fails is a finding with the error."""
     findings: list[Finding] = []
     for name, check in CHECKS.items():
         try:
@@ -93,23 +93,31 @@ def _cuda() -> Finding:
     if not shutil.which("nvidia-smi"):
         return Finding(name="cuda", found=False, detail="no NVIDIA driver: training runs on the CPU")
     return Finding(
-        name="cuda", found=False, detail="a driver, but torch sees no GPU; what the driver says:", remedy="nvidia-smi"
+        name="cuda", found=False, detail="a driver, but torch sees no GPU; ask the driver:", remedy="nvidia-smi"
     )
 
 
 def _nccl() -> Finding:
     import torch
+    from torch.cuda import nccl
 
     if torch.distributed.is_nccl_available():
-        version = ".".join(map(str, torch.cuda.nccl.version()))
+        version = ".".join(map(str, nccl.version()))
         return Finding(name="nccl", found=True, detail=f"{version}, inside torch")
-    return Finding(name="nccl", found=False, detail="this torch has none: GPUs would talk over gloo")
+    return Finding(name="nccl", found=False, detail="this torch has none: GPUs would communicate through gloo")
 
 
-def _package(name: str, module: str, distribution: str, remedy: str) -> Finding:
-    found = _importable(module)
-    detail = _version(distribution) if found else "not installed"
-    return Finding(name=name, found=found, detail=detail, remedy="" if found else remedy)
+def _package(name: str, traits: Mapping[str, Any]) -> Finding:
+    """The package that a component of the registry needs."""
+    if _importable(traits["package"]):
+        return Finding(name=name, found=True, detail=_version(_distribution(traits["package"])))
+    return Finding(name=name, found=False, detail="not installed", remedy=traits["install"])
+
+
+def _distribution(package: str) -> str:
+    """The distribution of a package: of the several that share `nvidia`, the one that names `dali`."""
+    candidates = metadata.packages_distributions().get(package.partition(".")[0], [])
+    return next((name for name in candidates if package.rpartition(".")[2] in name.lower()), package)
 
 
 def _importable(module: str) -> bool:
@@ -143,7 +151,7 @@ def _nvml() -> Finding:
         finally:
             pynvml.nvmlShutdown()
     except pynvml.NVMLError as error:
-        remedy = remedies.get(error.value, "")
+        remedy = remedies.get(getattr(error, "value", 0), "")
         detail = str(error).rstrip(".") + (f": {remedy}" if remedy else "")
         return Finding(name="nvml", found=False, detail=detail)
     return Finding(name="nvml", found=True, detail=f"driver {driver}, {count} devices")
@@ -152,7 +160,7 @@ def _nvml() -> Finding:
 def _slurm() -> Finding:
     sbatch = shutil.which("sbatch")
     if not sbatch:
-        return Finding(name="slurm", found=False, detail="no sbatch here: on a cluster it is on the login node")
+        return Finding(name="slurm", found=False, detail="no sbatch: on a cluster it is on the login node")
     version = subprocess.run(
         [sbatch, "--version"], capture_output=True, text=True, errors="replace", timeout=10, check=False
     )
@@ -166,24 +174,30 @@ def _data() -> list[Finding]:
     return [
         Finding(
             name=f"data {name}",
-            found=there is not None,
-            detail=str(there) if there else f"not under {root}",
-            remedy="" if there else hint,
+            found=folder is not None,
+            detail=str(folder) if folder else f"not under {root}",
+            remedy="" if folder else hint,
         )
-        for name, (there, hint) in available(root).items()
+        for name, (folder, hint) in available(root).items()
     ]
 
+
+PACKAGES = {
+    row.traits["package"].rpartition(".")[2]: row.traits
+    for components in COMPONENTS.values()
+    for row in components.values()
+    if "package" in row.traits
+}
+"""Optional packages of distdl's components, by the last part of their name."""
 
 CHECKS: dict[str, Callable[[], Finding | list[Finding]]] = {
     "host": _host,
     "torch": _torch,
     "cuda": _cuda,
     "nccl": _nccl,
-    "horovod": partial(_package, "horovod", "horovod", "horovod", f"pip install $({WHEEL} | tail -n 1)"),
-    "deepspeed": partial(_package, "deepspeed", "deepspeed", "deepspeed", "pip install 'distdl[deepspeed]'"),
-    "dali": partial(_package, "dali", "nvidia.dali", "nvidia-dali-cuda130", "pip install 'distdl[dali]'"),
+    **{name: partial(_package, name, traits) for name, traits in PACKAGES.items()},
     "nvml": _nvml,
     "slurm": _slurm,
     "data": _data,
 }
-"""By the name of its row; data has a row for each set."""
+"""Checks by the name of their row; data has a row per set."""

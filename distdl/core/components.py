@@ -50,13 +50,16 @@ COMPONENTS: dict[str, dict[str, Row]] = {
             factory="distdl.strategies.horovod:Horovod",
             summary="Horovod's ring all-reduce",
             uses=("horovod",),
-            traits={"package": "horovod"},
+            traits={
+                "package": "horovod",
+                "install": "pip install $(containers/horovod/build.sh .venv/bin/python | tail -n 1)",
+            },
         ),
         "deepspeed": Row(
             factory="distdl.strategies.deepspeed:DeepSpeed",
             summary="DeepSpeed's ZeRO, stages 0 to 3",
             uses=("deepspeed", "ddp.timeout_s"),
-            traits={"package": "deepspeed"},
+            traits={"package": "deepspeed", "install": "pip install 'distdl[deepspeed]'"},
         ),
         "ps": Row(
             factory="distdl.strategies.paramserver.worker:Worker",
@@ -72,7 +75,7 @@ COMPONENTS: dict[str, dict[str, Row]] = {
         "dali": Row(
             factory="distdl.data.loaders.dali:DaliLoader",
             summary="files decoded by NVIDIA DALI",
-            traits={"package": "nvidia.dali"},
+            traits={"package": "nvidia.dali", "install": "pip install 'distdl[dali]'"},
         ),
         "synthetic": Row(
             factory="distdl.data.loaders.synthetic:SyntheticLoader", summary="noise, to measure all but the input"
@@ -106,13 +109,13 @@ COMPONENTS: dict[str, dict[str, Row]] = {
             factory="distdl.optim.optimizers:lars",
             summary="LARS for large batches (You et al. 2017)",
             uses=("optim.momentum",),
-            traits={"package": "timm"},
+            traits={"package": "timm", "install": "pip install 'distdl[large-batch]'"},
         ),
         "lamb": Row(
             factory="distdl.optim.optimizers:lamb",
             summary="LAMB for large batches (You et al. 2020)",
             uses=("optim.betas", "optim.eps"),
-            traits={"package": "timm"},
+            traits={"package": "timm", "install": "pip install 'distdl[large-batch]'"},
         ),
     },
     "schedules": {

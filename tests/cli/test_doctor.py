@@ -1,4 +1,4 @@
-"""What the doctor says: true of this machine, readable, and with the command that brings what is missing."""
+"""`distdl doctor`: true of this machine, readable, and with the command that installs what is missing."""
 
 import json
 import os
@@ -12,31 +12,31 @@ import torch
 from distdl.cli import doctor
 
 
-def run(*words: str) -> str:
-    done = subprocess.run([sys.executable, "-m", "distdl.cli", "doctor", *words], capture_output=True, text=True)
+def run(*options: str) -> str:
+    done = subprocess.run([sys.executable, "-m", "distdl.cli", "doctor", *options], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def test_json_names_everything_and_a_remedy_for_what_can_be_brought() -> None:
-    found = json.loads(run("--json"))
-    wanted = {"host", "torch", "cuda", "nccl", "horovod", "deepspeed", "dali", "nvml", "slurm", "data digits"}
-    assert wanted <= set(found)
-    assert found["torch"]["found"]
-    assert torch.__version__ in found["torch"]["detail"]
-    assert found["cuda"]["found"] == torch.cuda.is_available()
-    assert found["data digits"]["found"]
-    for name in ("horovod", "deepspeed", "dali", "data mnist"):
-        assert found[name]["found"] != bool(found[name]["remedy"])
+def test_json_names_everything_and_how_to_install_it() -> None:
+    findings = json.loads(run("--json"))
+    names = {"host", "torch", "cuda", "nccl", "horovod", "deepspeed", "dali", "timm", "nvml", "slurm", "data digits"}
+    assert names <= set(findings)
+    assert findings["torch"]["found"]
+    assert torch.__version__ in findings["torch"]["detail"]
+    assert findings["cuda"]["found"] == torch.cuda.is_available()
+    assert findings["data digits"]["found"]
+    for name in ("horovod", "deepspeed", "dali", "timm", "data mnist"):
+        assert findings[name]["found"] != bool(findings[name]["remedy"])
 
 
 def test_the_table_keeps_the_brackets_of_extras_and_80_columns() -> None:
-    shown = run()
-    assert max(map(len, shown.splitlines())) <= 80
+    table = run()
+    assert max(map(len, table.splitlines())) <= 80
     for name, finding in json.loads(run("--json")).items():
-        assert name in shown
+        assert name in table
         if "distdl[" in finding["remedy"]:
-            assert finding["remedy"] in shown
+            assert finding["remedy"] in table
 
 
 ERRORS = [OSError(5, "Input/output error"), KeyError("x"), SystemExit(3), RecursionError()]
@@ -69,8 +69,8 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("words", [(), ("--json",)])
-def test_a_machine_on_which_nothing_works_has_a_line_for_each(tmp_path: Path, words: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_a_machine_on_which_nothing_works_has_a_line_for_each(tmp_path: Path, options: tuple[str, ...]) -> None:
     for name, code in BROKEN.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text(code, encoding="utf-8")
@@ -83,10 +83,21 @@ def test_a_machine_on_which_nothing_works_has_a_line_for_each(tmp_path: Path, wo
         "DISTDL_DATA": os.fsdecode(b"/\xff" + b"x" * 300),
         "PYTHONIOENCODING": "ascii",
     }
-    command = [sys.executable, "-m", "distdl.cli", "doctor", *words]
+    command = [sys.executable, "-m", "distdl.cli", "doctor", *options]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("cannot be checked: ") >= 6
     assert "\x1b" not in done.stdout
     for name in ("host", "torch", "cuda", "nccl", "horovod", "deepspeed", "dali", "nvml", "slurm", "data"):
         assert name in done.stdout
+
+
+def test_packages_are_those_of_the_registry() -> None:
+    """Each optional package of a component has a row with its version, or the command that installs it."""
+    assert {"horovod", "deepspeed", "dali", "timm"} <= set(doctor.PACKAGES) <= set(doctor.CHECKS)
+    for name, traits in doctor.PACKAGES.items():
+        finding = doctor.CHECKS[name]()
+        assert isinstance(finding, doctor.Finding)
+        assert finding.found != bool(finding.remedy)
+        assert not finding.found or finding.detail[0].isdigit()
+        assert traits["install"].startswith("pip install ")
