@@ -1,4 +1,4 @@
-"""`distdl export RUN FILE.safetensors`: the weights of a run in the format that everybody reads and nobody executes."""
+"""`distdl export RUN FILE.safetensors`: the weights of a run in a common format that cannot contain code."""
 
 import sys
 from pathlib import Path
@@ -21,20 +21,20 @@ def export(
     which: str = "best",
     raw: bool = False,
 ) -> None:
-    """Write a run's weights as safetensors, with the names that the network gives them.
+    """Write a run's weights as safetensors, under the names of the network's state_dict.
 
     Args:
         run: a run folder, or one checkpoint of it
-        file: what to write, ending in .safetensors
-        which: best (by validation, else the test) or newest, of a run folder's checkpoints
-        raw: the weights themselves, where the run keeps a moving average of them
+        file: the file to write; it ends in .safetensors
+        which: checkpoint of a run folder: best (by validation, or test if there is none) or newest
+        raw: write the weights, not their moving average, if the run keeps one
     """
     from safetensors.torch import save
 
     if file.suffix != ".safetensors":
-        raise UserError(f"{file} should end in .safetensors: that is what is written")
+        raise UserError(f"{file} must end in .safetensors, the format that is written")
     if which not in ("best", "newest"):
-        raise UserError(f'--which is best or newest, not "{which}"')
+        raise UserError(f'--which must be best or newest, not "{which}"')
     best = None
     if which == "best" and (run / CHECKPOINTS).is_dir():
         best = checkpoints.best_whole(run / CHECKPOINTS, "", _warn)
@@ -42,7 +42,7 @@ def export(
     state, progress = load(folder)
     model, average = network_state(state, folder)
     weights = model if raw else model | average
-    # Tensors that share memory (tied weights) are written out each: whoever loads them ties them again.
+    # Tensors that share memory (tied weights) are written once each: the network that loads them ties them again.
     tensors = {name: tensor.contiguous().clone() for name, tensor in weights.items()}
     data = save(tensors, metadata={"step": str(progress.step), "epoch": str(progress.epoch), "format": "pt"})
     try:

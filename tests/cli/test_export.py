@@ -1,4 +1,4 @@
-"""Weights that leave a run, and come back into another."""
+"""Weights that are exported from a run, and loaded by another."""
 
 from pathlib import Path
 
@@ -19,27 +19,27 @@ def run(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def test_the_average_is_exported_and_trains_on(run: Path, tmp_path: Path) -> None:
+def test_the_average_is_exported_and_trains_further(run: Path, tmp_path: Path) -> None:
     file = tmp_path / "weights.safetensors"
     export(run, file, which="newest")
     state, _ = load(find(run, warn=pytest.fail))
     written = load_file(file)
     assert written.keys() == state["model"].keys()
     assert all(torch.equal(written[name], tensor) for name, tensor in state["ema"]["average"].items())
-    words = ["--model.weights", str(file), "--epochs", "1", "--optim.lr", "0", "--out", str(tmp_path / "next")]
-    train(words)
-    after, _ = load(find(tmp_path / "next", warn=pytest.fail))
-    assert all(torch.equal(after["model"][name], tensor) for name, tensor in written.items())
+    argv = ["--model.weights", str(file), "--epochs", "1", "--optim.lr", "0", "--out", str(tmp_path / "next")]
+    train(argv)
+    trained, _ = load(find(tmp_path / "next", warn=pytest.fail))
+    assert all(torch.equal(trained["model"][name], tensor) for name, tensor in written.items())
 
 
-def test_the_weights_themselves_on_demand(run: Path, tmp_path: Path) -> None:
+def test_raw_weights_on_demand(run: Path, tmp_path: Path) -> None:
     export(run, tmp_path / "raw.safetensors", which="newest", raw=True)
     state, _ = load(find(run, warn=pytest.fail))
     written = load_file(tmp_path / "raw.safetensors")
     assert all(torch.equal(written[name], tensor) for name, tensor in state["model"].items())
 
 
-def test_wrong_words_are_told(tmp_path: Path) -> None:
+def test_wrong_arguments_are_errors(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"\.safetensors"):
         export(tmp_path, tmp_path / "weights.pth")
     with pytest.raises(UserError, match="no whole checkpoint"):
