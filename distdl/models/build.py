@@ -7,7 +7,7 @@ signature names, then with its settings from `Config.options["model"]` (`--optio
     classes: outputs of the last layer.
     channels: of the images, 1 or 3.
     image_size: height and width in pixels.
-    pretrained: whether weights are loaded afterwards, so that initial ones are not needed.
+    weights_follow: whether weights are loaded afterwards, so that initial ones are not needed.
 
     def tiny(*, classes: int, channels: int, image_size: int, width: int = 8) -> nn.Module: ...
 
@@ -97,18 +97,18 @@ def build(
         UserError: for an unknown name or setting, images that the network cannot take, weights that do not fit, and
             masks or patterns that match nothing.
     """
-    pretrained = config.weights != "none"
+    weights_follow = config.weights != "none"
     network = create(
         config.name,
         classes=classes,
         channels=channels,
         image_size=image_size,
         options=options,
-        pretrained=pretrained,
+        weights_follow=weights_follow,
         meta=meta,
     )
     _check_shapes(network, config.name, (channels, image_size, image_size), classes)
-    if pretrained and not meta:
+    if weights_follow and not meta:
         weights.load(network, config.weights, name=config.name, part=config.weights_part)
     if config.dropout >= 0:
         _set_dropout(network, config)
@@ -123,32 +123,38 @@ def create(
     channels: int,
     image_size: int,
     options: Options = NO_OPTIONS,
-    pretrained: bool = False,
+    weights_follow: bool = False,
     meta: bool = False,
 ) -> nn.Module:
     """The network called `name` with its initial weights: the part of `build` that needs no configuration.
+
+    Args:
+        options: settings of the network's factory.
+        weights_follow: the caller loads weights, so that initial ones are not needed.
+        meta: build it without values, for counting.
 
     Raises:
         UserError: for an unknown name or setting, and if the factory fails or makes no module.
     """
     row = find(name)
     factory = registry.load(row)
-    offered = {"classes": classes, "channels": channels, "image_size": image_size, "pretrained": pretrained}
+    arguments = {"classes": classes, "channels": channels, "image_size": image_size, "weights_follow": weights_follow}
     with weightless() if meta else nullcontext():
-        return _call(name, factory, offered | row.traits.get("arguments", {}), options)
+        return _make(name, factory, arguments | row.traits.get("arguments", {}), options)
 
 
-def _call(name: str, factory: Callable[..., Any], offered: Options, options: Options) -> nn.Module:
+def _make(name: str, factory: Callable[..., Any], arguments: Options, options: Options) -> nn.Module:
+    """Call the factory with those of `arguments` that its signature names, and with its settings from `options`."""
     if not callable(factory):
         raise UserError(f"{name} is not callable")
     try:
         named = inspect.signature(factory).parameters
-        given = {key: value for key, value in offered.items() if key in named}
+        given = {key: value for key, value in arguments.items() if key in named}
         network = factory(**given, **registry.settings(factory, options, "options.model", named=given))
     except UserError:
         raise
     except Exception as error:
-        size, what = offered["image_size"], " ".join(str(error).split())
+        size, what = arguments["image_size"], " ".join(str(error).split())
         raise UserError(
             f"{name} cannot be built for images of {size} x {size} pixels: {type(error).__name__}: {what}"
         ) from error

@@ -47,11 +47,11 @@ def row(name: str) -> Row:
     )
 
 
-def classifier(name: str, *, classes: int, channels: int, image_size: int, pretrained: bool = False) -> nn.Module:
+def classifier(name: str, *, classes: int, channels: int, image_size: int, weights_follow: bool = False) -> nn.Module:
     """A classifier by name, as a training builds it.
 
     Args:
-        pretrained: whether weights are loaded afterwards, so that initial ones are not needed.
+        weights_follow: whether weights are loaded afterwards, so that initial ones are not needed.
     Raises:
         UserError: for images of other than 1 or 3 channels.
     """
@@ -59,22 +59,24 @@ def classifier(name: str, *, classes: int, channels: int, image_size: int, pretr
 
     if channels not in (1, 3):
         raise UserError(f"{name} takes images of 1 or 3 channels, not {channels}")
-    network = get_model(name, weights=None, num_classes=classes, **_arguments(name, channels, image_size, pretrained))
+    network = get_model(
+        name, weights=None, num_classes=classes, **_arguments(name, channels, image_size, weights_follow)
+    )
     if channels == 1:
         make_gray(network)
     vars(network)["family"] = FAMILY
     return network
 
 
-def _arguments(name: str, channels: int, image_size: int, pretrained: bool) -> dict[str, Any]:
+def _arguments(name: str, channels: int, image_size: int, weights_follow: bool) -> dict[str, Any]:
     """Further arguments that some of torchvision's constructors need."""
     if name in AUXILIARY_HEADS:
         return {
             # The trainer has one loss; BatchNorm serves the purpose of the auxiliary heads.
             "aux_logits": False,
             # These weights come from TensorFlow and expect pixels in -1 to 1, made from ImageNet-normalized ones.
-            "transform_input": pretrained and channels == 3,
-            "init_weights": not pretrained,
+            "transform_input": weights_follow and channels == 3,
+            "init_weights": not weights_follow,
         }
     if name.startswith(RESIDUAL):
         # Each block starts as its shortcut alone: Goyal et al. 2017, section 5.1. ResNet-50 then learns from the first

@@ -153,7 +153,10 @@ def mismatches(state: State, network: nn.Module) -> list[str]:
     if shapes:
         return shapes
     # Modules translate older layouts while they load: only loading shows what fits.
-    keys = meta_copy(network).load_state_dict(state, strict=False, assign=True)
+    try:
+        keys = meta_copy(network).load_state_dict(state, strict=False, assign=True)
+    except RuntimeError as error:  # shapes under translated names
+        return [line.strip().rstrip(".") for line in str(error).splitlines()[1:]]
     # Counters that only a BatchNorm without momentum reads; files from before 2018 have none.
     missing = [key for key in keys.missing_keys if not key.endswith("num_batches_tracked")]
     return [

@@ -144,8 +144,8 @@ def test_a_network_of_a_user_takes_its_settings() -> None:
     network = build(config, classes=5, channels=1, image_size=8, options={"width": "4"})
     assert network(torch.randn(2, 1, 8, 8)).shape == (2, 5)
     assert network.get_submodule("stages.0").out_channels == 4
-    with pytest.raises(UserError, match=r'options\.model\.widht: there is no such setting; did you mean "width"'):
-        build(config, classes=5, channels=1, image_size=8, options={"widht": 4})
+    with pytest.raises(UserError, match=r'options\.model\.widths: there is no such setting; did you mean "width"'):
+        build(config, classes=5, channels=1, image_size=8, options={"widths": 4})
     with pytest.raises(UserError, match=r"options\.model\.width: there is no such setting"):
         build(ModelConfig(name="digits-cnn"), classes=5, channels=1, image_size=8, options={"width": 4})
 

@@ -237,6 +237,19 @@ def test_mismatches_change_nothing() -> None:
     assert same(network, initial)
 
 
+def test_shapes_under_names_that_a_module_translates(tmp_path: Path) -> None:
+    """torchvision's vision transformers rename `linear_1` of older files to `0` while they load."""
+    state = scratch("vit_b_32", size=64).state_dict()
+    old = OrderedDict((key.replace("mlp.0.", "mlp.linear_1."), value) for key, value in state.items())
+    old._metadata = {"": {"version": 1}}
+    torch.save(old, tmp_path / "old.pth")
+    assert same(build(tmp_path / "old.pth", name="vit_b_32", size=64), state)
+    old["encoder.layers.encoder_layer_0.mlp.linear_1.bias"] = torch.zeros(5)
+    torch.save(old, tmp_path / "narrow.pth")
+    with pytest.raises(UserError, match=r"do not fit vit_b_32: size mismatch for .*encoder_layer_0\.mlp\.0\.bias"):
+        build(tmp_path / "narrow.pth", name="vit_b_32", size=64)
+
+
 def test_an_adapter_of_a_users_family(tmp_path: Path) -> None:
     name = "network_of_a_user:Tiny"
     state = scratch(name, size=8).state_dict()
