@@ -34,6 +34,7 @@ from distdl.core.errors import UserError, nearest
 from distdl.core.registry import Row
 from distdl.models import freezing, torchvision, weights
 from distdl.profiling.counting.meta import weightless
+from distdl.runtime.torch_private import eager_operators
 
 Options = Mapping[str, Any]
 NO_OPTIONS: Options = MappingProxyType({})
@@ -187,7 +188,8 @@ def _pass_shapes(network: nn.Module, images: Tensor) -> Any:
     tensors = itertools.chain(network.named_parameters(), network.named_buffers())
     is_training = network.training
     try:
-        with torch.no_grad():
+        # The meta device would import torch's compiler: three seconds.
+        with torch.no_grad(), eager_operators():
             return functional_call(network.eval(), {name: tensor.to("meta") for name, tensor in tensors}, (images,))
     finally:
         network.train(is_training)
