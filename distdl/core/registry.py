@@ -9,7 +9,9 @@ import functools
 import importlib
 import importlib.util
 import inspect
+import os
 import re
+import sys
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -94,7 +96,10 @@ def find(group: str, name: str) -> Row:
     """
     known = rows(group)
     if name in known:
-        return known[name]
+        row = known[name]
+        if name in _entries(group) and isinstance(loaded := load(row), Row):
+            return loaded  # an entry point that names a row, not a factory
+        return row
     if TARGET.fullmatch(name):
         return Row(factory=name)
     kind = KINDS[group]
@@ -110,13 +115,20 @@ def load(row: Row) -> Any:
         UserError: if it cannot be imported, with the reason.
     """
     module, _, attribute = row.factory.partition(":")
+    _add_current_folder()
     try:
         return getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # whatever another package does when it is imported
-        if isinstance(error, UserError) or module.startswith("distdl."):
-            raise
+    except UserError:
+        raise
+    except Exception as error:  # another package may raise anything when it is imported
         what = " ".join(str(error).split())
-        raise UserError(f"cannot import {row.factory}: {type(error).__name__}: {what}") from None
+        raise UserError(f"cannot import {row.factory}: {type(error).__name__}: {what}") from error
+
+
+def _add_current_folder() -> None:
+    """Modules of the current folder can be imported, as with `python -m`: the program `distdl` does not add it."""
+    if not {"", os.getcwd()} & set(sys.path):  # noqa: PTH109 - as in sys.path
+        sys.path.append(os.getcwd())  # noqa: PTH109
 
 
 def make(group: str, name: str, *given: Any, options: Mapping[str, Any] | None = None, **named: Any) -> Any:
@@ -159,7 +171,8 @@ def settings(
         if each.name not in named and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
     }
     takes_all = any(each.kind == each.VAR_KEYWORD for each in parameters)
-    target = factory.__init__ if isinstance(factory, type) else factory
+    target = factory.func if isinstance(factory, functools.partial) else factory
+    target = target.__init__ if isinstance(target, type) else target
     hints = typing.get_type_hints(target, include_extras=True) if accepted else {}
     checked = {}
     for name, value in options.items():
@@ -203,6 +216,7 @@ def _known(group: str, name: str) -> str:
 
 
 def _module_exists(module: str) -> bool:
+    _add_current_folder()
     try:
         return importlib.util.find_spec(module) is not None
     except Exception:  # a parent package that cannot be imported

@@ -1,6 +1,5 @@
 """Resolve a network argument of the command line to a module without weights and the shape of its input."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,8 +40,6 @@ def named(name: str, input_shape: Sequence[int] | None = None) -> Subject:
         UserError: if there is no such network, or it cannot be built.
     """
     shape = tuple(input_shape or ())
-    if (folder := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, folder)  # `python -m` does so; the console script does not
     if name.endswith(".toml") or name in profiles.profiles():
         return _of_profile(name, shape)
     if ":" in name:

@@ -1,9 +1,11 @@
 """Names of components: rows of distdl, entry points of other packages, and package.module:callable."""
 
+import functools
 import re
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 
@@ -120,3 +122,26 @@ def test_options_are_a_table_of_tables_from_a_profile_and_from_texts() -> None:
     assert from_texts.options == {"model": {"depth": "3"}, "a.b:C": {"url": "x=y"}}
     from_table = resolve(Recipe(overrides={"options": {"model": {"depth": 3}}}), strategy="single")
     assert from_table.options == {"model": {"depth": 3}}
+
+
+def test_a_module_of_the_current_folder_is_found_by_the_program(tmp_path: Path) -> None:
+    (tmp_path / "my_schedules.py").write_text(
+        "def halved(epoch, done, *, every: int):\n    return 0.5 ** (epoch // every)\n"
+    )
+    program = Path(sys.executable).with_name("distdl")
+    argv = ["train", "--schedule.name", "my_schedules:halved", "--options", "schedule.every=2", "--max-steps", "2"]
+    done = subprocess.run([program, *argv, "--progress", "none"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_entry_point_may_name_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = EntryPoint(name="mine", value="optimizer_of_a_user:ROW", group="distdl.optimizers")
+    monkeypatch.setattr(registry, "entry_points", lambda group: [entry] if group == "distdl.optimizers" else [])
+    assert registry.find("optimizers", "mine").uses == ("optim.momentum",)
+    config = resolve(Recipe(overrides={"optim.name": "mine", "optim.momentum": 0.5}), strategy="single")
+    assert config.optim.momentum == 0.5
+
+
+def test_settings_of_a_partial_function_are_those_of_the_function() -> None:
+    factory = functools.partial(strict_factory, depth=2)
+    assert registry.settings(factory, {"depth": "3"}, "options.model", positional=1) == {"depth": 3}
