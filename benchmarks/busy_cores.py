@@ -1,4 +1,4 @@
-"""Training speed while other programs keep cores busy, by how threads wait, their number, and whether ranks are pinned.
+"""Training speed while other programs keep cores busy, by wait policy, number of threads and pinning of ranks.
 
 Each round trains the digits CNN for a few steps in turn with libgomp's own busy wait, with distdl's short one, and with
 one thread per rank; on one rank, and on two with and without pinning. With --loops 0 it shows what the short wait costs
@@ -31,8 +31,8 @@ def images_per_s(steps: int, ranks: int, *argv: str, env: dict[str, str] | None 
     """Images per second of a training of `steps` steps."""
     with tempfile.TemporaryDirectory() as folder:
         start = ["-c", ALWAYS_PINNED] if pinned else ["-m", "distdl.train"]
-        words = ["--profile", "digits", "--max-steps", str(steps), "--evaluate-every", "99", "--progress", "none"]
-        command = [sys.executable, *start, *words, "--telemetry.hz", "0", "--out", f"{folder}/run", *argv]
+        options = ["--profile", "digits", "--max-steps", str(steps), "--evaluate-every", "99", "--progress", "none"]
+        command = [sys.executable, *start, *options, "--telemetry.hz", "0", "--out", f"{folder}/run", *argv]
         place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(random.randrange(15_000, 32_000))}
         place |= {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)} if ranks > 1 else {}
         processes = [
@@ -58,7 +58,7 @@ def table(figures: dict[str, Sequence[float]], to: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--loops", type=int, default=2, help="busy loops to run beside the training")
+    parser.add_argument("--loops", type=int, default=2, help="busy loops to run during the training")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--steps", type=int, default=60)
     options = parser.parse_args()
@@ -72,7 +72,7 @@ def main() -> None:
         "2 ranks": lambda: images_per_s(steps, 2),
     }
     loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(options.loops)]
-    before = os.getloadavg()[0]
+    load_at_start = os.getloadavg()[0]
     try:
         figures = interleaved(subjects, options.repeats)
     finally:
@@ -80,8 +80,8 @@ def main() -> None:
             loop.kill()
             loop.wait()
     text = (
-        f"{options.loops} busy loops beside the training, {options.repeats} rounds, median (least to greatest). Load "
-        f"average of the machine: {before:.1f} at the start, {os.getloadavg()[0]:.1f} at the end.\n\n"
+        f"{options.loops} busy loops during the training, {options.repeats} rounds, median (least to greatest). Load "
+        f"average of the machine: {load_at_start:.1f} at the start, {os.getloadavg()[0]:.1f} at the end.\n\n"
         f"{table(figures, '1 rank, 1 thread')}"
     )
     print(text)

@@ -1,11 +1,11 @@
-"""Simulated clusters to test models of speed on: with the costs of real ones, all known, and noise.
+"""Simulated clusters to test models of speed on: with known, realistic costs and noise.
 
 A step under a parameter server (Optimus, Eq. 2, and what it leaves out):
 
 - compute: ceil(M / w) samples on the slowest worker, and the slowest of w draws of jitter where they wait for each
   other; asynchronous workers have a batch of their own, whatever their number;
-- shards: tensors of very unequal size are laid on servers by MXNet's rule (large ones sliced, small ones hashed), and
-  the fullest server decides; each tensor is a request, which costs a server time however small it is;
+- shards: tensors of very unequal size are assigned to servers by MXNet's rule (large ones sliced, small ones hashed),
+  and the fullest server decides; each tensor is a request, which costs a server time however small it is;
 - links: a worker's own link carries all of the parameters, a server's its shard for every worker, both ways; a lone
   worker with a lone server has half of its bytes on the same machine;
 - updates: the fullest server adds up w gradients;
@@ -33,7 +33,7 @@ class Model:
     megabytes: float
     tensors: int
     skew: float
-    """Standard deviation of the tensors' log size."""
+    """Standard deviation of the logarithm of the tensors' sizes."""
     overlap: float = 1.5
 
 

@@ -1,8 +1,8 @@
-"""Image decoders: images per CPU second on one core, agreement with Pillow, and what damaged files do to them.
+"""Image decoders: images per CPU second on one core, agreement with Pillow, and behaviour on damaged files.
 
-The reference is Pillow's `exif_transpose(image).convert("RGB")`, and the upper 8 bits of 16-bit gray. Decoders take
-turns; CPU time is counted, so that other load on the machine changes little. Mutated files are decoded in a process
-each. torchvision, torchcodec and OpenCV are measured where they are installed:
+The reference is Pillow's `exif_transpose(image).convert("RGB")`, and the upper 8 bits of 16-bit gray. Decoders are
+interleaved; CPU time is counted, so other load on the machine changes little. Mutated files are decoded in separate
+processes. torchvision, torchcodec and OpenCV are measured where they are installed:
 
     pip install torchcodec opencv-python-headless
     python benchmarks/decoders.py [--data-root FOLDER] [--rounds 5] [--mutated 40]
@@ -40,7 +40,7 @@ from fuzz.images import expected, seeds
 from fuzz.mutations import mutate
 
 Decoder = Callable[[np.ndarray], np.ndarray]
-"""From bytes [n] uint8 to pixels [height, width, 3] uint8."""
+"""Decodes bytes [n] uint8 to pixels [height, width, 3] uint8."""
 IMAGES = 60
 OUTCOMES = (
     "same",
@@ -71,26 +71,28 @@ def main() -> None:
 
 def decoders() -> dict[str, Decoder]:
     """Candidates that are installed, by name."""
-    found: dict[str, Decoder] = {"distdl": distdl, "Pillow": pillow}
+    candidates: dict[str, Decoder] = {"distdl": distdl, "Pillow": pillow}
     import simplejpeg
 
-    found["simplejpeg"] = partial(simplejpeg.decode_jpeg, colorspace="RGB", fastdct=False, fastupsample=False)
+    candidates["simplejpeg"] = partial(simplejpeg.decode_jpeg, colorspace="RGB", fastdct=False, fastupsample=False)
     with contextlib.suppress(ImportError):
         from torchvision.io import ImageReadMode, decode_image
 
-        found["torchvision"] = lambda content: decode_image(
+        candidates["torchvision"] = lambda content: decode_image(
             torch.from_numpy(content), ImageReadMode.RGB, apply_exif_orientation=True
         ).permute(1, 2, 0).numpy()  # fmt: skip
     with contextlib.suppress(ImportError):
         from torchcodec.decoders import decode_image as decode_by_torchcodec
 
-        found["torchcodec"] = lambda content: decode_by_torchcodec(torch.from_numpy(content)).permute(1, 2, 0).numpy()
+        candidates["torchcodec"] = lambda content: (
+            decode_by_torchcodec(torch.from_numpy(content)).permute(1, 2, 0).numpy()
+        )
     with contextlib.suppress(ImportError):
         import cv2
 
         cv2.setNumThreads(1)
-        found["OpenCV"] = lambda content: _not_none(cv2.imdecode(content, cv2.IMREAD_COLOR_RGB))
-    return found
+        candidates["OpenCV"] = lambda content: _not_none(cv2.imdecode(content, cv2.IMREAD_COLOR_RGB))
+    return candidates
 
 
 def _not_none(pixels: np.ndarray | None) -> np.ndarray:
@@ -105,7 +107,7 @@ def distdl(content: np.ndarray) -> np.ndarray:
 
 
 def pillow(content: np.ndarray) -> np.ndarray:
-    """Decode by the reference."""
+    """Decode with Pillow, the reference."""
     with Image.open(io.BytesIO(content)) as image:
         return np.array(ImageOps.exif_transpose(image).convert("RGB"))
 
@@ -145,14 +147,14 @@ def speed(candidates: Mapping[str, Decoder], sets: Mapping[str, list[np.ndarray]
 
 
 def _rate(decoder: Decoder, contents: list[np.ndarray]) -> float:
-    since = time.process_time()
+    start = time.process_time()
     for content in contents:
         decoder(content)
-    return len(contents) / (time.process_time() - since)
+    return len(contents) / (time.process_time() - start)
 
 
 def header_cost(sets: Mapping[str, list[np.ndarray]], rounds: int) -> str:
-    """Share of decoding that the header takes."""
+    """Share of the decoding time that reading the header takes."""
     rows = []
     for name, contents in sets.items():
         measures = {
@@ -160,7 +162,9 @@ def header_cost(sets: Mapping[str, list[np.ndarray]], rounds: int) -> str:
             "decode": partial(_rate, distdl, contents),
         }
         figures = interleaved(measures, rounds)
-        shares = [100 * whole / header for header, whole in zip(figures["header"], figures["decode"], strict=True)]
+        shares = [
+            100 * decode_s / header for header, decode_s in zip(figures["header"], figures["decode"], strict=True)
+        ]
         rows.append([name, spread([1e6 / rate for rate in figures["header"]], 1), spread(shares, 1)])
     return "## Reading the header first\n\n" + markdown_table(["set", "us per image", "% of decoding"], rows)
 
@@ -184,7 +188,7 @@ def _difference(decoder: Decoder, content: np.ndarray, reference: np.ndarray) ->
 
 
 def safety(candidates: Mapping[str, Decoder], count: int) -> str:
-    """Outcomes of mutated files, in a process each, against the reference."""
+    """Outcomes of mutated files, one process per file, compared with the reference."""
     rows = []
     for kind in ("jpg", "png"):
         files = [content for name, content in sorted(seeds(Path()).items()) if name.endswith(kind)]

@@ -1,8 +1,8 @@
-"""What it takes to try four learning rates on a feature extractor instead of one, its features computed once.
+"""Time of trying four learning rates on a feature extractor instead of one, with its features computed once.
 
-Each round trains, in turn and from nothing: one rate; four rates; four rates where the features are there from before;
-and one rate the usual way, by `distdl.train` with all but the last layer frozen, which computes features anew in every
-epoch. Network and set: ImageNet's darknet-tiny on Caltech-101 at 64 x 64 pixels.
+Each round trains, in turn and from scratch: one rate; four rates; four rates with features already computed; and one
+rate the usual way, by `distdl.train` with all but the last layer frozen, which computes features again in every epoch.
+Network and set: ImageNet's darknet-tiny on Caltech-101 at 64 x 64 pixels.
 
     DISTDL_DATA=FOLDER python benchmarks/feature_grid.py [--repeats 3] [--epochs 10]
 """
@@ -40,20 +40,20 @@ def recipe_of(epochs: int) -> Recipe:
 
 
 def seconds(folder: Path, recipe: Recipe, rates: Sequence[float]) -> float:
-    """Of a grid in `folder`, whose features are computed if they are not there."""
+    """Wall time of a grid in `folder`; its features are computed if they are missing."""
     folder.mkdir(exist_ok=True)
-    since = time.perf_counter()
+    start = time.perf_counter()
     features.grid(folder, grid_table(recipe, tuple(rates), 1))
-    return time.perf_counter() - since
+    return time.perf_counter() - start
 
 
 def seconds_of_training(folder: Path, recipe: Recipe) -> float:
-    """Of one training with the features frozen, evaluated in each epoch as the grid is."""
+    """Wall time of one training with the features frozen, evaluated in each epoch as the grid is."""
     quiet = {"progress": "none", "telemetry.hz": 0, "checkpoint.every_epochs": 0}
-    since = time.perf_counter()
+    start = time.perf_counter()
     if train(arguments(recipe.updated({**quiet, "model.trainable_features": (False,), "out": folder}))):
         raise SystemExit("the training failed")
-    return time.perf_counter() - since
+    return time.perf_counter() - start
 
 
 def main() -> None:
@@ -67,12 +67,12 @@ def main() -> None:
         def new() -> Path:
             return Path(scratch) / str(time.time_ns())
 
-        there = new()
-        seconds(there, recipe, RATES)  # imports, statistics, and the features that one subject finds
+        computed = new()
+        seconds(computed, recipe, RATES)  # imports, statistics, and the features for the third subject
         subjects = {
             "one rate": lambda: seconds(new(), recipe, RATES[:1]),
             "four rates": lambda: seconds(new(), recipe, RATES),
-            "four rates, features there": lambda: seconds(there, recipe, RATES),
+            "four rates, features there": lambda: seconds(computed, recipe, RATES),
             "one rate by distdl.train": lambda: seconds_of_training(new(), recipe),
         }
         figures = interleaved(subjects, options.repeats)

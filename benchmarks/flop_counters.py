@@ -2,7 +2,7 @@
 
     python benchmarks/flop_counters.py [--tools distdl fvcore ...]
 
-Each counter runs in a process of its own, on the CPU, as its documentation says; one that is not installed is left out,
+Each counter runs in its own process, on the CPU, as documented; one that is not installed is left out,
 and a failure on a case is shown in the table. Writes benchmarks/results/flop_counters_cpu_DATE.md.
 """
 
@@ -303,8 +303,8 @@ def measure(tool: str) -> dict[str, dict[str, float | str]]:
     return figures
 
 
-def measured_apart(tool: str) -> dict[str, dict[str, float | str]] | None:
-    """`measure` in a process of its own, since some counters replace functions of torch; None without the package."""
+def measured_in_process(tool: str) -> dict[str, dict[str, float | str]] | None:
+    """Run `measure` in a separate process (some counters replace functions of torch); None without the package."""
     code = f"import json, flop_counters; print(json.dumps(flop_counters.measure({tool!r})))"
     paths = [str(Path(__file__).parent), str(Path(__file__).resolve().parents[1])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONWARNINGS": "ignore"}
@@ -339,7 +339,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tools", nargs="+", choices=TOOLS, default=list(TOOLS))
     tools = parser.parse_args().tools
-    figures = {tool: counts for tool in tools if (counts := measured_apart(tool))}
+    figures = {tool: counts for tool in tools if (counts := measured_in_process(tool))}
     notes: list[str] = []
     forward = table({name: case.macs for name, case in CASES.items()},
                     {tool: counts["forward"] for tool, counts in figures.items()}, notes)  # fmt: skip

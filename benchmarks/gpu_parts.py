@@ -15,12 +15,12 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """Where the parts run."""
+    """Device and data of the parts."""
 
     toy: bool
-    """On the CPU, small."""
+    """Whether to run small sizes on the CPU."""
     data: Path | None
-    """Real data sets."""
+    """Folder of real data sets."""
 
     @property
     def device(self) -> str:
@@ -29,14 +29,14 @@ class Setting:
 
 @dataclass(kw_only=True)
 class Outcome:
-    """What a part found."""
+    """Results of a part."""
 
     rows: list[tuple[str, str]] = field(default_factory=list)
-    """For the table: figure and value."""
+    """Rows of the table: figure and value."""
     figures: dict[str, Any] = field(default_factory=dict)
 
     def add(self, name: str, value: float | None, unit: str = "", digits: int = 0) -> None:
-        """A figure, into both."""
+        """Add a figure to the rows and the figures."""
         self.figures[name] = value
         self.rows.append(
             (name.replace("_", " "), "not known" if value is None else f"{value:,.{digits}f} {unit}".strip())
@@ -45,25 +45,25 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One part and the longest that it may take."""
+    """A part and its time limit."""
 
     run: Callable[[Setting, Path], Outcome]
     limit_s: float
 
 
-def train(setting: Setting, run: Path, *words: str) -> dict[str, Any]:
-    """One `distdl.train` in a process of its own; its result.json."""
+def train(setting: Setting, run: Path, *argv: str) -> dict[str, Any]:
+    """Run `distdl.train` in a separate process. Returns its result.json."""
     common = ["--out", str(run), "--progress", "plain", "--compute.device", setting.device]
-    command = [sys.executable, "-m", "distdl.train", *words, *common]
+    command = [sys.executable, "-m", "distdl.train", *argv, *common]
     done = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     print(done.stdout, flush=True)
     if done.returncode:
-        sys.exit(f"distdl.train {' '.join(words)}: {(done.stdout.strip().splitlines() or ['nothing said'])[-1]}")
+        sys.exit(f"distdl.train {' '.join(argv)}: {(done.stdout.strip().splitlines() or ['no output'])[-1]}")
     return json.loads((run / "result.json").read_text(encoding="utf-8"))
 
 
 def steady(result: dict[str, Any]) -> float:
-    """Images a second of training, its warm-up (compilation) aside."""
+    """Images per second of training without its warm-up (compilation)."""
     return result["images"] / max(result["train_s"] - result.get("warm_s", 0.0), 1e-9)
 
 
@@ -72,22 +72,22 @@ def training(setting: Setting, folder: Path) -> Outcome:
     from distdl.cli.explain import read_run
     from distdl.perf.usage.waterfall import waterfall
 
-    words = ["--profile", "resnet50-synthetic", "--telemetry.hz", "10", "--telemetry.profile-steps", "5"]
-    words += TOY_NETWORK if setting.toy else ["--max-steps", "150"]
-    result = train(setting, folder / "run", *words)
-    found = waterfall(*read_run(folder / "run"))
-    outcome = Outcome(figures={"result": result, "waterfall": found.as_dict()})
+    argv = ["--profile", "resnet50-synthetic", "--telemetry.hz", "10", "--telemetry.profile-steps", "5"]
+    argv += TOY_NETWORK if setting.toy else ["--max-steps", "150"]
+    result = train(setting, folder / "run", *argv)
+    losses = waterfall(*read_run(folder / "run"))
+    outcome = Outcome(figures={"result": result, "waterfall": losses.as_dict()})
     outcome.add("images_per_s", steady(result))
-    outcome.add("mfu_percent", None if found.mfu is None else 100 * found.mfu, "%", 1)
-    for part in found.parts:
+    outcome.add("mfu_percent", None if losses.mfu is None else 100 * losses.mfu, "%", 1)
+    for part in losses.parts:
         outcome.rows.append((f"  {part.name}", f"{part.share:.1%}  {part.seconds:.2f} s  {part.what}"))
-    outcome.rows.append(("  unaccounted", f"{found.unaccounted:.1%}"))
-    outcome.rows.append(("  largest loss", f"{found.largest}: {found.remedy}"))
+    outcome.rows.append(("  unaccounted", f"{losses.unaccounted:.1%}"))
+    outcome.rows.append(("  largest loss", f"{losses.largest}: {losses.remedy}"))
     return outcome
 
 
 def plain_loop(setting: Setting, folder: Path) -> Outcome:
-    """The same training as a loop written by hand, compiled and not: what distdl's images/s are held against."""
+    """The same training as a loop written by hand, compiled and not: the reference for distdl's images/s."""
     import torch
     import torchvision
 
@@ -118,7 +118,7 @@ def plain_loop(setting: Setting, folder: Path) -> Outcome:
 
 
 def timed(step: Callable[[], None], steps: int, device: Any, warm: int = 10) -> float:
-    """Seconds of `steps` steps, after warming up, the device waited for at both ends only."""
+    """Seconds of `steps` steps, after warming up; synchronizes with the device only at both ends."""
     import torch
 
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
@@ -139,13 +139,13 @@ def fast_profiles(setting: Setting, folder: Path) -> Outcome:
     outcome = Outcome()
     cuda = [] if setting.toy else ["--compute.precision", "bf16", "--compute.channels-last"]
     wanted = {"digits": [], "mnist-fast": cuda, "resnet20-cifar10": [*cuda, "--epochs", "12"]}
-    for name, words in wanted.items():
+    for name, argv in wanted.items():
         if name not in profiles() or (name != "digits" and setting.data is None):
             outcome.rows.append((name, "left out: no --data" if name in profiles() else "left out: no such profile"))
             continue
         data = ["--data.root", str(setting.data)] if setting.data else []
         small = ["--epochs", "1", "--data.limit", "500"] if setting.toy else []
-        result = train(setting, folder / name, "--profile", name, *words, *small, *data)
+        result = train(setting, folder / name, "--profile", name, *argv, *small, *data)
         accuracy = (result.get("test") or result["validation"])["accuracy"]
         outcome.figures[name] = {"accuracy": accuracy, "train_s": result["train_s"], "epochs": result["epochs"]}
         text = f"{accuracy:.2%} after {result['epochs']} epochs, {result['train_s']:.1f} s of training"
@@ -165,14 +165,14 @@ def resident_input(setting: Setting, folder: Path) -> Outcome:
         records[:, 0] %= 10
         (data / f"{name}.bin").write_bytes(records.tobytes())
     (data / "batches.meta.txt").write_text("\n".join(f"noise {number}" for number in range(10)) + "\n")
-    words = ["--profile", "resnet20-cifar10", "--data.root", str(data.parent), "--data.batch-size", "1024"]
-    words += ["--data.drop-last", "--checkpoint.every-epochs", "0", "--evaluate-every", "100", "--telemetry.hz", "10"]
-    words += ["--data.batch-size", "64", "--epochs", "1"] if setting.toy else ["--epochs", "6"]
-    words += [] if setting.toy else ["--compute.precision", "bf16", "--compute.channels-last"]
+    argv = ["--profile", "resnet20-cifar10", "--data.root", str(data.parent), "--data.batch-size", "1024"]
+    argv += ["--data.drop-last", "--checkpoint.every-epochs", "0", "--evaluate-every", "100", "--telemetry.hz", "10"]
+    argv += ["--data.batch-size", "64", "--epochs", "1"] if setting.toy else ["--epochs", "6"]
+    argv += [] if setting.toy else ["--compute.precision", "bf16", "--compute.channels-last"]
     outcome, rates = Outcome(), {}
     for loader in ("resident", "synthetic"):
         plain = ["--data.augment.flip", "0", "--data.augment.crop", "0"] if loader == "synthetic" else []
-        result = train(setting, folder / loader, *words, "--data.loader", loader, *plain)
+        result = train(setting, folder / loader, *argv, "--data.loader", loader, *plain)
         rates[loader] = steady(result)
         outcome.add(f"{loader}_images_per_s", rates[loader])
     outcome.add("resident_over_synthetic", rates["resident"] / rates["synthetic"], digits=3)
@@ -180,10 +180,10 @@ def resident_input(setting: Setting, folder: Path) -> Outcome:
 
 
 def jpeg_input(setting: Setting, folder: Path) -> Outcome:
-    """resnet50 at 224 px fed from JPEGs on disk, against synthetic input: whether it keeps up, on how many cores."""
+    """resnet50 at 224 px fed from JPEGs on disk, compared with synthetic input: ratio of speeds and cores needed."""
     cores = len(os.sched_getaffinity(0))
     photos(folder / "photos", 64 if setting.toy else 4096, cores)
-    words = [
+    argv = [
         "--profile",
         "resnet50-synthetic",
         "--compute.no-compile",
@@ -192,13 +192,13 @@ def jpeg_input(setting: Setting, folder: Path) -> Outcome:
         "--telemetry.hz",
         "10",
     ]
-    words += [*TOY_NETWORK, "--max-steps", "6"] if setting.toy else ["--max-steps", "60"]
+    argv += [*TOY_NETWORK, "--max-steps", "6"] if setting.toy else ["--max-steps", "60"]
     outcome, rates = Outcome(), {}
-    rates["synthetic"] = steady(train(setting, folder / "synthetic", *words))
+    rates["synthetic"] = steady(train(setting, folder / "synthetic", *argv))
     outcome.add("synthetic_images_per_s", rates["synthetic"])
     jpeg = ["--data.name", str(folder / "photos"), "--data.augment.random-resized-crop", "--epochs", "100"]
     for loader in loaders():
-        result = train(setting, folder / loader, *words, *jpeg, "--data.loader", loader, "--evaluate-every", "100")
+        result = train(setting, folder / loader, *argv, *jpeg, "--data.loader", loader, "--evaluate-every", "100")
         rates[loader] = steady(result)
         outcome.add(f"{loader}_images_per_s", rates[loader])
         outcome.add(f"{loader}_cores_needed", cores * rates["synthetic"] / rates[loader], f"(of {cores} here)", 1)
@@ -206,7 +206,7 @@ def jpeg_input(setting: Setting, folder: Path) -> Outcome:
 
 
 def loaders() -> list[str]:
-    """Loaders of files that are to be had here."""
+    """Loaders of files that are installed."""
 
     try:
         import nvidia.dali  # noqa: F401
@@ -224,7 +224,7 @@ def photos(folder: Path, count: int, processes: int) -> None:
 
 
 def photo(job: tuple[Path, int, int]) -> None:
-    """One of them."""
+    """Write one of the photos."""
     import numpy as np
     from PIL import Image
 
@@ -239,7 +239,7 @@ def photo(job: tuple[Path, int, int]) -> None:
 
 
 def nvml(setting: Setting, folder: Path) -> Outcome:
-    """What the sampler reads under a steady load against nvidia-smi at the same time, and what a sample costs."""
+    """Compare the sampler under a steady load with nvidia-smi at the same time, and measure the cost of a sample."""
     if setting.toy:
         return Outcome(rows=[("nvml", "left out: it needs a GPU")])
     import torch
@@ -248,7 +248,7 @@ def nvml(setting: Setting, folder: Path) -> Outcome:
 
     uuid = uuid_of(str(torch.cuda.get_device_properties(0).uuid), 0)
     if uuid is None:
-        raise RuntimeError("NVML does not know the device that torch sees")
+        raise RuntimeError("NVML does not list the device that torch uses")
     device, outcome = NvmlDevice(uuid), Outcome()
     a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
     stop = threading.Event()
@@ -277,11 +277,13 @@ def nvml(setting: Setting, folder: Path) -> Outcome:
         stop.set()
         thread.join()
     for field_name, column in SMI.items():
-        ours = statistics.median([sample[field_name] for sample, _ in pairs if field_name in sample] or [float("nan")])
-        theirs = statistics.median(row[column] for _, row in pairs)
+        sampled = statistics.median(
+            [sample[field_name] for sample, _ in pairs if field_name in sample] or [float("nan")]
+        )
+        reported = statistics.median(row[column] for _, row in pairs)
         scale = 2**20 if field_name.endswith("_bytes") else 1
-        outcome.figures[field_name] = {"distdl": ours / scale, "nvidia_smi": theirs}
-        outcome.rows.append((field_name, f"{ours / scale:,.1f}; nvidia-smi {theirs:,.1f}"))
+        outcome.figures[field_name] = {"distdl": sampled / scale, "nvidia_smi": reported}
+        outcome.rows.append((field_name, f"{sampled / scale:,.1f}; nvidia-smi {reported:,.1f}"))
     for name in ("sm_active_percent", "tensor_active_percent", "dram_active_percent", "pcie_rx_bytes_per_s"):
         seen = [sample[name] for sample in samples if name in sample]
         outcome.add(name, statistics.median(seen) if seen else None, digits=1)
@@ -306,18 +308,18 @@ SMI = {
     "power_w": "power.draw",
     "temperature_c": "temperature.gpu",
 }
-"""Our name, and nvidia-smi's, of what is compared."""
+"""Names of the compared fields: distdl's and nvidia-smi's."""
 
 
 def nvidia_smi(uuid: str) -> dict[str, float]:
-    """What nvidia-smi says of a device now."""
+    """Current values of a device from nvidia-smi."""
     query = ["nvidia-smi", "-i", uuid, f"--query-gpu={','.join(SMI.values())}", "--format=csv,noheader,nounits"]
     line = subprocess.run(query, check=True, capture_output=True, text=True).stdout.strip()
     return dict(zip(SMI.values(), map(float, line.split(",")), strict=True))
 
 
 def calibration(setting: Setting, folder: Path) -> Outcome:
-    """This device measured as `distdl calibrate` does, and what its file says of networks that it has not seen."""
+    """Calibrate this device as `distdl calibrate` does, and compare predictions with networks not calibrated on."""
     import torch
     import torchvision
 
@@ -333,24 +335,24 @@ def calibration(setting: Setting, folder: Path) -> Outcome:
     device, outcome, errors = hardware.device(str(file)), Outcome(), []
     outcome.add("product_tflops", device.peak_tflops[precision], f"TFLOP/s, {precision}", 1)
     outcome.add("copy_gb_per_s", device.bandwidth_gb_per_s, "GB/s")
-    made = stored(device, precision)
+    fit = stored(device, precision)
     for name in names:
         model = torchvision.models.get_model(name)
         network = count(model, batch=batch, training=True, name=name)
         images = torch.randn(batch, 3, 224, 224, device=place)
         with arithmetic(place, precision):
             measured_s = timing.total(model.to(place), images, rounds=1 if setting.toy else 5).step_s
-        predicted_s = made.step_s(network, device, precision)
+        predicted_s = fit.step_s(network, device, precision)
         errors.append(abs(predicted_s / measured_s - 1))
         outcome.figures[name] = {"measured_s": measured_s, "predicted_s": predicted_s, "batch": batch}
-        both = f"{1e3 * measured_s:,.1f} ms a step, {1e3 * predicted_s:,.1f} predicted"
+        both = f"{1e3 * measured_s:,.1f} ms per step, {1e3 * predicted_s:,.1f} predicted"
         outcome.rows.append((f"  {name}, batch {batch}", f"{both}, {predicted_s / measured_s - 1:+.1%}"))
     outcome.add("mean_error_percent", 100 * statistics.mean(errors), "%", 1)
     return outcome
 
 
 UNSEEN = ("resnet50", "vgg11", "mobilenet_v2", "densenet121", "vit_b_16")
-"""Networks that the calibration's are not among."""
+"""Networks that the calibration does not measure."""
 TOY_NETWORK = (
     *("--model.name", "resnet18", "--data.image-size", "64", "--data.batch-size", "4", "--max-steps", "18"),
     "--compute.no-compile",
@@ -364,4 +366,4 @@ PARTS = {
     "profiles": Part(run=fast_profiles, limit_s=70),
     "calibrate": Part(run=calibration, limit_s=80),
 }
-"""In order of what a lease that ends early should not have gone without. Their limits come to less than the whole's."""
+"""Parts in the order of importance, as time may run out. Their limits add up to less than the limit of all."""

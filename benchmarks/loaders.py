@@ -1,8 +1,8 @@
-"""Images a second by loader: distdl's against those that people use, on real JPEGs, and what the decoder alone can do.
+"""Images per second of distdl's loaders, of common other loaders and of the decoder alone, on real JPEGs.
 
 Random crop to 224 pixels, flip, normalise, batches of 64 float32 on the CPU, two workers or threads each. A figure is
-of several whole epochs with everything started beforehand; loaders take turns. FFCV stands apart: its release builds
-only where OpenCV's and libjpeg-turbo's headers are installed.
+the mean over several complete epochs after a warm-up epoch; loaders are interleaved. FFCV is not measured: its release
+builds only where OpenCV's and libjpeg-turbo's headers are installed.
 
     python benchmarks/loaders.py [--data-root FOLDER] [--rounds 5] [--sets photographs caltech101 flowers]
 """
@@ -35,7 +35,7 @@ from distdl.runtime.world import World
 
 BATCH, WORKERS, SIZE = 64, 2, 224
 IMAGES = 1000
-"""Images that one figure is of, at least."""
+"""Minimum number of images per figure."""
 PIL = "DataLoader, PIL"
 
 
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=["photographs", "caltech101", "flowers"])
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
-    keep_freed()  # as a training has it; and so have the peers, whose workers are forked from here
+    keep_freed()  # as in a training; the other loaders' workers are forked from here and have it, too
     scratch = Path(tempfile.mkdtemp())
     try:
         parts = [on_files(name, options.data_root, scratch, options.rounds) for name in options.sets]
@@ -59,39 +59,39 @@ def main() -> None:
     packages = ("torch", "torchvision", "nvidia-dali-cuda130", "webdataset", "pillow")
     print(write_result("loaders", "cpu", "\n\n".join([head, *parts]), *packages))
     sys.stdout.flush()
-    os._exit(0)  # peers' worker processes have nothing to say at exit, and some hang there
+    os._exit(0)  # other loaders' worker processes have nothing to do at exit, and some hang
 
 
 def photographs(folder: Path, count: int = 512) -> Path:
-    """JPEGs of 500 x 375 pixels, quality 90, cut from scikit-learn's two sample photographs; a class each."""
+    """Write JPEGs of 500 x 375 pixels, quality 90, cut from scikit-learn's two photographs; a class per photograph."""
     from sklearn.datasets import load_sample_images
 
     images, random = load_sample_images().images, np.random.default_rng(0)
     for number in range(count + 16):
         part = "train" if number < count else "test"
         image = images[number % 2]
-        top, left = (random.integers(0, side - cut + 1) for side, cut in zip(image.shape, (375, 500), strict=False))
+        y, x = (random.integers(0, side - cut + 1) for side, cut in zip(image.shape, (375, 500), strict=False))
         file = folder / part / str(number % 2) / f"{number:04}.jpg"
         file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image[top : top + 375, left : left + 500]).save(file, quality=90)
+        Image.fromarray(image[y : y + 375, x : x + 500]).save(file, quality=90)
     return folder
 
 
 def on_files(name: str, root: Path | None, scratch: Path, rounds: int) -> str:
-    """Images a second on one set of JPEGs."""
+    """Table of images per second on one set of JPEGs."""
     source = str(photographs(scratch / name)) if name == "photographs" else name
     dataset = load(DataConfig(name=source, root=root, normalize="imagenet"))
     epochs = -(-IMAGES // len(dataset.train))
     shards = scratch / f"{name}-shards"
     total = sum(file.stat().st_size for file in dataset.train.files)
     pack(dataset, shards, "shards", max(total // 8, 2**16), lambda _: None)
-    ours = {f"distdl {kind}": ours_by_epoch(make(dataset, kind), epochs) for kind in ("torch", "dali")}
+    distdl_loaders = {f"distdl {kind}": distdl_by_epoch(make(dataset, kind), epochs) for kind in ("torch", "dali")}
     peers = {
         PIL: loader_of_torch(dataset, pil=True),
         "DataLoader, decode_image": loader_of_torch(dataset, pil=False),
         "webdataset": webdataset(sorted(shards.glob("train-*.tar"))),
     }
-    subjects = {label: by_epoch(loader, epochs) for label, loader in peers.items()} | ours
+    subjects = {label: by_epoch(loader, epochs) for label, loader in peers.items()} | distdl_loaders
     for measure in subjects.values():
         measure()
     figures = interleaved(subjects, rounds)
@@ -106,27 +106,27 @@ def on_files(name: str, root: Path | None, scratch: Path, rounds: int) -> str:
         [
             f"## {name}: {len(dataset.train):,} JPEGs, {total / len(dataset.train) / 1024:.0f} KiB each",
             markdown_table(["loader", "images/s", "over DataLoader, PIL", "of the fastest decoder"], rows),
-            f"The decoder alone, whole images from memory on both cores, images/s: {sizes}.",
+            f"The decoder alone, complete images from memory on both cores, images/s: {sizes}.",
         ]
     )
 
 
 def make(dataset: DataSet, kind: str, **augment: float) -> Loader:
-    """distdl's loader as a training would have it."""
+    """distdl's loader, set up as in a training."""
     augment = augment or {"random_resized_crop": True, "flip": 0.5}
     data = DataConfig(loader=kind, workers=WORKERS, batch_size=BATCH, augment=AugmentConfig(**augment))
     config = Config(data=data, compute=ComputeConfig(channels_last=True))
     return make_loader(config, dataset, dataset.train, World(), training=True)
 
 
-def ours_by_epoch(loader: Loader, epochs: int) -> Callable[[], float]:
-    """Images a second of distdl's loader over so many epochs."""
+def distdl_by_epoch(loader: Loader, epochs: int) -> Callable[[], float]:
+    """Measure images per second of distdl's loader over `epochs` epochs."""
     begun = iter(range(10**9))
     return by_epoch(_Endless(lambda: loader.epoch(next(begun))), epochs)
 
 
 class _Endless:
-    """Each iteration over it is one more epoch."""
+    """An iterable whose every iteration is the next epoch."""
 
     def __init__(self, epoch: Callable[[], Iterable]) -> None:
         self.epoch = epoch
@@ -136,14 +136,14 @@ class _Endless:
 
 
 def by_epoch(loader: Iterable, epochs: int) -> Callable[[], float]:
-    """Images a second over so many epochs."""
+    """Measure images per second over `epochs` epochs."""
 
     def measure() -> float:
-        since, count = time.perf_counter(), 0
+        start, count = time.perf_counter(), 0
         for _ in range(epochs):
             for images, *_ in loader:
                 count += len(images)
-        return count / (time.perf_counter() - since)
+        return count / (time.perf_counter() - start)
 
     return measure
 
@@ -175,14 +175,14 @@ class _Files(torch.utils.data.Dataset):
 
 
 def loader_of_torch(dataset: DataSet, *, pil: bool) -> Iterable:
-    """What most people have: one sample at a time, float32 from the workers."""
+    """The usual DataLoader: one sample at a time, float32 from the workers."""
     return torch.utils.data.DataLoader(
         _Files(dataset, pil), BATCH, shuffle=True, num_workers=WORKERS, persistent_workers=True
     )
 
 
 def webdataset(shards: list[Path]) -> Iterable:
-    """WebDataset as its documentation has it."""
+    """WebDataset as in its documentation."""
     import webdataset as wds
     from torchvision.transforms import v2
 
@@ -193,7 +193,7 @@ def webdataset(shards: list[Path]) -> Iterable:
 
 
 def decoders(dataset: DataSet, rounds: int) -> dict[str, list[float]]:
-    """Whole images a second of decoders on as many cores as loaders have, from memory."""
+    """Complete images per second of decoders on as many cores as loaders have, from memory."""
     from torchvision.io import ImageReadMode, decode_jpeg
 
     picks = np.linspace(0, len(dataset.train) - 1, min(200, len(dataset.train))).astype(int)
@@ -203,9 +203,9 @@ def decoders(dataset: DataSet, rounds: int) -> dict[str, list[float]]:
     pool = ThreadPoolExecutor(WORKERS)
 
     def torchvision() -> float:
-        since = time.perf_counter()
+        start = time.perf_counter()
         list(pool.map(lambda tensor: decode_jpeg(tensor, ImageReadMode.RGB), tensors))
-        return len(tensors) / (time.perf_counter() - since)
+        return len(tensors) / (time.perf_counter() - start)
 
     from nvidia.dali import fn, pipeline_def, types
 
@@ -217,12 +217,12 @@ def decoders(dataset: DataSet, rounds: int) -> dict[str, list[float]]:
     built.build()
 
     def dali() -> float:
-        since = time.perf_counter()
+        start = time.perf_counter()
         built.feed_input("encoded", encoded)
         built._run_once()
         built.share_outputs()
         built.release_outputs()
-        return len(encoded) / (time.perf_counter() - since)
+        return len(encoded) / (time.perf_counter() - start)
 
     dali(), torchvision()
     return interleaved({"torchvision": torchvision, "DALI": dali}, rounds)
@@ -233,7 +233,7 @@ def on_memory(root: Path | None, rounds: int) -> str:
     rows = []
     for name, augment in (("mnist", {"crop": 2}), ("cifar10", {"crop": 4, "flip": 0.5})):
         dataset = load(DataConfig(name=name, root=root, limit=10_000))
-        measures = {kind: ours_by_epoch(make(dataset, kind, **augment), 2) for kind in ("resident", "torch")}
+        measures = {kind: distdl_by_epoch(make(dataset, kind, **augment), 2) for kind in ("resident", "torch")}
         for measure in measures.values():
             measure()
         figures = interleaved(measures, rounds)
@@ -250,13 +250,13 @@ def memory(root: Path | None, scratch: Path) -> str:
     packed = load(DataConfig(name=str(scratch / "memory")))
     for kind in ("torch", "dali"):
         for layout, these in (("files", dataset), ("shards", packed)):
-            before = set(psutil.Process().children())
+            earlier = set(psutil.Process().children())
             loader, seen = make(these, kind), []
             for epoch in range(4):
                 for _ in loader.epoch(epoch):
                     pass
-                mine = [psutil.Process(), *(set(psutil.Process().children()) - before)]
-                seen.append(sum(process.memory_full_info().pss for process in mine) / 2**20)
+                processes = [psutil.Process(), *(set(psutil.Process().children()) - earlier)]
+                seen.append(sum(process.memory_full_info().pss for process in processes) / 2**20)
             loader.close()
             rows.append([f"{kind}, {layout}", *(f"{value:.0f}" for value in seen), f"{seen[3] / seen[0] - 1:+.1%}"])
     header = ["loader", "1st epoch", "2nd", "3rd", "4th", "change over 3 epochs"]

@@ -1,6 +1,6 @@
-"""How long the profile mnist-fast trains to 99.12 %: five seeds, two cores, training time and accuracy of each.
+"""Training time of the profile mnist-fast to 99.12 %: five seeds, two cores, time and accuracy of each run.
 
-Document 004 took 610 s on one GPU and 156 s on four for that accuracy.
+The published run took 610 s on one GPU and 156 s on four for that accuracy.
 
     python benchmarks/mnist_fast.py [--seeds 5] [--ranks 1]
 """
@@ -17,12 +17,12 @@ from timing import markdown_table, spread, write_result
 
 
 def train(seed: int, ranks: int, out: Path) -> dict:
-    """One run of the profile in processes of its own; its result.json."""
+    """Run the profile in separate processes. Returns its result.json."""
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"] if ranks > 1 else []
-    words = ["--profile", "mnist-fast", "--seed", str(seed), "--out", str(out), "--progress", "none"]
+    argv = ["--profile", "mnist-fast", "--seed", str(seed), "--out", str(out), "--progress", "none"]
     if ranks > 1:
-        words += ["--data.batch-size", str(128 // ranks)]
-    subprocess.run([sys.executable, *launcher, "-m", "distdl.train", *words], check=True)
+        argv += ["--data.batch-size", str(128 // ranks)]
+    subprocess.run([sys.executable, *launcher, "-m", "distdl.train", *argv], check=True)
     return json.loads((out / "result.json").read_text(encoding="utf-8"))
 
 

@@ -1,8 +1,8 @@
-"""What the trainer costs: distdl's images/s over a plain loop's, Lightning's, accelerate's and timm's.
+"""Cost of the trainer: distdl's images/s over a plain loop's, Lightning's, accelerate's and timm's.
 
 The same network, data, optimizer and batch in one process, interleaved. The plain loop and distdl read tensors in
-memory; the others get a DataLoader over the same tensors that fetches a whole batch by one index, which is the best
-that they can be given. A second part measures the clock by itself.
+memory; the others get a DataLoader over the same tensors that fetches a whole batch by one index, which is their
+fastest input. A second part measures the clock alone.
 
     python benchmarks/overhead.py [--repeats 5] [--threads 2]
 """
@@ -37,24 +37,24 @@ class Case:
     """One network on one data set."""
 
     name: str
-    words: tuple[str, ...]
+    argv: tuple[str, ...]
     steps: int
 
 
 CASES = (
     Case(
         name="digits CNN, batch 32",
-        words=("--data.batch-size", "32", "--optim.name", "sgd", "--optim.weight-decay", "0"),
+        argv=("--data.batch-size", "32", "--optim.name", "sgd", "--optim.weight-decay", "0"),
         steps=400,
     ),
     Case(
         name="MNIST CNN, batch 64",
-        words=("--profile", "mnist-softmax", "--model.name", "mnist-cnn", "--data.batch-size", "64"),
+        argv=("--profile", "mnist-softmax", "--model.name", "mnist-cnn", "--data.batch-size", "64"),
         steps=60,
     ),
     Case(
         name="ResNet-18, 64 px, batch 32",
-        words=(
+        argv=(
             *("--profile", "mnist-softmax", "--model.name", "resnet18", "--data.loader", "synthetic"),
             *("--data.image-size", "64", "--data.name", "cifar10", "--data.batch-size", "32"),
         ),
@@ -64,11 +64,11 @@ CASES = (
 
 
 def configure(case: Case, out: Path) -> Config:
-    """SGD with a constant rate and nothing else: what every loop here can do."""
-    words = [*case.words, "--schedule.name", "constant", "--optim.momentum", "0.9", "--optim.lr", "0.01"]
-    words += ["--max-steps", str(case.steps), "--epochs", "1000", "--evaluate-every", "100000"]
-    words += ["--checkpoint.every-epochs", "0", "--data.drop-last", "--out", str(out), "--progress", "plain"]
-    return from_command_line(words, strategy="single")
+    """SGD with a constant rate and nothing else: supported by every loop here."""
+    argv = [*case.argv, "--schedule.name", "constant", "--optim.momentum", "0.9", "--optim.lr", "0.01"]
+    argv += ["--max-steps", str(case.steps), "--epochs", "1000", "--evaluate-every", "100000"]
+    argv += ["--checkpoint.every-epochs", "0", "--data.drop-last", "--out", str(out), "--progress", "plain"]
+    return from_command_line(argv, strategy="single")
 
 
 class Tensors:
@@ -86,7 +86,7 @@ class Tensors:
 
 
 class Batched(Dataset):
-    """Indexed by a list, so that a batch is one gather."""
+    """Data set indexed by a list, so that a batch is one gather."""
 
     def __init__(self, tensors: Tensors) -> None:
         self.tensors = tensors
@@ -111,7 +111,7 @@ def network(config: Config, tensors: Tensors) -> tuple[torch.nn.Module, torch.op
 
 
 def plain(config: Config, tensors: Tensors) -> float:
-    """A loop as one writes it by hand: nothing but the five lines."""
+    """A minimal training loop written by hand."""
     model, optimizer = network(config, tensors)
     model.train()
     done, batch = 0, config.data.rank_samples(1)
@@ -130,8 +130,8 @@ def plain(config: Config, tensors: Tensors) -> float:
     return done * batch / (time.perf_counter() - start)
 
 
-def ours(config: Config, dataset: DataSet) -> float:
-    """distdl's trainer with its display, clock, metrics and checkpoints as `distdl.train` has them."""
+def by_distdl(config: Config, dataset: DataSet) -> float:
+    """distdl's trainer with the display, clock, metrics and checkpoints of `distdl.train`."""
     from rich.console import Console
 
     strategy = Single(config)
@@ -190,7 +190,7 @@ def lightning(config: Config, tensors: Tensors) -> float:
 
 
 def accelerate(config: Config, tensors: Tensors) -> float:
-    """accelerate's way of the same loop. It cannot wrap a loader that fetches whole batches, and is spared it."""
+    """The same loop with accelerate. Its model is wrapped, its loader is not: it cannot wrap one of whole batches."""
     from accelerate import Accelerator
 
     accelerator = Accelerator(cpu=True)
@@ -200,7 +200,7 @@ def accelerate(config: Config, tensors: Tensors) -> float:
 
 
 def timm(config: Config, tensors: Tensors) -> float:
-    """timm's train script's step: its scaler callable, its meter and its scheduler, without logging."""
+    """The step of timm's train script: its scaler callable, meter and scheduler, without logging."""
     from timm.scheduler import create_scheduler_v2
     from timm.utils import AverageMeter
 
@@ -242,7 +242,7 @@ def _loop(config: Config, batches: DataLoader, step: Callable[[torch.Tensor, tor
 
 
 def clock_cost(steps: int = 100_000) -> float:
-    """Seconds that the clock takes a step: five phases entered and left, and one item waited for."""
+    """Seconds per step that the clock takes: five phases and one wait for an item."""
     clock = Clock()
     start = time.perf_counter()
     for _ in clock.over("data", range(steps)):
@@ -267,19 +267,19 @@ def main() -> None:
             tensors = Tensors(config, dataset)
             subjects = {
                 "plain loop": lambda c=config, t=tensors: plain(c, t),
-                "distdl": lambda c=config, d=dataset: ours(c, d),
+                "distdl": lambda c=config, d=dataset: by_distdl(c, d),
                 "Lightning": lambda c=config, t=tensors: lightning(c, t),
                 "accelerate": lambda c=config, t=tensors: accelerate(c, t),
                 "timm": lambda c=config, t=tensors: timm(c, t),
             }
-            plain(config, tensors)  # warm
+            plain(config, tensors)  # warm-up
             figures = interleaved(subjects, options.repeats)
             relative = ratios(figures, to="plain loop")
             step_s = config.data.rank_samples(1) / statistics.median(figures["distdl"])
             for name, values in figures.items():
                 rows.append([case.name, name, spread(values, 0), spread(relative[name])])
             print(case.name, {name: spread(values) for name, values in relative.items()}, flush=True)
-            rows.append([case.name, "clock's own cost", f"{clock_s * 1e6:.1f} us a step", f"{clock_s / step_s:.4f}"])
+            rows.append([case.name, "clock's own cost", f"{clock_s * 1e6:.1f} us per step", f"{clock_s / step_s:.4f}"])
     table = markdown_table(["case", "loop", "images/s: median (range)", "over the plain loop"], rows)
     text = f"{options.repeats} rounds, interleaved, {options.threads} threads, fp32, one process.\n\n{table}"
     print(write_result("overhead", "cpu", text, "torch", "distdl", "lightning", "accelerate", "timm"))

@@ -1,8 +1,8 @@
-"""How fast the parameter server moves bytes: beside a bare torch.distributed send and recv, and on shaped links.
+"""Throughput of the parameter server, compared with bare torch.distributed send and recv, and on shaped links.
 
 - loopback: one worker pushes and pulls 100 MB to and from one server. The same two processes, in turn with every step,
   send and receive as many bytes by torch.distributed alone;
-- links of 1 Gbit/s (network namespaces; needs root): the same, against what the link lets through;
+- links of 1 Gbit/s (network namespaces; needs root): the same, compared with the rate of the link;
 - two workers whose network has two equal halves, on such links: one server, then two, in turn.
 
     python benchmarks/paramserver.py [--rounds 20] [--megabytes 100] [--quick]
@@ -27,21 +27,21 @@ from distdl.launchers.netns import Hosts, parse_rate
 
 RATE = "1gbit"
 WARM = 3
-"""Steps that are not counted: pages are touched and TCP's windows grow."""
-ASK, THERE, BACK = 101, 102, 103
+"""Warm-up steps, not counted: pages are touched and TCP's windows grow."""
+READY, PUSH, PULL = 101, 102, 103
 """Tags of the bare messages; the parameter server's own are small numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One job of some workers and servers."""
+    """A job with its numbers of workers and servers."""
 
     workers: int = 1
     servers: int = 1
     steps: int = 20
     elements: int
     folder: str
-    """Where the ranks record their steps."""
+    """Folder in which the ranks record their steps."""
     bare: bool = False
     """Whether worker 0 and server 0 also exchange bare messages, in turn with the steps."""
 
@@ -50,7 +50,7 @@ Parts = dict[str, list[float]]
 
 
 def rank(number: int, job: Job) -> Parts:
-    """One rank's work. Worker 0 returns seconds by part and step: push, wait, pull, whole; bare push, bare pull."""
+    """Run one rank. Worker 0 returns seconds by part and step: push, wait, pull, whole; bare push, bare pull."""
     import torch
     from torch import nn
 
@@ -73,46 +73,46 @@ def rank(number: int, job: Job) -> Parts:
     halves = nn.ParameterList([nn.Parameter(torch.zeros(job.elements // 2)) for _ in range(2)])
     optimizer = optimizers.build(config.optim, halves, global_batch=job.workers, compiled=False)
     strategy.prepare(halves, optimizer, Clock())
-    found: Parts = {}
+    seconds_by_part: Parts = {}
     for step in range(job.steps + WARM):
         strategy.barrier()
         start = time.perf_counter()
         strategy.step()
-        whole = time.perf_counter() - start
+        step_s = time.perf_counter() - start
         parts = strategy.records.exchanges[-1]
-        row = {"push": parts.push_s, "wait": parts.wait_s, "pull": parts.pull_s, "whole": whole}
+        row = {"push": parts.push_s, "wait": parts.wait_s, "pull": parts.pull_s, "whole": step_s}
         if job.bare:
             row |= _bare(buffer, server=job.workers)
         if step >= WARM:
             for name, seconds in row.items():
-                found.setdefault(name, []).append(seconds)
+                seconds_by_part.setdefault(name, []).append(seconds)
     strategy.close()
-    return found
+    return seconds_by_part
 
 
 def measure(job: Job, rate: str = "") -> Parts:
-    """Run a job, on loopback or on links of a rate. Beside what worker 0 gives: server 0's seconds of receiving."""
+    """Run a job, on loopback or on links of a rate. Returns worker 0's seconds and server 0's seconds of receiving."""
     with tempfile.TemporaryDirectory() as folder:
         number, job = job.workers + job.servers, replace(job, folder=folder)
         with Hosts(count=number, rate=rate) if rate else nullcontext() as hosts:
-            found = ranks.run(rank, job, ranks=number, hosts=hosts)[0]
+            seconds_by_part = ranks.run(rank, job, ranks=number, hosts=hosts)[0]
         rows = list(read_rows(Path(folder) / "ps" / "server-0.jsonl"))
     received = [row["receive_s"] for row in rows if row["worker"] == 0 and row["step"] > WARM]
-    return found | {"received": received}
+    return seconds_by_part | {"received": received}
 
 
 def _bare(buffer: Any, server: int) -> dict[str, float]:
-    """A send and a recv of the whole buffer, by torch.distributed alone."""
+    """Send and receive the buffer by torch.distributed alone."""
     import torch
     import torch.distributed as dist
 
     ready = torch.zeros(1)
-    dist.recv(ready, server, tag=ASK)  # the server's buffer is being waited for
+    dist.recv(ready, server, tag=READY)  # the server waits for its buffer
     start = time.perf_counter()
-    dist.send(buffer, server, tag=THERE)
+    dist.send(buffer, server, tag=PUSH)
     sent = time.perf_counter()
-    coming = dist.irecv(buffer, server, tag=BACK)
-    dist.recv(ready, server, tag=ASK)
+    coming = dist.irecv(buffer, server, tag=PULL)
+    dist.recv(ready, server, tag=READY)
     answered = time.perf_counter()
     coming.wait()
     return {"bare push": sent - start, "bare pull": time.perf_counter() - answered}
@@ -123,23 +123,23 @@ def _echo(buffer: Any, rounds: int) -> None:
     import torch.distributed as dist
 
     for _ in range(rounds):
-        coming = dist.irecv(buffer, 0, tag=THERE)
-        dist.send(torch.zeros(1), 0, tag=ASK)
+        coming = dist.irecv(buffer, 0, tag=PUSH)
+        dist.send(torch.zeros(1), 0, tag=READY)
         coming.wait()
-        dist.send(torch.zeros(1), 0, tag=ASK)
-        dist.send(buffer, 0, tag=BACK)
+        dist.send(torch.zeros(1), 0, tag=READY)
+        dist.send(buffer, 0, tag=PULL)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=40, help="steps that are counted on loopback")
     parser.add_argument("--megabytes", type=float, default=100.0)
-    parser.add_argument("--quick", action="store_true", help="a few small steps, printed and not kept")
+    parser.add_argument("--quick", action="store_true", help="a few small steps, printed and not saved")
     options = parser.parse_args()
     steps, size = (3, 5e6) if options.quick else (options.rounds, options.megabytes * 1e6)
-    one = Job(steps=steps, elements=int(size / 4) // 2 * 2, folder="", bare=True)
-    loopback = measure(one)
-    few = replace(one, steps=max(steps // 5, 2))
+    job = Job(steps=steps, elements=int(size / 4) // 2 * 2, folder="", bare=True)
+    loopback = measure(job)
+    few = replace(job, steps=max(steps // 5, 2))
     link = measure(few, rate=RATE)
     halves = replace(few, workers=2, bare=False, steps=max(few.steps // 3, 2))
     pairs = [
@@ -153,10 +153,10 @@ def main() -> None:
 
 
 def report(loopback: Parts, link: Parts, pairs: list[list[Parts]], size: float) -> str:
-    """Tables of the three."""
+    """Tables of the three parts."""
     rows = []
     for part in ("push", "pull"):
-        share = [bare / own for own, bare in zip(loopback[part], loopback[f"bare {part}"], strict=True)]
+        share = [bare / ps for ps, bare in zip(loopback[part], loopback[f"bare {part}"], strict=True)]
         speeds = [spread([size / s / 1e9 for s in loopback[name]], 2) for name in (part, f"bare {part}")]
         rows.append([part, *speeds, spread(share)])
     first = markdown_table(
@@ -178,7 +178,7 @@ def report(loopback: Parts, link: Parts, pairs: list[list[Parts]], size: float) 
         ["2 servers", spread([pair[1] for pair in moved])],
         ["2 over 1", spread([pair[1] / pair[0] for pair in moved])],
     ]
-    third = markdown_table(["2 workers, two equal halves", "push, wait and pull, s a step"], rows)
+    third = markdown_table(["2 workers, two equal halves", "push, wait and pull, s per step"], rows)
     return "\n\n".join(
         [
             f"{size / 1e6:.0f} MB of fp32 each way; medians (range). Shares are of payload: headers of TCP, IP and "

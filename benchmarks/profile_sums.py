@@ -1,4 +1,4 @@
-"""Whether layers measured one by one add up to the whole: `distdl profile`'s way, and the naive one, on this machine.
+"""Sum of the times of layers measured one by one, compared with the network's: by `distdl profile` and naively.
 
 python benchmarks/profile_sums.py [--rounds 5]
 """

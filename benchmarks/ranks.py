@@ -1,7 +1,7 @@
 """Ranks of one job, forked from a server that has torch imported, on hosts of this machine or on loopback.
 
-A rank so started needs milliseconds where one that imports torch needs seconds of a core: on two cores a job of twelve
-ranks would measure imports.
+Such a rank starts in milliseconds; one that imports torch takes seconds of a core, so that a job of twelve ranks on two
+cores would measure imports.
 """
 
 import contextlib
@@ -22,13 +22,13 @@ PRELOAD = ["torch", "torch._dynamo", "distdl.training.session", "distdl.strategi
 def run(
     work: Callable[..., Any], *arguments: Any, ranks: int, hosts: Hosts | None = None, timeout: float = 240
 ) -> list[Any]:
-    """Call work(rank, *arguments) in `ranks` processes, rank r on host r; return what each gave, by rank.
+    """Call work(rank, *arguments) in `ranks` processes, rank r on host r; return their results, by rank.
 
     Args:
         work: a function of a module; what it returns is pickled.
-        hosts: without them all ranks meet on loopback.
+        hosts: hosts of the ranks; without them all ranks use loopback.
     Raises:
-        RuntimeError: a rank failed, or was not done in time.
+        RuntimeError: a rank failed, or did not end in time.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
@@ -46,16 +46,16 @@ def run(
 
 
 def _gather(pipes: list[Any], processes: list[BaseProcess], timeout: float) -> list[Any]:
-    until, found = time.monotonic() + timeout, []
+    deadline, results = time.monotonic() + timeout, []
     for rank, (pipe, process) in enumerate(zip(pipes, processes, strict=True)):
         try:
-            if not pipe.poll(max(until - time.monotonic(), 0)):
+            if not pipe.poll(max(deadline - time.monotonic(), 0)):
                 raise RuntimeError(f"rank {rank} was not done in {timeout:.0f} s")
-            found.append(pipe.recv())
+            results.append(pipe.recv())
         except EOFError:
             process.join()
             raise RuntimeError(f"rank {rank} failed with exit code {process.exitcode}") from None
-    return found
+    return results
 
 
 @contextlib.contextmanager
@@ -72,7 +72,7 @@ def _ended(processes: list[BaseProcess]) -> Iterator[None]:
 
 
 def _places(ranks: int, hosts: Hosts | None) -> list[dict[str, str]]:
-    """What torchrun would tell each rank."""
+    """Environment variables that torchrun would set for each rank."""
     alone = {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
     if hosts:
         meeting = {"MASTER_ADDR": hosts.hosts[0].address, "MASTER_PORT": "29500", **INTERFACE}

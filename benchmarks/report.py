@@ -1,4 +1,4 @@
-"""How long `distdl report RUN` takes and how large its page is, for runs of 1,000, 10,000 and 100,000 logged steps.
+"""Time of `distdl report RUN` and size of its page, for runs of 1,000, 10,000 and 100,000 logged steps.
 
 The folders are written by tests/support/run_folders.py in the format of `distdl train`, a row for each step, with
 3,600 samples of a GPU and of the host (an hour at 1 Hz). Each round is a fresh interpreter, imports included; the first
@@ -26,13 +26,13 @@ SAMPLES = 3_600
 
 
 def seconds(run: Path, cache: Path, cpu_s: list[float] | None = None) -> float:
-    """Wall time of a fresh `distdl report`; the seconds that it kept cores busy go to `cpu_s`."""
-    start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    words = [sys.executable, "-m", "distdl.cli", "report", str(run)]
-    subprocess.run(words, check=True, stdout=subprocess.DEVNULL, env=os.environ | {"XDG_CACHE_HOME": str(cache)})
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    """Wall time of a fresh `distdl report`; its CPU seconds are appended to `cpu_s`."""
+    start, usage_before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    argv = [sys.executable, "-m", "distdl.cli", "report", str(run)]
+    subprocess.run(argv, check=True, stdout=subprocess.DEVNULL, env=os.environ | {"XDG_CACHE_HOME": str(cache)})
+    usage_after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if cpu_s is not None:
-        cpu_s.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        cpu_s.append(usage_after.ru_utime + usage_after.ru_stime - usage_before.ru_utime - usage_before.ru_stime)
     return time.perf_counter() - start
 
 
@@ -53,16 +53,16 @@ def main() -> None:
         rows = []
         for steps, run in runs.items():
             page_mb = (run / "report.html").stat().st_size / 1e6
-            beside_mb = sum(file.stat().st_size for file in (run / "report").iterdir()) / 1e6
+            files_mb = sum(file.stat().st_size for file in (run / "report").iterdir()) / 1e6
             wall, busy = spread(figures[f"{steps:,}"], 2), spread(cpu_s[steps], 2)
-            rows.append([f"{steps:,}", wall, busy, f"{page_mb:.2f}", f"{beside_mb:.1f}"])
+            rows.append([f"{steps:,}", wall, busy, f"{page_mb:.2f}", f"{files_mb:.1f}"])
         rows.append(["1,000, the machine's first", spread(first_s, 2), "", "", ""])
     header = [
         "logged steps",
         "seconds: median (range)",
         "seconds of cores",
         "page (MB)",
-        "SVG, PNG and CSV beside it (MB)",
+        "SVG, PNG and CSV files (MB)",
     ]
     table = markdown_table(header, rows)
     print(table)

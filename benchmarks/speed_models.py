@@ -43,7 +43,7 @@ def main() -> None:
         "## Intervals\n\nShare of 200 draws with 5 % noise whose 95 % interval contains the true coefficient.\n\n"
         + coverage(),
         *(
-            f"## Simulated clusters, {noise:.0%} noise\n\n" + compare(made_up(noise), options.draws)
+            f"## Simulated clusters, {noise:.0%} noise\n\n" + compare(simulated(noise), options.draws)
             for noise in (0.05, 0.02)
         ),
     ]
@@ -60,7 +60,7 @@ mode. Ratio: auto's error over that
 of the published form."""
 
 
-def made_up(noise: float) -> Iterator[tuple[str, str, Measurements]]:
+def simulated(noise: float) -> Iterator[tuple[str, str, Measurements]]:
     for number, model in enumerate(MODELS):
         for mode in ("sync", "async"):
             yield (

@@ -1,6 +1,6 @@
-"""How long `python -m distdl.train --profile digits` takes to its first step, beyond `import torch`.
+"""Time of `python -m distdl.train --profile digits` to its first step, compared with `import torch`.
 
-Each round times fresh interpreters in turn: until torch is imported, until the run's first step stands in its
+Each round times fresh interpreters in turn: until torch is imported, until the run's first step is in its
 metrics.jsonl, until that run of one step (with its evaluation, checkpoint and closing table) has ended, and
 `distdl --help`.
 
@@ -17,28 +17,28 @@ from pathlib import Path
 from timing import interleaved, markdown_table, spread, write_result
 
 
-def seconds(*words: str) -> float:
+def seconds(*argv: str) -> float:
     """Wall time of a fresh interpreter."""
     start = time.perf_counter()
-    subprocess.run([sys.executable, *words], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, *argv], check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - start
 
 
 def seconds_to_import(module: str) -> float:
-    """Wall time of a fresh interpreter until it has imported `module`; its end is not counted."""
+    """Wall time of a fresh interpreter until it has imported `module`; its exit is not counted."""
     start = time.perf_counter()
-    says = f"import {module}; print(flush=True)"
-    with subprocess.Popen([sys.executable, "-c", says], stdout=subprocess.PIPE) as process:
+    code = f"import {module}; print(flush=True)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
         process.stdout.readline()
         return time.perf_counter() - start
 
 
 def seconds_to_step(out: Path) -> float:
-    """Wall time until the first step of a training is told of in its run folder."""
-    words = ["-m", "distdl.train", "--profile", "digits", "--max-steps", "1", "--log-every-s", "0", "--out", str(out)]
+    """Wall time until the first step of a training is recorded in its run folder."""
+    argv = ["-m", "distdl.train", "--profile", "digits", "--max-steps", "1", "--log-every-s", "0", "--out", str(out)]
     metrics = out / "metrics.jsonl"
     start = time.perf_counter()
-    with subprocess.Popen([sys.executable, *words], stdout=subprocess.DEVNULL) as process:
+    with subprocess.Popen([sys.executable, *argv], stdout=subprocess.DEVNULL) as process:
         while not (metrics.exists() and metrics.stat().st_size):
             if process.poll() is not None:
                 raise SystemExit(f"the training ended with code {process.returncode} before its first step")
@@ -62,7 +62,7 @@ def main() -> None:
             "distdl.train, whole run of one step": lambda: seconds(*train, str(out())),
             "distdl --help": lambda: seconds("-m", "distdl.cli", "--help"),
         }
-        interleaved(subjects, 1)  # what the disk has to read, it reads now
+        interleaved(subjects, 1)  # fills the page cache
         figures = interleaved(subjects, options.repeats)
     added = [a - b for a, b in zip(figures["distdl.train, first step"], figures["import torch"], strict=True)]
     rows = [[name, spread(values, 2)] for name, values in figures.items()]

@@ -1,9 +1,9 @@
-"""What each strategy's step costs: plain DDP, and distdl's ddp, horovod and deepspeed, on the MNIST CNN; interleaved.
+"""Step time of each strategy: plain DDP, and distdl's ddp, horovod and deepspeed, on the MNIST CNN; interleaved.
 
-Two ranks, each pinned to a core of its own; every measurement is a new pair of processes. Beside them one rank alone,
-which says how efficient two are, and two side by side that do not talk to each other: how much of what is lost is the
-machine's (memory, caches, clock rate) and not the exchange's. distdl has malloc keep what a step frees
-(distdl/runtime/memory.py), and plain DDP is shown with that as well: what then parts the two is distdl's own loop.
+Two ranks, each pinned to its own core; every measurement starts a new pair of processes. One rank alone is measured,
+too, for the efficiency of two, and two independent ranks that do not communicate: they show which part of the loss
+is due to the machine (memory, caches, clock rate) and not to the exchange. distdl has malloc keep what a step frees
+(distdl/runtime/memory.py), and plain DDP is shown with that as well: the remaining difference is distdl's own loop.
 
     python benchmarks/strategies.py [--rounds 3] [--steps 50] [--quick]
 """
@@ -31,22 +31,22 @@ WORDS = (
     *("--schedule.name", "constant", "--epochs", "1000", "--evaluate-every", "1000", "--checkpoint.every-epochs", "0"),
     *("--data.drop-last", "--progress", "plain"),
 )
-"""The 3,274,634-parameter CNN at 28 x 28 pixels, batch 64 a rank. Noise for images: the input costs nothing."""
+"""The 3,274,634-parameter CNN at 28 x 28 pixels, batch 64 per rank. Noise for images: the input costs nothing."""
 WARM = 10
-"""Steps that are not counted: the first ones allocate and choose kernels."""
+"""Warm-up steps, not counted: they allocate and choose kernels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """One way to train."""
+    """A way to train two ranks."""
 
     ranks: int = 2
     strategy: str = "ddp"
-    words: tuple[str, ...] = ()
+    argv: tuple[str, ...] = ()
     apart: bool = False
-    """Whether the ranks know nothing of each other."""
+    """Whether the ranks are independent of each other."""
     plain: bool = False
-    """Whether it is a loop written by hand."""
+    """Whether to train by the loop written by hand."""
     keeps: bool = False
     """Whether that loop keeps the memory that a step frees, as distdl does."""
 
@@ -58,15 +58,15 @@ SUBJECTS = {
     KEPT: Subject(plain=True, keeps=True),
     DDP: Subject(),
     "distdl horovod": Subject(strategy="horovod"),
-    "distdl deepspeed, stage 0": Subject(strategy="deepspeed", words=("--deepspeed.stage", "0")),
-    "distdl deepspeed, stage 1": Subject(strategy="deepspeed", words=("--deepspeed.stage", "1")),
+    "distdl deepspeed, stage 0": Subject(strategy="deepspeed", argv=("--deepspeed.stage", "0")),
+    "distdl deepspeed, stage 1": Subject(strategy="deepspeed", argv=("--deepspeed.stage", "1")),
     ALONE: Subject(ranks=1, strategy="single"),
     BESIDE: Subject(strategy="single", apart=True),
 }
 
 
 def measure(subject: Subject, steps: int) -> dict[str, Any]:
-    """One pair of processes. Returns rank 0's mean `step_s` after the first steps, and its `phases_s` a step."""
+    """Run one pair of processes. Returns rank 0's mean `step_s` after the first steps, and its `phases_s` per step."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "distdl.training.session", "distdl.strategies.ddp"])
     with tempfile.TemporaryDirectory() as folder, Rendezvous(subject) as places:
@@ -84,7 +84,7 @@ def measure(subject: Subject, steps: int) -> dict[str, Any]:
 
 
 class Rendezvous:
-    """What the subject's launcher tells each rank: [(rank, variables)], and Horovod's server while they run."""
+    """Context of a subject's ranks: gives [(rank, environment variables)]; Horovod's server runs meanwhile."""
 
     def __init__(self, subject: Subject) -> None:
         self._subject, self._server = subject, None
@@ -96,8 +96,8 @@ class Rendezvous:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
-        told = {"WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size), **meeting}
-        return [(rank, told | {"RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in range(self._subject.ranks)]
+        variables = {"WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size), **meeting}
+        return [(rank, variables | {"RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in range(self._subject.ranks)]
 
     def _horovod(self, size: int) -> list[dict[str, str]]:
         from horovod.runner.common.util.hosts import get_host_assignments, parse_hosts
@@ -122,12 +122,14 @@ def _rank(subject: Subject, steps: int, place: Mapping[str, str], rank: int, fol
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[rank % len(cores)]})
     with contextlib.redirect_stdout(io.StringIO()):
-        found = _plain(subject, steps) if subject.plain else _ours(subject, steps, Path(folder) / f"run{rank}", warm)
-    (Path(folder) / f"rank{rank}.json").write_text(json.dumps(found))
+        outcome = (
+            _plain(subject, steps) if subject.plain else _by_distdl(subject, steps, Path(folder) / f"run{rank}", warm)
+        )
+    (Path(folder) / f"rank{rank}.json").write_text(json.dumps(outcome))
 
 
 def _plain(subject: Subject, steps: int) -> dict[str, Any]:
-    """DistributedDataParallel as one writes it by hand."""
+    """A training loop with DistributedDataParallel, written by hand."""
     import torch
     import torch.distributed as dist
     from torch.nn.functional import cross_entropy
@@ -156,7 +158,7 @@ def _plain(subject: Subject, steps: int) -> dict[str, Any]:
     return {"step_s": step_s, "phases_s": {}}
 
 
-def _ours(subject: Subject, steps: int, out: Path, warm: Any) -> dict[str, Any]:
+def _by_distdl(subject: Subject, steps: int, out: Path, warm: Any) -> dict[str, Any]:
     """distdl's trainer as `distdl.train` runs it: with display, telemetry and the clock."""
     from distdl.cli.recipe import from_command_line
     from distdl.strategies.base import make
@@ -169,14 +171,14 @@ def _ours(subject: Subject, steps: int, out: Path, warm: Any) -> dict[str, Any]:
     class Steps(Callback):
         def step_end(self, trainer: Any, loss: Any) -> None:
             if len(times) == WARM - 1:
-                warm.wait()  # ranks that know nothing of each other begin together, too
+                warm.wait()  # independent ranks start at the same time, too
             times.append(time.perf_counter())
             if len(times) in (WARM, WARM + steps):
                 phases.append(trainer.clock.read())
 
-    words = [
+    argv = [
         *WORDS,
-        *subject.words,
+        *subject.argv,
         "--strategy",
         subject.strategy,
         "--max-steps",
@@ -184,7 +186,7 @@ def _ours(subject: Subject, steps: int, out: Path, warm: Any) -> dict[str, Any]:
         "--out",
         str(out),
     ]
-    config = from_command_line(words, strategy=subject.strategy)
+    config = from_command_line(argv, strategy=subject.strategy)
     strategy = make(config)
     strategy.setup()
     try:
@@ -199,16 +201,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--quick", action="store_true", help="one short round, printed and not kept")
+    parser.add_argument("--quick", action="store_true", help="one short round, printed and not saved")
     options = parser.parse_args()
     rounds, steps = (1, 10) if options.quick else (options.rounds, options.steps)
     phases: dict[str, list[dict[str, float]]] = {name: [] for name in SUBJECTS}
 
     def timed(name: str) -> float:
-        found = measure(SUBJECTS[name], steps)
-        phases[name].append(found["phases_s"])
-        print(f"{name:<34} {found['step_s'] * 1e3:7.2f} ms a step", flush=True)
-        return found["step_s"]
+        outcome = measure(SUBJECTS[name], steps)
+        phases[name].append(outcome["phases_s"])
+        print(f"{name:<34} {outcome['step_s'] * 1e3:7.2f} ms per step", flush=True)
+        return outcome["step_s"]
 
     figures = interleaved({name: lambda name=name: timed(name) for name in SUBJECTS}, rounds)
     text = report(figures, phases, steps)
@@ -218,13 +220,13 @@ def main() -> None:
 
 
 def report(figures: dict[str, list[float]], phases: dict[str, list[dict[str, float]]], steps: int) -> str:
-    """Tables of steps and of what two ranks lose."""
+    """Tables of step times and of the time that two ranks lose."""
     speed = ratios({name: [1 / value for value in values] for name, values in figures.items()}, to=PLAIN)
     rows = [
         [name, spread([value * 1e3 for value in values], 1), "" if name in (ALONE, BESIDE) else spread(speed[name])]
         for name, values in figures.items()
     ]
-    steps_table = markdown_table(["way", "step in ms: median (range)", "speed over plain DDP"], rows)
+    steps_table = markdown_table(["training", "step in ms: median (range)", "speed over plain DDP"], rows)
     efficiency = ratios({ALONE: figures[ALONE], DDP: figures[DDP]}, to=DDP)[ALONE]
     alone, beside, both = (statistics.median(figures[name]) * 1e3 for name in (ALONE, BESIDE, DDP))
     names = list(phases[DDP][0])
@@ -232,15 +234,15 @@ def report(figures: dict[str, list[float]], phases: dict[str, list[dict[str, flo
         [name, *(f"{statistics.median(p[name] for p in phases[way]) * 1e3:.2f}" for way in (ALONE, BESIDE, DDP))]
         for name in names
     ]
-    parts_table = markdown_table(["phase, ms a step", ALONE, BESIDE, DDP], parts)
+    parts_table = markdown_table(["phase, ms per step", ALONE, BESIDE, DDP], parts)
     return "\n\n".join(
         [
-            f"{len(figures[DDP])} rounds of {steps} steps, interleaved; fp32, batch 64 a rank, one core a rank.",
+            f"{len(figures[DDP])} rounds of {steps} steps, interleaved; fp32, batch 64 per rank, one core per rank.",
             steps_table,
             f"Efficiency of two ranks under ddp (a rank's time alone over its time of two): {spread(efficiency)}.",
             f"A step of two ranks takes {both - alone:.1f} ms longer. {beside - alone:.1f} ms of them are lost even "
-            "when the two do not talk: they share memory bandwidth, caches and power. "
-            f"{both - beside:.1f} ms go with the exchange of 13.1 MB of gradients.",
+            "when the two do not communicate: they share memory bandwidth, caches and power. "
+            f"{both - beside:.1f} ms are spent in the exchange of 13.1 MB of gradients.",
             parts_table,
         ]
     )

@@ -1,12 +1,12 @@
-"""What sampling costs a step: a training with the sampler at 10 Hz against the same training without it.
+"""Cost of sampling per step: a training with the sampler at 10 Hz against the same training without it.
 
 One process trains ResNet-18 at 64 px on the CPU, with and without the sampler in turn, some seconds each. It
 samples the host and a device of the small NVML that the tests compile (tests/support/nvml_fake.c): the real
-nvidia-ml-py makes every call that it makes of a GPU, so that what Python and ctypes cost is measured; what NVIDIA's
-driver takes inside a call is not, but the interpreter is free meanwhile, and so is the training.
+nvidia-ml-py makes the calls that it makes for a GPU, so the cost of Python and ctypes is measured. The time inside
+NVIDIA's driver is not, but a driver call releases the interpreter lock, so the training continues meanwhile.
 
-Two figures: the time of a step with the sampler over the time without it, pair by pair; and the CPU time that sampling
-takes by itself, as a share of one core. The second is the sharper: it bounds the first from above where every core
+Two figures: the time of a step with the sampler over the time without it, pair by pair; and the CPU time of sampling
+as a share of one core. The second is the sharper: it bounds the first from above where every core
 computes.
 
     python benchmarks/telemetry.py [--rounds 14] [--block 4] [--threads 2]
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def restart_with_nvml() -> None:
-    """Run this program again where the dynamic loader finds the small NVML: it looks once, when a process starts."""
+    """Restart this program so that the dynamic loader, which searches once per process, finds the small NVML."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         sys.exit("no C compiler to build the small NVML with")
@@ -76,8 +76,8 @@ def measure(rounds: int, block_s: float, threads: int) -> dict:
 
     def steps(seconds: float) -> list[float]:
         times: list[float] = []
-        until = time.perf_counter() + seconds
-        while time.perf_counter() < until:
+        deadline = time.perf_counter() + seconds
+        while time.perf_counter() < deadline:
             start = time.perf_counter()
             torch.nn.functional.cross_entropy(network(images), labels).backward()
             optimizer.step()
@@ -95,7 +95,7 @@ def measure(rounds: int, block_s: float, threads: int) -> dict:
 
 
 def sampled(steps, block_s: float, folder: Path, figures: dict, *, on: bool) -> list[float]:
-    """A block of steps, with the sampler beside it or not."""
+    """Step times of a block, with or without the sampler."""
     if not on:
         return steps(block_s)
     from distdl.telemetry.host import HostCounters
@@ -112,24 +112,24 @@ def sampled(steps, block_s: float, folder: Path, figures: dict, *, on: bool) -> 
         sampler = Sampler(
             [NvmlDevice(UUID), HostCounters()], write, lambda: (0, 0), hz=10, labels={"rank": 0, "host": "here"}
         )
-        since = time.perf_counter()
+        start = time.perf_counter()
         sampler.start()
         times = steps(block_s)
         sampler.stop()
-        figures["span_s"] += time.perf_counter() - since
+        figures["span_s"] += time.perf_counter() - start
         figures["cpu_s"] += sampler.seconds
     return times
 
 
 def report(figures: dict, threads: int) -> str:
-    """The result's text."""
+    """Text of the result."""
     ratios = [a / b for a, b in zip(figures["with"], figures["without"], strict=True)]
     error = statistics.stdev(ratios) / len(ratios) ** 0.5
     rows = [
         ["step without the sampler, ms", spread([1e3 * value for value in figures["without"]], 2)],
         ["step with it, ms", spread([1e3 * value for value in figures["with"]], 2)],
         ["with over without, pair by pair", f"{statistics.mean(ratios):.4f} ± {error:.4f} (standard error)"],
-        *([f"samples of the {name} a second", f"{figures[key] / figures['span_s']:.1f}"] for key, name in KINDS),
+        *([f"samples of the {name} per second", f"{figures[key] / figures['span_s']:.1f}"] for key, name in KINDS),
         ["CPU time of sampling, share of one core", f"{figures['cpu_s'] / figures['span_s']:.4%}"],
         [f"the same, share of the {threads} cores that train", f"{figures['cpu_s'] / figures['span_s'] / threads:.4%}"],
     ]

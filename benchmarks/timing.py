@@ -1,4 +1,4 @@
-"""What the benchmarks share: interleaved repeats, spreads, and a dated result with the machine it was made on."""
+"""Functions shared by the benchmarks: interleaved repeats, spreads, and a dated results file with the hardware."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ RESULTS = Path(__file__).with_name("results")
 
 
 def interleaved(subjects: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
-    """Measure each subject `repeats` times in turn, A B C A B C ..., so that a machine that drifts drifts for all.
+    """Measure each subject `repeats` times in turn, A B C A B C ..., so that drift of the machine affects all.
 
     Args:
         subjects: each returns its own figure (seconds, images/s).
@@ -31,7 +31,7 @@ def ratios(figures: Mapping[str, Sequence[float]], to: str) -> dict[str, list[fl
 
 
 def spread(values: Sequence[float], digits: int = 3) -> str:
-    """median (least to greatest)"""
+    """Format values as "median (least to greatest)"."""
     low, high = min(values), max(values)
     return f"{statistics.median(values):.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
@@ -43,7 +43,7 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def machine() -> str:
-    """The hardware and system in a line, without names."""
+    """Hardware and system in one line, without names."""
     import psutil
 
     model = platform.processor() or platform.machine()
@@ -56,17 +56,17 @@ def machine() -> str:
 
 def versions(*packages: str) -> str:
     """Python's version and those of the packages."""
-    found = [f"Python {platform.python_version()}"]
+    entries = [f"Python {platform.python_version()}"]
     for package in packages:
         try:
-            found.append(f"{package} {metadata.version(package)}")
+            entries.append(f"{package} {metadata.version(package)}")
         except metadata.PackageNotFoundError:
-            found.append(f"{package} not installed")
-    return ", ".join(found)
+            entries.append(f"{package} not installed")
+    return ", ".join(entries)
 
 
 def write_result(name: str, hardware: str, text: str, *packages: str) -> Path:
-    """benchmarks/results/NAME_HARDWARE_DATE.md: the command, the machine, the versions, and what was found."""
+    """benchmarks/results/NAME_HARDWARE_DATE.md: the command, the machine, the versions, and the result."""
     file = RESULTS / f"{name}_{hardware}_{time.strftime('%Y-%m-%d')}.md"
     command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
     head = f"# {name}\n\n- command: `{command}`\n- machine: {machine()}\n- versions: {versions(*packages)}\n"

@@ -1,4 +1,4 @@
-"""The table of counters: distdl's column is exact in every row, and a hand-worked truth is what it is held against."""
+"""Table of FLOP counters: distdl's column equals the values derived by hand in every row."""
 
 import sys
 
@@ -25,8 +25,8 @@ def test_distdl_is_exact(name):
         assert flop_counters.training_by_distdl(module, inputs) == flop_counters.TRAINING[name]
 
 
-def test_a_figure_is_shown_as_a_multiple_of_the_truth():
+def test_a_figure_is_formatted_as_a_multiple_of_the_truth():
     notes: list[str] = []
     figures = (100, 150, 2000.0, 0, "E: no", "E: no")
-    shown = [flop_counters.cell(figure, 100, notes) for figure in figures]
-    assert shown == ["exact", "1.500", "20.0", "0", "fails [1]", "fails [1]"] and notes == ["E: no"]
+    cells = [flop_counters.cell(figure, 100, notes) for figure in figures]
+    assert cells == ["exact", "1.500", "20.0", "0", "fails [1]", "fails [1]"] and notes == ["E: no"]
