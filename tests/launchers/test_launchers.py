@@ -1,4 +1,4 @@
-"""`distdl launch`: the command that it shows is one that a shell takes, and it trains."""
+"""`distdl launch`: the command that it prints is valid in a shell, and it trains."""
 
 import json
 import os
@@ -34,17 +34,17 @@ Dry = Callable[..., subprocess.CompletedProcess[str]]
 SHORT = ("--profile", "digits", "--max-steps", "8", *QUIET)
 
 
-def launch(*words: str, **options: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*LAUNCH, *words], capture_output=True, text=True, timeout=600, **options)
+def launch(*argv: str, **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*LAUNCH, *argv], capture_output=True, text=True, timeout=600, **options)
 
 
 @pytest.fixture
 def dry(capsys: pytest.CaptureFixture[str]) -> Dry:
-    """`distdl launch --dry-run WORDS` in this process, which has what it imports already."""
+    """Runs `distdl launch --dry-run ARGV` in this process, which has imported everything."""
 
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        code = main(["launch", "--dry-run", *words])
-        return subprocess.CompletedProcess(words, code, *capsys.readouterr())
+    def run(*argv: str) -> subprocess.CompletedProcess[str]:
+        code = main(["launch", "--dry-run", *argv])
+        return subprocess.CompletedProcess(argv, code, *capsys.readouterr())
 
     return run
 
@@ -54,39 +54,39 @@ def completed(run: Path, *, ranks: int, strategy: str) -> None:
     assert (result["status"], result["world_size"], result["strategy"]) == ("completed", ranks, strategy)
 
 
-def refused(done: subprocess.CompletedProcess[str], says: str) -> None:
-    """The call ended with one line that says why, before anything was printed or started."""
+def refused(done: subprocess.CompletedProcess[str], message: str) -> None:
+    """Assert that the call ended with a one-line error, before anything was printed or started."""
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert done.stderr.startswith("error: ")
-    assert says in done.stderr
+    assert message in done.stderr
     assert done.stdout == ""
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
-def test_the_line_shown_means_the_command_run(launcher: object) -> None:
+def test_the_printed_line_is_the_command_that_runs(launcher: object) -> None:
     job = Job(argv=("--name", 'it\'s; rm -rf "$HOME" &'), hosts=("h0", "h1"), nproc=2, directory="/a folder")
     for command in launcher.commands(job):
-        words = shlex.split(command.shell())
-        assert words[len(words) - len(command.argv) :] == list(command.argv)
+        argv = shlex.split(command.shell())
+        assert argv[len(argv) - len(command.argv) :] == list(command.argv)
 
 
-def test_what_arrives_at_the_far_end_of_an_ssh() -> None:
+def test_arguments_arrive_unchanged_through_ssh() -> None:
     command = Command(argv=("prog", "it's", "$HOME"), env={"A": "b c"}, files={"list": "one 1\ntwo 2\n"})
     far = command.on("h1", "/a folder").argv
     assert far[:4] == ("ssh", "-tt", "--", "h1")
-    # A shell over there takes it apart as we put it together.
+    # The remote shell parses the line into the same arguments.
     assert shlex.split(far[4].split(" && ")[0]) == ["cd", "/a folder"]
     assert shlex.split(far[4].split(" && ")[2]) == ["A=b c", "prog", "it's", "$HOME"]
 
 
-def test_files_that_a_command_reads_are_written_by_the_line_too(tmp_path: Path) -> None:
+def test_the_printed_line_also_writes_files_that_the_command_reads(tmp_path: Path) -> None:
     command = Command(argv=("cat", "a list"), files={"a list": "one 1\ntwo 2\n"})
-    shown = subprocess.run(["sh", "-c", command.shell()], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert shown.stdout == "one 1\ntwo 2\n"
+    done = subprocess.run(["sh", "-c", command.shell()], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "one 1\ntwo 2\n"
 
 
-def test_a_dry_run_only_shows() -> None:
+def test_a_dry_run_only_prints() -> None:
     done = launch("--with", "srun", "--hosts", "a,b", "--nproc", "4", "--dry-run", "--", "--profile", "digits")
     assert done.returncode == 0, done.stderr
     assert "--nodelist=a,b --ntasks=8 --ntasks-per-node=4" in done.stdout
@@ -94,7 +94,7 @@ def test_a_dry_run_only_shows() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("argv", "message"),
     [
         (["--nproc", "0"], "--nproc must be at least 1"),
         (["--with", "netns", "--hosts", "h0,h1"], "--hosts 3"),
@@ -104,13 +104,13 @@ def test_a_dry_run_only_shows() -> None:
         (["--", "--profile", "digitz"], 'did you mean "digits"?'),
     ],
 )
-def test_bad_input_is_one_line_before_anything_starts(words: list[str], says: str) -> None:
-    done = launch("--dry-run", *words)
-    refused(done, says)
+def test_bad_input_is_one_line_before_anything_starts(argv: list[str], message: str) -> None:
+    done = launch("--dry-run", *argv)
+    refused(done, message)
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("argv", "message"),
     [
         (["--hosts", "a b"], '"a b" is not a host name'),
         (["--hosts", "a,a"], '"a" is listed twice'),
@@ -129,9 +129,9 @@ def test_bad_input_is_one_line_before_anything_starts(words: list[str], says: st
         (["--nproc", "2", "--", "--strategy", "single"], "takes one process"),
     ],
 )
-def test_hosts_and_strategies_that_cannot_be_started_are_one_line(dry: Dry, words: list[str], says: str) -> None:
-    done = dry(*words)
-    refused(done, says)
+def test_hosts_and_strategies_that_cannot_be_started_are_one_line(dry: Dry, argv: list[str], message: str) -> None:
+    done = dry(*argv)
+    refused(done, message)
 
 
 @pytest.mark.parametrize(
@@ -145,42 +145,42 @@ def test_a_strategy_of_the_profile_must_fit_the_launcher(dry: Dry, program: str,
 
 
 def test_the_strategy_deepspeed_is_added_where_the_profile_leaves_it_open(dry: Dry) -> None:
-    words = ("--with", "deepspeed", "--hosts", "a,b", "--")
-    assert dry(*words, "--profile", "digits").stdout.count("--strategy deepspeed") == 2
-    named = dry(*words, "--strategy", "deepspeed")
+    argv = ("--with", "deepspeed", "--hosts", "a,b", "--")
+    assert dry(*argv, "--profile", "digits").stdout.count("--strategy deepspeed") == 2
+    named = dry(*argv, "--strategy", "deepspeed")
     assert named.stdout.count("--strategy deepspeed") == 2
 
 
 @pytest.mark.parametrize("program", ["torchrun", "mpirun", "deepspeed"])
-def test_each_launch_has_a_rendezvous_of_its_own(dry: Dry, program: str) -> None:
-    def shown() -> set[str]:
+def test_each_launch_has_its_own_rendezvous(dry: Dry, program: str) -> None:
+    def rendezvous() -> set[str]:
         done = dry("--with", program, "--hosts", "node[01-02]", "--", "--profile", "digits")
         keys = r"(?:rdzv_id=|rdzv_endpoint=|master_port=|MASTER_PORT=|hostfile )(\S+)"
-        found = re.findall(keys, done.stdout.replace("'", ""))
-        assert found, done.stderr
-        return set(found)
+        matches = re.findall(keys, done.stdout.replace("'", ""))
+        assert matches, done.stderr
+        return set(matches)
 
-    first, second = shown(), shown()
+    first, second = rendezvous(), rendezvous()
     assert first.isdisjoint(second)
-    assert len(first) <= 2, "all hosts are given the same"
+    assert len(first) <= 2, "all hosts receive the same"
 
 
-def test_a_port_that_the_user_names_is_taken(dry: Dry) -> None:
+def test_the_port_of_the_user_is_used(dry: Dry) -> None:
     done = dry("--hosts", "a,b", "--port", "4321", "--", "--profile", "digits")
     assert done.stdout.count("--rdzv_endpoint=a:4321") == 2
 
 
 @pytest.mark.parametrize("program", ["torchrun", "horovodrun", "mpirun", "srun", "deepspeed"])
 def test_brackets_are_hosts_for_every_launcher(dry: Dry, program: str) -> None:
-    def shown(hosts: str) -> str:
+    def printed(hosts: str) -> str:
         done = dry("--with", program, "--hosts", hosts, "--nproc", "2", "--port", "4321", "--", "--name", "x")
         return re.sub(r"distdl-[0-9a-f]{16}", "ID", done.stdout)
 
-    assert shown("node[01-02,05]-ib, x") == shown("node01-ib,node02-ib,node05-ib,x")
-    assert "node05-ib" in shown("node[01-02,05]-ib, x")
+    assert printed("node[01-02,05]-ib, x") == printed("node01-ib,node02-ib,node05-ib,x")
+    assert "node05-ib" in printed("node[01-02,05]-ib, x")
 
 
-def test_a_launcher_that_is_not_there_is_one_line() -> None:
+def test_a_launcher_that_is_not_installed_is_one_line() -> None:
     folder = str(Path(sys.executable).parent)
     done = launch("--with", "srun", "--", "--profile", "digits", env={**os.environ, "PATH": folder})
     assert done.returncode == 2
@@ -211,7 +211,7 @@ def test_other_launchers_here(program: str) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("sshd")
 class TestThreeHosts:
-    """Over links of 1 Gbit/s, as a person on the first of three machines would start it."""
+    """Launch over links of 1 Gbit/s, from the first of three machines."""
 
     @pytest.mark.parametrize("program", ["torchrun", "horovodrun", "mpirun"])
     def test_by_ssh(self, program: str) -> None:
@@ -219,9 +219,9 @@ class TestThreeHosts:
             pytest.importorskip("horovod")
         if program == "mpirun":
             needs("openmpi-bin", program="mpirun")
-        words = ["--with", program, "--hosts", "h0,h1,h2", "--interface", "eth0", "--", *SHORT, "--out", "run"]
+        argv = ["--with", program, "--hosts", "h0,h1,h2", "--interface", "eth0", "--", *SHORT, "--out", "run"]
         with Hosts(3, ssh=True) as hosts:
-            done = hosts.run([*LAUNCH, *words], on=0, timeout=600)
+            done = hosts.run([*LAUNCH, *argv], on=0, timeout=600)
         assert done.returncode == 0, done.stdout + done.stderr
         completed(Path("run"), ranks=3, strategy="horovod" if program == "horovodrun" else "ddp")
 
@@ -242,19 +242,19 @@ class TestThreeHosts:
         completed(Path("run"), ranks=3, strategy="horovod" if program == "horovodrun" else "ddp")
 
     def test_netns(self) -> None:
-        before = set(Path("/tmp").glob("distdl-hosts-*"))
+        leftovers = set(Path("/tmp").glob("distdl-hosts-*"))
         done = launch("--with", "netns", "--hosts", "3", "--", *SHORT, "--out", "run")
         assert done.returncode == 0, done.stderr
         completed(Path("run"), ranks=3, strategy="ddp")
         assert "Exception" not in done.stderr
         assert "Traceback" not in done.stderr
         assert "rendezvous" not in done.stderr
-        assert set(Path("/tmp").glob("distdl-hosts-*")) <= before
+        assert set(Path("/tmp").glob("distdl-hosts-*")) <= leftovers
 
     def test_an_interrupt_reaches_the_ranks_on_every_host(self) -> None:
-        words = ["--hosts", "h0,h1,h2", "--interface", "eth0", "--", "--profile", "digits", "--epochs", "1000"]
+        argv = ["--hosts", "h0,h1,h2", "--interface", "eth0", "--", "--profile", "digits", "--epochs", "1000"]
         with Hosts(3, ssh=True) as hosts:
-            process = hosts.start([*LAUNCH, *words, *QUIET, "--out", "run"], on=0, start_new_session=True)
+            process = hosts.start([*LAUNCH, *argv, *QUIET, "--out", "run"], on=0, start_new_session=True)
             wait_for(lambda: step_of(Path("run")) > 0, 90, "the first step")
             process.send_signal(signal.SIGINT)
             assert process.wait(300) != 0
@@ -263,7 +263,7 @@ class TestThreeHosts:
         assert list(Path("run/checkpoints").glob("step-*"))
 
 
-def test_one_that_fails_takes_the_others_down(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_fails_ends_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     from distdl.launchers import run
 
     monkeypatch.setattr(run, "GRACE_S", 0.3)
@@ -274,7 +274,7 @@ def test_one_that_fails_takes_the_others_down(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_name_of_this_machine_needs_no_ssh() -> None:
-    here = socket.gethostname()
-    near, far = torchrun.commands(Job(hosts=(here, "elsewhere"), local_host=here))
+    hostname = socket.gethostname()
+    near, far = torchrun.commands(Job(hosts=(hostname, "elsewhere"), local_host=hostname))
     assert near.argv[0] == "torchrun"
     assert far.argv[0] == "ssh"

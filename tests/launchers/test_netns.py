@@ -1,4 +1,4 @@
-"""Several hosts on one machine: they are real, they are shaped, and nothing is left of them."""
+"""Several hosts on one machine: names, shaped links, and removal of everything that they create."""
 
 import os
 import signal
@@ -25,64 +25,64 @@ time.sleep(1000)
 """
 
 
-def left(switch: str) -> list[Path]:
+def leftovers(switch: str) -> list[Path]:
     stem = switch.removesuffix("switch")
     return [path for folder in (NAMESPACES, FILES) if folder.is_dir() for path in folder.glob(f"{stem}*")]
 
 
 @pytest.mark.usefixtures("root")
 class TestHosts:
-    def test_each_has_a_name_and_reaches_the_others_by_theirs(self) -> None:
+    def test_hosts_reach_each_other_by_name(self) -> None:
         needs("iputils-ping", program="ping")
-        before = subprocess.run(["ip", "-brief", "link"], capture_output=True, text=True, check=True).stdout
+        links_before = subprocess.run(["ip", "-brief", "link"], capture_output=True, text=True, check=True).stdout
         with Hosts(3) as hosts:
             assert [hosts.run(["hostname"], on=index).stdout for index in range(3)] == ["h0\n", "h1\n", "h2\n"]
             for name in ("h0", "h1"):
                 assert hosts.run(["ping", "-q", "-c", "1", "-W", "2", name], on=2).returncode == 0
             during = subprocess.run(["ip", "-brief", "link"], capture_output=True, text=True, check=True).stdout
-        assert during == before, "the machine's own network has changed"
-        assert left(hosts.switch) == []
+        assert during == links_before, "the machine's own network has changed"
+        assert leftovers(hosts.switch) == []
 
     def test_links_are_shaped_both_ways(self) -> None:
         with Hosts(2, "100mbit") as hosts:
             for namespace, device in ((hosts.hosts[1].namespace, "eth0"), (hosts.switch, "port1")):
-                shown = subprocess.run(
+                output = subprocess.run(
                     ["tc", "-n", namespace, "qdisc", "show", "dev", device], capture_output=True, text=True, check=True
                 )
-                assert "tbf" in shown.stdout
-                assert "rate 100Mbit" in shown.stdout
+                assert "tbf" in output.stdout
+                assert "rate 100Mbit" in output.stdout
 
     def test_an_error_inside_the_block_leaves_nothing_behind(self) -> None:
         with pytest.raises(ZeroDivisionError), Hosts(2) as hosts:
             sleeper = hosts.start(["sleep", "1000"], on=1)
             _ = 1 / 0
         assert sleeper.returncode == -signal.SIGKILL
-        assert left(hosts.switch) == []
+        assert leftovers(hosts.switch) == []
 
-    def test_what_a_killed_owner_left_is_cleared_by_the_next_start(self) -> None:
+    def test_the_next_start_removes_leftovers_of_a_killed_owner(self) -> None:
         owner = subprocess.Popen([sys.executable, "-c", OWNER], stdout=subprocess.PIPE, text=True)
         switch, sleeper = owner.stdout.readline().split()
         owner.kill()
         owner.wait()
-        assert len(left(switch)) == 5  # three namespaces, two folders of files
+        assert len(leftovers(switch)) == 5  # three namespaces, two folders of files
         with Hosts(1):
-            assert left(switch) == []
+            assert leftovers(switch) == []
         wait_for(lambda: not Path(f"/proc/{sleeper}").exists(), 5, "the end of what ran on the hosts")
 
-    def test_hosts_of_a_living_owner_are_left_alone(self) -> None:
-        with Hosts(1) as mine:
+    def test_hosts_of_a_running_owner_are_not_removed(self) -> None:
+        with Hosts(1) as owned:
             code = "from distdl.launchers.netns import Hosts\nwith Hosts(1) as hosts: print(hosts.switch)"
             other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-            assert other.stdout.strip() != mine.switch
-            assert mine.run(["true"]).returncode == 0
+            assert other.stdout.strip() != owned.switch
+            assert owned.run(["true"]).returncode == 0
 
-    def test_a_name_whose_pid_is_used_again_is_stale(self) -> None:
+    def test_a_name_whose_pid_is_reused_is_stale(self) -> None:
         name = f"distdl-{os.getpid()}-1-0-h0"  # this process did not start one tick after boot
         subprocess.run(["ip", "netns", "add", name], check=True)
         assert name in netns.clear_stale()
         assert not (NAMESPACES / name).exists()
 
-    def test_a_command_that_outlives_its_time_is_ended(self) -> None:
+    def test_a_command_is_killed_after_its_timeout(self) -> None:
         with Hosts(1) as hosts:
             start = time.monotonic()
             with pytest.raises(subprocess.TimeoutExpired):
@@ -90,7 +90,7 @@ class TestHosts:
             assert time.monotonic() - start < 5
 
     @pytest.mark.usefixtures("sshd")
-    def test_ssh_between_hosts_asks_for_nothing_and_finds_this_environment(
+    def test_ssh_between_hosts_needs_no_password_and_finds_this_environment(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         program = tmp_path / "only-in-this-environment"
@@ -101,9 +101,9 @@ class TestHosts:
             done = hosts.run(["ssh", "h1", program.name], on=0, timeout=20)
             assert done.stdout == "h1\n", done.stderr
             assert done.stderr == ""
-        assert left(hosts.switch) == []
+        assert leftovers(hosts.switch) == []
 
-    def test_the_verb_runs_a_command_on_every_host_and_tells_of_a_failure(self) -> None:
+    def test_the_verb_runs_a_command_on_every_host_and_reports_a_failure(self) -> None:
         verb = [sys.executable, "-m", "distdl.cli", "hosts", "--count", "2", "--"]
         done = subprocess.run(
             [*verb, "sh", "-c", 'echo "$0 is {host}"; exit {index}', "number {index}"], capture_output=True, text=True
@@ -111,7 +111,7 @@ class TestHosts:
         assert sorted(done.stdout.splitlines()) == ["number 0 is h0", "number 1 is h1"]
         assert done.returncode == 1
 
-    def test_the_verb_told_to_end_takes_its_hosts_down(self) -> None:
+    def test_the_verb_removes_its_hosts_when_terminated(self) -> None:
         verb = [sys.executable, "-m", "distdl.cli", "hosts", "--count", "2", "--"]
         process = subprocess.Popen(
             [*verb, "sh", "-c", "echo ready; exec sleep 1000"], stdout=subprocess.PIPE, text=True
@@ -124,7 +124,7 @@ class TestHosts:
         assert not list(NAMESPACES.glob(f"{stem}*"))
 
 
-def test_without_root_it_says_so() -> None:
+def test_without_root_it_reports_an_error() -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root, to give it up")
     os.seteuid(65534)
@@ -135,14 +135,14 @@ def test_without_root_it_says_so() -> None:
         os.seteuid(0)
 
 
-def test_rates_are_read_as_tc_writes_them() -> None:
+def test_rates_of_tc_are_parsed() -> None:
     assert [netns.parse_rate(rate) for rate in ("1gbit", "100mbit", "2.5gbit", "64kbit")] == [1e9, 1e8, 2.5e9, 64e3]
     for rate in ("fast", "1gb", "0mbit", "-1gbit", "1gbit; reboot"):
         with pytest.raises(UserError, match="is not a rate"):
             netns.parse_rate(rate)
 
 
-def test_a_count_that_no_network_holds_is_refused() -> None:
+def test_a_count_too_large_for_the_network_is_refused() -> None:
     for count in (0, 251):
         with pytest.raises(UserError, match="give 1 to 250"):
             Hosts(count)

@@ -1,4 +1,4 @@
-"""The account of slices, without a cluster: what is written down, added up and decided."""
+"""The ledger of slices, without a cluster: rows, sums and decisions."""
 
 import json
 import subprocess
@@ -51,19 +51,19 @@ def test_how_a_slice_ended(code: int, state: str, how: str) -> None:
     assert ended_as(code, state) == how
 
 
-def test_slices_add_up_and_go_on() -> None:
+def test_slices_add_up_and_continue() -> None:
     total = account([STOPPED, STOPPED], CONFIG.slurm)
     assert (total.status, total.slices, total.restarts) == ("requeued", 2, 1)
     assert (total.waited_s, total.compute_s) == (20.0, 560.0)
 
 
-def test_the_lifetime_is_computing_and_not_waiting() -> None:
+def test_the_lifetime_counts_compute_time_and_no_waiting() -> None:
     waiting = replace(STOPPED, waited_s=1e6)
     assert account([waiting] * 3, CONFIG.slurm).status == "requeued"
     assert account([waiting] * 4, CONFIG.slurm).status == "lifetime"
 
 
-def test_a_crash_loop_is_failures_in_a_row_without_a_checkpoint() -> None:
+def test_a_crash_loop_is_consecutive_failures_without_a_checkpoint() -> None:
     assert account([STOPPED, FAILED, FAILED], CONFIG.slurm).status == "requeued"
     total = account([STOPPED, FAILED, FAILED, FAILED], CONFIG.slurm, why="exit code 1: boom")
     assert total.status == "crash-loop"
@@ -73,7 +73,7 @@ def test_a_crash_loop_is_failures_in_a_row_without_a_checkpoint() -> None:
     assert account([replace(FAILED, ended="lost")] * 3, CONFIG.slurm).status == "crash-loop"
 
 
-def test_a_training_submitted_anew_after_a_crash_loop_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_submitted_again_after_a_crash_loop_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     for start in (0.0, 100.0, 200.0):
         begin(tmp_path, CONFIG, waited_s=0.0, now=start)
@@ -86,7 +86,7 @@ def test_a_training_submitted_anew_after_a_crash_loop_begins(tmp_path: Path, mon
     assert end(tmp_path, CONFIG, code=1, state=RUNNING, why="boom", now=310.0).status == "requeued"
 
 
-def test_a_slice_is_written_down(tmp_path: Path) -> None:
+def test_a_slice_is_recorded(tmp_path: Path) -> None:
     assert begin(tmp_path, CONFIG, waited_s=7.0, now=100.0) == 0
     checkpoint(tmp_path, 12, epoch=3)
     (tmp_path / "result.json").write_text('{"status": "stopped", "steps": 12}', encoding="utf-8")
@@ -102,23 +102,23 @@ def test_a_slice_is_written_down(tmp_path: Path) -> None:
     assert result["slurm"]["compute_s"] == 150.0
 
 
-def test_the_last_slice_is_told_to_stop_when_the_lifetime_is_over(tmp_path: Path) -> None:
-    told = []
+def test_the_last_slice_stops_at_the_end_of_the_lifetime(tmp_path: Path) -> None:
+    time_limits = []
     for start in (0.0, 300.0, 600.0):
-        told.append(begin(tmp_path, CONFIG, waited_s=0.0, now=start))
+        time_limits.append(begin(tmp_path, CONFIG, waited_s=0.0, now=start))
         end(tmp_path, CONFIG, code=75, state=RUNNING, why="", now=start + 270.0)
-    told.append(begin(tmp_path, CONFIG, waited_s=0.0, now=900.0))
-    assert told == [0, 0, 0, 190]
+    time_limits.append(begin(tmp_path, CONFIG, waited_s=0.0, now=900.0))
+    assert time_limits == [0, 0, 0, 190]
     assert end(tmp_path, CONFIG, code=75, state=RUNNING, why="", now=1095.0).status == "lifetime"
     with pytest.raises(Over, match="1005 s of compute time reach"):
         begin(tmp_path, CONFIG, waited_s=0.0, now=1100.0)
 
 
-def test_what_the_person_asks_to_stop_after_holds_too(tmp_path: Path) -> None:
+def test_max_time_of_the_user_applies_too(tmp_path: Path) -> None:
     assert begin(tmp_path, replace(CONFIG, max_time=60.0), waited_s=0.0, now=0.0) == 60
 
 
-def test_a_slice_that_nobody_ended_counts_up_to_its_last_sign_of_life(tmp_path: Path) -> None:
+def test_a_slice_without_an_end_counts_up_to_its_last_sign_of_life(tmp_path: Path) -> None:
     import os
 
     begin(tmp_path, CONFIG, waited_s=0.0, now=100.0)
@@ -139,7 +139,7 @@ def test_a_crash_loop_of_lost_slices_ends_at_the_next_begin(tmp_path: Path) -> N
     assert (result["status"], result["slurm"]["status"]) == ("failed", "crash-loop")
 
 
-def test_an_end_without_a_begin_is_refused(tmp_path: Path) -> None:
+def test_an_end_without_a_begin_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"run 'distdl slurm begin' before"):
         end(tmp_path, CONFIG, code=0, state=RUNNING, why="", now=0.0)
 
@@ -206,7 +206,7 @@ def test_a_damaged_line_does_not_end_the_chain(tmp_path: Path, capsys: pytest.Ca
         begin(tmp_path, CONFIG, waited_s=1.0, now=start + 200.0)
     assert (total.waited_s, total.compute_s) == (8.0, 100.0)
     rows, bad = read_ledger(ledger)
-    cut = not DAMAGED[kind].endswith(b"\n")  # by a kill: it has been removed since
+    cut = not DAMAGED[kind].endswith(b"\n")  # after a kill: it has been removed
     assert [row.kind for row in rows] == ["begin", "end"] * 2 + ["begin"] and bad == ([] if cut else [2])
     assert f"warning: {ledger}, line 2: damaged, skipped\n" in capsys.readouterr().err
 
@@ -223,7 +223,7 @@ def test_a_slice_whose_begin_is_damaged_can_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"{}", b"", b"[1]", b'{"progress": {"step": "x"}, "metric": null, "sha256": {}}'])
-def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_checkpoint_is_skipped(tmp_path: Path, content: bytes) -> None:
     checkpoint(tmp_path, 5, epoch=1)
     (checkpoint(tmp_path, 9, epoch=2) / "manifest.json").write_bytes(content)
     assert newest(tmp_path) == (5, 1)

@@ -1,4 +1,4 @@
-"""launch/: what a person copies to a cluster is sound, and says what the program does."""
+"""launch/: its scripts are valid and equal to what `distdl submit` writes."""
 
 import subprocess
 import sys
@@ -34,30 +34,30 @@ def shellcheck(file: Path) -> None:
 
 
 @pytest.mark.parametrize("file", SCRIPTS, ids=lambda file: file.name)
-def test_shellcheck_has_nothing_to_say(file: Path) -> None:
+def test_shellcheck_finds_nothing(file: Path) -> None:
     shellcheck(file)
     assert max(map(len, file.read_text(encoding="utf-8").splitlines())) <= 120
 
 
-def test_shellcheck_has_nothing_to_say_to_what_submit_writes(tmp_path: Path) -> None:
+def test_shellcheck_finds_nothing_in_the_script_of_submit(tmp_path: Path) -> None:
     file = tmp_path / "job.sbatch"
-    # A dollar in quotes is a word that was given so, and to shellcheck a mistake.
+    # A quoted dollar is part of an argument here; shellcheck reports it as a mistake.
     file.write_text(script(ODD).replace("$HOME", "home"), encoding="utf-8")
     shellcheck(file)
 
 
 @pytest.mark.parametrize(("name", "job"), [("requeue", submit.REQUEUE), ("array", submit.ARRAY)])
-def test_what_submit_writes_is_what_lies_in_launch(name: str, job: Submission) -> None:
+def test_submit_writes_the_scripts_of_launch(name: str, job: Submission) -> None:
     assert (LAUNCH / "slurm" / f"{name}.sbatch").read_text(encoding="utf-8") == script(job)
 
 
-def test_words_arrive_as_they_were_given() -> None:
+def test_arguments_arrive_unchanged() -> None:
     text = script(ODD)
     lines = [line for line in text.splitlines() if line.startswith(("run=", "train="))]
-    shown = subprocess.run(
+    output = subprocess.run(
         ["bash", "-c", "\n".join([*lines, 'printf "%s\\n" "${train[@]}"'])], capture_output=True, text=True, check=True
     )
-    assert shown.stdout.splitlines() == [
+    assert output.stdout.splitlines() == [
         "--profile",
         "my profile.toml",
         "--name",
@@ -74,7 +74,7 @@ def test_words_arrive_as_they_were_given() -> None:
     ("text", "seconds"),
     [("40", 2400), ("1:30", 90), ("2:00:00", 7200), ("1-12", 129600), ("1-0:30", 88200), ("1-12:00:05", 129605)],
 )
-def test_times_are_read_as_slurm_writes_them(text: str, seconds: int) -> None:
+def test_times_of_slurm_are_parsed(text: str, seconds: int) -> None:
     assert parse_time(text) == seconds
 
 
@@ -83,7 +83,7 @@ def test_the_warning_leaves_most_of_a_slice() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("argv", "message"),
     [
         (["--time", "soon"], '--time "soon" is not a time that Slurm accepts'),
         (["--time", "0:30"], "less than a minute"),
@@ -91,22 +91,22 @@ def test_the_warning_leaves_most_of_a_slice() -> None:
         (["--sbatch", "partition=a b"], "is not an option of sbatch"),
         (["--nodes", "0"], "--nodes must be at least 1"),
         (["--profile", "digitz"], 'did you mean "digits"?'),
-        (["--", "--out", "x"], "--out is not for the words after --"),
-        (["--array", "0-1", "--", "--seed=3"], "it is the array's index"),
-        (["--", "--strategy", "horovod"], "srun starts no Horovod"),
+        (["--", "--out", "x"], "--out cannot be given after --"),
+        (["--array", "0-1", "--", "--seed=3"], "it is the index of the array"),
+        (["--", "--strategy", "horovod"], "srun does not start Horovod"),
     ],
 )
-def test_bad_input_is_one_line(words: list[str], says: str) -> None:
+def test_bad_input_is_one_line(argv: list[str], message: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "distdl.cli", "submit", "--dry-run", *words], capture_output=True, text=True
+        [sys.executable, "-m", "distdl.cli", "submit", "--dry-run", *argv], capture_output=True, text=True
     )
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
-    assert says in done.stderr
+    assert message in done.stderr
     assert done.stdout == ""
 
 
-def test_the_lifetime_and_the_slice_of_the_profile_are_the_documents() -> None:
+def test_lifetime_and_slice_of_the_profile() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "distdl.cli", "submit", "--dry-run"], capture_output=True, text=True, check=True
     )
@@ -166,16 +166,16 @@ def test_every_directive_of_a_script_is_refused_as_an_option(job: Submission) ->
 
 
 @pytest.mark.parametrize("option", FREE)
-def test_other_options_are_handed_on(option: str) -> None:
+def test_other_options_are_passed_on(option: str) -> None:
     assert f"#SBATCH --{option}\n" in script(replace(ODD, options=(option,)))
 
 
 @pytest.mark.parametrize(
-    ("folder", "says"),
+    ("folder", "message"),
     [("a\nb", "line break"), ("a\x1bb", "control character"), ("a\x85b", "control character"), ("a\\b", "backslash")],
 )
-def test_a_folder_that_slurm_cannot_name_is_refused_before_anything_is_written(folder: str, says: str) -> None:
-    with pytest.raises(UserError, match=says) as refused:
+def test_a_folder_that_slurm_cannot_name_is_refused_before_anything_is_written(folder: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as refused:
         submit.submit(replace(ODD, run=folder, logs=folder))
     assert str(refused.value).isprintable()
     assert not list(Path().iterdir())
@@ -184,10 +184,10 @@ def test_a_folder_that_slurm_cannot_name_is_refused_before_anything_is_written(f
 def test_a_profile_with_a_command_in_its_name_writes_no_command(capsys: pytest.CaptureFixture[str]) -> None:
     Path("evil.toml").write_text('extends = "digits"\nname = "x\\ntouch owned\\n#"\n', encoding="utf-8")
     code = main(["submit", "--profile", "evil.toml", "--dry-run"])
-    shown = capsys.readouterr()
-    assert "touch owned" not in shown.out.splitlines()
+    output = capsys.readouterr()
+    assert "touch owned" not in output.out.splitlines()
     assert code == 2
-    assert len(shown.err.splitlines()) == 1
+    assert len(output.err.splitlines()) == 1
 
 
 def test_a_run_folder_that_cannot_be_made_is_one_line() -> None:
@@ -198,7 +198,7 @@ def test_a_run_folder_that_cannot_be_made_is_one_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("hostfile", "says"),
+    ("hostfile", "message"),
     [
         ("# none\n\n", "no host"),
         ("h0 slots=x\n", "line 1: write HOST slots=RANKS"),
@@ -207,9 +207,9 @@ def test_a_run_folder_that_cannot_be_made_is_one_line() -> None:
         ("h0:4\n", "line 1"),
     ],
 )
-def test_a_hostfile_that_is_wrong_is_one_line(hostfile: str, says: str) -> None:
+def test_a_hostfile_that_is_wrong_is_one_line(hostfile: str, message: str) -> None:
     Path("hostfile").write_text(hostfile, encoding="utf-8")
     done = subprocess.run(["sh", str(LAUNCH / "horovodrun.sh")], capture_output=True, text=True)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
-    assert says in done.stderr
+    assert message in done.stderr
