@@ -1,4 +1,4 @@
-"""What all tests share: real data laid out once, a clean environment, and no skip of a real part in CI."""
+"""Fixtures and hooks of all tests: real data unpacked once, a clean environment, and no skips in CI."""
 
 import fcntl
 import os
@@ -36,9 +36,9 @@ settings.load_profile("repeatable")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A machine that others load too may once be too slow for real processes: they have a second try.
+    """Rerun once a test of real processes that fails, as other load on the machine may make it too slow.
 
-    The summary names each test that needed it (-rR): one that is named often is to be mended.
+    The summary names each such test (-rR): one that is named often must be fixed.
     """
     for item in items:
         if item.path.relative_to(Path(__file__).parent).parts[0] in OF_MANY_PROCESSES:
@@ -47,7 +47,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def data_root() -> Path:
-    """Real data sets and weights as their distributors lay them out, unpacked once for all sessions."""
+    """Real data sets and weights in their distributors' layout, unpacked once for all sessions."""
     if not (PACKED / "unpack.py").is_file():
         pytest.skip(f"no packed data sets at {PACKED}: set DISTDL_TEST_DATA to the folder that holds their unpack.py")
     CACHE.mkdir(parents=True, exist_ok=True)
@@ -59,7 +59,7 @@ def data_root() -> Path:
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """Each test starts in a folder of its own, without the variables of a launcher, and leaves no process group."""
+    """Give each test its own folder without a launcher's variables, and destroy its process group."""
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "DISTDL_DATA"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
@@ -73,7 +73,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterat
 
 @pytest.fixture
 def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Measured statistics and unpacked archives go into the test's own folder."""
+    """Cache of measured statistics and unpacked archives in the test's folder."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache" / "distdl"
 
@@ -93,10 +93,10 @@ def sshd(root: None) -> None:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Iterator[None]:
-    """In CI a real part that is missing is a failure: only what needs a GPU may be skipped there."""
+    """Fail a skipped test in CI, unless it needs a GPU: every other dependency must be installed there."""
     report = (yield).get_result()
     if report.skipped and os.environ.get("CI") and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         if "GPU" not in reason:
             report.outcome = "failed"
-            report.longrepr = f"skipped in CI, where nothing but a GPU may be missing: {reason}"
+            report.longrepr = f"skipped in CI, where only a GPU may be missing: {reason}"

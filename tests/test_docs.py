@@ -1,4 +1,4 @@
-"""Commands, Python and TOML blocks of README and docs/ work, links lead somewhere, and the site builds.
+"""Commands, Python and TOML blocks of README and docs/ work, links have targets, and the site builds.
 
 A command is a line of a fenced block, or code in a table's cell, that starts with the name of a program. Each command
 is parsed by the code that would run it; those that take seconds and write nothing also run. The slow tests run all
@@ -39,7 +39,7 @@ NEEDS = re.compile(r"<!-- needs: ([^>]+) -->")
 READS = ("doctor", "list", "data list", "study list", "flops", "paleo")
 """Verbs that take seconds and write nothing: their commands run."""
 SHORT = ("--max-steps", "2")
-"""Added, in the slow tests, to each training but that of the digits: a page's trainings may take hours."""
+"""Arguments that the slow tests add to each training except that of digits, as a page's trainings may take hours."""
 
 
 @dataclass(frozen=True)
@@ -238,7 +238,7 @@ def make(argv: list[str]) -> None:
 
 
 def tool(argv: list[str]) -> None:
-    """A program of the environment that `make` sets up; pytest's arguments name tests that exist."""
+    """A program of the environment that `make` sets up; pytest's arguments name existing tests."""
     name = Path(argv[0]).name
     assert (Path(sys.executable).parent / name).exists(), f"{name} is not in the environment"
     for argument in argv[1:]:
@@ -286,7 +286,7 @@ def is_runnable(text: str) -> bool:
 
 
 def shortened(text: str) -> str:
-    """The command, with few steps if it trains anything but the digits."""
+    """The command, with few steps if it trains anything except digits."""
     trains = re.match(r"distdl train |.* -m distdl\.train ", text) and "--list" not in text and "--help" not in text
     return text if not trains or "digits" in text else f"{text} {' '.join(SHORT)}"
 
@@ -335,7 +335,7 @@ def test_toml_blocks_are_valid(page: Path, block: Block, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_link_leads_somewhere(page: Path) -> None:
+def test_every_link_has_a_target(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
         assert target.startswith("http") or (page.parent / target).exists(), f"{page.name}: {target} does not exist"
 

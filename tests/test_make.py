@@ -29,7 +29,7 @@ def test_serial_part_runs_after_a_failure_of_the_parallel_part(parallel: int, se
         ".venv/.train",
         ".venv/.tools",
         ".venv/.test",
-    ]:  # in the order in which make makes them
+    ]:  # in the order in which make runs them
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).touch()
     program = Path(".venv/bin/pytest")

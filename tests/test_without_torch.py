@@ -24,7 +24,7 @@ LONG = " or ".join(
         *("auto_finds", "new_configuration_meets", "nearer_the_truth", "costs_less_than"),
     )
 )
-"""Tests of coverage, of averages over many fits and of time: the other tests run the same functions."""
+"""Tests that are left out (coverage, averages over many fits, time): the other tests run the same functions."""
 
 
 def _with_dependencies(names: tuple[str, ...]) -> dict[str, Distribution]:
@@ -51,7 +51,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
             target = Path(str(package.locate_file(entry)))
             if target.exists() and not (packages / entry).exists():
                 (packages / entry).symlink_to(target)
-    # As setup.py lays it out: profiles/ of the repository is the package distdl.profiles.
+    # As in setup.py: profiles/ of the repository is the package distdl.profiles.
     (packages / "distdl").mkdir()
     for entry in (*(ROOT / "distdl").iterdir(), ROOT / "profiles"):
         if entry.name != "__pycache__":

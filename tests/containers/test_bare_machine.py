@@ -1,4 +1,4 @@
-"""README's commands on a Debian that has nothing but what README names: Python, git and make."""
+"""README's commands on a Debian with only the programs that README names: Python, git and make."""
 
 import fcntl
 import os
@@ -16,11 +16,11 @@ from repository import ROOT
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
 SUITE, INCLUDED = "bookworm", "python3,python3-venv,git,make,ca-certificates"
 SETTINGS = ("PIP_", "UV_", "SSL_CERT_", "REQUESTS_CA_", "CURL_CA_", "HTTP_", "HTTPS_", "NO_PROXY", "http_", "https_")
-"""Variables that say where packages come from: the same registries as outside."""
+"""Environment variables of the package registries, as outside of the root folder."""
 TESTS = (
     "tests/cli/test_doctor.py tests/launchers tests/containers tests/telemetry/test_nvml.py tests/slurm tests/browser"
 )
-"""Those that use programs of optional packages."""
+"""Commands that use programs of optional packages."""
 
 
 @pytest.fixture(scope="module")

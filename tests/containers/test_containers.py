@@ -1,4 +1,4 @@
-"""Images: the builder that is there is used, and an image made here from nothing trains. Real builders only."""
+"""Images: an installed builder is used, and an image built from scratch trains. Real builders only."""
 
 import os
 import shutil
@@ -13,14 +13,14 @@ from repository import ROOT
 CONTAINERS = ROOT / "containers"
 
 
-def build(*words: str, builder: str) -> subprocess.CompletedProcess[str]:
+def build(*argv: str, builder: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [CONTAINERS / "build.sh", *words], env={**os.environ, "BUILDER": builder}, capture_output=True, text=True
+        [CONTAINERS / "build.sh", *argv], env={**os.environ, "BUILDER": builder}, capture_output=True, text=True
     )
 
 
-def test_the_first_builder_that_is_there_builds_the_target() -> None:
-    done = build("cuda", "--build-arg", "BASE=mine", builder="no-such-builder echo")  # echo shows what it is told
+def test_the_first_installed_builder_builds_the_target() -> None:
+    done = build("cuda", "--build-arg", "BASE=mine", builder="no-such-builder echo")  # echo prints its arguments
     command = done.stdout.split()
     assert command[0] == "build"
     assert command[command.index("--target") + 1] == "cuda"
@@ -28,15 +28,15 @@ def test_the_first_builder_that_is_there_builds_the_target() -> None:
     assert command[-3:] == ["--build-arg", "BASE=mine", "."]
 
 
-def test_no_builder_or_no_such_image_is_said() -> None:
+def test_a_missing_builder_or_an_unknown_image_is_an_error() -> None:
     assert "none of docker, podman and buildah" in build("cpu", builder="no-such-builder").stderr
     done = build("tpu", builder="echo")
     assert (done.returncode, done.stdout) == (2, "")
     assert "cpu or cuda, not tpu" in done.stderr
 
 
-def test_every_file_that_an_image_copies_is_let_through() -> None:
-    """.dockerignore lets through what it names; what Dockerfile and distdl.def install from must be among it."""
+def test_dockerignore_allows_every_file_that_an_image_copies() -> None:
+    """.dockerignore allows the files that it names, and Dockerfile and distdl.def install only from these."""
     root = CONTAINERS.parent
     named = {line[1:] for line in (root / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     apptainer = (CONTAINERS / "distdl.def").read_text().split("%files")[1].split("%post")[0].split()
@@ -49,7 +49,7 @@ def test_scripts_parse(script: str) -> None:
     subprocess.run(["sh", "-n", CONTAINERS / script], check=True)
 
 
-def test_horovods_build_says_what_is_wrong(tmp_path: Path) -> None:
+def test_errors_of_the_horovod_build_state_the_reason(tmp_path: Path) -> None:
     script = CONTAINERS / "horovod" / "build.sh"
     done = subprocess.run([script, "no-such-python"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
@@ -63,13 +63,13 @@ def test_horovods_build_says_what_is_wrong(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.serial
-def test_an_image_is_built_from_nothing_and_trains() -> None:
-    """debootstrap, buildah, Horovod; then in the image the doctor, two trainings and a benchmark."""
+def test_an_image_is_built_from_scratch_and_trains() -> None:
+    """Build with debootstrap and buildah, with Horovod; then run doctor, two trainings and a benchmark in the image."""
     for tool in ("debootstrap", "buildah"):
         needs(tool, program=tool, root=True)
     done = subprocess.run([CONTAINERS / "prove.sh"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    said = done.stdout.splitlines()
-    assert said[-1] == "=== proved"
+    lines = done.stdout.splitlines()
+    assert lines[-1] == "=== proved"
     for strategy in ("ddp", "horovod"):
-        assert any(line.startswith(f"{strategy} 2 ranks, accuracy 0.9") for line in said)
+        assert any(line.startswith(f"{strategy} 2 ranks, accuracy 0.9") for line in lines)

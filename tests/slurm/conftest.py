@@ -19,7 +19,7 @@ def cluster() -> Iterator[Cluster]:
     for program, package in programs.items():
         needs(package, program=program, root=True)
     needs_namespaces()
-    # Its own short path: a socket's has at most 108 characters.
+    # A short path, because a socket's path has at most 108 characters.
     folder = Path(tempfile.mkdtemp(prefix="distdl-slurm-"))
     try:
         with Hosts(2) as hosts:

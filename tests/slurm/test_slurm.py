@@ -1,4 +1,4 @@
-"""Trainings as Slurm jobs on a real cluster of one machine: cut, queued again, preempted, cancelled, given up."""
+"""Trainings as Slurm jobs on a real cluster of one machine: interrupted, requeued, preempted, cancelled, given up."""
 
 import json
 import re
@@ -36,9 +36,9 @@ every_epochs = 0
 class Job:
     """A training submitted by `distdl submit`, and its run folder."""
 
-    def __init__(self, cluster: Cluster, *words: str, out: Path, told: tuple[str, ...] = ()) -> None:
+    def __init__(self, cluster: Cluster, *argv: str, out: Path, options: tuple[str, ...] = ()) -> None:
         self.cluster, self.run = cluster, out
-        done = cluster.distdl("submit", "--out", str(out), *words, "--", *told, *QUIET)
+        done = cluster.distdl("submit", "--out", str(out), *argv, "--", *options, *QUIET)
         assert done.returncode == 0, done.stderr
         self.id = re.match(r"submitted job (\d+)", done.stdout)[1]
 
@@ -51,7 +51,7 @@ class Job:
         return json.loads((self.run / "result.json").read_text(encoding="utf-8"))
 
     def cuts(self) -> list[dict]:
-        """Slices that trained, saved and were queued again."""
+        """Slices that trained, saved and were requeued."""
         pairs = zip(self.rows[::2], self.rows[1::2], strict=False)
         return [end for begin, end in pairs if end["ended"] == "stopped" and end["step"] > begin["step"]]
 
@@ -73,7 +73,7 @@ class Job:
 
 @pytest.fixture
 def jobs(cluster: Cluster) -> Iterator[None]:
-    """No job of one test is left for the next."""
+    """Cancel all jobs of a test before the next one starts."""
     yield
     cluster("scancel", "--user", "root")
     wait_for(cluster.empty, 60, "an empty queue")
@@ -86,7 +86,7 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 @pytest.mark.usefixtures("jobs")
 class TestSlurm:
     def test_a_run_of_one_slice_on_two_nodes(self, cluster: Cluster) -> None:
-        job = Job(cluster, "--nodes", "2", "--nproc", "2", out=Path("run"), told=("--max-steps", "8"))
+        job = Job(cluster, "--nodes", "2", "--nproc", "2", out=Path("run"), options=("--max-steps", "8"))
         job.wait_for_state("COMPLETED FAILED", 120)
         assert job.cluster.state(job.id) == "COMPLETED", job.log()
         result = job.result
@@ -101,7 +101,7 @@ class TestSlurm:
     @pytest.mark.slow
     def test_a_folder_of_any_name_has_the_run_and_its_log(self, cluster: Cluster, name: str) -> None:
         job = Job(
-            cluster, "--sbatch", "comment=it's", out=Path(name), told=("--max-steps", "2", "--name", "it's 100% #1")
+            cluster, "--sbatch", "comment=it's", out=Path(name), options=("--max-steps", "2", "--name", "it's 100% #1")
         )
         job.wait_for_state("COMPLETED FAILED", 180)
         assert job.cluster.state(job.id) == "COMPLETED", job.log()
@@ -112,7 +112,7 @@ class TestSlurm:
     @pytest.mark.slow
     def test_an_array_in_a_folder_of_any_name(self, cluster: Cluster) -> None:
         folder = Path("it's 100%a #1")
-        job = Job(cluster, "--array", "3-4", out=folder, told=("--max-steps", "2"))
+        job = Job(cluster, "--array", "3-4", out=folder, options=("--max-steps", "2"))
         wait_for(cluster.empty, 180, "the end of both")
         assert sorted(path.name for path in folder.iterdir()) == [
             "job.sbatch",
@@ -129,14 +129,14 @@ class TestSlurm:
         done = cluster.hosts.run(submit, 0, {**cluster.environment, **variables}, timeout=60)
         assert done.returncode == 0, done.stderr
         number = re.match(r"submitted job (\d+)", done.stdout)[1]
-        shown = cluster("scontrol", "show", "job", "-o", number)
-        assert "JobName=digits" in shown
-        assert "ArrayJobId" not in shown
+        output = cluster("scontrol", "show", "job", "-o", number)
+        assert "JobName=digits" in output
+        assert "ArrayJobId" not in output
 
     @pytest.mark.parametrize(
         "option", ["array=0-2", "arr=0-2", "output=x", "chdir=/tmp", "test-only", "partition=gone"]
     )
-    def test_what_would_not_be_this_training_is_not_submitted(self, cluster: Cluster, option: str) -> None:
+    def test_options_that_change_the_training_are_not_submitted(self, cluster: Cluster, option: str) -> None:
         done = cluster.distdl("submit", "--out", "run", "--sbatch", option, "--", "--max-steps", "2")
         assert done.returncode == 2, done.stdout
         assert len(done.stderr.splitlines()) == 1
@@ -144,8 +144,8 @@ class TestSlurm:
         assert not list(Path().iterdir()), "nothing is left of it"
 
     @pytest.mark.slow
-    def test_an_array_is_one_run_a_seed(self, cluster: Cluster) -> None:
-        Job(cluster, "--array", "3,5", out=Path("runs"), told=("--max-steps", "4"))
+    def test_an_array_is_one_run_per_seed(self, cluster: Cluster) -> None:
+        Job(cluster, "--array", "3,5", out=Path("runs"), options=("--max-steps", "4"))
         folders = [Path("runs/seed-3"), Path("runs/seed-5")]
         wait_for(
             lambda: all(current_result(folder).get("status") == "completed" for folder in folders), 120, "both results"
@@ -157,12 +157,12 @@ class TestSlurm:
             assert len(list(read_rows(folder / "slices.jsonl"))) == 2
 
     @pytest.mark.slow
-    def test_preemption_saves_and_queues_again(self, cluster: Cluster) -> None:
+    def test_preemption_saves_and_requeues(self, cluster: Cluster) -> None:
         Path("long.toml").write_text(LONG, encoding="utf-8")
         job = Job(cluster, "--profile", "long.toml", "--nproc", "2", out=Path("run"))
         wait_for(lambda: step_of(job.run) > 0, 90, "the first step")
-        whole = ("--partition=urgent", "--nodes=2", "--exclusive", "--output=/dev/null")
-        urgent = cluster("sbatch", "--parsable", *whole, "--wrap=true")
+        all_nodes = ("--partition=urgent", "--nodes=2", "--exclusive", "--output=/dev/null")
+        urgent = cluster("sbatch", "--parsable", *all_nodes, "--wrap=true")
         job.wait_for_rows("begin", 2, 90)
         first, second = job.rows[1], job.rows[2]
         assert (first["kind"], first["ended"], second["kind"]) == ("end", "stopped", "begin")
@@ -170,7 +170,7 @@ class TestSlurm:
         assert second["restart"] == 1
         assert cluster.state(urgent.strip()) == "COMPLETED"
 
-    def test_scancel_ends_it_for_good(self, cluster: Cluster) -> None:
+    def test_scancel_ends_the_job_permanently(self, cluster: Cluster) -> None:
         Path("long.toml").write_text(LONG, encoding="utf-8")
         job = Job(cluster, "--profile", "long.toml", "--nproc", "2", out=Path("run"))
         wait_for(lambda: step_of(job.run) > 0, 90, "the first step")
@@ -182,9 +182,9 @@ class TestSlurm:
         assert find(job.run, warn=print), "what was trained so far is saved all the same"
         wait_for(cluster.empty, 30, "an empty queue")
 
-    def test_a_crash_loop_ends_after_k_restarts_with_its_reason(self, cluster: Cluster) -> None:
-        told = ("--optim.name", "sgd", "--optim.lr", "1e30", "--slurm.max-restarts", "1")
-        job = Job(cluster, out=Path("run"), told=told)
+    def test_a_crash_loop_ends_after_k_restarts_and_states_the_reason(self, cluster: Cluster) -> None:
+        options = ("--optim.name", "sgd", "--optim.lr", "1e30", "--slurm.max-restarts", "1")
+        job = Job(cluster, out=Path("run"), options=options)
         job.wait_for_state("FAILED", 180)
         ends = [row for row in job.rows if row["kind"] == "end"]
         assert [row["ended"] for row in ends] == ["failed", "failed"]
@@ -192,25 +192,25 @@ class TestSlurm:
         assert (account["status"], account["restarts"]) == ("crash-loop", 1)
         assert re.search(r"failed 2 times in a row.*exit code 1: .*is not a finite number", account["reason"])
 
-    def test_wrong_input_is_not_tried_again(self, cluster: Cluster) -> None:
-        job = Job(cluster, out=Path("run"), told=("--data.name", "no-such-set"))
+    def test_wrong_input_is_not_retried(self, cluster: Cluster) -> None:
+        job = Job(cluster, out=Path("run"), options=("--data.name", "no-such-set"))
         job.wait_for_state("FAILED COMPLETED", 120)
         assert len(job.rows) == 2
         assert job.result["slurm"]["status"] == "refused"
 
     @pytest.mark.slow
-    def test_the_lifetime_ends_it(self, cluster: Cluster) -> None:
+    def test_the_training_ends_with_its_lifetime(self, cluster: Cluster) -> None:
         Path("long.toml").write_text(LONG, encoding="utf-8")
-        told = ("--slurm.total-lifetime-s", "15")
-        job = Job(cluster, "--profile", "long.toml", out=Path("run"), told=told)
-        job.wait_for_state("FAILED", 180)  # 75 says that it could go on
+        options = ("--slurm.total-lifetime-s", "15")
+        job = Job(cluster, "--profile", "long.toml", out=Path("run"), options=options)
+        job.wait_for_state("FAILED", 180)  # exit code 75: it could be resumed
         account = job.result["slurm"]
         assert account["status"] == "lifetime"
         assert account["compute_s"] >= 15
         assert job.result["status"] == "stopped"
 
     @pytest.mark.parametrize("file", sorted(LAUNCH.glob("*.sbatch")), ids=lambda file: file.name)
-    def test_slurm_accepts_what_lies_in_launch(self, cluster: Cluster, file: Path) -> None:
+    def test_slurm_accepts_the_scripts_of_launch(self, cluster: Cluster, file: Path) -> None:
         done = cluster.run("sbatch", "--test-only", str(file))
         assert done.returncode == 0, done.stderr
         assert "to start at" in done.stderr
@@ -230,12 +230,12 @@ class TestSlurm:
     def test_three_cuts_by_the_time_limit_change_nothing(self, cluster: Cluster) -> None:
         profile = Path("long.toml")
         profile.write_text(LONG, encoding="utf-8")
-        # A worker of the loader is a process that Slurm's signal reaches as well.
-        told = ("--data.loader", "torch", "--data.workers", "1", "--compute.threads", "1")
-        job = Job(cluster, "--profile", str(profile), "--nodes", "2", "--time", "1", out=Path("run"), told=told)
+        # Slurm's signal also reaches the loader's worker processes.
+        options = ("--data.loader", "torch", "--data.workers", "1", "--compute.threads", "1")
+        job = Job(cluster, "--profile", str(profile), "--nodes", "2", "--time", "1", out=Path("run"), options=options)
         # On a busy machine a slice may end before its first step: it is not a cut.
         wait_for(lambda: len(job.cuts()) >= 3, 500, "three cuts")
-        # How many steps fit into three slices is the machine's affair: the last slice is told where to end.
+        # The number of steps in three slices depends on the machine: the profile sets the end of the last slice.
         steps = job.rows[-1]["step"] + 20
         profile.write_text(f"max_steps = {steps}\n{LONG}", encoding="utf-8")
         cluster("scontrol", "update", f"job={job.id}", "timelimit=10")
@@ -251,11 +251,11 @@ class TestSlurm:
         assert account["compute_s"] == pytest.approx(sum(spent))
         assert account["waited_s"] == pytest.approx(sum(row["waited_s"] for row in begins))
         assert account["waited_s"] > 3 * 5, "a job that is queued again waits for 5 s here"
-        whole = ends[-1]["at"] - begins[0]["at"]
-        # Between an end and a begin lies the wait, and the second or two of the batch script's own.
-        assert sum(spent) + sum(row["waited_s"] for row in begins[1:]) == pytest.approx(whole, abs=3 * len(begins))
+        elapsed_s = ends[-1]["at"] - begins[0]["at"]
+        # Between an end and a begin: the wait, and one or two seconds of the batch script itself.
+        assert sum(spent) + sum(row["waited_s"] for row in begins[1:]) == pytest.approx(elapsed_s, abs=3 * len(begins))
 
-        train(["--profile", str(profile), *told, "--out", "uncut"], ranks=2, timeout=240)
+        train(["--profile", str(profile), *options, "--out", "uncut"], ranks=2, timeout=240)
         cut, uncut = weights(job.run), weights(Path("uncut"))
         for name, value in uncut.items():
             assert torch.equal(cut[name], value), name

@@ -17,15 +17,15 @@ STUDIES = SUPPORT
 
 @pytest.fixture
 def seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Variables under which jobs see the study `relay`; sbatch hands them on."""
+    """Environment variables that register the study `relay`; sbatch passes them to jobs."""
     monkeypatch.syspath_prepend(STUDIES)
     from relay import register
 
     return register(tmp_path / "site")
 
 
-def submit(cluster: Cluster, seen: dict[str, str], *words: str) -> str:
-    command = (sys.executable, "-m", "distdl.cli", "study", "run", "relay", "--out", "study", *words)
+def submit(cluster: Cluster, seen: dict[str, str], *argv: str) -> str:
+    command = (sys.executable, "-m", "distdl.cli", "study", "run", "relay", "--out", "study", *argv)
     done = cluster.hosts.run(command, 0, {**cluster.environment, **seen}, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
     return re.match(r"submitted job (\d+)", done.stdout)[1]
@@ -37,15 +37,15 @@ def logs() -> str:
 
 @pytest.mark.slow
 def test_an_array_does_each_trial_once(cluster: Cluster, seen: dict[str, str]) -> None:
-    words = ("--calls", "4", "--trainings", "2", "--seconds", "3", "--jobs", "1")
-    submit(cluster, seen, *words, "--slurm", "--array=0-1 --time=5")
+    argv = ("--calls", "4", "--trainings", "2", "--seconds", "3", "--jobs", "1")
+    submit(cluster, seen, *argv, "--slurm", "--array=0-1 --time=5")
     try:
         wait_for(cluster.empty, 180, "the end of both jobs")
     finally:
         cluster("scancel", "--user", "root")
         wait_for(cluster.empty, 60, "an empty queue")
     records = [json.loads(file.read_text()) for file in Path("study/trials").glob("*/trial.json")]
-    assert [(one["status"], one["attempts"]) for one in records] == [("completed", 1)] * 6, logs()
+    assert [(record["status"], record["attempts"]) for record in records] == [("completed", 1)] * 6, logs()
     begun = list(read_rows(Path("study/journal.jsonl")))
     assert sorted(row["trial"] for row in begun) == [f"call{index}" for index in range(4)]
     assert {row["what"] for row in begun} == {"begin"}
@@ -54,13 +54,13 @@ def test_an_array_does_each_trial_once(cluster: Cluster, seen: dict[str, str]) -
 
 
 @pytest.mark.slow
-def test_a_job_told_to_stop_queues_itself_again_and_goes_on(cluster: Cluster, seen: dict[str, str]) -> None:
-    words = ("--calls", "0", "--trainings", "1", "--steps", "1500")
-    job = submit(cluster, seen, *words, "--slurm", "--array=0-0 --time=5")
+def test_a_job_that_receives_a_stop_signal_requeues_itself_and_resumes(cluster: Cluster, seen: dict[str, str]) -> None:
+    argv = ("--calls", "0", "--trainings", "1", "--steps", "1500")
+    job = submit(cluster, seen, *argv, "--slurm", "--array=0-0 --time=5")
     folder = Path("study/trials/train0")
     try:
         wait_for(lambda: any(folder.glob("checkpoints/step-*")), 120, "the first checkpoint")
-        cluster("scancel", "--signal=USR2", job)  # what Slurm sends before a job's limit
+        cluster("scancel", "--signal=USR2", job)  # the signal that Slurm sends before a job's time limit
         wait_for(lambda: json.loads((folder / "trial.json").read_text())["attempts"] == 2, 120, "the second attempt")
         wait_for(cluster.empty, 180, "the end of the job")
     finally:

@@ -20,7 +20,7 @@ FLAGS = (
 
 
 def start(binary: str, driver: str, profile: Path) -> Any:
-    """The browser, with a log of its console and of all that it asks the network for."""
+    """Start the browser with logs of its console and of its network requests."""
     options = ChromeOptions()
     options.binary_location = binary
     for flag in (*FLAGS, f"--user-data-dir={profile}"):

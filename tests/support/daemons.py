@@ -16,7 +16,7 @@ SlurmctldHost=h0
 SlurmUser=root
 AuthType=auth/munge
 CredType=cred/munge
-# A job that is queued again waits for as long as a credential lives: two minutes, unless it is told so.
+# A job that is queued again waits for as long as a credential lives: two minutes by default.
 AuthInfo=socket={folder}/munge.socket,cred_expire=5
 MpiDefault=none
 ProctrackType=proctrack/linuxproc
@@ -24,7 +24,7 @@ TaskPlugin=task/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 SchedulerParameters=sched_interval=1,batch_sched_delay=1,sched_min_interval=1000,bf_interval=1
-# Whatever this machine has: so many cores and (in name) GPUs that the jobs of launch/ are accepted.
+# Whatever this machine has: enough cores and (nominal) GPUs for the jobs of launch/.
 SlurmdParameters=config_overrides
 GresTypes=gpu
 ReturnToService=2
@@ -44,23 +44,23 @@ PartitionName=urgent Nodes=ALL PriorityTier=10 PreemptMode=OFF
 
 
 class Cluster:
-    """Daemons that keep everything in one folder, on hosts of their own; what runs on them goes when the hosts go."""
+    """Daemons with all files in one folder, on separate hosts; their processes end with the hosts."""
 
     def __init__(self, folder: Path, hosts: Hosts) -> None:
         self.folder, self.hosts = folder, hosts
         self.environment = {"SLURM_CONF": str(folder / "slurm.conf")}
 
     def start(self) -> None:
-        """Until both nodes are ready for jobs."""
+        """Start the daemons and wait until both nodes are ready for jobs."""
         folder, munge = self.folder, pwd.getpwnam("munge")
         (folder / "slurm.conf").write_text(CONFIGURATION.format(folder=folder), encoding="utf-8")
         for gpu in range(4):
             (folder / f"gpu{gpu}").touch()
         (folder / "gres.conf").write_text(f"NodeName=h[0-1] Name=gpu File={folder}/gpu[0-3]\n", encoding="utf-8")
-        # Named, since slurmd cannot see by itself which it is: a host of `ip netns` has a /sys of its own, without any.
+        # Named, because slurmd cannot detect the version: the /sys of a host of `ip netns` has no cgroups.
         (folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n", encoding="utf-8")
         (folder / "state").mkdir()
-        secret = folder / "munge"  # nobody but munge may enter it, so that the socket has to lie outside
+        secret = folder / "munge"  # only munge may enter it, so the socket must be outside
         secret.mkdir(mode=0o700)
         (secret / "key").write_bytes(os.urandom(128))
         (secret / "key").chmod(0o400)
@@ -80,28 +80,28 @@ class Cluster:
     def _daemon(self, command: list[str], *, on: int = 0, identity: list[str] | None = None) -> None:
         path = shutil.which(command[0], path=f"{os.environ['PATH']}:/usr/sbin")
         log = (self.folder / f"{command[0]}.{on}.out").open("wb")
-        with log:  # where the tests are killed their daemons end too
+        with log:  # the daemons end when the tests are killed
             bound = ["setpriv", "--pdeathsig=KILL", *(identity or []), path, *command[1:]]
             self.hosts.start(bound, on, self.environment, stdout=log, stderr=log, start_new_session=True)
 
     def __call__(self, *command: str) -> str:
-        """What a command of Slurm prints."""
+        """Output of a command of Slurm."""
         return self.run(*command).stdout
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """A command on the first node, which is the login node too."""
+        """Run a command on the first node, which is also the login node."""
         return self.hosts.run(command, 0, self.environment, timeout=60)
 
-    def distdl(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """`distdl WORDS` on the login node."""
-        return self.run(sys.executable, "-m", "distdl.cli", *words)
+    def distdl(self, *argv: str) -> subprocess.CompletedProcess[str]:
+        """Run `distdl ARGV` on the login node."""
+        return self.run(sys.executable, "-m", "distdl.cli", *argv)
 
     def state(self, job: str) -> str:
-        """PENDING, RUNNING, COMPLETED, ... of a job; empty once Slurm has forgotten it."""
-        shown = self("scontrol", "show", "job", "-o", job).split()
-        return next((word.split("=")[1] for word in shown if word.startswith("JobState=")), "")
+        """PENDING, RUNNING, COMPLETED, ... of a job; empty when Slurm no longer lists it."""
+        output = self("scontrol", "show", "job", "-o", job).split()
+        return next((field.split("=")[1] for field in output if field.startswith("JobState=")), "")
 
     def empty(self) -> bool:
-        """Whether no job is queued, runs, or is on its way out."""
+        """Whether no job is queued, runs, or is completing."""
         done = self.run("squeue", "-h")
         return done.returncode == 0 and not done.stdout.strip()

@@ -18,7 +18,7 @@ def needs(package: str, *, program: str, root: bool = False) -> str:
     """The full path of `program`; skips the test, naming the package, if it is not installed.
 
     Args:
-        root: skip too if this user may not do what the test does.
+        root: also skip if this user is not root.
     """
     listed = {line.split("#")[0].strip() for line in PACKAGES.read_text(encoding="utf-8").splitlines()}
     assert package in listed, f"{package} is missing in {PACKAGES.name}, which CI installs"

@@ -28,7 +28,7 @@ def main(board: Path, log: Path, seed: int) -> None:
             score, epoch = 0.0, 0
             if lease.slot is not None:
                 folder = session.slot(lease.slot)
-                if why := damaged(folder):  # it is pinned: neither torn nor gone while this process has it
+                if why := damaged(folder):  # it is pinned: complete and present while this process holds it
                     print(f"{folder}: {why}", file=sys.stderr)
                     sys.exit(3)
                 manifest = read_manifest(folder)

@@ -1,4 +1,4 @@
-"""A study's trials one after the other in this test: trainings as forked ranks, calls in this process."""
+"""Run a study's trials in sequence within a test: trainings as forked ranks, calls in this process."""
 
 import importlib
 import json
@@ -31,7 +31,7 @@ def _placed(trials: list[Trial], path: Path) -> list[Trial]:
 
 
 def run_here(trials: list[Trial], study: Path, env: Mapping[str, str]) -> dict[str, Outcome]:
-    """Do `trials`, which stand in an order that they can be done in, in the study's folder."""
+    """Run `trials`, which are in the order of their dependencies, in the study's folder."""
     outcomes = {}
     for trial in _placed(trials, study):
         assert all(outcomes[name].completed for name in trial.after)

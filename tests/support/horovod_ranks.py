@@ -1,4 +1,4 @@
-"""Ranks of Horovod, forked as `jobs.Ranks` are: its rendezvous server, its plan of hosts, its variables."""
+"""Ranks of Horovod, forked as `jobs.Ranks` are: its rendezvous server, its plan of hosts, its environment variables."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -35,6 +35,6 @@ class HorovodRanks(Ranks):
 
 
 def horovod_train(argv: Sequence[str], *, ranks: int = 2, timeout: float = 240, **env: str) -> None:
-    """Train to the end, and fail if any rank does."""
+    """Train to the end; fail if any rank fails."""
     codes = HorovodRanks([*argv, *QUIET], ranks=ranks, env=env).wait(timeout)
     assert codes == [0] * ranks, f"exit codes {codes} of distdl.train {' '.join(argv)}"

@@ -1,4 +1,4 @@
-"""The small NVML in C, compiled once and found by the real nvidia-ml-py as a driver's is: by the dynamic loader."""
+"""The small NVML in C, compiled once; the dynamic loader finds it for the real nvidia-ml-py, as a driver's library."""
 
 import json
 import os
@@ -16,7 +16,7 @@ SOURCE = Path(__file__).with_name("nvml_fake.c")
 
 
 def compile_nvml(folder: Path, *flags: str) -> Path:
-    """libnvidia-ml.so.1 in `folder`. Returns the folder."""
+    """Compile libnvidia-ml.so.1 into `folder`. Returns the folder."""
     compiler = needs("g++", program="gcc")
     folder.mkdir(parents=True, exist_ok=True)
     target = ["-shared", "-fPIC", "-Wl,-soname,libnvidia-ml.so.1", "-o", str(folder / "libnvidia-ml.so.1")]
@@ -36,7 +36,7 @@ def old_driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def ask(driver: Path, tmp_path: Path) -> Callable[..., Any]:
-    """Run Python code in a process of its own that finds the small NVML; returns what it assigned to `answer`.
+    """Run Python code in a separate process that finds the small NVML; returns the value it assigned to `answer`.
 
     The code may call `put(text)` to change what the library holds.
     """

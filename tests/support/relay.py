@@ -1,4 +1,4 @@
-"""A study whose trials notice when they are begun twice, run at the same time, or fail: for the tests of the runner.
+"""A study whose trials detect that they are started twice, run at the same time, or fail: for the runner's tests.
 
 Registered by `register`, as an installed package would be.
 """
@@ -51,7 +51,7 @@ class Settings:
     strategy: str = "auto"
     """The trainings' strategy."""
     chain: bool = False
-    """Each call waits for the one before it."""
+    """Whether each call depends on the previous one."""
 
 
 def trials(settings: Settings) -> list[Trial]:
@@ -79,7 +79,7 @@ def trials(settings: Settings) -> list[Trial]:
 
 
 def wait(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
-    """Wait, and record in the study's journal what must not happen."""
+    """Wait, and record violations in the study's journal."""
     if (folder / "result.json").exists():
         _journal(folder, "again")
     with (folder / "inside").open("a") as inside:
@@ -119,7 +119,7 @@ STUDY = Study(
 
 
 def register(folder: Path, rows: str = "relay = relay:STUDY") -> dict[str, str]:
-    """Metadata of a package that holds `rows` as its studies, in `folder`. Returns the variables that make it seen."""
+    """Write metadata of a package with the studies `rows` into `folder`. Returns the variables that register it."""
     info = folder / "relay-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: relay\nVersion: 1.0\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Where the repository and the tests' own programs are."""
+"""Folders of the repository and of the tests' own programs."""
 
 from pathlib import Path
 

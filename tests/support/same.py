@@ -1,4 +1,4 @@
-"""Final weights and result of a run, which the strategies' tests compare."""
+"""Final weights and result of a run, compared by the tests of the strategies."""
 
 import json
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""A schedule as a user writes one."""
+"""A schedule written by a user."""
 
 
 def halved(epoch: float, done: float, *, every: int) -> float:
-    """Half the rate after each `every` epochs."""
+    """Halve the rate after each `every` epochs."""
     return 0.5 ** (epoch // every)

@@ -16,7 +16,7 @@ SIZES = ((100_001, torch.float32), (2, torch.float64), (64, torch.bfloat16), (1,
 
 
 ROUNDS = 50
-"""One after the other, with nothing that makes ranks wait but the averages themselves."""
+"""Number of consecutive averages, with no other synchronization between the ranks."""
 
 
 def _values(number: int, rank: int) -> list[torch.Tensor]:
@@ -45,14 +45,14 @@ def averages(strategy: DDP, out: Any) -> None:
 
 
 def one_cannot(strategy: DDP, out: Any) -> None:
-    """The last rank does not see the others' memory, as in a container of its own."""
+    """Averages where the last rank cannot access the others' memory, as in a separate container."""
     if strategy.world.rank == strategy.world.size - 1:
         shared.FOLDER = Path("/nowhere")
     out.put(shared.join(strategy, 640) is None)
 
 
 def too_much(strategy: DDP, out: Any) -> None:
-    """More than there is."""
+    """Allocate more shared memory than there is."""
     out.put(shared.join(strategy, 2**50) is None)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 
 def run(argv: Sequence[str], columns: int = 80, environ: Mapping[str, str] = os.environ) -> tuple[int, str]:
-    """The exit code and all that the terminal received; its line ends are as Python's."""
+    """Run `argv`. Returns the exit code and the terminal's output, with line ends as in Python."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     variables = {**environ, "TERM": "xterm-256color", "COLUMNS": str(columns)}
