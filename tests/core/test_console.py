@@ -1,4 +1,4 @@
-"""Text from outside is shown and not obeyed, wherever it stands."""
+"""Text from outside is printed literally in every place of a table."""
 
 import io
 
@@ -18,10 +18,10 @@ FOREIGN = {
 
 
 def table(title: str = "", column: str = "", cell: str = "") -> Table:
-    shown = Table(title=title)
-    shown.add_column(column, no_wrap=True, min_width=40)
-    shown.add_row(cell)
-    return shown
+    result = Table(title=title)
+    result.add_column(column, no_wrap=True, min_width=40)
+    result.add_row(cell)
+    return result
 
 
 PLACES = {
@@ -35,7 +35,7 @@ PLACES = {
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("text", FOREIGN)
-def test_foreign_text_is_shown_as_it_is(text: str, place: str) -> None:
+def test_text_from_outside_is_printed_literally(text: str, place: str) -> None:
     console = PlainConsole(file=io.StringIO(), width=100, force_terminal=True, color_system=None)
     console.print(PLACES[place](text), style="red")
     assert FOREIGN[text] in console.file.getvalue()
@@ -51,7 +51,7 @@ def test_styles_and_a_live_display_work() -> None:
     assert "\x1b[?25l" in console.file.getvalue(), "the cursor is not hidden"
 
 
-def test_an_encoding_without_the_characters_shows_their_numbers() -> None:
+def test_an_encoding_without_the_characters_prints_their_numbers() -> None:
     sink = io.BytesIO()
     console = PlainConsole(file=io.TextIOWrapper(sink, encoding="ascii", write_through=True), width=100)
     console.print("Blüte", table(cell="é"))

@@ -1,4 +1,4 @@
-"""Numbers that belong to a sample: uniform, independent, and the same in any company."""
+"""Random numbers of a sample: uniform, independent of each other and of the other samples of a batch."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def test_draws_are_uniform(stream: str) -> None:
         assert stats.kstest(column, "uniform").pvalue > 1e-4
 
 
-def test_draws_do_not_depend_on_the_company() -> None:
+def test_draws_do_not_depend_on_the_other_samples() -> None:
     together = uniform(1, 2, INDICES, "crop", 3)
     some = np.array([17, 3, 19_999])
     assert np.array_equal(uniform(1, 2, some, "crop", 3), together[some])
@@ -38,10 +38,10 @@ def test_draws_do_not_depend_on_the_company() -> None:
 )
 def test_any_change_of_the_key_gives_independent_numbers(other: tuple[int, int, int, str]) -> None:
     seed, epoch, offset, stream = other
-    one = uniform(3, 7, INDICES, "flip")[:, 0]
-    two = uniform(seed, epoch, INDICES + offset, stream)[:, 0]
+    first = uniform(3, 7, INDICES, "flip")[:, 0]
+    second = uniform(seed, epoch, INDICES + offset, stream)[:, 0]
     # Under independence the correlation has a standard deviation of 1 / sqrt(n).
-    assert abs(np.corrcoef(one, two)[0, 1]) < 4.5 / np.sqrt(len(INDICES))
+    assert abs(np.corrcoef(first, second)[0, 1]) < 4.5 / np.sqrt(len(INDICES))
 
 
 def test_neighbours_are_independent() -> None:

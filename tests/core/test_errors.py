@@ -1,4 +1,4 @@
-"""How a command's process ends."""
+"""Exit of a command's process, and errors of parsers."""
 
 import struct
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 from distdl.core.errors import UserError, reading
 
-LEAVES = """
+EXITS = """
 import atexit, threading
 from distdl.runtime.process import exit_process
 
@@ -20,16 +20,16 @@ exit_process(75)
 """
 
 
-def test_a_rank_leaves_with_its_code_and_what_it_printed_and_waits_for_no_thread():
-    found = subprocess.run([sys.executable, "-c", LEAVES], capture_output=True, text=True, timeout=60)
-    assert (found.returncode, found.stdout, found.stderr) == (75, "printed at exit\n", "")
+def test_a_rank_exits_with_its_code_and_output_and_waits_for_no_thread():
+    done = subprocess.run([sys.executable, "-c", EXITS], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (75, "printed at exit\n", "")
 
 
 @pytest.mark.parametrize(
     "error",
     [ValueError("odd\nvalue"), RecursionError(), zipfile.BadZipFile("bad CRC"), struct.error("unpack"), MemoryError()],
 )
-def test_whatever_a_parser_raises_is_one_line_that_names_the_file(error: Exception) -> None:
+def test_any_error_of_a_parser_is_one_line_that_names_the_file(error: Exception) -> None:
     with pytest.raises(UserError, match=r"^photos\.tar cannot be read as a tar archive: ") as raised:
         with reading("photos.tar", "a tar archive"):
             raise error

@@ -1,4 +1,4 @@
-"""Every field of `Config`, given a wrong value by a profile and by the command line: one line that names the field."""
+"""A wrong value for any field of `Config`, in a profile or on the command line, is one line that names it."""
 
 import dataclasses
 import types
@@ -19,7 +19,7 @@ from distdl.core.validation import check
 
 
 def fields(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted names and types, ranges included."""
+    """Dotted names and types of fields, with their ranges."""
     for name, hint in typing.get_type_hints(kind, include_extras=True).items():
         if dataclasses.is_dataclass(hint):
             yield from fields(hint, f"{prefix}{name}.")
@@ -28,7 +28,7 @@ def fields(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def bounds(metadata: tuple[Any, ...]) -> Iterator[float]:
-    """Numbers just outside a range."""
+    """Numbers just outside of a range."""
     for field in metadata:
         for bound in getattr(field, "metadata", ()):
             for name, step in (("gt", 0), ("ge", -1), ("lt", 0), ("le", 1)):
@@ -37,7 +37,7 @@ def bounds(metadata: tuple[Any, ...]) -> Iterator[float]:
 
 
 def wrong(kind: Any, metadata: tuple[Any, ...] = ()) -> Iterator[Any]:
-    """Values, as TOML has them, that a field of this type does not take."""
+    """TOML values that a field of this type does not accept."""
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin is Annotated:
         yield from wrong(inner[0], kind.__metadata__)
@@ -109,12 +109,12 @@ def test_a_wrong_value_in_a_profile_names_the_field(name: str) -> None:
 
 
 TYPED = [name for name, hint in fields(Config) if hint not in (str, bool, Path | None, tuple[str, ...])]
-"""Fields that do not take every text."""
+"""Fields that do not accept every text."""
 
 
 @pytest.mark.parametrize("name", TYPED)
 def test_a_wrong_text_names_the_field(name: str) -> None:
-    """What a command line gives the validation: text."""
+    """The validation receives text from a command line."""
     for value in (value for field, value in ROWS if field == name and str(value) != "3"):
         if (text := as_text(value)) is not None:
             with pytest.raises(UserError) as error:

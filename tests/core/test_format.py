@@ -1,4 +1,4 @@
-"""Cells and durations as text."""
+"""Text of cells and durations."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Host lists: Slurm's own client expands them alike, and what is not a host name is refused by name."""
+"""Host lists: Slurm's client expands them to the same hosts, and errors name the invalid host name."""
 
 import subprocess
 
@@ -16,7 +16,7 @@ LETTERS = st.text("abcxyzABC", min_size=1, max_size=4)
 
 @st.composite
 def ranges(draw: st.DrawFn) -> str:
-    """What stands between brackets."""
+    """Text between brackets."""
     parts = []
     for _ in range(draw(st.integers(1, 3))):
         low = draw(st.integers(0, 120))
@@ -27,7 +27,7 @@ def ranges(draw: st.DrawFn) -> str:
 
 @st.composite
 def nodelists(draw: st.DrawFn) -> str:
-    """Names with up to two brackets, the last at the name's end: what Slurm 22.05 itself takes."""
+    """Names with up to two brackets, the last at the end of the name, as Slurm 22.05 accepts."""
     names = [
         draw(LETTERS) + draw(st.sampled_from(["", draw(ranges()), f"{draw(ranges())}n{draw(ranges())}"]))
         for _ in range(draw(st.integers(1, 4)))
@@ -52,7 +52,7 @@ def scontrol(tmp_path_factory: pytest.TempPathFactory):
 
 @settings(max_examples=60, deadline=None)
 @given(nodelists())
-def test_slurm_expands_it_alike(scontrol, nodelist: str) -> None:
+def test_slurm_expands_it_to_the_same_hosts(scontrol, nodelist: str) -> None:
     assert expand(nodelist) == scontrol(nodelist)
 
 
@@ -104,7 +104,7 @@ def test_lists(text: str, hosts: list[str]) -> None:
         (",".join(["n[1-40000]", "m[1-40000]"]), f"more than {MAX_HOSTS:,} hosts"),
     ],
 )
-def test_what_is_no_host_list_is_refused_by_name(text: str, names: str) -> None:
+def test_errors_name_the_invalid_host(text: str, names: str) -> None:
     with pytest.raises(UserError) as refused:
         parse(text)
     assert names in str(refused.value)
@@ -112,7 +112,7 @@ def test_what_is_no_host_list_is_refused_by_name(text: str, names: str) -> None:
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=40))
-def test_any_text_is_names_or_one_line(text: str) -> None:
+def test_any_text_is_host_names_or_an_error_of_one_line(text: str) -> None:
     try:
         hosts = parse(text)
     except UserError as error:

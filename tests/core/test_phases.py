@@ -19,5 +19,5 @@ def test_phases_that_overlap_leave_no_negative_rest() -> None:
     assert [phase.share for phase in phases] == [0.75, 0, 0.25, 0, 0, 0, 0]
 
 
-def test_before_the_first_step_all_is_zero() -> None:
+def test_all_phases_are_zero_before_the_first_step() -> None:
     assert all(phase[1:] == (0, 0) for phase in per_step({"phases_s": {}, "steps": 0, "train_s": 0.0}))

@@ -1,4 +1,4 @@
-"""Profiles, overrides and every way of getting them wrong."""
+"""Profiles, overrides, and mistakes in them."""
 
 import subprocess
 import sys
@@ -13,8 +13,8 @@ from distdl.core.errors import UserError
 from distdl.core.profiles import as_table, field_names, profiles, read_profile, validate
 
 
-def resolve(words: str, strategy: str = "single") -> Config:
-    return from_command_line(words.split(), strategy=strategy)
+def resolve(arguments: str, strategy: str = "single") -> Config:
+    return from_command_line(arguments.split(), strategy=strategy)
 
 
 def test_the_profile_is_the_default_of_the_command_line(tmp_path: Path) -> None:
@@ -24,7 +24,7 @@ def test_the_profile_is_the_default_of_the_command_line(tmp_path: Path) -> None:
     assert config.model.name == "digits-cnn"
 
 
-def test_a_profile_extends_a_file_beside_it() -> None:
+def test_a_profile_extends_a_file_in_its_folder() -> None:
     Path("deep").mkdir()
     Path("deep/base.toml").write_text('extends = "digits"\nseed = 7\n')
     Path("deep/mine.toml").write_text('extends = "base.toml"\nepochs = 2\n')
@@ -33,7 +33,7 @@ def test_a_profile_extends_a_file_beside_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "batch_size", "global_batch"),
+    ("argv", "batch_size", "global_batch"),
     [
         ("", None, 64),
         ("--seed 1", None, 64),
@@ -45,11 +45,11 @@ def test_a_profile_extends_a_file_beside_it() -> None:
         ("--profile per-rank.toml --data.global-batch 16", None, 16),
     ],
 )
-def test_a_batch_size_replaces_whichever_the_profile_gives(
-    words: str, batch_size: int | None, global_batch: int
+def test_a_batch_size_replaces_either_batch_size_of_the_profile(
+    argv: str, batch_size: int | None, global_batch: int
 ) -> None:
-    Path("per-rank.toml").write_text('extends = "digits"\n[data]\nbatch_size = 16\n')  # digits gives a global one
-    config = resolve(words)
+    Path("per-rank.toml").write_text('extends = "digits"\n[data]\nbatch_size = 16\n')  # digits sets a global batch size
+    config = resolve(argv)
     assert (config.data.batch_size, config.data.global_batch) == (batch_size, global_batch)
     assert resolve_again(config) == config
 
@@ -93,11 +93,11 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(("words", "says"), WRONG.values(), ids=WRONG)
-def test_a_wrong_command_line_is_one_line_that_helps(words: str, says: str) -> None:
+@pytest.mark.parametrize(("argv", "message"), WRONG.values(), ids=WRONG)
+def test_a_wrong_command_line_is_one_line_with_a_hint(argv: str, message: str) -> None:
     with pytest.raises(UserError) as error:
-        resolve(words)
-    assert says in str(error.value)
+        resolve(argv)
+    assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
@@ -112,27 +112,27 @@ WRONG_FILES = {
 }
 
 
-@pytest.mark.parametrize(("text", "says"), WRONG_FILES.values(), ids=WRONG_FILES)
-def test_a_wrong_profile_names_itself_and_the_key(text: str, says: str) -> None:
+@pytest.mark.parametrize(("text", "message"), WRONG_FILES.values(), ids=WRONG_FILES)
+def test_an_error_in_a_profile_names_the_file_and_the_key(text: str, message: str) -> None:
     Path("mine.toml").write_text(text)
     with pytest.raises(UserError) as error:
         resolve("--profile mine.toml")
-    assert says in str(error.value)
+    assert message in str(error.value)
 
 
-def test_read_profile_tells_which_keys_are_its_own() -> None:
+def test_read_profile_returns_the_keys_that_the_file_sets() -> None:
     Path("mine.toml").write_text('extends = "digits"\n[data.augment]\nflip = 0.5\n')
-    table, own = read_profile("mine.toml")
-    assert own == {"data.augment.flip"}
+    table, keys = read_profile("mine.toml")
+    assert keys == {"data.augment.flip"}
     assert table["data"]["name"] == "digits"
 
 
-def test_every_field_says_what_it_means() -> None:
-    shown = subprocess.run([sys.executable, "-m", "distdl.train", "--help"], capture_output=True, text=True, timeout=60)
-    assert shown.returncode == 0, shown.stderr
+def test_every_field_has_help() -> None:
+    done = subprocess.run([sys.executable, "-m", "distdl.train", "--help"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
     assert len(list(field_names(Config))) > 80
     for name in field_names(Config):
-        assert f"--{name.replace('_', '-')}" in shown.stdout, name
+        assert f"--{name.replace('_', '-')}" in done.stdout, name
 
 
 def test_defaults_validate() -> None:

@@ -17,7 +17,7 @@ from distdl.core.errors import UserError
 from distdl.core.profiles import Recipe, field_names, resolve
 
 REQUIRED = {"multistep": {"schedule.milestones": (3,)}}
-"""Fields that a choice needs."""
+"""Fields that a component requires."""
 
 
 def test_every_kind_has_rows_and_every_row_names_fields() -> None:
@@ -34,11 +34,15 @@ def test_a_field_that_only_other_components_use_is_an_error(group: str) -> None:
     used = {name for row in rows.values() for name in row.uses}
     for name, row in rows.items():
         config = resolve(Recipe(overrides={kind.where: name, **REQUIRED.get(name, {})}), strategy="single")
-        found = unused(config, name if group == "strategies" else "single")
-        assert not set(row.uses) & found.keys()
+        unused_fields = unused(config, name if group == "strategies" else "single")
+        assert not set(row.uses) & unused_fields.keys()
         for field in used - set(row.uses):
             section = field.split(".")[0]
-            assert field in found or section in row.uses or any(key.startswith(f"{field}.") for key in found), field
+            assert (
+                field in unused_fields
+                or section in row.uses
+                or any(key.startswith(f"{field}.") for key in unused_fields)
+            ), field
 
 
 def test_a_name_is_a_row_a_target_or_an_error() -> None:

@@ -1,4 +1,4 @@
-"""The run folder: whole files or none, rows that survive a kill, and refusals."""
+"""The run folder: complete files or none, rows after a kill, and errors."""
 
 import errno
 import json
@@ -25,7 +25,7 @@ from run_folders import tree
 
 @pytest.fixture(autouse=True)
 def unlocked(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Locks that a test leaves held are released."""
+    """Release the locks that a test still holds."""
     yield
     for lock in list(runlock._held):
         runlock.release(lock.parent)
@@ -41,7 +41,7 @@ def row(step: int, kind: str = "train", **values: object) -> dict[str, object]:
     return {"time_s": float(step), "step": step, "epoch": 0, "kind": kind, **values}
 
 
-def test_what_a_run_folder_holds_at_the_start(tmp_path: Path) -> None:
+def test_files_of_a_run_folder_at_the_start(tmp_path: Path) -> None:
     create(tmp_path / "deep" / "run")
     assert from_command_line(["--profile", str(tmp_path / "deep/run/config.toml")], strategy="single") == Config()
     assert json.loads((tmp_path / "deep/run/environment.json").read_text()) == {"cores": 3}
@@ -62,7 +62,7 @@ def test_a_folder_without_checkpoint_and_measurements_is_not_a_run(tmp_path: Pat
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a read-only place that stays one")
-def test_a_place_that_cannot_be_written_is_named() -> None:
+def test_a_folder_that_cannot_be_written_is_named() -> None:
     with pytest.raises(UserError, match="/proc/run cannot be written"):
         create(Path("/proc/run"))
 
@@ -74,7 +74,7 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
             start(tmp_path / "run")
 
 
-def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     file = tmp_path / "file"
     write_atomic(file, lambda sink: sink.write(b"old"))
 
@@ -93,7 +93,7 @@ def test_rows_end_where_a_kill_cut_them(tmp_path: Path) -> None:
     assert [row["step"] for row in read_rows(tmp_path / "metrics.jsonl")] == [1, 2]
 
 
-def test_a_resumed_run_does_not_tell_a_step_twice(tmp_path: Path) -> None:
+def test_a_resumed_run_does_not_record_a_step_twice(tmp_path: Path) -> None:
     run = create(tmp_path)
     for step in range(1, 6):
         run.metrics(row(step))
@@ -107,8 +107,8 @@ def test_a_resumed_run_does_not_tell_a_step_twice(tmp_path: Path) -> None:
     assert [row["step"] for row in read_rows(tmp_path / "metrics.jsonl")] == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize(("evaluated", "kept"), [(True, ["train", "test"]), (False, ["train"])])
-def test_an_evaluation_that_will_be_repeated_is_dropped(tmp_path: Path, evaluated: bool, kept: list[str]) -> None:
+@pytest.mark.parametrize(("evaluated", "kinds"), [(True, ["train", "test"]), (False, ["train"])])
+def test_an_evaluation_that_will_be_repeated_is_dropped(tmp_path: Path, evaluated: bool, kinds: list[str]) -> None:
     """A checkpoint taken before its step was evaluated: the resumed run evaluates it again."""
     run = create(tmp_path)
     for kind in ("train", "test"):
@@ -116,20 +116,20 @@ def test_an_evaluation_that_will_be_repeated_is_dropped(tmp_path: Path, evaluate
     run.metrics(row(2, "test", accuracy=0.5, best=True))  # chosen at the end, and chosen again at the next end
     run.close()
     RunDir(tmp_path).enter(Config(), strategy="single", step=3, evaluated=evaluated)
-    assert [row["kind"] for row in read_rows(tmp_path / "metrics.jsonl")] == kept
+    assert [row["kind"] for row in read_rows(tmp_path / "metrics.jsonl")] == kinds
 
 
-def test_damaged_rows_are_left_out_at_a_resume_and_named_by_readers(tmp_path: Path) -> None:
+def test_damaged_rows_are_dropped_at_a_resume_and_reported_by_readers(tmp_path: Path) -> None:
     run = create(tmp_path)
     run.metrics(row(1))
     run.close()
     metrics = tmp_path / "metrics.jsonl"
-    whole = metrics.read_bytes()
-    metrics.write_bytes(whole + b'\x00\xff\n[1]\n{"step": "2"}\n' + b"[" * 100_000 + b"\n" + whole)
+    complete = metrics.read_bytes()
+    metrics.write_bytes(complete + b'\x00\xff\n[1]\n{"step": "2"}\n' + b"[" * 100_000 + b"\n" + complete)
     with pytest.raises(UserError, match=r"metrics.jsonl, line 2: damaged"):
         list(read_rows(metrics))
     create(tmp_path, step=1)
-    assert metrics.read_bytes() == whole * 2
+    assert metrics.read_bytes() == complete * 2
 
 
 def test_the_former_configuration_and_environment_are_kept(tmp_path: Path) -> None:
@@ -161,10 +161,10 @@ def test_a_second_training_is_refused_and_the_kernel_releases_the_lock(tmp_path:
     os.read(reader, 1)
     named = rf"in use by another training \(on host {platform.node()}, process {child}\)"
     for refused in (lambda: create(tmp_path / "run"), lambda: locate(Config(out=tmp_path / "run", resume="auto"))):
-        before = tree(tmp_path)
+        previous = tree(tmp_path)
         with pytest.raises(UserError, match=named):
             refused()
-        assert tree(tmp_path) == before
+        assert tree(tmp_path) == previous
     assert current_result(tmp_path / "run")["status"] == "running"
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
@@ -181,7 +181,7 @@ def test_a_folder_that_changed_since_the_checkpoint_was_chosen_is_refused(tmp_pa
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small tmpfs needs root")
 @pytest.mark.parametrize("free", [0, 4096, 8192])
-def test_a_full_disk_leaves_every_file_as_it_was(tmp_path: Path, free: int) -> None:
+def test_a_full_disk_leaves_every_file_unchanged(tmp_path: Path, free: int) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", tmp_path], check=True)
     try:
         run = create(tmp_path / "run")
@@ -189,10 +189,10 @@ def test_a_full_disk_leaves_every_file_as_it_was(tmp_path: Path, free: int) -> N
         run.close()
         (tmp_path / "ballast").write_bytes(b"x" * (shutil.disk_usage(tmp_path).free - free))
         for path in (tmp_path / "run", tmp_path / "deep" / "new"):
-            before = tree(tmp_path)
+            previous = tree(tmp_path)
             with pytest.raises(UserError, match="No space left"):
                 create(path, step=1)
-            assert tree(tmp_path) == before
+            assert tree(tmp_path) == previous
     finally:
         subprocess.run(["umount", tmp_path], check=True)
 
@@ -204,19 +204,19 @@ def test_two_runs_in_one_second_have_two_folders() -> None:
 
 
 @pytest.mark.parametrize("half", [b'{"time_s": 2, "st', b"x" * 200_000, b"\0" * 65536])
-def test_rows_are_not_appended_to_half_a_line(tmp_path: Path, half: bytes) -> None:
+def test_rows_are_not_appended_to_an_incomplete_line(tmp_path: Path, half: bytes) -> None:
     file = tmp_path / "metrics.jsonl"
-    for whole in (b"", b'{"time_s": 1}\n', b"y" * 70_000 + b"\n"):
-        file.write_bytes(whole + half)
+    for complete in (b"", b'{"time_s": 1}\n', b"y" * 70_000 + b"\n"):
+        file.write_bytes(complete + half)
         run = RunDir(tmp_path)
         run.metrics({"time_s": 3})
         run.close()
-        assert file.read_bytes() == whole + b'{"time_s": 3}\n'
+        assert file.read_bytes() == complete + b'{"time_s": 3}\n'
 
 
 @pytest.mark.parametrize("links", [True, False], ids=["hard links", "no hard links"])
 @pytest.mark.parametrize("obstacle", ["result.json", "config.toml", "environment.json", "metrics.jsonl", "run.lock"])
-def test_a_file_that_cannot_be_replaced_leaves_the_others_as_they_were(
+def test_a_file_that_cannot_be_replaced_leaves_the_others_unchanged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, obstacle: str, links: bool
 ) -> None:
     run = create(tmp_path)
@@ -224,23 +224,23 @@ def test_a_file_that_cannot_be_replaced_leaves_the_others_as_they_were(
     run.close()
     (tmp_path / obstacle).unlink()
     (tmp_path / obstacle).mkdir()
-    before = tree(tmp_path)
+    previous = tree(tmp_path)
     if not links:
         monkeypatch.setattr(Path, "hardlink_to", lambda *_: os.link("/nowhere", "/nowhere"))
     with pytest.raises(UserError, match=f"cannot be written: {obstacle}: Is a directory"):
         create(tmp_path, step=1)
-    assert tree(tmp_path) == before
+    assert tree(tmp_path) == previous
 
 
 @pytest.mark.parametrize("fails", range(4))
-def test_a_rename_that_fails_puts_back_what_was_replaced(
+def test_a_failed_rename_restores_the_replaced_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: int
 ) -> None:
-    """As for a file that is a mount point of its own, or immutable."""
+    """Rename fails as for a file that is a mount point, or immutable."""
     files = {tmp_path / name: lambda sink: sink.write(b"new") for name in ("a", "b", "c", "d")}
     for file in list(files)[:3]:
         file.write_text("old")
-    before, replace = tree(tmp_path), Path.replace
+    previous, replace = tree(tmp_path), Path.replace
 
     def refuse(self: Path, target: Path) -> Path:
         if target.name == "abcd"[fails] and "former" not in self.name:
@@ -250,7 +250,7 @@ def test_a_rename_that_fails_puts_back_what_was_replaced(
     monkeypatch.setattr(Path, "replace", refuse)
     with pytest.raises(OSError, match=f"busy: '{tmp_path / 'abcd'[fails]}'"):
         write_all(files)
-    assert tree(tmp_path) == before
+    assert tree(tmp_path) == previous
     monkeypatch.undo()
     write_all(files)
     assert {file.name: file.read_text() for file in tmp_path.iterdir()} == dict.fromkeys("abcd", "new")

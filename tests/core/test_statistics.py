@@ -1,4 +1,4 @@
-"""Figures over repetitions, and what may be said of two of them."""
+"""Statistics over repetitions, and comparisons of two of them."""
 
 import math
 
@@ -11,30 +11,30 @@ HIGH, LOW = [78.1, 78.0, 79.4], [73.4, 76.7, 74.7]
 
 
 def test_an_interval_is_students() -> None:
-    found = spread(HIGH)
+    interval = spread(HIGH)
     low, high = t.interval(0.95, 2, loc=sum(HIGH) / 3, scale=0.78102496759 / 3**0.5)
-    assert (found.low, found.high) == pytest.approx((low, high))
+    assert (interval.low, interval.high) == pytest.approx((low, high))
 
 
 def test_a_difference_has_welchs_interval() -> None:
-    found = spread(HIGH).minus(spread(LOW))
-    theirs = ttest_ind(HIGH, LOW, equal_var=False).confidence_interval(0.95)
-    assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high))
-    assert found.n == 3
+    interval = spread(HIGH).minus(spread(LOW))
+    expected = ttest_ind(HIGH, LOW, equal_var=False).confidence_interval(0.95)
+    assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high))
+    assert interval.n == 3
 
 
-def test_what_beats_another_may_overlap_with_it() -> None:
+def test_a_better_interval_may_overlap_with_the_other() -> None:
     high, low = spread(HIGH), spread(LOW)
     assert high.low < low.high
     assert high.beats(low)
     assert not low.beats(high)
 
 
-def test_a_single_repetition_beats_nothing() -> None:
+def test_a_single_repetition_is_never_better() -> None:
     assert math.isnan(spread([99.0]).minus(spread(LOW)).low)
     assert not spread([99.0]).beats(spread(LOW))
 
 
-def test_repetitions_that_all_agree_differ_for_certain() -> None:
+def test_equal_repetitions_have_a_certain_difference() -> None:
     assert spread([2.0, 2.0]).beats(spread([1.0, 1.0]))
     assert not spread([2.0, 2.0]).beats(spread([2.0, 2.0]))

@@ -1,4 +1,4 @@
-"""Foreign text on a terminal: shown, never obeyed."""
+"""Text from outside on a terminal: control characters are escaped."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from distdl.core.text import name, printable
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
+    ("text", "escaped"),
     [
         ("plain [red] text", "plain [red] text"),
         ("日本 é e\u0301 😀", "日本 é e\u0301 😀"),
@@ -17,12 +17,12 @@ from distdl.core.text import name, printable
         ("\ud800\U000e0001", r"\ud800\U000e0001"),
     ],
 )
-def test_controls_are_escaped(text: str, shown: str) -> None:
-    assert printable(text) == shown
+def test_controls_are_escaped(text: str, escaped: str) -> None:
+    assert printable(text) == escaped
     printable(text).encode()
 
 
-def test_no_character_of_unicode_ends_a_line_or_begins_an_escape() -> None:
+def test_no_character_of_unicode_ends_a_line_or_starts_an_escape() -> None:
     text = printable("".join(map(chr, range(0x110000))))
     assert len(text.splitlines()) == 1
     assert not set(text) & {*"\x1b\x9b\x07\x00\u2028\u202e\u2066\ud800"}

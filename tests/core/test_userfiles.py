@@ -1,4 +1,4 @@
-"""Files that a user names: whatever is wrong with one is one line that names it, from every reader."""
+"""Files that a user names: every reader reports any error in one as one line that names it."""
 
 import os
 from collections.abc import Callable
@@ -65,7 +65,7 @@ def test_a_bad_file_is_one_short_line_that_names_it(content: str, reader: str, t
         assert read(tmp_path / name)  # every field has a default
         return
     if reader == "study profile" and content in ("nothing", "a list of sections"):
-        assert read(tmp_path / name)  # as with a profile; [[data]] makes it one of the study's trainings
+        assert read(tmp_path / name)  # valid as a profile; [[data]] makes it a training of the study
         return
     with pytest.raises(UserError) as error:
         read(tmp_path / name)
@@ -75,7 +75,7 @@ def test_a_bad_file_is_one_short_line_that_names_it(content: str, reader: str, t
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_what_is_no_file_is_refused_without_waiting(reader: str, tmp_path: Path) -> None:
+def test_a_path_that_is_no_file_is_refused_without_waiting(reader: str, tmp_path: Path) -> None:
     name, read = READERS[reader]
     if reader != "study.toml":
         with pytest.raises(UserError, match=name):
@@ -91,13 +91,13 @@ def test_what_is_no_file_is_refused_without_waiting(reader: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize("reader", ["speeds", "losses"])
-def test_a_byte_order_mark_is_no_part_of_a_name(reader: str, tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_not_part_of_a_name(reader: str, tmp_path: Path) -> None:
     columns = {"speeds": "servers,workers,batch_size,step_s\n1,1,1,1\n", "losses": "step,loss\n1,2\n"}[reader]
     (tmp_path / "a.csv").write_text("\ufeff" + columns, encoding="utf-8")
     assert READERS[reader][1](tmp_path / "a.csv")
 
 
-def test_an_empty_fit_says_that_the_fit_was_refused(tmp_path: Path) -> None:
+def test_the_error_for_an_empty_fit_states_that_the_fit_was_refused(tmp_path: Path) -> None:
     (tmp_path / "speed.json").touch()
     with pytest.raises(UserError, match=r"speed.json is empty: the fit was refused"):
         predict.load(tmp_path / "speed.json")

@@ -1,4 +1,4 @@
-"""Values that no file and no command line may give, whatever they are for."""
+"""Values that are invalid in every file and command line."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from distdl.studies.runner.settings import resolve
         ({"ps": {"compute": "replay:a\0b"}}, "ps.compute"),
     ],
 )
-def test_no_text_of_a_profile_holds_a_zero_byte(tmp_path, table, name):
+def test_no_text_of_a_profile_contains_a_zero_byte(tmp_path, table, name):
     file = tmp_path / "mine.toml"
     file.write_text(tomli_w.dumps({"extends": "digits"} | table))
     with pytest.raises(UserError, match=rf"^profile \S+: {name}: '.*\\x00.*' contains a zero byte$"):
@@ -47,7 +47,7 @@ def test_a_zero_byte_of_an_argument_or_a_study_s_setting_is_named():
         resolve(find("scaling"), assignments=["profile=a\0b"])
 
 
-def test_lists_inside_lists_without_end_are_one_line():
+def test_deeply_nested_lists_are_one_line():
     deep = "a"
     for _ in range(5000):
         deep = [deep]
