@@ -1,4 +1,4 @@
-"""`distdl calibrate` and `distdl profile` on this machine: few layers, small images; the full spread is a benchmark."""
+"""`distdl calibrate` and `distdl profile` on this machine with few layers and small images."""
 
 import json
 
@@ -14,7 +14,7 @@ from distdl.profiling import probe_networks as probes
 
 @pytest.fixture
 def few_layers(monkeypatch):
-    """A spread small enough for a test."""
+    """A set of layers small enough for a test."""
 
     def small():
         return nn.Sequential(
@@ -47,7 +47,7 @@ def test_calibrate_writes_a_device_that_paleo_reads(few_layers, tmp_path, capsys
     assert not json.loads(capsys.readouterr().out)["calibrated"]
 
 
-def test_calibrate_keeps_what_a_file_has_of_other_precisions(few_layers, tmp_path):
+def test_calibrate_keeps_other_precisions_of_a_file(few_layers, tmp_path):
     file = tmp_path / "machine.toml"
     for precision in ("fp32", "bf16"):
         arguments = ["calibrate", str(file), "--on", "cpu", "--rounds", "1", "--batches", "2", "--precision", precision]
@@ -56,7 +56,7 @@ def test_calibrate_keeps_what_a_file_has_of_other_precisions(few_layers, tmp_pat
     assert set(device.peak_tflops) == set(device.calibration) == {"fp32", "bf16"}
 
 
-def test_calibrate_asks_for_a_toml_file(capsys):
+def test_calibrate_requires_a_toml_file(capsys):
     assert cli.main(["calibrate", "machine.json"]) == 2
     assert 'ending ".toml"' in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""The command `distdl`: its verbs, its errors, and how fast it answers."""
+"""The command `distdl`: its verbs, its errors and its imports."""
 
 import re
 import subprocess
@@ -12,11 +12,11 @@ from distdl.cli.recipe import from_command_line
 from distdl.core.errors import UserError
 
 
-def run(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "distdl.cli", *words], capture_output=True, text=True, timeout=60)
+def run(*argv: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "distdl.cli", *argv], capture_output=True, text=True, timeout=60)
 
 
-def test_help_names_every_verb_and_imports_no_torch() -> None:
+def test_help_lists_every_verb_and_imports_no_torch() -> None:
     code = (
         "import sys; from distdl.cli.__main__ import main; main(['--help']); "
         "heavy = {'torch', 'numpy', 'tyro', 'pydantic', 'rich'} & set(sys.modules); assert not heavy, heavy"
@@ -44,7 +44,7 @@ def test_an_unknown_verb_names_the_nearest() -> None:
     assert done.stderr == 'error: "docter" is not a verb of distdl; did you mean "doctor"? (distdl --help shows all)\n'
 
 
-def test_a_verb_parses_its_signature_and_complains_in_one_line() -> None:
+def test_a_verb_parses_its_signature_and_reports_errors_in_one_line() -> None:
     def verb(*, n: int = 3) -> int:
         """A verb.
 
@@ -60,7 +60,7 @@ def test_a_verb_parses_its_signature_and_complains_in_one_line() -> None:
         cli.parse(verb, ["--n", "four"])
 
 
-def test_what_a_verb_itself_raises_is_not_taken_for_a_complaint() -> None:
+def test_errors_raised_by_a_verb_are_not_reported_as_usage_errors() -> None:
     def verb() -> int:
         """A verb that fails."""
         raise KeyError("its own")
@@ -74,9 +74,9 @@ def test_the_version_is_the_package_s() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, f"distdl {metadata.version('distdl')}\n", "")
 
 
-@pytest.mark.parametrize(("words", "same"), [(["help"], ["--help"]), (["help", "doctor"], ["doctor", "--help"])])
-def test_help_is_a_verb_too(words: list[str], same: list[str]) -> None:
-    done = run(*words)
+@pytest.mark.parametrize(("argv", "same"), [(["help"], ["--help"]), (["help", "doctor"], ["doctor", "--help"])])
+def test_help_is_a_verb_too(argv: list[str], same: list[str]) -> None:
+    done = run(*argv)
     assert (done.returncode, done.stdout) == (0, run(*same).stdout)
 
 
@@ -92,13 +92,13 @@ def interrupted(name, *rest, **more):
 
 builtins.__import__ = interrupted
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts commands in the background without it
-sys.argv = ["distdl", *{words!r}]
+sys.argv = ["distdl", *{argv!r}]
 runpy.run_module({entry!r}, run_name="__main__")
 """
 
 
 @pytest.mark.parametrize(
-    ("entry", "words", "module"),
+    ("entry", "argv", "module"),
     [
         ("distdl.cli", ["doctor"], "difflib"),  # of the entry point itself
         ("distdl.cli", ["doctor"], "psutil"),  # of the verb
@@ -106,13 +106,13 @@ runpy.run_module({entry!r}, run_name="__main__")
         ("distdl.train", ["--list"], "pydantic"),
     ],
 )
-def test_ctrl_c_in_an_import_is_one_line(entry: str, words: list[str], module: str) -> None:
-    code = INTERRUPTED.format(module=module, words=words, entry=entry)
+def test_ctrl_c_in_an_import_is_one_line(entry: str, argv: list[str], module: str) -> None:
+    code = INTERRUPTED.format(module=module, argv=argv, entry=entry)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (130, "error: interrupted\n")
 
 
-def test_importing_the_command_leaves_ctrl_c_as_it_was() -> None:
+def test_importing_the_command_does_not_change_ctrl_c() -> None:
     code = "import signal, distdl.cli, distdl.train; assert signal.getsignal(2) is signal.default_int_handler"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
@@ -127,7 +127,7 @@ def test_importing_the_command_leaves_ctrl_c_as_it_was() -> None:
         ("--names a b", ("a", "b")),
     ],
 )
-def test_a_repeated_list_takes_all_its_values(argv: str, values: tuple[str, ...]) -> None:
+def test_a_repeated_list_gets_all_its_values(argv: str, values: tuple[str, ...]) -> None:
     def verb(*, names: tuple[str, ...] = ("x",), n: int = 3, pair: tuple[int, int] = (1, 2)) -> tuple:
         """A verb."""
         return names, n, pair
@@ -136,7 +136,7 @@ def test_a_repeated_list_takes_all_its_values(argv: str, values: tuple[str, ...]
     assert cli.parse(verb, ["--n", "4", "--pair", "3", "4", "--n=5", "--pair", "5", "6"]) == (("x",), 5, (5, 6))
 
 
-def test_a_repeated_list_of_a_section_takes_all_its_values() -> None:
+def test_a_repeated_list_of_a_section_gets_all_its_values() -> None:
     argv = ["--optim.lr-factors", "a", "1", "--epochs", "2", "--optim.lr_factors", "b", "2", "--epochs", "3"]
     config = from_command_line(argv, strategy="single")
     assert config.optim.lr_factors == (("a", 1.0), ("b", 2.0)) and config.epochs == 3
@@ -145,8 +145,8 @@ def test_a_repeated_list_of_a_section_takes_all_its_values() -> None:
             from_command_line(["--optim.lr-factors", *wrong.split()], strategy="single")
 
 
-@pytest.mark.parametrize("words", [["report"], ["fit", "loss"], ["study", "run", "scaling", "--quick", "--out"]])
-def test_a_name_that_is_too_long_is_one_line(words: list[str]) -> None:
-    done = run(*words, "x" * 300)
+@pytest.mark.parametrize("argv", [["report"], ["fit", "loss"], ["study", "run", "scaling", "--quick", "--out"]])
+def test_a_name_that_is_too_long_is_one_line(argv: list[str]) -> None:
+    done = run(*argv, "x" * 300)
     assert done.returncode == 2 and done.stdout == ""
     assert re.fullmatch(r"error: \S*x+\.\.\.\S+: File name too long\n", done.stderr)

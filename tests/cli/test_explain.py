@@ -51,14 +51,14 @@ def test_figure(run, tmp_path, kind):
 
 
 @pytest.mark.parametrize(
-    ("content", "complaint"),
+    ("content", "message"),
     [(None, "is no run folder"), ({}, "has no times"), (RUN | {"steps": 0}, "before its first step was measured")],
 )
-def test_folders_that_cannot_be_explained(tmp_path, capsys, content, complaint):
+def test_folders_that_cannot_be_explained(tmp_path, capsys, content, message):
     if content is not None:
         (tmp_path / "result.json").write_text(json.dumps(content))
     assert main(["explain", str(tmp_path)]) == 2
-    assert complaint in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_a_run_that_has_not_ended(tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""--figure of every verb that has it: refused before anything is measured, written whole, into new folders."""
+"""--figure of every verb that has it: refused before anything is measured; written atomically, into new folders."""
 
 import json
 from pathlib import Path
@@ -42,7 +42,7 @@ def test_the_figure_is_the_only_file(suffix: str, verb: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_folder_that_cannot_be_made_is_one_line(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_cannot_be_created_is_one_line(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path("file").write_text("")
     assert main([*VERBS[verb], "--figure", "file/figure.png"]) == 2
     assert "error: --figure file/figure.png cannot be written: " in capsys.readouterr().err

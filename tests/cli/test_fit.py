@@ -1,4 +1,4 @@
-"""`distdl fit speed`, `fit loss` and `predict speed` as they are typed."""
+"""Command lines of `distdl fit speed`, `fit loss` and `predict speed`."""
 
 import json
 from pathlib import Path
@@ -32,7 +32,7 @@ def fails(capsys, *arguments: str) -> str:
 
 
 @pytest.mark.parametrize("form", ["auto", "optimus-sync"])
-def test_a_fit_as_json_has_what_a_script_needs_and_predicts(speeds: Path, tmp_path: Path, capsys, form: str) -> None:
+def test_a_fit_as_json_has_the_fields_for_scripts_and_predicts(speeds: Path, tmp_path: Path, capsys, form: str) -> None:
     assert main(["fit", "speed", str(speeds), "--form", form, "--json"]) == 0
     text = capsys.readouterr().out
     fit = json.loads(text)
@@ -81,7 +81,7 @@ def test_bad_input_is_one_line(speeds: Path, tmp_path: Path, capsys) -> None:
     assert "is not what distdl fit speed" in fails(capsys, "predict", "speed", str(speeds), "--servers", "1")
 
 
-def test_what_is_asked_of_a_prediction_must_be_what_the_fit_is_over(speeds: Path, tmp_path: Path, capsys) -> None:
+def test_options_of_a_prediction_must_match_the_variables_of_the_fit(speeds: Path, tmp_path: Path, capsys) -> None:
     main(["fit", "speed", str(speeds), "--form", "optimus-sync", "--json"])
     saved = tmp_path / "fit.json"
     saved.write_text(capsys.readouterr().out, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""`distdl flops` as a user or a script sees it."""
+"""Output of `distdl flops`: tables, JSON and CSV."""
 
 import csv
 import io
@@ -10,7 +10,7 @@ from distdl.cli.__main__ import main
 from distdl.cli.flops import _amount, parse_inputs
 
 
-def test_json_has_what_scripts_read(capsys):
+def test_json_has_the_fields_for_scripts(capsys):
     assert main(["flops", "alexnet", "--json", "--batch", "2"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert (printed["model"], printed["input"], printed["batch"]) == ("alexnet", [3, 224, 224], 2)

@@ -100,8 +100,8 @@ MISTAKES: dict[str, list[tuple[str, str]]] = {
     "report": [("run --ot x", "did you mean --out?"), ("run --out", "--out needs a value")],
     "doctor": [("--jsn", "Unrecognized options: --jsn"), ("x", "Unrecognized options: x")],
 }
-"""By verb: arguments, and what the error says."""
-CASES = [([*verb.split(), *argv.split()], says) for verb, rows in MISTAKES.items() for argv, says in rows]
+"""Arguments and expected part of the error, by verb."""
+CASES = [([*verb.split(), *argv.split()], message) for verb, rows in MISTAKES.items() for argv, message in rows]
 IN_ONE_PROCESS = """
 import json, sys
 from distdl.cli.__main__ import main
@@ -111,10 +111,10 @@ for argv in json.loads(sys.argv[1]):
 """
 
 
-def check(output: str, code: int, says: str) -> None:
-    """The terminal holds one line, without a single control character."""
+def check(output: str, code: int, message: str) -> None:
+    """Assert that the terminal shows one line without control characters."""
     line, end, more = output.partition("\n")
-    assert line.startswith("error: ") and says in line and (end, more) == ("\n", ""), output
+    assert line.startswith("error: ") and message in line and (end, more) == ("\n", ""), output
     assert line.isprintable(), repr(line)
     assert code == 2
 
@@ -126,7 +126,7 @@ def test_the_table_has_a_mistake_for_every_verb() -> None:
 
 @pytest.fixture(scope="module")
 def outputs() -> dict[str, tuple[int, str]]:
-    """What each mistake prints, all in one process: torch is imported once."""
+    """Output of each mistake; all run in one process, which imports torch once."""
     code, text = run([sys.executable, "-c", IN_ONE_PROCESS, json.dumps([argv for argv, _ in CASES])])
     assert code == 0, text
     parts = iter(text.splitlines(keepends=True))
@@ -142,10 +142,12 @@ def _next(lines: Iterator[str]) -> tuple[int, str]:
     raise AssertionError(f"the process ended after: {text}")
 
 
-@pytest.mark.parametrize(("argv", "says"), CASES, ids=[" ".join(argv) for argv, _ in CASES])
-def test_a_mistake_is_one_line_on_a_terminal(argv: list[str], says: str, outputs: dict[str, tuple[int, str]]) -> None:
+@pytest.mark.parametrize(("argv", "message"), CASES, ids=[" ".join(argv) for argv, _ in CASES])
+def test_a_mistake_is_one_line_on_a_terminal(
+    argv: list[str], message: str, outputs: dict[str, tuple[int, str]]
+) -> None:
     code, text = outputs[" ".join(argv)]
-    check(text, code, says)
+    check(text, code, message)
 
 
 @pytest.mark.parametrize("columns", [24, 200])
@@ -158,10 +160,10 @@ def test_the_width_of_the_terminal_breaks_no_value(columns: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("argv", "says"), CASES, ids=[" ".join(argv) for argv, _ in CASES])
-def test_a_mistake_is_one_line_in_a_process_of_its_own(argv: list[str], says: str) -> None:
+@pytest.mark.parametrize(("argv", "message"), CASES, ids=[" ".join(argv) for argv, _ in CASES])
+def test_a_mistake_is_one_line_in_a_separate_process(argv: list[str], message: str) -> None:
     code, text = run([sys.executable, "-m", "distdl.cli", *argv])
-    check(text, code, says)
+    check(text, code, message)
 
 
 @pytest.mark.slow
@@ -179,7 +181,7 @@ def test_a_mistake_is_reported_before_torch_is_imported() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_flags_behind_two_dashes_belong_to_the_command_there() -> None:
+def test_flags_after_two_dashes_belong_to_the_inner_command() -> None:
     assert take_flag(["--count", "1", "--", "echo", "--debug"], "--debug") == (
         False,
         ["--count", "1", "--", "echo", "--debug"],
@@ -208,8 +210,8 @@ def test_parse_converts_every_kind_of_value() -> None:
         return dict(locals())
 
     argv = "m a b --count 4 --rate 1e-3 --kind b --json --shape 3 4 --numbers 1 -2 -inf"
-    given = parse(verb, argv.split())
-    assert given == {
+    values = parse(verb, argv.split())
+    assert values == {
         "model": "m",
         "files": (Path("a"), Path("b")),
         "count": 4,
