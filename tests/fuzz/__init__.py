@@ -1,1 +1,1 @@
-"""Mutated inputs: no byte sequence ends a process by a signal, prints a traceback, or is silently read wrong."""
+"""Mutated inputs: no byte sequence causes a signal, a traceback, or a wrong result without an error."""

@@ -1,4 +1,4 @@
-"""Encoded images as seeds, and Pillow as the oracle of what each should decode to."""
+"""Encoded images as seeds, and Pillow as the oracle of their pixels."""
 
 import io
 from pathlib import Path
@@ -11,7 +11,7 @@ from numbered_sets import pictures
 
 
 def seeds(_folder: Path) -> dict[str, bytes]:
-    """One picture of 40 x 60 pixels in each format, mode and coding that is read."""
+    """One picture of 40 x 60 pixels in each supported format, mode and coding."""
     first, second = (Image.fromarray(image) for image in pictures(2, 40, 60))
     gray16 = Image.fromarray(np.asarray(first.convert("L")).astype(np.uint16) * 257)
     exif = Image.Exif()
@@ -48,7 +48,7 @@ def seeds(_folder: Path) -> dict[str, bytes]:
 
 
 def encode(image: Image.Image, name: str, **options: object) -> bytes:
-    """The bytes of an image in the format that the name ends with."""
+    """Encode an image in the format of the name's suffix."""
     sink = io.BytesIO()
     image.save(sink, Image.registered_extensions()[Path(name).suffix], **options)
     return sink.getvalue()
@@ -60,7 +60,7 @@ def interlaced(pixels: np.ndarray) -> bytes:
     import zlib
 
     passes = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
-    rows = [row for top, left, down, right in passes for row in pixels[top::down, left::right]]
+    rows = [row for y, x, dy, dx in passes for row in pixels[y::dy, x::dx]]
     data = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
     head = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], 8, 2, 0, 0, 1)
     chunks = ((b"IHDR", head), (b"IDAT", data), (b"IEND", b""))
@@ -88,7 +88,7 @@ def expected(content: bytes) -> np.ndarray | None:
 
 
 def assert_same(pixels: np.ndarray, reference: np.ndarray, mean: float = 0.0, most: int = 0) -> None:
-    """Fail where pixels [height, width, 3] differ by more than `mean` on average or `most` anywhere."""
+    """Fail if pixels [height, width, 3] differ by more than `mean` on average or `most` anywhere."""
     assert pixels.shape == reference.shape, f"shape {pixels.shape}, expected {reference.shape}"
     difference = abs(pixels.astype(int) - reference)
     assert difference.mean() <= mean and difference.max() <= most, (

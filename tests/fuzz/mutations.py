@@ -1,4 +1,4 @@
-"""Ways in which a file is damaged: cut, flipped bits, bursts, zeros, repeated and missing stretches."""
+"""Kinds of damage to a file: cut, flipped bits, bursts, zeros, repeated and missing stretches."""
 
 import random
 from collections.abc import Callable
@@ -60,5 +60,5 @@ MUTATIONS: tuple[Mutation, ...] = (cut, flip_bit, burst, header, zeros, repeat, 
 
 
 def mutate(data: bytes, seed: int) -> bytes:
-    """`data` damaged in the way that follows from `seed`: the same bytes for the same seed on every machine."""
+    """Damage `data` as determined by `seed`: the same bytes for the same seed on every machine."""
     return bytes(MUTATIONS[seed % len(MUTATIONS)](bytearray(data), random.Random(seed)))

@@ -1,4 +1,4 @@
-"""Values that nobody expects, in place of one that a JSON, JSON lines or TOML file holds."""
+"""Unexpected values instead of one value of a JSON, JSON lines or TOML file."""
 
 import json
 import random
@@ -16,7 +16,7 @@ VALUES = (*TEXTS, *NUMBERS, *OTHERS, ABSENT)
 
 
 def with_odd_value(content: bytes, seed: int) -> bytes:
-    """`content` with one value, or the name of one, replaced: the same bytes for the same seed."""
+    """Replace one value of `content`, or its key: the same bytes for the same seed."""
     rng = random.Random(seed)
     text = content.decode()
     try:
@@ -53,7 +53,7 @@ def _places(value: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def _for_toml(value: Any) -> Any:
-    """Without what TOML has no word for."""
+    """Drop values that TOML cannot express."""
     if isinstance(value, dict):
         return {_for_toml(key): _for_toml(inner) for key, inner in value.items() if inner is not None}
     if isinstance(value, list):

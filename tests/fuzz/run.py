@@ -1,13 +1,13 @@
 """`python -m fuzz.run TARGET --count N [--first SEED]`: mutate a target's files and count what the product does.
 
-Each input is read in a process of its own, forked from this one, with a limit on its memory and its time. One JSON
-object is printed: counts by outcome, and for each bad input its file, seed and what was seen. To repeat one of them:
+Each input is read in a separate process, forked from this one, with limits on memory and time. One JSON
+object is printed: counts by outcome, and for each bad input its file, seed and the error. To repeat one of them:
 `--first SEED --count 1`.
 
-    right      read, and the target's check agreed with what was read
+    right      read, and the target's check passed
     refused    UserError, Failure or Unreadable: one line for the user
     traceback  any other exception
-    wrong      AssertionError of the target's check: read, but silently wrong
+    wrong      AssertionError of the target's check: read without an error, but wrong
     signal     the process ended by a signal
     timeout    no answer within the limit
 """
@@ -33,7 +33,7 @@ from fuzz.mutations import mutate
 
 LIMIT_S = 60
 MEMORY_BYTES = 8 * 2**30
-"""Of address space beyond what the process has mapped already."""
+"""Limit of address space in addition to what the process has already mapped."""
 BAD = ("traceback", "wrong", "signal", "timeout")
 
 
@@ -42,19 +42,19 @@ class Target:
     """A kind of input, in a module `fuzz.targets.NAME` as `TARGET`."""
 
     seeds: Callable[[Path], Mapping[str, bytes]]
-    """Valid files by name. The folder is for making them; it is kept, and may hold more that they need."""
+    """Valid files by name. The folder is for creating them; it stays, and may contain other files that they need."""
     check: Callable[[Path, str, bytes], None]
     """Read one damaged file with the product: scratch folder (a new one for each input, with the seeds' folder as its
-    parent), the file's name among the seeds, its bytes. Returns where they were read, and rightly; raises
-    AssertionError where they were read wrongly."""
+    parent), the file's name among the seeds, its bytes. Returns if they were read correctly; raises
+    AssertionError if they were read wrongly."""
     share: int
-    """Weight of this target among all: how the number of inputs is divided."""
+    """Weight of this target, by which the number of inputs is divided."""
     change: Callable[[bytes, int], bytes] = mutate
-    """A valid file, changed in the way that follows from a seed."""
+    """Changes a valid file as determined by a seed."""
 
 
 def run(target: Target, first: int, count: int) -> dict[str, object]:
-    """Outcomes of inputs `first` to `first + count`: counts, and the bad ones."""
+    """Run inputs `first` to `first + count`. Returns counts of outcomes, and the bad inputs."""
     outcomes: Counter[str] = Counter()
     bad = []
     with tempfile.TemporaryDirectory() as name:
@@ -62,26 +62,26 @@ def run(target: Target, first: int, count: int) -> dict[str, object]:
         seeds = sorted(target.seeds(folder).items())
         for seed in range(first, first + count):
             file, content = seeds[seed % len(seeds)]
-            outcome, detail = _one(target, folder, file, target.change(content, seed // len(seeds)))
+            outcome, detail = _outcome(target, folder, file, target.change(content, seed // len(seeds)))
             outcomes[outcome] += 1
             if outcome in BAD:
                 bad.append({"file": file, "seed": seed, "outcome": outcome, "detail": detail})
     return {"outcomes": dict(outcomes), "bad": bad}
 
 
-def _one(target: Target, folder: Path, file: str, content: bytes) -> tuple[str, str]:
+def _outcome(target: Target, folder: Path, file: str, content: bytes) -> tuple[str, str]:
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reader)
-        os.setsid()  # whatever the reading starts is ended with it
+        os.setsid()  # processes that the reader starts end with it
         _limit_memory()
         outcome, detail = _read(target, folder, file, content)
         os.write(writer, f"{outcome}\n{detail}"[:4000].encode(errors="replace"))
         os._exit(0)
     os.close(writer)
-    until = time.monotonic() + LIMIT_S
-    while (ended := os.waitpid(child, os.WNOHANG))[0] == 0 and time.monotonic() < until:
+    deadline = time.monotonic() + LIMIT_S
+    while (ended := os.waitpid(child, os.WNOHANG))[0] == 0 and time.monotonic() < deadline:
         time.sleep(0.002)
     _end_group(child)
     if ended[0] == 0:

@@ -1,4 +1,4 @@
-"""Each target's damaged inputs, few in `make test`, many in `make test-all`. See fuzz/run.py for the outcomes."""
+"""Damaged inputs of each target, few in `make test`, many in `make test-all`. See fuzz/run.py for the outcomes."""
 
 import importlib
 import json
@@ -19,12 +19,12 @@ SHARES = {
 
 
 def part(target: str, total: int) -> int:
-    """How many of `total` inputs are this target's."""
+    """Number of this target's inputs out of `total`."""
     return -(-total * SHARES[target] // sum(SHARES.values()))
 
 
 def fuzz(target: str, first: int, count: int) -> dict:
-    """What `python -m fuzz.run` reports."""
+    """Report of `python -m fuzz.run`."""
     environ = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(TESTS), str(SUPPORT), os.environ.get("PYTHONPATH", "")]),
         "OMP_NUM_THREADS": "1",
@@ -37,7 +37,7 @@ def fuzz(target: str, first: int, count: int) -> dict:
 
 @pytest.mark.parametrize("target", SHARES)
 def test_damaged_inputs(target: str) -> None:
-    """500 inputs over all targets; seeds that the slow proof does not use."""
+    """500 inputs over all targets, with seeds that the slow test does not use."""
     report = fuzz(target, 1_000_000, part(target, 500))
     assert not report["bad"], json.dumps(report["bad"], indent=2)
 

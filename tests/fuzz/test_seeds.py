@@ -1,4 +1,4 @@
-"""Each fuzz target reads its undamaged files, and agrees with itself: else all its inputs would count as refused."""
+"""Each fuzz target reads its undamaged files correctly; otherwise all its inputs would count as refused."""
 
 import importlib
 from pathlib import Path

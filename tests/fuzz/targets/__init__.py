@@ -1,1 +1,1 @@
-"""One module a kind of input."""
+"""One module per kind of input."""

@@ -13,7 +13,7 @@ BATCH = ("--data.batch-size", "32")
 
 
 def train(folder: Path) -> Path:
-    """The folder of a run of four steps with two checkpoints."""
+    """Train four steps with two checkpoints. Returns the run folder."""
     command = [sys.executable, "-m", "distdl.train", *WORDS, *BATCH, "--telemetry.hz", "0", "--out", str(folder / RUN)]
     subprocess.run(command, check=True)
     return folder / RUN

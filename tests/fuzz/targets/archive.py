@@ -12,7 +12,7 @@ from fuzz.run import Target
 
 
 def images() -> dict[str, bytes]:
-    """The archives' content: 10 files in two classes."""
+    """Content of the archives: 10 files in two classes."""
     rng = np.random.default_rng(0)
     return {f"{'cat' if number % 2 else 'dog'}/{number}.jpg": rng.bytes(900) + bytes(300) for number in range(10)}
 
@@ -45,10 +45,10 @@ def check(folder: Path, name: str, content: bytes) -> None:
     except BaseException:
         assert [path.name for path in folder.iterdir() if path.name not in (name, "cache")] == [], "half a set remains"
         raise
-    found = {str(path.relative_to(folder / "set")): path for path in (folder / "set").rglob("*") if path.is_file()}
+    files = {str(path.relative_to(folder / "set")): path for path in (folder / "set").rglob("*") if path.is_file()}
     expected = images()
-    assert found.keys() == expected.keys(), f"{len(found)} files of {len(expected)}: {sorted(found)}"
-    for path, file in found.items():
+    assert files.keys() == expected.keys(), f"{len(files)} files of {len(expected)}: {sorted(files)}"
+    for path, file in files.items():
         same = file.read_bytes() == expected[path]
         assert same or (name.endswith(".tar") and file.stat().st_size == len(expected[path])), f"{path} differs"
 

@@ -39,9 +39,9 @@ def check(folder: Path, name: str, content: bytes) -> None:
         pair = [name] if name == CIFAR else [file for file in sound if file.endswith(".gz") == name.endswith(".gz")]
         for file in set(pair) - ({CIFAR} if name != CIFAR else set()):
             (folder / part / file).write_bytes(files[file])
-    found, expected = read(folder / "damaged", name), read(folder / "sound", name)
-    assert found.images.shape == expected.images.shape, f"shape {found.images.shape}"
-    differ = int((found.images != expected.images).sum() + (found.labels != expected.labels).sum())
+    actual, expected = read(folder / "damaged", name), read(folder / "sound", name)
+    assert actual.images.shape == expected.images.shape, f"shape {actual.images.shape}"
+    differ = int((actual.images != expected.images).sum() + (actual.labels != expected.labels).sum())
     damaged = sum(a != b for a, b in zip(content, sound[name], strict=False))
     assert differ <= (0 if name.endswith(".gz") else damaged), f"{differ} values differ"
 

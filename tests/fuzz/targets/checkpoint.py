@@ -1,6 +1,6 @@
-"""Files of a checkpoint, as --resume, export and the choice of the best read them; with right checksums too.
+"""Files of a checkpoint, as --resume, export and the choice of the best read them; also with valid checksums.
 
-A `content` is the state with some of its values replaced: what a mutation of the file's bytes seldom reaches.
+In a `content` seed some values of the state are replaced, which mutations of the file's bytes rarely achieve.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ ODD_VALUES = (None, True, -1, 3, 10**30, float("nan"), "x", "", [], [1], {}, {"a
 
 
 def seeds(folder: Path) -> dict[str, bytes]:
-    """State and manifest of the newest checkpoint; `sealed` stands for a state whose checksum is made right again."""
+    """State and manifest of the newest checkpoint; `sealed` denotes a state whose checksum is recomputed."""
     newest = published(train(folder) / "checkpoints")[-1]
     state, manifest = (newest / STATE).read_bytes(), (newest / MANIFEST).read_bytes()
     original(newest)
@@ -52,7 +52,7 @@ def original(checkpoint: Path) -> dict:
 
 @lru_cache
 def trainer() -> Trainer:
-    """Of the run's configuration, with one epoch more to train."""
+    """Trainer with the run's configuration and one more epoch to train."""
     config = from_command_line([*WORDS, *BATCH, "--epochs", "3", "--telemetry.hz", "0"], strategy="single")
     strategy = Single(config)
     strategy.setup()
@@ -60,7 +60,7 @@ def trainer() -> Trainer:
 
 
 def altered(state: dict, content: bytes) -> dict:
-    """The state with up to three of its values replaced or removed, as `content` decides."""
+    """Replace or remove up to three values of the state, as determined by `content`."""
     state, dice = copy.deepcopy(state), random.Random(zlib.crc32(content))
     for _ in range(dice.randint(1, 3) if content != CONTENT else 0):
         container, key = dice.choice(list(places(state)))
@@ -80,7 +80,7 @@ def places(value: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def unlike(value: Any) -> list[Any]:
-    """Values that nearly are `value`."""
+    """Values that are close to `value`, or of another type."""
     if isinstance(value, torch.Tensor):
         return [
             value.to(torch.int8),
@@ -93,16 +93,16 @@ def unlike(value: Any) -> list[Any]:
 
 
 def check(folder: Path, name: str, content: bytes) -> None:
-    """A damaged checkpoint is passed over or refused; a state with a right checksum is trained on or refused."""
+    """A damaged checkpoint is skipped or refused; a state with a valid checksum is trained or refused."""
     run = folder / RUN
     shutil.copytree(folder.parent / RUN, run)
     earlier, newest = published(run / "checkpoints")
-    before = (newest / MANIFEST if name == MANIFEST else newest / STATE).read_bytes()
+    undamaged = (newest / MANIFEST if name == MANIFEST else newest / STATE).read_bytes()
     expected = original(published(folder.parent / RUN / "checkpoints")[-1])
     if name.startswith("content-"):
         write_tensors(newest / STATE, altered(expected, content))
     else:
-        content += before[4096:] if name.startswith("start-of-") else b""
+        content += undamaged[4096:] if name.startswith("start-of-") else b""
         (newest / (MANIFEST if name == MANIFEST else STATE)).write_bytes(content)
     if name not in (STATE, MANIFEST):
         manifest = json.loads((newest / MANIFEST).read_text())
@@ -110,7 +110,7 @@ def check(folder: Path, name: str, content: bytes) -> None:
         (newest / MANIFEST).write_text(json.dumps(manifest))
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         each(
-            lambda: resumed(run, earlier if name == STATE and content != before else None, expected, name),
+            lambda: resumed(run, earlier if name == STATE and content != undamaged else None, expected, name),
             lambda: stored.best_whole(run / "checkpoints", "", lambda _: None),
             lambda: export(run, folder / "weights.safetensors"),
         )

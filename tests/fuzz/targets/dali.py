@@ -1,4 +1,4 @@
-"""Images as loader dali feeds them to a pipeline, which decodes them where DALI is installed."""
+"""Images as loader dali feeds them to a pipeline; the pipeline decodes them if DALI is installed."""
 
 import importlib
 import importlib.util
@@ -16,19 +16,19 @@ INSTALLED = importlib.util.find_spec("nvidia") is not None and importlib.util.fi
 
 
 def seeds(folder: Path) -> dict[str, bytes]:
-    """JPEGs, which DALI decodes, and a PNG, which it is fed as a bitmap."""
+    """JPEGs, which DALI decodes, and a PNG, which it receives as a bitmap."""
     if INSTALLED:
         importlib.import_module("distdl.data.loaders.dali_pipeline")  # once, before each input forks
     return {name: content for name, content in images.seeds(folder).items() if name.endswith("jpg") or "rgb" in name}
 
 
 def window(height: int, width: int) -> decode.Window:
-    """The middle quarter: damage outside of it must not pass either."""
+    """Middle quarter of an image; damage outside of it must also be detected."""
     return height // 4, width // 4, max(height // 2, 1), max(width // 2, 1)
 
 
 def check(folder: Path, name: str, content: bytes) -> None:
-    """What the other loaders refuse is refused by `prepare` or by the pipeline, and all else has their pixels."""
+    """Images that other loaders refuse are refused by `prepare` or the pipeline; all others have the same pixels."""
     path = folder / name
     path.write_bytes(content)
     try:
@@ -43,12 +43,12 @@ def check(folder: Path, name: str, content: bytes) -> None:
     if not INSTALLED:
         return
     decoded = _through_a_pipeline(fed)
-    if decoded is None:  # the loader then reads it as the others do
+    if decoded is None:  # the loader then reads it like the other loaders
         dali_input.prepare_decoded(path, window, 3)
         return
     assert pixels is not None, "read, and other loaders refuse it"
-    top, left, height, width = window(*pixels.shape[1:])
-    expected = pixels[:, top : top + height, left : left + width].permute(1, 2, 0).numpy().astype(int)
+    y, x, height, width = window(*pixels.shape[1:])
+    expected = pixels[:, y : y + height, x : x + width].permute(1, 2, 0).numpy().astype(int)
     images.assert_same(decoded, expected)
 
 

@@ -10,7 +10,7 @@ from fuzz.run import Target
 
 
 def check(folder: Path, name: str, content: bytes) -> None:
-    """The pixels are Pillow's, what Pillow refuses is refused, and the header has the size of the pixels."""
+    """The pixels equal Pillow's, images that Pillow refuses are refused, and the header has the size of the pixels."""
     path = folder / name
     path.write_bytes(content)
     reference = expected(content)

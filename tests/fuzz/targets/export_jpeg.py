@@ -12,7 +12,7 @@ from fuzz.run import Target
 
 
 def check(folder: Path, name: str, content: bytes) -> None:
-    """The JPEG has the picture's shape and, but for what a JPEG loses, its pixels."""
+    """The JPEG has the picture's shape and, within JPEG's loss, its pixels."""
     with Image.open(io.BytesIO(as_jpeg(content, 0, folder / name))) as image:
         pixels = np.asarray(image.convert("RGB")).astype(int)
     reference = expected(content)

@@ -1,4 +1,4 @@
-"""Image folders: the names of a set's files are damaged, and a tree is made of what remains."""
+"""Image folders: the names of a set's files are damaged, and a tree of the resulting names is read."""
 
 import contextlib
 import os

@@ -27,7 +27,7 @@ STEP = {
 
 
 def seeds(_folder: Path) -> dict[str, bytes]:
-    """Lists as users, Slurm and hostfiles write them."""
+    """Host lists in the notations of users, Slurm and hostfiles."""
     return {
         "list": b"node01, node02,login.cluster,10.0.0.1,fe80::1",
         "brackets": b"node[01-04,07]-ib,r[1-2]n[3-4],n[8-11]",
@@ -38,15 +38,15 @@ def seeds(_folder: Path) -> dict[str, bytes]:
 
 
 def check(folder: Path, name: str, content: bytes) -> None:
-    """Names are names, each once, and those that Slurm's own client gives; a hostfile's slots are counted."""
+    """Names are valid, unique, and equal to those of Slurm's client; a hostfile's slots are counted."""
     if name == "hostfile":
         _check_hostfile(folder, content)
         return
     text = os.fsdecode(content).replace("\0", "0")
     if name == "tasks":
         step = {**STEP, "SLURM_STEP_TASKS_PER_NODE": text}
-        found = place.from_launcher(step)
-        assert found["LOCAL_WORLD_SIZE"].isdecimal() and found["MASTER_ADDR"] == "gpu03", found
+        variables = place.from_launcher(step)
+        assert variables["LOCAL_WORLD_SIZE"].isdecimal() and variables["MASTER_ADDR"] == "gpu03", variables
         return
     parsed = hosts.parse(text)
     assert len({host.casefold() for host in parsed}) == len(parsed), "a host is there twice"
@@ -59,7 +59,7 @@ def check(folder: Path, name: str, content: bytes) -> None:
 
 
 def _slurm(folder: Path, text: str) -> list[str] | None:
-    """Slurm's own expansion; None without its client, or where it takes less than distdl (a suffix, for one)."""
+    """Expansion by Slurm's client; None without it, or where it accepts less than distdl (a suffix, for example)."""
     if not shutil.which("scontrol") or not text.strip(" ,") or re.search(r"\d{16}", text):
         return None  # Slurm 22.05 wraps numbers at 64 bits, in plain names too
     configuration = folder / "slurm.conf"

@@ -1,4 +1,4 @@
-"""Label files (data.labels), which say what to train on."""
+"""Label files (data.labels), which give the labels to train on."""
 
 import io
 from pathlib import Path
@@ -30,13 +30,13 @@ def seeds(_folder: Path) -> dict[str, bytes]:
 
 
 def check(folder: Path, name: str, content: bytes) -> None:
-    """The labels are those before the damage."""
+    """The labels equal those of the undamaged file."""
     (folder / name).write_bytes(content)
     (folder / "sound.npz").write_bytes(seeds(folder)[name])
-    found, expected = relabel.apply(folder / name, SET), relabel.apply(folder / "sound.npz", SET)
-    assert found.classes == expected.classes, f"classes {found.classes}"
-    assert np.array_equal(found.train.labels, expected.train.labels), "other labels"
-    assert found.train.images.shape == expected.train.images.shape, "other images"
+    actual, expected = relabel.apply(folder / name, SET), relabel.apply(folder / "sound.npz", SET)
+    assert actual.classes == expected.classes, f"classes {actual.classes}"
+    assert np.array_equal(actual.train.labels, expected.train.labels), "other labels"
+    assert actual.train.images.shape == expected.train.images.shape, "other images"
 
 
 TARGET = Target(seeds=seeds, check=check, share=10)

@@ -40,7 +40,7 @@ def seeds(folder: Path) -> dict[str, bytes]:
 
 
 def check(folder: Path, name: str, content: bytes) -> None:
-    """What is read is finite and positive; a fit that is read predicts the configurations that it was fitted to."""
+    """Values are finite and positive; a fit that is read predicts the configurations that it was fitted to."""
     file = folder / name
     file.write_bytes(content)
     match name:

@@ -1,4 +1,4 @@
-"""Files of a run and of a study in which one value is odd, as report, explain and study show read them.
+"""Files of a run and of a study with one odd value, as report, explain and study show read them.
 
 Nothing is drawn, which would take seconds an input: what would be is examined. Text that a chart must not hold ends the
 process that draws (tests/report/test_odd_values.py draws some).
@@ -36,7 +36,7 @@ SETTINGS = {"profile": "digits", "workers": [1], "strategies": ["ddp"], "repeats
 
 
 def seeds(folder: Path) -> dict[str, bytes]:
-    """A run and a study of two trials, of the files that their readers open."""
+    """Files that the readers of a run and of a study of two trials open."""
     write_run(folder / RUN, rows=20, samples=5)
     study = make_study(folder / SHOWN)
     trial = study.trials[0].name
@@ -62,7 +62,7 @@ def make_study(path: Path) -> StudyFolder:
 
 
 def check(folder: Path, name: str, content: bytes) -> None:
-    """A page, a table, or one line: whatever a value is."""
+    """Any value results in a page, a table, or an error of one line."""
     place = name.split("/")[0]
     shutil.copytree(folder.parent / place, folder / place)
     (folder / name).write_bytes(content)
@@ -79,7 +79,7 @@ def read(path: Path) -> None:
 
 
 def examined(figure: Figure, notes: Sequence[str] = ()) -> str:
-    """In place of drawing a figure: whether it can be drawn."""
+    """Check whether a figure can be drawn, without drawing it."""
     for paper in (True, False):
         chart, _ = spec(figure, notes, paper=paper)
         json.dumps(chart, allow_nan=False)
@@ -92,9 +92,9 @@ def examined(figure: Figure, notes: Sequence[str] = ()) -> str:
 def texts(value: Any) -> list[str]:
     """All text in a value."""
     if isinstance(value, dict):
-        return [text for pair in value.items() for one in pair for text in texts(one)]
+        return [text for pair in value.items() for item in pair for text in texts(item)]
     if isinstance(value, list | tuple):
-        return [text for one in value for text in texts(one)]
+        return [text for item in value for text in texts(item)]
     return [value] if isinstance(value, str) else []
 
 

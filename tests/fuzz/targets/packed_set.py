@@ -23,12 +23,12 @@ def seeds(folder: Path) -> dict[str, bytes]:
     for kind in ("shards", "records"):
         pack(dataset, folder / kind, kind, 2000, lambda _: None)
     files = [file for kind in ("shards", "records") for file in sorted((folder / kind).iterdir())]
-    shown = ("set.json", "train-00000", "test-00000", "train.idx")
-    return {str(file.relative_to(folder)): file.read_bytes() for file in files if file.name.startswith(shown)}
+    prefixes = ("set.json", "train-00000", "test-00000", "train.idx")
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files if file.name.startswith(prefixes)}
 
 
 def content_of(dataset: DataSet) -> list[object]:
-    """Everything that a training sees of a set."""
+    """Everything that a training reads from a set."""
     fields = [dataset.classes, dataset.channels, dataset.image_size, dataset.central, dataset.mean, dataset.std]
     for split in (dataset.train, dataset.test):
         fields += [split.labels.tolist(), [encoded.read(file).tobytes() for file in split.files]]
@@ -36,14 +36,14 @@ def content_of(dataset: DataSet) -> list[object]:
 
 
 def check(folder: Path, name: str, content: bytes) -> None:
-    """The whole set is that before the damage: set.json has a checksum of every file and of itself."""
+    """The set equals the undamaged one: set.json has a checksum of every file and of its own content."""
     os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
     kind, _, file = name.partition("/")
     shutil.copytree(folder.parent / kind, folder / "damaged")
     (folder / "damaged" / file).write_bytes(content)
-    found = load(DataConfig(name=str(folder / "damaged")))
+    actual = load(DataConfig(name=str(folder / "damaged")))
     expected = load(DataConfig(name=str(folder.parent / kind)))
-    assert content_of(found) == content_of(expected), "another set"
+    assert content_of(actual) == content_of(expected), "another set"
 
 
 TARGET = Target(seeds=seeds, check=check, share=20)

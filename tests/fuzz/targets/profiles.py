@@ -30,7 +30,7 @@ nesterov = true
 lr_factors = [["features.*", 0.1]]
 """
 TRIAL = """{"status": "failed", "attempts": 2, "began": 1.5e9, "seconds": 3.5, "host": "a", "given_cores": 2,
-"exit_code": 1, "reason": "error: no", "call": "distdl.training.session", "words": ["--seed", "1"], "ranks": 1}"""
+"exit_code": 1, "reason": "error: no", "call": "distdl.training.session", "overrides": {"seed": 1}, "ranks": 1}"""
 STUDY = """study = "scaling"
 [settings]
 profile = "digits"
@@ -55,7 +55,7 @@ def seeds(_folder: Path) -> dict[str, bytes]:
 
 
 def check(folder: Path, name: str, content: bytes) -> None:
-    """What is read has only values in their ranges."""
+    """All values that are read are in their ranges."""
     file = folder / name
     file.write_bytes(content)
     match name:

@@ -29,7 +29,7 @@ def seeds(folder: Path) -> dict[str, bytes]:
 
 
 def check(folder: Path, name: str, content: bytes) -> None:
-    """The checkpoint to resume from is found, rows are kept or dropped as they are, figures are those of the result."""
+    """The checkpoint to resume from is found, rows are kept unchanged or dropped, figures equal those of the result."""
     run = folder / RUN
     shutil.copytree(folder.parent / RUN, run)
     (run / name).write_bytes(content)
@@ -44,7 +44,7 @@ def check(folder: Path, name: str, content: bytes) -> None:
 
 
 def explained(run: Path) -> None:
-    """A final result is explained as it is; one that metrics.jsonl contradicts is not taken as final."""
+    """A final result is explained; one that metrics.jsonl contradicts is not treated as final."""
     result = current_result(run)
     if result and not is_unfinished(result):
         assert result == json.loads((run / RESULT).read_bytes()), "a final result was changed"
@@ -52,7 +52,7 @@ def explained(run: Path) -> None:
 
 
 def resumed(run: Path, metrics: bytes | None) -> None:
-    """The newest checkpoint is found; entering the folder keeps the rows that are whole."""
+    """The newest checkpoint is found; entering the folder keeps the complete rows."""
     place = locate(Config(out=run, resume="auto"))
     assert place.start.name == f"step-{STEPS:08d}", f"resumes from {place.start}"
     RunDir(run).enter(Config(), strategy="single", step=STEPS, evaluated=place.evaluated, seen=place.seen)
@@ -60,10 +60,10 @@ def resumed(run: Path, metrics: bytes | None) -> None:
     assert not list(run.glob(".*"))
     if metrics is not None:
         lines = [line for line in metrics.splitlines(keepends=True) if line.endswith(b"\n")]
-        whole = [line for line in lines if is_row(row := parse_row(line)) and row["step"] <= STEPS]
-        kept = (run / METRICS).read_bytes()
-        assert all(line in kept for line in whole), "a whole row was dropped"
-        assert all(line in lines for line in kept.splitlines(keepends=True)), "a row was made up"
+        complete = [line for line in lines if is_row(row := parse_row(line)) and row["step"] <= STEPS]
+        remaining = (run / METRICS).read_bytes()
+        assert all(line in remaining for line in complete), "a complete row was dropped"
+        assert all(line in lines for line in remaining.splitlines(keepends=True)), "a row was invented"
 
 
 TARGET = Target(seeds=seeds, check=check, share=15)

@@ -1,4 +1,4 @@
-"""Tar shards as others write them, without set.json: three formats of names, labels beside the images."""
+"""Tar shards of other programs, without set.json: three formats of names, labels next to the images."""
 
 import io
 import os
@@ -33,13 +33,13 @@ def shard(kind: int, name: str) -> bytes:
 
 
 def label_offsets(content: bytes) -> list[int]:
-    """Where each label's text is in a shard."""
+    """Offset of each label's text in a shard."""
     with tarfile.open(fileobj=io.BytesIO(content)) as tar:
         return [member.offset_data for member in tar if member.name.endswith(".cls")]
 
 
 def check(folder: Path, name: str, content: bytes) -> None:
-    """The samples are those of the shard before it was damaged, at the same places.
+    """The samples equal those of the undamaged shard, at the same offsets.
 
     A tar archive has no checksum of contents: an image's bytes may differ, and a label where its text was damaged.
     """
@@ -49,12 +49,14 @@ def check(folder: Path, name: str, content: bytes) -> None:
     expected = shards.table(folder / name)
     (folder / "other").mkdir()
     (folder / "other" / name).write_bytes(content)
-    found = shards.table(folder / "other" / name)
-    assert len(found.label) == SAMPLES, f"{len(found.label)} samples of {SAMPLES}"
-    assert np.array_equal(found.offset, expected.offset) and np.array_equal(found.size, expected.size), "other places"
+    actual = shards.table(folder / "other" / name)
+    assert len(actual.label) == SAMPLES, f"{len(actual.label)} samples of {SAMPLES}"
+    assert np.array_equal(actual.offset, expected.offset) and np.array_equal(actual.size, expected.size), (
+        "other offsets"
+    )
     for place, offset in enumerate(label_offsets(sound)):
         damaged = content[offset : offset + 1] != sound[offset : offset + 1]
-        assert damaged or found.label[place] == expected.label[place], f"label {place}"
+        assert damaged or actual.label[place] == expected.label[place], f"label {place}"
 
 
 TARGET = Target(seeds=seeds, check=check, share=20)
