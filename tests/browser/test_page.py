@@ -49,7 +49,7 @@ def test_a_page_opens_from_disk_and_makes_no_requests(browser, page):
         assert (page.parent / link.get_dom_attribute("href")).is_file()
 
 
-def test_no_script_but_the_pages_own_can_run(browser, page):
+def test_only_the_scripts_of_the_page_can_run(browser, page):
     open_page(browser, page)
     browser.execute_script(
         "const s = document.createElement('script'); s.textContent = 'window.hurt = 1'; document.body.append(s)"
@@ -60,7 +60,7 @@ def test_no_script_but_the_pages_own_can_run(browser, page):
     assert "Content Security Policy" in blocked and "127.0.0.1:9" in blocked
 
 
-def test_a_runs_text_stays_text(browser, tmp_path):
+def test_text_of_a_run_is_escaped(browser, tmp_path):
     run = write_run(tmp_path / "run", name=EVIL, gpu=False)
     row = {"time_s": 1.0, "step": 61, "epoch": 10, "kind": "warning", "message": EVIL}
     with (run / "metrics.jsonl").open("a") as sink:

@@ -1,4 +1,4 @@
-"""What counts as the same checkpoint."""
+"""Comparison of two checkpoints."""
 
 import math
 from pathlib import Path
@@ -60,7 +60,7 @@ def test_zero_and_minus_zero_are_different_bits() -> None:
     assert differences(torch.tensor([0.0]), torch.tensor([-0.0])) == [Difference("", 0.0)]
 
 
-def test_a_number_that_is_none_equals_itself() -> None:
+def test_nan_equals_nan() -> None:
     assert (
         differences({"a": float("nan"), "b": torch.tensor(math.nan)}, {"a": math.nan, "b": torch.tensor(math.nan)})
         == []
@@ -84,7 +84,7 @@ def test_a_shard_that_only_one_has_is_a_difference(tmp_path: Path) -> None:
 
 
 def write_tensors_into(folder: Path, state: dict, feedback: float) -> None:
-    """A checkpoint's files."""
+    """Write the files of a checkpoint."""
     folder.mkdir()
     write_tensors(folder / "state.pt", state)
     write_tensors(folder / "shard-0.pt", {"error": torch.tensor([feedback])})

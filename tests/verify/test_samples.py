@@ -1,4 +1,4 @@
-"""The samples behind the final weights, from the logs of killed and resumed starts."""
+"""The samples of the final weights, from the logs of killed and resumed runs."""
 
 import json
 from collections import Counter
@@ -8,7 +8,7 @@ from distdl.verify.samples import read_legs, seen
 
 
 def write(folder: Path, leg: int, rank: int, resumed_from: int, steps: dict[int, tuple[int, list[int]]]) -> Path:
-    """One rank's log."""
+    """Write the log of a rank."""
     file = folder / f"leg-{leg:04d}-rank-{rank}.jsonl"
     rows = [{"resumed_from": resumed_from, "pid": 100 + rank}]
     rows += [{"step": step, "epoch": epoch, "indices": indices} for step, (epoch, indices) in steps.items()]

@@ -1,4 +1,4 @@
-"""The verb on real trainings: real launchers, real SIGKILL."""
+"""`distdl verify-resume` on real trainings with real launchers and SIGKILL."""
 
 import json
 import random
@@ -19,7 +19,7 @@ from distdl.verify.trial import kill_on_the_way
 
 
 def verify(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """`distdl verify-resume ARGUMENTS`."""
+    """Run `distdl verify-resume ARGUMENTS`."""
     return subprocess.run(
         [sys.executable, "-m", "distdl.cli", "verify-resume", *arguments], capture_output=True, text=True
     )
@@ -57,9 +57,9 @@ def test_a_resume_that_loses_a_part_of_the_optimizer_is_not_exact(tmp_path: Path
     (newest / MANIFEST).unlink()
     write_tensors(newest / STATE, state)
     seal(newest, manifest["progress"], manifest["metric"])
-    found = checkpoints(expected, training.finish(1))
-    assert any(difference.name.startswith("model.") for difference in found)
-    assert any("exp_avg" in difference.name for difference in found)
+    differences = checkpoints(expected, training.finish(1))
+    assert any(difference.name.startswith("model.") for difference in differences)
+    assert any("exp_avg" in difference.name for difference in differences)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_a_resume_that_loses_a_part_of_the_optimizer_is_not_exact(tmp_path: Path
         (("--profile", "digitz"), 'did you mean "digits"?'),
     ],
 )
-def test_a_wrong_call_is_one_line_and_leaves_nothing(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:
+def test_a_wrong_call_is_one_line_and_writes_nothing(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:
     done = verify(*arguments)
     assert done.returncode == 2
     assert message in done.stderr
@@ -88,7 +88,7 @@ def test_batch_sizes_of_the_user_are_replaced(tmp_path: Path) -> None:
     assert overrides["epochs"] == 3
 
 
-def test_a_training_that_fails_by_itself_is_reported_with_its_last_line(tmp_path: Path) -> None:
+def test_a_training_that_fails_without_a_kill_is_reported_with_its_last_line(tmp_path: Path) -> None:
     done = verify("--ranks", "1", "--kills", "1", "--out", "proof", "--", "--optim.lr", "1e30")
     assert done.returncode == 1
     assert "is not a finite number" in done.stderr
@@ -118,12 +118,12 @@ def test_20_of_20_kills_are_exact(case: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("loader", ["torch", "dali"])
 def test_20_of_20_kills_are_exact_with_jpegs(loader: str, data_root: Path, tmp_path: Path) -> None:
-    words = ("--data.root", str(data_root), "--data.loader", loader, *JPEGS)
-    assert_exact(verify("--ranks", "2", "--kills", "20", "--steps", "24", "--out", "proof", "--", *words), 20)
+    argv = ("--data.root", str(data_root), "--data.loader", loader, *JPEGS)
+    assert_exact(verify("--ranks", "2", "--kills", "20", "--steps", "24", "--out", "proof", "--", *argv), 20)
 
 
 def assert_exact(done: subprocess.CompletedProcess[str], kills: int) -> None:
-    """The certificate holds for this number of kills."""
+    """Assert that the certificate covers this number of kills."""
     assert done.returncode == 0, done.stdout + done.stderr
     rows = json.loads(Path("proof/verify-resume.json").read_text())["kills"]
     assert len(rows) == kills
