@@ -50,7 +50,7 @@ Parts = dict[str, list[float]]
 
 
 def rank(number: int, job: Job) -> Parts:
-    """Run one rank. Worker 0 returns seconds by part and step: push, wait, pull, whole; bare push, bare pull."""
+    """Run one rank. Worker 0 returns seconds by part and step: push, wait, pull, step; bare push, bare pull."""
     import torch
     from torch import nn
 
@@ -80,7 +80,7 @@ def rank(number: int, job: Job) -> Parts:
         strategy.step()
         step_s = time.perf_counter() - start
         parts = strategy.records.exchanges[-1]
-        row = {"push": parts.push_s, "wait": parts.wait_s, "pull": parts.pull_s, "whole": step_s}
+        row = {"push": parts.push_s, "wait": parts.wait_s, "pull": parts.pull_s, "step": step_s}
         if job.bare:
             row |= _bare(buffer, server=job.workers)
         if step >= WARM:

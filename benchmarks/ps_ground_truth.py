@@ -67,7 +67,7 @@ def runs() -> list[Run]:
 
 
 def train(rank: int, argv: list[str]) -> int:
-    """The whole training of a rank. Returns its exit code."""
+    """Run the training of a rank. Returns its exit code."""
     from distdl.cli.train import main
 
     return main(argv)

@@ -35,6 +35,6 @@ def test_a_single_repetition_is_never_better() -> None:
     assert not spread([99.0]).beats(spread(LOW))
 
 
-def test_equal_repetitions_have_a_certain_difference() -> None:
+def test_repetitions_without_spread_are_compared_exactly() -> None:
     assert spread([2.0, 2.0]).beats(spread([1.0, 1.0]))
     assert not spread([2.0, 2.0]).beats(spread([2.0, 2.0]))

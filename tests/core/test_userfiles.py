@@ -75,7 +75,7 @@ def test_a_bad_file_is_one_short_line_that_names_it(content: str, reader: str, t
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_a_path_that_is_no_file_is_refused_without_waiting(reader: str, tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_file_is_refused_without_waiting(reader: str, tmp_path: Path) -> None:
     name, read = READERS[reader]
     if reader != "study.toml":
         with pytest.raises(UserError, match=name):
