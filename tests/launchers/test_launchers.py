@@ -98,7 +98,7 @@ def test_a_dry_run_only_prints() -> None:
     [
         (["--nproc", "0"], "--nproc must be at least 1"),
         (["--with", "netns", "--hosts", "h0,h1"], "--hosts 3"),
-        (["--hosts", "localhost,h1"], "none may be localhost"),
+        (["--hosts", "localhost,h1"], "network name instead of localhost"),
         (["--with", "torchrum"], "torchrun"),
         (["--", "--optim.lrr", "1"], "did you mean --optim.lr?"),
         (["--", "--profile", "digitz"], 'did you mean "digits"?'),
@@ -117,10 +117,10 @@ def test_bad_input_is_one_line_before_anything_starts(argv: list[str], message: 
         (["--hosts=-oProxyCommand=true,h2"], '"-oProxyCommand=true" is not a host name'),
         (["--hosts", "node[01-04"], "brackets do not match"),
         (["--hosts", ","], "names no host"),
-        (["--hosts", "localhost.localdomain,h1"], "none may be localhost"),
-        (["--with", "mpirun", "--hosts", "fe80::1,h1"], "no IPv6"),
+        (["--hosts", "localhost.localdomain,h1"], "network name instead of localhost"),
+        (["--with", "mpirun", "--hosts", "fe80::1,h1"], "does not accept IPv6 addresses"),
         (["--port", "65536"], "--port 65536 is not a TCP port"),
-        (["--with", "netns", "--hosts", "9999999999999"], "give their number"),
+        (["--with", "netns", "--hosts", "9999999999999"], "needs the number of hosts"),
         (["--with", "netns", "--hosts", "3", "--rate", "fast"], '"fast" is not a rate'),
         (["--with", "deepspeed", "--", "--strategy", "ddp"], "starts strategy deepspeed, but strategy is ddp"),
         (["--with", "horovodrun", "--", "--strategy=ps"], "starts strategy horovod, but strategy is ps"),
@@ -184,7 +184,7 @@ def test_a_launcher_that_is_not_installed_is_one_line() -> None:
     folder = str(Path(sys.executable).parent)
     done = launch("--with", "srun", "--", "--profile", "digits", env={**os.environ, "PATH": folder})
     assert done.returncode == 2
-    assert done.stderr == "error: srun is not there: is it installed, and on PATH?\n"
+    assert done.stderr == "error: srun was not found: is it installed and on PATH?\n"
 
 
 def test_torchrun_here() -> None:
