@@ -43,7 +43,6 @@ MISTAKES: dict[str, list[tuple[str, str]]] = {
     "profile": [("resnet18 --bach 3", "did you mean --batch?"), ("resnet18 --batch x", "--batch: 'x' is not a")],
     "fit speed": [
         ("speeds.csv --forn auto", "did you mean --form?"),
-        ("speeds.csv --form autoo", "--form: 'autoo' is not one of"),
         ("speeds.csv --bytes-per-s many", "--bytes-per-s: 'many' is not a number"),
     ],
     "fit loss": [("loss.csv --jsn", "did you mean --json?"), ("", "missing: FILE")],
@@ -84,6 +83,12 @@ MISTAKES: dict[str, list[tuple[str, str]]] = {
         ("digits --formt jpeg", "did you mean --format?"),
         ("digits --out a --format png", "--format: "),
     ],
+    "list": [
+        ("optimizer", 'did you mean "optimizers"?'),
+        ("", "missing: KIND"),
+        ("models zzz", "no model matches 'zzz'"),
+    ],
+    "models list": [("zzz", "no model matches 'zzz'"), ("--al", "Unrecognized options: --al")],
     "data bench": [("digits --batc 3", "did you mean --batch"), ("digits --batch-size x", "'x' is not a whole")],
     "study list": [("--all", "Unrecognized options: --all"), ("all", "Unrecognized options: all")],
     "study run": [
