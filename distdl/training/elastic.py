@@ -5,14 +5,11 @@ are left meet anew as a smaller or larger world; the run folder tells all of the
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from distdl.core.config import Config
 from distdl.core.errors import UserError
-from distdl.training.events import Callback
-
-if TYPE_CHECKING:
-    from distdl.training.trainer import Trainer
+from distdl.training.events import Callback, Training
 
 
 class HostWatch(Callback):
@@ -21,7 +18,7 @@ class HostWatch(Callback):
     def __init__(self, state: Any) -> None:
         self._state = state
 
-    def checkpoint(self, trainer: "Trainer") -> None:
+    def checkpoint(self, trainer: Training) -> None:
         self._state.check_host_updates()  # the same answer on every rank; raises HostsUpdatedInterrupt
 
 

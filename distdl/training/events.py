@@ -1,68 +1,146 @@
-"""What happens during a training, by name, and those who listen.
+"""Events of a training, and the callbacks that receive them. The loop in `trainer.py` calls them in this order:
 
-A callback is a small class that overrides some of `Callback`'s methods; the loop in `trainer.py` names each event where
-it happens. A callback's work belongs into functions of its own, which know nothing of the trainer.
+    begin
+    for each epoch:
+        for each batch:
+            step_end
+            checkpoint              when due by steps, or when stopped
+        epoch_end
+        evaluate_end                when due
+        checkpoint                  when due
+    evaluate_end                    test of the best weights, if there is a validation split
+    close
+    result
+
+`warn` may come at any time. A callback overrides the methods that it needs. Its work belongs in functions that know
+nothing of the training.
 """
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 
-if TYPE_CHECKING:
-    from distdl.training.trainer import Trainer
+from distdl.core.config import Config
+from distdl.core.manifest import Progress
+from distdl.core.rundir import RunDir
+from distdl.data.dataset import DataSet, Loader
+from distdl.runtime.world import World
+from distdl.strategies.base import Strategy
+from distdl.telemetry.clock import Clock
+
+
+class Training(Protocol):
+    """The parts of a training that callbacks read. The trainer is one."""
+
+    config: Config
+    strategy: Strategy
+    world: World
+    dataset: DataSet
+    run: RunDir
+    clock: Clock
+    events: "Events"
+    loaders: dict[str, Loader]
+    global_batch: int
+    """Samples per full step over all ranks."""
+    epochs: float
+    """Length of the training; a fraction if max_steps ends it within an epoch."""
+
+    @property
+    def model(self) -> torch.nn.Module: ...
+    @property
+    def optimizer(self) -> torch.optim.Optimizer: ...
+    @property
+    def progress(self) -> Progress: ...
+    @property
+    def position(self) -> float:
+        """Epochs trained so far, including the fraction of the current one."""
+        ...
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Time outside training, by purpose: start, evaluate, checkpoint; and warm, which is part of training."""
+        ...
 
 
 class Callback:
-    """Listens to a training. Every method is called on every rank, in the order in which the callbacks were given."""
+    """Receives the events of a training. Every method is called on every rank, in the order of the callbacks."""
 
-    def begin(self, trainer: "Trainer") -> None:
+    def begin(self, trainer: Training) -> None:
         """Everything is built and loaded; the first step comes next."""
 
-    def step_end(self, trainer: "Trainer", loss: torch.Tensor) -> None:
+    def step_end(self, trainer: Training, loss: torch.Tensor) -> None:
         """A step is over. `loss`: scalar on the device, this rank's mean; reading it waits for the device."""
 
-    def epoch_end(self, trainer: "Trainer") -> None:
+    def epoch_end(self, trainer: Training) -> None:
         """An epoch's last step is over; `trainer.progress` counts it already."""
 
-    def evaluate_end(self, trainer: "Trainer", split: str, metrics: dict[str, float]) -> None:
-        """`split` ("validation" or "test") was evaluated: accuracy and loss over all of it, epoch and step of the
-        weights, and `best` where they are those that the validation chose."""
+    def evaluate_end(self, trainer: Training, split: str, metrics: dict[str, Any]) -> None:
+        """`split` ("validation" or "test") was evaluated: accuracy, loss and further metrics over all its samples,
+        epoch and step of the weights, and `best` if they are those that the validation selected."""
 
-    def checkpoint(self, trainer: "Trainer") -> None:
-        """The state was taken, and is being written."""
+    def checkpoint(self, trainer: Training) -> None:
+        """The state was copied, and is being written."""
 
-    def warn(self, trainer: "Trainer", message: str) -> None:
-        """Something that the person should know, and that does not end the run."""
+    def warn(self, trainer: Training, message: str) -> None:
+        """A message for the user that does not end the run."""
 
-    def result(self, trainer: "Trainer") -> dict[str, Any]:
-        """What this callback adds to result.json, by key."""
+    def result(self, trainer: Training) -> dict[str, Any]:
+        """Values that this callback adds to result.json, by key."""
         return {}
 
-    def close(self, trainer: "Trainer") -> None:
-        """The training is over, in whatever way. Called once, even after an error."""
+    def close(self, trainer: Training) -> None:
+        """The training is over. Called once, also after an error."""
 
 
 class Events:
-    """Calls each listener that overrides an event, and no other: an event nobody hears costs nothing."""
+    """Calls the callbacks that override an event, and no others: an unused event costs nothing."""
 
     def __init__(self, callbacks: Iterable[Callback]) -> None:
         self.callbacks = list(callbacks)
-        for name in ("begin", "step_end", "epoch_end", "evaluate_end", "checkpoint", "warn", "close"):
-            heard = [getattr(c, name) for c in self.callbacks if getattr(type(c), name) is not getattr(Callback, name)]
-            setattr(self, name, _all(heard))
+        self._begin = self._overriding("begin")
+        self._step_end = self._overriding("step_end")
+        self._epoch_end = self._overriding("epoch_end")
+        self._evaluate_end = self._overriding("evaluate_end")
+        self._checkpoint = self._overriding("checkpoint")
+        self._warn = self._overriding("warn")
+        self._result = self._overriding("result")
+        self._close = self._overriding("close")
 
-    def result(self, trainer: "Trainer") -> dict[str, Any]:
-        """What all callbacks add to result.json."""
+    def _overriding(self, event: str) -> list[Callback]:
+        return [each for each in self.callbacks if getattr(type(each), event) is not getattr(Callback, event)]
+
+    def begin(self, trainer: Training) -> None:
+        for callback in self._begin:
+            callback.begin(trainer)
+
+    def step_end(self, trainer: Training, loss: torch.Tensor) -> None:
+        for callback in self._step_end:
+            callback.step_end(trainer, loss)
+
+    def epoch_end(self, trainer: Training) -> None:
+        for callback in self._epoch_end:
+            callback.epoch_end(trainer)
+
+    def evaluate_end(self, trainer: Training, split: str, metrics: dict[str, Any]) -> None:
+        for callback in self._evaluate_end:
+            callback.evaluate_end(trainer, split, metrics)
+
+    def checkpoint(self, trainer: Training) -> None:
+        for callback in self._checkpoint:
+            callback.checkpoint(trainer)
+
+    def warn(self, trainer: Training, message: str) -> None:
+        for callback in self._warn:
+            callback.warn(trainer, message)
+
+    def result(self, trainer: Training) -> dict[str, Any]:
+        """Values that all callbacks add to result.json."""
         merged: dict[str, Any] = {}
-        for callback in self.callbacks:
+        for callback in self._result:
             merged |= callback.result(trainer)
         return merged
 
-
-def _all(listeners: list[Any]) -> Any:
-    def call(*args: Any) -> None:
-        for listener in listeners:
-            listener(*args)
-
-    return call
+    def close(self, trainer: Training) -> None:
+        for callback in self._close:
+            callback.close(trainer)

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -16,9 +16,7 @@ from distdl.perf.usage.waterfall import mfu
 from distdl.profiling.counting.count import count
 from distdl.runtime import cores
 from distdl.telemetry.accounting import account
-
-if TYPE_CHECKING:
-    from distdl.training.trainer import Trainer
+from distdl.training.events import Training
 
 
 def telemetry_rows(run: Path) -> list[dict[str, Any]]:
@@ -26,7 +24,7 @@ def telemetry_rows(run: Path) -> list[dict[str, Any]]:
     return [row for file in sorted(run.glob(f"{Path(TELEMETRY).stem}*.jsonl")) for row in read_rows(file)]
 
 
-def outcome(trainer: "Trainer", *, held_s: float) -> dict[str, Any]:
+def outcome(trainer: Training, *, held_s: float) -> dict[str, Any]:
     """Times, `accounting.Account` and `utilisation`, for result.json.
 
     Args:
@@ -56,7 +54,7 @@ def outcome(trainer: "Trainer", *, held_s: float) -> dict[str, Any]:
     return times | spent | _reached(trainer, rows, times["warm_s"])
 
 
-def _reached(trainer: "Trainer", rows: list[dict[str, Any]], warm_s: float) -> dict[str, Any]:
+def _reached(trainer: Training, rows: list[dict[str, Any]], warm_s: float) -> dict[str, Any]:
     """FLOPs of a step of this rank, the device's bounds, and `utilisation`: how much of them it reached."""
     compute, progress, device = trainer.config.compute, trainer.progress, trainer.world.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else None

@@ -1,15 +1,12 @@
 """Where measurements go while a run is under way: metrics.jsonl, and TensorBoard for those who want it."""
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from distdl.core.errors import missing
-from distdl.training.events import Callback
-
-if TYPE_CHECKING:
-    from distdl.training.trainer import Trainer
+from distdl.training.events import Callback, Training
 
 
 class MetricsSink(Callback):
@@ -18,22 +15,22 @@ class MetricsSink(Callback):
     A train row's loss is rank 0's mean over the steps since the row before.
     """
 
-    def begin(self, trainer: "Trainer") -> None:
+    def begin(self, trainer: Training) -> None:
         self._loss = torch.zeros((), dtype=torch.float64, device=trainer.world.device)
         self._steps, self._images, self._since = 0, trainer.progress.images, trainer.progress.elapsed_s
         self._next = time.perf_counter() + trainer.config.log_every_s
 
-    def step_end(self, trainer: "Trainer", loss: torch.Tensor) -> None:
+    def step_end(self, trainer: Training, loss: torch.Tensor) -> None:
         self._loss += loss
         self._steps += 1
         if time.perf_counter() >= self._next:
             self._write(trainer)
 
-    def epoch_end(self, trainer: "Trainer") -> None:
+    def epoch_end(self, trainer: Training) -> None:
         if self._steps:
             self._write(trainer)
 
-    def _write(self, trainer: "Trainer") -> None:
+    def _write(self, trainer: Training) -> None:
         progress = trainer.progress
         seconds = progress.elapsed_s - self._since
         row = {
@@ -49,10 +46,10 @@ class MetricsSink(Callback):
         self._steps, self._images, self._since = 0, progress.images, progress.elapsed_s
         self._next = time.perf_counter() + trainer.config.log_every_s
 
-    def evaluate_end(self, trainer: "Trainer", split: str, metrics: dict[str, float]) -> None:
+    def evaluate_end(self, trainer: Training, split: str, metrics: dict[str, float]) -> None:
         write_row(trainer, split, metrics)
 
-    def warn(self, trainer: "Trainer", message: str) -> None:
+    def warn(self, trainer: Training, message: str) -> None:
         write_row(trainer, "warning", {"message": message})
 
 
@@ -70,25 +67,25 @@ class TensorBoardSink(Callback):
             raise missing("tensorboard", "tensorboard") from None
         self._make_writer = SummaryWriter
 
-    def begin(self, trainer: "Trainer") -> None:
+    def begin(self, trainer: Training) -> None:
         self._writer = self._make_writer(trainer.run.path / "tensorboard", purge_step=trainer.progress.step)
         self._next = 0.0
 
-    def step_end(self, trainer: "Trainer", loss: torch.Tensor) -> None:
+    def step_end(self, trainer: Training, loss: torch.Tensor) -> None:
         if time.perf_counter() >= self._next:
             self._writer.add_scalar("train/loss", loss.item(), trainer.progress.step)
             self._writer.add_scalar("train/lr", trainer.optimizer.param_groups[0]["lr"], trainer.progress.step)
             self._next = time.perf_counter() + trainer.config.log_every_s
 
-    def evaluate_end(self, trainer: "Trainer", split: str, metrics: dict[str, float]) -> None:
+    def evaluate_end(self, trainer: Training, split: str, metrics: dict[str, float]) -> None:
         for name in ("accuracy", "loss"):
             self._writer.add_scalar(f"{split}/{name}", metrics[name], metrics["step"])
 
-    def close(self, trainer: "Trainer") -> None:
+    def close(self, trainer: Training) -> None:
         self._writer.close()
 
 
-def write_row(trainer: "Trainer", kind: str, values: dict[str, Any]) -> None:
+def write_row(trainer: Training, kind: str, values: dict[str, Any]) -> None:
     """Append a row to metrics.jsonl, with the position that every row has; `values` may name another one."""
     progress = trainer.progress
     place = {"time_s": round(progress.elapsed_s, 6), "step": progress.step, "epoch": round(trainer.position, 6)}

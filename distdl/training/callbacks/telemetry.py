@@ -4,7 +4,7 @@ import os
 import platform
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -14,11 +14,8 @@ from distdl.runtime.cores import busy_at_start, cores, warning
 from distdl.telemetry.host import HostCounters
 from distdl.telemetry.nvml import NvmlDevice, uuid_of
 from distdl.telemetry.sampler import Sampler, claim
-from distdl.training.events import Callback
+from distdl.training.events import Callback, Training
 from distdl.training.summary import outcome
-
-if TYPE_CHECKING:
-    from distdl.training.trainer import Trainer
 
 WARM_STEPS, STEADY_STEPS = 3, 10
 """The first steps compile, tune and fill caches; a step's own time is taken from those between the third and tenth."""
@@ -38,7 +35,7 @@ class Telemetry(Callback):
         self._result: dict[str, Any] | None = None
         self._entered = self._ended = 0.0
 
-    def begin(self, trainer: "Trainer") -> None:
+    def begin(self, trainer: Training) -> None:
         trainer.strategy.barrier()  # rank 0 has put a resumed run's files in order: now others may append to them
         if trainer.config.telemetry.hz and trainer.run.path.is_dir():
             self._start_sampler(trainer)
@@ -50,7 +47,7 @@ class Telemetry(Callback):
         self._known_s = _accounted(trainer)
         self._elapsed: dict[int, float] = {0: trainer.progress.elapsed_s}
 
-    def _start_sampler(self, trainer: "Trainer") -> None:
+    def _start_sampler(self, trainer: Training) -> None:
         run, world, host = str(trainer.run.path), trainer.world, platform.node()
         self._claims, sources = [], []
         for kind, find in (("device", lambda: _device_source(world.device)), ("host", lambda: ("host", HostCounters))):
@@ -79,7 +76,7 @@ class Telemetry(Callback):
             self._sampler = None
             trainer.events.warn(trainer, f"no telemetry: {reason(error)}")
 
-    def step_end(self, trainer: "Trainer", loss: torch.Tensor) -> None:
+    def step_end(self, trainer: Training, loss: torch.Tensor) -> None:
         # Counted here: whoever drives a trainer may go back in its progress.
         self._steps = done = self._steps + 1
         if done > STEADY_STEPS and self._profile is None:
@@ -94,32 +91,32 @@ class Telemetry(Callback):
         elif self._profile is not None and done == STEADY_STEPS + wanted:
             self._beside_training(trainer, lambda: self._end_profile(trainer, wanted))
 
-    def _count_warm_up(self, trainer: "Trainer") -> None:
+    def _count_warm_up(self, trainer: Training) -> None:
         step_s = (self._elapsed[STEADY_STEPS] - self._elapsed[WARM_STEPS]) / (STEADY_STEPS - WARM_STEPS)
         warm_s = max(self._elapsed[WARM_STEPS] - self._elapsed[0] - WARM_STEPS * step_s, 0.0)
         trainer.seconds["warm"] = trainer.seconds.get("warm", 0.0) + warm_s
 
     @staticmethod
-    def _beside_training(trainer: "Trainer", work: Any) -> None:
+    def _beside_training(trainer: Training, work: Any) -> None:
         since = time.perf_counter()
         work()
         spent_s = time.perf_counter() - since
         trainer.progress.elapsed_s -= spent_s  # the loop will add it
         trainer.seconds["start"] += spent_s
 
-    def _end_profile(self, trainer: "Trainer", steps: int) -> None:
+    def _end_profile(self, trainer: Training, steps: int) -> None:
         found, self._profile = self._profile.stop(steps, trainer.run.path / "trace.json"), None
         place = {"time_s": time.time(), "step": trainer.progress.step, "epoch": trainer.progress.epoch}
         trainer.run.telemetry({**place, "kind": "kernels", "rank": 0, **found})
 
-    def close(self, trainer: "Trainer") -> None:
+    def close(self, trainer: Training) -> None:
         if self._sampler is not None:
             self._sampler.stop()
         for lock in getattr(self, "_claims", ()):
             lock.close()
         self._ended = time.time()
 
-    def result(self, trainer: "Trainer") -> dict[str, Any]:
+    def result(self, trainer: Training) -> dict[str, Any]:
         if self._entered and self._ended and self._result is None and trainer.world.rank == 0:
             now_s = _accounted(trainer)
             other_s = (self._ended - self._entered) - (now_s - self._known_s)
@@ -127,7 +124,7 @@ class Telemetry(Callback):
         return self._result or {}
 
 
-def _accounted(trainer: "Trainer") -> float:
+def _accounted(trainer: Training) -> float:
     """Seconds of the run that some part accounts for; warm-up is part of training."""
     return trainer.progress.elapsed_s + sum(s for name, s in trainer.seconds.items() if name != "warm")
 
