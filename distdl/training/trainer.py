@@ -30,8 +30,10 @@ from distdl.strategies.text import broadcast_text, gather_text
 from distdl.telemetry.clock import Clock
 from distdl.training import resumption
 from distdl.training.checkpoint import Checkpoints, Progress
+from distdl.training.consensus import Consensus
 from distdl.training.events import Callback, Events
-from distdl.training.stop import Stop
+from distdl.training.nonfinite import NonFiniteGuard
+from distdl.training.stop import StopSignal
 
 
 class Trainer:
@@ -80,7 +82,9 @@ class Trainer:
                 "the last steps of an epoch are divided so that each rank's micro batch has two samples: the weights "
                 "will differ from those of one rank. From 8 samples per micro batch on they do not"
             )
-        self.stop = Stop(strategy, max_time=config.max_time)
+        self.stop = StopSignal(max_time=config.max_time)
+        self.guard = NonFiniteGuard(self.world.device)
+        self.consensus = Consensus(strategy, self.stop, self.guard)
         for loader in self.loaders.values():
             loader.stop_asked = lambda: bool(self.stop.reason)
 
@@ -158,7 +162,7 @@ class Trainer:
             order: whose epoch's order and augmentation to take; without it, this one's. By it those that go on from
                 the same checkpoint see their samples differently.
         """
-        progress, clock, stop = self.progress, self.clock, self.stop
+        progress, clock = self.progress, self.clock
         epoch = progress.epoch if order is None else order
         parts.set_train(self.model)
         since = time.perf_counter()
@@ -170,10 +174,10 @@ class Trainer:
             now = time.perf_counter()
             progress.elapsed_s, since = progress.elapsed_s + now - since, now
             self.events.step_end(self, loss)
-            if stop.due(progress.step):
+            if self.consensus.should_check(progress.step):
                 while self.strategy.warnings:
                     self.events.warn(self, self.strategy.warnings.popleft())
-                if stop.agreed(progress.step):
+                if self.consensus.should_stop(progress.step):
                     return False
             if self._max_steps_done():
                 break
@@ -209,7 +213,7 @@ class Trainer:
             if self.ema and updated:  # under fp16 this waits for the device
                 self.ema.update(self.model)
         total = sum(losses[1:], start=losses[0])
-        self.stop.watch(total, self.progress.step + 1)
+        self.guard.record(total, self.progress.step + 1)
         return total
 
     @property
@@ -367,7 +371,7 @@ class Trainer:
     def save(self, metric: float | None = None) -> None:
         """Copy the complete state; a thread writes it. A failed write is reported, and training continues."""
         since = time.perf_counter()
-        self.stop.check()  # a loss that is not a number must not reach a checkpoint
+        self.consensus.check_health()  # a loss that is not a number must not reach a checkpoint
         self.strategy.sync_parameters()
         writer = self.world.rank == 0
         folder = self.checkpoints.begin(self.progress.step) if writer else None
@@ -468,7 +472,7 @@ class Trainer:
         self.clock.seconds |= state["phases"]
         self.progress.resumes += 1
         self._check_smallest_piece()
-        self.stop.other_weights()
+        self.guard.reset()
         self.changes, remarks = resumption.differences(self, state, folder)
         self.remarks += remarks
 
@@ -492,7 +496,7 @@ class Trainer:
         self.optimizer.state.clear()
         self.ema = EMA(self.model, self.config.optim.ema) if self.config.optim.ema else None
         self.progress, self.metrics, self.best = Progress(), {}, None
-        self.stop.other_weights()
+        self.guard.reset()
 
     def identity(self) -> dict[str, Any]:
         """The part of result.json that is known before the first step."""

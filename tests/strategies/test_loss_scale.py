@@ -16,7 +16,9 @@ from distdl.strategies.base import Strategy
 from distdl.strategies.loss_scale import WARN_AFTER
 from distdl.strategies.single import Single
 from distdl.telemetry.clock import Clock
-from distdl.training.stop import Stop
+from distdl.training.consensus import Consensus
+from distdl.training.nonfinite import NonFiniteGuard
+from distdl.training.stop import StopSignal
 from jobs import QUIET, Ranks, torchrun_places, train
 from same import result
 
@@ -95,16 +97,17 @@ def test_a_checkpoint_of_another_precision_is_taken() -> None:
 
 def test_a_collapsed_scale_fails_the_run_at_the_next_agreement_and_before_a_checkpoint() -> None:
     strategy = prepared()
-    stop = Stop(strategy, max_time=0)
+    stop = StopSignal()
+    consensus = Consensus(strategy, stop, NonFiniteGuard(strategy.world.device))
     try:
         for number in range(16):
             step(strategy, INF)
-            stop.check()
+            consensus.check_health()
             assert strategy.loss_scale.value() == 65536 / 2 ** (number + 1)
-        assert not stop.agreed(16)
+        assert not consensus.should_stop(16)
         assert "16 consecutive steps" in strategy.warnings[0]
         step(strategy, INF)
-        for check in (stop.check, lambda: stop.agreed(17)):
+        for check in (consensus.check_health, lambda: consensus.should_stop(17)):
             with pytest.raises(Failure, match=r"the loss scale has fallen to 0\.5 and nothing is learned"):
                 check()
     finally:
