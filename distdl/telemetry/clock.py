@@ -7,6 +7,7 @@ device, and reads times after the events have completed.
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -19,6 +20,9 @@ class Clock:
 
     def __init__(self, device: torch.device | None = None) -> None:
         self.seconds: dict[str, float] = dict.fromkeys(PHASES, 0.0)
+        self.excluded_s: dict[str, float] = {}
+        """Seconds that are not training, by purpose."""
+        self._lap_start = time.perf_counter()
         self._cuda = device is not None and device.type == "cuda"
         self._pending: deque[tuple[Any, Any, str, str | None]] = deque()
         # One context per phase, reused, so that entering it allocates nothing.
@@ -54,6 +58,22 @@ class Clock:
             finally:
                 self.seconds[phase] += time.perf_counter() - start
             yield item
+
+    def lap(self) -> float:
+        """Seconds of the host since the previous lap, without those that were excluded."""
+        previous, self._lap_start = self._lap_start, time.perf_counter()
+        return self._lap_start - previous
+
+    @contextmanager
+    def excluded(self, purpose: str) -> Iterator[None]:
+        """Context of work that is not training: its time is added to `excluded_s`, and to no lap."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent_s = time.perf_counter() - start
+            self.excluded_s[purpose] = self.excluded_s.get(purpose, 0.0) + spent_s
+            self._lap_start += spent_s
 
     def read(self) -> dict[str, float]:
         """Return seconds by phase so far; on a GPU, of the work that the device has finished."""

@@ -77,3 +77,18 @@ def test_real_time_passes() -> None:
     with clock("forward"):
         sum(range(100_000))
     assert 0 < clock.read()["forward"] < 60
+
+
+def test_a_lap_has_no_time_that_was_excluded(time: Time) -> None:
+    clock = Clock()
+    clock.excluded_s["evaluate"] = 10.0
+    time.pass_by(1)
+    with clock.excluded("evaluate"):
+        time.pass_by(5)
+    time.pass_by(2)
+    assert clock.lap() == 3.0
+    with pytest.raises(KeyError), clock.excluded("checkpoint"):
+        time.pass_by(7)
+        raise KeyError
+    assert clock.lap() == 0.0
+    assert clock.excluded_s == {"evaluate": 15.0, "checkpoint": 7.0}
