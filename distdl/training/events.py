@@ -41,6 +41,8 @@ class Training(Protocol):
     clock: Clock
     events: "Events"
     loaders: dict[str, Loader]
+    nodes: int
+    """Number of hosts."""
     global_batch: int
     """Samples per full step over all ranks."""
     epochs: float

@@ -8,20 +8,19 @@ import math
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 
 from distdl.core.config import DEFAULT_BATCH, Config
 from distdl.core.errors import UserError, reading, shown
+from distdl.core.manifest import STATE, Progress
 from distdl.core.profiles import as_table, validate
 from distdl.core.rundir import CONFIG
 from distdl.optim import schedules
-from distdl.runtime.tensors import network_state
-from distdl.training.checkpoint import STATE
-
-if TYPE_CHECKING:
-    from distdl.training.trainer import Trainer
+from distdl.runtime.tensors import load, network_state
+from distdl.strategies.text import gather_text
+from distdl.training.events import Training
 
 GROUPING = (
     *("model.freeze", "model.train_only", "model.trainable_features", "model.trainable_classifier"),
@@ -34,7 +33,35 @@ SECONDS = ("evaluate", "checkpoint")
 UNSET = "(not set)"
 
 
-def check(trainer: "Trainer", saved: Mapping[str, Any], folder: Path) -> None:
+class Resumable(Training, Protocol):
+    """A training whose state can be compared with a checkpoint's."""
+
+    samples: int
+    """Samples per epoch."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+
+def read(trainer: Resumable, folder: Path) -> tuple[dict[str, Any], Progress]:
+    """Read and check a checkpoint: all ranks succeed, or all raise what the first one could not read.
+
+    Raises:
+        UserError: on every rank, if it is damaged or of another network, optimizer, seed or other classes.
+    """
+    state, progress, message = {}, Progress(), ""
+    try:
+        state, progress = load(folder, trainer.world.device)
+        check(trainer, state, folder)
+    except UserError as error:
+        message = str(error)
+    messages = gather_text(trainer.strategy, message)
+    failed = [rank for rank, text in enumerate(messages) if text]
+    if failed:
+        raise UserError(("" if 0 in failed else f"rank {failed[0]}: ") + messages[failed[0]])
+    return state, progress
+
+
+def check(trainer: Resumable, saved: Mapping[str, Any], folder: Path) -> None:
     """Raise a UserError if a training cannot resume a checkpoint's state."""
     running = trainer.state_dict()
     if odd := _first_odd(saved, running):
@@ -147,7 +174,7 @@ def _optimizer(state: Mapping[str, Any]) -> Any:
     return section.get("name") if isinstance(section, Mapping) else None
 
 
-def check_remaining(trainer: "Trainer", folder: Path) -> None:
+def check_remaining(trainer: Resumable, folder: Path) -> None:
     """Raise a UserError if a checkpoint is beyond the training's end. At the end, the result is written again."""
     config, progress = trainer.config, trainer.progress
     for field, reached, end in (
@@ -159,7 +186,7 @@ def check_remaining(trainer: "Trainer", folder: Path) -> None:
             raise UserError(f"nothing is left to train: checkpoint {folder} is at {place} of {end}; give more {field}")
 
 
-def differences(trainer: "Trainer", state: Mapping[str, Any], folder: Path) -> tuple[dict[str, list[Any]], list[str]]:
+def differences(trainer: Resumable, state: Mapping[str, Any], folder: Path) -> tuple[dict[str, list[Any]], list[str]]:
     """Values that differ from those of the checkpoint's training, and a sentence for each.
 
     Returns:
@@ -184,7 +211,7 @@ def differences(trainer: "Trainer", state: Mapping[str, Any], folder: Path) -> t
     return changed, sentences + ([rate] if rate else [])
 
 
-def _changed(trainer: "Trainer", saved: Mapping[str, Any], folder: Path) -> dict[str, list[Any]]:
+def _changed(trainer: Resumable, saved: Mapping[str, Any], folder: Path) -> dict[str, list[Any]]:
     """Old and new value of the configuration's fields that differ, by dotted name."""
     previous = _configuration(saved, folder)
     if previous is None:
@@ -223,7 +250,7 @@ def _configuration(state: Mapping[str, Any], folder: Path) -> Mapping[str, Any] 
         return None
 
 
-def _rate(trainer: "Trainer", previous: Mapping[str, Any], ranks: int) -> str:
+def _rate(trainer: Resumable, previous: Mapping[str, Any], ranks: int) -> str:
     """A sentence if the learning rate at this position is another than the checkpoint's training would have had."""
     try:
         config = validate(previous, where="the checkpoint")
@@ -242,7 +269,7 @@ def _rate(trainer: "Trainer", previous: Mapping[str, Any], ranks: int) -> str:
     )
 
 
-def _rate_at(trainer: "Trainer", config: Config, global_batch: int, epochs: float) -> float:
+def _rate_at(trainer: Resumable, config: Config, global_batch: int, epochs: float) -> float:
     scale = global_batch / config.optim.lr_reference_batch if config.optim.lr_reference_batch else 1.0
     return config.optim.lr * scale * schedules.factor(config.schedule, trainer.position, epochs)
 

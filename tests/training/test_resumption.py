@@ -236,7 +236,7 @@ def test_other_numbers_of_samples_are_stated(make, saved: Path) -> None:
     before, now = (read_tensors(saved / STATE)["data"]["samples"]["train"], len(trainer.dataset.train))
     assert now < before
     assert trainer.changes["samples in train"] == [before, now]
-    assert f"changed since the checkpoint: samples in train {before} -> {now}" in trainer.remarks
+    assert f"changed since the checkpoint: samples in train {before} -> {now}" in trainer.messages
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The trainer by itself: numerics as configured, dropout that follows from the position, one save per step."""
+"""The trainer alone: numerics as configured, one save per step."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +9,7 @@ import torch
 from distdl.core.config import CheckpointConfig, ComputeConfig, Config, DataConfig, ModelConfig
 from distdl.core.rundir import RunDir
 from distdl.data.sets.load import load
-from distdl.runtime.world import World
-from distdl.strategies.single import Single
+from distdl.strategies.base import Strategy
 from distdl.training.trainer import Trainer
 
 SMALL = {"data": DataConfig(limit=96, batch_size=32), "model": ModelConfig(name="softmax")}
@@ -24,7 +23,7 @@ def make(tmp_path: Path) -> Iterator:
 
     def build(**fields: object) -> Trainer:
         config = Config(**{**SMALL, **fields})
-        strategy = Single(config)
+        strategy = Strategy(config)
         strategy.setup()
         trainers.append(Trainer(config, strategy, load(config.data), RunDir(tmp_path / "run")))
         return trainers[-1]
@@ -45,20 +44,6 @@ def test_numerics_are_those_of_the_configuration(make, deterministic: bool, prec
     assert torch.are_deterministic_algorithms_enabled() is deterministic
     assert torch.backends.cudnn.benchmark is not deterministic
     assert torch.backends.cuda.matmul.allow_tf32 is torch.backends.cudnn.allow_tf32 is (precision != "fp32")
-
-
-def test_dropout_follows_from_seed_step_and_rank(make) -> None:
-    def mask(seed: int, step: int, rank: int) -> tuple[float, ...]:
-        trainer = trainers[seed]
-        trainer.progress.step, trainer.world = step, World(rank=rank, size=2)
-        trainer._seed_step()
-        return tuple(torch.rand(4).tolist())
-
-    trainers = {seed: make(seed=seed) for seed in (0, 1)}
-    masks = {(seed, step, rank): mask(seed, step, rank) for seed in (0, 1) for step in (1, 2) for rank in (0, 1)}
-    assert len(set(masks.values())) == len(masks)
-    torch.rand(7)
-    assert mask(1, 2, 1) == masks[1, 2, 1]
 
 
 def test_a_step_at_the_end_of_an_epoch_is_saved_once_after_its_evaluation(make) -> None:

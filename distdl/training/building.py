@@ -1,0 +1,73 @@
+"""Network, optimizer and loaders of a training, from its configuration."""
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from distdl.core.config import Config
+from distdl.data.dataset import DataSet, Loader
+from distdl.data.loaders import make_loader
+from distdl.data.loaders.spec import Task
+from distdl.models import build as zoo
+from distdl.models.freezing import check_smallest_piece
+from distdl.optim import optimizers
+from distdl.runtime.world import World
+
+SPLITS = ("train", "validation", "test")
+
+
+def network(config: Config, dataset: DataSet, seed: int) -> nn.Module:
+    """The network with the initial weights of `seed`, whatever was drawn before (loaders draw too). On the CPU."""
+    torch.manual_seed(seed)
+    size = config.data.image_size or dataset.image_size
+    return zoo.build(config.model, classes=len(dataset.classes), channels=dataset.channels, image_size=size)
+
+
+def network_and_optimizer(config: Config, dataset: DataSet, world: World) -> tuple[nn.Module, Optimizer]:
+    """The network on the device, compiled if the configuration says so, and its optimizer."""
+    compute = config.compute
+    layout = torch.channels_last if compute.channels_last else torch.preserve_format
+    model = network(config, dataset, config.seed).to(device=world.device, memory_format=layout)
+    compiled = compute.compile or compute.cuda_graphs
+    optimizer = optimizers.build(
+        config.optim,
+        model,
+        global_batch=config.data.step_samples(world.size),
+        compiled=compiled,
+        options=config.options.get("optimizer", {}),
+    )
+    if compiled:
+        model.compile(mode="reduce-overhead" if compute.cuda_graphs else None)
+    return model, optimizer
+
+
+def loaders(config: Config, dataset: DataSet, world: World) -> dict[str, Loader]:
+    """A loader for each split that the data set has."""
+    return {
+        name: make_loader(config, dataset, split, world, training=name == "train")
+        for name in SPLITS
+        if (split := getattr(dataset, name)) is not None
+    }
+
+
+def samples_by_split(dataset: DataSet) -> dict[str, int]:
+    """Number of samples of each split that the data set has."""
+    return {name: len(split) for name in SPLITS if (split := getattr(dataset, name)) is not None}
+
+
+def training_task(config: Config, dataset: DataSet, world: World) -> Task:
+    """Division of the training split over ranks and steps."""
+    return Task(config=config, dataset=dataset, split=dataset.train, world=world, training=True)
+
+
+def check_batches(config: Config, dataset: DataSet, world: World, model: nn.Module, start: int) -> None:
+    """Refuse batches that are too small for the network's BatchNorm.
+
+    Args:
+        start: samples of the epoch that have been trained already.
+    Raises:
+        UserError: if a rank would get too few samples in a step.
+    """
+    size = config.data.image_size or dataset.image_size
+    smallest = training_task(config, dataset, world).smallest_piece(start)
+    check_smallest_piece(model, (dataset.channels, size, size), smallest)

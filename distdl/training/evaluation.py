@@ -1,0 +1,77 @@
+"""Evaluation of a split on all ranks."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from distdl.core.errors import UserError
+from distdl.data.dataset import DataSet, Loader
+from distdl.strategies.base import Strategy
+from distdl.training.state import TrainState
+
+
+class Evaluator:
+    """Evaluates the weights of a training: the moving average, if there is one."""
+
+    def __init__(
+        self,
+        state: TrainState,
+        loaders: Mapping[str, Loader],
+        strategy: Strategy,
+        dataset: DataSet,
+        *,
+        autocast: AbstractContextManager[object],
+    ) -> None:
+        self._state, self._loaders, self._strategy, self._dataset = state, loaders, strategy, dataset
+        self._autocast = autocast
+
+    @torch.no_grad()
+    def run(self, split: str, of: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Accuracy and loss over every sample of a split exactly once, for any world size.
+
+        A rank whose share is shorter gets samples that do not count, so that all ranks take the same number of steps.
+        Unreadable samples are left out (data.on_error skip); the metrics then have their number, as `left_out`.
+
+        Args:
+            of: epoch and step of the weights, if they are not those of the last step but the selected best.
+        Raises:
+            UserError: no sample is readable.
+        """
+        self._strategy.sync_parameters()
+        right, loss, count = self._sums(split).tolist()
+        if not count:
+            raise UserError(f"data set {self._dataset.name}: none of the samples to evaluate on can be read")
+        place = {"epoch": of["epoch"], "step": of["step"], "best": True} if of else self._state.place()
+        metrics = {"accuracy": right / count, "loss": loss / count, **place}
+        if left_out := len(getattr(self._dataset, split)) - round(count):
+            metrics["left_out"] = left_out
+        self._state.metrics[split] = metrics
+        return metrics
+
+    def _sums(self, split: str) -> torch.Tensor:
+        """Correct predictions, loss and samples, each summed over all ranks, [3] float64."""
+        model, ema = self._state.model, self._state.ema
+        model.eval()
+        sums = torch.zeros(3, dtype=torch.float64, device=self._strategy.world.device)
+        with ema.swapped(model) if ema else nullcontext():
+            for buffer in model.buffers():
+                self._strategy.broadcast(buffer)  # rank 0's BatchNorm statistics: each rank has seen other samples
+            for batch in self._loaders[split].epoch(0):
+                with self._autocast:
+                    logits = mean_over_crops(model, batch.images)
+                logits, labels = logits[: batch.count].float(), batch.labels[: batch.count]
+                sums[0] += (logits.argmax(1) == labels).sum()
+                sums[1] += F.cross_entropy(logits, labels, reduction="sum")
+                sums[2] += batch.count
+        return self._strategy.all_reduce(sums)
+
+
+def mean_over_crops(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Logits of images [b, C, H, W]; of several crops per image, [b, crops, C, H, W], their mean."""
+    if images.dim() == 4:
+        return model(images)
+    return model(images.flatten(0, 1)).unflatten(0, images.shape[:2]).mean(1)

@@ -1,0 +1,88 @@
+"""Saving of the complete state: when, and by which ranks."""
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from distdl.core.config import CheckpointConfig
+from distdl.core.errors import Failure, reason
+from distdl.core.manifest import Progress
+from distdl.strategies.base import Strategy
+from distdl.strategies.text import broadcast_text, gather_text
+from distdl.training.checkpoint import Checkpoints
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointPolicy:
+    """When the complete state is saved."""
+
+    config: CheckpointConfig
+
+    def is_due_by_steps(self, progress: Progress) -> bool:
+        """Whether checkpoint.every_steps asks for a checkpoint at this step."""
+        every = self.config.every_steps
+        return bool(every) and progress.step % every == 0
+
+    def is_due_after_epoch(self, progress: Progress) -> bool:
+        """Whether an epoch that has just ended is saved."""
+        every = self.config.every_epochs
+        return self.is_due_by_steps(progress) or (bool(every) and progress.epoch % every == 0)
+
+
+class Saver:
+    """Saves checkpoints: rank 0 its state, every rank its shards.
+
+    A failed write is a warning, and training continues: `require_written` raises it at the end.
+    """
+
+    def __init__(self, strategy: Strategy, checkpoints: Checkpoints, warn: Callable[[str], None]) -> None:
+        self._strategy, self._checkpoints, self._warn = strategy, checkpoints, warn
+
+    def save(self, state: Callable[[], Mapping[str, Any]], progress: Progress, metric: float | None) -> None:
+        """Copy the state; a thread writes it. Called on every rank."""
+        is_writer = self._strategy.world.rank == 0
+        folder = self._checkpoints.begin(progress.step) if is_writer else None
+        if self._checkpoints.failed:
+            self._warn(self._checkpoints.failed)
+        complete = not self._strategy.sharded or self._save_shards(progress.step)
+        if folder is not None and complete:
+            self._checkpoints.save(folder, state(), progress, metric)
+
+    def _save_shards(self, step: int) -> bool:
+        """Write every rank's shards into the folder that rank 0 has made. Returns whether all ranks succeeded.
+
+        If one rank fails, all give up this checkpoint, and training continues.
+        """
+        folder, problem = self._checkpoints.hidden(step), ""
+        is_writer = self._strategy.world.rank == 0
+        if not self._all_ranks(not is_writer or folder.is_dir()):
+            return False  # rank 0 has shown the reason
+        try:
+            self._strategy.save_shards(folder)
+        except (OSError, Failure) as error:
+            text = str(error) if isinstance(error, Failure) else reason(error)
+            problem = f"rank {self._strategy.world.rank}: {text}"
+        if self._all_ranks(not problem):
+            return True
+        first = next(filter(None, gather_text(self._strategy, problem)))
+        if is_writer:
+            shutil.rmtree(folder, ignore_errors=True)
+            self._checkpoints.failed = f"the checkpoint of step {step} was not written to {folder.parent}: {first}"
+            self._warn(self._checkpoints.failed)
+        return False
+
+    def _all_ranks(self, ok: bool) -> bool:
+        return bool(self._strategy.all_reduce(torch.tensor([int(ok)]), "min"))
+
+    def require_written(self) -> None:
+        """Wait for the last checkpoint.
+
+        Raises:
+            Failure: on every rank, if it could not be written: training since the previous one is lost.
+        """
+        self._checkpoints.wait()
+        if message := broadcast_text(self._strategy, self._checkpoints.failed or ""):
+            raise Failure(message)
