@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from distdl.cli import train
+from distdl.training.step import TrainStep
 from distdl.training.trainer import Trainer
 
 COLLECTIVES = ("all_reduce", "reduce", "broadcast", "all_gather_into_tensor", "reduce_scatter_tensor", "all_gather")
@@ -32,7 +33,7 @@ def counting(argv: list[str]) -> int:
     calls: list[str] = []
     _record_collectives(calls)
     steps: list[list[str]] = []
-    plain_step = Trainer._step
+    plain_step = TrainStep.run
 
     def step(self: Any, batch: Any) -> torch.Tensor:
         calls.clear()
@@ -40,7 +41,7 @@ def counting(argv: list[str]) -> int:
         steps.append(list(calls))
         return loss
 
-    Trainer._step = step
+    TrainStep.run = step
     code = train.main(argv)
     record(argv, "counts", steps)
     return code
