@@ -1,7 +1,11 @@
 """Training losses: from logits and labels to the mean over a batch."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
+
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def cross_entropy(logits: torch.Tensor, labels: torch.Tensor, *, label_smoothing: float = 0.0) -> torch.Tensor:

@@ -27,7 +27,7 @@ def network_and_optimizer(config: Config, dataset: DataSet, world: World) -> tup
     """The network on the device, compiled if the configuration says so, and its optimizer."""
     compute = config.compute
     layout = torch.channels_last if compute.channels_last else torch.preserve_format
-    model = network(config, dataset, config.seed).to(device=world.device, memory_format=layout)
+    model = network(config, dataset, config.seed).to(world.device).to(memory_format=layout)
     compiled = compute.compile or compute.cuda_graphs
     optimizer = optimizers.build(
         config.optim,

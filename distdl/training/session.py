@@ -18,7 +18,7 @@ from distdl.training import entry
 from distdl.training.callbacks.display import Display, Warnings, closing_table, servers_table, stopped_at
 from distdl.training.callbacks.forecast import Forecast
 from distdl.training.callbacks.metrics import MetricsSink, TensorBoardSink
-from distdl.training.callbacks.telemetry import Telemetry
+from distdl.training.callbacks.telemetry import telemetry
 from distdl.training.entry import Place
 from distdl.training.events import Callback
 from distdl.training.resumption import check_remaining
@@ -40,7 +40,7 @@ def train(
     Raises:
         UserError: with nothing written, if the training cannot start.
     """
-    telemetry = Telemetry(time.time() if began is None else began)
+    measuring = telemetry(time.time() if began is None else began)
     place = entry.find(config, strategy)
     find(config.model.name)  # an unknown name fails before the data set is read
     dataset = load(config.data)
@@ -48,7 +48,7 @@ def train(
     run = RunDir(place.path)
     is_writer = strategy.world.rank == 0
     console = PlainConsole(quiet=not is_writer or config.progress == "none")
-    listeners = (telemetry, *(default_callbacks(config, console) if is_writer else ()), *callbacks)
+    listeners = (*measuring, *(default_callbacks(config, console) if is_writer else ()), *callbacks)
     trainer = Trainer(config, strategy, dataset, run, listeners)
     try:
         if place.start is not None:

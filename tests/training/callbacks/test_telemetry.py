@@ -11,7 +11,7 @@ from distdl.cli.__main__ import main
 from distdl.cli.recipe import from_command_line
 from distdl.perf.usage.waterfall import waterfall
 from distdl.strategies.base import make
-from distdl.training.callbacks.telemetry import Telemetry
+from distdl.training.callbacks.telemetry import DeviceSampler
 from distdl.training.events import Callback
 from distdl.training.session import train
 from distdl.training.trainer import Trainer
@@ -135,9 +135,9 @@ class OnADeviceThatFails(Callback):
         seen.run.path = trainer.run.path / "second"
         seen.run.path.mkdir()
         seen.run.telemetry = self.rows.append
-        telemetry = Telemetry(0.0)
-        telemetry.begin(seen)
-        telemetry.close(seen)
+        sampler = DeviceSampler()
+        sampler.begin(seen)
+        sampler.close(seen)
 
     def warn(self, trainer: Trainer, message: str) -> None:
         self.warnings.append(message)
