@@ -28,8 +28,9 @@ from distdl.studies.leaderboard.profiles import TrainingProfile, profile_at
 from distdl.studies.leaderboard.rules import PopulationBased, ReplaceWorst, Rule
 from distdl.studies.leaderboard.trials import board_of
 from distdl.telemetry.accounting import account
+from distdl.training import building
 from distdl.training.callbacks.metrics import MetricsSink
-from distdl.training.callbacks.telemetry import Telemetry
+from distdl.training.callbacks.telemetry import telemetry
 from distdl.training.summary import telemetry_rows
 from distdl.training.trainer import Trainer
 
@@ -131,7 +132,7 @@ def trainer_of(folder: Path, table: TrialTable, *, max_time: float = 0.0) -> Ite
     strategy = Single(config)
     strategy.setup()
     run = RunDir(folder / "run")
-    trainer = Trainer(config, strategy, load(config.data), run, (Telemetry(began), MetricsSink()))
+    trainer = Trainer(config, strategy, load(config.data), run, (*telemetry(began), MetricsSink()))
     # The board's slots, not this folder's checkpoints, are the state: the folder has the rows of all slices.
     run.enter(config, strategy=strategy.name, environment=environment(), running=trainer.identity(), step=None)
     try:
@@ -143,6 +144,14 @@ def trainer_of(folder: Path, table: TrialTable, *, max_time: float = 0.0) -> Ite
         run.close()
         trainer.stop.close()
         strategy.close()
+
+
+def start_over(trainer: Trainer, seed: int) -> None:
+    """Begin at step 0, with the initial weights of `seed`."""
+    network = building.network(trainer.config, trainer.dataset, seed)
+    trainer.strategy.load_model_state(network.state_dict())
+    trainer.state.restart()
+    trainer.guard.reset()
 
 
 class _Worker:
@@ -170,7 +179,7 @@ class _Worker:
 
     def _load(self, lease: Lease) -> bool:
         if lease.slot is None:
-            self.trainer.start_over(self.trainer.config.seed * 1_000_003 + lease.number)
+            start_over(self.trainer, self.trainer.config.seed * 1_000_003 + lease.number)
             return True
         folder = self.session.slot(lease.slot)
         if why := damaged(folder):
@@ -188,7 +197,8 @@ class _Worker:
         self._set(settings)
         self.rows.begin(trainer)  # its rates count from this slot's counters
         try:
-            if not trainer.train_epoch(order=lease.number):
+            # The order of another epoch: branches from one slot see their samples differently.
+            if not trainer.train_epoch(trainer.loaders["train"].epoch(lease.number, start=trainer.progress.samples)):
                 self.session.release(lease)
                 return False
             trainer.end_epoch()

@@ -83,19 +83,19 @@ def test_an_attempt_is_trained_by_several_processes_and_its_top_is_tested(tmp_pa
 def test_a_clone_goes_on_with_the_bits_of_what_it_was_cloned_from(tmp_path: Path) -> None:
     ended = []
     with worker.trainer_of(tmp_path / "one", table()) as trainer:
-        assert trainer.train_epoch(order=3)
+        assert trainer.train_epoch(trainer.loaders["train"].epoch(3))
         trainer.end_epoch()
         folder = tmp_path / "slot"
         folder.mkdir()
         tensors.write_tensors(folder / STATE, trainer.state_dict())
         checkpoint.seal(folder, vars(trainer.progress), 0.5)
-        assert trainer.train_epoch(order=7)
+        assert trainer.train_epoch(trainer.loaders["train"].epoch(7))
         ended.append({name: value.clone() for name, value in trainer.model.state_dict().items()})
     with worker.trainer_of(tmp_path / "two", table()) as trainer:
         for order in (7, 8):
-            trainer.start_over(99)  # as a process that has worked on something else meanwhile
+            worker.start_over(trainer, 99)  # as a process that has worked on something else meanwhile
             trainer.resume(folder)
-            assert trainer.train_epoch(order=order)
+            assert trainer.train_epoch(trainer.loaders["train"].epoch(order))
             ended.append({name: value.clone() for name, value in trainer.model.state_dict().items()})
     original, clone, sibling = ended
     assert all(torch.equal(original[name], clone[name]) for name in original)
