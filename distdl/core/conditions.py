@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from distdl.core import registry
+from distdl.core.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from distdl.core.config import Config
@@ -64,6 +65,18 @@ def unused(config: "Config", strategy: str) -> dict[str, str]:
         if condition.useless(config):
             fields[condition.field] = condition.reason.format(config)
     return fields
+
+
+def check_options(config: "Config") -> None:
+    """Raise a UserError for a key of `options` that belongs to no component of the configuration."""
+    keys: list[str] = []
+    for kind in registry.KINDS.values():
+        if kind.where.startswith("-") or " " in kind.where:
+            continue  # a launcher or a study: no field of the configuration
+        keys += _value(config, kind.where) if kind.several else [kind.name]
+    for key in config.options:
+        if key not in keys:
+            raise UserError(f"options.{key}: no component of this configuration has this key{nearest(key, keys)}")
 
 
 def _without_effect(config: "Config", group: str, used: tuple[str, ...]) -> list[str]:

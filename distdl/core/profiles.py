@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from distdl.core.conditions import unused
+from distdl.core.conditions import check_options, unused
 from distdl.core.config import Config
 from distdl.core.errors import UserError, nearest, shortened, shown
 from distdl.core.renamed import current_name, current_names
@@ -78,6 +78,7 @@ def resolve(recipe: Recipe, *, strategy: str) -> Config:
         for key in sorted(changed):
             if key == name or key.startswith(name + "."):
                 raise UserError(f"{key} has no effect: {why}; leave it out, or change that")
+    check_options(config)
     return config
 
 
