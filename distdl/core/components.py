@@ -38,7 +38,9 @@ COMPONENTS: dict[str, dict[str, Row]] = {
             uses=("optim.label_smoothing",),
         ),
     },
-    "metrics": {},
+    "metrics": {
+        "top-k": Row(factory="distdl.training.metrics:TopK", summary="share of labels among the k largest logits"),
+    },
     "strategies": {
         "single": Row(factory="distdl.strategies.single:Single", summary="one process"),
         "ddp": Row(
@@ -142,7 +144,13 @@ COMPONENTS: dict[str, dict[str, Row]] = {
         ),
     },
     "augmentations": {},
-    "trackers": {},
+    "trackers": {
+        "tensorboard": Row(
+            factory="distdl.training.trackers.tensorboard:TensorBoard",
+            summary="event files for TensorBoard, in RUN/tensorboard",
+            traits={"package": "tensorboard"},
+        ),
+    },
     "launchers": {
         "torchrun": Row(factory="distdl.launchers.torchrun:commands", summary="PyTorch's launcher"),
         "horovodrun": Row(

@@ -1,16 +1,17 @@
 """Evaluation of a split on all ranks."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from distdl.core.errors import UserError
 from distdl.data.dataset import DataSet, Loader
+from distdl.optim.losses import Loss
 from distdl.strategies.base import Strategy
+from distdl.training.metrics import Metric
 from distdl.training.state import TrainState
 
 
@@ -24,14 +25,16 @@ class Evaluator:
         strategy: Strategy,
         dataset: DataSet,
         *,
+        loss_sum: Loss,
+        make_metrics: Callable[[], dict[str, Metric]],
         autocast: AbstractContextManager[object],
     ) -> None:
         self._state, self._loaders, self._strategy, self._dataset = state, loaders, strategy, dataset
-        self._autocast = autocast
+        self._loss_sum, self._make_metrics, self._autocast = loss_sum, make_metrics, autocast
 
     @torch.no_grad()
     def run(self, split: str, of: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Accuracy and loss over every sample of a split exactly once, for any world size.
+        """Accuracy, loss and further metrics over every sample of a split exactly once, for any world size.
 
         A rank whose share is shorter gets samples that do not count, so that all ranks take the same number of steps.
         Unreadable samples are left out (data.on_error skip); the metrics then have their number, as `left_out`.
@@ -42,19 +45,23 @@ class Evaluator:
             UserError: no sample is readable.
         """
         self._strategy.sync_parameters()
-        right, loss, count = self._sums(split).tolist()
+        more = self._make_metrics()
+        right, loss, count = self._sums(split, more.values()).tolist()
         if not count:
             raise UserError(f"data set {self._dataset.name}: none of the samples to evaluate on can be read")
         place = {"epoch": of["epoch"], "step": of["step"], "best": True} if of else self._state.place()
-        metrics = {"accuracy": right / count, "loss": loss / count, **place}
+        metrics = {"accuracy": right / count, "loss": loss / count}
+        metrics |= {name: float(metric.compute()) for name, metric in more.items()} | place
         if left_out := len(getattr(self._dataset, split)) - round(count):
             metrics["left_out"] = left_out
         self._state.metrics[split] = metrics
         return metrics
 
-    def _sums(self, split: str) -> torch.Tensor:
-        """Correct predictions, loss and samples, each summed over all ranks, [3] float64."""
+    def _sums(self, split: str, metrics: Collection[Metric]) -> torch.Tensor:
+        """Correct predictions, loss and samples, each summed over all ranks, [3] float64; the metrics' sums too."""
         model, ema = self._state.model, self._state.ema
+        for metric in metrics:
+            metric.sums = metric.sums.to(self._strategy.world.device, torch.float64)
         model.eval()
         sums = torch.zeros(3, dtype=torch.float64, device=self._strategy.world.device)
         with ema.swapped(model) if ema else nullcontext():
@@ -65,8 +72,12 @@ class Evaluator:
                     logits = mean_over_crops(model, batch.images)
                 logits, labels = logits[: batch.count].float(), batch.labels[: batch.count]
                 sums[0] += (logits.argmax(1) == labels).sum()
-                sums[1] += F.cross_entropy(logits, labels, reduction="sum")
+                sums[1] += self._loss_sum(logits, labels)
                 sums[2] += batch.count
+                for metric in metrics if batch.count else ():
+                    metric.update(logits, labels)
+        for metric in metrics:
+            metric.sums = self._strategy.all_reduce(metric.sums)
         return self._strategy.all_reduce(sums)
 
 

@@ -17,11 +17,13 @@ from distdl.strategies.text import broadcast_text
 from distdl.training import entry
 from distdl.training.callbacks.display import Display, Warnings, closing_table, servers_table, stopped_at
 from distdl.training.callbacks.forecast import Forecast
-from distdl.training.callbacks.metrics import MetricsSink, TensorBoardSink
+from distdl.training.callbacks.metrics import MetricsSink
 from distdl.training.callbacks.telemetry import telemetry
+from distdl.training.callbacks.tracking import Tracking
 from distdl.training.entry import Place
 from distdl.training.events import Callback
 from distdl.training.resumption import check_remaining
+from distdl.training.trackers.base import factories
 from distdl.training.trainer import Trainer
 
 
@@ -48,8 +50,12 @@ def train(
     run = RunDir(place.path)
     is_writer = strategy.world.rank == 0
     console = PlainConsole(quiet=not is_writer or config.progress == "none")
-    listeners = (*measuring, *(default_callbacks(config, console) if is_writer else ()), *callbacks)
+    trackers = factories(config)  # on every rank, so that a wrong setting ends all of them
+    tracking = Tracking(trackers if is_writer else {})
+    listeners = (*measuring, *(default_callbacks(config, console) if is_writer else ()), tracking, *callbacks)
     trainer = Trainer(config, strategy, dataset, run, listeners)
+    if config.telemetry.tensorboard:
+        trainer.messages.append("telemetry.tensorboard is an older name: use --trackers tensorboard")
     try:
         if place.start is not None:
             trainer.resume(place.start)
@@ -69,6 +75,7 @@ def train(
         if is_writer:
             result = trainer.result(status)
             run.result(result)
+            tracking.end(trainer, result)
         run.close()
         trainer.stop.close()  # not before: a launcher that ends the job must not cut this short
     # Launchers end the others as soon as one exits with anything but 0 (75, when stopped): not before all is written.
@@ -123,8 +130,6 @@ def enter(trainer: Trainer, place: Place) -> None:
 def default_callbacks(config: Config, console: Console) -> tuple[Callback, ...]:
     """The listeners of rank 0."""
     sinks: list[Callback] = [MetricsSink()]
-    if config.telemetry.tensorboard:
-        sinks.append(TensorBoardSink())
     forecast = Forecast(config.predict.target) if config.predict.target else None
     if forecast:
         sinks.append(forecast)

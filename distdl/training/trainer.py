@@ -18,7 +18,7 @@ from distdl.optim import losses, optimizers, schedules
 from distdl.optim.ema import EMA
 from distdl.strategies.base import Strategy
 from distdl.telemetry.clock import Clock
-from distdl.training import building, numerics, results, resumption
+from distdl.training import building, metrics, numerics, results, resumption
 from distdl.training.best import BestWeights
 from distdl.training.checkpoint import Checkpoints
 from distdl.training.consensus import Consensus
@@ -92,13 +92,23 @@ class Trainer:
             strategy,
             state,
             forward=self.forward,
-            criterion=partial(losses.cross_entropy, label_smoothing=config.optim.label_smoothing),
+            criterion=losses.build(config),
             schedule=schedules.build(config.schedule, self.epochs, config.options.get("schedule", {})),
             autocast=autocast,
             clock=self.clock,
             guard=self.guard,
         )
-        self.evaluator = Evaluator(state, self.loaders, strategy, self.dataset, autocast=autocast)
+        make_metrics = partial(metrics.build, config)
+        make_metrics()  # settings that are wrong are reported before the training
+        self.evaluator = Evaluator(
+            state,
+            self.loaders,
+            strategy,
+            self.dataset,
+            loss_sum=losses.build_sum(config),
+            make_metrics=make_metrics,
+            autocast=autocast,
+        )
         kind, folder = config.checkpoint.best, self.run.checkpoints
         self.best_weights = BestWeights(state, strategy, kind=kind, folder=folder, warn=self.warn)
         self.policy = CheckpointPolicy(config=config.checkpoint)
@@ -218,11 +228,11 @@ class Trainer:
     def evaluate(self, split: str, of: dict[str, Any] | None = None) -> dict[str, Any]:
         """Evaluate a split and call the callbacks. Arguments and result are those of `Evaluator.run`."""
         with self.clock.excluded("evaluate"):
-            metrics = self.evaluator.run(split, of)
-            if "left_out" in metrics:
+            evaluated = self.evaluator.run(split, of)
+            if "left_out" in evaluated:
                 self.unreadable.gather()
-        self.events.evaluate_end(self, split, metrics)
-        return metrics
+        self.events.evaluate_end(self, split, evaluated)
+        return evaluated
 
     def save(self, metric: float | None = None) -> None:
         """Copy the complete state; a thread writes it. A failed write is reported, and training continues."""

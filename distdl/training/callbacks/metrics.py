@@ -1,11 +1,10 @@
-"""Where measurements go while a run is under way: metrics.jsonl, and TensorBoard for those who want it."""
+"""Rows of metrics.jsonl."""
 
 import time
 from typing import Any
 
 import torch
 
-from distdl.core.errors import missing
 from distdl.training.events import Callback, Training
 
 
@@ -51,38 +50,6 @@ class MetricsSink(Callback):
 
     def warn(self, trainer: Training, message: str) -> None:
         write_row(trainer, "warning", {"message": message})
-
-
-class TensorBoardSink(Callback):
-    """The same numbers as an event file in RUN/tensorboard.
-
-    Raises:
-        UserError: if tensorboard is not installed.
-    """
-
-    def __init__(self) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            raise missing("tensorboard", "tensorboard") from None
-        self._make_writer = SummaryWriter
-
-    def begin(self, trainer: Training) -> None:
-        self._writer = self._make_writer(trainer.run.path / "tensorboard", purge_step=trainer.progress.step)
-        self._next = 0.0
-
-    def step_end(self, trainer: Training, loss: torch.Tensor) -> None:
-        if time.perf_counter() >= self._next:
-            self._writer.add_scalar("train/loss", loss.item(), trainer.progress.step)
-            self._writer.add_scalar("train/lr", trainer.optimizer.param_groups[0]["lr"], trainer.progress.step)
-            self._next = time.perf_counter() + trainer.config.log_every_s
-
-    def evaluate_end(self, trainer: Training, split: str, metrics: dict[str, float]) -> None:
-        for name in ("accuracy", "loss"):
-            self._writer.add_scalar(f"{split}/{name}", metrics[name], metrics["step"])
-
-    def close(self, trainer: Training) -> None:
-        self._writer.close()
 
 
 def write_row(trainer: Training, kind: str, values: dict[str, Any]) -> None:

@@ -1,0 +1,84 @@
+"""Metrics of an evaluation in addition to accuracy and loss (`Config.metrics`).
+
+A metric of another package is given as package.module:Class, or by an entry point of the group distdl.metrics:
+
+    class MeanConfidence:
+        def __init__(self):
+            self.sums = torch.zeros(2)
+
+        def update(self, logits, labels):
+            self.sums += torch.stack([logits.softmax(1).amax(1).sum(), torch.tensor(float(len(labels)))])
+
+        def compute(self):
+            return float(self.sums[0] / self.sums[1])
+
+    distdl train --metrics my_package.metrics:MeanConfidence
+
+Parameters of the constructor are settings (`Config.options`), under the metric's name. `sums` must be additive over
+samples: the evaluation moves it to the device as float64, and sums it over all ranks before `compute`.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+
+from distdl.core import registry
+from distdl.core.config import Config
+from distdl.core.errors import UserError
+
+RESERVED = ("accuracy", "loss", "epoch", "step", "best", "left_out", "kind", "time_s")
+
+
+class Metric(Protocol):
+    """A figure that is computed from sums over samples. One object is made per evaluation and rank."""
+
+    sums: torch.Tensor
+    """Running sums, of any shape."""
+
+    def update(self, logits: torch.Tensor, labels: torch.Tensor) -> None:
+        """Add a batch to `sums`: logits [b, classes] float32, labels [b] int64, on the device."""
+
+    def compute(self) -> float:
+        """The figure over all samples, from `sums`."""
+        ...
+
+
+class TopK:
+    """Share of samples whose label is among the k classes with the largest logits.
+
+    Args:
+        k: number of classes.
+    """
+
+    def __init__(self, k: int = 5) -> None:
+        self._k = k
+        self.sums = torch.zeros(2)
+
+    def update(self, logits: torch.Tensor, labels: torch.Tensor) -> None:
+        top = logits.topk(min(self._k, logits.shape[1]), dim=1).indices
+        self.sums[0] += (top == labels.unsqueeze(1)).sum()
+        self.sums[1] += len(labels)
+
+    def compute(self) -> float:
+        right, samples = self.sums.tolist()
+        return right / samples
+
+
+def build(config: Config) -> dict[str, Metric]:
+    """New metrics by the name that they have in results: of package.module:Class, the class's.
+
+    Raises:
+        UserError: for an unknown metric, a setting that it does not have, and a name that results use already.
+    """
+    metrics: dict[str, Metric] = {}
+    for name in config.metrics:
+        key = name.rpartition(":")[2]
+        if key in RESERVED or key in metrics:
+            raise UserError(f'metrics: the name "{key}" is used already in results: give the metric another name')
+        metrics[key] = registry.make("metrics", name, options=_options(config, name))
+    return metrics
+
+
+def _options(config: Config, name: str) -> Mapping[str, Any]:
+    return config.options.get(name, {})

@@ -1,0 +1,34 @@
+"""TensorBoard as a tracker: event files in RUN/tensorboard."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+
+class TensorBoard:
+    """Writes scalars for TensorBoard."""
+
+    def __init__(self, run: Path) -> None:
+        self._folder = run / "tensorboard"
+        self._writer: SummaryWriter | None = None
+
+    def log_config(self, config: Mapping[str, Any]) -> None:
+        """Not written: config.toml has it."""
+
+    def log_metrics(self, values: Mapping[str, float], step: int) -> None:
+        if self._writer is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(self._folder, purge_step=step)  # replaces what an earlier start wrote later
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+
+    def log_result(self, result: Mapping[str, Any]) -> None:
+        """Not written: result.json has it."""
+
+    def close(self, status: str) -> None:
+        if self._writer is not None:
+            self._writer.close()
