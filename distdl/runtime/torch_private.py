@@ -74,6 +74,11 @@ def _shielded() -> Iterator[Callable]:
                 yield function
 
 
+def lerp_all(targets: Sequence[torch.Tensor], ends: Sequence[torch.Tensor], weight: float) -> None:
+    """Move each target in place towards the tensor of the same position, by a share of the distance."""
+    torch._foreach_lerp_(list(targets), list(ends), weight)  # pyright: ignore[reportPrivateImportUsage]
+
+
 def eager(optimizer: Optimizer) -> Optimizer:
     """Return `optimizer` with its `step` replaced by the algorithm itself, and its other methods without shields.
 
