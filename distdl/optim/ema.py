@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from distdl.core.errors import UserError
+from distdl.runtime.torch_private import lerp_all
 
 
 class EMA:
-    """Averages every parameter and buffer of a network over its updates; what is not a float, a counter, is copied.
+    """Averages every parameter and buffer of a network over its updates; counters are copied.
 
     Early on the average forgets faster, by min(decay, (1 + n) / (10 + n)) after n updates, so that the initial weights
     do not linger in it (the rule of TensorFlow's ExponentialMovingAverage).
@@ -27,33 +28,33 @@ class EMA:
         """Average in the current weights of `model`. Called once per update of the weights, not for a skipped step."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         pairs = list(zip(self.average.values(), _tensors(model).values(), strict=True))
-        floats = [(mine, theirs) for mine, theirs in pairs if mine.is_floating_point()]
-        torch._foreach_lerp_([mine for mine, _ in floats], [theirs for _, theirs in floats], 1 - decay)
-        for mine, theirs in pairs:
-            if not mine.is_floating_point():
-                mine.copy_(theirs)
+        floats = [(average, value) for average, value in pairs if average.is_floating_point()]
+        lerp_all([average for average, _ in floats], [value for _, value in floats], 1 - decay)
+        for average, value in pairs:
+            if not average.is_floating_point():
+                average.copy_(value)
         self.updates += 1
 
     @contextmanager
     def swapped(self, model: nn.Module) -> Iterator[nn.Module]:
-        """Put the average into `model` for as long as the context lasts, then its own weights again."""
-        own = {name: tensor.detach().clone() for name, tensor in _tensors(model).items()}
+        """Context in which `model` has the averaged weights; its own are restored at the end."""
+        weights = {name: tensor.detach().clone() for name, tensor in _tensors(model).items()}
         _fill(model, self.average)
         try:
             yield model
         finally:
-            _fill(model, own)
+            _fill(model, weights)
 
     def state_dict(self) -> dict[str, Any]:
-        """The average and its counter: plain tensors and numbers. The tensors are the living ones, not copies."""
+        """The average and its counter: plain tensors and numbers. The tensors are not copied."""
         return {"updates": self.updates, "average": dict(self.average)}
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave.
+        """Restore the result of `state_dict`.
 
         Raises:
-            UserError: if it is of another network.
+            UserError: if it belongs to another network.
         """
         average = state["average"]
         if {name: tensor.shape for name, tensor in average.items()} != {

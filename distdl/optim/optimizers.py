@@ -1,4 +1,4 @@
-"""Optimizers from torch, LARS and LAMB from timm: which parameters get which rate and which penalty."""
+"""Optimizers from torch, LARS and LAMB from timm, with a rate and a penalty for each group of parameters."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -47,25 +47,26 @@ def rmsprop(groups: Groups, *, momentum: float = 0.0, alpha: float = 0.99, eps: 
 def lars(groups: Groups, *, momentum: float = 0.0) -> Optimizer:
     """You et al. 2017 (arXiv:1708.03888), with the paper's trust coefficient 0.001."""
     try:
-        from timm.optim import Lars
+        from timm.optim.lars import Lars
     except ImportError:
         raise missing("timm, which has LARS", "large-batch") from None
-    return Lars(_adapted(groups), momentum=momentum, trust_coeff=0.001)
+    settings: dict[str, Any] = {"momentum": momentum, "trust_coeff": 0.001}  # timm declares momentum as int
+    return Lars(_adapted(groups), **settings)
 
 
 def lamb(groups: Groups, *, betas: Betas = (0.9, 0.999), eps: float = 1e-8) -> Optimizer:
     """You et al. 2020 (arXiv:1904.00962), with bias correction; clipping is left to `optim.clip_norm`."""
     try:
-        from timm.optim import Lamb
+        from timm.optim.lamb import Lamb
     except ImportError:
         raise missing("timm, which has LAMB", "large-batch") from None
     return Lamb(_adapted(groups), betas=betas, eps=eps, max_grad_norm=None)
 
 
 def _adapted(groups: Groups) -> Groups:
-    """What takes no penalty, biases and normalisation, takes no layer-wise rate either, as in the papers' own code.
+    """Groups with a layer-wise rate for parameters with a penalty only, as in the papers' code.
 
-    timm would else leave out all layers where `weight_decay` is 0, and be plain SGD or Adam.
+    timm itself would apply no layer-wise rate if `weight_decay` is 0, and be plain SGD or Adam.
     """
     return [{**group, "always_adapt": group["penalised"]} for group in groups]
 
@@ -81,12 +82,12 @@ def build(
     """The optimizer of the parameters that train, grouped by rate and penalty.
 
     Each group has `peak_lr`, the rate at the top of the schedule: `lr` times its factor, scaled to the global batch.
-    The configuration alone says rates, penalties and moments' decays: a state that is loaded brings only the moments,
-    so that a run resumed on another number of devices, or with another rate, does as it is told.
+    Rates, penalties and decays of moments are those of the configuration: only the moments are loaded from a state, so
+    that a run resumed on another number of devices, or with another rate, uses the new settings.
 
     Args:
         model: on its device, with `requires_grad` set.
-        global_batch: samples a step over all ranks.
+        global_batch: samples per step over all ranks.
         compiled: whether something is compiled in this process, so that torch's compiler is loaded anyway.
         options: settings that are no fields of `config`, for optimizers of other packages.
     Raises:
@@ -110,7 +111,7 @@ def build(
 
 
 def make(groups: Groups, config: OptimConfig, fused: bool, options: Options = NO_OPTIONS) -> Optimizer:
-    """An optimizer that takes back only a state that fits its parameters, and no settings from it.
+    """An optimizer that loads only a state that fits its parameters, and no settings from it.
 
     Args:
         fused: use fused kernels if the optimizer has them.
@@ -142,10 +143,10 @@ def names(optimizer: Optimizer, model: nn.Module) -> list[list[str]]:
 
 
 def _grouped(config: OptimConfig, model: nn.Module) -> dict[tuple[float, bool], list[nn.Parameter]]:
-    """Trained parameters by (factor on the rate, whether the penalty holds for them), in the model's order."""
+    """Trained parameters by (factor on the rate, whether they have a penalty), in the model's order."""
     named = dict(model.named_parameters())
     factors = dict.fromkeys(named, 1.0)
-    for pattern, factor in reversed(config.lr_factors):  # so that the first that matches has the last word
+    for pattern, factor in reversed(config.lr_factors):  # so that the first match is applied last
         factors |= dict.fromkeys(matching(pattern, named, "optim.lr_factors"), factor)
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in named.items():
@@ -157,23 +158,23 @@ def _grouped(config: OptimConfig, model: nn.Module) -> dict[tuple[float, bool], 
 
 
 def _checked(construct: Constructor, optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
-    """`state` with the optimizer's own settings, for torch to load: torch compares nothing but the groups' lengths.
+    """`state` with the optimizer's own settings, for torch to load: torch compares only the groups' lengths.
 
-    Moments get the memory format of their parameter: fused steps pair them with it by their place in memory.
+    Moments get the memory format of their parameter: fused steps pair them by their order in memory.
 
     Raises:
         ValueError: if it is not the state of such an optimizer of such parameters.
     """
-    own = optimizer.state_dict()["param_groups"]
-    if problem := _problem(construct, optimizer, state, own):
+    groups = optimizer.state_dict()["param_groups"]
+    if problem := _problem(construct, optimizer, state, groups):
         raise ValueError(problem)
-    groups = [theirs | _settings(ours) for theirs, ours in zip(state["param_groups"], own, strict=True)]
+    merged = [saved | _settings(group) for saved, group in zip(state["param_groups"], groups, strict=True)]
     parameters = _parameters(optimizer)
     moments = {
-        index: {name: _formatted(value, parameters[index]) for name, value in of_one.items()}
-        for index, of_one in state["state"].items()
+        index: {name: _formatted(value, parameters[index]) for name, value in slots.items()}
+        for index, slots in state["state"].items()
     }
-    return {**state, "state": moments, "param_groups": groups}
+    return {**state, "state": moments, "param_groups": merged}
 
 
 def _formatted(value: Any, parameter: nn.Parameter) -> Any:
@@ -191,23 +192,23 @@ def _settings(group: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in group.items() if key not in ("params", "step")}
 
 
-def _problem(construct: Constructor, optimizer: Optimizer, state: Any, own: Groups) -> str:
-    """What keeps a state from being that of the optimizer; empty if nothing does."""
+def _problem(construct: Constructor, optimizer: Optimizer, state: Any, expected: Groups) -> str:
+    """The reason why a state cannot be loaded into the optimizer; empty if it can."""
     if not isinstance(state, dict) or not isinstance(state.get("state"), dict):
         return "it holds no state"
     groups, moments = state.get("param_groups"), state["state"]
     if not isinstance(groups, list) or not all(isinstance(group, dict) for group in groups):
         return "it holds no groups of parameters"
-    if [group.get("params") for group in groups] != [group["params"] for group in own]:
+    if [group.get("params") for group in groups] != [group["params"] for group in expected]:
         return "its parameters are others, or grouped in another way"
     if not all(_is_count(group.get("step", 0)) for group in groups):
         return "param_groups.step is not a number"
-    parameters, kept = _parameters(optimizer), _kept(construct)
-    for index, of_one in moments.items():
-        if type(index) is not int or not 0 <= index < len(parameters) or not isinstance(of_one, dict):
+    parameters, layout = _parameters(optimizer), _layout(construct)
+    for index, slots in moments.items():
+        if type(index) is not int or not 0 <= index < len(parameters) or not isinstance(slots, dict):
             return f"state.{index} is of no parameter"
-        for name, like in kept.items() if of_one else ():
-            value, shape = of_one.get(name), parameters[index].shape if like.dim() else like.shape
+        for name, like in layout.items() if slots else ():
+            value, shape = slots.get(name), parameters[index].shape if like.dim() else like.shape
             if not isinstance(value, torch.Tensor) or (value.shape, value.dtype) != (shape, like.dtype):
                 return f"state.{index}.{name} is not a {like.dtype} tensor of shape {[*shape]}"
     return ""
@@ -217,8 +218,8 @@ def _is_count(value: Any) -> bool:
     return type(value) in (int, float) or (isinstance(value, torch.Tensor) and not value.dim())
 
 
-def _kept(construct: Constructor) -> dict[str, torch.Tensor]:
-    """What an optimizer keeps for a parameter of one dimension from its first step on."""
+def _layout(construct: Constructor) -> dict[str, torch.Tensor]:
+    """State of an optimizer for a parameter of one dimension, after its first step."""
     parameter = nn.Parameter(torch.zeros(1))
     parameter.grad = torch.zeros(1)
     with eager_operators():

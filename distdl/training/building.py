@@ -24,7 +24,7 @@ def network(config: Config, dataset: DataSet, seed: int) -> nn.Module:
 
 
 def network_and_optimizer(config: Config, dataset: DataSet, world: World) -> tuple[nn.Module, Optimizer]:
-    """The network on the device, compiled if the configuration says so, and its optimizer."""
+    """The network on the device, compiled if configured, and its optimizer."""
     compute = config.compute
     layout = torch.channels_last if compute.channels_last else torch.preserve_format
     model = network(config, dataset, config.seed).to(world.device).to(memory_format=layout)

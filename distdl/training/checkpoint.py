@@ -1,7 +1,7 @@
-"""The complete state of a training, on disk: all of it or none, verified when read, written off the training thread.
+"""Checkpoints: the complete state of a training, published as a whole, verified when read, written by a thread.
 
     checkpoints/step-00001200/   state.pt        tensors, numbers, strings: read with weights_only, nothing is unpickled
-                                 shard-R.pt ...  what only rank R has, where the strategy shards its state
+                                 shard-R.pt ...  state that only rank R has, if the strategy shards it
                                  manifest.json   position, metric, and the SHA-256 of each file; written last
 
 A checkpoint is made in a hidden folder and renamed when everything in it has reached the disk; it is removed by a
@@ -28,61 +28,61 @@ class Checkpoints:
     """The checkpoints of one run folder. One rank writes; every rank may read."""
 
     def __init__(self, folder: Path, *, keep: int = 2, kind: str = "") -> None:
-        """`kind`: what selects the best, accuracy or loss; without it, what the newest checkpoint was selected by."""
+        """`kind`: metric that selects the best, accuracy or loss; without it, that of the newest checkpoint."""
         self.folder = folder
         self.keep = keep
         self.kind = kind
         self.failed: str | None = None
-        """Why the last write failed, until one succeeds."""
+        """Message of the last write if it failed; None after one that succeeded."""
         self._thread: threading.Thread | None = None
 
     def begin(self, step: int) -> Path:
         """An empty hidden folder for the checkpoint of `step`; shards may be written into it before `save`."""
         self.wait()
-        beside = self.hidden(step)
-        shutil.rmtree(beside, ignore_errors=True)
+        hidden = self.hidden(step)
+        shutil.rmtree(hidden, ignore_errors=True)
         try:
-            beside.mkdir(parents=True)
+            hidden.mkdir(parents=True)
         except OSError as error:
             self._fail(step, error)
-        return beside
+        return hidden
 
     def hidden(self, step: int) -> Path:
-        """Where the checkpoint of `step` is made."""
+        """The hidden folder in which the checkpoint of `step` is made."""
         return self.folder / f".step-{step:08d}"
 
-    def save(self, beside: Path, state: Mapping[str, Any], progress: Progress, metric: float | None) -> None:
-        """Write `state` into the folder that `begin` gave and publish it, on a thread of its own.
+    def save(self, hidden: Path, state: Mapping[str, Any], progress: Progress, metric: float | None) -> None:
+        """Write `state` into the folder that `begin` returned and publish it, in a thread.
 
-        The tensors of `state` are copied before this returns, so that training may go on.
+        The tensors of `state` are copied before this returns, so that training may continue.
         """
-        if not beside.exists():
+        if not hidden.exists():
             return
         snapshot, position = _on_host(state), asdict(progress)
         self._thread = threading.Thread(
-            target=self._write, args=(beside, snapshot, position, metric), name="checkpoint"
+            target=self._write, args=(hidden, snapshot, position, metric), name="checkpoint"
         )
         self._thread.start()
 
-    def _write(self, beside: Path, state: dict[str, Any], position: dict[str, Any], metric: float | None) -> None:
+    def _write(self, hidden: Path, state: dict[str, Any], position: dict[str, Any], metric: float | None) -> None:
         try:
-            write_atomic(beside / STATE, lambda sink: _save(state, sink))
-            seal(beside, position, metric, self.kind or "accuracy")
-            self._publish(beside)
+            write_atomic(hidden / STATE, lambda sink: _save(state, sink))
+            seal(hidden, position, metric, self.kind or "accuracy")
+            self._publish(hidden)
             self._prune()
             self.failed = None
-        except Exception as error:  # on a thread of its own nobody else would hear of it
+        except Exception as error:  # in this thread no one else would report it
             self._fail(position["step"], error)
-            shutil.rmtree(beside, ignore_errors=True)
+            shutil.rmtree(hidden, ignore_errors=True)
 
-    def _publish(self, beside: Path) -> None:
-        name = beside.name.removeprefix(".")
+    def _publish(self, hidden: Path) -> None:
+        name = hidden.name.removeprefix(".")
         same_step = [folder for folder in self.list() if step_of(folder) == int(name.removeprefix("step-"))]
         final, number = self.folder / name, 1
         while final.exists():
             number += 1
             final = self.folder / f"{name}-{number}"
-        beside.rename(final)
+        hidden.rename(final)
         sync_folder(self.folder)
         for folder in same_step:
             self._remove(folder)
@@ -97,14 +97,14 @@ class Checkpoints:
         self.failed = f"the checkpoint of step {step} was not written to {self.folder}: {reason(error)}"
 
     def wait(self) -> None:
-        """Until the last write is over."""
+        """Wait for the last write."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
 
     def _prune(self) -> None:
-        found = self.list()
-        for folder in set(found) - set(found[-self.keep :]) - {checkpoints.best(self.folder, self.kind)}:
+        folders = self.list()
+        for folder in set(folders) - set(folders[-self.keep :]) - {checkpoints.best(self.folder, self.kind)}:
             self._remove(folder)
 
     def list(self) -> list[Path]:

@@ -1,7 +1,7 @@
-"""Horovod elastic: a job that goes on, from its newest checkpoint, when hosts disappear or appear.
+"""Horovod elastic: a job that continues from its newest checkpoint when hosts disappear or appear.
 
-`horovodrun --min-np 1 --max-np 8 --host-discovery-script FILE` starts and ends ranks as hosts come and go. Those that
-are left meet anew as a smaller or larger world; the run folder tells all of them where the training stands.
+`horovodrun --min-np 1 --max-np 8 --host-discovery-script FILE` starts and ends ranks as hosts come and go. The
+remaining ranks form a smaller or larger world; all of them read the position of the training from the run folder.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from distdl.training.events import Callback, Training
 
 
 class HostWatch(Callback):
-    """Leaves the training at a checkpoint when Horovod has told of a new host, so that nothing is trained twice."""
+    """Interrupts the training at a checkpoint when Horovod has reported a new host, so that no step is repeated."""
 
     def __init__(self, state: Any) -> None:
         self._state = state
@@ -23,19 +23,19 @@ class HostWatch(Callback):
 
 
 def run(config: Config, train: Callable[[Config, tuple[Callback, ...]], int]) -> int:
-    """Train as one rank of an elastic job. Returns what `train` does once a world has come to the end.
+    """Train as one rank of an elastic job. Returns the result of `train` in the world that reaches the end.
 
     Args:
-        train: sets up the strategy anew, trains with the listeners given, and closes it.
+        train: sets up the strategy again, trains with the given callbacks, and closes it.
     Raises:
-        UserError: without a run folder to go on from.
+        UserError: without a run folder to resume from.
     """
     import horovod.torch as hvd
     from horovod.common.elastic import ObjectState
 
     if config.out is None or config.resume != "auto":
         raise UserError(
-            "elastic training goes on from the newest checkpoint of its run folder: add --out DIR --resume auto"
+            "elastic training resumes from the newest checkpoint of its run folder: add --out DIR --resume auto"
         )
     hvd.init()
 

@@ -1,4 +1,4 @@
-"""How a training finds its run folder and the checkpoint that it continues from. Nothing is written here."""
+"""Choice of the run folder and of the checkpoint to continue from. Nothing is written here."""
 
 import json
 import os
@@ -20,14 +20,14 @@ from distdl.strategies.text import broadcast_text
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where a training runs."""
+    """Run folder and first checkpoint of a training."""
 
     path: Path
     """The run folder."""
     start: Path | None = None
     """The checkpoint to continue from; None starts at step 0."""
     source: Path | None = None
-    """What `--resume` names, if it is outside the run folder."""
+    """The path given by `--resume`, if it is outside the run folder."""
     evaluated: bool = False
     """Whether the weights of `start` have been evaluated."""
     seen: tuple[Any, ...] | None = None

@@ -1,4 +1,4 @@
-"""A job that its launcher started again goes on by itself."""
+"""Automatic resume of a job that its launcher has restarted."""
 
 import dataclasses
 import json
@@ -20,7 +20,8 @@ def after_restart(config: Config, environ: Mapping[str, str]) -> Config:
         raise UserError(
             "torchrun --max-restarts needs --out DIR: a restarted job looks there for its newest checkpoint"
         )
-    if int(environ.get("TORCHELASTIC_RESTART_COUNT", "0")) == 0 or not _entered(config.out, environ):
+    is_restart = int(environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+    if config.out is None or not is_restart or not _entered(config.out, environ):
         return config  # a start that was refused is refused again
     begun = any((config.out / CHECKPOINTS).glob("step-*"))
     return dataclasses.replace(config, resume="auto" if begun else config.resume or "auto")

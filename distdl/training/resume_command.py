@@ -59,11 +59,11 @@ def _shortened(line: Sequence[str]) -> list[str]:
     return [Path(line[0]).name, *line[1:]]
 
 
-def _resumed(words: Sequence[str], out: Path) -> list[str]:
-    kept, skip = [], False
-    for word in words:
-        if skip or word in ("--out", "--resume"):
+def _resumed(argv: Sequence[str], out: Path) -> list[str]:
+    others, skip = [], False
+    for argument in argv:
+        if skip or argument in ("--out", "--resume"):
             skip = not skip
-        elif not word.startswith(("--out=", "--resume=")):
-            kept.append(word)
-    return [*kept, "--out", str(out), "--resume", "auto"]
+        elif not argument.startswith(("--out=", "--resume=")):
+            others.append(argument)
+    return [*others, "--out", str(out), "--resume", "auto"]

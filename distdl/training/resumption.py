@@ -28,7 +28,7 @@ GROUPING = (
 )
 """Fields that select the parameters to train, or their groups in the optimizer."""
 EVALUATION = {"accuracy": math.nan, "loss": math.nan}
-"""Of one split: numbers that need not be finite."""
+"""Evaluation of one split: numbers that need not be finite."""
 SECONDS = ("evaluate", "checkpoint")
 UNSET = "(not set)"
 
@@ -71,10 +71,10 @@ def check(trainer: Resumable, saved: Mapping[str, Any], folder: Path) -> None:
     if saved["seed"] != running["seed"]:
         raise UserError(f"checkpoint {folder} was trained with --seed {saved['seed']}: give the same, or another --out")
     weights = f"start from its weights (--model.weights {folder / STATE} --out OTHER)"
-    before, now = _optimizer(saved), _optimizer(running)
-    if before and before != now:
+    previous, current = _optimizer(saved), _optimizer(running)
+    if previous and previous != current:
         raise UserError(
-            f"checkpoint {folder} was trained with --optim.name {before}, not {now}: give the same, or {weights}"
+            f"checkpoint {folder} was trained with --optim.name {previous}, not {current}: give the same, or {weights}"
         )
     changed = [name for name in _changed(trainer, saved, folder) if name in GROUPING]
     # Checkpoints of older versions do not name the parameters.
@@ -86,10 +86,12 @@ def check(trainer: Resumable, saved: Mapping[str, Any], folder: Path) -> None:
 
 
 def check_network(saved: Mapping[str, Any], running: Mapping[str, Any], folder: Path) -> None:
-    """Raise a UserError if a checkpoint's weights, or what was measured of them, are not those of such a network."""
-    theirs, _ = network_state(saved, folder)
-    ours, average = running["model"], saved.get("ema") or {}
-    odd = sorted(set(theirs) ^ set(ours), key=str) or [name for name in ours if not _is_like(theirs[name], ours[name])]
+    """Raise a UserError if a checkpoint's weights or evaluations do not fit the network."""
+    stored, _ = network_state(saved, folder)
+    expected, average = running["model"], saved.get("ema") or {}
+    odd = sorted(set(stored) ^ set(expected), key=str) or [
+        name for name, value in expected.items() if not _is_like(stored[name], value)
+    ]
     if odd:
         raise UserError(f'checkpoint {folder} is of another network: "{odd[0]}" differs; give the same model and data')
     if odd := _odd(average, running["ema"] if average else {}, "ema.") or _odd_evaluation(saved):
@@ -97,13 +99,13 @@ def check_network(saved: Mapping[str, Any], running: Mapping[str, Any], folder: 
 
 
 def _check_classes(saved: Mapping[str, Any], running: Mapping[str, Any], folder: Path) -> None:
-    before, now = saved.get("data", running["data"])["classes"], running["data"]["classes"]
-    if before == now:
+    previous, current = saved.get("data", running["data"])["classes"], running["data"]["classes"]
+    if previous == current:
         return
-    pairs = itertools.zip_longest(before, now, fillvalue=UNSET)
+    pairs = itertools.zip_longest(previous, current, fillvalue=UNSET)
     number, (was, is_now) = next((number, pair) for number, pair in enumerate(pairs) if pair[0] != pair[1])
     raise UserError(
-        f"checkpoint {folder} was trained on other classes ({len(before)}, now {len(now)}): class {number} was "
+        f"checkpoint {folder} was trained on other classes ({len(previous)}, now {len(current)}): class {number} was "
         f"{shown(was)} and is {shown(is_now)}; give the same data, or start from its weights "
         f"(--model.weights {folder / STATE} --out OTHER)"
     )
@@ -194,11 +196,11 @@ def differences(trainer: Resumable, state: Mapping[str, Any], folder: Path) -> t
     """
     changed = _changed(trainer, state, folder)
     samples = trainer.state_dict()["data"]["samples"]
-    before = state["data"]["samples"] if "data" in state else samples
+    previous_samples = state["data"]["samples"] if "data" in state else samples
     changed |= {
-        f"samples in {split}": [before.get(split, 0), samples.get(split, 0)]
-        for split in sorted(before.keys() | samples.keys())
-        if before.get(split, 0) != samples.get(split, 0)
+        f"samples in {split}": [previous_samples.get(split, 0), samples.get(split, 0)]
+        for split in sorted(previous_samples.keys() | samples.keys())
+        if previous_samples.get(split, 0) != samples.get(split, 0)
     }
     ranks = state.get("world_size", trainer.world.size)
     if ranks != trainer.world.size:

@@ -1,4 +1,4 @@
-"""What result.json says of a run's time, energy, cost and utilisation, from the rows that were sampled."""
+"""Time, energy, cost and utilisation of a run for result.json, from the sampled rows."""
 
 from dataclasses import asdict
 from functools import partial
@@ -66,12 +66,12 @@ def _reached(trainer: Training, rows: list[dict[str, Any]], warm_s: float) -> di
     except Exception as error:  # a network that cannot be counted has been trained all the same
         trainer.events.warn(trainer, f"the FLOPs of a step are not known: {error}")
         return {"utilisation": used}
-    found = bounds(network, recognise(name) if name else None, compute.precision)
+    limits = bounds(network, recognise(name) if name else None, compute.precision)
     kernels = next((row for row in reversed(rows) if row["kind"] == "kernels"), None)
     if kernels:
-        found["kernel_step_s"] = kernels["kernel_s"]
+        limits["kernel_step_s"] = kernels["kernel_s"]
         used["kernel_s_by_kind"] = kernels["by_kind_s"]
-        if found["peak_flops_per_s"]:
-            used["ppp_by_kind"] = ppp_by_kind(network, kernels["by_kind_s"], found["peak_flops_per_s"])
+        if limits["peak_flops_per_s"]:
+            used["ppp_by_kind"] = ppp_by_kind(network, kernels["by_kind_s"], limits["peak_flops_per_s"])
     times = {"steps": progress.step, "train_s": progress.elapsed_s, "warm_s": warm_s}
-    return found | {"utilisation": used | {"mfu": mfu(found | times)}}
+    return limits | {"utilisation": used | {"mfu": mfu(limits | times)}}

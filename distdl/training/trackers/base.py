@@ -57,7 +57,7 @@ def names(config: Config) -> tuple[str, ...]:
 
 
 def factories(config: Config) -> dict[str, Factory]:
-    """What makes each configured tracker, by name. Nothing is contacted or written yet.
+    """Factories of the configured trackers, by name. Nothing is contacted or written yet.
 
     Raises:
         UserError: for an unknown tracker, one that is not installed, and a setting that it does not have.
