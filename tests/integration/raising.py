@@ -14,14 +14,14 @@ from distdl.training.session import train
 
 
 class FailsAtStepFive(Callback):
-    """What a person's own callback may do."""
+    """A user's callback that fails."""
 
     def step_end(self, trainer, loss: torch.Tensor) -> None:
         if trainer.world.rank == 1 and trainer.progress.step == 5:
             (trainer.run.path / "failed").touch()
             if "die" in sys.argv:
                 os.kill(os.getpid(), signal.SIGKILL)
-            raise ArithmeticError("rank 1 cannot go on")
+            raise ArithmeticError("rank 1 cannot continue")
 
 
 def main() -> int:

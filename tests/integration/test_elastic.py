@@ -1,4 +1,4 @@
-"""Jobs that go on by themselves: restarted by torchrun after a rank was killed, or smaller under Horovod elastic."""
+"""Jobs that resume automatically: restarted by torchrun after a rank was killed, or smaller under Horovod elastic."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from distdl.runtime.tensors import load
 from distdl.training.restart import after_restart
 from jobs import QUIET, step_of, torchrun_command, train, wait_for
 
-WORDS = (
+ARGV = (
     *("--epochs", "15", "--data.batch-size", "16", "--checkpoint.every-steps", "10", "--evaluate-every", "15"),
     *("--log-every-s", "0", "--optim.name", "sgd", "--optim.lr", "0.05", "--optim.weight-decay", "0"),
 )
@@ -31,8 +31,8 @@ def result(run: Path) -> dict:
 
 def ranks_of(job: subprocess.Popen) -> list[psutil.Process]:
     """The processes of a launcher that train."""
-    found = psutil.Process(job.pid).children(recursive=True)
-    return [process for process in found if "distdl.train" in process.cmdline() and "-m" in process.cmdline()[:4]]
+    children = psutil.Process(job.pid).children(recursive=True)
+    return [process for process in children if "distdl.train" in process.cmdline() and "-m" in process.cmdline()[:4]]
 
 
 def test_a_job_that_was_not_restarted_is_as_it_was_given(tmp_path: Path) -> None:
@@ -46,8 +46,8 @@ def test_a_job_that_was_not_restarted_is_as_it_was_given(tmp_path: Path) -> None
 @pytest.mark.slow
 def test_torchrun_restarts_a_job_whose_rank_was_killed(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    train([*WORDS, "--out", str(tmp_path / "uncut")], ranks=2)
-    job = subprocess.Popen([*torchrun_command(2, ["--max-restarts=2"]), *WORDS, *QUIET, "--out", str(out)])
+    train([*ARGV, "--out", str(tmp_path / "uncut")], ranks=2)
+    job = subprocess.Popen([*torchrun_command(2, ["--max-restarts=2"]), *ARGV, *QUIET, "--out", str(out)])
     try:
         wait_for(lambda: step_of(out) >= 50, 120, "step 50")
         ranks_of(job)[-1].send_signal(signal.SIGKILL)
@@ -56,17 +56,17 @@ def test_torchrun_restarts_a_job_whose_rank_was_killed(tmp_path: Path) -> None:
         job.kill()
     assert result(out)["status"] == "completed"
     assert result(out)["resumes"] == 1
-    one, other = (load(find(run, warn=pytest.fail))[0]["model"] for run in (tmp_path / "uncut", out))
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    uncut, restarted = (load(find(run, warn=pytest.fail))[0]["model"] for run in (tmp_path / "uncut", out))
+    assert all(torch.equal(uncut[name], restarted[name]) for name in uncut)
 
 
-def elastic(folder: Path, words: list[str]) -> subprocess.Popen:
+def elastic(folder: Path, argv: list[str]) -> subprocess.Popen:
     """horovodrun over the hosts that the file `hosts` in `folder` lists at the time."""
     script = folder / "discover.sh"
     script.write_text(f"#!/bin/sh\ncat {folder / 'hosts'}\n")
     script.chmod(0o755)
     horovodrun = [str(Path(sys.executable).with_name("horovodrun")), "-np", "2", "--min-np", "1", "--max-np", "2"]
-    module = [sys.executable, "-m", "distdl.train", *words, *QUIET]
+    module = [sys.executable, "-m", "distdl.train", *argv, *QUIET]
     return subprocess.Popen([*horovodrun, "--host-discovery-script", str(script), *module], cwd=folder)
 
 
@@ -76,7 +76,7 @@ def test_horovod_goes_on_when_a_host_disappears(tmp_path: Path) -> None:
     # Two names of this machine are two hosts to Horovod, and its own names need no ssh.
     (tmp_path / "hosts").write_text("localhost:1\n127.0.0.1:1\n")
     out = tmp_path / "run"
-    job = elastic(tmp_path, [*WORDS, "--out", str(out), "--resume", "auto"])
+    job = elastic(tmp_path, [*ARGV, "--out", str(out), "--resume", "auto"])
     try:
         wait_for(lambda: step_of(out) >= 50, 180, "step 50")
         assert len(ranks_of(job)) == 2
@@ -86,13 +86,13 @@ def test_horovod_goes_on_when_a_host_disappears(tmp_path: Path) -> None:
         assert job.wait(timeout=240) == 0
     finally:
         job.terminate()
-    told = result(out)
-    assert (told["status"], told["world_size"], told["strategy"]) == ("completed", 1, "horovod")
-    assert told["resumes"] == 1
-    assert told["epochs"] == 15
-    assert 675 < told["steps"] < 1350  # some steps were shared by two, and no epoch was begun anew
-    assert told["images"] == 15 * 1437
-    assert told["test"]["accuracy"] > 0.9
+    outcome = result(out)
+    assert (outcome["status"], outcome["world_size"], outcome["strategy"]) == ("completed", 1, "horovod")
+    assert outcome["resumes"] == 1
+    assert outcome["epochs"] == 15
+    assert 675 < outcome["steps"] < 1350  # some steps were shared by two, and no epoch was started again
+    assert outcome["images"] == 15 * 1437
+    assert outcome["test"]["accuracy"] > 0.9
 
 
 def test_elastic_needs_a_run_folder_to_go_on_from(tmp_path: Path) -> None:

@@ -38,8 +38,8 @@ def test_41_samples_in_batches_of_20_train_a_network_that_needs_two_per_rank(ran
 def test_a_batch_that_no_division_can_train_is_refused_before_the_first_step(
     samples: int, batch: tuple[str, ...], ranks: int, complaint: str, tmp_path: Path
 ) -> None:
-    words = [*RESNET, "--data.limit", str(samples), *batch, "--out", str(tmp_path / "run"), *QUIET]
-    job = Ranks(words, ranks=ranks)
+    argv = [*RESNET, "--data.limit", str(samples), *batch, "--out", str(tmp_path / "run"), *QUIET]
+    job = Ranks(argv, ranks=ranks)
     assert job.wait() == [2] * ranks, job.text
     line = next(line for line in job.text.splitlines() if line.startswith("error: "))
     assert complaint in line and "--data.drop-last" in line
@@ -66,7 +66,7 @@ def test_only_networks_that_would_fail_are_refused() -> None:
 @pytest.mark.parametrize(("batch", "warns"), [("10", True), ("64", False)])
 def test_steps_that_depend_on_the_number_of_ranks_are_stated(tmp_path: Path, batch: str, warns: bool) -> None:
     """101 samples: the last step of one rank has 5, of which 3 ranks would have less than two each."""
-    words = ["--data.limit", "101", "--data.global_batch", batch, "--epochs", "1", "--out", str(tmp_path / "run")]
-    job = Ranks([*words, *QUIET], ranks=3)
+    argv = ["--data.limit", "101", "--data.global_batch", batch, "--epochs", "1", "--out", str(tmp_path / "run")]
+    job = Ranks([*argv, *QUIET], ranks=3)
     assert job.wait() == [0, 0, 0], job.text
     assert ("the weights will differ from those of one rank" in job.text) == warns

@@ -32,55 +32,55 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return state["model"]
 
 
-def apart(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+def apart(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> float:
     """Largest difference of any weight."""
-    return max((one[name] - other[name]).abs().max().item() for name in one)
+    return max((first[name] - second[name]).abs().max().item() for name in first)
 
 
 @pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
 def test_two_ranks_of_32_are_one_of_64(tmp_path: Path, data_root: Path, network: tuple[str, ...]) -> None:
-    words = [*PLAIN, *network, "--data.root", str(data_root)]
-    train([*words, "--data.batch-size", "64", "--out", str(tmp_path / "one")])
-    train([*words, "--data.batch-size", "32", "--out", str(tmp_path / "two")], ranks=2)
+    argv = [*PLAIN, *network, "--data.root", str(data_root)]
+    train([*argv, "--data.batch-size", "64", "--out", str(tmp_path / "one")])
+    train([*argv, "--data.batch-size", "32", "--out", str(tmp_path / "two")], ranks=2)
     assert apart(weights(tmp_path / "one"), weights(tmp_path / "two")) < 1e-6
 
 
 def test_accumulation_is_the_same_step(tmp_path: Path) -> None:
-    words = ["--max-steps", "30", "--optim.name", "sgd", "--optim.weight-decay", "0", "--data.batch-size", "32"]
-    train([*words, "--out", str(tmp_path / "whole")])
-    train([*words, "--optim.accumulate", "4", "--out", str(tmp_path / "parts")])
-    train([*words, "--data.batch-size", "16", "--optim.accumulate", "4", "--out", str(tmp_path / "both")], ranks=2)
+    argv = ["--max-steps", "30", "--optim.name", "sgd", "--optim.weight-decay", "0", "--data.batch-size", "32"]
+    train([*argv, "--out", str(tmp_path / "whole")])
+    train([*argv, "--optim.accumulate", "4", "--out", str(tmp_path / "parts")])
+    train([*argv, "--data.batch-size", "16", "--optim.accumulate", "4", "--out", str(tmp_path / "both")], ranks=2)
     assert apart(weights(tmp_path / "whole"), weights(tmp_path / "parts")) < 1e-6
     assert apart(weights(tmp_path / "whole"), weights(tmp_path / "both")) < 1e-6
 
 
 def test_a_last_batch_that_divides_unevenly_weighs_each_sample_alike(tmp_path: Path) -> None:
     """97 samples at a global batch of 64: the second step has 33, which two ranks share as 17 and 16."""
-    words = ["--max-steps", "2", "--optim.name", "sgd", "--optim.weight-decay", "0", "--data.limit", "97"]
-    train([*words, "--data.batch-size", "64", "--out", str(tmp_path / "one")])
-    train([*words, "--data.batch-size", "32", "--out", str(tmp_path / "two")], ranks=2)
+    argv = ["--max-steps", "2", "--optim.name", "sgd", "--optim.weight-decay", "0", "--data.limit", "97"]
+    train([*argv, "--data.batch-size", "64", "--out", str(tmp_path / "one")])
+    train([*argv, "--data.batch-size", "32", "--out", str(tmp_path / "two")], ranks=2)
     assert apart(weights(tmp_path / "one"), weights(tmp_path / "two")) < 1e-6
 
 
 def test_a_global_batch_is_the_same_training_on_1_2_and_3_ranks(tmp_path: Path) -> None:
     """133 samples in batches of 64: two epochs of 64, 35 and 34 samples, which three ranks share with remainders."""
-    words = [*PLAIN, "--epochs", "2", "--data.global-batch", "64", "--data.limit", "133"]
+    argv = [*PLAIN, "--epochs", "2", "--data.global-batch", "64", "--data.limit", "133"]
     for ranks in (1, 2, 3):
-        train([*words, "--out", str(tmp_path / str(ranks))], ranks=ranks)
+        train([*argv, "--out", str(tmp_path / str(ranks))], ranks=ranks)
         result = json.loads((tmp_path / str(ranks) / "result.json").read_text())
         assert (result["steps"], result["images"], result["global_batch"]) == (6, 2 * 133, 64)
         assert apart(weights(tmp_path / "1"), weights(tmp_path / str(ranks))) < 1e-6
 
 
 def test_evaluation_of_10000_images_is_exact_on_1_2_and_3_ranks(tmp_path: Path, data_root: Path) -> None:
-    words = ["--profile", "mnist-softmax", "--data.root", str(data_root), "--data.eval-batch-size", "512"]
-    train([*words, "--max-steps", "20", "--out", str(tmp_path / "made")])
+    argv = ["--profile", "mnist-softmax", "--data.root", str(data_root), "--data.eval-batch-size", "512"]
+    train([*argv, "--max-steps", "20", "--out", str(tmp_path / "made")])
     results = []
     for ranks in (1, 2, 3):
         out = tmp_path / f"ranks{ranks}"
         # A rate of 0: resumed, trained not at all, evaluated.
         again = ["--max-steps", "21", "--optim.lr", "0", "--optim.momentum", "0", "--resume", str(tmp_path / "made")]
-        train([*words, *again, "--out", str(out)], ranks=ranks)
+        train([*argv, *again, "--out", str(out)], ranks=ranks)
         results.append(json.loads((out / "result.json").read_text())["test"])
     rights = {round(result["accuracy"] * 10_000, 6) for result in results}
     assert len(rights) == 1
@@ -98,8 +98,8 @@ def uncompressed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Te
 
 @pytest.mark.parametrize("hook", ["fp16", "bf16", "powersgd"])
 def test_compressed_exchange_trains(tmp_path: Path, uncompressed: dict[str, torch.Tensor], hook: str) -> None:
-    words = ["--epochs", "3", "--ddp.compress", hook, "--out", str(tmp_path / hook)]
-    train(words, ranks=2)
+    argv = ["--epochs", "3", "--ddp.compress", hook, "--out", str(tmp_path / hook)]
+    train(argv, ranks=2)
     assert json.loads((tmp_path / hook / "result.json").read_text())["test"]["accuracy"] > 0.8
     assert apart(uncompressed, weights(tmp_path / hook)) > 1e-7
 
@@ -112,8 +112,8 @@ def test_a_higher_rank_of_powersgd_is_nearer_to_the_whole_gradient(tmp_path: Pat
         "1": ("--ddp.compress", "powersgd", "--ddp.powersgd-rank", "1"),
         "16": ("--ddp.compress", "powersgd", "--ddp.powersgd-rank", "16"),
     }.items():
-        words = [*PLAIN, "--data.batch-size", "32", "--max-steps", "14", *options, "--out", str(tmp_path / name)]
-        train(words, ranks=2)
+        argv = [*PLAIN, "--data.batch-size", "32", "--max-steps", "14", *options, "--out", str(tmp_path / name)]
+        train(argv, ranks=2)
         runs[name] = weights(tmp_path / name)
     distances = {
         name: sum(float((runs[name][k] - runs["none"][k]).square().sum()) for k in runs[name]) for name in runs
@@ -124,11 +124,11 @@ def test_a_higher_rank_of_powersgd_is_nearer_to_the_whole_gradient(tmp_path: Pat
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_clip_norm_bounds_the_step(tmp_path: Path, ranks: int) -> None:
     """One step of SGD moves the weights by the rate times the norm to which the averaged gradient is clipped."""
-    words = ["--optim.name", "sgd", "--optim.lr", "1", "--optim.weight-decay", "0", "--schedule.name", "constant"]
-    words += ["--optim.momentum", "0", "--data.global-batch", "64", "--optim.clip-norm", "0.01"]
+    argv = ["--optim.name", "sgd", "--optim.lr", "1", "--optim.weight-decay", "0", "--schedule.name", "constant"]
+    argv += ["--optim.momentum", "0", "--data.global-batch", "64", "--optim.clip-norm", "0.01"]
     still = ["--optim.lr", "0", "--max-steps", "1", "--out", str(tmp_path / "begin")]
-    train([*words, *still], ranks=ranks)
-    train([*words, "--max-steps", "1", "--out", str(tmp_path / "moved")], ranks=ranks)
+    train([*argv, *still], ranks=ranks)
+    train([*argv, "--max-steps", "1", "--out", str(tmp_path / "moved")], ranks=ranks)
     begin, moved = weights(tmp_path / "begin"), weights(tmp_path / "moved")
     distance = sum(float((moved[name] - begin[name]).double().square().sum()) for name in begin) ** 0.5
     assert distance == pytest.approx(0.01, rel=1e-3)
@@ -137,8 +137,8 @@ def test_clip_norm_bounds_the_step(tmp_path: Path, ranks: int) -> None:
 def test_every_rank_evaluates_with_the_statistics_that_are_saved(tmp_path: Path) -> None:
     """Each rank's BatchNorm has seen other samples; the test's figures are the checkpoint's own, computed here."""
     run = tmp_path / "run"
-    words = ["--model.name", "resnet20", "--data.global-batch", "48", "--max-steps", "4", "--schedule.name", "constant"]
-    train([*words, "--out", str(run)], ranks=2)
+    argv = ["--model.name", "resnet20", "--data.global-batch", "48", "--max-steps", "4", "--schedule.name", "constant"]
+    train([*argv, "--out", str(run)], ranks=2)
     config = Config(model=ModelConfig(name="resnet20"), data=DataConfig(global_batch=48))
     dataset = data_set(config.data)
     model = zoo.build(config.model, classes=10, channels=dataset.channels, image_size=dataset.image_size)
@@ -155,8 +155,8 @@ def test_every_rank_evaluates_with_the_statistics_that_are_saved(tmp_path: Path)
 
 @pytest.mark.slow
 def test_a_rank_that_does_not_respond_ends_the_job_after_ddp_timeout_s(tmp_path: Path) -> None:
-    words = ["--epochs", "9999", "--ddp.timeout-s", "5", "--log-every-s", "0", "--out", str(tmp_path / "run"), *QUIET]
-    job = Ranks(words, ranks=2)
+    argv = ["--epochs", "9999", "--ddp.timeout-s", "5", "--log-every-s", "0", "--out", str(tmp_path / "run"), *QUIET]
+    job = Ranks(argv, ranks=2)
     wait_for(lambda: step_of(tmp_path / "run") >= 5, 120, "step 5")
     os.kill(job.processes[1].pid, signal.SIGSTOP)
     job.processes[0].join(120)  # its default would be ten minutes
@@ -209,7 +209,7 @@ DRAWERS = {
 @pytest.mark.parametrize("drawer", DRAWERS.values(), ids=DRAWERS)
 def test_the_initial_weights_follow_from_the_seed_alone(tmp_path: Path, drawer: tuple[str, ...]) -> None:
     """At this rate the checkpoint has the initial weights, as good as. Loaders draw random numbers, too."""
-    words = ["--max-steps", "1", "--optim.name", "sgd", "--optim.weight-decay", "0", "--optim.lr", "1e-30"]
-    train([*words, "--data.loader", "resident", "--out", str(tmp_path / "one")])
-    train([*words, *drawer, "--out", str(tmp_path / "other")])
+    argv = ["--max-steps", "1", "--optim.name", "sgd", "--optim.weight-decay", "0", "--optim.lr", "1e-30"]
+    train([*argv, "--data.loader", "resident", "--out", str(tmp_path / "one")])
+    train([*argv, *drawer, "--out", str(tmp_path / "other")])
     assert apart(weights(tmp_path / "one"), weights(tmp_path / "other")) < 1e-20

@@ -1,4 +1,4 @@
-"""What goes wrong ends soon, says why in words for a person, and loses nothing that was good."""
+"""Failures end a job soon, with a reason for the user, and keep every good checkpoint."""
 
 import json
 import os
@@ -20,9 +20,9 @@ from distdl.core.manifest import published, step_of
 from jobs import QUIET, Ranks, torchrun_command, train, wait_for
 
 
-def fails(words: list[str], *, code: int = 2, ranks: int = 1) -> str:
+def fails(command: list[str], *, code: int = 2, ranks: int = 1) -> str:
     """The line on stderr of a training that must end with `code`."""
-    job = Ranks([*words, *QUIET], ranks=ranks)
+    job = Ranks([*command, *QUIET], ranks=ranks)
     codes, errors = job.wait(), job.text
     assert code in codes, (codes, errors)
     lines = [line for line in errors.splitlines() if line.startswith("error: ")]
@@ -40,7 +40,7 @@ def test_a_rank_that_fails_takes_the_job_down_and_is_what_is_shown(tmp_path: Pat
     summary = done.stderr[done.stderr.index("Root Cause") :]
     assert "rank      : 1" in summary
     if how == "raise":
-        assert "ArithmeticError: rank 1 cannot go on" in summary
+        assert "ArithmeticError: rank 1 cannot continue" in summary
         assert "raising.py" in summary
     else:
         assert "SIGKILL" in summary
@@ -49,10 +49,10 @@ def test_a_rank_that_fails_takes_the_job_down_and_is_what_is_shown(tmp_path: Pat
 
 def test_a_loss_that_is_not_a_number_stops_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    words = ["--optim.name", "sgd", "--optim.weight-decay", "0", "--out", str(run), "--resume", "auto"]
-    train([*words, "--epochs", "1"])
+    command = ["--optim.name", "sgd", "--optim.weight-decay", "0", "--out", str(run), "--resume", "auto"]
+    train([*command, "--epochs", "1"])
     good = find(run, warn=pytest.fail)
-    line = fails([*words, "--epochs", "3", "--optim.lr", "1e30"], code=1)
+    line = fails([*command, "--epochs", "3", "--optim.lr", "1e30"], code=1)
     assert "the loss of step " in line
     assert "is not a finite number" in line
     assert find(run, warn=pytest.fail) == good
@@ -60,8 +60,8 @@ def test_a_loss_that_is_not_a_number_stops_and_keeps_the_last_good_checkpoint(tm
 
 
 def test_every_rank_is_told_of_a_loss_that_is_not_a_number(tmp_path: Path) -> None:
-    words = ["--optim.name", "sgd", "--optim.weight-decay", "0", "--optim.lr", "1e30", "--out", str(tmp_path / "run")]
-    assert Ranks([*words, *QUIET], ranks=2).wait() == [1, 1]
+    command = ["--optim.name", "sgd", "--optim.weight-decay", "0", "--optim.lr", "1e30", "--out", str(tmp_path / "run")]
+    assert Ranks([*command, *QUIET], ranks=2).wait() == [1, 1]
 
 
 @pytest.fixture
@@ -76,18 +76,18 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", place], check=True)
 
 
-@pytest.mark.parametrize("left", [0, 24 * 1024], ids=["no page left", "not enough for a checkpoint"])
-def test_a_full_disk_is_one_line_and_the_last_good_checkpoint_stands(small_disk: Path, left: int) -> None:
+@pytest.mark.parametrize("free_bytes", [0, 24 * 1024], ids=["no page left", "not enough for a checkpoint"])
+def test_a_full_disk_is_one_line_and_the_last_good_checkpoint_stands(small_disk: Path, free_bytes: int) -> None:
     run = small_disk / "run"
-    words = ["--out", str(run), "--model.name", "mnist-fast", "--data.image-size", "16", "--resume", "auto"]
-    train(["--epochs", "1", *words])
+    command = ["--out", str(run), "--model.name", "mnist-fast", "--data.image-size", "16", "--resume", "auto"]
+    train(["--epochs", "1", *command])
     good = find(run, warn=pytest.fail)
     free = shutil.disk_usage(small_disk).free
-    (small_disk / "ballast").write_bytes(b"x" * (free - left))
-    job = Ranks(["--epochs", "2", *words, *QUIET])
+    (small_disk / "ballast").write_bytes(b"x" * (free - free_bytes))
+    job = Ranks(["--epochs", "2", *command, *QUIET])
     codes = job.wait()
     errors = [line for line in job.text.splitlines() if line.startswith("error: ")]
-    assert codes == ([1] if left else [2])
+    assert codes == ([1] if free_bytes else [2])
     assert len(errors) == 1
     assert "No space left" in errors[0]
     assert "Traceback" not in job.text
@@ -97,9 +97,9 @@ def test_a_full_disk_is_one_line_and_the_last_good_checkpoint_stands(small_disk:
 def test_training_continues_where_one_checkpoint_cannot_be_written(small_disk: Path) -> None:
     """A disk that is full for a while: one warning each, and checkpoints are written again when there is room."""
     run, ballast = small_disk / "run", small_disk / "ballast"
-    words = ["--out", str(run), "--model.name", "mnist-fast", "--data.image-size", "16", "--log-every-s", "1000"]
-    words += ["--epochs", "100000", "--checkpoint.every-steps", "10", "--checkpoint.every-epochs", "0"]
-    job = Ranks([*words, *QUIET])
+    command = ["--out", str(run), "--model.name", "mnist-fast", "--data.image-size", "16", "--log-every-s", "1000"]
+    command += ["--epochs", "100000", "--checkpoint.every-steps", "10", "--checkpoint.every-epochs", "0"]
+    job = Ranks([*command, *QUIET])
     wait_for(lambda: published(run / "checkpoints"), what="a checkpoint")
     ballast.write_bytes(b"x" * max(shutil.disk_usage(small_disk).free - 24 * 1024, 0))
     wait_for(lambda: "was not written" in job.text, what="the warning")
@@ -179,8 +179,8 @@ def test_labels_out_of_range_are_an_error(tmp_path: Path) -> None:
 
 
 def test_data_that_is_not_there_says_where_it_was_looked_for(tmp_path: Path) -> None:
-    words = ["--profile", "resnet20-cifar10", "--data.root", str(tmp_path), "--out", str(tmp_path / "run")]
-    line = fails(words)
+    command = ["--profile", "resnet20-cifar10", "--data.root", str(tmp_path), "--out", str(tmp_path / "run")]
+    line = fails(command)
     assert "cifar10" in line
     assert str(tmp_path) in line
 
@@ -191,9 +191,9 @@ def test_a_wrong_key_of_a_torchrun_job_is_said_once(tmp_path: Path) -> None:
 
 
 def test_start_up_imports_nothing_slow(tmp_path: Path) -> None:
-    """What keeps the way to the first step under 2 s beyond `import torch` (benchmarks/startup.py measures it)."""
+    """Modules that are not imported: the first step comes within 2 s after `import torch`."""
     code = "import sys\nfrom distdl.cli.train import main\nmain(sys.argv[1:])\nprint(sorted({'torchvision', 'sklearn', "
     code += "'matplotlib', 'pandas', 'tensorboard', 'scipy'} & set(sys.modules)))"
-    words = ["--max-steps", "1", *QUIET, "--out", str(tmp_path / "run")]
-    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60)
+    command = ["--max-steps", "1", *QUIET, "--out", str(tmp_path / "run")]
+    done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True, timeout=60)
     assert done.stdout.splitlines()[-1] == "[]", done.stdout

@@ -10,23 +10,23 @@ from distdl.perf.speed.read_speeds import read
 from jobs import train
 
 POINTS = [(1, 1), (1, 2), (1, 4), (2, 1), (2, 2), (2, 4)]
-WORDS = ("--strategy", "ps", "--max-steps", "8", "--optim.name", "sgd", "--optim.lr", "0.01")
+ARGV = ("--strategy", "ps", "--max-steps", "8", "--optim.name", "sgd", "--optim.lr", "0.01")
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Runs of one global batch over servers and workers, their compute replayed."""
     folder = tmp_path_factory.mktemp("runs")
-    found = []
+    outcomes = []
     for servers, workers in POINTS:
         record = folder / f"record-{workers}.jsonl"
         row = {"forward_s": 0.04 / workers, "backward_s": 0.08 / workers}
         record.write_text((json.dumps(row) + "\n") * 5, encoding="utf-8")
         run = folder / f"{servers}-{workers}"
-        words = [*WORDS, "--ps.servers", str(servers), "--data.batch-size", str(16 // workers), "--out", str(run)]
-        train([*words, "--ps.compute", f"replay:{record}"], ranks=servers + workers)
-        found.append(run)
-    return found
+        argv = [*ARGV, "--ps.servers", str(servers), "--data.batch-size", str(16 // workers), "--out", str(run)]
+        train([*argv, "--ps.compute", f"replay:{record}"], ranks=servers + workers)
+        outcomes.append(run)
+    return outcomes
 
 
 def test_servers_workers_and_batch_come_out_as_they_ran(runs: list[Path]) -> None:

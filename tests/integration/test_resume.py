@@ -29,13 +29,13 @@ RECIPE = (
 )
 
 
-def killed_and_resumed(words: list[str], out: Path, *, ranks: int, kills: int, seed: int) -> None:
+def killed_and_resumed(argv: list[str], out: Path, *, ranks: int, kills: int, seed: int) -> None:
     """Train into `out`, killed by SIGKILL at `kills` random steps on the way."""
-    words = [*words, "--out", str(out), "--resume", "auto"]
+    argv = [*argv, "--out", str(out), "--resume", "auto"]
     dice, steps = random.Random(seed), EPOCHS * -(-SAMPLES // (BATCH * ranks))
-    for left in range(kills, 0, -1):
-        goal = step_of(out) + dice.randint(1, max((steps - step_of(out)) // (left + 1), 1))
-        job = Ranks([*words, *QUIET], ranks=ranks)
+    for remaining in range(kills, 0, -1):
+        goal = step_of(out) + dice.randint(1, max((steps - step_of(out)) // (remaining + 1), 1))
+        job = Ranks([*argv, *QUIET], ranks=ranks)
         wait_for(
             lambda job=job, goal=goal: step_of(out) >= goal or not job.processes[0].is_alive(),
             timeout=120,
@@ -43,8 +43,8 @@ def killed_and_resumed(words: list[str], out: Path, *, ranks: int, kills: int, s
         )
         alive = job.processes[0].is_alive()
         job.kill()
-        assert alive, f"it ended with {left} kills to come: codes {[p.exitcode for p in job.processes]}"
-    train(words, ranks=ranks)
+        assert alive, f"it ended with {remaining} kills to come: codes {[p.exitcode for p in job.processes]}"
+    train(argv, ranks=ranks)
 
 
 # Images so bright that gradients overflow at first: some steps are skipped, and the loss scale moves.
@@ -70,9 +70,9 @@ CASES = {
 def test_a_killed_run_ends_with_the_bits_of_an_uncut_one(
     tmp_path: Path, ranks: int, loader: tuple[str, ...], kills: int
 ) -> None:
-    words = [*RECIPE, *loader]
-    train([*words, "--out", str(tmp_path / "uncut")], ranks=ranks)
-    killed_and_resumed(words, tmp_path / "cut", ranks=ranks, kills=kills, seed=ranks * 100 + kills)
+    argv = [*RECIPE, *loader]
+    train([*argv, "--out", str(tmp_path / "uncut")], ranks=ranks)
+    killed_and_resumed(argv, tmp_path / "cut", ranks=ranks, kills=kills, seed=ranks * 100 + kills)
     assert_same_checkpoint(tmp_path / "uncut", tmp_path / "cut")
 
 
@@ -83,24 +83,24 @@ def test_a_run_told_to_stop_saves_and_says_so(tmp_path: Path, every_steps: str) 
     import signal
 
     # Long enough that neither signal comes too late: the ranks agree to stop a quarter of a second after it.
-    words = [*RECIPE, "--epochs", "100", "--checkpoint.every-steps", every_steps, "--checkpoint.every-epochs", "0"]
-    train([*words, "--out", str(tmp_path / "uncut")], ranks=2)
+    argv = [*RECIPE, "--epochs", "100", "--checkpoint.every-steps", every_steps, "--checkpoint.every-epochs", "0"]
+    train([*argv, "--out", str(tmp_path / "uncut")], ranks=2)
     cut = tmp_path / "cut"
     for number in (signal.SIGTERM, signal.SIGUSR2):
-        job = Ranks([*words, "--out", str(cut), "--resume", "auto", *QUIET], ranks=2)
+        job = Ranks([*argv, "--out", str(cut), "--resume", "auto", *QUIET], ranks=2)
         goal = step_of(cut) + 2
         wait_for(lambda goal=goal: step_of(cut) >= goal, what=f"step {goal}")
-        os.kill(job.processes[1].pid, number)  # one rank is told; all of them stop
+        os.kill(job.processes[1].pid, number)  # one rank receives it; all of them stop
         assert job.wait() == [75, 75]
         assert json.loads((cut / "result.json").read_text())["status"] == "stopped"
-    train([*words, "--out", str(cut), "--resume", "auto"], ranks=2)
+    train([*argv, "--out", str(cut), "--resume", "auto"], ranks=2)
     assert_same_checkpoint(tmp_path / "uncut", cut)
     assert json.loads((cut / "result.json").read_text())["resumes"] == 2
 
 
 def test_max_time_stops_in_order(tmp_path: Path) -> None:
-    words = [*RECIPE, "--epochs", "10000", "--max-time", "1.5", "--out", str(tmp_path / "run"), *QUIET]
-    assert Ranks(words).wait() == [75]
+    argv = [*RECIPE, "--epochs", "10000", "--max-time", "1.5", "--out", str(tmp_path / "run"), *QUIET]
+    assert Ranks(argv).wait() == [75]
     assert find(tmp_path / "run", warn=pytest.fail)
 
 
@@ -112,19 +112,21 @@ def test_rows_of_metrics_are_told_once_after_a_resume(tmp_path: Path) -> None:
     assert steps == sorted(set(steps)) == list(range(1, steps[-1] + 1))
 
 
-@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (2, 3)])
-def test_on_another_world_size_every_sample_of_the_epoch_is_seen_once(tmp_path: Path, before: int, after: int) -> None:
+@pytest.mark.parametrize(("ranks", "ranks_of_resume"), [(1, 2), (2, 1), (2, 3)])
+def test_on_another_world_size_every_sample_of_the_epoch_is_seen_once(
+    tmp_path: Path, ranks: int, ranks_of_resume: int
+) -> None:
     """The loaders deliver exactly the rest of the epoch; here the whole training does, seen by its position."""
-    words = [*RECIPE, "--epochs", "1", "--out", str(tmp_path / "run"), "--resume", "auto"]
-    job = Ranks([*words, *QUIET], ranks=before)
+    argv = [*RECIPE, "--epochs", "1", "--out", str(tmp_path / "run"), "--resume", "auto"]
+    job = Ranks([*argv, *QUIET], ranks=ranks)
     wait_for(lambda: step_of(tmp_path / "run") >= 7 and any((tmp_path / "run" / "checkpoints").glob("step-*")))
     job.kill()
     _, cut = load(find(tmp_path / "run", warn=pytest.fail))
     assert 0 < cut.samples < 600
-    train(words, ranks=after)
+    train(argv, ranks=ranks_of_resume)
     _, progress = load(find(tmp_path / "run", warn=pytest.fail))
     assert (progress.epoch, progress.samples, progress.images) == (1, 0, 600)
-    assert progress.step == cut.step + -(-(600 - cut.samples) // (24 * after))
+    assert progress.step == cut.step + -(-(600 - cut.samples) // (24 * ranks_of_resume))
 
 
 REFUSED = {
@@ -137,17 +139,17 @@ REFUSED = {
 def test_what_does_not_go_on_with_a_run_is_refused(tmp_path: Path) -> None:
     run = ["--out", str(tmp_path / "run")]
     train([*RECIPE, "--epochs", "1", *run])
-    for words, says in REFUSED.values():
-        job = Ranks([*RECIPE, *run, *words, *QUIET])
+    for argv, says in REFUSED.values():
+        job = Ranks([*RECIPE, *run, *argv, *QUIET])
         assert job.wait() == [2]
         assert says in job.text
 
 
 def test_resume_by_path_begins_a_run_of_its_own(tmp_path: Path) -> None:
-    words = [*RECIPE, "--schedule.name", "constant"]  # a rate that does not depend on the number of epochs
-    train([*words, "--epochs", "1", "--out", str(tmp_path / "first")])
-    train([*words, "--epochs", "2", "--out", str(tmp_path / "second"), "--resume", str(tmp_path / "first")])
-    train([*words, "--epochs", "2", "--out", str(tmp_path / "whole")])
+    argv = [*RECIPE, "--schedule.name", "constant"]  # a rate that does not depend on the number of epochs
+    train([*argv, "--epochs", "1", "--out", str(tmp_path / "first")])
+    train([*argv, "--epochs", "2", "--out", str(tmp_path / "second"), "--resume", str(tmp_path / "first")])
+    train([*argv, "--epochs", "2", "--out", str(tmp_path / "whole")])
     _, progress = load(find(tmp_path / "second", warn=pytest.fail))
     assert progress.epoch == 2
     assert_same_checkpoint(tmp_path / "whole", tmp_path / "second")
@@ -173,26 +175,26 @@ OTHERS = {
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 @pytest.mark.parametrize(("frozen", "others"), OTHERS.values(), ids=OTHERS)
 def test_moments_never_go_to_another_parameter(tmp_path: Path, frozen: list[str], others: list, optimizer: str) -> None:
-    """A resume that trains other parameters is refused, and the one that trains the same goes on."""
+    """A resume that trains other parameters is refused, and the one that trains the same continues."""
     run = tmp_path / "run"
     settings = {"adamw": [], "sgd": ["--optim.momentum", "0.9", "--optim.lr", "0.01"]}[optimizer]
-    words = [*FROZEN, "--optim.name", optimizer, *settings, "--out", str(run), "--resume", "auto"]
+    argv = [*FROZEN, "--optim.name", optimizer, *settings, "--out", str(run), "--resume", "auto"]
 
     def froze(patterns: list[str]) -> list[str]:
         return ["--model.freeze", *patterns] if patterns else []
 
-    train([*words, "--epochs", "1", *froze(frozen)])
-    before = tree(run)
-    job = Ranks([*words, "--epochs", "2", *froze(others), *QUIET])
+    train([*argv, "--epochs", "1", *froze(frozen)])
+    previous = tree(run)
+    job = Ranks([*argv, "--epochs", "2", *froze(others), *QUIET])
     assert job.wait() == [2], job.text
     assert "give the same model.freeze, or start from its weights" in job.text
-    assert tree(run) == before
-    train([*words, "--epochs", "2", *froze(frozen)])
+    assert tree(run) == previous
+    train([*argv, "--epochs", "2", *froze(frozen)])
     state, _ = load(find(run, warn=pytest.fail))
     shapes = [state["model"][name].shape for group in state["parameters"] for name in group]
     moment = {"adamw": "exp_avg", "sgd": "momentum_buffer"}[optimizer]
-    kept = state["strategy"]["optimizer"]["state"]
-    assert [kept[index][moment].shape for index in range(len(shapes))] == shapes
+    optimizer_state = state["strategy"]["optimizer"]["state"]
+    assert [optimizer_state[index][moment].shape for index in range(len(shapes))] == shapes
 
 
 def test_a_data_set_that_changed_is_refused_or_stated(tmp_path: Path) -> None:
@@ -204,18 +206,18 @@ def test_a_data_set_that_changed_is_refused_or_stated(tmp_path: Path) -> None:
         (images / name).mkdir(parents=True)
         for number in range(30):
             Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(images / name / f"{number}.png")
-    words = ["--data.name", str(images), "--data.image-size", "8", "--data.batch-size", "8", "--model.name", "softmax"]
-    words += ["--out", str(tmp_path / "run"), "--resume", "auto"]
-    train([*words, "--max-steps", "2"])
-    before = tree(tmp_path / "run")
+    argv = ["--data.name", str(images), "--data.image-size", "8", "--data.batch-size", "8", "--model.name", "softmax"]
+    argv += ["--out", str(tmp_path / "run"), "--resume", "auto"]
+    train([*argv, "--max-steps", "2"])
+    previous = tree(tmp_path / "run")
     (images / "cat").rename(images / "zebra")
-    job = Ranks([*words, "--max-steps", "4", *QUIET])
+    job = Ranks([*argv, "--max-steps", "4", *QUIET])
     assert job.wait() == [2], job.text
     assert "other classes (2, now 2): class 0 was 'cat' and is 'dog'" in job.text
-    assert tree(tmp_path / "run") == before
+    assert tree(tmp_path / "run") == previous
     (images / "zebra").rename(images / "cat")
     for number in range(10):
         (images / "cat" / f"{number}.png").unlink()
-    job = Ranks([*words, "--max-steps", "4", *QUIET])
+    job = Ranks([*argv, "--max-steps", "4", *QUIET])
     assert job.wait() == [0], job.text
     assert "changed since the checkpoint: samples in train " in job.text

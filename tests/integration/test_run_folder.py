@@ -106,13 +106,13 @@ FOR_TWO = (
 )
 def test_a_refused_start_leaves_every_file_as_it_was(place: Path, name: str, ranks: int) -> None:
     overrides, message = REFUSED[name]
-    before = tree(place)
+    previous = tree(place)
     job = Ranks([*SHORT, *QUIET, *overrides], ranks=ranks)
     assert job.wait() == [2] * ranks, job.text
     errors = [line for line in job.text.splitlines() if line.startswith("error: ")]
     assert message in errors[0]
     assert "Traceback" not in job.text
-    assert tree(place) == before
+    assert tree(place) == previous
 
 
 def test_more_ranks_than_samples_leave_no_folder(tmp_path: Path) -> None:
@@ -149,8 +149,8 @@ def test_a_resumed_run_that_is_killed_is_not_completed(finished: Path, tmp_path:
     run = tmp_path / "run"
     shutil.copytree(finished, run)
     ended = step_of(run)
-    words = [*SHORT, "--epochs", "100000", "--optim.lr", "0.02", "--out", str(run), "--resume", "auto"]
-    job = Ranks([*words, *QUIET])
+    arguments = [*SHORT, "--epochs", "100000", "--optim.lr", "0.02", "--out", str(run), "--resume", "auto"]
+    job = Ranks([*arguments, *QUIET])
     wait_for(lambda: step_of(run) > ended + 5, what="steps after the resume")
     assert json.loads((run / "result.json").read_text())["status"] == "running"
     assert main(["explain", str(run)]) == 0
@@ -196,8 +196,8 @@ def test_an_earlier_checkpoint_of_the_folder_sets_later_ones_aside(finished: Pat
 
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_stopped_run_names_position_checkpoint_and_command(tmp_path: Path, number: int) -> None:
-    words = ["--epochs", "100000", "--data.validation", "0.2", "--log-every-s", "0", "--out", "my run"]
-    job = Ranks([*words, "--progress", "plain", "--telemetry.hz", "0", "--compute.threads", "1"])
+    arguments = ["--epochs", "100000", "--data.validation", "0.2", "--log-every-s", "0", "--out", "my run"]
+    job = Ranks([*arguments, "--progress", "plain", "--telemetry.hz", "0", "--compute.threads", "1"])
     wait_for(lambda: "validation loss" in job.text, what="an evaluation")
     os.kill(job.processes[0].pid, number)
     assert job.wait() == [75]
@@ -228,8 +228,8 @@ UNSTEADY = ("--data.validation", "0.3", "--data.batch-size", "8", "--optim.lr", 
 def test_the_best_weights_are_kept_tested_and_named(tmp_path: Path, ranks: int, kind: str, seed: int) -> None:
     """Whatever checkpoint.every_epochs: validation and test in result.json are of the same, best weights."""
     rare = ["--checkpoint.every-epochs", "4", "--checkpoint.keep", "1", "--checkpoint.best", kind]
-    words = ["--epochs", "6", "--data.limit", "400", "--seed", str(seed), *UNSTEADY, *rare, "--out", "run"]
-    train(words, ranks=ranks)
+    arguments = ["--epochs", "6", "--data.limit", "400", "--seed", str(seed), *UNSTEADY, *rare, "--out", "run"]
+    train(arguments, ranks=ranks)
     result = json.loads(Path("run/result.json").read_text())
     validations = evaluations(Path("run"), "validation")
     sign = -1 if kind == "loss" else 1
@@ -239,8 +239,8 @@ def test_the_best_weights_are_kept_tested_and_named(tmp_path: Path, ranks: int, 
     assert result["validation"] == result["best"]["validation"]
     assert result["validation"][kind] == best[kind]
     assert f"step-{best['step']:08d}" in [folder.name for folder in published(Path("run/checkpoints"))]
-    # Resumed, it is tested again and told once.
-    train([*words, "--resume", "auto"], ranks=ranks)
+    # Resumed, it is tested again and reported once.
+    train([*arguments, "--resume", "auto"], ranks=ranks)
     again = json.loads(Path("run/result.json").read_text())
     assert again["best"] == result["best"]
     assert again["test"] == result["test"]
@@ -251,11 +251,11 @@ def test_the_best_weights_are_kept_tested_and_named(tmp_path: Path, ranks: int, 
 @pytest.mark.skipif(os.geteuid() != 0, reason="hiding a folder from a process needs root")
 def test_a_host_that_does_not_see_the_run_folder_tests_the_same_weights(tmp_path: Path) -> None:
     """Rank 1 in a mount namespace in which the folder of the runs is empty."""
-    words = ["--epochs", "5", "--data.limit", "400", "--seed", "3", *UNSTEADY, *QUIET]
+    arguments = ["--epochs", "5", "--data.limit", "400", "--seed", "3", *UNSTEADY, *QUIET]
     tested = []
     for name, hidden in (("shared", False), ("hidden", True)):
         (tmp_path / name).mkdir()
-        command = [sys.executable, "-m", "distdl.train", *words, "--out", str(tmp_path / name / "run")]
+        command = [sys.executable, "-m", "distdl.train", *arguments, "--out", str(tmp_path / name / "run")]
         hide = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs tmpfs "$0" && exec "$@"', str(tmp_path / name)]
         ranks = []
         for rank, variables in enumerate(torchrun_places(2)):
@@ -279,22 +279,22 @@ def test_a_resumed_run_keeps_what_was_measured(finished: Path, tmp_path: Path) -
     assert (second["resumes"], len(second["legs"])) == (1, 2)
 
 
-def killed_at(number: int, saved: Path, words: list[str]) -> int | None:
+def killed_at(number: int, saved: Path, arguments: list[str]) -> int | None:
     """Exit code of a training that is killed at its `number`-th change of files."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
-    process = context.Process(target=train_until_killed, args=(number, saved, words))
+    process = context.Process(target=train_until_killed, args=(number, saved, arguments))
     process.start()
     process.join(300)
     return process.exitcode
 
 
-def check_after_kill(run: Path, saved: Path, words: list[str]) -> None:
+def check_after_kill(run: Path, saved: Path, arguments: list[str]) -> None:
     """Nothing that was saved is lost; the resumed run ends as one that was never killed."""
     steps = [int(line) for line in saved.read_text().split()] if saved.exists() else []
     if steps:
         assert load(find(run, warn=pytest.fail))[1].step >= steps[-1]
-    train([*words, "--resume", "auto"])
+    train([*arguments, "--resume", "auto"])
     rows = Counter((row["kind"], row["step"]) for row in read_rows(run / "metrics.jsonl") if row["kind"] != "warning")
     assert max(rows.values()) == 1, rows
     assert [key for key in rows if key[0] == "test"] == [("test", 3), ("test", 6)]
@@ -306,10 +306,11 @@ def check_after_kill(run: Path, saved: Path, words: list[str]) -> None:
 def kill_and_resume(folder: Path, number: int) -> bool:
     """Whether the training was killed: with a number beyond its last change it ends."""
     folder.mkdir(exist_ok=True)
-    words = [*SHORT, *QUIET, "--checkpoint.every-steps", "2", "--checkpoint.keep", "1", "--out", str(folder / "run")]
-    code = killed_at(number, folder / "saved", words)
+    arguments = [*SHORT, *QUIET, "--checkpoint.every-steps", "2", "--checkpoint.keep", "1"]
+    arguments += ["--out", str(folder / "run")]
+    code = killed_at(number, folder / "saved", arguments)
     assert code in (0, -signal.SIGKILL)
-    check_after_kill(folder / "run", folder / "saved", words)
+    check_after_kill(folder / "run", folder / "saved", arguments)
     return code != 0
 
 
@@ -328,8 +329,8 @@ def test_a_kill_at_any_change_of_files_loses_no_checkpoint_and_writes_no_row_twi
 
 @pytest.mark.slow
 def test_torchrun_names_its_own_command_to_resume(tmp_path: Path) -> None:
-    words = ["--epochs", "100000", "--max-time", "0.5", "--telemetry.hz", "0", "--out", "run"]
-    done = subprocess.run([*torchrun_command(2), *words], capture_output=True, text=True, timeout=300)
+    arguments = ["--epochs", "100000", "--max-time", "0.5", "--telemetry.hz", "0", "--out", "run"]
+    done = subprocess.run([*torchrun_command(2), *arguments], capture_output=True, text=True, timeout=300)
     command = next(line for line in done.stdout.splitlines() if line.startswith("resume with: "))
     assert "torch.distributed.run --standalone --nproc_per_node=2 -m distdl.train --epochs 100000" in command
     assert command.endswith(f"--out {tmp_path / 'run'} --resume auto")

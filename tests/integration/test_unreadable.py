@@ -1,4 +1,4 @@
-"""A training on a set with unreadable images: no image ends the process, and result.json says what was left out."""
+"""A training on a set with unreadable images: no image ends the process, and result.json has the number left out."""
 
 import json
 from pathlib import Path

@@ -69,13 +69,13 @@ def test_swapped_evaluates_the_average_and_gives_the_weights_back() -> None:
     ema = EMA(model, decay=0.5)
     move(model, 0)
     ema.update(model)
-    own = {name: value.clone() for name, value in model.state_dict().items()}
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
     places = [parameter.data_ptr() for parameter in model.parameters()]
     with pytest.raises(ZeroDivisionError), ema.swapped(model):
         assert all(torch.equal(value, ema.average[name]) for name, value in model.state_dict().items())
-        assert not torch.equal(model[0].weight, own["0.weight"])
+        assert not torch.equal(model[0].weight, weights["0.weight"])
         _ = 1 / 0
-    assert all(torch.equal(value, own[name]) for name, value in model.state_dict().items())
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
     assert [parameter.data_ptr() for parameter in model.parameters()] == places
     assert all(parameter.requires_grad for parameter in model.parameters())
 

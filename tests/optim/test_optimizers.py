@@ -1,4 +1,4 @@
-"""One row a setting: each optimizer learns, and goes on from its state with the same bits."""
+"""One row per setting: each optimizer learns, and continues from its state with the same bits."""
 
 import io
 import math
@@ -98,12 +98,12 @@ def test_a_state_that_lacks_a_part_or_has_another_shape_is_refused(config: Optim
                 optimizer.load_state_dict(state)
 
 
-@pytest.mark.parametrize(("before", "after"), [(0.0, 0.9), (0.9, 0.0)])
-def test_momentum_may_begin_or_end_with_a_state(before: float, after: float, digits: tuple) -> None:
+@pytest.mark.parametrize(("momentum", "new_momentum"), [(0.0, 0.9), (0.9, 0.0)])
+def test_momentum_may_begin_or_end_with_a_state(momentum: float, new_momentum: float, digits: tuple) -> None:
     model = network()
-    old = optimizers.build(OptimConfig(name="sgd", lr=0.1, momentum=before), model, global_batch=64)
+    old = optimizers.build(OptimConfig(name="sgd", lr=0.1, momentum=momentum), model, global_batch=64)
     train(model, old, digits, range(2))
-    new = optimizers.build(OptimConfig(name="sgd", lr=0.1, momentum=after), model, global_batch=64)
+    new = optimizers.build(OptimConfig(name="sgd", lr=0.1, momentum=new_momentum), model, global_batch=64)
     new.load_state_dict(old.state_dict())
     assert all(math.isfinite(loss) for loss in train(model, new, digits, range(2, 4)))
 
@@ -188,10 +188,10 @@ def test_biases_take_no_layer_wise_rate_where_they_take_no_penalty() -> None:
     layer = nn.Linear(4, 2)
     config = OptimConfig(name="lars", lr=1.0, weight_decay=0.1, decay_norm_and_bias=False)
     optimizer = optimizers.build(config, layer, global_batch=1)
-    before = layer.bias.detach().clone()
+    previous = layer.bias.detach().clone()
     layer.weight.grad, layer.bias.grad = torch.ones(2, 4), torch.ones(2)
     optimizer.step()
-    assert torch.equal(layer.bias.detach(), before - 1.0)
+    assert torch.equal(layer.bias.detach(), previous - 1.0)
 
 
 def test_pattern_that_matches_nothing_names_the_nearest() -> None:

@@ -41,7 +41,7 @@ def test_named_points(config: ScheduleConfig, points: dict[float, float]) -> Non
 
 @every_schedule
 def test_depends_on_the_position_alone(config: ScheduleConfig, points: dict[float, float]) -> None:
-    """A run that is stopped anywhere goes on with the rates that it would have had."""
+    """A run that is stopped anywhere continues with the rates that it would have had."""
     positions = [step * EPOCHS / 997 for step in range(998)]
     straight = [factor(config, position, EPOCHS) for position in positions]
     shuffled = random.Random(0).sample(range(998), 998)
@@ -78,12 +78,12 @@ TORCH = [
 @pytest.mark.parametrize(("config", "scheduler"), TORCH, ids=[config.name for config, _ in TORCH])
 def test_is_torchs(config: ScheduleConfig, scheduler: object) -> None:
     optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0, momentum=0.9)
-    theirs = scheduler(optimizer)
+    reference = scheduler(optimizer)
     expected = []
     for _ in range(EPOCHS):
         expected.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
-        theirs.step()
+        reference.step()
     got = [factor(config, epoch, EPOCHS) for epoch in range(EPOCHS)]
     np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-12)
 

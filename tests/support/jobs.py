@@ -33,40 +33,40 @@ class Ranks:
 
     def __init__(
         self,
-        words: Sequence[str],
+        argv: Sequence[str],
         *,
         ranks: int = 1,
         env: Mapping[str, str] | None = None,
         places: Sequence[Mapping[str, str]] | None = None,
         main: Callable[[list[str]], int] | None = None,
     ) -> None:
-        """`places`: another launcher's variables for each rank, in place of torchrun's; `main`: of distdl.train's."""
+        """`places`: variables of another launcher for each rank, not torchrun's; `main`: replaces that of distdl.train."""
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOAD)
         self._file = tempfile.NamedTemporaryFile(suffix=".log")  # noqa: SIM115 - goes with this object
         self.output = Path(self._file.name)
-        """What the ranks print, both streams: the server that forks them has those of the test that started it."""
+        """Output of the ranks, both streams: the server that forks them has the streams of the test that started it."""
         self.processes: list[BaseProcess] = []
         for place in places or torchrun_places(ranks):
             variables = {**(env or {}), **place}
             process = context.Process(
-                target=_rank, args=(list(words), variables, str(Path.cwd()), str(self.output), main)
+                target=_rank, args=(list(argv), variables, str(Path.cwd()), str(self.output), main)
             )
             process.start()
             self.processes.append(process)
 
     def wait(self, timeout: float = 120) -> list[int | None]:
         """Exit codes by rank; None of a rank that did not end in time."""
-        until = time.monotonic() + timeout
+        deadline = time.monotonic() + timeout
         for process in self.processes:
-            process.join(max(until - time.monotonic(), 0))
+            process.join(max(deadline - time.monotonic(), 0))
         codes = [process.exitcode for process in self.processes]
         self.kill()
         return codes
 
     @property
     def text(self) -> str:
-        """What the ranks have printed so far."""
+        """Output of the ranks so far."""
         return self.output.read_text(encoding="utf-8")
 
     def kill(self) -> None:
@@ -79,7 +79,7 @@ class Ranks:
 
 
 def torchrun_places(ranks: int, *, alone: bool = False) -> list[dict[str, str]]:
-    """What torchrun would tell each rank; a single one is started without it, but if `alone`."""
+    """Variables that torchrun would set for each rank; a single rank is started without them, unless `alone`."""
     if ranks == 1 and not alone:
         return [{}]
     all_ranks = {
@@ -92,7 +92,7 @@ def torchrun_places(ranks: int, *, alone: bool = False) -> list[dict[str, str]]:
 
 
 def _rank(
-    words: list[str],
+    argv: list[str],
     variables: dict[str, str],
     folder: str,
     output: str,
@@ -105,27 +105,27 @@ def _rank(
     os.chdir(folder)
     from distdl.cli import train
 
-    sys.exit((main or train.main)(words))
+    sys.exit((main or train.main)(argv))
 
 
-def train(words: Sequence[str], *, ranks: int = 1, timeout: float = 120, env: Mapping[str, str] | None = None) -> None:
+def train(argv: Sequence[str], *, ranks: int = 1, timeout: float = 120, env: Mapping[str, str] | None = None) -> None:
     """Train to the end, and fail if any rank does."""
-    job = Ranks([*words, *QUIET], ranks=ranks, env=env)
+    job = Ranks([*argv, *QUIET], ranks=ranks, env=env)
     codes = job.wait(timeout)
-    assert codes == [0] * ranks, f"exit codes {codes} of distdl.train {' '.join(words)}\n{job.text}"
+    assert codes == [0] * ranks, f"exit codes {codes} of distdl.train {' '.join(argv)}\n{job.text}"
 
 
 def torchrun(
-    words: Sequence[str], *, nproc: int = 2, timeout: float = 180, options: Sequence[str] = (), **kwargs: object
+    argv: Sequence[str], *, nproc: int = 2, timeout: float = 180, options: Sequence[str] = (), **kwargs: object
 ) -> subprocess.CompletedProcess[str]:
-    """`torchrun --standalone --nproc_per_node=N -m distdl.train WORDS`, waited for."""
+    """`torchrun --standalone --nproc_per_node=N -m distdl.train ARGV`, waited for."""
     return subprocess.run(
-        [*torchrun_command(nproc, options), *words], capture_output=True, text=True, timeout=timeout, **kwargs
+        [*torchrun_command(nproc, options), *argv], capture_output=True, text=True, timeout=timeout, **kwargs
     )
 
 
 def torchrun_command(nproc: int, options: Sequence[str] = ()) -> list[str]:
-    """The command up to the words of the training."""
+    """The command up to the argv of the training."""
     module = [sys.executable, "-m", "torch.distributed.run"]
     return [*module, "--standalone", f"--nproc_per_node={nproc}", *options, "-m", "distdl.train"]
 
@@ -144,14 +144,14 @@ def free_port() -> int:
 
 def wait_for(condition, timeout: float = 60, what: str = "the condition") -> None:
     """Until `condition()` is true; fails after `timeout` seconds."""
-    until = time.monotonic() + timeout
+    deadline = time.monotonic() + timeout
     while not condition():
-        assert time.monotonic() < until, f"{what} did not come in {timeout} s"
+        assert time.monotonic() < deadline, f"{what} did not come in {timeout} s"
         time.sleep(0.005)
 
 
 def step_of(run: Path) -> int:
-    """The last step that a run's metrics.jsonl tells of."""
+    """The last step in a run's metrics.jsonl."""
     from distdl.core.files import read_rows
 
     return max((row["step"] for row in read_rows(run / "metrics.jsonl")), default=0)

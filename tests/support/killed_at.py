@@ -39,9 +39,9 @@ def kill_at(number: int, saved: Path) -> None:
     checkpoint.Checkpoints._publish = reported(checkpoint.Checkpoints._publish)
 
 
-def train_until_killed(number: int, saved: Path, words: list[str]) -> None:
-    """`distdl.train WORDS` in this process, killed at its N-th change."""
+def train_until_killed(number: int, saved: Path, argv: list[str]) -> None:
+    """`distdl.train ARGV` in this process, killed at its N-th change."""
     from distdl.cli.train import main
 
     kill_at(number, saved)
-    raise SystemExit(main(words))
+    raise SystemExit(main(argv))

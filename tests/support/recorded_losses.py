@@ -49,7 +49,7 @@ def losses(folder: Path, ranks: int) -> list[list[str]]:
 
 
 def platform() -> dict[str, str]:
-    """What the bits depend on: the version of torch and the instructions that it uses."""
+    """Properties that the bits depend on: the version of torch and the instructions that it uses."""
     return {"torch": torch.__version__.partition("+")[0], "cpu": torch.backends.cpu.get_cpu_capability()}
 
 

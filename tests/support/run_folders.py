@@ -21,7 +21,7 @@ def tree(folder: Path) -> dict[str, tuple[bytes, int] | None]:
 def write_run(
     path: Path, *, rows: int = 60, name: str = "digits", gpu: bool = True, ended: bool = True, samples: int = 30
 ) -> Path:
-    """A run of 10 epochs in a folder of its own: rows of metrics, samples of telemetry, result and configuration."""
+    """A run of 10 epochs in a folder of its sample: rows of metrics, samples of telemetry, result and configuration."""
     import tomli_w
 
     path.mkdir(parents=True)
@@ -44,29 +44,29 @@ def write_run(
     return path
 
 
-def _metrics(rows: int) -> list[dict[str, Any]]:
-    found = []
-    for step in range(1, rows + 1):
-        epoch = 10 * step / rows
+def _metrics(steps: int) -> list[dict[str, Any]]:
+    rows = []
+    for step in range(1, steps + 1):
+        epoch = 10 * step / steps
         spent = {name: step * (1 + index) * 1e-3 for index, name in enumerate(PHASES)}
         loss = 2.3 * math.exp(-epoch / 3) * (1 + 0.2 * math.sin(step * 7.3))
         row = {"time_s": step * 0.025, "step": step, "epoch": epoch, "kind": "train", "loss": loss, "lr": 0.01}
-        found.append(row | {"images_per_s": 9000.0 + step % 13, "phases_s": spent})
-        if step % max(rows // 10, 1) == 0:
+        rows.append(row | {"images_per_s": 9000.0 + step % 13, "phases_s": spent})
+        if step % max(steps // 10, 1) == 0:
             tested = {"kind": "test", "accuracy": 1 - 0.5 * math.exp(-epoch), "loss": loss}
-            found.append({"time_s": step * 0.025, "step": step, "epoch": epoch} | tested)
-    return found
+            rows.append({"time_s": step * 0.025, "step": step, "epoch": epoch} | tested)
+    return rows
 
 
 def _telemetry(samples: int, *, gpu: bool) -> list[dict[str, Any]]:
-    found = []
+    rows = []
     for second in range(samples):
         place = {"time_s": 1.7e9 + second, "step": second, "epoch": 0, "rank": 0, "host": "node1"}
-        found.append(place | {"kind": "host", "cpu_percent": 50.0 + second % 7, "memory_used_bytes": 2**31 + second})
+        rows.append(place | {"kind": "host", "cpu_percent": 50.0 + second % 7, "memory_used_bytes": 2**31 + second})
         if gpu:
-            own = {"kind": "nvml", "device": "GPU-1", "busy_percent": 90 + second % 5, "power_w": 300.0 + second % 9}
-            found.append(place | own | {"sm_active_percent": 70.0, "memory_used_bytes": 2**33, "temperature_c": 50})
-    return found
+            sample = {"kind": "nvml", "device": "GPU-1", "busy_percent": 90 + second % 5, "power_w": 300.0 + second % 9}
+            rows.append(place | sample | {"sm_active_percent": 70.0, "memory_used_bytes": 2**33, "temperature_c": 50})
+    return rows
 
 
 def result(name: str, steps: int, *, gpu: bool) -> dict[str, Any]:

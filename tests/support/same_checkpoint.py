@@ -18,13 +18,13 @@ MEASURED = (
 """Measured durations, and the count of resumes by which the two differ."""
 
 
-def assert_same_checkpoint(one: Path, other: Path, ignore: Sequence[str] = MEASURED) -> None:
+def assert_same_checkpoint(first_run: Path, second_run: Path, ignore: Sequence[str] = MEASURED) -> None:
     """Fail unless the newest checkpoints of two runs hold the same bits.
 
     Compared are state.pt, every shard, and the position in the manifest; dotted names that begin with one of `ignore`
     are left out, but must be there in both.
     """
-    first, second = (dict(leaves(run)) for run in (one, other))
+    first, second = (dict(leaves(run)) for run in (first_run, second_run))
     assert first.keys() == second.keys(), f"only in one: {sorted(first.keys() ^ second.keys())}"
     compared = [name for name in first if not any(name == part or name.startswith(f"{part}.") for part in ignore)]
     assert compared
@@ -58,13 +58,13 @@ def _walk(name: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
-def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, torch.Tensor):
-        if not isinstance(other, torch.Tensor) or one.dtype != other.dtype or one.shape != other.shape:
+def _same(first: Any, second: Any) -> bool:
+    if isinstance(first, torch.Tensor):
+        if not isinstance(second, torch.Tensor) or first.dtype != second.dtype or first.shape != second.shape:
             return False
         # By bytes: not-a-number equals itself, 0 and -0 differ.
-        one, other = (
-            tensor.detach().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes() for tensor in (one, other)
+        first, second = (
+            tensor.detach().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes() for tensor in (first, second)
         )
-        return one == other
-    return type(one) is type(other) and one == other
+        return first == second
+    return type(first) is type(second) and first == second

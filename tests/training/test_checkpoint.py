@@ -106,17 +106,17 @@ DAMAGES = {
 
 @pytest.mark.parametrize(("damage", "says"), DAMAGES.items(), ids=lambda value: getattr(value, "__name__", ""))
 def test_a_damaged_newest_is_reported_and_the_one_before_is_used(tmp_path: Path, damage, says: str) -> None:
-    checkpoints, told = Checkpoints(tmp_path), []
+    checkpoints, warnings = Checkpoints(tmp_path), []
     save(checkpoints, 1)
     save(checkpoints, 2)
     damage(tmp_path / "step-00000002")
-    assert find(tmp_path, told.append).name == "step-00000001"
-    assert len(told) == 1
-    assert "step-00000002" in told[0]
-    assert says in told[0]
+    assert find(tmp_path, warnings.append).name == "step-00000001"
+    assert len(warnings) == 1
+    assert "step-00000002" in warnings[0]
+    assert says in warnings[0]
     damage(tmp_path / "step-00000001")
     with pytest.raises(UserError, match="no whole checkpoint"):
-        find(tmp_path, told.append)
+        find(tmp_path, warnings.append)
 
 
 def test_a_kill_while_writing_leaves_the_one_before(tmp_path: Path) -> None:
@@ -222,14 +222,14 @@ MANIFESTS = {
 
 @pytest.mark.parametrize("text", MANIFESTS.values(), ids=MANIFESTS)
 def test_a_manifest_that_is_no_manifest_is_one_line(tmp_path: Path, text: str) -> None:
-    checkpoints, told = Checkpoints(tmp_path), []
+    checkpoints, warnings = Checkpoints(tmp_path), []
     save(checkpoints, 1, 0.4)
     save(checkpoints, 2, 0.5)
     (tmp_path / "step-00000002" / "manifest.json").write_text(text)
     assert stored.best(checkpoints.folder, checkpoints.kind).name == "step-00000001"
-    assert find(tmp_path, told.append).name == "step-00000001"
-    assert len(told) == 1
-    assert "\n" not in told[0]
+    assert find(tmp_path, warnings.append).name == "step-00000001"
+    assert len(warnings) == 1
+    assert "\n" not in warnings[0]
     save(checkpoints, 3)
 
 
@@ -272,7 +272,7 @@ EDITS: dict[str, tuple[Callable[[Table], object], str]] = {
 
 @pytest.mark.parametrize(("edit", "says"), EDITS.values(), ids=EDITS)
 def test_a_manifest_with_an_odd_field_is_damaged_and_the_one_before_is_used(tmp_path: Path, edit, says: str) -> None:
-    checkpoints, told = Checkpoints(tmp_path), []
+    checkpoints, warnings = Checkpoints(tmp_path), []
     for step in (1, 2):
         folder = checkpoints.begin(step)
         tensors.write_tensors(checkpoints.hidden(step) / "shard-0.pt", {"error": torch.ones(3)})
@@ -282,11 +282,11 @@ def test_a_manifest_with_an_odd_field_is_damaged_and_the_one_before_is_used(tmp_
     manifest = json.loads(file.read_text())
     edit(manifest)
     file.write_text(json.dumps(manifest))
-    assert find(tmp_path, told.append).name == "step-00000001"
-    assert len(told) == 1
-    assert says in told[0]
+    assert find(tmp_path, warnings.append).name == "step-00000001"
+    assert len(warnings) == 1
+    assert says in warnings[0]
     with pytest.raises(UserError, match="is damaged: "):
-        find(file.parent, told.append)
+        find(file.parent, warnings.append)
 
 
 def test_a_manifest_of_version_1_is_whole(tmp_path: Path) -> None:

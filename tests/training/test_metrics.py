@@ -1,4 +1,4 @@
-"""Metrics by name: built anew for each evaluation, summed over ranks."""
+"""Metrics by name: new for each evaluation, summed over ranks."""
 
 import pytest
 import torch

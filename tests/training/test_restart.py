@@ -1,4 +1,4 @@
-"""What a job that torchrun started again does about its run folder."""
+"""Resume of a job that torchrun has restarted."""
 
 import json
 from pathlib import Path

@@ -210,8 +210,8 @@ def test_moments_take_the_memory_format_of_their_parameter(make, saved: Path) ->
             assert trainer.optimizer.state[parameter]["exp_avg"].stride() == parameter.stride()
         trainer.train_epoch()
         trained.append([*trainer.model.parameters()])
-    for one, other in zip(*trained, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    for plain, channels_last in zip(*trained, strict=True):
+        torch.testing.assert_close(plain, channels_last, rtol=1e-4, atol=1e-5)
 
 
 def test_other_classes_are_refused_and_named(make, saved: Path, dataset: DataSet) -> None:
@@ -233,10 +233,10 @@ def test_other_numbers_of_samples_are_stated(make, saved: Path) -> None:
     config = dataclasses.replace(SMALL, data=dataclasses.replace(SMALL.data, limit=80))
     trainer = make(config, load(config.data))
     trainer.resume(saved)
-    before, now = (read_tensors(saved / STATE)["data"]["samples"]["train"], len(trainer.dataset.train))
-    assert now < before
-    assert trainer.changes["samples in train"] == [before, now]
-    assert f"changed since the checkpoint: samples in train {before} -> {now}" in trainer.messages
+    previous, current = (read_tensors(saved / STATE)["data"]["samples"]["train"], len(trainer.dataset.train))
+    assert current < previous
+    assert trainer.changes["samples in train"] == [previous, current]
+    assert f"changed since the checkpoint: samples in train {previous} -> {current}" in trainer.messages
 
 
 @pytest.mark.parametrize(

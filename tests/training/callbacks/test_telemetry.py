@@ -1,4 +1,4 @@
-"""Telemetry of real trainings: who samples, what result.json accounts for, and that the parts add up."""
+"""Telemetry of real trainings: sampling by one rank, accounts in result.json, and parts that add up."""
 
 import copy
 import dataclasses
@@ -17,12 +17,12 @@ from distdl.training.session import train
 from distdl.training.trainer import Trainer
 from jobs import Ranks
 
-WORDS = ("--epochs", "2", "--progress", "none", "--telemetry.hz", "10", "--compute.threads", "1")
+ARGV = ("--epochs", "2", "--progress", "none", "--telemetry.hz", "10", "--compute.threads", "1")
 
 
-def run(tmp_path, *words, ranks=1, name="run") -> tuple[dict, list[dict]]:
+def run(tmp_path, *argv, ranks=1, name="run") -> tuple[dict, list[dict]]:
     folder = tmp_path / name
-    assert Ranks([*WORDS, "--out", str(folder), *words], ranks=ranks).wait() == [0] * ranks
+    assert Ranks([*ARGV, "--out", str(folder), *argv], ranks=ranks).wait() == [0] * ranks
     rows = [json.loads(line) for line in (folder / "telemetry.jsonl").read_text().splitlines()]
     return json.loads((folder / "result.json").read_text()), rows
 
@@ -46,29 +46,29 @@ def test_a_run_accounts_for_itself(tmp_path):
 
 def test_parts_add_up_to_the_whole(tmp_path):
     result, _ = run(tmp_path, "--telemetry.profile-steps", "2")
-    found = waterfall(result)
-    assert abs(found.unaccounted) <= 0.03
-    assert [part.name for part in found.parts][:2] == ["compute", "gaps"]
+    breakdown = waterfall(result)
+    assert abs(breakdown.unaccounted) <= 0.03
+    assert [part.name for part in breakdown.parts][:2] == ["compute", "gaps"]
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_parts_of_the_mnist_network_add_up(tmp_path, data_root, ranks):
-    words = ["--profile", "mnist-cnn", "--data.root", str(data_root), "--data.limit", "3000", "--data.batch-size", "64"]
-    result, _ = run(tmp_path, *words, "--epochs", "1", ranks=ranks)
-    found = waterfall(result)
-    assert abs(found.unaccounted) <= 0.03
-    assert {part.name for part in found.parts} >= {"input", "exchange", "evaluate", "checkpoint", "start"}
-    assert next(part for part in found.parts if part.name == "exchange").seconds > 0 or ranks == 1
+    argv = ["--profile", "mnist-cnn", "--data.root", str(data_root), "--data.limit", "3000", "--data.batch-size", "64"]
+    result, _ = run(tmp_path, *argv, "--epochs", "1", ranks=ranks)
+    breakdown = waterfall(result)
+    assert abs(breakdown.unaccounted) <= 0.03
+    assert {part.name for part in breakdown.parts} >= {"input", "exchange", "evaluate", "checkpoint", "start"}
+    assert next(part for part in breakdown.parts if part.name == "exchange").seconds > 0 or ranks == 1
 
 
 def test_a_run_held_against_a_named_device(tmp_path, capsys):
     run(tmp_path, "--telemetry.profile-steps", "2")
     assert main(["explain", str(tmp_path / "run"), "--device", "t4", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert [part["name"] for part in found["parts"]][:4] == ["peak", "layers", "kernels", "gaps"]
-    assert sum(part["share"] for part in found["parts"]) == pytest.approx(1, abs=0.03)
-    assert 0 < found["mfu"] < 1
-    assert found["utilisation"]["ppp_by_kind"]["conv"] > 0
+    breakdown = json.loads(capsys.readouterr().out)
+    assert [part["name"] for part in breakdown["parts"]][:4] == ["peak", "layers", "kernels", "gaps"]
+    assert sum(part["share"] for part in breakdown["parts"]) == pytest.approx(1, abs=0.03)
+    assert 0 < breakdown["mfu"] < 1
+    assert breakdown["utilisation"]["ppp_by_kind"]["conv"] > 0
 
 
 def test_of_two_ranks_of_a_host_one_samples_it(tmp_path):
@@ -99,7 +99,7 @@ def test_odd_samples_of_an_earlier_start_do_not_end_a_training(tmp_path, lines: 
     run(tmp_path, "--epochs", "1")
     folder = tmp_path / "run"
     (folder / "telemetry-other.jsonl").write_text(lines)
-    job = Ranks([*WORDS, "--out", str(folder), "--resume", "auto"])
+    job = Ranks([*ARGV, "--out", str(folder), "--resume", "auto"])
     assert job.wait() == [0], job.text
     assert "cannot be added up" in job.text
     result = json.loads((folder / "result.json").read_text())
@@ -108,7 +108,7 @@ def test_odd_samples_of_an_earlier_start_do_not_end_a_training(tmp_path, lines: 
 
 def test_none_is_sampled_at_no_rate(tmp_path):
     folder = tmp_path / "run"
-    assert Ranks([*WORDS, "--telemetry.hz", "0", "--out", str(folder)]).wait() == [0]
+    assert Ranks([*ARGV, "--telemetry.hz", "0", "--out", str(folder)]).wait() == [0]
     assert not (folder / "telemetry.jsonl").exists()
     result = json.loads((folder / "result.json").read_text())
     assert result["held_s"] > 0
@@ -117,8 +117,8 @@ def test_none_is_sampled_at_no_rate(tmp_path):
 
 def test_a_run_that_fails_before_it_begins_keeps_its_own_error(tmp_path):
     folder = tmp_path / "run"
-    words = [*WORDS, "--out", str(folder), "--resume", str(tmp_path / "nothing")]
-    assert Ranks(words).wait() == [2]
+    argv = [*ARGV, "--out", str(folder), "--resume", str(tmp_path / "nothing")]
+    assert Ranks(argv).wait() == [2]
 
 
 class OnADeviceThatFails(Callback):
@@ -144,7 +144,7 @@ class OnADeviceThatFails(Callback):
 
 
 def test_a_device_that_cannot_be_read_is_one_warning(tmp_path):
-    config = from_command_line([*WORDS, "--epochs", "1", "--out", str(tmp_path / "run")], strategy="single")
+    config = from_command_line([*ARGV, "--epochs", "1", "--out", str(tmp_path / "run")], strategy="single")
     strategy, listener = make(config), OnADeviceThatFails()
     strategy.setup()
     assert train(config, strategy, (listener,)) == "completed"
