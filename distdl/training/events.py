@@ -28,6 +28,8 @@ from distdl.data.dataset import DataSet, Loader
 from distdl.runtime.world import World
 from distdl.strategies.base import Strategy
 from distdl.telemetry.clock import Clock
+from distdl.training.checkpoint import Checkpoints
+from distdl.training.stop import StopSignal
 
 
 class Training(Protocol):
@@ -41,6 +43,8 @@ class Training(Protocol):
     clock: Clock
     events: "Events"
     loaders: dict[str, Loader]
+    checkpoints: Checkpoints
+    stop: StopSignal
     nodes: int
     """Number of hosts."""
     global_batch: int

@@ -40,7 +40,7 @@ class Ranks:
         places: Sequence[Mapping[str, str]] | None = None,
         main: Callable[[list[str]], int] | None = None,
     ) -> None:
-        """`places`: variables of another launcher for each rank, not torchrun's; `main`: replaces that of distdl.train."""
+        """`places`: variables of another launcher for each rank; `main`: replaces that of distdl.train."""
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOAD)
         self._file = tempfile.NamedTemporaryFile(suffix=".log")  # noqa: SIM115 - goes with this object
