@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distdl.core.files import read_rows
-from distdl.training.events import Callback
+from distdl.training.events import Callback, Training
 
 if TYPE_CHECKING:
     import torch
 
     from distdl.data.dataset import Batch
-    from distdl.training.trainer import Trainer
 
 FOLDER, LEG = "DISTDL_VERIFY_SAMPLES", "DISTDL_VERIFY_LEG"
 """Environment variables with the folder of the logs and the number of this leg."""
@@ -33,7 +32,7 @@ class SampleLog(Callback):
         self._folder, self._leg = folder, leg
         self._epoch, self._indices = 0, []
 
-    def begin(self, trainer: "Trainer") -> None:
+    def begin(self, trainer: Training) -> None:
         """Open the log and observe the training loader."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self._file = (self._folder / f"leg-{self._leg:04d}-rank-{trainer.world.rank}.jsonl").open("a", encoding="utf-8")
@@ -48,11 +47,11 @@ class SampleLog(Callback):
 
         loader.epoch = observed
 
-    def step_end(self, trainer: "Trainer", loss: "torch.Tensor") -> None:
+    def step_end(self, trainer: Training, loss: "torch.Tensor") -> None:
         """Log the samples of the step."""
         self._write({"step": trainer.progress.step, "epoch": self._epoch, "indices": self._indices})
 
-    def close(self, trainer: "Trainer") -> None:
+    def close(self, trainer: Training) -> None:
         """Close the log."""
         self._file.close()
 

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -14,12 +14,8 @@ from distdl.core.phases import EXPLAIN, per_step
 from distdl.core.text import printable
 from distdl.data.dataset import DataSet
 from distdl.training.callbacks.forecast import Forecast
-from distdl.training.events import Callback
+from distdl.training.events import Callback, Training
 from distdl.training.resume_command import resume_command
-
-if TYPE_CHECKING:
-    from distdl.training.trainer import Trainer
-
 
 FEW_STEPS = 10
 """An epoch of fewer steps is warned about: the schedule is then coarse, and the batch large for the set."""
@@ -33,7 +29,7 @@ class Display(Callback):
         self._live = mode == "live" or (mode == "auto" and self.console.is_terminal)
         self._bar: Progress | None = None
 
-    def begin(self, trainer: "Trainer") -> None:
+    def begin(self, trainer: Training) -> None:
         world, loader = trainer.world, trainer.loaders["train"]
         ranks = f"{world.size} rank" + "s" * (world.size > 1)
         self.console.print(
@@ -71,7 +67,7 @@ class Display(Callback):
             self._bar.update(self._task, completed=trainer.position)
             self._bar.start()
 
-    def step_end(self, trainer: "Trainer", loss: torch.Tensor) -> None:
+    def step_end(self, trainer: Training, loss: torch.Tensor) -> None:
         now = time.perf_counter()
         if self._bar is None or now < self._next:
             return
@@ -83,12 +79,12 @@ class Display(Callback):
     def _forecast_suffix(self) -> str:
         return f"  {self._forecast.text}" if self._forecast and self._forecast.text else ""
 
-    def _rate(self, trainer: "Trainer") -> float:
+    def _rate(self, trainer: Training) -> float:
         progress = trainer.progress
         images, seconds = progress.images - self._images, progress.elapsed_s - self._since_s
         return images / seconds if seconds else 0.0
 
-    def evaluate_end(self, trainer: "Trainer", split: str, metrics: dict[str, float]) -> None:
+    def evaluate_end(self, trainer: Training, split: str, metrics: dict[str, float]) -> None:
         self._accuracy = f" accuracy {metrics['accuracy']:.2%}"
         if self._bar is None:
             self.console.print(
@@ -96,10 +92,10 @@ class Display(Callback):
                 f"accuracy {metrics['accuracy']:.2%}  {self._rate(trainer):,.0f} images/s{self._forecast_suffix()}",
             )
 
-    def warn(self, trainer: "Trainer", message: str) -> None:
+    def warn(self, trainer: Training, message: str) -> None:
         self.console.print(Text(printable(f"warning: {message}"), "yellow"), soft_wrap=True)
 
-    def close(self, trainer: "Trainer") -> None:
+    def close(self, trainer: Training) -> None:
         if self._bar is not None:
             self._bar.stop()
 
@@ -107,16 +103,16 @@ class Display(Callback):
 class Warnings(Callback):
     """Prints warnings alone, on stderr: the display of --progress none."""
 
-    def warn(self, trainer: "Trainer", message: str) -> None:
+    def warn(self, trainer: Training, message: str) -> None:
         print(printable(f"warning: {message}"), file=sys.stderr, flush=True)
 
 
-def position(trainer: "Trainer") -> str:
+def position(trainer: Training) -> str:
     """Step and epoch of a training, as text."""
     return f"step {trainer.progress.step}, epoch {trainer.position:.2f} of {trainer.config.epochs}"
 
 
-def stopped_at(trainer: "Trainer") -> str:
+def stopped_at(trainer: Training) -> str:
     """Two lines about a training that was stopped: its position and checkpoint, and the command that resumes it."""
     checkpoint = trainer.checkpoints.list()[-1]
     return (

@@ -1,16 +1,12 @@
 """Forecast of the time until a running training reaches its target: for the display, and as rows of metrics.jsonl."""
 
 import math
-from typing import TYPE_CHECKING
 
 from distdl.core.files import read_rows
 from distdl.core.format import duration
 from distdl.core.rundir import METRICS
 from distdl.training.callbacks.metrics import write_row
-from distdl.training.events import Callback
-
-if TYPE_CHECKING:
-    from distdl.training.trainer import Trainer
+from distdl.training.events import Callback, Training
 
 
 class Forecast(Callback):
@@ -23,7 +19,7 @@ class Forecast(Callback):
         self.target = target
         self.text = ""
 
-    def begin(self, trainer: "Trainer") -> None:
+    def begin(self, trainer: Training) -> None:
         from distdl.perf.learning.remaining import Remaining
 
         self._remaining = Remaining(self.target, of="accuracy")
@@ -36,7 +32,7 @@ class Forecast(Callback):
         self._reached = self._reached or accuracy >= self.target
         self._remaining.update(step, accuracy, lr=lr)
 
-    def evaluate_end(self, trainer: "Trainer", split: str, metrics: dict[str, float]) -> None:
+    def evaluate_end(self, trainer: Training, split: str, metrics: dict[str, float]) -> None:
         progress = trainer.progress
         self._record(progress.step, metrics["accuracy"], lr=trainer.optimizer.param_groups[0]["lr"])
         if self._reached:
