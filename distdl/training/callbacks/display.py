@@ -15,6 +15,7 @@ from distdl.core.text import printable
 from distdl.data.dataset import DataSet
 from distdl.training.callbacks.forecast import Forecast
 from distdl.training.events import Callback, Training
+from distdl.training.metrics import RESERVED
 from distdl.training.resume_command import resume_command
 
 FEW_STEPS = 10
@@ -142,6 +143,7 @@ def closing_table(result: dict[str, Any]) -> Table:
     if split:
         metrics = result[split]
         title += f", {split} accuracy {metrics['accuracy']:.2%}, loss {metrics['loss']:.4f}"
+        title += "".join(f", {name} {value:.4f}" for name, value in metrics.items() if name not in RESERVED)
         if metrics.get("best") or metrics["step"] != result["steps"]:
             title += f" (weights of epoch {metrics['epoch']:g})"
     if result.get("ps", {}).get("replayed"):

@@ -1,5 +1,6 @@
 """The first lines of a training: what it trains on, and what is odd about it."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 from distdl.cli.train import main
 from distdl.data.dataset import DataSet, Split
 from distdl.training.callbacks.display import split_sizes
+from jobs import Ranks
 
 LABEL = "[red]\x1b[31m[dog"
 
@@ -61,3 +63,11 @@ def test_a_validation_of_the_sets_own_is_not_withheld() -> None:
     split = Split(labels=np.zeros(1234, np.int64))
     dataset = DataSet(name="", classes=("a",), train=split, validation=split, test=split)
     assert split_sizes(dataset, 0.0) == "train 1,234, validation 1,234, test 1,234 images, 1 class"
+
+
+def test_the_closing_table_has_the_further_metrics(tmp_path: Path) -> None:
+    argv = ["--max-steps", "2", "--metrics", "top-k", "--progress", "plain", "--telemetry.hz", "0"]
+    job = Ranks([*argv, "--compute.threads", "1", "--out", str(tmp_path / "run")])
+    assert job.wait() == [0], job.text
+    value = json.loads((tmp_path / "run" / "result.json").read_text())["test"]["top-k"]
+    assert f"top-k {value:.4f}" in " ".join(job.text.split())
