@@ -201,7 +201,7 @@ def test_pattern_that_matches_nothing_names_the_nearest() -> None:
 
 @pytest.mark.parametrize("name", ["lars", "lamb"])
 def test_missing_timm_names_the_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "timm.optim", None)
+    monkeypatch.setitem(sys.modules, f"timm.optim.{name}", None)
     with pytest.raises(UserError, match=r"timm.*distdl\[large-batch\]"):
         optimizers.build(OptimConfig(name=name), network(), global_batch=1)
 
