@@ -28,6 +28,8 @@ class Tracking(Callback):
         self._next_s = 0.0
         for name, make in self._factories.items():
             self._attempt(trainer, name, partial(self._add, name, make, trainer.run.path))
+        if not self._trackers:
+            return
         config = as_table(trainer.config, trainer.strategy.name)
         self._each(trainer, lambda tracker: tracker.log_config(config))
 
