@@ -8,7 +8,7 @@ from distdl.core.config import Config
 from distdl.data.dataset import DataSet, Loader
 from distdl.data.loaders import make_loader
 from distdl.data.loaders.spec import Task
-from distdl.models import build as zoo
+from distdl.models.build import build
 from distdl.models.freezing import check_smallest_piece
 from distdl.optim import optimizers
 from distdl.runtime.world import World
@@ -20,7 +20,13 @@ def network(config: Config, dataset: DataSet, seed: int) -> nn.Module:
     """The network with the initial weights of `seed`, whatever was drawn before (loaders draw too). On the CPU."""
     torch.manual_seed(seed)
     size = config.data.image_size or dataset.image_size
-    return zoo.build(config.model, classes=len(dataset.classes), channels=dataset.channels, image_size=size)
+    return build(
+        config.model,
+        classes=len(dataset.classes),
+        channels=dataset.channels,
+        image_size=size,
+        options=config.options.get("model", {}),
+    )
 
 
 def network_and_optimizer(config: Config, dataset: DataSet, world: World) -> tuple[nn.Module, Optimizer]:

@@ -5,8 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 from distdl.core.config import Config
-
-AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+from distdl.runtime.device import REDUCED_PRECISION
 
 
 def configure(config: Config) -> None:
@@ -20,5 +19,5 @@ def configure(config: Config) -> None:
 
 def autocast(config: Config, device: torch.device) -> AbstractContextManager[object]:
     """Context of the forward pass in the configured precision. Reentrant."""
-    dtype = AUTOCAST.get(config.compute.precision)
+    dtype = REDUCED_PRECISION.get(config.compute.precision)
     return torch.autocast(device.type, dtype) if dtype else nullcontext()

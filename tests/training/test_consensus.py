@@ -12,12 +12,13 @@ import torch
 from distdl.core.config import Config
 from distdl.core.errors import Failure
 from distdl.strategies.base import Strategy
+from distdl.strategies.single import Single
 from distdl.training.consensus import INTERVAL_S, Consensus
 from distdl.training.nonfinite import NonFiniteGuard
 from distdl.training.stop import StopSignal
 
 
-class TwoRanks(Strategy):
+class TwoRanks(Single):
     """A strategy of this rank and of another one that sends `other`."""
 
     other: tuple[float, ...] = (0.0, 0.0, -math.inf, -math.inf)

@@ -10,7 +10,7 @@ from distdl.core.errors import UserError
 from distdl.data.dataset import Batch, DataSet, Split
 from distdl.optim import losses
 from distdl.optim.ema import EMA
-from distdl.strategies import make
+from distdl.strategies.base import make
 from distdl.training.evaluation import Evaluator, mean_over_crops
 from distdl.training.metrics import TopK
 from distdl.training.state import TrainState

@@ -8,7 +8,7 @@ import torch
 from distdl.core.config import CheckpointConfig, Config
 from distdl.core.errors import Failure
 from distdl.core.manifest import Progress
-from distdl.strategies.base import Strategy
+from distdl.strategies.single import Single
 from distdl.training.checkpoint import Checkpoints
 from distdl.training.saving import CheckpointPolicy, Saver
 
@@ -27,14 +27,14 @@ def test_due_at_step_10_of_epoch_2(every_steps: int, every_epochs: int, by_steps
 def test_a_failed_write_is_a_warning_at_the_next_one_and_a_failure_at_the_end(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").write_text("a file")
     warnings: list[str] = []
-    saver = Saver(Strategy(Config()), Checkpoints(tmp_path / "checkpoints"), warnings.append)
+    saver = Saver(Single(Config()), Checkpoints(tmp_path / "checkpoints"), warnings.append)
     saver.save(lambda: {"model": torch.zeros(1)}, Progress(step=3), None)
     assert len(warnings) == 1 and "the checkpoint of step 3 was not written" in warnings[0]
     with pytest.raises(Failure, match="the checkpoint of step 3 was not written"):
         saver.require_written()
 
 
-class Sharded(Strategy):
+class Sharded(Single):
     """A strategy whose shards cannot be written."""
 
     sharded = True

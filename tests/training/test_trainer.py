@@ -9,7 +9,7 @@ import torch
 from distdl.core.config import CheckpointConfig, ComputeConfig, Config, DataConfig, ModelConfig
 from distdl.core.rundir import RunDir
 from distdl.data.sets.load import load
-from distdl.strategies.base import Strategy
+from distdl.strategies.single import Single
 from distdl.training.trainer import Trainer
 
 SMALL = {"data": DataConfig(limit=96, batch_size=32), "model": ModelConfig(name="softmax")}
@@ -23,7 +23,7 @@ def make(tmp_path: Path) -> Iterator:
 
     def build(**fields: object) -> Trainer:
         config = Config(**{**SMALL, **fields})
-        strategy = Strategy(config)
+        strategy = Single(config)
         strategy.setup()
         trainers.append(Trainer(config, strategy, load(config.data), RunDir(tmp_path / "run")))
         return trainers[-1]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from distdl.core.config import Config
-from distdl.strategies import make
+from distdl.strategies.base import make
 from distdl.training.unreadable import UnreadableFiles
 
 

@@ -15,7 +15,7 @@ from distdl.profiling.kernels import KernelProfile
 from distdl.runtime.cores import busy_at_start, cores, warning
 from distdl.telemetry.host import HostCounters
 from distdl.telemetry.nvml import NvmlDevice, uuid_of
-from distdl.telemetry.sampler import Sampler, Source, claim
+from distdl.telemetry.sampler import Sampler, TelemetrySource, claim
 from distdl.training.events import Callback, Training
 from distdl.training.summary import outcome
 
@@ -23,7 +23,7 @@ WARM_STEPS, STEADY_STEPS = 3, 10
 """The first steps compile, tune and fill caches; a step's time is measured from the third to the tenth."""
 
 
-Opener = tuple[str, Callable[[], Source]]
+Opener = tuple[str, Callable[[], TelemetrySource]]
 """Name by which ranks claim a source, and its constructor."""
 
 
@@ -66,7 +66,7 @@ class DeviceSampler(Callback):
             self._sampler = None
             trainer.events.warn(trainer, f"no telemetry: {reason(error)}")
 
-    def _sources(self, trainer: Training) -> list[Source]:
+    def _sources(self, trainer: Training) -> list[TelemetrySource]:
         """Opened sources that no other rank of the run has claimed."""
         sources = []
         for kind, find in (("device", partial(_device_source, trainer.world.device)), ("host", _host_source)):
