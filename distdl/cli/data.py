@@ -14,7 +14,7 @@ from distdl.core.console import PlainConsole
 from distdl.core.paths import data_root, root_origin
 from distdl.core.text import name as shown
 from distdl.core.text import printable
-from distdl.data.dataset import DataSet, Split
+from distdl.data.dataset import DataSet, ResidentSplit, Split
 from distdl.data.files import Unreadable, read
 from distdl.data.sets.catalog import SETS
 from distdl.data.sets.load import available, load, source_of
@@ -103,7 +103,7 @@ def _parts(dataset: DataSet) -> dict[str, Split]:
 def _image_sizes(dataset: DataSet) -> str:
     kind = "gray" if dataset.channels == 1 else "colour"
     split = dataset.train
-    if split.images is not None:
+    if isinstance(split, ResidentSplit):
         height, width = split.images.shape[1:3]
         return f"{height} x {width} pixels, {kind}"
     picks = np.linspace(0, len(split) - 1, min(200, len(split))).astype(int)

@@ -13,7 +13,7 @@ from rich.table import Table
 from distdl.core.config import AugmentConfig, Config, Count, DataConfig, Positive, Timeout
 from distdl.core.console import PlainConsole
 from distdl.core.errors import UserError
-from distdl.data.dataset import DataSet
+from distdl.data.dataset import DataSet, EncodedSplit
 from distdl.data.loaders import make_loader
 from distdl.data.loaders.bench import STAGES, Rates, diagnose, measure, of_run
 from distdl.data.loaders.spec import Task
@@ -86,7 +86,7 @@ def _network(run: Path) -> float | None:
 
 def _choices(dataset: DataSet, augment: AugmentConfig, most: int) -> list[tuple[str, int]]:
     """Loaders that can read the set, each with one worker and with as many as there are cores."""
-    files = dataset.train.files is not None
+    files = isinstance(dataset.train, EncodedSplit)
     workers = sorted({1, most})
     found = [("torch", count) for count in workers]
     if files and find_spec("nvidia") and find_spec("nvidia.dali"):

@@ -1,12 +1,12 @@
-"""Encoded images: where their bytes lie, in a file of their own or within a larger one, and how those are read.
+"""Encoded images in files of their own or within larger files: their places, and reading their bytes.
 
 A set of a million images has a million of these. They are kept in a few arrays, not as objects: worker processes share
-arrays, while every object that a worker merely looks at is copied for it, page by page, as its reference count changes.
+arrays, while every object that a worker merely reads is copied for it, page by page, as its reference count changes.
 """
 
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ BLOCK_BYTES = 8 * 2**20
 
 
 class Unreadable(Exception):
-    """An image that is missing, cut short, or none. The message names it."""
+    """An image is missing, cut short, or not an image. The message names it."""
 
 
 class Part(NamedTuple):
@@ -35,10 +35,10 @@ File = Path | Part
 
 
 def read(file: File) -> np.ndarray:
-    """The encoded image's bytes, [n] uint8.
+    """Bytes of the encoded image, [n] uint8.
 
     Raises:
-        Unreadable: there are none, or fewer than there should be.
+        Unreadable: the file is missing, empty, or shorter than expected.
     """
     try:
         if isinstance(file, Part):
@@ -46,7 +46,7 @@ def read(file: File) -> np.ndarray:
             if len(content) < file.size:
                 raise Unreadable(f"{file} has {len(content)} bytes of {file.size}")
         else:
-            # A FIFO would be waited for: it is opened without waiting, and refused.
+            # Opening a FIFO would block: open without blocking, and refuse anything but a regular file.
             with open(file, "rb", buffering=0, opener=_open_without_waiting) as source:
                 if not stat.S_ISREG(os.fstat(source.fileno()).st_mode):
                     raise Unreadable(f"{file} is not a regular file")
@@ -62,8 +62,8 @@ def _open_without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)
 
 
-class Paths(Sequence[Path]):
-    """Paths in two arrays."""
+class FilePaths:
+    """Images in files of their own: paths in two arrays."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
         names = [os.fsencode(path) for path in paths]
@@ -77,13 +77,16 @@ class Paths(Sequence[Path]):
         index = range(len(self))[index]
         return Path(os.fsdecode(self._text[self._ends[index] : self._ends[index + 1]].tobytes()))
 
+    def __iter__(self) -> Iterator[Path]:
+        return map(self.__getitem__, range(len(self)))
 
-class Parts(Sequence[Part]):
+
+class ShardParts:
     """Images within a few large files: shards or records.
 
     Args:
-        paths: of the large files.
-        number, offset, size: [n] int64: which of them, and where in it, each image lies.
+        paths: the large files.
+        number, offset, size: [n] int64: position of each image's file in `paths`, and its place in that file in bytes.
     """
 
     def __init__(self, paths: Sequence[Path], number: np.ndarray, offset: np.ndarray, size: np.ndarray) -> None:
@@ -95,21 +98,33 @@ class Parts(Sequence[Part]):
     def __getitem__(self, index: int) -> Part:
         return Part(self.paths[self.number[index]], int(self.offset[index]), int(self.size[index]))
 
-    def take(self, indices: np.ndarray) -> "Parts":
-        """Those at `indices`."""
-        return Parts(self.paths, self.number[indices], self.offset[indices], self.size[indices])
+    def __iter__(self) -> Iterator[Part]:
+        return map(self.__getitem__, range(len(self)))
+
+    def take(self, indices: np.ndarray) -> "ShardParts":
+        """Images at `indices`."""
+        return ShardParts(self.paths, self.number[indices], self.offset[indices], self.size[indices])
 
     def blocks(self, block_bytes: int = BLOCK_BYTES) -> np.ndarray:
-        """[blocks + 1] int64: where runs of neighbours begin that lie within `block_bytes` of one file, and the end."""
+        """[blocks + 1] int64: bounds of the runs of neighbors that are within `block_bytes` of one file."""
         key = self.number * 2**40 + self.offset // block_bytes
         return np.concatenate([[0], np.flatnonzero(np.diff(key)) + 1, [len(key)]])
 
 
-def compact(files: Sequence[File]) -> Sequence[File]:
-    """The same files in a few arrays."""
-    return files if isinstance(files, (Paths, Parts)) else Paths(files)
+Files = Sequence[Path] | FilePaths | ShardParts
+"""Encoded images by position."""
 
 
-def take(files: Sequence[File], indices: np.ndarray) -> Sequence[File]:
-    """The files at `indices`, of the same kind."""
-    return files.take(indices) if isinstance(files, Parts) else [files[index] for index in indices]
+def compact(files: Files) -> FilePaths | ShardParts:
+    """The same images, stored in a few arrays."""
+    return files if isinstance(files, (FilePaths, ShardParts)) else FilePaths(files)
+
+
+def take(files: Files, indices: np.ndarray) -> Files:
+    """Images at `indices`."""
+    return files.take(indices) if isinstance(files, ShardParts) else [files[index] for index in indices]
+
+
+def paths_of(files: Files) -> Sequence[Path] | FilePaths:
+    """Files on disk that hold the images: those of the images, or the large files they are in."""
+    return files.paths if isinstance(files, ShardParts) else files

@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 from distdl.core.config import Config, DataConfig
 from distdl.core.errors import Failure, UserError
 from distdl.data.augment.crops import central_window
-from distdl.data.dataset import Batch, DataSet, Split
+from distdl.data.dataset import Batch, DataSet, EncodedSplit
 from distdl.data.files import Unreadable, read
 from distdl.data.loaders import make_loader
 from distdl.data.sets.load import load
@@ -184,7 +184,7 @@ def written(folder: Path, files: dict[str, bytes]) -> list[Path]:
 
 
 def set_of(files: list[Path], channels: int = 3) -> DataSet:
-    split = Split(files=files, labels=np.arange(len(files)))
+    split = EncodedSplit(files=files, labels=np.arange(len(files)))
     names = tuple(file.name for file in files)
     return DataSet(name="odd", classes=names, train=split, test=split, image_size=24, channels=channels,
                    mean=(0.0,) * channels, std=(1.0,) * channels)  # fmt: skip
@@ -197,7 +197,7 @@ def batches_of(loader: str, dataset: DataSet, training: bool = False, **data: ob
     config = Config(data=DataConfig(**{"loader": loader, "workers": workers, "batch_size": 16, **data}))
     made = make_loader(config, dataset, dataset.train, World(), training=training)
     try:
-        return [Batch(batch.images.clone(), *batch[1:]) for batch in made.epoch(0)]
+        return [replace(batch, images=batch.images.clone()) for batch in made.epoch(0)]
     finally:
         made.close()
 
@@ -361,7 +361,7 @@ def test_evaluation_leaves_unreadable_samples_out(loader: str, world: int, tmp_p
         for rank in range(world):
             config = Config(data=DataConfig(loader=loader, workers=0, eval_batch_size=2, on_error="skip"))
             made = make_loader(config, dataset, dataset.train, World(rank=rank, size=world), training=False)
-            batches = [Batch(batch.images.clone(), *batch[1:]) for batch in made.epoch(0)]
+            batches = [replace(batch, images=batch.images.clone()) for batch in made.epoch(0)]
             made.close()
             steps.add(len(batches))
             sentences.update(made.skipped)  # a resident rank decodes the whole set

@@ -7,7 +7,7 @@ import torch
 from distdl.core import registry
 from distdl.core.config import Config
 from distdl.core.errors import UserError
-from distdl.data.dataset import DataSet, Loader, Split
+from distdl.data.dataset import DataSet, EncodedSplit, Loader, Split
 from distdl.data.loaders.spec import Task
 from distdl.runtime.world import World
 
@@ -34,7 +34,7 @@ def choose(task: Task) -> tuple[str, str]:
     split, device = task.split, task.world.device
     if task.dataset.name == "synthetic":
         return "synthetic", "the set is synthetic"
-    if split.images is None:
+    if isinstance(split, EncodedSplit):
         return "torch", f"{len(split):,} images lie in files and are decoded by worker processes"
     margin = task.config.data.augment.crop * 2 if task.training else 0
     copies = 2 if task.config.data.augment.flip and task.training else 1

@@ -8,6 +8,7 @@ import torch
 
 from distdl.data.augment import color
 from distdl.data.augment import random_params as augment
+from distdl.data.dataset import ResidentSplit
 from distdl.data.loaders.spec import Task
 from distdl.runtime.device import REDUCED_PRECISION
 from distdl.telemetry.clock import Clock
@@ -98,7 +99,7 @@ def _stages(task: Task) -> list[Stage]:
     """What is done to floats, in order."""
     settings, size = task.config.data.augment, task.read_size
     stages: list[Stage] = []
-    if task.split.images is not None:
+    if isinstance(task.split, ResidentSplit):
         if task.training and settings.random_resized_crop:
             stages.append(lambda images, drawn: augment.cut_windows(images, drawn["window"], size))
         elif task.split.images.shape[1:3] != (size, size):

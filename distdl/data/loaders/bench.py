@@ -12,6 +12,7 @@ import torch
 
 from distdl.core.errors import UserError
 from distdl.data.augment.crops import central_window
+from distdl.data.dataset import EncodedSplit
 from distdl.data.files import Part, Unreadable, read
 from distdl.data.loaders.batch_transform import Finish, cut_bytes
 from distdl.data.loaders.samples import Samples
@@ -107,7 +108,7 @@ def measure(task: Task, cores: int, told: Callable[[str], None] = lambda _: None
     picks = np.random.Generator(np.random.Philox(0)).permutation(len(task.split))[:count]
     found: dict[str, float] = {}
     samples = Samples(task)
-    if samples.files is not None:
+    if isinstance(task.split, EncodedSplit):
         files = [samples.files[pick] for pick in picks.tolist()]
         told("disk")
         for file in files:

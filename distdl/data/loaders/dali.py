@@ -8,6 +8,7 @@ decodes the windows alone, and the rest is as with loader torch.
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 
 from distdl.core.errors import UserError, missing
-from distdl.data.dataset import Batch
+from distdl.data.dataset import Batch, EncodedSplit
 from distdl.data.files import File
 from distdl.data.loaders.batch_transform import Finish, beside_workers, cut_bytes, transfer
 from distdl.data.loaders.dali_input import BLANK, Fed, prepare, prepare_decoded
@@ -47,7 +48,7 @@ class DaliLoader:
     def __init__(self, task: Task, why: str) -> None:
         if find_spec("nvidia") is None or find_spec("nvidia.dali") is None:
             raise missing("NVIDIA DALI", "dali")
-        if task.split.files is None:
+        if not isinstance(task.split, EncodedSplit):
             raise UserError(f"data.loader dali decodes files, and {task.dataset.name} lies in memory: take resident")
         self.task, self.why, self.clock = task, why, Clock()
         self.skipped: list[str] = []
@@ -112,7 +113,7 @@ class DaliLoader:
                 for index in chunk.skipped.keys() - self._known_bad:
                     self._known_bad.add(index)
                     self.skipped.append(chunk.skipped[index])
-                counted = step._replace(count=min(step.count, chunk.count))
+                counted = replace(step, count=min(step.count, chunk.count))
                 yield self.task.deliver(counted, *self._finished(images, chunk), chunk.indices)
         finally:
             chunks.close()

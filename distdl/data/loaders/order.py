@@ -1,12 +1,13 @@
 """Which sample when: pure functions that every loader follows, so that any of them can go on where another stopped."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
 
-class Step(NamedTuple):
+@dataclass(frozen=True)
+class Step:
     """One rank's part of one step."""
 
     indices: np.ndarray

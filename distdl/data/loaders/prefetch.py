@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from distdl.data.files import Parts
+from distdl.data.files import ShardParts
 from distdl.data.loaders import order
 from distdl.data.loaders.spec import Task
 
@@ -21,8 +21,8 @@ PIECE = 2**20
 class Ahead:
     """A thread that stays one group ahead of the samples that are asked for."""
 
-    def __init__(self, task: Task, epoch: int) -> None:
-        self.files, self.bounds = task.split.files, task.split.files.blocks()
+    def __init__(self, task: Task, files: ShardParts, epoch: int) -> None:
+        self.files, self.bounds = files, files.blocks()
         self.groups = order.groups(task.config.seed, epoch, len(self.bounds) - 1)
         sizes = np.diff(self.bounds)
         self.begins = np.cumsum([0, *(sizes[group].sum() for group in self.groups)])
@@ -76,10 +76,11 @@ class Ahead:
 
 def steps_ahead(task: Task, epoch: int, start: int) -> Iterator[order.Step]:
     """The task's steps, each asked for when it is to be read, with their blocks read ahead where there are any."""
-    if not isinstance(task.split.files, Parts) or not task.training:
+    files = task.shard_parts
+    if files is None or not task.training:
         yield from task.steps(epoch, start)
         return
-    with Ahead(task, epoch) as ahead:
+    with Ahead(task, files, epoch) as ahead:
         ahead.reached(start)
         for step in task.steps(epoch, start):
             ahead.reached(step.position)

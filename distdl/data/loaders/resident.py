@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from distdl.core.errors import UserError
 from distdl.data.augment import random_params as augment
-from distdl.data.dataset import Batch
+from distdl.data.dataset import Batch, ResidentSplit
 from distdl.data.loaders.batch_transform import Finish, transfer
 from distdl.data.loaders.order import Step
 from distdl.data.loaders.samples import Chunk, Samples
@@ -75,11 +76,11 @@ class ResidentLoader:
                 finished = self.finish(images, labels[here], mine)
                 batches = list(zip(*(values.split(sizes) for values in finished), few, strict=True))
             for *batch, step in batches:
-                counted = step._replace(count=step.count - self._left_out(step))
+                counted = replace(step, count=step.count - self._left_out(step))
                 yield task.deliver(counted, *batch, self.read[step.indices])
 
     def _unreadable_last(self, step: Step) -> Step:
-        return step._replace(indices=step.indices[np.argsort(self.unreadable[step.indices], kind="stable")])
+        return replace(step, indices=step.indices[np.argsort(self.unreadable[step.indices], kind="stable")])
 
     def _left_out(self, step: Step) -> int:
         """Samples of the step's count that are unreadable: in training none."""
@@ -103,7 +104,7 @@ class ResidentLoader:
     def _read(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Images [n, H, W, C] uint8, files decoded now; the sample behind each [n]; which are unreadable [n]."""
         task, split = self.task, self.task.split
-        if split.images is not None:
+        if isinstance(split, ResidentSplit):
             return np.ascontiguousarray(split.images), np.arange(len(split)), np.zeros(len(split), bool)
         if task.training and task.config.data.augment.random_resized_crop:
             raise UserError(

@@ -10,7 +10,8 @@ import torch
 from distdl.core.counter_rng import uniform
 from distdl.core.errors import UserError
 from distdl.data.augment.crops import DRAWS, central_window, random_windows
-from distdl.data.files import File, Unreadable, compact
+from distdl.data.dataset import EncodedSplit, ResidentSplit
+from distdl.data.files import File, FilePaths, Unreadable, compact
 from distdl.data.loaders.spec import Task
 from distdl.data.storage import decode
 
@@ -46,8 +47,9 @@ class Samples(torch.utils.data.Dataset):
     """
 
     def __init__(self, task: Task, slots: torch.Tensor | None = None) -> None:
-        self.task, self.slots, self.images = task, slots, task.split.images
-        self.files = None if task.split.files is None else compact(task.split.files)
+        self.task, self.slots = task, slots
+        self.images = task.split.images if isinstance(task.split, ResidentSplit) else None
+        self.files = compact(task.split.files) if isinstance(task.split, EncodedSplit) else FilePaths(())
         self.skip = task.config.data.on_error == "skip"
         self.max_pixels = task.config.data.max_pixels
         self.random = task.training and task.config.data.augment.random_resized_crop

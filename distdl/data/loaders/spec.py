@@ -8,8 +8,8 @@ import torch
 
 from distdl.core.config import Config
 from distdl.data.augment import random_params as augment
-from distdl.data.dataset import Batch, DataSet, Split
-from distdl.data.files import Parts
+from distdl.data.dataset import Batch, DataSet, EncodedSplit, ResidentSplit, Split
+from distdl.data.files import ShardParts
 from distdl.data.loaders import order
 from distdl.runtime.world import World
 
@@ -70,8 +70,14 @@ class Task:
         """What `augment.draw` gives for samples `indices` [n]; nothing outside of training."""
         if not self.training:
             return {}
-        shape = None if self.split.images is None else self.split.images.shape[1:3]
+        shape = self.split.images.shape[1:3] if isinstance(self.split, ResidentSplit) else None
         return augment.draw(self.config.data.augment, self.config.seed, epoch, indices, shape)
+
+    @property
+    def shard_parts(self) -> ShardParts | None:
+        """The images, if they are in a few large files."""
+        split = self.split
+        return split.files if isinstance(split, EncodedSplit) and isinstance(split.files, ShardParts) else None
 
     @property
     def _drop_last(self) -> bool:
@@ -100,8 +106,8 @@ class Task:
         """All ranks' samples in the epoch's order, [n] int64."""
         if not self.training:
             return np.arange(len(self.split))
-        if isinstance(self.split.files, Parts):
-            return order.order_in_blocks(self.config.seed, epoch, self.split.files.blocks())
+        if files := self.shard_parts:
+            return order.order_in_blocks(self.config.seed, epoch, files.blocks())
         return order.order(self.config.seed, epoch, len(self.split))
 
     def deliver(

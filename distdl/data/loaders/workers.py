@@ -9,6 +9,7 @@ import threading
 import traceback
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from multiprocessing.process import BaseProcess
 
 import numpy as np
@@ -18,7 +19,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from distdl.core.errors import Failure, UserError
-from distdl.data.dataset import Batch
+from distdl.data.dataset import Batch, EncodedSplit
 from distdl.data.loaders.batch_transform import Finish, beside_workers, cut_bytes, transfer
 from distdl.data.loaders.prefetch import steps_ahead
 from distdl.data.loaders.samples import Chunk, Samples
@@ -95,7 +96,7 @@ class TorchLoader:
             if chunk.error:
                 raise UserError(chunk.error)
             self._note(chunk)
-            counted = step._replace(count=min(step.count, chunk.count))
+            counted = replace(step, count=min(step.count, chunk.count))
             yield self.task.deliver(counted, *self._finished(chunk), chunk.indices)
 
     def _asked(self, epoch: int, start: int) -> Iterator[tuple]:
@@ -189,7 +190,7 @@ def _slots(task: Task, workers: int) -> torch.Tensor | None:
 
     For a GPU batches are copied to pinned memory by a thread that does not say when it is done.
     """
-    if not workers or task.split.files is None or task.world.device.type != "cpu":
+    if not workers or not isinstance(task.split, EncodedSplit) or task.world.device.type != "cpu":
         return None
     shape = (workers * PREFETCH + 2, task.batch, task.read_size, task.read_size, task.dataset.channels)
     if _start_method() != "fork":

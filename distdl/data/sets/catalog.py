@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from distdl.core.config import DataConfig
-from distdl.data.dataset import Raw, Split
+from distdl.data.dataset import Raw, ResidentSplit, Split
 from distdl.data.sets import decathlon
 from distdl.data.sets import idx_cifar as packed
 from distdl.data.storage import folders
@@ -72,7 +72,7 @@ def _noise(folder: Path, config: DataConfig) -> Raw:
     # One black pixel seen as many images: it has a shape and labels, and takes no memory.
     def split(count: int) -> Split:
         images = np.broadcast_to(np.zeros(1, np.uint8), (count, 224, 224, 3))
-        return Split(images=images, labels=np.arange(count) % 1000)
+        return ResidentSplit(images=images, labels=np.arange(count) % 1000)
 
     return Raw(train=split(51_200), test=split(1_000), classes=tuple(f"class {number}" for number in range(1000)))
 

@@ -12,14 +12,14 @@ from typing import IO
 import numpy as np
 
 from distdl.core.errors import UserError, reading
-from distdl.data.dataset import Split
+from distdl.data.dataset import ResidentSplit
 
 LIMIT_BYTES = 8 * 2**30
 """Of one file, unpacked. MNIST has 47 MB, all of EMNIST half a GB."""
 CHUNK_BYTES = 2**20
 
 
-def digits(*_: object) -> tuple[Split, Split, tuple[str, ...]]:
+def digits(*_: object) -> tuple[ResidentSplit, ResidentSplit, tuple[str, ...]]:
     """scikit-learn's 1,797 handwritten digits of 8 x 8 pixels (UCI's test set); the last 360 are the test.
 
     The file is read where the package lies, since importing scikit-learn takes a second.
@@ -33,10 +33,14 @@ def digits(*_: object) -> tuple[Split, Split, tuple[str, ...]]:
     images = np.rint(table[:, :-1] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
     labels = table[:, -1].astype(np.int64)
     names = tuple(str(digit) for digit in range(10))
-    return Split(images=images[:-360], labels=labels[:-360]), Split(images=images[-360:], labels=labels[-360:]), names
+    return (
+        ResidentSplit(images=images[:-360], labels=labels[:-360]),
+        ResidentSplit(images=images[-360:], labels=labels[-360:]),
+        names,
+    )
 
 
-def idx(folder: Path, prefix: str, classes: int) -> Split:
+def idx(folder: Path, prefix: str, classes: int) -> ResidentSplit:
     """The images and labels of an idx pair, `prefix`-images-idx3-ubyte and `prefix`-labels-idx1-ubyte, or their .gz.
 
     Raises:
@@ -46,7 +50,7 @@ def idx(folder: Path, prefix: str, classes: int) -> Split:
     labels_path, labels = _idx_array(folder, f"{prefix}-labels-idx1-ubyte", dimensions=1)
     if len(images) != len(labels):
         raise UserError(f"{images_path} has {len(images)} images but {labels_path.name} has {len(labels)} labels")
-    return Split(images=images[..., None], labels=check_labels(labels, classes, labels_path))
+    return ResidentSplit(images=images[..., None], labels=check_labels(labels, classes, labels_path))
 
 
 def _idx_array(folder: Path, name: str, dimensions: int) -> tuple[Path, np.ndarray]:
@@ -67,7 +71,7 @@ def _idx_array(folder: Path, name: str, dimensions: int) -> tuple[Path, np.ndarr
     return path, values.reshape(shape)
 
 
-def cifar(paths: list[Path], classes: int, label_bytes: int) -> Split:
+def cifar(paths: list[Path], classes: int, label_bytes: int) -> ResidentSplit:
     """Records of CIFAR's binary layout: `label_bytes` (the last is the label), then 3 x 32 x 32 bytes by channel.
 
     Raises:
@@ -86,7 +90,7 @@ def cifar(paths: list[Path], classes: int, label_bytes: int) -> Split:
     labels = [check_labels(rows[:, label_bytes - 1], classes, path) for rows, path in zip(parts, paths, strict=True)]
     images = np.empty((sum(map(len, parts)), 32, 32, 3), np.uint8)
     np.concatenate([rows[:, label_bytes:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1) for rows in parts], out=images)
-    return Split(images=images, labels=np.concatenate(labels))
+    return ResidentSplit(images=images, labels=np.concatenate(labels))
 
 
 @contextlib.contextmanager

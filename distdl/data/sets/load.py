@@ -10,7 +10,7 @@ from distdl.core.config import DataConfig
 from distdl.core.errors import UserError, nearest, reading
 from distdl.core.paths import data_root, root_origin
 from distdl.core.text import name as shown
-from distdl.data.dataset import DataSet, Raw
+from distdl.data.dataset import DataSet, EncodedSplit, Raw
 from distdl.data.sets import relabel, statistics
 from distdl.data.sets.catalog import PHOTOGRAPH, SETS, Source
 from distdl.data.storage import folders, shards
@@ -213,4 +213,6 @@ def _moments(config: DataConfig, source: Source, raw: Raw) -> tuple[tuple[float,
         return IMAGENET
     if source.mean:
         return source.mean, source.std
+    if not isinstance(raw.train, EncodedSplit):
+        return statistics.of_images(raw.train.images)
     return statistics.of_files(raw.train, channels, source.central, config.image_size or source.size, config)

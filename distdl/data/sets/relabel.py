@@ -13,7 +13,7 @@ import numpy as np
 
 from distdl.core.errors import UserError
 from distdl.core.files import write_atomic
-from distdl.data.dataset import Raw, Split
+from distdl.data.dataset import Raw
 from distdl.data.storage.npz import read_arrays
 from distdl.data.storage.set_file import is_class_name
 
@@ -48,7 +48,7 @@ def apply(file: Path, raw: Raw) -> Raw:
     # Some of the list and each in its place: seen, not copied, where all samples are taken once.
     same = len(indices) == len(raw.train) and (indices == np.arange(len(indices))).all()
     chosen = raw.train if same else raw.train[indices]
-    return replace(raw, train=Split(labels=labels, images=chosen.images, files=chosen.files), classes=classes)
+    return replace(raw, train=replace(chosen, labels=labels), classes=classes)
 
 
 def _read(file: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:

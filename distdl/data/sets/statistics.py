@@ -13,7 +13,7 @@ from distdl.core.config import DataConfig
 from distdl.core.errors import UserError
 from distdl.core.paths import cache_folder, fingerprint
 from distdl.data.augment.crops import central_window
-from distdl.data.dataset import Split
+from distdl.data.dataset import EncodedSplit
 from distdl.data.files import File, Part, Unreadable
 from distdl.data.storage import decode
 from distdl.data.storage.download import locked
@@ -25,7 +25,7 @@ SAMPLES = 1000
 Moments = tuple[tuple[float, ...], tuple[float, ...]]
 
 
-def of_files(split: Split, channels: int, central: float, size: int, config: DataConfig) -> Moments:
+def of_files(split: EncodedSplit, channels: int, central: float, size: int, config: DataConfig) -> Moments:
     """Mean and standard deviation by channel, in 0 to 1, of the split's images as they are read in evaluation.
 
     Of more than 1,000 files a fixed draw is measured.
@@ -45,6 +45,19 @@ def of_files(split: Split, channels: int, central: float, size: int, config: Dat
         scratch.write_text(json.dumps(moments))
         scratch.replace(target)
     return moments
+
+
+def of_images(images: np.ndarray) -> Moments:
+    """Mean and standard deviation by channel, in 0 to 1, of images [n, H, W, C] uint8."""
+    values = np.arange(256) / 255
+    counts = np.stack([np.bincount(images[..., channel].ravel(), minlength=256) for channel in range(images.shape[3])])
+    mean = counts @ values / counts.sum(1)
+    return _rounded(mean, counts @ values**2 / counts.sum(1))
+
+
+def _rounded(mean: np.ndarray, square: np.ndarray) -> Moments:
+    std = np.maximum(np.sqrt(np.maximum(square - mean**2, 0)), 1 / 255)
+    return tuple(mean.round(4).tolist()), tuple(std.round(4).tolist())
 
 
 def _key(files: list[File], *settings: float) -> str:
@@ -83,6 +96,4 @@ def _measure(files: list[File], channels: int, central: float, size: int, config
         parts = [part for part in pool.map(sums, files) if part]
     if not parts:
         raise UserError(f"none of the images could be read, {files[0]} first")
-    mean, square = np.mean(parts, axis=0)
-    std = np.maximum(np.sqrt(np.maximum(square - mean**2, 0)), 1 / 255)
-    return tuple(mean.round(4).tolist()), tuple(std.round(4).tolist())
+    return _rounded(*np.mean(parts, axis=0))

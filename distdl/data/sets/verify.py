@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from distdl.data.dataset import DataSet, Split
+from distdl.data.dataset import DataSet, ResidentSplit, Split
 from distdl.data.files import File, Unreadable, compact, read
 from distdl.data.storage import decode, shards
 from distdl.data.storage.pool import surviving_map
@@ -96,7 +96,7 @@ def verify(dataset: DataSet, packed: Path | None, processes: int, progress: Call
 
 
 def _examine(split: Split, channels: int, processes: int) -> Iterator[tuple[int, Examined]]:
-    if split.images is not None:
+    if isinstance(split, ResidentSplit):
         height, width = split.images.shape[1:3]
         for index, image in enumerate(split.images):
             yield index, Examined(_digest(np.ascontiguousarray(image)), height, width, "")
@@ -133,7 +133,7 @@ def _widened(bounds: tuple[int, int], value: int) -> tuple[int, int]:
 
 
 def _name(split: Split, index: int) -> str:
-    return f"image {index}" if split.files is None else str(split.files[index])
+    return f"image {index}" if isinstance(split, ResidentSplit) else str(split.files[index])
 
 
 def _duplicates(

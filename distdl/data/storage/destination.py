@@ -13,8 +13,8 @@ import numpy as np
 from distdl.core.errors import UserError, reading, reason
 from distdl.core.files import TEMPORARY, as_json, write_json
 from distdl.core.text import name as shown
-from distdl.data.dataset import DataSet, Split
-from distdl.data.files import Parts
+from distdl.data.dataset import DataSet, ResidentSplit, Split
+from distdl.data.files import FilePaths, ShardParts, paths_of
 from distdl.runtime.cores import cores
 
 CHUNK = 1000
@@ -49,20 +49,20 @@ def fingerprint(dataset: DataSet) -> str:
     for part, split in parts_of(dataset).items():
         digest.update(f"{part} {split.labels.shape}".encode())
         digest.update(np.ascontiguousarray(split.labels))
-        if split.images is not None:
+        if isinstance(split, ResidentSplit):
             digest.update(str(split.images.shape).encode())
             for image in split.images:  # one by one: the images of "synthetic" are views of one pixel
                 digest.update(np.ascontiguousarray(image))
             continue
-        if isinstance(split.files, Parts):
+        if isinstance(split.files, ShardParts):
             for column in (split.files.number, split.files.offset, split.files.size):
                 digest.update(np.ascontiguousarray(column))
-        for versions in _versions(split.files.paths if isinstance(split.files, Parts) else split.files):
+        for versions in _versions(paths_of(split.files)):
             digest.update(versions)
     return digest.hexdigest()
 
 
-def _versions(files: Sequence[Path]) -> Iterator[bytes]:
+def _versions(files: Sequence[Path] | FilePaths) -> Iterator[bytes]:
     def versions(first: int) -> bytes:
         chunk = (files[index] for index in range(first, min(first + CHUNK, len(files))))
         return "".join(map(_version, chunk)).encode(errors="surrogateescape")
@@ -157,7 +157,7 @@ def _folders(source: Path | None, dataset: DataSet) -> Iterator[Path]:
     yield source
     done = {source}
     for split in parts_of(dataset).values():
-        files = split.files.paths if isinstance(split.files, Parts) else split.files or ()
+        files = () if isinstance(split, ResidentSplit) else paths_of(split.files)
         for place in map(Path, {os.path.dirname(file) for file in files}):  # noqa: PTH120
             while place not in done:
                 done.add(place)

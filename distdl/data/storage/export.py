@@ -8,6 +8,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from distdl.core.config import DataConfig
 from distdl.core.errors import Failure, UserError, reason
 from distdl.core.files import write_atomic
 from distdl.core.text import name as shown
-from distdl.data.dataset import DataSet, Split
+from distdl.data.dataset import DataSet, ResidentSplit, Split
 from distdl.data.files import File, Unreadable, compact
 from distdl.data.storage import decode, folders
 from distdl.data.storage.destination import begin, check_class_names, find_plan, fingerprint, parts_of
@@ -104,8 +105,7 @@ def export(
 
 
 def _lean(split: Split) -> Split:
-    files = None if split.images is not None else compact(split.files)
-    return Split(labels=split.labels, images=split.images, files=files)
+    return split if isinstance(split, ResidentSplit) else replace(split, files=compact(split.files))
 
 
 def _rehearse(dataset: DataSet, parts: dict[str, Split], labels: list[str], folder: Path) -> None:
@@ -244,7 +244,7 @@ def _try(
         (sample,) = samples(split, np.array([index]), _raise)
         if size is None:
             return sample.content, sample.suffix
-        name = f"image {index}" if split.files is None else split.files[index]
+        name = f"image {index}" if isinstance(split, ResidentSplit) else split.files[index]
         return as_jpeg(sample.content, size, name), SUFFIX_OF["JPEG"]
     except Unreadable as error:
         unreadable(error)

@@ -9,7 +9,7 @@ import numpy as np
 from distdl.core.config import DataConfig
 from distdl.core.errors import UserError
 from distdl.core.text import name as shown
-from distdl.data.dataset import Raw, Split
+from distdl.data.dataset import EncodedSplit, Raw
 from distdl.data.storage import layout, tree
 from distdl.data.storage import splits as divide
 from distdl.data.storage.archives import extract
@@ -142,12 +142,12 @@ def _raw(folder: Path, parts: dict[str, list[Sample]], notes: list[str], seed: i
     return Raw(**splits, classes=classes, notes=tuple(notes))
 
 
-def _split(samples: list[Sample], numbers: dict[str, int]) -> Split:
+def _split(samples: list[Sample], numbers: dict[str, int]) -> EncodedSplit:
     labels = np.array([numbers[label] for _, label in samples], np.int64)
-    return Split(files=[path for path, _ in samples], labels=labels)
+    return EncodedSplit(files=[path for path, _ in samples], labels=labels)
 
 
-def _divided(folder: Path, train: Split, seed: int, notes: list[str]) -> tuple[Split, Split]:
+def _divided(folder: Path, train: EncodedSplit, seed: int, notes: list[str]) -> tuple[EncodedSplit, EncodedSplit]:
     """A training split without its own test, divided into train and test."""
     remaining, taken = divide.stratified(train.labels, TEST_SHARE, seed)
     if not len(taken):

@@ -14,7 +14,7 @@ import numpy as np
 
 from distdl.core.errors import Failure, UserError, reading
 from distdl.core.files import write_atomic, write_json
-from distdl.data.dataset import DataSet, Split
+from distdl.data.dataset import DataSet, ResidentSplit, Split
 from distdl.data.files import Unreadable, read
 from distdl.data.storage.destination import begin, check_class_names, find_plan, fingerprint, parts_of
 from distdl.data.storage.image_header import read_header
@@ -138,7 +138,7 @@ def samples(split: Split, indices: np.ndarray, unreadable: Callable[[Unreadable]
         unreadable: called for a file that cannot be read or is no image; unless it raises, the sample is left out.
     """
     for index in indices.tolist():
-        if split.images is not None:
+        if isinstance(split, ResidentSplit):
             from PIL import Image
 
             image, sink = split.images[index], io.BytesIO()

@@ -23,8 +23,8 @@ import numpy as np
 
 from distdl.core.config import DataConfig
 from distdl.core.errors import UserError
-from distdl.data.dataset import Raw, Split
-from distdl.data.files import Parts
+from distdl.data.dataset import EncodedSplit, Raw
+from distdl.data.files import ShardParts
 from distdl.data.storage import shard_names
 from distdl.data.storage import splits as divide
 from distdl.data.storage.download import locked
@@ -214,8 +214,8 @@ def _numbered(path: Path, rows: Table, classes: tuple[str, ...]) -> Table:
     return rows
 
 
-def _split(tables: dict[Path, Table]) -> Split:
+def _split(tables: dict[Path, Table]) -> EncodedSplit:
     columns = ([getattr(rows, name) for rows in tables.values()] for name in ("offset", "size", "label"))
     offset, size, label = map(np.concatenate, columns)
     number = np.repeat(np.arange(len(tables)), [len(rows) for rows in tables.values()])
-    return Split(files=Parts(list(tables), number, offset, size), labels=label)
+    return EncodedSplit(files=ShardParts(list(tables), number, offset, size), labels=label)

@@ -14,7 +14,7 @@ from distdl.core.config import AugmentConfig, ComputeConfig, Config, DataConfig
 from distdl.core.errors import UserError
 from distdl.data import files as encoded
 from distdl.data.augment import crops as windows
-from distdl.data.dataset import DataSet, Split
+from distdl.data.dataset import DataSet, EncodedSplit
 from distdl.data.loaders import dali as module
 from distdl.data.loaders import dali_input, make_loader
 from distdl.data.loaders.dali import DaliLoader
@@ -154,7 +154,7 @@ def odd_files(folder: Path) -> list[Path]:
 @pytest.mark.parametrize("augment", [AugmentConfig(), CROPPED])
 def test_odd_files_are_seen_alike(channels: int, augment: AugmentConfig, tmp_path: Path) -> None:
     files = odd_files(tmp_path)
-    split = Split(files=files, labels=np.arange(len(files)))
+    split = EncodedSplit(files=files, labels=np.arange(len(files)))
     dataset = DataSet(name="odd", classes=tuple(file.name for file in files), train=split, test=split, image_size=24,
                       channels=channels, mean=(0.0,) * channels, std=(1.0,) * channels)  # fmt: skip
     torchs, dalis = (images_of(loader, dataset, augment) for loader in ("torch", "dali"))

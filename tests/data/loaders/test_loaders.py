@@ -15,7 +15,7 @@ import torch
 
 from distdl.core.config import AugmentConfig, ComputeConfig, Config, DataConfig, OptimConfig
 from distdl.core.errors import Failure, UserError
-from distdl.data.dataset import Batch, DataSet, Loader, Split
+from distdl.data.dataset import Batch, DataSet, Loader, ResidentSplit
 from distdl.data.loaders import choose, make_loader, order, workers
 from distdl.data.loaders.samples import Samples
 from distdl.data.loaders.spec import Task
@@ -66,7 +66,7 @@ def loader_of(config: Config, dataset: DataSet, rank: int = 0, world: int = 1, t
 
 def run(loader: Loader, epoch: int, start: int = 0) -> list[Batch]:
     try:
-        return [Batch(batch.images.clone(), *batch[1:]) for batch in loader.epoch(epoch, start)]
+        return [replace(batch, images=batch.images.clone()) for batch in loader.epoch(epoch, start)]
     finally:
         loader.close()
 
@@ -281,7 +281,9 @@ def test_auto_says_why(tmp_path: Path) -> None:
     memory, files = (numbered(kind, 9, tmp_path) for kind in ("memory", "files"))
     assert chosen(memory)[0] == "resident" and "free" in chosen(memory)[1]
     assert chosen(files)[0] == "torch" and "files" in chosen(files)[1]
-    huge = Split(images=np.broadcast_to(np.zeros(1, np.uint8), (10**9, 224, 224, 3)), labels=np.zeros(9, np.int64))
+    huge = ResidentSplit(
+        images=np.broadcast_to(np.zeros(1, np.uint8), (10**9, 224, 224, 3)), labels=np.zeros(9, np.int64)
+    )
     assert chosen(replace(memory, train=huge))[0] == "torch"
     assert chosen(load(DataConfig(name="synthetic")))[0] == "synthetic"
 

@@ -12,6 +12,7 @@ from PIL import Image
 from distdl.core import paths
 from distdl.core.config import DataConfig
 from distdl.core.errors import UserError
+from distdl.data.dataset import ResidentSplit
 from distdl.data.sets.catalog import SETS
 from distdl.data.sets.load import load
 from distdl.data.storage import download as places
@@ -34,9 +35,8 @@ def test_real_sets_are_read_whole(name: str, data_root: Path) -> None:
     dataset = load(DataConfig(name=name, root=data_root, normalize="none"))
     assert (len(dataset.train), len(dataset.test), len(dataset.classes)) == SIZES[name]
     for split in (dataset.train, dataset.test):
-        assert (split.images is None) != (split.files is None)
         assert set(split.labels.tolist()) <= set(range(len(dataset.classes)))
-        if split.images is not None:
+        if isinstance(split, ResidentSplit):
             assert split.images.shape == (len(split), dataset.image_size, dataset.image_size, dataset.channels)
         else:
             assert all(file.is_file() for file in split.files)

@@ -13,7 +13,7 @@ import pytest
 from distdl.core.config import DataConfig
 from distdl.core.errors import UserError
 from distdl.data import files as encoded
-from distdl.data.dataset import DataSet, Raw, Split
+from distdl.data.dataset import DataSet, Raw, ResidentSplit
 from distdl.data.sets.load import load
 from distdl.data.storage import shards
 from distdl.data.storage.pack import pack
@@ -37,7 +37,7 @@ def refused(folder: Path, message: str) -> None:
 def packed(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A packed set of 20 images in two classes."""
     images = np.random.default_rng(0).integers(0, 256, (20, 6, 6, 3), np.uint8)
-    split = Split(labels=np.arange(20) % 2, images=images)
+    split = ResidentSplit(labels=np.arange(20) % 2, images=images)
     dataset = DataSet(name="pets", classes=("cat", "dog"), train=split, test=split[np.arange(4)], image_size=6,
                       mean=(0.5,) * 3, std=(0.2,) * 3)  # fmt: skip
     pack(dataset, tmp_path / "packed", request.param, 10**6, lambda _: None)
@@ -504,7 +504,7 @@ def test_verify_lists_every_fault(packed: Path) -> None:
 
 
 def test_names_that_set_json_cannot_hold_are_refused_before_packing(tmp_path: Path) -> None:
-    split = Split(labels=np.zeros(2, np.int64), images=np.zeros((2, 4, 4, 3), np.uint8))
+    split = ResidentSplit(labels=np.zeros(2, np.int64), images=np.zeros((2, 4, 4, 3), np.uint8))
     dataset = DataSet(name="odd", classes=("a\nb",), train=split, test=split, image_size=4)
     with pytest.raises(UserError, match=r"class 'a\\nb' cannot be packed"):
         pack(dataset, tmp_path / "out", "shards", 10**6, lambda _: None)

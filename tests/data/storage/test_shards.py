@@ -14,8 +14,8 @@ from PIL import Image
 from distdl.core.config import AugmentConfig, Config, DataConfig
 from distdl.core.errors import Failure, UserError
 from distdl.data import files as encoded
-from distdl.data.dataset import DataSet, Split
-from distdl.data.files import Parts, Unreadable
+from distdl.data.dataset import DataSet, ResidentSplit
+from distdl.data.files import ShardParts, Unreadable
 from distdl.data.loaders import make_loader, order
 from distdl.data.loaders import prefetch as ahead
 from distdl.data.loaders.spec import Task
@@ -267,7 +267,7 @@ def test_a_small_packed_set_is_shuffled_in_full() -> None:
 def test_packing_mixes_the_classes_of_sorted_files(tmp_path: Path) -> None:
     labels = np.repeat(np.arange(4), 60)
     images = np.zeros((240, 4, 4, 3), np.uint8)
-    split = Split(labels=labels, images=images)
+    split = ResidentSplit(labels=labels, images=images)
     dataset = DataSet(name="sorted", classes=tuple("abcd"), train=split, test=split[np.arange(4)], image_size=4)
     pack(dataset, tmp_path / "out", "shards", 4000, silent)
     after = load(DataConfig(name=str(tmp_path / "out"))).train
@@ -284,17 +284,17 @@ def test_blocks_are_read_ahead_once_and_in_the_order_of_their_groups(
 ) -> None:
     monkeypatch.setattr(order, "TOGETHER", 3)
     monkeypatch.setattr(order.groups, "__defaults__", (3,))
-    monkeypatch.setattr(Parts.blocks, "__defaults__", (4000,))
+    monkeypatch.setattr(ShardParts.blocks, "__defaults__", (4000,))
     _, after = packed("shards", 31, tmp_path)
     task = Task(config=Config(seed=3), dataset=after, split=after.train, world=World(), training=True)
-    reading = ahead.Ahead(task, 0)
+    reading = ahead.Ahead(task, task.shard_parts, 0)
     assert len(reading.groups) > 3
     with reading:
         reading.reached(31)
         reading._thread.join(60)
     sizes = np.cumsum([len(group) for group in reading.groups])
     assert sorted(reading.read) == sorted(set(reading.read))
-    with ahead.Ahead(task, 0) as reading:
+    with ahead.Ahead(task, task.shard_parts, 0) as reading:
         for position in range(32):
             reading.reached(position)
             group = int(np.searchsorted(reading.begins, position, "right")) - 1
