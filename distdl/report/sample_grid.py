@@ -14,7 +14,7 @@ from PIL import Image
 from distdl.core.format import Cell
 from distdl.core.text import printable
 from distdl.data.augment.crops import central_window
-from distdl.data.dataset import DataSet, Split
+from distdl.data.dataset import DataSet, ResidentSplit, Split
 from distdl.data.files import Unreadable
 from distdl.data.storage import decode
 from distdl.report.content import Axis, Figure, Layer
@@ -91,10 +91,9 @@ def sample_grid(dataset: DataSet, labels: list[int]) -> str:
 def _pixels(dataset: DataSet, index: int) -> np.ndarray | None:
     """A training image as uint8 [height, width] or [height, width, 3]; None if its file cannot be read."""
     split = dataset.train
-    if split.images is not None:
+    if isinstance(split, ResidentSplit):
         image = split.images[index]
     else:
-        assert split.files is not None  # a split has either images or files
         window = partial(central_window, share=1.0)
         try:
             image = decode.load(split.files[index], dataset.channels, window, DECODED).numpy()

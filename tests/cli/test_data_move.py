@@ -17,7 +17,7 @@ from PIL import Image
 from distdl.cli import data_move as move_commands
 from distdl.core.config import DataConfig
 from distdl.core.errors import Failure, UserError
-from distdl.data.dataset import DataSet, Split
+from distdl.data.dataset import DataSet, ResidentSplit
 from distdl.data.sets.load import load
 from distdl.data.storage.export import export
 from distdl.data.storage.folders import UNFINISHED
@@ -179,7 +179,7 @@ def test_a_resumed_export_keeps_only_what_it_wrote(size: int | None, tmp_path: P
 def in_memory(classes: tuple[str, ...]) -> DataSet:
     labels = np.repeat(np.arange(len(classes)), 3)
     images = np.zeros((len(labels), 4, 4, 3), np.uint8)
-    split = Split(labels=labels, images=images)
+    split = ResidentSplit(labels=labels, images=images)
     return DataSet(name="names", classes=classes, train=split, test=split[np.arange(len(labels) - 1)], image_size=4)
 
 

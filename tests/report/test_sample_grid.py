@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from distdl.data.dataset import DataSet, Split
+from distdl.data.dataset import DataSet, ResidentSplit
 from distdl.report import sample_grid
 from distdl.report.figure_files import svg
 
@@ -24,8 +24,8 @@ def dataset(classes: int, *, channels: int = 3, names: tuple[str, ...] = ()) -> 
     return DataSet(
         name="set",
         classes=names or tuple(f"class {number}" for number in range(classes)),
-        train=Split(labels=labels, images=images),
-        test=Split(labels=labels[::2], images=images[::2]),
+        train=ResidentSplit(labels=labels, images=images),
+        test=ResidentSplit(labels=labels[::2], images=images[::2]),
         channels=channels,
     )
 

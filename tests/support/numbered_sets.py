@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from distdl.data.dataset import DataSet, Split
+from distdl.data.dataset import DataSet, EncodedSplit, ResidentSplit
 
 
 def pictures(n: int, height: int = 30, width: int = 40) -> np.ndarray:
@@ -20,12 +20,12 @@ def numbered(kind: str, n: int, folder: Path) -> DataSet:
     """A set of `n` training samples with labels 0 to n - 1, in memory or in JPEG files; up to 7 are its test."""
     images, labels = pictures(n), np.arange(n)
     if kind == "memory":
-        train = Split(images=np.ascontiguousarray(images[:, :24, :24]), labels=labels)
+        train = ResidentSplit(images=np.ascontiguousarray(images[:, :24, :24]), labels=labels)
     else:
         files = [folder / f"{number:03}.jpg" for number in range(n)]
         for file, image in zip(files, images, strict=True):
             Image.fromarray(image).save(file, quality=90)
-        train = Split(files=files, labels=labels)
+        train = EncodedSplit(files=files, labels=labels)
     classes = tuple(map(str, range(n)))
     return DataSet(
         name="numbered",

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from distdl.core.config import DataConfig
 from distdl.core.statistics import Spread, spread
-from distdl.data.dataset import Split
+from distdl.data.dataset import ResidentSplit, Split
 from distdl.data.loaders import order
 from distdl.data.sets import load as datasets
 from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
@@ -77,6 +77,7 @@ def run(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _flat(split: Split) -> tuple[torch.Tensor, torch.Tensor]:
+    assert isinstance(split, ResidentSplit)  # digits
     return torch.from_numpy(split.images).flatten(1) / 255, torch.from_numpy(split.labels)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from distdl.data.dataset import Split
+from distdl.data.dataset import ResidentSplit
 from distdl.data.sets import idx_cifar as packed
 from fuzz.run import Target
 
@@ -23,7 +23,7 @@ def seeds(_folder: Path) -> dict[str, bytes]:
     return files | {f"{name}.gz": gzip.compress(raw, mtime=0) for name, raw in files.items()} | {CIFAR: records}
 
 
-def read(folder: Path, name: str) -> Split:
+def read(folder: Path, name: str) -> ResidentSplit:
     """The set that has the file."""
     return packed.cifar([folder / CIFAR], 100, 2) if name == CIFAR else packed.idx(folder, "train", 10)
 

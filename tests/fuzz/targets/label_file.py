@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from distdl.data.dataset import Raw, Split
+from distdl.data.dataset import Raw, ResidentSplit
 from distdl.data.sets import relabel
 from fuzz.run import Target
 
 SET = Raw(
-    train=Split(labels=np.zeros(50, np.int64), images=np.zeros((50, 1, 1, 1), np.uint8)),
-    test=Split(labels=np.zeros(1, np.int64), images=np.zeros((1, 1, 1, 1), np.uint8)),
+    train=ResidentSplit(labels=np.zeros(50, np.int64), images=np.zeros((50, 1, 1, 1), np.uint8)),
+    test=ResidentSplit(labels=np.zeros(1, np.int64), images=np.zeros((1, 1, 1, 1), np.uint8)),
     classes=("a", "b", "c"),
 )
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from distdl.core.config import DataConfig
 from distdl.data import files as encoded
-from distdl.data.dataset import DataSet, Split
+from distdl.data.dataset import DataSet, ResidentSplit
 from distdl.data.sets.load import load
 from distdl.data.storage.pack import pack
 from fuzz.run import Target
@@ -17,7 +17,7 @@ from fuzz.run import Target
 def seeds(folder: Path) -> dict[str, bytes]:
     """Every file of a set of 40 images in both kinds, by KIND/NAME."""
     images = np.random.default_rng(0).integers(0, 256, (40, 6, 6, 3), np.uint8)
-    split = Split(labels=np.arange(40) % 5, images=images)
+    split = ResidentSplit(labels=np.arange(40) % 5, images=images)
     dataset = DataSet(name="noise", classes=("ant", "bee", "cat", "dog", "eel"), train=split, test=split[np.arange(9)],
                       image_size=6, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))  # fmt: skip
     for kind in ("shards", "records"):

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from distdl.cli.train import main
-from distdl.data.dataset import DataSet, Split
+from distdl.data.dataset import DataSet, ResidentSplit
 from distdl.training.callbacks.display import split_sizes
 from jobs import Ranks
 
@@ -60,7 +60,7 @@ def test_an_epoch_of_enough_steps_is_no_warning(tmp_path: Path, capsys: pytest.C
 
 
 def test_a_validation_of_the_sets_own_is_not_withheld() -> None:
-    split = Split(labels=np.zeros(1234, np.int64))
+    split = ResidentSplit(labels=np.zeros(1234, np.int64), images=np.zeros((1234, 1, 1, 1), np.uint8))
     dataset = DataSet(name="", classes=("a",), train=split, validation=split, test=split)
     assert split_sizes(dataset, 0.0) == "train 1,234, validation 1,234, test 1,234 images, 1 class"
 
