@@ -1,7 +1,8 @@
-"""Counter-based random numbers per sample: the same on any rank, world size and loader, and after any resume.
+"""Randomness from (seed, epoch, ...): the same on any rank, world size and loader, and after any resume.
 
-Each number is a hash of (seed, epoch, sample index, stream), and does not depend on the numbers drawn before. The hash
-chains the finalizer of splitmix64 (Steele, Lea and Flood 2014), whose output on counters passes BigCrush.
+`generator` returns a generator for whole sets: orders, splits, samples of files. `uniform` returns numbers per sample.
+Each of those is a hash of (seed, epoch, sample index, stream) and does not depend on other draws. The hash chains the
+finalizer of splitmix64 (Steele, Lea and Flood 2014), whose output on counters passes BigCrush.
 """
 
 import numpy as np
@@ -11,6 +12,25 @@ GOLDEN = 0x9E3779B97F4A7C15
 
 STREAMS = {"flip": 0, "crop": 1, "window": 2, "jitter": 3, "rotation": 4, "mix": 5}
 """Ids of the streams. Ids are never reused, so that adding a stream leaves the others unchanged."""
+
+
+def key(*parts: int) -> np.ndarray:
+    """[2] uint64: key of Philox from one or two integers, each modulo 2**64."""
+    first, second = (*parts, 0)[:2]
+    # Not from a list: numpy converts that through floats if a seed is above 2**63, and different seeds become equal.
+    return np.array([first % 2**64, second % 2**64], np.uint64)
+
+
+def generator(*parts: int, jumps: int = 0) -> np.random.Generator:
+    """Generator that is determined by up to two integers; without any, always the same one.
+
+    Philox is counter-based: the numbers of one key do not depend on those of another.
+
+    Args:
+        jumps: selects one of many independent generators of the same integers.
+    """
+    bits = np.random.Philox(key=key(*parts)) if parts else np.random.Philox(0)
+    return np.random.Generator(bits.jumped(jumps))
 
 
 def uniform(seed: int, epoch: int, indices: np.ndarray, stream: str, count: int = 1) -> np.ndarray:

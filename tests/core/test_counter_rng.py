@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from distdl.core.counter_rng import STREAMS, uniform
+from distdl.core.counter_rng import STREAMS, generator, uniform
 
 INDICES = np.arange(20_000)
 
@@ -48,3 +48,29 @@ def test_neighbours_are_independent() -> None:
     values = uniform(0, 0, INDICES, "flip", 2)
     for a, b in ((values[:-1, 0], values[1:, 0]), (values[:, 0], values[:, 1])):
         assert abs(np.corrcoef(a, b)[0, 1]) < 4.5 / np.sqrt(len(INDICES))
+
+
+FIXED = [8, 0, 3, 7, 6, 4, 1, 5, 2, 9]
+ORDER = [5, 8, 0, 1, 7, 2, 6, 4, 3, 9]
+BLOCKS = [1, 5, 3, 2, 7, 6, 4, 9, 8, 0]
+SEEDS = (0, -1, 3, 2**63 - 1, -(2**63))
+
+
+def test_a_generator_is_determined_by_its_parts() -> None:
+    draws = {
+        (seed, epoch, jumps): generator(seed, epoch, jumps=jumps).integers(2**62)
+        for seed in SEEDS
+        for epoch in (0, 1, 7)
+        for jumps in (0, 1)
+    }
+    assert len(set(draws.values())) == len(draws)
+    for (seed, epoch, jumps), value in draws.items():
+        assert generator(seed, epoch, jumps=jumps).integers(2**62) == value
+    assert generator(3, 0).integers(2**62) == generator(3).integers(2**62)
+
+
+def test_orders_of_earlier_versions_stay() -> None:
+    """Runs are resumed, packed sets read and statistics found in the cache by the draws of earlier versions."""
+    assert generator().permutation(10).tolist() == FIXED
+    assert generator(3, 5).permutation(10).tolist() == ORDER
+    assert generator(-1, 5, jumps=1).permutation(10).tolist() == BLOCKS

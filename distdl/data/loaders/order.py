@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from distdl.core.counter_rng import generator
+
 
 @dataclass(frozen=True)
 class Step:
@@ -23,14 +25,9 @@ class Step:
 def order(seed: int, epoch: int, n: int) -> np.ndarray:
     """The epoch's permutation of n samples, [n] int64: the same on every rank, host and loader.
 
-    Philox is counter-based: (seed, epoch) is its key, so that no epoch's order depends on another's.
+    No epoch's order depends on another's.
     """
-    return np.random.Generator(_philox(seed, epoch)).permutation(n)
-
-
-def _philox(seed: int, epoch: int) -> np.random.Philox:
-    # A list would go by way of floats where the seed is negative or above 2**63, and seeds would fall together.
-    return np.random.Philox(key=np.array([seed % 2**64, epoch], np.uint64))
+    return generator(seed, epoch).permutation(n)
 
 
 TOGETHER = 32
@@ -53,7 +50,7 @@ def order_in_blocks(seed: int, epoch: int, bounds: np.ndarray, together: int = T
     Args:
         bounds: [blocks + 1] where blocks begin, and the end.
     """
-    random = np.random.Generator(_philox(seed, epoch).jumped())
+    random = generator(seed, epoch, jumps=1)
     mixed = [
         random.permutation(np.concatenate([np.arange(bounds[block], bounds[block + 1]) for block in group]))
         for group in groups(seed, epoch, len(bounds) - 1, together)

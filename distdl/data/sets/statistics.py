@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from distdl.core.config import DataConfig
+from distdl.core.counter_rng import generator
 from distdl.core.errors import UserError
 from distdl.core.paths import cache_folder, fingerprint
 from distdl.data.augment.crops import central_window
@@ -33,7 +34,7 @@ def of_files(split: EncodedSplit, channels: int, central: float, size: int, conf
     Raises:
         UserError: an image cannot be read and `config.on_error` is raise, or none can be read.
     """
-    picks = np.random.Generator(np.random.Philox(0)).permutation(len(split))[:SAMPLES]
+    picks = generator().permutation(len(split))[:SAMPLES]
     files = [split.files[index] for index in np.sort(picks)]
     target = cache_folder() / "statistics" / f"{_key(files, channels, central, size, config.max_pixels)}.json"
     if moments := _kept(target):

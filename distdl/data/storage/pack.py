@@ -12,6 +12,7 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
+from distdl.core.counter_rng import generator
 from distdl.core.errors import Failure, UserError, reading
 from distdl.core.files import write_atomic, write_json
 from distdl.data.dataset import DataSet, ResidentSplit, Split
@@ -84,7 +85,7 @@ def pack(
     rows: dict[str, list[Shard]] = {}
     for part, split in parts.items():
         rows[part] = []
-        sequence = np.random.Generator(np.random.Philox(0)).permutation(len(split))
+        sequence = generator().permutation(len(split))
         sequence = sequence if part == "train" else np.arange(len(split))
         for number, first in enumerate(range(0, len(split), per_shard[part])):
             members = sequence[first : first + per_shard[part]]

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from distdl.core.counter_rng import generator
+
 
 def stratified(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices (kept, taken), both ascending: of each class, `share` of its samples is taken, rounded.
@@ -26,5 +28,5 @@ def balanced(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 
 def _shuffled_by_class(labels: np.ndarray, seed: int) -> list[np.ndarray]:
-    random = np.random.Generator(np.random.Philox(key=np.array([seed % 2**64, 0], np.uint64)))
+    random = generator(seed)
     return [random.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]

@@ -137,5 +137,5 @@ def test_a_label_file_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkey
 
 
 def test_it_goes_with_no_other_choice_of_samples(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="says which samples"):
+    with pytest.raises(ValueError, match="selects the training samples"):
         DataConfig(labels=tmp_path / "labels.npz", limit=10)
