@@ -16,7 +16,7 @@ from distdl.core.errors import UserError
 from distdl.data.dataset import DataSet, EncodedSplit
 from distdl.data.loaders import make_loader
 from distdl.data.loaders.bench import STAGES, Rates, diagnose, measure, of_run
-from distdl.data.loaders.spec import Task
+from distdl.data.loaders.spec import LoaderSpec
 from distdl.data.sets.load import load
 from distdl.runtime.cores import cores
 from distdl.runtime.world import World
@@ -54,15 +54,15 @@ def bench(
         name=name, root=root, batch_size=batch_size, image_size=image_size, augment=augment, on_error="skip"
     )
     world = World(device=device)
-    task = Task(config=Config(data=data), dataset=dataset, split=dataset.train, world=world, training=True)
+    spec = LoaderSpec(config=Config(data=data), dataset=dataset, split=dataset.train, world=world, training=True)
     with console.status("stages") as status:
-        rates = measure(task, cores(), lambda stage: status.update(f"stage {stage}"))
+        rates = measure(spec, cores(), lambda stage: status.update(f"stage {stage}"))
         if run:
             rates = Rates(**(vars(rates) | {"network": _network(run)}))
         table = {}
         for loader, workers in _choices(dataset, augment, cores()):
             status.update(f"loader {loader}, {workers} workers or threads")
-            table[loader, workers] = _rate(task, loader, workers, seconds)
+            table[loader, workers] = _rate(spec, loader, workers, seconds)
     fastest = max(table, key=lambda key: table[key])
     stage, sentence = diagnose(rates, fastest[0])
     if json:
@@ -96,16 +96,16 @@ def _choices(dataset: DataSet, augment: AugmentConfig, most: int) -> list[tuple[
     return found
 
 
-def _rate(task: Task, name: str, workers: int, seconds: float) -> float:
+def _rate(spec: LoaderSpec, name: str, workers: int, seconds: float) -> float:
     """Images a second of a loader, after its first batches."""
-    data = DataConfig(**(vars(task.config.data) | {"loader": name, "workers": workers}))
-    loader = make_loader(Config(data=data), task.dataset, task.split, task.world, training=True)
+    data = DataConfig(**(vars(spec.config.data) | {"loader": name, "workers": workers}))
+    loader = make_loader(Config(data=data), spec.dataset, spec.split, spec.world, training=True)
     count, since, until, epoch = 0, 0.0, None, 0
     try:
         while until is None or time.perf_counter() < until:
             for number, batch in enumerate(loader.epoch(epoch)):
                 if until is None and (number == 2 or epoch):
-                    _wait(task)
+                    _wait(spec)
                     since = time.perf_counter()
                     until = since + seconds
                 elif until is not None:
@@ -113,14 +113,14 @@ def _rate(task: Task, name: str, workers: int, seconds: float) -> float:
                     if time.perf_counter() > until:
                         break
             epoch += 1
-        _wait(task)
+        _wait(spec)
         return count / (time.perf_counter() - since)
     finally:
         loader.close()
 
 
-def _wait(task: Task) -> None:
-    if task.world.device.type == "cuda":
+def _wait(spec: LoaderSpec) -> None:
+    if spec.world.device.type == "cuda":
         torch.cuda.synchronize()
 
 

@@ -8,7 +8,7 @@ from distdl.core import registry
 from distdl.core.config import Config
 from distdl.core.errors import UserError
 from distdl.data.dataset import DataSet, EncodedSplit, Loader, Split
-from distdl.data.loaders.spec import Task
+from distdl.data.loaders.spec import LoaderSpec
 from distdl.runtime.world import World
 
 RESIDENT_SHARE = 0.25
@@ -21,27 +21,27 @@ def make_loader(config: Config, dataset: DataSet, split: Split, world: World, *,
     Raises:
         UserError: the loader cannot read this set, its package is missing, or the samples are too few.
     """
-    task = Task(config=config, dataset=dataset, split=split, world=world, training=training)
-    _check(task)
+    spec = LoaderSpec(config=config, dataset=dataset, split=split, world=world, training=training)
+    _check(spec)
     name, why = config.data.loader, "data.loader asks for it"
     if name == "auto":
-        name, why = choose(task)
-    return registry.make("loaders", name, task, why, options=config.options.get("loader"))
+        name, why = choose(spec)
+    return registry.make("loaders", name, spec, why, options=config.options.get("loader"))
 
 
-def choose(task: Task) -> tuple[str, str]:
-    """The name of the loader that suits a task, and why, as a sentence without its end."""
-    split, device = task.split, task.world.device
-    if task.dataset.name == "synthetic":
+def choose(spec: LoaderSpec) -> tuple[str, str]:
+    """The name of the loader that suits a spec, and why, as a sentence without its end."""
+    split, device = spec.split, spec.world.device
+    if spec.dataset.name == "synthetic":
         return "synthetic", "the set is synthetic"
     if isinstance(split, EncodedSplit):
         return "torch", f"{len(split):,} images lie in files and are decoded by worker processes"
-    margin = task.config.data.augment.crop * 2 if task.training else 0
-    copies = 2 if task.config.data.augment.flip and task.training else 1
+    margin = spec.config.data.augment.crop * 2 if spec.training else 0
+    copies = 2 if spec.config.data.augment.flip and spec.training else 1
     n, height, width, channels = split.images.shape
     size = n * (height + margin) * (width + margin) * channels * copies
     # Every rank of the host keeps a copy: on a GPU of its own, on CPUs in the memory that they share.
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _available() / task.world.local_size
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _available() / spec.world.local_size
     told = f"{n:,} images take {size / 2**20:,.0f} MiB of {free / 2**30:,.1f} GiB free"
     return ("resident" if size <= RESIDENT_SHARE * free else "torch"), told
 
@@ -50,28 +50,28 @@ def _available() -> int:
     return psutil.virtual_memory().available
 
 
-def _check(task: Task) -> None:
+def _check(spec: LoaderSpec) -> None:
     """Refuse what no loader could do right.
 
     Raises:
         UserError: there are too few samples, or a label is out of range.
     """
-    n, world, labels = len(task.split), task.world, task.split.labels
-    which = f"data set {task.dataset.name}"
+    n, world, labels = len(spec.split), spec.world, spec.split.labels
+    which = f"data set {spec.dataset.name}"
     if not n:
-        raise UserError(f"{which}: there are no samples to {'train' if task.training else 'evaluate'} on")
-    if task.training and n < world.size:
+        raise UserError(f"{which}: there are no samples to {'train' if spec.training else 'evaluate'} on")
+    if spec.training and n < world.size:
         raise UserError(f"{which} has {n} samples for {world.size} ranks: start {n} at most")
-    batch, pieces = task.global_batch, task.pieces
+    batch, pieces = spec.global_batch, spec.pieces
     if batch < pieces:
         micro = f" x {pieces // world.size} micro batches" if pieces > world.size else ""
         raise UserError(
             f"data.global_batch {batch} is too small for {world.size} ranks{micro}: make it at least "
             f"{pieces}, or start fewer ranks"
         )
-    if task.training and not len(task):
+    if spec.training and not len(spec):
         raise UserError(f"data.drop_last leaves nothing: {n} samples do not fill a global batch of {batch}")
-    classes = len(task.dataset.classes)
+    classes = len(spec.dataset.classes)
     first = labels.reshape(n, -1).max(1)  # of several labels an image, -1 is none
     wrong = np.flatnonzero((first < 0) | (first >= classes))
     if len(wrong):

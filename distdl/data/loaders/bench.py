@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from distdl.core.counter_rng import generator
 from distdl.core.errors import UserError
 from distdl.data.augment.crops import central_window
 from distdl.data.dataset import EncodedSplit
 from distdl.data.files import Part, Unreadable, read
-from distdl.data.loaders.batch_transform import Finish, cut_bytes
+from distdl.data.loaders.batch_transform import BatchTransform, cut_bytes
 from distdl.data.loaders.samples import Samples
-from distdl.data.loaders.spec import Task
+from distdl.data.loaders.spec import LoaderSpec
 from distdl.data.storage import decode
 
 SAMPLES = 256
@@ -98,25 +99,25 @@ def _remedy(stage: str, rates: Rates, network: float | None, fastest: str) -> st
     )
 
 
-def measure(task: Task, cores: int, told: Callable[[str], None] = lambda _: None) -> Rates:
-    """Measure the stages of a training task, but for the network.
+def measure(spec: LoaderSpec, cores: int, told: Callable[[str], None] = lambda _: None) -> Rates:
+    """Measure the stages of a training spec, but for the network.
 
     Raises:
         UserError: no sample can be read.
     """
-    count = min(SAMPLES, len(task.split))
-    picks = np.random.Generator(np.random.Philox(0)).permutation(len(task.split))[:count]
+    count = min(SAMPLES, len(spec.split))
+    picks = generator().permutation(len(spec.split))[:count]
     found: dict[str, float] = {}
-    samples = Samples(task)
-    if isinstance(task.split, EncodedSplit):
+    samples = Samples(spec)
+    if isinstance(spec.split, EncodedSplit):
         files = [samples.files[pick] for pick in picks.tolist()]
         told("disk")
         for file in files:
             _give_up(file)
         found["disk"] = count / _seconds(lambda: [_tolerant(read, file) for file in files])
         told("decode")
-        data, images = task.config.data, []
-        one = partial(decode.decode, channels=task.dataset.channels, max_pixels=data.max_pixels)
+        data, images = spec.config.data, []
+        one = partial(decode.decode, channels=spec.dataset.channels, max_pixels=data.max_pixels)
         _tolerant(one, files[0])  # imports the decoder
         seconds = _on_one_thread(lambda: images.extend(_tolerant(one, file) for file in files))
         images = [image for image in images if image is not None]
@@ -125,20 +126,20 @@ def measure(task: Task, cores: int, told: Callable[[str], None] = lambda _: None
         found["decode"] = len(images) / seconds
         told("augment")
         windows = (
-            samples._windows(0, picks) if samples.random else [partial(central_window, share=task.central)] * count
+            samples._windows(0, picks) if samples.random else [partial(central_window, share=spec.central)] * count
         )
         found["augment"] = len(images) / _on_one_thread(
-            lambda: [_cut(image, window, task.read_size) for image, window in zip(images, windows, strict=False)]
+            lambda: [_cut(image, window, spec.read_size) for image, window in zip(images, windows, strict=False)]
         )
-    chunk = samples[0, picks[: task.batch]]
+    chunk = samples[0, picks[: spec.batch]]
     if chunk.error:
         raise UserError(chunk.error)
     told("finish")
-    found["finish"] = _finish_rate(task, chunk.images, chunk.drawn)
-    if task.world.device.type == "cuda":
+    found["finish"] = _finish_rate(spec, chunk.images, chunk.params)
+    if spec.world.device.type == "cuda":
         told("transfer")
         pinned = chunk.images.pin_memory()
-        found["transfer"] = _device_rate(task, len(pinned), lambda: pinned.to(task.world.device, non_blocking=True))
+        found["transfer"] = _device_rate(spec, len(pinned), lambda: pinned.to(spec.world.device, non_blocking=True))
     return Rates(cores=cores, **found)
 
 
@@ -188,17 +189,17 @@ def _on_one_thread(call: Callable[[], Any]) -> float:
         torch.set_num_threads(threads)
 
 
-def _finish_rate(task: Task, images: torch.Tensor, drawn: dict[str, np.ndarray]) -> float:
-    finish, device = Finish(task), task.world.device
+def _finish_rate(spec: LoaderSpec, images: torch.Tensor, params: dict[str, np.ndarray]) -> float:
+    finish, device = BatchTransform(spec), spec.world.device
     images = images.to(device)
-    labels = torch.from_numpy(task.split.labels)[: len(images)].to(device)
-    values = {name: torch.from_numpy(value).to(device) for name, value in drawn.items()}
-    padding = task.config.data.augment.crop
-    return _device_rate(task, len(images), lambda: finish(cut_bytes(images, values, padding), labels, values))
+    labels = torch.from_numpy(spec.split.labels)[: len(images)].to(device)
+    values = {name: torch.from_numpy(value).to(device) for name, value in params.items()}
+    padding = spec.config.data.augment.crop
+    return _device_rate(spec, len(images), lambda: finish(cut_bytes(images, values, padding), labels, values))
 
 
-def _device_rate(task: Task, count: int, call: Callable[[], Any], repeats: int = 10) -> float:
-    cuda = task.world.device.type == "cuda"
+def _device_rate(spec: LoaderSpec, count: int, call: Callable[[], Any], repeats: int = 10) -> float:
+    cuda = spec.world.device.type == "cuda"
     call()
     if cuda:
         torch.cuda.synchronize()

@@ -8,7 +8,6 @@ decodes the windows alone, and the rest is as with loader torch.
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -19,15 +18,14 @@ import torch
 from distdl.core.errors import UserError, missing
 from distdl.data.dataset import Batch, EncodedSplit
 from distdl.data.files import File
-from distdl.data.loaders.batch_transform import Finish, beside_workers, cut_bytes, transfer
+from distdl.data.loaders.base import ChunkLoader
 from distdl.data.loaders.dali_input import BLANK, Fed, prepare, prepare_decoded
 from distdl.data.loaders.order import Step
 from distdl.data.loaders.prefetch import steps_ahead
 from distdl.data.loaders.samples import Chunk, Samples
-from distdl.data.loaders.spec import Task
+from distdl.data.loaders.spec import LoaderSpec
 from distdl.data.storage.decode import WindowOf, resize
 from distdl.runtime.cores import cores
-from distdl.telemetry.clock import Clock
 
 if TYPE_CHECKING:
     from nvidia.dali.pipeline import Pipeline
@@ -40,53 +38,46 @@ AHEAD = 4
 """Batches read from disk before a pipeline asks for them."""
 
 
-class DaliLoader:
+class DaliLoader(ChunkLoader):
     """A batch is read by a thread, and decoded and resized by DALI's."""
 
     name = "dali"
 
-    def __init__(self, task: Task, why: str) -> None:
+    def __init__(self, spec: LoaderSpec, why: str) -> None:
         if find_spec("nvidia") is None or find_spec("nvidia.dali") is None:
             raise missing("NVIDIA DALI", "dali")
-        if not isinstance(task.split, EncodedSplit):
-            raise UserError(f"data.loader dali decodes files, and {task.dataset.name} lies in memory: take resident")
-        self.task, self.why, self.clock = task, why, Clock()
-        self.skipped: list[str] = []
-        self.stop_asked = lambda: False
-        self._known_bad: set[int] = set()
+        if not isinstance(spec.split, EncodedSplit):
+            raise UserError(f"data.loader dali decodes files, and {spec.dataset.name} lies in memory: take resident")
+        super().__init__(spec, why)
         self._undecodable: set[File] = set()
         """Files that DALI failed to decode: they are fed as bitmaps."""
-        self.samples, self.finish = Samples(task), Finish(task)
-        self.labels = torch.from_numpy(task.split.labels)
-        workers = task.config.data.workers
-        self.threads = cores(task.world.local_size) if workers < 0 else max(workers, 1)
-        self.on_gpu = task.world.device.type == "cuda"
-        self.straight = self.on_gpu and self.finish.plain and not task.config.data.augment.crop
+        self.samples = Samples(spec)
+        workers = spec.config.data.workers
+        self.threads = cores(spec.world.local_size) if workers < 0 else max(workers, 1)
+        self.on_gpu = spec.world.device.type == "cuda"
+        self.straight = self.on_gpu and self.transform.is_identity and not spec.config.data.augment.crop
         # They are many already: each computes alone.
         self._pool = ThreadPoolExecutor(max(self.threads, 2), "distdl-dali", partial(torch.set_num_threads, 1))
-        self._pipeline, self._under_way = self._build(task.batch), 0
+        self._pipeline, self._under_way = self._build(spec.batch), 0
 
     def _build(self, batch: int) -> "Pipeline":
         from distdl.data.loaders.dali_pipeline import Graph, build
 
-        task = self.task
-        moments = {"mean": task.dataset.mean, "std": task.dataset.std} if self.straight else {}
+        spec = self.spec
+        moments = {"mean": spec.dataset.mean, "std": spec.dataset.std} if self.straight else {}
         return build(
             Graph(
                 batch=batch,
                 threads=self.threads,
                 depth=DEPTH,
-                device_id=task.world.device.index or 0 if self.on_gpu else None,
-                channels=task.dataset.channels,
-                size=task.read_size if self.on_gpu else None,
-                precision=task.config.compute.precision,
-                channels_last=task.config.compute.channels_last,
+                device_id=spec.world.device.index or 0 if self.on_gpu else None,
+                channels=spec.dataset.channels,
+                size=spec.read_size if self.on_gpu else None,
+                precision=spec.config.compute.precision,
+                channels_last=spec.config.compute.channels_last,
                 **moments,
             )
         )
-
-    def __len__(self) -> int:
-        return len(self.task)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """This rank's batches of `epoch`, after the first `start` samples (counted over all ranks).
@@ -110,11 +101,7 @@ class DaliLoader:
                 if chunk.error:
                     raise UserError(chunk.error)
                 waiting.popleft()
-                for index in chunk.skipped.keys() - self._known_bad:
-                    self._known_bad.add(index)
-                    self.skipped.append(chunk.skipped[index])
-                counted = replace(step, count=min(step.count, chunk.count))
-                yield self.task.deliver(counted, *self._finished(images, chunk), chunk.indices)
+                yield self.batch(step, chunk, images)
         finally:
             chunks.close()
             self._drain()
@@ -125,7 +112,7 @@ class DaliLoader:
 
         begun: deque[Future] = deque()
         try:
-            for step in steps_ahead(self.task, epoch, start):
+            for step in steps_ahead(self.spec, epoch, start):
                 begun.append(self._pool.submit(read, step))
                 if len(begun) > AHEAD:
                     yield begun.popleft().result()
@@ -137,13 +124,13 @@ class DaliLoader:
 
     def _prepare(self, file: File, window: WindowOf) -> Fed:
         load = prepare_decoded if file in self._undecodable else prepare
-        return load(file, window, self.task.dataset.channels, self.task.config.data.max_pixels)
+        return load(file, window, self.spec.dataset.channels, self.spec.config.data.max_pixels)
 
     def _feed(self, chunk: Chunk) -> None:
         if chunk.error:
             return  # it ends the epoch when its turn comes
-        images = chunk.images + [BLANK] * (len(chunk.indices) - chunk.count)
-        self._run(self._pipeline, images, chunk.drawn.get("flip"))
+        images = chunk.images + [BLANK] * (len(chunk.indices) - chunk.readable)
+        self._run(self._pipeline, images, chunk.params.get("flip"))
         self._under_way += 1
 
     def _run(self, pipeline: "Pipeline", images: list[Fed], flip: np.ndarray | None) -> None:
@@ -166,7 +153,7 @@ class DaliLoader:
                     raise
             self._undecodable |= failed
             # A pipeline that failed is of no use any more.
-            self._pipeline, self._under_way = self._build(self.task.batch), 0
+            self._pipeline, self._under_way = self._build(self.spec.batch), 0
             chunk = self.samples.gather(epoch, step.indices, self._prepare)
             waiting[0] = step, chunk
             if chunk.error:
@@ -190,7 +177,7 @@ class DaliLoader:
         return failed
 
     def _output(self) -> torch.Tensor:
-        stream = torch.cuda.current_stream(self.task.world.device) if self.on_gpu else None
+        stream = torch.cuda.current_stream(self.spec.world.device) if self.on_gpu else None
         (images,) = self._pipeline.share_outputs(stream)
         self._pipeline.release_outputs()  # what is held stays valid in DALI's default executor
         self._under_way -= 1
@@ -198,7 +185,7 @@ class DaliLoader:
 
     def _resized(self, windows: Sequence) -> torch.Tensor:
         """Bytes [b, size, size, channels] of a pipeline's windows, of any size each."""
-        size, channels = self.task.read_size, self.task.dataset.channels
+        size, channels = self.spec.read_size, self.spec.dataset.channels
         images = torch.empty(len(windows), size, size, channels, dtype=torch.uint8)
 
         def fill(first: int) -> None:
@@ -209,17 +196,13 @@ class DaliLoader:
         list(self._pool.map(fill, range(self.threads)))
         return images
 
-    def _finished(self, images: torch.Tensor, chunk: Chunk) -> tuple[torch.Tensor, torch.Tensor]:
-        device, config = self.task.world.device, self.task.config
-        with transfer(self.clock, device), beside_workers(device):
-            labels = self.labels[torch.from_numpy(chunk.indices)].to(device, non_blocking=True)
-            if self.straight:
-                images = images.permute(0, 3, 1, 2) if config.compute.channels_last else images
-                return images.to(self.finish.dtype), self.finish.targets(labels)
-            drawn = {
-                name: torch.from_numpy(values).to(device, non_blocking=True) for name, values in chunk.drawn.items()
-            }
-            return self.finish(cut_bytes(images, drawn, config.data.augment.crop), labels, drawn)
+    def _transformed(
+        self, images: torch.Tensor, labels: torch.Tensor, chunk: Chunk
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if not self.straight:
+            return super()._transformed(images, labels, chunk)
+        images = images.permute(0, 3, 1, 2) if self.spec.config.compute.channels_last else images
+        return images.to(self.transform.dtype), self.transform.targets(labels)
 
     def _drain(self) -> None:
         """Let go of what an epoch that was left before its end has asked for."""
@@ -229,7 +212,7 @@ class DaliLoader:
                 self._pipeline.share_outputs()
                 self._pipeline.release_outputs()
             except RuntimeError:
-                self._pipeline, self._under_way = self._build(self.task.batch), 0
+                self._pipeline, self._under_way = self._build(self.spec.batch), 0
             except AttributeError:
                 return  # the interpreter ends, and DALI has ended its pipelines before
 

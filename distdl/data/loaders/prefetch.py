@@ -13,33 +13,33 @@ import numpy as np
 
 from distdl.data.files import ShardParts
 from distdl.data.loaders import order
-from distdl.data.loaders.spec import Task
+from distdl.data.loaders.spec import LoaderSpec
 
 PIECE = 2**20
 
 
-class Ahead:
+class ReadAhead:
     """A thread that stays one group ahead of the samples that are asked for."""
 
-    def __init__(self, task: Task, files: ShardParts, epoch: int) -> None:
+    def __init__(self, spec: LoaderSpec, files: ShardParts, epoch: int) -> None:
         self.files, self.bounds = files, files.blocks()
-        self.groups = order.groups(task.config.seed, epoch, len(self.bounds) - 1)
+        self.groups = order.groups(spec.config.seed, epoch, len(self.bounds) - 1)
         sizes = np.diff(self.bounds)
         self.begins = np.cumsum([0, *(sizes[group].sum() for group in self.groups)])
         # The ranks of a host share its page cache: each reads its part.
-        self.share = slice(task.world.local_rank, None, task.world.local_size)
+        self.share = slice(spec.world.local_rank, None, spec.world.local_size)
         self.read: list[int] = []
         """Blocks read so far."""
         self._position, self._moved, self._over = 0, threading.Condition(), False
-        self._thread = threading.Thread(target=self._run, name="distdl-read-ahead", daemon=True)
+        self._thread = threading.Thread(target=self._worker, name="distdl-read-ahead", daemon=True)
 
-    def reached(self, position: int) -> None:
+    def advance(self, position: int) -> None:
         """The epoch's samples before `position` have been asked for."""
         with self._moved:
             self._position = max(self._position, position)
             self._moved.notify()
 
-    def _run(self) -> None:
+    def _worker(self) -> None:
         piece = bytearray(PIECE)
         for number, group in enumerate(self.groups):
             with self._moved:
@@ -50,10 +50,10 @@ class Ahead:
             for block in np.sort(group)[self.share]:
                 if self._over:
                     return
-                self._take(int(block), piece)
+                self._fetch(int(block), piece)
                 self.read.append(int(block))
 
-    def _take(self, block: int, piece: bytearray) -> None:
+    def _fetch(self, block: int, piece: bytearray) -> None:
         first, last = self.bounds[block], self.bounds[block + 1] - 1
         begin, end = int(self.files.offset[first]), int(self.files.offset[last] + self.files.size[last])
         # An error is told by whoever needs the sample.
@@ -63,7 +63,7 @@ class Ahead:
             while begin < end and (got := source.readinto(view[: min(PIECE, end - begin)])):
                 begin += got
 
-    def __enter__(self) -> "Ahead":
+    def __enter__(self) -> "ReadAhead":
         self._thread.start()
         return self
 
@@ -74,14 +74,14 @@ class Ahead:
         self._thread.join()
 
 
-def steps_ahead(task: Task, epoch: int, start: int) -> Iterator[order.Step]:
-    """The task's steps, each asked for when it is to be read, with their blocks read ahead where there are any."""
-    files = task.shard_parts
-    if files is None or not task.training:
-        yield from task.steps(epoch, start)
+def steps_ahead(spec: LoaderSpec, epoch: int, start: int) -> Iterator[order.Step]:
+    """The spec's steps, each asked for when it is to be read, with their blocks read ahead where there are any."""
+    files = spec.shard_parts
+    if files is None or not spec.training:
+        yield from spec.steps(epoch, start)
         return
-    with Ahead(task, files, epoch) as ahead:
-        ahead.reached(start)
-        for step in task.steps(epoch, start):
-            ahead.reached(step.position)
+    with ReadAhead(spec, files, epoch) as ahead:
+        ahead.advance(start)
+        for step in spec.steps(epoch, start):
+            ahead.advance(step.position)
             yield step

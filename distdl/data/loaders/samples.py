@@ -12,7 +12,7 @@ from distdl.core.errors import UserError
 from distdl.data.augment.crops import DRAWS, central_window, random_windows
 from distdl.data.dataset import EncodedSplit, ResidentSplit
 from distdl.data.files import File, FilePaths, Unreadable, compact
-from distdl.data.loaders.spec import Task
+from distdl.data.loaders.spec import LoaderSpec
 from distdl.data.storage import decode
 
 NEIGHBOURS = 100
@@ -27,39 +27,39 @@ class Chunk(NamedTuple):
     indices: np.ndarray
     """[b] int64: the samples read. In training, the neighbour of an unreadable one; in evaluation, unreadable ones come
     last."""
-    drawn: dict[str, np.ndarray]
+    params: dict[str, np.ndarray]
     """Parameters of the augmentation that is still to come, for the samples asked for."""
     skipped: dict[int, str]
     """By index: what was wrong with the file, and how it was dealt with."""
-    count: int
-    """Samples that were read: the first `count` of the b. Fewer than b in evaluation only."""
+    readable: int
+    """Number of samples that were read: the first ones of the b. Fewer than b in evaluation only."""
     error: str
     """What ends the run; empty while all is well. Carried as a value, for an exception would cross the process
     boundary as a traceback, and a person is to see one line."""
 
 
 class Samples(torch.utils.data.Dataset):
-    """A task's samples: `samples[epoch, indices]` is a Chunk; `samples[epoch, indices, slot]` lies in `slots[slot]`.
+    """A spec's samples: `samples[epoch, indices]` is a Chunk; `samples[epoch, indices, slot]` lies in `slots[slot]`.
 
     Args:
         slots: [n, batch, size, size, C] uint8, shared by processes. Memory that is shared anew for each batch has to be
             zeroed by the kernel and mapped, page by page, on both sides: a fifth of the time that decoding takes.
     """
 
-    def __init__(self, task: Task, slots: torch.Tensor | None = None) -> None:
-        self.task, self.slots = task, slots
-        self.images = task.split.images if isinstance(task.split, ResidentSplit) else None
-        self.files = compact(task.split.files) if isinstance(task.split, EncodedSplit) else FilePaths(())
-        self.skip = task.config.data.on_error == "skip"
-        self.max_pixels = task.config.data.max_pixels
-        self.random = task.training and task.config.data.augment.random_resized_crop
+    def __init__(self, spec: LoaderSpec, slots: torch.Tensor | None = None) -> None:
+        self.spec, self.slots = spec, slots
+        self.images = spec.split.images if isinstance(spec.split, ResidentSplit) else None
+        self.files = compact(spec.split.files) if isinstance(spec.split, EncodedSplit) else FilePaths(())
+        self.skip = spec.config.data.on_error == "skip"
+        self.max_pixels = spec.config.data.max_pixels
+        self.random = spec.training and spec.config.data.augment.random_resized_crop
 
     def __getitem__(self, request: tuple[int, np.ndarray] | tuple[int, np.ndarray, int]) -> Chunk:
         epoch, indices, *slot = request
         if self.images is not None:
-            images, drawn = torch.from_numpy(self.images[indices]), self.task.draw(epoch, indices)
-            return Chunk(images, indices, drawn, {}, len(indices), "")
-        size, channels = self.task.read_size, self.task.dataset.channels
+            images, params = torch.from_numpy(self.images[indices]), self.spec.draw(epoch, indices)
+            return Chunk(images, indices, params, {}, len(indices), "")
+        size, channels = self.spec.read_size, self.spec.dataset.channels
         if slot:
             images = self.slots[slot[0], : len(indices)]
         else:
@@ -91,12 +91,12 @@ class Samples(torch.utils.data.Dataset):
         except UserError as raised:
             error = str(raised)
         order = indices if error else np.array(taken + unreadable, np.int64)
-        return Chunk(results, order, self.task.draw(epoch, indices), skipped, len(taken), error)
+        return Chunk(results, order, self.spec.draw(epoch, indices), skipped, len(taken), error)
 
     def _windows(self, epoch: int, indices: np.ndarray) -> list[decode.WindowOf]:
         if not self.random:
-            return [partial(central_window, share=self.task.central)] * len(indices)
-        return random_windows(uniform(self.task.config.seed, epoch, indices, "window", DRAWS))
+            return [partial(central_window, share=self.spec.central)] * len(indices)
+        return random_windows(uniform(self.spec.config.seed, epoch, indices, "window", DRAWS))
 
     def _load(self, index: int, load: Callable[[File], Any], skipped: dict[int, str]) -> tuple[Any, int | None]:
         """Load sample `index`; if it is unreadable and may be, in training the next readable one, else None."""
@@ -108,7 +108,7 @@ class Samples(torch.utils.data.Dataset):
             except Unreadable as error:
                 if not self.skip:
                     raise UserError(f"{error} (--data.on-error skip continues without it)") from None
-                if not self.task.training:
+                if not self.spec.training:
                     skipped[index] = f"{error}; left out of the evaluation"
                     return None, None
                 bad.append(str(error))

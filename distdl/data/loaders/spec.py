@@ -1,4 +1,4 @@
-"""What one rank reads of one split: every kind of loader is made from a task and follows it."""
+"""What one rank reads of one split: every kind of loader is made from a spec and follows it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ TEN_CROP_SHARE = 7 / 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
+class LoaderSpec:
     """A split, this rank's place, and what is to be done to the samples."""
 
     config: Config
@@ -63,7 +63,7 @@ class Task:
 
     @property
     def central(self) -> float:
-        """Share of an image file's short side that is read where no window is drawn: all of it for ten crops."""
+        """Share of an image file's short side that is read where no window is params: all of it for ten crops."""
         return 1.0 if self.ten_crop else self.dataset.central
 
     def draw(self, epoch: int, indices: np.ndarray) -> dict[str, np.ndarray]:

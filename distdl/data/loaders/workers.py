@@ -8,8 +8,7 @@ import sys
 import threading
 import traceback
 import weakref
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
 from multiprocessing.process import BaseProcess
 
 import numpy as np
@@ -20,13 +19,12 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from distdl.core.errors import Failure, UserError
 from distdl.data.dataset import Batch, EncodedSplit
-from distdl.data.loaders.batch_transform import Finish, beside_workers, cut_bytes, transfer
+from distdl.data.loaders.base import ChunkLoader
 from distdl.data.loaders.prefetch import steps_ahead
 from distdl.data.loaders.samples import Chunk, Samples
-from distdl.data.loaders.spec import Task
+from distdl.data.loaders.spec import LoaderSpec
 from distdl.runtime.cores import cores
 from distdl.runtime.process import too_many_files
-from distdl.telemetry.clock import Clock
 
 PREFETCH = 4
 """Batches that each worker reads ahead: enough to ride out a slow file, few enough to keep in memory."""
@@ -43,31 +41,26 @@ ADVICE = (
 )
 
 
-class TorchLoader:
+class TorchLoader(ChunkLoader):
     """A worker reads whole batches: which one reads what changes nothing, since a sample's draws are its own."""
 
     name = "torch"
 
-    def __init__(self, task: Task, why: str) -> None:
-        self.task, self.why, self.clock = task, why, Clock()
-        self.skipped: list[str] = []
-        self.stop_asked: Callable[[], bool] = lambda: False
-        self._known_bad: set[int] = set()
-        self.labels = torch.from_numpy(task.split.labels)
-        self.finish = Finish(task)
+    def __init__(self, spec: LoaderSpec, why: str) -> None:
+        super().__init__(spec, why)
         self.requests = _Requests()
-        workers = task.config.data.workers
-        workers = cores(task.world.local_size) if workers < 0 else workers
-        self.slots = _slots(task, workers)
+        workers = spec.config.data.workers
+        workers = cores(spec.world.local_size) if workers < 0 else workers
+        self.slots = _slots(spec, workers)
         self._reader = DataLoader(
-            Samples(task, self.slots),
+            Samples(spec, self.slots),
             batch_size=None,  # a request is a batch already
             sampler=self.requests,
             collate_fn=_as_it_is,
             num_workers=workers,
             prefetch_factor=PREFETCH if workers else None,
             persistent_workers=workers > 0,
-            pin_memory=task.world.device.type == "cuda",
+            pin_memory=spec.world.device.type == "cuda",
             worker_init_fn=_begin_worker,
             multiprocessing_context=_start_method() if workers else None,
         )
@@ -79,9 +72,6 @@ class TorchLoader:
         # A loader that nobody closed must not hold the process up: workers do not heed the SIGTERM of its end.
         self._end = weakref.finalize(self, _end_workers, self._reader)
 
-    def __len__(self) -> int:
-        return len(self.task)
-
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """This rank's batches of `epoch`, after the first `start` samples (counted over all ranks).
 
@@ -89,20 +79,18 @@ class TorchLoader:
             UserError: a file cannot be read, and data.on_error is raise.
             Failure: a worker process ended, is stopped or does not answer.
         """
-        steps = list(self.task.steps(epoch, start))
+        steps = list(self.spec.steps(epoch, start))
         self.requests.items = self._asked(epoch, start)
         self.requests.count = len(steps)
         for step, chunk in zip(steps, self._chunks(), strict=True):
             if chunk.error:
                 raise UserError(chunk.error)
-            self._note(chunk)
-            counted = replace(step, count=min(step.count, chunk.count))
-            yield self.task.deliver(counted, *self._finished(chunk), chunk.indices)
+            yield self.batch(step, chunk, chunk.images)
 
     def _asked(self, epoch: int, start: int) -> Iterator[tuple]:
         # Begun when no worker is at work: DataLoader has waited for what an epoch that was left had asked for.
         self._free = [] if self.slots is None else list(range(len(self.slots)))
-        for step in steps_ahead(self.task, epoch, start):
+        for step in steps_ahead(self.spec, epoch, start):
             yield (epoch, step.indices, *([] if self.slots is None else [self._free.pop()]))
 
     def _chunks(self) -> Iterator[Chunk]:
@@ -152,23 +140,6 @@ class TorchLoader:
     def _workers(self) -> list[BaseProcess]:
         return list(self._reader._iterator._workers) if self._reader._iterator else []
 
-    def _finished(self, chunk: Chunk) -> tuple[torch.Tensor, torch.Tensor]:
-        device = self.task.world.device
-        labels = self.labels[torch.from_numpy(chunk.indices)]
-        with transfer(self.clock, device), beside_workers(device):
-            images = chunk.images.to(device, non_blocking=True)
-            labels = labels.to(device, non_blocking=True)
-            drawn = {
-                name: torch.from_numpy(values).to(device, non_blocking=True) for name, values in chunk.drawn.items()
-            }
-            images = cut_bytes(images, drawn, self.task.config.data.augment.crop)
-            return self.finish(images, labels, drawn)
-
-    def _note(self, chunk: Chunk) -> None:
-        for index in chunk.skipped.keys() - self._known_bad:
-            self._known_bad.add(index)
-            self.skipped.append(chunk.skipped[index])
-
     def close(self) -> None:
         """End the worker processes; one that does not end within seconds is killed."""
         self._end()
@@ -185,14 +156,14 @@ def _is_stopped(pid: int) -> bool:
         return False
 
 
-def _slots(task: Task, workers: int) -> torch.Tensor | None:
+def _slots(spec: LoaderSpec, workers: int) -> torch.Tensor | None:
     """Memory for the batches under way, the one being read by the trainer and one to spare; None where it is no gain.
 
     For a GPU batches are copied to pinned memory by a thread that does not say when it is done.
     """
-    if not workers or not isinstance(task.split, EncodedSplit) or task.world.device.type != "cpu":
+    if not workers or not isinstance(spec.split, EncodedSplit) or spec.world.device.type != "cpu":
         return None
-    shape = (workers * PREFETCH + 2, task.batch, task.read_size, task.read_size, task.dataset.channels)
+    shape = (workers * PREFETCH + 2, spec.batch, spec.read_size, spec.read_size, spec.dataset.channels)
     if _start_method() != "fork":
         return torch.empty(shape, dtype=torch.uint8).share_memory_()
     # What a fork inherits needs no file, and does not count to /dev/shm, of which a container has but 64 MB.

@@ -9,7 +9,7 @@ from distdl.cli.__main__ import main
 from distdl.core.config import AugmentConfig, Config, DataConfig
 from distdl.core.errors import UserError
 from distdl.data.loaders.bench import Rates, diagnose, measure, of_run
-from distdl.data.loaders.spec import Task
+from distdl.data.loaders.spec import LoaderSpec
 from distdl.runtime.world import World
 from numbered_sets import numbered
 
@@ -50,8 +50,8 @@ def test_a_runs_clock_says_what_its_network_takes() -> None:
 def test_every_stage_that_a_set_has_is_measured(kind: str, tmp_path: Path) -> None:
     dataset = numbered(kind, 31, tmp_path)
     config = Config(data=DataConfig(batch_size=8, augment=AugmentConfig(flip=0.5, random_resized_crop=True)))
-    task = Task(config=config, dataset=dataset, split=dataset.train, world=World(), training=True)
-    rates = measure(task, 2)
+    spec = LoaderSpec(config=config, dataset=dataset, split=dataset.train, world=World(), training=True)
+    rates = measure(spec, 2)
     assert rates.finish > 0 and rates.transfer is None
     assert all((getattr(rates, stage) is not None) == (kind == "files") for stage in ("disk", "decode", "augment"))
     assert diagnose(rates)[0] in ("disk", "decode", "augment", "finish")
@@ -61,9 +61,9 @@ def test_a_set_of_nothing_but_bad_files_has_no_rates(tmp_path: Path) -> None:
     dataset = numbered("files", 5, tmp_path)
     for file in dataset.train.files:
         file.write_text("not an image")
-    task = Task(config=Config(), dataset=dataset, split=dataset.train, world=World(), training=True)
+    spec = LoaderSpec(config=Config(), dataset=dataset, split=dataset.train, world=World(), training=True)
     with pytest.raises(UserError, match="none of the images could be read"):
-        measure(task, 2)
+        measure(spec, 2)
 
 
 def test_bench_says_which_loader_and_what_holds_it_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

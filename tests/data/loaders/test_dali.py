@@ -19,7 +19,7 @@ from distdl.data.loaders import dali as module
 from distdl.data.loaders import dali_input, make_loader
 from distdl.data.loaders.dali import DaliLoader
 from distdl.data.loaders.samples import Samples
-from distdl.data.loaders.spec import Task
+from distdl.data.loaders.spec import LoaderSpec
 from distdl.data.sets.load import load
 from distdl.runtime.world import World
 from numbered_sets import numbered, pictures
@@ -71,9 +71,9 @@ def test_the_pipeline_for_gpus_agrees_too(straight: bool, channels_last: bool, d
 
     dataset = photographs(data_root, "flowers", 16)
     config = Config(seed=4, data=DataConfig(batch_size=16, augment=CROPPED))
-    task = Task(config=config, dataset=dataset, split=dataset.train, world=World(), training=True)
-    step = next(task.steps(2))
-    samples = Samples(task)
+    spec = LoaderSpec(config=config, dataset=dataset, split=dataset.train, world=World(), training=True)
+    step = next(spec.steps(2))
+    samples = Samples(spec)
     fed = samples.gather(2, step.indices, lambda file, window: dali_input.prepare(file, window, 3)).images
     moments = {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.4)} if straight else {}
     pipeline = build(
@@ -81,7 +81,7 @@ def test_the_pipeline_for_gpus_agrees_too(straight: bool, channels_last: bool, d
             batch=16, threads=2, depth=2, device_id=None, channels=3, size=224, channels_last=channels_last, **moments
         )
     )
-    flips = task.draw(2, step.indices)["flip"]
+    flips = spec.draw(2, step.indices)["flip"]
     pipeline.feed_input("encoded", [each.content for each in fed])
     pipeline.feed_input("anchor", np.array([each.window[:2] for each in fed], np.int32))
     pipeline.feed_input("shape", np.array([each.window[2:] for each in fed], np.int32))
@@ -158,8 +158,9 @@ def test_odd_files_are_seen_alike(channels: int, augment: AugmentConfig, tmp_pat
     dataset = DataSet(name="odd", classes=tuple(file.name for file in files), train=split, test=split, image_size=24,
                       channels=channels, mean=(0.0,) * channels, std=(1.0,) * channels)  # fmt: skip
     torchs, dalis = (images_of(loader, dataset, augment) for loader in ("torch", "dali"))
-    names = [files[index].name for batch in Task(config=Config(seed=4, data=DataConfig(batch_size=8)), dataset=dataset,
-             split=split, world=World(), training=True).steps(2) for index in batch.indices]  # fmt: skip
+    config = Config(seed=4, data=DataConfig(batch_size=8))
+    spec = LoaderSpec(config=config, dataset=dataset, split=split, world=World(), training=True)
+    names = [files[index].name for step in spec.steps(2) for index in step.indices]
     difference = 255 * (torchs - dalis).abs().mean((1, 2, 3))
     assert dict(zip(names, (difference < 2.0).tolist(), strict=True)) == dict.fromkeys(names, True)
 

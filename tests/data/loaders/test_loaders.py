@@ -18,7 +18,7 @@ from distdl.core.errors import Failure, UserError
 from distdl.data.dataset import Batch, DataSet, Loader, ResidentSplit
 from distdl.data.loaders import choose, make_loader, order, workers
 from distdl.data.loaders.samples import Samples
-from distdl.data.loaders.spec import Task
+from distdl.data.loaders.spec import LoaderSpec
 from distdl.data.sets.load import load
 from distdl.data.storage import decode
 from distdl.runtime.world import World
@@ -275,8 +275,8 @@ def test_resident_refuses_to_cut_windows_from_files_decoded_once(tmp_path: Path)
 
 def test_auto_says_why(tmp_path: Path) -> None:
     def chosen(dataset: DataSet) -> tuple[str, str]:
-        task = Task(config=Config(), dataset=dataset, split=dataset.train, world=World(), training=True)
-        return choose(task)
+        spec = LoaderSpec(config=Config(), dataset=dataset, split=dataset.train, world=World(), training=True)
+        return choose(spec)
 
     memory, files = (numbered(kind, 9, tmp_path) for kind in ("memory", "files"))
     assert chosen(memory)[0] == "resident" and "free" in chosen(memory)[1]

@@ -18,7 +18,7 @@ from distdl.data.dataset import DataSet, ResidentSplit
 from distdl.data.files import ShardParts, Unreadable
 from distdl.data.loaders import make_loader, order
 from distdl.data.loaders import prefetch as ahead
-from distdl.data.loaders.spec import Task
+from distdl.data.loaders.spec import LoaderSpec
 from distdl.data.sets.load import load
 from distdl.data.storage.export import export
 from distdl.data.storage.pack import pack
@@ -198,11 +198,11 @@ def test_loaders_deliver_packed_samples_in_the_tasks_order(kind: str, loader: st
     expected = {}
     for rank in range(2):
         world = World(rank=rank, size=2)
-        task = Task(config=config, dataset=after, split=after.train, world=world, training=True)
+        spec = LoaderSpec(config=config, dataset=after, split=after.train, world=world, training=True)
         made = make_loader(config, after, after.train, world, training=True)
         for start in (0, 8):
             batches = list(made.epoch(1, start))
-            steps = list(task.steps(1, start))
+            steps = list(spec.steps(1, start))
             assert [batch.labels.tolist() for batch in batches] == [
                 after.train.labels[step.indices].tolist() for step in steps
             ]
@@ -286,17 +286,17 @@ def test_blocks_are_read_ahead_once_and_in_the_order_of_their_groups(
     monkeypatch.setattr(order.groups, "__defaults__", (3,))
     monkeypatch.setattr(ShardParts.blocks, "__defaults__", (4000,))
     _, after = packed("shards", 31, tmp_path)
-    task = Task(config=Config(seed=3), dataset=after, split=after.train, world=World(), training=True)
-    reading = ahead.Ahead(task, task.shard_parts, 0)
+    spec = LoaderSpec(config=Config(seed=3), dataset=after, split=after.train, world=World(), training=True)
+    reading = ahead.ReadAhead(spec, spec.shard_parts, 0)
     assert len(reading.groups) > 3
     with reading:
-        reading.reached(31)
+        reading.advance(31)
         reading._thread.join(60)
     sizes = np.cumsum([len(group) for group in reading.groups])
     assert sorted(reading.read) == sorted(set(reading.read))
-    with ahead.Ahead(task, task.shard_parts, 0) as reading:
+    with ahead.ReadAhead(spec, spec.shard_parts, 0) as reading:
         for position in range(32):
-            reading.reached(position)
+            reading.advance(position)
             group = int(np.searchsorted(reading.begins, position, "right")) - 1
             assert len(reading.read) <= sizes[min(group + 1, len(sizes) - 1)]
 

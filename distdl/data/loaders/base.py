@@ -1,0 +1,59 @@
+"""What the loaders share: `LoaderBase` for all, `ChunkLoader` for those whose samples come in chunks."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from distdl.data.dataset import Batch
+from distdl.data.loaders.batch_transform import BatchTransform, cut_bytes, on_device, single_threaded, transfer
+from distdl.data.loaders.order import Step
+from distdl.data.loaders.samples import Chunk
+from distdl.data.loaders.spec import LoaderSpec
+from distdl.telemetry.clock import Clock
+
+
+class LoaderBase:
+    """The attributes of `distdl.data.dataset.Loader`; a loader adds `name`, `epoch` and `close`."""
+
+    def __init__(self, spec: LoaderSpec, why: str) -> None:
+        self.spec, self.why, self.clock = spec, why, Clock()
+        self.skipped: list[str] = []
+        self.stop_asked: Callable[[], bool] = lambda: False
+        self.labels = torch.from_numpy(spec.split.labels)
+
+    def __len__(self) -> int:
+        return len(self.spec)
+
+
+class ChunkLoader(LoaderBase):
+    """A loader of chunks that processes or threads read; they are augmented on the device."""
+
+    def __init__(self, spec: LoaderSpec, why: str) -> None:
+        super().__init__(spec, why)
+        self.transform = BatchTransform(spec)
+        self._known_unreadable: set[int] = set()
+
+    def batch(self, step: Step, chunk: Chunk, images: torch.Tensor) -> Batch:
+        """The batch of a step.
+
+        Args:
+            images: the chunk's, [b, H, W, C] uint8.
+        """
+        for index in chunk.skipped.keys() - self._known_unreadable:
+            self._known_unreadable.add(index)
+            self.skipped.append(chunk.skipped[index])
+        counted = replace(step, count=min(step.count, chunk.readable))
+        device = self.spec.world.device
+        with transfer(self.clock, device), single_threaded(device):
+            labels = self.labels[torch.from_numpy(chunk.indices)].to(device, non_blocking=True)
+            images, labels = self._transformed(images, labels, chunk)
+        return self.spec.deliver(counted, images, labels, chunk.indices)
+
+    def _transformed(
+        self, images: torch.Tensor, labels: torch.Tensor, chunk: Chunk
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        device = self.spec.world.device
+        params = on_device(chunk.params, device)
+        images = cut_bytes(images.to(device, non_blocking=True), params, self.spec.config.data.augment.crop)
+        return self.transform(images, labels, params)
