@@ -143,7 +143,43 @@ COMPONENTS: dict[str, dict[str, Row]] = {
             uses=("schedule.warmup_fraction",),
         ),
     },
-    "augmentations": {},
+    "augmentations": {
+        "flip": Row(
+            factory="distdl.data.augment.random_params:cut",
+            summary="mirror an image horizontally: data.augment.flip",
+            traits={"field": "data.augment.flip"},
+        ),
+        "crop": Row(
+            factory="distdl.data.augment.random_params:cut",
+            summary="crop at a random position of the padded image: data.augment.crop",
+            traits={"field": "data.augment.crop"},
+        ),
+        "random_resized_crop": Row(
+            factory="distdl.data.augment.crops:random_window",
+            summary="crop a random area and aspect ratio (Szegedy et al. 2015): data.augment.random_resized_crop",
+            traits={"field": "data.augment.random_resized_crop"},
+        ),
+        "color_jitter": Row(
+            factory="distdl.data.augment.color:jitter",
+            summary="change brightness, contrast, saturation and hue: data.augment.color_jitter",
+            traits={"field": "data.augment.color_jitter"},
+        ),
+        "rotation": Row(
+            factory="distdl.data.augment.random_params:rotate",
+            summary="rotate by a random angle: data.augment.rotation",
+            traits={"field": "data.augment.rotation"},
+        ),
+        "mixup": Row(
+            factory="distdl.data.augment.random_params:mix",
+            summary="average two images (Zhang et al. 2018): data.augment.mixup",
+            traits={"field": "data.augment.mixup"},
+        ),
+        "cutmix": Row(
+            factory="distdl.data.augment.random_params:mix",
+            summary="paste a box of another image (Yun et al. 2019): data.augment.cutmix",
+            traits={"field": "data.augment.cutmix"},
+        ),
+    },
     "trackers": {
         "tensorboard": Row(
             factory="distdl.training.trackers.tensorboard:TensorBoard",

@@ -5,6 +5,8 @@ Each of those is a hash of (seed, epoch, sample index, stream) and does not depe
 finalizer of splitmix64 (Steele, Lea and Flood 2014), whose output on counters passes BigCrush.
 """
 
+import hashlib
+
 import numpy as np
 
 GOLDEN = 0x9E3779B97F4A7C15
@@ -33,10 +35,19 @@ def generator(*parts: int, jumps: int = 0) -> np.random.Generator:
     return np.random.Generator(bits.jumped(jumps))
 
 
-def uniform(seed: int, epoch: int, indices: np.ndarray, stream: str, count: int = 1) -> np.ndarray:
-    """[n, count] float64 in [0, 1) for samples `indices` [n], independent over all arguments."""
+def named_stream(name: str) -> int:
+    """Id of the stream of another package's component, from its name; never one of STREAMS."""
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest()) | 2**63
+
+
+def uniform(seed: int, epoch: int, indices: np.ndarray, stream: str | int, count: int = 1) -> np.ndarray:
+    """[n, count] float64 in [0, 1) for samples `indices` [n], independent over all arguments.
+
+    Args:
+        stream: a name of STREAMS, or the id that `named_stream` returns.
+    """
     key = np.array([seed % 2**64], np.uint64)
-    for part in (epoch, STREAMS[stream]):
+    for part in (epoch, stream if isinstance(stream, int) else STREAMS[stream]):
         key = _mix(key + np.uint64(GOLDEN)) ^ np.uint64(part)
     samples = _mix(_mix(key) + indices.astype(np.uint64) * np.uint64(GOLDEN))
     steps = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(GOLDEN)

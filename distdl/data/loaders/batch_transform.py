@@ -114,4 +114,4 @@ def _stages(spec: LoaderSpec) -> list[Stage]:
         stages.append(lambda images, params: augment.rotate(images, params["angle"]))
     if spec.training and settings.color_jitter:
         stages.append(lambda images, params: color.jitter(images, params["jitter"]))
-    return stages
+    return [*stages, *spec.extras]

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 
 from distdl.core.config import Config
+from distdl.data.augment import extra
 from distdl.data.augment import random_params as augment
 from distdl.data.dataset import Batch, DataSet, EncodedSplit, ResidentSplit, Split
 from distdl.data.files import ShardParts
@@ -66,12 +68,19 @@ class LoaderSpec:
         """Share of an image file's short side that is read where no window is params: all of it for ten crops."""
         return 1.0 if self.ten_crop else self.dataset.central
 
+    @cached_property
+    def extras(self) -> tuple[extra.Extra, ...]:
+        """Augmentations of other packages."""
+        return extra.make(self.config) if self.training else ()
+
     def draw(self, epoch: int, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """What `augment.draw` gives for samples `indices` [n]; nothing outside of training."""
+        """Parameters of all augmentations for samples `indices` [n]; none outside of training."""
         if not self.training:
             return {}
         shape = self.split.images.shape[1:3] if isinstance(self.split, ResidentSplit) else None
-        return augment.draw(self.config.data.augment, self.config.seed, epoch, indices, shape)
+        seed = self.config.seed
+        params = augment.draw(self.config.data.augment, seed, epoch, indices, shape)
+        return params | {each.key: each.draw(seed, epoch, indices) for each in self.extras}
 
     @property
     def shard_parts(self) -> ShardParts | None:

@@ -1,16 +1,33 @@
-"""From a name or a path to a data set: found, read, divided, and with the statistics to normalise it by."""
+"""Data sets by name or path: find, read, divide, and determine the statistics for normalization.
+
+`data.name` is a name of the catalog, the path of a folder or archive, or a factory of another package: an entry point
+of group `distdl.datasets`, or package.module:callable. A factory returns a `DataSet`. It receives `root`, the data
+root, if it has a parameter of that name; its other keyword parameters are settings (`Config.options`, key "dataset"):
+
+    def stripes(*, root: Path, count: int = 60) -> DataSet:
+        images = np.load(root / "stripes.npy")[:count]                          # [n, H, W, C] uint8
+        split = ResidentSplit(images=images, labels=np.arange(count) % 2)
+        return DataSet(name="stripes", classes=("a", "b"), train=split, test=split, channels=1, image_size=8)
+
+    distdl train --data.name my_package:stripes --options dataset.count=40
+
+data.validation, data.limit, data.labels and data.normalize apply to it as to any other set.
+"""
 
 import contextlib
-from collections.abc import Iterator
+import inspect
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from distdl.core import registry
 from distdl.core.config import DataConfig
 from distdl.core.errors import UserError, nearest, reading
 from distdl.core.paths import data_root, root_origin
 from distdl.core.text import name as shown
-from distdl.data.dataset import DataSet, EncodedSplit, Raw
+from distdl.data.dataset import DataSet, EncodedSplit, Raw, ResidentSplit
 from distdl.data.sets import relabel, statistics
 from distdl.data.sets.catalog import PHOTOGRAPH, SETS, Source
 from distdl.data.storage import folders, shards
@@ -23,15 +40,18 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation with which torchvision's networks were trained."""
 
 
-def load(config: DataConfig) -> DataSet:
-    """Read a data set, divided and with the statistics to normalise by.
+def load(config: DataConfig, options: Mapping[str, Any] | None = None) -> DataSet:
+    """Read a data set, divided and with the statistics for normalization.
+
+    Args:
+        options: settings of another package's data set.
 
     Raises:
         UserError: the set is not known, not found, damaged, or has too little for what is asked.
     """
-    source = source_of(config.name)
+    source = source_of(config.name, config.root, options)
     folder = locate(config.name, source, config.root)
-    path = folder if config.name in SETS else Path(config.name).expanduser()
+    path = folder if config.name in SETS or not source.folders else Path(config.name).expanduser()
     with _naming(path, folder):
         raw = source.read(folder, config)
         mean, std = _moments(config, source, raw)
@@ -71,14 +91,18 @@ def load(config: DataConfig) -> DataSet:
     )
 
 
-def source_of(name: str) -> Source:
-    """The row of SETS, or one for the path of an image folder, of shards, or of an archive of either.
+def source_of(name: str, root: Path | None = None, options: Mapping[str, Any] | None = None) -> Source:
+    """Row of SETS, or one for another package's data set or for the path of a folder, of shards, or of an archive.
 
+    Args:
+        root: data root, and `options` the settings, of another package's data set.
     Raises:
-        UserError: the name is neither.
+        UserError: the name is none of these.
     """
     if name in SETS:
         return SETS[name]
+    if name in registry.rows("datasets") or (registry.TARGET.fullmatch(name) and not Path(name).exists()):
+        return _made(name, root, options)
     with reading(name, "a data set"):
         path = Path(name).expanduser()
         is_file = path.is_file()
@@ -97,6 +121,51 @@ def source_of(name: str) -> Source:
     if "/" in name:
         raise UserError(f"data.name {name}: there is no such folder or archive")
     raise UserError(f'data set "{name}" is not known{nearest(name, SETS)} (distdl data list shows all)')
+
+
+def _made(name: str, root: Path | None, options: Mapping[str, Any] | None) -> Source:
+    """Call the factory of another package's data set.
+
+    Raises:
+        UserError: it cannot be imported, its settings are wrong, or it returns something else.
+    """
+    row = registry.find("datasets", name)
+    takes_root = "root" in inspect.signature(registry.load(row)).parameters
+    given = {"root": data_root(root)} if takes_root else {}
+    dataset = registry.make("datasets", name, options=options, **given)
+    if not isinstance(dataset, DataSet):
+        raise UserError(f"data.name {name} returned {type(dataset).__name__} instead of a DataSet")
+    for split in (dataset.train, dataset.validation, dataset.test):
+        if isinstance(split, ResidentSplit):
+            images, expected = split.images, (len(split), dataset.channels)
+            if images.ndim != 4 or images.dtype != np.uint8 or (images.shape[0], images.shape[3]) != expected:
+                raise UserError(
+                    f"data.name {name} returned images {list(images.shape)} {images.dtype} for {expected[0]} labels "
+                    f"and {expected[1]} channels: they must be [n, H, W, C] uint8"
+                )
+    for field in ("mean", "std"):
+        if len(getattr(dataset, field)) not in (1, dataset.channels):
+            raise UserError(f"data.name {name} returned a {field} that does not fit {dataset.channels} channels")
+    return Source(
+        text=row.summary or f"returned by {row.factory}",
+        read=lambda folder, config: Raw(
+            train=dataset.train,
+            test=dataset.test,
+            validation=dataset.validation,
+            classes=dataset.classes,
+            notes=dataset.notes,
+        ),
+        size=dataset.image_size,
+        classes=len(dataset.classes),
+        channels=dataset.channels,
+        central=dataset.central,
+        mean=_per_channel(dataset.mean, dataset.channels),
+        std=_per_channel(dataset.std, dataset.channels),
+    )
+
+
+def _per_channel(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    return values * channels if len(values) == 1 else values
 
 
 @contextlib.contextmanager

@@ -1,0 +1,80 @@
+"""Augmentations of other packages, listed in `data.augment.extra` by name or as package.module:callable.
+
+The callable is a factory: its keyword parameters are settings (`Config.options`, under the name in the list), and it
+returns the augmentation, a function of images and of uniform random numbers:
+
+    class Shade:
+        numbers = 2  # random numbers per image; 1 without this attribute
+
+        def __init__(self, *, strength: float = 0.5) -> None:
+            self.strength = strength
+
+        def __call__(self, images: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+            change = numbers[:, 1] < 0.5
+            factor = 1 - self.strength * numbers[:, 0] * change
+            return images * factor.view(-1, 1, 1, 1)
+
+    distdl train --data.augment.extra my_package:Shade --options my_package:Shade.strength=0.3
+
+Numbers belong to a sample: they are the same on any rank, world size and loader, and after a resume. An augmentation
+that draws from a generator of its own is not. It is applied after rotation and color jitter, before mixup and CutMix.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from distdl.core import registry
+from distdl.core.config import Config
+from distdl.core.counter_rng import named_stream, uniform
+from distdl.core.errors import UserError
+
+BELOW_ONE = np.float32(1 - 2**-24)
+"""Largest float32 below 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extra:
+    """An augmentation of another package."""
+
+    name: str
+    function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    """Images [b, C, H, W] float32 in 0 to 1 and numbers [b, n] to images of the same shape."""
+    numbers: int
+    """Random numbers per image."""
+
+    @property
+    def key(self) -> str:
+        """Name of its numbers among the parameters of a batch."""
+        return f"extra {self.name}"
+
+    def draw(self, seed: int, epoch: int, indices: np.ndarray) -> np.ndarray:
+        """Uniform numbers [n, numbers] float32 in [0, 1) for samples `indices` [n] of an epoch."""
+        values = uniform(seed, epoch, indices, named_stream(self.name), self.numbers)
+        return np.minimum(values.astype(np.float32), BELOW_ONE)
+
+    def __call__(self, images: torch.Tensor, params: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        changed = self.function(images, params[self.key])
+        if changed.shape != images.shape:
+            raise UserError(
+                f"augmentation {self.name} changed images of shape {list(images.shape)} to {list(changed.shape)}: "
+                "it must keep the shape"
+            )
+        return changed
+
+
+def make(config: Config) -> tuple[Extra, ...]:
+    """The augmentations of `data.augment.extra`, in its order.
+
+    Raises:
+        UserError: an augmentation cannot be imported, is built in, or its settings are wrong.
+    """
+    extras = []
+    for name in config.data.augment.extra:
+        if field := registry.find("augmentations", name).traits.get("field"):
+            raise UserError(f"data.augment.extra: {name} is built in, set {field} instead")
+        function = registry.make("augmentations", name, options=config.options.get(name))
+        extras.append(Extra(name=name, function=function, numbers=getattr(function, "numbers", 1)))
+    return tuple(extras)

@@ -1,0 +1,62 @@
+"""Data sets of other packages."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distdl.core.config import Config, DataConfig
+from distdl.core.errors import UserError
+from distdl.data.dataset import EncodedSplit
+from distdl.data.loaders import make_loader
+from distdl.data.sets import relabel
+from distdl.data.sets.load import load
+from distdl.runtime.world import World
+from numbered_sets import numbered
+
+STRIPES, FOLDER = "datasets_of_a_user:stripes", "datasets_of_a_user:folder"
+
+
+def test_a_factory_receives_settings_and_returns_the_set() -> None:
+    dataset = load(DataConfig(name=STRIPES), {"count": "40"})
+    assert dataset.name == STRIPES and dataset.classes == ("horizontal", "vertical")
+    assert (len(dataset.train), len(dataset.test), dataset.channels, dataset.image_size) == (30, 10, 1, 8)
+    assert (dataset.mean, dataset.std) == ((0.5,), (0.3,))
+
+
+def test_a_factory_receives_the_data_root(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    numbered("files", 5, tmp_path / "pictures")
+    config = Config(data=DataConfig(name=FOLDER, root=tmp_path, loader="torch", workers=0, batch_size=2))
+    dataset = load(config.data, {"name": "pictures"})
+    assert isinstance(dataset.train, EncodedSplit) and len(dataset.train) == 5
+    assert (dataset.mean, dataset.std) == ((0.5,) * 3, (0.5,) * 3)
+    loader = make_loader(config, dataset, dataset.train, World(), training=True)
+    assert sorted(label for batch in loader.epoch(0) for label in batch.labels.tolist()) == list(range(5))
+    loader.close()
+
+
+def test_the_choices_of_samples_apply(tmp_path: Path) -> None:
+    divided = load(DataConfig(name=STRIPES, validation=0.2, limit=20))
+    assert divided.validation is not None
+    assert len(divided.validation) == 9 and np.bincount(divided.train.labels).tolist() == [10, 10]
+    relabel.write(tmp_path / "labels.npz", np.array([3, 4, 4]), np.array([0, 1, 1]))
+    assert load(DataConfig(name=STRIPES, labels=tmp_path / "labels.npz")).train.labels.tolist() == [0, 1, 1]
+    assert load(DataConfig(name=STRIPES, normalize="none")).std == (1.0,)
+    assert load(DataConfig(name=STRIPES, mean=(0.1,), std=(0.2,))).mean == (0.1,)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "why"),
+    [
+        ("no_such_module:stripes", {}, "cannot import no_such_module:stripes"),
+        (STRIPES, {"size": "large"}, "options.dataset.size"),
+        (STRIPES, {"sise": 3}, 'there is no such setting.*"size"'),
+        (FOLDER, {}, "options.dataset.name is missing"),
+        ("datasets_of_a_user:wrong", {}, "returned dict instead of a DataSet"),
+        ("datasets_of_a_user:wrong_images", {}, r"must be \[n, H, W, C\] uint8"),
+    ],
+)
+def test_a_wrong_factory_or_setting_is_refused(name: str, options: dict[str, object], why: str) -> None:
+    with pytest.raises(UserError, match=why):
+        load(DataConfig(name=name), options)
