@@ -73,13 +73,13 @@ def _of_callable(name: str, shape: tuple[int, ...]) -> Subject:
 
 def _of_profile(name: str, shape: tuple[int, ...]) -> Subject:
     config = profiles.validate(profiles.read_profile(name)[0], where=f'profile "{name}"')
-    source = datasets.source_of(config.data.name)
+    source = datasets.source_of(config.data.name, config.data.root, config.options.get("dataset"))
     size = config.data.image_size or source.size
     shape = shape or (source.channels, size, size)
     classes = source.classes if not config.data.labels else 0
     module = build.build(
         config.model,
-        classes=classes or len(datasets.load(config.data).classes),
+        classes=classes or len(datasets.load(config.data, config.options.get("dataset")).classes),
         channels=shape[0],
         image_size=shape[-1],
         options=config.options.get("model", {}),

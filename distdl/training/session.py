@@ -45,7 +45,7 @@ def train(
     measuring = telemetry(time.time() if began is None else began)
     place = entry.find(config, strategy)
     find(config.model.name)  # an unknown name fails before the data set is read
-    dataset = load(config.data)
+    dataset = load(config.data, config.options.get("dataset"))
     agree(strategy, config, dataset)
     run = RunDir(place.path)
     is_writer = strategy.world.rank == 0

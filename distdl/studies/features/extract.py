@@ -39,7 +39,7 @@ def grid(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
     """
     config = resolve(Recipe(**table["recipe"]), strategy="single")
     world = World(device=device_for(config.compute, local_rank=0, local_size=1))
-    dataset = load(config.data)
+    dataset = load(config.data, config.options.get("dataset"))
     file = folder / FILE
     began = time.perf_counter()
     if not file.exists():

@@ -132,7 +132,8 @@ def trainer_of(folder: Path, table: TrialTable, *, max_time: float = 0.0) -> Ite
     strategy = Single(config)
     strategy.setup()
     run = RunDir(folder / "run")
-    trainer = Trainer(config, strategy, load(config.data), run, (*telemetry(began), MetricsSink()))
+    dataset = load(config.data, config.options.get("dataset"))
+    trainer = Trainer(config, strategy, dataset, run, (*telemetry(began), MetricsSink()))
     # The board's slots, not this folder's checkpoints, are the state: the folder has the rows of all slices.
     run.enter(config, strategy=strategy.name, environment=environment(), running=trainer.identity(), step=None)
     try:

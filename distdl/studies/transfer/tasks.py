@@ -47,7 +47,7 @@ def ten_crop(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
     for name in table["runs"]:
         config = _config(folder.parent / name)
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, ten_crop=True))
-        dataset = load(config.data)
+        dataset = load(config.data, config.options.get("dataset"))
         world = World(device=device_for(config.compute, local_rank=0, local_size=1))
         best = trained(folder.parent / name, config, dataset).to(world.device).eval()
         by_run[name] = _accuracy(best, config, dataset, world)
@@ -71,7 +71,7 @@ def moved(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
     by_run = {}
     for name in table["runs"]:
         config = _config(folder.parent / name)
-        dataset = load(config.data)
+        dataset = load(config.data, config.options.get("dataset"))
         torch.manual_seed(config.seed)
         first = network(config, dataset)
         last = trained(folder.parent / name, config, dataset)
