@@ -2,6 +2,7 @@
 
 import json as json_format
 import time
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -58,7 +59,7 @@ def bench(
     with console.status("stages") as status:
         rates = measure(spec, cores(), lambda stage: status.update(f"stage {stage}"))
         if run:
-            rates = Rates(**(vars(rates) | {"network": _network(run)}))
+            rates = replace(rates, network=_network(run))
         table = {}
         for loader, workers in _choices(dataset, augment, cores()):
             status.update(f"loader {loader}, {workers} workers or threads")

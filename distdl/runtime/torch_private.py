@@ -9,16 +9,25 @@ shields in a process that has no compiler.
 import functools
 import gc
 import inspect
+import multiprocessing
+import signal
 import sys
+import threading
+import traceback
 import types
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch._C._distributed_c10d import GradBucket, PrefixStore, Store
 from torch._compile import _disable_dynamo
 from torch.optim import Optimizer
+
+if TYPE_CHECKING:
+    from torch.utils.data import DataLoader
 
 __all__ = [
     "GradBucket",
@@ -30,8 +39,13 @@ __all__ = [
     "device_constructors",
     "eager",
     "eager_operators",
+    "end_workers",
     "extension_folder",
     "forward_node",
+    "replace_wait",
+    "start_workers",
+    "try_next",
+    "workers_of",
 ]
 
 SHIELD = _disable_dynamo(lambda: None).__code__
@@ -119,3 +133,67 @@ def device_constructors() -> set[Callable]:
     from torch.utils._device import _device_constructors
 
     return _device_constructors()
+
+
+def start_workers(reader: "DataLoader") -> None:
+    """Start the worker processes of a DataLoader with persistent workers.
+
+    torch's handler of SIGCHLD raises RuntimeError wherever the main thread is when a worker dies. It is removed: the
+    caller checks the workers while it waits for a batch.
+
+    Raises:
+        OSError: too few processes, files or memory; no worker is left then.
+    """
+    from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
+
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGCHLD) if in_main_thread and hasattr(signal, "SIGCHLD") else None
+    children = set(multiprocessing.active_children())
+    try:
+        iter(reader)
+    except OSError as error:
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            if isinstance(unfinished := frame.f_locals.get("self"), _MultiProcessingDataLoaderIter):
+                unfinished._shutdown = True  # or its __del__ prints a traceback
+        # Started workers ignore the SIGTERM by which Python would end them before it waits for them.
+        for child in set(multiprocessing.active_children()) - children:
+            child.kill()
+            child.join()
+        raise
+    finally:
+        if handler is not None:
+            signal.signal(signal.SIGCHLD, handler)
+
+
+def workers_of(reader: "DataLoader") -> list[BaseProcess]:
+    """Running worker processes of a DataLoader."""
+    return list(getattr(reader._iterator, "_workers", ()))
+
+
+def try_next(reader: "DataLoader", seconds: float) -> tuple[bool, Any]:
+    """Wait for what a worker delivers next: whether it came within `seconds`, and what.
+
+    Raises:
+        RuntimeError: a worker has ended.
+    """
+    iterator: Any = reader._iterator
+    return iterator._try_get_data(seconds)
+
+
+def replace_wait(reader: "DataLoader", wait: Callable[[], Any]) -> None:
+    """Let a DataLoader with workers call `wait` for the next delivery; its own wait has no end."""
+    iterator: Any = reader._iterator
+    iterator._get_data = wait
+
+
+def end_workers(reader: "DataLoader") -> None:
+    """End the worker processes of a DataLoader; those that do not end are killed."""
+    iterator: Any = reader._iterator
+    reader._iterator = None
+    workers = list(getattr(iterator, "_workers", ()))
+    if workers:
+        iterator._shutdown_workers()
+    for worker in workers:
+        if worker.is_alive():
+            worker.kill()
+        worker.join()

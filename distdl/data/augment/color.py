@@ -48,7 +48,8 @@ def gray(images: torch.Tensor) -> torch.Tensor:
     if images.shape[1] == 1:
         return images
     # Numbers, not a tensor of them: making one on a GPU waits for all that the stream has still to do.
-    return sum(weight * channel for weight, channel in zip(GRAY, images.split(1, 1), strict=True))
+    red, green, blue = (weight * channel for weight, channel in zip(GRAY, images.split(1, 1), strict=True))
+    return red + green + blue
 
 
 def _blend(one: torch.Tensor, other: torch.Tensor, share: torch.Tensor) -> torch.Tensor:

@@ -56,7 +56,7 @@ def cut_bytes(images: torch.Tensor, params: Params, padding: int) -> torch.Tenso
         return images
     if "shift" not in params and images.device.type == "cpu":
         return augment.mirror_(images, params["flip"])
-    everyone, size = torch.arange(len(images), device=images.device), images.shape[1:3]
+    everyone, size = torch.arange(len(images), device=images.device), (images.shape[1], images.shape[2])
     return augment.cut(augment.pad(images, padding), everyone, size, params.get("shift"), params.get("flip"))
 
 

@@ -43,10 +43,15 @@ class Rates:
     network: float | None = None
     """Forward, backward and update, fed without delay."""
 
+    @property
+    def core(self) -> float | None:
+        """Images per second that one core decodes and cuts."""
+        return 1 / (1 / self.decode + 1 / self.augment) if self.decode and self.augment else None
+
     def ceiling(self, stage: str) -> float | None:
         """Images a second that this stage lets through with all cores; decode and augment share them."""
-        if stage in ("decode", "augment") and self.decode and self.augment:
-            return self.cores / (1 / self.decode + 1 / self.augment)
+        if stage in ("decode", "augment") and self.core:
+            return self.cores * self.core
         return getattr(self, stage)
 
 
@@ -65,7 +70,7 @@ def diagnose(rates: Rates, fastest: str = "dali") -> tuple[str, str]:
     if not limits:
         raise ValueError("no stage was measured")
     slowest = min(limits, key=lambda stage: limits[stage])
-    if slowest == "decode" and rates.augment < rates.decode:
+    if slowest == "decode" and rates.augment and rates.decode and rates.augment < rates.decode:
         slowest = "augment"
     limit, network = limits[slowest], limits.get("network")
     if slowest == "network":
@@ -84,9 +89,9 @@ def _remedy(stage: str, rates: Rates, network: float | None, fastest: str) -> st
         return "distdl data pack NAME --format shards --out FOLDER, and --data.name FOLDER, reads it in large pieces"
     if stage in ("decode", "augment"):
         cores = ""
-        if network:
-            each = 1 / (1 / rates.decode + 1 / rates.augment)
-            cores = f" (the network takes what {int(np.ceil(network / each))} cores decode; here are {rates.cores})"
+        if network and rates.core:
+            needed = int(np.ceil(network / rates.core))
+            cores = f" (the network needs {needed} cores that decode; this machine has {rates.cores})"
         return (
             f"--data.loader {fastest} with all cores{cores}; distdl data export NAME --format jpeg --size 256 makes "
             "smaller files; a set that fits in memory decodes once with --data.loader resident"

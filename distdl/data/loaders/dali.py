@@ -58,7 +58,8 @@ class DaliLoader(ChunkLoader):
         self.straight = self.on_gpu and self.transform.is_identity and not spec.config.data.augment.crop
         # They are many already: each computes alone.
         self._pool = ThreadPoolExecutor(max(self.threads, 2), "distdl-dali", partial(torch.set_num_threads, 1))
-        self._pipeline, self._under_way = self._build(spec.batch), 0
+        self._pipeline: Pipeline | None = self._build(spec.batch)
+        self._under_way = 0
 
     def _build(self, batch: int) -> "Pipeline":
         from distdl.data.loaders.dali_pipeline import Graph, build
@@ -96,10 +97,9 @@ class DaliLoader(ChunkLoader):
                 if not waiting:
                     return
                 step, chunk = waiting[0]
-                if not chunk.error:
-                    chunk, images = self._decoded(epoch, waiting)
                 if chunk.error:
                     raise UserError(chunk.error)
+                chunk, images = self._decoded(epoch, waiting)
                 waiting.popleft()
                 yield self.batch(step, chunk, images)
         finally:
@@ -130,7 +130,7 @@ class DaliLoader(ChunkLoader):
         if chunk.error:
             return  # it ends the epoch when its turn comes
         images = chunk.images + [BLANK] * (len(chunk.indices) - chunk.readable)
-        self._run(self._pipeline, images, chunk.params.get("flip"))
+        self._run(self._running(), images, chunk.params.get("flip"))
         self._under_way += 1
 
     def _run(self, pipeline: "Pipeline", images: list[Fed], flip: np.ndarray | None) -> None:
@@ -157,7 +157,7 @@ class DaliLoader(ChunkLoader):
             chunk = self.samples.gather(epoch, step.indices, self._prepare)
             waiting[0] = step, chunk
             if chunk.error:
-                return chunk, torch.empty(0)
+                raise UserError(chunk.error)
             for _, fed in waiting:
                 self._feed(fed)
 
@@ -176,10 +176,15 @@ class DaliLoader(ChunkLoader):
                 pipeline = None
         return failed
 
+    def _running(self) -> "Pipeline":
+        assert self._pipeline is not None  # until the loader is closed
+        return self._pipeline
+
     def _output(self) -> torch.Tensor:
+        pipeline = self._running()
         stream = torch.cuda.current_stream(self.spec.world.device) if self.on_gpu else None
-        (images,) = self._pipeline.share_outputs(stream)
-        self._pipeline.release_outputs()  # what is held stays valid in DALI's default executor
+        (images,) = pipeline.share_outputs(stream)
+        pipeline.release_outputs()  # what is held stays valid in DALI's default executor
         self._under_way -= 1
         return torch.from_dlpack(images.as_tensor()) if self.on_gpu else self._resized(images)
 
@@ -209,8 +214,9 @@ class DaliLoader(ChunkLoader):
         while self._under_way:
             self._under_way -= 1
             try:
-                self._pipeline.share_outputs()
-                self._pipeline.release_outputs()
+                pipeline = self._running()
+                pipeline.share_outputs()
+                pipeline.release_outputs()
             except RuntimeError:
                 self._pipeline, self._under_way = self._build(self.spec.batch), 0
             except AttributeError:

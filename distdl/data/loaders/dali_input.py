@@ -75,7 +75,7 @@ def plain_jpeg(content: np.ndarray, orientation: int) -> np.ndarray | None:
     """
     if jpeg_frame(content) is None:
         return None
-    pieces, at, kept_from, frames = [], 2, 2, 0
+    pieces, at, kept_from, frames, components = [], 2, 2, 0, b""
     head = content[: 2**20].tobytes()  # its bytes are looked at one by one, which numpy does slowly
     while True:
         if at + 4 > len(head) or head[at] != 0xFF:

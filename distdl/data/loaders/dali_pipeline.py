@@ -6,10 +6,11 @@ Every random decision comes in with the sample (distdl.core.counter_rng): a pipe
 from dataclasses import dataclass
 from typing import Any
 
-from nvidia.dali import fn, pipeline_def, types
-from nvidia.dali.pipeline import Pipeline
+from nvidia.dali import fn
+from nvidia.dali.pipeline import Pipeline, pipeline_def
+from nvidia.dali.types import DALIDataType, DALIImageType, DALIInterpType
 
-DTYPES = {"fp32": types.FLOAT, "fp16": types.FLOAT16}
+DTYPES = {"fp32": DALIDataType.FLOAT, "fp16": DALIDataType.FLOAT16}
 """What is written for a run's precision; bf16, which DALI does not write, is made from fp32."""
 
 
@@ -38,32 +39,35 @@ def build(graph: Graph) -> Pipeline:
     """The pipeline: inputs `encoded`, `anchor` and `shape` (each [2]: rows, columns), with a mean also `mirror`."""
     on_gpu = graph.device_id is not None
 
-    @pipeline_def(
-        batch_size=graph.batch, num_threads=graph.threads, device_id=graph.device_id, prefetch_queue_depth=graph.depth
-    )
+    # The stub of device_id omits None, which builds a pipeline without a GPU.
+    device: dict[str, Any] = {"device_id": graph.device_id}
+
+    @pipeline_def(batch_size=graph.batch, num_threads=graph.threads, prefetch_queue_depth=graph.depth, **device)
     def steps() -> Any:
         encoded, anchor, shape = (fn.external_source(name=name) for name in ("encoded", "anchor", "shape"))
-        images = fn.decoders.image_slice(
+        images: Any = fn.decoders.image_slice(
             encoded,
             anchor,
             shape,
             axis_names="HW",
             normalized_anchor=False,
             normalized_shape=False,
-            output_type=types.RGB if graph.channels == 3 else types.GRAY,
+            output_type=DALIImageType.RGB if graph.channels == 3 else DALIImageType.GRAY,
             # A GPU's hardware decoder takes what it can, by itself; colours are smoothed as on the CPU.
             **({"device": "mixed", "jpeg_fancy_upsampling": True} if on_gpu else {}),
         )
         if graph.size is None:
             return images
-        images = fn.resize(images, size=[graph.size, graph.size], interp_type=types.INTERP_LINEAR, antialias=True)
+        images = fn.resize(
+            images, size=[graph.size, graph.size], interp_type=DALIInterpType.INTERP_LINEAR, antialias=True
+        )
         if graph.mean:
             images = fn.crop_mirror_normalize(
                 images,
                 mirror=fn.external_source(name="mirror"),
                 mean=[255 * value for value in graph.mean],
                 std=[255 * value for value in graph.std],
-                dtype=DTYPES.get(graph.precision, types.FLOAT),
+                dtype=DTYPES.get(graph.precision, DALIDataType.FLOAT),
                 output_layout="HWC" if graph.channels_last else "CHW",
             )
         return images

@@ -50,9 +50,9 @@ def order_in_blocks(seed: int, epoch: int, bounds: np.ndarray, together: int = T
     Args:
         bounds: [blocks + 1] where blocks begin, and the end.
     """
-    random = generator(seed, epoch, jumps=1)
+    random, limits = generator(seed, epoch, jumps=1), bounds.tolist()
     mixed = [
-        random.permutation(np.concatenate([np.arange(bounds[block], bounds[block + 1]) for block in group]))
+        random.permutation(np.concatenate([np.arange(*limits[block : block + 2]) for block in group.tolist()]))
         for group in groups(seed, epoch, len(bounds) - 1, together)
     ]
     return np.concatenate(mixed)

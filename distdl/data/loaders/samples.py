@@ -61,6 +61,7 @@ class Samples(torch.utils.data.Dataset):
             return Chunk(images, indices, params, {}, len(indices), "")
         size, channels = self.spec.read_size, self.spec.dataset.channels
         if slot:
+            assert self.slots is not None  # a request with a slot comes from a loader with slots
             images = self.slots[slot[0], : len(indices)]
         else:
             images = torch.empty(len(indices), size, size, channels, dtype=torch.uint8)

@@ -2,20 +2,15 @@
 
 import math
 import mmap
-import multiprocessing
 import signal
 import sys
-import threading
-import traceback
 import weakref
-from collections.abc import Iterable, Iterator
-from multiprocessing.process import BaseProcess
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import psutil
 import torch
 from torch.utils.data import DataLoader
-from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from distdl.core.errors import Failure, UserError
 from distdl.data.dataset import Batch, EncodedSplit
@@ -25,6 +20,7 @@ from distdl.data.loaders.samples import Chunk, Samples
 from distdl.data.loaders.spec import LoaderSpec
 from distdl.runtime.cores import cores
 from distdl.runtime.process import too_many_files
+from distdl.runtime.torch_private import end_workers, replace_wait, start_workers, try_next, workers_of
 
 PREFETCH = 4
 """Batches that each worker reads ahead: enough to ride out a slow file, few enough to keep in memory."""
@@ -56,7 +52,7 @@ class TorchLoader(ChunkLoader):
             Samples(spec, self.slots),
             batch_size=None,  # a request is a batch already
             sampler=self.requests,
-            collate_fn=_as_it_is,
+            collate_fn=_unchanged,
             num_workers=workers,
             prefetch_factor=PREFETCH if workers else None,
             persistent_workers=workers > 0,
@@ -65,12 +61,12 @@ class TorchLoader(ChunkLoader):
             multiprocessing_context=_start_method() if workers else None,
         )
         # Workers start now, while no other thread of this process works: a fork copies locks that one of them holds.
-        _start_workers(self._reader)
+        start_workers(self._reader)
         if workers:
             wait = weakref.WeakMethod(self._wait)  # no cycle: the loader's end must not wait for the collector
-            self._reader._iterator._get_data = lambda: wait()()
+            replace_wait(self._reader, lambda: _call(wait))
         # A loader that nobody closed must not hold the process up: workers do not heed the SIGTERM of its end.
-        self._end = weakref.finalize(self, _end_workers, self._reader)
+        self._end = weakref.finalize(self, end_workers, self._reader)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """This rank's batches of `epoch`, after the first `start` samples (counted over all ranks).
@@ -102,8 +98,8 @@ class TorchLoader(ChunkLoader):
                     yield chunk._replace(images=self.slots[chunk.images, : len(chunk.indices)])
                     self._free.append(chunk.images)
         except RuntimeError as error:
-            if dead := [worker for worker in self._workers() if worker.exitcode]:
-                raise self._failure(f"ended {_how(dead[0].exitcode)}; {ADVICE}") from None
+            if codes := [worker.exitcode for worker in workers_of(self._reader) if worker.exitcode]:
+                raise self._failure(f"ended {_how(codes[0])}; {ADVICE}") from None
             if "open files" in str(error) or "ancdata" in str(error):
                 raise Failure(too_many_files()) from None
             raise
@@ -117,12 +113,12 @@ class TorchLoader(ChunkLoader):
         """
         turns, stopped_turns = 0, 0
         while True:
-            delivered, data = self._reader._iterator._try_get_data(TURN_S)
+            delivered, data = try_next(self._reader, TURN_S)
             if delivered:
                 return data
             # Turns are counted, not seconds: while the whole job is suspended none passes.
             turns += 1
-            stopped = [worker.pid for worker in self._workers() if _is_stopped(worker.pid)]
+            stopped = [pid for worker in workers_of(self._reader) if (pid := worker.pid) and _is_stopped(pid)]
             stopped_turns = stopped_turns + 1 if stopped else 0
             if stopped and (stopped_turns * TURN_S >= STOPPED_S or self.stop_asked()):
                 raise self._failure(f"(pid {stopped[0]}) is stopped (SIGSTOP): nothing was delivered any more")
@@ -133,16 +129,19 @@ class TorchLoader(ChunkLoader):
 
     def _failure(self, what: str) -> Failure:
         """The error of a worker; all are killed, as one that is stopped would not heed the loader's end."""
-        for worker in self._workers():
+        for worker in workers_of(self._reader):
             worker.kill()
         return Failure(f"a worker process of loader torch {what}")
-
-    def _workers(self) -> list[BaseProcess]:
-        return list(self._reader._iterator._workers) if self._reader._iterator else []
 
     def close(self) -> None:
         """End the worker processes; one that does not end within seconds is killed."""
         self._end()
+
+
+def _call(method: weakref.WeakMethod[Callable[[], tuple]]) -> tuple:
+    wait = method()
+    assert wait is not None  # the loader iterates, so it exists
+    return wait()
 
 
 def _how(exitcode: int) -> str:
@@ -170,44 +169,6 @@ def _slots(spec: LoaderSpec, workers: int) -> torch.Tensor | None:
     return torch.frombuffer(mmap.mmap(-1, math.prod(shape)), dtype=torch.uint8).view(shape)
 
 
-def _start_workers(reader: DataLoader) -> None:
-    """Start the worker processes.
-
-    torch's handler of SIGCHLD, which raises RuntimeError wherever the main thread is when a worker dies, is taken off:
-    the wait for the next batch looks at the workers itself.
-    """
-    main = threading.current_thread() is threading.main_thread()
-    handler = signal.getsignal(signal.SIGCHLD) if main and hasattr(signal, "SIGCHLD") else None
-    children = set(multiprocessing.active_children())
-    try:
-        iter(reader)
-    except OSError as error:
-        for frame, _ in traceback.walk_tb(error.__traceback__):
-            if isinstance(half_made := frame.f_locals.get("self"), _MultiProcessingDataLoaderIter):
-                half_made._shutdown = True  # or its __del__ prints a traceback
-        # Those that were started do not heed the SIGTERM by which Python would end and then await them.
-        for child in set(multiprocessing.active_children()) - children:
-            child.kill()
-            child.join()
-        raise
-    finally:
-        if handler is not None:
-            signal.signal(signal.SIGCHLD, handler)
-
-
-def _end_workers(reader: DataLoader) -> None:
-    iterator, reader._iterator = reader._iterator, None
-    if iterator is None:
-        return
-    workers = list(getattr(iterator, "_workers", ()))
-    if workers:
-        iterator._shutdown_workers()
-    for worker in workers:
-        if worker.is_alive():
-            worker.kill()
-        worker.join()
-
-
 class _Requests:
     """What is to be read next, as DataLoader's sampler: (epoch, indices) for each batch."""
 
@@ -232,5 +193,5 @@ def _begin_worker(_: int) -> None:
         signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
-def _as_it_is(chunk: Chunk) -> Chunk:
-    return chunk
+def _unchanged(sample: object) -> object:
+    return sample

@@ -2,12 +2,12 @@
 
 import contextlib
 import gzip
+import io
 import math
 import struct
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from distdl.data.dataset import ResidentSplit
 LIMIT_BYTES = 8 * 2**30
 """Of one file, unpacked. MNIST has 47 MB, all of EMNIST half a GB."""
 CHUNK_BYTES = 2**20
+BinaryFile = gzip.GzipFile | io.BufferedReader
 
 
 def digits(*_: object) -> tuple[ResidentSplit, ResidentSplit, tuple[str, ...]]:
@@ -94,13 +95,13 @@ def cifar(paths: list[Path], classes: int, label_bytes: int) -> ResidentSplit:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
+def _opened(path: Path) -> Iterator[BinaryFile]:
     """The file's content, decompressed if its name ends in .gz. What the block raises becomes a UserError."""
     with reading(path), gzip.open(path) if path.suffix == ".gz" else path.open("rb") as source:
         yield source
 
 
-def _exactly(path: Path, source: IO[bytes], size: int, origin: str) -> np.ndarray:
+def _exactly(path: Path, source: BinaryFile, size: int, origin: str) -> np.ndarray:
     """The rest of a file, which must be `size` bytes: [size] uint8, read in pieces and never more than that."""
     values = np.empty(size, np.uint8)
     filled = 0

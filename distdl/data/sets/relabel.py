@@ -8,6 +8,7 @@ A .npz file of
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,9 @@ from distdl.data.storage.set_file import is_class_name
 
 def write(file: Path, indices: np.ndarray, labels: np.ndarray, classes: tuple[str, ...] = ()) -> None:
     """Write a label file atomically."""
-    arrays = {"indices": indices, "labels": labels} | ({"classes": np.array(classes)} if classes else {})
+    arrays: dict[str, Any] = {"indices": indices, "labels": labels} | (
+        {"classes": np.array(classes)} if classes else {}
+    )
     write_atomic(file, lambda sink: np.savez_compressed(sink, **arrays))
 
 

@@ -125,7 +125,7 @@ def examine(file: File, channels: int) -> Examined:
 
 
 def _digest(content: np.ndarray) -> bytes:
-    return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
+    return hashlib.blake2b(content.data, digest_size=DIGEST_BYTES).digest()
 
 
 def _widened(bounds: tuple[int, int], value: int) -> tuple[int, int]:

@@ -13,7 +13,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, cast
 
 from distdl.core.errors import UserError, reason
 from distdl.data.storage.split_names import split_of_list
@@ -145,7 +145,7 @@ def _tar_stream(archive: Path) -> Iterator[tuple[IO[bytes], bool]]:
     with archive.open("rb") as file:
         start = file.read(6)
         file.seek(0)
-        openers: dict[bytes, Callable[[IO[bytes]], IO[bytes]]] = {
+        openers: dict[bytes, Callable[[IO[bytes]], gzip.GzipFile | lzma.LZMAFile | bz2.BZ2File]] = {
             b"\x1f\x8b": lambda source: gzip.GzipFile(fileobj=source),
             b"\xfd7zXZ\0": lzma.LZMAFile,
             b"BZh": bz2.BZ2File,
@@ -155,7 +155,7 @@ def _tar_stream(archive: Path) -> Iterator[tuple[IO[bytes], bool]]:
             yield file, True
             return
         with opener(file) as stream:
-            yield stream, False
+            yield cast(IO[bytes], stream), False
 
 
 def _of_macos(name: str) -> bool:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from distdl.core.config import MAX_PIXELS
 from distdl.data.files import File, Unreadable, read
-from distdl.data.storage.image_header import header_of, open_image, read_header
+from distdl.data.storage.image_header import ImageHeader, header_of, open_image, read_header, tiff_tag
 from distdl.data.storage.jpeg import decode_jpeg, is_jpeg
 
 if TYPE_CHECKING:
@@ -55,21 +55,24 @@ def decode(file: File, channels: int, max_pixels: int = MAX_PIXELS) -> torch.Ten
     return decode_content(file, read(file), channels, max_pixels)
 
 
-def decode_content(file: File, content: np.ndarray, channels: int, max_pixels: int = MAX_PIXELS) -> torch.Tensor:
+def decode_content(file: File | str, content: np.ndarray, channels: int, max_pixels: int = MAX_PIXELS) -> torch.Tensor:
     """Decode an image from its bytes [n] uint8, as `decode` does; `file` is named in errors."""
     mode = "RGB" if channels == 3 else "L"
-    pixels = None
     if is_jpeg(content):
         header = read_header(file, content, max_pixels)
         pixels = decode_jpeg(content, mode) if header.mode in ("L", mode) else None
-    if pixels is None or pixels.shape[:2] != (header.height, header.width):
-        with open_image(file, content, max_pixels) as image:
-            pixels = _decode_pillow(file, image, mode)
-            header = header_of(image)
+        if pixels is not None and pixels.shape[:2] == (header.height, header.width):
+            return _upright(pixels, header)
+    with open_image(file, content, max_pixels) as image:
+        pixels = _decode_pillow(file, image, mode)
+        return _upright(pixels, header_of(image))
+
+
+def _upright(pixels: np.ndarray, header: ImageHeader) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(UPRIGHT[header.orientation](pixels))).permute(2, 0, 1)
 
 
-def _decode_pillow(file: File, image: "Image", mode: str) -> np.ndarray:
+def _decode_pillow(file: File | str, image: "Image", mode: str) -> np.ndarray:
     image.load()
     header = header_of(image)
     if header.bits == 32:
@@ -80,7 +83,7 @@ def _decode_pillow(file: File, image: "Image", mode: str) -> np.ndarray:
         # Pillow's conversion clips to 255: all but the darkest pixels would be white. And it turns a TIFF whose zero is
         # white into one whose zero is black only up to 8 bits.
         gray = (np.asarray(image) >> (header.bits - 8)).astype(np.uint8)
-        is_inverted = image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO
+        is_inverted = tiff_tag(image, PHOTOMETRIC) == WHITE_IS_ZERO
         image = Image.fromarray(255 - gray if is_inverted else gray)
     if image.mode != mode:
         image = image.convert(mode)

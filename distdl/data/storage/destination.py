@@ -48,15 +48,15 @@ def fingerprint(dataset: DataSet) -> str:
     digest = hashlib.sha256(json.dumps(dataset.classes).encode())
     for part, split in parts_of(dataset).items():
         digest.update(f"{part} {split.labels.shape}".encode())
-        digest.update(np.ascontiguousarray(split.labels))
+        digest.update(np.ascontiguousarray(split.labels).data)
         if isinstance(split, ResidentSplit):
             digest.update(str(split.images.shape).encode())
             for image in split.images:  # one by one: the images of "synthetic" are views of one pixel
-                digest.update(np.ascontiguousarray(image))
+                digest.update(np.ascontiguousarray(image).data)
             continue
         if isinstance(split.files, ShardParts):
             for column in (split.files.number, split.files.offset, split.files.size):
-                digest.update(np.ascontiguousarray(column))
+                digest.update(np.ascontiguousarray(column).data)
         for versions in _versions(paths_of(split.files)):
             digest.update(versions)
     return digest.hexdigest()

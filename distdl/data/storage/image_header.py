@@ -9,7 +9,7 @@ import functools
 import io
 from collections.abc import Iterator
 from types import ModuleType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -31,6 +31,8 @@ NOT_PLAIN = {APP1, 0x00, 0x01, *range(0xD0, 0xDA), 0xFF}
 """Markers at which Pillow is asked: of metadata, and those without a length."""
 ORIENTATION = 0x0112
 """EXIF's tag."""
+BITS_PER_SAMPLE = 258
+"""TIFF's tag."""
 
 
 class ImageHeader(NamedTuple):
@@ -55,7 +57,7 @@ class ImageHeader(NamedTuple):
 
 
 @contextlib.contextmanager
-def open_image(file: File, content: np.ndarray, max_pixels: int = MAX_PIXELS) -> Iterator["Image"]:
+def open_image(file: File | str, content: np.ndarray, max_pixels: int = MAX_PIXELS) -> Iterator["Image"]:
     """Open an encoded image: only its header is read. Decoders are called in this block and nothing else.
 
     Args:
@@ -66,7 +68,7 @@ def open_image(file: File, content: np.ndarray, max_pixels: int = MAX_PIXELS) ->
     """
     pillow = _pillow()
     try:
-        with pillow.open(io.BytesIO(content), formats=FORMATS) as image:
+        with pillow.open(io.BytesIO(content.data), formats=FORMATS) as image:
             if image.width * image.height > max_pixels:
                 raise Unreadable(
                     f"{file} has {image.width:,} x {image.height:,} pixels, more than data.max_pixels {max_pixels:,}"
@@ -94,10 +96,10 @@ def header_of(image: "Image") -> ImageHeader:
     """Header of an opened image. A PNG may state its orientation after its pixels: it is 1 until they are loaded."""
     # Pillow turns a TIFF upright as it loads it, and reports the upright size from the start.
     orientation = 1 if image.format == "TIFF" else _orientation(image)
-    return ImageHeader(image.format, image.mode, _bits(image), image.height, image.width, orientation)
+    return ImageHeader(image.format or "", image.mode, _bits(image), image.height, image.width, orientation)
 
 
-def read_header(file: File, content: np.ndarray, max_pixels: int = MAX_PIXELS) -> ImageHeader:
+def read_header(file: File | str, content: np.ndarray, max_pixels: int = MAX_PIXELS) -> ImageHeader:
     """Header of an encoded image; the same errors as `open_image`."""
     header = _plain_jpeg(content)
     if header and header.height * header.width <= max_pixels:
@@ -137,11 +139,18 @@ def _orientation(image: "Image") -> int:
     return next((number for number in range(2, 9) if number == value), 1)
 
 
+def tiff_tag(image: "Image", tag: int) -> Any:
+    """Value of a tag of a TIFF; None if the image has another format, or no such tag."""
+    from PIL.TiffImagePlugin import TiffImageFile
+
+    return image.tag_v2.get(tag) if isinstance(image, TiffImageFile) else None
+
+
 def _bits(image: "Image") -> int:
     if image.mode == "1":
         return 1
     if image.mode in ("I", "F"):
         return 16 if image.format == "PPM" and image.mode == "I" else 32  # Pillow scales a PGM of two bytes to 0..65535
     if image.mode.startswith("I;16"):
-        return max(image.tag_v2.get(258, (16,))) if image.format == "TIFF" else 16  # a TIFF may have 12 of them
+        return max(tiff_tag(image, BITS_PER_SAMPLE) or (16,))  # a TIFF may have 12 of them
     return 8

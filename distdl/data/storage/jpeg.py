@@ -34,7 +34,7 @@ def jpeg_frame(content: np.ndarray) -> JpegFrame | None:
         height, width, space, _ = simplejpeg.decode_jpeg_header(content, strict=True)
     except ValueError:
         return None
-    return JpegFrame(height, width, MODES[space]) if space in MODES else None
+    return JpegFrame(int(height), int(width), MODES[space]) if space in MODES else None
 
 
 def decode_jpeg(content: np.ndarray, mode: str) -> np.ndarray | None:

@@ -19,8 +19,8 @@ COMPOUNDS = {name + filler: name for names in SYNONYMS.values() for name in name
 
 def words_of(name: str) -> list[str]:
     """The words of a name, in lower case: SegTrain and seg_trainset1 are both ["seg", "train"]."""
-    words = (word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[^\W\d_]+", name))
-    return [COMPOUNDS.get(word, word) for word in words]
+    parts: list[str] = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[^\W\d_]+", name)
+    return [COMPOUNDS.get(part.lower(), part.lower()) for part in parts]
 
 
 def splits_of(name: str) -> list[str]:

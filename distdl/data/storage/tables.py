@@ -9,6 +9,7 @@ A table is derived from its shard, so it is used only with proof that the shard 
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -39,10 +40,17 @@ class Table:
     """Of the whole shard, where it was computed."""
 
     @classmethod
-    def of(cls, rows: list[tuple[int, int, int]], **fields: object) -> "Table":
+    def of(
+        cls,
+        rows: list[tuple[int, int, int]],
+        *,
+        names: tuple[str, ...] = (),
+        notes: tuple[str, ...] = (),
+        sha256: str = "",
+    ) -> "Table":
         """A table from rows of offset, size and label."""
-        columns = np.array(rows, np.int64).reshape(-1, 3).T.copy()
-        return cls(**dict(zip(ARRAYS, columns, strict=True)), **fields)
+        offset, size, label = np.array(rows, np.int64).reshape(-1, 3).T.copy()
+        return cls(offset=offset, size=size, label=label, names=names, notes=notes, sha256=sha256)
 
     def __len__(self) -> int:
         return len(self.label)
@@ -60,7 +68,8 @@ def cached(path: Path) -> Path:
 
 def write_table(file: Path, table: Table) -> None:
     """Write a table atomically."""
-    arrays = {name: getattr(table, name) for name in ARRAYS} | {name: np.array(getattr(table, name)) for name in TEXTS}
+    arrays: dict[str, Any] = {name: getattr(table, name) for name in ARRAYS}
+    arrays |= {name: np.array(getattr(table, name)) for name in TEXTS}
     write_atomic(file, lambda sink: np.savez(sink, **arrays))
 
 

@@ -67,6 +67,7 @@ class Source(Protocol):
 
     def read(self, offset: int, size: int) -> bytes:
         """Up to `size` bytes at `offset`; fewer at the end of the archive."""
+        ...
 
 
 class FileSource:

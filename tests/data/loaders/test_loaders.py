@@ -21,6 +21,7 @@ from distdl.data.loaders.samples import Samples
 from distdl.data.loaders.spec import LoaderSpec
 from distdl.data.sets.load import load
 from distdl.data.storage import decode
+from distdl.runtime.torch_private import workers_of
 from distdl.runtime.world import World
 from distdl.telemetry.clock import Clock
 from numbered_sets import numbered
@@ -386,7 +387,7 @@ def test_a_worker_that_dies_between_batches_raises_nowhere_else(number: signal.S
     assert signal.getsignal(signal.SIGCHLD) is handler
     batches = loader.epoch(0)
     next(batches)
-    worker = loader._workers()[0]
+    worker = workers_of(loader._reader)[0]
     os.kill(worker.pid, number)
     worker.join(60)  # the signal has arrived here, outside of the loader
     with pytest.raises(Failure, match=rf"worker process of loader torch ended by signal {number.name}.*lack of memory"):
@@ -402,7 +403,7 @@ def test_a_stopped_worker_does_not_hold_the_training(
     loader = loader_of(config_of(Case("torch", (), workers=1), batch_size=1), numbered("files", 31, tmp_path))
     batches = loader.epoch(0)
     next(batches)
-    (worker,) = loader._workers()
+    (worker,) = workers_of(loader._reader)
     os.kill(worker.pid, signal.SIGSTOP)
     loader.stop_asked = lambda: asked
     with pytest.raises(Failure, match=rf"worker process of loader torch \(pid {worker.pid}\) is stopped"):
@@ -444,12 +445,13 @@ import os, signal, sys
 from distdl.core.config import Config, DataConfig
 from distdl.data.sets.load import load
 from distdl.data.loaders import make_loader
+from distdl.runtime.torch_private import workers_of
 from distdl.runtime.world import World
 config = Config(data=DataConfig(loader="torch", workers=2))
 dataset = load(config.data)
 loader = make_loader(config, dataset, dataset.train, World(), training=True)
 next(loader.epoch(0))
-print(*(worker.pid for worker in loader._reader._iterator._workers), flush=True)
+print(*(worker.pid for worker in workers_of(loader._reader)), flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
