@@ -37,7 +37,7 @@ def test_decode_and_augment_share_the_cores() -> None:
     assert rates.ceiling("decode") == rates.ceiling("augment") == pytest.approx(800)
     named, sentence = diagnose(rates)
     assert named == "decode"
-    assert "what 5 cores decode; here are 4" in sentence
+    assert "needs 5 cores that decode; this machine has 4" in sentence
     assert diagnose(Rates(cores=6, decode=300.0, augment=600.0, network=1000.0))[0] == "network"
 
 
