@@ -1,4 +1,4 @@
-"""`distdl data list` and `distdl data describe`: which sets there are, and what one holds."""
+"""`distdl data list` and `distdl data describe`: the known data sets, and the content of one."""
 
 import textwrap
 from pathlib import Path
@@ -26,7 +26,7 @@ SHOWN = 20
 
 
 def list_sets(*, root: Path | None = None) -> None:
-    """Name the data sets that are known, and say which of them are here.
+    """List the data sets that are known, and which of them are on this machine.
 
     Args:
         root: folder in which sets are looked for; without it $DISTDL_DATA, else distdl's cache folder.
@@ -53,14 +53,14 @@ def describe(
     split_seed: Seed = 0,
     figure: Path | None = None,
 ) -> None:
-    """Say what a data set holds: its division, classes, images a class, sizes and statistics.
+    """Describe a data set: its splits, classes, images per class, sizes and statistics.
 
     Args:
         name: a set by name (distdl data list), or the path of an image folder or of an archive of one.
         root: folder in which sets are looked for; without it $DISTDL_DATA, else distdl's cache folder.
         validation: share of each class that is taken from the training list for validation, by split_seed.
         split_seed: seed of that division.
-        figure: write a bar chart of images a class and a picture of samples to this file (.png, .svg, .pdf).
+        figure: write a bar chart of images per class and a picture of samples to this file (.png, .svg, .pdf).
     """
     figure_files.check(figure)
     data = DataConfig(name=name, root=root, validation=validation, split_seed=split_seed, on_error="skip")

@@ -1,4 +1,4 @@
-"""`distdl data bench NAME`: images a second by loader and workers, by stage, and what holds the input back."""
+"""`distdl data bench NAME`: images per second by loader and by stage, and the bottleneck of the input."""
 
 import json as json_format
 import time
@@ -41,12 +41,12 @@ def bench(
     Args:
         name: a set by name (distdl data list), or the path of an image folder, of shards or of an archive.
         root: folder in which sets are looked for; without it $DISTDL_DATA, else distdl's cache folder.
-        batch_size: samples a batch.
+        batch_size: samples per batch.
         image_size: height and width in pixels; 0 takes the set's own.
         seconds: for which each loader is measured.
         run: folder of a run on this set that has ended: how fast its network was is taken from its clock.
         augment: what is done to the samples.
-        json: print a JSON object in place of the tables.
+        json: print a JSON object instead of the tables.
     """
     console = PlainConsole(stderr=json)
     dataset = load(DataConfig(name=name, root=root, image_size=image_size, on_error="skip"))
@@ -80,42 +80,40 @@ def _network(run: Path) -> float | None:
     try:
         return of_run(json_format.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"--run {run}: {file.name} does not say how fast it was ({error}): name a run that has ended"
-        ) from None
+        raise UserError(f"--run {run}: {file.name} has no speed ({error}): name a run that has ended") from None
 
 
 def _choices(dataset: DataSet, augment: AugmentConfig, most: int) -> list[tuple[str, int]]:
     """Loaders that can read the set, each with one worker and with as many as there are cores."""
     files = isinstance(dataset.train, EncodedSplit)
     workers = sorted({1, most})
-    found = [("torch", count) for count in workers]
+    choices = [("torch", count) for count in workers]
     if files and find_spec("nvidia") and find_spec("nvidia.dali"):
-        found += [("dali", count) for count in workers]
+        choices += [("dali", count) for count in workers]
     if not (files and augment.random_resized_crop):
-        found.append(("resident", 0))
-    return found
+        choices.append(("resident", 0))
+    return choices
 
 
 def _rate(spec: LoaderSpec, name: str, workers: int, seconds: float) -> float:
-    """Images a second of a loader, after its first batches."""
+    """Images per second of a loader, after its first batches."""
     data = DataConfig(**(vars(spec.config.data) | {"loader": name, "workers": workers}))
     loader = make_loader(Config(data=data), spec.dataset, spec.split, spec.world, training=True)
-    count, since, until, epoch = 0, 0.0, None, 0
+    count, start, end, epoch = 0, 0.0, None, 0
     try:
-        while until is None or time.perf_counter() < until:
+        while end is None or time.perf_counter() < end:
             for number, batch in enumerate(loader.epoch(epoch)):
-                if until is None and (number == 2 or epoch):
+                if end is None and (number == 2 or epoch):
                     _wait(spec)
-                    since = time.perf_counter()
-                    until = since + seconds
-                elif until is not None:
+                    start = time.perf_counter()
+                    end = start + seconds
+                elif end is not None:
                     count += batch.count
-                    if time.perf_counter() > until:
+                    if time.perf_counter() > end:
                         break
             epoch += 1
         _wait(spec)
-        return count / (time.perf_counter() - since)
+        return count / (time.perf_counter() - start)
     finally:
         loader.close()
 

@@ -31,7 +31,7 @@ def pack(
     shard_mib: int = 64,
     on_error: OnError = "raise",
 ) -> None:
-    """Pack a set into a few large files, which a parallel file system reads well. Cut off, it goes on where it was.
+    """Pack a set into a few large files, which a parallel file system reads well. An interrupted call is resumed.
 
     Args:
         name: a set by name (distdl data list), or the path of an image folder, of shards or of an archive.
@@ -64,7 +64,7 @@ def export(
     size: int | None = None,
     on_error: OnError = "raise",
 ) -> None:
-    """Write a set as image files in folders PART/CLASS. Cut off, it goes on where it was.
+    """Write a set as image files in folders PART/CLASS. An interrupted call is resumed.
 
     Args:
         name: a set by name (distdl data list), or the path of an image folder, of shards or of an archive.

@@ -52,9 +52,9 @@ def gray(images: torch.Tensor) -> torch.Tensor:
     return red + green + blue
 
 
-def _blend(one: torch.Tensor, other: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
+def _blend(image_values: torch.Tensor, other_values: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
     share = share.view(-1, 1, 1, 1)
-    return (one * share + other * (1 - share)).clamp_(0, 1)
+    return (image_values * share + other_values * (1 - share)).clamp_(0, 1)
 
 
 def _to_hsv(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

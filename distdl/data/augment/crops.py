@@ -1,4 +1,4 @@
-"""Which part of an image is seen: windows (top, left, height, width) in its own pixels, before it is resized."""
+"""Windows of images (top, left, height, width) in its own pixels, before it is resized."""
 
 import math
 from collections.abc import Callable
@@ -41,12 +41,12 @@ def random_window(draws: np.ndarray, height: int | np.ndarray, width: int | np.n
     wide = np.where(some, np.take_along_axis(wide, first, 1), widest)
     tall = np.where(some, np.take_along_axis(tall, first, 1), tallest)
     top = np.where(some, (draws[:, 20:21] * (height - tall + 1)).astype(np.int64), (height - tall) // 2)
-    left = np.where(some, (draws[:, 21:22] * (width - wide + 1)).astype(np.int64), (width - wide) // 2)
-    return np.concatenate([top, left, tall, wide], axis=1)
+    left_edge = np.where(some, (draws[:, 21:22] * (width - wide + 1)).astype(np.int64), (width - wide) // 2)
+    return np.concatenate([top, left_edge, tall, wide], axis=1)
 
 
 def random_windows(draws: np.ndarray) -> list[Callable[[int, int], tuple[int, int, int, int]]]:
-    """`random_window` for images [n] whose sizes are told one by one, a tenth of the time for each."""
+    """`random_window` for images [n] whose sizes are known one by one, in a tenth of the time."""
     wide, tall = (share.tolist() for share in _shares(draws))
     return [partial(_one_window, *shares) for shares in zip(wide, tall, draws[:, 20:].tolist(), strict=True)]
 

@@ -33,29 +33,29 @@ def draw(
         angle [n] degrees, 0 where it is not rotated; jitter [n, 4] factors (see distdl.data.augment.color); mix [n, 4]
         whether it is CutMix, the image's own share, and the box's centre.
     """
-    drawn: dict[str, np.ndarray] = {}
+    params: dict[str, np.ndarray] = {}
 
     def numbers(quantity: str, count: int) -> np.ndarray:
         return uniform(seed, epoch, indices, quantity, count)
 
     if augment.crop:
-        drawn["shift"] = (numbers("crop", 2) * (2 * augment.crop + 1)).astype(np.int64)
+        params["shift"] = (numbers("crop", 2) * (2 * augment.crop + 1)).astype(np.int64)
     if augment.flip:
-        drawn["flip"] = numbers("flip", 1)[:, 0] < augment.flip
+        params["flip"] = numbers("flip", 1)[:, 0] < augment.flip
     if augment.random_resized_crop and shape:
-        drawn["window"] = random_window(numbers("window", DRAWS), *shape)
+        params["window"] = random_window(numbers("window", DRAWS), *shape)
     if augment.rotation:
         u = numbers("rotation", 2)
         angle = (2 * u[:, 1] - 1) * augment.rotation
-        drawn["angle"] = np.where(u[:, 0] < augment.rotation_probability, angle, 0.0).astype(np.float32)
+        params["angle"] = np.where(u[:, 0] < augment.rotation_probability, angle, 0.0).astype(np.float32)
     if augment.color_jitter:
         u = numbers("jitter", 5)
         neutral = np.array((1, 1, 1, 0))
         factors = neutral + (2 * u[:, 1:] - 1) * JITTER
-        drawn["jitter"] = np.where(u[:, :1] < augment.color_jitter, factors, neutral).astype(np.float32)
+        params["jitter"] = np.where(u[:, :1] < augment.color_jitter, factors, neutral).astype(np.float32)
     if augment.mixup or augment.cutmix:
-        drawn["mix"] = _draw_mix(augment, numbers("mix", 4))
-    return drawn
+        params["mix"] = _draw_mix(augment, numbers("mix", 4))
+    return params
 
 
 def _draw_mix(augment: AugmentConfig, u: np.ndarray) -> np.ndarray:
@@ -109,15 +109,15 @@ def _cut_strided(
     # numpy copies whole rows of a strided view: on a CPU 20 times faster than torch's indexing, pixel by pixel.
     view = np.lib.stride_tricks.sliding_window_view(padded.numpy(), size, axis=(1, 2))
     windows = view.transpose(0, 1, 2, 4, 5, 3)
-    image, (top, left) = index.numpy(), shift.numpy().T
+    image, (top, left_edge) = index.numpy(), shift.numpy().T
     if flip is None:
-        return torch.from_numpy(windows[image, top, left])
+        return torch.from_numpy(windows[image, top, left_edge])
     if padded.shape[3] > 1:
-        return mirror_(torch.from_numpy(windows[image, top, left]), flip)
+        return mirror_(torch.from_numpy(windows[image, top, left_edge]), flip)
     out = np.empty((len(image), *size, 1), np.uint8)  # single bytes numpy turns round as it copies them
     for mirrored, seen in ((False, windows), (True, windows[..., ::-1, :])):
-        here = np.flatnonzero(flip.numpy() == mirrored)
-        out[here] = seen[image[here], top[here], left[here]]
+        selected = np.flatnonzero(flip.numpy() == mirrored)
+        out[selected] = seen[image[selected], top[selected], left_edge[selected]]
     return torch.from_numpy(out)
 
 
@@ -145,9 +145,9 @@ def cut_windows(images: torch.Tensor, windows: torch.Tensor, size: int) -> torch
     Bilinear without antialiasing: for sets of small images, which a window enlarges or hardly shrinks.
     """
     height, width = images.shape[2:]
-    top, left, tall, wide = windows.to(images.dtype).unbind(1)
+    top, left_edge, tall, wide = windows.to(images.dtype).unbind(1)
     zero = torch.zeros_like(top)
-    centre_x, centre_y = (2 * left + wide) / width - 1, (2 * top + tall) / height - 1
+    centre_x, centre_y = (2 * left_edge + wide) / width - 1, (2 * top + tall) / height - 1
     theta = torch.stack([wide / width, zero, centre_x, zero, tall / height, centre_y], 1).view(-1, 2, 3)
     grid = F.affine_grid(theta, [len(images), images.shape[1], size, size], align_corners=False)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
@@ -176,7 +176,7 @@ def shares(labels: torch.Tensor, classes: int) -> torch.Tensor:
 
 
 def mix(
-    images: torch.Tensor, labels: torch.Tensor, drawn: torch.Tensor, classes: int
+    images: torch.Tensor, labels: torch.Tensor, params: torch.Tensor, classes: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Each image mixed with the one before it in the batch, by mixup or by CutMix; labels become shares of classes.
 
@@ -188,7 +188,7 @@ def mix(
     Returns:
         images [b, C, H, W], labels [b, classes] float32.
     """
-    boxed, share, *centre = drawn.unbind(1)
+    boxed, share, *centre = params.unbind(1)
     inside = []
     for length, middle in zip(images.shape[2:], centre, strict=True):
         # Yun et al. 2019, section 3.1: a box of 1 - share of the area about a place in the image, clipped to it.
@@ -199,10 +199,10 @@ def mix(
         inside.append((place >= low[:, None]) & (place < high[:, None]))
     box = inside[0][:, :, None] & inside[1][:, None, :]
     weight = torch.where(boxed.bool()[:, None, None], (~box).to(images.dtype), share[:, None, None].to(images.dtype))
-    own = weight.mean((1, 2))[:, None]
+    own_share = weight.mean((1, 2))[:, None]
     soft = labels if labels.dim() == 2 else F.one_hot(labels, classes).to(torch.float32)
     weight = weight[:, None]
-    return images * weight + images.roll(1, 0) * (1 - weight), soft * own + soft.roll(1, 0) * (1 - own)
+    return images * weight + images.roll(1, 0) * (1 - weight), soft * own_share + soft.roll(1, 0) * (1 - own_share)
 
 
 def ten_crop(images: torch.Tensor, size: int) -> torch.Tensor:
@@ -211,7 +211,9 @@ def ten_crop(images: torch.Tensor, size: int) -> torch.Tensor:
     middle = round(far / 2)
     places = ((0, 0), (0, far), (far, 0), (far, far), (middle, middle))
     crops = [
-        view[..., top : top + size, left : left + size] for view in (images, images.flip(-1)) for top, left in places
+        view[..., top : top + size, left_edge : left_edge + size]
+        for view in (images, images.flip(-1))
+        for top, left_edge in places
     ]
     return torch.stack(crops, 1)
 
@@ -223,8 +225,8 @@ def normalize(
     # One channel lies the same either way, and a processor's convolutions are faster where its strides say NHWC.
     gray = len(std) == 1 and images.device.type == "cpu"
     layout = torch.channels_last if channels_last or gray else torch.contiguous_format
-    whole = 255 if images.dtype == torch.uint8 else 1
-    scale, offset = 1 / (std * whole), mean / std
+    full_scale = 255 if images.dtype == torch.uint8 else 1
+    scale, offset = 1 / (std * full_scale), mean / std
     if channels_last and len(scale) > 1 and images.device.type == "cpu":
         return _normalize_rows(images, scale.flatten(), offset.flatten(), dtype)
     images = images.to(torch.float32, memory_format=layout, copy=True)
@@ -234,7 +236,7 @@ def normalize(
 def _normalize_rows(
     images: torch.Tensor, scale: torch.Tensor, offset: torch.Tensor, dtype: torch.dtype
 ) -> torch.Tensor:
-    # Long rows of pixels, as they lie in memory: torch broadcasts over three channels ten times slower. And as many
+    # Long rows of pixels, in the order of memory: torch broadcasts over three channels ten times slower. And as many
     # images at once as stay in the cache until they are done, which in bf16 takes a fifth of the time.
     out = torch.empty(images.shape, dtype=dtype, memory_format=torch.channels_last)
     scale, offset = scale.repeat(images.shape[3]), offset.repeat(images.shape[3])

@@ -1,4 +1,4 @@
-"""Which loader: by name, or the one that suits the set and the device."""
+"""Loaders: by name, or the one that suits the set and the device."""
 
 import numpy as np
 import psutil
@@ -35,15 +35,15 @@ def choose(spec: LoaderSpec) -> tuple[str, str]:
     if spec.dataset.name == "synthetic":
         return "synthetic", "the set is synthetic"
     if isinstance(split, EncodedSplit):
-        return "torch", f"{len(split):,} images lie in files and are decoded by worker processes"
+        return "torch", f"{len(split):,} images are files, decoded by worker processes"
     margin = spec.config.data.augment.crop * 2 if spec.training else 0
     copies = 2 if spec.config.data.augment.flip and spec.training else 1
     n, height, width, channels = split.images.shape
     size = n * (height + margin) * (width + margin) * channels * copies
     # Every rank of the host keeps a copy: on a GPU of its own, on CPUs in the memory that they share.
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _available() / spec.world.local_size
-    told = f"{n:,} images take {size / 2**20:,.0f} MiB of {free / 2**30:,.1f} GiB free"
-    return ("resident" if size <= RESIDENT_SHARE * free else "torch"), told
+    reason = f"{n:,} images take {size / 2**20:,.0f} MiB of {free / 2**30:,.1f} GiB free"
+    return ("resident" if size <= RESIDENT_SHARE * free else "torch"), reason
 
 
 def _available() -> int:
@@ -51,7 +51,7 @@ def _available() -> int:
 
 
 def _check(spec: LoaderSpec) -> None:
-    """Refuse what no loader could do right.
+    """Refuse what no loader can read correctly.
 
     Raises:
         UserError: there are too few samples, or a label is out of range.
@@ -72,7 +72,7 @@ def _check(spec: LoaderSpec) -> None:
     if spec.training and not len(spec):
         raise UserError(f"data.drop_last leaves nothing: {n} samples do not fill a global batch of {batch}")
     classes = len(spec.dataset.classes)
-    first = labels.reshape(n, -1).max(1)  # of several labels an image, -1 is none
+    first = labels.reshape(n, -1).max(1)  # of several labels per image, -1 is none
     wrong = np.flatnonzero((first < 0) | (first >= classes))
     if len(wrong):
         raise UserError(

@@ -1,4 +1,4 @@
-"""What the loaders share: `LoaderBase` for all, `ChunkLoader` for those whose samples come in chunks."""
+"""Shared parts of the loaders: `LoaderBase` for all, `ChunkLoader` for those whose samples come in chunks."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The last part of a sample's way, the same for every loader: from a batch of bytes to what the network takes."""
+"""The last stages of loading, the same for every loader: from a batch of bytes to the network's input."""
 
 import contextlib
 import time
@@ -20,19 +20,19 @@ Stage = Callable[[torch.Tensor, Params], torch.Tensor]
 
 @contextlib.contextmanager
 def transfer(clock: Clock, device: torch.device) -> Iterator[None]:
-    """Time what is done in a loader's step, itself timed as "data", as "transfer": to the device, and upon it."""
+    """Time copies to the device and work on it as "transfer", within a loader's step, which is timed as "data"."""
     if device.type == "cuda":
         with clock("transfer"):
             yield
     else:
-        since = time.perf_counter()
+        start = time.perf_counter()
         yield
-        clock.add("transfer", time.perf_counter() - since, out_of="data")
+        clock.add("transfer", time.perf_counter() - start, out_of="data")
 
 
 @contextlib.contextmanager
 def single_threaded(device: torch.device) -> Iterator[None]:
-    """On a CPU, compute with one thread: the others' cores are the workers', for which a team of threads would wait."""
+    """Compute with one thread on a CPU: the others' cores are the workers', for which a team of threads would wait."""
     threads = torch.get_num_threads()
     try:
         if device.type == "cpu":
@@ -48,9 +48,9 @@ def on_device(params: Mapping[str, np.ndarray], device: torch.device) -> Params:
 
 
 def cut_bytes(images: torch.Tensor, params: Params, padding: int) -> torch.Tensor:
-    """Bytes [b, H, W, C], cut from the images padded by so many pixels and mirrored, where that was params.
+    """Bytes [b, H, W, C], cut from the images padded by `padding` pixels and mirrored, as drawn.
 
-    The images are the caller's own: on a CPU they may be mirrored where they lie.
+    The images are the caller's own: on a CPU they may be mirrored in place.
     """
     if "shift" not in params and "flip" not in params:
         return images
@@ -79,7 +79,7 @@ class BatchTransform:
 
     @property
     def is_identity(self) -> bool:
-        """Nothing is done to the images but to normalise them."""
+        """Whether images are only normalized."""
         return not self.stages and not self.mixes and not self.spec.ten_crop
 
     def targets(self, labels: torch.Tensor) -> torch.Tensor:
@@ -102,7 +102,7 @@ class BatchTransform:
 
 
 def _stages(spec: LoaderSpec) -> list[Stage]:
-    """What is done to floats, in order."""
+    """Stages that change floats, in order."""
     settings, size = spec.config.data.augment, spec.read_size
     stages: list[Stage] = []
     if isinstance(spec.split, ResidentSplit):

@@ -1,4 +1,4 @@
-"""How fast each stage of the input is by itself, and from that what holds a training back and what would mend it."""
+"""Speed of each stage of the input alone, the bottleneck of a training, and the setting that removes it."""
 
 import os
 import time
@@ -26,12 +26,12 @@ SAMPLES = 256
 
 @dataclass(frozen=True, kw_only=True)
 class Rates:
-    """Images a second of each stage, were it alone; None where a set has no such stage."""
+    """Images per second of each stage alone; None if a set has no such stage."""
 
     cores: int
-    """That decode."""
+    """Number of cores that decode."""
     disk: float | None = None
-    """From disk, one after the other, what the kernel keeps of the files given up beforehand."""
+    """Sequential read from disk, after the page cache of the files is dropped."""
     decode: float | None = None
     """Whole images, one core."""
     augment: float | None = None
@@ -49,7 +49,7 @@ class Rates:
         return 1 / (1 / self.decode + 1 / self.augment) if self.decode and self.augment else None
 
     def ceiling(self, stage: str) -> float | None:
-        """Images a second that this stage lets through with all cores; decode and augment share them."""
+        """Images per second that this stage lets through with all cores; decode and augment share them."""
         if stage in ("decode", "augment") and self.core:
             return self.cores * self.core
         return getattr(self, stage)
@@ -80,8 +80,8 @@ def diagnose(rates: Rates, fastest: str = "dali") -> tuple[str, str]:
             "bottleneck; --compute.precision bf16, --compute.compile or more devices speed up the rest"
         )
     needed = f", of {network:,.0f} that the network takes" if network else ""
-    said = f"{slowest} lets {limit:,.0f} images/s through{needed}: "
-    return slowest, said + _remedy(slowest, rates, network, fastest)
+    sentence = f"{slowest} lets {limit:,.0f} images/s through{needed}: "
+    return slowest, sentence + _remedy(slowest, rates, network, fastest)
 
 
 def _remedy(stage: str, rates: Rates, network: float | None, fastest: str) -> str:
@@ -104,59 +104,61 @@ def _remedy(stage: str, rates: Rates, network: float | None, fastest: str) -> st
     )
 
 
-def measure(spec: LoaderSpec, cores: int, told: Callable[[str], None] = lambda _: None) -> Rates:
-    """Measure the stages of a training spec, but for the network.
+def measure(spec: LoaderSpec, cores: int, report: Callable[[str], None] = lambda _: None) -> Rates:
+    """Measure the stages of a training spec, except the network.
 
     Raises:
         UserError: no sample can be read.
     """
     count = min(SAMPLES, len(spec.split))
     picks = generator().permutation(len(spec.split))[:count]
-    found: dict[str, float] = {}
+    per_second: dict[str, float] = {}
     samples = Samples(spec)
     if isinstance(spec.split, EncodedSplit):
         files = [samples.files[pick] for pick in picks.tolist()]
-        told("disk")
+        report("disk")
         for file in files:
             _give_up(file)
-        found["disk"] = count / _seconds(lambda: [_tolerant(read, file) for file in files])
-        told("decode")
+        per_second["disk"] = count / _seconds(lambda: [_tolerant(read, file) for file in files])
+        report("decode")
         data, images = spec.config.data, []
-        one = partial(decode.decode, channels=spec.dataset.channels, max_pixels=data.max_pixels)
-        _tolerant(one, files[0])  # imports the decoder
-        seconds = _on_one_thread(lambda: images.extend(_tolerant(one, file) for file in files))
+        decode_one = partial(decode.decode, channels=spec.dataset.channels, max_pixels=data.max_pixels)
+        _tolerant(decode_one, files[0])  # imports the decoder
+        seconds = _on_one_thread(lambda: images.extend(_tolerant(decode_one, file) for file in files))
         images = [image for image in images if image is not None]
         if not images:
             raise UserError(f"none of the images could be read, {files[0]} first")
-        found["decode"] = len(images) / seconds
-        told("augment")
+        per_second["decode"] = len(images) / seconds
+        report("augment")
         windows = (
             samples._windows(0, picks) if samples.random else [partial(central_window, share=spec.central)] * count
         )
-        found["augment"] = len(images) / _on_one_thread(
+        per_second["augment"] = len(images) / _on_one_thread(
             lambda: [_cut(image, window, spec.read_size) for image, window in zip(images, windows, strict=False)]
         )
     chunk = samples[0, picks[: spec.batch]]
     if chunk.error:
         raise UserError(chunk.error)
-    told("finish")
-    found["finish"] = _finish_rate(spec, chunk.images, chunk.params)
+    report("finish")
+    per_second["finish"] = _finish_rate(spec, chunk.images, chunk.params)
     if spec.world.device.type == "cuda":
-        told("transfer")
+        report("transfer")
         pinned = chunk.images.pin_memory()
-        found["transfer"] = _device_rate(spec, len(pinned), lambda: pinned.to(spec.world.device, non_blocking=True))
-    return Rates(cores=cores, **found)
+        per_second["transfer"] = _device_rate(
+            spec, len(pinned), lambda: pinned.to(spec.world.device, non_blocking=True)
+        )
+    return Rates(cores=cores, **per_second)
 
 
 def of_run(result: Mapping[str, Any]) -> float | None:
-    """Images a second that a rank of a run took while it did not wait for data, from its result.json."""
+    """Images per second that a rank of a run took while it did not wait for data, from its result.json."""
     busy_s = result["train_s"] - result["phases_s"]["data"] - result["phases_s"]["transfer"]
     return result["images"] / result["world_size"] / busy_s if busy_s > 0 and result["images"] else None
 
 
 def _cut(image: torch.Tensor, window: decode.WindowOf, size: int) -> torch.Tensor:
-    top, left, height, width = window(image.shape[1], image.shape[2])
-    return decode.resize(image[:, top : top + height, left : left + width], size)
+    top, left_edge, height, width = window(image.shape[1], image.shape[2])
+    return decode.resize(image[:, top : top + height, left_edge : left_edge + width], size)
 
 
 def _tolerant(call: Callable[[Any], Any], file: Any) -> Any:
@@ -180,9 +182,9 @@ def _give_up(file: Any) -> None:
 
 
 def _seconds(call: Callable[[], Any]) -> float:
-    since = time.perf_counter()
+    start = time.perf_counter()
     call()
-    return time.perf_counter() - since
+    return time.perf_counter() - start
 
 
 def _on_one_thread(call: Callable[[], Any]) -> float:
@@ -208,9 +210,9 @@ def _device_rate(spec: LoaderSpec, count: int, call: Callable[[], Any], repeats:
     call()
     if cuda:
         torch.cuda.synchronize()
-    since = time.perf_counter()
+    start = time.perf_counter()
     for _ in range(repeats):
         call()
     if cuda:
         torch.cuda.synchronize()
-    return repeats * count / (time.perf_counter() - since)
+    return repeats * count / (time.perf_counter() - start)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 DEPTH = 3
 """Batches under way in a pipeline."""
 PARTS = (slice(0, 2), slice(2, 4))
-"""Of a window: where it begins, and its shape."""
+"""Parts of a window: its first row and column, and its shape."""
 AHEAD = 4
 """Batches read from disk before a pipeline asks for them."""
 
@@ -47,7 +47,7 @@ class DaliLoader(ChunkLoader):
         if find_spec("nvidia") is None or find_spec("nvidia.dali") is None:
             raise missing("NVIDIA DALI", "dali")
         if not isinstance(spec.split, EncodedSplit):
-            raise UserError(f"data.loader dali decodes files, and {spec.dataset.name} lies in memory: take resident")
+            raise UserError(f"data.loader dali decodes files, and {spec.dataset.name} is in memory: use resident")
         super().__init__(spec, why)
         self._undecodable: set[File] = set()
         """Files that DALI failed to decode: they are fed as bitmaps."""
@@ -162,7 +162,7 @@ class DaliLoader(ChunkLoader):
                 self._feed(fed)
 
     def _failed(self, chunk: Chunk) -> set[File]:
-        """Find the files of a chunk that DALI does not decode, one by one: it does not say which one failed."""
+        """Find the files of a chunk that DALI does not decode, one by one: its error names none of them."""
         failed: set[File] = set()
         pipeline = None
         for fed, index in zip(chunk.images, chunk.indices.tolist(), strict=False):

@@ -60,8 +60,8 @@ def prepare_decoded(file: File, window: decode.WindowOf, channels: int, max_pixe
 
 def _decoded(file: File, content: np.ndarray, window: decode.WindowOf, channels: int, max_pixels: int) -> Fed:
     image = decode.decode_content(file, content, channels, max_pixels)
-    top, left, height, width = window(image.shape[1], image.shape[2])
-    pixels = image[:, top : top + height, left : left + width].permute(1, 2, 0).numpy()
+    top, left_edge, height, width = window(image.shape[1], image.shape[2])
+    pixels = image[:, top : top + height, left_edge : left_edge + width].permute(1, 2, 0).numpy()
     head = f"P{6 if channels == 3 else 5}\n{width} {height}\n255\n".encode()
     return Fed(np.frombuffer(head + pixels.tobytes(), np.uint8), (0, 0, height, width))
 
@@ -71,7 +71,7 @@ def plain_jpeg(content: np.ndarray, orientation: int) -> np.ndarray | None:
 
     DALI decodes the window's rows only. A damage behind them would pass, and the other loaders would not read the file:
     so the scan's markers are checked to the end. DALI's reading of EXIF differs from Pillow's, and two EXIF segments
-    end the process by SIGSEGV (2.4.0): so EXIF and other metadata are dropped, and the orientation is written anew.
+    end the process by SIGSEGV (2.4.0): so EXIF and other metadata are dropped, and the orientation is written again.
     """
     if jpeg_frame(content) is None:
         return None

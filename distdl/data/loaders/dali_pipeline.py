@@ -1,6 +1,6 @@
 """DALI pipelines: from encoded images to their windows and, on a GPU, to bytes of one size or what the network takes.
 
-Every random decision comes in with the sample (distdl.core.counter_rng): a pipeline has no generator, hence no state.
+Every random decision comes in with the sample (distdl.core.counter_rng): a pipeline has no generator, and so no state.
 """
 
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from nvidia.dali.pipeline import Pipeline, pipeline_def
 from nvidia.dali.types import DALIDataType, DALIImageType, DALIInterpType
 
 DTYPES = {"fp32": DALIDataType.FLOAT, "fp16": DALIDataType.FLOAT16}
-"""What is written for a run's precision; bf16, which DALI does not write, is made from fp32."""
+"""Type that is written for a run's precision; bf16, which DALI does not write, is made from fp32."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Graph:
-    """What a pipeline is to do."""
+    """Description of a pipeline."""
 
     batch: int
     """The most samples at once."""
@@ -53,7 +53,7 @@ def build(graph: Graph) -> Pipeline:
             normalized_anchor=False,
             normalized_shape=False,
             output_type=DALIImageType.RGB if graph.channels == 3 else DALIImageType.GRAY,
-            # A GPU's hardware decoder takes what it can, by itself; colours are smoothed as on the CPU.
+            # A GPU's hardware decoder takes what it can; colors are smoothed as on the CPU.
             **({"device": "mixed", "jpeg_fancy_upsampling": True} if on_gpu else {}),
         )
         if graph.size is None:

@@ -1,4 +1,4 @@
-"""Which sample when: pure functions that every loader follows, so that any of them can go on where another stopped."""
+"""Order of the samples: pure functions that every loader follows, so that any of them can resume another one."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ class Step:
     indices: np.ndarray
     """[b] int64 positions in the split; where the rank has none left, one that counts for nothing."""
     count: int
-    """How many of them count."""
+    """Number of them that count."""
     total: int
-    """How many count over all ranks."""
+    """Number that count over all ranks."""
     position: int
     """Samples of the epoch that all ranks together have seen before this step."""
 
@@ -41,11 +41,11 @@ def groups(seed: int, epoch: int, blocks: int, together: int = TOGETHER) -> list
 
 
 def order_in_blocks(seed: int, epoch: int, bounds: np.ndarray, together: int = TOGETHER) -> np.ndarray:
-    """The epoch's permutation, [n] int64, of samples that lie in large files: each block is read once, in one go.
+    """The epoch's permutation, [n] int64, of samples within large files: each block is read once, in one go.
 
     Blocks come in random order; the samples of `together` blocks are shuffled with each other. Two samples of a batch
-    lie in the same block in about one case of `together`, where a full shuffle has one case of all blocks. A set of no
-    more than `together` blocks is shuffled in full. Packing mixes the classes beforehand (distdl.data.storage.pack).
+    share a block in about one case of `together`, where a full shuffle has one case of all blocks. A set of no
+    more than `together` blocks is shuffled in full. Packing mixes the classes in advance (distdl.data.storage.pack).
 
     Args:
         bounds: [blocks + 1] where blocks begin, and the end.
@@ -75,7 +75,7 @@ def sizes(n: int, global_batch: int, pieces: int, drop_last: bool = False) -> np
     Steps are full, except that a last step that would be too short shares its samples evenly with as few steps before
     it as it needs. Too short means less than a quarter of the global batch, or less than two samples per piece: a
     piece of one sample has no variance for BatchNorm to divide by. Where no division gives two samples per piece, one
-    is aimed at, and then the quarter alone; `smallest_piece` tells which it is.
+    is aimed at, and then the quarter alone; `smallest_piece` returns the result.
 
     The rule looks only at what remains. A run that stops after any step and resumes takes the remaining steps as if it
     had not stopped; with another global batch or number of ranks it divides the remaining samples in its own way, and

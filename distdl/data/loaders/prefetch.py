@@ -1,4 +1,4 @@
-"""Reading ahead: the blocks of large files that the next samples lie in, whole and one after the other.
+"""Reading ahead: whole blocks of the large files that have the next samples, one after the other.
 
 Samples of a group of blocks come in random order. Read one by one they would make a parallel file system seek for each;
 so a thread reads the next group's blocks from end to end, into the kernel's page cache, from which every process of the
@@ -56,7 +56,7 @@ class ReadAhead:
     def _fetch(self, block: int, piece: bytearray) -> None:
         first, last = self.bounds[block], self.bounds[block + 1] - 1
         begin, end = int(self.files.offset[first]), int(self.files.offset[last] + self.files.size[last])
-        # An error is told by whoever needs the sample.
+        # The process that needs the sample reports the error.
         with contextlib.suppress(OSError), self.files[first].path.open("rb", buffering=0) as source:
             source.seek(begin)
             view = memoryview(piece)

@@ -103,7 +103,7 @@ class ResidentLoader(LoaderBase):
             return np.ascontiguousarray(split.images), np.arange(len(split)), np.zeros(len(split), bool)
         if spec.training and spec.config.data.augment.random_resized_crop:
             raise UserError(
-                "data.loader resident keeps files decoded, and random_resized_crop cuts them anew: take torch"
+                "data.loader resident decodes files once, and random_resized_crop needs them in each epoch: use torch"
             )
         samples = Samples(spec)
         with ThreadPoolExecutor(cores(spec.world.local_size)) as pool:

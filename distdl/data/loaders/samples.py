@@ -16,14 +16,14 @@ from distdl.data.loaders.spec import LoaderSpec
 from distdl.data.storage import decode
 
 NEIGHBOURS = 100
-"""Unreadable files in a row after which a set is taken for broken."""
+"""Unreadable files in a row after which a set counts as broken."""
 
 
 class Chunk(NamedTuple):
     """Some samples, read."""
 
     images: Any
-    """[b, H, W, C] uint8, or the number of the slot that they lie in; of `Samples.gather`, [count] results."""
+    """[b, H, W, C] uint8, or the number of their slot; of `Samples.gather`, [count] results."""
     indices: np.ndarray
     """[b] int64: the samples read. In training, the neighbour of an unreadable one; in evaluation, unreadable ones come
     last."""
@@ -34,15 +34,15 @@ class Chunk(NamedTuple):
     readable: int
     """Number of samples that were read: the first ones of the b. Fewer than b in evaluation only."""
     error: str
-    """What ends the run; empty while all is well. Carried as a value, for an exception would cross the process
-    boundary as a traceback, and a person is to see one line."""
+    """Error that ends the run; empty if there is none. A value, since an exception would cross the process boundary as
+    a traceback, and the user should see one line."""
 
 
 class Samples(torch.utils.data.Dataset):
-    """A spec's samples: `samples[epoch, indices]` is a Chunk; `samples[epoch, indices, slot]` lies in `slots[slot]`.
+    """Samples of a loader: `samples[epoch, indices]` is a Chunk, `samples[epoch, indices, slot]` one in `slots[slot]`.
 
     Args:
-        slots: [n, batch, size, size, C] uint8, shared by processes. Memory that is shared anew for each batch has to be
+        slots: [n, batch, size, size, C] uint8, shared by processes. Memory that is allocated for each batch has to be
             zeroed by the kernel and mapped, page by page, on both sides: a fifth of the time that decoding takes.
     """
 

@@ -1,4 +1,4 @@
-"""What one rank reads of one split: every kind of loader is made from a spec and follows it."""
+"""Specification of a loader: the samples that one rank reads of one split, and their changes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,19 +16,19 @@ from distdl.data.loaders import order
 from distdl.runtime.world import World
 
 TEN_CROP_SHARE = 7 / 8
-"""Side of a crop over that of the image, 224 over 256 as the field has it since AlexNet."""
+"""Side of a crop relative to that of the image: 224 / 256 (Krizhevsky et al. 2012)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoaderSpec:
-    """A split, this rank's place, and what is to be done to the samples."""
+    """A split, this rank's place, and the changes of the samples."""
 
     config: Config
     dataset: DataSet
     split: Split
     world: World
     training: bool
-    """Samples are shuffled and augmented; else they come once each, as they lie."""
+    """Samples are shuffled and augmented; otherwise each comes once, in the order of the split."""
 
     @property
     def global_batch(self) -> int:

@@ -65,7 +65,7 @@ class TorchLoader(ChunkLoader):
         if workers:
             wait = weakref.WeakMethod(self._wait)  # no cycle: the loader's end must not wait for the collector
             replace_wait(self._reader, lambda: _call(wait))
-        # A loader that nobody closed must not hold the process up: workers do not heed the SIGTERM of its end.
+        # A loader that was not closed must not hold the process up: workers do not heed the SIGTERM of its end.
         self._end = weakref.finalize(self, end_workers, self._reader)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
@@ -105,7 +105,7 @@ class TorchLoader(ChunkLoader):
             raise
 
     def _wait(self) -> tuple:
-        """What a worker delivers next; takes the place of DataLoader's `_get_data`, which waits without end.
+        """Wait for the next delivery of a worker; replaces DataLoader's `_get_data`, which waits without end.
 
         Raises:
             RuntimeError: a worker has ended.
@@ -170,7 +170,7 @@ def _slots(spec: LoaderSpec, workers: int) -> torch.Tensor | None:
 
 
 class _Requests:
-    """What is to be read next, as DataLoader's sampler: (epoch, indices) for each batch."""
+    """Requests for the next batches, as DataLoader's sampler: (epoch, indices) for each batch."""
 
     def __init__(self) -> None:
         self.items: Iterable[tuple[int, np.ndarray]] = ()

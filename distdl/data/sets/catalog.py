@@ -15,10 +15,10 @@ from distdl.data.storage import folders
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where a data set comes from and what is known of it."""
+    """Origin and known properties of a data set."""
 
     text: str
-    """What it is, in a line."""
+    """One-line description."""
     read: Callable[[Path, DataConfig], Raw]
     """Reads it from its folder."""
     folders: tuple[str, ...] = ()
@@ -30,14 +30,14 @@ class Source:
     size: int
     """Height and width, in pixels, that the network sees."""
     classes: int = 0
-    """How many, where that is known before the set is at hand; else 0."""
+    """Number of classes if known before the set is read, otherwise 0."""
     images: tuple[int, ...] = ()
     """Training and test images of the set as distributed; empty if that varies."""
     channels: int = 3
     central: float = 1.0
     """See `DataSet.central`."""
     mean: tuple[float, ...] = ()
-    """Of the training set, where it is known beforehand; else it is measured."""
+    """Mean of the training set if known, otherwise it is measured."""
     std: tuple[float, ...] = ()
     packed: bool = False
     """Whether the set is in shards or records."""
@@ -78,7 +78,7 @@ def _noise(folder: Path, config: DataConfig) -> Raw:
 
 
 PHOTOGRAPH = 7 / 8
-"""The middle 224 of 256 pixels, as the field reads photographs since AlexNet (Krizhevsky et al. 2012)."""
+"""The middle 224 of 256 pixels, the usual evaluation crop (Krizhevsky et al. 2012)."""
 DIGITS = tuple(str(digit) for digit in range(10))
 CLOTHES = ("T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 IDX_FILES = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
@@ -216,11 +216,11 @@ SETS: dict[str, Source] = {
 
 
 def _domain(domain: decathlon.Domain) -> Source:
-    own = SETS.get(domain.own)
+    own_set = SETS.get(domain.own_set)
     return Source(
         text=f"Visual Decathlon: {domain.title}, {decathlon.SIZE} x {decathlon.SIZE} pixels, in colour",
-        read=decathlon.reader(own.read if own else None),
-        folders=decathlon.places(domain, own.folders if own else ()),
+        read=decathlon.reader(own_set.read if own_set else None),
+        folders=decathlon.places(domain, own_set.folders if own_set else ()),
         size=decathlon.SIZE,
     )
 

@@ -22,46 +22,46 @@ class Domain:
     """One of the ten."""
 
     folder: str
-    """In the challenge's archive."""
+    """Folder in the challenge's archive."""
     title: str
     classes: int
-    """Of the whole domain."""
+    """Number of classes of the whole domain."""
     baseline: float
     """Accuracy of the challenge's baseline, fully fine-tuned, in per cent."""
-    own: str = ""
+    own_set: str = ""
     """The set of distdl that is this domain in its own layout, if there is one."""
 
     @property
     def name(self) -> str:
-        """Of the data set."""
+        """Name of the data set."""
         return f"decathlon-{self.folder}"
 
 
 DOMAINS = (
     Domain(folder="imagenet12", title="ImageNet", classes=1000, baseline=59.87),
     Domain(folder="aircraft", title="aircraft", classes=100, baseline=60.34),
-    Domain(folder="cifar100", title="CIFAR-100", classes=100, baseline=82.12, own="cifar100"),
+    Domain(folder="cifar100", title="CIFAR-100", classes=100, baseline=82.12, own_set="cifar100"),
     Domain(folder="daimlerpedcls", title="Daimler pedestrians", classes=2, baseline=92.82),
-    Domain(folder="dtd", title="describable textures", classes=47, baseline=55.53, own="dtd"),
-    Domain(folder="gtsrb", title="German traffic signs", classes=43, baseline=97.53, own="gtsrb"),
-    Domain(folder="vgg-flowers", title="flowers", classes=102, baseline=81.41, own="flowers"),
-    Domain(folder="omniglot", title="Omniglot", classes=1623, baseline=87.69, own="omniglot"),
+    Domain(folder="dtd", title="describable textures", classes=47, baseline=55.53, own_set="dtd"),
+    Domain(folder="gtsrb", title="German traffic signs", classes=43, baseline=97.53, own_set="gtsrb"),
+    Domain(folder="vgg-flowers", title="flowers", classes=102, baseline=81.41, own_set="flowers"),
+    Domain(folder="omniglot", title="Omniglot", classes=1623, baseline=87.69, own_set="omniglot"),
     Domain(folder="svhn", title="street view house numbers", classes=10, baseline=96.55),
     Domain(folder="ucf101", title="UCF101 dynamic images", classes=101, baseline=51.20),
 )
 
 
-def places(domain: Domain, own: tuple[str, ...]) -> tuple[str, ...]:
+def places(domain: Domain, own_set: tuple[str, ...]) -> tuple[str, ...]:
     """Folders under the data root: the challenge's, then those of the domain's own distribution."""
-    return (*(f"{layout}/{domain.folder}" for layout in LAYOUTS), *own)
+    return (*(f"{layout}/{domain.folder}" for layout in LAYOUTS), *own_set)
 
 
-def reader(own: Callable[[Path, DataConfig], Raw] | None) -> Callable[[Path, DataConfig], Raw]:
+def reader(own_set: Callable[[Path, DataConfig], Raw] | None) -> Callable[[Path, DataConfig], Raw]:
     """Reads a domain in the challenge's layout or, where the folder has no train/, in its own."""
 
     def read(folder: Path, config: DataConfig) -> Raw:
-        if own is not None and not (folder / "train").is_dir():
-            return own(folder, config)
+        if own_set is not None and not (folder / "train").is_dir():
+            return own_set(folder, config)
         return folders.read(folder, config)
 
     return read

@@ -61,9 +61,9 @@ def load(config: DataConfig, options: Mapping[str, Any] | None = None) -> DataSe
         raw = relabel.apply(config.labels, raw)
     train, validation = raw.train, raw.validation
     if config.validation:
-        kept, taken = divide.stratified(train.labels, config.validation, config.split_seed)
-        if not len(kept) or not len(taken):
-            lost = "validation" if len(kept) else "training"
+        remaining, taken = divide.stratified(train.labels, config.validation, config.split_seed)
+        if not len(remaining) or not len(taken):
+            lost = "validation" if len(remaining) else "training"
             raise UserError(
                 f"data.validation {config.validation:g} leaves no {lost} images: it divides each class, and the "
                 f"classes of {config.name} have {len(train) / len(raw.classes):.3g} training images on average"
@@ -73,7 +73,7 @@ def load(config: DataConfig, options: Mapping[str, Any] | None = None) -> DataSe
             notes.append(f"validation has no images of {absent:,} of {len(raw.classes):,} classes: they have one image")
         if validation is not None:
             notes.append(f"{len(validation)} validation images of its own are not used: data.validation is set")
-        train, validation = train[kept], train[taken]
+        train, validation = train[remaining], train[taken]
     if 0 < config.limit < len(train):
         train = train[divide.balanced(train.labels, config.limit, config.split_seed)]
     return DataSet(
@@ -180,7 +180,7 @@ def _naming(path: Path, folder: Path) -> Iterator[None]:
 
 
 def _packed(name: str, folder: Path) -> Source:
-    """The source of a folder of shards or records; without set.json they are taken for photographs."""
+    """The source of a folder of shards or records; without set.json they are assumed to be photographs."""
     text = f"shards of {Path(name).expanduser()}"
     described = read_set_file(folder)
     if described is None:
@@ -199,7 +199,7 @@ def _packed(name: str, folder: Path) -> Source:
 
 
 def locate(name: str, source: Source, root: Path | None) -> Path:
-    """The folder that holds the set: as it lies, unpacked from an archive, or downloaded.
+    """The folder that holds the set: as is, unpacked from an archive, or downloaded.
 
     Raises:
         UserError: where it was looked for, and what to do.
@@ -210,9 +210,9 @@ def locate(name: str, source: Source, root: Path | None) -> Path:
         return _at_path(Path(name).expanduser())
     base = data_root(root)
     with reading(base, "a folder of data sets"):
-        found = find(base, source.folders)
-    if found:
-        return found
+        places = find(base, source.folders)
+    if places:
+        return places
     target = base / source.folders[0]
     if archive := find_archive(base, source.folders):
         return unpacked(archive)
@@ -231,15 +231,15 @@ def locate(name: str, source: Source, root: Path | None) -> Path:
 
 def available(root: Path) -> dict[str, tuple[str | None, str]]:
     """By name, where under `root` each set lies, or None; and what brings it."""
-    found: dict[str, tuple[str | None, str]] = {}
+    places: dict[str, tuple[str | None, str]] = {}
     for name, source in SETS.items():
         if not source.folders:
-            found[name] = (source.origin, "")
+            places[name] = (source.origin, "")
             continue
         where = find(root, source.folders) or find_archive(root, source.folders)
         fetch = f"distdl data describe {name}" if source.files else f"put its folder at {root / source.folders[0]}"
-        found[name] = (str(where) if where else None, fetch)
-    return found
+        places[name] = (str(where) if where else None, fetch)
+    return places
 
 
 def _at_path(path: Path) -> Path:

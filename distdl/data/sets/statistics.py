@@ -37,10 +37,10 @@ def of_files(split: EncodedSplit, channels: int, central: float, size: int, conf
     picks = generator().permutation(len(split))[:SAMPLES]
     files = [split.files[index] for index in np.sort(picks)]
     target = cache_folder() / "statistics" / f"{_key(files, channels, central, size, config.max_pixels)}.json"
-    if moments := _kept(target):
+    if moments := _cached(target):
         return moments
     with locked(target):
-        moments = _kept(target) or _measure(files, channels, central, size, config)
+        moments = _cached(target) or _measure(files, channels, central, size, config)
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch = target.with_suffix(f".{os.getpid()}")
         scratch.write_text(json.dumps(moments))
@@ -73,7 +73,7 @@ def _key(files: list[File], *settings: float) -> str:
     return digest.hexdigest()[:24]
 
 
-def _kept(path: Path) -> Moments | None:
+def _cached(path: Path) -> Moments | None:
     try:
         mean, std = json.loads(path.read_text())
         return tuple(map(float, mean)), tuple(map(float, std))

@@ -52,7 +52,7 @@ class Examined(NamedTuple):
     """An image after a look at it."""
 
     digest: bytes
-    """Of the encoded bytes; empty if they cannot be read."""
+    """Digest of the encoded bytes; empty if they cannot be read."""
     height: int
     width: int
     fault: str

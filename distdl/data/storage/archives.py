@@ -168,9 +168,9 @@ def _single_folder(scratch: Path) -> Path:
 
     With set.json or a split list next to the folder, the top is the set.
     """
-    shown = [child for child in scratch.iterdir() if not child.name.startswith(".")]
-    folders = [child for child in shown if child.is_dir()]
-    alone = len(folders) == 1 and all(_is_document(child) for child in shown if child not in folders)
+    visible = [child for child in scratch.iterdir() if not child.name.startswith(".")]
+    folders = [child for child in visible if child.is_dir()]
+    alone = len(folders) == 1 and all(_is_document(child) for child in visible if child not in folders)
     return folders[0] if alone else scratch
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0
 """TIFF's tag, and its value for images whose zero is white."""
 Window = tuple[int, int, int, int]
-"""Top, left, height and width, in the pixels of the image as it stands upright."""
+"""Top, left, height and width, in the pixels of the upright image."""
 WindowOf = Callable[[int, int], Window]
 """The window of an image of this height and width."""
 
@@ -37,8 +37,8 @@ def load(file: File, channels: int, window: WindowOf, size: int, max_pixels: int
         Unreadable: the file cannot be read or decoded, or has more than `max_pixels` pixels.
     """
     image = decode(file, channels, max_pixels)
-    top, left, height, width = window(image.shape[1], image.shape[2])
-    return resize(image[:, top : top + height, left : left + width], size).permute(1, 2, 0).contiguous()
+    top, left_edge, height, width = window(image.shape[1], image.shape[2])
+    return resize(image[:, top : top + height, left_edge : left_edge + width], size).permute(1, 2, 0).contiguous()
 
 
 def resize(image: torch.Tensor, size: int) -> torch.Tensor:
@@ -46,8 +46,8 @@ def resize(image: torch.Tensor, size: int) -> torch.Tensor:
     if image.shape[1:] == (size, size):
         return image
     # torch has a vectorised path for whole pixels that lie together: twice as fast, the copy of the window included.
-    whole = image[None].contiguous(memory_format=torch.channels_last)
-    return F.interpolate(whole, (size, size), mode="bilinear", antialias=True)[0]
+    batch = image[None].contiguous(memory_format=torch.channels_last)
+    return F.interpolate(batch, (size, size), mode="bilinear", antialias=True)[0]
 
 
 def decode(file: File, channels: int, max_pixels: int = MAX_PIXELS) -> torch.Tensor:

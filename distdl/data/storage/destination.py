@@ -28,7 +28,7 @@ def parts_of(dataset: DataSet) -> dict[str, Split]:
 
 
 def check_class_names(dataset: DataSet) -> None:
-    """Refuse two classes of one name, which no layout can tell apart.
+    """Refuse two classes of one name, which no layout can distinguish.
 
     Raises:
         UserError: names the class.
@@ -97,21 +97,21 @@ def find_plan(folder: Path, plan: dict[str, Any], names: Iterable[str], what: st
             if folder.exists():
                 raise UserError(f"{folder} is not a folder: name another one by --out")
             return None
-        found = next((folder / name for name in names if (folder / name).is_file()), None)
-        if found is None:
+        plan_file = next((folder / name for name in names if (folder / name).is_file()), None)
+        if plan_file is None:
             if other := next(folder.iterdir(), None):
                 raise UserError(f"{folder} is not empty, it has {shown(other.name)}: name another folder by --out")
             return None
     except OSError as error:
         raise UserError(f"{folder} cannot be used for --out: {reason(error)}") from None
-    with reading(found):
-        previous = found.read_bytes()
+    with reading(plan_file):
+        previous = plan_file.read_bytes()
     if previous != as_json(plan):
         raise UserError(
             f"{folder} holds another {what}, or one of this set before its files changed: remove the folder, or name "
             "another one by --out"
         )
-    return found
+    return plan_file
 
 
 def begin(folder: Path, plan: dict[str, Any], name: str, previous: Path | None) -> None:

@@ -1,4 +1,4 @@
-"""Where data sets lie, and how one that is missing is fetched or unpacked, by one process of a host at a time."""
+"""Find data sets, and fetch or unpack a missing one, by one process of a host at a time."""
 
 import contextlib
 import errno
@@ -30,9 +30,9 @@ def find(root: Path, folders: Sequence[str]) -> Path | None:
     """The first of `folders` that is in `root`, or is `root` itself, and is not empty."""
     for folder in folders:
         parts = Path(folder).parts
-        here = root if root.absolute().parts[-len(parts) :] == parts else root / folder
-        if here.is_dir() and any(not child.name.startswith(".") for child in here.iterdir()):
-            return here
+        place = root if root.absolute().parts[-len(parts) :] == parts else root / folder
+        if place.is_dir() and any(not child.name.startswith(".") for child in place.iterdir()):
+            return place
     return None
 
 

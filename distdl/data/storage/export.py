@@ -81,14 +81,14 @@ def export(
                 for number in np.unique(split.labels).tolist():
                     (folder / stems[number]).mkdir(parents=True, exist_ok=True)
 
-                def one(index: int, split: Split = split, stems: list[str] = stems) -> tuple[str, str] | None:
+                def export_image(index: int, split: Split = split, stems: list[str] = stems) -> tuple[str, str] | None:
                     stem = f"{stems[int(split.labels[index])]}/{index:08}"
-                    line = _one(split, index, folder, stem, size, known, unreadable)
+                    line = _export_image(split, index, folder, stem, size, known, unreadable)
                     progress(1)
                     return line
 
                 with ThreadPoolExecutor(cores()) as pool:
-                    for index, line in enumerate(pool.map(one, range(len(split)))):
+                    for index, line in enumerate(pool.map(export_image, range(len(split)))):
                         if line is not None:
                             lines.append(line)
                             journal.write(_line(*line))
@@ -143,12 +143,12 @@ def _rehearse(dataset: DataSet, parts: dict[str, Split], labels: list[str], fold
                             f"class {shown(sources[label])} cannot be a folder's name ({reason(error)}): rename it"
                         ) from None
             try:
-                found = _counts(Path(scratch), folder)
+                counts = _counts(Path(scratch), folder)
             except UserError as error:
                 raise UserError(f"the classes of {dataset.name} cannot be folders: {error}") from None
     except OSError as error:
         raise UserError(f"{base} cannot be written: {reason(error)}; name another folder by --out") from None
-    if wrong := _difference(found, expected):
+    if wrong := _difference(counts, expected):
         name = shown(sources.get(wrong[1], wrong[1]))
         raise UserError(
             f"class {name} of {dataset.name} cannot be exported: its folder is no class to readers; rename it"
@@ -187,16 +187,16 @@ def _counts(place: Path, folder: Path) -> Counts:
     }
 
 
-def _difference(found: Counts, expected: Counts) -> tuple[str, str] | None:
+def _difference(counts: Counts, expected: Counts) -> tuple[str, str] | None:
     """Part and class of the first difference."""
     for part in expected:
-        for label in [*expected[part], *found.get(part, ())]:
-            if found.get(part, Counter())[label] != expected[part][label]:
+        for label in [*expected[part], *counts.get(part, ())]:
+            if counts.get(part, Counter())[label] != expected[part][label]:
                 return part, label
     return None
 
 
-def _one(
+def _export_image(
     split: Split,
     index: int,
     folder: Path,

@@ -42,16 +42,16 @@ def read(folder: Path, config: DataConfig) -> Raw:
 
 def read_tree(folder: Path, config: DataConfig) -> Raw:
     """Read a folder as `read` does, also one to which images are still being exported."""
-    found = tree.walk(folder)
-    if any(child.total for child in found.top.folders):
-        _refuse_shards(found.top)
+    matches = tree.walk(folder)
+    if any(child.total for child in matches.top.folders):
+        _refuse_shards(matches.top)
     notes: list[str] = []
-    parts = layout.read(found.top, notes)
-    notes += found.notes()
+    parts = layout.read(matches.top, notes)
+    notes += matches.notes()
     if "test" not in parts and "validation" in parts:
         parts["test"] = parts.pop("validation")
         notes.append("what is named val serves as the test: nothing is named test")
-    return _raw(folder, parts, notes, config.split_seed, linked=found.linked)
+    return _raw(folder, parts, notes, config.split_seed, linked=matches.linked)
 
 
 def _refuse_shards(folder: Folder) -> None:
@@ -79,9 +79,9 @@ def read_omniglot(folder: Path, config: DataConfig) -> Raw:
     notes: list[str] = []
     for names in (("images_background",), ("images_background_small1", "images_background_small2")):
         for part in filter(None, (_opened(folder, name) for name in names)):
-            found = tree.walk(part)
-            notes += found.notes()
-            files = found.top.files()
+            matches = tree.walk(part)
+            notes += matches.notes()
+            files = matches.top.files()
             drawings = [file for file in files if _is_drawing(file.relative_to(part))]
             if stray := sorted(set(files) - set(drawings)):
                 notes.append(
@@ -106,13 +106,13 @@ def _is_drawing(path: Path) -> bool:
 
 
 def _drawer(path: Path) -> int:
-    """Number of the person who drew a character: the second in 0709_01.png; 0 if the name has another form."""
-    found = re.fullmatch(r"[0-9]+_([0-9]{2})", path.stem)
-    return int(found[1]) if found else 0
+    """Number of the drawer of a character: the second in 0709_01.png; 0 if the name has another form."""
+    matches = re.fullmatch(r"[0-9]+_([0-9]{2})", path.stem)
+    return int(matches[1]) if matches else 0
 
 
 def _opened(folder: Path, name: str) -> Path | None:
-    """The folder `name`, unpacked from its archive if need be: beside it, or in the cache where that is read only."""
+    """The folder `name`, unpacked from its archive if need be: next to it, or in the cache if that is read only."""
     if (folder / name).is_dir():
         return folder / name
     archive = folder / f"{name}.zip"

@@ -1,4 +1,4 @@
-"""How the images of a folder tree divide into splits and classes, decided by what the folders hold.
+"""Division of the images of a folder tree into splits and classes, decided by what the folders hold.
 
 A tree can be read by split lists (train.txt), by split folders (train/CLASS/) or by class folders (CLASS/). A layout
 that allows two of these readings with different results is refused with both named: choosing one silently would train
@@ -62,15 +62,15 @@ def _read(folder: Folder, notes: list[str]) -> Parts:
 def _named_like_splits(folder: Folder) -> dict[str, Folder]:
     """Subfolders with images by the split that they are named for.
 
-    Words other than FILLERS count only if they are common to two splits: seg_train and seg_test, but not train_station.
+    Terms other than FILLERS count only if they are common to two splits: seg_train and seg_test, but not train_station.
 
     Raises:
         UserError: two subfolders with class folders are named for one split.
     """
-    named = [(child, *found) for child in folder.occupied if (found := split_of(child.name))]
+    named = [(child, *matches) for child in folder.occupied if (matches := split_of(child.name))]
     result: dict[str, Folder] = {}
     for child, split, rest in named:
-        if rest and not any(other != split and words == rest for _, other, words in named):
+        if rest and not any(other != split and terms == rest for _, other, terms in named):
             continue
         if split in result:
             if not (child.occupied or result[split].occupied):
@@ -228,18 +228,18 @@ def _refuse_unnamed_splits(folder: Folder, advice: str) -> None:
         for child in folder.occupied
         if not child.images
     ]
-    for (one, names), (other, others) in itertools.combinations(inner, 2) if len(inner) <= MOST_SPLITS else ():
+    for (first, names), (other, others) in itertools.combinations(inner, 2) if len(inner) <= MOST_SPLITS else ():
         if len(names & others) > 1:
             classes = ", ".join(f"{shown(name)}/" for name in sorted(names & others)[:3])
             raise UserError(
-                f"{folder.path} can be read in two ways: {_names((one, other))} as classes, or as splits of classes "
+                f"{folder.path} can be read in two ways: {_names((first, other))} as classes, or as splits of classes "
                 f"{classes}; {advice}"
             )
 
 
 def _inner_splits(folder: Folder) -> list[str]:
     """Names of subfolders that look like splits: named for one and with class folders, or all named for several."""
-    named = {child.name: found[0] for child in folder.occupied if (found := split_of(child.name))}
+    named = {child.name: matches[0] for child in folder.occupied if (matches := split_of(child.name))}
     with_classes = [child.name for child in folder.occupied if child.name in named and child.occupied]
     all_named = len(named) == len(folder.occupied) and len(set(named.values())) > 1
     return list(named) if with_classes or all_named else []
@@ -259,16 +259,16 @@ def _list_files(folder: Folder) -> dict[str, str]:
     Raises:
         UserError: two files are named for one split.
     """
-    found: dict[str, str] = {}
+    matches: dict[str, str] = {}
     for name in folder.others:
         if (split := split_of_list(name)) is None:
             continue
-        if split in found:
+        if split in matches:
             raise UserError(
-                f"{folder.path} has {found[split]} and {name}, both named for {split}: remove or rename one"
+                f"{folder.path} has {matches[split]} and {name}, both named for {split}: remove or rename one"
             )
-        found[split] = name
-    return {split: found[split] for split in SYNONYMS if split in found}
+        matches[split] = name
+    return {split: matches[split] for split in SYNONYMS if split in matches}
 
 
 def _by_lists(folder: Folder, files: dict[str, str], notes: list[str]) -> Parts:

@@ -94,17 +94,17 @@ def _lines(path: Path) -> list[tuple[int, str]]:
 
 
 def _base(path: Path, first: str, bases: list[Path]) -> Path:
-    own, *others = bases
-    names = {first, _first_field(first)}  # of a table, the first column: the error then says what is wrong
-    if any(_is_file(own / name) for name in names):
-        return own
+    list_folder, *others = bases
+    names = {first, _first_field(first)}  # of a table, the first column: the error then names the fault
+    if any(_is_file(list_folder / name) for name in names):
+        return list_folder
     fitting = [base for base in others if any(_is_file(base / name) for name in names)]
     if len(fitting) > 1:
         raise UserError(
             f"{path} names {shown(first)}, which is in {fitting[0].name}/ and in {fitting[1].name}/: write "
             "the folder's name before each line"
         )
-    return fitting[0] if fitting else own
+    return fitting[0] if fitting else list_folder
 
 
 def _wrong_line(path: Path, number: int, name: str, base: Path) -> UserError:

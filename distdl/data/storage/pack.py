@@ -1,4 +1,4 @@
-"""Packing: a set into tar shards or records, shard by shard, so that what was cut off goes on where it was."""
+"""Packing: a set into tar shards or records, shard by shard, so that an interrupted call can be resumed."""
 
 import hashlib
 import io
@@ -74,7 +74,7 @@ def pack(
     """
     parts = parts_of(dataset)
     if any(split.labels.ndim > 1 for split in parts.values()):
-        raise UserError("a set with several labels an image cannot be packed: leave data.labels out")
+        raise UserError("a set with several labels per image cannot be packed: leave data.labels out")
     odd = [name for name in dataset.classes if not is_class_name(name)]
     if odd:
         raise UserError(f"class {odd[0]!r} cannot be packed: its name is empty, too long or has control characters")
@@ -198,12 +198,12 @@ def _shard(file: Path, members: Iterator[Sample], count: int) -> Shard | None:
 
 def _index_all(folder: Path, name: str, rows: list[Shard]) -> None:
     """One index for all files of a part, as if they were one: DALI's reader takes no other for several files."""
-    lines, before, samples = [], 0, 0
+    lines, previous_bytes, samples = [], 0, 0
     for row in rows:
         for line in (folder / row.file).with_suffix(".idx").read_text(encoding="utf-8").splitlines():
             number, start = map(int, line.split())
-            lines.append(f"{samples + number}\t{before + start}\n")
-        before, samples = before + row.bytes, samples + row.samples
+            lines.append(f"{samples + number}\t{previous_bytes + start}\n")
+        previous_bytes, samples = previous_bytes + row.bytes, samples + row.samples
     write_atomic(folder / f"{name}.idx", lambda sink: sink.write("".join(lines).encode()))
 
 

@@ -13,7 +13,7 @@ RECORD = struct.Struct("<IIIfQQ")
 """dmlc's magic and length, then MXNet's flag, label, id and second id, before the image's bytes."""
 MAGIC = 0xCED7230A
 LENGTH_BITS = 29
-"""Of the second word; the others say that an image is split over several records."""
+"""Bits of the length in its field; the others mark an image that is split over several records."""
 LABEL_LIMIT = 2**24
 """Whole numbers above are not exact in a float32."""
 

@@ -1,4 +1,4 @@
-"""Which files of a folder are shards or records, and of which split each is."""
+"""Shards and records of a folder, and the split of each."""
 
 import itertools
 import os
@@ -102,15 +102,15 @@ def _check_numbers(paths: list[Path]) -> None:
     """Compare the shards of a split with the count in their names (train-00000-of-00003.tar), if there is one.
 
     Raises:
-        UserError: some of them are missing, or two have one name but for the suffix.
+        UserError: some of them are missing, or two differ only in the suffix.
     """
     stems: dict[str, Path] = {}
     groups: dict[tuple[str, int], set[int]] = {}
     for path in paths:
         if (other := stems.setdefault(SHARD.sub("", str(path)), path)) != path:
             raise UserError(f"{other} and {path.name} are one shard by their names: remove or rename one of them")
-        if found := OF.search(path.name):
-            groups.setdefault((path.name[: found.start()], int(found[2])), set()).add(int(found[1]))
+        if matches := OF.search(path.name):
+            groups.setdefault((path.name[: matches.start()], int(matches[2])), set()).add(int(matches[1]))
     for (prefix, count), numbers in groups.items():
         first = int(0 not in numbers and count in numbers)
         if len(numbers) != count or min(numbers) != first or max(numbers) != first + count - 1:
@@ -151,14 +151,14 @@ def _left_out(folder: Path, described: SetFile | None) -> list[str]:
         known = {shard.file for shard in described.shards()}
         names = sorted(path.name for path in folder.iterdir() if SHARD.search(path.name) and path.name not in known)
         return [f"shards that {MANIFEST} does not list are left out of {folder}: {_some(names)}"] if names else []
-    found = tree.walk(folder)
-    paths = [Path(inner.path, name) for inner in found.top.below() for name in inner.images + inner.others]
+    matches = tree.walk(folder)
+    paths = [Path(inner.path, name) for inner in matches.top.below() for name in inner.images + inner.others]
     names = [
         str(path.relative_to(folder))
         for path in paths
         if not (SHARD.search(path.name) or path.suffix.lower() in BESIDE or path.name.isupper())
     ]
-    return found.notes() + ([f"files that are no shards are left out of {folder}: {_some(names)}"] if names else [])
+    return matches.notes() + ([f"files that are no shards are left out of {folder}: {_some(names)}"] if names else [])
 
 
 def _same_files(files: Files) -> list[str]:

@@ -114,15 +114,15 @@ def table(path: Path, shard: Shard | None = None) -> Table:
     """
     sha256 = shard.sha256 if shard else ""
     try:
-        size, kept = path.stat().st_size, cached(path)
+        size, cache_file = path.stat().st_size, cached(path)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
     if shard:
         _check_size(path, shard)
-    if (rows := read_table(kept, size, sha256)) and _complete(rows, shard):
+    if (rows := read_table(cache_file, size, sha256)) and _complete(rows, shard):
         return rows
-    with locked(kept):
-        if (rows := read_table(kept, size, sha256)) and _complete(rows, shard):
+    with locked(cache_file):
+        if (rows := read_table(cache_file, size, sha256)) and _complete(rows, shard):
             return rows
         rows = None
         if shard:
@@ -130,8 +130,8 @@ def table(path: Path, shard: Shard | None = None) -> Table:
             rows = read_table(path.with_suffix(".npz"), size, sha256)
         if rows is None or not _complete(rows, shard):
             rows = _scan(path, shard)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        write_table(kept, rows)
+        cache_file.parent.mkdir(parents=True, exist_ok=True)
+        write_table(cache_file, rows)
     return rows
 
 

@@ -37,7 +37,7 @@ class Table:
     notes: tuple[str, ...] = ()
     """Members that were left out, each note a sentence."""
     sha256: str = ""
-    """Of the whole shard, where it was computed."""
+    """Digest of the whole shard, if it was computed."""
 
     @classmethod
     def of(

@@ -91,16 +91,16 @@ def _label(path: Path, member: Member, content: bytes) -> str:
 def _check_pairs(path: Path, images: dict[str, Member], labels: dict[str, str], others: dict[str, str]) -> None:
     bare = next((key for key in images if key not in labels), None)
     if bare is not None:
-        key = _shown(bare)
-        also = f"; there is {_shown(others[bare])}" if bare in others else ""
+        key = _printable(bare)
+        also = f"; there is {_printable(others[bare])}" if bare in others else ""
         advice = "" if labels else "; a folder of classes in one archive is a set by the archive's path"
         raise UserError(f"{path}: its image {key} has no label (a member {key}.cls){also}{advice}")
     if not images:
         raise UserError(f"{path}: it has no images")
     alone = next((key for key in labels if key not in images), None)
     if alone is not None:
-        also = f"; there is {_shown(others[alone])}" if alone in others else ""
-        raise UserError(f"{path}: its label {_shown(alone)}.cls has no image of a known kind{also}")
+        also = f"; there is {_printable(others[alone])}" if alone in others else ""
+        raise UserError(f"{path}: its label {_printable(alone)}.cls has no image of a known kind{also}")
 
 
 def _check_index(path: Path, samples: int) -> None:
@@ -111,10 +111,10 @@ def _check_index(path: Path, samples: int) -> None:
     with reading(index, "an index of samples"), index.open("rb") as file:
         version, _, count = file.readline(100).decode("latin-1").strip().partition(" ")
     if version.startswith("v1.") and count != str(samples):
-        raise UserError(f"{index} lists {_shown(count)} samples, {path.name} has {samples:,}: copy both again")
+        raise UserError(f"{index} lists {_printable(count)} samples, {path.name} has {samples:,}: copy both again")
 
 
-def _shown(name: str) -> str:
+def _printable(name: str) -> str:
     """A name of the archive for a message."""
     return printable(name.lstrip("/"))
 
@@ -122,7 +122,7 @@ def _shown(name: str) -> str:
 def _numbers(path: Path, labels: dict[str, str]) -> tuple[dict[str, int], tuple[str, ...]]:
     """The class number of each text that is a label; and the class names, unless the texts are numbers."""
     texts = sorted(set(labels.values()))
-    numbers = {text: number for text in texts if (number := _whole(text)) is not None}
+    numbers = {text: number for text in texts if (number := _whole_number(text)) is not None}
     odd = next((text for text in texts if text not in numbers and (numbers or _is_odd_number(text))), None)
     if odd is not None:
         key = next(key for key, label in labels.items() if label == odd)
@@ -131,7 +131,7 @@ def _numbers(path: Path, labels: dict[str, str]) -> tuple[dict[str, int], tuple[
             if numbers
             else ": class numbers are written 0, 1 and so on, names have letters"
         )
-        raise UserError(f"{path}: label {_shown(key)}.cls is {odd[:40]!r}{why}")
+        raise UserError(f"{path}: label {_printable(key)}.cls is {odd[:40]!r}{why}")
     if not numbers:
         return {text: number for number, text in enumerate(texts)}, tuple(texts)
     if (largest := max(numbers.values())) >= 2**31:
@@ -141,7 +141,7 @@ def _numbers(path: Path, labels: dict[str, str]) -> tuple[dict[str, int], tuple[
     return numbers, ()
 
 
-def _whole(text: str) -> int | None:
+def _whole_number(text: str) -> int | None:
     """The whole number that a text is (`7`, `-1`, `7.0`), else None."""
     digits = text.removesuffix(".0").removeprefix("-")
     if not (digits.isascii() and digits.isdigit()) or len(digits) > 18:

@@ -52,9 +52,9 @@ class Member(NamedTuple):
     type: bytes
     """Type flag of its header: one of REGULAR or WITHOUT_CONTENT."""
     offset: int
-    """Of its content, in bytes."""
+    """Offset of its content, in bytes."""
     size: int
-    """Of its content, in bytes; 0 for all but regular files."""
+    """Size of its content, in bytes; 0 for all but regular files."""
 
     @property
     def is_file(self) -> bool:
