@@ -30,7 +30,7 @@ def make_loader(config: Config, dataset: DataSet, split: Split, world: World, *,
 
 
 def choose(spec: LoaderSpec) -> tuple[str, str]:
-    """The name of the loader that suits a spec, and why, as a sentence without its end."""
+    """Name of the loader that suits the samples and the device, and the reason."""
     split, device = spec.split, spec.world.device
     if spec.dataset.name == "synthetic":
         return "synthetic", "the set is synthetic"

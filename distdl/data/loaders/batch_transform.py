@@ -61,7 +61,7 @@ def cut_bytes(images: torch.Tensor, params: Params, padding: int) -> torch.Tenso
 
 
 class BatchTransform:
-    """From bytes [b, H, W, C] on the device and what was params for them to images [b, C, size, size] and labels.
+    """From bytes [b, H, W, C] on the device and their parameters to images [b, C, size, size] and labels.
 
     Which stages there are is decided here, once; without any, bytes are normalised at once.
     """

@@ -105,7 +105,7 @@ def _remedy(stage: str, rates: Rates, network: float | None, fastest: str) -> st
 
 
 def measure(spec: LoaderSpec, cores: int, report: Callable[[str], None] = lambda _: None) -> Rates:
-    """Measure the stages of a training spec, except the network.
+    """Measure the stages of a training loader, except the network.
 
     Raises:
         UserError: no sample can be read.

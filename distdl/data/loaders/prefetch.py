@@ -75,7 +75,7 @@ class ReadAhead:
 
 
 def steps_ahead(spec: LoaderSpec, epoch: int, start: int) -> Iterator[order.Step]:
-    """The spec's steps, each asked for when it is to be read, with their blocks read ahead where there are any."""
+    """Steps of a loader, each requested when it is read; blocks of large files are read ahead."""
     files = spec.shard_parts
     if files is None or not spec.training:
         yield from spec.steps(epoch, start)

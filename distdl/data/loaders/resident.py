@@ -18,7 +18,7 @@ from distdl.data.loaders.spec import LoaderSpec
 from distdl.runtime.cores import cores
 
 PART = 64
-"""Files that one spec of a thread decodes."""
+"""Files that a thread decodes at a time."""
 AHEAD_BYTES = 1 << 20
 """Of images that are made ready at once: as much as stays in a processor's cache until the last is used."""
 

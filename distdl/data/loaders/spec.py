@@ -65,7 +65,7 @@ class LoaderSpec:
 
     @property
     def central(self) -> float:
-        """Share of an image file's short side that is read where no window is params: all of it for ten crops."""
+        """Share of an image file's short side that is read without random crops: all of it for ten crops."""
         return 1.0 if self.ten_crop else self.dataset.central
 
     @cached_property

@@ -18,9 +18,9 @@ def windows(height: int, width: int) -> np.ndarray:
 
 @pytest.mark.parametrize("shape", [(375, 500), (60, 41), (5, 5), (1, 1), (1, 90), (400, 20)])
 def test_windows_lie_in_the_image(shape: tuple[int, int]) -> None:
-    top, left, tall, wide = windows(*shape).T
-    assert (top >= 0).all() and (left >= 0).all() and (tall > 0).all() and (wide > 0).all()
-    assert (top + tall <= shape[0]).all() and (left + wide <= shape[1]).all()
+    top, left_edge, tall, wide = windows(*shape).T
+    assert (top >= 0).all() and (left_edge >= 0).all() and (tall > 0).all() and (wide > 0).all()
+    assert (top + tall <= shape[0]).all() and (left_edge + wide <= shape[1]).all()
 
 
 @pytest.mark.parametrize("shape", [(375, 500), (60, 41), (1, 1), (400, 20)])
@@ -35,7 +35,7 @@ def test_area_and_aspect_are_distributed_as_torchvisions(shape: tuple[int, int])
     image, crop = torch.zeros(3, *shape, dtype=torch.uint8), RandomResizedCrop(8)
     draws = [crop.make_params([image]) for _ in range(N)]
     theirs = np.array([[draw[key] for key in ("top", "left", "height", "width")] for draw in draws])
-    ours = windows(*shape)
+    actual = windows(*shape)
     for of in (
         lambda w: w[:, 2] * w[:, 3],
         lambda w: w[:, 3] / w[:, 2],
@@ -43,7 +43,7 @@ def test_area_and_aspect_are_distributed_as_torchvisions(shape: tuple[int, int])
         lambda w: w[:, 1] / (shape[1] - w[:, 3] + 1),
     ):
         # Eight comparisons at 1e-4: equal distributions fail one of them once in 1,250 seeds.
-        assert stats.ks_2samp(of(ours), of(theirs)).pvalue > 1e-4
+        assert stats.ks_2samp(of(actual), of(theirs)).pvalue > 1e-4
 
 
 def test_an_image_too_long_for_any_attempt_gives_its_middle() -> None:

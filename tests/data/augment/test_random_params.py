@@ -24,12 +24,12 @@ def floats_of(b: int = 6, height: int = 12, width: int = 12, channels: int = 3) 
     return bytes_of(b, height, width, channels).permute(0, 3, 1, 2).float() / 255
 
 
-def drawn(**settings: float) -> dict[str, np.ndarray]:
+def params(**settings: float) -> dict[str, np.ndarray]:
     return augment.draw(AugmentConfig(**settings), 5, 2, INDICES, (12, 12))
 
 
 def test_nothing_is_drawn_for_what_is_off() -> None:
-    assert drawn() == {}
+    assert params() == {}
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -53,7 +53,7 @@ def test_the_cut_of_a_gpu_is_that_of_a_cpu(flip: torch.Tensor | None) -> None:
 
 
 def test_shifts_and_flips_are_uniform() -> None:
-    numbers = drawn(crop=2, flip=0.3)
+    numbers = params(crop=2, flip=0.3)
     for column in numbers["shift"].T:
         assert stats.chisquare(np.bincount(column, minlength=5)).pvalue > 1e-4
     assert stats.binomtest(int(numbers["flip"].sum()), N, 0.3).pvalue > 1e-4
@@ -69,7 +69,7 @@ def test_a_rotation_is_torchvisions(degrees: float, shape: tuple[int, int]) -> N
 
 
 def test_angles_are_uniform_where_there_are_any() -> None:
-    angle = drawn(rotation=20, rotation_probability=0.4)["angle"]
+    angle = params(rotation=20, rotation_probability=0.4)["angle"]
     assert stats.binomtest(int((angle != 0).sum()), N, 0.4).pvalue > 1e-4
     assert stats.kstest(angle[angle != 0], "uniform", (-20, 40)).pvalue > 1e-4
 
@@ -87,13 +87,13 @@ def test_colour_changes_are_torchvisions(channels: int) -> None:
     if channels == 3:
         changes.append((color.adjust_saturation, reference.adjust_saturation))
         changes.append((lambda i, f: color.adjust_hue(i, f - 1), lambda i, f: reference.adjust_hue(i, f - 1)))
-    for ours, theirs in changes:
+    for actual, theirs in changes:
         expected = torch.stack([theirs(one, factor) for one, factor in zip(images, factors.tolist(), strict=True)])
-        assert torch.allclose(ours(images, factors), expected, atol=1e-5)
+        assert torch.allclose(actual(images, factors), expected, atol=1e-5)
 
 
 def test_jitter_is_neutral_where_it_is_off_and_uniform_where_it_is_on() -> None:
-    factors = drawn(color_jitter=0.5)["jitter"]
+    factors = params(color_jitter=0.5)["jitter"]
     on = (factors != (1, 1, 1, 0)).any(1)
     assert stats.binomtest(int(on.sum()), N, 0.5).pvalue > 1e-4
     for column, (low, width) in zip(factors[on].T, [(0.6, 0.8)] * 3 + [(-0.1, 0.2)], strict=True):
@@ -139,13 +139,13 @@ def test_cutmix_takes_a_box_and_its_share_of_the_label() -> None:
 
 @pytest.mark.parametrize(("settings", "alpha", "boxed"), [({"mixup": 0.2}, 0.2, 0.0), ({"cutmix": 1.0}, 1.0, 1.0)])
 def test_shares_follow_the_beta_distribution(settings: dict[str, float], alpha: float, boxed: float) -> None:
-    mix = drawn(**settings)["mix"]
+    mix = params(**settings)["mix"]
     assert (mix[:, 0] == boxed).all()
     assert stats.kstest(mix[:, 1], "beta", (alpha, alpha)).pvalue > 1e-4
 
 
 def test_mixup_and_cutmix_share_the_samples() -> None:
-    boxed = drawn(mixup=0.2, cutmix=1.0)["mix"][:, 0]
+    boxed = params(mixup=0.2, cutmix=1.0)["mix"][:, 0]
     assert stats.binomtest(int(boxed.sum()), N, 0.5).pvalue > 1e-4
 
 
@@ -163,7 +163,7 @@ def test_normalising_bytes_is_normalising_floats(channels_last: bool) -> None:
     mean, std = torch.tensor([0.4, 0.5, 0.6]).view(3, 1, 1), torch.tensor([0.2, 0.25, 0.3]).view(3, 1, 1)
     expected = reference.normalize(images.float() / 255, [0.4, 0.5, 0.6], [0.2, 0.25, 0.3])
     for given in (images, images.float() / 255):
-        before = given.clone()
+        original = given.clone()
         made = augment.normalize(given, mean, std, torch.float32, channels_last)
         assert torch.allclose(made, expected, atol=1e-5)
-        assert torch.equal(given, before)
+        assert torch.equal(given, original)

@@ -72,12 +72,12 @@ def test_bench_says_which_loader_and_what_holds_it_back(tmp_path: Path, capsys: 
         (tmp_path / "set" / part / "b").mkdir()
         numbered("files", count, tmp_path / "set" / part / "a")
         numbered("files", count, tmp_path / "set" / part / "b")
-    words = ["data", "bench", str(tmp_path / "set"), "--seconds", "0.2", "--batch-size", "4", "--image-size", "24"]
-    assert main([*words, "--json"]) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert {row["loader"] for row in said["loaders"]} == {"torch", "dali"}
-    assert all(row["images_per_s"] > 0 for row in said["loaders"])
-    assert said["bottleneck"] in said["remedy"]
+    argv = ["data", "bench", str(tmp_path / "set"), "--seconds", "0.2", "--batch-size", "4", "--image-size", "24"]
+    assert main([*argv, "--json"]) == 0
+    message = json.loads(capsys.readouterr().out)
+    assert {row["loader"] for row in message["loaders"]} == {"torch", "dali"}
+    assert all(row["images_per_s"] > 0 for row in message["loaders"])
+    assert message["bottleneck"] in message["remedy"]
     run = tmp_path / "run"
-    assert main([*words, "--run", str(run)]) == 2
+    assert main([*argv, "--run", str(run)]) == 2
     assert "name a run that has ended" in capsys.readouterr().err

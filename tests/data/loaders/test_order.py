@@ -41,9 +41,9 @@ def test_steps_take_every_sample_once_and_none_is_above_the_batch(n: int, batch:
 def test_a_run_resumed_after_any_step_takes_the_remaining_steps(
     n: int, batch: int, world: int, data: some.data
 ) -> None:
-    whole = order.sizes(n, batch, world).tolist()
-    done = data.draw(some.integers(0, len(whole)))
-    assert order.sizes(n - sum(whole[:done]), batch, world).tolist() == whole[done:]
+    complete = order.sizes(n, batch, world).tolist()
+    done = data.draw(some.integers(0, len(complete)))
+    assert order.sizes(n - sum(complete[:done]), batch, world).tolist() == complete[done:]
 
 
 @given(samples, batches, ranks, batches, ranks, some.data())

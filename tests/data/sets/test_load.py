@@ -179,8 +179,8 @@ def test_a_download_is_checked_and_unpacked(tmp_path: Path, data_root: Path) -> 
 @pytest.mark.parametrize(
     ("name", "said"), [("digitz", 'did you mean "digits"'), ("no/such/folder", "no such folder"), ("", "not known")]
 )
-def test_an_unknown_set_is_refused(name: str, said: str) -> None:
-    with pytest.raises(UserError, match=said):
+def test_an_unknown_set_is_refused(name: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         load(DataConfig(name=name))
 
 
@@ -198,10 +198,10 @@ def mnist(tmp_path: Path, data_root: Path) -> Path:
         (lambda raw: b"", "not an idx file"),
     ],
 )
-def test_a_damaged_idx_file_is_named(damage, said: str, mnist: Path) -> None:
+def test_a_damaged_idx_file_is_named(damage, message: str, mnist: Path) -> None:
     path = mnist / "train-images-idx3-ubyte"
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(UserError, match=f"{path}.*{said}"):
+    with pytest.raises(UserError, match=f"{path}.*{message}"):
         load(DataConfig(name="mnist", root=mnist.parent.parent))
 
 
@@ -231,11 +231,11 @@ def test_idx_files_may_be_packed(mnist: Path) -> None:
         (lambda raw: raw[:1] + bytes([200]) + raw[2:], "label 200 of sample 0 is out of range"),
     ],
 )
-def test_a_damaged_cifar_file_is_named(damage, said: str, tmp_path: Path, data_root: Path) -> None:
+def test_a_damaged_cifar_file_is_named(damage, message: str, tmp_path: Path, data_root: Path) -> None:
     folder = Path(shutil.copytree(data_root / "cifar-100-binary", tmp_path / "cifar-100-binary"))
     path = folder / "train.bin"
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(UserError, match=f"{path}.*{said}"):
+    with pytest.raises(UserError, match=f"{path}.*{message}"):
         load(DataConfig(name="cifar100", root=tmp_path))
 
 

@@ -19,22 +19,22 @@ ONE = World(rank=0, size=1, local_rank=0, local_size=1, device=torch.device("cpu
 
 
 def test_the_file_says_what_is_trained_on(tmp_path: Path) -> None:
-    whole = load(DataConfig(name="digits"))
+    complete = load(DataConfig(name="digits"))
     relabel.write(tmp_path / "some.npz", np.array([5, 3, 3]), np.array([0, 1, 2]))
     some = load(DataConfig(name="digits", labels=tmp_path / "some.npz"))
     assert some.train.labels.tolist() == [0, 1, 2]
-    assert np.array_equal(some.train.images, whole.train.images[[5, 3, 3]])
-    assert np.array_equal(some.test.labels, whole.test.labels)
-    assert (some.mean, some.classes) == (whole.mean, whole.classes)
+    assert np.array_equal(some.train.images, complete.train.images[[5, 3, 3]])
+    assert np.array_equal(some.test.labels, complete.test.labels)
+    assert (some.mean, some.classes) == (complete.mean, complete.classes)
 
 
 def test_all_samples_once_are_not_copied(tmp_path: Path) -> None:
-    whole = load(DataConfig(name="digits"))
-    n = len(whole.train)
-    relabel.write(tmp_path / "all.npz", np.arange(n), (whole.train.labels + 1) % 10)
+    complete = load(DataConfig(name="digits"))
+    n = len(complete.train)
+    relabel.write(tmp_path / "all.npz", np.arange(n), (complete.train.labels + 1) % 10)
     turned = load(DataConfig(name="digits", labels=tmp_path / "all.npz"))
-    assert np.array_equal(turned.train.labels, (whole.train.labels + 1) % 10)
-    assert np.array_equal(turned.train.images, whole.train.images)
+    assert np.array_equal(turned.train.labels, (complete.train.labels + 1) % 10)
+    assert np.array_equal(turned.train.images, complete.train.images)
 
 
 @pytest.mark.parametrize("loader", ["resident", "torch"])
@@ -62,8 +62,8 @@ def test_labels_of_an_image_share_its_target(loader: str, mixup: float, tmp_path
 
 
 def test_a_label_given_twice_counts_twice() -> None:
-    found = augment.shares(torch.tensor([[1, 1, 0], [2, -1, -1]]), 3)
-    assert torch.allclose(found, torch.tensor([[1 / 3, 2 / 3, 0], [0, 0, 1]]))
+    result = augment.shares(torch.tensor([[1, 1, 0], [2, -1, -1]]), 3)
+    assert torch.allclose(result, torch.tensor([[1 / 3, 2 / 3, 0], [0, 0, 1]]))
 
 
 @pytest.mark.parametrize(

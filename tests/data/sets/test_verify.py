@@ -61,13 +61,13 @@ def test_a_clean_set_has_no_findings(photos: Path, capsys: pytest.CaptureFixture
 
 def test_each_fault_is_found_and_listed(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train, test = photos / "train", photos / "test"
-    whole = (train / "cat/0.png").read_bytes()
-    (train / "cat/cut.png").write_bytes(whole[: len(whole) // 2])
+    complete = (train / "cat/0.png").read_bytes()
+    (train / "cat/cut.png").write_bytes(complete[: len(complete) // 2])
     (train / "cat/text.jpg").write_text("<html>not found</html>")
     (train / "dog/empty.png").write_bytes(b"")
     (train / "dog/lost.png").symlink_to("gone.png")
-    (train / "cat/copy.png").write_bytes(whole)
-    (train / "dog/copy.png").write_bytes(whole)
+    (train / "cat/copy.png").write_bytes(complete)
+    (train / "dog/copy.png").write_bytes(complete)
     (test / "cat/copy.png").write_bytes((train / "cat/1.png").read_bytes())
     (test / "dog/empty.png").write_bytes(b"")  # as empty as another, but no duplicate: neither can be read
     code, report = verified(photos, capsys)

@@ -63,8 +63,8 @@ def refused(file: Path, message: str) -> None:
 )
 def test_a_set_is_what_the_one_folder_holds(suffix: str, more: dict[str, bytes], tmp_path: Path) -> None:
     write(tmp_path, suffix, {f"set/{name}": content for name, content in FILES.items()} | more)
-    found = load(DataConfig(name=str(tmp_path / f"set{suffix}"), normalize="imagenet", image_size=6))
-    assert found.classes == ("cat", "dog") and len(found.train) + len(found.test) == 8
+    result = load(DataConfig(name=str(tmp_path / f"set{suffix}"), normalize="imagenet", image_size=6))
+    assert result.classes == ("cat", "dog") and len(result.train) + len(result.test) == 8
 
 
 def test_lists_of_a_set_stay_beside_its_folder(tmp_path: Path) -> None:
@@ -204,8 +204,8 @@ def members(kind: str, tmp_path: Path) -> dict[str, bytes]:
 def test_an_archive_of_shards_is_a_set(suffix: str, kind: str, tmp_path: Path) -> None:
     write(tmp_path, suffix, {f"set/{name}": content for name, content in members(kind, tmp_path).items()})
     name = str(tmp_path / f"set{suffix}")
-    found = load(DataConfig(name=name, normalize="none"))
-    assert (len(found.train), len(found.test)) == (4, 2)
+    result = load(DataConfig(name=name, normalize="none"))
+    assert (len(result.train), len(result.test)) == (4, 2)
     source = source_of(name)
     assert source.packed and source.text == f"shards of {name}"
 

@@ -24,13 +24,13 @@ def photograph(data_root: Path) -> Path:
 
 def pixels(image: Image.Image, size: int) -> np.ndarray:
     side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    box = (left, top, left + side, top + side)
+    left_edge, top = (image.width - side) // 2, (image.height - side) // 2
+    box = (left_edge, top, left_edge + side, top + side)
     return np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR, box=box), np.float32)
 
 
-def difference(one: torch.Tensor | np.ndarray, other: np.ndarray) -> float:
-    return float(np.abs(np.asarray(one, np.float32) - other).mean())
+def difference(first: torch.Tensor | np.ndarray, other: np.ndarray) -> float:
+    return float(np.abs(np.asarray(first, np.float32) - other).mean())
 
 
 @pytest.mark.parametrize("size", [32, 224])

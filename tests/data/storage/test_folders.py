@@ -125,11 +125,11 @@ def test_omniglot_is_unpacked_beside_its_archives(tmp_path: Path, data_root: Pat
     folder = tmp_path / "omniglot-py"
     folder.mkdir()
     for name in ("images_background_small1", "images_background_small2"):
-        with zipfile.ZipFile(data_root / "omniglot-py" / f"{name}.zip") as whole:
+        with zipfile.ZipFile(data_root / "omniglot-py" / f"{name}.zip") as complete:
             with zipfile.ZipFile(folder / f"{name}.zip", "w") as some:
-                for member in whole.namelist():
+                for member in complete.namelist():
                     if "/Greek/character0" in member or "/Tagalog/character0" in member:
-                        some.writestr(member, whole.read(member))
+                        some.writestr(member, complete.read(member))
     dataset = load(DataConfig(name="omniglot", root=tmp_path, normalize="none"))
     assert (folder / "images_background_small1" / "Greek").is_dir()
     assert len(dataset.classes) == 18 and dataset.classes[0] == "Greek/character01"
@@ -186,13 +186,13 @@ def test_files_that_are_no_images_are_left_out_and_said(tmp_path: Path) -> None:
     ],
 )
 def test_a_folder_that_cannot_be_right_is_refused(
-    names: tuple[str, ...], lists: dict[str, str], said: str, tmp_path: Path
+    names: tuple[str, ...], lists: dict[str, str], message: str, tmp_path: Path
 ) -> None:
     folder = tree(tmp_path / "set", *names)
     folder.mkdir(exist_ok=True)
     for part, lines in lists.items():
         (folder / f"{part}.txt").write_text(lines)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         loaded(folder)
 
 

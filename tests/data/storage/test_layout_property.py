@@ -107,14 +107,14 @@ def test_a_set_is_read_as_it_is_or_refused(layout: Layout) -> None:
             assert str(folder) in str(error) and "\n" not in str(error)
             return
         event("read")
-        found = {split: set(rows) for split, rows in splits(dataset, folder).items()}
+        result = {split: set(rows) for split, rows in splits(dataset, folder).items()}
     meant = {split: {f"{label}={path}" for path, label in part.items()} for split, part in layout.samples.items()}
     if "" in meant:
-        assert set().union(*found.values()) == meant[""], "the samples are those of the set"
-        assert all(found.values()) and sum(map(len, found.values())) == len(meant[""])
+        assert set().union(*result.values()) == meant[""], "the samples are those of the set"
+        assert all(result.values()) and sum(map(len, result.values())) == len(meant[""])
     else:
         if "test" not in meant:
             meant["test"] = meant.pop("validation")
-        assert found == meant
+        assert result == meant
     if layout.rivals:
         assert dataset.notes, "images that are left out are noted"

@@ -140,17 +140,17 @@ def test_a_layout_is_read_as_the_set_that_it_is(layout: str, tmp_path: Path) -> 
     folder = make(tmp_path / "set", f"{paths} {extra}")
     dataset = read(folder)
     assert dataset.classes == tuple(classes.split())
-    found = splits(dataset, folder)
+    result = splits(dataset, folder)
     assert [
-        str(len(found[split])) if split in found else "-" for split in ("train", "validation", "test")
+        str(len(result[split])) if split in result else "-" for split in ("train", "validation", "test")
     ] == counts.split()
-    samples = [sample for rows in found.values() for sample in rows]
+    samples = [sample for rows in result.values() for sample in rows]
     # Each sample once, its class a folder of its path, and nothing of what lies beside but a validation.
     assert len(samples) == len(set(samples))
     assert {sample.partition("=")[2] for sample in samples} >= set(paths.split())
     assert all(f"/{label}/" in f"/{path}" for label, _, path in (sample.partition("=") for sample in samples))
     if "train" in counts and "test" in paths.lower():
-        assert all("test" in path.lower() for path in found["test"])
+        assert all("test" in path.lower() for path in result["test"])
     beside = set(extra.split()) - {"valid/cat/6.png", "Val/dog/6.png", "LICENSE", "README.md", "val/", "test/"}
     if beside:
         assert dataset.notes, "what is left out is said"

@@ -424,12 +424,12 @@ def test_a_table_that_does_not_fit_is_made_again(change: dict, packed: Path) -> 
     rows = read_table(file.with_suffix(".npz"), file.stat().st_size, sums[file.name])
     columns = {name: getattr(rows, name) for name in ("offset", "size", "label", "sha256")}
     write_table(file.with_suffix(".npz"), Table(**columns | change))
-    found = read(packed) if change.keys() != {"label"} or change["label"].max() < 10**9 else None
-    if found is None:
+    result = read(packed) if change.keys() != {"label"} or change["label"].max() < 10**9 else None
+    if result is None:
         refused(packed, "label 1,000,000,000, but the set has 2 classes")
         return
-    assert found.train.labels.tolist() == expected.train.labels.tolist()
-    assert found.train.files.offset.tolist() == expected.train.files.offset.tolist()
+    assert result.train.labels.tolist() == expected.train.labels.tolist()
+    assert result.train.files.offset.tolist() == expected.train.files.offset.tolist()
 
 
 def test_a_damaged_table_is_made_again(packed: Path) -> None:
@@ -441,9 +441,9 @@ def test_a_damaged_table_is_made_again(packed: Path) -> None:
                                         for at in range(0, len(content), len(content) // 9)]):  # fmt: skip
         beside.write_bytes(damaged)
         os.utime(shard(packed), ns=(number, number))
-        found = read(packed).train
-        assert found.labels.tolist() == expected.labels.tolist()
-        assert found.files.offset.tolist() == expected.files.offset.tolist()
+        result = read(packed).train
+        assert result.labels.tolist() == expected.labels.tolist()
+        assert result.files.offset.tolist() == expected.files.offset.tolist()
 
 
 def test_tables_of_version_1_are_not_used(packed: Path) -> None:

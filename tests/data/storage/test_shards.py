@@ -44,31 +44,31 @@ def packed(kind: str, n: int, tmp_path: Path) -> tuple[DataSet, DataSet]:
 
 @each_kind
 def test_packing_keeps_every_byte_and_label(kind: str, tmp_path: Path) -> None:
-    before, after = packed(kind, 31, tmp_path)
-    assert (after.classes, after.channels, after.image_size) == (before.classes, 3, 24)
-    assert (after.mean, after.std) == (before.mean, before.std)
-    assert len(after.train.files.paths) > 2
-    assert sorted(after.train.labels.tolist()) == list(range(31))
-    assert after.train.labels.tolist() != list(range(31))
-    assert after.test.labels.tolist() == before.test.labels.tolist()
-    for file, label in zip(after.train.files, after.train.labels, strict=True):
-        assert (encoded.read(file) == encoded.read(before.train.files[label])).all()
+    original, packed_set = packed(kind, 31, tmp_path)
+    assert (packed_set.classes, packed_set.channels, packed_set.image_size) == (original.classes, 3, 24)
+    assert (packed_set.mean, packed_set.std) == (original.mean, original.std)
+    assert len(packed_set.train.files.paths) > 2
+    assert sorted(packed_set.train.labels.tolist()) == list(range(31))
+    assert packed_set.train.labels.tolist() != list(range(31))
+    assert packed_set.test.labels.tolist() == original.test.labels.tolist()
+    for file, label in zip(packed_set.train.files, packed_set.train.labels, strict=True):
+        assert (encoded.read(file) == encoded.read(original.train.files[label])).all()
 
 
 @each_kind
 def test_images_in_memory_are_packed_without_loss(kind: str, tmp_path: Path) -> None:
     dataset = numbered("memory", 9, tmp_path)
     pack(dataset, tmp_path / "packed", kind, 10**6, silent)
-    after = load(DataConfig(name=str(tmp_path / "packed"))).train
-    for file, label in zip(after.files, after.labels, strict=True):
+    packed_set = load(DataConfig(name=str(tmp_path / "packed"))).train
+    for file, label in zip(packed_set.files, packed_set.labels, strict=True):
         assert (np.asarray(Image.open(io.BytesIO(encoded.read(file)))) == dataset.train.images[label]).all()
 
 
 @each_kind
 def test_packing_goes_on_where_it_was_cut_off(kind: str, tmp_path: Path) -> None:
     dataset = numbered("files", 31, tmp_path)
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    pack(dataset, whole, kind, SHARD_BYTES, silent)
+    complete, cut = tmp_path / "whole", tmp_path / "cut"
+    pack(dataset, complete, kind, SHARD_BYTES, silent)
     done: list[int] = []
 
     def stop(count: int) -> None:
@@ -78,14 +78,15 @@ def test_packing_goes_on_where_it_was_cut_off(kind: str, tmp_path: Path) -> None
 
     with pytest.raises(KeyboardInterrupt):
         pack(dataset, cut, kind, SHARD_BYTES, stop)
-    kept = sorted(cut.glob("train-*.???"))[0]
-    before = kept.stat().st_mtime_ns
+    remaining = sorted(cut.glob("train-*.???"))[0]
+    original = remaining.stat().st_mtime_ns
     (cut / "train-00001.idx").with_suffix({"shards": ".tar", "records": ".rec"}[kind]).write_bytes(b"half")
     pack(dataset, cut, kind, SHARD_BYTES, silent)
-    assert kept.stat().st_mtime_ns == before
-    assert sorted(file.name for file in whole.iterdir()) == sorted(file.name for file in cut.iterdir())
-    assert (whole / "set.json").read_bytes() == (cut / "set.json").read_bytes()
-    assert all((cut / file.name).read_bytes() == file.read_bytes() for file in whole.iterdir() if file.suffix != ".npz")
+    assert remaining.stat().st_mtime_ns == original
+    assert sorted(file.name for file in complete.iterdir()) == sorted(file.name for file in cut.iterdir())
+    assert (complete / "set.json").read_bytes() == (cut / "set.json").read_bytes()
+    for file in complete.iterdir():
+        assert file.suffix == ".npz" or (cut / file.name).read_bytes() == file.read_bytes()
 
 
 def test_packing_does_not_mix_two_sets(tmp_path: Path) -> None:
@@ -121,17 +122,17 @@ def test_a_disk_that_loses_data_is_found_out(tmp_path: Path, monkeypatch: pytest
 
 @each_kind
 def test_a_shard_that_is_gone_or_cut_is_named(kind: str, tmp_path: Path) -> None:
-    _, after = packed(kind, 31, tmp_path)
-    shard = after.train.files.paths[1]
+    _, packed_set = packed(kind, 31, tmp_path)
+    shard = packed_set.train.files.paths[1]
     shard.write_bytes(shard.read_bytes()[:-600])
     with pytest.raises(UserError, match=shard.name):
         load(DataConfig(name=str(tmp_path / "packed")))
     shard.unlink()
     with pytest.raises(UserError, match="is missing"):
         load(DataConfig(name=str(tmp_path / "packed")))
-    index = np.flatnonzero(after.train.files.number == 1)[0]
+    index = np.flatnonzero(packed_set.train.files.number == 1)[0]
     with pytest.raises(Unreadable, match=f"{shard.name} at byte"):
-        encoded.read(after.train.files[index])
+        encoded.read(packed_set.train.files[index])
 
 
 @each_kind
@@ -139,8 +140,8 @@ def test_dali_reads_what_was_packed(kind: str, tmp_path: Path) -> None:
     pytest.importorskip("nvidia.dali")
     from nvidia.dali import fn, pipeline_def
 
-    before, after = packed(kind, 31, tmp_path)
-    paths = list(map(str, after.train.files.paths))
+    original, packed_set = packed(kind, 31, tmp_path)
+    paths = list(map(str, packed_set.train.files.paths))
     indices = (
         [str(tmp_path / "packed" / "train.idx")]
         if kind == "records"
@@ -157,7 +158,7 @@ def test_dali_reads_what_was_packed(kind: str, tmp_path: Path) -> None:
     for place in range(31):
         label = np.array(labels.at(place))
         number = int(label[0]) if kind == "records" else int(label.tobytes())
-        assert (np.array(images.at(place)) == encoded.read(before.train.files[number])).all()
+        assert (np.array(images.at(place)) == encoded.read(original.train.files[number])).all()
 
 
 def test_shards_of_others_are_read_by_their_names(tmp_path: Path) -> None:
@@ -191,26 +192,26 @@ def test_a_shard_without_labels_is_refused(tmp_path: Path) -> None:
 @each_kind
 @pytest.mark.parametrize("loader", ["torch", "dali", "resident"])
 def test_loaders_deliver_packed_samples_in_the_tasks_order(kind: str, loader: str, tmp_path: Path) -> None:
-    before, after = packed(kind, 31, tmp_path)
+    original, packed_set = packed(kind, 31, tmp_path)
     config = Config(seed=3, data=DataConfig(loader=loader, workers=1, batch_size=4, augment=AugmentConfig(flip=0.5)))
     if loader == "dali":
         pytest.importorskip("nvidia.dali")
     expected = {}
     for rank in range(2):
         world = World(rank=rank, size=2)
-        spec = LoaderSpec(config=config, dataset=after, split=after.train, world=world, training=True)
-        made = make_loader(config, after, after.train, world, training=True)
+        spec = LoaderSpec(config=config, dataset=packed_set, split=packed_set.train, world=world, training=True)
+        made = make_loader(config, packed_set, packed_set.train, world, training=True)
         for start in (0, 8):
             batches = list(made.epoch(1, start))
             steps = list(spec.steps(1, start))
             assert [batch.labels.tolist() for batch in batches] == [
-                after.train.labels[step.indices].tolist() for step in steps
+                packed_set.train.labels[step.indices].tolist() for step in steps
             ]
         for batch in batches:
             expected |= dict(zip(batch.labels.tolist(), batch.images.clone(), strict=True))
         made.close()
     # The very pixels of the unpacked files; flips go by the place in the list, so either of the two.
-    loose = make_loader(replace(config, data=DataConfig(loader="torch", workers=0)), before, before.train, World(),
+    loose = make_loader(replace(config, data=DataConfig(loader="torch", workers=0)), original, original.train, World(),
                         training=False)  # fmt: skip
     for batch in loose.epoch(0):
         for label, image in zip(batch.labels.tolist(), batch.images, strict=True):
@@ -219,14 +220,14 @@ def test_loaders_deliver_packed_samples_in_the_tasks_order(kind: str, loader: st
 
 
 def test_a_damaged_sample_of_a_shard_is_skipped_and_listed(tmp_path: Path) -> None:
-    _, after = packed("records", 9, tmp_path)
-    part = after.train.files[4]
+    _, packed_set = packed("records", 9, tmp_path)
+    part = packed_set.train.files[4]
     with part.path.open("r+b") as file:
         file.seek(part.offset)
         file.write(bytes(part.size))
     for loader in ("torch", "dali"):
         config = Config(seed=3, data=DataConfig(loader=loader, workers=1, batch_size=4, on_error="skip"))
-        made = make_loader(config, after, after.train, World(), training=True)
+        made = make_loader(config, packed_set, packed_set.train, World(), training=True)
         assert sum(batch.count for batch in made.epoch(0)) == 9
         made.close()
         assert len(made.skipped) == 1 and f"at byte {part.offset}" in made.skipped[0]
@@ -270,8 +271,8 @@ def test_packing_mixes_the_classes_of_sorted_files(tmp_path: Path) -> None:
     split = ResidentSplit(labels=labels, images=images)
     dataset = DataSet(name="sorted", classes=tuple("abcd"), train=split, test=split[np.arange(4)], image_size=4)
     pack(dataset, tmp_path / "out", "shards", 4000, silent)
-    after = load(DataConfig(name=str(tmp_path / "out"))).train
-    shards = [after.labels[after.files.number == number] for number in range(len(after.files.paths))]
+    packed_set = load(DataConfig(name=str(tmp_path / "out"))).train
+    shards = [packed_set.labels[packed_set.files.number == number] for number in range(len(packed_set.files.paths))]
     counts = np.array([np.bincount(shard, minlength=4) for shard in shards if len(shard) == len(shards[0])])
     assert len(counts) >= 4
     # Chi-squared of a fair draw has a mean of 3 a shard; sorted shards would have 3 times the size of each.
@@ -285,8 +286,8 @@ def test_blocks_are_read_ahead_once_and_in_the_order_of_their_groups(
     monkeypatch.setattr(order, "TOGETHER", 3)
     monkeypatch.setattr(order.groups, "__defaults__", (3,))
     monkeypatch.setattr(ShardParts.blocks, "__defaults__", (4000,))
-    _, after = packed("shards", 31, tmp_path)
-    spec = LoaderSpec(config=Config(seed=3), dataset=after, split=after.train, world=World(), training=True)
+    _, packed_set = packed("shards", 31, tmp_path)
+    spec = LoaderSpec(config=Config(seed=3), dataset=packed_set, split=packed_set.train, world=World(), training=True)
     reading = ahead.ReadAhead(spec, spec.shard_parts, 0)
     assert len(reading.groups) > 3
     with reading:
@@ -303,30 +304,30 @@ def test_blocks_are_read_ahead_once_and_in_the_order_of_their_groups(
 
 @pytest.mark.parametrize("size", [None, 0, 16])
 def test_export_writes_folders_that_are_the_same_set(size: int | None, tmp_path: Path) -> None:
-    _, after = packed("shards", 12, tmp_path)
+    _, packed_set = packed("shards", 12, tmp_path)
     told: list[int] = []
-    assert export(after, tmp_path / "out", size, told.append) == 19 == len(told)
+    assert export(packed_set, tmp_path / "out", size, told.append) == 19 == len(told)
     again = load(DataConfig(name=str(tmp_path / "out")))
     assert len(again.train) == 12 and len(again.test) == 7
     by_class = {again.classes[label]: file for file, label in zip(again.train.files, again.train.labels, strict=True)}
-    for file, label in zip(after.train.files, after.train.labels, strict=True):
+    for file, label in zip(packed_set.train.files, packed_set.train.labels, strict=True):
         other = by_class[str(label)]
         if size is None:
             assert other.read_bytes() == encoded.read(file).tobytes()
         else:
             assert min(Image.open(other).size) == (16 if size else 30)
-    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "out").rglob("*.jpg")}
-    lost = next(iter(before))
+    original = {file: file.stat().st_mtime_ns for file in (tmp_path / "out").rglob("*.jpg")}
+    lost = next(iter(original))
     lost.unlink()
-    export(after, tmp_path / "out", size, silent)
+    export(packed_set, tmp_path / "out", size, silent)
     assert lost.exists()
-    assert all(file.stat().st_mtime_ns == time for file, time in before.items() if file != lost)
+    assert all(file.stat().st_mtime_ns == time for file, time in original.items() if file != lost)
 
 
 def test_the_manifest_says_what_the_set_is(tmp_path: Path) -> None:
     packed("shards", 9, tmp_path)
-    said = json.loads((tmp_path / "packed" / "set.json").read_text())
-    assert said["kind"] == "shards" and sum(row["samples"] for row in said["parts"]["train"]) == 9
+    message = json.loads((tmp_path / "packed" / "set.json").read_text())
+    assert message["kind"] == "shards" and sum(row["samples"] for row in message["parts"]["train"]) == 9
     (tmp_path / "packed" / "set.json").write_text("{")
     with pytest.raises(UserError, match=r"set\.json"):
         load(DataConfig(name=str(tmp_path / "packed")))
