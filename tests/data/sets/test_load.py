@@ -177,7 +177,7 @@ def test_a_download_is_checked_and_unpacked(tmp_path: Path, data_root: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("digitz", 'did you mean "digits"'), ("no/such/folder", "no such folder"), ("", "not known")]
+    ("name", "message"), [("digitz", 'did you mean "digits"'), ("no/such/folder", "no such folder"), ("", "not known")]
 )
 def test_an_unknown_set_is_refused(name: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
@@ -190,7 +190,7 @@ def mnist(tmp_path: Path, data_root: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "message"),
     [
         (lambda raw: raw[:-100], "header says 47040000"),
         (lambda raw: raw + b"\0", "header says 47040000"),
@@ -224,7 +224,7 @@ def test_idx_files_may_be_packed(mnist: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "message"),
     [
         (lambda raw: raw[:-7], "not a multiple of 3074"),
         (lambda raw: b"", "not a multiple of 3074"),

@@ -171,7 +171,7 @@ def test_files_that_are_no_images_are_left_out_and_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "lists", "said"),
+    ("names", "lists", "message"),
     [
         ((), {}, "no images to train on"),
         (("train/a/1.png", "test/b/1.png"), {}, "class b is in test but not in train"),
