@@ -7,7 +7,7 @@ from torch.optim import Optimizer
 from distdl.core.config import Config
 from distdl.data.dataset import DataSet, Loader
 from distdl.data.loaders import make_loader
-from distdl.data.loaders.spec import Task
+from distdl.data.loaders.spec import LoaderSpec
 from distdl.models.build import build
 from distdl.models.freezing import check_smallest_piece
 from distdl.optim import optimizers
@@ -61,9 +61,9 @@ def samples_by_split(dataset: DataSet) -> dict[str, int]:
     return {name: len(split) for name in SPLITS if (split := getattr(dataset, name)) is not None}
 
 
-def training_task(config: Config, dataset: DataSet, world: World) -> Task:
+def training_spec(config: Config, dataset: DataSet, world: World) -> LoaderSpec:
     """Division of the training split over ranks and steps."""
-    return Task(config=config, dataset=dataset, split=dataset.train, world=world, training=True)
+    return LoaderSpec(config=config, dataset=dataset, split=dataset.train, world=world, training=True)
 
 
 def check_batches(config: Config, dataset: DataSet, world: World, model: nn.Module, start: int) -> None:
@@ -75,5 +75,5 @@ def check_batches(config: Config, dataset: DataSet, world: World, model: nn.Modu
         UserError: if a rank would get too few samples in a step.
     """
     size = config.data.image_size or dataset.image_size
-    smallest = training_task(config, dataset, world).smallest_piece(start)
+    smallest = training_spec(config, dataset, world).smallest_piece(start)
     check_smallest_piece(model, (dataset.channels, size, size), smallest)

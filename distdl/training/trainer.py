@@ -62,8 +62,8 @@ class Trainer:
         self.loaders["train"].clock = self.clock
         self._build_model()
         building.check_batches(config, dataset, self.world, self.model, start=0)
-        task = building.training_task(config, dataset, self.world)
-        if config.data.global_batch and not task.divides_as_one_rank():
+        spec = building.training_spec(config, dataset, self.world)
+        if config.data.global_batch and not spec.divides_as_one_rank():
             self.messages.append(
                 "the last steps of an epoch are divided so that each rank's micro batch has two samples: the weights "
                 "will differ from those of one rank. From 8 samples per micro batch on they do not"
