@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, NoReturn, NotRequired, Required, TypedDict
 
-from distdl.core.errors import UserError, nearest, shown
+from distdl.core.errors import UserError, as_literal, nearest
 
 HELP = ("-h", "--help")
 _TypedDict: Callable[..., Any] = TypedDict
@@ -168,7 +168,7 @@ def _message(event: Any, argv: Sequence[str], options: dict[str, Any], known: Se
             count = event.argument.lowered.nargs
             return f"{_name(event.argument)} needs {'a value' if count == 1 else f'{count} values'}"
         case _errors.InvalidChoice():
-            listed, typed = ", ".join(map(repr, event.choices)), shown(event.value)
+            listed, typed = ", ".join(map(repr, event.choices)), as_literal(event.value)
             return f"{_name(event.argument)}: {typed} is not one of {listed}{nearest(event.value, event.choices)}"
         case _errors.InstantiationFailure(argument=argument) if argument is not None:
             if group := _group(options.get(_name(argument))):

@@ -58,7 +58,7 @@ def shortened(text: str, limit: int = 200) -> str:
     return text if len(text) <= limit else f"{text[: limit - 20]}...{text[-15:]}"
 
 
-def shown(value: object) -> str:
+def as_literal(value: object) -> str:
     """A user's value for a message, in Python notation."""
     try:
         return shortened(repr(value))

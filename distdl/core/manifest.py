@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from distdl.core.errors import UserError, reading, reason, shown
+from distdl.core.errors import UserError, as_literal, reading, reason
 from distdl.core.files import write_json
 
 STATE, MANIFEST = "state.pt", "manifest.json"
@@ -94,7 +94,7 @@ def _problem(manifest: Any) -> str:
     if metric is not None and not (type(metric) in (int, float) and math.isfinite(metric)):
         return "metric is not a finite number"
     if kind not in ("accuracy", "loss"):
-        return f"metric_kind is {shown(kind)}"
+        return f"metric_kind is {as_literal(kind)}"
     return _problem_of_position(manifest["progress"]) or _problem_of_digests(manifest["sha256"])
 
 
@@ -106,12 +106,12 @@ def _problem_of_position(progress: Any) -> str:
         if name not in progress:
             return f"progress.{name} is missing"
         if name not in kinds:
-            return f"progress has the unknown field {shown(name)}"
+            return f"progress has the unknown field {as_literal(name)}"
         if type(progress[name]) not in kinds[name] or not 0 <= progress[name] < math.inf:
-            return f"progress.{name} is {shown(progress[name])}"
+            return f"progress.{name} is {as_literal(progress[name])}"
     for part, total in (("epoch", "step"), ("samples", "images")):  # an epoch has at least one step
         if progress[part] > progress[total]:
-            return f"progress.{part} is {shown(progress[part])} at {total} {shown(progress[total])}"
+            return f"progress.{part} is {as_literal(progress[part])} at {total} {as_literal(progress[total])}"
     return ""
 
 
@@ -129,7 +129,7 @@ def _problem_of_digests(digests: Any) -> str:
 def _other_step(manifest: Mapping[str, Any], folder: Path) -> str:
     step = manifest["progress"]["step"]
     is_published = NAME.fullmatch(folder.name)
-    return f"progress.step is {shown(step)} in {folder.name}" if is_published and step_of(folder) != step else ""
+    return f"progress.step is {as_literal(step)} in {folder.name}" if is_published and step_of(folder) != step else ""
 
 
 def damaged(folder: Path) -> str | None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from distdl.core.conditions import check_options, unused
 from distdl.core.config import Config
-from distdl.core.errors import UserError, nearest, shortened, shown
+from distdl.core.errors import UserError, as_literal, nearest, shortened
 from distdl.core.renamed import current_name, current_names
 from distdl.core.userfiles import read_toml
 from distdl.core.validation import check
@@ -99,7 +99,7 @@ def _read(name: str, parent: Path | None, seen: tuple[str, ...]) -> tuple[dict[s
     table = current_names(read_toml(file, "profile file"))
     extends = table.pop("extends", None)
     if extends is not None and not isinstance(extends, str):
-        raise UserError(f"{where}: extends: {shown(extends)} is not the name of a profile or a file")
+        raise UserError(f"{where}: extends: {as_literal(extends)} is not the name of a profile or a file")
     _forbid_unknown(table, where)
     given = set(leaves(table))
     if extends is not None:

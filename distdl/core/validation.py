@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from distdl.core.errors import UserError, nearest, shortened, shown
+from distdl.core.errors import UserError, as_literal, nearest, shortened
 
 _KINDS = {
     "int": "a whole number",
@@ -52,7 +52,7 @@ def check(kind: Any, value: Any, name: str = "", *, where: str = "", strict: boo
     prefix = f"{where}: " if where else ""
     for key, text in _texts(value, name):
         if "\0" in text:
-            raise UserError(f"{prefix}{key}: {shown(text)} contains a zero byte")
+            raise UserError(f"{prefix}{key}: {as_literal(text)} contains a zero byte")
     adapter = _adapter(kind) if isinstance(kind, type) else TypeAdapter(kind)
     try:
         if strict:
@@ -88,7 +88,7 @@ def _adapter(kind: type) -> TypeAdapter[Any]:
 def _describe(error: Mapping[str, Any], name: str) -> str:
     path = [part for part in error["loc"] if isinstance(part, str) and part.isidentifier()]
     name = ".".join([*filter(None, [name]), *path])
-    kind, value, context = error["type"], shown(error["input"]), error.get("ctx", {})
+    kind, value, context = error["type"], as_literal(error["input"]), error.get("ctx", {})
     if kind == "value_error":
         return str(context["error"])
     if kind == "literal_error":

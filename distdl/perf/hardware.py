@@ -11,7 +11,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from distdl.core.errors import UserError, nearest, shortened, shown
+from distdl.core.errors import UserError, as_literal, nearest, shortened
 from distdl.core.userfiles import read_toml
 from distdl.core.validation import check
 
@@ -87,7 +87,7 @@ class NetworkLink:
 
 def positive(value: Any, what: str) -> None:
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
-        raise UserError(f"{what} must be a number above 0, it is {shown(value)}")
+        raise UserError(f"{what} must be a number above 0, it is {as_literal(value)}")
 
 
 def device(name: str) -> Device:

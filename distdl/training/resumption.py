@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 
 from distdl.core.config import DEFAULT_BATCH, Config
-from distdl.core.errors import UserError, reading, shown
+from distdl.core.errors import UserError, as_literal, reading
 from distdl.core.manifest import STATE, Progress
 from distdl.core.profiles import as_table, validate
 from distdl.core.rundir import CONFIG
@@ -106,7 +106,7 @@ def _check_classes(saved: Mapping[str, Any], running: Mapping[str, Any], folder:
     number, (was, is_now) = next((number, pair) for number, pair in enumerate(pairs) if pair[0] != pair[1])
     raise UserError(
         f"checkpoint {folder} was trained on other classes ({len(previous)}, now {len(current)}): class {number} was "
-        f"{shown(was)} and is {shown(is_now)}; give the same data, or start from its weights "
+        f"{as_literal(was)} and is {as_literal(is_now)}; give the same data, or start from its weights "
         f"(--model.weights {folder / STATE} --out OTHER)"
     )
 

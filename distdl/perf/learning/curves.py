@@ -26,7 +26,7 @@ class Shape:
     """(coefficients [3], steps [n]) -> derivative [n, 3]."""
     start: Callable[[Array, Array], list[Array]]
     """(steps [n], losses [n] of order 1) -> initial coefficients."""
-    steps_to: Callable[[Array, float], Array]
+    steps_to: Callable[[Array, Array | float], Array]
     """(coefficients [..., 3], loss) -> steps after which the curve reaches it; inf if it never does."""
 
 
@@ -47,7 +47,7 @@ def _hyperbola_slope(b: Array, k: Array) -> Array:
     return np.stack([fall * k, fall, np.ones_like(k)], 1)
 
 
-def _hyperbola_steps(b: Array, loss: float) -> Array:
+def _hyperbola_steps(b: Array, loss: Array | float) -> Array:
     with np.errstate(divide="ignore", invalid="ignore"):
         steps = (1 / (loss - b[..., 2]) - b[..., 1]) / b[..., 0]
     return np.where(loss > b[..., 2], steps, np.inf)
@@ -67,7 +67,7 @@ def _power_starts(k: Array, loss: Array) -> list[Array]:
     return starts
 
 
-def _power_steps(b: Array, loss: float) -> Array:
+def _power_steps(b: Array, loss: Array | float) -> Array:
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         steps = (b[..., 0] / (loss - b[..., 2])) ** (1 / b[..., 1]) - 1
     return np.where(loss > b[..., 2], steps, np.inf)
@@ -87,7 +87,7 @@ def _decay_starts(k: Array, loss: Array) -> list[Array]:
     return starts
 
 
-def _decay_steps(b: Array, loss: float) -> Array:
+def _decay_steps(b: Array, loss: Array | float) -> Array:
     with np.errstate(divide="ignore", invalid="ignore"):
         steps = np.log(b[..., 0] / (loss - b[..., 2])) / b[..., 1]
     return np.where(loss > b[..., 2], steps, np.inf)

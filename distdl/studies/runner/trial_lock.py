@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from distdl.core.config import Count, Rate, Seconds
-from distdl.core.errors import UserError, reading, shown
+from distdl.core.errors import UserError, as_literal, reading
 from distdl.core.files import write_json
 from distdl.core.profiles import resolve
 from distdl.core.result import current_result, is_unfinished
@@ -158,5 +158,5 @@ def _object(file: Path) -> dict[str, Any]:
     with reading(file, "a file of a trial (remove the trial's folder to run it again)"):
         value = json.loads(read_text(file))
         if not isinstance(value, dict):
-            raise TypeError(f"it holds no object but {shown(value)}")
+            raise TypeError(f"it holds no object but {as_literal(value)}")
     return value
