@@ -1,7 +1,6 @@
 # make train      set up .venv with distdl in it and train handwritten digits on two processes
 # make test       run the tests, in minutes;  make test-all adds the slow proofs
-# make lint       ruff, import-linter and codespell;  make format fixes what ruff can fix
-# make types      pyright;  make plain finds wording that is not plain technical English
+# make lint       ruff, import-linter, codespell, tools/plain_english.py, pyright;  make format fixes what ruff can fix
 # make docs       build the site in build/site;  make gallery runs each study's quick version: build/gallery
 
 PYTHON ?= python3
@@ -10,7 +9,7 @@ BIN    := $(VENV)/bin
 UV     := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt
 NPROC  ?= 2
 
-.PHONY: train test test-slow test-all lint types plain format docs gallery doctor clean
+.PHONY: train test test-slow test-all lint format docs gallery doctor clean
 
 train: $(VENV)/.train
 	$(BIN)/torchrun --standalone --nproc_per_node=$(NPROC) -m distdl.train --profile digits $(ARGS)
@@ -51,17 +50,13 @@ test-slow: $(VENV)/.test
 
 test-all: test test-slow
 
-lint: $(VENV)/.tools
+lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/codespell
-
-types: $(VENV)/.test
-	$(BIN)/pyright
-
-plain: $(VENV)/.train
 	$(BIN)/python tools/plain_english.py
+	$(BIN)/pyright
 
 format: $(VENV)/.tools
 	$(BIN)/ruff check --fix .

@@ -24,7 +24,7 @@ EXTRAS = {
         "build>=1.2",
         "selenium>=4.30",
         "import-linter>=2.1",
-        "pyright>=1.1.400",
+        "pyright[nodejs]>=1.1.400",
         "codespell>=2.4",
         "pyyaml>=6",
     ],

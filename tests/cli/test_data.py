@@ -22,11 +22,11 @@ def test_describe_counts_and_draws(
     name: str, data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     figure = tmp_path / "new" / "figure.png"
-    words = ["data", "describe", name, "--root", str(data_root), "--validation", "0.1", "--figure", str(figure)]
-    assert main(words) == 0
-    shown = capsys.readouterr().out
+    argv = ["data", "describe", name, "--root", str(data_root), "--validation", "0.1", "--figure", str(figure)]
+    assert main(argv) == 0
+    output = capsys.readouterr().out
     expected = {"digits": ["1,295 images", "360 images", "8 x 8"], "gtsrb": ["1,161 images", "and 23 more", "note:"]}
-    assert all(text in shown for text in expected[name])
+    assert all(text in output for text in expected[name])
     pixels = np.asarray(Image.open(figure).convert("RGB"))
     assert pixels.shape[1] > 1000 and pixels.std() > 20
 
@@ -73,8 +73,8 @@ def test_describe_shows_names_and_obeys_none(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "400")
     assert main(["data", "describe", str(hostile), "--figure", str(tmp_path / "figure.svg")]) == 0
-    shown = plain(capsys.readouterr().out)
-    rows = [line.split("│")[1].strip() for line in shown.splitlines() if line.startswith("│")]
+    output = plain(capsys.readouterr().out)
+    rows = [line.split("│")[1].strip() for line in output.splitlines() if line.startswith("│")]
     # In the order of the names; the long one is cut at 200 characters.
     expected = {
         "[red]",
@@ -86,12 +86,12 @@ def test_describe_shows_names_and_obeys_none(
         "$x$",
     }
     assert set(rows) == expected | {"d" * 197 + "..."}
-    assert shown.splitlines()[0].startswith(rf"{tmp_path}/se[t]\x1b[31m: images of")
-    assert "left out of" in shown
+    assert output.splitlines()[0].startswith(rf"{tmp_path}/se[t]\x1b[31m: images of")
+    assert "left out of" in output
 
 
 @pytest.mark.parametrize(
-    "name", ["no/\x1b[31m[red]", "no/caf\udce9", "no/\nerror: x", "no/" + "x" * 5000, "~nobody-here/x", "a\0/b"]
+    "name", ["no/\x1b[31m[red]", "no/caf\udce9", "no/\nerror: x", "no/" + "x" * 5000, "~unknown-user/x", "a\0/b"]
 )
 @pytest.mark.parametrize("verb", [["describe"], ["verify"], ["pack", "--format", "shards", "--out", "o"]])
 def test_a_name_in_an_error_is_one_plain_line(verb: list[str], name: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -88,34 +88,36 @@ def stop_after(count: int) -> Callable[[int], None]:
 
 @pytest.mark.parametrize("format", ["jpeg", "folder"])
 def test_an_export_takes_no_folder_of_another(format: str, tmp_path: Path) -> None:
-    one, other = tree(tmp_path / "one"), tree(tmp_path / "other", 100)
-    WRITERS[format](one, tmp_path / "out")
-    before = content(tmp_path / "out")
-    refused(lambda: WRITERS[format](other, tmp_path / "out"), "out holds another export")
-    refused(lambda: move_commands.export(one, out=tmp_path / "out", format="jpeg", size=8), "out holds another export")
-    assert content(tmp_path / "out") == before
+    first, second = tree(tmp_path / "one"), tree(tmp_path / "other", 100)
+    WRITERS[format](first, tmp_path / "out")
+    previous = content(tmp_path / "out")
+    refused(lambda: WRITERS[format](second, tmp_path / "out"), "out holds another export")
+    refused(
+        lambda: move_commands.export(first, out=tmp_path / "out", format="jpeg", size=8), "out holds another export"
+    )
+    assert content(tmp_path / "out") == previous
     (tmp_path / "one" / "cat" / "3.jpg").write_bytes(image(200))
-    refused(lambda: WRITERS[format](one, tmp_path / "out"), "before its files changed")
+    refused(lambda: WRITERS[format](first, tmp_path / "out"), "before its files changed")
     (tmp_path / "earlier").mkdir()
     (tmp_path / "earlier" / UNFINISHED).touch()  # an earlier version's, of an unknown set
-    refused(lambda: WRITERS[format](one, tmp_path / "earlier"), "earlier holds another export")
+    refused(lambda: WRITERS[format](first, tmp_path / "earlier"), "earlier holds another export")
 
 
 @each_writer
 def test_nothing_is_written_into_the_source(write: Write, tmp_path: Path) -> None:
-    one = tree(tmp_path / "one")
+    folder = tree(tmp_path / "one")
     tree(tmp_path / "elsewhere", labels=("kept",))
     (tmp_path / "link").symlink_to("one")
     (tmp_path / "one" / "bird").symlink_to(tmp_path / "elsewhere")
-    before = content(tmp_path)
+    previous = content(tmp_path)
     for place in ("one", "one/cat", "one/new", "one/cat/new", "link", "link/new", "elsewhere/new"):
-        refused(lambda place=place: write(one, tmp_path / place), "is inside of the data set")
-    assert {name: now for name, now in content(tmp_path).items() if not name.startswith("cache")} == before
+        refused(lambda place=place: write(folder, tmp_path / place), "is inside of the data set")
+    assert {name: now for name, now in content(tmp_path).items() if not name.startswith("cache")} == previous
 
 
 @each_writer
 def test_folders_with_other_things_are_refused(write: Write, tmp_path: Path) -> None:
-    one = tree(tmp_path / "one")
+    folder = tree(tmp_path / "one")
     (tmp_path / "file").touch()
     (tmp_path / "dangling").symlink_to("nowhere")
     (tmp_path / "foreign").mkdir()
@@ -127,17 +129,17 @@ def test_folders_with_other_things_are_refused(write: Write, tmp_path: Path) -> 
         ".": "is not empty",
         "file/in": "cannot be",
     }.items():
-        refused(lambda place=place: write(one, tmp_path / place), problem)
+        refused(lambda place=place: write(folder, tmp_path / place), problem)
     (tmp_path / "empty").mkdir()
     (tmp_path / "alias").symlink_to("empty")
-    write(one, tmp_path / "alias")
-    assert counts(load(DataConfig(name=str(tmp_path / "empty")))) == counts(load(DataConfig(name=one)))
+    write(folder, tmp_path / "alias")
+    assert counts(load(DataConfig(name=str(tmp_path / "empty")))) == counts(load(DataConfig(name=folder)))
 
 
 @pytest.mark.parametrize("kind", ["shards", "records"])
 def test_a_packing_of_changed_files_is_not_resumed(kind: str, tmp_path: Path) -> None:
-    one = tree(tmp_path / "one")
-    dataset = load(DataConfig(name=one, normalize="none"))
+    folder = tree(tmp_path / "one")
+    dataset = load(DataConfig(name=folder, normalize="none"))
     with pytest.raises(KeyboardInterrupt):
         pack(dataset, tmp_path / "out", kind, 300, stop_after(2))
     assert len(list((tmp_path / "out").glob("*.done"))) == 2
@@ -247,9 +249,9 @@ def test_an_export_keeps_all_classes_or_writes_nothing(names: list[str]) -> None
         except UserError:
             assert not list(Path(place).iterdir())
             return
-        found = counts(load(DataConfig(name=str(out), normalize="none")))
+        exported = counts(load(DataConfig(name=str(out), normalize="none")))
         for part, by_class in counts(dataset).items():
-            assert found[part] == Counter({name.replace("/", "_"): n for name, n in by_class.items()})
+            assert exported[part] == Counter({name.replace("/", "_"): n for name, n in by_class.items()})
 
 
 def test_class_names_of_shards_are_checked_before_an_export(tmp_path: Path) -> None:
@@ -325,7 +327,7 @@ def test_an_export_whose_class_is_unreadable_in_train_only_is_no_set(tmp_path: P
 def test_a_full_disk_is_reported_and_the_work_resumed(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = tree(tmp_path / "one")
+    folder = tree(tmp_path / "one")
     real, calls = Path.replace, []
 
     def full(self: Path, target: Path) -> Path:
@@ -337,10 +339,10 @@ def test_a_full_disk_is_reported_and_the_work_resumed(
     with monkeypatch.context() as context:
         context.setattr(Path, "replace", full)
         with pytest.raises((Failure, OSError), match="No space left"):
-            WRITERS[kind](one, tmp_path / "out")
+            WRITERS[kind](folder, tmp_path / "out")
     assert not list((tmp_path / "out").rglob("*.tmp"))
-    WRITERS[kind](one, tmp_path / "out")
-    WRITERS[kind](one, tmp_path / "whole")
+    WRITERS[kind](folder, tmp_path / "out")
+    WRITERS[kind](folder, tmp_path / "whole")
     names = {"set.json", "SHA256SUMS"}
     assert {file.name for file in (tmp_path / "out").iterdir()} == {
         file.name for file in (tmp_path / "whole").iterdir()

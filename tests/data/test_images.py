@@ -210,10 +210,10 @@ def upright(content: bytes, mode: str) -> np.ndarray:
 
 
 def seen(pixels: np.ndarray) -> torch.Tensor:
-    """What a loader makes of an image: its middle square, resized."""
-    top, left, height, width = central_window(*pixels.shape[:2], share=1.0)
+    """The image as a loader delivers it: its middle square, resized."""
+    row, column, height, width = central_window(*pixels.shape[:2], share=1.0)
     image = torch.from_numpy(pixels).permute(2, 0, 1)
-    return decode.resize(image[:, top : top + height, left : left + width], 24)
+    return decode.resize(image[:, row : row + height, column : column + width], 24)
 
 
 @each_loader

@@ -34,7 +34,7 @@ def test_area_and_aspect_are_distributed_as_torchvisions(shape: tuple[int, int])
     torch.manual_seed(0)
     image, crop = torch.zeros(3, *shape, dtype=torch.uint8), RandomResizedCrop(8)
     draws = [crop.make_params([image]) for _ in range(N)]
-    theirs = np.array([[draw[key] for key in ("top", "left", "height", "width")] for draw in draws])
+    expected = np.array([[draw[key] for key in ("top", "left", "height", "width")] for draw in draws])
     actual = windows(*shape)
     for of in (
         lambda w: w[:, 2] * w[:, 3],
@@ -43,7 +43,7 @@ def test_area_and_aspect_are_distributed_as_torchvisions(shape: tuple[int, int])
         lambda w: w[:, 1] / (shape[1] - w[:, 3] + 1),
     ):
         # Eight comparisons at 1e-4: equal distributions fail one of them once in 1,250 seeds.
-        assert stats.ks_2samp(of(actual), of(theirs)).pvalue > 1e-4
+        assert stats.ks_2samp(of(actual), of(expected)).pvalue > 1e-4
 
 
 def test_an_image_too_long_for_any_attempt_gives_its_middle() -> None:

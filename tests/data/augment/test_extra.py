@@ -42,8 +42,8 @@ def by_label(loader: Loader, epoch: int, start: int = 0) -> dict[int, torch.Tens
     return images
 
 
-def same(one: dict[int, torch.Tensor], other: dict[int, torch.Tensor]) -> bool:
-    return all(torch.allclose(image, one[label], atol=1e-5) for label, image in other.items())
+def same(first: dict[int, torch.Tensor], second: dict[int, torch.Tensor]) -> bool:
+    return all(torch.allclose(image, first[label], atol=1e-5) for label, image in second.items())
 
 
 def test_numbers_belong_to_the_sample_and_the_name() -> None:

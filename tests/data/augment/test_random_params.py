@@ -39,10 +39,10 @@ def test_a_cut_is_a_padded_crop_and_a_mirror_image(channels: int) -> None:
     flip = torch.tensor([False, True, True, False, True, False])
     index = torch.tensor([5, 0, 0, 3, 2, 1])
     made = augment.cut(augment.pad(images, 2), index, (12, 12), shift, flip)
-    for one, source, (top, left), mirrored in zip(made, index, shift.tolist(), flip, strict=True):
-        image = reference.crop(reference.pad(images[source].permute(2, 0, 1), [2]), top, left, 12, 12)
+    for cut, source, (row, column), mirrored in zip(made, index, shift.tolist(), flip, strict=True):
+        image = reference.crop(reference.pad(images[source].permute(2, 0, 1), [2]), row, column, 12, 12)
         expected = reference.horizontal_flip(image) if mirrored else image
-        assert torch.equal(one.permute(2, 0, 1), expected)
+        assert torch.equal(cut.permute(2, 0, 1), expected)
 
 
 @pytest.mark.parametrize("flip", [None, torch.tensor([False, True] * 3)])
@@ -87,8 +87,10 @@ def test_colour_changes_are_torchvisions(channels: int) -> None:
     if channels == 3:
         changes.append((color.adjust_saturation, reference.adjust_saturation))
         changes.append((lambda i, f: color.adjust_hue(i, f - 1), lambda i, f: reference.adjust_hue(i, f - 1)))
-    for actual, theirs in changes:
-        expected = torch.stack([theirs(one, factor) for one, factor in zip(images, factors.tolist(), strict=True)])
+    for actual, torchvisions in changes:
+        expected = torch.stack(
+            [torchvisions(image, factor) for image, factor in zip(images, factors.tolist(), strict=True)]
+        )
         assert torch.allclose(actual(images, factors), expected, atol=1e-5)
 
 
@@ -107,9 +109,9 @@ def test_jitter_is_neutral_where_it_is_off_and_uniform_where_it_is_on() -> None:
 def test_a_window_of_a_small_image_is_a_resized_crop(window: tuple[int, int, int, int]) -> None:
     smooth = F.interpolate(floats_of(1, 3, 3), (12, 12), mode="bilinear")
     made = augment.cut_windows(smooth, torch.tensor([window]), 16)
-    top, left, tall, wide = window
-    expected = reference.resized_crop(smooth, top, left, tall, wide, [16, 16], antialias=False)
-    # Beside the window's edge ours reads its neighbour where torchvision repeats the edge.
+    row, column, tall, wide = window
+    expected = reference.resized_crop(smooth, row, column, tall, wide, [16, 16], antialias=False)
+    # At the edge of a window distdl reads the adjacent pixel, and torchvision repeats the edge.
     inner = (slice(None), slice(None), slice(3, -3), slice(3, -3))
     assert torch.allclose(made[inner], expected[inner], atol=0.02 if min(tall, wide) > 1 else 0.2)
     if window == (0, 0, 12, 12):

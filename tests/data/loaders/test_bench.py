@@ -1,4 +1,4 @@
-"""The doctor of the input: what it measures, which stage it names, and what it says would mend it."""
+"""The input benchmark: its measurements, the stage that it names, and the fix that it suggests."""
 
 import json
 from pathlib import Path

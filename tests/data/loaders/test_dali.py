@@ -1,4 +1,4 @@
-"""What is DALI's own: agreement with the torch loader on real photographs, odd files, failures inside a pipeline."""
+"""Loader dali: agreement with the torch loader on real photographs, odd files, failures inside a pipeline."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -104,10 +104,10 @@ def test_what_is_drawn_is_distributed_as_torchvision_draws_it(data_root: Path) -
 
     n, height, width = 20_000, 375, 500
     random = draws.uniform(3, 1, np.arange(n), "window", windows.DRAWS)
-    mine = windows.random_window(random, height, width)
+    actual = windows.random_window(random, height, width)
     torch.manual_seed(0)
     image = torch.empty(3, height, width)
-    theirs = np.array(
+    expected = np.array(
         [[p[key] for key in ("top", "left", "height", "width")]
          for p in (v2.RandomResizedCrop(224).make_params([image]) for _ in range(n))]
     )  # fmt: skip
@@ -117,7 +117,7 @@ def test_what_is_drawn_is_distributed_as_torchvision_draws_it(data_root: Path) -
         lambda w: w[:, 0] / (height - w[:, 2] + 1),
         lambda w: w[:, 1] / (width - w[:, 3] + 1),
     ):
-        assert ks_2samp(of(mine), of(theirs)).pvalue > 1e-5
+        assert ks_2samp(of(actual), of(expected)).pvalue > 1e-5
     flips = draws.uniform(3, 1, np.arange(n), "flip")[:, 0] < 0.5
     assert binomtest(int(flips.sum()), n).pvalue > 1e-5
 
@@ -168,7 +168,7 @@ def test_odd_files_are_seen_alike(channels: int, augment: AugmentConfig, tmp_pat
 def hollow(file: Path) -> None:
     """Spoil a JPEG so that its frame and its end look whole, and only a decoder finds out."""
     content = bytearray(file.read_bytes())
-    table = content.index(b"\xff\xc4")  # the first Huffman table: so many codes of a length as there cannot be
+    table = content.index(b"\xff\xc4")  # the first Huffman table: more codes of a length than possible
     content[table + 5 : table + 21] = b"\xff" * 16
     file.write_bytes(content)
 
@@ -222,7 +222,7 @@ def test_a_set_in_memory_is_refused(tmp_path: Path) -> None:
 def test_closing_ends_all_threads(tmp_path: Path) -> None:
     import threading
 
-    before = set(threading.enumerate())
+    previous = set(threading.enumerate())
     dataset = numbered("files", 31, tmp_path)
     made = make_loader(Config(data=DataConfig(loader="dali", batch_size=4)), dataset, dataset.train, World(),
                        training=True)  # fmt: skip
@@ -230,7 +230,7 @@ def test_closing_ends_all_threads(tmp_path: Path) -> None:
     next(made.epoch(0))
     made.close()
     made.close()
-    assert set(threading.enumerate()) == before
+    assert set(threading.enumerate()) == previous
 
 
 @pytest.mark.skipif(
@@ -244,9 +244,9 @@ def test_a_gpu_decodes_the_same_images(precision: str, augment: AugmentConfig, d
     for loader in ("torch", "dali"):
         config = Config(seed=4, data=DataConfig(loader=loader, batch_size=8, augment=augment))
         config = replace(config, compute=ComputeConfig(precision=precision, channels_last=True))
-        one = make_loader(config, dataset, dataset.train, World(device=torch.device("cuda", 0)), training=True)
-        batches = list(one.epoch(2))
-        one.close()
+        loader = make_loader(config, dataset, dataset.train, World(device=torch.device("cuda", 0)), training=True)
+        batches = list(loader.epoch(2))
+        loader.close()
         assert all(batch.images.is_contiguous(memory_format=torch.channels_last) for batch in batches)
         made[loader] = torch.cat([batch.images for batch in batches]).float()
     assert 255 * (made["torch"] - made["dali"]).abs().mean() < 2.0
@@ -254,8 +254,8 @@ def test_a_gpu_decodes_the_same_images(precision: str, augment: AugmentConfig, d
 
 def test_files_are_kept_in_arrays_that_processes_share(tmp_path: Path) -> None:
     names = [tmp_path / f"ü{number}.jpg" for number in range(99)]
-    kept = encoded.compact(names)
-    assert list(kept) == names and kept[-1] == names[-1] and len(kept) == 99
+    paths = encoded.compact(names)
+    assert list(paths) == names and paths[-1] == names[-1] and len(paths) == 99
     with pytest.raises(IndexError):
-        kept[99]
-    assert encoded.compact(kept) is kept
+        paths[99]
+    assert encoded.compact(paths) is paths

@@ -99,10 +99,10 @@ def test_the_samples_are_those_of_the_order(case: Case, kind: str, world: int, s
 @each_loader
 def test_a_start_in_the_epoch_is_the_tail_of_the_whole(case: Case, kind: str, tmp_path: Path) -> None:
     dataset, config = numbered(kind, 31, tmp_path), config_of(case, augment=ALL)
-    whole, tail = (run(loader_of(config, dataset), 2, start) for start in (0, 12))
-    for one, other in zip(whole[3:], tail, strict=True):
-        assert torch.equal(one.labels, other.labels)
-        assert torch.equal(one.images, other.images)
+    complete, tail = (run(loader_of(config, dataset), 2, start) for start in (0, 12))
+    for first, second in zip(complete[3:], tail, strict=True):
+        assert torch.equal(first.labels, second.labels)
+        assert torch.equal(first.images, second.images)
 
 
 @each_loader
@@ -167,9 +167,9 @@ def test_loaders_deliver_the_same_pixels(kind: str, training: bool, world: int, 
         config = config_of(case, augment=ALL)
         batches = run(loader_of(config, dataset, world - 1, world, training=training), 4)
         first = first or batches
-        for one, other in zip(first, batches, strict=True):
-            assert torch.equal(one.labels, other.labels)
-            assert torch.equal(one.images, other.images)
+        for expected, actual in zip(first, batches, strict=True):
+            assert torch.equal(expected.labels, actual.labels)
+            assert torch.equal(expected.images, actual.images)
 
 
 def test_a_sample_is_changed_alike_on_any_rank(tmp_path: Path) -> None:
@@ -326,23 +326,23 @@ def test_ten_crops_are_delivered_for_the_test_alone(tmp_path: Path) -> None:
 def test_time_on_the_device_is_taken_from_that_of_waiting(case: Case, kind: str, tmp_path: Path) -> None:
     loader = loader_of(config_of(case, augment=ALL), numbered(kind, 31, tmp_path))
     loader.clock = Clock()
-    since = time.perf_counter()
+    start = time.perf_counter()
     for _ in loader.clock.over("data", loader.epoch(0)):
         pass
     seconds = loader.clock.read()
     assert seconds["data"] >= 0
     assert (seconds["transfer"] > 0) == case.real
-    assert seconds["data"] + seconds["transfer"] <= time.perf_counter() - since
+    assert seconds["data"] + seconds["transfer"] <= time.perf_counter() - start
     loader.close()
 
 
 def test_closing_leaves_no_process_behind(tmp_path: Path) -> None:
-    before = set(psutil.Process().children(recursive=True))
+    previous = set(psutil.Process().children(recursive=True))
     loader = loader_of(config_of(Case("torch", (), workers=2)), numbered("files", 31, tmp_path))
     next(loader.epoch(0))
-    assert len(set(psutil.Process().children(recursive=True)) - before) == 2
+    assert len(set(psutil.Process().children(recursive=True)) - previous) == 2
     loader.close()
-    assert not set(psutil.Process().children(recursive=True)) - before
+    assert not set(psutil.Process().children(recursive=True)) - previous
     loader.close()
 
 
@@ -433,8 +433,8 @@ sys.exit(cli.main(["train", "--profile", "digits", "--max-steps", "9", *data]))
 
 @pytest.mark.parametrize("files", [24, 40])
 def test_too_many_open_files_are_one_line(files: int, tmp_path: Path) -> None:
-    words = [sys.executable, "-c", FEW_FILES, str(files), str(tmp_path / "run")]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=300)
+    argv = [sys.executable, "-c", FEW_FILES, str(files), str(tmp_path / "run")]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 1, done.stderr
     assert f"error: too many open files: this process may have {files}; raise it with ulimit -n" in done.stderr
     assert "Traceback" not in done.stderr
@@ -509,12 +509,12 @@ def test_a_loader_that_nobody_closed_does_not_hold_its_process_up(loader: str, t
 def test_memory_stays_flat_over_epochs(loader: str, data_root: Path) -> None:
     config = Config(data=DataConfig(name="caltech101", root=data_root, loader=loader, workers=2, batch_size=32))
     dataset = load(config.data)
-    before = set(psutil.Process().children())
+    previous = set(psutil.Process().children())
     made = make_loader(config, dataset, dataset.train, World(), training=True)
     seen = []
     for epoch in range(4):
         assert sum(batch.count for batch in made.epoch(epoch)) == len(dataset.train)
-        processes = [psutil.Process(), *(set(psutil.Process().children()) - before)]
+        processes = [psutil.Process(), *(set(psutil.Process().children()) - previous)]
         seen.append(sum(process.memory_full_info().pss for process in processes) / 2**20)
     made.close()
     # The first epoch fills buffers and imports decoders; the three after it add less than a batch (19 MiB) and a tenth.

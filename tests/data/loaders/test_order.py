@@ -1,4 +1,4 @@
-"""How an epoch's samples are divided into steps and ranks: properties over all sizes, ranks and positions."""
+"""Division of an epoch's samples into steps and ranks: properties over all sizes, ranks and positions."""
 
 import numpy as np
 import pytest

@@ -152,7 +152,7 @@ def test_a_set_that_cannot_be_downloaded_says_from_where(tmp_path: Path, monkeyp
 
 
 def test_a_download_is_checked_and_unpacked(tmp_path: Path, data_root: Path) -> None:
-    # A server of our own: what is fetched goes the whole way but for the host's name.
+    # A local server: a real download, except for the host's name.
     import functools
     import hashlib
     import http.server

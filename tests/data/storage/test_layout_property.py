@@ -35,10 +35,10 @@ LITTER = [
     "README.md", "LICENSE", "images.tar", "train.tar", "archive.zip", "Thumbs.db", ".DS_Store", "._train", "train.txt",
     "__MACOSX/._x.png", ".cache/1.png", "notes/readme.txt", "empty/", "labels.csv",
 ]  # fmt: skip
-"""Files beside a set that are no images: they may be noted, or make the set refused, but change nothing."""
+"""Files next to a set that are no images: they may be noted or make the set invalid, but change nothing."""
 RIVALS = ["preview.png", "extra/1.png", "test/1.png", "seg_pred/0.png", "photos/cat/3.png", "a/b/c.png"]
-"""Images beside a divided set that are no part of it: left out with a note, or the set is refused. (Beside class
-folders only the first is no class.)"""
+"""Images next to a divided set that are not part of it: omitted with a note, or the set is invalid. (Next to class
+folders only the first is not a class.)"""
 
 
 @dataclass

@@ -22,7 +22,7 @@ def divided(train: str = "train", test: str = "test", prefix: str = "") -> str:
     return " ".join(f"{prefix}{path}" for path in SET.format(train=train, test=test).split())
 
 
-# Each row: paths, further paths beside them, classes, and images by split (train, validation, test; "-" is no split).
+# Each row: paths, further paths next to them, classes, and images by split (train, validation, test; "-" is no split).
 READ = {
     "split folders": (divided(), "", "cat dog", "3 - 2"),
     "capitals": (divided("Train", "Test"), "", "cat dog", "3 - 2"),
@@ -31,7 +31,7 @@ READ = {
     "a common prefix": (divided("seg_train", "seg_test"), "", "cat dog", "3 - 2"),
     "a common prefix and a year": (divided("ILSVRC2012_img_train", "ILSVRC2012_img_test"), "", "cat dog", "3 - 2"),
     "years": (divided("train2017", "test2017"), "", "cat dog", "3 - 2"),
-    "two words": (divided("TrainSet", "TestSet"), "", "cat dog", "3 - 2"),
+    "joined names": (divided("TrainSet", "TestSet"), "", "cat dog", "3 - 2"),
     "compounds": (divided("trainset", "testimages"), "", "cat dog", "3 - 2"),
     "training_images": (divided("training_images", "test-images"), "", "cat dog", "3 - 2"),
     "wrapped splits": (divided("seg_train/seg_train", "seg_test/seg_test"), "", "cat dog", "3 - 2"),
@@ -42,8 +42,8 @@ READ = {
     "one wrapper": (divided(prefix="photos/"), "", "cat dog", "3 - 2"),
     "two wrappers": (divided("Train", "Test", prefix="archive/dataset/"), "", "cat dog", "3 - 2"),
     "wrapped classes": (" ".join(f"photos/photos/{path}" for path in CLASSES.split()), "", "cat dog", "4 - 2"),
-    "__MACOSX beside a wrapper": (divided(prefix="photos/"), "__MACOSX/photos/train/cat/._1.png", "cat dog", "3 - 2"),
-    "README beside a wrapper": (divided(prefix="photos/"), "README.md LICENSE", "cat dog", "3 - 2"),
+    "__MACOSX next to a wrapper": (divided(prefix="photos/"), "__MACOSX/photos/train/cat/._1.png", "cat dog", "3 - 2"),
+    "README next to a wrapper": (divided(prefix="photos/"), "README.md LICENSE", "cat dog", "3 - 2"),
     "AppleDouble files": (divided(), "train/cat/._1.png test/dog/._5.png ._train", "cat dog", "3 - 2"),
     "what systems add": (divided(), "train/Thumbs.db .DS_Store train/cat/desktop.ini .git/x.png", "cat dog", "3 - 2"),
     "a Synology folder": (divided(), "train/cat/@eaDir/1.png", "cat dog", "3 - 2"),
@@ -98,11 +98,11 @@ REFUSED = {
         "can be read in two ways: train/ as a split, or as a class beside bus/, car/; rename it",
     ),
     "a class or a test": ("bus/1.png car/2.png test/3.png", "can be read in two ways: test/"),
-    "classes named like splits, nested alike": (
+    "classes named like splits, nested like splits": (
         "train/day/1.png train/day/2.png Test/day/3.png Test/day/4.png cat/5.png",
         "can be read in two ways: Test/, train/ as a split, or as a class beside cat/",
     ),
-    "unnamed splits beside a class": (
+    "unnamed splits next to a class": (
         "photos/trains/cat/1.png photos/trains/dog/2.png photos/exams/cat/3.png photos/exams/dog/4.png extra/5.png",
         r"photos can be read in two ways: exams/, trains/ as classes, or as splits of classes cat/, dog/",
     ),
@@ -145,7 +145,7 @@ def test_a_layout_is_read_as_the_set_that_it_is(layout: str, tmp_path: Path) -> 
         str(len(result[split])) if split in result else "-" for split in ("train", "validation", "test")
     ] == counts.split()
     samples = [sample for rows in result.values() for sample in rows]
-    # Each sample once, its class a folder of its path, and nothing of what lies beside but a validation.
+    # Each sample once, its class a folder of its path, and no other file except a validation.
     assert len(samples) == len(set(samples))
     assert {sample.partition("=")[2] for sample in samples} >= set(paths.split())
     assert all(f"/{label}/" in f"/{path}" for label, _, path in (sample.partition("=") for sample in samples))
@@ -153,7 +153,7 @@ def test_a_layout_is_read_as_the_set_that_it_is(layout: str, tmp_path: Path) -> 
         assert all("test" in path.lower() for path in result["test"])
     beside = set(extra.split()) - {"valid/cat/6.png", "Val/dog/6.png", "LICENSE", "README.md", "val/", "test/"}
     if beside:
-        assert dataset.notes, "what is left out is said"
+        assert dataset.notes, "omitted files are noted"
 
 
 @pytest.mark.parametrize("layout", REFUSED)

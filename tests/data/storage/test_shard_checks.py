@@ -199,7 +199,7 @@ FILES = {  # names of files, and images by split, or what is refused
     "training and testing": ("training-0.tar testing-0.tar", "16 - 8"),
     "in capitals": ("TRAIN-0.TAR Test-0.Tar", "16 - 8"),
     "compounds": ("trainset-0.tar devset-0.tar testset-0.tar", "16 8 8"),
-    "other words": ("cc_training_0.tar cc_valid_0.tar", "16 - 8"),
+    "other names": ("cc_training_0.tar cc_valid_0.tar", "16 - 8"),
     "in folders, at any depth": ("train/a/b/0.tar train-9.tar data/test/0.tar", "32 - 8"),
     "a suffix in capitals": ("train-0.tar train-1.TAR test-0.tar", "32 - 8"),
     "records in folders": ("train/0.rec val/0.rec", "16 - 8"),
@@ -207,7 +207,7 @@ FILES = {  # names of files, and images by split, or what is refused
     "all of a count": ("train-0-of-2.tar train-1-of-2.tar test-00001-of-00001.tar", "32 - 8"),
     "all of a count in two folders": ("a/train-0-of-2.tar b/train-1-of-2.tar test-0.tar", "32 - 8"),
     "no word": ("eval-0.tar train-0.tar", "eval-0.tar is named neither"),
-    "two words": ("val/test-0.tar train-0.tar", "is named validation and test"),
+    "two split names": ("val/test-0.tar train-0.tar", "is named validation and test"),
     "only a test": ("testing-0.tar", "no shards to train on"),
     "too few": ("train-0-of-3.tar test-0.tar", r"1 of the 3 shards train-NUMBER-of-3 \(number 1, 2 is missing\)"),
     "too few in a split": (

@@ -31,7 +31,7 @@ SHARD_BYTES = 8000
 
 
 def silent(_: int) -> None:
-    """Progress that nobody watches."""
+    """Ignore the progress."""
 
 
 def packed(kind: str, n: int, tmp_path: Path) -> tuple[DataSet, DataSet]:
@@ -305,8 +305,8 @@ def test_blocks_are_read_ahead_once_and_in_the_order_of_their_groups(
 @pytest.mark.parametrize("size", [None, 0, 16])
 def test_export_writes_folders_that_are_the_same_set(size: int | None, tmp_path: Path) -> None:
     _, packed_set = packed("shards", 12, tmp_path)
-    told: list[int] = []
-    assert export(packed_set, tmp_path / "out", size, told.append) == 19 == len(told)
+    counts: list[int] = []
+    assert export(packed_set, tmp_path / "out", size, counts.append) == 19 == len(counts)
     again = load(DataConfig(name=str(tmp_path / "out")))
     assert len(again.train) == 12 and len(again.test) == 7
     by_class = {again.classes[label]: file for file, label in zip(again.train.files, again.train.labels, strict=True)}
