@@ -273,7 +273,8 @@ def _rate(trainer: Resumable, previous: Mapping[str, Any], ranks: int) -> str:
 
 def _rate_at(trainer: Resumable, config: Config, global_batch: int, epochs: float) -> float:
     scale = global_batch / config.optim.lr_reference_batch if config.optim.lr_reference_batch else 1.0
-    return config.optim.lr * scale * schedules.factor(config.schedule, trainer.position, epochs)
+    schedule = schedules.build(config.schedule, epochs, config.options.get("schedule", {}))
+    return config.optim.lr * scale * schedule(trainer.position)
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

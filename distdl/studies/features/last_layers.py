@@ -103,13 +103,14 @@ def _epoch(
 ) -> Tensor:
     """Take each seed's layers through its sequence, [seeds, n]. Returns mean losses [seeds, rates], on the CPU."""
     n = len(labels)
+    schedule = schedules.build(config.schedule, float(config.epochs), config.options.get("schedule", {}))
     total = torch.zeros(layers.shape, device=features.device)
     sizes = order.sizes(n, config.data.step_samples(1), pieces=1, drop_last=config.data.drop_last).tolist()
     position = 0
     for size in sizes:
         members = torch.from_numpy(sequences[:, position : position + size]).to(features.device)
         total += layers.step(features[members], labels[members], config.optim.label_smoothing)
-        factor = schedules.factor(config.schedule, epoch + position / n, float(config.epochs))
+        factor = schedule(epoch + position / n)
         for optimizer in changing:
             schedules.apply(optimizer, factor)
             optimizer.step()
