@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from distdl.core import registry
+from distdl.core.components import COMPONENTS
 from distdl.core.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def check_options(config: "Config") -> None:
 
 def _without_effect(config: "Config", group: str, used: tuple[str, ...]) -> list[str]:
     """Fields that rows of the kind use, but not the chosen one; a section of which nothing is used is named whole."""
-    every = dict.fromkeys(name for row in registry.rows(group).values() for name in row.uses)
+    every = dict.fromkeys(name for row in COMPONENTS[group].values() for name in row.uses)
     useless: list[str] = []
     for name in every:
         if name in used:

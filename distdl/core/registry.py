@@ -94,18 +94,25 @@ def find(group: str, name: str) -> Row:
     Raises:
         UserError: if there is none, with the nearest name.
     """
+    if (shipped := _shipped(group, name)) is not None:
+        return shipped
     known = rows(group)
     if name in known:
-        row = known[name]
-        if name in _entries(group) and isinstance(loaded := load(row), Row):
-            return loaded  # an entry point that names a row, not a factory
-        return row
+        loaded = load(known[name])
+        return loaded if isinstance(loaded, Row) else known[name]  # an entry point may name a row or a factory
     if TARGET.fullmatch(name):
         return Row(factory=name)
     kind = KINDS[group]
     raise UserError(
         f'{kind.where}: {kind.name} "{name}" is not known{nearest(name, known)} (distdl list {group} shows all)'
     )
+
+
+def _shipped(group: str, name: str) -> Row | None:
+    """The row of distdl's own component, found without a search for installed packages."""
+    from distdl.core.components import COMPONENTS
+
+    return COMPONENTS[group].get(name)
 
 
 def load(row: Row) -> Any:
@@ -201,7 +208,7 @@ def known_in(group: str) -> AfterValidator:
 
 def _known(group: str, name: str) -> str:
     others = KINDS[group].others
-    if name in others:
+    if name in others or _shipped(group, name) is not None:
         return name
     if TARGET.fullmatch(name):
         module = name.partition(":")[0]

@@ -76,11 +76,6 @@ def build(config: ScheduleConfig, epochs: float, options: Mapping[str, Any] = NO
     return factor
 
 
-def factor(config: ScheduleConfig, epoch: float, epochs: float) -> float:
-    """The learning rate at one position, as a share of the peak rate; see `build`."""
-    return build(config, epochs)(epoch)
-
-
 def apply(optimizer: Optimizer, factor: float) -> None:
     """Set the rate of each group to a share of its `peak_lr`."""
     for group in optimizer.param_groups:

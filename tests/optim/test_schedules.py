@@ -10,7 +10,7 @@ from torch.optim import SGD, Optimizer, lr_scheduler
 from distdl.core.config import ScheduleConfig
 from distdl.core.errors import UserError
 from distdl.core.registry import rows
-from distdl.optim.schedules import build, factor
+from distdl.optim.schedules import build
 
 EPOCHS = 60
 # What each is at some points of 60 epochs: {epoch: share of the rate at the top}.
@@ -34,7 +34,7 @@ every_schedule = pytest.mark.parametrize(("config", "points"), SCHEDULE_POINTS, 
 
 @every_schedule
 def test_named_points(config: ScheduleConfig, points: dict[float, float]) -> None:
-    assert {epoch: factor(config, epoch, EPOCHS) for epoch in points} == {
+    assert {epoch: build(config, EPOCHS)(epoch) for epoch in points} == {
         epoch: pytest.approx(value, abs=1e-12) for epoch, value in points.items()
     }
 
@@ -43,9 +43,10 @@ def test_named_points(config: ScheduleConfig, points: dict[float, float]) -> Non
 def test_depends_on_the_position_alone(config: ScheduleConfig, points: dict[float, float]) -> None:
     """A run that is stopped anywhere continues with the rates that it would have had."""
     positions = [step * EPOCHS / 997 for step in range(998)]
-    straight = [factor(config, position, EPOCHS) for position in positions]
+    factor = build(config, EPOCHS)
+    straight = [factor(position) for position in positions]
     shuffled = random.Random(0).sample(range(998), 998)
-    again = {index: factor(config, positions[index], EPOCHS) for index in shuffled}
+    again = {index: factor(positions[index]) for index in shuffled}
     assert [again[index] for index in range(998)] == straight
     assert min(straight) >= 0
     assert max(straight) <= 1
@@ -54,10 +55,10 @@ def test_depends_on_the_position_alone(config: ScheduleConfig, points: dict[floa
 @pytest.mark.parametrize("name", rows("schedules"))
 def test_warmup_rises_and_joins_the_schedule(name: str) -> None:
     config = ScheduleConfig(name=name, warmup_epochs=7.0, milestones=(3.0, 30.0), step_epochs=5)
-    rates = [factor(config, epoch, EPOCHS) for epoch in np.linspace(0, 7, 200)]
+    rates = [build(config, EPOCHS)(epoch) for epoch in np.linspace(0, 7, 200)]
     assert np.all(np.diff(rates) > 0)
     assert rates[0] == pytest.approx(rates[-1] / 100)
-    assert factor(config, 7 - 1e-9, EPOCHS) == pytest.approx(factor(config, 7, EPOCHS), rel=1e-6)
+    assert build(config, EPOCHS)(7 - 1e-9) == pytest.approx(build(config, EPOCHS)(7), rel=1e-6)
 
 
 def _cosine(optimizer: Optimizer) -> lr_scheduler.LRScheduler:
@@ -84,7 +85,7 @@ def test_is_torchs(config: ScheduleConfig, scheduler: object) -> None:
         expected.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         reference.step()
-    got = [factor(config, epoch, EPOCHS) for epoch in range(EPOCHS)]
+    got = [build(config, EPOCHS)(epoch) for epoch in range(EPOCHS)]
     np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-12)
 
 
@@ -93,8 +94,8 @@ def test_drops_fall_on_the_first_step_of_their_epoch(samples: int) -> None:
     """Positions are computed from samples: rounding must not move a drop by a step."""
     config = ScheduleConfig(name="step", step_epochs=3)
     for epoch in range(1, 50):
-        assert factor(config, epoch + 0 / samples, 50) == factor(config, epoch - 1 + samples / samples, 50)
-        assert factor(config, epoch - 1 / samples, 50) == pytest.approx(0.1 ** ((epoch - 1) // 3))
+        assert build(config, 50)(epoch + 0 / samples) == build(config, 50)(epoch - 1 + samples / samples)
+        assert build(config, 50)(epoch - 1 / samples) == pytest.approx(0.1 ** ((epoch - 1) // 3))
 
 
 def test_a_schedule_of_another_package_takes_its_settings() -> None:
