@@ -122,8 +122,9 @@ def test_a_configuration_is_checked_without_torch() -> None:
 
 
 def test_options_are_a_table_of_tables_from_a_profile_and_from_texts() -> None:
-    from_texts = resolve(Recipe(overrides={"options": ["model.depth=3", "a.b:C.url=x=y"]}), strategy="single")
-    assert from_texts.options == {"model": {"depth": "3"}, "a.b:C": {"url": "x=y"}}
+    overrides = {"options": ["model.depth=3", "json:dumps.url=x=y"], "trackers": ["json:dumps"]}
+    from_texts = resolve(Recipe(overrides=overrides), strategy="single")
+    assert from_texts.options == {"model": {"depth": "3"}, "json:dumps": {"url": "x=y"}}
     from_table = resolve(Recipe(overrides={"options": {"model": {"depth": 3}}}), strategy="single")
     assert from_table.options == {"model": {"depth": 3}}
 
@@ -149,3 +150,8 @@ def test_an_entry_point_may_name_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_settings_of_a_partial_function_are_those_of_the_function() -> None:
     factory = functools.partial(strict_factory, depth=2)
     assert registry.settings(factory, {"depth": "3"}, "options.model", positional=1) == {"depth": 3}
+
+
+def test_options_of_no_component_are_an_error() -> None:
+    with pytest.raises(UserError, match=r"^options.modle: no component .* did you mean \"model\"\?"):
+        resolve(Recipe(overrides={"options": ["modle.depth=3"]}), strategy="single")
