@@ -65,8 +65,8 @@ def test_components_of_a_package_are_listed(environ: dict[str, str]) -> None:
 
 def test_one_training_with_a_component_of_each_kind(environ: dict[str, str], tmp_path: Path) -> None:
     run = tmp_path / "run"
-    shown = distdl(environ, "launch", "--with", "plain", "--dry-run", "--", *TRAINING, "--out", str(run))
-    assert "-m distdl.train --profile digits" in shown
+    printed = distdl(environ, "launch", "--with", "plain", "--dry-run", "--", *TRAINING, "--out", str(run))
+    assert "-m distdl.train --profile digits" in printed
     distdl(environ, "launch", "--with", "plain", "--", *TRAINING, "--out", str(run))
     result = json.loads((run / "result.json").read_text())
     assert (result["strategy"], result["loader"]) == ("alone", "whole-set")

@@ -153,5 +153,5 @@ def test_settings_of_a_partial_function_are_those_of_the_function() -> None:
 
 
 def test_options_of_no_component_are_an_error() -> None:
-    with pytest.raises(UserError, match=r"^options.modle: no component .* did you mean \"model\"\?"):
-        resolve(Recipe(overrides={"options": ["modle.depth=3"]}), strategy="single")
+    with pytest.raises(UserError, match=r"^options.modelx: no component .* did you mean \"model\"\?"):
+        resolve(Recipe(overrides={"options": ["modelx.depth=3"]}), strategy="single")
