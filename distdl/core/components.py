@@ -184,7 +184,7 @@ COMPONENTS: dict[str, dict[str, Row]] = {
         "tensorboard": Row(
             factory="distdl.training.trackers.tensorboard:TensorBoard",
             summary="event files for TensorBoard, in RUN/tensorboard",
-            traits={"package": "tensorboard"},
+            traits={"package": "tensorboard", "install": "pip install 'distdl[tensorboard]'"},
         ),
     },
     "launchers": {

@@ -41,6 +41,8 @@ def close_matches(word: str, known: Iterable[str]) -> list[str]:
         return []
     if typed + "." + "name" in names.values():
         return [name for name, folded in names.items() if folded == typed + ".name"]
+    if shorter := [name for name, folded in names.items() if folded == typed[:-1]]:
+        return shorter  # "optim.lrr" means optim.lr, not optim.lr_reference_batch
     begins = [name for name, folded in names.items() if folded.startswith(typed)]
     ends = [name for name, folded in names.items() if folded.endswith("." + typed)]
     if begins or ends:

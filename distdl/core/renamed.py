@@ -12,13 +12,15 @@ RENAMED = {
 """New names by old name, both dotted."""
 
 
-def current_names(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def current_names(table: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of the table of a profile with new names instead of old ones. Each old name causes a FutureWarning."""
-    renamed: dict[str, Any] = {}
-    for name, value in table.items():
-        if prefix + name in RENAMED:
-            name = current_name(prefix + name).removeprefix(prefix)
-        renamed[name] = current_names(value, f"{prefix}{name}.") if isinstance(value, Mapping) else value
+    renamed = dict(table)
+    for old in RENAMED:
+        section, field = old.split(".")
+        fields = renamed.get(section)
+        if isinstance(fields, Mapping) and field in fields:
+            others = {name: value for name, value in fields.items() if name != field}
+            renamed[section] = {**others, current_name(old).rpartition(".")[2]: fields[field]}
     return renamed
 
 

@@ -93,7 +93,8 @@ def test_profile_as_a_table(capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["resnet2o"], "can be found"), (["resnet20", "--rounds", "0"], "--rounds = 0: must be greater than 0"),
+        (["resnet2o"], "is not a known network"),
+        (["resnet20", "--rounds", "0"], "--rounds = 0: must be greater than 0"),
         (["resnet20", "--device", "t5"], "is not known"),
     ],
 )  # fmt: skip

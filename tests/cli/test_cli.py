@@ -113,7 +113,10 @@ def test_ctrl_c_in_an_import_is_one_line(entry: str, argv: list[str], module: st
 
 
 def test_importing_the_command_does_not_change_ctrl_c() -> None:
-    code = "import signal, distdl.cli, distdl.train; assert signal.getsignal(2) is signal.default_int_handler"
+    code = (
+        "import signal; signal.signal(2, signal.default_int_handler); import distdl.cli, distdl.train; "
+        "assert signal.getsignal(2) is signal.default_int_handler"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
