@@ -125,7 +125,7 @@ def test_a_folder_that_is_no_finished_run(tmp_path: Path) -> None:
         read([run(tmp_path, "none", steps=0)])
     broken = run(tmp_path, "broken")
     (broken / "result.json").write_text("{", encoding="utf-8")
-    with pytest.raises(UserError, match="is not what distdl writes"):
+    with pytest.raises(UserError, match="is not a result of distdl"):
         read([broken])
 
 
