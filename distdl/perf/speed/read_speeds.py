@@ -137,7 +137,7 @@ def _read_run(folder: Path) -> _MeasuredRun:
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"{file} is not what distdl writes: {reason(error)}") from None
+        raise UserError(f"{file} is not a result of distdl: {reason(error)}") from None
 
 
 def _under_servers(ps: Mapping[str, Any], batch: int, mean_s: float) -> _MeasuredRun:
