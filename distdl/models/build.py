@@ -30,10 +30,11 @@ from torch.func import functional_call
 from distdl.core import registry
 from distdl.core.components import COMPONENTS
 from distdl.core.config import ModelConfig
-from distdl.core.errors import UserError, nearest
+from distdl.core.errors import UserError, nearest, reason
 from distdl.core.registry import Row
 from distdl.models import freezing, torchvision, weights
 from distdl.profiling.counting.meta import weightless
+from distdl.runtime.process import NO_MEMORY
 from distdl.runtime.torch_private import eager_operators
 
 Options = Mapping[str, Any]
@@ -155,6 +156,8 @@ def _make(name: str, factory: Callable[..., Any], arguments: Options, options: O
     except UserError:
         raise
     except Exception as error:
+        if NO_MEMORY.search(reason(error)):
+            raise
         size, what = arguments["image_size"], " ".join(str(error).split())
         raise UserError(
             f"{name} cannot be built for images of {size} x {size} pixels: {type(error).__name__}: {what}"

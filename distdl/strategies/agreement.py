@@ -11,6 +11,7 @@ import torch
 
 from distdl.core.config import Config
 from distdl.core.errors import UserError
+from distdl.core.profiles import TABLES
 from distdl.data.dataset import DataSet
 from distdl.strategies.base import Strategy
 from distdl.strategies.text import gather_text
@@ -54,7 +55,7 @@ def _fields(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]
     for key, value in table.items():
         name = prefix + key
         if name not in LOCAL:
-            rows += _fields(value, f"{name}.") if isinstance(value, Mapping) else [(name, value)]
+            rows += _fields(value, f"{name}.") if isinstance(value, Mapping) and name not in TABLES else [(name, value)]
     return rows
 
 

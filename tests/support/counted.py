@@ -74,9 +74,9 @@ def _recorded(function: Callable[..., Any], calls: list[str]) -> Callable[..., A
 
 def other_weights(argv: list[str]) -> int:
     """Draws other initial weights and buffers on each rank, and records a digest of them before and after training."""
-    from distdl.models import build as zoo
+    from distdl.training import building
 
-    build, plain_fit, digests = zoo.build, Trainer.fit, []
+    build, plain_fit, digests = building.build, Trainer.fit, []
 
     def digest(model: torch.nn.Module) -> str:
         return hashlib.sha256(b"".join(t.detach().numpy().tobytes() for t in model.state_dict().values())).hexdigest()
@@ -94,7 +94,7 @@ def other_weights(argv: list[str]) -> int:
         digests.append(digest(self.model))
         return status
 
-    zoo.build, Trainer.fit = build_other, fit
+    building.build, Trainer.fit = build_other, fit
     code = train.main(argv)
     record(argv, "digests", digests)
     return code

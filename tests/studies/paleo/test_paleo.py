@@ -64,5 +64,5 @@ def test_a_sum_that_does_not_add_up_is_said_so(tmp_path: Path) -> None:
     (section,) = findings(settings, {trial.name: outcome(trial, result, tmp_path)})
     first, second, third = (part for part in section.parts if isinstance(part, Finding))
     assert first.holds is False and "120.0%" in first.text and "300.0%" in first.text
-    assert "once a layer" in second.text
+    assert "once per layer" in second.text
     assert "50.0%" in third.text
