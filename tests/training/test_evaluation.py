@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from distdl.core.config import Config
 from distdl.core.errors import UserError
-from distdl.data.dataset import Batch, DataSet, Split
+from distdl.data.dataset import Batch, DataSet, ResidentSplit
 from distdl.optim import losses
 from distdl.optim.ema import EMA
 from distdl.strategies.base import make
@@ -36,7 +36,7 @@ class Batches:
 
 def evaluator(state: TrainState, samples: int = 5) -> Evaluator:
     labels = LABELS.numpy()
-    split = Split(labels=labels, images=np.zeros((5, 2, 2, 1), np.uint8))
+    split = ResidentSplit(labels=labels, images=np.zeros((5, 2, 2, 1), np.uint8))
     dataset = DataSet(name="five", classes=("a", "b", "c"), train=split, test=split)
     config = Config(strategy="single")
     strategy = make(config)
