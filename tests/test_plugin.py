@@ -93,3 +93,13 @@ def test_the_page_shows_the_same_code() -> None:
     assert len(blocks) == len(NAMES) + 1  # the first one has the imports
     for block in blocks:
         assert block.strip() in source
+
+
+def test_a_module_of_the_current_folder_is_found_by_the_program(tmp_path: Path) -> None:
+    (tmp_path / "my_schedules.py").write_text(
+        "def halved(epoch, done, *, every: int):\n    return 0.5 ** (epoch // every)\n"
+    )
+    program = Path(sys.executable).with_name("distdl")
+    argv = ["train", "--schedule.name", "my_schedules:halved", "--options", "schedule.every=2", "--max-steps", "2"]
+    done = subprocess.run([program, *argv, "--progress", "none"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
-from pathlib import Path
 
 import pytest
 
@@ -127,16 +126,6 @@ def test_options_are_a_table_of_tables_from_a_profile_and_from_texts() -> None:
     assert from_texts.options == {"model": {"depth": "3"}, "json:dumps": {"url": "x=y"}}
     from_table = resolve(Recipe(overrides={"options": {"model": {"depth": 3}}}), strategy="single")
     assert from_table.options == {"model": {"depth": 3}}
-
-
-def test_a_module_of_the_current_folder_is_found_by_the_program(tmp_path: Path) -> None:
-    (tmp_path / "my_schedules.py").write_text(
-        "def halved(epoch, done, *, every: int):\n    return 0.5 ** (epoch // every)\n"
-    )
-    program = Path(sys.executable).with_name("distdl")
-    argv = ["train", "--schedule.name", "my_schedules:halved", "--options", "schedule.every=2", "--max-steps", "2"]
-    done = subprocess.run([program, *argv, "--progress", "none"], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
 
 
 def test_an_entry_point_may_name_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
