@@ -16,6 +16,7 @@ import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import AfterValidator
@@ -23,6 +24,9 @@ from pydantic_core import PydanticCustomError
 
 from distdl.core.errors import UserError, nearest
 
+Options = Mapping[str, Any]
+"""Settings of one component that are no fields of `Config`."""
+NO_OPTIONS: Options = MappingProxyType({})
 TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 """A component that is no row: "package.module:callable"."""
 
@@ -150,11 +154,15 @@ def make(group: str, name: str, *given: Any, options: Mapping[str, Any] | None =
     return factory(*given, **named, **settings(factory, options or {}, f"options.{key}", len(given), set(named)))
 
 
-def field_values(row: Row, config: Any) -> dict[str, Any]:
-    """The values of the fields that a row uses, by the last part of their name: arguments of its factory."""
+def field_values(row: Row, config: Any, section: str = "") -> dict[str, Any]:
+    """The values of the fields that a row uses, by the last part of their name: arguments of its factory.
+
+    Args:
+        config: a `Config`, or only its `section`.
+    """
     values = {}
     for name in row.uses:
-        *sections, last = name.split(".")
+        *sections, last = name.removeprefix(f"{section}.").split(".")
         values[last] = getattr(functools.reduce(getattr, sections, config), last)
     return values
 

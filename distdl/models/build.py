@@ -18,9 +18,8 @@ know about the network, such as which modules contain its blocks, is in the netw
 
 import inspect
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import nullcontext
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -31,14 +30,11 @@ from distdl.core import registry
 from distdl.core.components import COMPONENTS
 from distdl.core.config import ModelConfig
 from distdl.core.errors import UserError, nearest, reason
-from distdl.core.registry import Row
+from distdl.core.registry import NO_OPTIONS, Options, Row
 from distdl.models import freezing, torchvision, weights
 from distdl.profiling.counting.meta import weightless
 from distdl.runtime.process import NO_MEMORY
 from distdl.runtime.torch_private import eager_operators
-
-Options = Mapping[str, Any]
-NO_OPTIONS: Options = MappingProxyType({})
 
 
 def rows() -> dict[str, Row]:

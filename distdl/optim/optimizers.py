@@ -1,10 +1,9 @@
 """Optimizers from torch, LARS and LAMB from timm, with a rate and a penalty for each group of parameters."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -15,13 +14,12 @@ from distdl.core import registry
 from distdl.core.config import OptimConfig
 from distdl.core.errors import missing
 from distdl.core.patterns import matching
+from distdl.core.registry import NO_OPTIONS, Options
 from distdl.runtime.torch_private import eager, eager_operators
 
 Groups = list[dict[str, Any]]
 Betas = tuple[float, float]
 Constructor = Callable[[Groups], Optimizer]
-Options = Mapping[str, Any]
-NO_OPTIONS: Options = MappingProxyType({})
 
 
 def sgd(groups: Groups, *, momentum: float = 0.0, nesterov: bool = False, fused: bool = False) -> Optimizer:
@@ -129,7 +127,7 @@ def _constructor(config: OptimConfig, fused: bool, options: Options) -> Construc
     """The factory of the configured optimizer with its settings: the fields that its row uses, and the options."""
     row = registry.find("optimizers", config.name)
     factory = registry.load(row)
-    fields = {name.removeprefix("optim."): getattr(config, name.removeprefix("optim.")) for name in row.uses}
+    fields = registry.field_values(row, config, "optim")
     if fused and "fused" in inspect.signature(factory).parameters and "fused" not in options:
         fields["fused"] = True
     settings = registry.settings(factory, options, "options.optimizer", positional=1, named=fields)

@@ -1,16 +1,14 @@
 """Learning rates as a function of the position in the run, and of nothing else: no state that a resume could lose."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from torch.optim import Optimizer
 
 from distdl.core import registry
 from distdl.core.config import ScheduleConfig
+from distdl.core.registry import NO_OPTIONS, Options
 
-NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 WARMUP_START = 0.01
 ONECYCLE_START, ONECYCLE_END = 1 / 25, 1e-4 / 25
 """Shares of the rate at the top; those of torch.optim.lr_scheduler.OneCycleLR."""
@@ -49,7 +47,7 @@ def _half_wave(start: float, end: float, done: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * done)) / 2
 
 
-def build(config: ScheduleConfig, epochs: float, options: Mapping[str, Any] = NO_OPTIONS) -> Callable[[float], float]:
+def build(config: ScheduleConfig, epochs: float, options: Options = NO_OPTIONS) -> Callable[[float], float]:
     """The learning rate by position, as a share of the peak rate: a function of the epochs trained so far.
 
     The warm-up rises linearly to where the schedule is at its end. Drops are counted from the start of the run; cosine
@@ -63,7 +61,7 @@ def build(config: ScheduleConfig, epochs: float, options: Mapping[str, Any] = NO
     """
     row = registry.find("schedules", config.name)
     schedule = registry.load(row)
-    fields = {name.removeprefix("schedule."): getattr(config, name.removeprefix("schedule.")) for name in row.uses}
+    fields = registry.field_values(row, config, "schedule")
     fields |= registry.settings(schedule, options, "options.schedule", positional=2, named=fields)
     warmup = min(config.warmup_epochs, epochs)
 

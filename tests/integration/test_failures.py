@@ -59,7 +59,7 @@ def test_a_loss_that_is_not_a_number_stops_and_keeps_the_last_good_checkpoint(tm
     assert json.loads((run / "result.json").read_text())["status"] == "failed"
 
 
-def test_every_rank_is_told_of_a_loss_that_is_not_a_number(tmp_path: Path) -> None:
+def test_every_rank_stops_at_a_loss_that_is_not_a_number(tmp_path: Path) -> None:
     command = ["--optim.name", "sgd", "--optim.weight-decay", "0", "--optim.lr", "1e30", "--out", str(tmp_path / "run")]
     assert Ranks([*command, *QUIET], ranks=2).wait() == [1, 1]
 
@@ -152,7 +152,7 @@ def test_a_truncated_image_is_named_or_skipped_as_told(folder: Path, tmp_path: P
     assert "dogs/3.jpg" in result["skipped"][0]
 
 
-def test_an_empty_class_folder_is_told(folder: Path, tmp_path: Path) -> None:
+def test_a_warning_names_an_empty_class_folder(folder: Path, tmp_path: Path) -> None:
     (folder / "train" / "birds").mkdir()
     job = Ranks([*on(folder, tmp_path / "run"), "--progress", "plain", "--telemetry.hz", "0"])
     assert job.wait() in ([0], [2])
@@ -185,7 +185,7 @@ def test_data_that_is_not_there_says_where_it_was_looked_for(tmp_path: Path) -> 
     assert str(tmp_path) in line
 
 
-def test_a_wrong_key_of_a_torchrun_job_is_said_once(tmp_path: Path) -> None:
+def test_a_torchrun_job_reports_a_wrong_key_once(tmp_path: Path) -> None:
     done = subprocess.run([*torchrun_command(2), "--optim.lrr", "1"], capture_output=True, text=True, timeout=60)
     assert done.stderr.count("did you mean --optim.lr?") == 1
 

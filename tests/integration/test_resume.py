@@ -77,7 +77,7 @@ def test_a_killed_run_ends_with_the_bits_of_an_uncut_one(
 
 
 @pytest.mark.parametrize("every_steps", ["0", "20"])  # 20: a checkpoint must not put off that the ranks agree to stop
-def test_a_run_told_to_stop_saves_and_says_so(tmp_path: Path, every_steps: str) -> None:
+def test_a_run_that_receives_a_signal_saves_and_prints_it(tmp_path: Path, every_steps: str) -> None:
     import json
     import os
     import signal
@@ -104,7 +104,7 @@ def test_max_time_stops_in_order(tmp_path: Path) -> None:
     assert find(tmp_path / "run", warn=pytest.fail)
 
 
-def test_rows_of_metrics_are_told_once_after_a_resume(tmp_path: Path) -> None:
+def test_metrics_have_each_row_once_after_a_resume(tmp_path: Path) -> None:
     from distdl.core.files import read_rows
 
     killed_and_resumed(list(RECIPE), tmp_path / "cut", ranks=1, kills=1, seed=5)

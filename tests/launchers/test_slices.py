@@ -211,7 +211,7 @@ def test_a_damaged_line_does_not_end_the_chain(tmp_path: Path, capsys: pytest.Ca
     assert f"warning: {ledger}, line 2: damaged, skipped\n" in capsys.readouterr().err
 
 
-def test_a_slice_whose_begin_is_damaged_can_end(tmp_path: Path) -> None:
+def test_a_slice_with_a_damaged_begin_can_end(tmp_path: Path) -> None:
     begin(tmp_path, CONFIG, waited_s=7.0, now=100.0)
     ledger = tmp_path / "slices.jsonl"
     ledger.write_bytes(ledger.read_bytes()[:-20])

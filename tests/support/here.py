@@ -24,6 +24,16 @@ def configuration(trial: Trial) -> Config:
     return resolve(trial.recipe, strategy="single")
 
 
+def check_chain(trials: list[Trial]) -> None:
+    """Each trial has a name of its own and follows those that it waits for; each training is valid and has an end."""
+    names = [trial.name for trial in trials]
+    assert len(set(names)) == len(names)
+    for number, trial in enumerate(trials):
+        assert set(trial.after) <= set(names[:number])
+    for trial in kinds([trial for trial in trials if trial.call == TRAIN]):
+        assert configuration(trial).max_steps > 0
+
+
 def _placed(trials: list[Trial], path: Path) -> list[Trial]:
     """The trials with {study} replaced, as the runner does it."""
     made = Study(name="made", summary="", settings=dict, quick={}, trials=lambda _: trials, findings=lambda *_: [])

@@ -1,6 +1,5 @@
 """A resume takes a checkpoint's state as it was saved, or refuses it in one line: whatever it holds."""
 
-import contextlib
 import dataclasses
 import json
 import math
@@ -16,13 +15,12 @@ from distdl.core.checkpoints import find
 from distdl.core.config import ComputeConfig, Config, DataConfig, ModelConfig, OptimConfig
 from distdl.core.errors import UserError
 from distdl.core.manifest import MANIFEST, STATE, seal
-from distdl.core.rundir import RunDir
 from distdl.data.dataset import DataSet
 from distdl.data.sets.load import load
 from distdl.runtime.tensors import read_tensors, write_tensors
-from distdl.strategies.single import Single
 from distdl.training.resumption import check_remaining
 from distdl.training.trainer import Trainer
+from trainers import trainers
 
 SMALL = Config(
     data=DataConfig(limit=96, batch_size=32, validation=0.2),
@@ -39,36 +37,18 @@ def dataset() -> DataSet:
     return load(SMALL.data)
 
 
-@contextlib.contextmanager
-def trainers(run: Path, dataset: DataSet) -> Iterator[Callable[..., Trainer]]:
-    """Builds trainers of one process."""
-    built: list[Trainer] = []
-
-    def build(config: Config = SMALL, data: DataSet = dataset) -> Trainer:
-        strategy = Single(config)
-        strategy.setup()
-        built.append(Trainer(config, strategy, data, RunDir(run)))
-        return built[-1]
-
-    yield build
-    for trainer in reversed(built):
-        trainer.close()
-        trainer.run.close()
-        trainer.stop.close()
-
-
 @pytest.fixture
 def make(tmp_path: Path, dataset: DataSet) -> Iterator[Callable[..., Trainer]]:
-    with trainers(tmp_path / "run", dataset) as build:
-        yield build
+    with trainers(tmp_path / "run") as build:
+        yield lambda config=SMALL, data=dataset: build(config, data)
 
 
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory: pytest.TempPathFactory, dataset: DataSet) -> Path:
     """The run folder of a training that has ended."""
     run = tmp_path_factory.mktemp("ended") / "run"
-    with trainers(run, dataset) as build:
-        assert build().fit() == "completed"
+    with trainers(run) as build:
+        assert build(SMALL, dataset).fit() == "completed"
     return run
 
 

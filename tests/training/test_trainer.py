@@ -7,10 +7,9 @@ import pytest
 import torch
 
 from distdl.core.config import CheckpointConfig, ComputeConfig, Config, DataConfig, ModelConfig
-from distdl.core.rundir import RunDir
 from distdl.data.sets.load import load
-from distdl.strategies.single import Single
 from distdl.training.trainer import Trainer
+from trainers import trainers
 
 SMALL = {"data": DataConfig(limit=96, batch_size=32), "model": ModelConfig(name="softmax")}
 
@@ -18,21 +17,14 @@ SMALL = {"data": DataConfig(limit=96, batch_size=32), "model": ModelConfig(name=
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator:
     """Builds trainers of one process; their signal handlers and torch's settings are restored afterwards."""
-    trainers = []
     flags = (torch.backends.cudnn.benchmark, torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)
+    with trainers(tmp_path / "run") as build:
 
-    def build(**fields: object) -> Trainer:
-        config = Config(**{**SMALL, **fields})
-        strategy = Single(config)
-        strategy.setup()
-        trainers.append(Trainer(config, strategy, load(config.data), RunDir(tmp_path / "run")))
-        return trainers[-1]
+        def configured(**fields: object) -> Trainer:
+            config = Config(**{**SMALL, **fields})
+            return build(config, load(config.data))
 
-    yield build
-    for trainer in reversed(trainers):
-        trainer.close()
-        trainer.run.close()
-        trainer.stop.close()
+        yield configured
     torch.use_deterministic_algorithms(False)
     torch.backends.cudnn.benchmark, torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = flags
 

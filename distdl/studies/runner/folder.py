@@ -6,7 +6,6 @@ study.toml  trials/NAME/  findings.json
 import dataclasses
 import fcntl
 import graphlib
-import json
 import math
 import os
 import re
@@ -20,7 +19,7 @@ import tomli_w
 from distdl.core.errors import UserError, reading, shortened
 from distdl.core.files import write_atomic, write_json
 from distdl.core.profiles import Recipe
-from distdl.core.userfiles import read_text, read_toml
+from distdl.core.userfiles import read_toml
 from distdl.report.content import Picture, Section
 from distdl.studies.base import Outcome, Study, Trial
 from distdl.studies.runner import catalog, trial_lock
@@ -175,9 +174,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None  # JSON has no such number
     return None if isinstance(value, bytes) else value
-
-
-def findings_of(path: Path) -> list[dict[str, Any]]:
-    """Content of findings.json."""
-    with reading(path / FINDINGS, "the findings of a study"):
-        return json.loads(read_text(path / FINDINGS))

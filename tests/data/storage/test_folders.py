@@ -196,7 +196,7 @@ def test_a_folder_that_cannot_be_right_is_refused(
         loaded(folder)
 
 
-def test_an_image_in_train_and_test_is_said(tmp_path: Path) -> None:
+def test_a_warning_names_an_image_that_is_in_train_and_test(tmp_path: Path) -> None:
     folder = tree(tmp_path / "set", "x/a/1.png", "x/a/2.png")
     (folder / "train.txt").write_text("a/1.png\na/2.png")
     (folder / "test.txt").write_text("a/1.png")

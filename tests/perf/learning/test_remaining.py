@@ -66,7 +66,7 @@ def test_a_target_below_the_floor_is_never_met() -> None:
     assert remaining.remaining()[1] == math.inf
 
 
-def test_nothing_is_said_too_early_and_nan_is_left_out() -> None:
+def test_there_is_no_early_estimate_and_nan_is_ignored() -> None:
     remaining = Remaining(0.1)
     assert remaining.remaining() is None
     for step in range(1, 8):

@@ -25,7 +25,7 @@ def placements(points: list[tuple[int, int, int]]) -> Placements:
 CORNER = np.array([(p, w, 64) for p in (1, 2) for w in (1, 2, 3)], float)
 
 
-def test_the_point_named_reduces_the_variance_by_what_is_said() -> None:
+def test_the_proposed_point_reduces_the_variance_as_predicted() -> None:
     fit = fit_speed(measured(CORNER), "optimus-sync")
     among = placements([(p, w, 64) for p in (1, 2, 4, 8) for w in (1, 2, 4, 8, 16)])
     point, gain = next_point(fit, among)

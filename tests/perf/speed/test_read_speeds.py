@@ -58,7 +58,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("text", BAD)
-def test_a_bad_file_is_told_by_name_and_line(tmp_path: Path, text: str) -> None:
+def test_an_error_names_a_bad_file_and_its_line(tmp_path: Path, text: str) -> None:
     with pytest.raises(UserError) as error:
         read([write(tmp_path, text)])
     assert BAD[text] in str(error.value) and "speeds.csv" in str(error.value)

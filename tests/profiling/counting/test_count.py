@@ -157,7 +157,7 @@ class HoldsALock(nn.Module):
         (HoldsALock(), (6,), "cannot be copied"),
     ],
 )
-def test_what_cannot_be_counted_is_said_in_a_sentence(model, shape, says):
+def test_a_network_that_cannot_be_counted_is_an_error(model, shape, says):
     with pytest.raises(UserError, match=says):
         count(model, shape, training=True)
 

@@ -116,7 +116,7 @@ def test_a_network_wrapped_for_several_devices():
 
 
 @pytest.mark.parametrize("reentrant", [True, False])
-def test_checkpoints_are_said_and_their_second_forward_is_left_out(reentrant):
+def test_a_warning_names_checkpoints_and_their_second_forward_is_not_counted(reentrant):
     network = count(Block(lambda second, x: checkpoint(second, x, use_reentrant=reentrant)), (4,))
     assert gradients(network) == PLAIN
     assert network.warnings == (
@@ -176,7 +176,7 @@ def test_parameters_that_are_not_used_are_rows_and_are_said():
     assert network.warnings == ("20 parameters were not used at this input; they count as parameters, without FLOPs",)
 
 
-def test_an_operator_without_a_rule_is_said():
+def test_a_warning_names_an_operator_without_a_rule():
     torch.library.define("distdl_tests::mystery", "(Tensor x) -> Tensor")
     torch.library.register_fake("distdl_tests::mystery")(torch.empty_like)
 

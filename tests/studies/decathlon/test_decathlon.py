@@ -75,7 +75,7 @@ def test_recipes_of_all_trials_are_valid() -> None:
     assert len(trials(Settings())) == 10 * (1 + 3 * 3)
 
 
-def test_a_missing_domain_is_said_and_no_failure(challenge: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_domain_is_reported_and_is_no_failure(challenge: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DISTDL_DATA", str(challenge))
     settings = Settings(domains=("svhn", "ucf101"), rates=(0.01,), seeds=1)
     outcomes = {}

@@ -142,7 +142,7 @@ def outcomes(accuracy: dict[cnn.Point, float], seeds: int) -> dict[str, Outcome]
     return results
 
 
-def test_findings_of_what_there_is() -> None:
+def test_findings_of_the_trials_that_ended() -> None:
     settings = STUDY.settings(**STUDY.quick)
     assert STUDY.findings(settings, {}) == []
     levels = {point: 0.9 if point.batch == 16 else 0.5 for point in points(settings)}

@@ -113,7 +113,7 @@ def test_a_device_that_converges_otherwise_is_noticed(tmp_path: Path) -> None:
     assert "is not the same according to 10 curves: the device explains most of b0" in texts(results)
 
 
-def test_what_is_not_there_yet_is_said(tmp_path: Path) -> None:
+def test_findings_name_missing_trials(tmp_path: Path) -> None:
     made, every = settings(), outcomes(settings(), tmp_path)
     assert "too few for a regression" in findings(made, {})[1].text
     part = {name: each for name, each in every.items() if each.trial.labels.get("device") == "cpu"}

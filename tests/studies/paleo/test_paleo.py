@@ -53,7 +53,7 @@ def test_a_network_measured_here(counted: dict, tmp_path: Path) -> None:
     assert {part.n for part in section.parts if isinstance(part, Finding)} == {0, 2}
 
 
-def test_a_sum_that_does_not_add_up_is_said_so(tmp_path: Path) -> None:
+def test_findings_name_a_sum_that_does_not_add_up(tmp_path: Path) -> None:
     settings = Settings(networks=("a",), repeats=1)
     result = {
         "device": "a GPU", "cuda": True, "threads": 1, "peak_flops_per_s": 1e12, "training_flops": 3e9,

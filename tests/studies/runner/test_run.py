@@ -80,7 +80,7 @@ class TestOneRunner:
         ).stdout
         assert "4 of 4 trials completed" in text_shown and "4 trials were completed." in text_shown
 
-    def test_a_failed_one_is_told_and_the_rest_go_on(self, seen: dict[str, str]) -> None:
+    def test_a_failed_trial_is_reported_and_the_others_run(self, seen: dict[str, str]) -> None:
         text = run(seen, "--calls", "4", "--fails", "call1", "--chain", "no", code=1)
         assert "[2/4] call1: failed: error: this trial fails, as requested" in text
         assert str(Path("study/trials/call1/output.log").resolve()) in text
@@ -210,7 +210,7 @@ class TestSharedFolder:
         assert "holds this study with calls = 1, not 2" in text and text.count("\n") == 1
         assert "1 trials were completed." in run(seen)
 
-    def test_one_that_has_nothing_to_begin_leaves_if_told_so(self, seen: dict[str, str]) -> None:
+    def test_a_runner_with_no_trial_to_start_exits_if_asked(self, seen: dict[str, str]) -> None:
         first = start(seen, "--calls", "1", "--seconds", "20")
         wait_for(lambda: journal()[("call0", "begin")] == 1, 60, "the first to begin")
         run(seen, "--calls", "1", "--seconds", "20", "--leave")

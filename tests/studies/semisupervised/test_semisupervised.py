@@ -8,10 +8,10 @@ import pytest
 from distdl.core.profiles import read_profile, validate
 from distdl.data.sets.load import load
 from distdl.report.content import Finding, Table
-from distdl.studies.base import TRAIN, Outcome
+from distdl.studies.base import Outcome
 from distdl.studies.semisupervised import STUDY
 from distdl.studies.semisupervised import tasks as score
-from here import configuration, kinds, run_here
+from here import check_chain, run_here
 
 TINY = {
     **STUDY.quick,
@@ -28,13 +28,7 @@ TINY = {
 
 @pytest.mark.parametrize("fields", [STUDY.quick, {}, TINY])
 def test_each_training_is_a_valid_call(fields: dict) -> None:
-    trials = STUDY.trials(STUDY.settings(**fields))
-    names = [trial.name for trial in trials]
-    assert len(set(names)) == len(names)
-    for number, trial in enumerate(trials):
-        assert set(trial.after) <= set(names[:number])
-    for trial in kinds([trial for trial in trials if trial.call == TRAIN]):
-        assert configuration(trial).max_steps > 0
+    check_chain(STUDY.trials(STUDY.settings(**fields)))
 
 
 def test_the_chain_on_real_digits(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,7 +82,7 @@ def outcomes_of(settings, accuracy: dict[int, float], alone: float) -> dict[str,
     ("accuracy", "rises_and_falls"),
     [({10: 0.8, 100: 0.9, 1000: 0.7}, True), ({10: 0.7, 100: 0.8, 1000: 0.9}, False), ({10: 0.9, 100: 0.8}, False)],
 )
-def test_a_rise_and_fall_is_said_where_there_is_one(accuracy: dict[int, float], rises_and_falls: bool) -> None:
+def test_findings_name_a_rise_and_fall(accuracy: dict[int, float], rises_and_falls: bool) -> None:
     settings = STUDY.settings(**{**TINY, "seeds": 3, "ks": tuple(accuracy), "ps": ()})
     [section] = STUDY.findings(settings, outcomes_of(settings, accuracy, alone=0.75))
     gain, sweep, *_ = [part for part in section.parts if isinstance(part, Finding)]
@@ -96,7 +90,7 @@ def test_a_rise_and_fall_is_said_where_there_is_one(accuracy: dict[int, float], 
     assert sweep.holds is rises_and_falls
 
 
-def test_findings_of_a_study_that_has_hardly_begun() -> None:
+def test_findings_of_the_first_trials() -> None:
     settings = STUDY.settings(**TINY)
     all_outcomes = outcomes_of(settings, {20: 0.9, 2000: 0.9}, alone=0.8)
     assert STUDY.findings(settings, {}) == []

@@ -167,7 +167,7 @@ def test_the_validation_picks_the_rate_and_not_the_test(tmp_path: Path) -> None:
     assert picked.lr == 0.01 and picked.test.mean == pytest.approx(50) and picked.runs[0].epoch == 2
 
 
-def test_a_rate_that_diverges_is_told_and_not_picked(tmp_path: Path) -> None:
+def test_a_rate_that_diverges_is_reported_and_not_selected(tmp_path: Path) -> None:
     outcomes = outcomes_of(tmp_path, {("finetune", 0.1): None, ("finetune", 0.01): (near(0.3), near(0.3))})
     assert best(by_rate(SHOWN, outcomes), "finetune").lr == 0.01
     assert any(
@@ -179,7 +179,7 @@ def test_a_rate_that_diverges_is_told_and_not_picked(tmp_path: Path) -> None:
     ("scratch", "tuned", "holds"),
     [(near(0.5), near(0.8), True), (near(0.8), near(0.5), False), (near(0.5), near(0.51), False)],
 )
-def test_what_is_said_to_hold_is_what_the_intervals_allow(
+def test_a_claim_holds_only_if_the_intervals_show_it(
     scratch: list[float], tuned: list[float], holds: bool, tmp_path: Path
 ) -> None:
     outcomes = outcomes_of(tmp_path, {("scratch", 0.01): (scratch, scratch), ("finetune", 0.01): (tuned, tuned)})

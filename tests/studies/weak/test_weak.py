@@ -8,7 +8,7 @@ import pytest
 from distdl.report.content import Finding
 from distdl.studies.base import TRAIN, Outcome
 from distdl.studies.weak import STUDY
-from here import configuration, kinds, run_here
+from here import check_chain, run_here
 
 TINY = {
     **STUDY.quick,
@@ -24,13 +24,7 @@ TINY = {
 
 @pytest.mark.parametrize("fields", [STUDY.quick, {}, TINY])
 def test_each_training_is_a_valid_call(fields: dict) -> None:
-    trials = STUDY.trials(STUDY.settings(**fields))
-    names = [trial.name for trial in trials]
-    assert len(set(names)) == len(names)
-    for number, trial in enumerate(trials):
-        assert set(trial.after) <= set(names[:number])
-    for trial in kinds([trial for trial in trials if trial.call == TRAIN]):
-        assert configuration(trial).max_steps > 0
+    check_chain(STUDY.trials(STUDY.settings(**fields)))
 
 
 def test_the_chain_on_real_digits(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +72,7 @@ def test_natural_sampling_is_beaten_or_not(natural: float, holds: bool) -> None:
     assert ("beats natural;" in first.text) is holds
 
 
-def test_noise_that_costs_more_than_in_the_paper_is_said() -> None:
+def test_findings_name_noise_that_costs_more_than_in_the_paper() -> None:
     settings = STUDY.settings(**STUDY.quick)
     accuracy = {(sampling, 0.0): 0.5 for sampling in settings.samplings}
     accuracy |= {("square-root", 0.1): 0.495, ("square-root", 0.25): 0.4, ("square-root", 0.5): 0.3}
@@ -87,7 +81,7 @@ def test_noise_that_costs_more_than_in_the_paper_is_said() -> None:
     assert [cost.holds for cost in costs] == [True, False, None]
 
 
-def test_findings_of_a_study_that_has_hardly_begun() -> None:
+def test_findings_of_the_first_trials() -> None:
     settings = STUDY.settings(**STUDY.quick)
     assert STUDY.findings(settings, {}) == []
     all_outcomes = outcomes_of(settings, {})
