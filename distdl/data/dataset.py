@@ -1,4 +1,4 @@
-"""Data sets, batches and the protocol of loaders: what data, training and studies pass to each other."""
+"""Data sets, batches and the protocol of loaders: the interface between data, training and studies."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -16,8 +16,8 @@ class ResidentSplit:
     """Samples whose images are in memory."""
 
     labels: np.ndarray
-    """[n] int64, positions in `DataSet.classes`; or [n, k] for up to k labels per sample with equal weight, -1 for
-    none."""
+    """[n] int64, indices into `DataSet.classes`; or [n, k] for up to k labels per sample with equal weight, where -1
+    means no label."""
     images: np.ndarray
     """[n, H, W, C] uint8."""
 
@@ -31,7 +31,7 @@ class ResidentSplit:
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedSplit:
-    """Samples whose images are encoded, in files."""
+    """Samples whose images are encoded files."""
 
     labels: np.ndarray
     """See `ResidentSplit.labels`."""
@@ -52,7 +52,7 @@ Split = ResidentSplit | EncodedSplit
 
 @dataclass(frozen=True, kw_only=True)
 class Raw:
-    """A data set as it was read, before it is divided and normalized."""
+    """A data set as it was read, before it is split and its normalization is known."""
 
     train: Split
     test: Split
@@ -63,7 +63,7 @@ class Raw:
 
 @dataclass(frozen=True, kw_only=True)
 class DataSet:
-    """A data set, divided into samples to train on, to select by and to report."""
+    """A data set, split into training, validation and test samples."""
 
     name: str
     classes: tuple[str, ...]
@@ -74,21 +74,22 @@ class DataSet:
     """Default height and width of the network's input, in pixels."""
     channels: int = 3
     central: float = 1.0
-    """Side of the central square of an image file that is read without random crops, as a share of its short side."""
+    """Side of the central square that is read from an image file without random crops, relative to its short side."""
     mean: tuple[float, ...] = (0.5,)
     """Mean per channel for normalization, in 0 to 1: by default that of the training set."""
     std: tuple[float, ...] = (0.5,)
+    """Standard deviation per channel for normalization, in 0 to 1."""
     notes: tuple[str, ...] = field(default=())
-    """Sentences about what was left out or looks wrong."""
+    """Sentences for the user about files that were left out and about suspicious contents."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One rank's share of one step, on its device.
+    """One rank's part of the global batch of a step, on its device.
 
-    A rank without a sample in a step gets one with count 0, so that all ranks take the same number of steps; `weight`
-    corrects the average over ranks if their counts differ. In training this happens only if the batch is too small to
-    divide (`distdl.data.loaders.order.sizes`), and is refused for networks with BatchNorm.
+    A rank that has no sample in a step gets a padding sample and count 0, so that all ranks run the same number of
+    steps. `weight` corrects the average over ranks if their counts differ. In training this happens only if the batch
+    is too small to divide (`distdl.data.loaders.order.sizes`), and is refused for networks with BatchNorm.
     """
 
     images: torch.Tensor
@@ -96,19 +97,20 @@ class Batch:
     labels: torch.Tensor
     """[b] int64, or [b, classes] float if samples are mixed or have several labels."""
     count: int
-    """Number of samples that count: the first ones of the b. In evaluation, unreadable samples come after them."""
+    """Number of samples that count: the first `count` of the b. In evaluation, unreadable samples come after them."""
     weight: float
-    """count x world size / total: 1 if all ranks have the same number of samples."""
+    """Weight of the rank in the average over ranks, count x world size / total: 1 if all have the same count."""
     total: int
     """Samples that count over all ranks in this step."""
     indices: np.ndarray
-    """[count] int64 positions in the split of the samples that were read; others than drawn if files were skipped."""
+    """[count] int64 indices in the split of the samples that were read; they differ from the epoch's order if files
+    were skipped."""
 
 
 class Loader(Protocol):
-    """Delivers exactly the samples of `distdl.data.loaders.order`, in its order, however they are read.
+    """Delivers exactly the samples of `distdl.data.loaders.order`, in that order, for any way of reading them.
 
-    It keeps no position: `epoch` starts anywhere, so a loader needs no state of its own in a checkpoint.
+    A loader keeps no position: `epoch` can start anywhere, so a checkpoint needs no state of the loader.
     """
 
     name: str
@@ -116,18 +118,18 @@ class Loader(Protocol):
     why: str
     """Reason why this loader was selected."""
     clock: Clock
-    """Measures phase "transfer" (to the device, and augmentation on it); its own until another one is set."""
-    stop_asked: Callable[[], bool]
-    """Whether a stop of the run was requested: a wait for data then ends soon."""
+    """Measures the phase "transfer": copies to the device and augmentation on it. The trainer sets its own clock."""
+    stop_requested: Callable[[], bool]
+    """Whether the run was requested to stop: waiting for data then times out sooner."""
     skipped: list[str]
-    """With data.on_error skip: one sentence for each file of this rank that could not be read."""
+    """With data.on_error = skip, one sentence for each file of this rank that could not be read."""
 
     def __len__(self) -> int:
-        """Steps of a whole epoch, the same on every rank."""
+        """Number of steps in a full epoch, the same on every rank."""
         ...
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """This rank's batches of `epoch`, after the first `start` samples (counted over all ranks)."""
+        """Yield this rank's batches of `epoch`, after the first `start` samples (counted over all ranks)."""
         ...
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
-"""Encoded images in files of their own or within larger files: their places, and reading their bytes.
+"""Locations of encoded images, in separate files or within larger files, and reading their bytes.
 
-A set of a million images has a million of these. They are kept in a few arrays, not as objects: worker processes share
-arrays, while every object that a worker merely reads is copied for it, page by page, as its reference count changes.
+A data set of a million images has a million locations. They are stored in a few arrays instead of as objects: worker
+processes share arrays after a fork, whereas reading an object changes its reference count and copies its memory page.
 """
 
 import os
@@ -13,11 +13,11 @@ from typing import NamedTuple
 import numpy as np
 
 BLOCK_BYTES = 8 * 2**20
-"""Bytes of a large file that are read together. At 8 MiB a disk's or a file server's seek is a few per cent of them."""
+"""Bytes of a large file that are read together. With 8 MiB, a seek adds a few per cent to the reading time."""
 
 
 class Unreadable(Exception):
-    """An image is missing, cut short, or not an image. The message names it."""
+    """An image is missing, truncated or not an image. The message names its file."""
 
 
 class Part(NamedTuple):
@@ -35,7 +35,7 @@ File = Path | Part
 
 
 def read(file: File) -> np.ndarray:
-    """Bytes of the encoded image, [n] uint8.
+    """Read the bytes of an encoded image, [n] uint8.
 
     Raises:
         Unreadable: the file is missing, empty, or shorter than expected.
@@ -63,7 +63,7 @@ def _open_without_waiting(path: str, flags: int) -> int:
 
 
 class FilePaths:
-    """Images in files of their own: paths in two arrays."""
+    """Images in separate files. Their paths are stored in two arrays."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
         names = [os.fsencode(path) for path in paths]
@@ -86,7 +86,7 @@ class ShardParts:
 
     Args:
         paths: the large files.
-        number, offset, size: [n] int64: position of each image's file in `paths`, and its place in that file in bytes.
+        number, offset, size: [n] int64: index of each image's file in `paths`, and its offset and size in bytes.
     """
 
     def __init__(self, paths: Sequence[Path], number: np.ndarray, offset: np.ndarray, size: np.ndarray) -> None:
@@ -106,7 +106,11 @@ class ShardParts:
         return ShardParts(self.paths, self.number[indices], self.offset[indices], self.size[indices])
 
     def blocks(self, block_bytes: int = BLOCK_BYTES) -> np.ndarray:
-        """[blocks + 1] int64: bounds of the runs of neighbors that are within `block_bytes` of one file."""
+        """Divide the images into blocks: consecutive images within `block_bytes` of one file.
+
+        Returns:
+            [blocks + 1] int64: index of the first image of each block, and the number of images.
+        """
         key = self.number * 2**40 + self.offset // block_bytes
         return np.concatenate([[0], np.flatnonzero(np.diff(key)) + 1, [len(key)]])
 
@@ -116,7 +120,7 @@ Files = Sequence[Path] | FilePaths | ShardParts
 
 
 def compact(files: Files) -> FilePaths | ShardParts:
-    """The same images, stored in a few arrays."""
+    """Return the same images, stored in arrays."""
     return files if isinstance(files, (FilePaths, ShardParts)) else FilePaths(files)
 
 
@@ -126,5 +130,5 @@ def take(files: Files, indices: np.ndarray) -> Files:
 
 
 def paths_of(files: Files) -> Sequence[Path] | FilePaths:
-    """Files on disk that hold the images: those of the images, or the large files they are in."""
+    """Return the files on disk that contain the images: one per image, or the large files."""
     return files.paths if isinstance(files, ShardParts) else files

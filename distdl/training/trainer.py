@@ -118,7 +118,7 @@ class Trainer:
         self.stop = StopSignal(max_time=config.max_time)
         self.consensus = Consensus(strategy, self.stop, self.guard)
         for loader in self.loaders.values():
-            loader.stop_asked = lambda: bool(self.stop.reason)
+            loader.stop_requested = lambda: bool(self.stop.reason)
 
     @property
     def model(self) -> torch.nn.Module:

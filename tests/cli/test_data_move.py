@@ -91,16 +91,17 @@ def test_an_export_takes_no_folder_of_another(format: str, tmp_path: Path) -> No
     first, second = tree(tmp_path / "one"), tree(tmp_path / "other", 100)
     WRITERS[format](first, tmp_path / "out")
     previous = content(tmp_path / "out")
-    refused(lambda: WRITERS[format](second, tmp_path / "out"), "out holds another export")
+    refused(lambda: WRITERS[format](second, tmp_path / "out"), "out has the export of another data set")
     refused(
-        lambda: move_commands.export(first, out=tmp_path / "out", format="jpeg", size=8), "out holds another export"
+        lambda: move_commands.export(first, out=tmp_path / "out", format="jpeg", size=8),
+        "out has the export of another data set",
     )
     assert content(tmp_path / "out") == previous
     (tmp_path / "one" / "cat" / "3.jpg").write_bytes(image(200))
     refused(lambda: WRITERS[format](first, tmp_path / "out"), "before its files changed")
     (tmp_path / "earlier").mkdir()
     (tmp_path / "earlier" / UNFINISHED).touch()  # an earlier version's, of an unknown set
-    refused(lambda: WRITERS[format](first, tmp_path / "earlier"), "earlier holds another export")
+    refused(lambda: WRITERS[format](first, tmp_path / "earlier"), "earlier has the export of another data set")
 
 
 @each_writer
@@ -124,7 +125,7 @@ def test_folders_with_other_things_are_refused(write: Write, tmp_path: Path) -> 
     (tmp_path / "foreign" / "notes.txt").touch()
     for place, problem in {
         "file": "is not a folder",
-        "dangling": "is a link that leads nowhere",
+        "dangling": "is a broken link",
         "foreign": "is not empty, it has notes.txt",
         ".": "is not empty",
         "file/in": "cannot be",
@@ -149,7 +150,7 @@ def test_a_packing_of_changed_files_is_not_resumed(kind: str, tmp_path: Path) ->
         status, old = file.stat(), file.read_bytes()
         file.write_bytes(old[:-20] + bytes(20))
         os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
-    refused(lambda: pack(dataset, tmp_path / "out", kind, 300, silent), "another packing", "files changed")
+    refused(lambda: pack(dataset, tmp_path / "out", kind, 300, silent), "has the packing of another", "files changed")
 
 
 def test_a_packing_leaves_no_temporary_files_of_one_that_was_killed(tmp_path: Path) -> None:

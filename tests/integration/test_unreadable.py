@@ -56,7 +56,7 @@ def test_a_training_leaves_out_what_it_cannot_read(loader: str, ranks: int, tmp_
     assert np.isclose(result["test"]["accuracy"] * 7 % 1, 0) or np.isclose(result["test"]["accuracy"] * 7 % 1, 1)
     sentences = "\n".join(result["skipped"])
     assert all(str(file) in sentences for file in damaged)
-    assert "was taken in its place" in sentences and "left out of the evaluation" in sentences
+    assert "is used instead" in sentences and "left out of the evaluation" in sentences
 
 
 def test_a_training_ends_with_one_line(tmp_path: Path) -> None:

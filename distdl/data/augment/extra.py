@@ -10,14 +10,15 @@ returns the augmentation, a function of images and of uniform random numbers:
             self.strength = strength
 
         def __call__(self, images: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
-            change = numbers[:, 1] < 0.5
-            factor = 1 - self.strength * numbers[:, 0] * change
+            selected = numbers[:, 1] < 0.5
+            factor = 1 - self.strength * numbers[:, 0] * selected
             return images * factor.view(-1, 1, 1, 1)
 
     distdl train --data.augment.extra my_package:Shade --options my_package:Shade.strength=0.3
 
-Numbers belong to a sample: they are the same on any rank, world size and loader, and after a resume. An augmentation
-that draws from a generator of its own is not. It is applied after rotation and color jitter, before mixup and CutMix.
+The numbers of a sample are the same for any rank, world size and loader, and after a resume. This does not hold for an
+augmentation that uses its own random generator. These augmentations are applied after rotation and color jitter, and
+before mixup and CutMix.
 """
 
 from collections.abc import Callable, Mapping
@@ -41,17 +42,17 @@ class Extra:
 
     name: str
     function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-    """Images [b, C, H, W] float32 in 0 to 1 and numbers [b, n] to images of the same shape."""
+    """Function of images [b, C, H, W] float32 in 0 to 1 and numbers [b, n]; it returns images of the same shape."""
     numbers: int
     """Random numbers per image."""
 
     @property
     def key(self) -> str:
-        """Name of its numbers among the parameters of a batch."""
+        """Key of its random numbers among the parameters of a batch."""
         return f"extra {self.name}"
 
     def draw(self, seed: int, epoch: int, indices: np.ndarray) -> np.ndarray:
-        """Uniform numbers [n, numbers] float32 in [0, 1) for samples `indices` [n] of an epoch."""
+        """Draw uniform random numbers [n, numbers] float32 in [0, 1) for samples `indices` [n] of an epoch."""
         values = uniform(seed, epoch, indices, named_stream(self.name), self.numbers)
         return np.minimum(values.astype(np.float32), BELOW_ONE)
 
@@ -66,7 +67,7 @@ class Extra:
 
 
 def make(config: Config) -> tuple[Extra, ...]:
-    """The augmentations of `data.augment.extra`, in its order.
+    """Build the augmentations of `data.augment.extra`, in its order.
 
     Raises:
         UserError: an augmentation cannot be imported, is built in, or its settings are wrong.

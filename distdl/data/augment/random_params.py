@@ -1,10 +1,10 @@
 """Augmentation in two parts: draw parameters for samples (numpy, pure), then apply them to a batch (torch, pure).
 
-What is applied is decided when a loader is made; a batch then passes through that list and nothing else:
+The stages are selected when a loader is built; each batch passes through these stages only:
 
     uint8 [b, H, W, C]  cut (padded crop and flip)                      bytes, exact
     float [b, C, H, W]  window or resize, rotate, jitter, mix           in 0 to 1
-    the run's precision normalise                                       as the network takes it
+    the run's precision normalize                                       input of the network
 """
 
 import numpy as np
@@ -16,22 +16,22 @@ from distdl.core.counter_rng import uniform
 from distdl.data.augment.crops import DRAWS, random_window
 
 JITTER = (0.4, 0.4, 0.4, 0.1)
-"""Most by which brightness, contrast and saturation change, as a share, and hue, in turns."""
-CACHED = 2**17
-"""Numbers of 4 bytes that a core's cache keeps at hand."""
+"""Maximum change of brightness, contrast and saturation (relative) and of hue (fraction of the color circle)."""
+CACHE_VALUES = 2**17
+"""Number of 4-byte values that fit into a core's cache."""
 
 
 def draw(
     augment: AugmentConfig, seed: int, epoch: int, indices: np.ndarray, shape: tuple[int, int] | None
 ) -> dict[str, np.ndarray]:
-    """Parameters of the changes that are on, for samples `indices` [n] of an epoch.
+    """Draw the parameters of the enabled augmentations for samples `indices` [n] of an epoch.
 
     Args:
-        shape: height and width of images in memory; None for files, whose windows are drawn as they are read.
+        shape: height and width of images in memory; None for files, whose windows are drawn when they are read.
     Returns:
-        shift [n, 2] int64, rows and columns from the padded image's corner; flip [n] bool; window [n, 4] int64;
-        angle [n] degrees, 0 where it is not rotated; jitter [n, 4] factors (see distdl.data.augment.color); mix [n, 4]
-        whether it is CutMix, the image's own share, and the box's centre.
+        shift [n, 2] int64, row and column offset from the padded image's corner; flip [n] bool; window [n, 4] int64;
+        angle [n] in degrees, 0 for no rotation; jitter [n, 4] factors (see distdl.data.augment.color); mix [n, 4]:
+        whether CutMix is used, the weight of the image itself, and the box's center.
     """
     params: dict[str, np.ndarray] = {}
 
@@ -59,7 +59,7 @@ def draw(
 
 
 def _draw_mix(augment: AugmentConfig, u: np.ndarray) -> np.ndarray:
-    from scipy.special import betaincinv  # 0.1 s, for those who mix
+    from scipy.special import betaincinv  # imported here because it takes 0.1 s
 
     boxed = u[:, 0] < 0.5 if augment.mixup and augment.cutmix else np.full(len(u), bool(augment.cutmix))
     alpha = np.where(boxed, augment.cutmix, augment.mixup)
@@ -67,7 +67,7 @@ def _draw_mix(augment: AugmentConfig, u: np.ndarray) -> np.ndarray:
 
 
 def pad(images: torch.Tensor, width: int) -> torch.Tensor:
-    """[n, H, W, C] with `width` black pixels on each side."""
+    """Add `width` black pixels on each side of images [n, H, W, C]."""
     return F.pad(images, (0, 0, width, width, width, width)) if width else images
 
 
@@ -78,12 +78,12 @@ def cut(
     shift: torch.Tensor | None,
     flip: torch.Tensor | None,
 ) -> torch.Tensor:
-    """Windows of `size` from images `index` [b], at `shift` [b, 2], mirrored where `flip` [b].
+    """Crop windows of `size` from images `index` [b] at `shift` [b, 2], and mirror those with `flip` [b].
 
     Args:
-        padded: [n, H, W, C] uint8, whole images or a whole set of them.
+        padded: [n, H, W, C] uint8, a batch or the whole data set, padded in advance.
     Returns:
-        [b, *size, C] uint8. Bytes are copied once: no image is padded, cropped and flipped one after the other.
+        [b, *size, C] uint8. Bytes are copied once, not once each for cropping and flipping.
     """
     if shift is None and flip is None:
         return padded.index_select(0, index)
@@ -106,7 +106,7 @@ def _cut_indexed(
 def _cut_strided(
     padded: torch.Tensor, index: torch.Tensor, size: tuple[int, int], shift: torch.Tensor, flip: torch.Tensor | None
 ) -> torch.Tensor:
-    # numpy copies whole rows of a strided view: on a CPU 20 times faster than torch's indexing, pixel by pixel.
+    # numpy copies whole rows of a strided view: on a CPU 20 times faster than torch's pixel-by-pixel indexing.
     view = np.lib.stride_tricks.sliding_window_view(padded.numpy(), size, axis=(1, 2))
     windows = view.transpose(0, 1, 2, 4, 5, 3)
     image, (top, left_edge) = index.numpy(), shift.numpy().T
@@ -114,61 +114,64 @@ def _cut_strided(
         return torch.from_numpy(windows[image, top, left_edge])
     if padded.shape[3] > 1:
         return mirror_(torch.from_numpy(windows[image, top, left_edge]), flip)
-    out = np.empty((len(image), *size, 1), np.uint8)  # single bytes numpy turns round as it copies them
-    for mirrored, seen in ((False, windows), (True, windows[..., ::-1, :])):
+    out = np.empty((len(image), *size, 1), np.uint8)  # with one channel, numpy mirrors rows while it copies them
+    for mirrored, source in ((False, windows), (True, windows[..., ::-1, :])):
         selected = np.flatnonzero(flip.numpy() == mirrored)
-        out[selected] = seen[image[selected], top[selected], left_edge[selected]]
+        out[selected] = source[image[selected], top[selected], left_edge[selected]]
     return torch.from_numpy(out)
 
 
 def mirror_(images: torch.Tensor, flip: torch.Tensor) -> torch.Tensor:
-    """Bytes [b, H, W, C] on the CPU, in place mirrored where `flip` [b]. Returns them."""
-    # Image by image, which stays in the cache; and as NHWC strides of NCHW, for which torch has a vectorised flip: 20
-    # times faster than numpy on colours.
+    """Mirror images [b, H, W, C] uint8 on the CPU in place, those with `flip` [b]. Returns the same tensor."""
+    # One image at a time, so that it stays in the cache; as NCHW with NHWC strides, because torch's flip is vectorized
+    # for that layout: 20 times faster than numpy on color images.
     planes = images.permute(0, 3, 1, 2)
-    for place in flip.nonzero().flatten().tolist():
-        image = planes[place : place + 1]
+    for index in flip.nonzero().flatten().tolist():
+        image = planes[index : index + 1]
         image.copy_(image.flip(3))
     return images
 
 
 def resize(images: torch.Tensor, size: int) -> torch.Tensor:
-    """Floats [b, C, H, W] to [b, C, size, size], antialiased where they shrink."""
+    """Resize floats [b, C, H, W] to [b, C, size, size], bilinear, antialiased if they shrink."""
     if images.shape[2:] == (size, size):
         return images
     return F.interpolate(images, (size, size), mode="bilinear", antialias=True)
 
 
 def cut_windows(images: torch.Tensor, windows: torch.Tensor, size: int) -> torch.Tensor:
-    """Floats [b, C, H, W]: each image's window (top, left, height, width) [b, 4], resized to [b, C, size, size].
+    """Crop a window (top, left, height, width) [b, 4] from each image of [b, C, H, W]; resize to [b, C, size, size].
 
-    Bilinear without antialiasing: for sets of small images, which a window enlarges or hardly shrinks.
+    Bilinear without antialiasing: for small images, whose windows are enlarged or hardly shrunk.
     """
     height, width = images.shape[2:]
     top, left_edge, tall, wide = windows.to(images.dtype).unbind(1)
     zero = torch.zeros_like(top)
-    centre_x, centre_y = (2 * left_edge + wide) / width - 1, (2 * top + tall) / height - 1
-    theta = torch.stack([wide / width, zero, centre_x, zero, tall / height, centre_y], 1).view(-1, 2, 3)
+    center_x, center_y = (2 * left_edge + wide) / width - 1, (2 * top + tall) / height - 1
+    theta = torch.stack([wide / width, zero, center_x, zero, tall / height, center_y], 1).view(-1, 2, 3)
     grid = F.affine_grid(theta, [len(images), images.shape[1], size, size], align_corners=False)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 def rotate(images: torch.Tensor, degrees: torch.Tensor) -> torch.Tensor:
-    """Floats [b, C, H, W], each turned counter-clockwise by its `degrees` [b] about the middle; black comes in.
+    """Rotate floats [b, C, H, W] counterclockwise about their center by `degrees` [b]; the corners become black.
 
-    As torchvision's rotate with bilinear interpolation.
+    The result is that of torchvision's rotate with bilinear interpolation.
     """
     height, width = images.shape[2:]
     angle = torch.deg2rad(degrees.to(images.dtype))
     cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
     theta = torch.stack([cos, -sin * height / width, zero, sin * width / height, cos, zero], 1).view(-1, 2, 3)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-    turned = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    return torch.where((degrees == 0).view(-1, 1, 1, 1), images, turned)
+    rotated = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return torch.where((degrees == 0).view(-1, 1, 1, 1), images, rotated)
 
 
 def shares(labels: torch.Tensor, classes: int) -> torch.Tensor:
-    """Targets [b, classes] float32 of labels [b, k], -1 for none: of k labels each gets 1 / k (Mahajan et al. 2018)."""
+    """Convert labels [b, k] (-1 for none) to targets [b, classes] float32.
+
+    Each of a sample's labels gets the same weight, and the weights sum to 1 (Mahajan et al. 2018).
+    """
     counts = torch.zeros(len(labels), classes + 1, device=labels.device).scatter_add_(
         1, labels.where(labels >= 0, classes), torch.ones_like(labels, dtype=torch.float32)
     )[:, :classes]
@@ -178,25 +181,27 @@ def shares(labels: torch.Tensor, classes: int) -> torch.Tensor:
 def mix(
     images: torch.Tensor, labels: torch.Tensor, params: torch.Tensor, classes: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Each image mixed with the one before it in the batch, by mixup or by CutMix; labels become shares of classes.
+    """Mix each image with the previous one in the batch, by mixup or by CutMix; labels become class probabilities.
 
-    Both are a map of weights of the image's own pixels: one value all over, or 0 in a box and 1 outside of it.
+    Both methods are a map of weights for the image's own pixels: mixup uses one value everywhere, CutMix 0 inside a box
+    and 1 outside of it.
 
     Args:
-        images: [b, C, H, W] floats. labels: [b] int64, or [b, classes] shares.
-        drawn: [b, 4]: whether it is CutMix, the image's own share, and the box's centre (row, column) in 0 to 1.
+        images: [b, C, H, W] floats. labels: [b] int64, or [b, classes] probabilities.
+        params: [b, 4]: whether to use CutMix, the weight of the image itself, and the box's center (row, column) in 0
+            to 1.
     Returns:
         images [b, C, H, W], labels [b, classes] float32.
     """
-    boxed, share, *centre = params.unbind(1)
+    boxed, share, *center = params.unbind(1)
     inside = []
-    for length, middle in zip(images.shape[2:], centre, strict=True):
-        # Yun et al. 2019, section 3.1: a box of 1 - share of the area about a place in the image, clipped to it.
+    for length, middle in zip(images.shape[2:], center, strict=True):
+        # Yun et al. 2019, section 3.1: a box of 1 - share of the area around a point of the image, clipped to it.
         half = 0.5 * length * (1 - share).sqrt()
         low = (middle * length - half).round().clamp_(0, length)
         high = (middle * length + half).round().clamp_(0, length)
-        place = torch.arange(length, device=images.device)
-        inside.append((place >= low[:, None]) & (place < high[:, None]))
+        position = torch.arange(length, device=images.device)
+        inside.append((position >= low[:, None]) & (position < high[:, None]))
     box = inside[0][:, :, None] & inside[1][:, None, :]
     weight = torch.where(boxed.bool()[:, None, None], (~box).to(images.dtype), share[:, None, None].to(images.dtype))
     own_share = weight.mean((1, 2))[:, None]
@@ -206,14 +211,14 @@ def mix(
 
 
 def ten_crop(images: torch.Tensor, size: int) -> torch.Tensor:
-    """[b, C, L, L] to [b, 10, C, size, size]: four corners and the centre, then the same of the mirror images."""
-    far = images.shape[-1] - size
-    middle = round(far / 2)
-    places = ((0, 0), (0, far), (far, 0), (far, far), (middle, middle))
+    """Crop [b, C, L, L] to [b, 10, C, size, size]: four corners and the center, then the same of the mirror images."""
+    margin = images.shape[-1] - size
+    middle = round(margin / 2)
+    corners = ((0, 0), (0, margin), (margin, 0), (margin, margin), (middle, middle))
     crops = [
         view[..., top : top + size, left_edge : left_edge + size]
         for view in (images, images.flip(-1))
-        for top, left_edge in places
+        for top, left_edge in corners
     ]
     return torch.stack(crops, 1)
 
@@ -221,8 +226,15 @@ def ten_crop(images: torch.Tensor, size: int) -> torch.Tensor:
 def normalize(
     images: torch.Tensor, mean: torch.Tensor, std: torch.Tensor, dtype: torch.dtype, channels_last: bool
 ) -> torch.Tensor:
-    """[b, C, H, W] (bytes, or floats in 0 to 1) less mean over std, in `dtype` and in the memory layout asked for."""
-    # One channel lies the same either way, and a processor's convolutions are faster where its strides say NHWC.
+    """Normalize images to (images - mean) / std.
+
+    Args:
+        images: [b, C, H, W] uint8, or floats in 0 to 1.
+        mean, std: [C, 1, 1], in 0 to 1.
+        dtype: type of the result.
+        channels_last: return the result in the channels-last memory format (NHWC).
+    """
+    # With one channel both memory formats are the same, and CPU convolutions are faster with the strides of NHWC.
     gray = len(std) == 1 and images.device.type == "cpu"
     layout = torch.channels_last if channels_last or gray else torch.contiguous_format
     full_scale = 255 if images.dtype == torch.uint8 else 1
@@ -236,12 +248,12 @@ def normalize(
 def _normalize_rows(
     images: torch.Tensor, scale: torch.Tensor, offset: torch.Tensor, dtype: torch.dtype
 ) -> torch.Tensor:
-    # Long rows of pixels, in the order of memory: torch broadcasts over three channels ten times slower. And as many
-    # images at once as stay in the cache until they are done, which in bf16 takes a fifth of the time.
+    # Long rows of pixels in memory order: broadcasting over three channels is ten times slower in torch. Images are
+    # processed in groups that fit into the cache, which takes a fifth of the time in bf16.
     out = torch.empty(images.shape, dtype=dtype, memory_format=torch.channels_last)
     scale, offset = scale.repeat(images.shape[3]), offset.repeat(images.shape[3])
-    few = max(CACHED // images.shape[1:].numel(), 1)
+    group = max(CACHE_VALUES // images.shape[1:].numel(), 1)
     rows, pixels = (values.permute(0, 2, 3, 1).flatten(2) for values in (out, images))
-    for to, of in zip(rows.split(few), pixels.split(few), strict=True):
-        to.copy_(of.to(torch.float32, copy=True).mul_(scale).sub_(offset))
+    for target, source in zip(rows.split(group), pixels.split(group), strict=True):
+        target.copy_(source.to(torch.float32, copy=True).mul_(scale).sub_(offset))
     return out

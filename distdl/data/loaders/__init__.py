@@ -1,4 +1,4 @@
-"""Loaders: by name, or the one that suits the set and the device."""
+"""Selection of the loader: by name, or the one that suits the data set and the device."""
 
 import numpy as np
 import psutil
@@ -12,14 +12,14 @@ from distdl.data.loaders.spec import LoaderSpec
 from distdl.runtime.world import World
 
 RESIDENT_SHARE = 0.25
-"""Most of the device's free memory that `auto` gives to the bytes of a set."""
+"""Share of the device's free memory that a data set may take for `auto` to select loader resident."""
 
 
 def make_loader(config: Config, dataset: DataSet, split: Split, world: World, *, training: bool) -> Loader:
-    """The loader that `config.data.loader` asks for, or that suits best.
+    """Build the loader that `config.data.loader` names; for `auto`, the one that suits best.
 
     Raises:
-        UserError: the loader cannot read this set, its package is missing, or the samples are too few.
+        UserError: the loader cannot read this data set, its package is missing, or there are too few samples.
     """
     spec = LoaderSpec(config=config, dataset=dataset, split=split, world=world, training=training)
     _check(spec)
@@ -30,7 +30,7 @@ def make_loader(config: Config, dataset: DataSet, split: Split, world: World, *,
 
 
 def choose(spec: LoaderSpec) -> tuple[str, str]:
-    """Name of the loader that suits the samples and the device, and the reason."""
+    """Return the name of the loader that suits the samples and the device, and the reason."""
     split, device = spec.split, spec.world.device
     if spec.dataset.name == "synthetic":
         return "synthetic", "the set is synthetic"
@@ -40,7 +40,7 @@ def choose(spec: LoaderSpec) -> tuple[str, str]:
     copies = 2 if spec.config.data.augment.flip and spec.training else 1
     n, height, width, channels = split.images.shape
     size = n * (height + margin) * (width + margin) * channels * copies
-    # Every rank of the host keeps a copy: on a GPU of its own, on CPUs in the memory that they share.
+    # Every rank of the host holds a copy: on its own GPU, or on CPUs in the memory of the host.
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _available() / spec.world.local_size
     reason = f"{n:,} images take {size / 2**20:,.0f} MiB of {free / 2**30:,.1f} GiB free"
     return ("resident" if size <= RESIDENT_SHARE * free else "torch"), reason
@@ -51,17 +51,17 @@ def _available() -> int:
 
 
 def _check(spec: LoaderSpec) -> None:
-    """Refuse what no loader can read correctly.
+    """Refuse data that no loader can deliver correctly.
 
     Raises:
         UserError: there are too few samples, or a label is out of range.
     """
     n, world, labels = len(spec.split), spec.world, spec.split.labels
-    which = f"data set {spec.dataset.name}"
+    subject = f"data set {spec.dataset.name}"
     if not n:
-        raise UserError(f"{which}: there are no samples to {'train' if spec.training else 'evaluate'} on")
+        raise UserError(f"{subject}: there are no samples to {'train' if spec.training else 'evaluate'} on")
     if spec.training and n < world.size:
-        raise UserError(f"{which} has {n} samples for {world.size} ranks: start {n} at most")
+        raise UserError(f"{subject} has {n} samples for {world.size} ranks: start at most {n} ranks")
     batch, pieces = spec.global_batch, spec.pieces
     if batch < pieces:
         micro = f" x {pieces // world.size} micro batches" if pieces > world.size else ""
@@ -76,5 +76,5 @@ def _check(spec: LoaderSpec) -> None:
     wrong = np.flatnonzero((first < 0) | (first >= classes))
     if len(wrong):
         raise UserError(
-            f"{which}: label {first[wrong[0]]} of sample {wrong[0]} is out of range, there are {classes} classes"
+            f"{subject}: label {first[wrong[0]]} of sample {wrong[0]} is out of range, there are {classes} classes"
         )

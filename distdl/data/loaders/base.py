@@ -1,4 +1,4 @@
-"""Shared parts of the loaders: `LoaderBase` for all, `ChunkLoader` for those whose samples come in chunks."""
+"""Base classes of the loaders: `LoaderBase` for all, `ChunkLoader` for those that read samples in chunks."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,12 +14,12 @@ from distdl.telemetry.clock import Clock
 
 
 class LoaderBase:
-    """The attributes of `distdl.data.dataset.Loader`; a loader adds `name`, `epoch` and `close`."""
+    """Attributes of the protocol `distdl.data.dataset.Loader`; a subclass adds `name`, `epoch` and `close`."""
 
     def __init__(self, spec: LoaderSpec, why: str) -> None:
         self.spec, self.why, self.clock = spec, why, Clock()
         self.skipped: list[str] = []
-        self.stop_asked: Callable[[], bool] = lambda: False
+        self.stop_requested: Callable[[], bool] = lambda: False
         self.labels = torch.from_numpy(spec.split.labels)
 
     def __len__(self) -> int:
@@ -27,7 +27,7 @@ class LoaderBase:
 
 
 class ChunkLoader(LoaderBase):
-    """A loader of chunks that processes or threads read; they are augmented on the device."""
+    """Base of loaders whose chunks are read by processes or threads and augmented on the device."""
 
     def __init__(self, spec: LoaderSpec, why: str) -> None:
         super().__init__(spec, why)
@@ -35,10 +35,10 @@ class ChunkLoader(LoaderBase):
         self._known_unreadable: set[int] = set()
 
     def batch(self, step: Step, chunk: Chunk, images: torch.Tensor) -> Batch:
-        """The batch of a step.
+        """Build the batch of a step.
 
         Args:
-            images: the chunk's, [b, H, W, C] uint8.
+            images: images of the chunk, [b, H, W, C] uint8.
         """
         for index in chunk.skipped.keys() - self._known_unreadable:
             self._known_unreadable.add(index)

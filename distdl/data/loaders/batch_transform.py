@@ -1,4 +1,4 @@
-"""The last stages of loading, the same for every loader: from a batch of bytes to the network's input."""
+"""Last stages of loading, shared by all loaders: convert a batch of bytes to the network's input."""
 
 import contextlib
 import time
@@ -20,7 +20,7 @@ Stage = Callable[[torch.Tensor, Params], torch.Tensor]
 
 @contextlib.contextmanager
 def transfer(clock: Clock, device: torch.device) -> Iterator[None]:
-    """Time copies to the device and work on it as "transfer", within a loader's step, which is timed as "data"."""
+    """Measure copies to the device and work on it as phase "transfer", inside a step that is measured as "data"."""
     if device.type == "cuda":
         with clock("transfer"):
             yield
@@ -32,7 +32,7 @@ def transfer(clock: Clock, device: torch.device) -> Iterator[None]:
 
 @contextlib.contextmanager
 def single_threaded(device: torch.device) -> Iterator[None]:
-    """Compute with one thread on a CPU: the others' cores are the workers', for which a team of threads would wait."""
+    """Use one thread on a CPU: the other cores run worker processes, and a team of threads would wait for them."""
     threads = torch.get_num_threads()
     try:
         if device.type == "cpu":
@@ -43,27 +43,27 @@ def single_threaded(device: torch.device) -> Iterator[None]:
 
 
 def on_device(params: Mapping[str, np.ndarray], device: torch.device) -> Params:
-    """Parameters of an augmentation as tensors on the device."""
+    """Copy parameters of an augmentation to the device as tensors."""
     return {name: torch.from_numpy(values).to(device, non_blocking=True) for name, values in params.items()}
 
 
 def cut_bytes(images: torch.Tensor, params: Params, padding: int) -> torch.Tensor:
-    """Bytes [b, H, W, C], cut from the images padded by `padding` pixels and mirrored, as drawn.
+    """Pad images [b, H, W, C] uint8 by `padding` pixels, crop them at "shift" and mirror those with "flip".
 
-    The images are the caller's own: on a CPU they may be mirrored in place.
+    On a CPU the images may be modified in place.
     """
     if "shift" not in params and "flip" not in params:
         return images
     if "shift" not in params and images.device.type == "cpu":
         return augment.mirror_(images, params["flip"])
-    everyone, size = torch.arange(len(images), device=images.device), (images.shape[1], images.shape[2])
-    return augment.cut(augment.pad(images, padding), everyone, size, params.get("shift"), params.get("flip"))
+    every_image, size = torch.arange(len(images), device=images.device), (images.shape[1], images.shape[2])
+    return augment.cut(augment.pad(images, padding), every_image, size, params.get("shift"), params.get("flip"))
 
 
 class BatchTransform:
-    """From bytes [b, H, W, C] on the device and their parameters to images [b, C, size, size] and labels.
+    """Converts bytes [b, H, W, C] on the device, with their parameters, to images [b, C, size, size] and labels.
 
-    Which stages there are is decided here, once; without any, bytes are normalised at once.
+    The stages are selected once, in the constructor; without any, the bytes are only normalized.
     """
 
     def __init__(self, spec: LoaderSpec) -> None:
@@ -83,7 +83,7 @@ class BatchTransform:
         return not self.stages and not self.mixes and not self.spec.ten_crop
 
     def targets(self, labels: torch.Tensor) -> torch.Tensor:
-        """Labels [b] as they are, [b, k] as shares of classes."""
+        """Return labels [b] unchanged, and convert labels [b, k] to class probabilities [b, classes]."""
         return augment.shares(labels, self.classes) if labels.dim() == 2 else labels
 
     def __call__(self, images: torch.Tensor, labels: torch.Tensor, params: Params) -> tuple[torch.Tensor, torch.Tensor]:
@@ -102,7 +102,7 @@ class BatchTransform:
 
 
 def _stages(spec: LoaderSpec) -> list[Stage]:
-    """Stages that change floats, in order."""
+    """Return the stages that process float images, in order."""
     settings, size = spec.config.data.augment, spec.read_size
     stages: list[Stage] = []
     if isinstance(spec.split, ResidentSplit):

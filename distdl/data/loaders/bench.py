@@ -1,4 +1,4 @@
-"""Speed of each stage of the input alone, the bottleneck of a training, and the setting that removes it."""
+"""Throughput of each stage of the input pipeline alone, the bottleneck of a training, and how to remove it."""
 
 import os
 import time
@@ -21,35 +21,35 @@ from distdl.data.loaders.spec import LoaderSpec
 from distdl.data.storage import decode
 
 SAMPLES = 256
-"""Samples that each stage is measured on."""
+"""Number of samples with which each stage is measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rates:
-    """Images per second of each stage alone; None if a set has no such stage."""
+    """Throughput of each stage alone, in images per second; None if the data set has no such stage."""
 
     cores: int
     """Number of cores that decode."""
     disk: float | None = None
-    """Sequential read from disk, after the page cache of the files is dropped."""
+    """Sequential read from disk, after the files were dropped from the page cache."""
     decode: float | None = None
-    """Whole images, one core."""
+    """Decoding whole images, on one core."""
     augment: float | None = None
-    """The window and its resize, one core."""
+    """Cropping the window and resizing it, on one core."""
     finish: float | None = None
-    """The rest of the augmentation and normalising, on the device."""
+    """The remaining augmentation and normalization, on the device."""
     transfer: float | None = None
-    """From the host to the device."""
+    """Copies from the host to the device."""
     network: float | None = None
-    """Forward, backward and update, fed without delay."""
+    """Forward pass, backward pass and update, without waiting for data."""
 
     @property
     def core(self) -> float | None:
-        """Images per second that one core decodes and cuts."""
+        """Images per second that one core decodes and crops."""
         return 1 / (1 / self.decode + 1 / self.augment) if self.decode and self.augment else None
 
     def ceiling(self, stage: str) -> float | None:
-        """Images per second that this stage lets through with all cores; decode and augment share them."""
+        """Maximum throughput of a stage with all cores, in images per second; decode and augment share the cores."""
         if stage in ("decode", "augment") and self.core:
             return self.cores * self.core
         return getattr(self, stage)
@@ -59,7 +59,7 @@ STAGES = ("disk", "decode", "augment", "finish", "transfer", "network")
 
 
 def diagnose(rates: Rates, fastest: str = "dali") -> tuple[str, str]:
-    """The stage that holds the input back, and a sentence: by how much, and the setting that removes it.
+    """Return the slowest stage, and a sentence with its throughput and the setting that removes the bottleneck.
 
     Args:
         fastest: the loader that was fastest on this set.
@@ -76,37 +76,40 @@ def diagnose(rates: Rates, fastest: str = "dali") -> tuple[str, str]:
     if slowest == "network":
         input_limit = min((value for stage, value in limits.items() if stage != "network"), default=np.inf)
         return slowest, (
-            f"the network takes {limit:,.0f} images/s and the input can bring {input_limit:,.0f}: the input is no "
-            "bottleneck; --compute.precision bf16, --compute.compile or more devices speed up the rest"
+            f"the network processes {limit:,.0f} images/s and the input can deliver {input_limit:,.0f}: the input is "
+            "not the bottleneck; --compute.precision bf16, --compute.compile or more devices speed up the network"
         )
-    needed = f", of {network:,.0f} that the network takes" if network else ""
-    sentence = f"{slowest} lets {limit:,.0f} images/s through{needed}: "
+    needed = f", the network processes {network:,.0f}" if network else ""
+    sentence = f"{slowest} delivers {limit:,.0f} images/s{needed}: "
     return slowest, sentence + _remedy(slowest, rates, network, fastest)
 
 
 def _remedy(stage: str, rates: Rates, network: float | None, fastest: str) -> str:
     if stage == "disk":
-        return "distdl data pack NAME --format shards --out FOLDER, and --data.name FOLDER, reads it in large pieces"
+        return "run distdl data pack NAME --format shards --out FOLDER and use --data.name FOLDER to read large blocks"
     if stage in ("decode", "augment"):
         cores = ""
         if network and rates.core:
             needed = int(np.ceil(network / rates.core))
-            cores = f" (the network needs {needed} cores that decode; this machine has {rates.cores})"
+            cores = f" (the network needs {needed} decoding cores; this machine has {rates.cores})"
         return (
-            f"--data.loader {fastest} with all cores{cores}; distdl data export NAME --format jpeg --size 256 makes "
-            "smaller files; a set that fits in memory decodes once with --data.loader resident"
+            f"use --data.loader {fastest} with all cores{cores}; write smaller files with distdl data export NAME "
+            "--format jpeg --size 256; or, if the set fits in memory, decode it once with --data.loader resident"
         )
     if stage == "finish":
-        return "less of --data.augment, or a GPU, which does this part in passing"
+        return "use fewer --data.augment options, or a GPU, on which this stage costs little"
     return (
-        "the link to the device carries bytes already: keep the set on it with --data.loader resident, decode there "
-        "with --data.loader dali, or take a smaller --data.image-size"
+        "images are already copied as bytes: keep the set on the device with --data.loader resident, decode there "
+        "with --data.loader dali, or use a smaller --data.image-size"
     )
 
 
 def measure(spec: LoaderSpec, cores: int, report: Callable[[str], None] = lambda _: None) -> Rates:
-    """Measure the stages of a training loader, except the network.
+    """Measure all stages of a training loader; the network is not measured.
 
+    Args:
+        cores: number of cores that decode.
+        report: called with the name of each stage before it is measured.
     Raises:
         UserError: no sample can be read.
     """
@@ -118,7 +121,7 @@ def measure(spec: LoaderSpec, cores: int, report: Callable[[str], None] = lambda
         files = [samples.files[pick] for pick in picks.tolist()]
         report("disk")
         for file in files:
-            _give_up(file)
+            _drop_from_page_cache(file)
         per_second["disk"] = count / _seconds(lambda: [_tolerant(read, file) for file in files])
         report("decode")
         data, images = spec.config.data, []
@@ -151,7 +154,10 @@ def measure(spec: LoaderSpec, cores: int, report: Callable[[str], None] = lambda
 
 
 def of_run(result: Mapping[str, Any]) -> float | None:
-    """Images per second that a rank of a run took while it did not wait for data, from its result.json."""
+    """Images per second and rank in the time in which a run did not wait for data, from its result.json.
+
+    None if the run has no such time or no images.
+    """
     busy_s = result["train_s"] - result["phases_s"]["data"] - result["phases_s"]["transfer"]
     return result["images"] / result["world_size"] / busy_s if busy_s > 0 and result["images"] else None
 
@@ -168,8 +174,8 @@ def _tolerant(call: Callable[[Any], Any], file: Any) -> Any:
         return None
 
 
-def _give_up(file: Any) -> None:
-    """Ask the kernel to forget what it keeps of a file, so that it is read from disk; a wish, not an order."""
+def _drop_from_page_cache(file: Any) -> None:
+    """Ask the kernel to drop a file from the page cache, so that it is read from disk. The kernel may ignore this."""
     path = file.path if isinstance(file, Part) else file
     try:
         descriptor = os.open(path, os.O_RDONLY)

@@ -1,8 +1,8 @@
-"""Loader `dali`: NVIDIA DALI decodes, on a GPU or on the CPU's cores, in the order and by the draws of every loader.
+"""Loader `dali`: NVIDIA DALI decodes on a GPU or on CPU cores, with the sample order and random numbers of all loaders.
 
-On a GPU one pipeline decodes (by hardware where there is some) and resizes and, where that is all that is left to do,
-mirrors and normalises. Its resize is not torch's: pixels differ by less than two grey levels on average. On the CPU it
-decodes the windows alone, and the rest is as with loader torch.
+On a GPU one pipeline decodes (in hardware if available) and resizes. If no other augmentation follows, it also mirrors
+and normalizes. Its resize differs from torch's: by less than two of 256 levels per pixel on average. On a CPU it
+decodes the windows only; the other stages are those of loader torch.
 """
 
 from collections import deque
@@ -19,7 +19,7 @@ from distdl.core.errors import UserError, missing
 from distdl.data.dataset import Batch, EncodedSplit
 from distdl.data.files import File
 from distdl.data.loaders.base import ChunkLoader
-from distdl.data.loaders.dali_input import BLANK, Fed, prepare, prepare_decoded
+from distdl.data.loaders.dali_input import BLANK, DaliImage, prepare, prepare_decoded
 from distdl.data.loaders.order import Step
 from distdl.data.loaders.prefetch import steps_ahead
 from distdl.data.loaders.samples import Chunk, Samples
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
     from nvidia.dali.pipeline import Pipeline
 
 DEPTH = 3
-"""Batches under way in a pipeline."""
-PARTS = (slice(0, 2), slice(2, 4))
-"""Parts of a window: its first row and column, and its shape."""
-AHEAD = 4
-"""Batches read from disk before a pipeline asks for them."""
+"""Number of batches in flight in a pipeline."""
+WINDOW_PARTS = (slice(0, 2), slice(2, 4))
+"""The two parts of a window: its first row and column, and its shape."""
+PREFETCH = 4
+"""Number of batches that are read from disk before a pipeline needs them."""
 
 
 class DaliLoader(ChunkLoader):
-    """A batch is read by a thread, and decoded and resized by DALI's."""
+    """Reads each batch in one thread; DALI's threads decode and resize it."""
 
     name = "dali"
 
@@ -50,24 +50,24 @@ class DaliLoader(ChunkLoader):
             raise UserError(f"data.loader dali decodes files, and {spec.dataset.name} is in memory: use resident")
         super().__init__(spec, why)
         self._undecodable: set[File] = set()
-        """Files that DALI failed to decode: they are fed as bitmaps."""
+        """Files that DALI failed to decode: they are passed to it as bitmaps."""
         self.samples = Samples(spec)
         workers = spec.config.data.workers
         self.threads = cores(spec.world.local_size) if workers < 0 else max(workers, 1)
         self.on_gpu = spec.world.device.type == "cuda"
         self.straight = self.on_gpu and self.transform.is_identity and not spec.config.data.augment.crop
-        # They are many already: each computes alone.
+        # The pool has one thread per core: each of them must compute with a single thread.
         self._pool = ThreadPoolExecutor(max(self.threads, 2), "distdl-dali", partial(torch.set_num_threads, 1))
         self._pipeline: Pipeline | None = self._build(spec.batch)
-        self._under_way = 0
+        self._in_flight = 0
 
     def _build(self, batch: int) -> "Pipeline":
-        from distdl.data.loaders.dali_pipeline import Graph, build
+        from distdl.data.loaders.dali_pipeline import PipelineSpec, build
 
         spec = self.spec
         moments = {"mean": spec.dataset.mean, "std": spec.dataset.std} if self.straight else {}
         return build(
-            Graph(
+            PipelineSpec(
                 batch=batch,
                 threads=self.threads,
                 depth=DEPTH,
@@ -110,40 +110,40 @@ class DaliLoader(ChunkLoader):
         def read(step: Step) -> tuple[Step, Chunk]:
             return step, self.samples.gather(epoch, step.indices, self._prepare)
 
-        begun: deque[Future] = deque()
+        futures: deque[Future] = deque()
         try:
             for step in steps_ahead(self.spec, epoch, start):
-                begun.append(self._pool.submit(read, step))
-                if len(begun) > AHEAD:
-                    yield begun.popleft().result()
-            while begun:
-                yield begun.popleft().result()
+                futures.append(self._pool.submit(read, step))
+                if len(futures) > PREFETCH:
+                    yield futures.popleft().result()
+            while futures:
+                yield futures.popleft().result()
         finally:
-            for future in begun:
+            for future in futures:
                 future.cancel()
 
-    def _prepare(self, file: File, window: WindowOf) -> Fed:
+    def _prepare(self, file: File, window: WindowOf) -> DaliImage:
         load = prepare_decoded if file in self._undecodable else prepare
         return load(file, window, self.spec.dataset.channels, self.spec.config.data.max_pixels)
 
     def _feed(self, chunk: Chunk) -> None:
         if chunk.error:
-            return  # it ends the epoch when its turn comes
+            return  # the error is raised when the chunk is due
         images = chunk.images + [BLANK] * (len(chunk.indices) - chunk.readable)
         self._run(self._running(), images, chunk.params.get("flip"))
-        self._under_way += 1
+        self._in_flight += 1
 
-    def _run(self, pipeline: "Pipeline", images: list[Fed], flip: np.ndarray | None) -> None:
-        anchors, shapes = (np.array([fed.window[part] for fed in images], np.int32) for part in PARTS)
-        inputs = {"encoded": [fed.content for fed in images], "anchor": anchors, "shape": shapes}
+    def _run(self, pipeline: "Pipeline", images: list[DaliImage], flip: np.ndarray | None) -> None:
+        anchors, shapes = (np.array([image.window[part] for image in images], np.int32) for part in WINDOW_PARTS)
+        inputs = {"encoded": [image.content for image in images], "anchor": anchors, "shape": shapes}
         if self.straight:
             inputs["mirror"] = (np.zeros(len(anchors)) if flip is None else flip).astype(np.int32)
         for name, value in inputs.items():
             pipeline.feed_input(name, value)
-        pipeline._run_once()  # schedule_run() would wait for a whole queue at first: short epochs have none
+        pipeline._run_once()  # schedule_run() would first wait for a full queue, which a short epoch cannot fill
 
     def _decoded(self, epoch: int, waiting: deque[tuple[Step, Chunk]]) -> tuple[Chunk, torch.Tensor]:
-        """Decode the first waiting chunk. Files that DALI fails to decode are read again, and no others."""
+        """Decode the first waiting chunk. If DALI fails to decode files, read only those again, as bitmaps."""
         while True:
             step, chunk = waiting[0]
             try:
@@ -152,23 +152,23 @@ class DaliLoader(ChunkLoader):
                 if "pipeline" not in str(error) or not (failed := self._failed(chunk)):
                     raise
             self._undecodable |= failed
-            # A pipeline that failed is of no use any more.
-            self._pipeline, self._under_way = self._build(self.spec.batch), 0
+            # A pipeline cannot be used after an error.
+            self._pipeline, self._in_flight = self._build(self.spec.batch), 0
             chunk = self.samples.gather(epoch, step.indices, self._prepare)
             waiting[0] = step, chunk
             if chunk.error:
                 raise UserError(chunk.error)
-            for _, fed in waiting:
-                self._feed(fed)
+            for _, pending in waiting:
+                self._feed(pending)
 
     def _failed(self, chunk: Chunk) -> set[File]:
-        """Find the files of a chunk that DALI does not decode, one by one: its error names none of them."""
+        """Find the files of a chunk that DALI cannot decode, by decoding each alone: its error names no file."""
         failed: set[File] = set()
         pipeline = None
-        for fed, index in zip(chunk.images, chunk.indices.tolist(), strict=False):
+        for image, index in zip(chunk.images, chunk.indices.tolist(), strict=False):
             pipeline = pipeline or self._build(1)
             try:
-                self._run(pipeline, [fed], None)
+                self._run(pipeline, [image], None)
                 pipeline.share_outputs()
                 pipeline.release_outputs()
             except RuntimeError:
@@ -184,19 +184,19 @@ class DaliLoader(ChunkLoader):
         pipeline = self._running()
         stream = torch.cuda.current_stream(self.spec.world.device) if self.on_gpu else None
         (images,) = pipeline.share_outputs(stream)
-        pipeline.release_outputs()  # what is held stays valid in DALI's default executor
-        self._under_way -= 1
+        pipeline.release_outputs()  # in DALI's default executor, outputs stay valid while they are referenced
+        self._in_flight -= 1
         return torch.from_dlpack(images.as_tensor()) if self.on_gpu else self._resized(images)
 
     def _resized(self, windows: Sequence) -> torch.Tensor:
-        """Bytes [b, size, size, channels] of a pipeline's windows, of any size each."""
+        """Resize a pipeline's windows, each of any size, to [b, size, size, channels] uint8."""
         size, channels = self.spec.read_size, self.spec.dataset.channels
         images = torch.empty(len(windows), size, size, channels, dtype=torch.uint8)
 
         def fill(first: int) -> None:
-            for place in range(first, len(windows), self.threads):
-                window = torch.from_dlpack(windows[place]).permute(2, 0, 1)
-                images[place] = resize(window, size).permute(1, 2, 0)
+            for index in range(first, len(windows), self.threads):
+                window = torch.from_dlpack(windows[index]).permute(2, 0, 1)
+                images[index] = resize(window, size).permute(1, 2, 0)
 
         list(self._pool.map(fill, range(self.threads)))
         return images
@@ -210,17 +210,17 @@ class DaliLoader(ChunkLoader):
         return images.to(self.transform.dtype), self.transform.targets(labels)
 
     def _drain(self) -> None:
-        """Let go of what an epoch that was left before its end has asked for."""
-        while self._under_way:
-            self._under_way -= 1
+        """Discard the outputs that an epoch requested but did not consume because it was left early."""
+        while self._in_flight:
+            self._in_flight -= 1
             try:
                 pipeline = self._running()
                 pipeline.share_outputs()
                 pipeline.release_outputs()
             except RuntimeError:
-                self._pipeline, self._under_way = self._build(self.spec.batch), 0
+                self._pipeline, self._in_flight = self._build(self.spec.batch), 0
             except AttributeError:
-                return  # the interpreter ends, and DALI has ended its pipelines before
+                return  # the interpreter is exiting, and DALI has already ended its pipelines
 
     def close(self) -> None:
         """End the threads and release the device's memory."""

@@ -1,6 +1,6 @@
-"""DALI pipelines: from encoded images to their windows and, on a GPU, to bytes of one size or what the network takes.
+"""DALI pipelines: crop windows from encoded images and, on a GPU, resize and normalize them.
 
-Every random decision comes in with the sample (distdl.core.counter_rng): a pipeline has no generator, and so no state.
+All random numbers are inputs (distdl.core.counter_rng): a pipeline has no random generator, and so no state.
 """
 
 from dataclasses import dataclass
@@ -11,38 +11,43 @@ from nvidia.dali.pipeline import Pipeline, pipeline_def
 from nvidia.dali.types import DALIDataType, DALIImageType, DALIInterpType
 
 DTYPES = {"fp32": DALIDataType.FLOAT, "fp16": DALIDataType.FLOAT16}
-"""Type that is written for a run's precision; bf16, which DALI does not write, is made from fp32."""
+"""Output type for a run's precision. DALI cannot output bf16; it is converted from fp32 later."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Graph:
+class PipelineSpec:
     """Description of a pipeline."""
 
     batch: int
-    """The most samples at once."""
+    """Maximum number of samples per batch."""
     threads: int
     depth: int
-    """Batches under way."""
+    """Number of batches in flight."""
     device_id: int | None
     """The GPU that decodes and resizes; None for the CPU."""
     channels: int
     size: int | None
-    """Height and width to which windows are resized; None leaves them: on a CPU torch resizes seven times as fast."""
+    """Height and width, in pixels, to which windows are resized; None for no resize: on a CPU torch is seven times as
+    fast."""
     mean: tuple[float, ...] = ()
-    """With `std`, by channel in 0 to 1: mirror and normalise as well. Without, bytes come out."""
+    """Mean per channel, in 0 to 1. With `mean` and `std`, images are also mirrored and normalized; without, the output
+    is bytes."""
     std: tuple[float, ...] = ()
     precision: str = "fp32"
     channels_last: bool = False
 
 
-def build(graph: Graph) -> Pipeline:
-    """The pipeline: inputs `encoded`, `anchor` and `shape` (each [2]: rows, columns), with a mean also `mirror`."""
-    on_gpu = graph.device_id is not None
+def build(spec: PipelineSpec) -> Pipeline:
+    """Build a pipeline with the inputs `encoded`, `anchor` and `shape` ([2] each: rows, columns) and the output images.
+
+    With `mean` set there is a fourth input, `mirror`.
+    """
+    on_gpu = spec.device_id is not None
 
     # The stub of device_id omits None, which builds a pipeline without a GPU.
-    device: dict[str, Any] = {"device_id": graph.device_id}
+    device: dict[str, Any] = {"device_id": spec.device_id}
 
-    @pipeline_def(batch_size=graph.batch, num_threads=graph.threads, prefetch_queue_depth=graph.depth, **device)
+    @pipeline_def(batch_size=spec.batch, num_threads=spec.threads, prefetch_queue_depth=spec.depth, **device)
     def steps() -> Any:
         encoded, anchor, shape = (fn.external_source(name=name) for name in ("encoded", "anchor", "shape"))
         images: Any = fn.decoders.image_slice(
@@ -52,23 +57,23 @@ def build(graph: Graph) -> Pipeline:
             axis_names="HW",
             normalized_anchor=False,
             normalized_shape=False,
-            output_type=DALIImageType.RGB if graph.channels == 3 else DALIImageType.GRAY,
-            # A GPU's hardware decoder takes what it can; colors are smoothed as on the CPU.
+            output_type=DALIImageType.RGB if spec.channels == 3 else DALIImageType.GRAY,
+            # "mixed" uses the GPU's hardware decoder where it can; chroma upsampling is the same as on the CPU.
             **({"device": "mixed", "jpeg_fancy_upsampling": True} if on_gpu else {}),
         )
-        if graph.size is None:
+        if spec.size is None:
             return images
         images = fn.resize(
-            images, size=[graph.size, graph.size], interp_type=DALIInterpType.INTERP_LINEAR, antialias=True
+            images, size=[spec.size, spec.size], interp_type=DALIInterpType.INTERP_LINEAR, antialias=True
         )
-        if graph.mean:
+        if spec.mean:
             images = fn.crop_mirror_normalize(
                 images,
                 mirror=fn.external_source(name="mirror"),
-                mean=[255 * value for value in graph.mean],
-                std=[255 * value for value in graph.std],
-                dtype=DTYPES.get(graph.precision, DALIDataType.FLOAT),
-                output_layout="HWC" if graph.channels_last else "CHW",
+                mean=[255 * value for value in spec.mean],
+                std=[255 * value for value in spec.std],
+                dtype=DTYPES.get(spec.precision, DALIDataType.FLOAT),
+                output_layout="HWC" if spec.channels_last else "CHW",
             )
         return images
 

@@ -1,4 +1,4 @@
-"""Order of the samples: pure functions that every loader follows, so that any of them can resume another one."""
+"""Order of the samples, as pure functions that all loaders use, so that one loader can resume the run of another."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,78 +13,84 @@ class Step:
     """One rank's part of one step."""
 
     indices: np.ndarray
-    """[b] int64 positions in the split; where the rank has none left, one that counts for nothing."""
+    """[b] int64 indices in the split; a single padding index if there is no sample for this rank."""
     count: int
-    """Number of them that count."""
+    """Number of indices that count: b, or 0 for a padding sample."""
     total: int
-    """Number that count over all ranks."""
+    """Number of samples that count over all ranks."""
     position: int
-    """Samples of the epoch that all ranks together have seen before this step."""
+    """Number of the epoch's samples, over all ranks, before this step."""
 
 
 def order(seed: int, epoch: int, n: int) -> np.ndarray:
-    """The epoch's permutation of n samples, [n] int64: the same on every rank, host and loader.
+    """Return the epoch's permutation of n samples, [n] int64: the same on every rank and host and for every loader.
 
-    No epoch's order depends on another's.
+    It does not depend on other epochs.
     """
     return generator(seed, epoch).permutation(n)
 
 
-TOGETHER = 32
-"""Blocks of large files whose samples are shuffled with each other: at 8 MiB each, a window of 256 MiB."""
+BLOCKS_PER_GROUP = 32
+"""Number of blocks of large files whose samples are shuffled together: with blocks of 8 MiB, a window of 256 MiB."""
 
 
-def groups(seed: int, epoch: int, blocks: int, together: int = TOGETHER) -> list[np.ndarray]:
-    """The epoch's order of blocks, in groups of `together`: what is read before the samples of a group are due."""
-    sequence = order(seed, epoch, blocks)
-    return [sequence[first : first + together] for first in range(0, blocks, together)]
-
-
-def order_in_blocks(seed: int, epoch: int, bounds: np.ndarray, together: int = TOGETHER) -> np.ndarray:
-    """The epoch's permutation, [n] int64, of samples within large files: each block is read once, in one go.
-
-    Blocks come in random order; the samples of `together` blocks are shuffled with each other. Two samples of a batch
-    share a block in about one case of `together`, where a full shuffle has one case of all blocks. A set of no
-    more than `together` blocks is shuffled in full. Packing mixes the classes in advance (distdl.data.storage.pack).
+def groups(seed: int, epoch: int, blocks: int, group_size: int = BLOCKS_PER_GROUP) -> list[np.ndarray]:
+    """Return the epoch's random order of blocks, in groups of `group_size`. A group is read before its samples are due.
 
     Args:
-        bounds: [blocks + 1] where blocks begin, and the end.
+        blocks: number of blocks.
+    """
+    sequence = order(seed, epoch, blocks)
+    return [sequence[first : first + group_size] for first in range(0, blocks, group_size)]
+
+
+def order_in_blocks(seed: int, epoch: int, bounds: np.ndarray, group_size: int = BLOCKS_PER_GROUP) -> np.ndarray:
+    """Return the epoch's permutation, [n] int64, of samples within large files, such that each block is read once.
+
+    The order of blocks is random, and the samples of `group_size` consecutive blocks are shuffled together. The
+    probability that two samples of a batch share a block is about 1 / `group_size`; with a full shuffle it would be
+    1 / blocks. A set with at most `group_size` blocks is shuffled fully. Packing mixes the classes in advance
+    (distdl.data.storage.pack).
+
+    Args:
+        bounds: [blocks + 1] index of each block's first sample, and the number of samples.
     """
     random, limits = generator(seed, epoch, jumps=1), bounds.tolist()
     mixed = [
         random.permutation(np.concatenate([np.arange(*limits[block : block + 2]) for block in group.tolist()]))
-        for group in groups(seed, epoch, len(bounds) - 1, together)
+        for group in groups(seed, epoch, len(bounds) - 1, group_size)
     ]
     return np.concatenate(mixed)
 
 
-SHORTEST = 4
-"""An epoch's last step has at least 1 / SHORTEST of the global batch; a smaller one would weigh a few samples as much
-as a whole batch."""
+LAST_STEP_DIVISOR = 4
+"""The last step of an epoch has at least 1 / LAST_STEP_DIVISOR of the global batch: with fewer samples, each of them
+would get a much larger weight than in a full batch."""
 
 
 def steps(n: int, global_batch: int, start: int = 0, drop_last: bool = False) -> int:
-    """Steps that take all ranks through the samples after `start`."""
+    """Return the number of steps for the samples after the first `start`."""
     remaining = max(n - start, 0)
     return remaining // global_batch if drop_last else -(-remaining // global_batch)
 
 
 def sizes(n: int, global_batch: int, pieces: int, drop_last: bool = False) -> np.ndarray:
-    """Samples of each step through n samples, [steps] int64, none above `global_batch`; they sum to n.
+    """Divide n samples into steps: [steps] int64 samples per step, at most `global_batch` each, n in total.
 
-    Steps are full, except that a last step that would be too short shares its samples evenly with as few steps before
-    it as it needs. Too short means less than a quarter of the global batch, or less than two samples per piece: a
-    piece of one sample has no variance for BatchNorm to divide by. Where no division gives two samples per piece, one
-    is aimed at, and then the quarter alone; `smallest_piece` returns the result.
+    All steps are full, except that a last step that would be too short is merged with the steps before it, as few as
+    necessary, and their samples are divided evenly. Too short means less than a quarter of the global batch, or less
+    than two samples per micro batch, because BatchNorm cannot compute the variance of one sample. If no division gives
+    two samples per micro batch, the aim is one, and then only the quarter; `smallest_piece` returns the result.
 
-    The rule looks only at what remains. A run that stops after any step and resumes takes the remaining steps as if it
-    had not stopped; with another global batch or number of ranks it divides the remaining samples in its own way, and
-    sees each once. With 8 or more samples per piece the quarter decides, and the steps do not depend on the number of
-    ranks at all.
+    The rule uses only the remaining samples. A run that stops after any step and resumes therefore continues with the
+    same steps; with another global batch or number of ranks it divides the remaining samples by its own settings, and
+    still processes each once. With 8 or more samples per micro batch the quarter is the larger bound, and the steps do
+    not depend on the number of ranks.
 
     Args:
-        pieces: parts into which each step is cut, over all ranks: ranks x micro batches. 0 keeps a short last step as
-            it is: in evaluation, where each sample counts on its own.
+        pieces: number of micro batches per step over all ranks: ranks x micro batches per rank. With 0, in evaluation,
+            a short last step is not merged, since each sample counts separately.
+        drop_last: omit a last step that is not full.
     """
     full, rest = divmod(max(n, 0), global_batch)
     result = np.full(full if drop_last or not rest else full + 1, global_batch)
@@ -93,13 +99,13 @@ def sizes(n: int, global_batch: int, pieces: int, drop_last: bool = False) -> np
     if not pieces:
         result[-1] = rest
         return result
-    quarter = -(-global_batch // SHORTEST)
-    for least in (max(quarter, 2 * pieces), max(quarter, pieces), quarter):
-        least = min(least, global_batch)
-        if rest < least == global_batch:
+    quarter = -(-global_batch // LAST_STEP_DIVISOR)
+    for minimum in (max(quarter, 2 * pieces), max(quarter, pieces), quarter):
+        minimum = min(minimum, global_batch)
+        if rest < minimum == global_batch:
             continue
-        # k steps share (k - 1) * global_batch + rest samples: each gets `least` from k * (global_batch - least) on.
-        k = 1 if rest >= least else -(-(global_batch - rest) // (global_batch - least))
+        # k steps share (k - 1) * global_batch + rest samples, at least k * minimum: solved for the smallest k.
+        k = 1 if rest >= minimum else -(-(global_batch - rest) // (global_batch - minimum))
         if k <= len(result):
             per, extra = divmod((k - 1) * global_batch + rest, k)
             result[-k:] = per + (np.arange(k) < extra)
@@ -109,7 +115,7 @@ def sizes(n: int, global_batch: int, pieces: int, drop_last: bool = False) -> np
 
 
 def smallest_piece(n: int, global_batch: int, pieces: int, drop_last: bool = False) -> int:
-    """Samples of the smallest piece of an epoch; 0 where a rank has none in some step."""
+    """Return the samples in an epoch's smallest micro batch; 0 if a rank has none in some step."""
     return int(sizes(n, global_batch, pieces, drop_last).min(initial=global_batch)) // pieces
 
 
@@ -123,14 +129,14 @@ def share(
     *,
     pieces: int | None = None,
 ) -> Iterator[Step]:
-    """One rank's steps through `sequence` after its first `start` samples.
+    """Yield one rank's steps through `sequence` [n] after its first `start` samples.
 
-    Each step takes the next samples of the sequence, as many as `sizes` gives, in contiguous parts by rank whose sizes
-    differ by one at most. Every sample is therefore seen exactly once at any number of ranks, also when that changes
-    during the epoch, and every rank takes `steps(...)` steps.
+    Each step takes the next samples of the sequence, as many as `sizes` returns, and gives each rank a contiguous part;
+    the parts differ by at most one sample. Therefore every sample is processed exactly once for any number of ranks,
+    even if that number changes during the epoch, and every rank runs `steps(...)` steps.
 
     Args:
-        pieces: as in `sizes`; without it, one per rank.
+        pieces: as in `sizes`; by default one per rank.
     """
     pieces = world if pieces is None else pieces
     position = start

@@ -1,8 +1,8 @@
-"""Reading ahead: whole blocks of the large files that have the next samples, one after the other.
+"""Read-ahead of whole blocks of the large files that contain the next samples.
 
-Samples of a group of blocks come in random order. Read one by one they would make a parallel file system seek for each;
-so a thread reads the next group's blocks from end to end, into the kernel's page cache, from which every process of the
-host then takes them. That memory is the kernel's: no process grows, and where it is needed it is given up.
+Samples of a group of blocks are used in random order. Reading them one by one would cause a seek for each on a parallel
+file system. Therefore a thread reads the blocks of the next group sequentially into the kernel's page cache, from which
+all processes of the host then read. This needs no memory of any process, and the kernel frees it under pressure.
 """
 
 import contextlib
@@ -19,36 +19,38 @@ PIECE = 2**20
 
 
 class ReadAhead:
-    """A thread that stays one group ahead of the samples that are asked for."""
+    """A thread that reads one group ahead of the requested samples."""
 
     def __init__(self, spec: LoaderSpec, files: ShardParts, epoch: int) -> None:
         self.files, self.bounds = files, files.blocks()
         self.groups = order.groups(spec.config.seed, epoch, len(self.bounds) - 1)
         sizes = np.diff(self.bounds)
-        self.begins = np.cumsum([0, *(sizes[group].sum() for group in self.groups)])
+        self.group_starts = np.cumsum([0, *(sizes[group].sum() for group in self.groups)])
         # The ranks of a host share its page cache: each reads its part.
         self.share = slice(spec.world.local_rank, None, spec.world.local_size)
         self.read: list[int] = []
         """Blocks read so far."""
-        self._position, self._moved, self._over = 0, threading.Condition(), False
+        self._position, self._changed, self._closed = 0, threading.Condition(), False
         self._thread = threading.Thread(target=self._worker, name="distdl-read-ahead", daemon=True)
 
     def advance(self, position: int) -> None:
-        """The epoch's samples before `position` have been asked for."""
-        with self._moved:
+        """Report that the epoch's samples before `position` have been requested."""
+        with self._changed:
             self._position = max(self._position, position)
-            self._moved.notify()
+            self._changed.notify()
 
     def _worker(self) -> None:
         piece = bytearray(PIECE)
         for number, group in enumerate(self.groups):
-            with self._moved:
-                self._moved.wait_for(lambda n=number: self._over or self._position >= self.begins[max(n - 1, 0)])
-                late = self._position >= self.begins[number + 1]
-            if late:
-                continue  # the epoch began behind it
+            with self._changed:
+                self._changed.wait_for(
+                    lambda n=number: self._closed or self._position >= self.group_starts[max(n - 1, 0)]
+                )
+                is_past = self._position >= self.group_starts[number + 1]
+            if is_past:
+                continue  # the epoch was resumed after this group
             for block in np.sort(group)[self.share]:
-                if self._over:
+                if self._closed:
                     return
                 self._fetch(int(block), piece)
                 self.read.append(int(block))
@@ -56,26 +58,26 @@ class ReadAhead:
     def _fetch(self, block: int, piece: bytearray) -> None:
         first, last = self.bounds[block], self.bounds[block + 1] - 1
         begin, end = int(self.files.offset[first]), int(self.files.offset[last] + self.files.size[last])
-        # The process that needs the sample reports the error.
+        # An error is reported by the process that needs the sample.
         with contextlib.suppress(OSError), self.files[first].path.open("rb", buffering=0) as source:
             source.seek(begin)
             view = memoryview(piece)
-            while begin < end and (got := source.readinto(view[: min(PIECE, end - begin)])):
-                begin += got
+            while begin < end and (count := source.readinto(view[: min(PIECE, end - begin)])):
+                begin += count
 
     def __enter__(self) -> "ReadAhead":
         self._thread.start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        with self._moved:
-            self._over = True
-            self._moved.notify()
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
         self._thread.join()
 
 
 def steps_ahead(spec: LoaderSpec, epoch: int, start: int) -> Iterator[order.Step]:
-    """Steps of a loader, each requested when it is read; blocks of large files are read ahead."""
+    """Yield the steps of a loader, each when its samples are to be read; blocks of large files are read ahead."""
     files = spec.shard_parts
     if files is None or not spec.training:
         yield from spec.steps(epoch, start)

@@ -1,4 +1,4 @@
-"""Loader `resident`: the whole set as bytes on the device, where it is also augmented."""
+"""Loader `resident`: the whole data set as bytes in the device's memory, where it is also augmented."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,16 +17,16 @@ from distdl.data.loaders.samples import Chunk, Samples
 from distdl.data.loaders.spec import LoaderSpec
 from distdl.runtime.cores import cores
 
-PART = 64
-"""Files that a thread decodes at a time."""
-AHEAD_BYTES = 1 << 20
-"""Of images that are made ready at once: as much as stays in a processor's cache until the last is used."""
+FILES_PER_TASK = 64
+"""Number of files that a thread decodes at a time."""
+GROUP_BYTES = 1 << 20
+"""Size of the images of consecutive steps that are transformed together: they stay in a CPU's cache until used."""
 
 
 class ResidentLoader(LoaderBase):
-    """Nothing is read, decoded or sent in an epoch: its order and its draws go to the device once, at its start.
+    """Keeps all images in memory. An epoch copies only its order and random parameters to the device, once.
 
-    Image files are decoded once, when the loader is made.
+    Image files are decoded once, when the loader is built.
     """
 
     name = "resident"
@@ -40,16 +40,16 @@ class ResidentLoader(LoaderBase):
         self.padding = settings.crop if spec.training else 0
         self.images = augment.pad(torch.from_numpy(images).to(spec.world.device), self.padding)
         if spec.training and settings.flip:
-            # Mirror images take memory once; made in each step they would take most of its time on a CPU.
+            # Mirror images are stored in advance: computing them takes most of a step's time on a CPU.
             self.images = torch.cat([self.images, self.images.flip(2)])
         self.labels = self.labels[torch.from_numpy(self.read)].to(spec.world.device)
         self.transform = BatchTransform(spec)
-        # Steps made ready at once. What mixes the samples of a batch, or sums over one, must see that batch alone.
+        # Number of steps transformed together. Stages that combine the samples of a batch need that batch alone.
         step_bytes = 4 * spec.batch * spec.dataset.channels * spec.size**2
-        self.at_once = max(AHEAD_BYTES // step_bytes, 1) if self.transform.is_identity else 1
+        self.group = max(GROUP_BYTES // step_bytes, 1) if self.transform.is_identity else 1
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """This rank's batches of `epoch`, after the first `start` samples (counted over all ranks)."""
+        """Yield this rank's batches of `epoch`, after the first `start` samples (counted over all ranks)."""
         spec, device = self.spec, self.spec.world.device
         steps = list(spec.steps(epoch, start))
         if self.any_unreadable:
@@ -62,29 +62,29 @@ class ResidentLoader(LoaderBase):
         labels = self.labels.index_select(0, index)
         index, shift = self._mirrored(index, params.get("shift"), params.get("flip"))
         first = 0
-        for few in (steps[i : i + self.at_once] for i in range(0, len(steps), self.at_once)):
-            sizes = [len(step.indices) for step in few]
+        for group in (steps[i : i + self.group] for i in range(0, len(steps), self.group)):
+            sizes = [len(step.indices) for step in group]
             rows = slice(first, first := first + sum(sizes))
             with transfer(self.clock, device):
                 images = augment.cut(self.images, index[rows], self.size, None if shift is None else shift[rows], None)
                 row_params = {name: values[rows] for name, values in params.items()}
                 images, targets = self.transform(images, labels[rows], row_params)
-                batches = list(zip(few, images.split(sizes), targets.split(sizes), strict=True))
+                batches = list(zip(group, images.split(sizes), targets.split(sizes), strict=True))
             for step, images, targets in batches:
-                counted = replace(step, count=step.count - self._left_out(step))
+                counted = replace(step, count=step.count - self._unreadable_count(step))
                 yield spec.deliver(counted, images, targets, self.read[step.indices])
 
     def _unreadable_last(self, step: Step) -> Step:
         return replace(step, indices=step.indices[np.argsort(self.unreadable[step.indices], kind="stable")])
 
-    def _left_out(self, step: Step) -> int:
-        """Samples of the step's count that are unreadable: in training none."""
+    def _unreadable_count(self, step: Step) -> int:
+        """Number of unreadable samples in the step's count; always 0 in training."""
         return int(self.unreadable[step.indices].sum()) if step.count and self.any_unreadable else 0
 
     def _mirrored(
         self, index: torch.Tensor, shift: torch.Tensor | None, flip: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Positions of flipped samples in the second half of the images, with their shift counted from the right."""
+        """Move the indices of flipped samples to the second half of the images, and mirror their shift."""
         if flip is None:
             return index, shift
         if shift is not None:
@@ -97,25 +97,26 @@ class ResidentLoader(LoaderBase):
         self.images = self.labels = torch.empty(0)
 
     def _read(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Images [n, H, W, C] uint8, files decoded now; the sample behind each [n]; which are unreadable [n]."""
+        """Return images [n, H, W, C] uint8 (files are decoded here), the sample of each [n], and which are unreadable
+        [n]."""
         spec, split = self.spec, self.spec.split
         if isinstance(split, ResidentSplit):
             return np.ascontiguousarray(split.images), np.arange(len(split)), np.zeros(len(split), bool)
         if spec.training and spec.config.data.augment.random_resized_crop:
             raise UserError(
-                "data.loader resident decodes files once, and random_resized_crop needs them in each epoch: use torch"
+                "data.loader resident decodes files once, but random_resized_crop decodes them in each epoch: use torch"
             )
         samples = Samples(spec)
         with ThreadPoolExecutor(cores(spec.world.local_size)) as pool:
-            parts = np.array_split(np.arange(len(split)), -(-len(split) // PART))
+            parts = np.array_split(np.arange(len(split)), -(-len(split) // FILES_PER_TASK))
             chunks = list(pool.map(lambda part: samples[0, part], parts))
-        taken = np.concatenate([self._checked(chunk).indices for chunk in chunks])
+        sample_of = np.concatenate([self._checked(chunk).indices for chunk in chunks])
         unreadable = np.concatenate([np.arange(len(chunk.indices)) >= chunk.readable for chunk in chunks])
         images = torch.cat([chunk.images for chunk in chunks]).numpy()
-        if unreadable.any():  # they are the last of their chunk: back into the split's order
-            images[taken], unreadable[taken] = images.copy(), unreadable.copy()
-            taken = np.arange(len(split))
-        return images, taken, unreadable
+        if unreadable.any():  # unreadable samples are the last of their chunk: restore the order of the split
+            images[sample_of], unreadable[sample_of] = images.copy(), unreadable.copy()
+            sample_of = np.arange(len(split))
+        return images, sample_of, unreadable
 
     def _checked(self, chunk: Chunk) -> Chunk:
         if chunk.error:

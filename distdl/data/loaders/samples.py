@@ -1,4 +1,4 @@
-"""Samples by their indices, as bytes of one size: what worker processes and threads do for a loader."""
+"""Reading of samples by index, as bytes of one size: the work of a loader's worker processes and threads."""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,35 +15,35 @@ from distdl.data.files import File, FilePaths, Unreadable, compact
 from distdl.data.loaders.spec import LoaderSpec
 from distdl.data.storage import decode
 
-NEIGHBOURS = 100
-"""Unreadable files in a row after which a set counts as broken."""
+MAX_CONSECUTIVE_UNREADABLE = 100
+"""Number of consecutive unreadable files after which the run fails."""
 
 
 class Chunk(NamedTuple):
-    """Some samples, read."""
+    """Samples that were read together."""
 
     images: Any
-    """[b, H, W, C] uint8, or the number of their slot; of `Samples.gather`, [count] results."""
+    """[b, H, W, C] uint8, or the number of their slot; for `Samples.gather`, a list of [count] results."""
     indices: np.ndarray
-    """[b] int64: the samples read. In training, the neighbour of an unreadable one; in evaluation, unreadable ones come
-    last."""
+    """[b] int64: the samples that were read. In training, an unreadable sample is replaced by the next readable one; in
+    evaluation, unreadable samples come last."""
     params: dict[str, np.ndarray]
-    """Parameters of the augmentation that is still to come, for the samples asked for."""
+    """Parameters of the augmentation that follows, for the requested samples."""
     skipped: dict[int, str]
-    """By index: what was wrong with the file, and how it was dealt with."""
+    """By index of an unreadable sample: the fault of its file, and how it was handled."""
     readable: int
-    """Number of samples that were read: the first ones of the b. Fewer than b in evaluation only."""
+    """Number of samples that were read: the first `readable` of the b. It is less than b in evaluation only."""
     error: str
-    """Error that ends the run; empty if there is none. A value, since an exception would cross the process boundary as
-    a traceback, and the user should see one line."""
+    """Error that ends the run; empty if there is none. It is a value, since an exception would cross the process
+    boundary as a traceback, and the user should see one line."""
 
 
 class Samples(torch.utils.data.Dataset):
     """Samples of a loader: `samples[epoch, indices]` is a Chunk, `samples[epoch, indices, slot]` one in `slots[slot]`.
 
     Args:
-        slots: [n, batch, size, size, C] uint8, shared by processes. Memory that is allocated for each batch has to be
-            zeroed by the kernel and mapped, page by page, on both sides: a fifth of the time that decoding takes.
+        slots: [n, batch, size, size, C] uint8, memory shared by the processes. Without it, memory is allocated for each
+            batch: zeroing and mapping its pages in both processes takes a fifth of the decoding time.
     """
 
     def __init__(self, spec: LoaderSpec, slots: torch.Tensor | None = None) -> None:
@@ -66,21 +66,21 @@ class Samples(torch.utils.data.Dataset):
         else:
             images = torch.empty(len(indices), size, size, channels, dtype=torch.uint8)
             if torch.utils.data.get_worker_info():
-                images.share_memory_()  # filled where the other process will read it: no copy
-        places = iter(images)
+                images.share_memory_()  # the other process reads the memory that is filled here, without a copy
+        targets = iter(images)
 
         def load(file: File, window: decode.WindowOf) -> None:
             image = decode.load(file, channels, window, size, self.max_pixels)
-            next(places).copy_(image)
+            next(targets).copy_(image)
 
         chunk = self.gather(epoch, indices, load)
-        for image in places:
+        for image in targets:
             image.zero_()
         return chunk._replace(images=slot[0] if slot else images)
 
     def gather(self, epoch: int, indices: np.ndarray, load: Callable[[File, decode.WindowOf], Any]) -> Chunk:
-        """Call `load(file, window)` for the samples at `indices` [n]; on_error decides about unreadable ones."""
-        results, taken, unreadable, skipped, error = [], [], [], {}, ""
+        """Call `load(file, window)` for the samples at `indices` [n]; unreadable ones are handled by data.on_error."""
+        results, loaded, unreadable, skipped, error = [], [], [], {}, ""
         try:
             for index, window in zip(indices.tolist(), self._windows(epoch, indices), strict=True):
                 result, number = self._load(index, lambda file, window=window: load(file, window), skipped)
@@ -88,11 +88,11 @@ class Samples(torch.utils.data.Dataset):
                     unreadable.append(index)
                 else:
                     results.append(result)
-                    taken.append(number)
+                    loaded.append(number)
         except UserError as raised:
             error = str(raised)
-        order = indices if error else np.array(taken + unreadable, np.int64)
-        return Chunk(results, order, self.spec.draw(epoch, indices), skipped, len(taken), error)
+        order = indices if error else np.array(loaded + unreadable, np.int64)
+        return Chunk(results, order, self.spec.draw(epoch, indices), skipped, len(loaded), error)
 
     def _windows(self, epoch: int, indices: np.ndarray) -> list[decode.WindowOf]:
         if not self.random:
@@ -100,9 +100,13 @@ class Samples(torch.utils.data.Dataset):
         return random_windows(uniform(self.spec.config.seed, epoch, indices, "window", DRAWS))
 
     def _load(self, index: int, load: Callable[[File], Any], skipped: dict[int, str]) -> tuple[Any, int | None]:
-        """Load sample `index`; if it is unreadable and may be, in training the next readable one, else None."""
+        """Load sample `index` and return the result with its index.
+
+        If the sample is unreadable and data.on_error is skip, training loads the next readable one; evaluation returns
+        None for both.
+        """
         bad: list[str] = []
-        for step in range(min(NEIGHBOURS, len(self.files))):
+        for step in range(min(MAX_CONSECUTIVE_UNREADABLE, len(self.files))):
             number = (index + step) % len(self.files)
             try:
                 result = load(self.files[number])
@@ -115,6 +119,6 @@ class Samples(torch.utils.data.Dataset):
                 bad.append(str(error))
                 continue
             for passed, reason in enumerate(bad):
-                skipped[(index + passed) % len(self.files)] = f"{reason}; {self.files[number]} was taken in its place"
+                skipped[(index + passed) % len(self.files)] = f"{reason}; {self.files[number]} is used instead"
             return result, number
         raise UserError(f"{len(bad)} files in a row cannot be read, {bad[0]} first")

@@ -1,4 +1,4 @@
-"""Specification of a loader: the samples that one rank reads of one split, and their changes."""
+"""Specification of a loader: the samples of one split that one rank reads, and their augmentation."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,23 +16,23 @@ from distdl.data.loaders import order
 from distdl.runtime.world import World
 
 TEN_CROP_SHARE = 7 / 8
-"""Side of a crop relative to that of the image: 224 / 256 (Krizhevsky et al. 2012)."""
+"""Side of a crop relative to the side of the image: 224 / 256 (Krizhevsky et al. 2012)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoaderSpec:
-    """A split, this rank's place, and the changes of the samples."""
+    """A split of a data set, the rank that reads it, and the augmentation."""
 
     config: Config
     dataset: DataSet
     split: Split
     world: World
     training: bool
-    """Samples are shuffled and augmented; otherwise each comes once, in the order of the split."""
+    """Whether samples are shuffled and augmented; otherwise each is delivered once, in the order of the split."""
 
     @property
     def global_batch(self) -> int:
-        """Samples of a full step over all ranks."""
+        """Number of samples in a full step over all ranks."""
         data, world = self.config.data, self.world
         if self.training:
             return data.step_samples(world.size)
@@ -40,17 +40,17 @@ class LoaderSpec:
 
     @property
     def batch(self) -> int:
-        """Most samples of one rank in a step."""
+        """Maximum number of samples of one rank in a step."""
         return -(-self.global_batch // self.world.size)
 
     @property
     def pieces(self) -> int:
-        """Parts into which all ranks together cut a training step, ranks x micro batches; 0 in evaluation."""
+        """Number of micro batches of all ranks in a training step, ranks x micro batches per rank; 0 in evaluation."""
         return self.world.size * self.config.optim.accumulate if self.training else 0
 
     @property
     def size(self) -> int:
-        """Height and width, in pixels, that the network sees."""
+        """Height and width of the network's input, in pixels."""
         return self.config.data.image_size or self.dataset.image_size
 
     @property
@@ -60,12 +60,12 @@ class LoaderSpec:
 
     @property
     def read_size(self) -> int:
-        """Height and width, in pixels, to which images are read: above `size` where crops are taken from them."""
+        """Height and width, in pixels, to which images are resized on reading: larger than `size` for ten crops."""
         return round(self.size / TEN_CROP_SHARE) if self.ten_crop else self.size
 
     @property
     def central(self) -> float:
-        """Share of an image file's short side that is read without random crops: all of it for ten crops."""
+        """Share of an image file's short side that is read without random crops: 1 for ten crops."""
         return 1.0 if self.ten_crop else self.dataset.central
 
     @cached_property
@@ -74,7 +74,7 @@ class LoaderSpec:
         return extra.make(self.config) if self.training else ()
 
     def draw(self, epoch: int, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """Parameters of all augmentations for samples `indices` [n]; none outside of training."""
+        """Draw the parameters of all augmentations for samples `indices` [n] of an epoch; empty outside training."""
         if not self.training:
             return {}
         shape = self.split.images.shape[1:3] if isinstance(self.split, ResidentSplit) else None
@@ -96,23 +96,23 @@ class LoaderSpec:
         return order.steps(len(self.split), self.global_batch, drop_last=self._drop_last)
 
     def steps(self, epoch: int, start: int = 0) -> Iterator[order.Step]:
-        """This rank's steps of the epoch after its first `start` samples."""
+        """Yield this rank's steps of the epoch after its first `start` samples (counted over all ranks)."""
         world, sequence = self.world, self.sequence(epoch)
         return order.share(
             sequence, world.rank, world.size, self.global_batch, start, self._drop_last, pieces=self.pieces
         )
 
     def smallest_piece(self, start: int = 0) -> int:
-        """Samples of the smallest micro batch in the epoch after its first `start` samples."""
+        """Return the number of samples in the smallest micro batch of the epoch after its first `start` samples."""
         return order.smallest_piece(len(self.split) - start, self.global_batch, self.pieces, self._drop_last)
 
     def divides_as_one_rank(self) -> bool:
-        """Whether the steps of a whole epoch have as many samples each as on one rank without accumulation."""
+        """Whether the steps of an epoch have the same sizes as on one rank without gradient accumulation."""
         n, batch, drop_last = len(self.split), self.global_batch, self._drop_last
         return np.array_equal(order.sizes(n, batch, self.pieces, drop_last), order.sizes(n, batch, 1, drop_last))
 
     def sequence(self, epoch: int) -> np.ndarray:
-        """All ranks' samples in the epoch's order, [n] int64."""
+        """Return the samples of all ranks in the epoch's order, [n] int64."""
         if not self.training:
             return np.arange(len(self.split))
         if files := self.shard_parts:
@@ -122,7 +122,11 @@ class LoaderSpec:
     def deliver(
         self, step: order.Step, images: torch.Tensor, labels: torch.Tensor, indices: np.ndarray | None = None
     ) -> Batch:
-        """The batch of a step; `indices` [b] are those read, if they differ from those of the step."""
+        """Build the batch of a step.
+
+        Args:
+            indices: [b] samples that were read, if they differ from those of the step.
+        """
         return Batch(
             images,
             labels,

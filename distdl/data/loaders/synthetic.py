@@ -1,4 +1,4 @@
-"""Loader `synthetic`: one batch of noise, again and again, with the labels of the real samples."""
+"""Loader `synthetic`: the same batch of noise in every step, with the labels of the real samples."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from distdl.runtime.device import REDUCED_PRECISION
 
 
 class SyntheticLoader(LoaderBase):
-    """Measures everything but the input: no reading, no augmentation, no normalisation."""
+    """Delivers data without reading, augmentation or normalization, to measure a training without its input."""
 
     name = "synthetic"
 
@@ -26,7 +26,7 @@ class SyntheticLoader(LoaderBase):
         self.labels = self.labels.to(device)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """This rank's batches of `epoch`, after the first `start` samples (counted over all ranks)."""
+        """Yield this rank's batches of `epoch`, after the first `start` samples (counted over all ranks)."""
         for step in self.spec.steps(epoch, start):
             index = torch.from_numpy(step.indices).to(self.labels.device, non_blocking=True)
             images = self.images[: len(index)]

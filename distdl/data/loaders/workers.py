@@ -1,4 +1,4 @@
-"""Loader `torch`: DataLoader's worker processes read and decode; bytes are sent, and augmented on the device."""
+"""Loader `torch`: worker processes of torch's DataLoader read and decode; augmentation runs on the device."""
 
 import math
 import mmap
@@ -23,22 +23,24 @@ from distdl.runtime.process import too_many_files
 from distdl.runtime.torch_private import end_workers, replace_wait, start_workers, try_next, workers_of
 
 PREFETCH = 4
-"""Batches that each worker reads ahead: enough to ride out a slow file, few enough to keep in memory."""
+"""Number of batches that each worker reads ahead: enough to hide a slow file, few enough to fit in memory."""
 SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")
-"""Meant for the trainer, which stops in order, but sent to all its processes by Slurm, torchrun or a terminal."""
+"""Signals that workers ignore. Slurm, torchrun and terminals send them to all processes, but only the trainer may act
+on them."""
 
 
 TURN_S = 1.0
-"""Length of one wait for a worker."""
+"""Timeout of one wait for a worker, in seconds."""
 STOPPED_S, ENDING_S, ANSWER_S = 30.0, 10.0, 600.0
-"""Waits after which the run fails: for a stopped worker, for any worker once the run was asked to stop, otherwise."""
+"""Timeouts in seconds after which the run fails: for a suspended worker, for any worker after the run was requested to
+stop, and for any worker otherwise."""
 ADVICE = (
-    "after SIGKILL look for a lack of memory, after SIGBUS for a full /dev/shm: fewer --data.workers need less of both"
+    "after SIGKILL check for a lack of memory, after SIGBUS for a full /dev/shm: fewer --data.workers need less of both"
 )
 
 
 class TorchLoader(ChunkLoader):
-    """A worker reads whole batches: which one reads what changes nothing, since a sample's draws are its own."""
+    """Each worker reads whole batches. Results do not depend on which worker reads which batch."""
 
     name = "torch"
 
@@ -60,31 +62,31 @@ class TorchLoader(ChunkLoader):
             worker_init_fn=_begin_worker,
             multiprocessing_context=_start_method() if workers else None,
         )
-        # Workers start now, while no other thread of this process works: a fork copies locks that one of them holds.
+        # Workers start here, before this process has other threads: a fork would copy locks that those hold.
         start_workers(self._reader)
         if workers:
-            wait = weakref.WeakMethod(self._wait)  # no cycle: the loader's end must not wait for the collector
+            wait = weakref.WeakMethod(self._wait)  # no reference cycle: the loader must not wait for garbage collection
             replace_wait(self._reader, lambda: _call(wait))
-        # A loader that was not closed must not hold the process up: workers do not heed the SIGTERM of its end.
+        # A loader that was not closed must not block the process's exit: workers ignore SIGTERM.
         self._end = weakref.finalize(self, end_workers, self._reader)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """This rank's batches of `epoch`, after the first `start` samples (counted over all ranks).
+        """Yield this rank's batches of `epoch`, after the first `start` samples (counted over all ranks).
 
         Raises:
             UserError: a file cannot be read, and data.on_error is raise.
-            Failure: a worker process ended, is stopped or does not answer.
+            Failure: a worker process ended, is suspended or does not respond.
         """
         steps = list(self.spec.steps(epoch, start))
-        self.requests.items = self._asked(epoch, start)
+        self.requests.items = self._batch_requests(epoch, start)
         self.requests.count = len(steps)
         for step, chunk in zip(steps, self._chunks(), strict=True):
             if chunk.error:
                 raise UserError(chunk.error)
             yield self.batch(step, chunk, chunk.images)
 
-    def _asked(self, epoch: int, start: int) -> Iterator[tuple]:
-        # Begun when no worker is at work: DataLoader has waited for what an epoch that was left had asked for.
+    def _batch_requests(self, epoch: int, start: int) -> Iterator[tuple]:
+        # No worker is busy here: if the previous epoch was left early, DataLoader has waited for its requests.
         self._free = [] if self.slots is None else list(range(len(self.slots)))
         for step in steps_ahead(self.spec, epoch, start):
             yield (epoch, step.indices, *([] if self.slots is None else [self._free.pop()]))
@@ -105,33 +107,33 @@ class TorchLoader(ChunkLoader):
             raise
 
     def _wait(self) -> tuple:
-        """Wait for the next delivery of a worker; replaces DataLoader's `_get_data`, which waits without end.
+        """Wait for the next result of a worker; replaces DataLoader's `_get_data`, which has no timeout.
 
         Raises:
             RuntimeError: a worker has ended.
-            Failure: a worker is stopped, or does not answer.
+            Failure: a worker is suspended or does not respond.
         """
         turns, stopped_turns = 0, 0
         while True:
             delivered, data = try_next(self._reader, TURN_S)
             if delivered:
                 return data
-            # Turns are counted, not seconds: while the whole job is suspended none passes.
+            # Turns are counted instead of seconds, so that the time in which the whole job is suspended does not count.
             turns += 1
             stopped = [pid for worker in workers_of(self._reader) if (pid := worker.pid) and _is_stopped(pid)]
             stopped_turns = stopped_turns + 1 if stopped else 0
-            if stopped and (stopped_turns * TURN_S >= STOPPED_S or self.stop_asked()):
-                raise self._failure(f"(pid {stopped[0]}) is stopped (SIGSTOP): nothing was delivered any more")
-            if turns * TURN_S >= (ENDING_S if self.stop_asked() else ANSWER_S):
+            if stopped and (stopped_turns * TURN_S >= STOPPED_S or self.stop_requested()):
+                raise self._failure(f"(pid {stopped[0]}) is suspended (SIGSTOP) and delivers no batches")
+            if turns * TURN_S >= (ENDING_S if self.stop_requested() else ANSWER_S):
                 raise self._failure(
-                    f"has not delivered a batch for {turns * TURN_S:.0f} s: look at the disk or file server of the data"
+                    f"has not delivered a batch for {turns * TURN_S:.0f} s: check the disk or file server of the data"
                 )
 
-    def _failure(self, what: str) -> Failure:
-        """The error of a worker; all are killed, as one that is stopped would not heed the loader's end."""
+    def _failure(self, problem: str) -> Failure:
+        """Kill all workers and return the error: a suspended worker would not react when the loader is closed."""
         for worker in workers_of(self._reader):
             worker.kill()
-        return Failure(f"a worker process of loader torch {what}")
+        return Failure(f"a worker process of loader torch {problem}")
 
     def close(self) -> None:
         """End the worker processes; one that does not end within seconds is killed."""
@@ -156,21 +158,21 @@ def _is_stopped(pid: int) -> bool:
 
 
 def _slots(spec: LoaderSpec, workers: int) -> torch.Tensor | None:
-    """Memory for the batches under way, the one being read by the trainer and one to spare; None where it is no gain.
+    """Allocate memory for the batches in flight, the one that the trainer uses, and one more; None if not useful.
 
-    For a GPU batches are copied to pinned memory by a thread that does not say when it is done.
+    For a GPU it is not used: a thread copies batches to pinned memory and does not report when it is done.
     """
     if not workers or not isinstance(spec.split, EncodedSplit) or spec.world.device.type != "cpu":
         return None
     shape = (workers * PREFETCH + 2, spec.batch, spec.read_size, spec.read_size, spec.dataset.channels)
     if _start_method() != "fork":
         return torch.empty(shape, dtype=torch.uint8).share_memory_()
-    # What a fork inherits needs no file, and does not count to /dev/shm, of which a container has but 64 MB.
+    # Memory that a fork inherits needs no file and takes nothing of /dev/shm, of which a container has only 64 MB.
     return torch.frombuffer(mmap.mmap(-1, math.prod(shape)), dtype=torch.uint8).view(shape)
 
 
 class _Requests:
-    """Requests for the next batches, as DataLoader's sampler: (epoch, indices) for each batch."""
+    """Sampler for DataLoader whose items are requests for batches: (epoch, indices), and a slot if there are any."""
 
     def __init__(self) -> None:
         self.items: Iterable[tuple[int, np.ndarray]] = ()
@@ -184,7 +186,7 @@ class _Requests:
 
 
 def _start_method() -> str:
-    # Fork shares the set and the imported modules, and starts in milliseconds; elsewhere than on Linux it is unsafe.
+    # Fork shares the data set and the imported modules and starts in milliseconds; it is safe on Linux only.
     return "fork" if sys.platform == "linux" else "spawn"
 
 

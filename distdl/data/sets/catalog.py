@@ -1,4 +1,4 @@
-"""The data sets that are known by name: where each lies, how it is read, and what is known of its images."""
+"""Data sets that are known by name: their location, how to read them, and the properties of their images."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,27 +20,28 @@ class Source:
     text: str
     """One-line description."""
     read: Callable[[Path, DataConfig], Raw]
-    """Reads it from its folder."""
+    """Function that reads the data set from its folder."""
     folders: tuple[str, ...] = ()
-    """Under the data root; none where the set is at hand everywhere."""
+    """Possible folders under the data root; empty if the data set needs no folder."""
     origin: str = ""
-    """Why it is at hand everywhere."""
+    """Why the data set needs no folder."""
     files: tuple[tuple[str, str], ...] = ()
-    """(url, md5) of what may be downloaded into the first of `folders`."""
+    """(url, md5) of the files that can be downloaded into the first of `folders`."""
     size: int
-    """Height and width, in pixels, that the network sees."""
+    """Height and width of the network's input, in pixels."""
     classes: int = 0
-    """Number of classes if known before the set is read, otherwise 0."""
+    """Number of classes if known before the data set is read, otherwise 0."""
     images: tuple[int, ...] = ()
-    """Training and test images of the set as distributed; empty if that varies."""
+    """Number of training and of test images as distributed; empty if that varies."""
     channels: int = 3
     central: float = 1.0
     """See `DataSet.central`."""
     mean: tuple[float, ...] = ()
-    """Mean of the training set if known, otherwise it is measured."""
+    """Mean per channel of the training set, in 0 to 1; empty if it has to be measured."""
     std: tuple[float, ...] = ()
+    """Standard deviation per channel, in 0 to 1; empty if it has to be measured."""
     packed: bool = False
-    """Whether the set is in shards or records."""
+    """Whether the data set is stored as shards or records."""
 
 
 def _digits(folder: Path, config: DataConfig) -> Raw:
@@ -64,12 +65,12 @@ def _cifar100(folder: Path, config: DataConfig) -> Raw:
 
 
 def _named(names: Path, classes: int, train: Split, test: Split) -> Raw:
-    notes = () if names.is_file() else (f"{names} is missing: the classes have their numbers as names",)
+    notes = () if names.is_file() else (f"{names} is missing: classes are named by their numbers",)
     return Raw(train=train, test=test, classes=packed.read_names(names, classes), notes=notes)
 
 
 def _noise(folder: Path, config: DataConfig) -> Raw:
-    # One black pixel seen as many images: it has a shape and labels, and takes no memory.
+    # A view of one black pixel with the shape of many images: it takes no memory.
     def split(count: int) -> Split:
         images = np.broadcast_to(np.zeros(1, np.uint8), (count, 224, 224, 3))
         return ResidentSplit(images=images, labels=np.arange(count) % 1000)
@@ -77,8 +78,8 @@ def _noise(folder: Path, config: DataConfig) -> Raw:
     return Raw(train=split(51_200), test=split(1_000), classes=tuple(f"class {number}" for number in range(1000)))
 
 
-PHOTOGRAPH = 7 / 8
-"""The middle 224 of 256 pixels, the usual evaluation crop (Krizhevsky et al. 2012)."""
+CENTRAL_CROP = 7 / 8
+"""Central 224 of 256 pixels, the usual evaluation crop of photographs (Krizhevsky et al. 2012)."""
 DIGITS = tuple(str(digit) for digit in range(10))
 CLOTHES = ("T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 IDX_FILES = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
@@ -166,12 +167,12 @@ SETS: dict[str, Source] = {
         std=(0.2673, 0.2564, 0.2762),
     ),
     "caltech101": Source(
-        text="photographs of objects in 101 classes, by the lists train.txt and test.txt",
+        text="photographs of objects in 101 classes, split by the lists train.txt and test.txt",
         read=folders.read,
         folders=("caltech101", "Caltech101", "101_ObjectCategories"),
         size=224,
         classes=101,
-        central=PHOTOGRAPH,
+        central=CENTRAL_CROP,
     ),
     "flowers": Source(
         text="photographs of 5 kinds of flowers",
@@ -179,7 +180,7 @@ SETS: dict[str, Source] = {
         folders=("flower_photos", "flowers"),
         size=224,
         classes=5,
-        central=PHOTOGRAPH,
+        central=CENTRAL_CROP,
     ),
     "gtsrb": Source(
         text="German traffic signs in 43 classes, cut from video",
@@ -194,7 +195,7 @@ SETS: dict[str, Source] = {
         folders=("dtd",),
         size=224,
         classes=47,
-        central=PHOTOGRAPH,
+        central=CENTRAL_CROP,
     ),
     "omniglot": Source(
         text="handwritten characters of many alphabets, 20 drawings each",
@@ -206,7 +207,7 @@ SETS: dict[str, Source] = {
     "synthetic": Source(
         text="noise in ImageNet's shape, for loader synthetic: 51,200 images of 224 x 224 pixels in 1,000 classes",
         read=_noise,
-        origin="made here",
+        origin="generated, needs no files",
         size=224,
         classes=1000,
         mean=(0.5, 0.5, 0.5),
@@ -216,11 +217,11 @@ SETS: dict[str, Source] = {
 
 
 def _domain(domain: decathlon.Domain) -> Source:
-    own_set = SETS.get(domain.own_set)
+    original = SETS.get(domain.original)
     return Source(
-        text=f"Visual Decathlon: {domain.title}, {decathlon.SIZE} x {decathlon.SIZE} pixels, in colour",
-        read=decathlon.reader(own_set.read if own_set else None),
-        folders=decathlon.places(domain, own_set.folders if own_set else ()),
+        text=f"Visual Decathlon: {domain.title}, {decathlon.SIZE} x {decathlon.SIZE} pixels, in color",
+        read=decathlon.reader(original.read if original else None),
+        folders=decathlon.places(domain, original.folders if original else ()),
         size=decathlon.SIZE,
     )
 

@@ -1,8 +1,8 @@
-"""Data sets by name or path: find, read, divide, and determine the statistics for normalization.
+"""Data sets by name or path: find, read and split them, and compute the statistics for normalization.
 
 `data.name` is a name of the catalog, the path of a folder or archive, or a factory of another package: an entry point
-of group `distdl.datasets`, or package.module:callable. A factory returns a `DataSet`. It receives `root`, the data
-root, if it has a parameter of that name; its other keyword parameters are settings (`Config.options`, key "dataset"):
+of the group `distdl.datasets`, or package.module:callable. A factory returns a `DataSet`. If it has a parameter `root`,
+it receives the data root; its other keyword parameters are settings (`Config.options`, key "dataset"):
 
     def stripes(*, root: Path, count: int = 60) -> DataSet:
         images = np.load(root / "stripes.npy")[:count]                          # [n, H, W, C] uint8
@@ -11,7 +11,7 @@ root, if it has a parameter of that name; its other keyword parameters are setti
 
     distdl train --data.name my_package:stripes --options dataset.count=40
 
-data.validation, data.limit, data.labels and data.normalize apply to it as to any other set.
+data.validation, data.limit, data.labels and data.normalize apply to such a data set as to any other.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ from distdl.core.paths import data_root, root_origin
 from distdl.core.text import name as shown
 from distdl.data.dataset import DataSet, EncodedSplit, Raw, ResidentSplit
 from distdl.data.sets import relabel, statistics
-from distdl.data.sets.catalog import PHOTOGRAPH, SETS, Source
+from distdl.data.sets.catalog import CENTRAL_CROP, SETS, Source
 from distdl.data.storage import folders, shards
 from distdl.data.storage import splits as divide
 from distdl.data.storage.archives import ARCHIVES, is_archive
@@ -37,17 +37,16 @@ from distdl.data.storage.download import build, download, find, find_archive, un
 from distdl.data.storage.set_file import read_set_file
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-"""Mean and standard deviation with which torchvision's networks were trained."""
+"""Mean and standard deviation per channel with which torchvision's networks were trained."""
 
 
 def load(config: DataConfig, options: Mapping[str, Any] | None = None) -> DataSet:
-    """Read a data set, divided and with the statistics for normalization.
+    """Read a data set, split it and determine the statistics for normalization.
 
     Args:
         options: settings of another package's data set.
-
     Raises:
-        UserError: the set is not known, not found, damaged, or has too little for what is asked.
+        UserError: the data set is not known, not found, damaged, or too small for the configured split.
     """
     source = source_of(config.name, config.root, options)
     folder = locate(config.name, source, config.root)
@@ -61,19 +60,23 @@ def load(config: DataConfig, options: Mapping[str, Any] | None = None) -> DataSe
         raw = relabel.apply(config.labels, raw)
     train, validation = raw.train, raw.validation
     if config.validation:
-        remaining, taken = divide.stratified(train.labels, config.validation, config.split_seed)
-        if not len(remaining) or not len(taken):
-            lost = "validation" if len(remaining) else "training"
+        remaining, selected = divide.stratified(train.labels, config.validation, config.split_seed)
+        if not len(remaining) or not len(selected):
+            empty = "validation" if len(remaining) else "training"
             raise UserError(
-                f"data.validation {config.validation:g} leaves no {lost} images: it divides each class, and the "
+                f"data.validation {config.validation:g} leaves no {empty} images: it divides each class, and the "
                 f"classes of {config.name} have {len(train) / len(raw.classes):.3g} training images on average"
             )
-        absent = len(raw.classes) - len(np.unique(train.labels[taken]))
+        absent = len(raw.classes) - len(np.unique(train.labels[selected]))
         if absent and train.labels.ndim == 1:
-            notes.append(f"validation has no images of {absent:,} of {len(raw.classes):,} classes: they have one image")
+            notes.append(
+                f"validation has no images of {absent:,} of {len(raw.classes):,} classes, which have one image each"
+            )
         if validation is not None:
-            notes.append(f"{len(validation)} validation images of its own are not used: data.validation is set")
-        train, validation = train[remaining], train[taken]
+            notes.append(
+                f"the {len(validation)} validation images of {config.name} are not used: data.validation is set"
+            )
+        train, validation = train[remaining], train[selected]
     if 0 < config.limit < len(train):
         train = train[divide.balanced(train.labels, config.limit, config.split_seed)]
     return DataSet(
@@ -92,17 +95,18 @@ def load(config: DataConfig, options: Mapping[str, Any] | None = None) -> DataSe
 
 
 def source_of(name: str, root: Path | None = None, options: Mapping[str, Any] | None = None) -> Source:
-    """Row of SETS, or one for another package's data set or for the path of a folder, of shards, or of an archive.
+    """Return the row of SETS, or a row for another package's data set or for the path of a folder, shards or archive.
 
     Args:
-        root: data root, and `options` the settings, of another package's data set.
+        root: data root, passed to another package's data set.
+        options: settings of another package's data set.
     Raises:
-        UserError: the name is none of these.
+        UserError: `name` is none of these.
     """
     if name in SETS:
         return SETS[name]
     if name in registry.rows("datasets") or (registry.TARGET.fullmatch(name) and not Path(name).exists()):
-        return _made(name, root, options)
+        return _plugin_source(name, root, options)
     with reading(name, "a data set"):
         path = Path(name).expanduser()
         is_file = path.is_file()
@@ -112,27 +116,27 @@ def source_of(name: str, root: Path | None = None, options: Mapping[str, Any] | 
         with _naming(path, folder):
             if shards.is_packed(folder):
                 return _packed(name, folder)
-        return Source(text=f"images of {path}", read=folders.read, folders=(name,), size=224, central=PHOTOGRAPH)
+        return Source(text=f"images of {path}", read=folders.read, folders=(name,), size=224, central=CENTRAL_CROP)
     if is_file:
         raise UserError(
-            f"data.name {name} is a file, but not an archive that can be read ({', '.join(ARCHIVES)}): unpack it, and "
-            "name the folder"
+            f"data.name {name} is a file, but not an archive that can be read ({', '.join(ARCHIVES)}): unpack it and "
+            "use the folder's path"
         )
     if "/" in name:
         raise UserError(f"data.name {name}: there is no such folder or archive")
     raise UserError(f'data set "{name}" is not known{nearest(name, SETS)} (distdl data list shows all)')
 
 
-def _made(name: str, root: Path | None, options: Mapping[str, Any] | None) -> Source:
+def _plugin_source(name: str, root: Path | None, options: Mapping[str, Any] | None) -> Source:
     """Call the factory of another package's data set.
 
     Raises:
-        UserError: it cannot be imported, its settings are wrong, or it returns something else.
+        UserError: it cannot be imported, its settings are wrong, or it does not return a valid DataSet.
     """
     row = registry.find("datasets", name)
     takes_root = "root" in inspect.signature(registry.load(row)).parameters
-    given = {"root": data_root(root)} if takes_root else {}
-    dataset = registry.make("datasets", name, options=options, **given)
+    arguments = {"root": data_root(root)} if takes_root else {}
+    dataset = registry.make("datasets", name, options=options, **arguments)
     if not isinstance(dataset, DataSet):
         raise UserError(f"data.name {name} returned {type(dataset).__name__} instead of a DataSet")
     for split in (dataset.train, dataset.validation, dataset.test):
@@ -170,7 +174,7 @@ def _per_channel(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
 
 @contextlib.contextmanager
 def _naming(path: Path, folder: Path) -> Iterator[None]:
-    """In errors on an unpacked archive, name the archive instead of its folder in the cache."""
+    """Name the archive instead of its folder in the cache in errors about an unpacked archive."""
     try:
         yield
     except UserError as error:
@@ -180,11 +184,11 @@ def _naming(path: Path, folder: Path) -> Iterator[None]:
 
 
 def _packed(name: str, folder: Path) -> Source:
-    """The source of a folder of shards or records; without set.json they are assumed to be photographs."""
+    """Return the source of a folder of shards or records; without set.json the images are assumed to be photographs."""
     text = f"shards of {Path(name).expanduser()}"
     described = read_set_file(folder)
     if described is None:
-        return Source(text=text, packed=True, read=shards.read, folders=(name,), size=224, central=PHOTOGRAPH)
+        return Source(text=text, packed=True, read=shards.read, folders=(name,), size=224, central=CENTRAL_CROP)
     return Source(
         text=text,
         packed=True,
@@ -199,10 +203,12 @@ def _packed(name: str, folder: Path) -> Source:
 
 
 def locate(name: str, source: Source, root: Path | None) -> Path:
-    """The folder that holds the set: as is, unpacked from an archive, or downloaded.
+    """Return the folder that contains the data set, after unpacking an archive or downloading it if necessary.
 
+    Args:
+        root: data root; None for the default one.
     Raises:
-        UserError: where it was looked for, and what to do.
+        UserError: the data set is not found; the message names the folders that were searched.
     """
     if not source.folders:
         return Path()
@@ -216,21 +222,21 @@ def locate(name: str, source: Source, root: Path | None) -> Path:
     target = base / source.folders[0]
     if archive := find_archive(base, source.folders):
         return unpacked(archive)
-    looked = f'data set "{name}" is not in {base} ({root_origin(root)}; looked for {" or ".join(source.folders)})'
+    problem = f'data set "{name}" is not in {base} ({root_origin(root)}; searched for {" or ".join(source.folders)})'
     if not source.files:
-        raise UserError(f"{looked}: put it there, or name the folder that has it by --data.root or $DISTDL_DATA")
+        raise UserError(f"{problem}: put it there, or set --data.root or $DISTDL_DATA to the folder that contains it")
     try:
         return build(target, lambda scratch: download(source.files, scratch))
     except (OSError, RuntimeError) as error:
         place = source.files[0][0].rsplit("/", 1)[0]
         names = ", ".join(url.rsplit("/", 1)[1] for url, _ in source.files)
         raise UserError(
-            f"{looked}, and cannot be downloaded ({error}): fetch {names} from {place} into {target}"
+            f"{problem}, and it cannot be downloaded ({error}): download {names} from {place} into {target}"
         ) from error
 
 
 def available(root: Path) -> dict[str, tuple[str | None, str]]:
-    """By name, where under `root` each set lies, or None; and what brings it."""
+    """List all data sets: by name, the location under `root` (None if missing), and how to get the data set."""
     places: dict[str, tuple[str | None, str]] = {}
     for name, source in SETS.items():
         if not source.folders:
@@ -247,16 +253,16 @@ def _at_path(path: Path) -> Path:
 
 
 def _counts_notes(name: str, source: Source, raw: Raw) -> list[str]:
-    """Sentences about classes without samples, and about sizes other than those of the set as distributed."""
+    """Return sentences about classes without samples, and about sizes that differ from the distributed data set."""
     notes = []
     sizes = len(raw.train), len(raw.test)
     if source.images and sizes != source.images:
         train, test = source.images
         notes.append(
-            f"{name} has {sizes[0]:,} training and {sizes[1]:,} test images, as distributed {train:,} and {test:,}"
+            f"{name} has {sizes[0]:,} training and {sizes[1]:,} test images; the original has {train:,} and {test:,}"
         )
     if source.classes and len(raw.classes) != source.classes:
-        notes.append(f"{name} has {len(raw.classes):,} classes, as distributed {source.classes:,}")
+        notes.append(f"{name} has {len(raw.classes):,} classes; the original has {source.classes:,}")
     for part, split in (("train", raw.train), ("validation", raw.validation), ("test", raw.test)):
         absent = [] if split is None else np.setdiff1d(np.arange(len(raw.classes)), split.labels).tolist()
         if absent:
@@ -266,19 +272,21 @@ def _counts_notes(name: str, source: Source, raw: Raw) -> list[str]:
 
 
 def _moments(config: DataConfig, source: Source, raw: Raw) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation by channel that the configuration asks for."""
+    """Return the configured mean and standard deviation per channel."""
     channels = source.channels
     if config.mean:
         if len(config.mean) != channels:
             raise UserError(
-                f"data.mean has {len(config.mean)} values, the images of {config.name} have {channels} channels"
+                f"data.mean has {len(config.mean)} values, but the images of {config.name} have {channels} channels"
             )
         return config.mean, config.std
     if config.normalize == "none":
         return (0.0,) * channels, (1.0,) * channels
     if config.normalize == "imagenet":
         if channels != 3:
-            raise UserError(f"data.normalize imagenet is for 3 channels, the images of {config.name} have {channels}")
+            raise UserError(
+                f"data.normalize imagenet needs 3 channels, but the images of {config.name} have {channels}"
+            )
         return IMAGENET
     if source.mean:
         return source.mean, source.std

@@ -1,9 +1,9 @@
-"""Labels from a file instead of the set's own: which samples to train on, and with which labels.
+"""Label files: which samples to train on, and with which labels instead of those of the data set.
 
-A .npz file of
-    indices [m]            positions in the set's training list; a position may occur several times
-    labels [m] or [m, k]   the label of each, or k labels with equal shares; -1 is no label
-    classes [c]            optional class names: the set's own first, then more
+A label file is a .npz file with
+    indices [m]            indices in the list of training samples; an index may occur several times
+    labels [m] or [m, k]   the label of each, or k labels with equal weight; -1 means no label
+    classes [c]            optional class names: those of the data set first, then additional ones
 """
 
 from dataclasses import replace
@@ -20,7 +20,12 @@ from distdl.data.storage.set_file import is_class_name
 
 
 def write(file: Path, indices: np.ndarray, labels: np.ndarray, classes: tuple[str, ...] = ()) -> None:
-    """Write a label file atomically."""
+    """Write a label file atomically.
+
+    Args:
+        indices: [m] integers.
+        labels: [m] or [m, k] integers.
+    """
     arrays: dict[str, Any] = {"indices": indices, "labels": labels} | (
         {"classes": np.array(classes)} if classes else {}
     )
@@ -28,10 +33,10 @@ def write(file: Path, indices: np.ndarray, labels: np.ndarray, classes: tuple[st
 
 
 def apply(file: Path, raw: Raw) -> Raw:
-    """The set with the training list that `file` asks for; its test and validation stay.
+    """Replace the training samples by those of a label file; test and validation samples are unchanged.
 
     Raises:
-        UserError: there is no such file, it is not of this form, or it is not of this set.
+        UserError: the file does not exist, is not a label file, or does not fit this data set.
     """
     indices, labels, classes = _read(file)
     classes = classes or raw.classes
@@ -48,7 +53,7 @@ def apply(file: Path, raw: Raw) -> Raw:
         raise UserError(f"data.labels {file}: a label is out of range, there are {len(classes)} classes")
     if labels.ndim == 2 and (labels < 0).all(1).any():
         raise UserError(f"data.labels {file}: a sample has no label")
-    # Some of the list and each in its place: seen, not copied, where all samples are taken once.
+    # Indexing copies the images: avoid it if all samples are used once, in their order.
     same = len(indices) == len(raw.train) and (indices == np.arange(len(indices))).all()
     chosen = raw.train if same else raw.train[indices]
     return replace(raw, train=replace(chosen, labels=labels), classes=classes)
@@ -68,7 +73,7 @@ def _read(file: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     if names.ndim != 1 or names.dtype.kind != "U" or len(set(names.tolist())) < len(names):
         raise UserError(f"data.labels {file}: classes must be a list of different names")
     classes = tuple(names.tolist())
-    odd = [name for name in classes if not is_class_name(name)]
-    if odd:
-        raise UserError(f"data.labels {file}: class {odd[0]!r} has control characters or is empty")
+    invalid = [name for name in classes if not is_class_name(name)]
+    if invalid:
+        raise UserError(f"data.labels {file}: class {invalid[0]!r} has control characters or is empty")
     return arrays["indices"].astype(np.int64), arrays["labels"].astype(np.int64), classes

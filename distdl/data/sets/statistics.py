@@ -1,4 +1,4 @@
-"""Mean and standard deviation of a set of image files: measured once, and kept in the cache."""
+"""Mean and standard deviation of a data set of image files: measured once and cached."""
 
 import hashlib
 import json
@@ -21,15 +21,16 @@ from distdl.data.storage.download import locked
 from distdl.runtime.cores import cores
 
 SAMPLES = 1000
-"""Images that are measured: their mean is then within 0.01 of the set's (3 sigma, means of photographs vary by 0.1)."""
+"""Maximum number of measured images: their mean is within 0.01 of the data set's (3 standard errors; the means of
+photographs have a standard deviation of 0.1)."""
 
 Moments = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def of_files(split: EncodedSplit, channels: int, central: float, size: int, config: DataConfig) -> Moments:
-    """Mean and standard deviation by channel, in 0 to 1, of the split's images as they are read in evaluation.
+    """Measure mean and standard deviation per channel, in 0 to 1, of images as they are read in evaluation.
 
-    Of more than 1,000 files a fixed draw is measured.
+    With more than 1,000 files a fixed random sample of them is measured.
 
     Raises:
         UserError: an image cannot be read and `config.on_error` is raise, or none can be read.
@@ -49,7 +50,7 @@ def of_files(split: EncodedSplit, channels: int, central: float, size: int, conf
 
 
 def of_images(images: np.ndarray) -> Moments:
-    """Mean and standard deviation by channel, in 0 to 1, of images [n, H, W, C] uint8."""
+    """Compute mean and standard deviation per channel, in 0 to 1, of images [n, H, W, C] uint8."""
     values = np.arange(256) / 255
     counts = np.stack([np.bincount(images[..., channel].ravel(), minlength=256) for channel in range(images.shape[3])])
     mean = counts @ values / counts.sum(1)
@@ -78,7 +79,7 @@ def _cached(path: Path) -> Moments | None:
         mean, std = json.loads(path.read_text())
         return tuple(map(float, mean)), tuple(map(float, std))
     except (OSError, ValueError, TypeError):
-        return None  # not measured yet, or written by something else: measure it again
+        return None  # not measured yet, or damaged: measure again
 
 
 def _measure(files: list[File], channels: int, central: float, size: int, config: DataConfig) -> Moments:

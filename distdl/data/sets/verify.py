@@ -1,4 +1,4 @@
-"""Verification of a whole data set: every image decoded, no image twice, packed files equal to their checksums."""
+"""Verification of a data set: every image can be decoded, no image occurs twice, and packed files match their sums."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -16,11 +16,11 @@ from distdl.data.storage import decode, shards
 from distdl.data.storage.pool import surviving_map
 
 KINDS = ("file", "unreadable", "leak", "label conflict", "duplicate")
-"""Kinds of findings, the gravest first."""
+"""Kinds of findings, the most severe first."""
 BATCH = 32
 """Images per request to a process: milliseconds of work for microseconds of transfer."""
 DIGEST_BYTES = 16
-"""Kept per image: two of a billion different images have the same digest with a probability of 1e-21."""
+"""Size of an image's digest: among a billion different images, two have the same one with a probability of 1e-21."""
 
 
 class Finding(NamedTuple):
@@ -29,7 +29,7 @@ class Finding(NamedTuple):
     kind: str
     """One of KINDS. A leak is a duplicate between splits, a label conflict one between classes."""
     split: str
-    """Empty for a file that holds several images."""
+    """Empty for a file with several images."""
     image: str
     reason: str
 
@@ -39,31 +39,31 @@ class Report:
     """Result of a verification."""
 
     images: dict[str, int]
-    """By split."""
+    """Number of images by split."""
     counts: dict[str, list[int]]
-    """Images per class, by split."""
+    """Number of images per class, by split."""
     findings: list[Finding] = field(default_factory=list)
     width: tuple[int, int] = (0, 0)
     """Smallest and largest, in pixels, of the readable images."""
     height: tuple[int, int] = (0, 0)
 
 
-class Examined(NamedTuple):
-    """An image after a look at it."""
+class ImageCheck(NamedTuple):
+    """Result of reading and decoding one image."""
 
     digest: bytes
     """Digest of the encoded bytes; empty if they cannot be read."""
     height: int
     width: int
     fault: str
-    """Why it cannot be decoded, or nothing."""
+    """Why it cannot be decoded; empty if it can."""
 
 
 def verify(dataset: DataSet, packed: Path | None, processes: int, progress: Callable[[int], None]) -> Report:
-    """Check every image of a data set. Memory grows by 16 bytes per image.
+    """Check every image of a data set. It needs 16 bytes of memory per image.
 
     Args:
-        packed: folder of the set if it is packed, whose files are checked too.
+        packed: folder of the data set if it is packed; its files are then checked too.
         processes: number of decoding processes.
         progress: called with the number of images checked since the last call.
     """
@@ -95,33 +95,34 @@ def verify(dataset: DataSet, packed: Path | None, processes: int, progress: Call
     return report
 
 
-def _examine(split: Split, channels: int, processes: int) -> Iterator[tuple[int, Examined]]:
+def _examine(split: Split, channels: int, processes: int) -> Iterator[tuple[int, ImageCheck]]:
     if isinstance(split, ResidentSplit):
         height, width = split.images.shape[1:3]
         for index, image in enumerate(split.images):
-            yield index, Examined(_digest(np.ascontiguousarray(image)), height, width, "")
+            yield index, ImageCheck(_digest(np.ascontiguousarray(image)), height, width, "")
         return
     files = enumerate(compact(split.files))
     batches = iter(lambda: list(islice(files, BATCH)), [])
     for batch, results in surviving_map(partial(_examine_batch, channels), batches, processes):
         if results is None:
-            results = [Examined(b"", 0, 0, "ends the process that decodes it: it is damaged, or needs too much memory")]
+            reason = "crashes the process that decodes it: it is damaged or needs too much memory"
+            results = [ImageCheck(b"", 0, 0, reason)]
         yield from ((index, result) for (index, _), result in zip(batch, results, strict=True))
 
 
-def _examine_batch(channels: int, batch: Sequence[tuple[int, File]]) -> list[Examined]:
+def _examine_batch(channels: int, batch: Sequence[tuple[int, File]]) -> list[ImageCheck]:
     return [examine(file, channels) for _, file in batch]
 
 
-def examine(file: File, channels: int) -> Examined:
+def examine(file: File, channels: int) -> ImageCheck:
     """Read and decode one image."""
     digest = b""
     try:
         digest = _digest(read(file))
         image = decode.decode(file, channels)
     except Unreadable as error:
-        return Examined(digest, 0, 0, str(error))
-    return Examined(digest, image.shape[1], image.shape[2], "")
+        return ImageCheck(digest, 0, 0, str(error))
+    return ImageCheck(digest, image.shape[1], image.shape[2], "")
 
 
 def _digest(content: np.ndarray) -> bytes:
@@ -139,24 +140,24 @@ def _name(split: Split, index: int) -> str:
 def _duplicates(
     splits: dict[str, Split], digests: dict[str, np.ndarray], classes: tuple[str, ...]
 ) -> Iterator[Finding]:
-    """Images whose bytes are those of an earlier one, in the order train, validation, test."""
+    """Find images with the same bytes as an earlier image, in the order train, validation, test."""
     names = list(splits)
     rows = np.concatenate([digests[name] for name in names])
     split_of = np.repeat(np.arange(len(names)), [len(digests[name]) for name in names])
     index_of = np.concatenate([np.arange(len(digests[name])) for name in names])
-    order = np.lexsort(rows.T[::-1])  # stable: of equal digests, the earliest image comes first
+    order = np.lexsort(rows.T[::-1])  # a stable sort: among equal digests, the earliest image comes first
     ordered = rows[order]
     equal = (ordered[1:] == ordered[:-1]).all(1) & ordered[1:].any(1)
     first = order[0] if len(order) else 0
-    for place, same in enumerate(equal, 1):
+    for position, same in enumerate(equal, 1):
         if not same:
-            first = order[place]
+            first = order[position]
             continue
-        this = order[place]
-        (name, index), (earlier, original) = ((names[split_of[row]], int(index_of[row])) for row in (this, first))
+        duplicate = order[position]
+        (name, index), (earlier, original) = ((names[split_of[row]], int(index_of[row])) for row in (duplicate, first))
         label, known = (classes[splits[part].labels[row]] for part, row in ((name, index), (earlier, original)))
         kind = "leak" if name != earlier else "label conflict" if label != known else "duplicate"
-        reason = f"has the bytes of {_name(splits[earlier], original)} ({earlier}, class {known})"
+        reason = f"has the same bytes as {_name(splits[earlier], original)} ({earlier}, class {known})"
         yield Finding(
-            kind, name, _name(splits[name], index), f"{reason}; its own class is {label}" if label != known else reason
+            kind, name, _name(splits[name], index), f"{reason}, but its class is {label}" if label != known else reason
         )

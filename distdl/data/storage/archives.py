@@ -1,4 +1,4 @@
-"""Unpack archives of image folders: all of an archive or nothing, and never more than the disk should take."""
+"""Unpacking of image archives: completely or not at all, and only up to a limited part of the disk's free space."""
 
 import bz2
 import contextlib
@@ -24,40 +24,40 @@ SHARD = re.compile(
     r"\.((tar|rec)(\.(gz|bz2|xz|zstd?|lz4|lzma|lz|br|z|part|partial|tmp|crdownload))?|tgz|tbz2?|txz|tzst)$",
     re.IGNORECASE,
 )
-"""Suffixes of shards and records, also of such that are compressed or not whole, which are refused and not left out."""
+"""Suffixes of shards and records, including compressed and partial files, which are refused instead of left out."""
 FREE_SHARE = 0.5
-"""Share of the disk's free space, in bytes and in files, that an archive may take."""
+"""Share of the disk's free space, in bytes and in files, that an archive may use."""
 RATIO, RATIO_FROM_BYTES = 200, 2**30
-"""An archive of images unpacks to about its own size. One that unpacks to RATIO times its size and more than
-RATIO_FROM_BYTES is made to fill a disk."""
+"""An archive of images unpacks to about its own size. One that unpacks to RATIO times its size and to more than
+RATIO_FROM_BYTES is assumed to be a decompression bomb."""
 MEMBERS = 20_000_000
-"""Most members of an archive. ImageNet-21k has 14 million images."""
+"""Maximum number of members of an archive. ImageNet-21k has 14 million images."""
 DOCUMENTS = {".txt", ".md", ".rst", ".pdf", ".html", ".json", ".csv", ".xml", ".yaml"}
 """Suffixes of files that describe a set and are not read."""
 NO_LINK_TYPES = (0, stat.S_IFREG, stat.S_IFDIR)
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a file's name, in capitals or not, is that of an archive."""
+    """Whether a file's name has the suffix of an archive, in upper or lower case."""
     return path.name.lower().endswith(ARCHIVES)
 
 
 def extract(archive: Path, folder: Path) -> None:
-    """Unpack an archive into `folder`, without the single top folder that holds everything.
+    """Unpack an archive into `folder`. If the archive has a single top folder, its content is moved up.
 
-    A tar archive is walked to its end before the first file is written; the members of a zip archive are compared with
-    their checksums while they are written. macOS' `__MACOSX` and `._NAME` are left out.
+    All headers of a tar archive are checked before the first file is written; the checksums of a zip archive's members
+    are verified while they are written. `__MACOSX` and `._NAME` of macOS are left out.
 
     Raises:
-        UserError: the archive is damaged, encrypted or of an unknown compression, too large, or a member would be
-            written outside the folder. `folder` is then to be removed.
+        UserError: the archive is damaged, encrypted, compressed by an unknown method or too large, or a member would be
+            written outside the folder. The caller must then remove `folder`.
     """
     scratch = Path(tempfile.mkdtemp(dir=folder))
     unpack = _unpack_zip if archive.name.lower().endswith(".zip") else _unpack_tar
     try:
         unpack(archive, scratch, _Limit(archive, folder))
-        inside = _single_folder(scratch)
-        for child in list(inside.iterdir()):
+        content = _single_folder(scratch)
+        for child in list(content.iterdir()):
             child.rename(folder / child.name)
     except UserError:
         raise
@@ -70,7 +70,7 @@ def extract(archive: Path, folder: Path) -> None:
 
 
 class _Limit:
-    """Counts members and bytes of an archive, and refuses it once they are more than the disk should take."""
+    """Counts members and bytes of an archive, and refuses the archive when a limit is exceeded."""
 
     def __init__(self, archive: Path, folder: Path) -> None:
         self.archive, self.members, self.bytes = archive, 0, 0
@@ -86,12 +86,12 @@ class _Limit:
         if self.bytes > self.free_bytes:
             raise UserError(
                 f"{self.archive} unpacks to more than {self.free_bytes:,} bytes, half of the free space: "
-                "unpack it yourself where there is room, and name the folder"
+                "unpack it yourself on a larger disk and use the folder's path"
             )
         if self.bytes > self.ratio_bytes:
             raise UserError(
-                f"{self.archive} unpacks to more than {self.ratio_bytes:,} bytes, which no archive of images of its "
-                "size does: unpack it yourself if you trust it, and name the folder"
+                f"{self.archive} unpacks to more than {self.ratio_bytes:,} bytes, too many for an archive of images of "
+                "its size: if you trust it, unpack it yourself and use the folder's path"
             )
         if self.members > min(MEMBERS, self.free_files):
             raise UserError(
@@ -106,9 +106,13 @@ def _unpack_zip(archive: Path, folder: Path, limit: _Limit) -> None:
         for entry, name in members:
             limit.add(entry.file_size)
             if entry.flag_bits & 1:
-                raise UserError(f"{archive} is encrypted (member {name!r}): unpack it yourself, and name the folder")
+                raise UserError(
+                    f"{archive} is encrypted (member {name!r}): unpack it yourself and use the folder's path"
+                )
             if stat.S_IFMT(entry.external_attr >> 16) not in NO_LINK_TYPES:
-                raise UserError(f"{archive}: its member {name!r} is a link: unpack it yourself, and name the folder")
+                raise UserError(
+                    f"{archive}: its member {name!r} is a link: unpack it yourself and use the folder's path"
+                )
         for entry, name in members:
             target = folder / name
             if name.endswith("/"):
@@ -116,11 +120,11 @@ def _unpack_zip(archive: Path, folder: Path, limit: _Limit) -> None:
                 continue
             target.parent.mkdir(parents=True, exist_ok=True)
             with zipped.open(entry) as source, target.open("xb") as sink:
-                shutil.copyfileobj(source, sink, 2**20)  # its end compares the checksum
+                shutil.copyfileobj(source, sink, 2**20)  # reading to the end verifies the checksum
 
 
 def _zip_name(archive: Path, entry: zipfile.ZipInfo) -> str:
-    """A member's name with the separators of POSIX: programs of Windows write backslashes."""
+    """Return a member's name with "/" as separator: some Windows programs write backslashes."""
     name = entry.filename.replace("\\", "/")
     path = PurePosixPath(name)
     if not path.parts or path.is_absolute() or ".." in path.parts or name[1:2] == ":":
@@ -141,7 +145,7 @@ def _unpack_tar(archive: Path, folder: Path, limit: _Limit) -> None:
 
 @contextlib.contextmanager
 def _tar_stream(archive: Path) -> Iterator[tuple[IO[bytes], bool]]:
-    """The archive's bytes, decompressed by what they are, not by the archive's name; whether they can be seeked."""
+    """Open an archive as a stream of bytes and a flag whether it can seek. Compression is detected from the content."""
     with archive.open("rb") as file:
         start = file.read(6)
         file.seek(0)
@@ -164,14 +168,14 @@ def _of_macos(name: str) -> bool:
 
 
 def _single_folder(scratch: Path) -> Path:
-    """The only folder at an archive's top, apart from documents such as README; the top if there is no such folder.
+    """Return the only folder at the top of an archive, if there is nothing else but documents; otherwise the top.
 
-    With set.json or a split list next to the folder, the top is the set.
+    set.json and split lists do not count as documents: with one of them, the top is the data set.
     """
     visible = [child for child in scratch.iterdir() if not child.name.startswith(".")]
     folders = [child for child in visible if child.is_dir()]
-    alone = len(folders) == 1 and all(_is_document(child) for child in visible if child not in folders)
-    return folders[0] if alone else scratch
+    is_single = len(folders) == 1 and all(_is_document(child) for child in visible if child not in folders)
+    return folders[0] if is_single else scratch
 
 
 def _is_document(file: Path) -> bool:

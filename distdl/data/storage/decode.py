@@ -1,4 +1,4 @@
-"""From a file to pixels of one size: read, decode, take a window, resize."""
+"""Read an image file, decode it, crop a window and resize it."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0
-"""TIFF's tag, and its value for images whose zero is white."""
+"""TIFF's tag PhotometricInterpretation, and its value for images in which 0 is white."""
 Window = tuple[int, int, int, int]
 """Top, left, height and width, in the pixels of the upright image."""
 WindowOf = Callable[[int, int], Window]
-"""The window of an image of this height and width."""
+"""Function from an image's height and width to its window."""
 
 
 def load(file: File, channels: int, window: WindowOf, size: int, max_pixels: int = MAX_PIXELS) -> torch.Tensor:
-    """Read, decode, cut and resize one image.
+    """Read, decode, crop and resize one image. The EXIF orientation is applied.
 
     Args:
-        channels: 3 for RGB or 1 for gray, whatever the file has; EXIF's orientation is followed.
-        window: which part is seen, from the image's height and width.
+        channels: 3 for RGB or 1 for gray; the image is converted if necessary.
+        window: function from the image's height and width to its crop window.
         size: height and width, in pixels, to which the window is resized (bilinear, antialiased).
-        max_pixels: an image with more is not decoded.
+        max_pixels: an image with more pixels is not decoded.
     Returns:
         uint8 [size, size, channels], contiguous.
     Raises:
@@ -42,21 +42,29 @@ def load(file: File, channels: int, window: WindowOf, size: int, max_pixels: int
 
 
 def resize(image: torch.Tensor, size: int) -> torch.Tensor:
-    """uint8 [channels, height, width] to [channels, size, size], bilinear, antialiased where it shrinks."""
+    """Resize uint8 [channels, height, width] to [channels, size, size], bilinear, antialiased if it shrinks."""
     if image.shape[1:] == (size, size):
         return image
-    # torch has a vectorised path for whole pixels that lie together: twice as fast, the copy of the window included.
+    # torch has a vectorized path for channels-last images: twice as fast, including the copy of the window.
     batch = image[None].contiguous(memory_format=torch.channels_last)
     return F.interpolate(batch, (size, size), mode="bilinear", antialias=True)[0]
 
 
 def decode(file: File, channels: int, max_pixels: int = MAX_PIXELS) -> torch.Tensor:
-    """The whole image, upright, uint8 [channels, height, width]; the same errors as `load`."""
+    """Read and decode a whole image, upright, uint8 [channels, height, width].
+
+    Raises:
+        Unreadable: as `load`.
+    """
     return decode_content(file, read(file), channels, max_pixels)
 
 
 def decode_content(file: File | str, content: np.ndarray, channels: int, max_pixels: int = MAX_PIXELS) -> torch.Tensor:
-    """Decode an image from its bytes [n] uint8, as `decode` does; `file` is named in errors."""
+    """Decode an image from its bytes [n] uint8, as `decode` does.
+
+    Args:
+        file: name for errors.
+    """
     mode = "RGB" if channels == 3 else "L"
     if is_jpeg(content):
         header = read_header(file, content, max_pixels)
@@ -80,8 +88,8 @@ def _decode_pillow(file: File | str, image: "Image", mode: str) -> np.ndarray:
     if header.bits > 8:
         from PIL import Image
 
-        # Pillow's conversion clips to 255: all but the darkest pixels would be white. And it turns a TIFF whose zero is
-        # white into one whose zero is black only up to 8 bits.
+        # Pillow's conversion clips to 255, so that all but the darkest pixels would be white. It inverts a TIFF in
+        # which 0 is white only up to 8 bits.
         gray = (np.asarray(image) >> (header.bits - 8)).astype(np.uint8)
         is_inverted = tiff_tag(image, PHOTOMETRIC) == WHITE_IS_ZERO
         image = Image.fromarray(255 - gray if is_inverted else gray)
@@ -100,4 +108,4 @@ UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
     8: lambda pixels: pixels[:, ::-1].swapaxes(0, 1),
 }
-"""By EXIF orientation, the upright view of pixels [height, width, channels]."""
+"""By EXIF orientation, a function that returns an upright view of pixels [height, width, channels]."""

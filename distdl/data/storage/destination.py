@@ -1,4 +1,4 @@
-"""Output folders of pack and export: each belongs to one source as it is now, and is never inside of that source."""
+"""Output folders of pack and export: each belongs to one version of one data set, and is never inside of it."""
 
 import hashlib
 import json
@@ -18,32 +18,32 @@ from distdl.data.files import FilePaths, ShardParts, paths_of
 from distdl.runtime.cores import cores
 
 CHUNK = 1000
-"""Files whose status one thread reads at a time."""
+"""Number of files whose status one thread reads at a time."""
 
 
 def parts_of(dataset: DataSet) -> dict[str, Split]:
-    """The parts of a set that have samples, by name."""
+    """Return the splits of a data set that have samples, by name."""
     parts = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
     return {part: split for part, split in parts.items() if split is not None and len(split)}
 
 
 def check_class_names(dataset: DataSet) -> None:
-    """Refuse two classes of one name, which no layout can distinguish.
+    """Refuse two classes with the same name, which no layout can distinguish.
 
     Raises:
-        UserError: names the class.
+        UserError: two classes have the same name.
     """
-    seen: set[str] = set()
+    previous_names: set[str] = set()
     for name in dataset.classes:
-        if name in seen:
-            raise UserError(f"{dataset.name} has two classes named {shown(name)}: give each class its own name")
-        seen.add(name)
+        if name in previous_names:
+            raise UserError(f"{dataset.name} has two classes named {shown(name)}: give each class a different name")
+        previous_names.add(name)
 
 
 def fingerprint(dataset: DataSet) -> str:
-    """SHA-256 of classes and labels, and of the images in memory or the name, size and times of each file.
+    """Compute SHA-256 of classes and labels, and of the images in memory or the name, size and times of each file.
 
-    The time of status change is among the times: programs can set a file's modification time back, but not this one.
+    The times include that of the last status change, because programs cannot set it back, unlike the modification time.
     """
     digest = hashlib.sha256(json.dumps(dataset.classes).encode())
     for part, split in parts_of(dataset).items():
@@ -51,7 +51,7 @@ def fingerprint(dataset: DataSet) -> str:
         digest.update(np.ascontiguousarray(split.labels).data)
         if isinstance(split, ResidentSplit):
             digest.update(str(split.images.shape).encode())
-            for image in split.images:  # one by one: the images of "synthetic" are views of one pixel
+            for image in split.images:  # one at a time: the images of "synthetic" are views of a single pixel
                 digest.update(np.ascontiguousarray(image).data)
             continue
         if isinstance(split.files, ShardParts):
@@ -80,27 +80,27 @@ def _version(file: Path) -> str:
 
 
 def find_plan(folder: Path, plan: dict[str, Any], names: Iterable[str], what: str) -> Path | None:
-    """Look at an output folder without changing it: None if it is empty or does not exist.
+    """Search an output folder for the plan of an interrupted command, without changing the folder.
 
     Args:
-        names: of the files that may hold the plan.
-        what: is written, for messages.
+        names: names of files that may contain the plan.
+        what: kind of the output, for messages.
     Returns:
-        the file in it with the same plan, which is to be resumed.
+        the file with the same plan, whose command is resumed; None if the folder is empty or does not exist.
     Raises:
-        UserError: it is no folder, or holds something else.
+        UserError: it is not a folder, or has other content.
     """
     try:
         if not folder.is_dir():
             if folder.is_symlink() and not folder.exists():
-                raise UserError(f"{folder} is a link that leads nowhere: remove it, or name another folder by --out")
+                raise UserError(f"{folder} is a broken link: remove it, or choose another folder with --out")
             if folder.exists():
-                raise UserError(f"{folder} is not a folder: name another one by --out")
+                raise UserError(f"{folder} is not a folder: choose another one with --out")
             return None
         plan_file = next((folder / name for name in names if (folder / name).is_file()), None)
         if plan_file is None:
             if other := next(folder.iterdir(), None):
-                raise UserError(f"{folder} is not empty, it has {shown(other.name)}: name another folder by --out")
+                raise UserError(f"{folder} is not empty, it has {shown(other.name)}: choose another folder with --out")
             return None
     except OSError as error:
         raise UserError(f"{folder} cannot be used for --out: {reason(error)}") from None
@@ -108,14 +108,14 @@ def find_plan(folder: Path, plan: dict[str, Any], names: Iterable[str], what: st
         previous = plan_file.read_bytes()
     if previous != as_json(plan):
         raise UserError(
-            f"{folder} holds another {what}, or one of this set before its files changed: remove the folder, or name "
-            "another one by --out"
+            f"{folder} has the {what} of another data set, or of this one before its files changed: remove the folder, "
+            "or choose another one with --out"
         )
     return plan_file
 
 
 def begin(folder: Path, plan: dict[str, Any], name: str, previous: Path | None) -> None:
-    """Make the output folder with its plan in file `name`, or clear away what a killed process left half written.
+    """Create the output folder with its plan in file `name`, or remove partial files of a killed process from it.
 
     Args:
         previous: the result of `find_plan`.
@@ -136,31 +136,31 @@ def begin(folder: Path, plan: dict[str, Any], name: str, previous: Path | None) 
 
 
 def refuse_inside(folder: Path, source: Path | None, dataset: DataSet) -> None:
-    """Refuse an output folder that is, or is inside of, a folder of the source, also through links.
+    """Refuse an output folder that is a folder of the data set or inside of one, also through links.
 
     Args:
-        source: folder of the set; None if the set is not read from one.
+        source: folder of the data set; None if it is not read from a folder.
     Raises:
         UserError: names both folders.
     """
     target = Path(os.path.realpath(folder))
-    around = {identity for place in (target, *target.parents) if (identity := _identity(place))}
+    ancestors = {identity for place in (target, *target.parents) if (identity := _identity(place))}
     for place in _folders(source, dataset):
-        if _identity(place) in around:
-            raise UserError(f"--out {folder} is inside of the data set, in {place}: name a folder outside of it")
+        if _identity(place) in ancestors:
+            raise UserError(f"--out {folder} is inside of the data set, in {place}: choose a folder outside of it")
 
 
 def _folders(source: Path | None, dataset: DataSet) -> Iterator[Path]:
-    """The folders of a set: its own, those of its files, and those between."""
+    """Yield the folders of a data set: its top folder, those that contain its files, and those in between."""
     if source is None:
         return
     yield source
-    done = {source}
+    visited = {source}
     for split in parts_of(dataset).values():
         files = () if isinstance(split, ResidentSplit) else paths_of(split.files)
         for place in map(Path, {os.path.dirname(file) for file in files}):  # noqa: PTH120
-            while place not in done:
-                done.add(place)
+            while place not in visited:
+                visited.add(place)
                 yield place
                 if source not in place.parents:
                     break
@@ -168,7 +168,7 @@ def _folders(source: Path | None, dataset: DataSet) -> Iterator[Path]:
 
 
 def _identity(place: Path) -> tuple[int, int] | None:
-    """Device and inode of a folder, None if there is none."""
+    """Return device and inode of a folder, None if it does not exist."""
     try:
         status = place.stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""Find data sets, and fetch or unpack a missing one, by one process of a host at a time."""
+"""Search for data sets, and download or unpack a missing one in one process of a host at a time."""
 
 import contextlib
 import errno
@@ -16,7 +16,7 @@ from distdl.data.storage.archives import ARCHIVES, extract, is_archive
 
 
 def unpacked(archive: Path) -> Path:
-    """The folder in the cache that has the content of an archive as it is now.
+    """Return the folder in the cache with the current content of an archive, which is unpacked there if necessary.
 
     Raises:
         UserError: the archive cannot be unpacked, or the cache cannot be written.
@@ -27,7 +27,7 @@ def unpacked(archive: Path) -> Path:
 
 
 def find(root: Path, folders: Sequence[str]) -> Path | None:
-    """The first of `folders` that is in `root`, or is `root` itself, and is not empty."""
+    """Return the first of `folders` that is in `root`, or is `root` itself, and is not empty; None if there is none."""
     for folder in folders:
         parts = Path(folder).parts
         place = root if root.absolute().parts[-len(parts) :] == parts else root / folder
@@ -37,19 +37,19 @@ def find(root: Path, folders: Sequence[str]) -> Path | None:
 
 
 def find_archive(root: Path, folders: Sequence[str]) -> Path | None:
-    """An archive in `root` that is named like one of `folders`; its suffix may be in capitals."""
+    """Return an archive in `root` with the name of one of `folders`; its suffix may be in upper case."""
     names = [Path(folder).parts[0] + suffix for folder in folders for low in ARCHIVES for suffix in (low, low.upper())]
     return next((root / name for name in names if (root / name).is_file()), None)
 
 
 def build(target: Path, fill: Callable[[Path], None]) -> Path:
-    """Make the folder `target` by `fill(scratch)` unless it exists: all of it or nothing.
+    """Create the folder `target` by `fill(scratch)` unless it exists: completely or not at all.
 
-    A lock keeps the processes that share a cache folder from doing this twice. Processes with caches of their own may
-    still do so at once; the first to finish wins.
+    A lock prevents processes that share a cache folder from doing this twice. Processes with separate cache folders may
+    do it at the same time; the first to finish wins.
 
     Raises:
-        UserError: its folder cannot be written.
+        UserError: the parent folder cannot be written.
     """
     with locked(target):
         if target.exists():
@@ -58,7 +58,9 @@ def build(target: Path, fill: Callable[[Path], None]) -> Path:
             target.parent.mkdir(parents=True, exist_ok=True)
             scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         except OSError as error:
-            raise UserError(f"{target} cannot be made: {error.strerror}; name another folder by --data.root") from None
+            raise UserError(
+                f"{target} cannot be created: {error.strerror}; choose another folder with --data.root"
+            ) from None
         try:
             scratch.chmod(0o755)
             fill(scratch)
@@ -66,13 +68,13 @@ def build(target: Path, fill: Callable[[Path], None]) -> Path:
         except BaseException:
             shutil.rmtree(scratch, ignore_errors=True)
             with contextlib.suppress(OSError):
-                target.parent.rmdir()  # if it was made for this alone
+                target.parent.rmdir()  # succeeds only if it is empty, so if it was created for this folder
             raise
     return target
 
 
 def _publish(scratch: Path, target: Path) -> None:
-    """Rename `scratch` to `target`, unless another process has made `target` in the meantime."""
+    """Rename `scratch` to `target`, unless another process has created `target` in the meantime."""
     try:
         scratch.rename(target)
     except OSError as error:
@@ -90,17 +92,19 @@ def locked(target: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = path.open("a")
     except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}; name another folder by $XDG_CACHE_HOME") from None
+        raise UserError(
+            f"{path} cannot be written: {error.strerror}; choose another folder with $XDG_CACHE_HOME"
+        ) from None
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def download(files: Sequence[tuple[str, str]], folder: Path) -> None:
-    """Fetch (url, md5) pairs into `folder`, archives unpacked.
+    """Download the files of (url, md5) pairs into `folder`, and unpack archives.
 
     Raises:
-        OSError, RuntimeError: there is no network, or what came is not what was asked for.
+        OSError, RuntimeError: there is no network, or a file does not match its md5.
     """
     from torchvision.datasets.utils import download_url
 

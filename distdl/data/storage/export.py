@@ -1,4 +1,4 @@
-"""Exporting: a set into folders of image files, PART/CLASS/NUMBER.SUFFIX, as they are or as JPEGs of one size."""
+"""Export of a data set to folders of image files, PART/CLASS/NUMBER.SUFFIX, unchanged or as JPEGs of one size."""
 
 import errno
 import hashlib
@@ -27,14 +27,14 @@ from distdl.data.storage.pack import NAMES, SUFFIX_OF, first_readable, refuse, s
 from distdl.runtime.cores import cores
 
 SUMS = "SHA256SUMS"
-"""Sums of all files, as `sha256sum --check` takes them. While the export runs, those of the files so far."""
+"""Checksums of all files, for `sha256sum --check`. While the export runs, those of the files written so far."""
 RECORD = "export.json"
-"""Source and size of a finished export. Until then, the file UNFINISHED holds them."""
+"""Source and size of a finished export. Until it is finished, the file UNFINISHED contains them."""
 QUALITY = 92
 LONGEST = 65_500
-"""Pixels of a JPEG's longer side at most, by libjpeg."""
+"""Maximum side of a JPEG in pixels, as limited by libjpeg."""
 GRAY = ("1", "L", "LA", "I;16", "I;16B", "I")
-"""Pillow's modes of images without colour."""
+"""Pillow's modes of images without color."""
 NAME_ERRORS = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ)
 Counts = dict[str, Counter[str]]
 """By part, the number of images of each class."""
@@ -47,25 +47,28 @@ def export(
     progress: Callable[[int], None],
     unreadable: Callable[[Unreadable], None] = refuse,
 ) -> int:
-    """Write a set's images as files, and verify that the folder reads as the same set. Returns how many there are.
+    """Write the images of a data set as files, and verify that the folder reads as the same data set.
 
-    An export that was cut off is resumed: files that it wrote stay, if neither they nor the source have changed.
+    An interrupted export is resumed: files that were written are kept, if neither they nor the source have changed.
 
     Args:
-        size: None copies files as they are (images in memory become PNG); else JPEGs whose short side has this many
-            pixels, 0 for the image's own.
-        progress: called with 1 for each image that is done.
-        unreadable: called for an image that cannot be read, once or more; unless it raises, the image is left out.
+        size: None to copy files unchanged (images in memory become PNG); otherwise images become JPEGs whose short side
+            has `size` pixels, or with 0 keeps its length.
+        progress: called with 1 for each finished image.
+        unreadable: called, possibly more than once, for an image that cannot be read; if it does not raise, the image
+            is left out.
+    Returns:
+        the number of exported images.
     Raises:
-        UserError: a sample cannot be read, a class name cannot be that of a folder, or the folder holds something else.
-        Failure: the folder cannot be written, or what was written is not what is read again.
+        UserError: a sample cannot be read, a class name cannot be a folder's name, or the folder has other content.
+        Failure: the folder cannot be written, or a file that was read again differs from what was written.
     """
     check_class_names(dataset)
-    parts = {part: _lean(split) for part, split in parts_of(dataset).items()}
+    parts = {part: _compacted(split) for part, split in parts_of(dataset).items()}
     labels = [name.replace("/", "_") for name in dataset.classes]
     plan = {"size": size, "source": fingerprint(dataset)}
     previous = find_plan(folder, plan, (UNFINISHED, RECORD), "export")
-    _rehearse(dataset, parts, labels, folder)
+    _check_folder_names(dataset, parts, labels, folder)
     for part, split in parts.items():
         first_readable(
             part, (sample for index in range(len(split)) if (sample := _try(split, index, size, unreadable)))
@@ -96,7 +99,7 @@ def export(
         write_atomic(folder / SUMS, lambda sink: sink.writelines(_line(*line) for line in lines))
         for digest, name in lines:
             if hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
-                raise Failure(f"{folder / name} is not what was written to it: its disk or file server loses data")
+                raise Failure(f"{folder / name} differs from what was written: the disk or file server loses data")
         _compare(folder, written, complete=len(lines) == sum(map(len, parts.values())))
         (folder / UNFINISHED).replace(folder / RECORD)
     except OSError as error:
@@ -104,15 +107,16 @@ def export(
     return len(lines)
 
 
-def _lean(split: Split) -> Split:
+def _compacted(split: Split) -> Split:
     return split if isinstance(split, ResidentSplit) else replace(split, files=compact(split.files))
 
 
-def _rehearse(dataset: DataSet, parts: dict[str, Split], labels: list[str], folder: Path) -> None:
-    """Export the classes with one empty file each, beside or in `folder`, and read them: the reader decides.
+def _check_folder_names(dataset: DataSet, parts: dict[str, Split], labels: list[str], folder: Path) -> None:
+    """Check that all class names work as folder names, by exporting one empty file per class and reading the result.
 
-    A name may be hidden, or mean something else to the reader, or be too long for the file system or, in another case
-    or Unicode form, the same as another name to it.
+    A class would be lost if its name is hidden, has a special meaning for the reader, is too long for the file system,
+    or equals another name for the file system except for case or Unicode normalization. The trial uses a temporary
+    folder in `folder` or next to it.
 
     Raises:
         UserError: names a class that is not read again.
@@ -147,34 +151,34 @@ def _rehearse(dataset: DataSet, parts: dict[str, Split], labels: list[str], fold
             except UserError as error:
                 raise UserError(f"the classes of {dataset.name} cannot be folders: {error}") from None
     except OSError as error:
-        raise UserError(f"{base} cannot be written: {reason(error)}; name another folder by --out") from None
+        raise UserError(f"{base} cannot be written: {reason(error)}; choose another folder with --out") from None
     if wrong := _difference(counts, expected):
         name = shown(sources.get(wrong[1], wrong[1]))
         raise UserError(
-            f"class {name} of {dataset.name} cannot be exported: its folder is no class to readers; rename it"
+            f"class {name} of {dataset.name} cannot be exported: its folder would not be read as a class; rename it"
         )
 
 
 def _compare(folder: Path, written: Counts, complete: bool) -> None:
-    """Read the folder as a set and compare its classes with what was written.
+    """Read the folder as a data set and compare its classes with what was written.
 
     Raises:
-        UserError: without the images that were left out, it is not the same set.
-        Failure: it should be the same set.
+        UserError: they differ because unreadable images were left out.
+        Failure: they differ although all images were written.
     """
     try:
         wrong = _difference(_counts(folder, folder), written)
-        problem = wrong and f"{wrong[0]} has not the images of class {shown(wrong[1])} that were written"
+        problem = wrong and f"{wrong[0]} lacks images of class {shown(wrong[1])} that were written"
     except UserError as error:
         problem = str(error)
     if problem and complete:
-        raise Failure(f"{folder} does not read as what was written to it: {problem}")
+        raise Failure(f"{folder} differs from what was written when it is read again: {problem}")
     if problem:
-        raise UserError(f"without its unreadable images the set cannot be read: {problem}; fix them, and export again")
+        raise UserError(f"without its unreadable images the set cannot be read: {problem}; fix them and export again")
 
 
 def _counts(place: Path, folder: Path) -> Counts:
-    """Images by part and class as distdl reads them in `place`, which messages call `folder`."""
+    """Count images by part and class as distdl reads them in `place`; messages name `folder` instead."""
     try:
         raw = folders.read_tree(place, DataConfig())
     except UserError as error:
@@ -188,7 +192,7 @@ def _counts(place: Path, folder: Path) -> Counts:
 
 
 def _difference(counts: Counts, expected: Counts) -> tuple[str, str] | None:
-    """Part and class of the first difference."""
+    """Return part and class of the first difference, or None."""
     for part in expected:
         for label in [*expected[part], *counts.get(part, ())]:
             if counts.get(part, Counter())[label] != expected[part][label]:
@@ -205,10 +209,10 @@ def _export_image(
     known: set[bytes],
     unreadable: Callable[[Unreadable], None],
 ) -> tuple[str, str] | None:
-    """Write an image if it is not there. Returns its sum and name, None if it is unreadable.
+    """Write an image unless it exists. Returns its checksum and name, or None if it is unreadable.
 
     Args:
-        known: lines about files of an unfinished export.
+        known: lines of SHA256SUMS from an unfinished export.
     """
     if size is not None and (content := _existing(folder / f"{stem}.{SUFFIX_OF['JPEG']}")) is not None:
         line = hashlib.sha256(content).hexdigest(), f"{stem}.{SUFFIX_OF['JPEG']}"
@@ -220,12 +224,12 @@ def _export_image(
     content, suffix = sample
     file = folder / f"{stem}.{suffix}"
     if _existing(file) != content:
-        beside = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+        scratch = file.with_name(f".{file.name}.{os.getpid()}.tmp")
         try:
-            beside.write_bytes(content)
-            beside.replace(file)
+            scratch.write_bytes(content)
+            scratch.replace(file)
         finally:
-            beside.unlink(missing_ok=True)
+            scratch.unlink(missing_ok=True)
     return hashlib.sha256(content).hexdigest(), f"{stem}.{suffix}"
 
 
@@ -239,7 +243,7 @@ def _existing(file: Path) -> bytes | None:
 def _try(
     split: Split, index: int, size: int | None, unreadable: Callable[[Unreadable], None]
 ) -> tuple[bytes, str] | None:
-    """Content and suffix of an exported image, None if it is unreadable."""
+    """Return content and suffix of an exported image, None if it is unreadable."""
     try:
         (sample,) = samples(split, np.array([index]), _raise)
         if size is None:
@@ -259,7 +263,7 @@ def _lines_of(sums: Path) -> set[bytes]:
 
 
 def _line(digest: str, name: str) -> bytes:
-    """A line of sums; names with a backslash or a line break are escaped as coreutils' sha256sum does."""
+    """Format a line of SHA256SUMS; backslashes and line breaks in names are escaped as coreutils' sha256sum does."""
     escaped = name.replace("\\", r"\\").replace("\n", r"\n")
     return f"{'' if escaped == name else chr(92)}{digest}  {escaped}\n".encode(errors="surrogateescape")
 
@@ -269,13 +273,13 @@ def _raise(error: Unreadable) -> None:
 
 
 def as_jpeg(content: bytes, size: int, file: File | str = "the image") -> bytes:
-    """Re-encode an image as an upright JPEG, colour or gray, with the pixels that the loaders see.
+    """Re-encode an image as an upright JPEG, in color or gray, from the pixels that the loaders decode.
 
     Args:
-        size: pixels of the short side; 0 leaves it, and an image is never enlarged.
-        file: named in errors.
+        size: length of the short side in pixels; 0 keeps it, and an image is never enlarged.
+        file: name for errors.
     Raises:
-        Unreadable: it cannot be decoded, or is too long or too wide for a JPEG.
+        Unreadable: it cannot be decoded, or is too high or too wide for a JPEG.
     """
     from PIL import Image
 
@@ -288,7 +292,9 @@ def as_jpeg(content: bytes, size: int, file: File | str = "the image") -> bytes:
         target = [max(round(side * size / short), 1) for side in upright.size]
         upright = upright.resize(target, Image.Resampling.BICUBIC)
     if max(upright.size) > LONGEST:
-        raise Unreadable(f"{file} has {upright.width:,} x {upright.height:,} pixels, a JPEG at most {LONGEST:,} a side")
+        raise Unreadable(
+            f"{file} has {upright.width:,} x {upright.height:,} pixels, but a JPEG has at most {LONGEST:,} per side"
+        )
     sink = io.BytesIO()
     upright.save(sink, "JPEG", quality=QUALITY)
     return sink.getvalue()

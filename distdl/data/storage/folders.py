@@ -19,21 +19,21 @@ from distdl.data.storage.tree import SUFFIXES as SUFFIXES
 from distdl.data.storage.tree import Folder
 
 TEST_SHARE = 0.2
-"""Share of each class that becomes the test split of a folder without one."""
+"""Fraction of each class that becomes the test split if the folder has none."""
 NUMBERED = re.compile(r"-[0-9]+\.(tar|rec)$", re.IGNORECASE)
-"""Names of shards as programs write them: train-00000.tar, train-00000-of-00003.tar."""
+"""Common names of shards: train-00000.tar, train-00000-of-00003.tar."""
 UNFINISHED = ".unfinished-export"
-"""File in a folder to which images are still being exported."""
+"""File in a folder whose export is not finished."""
 
 
 def read(folder: Path, config: DataConfig) -> Raw:
-    """Images by class, divided as the folder says: by train.txt and test.txt, or by train/ and val/ or test/.
+    """Read images by class, split by train.txt and test.txt, or by the folders train/ and val/ or test/.
 
-    A folder of class folders alone gives a fifth of each class to the test, by `split_seed`. If nothing is named test,
-    val is the test.
+    If the folder has only class folders, a fifth of each class becomes the test split, selected by `split_seed`. If
+    there is no test split, val is used as the test split.
 
     Raises:
-        UserError: there are no images, they can be read in two ways, or a list names files that do not exist.
+        UserError: there are no images, the folder is ambiguous, or a list names files that do not exist.
     """
     if (folder / UNFINISHED).exists():
         raise UserError(f"{folder} is an unfinished export: run distdl data export again, or remove {UNFINISHED} in it")
@@ -41,7 +41,7 @@ def read(folder: Path, config: DataConfig) -> Raw:
 
 
 def read_tree(folder: Path, config: DataConfig) -> Raw:
-    """Read a folder as `read` does, also one to which images are still being exported."""
+    """Read a folder as `read` does, even if an export to it is not finished."""
     matches = tree.walk(folder)
     if any(child.total for child in matches.top.folders):
         _refuse_shards(matches.top)
@@ -50,14 +50,14 @@ def read_tree(folder: Path, config: DataConfig) -> Raw:
     notes += matches.notes()
     if "test" not in parts and "validation" in parts:
         parts["test"] = parts.pop("validation")
-        notes.append("what is named val serves as the test: nothing is named test")
+        notes.append("val is used as the test split: there is no test split")
     return _raw(folder, parts, notes, config.split_seed, linked=matches.linked)
 
 
 def _refuse_shards(folder: Folder) -> None:
-    """Refuse images next to shards: leaving out either would train on another set.
+    """Refuse images next to shards: leaving out either would change the data set.
 
-    Archives whose names are not those of shards (images.tar) are left out with a note.
+    Archives that are not named like shards (images.tar) are left out with a note.
 
     Raises:
         UserError: the folder has images as well as numbered shards.
@@ -71,9 +71,12 @@ def _refuse_shards(folder: Folder) -> None:
 
 
 def read_omniglot(folder: Path, config: DataConfig) -> Raw:
-    """Omniglot's characters, from its archives or their folders; drawers 1 to 15 to train on, 16 to 20 the test.
+    """Read Omniglot's characters from its archives or their folders: drawers 1 to 15 for training, 16 to 20 for test.
 
-    The background set is taken if it is there, else the two small ones, which share alphabets.
+    The background set is used if it exists, otherwise the two small ones, which share alphabets.
+
+    Raises:
+        UserError: neither is in the folder.
     """
     samples: dict[str, Sample] = {}
     notes: list[str] = []
@@ -85,7 +88,7 @@ def read_omniglot(folder: Path, config: DataConfig) -> Raw:
             drawings = [file for file in files if _is_drawing(file.relative_to(part))]
             if stray := sorted(set(files) - set(drawings)):
                 notes.append(
-                    f"{len(stray):,} images of {part} are left out, for they are not named "
+                    f"{len(stray):,} images of {part} are left out, because they are not named "
                     f"ALPHABET/CHARACTER/NUMBER_DRAWER.png: {shown(stray[0].name)}" + ", ..." * (len(stray) > 1)
                 )
             for image in drawings:
@@ -106,13 +109,13 @@ def _is_drawing(path: Path) -> bool:
 
 
 def _drawer(path: Path) -> int:
-    """Number of the drawer of a character: the second in 0709_01.png; 0 if the name has another form."""
+    """Return the number of the drawer of a character: 1 for 0709_01.png; 0 if the name has another form."""
     matches = re.fullmatch(r"[0-9]+_([0-9]{2})", path.stem)
     return int(matches[1]) if matches else 0
 
 
 def _opened(folder: Path, name: str) -> Path | None:
-    """The folder `name`, unpacked from its archive if need be: next to it, or in the cache if that is read only."""
+    """Return the folder `name`; if missing, its archive is unpacked next to it, or to the cache if it is read-only."""
     if (folder / name).is_dir():
         return folder / name
     archive = folder / f"{name}.zip"
@@ -126,8 +129,8 @@ def _opened(folder: Path, name: str) -> Path | None:
 def _raw(folder: Path, parts: dict[str, list[Sample]], notes: list[str], seed: int, linked: bool = False) -> Raw:
     if not parts["train"]:
         raise UserError(
-            f"{folder} has no images to train on: it needs CLASS folders, or train/ and val/ that have them, "
-            "or train.txt and test.txt"
+            f"{folder} has no images to train on: it needs CLASS folders, or train/ and val/ with CLASS folders, or "
+            "train.txt and test.txt"
         )
     classes = tuple(sorted({label for _, label in parts["train"]}))
     numbers = {label: number for number, label in enumerate(classes)}
@@ -148,18 +151,20 @@ def _split(samples: list[Sample], numbers: dict[str, int]) -> EncodedSplit:
 
 
 def _divided(folder: Path, train: EncodedSplit, seed: int, notes: list[str]) -> tuple[EncodedSplit, EncodedSplit]:
-    """A training split without its own test, divided into train and test."""
-    remaining, taken = divide.stratified(train.labels, TEST_SHARE, seed)
-    if not len(taken):
-        raise UserError(f"{folder} has one image in each class, which leaves none for the test: add images, or test/")
-    notes.append(f"{TEST_SHARE:.0%} of each class are the test, by data.split_seed: {folder} names none")
-    return train[remaining], train[taken]
+    """Divide the training samples into a training and a test split."""
+    remaining, selected = divide.stratified(train.labels, TEST_SHARE, seed)
+    if not len(selected):
+        raise UserError(f"{folder} has one image per class, which leaves none for the test split: add images or test/")
+    notes.append(
+        f"{TEST_SHARE:.0%} of each class are the test split, selected by data.split_seed: {folder} has no test split"
+    )
+    return train[remaining], train[selected]
 
 
 def _note_overlap(parts: dict[str, list[Sample]], notes: list[str], linked: bool) -> None:
     identity = os.path.realpath if linked else os.fspath
     trained = {identity(path) for path, _ in parts["train"]}
     for part in parts.keys() - {"train"}:
-        both = sum(identity(path) in trained for path, _ in parts[part])
-        if both:
-            notes.append(f"{both} images of {part} are in train too: its accuracy says less than it seems")
+        overlap = sum(identity(path) in trained for path, _ in parts[part])
+        if overlap:
+            notes.append(f"{overlap} images of {part} are in train too: the accuracy on {part} is too optimistic")

@@ -1,6 +1,6 @@
-"""Decoding of JPEGs by libjpeg-turbo, through simplejpeg: the pixels are Pillow's, at 1.4 times the speed.
+"""Decoding of JPEGs by libjpeg-turbo through simplejpeg: the same pixels as Pillow's, at 1.4 times the speed.
 
-Measured against torchvision (deprecated since 0.29), torchcodec, OpenCV and Pillow by benchmarks/decoders.py.
+benchmarks/decoders.py compares it with torchvision (deprecated since 0.29), torchcodec, OpenCV and Pillow.
 """
 
 from typing import NamedTuple
@@ -8,11 +8,12 @@ from typing import NamedTuple
 import numpy as np
 
 MODES = {"Gray": "L", "YCbCr": "RGB"}
-"""Pillow's mode by libjpeg's colour space. Others (RGB, CMYK, YCCK) need Pillow's reading of the Adobe marker."""
+"""Pillow's mode by libjpeg's color space. Other color spaces (RGB, CMYK, YCCK) depend on the Adobe marker: Pillow reads
+them."""
 
 
 class JpegFrame(NamedTuple):
-    """A JPEG's size in pixels, and Pillow's mode: L or RGB."""
+    """A JPEG's size in pixels, and its mode in Pillow: L or RGB."""
 
     height: int
     width: int
@@ -20,12 +21,12 @@ class JpegFrame(NamedTuple):
 
 
 def is_jpeg(content: np.ndarray) -> bool:
-    """Whether the bytes [n] uint8 begin as a JPEG does."""
+    """Whether the bytes [n] uint8 have the signature of a JPEG."""
     return content[:2].tobytes() == b"\xff\xd8"
 
 
 def jpeg_frame(content: np.ndarray) -> JpegFrame | None:
-    """Read the header of a JPEG [n] uint8; None for anything but a gray or YCbCr JPEG without warnings."""
+    """Read the header of a JPEG [n] uint8; None unless it is a gray or YCbCr JPEG without warnings of libjpeg."""
     import simplejpeg
 
     if not is_jpeg(content):
@@ -38,13 +39,14 @@ def jpeg_frame(content: np.ndarray) -> JpegFrame | None:
 
 
 def decode_jpeg(content: np.ndarray, mode: str) -> np.ndarray | None:
-    """Decode a JPEG that has nothing wrong.
+    """Decode an undamaged JPEG.
 
     Args:
         content: [n] uint8, the file's bytes.
         mode: L for [height, width, 1], RGB for [height, width, 3].
     Returns:
-        uint8, as stored; None for any error or warning of libjpeg: Pillow then decides whether the image is readable.
+        uint8 pixels, without applying the orientation; None for any error or warning of libjpeg: then Pillow decides
+        whether the image is readable.
     """
     import simplejpeg
 

@@ -1,8 +1,8 @@
-"""Division of the images of a folder tree into splits and classes, decided by what the folders hold.
+"""Division of the images of a folder tree into splits and classes, based on the names and contents of the folders.
 
-A tree can be read by split lists (train.txt), by split folders (train/CLASS/) or by class folders (CLASS/). A layout
-that allows two of these readings with different results is refused with both named: choosing one silently would train
-on another set than the user has.
+A tree can be read by split lists (train.txt), by split folders (train/CLASS/) or by class folders (CLASS/). If two of
+these are possible and give different results, the tree is refused and both are named: choosing one silently could train
+on a different data set than the user expects.
 """
 
 import itertools
@@ -18,20 +18,24 @@ from distdl.data.storage.split_names import SYNONYMS, split_of, split_of_list
 from distdl.data.storage.tree import Folder
 
 MOST_SPLITS = 10
-"""More folders than these are classes, whatever is in them."""
+"""Maximum number of folders that can be splits; if there are more, they are classes."""
 Parts = dict[str, list[Sample]]
 """Samples by split."""
 
 
 def read(folder: Folder, notes: list[str]) -> Parts:
-    """Divide the images of a tree; without "test" if nothing is named test.
+    """Divide the images of a tree into splits; the result has no "test" if nothing is named test.
 
+    Args:
+        notes: receives sentences about files that are left out.
     Raises:
-        UserError: there are no images to train on, two readings are possible, or a list is wrong.
+        UserError: there are no images to train on, the tree is ambiguous, or a list is wrong.
     """
     archives = [name for name in folder.others if name.lower().endswith(ARCHIVES) or SHARD.search(name)]
     if archives:
-        notes.append(f"archives in {folder.path} are not read, its folders are: {', '.join(map(shown, archives[:3]))}")
+        notes.append(
+            f"archives in {folder.path} are left out, only its folders are read: {', '.join(map(shown, archives[:3]))}"
+        )
     parts = _read(folder, notes)
     held_out = next(
         (name for name in archives if split_of(name.partition(".")[0]) in (("test", ()), ("validation", ()))), None
@@ -50,7 +54,7 @@ def _read(folder: Folder, notes: list[str]) -> Parts:
     if splits := _split_folders(folder):
         return _by_splits(folder, splits, notes)
     if inner := _wrapped(folder):
-        notes.append(f"{inner.path} is read as the data set: it is all that {folder.path} has")
+        notes.append(f"{inner.path} is read as the data set: it is the only folder with images in {folder.path}")
         _note_loose(folder, notes)
         return read(inner, notes)
     samples = _by_class(folder, notes)
@@ -60,12 +64,13 @@ def _read(folder: Folder, notes: list[str]) -> Parts:
 
 
 def _named_like_splits(folder: Folder) -> dict[str, Folder]:
-    """Subfolders with images by the split that they are named for.
+    """Return subfolders with images by the split that their name indicates.
 
-    Terms other than FILLERS count only if they are common to two splits: seg_train and seg_test, but not train_station.
+    A name with other terms than FILLERS counts only if another split's name has the same terms: seg_train and seg_test,
+    but not train_station.
 
     Raises:
-        UserError: two subfolders with class folders are named for one split.
+        UserError: two subfolders with class folders are named for the same split.
     """
     named = [(child, *matches) for child in folder.occupied if (matches := split_of(child.name))]
     result: dict[str, Folder] = {}
@@ -83,10 +88,10 @@ def _named_like_splits(folder: Folder) -> dict[str, Folder]:
 
 
 def _split_folders(folder: Folder) -> dict[str, Folder]:
-    """Split folders by split; empty if the subfolders are something else.
+    """Return the split folders by split; empty if the subfolders are not splits.
 
     Raises:
-        UserError: a subfolder can be a split as well as a class, or there is nothing to train on.
+        UserError: a subfolder can be a split or a class, or there are no images to train on.
     """
     named = _named_like_splits(folder)
     others = [child for child in folder.occupied if child not in named.values()]
@@ -117,34 +122,34 @@ def _split_folders(folder: Folder) -> dict[str, Folder]:
                 "rename it to val or test, or move it elsewhere"
             )
         if len(classes) > 1 and any(has_its_classes(child) for split, child in named.items() if split != "train"):
-            return named  # the others are no classes then: they are left out
+            return named  # then the other folders are not classes: they are left out
     elif "test" not in named and not any(child.occupied for child in named.values()):
-        return {}  # only a test can do without classes: these are classes themselves
+        return {}  # only a test split may lack class folders: these are classes themselves
     raise UserError(
-        f"{folder.path} can be read in two ways: {names} as a split, or as a class beside {_names(others[:3])}; "
+        f"{folder.path} can be read in two ways: {names} as a split, or as a class next to {_names(others[:3])}; "
         "rename it if it is a class, or move the other folders into train/ if it is a split"
     )
 
 
 def _classes_of(split: Folder, known: set[str]) -> Folder:
-    """The folder that holds a split's class folders: itself, or one in which they all are (seg_train/seg_train/CLASS).
+    """Return the folder with a split's class folders: itself, or a wrapper around all (seg_train/seg_train/CLASS).
 
     Args:
-        known: classes of the training split, which are no wrappers; empty for that split itself.
+        known: classes of the training split, which are not wrappers; empty for the training split itself.
     """
     while len(split.occupied) == 1 and not split.images:
-        (only,) = split.occupied
-        if only.images or only.name in known or len(only.occupied) < (1 if known else 2):
+        (child,) = split.occupied
+        if child.images or child.name in known or len(child.occupied) < (1 if known else 2):
             return split
-        split = only
+        split = child
     return split
 
 
 def _wrapped(folder: Folder) -> Folder | None:
-    """The set in a chain of single folders: the first below `folder` with lists, split folders or several classes.
+    """Find the data set in a chain of single folders: the first one with lists, split folders or several classes.
 
     Raises:
-        UserError: a folder of the chain has images too, so that it can be a class.
+        UserError: a folder of the chain has images too, so that it could be a class.
     """
     chain: list[Folder] = []
     while len(folder.occupied) == 1:
@@ -153,8 +158,8 @@ def _wrapped(folder: Folder) -> Folder | None:
         if len(folder.occupied) > 1 or _list_files(folder) or _named_like_splits(folder):
             if mixed := next((link for link in chain if link.images), None):
                 raise UserError(
-                    f"{mixed.path} can be read in two ways: as one class, for it has images, or as a whole set, for it "
-                    "has folders of images; name it as the data set, or move its images into folders"
+                    f"{mixed.path} can be read in two ways: as one class, because it has images, or as a data set, "
+                    "because it has folders of images; use its path as the data set, or move its images into folders"
                 )
             return folder
     return None
@@ -164,7 +169,7 @@ def _by_splits(folder: Folder, splits: dict[str, Folder], notes: list[str]) -> P
     _note_loose(folder, notes)
     for child in folder.folders:
         if child not in splits.values():
-            why = "is no split" if child.total else "has no images"
+            why = "is not a split" if child.total else "has no images"
             notes.append(f"{child.path} {why}: it is left out of the data set")
     parts: Parts = {}
     known: set[str] = set()
@@ -183,23 +188,23 @@ def _by_splits(folder: Folder, splits: dict[str, Folder], notes: list[str]) -> P
 
 
 def _by_class(folder: Folder, notes: list[str]) -> list[Sample]:
-    """The images below each class folder, in the order of their paths.
+    """Return the images below each class folder, in the order of their paths.
 
     Raises:
-        UserError: a folder looks like a divided set of its own.
+        UserError: a folder looks like a data set with its own splits.
     """
     if divided := next((inner for inner in folder.below() if _inner_splits(inner)), None):
         names = ", ".join(f"{shown(name)}/" for name in _inner_splits(divided))
         raise UserError(
-            f"{divided.path} is divided into {names}, but its place is that of a class: name the folder that is the "
-            "data set, put CLASS folders into train/ and test/, or rename what is no split"
+            f"{divided.path} is divided into {names}, but is in the place of a class folder: use the path of the data "
+            "set itself, put CLASS folders into train/ and test/, or rename folders that are not splits"
         )
     samples: list[Sample] = []
     nested: list[Folder] = []
     _note_loose(folder, notes)
     for child in folder.folders:
         if child.name.startswith(PRUNED):
-            notes.append(f"class {shown(child.name)} is left out: it is none")
+            notes.append(f"{shown(child.name)} is left out: it is not a class")
             continue
         if not child.total:
             notes.append(f"class folder {child.path} has no images: the class is left out")
@@ -209,11 +214,11 @@ def _by_class(folder: Folder, notes: list[str]) -> list[Sample]:
     if nested:
         inside = ", ".join(f"{shown(child.name)}/{shown(child.occupied[0].name)}" for child in nested[:3])
         more = ", ..." if len(nested) > 3 else ""
-        notes.append(f"images in subfolders of a class folder count for the class: {inside}{more}")
+        notes.append(f"images in subfolders of a class folder belong to the class: {inside}{more}")
     others = [name for inner in folder.below() for name in inner.others]
     if others:
         names = ", ".join(map(shown, others[:3])) + (f" and {len(others) - 3:,} more" if len(others) > 3 else "")
-        notes.append(f"left out of {folder.path}, since they are not named like images: {names}")
+        notes.append(f"files of {folder.path} are left out, because they are not named like images: {names}")
     return samples
 
 
@@ -238,7 +243,10 @@ def _refuse_unnamed_splits(folder: Folder, advice: str) -> None:
 
 
 def _inner_splits(folder: Folder) -> list[str]:
-    """Names of subfolders that look like splits: named for one and with class folders, or all named for several."""
+    """Return names of subfolders that look like splits.
+
+    Either one of them is named for a split and has class folders, or all are named for splits, at least two.
+    """
     named = {child.name: matches[0] for child in folder.occupied if (matches := split_of(child.name))}
     with_classes = [child.name for child in folder.occupied if child.name in named and child.occupied]
     all_named = len(named) == len(folder.occupied) and len(set(named.values())) > 1
@@ -254,10 +262,10 @@ def _note_loose(folder: Folder, notes: list[str]) -> None:
 
 
 def _list_files(folder: Folder) -> dict[str, str]:
-    """Names of split lists by split.
+    """Return names of split lists by split.
 
     Raises:
-        UserError: two files are named for one split.
+        UserError: two files are named for the same split.
     """
     matches: dict[str, str] = {}
     for name in folder.others:
@@ -272,7 +280,11 @@ def _list_files(folder: Folder) -> dict[str, str]:
 
 
 def _by_lists(folder: Folder, files: dict[str, str], notes: list[str]) -> Parts:
-    """Samples by lists; by split folders if there are such and no list names a file, or both name the same samples."""
+    """Return samples by split lists, or by split folders if these exist and no list names a file.
+
+    Raises:
+        UserError: lists and split folders give different results, or a list is wrong.
+    """
     top = Path(folder.path)
     bases = [top, *(Path(child.path) for child in folder.folders)]
     names = ", ".join(files.values())
@@ -285,13 +297,13 @@ def _by_lists(folder: Folder, files: dict[str, str], notes: list[str]) -> Parts:
         notes.append(f"{names} names no file of {folder.path}: its folders {_names(splits.values())} are the splits")
         return _by_splits(folder, splits, notes)
     if "train" not in files:
-        raise UserError(f"{folder.path} has {names} but no train.txt: add it, or rename what is no split list")
+        raise UserError(f"{folder.path} has {names} but no train.txt: add it, or rename files that are not split lists")
     listed = {split: lists.read(top / name, bases, list_notes) for split, name in files.items()}
     for split, samples in listed.items():
         if not samples:
             purpose = {"train": "train", "validation": "validate", "test": "test"}[split]
             raise UserError(f"{top / files[split]} names no images: there are no images to {purpose} on")
-    parts = _labelled(top, listed)
+    parts = _with_classes(top, listed)
     if splits:
         folder_notes: list[str] = []
         by_folders = _by_splits(folder, splits, folder_notes)
@@ -307,11 +319,11 @@ def _by_lists(folder: Folder, files: dict[str, str], notes: list[str]) -> Parts:
     return parts
 
 
-def _labelled(top: Path, listed: dict[str, list[Path]]) -> Parts:
-    """Listed files with their classes: the folders that are classes in a tree of these files alone.
+def _with_classes(top: Path, listed: dict[str, list[Path]]) -> Parts:
+    """Return listed files with their classes, determined from a tree of the listed files only.
 
     Raises:
-        UserError: a file is in no class folder, or the tree can be read in two ways.
+        UserError: a file is not in a class folder, or the tree is ambiguous.
     """
     examples = {file.parent: file for paths in listed.values() for file in paths}
     tree = Folder(str(top), top.name)
@@ -332,19 +344,21 @@ def _labelled(top: Path, listed: dict[str, list[Path]]) -> Parts:
     }
     if bare := examples.keys() - labels.keys():
         name = shown(examples[min(bare)].relative_to(top))
-        raise UserError(f"{top}: a list names {name}, which is in no class folder: lists have CLASS/FILE on each line")
+        raise UserError(
+            f"{top}: a list names {name}, which is not in a class folder: lists have CLASS/FILE on each line"
+        )
     return {split: [(file, labels[file.parent]) for file in paths] for split, paths in listed.items()}
 
 
 def _class_holders(folder: Folder) -> list[Folder]:
-    """The folders that hold the class folders of listed files: one, or the split folders.
+    """Return the folders that contain the class folders of listed files: a single one, or the split folders.
 
     Raises:
-        UserError: two readings are possible.
+        UserError: the tree is ambiguous.
     """
     splits = _named_like_splits(folder)
     if not any(child.folders for child in splits.values()):
-        splits = {}  # they hold listed images and no class folders: they are classes
+        splits = {}  # they have listed images and no class folders: they are classes
     elif len(splits) < len(folder.folders):
         splits = _split_folders(folder)
     if not splits:

@@ -8,11 +8,11 @@ from distdl.core.errors import UserError, reason
 from distdl.core.text import name as shown
 
 PRUNED = "BACKGROUND"
-"""Caltech-101 has a folder whose name starts like this. Its images show anything: it is no class."""
+"""Start of the name of a folder of Caltech-101 with arbitrary images, which is not a class."""
 EXPECTED = "a list has one CLASS/FILE on each line, in UTF-8"
 BOM = b"\xef\xbb\xbf"
 LINE_END = re.compile(r"\r\n|\n|\r")
-"""Line ends of text files. str.splitlines() also splits at characters that a file's name may have, such as U+2028."""
+"""Line ends of text files. str.splitlines() also splits at characters that a file name may contain, such as U+2028."""
 Sample = tuple[Path, str]
 """A file and the name of its class."""
 
@@ -23,17 +23,17 @@ def read(path: Path, bases: list[Path], notes: list[str]) -> list[Path]:
     A byte order mark, any line ends, "./" and Windows' backslashes are accepted. Repeated lines count once.
 
     Args:
-        bases: folders to which the names may be relative: the first one if it has the first file, else the only one of
-            the others that has it.
+        bases: folders to which the names may be relative: the first one if it has the first listed file, otherwise the
+            only other one that has it.
         notes: receives a sentence for each kind of line that is left out.
     Raises:
-        UserError: the list cannot be read, is empty, or a line does not name a file below a base.
+        UserError: the list cannot be read, or a line does not name a file below the base folder.
     """
     lines = _lines(path)
     total = len(lines)
     lines = [line for line in lines if not any(part.startswith(PRUNED) for part in PurePosixPath(line[1]).parts[:-1])]
     if len(lines) < total:
-        notes.append(f"{total - len(lines)} lines of {path.name} are left out: {PRUNED} is no class")
+        notes.append(f"{total - len(lines)} lines of {path.name} are left out: {PRUNED} is not a class")
     if not lines:
         return []
     base = _base(path, lines[0][1], bases)
@@ -47,7 +47,11 @@ def read(path: Path, bases: list[Path], notes: list[str]) -> list[Path]:
 
 
 def names_files(path: Path, bases: list[Path]) -> bool:
-    """Whether a text file is a list, well formed or not: some line begins with the name of a file below a base."""
+    """Whether a text file is a list, well formed or not: some line starts with the name of a file below a base.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
     try:
         text = path.read_bytes().removeprefix(BOM).decode("utf-8", "surrogateescape")
     except OSError as error:
@@ -66,7 +70,7 @@ def _first_field(line: str) -> str:
 
 
 def _lines(path: Path) -> list[tuple[int, str]]:
-    """Numbers and names of the lines that are not blank, names with "/" as separator."""
+    """Return number and file name of each line that is not blank, with "/" as separator."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -75,7 +79,7 @@ def _lines(path: Path) -> list[tuple[int, str]]:
     if data.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in data:
         place = 0 if data[:1] in (b"\xff", b"\xfe") else data.index(0)
         raise UserError(f"{path} is not UTF-8 text (byte {data[place]:#04x} at {place}), perhaps UTF-16: {EXPECTED}")
-    # A file name may have any bytes but "/" and NUL: what is not UTF-8 passes here, and has to name a file as it is.
+    # A file name may have any bytes except "/" and NUL: bytes that are not UTF-8 are kept, and must match a file name.
     text = data.decode("utf-8", "surrogateescape")
     rows = []
     for number, line in enumerate(LINE_END.split(text), 1):
@@ -95,7 +99,7 @@ def _lines(path: Path) -> list[tuple[int, str]]:
 
 def _base(path: Path, first: str, bases: list[Path]) -> Path:
     list_folder, *others = bases
-    names = {first, _first_field(first)}  # of a table, the first column: the error then names the fault
+    names = {first, _first_field(first)}  # if the list is a table, its first column: a later error reports the table
     if any(_is_file(list_folder / name) for name in names):
         return list_folder
     fitting = [base for base in others if any(_is_file(base / name) for name in names)]
@@ -109,7 +113,7 @@ def _base(path: Path, first: str, bases: list[Path]) -> Path:
 
 def _wrong_line(path: Path, number: int, name: str, base: Path) -> UserError:
     if (file := _first_field(name)) != name and _is_file(base / file):
-        return UserError(f"{path}, line {number} has more than a file's name ({shown(name)}): {EXPECTED}")
+        return UserError(f"{path}, line {number} has more than a file name ({shown(name)}): {EXPECTED}")
     undecoded = next((ord(char) - 0xDC00 for char in name if 0xDC80 <= ord(char) <= 0xDCFF), None)
     if undecoded is not None:
         return UserError(f"{path}, line {number} is not UTF-8 (byte {undecoded:#04x}) and names no file: {EXPECTED}")

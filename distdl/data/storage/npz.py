@@ -1,4 +1,4 @@
-"""Read .npz files that may be damaged or made by others."""
+"""Reading of .npz files that may be damaged or written by other programs."""
 
 import zipfile
 from pathlib import Path
@@ -8,16 +8,16 @@ import numpy as np
 from distdl.core.errors import UserError, reading
 
 LIMIT_BYTES = 4 * 2**30
-"""Unpacked: tables and label files hold a few numbers per sample, 100 million samples at most."""
+"""Maximum unpacked size: tables and label files have a few numbers per sample, for at most 100 million samples."""
 
 
 def read_arrays(file: Path, kind: str) -> dict[str, np.ndarray]:
-    """All arrays of a .npz file by name; no array of objects, for those are code.
+    """Read all arrays of a .npz file by name. Arrays of objects are refused, since unpickling them runs code.
 
     Args:
-        kind: what the file should be, for the message.
+        kind: description of the expected file, for the message.
     Raises:
-        UserError: it is no such file, damaged, or unpacks to more than LIMIT_BYTES.
+        UserError: it is not such a file, is damaged, or unpacks to more than LIMIT_BYTES.
     """
     with reading(file, kind):
         with zipfile.ZipFile(file) as zipped:

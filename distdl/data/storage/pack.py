@@ -1,4 +1,4 @@
-"""Packing: a set into tar shards or records, shard by shard, so that an interrupted call can be resumed."""
+"""Packing of a data set into tar shards or records, shard by shard, so that an interrupted call can be resumed."""
 
 import hashlib
 import io
@@ -27,7 +27,7 @@ from distdl.data.storage.tar_shard import scan_tar
 from distdl.data.storage.tree import SUFFIXES
 
 PLAN = "plan.json"
-"""Describes an unfinished packing; removed at its end."""
+"""File with the plan of an unfinished packing; it is removed at the end."""
 NAMES = {"train": "train", "validation": "val", "test": "test"}
 SUFFIX_OF = {format: suffix[1:] for suffix, format in reversed(SUFFIXES.items())}
 SUFFIX_OF["MPO"] = SUFFIX_OF["JPEG"]
@@ -35,7 +35,7 @@ BLOCK = tarfile.BLOCKSIZE
 
 
 class Sample(NamedTuple):
-    """One sample on its way into a shard."""
+    """One encoded sample."""
 
     number: int
     label: int
@@ -44,12 +44,12 @@ class Sample(NamedTuple):
 
 
 def refuse(error: Unreadable) -> None:
-    """End a command at an unreadable sample.
+    """Stop at an unreadable sample.
 
     Raises:
         UserError: always.
     """
-    raise UserError(f"{error}: fix it or take it out of the set (--on-error skip leaves it out)") from None
+    raise UserError(f"{error}: fix it or remove it from the set (--on-error skip leaves it out)") from None
 
 
 def pack(
@@ -60,24 +60,29 @@ def pack(
     progress: Callable[[int], None],
     unreadable: Callable[[Unreadable], None] = refuse,
 ) -> SetFile:
-    """Write a set into `folder` and verify it by reading it again. Returns the content of set.json.
+    """Write a data set to `folder` and verify it by reading it again.
 
-    Training samples are mixed by a fixed draw, so that each shard is a fair part of the set; others stay in order.
+    Training samples are shuffled with a fixed seed, so that each shard is a random sample of the data set; other splits
+    keep their order.
 
     Args:
         kind: shards or records.
-        progress: called with the number of samples of each finished shard, also of those of a previous call.
-        unreadable: called for a file that cannot be read, once or more; unless it raises, the sample is left out.
+        shard_bytes: approximate size of a shard.
+        progress: called with the number of samples of each finished shard, including those of a previous call.
+        unreadable: called, possibly more than once, for a file that cannot be read; if it does not raise, the sample is
+            left out.
+    Returns:
+        the content of set.json.
     Raises:
-        UserError: the folder holds something else, a sample cannot be read, or all of a part are unreadable.
-        Failure: what was written is not what is read again.
+        UserError: the folder has other content, a sample cannot be read, or a split has no readable samples.
+        Failure: a shard that was read again differs from what was written.
     """
     parts = parts_of(dataset)
     if any(split.labels.ndim > 1 for split in parts.values()):
-        raise UserError("a set with several labels per image cannot be packed: leave data.labels out")
-    odd = [name for name in dataset.classes if not is_class_name(name)]
-    if odd:
-        raise UserError(f"class {odd[0]!r} cannot be packed: its name is empty, too long or has control characters")
+        raise UserError("a set with several labels per image cannot be packed: omit data.labels")
+    invalid = [name for name in dataset.classes if not is_class_name(name)]
+    if invalid:
+        raise UserError(f"class {invalid[0]!r} cannot be packed: its name is empty, too long or has control characters")
     check_class_names(dataset)
     per_shard = {part: max(1, int(shard_bytes / _mean_bytes(part, split, unreadable))) for part, split in parts.items()}
     plan = {"name": dataset.name, "kind": kind, "per_shard": per_shard, "source": fingerprint(dataset)}
@@ -107,7 +112,7 @@ def pack(
 
 
 def _mean_bytes(part: str, split: Split, unreadable: Callable[[Unreadable], None]) -> float:
-    """Estimate the mean size of a part's samples.
+    """Estimate the mean size of a split's samples in bytes.
 
     Raises:
         UserError: all of them are unreadable.
@@ -119,24 +124,25 @@ def _mean_bytes(part: str, split: Split, unreadable: Callable[[Unreadable], None
 
 
 def first_readable(part: str, contents: Iterator[Any]) -> Any:
-    """The first of a part's readable samples.
+    """Return the first readable sample of a split.
 
     Raises:
-        UserError: there is none, so that the part would have no images.
+        UserError: there is none, so the split would have no images.
     """
     for content in contents:
         return content
     raise UserError(
-        f"every image of part {part} is unreadable (distdl data verify names them): fix them, or take the part out of "
+        f"every image of part {part} is unreadable (distdl data verify names them): fix them, or remove the part from "
         "the set"
     )
 
 
 def samples(split: Split, indices: np.ndarray, unreadable: Callable[[Unreadable], None] = refuse) -> Iterator[Sample]:
-    """Encoded samples: files as they are, images in memory as PNG.
+    """Yield encoded samples: files unchanged, images in memory as PNG.
 
     Args:
-        unreadable: called for a file that cannot be read or is no image; unless it raises, the sample is left out.
+        unreadable: called for a file that cannot be read or is not an image; if it does not raise, the sample is left
+            out.
     """
     for index in indices.tolist():
         if isinstance(split, ResidentSplit):
@@ -158,13 +164,13 @@ def samples(split: Split, indices: np.ndarray, unreadable: Callable[[Unreadable]
 
 
 def _shard(file: Path, members: Iterator[Sample], count: int) -> Shard | None:
-    """Write one shard, its index and its table, unless a previous call has.
+    """Write one shard, its index and its table, unless a previous call has written them.
 
     Args:
-        count: of `members` and those of them that are unreadable. A shard without the latter is written again, so that
-            each call reports them.
+        count: number of `members` including unreadable ones. If some are unreadable, the shard is written again, so
+            that each call reports them.
     Returns:
-        the shard's row of set.json; None if all members are unreadable: there is no such shard.
+        the shard's row of set.json; None if all members are unreadable, so that there is no shard.
     """
     done = file.with_suffix(".done")
     if done.exists() and file.exists():
@@ -180,24 +186,24 @@ def _shard(file: Path, members: Iterator[Sample], count: int) -> Shard | None:
     state: dict[str, Any] = {}
 
     def fill(sink: IO[bytes]) -> None:
-        summing = _Summing(sink)
-        state["rows"], state["index"] = write(summing, members)
-        state["sha256"] = summing.digest.hexdigest()
+        hashing = _HashingSink(sink)
+        state["rows"], state["index"] = write(hashing, members)
+        state["sha256"] = hashing.digest.hexdigest()
 
     write_atomic(file, fill)
     written = Table.of(state["rows"], sha256=state["sha256"])
     write_atomic(file.with_suffix(".idx"), lambda sink: sink.write(state["index"].encode()))
     write_table(file.with_suffix(".npz"), written)
-    # Disks and file servers lose data without an error: what is read must be what was written, sample by sample.
+    # Disks and file servers can lose data without an error: the shard is read again and compared sample by sample.
     if file_sum(file) != state["sha256"] or not scan(file).same_samples(written):
-        raise Failure(f"{file} is not what was written to it: its disk or file server loses data")
+        raise Failure(f"{file} differs from what was written: the disk or file server loses data")
     row = Shard(file=file.name, samples=len(written), bytes=file.stat().st_size, sha256=state["sha256"])
     write_json(done, row.model_dump())
     return row
 
 
 def _index_all(folder: Path, name: str, rows: list[Shard]) -> None:
-    """One index for all files of a part, as if they were one: DALI's reader takes no other for several files."""
+    """Write one index for all files of a split as if they were one file, which is what DALI's reader needs."""
     lines, previous_bytes, samples = [], 0, 0
     for row in rows:
         for line in (folder / row.file).with_suffix(".idx").read_text(encoding="utf-8").splitlines():
@@ -207,20 +213,20 @@ def _index_all(folder: Path, name: str, rows: list[Shard]) -> None:
     write_atomic(folder / f"{name}.idx", lambda sink: sink.write("".join(lines).encode()))
 
 
-class _Summing:
-    """Passes bytes on, and sums them up."""
+class _HashingSink:
+    """Writes bytes to `sink` and computes their SHA-256."""
 
     def __init__(self, sink: IO[bytes]) -> None:
-        self.sink, self.digest, self.at = sink, hashlib.sha256(), 0
+        self.sink, self.digest, self.position = sink, hashlib.sha256(), 0
 
     def write(self, content: bytes) -> int:
         self.digest.update(content)
-        self.at += len(content)
+        self.position += len(content)
         return self.sink.write(content)
 
 
-def _write_tar(sink: _Summing, members: Iterator[Sample]) -> tuple[list[tuple[int, int, int]], str]:
-    """Rows of a table, and the index that DALI's reader of WebDataset takes (wds2idx, version 1.2)."""
+def _write_tar(sink: _HashingSink, members: Iterator[Sample]) -> tuple[list[tuple[int, int, int]], str]:
+    """Write a tar shard. Returns rows of a table, and the index for DALI's WebDataset reader (wds2idx, version 1.2)."""
     rows, lines = [], []
     for sample in members:
         key, fields = f"{sample.number:08}", []
@@ -228,30 +234,30 @@ def _write_tar(sink: _Summing, members: Iterator[Sample]) -> tuple[list[tuple[in
             head = tarfile.TarInfo(f"{key}.{suffix}")
             head.size = len(content)
             sink.write(head.tobuf(tarfile.USTAR_FORMAT))
-            fields.append(f"{suffix} {sink.at} {len(content)} {head.name}")
+            fields.append(f"{suffix} {sink.position} {len(content)} {head.name}")
             if suffix != "cls":
-                rows.append((sink.at, len(content), sample.label))
+                rows.append((sink.position, len(content), sample.label))
             sink.write(content + bytes(-len(content) % BLOCK))
         lines.append(" ".join(fields))
     sink.write(bytes(2 * BLOCK))
     return rows, "\n".join([f"v1.2 {len(lines)}", *lines]) + "\n"
 
 
-def _write_records(sink: _Summing, members: Iterator[Sample]) -> tuple[list[tuple[int, int, int]], str]:
-    """Rows of a table, and the index that MXNet's and DALI's readers take.
+def _write_records(sink: _HashingSink, members: Iterator[Sample]) -> tuple[list[tuple[int, int, int]], str]:
+    """Write records. Returns rows of a table, and the index for MXNet's and DALI's readers.
 
-    A record stays whole where its image happens to hold the format's magic at a multiple of four bytes (one word in
-    four thousand million): readers that go by an index never look for it.
+    A record is not split if its image contains the format's magic number at a multiple of four bytes (probability 2^-32
+    per word), because readers that use an index do not search for it.
     """
     rows, lines = [], []
-    for place, sample in enumerate(members):
+    for index, sample in enumerate(members):
         length = RECORD.size - 8 + len(sample.content)
         if length >> LENGTH_BITS:
             raise UserError(
                 f"image {sample.number} has {len(sample.content):,} bytes, too many for a record: use shards"
             )
-        lines.append(f"{place}\t{sink.at}\n")
+        lines.append(f"{index}\t{sink.position}\n")
         sink.write(RECORD.pack(MAGIC, length, 0, sample.label, sample.number, 0))
-        rows.append((sink.at, len(sample.content), sample.label))
+        rows.append((sink.position, len(sample.content), sample.label))
         sink.write(sample.content + bytes(-length % 4))
     return rows, "".join(lines)

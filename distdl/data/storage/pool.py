@@ -1,4 +1,4 @@
-"""A pool of processes in which a dying process costs the one item that it died of, and no other."""
+"""A process pool that survives crashes: if a process dies, only the item that caused this is lost."""
 
 import multiprocessing
 import os
@@ -18,7 +18,7 @@ import torch
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 AHEAD = 2
-"""Batches in flight per process: one at work, one waiting."""
+"""Batches in flight per process: one being processed, one waiting."""
 
 
 def surviving_map(
@@ -26,18 +26,18 @@ def surviving_map(
 ) -> Iterator[tuple[Sequence[Item], list[Result] | None]]:
     """Call `function` on batches of items in other processes; yield each batch with its results, in any order.
 
-    If a process dies (a decoder's segmentation fault, SIGKILL for lack of memory), the batches in flight are repeated
-    in a process of their own, and halved until the item is found that ends the process: it is yielded alone, with None.
+    If a process dies (segmentation fault of a decoder, SIGKILL for lack of memory), the batches in flight are repeated
+    in a single process, and halved until the item that crashes the process is found: it is yielded alone, with None.
 
     Args:
-        function: importable, returns one result per item.
+        function: an importable function that returns one result per item.
     """
     remaining = iter(batches)
     suspects: deque[Sequence[Item]] = deque()
     exhausted = False
     while not exhausted or suspects:
         while suspects:
-            yield from _alone(function, suspects)
+            yield from _bisect(function, suspects)
         with _pool(processes) as pool:
             futures: dict[Future[list[Result]], Sequence[Item]] = {}
             try:
@@ -60,10 +60,10 @@ def surviving_map(
                 pool.shutdown(cancel_futures=True)
 
 
-def _alone(
+def _bisect(
     function: Callable[[Sequence[Item]], list[Result]], suspects: deque[Sequence[Item]]
 ) -> Iterator[tuple[Sequence[Item], list[Result] | None]]:
-    """Work off suspects in one process until they are done or it dies; then put the halves of its batch first."""
+    """Process suspects in one process until all are done or it dies; then put the two halves of its batch first."""
     with _pool(1) as pool:
         while suspects:
             batch = suspects.popleft()
@@ -78,14 +78,14 @@ def _alone(
 
 
 def _pool(processes: int) -> ProcessPoolExecutor:
-    # Fork shares the imported modules and starts in milliseconds; elsewhere than on Linux it is unsafe.
+    # Fork shares the imported modules and starts in milliseconds; it is safe on Linux only.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     return ProcessPoolExecutor(processes, mp_context=context, initializer=_begin)
 
 
 def _begin() -> None:
-    torch.set_num_threads(1)  # a fork has none of the threads of its parent's OpenMP, and would wait for them
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    torch.set_num_threads(1)  # a fork does not inherit the parent's OpenMP threads, and would wait for them
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

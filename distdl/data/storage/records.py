@@ -1,4 +1,4 @@
-"""Files of MXNet's records (RecordIO), as DALI reads them, and their .idx of `NUMBER TAB OFFSET` lines."""
+"""Files of MXNet's record format (RecordIO) as DALI reads them, and their .idx files with `NUMBER TAB OFFSET` lines."""
 
 import os
 import struct
@@ -10,16 +10,16 @@ from distdl.core.errors import UserError, reading
 from distdl.data.storage.tables import Table
 
 RECORD = struct.Struct("<IIIfQQ")
-"""dmlc's magic and length, then MXNet's flag, label, id and second id, before the image's bytes."""
+"""Header before the image's bytes: dmlc's magic number and length, then MXNet's flag, label, id and second id."""
 MAGIC = 0xCED7230A
 LENGTH_BITS = 29
-"""Bits of the length in its field; the others mark an image that is split over several records."""
+"""Number of bits of the length in its field; the other bits mark an image that is split over several records."""
 LABEL_LIMIT = 2**24
-"""Whole numbers above are not exact in a float32."""
+"""Larger integers are not exact in float32."""
 
 
 def scan_records(path: Path) -> Table:
-    """Walk through the records of a file to its end, and compare them with its index.
+    """Read all record headers of a file, and compare them with its index.
 
     Raises:
         UserError: a record is damaged, or the index does not list all records and no others.
@@ -30,15 +30,17 @@ def scan_records(path: Path) -> Table:
         while start < end:
             header = os.pread(file.fileno(), RECORD.size, start)
             if len(header) < RECORD.size:
-                raise UserError(f"{path} is cut at byte {end:,}: copy it again")
+                raise UserError(f"{path} is truncated at byte {end:,}: copy it again")
             magic, length, flag, label, *_ = RECORD.unpack(header)
             if magic != MAGIC or length >> LENGTH_BITS or flag:
-                raise UserError(f"{path}: at byte {start:,} is no whole record of an image with one label")
+                raise UserError(f"{path}: there is no complete record of an image with one label at byte {start:,}")
             if not (0 <= label < LABEL_LIMIT and label.is_integer()):
-                raise UserError(f"{path}: label {label} of the record at byte {start:,} is no class number")
+                raise UserError(f"{path}: label {label} of the record at byte {start:,} is not a class number")
             size = length + 8 - RECORD.size
             if size <= 0 or start + 8 + length > end:
-                raise UserError(f"{path}: the record at byte {start:,} claims {length:,} bytes, the file has {end:,}")
+                raise UserError(
+                    f"{path}: the record at byte {start:,} has a length of {length:,} bytes, the file has {end:,}"
+                )
             rows.append((start + RECORD.size, size, int(label)))
             start += 8 + -(-length // 4) * 4
     if not rows:
@@ -56,5 +58,5 @@ def _check_index(path: Path, starts: np.ndarray) -> None:
         listed = np.sort([int(line.split()[1]) for line in index.read_text(encoding="ascii").splitlines()])
     if not np.array_equal(listed, starts):
         raise UserError(
-            f"{index} lists {len(listed):,} records which are not the {len(starts):,} of {path.name}: copy both again"
+            f"{index} lists {len(listed):,} records that are not the {len(starts):,} of {path.name}: copy both again"
         )

@@ -1,4 +1,4 @@
-"""set.json: the description of a packed set, which `distdl data pack` writes and every reader checks."""
+"""set.json, the description of a packed data set, which `distdl data pack` writes and every reader checks."""
 
 import hashlib
 import json
@@ -14,13 +14,13 @@ from distdl.core.files import write_json
 
 MANIFEST = "set.json"
 LIMIT_BYTES = 256 * 2**20
-"""Of set.json: a million class names, or a million shards."""
+"""Maximum size of set.json: a million class names, or a million shards."""
 NAME_LENGTH = 1000
-"""Characters of a class name."""
+"""Maximum length of a class name in characters."""
 SUFFIX = {"shards": ".tar", "records": ".rec"}
 
-UNPRINTED = {"Cc", "Cs", "Zl", "Zp"}
-"""Unicode's categories of control characters, surrogates, and separators of lines and paragraphs."""
+UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
+"""Unicode categories of control characters, surrogates, and line and paragraph separators."""
 
 FileName = Annotated[str, StringConstraints(pattern=r"^[^/\\\x00-\x1f]+$", max_length=255)]
 Count = Annotated[int, Field(ge=1, lt=2**53)]
@@ -30,7 +30,9 @@ ClassName = Annotated[str, StringConstraints(min_length=1, max_length=NAME_LENGT
 
 def is_class_name(name: str) -> bool:
     """Whether a name is not empty and has no control characters, line breaks or bytes that are not UTF-8."""
-    return 0 < len(name) <= NAME_LENGTH and not any(unicodedata.category(sign) in UNPRINTED for sign in name)
+    return 0 < len(name) <= NAME_LENGTH and not any(
+        unicodedata.category(character) in UNPRINTABLE for character in name
+    )
 
 
 class Model(BaseModel):
@@ -38,7 +40,7 @@ class Model(BaseModel):
 
 
 class Shard(Model):
-    """One file of a set."""
+    """One file of a packed data set."""
 
     file: FileName
     samples: Count
@@ -59,7 +61,7 @@ class SetFile(Model):
     std: Annotated[tuple[Annotated[Finite, Field(gt=0)], ...], Field(strict=False)] = ()
     parts: dict[Literal["train", "validation", "test"], Annotated[tuple[Shard, ...], Field(min_length=1, strict=False)]]
     digest: str = ""
-    """SHA-256 of all other fields: damage to a class name or a mean would otherwise go unseen."""
+    """SHA-256 of all other fields: it detects damage to class names or statistics."""
 
     @model_validator(mode="after")
     def _check(self) -> "SetFile":
@@ -78,19 +80,19 @@ class SetFile(Model):
         if len(set(files)) < len(files):
             raise ValueError("parts: a file is listed twice")
         if file := next((file for file in files if not file.endswith(SUFFIX[self.kind])), None):
-            raise ValueError(f"parts: {file!r} is no {SUFFIX[self.kind]} file")
+            raise ValueError(f"parts: {file!r} is not a {SUFFIX[self.kind]} file")
         return self
 
     def shards(self) -> list[Shard]:
-        """The files of all parts."""
+        """Return the files of all splits."""
         return [shard for shards in self.parts.values() for shard in shards]
 
 
 def read_set_file(folder: Path) -> SetFile | None:
-    """The description of a set, or None if the folder has none.
+    """Read the description of a packed data set; None if the folder has none.
 
     Raises:
-        UserError: names the key that is missing or out of range.
+        UserError: the file cannot be read, was changed, or a key is missing or out of range.
     """
     file = folder / MANIFEST
     if not file.is_file():
@@ -118,10 +120,12 @@ def write_set_file(folder: Path, described: SetFile) -> None:
 
 
 def validate(content: bytes, source: str) -> SetFile:
-    """The description in JSON text.
+    """Parse a description in JSON.
 
+    Args:
+        source: name of the file, for the message.
     Raises:
-        UserError: names `source` and the key that is missing or out of range.
+        UserError: a key is missing or out of range.
     """
     try:
         return SetFile.model_validate_json(content)

@@ -1,16 +1,16 @@
-"""Sets in a few large files: tar shards as WebDataset and DALI read them, or MXNet records as DALI reads them.
+"""Data sets in a few large files: tar shards as WebDataset and DALI read them, or MXNet records as DALI reads them.
 
-    set.json                     describes the set: its classes, and each file's samples, bytes and SHA-256
+    set.json                     describes the data set: its classes, and each file's samples, bytes and SHA-256
     train-00000.tar or .rec      the samples
-    train-00000.idx              an index of them, for DALI's own readers and other programs
-    train.idx                    of records, for DALI: an index of all files as if they were one
-    train-00000.npz              a table of samples and labels, tied to its shard by the shard's SHA-256
+    train-00000.idx              index of the samples, for DALI's readers and other programs
+    train.idx                    index of all record files as if they were one, for DALI's reader
+    train-00000.npz              table of samples and labels, with the SHA-256 of its shard
 
-Each file of such a set is compared with its SHA-256 before it is used for the first time. The result is kept in the
-cache until the file changes.
+The SHA-256 of each file is verified before the file is used for the first time. The result is cached until the file
+changes.
 
-Shards that others made have no set.json: members KEY.jpg (or another suffix) and KEY.cls, or records of one label. They
-are walked through once to their end, and the table of their samples is kept in the cache.
+Shards of other programs have no set.json: they have members KEY.jpg (or another suffix) and KEY.cls, or records with
+one label. They are scanned once, and the table of their samples is cached.
 """
 
 import hashlib
@@ -37,13 +37,14 @@ from distdl.data.storage.tar_shard import scan_tar
 from distdl.runtime.cores import cores
 
 UNSEEN = 1000
-"""Class numbers below this may be used without a sample of each class: a few shards of ImageNet are a set."""
+"""Below this number of classes, some may have no sample: a few shards of ImageNet are a valid data set."""
 
 
 def read(folder: Path, config: DataConfig) -> Raw:
-    """The samples of a folder of shards or records, divided as its files are named: train-*, val-*, test-*.
+    """Read a folder of shards or records, split by the names of its files: train-*, val-*, test-*.
 
-    Without files named test, val is the test; without either, a fifth of each class, by `split_seed`.
+    Without a test split, val is used as the test split; without either, it is a fifth of each class, selected by
+    `split_seed`.
 
     Raises:
         UserError: a file is missing, damaged, or has samples without labels.
@@ -55,7 +56,7 @@ def read(folder: Path, config: DataConfig) -> Raw:
     shards = {path: shard for part in files.values() for path, shard in part.items()}
     for path, shard in shards.items():
         if shard:
-            _check_size(path, shard)  # of all files, before the first checksum is computed
+            _check_size(path, shard)  # for all files, before the first checksum is computed
     with ThreadPoolExecutor(cores()) as pool:  # hashing releases the interpreter lock
         tables = dict(zip(shards, pool.map(table, shards, shards.values()), strict=True))
     notes = [note for rows in tables.values() for note in rows.notes]
@@ -65,16 +66,19 @@ def read(folder: Path, config: DataConfig) -> Raw:
     splits = {part: _split({path: tables[path] for path in paths}) for part, paths in files.items()}
     if "test" not in splits and "validation" in splits:
         splits["test"] = splits.pop("validation")
-        notes.append("what is named val serves as the test: nothing is named test")
+        notes.append("val is used as the test split: there is no test split")
     if "test" not in splits:
         train, test = divide.stratified(splits["train"].labels, TEST_SHARE, config.split_seed)
         splits["train"], splits["test"] = splits["train"][train], splits["train"][test]
-        notes.append(f"{TEST_SHARE:.0%} of each class are the test, by data.split_seed: {folder} names none")
+        notes.append(
+            f"{TEST_SHARE:.0%} of each class are the test split, selected by data.split_seed: {folder} has no test "
+            "split"
+        )
     return Raw(**splits, classes=classes, notes=tuple(notes))
 
 
 def verify(folder: Path) -> Iterator[str]:
-    """Check every file of a packed set from end to end, whatever the cache remembers. Yields a sentence per fault."""
+    """Check every file of a packed data set completely, without the cache. Yields one sentence per fault."""
     try:
         described = read_set_file(folder)
         files = shard_names.listed(folder, described) if described else shard_names.by_name(folder)
@@ -91,11 +95,11 @@ def verify(folder: Path) -> Iterator[str]:
         except UserError as error:
             yield str(error)
             continue
-        beside = path.with_suffix(".npz")
-        if shard and beside.exists():
-            rows = read_table(beside, shard.bytes, shard.sha256)
+        table_file = path.with_suffix(".npz")
+        if shard and table_file.exists():
+            rows = read_table(table_file, shard.bytes, shard.sha256)
             if rows is None or not rows.same_samples(tables[path]):
-                yield f"{beside} is not the table of {path.name}: it is not used, remove it or pack the set again"
+                yield f"{table_file} does not match {path.name} and is not used: remove it or pack the set again"
     try:
         classes = described.classes if described else _classes(folder, files, tables, []) if tables else ()
         for path, rows in tables.items():
@@ -105,12 +109,12 @@ def verify(folder: Path) -> Iterator[str]:
 
 
 def table(path: Path, shard: Shard | None = None) -> Table:
-    """The samples of a file: from the cache, from the table next to it, or from a walk through the file.
+    """Return the samples of a file: from the cache, from the table next to it, or by scanning the file.
 
     Args:
-        shard: what set.json says of the file, which is then compared with the file.
+        shard: the file's row of set.json; the file is verified with it.
     Raises:
-        UserError: it cannot be read, is damaged, or has samples without labels.
+        UserError: the file cannot be read, is damaged, or has samples without labels.
     """
     sha256 = shard.sha256 if shard else ""
     try:
@@ -138,7 +142,9 @@ def table(path: Path, shard: Shard | None = None) -> Table:
 def _scan(path: Path, shard: Shard | None) -> Table:
     rows = scan_records(path) if path.suffix.lower() == SUFFIX["records"] else scan_tar(path)
     if shard and len(rows) != shard.samples:
-        raise UserError(f"{path} has {len(rows):,} samples, {MANIFEST} says {shard.samples:,}: pack the set again")
+        raise UserError(
+            f"{path} has {len(rows):,} samples, but {shard.samples:,} according to {MANIFEST}: pack the set again"
+        )
     return replace(rows, sha256=shard.sha256) if shard else rows
 
 
@@ -150,21 +156,23 @@ def _check_size(path: Path, shard: Shard) -> None:
     try:
         size = path.stat().st_size
     except OSError as error:
-        what = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
-        raise UserError(f"{path} {what}, but {MANIFEST} lists it: copy it again, or pack the set again") from None
+        problem = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
+        raise UserError(f"{path} {problem}, but {MANIFEST} lists it: copy it again, or pack the set again") from None
     if size != shard.bytes:
         raise UserError(f"{path} has {size:,} bytes of {shard.bytes:,}: copy it again, or pack the set again")
 
 
 def _check_sum(path: Path, shard: Shard) -> None:
     if file_sum(path) != shard.sha256:
-        raise UserError(
-            f"{path} is not the file of {MANIFEST}, whose SHA-256 differs: copy it again, or pack the set again"
-        )
+        raise UserError(f"{path} differs from the SHA-256 in {MANIFEST}: copy it again, or pack the set again")
 
 
 def file_sum(path: Path) -> str:
-    """SHA-256 of a file."""
+    """Compute the SHA-256 of a file.
+
+    Raises:
+        UserError: it cannot be read.
+    """
     try:
         with path.open("rb") as source:
             return hashlib.file_digest(source, "sha256").hexdigest()
@@ -173,15 +181,17 @@ def file_sum(path: Path) -> str:
 
 
 def _classes(folder: Path, files: shard_names.Files, tables: dict[Path, Table], notes: list[str]) -> tuple[str, ...]:
-    """Class names of shards that others made: the labels of the training samples if those are names, else the numbers
-    up to the largest.
+    """Return the class names of shards without set.json: the labels of the training samples if these are names,
+    otherwise the numbers from 0 to the largest label.
 
     Raises:
-        UserError: some shards have names and some numbers, or a number is larger than the set can have classes.
+        UserError: some shards have names and others numbers, or a number is too large for the number of samples.
     """
     numbered = [path for path, rows in tables.items() if not rows.names]
     if numbered and len(numbered) < len(tables):
-        raise UserError(f"{numbered[0]} has class numbers as labels, other shards of {folder} have names: use one kind")
+        raise UserError(
+            f"{numbered[0]} has class numbers as labels, but other shards of {folder} have names: use one kind"
+        )
     if not numbered:
         return tuple(sorted({name for path in files.get("train", {}) if path in tables for name in tables[path].names}))
     samples = sum(map(len, tables.values()))
@@ -191,23 +201,23 @@ def _classes(folder: Path, files: shard_names.Files, tables: dict[Path, Table], 
             f"{path} has label {highest:,}, but the set has {samples:,} samples in all: number its classes from 0, or "
             "write class names into the .cls members"
         )
-    seen = len(np.unique(np.concatenate([rows.label for rows in tables.values()])))
-    if seen <= highest:
-        notes.append(f"{highest + 1 - seen:,} of the class numbers 0 to {highest:,} have no sample")
+    used = len(np.unique(np.concatenate([rows.label for rows in tables.values()])))
+    if used <= highest:
+        notes.append(f"{highest + 1 - used:,} of the class numbers 0 to {highest:,} have no sample")
     return tuple(map(str, range(highest + 1)))
 
 
 def _numbered(path: Path, rows: Table, classes: tuple[str, ...]) -> Table:
-    """The table with the set's class numbers as labels.
+    """Return the table with the data set's class numbers as labels.
 
     Raises:
-        UserError: a label is none of the set's classes.
+        UserError: a label is not one of the data set's classes.
     """
     if rows.names:
         numbers = {name: number for number, name in enumerate(classes)}
         unknown = next((name for name in rows.names if name not in numbers), None)
         if unknown is not None:
-            raise UserError(f"{path} has label {unknown!r}, which is no class of the training samples")
+            raise UserError(f"{path} has label {unknown!r}, which is not a class of the training samples")
         return replace(rows, label=np.array([numbers[name] for name in rows.names])[rows.label])
     if (highest := int(rows.label.max())) >= len(classes):
         raise UserError(f"{path} has label {highest:,}, but the set has {len(classes):,} classes")

@@ -1,4 +1,4 @@
-"""Divisions of labelled samples, balanced over the classes and drawn by a seed: indices in, indices out."""
+"""Random splits of labeled samples, balanced over the classes and determined by a seed."""
 
 import numpy as np
 
@@ -6,25 +6,34 @@ from distdl.core.counter_rng import generator
 
 
 def stratified(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices (kept, taken), both ascending: of each class, `share` of its samples is taken, rounded.
+    """Select a fraction `share` of each class, rounded, but at least one and not all samples of a class with several.
 
-    A class that has at least two samples keeps one and gives one.
+    Args:
+        labels: [n].
+    Returns:
+        indices of the remaining and of the selected samples, both ascending.
     """
-    taken = np.zeros(len(labels), bool)
+    selected = np.zeros(len(labels), bool)
     for members in _shuffled_by_class(labels, seed):
         count = round(share * len(members))
         if len(members) > 1:
             count = min(max(count, 1), len(members) - 1)
-        taken[members[:count]] = True
-    return np.flatnonzero(~taken), np.flatnonzero(taken)
+        selected[members[:count]] = True
+    return np.flatnonzero(~selected), np.flatnonzero(selected)
 
 
 def balanced(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Indices of `count` samples, ascending: as many of each class as of any other, as far as they go."""
+    """Select `count` samples, the same number of each class as far as the classes have enough.
+
+    Args:
+        labels: [n].
+    Returns:
+        indices of the selected samples, ascending.
+    """
     classes = _shuffled_by_class(labels, seed)
-    turns = np.concatenate([np.arange(len(members)) for members in classes])
-    everyone = np.concatenate(classes)
-    return np.sort(everyone[np.argsort(turns, kind="stable")][:count])
+    ranks = np.concatenate([np.arange(len(members)) for members in classes])
+    indices = np.concatenate(classes)
+    return np.sort(indices[np.argsort(ranks, kind="stable")][:count])
 
 
 def _shuffled_by_class(labels: np.ndarray, seed: int) -> list[np.ndarray]:

@@ -1,9 +1,9 @@
-"""Tables of samples: where each is in its shard, and its label. Read at once instead of by a walk through the shard.
+"""Tables of a shard's samples: location in the shard and label of each. Reading a table replaces scanning the shard.
 
-A table is derived from its shard, so it is used only with proof that the shard has not changed since:
+A table is used only if the shard has not changed since the table was written, which is verified by:
 
-    in the cache          its name is derived from the shard's path, size, inode and times (`places.fingerprint`)
-    next to the shard     it holds the shard's SHA-256, which must be the one in set.json
+    in the cache          the table's name: a hash of the shard's path, size, inode and times (`core.paths.fingerprint`)
+    next to the shard     the shard's SHA-256, stored in the table, which must be that in set.json
 """
 
 import hashlib
@@ -27,17 +27,17 @@ class Table:
     """The samples of one shard."""
 
     offset: np.ndarray
-    """[n] int64, bytes."""
+    """[n] int64, in bytes."""
     size: np.ndarray
-    """[n] int64, bytes."""
+    """[n] int64, in bytes."""
     label: np.ndarray
-    """[n] int64; an index into `names`, where the shard labels its samples by names."""
+    """[n] int64: class numbers, or indices into `names` if the shard's labels are names."""
     names: tuple[str, ...] = ()
-    """Class names of this shard, sorted; empty where its labels are numbers."""
+    """Class names of this shard, sorted; empty if its labels are numbers."""
     notes: tuple[str, ...] = ()
-    """Members that were left out, each note a sentence."""
+    """Sentences about members that were left out."""
     sha256: str = ""
-    """Digest of the whole shard, if it was computed."""
+    """SHA-256 of the shard, if it was computed."""
 
     @classmethod
     def of(
@@ -48,7 +48,7 @@ class Table:
         notes: tuple[str, ...] = (),
         sha256: str = "",
     ) -> "Table":
-        """A table from rows of offset, size and label."""
+        """Build a table from rows of offset, size and label."""
         offset, size, label = np.array(rows, np.int64).reshape(-1, 3).T.copy()
         return cls(offset=offset, size=size, label=label, names=names, notes=notes, sha256=sha256)
 
@@ -62,7 +62,7 @@ class Table:
 
 
 def cached(path: Path) -> Path:
-    """File in the cache for the table of a shard as it is now."""
+    """Return the path in the cache for the table of a shard in its current version."""
     return cache_folder() / "shards" / f"{hashlib.sha256(fingerprint(path)).hexdigest()[:24]}.npz"
 
 
@@ -74,7 +74,7 @@ def write_table(file: Path, table: Table) -> None:
 
 
 def read_table(file: Path, shard_bytes: int, sha256: str) -> Table | None:
-    """The table in a file, or None where there is none that fits a shard of this size and sum: it is made again."""
+    """Read a table; None if the file does not exist or does not match a shard of this size and SHA-256."""
     if not file.is_file():
         return None
     try:
@@ -90,7 +90,7 @@ def read_table(file: Path, shard_bytes: int, sha256: str) -> Table | None:
     if any(text.size and text.dtype.kind != "U" for text in texts) or str(texts[2]) != sha256:
         return None
     names, notes = (tuple(map(str, text.ravel())) for text in texts[:2])
-    # Not offset + size: the sum may wrap.
+    # Not offset + size, which may overflow.
     in_shard = label.size and offset.min() >= 0 and size.min() > 0 and (size <= shard_bytes - offset).all()
     if not in_shard or label.min() < 0 or (names and label.max() >= len(names)):
         return None

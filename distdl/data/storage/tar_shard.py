@@ -1,4 +1,4 @@
-"""Samples of a tar shard as WebDataset packs them: an image KEY.jpg (or another suffix) and its label KEY.cls."""
+"""Samples of a tar shard in WebDataset's format: an image KEY.jpg (or another suffix) and its label KEY.cls."""
 
 import contextlib
 import json
@@ -15,16 +15,16 @@ from distdl.data.storage.tables import Table
 from distdl.data.storage.tar_walk import WITHOUT_CONTENT, DamagedTar, FileSource, Member, open_tar, walk
 
 LABEL_BYTES = 256
-"""Largest label: a class number or a class name."""
+"""Maximum size of a label, which is a class number or a class name."""
 
 
 def scan_tar(path: Path) -> Table:
-    """Walk through a shard to its end and pair its images with their labels.
+    """Read all headers of a shard and pair its images with their labels.
 
-    Labels are class numbers, or class names in all samples. Members of other suffixes are left out.
+    Labels are class numbers or class names, the same kind in all samples. Members with other suffixes are left out.
 
     Raises:
-        UserError: the shard is damaged, or has an image without label, a label without image, or two of one key.
+        UserError: the shard is damaged, or has an image without label, a label without image, or two with the same key.
     """
     images: dict[str, Member] = {}
     labels: dict[str, str] = {}
@@ -37,20 +37,20 @@ def scan_tar(path: Path) -> Table:
             if name.startswith(".") or "__MACOSX" in folder:
                 hidden += 1
                 continue
-            # In an index a sample's key ends at the first dot: a.left.jpg and a.right.jpg are one sample.
+            # In an index, a sample's key ends at the first dot: a.left.jpg and a.right.jpg belong to one sample.
             sample = folder, name.partition(".")[0]
             keys, last_sample = keys + (sample != last_sample), sample
             stem, _, suffix = name.rpartition(".")
             key = f"{folder}/{stem}"
             if suffix.lower() == "cls":
                 if key in labels:
-                    raise UserError(f"{path} has two labels of one key, the second {member.name!r}: pack it again")
+                    raise UserError(f"{path} has two labels with the same key, {member.name!r}: pack it again")
                 labels[key] = _label(path, member, source.read(member.offset, min(member.size, LABEL_BYTES + 1)))
             elif f".{suffix.lower()}" in SUFFIXES:
                 if key in images:
                     raise UserError(
-                        f"{path} has two images of one key, {images[key].name!r} and {member.name!r}: "
-                        "give each image a key of its own"
+                        f"{path} has two images with the same key, {images[key].name!r} and {member.name!r}: "
+                        "give each image a different key"
                     )
                 images[key] = member
             else:
@@ -64,7 +64,11 @@ def scan_tar(path: Path) -> Table:
 
 
 def _files(path: Path, source: FileSource) -> Iterator[Member]:
-    """The regular files of a tar shard. Directories are left out."""
+    """Yield the regular files of a tar shard. Directories are left out.
+
+    Raises:
+        UserError: the shard is damaged, or has a link or a special file.
+    """
     try:
         for member in walk(source):
             if member.is_file:
@@ -89,18 +93,18 @@ def _label(path: Path, member: Member, content: bytes) -> str:
 
 
 def _check_pairs(path: Path, images: dict[str, Member], labels: dict[str, str], others: dict[str, str]) -> None:
-    bare = next((key for key in images if key not in labels), None)
-    if bare is not None:
-        key = _printable(bare)
-        also = f"; there is {_printable(others[bare])}" if bare in others else ""
-        advice = "" if labels else "; a folder of classes in one archive is a set by the archive's path"
+    unlabeled = next((key for key in images if key not in labels), None)
+    if unlabeled is not None:
+        key = _printable(unlabeled)
+        also = f"; there is {_printable(others[unlabeled])}" if unlabeled in others else ""
+        advice = "" if labels else "; if the archive has CLASS folders, use its path as the data set"
         raise UserError(f"{path}: its image {key} has no label (a member {key}.cls){also}{advice}")
     if not images:
         raise UserError(f"{path}: it has no images")
-    alone = next((key for key in labels if key not in images), None)
-    if alone is not None:
-        also = f"; there is {_printable(others[alone])}" if alone in others else ""
-        raise UserError(f"{path}: its label {_printable(alone)}.cls has no image of a known kind{also}")
+    unpaired = next((key for key in labels if key not in images), None)
+    if unpaired is not None:
+        also = f"; there is {_printable(others[unpaired])}" if unpaired in others else ""
+        raise UserError(f"{path}: its label {_printable(unpaired)}.cls has no image of a known format{also}")
 
 
 def _check_index(path: Path, samples: int) -> None:
@@ -115,44 +119,44 @@ def _check_index(path: Path, samples: int) -> None:
 
 
 def _printable(name: str) -> str:
-    """A name of the archive for a message."""
+    """Return the name of a member for a message."""
     return printable(name.lstrip("/"))
 
 
 def _numbers(path: Path, labels: dict[str, str]) -> tuple[dict[str, int], tuple[str, ...]]:
-    """The class number of each text that is a label; and the class names, unless the texts are numbers."""
+    """Return the class number of each label, and the class names; without names if the labels are numbers."""
     texts = sorted(set(labels.values()))
-    numbers = {text: number for text in texts if (number := _whole_number(text)) is not None}
-    odd = next((text for text in texts if text not in numbers and (numbers or _is_odd_number(text))), None)
-    if odd is not None:
-        key = next(key for key, label in labels.items() if label == odd)
+    numbers = {text: number for text in texts if (number := _integer(text)) is not None}
+    invalid = next((text for text in texts if text not in numbers and (numbers or _is_other_value(text))), None)
+    if invalid is not None:
+        key = next(key for key, label in labels.items() if label == invalid)
         why = (
             ", while others are class numbers: use one kind"
             if numbers
             else ": class numbers are written 0, 1 and so on, names have letters"
         )
-        raise UserError(f"{path}: label {_printable(key)}.cls is {odd[:40]!r}{why}")
+        raise UserError(f"{path}: label {_printable(key)}.cls is {invalid[:40]!r}{why}")
     if not numbers:
         return {text: number for number, text in enumerate(texts)}, tuple(texts)
     if (largest := max(numbers.values())) >= 2**31:
-        raise UserError(f"{path}: label {largest} is no class number")
+        raise UserError(f"{path}: label {largest} is not a class number")
     if min(numbers.values()) < 0:
         raise UserError(f"{path}: label {min(numbers.values())} is negative")
     return numbers, ()
 
 
-def _whole_number(text: str) -> int | None:
-    """The whole number that a text is (`7`, `-1`, `7.0`), else None."""
+def _integer(text: str) -> int | None:
+    """Parse an integer (`7`, `-1`, `7.0`); None for other text."""
     digits = text.removesuffix(".0").removeprefix("-")
     if not (digits.isascii() and digits.isdigit()) or len(digits) > 18:
         return None
     return int(text.removesuffix(".0"))
 
 
-def _is_odd_number(text: str) -> bool:
-    """Whether a text that is no whole number is another number, several, or JSON: 0.5, +1, 1e0, 0,1, {"label": 1}.
+def _is_other_value(text: str) -> bool:
+    """Whether text is neither an integer nor a name, but another number, several, or JSON: 0.5, 1e0, 0,1, {"label": 1}.
 
-    Text with a letter is a name, unless Python or JSON reads it as something else.
+    Text with a letter is a name, unless Python or JSON parses it as another value.
     """
     has_digits = any(map(str.isnumeric, text))
     if has_digits and not any(map(str.isalpha, text)):

@@ -1,10 +1,10 @@
-"""Read the members of a tar archive, and prove that the archive is whole.
+"""Read the members of a tar archive, and verify that the archive is complete.
 
-Python's tarfile takes a damaged header, a block of zeros or the end of the file for the end of the archive, so that
-half of an archive reads like a whole one. This walk knows what may follow a member: another header with a valid
-checksum, or the end-of-archive mark (two blocks of zeros) with nothing but zeros behind it.
+Python's tarfile interprets a damaged header, a block of zeros or the end of the file as the end of the archive, so that
+half of an archive looks complete. This module accepts after a member only another header with a valid checksum, or the
+end-of-archive marker (two blocks of zeros) followed by nothing but zeros.
 
-A tar archive has no checksum of its members' contents: only damage outside them is found.
+The contents of a tar archive's members have no checksums: only damage outside of them is detected.
 """
 
 import os
@@ -17,9 +17,9 @@ from distdl.core.errors import UserError
 
 BLOCK = tarfile.BLOCKSIZE
 NAME_BYTES = 2**20
-"""Largest extension header (long name, pax records). Names are limited to 4096 bytes by Linux."""
+"""Maximum size of an extension header (long name, pax records). Linux limits paths to 4096 bytes."""
 SIZE_LIMIT = 2**60
-"""Bytes of a member, so that no position in an archive exceeds an off_t."""
+"""Maximum size of a member in bytes, so that no offset in an archive exceeds an off_t."""
 CHUNK_BYTES = 2**20
 COMPRESSED = {
     b"\x1f\x8b": ("gzip", "gunzip"),
@@ -27,7 +27,7 @@ COMPRESSED = {
     b"\xfd7zXZ": ("xz", "unxz"),
     b"\x28\xb5\x2f\xfd": ("zstd", "unzstd"),
 }
-"""First bytes of compressed data: its format and the command that unpacks it."""
+"""By first bytes of compressed data: its format and the command that unpacks it."""
 REGULAR = tarfile.REGULAR_TYPES[:3]  # the fourth is GNU's sparse file, whose bytes are not stored in one piece
 WITHOUT_CONTENT = {
     tarfile.LNKTYPE: "a hard link",
@@ -37,12 +37,12 @@ WITHOUT_CONTENT = {
     tarfile.DIRTYPE: "a directory",
     tarfile.FIFOTYPE: "a FIFO",
 }
-"""Types of members that have a header alone."""
+"""Types of members that have only a header."""
 SPARSE_ADVICE = "is a sparse file, which is not stored in one piece: pack the archive again without --sparse"
 
 
 class DamagedTar(Exception):
-    """An archive that is not whole, or has a member that cannot be read in place. A sentence that says where."""
+    """An archive is incomplete, or has a member that cannot be read in place. The message states the position."""
 
 
 class Member(NamedTuple):
@@ -63,10 +63,10 @@ class Member(NamedTuple):
 
 
 class Source(Protocol):
-    """Bytes of an archive by position. Positions only grow."""
+    """Access to the bytes of an archive by offset. Offsets never decrease."""
 
     def read(self, offset: int, size: int) -> bytes:
-        """Up to `size` bytes at `offset`; fewer at the end of the archive."""
+        """Read up to `size` bytes at `offset`; fewer at the end of the archive."""
         ...
 
 
@@ -77,7 +77,7 @@ class FileSource:
         self._descriptor = file.fileno()
 
     def read(self, offset: int, size: int) -> bytes:
-        """Up to `size` bytes at `offset`."""
+        """Read up to `size` bytes at `offset`."""
         return os.pread(self._descriptor, size, offset)
 
 
@@ -88,7 +88,7 @@ class StreamSource:
         self._stream, self._position = stream, 0
 
     def read(self, offset: int, size: int) -> bytes:
-        """Up to `size` bytes at `offset`, which is not before the end of the previous read."""
+        """Read up to `size` bytes at `offset`, which must not be before the end of the previous read."""
         while self._position < offset:
             skipped = self._stream.read(min(CHUNK_BYTES, offset - self._position))
             if not skipped:
@@ -102,21 +102,21 @@ class StreamSource:
 
 
 def walk(source: Source) -> Iterator[Member]:
-    """The members of an archive in their order. It is whole if the iteration ends without an error.
+    """Yield the members of an archive in order. The archive is complete if the iteration ends without an error.
 
     Raises:
-        DamagedTar: names the byte at which it is damaged, cut, or continued by something else.
+        DamagedTar: the archive is damaged or truncated, or other data follows its end; the message states the byte.
     """
     offset = 0
-    name, pax = "", {}  # of extension headers, for the next member
+    name, pax = "", {}  # from extension headers, for the next member
     while any(block := source.read(offset, BLOCK)):
         try:
             header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
         except tarfile.HeaderError as error:
             if not offset:
-                raise DamagedTar(f"{_no_tar(block)}") from None
-            what = "is cut" if len(block) < BLOCK else f"is damaged: no valid header of a member ({error})"
-            raise DamagedTar(f"it {what} at byte {offset:,}: copy it again") from None
+                raise DamagedTar(f"{_start_problem(block)}") from None
+            problem = "is truncated" if len(block) < BLOCK else f"is damaged: no valid header of a member ({error})"
+            raise DamagedTar(f"it {problem} at byte {offset:,}: copy it again") from None
         content = offset + BLOCK
         if header.type in (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME,
                            tarfile.GNUTYPE_LONGLINK):  # fmt: skip
@@ -135,7 +135,7 @@ def walk(source: Source) -> Iterator[Member]:
         offset, name, pax = content + _padded(member.size), "", {}
         yield member
     if name or pax:
-        raise DamagedTar(f"it is cut at byte {offset:,}: the member's header is missing; copy it again")
+        raise DamagedTar(f"it is truncated at byte {offset:,}: the member's header is missing; copy it again")
     _check_end(source, offset, block)
 
 
@@ -157,7 +157,7 @@ def open_tar(path: Path) -> IO[bytes]:
     return file
 
 
-def _no_tar(block: bytes) -> str:
+def _start_problem(block: bytes) -> str:
     return "it is empty" if not block else "it does not begin with a valid header of a member"
 
 
@@ -180,20 +180,20 @@ def _extension(source: Source, offset: int, size: int) -> bytes:
         raise DamagedTar(f"it is damaged at byte {offset:,}: an extension header of {size:,} bytes")
     content = source.read(offset, size)
     if len(content) < size:
-        raise DamagedTar(f"it is cut at byte {offset + len(content):,}: copy it again")
+        raise DamagedTar(f"it is truncated at byte {offset + len(content):,}: copy it again")
     return content
 
 
 def _pax_records(offset: int, content: bytes) -> dict[str, str]:
-    """Records `LENGTH KEY=VALUE NEWLINE`, where LENGTH counts the whole record."""
+    """Parse records `LENGTH KEY=VALUE NEWLINE`, where LENGTH is that of the whole record."""
     records: dict[str, str] = {}
     position = 0
     while position < len(content):
         digits, _, _ = content[position : position + 20].partition(b" ")
         end = position + int(digits) if digits.isdigit() else position
         key, equals, value = content[position + len(digits) + 1 : end - 1].partition(b"=")
-        sound = position < end <= len(content) and content[end - 1 : end] == b"\n" and key and equals
-        if not sound or (key == b"size" and not (value.isdigit() and len(value) < 20)):
+        is_valid = position < end <= len(content) and content[end - 1 : end] == b"\n" and key and equals
+        if not is_valid or (key == b"size" and not (value.isdigit() and len(value) < 20)):
             raise DamagedTar(f"it is damaged at byte {offset:,}: an extension header that cannot be read")
         records[key.decode("utf-8", "surrogateescape")] = value.decode("utf-8", "surrogateescape")
         position = end
@@ -201,20 +201,20 @@ def _pax_records(offset: int, content: bytes) -> dict[str, str]:
 
 
 def _check_end(source: Source, offset: int, block: bytes) -> None:
-    """Check that nothing but zeros follows, at least two blocks of them."""
+    """Check that only zeros follow, at least two blocks of them."""
     position = offset + len(block)
     while chunk := source.read(position, CHUNK_BYTES):
         if chunk.count(0) < len(chunk):
             first = position + len(chunk) - len(chunk.lstrip(b"\0"))
             raise DamagedTar(
-                f"it ends at byte {offset:,}, but has data at byte {first:,}: it is damaged, or several archives in "
-                "one; copy it again, or join archives with tar --concatenate"
+                f"it ends at byte {offset:,}, but has data at byte {first:,}: it is damaged, or several archives were "
+                "joined; copy it again, or join archives with tar --concatenate"
             )
         position += len(chunk)
     if position < offset + 2 * BLOCK:
         if not position:
             raise DamagedTar("it is empty")
-        raise DamagedTar(f"it is cut: no member and no end mark at byte {offset:,}; copy or pack it again")
+        raise DamagedTar(f"it is truncated: no member and no end marker at byte {offset:,}; copy or pack it again")
 
 
 def _padded(size: int) -> int:

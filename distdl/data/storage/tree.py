@@ -1,4 +1,4 @@
-"""The images below a folder: one walk that follows links, ends loops, opens no file, and refuses unreadable folders."""
+"""Tree of the images below a folder. The walk follows links, detects loops, and refuses folders that are unreadable."""
 
 import os
 import re
@@ -12,17 +12,18 @@ SUFFIXES = {
     ".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".bmp": "BMP", ".dib": "DIB", ".gif": "GIF", ".webp": "WEBP",
     ".tiff": "TIFF", ".tif": "TIFF", ".ppm": "PPM", ".pgm": "PPM", ".avif": "AVIF", ".jp2": "JPEG2000", ".ico": "ICO",
 }  # fmt: skip
-"""Suffixes of images and their formats by Pillow's names. Written files have the first suffix of their format."""
+"""Suffixes of images, with Pillow's names of their formats. Written files get the first suffix of their format."""
 SYSTEM = {"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"}
-"""Folders that operating systems and file servers add, in lower case."""
-MOST_DEEP = 64
-MOST_WAYS = 100
-"""Visits of one folder. Links within linked folders multiply: ten of them can make more paths than a disk has files."""
+"""Folders that operating systems and file servers create, in lower case."""
+MAX_DEPTH = 64
+MAX_VISITS = 100
+"""Maximum number of visits of one folder. Ten links within linked folders can create more paths than a disk has
+files."""
 
 
 @dataclass(eq=False)
 class Folder:
-    """A folder with its images and subfolders, both sorted by name; hidden and system entries left out."""
+    """A folder with its images and subfolders, both sorted by name, without hidden and system entries."""
 
     path: str
     name: str
@@ -46,7 +47,7 @@ class Folder:
             yield from folder.below()
 
     def files(self) -> list[Path]:
-        """Paths of all images, a folder's own before those of its subfolders."""
+        """Return the paths of all images; images of a folder come before those of its subfolders."""
         paths = [Path(self.path, name) for name in self.images]
         for folder in self.folders:
             paths += folder.files()
@@ -63,7 +64,7 @@ class Walk:
     special: list[str] = field(default_factory=list)
     """Pipes, sockets and devices with the suffix of an image."""
     loops: list[str] = field(default_factory=list)
-    """Links to a folder that holds them."""
+    """Links to a folder that contains them."""
     outside: list[str] = field(default_factory=list)
     """Links to places outside the top folder. They are followed."""
     linked: bool = False
@@ -92,7 +93,7 @@ def walk(folder: Path) -> Walk:
     """Read the names of all images below `folder`.
 
     Raises:
-        UserError: a folder cannot be read, or a link that may be a folder leads nowhere: its images would be missing.
+        UserError: a folder cannot be read, or a link that may be a folder is broken, so that images would be missing.
     """
     result = Walk(Folder(str(folder), folder.name))
     _Walker(result, os.path.realpath(folder)).fill(result.top, ())
@@ -101,20 +102,20 @@ def walk(folder: Path) -> Walk:
 
 def is_image(name: str) -> bool:
     """Whether a file's name has the suffix of an image and is not hidden."""
-    # A million files: strings are faster than Path objects.
+    # Strings are faster than Path objects, which matters for a million files.
     return os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith(".")  # noqa: PTH122
 
 
 class _Walker:
     def __init__(self, walk: Walk, root: str) -> None:
         self.walk, self.root = walk, root
-        self.ways: dict[tuple[int, int], int] = {}
+        self.visits: dict[tuple[int, int], int] = {}
 
     def fill(self, folder: Folder, parents: tuple[tuple[int, int], ...]) -> None:
-        """Read a folder and what is below it.
+        """Read a folder and its subfolders.
 
         Args:
-            parents: device and inode of the folders on the way to this one.
+            parents: device and inode of the folders on the path to this one.
         """
         try:
             status = os.stat(folder.path)  # noqa: PTH116
@@ -123,10 +124,10 @@ class _Walker:
         except OSError as error:
             raise UserError(f"folder {folder.path} cannot be read: {reason(error)}") from None
         identity = status.st_dev, status.st_ino
-        self.ways[identity] = self.ways.get(identity, 0) + 1
-        if len(parents) > MOST_DEEP or self.ways[identity] > MOST_WAYS:
-            what = "is too deep" if len(parents) > MOST_DEEP else f"is reached by more than {MOST_WAYS} links"
-            raise UserError(f"folder {folder.path} {what}: name a folder that has only the images")
+        self.visits[identity] = self.visits.get(identity, 0) + 1
+        if len(parents) > MAX_DEPTH or self.visits[identity] > MAX_VISITS:
+            problem = "is too deep" if len(parents) > MAX_DEPTH else f"is reached by more than {MAX_VISITS} links"
+            raise UserError(f"folder {folder.path} {problem}: choose a folder that has only the images")
         parents = (*parents, identity)
         for entry in entries:
             self._add(folder, entry, parents)
@@ -152,12 +153,12 @@ class _Walker:
             self.fill(child, parents)
             folder.folders.append(child)
         elif image and (is_file or dangling):
-            folder.images.append(entry.name)  # reading a dangling link names it, and data.on_error decides
+            folder.images.append(entry.name)  # a dangling link is reported when it is read, by data.on_error
         elif image:
             self.walk.special.append(entry.path)
             return
         elif dangling and "." not in entry.name:
-            raise UserError(f"{entry.path} is a link that leads nowhere: repair it, or remove it if it is not needed")
+            raise UserError(f"{entry.path} is a broken link: repair it, or remove it if it is not needed")
         else:
             folder.others.append(entry.name)
             return

@@ -24,7 +24,7 @@ FAST = {"cores": 4, "disk": 9e5, "decode": 9e5, "augment": 9e5, "finish": 9e5, "
         ("augment", "--data.loader dali"),
         ("finish", "--data.augment"),
         ("transfer", "resident"),
-        ("network", "no bottleneck"),
+        ("network", "not the bottleneck"),
     ],
 )
 def test_the_slowest_stage_is_named_with_its_remedy(stage: str, remedy: str) -> None:
@@ -37,7 +37,7 @@ def test_decode_and_augment_share_the_cores() -> None:
     assert rates.ceiling("decode") == rates.ceiling("augment") == pytest.approx(800)
     named, sentence = diagnose(rates)
     assert named == "decode"
-    assert "needs 5 cores that decode; this machine has 4" in sentence
+    assert "needs 5 decoding cores; this machine has 4" in sentence
     assert diagnose(Rates(cores=6, decode=300.0, augment=600.0, network=1000.0))[0] == "network"
 
 

@@ -225,7 +225,7 @@ def test_a_bad_file_is_replaced_by_its_neighbour_and_listed(case: Case, kind: st
         assert labels == expected
     loader.close()
     assert len(loader.skipped) == 2
-    assert any("004.jpg" in line and "005.jpg was taken in its place" in line for line in loader.skipped)
+    assert any("004.jpg" in line and "005.jpg is used instead" in line for line in loader.skipped)
 
 
 @each_that_reads_files
@@ -405,8 +405,8 @@ def test_a_stopped_worker_does_not_hold_the_training(
     next(batches)
     (worker,) = workers_of(loader._reader)
     os.kill(worker.pid, signal.SIGSTOP)
-    loader.stop_asked = lambda: asked
-    with pytest.raises(Failure, match=rf"worker process of loader torch \(pid {worker.pid}\) is stopped"):
+    loader.stop_requested = lambda: asked
+    with pytest.raises(Failure, match=rf"worker process of loader torch \(pid {worker.pid}\) is suspended"):
         list(batches)
     loader.close()
     assert not worker.is_alive()

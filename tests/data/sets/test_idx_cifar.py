@@ -31,13 +31,13 @@ def write(folder: Path, images: bytes, labels: bytes, suffix: str) -> None:
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (idx(-2, -14, 28), "header of -2 x -14 x 28 values"),
-        (idx(0, 28, 28), "header of 0 x 28 x 28 values"),
-        (idx(2**31 - 1, 2**31 - 1, 2**31 - 1, content=b"x"), "header of 2147483647 x"),
-        (idx(3, 5, 6, content=bytes(89)), "has 89 bytes of data, its header says 90"),
+        (idx(-2, -14, 28), "header with shape -2 x -14 x 28"),
+        (idx(0, 28, 28), "header with shape 0 x 28 x 28"),
+        (idx(2**31 - 1, 2**31 - 1, 2**31 - 1, content=b"x"), "header with shape 2147483647 x"),
+        (idx(3, 5, 6, content=bytes(89)), "has 89 bytes of data, but 90 according to its header"),
         (idx(3, 5, 6, content=bytes(91)), "more than 90 bytes of data"),
         (idx(4, 5, 6), "has 4 images but .* has 3 labels"),
-        (idx(90), "not an idx file of 3 dimensions"),
+        (idx(90), "not an idx file of bytes with 3 dimensions"),
         (idx(3, 5, 6, magic=b"\0\0\x0d"), "not an idx file"),
         (idx(3, 5, 6)[:9], "not an idx file"),
         (b"", "not an idx file"),
@@ -94,7 +94,7 @@ def test_class_names_that_are_not_text_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("names", ["", "a", "a\nb\nc", "a\n\na\n"])
 def test_class_names_that_are_not_one_per_class_are_refused(names: str, tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text(names)
-    with pytest.raises(UserError, match=r"names\.txt has . different class names, the set has 2 classes"):
+    with pytest.raises(UserError, match=r"names\.txt has . different class names, but the set has 2 classes"):
         packed.read_names(tmp_path / "names.txt", 2)
 
 
@@ -105,7 +105,7 @@ def test_a_small_set_of_one_class_is_noted(tmp_path: Path) -> None:
         (folder / f"{prefix}-images-idx3-ubyte").write_bytes(idx(len(labels), 28, 28))
         (folder / f"{prefix}-labels-idx1-ubyte").write_bytes(idx(len(labels), content=bytes(labels)))
     assert load(DataConfig(name="mnist", root=tmp_path)).notes == (
-        "mnist has 5 training and 2 test images, as distributed 60,000 and 10,000",
+        "mnist has 5 training and 2 test images; the original has 60,000 and 10,000",
         "train has no images of 9 of 10 classes: 0, 1, 2, ...",
         "test has no images of 8 of 10 classes: 0, 1, 2, ...",
     )
@@ -119,5 +119,5 @@ def test_a_cifar_file_that_is_cut_between_records_is_noted(tmp_path: Path) -> No
         records[:, 1] = np.arange(count) % 100
         (folder / name).write_bytes(records.tobytes())
     notes = load(DataConfig(name="cifar100", root=tmp_path)).notes
-    assert any("300 training and 100 test images, as distributed 50,000 and 10,000" in note for note in notes)
-    assert any("fine_label_names.txt is missing: the classes have their numbers as names" in note for note in notes)
+    assert any("300 training and 100 test images; the original has 50,000 and 10,000" in note for note in notes)
+    assert any("fine_label_names.txt is missing: classes are named by their numbers" in note for note in notes)

@@ -101,7 +101,7 @@ def test_statistics_as_told(settings: dict, mean: tuple[float, ...], data_root: 
 def test_statistics_that_do_not_fit_are_refused() -> None:
     with pytest.raises(UserError, match=r"3 values.*1 channels"):
         load(DataConfig(mean=(0.1, 0.2, 0.3), std=(1.0, 1.0, 1.0)))
-    with pytest.raises(UserError, match="imagenet is for 3"):
+    with pytest.raises(UserError, match="imagenet needs 3"):
         load(DataConfig(normalize="imagenet"))
 
 
@@ -146,7 +146,7 @@ def test_a_set_that_cannot_be_downloaded_says_from_where(tmp_path: Path, monkeyp
         raise OSError("no network")
 
     monkeypatch.setattr("distdl.data.sets.load.download", unreachable)
-    with pytest.raises(UserError, match=r"no network.*fetch cifar-10-binary\.tar\.gz from https://www\.cs\.toronto"):
+    with pytest.raises(UserError, match=r"no network.*download cifar-10-binary\.tar\.gz from https://www\.cs\.toronto"):
         load(DataConfig(name="cifar10", root=tmp_path))
     assert list(tmp_path.iterdir()) in ([], [tmp_path / "cache"])
 
@@ -192,8 +192,8 @@ def mnist(tmp_path: Path, data_root: Path) -> Path:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda raw: raw[:-100], "header says 47040000"),
-        (lambda raw: raw + b"\0", "header says 47040000"),
+        (lambda raw: raw[:-100], "47040000 according to its header"),
+        (lambda raw: raw + b"\0", "47040000 according to its header"),
         (lambda raw: b"\1" + raw[1:], "not an idx file"),
         (lambda raw: b"", "not an idx file"),
     ],

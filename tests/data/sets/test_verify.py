@@ -89,7 +89,7 @@ def test_each_fault_is_found_and_listed(photos: Path, capsys: pytest.CaptureFixt
     assert main(["data", "verify", str(photos)]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == "8 findings: 5 unreadable, 1 leak, 1 label conflict, 1 duplicate"
-    assert f"leak: test: {test}/cat/copy.png has the bytes of {train}/cat/1.png (train, class cat)" in lines
+    assert f"leak: test: {test}/cat/copy.png has the same bytes as {train}/cat/1.png (train, class cat)" in lines
     assert f"unreadable: {train}/dog/lost.png: No such file or directory" in lines
 
 

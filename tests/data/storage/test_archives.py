@@ -137,7 +137,9 @@ def test_half_a_tar_is_not_a_set(tmp_path: Path) -> None:
 def test_an_archive_that_would_fill_the_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "RATIO_FROM_BYTES", 2**20)
     for suffix in (".zip", ".tar.gz", ".tar.xz"):
-        refused(write(tmp_path, suffix, {"cat/0.png": bytes(5 * 2**20)}), "which no archive of images of its size does")
+        refused(
+            write(tmp_path, suffix, {"cat/0.png": bytes(5 * 2**20)}), "too many for an archive of images of its size"
+        )
     monkeypatch.setattr(archives, "FREE_SHARE", 1e-12)
     refused(write(tmp_path, ".tar", FILES), "half of the free space")
     monkeypatch.undo()
@@ -227,7 +229,9 @@ def test_errors_and_notes_name_the_archive(files: dict[str, bytes], message: str
         load(DataConfig(name=name))
     assert "cache" not in str(error.value)
     notes = load(DataConfig(name=str(write_zip(tmp_path / "b.zip", FILES)), normalize="none")).notes
-    assert notes == (f"20% of each class are the test, by data.split_seed: {tmp_path}/b.zip names none",)
+    assert notes == (
+        f"20% of each class are the test split, selected by data.split_seed: {tmp_path}/b.zip has no test split",
+    )
 
 
 @pytest.mark.parametrize("name", ["a.7z", "a.tar.zst", "a.rar", "a.png", "a"])

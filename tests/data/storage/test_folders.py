@@ -46,7 +46,7 @@ def test_split_folders(tmp_path: Path) -> None:
 def test_what_is_named_val_serves_as_the_test_where_there_is_none(tmp_path: Path) -> None:
     dataset = loaded(tree(tmp_path / "set", "train/a/1.png", "val/a/2.png"))
     assert dataset.validation is None and len(dataset.test) == 1
-    assert "val serves as the test" in " ".join(dataset.notes)
+    assert "val is used as the test split" in " ".join(dataset.notes)
 
 
 def test_split_files_with_the_background_pruned(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_split_files_with_the_background_pruned(tmp_path: Path) -> None:
     assert dataset.classes == ("ant", "bee")
     assert names_of(dataset.train.files, folder) == ["101/ant/1.jpg", "101/bee/2.jpg"]
     assert dataset.test.labels.tolist() == [0]
-    assert "BACKGROUND is no class" in " ".join(dataset.notes)
+    assert "BACKGROUND is not a class" in " ".join(dataset.notes)
 
 
 def test_folders_of_classes_alone_are_divided_by_the_seed(tmp_path: Path) -> None:

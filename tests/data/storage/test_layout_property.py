@@ -30,12 +30,12 @@ SPLIT_NAMES = {
     "validation": ["val", "Valid", "VALIDATION", "seg_val", "val-images", "DevSet", "checks"],
     "test": ["test", "Test", "TESTING", "seg_test", "test_images", "TestSet", "exams"],
 }
-"""Names that go together; the last are no names of splits."""
+"""Names that go together; the last ones are not names of splits."""
 LITTER = [
     "README.md", "LICENSE", "images.tar", "train.tar", "archive.zip", "Thumbs.db", ".DS_Store", "._train", "train.txt",
     "__MACOSX/._x.png", ".cache/1.png", "notes/readme.txt", "empty/", "labels.csv",
 ]  # fmt: skip
-"""Files next to a set that are no images: they may be noted or make the set invalid, but change nothing."""
+"""Files next to a set that are not images: they may cause a note or make the set invalid, but change no sample."""
 RIVALS = ["preview.png", "extra/1.png", "test/1.png", "seg_pred/0.png", "photos/cat/3.png", "a/b/c.png"]
 """Images next to a divided set that are not part of it: omitted with a note, or the set is invalid. (Next to class
 folders only the first is not a class.)"""

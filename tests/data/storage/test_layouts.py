@@ -22,7 +22,7 @@ def divided(train: str = "train", test: str = "test", prefix: str = "") -> str:
     return " ".join(f"{prefix}{path}" for path in SET.format(train=train, test=test).split())
 
 
-# Each row: paths, further paths next to them, classes, and images by split (train, validation, test; "-" is no split).
+# Each row: paths, further paths next to them, classes, and images by split (train, validation, test; "-" for no split).
 READ = {
     "split folders": (divided(), "", "cat dog", "3 - 2"),
     "capitals": (divided("Train", "Test"), "", "cat dog", "3 - 2"),
@@ -95,12 +95,12 @@ REFUSED = {
     "val and valid": (f"{divided()} val/cat/6.png valid/cat/7.png", "both named for validation"),
     "a class or a split": (
         "bus/1.png car/2.png train/diesel/3.png train/steam/4.png",
-        "can be read in two ways: train/ as a split, or as a class beside bus/, car/; rename it",
+        "can be read in two ways: train/ as a split, or as a class next to bus/, car/; rename it",
     ),
     "a class or a test": ("bus/1.png car/2.png test/3.png", "can be read in two ways: test/"),
     "classes named like splits, nested like splits": (
         "train/day/1.png train/day/2.png Test/day/3.png Test/day/4.png cat/5.png",
-        "can be read in two ways: Test/, train/ as a split, or as a class beside cat/",
+        "can be read in two ways: Test/, train/ as a split, or as a class next to cat/",
     ),
     "unnamed splits next to a class": (
         "photos/trains/cat/1.png photos/trains/dog/2.png photos/exams/cat/3.png photos/exams/dog/4.png extra/5.png",
@@ -116,11 +116,11 @@ REFUSED = {
     ),
     "two sets": (
         f"{divided(prefix='one/')} {divided(prefix='two/')}",
-        "one is divided into test/, train/.*name the folder",
+        "one is divided into test/, train/.*use the path of the data set",
     ),
     "a set beside images": (f"{divided(prefix='photos/')} preview/1.png", "photos is divided into"),
     "splits inside classes": ("cat/train/1.png cat/test/2.png dog/train/3.png dog/test/4.png", "cat is divided into"),
-    "a class or a set": ("photos/1.png photos/cat/2.png photos/dog/3.png", "as one class.*or as a whole set"),
+    "a class or a set": ("photos/1.png photos/cat/2.png photos/dog/3.png", "as one class.*or as a data set"),
     "shards beside images": (f"{divided()} train-00000.tar", "as shards .train-00000.tar. and as folders"),
     "records beside images": (f"{divided()} train-00000.rec", "as shards .train-00000.rec. and as folders"),
     "shards deep beside images": (f"{CLASSES} x/y/0-0.TAR", "as shards .0-0.TAR. and as folders"),
@@ -130,7 +130,7 @@ REFUSED = {
     ),
     "a validation as an archive": (f"{CLASSES} val_images.tar.zst", "val_images.tar.zst is named for a split"),
     "a class only in test": (f"{divided()} test/cow/9.png", "class cow is in test but not in train"),
-    "one image a class": ("cat/1.png dog/2.png", "leaves none for the test"),
+    "one image per class": ("cat/1.png dog/2.png", "leaves none for the test"),
 }
 
 
@@ -262,7 +262,7 @@ def test_links_that_multiply_are_refused(tmp_path: Path) -> None:
 def test_a_class_that_leads_nowhere_is_refused(tmp_path: Path) -> None:
     for target in ("gone", "cow"):
         folder = linked(tmp_path / target, divided(), train_cow=target)
-        with pytest.raises(UserError, match=f"{folder}/train/cow is a link that leads nowhere"):
+        with pytest.raises(UserError, match=f"{folder}/train/cow is a broken link"):
             read(folder)
     with pytest.raises(UserError, match="no such folder"):
         read(linked(tmp_path / "x", "", loop="loop") / "loop")

@@ -67,9 +67,9 @@ def test_names_may_have_any_character_but_a_line_end(name: str, tmp_path: Path) 
         (TRAIN.decode().encode("utf-16"), "train.txt is not UTF-8 text .byte 0xff at 0., perhaps UTF-16"),
         (TRAIN.decode().encode("utf-16-be"), "train.txt is not UTF-8 text .byte 0x00 at 0., perhaps UTF-16"),
         ("ant/é.jpg".encode("latin-1"), "train.txt, line 1 is not UTF-8 .byte 0xe9. and names no file"),
-        (b"ant/1.jpg 0\nbee/3.jpg 1", "train.txt, line 1 has more than a file's name .ant/1.jpg 0."),
-        (b"ant/1.jpg,0\nbee/3.jpg,1", "train.txt, line 1 has more than a file's name"),
-        (b'"ant/1.jpg";0\n', "train.txt, line 1 has more than a file's name"),
+        (b"ant/1.jpg 0\nbee/3.jpg 1", "train.txt, line 1 has more than a file name .ant/1.jpg 0."),
+        (b"ant/1.jpg,0\nbee/3.jpg,1", "train.txt, line 1 has more than a file name"),
+        (b'"ant/1.jpg";0\n', "train.txt, line 1 has more than a file name"),
         (b"path,label\nant/1.jpg,0", 'train.txt, line 1: "path,label" is not of the form CLASS/FILE'),
         (TRAIN + b"ant/9.jpg", "train.txt, line 3, names ant/9.jpg, which is not in"),
         (b"/etc/passwd", "line 1.*is not of the form CLASS/FILE"),
@@ -144,7 +144,7 @@ def test_texts_beside_split_folders_that_change_nothing(train: bytes, test: byte
     ("train", "message"),
     [
         (b"train/ant/1.jpg\n", "two ways: train 1, test 2 by .*, train 2, test 2 by its folders"),
-        (b"ant/1.jpg 0\nbee/3.jpg 1\n", "has more than a file's name"),
+        (b"ant/1.jpg 0\nbee/3.jpg 1\n", "has more than a file name"),
         (b"ant/1.jpg\nbee/33.jpg\n", "line 2, names bee/33.jpg, which is not in"),
     ],
 )
@@ -174,7 +174,11 @@ NESTED = {  # paths of train.txt and of test.txt, and the classes or what is ref
     ),
     "a class called test": ("bus/1.png test/2.png", "bus/3.png test/4.png", "bus test"),
     "a folder next to train/": ("train/cat/1.png train/dog/2.png", "more/cat/3.png more/dog/4.png", "has more/ with"),
-    "images next to classes": ("x/1.png x/cat/2.png x/dog/3.png", "x/cat/4.png", "names x/1.png, which is in no class"),
+    "images next to classes": (
+        "x/1.png x/cat/2.png x/dog/3.png",
+        "x/cat/4.png",
+        "names x/1.png, which is not in a class folder",
+    ),
     "no classes": ("train/1.png", "test/2.png", "set: class test is in test but not in train"),
 }
 

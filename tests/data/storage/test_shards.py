@@ -97,7 +97,7 @@ def test_packing_does_not_mix_two_sets(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         pack(dataset, tmp_path / "out", "shards", SHARD_BYTES, stop)
-    with pytest.raises(UserError, match="another packing"):
+    with pytest.raises(UserError, match="has the packing of another"):
         pack(dataset, tmp_path / "out", "records", SHARD_BYTES, silent)
     with pytest.raises(UserError, match="not empty"):
         pack(dataset, tmp_path, "shards", SHARD_BYTES, silent)
@@ -283,7 +283,7 @@ def test_packing_mixes_the_classes_of_sorted_files(tmp_path: Path) -> None:
 def test_blocks_are_read_ahead_once_and_in_the_order_of_their_groups(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(order, "TOGETHER", 3)
+    monkeypatch.setattr(order, "BLOCKS_PER_GROUP", 3)
     monkeypatch.setattr(order.groups, "__defaults__", (3,))
     monkeypatch.setattr(ShardParts.blocks, "__defaults__", (4000,))
     _, packed_set = packed("shards", 31, tmp_path)
@@ -298,7 +298,7 @@ def test_blocks_are_read_ahead_once_and_in_the_order_of_their_groups(
     with ahead.ReadAhead(spec, spec.shard_parts, 0) as reading:
         for position in range(32):
             reading.advance(position)
-            group = int(np.searchsorted(reading.begins, position, "right")) - 1
+            group = int(np.searchsorted(reading.group_starts, position, "right")) - 1
             assert len(reading.read) <= sizes[min(group + 1, len(sizes) - 1)]
 
 

@@ -84,9 +84,9 @@ def test_no_cut_and_no_lost_block_is_silent() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda tar: tar + tar, "several archives in one"),
-        (lambda tar: tar[: 2 * BLOCK], "no end mark at byte 1,024"),
-        (lambda tar: tar[: 2 * BLOCK] + bytes(BLOCK), "no end mark at byte 1,024"),
+        (lambda tar: tar + tar, "several archives were joined"),
+        (lambda tar: tar[: 2 * BLOCK], "no end marker at byte 1,024"),
+        (lambda tar: tar[: 2 * BLOCK] + bytes(BLOCK), "no end marker at byte 1,024"),
         (lambda tar: tar + b"\1", "has data at byte 10,240"),
         (lambda tar: b"", "it is empty"),
         (lambda tar: b"no archive" * 99, "does not begin with a valid header"),

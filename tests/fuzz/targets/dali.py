@@ -52,10 +52,10 @@ def check(folder: Path, name: str, content: bytes) -> None:
     images.assert_same(decoded, expected)
 
 
-def _through_a_pipeline(fed: dali_input.Fed) -> np.ndarray | None:
-    from distdl.data.loaders.dali_pipeline import Graph, build
+def _through_a_pipeline(fed: dali_input.DaliImage) -> np.ndarray | None:
+    from distdl.data.loaders.dali_pipeline import PipelineSpec, build
 
-    pipeline = build(Graph(batch=1, threads=1, depth=1, device_id=None, channels=3, size=None))
+    pipeline = build(PipelineSpec(batch=1, threads=1, depth=1, device_id=None, channels=3, size=None))
     inputs = {"encoded": [fed.content], "anchor": [fed.window[:2]], "shape": [fed.window[2:]]}
     for field, value in inputs.items():
         pipeline.feed_input(field, value if field == "encoded" else np.array(value, np.int32))

@@ -45,7 +45,7 @@ def check(folder: Path, _name: str, content: bytes) -> None:
             assert dataset.classes[label] in inner[:-1], f"{file} as {dataset.classes[label]}"
             named = {SPLITS[name] for name in inner[:2] if name in SPLITS}
             serves = {"test", "validation"} if dataset.validation is None and split == "test" else {split}
-            divided = any("nothing is named" in note or "are the test, by" in note for note in dataset.notes)
+            divided = any("there is no test split" in note or "are the test split," in note for note in dataset.notes)
             assert not named or named & serves or (divided and "train" in named), f"{file} in {split}"
             seen.add(file)
     images = {file for file in top.rglob("*") if file.suffix.lower() in IMAGES and not _hidden(file.relative_to(top))}
