@@ -1,4 +1,4 @@
-"""The two parts of a network, the feature extractor and the classifier, and their blocks."""
+"""Division of a network into a feature extractor and a classifier, and of these into blocks."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ _NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
 
 @dataclass(frozen=True, kw_only=True)
 class Blocks:
-    """Names of a network's parameters, by part and by block, in the order in which the blocks are defined.
+    """Names of a network's parameters by part and block, in the order in which the blocks are defined.
 
-    A block is a stage (`layer1`, `denseblock2`), an inverted residual, or a single convolution or linear layer; a
-    normalization belongs to the block before it. Modules without parameters are in no block.
+    A block is a stage (`layer1`, `denseblock2`), an inverted residual, or a single convolution or linear layer. A
+    normalization layer belongs to the previous block. Modules without parameters belong to no block.
     """
 
     features: dict[str, list[str]]
@@ -24,23 +24,27 @@ class Blocks:
 
 
 def split(network: nn.Module) -> Blocks:
-    """Divide a network: the classifier is the child with the last layer, the features are the rest."""
+    """Divide a network: the classifier is the child module with the last layer, the features are the other children.
+
+    Raises:
+        UserError: the network has no layer that could output the classes.
+    """
     root = head(network).split(".")[0]
     features: list[tuple[str, list[str]]] = []
-    bare = [name for name, _ in network.named_parameters(recurse=False)]
+    unassigned = [name for name, _ in network.named_parameters(recurse=False)]
     for name, unit in _units(network, family_of(network).containers, skip=root):
         if isinstance(unit, nn.Parameter):
-            bare.append(name)
+            unassigned.append(name)
             continue
         names = [f"{name}.{inner}" for inner, _ in unit.named_parameters()]
         if isinstance(unit, _NORMS) and features:
             features[-1][1].extend(names)
         elif names:
             features.append((name, names))
-    if bare and features:  # class tokens and position embeddings belong to the first block
-        features[0][1].extend(bare)
-    elif bare:
-        features.append(("parameters", bare))
+    if unassigned and features:  # class tokens and position embeddings belong to the first block
+        features[0][1].extend(unassigned)
+    elif unassigned:
+        features.append(("parameters", unassigned))
     classifier: dict[str, list[str]] = {}
     for name, _ in network.named_parameters():
         if name.startswith(f"{root}."):
@@ -62,10 +66,10 @@ def _units(
 
 
 def head(network: nn.Module) -> str:
-    """Name of the layer that outputs the classes: the last linear one, or the last convolution (SqueezeNet, darknet).
+    """Return the name of the layer that outputs the classes: the last linear layer, or the last convolution.
 
     Raises:
-        UserError: if there is neither.
+        UserError: the network has neither.
     """
     layers = [name for name, module in network.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
     if not layers:

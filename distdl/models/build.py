@@ -1,18 +1,18 @@
 """Networks by name: distdl's own, torchvision's classifiers, and those of other packages.
 
-One builder serves training, counting and planning. A network is a row of the registry, an entry point of the group
-`distdl.models`, or "package.module:callable". Its factory is called with those of these keyword arguments that its
-signature names, then with its settings from `Config.options["model"]` (`--options model.width=4`):
+Training, counting and planning use the same builder. A network is a row of the registry, an entry point of the group
+`distdl.models`, or "package.module:callable". Its factory receives those of the following keyword arguments that are in
+its signature, and its settings from `Config.options["model"]` (`--options model.width=4`):
 
-    classes: outputs of the last layer.
-    channels: of the images, 1 or 3.
-    image_size: height and width in pixels.
-    weights_follow: whether weights are loaded afterwards, so that initial ones are not needed.
+    classes: number of classes, which is the number of outputs of the last layer.
+    channels: number of channels of the images, 1 or 3.
+    image_size: height and width of the images in pixels.
+    weights_follow: whether weights are loaded afterwards, so that the initial values do not matter.
 
     def tiny(*, classes: int, channels: int, image_size: int, width: int = 8) -> nn.Module: ...
 
-It returns a module from images [b, channels, image_size, image_size] to logits [b, classes]. What else distdl should
-know about the network, such as which modules contain its blocks, is in the network's attribute `family`
+It returns a module that maps images [b, channels, image_size, image_size] to logits [b, classes]. Additional properties
+of the network, such as the names of modules that contain its blocks, are in its attribute `family`
 (`models.family.Family`).
 """
 
@@ -38,21 +38,23 @@ from distdl.runtime.torch_private import eager_operators
 
 
 def rows() -> dict[str, Row]:
-    """Rows of all networks, distdl's own first. Rows of other packages hide none of torchvision's."""
+    """Return the rows of all networks, distdl's own first. Other packages cannot replace torchvision's networks."""
     shipped = COMPONENTS["models"] | {name: torchvision.row(name) for name in torchvision.names()}
     return shipped | registry.rows("models") | shipped
 
 
 def names() -> list[str]:
-    """Names of all networks, distdl's own first."""
+    """Return the names of all networks, distdl's own first."""
     return list(rows())
 
 
 def find(name: str) -> Row:
-    """The row of a network, or one for "package.module:callable". distdl's own are found without torchvision's import.
+    """Return the row of a network, or one for "package.module:callable".
+
+    For distdl's own networks torchvision is not imported.
 
     Raises:
-        UserError: if there is none, with the nearest name.
+        UserError: the name is not known; the message suggests the most similar one.
     """
     if name in COMPONENTS["models"]:
         return COMPONENTS["models"][name]
@@ -67,9 +69,9 @@ def find(name: str) -> Row:
 
 
 def parameters(name: str) -> int | None:
-    """Number of parameters of a network, or None for one of another package, which may need settings.
+    """Return a network's number of parameters, or None for a network of another package, which may need settings.
 
-    torchvision's are for 1,000 classes, distdl's own for 32 x 32 color images of 10 classes.
+    It is for 1,000 classes for torchvision's networks, and for 10 classes of 32 x 32 color images for distdl's own.
     """
     if name in COMPONENTS["models"]:
         network = create(name, classes=10, channels=3, image_size=32, meta=True)
@@ -86,14 +88,14 @@ def build(
     options: Options = NO_OPTIONS,
     meta: bool = False,
 ) -> nn.Module:
-    """The network of a training: on the CPU, with its weights, and with `requires_grad` set by its masks.
+    """Build the network of a training on the CPU, load its weights, and set `requires_grad` by its masks.
 
     Args:
         options: settings of the network's factory.
-        meta: build it without values, for counting.
+        meta: build it on the meta device, without values, for counting.
     Raises:
-        UserError: for an unknown name or setting, images that the network cannot take, weights that do not fit, and
-            masks or patterns that match nothing.
+        UserError: the name or a setting is not known, the network cannot process such images, the weights do not fit,
+            or a mask or pattern matches nothing.
     """
     weights_follow = config.weights != "none"
     network = create(
@@ -124,15 +126,14 @@ def create(
     weights_follow: bool = False,
     meta: bool = False,
 ) -> nn.Module:
-    """The network called `name` with its initial weights: the part of `build` that needs no configuration.
+    """Build the network `name` with its initial weights, as `build` does before it applies a configuration.
 
     Args:
         options: settings of the network's factory.
-        weights_follow: the caller loads weights, so that initial ones are not needed.
-        meta: build it without values, for counting.
-
+        weights_follow: whether the caller loads weights, so that the initial values do not matter.
+        meta: build it on the meta device, without values, for counting.
     Raises:
-        UserError: for an unknown name or setting, and if the factory fails or makes no module.
+        UserError: the name or a setting is not known, the factory fails, or it does not return a module.
     """
     row = find(name)
     factory = registry.load(row)
@@ -142,39 +143,39 @@ def create(
 
 
 def _make(name: str, factory: Callable[..., Any], arguments: Options, options: Options) -> nn.Module:
-    """Call the factory with those of `arguments` that its signature names, and with its settings from `options`."""
+    """Call the factory with those of `arguments` that are in its signature, and with its settings from `options`."""
     if not callable(factory):
         raise UserError(f"{name} is not callable")
     try:
         named = inspect.signature(factory).parameters
-        given = {key: value for key, value in arguments.items() if key in named}
-        network = factory(**given, **registry.settings(factory, options, "options.model", named=given))
+        accepted = {key: value for key, value in arguments.items() if key in named}
+        network = factory(**accepted, **registry.settings(factory, options, "options.model", named=accepted))
     except UserError:
         raise
     except Exception as error:
         if NO_MEMORY.search(reason(error)):
             raise
-        size, what = arguments["image_size"], " ".join(str(error).split())
+        size, message = arguments["image_size"], " ".join(str(error).split())
         raise UserError(
-            f"{name} cannot be built for images of {size} x {size} pixels: {type(error).__name__}: {what}"
+            f"{name} cannot be built for images of {size} x {size} pixels: {type(error).__name__}: {message}"
         ) from error
     if not isinstance(network, nn.Module):
-        raise UserError(f"{name} makes a {type(network).__name__}, not a torch.nn.Module")
+        raise UserError(f"{name} returns a {type(network).__name__}, not a torch.nn.Module")
     return network
 
 
 def _check_shapes(network: nn.Module, name: str, shape: tuple[int, int, int], classes: int) -> None:
-    """Refuse a network that cannot take the images, or does not output one value per class."""
+    """Refuse a network that cannot process the images, or does not output one value per class."""
     channels, size, _ = shape
     try:
         logits = _pass_shapes(network, torch.empty(1, *shape, device="meta"))
     except Exception as error:  # a network may raise anything
         if "meta" in str(error):
-            return  # an operator that does not run on shapes alone
-        what = str(error).partition("\n")[0] or type(error).__name__
+            return  # an operator that does not run on the meta device
+        message = str(error).partition("\n")[0] or type(error).__name__
         raise UserError(
-            f"{name} cannot take images of {channels} x {size} x {size} ({what}): set data.image_size; 224 suits most "
-            "of torchvision's networks"
+            f"{name} cannot process images of {channels} x {size} x {size} ({message}): set data.image_size; 224 works "
+            "for most of torchvision's networks"
         ) from error
     if not isinstance(logits, Tensor):
         raise UserError(f"{name} outputs a {type(logits).__name__}, not a tensor of logits")
@@ -183,11 +184,11 @@ def _check_shapes(network: nn.Module, name: str, shape: tuple[int, int, int], cl
 
 
 def _pass_shapes(network: nn.Module, images: Tensor) -> Any:
-    """A forward pass that computes only shapes. `images` is on the meta device, `network` on any."""
+    """Run a forward pass that computes only shapes. `images` is on the meta device, `network` on any device."""
     tensors = itertools.chain(network.named_parameters(), network.named_buffers())
     is_training = network.training
     try:
-        # The meta device would import torch's compiler: three seconds.
+        # Without eager_operators, the meta device imports torch's compiler, which takes three seconds.
         with torch.no_grad(), eager_operators():
             return functional_call(network.eval(), {name: tensor.to("meta") for name, tensor in tensors}, (images,))
     finally:

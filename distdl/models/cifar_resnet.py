@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def cifar_resnet(*, classes: int, channels: int, image_size: int, depth: int) -> nn.Module:
-    """The network of any image size: it ends in an average over all pixels."""
+    """Build the network. It works for any image size, because it ends in an average over all pixels."""
     return CifarResNet(depth, classes=classes, channels=channels)
 
 
@@ -36,7 +36,7 @@ class CifarResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits [b, classes] of images [b, channels, H, W]."""
+        """Compute logits [b, classes] of images [b, channels, H, W]."""
         x = F.relu(self.bn1(self.conv1(images)))
         x = self.layer3(self.layer2(self.layer1(x)))
         return self.linear(x.mean(dim=(2, 3)))
@@ -59,7 +59,7 @@ class Block(nn.Module):
         return F.relu(y + self._shortcut(x))
 
     def _shortcut(self, x: Tensor) -> Tensor:
-        """Option A: every other pixel, and channels of zeros before and after the present ones."""
+        """Option A of the paper: every other pixel, padded with channels of zeros."""
         if self.stride == 1 and not self.extra:
             return x
         pixels = x[:, :, :: self.stride, :: self.stride]

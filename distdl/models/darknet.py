@@ -13,14 +13,15 @@ LAYERS = (
 
 
 def darknet_tiny(*, classes: int, channels: int, image_size: int) -> nn.Module:
-    """The network of any image size: it ends in an average over all pixels."""
+    """Build the network. It works for any image size, because it ends in an average over all pixels."""
     return DarknetTiny(classes=classes, channels=channels)
 
 
 class DarknetTiny(nn.Sequential):
     """Blocks of convolution, BatchNorm and leaky ReLU, then a 1 x 1 convolution to the classes, and an average.
 
-    Modules are numbered as in the published state_dict. Its weights expect RGB in 0 to 1, not normalized further.
+    Modules are numbered as in the published state_dict, whose weights expect RGB values in 0 to 1 without
+    normalization.
     """
 
     def __init__(self, *, classes: int = 1000, channels: int = 3) -> None:
@@ -39,5 +40,5 @@ class DarknetTiny(nn.Sequential):
         super().__init__(*layers, nn.Conv2d(channels, classes, 1))
 
     def forward(self, input: Tensor) -> Tensor:
-        """Logits [b, classes] of images [b, channels, H, W]; the weights were made for 224 x 224."""
+        """Compute logits [b, classes] of images [b, channels, H, W]; the published weights are for 224 x 224."""
         return super().forward(input).mean(dim=(2, 3))

@@ -1,4 +1,4 @@
-"""A family of networks: its layout, and how weights of other layouts are translated for it."""
+"""Properties shared by a family of networks: its layout, and adapters for weights with other layouts."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 
 class State(OrderedDict[str, Tensor]):
-    """Tensors by name."""
+    """A state_dict: tensors by name."""
 
     _metadata: Any = None
-    """Versions of the modules by name, as torch stores them in a state_dict: it translates older layouts by them."""
+    """Versions of the modules by name, as torch stores them in a state_dict to convert older layouts."""
 
     def replaced(self, tensors: Iterable[tuple[str, Tensor]]) -> "State":
-        """Other tensors with the same versions."""
+        """Return a state with other tensors and the same versions."""
         state = State(tensors)
         state._metadata = self._metadata
         return state
@@ -23,24 +23,26 @@ class State(OrderedDict[str, Tensor]):
 
 @dataclass(frozen=True, kw_only=True)
 class Adapter:
-    """Translation of weights to the layout of a network."""
+    """Conversion of weights to the layout of a network."""
 
     name: str
     applies: Callable[[State, nn.Module], bool]
+    """Whether the state has the layout that this adapter converts."""
     adapt: Callable[[State, nn.Module], State]
+    """Function that returns the converted state."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """Knowledge about a network that freezing and loading weights need. A network states it as attribute `family`."""
+    """Properties of a network for freezing and loading weights. They are in the network's attribute `family`."""
 
     containers: tuple[str, ...] = ("features", "layers", "blocks")
-    """Names of modules that only hold blocks, and are no block themselves."""
+    """Names of modules that contain blocks, and are not blocks themselves."""
     adapters: tuple[Adapter, ...] = ()
-    """Translations of weights files, applied in this order."""
+    """Conversions of weights, applied in this order."""
 
 
 def family_of(network: nn.Module) -> Family:
-    """The family that a network states, or the default."""
-    stated = getattr(network, "family", None)
-    return stated if isinstance(stated, Family) else Family()
+    """Return the network's attribute `family`, or the default."""
+    family = getattr(network, "family", None)
+    return family if isinstance(family, Family) else Family()

@@ -1,4 +1,4 @@
-"""Masks and patterns for the parts of a network that train, and the training mode of frozen BatchNorm."""
+"""Freezing of parameters by masks and patterns, and the training mode of frozen BatchNorm."""
 
 import copy
 
@@ -15,7 +15,7 @@ def set_trainable(network: nn.Module, config: ModelConfig) -> None:
     """Set `requires_grad` of every parameter by the masks and patterns of `config`.
 
     Raises:
-        UserError: for a pattern that matches nothing, a mask with more values than blocks, and if all is frozen.
+        UserError: a pattern matches nothing, a mask has more values than blocks, or all parameters are frozen.
     """
     names = [name for name, _ in network.named_parameters()]
     frozen: set[str] = set()
@@ -30,7 +30,7 @@ def set_trainable(network: nn.Module, config: ModelConfig) -> None:
     for pattern in config.freeze:
         frozen |= matching(pattern, names, "model.freeze")
     if frozen.issuperset(names):
-        raise UserError("the model's masks and patterns freeze all of its parameters: at least one must train")
+        raise UserError("the model's masks and patterns freeze all of its parameters: at least one must be trained")
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(name not in frozen)
 
@@ -38,11 +38,11 @@ def set_trainable(network: nn.Module, config: ModelConfig) -> None:
 def _masked(field: str, mask: tuple[bool, ...], blocks: dict[str, list[str]]) -> set[str]:
     if not blocks:
         raise UserError(f"{field} has no effect: the network has no such part; remove it")
-    # Further values than blocks are harmless if they repeat the last block's.
+    # More values than blocks are allowed if they repeat the value of the last block.
     if any(value != mask[len(blocks) - 1] for value in mask[len(blocks) :]):
         raise UserError(
-            f"{field} has {len(mask)} values, but there are {len(blocks)} blocks: {', '.join(blocks)} (distdl trains "
-            "or freezes each as a whole; by name, model.freeze is finer)"
+            f"{field} has {len(mask)} values, but there are {len(blocks)} blocks: {', '.join(blocks)} (each is trained "
+            "or frozen completely; use model.freeze for single parameters)"
         )
     values = [*mask, *[mask[-1]] * len(blocks)]
     return {name for names, trains in zip(blocks.values(), values, strict=False) if not trains for name in names}
@@ -52,11 +52,11 @@ def check_smallest_piece(network: nn.Module, shape: tuple[int, ...], samples: in
     """Refuse micro batches that are too small for the statistics of BatchNorm.
 
     Args:
-        shape: of one image, [C, H, W].
+        shape: shape of one image, [C, H, W].
         samples: size of the smallest micro batch of any rank in the epoch; 0 if a rank has none in some step and
-            takes one padding sample.
+            processes a padding sample.
     Raises:
-        UserError: if BatchNorm would fail, or would take statistics of a padding sample.
+        UserError: BatchNorm would fail, or would use a padding sample for its statistics.
     """
     if samples > 1:
         return
@@ -73,15 +73,15 @@ def check_smallest_piece(network: nn.Module, shape: tuple[int, ...], samples: in
             if "more than 1 value per channel" not in str(error):
                 raise
     raise UserError(
-        f"an epoch's last step would leave a rank {samples or 'no'} sample{'s' * (not samples)}, from which BatchNorm "
-        "cannot take statistics: add --data.drop-last, or choose a batch size of at least 3 per rank and micro batch"
+        f"in an epoch's last step a rank would have {samples or 'no'} sample{'s' * (not samples)}, too few for the "
+        "statistics of BatchNorm: add --data.drop-last, or choose a batch size of at least 3 per rank and micro batch"
     )
 
 
 def set_train(network: nn.Module) -> None:
-    """`network.train()`, except for frozen BatchNorm, which keeps its statistics.
+    """Set training mode, except for frozen BatchNorm, which keeps its running statistics.
 
-    A BatchNorm is frozen if its weight and bias do not train; updated running averages would change its output.
+    A BatchNorm is frozen if its weight and bias are; updating its running statistics would still change its output.
     """
     network.train()
     for module in network.modules():

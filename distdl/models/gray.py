@@ -1,4 +1,4 @@
-"""Networks for color images on gray ones: the first convolution is summed over the colors."""
+"""Conversion of networks for color images to gray images: the first convolution is summed over the colors."""
 
 from torch import Tensor, nn
 
@@ -6,15 +6,20 @@ from distdl.models.family import Adapter, State
 
 
 def fold_to_gray(weight: Tensor) -> Tensor:
-    """[o, 3, h, w] -> [o, 1, h, w]: the response to a gray image that is repeated three times.
+    """Sum a weight [o, 3, h, w] over its input channels, to [o, 1, h, w].
 
-    The sum and not the mean, so that the next layer sees values of the scale that it was trained or initialized for.
+    The result is the response to a gray image in all three channels. A mean would change the scale of the activations
+    for which the next layer was trained or initialized.
     """
     return weight.sum(dim=1, keepdim=True)
 
 
 def make_gray(network: nn.Module) -> None:
-    """Let a network for color images take images of one channel."""
+    """Convert a network for color images to images with one channel, in place.
+
+    Raises:
+        ValueError: the network has no convolution.
+    """
     first = first_convolution(network)
     if first is None:
         raise ValueError("it has no convolution")
@@ -25,7 +30,7 @@ def make_gray(network: nn.Module) -> None:
 
 
 def first_convolution(network: nn.Module) -> str | None:
-    """Name of the convolution that takes the image, or None for a network without convolutions."""
+    """Return the name of the convolution that processes the image, or None for a network without convolutions."""
     return next((name for name, module in network.named_modules() if isinstance(module, nn.Conv2d)), None)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 def digits_cnn(classes: int, channels: int, image_size: int) -> nn.Sequential:
-    """Two convolutions and two linear layers. No dropout or BatchNorm: samples do not affect each other."""
+    """Build two convolutions and two linear layers, without dropout or BatchNorm: samples do not affect each other."""
     side = math.ceil(image_size / 2)
     network = _network(
         features=[
@@ -20,16 +20,16 @@ def digits_cnn(classes: int, channels: int, image_size: int) -> nn.Sequential:
         ],
         classifier=[nn.Linear(32 * side**2, 64), nn.ReLU(), nn.Linear(64, classes)],
     )
-    # torch's default initial weights are too small for ReLU (He et al. 2015): plain SGD would stall at first.
+    # torch's default initial weights are too small for ReLU (He et al. 2015): plain SGD makes little progress at first.
     _initialize(network, functools.partial(nn.init.kaiming_normal_, nonlinearity="relu"))
     return network
 
 
 def mnist_cnn(classes: int, channels: int, image_size: int) -> nn.Sequential:
-    """5x5x32 - pool - 5x5x64 - pool - 1024 - dropout 0.5 - classes: 3,274,634 parameters on MNIST.
+    """Build 5x5x32 - pool - 5x5x64 - pool - 1024 - dropout 0.5 - classes: 3,274,634 parameters for MNIST.
 
-    The network of TensorFlow's old "Deep MNIST" tutorial, with the initial weights of its Keras form: Glorot's
-    uniform, biases zero.
+    It is the network of TensorFlow's former "Deep MNIST" tutorial, with the initialization of its Keras version: Glorot
+    uniform weights and zero biases.
     """
     side = math.ceil(math.ceil(image_size / 2) / 2)
     network = _network(
@@ -48,10 +48,10 @@ def mnist_cnn(classes: int, channels: int, image_size: int) -> nn.Sequential:
 
 
 def mnist_fast(classes: int, channels: int, image_size: int) -> nn.Sequential:
-    """LeNet's layout with BatchNorm: the accuracy of `mnist_cnn` with a sixth of its FLOPs and in fewer epochs.
+    """Build LeNet's layout with BatchNorm: the accuracy of `mnist_cnn` with a sixth of its FLOPs and in fewer epochs.
 
-    Pooling is before BatchNorm and ReLU, which then process a quarter of the pixels; the order of ReLU and max-pooling
-    does not change the result.
+    Pooling comes before BatchNorm and ReLU, so that these process a quarter of the pixels; the order of ReLU and max
+    pooling does not change the result.
     """
     side = (image_size - 4) // 2
     side = (side - 4) // 2
@@ -71,12 +71,12 @@ def mnist_fast(classes: int, channels: int, image_size: int) -> nn.Sequential:
 
 
 def linear(classes: int, channels: int, image_size: int) -> nn.Sequential:
-    """y = Wx + b. With one class, one channel and one pixel it is a straight line."""
+    """Build a linear model, y = Wx + b. With one class, one channel and one pixel it is a straight line."""
     return nn.Sequential(nn.Flatten(), nn.Linear(channels * image_size**2, classes))
 
 
 def softmax(classes: int, channels: int, image_size: int) -> nn.Sequential:
-    """Softmax regression: `linear` from zeros, so that all classes start equal. The softmax itself is in the loss."""
+    """Build softmax regression: `linear` with zero weights. The softmax itself is part of the loss."""
     network = linear(classes, channels, image_size)
     _initialize(network, nn.init.zeros_)
     return network
@@ -91,7 +91,7 @@ def _network(features: list[nn.Module], classifier: list[nn.Module]) -> nn.Seque
 
 
 def _initialize(network: nn.Module, fill: Callable[[Tensor], Tensor]) -> None:
-    """Fill the weights of all layers; biases become zero."""
+    """Initialize the weights of all layers with `fill`, and the biases with zero."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             fill(module.weight)

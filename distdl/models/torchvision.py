@@ -1,6 +1,6 @@
-"""torchvision's networks: its classifiers as rows of the registry, and its special cases.
+"""torchvision's networks: its classifiers as rows of the registry, and special cases.
 
-torchvision's import takes seconds: it is imported when one of its networks is needed.
+Importing torchvision takes seconds, so it is imported only when one of its networks is needed.
 """
 
 import re
@@ -19,7 +19,7 @@ from distdl.profiling.counting.meta import weightless
 
 IMAGENET_SIZE, IMAGENET_CLASSES = 224, 1000
 AUXILIARY_HEADS = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
-"""Networks with extra classifiers, and what their names start with."""
+"""Networks with auxiliary classifiers, and the prefixes of these classifiers' parameters."""
 RESIDUAL = ("resnet", "resnext", "wide_resnet")
 
 _DENSENET_2017 = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
@@ -28,14 +28,14 @@ _POSITIONS = "encoder.pos_embedding"
 
 
 def names() -> list[str]:
-    """Names of torchvision's classifiers."""
+    """Return the names of torchvision's classifiers."""
     from torchvision import models
 
     return models.list_models(module=models)
 
 
 def row(name: str) -> Row:
-    """The registry's row of a classifier."""
+    """Return the registry's row of a classifier."""
     from torchvision import models
 
     paper = _PAPER.search(models.get_model_builder(name).__doc__ or "")
@@ -48,17 +48,17 @@ def row(name: str) -> Row:
 
 
 def classifier(name: str, *, classes: int, channels: int, image_size: int, weights_follow: bool = False) -> nn.Module:
-    """A classifier by name, as a training builds it.
+    """Build a classifier by name.
 
     Args:
-        weights_follow: whether weights are loaded afterwards, so that initial ones are not needed.
+        weights_follow: whether weights are loaded afterwards, so that the initial values do not matter.
     Raises:
-        UserError: for images of other than 1 or 3 channels.
+        UserError: `channels` is neither 1 nor 3.
     """
     from torchvision.models import get_model
 
     if channels not in (1, 3):
-        raise UserError(f"{name} takes images of 1 or 3 channels, not {channels}")
+        raise UserError(f"{name} needs images with 1 or 3 channels, not {channels}")
     network = get_model(
         name, weights=None, num_classes=classes, **_arguments(name, channels, image_size, weights_follow)
     )
@@ -69,18 +69,18 @@ def classifier(name: str, *, classes: int, channels: int, image_size: int, weigh
 
 
 def _arguments(name: str, channels: int, image_size: int, weights_follow: bool) -> dict[str, Any]:
-    """Further arguments that some of torchvision's constructors need."""
+    """Return additional arguments that some of torchvision's constructors need."""
     if name in AUXILIARY_HEADS:
         return {
-            # The trainer has one loss; BatchNorm serves the purpose of the auxiliary heads.
+            # The trainer has a single loss; with BatchNorm auxiliary heads are not needed.
             "aux_logits": False,
-            # These weights come from TensorFlow and expect pixels in -1 to 1, made from ImageNet-normalized ones.
+            # These weights come from TensorFlow and expect pixels in -1 to 1, computed from ImageNet-normalized ones.
             "transform_input": weights_follow and channels == 3,
             "init_weights": not weights_follow,
         }
     if name.startswith(RESIDUAL):
-        # Each block starts as its shortcut alone: Goyal et al. 2017, section 5.1. ResNet-50 then learns from the first
-        # step; otherwise its loss grows for dozens of steps.
+        # Each block starts as the identity (Goyal et al. 2017, section 5.1). Without this, the loss of ResNet-50 grows
+        # during the first dozens of steps.
         return {"zero_init_residual": True}
     if name.startswith("vit_"):
         return {"image_size": image_size}
@@ -90,7 +90,7 @@ def _arguments(name: str, channels: int, image_size: int, weights_follow: bool) 
 
 
 def other_names() -> list[str]:
-    """Names of torchvision's networks that are no classifiers of images: they can be counted, not trained."""
+    """Return the names of torchvision's networks that are not image classifiers: they can be counted, not trained."""
     from torchvision import models
 
     classifiers = set(names())
@@ -98,7 +98,7 @@ def other_names() -> list[str]:
 
 
 def other(name: str) -> nn.Module:
-    """A network for segmentation, detection or video, on the meta device."""
+    """Build a network for segmentation, detection or video on the meta device."""
     from torchvision import models
 
     has_backbone = "weights_backbone" in models.get_model_builder(name).__annotations__
@@ -107,7 +107,10 @@ def other(name: str) -> nn.Module:
 
 
 def published_size(name: str) -> int:
-    """Height and width at which torchvision evaluates its first weights of this name: its FLOPs are for this size."""
+    """Return the height and width, in pixels, at which torchvision evaluates its first weights of this name.
+
+    The FLOPs that torchvision publishes are for this size.
+    """
     from torchvision import models
 
     # A vision transformer is built for one size, 224 by default, whatever the size of its first weights.
@@ -117,10 +120,10 @@ def published_size(name: str) -> int:
 
 
 def parameters(name: str) -> int:
-    """Number of parameters of a classifier of 1,000 classes: from torchvision's table, since building takes long."""
+    """Return the number of parameters for 1,000 classes, from torchvision's table, because building is slow."""
     from torchvision import models
 
-    if name in AUXILIARY_HEADS:  # which the table may include
+    if name in AUXILIARY_HEADS:  # the table may include the auxiliary heads
         with weightless():
             network = classifier(name, classes=IMAGENET_CLASSES, channels=3, image_size=published_size(name))
         return sum(parameter.numel() for parameter in network.parameters())
@@ -129,10 +132,10 @@ def parameters(name: str) -> int:
 
 
 def weights_file(name: str) -> Path:
-    """The file of the weights that torchvision recommends, from torch's cache or downloaded into it.
+    """Return the file of the weights that torchvision recommends, in torch's cache; download it if it is missing.
 
     Raises:
-        UserError: torchvision has none for this network, or they cannot be downloaded.
+        UserError: torchvision has no weights for this network, or they cannot be downloaded.
     """
     from torchvision.models import get_model_weights
 
@@ -141,7 +144,7 @@ def weights_file(name: str) -> Path:
     url: str = get_model_weights(name)["DEFAULT"].url
     file = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
     file.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(file.with_name(f".{file.name}.lock")):  # one of the ranks that start together downloads
+    with FileLock(file.with_name(f".{file.name}.lock")):  # only one of the ranks downloads
         if not file.is_file():
             digest = torch.hub.HASH_REGEX.search(file.name)
             try:
@@ -149,7 +152,7 @@ def weights_file(name: str) -> Path:
             except (OSError, RuntimeError) as error:
                 raise UserError(
                     f"torchvision's weights of {name} cannot be downloaded ({getattr(error, 'reason', error)}): put "
-                    f"{url} into {file.parent}, or name a file by --model.weights"
+                    f"{url} into {file.parent}, or set --model.weights to a file"
                 ) from None
     return file
 

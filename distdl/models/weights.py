@@ -1,4 +1,4 @@
-"""Weights of a network from torchvision or from a file: located, read, adapted, selected and checked."""
+"""Loading of weights from torchvision or from a file: locate, read, adapt, select and check them."""
 
 import pickle
 from collections.abc import Mapping
@@ -25,31 +25,31 @@ PREFIXES = ("module.", "_orig_mod.")
 
 
 def load(network: nn.Module, weights: str, *, name: str, part: str = "all") -> None:
-    """Fill a network with weights. The last layer keeps its initial values if the weights have other classes.
+    """Load weights into a network. If their number of classes differs, the last layer keeps its initial values.
 
     Args:
         weights: "torchvision", a file that ends in .pth, .th, .pt or .safetensors, or a run folder or checkpoint.
         name: the network's name, to find torchvision's weights and for errors.
-        part: the part that is filled: "all", "features" or "classifier"; the other keeps its initial values.
+        part: the part that is loaded: "all", "features" or "classifier"; the other part keeps its initial values.
     Raises:
-        UserError: for a file that is missing, damaged or not made of tensors, and for names and shapes that differ.
+        UserError: the file is missing, damaged or has other objects than tensors, or names or shapes differ.
     """
     state = select(adapt(read(locate(weights, name)), network), network, part)
-    if faults := mismatches(state, network):
-        more = f", and {len(faults) - 3} more" if len(faults) > 3 else ""
-        raise UserError(f"weights {weights} do not fit {name}: {'; '.join(faults[:3])}{more}")
+    if problems := mismatches(state, network):
+        more = f", and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise UserError(f"weights {weights} do not fit {name}: {'; '.join(problems[:3])}{more}")
     network.load_state_dict(state, strict=False)
 
 
 def locate(weights: str, network: str) -> Path:
-    """The file of the weights that a configuration names.
+    """Return the file of the weights that a configuration names.
 
-    A file name without a folder that is not in the current folder is searched in the data root's folder weights too.
+    A file name without a folder is searched in the current folder, then in the folder weights/ of the data root.
 
     Args:
         network: the network's name, for torchvision's weights.
     Raises:
-        UserError: if there is no such file, or torchvision's cannot be downloaded.
+        UserError: the file does not exist, or torchvision's weights cannot be downloaded.
     """
     if weights == "torchvision":
         return torchvision.weights_file(network)
@@ -58,7 +58,7 @@ def locate(weights: str, network: str) -> Path:
         return checkpoints.find(file, warn=lambda text: print(f"warning: {text}")) / STATE
     if file.suffix not in SUFFIXES:
         raise UserError(
-            f'model.weights "{file}": give none, torchvision, a run folder, or a file that ends in '
+            f'model.weights "{file}": expected none, torchvision, a run folder, or a file that ends in '
             f"{', '.join(SUFFIXES)}"
         )
     if file.is_file():
@@ -72,12 +72,12 @@ def locate(weights: str, network: str) -> Path:
 
 
 def read(file: Path) -> State:
-    """Tensors by name, without the wrapper and the prefixes that training scripts add.
+    """Read tensors by name, and remove the wrapper and the prefixes that training scripts add.
 
-    No code in the file is run: it is read as safetensors, or by torch.load with `weights_only`.
+    No code in the file is executed: it is read as safetensors, or by torch.load with `weights_only`.
 
     Raises:
-        UserError: if the file is damaged or has no state_dict.
+        UserError: the file is damaged or has no state_dict.
     """
     content = _content(file)
     for key in WRAPPERS:
@@ -104,8 +104,8 @@ def _content(file: Path) -> object:
         return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise UserError(
-            f"{file} is damaged, or has objects other than tensors, which distdl does not unpickle: save the "
-            "network's state_dict alone"
+            f"{file} is damaged, or has objects other than tensors, which distdl does not unpickle: save only the "
+            "network's state_dict"
         ) from None
     except Exception as error:  # torch, zipfile and safetensors each raise their own for a damaged file
         reason = next(iter(str(error).splitlines()), type(error).__name__)
@@ -113,7 +113,7 @@ def _content(file: Path) -> object:
 
 
 def adapt(state: State, network: nn.Module) -> State:
-    """The state in the layout of `network`: by the adapters of its family, then by those of all networks."""
+    """Convert the state to the layout of `network`, by the adapters of its family, then by those for all networks."""
     for adapter in (*family_of(network).adapters, *ADAPTERS):
         if adapter.applies(state, network):
             state = adapter.adapt(state, network)
@@ -121,9 +121,9 @@ def adapt(state: State, network: nn.Module) -> State:
 
 
 def select(state: State, network: nn.Module, part: str) -> State:
-    """The state with the network's own values for what is not taken from it.
+    """Replace the entries of a state that are not to be loaded by the network's initial values.
 
-    That is the other part than `part`, and the last layer if the state has other classes.
+    These are the parameters outside of `part`, and the last layer if the number of classes differs.
     """
     initial = network.state_dict()
     last = head(network)
@@ -134,16 +134,16 @@ def select(state: State, network: nn.Module, part: str) -> State:
     weight = f"{last}.weight"
     if weight not in unchanged and _has_other_classes(state.get(weight), initial[weight]):
         unchanged |= {weight, f"{last}.bias"}
-    taken = {key: value for key, value in state.items() if key not in unchanged}
-    return state.replaced((taken | {key: value for key, value in initial.items() if key in unchanged}).items())
+    loaded = {key: value for key, value in state.items() if key not in unchanged}
+    return state.replaced((loaded | {key: value for key, value in initial.items() if key in unchanged}).items())
 
 
-def _has_other_classes(given: Tensor | None, initial: Tensor) -> bool:
-    return given is not None and given.shape[1:] == initial.shape[1:] and len(given) != len(initial)
+def _has_other_classes(weight: Tensor | None, initial: Tensor) -> bool:
+    return weight is not None and weight.shape[1:] == initial.shape[1:] and len(weight) != len(initial)
 
 
 def mismatches(state: State, network: nn.Module) -> list[str]:
-    """Sentences about the tensors of the state that do not fit the network, or that it lacks."""
+    """Return one sentence for each tensor that is missing in the state or does not fit the network."""
     expected = network.state_dict()
     shapes = [
         f"{key} is {list(value.shape)} in the weights and {list(expected[key].shape)} in the network"
@@ -152,12 +152,12 @@ def mismatches(state: State, network: nn.Module) -> list[str]:
     ]
     if shapes:
         return shapes
-    # Modules translate older layouts while they load: only loading shows what fits.
+    # Modules convert older layouts while they load, so only loading shows which tensors fit.
     try:
         keys = meta_copy(network).load_state_dict(state, strict=False, assign=True)
-    except RuntimeError as error:  # shapes under translated names
+    except RuntimeError as error:  # wrong shapes of tensors whose names were converted
         return [line.strip().rstrip(".") for line in str(error).splitlines()[1:]]
-    # Counters that only a BatchNorm without momentum reads; files from before 2018 have none.
+    # The counters are used only by a BatchNorm without momentum, and are missing in files from before 2018.
     missing = [key for key in keys.missing_keys if not key.endswith("num_batches_tracked")]
     return [
         *(f"{key} is not in the weights" for key in missing),
@@ -179,4 +179,4 @@ ADAPTERS = (
     ),
     COLOR_WEIGHTS,
 )
-"""Translations that suit every network."""
+"""Adapters for all networks."""

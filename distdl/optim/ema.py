@@ -12,10 +12,10 @@ from distdl.runtime.torch_private import lerp_all
 
 
 class EMA:
-    """Averages every parameter and buffer of a network over its updates; counters are copied.
+    """Averages every parameter and buffer of a network over its updates; integer buffers are copied.
 
-    Early on the average forgets faster, by min(decay, (1 + n) / (10 + n)) after n updates, so that the initial weights
-    do not linger in it (the rule of TensorFlow's ExponentialMovingAverage).
+    After n updates the decay is min(decay, (1 + n) / (10 + n)), so that the initial weights quickly lose their
+    influence (the rule of TensorFlow's ExponentialMovingAverage).
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -25,7 +25,7 @@ class EMA:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Average in the current weights of `model`. Called once per update of the weights, not for a skipped step."""
+        """Update the average with the current weights of `model`; to be called after each weight update."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         pairs = list(zip(self.average.values(), _tensors(model).values(), strict=True))
         floats = [(average, value) for average, value in pairs if average.is_floating_point()]
@@ -37,7 +37,7 @@ class EMA:
 
     @contextmanager
     def swapped(self, model: nn.Module) -> Iterator[nn.Module]:
-        """Context in which `model` has the averaged weights; its own are restored at the end."""
+        """Give `model` the averaged weights inside the context, and restore its own at the end."""
         weights = {name: tensor.detach().clone() for name, tensor in _tensors(model).items()}
         _fill(model, self.average)
         try:
@@ -46,7 +46,7 @@ class EMA:
             _fill(model, weights)
 
     def state_dict(self) -> dict[str, Any]:
-        """The average and its counter: plain tensors and numbers. The tensors are not copied."""
+        """Return the average and the number of updates. The tensors are not copied."""
         return {"updates": self.updates, "average": dict(self.average)}
 
     @torch.no_grad()
@@ -54,13 +54,13 @@ class EMA:
         """Restore the result of `state_dict`.
 
         Raises:
-            UserError: if it belongs to another network.
+            UserError: it belongs to another network.
         """
         average = state["average"]
         if {name: tensor.shape for name, tensor in average.items()} != {
             name: tensor.shape for name, tensor in self.average.items()
         }:
-            raise UserError("the checkpoint's moving average is of another network than this run's")
+            raise UserError("the checkpoint's moving average belongs to another network than that of this run")
         for name, tensor in average.items():
             self.average[name].copy_(tensor)
         self.updates = int(state["updates"])
@@ -72,6 +72,6 @@ def _tensors(model: nn.Module) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def _fill(model: nn.Module, values: dict[str, Tensor]) -> None:
-    # In place: compiled graphs and DDP's buckets hold the tensors by their address.
+    # In place, because compiled graphs and DDP's buckets refer to the tensors' addresses.
     for name, tensor in _tensors(model).items():
         tensor.copy_(values[name])

@@ -31,26 +31,26 @@ Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 def cross_entropy(
     logits: torch.Tensor, labels: torch.Tensor, *, label_smoothing: float = 0.0, reduction: str = "mean"
 ) -> torch.Tensor:
-    """Softmax cross-entropy.
+    """Compute the softmax cross-entropy of logits [b, classes] and labels, [b] int64 or [b, classes] floats.
 
     Args:
-        label_smoothing: share of the target that is spread over all classes.
-        reduction: mean, sum or none.
+        label_smoothing: share of the target that is distributed evenly over all classes.
+        reduction: mean or sum over the batch, or none for one value per sample, [b].
     """
     return F.cross_entropy(logits, labels, label_smoothing=label_smoothing, reduction=reduction)
 
 
 def build(config: Config) -> Loss:
-    """The configured loss: its mean over a batch.
+    """Build the configured loss for training, a function that returns the mean over a batch.
 
     Raises:
-        UserError: for an unknown loss, and for a setting that it does not have.
+        UserError: the loss is not known, or does not have a setting.
     """
     return partial(_mean, _configured(config, training=True))
 
 
 def build_sum(config: Config) -> Loss:
-    """The configured loss for evaluation: its sum over a batch, without the fields that regularize (label smoothing).
+    """Build the configured loss for evaluation, a function that returns the sum over a batch, without label smoothing.
 
     Raises:
         UserError: as `build`.
@@ -79,8 +79,8 @@ def _sum(loss: Loss, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor
     value = loss(logits, labels)
     if value.dim():
         return value.sum()
-    return value if _sums(loss) else value * len(labels)
+    return value if _has_sum_reduction(loss) else value * len(labels)
 
 
-def _sums(loss: Loss) -> bool:
+def _has_sum_reduction(loss: Loss) -> bool:
     return isinstance(loss, partial) and loss.keywords.get("reduction") == "sum"

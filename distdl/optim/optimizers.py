@@ -1,4 +1,4 @@
-"""Optimizers from torch, LARS and LAMB from timm, with a rate and a penalty for each group of parameters."""
+"""Optimizers from torch, LARS and LAMB from timm, with a learning rate and a weight decay per parameter group."""
 
 import inspect
 from collections.abc import Callable
@@ -23,27 +23,36 @@ Constructor = Callable[[Groups], Optimizer]
 
 
 def sgd(groups: Groups, *, momentum: float = 0.0, nesterov: bool = False, fused: bool = False) -> Optimizer:
+    """Build torch's SGD with momentum."""
     return SGD(groups, momentum=momentum, nesterov=nesterov, fused=fused)
 
 
 def adam(groups: Groups, *, betas: Betas = (0.9, 0.999), eps: float = 1e-8, fused: bool = False) -> Optimizer:
+    """Build Adam (Kingma and Ba 2015, arXiv:1412.6980); weight decay is added to the gradient."""
     return Adam(groups, betas=betas, eps=eps, fused=fused)
 
 
 def adamw(groups: Groups, *, betas: Betas = (0.9, 0.999), eps: float = 1e-8, fused: bool = False) -> Optimizer:
+    """Build Adam with decoupled weight decay (Loshchilov and Hutter 2019, arXiv:1711.05101)."""
     return AdamW(groups, betas=betas, eps=eps, fused=fused)
 
 
 def adagrad(groups: Groups, *, eps: float = 1e-8) -> Optimizer:
+    """Build Adagrad (Duchi et al. 2011)."""
     return Adagrad(groups, eps=eps)
 
 
 def rmsprop(groups: Groups, *, momentum: float = 0.0, alpha: float = 0.99, eps: float = 1e-8) -> Optimizer:
+    """Build RMSprop (Tieleman and Hinton 2012)."""
     return RMSprop(groups, alpha=alpha, momentum=momentum, eps=eps)
 
 
 def lars(groups: Groups, *, momentum: float = 0.0) -> Optimizer:
-    """You et al. 2017 (arXiv:1708.03888), with the paper's trust coefficient 0.001."""
+    """Build LARS (You et al. 2017, arXiv:1708.03888) with the paper's trust coefficient 0.001.
+
+    Raises:
+        UserError: timm is not installed.
+    """
     try:
         from timm.optim.lars import Lars
     except ImportError:
@@ -53,7 +62,11 @@ def lars(groups: Groups, *, momentum: float = 0.0) -> Optimizer:
 
 
 def lamb(groups: Groups, *, betas: Betas = (0.9, 0.999), eps: float = 1e-8) -> Optimizer:
-    """You et al. 2020 (arXiv:1904.00962), with bias correction; clipping is left to `optim.clip_norm`."""
+    """Build LAMB (You et al. 2020, arXiv:1904.00962) with bias correction, without its own gradient clipping.
+
+    Raises:
+        UserError: timm is not installed.
+    """
     try:
         from timm.optim.lamb import Lamb
     except ImportError:
@@ -62,9 +75,9 @@ def lamb(groups: Groups, *, betas: Betas = (0.9, 0.999), eps: float = 1e-8) -> O
 
 
 def _adapted(groups: Groups) -> Groups:
-    """Groups with a layer-wise rate for parameters with a penalty only, as in the papers' code.
+    """Enable the layer-wise learning rate for groups with weight decay only, as in the papers' code.
 
-    timm itself would apply no layer-wise rate if `weight_decay` is 0, and be plain SGD or Adam.
+    By default timm uses it only if `weight_decay` is not 0, and otherwise behaves like SGD or Adam.
     """
     return [{**group, "always_adapt": group["penalised"]} for group in groups]
 
@@ -77,19 +90,19 @@ def build(
     compiled: bool = False,
     options: Options = NO_OPTIONS,
 ) -> Optimizer:
-    """The optimizer of the parameters that train, grouped by rate and penalty.
+    """Build the optimizer of the trainable parameters, grouped by learning rate and weight decay.
 
-    Each group has `peak_lr`, the rate at the top of the schedule: `lr` times its factor, scaled to the global batch.
-    Rates, penalties and decays of moments are those of the configuration: only the moments are loaded from a state, so
-    that a run resumed on another number of devices, or with another rate, uses the new settings.
+    Each group has `peak_lr`, the maximum learning rate of the schedule: `lr` times the group's factor, scaled to the
+    global batch size. Learning rates, weight decay and betas always come from the configuration. Only the moments are
+    loaded from a saved state, so a run that is resumed with other settings or on more devices uses the new settings.
 
     Args:
         model: on its device, with `requires_grad` set.
         global_batch: samples per step over all ranks.
-        compiled: whether something is compiled in this process, so that torch's compiler is loaded anyway.
-        options: settings that are no fields of `config`, for optimizers of other packages.
+        compiled: whether something is compiled in this process, so that torch's compiler is imported anyway.
+        options: settings that are not fields of `config`, for optimizers of other packages.
     Raises:
-        UserError: for a pattern of `lr_factors` that matches nothing, and for a missing timm.
+        UserError: a pattern of `lr_factors` matches nothing, or timm is missing.
     """
     scale = global_batch / config.lr_reference_batch if config.lr_reference_batch else 1.0
     groups = [
@@ -109,22 +122,23 @@ def build(
 
 
 def make(groups: Groups, config: OptimConfig, fused: bool, options: Options = NO_OPTIONS) -> Optimizer:
-    """An optimizer that loads only a state that fits its parameters, and no settings from it.
+    """Build an optimizer that refuses to load a state that does not fit its parameters, and loads no settings.
 
     Args:
+        groups: parameter groups with the keys params, lr, weight_decay and penalised.
         fused: use fused kernels if the optimizer has them.
-        options: settings that are no fields of `config`, for optimizers of other packages.
+        options: settings that are not fields of `config`, for optimizers of other packages.
     Raises:
-        UserError: for a setting that the optimizer does not have, and for a missing package.
+        UserError: the optimizer does not have a setting, or a package is missing.
     """
     construct = _constructor(config, fused, options)
     optimizer = construct(groups)
-    optimizer.register_load_state_dict_pre_hook(partial(_checked, construct))
+    optimizer.register_load_state_dict_pre_hook(partial(_check_state, construct))
     return optimizer
 
 
 def _constructor(config: OptimConfig, fused: bool, options: Options) -> Constructor:
-    """The factory of the configured optimizer with its settings: the fields that its row uses, and the options."""
+    """Return the factory of the configured optimizer with its settings: fields of `config` and options."""
     row = registry.find("optimizers", config.name)
     factory = registry.load(row)
     fields = registry.field_values(row, config, "optim")
@@ -135,13 +149,13 @@ def _constructor(config: OptimConfig, fused: bool, options: Options) -> Construc
 
 
 def names(optimizer: Optimizer, model: nn.Module) -> list[list[str]]:
-    """Names of the parameters in each group of an optimizer: its state is stored in their order."""
+    """Return the names of the parameters in each group of an optimizer, in the order in which its state is stored."""
     by_id = {id(parameter): name for name, parameter in model.named_parameters()}
     return [[by_id[id(parameter)] for parameter in group["params"]] for group in optimizer.param_groups]
 
 
 def _grouped(config: OptimConfig, model: nn.Module) -> dict[tuple[float, bool], list[nn.Parameter]]:
-    """Trained parameters by (factor on the rate, whether they have a penalty), in the model's order."""
+    """Group trainable parameters by (learning rate factor, whether they have weight decay), in the model's order."""
     named = dict(model.named_parameters())
     factors = dict.fromkeys(named, 1.0)
     for pattern, factor in reversed(config.lr_factors):  # so that the first match is applied last
@@ -149,19 +163,19 @@ def _grouped(config: OptimConfig, model: nn.Module) -> dict[tuple[float, bool], 
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in named.items():
         if parameter.requires_grad:
-            # Biases and the scales and shifts of normalisation are the parameters of one dimension.
+            # Biases and the scales and shifts of normalization are the one-dimensional parameters.
             penalised = config.decay_norm_and_bias or parameter.ndim > 1
             groups.setdefault((factors[name], penalised), []).append(parameter)
     return groups
 
 
-def _checked(construct: Constructor, optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
-    """`state` with the optimizer's own settings, for torch to load: torch compares only the groups' lengths.
+def _check_state(construct: Constructor, optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """Check a saved state, and replace its settings by the optimizer's own. torch compares only the groups' lengths.
 
-    Moments get the memory format of their parameter: fused steps pair them by their order in memory.
+    Moments get the memory format of their parameter, because fused kernels pair them by their order in memory.
 
     Raises:
-        ValueError: if it is not the state of such an optimizer of such parameters.
+        ValueError: it is the state of another optimizer, or of other parameters.
     """
     groups = optimizer.state_dict()["param_groups"]
     if problem := _problem(construct, optimizer, state, groups):
@@ -169,13 +183,13 @@ def _checked(construct: Constructor, optimizer: Optimizer, state: dict[str, Any]
     merged = [saved | _settings(group) for saved, group in zip(state["param_groups"], groups, strict=True)]
     parameters = _parameters(optimizer)
     moments = {
-        index: {name: _formatted(value, parameters[index]) for name, value in slots.items()}
+        index: {name: _with_format_of(parameters[index], value) for name, value in slots.items()}
         for index, slots in state["state"].items()
     }
     return {**state, "state": moments, "param_groups": merged}
 
 
-def _formatted(value: Any, parameter: nn.Parameter) -> Any:
+def _with_format_of(parameter: nn.Parameter, value: Any) -> Any:
     if not isinstance(value, torch.Tensor) or value.shape != parameter.shape or value.stride() == parameter.stride():
         return value
     return torch.empty_like(parameter, dtype=value.dtype, device=value.device, requires_grad=False).copy_(value)
@@ -186,25 +200,25 @@ def _parameters(optimizer: Optimizer) -> list[nn.Parameter]:
 
 
 def _settings(group: dict[str, Any]) -> dict[str, Any]:
-    # LAMB counts its steps in the group: that is state, as the indices of the parameters are.
+    # LAMB counts its steps in the group: this is state, like the indices of the parameters.
     return {key: value for key, value in group.items() if key not in ("params", "step")}
 
 
 def _problem(construct: Constructor, optimizer: Optimizer, state: Any, expected: Groups) -> str:
-    """The reason why a state cannot be loaded into the optimizer; empty if it can."""
+    """Return the reason why a state cannot be loaded into the optimizer; empty if it can."""
     if not isinstance(state, dict) or not isinstance(state.get("state"), dict):
-        return "it holds no state"
+        return "it has no state"
     groups, moments = state.get("param_groups"), state["state"]
     if not isinstance(groups, list) or not all(isinstance(group, dict) for group in groups):
-        return "it holds no groups of parameters"
+        return "it has no parameter groups"
     if [group.get("params") for group in groups] != [group["params"] for group in expected]:
-        return "its parameters are others, or grouped in another way"
+        return "its parameters differ, or are grouped differently"
     if not all(_is_count(group.get("step", 0)) for group in groups):
         return "param_groups.step is not a number"
     parameters, layout = _parameters(optimizer), _layout(construct)
     for index, slots in moments.items():
         if type(index) is not int or not 0 <= index < len(parameters) or not isinstance(slots, dict):
-            return f"state.{index} is of no parameter"
+            return f"state.{index} belongs to no parameter"
         for name, like in layout.items() if slots else ():
             value, shape = slots.get(name), parameters[index].shape if like.dim() else like.shape
             if not isinstance(value, torch.Tensor) or (value.shape, value.dtype) != (shape, like.dtype):
@@ -217,7 +231,7 @@ def _is_count(value: Any) -> bool:
 
 
 def _layout(construct: Constructor) -> dict[str, torch.Tensor]:
-    """State of an optimizer for a parameter of one dimension, after its first step."""
+    """Return the state of an optimizer for a one-dimensional parameter after the first step."""
     parameter = nn.Parameter(torch.zeros(1))
     parameter.grad = torch.zeros(1)
     with eager_operators():

@@ -1,4 +1,8 @@
-"""Learning rates as a function of the position in the run, and of nothing else: no state that a resume could lose."""
+"""Learning rate schedules, as functions of the position in the run only: there is no state to save and restore.
+
+A schedule is a function of `epoch`, the epochs trained so far, and `progress`, which grows from 0 to 1 during the run
+after the warm-up. It returns the learning rate relative to the peak learning rate.
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,54 +14,64 @@ from distdl.core.config import ScheduleConfig
 from distdl.core.registry import NO_OPTIONS, Options
 
 WARMUP_START = 0.01
+"""Learning rate at the start of the warm-up, relative to the schedule's value at its end."""
 ONECYCLE_START, ONECYCLE_END = 1 / 25, 1e-4 / 25
-"""Shares of the rate at the top; those of torch.optim.lr_scheduler.OneCycleLR."""
+"""Learning rate at the start and at the end, relative to the peak; the defaults of torch's OneCycleLR."""
 _ROUNDING = 1e-9
-"""A position computed from samples may fall short of the epoch that it stands for by as much."""
+"""Rounding error, in epochs, by which a position computed from samples may be below the exact epoch."""
 
 
-def constant(epoch: float, done: float) -> float:
+def constant(epoch: float, progress: float) -> float:
+    """Keep the learning rate constant."""
     return 1.0
 
 
-def step(epoch: float, done: float, *, step_epochs: int, gamma: float) -> float:
+def step(epoch: float, progress: float, *, step_epochs: int, gamma: float) -> float:
+    """Multiply the learning rate by `gamma` every `step_epochs` epochs."""
     return gamma ** math.floor(epoch / step_epochs + _ROUNDING)
 
 
-def multistep(epoch: float, done: float, *, milestones: Sequence[float], gamma: float) -> float:
+def multistep(epoch: float, progress: float, *, milestones: Sequence[float], gamma: float) -> float:
+    """Multiply the learning rate by `gamma` at each of `milestones`, in epochs."""
     return gamma ** sum(epoch + _ROUNDING >= milestone for milestone in milestones)
 
 
-def cosine(epoch: float, done: float, *, final_lr: float) -> float:
-    """Loshchilov and Hutter 2017 (arXiv:1608.03983), Eq. 5, without restarts."""
-    return _half_wave(1.0, final_lr, done)
+def cosine(epoch: float, progress: float, *, final_lr: float) -> float:
+    """Decrease the learning rate along half a cosine to `final_lr`, relative to the peak, without restarts.
+
+    Loshchilov and Hutter 2017 (arXiv:1608.03983), Eq. 5.
+    """
+    return _half_cosine(1.0, final_lr, progress)
 
 
-def onecycle(epoch: float, done: float, *, warmup_fraction: float) -> float:
-    """Smith and Topin 2018 (arXiv:1708.07120); the momentum does not change."""
-    if done < warmup_fraction:
-        return _half_wave(ONECYCLE_START, 1.0, done / warmup_fraction)
-    return _half_wave(
-        1.0, ONECYCLE_END, (done - warmup_fraction) / (1 - warmup_fraction) if warmup_fraction < 1 else 0.0
+def onecycle(epoch: float, progress: float, *, warmup_fraction: float) -> float:
+    """Increase the learning rate during `warmup_fraction` of the run, then decrease it, both along half a cosine.
+
+    Smith and Topin 2018 (arXiv:1708.07120), without their change of the momentum.
+    """
+    if progress < warmup_fraction:
+        return _half_cosine(ONECYCLE_START, 1.0, progress / warmup_fraction)
+    return _half_cosine(
+        1.0, ONECYCLE_END, (progress - warmup_fraction) / (1 - warmup_fraction) if warmup_fraction < 1 else 0.0
     )
 
 
-def _half_wave(start: float, end: float, done: float) -> float:
-    """From `start` to `end` along half a cosine."""
-    return end + (start - end) * (1 + math.cos(math.pi * done)) / 2
+def _half_cosine(start: float, end: float, progress: float) -> float:
+    """Interpolate from `start` to `end` along half a cosine."""
+    return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
 
 
 def build(config: ScheduleConfig, epochs: float, options: Options = NO_OPTIONS) -> Callable[[float], float]:
-    """The learning rate by position, as a share of the peak rate: a function of the epochs trained so far.
+    """Build the learning rate, relative to the peak, as a function of the epochs trained so far.
 
-    The warm-up rises linearly to where the schedule is at its end. Drops are counted from the start of the run; cosine
-    and one-cycle take the run that the warm-up leaves.
+    During the warm-up it rises linearly to the schedule's value at the end of the warm-up. Step and multistep count
+    epochs from the start of the run; cosine and onecycle span the run after the warm-up.
 
     Args:
-        epochs: length of the run.
-        options: settings that are no fields of `config`, for schedules of other packages.
+        epochs: length of the run in epochs.
+        options: settings that are not fields of `config`, for schedules of other packages.
     Raises:
-        UserError: for a setting that the schedule does not have.
+        UserError: the schedule does not have a setting.
     """
     row = registry.find("schedules", config.name)
     schedule = registry.load(row)
@@ -66,15 +80,15 @@ def build(config: ScheduleConfig, epochs: float, options: Options = NO_OPTIONS) 
     warmup = min(config.warmup_epochs, epochs)
 
     def factor(epoch: float) -> float:
-        done = min(max((epoch - warmup) / (epochs - warmup), 0.0), 1.0) if epochs > warmup else 0.0
+        progress = min(max((epoch - warmup) / (epochs - warmup), 0.0), 1.0) if epochs > warmup else 0.0
         if epoch >= warmup:
-            return schedule(epoch, done, **fields)
-        return schedule(warmup, done, **fields) * (WARMUP_START + (1 - WARMUP_START) * epoch / warmup)
+            return schedule(epoch, progress, **fields)
+        return schedule(warmup, progress, **fields) * (WARMUP_START + (1 - WARMUP_START) * epoch / warmup)
 
     return factor
 
 
 def apply(optimizer: Optimizer, factor: float) -> None:
-    """Set the rate of each group to a share of its `peak_lr`."""
+    """Set the learning rate of each group to `factor` times its `peak_lr`."""
     for group in optimizer.param_groups:
         group["lr"] = group["peak_lr"] * factor

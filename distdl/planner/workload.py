@@ -1,4 +1,4 @@
-"""Resolve a network argument of the command line to a module without weights and the shape of its input."""
+"""Resolve a network argument of the command line to a module and the shape of its input."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,32 +12,33 @@ from distdl.core.registry import Row
 from distdl.data.sets import load as datasets
 from distdl.models import build, torchvision
 
-OWN_SIZE, OWN_CLASSES = 32, 10
-"""Those of CIFAR-10, for networks that are not torchvision's."""
+CIFAR10_SIZE, CIFAR10_CLASSES = 32, 10
+"""Image size and number of classes of CIFAR-10, for networks that are not torchvision's."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subject:
+class Workload:
     """A network to count, predict or measure."""
 
     name: str
     module: nn.Module
-    """Its weights may be on the meta device, where they have no values."""
+    """The network. Its weights may be on the meta device, where they have no values."""
     input_shape: tuple[int, ...]
+    """Shape of one sample, without the batch dimension."""
     batch: int
-    """Samples per step of one rank: a profile's batch size, else 1."""
+    """Samples per step of one rank: the batch size of a profile, otherwise 1."""
 
 
-def named(name: str, input_shape: Sequence[int] | None = None) -> Subject:
-    """The network called `name`, built as a training builds it.
+def named(name: str, input_shape: Sequence[int] | None = None) -> Workload:
+    """Build the network `name` as a training does.
 
     Args:
-        name: a network of distdl or torchvision, a profile by name or file, or "package.module:callable": a module, or
-            a factory as in `models.build`. The current folder is searched too.
-        input_shape: of one sample; by default a profile's data set's, the size at which torchvision's weights were
-            published, [3, 32, 32] for other networks by name and [3, 224, 224] for a callable.
+        name: a network of distdl or torchvision, a profile by name or file, or "package.module:callable", which is a
+            module or a factory as in `models.build`. The current folder is searched too.
+        input_shape: shape of one sample. The default is the image size of a profile's data set, the size at which
+            torchvision's weights were published, [3, 32, 32] for other networks, or [3, 224, 224] for a callable.
     Raises:
-        UserError: if there is no such network, or it cannot be built.
+        UserError: there is no such network, or it cannot be built.
     """
     shape = tuple(input_shape or ())
     if name.endswith(".toml") or name in profiles.profiles():
@@ -45,12 +46,12 @@ def named(name: str, input_shape: Sequence[int] | None = None) -> Subject:
     if ":" in name:
         return _of_callable(name, shape or _square(torchvision.IMAGENET_SIZE))
     if name in registry.rows("models"):
-        return _created(name, shape or _square(OWN_SIZE), OWN_CLASSES)
+        return _created(name, shape or _square(CIFAR10_SIZE), CIFAR10_CLASSES)
     if name in torchvision.names():
         return _created(name, shape or _square(torchvision.published_size(name)), torchvision.IMAGENET_CLASSES)
     if name in (others := torchvision.other_names()):
         shape = shape or _square(torchvision.IMAGENET_SIZE)
-        return Subject(name=name, module=torchvision.other(name), input_shape=shape, batch=1)
+        return Workload(name=name, module=torchvision.other(name), input_shape=shape, batch=1)
     known = [*build.names(), *others, *profiles.profiles()]
     raise UserError(f'"{name}" is not a known network, profile or package.module:callable{nearest(name, known)}')
 
@@ -59,19 +60,19 @@ def _square(size: int) -> tuple[int, int, int]:
     return 3, size, size
 
 
-def _created(name: str, shape: tuple[int, ...], classes: int) -> Subject:
+def _created(name: str, shape: tuple[int, ...], classes: int) -> Workload:
     module = build.create(name, classes=classes, channels=shape[0], image_size=shape[-1], meta=True)
-    return Subject(name=name, module=module, input_shape=shape, batch=1)
+    return Workload(name=name, module=module, input_shape=shape, batch=1)
 
 
-def _of_callable(name: str, shape: tuple[int, ...]) -> Subject:
-    made = registry.load(Row(factory=name))
-    if isinstance(made, nn.Module):
-        return Subject(name=name, module=made, input_shape=shape, batch=1)
+def _of_callable(name: str, shape: tuple[int, ...]) -> Workload:
+    target = registry.load(Row(factory=name))
+    if isinstance(target, nn.Module):
+        return Workload(name=name, module=target, input_shape=shape, batch=1)
     return _created(name, shape, torchvision.IMAGENET_CLASSES)
 
 
-def _of_profile(name: str, shape: tuple[int, ...]) -> Subject:
+def _of_profile(name: str, shape: tuple[int, ...]) -> Workload:
     config = profiles.validate(profiles.read_profile(name)[0], where=f'profile "{name}"')
     source = datasets.source_of(config.data.name, config.data.root, config.options.get("dataset"))
     size = config.data.image_size or source.size
@@ -85,4 +86,4 @@ def _of_profile(name: str, shape: tuple[int, ...]) -> Subject:
         options=config.options.get("model", {}),
         meta=True,
     )
-    return Subject(name=Path(name).stem, module=module, input_shape=shape, batch=config.data.rank_samples(1))
+    return Workload(name=Path(name).stem, module=module, input_shape=shape, batch=config.data.rank_samples(1))

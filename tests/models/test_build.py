@@ -167,9 +167,9 @@ def test_a_network_that_does_not_run_on_shapes_alone_is_built() -> None:
     [
         ("thousand", r"outputs \[1, 1000\] for one image, not \[1, 10\]"),
         ("pair", "outputs a tuple, not a tensor of logits"),
-        ("no_layer", "cannot take images of 1 x 8 x 8|no linear layer or convolution"),
+        ("no_layer", "cannot process images of 1 x 8 x 8|no linear layer or convolution"),
         ("fails", "cannot be built for images of 8 x 8 pixels: RuntimeError: no such thing"),
-        ("number", "makes a int, not a torch.nn.Module"),
+        ("number", "returns a int, not a torch.nn.Module"),
         ("absent", "cannot import network_of_a_user:absent"),
     ],
 )

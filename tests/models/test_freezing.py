@@ -60,8 +60,8 @@ def test_patterns_freeze_and_choose() -> None:
         ({"freeze": ("layer5.*",)}, r'model.freeze: no parameter matches "layer5.\*"; did you mean "layer\d.\*"'),
         ({"freeze": ("layer1",)}, r'"layer1"; did you mean "layer1.\*"'),
         ({"train_only": ("fc.weights",)}, r'model.train_only.*did you mean "fc.weight"'),
-        ({"freeze": ("*",)}, "at least one must train"),
-        ({"trainable_features": (False,), "trainable_classifier": (False,)}, "at least one must train"),
+        ({"freeze": ("*",)}, "at least one must be trained"),
+        ({"trainable_features": (False,), "trainable_classifier": (False,)}, "at least one must be trained"),
         ({"trainable_features": (True, True, True, True, True, False)}, "6 values, but there are 5 blocks: conv1, lay"),
     ],
 )

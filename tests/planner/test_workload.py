@@ -83,7 +83,7 @@ def test_modules_of_a_user(tmp_path, attribute):
         ("users_network:absent", "absent"),
         ("users_network:broken", "RuntimeError: no such thing"),
         ("users_network:number", "not callable"),
-        ("users_network:makes_number", "makes a int, not a torch.nn.Module"),
+        ("users_network:makes_number", "returns a int, not a torch.nn.Module"),
     ],
 )
 def test_wrong_names(tmp_path, name, message):

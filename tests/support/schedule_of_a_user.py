@@ -1,6 +1,6 @@
 """A schedule written by a user."""
 
 
-def halved(epoch: float, done: float, *, every: int) -> float:
+def halved(epoch: float, progress: float, *, every: int) -> float:
     """Halve the rate after each `every` epochs."""
     return 0.5 ** (epoch // every)

@@ -84,8 +84,8 @@ SIGN = Row(factory="own_parts:Sign", summary="sign of the gradient", uses=("opti
 """A row instead of a factory: this optimizer reads distdl's field optim.momentum."""
 
 
-def halved(epoch: float, done: float, *, every: int) -> float:
-    """A schedule: half the rate after each `every` epochs. `done` is the completed share of the run."""
+def halved(epoch: float, progress: float, *, every: int) -> float:
+    """A schedule: halve the learning rate after every `every` epochs. `progress` grows from 0 to 1 during the run."""
     return 0.5 ** (epoch // every)
 
 
