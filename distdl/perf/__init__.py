@@ -1,4 +1,4 @@
-"""Models of performance: counts, times, fits and predictions, as pure functions on arrays and tables.
+"""Performance models: FLOP counts, times, fits and predictions, as pure functions of arrays and tables.
 
-Needs numpy and scipy only, so that it fits and predicts on a laptop; `flops.py` alone needs torch (on the meta device).
+They need only numpy and scipy, so that fits and predictions run on a laptop.
 """

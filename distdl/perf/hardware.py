@@ -1,6 +1,6 @@
-"""Data sheets of devices and networks: TOML files that ship with distdl, or a user's own of the same form.
+"""Data sheets of devices and networks, read from TOML files that are part of distdl or of the user.
 
-Peaks are dense, for matrix products at a precision. K, M, G and T are powers of 1000 throughout.
+Peak rates are for dense matrix products at a precision. K, M, G and T are powers of 1000.
 """
 
 import math
@@ -27,32 +27,37 @@ class Device:
 
     name: str
     bandwidth_gb_per_s: float
-    """Bandwidth of its memory."""
+    """Memory bandwidth."""
     peak_tflops: Mapping[str, float]
-    """Peak by precision: fp32, tf32, fp16, bf16."""
+    """Peak rate by precision: fp32, tf32, fp16, bf16."""
     memory_gb: float | None = None
     link_gb_per_s: float | None = None
-    """Bandwidth to other devices of the same machine, both directions together."""
+    """Bandwidth to other devices of the same machine, sum of both directions."""
     names: tuple[str, ...] = ()
-    """The driver's names for it."""
+    """Names that the driver reports for this device."""
     calibration: Mapping[str, Any] = field(default_factory=dict)
-    """Result of `distdl calibrate` by precision; see perf/cost/calibration.py."""
+    """Results of `distdl calibrate` by precision; see perf/cost/calibration.py."""
 
     def __post_init__(self) -> None:
         positive(self.bandwidth_gb_per_s, "bandwidth_gb_per_s")
         if not self.peak_tflops:
-            raise UserError("peak_tflops is empty: it takes a figure for fp32 at least")
+            raise UserError("peak_tflops is empty: it needs at least a value for fp32")
         for precision, peak in self.peak_tflops.items():
             if precision not in PRECISION_BYTES:
-                raise UserError(f'peak_tflops: precision "{precision}" is none of {", ".join(PRECISION_BYTES)}')
+                raise UserError(f'peak_tflops: precision "{precision}" is not one of {", ".join(PRECISION_BYTES)}')
             positive(peak, f"peak_tflops.{precision}")
 
     @property
     def bytes_per_s(self) -> float:
+        """Memory bandwidth in bytes/s."""
         return self.bandwidth_gb_per_s * 1e9
 
     def flops_per_s(self, precision: str = "fp32") -> float:
-        """Dense peak. Raises UserError for a precision whose peak is not known."""
+        """Return the dense peak rate in FLOP/s.
+
+        Raises:
+            UserError: the peak rate at this precision is not known.
+        """
         if precision not in self.peak_tflops:
             raise UserError(f"{self.name} has no peak for {precision}: known are {', '.join(self.peak_tflops)}")
         return self.peak_tflops[precision] * 1e12
@@ -60,16 +65,17 @@ class Device:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkLink:
-    """A network between workers: each can send and receive at this rate, in one direction."""
+    """A network between workers: each can send and receive at this rate at the same time."""
 
     name: str
     bandwidth_gbit_per_s: float
-    """In bits, as networks are sold: 8 per byte."""
+    """Bandwidth in one direction, in Gbit/s."""
     latency_us: float = 0.0
     """Latency of one message."""
     group: int | None = None
-    """Number of workers per group; between groups links have `between` of the bandwidth. None: one group."""
+    """Number of workers per group; None for a single group."""
     between: float = 1.0
+    """Bandwidth of links between groups, relative to links within a group."""
 
     def __post_init__(self) -> None:
         positive(self.bandwidth_gbit_per_s, "bandwidth_gbit_per_s")
@@ -78,20 +84,29 @@ class NetworkLink:
 
     @property
     def bytes_per_s(self) -> float:
+        """Bandwidth in one direction, in bytes/s."""
         return self.bandwidth_gbit_per_s * 1e9 / 8
 
     @property
     def latency_s(self) -> float:
+        """Latency of one message in seconds."""
         return self.latency_us * 1e-6
 
 
 def positive(value: Any, what: str) -> None:
+    """Check that a value is a positive finite number.
+
+    Args:
+        what: name of the value, for the message.
+    Raises:
+        UserError: it is not.
+    """
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
         raise UserError(f"{what} must be a number above 0, it is {as_literal(value)}")
 
 
 def device(name: str) -> Device:
-    """The device of that name, or of that TOML file.
+    """Return a device by name, or read it from a TOML file.
 
     Raises:
         UserError: neither exists, or the file does not describe a device.
@@ -100,17 +115,21 @@ def device(name: str) -> Device:
 
 
 def network(name: str) -> NetworkLink:
-    """The network of that name, or of that TOML file. Raises UserError as `device` does."""
+    """Return a network by name, or read it from a TOML file.
+
+    Raises:
+        UserError: neither exists, or the file does not describe a network.
+    """
     return _make(NetworkLink, _table("networks", name), name)
 
 
 def names(folder: str) -> list[str]:
-    """Names that ship with distdl, of "devices" or of "networks"."""
+    """Return the names of distdl's data sheets in folder "devices" or "networks"."""
     return sorted(entry.name.removesuffix(".toml") for entry in _files(folder))
 
 
-def recognise(driver_name: str) -> Device | None:
-    """The device that a driver calls by this name (NVML, torch.cuda.get_device_name); None for one not known."""
+def recognize(driver_name: str) -> Device | None:
+    """Return the device with this name in NVML or torch.cuda.get_device_name; None if it is not known."""
     for entry in _files("devices"):
         known = device(entry.name.removesuffix(".toml"))
         if driver_name in known.names:
@@ -130,7 +149,7 @@ def _table(folder: str, name: str) -> dict[str, Any]:
         known = {entry.name.removesuffix(".toml"): entry for entry in _files(folder)}
         if name not in known:
             kind, shipped = folder.removesuffix("s"), ", ".join(sorted(known))
-            more = nearest(name, known) or f" (known: {shipped}; or give a TOML file of your own)"
+            more = nearest(name, known) or f" (known: {shipped}; or use your own TOML file)"
             raise UserError(f'{kind} "{shortened(name)}" is not known{more}')
         file = known[name]
     return read_toml(file)
@@ -140,9 +159,9 @@ def _make(kind: type[Kind], table: dict[str, Any], where: str) -> Kind:
     known = [item.name for item in fields(kind)]
     for key in table:
         if key not in known:
-            about = f"{nearest(key, known)} (known: {', '.join(known)})"
-            raise UserError(f'{where}: "{shortened(key)}" is not known{about}')
+            hint = f"{nearest(key, known)} (known: {', '.join(known)})"
+            raise UserError(f'{where}: "{shortened(key)}" is not known{hint}')
     try:
         return check(kind, table, where=where, strict=True)
-    except UserError as error:  # of the type's own checks, which do not know the file
+    except UserError as error:  # the checks of the type do not know the file
         raise UserError(str(error) if str(error).startswith(where) else f"{where}: {error}") from None

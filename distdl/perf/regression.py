@@ -1,4 +1,4 @@
-"""Least squares with non-negative coefficients, and 95 % intervals of the coefficients. numpy and scipy only."""
+"""Least squares with non-negative coefficients, and 95 % confidence intervals of the coefficients."""
 
 from collections.abc import Callable
 
@@ -9,18 +9,21 @@ from distdl.perf.arrays import Array
 
 RESAMPLES = 999
 LEVEL = 0.96
-"""Level of the intervals reported as 95 %: slightly higher, because the noise they are based on is itself estimated."""
+"""Level at which the 95 % intervals are computed: slightly higher, because the noise is only estimated."""
 TINY = float(np.finfo(float).tiny)
 
 
 def nonnegative(matrix: Array, target: Array) -> Array:
-    """Non-negative least squares. Columns are scaled to length 1 first; without that it may not converge."""
+    """Solve a non-negative least squares problem with matrix [n, k] and target [n].
+
+    Columns are scaled to length 1 first; otherwise the solver may not converge.
+    """
     scale = np.maximum(np.sqrt((matrix**2).sum(0)), TINY)
     return optimize.nnls(matrix / scale, target)[0] / scale
 
 
 def nonnegative_fixed(matrix: Array, target: Array, fixed: tuple[int, float] | None) -> Array:
-    """Non-negative least squares in which the coefficient at `fixed[0]` keeps the value `fixed[1]`."""
+    """Solve a non-negative least squares problem in which coefficient `fixed[0]` has the value `fixed[1]`."""
     if fixed is None:
         return nonnegative(matrix, target)
     index, value = fixed
@@ -31,8 +34,10 @@ def nonnegative_fixed(matrix: Array, target: Array, fixed: tuple[int, float] | N
 
 
 def separation(matrix: Array) -> float:
-    """Smallest singular value of the columns scaled to length 1: 1 if they are orthogonal, 0 if one depends on the
-    others."""
+    """Return the smallest singular value of a matrix with columns scaled to length 1.
+
+    It is 1 if the columns are orthogonal and 0 if they are linearly dependent.
+    """
     length = np.sqrt((matrix**2).sum(0))
     if len(matrix) < matrix.shape[1] or not (length > 0).all():
         return 0.0
@@ -40,15 +45,15 @@ def separation(matrix: Array) -> float:
 
 
 def bootstrap_intervals(slope: Array, error: Array, theta: Array, *, seed: int = 0) -> tuple[Array, Array]:
-    """95 % intervals of the coefficients of a sum, by a studentized bootstrap of the residuals.
+    """Compute 95 % intervals of the coefficients of a sum, by a studentized bootstrap of the residuals.
 
-    NNLS at its boundary is not normal, and resampling it gives intervals that are too narrow there. So the statistic is
-    that of the linear fit without the constraint, for which the bootstrap is valid, and the interval is cut at 0
-    afterwards, which can only increase its coverage. The quantile is that of |t|, and never below Student's, since a
-    few resampled residuals scatter less than the noise that caused them.
+    At the boundary of the constraint the NNLS estimate is not normally distributed, and resampling it gives intervals
+    that are too narrow. Therefore the statistic is that of the unconstrained linear fit, for which the bootstrap is
+    valid, and the interval is clipped at 0 afterwards, which cannot reduce its coverage. The quantile is that of |t|,
+    but at least Student's, since a few resampled residuals vary less than the noise.
 
     Args:
-        slope: [n, k] derivative of the (whitened) log values in the coefficients, at `theta`.
+        slope: [n, k] derivative of the (whitened) log values with respect to the coefficients, at `theta`.
         error: [n] (whitened) log errors at `theta`.
         theta: [k] coefficients.
     Returns:
@@ -76,16 +81,16 @@ def bootstrap_intervals(slope: Array, error: Array, theta: Array, *, seed: int =
 
 
 def coefficient_covariance(slope: Array, error: Array) -> Array:
-    """[k, k] covariance of coefficients, from slopes [n, k] and errors [n] that may be autocorrelated."""
+    """Estimate the covariance of coefficients, [k, k], from slopes [n, k] and errors [n] that may be autocorrelated."""
     slope, error = decorrelated(slope, error)
     return np.linalg.pinv(slope.T @ slope) * float(error @ error) / max(len(error) - slope.shape[1], 1)
 
 
 def decorrelated(slope: Array, error: Array, max_rows: int = 2000) -> tuple[Array, Array]:
-    """Remove the autocorrelation of a series' errors; at most `max_rows` rows of slopes and errors remain.
+    """Remove the autocorrelation of errors [n], and reduce slopes [n, k] and errors to at most `max_rows` rows.
 
-    Clear autocorrelation is removed by differencing (Cochrane & Orcutt 1949). Groups of rows are then replaced by their
-    sum over the square root of their number, which has the same information and is cheaper to resample.
+    Significant autocorrelation is removed by differencing (Cochrane & Orcutt 1949). Groups of rows are then replaced by
+    their sum divided by the square root of their number, which preserves the noise variance and is cheaper to resample.
     """
     correlation = float(np.clip(error[1:] @ error[:-1] / max(error[:-1] @ error[:-1], TINY), 0, 0.99))
     if correlation * np.sqrt(len(error)) > 2:
@@ -99,11 +104,11 @@ def decorrelated(slope: Array, error: Array, max_rows: int = 2000) -> tuple[Arra
 
 
 def sign_changes(excess: Callable[[float], float], best: float, scale: float) -> tuple[float, float]:
-    """The values below and above `best` at which `excess` becomes positive: a profile likelihood's interval.
+    """Find the values below and above `best` at which `excess` becomes positive: a profile likelihood interval.
 
     Args:
-        excess: a function that is negative at `best` and grows away from it.
-        scale: a large value of the argument; the search ends at 100 times this.
+        excess: a function that is negative at `best` and increases with the distance from it.
+        scale: a large value of the argument; the search ends at 100 times this value.
     """
     smallest = 1e-6 * scale
     low = 0.0 if best <= smallest or excess(smallest) <= 0 else sign_change(excess, best, smallest)
@@ -115,7 +120,10 @@ def sign_changes(excess: Callable[[float], float], best: float, scale: float) ->
 
 
 def sign_change(excess: Callable[[float], float], inside: float, outside: float) -> float:
-    """The root between a value with negative and one with positive `excess`, searched on a logarithmic scale."""
+    """Find the root between `inside`, where `excess` is negative, and `outside`, where it is positive.
+
+    The search uses a logarithmic scale.
+    """
     if excess(inside) >= 0:
         return inside
     low, high = float(np.log(inside)), float(np.log(outside))

@@ -1,4 +1,4 @@
-"""PALEO's prediction next to the measured layers of a network, on the device that measured them."""
+"""Comparison of PALEO's predictions with the measured layers of a network on the same device."""
 
 from collections.abc import Iterable, Mapping
 
@@ -12,10 +12,10 @@ from distdl.profiling.timing import Seconds
 
 
 def select_device(on: str) -> torch.device:
-    """The device to run on: "cpu", "cuda", or "auto" for a GPU if there is one.
+    """Return the device to run on: "cpu", "cuda", or "auto" for a GPU if there is one.
 
     Raises:
-        UserError: for a GPU that does not exist.
+        UserError: `on` is "cuda" and there is no GPU.
     """
     if on == "cuda" and not torch.cuda.is_available():
         raise UserError("--on cuda: torch finds no GPU (distdl doctor shows the reason)")
@@ -23,8 +23,8 @@ def select_device(on: str) -> torch.device:
 
 
 def platform(device: torch.device) -> paleo.Platform:
-    """The data sheet of a known GPU; otherwise the throughput that a matrix product and a copy reach, measured now."""
-    known = hardware.recognise(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
+    """Return the data sheet of a known GPU; otherwise measure the throughput of a matrix product and of a copy."""
+    known = hardware.recognize(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
     return paleo.Platform(device=known or _measured_device(device))
 
 
@@ -38,7 +38,7 @@ def _measured_device(device: torch.device) -> hardware.Device:
 
 
 def predicted_seconds(times: Iterable[paleo.LayerTime], measured: Mapping[str, Seconds]) -> dict[str, Seconds]:
-    """Predictions summed by the measured modules: a layer that was counted inside a module is added to that module."""
+    """Sum predictions by measured module: a layer inside a measured module is added to that module."""
     sums: dict[str, Seconds] = {}
     for time in times:
         name = time.name
@@ -46,6 +46,6 @@ def predicted_seconds(times: Iterable[paleo.LayerTime], measured: Mapping[str, S
             name = name.rpartition(".")[0]
         if name not in measured:
             name = time.name
-        spent = Seconds(forward_s=time.forward.total_s, backward_s=time.backward.total_s)
-        sums[name] = sums.get(name, Seconds()) + spent
+        seconds = Seconds(forward_s=time.forward.total_s, backward_s=time.backward.total_s)
+        sums[name] = sums.get(name, Seconds()) + seconds
     return sums

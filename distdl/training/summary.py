@@ -10,7 +10,7 @@ import torch
 from distdl.core.errors import reason
 from distdl.core.files import read_rows
 from distdl.core.rundir import TELEMETRY
-from distdl.perf.hardware import recognise
+from distdl.perf.hardware import recognize
 from distdl.perf.usage.utilisation import bounds, counted, ppp_by_kind
 from distdl.perf.usage.waterfall import mfu
 from distdl.profiling.counting.count import count
@@ -66,7 +66,7 @@ def _reached(trainer: Training, rows: list[dict[str, Any]], warm_s: float) -> di
     except Exception as error:  # a network that cannot be counted has been trained all the same
         trainer.events.warn(trainer, f"the FLOPs of a step are not known: {error}")
         return {"utilisation": used}
-    limits = bounds(network, recognise(name) if name else None, compute.precision)
+    limits = bounds(network, recognize(name) if name else None, compute.precision)
     kernels = next((row for row in reversed(rows) if row["kind"] == "kernels"), None)
     if kernels:
         limits["kernel_step_s"] = kernels["kernel_s"]

@@ -44,8 +44,8 @@ def test_units_of_a_network():
 
 
 def test_devices_by_what_the_driver_calls_them():
-    assert hardware.recognise("NVIDIA A100-SXM4-80GB") == hardware.device("a100-80gb-sxm")
-    assert hardware.recognise("Graphics Device 9000") is None
+    assert hardware.recognize("NVIDIA A100-SXM4-80GB") == hardware.device("a100-80gb-sxm")
+    assert hardware.recognize("Graphics Device 9000") is None
 
 
 def test_no_name_is_of_two_devices():
@@ -75,7 +75,7 @@ def test_a_file_of_ones_own(tmp_path):
     [
         ('name = "x"\nbandwidth_gb_per_s = 50\n', "missing .*peak_tflops"),
         ('name = "x"\nbandwidth_gb_per_s = -1\n[peak_tflops]\nfp32 = 1\n', "bandwidth_gb_per_s must be .* above 0"),
-        ('name = "x"\nbandwidth_gb_per_s = 1\n[peak_tflops]\nfp8 = 1\n', '"fp8" is none of'),
+        ('name = "x"\nbandwidth_gb_per_s = 1\n[peak_tflops]\nfp8 = 1\n', '"fp8" is not one of'),
         ('name = "x"\nbandwith_gb_per_s = 1\n[peak_tflops]\nfp32 = 1\n', 'did you mean "bandwidth_gb_per_s"'),
         ("name = ", "is not TOML"),
     ],

@@ -1,19 +1,19 @@
 """A predictor fitted to a device, with separate rates for each kind of layer instead of PALEO's single percentage.
 
-One PPP for all layers is wrong by half. Here a pass of a layer takes
+A single PPP for all layers has errors of up to 50 %. In this model a pass of a layer takes
 
     seconds = compute C + edge E + traffic M + layer_s
 
-    C  multiplications of its matrix product, m x k by k x n, in seconds at the device's peak; for a 3x3 convolution of
-       stride 1 on devices with Winograd kernels 2.25 times fewer: F(2x2, 3x3), Lavin and Gray 2016. Of a layer that
-       slides a window and has no product, a pool's: 2 for each position in the window and output, as PALEO counts it
-    E  C (1/m + 1/n): a product with short sides moves its operands more often; C + edge E is C at a side's
-       half-performance length, Hockney and Jesshope 1981
-    M  bytes read and written, in seconds at the device's bandwidth
-    layer_s  for each kernel: a launch, and what a small tensor cannot fill
+    C  time of the FLOPs of its matrix product, m x k by k x n, at the device's peak; 2.25 times fewer for a 3x3
+       convolution of stride 1 on devices with Winograd kernels (F(2x2, 3x3), Lavin and Gray 2016). For a layer with a
+       sliding window but without a product, such as pooling: 2 FLOPs per window position and output, as in PALEO
+    E  C (1/m + 1/n): a product with short sides moves its operands more often. The coefficient `edge` is the side's
+       half-performance length (Hockney and Jesshope 1981): at m = edge and large n the time doubles
+    M  time of the bytes read and written, at the device's bandwidth
+    layer_s  constant time per kernel: its launch, and idle units with a small tensor
 
-with coefficients shared by the layers of a kind, or by all. They are fitted by non-negative least squares on relative
-error, with floors that keep each rate physical: no kind of layer computes faster than the device can.
+with coefficients shared by the layers of a kind, or by all layers. They are fitted by non-negative least squares on
+relative error, with lower bounds that keep each rate physical: no kind of layer is faster than the device's peak.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -45,13 +45,15 @@ the gradient and its saved input and writes a gradient: 3 tensors instead of 2. 
 
 @dataclass(frozen=True, kw_only=True)
 class Coefficient:
-    """One number to fit: the rate of a term for some kinds of layers, in one pass or in both."""
+    """One number to fit: the coefficient of a term for some kinds of layers, in one pass or in both."""
 
     term: TermName
     kinds: frozenset[str] | None = None
-    """None: all kinds."""
+    """Kinds of layers; None for all."""
     when: Pass | None = None
+    """Pass; None for both."""
     least: float = 0.0
+    """Lower bound."""
 
     def applies(self, kind: str, when: Pass) -> bool:
         return (self.kinds is None or kind in self.kinds) and self.when in (None, when)
@@ -59,7 +61,7 @@ class Coefficient:
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
-    """Layers that ran together, and the seconds they took in one pass on one device."""
+    """Layers that ran together, and their measured time in seconds in one pass on one device."""
 
     layers: Sequence[Layer]
     device: Device
@@ -70,28 +72,29 @@ class Observation:
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """Fitted coefficients. `seconds` predicts."""
+    """Fitted coefficients, from which `seconds` predicts."""
 
     form: tuple[Coefficient, ...]
     values: tuple[float, ...]
     winograd: bool = False
-    """Whether the device's libraries have Winograd kernels; their layers are then a separate kind."""
+    """Whether the device's libraries have Winograd kernels; layers that use them are then a separate kind."""
 
     def seconds(self, layers: Iterable[Layer], device: Device, when: Pass, precision: str = "fp32") -> float:
-        """Predicted seconds of one pass over the layers."""
+        """Predict the seconds of one pass through the layers."""
         return float(row(layers, device, when, precision, self.form, self.winograd) @ np.array(self.values))
 
     def step_s(self, network: Network, device: Device, precision: str = "fp32") -> float:
-        """Predicted seconds of a network's forward and backward pass."""
+        """Predict the seconds of a network's forward and backward pass."""
         return sum(self.seconds(network.layers, device, when, precision) for when in PASSES)
 
 
 def fit(observations: Sequence[Observation], form: Sequence[Coefficient], *, winograd: bool = False) -> Calibration:
-    """Least squares on relative error, each coefficient at or above its floor.
+    """Fit coefficients by least squares on relative error, each at or above its lower bound.
 
     Args:
         observations: at least as many as coefficients.
-        form: the coefficients; where two apply to the same term of a layer, they add up.
+        form: the coefficients; if two apply to the same term of a layer, their sum is used.
+        winograd: whether the device's libraries have Winograd kernels.
     """
     matrix = np.array(
         [
@@ -105,8 +108,8 @@ def fit(observations: Sequence[Observation], form: Sequence[Coefficient], *, win
 
 
 def _least_squares(matrix: Array, seconds: Array, form: Sequence[Coefficient], weights: Array) -> Array:
-    """[len(form)] values at or above their floors, of least squared error in seconds, each weighed."""
-    from distdl.perf.regression import nonnegative  # scipy, which a training that only predicts does not import
+    """Return values [len(form)] at or above their lower bounds that minimize the weighted squared error in seconds."""
+    from distdl.perf.regression import nonnegative  # imports scipy, which a training that only predicts does not need
 
     root = np.sqrt(weights)
     weighted, minimum = matrix * root[:, None], np.array([coefficient.least for coefficient in form])
@@ -114,9 +117,9 @@ def _least_squares(matrix: Array, seconds: Array, form: Sequence[Coefficient], w
 
 
 def fit_by_kind(observations: Sequence[Observation]) -> Calibration:
-    """Fit separate coefficients for each kind of layer and each pass, from layers timed one by one.
+    """Fit separate coefficients for each kind of layer and each pass, from layers that were timed separately.
 
-    A kind is fitted as a whole, and again for each operator in it: the former is for operators that were not measured.
+    Each kind is fitted once for all its operators, for operators that were not measured, and once for each operator.
     """
     form: list[Coefficient] = []
     values: list[float] = []
@@ -134,22 +137,22 @@ def fit_by_kind(observations: Sequence[Observation]) -> Calibration:
 
 
 def _fit_kind(kind: str, observations: Sequence[Observation], when: Pass) -> Calibration:
-    """One kind's coefficients in one pass.
+    """Fit the coefficients of one kind in one pass.
 
-    Squared errors are weighted by one over the time, between absolute and relative: a step is the sum of its layers,
-    long layers are few, and relative error favours layers that were measured too short, so that sums are too small.
+    Squared errors are divided by the time, a compromise between absolute and relative error. Absolute error depends on
+    a few long layers; relative error favors layers with too short measurements, so that sums become too small.
     """
     has_products = any(layer.forward_flops for observation in observations for layer in observation.layers)
     has_window = any(window_flops(layer) for observation in observations for layer in observation.layers)
     left_out = () if has_products else ("edge",) if has_window else ("compute", "edge")
     names: list[TermName] = [name for name in TERMS if name not in left_out]
-    # With few layers of a kind the shorter form is used: their sides vary too little.
+    # With few layers of a kind, their sides vary too little to fit "edge".
     if len(observations) < 2 * len(names) and "edge" in names:
         names.remove("edge")
     only = frozenset({kind})
     floors = {"compute": 1.0}
     form = [Coefficient(term=name, kinds=only, when=when, least=floors.get(name, 0.0)) for name in names]
-    # All of these layers count as this kind here, even if a narrower kind has coefficients too.
+    # All of these layers belong to this kind here, even if a narrower kind has its own coefficients.
     matrix = np.array([_sums(observation, names) for observation in observations])
     measured = np.array([observation.seconds for observation in observations])
     values = _least_squares(matrix, measured, form, 1 / measured)
@@ -157,7 +160,7 @@ def _fit_kind(kind: str, observations: Sequence[Observation], when: Pass) -> Cal
 
 
 def _sums(observation: Observation, names: Sequence[str]) -> Array:
-    """[len(names)] sums of terms over an observation's layers."""
+    """Sum each term over an observation's layers, [len(names)]."""
     by_layer = [
         terms(layer, observation.device, observation.when, observation.precision, False) for layer in observation.layers
     ]
@@ -165,7 +168,7 @@ def _sums(observation: Observation, names: Sequence[str]) -> Array:
 
 
 def _main(observation: Observation) -> Layer:
-    """The layer that gives a module with several its kind: by its products, random numbers, or bytes."""
+    """Return the layer that determines the kind of a module with several: by FLOPs, random numbers, or bytes."""
     layers = observation.layers
     return max(layers, key=lambda layer: (layer.forward_flops, kind_of(layer) == "random", layer.read_bytes))
 
@@ -173,14 +176,14 @@ def _main(observation: Observation) -> Layer:
 def row(
     layers: Iterable[Layer], device: Device, when: Pass, precision: str, form: Sequence[Coefficient], winograd: bool
 ) -> Array:
-    """[len(form)] sums of each coefficient's term over the layers."""
+    """Sum each coefficient's term over the layers, [len(form)]."""
     sums: dict[tuple[str, str], float] = {}
     fitted = {kind for coefficient in form if coefficient.when in (None, when) for kind in coefficient.kinds or ()}
     for layer in layers:
-        # The narrowest kind that was fitted; a kind that was not measured counts as the most general one.
-        plainest = "dense" if layer.forward_flops else "elementwise"
-        narrowest = (operator_of(layer, winograd), kind_of(layer, winograd), layer.kind, plainest)
-        kind = next((name for name in narrowest if name in fitted), layer.kind)
+        # Use the narrowest kind that was fitted; if none of them was measured, the most general one.
+        general = "dense" if layer.forward_flops else "elementwise"
+        candidates = (operator_of(layer, winograd), kind_of(layer, winograd), layer.kind, general)
+        kind = next((name for name in candidates if name in fitted), layer.kind)
         for name, value in terms(layer, device, when, precision, winograd).items():
             sums[kind, name] = sums.get((kind, name), 0.0) + value
     return np.array(
@@ -196,7 +199,7 @@ def row(
 
 
 def operator_of(layer: Layer, winograd: bool = False) -> str:
-    """A layer's operator if its kind has several speeds: strided convolutions; layers without a product by name."""
+    """Return a layer's kind, subdivided by speed: strided convolutions, and operators without products by name."""
     shape = layer.geometry
     if layer.kind == "conv" and "stride" in shape and not winograd:
         return kind_of(layer) + ("" if set(shape["stride"]) == {1} else ", strided")
@@ -206,13 +209,13 @@ def operator_of(layer: Layer, winograd: bool = False) -> str:
 
 
 def window_flops(layer: Layer) -> int:
-    """FLOPs of a layer that slides a window and has no product: 2 for each position in the window and output."""
+    """Return the FLOPs of a layer with a sliding window but no product: 2 per window position and output."""
     window = layer.geometry.get("window")
     return 0 if layer.forward_flops or not window else 2 * int(np.prod(window)) * int(np.prod(layer.output_shape))
 
 
 def kind_of(layer: Layer, winograd: bool = False) -> str:
-    """A layer's kind with respect to speed: depthwise, grouped, pointwise and Winograd convolutions are separate."""
+    """Return a layer's kind for timing: depthwise, grouped, pointwise and Winograd convolutions are separate kinds."""
     shape = layer.geometry
     if shape.get("op") == "bernoulli_":
         return "random"
@@ -236,7 +239,7 @@ def _is_winograd(layer: Layer) -> bool:
 
 
 def terms(layer: Layer, device: Device, when: Pass, precision: str, winograd: bool) -> Mapping[str, float]:
-    """The terms of one pass of a layer."""
+    """Return the terms of one pass of a layer: seconds by name, and for "layer" the number of kernels."""
     moved_s = (layer.read_bytes + layer.write_bytes) / device.bytes_per_s
     backward = when == "backward"
     if not layer.forward_flops:
@@ -260,7 +263,7 @@ Sides = dict[str, tuple[float, float]]
 
 
 def products(layer: Layer, when: Pass) -> list[tuple[int, tuple[float, float], int]]:
-    """The matrix products of a pass: (FLOPs, the result's two sides, number of such products side by side)."""
+    """Return the matrix products of a pass: (FLOPs, two sides of the result, number of independent products)."""
     shape, inf = layer.geometry, float("inf")
     if layer.kind == "conv" and "kernel" in shape:
         groups, taps = shape["groups"], int(np.prod(shape["kernel"]))
@@ -282,7 +285,12 @@ def products(layer: Layer, when: Pass) -> list[tuple[int, tuple[float, float], i
 def left_out(
     observations: Sequence[Observation], names: Sequence[str], fitted: Callable[[list[Observation]], Calibration]
 ) -> Array:
-    """[observations] predictions over measurements, minus 1: those of each name from a fit to all others."""
+    """Compute leave-one-out errors [observations]: predicted / measured - 1.
+
+    Args:
+        names: [observations] name of each; observations of a name are predicted by a fit to all other names.
+        fitted: function that fits observations.
+    """
     errors = np.zeros(len(observations))
     for name in dict.fromkeys(names):
         model = fitted(
@@ -292,9 +300,9 @@ def left_out(
                 if other_name != name
             ]
         )
-        for place, (observation, other_name) in enumerate(zip(observations, names, strict=True)):
+        for index, (observation, other_name) in enumerate(zip(observations, names, strict=True)):
             if other_name == name:
-                errors[place] = (
+                errors[index] = (
                     model.seconds(observation.layers, observation.device, observation.when, observation.precision)
                     / observation.seconds
                     - 1
@@ -303,7 +311,11 @@ def left_out(
 
 
 def stored(device: Device, precision: str) -> Calibration | None:
-    """The calibration in a device's file, if it has one for this precision."""
+    """Read the calibration from a device's file; None if there is none for this precision.
+
+    Raises:
+        UserError: the calibration cannot be read.
+    """
     table = device.calibration.get(precision)
     if table is None:
         return None
@@ -316,12 +328,12 @@ def stored(device: Device, precision: str) -> Calibration | None:
         return Calibration(form=tuple(form), values=tuple(values), winograd=bool(table.get("winograd", False)))
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"{device.name}: its calibration for {precision} cannot be read ({error}): distdl calibrate makes it again"
+            f"{device.name}: its calibration for {precision} cannot be read ({error}): run distdl calibrate again"
         ) from None
 
 
 def to_store(calibration: Calibration) -> dict[str, object]:
-    """The table that `stored` reads."""
+    """Convert a calibration to the table that `stored` reads."""
     rows = []
     for coefficient, value in zip(calibration.form, calibration.values, strict=True):
         row: dict[str, object] = {"term": coefficient.term, "value": value}

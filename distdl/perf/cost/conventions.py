@@ -1,4 +1,4 @@
-"""Other conventions of counting FLOPs, for comparison with published figures. Reads a layer table."""
+"""Other conventions for counting FLOPs of a layer table, for comparison with published figures."""
 
 from dataclasses import replace
 from math import prod
@@ -10,11 +10,10 @@ LU2017_NORM = 5
 
 
 def lu2017(network: Network) -> Network:
-    """The forward pass as Lu, Rallapalli, Chan and La Porta count it (arXiv 1709.09503), who leave out the backward.
+    """Count the forward pass as Lu, Rallapalli, Chan and La Porta (arXiv:1709.09503); they do not count backward.
 
-    1 for a multiply-add, 1 for an output's bias, 1 for a ReLU, k^2 for an output of a pool with a k x k window, 5 for a
-    normalised element. With the networks as Caffe had them: AlexNet 729, VGG16 15503, GoogLeNet 1606, ResNet-50 3922
-    million.
+    A multiply-add counts 1, a bias 1 per output, a ReLU 1, a pool with a k x k window k^2 per output, a normalization
+    5 per element. Results for Caffe's networks in millions: AlexNet 729, VGG16 15503, GoogLeNet 1606, ResNet-50 3922.
     """
     layers = (
         replace(layer, forward_flops=_operations(layer), input_grad_flops=0, weight_grad_flops=0)

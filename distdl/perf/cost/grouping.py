@@ -7,12 +7,12 @@ from typing import Any
 from distdl.perf.cost.layers import Layer, Network
 
 DEPTH = 2
-"""Levels of modules that are summed: for torchvision's networks the stages and their blocks."""
+"""Number of levels of modules with sums; in torchvision's networks these are stages and their blocks."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayerGroup:
-    """The sum of some layers of a network. The fields are those of `Layer`."""
+    """Sum over some layers of a network. The fields are those of `Layer`."""
 
     name: str
     layers: int
@@ -28,12 +28,13 @@ class LayerGroup:
 
     @property
     def intensity(self) -> float:
+        """Arithmetic intensity of the forward pass, FLOPs per byte; 0 without traffic."""
         traffic = self.read_bytes + self.write_bytes
         return self.forward_flops / traffic if traffic else 0.0
 
 
 def by_kind(network: Network) -> list[LayerGroup]:
-    """One group per kind, the one with most forward FLOPs first."""
+    """Return one group per kind, sorted by forward FLOPs, largest first."""
     kinds: dict[str, list[Layer]] = {}
     for layer in network.layers:
         kinds.setdefault(layer.kind, []).append(layer)
@@ -42,13 +43,13 @@ def by_kind(network: Network) -> list[LayerGroup]:
 
 
 def by_module(network: Network) -> list[LayerGroup]:
-    """One group per module down to `DEPTH`, in the order of execution, each after the module that contains it."""
+    """Return one group per module down to `DEPTH`, in execution order, each after the module that contains it."""
     modules: dict[str, list[Layer]] = {}
     for layer in network.layers:
         for name in _ancestors(layer.name):
             modules.setdefault(name, []).append(layer)
-    first = {name: place for place, name in enumerate(modules)}
-    order = sorted(modules, key=lambda name: [first[above] for above in _ancestors(name)])
+    first = {name: index for index, name in enumerate(modules)}
+    order = sorted(modules, key=lambda name: [first[ancestor] for ancestor in _ancestors(name)])
     return [_sum(name, modules[name], network) for name in order]
 
 

@@ -1,8 +1,8 @@
-"""PALEO: a network's time from its layers' shapes and its device's data sheet (Qi, Sparks, Talwalkar, ICLR 2017).
+"""PALEO: predicts a network's time from its layers' shapes and the device's data sheet (Qi et al., ICLR 2017).
 
 A layer reads its inputs and weights, computes, and writes its outputs: T = R + C + W, with C = FLOPs / (peak x PPP) and
-R, W = bytes / (bandwidth x PPP). PPP, the platform percent of peak, is the share of its data sheet that a device and
-its libraries reach. A device that overlaps moving and computing takes the longer of the two instead: max(C, R + W).
+R, W = bytes / (bandwidth x PPP). PPP, the platform percent of peak, is the share of the data sheet's rates that the
+device and its libraries reach. On a device that overlaps transfers and computation, T = max(C, R + W).
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ Parallel = Literal["data", "model", "hybrid"]
 
 @dataclass(frozen=True, kw_only=True)
 class PassWork:
-    """Operations and traffic of one pass of a layer."""
+    """FLOPs and bytes of one pass of a layer."""
 
     flops: float = 0.0
     read_bytes: float = 0.0
@@ -38,7 +38,7 @@ class PassWork:
 
 @dataclass(frozen=True, kw_only=True)
 class PassTime:
-    """R, C and W of one pass, in seconds at the device's PPP, and what they take together."""
+    """R, C and W of one pass in seconds at the device's PPP, and the resulting total."""
 
     read_s: float
     compute_s: float
@@ -58,15 +58,15 @@ class LayerTime:
 
 @dataclass(frozen=True, kw_only=True)
 class Platform:
-    """A device at a precision and at a share of its data sheet."""
+    """A device with the precision and the PPP at which it is used."""
 
     device: Device
     precision: str = "fp32"
     ppp: float = 1.0
     calibration: Calibration | None = None
-    """Fitted to this device: it gives the layers' times instead of R + C + W."""
+    """Calibration of this device; if given, it predicts the layers' times instead of R + C + W."""
     pipelined: bool = False
-    """The device moves data and computes at the same time: a layer takes the longer of the two, not the sum."""
+    """Whether the device overlaps transfers and computation: a layer then takes the longer of the two, not the sum."""
 
     def __post_init__(self) -> None:
         if not 0 < self.ppp <= 1:
@@ -74,15 +74,16 @@ class Platform:
         self.device.flops_per_s(self.precision)  # raises UserError for a precision that the device does not have
 
     def time(self, work: PassWork) -> PassTime:
-        moved = self.device.bytes_per_s * self.ppp
-        read_s, write_s = work.read_bytes / moved, work.write_bytes / moved
+        """Predict the time of one pass of a layer."""
+        bytes_per_s = self.device.bytes_per_s * self.ppp
+        read_s, write_s = work.read_bytes / bytes_per_s, work.write_bytes / bytes_per_s
         compute_s = work.flops / (self.device.flops_per_s(self.precision) * self.ppp)
         total_s = max(compute_s, read_s + write_s) if self.pipelined else read_s + compute_s + write_s
         return PassTime(read_s=read_s, compute_s=compute_s, write_s=write_s, total_s=total_s)
 
 
 def weight_bytes(layer: Layer, dtype_bytes: int) -> int:
-    """Bytes of the weights that a layer reads, including those shared with another layer."""
+    """Return the bytes of the weights that a layer reads, including those shared with another layer."""
     shape = layer.geometry
     if layer.kind == "conv" and "kernel" in shape:
         return shape["in_channels"] // shape["groups"] * shape["out_channels"] * prod(shape["kernel"]) * dtype_bytes
@@ -92,11 +93,11 @@ def weight_bytes(layer: Layer, dtype_bytes: int) -> int:
 
 
 def work(layer: Layer, dtype_bytes: int) -> tuple[PassWork, PassWork]:
-    """(forward, backward) of a layer.
+    """Return the work of a layer's forward and backward pass.
 
-    Backward, each product is one more product of the same three tensors: the gradient of the input reads that of the
-    output and the weights, the gradient of the weights reads that of the output and the input. A layer without a
-    product reads the gradient of its output and its saved input, and writes the gradient of its input.
+    In the backward pass of a layer with a product, the gradient of the input reads the output's gradient and the
+    weights, and the gradient of the weights reads the output's gradient and the input. A layer without a product reads
+    the gradient of its output and its saved input, and writes the gradient of its input.
     """
     weights = min(weight_bytes(layer, dtype_bytes), layer.read_bytes)
     inputs, outputs = layer.read_bytes - weights, layer.write_bytes
@@ -114,7 +115,7 @@ def work(layer: Layer, dtype_bytes: int) -> tuple[PassWork, PassWork]:
 
 
 def layer_times(network: Network, platform: Platform) -> list[LayerTime]:
-    """The time of each layer, forward and backward, in the order in which they run."""
+    """Predict the forward and backward time of each layer, in execution order."""
     times = []
     for layer in at_precision(network, platform.precision).layers:
         passes = work(layer, PRECISION_BYTES[platform.precision])
@@ -132,7 +133,7 @@ def layer_times(network: Network, platform: Platform) -> list[LayerTime]:
 
 
 def at_precision(network: Network, precision: str) -> Network:
-    """The network with its tensors at the bytes per element of the precision."""
+    """Return the network with traffic scaled to the bytes per element of a precision."""
     ratio = PRECISION_BYTES[precision] / network.dtype_bytes
     if ratio == 1:
         return network
@@ -144,34 +145,34 @@ def at_precision(network: Network, precision: str) -> Network:
 
 
 def at_batch(network: Network, batch: int) -> Network:
-    """The network at another batch: activations and FLOPs follow it, weights do not."""
+    """Return the network at another batch size: activations and FLOPs are scaled, weights are not."""
     if batch == network.batch:
         return network
 
     def resized(layer: Layer) -> Layer:
         weights = min(weight_bytes(layer, network.dtype_bytes), layer.read_bytes)
-        follow = {"read_bytes": weights + (layer.read_bytes - weights) * batch // network.batch}
+        scaled = {"read_bytes": weights + (layer.read_bytes - weights) * batch // network.batch}
         for name in ("forward_flops", "input_grad_flops", "weight_grad_flops", "write_bytes"):
-            follow[name] = getattr(layer, name) * batch // network.batch
+            scaled[name] = getattr(layer, name) * batch // network.batch
         shapes = {
-            name: tuple(size * batch // network.batch if place == 0 else size for place, size in enumerate(shape))
+            name: tuple(size * batch // network.batch if axis == 0 else size for axis, size in enumerate(shape))
             for name, shape in (("input_shape", layer.input_shape), ("output_shape", layer.output_shape))
         }
-        return replace(layer, **shapes, **follow)
+        return replace(layer, **shapes, **scaled)
 
     return replace(network, batch=batch, layers=tuple(map(resized, network.layers)))
 
 
 def fused(network: Network) -> Network:
-    """The network with its activations merged into the layers before them, as PALEO does."""
+    """Return the network with activations merged into the previous layers, as in PALEO."""
     return replace(network, layers=tuple(layer for layer in network.layers if layer.kind != "activation"))
 
 
 def memory_bytes(network: Network, *, states: int = 3) -> int:
-    """Memory of training: weights, gradients, momentum, and every layer's output that is not written over its input.
+    """Estimate the memory of a training in bytes: parameter states, and outputs of all layers that do not run in place.
 
     Args:
-        states: numbers kept a parameter: 3 for SGD with momentum, 4 for Adam.
+        states: values stored per parameter: 3 for SGD with momentum (weight, gradient, momentum), 4 for Adam.
     """
     output_bytes = sum(layer.write_bytes for layer in network.layers if not layer.geometry.get("op", "").endswith("_"))
     return states * network.parameters * network.dtype_bytes + output_bytes
@@ -179,11 +180,11 @@ def memory_bytes(network: Network, *, states: int = 3) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class StepTime:
-    """A training step of one worker among several."""
+    """Predicted time of a training step."""
 
     workers: int
     batch: int
-    """Batch of all workers together."""
+    """Batch size over all workers."""
     forward_s: float
     backward_s: float
     update_s: float
@@ -191,34 +192,43 @@ class StepTime:
 
     @property
     def step_s(self) -> float:
+        """Seconds per step."""
         return self.forward_s + self.backward_s + self.update_s + self.exchange_s
 
     @property
     def samples_per_s(self) -> float:
+        """Throughput of all workers."""
         return self.batch / self.step_s
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """Links between workers, and how the work is divided."""
+    """Link between workers, all-reduce scheme, and kind of parallelism."""
 
     link: NetworkLink
     scheme: str = "ring"
     ppp: float = 1.0
-    """Share of the link's bandwidth that is reached."""
+    """Achieved share of the link's bandwidth, above 0 and at most 1."""
     servers: int = 1
     """Number of servers of scheme ps."""
     parallel: Parallel = "data"
 
 
 def step(network: Network, platform: Platform, workers: int = 1, cluster: Cluster | None = None) -> StepTime:
-    """The time of a step in which each of `workers` brings the network's batch.
+    """Predict the time of a step in which each of `workers` has the network's batch size.
 
-    data: each computes its batch; the gradients are summed.
-    model: each computes one in `workers` of every product's outputs, for the samples of all; activations are exchanged.
-    hybrid: convolutions by data, dense layers by model, as Krizhevsky 2014, "One weird trick", scheme b: the dense
-        layers take the workers' batches one after another, and are updated after each. So they compute as much as one
-        worker alone does, and what remains is the exchange.
+    The cluster's `parallel` is one of:
+        data: each worker computes its own batch, and gradients are summed.
+        model: each worker computes 1 / `workers` of every product's outputs for all samples; activations are exchanged.
+        hybrid: data-parallel convolutions and model-parallel dense layers (Krizhevsky 2014, "One weird trick", scheme
+            b). The dense layers process the workers' batches one after another, with an update after each, so their
+            computation takes as long as on a single worker, and the exchange is added.
+
+    Args:
+        network: the network at the batch size of one worker.
+        cluster: link between workers; without it, the exchange takes no time.
+    Raises:
+        UserError: the cluster's scheme is not known, or a count or share is out of range.
     """
     network = at_precision(network, platform.precision)
     parallel = cluster.parallel if cluster and workers > 1 else "data"
@@ -241,17 +251,17 @@ def step(network: Network, platform: Platform, workers: int = 1, cluster: Cluste
 
 
 def _divided(network: Network, parallel: Parallel) -> list[Layer]:
-    """Layers of which each worker computes a part of the outputs."""
+    """Return the layers of which each worker computes a part of the outputs."""
     if parallel == "model":
         return [layer for layer in network.layers if layer.forward_flops]
     if parallel == "hybrid":
-        # The last one stays whole: each worker then has its own samples' logits for the loss.
+        # The last layer is not divided, so that each worker has the logits of its own samples for the loss.
         return [layer for layer in network.layers if layer.kind == "dense"][:-1]
     return []
 
 
 def _part(layer: Layer, workers: int, dtype_bytes: int) -> Layer:
-    """One worker's part of a layer: the samples of all workers, one in `workers` of the outputs."""
+    """Return one worker's part of a layer: the samples of all workers, 1 / `workers` of the outputs."""
     if not layer.forward_flops:
         return layer
     weights = min(weight_bytes(layer, dtype_bytes), layer.read_bytes)
@@ -267,7 +277,7 @@ def _exchange_s(network: Network, workers: int, cluster: Cluster) -> float:
             cluster.scheme, summed * network.dtype_bytes, workers, cluster.link, ppp=cluster.ppp,
             servers=cluster.servers,
         )  # fmt: skip
-    # Forward, each worker needs the inputs that the others hold; backward, their gradients go back the same way.
+    # In the forward pass each worker needs the inputs of the others; in the backward pass their gradients are returned.
     for layer in divided:
         inputs = layer.read_bytes - min(weight_bytes(layer, network.dtype_bytes), layer.read_bytes)
         seconds += 2 * all_gather_s(inputs, workers, cluster.link, ppp=cluster.ppp)
@@ -277,10 +287,13 @@ def _exchange_s(network: Network, workers: int, cluster: Cluster) -> float:
 def scale(
     network: Network, platform: Platform, workers: Sequence[int], cluster: Cluster, scaling: Scaling = "weak"
 ) -> list[StepTime]:
-    """Steps at several numbers of workers.
+    """Predict the step time at several numbers of workers.
 
     Args:
-        network: at the batch of one worker (weak) or of all together (strong: each takes ceil(batch / workers)).
+        network: with the batch size of one worker (weak scaling), or of all workers (strong scaling, where each has
+            ceil(batch / workers) samples).
+    Raises:
+        UserError: a number of workers is below 1, or as `step`.
     """
     if not workers or min(workers) < 1:
         raise UserError(f"numbers of workers must be at least 1, they are {', '.join(map(str, workers))}")
@@ -293,6 +306,6 @@ def scale(
 
 
 def speedups(network: Network, platform: Platform, steps: Sequence[StepTime]) -> list[float]:
-    """Samples/s of each step over those of a single worker at the network's batch."""
+    """Return the throughput of each step relative to a single worker with the network's batch size."""
     single = step(network, platform).samples_per_s
     return [parallel_step.samples_per_s / single for parallel_step in steps]

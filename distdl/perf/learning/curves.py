@@ -1,8 +1,9 @@
-"""Falling curves with three non-negative coefficients, and their least squares fit on relative error.
+"""Decreasing curves with three non-negative coefficients, fitted by least squares on relative error.
 
-Optimus' hyperbola (Peng et al., EuroSys 2018, Eq. 1) is l(k) = 1 / (b0 k + b1) + b2 after k steps. Given b2 it is
-linear in 1 / (l - b2), and Optimus fits it so by non-negative least squares; but that amplifies the noise where the
-curve is flat. So here it only starts a Gauss-Newton search, each step of which is a non-negative least squares problem.
+Optimus' hyperbola (Peng et al., EuroSys 2018, Eq. 1) is l(k) = 1 / (b0 k + b1) + b2 after k steps. For a given b2 it is
+linear in 1 / (l - b2), and Optimus fits this linear form by non-negative least squares. That amplifies noise where the
+curve is flat, so here the linear fit is only the start of a Gauss-Newton search, each step of which is a non-negative
+least squares problem.
 """
 
 from collections.abc import Callable
@@ -16,14 +17,15 @@ from distdl.perf.regression import nonnegative
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """A falling curve with three non-negative coefficients, as a function of steps since its phase began."""
+    """A decreasing curve with three non-negative coefficients, as a function of steps since the start of its phase."""
 
     name: str
     names: tuple[str, str, str]
+    """Names of the coefficients."""
     value: Callable[[Array, Array], Array]
     """(coefficients [3], steps [n]) -> loss [n]."""
     slope: Callable[[Array, Array], Array]
-    """(coefficients [3], steps [n]) -> derivative [n, 3]."""
+    """(coefficients [3], steps [n]) -> derivatives [n, 3] with respect to the coefficients."""
     start: Callable[[Array, Array], list[Array]]
     """(steps [n], losses [n] of order 1) -> initial coefficients."""
     steps_to: Callable[[Array, Array | float], Array]
@@ -35,7 +37,7 @@ def _hyperbola_starts(k: Array, loss: Array) -> list[Array]:
     for share in (0.0, 0.9):
         floor = share * loss.min()
         gap = np.maximum(loss - floor, 1e-9)
-        # The delta method: an error in l is one of size gap^-2 in 1 / (l - b2).
+        # Delta method: an error e in l becomes an error of e / gap^2 in 1 / (l - b2).
         weight = gap**2 / loss
         line = nonnegative(np.stack([k, np.ones_like(k)], 1) * weight[:, None], weight / gap)
         starts.append(np.append(line, floor))
@@ -43,8 +45,8 @@ def _hyperbola_starts(k: Array, loss: Array) -> list[Array]:
 
 
 def _hyperbola_slope(b: Array, k: Array) -> Array:
-    fall = -1 / np.maximum(b[0] * k + b[1], 1e-12) ** 2
-    return np.stack([fall * k, fall, np.ones_like(k)], 1)
+    slope = -1 / np.maximum(b[0] * k + b[1], 1e-12) ** 2
+    return np.stack([slope * k, slope, np.ones_like(k)], 1)
 
 
 def _hyperbola_steps(b: Array, loss: Array | float) -> Array:
@@ -124,8 +126,9 @@ def solve(shape: Shape, k: Array, losses: Array, *, start: Array | None = None, 
     """Fit non-negative coefficients [3] by least squares on relative error.
 
     Args:
-        k: [n] steps; losses: [n] of order 1.
-        start: initial coefficients; by default the shape's own.
+        k: [n] steps.
+        losses: [n] of order 1.
+        start: [3] initial coefficients; by default those of the shape.
         weight: [n] weight of each relative error.
     """
     starts = shape.start(k, losses) if start is None else [start]
@@ -134,7 +137,7 @@ def solve(shape: Shape, k: Array, losses: Array, *, start: Array | None = None, 
 
 
 def _descend(shape: Shape, k: Array, losses: Array, theta: Array, weight: Array) -> tuple[Array, float]:
-    """Gauss-Newton from `theta`: coefficients and their squared relative error."""
+    """Run Gauss-Newton from `theta`. Returns the coefficients and their squared relative error."""
 
     def cost(coefficients: Array) -> float:
         value = shape.value(coefficients, k)
@@ -159,7 +162,7 @@ def _descend(shape: Shape, k: Array, losses: Array, theta: Array, weight: Array)
 
 
 def _compact(matrix: Array, target: Array) -> tuple[Array, Array]:
-    """The same least squares problem in as many rows as columns."""
+    """Reduce a least squares problem to an equivalent one with as many rows as columns, by a QR decomposition."""
     if len(matrix) <= 64:
         return matrix, target
     q, r = np.linalg.qr(matrix)

@@ -14,7 +14,7 @@ from distdl.core.userfiles import read_text
 from distdl.perf.arrays import Array
 
 DROP = 0.6
-"""A learning rate at this share of the previous one, or below, is a drop rather than part of a smooth schedule."""
+"""A learning rate of at most this fraction of the previous one is a drop, not part of a smooth schedule."""
 
 
 def read_losses(file: Path) -> tuple[Array, Array, list[float] | None]:
@@ -24,7 +24,7 @@ def read_losses(file: Path) -> tuple[Array, Array, list[float] | None]:
         file: a metrics.jsonl (rows of kind "train"), the run folder that has one, or a CSV file with columns step,
             loss and, if known, lr.
     Raises:
-        UserError: the file, the line and what is wrong there.
+        UserError: the file cannot be read; the message names the line and the problem.
     """
     if file.is_dir():
         file = file / "metrics.jsonl"
@@ -41,7 +41,7 @@ def read_losses(file: Path) -> tuple[Array, Array, list[float] | None]:
         losses.append(loss)
         rates.append(_number(file, line, row, "lr") if row.get("lr") not in (None, "") else math.nan)
     if not steps:
-        raise UserError(f"{file} has no training losses; expected are rows with step and loss")
+        raise UserError(f"{file} has no training losses; rows with step and loss are expected")
     return np.array(steps), np.array(losses), _drops(steps, rates)
 
 
@@ -63,7 +63,7 @@ def _json_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):
-            # A killed run leaves its last line incomplete and resumes in another file: the rows before it are valid.
+            # The last line of a killed run may be incomplete; the rows before it are valid.
             if number == len(lines) and not text.endswith("\n"):
                 return
             raise UserError(f"{file}, line {number}: not JSON; a row of metrics.jsonl is expected") from None
@@ -74,7 +74,7 @@ def _json_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _csv_rows(file: Path) -> Iterator[tuple[int, Mapping[str, str]]]:
-    for row in tables.read_csv(file, ("step", "loss"), expected="expected are columns step and loss"):
+    for row in tables.read_csv(file, ("step", "loss"), expected="expected columns: step, loss"):
         yield row.line, row.cells
 
 

@@ -1,4 +1,4 @@
-"""Predict during a run how many steps remain until a target, from its losses or accuracies so far."""
+"""Predict during a run the number of remaining steps until a target, from the losses or accuracies so far."""
 
 import math
 
@@ -9,21 +9,23 @@ from distdl.perf.learning.curves import SHAPES, Shape, solve
 from distdl.perf.regression import coefficient_covariance
 
 BINS = 64
-"""Number of bins, each the mean of consecutive values, that the curves are fitted to; if full, neighbours merge."""
+"""Maximum number of bins to which the curves are fitted. A bin is the mean of consecutive values; bins are merged."""
 FEWEST = 8
+"""Minimum number of bins."""
 GROWTH = 1.25
 """The curves are fitted again when the number of values has grown by this factor."""
-DRAWS = 200
-AS_GOOD = 2.0
-"""A curve whose forecast error is within this factor of the best one's also contributes to the interval."""
+RESAMPLES = 200
+SIMILAR_ERROR = 2.0
+"""Curves whose forecast error is within this factor of the smallest one contribute to the interval."""
 
 
 class Remaining:
-    """Steps until the loss, or the accuracy, reaches a target, with a 95 % interval.
+    """Predicts the steps until the loss or the accuracy reaches a target, with a 95 % interval.
 
-    Three curves are fitted: Optimus' hyperbola, a power law, an exponential decay; for accuracy, to the error rate.
-    Each is assessed by its forecast of the last quarter of the values from the first three. The middle is that of the
-    best curve; the interval also covers those about as good, since the choice of the curve is most of the uncertainty.
+    Three curves are fitted: Optimus' hyperbola, a power law and an exponential decay; for accuracy, to the error rate.
+    Each is evaluated by its forecast of the last quarter of the values from the first three quarters. The prediction is
+    that of the best curve. The interval includes those of curves with a similar error, because most of the uncertainty
+    is in the choice of the curve.
 
         remaining = Remaining(0.92, of="accuracy")
         remaining.update(step, accuracy)
@@ -40,7 +42,7 @@ class Remaining:
 
     def _begin(self, first: int) -> None:
         self._first = first
-        self._bins = np.zeros((0, 3))  # mean step, mean value, how many
+        self._bins = np.zeros((0, 3))  # mean step, mean value, number of values
         self._count = self._fitted_count = 0
         self._ends: tuple[float, float, float] | None = None
 
@@ -48,7 +50,7 @@ class Remaining:
         """Add the loss or accuracy after a step.
 
         Args:
-            lr: learning rate, if known: when it drops, the curve so far no longer predicts the rest and is discarded.
+            lr: learning rate, if known. When it drops, the values so far are discarded, since the curve changes.
         """
         if lr is not None and self._rate is not None and lr <= 0.6 * self._rate:
             self._begin(self._now)
@@ -62,16 +64,16 @@ class Remaining:
             self._merge()
 
     def _merge(self) -> None:
-        """Merge the two adjacent bins with the smallest step ratio: a falling curve bends most at its start."""
+        """Merge the two adjacent bins with the smallest step ratio, because the curve changes most at its start."""
         steps = self._bins[:, 0] - self._first + 1
-        at = int(np.argmin(steps[1:] / steps[:-1] * (1 + 1e-3 * self._bins[1:, 2] / self._count)))
-        pair = self._bins[at : at + 2]
+        index = int(np.argmin(steps[1:] / steps[:-1] * (1 + 1e-3 * self._bins[1:, 2] / self._count)))
+        pair = self._bins[index : index + 2]
         count = pair[:, 2].sum()
-        self._bins[at] = (*(pair[:, :2] * pair[:, 2:]).sum(0) / count, count)
-        self._bins = np.delete(self._bins, at + 1, 0)
+        self._bins[index] = (*(pair[:, :2] * pair[:, 2:]).sum(0) / count, count)
+        self._bins = np.delete(self._bins, index + 1, 0)
 
     def remaining(self) -> tuple[float, float, float] | None:
-        """(low, middle, high) steps from now until the target; None while there are too few values."""
+        """Return (low, middle, high) steps from now until the target; None while there are too few values."""
         if len(self._bins) < FEWEST:
             return None
         if self._count >= GROWTH * self._fitted_count:
@@ -82,7 +84,7 @@ class Remaining:
         return low, middle, high
 
     def _fit(self) -> tuple[float, float, float] | None:
-        """Steps at which the target is reached: low, middle, high."""
+        """Return the steps at which the target is reached: low, middle, high."""
         values, weight = np.maximum(self._bins[:, 1], 1e-9), np.sqrt(self._bins[:, 2])
         scale = values.max()
         k, values, target = self._bins[:, 0] - self._first, values / scale, self._target / scale
@@ -97,33 +99,33 @@ class Remaining:
         best = min(errors.values())
         draws, earlier, middle = [], [], math.inf
         for shape in SHAPES:
-            if errors[shape.name] > AS_GOOD * best:
+            if errors[shape.name] > SIMILAR_ERROR * best:
                 continue
             theta = solve(shape, k, values, start=first_fits[shape.name], weight=weight)
-            draws.append(shape.steps_to(_draws(shape, theta, k, values, weight), target))
+            draws.append(shape.steps_to(_resampled(shape, theta, k, values, weight), target))
             earlier.append(float(shape.steps_to(first_fits[shape.name], target)))
             if errors[shape.name] == best:
                 middle = float(shape.steps_to(theta, target))
         low, high = np.quantile(np.concatenate(draws), (0.025, 0.975), method="inverted_cdf")
-        # The predictions of the same curves a quarter ago show how much theirs may still change.
+        # The predictions from the first three quarters of the values show how much a prediction may still change.
         low, high = min(float(low), middle, *earlier), max(float(high), middle, *earlier)
         return low + self._first, middle + self._first, high + self._first
 
 
 def _forecast(shape: Shape, theta: Array, k: Array, values: Array, weight: Array) -> float:
-    """Root mean square relative error of values that `theta` was not fitted to."""
+    """Return the root mean square relative error of values to which `theta` was not fitted."""
     return float(np.sqrt(np.mean((weight * (shape.value(theta, k) / values - 1)) ** 2)))
 
 
-def _draws(shape: Shape, theta: Array, k: Array, values: Array, weight: Array) -> Array:
-    """[DRAWS, 3] coefficients sampled from their distribution given the values."""
+def _resampled(shape: Shape, theta: Array, k: Array, values: Array, weight: Array) -> Array:
+    """Sample coefficients [RESAMPLES, 3] from their distribution given the values."""
     value = shape.value(theta, k)
     covariance = coefficient_covariance(
         shape.slope(theta, k) * (weight / value)[:, None], weight * np.log(values / value)
     )
-    draws = np.random.default_rng(0).multivariate_normal(theta, covariance, DRAWS, method="svd")
+    draws = np.random.default_rng(0).multivariate_normal(theta, covariance, RESAMPLES, method="svd")
     for index in np.flatnonzero((draws < 0).any(0)):
-        # A negative coefficient becomes 0, and the others are adjusted to their expected value given that.
+        # A negative coefficient becomes 0, and the others become their conditional expectation.
         below = np.minimum(draws[:, index], 0)
         draws = draws - np.outer(below / max(covariance[index, index], 1e-300), covariance[index])
     return np.maximum(draws, 0)

@@ -1,4 +1,4 @@
-"""Speed of training as a function of servers and workers, or of nodes and replicas, fitted to measured step times."""
+"""Training speed as a function of servers and workers, or of nodes and replicas, fitted to measured step times."""
 
 from dataclasses import replace
 
@@ -19,15 +19,16 @@ def fit_speed(
     parameter_bytes: float | None = None,
     bytes_per_s: float | None = None,
 ) -> SpeedFit:
-    """Fit a form of the step time to measurements, with intervals and held-out error.
+    """Fit a form of the step time to measurements, with confidence intervals and cross-validation error.
 
     Args:
         form: a published form (`forms.PUBLISHED`), or `auto`.
-        parameter_bytes, bytes_per_s: for `auto` of a parameter server: size of the parameters and rate of a server's
-            link, if both are known: a worker's share of the link is then drawn towards 2 S / B.
+        parameter_bytes, bytes_per_s: size S of the parameters and bandwidth B of a server's link, if both are known.
+            With `auto` for a parameter server, the coefficient of a worker's share of the link is then regularized
+            towards 2 S / B.
     Raises:
-        Unidentifiable: the points do not determine the form's coefficients; names points to add.
-        UserError: the form is not known, or not one for these columns.
+        Unidentifiable: the measurements do not determine the form's coefficients; the message names points to add.
+        UserError: the form is not known, or is not for these columns.
     """
     warnings = [f"{data.replayed} of {len(data)} measurements replayed recorded compute"] if data.replayed else []
     if form in RENAMED:
@@ -45,7 +46,7 @@ def fit_speed(
         )
     reduced = published.measured_terms(data) if data.kind == "replicas" else published
     if absent := [name for name in published.exchange if name not in reduced.exchange]:
-        warnings.append(f"{', '.join(absent)} cannot be known: no measurement has such an exchange")
+        warnings.append(f"{', '.join(absent)} cannot be determined: no measurement has such an exchange")
     refuse(reduced, data)
     fit = fit_form(reduced, data, warnings=tuple(warnings))
     return replace(fit, held_out=cross_validate(fit, folds(data)).relative)

@@ -15,12 +15,13 @@ from distdl.perf.speed.speed_fit import SpeedFit
 
 
 def candidates(data: Measurements) -> Placements:
-    """Placements to measure: counts up to the largest measured, at least 4, at the batches measured."""
+    """Return placements to measure: counts up to the largest measured one, at least 4, at the measured batch sizes."""
     largest = np.maximum(data.points[:, :2].max(0), 4)
     counts = [sorted({1, *(2**k for k in range(1, 10) if 2**k <= top), int(top)}) for top in largest]
     batches = np.unique(data.points[:, 2])
     if data.kind == "replicas" and len(batches) == 1:
-        # Only two batch sizes separate the cost of a step from that of a sample; a global batch is already divided.
+        # Separating the cost of a step from that of a sample needs two batch sizes per replica. With a parameter server
+        # the batch size per worker already varies with the number of workers.
         batches = np.append(batches, 2 * batches[0])
     grid = data.placements.at(np.array(list(product(*counts, batches)), float))
     return grid.take(grid.is_feasible)
@@ -29,14 +30,14 @@ def candidates(data: Measurements) -> Placements:
 def next_point(
     fit: SpeedFit, among: Placements | None = None, targets: Placements | None = None
 ) -> tuple[Array, float]:
-    """The placement whose measurement would reduce the variance of the predictions most.
+    """Select the placement whose measurement would reduce the variance of the predictions most.
 
     Args:
         fit: a fit to the measurements so far.
         among: placements that can be measured; by default `candidates`.
         targets: placements to be predicted; by default all of `among`.
     Returns:
-        the point [3], and the share (0 to 1) of the mean predicted log variance over `targets` that it would remove.
+        the point [3], and the fraction (0 to 1) by which it would reduce the mean variance of predicted log times.
     """
     among = candidates(fit.data) if among is None else among
     targets = among if targets is None else targets
@@ -62,7 +63,11 @@ def refuse(form: Form, data: Measurements) -> None:
 
 
 def missing_points(form: Form, data: Measurements, *, least: int = 0) -> Array:
-    """[k, 3] fewest points, `least` or more, that make the form identifiable (greedy, D-optimal)."""
+    """Select points [k, 3] to add so that the form becomes identifiable (greedy, D-optimal).
+
+    Args:
+        least: minimum number of points.
+    """
     scale = np.exp(np.mean(np.log(data.step_s)))
     pool = candidates(data)
     length = np.sqrt((form.at(pool).values ** 2).sum(0))
@@ -85,9 +90,12 @@ def missing_points(form: Form, data: Measurements, *, least: int = 0) -> Array:
 
 
 def _most_informative(rows: Callable[[Array], Array], points: Array, pool: Array) -> Array:
-    """The point of `pool` that adds most to log det of the information; a ridge regularizes missing directions."""
-    known = rows(points)
-    information = known.T @ known
+    """Return the point of `pool` that increases log det of the information matrix most.
+
+    A small ridge makes the matrix invertible.
+    """
+    measured = rows(points)
+    information = measured.T @ measured
     information += 1e-9 * np.trace(information) * np.eye(len(information))
     new = rows(pool)
     gain = np.einsum("ij,jk,ik->i", new, np.linalg.inv(information), new)

@@ -1,4 +1,4 @@
-"""Forms of `auto` for all-reduce: Pollux' terms, a ring's share of the bytes, and replicas that share a node's link."""
+"""Forms of `auto` for all-reduce: Pollux' terms, a ring's bytes per link, and replicas that share a node's link."""
 
 import numpy as np
 

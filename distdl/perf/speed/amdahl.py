@@ -10,16 +10,17 @@ from distdl.perf.regression import nonnegative
 
 @dataclass(frozen=True, kw_only=True)
 class AmdahlFit:
-    """Amdahl's law: a time is serial_s + parallel_s / workers."""
+    """Amdahl's law: the time is serial_s + parallel_s / workers, in seconds."""
 
     serial_s: float
     parallel_s: float
     points: int
-    """Distinct numbers of workers that it was fitted to; with two, none is left to check it."""
+    """Number of distinct worker counts in the fit; two determine it exactly, so that `error` is then no test."""
     error: float
-    """Mean relative error of the mean times at these numbers."""
+    """Mean absolute relative error of the mean times at these worker counts."""
 
     def time_s(self, workers: int) -> float:
+        """Predict the time in seconds."""
         return self.serial_s + self.parallel_s / workers
 
 
@@ -27,7 +28,8 @@ def fit_amdahl(workers: Array, seconds: Array) -> AmdahlFit | None:
     """Fit the law on relative error; None with fewer than two distinct numbers of workers.
 
     Args:
-        workers: [n] counts; seconds: [n] times, all positive.
+        workers: [n] numbers of workers.
+        seconds: [n] times, all positive.
     """
     counts = np.unique(workers)
     if len(counts) < 2:

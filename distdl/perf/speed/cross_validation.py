@@ -1,4 +1,4 @@
-"""Held-out errors of a form: each placement predicted by a fit to the others."""
+"""Cross-validation of a form: each placement is predicted by a fit to the others."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from distdl.perf.speed.speed_fit import SpeedFit
 
 @dataclass(frozen=True, kw_only=True)
 class Errors:
-    """Relative errors [n] of held-out step times: predicted over measured, less 1."""
+    """Relative errors [n] of held-out step times: predicted / measured - 1."""
 
     relative: Array
 
@@ -24,13 +24,16 @@ class Errors:
         return float(np.abs(self.relative).mean())
 
     def exceed(self, other: "Errors") -> bool:
-        """Whether they are larger, point by point, by more than one standard error (Breiman et al. 1984)."""
+        """Whether these errors are larger than those of `other` by more than one standard error (Breiman et al. 1984).
+
+        The standard error is that of the mean difference of the absolute errors.
+        """
         difference = np.abs(self.relative) - np.abs(other.relative)
         return bool(difference.mean() > difference.std() / np.sqrt(len(difference)))
 
 
 def folds(data: Measurements, most: int = 100) -> list[Mask]:
-    """Masks [n], each of one held-out placement; if there are more than `most` placements, `most` groups of them."""
+    """Return masks [n], each of one held-out placement; with more than `most` placements, of `most` groups of them."""
     number = data.configurations
     if number.max() + 1 > most:
         shuffled = np.random.default_rng(0).permutation(number.max() + 1) % most
@@ -39,10 +42,10 @@ def folds(data: Measurements, most: int = 100) -> list[Mask]:
 
 
 def cross_validate(fit: SpeedFit, held_out: Sequence[Mask]) -> Errors:
-    """Errors of each fold, predicted by the fit's form and kernel fitted to the rest, starting from its coefficients.
+    """Predict each fold by the fit's form and kernel fitted to the other folds, and return the errors.
 
     Args:
-        held_out: masks that cover each measurement once, as from `folds`.
+        held_out: masks [n] that cover each measurement once, as from `folds`.
     """
     problem = Problem.of(fit.form, fit.data, fit.known)
     errors = np.empty(len(fit.data))
@@ -52,15 +55,16 @@ def cross_validate(fit: SpeedFit, held_out: Sequence[Mask]) -> Errors:
 
 
 def _predict(fit: SpeedFit, problem: Problem, fold: Mask) -> Array:
-    """Step times of a fold, predicted by a fit to the rest."""
-    rest, kept_terms = fit.data.take(~fold), problem.take(~fold)
+    """Predict the step times of a fold by a fit to the other measurements."""
+    training_data, training = fit.data.take(~fold), problem.take(~fold)
     if fit.form.relative:
-        theta, overlap = relative_fit(kept_terms), fit.overlap
+        theta, overlap = relative_fit(training), fit.overlap
     else:
-        whiten = fit.kernel.whitening(rest.placements, len(kept_terms.log_compute_s))
+        whiten = fit.kernel.whitening(training_data.placements, len(training.log_compute_s))
         free = fit.form.overlap is None
-        solution = solve(kept_terms, fit.overlap, free=free, start=fit.theta, whiten=whiten)
+        solution = solve(training, fit.overlap, free=free, start=fit.theta, whiten=whiten)
         theta, overlap = solution.theta, solution.overlap
-    log_error = kept_terms.log_s - np.log(kept_terms.terms.time(theta, overlap))
-    correction = Interpolation.of(fit.kernel, rest.placements, log_error).correction(fit.data.placements.take(fold))
+    log_error = training.log_s - np.log(training.terms.time(theta, overlap))
+    interpolation = Interpolation.of(fit.kernel, training_data.placements, log_error)
+    correction = interpolation.correction(fit.data.placements.take(fold))
     return problem.terms.take(fold).time(theta, overlap) * np.exp(correction)

@@ -1,9 +1,9 @@
-"""A form of the step time: a sum of costs of compute, a sum of costs of exchange, and how far the two overlap.
+"""A form of the step time: a sum of compute costs, a sum of exchange costs, and the degree to which the two overlap.
 
     T = (C^g + E^g)^(1/g),   C = sum_j c_j C_j(placement),   E = sum_k e_k E_k(placement),   c, e >= 0
 
-g = 1 adds them, g -> infinity takes the longer one (Pollux, Qiao et al. 2021, Eq. 10). T is homogeneous of degree 1 in
-(c, e), so T = J (c, e) with J its Jacobian.
+With g = 1 the two are added, with g -> infinity T is the longer one (Pollux, Qiao et al. 2021, Eq. 10). T is
+homogeneous of degree 1 in (c, e), so T = J (c, e) with its Jacobian J.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ OVERLAPS = (1.0, 10.0)
 
 @dataclass(frozen=True)
 class Term:
-    """One cost of a step: its coefficient is the seconds per unit."""
+    """One cost of a step. Its coefficient is in seconds per unit."""
 
     unit: str
     """Description of one unit for the user, such as "each worker"."""
@@ -32,19 +32,20 @@ class Term:
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
-    """The terms of a step's time."""
+    """Model of the step time: terms of compute and of exchange, and their overlap."""
 
     name: str
     kind: Kind
     compute: Mapping[str, Term] = field(default_factory=dict)
     exchange: Mapping[str, Term] = field(default_factory=dict)
     overlap: float | None = 1.0
-    """g; None if it is fitted, as one more coefficient named gamma."""
+    """g; None if it is fitted, as an additional coefficient named gamma."""
     relative: bool = False
-    """Fit T_fitted / T_measured - 1, as Optimus does, instead of its logarithm; for sums only (g = 1)."""
+    """Whether to minimize T_fitted / T_measured - 1, as Optimus does, instead of the log error; only for g = 1."""
 
     @property
     def names(self) -> list[str]:
+        """Names of the coefficients, compute first."""
         return [*self.compute, *self.exchange]
 
     @property
@@ -59,7 +60,7 @@ class Form:
         return Terms(values=np.stack(columns, 1), compute=len(self.compute))
 
     def measured_terms(self, data: Measurements) -> "Form":
-        """The form without the exchange terms that are 0 in every measurement: their coefficients cannot be known."""
+        """Return the form without exchange terms that are 0 in all measurements, which do not determine them."""
         values = self.at(data.placements).values[:, len(self.compute) :]
         exchange = {
             name: term for (name, term), column in zip(self.exchange.items(), values.T, strict=True) if column.any()
@@ -76,15 +77,16 @@ class Terms:
     """Number of compute terms."""
 
     def take(self, rows: Rows) -> "Terms":
+        """Select placements."""
         return replace(self, values=self.values[rows])
 
     def parts(self, theta: Array) -> tuple[Array, Array]:
-        """[n] seconds of compute and of exchange."""
+        """Return the seconds of compute and of exchange, [n] each."""
         a = self.compute
         return self.values[:, :a] @ theta[:a], self.values[:, a:] @ theta[a:]
 
     def time(self, theta: Array, overlap: float) -> Array:
-        """[n] seconds per step."""
+        """Return the seconds per step, [n]."""
         if overlap == 1:
             return self.values @ theta
         compute, exchange = self.parts(theta)
@@ -93,7 +95,7 @@ class Terms:
         return longer * (1 + ratio**overlap) ** (1 / overlap)
 
     def jacobian(self, theta: Array, overlap: float) -> Array:
-        """[n, k] derivative of `time`; `jacobian @ theta` equals `time`."""
+        """Return the derivative of `time` with respect to theta, [n, k]; `jacobian @ theta` equals `time`."""
         if overlap == 1:
             return self.values
         total = np.maximum(self.time(theta, overlap), TINY)
@@ -101,7 +103,7 @@ class Terms:
         return self.values * np.repeat(slopes, [self.compute, self.values.shape[1] - self.compute], 0).T
 
     def overlap_gradient(self, theta: Array, overlap: float) -> Array:
-        """[n] derivative of log `time` in 1 / g, in which it is nearly linear: log(1 + x) if both parts are equal."""
+        """Return the derivative of log `time` with respect to 1 / g, [n]; log `time` is nearly linear in 1 / g."""
         step = 1e-4
         u = np.clip(1 / overlap, 1 / OVERLAPS[1] + step, 1 - step)
         above, below = (np.log(self.time(theta, 1 / v)) for v in (u + step, u - step))

@@ -1,6 +1,6 @@
-"""All forms of the step time: the published ones by name, and the families among which `auto` selects.
+"""All forms of the step time: the published ones by name, and the families from which `auto` selects.
 
-A new form is one file that defines it and one row here.
+To add a form, define it in a new file and add a row here.
 """
 
 from collections.abc import Sequence
@@ -26,9 +26,9 @@ class Family:
     mode: Literal["sync", "async"] | None = None
     """Update mode of the servers; None under all-reduce."""
     forms: tuple[Form, ...]
-    """The first one is the default: another must be better by more than chance."""
+    """Candidates. The first is the default; another is selected only if it is significantly better."""
     design: Form
-    """The form that names the points to add when no form can be fitted: it has a term for each count."""
+    """The form that determines the points to add if no form can be fitted; it has a term for each count."""
 
 
 FAMILIES = (
@@ -43,12 +43,12 @@ FAMILIES = (
 
 
 def families(data: Measurements) -> list[Family]:
-    """The families that apply to the data; both modes if the data do not state theirs."""
+    """Return the families that apply to the data; for both modes if the mode of the data is not known."""
     return [family for family in FAMILIES if family.kind == data.kind and data.mode in (None, family.mode)]
 
 
 def published_form(name: str) -> Form:
-    """A published form by name.
+    """Return a published form by name.
 
     Raises:
         UserError: there is no such form.
@@ -60,10 +60,10 @@ def published_form(name: str) -> Form:
 
 
 def find(name: str, compute: Sequence[str], exchange: Sequence[str]) -> Form:
-    """The form of this name that has these compute terms and at least these exchange terms.
+    """Return the form with this name, these compute terms and at least these exchange terms.
 
     Raises:
-        StopIteration: there is none.
+        StopIteration: there is no such form.
     """
     forms = (*PUBLISHED.values(), *(form for family in FAMILIES for form in family.forms))
     name = RENAMED.get(name, name)

@@ -12,28 +12,29 @@ from distdl.perf.speed.placements import Kind, Placements
 
 @dataclass(frozen=True, kw_only=True)
 class Measurements:
-    """Step times of one model on one kind of hardware, at n placements (which may repeat)."""
+    """Step times of one network on one kind of hardware, at n placements, which may repeat."""
 
     placements: Placements
     step_s: Array
-    """[n] seconds per step; asynchronous: between two updates, from whichever workers."""
+    """[n] seconds per step; in asynchronous mode, between two updates from any workers."""
     sync_s: Array | None = None
-    """[n] seconds of `step_s` spent in exchange that backward does not hide; None if not measured."""
+    """[n] seconds of `step_s` in exchange that is not overlapped with backward; None if not measured."""
     mode: Literal["sync", "async"] | None = None
     """Update mode of the servers, if known."""
     replayed: int = 0
-    """Number of measurements in which compute was replayed instead of run (ps.compute replay)."""
+    """Number of measurements in which recorded compute was replayed (ps.compute replay)."""
 
     def __len__(self) -> int:
         return len(self.step_s)
 
     @property
     def kind(self) -> Kind:
+        """Kind of the placements."""
         return self.placements.kind
 
     @property
     def points(self) -> Array:
-        """[n, 3] see `Placements.points`."""
+        """[n, 3], see `Placements.points`."""
         return self.placements.points
 
     def take(self, rows: Rows) -> "Measurements":
@@ -43,5 +44,5 @@ class Measurements:
 
     @property
     def configurations(self) -> NDArray[np.intp]:
-        """[n] numbers: rows with the same number measure the same placement."""
+        """[n] number of each measurement's placement: equal for measurements of the same placement."""
         return np.unique(self.points, axis=0, return_inverse=True)[1].ravel()

@@ -1,4 +1,4 @@
-"""`auto`: the form that predicts held-out placements best, its residuals interpolated as far as the data support."""
+"""Form `auto`: select the form that predicts held-out placements best, and interpolate its residuals."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,23 +22,24 @@ def fit_auto(data: Measurements, known: Known) -> SpeedFit:
     Args:
         known: physical values by term, as from `physical`.
     Raises:
-        Unidentifiable: no form is identifiable; names points to add.
+        Unidentifiable: no form is identifiable; the message names points to add.
     """
     applicable = families(data)
     forms = [form for family in applicable for form in family.forms]
     if data.kind == "replicas":
         forms = [form.measured_terms(data) for form in forms]
-    able = [form for form in forms if identifiable(form, data)]
-    if not able:
+    usable = [form for form in forms if identifiable(form, data)]
+    if not usable:
         refuse(applicable[0].design, data)
-    best = select(able, data, known)
+    best = select(usable, data, known)
     return replace(best, held_out=cross_validate(best, folds(data)).relative)
 
 
 def select(forms: Sequence[Form], data: Measurements, known: Known) -> SpeedFit:
-    """The form with the least held-out error; but the default of its family unless that is worse by more than chance.
+    """Fit all forms, and return the one with the smallest cross-validation error.
 
-    A few points rank forms by luck. Forms of one family have one name, and the default comes first.
+    If the default form of its family is not significantly worse, the default is returned: with few points, the ranking
+    of forms is random. Forms of one family have the same name, and the default is the first.
     """
     fits = [_fit_interpolated(form, data, known if form.name == "auto-sync" else {}) for form in forms]
     errors = [cross_validate(fit, folds(data, most=10)) for fit in fits]
@@ -48,7 +49,7 @@ def select(forms: Sequence[Form], data: Measurements, known: Known) -> SpeedFit:
 
 
 def _fit_interpolated(form: Form, data: Measurements, known: Known) -> SpeedFit:
-    """The form fitted with the kernel that its residuals support."""
+    """Fit a form with the kernel that has the highest evidence for its residuals."""
     plain = fit_form(form, data, requested="auto", known=known)
     problem = Problem.of(form, data, known)
     log_error = problem.log_s - np.log(problem.terms.time(plain.theta, plain.overlap))
@@ -57,7 +58,7 @@ def _fit_interpolated(form: Form, data: Measurements, known: Known) -> SpeedFit:
 
 
 def physical(data: Measurements, parameter_bytes: float | None, bytes_per_s: float | None) -> Known:
-    """Coefficients known in advance: for a parameter server, a worker's share of a link, 2 S / B.
+    """Return coefficients that are known in advance: for a parameter server, a worker's share of a link, 2 S / B.
 
     Raises:
         UserError: only one of the two is given, or one is not positive.
@@ -68,6 +69,6 @@ def physical(data: Measurements, parameter_bytes: float | None, bytes_per_s: flo
         return {}
     if not (parameter_bytes > 0 and bytes_per_s > 0):
         raise UserError("parameter_bytes and bytes_per_s must be positive")
-    # Trusted to 20 %: protocols use part of a link, and a server's own work adds to it.
+    # Assumed accurate to 20 %: protocols use part of the bandwidth, and the server's own work adds time.
     share = optimus.network_t2(parameter_bytes, bytes_per_s), kriging.PRIOR_NOISE / 0.2
     return {"shard": share, "link": share}

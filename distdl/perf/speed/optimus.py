@@ -20,7 +20,7 @@ SYNC = Form(
     },
     relative=True,
 )
-"""Eq. 4: 1 / f = t0 M / w + t1 + t2 w / p + t3 w + t4 p, M the global batch."""
+"""Eq. 4: 1 / f = t0 M / w + t1 + t2 w / p + t3 w + t4 p, where M is the global batch size."""
 
 ASYNC = Form(
     name="optimus-async",
@@ -33,24 +33,27 @@ ASYNC = Form(
     },
     relative=True,
 )
-"""Eq. 3: w / f = t0 + t1 w / p + t2 w + t3 p; here divided by w, since 1 / f is the time between two updates."""
+"""Eq. 3: w / f = t0 + t1 w / p + t2 w + t3 p, divided by w, because 1 / f is the time between two updates."""
 
 PUBLISHED_SYNC = {"t0": 1.02, "t1": 2.78, "t2": 4.92, "t3": 0.00, "t4": 0.02}
-"""ResNet-50, synchronous, in seconds, at a global batch of `PUBLISHED_BATCH`."""
+"""Coefficients of synchronous ResNet-50 in seconds, at a global batch size of `PUBLISHED_BATCH`."""
 PUBLISHED_BATCH = 40
 UNCONFIRMED_ASYNC = {"t0": 2.83, "t1": 3.92, "t2": 0.00, "t3": 0.11}
-"""ResNet-50, asynchronous. Unconfirmed: for t3, copies of the paper give 0.11 and 0.505."""
+"""Coefficients of asynchronous ResNet-50 in seconds. Unconfirmed: for t3, copies of the paper give 0.11 and 0.505."""
 
 
 def step_s(
     coefficients: dict[str, float], servers: Array, workers: Array, batch: Array | float, form: Form = SYNC
 ) -> Array:
-    """Seconds per step at given coefficients, broadcast over servers, workers and global batch."""
+    """Compute the seconds per step from given coefficients, broadcast over servers, workers and global batch size."""
     p, w, m = np.broadcast_arrays(*(np.asarray(value, float) for value in (servers, workers, batch)))
     terms = form.at(Placements(kind="servers", points=np.stack([p.ravel(), w.ravel(), m.ravel()], 1)))
     return (terms.values @ np.array([coefficients[name] for name in form.names])).reshape(p.shape)
 
 
 def network_t2(parameter_bytes: float, bytes_per_s: float) -> float:
-    """t2 of a synchronous run limited by one link of this rate per server: S w / p bytes pushed and pulled, 2 S / B."""
+    """Return t2 of a synchronous run with one link of this bandwidth per server: 2 S / B seconds.
+
+    Each server's link transfers S w / p bytes of gradients and as many of parameters.
+    """
     return 2 * parameter_bytes / bytes_per_s

@@ -1,7 +1,7 @@
-"""Forms of `auto` for parameter servers. They cover what Optimus' form leaves out.
+"""Forms of `auto` for parameter servers, with effects that Optimus' form does not include.
 
-The slowest worker holds ceil(M / w) samples, exchange may overlap with compute, a worker's own link carries all
-parameters regardless of how many servers share them, and servers have work that is divided between them.
+The slowest worker processes ceil(M / w) samples, exchange may overlap with compute, a worker's own link transfers all
+parameters for any number of servers, and the servers divide their work between them.
 """
 
 import numpy as np
@@ -32,7 +32,7 @@ def _sync(exchange: str, overlap: float = 1.0) -> Form:
 
 
 def _async(exchange: str) -> Form:
-    """A form in which each worker steps on its own: updates arrive w times as often."""
+    """Build a form in which workers are independent, so that updates are w times as frequent."""
     return Form(
         name="auto-async",
         kind="servers",

@@ -1,4 +1,4 @@
-"""Placements of a training on hardware: how many servers and workers, or nodes and replicas, at which batch size."""
+"""Placements of a training on hardware: numbers of servers and workers, or of nodes and replicas, and batch size."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -18,7 +18,7 @@ COLUMNS: dict[Kind, tuple[str, str, str]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Placements:
-    """Placements of one kind. Each column is a property, which only placements of the kind that has it provide."""
+    """Placements of one kind. Each column is a property, which exists only for the kind that has this column."""
 
     kind: Kind
     points: Array
@@ -28,10 +28,11 @@ class Placements:
         return len(self.points)
 
     def take(self, rows: Rows) -> "Placements":
+        """Select placements."""
         return replace(self, points=self.points[rows])
 
     def at(self, points: Array) -> "Placements":
-        """Placements of the same kind at other points [m, 3]."""
+        """Return placements of the same kind at other points [m, 3]."""
         return replace(self, points=points)
 
     @property
@@ -53,7 +54,7 @@ class Placements:
 
     @property
     def replicas(self) -> Array:
-        """Replicas on all nodes together."""
+        """Number of replicas on all nodes."""
         return self._column("replicas")
 
     @property
@@ -66,19 +67,19 @@ class Placements:
 
     @property
     def is_feasible(self) -> Mask:
-        """[n] whether each can run: a sample for each worker of the global batch, or a replica on each node."""
+        """[n] whether each can run: at least one sample of the global batch per worker, or one replica per node."""
         return self.batch >= self.workers if self.kind == "servers" else self.replicas >= self.nodes
 
     @property
     def levels(self) -> list[Array]:
-        """Groups of columns [n, c] whose equal values share a systematic error: a server count, a worker count; under
-        all-reduce, replicas on nodes."""
+        """Columns [n, c] such that placements with equal values share a systematic error: the number of servers and the
+        number of workers; under all-reduce, nodes and replicas together."""
         if self.kind == "servers":
             return [self.servers[:, None], self.workers[:, None]]
         return [np.stack([self.nodes, self.replicas], 1)]
 
     def is_within(self, measured: "Placements") -> Mask:
-        """[n] whether each is inside the box that the measured placements span."""
+        """Return [n], whether each placement is inside the range of the measured ones."""
         low, high = measured.points.min(0), measured.points.max(0)
         return ((self.points >= low) & (self.points <= high)).all(1)
 

@@ -8,17 +8,17 @@ from distdl.perf.speed.placements import Placements
 
 
 def on_one_node(x: Placements) -> Array:
-    """1 if several replicas share one node, else 0."""
+    """Return 1 if several replicas share a single node, else 0, [n]."""
     return ((x.nodes == 1) & (x.replicas > 1)).astype(float)
 
 
 def on_many_nodes(x: Placements) -> Array:
-    """1 if there are several nodes, else 0."""
+    """Return 1 if there are several nodes, else 0, [n]."""
     return (x.nodes > 1).astype(float)
 
 
 def beyond_two(x: Placements) -> Array:
-    """Replicas beyond two: the retreat that each additional one causes."""
+    """Return the number of replicas beyond two, [n]: Pollux' retrogression term."""
     return np.maximum(x.replicas - 2, 0)
 
 

@@ -17,7 +17,7 @@ from distdl.perf.speed.speed_fit import SpeedFit, from_dict
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """Speed at one placement, with the 95 % interval in which one measurement is expected."""
+    """Predicted speed at one placement, with the 95 % prediction interval of a measurement."""
 
     point: dict[str, int]
     """Value by column: servers, workers, batch_size; or nodes, replicas, local_batch_size."""
@@ -27,9 +27,10 @@ class Prediction:
     steps_per_s: float
     images_per_s: float
     outside: bool
-    """Whether the placement is outside the measured range: extrapolated."""
+    """Whether the placement is outside the measured range, so that this is an extrapolation."""
 
     def as_dict(self) -> dict[str, object]:
+        """Return the values for JSON."""
         values = asdict(self)
         return values.pop("point") | values
 
@@ -38,7 +39,7 @@ def load(file: Path) -> SpeedFit:
     """Read a fit that `distdl fit speed --json` printed.
 
     Raises:
-        UserError: the file is not one.
+        UserError: the file is not such a fit, or was edited.
     """
     text = read_text(file)
     if not text.strip():
@@ -50,11 +51,11 @@ def load(file: Path) -> SpeedFit:
         recorded = [*saved["residuals"], saved["mape"], saved["held_out_mape"]]
         is_consistent = np.allclose(computed, np.array(recorded, float), rtol=1e-6, atol=1e-9)
         mid, low, high = fit.predict(fit.data.placements)
-    except Exception as error:  # whatever a damaged value causes
+    except Exception as error:  # a damaged value can raise any exception
         raise UserError(f"{file} is not what distdl fit speed --json prints: {reason(error)}") from None
     is_ordered = (low <= mid).all() and (mid <= high).all() and (mid > 0).all() and np.isfinite(mid).all()
     if not is_consistent or not is_ordered:
-        raise UserError(f"{file} was damaged or edited: its coefficients do not give its residuals; fit again")
+        raise UserError(f"{file} was damaged or edited: its coefficients and residuals do not match; fit again")
     return fit
 
 
@@ -62,8 +63,10 @@ def predict_speed(fit: SpeedFit, counts: Sequence[Sequence[int]], batches: Seque
     """Predict the speed of every combination of counts and batches that can run.
 
     Args:
-        counts: (servers, workers) or (nodes, replicas).
-        batches: global batches under a parameter server; batches per replica under all-reduce.
+        counts: (servers, workers) or (nodes, replicas), each a sequence.
+        batches: global batch sizes under a parameter server; batch sizes per replica under all-reduce.
+    Raises:
+        UserError: none of the combinations can run.
     """
     grid = fit.data.placements.at(np.array(list(product(*counts, batches)), float))
     grid = grid.take(grid.is_feasible)
@@ -86,7 +89,7 @@ def predict_speed(fit: SpeedFit, counts: Sequence[Sequence[int]], batches: Seque
 
 
 def images_per_step(fit: SpeedFit, at: Placements) -> Array:
-    """[m] images that one step, or one asynchronous update, takes; an update takes one worker's share of the batch."""
+    """Return the images per step, [m]; for an asynchronous update, one worker's share of the global batch."""
     if at.kind == "replicas":
         return at.local_batch * at.replicas
     return at.batch * (1 / at.workers) if fit.form.name.endswith("async") else at.batch

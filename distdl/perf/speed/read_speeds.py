@@ -19,7 +19,7 @@ def read(sources: Sequence[Path]) -> Measurements:
     """Read step times from one CSV file, or from run folders.
 
     Raises:
-        UserError: the file and line, or the run folder, and what is wrong with it.
+        UserError: a file or run folder cannot be used; the message names the line and the problem.
     """
     files = [source for source in sources if not source.is_dir()]
     if len(sources) == 1 and files:
@@ -36,7 +36,7 @@ def read_csv(file: Path) -> Measurements:
     replicas also `sync_s`, if known. `mode` (sync or async) is used if present; other columns are ignored.
 
     Raises:
-        UserError: the file, the line and what is wrong there.
+        UserError: the file cannot be used; the message names the line and the problem.
     """
     table = tables.read_csv(file, expected=expected("servers"))
     kind: Kind = "replicas" if "replicas" in table.columns and "servers" not in table.columns else "servers"
@@ -51,8 +51,8 @@ def read_csv(file: Path) -> Measurements:
     values = np.array([_values(row, kind, time, has_sync) for row in table])
     step_s = 1 / values[:, 3] if time == "steps_per_s" else values[:, 3]
     sync_s = values[:, 4] if has_sync else None
-    if sync_s is not None and (late := np.flatnonzero(sync_s >= step_s)).size:
-        raise table.rows[late[0]].error("sync_s is not less than step_s, of which it is a part")
+    if sync_s is not None and (invalid := np.flatnonzero(sync_s >= step_s)).size:
+        raise table.rows[invalid[0]].error("sync_s is not less than step_s, of which it is a part")
     table.single_value("model")
     mode = _mode(file, table.single_value("mode"))
     return Measurements(placements=Placements(kind=kind, points=values[:, :3]), step_s=step_s, sync_s=sync_s, mode=mode)
@@ -65,9 +65,9 @@ def _values(row: tables.CsvRow, kind: Kind, time: str, has_sync: bool) -> list[f
 
 
 def expected(kind: Kind) -> str:
-    """The columns of a file of this kind, as a clause."""
+    """Describe the columns of a file of this kind, as a clause of a message."""
     time = "steps_per_s (or step_s)" + (" and, if known, sync_s" if kind == "replicas" else "")
-    return f"expected are {', '.join(COLUMNS[kind])}, {time}"
+    return f"expected columns: {', '.join(COLUMNS[kind])}, {time}"
 
 
 def _mode(file: Path, text: str | None) -> Literal["sync", "async"] | None:
@@ -89,7 +89,7 @@ def read_runs(folders: Sequence[Path]) -> Measurements:
     kinds = {run.kind: folder for run, folder in zip(runs, folders, strict=True)}
     if len(kinds) > 1:
         raise UserError(
-            f"{kinds['servers']} ran under a parameter server, {kinds['replicas']} did not; fit them separately"
+            f"{kinds['servers']} ran with a parameter server, {kinds['replicas']} without; fit them separately"
         )
     if len({run.mode for run in runs}) > 1:
         raise UserError(f"{folders[0]} and others differ in ps.mode; fit one mode at a time")
@@ -128,7 +128,7 @@ def _read_run(folder: Path) -> _MeasuredRun:
         batch = int(result["global_batch"])
         exchange_s = float(result.get("phases_s", {}).get("exchange", math.nan))
         if steps < 1 or not 0 < train_s < math.inf or batch < 1 or world < 1:
-            raise UserError(f"{file}: {steps} steps in {train_s:g} s at a global batch of {batch} give no step time")
+            raise UserError(f"{file}: no step time follows from {steps} steps in {train_s:g} s with batch size {batch}")
         step_s = train_s / steps
         if result.get("strategy") != "ps":
             point = (int(result.get("nodes", 1)), world, max(1, batch // world))
@@ -141,13 +141,13 @@ def _read_run(folder: Path) -> _MeasuredRun:
 
 
 def _under_servers(ps: Mapping[str, Any], batch: int, mean_s: float) -> _MeasuredRun:
-    """A run under a parameter server. Its step is the median, if known: the mean includes the slow first steps."""
+    """Read a run with a parameter server. Its step time is the median, if known: the mean includes slow first steps."""
     workers, is_sync = int(ps["workers"]), ps["mode"] == "sync"
     step_s = float(ps["medians"].get("step_s", mean_s))
     return _MeasuredRun(
         kind="servers",
         point=(len(ps["servers"]), workers, batch),
-        # A worker of an asynchronous run counts its own steps; the model takes the time between two updates of any.
+        # A worker of an asynchronous run counts its own steps; the model needs the time between updates of any worker.
         step_s=step_s if is_sync else step_s / workers,
         mode="sync" if is_sync else "async",
         replayed=bool(ps["replayed"]),

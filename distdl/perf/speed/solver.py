@@ -1,4 +1,4 @@
-"""Fit a form to measured step times: on log time, with non-negative coefficients, refused if not identifiable.
+"""Fit the non-negative coefficients of a form to the logarithm of measured step times.
 
 Because a form's time is homogeneous of degree 1 in its coefficients, each Gauss-Newton step on log time is one
 non-negative least squares problem.
@@ -17,8 +17,8 @@ from distdl.perf.speed.form import OVERLAPS, Form, Terms
 from distdl.perf.speed.measurements import Measurements
 
 SEPARABLE = 1e-3
-"""Smallest `separation` of identifiable terms: below it, noise of 5 % in the times changes a coefficient by more than
-the whole time."""
+"""Minimum `separation` of identifiable terms: below it, noise of 5 % in the times changes a coefficient by more than
+the step time."""
 Known = Mapping[str, tuple[float, float]]
 """Physical values by coefficient: (value, weight relative to one measured time)."""
 
@@ -33,7 +33,7 @@ class Unidentifiable(UserError):
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """Log times to be explained by a form's terms: whole steps, then compute alone if it was measured."""
+    """Log times to be fitted by a form's terms: step times, and compute times if they were measured."""
 
     terms: Terms
     log_s: Array
@@ -45,6 +45,7 @@ class Problem:
 
     @classmethod
     def of(cls, form: Form, data: Measurements, known: Known | None = None) -> "Problem":
+        """Build the problem of fitting a form to measurements."""
         terms, compute_only, log_compute = form.at(data.placements), None, np.zeros(0)
         if data.sync_s is not None and form.overlap != 1:
             compute_only, log_compute = terms, np.log(data.step_s - data.sync_s)
@@ -58,6 +59,7 @@ class Problem:
         )
 
     def take(self, rows: Rows) -> "Problem":
+        """Select measurements."""
         compute_only = None if self.compute_only is None else self.compute_only.take(rows)
         return replace(
             self,
@@ -68,7 +70,7 @@ class Problem:
         )
 
     def linear(self, theta: Array, overlap: float) -> tuple[Array, Array]:
-        """(log times at theta, their derivative in theta); the rows of compute alone follow the whole steps."""
+        """Return the log times at theta, [n], and their derivative, [n, k]. Compute times follow the step times."""
         time = np.maximum(self.terms.time(theta, overlap), 1e-9 * np.exp(self.log_s))
         logs, slopes = [np.log(time)], [self.terms.jacobian(theta, overlap) / time[:, None]]
         if self.compute_only is not None:
@@ -80,6 +82,7 @@ class Problem:
 
     @property
     def observed(self) -> Array:
+        """[n] measured log times: of steps, then of compute."""
         return np.concatenate([self.log_s, self.log_compute_s])
 
 
@@ -93,15 +96,18 @@ class Solution:
     error: Array
     """[n] (whitened) errors, those of known values last."""
     slope: Array
-    """[n, k + 1] derivative of the (whitened) log times in the coefficients and in 1 / g."""
+    """[n, k + 1] derivative of the (whitened) log times with respect to the coefficients and 1 / g."""
     cost: float
+    """Sum of squared errors."""
 
     @property
     def overlap(self) -> float:
+        """The overlap g."""
         return 1 / self.inverse
 
     @classmethod
     def of(cls, problem: Problem, theta: Array, inverse: float, whiten: Array | None) -> "Solution":
+        """Evaluate a problem at coefficients `theta` [k] and 1 / g."""
         logs, slope = problem.linear(theta, 1 / inverse)
         gradient = np.zeros(len(logs))
         gradient[: len(problem.log_s)] = problem.terms.overlap_gradient(theta, 1 / inverse)
@@ -114,8 +120,8 @@ class Solution:
         return cls(theta=theta, inverse=inverse, error=error, slope=slope, cost=float(error @ error))
 
     def minimum(self, free: bool, fixed: tuple[int, float] | None) -> tuple[Array, float]:
-        """The coefficients and 1 / g with the least error in the problem linearized here."""
-        # Far from the data the logarithm is not linear; a bounded target prevents overshooting.
+        """Return the coefficients and 1 / g that minimize the error of the problem linearized at this solution."""
+        # The linearization is not valid for large errors; limiting them prevents overshooting.
         slope, gradient = self.slope[:, :-1], self.slope[:, -1]
         target, inverse = np.clip(self.error, -1, 1) + slope @ self.theta, self.inverse
         if free:
@@ -140,10 +146,11 @@ def solve(
 
     Args:
         overlap: g, or its initial value.
-        free: fit g too.
-        fixed: (index, value) of a coefficient that is kept.
-        start: initial coefficients; by default those of a plain sum fitted to relative error.
-        whiten: [n, n] inverse Cholesky factor of the errors' covariance; by default they are independent and equal.
+        free: whether to fit g too.
+        fixed: (index, value) of a coefficient that is not fitted.
+        start: [k] initial coefficients; by default those of a plain sum fitted on relative error.
+        whiten: [n, n] inverse Cholesky factor of the errors' covariance; by default errors are independent with equal
+            variance.
     """
     theta = (start if start is not None else relative_fit(problem)).copy()
     if fixed is not None:
@@ -165,13 +172,13 @@ def solve(
 
 
 def solve_overlap(problem: Problem, *, whiten: Array | None = None) -> Solution:
-    """Fit the coefficients and g, starting from little, some and much overlap."""
+    """Fit the coefficients and g, starting from three values of g."""
     solutions = [solve(problem, overlap, free=True, whiten=whiten) for overlap in (1.2, 2.5, 6.0)]
     return min(solutions, key=lambda solution: solution.cost)
 
 
 def solve_form(form: Form, problem: Problem, whiten: Array | None = None) -> tuple[Array, float]:
-    """Fit the coefficients and g (the form's own unless it is fitted)."""
+    """Fit the coefficients of a form, and g if the form does not define it. Returns both."""
     if form.overlap is None:
         solution = solve_overlap(problem, whiten=whiten)
         return solution.theta, solution.overlap
@@ -181,7 +188,7 @@ def solve_form(form: Form, problem: Problem, whiten: Array | None = None) -> tup
 
 
 def relative_fit(problem: Problem) -> Array:
-    """Non-negative coefficients [k] of a plain sum that minimize the squared relative error."""
+    """Fit non-negative coefficients [k] of a plain sum (g = 1), minimizing the squared relative error."""
     relative = problem.terms.values / np.exp(problem.log_s)[:, None]
     return nonnegative(relative, np.ones(len(relative)))
 
@@ -190,30 +197,30 @@ def identifiable(form: Form, data: Measurements) -> bool:
     """Whether the points determine the form's coefficients, with at least one measurement more than coefficients."""
     problem = Problem.of(form, data)
     enough = len(data) > len(form.names) and len(np.unique(data.points, axis=0)) >= len(form.names)
-    # Overlap changes the terms but adds no direction: terms that are collinear without it stay so.
+    # It is enough to test g = 1: terms that are collinear without overlap are collinear with it.
     return enough and separation(problem.linear(relative_fit(problem), 1.0)[1]) > SEPARABLE
 
 
 def profile_intervals(
     problem: Problem, theta: Array, overlap: float, *, whiten: Array | None = None
 ) -> list[tuple[float, float]]:
-    """95 % intervals by profile likelihood of the k coefficients and, last, of a fitted g.
+    """Compute 95 % intervals by profile likelihood for the k coefficients and, last, for g.
 
-    If compute hides exchange, a time constrains the exchange only from above. A linearization at the estimate does not
-    show that, so each coefficient is moved and all others fitted again, until the error grows by more than chance
-    explains (F test; Seber & Wild 2003, Sec. 5.4).
+    If exchange is hidden behind compute, a step time is only an upper bound for the exchange. A linearization at the
+    estimate does not show this. Therefore each coefficient is varied, and all others are fitted again, until the error
+    is significantly larger (F test; Seber & Wild 2003, Sec. 5.4).
     """
     n, k = len(problem.log_s), len(theta) + 1
 
     def cost(g: float, *, free: bool, fixed: tuple[int, float] | None = None) -> float:
-        # The coefficient of a hidden exchange has no slope at theta: the second search starts from a plain sum.
+        # At theta, the derivative with respect to a hidden exchange is 0: the second search starts from a plain sum.
         starts = [(g, theta), (2.0 if free else g, None)]
         return min(
             solve(problem, initial, free=free, fixed=fixed, start=start, whiten=whiten).cost
             for initial, start in starts
         )
 
-    # Compute measured separately shares its noise with the step it was part of: it is not a further measurement here.
+    # A compute time has the same noise as the step that contains it, so it does not count as another measurement.
     limit = cost(overlap, free=True) * (1 + float(stats.f.ppf(LEVEL, 1, max(n - k, 1))) / max(n - k, 1))
     pairs = [
         sign_changes(
@@ -231,6 +238,6 @@ def profile_intervals(
 
 
 def _largest(problem: Problem, index: int) -> float:
-    """The value of a coefficient that alone explains the largest time."""
+    """Return the value of a coefficient with which its term alone is as large as the longest step time."""
     values = problem.terms.values[:, index]
     return float(np.exp(problem.log_s.max()) / np.max(values))

@@ -19,7 +19,7 @@ from distdl.perf.speed.solver import Known, Problem, Solution, profile_intervals
 
 
 class Interval(NamedTuple):
-    """Predicted step times [m], and the 95 % interval in which one measurement is expected."""
+    """Predicted step times [m] in seconds, and the 95 % prediction interval of a measurement."""
 
     step_s: Array
     low_s: Array
@@ -30,35 +30,37 @@ class Noise(NamedTuple):
     """Noise of one log step time."""
 
     deviation: float
+    """Standard deviation."""
     degrees: int
     """Degrees of freedom of the estimate."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpeedFit:
-    """A form fitted to measurements. `fit_form` makes one, `from_dict` reads a saved one."""
+    """A form fitted to measurements. `fit_form` creates it, `from_dict` reads a saved one."""
 
     requested: str
-    """The name of the form that the user asked for."""
+    """Name of the form that the user requested."""
     form: Form
     data: Measurements
     theta: Array
     """[k] seconds per unit of each term."""
     overlap: float
     known: Known
-    """Physical values that the coefficients were drawn towards."""
+    """Physical values towards which the coefficients were regularized."""
     slope: Array
-    """[n, k'] derivative of the whitened log times in all that is fitted: 1 / gamma last, if it is fitted."""
+    """[n, k'] derivative of the whitened log times with respect to the fitted values; 1 / gamma is last, if fitted."""
     covariance: Array
-    """[k', k'] covariance of what is fitted, in units of the noise's variance."""
+    """[k', k'] covariance of the fitted values, in units of the noise variance."""
     noise: Noise
     interpolation: Interpolation
     held_out: Array = field(default_factory=lambda: np.zeros(0))
-    """[n] relative error of each time, predicted by a fit to the other placements."""
+    """[n] relative error of each step time in cross-validation, predicted by a fit to the other placements."""
     warnings: tuple[str, ...] = ()
 
     @property
     def kernel(self) -> Kernel:
+        """Kernel of the interpolated residuals."""
         return self.interpolation.kernel
 
     @property
@@ -81,7 +83,7 @@ class SpeedFit:
 
     @cached_property
     def residuals(self) -> Array:
-        """[n] fitted over measured step time, less 1."""
+        """[n] relative errors of the fit: fitted / measured step time - 1."""
         return self._step_s(self.data.placements) / self.data.step_s - 1
 
     @property
@@ -91,21 +93,21 @@ class SpeedFit:
 
     @property
     def held_out_mape(self) -> float:
-        """Mean absolute relative error of times whose placement was held out."""
+        """Mean absolute relative error in cross-validation over placements."""
         return float(np.abs(self.held_out).mean())
 
     def predict(self, at: Placements) -> Interval:
-        """Step times at m placements, with 95 % intervals."""
+        """Predict step times at m placements, with 95 % prediction intervals."""
         step_s = self._step_s(at)
         width = stats.t.ppf(0.975, self.noise.degrees) * self.noise.deviation * np.sqrt(1 + self.variance(at))
         return Interval(step_s, step_s * np.exp(-width), step_s * np.exp(width))
 
     def variance(self, at: Placements) -> Array:
-        """[m] variance of the predicted log times, in units of the noise's variance (universal kriging)."""
+        """Return the variance of the predicted log times, [m], in units of the noise variance (universal kriging)."""
         return np.diag(self.prediction_covariance(at, at))
 
     def prediction_covariance(self, a: Placements, b: Placements) -> Array:
-        """[m, l] covariance of the predicted log times at placements a and b, in units of the noise's variance."""
+        """Return the covariance of predicted log times at placements a and b, [m, l], over the noise variance."""
         (cross_a, residual_a), (cross_b, residual_b) = self._project(a), self._project(b)
         return self.kernel(a, b) - cross_a @ cross_b.T + residual_a @ self.covariance @ residual_b.T
 
@@ -116,7 +118,7 @@ class SpeedFit:
         return np.maximum(self.form.at(at).time(self.theta, self.overlap), TINY)
 
     def _project(self, at: Placements) -> tuple[Array, Array]:
-        """Whitened covariance [m, n] with the data, and the part of the slopes [m, k'] that the data do not explain."""
+        """Return the whitened covariance [m, n] with the data, and the residual slopes [m, k'] after projection."""
         terms = self.form.at(at)
         slope = terms.jacobian(self.theta, self.overlap) / self._form_s(at)[:, None]
         if self.form.overlap is None:
@@ -125,7 +127,7 @@ class SpeedFit:
         return cross_covariance, slope - cross_covariance @ self.slope[: len(self.data)]
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON that `distdl fit speed --json` prints, and that `distdl predict speed` reads."""
+        """Return the object that `distdl fit speed --json` prints and `distdl predict speed` reads."""
         kernel = self.kernel
         return {
             "form": self.requested,
@@ -166,7 +168,7 @@ def fit_form(
     kernel: Kernel = kriging.NONE,
     warnings: tuple[str, ...] = (),
 ) -> SpeedFit:
-    """Fit one form, whether or not the data identify its coefficients."""
+    """Fit one form, even if the data do not identify its coefficients."""
     problem = Problem.of(form, data, known)
     theta, overlap = solve_form(form, problem, kernel.whitening(data.placements, len(problem.log_compute_s)))
     fit = at_coefficients(form, data, theta, overlap, known=known, kernel=kernel)
@@ -182,13 +184,13 @@ def at_coefficients(
     known: Known | None = None,
     kernel: Kernel = kriging.NONE,
 ) -> SpeedFit:
-    """A fit with given coefficients: the covariance and the noise are those of the data at these."""
+    """Return a fit with given coefficients; covariance and noise are computed from the data."""
     known = known or {}
     problem = Problem.of(form, data, known)
     solution = Solution.of(problem, theta, 1 / overlap, kernel.whitening(data.placements, len(problem.log_compute_s)))
     slope = solution.slope if form.overlap is None else solution.slope[:, :-1]
     degrees = max(len(solution.error) - len(theta), 1)
-    # The noise seen, combined with the noise expected: three residuals can be small by chance.
+    # The observed noise is combined with the prior, since a few residuals can be small by chance.
     prior = kriging.PRIOR_DEGREES * kriging.PRIOR_NOISE**2
     deviation = np.sqrt((solution.error @ solution.error + prior) / (degrees + kriging.PRIOR_DEGREES))
     log_error = problem.log_s - np.log(problem.terms.time(theta, overlap))
@@ -207,7 +209,7 @@ def at_coefficients(
 
 
 def from_dict(saved: Mapping[str, Any]) -> SpeedFit:
-    """Read the fit that `SpeedFit.as_dict` saved.
+    """Rebuild a fit from the result of `SpeedFit.as_dict`.
 
     Raises:
         KeyError, StopIteration, TypeError, ValueError: it is not such a dictionary.

@@ -1,4 +1,4 @@
-"""Sentences on a run's waterfall: speed and MFU, device counters, the largest loss and its remedy."""
+"""Explanation of a run's waterfall in sentences: speed and MFU, device counters, the largest loss and its remedy."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,11 +7,11 @@ from distdl.perf.usage.waterfall import Waterfall
 from distdl.runtime.cores import BUSY
 
 COUNTERS = ("busy", "sm_active", "tensor_active", "dram_active")
-"""Device counters in result.json's `utilisation`, as shares of the time."""
+"""Device counters in `utilisation` of result.json, as shares of the time."""
 
 
 def sentences(waterfall: Waterfall, result: Mapping[str, Any]) -> list[str]:
-    """Conclusions from a run's waterfall and its result.json."""
+    """Return conclusions from a run's waterfall and its result.json."""
     used = result.get("utilisation") or {}
     lines = [
         _replayed(result),
@@ -29,7 +29,7 @@ def sentences(waterfall: Waterfall, result: Mapping[str, Any]) -> list[str]:
 def _replayed(result: Mapping[str, Any]) -> str:
     if not result.get("ps", {}).get("replayed"):
         return ""
-    return "Compute was replayed: its time was waited, not computed. Only communication is measured in this run."
+    return "Compute was replayed: the run waited for its recorded time. Only communication is measured in this run."
 
 
 def _achieved(waterfall: Waterfall, result: Mapping[str, Any]) -> str:

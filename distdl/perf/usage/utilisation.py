@@ -15,15 +15,17 @@ COUNTED = {
     "tensor_active_percent": "tensor_active",
     "dram_active_percent": "dram_active",
 }
-"""Shares by field of a telemetry row: any kernel running (NVML); multiprocessors, tensor cores, memory (GPM)."""
+"""Name of each counter by field of a telemetry row: any kernel running (NVML); multiprocessors, tensor cores and memory
+in use (GPM)."""
 
 
 def bounds(network: Network, device: Device | None, precision: str) -> dict[str, float | None]:
-    """FLOPs of a training step of `network` at its batch size, and a lower bound of its time on `device`.
+    """Compute the FLOPs of a training step of `network` at its batch size, and a lower bound of its time on `device`.
 
     Returns:
-        flops_per_step; peak_flops_per_s, dense, at this precision; best_step_s, PALEO with the full rates of the data
-        sheet and with transfers and compute overlapped. None for a device or precision whose peak is not known.
+        flops_per_step; peak_flops_per_s, the dense peak at this precision; best_step_s, PALEO's time in seconds at the
+        full rates of the data sheet, with transfers and compute overlapped. The last two are None if the peak of the
+        device at this precision is not known.
     """
     limits: dict[str, float | None] = {"flops_per_step": float(network.training_flops)}
     limits |= {"peak_flops_per_s": None, "best_step_s": None}
@@ -38,7 +40,7 @@ def bounds(network: Network, device: Device | None, precision: str) -> dict[str,
 
 
 def ppp_by_kind(network: Network, by_kind_s: Mapping[str, float], peak_flops_per_s: float) -> dict[str, float]:
-    """PALEO's platform percent of peak per kind of layer, as a share: FLOPs over those at the peak in the same time.
+    """Compute PALEO's platform percent of peak per kind of layer, as a share: achieved FLOP/s / peak FLOP/s.
 
     Args:
         by_kind_s: seconds per step in the kernels of each kind; kinds without FLOPs have no PPP.
@@ -54,7 +56,11 @@ def ppp_by_kind(network: Network, by_kind_s: Mapping[str, float], peak_flops_per
 
 
 def counted(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Means of the device counters during training, and the share of samples throttled, by cause."""
+    """Compute the means of the device counters during training, and the share of throttled samples by cause.
+
+    Args:
+        rows: rows of telemetry.jsonl.
+    """
     values: dict[str, list[float]] = defaultdict(list)
     throttled: dict[str, int] = defaultdict(int)
     samples = 0

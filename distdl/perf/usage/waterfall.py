@@ -1,11 +1,10 @@
-"""Waterfall of a run's time: from the peak of the device to the measured time, in parts that add up to the total.
+"""Waterfall of a run's time, from the device's peak to the measured time, in parts that add up to the total.
 
     peak -> PALEO's bound for these layers -> measured kernels -> launch and host gaps -> input stalls
-         -> exposed communication -> evaluation, checkpoints, start-up, the rest
+         -> exposed communication -> evaluation, checkpoints, start-up, other
 
-Each part is the time that its level adds to the previous one, in seconds of rank 0's device over the whole run. Times
-that were not measured are not estimated: that level is left out, and its time is in the next part, which has a
-description of both.
+Each part is the time that its level adds to the previous one, in seconds of rank 0's device over the whole run. A level
+that was not measured is omitted instead of estimated; its time is in the next part, whose description covers both.
 """
 
 import itertools
@@ -51,18 +50,18 @@ class Waterfall:
 
     parts: tuple[TimePart, ...]
     whole_s: float
-    """Total time, from the start of the process to the end of the run, over all starts."""
+    """Total time in seconds from the start of the process to the end of the run, over all starts."""
     unaccounted: float
-    """Share of the total time in no part; negative if the parts add up to more than the total."""
+    """Share of the total time that is in no part; negative if the parts add up to more than the total."""
     mfu: float | None
-    """Share of the dense peak of the device that training steps reach; None for an unknown device."""
+    """Model FLOPs utilization of training steps, see `mfu`; None for an unknown device."""
     largest: str
-    """The largest part that is not work."""
+    """Name of the largest part that is not in WORK."""
     remedy: str
-    """Options that would reduce it."""
+    """Options that would reduce this part."""
 
     def as_dict(self) -> dict[str, Any]:
-        """The parts as `distdl explain --json` prints them."""
+        """Return the object that `distdl explain --json` prints."""
         return asdict(self)
 
 
@@ -82,7 +81,7 @@ def waterfall(result: Mapping[str, Any], config: Mapping[str, Any] | None = None
     warm_s = result.get("warm_s", 0.0)
     compute_s = max(sum(phases[name] for name in COMPUTE) - warm_s, 0.0)
     on_device_s = sum(seconds for name, seconds in phases.items() if name != "data" or not on_gpu)
-    # A GPU computes while the host waits for data: a stall is only the time when the GPU is idle.
+    # A GPU can compute while the host waits for data: only the time in which the GPU is idle is a stall.
     free_s = max(result["train_s"] - on_device_s, 0.0)
     stalled_s = min(phases["data"], free_s) if on_gpu else phases["data"]
     seconds = dict(_compute_parts(result, compute_s)) | {
@@ -110,9 +109,9 @@ def waterfall(result: Mapping[str, Any], config: Mapping[str, Any] | None = None
 
 
 def mfu(result: Mapping[str, Any]) -> float | None:
-    """Model FLOPs utilization: FLOPs of a step over those at the dense peak in the time of a step, without warm-up.
+    """Compute the model FLOPs utilization (MFU): achieved FLOP/s / dense peak FLOP/s, without warm-up.
 
-    None for a device without a known peak: a wrong peak is worse than none (torchtitan#668, nanoGPT PR 464).
+    None for a device whose peak is not known: a wrong peak is worse than none (torchtitan#668, nanoGPT PR 464).
     """
     peak, flops = result.get("peak_flops_per_s"), result.get("flops_per_step")
     train_s = result["train_s"] - result.get("warm_s", 0.0)
@@ -120,9 +119,9 @@ def mfu(result: Mapping[str, Any]) -> float | None:
 
 
 def _compute_parts(result: Mapping[str, Any], compute_s: float) -> list[tuple[str, float]]:
-    """The compute phases in parts, from the peak upwards; the time of a level that was not measured is in the next.
+    """Divide the compute phases into parts, from the peak upwards. A level that was not measured is in the next part.
 
-    A level above the next one (a kernel that fuses layers moves fewer bytes than PALEO's bound) is reduced to it.
+    A level that exceeds the next one is reduced to it: a kernel that fuses layers can be faster than PALEO's bound.
     """
     steps, peak, flops = result["steps"], result.get("peak_flops_per_s"), result.get("flops_per_step")
     best, kernel = result.get("best_step_s"), result.get("kernel_step_s")
@@ -140,7 +139,7 @@ def _compute_parts(result: Mapping[str, Any], compute_s: float) -> list[tuple[st
 
 
 def remedy(part: str, config: Mapping[str, Any]) -> str:
-    """Options of distdl.train that would make a part smaller, and that the run did not use."""
+    """Return options that the run did not use and that would reduce a part's time."""
     compute, data = config.get("compute", {}), config.get("data", {})
     if part in ("kernels", "kernels and gaps"):
         options = [

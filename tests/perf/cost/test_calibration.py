@@ -134,7 +134,7 @@ def test_a_spoilt_calibration_says_so():
         peak_tflops={"fp32": 1},
         calibration={"fp32": {"coefficients": [{"term": "edge"}]}},
     )
-    with pytest.raises(UserError, match="distdl calibrate makes it again"):
+    with pytest.raises(UserError, match="run distdl calibrate again"):
         calibration.stored(device, "fp32")
 
 

@@ -33,7 +33,7 @@ def test_losses_of_a_csv_file(tmp_path: Path) -> None:
 
 
 BAD_LOSSES = {
-    ("a.csv", ""): "is empty; expected are columns step and loss",
+    ("a.csv", ""): "is empty; expected columns: step, loss",
     ("a.csv", "step,loss\n"): "has no training losses",
     ("a.csv", "step,los\n1,2\n"): 'line 1: column loss is missing; did you mean "los"',
     ("a.csv", "step,loss\n1,2\n2,nan\n"): "line 3: loss is nan; it must be finite",

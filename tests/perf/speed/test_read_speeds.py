@@ -39,7 +39,7 @@ def test_a_column_of_modes_says_which_forms_apply(tmp_path: Path, word: str, mod
 
 
 BAD = {
-    "": "is empty; expected are servers, workers, batch_size, steps_per_s",
+    "": "is empty; expected columns: servers, workers, batch_size, steps_per_s",
     "servers,workers,batch_size,steps_per_s\n": "has column names but no measurements",
     "servers,worker,batch_size,step_s\n1,2,3,4\n": 'line 1: column workers is missing; did you mean "worker"',
     "servers,workers,batch_size,speed\n1,2,3,4\n": "line 1: column steps_per_s or step_s is missing",
@@ -134,5 +134,5 @@ def test_all_reduce_takes_steps_per_s_and_is_named_where_servers_are_missing(tmp
     file.write_text("nodes,replicas,local_batch_size,steps_per_s\n1,2,32,4\n")
     assert read_csv(file).step_s.tolist() == [0.25]
     file.write_text("workers,batch_size,steps_per_s\n1,32,4\n")
-    with pytest.raises(UserError, match=r"without servers, expected are nodes, replicas, local_batch_size"):
+    with pytest.raises(UserError, match=r"without servers, expected columns: nodes, replicas, local_batch_size"):
         read_csv(file)
