@@ -1,4 +1,4 @@
-"""Time in kernels: a few steps recorded by torch.profiler, in total and by kind of layer."""
+"""Time in kernels, in total and by kind of layer, from a few steps recorded by torch.profiler."""
 
 import os
 import re
@@ -21,7 +21,7 @@ KINDS = {
     "optimizer": r"_foreach|_fused|addcdiv|addcmul|optimizer",
     "activation": r"relu|clamp_min|threshold|gelu|silu|sigmoid|tanh|softmax|dropout|nll_loss|cross_entropy",
 }
-"""Kind of layer by a pattern of operator names; the first match counts, others are elementwise work and copies."""
+"""Pattern of operator names by kind of layer. The first match counts; other operators are elementwise or copies."""
 
 
 class KernelProfile:
@@ -40,11 +40,15 @@ class KernelProfile:
         self._began = time.perf_counter()
 
     def stop(self, steps: int, trace: Path | None = None) -> dict[str, Any]:
-        """End the recording of `steps` steps; `trace` is a file for chrome://tracing or Perfetto.
+        """End the recording.
 
+        Args:
+            steps: number of recorded steps.
+            trace: file for chrome://tracing or Perfetto, if it is to be written.
         Returns:
-            step_s, and kernel_s and by_kind_s: seconds per step in kernels (on a CPU: in operators), without copies to
-            the device and exchange. The recording slows the host: step_s is longer than a step without it.
+            steps; step_s, seconds per step; kernel_s and by_kind_s, seconds per step in kernels (on a CPU, in
+            operators), without copies to the device and exchange. Recording slows the host, so that step_s is longer
+            than without it.
         """
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
@@ -73,18 +77,18 @@ class KernelProfile:
 
 
 def kind_of(operator: str) -> str:
-    """Kind of layer that an operator's time belongs to."""
+    """Return the kind of layer of an operator."""
     name = operator.lower()
     return next((kind for kind, pattern in KINDS.items() if re.search(pattern, name)), "elementwise")
 
 
 def covered(intervals: Iterable[tuple[float, float]]) -> float:
-    """Length of the union of intervals."""
-    total, reached = 0.0, float("-inf")
+    """Return the total length of the union of intervals (start, end)."""
+    total, covered_until = 0.0, float("-inf")
     for start, end in sorted(intervals):
-        if end > reached:
-            total += end - max(start, reached)
-            reached = end
+        if end > covered_until:
+            total += end - max(start, covered_until)
+            covered_until = end
     return total
 
 

@@ -1,9 +1,9 @@
 """Time the layers of a network: each operator of a real step, forward and backward, by the layer that runs it.
 
-Timing a layer from outside costs a synchronization or a hook per layer, and the sum of the layers then exceeds the
-whole (Lu et al. 2017, Tables 2 to 6). Here an operator is timed when it reaches the device, with its real arguments,
-and the cost of an empty measurement is subtracted. On a GPU short operators are repeated inside one measurement; on a
-CPU, whose clock is precise enough, they are not, because the second run would find all its data in the cache.
+Timing layers from outside costs a synchronization or a hook per layer, and the sum of the layers then exceeds the total
+(Lu et al. 2017, Tables 2 to 6). Here each operator is timed in the dispatcher with its real arguments, and the cost of
+an empty measurement is subtracted. On a GPU short operators are repeated within one measurement. On a CPU the clock is
+precise enough, and a repetition would find all its data in the cache.
 """
 
 import time
@@ -23,44 +23,47 @@ from distdl.profiling.timing import Seconds, TrainingStep, interleaved
 from distdl.runtime.torch_private import backward_node, forward_node
 
 LONG_ENOUGH_S = 5e-4
-"""An operator of a GPU is repeated until its measurement takes this long, so that the cost of its events is small."""
+"""Minimum duration of a measurement on a GPU, in seconds: shorter operators are repeated, so that events cost little."""
 MOST_REPEATS = 50
 OUTSIDE = "(gradients)"
-"""The name of backward operators that belong to no layer: sums of gradients where the graph branches."""
+"""Name of backward operators that belong to no layer: sums of gradients at branches of the graph."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """One network's times at one batch size on one device: medians of the rounds."""
+    """Times of a network at one batch size on one device: medians of the rounds."""
 
     layers: dict[str, Seconds]
-    """By module name, in the order in which they first run; operators between modules as "(operator)"."""
+    """Time by module name, in execution order; operators outside of modules as "(operator)"."""
     naive: dict[str, Seconds]
-    """The same by the host's clock, once, with a synchronization before and after each operator: for comparison."""
+    """The same for comparison, by the host's clock with a synchronization before and after each operator."""
     total: Seconds
-    """Whole passes, with nothing in between."""
+    """Time of whole passes without instrumentation."""
 
     @property
     def layer_sum(self) -> Seconds:
+        """Sum of `layers`."""
         return sum(self.layers.values(), Seconds())
 
     @property
     def naive_sum(self) -> Seconds:
+        """Sum of `naive`."""
         return sum(self.naive.values(), Seconds())
 
 
 def measure(model: nn.Module, inputs: Tensor, *, rounds: int = 3, naive: bool = True) -> Measured:
-    """Time `model` at `inputs`, both on the device to measure, in training mode; its gradients are discarded.
+    """Time `model` with `inputs` in training mode, on the device of both. Gradients are discarded.
 
     Args:
-        rounds: each takes one whole step, one by operator and, with `naive`, one by operator the naive way.
+        rounds: number of rounds. Each has a whole step, a step timed by operator and, with `naive`, another one timed
+            with synchronization.
     """
     step = TrainingStep(model.train(), inputs)
-    step.run()  # allocations, kernels chosen and compiled
+    step.run()  # warm-up: allocations, selection and compilation of kernels
     first = OperatorTimer(step).collect() if step.timer.cuda else []
     repeats = [min(MOST_REPEATS, max(1, round(LONG_ENOUGH_S / max(call.seconds, 1e-9)))) for call in first]
     passes = {
-        "total": lambda: {"": (step.run(), step.run())[1]},  # a step that follows another, as in a training
+        "total": lambda: {"": (step.run(), step.run())[1]},  # the second of two steps, as in a training
         "layers": lambda: _by_layer(OperatorTimer(step, repeats=repeats).collect()),
         "naive": lambda: _by_layer(OperatorTimer(step, naive=True).collect()),
     }
@@ -78,9 +81,9 @@ class OperatorCall:
 
 
 class OperatorTimer(TorchDispatchMode):
-    """Times each operator of a step as it reaches the device, with the name of the module that it belongs to.
+    """Times each operator of a step in the dispatcher, together with the name of its module.
 
-    In backward that is the module that made the graph's node, identified by the node's sequence number.
+    In backward this is the module that created the node of the graph, identified by the node's sequence number.
     """
 
     def __init__(self, step: TrainingStep, *, repeats: Sequence[int] = (), naive: bool = False) -> None:
@@ -93,6 +96,7 @@ class OperatorTimer(TorchDispatchMode):
         self._in_backward = False
 
     def collect(self) -> list[OperatorCall]:
+        """Run one step, and return the time of each operator call in order."""
         self.timer.wait()
         with self._modules(), self:
             out = self.step.forward()
@@ -126,10 +130,10 @@ class OperatorTimer(TorchDispatchMode):
             return func(*args, **kwargs)
         if self._naive:
             return self._once(func, args, kwargs)
-        # A network with stochastic depth may run more operators than when the repeats were chosen.
+        # A network with stochastic depth may run more operators than when the numbers of repeats were determined.
         repeats = self._repeats[len(self._spans)] if len(self._spans) < len(self._repeats) else 1
         if func._schema.is_mutable and repeats > 1:
-            # An operator that writes to its arguments is repeated on copies, then runs once for its effect.
+            # An operator that modifies its arguments is repeated on copies, then runs once for its effect.
             copies, named = tree_map(lambda a: a.clone() if isinstance(a, Tensor) else a, (args, kwargs))
             span = self.timer.span(lambda: func(*copies, **named), repeats)
             out = func(*args, **kwargs)
@@ -155,7 +159,8 @@ class OperatorTimer(TorchDispatchMode):
     def _layer(self, func: Any) -> str:
         if not self._in_backward:
             layer = self._stack[-1] or f"({func._schema.name.rpartition('::')[2]})"
-            # The operator's own node has just been made; an operator that made none must not take its neighbour's.
+            # The operator's node has just been created; setdefault, since an operator without a node must not replace
+            # the layer of the previous one.
             self._nodes.setdefault(forward_node(), layer)
             return layer
         node = backward_node()
@@ -163,7 +168,7 @@ class OperatorTimer(TorchDispatchMode):
 
 
 def _is_view(func: Any) -> bool:
-    """Whether an operator only makes another view of its argument, which takes no time on the device."""
+    """Whether an operator only creates a view of its argument, which takes no time on the device."""
     schema = func._schema
     aliases = any(result.alias_info is not None for result in schema.returns)
     return (aliases and not schema.is_mutable) or schema.name == "aten::detach"

@@ -1,7 +1,7 @@
 """Measure the network between ranks: bandwidth and latency of each pair, all-reduce bandwidth by message size.
 
-Every rank calls `measure`, with torch.distributed set up. A transfer ends with the receiver's answer: the
-sender alone would measure only the time until the kernel has buffered the message.
+Every rank calls `measure` after torch.distributed was initialized. A transfer ends with an acknowledgement of the
+receiver, because the sender alone would measure only the time until the kernel has buffered the message.
 """
 
 import statistics
@@ -13,15 +13,15 @@ import torch
 import torch.distributed as dist
 
 SIZES = (*(2**power for power in range(10, 28, 2)), 2**27)
-"""Bytes of the all-reduce messages: 1 KiB to 128 MiB."""
+"""Sizes of the all-reduce messages in bytes: 1 KiB to 128 MiB."""
 SMALLEST, LARGEST = 2**20, 2**28
-"""Bytes of the first and of the largest message between a pair."""
-WARM_TRIPS, TRIPS = 5, 50
-"""Round trips of a pair: warm-up, and measured."""
-WHOLE_S, SHORTEST_S, LONGEST_S = 60.0, 0.05, 0.5
-"""Length of the whole probe, and shortest and longest transfer of a pair."""
-LONG_S = 2.0
-"""An all-reduce that would take longer is left out, as are those of larger messages."""
+"""Sizes of the smallest and of the largest message between a pair, in bytes."""
+WARMUP_TRIPS, TRIPS = 5, 50
+"""Number of round trips of a pair for warm-up, and of measured ones."""
+TOTAL_S, SHORTEST_S, LONGEST_S = 60.0, 0.05, 0.5
+"""Duration of all pairs together, and shortest and longest duration of a pair's transfers, in seconds."""
+MAX_ALL_REDUCE_S = 2.0
+"""An all-reduce that would take more seconds is omitted, and so are those of larger messages."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,15 +40,16 @@ class Pair:
 
 @dataclass(frozen=True, kw_only=True)
 class AllReduce:
-    """All ranks summing one fp32 message."""
+    """Time of an all-reduce of one fp32 message over all ranks."""
 
     bytes: int
     seconds: float
     """Median over repetitions of the slowest rank's time."""
     spread_s: float
-    """Third quartile less first."""
+    """Interquartile range."""
     bus_bytes_per_s: float
-    """2 (n - 1) / n * bytes / seconds: what each rank sends and receives in a ring, comparable between world sizes."""
+    """Bus bandwidth, 2 (n - 1) / n * bytes / seconds: the rate at which each rank sends and receives in a ring. It is
+    comparable between world sizes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,34 +57,35 @@ class NetworkMeasurement:
     """All measurements, the same on every rank."""
 
     hosts: list[str]
-    """By rank."""
+    """Host name by rank."""
     backend: str
     device: str
     pairs: list[Pair]
     all_reduce: list[AllReduce]
 
     def as_json(self) -> dict[str, Any]:
+        """Return the values for JSON."""
         return asdict(self)
 
 
 def measure(device: torch.device, host: str, sizes: tuple[int, ...] = SIZES) -> NetworkMeasurement:
-    """Measure; a collective. One pair at a time, so that no transfer has to share a link with another.
+    """Measure all pairs and all-reduce; all ranks must call it. Pairs take turns, so that transfers share no link.
 
     Args:
-        device: whose memory the messages are in: the GPU for NCCL.
-        host: this rank's name for itself.
-        sizes: bytes of the all-reduce messages, multiples of 4.
+        device: device whose memory has the messages: the GPU for NCCL.
+        host: name of this rank's host.
+        sizes: sizes of the all-reduce messages in bytes, multiples of 4.
     """
     world = dist.get_world_size()
     hosts: list[Any] = [None] * world
     dist.all_gather_object(hosts, host)
     link = _Link(device)
-    each_s = min(max(WHOLE_S / max(world * (world - 1), 1), SHORTEST_S), LONGEST_S)
+    each_s = min(max(TOTAL_S / max(world * (world - 1), 1), SHORTEST_S), LONGEST_S)
     ends = [(source, target) for source in range(world) for target in range(world) if source != target]
     pairs = [link.pair(source, target, each_s) for source, target in ends]
     reduced: list[AllReduce] = []
     for size in sizes if world > 1 else ():
-        if reduced and reduced[-1].seconds * size / reduced[-1].bytes > LONG_S:
+        if reduced and reduced[-1].seconds * size / reduced[-1].bytes > MAX_ALL_REDUCE_S:
             break  # the same on every rank, since the times are those of the slowest
         reduced.append(_all_reduce(device, size, each_s))
     return NetworkMeasurement(
@@ -92,7 +94,7 @@ def measure(device: torch.device, host: str, sizes: tuple[int, ...] = SIZES) -> 
 
 
 class _Link:
-    """Point to point between two ranks; the source decides, and the others wait for the result."""
+    """Point-to-point measurements between two ranks. The source controls them, other ranks wait for the result."""
 
     def __init__(self, device: torch.device) -> None:
         self.device, self.rank = device, dist.get_rank()
@@ -101,11 +103,11 @@ class _Link:
     def pair(self, source: int, target: int, seconds: float) -> Pair:
         values = torch.zeros(3, dtype=torch.float64)
         if self.rank == source:
-            trips = sorted([self._round_trip(target) for _ in range(WARM_TRIPS + TRIPS)][WARM_TRIPS:])
+            trips = sorted([self._round_trip(target) for _ in range(WARMUP_TRIPS + TRIPS)][WARMUP_TRIPS:])
             latency, slow = statistics.median(trips) / 2, trips[int(TRIPS * 0.9)] / 2
             values = torch.tensor([self._bandwidth(target, seconds), latency, slow], dtype=torch.float64)
         elif self.rank == target:
-            self._answer(source)
+            self._acknowledge(source)
         values = values.to(self.device)
         dist.broadcast(values, source)
         rate, latency, slow = values.tolist()
@@ -119,33 +121,33 @@ class _Link:
         return time.perf_counter() - start
 
     def _bandwidth(self, target: int, seconds: float) -> float:
-        self._transfer(target, SMALLEST)  # the first one makes connections and touches pages
+        self._transfer(target, SMALLEST)  # warm-up: connections, page faults
         first = self._transfer(target, SMALLEST)
         size = min(max(int(first * seconds / 2), SMALLEST), LARGEST)
-        # The faster of two: other processes can only slow a transfer down.
+        # The faster of two, because disturbances only slow a transfer down.
         rate = max(self._transfer(target, size) for _ in range(2))
-        self._order(target, 0)
+        self._announce(target, 0)
         return rate
 
     def _transfer(self, target: int, size: int) -> float:
-        """Bytes/s of one message."""
+        """Send one message, and return the bandwidth in bytes/s."""
         message = torch.zeros(size, dtype=torch.uint8, device=self.device)
-        self._order(target, size)
+        self._announce(target, size)
         start = time.perf_counter()
         dist.send(message, target)
         dist.recv(self.token, target)
         self._finish()
         return size / (time.perf_counter() - start)
 
-    def _order(self, target: int, size: int) -> None:
-        """Send the target the size of the next message (0: none), and wait until it is ready."""
+    def _announce(self, target: int, size: int) -> None:
+        """Send the size of the next message to the target (0 for no further message), and wait until it is ready."""
         dist.send(torch.tensor([size], device=self.device), target)
         dist.recv(self.token, target)
         self._finish()
 
-    def _answer(self, source: int) -> None:
-        """The target's side of a pair."""
-        for _ in range(WARM_TRIPS + TRIPS):
+    def _acknowledge(self, source: int) -> None:
+        """Run the target's side of a pair: receive and acknowledge messages."""
+        for _ in range(WARMUP_TRIPS + TRIPS):
             dist.recv(self.token, source)
             dist.send(self.token, source)
         order = torch.ones(1, dtype=torch.int64, device=self.device)
@@ -159,7 +161,7 @@ class _Link:
             dist.send(self.token, source)
 
     def _finish(self) -> None:
-        if self.device.type == "cuda":  # NCCL only queues: the answer has arrived when the stream is done
+        if self.device.type == "cuda":  # NCCL only enqueues: the message has arrived when the stream is done
             torch.cuda.current_stream().synchronize()
 
 

@@ -1,4 +1,4 @@
-"""One rank of `distdl probe network`: join, measure, and on rank 0 show."""
+"""One rank of `distdl probe network`: join the process group, measure, and print the result on rank 0."""
 
 import dataclasses
 import json
@@ -19,11 +19,17 @@ from distdl.runtime.device import make_world
 from distdl.runtime.launch_env import Placement, placement
 
 SHOWN = 6
-"""Largest number of hosts whose matrix fits 80 columns; for more, pairs are summarized (the JSON has all)."""
+"""Maximum number of ranks whose matrix fits into 80 columns; for more, pairs are summarized (the JSON has all)."""
 
 
 def probe(kind: str, file: Path | None) -> int:
-    """Measure between the ranks of the environment. Rank 0 prints tables and writes `file`."""
+    """Measure the network between the ranks that the environment describes. Rank 0 prints tables and writes `file`.
+
+    Args:
+        kind: device, as in compute.device.
+    Returns:
+        the exit code.
+    """
     config = dataclasses.replace(ComputeConfig(), device=kind)
     device = make_world(config, placement() or Placement()).device
     torch.set_num_threads(1)
@@ -40,12 +46,12 @@ def probe(kind: str, file: Path | None) -> int:
 
 
 def show(network: NetworkMeasurement, console: Console) -> None:
-    """Tables of a measurement, in at most 80 columns."""
+    """Print tables of a measurement, in at most 80 columns."""
     names = rank_names(network.hosts)
     console.print(f"{len(names)} ranks over {network.backend}, messages in {network.device} memory")
     by_ends = {(pair.source, pair.target): pair for pair in network.pairs}
     if 1 < len(names) <= SHOWN:
-        for title, what in (
+        for title, formatted in (
             ("bandwidth from (row) to (column), Gbit/s", lambda pair: f"{pair.bytes_per_s * 8e-9:.3f}"),
             ("latency one way, median, \N{MICRO SIGN}s", lambda pair: f"{pair.latency_s * 1e6:.0f}"),
         ):
@@ -55,7 +61,7 @@ def show(network: NetworkMeasurement, console: Console) -> None:
                 table.add_column(name, justify="right", overflow="fold")
             for source, name in enumerate(names):
                 cells = [by_ends.get((source, target)) for target in range(len(names))]
-                table.add_row(name, *("" if pair is None else what(pair) for pair in cells))
+                table.add_row(name, *("" if pair is None else formatted(pair) for pair in cells))
             console.print(table)
     elif len(names) > SHOWN:
         console.print(_summary(network, names))
@@ -70,7 +76,7 @@ def show(network: NetworkMeasurement, console: Console) -> None:
 
 
 def rank_names(hosts: list[str]) -> list[str]:
-    """A host's name for its only rank, with the rank's number if it has several."""
+    """Return a name for each rank: that of its host, with the rank's number if the host has several ranks."""
     return [host if hosts.count(host) == 1 else f"{host} #{rank}" for rank, host in enumerate(hosts)]
 
 

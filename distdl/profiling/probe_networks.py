@@ -1,7 +1,7 @@
-"""Networks for `distdl calibrate` to measure: a range of layers, combined as in today's networks.
+"""Networks that `distdl calibrate` measures: a range of layers, combined as in current architectures.
 
-Layers are measured inside a network that trains, because a layer on its own finds its memory mapped and its caches
-warm. Widths and sizes are between those of published networks, and equal to none of them.
+Layers are measured inside a network that trains, because an isolated layer would run with mapped memory and warm
+caches. Widths and sizes are between those of published networks, but differ from all of them.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ class Sum(nn.Module):
 
 
 class Join(nn.Module):
-    """Several branches, concatenated along the channels."""
+    """Several branches of the same input, concatenated along the channels."""
 
     def __init__(self, *branches: nn.Module) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Join(nn.Module):
 
 
 class Gate(nn.Module):
-    """Squeeze and excitation: channels scaled by a function of their averages."""
+    """Squeeze-and-excitation (Hu et al. 2018): channels scaled by a function of their averages."""
 
     def __init__(self, width: int, gate: nn.Module) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class Gate(nn.Module):
 
 
 class Shuffled(nn.Module):
-    """Half of the channels pass a body, and the halves are dealt like cards."""
+    """A body for half of the channels, then a channel shuffle, as in ShuffleNet v2 (Ma et al. 2018)."""
 
     def __init__(self, body: nn.Module) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class Shuffled(nn.Module):
 
 
 class Encoder(nn.Module):
-    """A layer of a vision transformer."""
+    """An encoder layer of a vision transformer."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class Encoder(nn.Module):
 
 
 class Patches(nn.Module):
-    """An image as a sequence."""
+    """Patch embedding: converts an image to a sequence of patches."""
 
     def __init__(self, width: int, size: int) -> None:
         super().__init__()
@@ -92,13 +92,13 @@ class Patches(nn.Module):
 def conv(
     width: int, out: int, kernel: int = 3, act: Make = nn.ReLU, *, stride: int = 1, groups: int = 1
 ) -> nn.Sequential:
-    """Convolution, batch norm, activation; padded to keep the size."""
+    """Build convolution, batch norm and activation, with padding that preserves the size for stride 1."""
     layer = nn.Conv2d(width, out, kernel, stride, kernel // 2, groups=groups, bias=False)
     return nn.Sequential(layer, nn.BatchNorm2d(out), act())
 
 
 def residual() -> nn.Module:
-    """3x3 convolutions and shortcuts."""
+    """Build 3x3 convolutions with shortcuts, as in ResNet-18."""
     layers: list[nn.Module] = [*conv(3, 56, 7, stride=2), nn.MaxPool2d(3, 2, 1)]
     width = 56
     for out, stride in ((56, 1), (112, 2), (112, 1), (208, 2), (448, 2)):
@@ -115,7 +115,12 @@ def residual() -> nn.Module:
 
 
 def bottleneck(groups: int = 1, in_group: int = 0) -> nn.Module:
-    """1x1 convolutions around a 3x3, which may be in `groups` groups, or in groups of `in_group` channels."""
+    """Build bottleneck blocks, as in ResNet-50 and ResNeXt.
+
+    Args:
+        groups: number of groups of the 3x3 convolutions.
+        in_group: channels per group, instead of `groups`; 0 to use `groups`.
+    """
     layers: list[nn.Module] = [*conv(3, 48, 3, stride=2), *conv(48, 48, 3, stride=2)]
     width = 48
     for inner, out, stride in ((48, 192, 1), (96, 352, 2), (160, 640, 2), (320, 1280, 2)):
@@ -131,7 +136,7 @@ def bottleneck(groups: int = 1, in_group: int = 0) -> nn.Module:
 
 
 def inverted(act: Make = nn.SiLU, gate: Make | None = nn.Sigmoid) -> nn.Module:
-    """Depthwise convolutions between 1x1, some gated."""
+    """Build inverted residuals with squeeze-and-excitation, as in EfficientNet and MobileNet v3."""
     layers: list[nn.Module] = [*conv(3, 20, 3, act, stride=2)]
     width = 20
     for out, kernel, stride in ((20, 3, 1), (28, 3, 2), (44, 5, 2), (88, 3, 2), (128, 5, 1), (200, 5, 2)):
@@ -148,7 +153,7 @@ def inverted(act: Make = nn.SiLU, gate: Make | None = nn.Sigmoid) -> nn.Module:
 
 
 def shuffled() -> nn.Module:
-    """Small layers: depthwise convolutions on half of the channels."""
+    """Build small layers with depthwise convolutions on half of the channels, as in ShuffleNet v2."""
     layers: list[nn.Module] = [*conv(3, 32, stride=2), nn.MaxPool2d(3, 2, 1)]
     width = 32
     for out, blocks in ((88, 3), (168, 5), (336, 3)):
@@ -163,7 +168,7 @@ def shuffled() -> nn.Module:
 
 
 def plain() -> nn.Module:
-    """Convolutions with biases, large kernels, pools, dense layers."""
+    """Build convolutions with biases and large kernels, pools and dense layers, as in AlexNet."""
 
     def biased(width: int, out: int, kernel: int, stride: int = 1) -> list[nn.Module]:
         return [nn.Conv2d(width, out, kernel, stride, kernel // 2), nn.ReLU(inplace=True)]
@@ -177,7 +182,7 @@ def plain() -> nn.Module:
 
 
 def stacked(first: int = 40) -> nn.Module:
-    """3x3 convolutions on large images, without norms."""
+    """Build 3x3 convolutions on large images without normalization, as in VGG; `first` is the width of the first."""
     layers: list[nn.Module] = []
     width = 3
     for times, pool in ((1, False), (1, True), (2.4, True), (5.6, False), (5.6, True), (9.6, True), (9.6, False)):
@@ -189,7 +194,7 @@ def stacked(first: int = 40) -> nn.Module:
 
 
 def joined() -> nn.Module:
-    """Each layer's output joined to its input, with norms before the convolutions."""
+    """Build layers whose output is concatenated with their input, as in DenseNet."""
 
     def grow(width: int) -> nn.Module:
         body = nn.Sequential(
@@ -211,7 +216,7 @@ def joined() -> nn.Module:
 
 
 def branched() -> nn.Module:
-    """Branches of several kernels side by side."""
+    """Build parallel branches with different kernels, as in GoogLeNet."""
 
     def block(width: int, pointwise: int, three: tuple[int, int], five: tuple[int, int], pooled: int) -> nn.Module:
         return Join(
@@ -229,7 +234,7 @@ def branched() -> nn.Module:
 
 
 def transformer(width: int = 448, heads: int = 7, patch: int = 16) -> nn.Module:
-    """Patches, attention, layer norms."""
+    """Build a vision transformer with three encoder layers."""
     return nn.Sequential(
         Patches(width, patch), *(Encoder(width, heads) for _ in range(3)), nn.LayerNorm(width), nn.Flatten(),
         nn.LazyLinear(100),

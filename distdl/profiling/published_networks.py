@@ -1,6 +1,6 @@
-"""Networks of publications, for comparison with their figures, where torchvision's of the same name differ.
+"""Networks as they were published, for comparison with published figures; torchvision's of the same name differ.
 
-All take ImageNet images [b, 3, 224, 224] (AlexNet and NiN also 227) and give 1000 logits.
+All map ImageNet images [b, 3, 224, 224] (AlexNet and NiN also 227) to logits [b, 1000].
 """
 
 import csv
@@ -21,7 +21,7 @@ from distdl.profiling.counting.meta import weightless
 
 
 def alexnet_caffe() -> nn.Module:
-    """Krizhevsky et al. 2012 on one GPU, Caffe's bvlc_alexnet: two groups in three convolutions, and LRN."""
+    """Build AlexNet (Krizhevsky et al. 2012) as Caffe's bvlc_alexnet: three convolutions with two groups, and LRN."""
     return nn.Sequential(
         *_conv(3, 96, 11, stride=4), nn.LocalResponseNorm(5), _pool(),
         *_conv(96, 256, 5, padding=2, groups=2), nn.LocalResponseNorm(5), _pool(),
@@ -36,7 +36,7 @@ def alexnet_caffe() -> nn.Module:
 
 
 def nin() -> nn.Module:
-    """Lin et al. 2014, Network in Network as published for ImageNet: every convolution is followed by two of 1x1."""
+    """Build Network in Network (Lin et al. 2014) for ImageNet: two 1x1 convolutions follow every convolution."""
     return nn.Sequential(
         *_conv(3, 96, 11, stride=4), *_conv(96, 96, 1), *_conv(96, 96, 1), _pool(),
         *_conv(96, 256, 5, padding=2), *_conv(256, 256, 1), *_conv(256, 256, 1), _pool(),
@@ -47,7 +47,7 @@ def nin() -> nn.Module:
 
 
 def googlenet_caffe() -> nn.Module:
-    """Szegedy et al. 2015, Inception-v1, Caffe's bvlc_googlenet: biases and LRN, no batch norm, true 5x5 branches."""
+    """Build Inception-v1 (Szegedy et al. 2015) as Caffe's bvlc_googlenet: biases, LRN, no batch norm, 5x5 branches."""
     return nn.Sequential(
         *_conv(3, 64, 7, stride=2, padding=3), _pool(), nn.LocalResponseNorm(5),
         *_conv(64, 64, 1), *_conv(64, 192, 3, padding=1), nn.LocalResponseNorm(5), _pool(),
@@ -65,7 +65,7 @@ def googlenet_caffe() -> nn.Module:
 
 
 class Inception(nn.Module):
-    """Four branches over the same input, their outputs concatenated. The widths are in Table 1 of the paper."""
+    """Four branches of the same input, whose outputs are concatenated. The widths are in Table 1 of the paper."""
 
     def __init__(self, width: int, pointwise: int, three: tuple[int, int], five: tuple[int, int], pooled: int) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class Inception(nn.Module):
 
 
 def resnet_caffe(depth: int = 50) -> nn.Module:
-    """He et al. 2015 as published: the stride of a bottleneck on its first 1x1 convolution, not on the 3x3."""
+    """Build a ResNet (He et al. 2015) as published: a bottleneck's first 1x1 convolution has the stride."""
     network = resnet.__dict__[f"resnet{depth}"]()
     for block in network.modules():
         if isinstance(block, resnet.Bottleneck):
@@ -102,7 +102,7 @@ def _pool() -> nn.Module:
 
 
 def nin_of_paleo() -> nn.Module:
-    """Network in Network as PALEO counts it: pools round down."""
+    """Build Network in Network as PALEO counts it: output sizes of pools are rounded down."""
     network = nin()
     for module in network.modules():
         if isinstance(module, nn.MaxPool2d):
@@ -111,7 +111,10 @@ def nin_of_paleo() -> nn.Module:
 
 
 def alexnet_of_paleo() -> nn.Module:
-    """AlexNet of Krizhevsky 2014 ("One weird trick") as PALEO counts it: without padding in front, 5 x 5 at the end."""
+    """Build AlexNet (Krizhevsky 2014, "One weird trick") as PALEO counts it.
+
+    The first convolution has no padding, and the dense layers have an input of 5 x 5.
+    """
 
     def conv(width: int, out: int, kernel: int, stride: int = 1, padding: int = 0) -> list[nn.Module]:
         return [nn.Conv2d(width, out, kernel, stride, padding), nn.ReLU()]
@@ -137,15 +140,15 @@ FAMILY = {name: name.partition("-")[0] for name in CNN_BENCHMARKS}
 DEVICES = {"Pascal Titan X": "titan-x-pascal", "Maxwell Titan X": "titan-x-maxwell"}
 
 BOOST = 0.8
-"""These data sheets give the base clock; cards of that time ran up to a quarter faster."""
+"""Lower bound of compute: the data sheets are for the base clock, and these GPUs ran up to 25 % faster."""
 F4 = 4 / 2.25
-"""A 4x4 tile of a 3x3 convolution takes 36 multiplications instead of 144: no kernel needs fewer."""
+"""Saving of F(4x4, 3x3) over F(2x2, 3x3): a 4x4 tile of a 3x3 convolution needs 36 multiplications instead of 144."""
 PRODUCTS = frozenset({"conv", "depthwise", "dense"})
 CONVOLUTIONS = frozenset({"conv", "depthwise", "winograd"})
 FORM = (
     Coefficient(term="compute", kinds=PRODUCTS, least=BOOST),
     Coefficient(term="compute", kinds=frozenset({"winograd"}), least=BOOST / F4),
-    # A dense layer at a small batch is as long as its weights take to read, which traffic has.
+    # Without dense layers: at a small batch size, their time is that of reading the weights, which "traffic" covers.
     Coefficient(term="edge", kinds=CONVOLUTIONS),
     Coefficient(term="traffic", least=1.0),
     Coefficient(term="layer"),
@@ -154,7 +157,7 @@ FORM = (
 
 
 def cnn_benchmarks(file: Path) -> tuple[list[Observation], list[str]]:
-    """The times in cnn-benchmarks.csv as observations, and each one's network: two passes of each row."""
+    """Read the times in cnn-benchmarks.csv. Returns observations, two passes per row, and the network of each."""
     counted = {name: _counted(name, make) for name, make in CNN_BENCHMARKS.items()}
     devices = {name: hardware.device(sheet) for name, sheet in DEVICES.items()}
     observations, names = [], []

@@ -1,4 +1,4 @@
-"""Time whole steps of a network, and measure the rates that a device reaches."""
+"""Time whole steps of a network, and measure the compute and memory throughput of a device."""
 
 import statistics
 import time
@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from distdl.runtime.memory import keep_freed
 
 BRIEF_S = 0.3
-"""Longest matrix product used to measure the rate of a device, in seconds."""
+"""Maximum duration in seconds of a matrix product with which the throughput of a device is measured."""
 DISTURBED = 0.1
-"""Number of cores that other processes may use during a measurement on the CPU."""
+"""Maximum number of cores that other processes may use during a measurement on the CPU."""
 TRIES = 4
-"""Number of attempts if other processes disturb a measurement."""
+"""Maximum number of attempts if other processes disturb a measurement."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,7 @@ class Seconds:
 
     @property
     def step_s(self) -> float:
+        """Time of both passes."""
         return self.forward_s + self.backward_s
 
     def __add__(self, other: "Seconds") -> "Seconds":
@@ -36,7 +37,7 @@ class Seconds:
 
 
 def total(model: nn.Module, inputs: Tensor, *, rounds: int = 5) -> Seconds:
-    """Time of whole passes alone: the median of the rounds, after one that warms up."""
+    """Measure whole passes without instrumentation: the median of the rounds, after one for warm-up."""
     step = TrainingStep(model.train(), inputs)
     step.run()
     return interleaved({"total": lambda: {"": step.run()}}, rounds, step.timer)["total"][""]
@@ -47,9 +48,9 @@ Result = TypeVar("Result")
 
 
 def interleaved(passes: Mapping[str, Callable[[], Round]], rounds: int, timer: "Timer") -> dict[str, Round]:
-    """Medians of `rounds` rounds of each pass, in the order A B C A B C ..., so that drift affects all passes.
+    """Return medians of `rounds` rounds of each pass, in the order A B C A B C ..., so that drift affects all passes.
 
-    On a CPU, a pass during which other processes ran does not count; if they never pause, the least disturbed ones do.
+    On a CPU, passes that other processes disturbed are repeated; after `TRIES` attempts, the least disturbed are used.
     """
     attempts: dict[str, list[tuple[float, Round]]] = {name: [] for name in passes}
 
@@ -69,7 +70,7 @@ def interleaved(passes: Mapping[str, Callable[[], Round]], rounds: int, timer: "
 
 
 def _with_disturbance(run: Callable[[], Result], timer: "Timer") -> tuple[float, Result]:
-    """(number of cores that other processes used meanwhile, the result of `run`)."""
+    """Return the number of cores that other processes used during `run`, and the result of `run`."""
     if timer.cuda:
         return 0.0, run()
     others_s, start = _other_processes_s(), time.perf_counter()
@@ -78,9 +79,10 @@ def _with_disturbance(run: Callable[[], Result], timer: "Timer") -> tuple[float,
 
 
 def _other_processes_s() -> float:
-    """Core-seconds used so far by all processes except this one."""
-    busy, this = psutil.cpu_times(), psutil.Process().cpu_times()
-    return sum(busy) - busy.idle - getattr(busy, "iowait", 0.0) - getattr(busy, "guest", 0.0) - this.user - this.system
+    """Return the core-seconds used so far by all processes except this one."""
+    busy, own_times = psutil.cpu_times(), psutil.Process().cpu_times()
+    others_s = sum(busy) - busy.idle - getattr(busy, "iowait", 0.0) - getattr(busy, "guest", 0.0)
+    return others_s - own_times.user - own_times.system
 
 
 def _median(rounds: Sequence[dict[str, Seconds]]) -> dict[str, Seconds]:
@@ -94,7 +96,7 @@ def _median(rounds: Sequence[dict[str, Seconds]]) -> dict[str, Seconds]:
 
 
 class Timer:
-    """Time stamps of a device: perf_counter on the CPU, events on a GPU, read when the device has passed them."""
+    """Timestamps of a device: perf_counter on the CPU, CUDA events on a GPU, which are read after they completed."""
 
     def __init__(self, device: torch.device) -> None:
         self.cuda = device.type == "cuda"
@@ -102,6 +104,7 @@ class Timer:
         self.empty_s = statistics.median(self.read(self.span(lambda: None)) for _ in range(101))
 
     def now(self) -> Any:
+        """Return a timestamp of the device."""
         if not self.cuda:
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)
@@ -109,6 +112,7 @@ class Timer:
         return event
 
     def span(self, work: Callable[[], object], repeats: int = 1) -> tuple[Any, Any]:
+        """Run `work` `repeats` times, and return the timestamps before and after."""
         start = self.now()
         for _ in range(repeats):
             work()
@@ -123,26 +127,29 @@ class Timer:
         return start.elapsed_time(end) / 1e3
 
     def wait(self) -> None:
+        """Wait until the device is idle."""
         if self.cuda:
             torch.cuda.synchronize(self.device)
 
 
 class TrainingStep:
-    """Forward and backward of one batch."""
+    """Forward and backward pass of one batch."""
 
     def __init__(self, model: nn.Module, inputs: Tensor) -> None:
         if inputs.device.type == "cpu":
-            keep_freed()  # as in a training
+            keep_freed()  # as a training does
         self.model, self.inputs, self.timer = model, inputs, Timer(inputs.device)
         self.names = {module: name for name, module in model.named_modules()}
 
     def forward(self) -> Tensor:
+        """Run the forward pass, and return the outputs of all heads as one tensor."""
         self.model.zero_grad(set_to_none=True)
         out = self.model(self.inputs)
-        # Auxiliary heads of torchvision's networks train too.
+        # Auxiliary heads of torchvision's networks are trained too.
         return out if isinstance(out, Tensor) else torch.cat([part for part in out if part is not None])
 
     def run(self) -> Seconds:
+        """Run both passes, and return their times."""
         self.timer.wait()
         start = self.timer.now()
         out = self.forward()
@@ -154,8 +161,8 @@ class TrainingStep:
         return spans
 
 
-def _own_tensors(module: nn.Module) -> list[tuple[str, Tensor]]:
-    """Parameters and buffers that a module itself has, each under every name."""
+def _direct_tensors(module: nn.Module) -> list[tuple[str, Tensor]]:
+    """Return parameters and buffers of a module itself, without submodules, including repeated ones."""
     return [
         *module.named_parameters(recurse=False, remove_duplicate=False),
         *module.named_buffers(recurse=False, remove_duplicate=False),
@@ -163,36 +170,37 @@ def _own_tensors(module: nn.Module) -> list[tuple[str, Tensor]]:
 
 
 def with_weights(model: nn.Module, device: torch.device) -> nn.Module:
-    """Move `model` to `device`; tensors on the meta device are made there, with random weights that keep values finite.
+    """Move `model` to `device`. Tensors on the meta device get random values there that keep activations finite.
 
-    Values affect the time: a CPU computes with denormal and infinite ones at a fraction of its speed.
+    Values matter for timing: a CPU is much slower with denormal and infinite values.
     """
-    made: dict[int, Tensor] = {}
+    created: dict[int, Tensor] = {}
 
-    def real(tensor: Tensor) -> Tensor:
+    def materialized(tensor: Tensor) -> Tensor:
         if not tensor.is_meta:
             return tensor
-        if id(tensor) not in made:  # shared weights stay shared
+        if id(tensor) not in created:  # shared weights stay shared
             values = torch.ones(tensor.shape, dtype=tensor.dtype, device=device)
             if tensor.dim() > 1 and tensor.is_floating_point():
                 torch.nn.init.normal_(values, std=tensor[0].numel() ** -0.5)
             is_parameter = isinstance(tensor, nn.Parameter)
-            made[id(tensor)] = nn.Parameter(values, tensor.requires_grad) if is_parameter else values
-        return made[id(tensor)]
+            created[id(tensor)] = nn.Parameter(values, tensor.requires_grad) if is_parameter else values
+        return created[id(tensor)]
 
     for module in model.modules():
-        for name, tensor in _own_tensors(module):
-            setattr(module, name, real(tensor))
+        for name, tensor in _direct_tensors(module):
+            setattr(module, name, materialized(tensor))
     return model.to(device)
 
 
 def ceilings(device: torch.device, precision: str) -> tuple[float, float]:
-    """(FLOP/s of a large product, bytes/s of a large copy): the best of several measurements of the device.
+    """Measure the FLOP/s of a large product and the bytes/s of a large copy: the best of several measurements.
 
-    Repeated if other processes were busy meanwhile.
+    The measurement is repeated if other processes were busy. The product is a matrix product or a convolution,
+    whichever is faster: on some processors the library's matrix product uses only narrow instructions.
 
-    The product is a matrix product or a convolution, whichever is faster: libraries differ, and on some processors the
-    matrix product uses only narrow instructions. fp16 and bf16 are those types, tf32 is fp32 with tensor cores allowed.
+    Args:
+        precision: fp16 and bf16 use these types, others fp32.
     """
     dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(precision, torch.float32)
     timer = Timer(device)
@@ -210,14 +218,14 @@ def _ceilings(device: torch.device, dtype: torch.dtype, timer: "Timer") -> tuple
         return min(timer.read(timer.span(work)) for _ in range(tries))
 
     def rate(make: Callable[[int], tuple[int, Callable[[], object]]], size: int, largest: int) -> float:
-        """FLOP/s of the best size; each is twice the previous one, up to `largest`."""
+        """Return the FLOP/s of the best size; sizes are doubled up to `largest`."""
         best = 0.0
         while True:
             flops, work = make(size)
-            spent_s = fastest_s(work, 2)
-            best = max(best, flops / min(spent_s, fastest_s(work, 8) if 8 * spent_s < BRIEF_S else spent_s))
-            # A precision without instructions of its own may be emulated, a thousand times slower.
-            if size >= largest or 16 * spent_s > BRIEF_S:
+            elapsed_s = fastest_s(work, 2)
+            best = max(best, flops / min(elapsed_s, fastest_s(work, 8) if 8 * elapsed_s < BRIEF_S else elapsed_s))
+            # A precision without native instructions may be emulated, a thousand times slower.
+            if size >= largest or 16 * elapsed_s > BRIEF_S:
                 return best
             size *= 2
 

@@ -1,1 +1,1 @@
-"""Count the work of a network: its operators are traced on the meta device, each with its rule."""
+"""Counting of a network's FLOPs and bytes, by tracing its operators on the meta device."""

@@ -1,12 +1,13 @@
-"""Count a network's work: FLOPs of the forward pass and of both gradients, parameters, bytes, layer by layer.
+"""Count FLOPs of the forward pass and of both gradients, parameters and bytes of a network, layer by layer.
 
-The network runs once on the meta device: shapes and no elements, so neither weights nor a device are needed.
+The network runs once on the meta device, where tensors have shapes but no elements, so that neither weights nor an
+accelerator are needed.
 
 For every torchvision classifier the FLOPs equal those that torchvision publishes with its weights (`_ops`, to 0.001
-GMAC), and so do the parameters, except for googlenet, whose published figure leaves out the auxiliary heads.
-Conventions: only multiply-adds count; only gradients that are needed, so none by the images; in causal attention only
-the pairs that are not masked; recomputation by a checkpoint or a fused kernel does not count.
-`Network.warnings` lists what a count on shapes leaves out.
+GMAC). The parameters are equal too, except for googlenet, whose published number does not include the auxiliary heads.
+Conventions: only multiply-adds count; only gradients that are needed count, so none with respect to the images; in
+causal attention only pairs that are not masked count; recomputation by checkpointing or a fused kernel does not count.
+`Network.warnings` lists operations that are not counted.
 """
 
 from collections.abc import Sequence
@@ -33,23 +34,26 @@ def count(
     name: str | None = None,
     dtype_bytes: int | None = None,
 ) -> Network:
-    """Count `model` at a batch of inputs. 1 multiply-add = 2 FLOPs.
+    """Count `model` for a batch of inputs. 1 multiply-add = 2 FLOPs.
 
     Args:
-        model: any module; it is neither changed nor run: a copy of it is, on the meta device.
-        input_shape: shape of one sample, without the batch.
-        batch: samples. The table is for all of them.
-        training: run as `model.train()` would (auxiliary heads, dropout). The gradients' FLOPs are given either way:
-            those of every parameter with requires_grad, and of the activations that lead to one.
-        inputs: the arguments of forward, instead of a batch of float images of `input_shape`; only their shapes and
-            types matter, and integers (token numbers) may be given.
-        name: what the table calls the network.
-        dtype_bytes: bytes a floating-point element; the parameters' own by default.
+        model: any module. It is not changed: a copy of it runs on the meta device.
+        input_shape: shape of one sample, without the batch dimension.
+        batch: number of samples. The table is for all of them.
+        training: count the network in training mode (auxiliary heads, dropout). FLOPs of gradients are included in
+            either mode: those of every parameter with requires_grad, and of the activations on the way to one.
+        inputs: arguments of forward, instead of a batch of float images of `input_shape`. Only their shapes and types
+            matter; integers (token ids) are allowed.
+        name: name of the network in the table; by default that of its class.
+        dtype_bytes: bytes per floating-point element; by default that of the parameters' type.
+    Returns:
+        the table of layers, one row for each operator call.
     Raises:
-        UserError: the network does not run at this input, or looks at values, which the meta device has not.
+        UserError: the network cannot process this input, or reads values of tensors, which the meta device does not
+            have.
     """
     if isinstance(model, torch.jit.ScriptModule):
-        raise UserError("a TorchScript module cannot be counted: count the module that it was made from")
+        raise UserError("a TorchScript module cannot be counted: count the module from which it was made")
     with eager_on_meta():
         try:
             copy = meta_copy(model).train(training)
@@ -61,7 +65,7 @@ def count(
             arguments: list[Any] = [torch.empty(batch, *input_shape, dtype=dtype)]
         else:
             shapes = {id(value): to_meta(value) for value in inputs if isinstance(value, Tensor)}
-            arguments = [shapes.get(id(value), value) for value in inputs]  # one tensor given twice stays one
+            arguments = [shapes.get(id(value), value) for value in inputs]  # the same tensor twice stays the same
         if any(is_lazy(parameter) for parameter in copy.parameters()):
             _run(copy, arguments)  # lazy modules learn their shapes from a first batch
         tracer = Tracer(copy, dtype_bytes or dtype.itemsize)
@@ -85,7 +89,7 @@ def _run(model: nn.Module, arguments: Sequence[Any]) -> None:
     except Exception as error:
         shapes = ", ".join("x".join(map(str, a.shape)) for a in arguments if isinstance(a, Tensor))
         reason = str(error).strip().split("\n")[0].split(". ")[0]
-        hint = "; a batch of 2 or more has what it needs" if "more than 1 value per channel" in reason else ""
+        hint = "; use a batch of 2 or more" if "more than 1 value per channel" in reason else ""
         raise UserError(
-            f"{type(model).__name__} cannot be counted at input {shapes}, by shapes and without values: {reason}{hint}"
+            f"{type(model).__name__} cannot be counted at input {shapes} on the meta device: {reason}{hint}"
         ) from error

@@ -1,4 +1,4 @@
-"""The kind of each operator that multiplies nothing: what a predictor needs to know of its traffic."""
+"""Kinds of operators without multiplications, by which a predictor estimates their traffic."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ ALLOCATIONS = {
     "empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "set_", "resize_", "lift_fresh",
     "_local_scalar_dense", "is_same_size",
 }  # fmt: skip
-"""Nothing moves: no row at all."""
+"""Operators that move no data: they get no row."""
 QUIET = {
     "sum", "mean", "amax", "amin", "max", "min", "argmax", "argmin", "var", "var_mean", "std", "any", "all", "prod",
     "cumsum", "sort", "topk", "index", "index_put_", "index_put", "index_select", "index_add", "gather", "scatter",
@@ -40,11 +40,11 @@ QUIET = {
     "cumprod", "median", "kthvalue", "_efficientzerotensor", "rand_like", "randn_like", "bernoulli", "native_norm",
     "diagonal_copy", "nll_loss_forward", "nll_loss2d_forward", "mse_loss", "multinomial", "eye", "masked_select",
 }  # fmt: skip
-"""Known to multiply nothing worth counting. What is neither here nor above is counted as 0 FLOPs with a warning."""
+"""Operators that are known to have no relevant FLOPs. Operators in none of these sets count 0 FLOPs with a warning."""
 
 
 def kind_of(name: str, operator: Any) -> tuple[str, bool]:
-    """The kind of `namespace.operator`, and whether it is certain that there is nothing in it to count."""
+    """Return the kind of `namespace.operator`, and whether it is known to have no FLOPs to count."""
     namespace, _, short = name.partition(".")
     if namespace != "aten":
         return "other", False

@@ -1,4 +1,4 @@
-"""A network without its weights: a copy on the meta device, where tensors have shapes and no elements."""
+"""Copies of networks on the meta device, where tensors have shapes but no elements."""
 
 import copy
 import sys
@@ -15,7 +15,7 @@ from distdl.runtime.torch_private import device_constructors, eager_operators
 
 
 def to_meta(tensor: Tensor) -> Tensor:
-    """A tensor of the same shape, type and strides without its data, and part of no graph."""
+    """Return a meta tensor of the same shape, type and strides, which is not part of an autograd graph."""
     if is_lazy(tensor):
         return _lazy(type(tensor), tensor)
     empty = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
@@ -25,12 +25,12 @@ def to_meta(tensor: Tensor) -> Tensor:
 
 
 def _lazy(kind: Callable[..., Tensor], tensor: Tensor) -> Tensor:
-    """A tensor of a lazy module, whose shape is not known yet."""
+    """Return a meta tensor for a lazy module, whose shape is not known yet."""
     return kind(requires_grad=tensor.requires_grad, device="meta", dtype=tensor.dtype)
 
 
 class _EmptyCopies(TorchFunctionMode):
-    """Under it, `copy.deepcopy` of a tensor gives its shape alone."""
+    """Mode in which `copy.deepcopy` of a tensor returns a meta tensor."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is Tensor.__deepcopy__:
@@ -40,9 +40,9 @@ class _EmptyCopies(TorchFunctionMode):
 
 
 def meta_copy(model: nn.Module) -> nn.Module:
-    """A copy of `model` on the meta device. The model itself is not touched, and no weight is copied.
+    """Return a copy of `model` on the meta device. The model is not changed, and no weights are copied.
 
-    Shared parameters stay shared. Wrappers that do not compute (torch.compile, DataParallel, DDP) are taken off.
+    Shared parameters stay shared. Wrappers that do not compute (torch.compile, DataParallel, DDP) are removed.
     """
     memo: dict[int, Any] = {id(tensor): to_meta(tensor) for tensor in (*model.parameters(), *model.buffers())}
     with _EmptyCopies():
@@ -69,28 +69,28 @@ FILLS = {"normal_", "uniform_", "fill_", "zero_", "erfinv_", "mul_", "add_", "cl
 class _Weightless(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
-        asker = sys._getframe(1).f_globals.get("__name__", "")
-        if func in device_constructors() and asker.startswith("torch.nn.modules") and kwargs.get("device") is None:
+        caller = sys._getframe(1).f_globals.get("__name__", "")
+        if func in device_constructors() and caller.startswith("torch.nn.modules") and kwargs.get("device") is None:
             kwargs["device"] = "meta"
         elif getattr(func, "__name__", "") in FILLS:
-            tensor = args[0] if args else kwargs["tensor"]  # the latter is how torch.nn.init asks
+            tensor = args[0] if args else kwargs["tensor"]  # torch.nn.init passes it by keyword
             if tensor.is_meta:
-                return tensor  # there is nothing to fill, and torch would take its time over it
+                return tensor  # there are no elements to fill, and the call would be slow
         return func(*args, **kwargs)
 
 
 def weightless() -> TorchFunctionMode:
-    """Under it, the layers of torch.nn are made without weights.
+    """Return a mode in which layers of torch.nn are created on the meta device, without weights.
 
-    `with torch.device("meta")` would do so too, and leave without values what a constructor computes its widths from.
+    With `torch.device("meta")`, tensors from which constructors compute their widths would have no values either.
     """
     return _Weightless()
 
 
 @contextmanager
 def eager_on_meta() -> Iterator[None]:
-    """New tensors on the meta device, autograd on whatever the caller chose, and nothing compiled."""
-    # Only what has imported dynamo can have compiled anything, and importing it takes seconds.
+    """Context in which new tensors are on the meta device, autograd is enabled, and nothing is compiled."""
+    # Without dynamo nothing can have been compiled, and importing it takes seconds.
     eager = torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else eager_operators()
     with torch.inference_mode(False), torch.enable_grad(), torch.device("meta"), eager:
         yield

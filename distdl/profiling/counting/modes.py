@@ -1,4 +1,4 @@
-"""Observe the operators of a forward pass: torch's functions, the dispatcher, and the modules around them."""
+"""Observation of a forward pass: torch's functions, the dispatcher's operators, and the modules that call them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ from distdl.runtime.torch_private import composite_kernel
 
 @contextmanager
 def watched(tracer: Tracer) -> Iterator[None]:
-    """Report to `tracer` each module that runs in the block, each function of `FUNCTIONS`, and each other operator."""
+    """Report modules that run in the block, calls of `FUNCTIONS`, and all other operators to `tracer`."""
     enter = register_module_forward_pre_hook(lambda module, _: tracer.enter(module))
     leave = register_module_forward_hook(lambda *_: tracer.leave(), always_call=True)
     operators = _OperatorMode(tracer)
@@ -43,14 +43,14 @@ class _FunctionMode(TorchFunctionMode):
                 out = func(*args, **kwargs)
             self.tracer.function(func, out, args, kwargs)
             return out
-        if func is F.multi_head_attention_forward:  # the one function of torch that is written in terms of those
+        if func is F.multi_head_attention_forward:  # the only function of torch that calls some of FUNCTIONS
             with self:
                 return _body(func)(*args, **kwargs)
         return func(*args, **kwargs)
 
 
 class _OperatorMode(TorchDispatchMode):
-    """Observes the other operators, when they reach a device."""
+    """Observes the other operators in the dispatcher."""
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -63,7 +63,7 @@ class _OperatorMode(TorchDispatchMode):
 
     @contextmanager
     def silent(self) -> Iterator[None]:
-        """Do not report the operators of the block: the function that contains them is reported."""
+        """Do not report the operators in the block: the function that contains them is reported."""
         self._silent = True
         try:
             yield
@@ -78,7 +78,7 @@ class _OperatorMode(TorchDispatchMode):
         if shapes := SHAPES.get(name):
             out = shapes(*args)
         elif name not in OPERATORS and (kernel := composite_kernel(func)):
-            # Under inference_mode functions arrive whole; otherwise autograd has decomposed them.
+            # Under inference_mode composite operators are not decomposed by autograd: do it here.
             with self:
                 return kernel(*args, **kwargs)
         else:
@@ -88,9 +88,9 @@ class _OperatorMode(TorchDispatchMode):
 
 
 def _body(function: FunctionType) -> FunctionType:
-    """`function` without its check for an active mode, so that the mode observes the functions that it calls."""
-    asks = [name for name in function.__globals__ if name.startswith("has_torch_function")]
-    blind = {**function.__globals__, **dict.fromkeys(asks, lambda *_: False)}
-    copy = FunctionType(function.__code__, blind, function.__name__, function.__defaults__, function.__closure__)
+    """Return `function` without its check for active modes, so that the mode observes the functions that it calls."""
+    checks = [name for name in function.__globals__ if name.startswith("has_torch_function")]
+    namespace = {**function.__globals__, **dict.fromkeys(checks, lambda *_: False)}
+    copy = FunctionType(function.__code__, namespace, function.__name__, function.__defaults__, function.__closure__)
     copy.__kwdefaults__ = function.__kwdefaults__
     return copy

@@ -1,7 +1,7 @@
-"""The work of every operator that multiplies and adds: 1 multiply-add = 2 FLOPs.
+"""Rules that count the work of operators with multiply-adds: 1 multiply-add = 2 FLOPs.
 
-A rule has the signature of its operator, with the operator's output put first, and returns its work. Biases, norms,
-activations and pools are additions and comparisons over data that has to be moved anyway: they take bytes, not FLOPs.
+A rule has the parameters of its operator after the operator's output, and returns the work. Biases, norms, activations
+and pools are additions and comparisons whose time is that of moving their data: they have bytes but no FLOPs.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ Rule = Callable[..., OperatorWork]
 
 
 def linear(out: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> OperatorWork:
-    """input [..., in], weight [out, in]: 2 in out FLOPs per row."""
+    """Count input [..., in] times weight [out, in]: 2 in out FLOPs per row."""
     weight_2d = weight if weight.dim() == 2 else weight.unsqueeze(0)
     features = {"in_features": weight_2d.shape[1], "out_features": weight_2d.shape[0], "bias": bias is not None}
     flops = 2 * input.numel() * weight_2d.shape[0]
@@ -30,10 +30,10 @@ def convolution(
     out: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any,
     transposed: bool, output_padding: Any, groups: int, *_: Any,
 ) -> OperatorWork:  # fmt: skip
-    """weight [cout, cin / groups, *k], transposed [cin, cout / groups, *k].
+    """Count a convolution with weight [cout, cin / groups, *k], or transposed [cin, cout / groups, *k].
 
-    Every element of the output (transposed: of the input) takes one filter: weight.numel() / weight.shape[0] products.
-    The gradients by input and by weight are convolutions with the same groups and the same number of products.
+    Every element of the output (transposed: of the input) needs weight.numel() / weight.shape[0] multiply-adds. The
+    gradients with respect to input and weight are convolutions with the same groups and the same number of FLOPs.
     """
     flops = 2 * (input if transposed else out).numel() * prod(weight.shape[1:])
     geometry = {
@@ -48,7 +48,7 @@ def deform_conv2d(
     out: Tensor, input: Tensor, weight: Tensor, offset: Tensor, mask: Tensor, bias: Tensor, sh: int, sw: int,
     ph: int, pw: int, dh: int, dw: int, groups: int, *_: Any,
 ) -> OperatorWork:  # fmt: skip
-    """A convolution of samples taken at offsets; the interpolation is not counted."""
+    """Count a deformable convolution as a convolution; the interpolation is not counted."""
     return convolution(out, input, weight, bias, (sh, sw), (ph, pw), (dh, dw), False, (0, 0), groups)
 
 
@@ -56,12 +56,12 @@ def attention(
     out: Tensor, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0,
     is_causal: bool = False, **_: Any,
 ) -> OperatorWork:  # fmt: skip
-    """query [..., heads, L, d], key [..., kv heads, S, d], value [..., kv heads, S, dv].
+    """Count attention of query [..., heads, L, d], key [..., kv heads, S, d], value [..., kv heads, S, dv].
 
-    2 (d + dv) FLOPs for each pair of a query and a key that is not masked. Under `is_causal` query i attends to keys
-    0..i, and only those pairs count, as in the fused kernels. A mask given as a tensor is data: all pairs count.
-    Grouped queries share keys, not work: the pairs are those of the query heads. The gradients by the four factors
-    cost one product each; recomputation in the backward pass of a fused kernel does not count.
+    Each pair of a query and a key that is not masked has 2 (d + dv) FLOPs. With `is_causal`, query i attends to keys
+    0..i, and only these pairs count, as in fused kernels. With a mask tensor all pairs count, since its values are not
+    known. Grouped-query attention has the pairs of all query heads. Each of the four gradients costs one product;
+    recomputation in the backward pass of a fused kernel does not count.
     """
     queries, keys = query.shape[-2], key.shape[-2]
     pairs = sum(min(i + 1, keys) for i in range(queries)) if is_causal else queries * keys
@@ -84,24 +84,24 @@ def _fused_attention(causal_at: int) -> Rule:
 
 
 def matrix_product(out: Tensor, a: Tensor, b: Tensor, *_: Any, **__: Any) -> OperatorWork:
-    """a [n, k] times b [k, m], or vectors."""
+    """Count a [n, k] times b [k, m], or vectors."""
     columns = b.shape[-1] if b.dim() > 1 else 1
     geometry = {"in_features": a.shape[-1], "out_features": columns}
     return OperatorWork("dense", (product(2 * a.numel() * columns, a, b),), geometry)
 
 
 def batched_product(out: Tensor, a: Tensor, b: Tensor, *_: Any, **__: Any) -> OperatorWork:
-    """a [batch, n, k] times b [batch, k, m]: with two activations this is attention, written out."""
+    """Count a [batch, n, k] times b [batch, k, m]. If both are activations, this is part of explicit attention."""
     geometry = {"heads": a.shape[0], "sequence": a.shape[1], "in_features": a.shape[2], "out_features": b.shape[2]}
     return OperatorWork("attention", matrix_product(out, a, b).products, geometry)
 
 
-def _added(rule: Rule) -> Rule:
+def _with_addend(rule: Rule) -> Rule:
     return lambda out, start, *args, **options: replace(rule(out, *args, **options), input=args[0])
 
 
 def bilinear(out: Tensor, x: Tensor, weight: Tensor, y: Tensor, *_: Any) -> OperatorWork:
-    """out[n, o] = sum_ij x[n, i] weight[o, i, j] y[n, j], as two contractions: by i, then by j."""
+    """Count out[n, o] = sum_ij x[n, i] weight[o, i, j] y[n, j] as two contractions: over i, then over j."""
     outputs, first, second = weight.shape[-3:]
     rows = x.numel() // first
     inner = product(2 * rows * outputs * first * second, Factor((x,), False), Factor((weight,), True))
@@ -111,19 +111,19 @@ def bilinear(out: Tensor, x: Tensor, weight: Tensor, y: Tensor, *_: Any) -> Oper
 
 
 def _recurrent(gates: int) -> Rule:
-    """A whole LSTM, GRU or RNN: each step multiplies its input and its state by the weights of all gates."""
+    """Return the rule of an LSTM, GRU or RNN: each step multiplies its input and state by the weights of all gates."""
 
     def rule(out: tuple[Tensor, ...], input: Tensor, *args: Any) -> OperatorWork:
-        packed = not isinstance(args[2], bool)  # a packed sequence comes with its batch sizes, one argument more
+        packed = not isinstance(args[2], bool)  # a packed sequence has its batch sizes as an additional argument
         weights, layers, directions = args[1 + packed], args[3 + packed], 1 + args[6 + packed]
         steps = input.numel() // input.shape[-1]
         matrices = [weight for weight in weights if weight.dim() == 2]
         per_cell = len(matrices) // (layers * directions)
         products = []
-        for place, matrix in enumerate(matrices):
-            layer, which = place // (per_cell * directions), place % per_cell
-            # The first layer reads the input; all else is fed by weights, whose gradient passes through it.
-            source = Factor((input,) if layer == which == 0 else (input, *weights), False)
+        for index, matrix in enumerate(matrices):
+            layer, matrix_in_cell = index // (per_cell * directions), index % per_cell
+            # Only the first product of the first layer has the input as factor; others depend on weights as well.
+            source = Factor((input,) if layer == matrix_in_cell == 0 else (input, *weights), False)
             products.append(product(2 * steps * matrix.numel(), source, Factor((matrix,), True)))
         geometry = {
             "layers": layers, "directions": directions, "gates": gates, "in_features": input.shape[-1],
@@ -138,6 +138,7 @@ def recurrent_cell(
     out: Any, input: Tensor, hidden: Any, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None = None,
     b_hh: Tensor | None = None,
 ) -> OperatorWork:  # fmt: skip
+    """Count one step of an LSTM, GRU or RNN."""
     state = hidden[0] if isinstance(hidden, list | tuple) else hidden
     rows = input.numel() // input.shape[-1]
     products = (
@@ -148,39 +149,43 @@ def recurrent_cell(
 
 
 def embedding(out: Tensor, weight: Tensor, indices: Tensor, *_: Any, **__: Any) -> OperatorWork:
-    """A gather: it reads the rows that it is asked for, and multiplies nothing."""
+    """Count an embedding: it reads the selected rows, and has no FLOPs."""
     rows, features = weight.shape
     geometry = {"rows": rows, "out_features": features}
     return OperatorWork("embedding", geometry=geometry, input=indices, read=indices.numel() * features)
 
 
 def pool(out: Any, input: Tensor, kernel: Any, stride: Any = (), padding: Any = 0, *_: Any) -> OperatorWork:
+    """Describe a pooling operator; it has no FLOPs."""
     return OperatorWork("pool", geometry={"window": tuple(kernel), "stride": tuple(stride or kernel)})
 
 
 def adaptive_pool(out: Any, input: Tensor, size: Any) -> OperatorWork:
-    """Windows overlap where sizes do not divide: the largest is given."""
+    """Describe adaptive pooling by its largest window; windows overlap if the sizes do not divide."""
     window = tuple(-(-i // o) for i, o in zip(input.shape[-len(size) :], size, strict=True))
     return OperatorWork("pool", geometry={"window": window, "stride": window})
 
 
 def mean(out: Tensor, input: Tensor, dim: Any = None, *_: Any, **__: Any) -> OperatorWork:
-    """Over all that follows the channels it is global pooling, which is what nn.AdaptiveAvgPool2d(1) runs."""
+    """Describe a mean; over all dimensions after the channels it is global pooling, as in nn.AdaptiveAvgPool2d(1)."""
     dims = sorted(d % input.dim() for d in dim) if dim else list(range(input.dim()))
     window = tuple(input.shape[d] for d in dims)
-    globally = dims == list(range(2, input.dim()))
-    return OperatorWork("pool", geometry={"window": window, "stride": window}) if globally else OperatorWork("other")
+    is_global = dims == list(range(2, input.dim()))
+    return OperatorWork("pool", geometry={"window": window, "stride": window}) if is_global else OperatorWork("other")
 
 
 def activation(out: Tensor, input: Tensor, *_: Any, **__: Any) -> OperatorWork:
+    """Describe an activation; it has no FLOPs."""
     return OperatorWork("activation")
 
 
 def norm(out: Tensor, input: Tensor, *_: Any, **__: Any) -> OperatorWork:
+    """Describe a normalization; it has no FLOPs."""
     return OperatorWork("norm")
 
 
 def local_response_norm(out: Tensor, input: Tensor, size: int, *_: Any, **__: Any) -> OperatorWork:
+    """Describe a local response normalization over `size` channels; it has no FLOPs."""
     return OperatorWork("norm", geometry={"window": (size,), "channels": input.shape[1]})
 
 
@@ -198,10 +203,10 @@ FUNCTIONS: dict[Callable[..., Any], Rule] = {
     torch.gru_cell: recurrent_cell,
     torch.rnn_tanh_cell: recurrent_cell,
     torch.rnn_relu_cell: recurrent_cell,
-    # In place, autograd copies the input of these first: that is its own affair, not a layer.
+    # For in-place calls autograd first copies the input; this copy is not a layer.
     **dict.fromkeys((F.relu6, F.hardtanh, F.silu, F.mish, F.hardswish, F.hardsigmoid, F.elu, F.leaky_relu), activation),
 }
-"""Functions that torch decomposes into operators from which the function can no longer be recognized."""
+"""Rules of functions that torch decomposes into operators from which the function cannot be recognized."""
 
 OPERATORS: dict[str, Rule] = {
     "aten.convolution": convolution,
@@ -213,13 +218,13 @@ OPERATORS: dict[str, Rule] = {
     "aten.mv": matrix_product,
     "aten.dot": matrix_product,
     "aten.vdot": matrix_product,
-    "aten.addmm": _added(matrix_product),
-    "aten.addmm_": _added(matrix_product),
-    "aten._addmm_activation": _added(matrix_product),
-    "aten.baddbmm": _added(batched_product),
-    "aten.baddbmm_": _added(batched_product),
-    "aten.addbmm": _added(batched_product),
-    "aten.addmv": _added(matrix_product),
+    "aten.addmm": _with_addend(matrix_product),
+    "aten.addmm_": _with_addend(matrix_product),
+    "aten._addmm_activation": _with_addend(matrix_product),
+    "aten.baddbmm": _with_addend(batched_product),
+    "aten.baddbmm_": _with_addend(batched_product),
+    "aten.addbmm": _with_addend(batched_product),
+    "aten.addmv": _with_addend(matrix_product),
     "aten._trilinear": bilinear,
     "aten._scaled_dot_product_flash_attention": _fused_attention(4),
     "aten._scaled_dot_product_flash_attention_for_cpu": _fused_attention(4),
@@ -239,7 +244,7 @@ OPERATORS: dict[str, Rule] = {
     "aten.adaptive_max_pool3d": adaptive_pool,
     "aten.mean": mean,
 }
-"""Operators as the dispatcher names them."""
+"""Rules of operators by their names in the dispatcher."""
 
 
 def _batch_norm_shapes(input: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -251,4 +256,4 @@ SHAPES: dict[str, Callable[..., Any]] = {
     "aten.native_batch_norm": _batch_norm_shapes,
     "aten.addmm": lambda bias, a, b, *_: a.new_empty(a.shape[0], b.shape[1]),
 }
-"""Results of common operators for which torch's own shape functions take milliseconds: half the time of a count."""
+"""Shape functions of common operators for which torch's own take milliseconds: half of the time of a count."""

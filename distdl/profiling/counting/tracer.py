@@ -1,4 +1,4 @@
-"""Convert the operators that a module runs into rows of the layer table."""
+"""Conversion of the operators that a module runs to rows of the layer table."""
 
 import inspect
 import sys
@@ -21,20 +21,22 @@ from distdl.profiling.counting.work import Factor, OperatorWork
 _CHECKPOINT = inspect.unwrap(torch.utils.checkpoint.checkpoint).__code__
 
 
-class Surroundings(NamedTuple):
+class CallContext(NamedTuple):
     """Functions above an operator in the call stack."""
 
     functions: list[type]
     """Custom autograd functions, in whose forward pass torch records no graph."""
     checkpointed: bool
+    """Whether the operator runs under activation checkpointing."""
 
     @property
     def gradients(self) -> bool:
+        """Whether gradients of the operator may be computed."""
         return bool(self.functions) or torch.is_grad_enabled()
 
 
 class Tracer:
-    """The rows of one forward pass: `modes.watched` reports to it, and it fills `layers` and `warnings`."""
+    """Collects the layers and warnings of one forward pass, which `modes.watched` reports to it."""
 
     def __init__(self, model: nn.Module, dtype_bytes: int) -> None:
         self.dtype_bytes = dtype_bytes
@@ -43,7 +45,7 @@ class Tracer:
         self._names = {module: name for name, module in model.named_modules()}
         self._unknown: set[str] = set()
         self._custom: dict[type, int] = defaultdict(int)
-        self._again: dict[str, int] = defaultdict(int)
+        self._recomputed: dict[str, int] = defaultdict(int)
         self._uncounted: dict[int, Tensor] = {}
         self._owners: dict[int, list[str]] = defaultdict(list)
         for name, parameter in model.named_parameters(remove_duplicate=False):
@@ -55,17 +57,19 @@ class Tracer:
         self._forwards = {code: cls for cls in _subclasses(torch.autograd.Function) if (code := _code(cls.forward))}
 
     def enter(self, module: nn.Module) -> None:
+        """Report that a module's forward begins."""
         self._stack.append(self._names.get(module, self._stack[-1]))
 
     def leave(self) -> None:
+        """Report that the current module's forward ends."""
         self._stack.pop()
 
     def operator(self, operator: Any, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Write down one operator of the dispatcher."""
+        """Add a row for one operator of the dispatcher."""
         tensors = _tensors((args, kwargs))
         results = _tensors(out)
-        surroundings = self._surroundings()
-        self._follow(tensors, results, surroundings)
+        context = self._call_context()
+        self._follow(tensors, results, context)
         name = str(operator._overloadpacket)
         if not tensors or name.removeprefix("aten.") in ALLOCATIONS or _is_view(operator, tensors, results):
             return
@@ -76,26 +80,26 @@ class Tracer:
             work = OperatorWork(kind)
         if not certain:
             self._unknown.add(name)
-        self.row(name.rpartition(".")[2], work, tensors, results, surroundings)
+        self.row(name.rpartition(".")[2], work, tensors, results, context)
 
     def function(self, function: Callable[..., Any], out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Write down one function that is counted whole."""
+        """Add a row for one function of `FUNCTIONS`."""
         tensors = _tensors((args, kwargs))
-        surroundings = self._surroundings()
-        self._follow(tensors, _tensors(out), surroundings)
-        self.row(function.__name__, FUNCTIONS[function](out, *args, **kwargs), tensors, _tensors(out), surroundings)
+        context = self._call_context()
+        self._follow(tensors, _tensors(out), context)
+        self.row(function.__name__, FUNCTIONS[function](out, *args, **kwargs), tensors, _tensors(out), context)
 
     def row(
-        self, name: str, work: OperatorWork, tensors: list[Tensor], results: list[Tensor], surroundings: Surroundings
+        self, name: str, work: OperatorWork, tensors: list[Tensor], results: list[Tensor], context: CallContext
     ) -> None:
         if not work.products and sum(result.numel() for result in results) <= 1:
-            return  # a counter, such as a batch norm's
+            return  # a counter, such as that of batch norm
         forward = sum(product.flops for product in work.products)
         by_input = by_weight = 0
         parameters = [tensor for tensor in tensors if _storage(tensor) in self._owners]
         for product in work.products:
             for factor in product.factors:
-                if surroundings.gradients and self._needs_gradient(factor):
+                if context.gradients and self._needs_gradient(factor):
                     if self._is_weight(factor):
                         by_weight += product.flops
                     else:
@@ -104,10 +108,10 @@ class Tracer:
         if kind == "attention" and any(self._is_weight(f) for product in work.products for f in product.factors):
             kind = "dense"
         owner = self._owner(parameters) or f"({name})"
-        for function in surroundings.functions:
+        for function in context.functions:
             self._custom[function] += forward
-        if surroundings.checkpointed:
-            self._again[owner] += forward
+        if context.checkpointed:
+            self._recomputed[owner] += forward
         self.layers.append(
             Layer(
                 name=owner,
@@ -125,7 +129,7 @@ class Tracer:
         )
 
     def not_run(self) -> Iterator[Layer]:
-        """Parameters that no operator read, one row per module: an auxiliary head in evaluation, a branch not taken."""
+        """Yield a row for each module with parameters that no operator read, as an auxiliary head in evaluation."""
         modules: dict[str, int] = defaultdict(int)
         for storage, parameter in self._uncounted.items():
             modules[self._owners[storage][0] or "(parameters)"] += parameter.numel()
@@ -135,26 +139,28 @@ class Tracer:
 
     @property
     def warnings(self) -> Iterator[str]:
+        """Sentences about operations that are not counted, or counted by assumption."""
         for name in sorted(self._unknown):
             yield f"operator {name} has no rule: counted as 0 FLOPs"
         for function, flops in self._custom.items():
             if function is torch.utils.checkpoint.CheckpointFunction:
                 continue
             yield (
-                f"{function.__qualname__} is a custom autograd function: {flops:,} FLOPs were seen in its forward, and "
-                "its backward is taken to be that of the same operators"
+                f"{function.__qualname__} is a custom autograd function: its forward has {flops:,} FLOPs, and its "
+                "backward is assumed to be that of the same operators"
             )
-        if self._again:
+        if self._recomputed:
             yield (
-                f"checkpointing runs {sum(self._again.values()):,} FLOPs of the forward pass again in backward "
-                f"({len(self._again)} modules, the first is {next(iter(self._again))}); training_flops leaves them out"
+                f"checkpointing recomputes {sum(self._recomputed.values()):,} FLOPs of the forward pass in backward "
+                f"({len(self._recomputed)} modules, the first is {next(iter(self._recomputed))}), which are not in "
+                "training_flops"
             )
         if self._uncounted:
             count = sum(parameter.numel() for parameter in self._uncounted.values())
-            yield f"{count:,} parameters were not used at this input; they count as parameters, without FLOPs"
+            yield f"{count:,} parameters are not used with this input; they count as parameters, without FLOPs"
 
     def _owner(self, parameters: Iterable[Tensor]) -> str:
-        """The running module, or the part of it whose parameters a functional call reads."""
+        """Return the name of the running module, or of the submodule whose parameters a functional call reads."""
         running = self._stack[-1]
         for parameter in parameters:
             owners = self._owners[_storage(parameter)]
@@ -172,7 +178,7 @@ class Tracer:
     def _is_weight(self, factor: Factor) -> bool:
         return any(_storage(t) in self._owners for t in factor.tensors) if factor.weight is None else factor.weight
 
-    def _surroundings(self) -> Surroundings:
+    def _call_context(self) -> CallContext:
         functions, checkpointed = [], False
         frame = sys._getframe(1)
         while frame is not None:
@@ -181,17 +187,15 @@ class Tracer:
             elif cls := self._forwards.get(frame.f_code):
                 functions.append(cls)
             frame = frame.f_back
-        return Surroundings(functions, checkpointed)
+        return CallContext(functions, checkpointed)
 
     def _needs_gradient(self, factor: Factor) -> bool:
         return any(tensor.requires_grad or _storage(tensor) in self._graphless for tensor in factor.tensors)
 
-    def _follow(self, tensors: list[Tensor], results: list[Tensor], surroundings: Surroundings) -> None:
-        for function in surroundings.functions:
+    def _follow(self, tensors: list[Tensor], results: list[Tensor], context: CallContext) -> None:
+        for function in context.functions:
             self._custom[function] += 0
-        if surroundings.functions and any(
-            tensor.requires_grad or _storage(tensor) in self._graphless for tensor in tensors
-        ):
+        if context.functions and any(tensor.requires_grad or _storage(tensor) in self._graphless for tensor in tensors):
             self._graphless |= {_storage(result): result.untyped_storage() for result in results}
 
     def _read(self, work: OperatorWork, tensors: list[Tensor]) -> int:
@@ -200,7 +204,7 @@ class Tracer:
         return work.read * self.dtype_bytes + self._bytes([t for t in tensors if not t.is_floating_point()])
 
     def _bytes(self, tensors: Iterable[Tensor]) -> int:
-        """Bytes of the distinct elements: an expanded dimension, of stride 0, is read from the cache."""
+        """Return the bytes of the distinct elements: expanded dimensions, with stride 0, count once."""
         total = 0
         for tensor in tensors:
             size = self.dtype_bytes * (1 + tensor.is_complex())
@@ -229,7 +233,7 @@ def _tensors(tree: Any) -> list[Tensor]:
 
 
 def _is_view(operator: Any, tensors: list[Tensor], results: list[Tensor]) -> bool:
-    """Nothing moves: every result is another look at an argument, and no argument is written to."""
+    """Whether all results are views of arguments and no argument is modified, so that no data is moved."""
     if operator._schema.is_mutable:
         return torch.Tag.inplace_view in operator.tags
     sources = {_storage(tensor) for tensor in tensors}

@@ -1,4 +1,4 @@
-"""OperatorWork of one operator: its products, and the factors that may need a gradient."""
+"""Work of one operator: its products, and the factors that may need a gradient."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,12 +8,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Factor:
-    """One factor of a product. Its gradient costs as many FLOPs as the product: the other factor times the output's."""
+    """One factor of a product. Its gradient, the other factor times the output's gradient, costs the same FLOPs."""
 
     tensors: tuple[Tensor, ...]
-    """The tensors that it is computed from: it needs a gradient if one of these does."""
+    """The tensors from which it is computed: it needs a gradient if one of them does."""
     weight: bool | None = None
-    """True: its gradient is a weight gradient; False: an input gradient; None: as its tensor is a parameter or not."""
+    """Whether its gradient is a weight gradient or an input gradient; None if this depends on whether its tensor is a
+    parameter."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Product:
     """A bilinear operation, such as a matrix product or a convolution."""
 
     flops: int
-    """2 for each multiply-add of the forward pass."""
+    """FLOPs of the forward pass, 2 per multiply-add."""
     factors: tuple[Factor, ...]
 
 
@@ -33,10 +34,11 @@ class OperatorWork:
     products: tuple[Product, ...] = ()
     geometry: dict[str, Any] = field(default_factory=dict)
     input: Tensor | None = None
-    """The input that gives the layer its shape; None: the operator's first tensor."""
+    """The input that determines the layer's input shape; None for the operator's first tensor."""
     read: int | None = None
-    """Elements of a table that are read, if not all of it is (embedding); None: all tensors are read completely."""
+    """Number of floating-point elements that are read, if only a part is (embedding); None if all are read."""
 
 
 def product(flops: int, *factors: Tensor | Factor) -> Product:
+    """Build a product of factors; tensors become factors."""
     return Product(flops, tuple(f if isinstance(f, Factor) else Factor((f,)) for f in factors))

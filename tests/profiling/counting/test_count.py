@@ -152,7 +152,7 @@ class HoldsALock(nn.Module):
     ("model", "shape", "says"),
     [
         (nn.Linear(6, 4), (5,), "Linear cannot be counted at input 1x5"),
-        (LooksAtValues(), (5,), "by shapes and without values"),
+        (LooksAtValues(), (5,), "on the meta device"),
         (nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4)), (6,), "a batch of 2 or more"),
         (HoldsALock(), (6,), "cannot be copied"),
     ],
@@ -166,5 +166,5 @@ def test_a_scripted_module_is_refused():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         scripted = torch.jit.trace(nn.Linear(4, 4), torch.zeros(1, 4))
-    with pytest.raises(UserError, match="count the module that it was made from"):
+    with pytest.raises(UserError, match="count the module from which it was made"):
         count(scripted, (4,))

@@ -120,8 +120,8 @@ def test_a_warning_names_checkpoints_and_their_second_forward_is_not_counted(ree
     network = count(Block(lambda second, x: checkpoint(second, x, use_reentrant=reentrant)), (4,))
     assert gradients(network) == PLAIN
     assert network.warnings == (
-        f"checkpointing runs {DENSE} FLOPs of the forward pass again in backward (1 modules, the first is second); "
-        "training_flops leaves them out",
+        f"checkpointing recomputes {DENSE} FLOPs of the forward pass in backward (1 modules, the first is second), "
+        "which are not in training_flops",
     )
 
 
@@ -162,9 +162,9 @@ def test_custom_autograd_functions_are_said(function, times):
     assert network.training_flops == 2 * DENSE + 3 * times * DENSE
     name = "Square" if times == 2 else "NewStyle"
     assert network.warnings == (
-        f"{name} is a custom autograd function: {times * DENSE} FLOPs were seen in its forward, and its backward is "
-        "taken to be that of the same operators",
-        "4 parameters were not used at this input; they count as parameters, without FLOPs",  # the bias of `second`
+        f"{name} is a custom autograd function: its forward has {times * DENSE} FLOPs, and its backward is assumed to "
+        "be that of the same operators",
+        "4 parameters are not used with this input; they count as parameters, without FLOPs",  # the bias of `second`
     )
 
 
@@ -173,7 +173,7 @@ def test_parameters_that_are_not_used_are_rows_and_are_said():
     assert network.parameters == 40
     assert network.layers[-1].name == "second"
     assert network.layers[-1].geometry["note"] == "not run at this input"
-    assert network.warnings == ("20 parameters were not used at this input; they count as parameters, without FLOPs",)
+    assert network.warnings == ("20 parameters are not used with this input; they count as parameters, without FLOPs",)
 
 
 def test_a_warning_names_an_operator_without_a_rule():
