@@ -1,4 +1,4 @@
-"""Resources that a run used: device-seconds, epochs, energy, idle time and money, from its telemetry rows."""
+"""Resources that a run used, from its telemetry rows: device-seconds, epochs, energy, idle time and cost."""
 
 import itertools
 from collections import defaultdict
@@ -14,19 +14,19 @@ class RunUsage:
     """Resources that one run used. A value that was not measured is None, never zero."""
 
     device_seconds: float
-    """Devices times the seconds for which the run held them, including waits."""
+    """Number of devices times the seconds for which the run held them, including waits."""
     epochs: float
     devices_sampled: int
-    """Devices with at least one row; energy and idle share are of these."""
+    """Number of devices with at least one row; energy and idle share are for these."""
     energy_j: float | None
-    """Energy of whole GPUs; that of a GPU shared by MIG slices is counted once."""
+    """Energy of whole GPUs in joules; a GPU with several MIG slices is counted once."""
     energy_from: str | None
     """counter (of the GPU), power (integrated over samples), or counter+power."""
     energy_j_per_image: float | None
     idle_share: float | None
     """Share of time in which no kernel ran on the devices; without GPUs, idle share of the host's cores."""
     idle_of: str | None
-    """gpu or cpu."""
+    """Device of `idle_share`: gpu or cpu."""
     cost: float | None
     """Price of device_seconds, in the currency of the price per hour."""
 
@@ -79,7 +79,7 @@ def _energy(gpus: Mapping[tuple[str, Any, Any], list[Row]]) -> tuple[float | Non
         if len(metered) < 2:
             continue
         values = [row["energy_j"] for row in metered]
-        # Each start of a run counts from zero: a decrease is the beginning of another start.
+        # Each start of a run counts from zero: a decrease means that the run was started again.
         used = values[0] + sum(b - a if b >= a else b for a, b in itertools.pairwise(values))
         gpu = (host, metered[0].get("gpu", device))
         by_gpu[gpu] = max(used, by_gpu.get(gpu, 0.0))
@@ -88,7 +88,7 @@ def _energy(gpus: Mapping[tuple[str, Any, Any], list[Row]]) -> tuple[float | Non
 
 
 def _idle_share(series: Mapping[tuple[str, Any, Any], list[Row]], field: str) -> float | None:
-    """Time-weighted mean: a sample stands for the time since the previous sample of the same process."""
+    """Return the time-weighted mean: a sample counts for the time since the previous sample of the same process."""
     idle_s = total_s = 0.0
     for samples in series.values():
         for previous, row in itertools.pairwise(samples):

@@ -16,7 +16,7 @@ from distdl.core.phases import PHASES
 
 
 class Clock:
-    """Adds up seconds by phase. `with clock("forward"): ...`; `clock.over("data", loader)` times each `next`."""
+    """Sums seconds by phase. `with clock("forward"): ...` times a block, `clock.over("data", loader)` each `next`."""
 
     def __init__(self, device: torch.device | None = None) -> None:
         self.seconds: dict[str, float] = dict.fromkeys(PHASES, 0.0)
@@ -60,23 +60,23 @@ class Clock:
             yield item
 
     def lap(self) -> float:
-        """Seconds of the host since the previous lap, without those that were excluded."""
+        """Return the host's seconds since the previous lap, without excluded ones."""
         previous, self._lap_start = self._lap_start, time.perf_counter()
         return self._lap_start - previous
 
     @contextmanager
     def excluded(self, purpose: str) -> Iterator[None]:
-        """Context of work that is not training: its time is added to `excluded_s`, and to no lap."""
+        """Exclude the time of the block, which is not training, from laps, and add it to `excluded_s`."""
         start = time.perf_counter()
         try:
             yield
         finally:
-            spent_s = time.perf_counter() - start
-            self.excluded_s[purpose] = self.excluded_s.get(purpose, 0.0) + spent_s
-            self._lap_start += spent_s
+            elapsed_s = time.perf_counter() - start
+            self.excluded_s[purpose] = self.excluded_s.get(purpose, 0.0) + elapsed_s
+            self._lap_start += elapsed_s
 
     def read(self) -> dict[str, float]:
-        """Return seconds by phase so far; on a GPU, of the work that the device has finished."""
+        """Return the seconds by phase so far; on a GPU, only of work that the device has finished."""
         while self._pending and self._pending[0][1].query():
             start, end, phase, out_of = self._pending.popleft()
             self.add(phase, start.elapsed_time(end) / 1e3, out_of)
@@ -90,7 +90,7 @@ class Clock:
 
 
 class _Phase:
-    """Context of one phase. Not reentrant: a phase cannot contain itself."""
+    """Context manager of one phase. It is not reentrant: a phase cannot contain itself."""
 
     __slots__ = ("_clock", "_name", "_start")
 

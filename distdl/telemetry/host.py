@@ -1,4 +1,4 @@
-"""Use of CPU, memory, disk and network of the whole machine, from psutil."""
+"""CPU, memory, disk and network usage of the whole machine, from psutil."""
 
 import time
 from typing import Any
@@ -11,7 +11,7 @@ class HostCounters:
 
     kind = "host"
     shortest_s = 1.0
-    """Shortest interval. Reading a dozen files of /proc takes longer than asking a GPU, and a shorter mean is noise."""
+    """Shortest interval in seconds. Reading a dozen files of /proc is slow, and a shorter mean would be noisy."""
 
     def __init__(self) -> None:
         self._previous_s, self._totals = time.monotonic(), _totals()
@@ -43,7 +43,7 @@ class HostCounters:
 
 def _totals() -> dict[str, int]:
     """Bytes since boot. The network includes the loopback interface, which ranks of one host use."""
-    # Without nowrap's history of every disk and interface, which takes half of the sample and is for 32-bit kernels.
+    # nowrap keeps a history of each disk and interface. It takes half of the time, and only 32-bit kernels need it.
     disk, network = psutil.disk_io_counters(nowrap=False), psutil.net_io_counters(nowrap=False)
     totals = {"disk_read": disk.read_bytes, "disk_write": disk.write_bytes} if disk else {}
     return totals | ({"network_sent": network.bytes_sent, "network_received": network.bytes_recv} if network else {})

@@ -1,10 +1,10 @@
-"""One NVIDIA device, read through NVIDIA's management library (NVML) and always by its UUID.
+"""Counters of one NVIDIA device, read by UUID through NVIDIA's management library (NVML).
 
-NVML counts every GPU of the machine in PCI order; CUDA counts those in CUDA_VISIBLE_DEVICES, in that order, and MIG
-slices. A CUDA index passed to NVML may be another job's GPU (pynvml#28, pytorch#94472). So an index never leaves this
-module: `visible_uuids` and `uuid_of` map a CUDA index to a UUID, and `NvmlDevice` reads by UUID.
+NVML numbers all GPUs of the machine in PCI order; CUDA numbers those in CUDA_VISIBLE_DEVICES, in that order, and MIG
+slices. A CUDA index passed to NVML may select another job's GPU (pynvml#28, pytorch#94472). Therefore indices are not
+used outside of this module: `visible_uuids` and `uuid_of` map a CUDA index to a UUID, and `NvmlDevice` reads by UUID.
 
-A counter that a device does not have is missing in its rows, and never replaced by zero.
+A counter that a device does not have is missing in its rows; it is not replaced by zero.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ THROTTLE = {
     0x080: "hw_power_brake",
     0x100: "display_clocks",
 }
-"""Bits of nvmlDeviceGetCurrentClocksEventReasons: why the clocks are below their highest."""
+"""Bits of nvmlDeviceGetCurrentClocksEventReasons: reasons why clocks are below their maximum."""
 
 GONE = (nvml.NVML_ERROR_GPU_IS_LOST, nvml.NVML_ERROR_RESET_REQUIRED, nvml.NVML_ERROR_GPU_NOT_FOUND)
 NEVER = (
@@ -43,13 +43,13 @@ NEVER = (
     nvml.NVML_ERROR_NO_PERMISSION,
     nvml.NVML_ERROR_INVALID_ARGUMENT,
 )
-"""Errors that are permanent for the process; after any other, only the value of this sample is missing."""
+"""Errors that are permanent for the process; after other errors, only the value of this sample is missing."""
 
 PERSISTENT = 5
 """Number of consecutive samples after which a failing reading is reported."""
 
-SELDOM, SELDOM_S = ("memory", "memory_clock", "temperature", "counters"), 0.5
-"""Readings that change slowly and take half of a sample's time, and their shortest interval."""
+SLOW, SLOW_INTERVAL_S = ("memory", "memory_clock", "temperature", "counters"), 0.5
+"""Readings that change slowly and take half of a sample's time, and their shortest interval in seconds."""
 
 ALL_LINKS = 0xFFFFFFFF
 PCIE = (nvml.NVML_FI_DEV_PCIE_COUNT_TX_BYTES, nvml.NVML_FI_DEV_PCIE_COUNT_RX_BYTES)
@@ -60,7 +60,7 @@ COUNTERS = {
     "nvlink_tx_bytes_per_s": ((NVLINK[0], ALL_LINKS), 1024),
     "nvlink_rx_bytes_per_s": ((NVLINK[1], ALL_LINKS), 1024),
 }
-"""Field of a total, and bytes per unit of it. NVLink's totals are sums over all links."""
+"""NVML field of a total, and bytes per unit of it. NVLink's totals are sums over all links."""
 
 
 class Lost(Exception):
@@ -92,15 +92,15 @@ class _Gpu:
 
 
 def visible_uuids(environ: Mapping[str, str] = os.environ) -> list[str]:
-    """Return UUIDs in CUDA's order: entry i is CUDA's device i. Empty without a driver.
+    """Return UUIDs in CUDA's order: entry i is CUDA's device i. The list is empty without a driver.
 
     Follows CUDA's rules for CUDA_VISIBLE_DEVICES (CUDA Programming Guide, "Environment Variables"): indices in PCI
-    order, UUIDs or unique beginnings of them, MIG slices by UUID or as MIG-GPU-UUID/instance/compute; the first entry
-    that matches no device hides itself and all after it; a repeated entry hides everything. A GPU with MIG slices
-    stands for the first of them. A GPU that returns errors keeps its index and is left out.
+    order, UUIDs or unique prefixes of them, MIG slices by UUID or as MIG-GPU-UUID/instance/compute. The first entry
+    that matches no device hides itself and all following ones; a repeated entry hides all devices. A GPU with MIG
+    slices means its first slice. A GPU that returns errors has an index but is left out.
 
     Raises:
-        UserError: if there are several models of GPU, and CUDA_DEVICE_ORDER lets CUDA order them by estimated speed.
+        UserError: there are several models of GPU, and CUDA_DEVICE_ORDER lets CUDA order them by estimated speed.
     """
     with session() as alive:
         gpus = _gpus() if alive else []
@@ -111,7 +111,7 @@ def visible_uuids(environ: Mapping[str, str] = os.environ) -> list[str]:
     if by_index and len(models) > 1 and environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
         raise UserError(
             f"the GPUs of this machine differ ({', '.join(models)}), so that their CUDA index depends on their speed: "
-            "set CUDA_DEVICE_ORDER=PCI_BUS_ID, or name them by UUID in CUDA_VISIBLE_DEVICES"
+            "set CUDA_DEVICE_ORDER=PCI_BUS_ID, or use UUIDs in CUDA_VISIBLE_DEVICES"
         )
     visible: list[str] = []
     for entry in entries:
@@ -127,9 +127,9 @@ def visible_uuids(environ: Mapping[str, str] = os.environ) -> list[str]:
 
 
 def uuid_of(cuda_uuid: str, index: int, environ: Mapping[str, str] = os.environ) -> str | None:
-    """Return NVML's UUID of CUDA's device `index`, whose UUID is `cuda_uuid` (torch leaves out "GPU-").
+    """Return NVML's UUID of CUDA's device `index`, whose UUID in CUDA is `cuda_uuid` (in torch without "GPU-").
 
-    Returns None if NVML does not know it.
+    Returns None if NVML does not know the device.
     """
     with session() as alive:
         for uuid in (f"MIG-{cuda_uuid}", f"GPU-{cuda_uuid}", cuda_uuid) if alive else ():
@@ -145,8 +145,11 @@ def uuid_of(cuda_uuid: str, index: int, environ: Mapping[str, str] = os.environ)
 class NvmlDevice:
     """One GPU, or one MIG slice of it. For use by one thread.
 
-    For a slice, NVML has its memory and (Hopper and later) its activity; clocks, power, temperature and energy are
+    For a slice, NVML reports its memory and (Hopper and later) its activity. Clocks, power, temperature and energy are
     those of the whole GPU, whose UUID is in `gpu`.
+
+    Raises:
+        pynvml.NVMLError: there is no driver, or no device with this UUID.
     """
 
     kind = "nvml"
@@ -167,13 +170,13 @@ class NvmlDevice:
         if uuid.startswith("MIG-"):
             self._gpu = nvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(self._handle)
             self._instance = nvml.nvmlDeviceGetGpuInstanceId(self._handle)
-        self.gpu = _answer(nvml.nvmlDeviceGetUUID, self._gpu) or uuid
-        self.name = _answer(nvml.nvmlDeviceGetName, self._handle) or "unknown"
+        self.gpu = _result_or_none(nvml.nvmlDeviceGetUUID, self._gpu) or uuid
+        self.name = _result_or_none(nvml.nvmlDeviceGetName, self._handle) or "unknown"
         self._unsupported: set[str] = set()
         self._failures: Counter[str] = Counter()
         self._empty_samples = 0.0
         self._error = self._last_error = ""
-        self._seldom_due = -math.inf
+        self._slow_due = -math.inf
         self._totals: dict[str, tuple[float, int]] = {}
         self._energy_j, self._millijoules, self._power = 0.0, -1, (0.0, -1.0)
         self._gpm = Gpm.open(self._gpu, self._instance)
@@ -193,11 +196,11 @@ class NvmlDevice:
     def sample(self) -> dict[str, Any]:
         """Read the device. Rates are since the previous reading; `energy_j` is since the first sample.
 
-        Values that change slowly are in the first sample, and then in one every half second. A reading that keeps
-        failing is reported once, in `error`.
+        Values that change slowly are read at most every half second. A reading that fails repeatedly is reported once,
+        in `error`.
 
         Raises:
-            Lost: if the device no longer responds.
+            Lost: the device no longer responds.
         """
         self._error = ""
         row: dict[str, Any] = {"device": self.uuid}
@@ -205,16 +208,16 @@ class NvmlDevice:
             row["gpu"] = self.gpu
         now = time.monotonic()
         omitted = set(self._unsupported)
-        if now < self._seldom_due:
-            omitted.update(SELDOM)
+        if now < self._slow_due:
+            omitted.update(SLOW)
         else:
-            self._seldom_due = now + SELDOM_S
+            self._slow_due = now + SLOW_INTERVAL_S
         for name, read in self._readings.items():
             if name not in omitted and not (name == "pcie" and "pcie_tx_bytes_per_s" in self._totals):
                 row |= self._try(name, read) or {}
         row |= self._energy(row.get("power_w"))
         if row.keys() - {"device", "gpu"}:
-            self._empty_samples = -math.inf  # something can be read: the whole device is never reported
+            self._empty_samples = -math.inf  # some values can be read: never report that all readings fail
         self._empty_samples += 1
         if self._empty_samples == PERSISTENT:
             self._report("every reading", self._last_error)
@@ -239,7 +242,7 @@ class NvmlDevice:
                 self._report(name, str(error))
             self._last_error = str(error)
             return None
-        except Exception:  # nvidia-ml-py is older or newer than the driver
+        except Exception:  # versions of nvidia-ml-py and the driver do not match
             self._unsupported.add(name)
             return None
         if self._failures[name] < PERSISTENT:
@@ -250,12 +253,12 @@ class NvmlDevice:
         self._error = f"{self._error}; {name}: {error}".removeprefix("; ")
 
     def _utilization(self) -> dict[str, Any]:
-        # busy: share of time in which any kernel ran; it is 100 in a deadlocked collective, unlike the GPM counters.
+        # busy: share of time in which any kernel ran. In a deadlocked collective it is 100, unlike the GPM counters.
         percent = nvml.nvmlDeviceGetUtilizationRates(self._handle)
         return {"busy_percent": percent.gpu, "memory_busy_percent": percent.memory}
 
     def _memory(self) -> dict[str, Any]:
-        # Version 1 counts the driver's reserve as used; nvidia-smi shows version 2.
+        # Version 1 includes memory reserved by the driver; nvidia-smi uses version 2.
         memory = _newest(
             lambda: nvml.nvmlDeviceGetMemoryInfo(self._handle, version=nvml.nvmlMemory_v2),
             lambda: nvml.nvmlDeviceGetMemoryInfo(self._handle),
@@ -289,13 +292,13 @@ class NvmlDevice:
             previous_s, previous_total = self._totals.get(name, (now, total))
             self._totals[name] = (now, total)
             # A 32-bit total may have overflowed once; a 64-bit total that decreased was reset, and has no rate.
-            moved = (total - previous_total) % 2**32 if narrow else total - previous_total
-            if now > previous_s and moved >= 0:
-                rates[name] = moved * unit / (now - previous_s)
+            difference = (total - previous_total) % 2**32 if narrow else total - previous_total
+            if now > previous_s and difference >= 0:
+                rates[name] = difference * unit / (now - previous_s)
         return rates
 
     def _pcie_window(self) -> dict[str, Any]:
-        # Two blocking windows of 20 ms: only if neither the counters nor GPM have these rates.
+        # Each call blocks for 20 ms: used only if neither the counters nor GPM have these rates.
         if self._gpm.supported and "gpm" not in self._unsupported:
             return {}
         rate = nvml.nvmlDeviceGetPcieThroughput
@@ -305,14 +308,14 @@ class NvmlDevice:
         }
 
     def _energy(self, power_w: float | None) -> dict[str, Any]:
-        """Energy since the first sample: from the device's counter, else power integrated by the trapezoid rule."""
+        """Return the energy since the first sample, from the device's counter or from power by the trapezoidal rule."""
         now = time.monotonic()
         (previous_s, previous_w), self._power = self._power, (now, -1.0 if power_w is None else power_w)
         total = None
         if "energy" not in self._unsupported:
             total = self._try("energy", lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(self._gpu))
         if total is not None:
-            # The counter restarts with the driver: the energy until then is lost.
+            # The counter is reset when the driver restarts; the energy since the previous sample is then unknown.
             if 0 <= self._millijoules <= total:
                 self._energy_j += (total - self._millijoules) / 1e3
             self._millijoules = total
@@ -336,8 +339,8 @@ def _newest(*calls: Callable[[], Any]) -> Any:
     return calls[-1]()
 
 
-def _answer(call: Callable[[Any], Any], handle: Any) -> Any:
-    """Return NVML's result, or None for an error: one device's failure must not hide the others."""
+def _result_or_none(call: Callable[[Any], Any], handle: Any) -> Any:
+    """Return NVML's result, or None for an error: the failure of one device must not hide the others."""
     try:
         return call(handle)
     except (nvml.NVMLError, UnicodeDecodeError):
@@ -345,27 +348,27 @@ def _answer(call: Callable[[Any], Any], handle: Any) -> Any:
 
 
 def _gpus() -> list[_Gpu]:
-    """List all GPUs in PCI order that this process may use, including those with errors: CUDA counts them."""
+    """List all GPUs that this process may use, in PCI order, including those with errors, which CUDA numbers too."""
     gpus = []
-    for index in range(_answer(lambda _: nvml.nvmlDeviceGetCount(), None) or 0):
+    for index in range(_result_or_none(lambda _: nvml.nvmlDeviceGetCount(), None) or 0):
         try:
             handle = nvml.nvmlDeviceGetHandleByIndex(index)
         except nvml.NVMLError as error:
             if error_code(error) != nvml.NVML_ERROR_NO_PERMISSION:  # else another job's: CUDA does not count it
                 gpus.append(_Gpu(uuid=None, model=None, slices=[]))
             continue
-        uuid, model = _answer(nvml.nvmlDeviceGetUUID, handle), _answer(nvml.nvmlDeviceGetName, handle)
+        uuid, model = _result_or_none(nvml.nvmlDeviceGetUUID, handle), _result_or_none(nvml.nvmlDeviceGetName, handle)
         gpus.append(_Gpu(uuid=uuid, model=model, slices=_slices(handle)))
     return gpus
 
 
 def _slices(gpu: Any) -> list[tuple[str, int, int]]:
     """Return UUID, GPU instance and compute instance of each MIG slice; empty for a GPU without slices."""
-    mode = _answer(nvml.nvmlDeviceGetMigMode, gpu)
+    mode = _result_or_none(nvml.nvmlDeviceGetMigMode, gpu)
     if mode is None or mode[0] != nvml.NVML_DEVICE_MIG_ENABLE:
         return []
     slices = []
-    for index in range(_answer(nvml.nvmlDeviceGetMaxMigDeviceCount, gpu) or 0):
+    for index in range(_result_or_none(nvml.nvmlDeviceGetMaxMigDeviceCount, gpu) or 0):
         with contextlib.suppress(nvml.NVMLError):
             handle = nvml.nvmlDeviceGetMigDeviceHandleByIndex(gpu, index)
             instance, compute = nvml.nvmlDeviceGetGpuInstanceId(handle), nvml.nvmlDeviceGetComputeInstanceId(handle)
@@ -374,21 +377,21 @@ def _slices(gpu: Any) -> list[tuple[str, int, int]]:
 
 
 def _index(entry: str) -> int | None:
-    """Return the number at the beginning of an entry: CUDA parses it like C's strtoul, and ignores the rest."""
+    """Return the integer at the start of an entry: CUDA parses it like C's strtoul and ignores the rest."""
     match = re.match(r"[+-]?[0-9]+", entry)
     return int(match[0]) if match else None
 
 
 def _match(entry: str, gpus: Sequence[_Gpu]) -> _Gpu | None:
-    """Return the GPU of an entry of CUDA_VISIBLE_DEVICES, with only the slice that it names; None if it has no match.
+    """Return the GPU of an entry of CUDA_VISIBLE_DEVICES, with only the slice that it names; None without a match.
 
-    Hexadecimal digits match in either case.
+    Upper and lower case hexadecimal digits are equal.
     """
     index = _index(entry)
     if index is not None:
         return gpus[index] if 0 <= index < len(gpus) else None
     if entry.startswith("GPU-"):
-        matches = [gpu for gpu in gpus if _begins(gpu.uuid, entry)]
+        matches = [gpu for gpu in gpus if _starts_with(gpu.uuid, entry)]
     elif entry.startswith("MIG-"):
         matches = [replace(gpu, slices=[each]) for gpu in gpus for each in gpu.slices if _is_slice(entry, gpu, each)]
     else:
@@ -401,9 +404,9 @@ def _is_slice(entry: str, gpu: _Gpu, candidate: tuple[str, int, int]) -> bool:
     uuid, *instances = candidate
     parts = re.fullmatch(r"MIG-(GPU-[^/]*)/([0-9]+)/([0-9]+)", entry)
     if parts:
-        return _begins(gpu.uuid, parts[1]) and instances == [int(parts[2]), int(parts[3])]
-    return _begins(uuid, entry)
+        return _starts_with(gpu.uuid, parts[1]) and instances == [int(parts[2]), int(parts[3])]
+    return _starts_with(uuid, entry)
 
 
-def _begins(uuid: str | None, beginning: str) -> bool:
-    return uuid is not None and uuid.casefold().startswith(beginning.casefold())
+def _starts_with(uuid: str | None, prefix: str) -> bool:
+    return uuid is not None and uuid.casefold().startswith(prefix.casefold())

@@ -1,7 +1,7 @@
-"""Activity of a GPU's units: NVML's GPM counters, on Hopper and later.
+"""Activity of a GPU's units from NVML's GPM counters, on Hopper and later.
 
-Utilization is the time in which any kernel ran; these are the shares of multiprocessors, tensor cores and memory in use
-(https://docs.nvidia.com/deploy/nvml-api/group__nvmlGpmFunctions.html).
+NVML's utilization is the share of time in which any kernel ran. GPM has the shares of multiprocessors, tensor cores and
+memory in use (https://docs.nvidia.com/deploy/nvml-api/group__nvmlGpmFunctions.html).
 """
 
 import contextlib
@@ -28,7 +28,7 @@ METRICS = {
 """Metric, and the factor that converts its unit."""
 
 SHORTEST_S = 0.1
-"""NVML refreshes its samples every 100 ms: samples closer together have no new information."""
+"""NVML refreshes its samples every 100 ms: more frequent samples have no new information."""
 
 
 class Gpm:
@@ -43,7 +43,7 @@ class Gpm:
 
     @classmethod
     def open(cls, gpu: Any, instance: int | None) -> "Gpm":
-        """Open the counters of a GPU, or of its GPU instance `instance`; `supported` is False if it has none."""
+        """Open the counters of a GPU, or of its GPU instance `instance`; without counters, `supported` is False."""
         samples: list[Any] = []
         try:
             if nvml.nvmlGpmQueryDeviceSupport(gpu).isSupportedDevice:
@@ -56,7 +56,7 @@ class Gpm:
         return cls(gpu, instance, samples)
 
     def read(self) -> dict[str, float]:
-        """Return percentages 0 to 100 and bytes per second of the metrics that this device has; nothing if too soon."""
+        """Return the metrics of this device, percentages (0 to 100) and bytes per second; empty if read too soon."""
         now = time.monotonic()
         if not self.supported or now - self._taken_s <= SHORTEST_S:
             return {}

@@ -1,4 +1,4 @@
-"""Types for the parts of nvidia-ml-py (pynvml) that it defines at run time: error codes and ctypes structures."""
+"""Types for the parts of nvidia-ml-py (pynvml) that are defined at run time: error codes and ctypes structures."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol, cast
@@ -27,12 +27,12 @@ class GpmRequest(Protocol):
 
 
 def error_code(error: nvml.NVMLError) -> int:
-    """NVML_ERROR_... of an exception."""
+    """Return the NVML_ERROR_... code of an exception."""
     return cast(_CodedError, error).value
 
 
 def gpm_request(metrics: Sequence[int]) -> GpmRequest:
-    """Make a request for these NVML_GPM_METRIC_... ."""
+    """Create a request for metrics, given as NVML_GPM_METRIC_... ids."""
     request = nvml.c_nvmlGpmMetricsGet_t(version=nvml.NVML_GPM_METRICS_GET_VERSION, numMetrics=len(metrics))
     typed = cast(GpmRequest, request)
     for slot, metric in zip(typed.metrics, metrics, strict=False):

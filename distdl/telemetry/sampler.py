@@ -13,28 +13,36 @@ from distdl.telemetry.nvml import Lost
 
 
 class TelemetrySource(Protocol):
-    """A source of samples: `telemetry.nvml.NvmlDevice`, `telemetry.host.HostCounters`."""
+    """A source of samples, such as `telemetry.nvml.NvmlDevice` and `telemetry.host.HostCounters`."""
 
     kind: str
+    """Value of `kind` in its rows."""
     shortest_s: float
-    """Shortest interval between two samples."""
+    """Shortest interval between two samples, in seconds."""
 
-    def sample(self) -> dict[str, Any]: ...
+    def sample(self) -> dict[str, Any]:
+        """Read the current values by name."""
+        ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Release resources."""
+        ...
 
 
 class Sampler:
-    """Samples each source `hz` times per second, or as often as it allows; first at start, last at stop.
+    """Samples each source `hz` times per second, or as often as the source allows, from `start` to `stop`.
 
     Rows are {time_s, step, epoch, kind, ...}; time_s is Unix time. A source that fails is removed, with the reason in
-    `error` of its last row: telemetry never ends a training. `seconds` is the CPU time that sampling took.
+    `error` of its last row, so that telemetry never ends a training. `seconds` is the CPU time used for sampling.
 
     Args:
         sources: read in this order, on the sampler's thread; closed by `stop`.
         write: receives each row; called on the sampler's thread.
-        progress: returns the training's (step, epoch).
-        labels: added to each row, such as `rank` and `host`.
+        progress: returns the current (step, epoch) of the training.
+        hz: sampling rate, above 0 and at most 10 per second.
+        labels: fields added to each row, such as `rank` and `host`.
+    Raises:
+        ValueError: `hz` is out of range.
     """
 
     def __init__(
@@ -88,7 +96,7 @@ class Sampler:
             self.seconds += time.thread_time() - start
             if last:
                 return
-            # Relative to the clock, so that the rate is constant; missed samples are not made up for.
+            # Based on the clock, so that the rate is constant; missed samples are skipped.
             due = max(due + self._period_s, time.monotonic())
             self._stop.wait(due - time.monotonic())
 
@@ -107,10 +115,10 @@ class Sampler:
 
 
 def claim(run: str, name: str) -> socket.socket | None:
-    """Acquire the right to sample `name` for `run`, which one process per host has. Keep the socket while sampling.
+    """Lock the sampling of `name` for `run`, so that one process per host samples it. Keep the socket while sampling.
 
-    Returns None if another process has it. An abstract Unix socket is a lock without a file, which the kernel releases
-    however the process ends.
+    Returns None if another process has the lock. An abstract Unix socket is a lock without a file; the kernel releases
+    it when the process ends in any way.
     """
     lock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
