@@ -1,8 +1,8 @@
 """Training speed while other programs keep cores busy, by wait policy, number of threads and pinning of ranks.
 
-Each round trains the digits CNN for a few steps in turn with libgomp's own busy wait, with distdl's short one, and with
-one thread per rank; on one rank, and on two with and without pinning. With --loops 0 it shows what the short wait costs
-on a quiet machine. Other load of the machine comes on top: compare ratios within rounds.
+Each round trains the digits CNN for a few steps with libgomp's default busy wait, with distdl's short one, and with one
+thread per rank, in turn; on one rank, and on two with and without pinning. With --loops 0 it shows the cost of the
+short wait on an idle machine. Other load on the machine is added to this, so compare ratios within rounds.
 
     python benchmarks/busy_cores.py [--loops 2] [--repeats 5] [--steps 60]
 """

@@ -1,17 +1,17 @@
-"""Simulated clusters to test models of speed on: with known, realistic costs and noise.
+"""Simulated clusters with known, realistic costs and noise, to test speed models.
 
-A step under a parameter server (Optimus, Eq. 2, and what it leaves out):
+A step under a parameter server (Optimus, Eq. 2, and effects that it does not include):
 
-- compute: ceil(M / w) samples on the slowest worker, and the slowest of w draws of jitter where they wait for each
-  other; asynchronous workers have a batch of their own, whatever their number;
+- compute: ceil(M / w) samples on the slowest worker, and the largest of w random delays if workers wait for each other;
+  the batch of an asynchronous worker does not depend on the number of workers;
 - shards: tensors of very unequal size are assigned to servers by MXNet's rule (large ones sliced, small ones hashed),
-  and the fullest server decides; each tensor is a request, which costs a server time however small it is;
-- links: a worker's own link carries all of the parameters, a server's its shard for every worker, both ways; a lone
-  worker with a lone server has half of its bytes on the same machine;
-- updates: the fullest server adds up w gradients;
-- exchange hides behind compute to a degree (g); machines are shared by two processes each, which interfere.
+  and the server with the most bytes is the bottleneck; each tensor is a request with a constant cost;
+- links: a worker's link transfers all parameters, a server's link its shard for every worker, both in two directions;
+  if there is one worker and one server, half of the bytes stay on the same machine;
+- updates: the server with the most bytes adds w gradients;
+- exchange overlaps with compute to a degree (g); two processes share each machine and interfere.
 
-Under all-reduce: a ring within a node and between nodes, latency by hop, overlap, and placements that differ.
+Under all-reduce: a ring within a node and between nodes, latency per hop, overlap, and different placements.
 """
 
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ MODELS = (
 
 
 def servers(model: Model, mode: str, seed: int, *, noise: float, link: float = 5e8) -> Measurements:
-    """Measurements of 1 to 12 servers and 1 to 12 workers, on links of `link` bytes/s."""
+    """Simulate measurements of 1 to 12 servers and 1 to 12 workers, on links of `link` bytes/s."""
     rng = np.random.default_rng(seed)
     sizes = rng.lognormal(0, model.skew, model.tensors)
     sizes *= model.megabytes * 1e6 / sizes.sum()
@@ -72,7 +72,7 @@ def servers(model: Model, mode: str, seed: int, *, noise: float, link: float = 5
 
 
 def _fullest(sizes: np.ndarray, p: int, rng: np.random.Generator) -> tuple[float, int]:
-    """Bytes and requests of the server with the most bytes, by MXNet's rule: above 4 MB sliced, else hashed."""
+    """Return bytes and requests of the server with the most bytes, by MXNet's rule: sliced above 4 MB, else hashed."""
     shards, requests = np.zeros(p), np.zeros(p)
     for size in sizes:
         at = slice(None) if size > 4e6 else rng.integers(p)
@@ -82,7 +82,7 @@ def _fullest(sizes: np.ndarray, p: int, rng: np.random.Generator) -> tuple[float
 
 
 def replicas(model: Model, seed: int, *, noise: float) -> Measurements:
-    """Measurements of 1 to 4 nodes with 1 to 4 replicas each, at six batch sizes."""
+    """Simulate measurements of 1 to 4 nodes with 1 to 4 replicas each, at six batch sizes."""
     rng = np.random.default_rng(seed)
     within, between, hop_s = 8e9, 1.2e9, rng.uniform(0.2e-3, 1e-3)
     rows = []

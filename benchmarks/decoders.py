@@ -1,8 +1,8 @@
-"""Image decoders: images per CPU second on one core, agreement with Pillow, and behaviour on damaged files.
+"""Image decoders: images per CPU second on one core, agreement with Pillow, and behavior with damaged files.
 
 The reference is Pillow's `exif_transpose(image).convert("RGB")`, and the upper 8 bits of 16-bit gray. Decoders are
-interleaved; CPU time is counted, so other load on the machine changes little. Mutated files are decoded in separate
-processes. torchvision, torchcodec and OpenCV are measured where they are installed:
+interleaved; CPU time is measured, so that other load on the machine has little influence. Mutated files are decoded in
+separate processes. torchvision, torchcodec and OpenCV are measured if they are installed:
 
     pip install torchcodec opencv-python-headless
     python benchmarks/decoders.py [--data-root FOLDER] [--rounds 5] [--mutated 40]
@@ -131,7 +131,7 @@ def _png(content: np.ndarray) -> np.ndarray:
 
 
 def speed(candidates: Mapping[str, Decoder], sets: Mapping[str, list[np.ndarray]], rounds: int) -> str:
-    """Images per CPU second."""
+    """Measure images per CPU second."""
     rows = []
     for name, contents in sets.items():
         able = {label: partial(_rate, decoder, contents) for label, decoder in candidates.items()
@@ -154,7 +154,7 @@ def _rate(decoder: Decoder, contents: list[np.ndarray]) -> float:
 
 
 def header_cost(sets: Mapping[str, list[np.ndarray]], rounds: int) -> str:
-    """Share of the decoding time that reading the header takes."""
+    """Measure the time of reading the header as a share of the decoding time."""
     rows = []
     for name, contents in sets.items():
         measures = {
@@ -170,13 +170,13 @@ def header_cost(sets: Mapping[str, list[np.ndarray]], rounds: int) -> str:
 
 
 def exactness(candidates: Mapping[str, Decoder]) -> str:
-    """Greatest difference from the reference, in grey levels, by file; other shapes and refusals are named."""
+    """Return the largest difference from the reference in gray levels, by file; other shapes and errors are named."""
     rows = []
     for name, content in sorted(seeds(Path()).items()):
         encoded = np.frombuffer(content, np.uint8).copy()
         reference = expected(content)
         rows.append([name, *(_difference(decoder, encoded, reference) for decoder in candidates.values())])
-    return "## Greatest difference from the reference, grey levels\n\n" + markdown_table(["file", *candidates], rows)
+    return "## Greatest difference from the reference, gray levels\n\n" + markdown_table(["file", *candidates], rows)
 
 
 def _difference(decoder: Decoder, content: np.ndarray, reference: np.ndarray) -> str:
@@ -188,7 +188,7 @@ def _difference(decoder: Decoder, content: np.ndarray, reference: np.ndarray) ->
 
 
 def safety(candidates: Mapping[str, Decoder], count: int) -> str:
-    """Outcomes of mutated files, one process per file, compared with the reference."""
+    """Decode mutated files, one process per file, and compare the outcomes with the reference."""
     rows = []
     for kind in ("jpg", "png"):
         files = [content for name, content in sorted(seeds(Path()).items()) if name.endswith(kind)]

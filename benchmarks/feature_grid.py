@@ -1,8 +1,8 @@
-"""Time of trying four learning rates on a feature extractor instead of one, with its features computed once.
+"""Time of a search over four learning rates, instead of one, with the features of a frozen network computed once.
 
-Each round trains, in turn and from scratch: one rate; four rates; four rates with features already computed; and one
-rate the usual way, by `distdl.train` with all but the last layer frozen, which computes features again in every epoch.
-Network and set: ImageNet's darknet-tiny on Caltech-101 at 64 x 64 pixels.
+Each round trains, in turn and from scratch: one learning rate; four learning rates; four with cached features; and one
+in the usual way, by `distdl.train` with all but the last layer frozen, which computes features again in every epoch.
+Network and data set: ImageNet's darknet-tiny on Caltech-101 at 64 x 64 pixels.
 
     DISTDL_DATA=FOLDER python benchmarks/feature_grid.py [--repeats 3] [--epochs 10]
 """
@@ -25,7 +25,7 @@ RATES = (0.1, 0.01, 0.001, 0.0001)
 
 
 def recipe_of(epochs: int) -> Recipe:
-    """The training: 200 images for training, 534 for validation, 529 for the test."""
+    """Return the training's configuration: 200 images for training, 534 for validation, 529 for test."""
     return Recipe(
         profile="darknet-caltech101",
         overrides={
@@ -40,7 +40,7 @@ def recipe_of(epochs: int) -> Recipe:
 
 
 def seconds(folder: Path, recipe: Recipe, rates: Sequence[float]) -> float:
-    """Wall time of a grid in `folder`; its features are computed if they are missing."""
+    """Measure the wall time of a grid search in `folder`; features are computed if they are missing."""
     folder.mkdir(exist_ok=True)
     start = time.perf_counter()
     features.grid(folder, grid_table(recipe, tuple(rates), 1))
@@ -48,7 +48,7 @@ def seconds(folder: Path, recipe: Recipe, rates: Sequence[float]) -> float:
 
 
 def seconds_of_training(folder: Path, recipe: Recipe) -> float:
-    """Wall time of one training with the features frozen, evaluated in each epoch as the grid is."""
+    """Measure the wall time of one training with frozen features, evaluated in each epoch like the grid search."""
     quiet = {"progress": "none", "telemetry.hz": 0, "checkpoint.every_epochs": 0}
     start = time.perf_counter()
     if train(arguments(recipe.updated({**quiet, "model.trainable_features": (False,), "out": folder}))):

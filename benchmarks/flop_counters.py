@@ -1,4 +1,4 @@
-"""Results of FLOP counters for the same networks, compared with multiply-adds derived by hand in this file.
+"""Comparison of FLOP counters for the same networks with multiply-adds derived by hand in this file.
 
     python benchmarks/flop_counters.py [--tools distdl fvcore ...]
 
@@ -110,7 +110,7 @@ class Functional(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A module, its input, and its multiply-adds for one sample as worked out by hand."""
+    """A module, its input, and its multiply-adds per sample, derived by hand."""
 
     build: Callable[[], nn.Module]
     inputs: tuple[tuple[int, ...], ...]
@@ -191,7 +191,7 @@ TRAINING = {
     "vit_b_16": 3 * vit_b_16() - 196 * 768 * 3 * 16**2,
     "depthwise convolution": 2 * CASES["depthwise convolution"].macs,
 }
-"""Forward and both gradients, except for the gradient by the images, which is not needed."""
+"""Forward and both gradients, without the gradient with respect to the images, which is not needed."""
 
 
 def by_distdl(module: nn.Module, inputs: tuple[Tensor, ...]) -> float:
@@ -316,7 +316,7 @@ def measured_in_process(tool: str) -> dict[str, dict[str, float | str]] | None:
 
 
 def cell(figure: float | str, truth: int, notes: list[str]) -> str:
-    """The figure as a multiple of the truth; exact ones as a check mark, failures as a note below the table."""
+    """Format the result as a multiple of the exact value: a check mark if it is exact, a note below if it failed."""
     if isinstance(figure, str):
         if figure not in notes:
             notes.append(figure)

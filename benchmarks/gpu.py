@@ -1,11 +1,11 @@
-"""All measurements that need a GPU, in one command of under nine minutes, for a GPU available for a short time.
+"""All measurements that need a GPU, in one command of less than nine minutes, if a GPU is available for a short time.
 
     python benchmarks/gpu.py [--parts train,nvml,...] [--data FOLDER] [--json FILE] [--rehearse]
 
 Each part runs in its own process with its own time limit: one that fails, hangs or lacks a package does not affect the
 others. It needs no network and no installed distdl, prints one table last, and writes its figures as JSON.
-Without a GPU it prints an error and exits 2; `--rehearse` runs small parts on the CPU instead: it shows that they work
-and measures nothing.
+Without a GPU it prints an error and exits with 2. `--rehearse` runs small parts on the CPU instead: this tests that
+they work, and measures nothing.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def main() -> int:
 
 
 def gpu() -> str | None:
-    """The GPU's name, queried in a separate process so that this one holds no CUDA context."""
+    """Return the GPU's name, queried in a separate process, so that this one has no CUDA context."""
     code = "import torch; print(torch.cuda.get_device_name() if torch.cuda.is_available() else '')"
     lines = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stdout.split("\n")
     return lines[-2] if len(lines) > 1 and lines[-2] else None
@@ -95,7 +95,7 @@ def run_all(wanted: list[str], device: str, options: argparse.Namespace, data: P
 
 
 def part_in_process(argv: list[str], figures: Path, limit_s: float, environment: Mapping[str, str]) -> dict[str, Any]:
-    """One part's figures, or the reason why there are none. After the time limit its process group is killed."""
+    """Run one part. Returns its figures, or the reason why there are none. After the time limit it is killed."""
     if limit_s < 5:
         return {"failed": "no time was left"}
     began = time.monotonic()
@@ -130,7 +130,7 @@ def run_part(name: str, setting: Setting, file: Path) -> int:
 
 
 def package_path(folder: Path) -> str:
-    """PYTHONPATH with a folder that holds `distdl` together with its profiles, laid out as in an installation."""
+    """Return a PYTHONPATH with a folder that contains `distdl` and its profiles, with the layout of an installation."""
     package = folder / "package" / "distdl"
     package.mkdir(parents=True)
     for entry in (ROOT / "distdl").iterdir():

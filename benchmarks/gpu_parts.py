@@ -1,4 +1,4 @@
-"""The parts of benchmarks/gpu.py: each a function of a setting and a scratch folder that returns its figures."""
+"""Parts of benchmarks/gpu.py: functions of a setting and a scratch folder that return figures."""
 
 import json
 import os
@@ -63,7 +63,7 @@ def train(setting: Setting, run: Path, *argv: str) -> dict[str, Any]:
 
 
 def steady(result: dict[str, Any]) -> float:
-    """Images per second of training without its warm-up (compilation)."""
+    """Return the training throughput in images per second, without warm-up (compilation)."""
     return result["images"] / max(result["train_s"] - result.get("warm_s", 0.0), 1e-9)
 
 
@@ -87,7 +87,7 @@ def training(setting: Setting, folder: Path) -> Outcome:
 
 
 def plain_loop(setting: Setting, folder: Path) -> Outcome:
-    """The same training as a loop written by hand, compiled and not: the reference for distdl's images/s."""
+    """The same training as a manual loop, with and without compilation: the reference for distdl's images/s."""
     import torch
     import torchvision
 
@@ -118,7 +118,7 @@ def plain_loop(setting: Setting, folder: Path) -> Outcome:
 
 
 def timed(step: Callable[[], None], steps: int, device: Any, warm: int = 10) -> float:
-    """Seconds of `steps` steps, after warming up; synchronizes with the device only at both ends."""
+    """Measure the seconds of `steps` steps after a warm-up; synchronizes with the device only at the start and end."""
     import torch
 
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
@@ -133,7 +133,7 @@ def timed(step: Callable[[], None], steps: int, device: Any, warm: int = 10) -> 
 
 
 def fast_profiles(setting: Setting, folder: Path) -> Outcome:
-    """The profiles meant to be fast, on real data: accuracy, and seconds of training."""
+    """The fast profiles on real data: accuracy and seconds of training."""
     from distdl.core.profiles import profiles
 
     outcome = Outcome()
@@ -154,7 +154,7 @@ def fast_profiles(setting: Setting, folder: Path) -> Outcome:
 
 
 def resident_input(setting: Setting, folder: Path) -> Outcome:
-    """CIFAR-10's shape held on the device and augmented there, against the same network on synthetic input."""
+    """CIFAR-10's shape with loader resident, compared with the same network on synthetic input."""
     import numpy as np
 
     random, count = np.random.default_rng(0), 200 if setting.toy else 10_000
@@ -224,7 +224,7 @@ def photos(folder: Path, count: int, processes: int) -> None:
 
 
 def photo(job: tuple[Path, int, int]) -> None:
-    """Write one of the photos."""
+    """Write one of the photographs."""
     import numpy as np
     from PIL import Image
 
@@ -319,7 +319,7 @@ def nvidia_smi(uuid: str) -> dict[str, float]:
 
 
 def calibration(setting: Setting, folder: Path) -> Outcome:
-    """Calibrate this device as `distdl calibrate` does, and compare predictions with networks not calibrated on."""
+    """Calibrate this device as `distdl calibrate` does, and compare predictions for other networks."""
     import torch
     import torchvision
 
@@ -366,4 +366,4 @@ PARTS = {
     "profiles": Part(run=fast_profiles, limit_s=70),
     "calibrate": Part(run=calibration, limit_s=80),
 }
-"""Parts in the order of importance, as time may run out. Their limits add up to less than the limit of all."""
+"""Parts in order of importance, since time may run out. The sum of their time limits is below the total limit."""

@@ -1,8 +1,8 @@
 """Images per second of distdl's loaders, of common other loaders and of the decoder alone, on real JPEGs.
 
-Random crop to 224 pixels, flip, normalise, batches of 64 float32 on the CPU, two workers or threads each. A figure is
-the mean over several complete epochs after a warm-up epoch; loaders are interleaved. FFCV is not measured: its release
-builds only where OpenCV's and libjpeg-turbo's headers are installed.
+Random crop to 224 pixels, flip, normalization, batches of 64 float32 images on the CPU, two workers or threads each. A
+figure is the mean over several complete epochs after a warm-up epoch; loaders are interleaved. FFCV is not measured,
+because building its release needs the headers of OpenCV and libjpeg-turbo.
 
     python benchmarks/loaders.py [--data-root FOLDER] [--rounds 5] [--sets photographs caltech101 flowers]
 """
@@ -78,7 +78,7 @@ def photographs(folder: Path, count: int = 512) -> Path:
 
 
 def on_files(name: str, root: Path | None, scratch: Path, rounds: int) -> str:
-    """Table of images per second on one set of JPEGs."""
+    """Measure images per second on one set of JPEGs, and return the table."""
     source = str(photographs(scratch / name)) if name == "photographs" else name
     dataset = load(DataConfig(name=source, root=root, normalize="imagenet"))
     epochs = -(-IMAGES // len(dataset.train))
@@ -112,7 +112,7 @@ def on_files(name: str, root: Path | None, scratch: Path, rounds: int) -> str:
 
 
 def make(dataset: DataSet, kind: str, **augment: float) -> Loader:
-    """distdl's loader, set up as in a training."""
+    """Build distdl's loader as a training does."""
     augment = augment or {"random_resized_crop": True, "flip": 0.5}
     data = DataConfig(loader=kind, workers=WORKERS, batch_size=BATCH, augment=AugmentConfig(**augment))
     config = Config(data=data, compute=ComputeConfig(channels_last=True))
@@ -126,7 +126,7 @@ def distdl_by_epoch(loader: Loader, epochs: int) -> Callable[[], float]:
 
 
 class _Endless:
-    """An iterable whose every iteration is the next epoch."""
+    """An iterable that yields the next epoch each time it is iterated."""
 
     def __init__(self, epoch: Callable[[], Iterable]) -> None:
         self.epoch = epoch
@@ -175,14 +175,14 @@ class _Files(torch.utils.data.Dataset):
 
 
 def loader_of_torch(dataset: DataSet, *, pil: bool) -> Iterable:
-    """The usual DataLoader: one sample at a time, float32 from the workers."""
+    """Build the usual DataLoader: workers read one sample at a time and return float32."""
     return torch.utils.data.DataLoader(
         _Files(dataset, pil), BATCH, shuffle=True, num_workers=WORKERS, persistent_workers=True
     )
 
 
 def webdataset(shards: list[Path]) -> Iterable:
-    """WebDataset as in its documentation."""
+    """Build WebDataset as in its documentation."""
     import webdataset as wds
     from torchvision.transforms import v2
 
@@ -193,7 +193,7 @@ def webdataset(shards: list[Path]) -> Iterable:
 
 
 def decoders(dataset: DataSet, rounds: int) -> dict[str, list[float]]:
-    """Complete images per second of decoders on as many cores as loaders have, from memory."""
+    """Measure decoders in complete images per second, from memory, on as many cores as loaders use."""
     from torchvision.io import ImageReadMode, decode_jpeg
 
     picks = np.linspace(0, len(dataset.train) - 1, min(200, len(dataset.train))).astype(int)
@@ -229,7 +229,7 @@ def decoders(dataset: DataSet, rounds: int) -> dict[str, list[float]]:
 
 
 def on_memory(root: Path | None, rounds: int) -> str:
-    """`resident` against `torch` on sets of small images, with a padded crop and, on CIFAR-10, flips."""
+    """Compare `resident` with `torch` on sets of small images, with a padded crop and, on CIFAR-10, flips."""
     rows = []
     for name, augment in (("mnist", {"crop": 2}), ("cifar10", {"crop": 4, "flip": 0.5})):
         dataset = load(DataConfig(name=name, root=root, limit=10_000))
@@ -243,7 +243,7 @@ def on_memory(root: Path | None, rounds: int) -> str:
 
 
 def memory(root: Path | None, scratch: Path) -> str:
-    """Memory of all processes after each of four epochs; the first is the start."""
+    """Measure the memory of all processes at the start and after each of four epochs."""
     rows = []
     dataset = load(DataConfig(name="caltech101", root=root, normalize="imagenet"))
     pack(dataset, scratch / "memory", "shards", 2**21, lambda _: None)

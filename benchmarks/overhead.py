@@ -1,8 +1,8 @@
-"""Cost of the trainer: distdl's images/s over a plain loop's, Lightning's, accelerate's and timm's.
+"""Overhead of the trainer: throughput of distdl compared with a plain loop, Lightning, accelerate and timm.
 
-The same network, data, optimizer and batch in one process, interleaved. The plain loop and distdl read tensors in
-memory; the others get a DataLoader over the same tensors that fetches a whole batch by one index, which is their
-fastest input. A second part measures the clock alone.
+All use the same network, data, optimizer and batch size in one process, interleaved. The plain loop and distdl read
+tensors in memory; the others get a DataLoader over the same tensors that fetches a whole batch by one index, which is
+their fastest input. A second part measures only the clock.
 
     python benchmarks/overhead.py [--repeats 5] [--threads 2]
 """
@@ -64,7 +64,7 @@ CASES = (
 
 
 def configure(case: Case, out: Path) -> Config:
-    """SGD with a constant rate and nothing else: supported by every loop here."""
+    """SGD with a constant learning rate, which all loops support."""
     argv = [*case.argv, "--schedule.name", "constant", "--optim.momentum", "0.9", "--optim.lr", "0.01"]
     argv += ["--max-steps", str(case.steps), "--epochs", "1000", "--evaluate-every", "100000"]
     argv += ["--checkpoint.every-epochs", "0", "--data.drop-last", "--out", str(out), "--progress", "plain"]
@@ -72,7 +72,7 @@ def configure(case: Case, out: Path) -> Config:
 
 
 class Tensors:
-    """A data set's training images as normalised floats in memory."""
+    """Training images of a data set as normalized floats in memory."""
 
     def __init__(self, config: Config, dataset: DataSet) -> None:
         size = config.data.image_size or dataset.image_size
@@ -111,7 +111,7 @@ def network(config: Config, tensors: Tensors) -> tuple[torch.nn.Module, torch.op
 
 
 def plain(config: Config, tensors: Tensors) -> float:
-    """A minimal training loop written by hand."""
+    """A minimal manual training loop."""
     model, optimizer = network(config, tensors)
     model.train()
     done, batch = 0, config.data.rank_samples(1)
@@ -190,7 +190,7 @@ def lightning(config: Config, tensors: Tensors) -> float:
 
 
 def accelerate(config: Config, tensors: Tensors) -> float:
-    """The same loop with accelerate. Its model is wrapped, its loader is not: it cannot wrap one of whole batches."""
+    """The same loop with accelerate. Only the model is wrapped: it cannot wrap a loader that returns whole batches."""
     from accelerate import Accelerator
 
     accelerator = Accelerator(cpu=True)
@@ -200,7 +200,7 @@ def accelerate(config: Config, tensors: Tensors) -> float:
 
 
 def timm(config: Config, tensors: Tensors) -> float:
-    """The step of timm's train script: its scaler callable, meter and scheduler, without logging."""
+    """The step of timm's training script with its gradient scaler, meter and scheduler, without logging."""
     from timm.scheduler import create_scheduler_v2
     from timm.utils import AverageMeter
 
@@ -242,7 +242,7 @@ def _loop(config: Config, batches: DataLoader, step: Callable[[torch.Tensor, tor
 
 
 def clock_cost(steps: int = 100_000) -> float:
-    """Seconds per step that the clock takes: five phases and one wait for an item."""
+    """Measure the clock's cost in seconds per step: five phases and one wait for an item."""
     clock = Clock()
     start = time.perf_counter()
     for _ in clock.over("data", range(steps)):

@@ -1,4 +1,4 @@
-"""Errors of PALEO and of the calibrated predictor against published and measured times.
+"""Errors of PALEO and of the calibrated predictor, compared with published and measured times.
 
 python benchmarks/paleo_accuracy.py published                    PALEO's own scaling figures, and others' GPU times
 distdl calibrate machine.toml

@@ -1,9 +1,9 @@
 """Throughput of the parameter server, compared with bare torch.distributed send and recv, and on shaped links.
 
 - loopback: one worker pushes and pulls 100 MB to and from one server. The same two processes, in turn with every step,
-  send and receive as many bytes by torch.distributed alone;
-- links of 1 Gbit/s (network namespaces; needs root): the same, compared with the rate of the link;
-- two workers whose network has two equal halves, on such links: one server, then two, in turn.
+  send and receive as many bytes with torch.distributed only;
+- links of 1 Gbit/s (network namespaces; needs root): the same, compared with the bandwidth of the link;
+- two workers whose network has two equal halves, on such links: one server and two servers, in turn.
 
     python benchmarks/paramserver.py [--rounds 20] [--megabytes 100] [--quick]
 """
@@ -27,14 +27,14 @@ from distdl.launchers.netns import Hosts, parse_rate
 
 RATE = "1gbit"
 WARM = 3
-"""Warm-up steps, not counted: pages are touched and TCP's windows grow."""
+"""Number of warm-up steps, which are not counted: they cause page faults, and TCP's windows grow."""
 READY, PUSH, PULL = 101, 102, 103
-"""Tags of the bare messages; the parameter server's own are small numbers."""
+"""Tags of the messages without parameter server, whose own tags are small numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A job with its numbers of workers and servers."""
+    """A job with given numbers of workers and servers."""
 
     workers: int = 1
     servers: int = 1
@@ -102,7 +102,7 @@ def measure(job: Job, rate: str = "") -> Parts:
 
 
 def _bare(buffer: Any, server: int) -> dict[str, float]:
-    """Send and receive the buffer by torch.distributed alone."""
+    """Send and receive the buffer with torch.distributed only."""
     import torch
     import torch.distributed as dist
 

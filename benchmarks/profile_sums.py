@@ -1,4 +1,4 @@
-"""Sum of the times of layers measured one by one, compared with the network's: by `distdl profile` and naively.
+"""Sum of separately measured layer times compared with the network's time: by `distdl profile`, and the naive way.
 
 python benchmarks/profile_sums.py [--rounds 5]
 """

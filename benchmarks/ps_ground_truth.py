@@ -1,14 +1,14 @@
-"""Compare speed models, fitted to real parameter-server runs on links of known rate, with the known coefficient.
+"""Speed models fitted to real parameter-server runs on links of known bandwidth, compared with the known coefficient.
 
 On links of 200 Mbit/s and 1 Gbit/s (network namespaces; needs root) the strategy `ps` trains a CNN of 3,274,634
-parameters synchronously, over servers 1, 2, 4 x workers 1, 2, 4, 8, global batch 64; each is a host of its own.
-Compute is replayed: first a real run at each worker's batch is recorded, then workers wait for times sampled from it,
-and every byte is sent. Known is t2 = 2 S / B.
+parameters synchronously with 1, 2, 4 servers x 1, 2, 4, 8 workers and a global batch size of 64; each is a separate
+host. Compute is replayed: first a real run at each worker's batch size is recorded, then workers wait for times sampled
+from it, and every byte is sent. The known coefficient is t2 = 2 S / B.
 
     python benchmarks/ps_ground_truth.py [--out runs/ps-ground-truth] [--budget-s 280]
 
-Each configuration is a run folder under --out; existing ones are not run again. --budget-s: start no further run after
-this many seconds; call again to continue. When all are complete, the results are written.
+Each configuration is a run folder under --out; existing ones are not run again. After --budget-s seconds no further run
+is started; call again to continue. When all are complete, the results are written.
 """
 
 import argparse
@@ -43,7 +43,7 @@ OPTIONS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One configuration on links of one rate; without a rate, a recording: one worker that computes, on loopback."""
+    """One configuration on links of one bandwidth; without a bandwidth, a recording of one worker on loopback."""
 
     rate: str = ""
     servers: int = 1
@@ -58,7 +58,7 @@ class Run:
 
 
 def runs() -> list[Run]:
-    """Recordings first, then every configuration."""
+    """Return the recordings, then all configurations."""
     recordings = [Run(batch=BATCH // w, steps=60) for w in WORKERS]
     return recordings + [
         Run(rate=rate, servers=p, workers=w, batch=BATCH // w, steps=steps)

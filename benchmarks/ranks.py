@@ -1,7 +1,7 @@
-"""Ranks of one job, forked from a server that has torch imported, on hosts of this machine or on loopback.
+"""Ranks of one job, forked from a server that has imported torch, on emulated hosts of this machine or on loopback.
 
-Such a rank starts in milliseconds; one that imports torch takes seconds of a core, so that a job of twelve ranks on two
-cores would measure imports.
+Such a rank starts in milliseconds. Importing torch takes seconds of a core, so that a job of twelve ranks on two cores
+would measure imports.
 """
 
 import contextlib

@@ -1,8 +1,8 @@
 """Time of `distdl report RUN` and size of its page, for runs of 1,000, 10,000 and 100,000 logged steps.
 
 The folders are written by tests/support/run_folders.py in the format of `distdl train`, a row for each step, with
-3,600 samples of a GPU and of the host (an hour at 1 Hz). Each round is a fresh interpreter, imports included; the first
-page of a machine, which puts the JavaScript library together, is timed apart with an empty cache.
+3,600 samples of a GPU and of the host (an hour at 1 Hz). Each round starts a new interpreter, including imports. The
+first page on a machine, which builds the JavaScript library, is timed separately with an empty cache.
 
     python benchmarks/report.py [--repeats 5]
 """
@@ -26,7 +26,7 @@ SAMPLES = 3_600
 
 
 def seconds(run: Path, cache: Path, cpu_s: list[float] | None = None) -> float:
-    """Wall time of a fresh `distdl report`; its CPU seconds are appended to `cpu_s`."""
+    """Measure the wall time of `distdl report` in a new process; its CPU seconds are appended to `cpu_s`."""
     start, usage_before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     argv = [sys.executable, "-m", "distdl.cli", "report", str(run)]
     subprocess.run(argv, check=True, stdout=subprocess.DEVNULL, env=os.environ | {"XDG_CACHE_HOME": str(cache)})

@@ -1,9 +1,9 @@
-"""Error of the speed models on configurations that they were not fitted to, and coverage of their intervals.
+"""Error of the speed models on held-out configurations, and coverage of their intervals.
 
-On simulated clusters with all costs known (benchmarks/clusters.py) and, given the files, on public measurements:
+On simulated clusters with known costs (benchmarks/clusters.py) and, if the files are given, on public measurements:
 
-- left out: each configuration, predicted by a fit to all others;
-- 30 %: a random 30 % of the configurations, predicted by a fit to the rest, everything selected and fitted again;
+- left out: each configuration, predicted by a fit to all others (leave-one-out cross-validation);
+- 30 %: a random 30 % of the configurations, predicted by a fit to the rest, including the selection of the form;
 - ten: all others, predicted by a fit to ten random configurations (median of the draws in which ten suffice).
 
     python benchmarks/speed_models.py [--draws 20] [--dl2 config_speed.txt] [--adaptdl traces/]

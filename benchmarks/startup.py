@@ -1,8 +1,7 @@
 """Time of `python -m distdl.train --profile digits` to its first step, compared with `import torch`.
 
-Each round times fresh interpreters in turn: until torch is imported, until the run's first step is in its
-metrics.jsonl, until that run of one step (with its evaluation, checkpoint and closing table) has ended, and
-`distdl --help`.
+Each round times new interpreters in turn: until torch is imported, until the run's first step is in its metrics.jsonl,
+until that run of one step (with its evaluation, checkpoint and final table) has ended, and `distdl --help`.
 
     python benchmarks/startup.py [--repeats 7]
 """
@@ -18,14 +17,14 @@ from timing import interleaved, markdown_table, spread, write_result
 
 
 def seconds(*argv: str) -> float:
-    """Wall time of a fresh interpreter."""
+    """Measure the wall time of a new interpreter."""
     start = time.perf_counter()
     subprocess.run([sys.executable, *argv], check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - start
 
 
 def seconds_to_import(module: str) -> float:
-    """Wall time of a fresh interpreter until it has imported `module`; its exit is not counted."""
+    """Measure the wall time of a new interpreter until it has imported `module`, without its exit."""
     start = time.perf_counter()
     code = f"import {module}; print(flush=True)"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
@@ -34,7 +33,7 @@ def seconds_to_import(module: str) -> float:
 
 
 def seconds_to_step(out: Path) -> float:
-    """Wall time until the first step of a training is recorded in its run folder."""
+    """Measure the wall time until the first step of a training is recorded in its run folder."""
     argv = ["-m", "distdl.train", "--profile", "digits", "--max-steps", "1", "--log-every-s", "0", "--out", str(out)]
     metrics = out / "metrics.jsonl"
     start = time.perf_counter()

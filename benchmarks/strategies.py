@@ -1,9 +1,10 @@
 """Step time of each strategy: plain DDP, and distdl's ddp, horovod and deepspeed, on the MNIST CNN; interleaved.
 
-Two ranks, each pinned to its own core; every measurement starts a new pair of processes. One rank alone is measured,
-too, for the efficiency of two, and two independent ranks that do not communicate: they show which part of the loss
-is due to the machine (memory, caches, clock rate) and not to the exchange. distdl has malloc keep what a step frees
-(distdl/runtime/memory.py), and plain DDP is shown with that as well: the remaining difference is distdl's own loop.
+Two ranks, each pinned to its own core; every measurement starts a new pair of processes. For the efficiency of two
+ranks, a single rank is measured too, and two independent ranks that do not communicate: they show which part of the
+loss is due to the machine (memory, caches, clock rate) instead of the exchange. distdl configures malloc to keep memory
+that a step frees (distdl/runtime/memory.py); plain DDP is also measured with this setting, so that the remaining
+difference is that of distdl's loop.
 
     python benchmarks/strategies.py [--rounds 3] [--steps 50] [--quick]
 """
@@ -31,9 +32,9 @@ WORDS = (
     *("--schedule.name", "constant", "--epochs", "1000", "--evaluate-every", "1000", "--checkpoint.every-epochs", "0"),
     *("--data.drop-last", "--progress", "plain"),
 )
-"""The 3,274,634-parameter CNN at 28 x 28 pixels, batch 64 per rank. Noise for images: the input costs nothing."""
+"""The CNN of 3,274,634 parameters at 28 x 28 pixels, batch size 64 per rank, with noise as images."""
 WARM = 10
-"""Warm-up steps, not counted: they allocate and choose kernels."""
+"""Number of warm-up steps, which are not counted: they allocate memory and select kernels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,7 @@ class Subject:
     apart: bool = False
     """Whether the ranks are independent of each other."""
     plain: bool = False
-    """Whether to train by the loop written by hand."""
+    """Whether to train with the manual loop."""
     keeps: bool = False
     """Whether that loop keeps the memory that a step frees, as distdl does."""
 
@@ -84,7 +85,7 @@ def measure(subject: Subject, steps: int) -> dict[str, Any]:
 
 
 class Rendezvous:
-    """Context of a subject's ranks: gives [(rank, environment variables)]; Horovod's server runs meanwhile."""
+    """Context of a subject's ranks, in which Horovod's server runs. Yields [(rank, environment variables)]."""
 
     def __init__(self, subject: Subject) -> None:
         self._subject, self._server = subject, None
@@ -129,7 +130,7 @@ def _rank(subject: Subject, steps: int, place: Mapping[str, str], rank: int, fol
 
 
 def _plain(subject: Subject, steps: int) -> dict[str, Any]:
-    """A training loop with DistributedDataParallel, written by hand."""
+    """A manual training loop with DistributedDataParallel."""
     import torch
     import torch.distributed as dist
     from torch.nn.functional import cross_entropy

@@ -1,13 +1,12 @@
-"""Cost of sampling per step: a training with the sampler at 10 Hz against the same training without it.
+"""Cost of sampling per step: a training with the sampler at 10 Hz, compared with the same training without it.
 
-One process trains ResNet-18 at 64 px on the CPU, with and without the sampler in turn, some seconds each. It
-samples the host and a device of the small NVML that the tests compile (tests/support/nvml_fake.c): the real
-nvidia-ml-py makes the calls that it makes for a GPU, so the cost of Python and ctypes is measured. The time inside
-NVIDIA's driver is not, but a driver call releases the interpreter lock, so the training continues meanwhile.
+One process trains ResNet-18 at 64 pixels on the CPU, with and without the sampler in turn, some seconds each. It
+samples the host and a device of the small NVML library that the tests compile (tests/support/nvml_fake.c). The real
+nvidia-ml-py makes the same calls as for a GPU, so that the cost of Python and ctypes is measured. The time inside
+NVIDIA's driver is not measured; a driver call releases the interpreter lock, so the training continues meanwhile.
 
-Two figures: the time of a step with the sampler over the time without it, pair by pair; and the CPU time of sampling
-as a share of one core. The second is the sharper: it bounds the first from above where every core
-computes.
+There are two figures: the ratio of step times with and without the sampler, pair by pair, and the CPU time of sampling
+as a share of one core. The second is more precise, and is an upper bound of the first if all cores compute.
 
     python benchmarks/telemetry.py [--rounds 14] [--block 4] [--threads 2]
 """
@@ -52,7 +51,7 @@ def main() -> None:
 
 
 def restart_with_nvml() -> None:
-    """Restart this program so that the dynamic loader, which searches once per process, finds the small NVML."""
+    """Restart this program, so that the dynamic loader, which searches once per process, finds the small NVML."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         sys.exit("no C compiler to build the small NVML with")

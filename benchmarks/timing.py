@@ -1,4 +1,4 @@
-"""Functions shared by the benchmarks: interleaved repeats, spreads, and a dated results file with the hardware."""
+"""Functions shared by the benchmarks: interleaved repeats, spreads, and results files with date and hardware."""
 
 import os
 import platform
@@ -16,7 +16,7 @@ def interleaved(subjects: Mapping[str, Callable[[], float]], repeats: int) -> di
     """Measure each subject `repeats` times in turn, A B C A B C ..., so that drift of the machine affects all.
 
     Args:
-        subjects: each returns its own figure (seconds, images/s).
+        subjects: functions by name; each returns its figure (seconds, images/s).
     """
     figures: dict[str, list[float]] = {name: [] for name in subjects}
     for _ in range(repeats):
@@ -26,7 +26,7 @@ def interleaved(subjects: Mapping[str, Callable[[], float]], repeats: int) -> di
 
 
 def ratios(figures: Mapping[str, Sequence[float]], to: str) -> dict[str, list[float]]:
-    """Each subject's figure over that of `to` in the same round."""
+    """Divide each subject's figures by those of `to` in the same rounds."""
     return {name: [a / b for a, b in zip(values, figures[to], strict=True)] for name, values in figures.items()}
 
 
@@ -37,13 +37,13 @@ def spread(values: Sequence[float], digits: int = 3) -> str:
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
+    """Format a Markdown table."""
     lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
 
 def machine() -> str:
-    """Hardware and system in one line, without names."""
+    """Describe hardware and system in one line, without host names."""
     import psutil
 
     model = platform.processor() or platform.machine()
@@ -66,7 +66,7 @@ def versions(*packages: str) -> str:
 
 
 def write_result(name: str, hardware: str, text: str, *packages: str) -> Path:
-    """benchmarks/results/NAME_HARDWARE_DATE.md: the command, the machine, the versions, and the result."""
+    """Write benchmarks/results/NAME_HARDWARE_DATE.md with the command, the machine, the versions and the result."""
     file = RESULTS / f"{name}_{hardware}_{time.strftime('%Y-%m-%d')}.md"
     command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
     head = f"# {name}\n\n- command: `{command}`\n- machine: {machine()}\n- versions: {versions(*packages)}\n"
