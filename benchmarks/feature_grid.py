@@ -72,7 +72,7 @@ def main() -> None:
         subjects = {
             "one rate": lambda: seconds(new(), recipe, RATES[:1]),
             "four rates": lambda: seconds(new(), recipe, RATES),
-            "four rates, features there": lambda: seconds(computed, recipe, RATES),
+            "four rates, cached features": lambda: seconds(computed, recipe, RATES),
             "one rate by distdl.train": lambda: seconds_of_training(new(), recipe),
         }
         figures = interleaved(subjects, options.repeats)
@@ -82,8 +82,8 @@ def main() -> None:
     text = (
         f"{options.epochs} epochs, {options.repeats} rounds; medians (least to greatest).\n\n"
         + markdown_table(["grid", "seconds", "over one rate"], rows)
-        + f"\n\nBar: four rates in less than twice one rate's time. {'Kept' if worst < 2 else 'Not kept'}: "
-        f"{worst:.2f} times at most."
+        + f"\n\nTarget: four rates in less than twice the time of one. {'Reached' if worst < 2 else 'Not reached'}: at most "
+        f"{worst:.2f} times."
     )
     print(text)
     print(write_result("feature_grid", "cpu", text, "torch"))

@@ -347,10 +347,10 @@ def main() -> None:
         TRAINING, {tool: counts["training"] for tool, counts in figures.items() if counts["training"]}, notes
     )
     text = (
-        "Multiply-adds by hand are worked out in the script from each network's published shape. The columns are each "
-        "counter's figure over that, its own unit made multiply-adds: fvcore calls one a flop, torch's counter calls "
-        "it two. Some add other work on purpose: norms, activations, biases. Causal attention is by hand the pairs of "
-        "a query and a key that is not masked, as fused kernels compute.\n\n"
+        "The exact multiply-adds are derived in the script from each network's published shapes. The columns are each "
+        "counter's result relative to these, converted to multiply-adds: one is 1 flop for fvcore and 2 for torch's "
+        "counter. Some include other work intentionally: norms, activations, biases. For causal attention, only pairs "
+        "of a query and a key that are not masked count, as in fused kernels.\n\n"
         f"## Forward, one sample\n\n{forward}\n\n## Forward and backward\n\n{training}\n"
     )
     if notes:

@@ -1,4 +1,4 @@
-"""Images per second of distdl's loaders, of common other loaders and of the decoder alone, on real JPEGs.
+"""Images per second of distdl's loaders, of other common loaders and of the decoder only, on real JPEGs.
 
 Random crop to 224 pixels, flip, normalization, batches of 64 float32 images on the CPU, two workers or threads each. A
 figure is the mean over several complete epochs after a warm-up epoch; loaders are interleaved. FFCV is not measured,
@@ -106,7 +106,7 @@ def on_files(name: str, root: Path | None, scratch: Path, rounds: int) -> str:
         [
             f"## {name}: {len(dataset.train):,} JPEGs, {total / len(dataset.train) / 1024:.0f} KiB each",
             markdown_table(["loader", "images/s", "over DataLoader, PIL", "of the fastest decoder"], rows),
-            f"The decoder alone, complete images from memory on both cores, images/s: {sizes}.",
+            f"Only the decoder, complete images from memory on both cores, images/s: {sizes}.",
         ]
     )
 

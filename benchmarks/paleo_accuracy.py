@@ -90,18 +90,18 @@ def gpus() -> str:
         + (" (at its floor)" if value == coefficient.least else "")
         for coefficient, value in zip(made.form, made.values, strict=True)
     )
-    return f"""Predicted over measured, minus 1, for networks that the fit has not seen: mean and worst of 36 passes,
-and of 18 steps (forward and backward together). A network is left out on both devices at once.
+    return f"""Predicted / measured - 1 for held-out networks: mean and worst of 36 passes, and of 18 steps (forward and
+backward together). A network is held out on both devices at the same time.
 
 {markdown_table(["model", "coefficients", "network left out: passes", "steps", "family left out: passes"], cells)}
 
-The coefficients are shared by both devices, both passes and all networks. Fitted to all 36 (times of the data sheet's;
-layer in seconds):
+The coefficients are the same for both devices, both passes and all networks. Fitted to all 36 times, as multiples of
+the data sheet's time, and "layer" in seconds:
 
 {values}
 
-The form was chosen with these 36 times at hand, by a search over some two thousand, among those with physical floors:
-its figures are optimistic by as much. A whole family left out (all ResNets, both VGGs) is the harder test.
+The form was selected with these 36 times, from about two thousand forms with physical lower bounds, so that the errors
+are optimistic. Holding out a family (all ResNets, both VGGs) is the harder test.
 
 {markdown_table(["network (Pascal, then Maxwell), %", "forward", "backward", "step"], rows)}"""
 
@@ -144,9 +144,9 @@ def machine(file: str) -> str:
         )
     head = ["network", "forward ms", "predicted", "backward ms", "predicted", "step"]
     return f"""fp32, {torch.get_num_threads()} threads, batch {BATCH}, 224 x 224.
-None of these networks was calibrated on. The
-predictor's form was chosen by leaving out one of the calibration's own networks, and by a dozen other networks of
-torchvision, not by these. Forward and backward together, mean error and worst:
+None of these networks is part of the calibration. The form of the predictor was selected by holding out one of the
+calibration's networks, and by twelve other networks of torchvision. Mean and worst error of forward and backward
+together:
 {share(np.array(errors))}.
 
 {markdown_table(head, rows)}"""

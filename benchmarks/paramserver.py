@@ -186,7 +186,7 @@ def report(loopback: Parts, link: Parts, pairs: list[list[Parts]], size: float) 
             f"## Loopback, {len(loopback['push'])} steps\n\n{first}",
             f"## One worker, one server, {len(link['push'])} steps\n\n{second}",
             f"## Two servers instead of one, {len(pairs)} pairs of jobs of {len(pairs[0][0]['push'])} steps\n\n"
-            f"{third}\n\nA lone worker gains nothing by a second server: its own link carries all bytes.",
+            f"{third}\n\nA second server does not speed up a single worker, whose link transfers all bytes.",
         ]
     )
 

@@ -165,11 +165,11 @@ def report(measured: dict[str, Measurements]) -> str:
 
 FITS = ("Optimus", "Optimus, w >= p", "auto", "auto, S and B given")
 READ = """\
-A worker's own link carries all parameters each way, whatever the number of servers: with fewer workers than servers
-it is the slower one, which Optimus' w / p ignores. So its form is fitted twice: to all configurations, and to
-those with as many workers as servers or more, for which it was made. `auto` has a candidate with max(w / p, 1) instead
-(`link`). A point is the median of 17 steps (1 Gbit/s) or 5 (200 Mbit/s) of worker 0. Headers of TCP, IP
-and Ethernet take 4.4 % of a link's bits: with them t2 is 4.6 % above 2 S / B."""
+A worker's link transfers all parameters in each direction for any number of servers. With fewer workers than servers it
+is the bottleneck, which Optimus' w / p ignores. Therefore its form is fitted twice: to all configurations, and to those
+with at least as many workers as servers. `auto` has a candidate with max(w / p, 1) instead (`link`). A point is the
+median of 17 steps (1 Gbit/s) or 5 (200 Mbit/s) of worker 0. Headers of TCP, IP and Ethernet take 4.4 % of a link's
+bandwidth: with them t2 is 4.6 % above 2 S / B."""
 
 
 def write_points(file: Path, out: Path) -> None:

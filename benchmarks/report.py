@@ -66,7 +66,7 @@ def main() -> None:
     ]
     table = markdown_table(header, rows)
     print(table)
-    text = f"{options.repeats} rounds, interleaved, files cached. Asked: under 3 s and 5 MB for 100,000.\n\n{table}"
+    text = f"{options.repeats} rounds, interleaved, files cached. Target: below 3 s and 5 MB for 100,000.\n\n{table}"
     print(write_result("report", "cpu", text, "vl-convert-python", "jinja2"))
 
 

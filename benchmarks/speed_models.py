@@ -54,10 +54,9 @@ def main() -> None:
     print(write_result("speed_models", "cpu", "\n\n".join([NOTE, *parts]), "numpy", "scipy"))
 
 
-NOTE = """Mean absolute error of predicted step times. "published" is Optimus' form for servers, synchronous or
-asynchronous as the cluster is, and Pollux' for all-reduce; `auto` is fitted without the
-mode. Ratio: auto's error over that
-of the published form."""
+NOTE = """Mean absolute relative error of predicted step times. "published" is Optimus' form for parameter servers, in
+the mode of the cluster, and Pollux' form for all-reduce; `auto` is fitted without knowing the mode. Ratio: error of
+`auto` / error of the published form."""
 
 
 def simulated(noise: float) -> Iterator[tuple[str, str, Measurements]]:
@@ -138,7 +137,7 @@ def split(data: Measurements, form: str, draws: int) -> tuple[float, float]:
 
 
 def from_ten(data: Measurements, form: str, draws: int) -> tuple[float, float]:
-    """Median errors. Ten points seldom determine Pollux' coefficients: its fits count although they are refused."""
+    """Return median errors. Fits of Pollux' form count even if refused, since ten points rarely determine it."""
     errors, seed = [], 0
     while len(errors) < draws and seed < 5 * draws:
         order = np.random.default_rng(seed).permutation(len(data))

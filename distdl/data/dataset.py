@@ -13,7 +13,7 @@ from distdl.telemetry.clock import Clock
 
 @dataclass(frozen=True, kw_only=True)
 class ResidentSplit:
-    """Samples whose images are in memory."""
+    """Samples whose decoded images are in memory."""
 
     labels: np.ndarray
     """[n] int64, indices into `DataSet.classes`; or [n, k] for up to k labels per sample with equal weight, where -1
@@ -25,7 +25,7 @@ class ResidentSplit:
         return len(self.labels)
 
     def __getitem__(self, indices: np.ndarray) -> "ResidentSplit":
-        """Samples at `indices`, as a split."""
+        """Select the samples at `indices` [m], as a split."""
         return ResidentSplit(labels=self.labels[indices], images=self.images[indices])
 
 
@@ -42,7 +42,7 @@ class EncodedSplit:
         return len(self.labels)
 
     def __getitem__(self, indices: np.ndarray) -> "EncodedSplit":
-        """Samples at `indices`, as a split."""
+        """Select the samples at `indices` [m], as a split."""
         return EncodedSplit(labels=self.labels[indices], files=take(self.files, indices))
 
 
@@ -125,7 +125,7 @@ class Loader(Protocol):
     """With data.on_error = skip, one sentence for each file of this rank that could not be read."""
 
     def __len__(self) -> int:
-        """Number of steps in a full epoch, the same on every rank."""
+        """Return the number of steps in a full epoch, the same on every rank."""
         ...
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:

@@ -102,7 +102,7 @@ class ShardParts:
         return map(self.__getitem__, range(len(self)))
 
     def take(self, indices: np.ndarray) -> "ShardParts":
-        """Images at `indices`."""
+        """Select the images at `indices` [m]."""
         return ShardParts(self.paths, self.number[indices], self.offset[indices], self.size[indices])
 
     def blocks(self, block_bytes: int = BLOCK_BYTES) -> np.ndarray:
@@ -125,7 +125,7 @@ def compact(files: Files) -> FilePaths | ShardParts:
 
 
 def take(files: Files, indices: np.ndarray) -> Files:
-    """Images at `indices`."""
+    """Select the images at `indices` [m]."""
     return files.take(indices) if isinstance(files, ShardParts) else [files[index] for index in indices]
 
 

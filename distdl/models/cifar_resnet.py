@@ -59,7 +59,7 @@ class Block(nn.Module):
         return F.relu(y + self._shortcut(x))
 
     def _shortcut(self, x: Tensor) -> Tensor:
-        """Option A of the paper: every other pixel, padded with channels of zeros."""
+        """Compute the shortcut by option A of the paper: every other pixel, padded with channels of zeros."""
         if self.stride == 1 and not self.extra:
             return x
         pixels = x[:, :, :: self.stride, :: self.stride]

@@ -23,7 +23,7 @@ from distdl.profiling.timing import Seconds, TrainingStep, interleaved
 from distdl.runtime.torch_private import backward_node, forward_node
 
 LONG_ENOUGH_S = 5e-4
-"""Minimum duration of a measurement on a GPU, in seconds: shorter operators are repeated, so that events cost little."""
+"""Minimum duration of a measurement on a GPU in seconds: shorter operators are repeated, so that events cost little."""
 MOST_REPEATS = 50
 OUTSIDE = "(gradients)"
 """Name of backward operators that belong to no layer: sums of gradients at branches of the graph."""

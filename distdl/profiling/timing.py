@@ -119,7 +119,7 @@ class Timer:
         return start, self.now()
 
     def read(self, span: tuple[Any, Any]) -> float:
-        """Seconds of a span; waits for the device."""
+        """Return the seconds of a span, after waiting for the device."""
         start, end = span
         if isinstance(start, float):
             return end - start

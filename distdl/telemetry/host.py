@@ -38,11 +38,11 @@ class HostCounters:
         return row
 
     def close(self) -> None:
-        """Return at once: there is nothing to release."""
+        """Do nothing: there are no resources to release."""
 
 
 def _totals() -> dict[str, int]:
-    """Bytes since boot. The network includes the loopback interface, which ranks of one host use."""
+    """Return the bytes since boot. The network includes the loopback interface, which ranks of one host use."""
     # nowrap keeps a history of each disk and interface. It takes half of the time, and only 32-bit kernels need it.
     disk, network = psutil.disk_io_counters(nowrap=False), psutil.net_io_counters(nowrap=False)
     totals = {"disk_read": disk.read_bytes, "disk_write": disk.write_bytes} if disk else {}

@@ -74,7 +74,7 @@ def _one_window(
 
 
 def _shares(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Width and height of each attempt [n, 10], relative to the side of a square with the image's area."""
+    """Return width and height of each attempt, [n, 10] each, relative to the side of a square with the image's area."""
     area = AREA[0] + (AREA[1] - AREA[0]) * draws[:, :10]
     low, high = np.log(ASPECT)
     aspect = np.exp(low + (high - low) * draws[:, 10:20])

@@ -49,7 +49,7 @@ class Rates:
         return 1 / (1 / self.decode + 1 / self.augment) if self.decode and self.augment else None
 
     def ceiling(self, stage: str) -> float | None:
-        """Maximum throughput of a stage with all cores, in images per second; decode and augment share the cores."""
+        """Return the maximum images per second of a stage with all cores; decode and augment share the cores."""
         if stage in ("decode", "augment") and self.core:
             return self.cores * self.core
         return getattr(self, stage)
@@ -130,7 +130,7 @@ def measure(spec: LoaderSpec, cores: int, report: Callable[[str], None] = lambda
         seconds = _on_one_thread(lambda: images.extend(_tolerant(decode_one, file) for file in files))
         images = [image for image in images if image is not None]
         if not images:
-            raise UserError(f"none of the images could be read, {files[0]} first")
+            raise UserError(f"none of the images could be read; the first is {files[0]}")
         per_second["decode"] = len(images) / seconds
         report("augment")
         windows = (
@@ -154,9 +154,10 @@ def measure(spec: LoaderSpec, cores: int, report: Callable[[str], None] = lambda
 
 
 def of_run(result: Mapping[str, Any]) -> float | None:
-    """Images per second and rank in the time in which a run did not wait for data, from its result.json.
+    """Compute a run's throughput per rank without the time of waiting for data, from its result.json.
 
-    None if the run has no such time or no images.
+    Returns:
+        images per second, or None if the run has no such time or no images.
     """
     busy_s = result["train_s"] - result["phases_s"]["data"] - result["phases_s"]["transfer"]
     return result["images"] / result["world_size"] / busy_s if busy_s > 0 and result["images"] else None

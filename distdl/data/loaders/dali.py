@@ -81,7 +81,7 @@ class DaliLoader(ChunkLoader):
         )
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """This rank's batches of `epoch`, after the first `start` samples (counted over all ranks).
+        """Yield this rank's batches of `epoch`, after the first `start` samples (counted over all ranks).
 
         Raises:
             UserError: a file cannot be read, and data.on_error is raise.

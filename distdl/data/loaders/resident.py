@@ -44,7 +44,7 @@ class ResidentLoader(LoaderBase):
             self.images = torch.cat([self.images, self.images.flip(2)])
         self.labels = self.labels[torch.from_numpy(self.read)].to(spec.world.device)
         self.transform = BatchTransform(spec)
-        # Number of steps transformed together. Stages that combine the samples of a batch need that batch alone.
+        # Number of steps transformed together. Stages that combine the samples of a batch process one batch at a time.
         step_bytes = 4 * spec.batch * spec.dataset.channels * spec.size**2
         self.group = max(GROUP_BYTES // step_bytes, 1) if self.transform.is_identity else 1
 
@@ -78,7 +78,7 @@ class ResidentLoader(LoaderBase):
         return replace(step, indices=step.indices[np.argsort(self.unreadable[step.indices], kind="stable")])
 
     def _unreadable_count(self, step: Step) -> int:
-        """Number of unreadable samples in the step's count; always 0 in training."""
+        """Return the number of unreadable samples in the step's count; always 0 in training."""
         return int(self.unreadable[step.indices].sum()) if step.count and self.any_unreadable else 0
 
     def _mirrored(

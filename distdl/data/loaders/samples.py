@@ -121,4 +121,4 @@ class Samples(torch.utils.data.Dataset):
             for passed, reason in enumerate(bad):
                 skipped[(index + passed) % len(self.files)] = f"{reason}; {self.files[number]} is used instead"
             return result, number
-        raise UserError(f"{len(bad)} files in a row cannot be read, {bad[0]} first")
+        raise UserError(f"{len(bad)} consecutive files cannot be read; the first error: {bad[0]}")

@@ -230,5 +230,5 @@ SETS |= {domain.name: _domain(domain) for domain in decathlon.DOMAINS}
 
 
 def names() -> list[str]:
-    """Names of all data sets."""
+    """Return the names of all data sets."""
     return list(SETS)

@@ -41,7 +41,7 @@ def apply(file: Path, raw: Raw) -> Raw:
     indices, labels, classes = _read(file)
     classes = classes or raw.classes
     if classes[: len(raw.classes)] != raw.classes:
-        raise UserError(f"data.labels {file}: its classes do not begin with the set's own {len(raw.classes)}")
+        raise UserError(f"data.labels {file}: its classes do not begin with the {len(raw.classes)} classes of the set")
     if labels.ndim not in (1, 2) or indices.shape != labels.shape[:1] or not labels.size:
         raise UserError(
             f"data.labels {file}: indices {list(indices.shape)} and labels {list(labels.shape)} should be [m] and [m] "

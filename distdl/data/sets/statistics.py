@@ -97,5 +97,5 @@ def _measure(files: list[File], channels: int, central: float, size: int, config
     with ThreadPoolExecutor(cores()) as pool:
         parts = [part for part in pool.map(sums, files) if part]
     if not parts:
-        raise UserError(f"none of the images could be read, {files[0]} first")
+        raise UserError(f"none of the images could be read; the first is {files[0]}")
     return _rounded(*np.mean(parts, axis=0))

@@ -36,6 +36,8 @@ def is_class_name(name: str) -> bool:
 
 
 class Model(BaseModel):
+    """Base of the immutable objects in set.json, without conversion of types."""
+
     model_config = ConfigDict(strict=True, frozen=True)
 
 

@@ -41,7 +41,7 @@ class Folder:
         return [folder for folder in self.folders if folder.total]
 
     def below(self) -> Iterator["Folder"]:
-        """This folder and all folders below it."""
+        """Yield this folder and all folders below it."""
         yield self
         for folder in self.folders:
             yield from folder.below()

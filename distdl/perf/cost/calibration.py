@@ -56,6 +56,7 @@ class Coefficient:
     """Lower bound."""
 
     def applies(self, kind: str, when: Pass) -> bool:
+        """Whether it applies to layers of a kind in a pass."""
         return (self.kinds is None or kind in self.kinds) and self.when in (None, when)
 
 

@@ -37,29 +37,32 @@ class Placements:
 
     @property
     def servers(self) -> Array:
+        """[n] number of servers."""
         return self._column("servers")
 
     @property
     def workers(self) -> Array:
+        """[n] number of workers."""
         return self._column("workers")
 
     @property
     def batch(self) -> Array:
-        """Global batch size."""
+        """[n] global batch size."""
         return self._column("batch_size")
 
     @property
     def nodes(self) -> Array:
+        """[n] number of nodes."""
         return self._column("nodes")
 
     @property
     def replicas(self) -> Array:
-        """Number of replicas on all nodes."""
+        """[n] number of replicas on all nodes."""
         return self._column("replicas")
 
     @property
     def local_batch(self) -> Array:
-        """Batch size of each replica."""
+        """[n] batch size per replica."""
         return self._column("local_batch_size")
 
     def _column(self, name: str) -> Array:

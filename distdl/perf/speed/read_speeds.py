@@ -122,7 +122,7 @@ def _read_run(folder: Path) -> _MeasuredRun:
     try:
         result = current_result(folder)
         if not file.is_file() or is_unfinished(result):
-            state = "it has not ended in order" if file.is_file() else f"it has no {file.name}"
+            state = "it is running, was killed or failed" if file.is_file() else f"it has no {file.name}"
             raise UserError(f"{folder} is not a finished run: {state}")
         world, steps, train_s = int(result["world_size"]), int(result["steps"]), float(result["train_s"])
         batch = int(result["global_batch"])

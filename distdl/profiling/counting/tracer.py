@@ -92,6 +92,13 @@ class Tracer:
     def row(
         self, name: str, work: OperatorWork, tensors: list[Tensor], results: list[Tensor], context: CallContext
     ) -> None:
+        """Add a row for one call with its work.
+
+        Args:
+            name: the operator's name.
+            tensors: its tensor arguments.
+            results: its tensor results.
+        """
         if not work.products and sum(result.numel() for result in results) <= 1:
             return  # a counter, such as that of batch norm
         forward = sum(product.flops for product in work.products)

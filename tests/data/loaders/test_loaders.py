@@ -233,7 +233,7 @@ def test_a_set_of_nothing_but_bad_files_is_no_set(case: Case, kind: str, tmp_pat
     dataset = numbered(kind, 5, tmp_path)
     for file in dataset.train.files:
         spoil(file, "text")
-    with pytest.raises(UserError, match="5 files in a row cannot be read"):
+    with pytest.raises(UserError, match="5 consecutive files cannot be read"):
         run(loader_of(config_of(case, on_error="skip"), dataset), 0)
 
 
