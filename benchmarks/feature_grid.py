@@ -82,8 +82,8 @@ def main() -> None:
     text = (
         f"{options.epochs} epochs, {options.repeats} rounds; medians (least to greatest).\n\n"
         + markdown_table(["grid", "seconds", "over one rate"], rows)
-        + f"\n\nTarget: four rates in less than twice the time of one. {'Reached' if worst < 2 else 'Not reached'}: at most "
-        f"{worst:.2f} times."
+        + f"\n\nTarget: four rates in less than twice the time of one. {'Reached' if worst < 2 else 'Not reached'}: at "
+        f"most {worst:.2f} times."
     )
     print(text)
     print(write_result("feature_grid", "cpu", text, "torch"))

@@ -115,7 +115,7 @@ class Loader(Protocol):
 
     name: str
     """Name in the registry: resident, torch, dali, synthetic, or that of another package."""
-    why: str
+    reason: str
     """Reason why this loader was selected."""
     clock: Clock
     """Measures the phase "transfer": copies to the device and augmentation on it. The trainer sets its own clock."""

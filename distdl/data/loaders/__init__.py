@@ -23,10 +23,10 @@ def make_loader(config: Config, dataset: DataSet, split: Split, world: World, *,
     """
     spec = LoaderSpec(config=config, dataset=dataset, split=split, world=world, training=training)
     _check(spec)
-    name, why = config.data.loader, "data.loader asks for it"
+    name, reason = config.data.loader, "data.loader asks for it"
     if name == "auto":
-        name, why = choose(spec)
-    return registry.make("loaders", name, spec, why, options=config.options.get("loader"))
+        name, reason = choose(spec)
+    return registry.make("loaders", name, spec, reason, options=config.options.get("loader"))
 
 
 def choose(spec: LoaderSpec) -> tuple[str, str]:

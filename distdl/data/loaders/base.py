@@ -16,8 +16,8 @@ from distdl.telemetry.clock import Clock
 class LoaderBase:
     """Attributes of the protocol `distdl.data.dataset.Loader`; a subclass adds `name`, `epoch` and `close`."""
 
-    def __init__(self, spec: LoaderSpec, why: str) -> None:
-        self.spec, self.why, self.clock = spec, why, Clock()
+    def __init__(self, spec: LoaderSpec, reason: str) -> None:
+        self.spec, self.reason, self.clock = spec, reason, Clock()
         self.skipped: list[str] = []
         self.stop_requested: Callable[[], bool] = lambda: False
         self.labels = torch.from_numpy(spec.split.labels)
@@ -29,8 +29,8 @@ class LoaderBase:
 class ChunkLoader(LoaderBase):
     """Base of loaders whose chunks are read by processes or threads and augmented on the device."""
 
-    def __init__(self, spec: LoaderSpec, why: str) -> None:
-        super().__init__(spec, why)
+    def __init__(self, spec: LoaderSpec, reason: str) -> None:
+        super().__init__(spec, reason)
         self.transform = BatchTransform(spec)
         self._known_unreadable: set[int] = set()
 

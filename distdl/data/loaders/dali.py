@@ -43,19 +43,19 @@ class DaliLoader(ChunkLoader):
 
     name = "dali"
 
-    def __init__(self, spec: LoaderSpec, why: str) -> None:
+    def __init__(self, spec: LoaderSpec, reason: str) -> None:
         if find_spec("nvidia") is None or find_spec("nvidia.dali") is None:
             raise missing("NVIDIA DALI", "dali")
         if not isinstance(spec.split, EncodedSplit):
             raise UserError(f"data.loader dali decodes files, and {spec.dataset.name} is in memory: use resident")
-        super().__init__(spec, why)
+        super().__init__(spec, reason)
         self._undecodable: set[File] = set()
         """Files that DALI failed to decode: they are passed to it as bitmaps."""
         self.samples = Samples(spec)
         workers = spec.config.data.workers
         self.threads = cores(spec.world.local_size) if workers < 0 else max(workers, 1)
         self.on_gpu = spec.world.device.type == "cuda"
-        self.straight = self.on_gpu and self.transform.is_identity and not spec.config.data.augment.crop
+        self.normalizes = self.on_gpu and self.transform.is_identity and not spec.config.data.augment.crop
         # The pool has one thread per core: each of them must compute with a single thread.
         self._pool = ThreadPoolExecutor(max(self.threads, 2), "distdl-dali", partial(torch.set_num_threads, 1))
         self._pipeline: Pipeline | None = self._build(spec.batch)
@@ -65,7 +65,7 @@ class DaliLoader(ChunkLoader):
         from distdl.data.loaders.dali_pipeline import PipelineSpec, build
 
         spec = self.spec
-        moments = {"mean": spec.dataset.mean, "std": spec.dataset.std} if self.straight else {}
+        moments = {"mean": spec.dataset.mean, "std": spec.dataset.std} if self.normalizes else {}
         return build(
             PipelineSpec(
                 batch=batch,
@@ -136,7 +136,7 @@ class DaliLoader(ChunkLoader):
     def _run(self, pipeline: "Pipeline", images: list[DaliImage], flip: np.ndarray | None) -> None:
         anchors, shapes = (np.array([image.window[part] for image in images], np.int32) for part in WINDOW_PARTS)
         inputs = {"encoded": [image.content for image in images], "anchor": anchors, "shape": shapes}
-        if self.straight:
+        if self.normalizes:
             inputs["mirror"] = (np.zeros(len(anchors)) if flip is None else flip).astype(np.int32)
         for name, value in inputs.items():
             pipeline.feed_input(name, value)
@@ -204,7 +204,7 @@ class DaliLoader(ChunkLoader):
     def _transformed(
         self, images: torch.Tensor, labels: torch.Tensor, chunk: Chunk
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        if not self.straight:
+        if not self.normalizes:
             return super()._transformed(images, labels, chunk)
         images = images.permute(0, 3, 1, 2) if self.spec.config.compute.channels_last else images
         return images.to(self.transform.dtype), self.transform.targets(labels)

@@ -31,8 +31,8 @@ class ResidentLoader(LoaderBase):
 
     name = "resident"
 
-    def __init__(self, spec: LoaderSpec, why: str) -> None:
-        super().__init__(spec, why)
+    def __init__(self, spec: LoaderSpec, reason: str) -> None:
+        super().__init__(spec, reason)
         images, self.read, self.unreadable = self._read()
         self.any_unreadable = bool(self.unreadable.any())
         self.size = images.shape[1:3]

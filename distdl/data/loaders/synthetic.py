@@ -15,8 +15,8 @@ class SyntheticLoader(LoaderBase):
 
     name = "synthetic"
 
-    def __init__(self, spec: LoaderSpec, why: str) -> None:
-        super().__init__(spec, why)
+    def __init__(self, spec: LoaderSpec, reason: str) -> None:
+        super().__init__(spec, reason)
         device, compute = spec.world.device, spec.config.compute
         layout = torch.channels_last if compute.channels_last else torch.contiguous_format
         shape = (spec.batch, spec.dataset.channels, spec.size, spec.size)

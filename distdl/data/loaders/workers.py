@@ -44,8 +44,8 @@ class TorchLoader(ChunkLoader):
 
     name = "torch"
 
-    def __init__(self, spec: LoaderSpec, why: str) -> None:
-        super().__init__(spec, why)
+    def __init__(self, spec: LoaderSpec, reason: str) -> None:
+        super().__init__(spec, reason)
         self.requests = _Requests()
         workers = spec.config.data.workers
         workers = cores(spec.world.local_size) if workers < 0 else workers

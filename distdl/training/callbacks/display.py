@@ -41,7 +41,7 @@ class Display(Callback):
             )
         )
         self.console.print(Text(split_sizes(trainer.dataset, trainer.config.data.validation)))
-        self.console.print(Text(printable(f"loader {loader.name}: {loader.why}"), "dim"))
+        self.console.print(Text(printable(f"loader {loader.name}: {loader.reason}"), "dim"))
         if trainer.progress.resumes:
             self.console.print(f"resumed at {position(trainer)}", style="dim")
         for note in trainer.dataset.notes:
