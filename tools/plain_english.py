@@ -45,6 +45,10 @@ PROSE = {
     r"\b(?:lie|lies) (?:in|on|under|along|there|with|beside)\b": "is in, is stored in",
     r"\b(?:meet|meets|met|meeting)\b": "rendezvous, barrier, reach",
     r"\bthe field\b(?!')": "common practice",
+    r"\b(?:at hand|under way|in one go|in passing|of no use|to ride out)\b": "available, in flight, together, unusable",
+    r"\bleads? nowhere\b": "is broken",
+    r"\bheed(?:s|ed)?\b": "react to, ignore",
+    r"\bin (?:its|their) place\b": "instead",
     r"\bdocuments? 00[0-4]\b": "the experiment's name",
     r"\b(?:shall|lest|thus|hence|whence|thence|upon|ere|alike|likewise|whereof|thereof)\b": "a common word",
     r"\b(?:images|samples|steps|bytes|ranks|cores|threads|labels|seconds|ms|J|values?|processes|task) an?"

@@ -104,12 +104,12 @@ def test_a_phase_starts_where_it_starts() -> None:
     assert phase.coefficients == pytest.approx([1.0, 0.01, 0.3], rel=1e-3)
 
 
-def test_a_warning_names_a_loss_that_does_not_fall() -> None:
+def test_a_warning_names_a_loss_that_does_not_decrease() -> None:
     steps = np.arange(1.0, 101)
     fit = fit_loss(steps, np.random.default_rng(0).uniform(0.9, 1.1, 100), drops=[])
     assert fit.optimus.coefficients[0] < 1e-2
     rising = fit_loss(steps, 1 + steps / 100, drops=[])
-    assert "does not fall" in rising.warnings[0]
+    assert "does not decrease" in rising.warnings[0]
 
 
 def test_too_few_losses() -> None:
