@@ -15,34 +15,34 @@ from debian import needs, needs_namespaces
 PACKED = Path(os.environ.get("DISTDL_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 """Folder of packed real data sets with its unpack.py."""
 pytest_plugins = ["nvml_driver"]
+QUARANTINED = pytest.StashKey[int]()
+"""Number of quarantined tests in this run."""
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "distdl" / "test-data"
-
-OF_MANY_PROCESSES = (
-    "browser",
-    "cli",
-    "integration",
-    "launchers",
-    "perf",
-    "profiling",
-    "slurm",
-    "strategies",
-    "studies",
-)
-"""Folders whose tests start ranks, hosts, daemons and browsers, and wait for them."""
 
 # The same examples in every run; `pytest --hypothesis-profile=default` looks for new ones.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Rerun once a test of real processes that fails, as other load on the machine may make it too slow.
+def quarantined() -> dict[str, str]:
+    """Tests that fail intermittently, with the reason: `quarantine.txt` has NODEID | REASON in each line."""
+    text = Path(__file__).with_name("quarantine.txt").read_text(encoding="utf-8")
+    lines = [line.partition("#")[0].strip() for line in text.splitlines()]
+    return {name.strip(): reason.strip() for name, _, reason in (line.partition("|") for line in lines if line)}
 
-    The summary names each such test (-rR): one that is named often must be fixed.
-    """
-    for item in items:
-        if item.path.relative_to(Path(__file__).parent).parts[0] in OF_MANY_PROCESSES:
-            item.add_marker(pytest.mark.flaky(reruns=1))
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give a second try to the quarantined tests only; the summary counts them."""
+    names = quarantined()
+    listed = [item for item in items if item.nodeid.split("[")[0].removeprefix("tests/") in names]
+    for item in listed:
+        item.add_marker(pytest.mark.flaky(reruns=1))
+    config.stash[QUARANTINED] = len(listed)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Count the quarantined tests of this run."""
+    terminalreporter.write_line(f"quarantined tests: {config.stash.get(QUARANTINED, 0)} (tests/quarantine.txt)")
 
 
 @pytest.fixture(scope="session")

@@ -218,6 +218,7 @@ def seen(pixels: np.ndarray) -> torch.Tensor:
 
 @each_loader
 @pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.filterwarnings("ignore:Metadata Warning, tag 274:UserWarning")  # Pillow's, of two-shorts.jpg
 @pytest.mark.parametrize("files", [oriented, kinds])
 def test_every_loader_sees_pillows_pixels(
     files: Callable[[], dict[str, bytes]], channels: int, loader: str, tmp_path: Path
@@ -231,6 +232,7 @@ def test_every_loader_sees_pillows_pixels(
     assert {name: value for name, value in zip(contents, differences, strict=True) if value > 0.01} == {}
 
 
+@pytest.mark.filterwarnings("ignore:Metadata Warning, tag 274:UserWarning")
 @pytest.mark.parametrize("files", [oriented, kinds])
 def test_headers_and_exports_agree_with_the_pixels(files: Callable[[], dict[str, bytes]], tmp_path: Path) -> None:
     for file in written(tmp_path, files()):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from distdl.core.config import ModelConfig
@@ -11,10 +12,9 @@ from distdl.models.build import build
 
 
 def photos(folder: Path) -> Tensor:
-    from torchvision.io import ImageReadMode, decode_image
     from torchvision.transforms.v2 import functional
 
-    images = [decode_image(str(file), mode=ImageReadMode.RGB) for file in sorted(folder.iterdir())[:16]]
+    images = [functional.pil_to_tensor(Image.open(file).convert("RGB")) for file in sorted(folder.iterdir())[:16]]
     squares = [functional.center_crop(functional.resize(image, [224], antialias=True), [224, 224]) for image in images]
     return torch.stack(squares) / 255
 

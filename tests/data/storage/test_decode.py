@@ -49,7 +49,8 @@ def test_every_kind_of_file_becomes_rgb_or_gray(mode: str, suffix: str, tmp_path
     path = tmp_path / f"picture.{suffix}"
     with Image.open(photograph) as image:
         image.convert("RGB").convert(mode).save(path, **({"lossless": True} if suffix == "webp" else {}))
-    expected = pixels(Image.open(path), 64)
+    with Image.open(path) as image:
+        expected = pixels(image, 64)
     assert difference(decode.load(path, 3, WHOLE, 64), expected) < 2.0
     gray = decode.load(path, 1, WHOLE, 64)
     assert gray.shape == (64, 64, 1)
