@@ -87,7 +87,7 @@ def test_describe_shows_names_and_obeys_none(
     }
     assert set(rows) == expected | {"d" * 197 + "..."}
     assert output.splitlines()[0].startswith(rf"{tmp_path}/se[t]\x1b[31m: images of")
-    assert "left out of" in output
+    assert "are left out, because they are not named like images" in output
 
 
 @pytest.mark.parametrize(
