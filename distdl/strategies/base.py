@@ -101,15 +101,15 @@ class Strategy:
                 value.copy_(shared)
 
     def micro_batch(self, last: bool) -> AbstractContextManager[None]:
-        """Context of one micro batch's forward and backward.
+        """Context of one micro-batch's forward and backward.
 
-        Gradients are exchanged once per step, in the micro batch that is `last`. Ranks may cut their batches into
-        different numbers of micro batches.
+        Gradients are exchanged once per step, in the micro-batch that is `last`. Ranks may cut their batches into
+        different numbers of micro-batches.
         """
         return nullcontext()
 
     def backward(self, loss: torch.Tensor) -> None:
-        """Add the gradients of one micro batch. Called once inside `micro_batch`."""
+        """Add the gradients of one micro-batch. Called once inside `micro_batch`."""
         self.loss_scale.scale(loss).backward()
 
     def step(self) -> bool | torch.Tensor:

@@ -45,7 +45,7 @@ def settings(config: Config, world: World) -> dict[str, Any]:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": world.device.type == "cuda"}
     micro_batch = -(-config.data.rank_samples(world.size) // config.optim.accumulate)
     derived: dict[str, Any] = {
-        # DeepSpeed requires equal micro batches on all ranks; it uses these numbers only for its records.
+        # DeepSpeed requires equal micro-batches on all ranks; it uses these numbers only for its records.
         "train_batch_size": micro_batch * config.optim.accumulate * world.size,
         "train_micro_batch_size_per_gpu": micro_batch,
         "gradient_accumulation_steps": config.optim.accumulate,
@@ -203,7 +203,7 @@ class DeepSpeed(DDP):
         yield
 
     def backward(self, loss: torch.Tensor) -> None:
-        self.engine.backward(loss, scale_wrt_gas=False)  # the loss is already divided by the number of micro batches
+        self.engine.backward(loss, scale_wrt_gas=False)  # the loss is already divided by the number of micro-batches
 
     def step(self) -> bool | torch.Tensor:
         if self.loss_scale.scaler is None:

@@ -1,4 +1,4 @@
-"""Selection of the best weights by validation, and their way back from the checkpoint to all ranks."""
+"""Selection of the best weights by a validation metric, and their restoration on all ranks."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -30,7 +30,7 @@ class BestWeights:
         self._state, self._strategy, self._kind, self._folder, self._warn = state, strategy, kind, folder, warn
 
     def update(self) -> bool:
-        """Whether the last validation is the best so far; then it becomes `state.best`."""
+        """Record the last validation as `state.best` if it is the best so far. Returns whether it is."""
         kind, current, best = self._kind, self._state.metrics["validation"], self._state.best
         if best is not None:
             previous = best["validation"][kind]
@@ -43,10 +43,10 @@ class BestWeights:
         """Load the weights of the best checkpoint on every rank; rank 0 selects and broadcasts them.
 
         Args:
-            running: the training's own state, with which the checkpoint's is compared.
+            running: state of the running training, which the checkpoint must match.
         Returns:
-            Epoch, step and validation of the weights; None if no checkpoint with a validation is left: the weights
-            are then those of the last step.
+            Epoch, step and validation metrics of the weights. None if no checkpoint has validation metrics: the model
+            then keeps the weights of the last step.
         """
         selected: dict[str, Any] = {}
         values: dict[str, torch.Tensor] = {}
@@ -59,7 +59,7 @@ class BestWeights:
         selected, layout = json.loads(broadcast_text(self._strategy, json.dumps([selected, layout])))
         state = self._state
         if not selected:
-            self._warn("no checkpoint with a validation is left: the weights of the last step are tested")
+            self._warn("no checkpoint has validation metrics: the test uses the weights of the last step")
             state.best = _best(state.metrics["validation"]) if "validation" in state.metrics else None
             return None
         values = self._broadcast(values, layout)
@@ -70,7 +70,7 @@ class BestWeights:
         return selected
 
     def _read(self, running: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-        """Position and validation of the best whole checkpoint, and its tensors by prefixed name; empty without one."""
+        """Position and metrics of the best intact checkpoint, and its tensors by prefixed name; empty without one."""
         folder = checkpoints.best_whole(self._folder, self._kind, self._warn)
         if folder is None:
             return {}, {}

@@ -17,7 +17,7 @@ SPLITS = ("train", "validation", "test")
 
 
 def network(config: Config, dataset: DataSet, seed: int) -> nn.Module:
-    """The network with the initial weights of `seed`, whatever was drawn before (loaders draw too). On the CPU."""
+    """Build the network on the CPU. `seed` alone determines its initial weights, not earlier random numbers."""
     torch.manual_seed(seed)
     size = config.data.image_size or dataset.image_size
     return build(
@@ -70,7 +70,7 @@ def check_batches(config: Config, dataset: DataSet, world: World, model: nn.Modu
     """Refuse batches that are too small for the network's BatchNorm.
 
     Args:
-        start: samples of the epoch that have been trained already.
+        start: number of samples of the current epoch that have been trained already.
     Raises:
         UserError: if a rank would get too few samples in a step.
     """

@@ -1,13 +1,13 @@
-"""Checkpoints: the complete state of a training, published as a whole, verified when read, written by a thread.
+"""Checkpoints: the complete state of a training, written by a thread, published atomically and verified when read.
 
     checkpoints/step-00001200/   state.pt        tensors, numbers, strings: read with weights_only, nothing is unpickled
                                  shard-R.pt ...  state that only rank R has, if the strategy shards it
                                  manifest.json   position, metric, and the SHA-256 of each file; written last
 
-A checkpoint is made in a hidden folder and renamed when everything in it has reached the disk; it is removed by a
-rename to a hidden name first. A step that is saved again is published under a second name before the first is removed,
-so that a kill at any moment leaves every published checkpoint whole. Hidden folders that a kill leaves are removed when
-a training enters the run folder.
+A checkpoint is written into a hidden folder, which is renamed when all files are on disk. Before it is removed, it is
+renamed to a hidden name. A step that is saved again is published under a second name before the first is removed. A
+kill at any moment therefore leaves every published checkpoint intact. Hidden folders left by a kill are removed when a
+training next enters the run folder.
 """
 
 import shutil
@@ -25,19 +25,23 @@ from distdl.runtime.tensors import _on_host, _save
 
 
 class Checkpoints:
-    """The checkpoints of one run folder. One rank writes; every rank may read."""
+    """The checkpoints of one run folder. One rank writes; every rank may read.
+
+    Args:
+        keep: number of newest checkpoints that are kept, in addition to the best.
+        kind: metric that selects the best, accuracy or loss; if empty, the metric of the newest checkpoint.
+    """
 
     def __init__(self, folder: Path, *, keep: int = 2, kind: str = "") -> None:
-        """`kind`: metric that selects the best, accuracy or loss; without it, that of the newest checkpoint."""
         self.folder = folder
         self.keep = keep
         self.kind = kind
         self.failed: str | None = None
-        """Message of the last write if it failed; None after one that succeeded."""
+        """Error message of the last write; None if it succeeded."""
         self._thread: threading.Thread | None = None
 
     def begin(self, step: int) -> Path:
-        """An empty hidden folder for the checkpoint of `step`; shards may be written into it before `save`."""
+        """Create an empty hidden folder for the checkpoint of `step`; shards may be written into it before `save`."""
         self.wait()
         hidden = self.hidden(step)
         shutil.rmtree(hidden, ignore_errors=True)
@@ -48,7 +52,7 @@ class Checkpoints:
         return hidden
 
     def hidden(self, step: int) -> Path:
-        """The hidden folder in which the checkpoint of `step` is made."""
+        """Path of the hidden folder into which the checkpoint of `step` is written."""
         return self.folder / f".step-{step:08d}"
 
     def save(self, hidden: Path, state: Mapping[str, Any], progress: Progress, metric: float | None) -> None:
@@ -97,7 +101,7 @@ class Checkpoints:
         self.failed = f"the checkpoint of step {step} was not written to {self.folder}: {reason(error)}"
 
     def wait(self) -> None:
-        """Wait for the last write."""
+        """Wait until the last checkpoint is written."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None

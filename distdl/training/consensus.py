@@ -18,7 +18,7 @@ INTERVAL_S = 0.25
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """The state of all ranks together, the same on every rank."""
+    """State reduced over all ranks, identical on every rank."""
 
     stop: bool
     """Whether any rank was asked to stop."""
@@ -33,21 +33,22 @@ class Decision:
         """Raise a Failure for a non-finite loss or a collapsed loss scale."""
         if self.failed_step is not None:
             raise Failure(
-                f"the loss of step {self.failed_step} is not a finite number: the last good checkpoint remains; lower "
+                f"the loss of step {self.failed_step} is not a finite number: the last good checkpoint is kept; lower "
                 "optim.lr, add schedule.warmup_epochs, or clip with optim.clip_norm"
             )
         if self.loss_scale < SMALLEST:
             raise Failure(
-                f"fp16 gradients overflow at every step: the loss scale has fallen to {self.loss_scale:g} and nothing "
-                "is learned any more; the last checkpoint remains: use compute.precision bf16, or lower optim.lr"
+                f"fp16 gradients overflow at every step: the loss scale has fallen to {self.loss_scale:g}, and the "
+                "weights are no longer updated; the last checkpoint is kept: use compute.precision bf16, or lower "
+                "optim.lr"
             )
 
 
 class Consensus:
-    """Brings the ranks to the same decision.
+    """Makes all ranks take the same decision.
 
-    An agreement costs an all-reduce. The ranks therefore agree every quarter of a second, not at every step: each
-    agreement also carries the slowest rank's time per step, from which all compute the step of the next one.
+    Each check costs an all-reduce, so the ranks check about every `INTERVAL_S` seconds instead of at every step. The
+    all-reduce also carries the slowest rank's time per step, from which all ranks compute the step of the next check.
     """
 
     def __init__(
@@ -58,17 +59,17 @@ class Consensus:
         self._last: tuple[int, float] | None = None
 
     def should_check(self, step: int) -> bool:
-        """Whether the ranks agree after this step; the same answer on every rank, without communication."""
+        """Whether the ranks check after this step; the same result on every rank, without communication."""
         return step >= self._next_step
 
     def should_stop(self, step: int) -> bool:
-        """Whether to stop after `step`; the same answer on every rank.
+        """Whether to stop after `step`; the same result on every rank.
 
         Raises:
             Failure: on every rank, if any rank's loss was not finite, or its fp16 loss scale has collapsed.
         """
         now = self._now()
-        # A resumed run begins at a late step: the time per step is not known before the second agreement.
+        # A resumed run begins at a late step: the time per step is not known before the second check.
         last_step, last_time = self._last or (step, now - INTERVAL_S)
         if warning := self._strategy.loss_scale.warning():
             self._strategy.warnings.append(warning)
@@ -79,7 +80,7 @@ class Consensus:
         return decision.stop
 
     def check_health(self) -> None:
-        """Agree on losses and loss scale alone, without an effect on the next `should_stop`.
+        """Check losses and loss scale only, without an effect on the next `should_stop`.
 
         Raises:
             Failure: as `should_stop`.
@@ -88,7 +89,7 @@ class Consensus:
 
     def _agree(self, *, stop: bool, step_s: float) -> Decision:
         first = self._guard.first_step
-        # One all-reduce by maximum: what is needed as a minimum is sent with its sign reversed.
+        # A single all-reduce with "max": values whose minimum is needed are negated.
         values = [float(stop), step_s, -(math.inf if first is None else first), -self._strategy.loss_scale.value()]
         any_stop, slowest_s, minus_first, minus_scale = self._strategy.all_reduce(
             torch.tensor(values, dtype=torch.float64), "max"

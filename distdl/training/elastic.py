@@ -1,7 +1,7 @@
-"""Horovod elastic: a job that continues from its newest checkpoint when hosts disappear or appear.
+"""Horovod elastic: a job that continues from its newest checkpoint when hosts are removed or added.
 
-`horovodrun --min-np 1 --max-np 8 --host-discovery-script FILE` starts and ends ranks as hosts come and go. The
-remaining ranks form a smaller or larger world; all of them read the position of the training from the run folder.
+`horovodrun --min-np 1 --max-np 8 --host-discovery-script FILE` starts and ends ranks when the set of hosts changes. The
+ranks form a new world of another size; all of them read the position of the training from the run folder.
 """
 
 from collections.abc import Callable
@@ -13,20 +13,20 @@ from distdl.training.events import Callback, Training
 
 
 class HostWatch(Callback):
-    """Interrupts the training at a checkpoint when Horovod has reported a new host, so that no step is repeated."""
+    """Interrupts the training after a checkpoint when Horovod has reported a new host, so that no step is repeated."""
 
     def __init__(self, state: Any) -> None:
         self._state = state
 
     def checkpoint(self, trainer: Training) -> None:
-        self._state.check_host_updates()  # the same answer on every rank; raises HostsUpdatedInterrupt
+        self._state.check_host_updates()  # the same result on every rank; raises HostsUpdatedInterrupt
 
 
 def run(config: Config, train: Callable[[Config, tuple[Callback, ...]], int]) -> int:
-    """Train as one rank of an elastic job. Returns the result of `train` in the world that reaches the end.
+    """Train as one rank of an elastic job. Returns the result of the call of `train` that reaches the end.
 
     Args:
-        train: sets up the strategy again, trains with the given callbacks, and closes it.
+        train: sets up the strategy, trains with the given callbacks and closes the strategy; called once per world.
     Raises:
         UserError: without a run folder to resume from.
     """
@@ -40,7 +40,7 @@ def run(config: Config, train: Callable[[Config, tuple[Callback, ...]], int]) ->
     hvd.init()
 
     @hvd.elastic.run
-    def until_the_world_changes(state: Any) -> int:
+    def train_in_current_world(state: Any) -> int:
         return train(config, (HostWatch(state),))
 
-    return until_the_world_changes(ObjectState(bcast_object=hvd.broadcast_object, get_rank=hvd.rank))
+    return train_in_current_world(ObjectState(bcast_object=hvd.broadcast_object, get_rank=hvd.rank))

@@ -1,4 +1,4 @@
-"""Choice of the run folder and of the checkpoint to continue from. Nothing is written here."""
+"""Choice of the run folder and of the checkpoint to resume from. Nothing is written here."""
 
 import json
 import os
@@ -19,42 +19,42 @@ from distdl.strategies.text import broadcast_text
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """Run folder and first checkpoint of a training."""
+class Entry:
+    """Run folder of a training, and the checkpoint that it resumes from."""
 
     path: Path
     """The run folder."""
     start: Path | None = None
-    """The checkpoint to continue from; None starts at step 0."""
+    """The checkpoint to resume from; None starts at step 0."""
     source: Path | None = None
-    """The path given by `--resume`, if it is outside the run folder."""
+    """The path passed to `--resume`, if it is outside the run folder."""
     evaluated: bool = False
     """Whether the weights of `start` have been evaluated."""
     seen: tuple[Any, ...] | None = None
-    """Version of the folder, on rank 0."""
+    """Version of the folder when it was inspected; on rank 0 only."""
 
 
-def find(config: Config, strategy: Strategy) -> Place:
-    """The run folder and the checkpoint to continue from, the same on every rank. Rank 0 looks.
+def find(config: Config, strategy: Strategy) -> Entry:
+    """Find the run folder and the checkpoint to resume from. Rank 0 searches, and all ranks get its result.
 
     Raises:
         UserError: on every rank, for a folder that holds a run, is in use, cannot be written, or has nothing to resume.
     """
-    answer, message, seen = "", "", None
+    located, message, seen = "", "", None
     if strategy.world.rank == 0:
         try:
-            place = locate(config)
-            seen = place.seen
-            answer = json.dumps([str(place.path), str(place.start or ""), str(place.source or ""), place.evaluated])
+            entry = locate(config)
+            seen = entry.seen
+            located = json.dumps([str(entry.path), str(entry.start or ""), str(entry.source or ""), entry.evaluated])
         except UserError as error:
             message = str(error)
         except OSError as error:  # a name that is too long, a folder that may not be searched
             message = f"{error.filename or config.out}: {reason(error)}"
-    answer, message = broadcast_text(strategy, answer), broadcast_text(strategy, message)
+    located, message = broadcast_text(strategy, located), broadcast_text(strategy, message)
     if message:
         raise UserError(message)
-    path, start, source, evaluated = json.loads(answer)
-    return Place(
+    path, start, source, evaluated = json.loads(located)
+    return Entry(
         path=Path(path),
         start=Path(start) if start else None,
         source=Path(source) if source else None,
@@ -63,8 +63,8 @@ def find(config: Config, strategy: Strategy) -> Place:
     )
 
 
-def locate(config: Config) -> Place:
-    """The run folder of a configuration, and the checkpoint to continue from.
+def locate(config: Config) -> Entry:
+    """Return the run folder of a configuration and the checkpoint to resume from.
 
     Raises:
         UserError: as `find`.
@@ -82,11 +82,11 @@ def locate(config: Config) -> Place:
             _check_free(path, source)
             start = checkpoints.find(source, _warn)
     elif holds_run(path):
-        raise UserError(f"{path} holds a run already: resume it by --resume auto, or give another --out")
+        raise UserError(f"{path} already contains a run: resume it with --resume auto, or choose another --out")
     if (process := runlock.holder(path)) is not None:
         raise in_use(path, process)
     evaluated = start is not None and read_manifest(start)["metric"] is not None
-    return Place(path=path, start=start, source=source, evaluated=evaluated, seen=seen)
+    return Entry(path=path, start=start, source=source, evaluated=evaluated, seen=seen)
 
 
 def _newest(path: Path) -> Path | None:
@@ -109,32 +109,32 @@ def _earlier(path: Path, source: Path) -> Path:
 
 
 def _check_free(path: Path, source: Path) -> None:
-    """Refuse a folder that holds another run than one that was started from `source` and has no checkpoint yet."""
+    """Refuse a folder that contains a run, except one that was started from `source` and has no checkpoint yet."""
     if not holds_run(path):
         return
     legs = current_result(path).get("legs")
     last = legs[-1] if isinstance(legs, list) and legs else None
-    begun_by_it = isinstance(last, dict) and last.get("resumed_from") == str(source)
-    if published(path / CHECKPOINTS) or not begun_by_it:
+    started_from_source = isinstance(last, dict) and last.get("resumed_from") == str(source)
+    if published(path / CHECKPOINTS) or not started_from_source:
         raise UserError(
-            f"{path} holds a run already, and --resume {source} is outside it: resume that run by --resume auto, or "
-            "give another --out"
+            f"{path} already contains a run, and --resume {source} is outside it: resume that run with --resume auto, "
+            "or choose another --out"
         )
 
 
 def _check_writable(path: Path) -> None:
-    """Refuse a path under which no folder can be made, as far as this can be known without trying."""
-    for place in (path / CHECKPOINTS, path, *path.parents):
-        if place.exists() or place.is_symlink():
-            if not place.exists():
+    """Refuse a path under which no folder can be created, as far as can be checked without creating one."""
+    for existing in (path / CHECKPOINTS, path, *path.parents):
+        if existing.exists() or existing.is_symlink():
+            if not existing.exists():
                 raise UserError(
-                    f"the run folder {path} cannot be written: {place} is a link to {place.readlink()}, which does not "
-                    "exist"
+                    f"the run folder {path} cannot be written: {existing} is a link to {existing.readlink()}, which "
+                    "does not exist"
                 )
-            if not place.is_dir():
-                raise UserError(f"the run folder {path} cannot be written: {place} is a file")
-            if not os.access(place, os.W_OK | os.X_OK):
-                raise UserError(f"the run folder {path} cannot be written: {place} is read-only for this user")
+            if not existing.is_dir():
+                raise UserError(f"the run folder {path} cannot be written: {existing} is a file")
+            if not os.access(existing, os.W_OK | os.X_OK):
+                raise UserError(f"the run folder {path} cannot be written: {existing} is read-only for this user")
             return
 
 

@@ -33,32 +33,35 @@ class Evaluator:
         self._loss_sum, self._make_metrics, self._autocast = loss_sum, make_metrics, autocast
 
     @torch.no_grad()
-    def run(self, split: str, of: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Accuracy, loss and further metrics over every sample of a split exactly once, for any world size.
+    def run(self, split: str, best: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Compute accuracy, loss and further metrics over every sample of a split exactly once, for any world size.
 
-        A rank whose share is shorter gets samples that do not count, so that all ranks take the same number of steps.
-        Unreadable samples are left out (data.on_error skip); the metrics then have their number, as `left_out`.
+        Ranks with fewer samples are padded with samples that do not count, so that all ranks take equally many steps.
+        Unreadable samples are excluded (data.on_error skip); the metrics then contain their number as `left_out`.
 
         Args:
-            of: epoch and step of the weights, if they are not those of the last step but the selected best.
+            best: epoch and step of the best weights, if those are evaluated instead of the weights of the last step.
         Raises:
-            UserError: no sample is readable.
+            UserError: if no sample is readable.
         """
         self._strategy.sync_parameters()
-        more = self._make_metrics()
-        right, loss, count = self._sums(split, more.values()).tolist()
+        extra = self._make_metrics()
+        correct, loss, count = self._sums(split, extra.values()).tolist()
         if not count:
             raise UserError(f"data set {self._dataset.name}: none of the samples to evaluate on can be read")
-        place = {"epoch": of["epoch"], "step": of["step"], "best": True} if of else self._state.place()
-        metrics = {"accuracy": right / count, "loss": loss / count}
-        metrics |= {name: float(metric.compute()) for name, metric in more.items()} | place
+        weights = {"epoch": best["epoch"], "step": best["step"], "best": True} if best else self._state.epoch_and_step()
+        metrics = {"accuracy": correct / count, "loss": loss / count}
+        metrics |= {name: float(metric.compute()) for name, metric in extra.items()} | weights
         if left_out := len(getattr(self._dataset, split)) - round(count):
             metrics["left_out"] = left_out
         self._state.metrics[split] = metrics
         return metrics
 
     def _sums(self, split: str, metrics: Collection[Metric]) -> torch.Tensor:
-        """Correct predictions, loss and samples, each summed over all ranks, [3] float64; the metrics' sums too."""
+        """Numbers of correct predictions, sum of losses and number of samples over all ranks, [3] float64.
+
+        Also reduces the sums of `metrics` over all ranks.
+        """
         model, ema = self._state.model, self._state.ema
         for metric in metrics:
             metric.sums = metric.sums.to(self._strategy.world.device, torch.float64)
@@ -66,7 +69,7 @@ class Evaluator:
         sums = torch.zeros(3, dtype=torch.float64, device=self._strategy.world.device)
         with ema.swapped(model) if ema else nullcontext():
             for buffer in model.buffers():
-                self._strategy.broadcast(buffer)  # rank 0's BatchNorm statistics: each rank has seen other samples
+                self._strategy.broadcast(buffer)  # rank 0's BatchNorm statistics: each rank has seen different samples
             for batch in self._loaders[split].epoch(0):
                 with self._autocast:
                     logits = mean_over_crops(model, batch.images)
@@ -82,7 +85,7 @@ class Evaluator:
 
 
 def mean_over_crops(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """Logits of images [b, C, H, W]; of several crops per image, [b, crops, C, H, W], their mean."""
+    """Logits [b, classes] of images [b, C, H, W]; for several crops per image, [b, crops, C, H, W], their mean."""
     if images.dim() == 4:
         return model(images)
     return model(images.flatten(0, 1)).unflatten(0, images.shape[:2]).mean(1)

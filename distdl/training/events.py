@@ -12,8 +12,8 @@
     close
     result
 
-`warn` may come at any time. A callback overrides the methods that it needs. Its work belongs in functions that know
-nothing of the training.
+`warn` may be called at any time. A callback overrides the methods that it needs. Put its work into functions that do
+not depend on the training.
 """
 
 from collections.abc import Iterable
@@ -33,7 +33,7 @@ from distdl.training.stop import StopSignal
 
 
 class Training(Protocol):
-    """The parts of a training that callbacks read. The trainer is one."""
+    """The attributes of a training that callbacks read. `Trainer` implements it."""
 
     config: Config
     strategy: Strategy
@@ -73,30 +73,35 @@ class Callback:
     """Receives the events of a training. Every method is called on every rank, in the order of the callbacks."""
 
     def begin(self, trainer: Training) -> None:
-        """Everything is built and loaded; the first step comes next."""
+        """Called before the first step, when everything is built and loaded."""
 
     def step_end(self, trainer: Training, loss: torch.Tensor) -> None:
-        """A step is over. `loss`: scalar on the device, this rank's mean; reading it waits for the device."""
+        """Called after each step. `loss`: scalar on the device, this rank's mean; reading it waits for the device."""
 
     def epoch_end(self, trainer: Training) -> None:
-        """An epoch's last step is over; `trainer.progress` counts it already."""
+        """Called after the last step of an epoch; `trainer.progress` already counts the epoch."""
 
     def evaluate_end(self, trainer: Training, split: str, metrics: dict[str, Any]) -> None:
-        """`split` ("validation" or "test") was evaluated: accuracy, loss and further metrics over all its samples,
-        epoch and step of the weights, and `best` if they are those that the validation selected."""
+        """Called after an evaluation.
+
+        Args:
+            split: "validation" or "test".
+            metrics: accuracy, loss and further metrics over all samples of the split; epoch and step of the weights;
+                `best` if validation selected the weights.
+        """
 
     def checkpoint(self, trainer: Training) -> None:
-        """The state was copied, and is being written."""
+        """Called when the state has been copied for a checkpoint, while a thread writes it."""
 
     def warn(self, trainer: Training, message: str) -> None:
-        """A message for the user that does not end the run."""
+        """Called with a warning for the user; the run continues."""
 
     def result(self, trainer: Training) -> dict[str, Any]:
-        """Values that this callback adds to result.json, by key."""
+        """Return the values that this callback adds to result.json, by key."""
         return {}
 
     def close(self, trainer: Training) -> None:
-        """The training is over. Called once, also after an error."""
+        """Called once at the end of the training, also after an error."""
 
 
 class Events:
@@ -141,7 +146,7 @@ class Events:
             callback.warn(trainer, message)
 
     def result(self, trainer: Training) -> dict[str, Any]:
-        """Values that all callbacks add to result.json."""
+        """Return the values that all callbacks add to result.json."""
         merged: dict[str, Any] = {}
         for callback in self._result:
             merged |= callback.result(trainer)

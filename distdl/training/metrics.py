@@ -31,7 +31,7 @@ RESERVED = ("accuracy", "loss", "epoch", "step", "best", "left_out", "kind", "ti
 
 
 class Metric(Protocol):
-    """A figure that is computed from sums over samples. One object is made per evaluation and rank."""
+    """A value that is computed from sums over samples. One object is made per evaluation and rank."""
 
     sums: torch.Tensor
     """Running sums, of any shape."""
@@ -40,7 +40,7 @@ class Metric(Protocol):
         """Add a batch to `sums`: logits [b, classes] float32, labels [b] int64, on the device."""
 
     def compute(self) -> float:
-        """The figure over all samples, from `sums`."""
+        """Return the value over all samples, from `sums`."""
         ...
 
 
@@ -61,21 +61,21 @@ class TopK:
         self.sums[1] += len(labels)
 
     def compute(self) -> float:
-        right, samples = self.sums.tolist()
-        return right / samples
+        correct, samples = self.sums.tolist()
+        return correct / samples
 
 
 def build(config: Config) -> dict[str, Metric]:
-    """New metrics by the name that they have in results: of package.module:Class, the class's.
+    """Make the configured metrics, by their name in results. For package.module:Class that is the name of the class.
 
     Raises:
-        UserError: for an unknown metric, a setting that it does not have, and a name that results use already.
+        UserError: for an unknown metric, an unknown setting of a metric, and a name that results already use.
     """
     metrics: dict[str, Metric] = {}
     for name in config.metrics:
         key = name.rpartition(":")[2]
         if key in RESERVED or key in metrics:
-            raise UserError(f'metrics: the name "{key}" is used already in results: give the metric another name')
+            raise UserError(f'metrics: the name "{key}" is already used in results: give the metric another name')
         metrics[key] = registry.make("metrics", name, options=_options(config, name))
     return metrics
 

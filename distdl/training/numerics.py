@@ -9,7 +9,7 @@ from distdl.runtime.device import REDUCED_PRECISION
 
 
 def configure(config: Config) -> None:
-    """Set TF32, cuDNN's search for fast kernels, and determinism, for this process."""
+    """Set TF32, cuDNN autotuning and determinism for this process."""
     tf32 = config.compute.precision != "fp32"
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
     torch.backends.cudnn.benchmark = not config.deterministic

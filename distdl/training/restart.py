@@ -11,10 +11,10 @@ from distdl.core.rundir import CHECKPOINTS, ENVIRONMENT
 
 
 def after_restart(config: Config, environ: Mapping[str, str]) -> Config:
-    """The configuration of a job under `torchrun --max-restarts`: restarted, it resumes from its newest checkpoint.
+    """Return the configuration of a job under `torchrun --max-restarts`: a restarted job resumes.
 
     Raises:
-        UserError: without a run folder that a restart could find.
+        UserError: without `--out`, because a restart could not find the run folder.
     """
     if int(environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) and config.out is None:
         raise UserError(
@@ -22,13 +22,13 @@ def after_restart(config: Config, environ: Mapping[str, str]) -> Config:
         )
     is_restart = int(environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
     if config.out is None or not is_restart or not _entered(config.out, environ):
-        return config  # a start that was refused is refused again
-    begun = any((config.out / CHECKPOINTS).glob("step-*"))
-    return dataclasses.replace(config, resume="auto" if begun else config.resume or "auto")
+        return config  # the first start was refused: let the restart fail with the same message
+    has_checkpoint = any((config.out / CHECKPOINTS).glob("step-*"))
+    return dataclasses.replace(config, resume="auto" if has_checkpoint else config.resume or "auto")
 
 
 def _entered(run: Path, environ: Mapping[str, str]) -> bool:
-    """Whether an earlier start of this very job has entered the run folder."""
+    """Whether an earlier start of this job has entered the run folder."""
     try:
         job = json.loads((run / ENVIRONMENT).read_text(encoding="utf-8"))["job"]
         return job["TORCHELASTIC_RUN_ID"] == environ["TORCHELASTIC_RUN_ID"]

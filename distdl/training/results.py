@@ -1,4 +1,4 @@
-"""Content of result.json that the trainer knows."""
+"""Values of result.json that the trainer provides."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def identity(trainer: Training) -> dict[str, Any]:
 
 
 def result(trainer: Training, state: TrainState, status: str, skipped: list[str]) -> dict[str, Any]:
-    """All values at the end, with those of the strategy and of the callbacks."""
+    """All values at the end of a training, including those of the strategy and the callbacks."""
     progress = state.progress
     return {
         "status": status,

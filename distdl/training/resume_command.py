@@ -29,12 +29,13 @@ def ancestors() -> list[list[str]]:
 
 
 def render(argv: Sequence[str], parents: Sequence[Sequence[str]], environ: Mapping[str, str], out: Path) -> str:
-    """The command from the argv of this process and of the launchers above it.
+    """Return the command, from the argv of this process and of the launchers above it.
 
     Args:
         argv: of this process, with the program first.
         parents: command lines of its ancestors, the nearest first.
-        environ: with the launcher's variables: of several ranks, one alone is not a command.
+        environ: environment variables of this process. If they show several ranks but no launcher is found, the result
+            is not a complete command: a rank cannot be started alone.
         out: the run folder.
     """
     launcher = next((line for line in parents if _is_launcher(line)), None)

@@ -1,6 +1,6 @@
-"""Compare a checkpoint with the training that resumes it: what must be equal, what changed, and the effect.
+"""Comparison of a checkpoint with the training that resumes it: what must be equal, what changed, and the effect.
 
-A state is compared before it is loaded: with the names, types and shapes of the running training's own state.
+A state is compared before it is loaded, with the names, types and shapes of the running training's state.
 """
 
 import itertools
@@ -43,10 +43,10 @@ class Resumable(Training, Protocol):
 
 
 def read(trainer: Resumable, folder: Path) -> tuple[dict[str, Any], Progress]:
-    """Read and check a checkpoint: all ranks succeed, or all raise what the first one could not read.
+    """Read and check a checkpoint. All ranks succeed, or all raise the error of the first rank that failed.
 
     Raises:
-        UserError: on every rank, if it is damaged or of another network, optimizer, seed or other classes.
+        UserError: on every rank, if the checkpoint is damaged, or if its network, optimizer, seed or classes differ.
     """
     state, progress, message = {}, Progress(), ""
     try:
@@ -64,23 +64,25 @@ def read(trainer: Resumable, folder: Path) -> tuple[dict[str, Any], Progress]:
 def check(trainer: Resumable, saved: Mapping[str, Any], folder: Path) -> None:
     """Raise a UserError if a training cannot resume a checkpoint's state."""
     running = trainer.state_dict()
-    if odd := _first_odd(saved, running):
-        raise UserError(f"{folder / STATE} is not the state of a training: {odd} is missing or of another type")
+    if mismatch := _first_mismatch(saved, running):
+        raise UserError(f"{folder / STATE} is not the state of a training: {mismatch} is missing or of another type")
     _check_classes(saved, running, folder)
     check_network(saved, running, folder)
     if saved["seed"] != running["seed"]:
-        raise UserError(f"checkpoint {folder} was trained with --seed {saved['seed']}: give the same, or another --out")
+        raise UserError(
+            f"checkpoint {folder} was trained with --seed {saved['seed']}: use the same seed or another --out"
+        )
     weights = f"start from its weights (--model.weights {folder / STATE} --out OTHER)"
     previous, current = _optimizer(saved), _optimizer(running)
     if previous and previous != current:
         raise UserError(
-            f"checkpoint {folder} was trained with --optim.name {previous}, not {current}: give the same, or {weights}"
+            f"checkpoint {folder} was trained with --optim.name {previous}, not {current}: use {previous}, or {weights}"
         )
     changed = [name for name in _changed(trainer, saved, folder) if name in GROUPING]
     # Checkpoints of older versions do not name the parameters.
     if saved["parameters"] != running["parameters"] if "parameters" in saved else changed:
         raise UserError(
-            f"checkpoint {folder} trained other parameters, or grouped them in another way for the optimizer: give the "
+            f"checkpoint {folder} trained other parameters, or grouped them in another way for the optimizer: use the "
             f"same {', '.join(changed or GROUPING)}, or {weights}"
         )
 
@@ -89,13 +91,15 @@ def check_network(saved: Mapping[str, Any], running: Mapping[str, Any], folder: 
     """Raise a UserError if a checkpoint's weights or evaluations do not fit the network."""
     stored, _ = network_state(saved, folder)
     expected, average = running["model"], saved.get("ema") or {}
-    odd = sorted(set(stored) ^ set(expected), key=str) or [
+    mismatch = sorted(set(stored) ^ set(expected), key=str) or [
         name for name, value in expected.items() if not _is_like(stored[name], value)
     ]
-    if odd:
-        raise UserError(f'checkpoint {folder} is of another network: "{odd[0]}" differs; give the same model and data')
-    if odd := _odd(average, running["ema"] if average else {}, "ema.") or _odd_evaluation(saved):
-        raise UserError(f"{folder / STATE} is not the state of a training: {odd} is missing or of another type")
+    if mismatch:
+        raise UserError(
+            f'checkpoint {folder} is of another network: "{mismatch[0]}" differs; use the same model and data'
+        )
+    if mismatch := _mismatch(average, running["ema"] if average else {}, "ema.") or _evaluation_mismatch(saved):
+        raise UserError(f"{folder / STATE} is not the state of a training: {mismatch} is missing or of another type")
 
 
 def _check_classes(saved: Mapping[str, Any], running: Mapping[str, Any], folder: Path) -> None:
@@ -106,20 +110,20 @@ def _check_classes(saved: Mapping[str, Any], running: Mapping[str, Any], folder:
     number, (was, is_now) = next((number, pair) for number, pair in enumerate(pairs) if pair[0] != pair[1])
     raise UserError(
         f"checkpoint {folder} was trained on other classes ({len(previous)}, now {len(current)}): class {number} was "
-        f"{as_literal(was)} and is {as_literal(is_now)}; give the same data, or start from its weights "
+        f"{as_literal(was)} and is {as_literal(is_now)}; use the same data, or start from its weights "
         f"(--model.weights {folder / STATE} --out OTHER)"
     )
 
 
-def _first_odd(saved: Mapping[str, Any], running: Mapping[str, Any]) -> str:
-    """Dotted name of the first part that is missing or unlike the running training's; empty if there is none."""
+def _first_mismatch(saved: Mapping[str, Any], running: Mapping[str, Any]) -> str:
+    """Dotted name of the first value that is missing or of another type than in the running training, or empty."""
     like = {"seed": running["seed"], "strategy": {}, "metrics": {}, "ema": {}}
     like |= {name: _numbers(saved.get(name)) for name in ("seconds", "phases")}
     like["seconds"] |= _numbers(SECONDS)
     later = {"world_size": 1, "config": {}, "data": {"classes": [], "samples": {"train": 0}}}  # than version 1
     like |= {name: value for name, value in later.items() if name in saved}
-    if odd := _odd(saved, like) or _odd_evaluation(saved):
-        return odd
+    if mismatch := _mismatch(saved, like) or _evaluation_mismatch(saved):
+        return mismatch
     if saved.get("world_size", 1) < 1:
         return "world_size"
     return next((name for name in ("config", "data") if not _is_table(saved.get(name))), "")
@@ -129,26 +133,26 @@ def _numbers(names: Any) -> dict[Any, float]:
     return dict.fromkeys(names, 0.0) if isinstance(names, Mapping | tuple) else {}
 
 
-def _odd_evaluation(saved: Mapping[str, Any]) -> str:
+def _evaluation_mismatch(saved: Mapping[str, Any]) -> str:
     metrics, best = saved.get("metrics"), saved.get("best")  # version 1 has no best
     if not isinstance(metrics, Mapping):
         return "metrics"
-    if odd := _odd(metrics, dict.fromkeys(metrics, EVALUATION), "metrics."):
-        return odd
-    if best is not None and (odd := _odd(best, {"epoch": 0.0, "step": 0, "validation": EVALUATION}, "best.")):
-        return odd
+    if mismatch := _mismatch(metrics, dict.fromkeys(metrics, EVALUATION), "metrics."):
+        return mismatch
+    if best is not None and (mismatch := _mismatch(best, {"epoch": 0.0, "step": 0, "validation": EVALUATION}, "best.")):
+        return mismatch
     numbers = [value for split in (*metrics.values(), best["validation"] if best else {}) for value in split.values()]
     return "" if all(type(number) in (int, float, bool) for number in numbers) else "metrics"
 
 
-def _odd(saved: Any, like: Mapping[str, Any], prefix: str = "") -> str:
-    """Dotted name of the first value that `like` has and `saved` lacks, or has of another type; empty without one."""
+def _mismatch(saved: Any, like: Mapping[str, Any], prefix: str = "") -> str:
+    """Dotted name of the first value of `like` that `saved` lacks or has with another type; empty if there is none."""
     if not isinstance(saved, Mapping):
         return prefix.removesuffix(".") or "it"
     for name, value in like.items():
         if isinstance(value, Mapping):
-            if odd := _odd(saved.get(name), value, f"{prefix}{name}."):
-                return odd
+            if mismatch := _mismatch(saved.get(name), value, f"{prefix}{name}."):
+                return mismatch
         elif not _is_like(saved.get(name), value):
             return f"{prefix}{name}"
     return ""
@@ -163,7 +167,7 @@ def _is_like(value: Any, like: Any) -> bool:
 
 
 def _is_table(value: Any) -> bool:
-    """Whether a value is made of what JSON has."""
+    """Whether a value consists of JSON types only."""
     if isinstance(value, Mapping):
         return all(isinstance(key, str) and _is_table(inner) for key, inner in value.items())
     if isinstance(value, list | tuple):
@@ -177,7 +181,7 @@ def _optimizer(state: Mapping[str, Any]) -> Any:
 
 
 def check_remaining(trainer: Resumable, folder: Path) -> None:
-    """Raise a UserError if a checkpoint is beyond the training's end. At the end, the result is written again."""
+    """Raise a UserError if a checkpoint is beyond the end of the training. One at the end is allowed."""
     config, progress = trainer.config, trainer.progress
     for field, reached, end in (
         ("epochs", progress.epoch + (progress.samples > 0), config.epochs),
@@ -185,14 +189,14 @@ def check_remaining(trainer: Resumable, folder: Path) -> None:
     ):
         if reached > end:
             place = f"epoch {trainer.position:.2f}" if field == "epochs" else f"step {progress.step}"
-            raise UserError(f"nothing is left to train: checkpoint {folder} is at {place} of {end}; give more {field}")
+            raise UserError(f"nothing is left to train: checkpoint {folder} is at {place} of {end}; increase {field}")
 
 
 def differences(trainer: Resumable, state: Mapping[str, Any], folder: Path) -> tuple[dict[str, list[Any]], list[str]]:
-    """Values that differ from those of the checkpoint's training, and a sentence for each.
+    """Return the values that differ from those of the checkpoint's training, and a sentence for each.
 
     Returns:
-        Old and new value by dotted name, and the sentences; the last one states a learning rate that changed with them.
+        Old and new value by dotted name, and the sentences; the last one states the learning rate if it changed.
     """
     changed = _changed(trainer, state, folder)
     samples = trainer.state_dict()["data"]["samples"]
@@ -232,7 +236,7 @@ def _changed(trainer: Resumable, saved: Mapping[str, Any], folder: Path) -> dict
 
 
 def _complete(previous: Mapping[str, Any], strategy: str) -> dict[str, Any]:
-    """The table of a former configuration with the defaults of fields that its version did not have."""
+    """The table of an earlier configuration, with defaults for the fields that its version did not have."""
     try:
         return _flat(as_table(validate(previous, where="the checkpoint"), strategy))
     except UserError:  # of a version with other fields
@@ -240,7 +244,7 @@ def _complete(previous: Mapping[str, Any], strategy: str) -> dict[str, Any]:
 
 
 def _configuration(state: Mapping[str, Any], folder: Path) -> Mapping[str, Any] | None:
-    """The configuration of a checkpoint's training; of version 1's checkpoints, that of the run folder."""
+    """The configuration of a checkpoint's training; for checkpoints of version 1, the one in the run folder."""
     config = state.get("config")
     if isinstance(config, Mapping):
         return config
@@ -253,7 +257,7 @@ def _configuration(state: Mapping[str, Any], folder: Path) -> Mapping[str, Any] 
 
 
 def _rate(trainer: Resumable, previous: Mapping[str, Any], ranks: int) -> str:
-    """A sentence if the learning rate at this position is another than the checkpoint's training would have had."""
+    """A sentence if the learning rate at this position differs from that of the checkpoint's training; else empty."""
     try:
         config = validate(previous, where="the checkpoint")
     except UserError:  # of a version with other fields
@@ -266,7 +270,7 @@ def _rate(trainer: Resumable, previous: Mapping[str, Any], ranks: int) -> str:
         return ""
     name = trainer.config.schedule.name
     return (
-        f"schedule {name} is laid over {trainer.epochs:g} epochs (before: {config.schedule.name} over {epochs:g}): "
+        f"schedule {name} now spans {trainer.epochs:g} epochs (before: {config.schedule.name}, {epochs:g} epochs): "
         f"the learning rate at epoch {trainer.position:.2f} is {new:.3g} (before: {old:.3g})"
     )
 

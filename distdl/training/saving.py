@@ -1,4 +1,4 @@
-"""Saving of the complete state: when, and by which ranks."""
+"""Saving of the complete state: when it is saved, and by which ranks."""
 
 import shutil
 from collections.abc import Callable, Mapping
@@ -22,20 +22,20 @@ class CheckpointPolicy:
     config: CheckpointConfig
 
     def is_due_by_steps(self, progress: Progress) -> bool:
-        """Whether checkpoint.every_steps asks for a checkpoint at this step."""
+        """Whether checkpoint.every_steps requires a checkpoint at this step."""
         every = self.config.every_steps
         return bool(every) and progress.step % every == 0
 
     def is_due_after_epoch(self, progress: Progress) -> bool:
-        """Whether an epoch that has just ended is saved."""
+        """Whether a checkpoint is due after the epoch that has just ended."""
         every = self.config.every_epochs
         return self.is_due_by_steps(progress) or (bool(every) and progress.epoch % every == 0)
 
 
 class Saver:
-    """Saves checkpoints: rank 0 its state, every rank its shards.
+    """Saves checkpoints: rank 0 saves the replicated state, every rank saves its shards.
 
-    A failed write is a warning, and training continues: `require_written` raises it at the end.
+    A failed write causes a warning, and training continues; `require_written` raises it at the end.
     """
 
     def __init__(self, strategy: Strategy, checkpoints: Checkpoints, warn: Callable[[str], None]) -> None:
@@ -52,14 +52,14 @@ class Saver:
             self._checkpoints.save(folder, state(), progress, metric)
 
     def _save_shards(self, step: int) -> bool:
-        """Write every rank's shards into the folder that rank 0 has made. Returns whether all ranks succeeded.
+        """Write every rank's shards into the folder that rank 0 has created. Returns whether all ranks succeeded.
 
-        If one rank fails, all give up this checkpoint, and training continues.
+        If one rank fails, all ranks drop this checkpoint, and training continues.
         """
         folder, problem = self._checkpoints.hidden(step), ""
         is_writer = self._strategy.world.rank == 0
         if not self._all_ranks(not is_writer or folder.is_dir()):
-            return False  # rank 0 has shown the reason
+            return False  # rank 0 has already reported the reason
         try:
             self._strategy.save_shards(folder)
         except (OSError, Failure) as error:
@@ -81,7 +81,7 @@ class Saver:
         """Wait for the last checkpoint.
 
         Raises:
-            Failure: on every rank, if it could not be written: training since the previous one is lost.
+            Failure: on every rank, if it could not be written: the steps since the previous checkpoint are not saved.
         """
         self._checkpoints.wait()
         if message := broadcast_text(self._strategy, self._checkpoints.failed or ""):

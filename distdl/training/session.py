@@ -1,4 +1,4 @@
-"""One training from a set-up strategy to a closed run folder: what `distdl.train` and studies both call."""
+"""One training, from a strategy that is set up to a closed run folder. Called by `distdl.train` and by studies."""
 
 import time
 
@@ -20,7 +20,7 @@ from distdl.training.callbacks.forecast import Forecast
 from distdl.training.callbacks.metrics import MetricsSink
 from distdl.training.callbacks.telemetry import telemetry
 from distdl.training.callbacks.tracking import Tracking
-from distdl.training.entry import Place
+from distdl.training.entry import Entry
 from distdl.training.events import Callback
 from distdl.training.resumption import check_remaining
 from distdl.training.trackers.base import factories
@@ -30,37 +30,37 @@ from distdl.training.trainer import Trainer
 def train(
     config: Config, strategy: Strategy, callbacks: tuple[Callback, ...] = (), *, began: float | None = None
 ) -> str:
-    """Train to the end or until a signal stops it. Returns "completed" or "stopped"; the run folder holds the rest.
+    """Train to the end or until a signal stops it. Returns "completed" or "stopped"; results are in the run folder.
 
-    Everything that can fail because of the user's input comes first. Then the run folder is entered, and result.json
-    states how the run ended.
+    The user's input is checked completely before the run folder is entered. From then on result.json states how the run
+    ended.
 
     Args:
-        strategy: set up, in the role of training.
-        callbacks: listeners in addition to the usual ones.
-        began: Unix time from which the run holds its devices; without it, now.
+        strategy: a strategy that is set up, in the role "train".
+        callbacks: callbacks in addition to the default ones.
+        began: Unix time since which the run has held its devices; default: now.
     Raises:
-        UserError: with nothing written, if the training cannot start.
+        UserError: if the training cannot start; nothing was written.
     """
     measuring = telemetry(time.time() if began is None else began)
-    place = entry.find(config, strategy)
+    location = entry.find(config, strategy)
     find(config.model.name)  # an unknown name fails before the data set is read
     dataset = load(config.data, config.options.get("dataset"))
     agree(strategy, config, dataset)
-    run = RunDir(place.path)
+    run = RunDir(location.path)
     is_writer = strategy.world.rank == 0
     console = PlainConsole(quiet=not is_writer or config.progress == "none")
-    trackers = factories(config)  # on every rank, so that a wrong setting ends all of them
+    trackers = factories(config)  # on every rank, so that a wrong setting fails on all of them
     tracking = Tracking(trackers if is_writer else {})
-    listeners = (*measuring, *(default_callbacks(config, console) if is_writer else ()), tracking, *callbacks)
-    trainer = Trainer(config, strategy, dataset, run, listeners)
+    all_callbacks = (*measuring, *(default_callbacks(config, console) if is_writer else ()), tracking, *callbacks)
+    trainer = Trainer(config, strategy, dataset, run, all_callbacks)
     if config.telemetry.tensorboard:
         trainer.messages.append("telemetry.tensorboard is an older name: use --trackers tensorboard")
     try:
-        if place.start is not None:
-            trainer.resume(place.start)
-            check_remaining(trainer, place.start)
-        enter(trainer, place)
+        if location.start is not None:
+            trainer.resume(location.start)
+            check_remaining(trainer, location.start)
+        enter(trainer, location)
     except BaseException:
         trainer.close_loaders()
         trainer.stop.close()
@@ -77,8 +77,8 @@ def train(
             run.result(result)
             tracking.end(trainer, result)
         run.close()
-        trainer.stop.close()  # not before: a launcher that ends the job must not cut this short
-    # Launchers end the others as soon as one exits with anything but 0 (75, when stopped): not before all is written.
+        trainer.stop.close()  # last: a signal from a launcher that ends the job must not interrupt the writing
+    # A rank that exits with another code than 0 (75 when stopped) makes launchers end the other ranks: wait for them.
     strategy.barrier()
     if is_writer:
         console.print(closing_table(result))
@@ -90,11 +90,11 @@ def train(
     return status
 
 
-def enter(trainer: Trainer, place: Place) -> None:
-    """Enter the run folder: rank 0 locks it and writes what is known at the start, when all ranks are ready.
+def enter(trainer: Trainer, location: Entry) -> None:
+    """Enter the run folder: when all ranks are ready, rank 0 locks it and writes the values known at the start.
 
     Raises:
-        UserError: on every rank, with nothing written, if rank 0 cannot enter it.
+        UserError: on every rank, if rank 0 cannot enter it; nothing was written.
     """
     strategy, message = trainer.strategy, ""
     strategy.barrier()
@@ -106,7 +106,7 @@ def enter(trainer: Trainer, place: Place) -> None:
             "world_size": trainer.world.size,
             "global_batch": trainer.global_batch,
             "changed": trainer.changes,
-            **({"resumed_from": str(place.source)} if place.source else {}),
+            **({"resumed_from": str(location.source)} if location.source else {}),
         }
         try:
             trainer.run.enter(
@@ -116,8 +116,8 @@ def enter(trainer: Trainer, place: Place) -> None:
                 running=trainer.identity(),
                 leg=leg,
                 step=progress.step,
-                evaluated=place.evaluated,
-                seen=place.seen,
+                evaluated=location.evaluated,
+                seen=location.seen,
             )
         except UserError as error:
             message = str(error)
@@ -128,7 +128,7 @@ def enter(trainer: Trainer, place: Place) -> None:
 
 
 def default_callbacks(config: Config, console: Console) -> tuple[Callback, ...]:
-    """The listeners of rank 0."""
+    """The callbacks that rank 0 adds for the user."""
     sinks: list[Callback] = [MetricsSink()]
     forecast = Forecast(config.predict.target) if config.predict.target else None
     if forecast:

@@ -1,4 +1,4 @@
-"""The parts of a training that change from step to step."""
+"""State of a training that changes from step to step."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -34,7 +34,7 @@ class TrainState:
         """Epochs trained so far, including the fraction of the current one."""
         return self.progress.epoch + self.progress.samples / self.samples
 
-    def place(self) -> dict[str, Any]:
+    def epoch_and_step(self) -> dict[str, Any]:
         """Epoch and step of the current weights; whole epochs as an integer."""
         epoch = round(self.position, 6)
         return {"epoch": int(epoch) if epoch.is_integer() else epoch, "step": self.progress.step}
@@ -50,7 +50,7 @@ class TrainState:
         self.progress.epoch, self.progress.samples = self.progress.epoch + 1, 0
 
     def restart(self) -> None:
-        """Start at step 0 with the current weights."""
+        """Restart at step 0 with the current weights."""
         self.optimizer.state.clear()
         self.ema = EMA(self.model, self.ema.decay) if self.ema else None
         self.progress, self.metrics, self.best = Progress(), {}, None
@@ -62,10 +62,12 @@ class TrainState:
     def load_state_dict(self, state: Mapping[str, Any], progress: Progress) -> None:
         """Restore the result of `state_dict` at a position; the weights have been loaded already."""
         if self.ema:
-            self.ema = EMA(self.model, self.ema.decay)  # of the loaded weights, if the checkpoint has no average
+            self.ema = EMA(
+                self.model, self.ema.decay
+            )  # starts from the loaded weights if the checkpoint has no average
             if state["ema"]:
                 self.ema.load_state_dict(state["ema"])
         self.progress = progress
-        # Version 1's metrics do not name their weights.
-        self.metrics = {split: {**self.place(), **values} for split, values in state["metrics"].items()}
+        # Metrics saved by version 1 lack epoch and step of the weights.
+        self.metrics = {split: {**self.epoch_and_step(), **values} for split, values in state["metrics"].items()}
         self.best = state.get("best")

@@ -1,4 +1,4 @@
-"""One training step: forward, backward, exchange and update."""
+"""One training step: forward, backward, gradient exchange and update."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -47,7 +47,8 @@ class TrainStep:
         schedules.apply(state.optimizer, self._schedule(state.position))
         _seed_generators(step_seed(self._config.seed, state.progress.step, world.rank), world.device)
         losses = []
-        # The same number on every rank: if forward itself communicates (ZeRO stage 3), all must run it equally often.
+        # All ranks use the same number of micro-batches: with ZeRO stage 3 the forward pass communicates, so every rank
+        # must run it equally often.
         smallest = max(batch.total // world.size, 1)
         chunks = micro_batches(batch, min(self._config.optim.accumulate, smallest))
         for index, (images, labels) in enumerate(chunks):
@@ -70,7 +71,7 @@ class TrainStep:
 
 
 def micro_batches(batch: Batch, parts: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Images and labels in `parts` parts whose sizes differ by at most one; none is empty."""
+    """Split images and labels into at most `parts` micro-batches; their sizes differ by at most one, none is empty."""
     parts = min(parts, len(batch.images))
     return list(zip(batch.images.tensor_split(parts), batch.labels.tensor_split(parts), strict=True))
 

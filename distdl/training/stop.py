@@ -1,4 +1,4 @@
-"""Requests for an orderly stop of this rank: a signal or the time limit. `consensus.py` brings the ranks together."""
+"""Requests for a graceful stop of this rank: a signal or the time limit. `consensus.py` combines those of all ranks."""
 
 import math
 import signal
@@ -9,7 +9,7 @@ from distdl.runtime.signals import SIGNALS
 
 
 class StopSignal:
-    """Why this rank should stop. Handles the signals until `close`.
+    """The reason for which this rank should stop, if any. Handles the signals until `close`.
 
     Args:
         max_time: seconds after which to stop; 0 means no limit.

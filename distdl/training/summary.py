@@ -25,7 +25,7 @@ def telemetry_rows(run: Path) -> list[dict[str, Any]]:
 
 
 def outcome(trainer: Training, *, held_s: float) -> dict[str, Any]:
-    """Times, `accounting.Account` and `utilisation`, for result.json.
+    """Return times, `accounting.Account` and `utilisation`, for result.json.
 
     Args:
         held_s: seconds for which the run held its devices, over all its starts.
@@ -41,7 +41,7 @@ def outcome(trainer: Training, *, held_s: float) -> dict[str, Any]:
     try:
         rows = telemetry_rows(trainer.run.path)
         used = add_up(rows)
-    except Exception as error:  # rows of an earlier start may be damaged in any way: the training is done all the same
+    except Exception as error:  # an earlier start may have left damaged rows; the training itself has succeeded
         trainer.events.warn(trainer, f"the samples of telemetry.jsonl cannot be added up: {reason(error)}")
         rows, used = [], add_up([])
     times = {
@@ -51,11 +51,11 @@ def outcome(trainer: Training, *, held_s: float) -> dict[str, Any]:
         "cores_busy_at_start": round(cores.busy_at_start(), 2),
     }
     spent = {name: value for name, value in asdict(used).items() if name != "epochs"}
-    return times | spent | _reached(trainer, rows, times["warm_s"])
+    return times | spent | _utilisation(trainer, rows, times["warm_s"])
 
 
-def _reached(trainer: Training, rows: list[dict[str, Any]], warm_s: float) -> dict[str, Any]:
-    """FLOPs of a step of this rank, the device's bounds, and `utilisation`: how much of them it reached."""
+def _utilisation(trainer: Training, rows: list[dict[str, Any]], warm_s: float) -> dict[str, Any]:
+    """FLOPs of a step of this rank, the bounds of the device, and `utilisation`: the share of the bounds reached."""
     compute, progress, device = trainer.config.compute, trainer.progress, trainer.world.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     used: dict[str, Any] = {"device": name, "precision": compute.precision, **counted(rows)}
@@ -63,7 +63,7 @@ def _reached(trainer: Training, rows: list[dict[str, Any]], warm_s: float) -> di
     shape = (trainer.dataset.channels, size, size)
     try:
         network = count(trainer.model, shape, trainer.config.data.rank_samples(trainer.world.size), training=True)
-    except Exception as error:  # a network that cannot be counted has been trained all the same
+    except Exception as error:  # a network whose FLOPs cannot be counted has been trained nevertheless
         trainer.events.warn(trainer, f"the FLOPs of a step are not known: {error}")
         return {"utilisation": used}
     limits = bounds(network, recognize(name) if name else None, compute.precision)

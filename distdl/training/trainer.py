@@ -46,7 +46,7 @@ class Trainer:
     ) -> None:
         self.config, self.strategy, self.dataset, self.run = config, strategy, dataset, run
         self.world = strategy.world
-        # Each host's ranks add up to one, whatever their number.
+        # The shares of a host's ranks sum to 1, so their total is the number of hosts.
         share = torch.tensor([1 / self.world.local_size], dtype=torch.float64)
         self.nodes = round(strategy.all_reduce(share).item())
         self.clock = Clock(self.world.device)
@@ -65,8 +65,8 @@ class Trainer:
         spec = building.training_spec(config, dataset, self.world)
         if config.data.global_batch and not spec.divides_as_one_rank():
             self.messages.append(
-                "the last steps of an epoch are divided so that each rank's micro batch has two samples: the weights "
-                "will differ from those of one rank. From 8 samples per micro batch on they do not"
+                "the last steps of an epoch are divided so that each rank's micro-batch has two samples: the weights "
+                "will differ from those of a run on one rank. With at least 8 samples per micro-batch they do not"
             )
         self._build_parts()
 
@@ -99,7 +99,7 @@ class Trainer:
             guard=self.guard,
         )
         make_metrics = partial(metrics.build, config)
-        make_metrics()  # settings that are wrong are reported before the training
+        make_metrics()  # reports wrong settings before the training starts
         self.evaluator = Evaluator(
             state,
             self.loaders,
@@ -168,7 +168,7 @@ class Trainer:
         """Train the rest of the epoch. Returns False if it was stopped before its end; nothing is saved then.
 
         Args:
-            batches: without them, those of the epoch from the current position on.
+            batches: default: the batches of the current epoch from the current position on.
         """
         progress, clock = self.progress, self.clock
         if batches is None:
@@ -183,14 +183,16 @@ class Trainer:
             if self.consensus.should_check(progress.step):
                 while self.strategy.warnings:
                     self.warn(self.strategy.warnings.popleft())
-                if self.consensus.should_stop(progress.step):  # all ranks get the same answer
+                if self.consensus.should_stop(progress.step):  # all ranks get the same result
                     return False
             if self._max_steps_done():
                 break
-            if self.policy.is_due_by_steps(progress) and not self._epoch_is_over():  # else saved after the evaluation
+            if (
+                self.policy.is_due_by_steps(progress) and not self._epoch_is_over()
+            ):  # otherwise saved after the evaluation
                 self.save()
         if self.world.device.type == "cuda":
-            torch.cuda.synchronize()  # queued work is training, not part of the evaluation that would wait for it
+            torch.cuda.synchronize()  # count queued kernels as training, not as the evaluation that would wait for them
             progress.elapsed_s += clock.lap()
         return True
 
@@ -223,12 +225,12 @@ class Trainer:
         """If there is a validation split: test the weights of the best checkpoint, once."""
         if "validation" in self.loaders and not self.strategy.replayed:
             self._wait_for_checkpoints()
-            self.evaluate("test", of=self.best_weights.restore(self.state_dict()))
+            self.evaluate("test", best=self.best_weights.restore(self.state_dict()))
 
-    def evaluate(self, split: str, of: dict[str, Any] | None = None) -> dict[str, Any]:
+    def evaluate(self, split: str, best: dict[str, Any] | None = None) -> dict[str, Any]:
         """Evaluate a split and call the callbacks. Arguments and result are those of `Evaluator.run`."""
         with self.clock.excluded("evaluate"):
-            evaluated = self.evaluator.run(split, of)
+            evaluated = self.evaluator.run(split, best)
             if "left_out" in evaluated:
                 self.unreadable.gather()
         self.events.evaluate_end(self, split, evaluated)
@@ -251,7 +253,7 @@ class Trainer:
             self.checkpoints.wait()
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything but the position: tensors, numbers, strings, lists and dicts."""
+        """The complete state except the position: tensors, numbers, strings, lists and dicts."""
         return {
             "model": self.strategy.model_state(),
             "strategy": self.strategy.state_dict(),
@@ -269,7 +271,7 @@ class Trainer:
         """Continue from a checkpoint, at any world size.
 
         Raises:
-            UserError: on every rank, if it is damaged or of another network, optimizer, seed or other classes.
+            UserError: on every rank, if the checkpoint is damaged or its network, optimizer, seed or classes differ.
         """
         state, progress = resumption.read(self, folder)
         self.strategy.load_model_state(state["model"])
@@ -303,6 +305,6 @@ class Trainer:
         self.close_loaders()
 
     def close_loaders(self) -> None:
-        """End the loaders' processes: enough for a trainer that was never used."""
+        """End the loaders' processes. Sufficient for a trainer whose `fit` was never called."""
         for loader in self.loaders.values():
             loader.close()

@@ -19,7 +19,7 @@ class UnreadableFiles:
         self._gathered = 0
 
     def gather(self) -> None:
-        """Bring the messages of all ranks together. Called on every rank."""
+        """Gather the messages of all ranks. Called on every rank."""
         local = [message for loader in self._loaders for message in loader.skipped]
         if int(self._strategy.all_reduce(torch.tensor([len(local)]))) <= self._gathered:
             return

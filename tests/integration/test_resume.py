@@ -187,7 +187,7 @@ def test_moments_never_go_to_another_parameter(tmp_path: Path, frozen: list[str]
     previous = tree(run)
     job = Ranks([*argv, "--epochs", "2", *froze(others), *QUIET])
     assert job.wait() == [2], job.text
-    assert "give the same model.freeze, or start from its weights" in job.text
+    assert "use the same model.freeze, or start from its weights" in job.text
     assert tree(run) == previous
     train([*argv, "--epochs", "2", *froze(frozen)])
     state, _ = load(find(run, warn=pytest.fail))

@@ -164,7 +164,7 @@ def test_a_resumed_run_that_is_killed_is_not_completed(finished: Path, tmp_path:
     # The change is named, with the learning rate that follows from it; the former configuration is kept.
     assert "changed since the checkpoint: optim.lr 0.004 -> 0.02" in job.text
     assert "changed since the checkpoint: epochs 2 -> 100000" in job.text
-    assert "schedule onecycle is laid over 100000 epochs (before: onecycle over 2)" in job.text
+    assert "schedule onecycle now spans 100000 epochs (before: onecycle, 2 epochs)" in job.text
     assert (run / "config.1.toml").read_bytes() == (finished / "config.toml").read_bytes()
     legs = json.loads((run / "result.json").read_text())["legs"]
     assert [(leg["from_step"], leg.get("to_step")) for leg in legs] == [(0, ended), (ended, None)]

@@ -1,4 +1,4 @@
-"""One exchange per step on every strategy, whatever the number of micro batches, and the weights of a single rank."""
+"""One exchange per step on every strategy, whatever the number of micro-batches, and the weights of a single rank."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ import counted
 from jobs import QUIET, Ranks, torchrun_places, train
 from same import apart, result
 
-# 109 samples: 6 full steps of 16, and one of 13 that 2 ranks share as 7 and 6, in 4 micro batches or fewer.
+# 109 samples: 6 full steps of 16, and one of 13 that 2 ranks share as 7 and 6, in 4 micro-batches or fewer.
 RECIPE = (
     *("--epochs", "2", "--data.limit", "109", "--data.global-batch", "16", "--checkpoint.every-epochs", "0"),
     *("--optim.name", "sgd", "--optim.momentum", "0.9", "--optim.weight-decay", "0", "--optim.lr", "0.02"),
@@ -92,7 +92,7 @@ def launch(case: Case, argv: Sequence[str], ranks: int, main: Callable[[list[str
     [
         pytest.param(
             *row,
-            id=f"{row[0]}, {row[1]} ranks, {row[2]} micro batches{', part frozen' if row[3] else ''}",
+            id=f"{row[0]}, {row[1]} ranks, {row[2]} micro-batches{', part frozen' if row[3] else ''}",
             marks=[] if row in FAST else [pytest.mark.slow],
         )
         for row in ROWS
@@ -126,7 +126,7 @@ def check_counts(name: str, counts: list[dict[str, int]], expected: dict[str, in
         assert counts == [{"allreduce_async_": sum(1 for _ in trained(out))}] * 14
     elif name == "horovod held":
         assert counts == [{}, {"allreduce_async_": sum(1 for _ in trained(out))}] * 7
-    elif name == "deepspeed 2":  # gradients are sharded during backward: ZeRO reduces them in each micro batch
+    elif name == "deepspeed 2":  # gradients are sharded during backward: ZeRO reduces them in each micro-batch
         assert counts == [{"all_reduce": accumulate + 1, "all_gather_into_tensor": 1}] * 14
     elif name == "deepspeed 3":
         assert len({tuple(sorted(step.items())) for step in counts[1:]}) == 1

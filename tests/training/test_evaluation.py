@@ -79,7 +79,7 @@ def test_metrics_are_those_of_all_samples_without_padding(ema: bool) -> None:
 
 
 def test_unreadable_samples_are_left_out_and_counted() -> None:
-    metrics = evaluator(state(), samples=3).run("test", of={"epoch": 2, "step": 7})
+    metrics = evaluator(state(), samples=3).run("test", best={"epoch": 2, "step": 7})
     assert (metrics["left_out"], metrics["best"], metrics["epoch"], metrics["step"]) == (2, True, 2, 7)
 
 

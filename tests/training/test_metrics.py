@@ -27,7 +27,7 @@ def test_metrics_are_built_with_their_settings() -> None:
 
 
 def test_a_name_that_results_use_is_refused() -> None:
-    with pytest.raises(UserError, match='the name "top-k" is used already'):
+    with pytest.raises(UserError, match='the name "top-k" is already used'):
         metrics.build(Config(metrics=("top-k", "top-k")))
     with pytest.raises(UserError, match=r'options\.top-k\.kk: .* did you mean "k"'):
         metrics.build(Config(metrics=("top-k",), options={"top-k": {"kk": 1}}))

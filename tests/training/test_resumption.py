@@ -164,7 +164,7 @@ OTHER_GROUPS = {
 def test_other_parameters_or_groups_are_refused(make, saved: Path, field: str, version: str) -> None:
     if version == "older":
         rewrite(saved, USABLE["of an older version"])
-    with pytest.raises(UserError, match=f"give the same {field}, or start from its weights"):
+    with pytest.raises(UserError, match=f"use the same {field}, or start from its weights"):
         make(dataclasses.replace(SMALL, **OTHER_GROUPS[field])).resume(saved)
 
 

@@ -15,13 +15,13 @@ def state(decay: float = 0.9) -> TrainState:
 
 def test_the_position_counts_samples_of_the_current_epoch() -> None:
     training = state()
-    assert training.place() == {"epoch": 0, "step": 0}
+    assert training.epoch_and_step() == {"epoch": 0, "step": 0}
     training.advance(2)
-    assert (training.position, training.place()) == (0.25, {"epoch": 0.25, "step": 1})
+    assert (training.position, training.epoch_and_step()) == (0.25, {"epoch": 0.25, "step": 1})
     training.advance(6)
     training.end_epoch()
     assert training.progress == Progress(step=2, epoch=1, images=8)
-    assert training.place() == {"epoch": 1, "step": 2}
+    assert training.epoch_and_step() == {"epoch": 1, "step": 2}
 
 
 def test_restart_keeps_the_weights_alone() -> None:

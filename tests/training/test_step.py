@@ -1,4 +1,4 @@
-"""Seeds of a step and its micro batches; whole steps are compared in tests/integration/test_equivalence.py."""
+"""Seeds of a step and its micro-batches; whole steps are compared in tests/integration/test_equivalence.py."""
 
 import pytest
 import torch

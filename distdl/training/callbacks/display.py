@@ -1,4 +1,4 @@
-"""Display of rank 0: a live line during training, and a closing table of where the time went."""
+"""Display of rank 0: a progress line during training, and a final table of the time spent in each phase."""
 
 import sys
 import time
@@ -19,7 +19,7 @@ from distdl.training.metrics import RESERVED
 from distdl.training.resume_command import resume_command
 
 FEW_STEPS = 10
-"""An epoch of fewer steps is warned about: the schedule is then coarse, and the batch large for the set."""
+"""Steps per epoch below which a warning is shown: the schedule is coarse, and the batch large for the data set."""
 
 
 class Display(Callback):
@@ -126,12 +126,12 @@ def split_sizes(dataset: DataSet, validation: float) -> str:
     """Images by split and the number of classes: "train 30, validation 30, test 30 images, 5 classes".
 
     Args:
-        validation: share of the training images that is withheld from training for validation (data.validation).
+        validation: share of the training images that is held out for validation (data.validation).
     """
     splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
     counts = [f"{name} {len(split):,}" for name, split in splits.items() if split is not None]
     if validation:
-        counts[1] += f" (withheld from training by data.validation {validation:g})"
+        counts[1] += f" (held out from training by data.validation {validation:g})"
     classes = len(dataset.classes)
     return f"{', '.join(counts)} images, {classes:,} class{'es' * (classes != 1)}"
 

@@ -1,4 +1,4 @@
-"""Forecast of the time until a running training reaches its target: for the display, and as rows of metrics.jsonl."""
+"""Forecast of the time until a running training reaches its target, for the display and metrics.jsonl."""
 
 import math
 
@@ -12,7 +12,7 @@ from distdl.training.events import Callback, Training
 class Forecast(Callback):
     """Predicts the time until the evaluated accuracy reaches `predict.target`, with a 95 % interval, on rank 0.
 
-    `text` is for the display: empty until there is a forecast.
+    `text` is the forecast for the display, empty until there is one.
     """
 
     def __init__(self, target: float) -> None:
@@ -38,11 +38,11 @@ class Forecast(Callback):
         if self._reached:
             self.text = f"{self.target:.2%} reached"
             return
-        ends = self._remaining.remaining()
-        if ends is None or not progress.step:
+        interval = self._remaining.remaining()
+        if interval is None or not progress.step:
             return
         step_s = progress.elapsed_s / progress.step
-        low, middle, high = (steps * step_s for steps in ends)
+        low, middle, high = (steps * step_s for steps in interval)
         self.text = f"{self.target:.2%} in {duration(middle)} ({duration(low)} to {duration(high)})"
         row = {"target": self.target, "low_s": low, "middle_s": middle, "high_s": high}
         # JSON has no infinity: null if the target may never be reached.

@@ -9,9 +9,9 @@ from distdl.training.events import Callback, Training
 
 
 class MetricsSink(Callback):
-    """Rank 0 writes a row of kind "train" every `log_every_s`, and one for each evaluation, into metrics.jsonl.
+    """Writes metrics.jsonl on rank 0: a row of kind "train" every `log_every_s` seconds, and a row per evaluation.
 
-    A train row's loss is rank 0's mean over the steps since the row before.
+    The loss of a train row is rank 0's mean over the steps since the previous row.
     """
 
     def begin(self, trainer: Training) -> None:
@@ -53,7 +53,7 @@ class MetricsSink(Callback):
 
 
 def write_row(trainer: Training, kind: str, values: dict[str, Any]) -> None:
-    """Append a row to metrics.jsonl, with the position that every row has; `values` may name another one."""
+    """Append a row to metrics.jsonl with the current time, step and epoch; `values` may replace them."""
     progress = trainer.progress
-    place = {"time_s": round(progress.elapsed_s, 6), "step": progress.step, "epoch": round(trainer.position, 6)}
-    trainer.run.metrics({**place, "kind": kind, **values})
+    position = {"time_s": round(progress.elapsed_s, 6), "step": progress.step, "epoch": round(trainer.position, 6)}
+    trainer.run.metrics({**position, "kind": kind, **values})

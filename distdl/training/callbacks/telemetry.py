@@ -1,4 +1,4 @@
-"""Measurements of the run itself: samples of devices and host, warm-up, a kernel profile, and their account."""
+"""Measurements of a run: samples of devices and host, warm-up time, a kernel profile, and totals."""
 
 import os
 import platform
@@ -20,7 +20,7 @@ from distdl.training.events import Callback, Training
 from distdl.training.summary import outcome
 
 WARM_STEPS, STEADY_STEPS = 3, 10
-"""The first steps compile, tune and fill caches; a step's time is measured from the third to the tenth."""
+"""The first steps compile, autotune and fill caches; the step time is measured from the third step to the tenth."""
 
 
 Opener = tuple[str, Callable[[], TelemetrySource]]
@@ -28,16 +28,16 @@ Opener = tuple[str, Callable[[], TelemetrySource]]
 
 
 def telemetry(start_time: float) -> tuple[Callback, ...]:
-    """The callbacks that measure a run, in their order.
+    """The callbacks that measure a run, in the order in which they are called.
 
     Args:
-        start_time: Unix time from which the run holds its devices: when its process started, if it has one of its own.
+        start_time: Unix time since which the run has held its devices, such as the start time of its process.
     """
     return DeviceSampler(), WarmUp(), KernelTrace(), Accounting(start_time)
 
 
 class DeviceSampler(Callback):
-    """Samples devices and host in a thread. One rank does it of those that share a device or a host."""
+    """Samples devices and host in a thread. Of the ranks that share a device or a host, one samples it."""
 
     def __init__(self) -> None:
         self._sampler: Sampler | None = None
@@ -88,7 +88,7 @@ class DeviceSampler(Callback):
 
 
 class WarmUp(Callback):
-    """Estimates the time that the first steps took in addition to that of steady steps, as `seconds["warm"]`."""
+    """Estimates how much longer the first steps took than steady-state steps, as `seconds["warm"]`."""
 
     def begin(self, trainer: Training) -> None:
         self._steps = 0  # counted here: the trainer's position may move backwards
@@ -109,7 +109,7 @@ class WarmUp(Callback):
 class KernelTrace(Callback):
     """Profiles the kernels of `telemetry.profile_steps` steps on rank 0, after the tenth step.
 
-    Starting and ending the profiler counts as start-up, not as training.
+    Starting and stopping the profiler counts as start-up time, not as training time.
     """
 
     def begin(self, trainer: Training) -> None:
@@ -128,12 +128,12 @@ class KernelTrace(Callback):
             with trainer.clock.excluded("start"):
                 kernels = self._profile.stop(self._profiled_steps, trainer.run.path / "trace.json")
                 self._profile = None
-                place = {"time_s": time.time(), "step": trainer.progress.step, "epoch": trainer.progress.epoch}
-                trainer.run.telemetry({**place, "kind": "kernels", "rank": 0, **kernels})
+                position = {"time_s": time.time(), "step": trainer.progress.step, "epoch": trainer.progress.epoch}
+                trainer.run.telemetry({**position, "kind": "kernels", "rank": 0, **kernels})
 
 
 class Accounting(Callback):
-    """Adds up the time, energy and cost of the run, for result.json. Begins last and closes last of these callbacks."""
+    """Adds up time, energy and cost of the run for result.json. The last of these callbacks to begin and to close."""
 
     def __init__(self, start_time: float) -> None:
         self._start_time = start_time
@@ -142,7 +142,7 @@ class Accounting(Callback):
 
     def begin(self, trainer: Training) -> None:
         message = warning(busy_at_start(), cores(trainer.world.local_size))
-        if message and trainer.world.rank == 0 and not trainer.config.compute.threads:  # else the user has chosen
+        if message and trainer.world.rank == 0 and not trainer.config.compute.threads:  # otherwise the user has chosen
             trainer.events.warn(trainer, message)
         self._begin_time = time.time()
         trainer.seconds["start"] = trainer.seconds.get("start", 0.0) + self._begin_time - self._start_time
@@ -160,7 +160,7 @@ class Accounting(Callback):
 
 
 def accounted(trainer: Training) -> float:
-    """Seconds of training and of the purposes in `seconds`; warm-up is part of training."""
+    """Seconds of training plus the entries of `seconds`, except warm-up, which is part of training."""
     return trainer.progress.elapsed_s + sum(s for name, s in trainer.seconds.items() if name != "warm")
 
 
@@ -169,7 +169,7 @@ def _host_source() -> Opener:
 
 
 def _device_source(device: torch.device) -> Opener | None:
-    """The GPU; None of a CPU."""
+    """Claim name and constructor of the GPU's source; None for a CPU."""
     if device.type != "cuda":
         return None
     index = torch.cuda.current_device() if device.index is None else device.index

@@ -14,7 +14,7 @@ from distdl.training.events import Callback, Training
 from distdl.training.trackers.base import Factory, Tracker
 
 POSITION = ("epoch", "step", "best")
-"""Values of an evaluation that are no metrics."""
+"""Keys of an evaluation that are not metrics."""
 
 
 class Tracking(Callback):
@@ -62,6 +62,6 @@ class Tracking(Callback):
     def _attempt(self, trainer: Training, name: str, call: Callable[[], None]) -> None:
         try:
             call()
-        except Exception as error:  # whatever a service or its client does must not end the training
+        except Exception as error:  # an error of a service or its client must not end the training
             self._trackers.pop(name, None)
-            trainer.events.warn(trainer, f"tracker {name} has failed and receives nothing more: {reason(error)}")
+            trainer.events.warn(trainer, f"tracker {name} failed and is disabled: {reason(error)}")

@@ -36,14 +36,15 @@ class Tracker(Protocol):
     def log_metrics(self, values: Mapping[str, float], step: int) -> None:
         """Values by name (train/loss, train/lr, test/accuracy, ...) after a number of steps.
 
-        A resumed run continues at the step of its checkpoint: later values of an earlier start are to be replaced.
+        A resumed run continues at the step of its checkpoint: values that an earlier start logged after that step must
+        be replaced.
         """
 
     def log_result(self, result: Mapping[str, Any]) -> None:
         """The content of result.json."""
 
     def close(self, status: str) -> None:
-        """End, with the run's status: completed, stopped or failed."""
+        """Close the tracker. `status`: completed, stopped or failed."""
 
 
 Factory = Callable[[Path], Tracker]
@@ -51,7 +52,7 @@ Factory = Callable[[Path], Tracker]
 
 
 def names(config: Config) -> tuple[str, ...]:
-    """The configured trackers; `telemetry.tensorboard`, the older name of one of them, counts too."""
+    """The configured trackers, including the one that the older field `telemetry.tensorboard` selects."""
     older = ("tensorboard",) if config.telemetry.tensorboard else ()
     return tuple(dict.fromkeys((*config.trackers, *older)))
 
@@ -60,7 +61,7 @@ def factories(config: Config) -> dict[str, Factory]:
     """Factories of the configured trackers, by name. Nothing is contacted or written yet.
 
     Raises:
-        UserError: for an unknown tracker, one that is not installed, and a setting that it does not have.
+        UserError: for an unknown tracker, a tracker that is not installed, and an unknown setting of a tracker.
     """
     return {name: _factory(name, config.options.get(name, {})) for name in names(config)}
 

@@ -16,18 +16,18 @@ class TensorBoard:
         self._writer: SummaryWriter | None = None
 
     def log_config(self, config: Mapping[str, Any]) -> None:
-        """Not written: config.toml has it."""
+        """Do nothing: config.toml contains the configuration."""
 
     def log_metrics(self, values: Mapping[str, float], step: int) -> None:
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(self._folder, purge_step=step)  # replaces what an earlier start wrote later
+            self._writer = SummaryWriter(self._folder, purge_step=step)  # drops the later steps of an earlier start
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
 
     def log_result(self, result: Mapping[str, Any]) -> None:
-        """Not written: result.json has it."""
+        """Do nothing: result.json contains the result."""
 
     def close(self, status: str) -> None:
         if self._writer is not None:

@@ -128,7 +128,7 @@ def test_another_number_of_servers_is_refused(tmp_path: Path) -> None:
 
 
 OTHER_STATE = {
-    "parameters": (["--model.freeze", "classifier.2.*"], "give the same model.freeze"),
+    "parameters": (["--model.freeze", "classifier.2.*"], "use the same model.freeze"),
     "memory format": (["--compute.channels-last"], "compute.channels_last"),
 }
 

@@ -45,7 +45,7 @@ def test_a_training_begins_with_the_images_by_split(tmp_path: Path, capsys: pyte
     lines = first_lines(folder, capsys, "--data.validation", "0.5", "--data.batch-size", "4")
     assert lines[0].startswith(f"digits: digits-cnn on {folder}, single, 1 rank")
     assert (
-        lines[1] == "train 8, validation 8 (withheld from training by data.validation 0.5), test 16 images, 2 classes"
+        lines[1] == "train 8, validation 8 (held out from training by data.validation 0.5), test 16 images, 2 classes"
     )
     assert any(r"named like images: [x\x1b].txt" in line for line in lines)
     warning = "warning: an epoch has 2 steps: 8 training images in global batches of 4"
