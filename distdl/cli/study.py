@@ -158,7 +158,7 @@ def run(
     if out and (out / STUDY).exists() and not (profile or set or quick):
         folder = StudyFolder.open(out)
         if folder.study.name != name:
-            raise UserError(f"{out} holds study {folder.study.name}: give another --out")
+            raise UserError(f"{out} contains study {folder.study.name}: choose another --out")
         needs.check(folder)
     else:
         planned = StudyFolder(path, study, resolve(study, profile=profile, assignments=set, quick=quick))
@@ -207,13 +207,15 @@ def _complain(runner: "Runner", console: Console) -> None:
             log = runner.folder.folder(trial) / LOG
             reason = printable(record.reason)
             console.print(f"failed: {trial.name}: {reason}\n  {log}", style="red", soft_wrap=True)
-        elif state == "not begun":
-            console.print(f"not begun: {trial.name}: one that it waits for has failed", style="yellow")
+        elif state == "not started":
+            console.print(f"not started: {trial.name}: a trial that it depends on has failed", style="yellow")
         elif state == "stopped":
             console.print(f"stopped: {trial.name}: run the same command to resume it", style="yellow")
         waiting += state == "waiting"
     if runner.given_up:
-        text = f"not begun: {waiting} more trials, after {SAME_FAILURES} failed for the same reason: {runner.given_up}"
+        text = (
+            f"not started: {waiting} more trials, after {SAME_FAILURES} failed for the same reason: {runner.given_up}"
+        )
         console.print(printable(text), style="red", soft_wrap=True)
 
 

@@ -1,4 +1,4 @@
-"""Old name of `distdl.studies.runner.trial_process`, for runners that were started by version 0.1."""
+"""Former name of `distdl.studies.runner.trial_process`, for runners of version 0.1 that are still running."""
 
 import sys
 import warnings

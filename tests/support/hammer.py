@@ -20,7 +20,7 @@ from distdl.studies.leaderboard.rules import ReplaceWorst
 def main(board: Path, log: Path, seed: int) -> None:
     stop = []
     signal.signal(signal.SIGTERM, lambda *_: stop.append(True))
-    dice = random.Random(f"{seed} {os.getpid()}")
+    rng = random.Random(f"{seed} {os.getpid()}")
     session = Session(board, ReplaceWorst(slots=5))
     with log.open("a", encoding="utf-8") as acknowledged:
         while not stop:
@@ -33,13 +33,13 @@ def main(board: Path, log: Path, seed: int) -> None:
                     sys.exit(3)
                 manifest = read_manifest(folder)
                 score, epoch = manifest["metric"], manifest["progress"]["epoch"]
-            score += dice.gauss(0, 1)
-            content = dice.randbytes(dice.randint(1, 200_000))
+            score += rng.gauss(0, 1)
+            content = rng.randbytes(rng.randint(1, 200_000))
             taken = session.submit(
                 lease,
                 score,
                 progress=vars(Progress(step=10 * (epoch + 1), epoch=epoch + 1)),
-                write=lambda beside, content=content: write_atomic(beside / STATE, lambda sink: sink.write(content)),
+                write=lambda staging, content=content: write_atomic(staging / STATE, lambda sink: sink.write(content)),
                 epoch_s=0.0,
                 settings={"lr": 0.1},
             )

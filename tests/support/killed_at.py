@@ -27,10 +27,10 @@ def kill_at(number: int, saved: Path) -> None:
         return operation
 
     def reported(publish: Callable[..., Any]) -> Callable[..., Any]:
-        def published(self: Any, beside: Path) -> None:
-            publish(self, beside)
+        def published(self: Any, staging: Path) -> None:
+            publish(self, staging)
             with saved.open("a") as sink:
-                sink.write(f"{int(beside.name.split('-')[1])}\n")
+                sink.write(f"{int(staging.name.split('-')[1])}\n")
 
         return published
 

@@ -1,14 +1,14 @@
-"""Study `decathlon`: one network onto the ten domains of the Visual Decathlon, with the challenge's score.
+"""Study `decathlon`: transfer of one network to the ten domains of the Visual Decathlon, with the challenge's score.
 
-Domains whose images are not available are listed as missing; the others are run.
-The quick version trains last layers on the frozen features of a small network; it fine-tunes nothing.
+Domains whose images are not available are listed as missing.
+The quick version only trains last layers on the frozen features of a small network, without fine-tuning.
 """
 
 from collections.abc import Mapping
 
 from distdl.report.content import Section
 from distdl.studies.base import Outcome, Study
-from distdl.studies.decathlon import report as shown
+from distdl.studies.decathlon import report
 from distdl.studies.decathlon.trials import Settings, selected_domains, trials
 
 QUICK = {
@@ -20,8 +20,8 @@ QUICK = {
 
 
 def findings(settings: Settings, outcomes: Mapping[str, Outcome]) -> list[Section]:
-    """Accuracy and points of the completed domains, and the names of missing ones."""
-    return shown.findings(selected_domains(settings), settings.rates, settings.seeds, outcomes)
+    """Return accuracy and score of the completed domains, and the names of missing ones."""
+    return report.findings(selected_domains(settings), settings.rates, settings.seeds, outcomes)
 
 
 STUDY = Study(

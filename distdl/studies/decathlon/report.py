@@ -1,4 +1,4 @@
-"""Results of study `decathlon`: accuracy and score by domain and approach, the total, and missing domains."""
+"""Results of study `decathlon`: accuracy and score by domain and approach, the total score, and missing domains."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from distdl.core.rundir import METRICS
 from distdl.core.statistics import Spread, spread
 from distdl.data.sets.decathlon import DOMAINS, Domain
 from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
-from distdl.report.sentences import CHANCE
+from distdl.report.sentences import NOT_SIGNIFICANT
 from distdl.studies.base import Outcome
 from distdl.studies.decathlon import score
 from distdl.studies.runner.accuracy import cells, percent
@@ -19,7 +19,7 @@ BASELINE = 250.0
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """An approach to a domain at the rate that the validation selected: test accuracies in per cent, by seed."""
+    """One approach on one domain, at the learning rate selected by validation: test accuracies in per cent, by seed."""
 
     domain: Domain
     approach: str
@@ -32,19 +32,19 @@ class Result:
 
     @property
     def errors(self) -> list[tuple[float, float]]:
-        """Share of errors, and that of the baseline, by seed."""
+        """(error rate, error rate of the baseline) by seed."""
         return [(1 - test / 100, 1 - self.domain.baseline / 100) for test in self.tests]
 
     @property
     def points(self) -> list[float]:
-        """Points by seed."""
+        """Score by seed."""
         return [score.domain(*errors) for errors in self.errors]
 
 
 def findings(
     domains: Sequence[Domain], rates: Sequence[float], seeds: int, outcomes: Mapping[str, Outcome]
 ) -> list[Section]:
-    """One section; none before the first result.
+    """Return one section, or none before the first result.
 
     Args:
         rates: learning rates of fine-tuning.
@@ -58,9 +58,9 @@ def findings(
     return [
         Section(
             title="Visual Decathlon",
-            text="A domain has 1,000 points without errors, 250 with the errors of the challenge's fully fine-tuned "
-            "baseline, and 0 at twice those errors or more. The images are 72 x 72 pixels. If only part of a "
-            "domain is available, its points compare approaches and do not count for the challenge.",
+            text="A domain scores 1,000 points at an error rate of 0, 250 points at the error rate of the challenge's "
+            "fully fine-tuned baseline, and 0 points at twice that error rate or more. The images are 72 x 72 pixels. "
+            "If only part of a domain is available, its score can only compare approaches with each other.",
             parts=(
                 *(_total(approach, [each for each in results if each.approach == approach]) for approach in approaches),
                 *_compared(results),
@@ -104,33 +104,33 @@ def _total(approach: str, results: Sequence[Result]) -> Finding:
     value = spread([score.total(errors) for errors in zip(*(result.errors for result in results), strict=False)])
     interval = f" ({value.low:,.0f} to {value.high:,.0f})" if value.n > 1 else ""
     return Finding(
-        text=f"{approach.capitalize()}: {value.mean:,.0f} points{interval} over {len(results)} of the ten domains; the "
-        f"baseline has {BASELINE * len(results):,.0f} over the same number.",
+        text=f"{approach.capitalize()}: {value.mean:,.0f} points{interval} on {len(results)} of the ten domains; the "
+        f"baseline scores {BASELINE * len(results):,.0f} on the same number of domains.",
         n=value.n,
     )
 
 
 def _compared(results: Sequence[Result]) -> Iterator[Finding]:
     """Compare fine-tuning with training the last layer only, for domains that have both."""
-    by_place = {(result.domain, result.approach): result for result in results}
+    by_approach = {(result.domain, result.approach): result for result in results}
     for domain in DOMAINS:
-        tuned, frozen = (by_place.get((domain, approach)) for approach in ("fine-tuned", "frozen features"))
+        tuned, frozen = (by_approach.get((domain, approach)) for approach in ("fine-tuned", "frozen features"))
         if tuned and frozen:
             high, low = tuned.accuracy, frozen.accuracy
-            is_clear = high.minus(low).excludes_zero
+            is_significant = high.minus(low).excludes_zero
             yield Finding(
-                text=f"{domain.title}: fine-tuned {percent(high)}, only the last layer {percent(low)}"
-                + ("." if is_clear else f": a difference {CHANCE}."),
+                text=f"{domain.title}: fine-tuning reaches {percent(high)}, training only the last layer {percent(low)}"
+                + ("." if is_significant else f", a difference {NOT_SIGNIFICANT}."),
                 n=min(high.n, low.n),
-                holds=high.beats(low) if is_clear else None,
+                holds=high.beats(low) if is_significant else None,
             )
 
 
 def _absent(missing: Sequence[Domain]) -> Finding:
     names = ", ".join(domain.title for domain in missing)
     return Finding(
-        text=f"Missing, and without points: {names}. They are in the challenge's archives: DOMAIN/train/CLASS/*.jpg "
-        "and val under decathlon-1.0 in the data root.",
+        text=f"Missing, and therefore without a score: {names}. Unpack the challenge's archives (DOMAIN/train/CLASS/"
+        "*.jpg, and val) under decathlon-1.0 in the data root.",
         n=0,
     )
 
@@ -146,7 +146,7 @@ def _bars(results: Sequence[Result]) -> Figure:
     }
     return Figure(
         name="decathlon-points",
-        title="Points by domain; the line is the challenge's baseline",
+        title="Score by domain (line: baseline of the challenge)",
         x=Axis(title="domain", scale="category"),
         y=Axis(title="points"),
         layers=(
@@ -159,12 +159,12 @@ def _bars(results: Sequence[Result]) -> Figure:
 def _table(results: Sequence[Result], extracted: Mapping[Domain, Mapping[str, Any]]) -> Table:
     return Table(
         name="decathlon",
-        title="Domains, next to the challenge's baseline",
+        title="Results by domain, with the challenge's baseline",
         columns=(
             "domain",
             "approach",
-            "classes here",
-            "of",
+            "classes available",
+            "classes in total",
             "learning rate",
             "accuracy (%)",
             "low",
@@ -186,5 +186,5 @@ def _table(results: Sequence[Result], extracted: Mapping[Domain, Mapping[str, An
             )
             for result in results
         ),
-        note="low and high: 95 % interval over the seeds. points: mean over the seeds.",
+        note="low and high: 95 % confidence interval over the seeds. points: mean over the seeds.",
     )

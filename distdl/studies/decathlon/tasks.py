@@ -1,4 +1,4 @@
-"""Trials of study `decathlon`: one domain, on frozen features or fine-tuned, or reported as missing."""
+"""Trials of study `decathlon`: train one domain, on frozen features or fine-tuned, or report it as missing."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,12 +17,12 @@ from distdl.training.session import train
 
 
 def extract(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
-    """Train last layers on the domain's features, as `features.grid`. Returns the result or why it is `missing`."""
+    """Train last layers on the domain's features by `features.grid`. Returns the result, or a reason as `missing`."""
     return _missing(table) or {**_described(table), **features.grid(folder, table)}
 
 
 def tune(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
-    """Train by the recipe, with `folder` as the run folder. Returns the result, or `missing`."""
+    """Train by the recipe, with `folder` as the run folder. Returns the result, or a reason as `missing`."""
     if missing := _missing(table):
         return missing
     cores.passive_waiting()

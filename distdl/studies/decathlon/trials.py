@@ -18,13 +18,13 @@ class Settings:
     overrides: Overrides = field(default_factory=dict)
     """Further overrides, for every training."""
     domains: tuple[str, ...] = tuple(domain.folder for domain in DOMAINS)
-    """Domains, by their names in the challenge's archive."""
+    """Domains, by their folder names in the challenge's archive."""
     head_rates: Rates = (1.0, 0.1, 0.01, 0.001)
     """Learning rates of the last layer on frozen features, which are computed once."""
     rates: Rates = (0.001, 0.01, 0.1)
     """Learning rates of fine-tuning all layers. Empty disables fine-tuning."""
     seeds: Repetitions = 3
-    """Repetitions."""
+    """Number of repetitions of each training."""
 
 
 def selected_domains(settings: Settings) -> list[Domain]:
@@ -36,7 +36,7 @@ def selected_domains(settings: Settings) -> list[Domain]:
 
 
 def trials(settings: Settings) -> list[Trial]:
-    """Trials: one grid of last layers per domain, and a training for each rate and seed."""
+    """Return for each domain one trial for the grid of last layers, and a training for each learning rate and seed."""
     listed = []
     for domain in selected_domains(settings):
         base = Recipe(profile=settings.profile, overrides={"data.name": domain.name, "data.image_size": 72})

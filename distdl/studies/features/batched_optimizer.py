@@ -1,7 +1,7 @@
-"""Many trainings of one network at once: trials are the first axis of each tensor, each with its own settings.
+"""Optimizers for many trainings of one network at once: trials are the first axis of each tensor.
 
-The rules are those of torch.optim, whose settings are numbers for all parameters; here they are vectors [trials]. Many
-small networks then train in the time of a few: a step's cost is the call of each operator, not its arithmetic.
+The update rules are those of torch.optim, but each setting is a vector [trials] instead of a number. Many small
+networks are then trained in the time of a few, because a step's cost is the calls of operators, not their arithmetic.
 """
 
 import itertools
@@ -31,7 +31,7 @@ class Setting:
 
 
 class StackedOptimizer:
-    """Steps of trials with different optimizers, in place.
+    """Updates the parameters of trials with different optimizers, in place.
 
     Args:
         parameters: each [trials, ...].
@@ -50,10 +50,10 @@ class StackedOptimizer:
                 _RULES[group[0].kind]([parameter.detach()[members_slice] for parameter in parameters], group)
             )
         if any(len(parameter) != first for parameter in parameters) or len(self._groups) > len({*_kinds(settings)}):
-            raise ValueError("one setting per trial is needed, and those of one kind must be adjacent")
+            raise ValueError("expected one setting per trial, with the settings of each kind adjacent")
 
     def step(self, gradients: Sequence[Tensor]) -> None:
-        """Change the parameters by their gradients, each [trials, ...]."""
+        """Update the parameters by their gradients, each [trials, ...]."""
         for group, members_slice in zip(self._groups, self._slices, strict=True):
             group.step([gradient[members_slice] for gradient in gradients])
 
@@ -72,7 +72,7 @@ class _Rule:
         self.state = [[torch.zeros_like(parameter) for _ in range(self.state_tensors)] for parameter in parameters]
 
     def column(self, values: Sequence[float], like: Tensor) -> Tensor:
-        """[trials] in double precision, rounded once, shaped to broadcast over `like` [trials, ...]."""
+        """Return `values` [trials] in the type of `like` [trials, ...], rounded once, shaped to broadcast over it."""
         return torch.tensor(values, dtype=torch.float64).to(like).view(-1, *[1] * (like.dim() - 1))
 
     def step(self, gradients: list[Tensor]) -> None:
@@ -81,7 +81,7 @@ class _Rule:
             self.change(parameter, gradient, *state)
 
     def change(self, parameter: Tensor, gradient: Tensor, *state: Tensor) -> None:
-        """Change a parameter and its state by a gradient, in place."""
+        """Update a parameter and its state by a gradient, in place."""
         raise NotImplementedError
 
 

@@ -1,7 +1,7 @@
-"""A frozen network as a feature extractor: its features are computed once per image, and last layers trained on them.
+"""A frozen network as a feature extractor: features are computed once per image, and last layers are trained on them.
 
-A frozen part gives the same features in every epoch and at every learning rate. So they are stored, and a whole grid of
-rates and seeds is trained on them.
+A frozen part has the same output in every epoch and at every learning rate. Its features are therefore stored, and a
+grid of learning rates and seeds is trained on them.
 """
 
 import dataclasses
@@ -28,14 +28,17 @@ from distdl.studies.features.last_layers import Features, head_tensors, network,
 
 FILE, LAYERS = "features.safetensors", "layers.safetensors"
 SAME = 1e-4
-"""Largest difference, as a share of the largest logit, at which stored features count as the network's own."""
+"""Largest difference, relative to the largest logit, between the logits of stored features and of the network."""
 
 
 def grid(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
-    """Run a trial: features of the recipe's network and data set, stored in `folder`, and the grid of last layers.
+    """Run a trial: compute the features of the recipe's network and data set, and train the grid of last layers.
 
     Args:
-        table: as `features.grid.grid_table` makes it.
+        folder: the trial's folder, in which features and layers are stored.
+        table: the result of `features.grid.grid_table`.
+    Returns:
+        The result of each last layer (`heads`), counts, and the seconds of both parts.
     """
     config = resolve(Recipe(**table["recipe"]), strategy="single")
     world = World(device=device_for(config.compute, local_rank=0, local_size=1))
@@ -45,7 +48,7 @@ def grid(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
     if not file.exists():
         write(file, compute(config, dataset, world))
     stored = read(file, world.device)
-    between = time.perf_counter()
+    features_end = time.perf_counter()
     heads, layers = train(stored, config, dataset, table["rates"], range(int(table["seeds"])))
     _write_tensors(folder / LAYERS, {"weight": layers.weight, "bias": layers.bias})
     width = stored["train"][0].shape[1]
@@ -54,25 +57,25 @@ def grid(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
         "images": sum(len(labels) for _, labels in stored.values()),
         "dimensions": width,
         "parameters": (width + 1) * len(dataset.classes),
-        "features_s": between - began,
-        "heads_s": time.perf_counter() - between,
+        "features_s": features_end - began,
+        "heads_s": time.perf_counter() - features_end,
     }
 
 
 @torch.no_grad()
 def compute(config: Config, dataset: DataSet, world: World) -> Features:
-    """Inputs of the network's last layer for each image, in evaluation mode and without augmentation.
+    """Compute the inputs of the network's last layer for each image, in evaluation mode and without augmentation.
 
     Raises:
-        UserError: the network starts from scratch, or does more after its last layer than to average it over pixels.
+        UserError: if the network has no weights, or operations after its last layer other than averaging over pixels.
     """
     if config.model.weights == "none":
-        raise UserError("a feature extractor needs weights: name them by model.weights")
+        raise UserError("a feature extractor needs pretrained weights: set model.weights")
     model = network(config, dataset).to(world.device).eval()
     head = model.get_submodule(parts.head(model))
     weight, bias = head_tensors(model)
-    inputs_seen: list[Tensor] = []
-    hook = head.register_forward_pre_hook(lambda module, inputs: inputs_seen.append(inputs[0]))
+    head_inputs: list[Tensor] = []
+    hook = head.register_forward_pre_hook(lambda module, inputs: head_inputs.append(inputs[0]))
     stored: dict[str, tuple[Tensor, Tensor]] = {}
     plain = dataclasses.replace(config, data=dataclasses.replace(config.data, ten_crop=False))
     for name in ("train", "validation", "test"):
@@ -80,12 +83,12 @@ def compute(config: Config, dataset: DataSet, world: World) -> Features:
         if split is None:
             continue
         if split.labels.ndim > 1:
-            raise UserError("kept features have one label an image: data.labels gives several")
+            raise UserError("stored features need one label per image, but data.labels has several")
         loader = make_loader(plain, dataset, split, world, training=False)
         features, labels = [], []
         for batch in loader.epoch(0):
             logits = model(batch.images)
-            pooled = _pooled(inputs_seen.pop())
+            pooled = _pooled(head_inputs.pop())
             if not labels:
                 _check(F.linear(pooled, weight, bias), logits, config.model.name)
             features.append(pooled[: batch.count])
@@ -96,14 +99,16 @@ def compute(config: Config, dataset: DataSet, world: World) -> Features:
     return stored
 
 
-def _pooled(inputs_seen: Tensor) -> Tensor:
+def _pooled(head_inputs: Tensor) -> Tensor:
     # A 1 x 1 convolution averaged over pixels is the convolution of the average.
-    return inputs_seen.mean(dim=(2, 3)) if inputs_seen.dim() == 4 else inputs_seen
+    return head_inputs.mean(dim=(2, 3)) if head_inputs.dim() == 4 else head_inputs
 
 
 def _check(computed: Tensor, logits: Tensor, name: str) -> None:
     if computed.shape != logits.shape or (computed - logits).abs().max() > SAME * logits.abs().max():
-        raise UserError(f"{name} does more after its last layer than average it: train it by model.train_only instead")
+        raise UserError(
+            f"{name} has operations after its last layer other than averaging: use model.train_only instead"
+        )
 
 
 def write(file: Path, stored: Features) -> None:

@@ -12,5 +12,5 @@ Rates = tuple[Annotated[float, Field(gt=0)], ...]
 
 
 def grid_table(recipe: Recipe, rates: Rates, seeds: int) -> dict[str, Any]:
-    """The trial's settings: network and data set by `recipe`, one last layer for each rate and each of `seeds`."""
+    """Return the trial's settings: network and data set by `recipe`, a last layer per learning rate and seed."""
     return {"recipe": asdict(recipe), "rates": rates, "seeds": seeds}

@@ -1,7 +1,7 @@
-"""Last layers on stored features, one for every seed and learning rate, trained all at once.
+"""Training of last layers on stored features, one for every seed and learning rate, all at once.
 
-Each equals the last layer that `distdl.train` trains with all else frozen and no augmentation: same initial weights,
-order, optimizer and schedule.
+Each layer equals the one that `distdl.train` trains with all other layers frozen and no augmentation: it has the same
+initial weights, sample order, optimizer and schedule.
 """
 
 import dataclasses
@@ -29,16 +29,16 @@ Features = Mapping[str, tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
-    """One last layer's training. Accuracies are shares."""
+    """Result of training one last layer. Accuracies are in 0 to 1."""
 
     lr: float
     seed: int
     best_epoch: int
-    """Epochs trained when the validation was best; its weights are those that are tested."""
+    """Number of epochs after which validation accuracy was best; the weights at that point are tested."""
     validation: float
     test: float
     curve: tuple[tuple[int, float], ...]
-    """Epochs trained and accuracy on the validation (of the test if there is no validation), at each evaluation."""
+    """(epochs trained, validation accuracy) of each evaluation; test accuracy if there is no validation split."""
     loss: float | None
     """Mean training loss of the last epoch; None if it is not finite."""
 
@@ -51,10 +51,10 @@ def train(
     Returns:
         The result of each, in the order of seeds, then rates; and the layers [seeds, rates] that were tested.
     Raises:
-        UserError: the configuration has settings that cannot be applied to stored features.
+        UserError: if the configuration has settings that cannot be applied to stored features.
     """
-    if unfit := [name for name, value in _unfit(config).items() if value]:
-        raise UserError(f"a grid of last layers has no {unfit[0]}: leave it out")
+    if unsupported := [name for name, value in _unsupported(config).items() if value]:
+        raise UserError(f"a grid of last layers does not support {unsupported[0]}: remove it")
     features, labels = features_of["train"]
     layers = Layers.of([_first_head(config, dataset, seed) for seed in seeds], len(rates), features.device)
     changing = [
@@ -101,7 +101,7 @@ def _epoch(
     config: Config,
     epoch: int,
 ) -> Tensor:
-    """Take each seed's layers through its sequence, [seeds, n]. Returns mean losses [seeds, rates], on the CPU."""
+    """Train each seed's layers on its sequence [seeds, n] of samples. Returns mean losses [seeds, rates] on the CPU."""
     n = len(labels)
     schedule = schedules.build(config.schedule, float(config.epochs), config.options.get("schedule", {}))
     total = torch.zeros(layers.shape, device=features.device)
@@ -118,7 +118,7 @@ def _epoch(
     return (total / len(sizes)).cpu()
 
 
-def _unfit(config: Config) -> dict[str, Any]:
+def _unsupported(config: Config) -> dict[str, Any]:
     """Settings that training on stored features cannot apply, by name."""
     return {
         "augmentation": config.data.augment != type(config.data.augment)(),
@@ -134,22 +134,22 @@ def _at(config: Config, lr: float) -> Any:
 
 
 def _first_head(config: Config, dataset: DataSet, seed: int) -> tuple[Tensor, Tensor]:
-    """The last layer as `distdl.train --seed` initialises it, after the layers before it in the network."""
+    """The last layer as `distdl.train --seed` initializes it, after all earlier layers of the network."""
     torch.manual_seed(seed)
     model = network(config, dataset)
     return head_tensors(model)
 
 
 def head_tensors(model: nn.Module) -> tuple[Tensor, Tensor]:
-    """Weight [classes, features] and bias [classes] of the last layer.
+    """Return weight [classes, features] and bias [classes] of the last layer.
 
     Raises:
-        UserError: it has no bias.
+        UserError: if it has no bias.
     """
     head = model.get_submodule(parts.head(model))
     weight, bias = head.weight, head.bias
     if not isinstance(weight, Tensor) or not isinstance(bias, Tensor):
-        raise UserError("the last layer has no bias: train it by model.train_only instead")
+        raise UserError("the last layer has no bias: use model.train_only instead")
     return weight.flatten(1), bias
 
 
@@ -177,7 +177,7 @@ class Layers:
         self.weight[where], self.bias[where] = other.weight[where], other.bias[where]
 
     def layer_view(self, seed: int, rate: int) -> nn.Linear:
-        """One layer as a view, through which an optimizer changes the stack."""
+        """Return one layer as a view, through which an optimizer updates the stacked tensors."""
         layer = nn.Linear(1, 1, device="meta")
         layer.weight, layer.bias = nn.Parameter(self.weight[seed, rate]), nn.Parameter(self.bias[seed, rate])
         self._layers[seed, rate] = layer
@@ -194,18 +194,18 @@ class Layers:
         losses = losses.view(targets.shape).mean(1)
         # torch's fused optimizers on the CPU read a gradient's memory in order and ignore its strides.
         by_weight, by_bias = (g.contiguous() for g in torch.autograd.grad(losses.sum(), [weight, bias]))
-        for place, layer in self._layers.items():
-            layer.weight.grad, layer.bias.grad = by_weight[place], by_bias[place]
+        for index, layer in self._layers.items():
+            layer.weight.grad, layer.bias.grad = by_weight[index], by_bias[index]
         return losses.detach()
 
     @torch.no_grad()
     def accuracy(self, features: Tensor, labels: Tensor, part: int = 4096) -> Tensor:
-        """Accuracy [seeds, rates], on the CPU."""
-        right = torch.zeros(self.shape, device=features.device)
-        for some, targets in zip(features.split(part), labels.split(part), strict=True):
-            answers = _logits(some.expand(len(self.weight), -1, -1), self.weight, self.bias).argmax(-1)
-            right += (answers == targets[None, :, None]).sum(1)
-        return (right / len(labels)).cpu()
+        """Accuracy [seeds, rates] on the CPU, for features [n, d] and labels [n], in parts of `part` samples."""
+        correct = torch.zeros(self.shape, device=features.device)
+        for chunk, targets in zip(features.split(part), labels.split(part), strict=True):
+            predictions = _logits(chunk.expand(len(self.weight), -1, -1), self.weight, self.bias).argmax(-1)
+            correct += (predictions == targets[None, :, None]).sum(1)
+        return (correct / len(labels)).cpu()
 
 
 def _logits(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -215,7 +215,7 @@ def _logits(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def network(config: Config, dataset: DataSet) -> nn.Module:
-    """The network of a configuration, for the classes of a set."""
+    """Build the network of a configuration for the classes of a data set."""
     size = config.data.image_size or dataset.image_size
     return zoo.build(
         config.model,

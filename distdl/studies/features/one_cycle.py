@@ -1,4 +1,4 @@
-"""The training that studies of labels repeat: AdamW over one cycle of a number of steps, evaluated and saved once."""
+"""Training used by the studies of labels: AdamW with a one-cycle schedule, evaluated and saved once at the end."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,12 +18,13 @@ def one_cycle(
     crop: int = 0,
     overrides: Mapping[str, Any],
 ) -> Recipe:
-    """The recipe of one training.
+    """Return the recipe of one training.
 
     Args:
+        steps: length of the training and of the schedule.
         lr: peak learning rate.
         flip, crop: as in data.augment; 0 disables them.
-        overrides: further ones: which labels, which initial weights.
+        overrides: further overrides, such as labels and initial weights.
     """
     augment = {name: value for name, value in (("flip", flip), ("crop", crop)) if value}
     return Recipe(

@@ -1,7 +1,7 @@
-"""Study `leaderboard`: three attempts with AlexNet, each a leaderboard that any number of processes share.
+"""Study `leaderboard`: three attempts with AlexNet, each with a leaderboard that any number of processes share.
 
-event_log.py  events, and the state that is a fold over them    board.py     slots, locks and pins on disk
-rules.py      the next slot, and the place of weights           profiles.py  training profiles in alternation
+event_log.py  events, and the state as a fold over them         board.py     slots and locks on disk
+rules.py      choice of the next slot, placement of weights     profiles.py  alternating training profiles
 worker.py     the process that trains                           trials.py    settings and trials
 history.py, tree.py, report.py                                  results
 """

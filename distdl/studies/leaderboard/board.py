@@ -1,17 +1,17 @@
 """A board of K slots that any number of processes on any number of hosts share through a file system.
 
-    BOARD/board.json         the rule; all processes must agree on it
-          lineage.jsonl      the event log, of which the board's state is a fold (see event_log.py)
-          slots/take-N/      published checkpoints, in distdl's own format: state.pt, manifest.json
-          processes/NAME     held by a kernel's lock for as long as the process lives
-          lock               held while the lineage is read and appended to
+    BOARD/board.json         the rule, which must be the same for all processes
+          lineage.jsonl      the event log; the board's state is a fold over it (see event_log.py)
+          slots/take-N/      published checkpoints in distdl's format: state.pt, manifest.json
+          processes/NAME     locked as long as the process is alive
+          lock               locked while the event log is read and appended to
 
-A checkpoint is written to disk under another name and renamed before its line is appended: a kill at any moment leaves
-a complete board, and files without a line, which the next process removes. The pin on a slot that a process trains
-from is the take in the lineage together with the lock of its process: the lock goes with the process, however it ends.
+A checkpoint is written to disk under another name and renamed before its event is appended. A kill at any moment leaves
+a consistent board, and possibly files without an event, which the next process removes. A slot from which a process
+trains is protected by its event "take" and the lock of the process, which the kernel releases when the process ends.
 
-Locks are flock's. Every file system of a cluster has them (NFS since version 4, Lustre mounted with `flock`). Nothing
-here imports torch.
+Locks use flock. Cluster file systems support it (NFS since version 4, Lustre mounted with `flock`). This module does
+not import torch.
 """
 
 import contextlib
@@ -49,15 +49,15 @@ class Board:
         return self.folder / SLOTS / f"take-{name:08d}"
 
     def rows(self) -> list[dict[str, Any]]:
-        """All events so far."""
+        """Read all events so far."""
         return list(read_rows(self.folder / LINEAGE))
 
     def state(self) -> State:
-        """State of the board according to its event log."""
+        """Compute the state of the board from its event log."""
         return replay(self.rows())
 
-    def complaints(self) -> list[str]:
-        """Files that contradict the event log: a missing or damaged slot, another score or epoch."""
+    def inconsistencies(self) -> list[str]:
+        """List the files that contradict the event log: a missing or damaged slot, another score or epoch."""
         problems = []
         for slot in self.state().slots.values():
             folder = self.slot(slot.name)
@@ -66,21 +66,21 @@ class Board:
                 continue
             manifest = read_manifest(folder)
             if (manifest["metric"], manifest["progress"]["epoch"]) != (slot.score, slot.epoch):
-                problems.append(f"{folder}: its manifest has another score or epoch than the lineage")
+                problems.append(f"{folder}: score or epoch of its manifest differ from the event log")
         return problems
 
 
 class Session(Board):
-    """A process's session at a board, for one slice: it leases slots and submits the weights that it trained.
+    """Use of a board by one process, for one slice: it leases slots and submits the weights that it has trained.
 
     Args:
-        folder: created if it does not exist.
-        rule: the same for all processes.
-        name: name of the process, before an @.
-        job: Slurm's id, for the totals of slices.
-        waited_s: time in the queue before this slice.
+        folder: folder of the board, created if it does not exist.
+        rule: rule of the board, the same for all processes.
+        name: name of the process, without @.
+        job: id of the Slurm job, for the totals of slices.
+        waited_s: seconds in the queue before this slice.
     Raises:
-        UserError: the board was made for another rule, or the file system has no locks.
+        UserError: if the board was created with another rule, or the file system does not support locks.
     """
 
     def __init__(self, folder: Path, rule: Rule, *, name: str = "", job: str = "", waited_s: float = 0.0) -> None:
@@ -99,7 +99,7 @@ class Session(Board):
                 self._append("begin", job=job, waited_s=waited_s)
         except NotImplementedError:
             raise UserError(
-                f"the file system of {folder} has no locks (flock): put the board on one that has"
+                f"the file system of {folder} does not support locks (flock): put the board on another one"
             ) from None
 
     def _agree(self) -> None:
@@ -110,27 +110,27 @@ class Session(Board):
         elif (stored := json.loads(file.read_text(encoding="utf-8"))) != agreed:
             different = next(key for key in [*agreed, *stored] if agreed.get(key) != stored.get(key))
             raise UserError(
-                f"{self.folder} is a board with {different} = {stored.get(different)}, and this process comes with "
-                f"{agreed.get(different)}: give the same settings, or another folder"
+                f"{self.folder} is a board with {different} = {stored.get(different)}, but this process has "
+                f"{agreed.get(different)}: use the same settings or another folder"
             )
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[State]:
-        """The state of the board, which no other process changes meanwhile."""
+        """Context with the state of the board, which no other process can change meanwhile."""
         with self._lock:
             yield self.lineage.catch_up()
 
     def _append(self, kind: str, *, at: float | None = None, process: str = "", **more: Any) -> None:
         self.lineage.append(kind, process or self.name, at=time.time() if at is None else at, **more)
 
-    def look(self) -> State:
-        """The state of the board, after the leases of dead processes were ended."""
+    def refresh(self) -> State:
+        """End the leases of dead processes. Returns the state of the board."""
         with self._locked() as state:
             self._sweep(state)
             return state
 
     def lease(self) -> Lease:
-        """Choose what to train from for an epoch. The slot's files stay until the lease has ended."""
+        """Choose the slot to train from for an epoch. Its files stay until the lease has ended."""
         with self._locked() as state:
             self._sweep(state)
             choice = self.rule.choose(state)
@@ -148,15 +148,15 @@ class Session(Board):
         epoch_s: float,
         settings: Mapping[str, Any],
     ) -> bool:
-        """Publish the weights of a lease if the rule has a place for them. Returns whether it had.
+        """Publish the weights of a lease if the rule accepts them. Returns whether it did.
 
         Args:
-            score: larger is better; nan is dropped.
-            progress: the checkpoint's counters: "step", "epoch" and more.
-            write: writes the checkpoint's files, to disk, into the folder that it is given; called only if there seems
-                to be a place, and outside of the lock.
+            score: validation accuracy; larger is better, nan is dropped.
+            progress: counters of the checkpoint: "step", "epoch" and more.
+            write: writes the files of the checkpoint into a folder; called without holding the lock, and only if the
+                rule would accept the weights at that time.
             epoch_s: seconds of the epoch and its evaluation.
-            settings: settings of the epoch's training.
+            settings: learning rate and other settings of the epoch.
         """
         event = {
             "take": lease.number,
@@ -168,16 +168,16 @@ class Session(Board):
         with self._locked() as state:
             if self._placement(state, lease, score, event) is None:
                 return False
-        beside = self.folder / SLOTS / f".take-{lease.number}"
-        beside.mkdir(exist_ok=True)
-        write(beside)
-        seal(beside, progress, score)
+        staging = self.folder / SLOTS / f".take-{lease.number}"
+        staging.mkdir(exist_ok=True)
+        write(staging)
+        seal(staging, progress, score)
         with self._locked() as state:
             placement = self._placement(state, lease, score, event)
             if placement is None:  # other processes have published better weights meanwhile
-                shutil.rmtree(beside)
+                shutil.rmtree(staging)
                 return False
-            beside.rename(self.slot(lease.number))
+            staging.rename(self.slot(lease.number))
             sync_folder(self.folder / SLOTS)
             self._append("publish", **event, **asdict(placement))
             self._sweep(state)
@@ -185,14 +185,14 @@ class Session(Board):
 
     def _placement(self, state: State, lease: Lease, score: float, event: Mapping[str, Any]) -> Placement | None:
         if lease.number not in state.open:
-            return None  # its lock was lost, for example with the connection: other processes have ended the lease
+            return None  # the lock was lost, for example with the connection, and another process has ended the lease
         placement = self.rule.place(state, lease, score)
         if placement is None:
             self._append("drop", **event)
         return placement
 
     def release(self, lease: Lease) -> None:
-        """End a lease that this process does not finish."""
+        """End a lease without weights."""
         with self._locked():
             self._append("cut", take=lease.number)
 
@@ -214,11 +214,11 @@ class Session(Board):
         (self.folder / PROCESSES / self.name).unlink(missing_ok=True)
 
     def _sweep(self, state: State) -> None:
-        """End the slices of dead processes, and remove checkpoints that are not needed."""
+        """End the slices of dead processes, and remove unneeded checkpoints."""
         for name in [name for name in state.processes if name != self.name and self._dead(name)]:
             for lease in [lease for lease in state.open.values() if lease.process == name]:
                 self._append("cut", take=lease.number, process=name)
-            # A killed process wrote no end: its last event is the best estimate.
+            # A killed process wrote no "end" event: its last event is the best estimate of its end.
             self._append("end", process=name, at=state.processes[name].seen, ended="lost")
         for file in (self.folder / PROCESSES).iterdir():
             if file.name not in state.processes:
@@ -231,7 +231,7 @@ class Session(Board):
                 shutil.rmtree(folder)
 
     def _dead(self, name: str) -> bool:
-        """Whether no process holds this lock. Not for the own lock: closing its file would release it."""
+        """Whether no process holds this lock. Not for the lock of this process: closing its file would release it."""
         file = self.folder / PROCESSES / name
         if not file.exists():
             return True

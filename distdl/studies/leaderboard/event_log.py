@@ -1,13 +1,13 @@
-"""Events of a board, in order: one JSON line per event, appended and never changed. The board is a fold over them.
+"""Event log of a board: one JSON line per event, append-only. The state of the board is a fold over the events.
 
-    begin    a process begins a slice of its work            end      it ends, as `ended` says; "lost": it was killed
-    take     it leases a slot (none: it starts from initial weights) to train an epoch
+    begin    a process begins a slice of its work            end      the slice ends (`ended`; "lost": it was killed)
+    take     the process leases a slot (none: it starts from initial weights) to train an epoch
     publish  the epoch's weights become a slot and replace `replaced`
-    drop     they were not good enough                       cut      the process ended before its epoch did
-    retire   a slot's files were found damaged
+    drop     the weights were not good enough                cut      the process ended before its epoch did
+    retire   the files of a slot were found damaged
 
-A line is an event from the moment at which its end has reached the disk: one that a kill cut short never happened, and
-is cut off before the next is appended.
+An event exists once its complete line is on disk: a line that a kill left incomplete is removed before the next event
+is appended.
 """
 
 import json
@@ -28,18 +28,18 @@ class Slot:
     """A published checkpoint on the board."""
 
     name: int
-    """Number of the lease that made it."""
+    """Number of the lease that created it."""
     parent: int | None
     """The slot that it was trained from; None if it started from initial weights."""
     score: float
     epoch: int
-    """Epochs of training of its weights, from its checkpoint."""
-    worked: int
-    """Number of leases that trained from it; in a population, its member."""
+    """Number of epochs for which its weights were trained, from its checkpoint."""
+    lease_count: int
+    """Number of leases that trained from it; in a population, from all weights of its member."""
     member: int
     """Number of the population's member; 0 if the worst slot is replaced."""
     settings: Mapping[str, Any]
-    """Learning rate and so on of the epoch that made it."""
+    """Learning rate and other settings of the epoch that created it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,21 +51,21 @@ class Lease:
     slot: int | None
     """The slot to continue from; None starts from initial weights."""
     works_on: int | None
-    """The slot that counts it as work."""
+    """The slot whose count of leases includes this one."""
     tries: int
     """Number of earlier leases of that slot."""
     member: int
     settings: Mapping[str, Any]
-    """Settings that the rule of a population sets; otherwise the training profile follows from the epoch counter."""
+    """Settings from the rule of a population; if empty, the epoch counter determines the training profile."""
 
 
 @dataclass(kw_only=True)
 class Process:
-    """A slice that has begun and not ended."""
+    """A running slice of a process."""
 
     began: float
     seen: float
-    """Its last event, in Unix time."""
+    """Unix time of its last event."""
     job: str
     waited_s: float
     epochs: int = 0
@@ -73,7 +73,7 @@ class Process:
 
 @dataclass(kw_only=True)
 class State:
-    """A board after some of its events."""
+    """State of a board after a number of events."""
 
     first: float | None = None
     """Unix time of the first event."""
@@ -87,12 +87,12 @@ class State:
     epochs: int = 0
     """Completed epochs, published or dropped."""
     published: int = 0
-    stillborn: int = 0
-    """Number of dropped first epochs: their loss was not finite."""
+    failed_starts: int = 0
+    """Number of dropped first epochs, whose loss was not finite."""
     cut: int = 0
 
     def compute_s(self, now: float) -> float:
-        """Seconds for which processes have held a device, over all slices, the running ones until `now`."""
+        """Seconds for which processes have held a device, over all slices; running slices count until `now` (Unix)."""
         running = sum(max(now - process.began, 0.0) for process in self.processes.values())
         return sum(ended_slice.compute_s for ended_slice in self.slices) + running
 
@@ -102,7 +102,7 @@ class State:
 
 
 def replay(rows: Iterable[Row]) -> State:
-    """The board after these events, from an empty one."""
+    """Compute the state of a board from all its events."""
     state = State()
     for row in rows:
         apply(state, row)
@@ -110,7 +110,7 @@ def replay(rows: Iterable[Row]) -> State:
 
 
 def apply(state: State, row: Row) -> None:
-    """Change `state` by one event."""
+    """Update `state` by one event."""
     kind, process = row["kind"], row["process"]
     state.first = row["at"] if state.first is None else state.first
     if kind == "begin":
@@ -127,14 +127,14 @@ def apply(state: State, row: Row) -> None:
     elif kind == "cut":
         _work(state, state.open.pop(row["take"]).works_on, -1)
         state.cut += 1
-        return  # another process may report it, so it does not show that this one is alive
+        return  # another process may have written this event, so it does not prove that this process is alive
     elif kind == "retire":
         state.slots.pop(row["slot"], None)
     else:
         lease = state.open.pop(row["take"])
         state.epochs += 1
         state.processes[process].epochs += 1
-        state.stillborn += kind == "drop" and lease.slot is None
+        state.failed_starts += kind == "drop" and lease.slot is None
         if kind == "publish":
             state.published += 1
             old = state.slots.pop(row["replaced"], None)
@@ -143,7 +143,7 @@ def apply(state: State, row: Row) -> None:
                 parent=lease.slot,
                 score=row["score"],
                 epoch=row["epoch"],
-                worked=old.worked if old and row["keeps"] else 0,
+                lease_count=old.lease_count if old and row["keeps"] else 0,
                 member=lease.member,
                 settings=row["settings"],
             )
@@ -154,7 +154,7 @@ def apply(state: State, row: Row) -> None:
 def _work(state: State, slot: int | None, by: int) -> None:
     if slot in state.slots:
         old = state.slots[slot]
-        state.slots[slot] = replace(old, worked=old.worked + by)
+        state.slots[slot] = replace(old, lease_count=old.lease_count + by)
 
 
 def _end(state: State, process: Process, row: Row) -> None:
@@ -179,10 +179,10 @@ class Lineage:
         self._offset = self._lines = 0
 
     def catch_up(self) -> State:
-        """The state after the events that other processes have appended.
+        """Apply the events that other processes have appended. Returns the state.
 
         Raises:
-            UserError: naming a line that is no event.
+            UserError: naming a line that is not a valid event.
         """
         if not self.file.exists():
             return self.state
@@ -196,21 +196,21 @@ class Lineage:
                     apply(self.state, json.loads(line))
                 except (ValueError, KeyError, TypeError):
                     raise UserError(
-                        f"{self.file}: line {self._lines} is not an event that can follow those before it; the lines "
-                        "before it are good: cut the file there"
+                        f"{self.file}: line {self._lines} is not a valid event after the lines before it, which are "
+                        "valid: delete this line and those after it"
                     ) from None
                 self._offset += len(line)
         return self.state
 
     def append(self, kind: str, process: str, *, at: float, step: int = 0, epoch: int = 0, **more: Any) -> None:
-        """Append an event, on disk when this returns. Call `catch_up` first, while holding the same lock."""
+        """Append an event; it is on disk when this returns. Call `catch_up` first, while holding the same lock."""
         first = at if self.state.first is None else self.state.first
-        place = {"time_s": round(at - first, 3), "step": step, "epoch": epoch, "kind": kind}
-        row = {**place, "at": at, "process": process, **more}
+        position = {"time_s": round(at - first, 3), "step": step, "epoch": epoch, "kind": kind}
+        row = {**position, "at": at, "process": process, **more}
         line = json.dumps(row).encode() + b"\n"
         descriptor = os.open(self.file, os.O_WRONLY | os.O_CREAT, 0o644)
         try:
-            os.ftruncate(descriptor, self._offset)  # a line that a kill cut short
+            os.ftruncate(descriptor, self._offset)  # removes a line that a kill left incomplete
             os.pwrite(descriptor, line, self._offset)
             os.fsync(descriptor)
         finally:

@@ -8,7 +8,7 @@ from distdl.studies.leaderboard.event_log import Row
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """A slot that was published, whether it is still on the board or not."""
+    """A slot that was published, on the board or replaced."""
 
     name: int
     parent: int | None
@@ -17,11 +17,11 @@ class Node:
     settings: str
     process: str
     order: int
-    """Epochs that the whole attempt had trained when it was published."""
+    """Number of epochs, over all processes, that the attempt had trained when it was published."""
 
 
 def nodes(rows: Sequence[Row]) -> dict[int, Node]:
-    """All slots that were ever published."""
+    """Return all slots that were ever published, by name."""
     parents = {row["take"]: row["slot"] for row in rows if row["kind"] == "take"}
     trained = [row for row in rows if row["kind"] in ("publish", "drop")]
     return {
@@ -39,10 +39,10 @@ def nodes(rows: Sequence[Row]) -> dict[int, Node]:
     }
 
 
-def ancestry(published: dict[int, Node], ends: Sequence[int]) -> dict[int, Node]:
-    """The slots that led to `ends`, and those themselves."""
+def ancestry(published: dict[int, Node], descendants: Sequence[int]) -> dict[int, Node]:
+    """Return `descendants` and all their ancestors."""
     ancestors: dict[int, Node] = {}
-    for name in ends:
+    for name in descendants:
         step: int | None = name
         while step is not None and step not in ancestors:
             ancestors[step] = published[step]
@@ -51,7 +51,7 @@ def ancestry(published: dict[int, Node], ends: Sequence[int]) -> dict[int, Node]
 
 
 def best_so_far(rows: Sequence[Row]) -> tuple[list[float], list[float]]:
-    """Device time in seconds, summed over processes, and the best score on the board after each epoch."""
+    """Return two lists with an item per epoch: device time in seconds, summed over processes, and the best score."""
     seconds, best, spent, now = [], [], 0.0, 0.0
     scores: dict[int, float] = {}
     for row in rows:
@@ -67,7 +67,7 @@ def best_so_far(rows: Sequence[Row]) -> tuple[list[float], list[float]]:
     return seconds, best
 
 
-def most_at_once(rows: Sequence[Row]) -> int:
+def max_simultaneous(rows: Sequence[Row]) -> int:
     """Largest number of processes that shared the board at the same time."""
     changes = sorted(
         (row["at"], 1 if row["kind"] == "begin" else -1) for row in rows if row["kind"] in ("begin", "end")

@@ -1,4 +1,4 @@
-"""Training profiles in alternation."""
+"""Alternating training profiles."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,16 +21,16 @@ PUBLISHED = (
     TrainingProfile(name="1e-5", lr=1e-5, momentum=0.5),
     TrainingProfile(name="walter", lr=1e-6, momentum=0.1),
 )
-"""Profiles of the AlexNet leaderboard experiment. The first and the last are published; of those between only that the
-rate went from 1e-2 to 1e-6 and the momentum through 0.9, 0.5 and 0.1."""
+"""Profiles of the AlexNet leaderboard experiment. The first and the last are published; of the others, only the range
+of learning rates (1e-2 to 1e-6) and the values of momentum (0.9, 0.5, 0.1)."""
 
 
 def profile_at(profiles: Sequence[TrainingProfile], epoch: int, tries: int) -> TrainingProfile:
-    """The profile of the next epoch from a checkpoint: each in turn, independent of processes and restarts.
+    """Return the profile of the next epoch from a checkpoint: each in turn, independent of processes and restarts.
 
     Args:
-        epoch: epochs of the checkpoint, from its own counter.
-        tries: epochs that were trained from it before. Otherwise a slot would get the same rate again and again,
-            even if that rate does not improve it.
+        epoch: number of epochs of the checkpoint.
+        tries: number of epochs that were already trained from it. It is added so that a slot does not always get the
+            same learning rate, even if that rate does not improve it.
     """
     return profiles[(epoch + tries) % len(profiles)]

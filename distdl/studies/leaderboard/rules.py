@@ -1,4 +1,4 @@
-"""Rules of a board, pure functions of its state: the slot to train from next, and the place of the trained weights."""
+"""Rules of a board as pure functions of its state: the slot to train from next, and the placement of new weights."""
 
 import math
 import random
@@ -11,7 +11,7 @@ from distdl.studies.leaderboard.event_log import Lease, Slot, State
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """A slot to train from. Its fields are those of the lease that it becomes."""
+    """A slot to train from. Its fields are those of `Lease`."""
 
     slot: int | None
     works_on: int | None = None
@@ -22,16 +22,16 @@ class Choice:
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """Place of trained weights: an empty slot, or that of `replaced`."""
+    """Placement of trained weights: into an empty slot, or into that of `replaced`."""
 
     replaced: int | None = None
     keeps: bool = False
-    """Whether the new slot takes over the count of work."""
+    """Whether the new slot keeps the count of leases of the replaced one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReplaceWorst:
-    """Weights that beat any slot replace the worst one; the next slot is the one that was trained from least often.
+    """Weights that are better than the worst slot replace it; the next slot is the one with the fewest leases.
 
     While there are empty slots, processes start from initial weights: one independent start per slot.
     """
@@ -41,15 +41,15 @@ class ReplaceWorst:
     slots: int = 5
 
     def choose(self, state: State) -> Choice:
-        """Choose what to train from next."""
+        """Choose the slot to train from next."""
         beginning = sum(lease.slot is None for lease in state.open.values())
         if not state.slots or len(state.slots) + beginning < self.slots:
-            return Choice(slot=None, tries=state.stillborn)
-        least = min(state.slots.values(), key=lambda slot: (slot.worked, -slot.score, slot.name))
-        return Choice(slot=least.name, works_on=least.name, tries=least.worked)
+            return Choice(slot=None, tries=state.failed_starts)
+        least = min(state.slots.values(), key=lambda slot: (slot.lease_count, -slot.score, slot.name))
+        return Choice(slot=least.name, works_on=least.name, tries=least.lease_count)
 
     def place(self, state: State, lease: Lease, score: float) -> Placement | None:
-        """Choose the place of a lease's weights; None drops them."""
+        """Choose the placement of a lease's weights; None drops them."""
         if not math.isfinite(score):
             return None
         if len(state.slots) < self.slots:
@@ -62,9 +62,9 @@ class ReplaceWorst:
 class PopulationBased:
     """Population-based training (Jaderberg et al. 2017, arXiv:1711.09846), asynchronous, truncation selection.
 
-    Each slot is a member. One among the worst takes over the weights and settings of one among the best (exploit) and
-    changes the learning rate (explore); the others continue with their own. What a member trained replaces it, whether
-    better or worse.
+    Each slot is a member. A member among the worst copies weights and settings of one among the best (exploit) and
+    changes the learning rate (explore); the others continue with their own. The weights that a member has trained
+    replace its previous ones, whether better or worse.
     """
 
     NAME: ClassVar[str] = "Population"
@@ -75,33 +75,33 @@ class PopulationBased:
     truncation: float = 0.2
     """Share of the members that count as the worst, and as the best."""
     factors: tuple[float, ...] = (0.8, 1.2)
-    """Factors, one of which changes the learning rate."""
+    """Factors, one of which is applied to the learning rate at random."""
     seed: int = 0
 
     def choose(self, state: State) -> Choice:
         members = {slot.member: slot for slot in state.slots.values()}
         busy = {lease.member for lease in state.open.values()}
-        unborn = [member for member in range(self.slots) if member not in members]
-        waiting = [member for member in unborn if member not in busy]
+        missing = [member for member in range(self.slots) if member not in members]
+        waiting = [member for member in missing if member not in busy]
         if waiting or not members:
-            member = (waiting or unborn)[0]
-            settings = self.beginnings[(member + state.stillborn) % len(self.beginnings)]
+            member = (waiting or missing)[0]
+            settings = self.beginnings[(member + state.failed_starts) % len(self.beginnings)]
             return Choice(slot=None, member=member, settings=settings)
         free = [slot for member, slot in members.items() if member not in busy] or list(members.values())
-        current = min(free, key=lambda slot: (slot.worked, slot.member))
+        current = min(free, key=lambda slot: (slot.lease_count, slot.member))
         parent, settings = self._exploit(list(members.values()), current, state.takes)
         return Choice(
-            slot=parent, works_on=current.name, tries=current.worked, member=current.member, settings=settings
+            slot=parent, works_on=current.name, tries=current.lease_count, member=current.member, settings=settings
         )
 
     def _exploit(self, members: list[Slot], current: Slot, number: int) -> tuple[int, Mapping[str, Any]]:
         ranked = sorted(members, key=lambda slot: (slot.score, -slot.name))
-        few = max(int(len(ranked) * self.truncation), 1)
-        if len(ranked) < max(self.slots, 2) or current not in ranked[:few]:
+        group_size = max(int(len(ranked) * self.truncation), 1)
+        if len(ranked) < max(self.slots, 2) or current not in ranked[:group_size]:
             return current.name, current.settings
-        dice = random.Random(f"{self.seed} {number}")
-        model = dice.choice(ranked[-few:])
-        return model.name, {**model.settings, "lr": model.settings["lr"] * dice.choice(self.factors)}
+        rng = random.Random(f"{self.seed} {number}")
+        model = rng.choice(ranked[-group_size:])
+        return model.name, {**model.settings, "lr": model.settings["lr"] * rng.choice(self.factors)}
 
     def place(self, state: State, lease: Lease, score: float) -> Placement | None:
         current = next((slot.name for slot in state.slots.values() if slot.member == lease.member), None)

@@ -1,4 +1,4 @@
-"""A board's lineage drawn as a tree: for the terminal as lines, for a page as a figure."""
+"""Lineage of a board as a tree: as lines for the terminal, as a figure for a page."""
 
 from collections.abc import Sequence
 
@@ -27,7 +27,7 @@ def table(name: str, rows: Sequence[Row], state: State) -> Table:
         title=f"{name}: lineage",
         columns=("slot", "score (%)", "epochs", "profile", "process", ""),
         rows=tuple(lines),
-        note=f"{len(published)} slots were published; {dead} of them, which led to none on the board, are left out.",
+        note=f"{len(published)} slots were published; {dead} of them have no descendant on the board and are omitted.",
     )
 
 
@@ -35,7 +35,7 @@ def outline(ancestors: dict[int, Node], board: set[int], *, compress: bool) -> l
     """Lines of a tree. An only child is in its parent's column; lines are indented at branches only.
 
     Returns:
-        The line's text and its slot; None for a line that stands for several slots left out.
+        The line's text and its slot; None for a line that replaces several omitted slots.
     """
     children: dict[int | None, list[Node]] = {}
     for node in ancestors.values():
@@ -66,7 +66,7 @@ def outline(ancestors: dict[int, Node], board: set[int], *, compress: bool) -> l
 
 
 def figure(name: str, rows: Sequence[Row], state: State) -> Figure:
-    """Score over the epochs of the weights: lines from parent to child, the board's slots at their ends."""
+    """Score over epochs of training, with a line from each parent to each child."""
     published = nodes(rows)
     ancestors = ancestry(published, list(state.slots))
     x: list[float | None] = []
@@ -77,10 +77,10 @@ def figure(name: str, rows: Sequence[Row], state: State) -> Figure:
             x += [parent.epoch, node.epoch, None]
             y += [100 * parent.score, 100 * node.score, None]
     dead = [node for node in published.values() if node.name not in ancestors]
-    layers = [Layer(mark="line", data={"x": x, "y": y, "what": ["came from"] * len(x)}, series="what")] if x else []
+    layers = [Layer(mark="line", data={"x": x, "y": y, "what": ["trained from"] * len(x)}, series="what")] if x else []
     for what, some in (
-        ("died out", dead),
-        ("led to the board", [node for node in ancestors.values() if node.name not in state.slots]),
+        ("no descendant on the board", dead),
+        ("ancestor of a slot on the board", [node for node in ancestors.values() if node.name not in state.slots]),
         ("on the board", [ancestors[slot] for slot in sorted(state.slots)]),
     ):
         if some:
@@ -94,8 +94,8 @@ def figure(name: str, rows: Sequence[Row], state: State) -> Figure:
     return Figure(
         name=f"{name}-lineage",
         title=f"{name}: lineage",
-        x=Axis(title="epochs behind the weights"),
+        x=Axis(title="epochs of training"),
         y=Axis(title="score (%)"),
         layers=tuple(layers),
-        caption="Each point is a checkpoint that was published; lines go from the one that it was trained from.",
+        caption="Each point is a published checkpoint; a line connects it with the checkpoint it was trained from.",
     )

@@ -23,20 +23,20 @@ class Settings:
     """Settings of the AlexNet leaderboard experiment, as far as they are published."""
 
     attempts: tuple[Attempt, ...] = ("scratch", "frozen", "fine-tuned")
-    """scratch: nothing pretrained, all trains; frozen: pretrained features that stay; fine-tuned: pretrained features
-    of which all but the first block train. The classifier always begins from scratch."""
+    """scratch: no pretrained weights; frozen: pretrained features, not trained; fine-tuned: pretrained features, of
+    which all blocks but the first are trained. The classifier always starts from scratch."""
     population: tuple[Attempt, ...] = ("scratch", "frozen", "fine-tuned")
-    """Attempts that are made by population-based training too, with the same slots and epochs."""
+    """Attempts to repeat with population-based training, with the same slots and epochs."""
     slots: Positive = 5
     """Number of slots of each board."""
     processes: Repetitions = 2
     """Number of processes that share each board, one device each."""
     profiles: tuple[TrainingProfile, ...] = PUBLISHED
-    """Training profiles in alternation; initial settings of a population."""
+    """Alternating training profiles; initial settings of a population."""
     total_lifetime_s: Annotated[float, Field(gt=0)] = 259200.0
-    """Compute time of an attempt, over all processes and slices; after it the attempt is over."""
+    """Compute time of an attempt in seconds, over all processes and slices, after which the attempt ends."""
     slice_s: Annotated[float, Field(gt=0)] = 2400.0
-    """Length of a process's slice; then the process stops cleanly and queues itself again."""
+    """Length of a process's slice in seconds; then the process stops and is queued again."""
     epochs: Annotated[int, Field(ge=0)] = 0
     """Number of epochs of an attempt, over all processes. 0: only total_lifetime_s ends it."""
     network: str = "alexnet"
@@ -57,14 +57,14 @@ def board_of(folder: Path, table: Mapping[str, Any]) -> Path:
     """Folder of a trial's board under STUDY/boards, which several trials share.
 
     Args:
-        folder: of the trial.
-        table: its settings.
+        folder: folder of the trial.
+        table: settings of the trial.
     """
     return folder.parents[1] / BOARDS / table["board"]
 
 
 def boards(settings: Settings) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each board's name, and its attempt, rule and seed."""
+    """Yield each board's name, and its attempt, rule and seed."""
     for seed in range(settings.seeds):
         for rule, attempts in (("ratchet", settings.attempts), ("population", settings.population)):
             for attempt in attempts:
@@ -72,7 +72,7 @@ def boards(settings: Settings) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def trials(settings: Settings) -> list[Trial]:
-    """Board by board, its processes one after another, so that those that run at the same time share one."""
+    """Return the trials, those of each board one after another, so that trials that run at the same time share one."""
     listed = []
     for board, labels in boards(settings):
         for process in range(settings.processes):
@@ -99,7 +99,7 @@ def _trial(
 
 
 def recipe(settings: Settings, attempt: str, seed: int) -> Recipe:
-    """The training of an attempt."""
+    """Return the training of an attempt."""
     base = Recipe(profile=settings.profile, overrides=settings.overrides)
     base = base.updated({"model.name": settings.network, "seed": seed})
     if attempt == "scratch":

@@ -1,6 +1,6 @@
-"""One process at a board: it trains for an epoch from a slot, evaluates it, submits it, and leases the next.
+"""A process that uses a board: it trains for an epoch from a slot, evaluates and submits the weights, and repeats.
 
-A slice ends cleanly (exit code 75) before its time limit, and another process continues: the board has the whole state.
+A slice ends with exit code 75 before its time limit, and another process continues: the board contains the whole state.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from distdl.runtime.environment import environment
 from distdl.strategies.single import Single
 from distdl.studies.leaderboard.board import Board, Session
 from distdl.studies.leaderboard.event_log import Lease, State
-from distdl.studies.leaderboard.history import most_at_once
+from distdl.studies.leaderboard.history import max_simultaneous
 from distdl.studies.leaderboard.profiles import TrainingProfile, profile_at
 from distdl.studies.leaderboard.rules import PopulationBased, ReplaceWorst, Rule
 from distdl.studies.leaderboard.trials import board_of
@@ -36,19 +36,19 @@ from distdl.training.trainer import Trainer
 
 TrialTable = Mapping[str, Any]
 RESERVE_S = 5.0
-"""Reserved time at the end of a slice, for the end of the process after its last epoch."""
+"""Seconds reserved at the end of a slice for the shutdown of the process."""
 
 
 def work(folder: Path, table: TrialTable) -> dict[str, Any]:
-    """Run a trial: one process, for one slice or until the attempt is over. Exits with 75 if it is not over.
+    """Run a trial: one process, for one slice or until the attempt is over. Exits with code 75 if it is not over.
 
     Raises:
-        Failure: not even one epoch fits into a slice.
+        Failure: if a slice is shorter than an epoch.
     """
     session = Session(board_of(folder, table), rule_of(table), name=folder.name, job=os.environ.get("SLURM_JOB_ID", ""))
     ended, device = "failed", ""
     try:
-        if is_over(session.look(), table):
+        if is_over(session.refresh(), table):
             ended = "completed"
         else:
             with trainer_of(folder, table, max_time=table["slice_s"]) as trainer:
@@ -62,15 +62,15 @@ def work(folder: Path, table: TrialTable) -> dict[str, Any]:
 
 
 def top(folder: Path, table: TrialTable) -> dict[str, Any]:
-    """Run the last trial of an attempt: its best slot on the test set, and its cost.
+    """Run the last trial of an attempt: test its best slot, and add up its cost.
 
     Raises:
-        Failure: nothing was ever published.
+        Failure: if the board has no slot.
     """
     board = Board(board_of(folder, table))
     state, rows = board.state(), board.rows()
     if state.best is None:
-        raise Failure(f"the board {board.folder} has no slot: no process ended an epoch")
+        raise Failure(f"the board {board.folder} has no slot: no process has completed an epoch")
     with trainer_of(folder, table) as trainer:
         trainer.resume(board.slot(state.best.name))
         tested = trainer.evaluate("test")
@@ -86,7 +86,7 @@ def top(folder: Path, table: TrialTable) -> dict[str, Any]:
         "epoch_s": statistics.median(row["epoch_s"] for row in rows if row["kind"] in ("publish", "drop")),
         "slices": len(state.slices),
         "lost_slices": sum(each.ended == "lost" for each in state.slices),
-        "at_once": most_at_once(rows),
+        "at_once": max_simultaneous(rows),
     }
 
 
@@ -98,13 +98,13 @@ def rule_of(table: TrialTable) -> Rule:
 
 
 def is_over(state: State, table: TrialTable) -> bool:
-    """Whether an attempt needs no epoch in addition to those that have started."""
-    begun, wanted = state.epochs + len(state.open), table["epochs"]
-    return state.compute_s(time.time()) >= table["total_lifetime_s"] or 0 < wanted <= begun
+    """Whether an attempt needs no further epoch besides those that have started."""
+    started, total = state.epochs + len(state.open), table["epochs"]
+    return state.compute_s(time.time()) >= table["total_lifetime_s"] or 0 < total <= started
 
 
 def account_of(folder: Path, board: Board) -> dict[str, Any]:
-    """Totals of a trial's slices, and the use of its device."""
+    """Return the totals of a trial's slices, and the use of its device."""
     rows = [row for row in board.rows() if row["process"].startswith(f"{folder.name}@")]
     count = {kind: sum(row["kind"] == kind for row in rows) for kind in ("begin", "publish", "drop", "cut")}
     held_s = sum(row["at"] * {"begin": -1, "end": 1}.get(row["kind"], 0) for row in rows)
@@ -116,25 +116,25 @@ def account_of(folder: Path, board: Board) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def trainer_of(folder: Path, table: TrialTable, *, max_time: float = 0.0) -> Iterator[Trainer]:
-    """A trainer with its data and its run folder, for epochs that this module starts.
+    """Context with a trainer, its data set and its run folder; this module calls its epochs.
 
     Raises:
-        UserError: for an optimizer or a schedule that conflicts with the profiles.
+        UserError: if optimizer or schedule conflict with the training profiles.
     """
     began = time.time()
     invocation = {"out": folder / "run", "resume": "auto", "max_time": max_time}
     config = resolve(Recipe(**table["recipe"]).updated(invocation), strategy="single")
     if (config.schedule.name, config.optim.name) != ("constant", "sgd"):
         raise UserError(
-            "the training profiles set rate, momentum and penalty of each epoch: schedule.name must be constant and "
-            f"optim.name sgd, not {config.schedule.name} and {config.optim.name}"
+            "the training profiles set learning rate, momentum and weight decay of each epoch: schedule.name must be "
+            f"constant and optim.name sgd, not {config.schedule.name} and {config.optim.name}"
         )
     strategy = Single(config)
     strategy.setup()
     run = RunDir(folder / "run")
     dataset = load(config.data, config.options.get("dataset"))
     trainer = Trainer(config, strategy, dataset, run, (*telemetry(began), MetricsSink()))
-    # The board's slots, not this folder's checkpoints, are the state: the folder has the rows of all slices.
+    # The state is in the board's slots, not in checkpoints of this folder, which contains the rows of all slices.
     run.enter(config, strategy=strategy.name, environment=environment(), running=trainer.identity(), step=None)
     try:
         trainer.events.begin(trainer)
@@ -148,7 +148,7 @@ def trainer_of(folder: Path, table: TrialTable, *, max_time: float = 0.0) -> Ite
 
 
 def start_over(trainer: Trainer, seed: int) -> None:
-    """Begin at step 0, with the initial weights of `seed`."""
+    """Restart at step 0 with the initial weights of `seed`."""
     network = building.network(trainer.config, trainer.dataset, seed)
     trainer.strategy.load_model_state(network.state_dict())
     trainer.state.restart()
@@ -168,13 +168,13 @@ class _Worker:
 
     def run(self) -> str:
         """Run until the attempt ("completed") or the slice is over, or a signal was received ("stopped")."""
-        while not is_over(self.session.look(), self.table):
+        while not is_over(self.session.refresh(), self.table):
             if self.longest_s and time.monotonic() + self.longest_s + RESERVE_S > self.until:
                 return "stopped"
             lease = self.session.lease()
             if self._load(lease) and not self._train(lease):
                 if not self.longest_s and self.trainer.stop.reason == "max_time":
-                    raise Failure(f"slice_s = {self.table['slice_s']:g} s is over before an epoch is: give more")
+                    raise Failure(f"slice_s = {self.table['slice_s']:g} s is shorter than an epoch: increase it")
                 return "stopped"
         return "completed"
 
@@ -184,7 +184,7 @@ class _Worker:
             return True
         folder = self.session.slot(lease.slot)
         if why := damaged(folder):
-            self.trainer.events.warn(self.trainer, f"slot {folder} is damaged ({why}), and is taken off the board")
+            self.trainer.events.warn(self.trainer, f"slot {folder} is damaged ({why}) and is removed from the board")
             self.session.retire(lease.slot, why)
             self.session.release(lease)
             return False
@@ -192,20 +192,20 @@ class _Worker:
         return True
 
     def _train(self, lease: Lease) -> bool:
-        """Train an epoch, evaluate it and submit it. Returns False, with the lease released, if it was interrupted."""
+        """Train, evaluate and submit an epoch. If it is interrupted, releases the lease and returns False."""
         trainer, start = self.trainer, time.perf_counter()
         settings = lease.settings or asdict(profile_at(self.profiles, trainer.progress.epoch, lease.tries))
         self._set(settings)
         self.rows.begin(trainer)  # its rates count from this slot's counters
         try:
-            # The order of another epoch: branches from one slot see their samples differently.
+            # The order depends on the lease, so that branches from one slot see the samples in different orders.
             if not trainer.train_epoch(trainer.loaders["train"].epoch(lease.number, start=trainer.progress.samples)):
                 self.session.release(lease)
                 return False
             trainer.end_epoch()
             reached = trainer.evaluate(self.split)
             score = reached["accuracy"] if math.isfinite(reached["loss"]) else math.nan
-        except Failure as failure:  # a loss that is not finite ends this branch, but not the process
+        except Failure as failure:  # a non-finite loss ends this branch, but not the process
             trainer.events.warn(trainer, str(failure))
             score = math.nan
         epoch_s = time.perf_counter() - start
@@ -214,7 +214,7 @@ class _Worker:
             lease,
             score,
             progress=asdict(trainer.progress),
-            write=lambda beside: tensors.write_tensors(beside / STATE, trainer.state_dict()),
+            write=lambda staging: tensors.write_tensors(staging / STATE, trainer.state_dict()),
             epoch_s=epoch_s,
             settings=settings,
         )

@@ -1,7 +1,7 @@
 """Study `optimizers`: gradient descent, momentum, Adagrad and Adam on three problems.
 
-The line and the linear layer are trained as one batch of all their settings; the convolutional network's settings are
-separate trainings.
+For the line and the linear layer all settings are trained at once, as one batch; for the convolutional network each
+setting is a separate training.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ QUICK = {
 
 
 def findings(settings: Settings, outcomes: Mapping[str, Outcome]) -> list[Section]:
-    """A section for each exercise that has completed trials."""
+    """Return a section for each exercise that has completed trials."""
     sections = []
     if "line" in outcomes and outcomes["line"].completed:
         sections.append(line.section(outcomes["line"].result))

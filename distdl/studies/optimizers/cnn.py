@@ -14,7 +14,7 @@ from distdl.studies.runner.accuracy import cells, mean_accuracy, percent
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class Point:
-    """A training without its seed."""
+    """Settings of a training except the seed."""
 
     epochs: int
     optimizer: str
@@ -31,7 +31,7 @@ class Point:
         return f"cnn-{self.epochs}ep-{self.optimizer}-lr{self.lr:g}-b{self.batch}{suffix}"
 
     def recipe(self, images: int, seed: int) -> Recipe:
-        """The training. Its profile is the published network, with Adam and the eps of Keras."""
+        """Return the training; its profile has the published network, and Adam with the eps of Keras."""
         base = Recipe(
             profile="mnist-cnn",
             overrides={
@@ -53,7 +53,7 @@ class Point:
 
 
 def trials(points: list[Point], images: int, seeds: int) -> Iterator[Trial]:
-    """Each point with each seed."""
+    """Yield a trial for each point and each seed."""
     for seed, point in itertools.product(range(seeds), points):
         yield Trial(
             name=f"{point.name}-seed{seed}",
@@ -70,7 +70,7 @@ def trials(points: list[Point], images: int, seeds: int) -> Iterator[Trial]:
 
 
 def section(points: list[Point], images: int, seeds: int, outcomes: Mapping[str, Outcome]) -> Section | None:
-    """Results of the trainings; None while none is completed."""
+    """Return the results of the trainings; None while none is completed."""
     results = {
         point: value
         for point in points
@@ -83,7 +83,7 @@ def section(points: list[Point], images: int, seeds: int, outcomes: Mapping[str,
     return Section(
         title="Exercise 3: the convolutional network on MNIST",
         text=f"3,274,634 parameters, trained on {images or 60_000:,} images, tested on 10,000."
-        + ("" if is_complete else " The published accuracies are after training on 50,000."),
+        + ("" if is_complete else " The published accuracies are those of training on 50,000 images."),
         parts=(
             *_by_batch(grid),
             *_by_epochs(grid),
@@ -97,22 +97,22 @@ def section(points: list[Point], images: int, seeds: int, outcomes: Mapping[str,
 
 
 def _by_batch(grid: Mapping[Point, Spread]) -> Iterator[Finding]:
-    """Check that a smaller rate needs a smaller batch, which takes more steps."""
+    """Check that a small learning rate needs a small batch size, that is, many steps per epoch."""
     for epochs, lr in sorted({(point.epochs, point.lr) for point in grid}):
         selected = sorted(((p.batch, value) for p, value in grid.items() if (p.epochs, p.lr) == (epochs, lr)))
         if len(selected) < 2 or lr > 1e-4:
             continue
         (small, first), (large, last) = selected[0], selected[-1]
         yield Finding(
-            text=f"At the small rate {lr:g}, {_passes(epochs)}, batches of {small} reach {percent(first)} and those "
-            f"of {large} {percent(last)}: a small rate needs many steps.",
+            text=f"At the small learning rate {lr:g}, after {_passes(epochs)}, batch size {small} reaches "
+            f"{percent(first)} and batch size {large} {percent(last)}: a small learning rate needs many steps.",
             n=first.n,
             holds=first.beats(last) if first.n > 1 else None,
         )
 
 
 def _by_epochs(grid: Mapping[Point, Spread]) -> Iterator[Finding]:
-    """Compare epochs, for the setting that is best after most of them."""
+    """Compare short and long training, for the setting that is best after the long one."""
     pairs = [
         (short, long) for short in grid for long in grid if long.epochs > short.epochs and _same_but_epochs(short, long)
     ]
@@ -120,8 +120,9 @@ def _by_epochs(grid: Mapping[Point, Spread]) -> Iterator[Finding]:
         return
     short, long = max(pairs, key=lambda pair: grid[pair[1]].mean)
     yield Finding(
-        text=f"At {short.lr:g} and batches of {short.batch}, {_passes(long.epochs)} reach {percent(grid[long])} and "
-        f"{_passes(short.epochs)} {percent(grid[short])}; published are 99.3 % after 40 epochs and 97.2 % after one.",
+        text=f"At learning rate {short.lr:g} and batch size {short.batch}, accuracy is {percent(grid[long])} after "
+        f"{_passes(long.epochs)} and {percent(grid[short])} after {_passes(short.epochs)}; published: 99.3 % after 40 "
+        "epochs and 97.2 % after one.",
         n=grid[long].n,
         holds=grid[long].beats(grid[short]) if grid[long].n > 1 else None,
     )
@@ -150,10 +151,14 @@ def _by_optimizer(results: Mapping[Point, Spread]) -> Iterator[Finding]:
         key=lambda p: -selected[p].mean,
     )
     wins = selected[best[0]].beats(selected[best[1]])
-    listed = "; ".join(f"{_setting(point)} {percent(selected[point])}" for point in best)
+    listed = "; ".join(f"{_setting(point)}: {percent(selected[point])}" for point in best)
     yield Finding(
-        text=f"Optimizers at their best rate, {_passes(epochs)}, batches of {batch}: {listed}. "
-        + (f"{_setting(best[0])} wins." if wins else "The difference between the first two may be chance."),
+        text=f"Optimizers at their best learning rate, {_passes(epochs)}, batch size {batch}: {listed}. "
+        + (
+            "The first one is significantly better than the second."
+            if wins
+            else "The difference between the first two is not significant."
+        ),
         n=selected[best[0]].n,
     )
 
@@ -163,10 +168,10 @@ def _best(grid: Mapping[Point, Spread], epochs: int) -> Iterator[Finding]:
     if len(selected) < 2:
         return
     best = max(selected, key=lambda point: selected[point].mean)
-    claim = "99.3 % at 1e-4, batches of 8 or 16" if epochs >= 40 else "98.7 % at 1e-3, batches of 16, in one epoch"
+    claim = "99.3 % at 1e-4, batch size 8 or 16" if epochs >= 40 else "98.7 % at 1e-3, batch size 16, in one epoch"
     yield Finding(
-        text=f"Best of Adam's {len(selected)} settings, {_passes(epochs)}: {percent(selected[best])} at {best.lr:g}, "
-        f"batches of {best.batch}; the best published one is {claim}.",
+        text=f"Best of {len(selected)} settings of Adam, {_passes(epochs)}: {percent(selected[best])} at learning rate "
+        f"{best.lr:g}, batch size {best.batch}; best published result: {claim}.",
         n=selected[best].n,
         holds=best.lr == 1e-3 if epochs == 1 else best.lr == 1e-4 and best.batch <= 16,
     )
@@ -207,7 +212,7 @@ def _heat(grid: Mapping[Point, Spread], epochs: int) -> Figure:
 
 
 def _curves(results: Mapping[Point, Spread]) -> Iterator[Figure]:
-    """Accuracy over the rate for each optimizer, at the batch size with most optimizers."""
+    """Accuracy by learning rate for each optimizer, at the batch size with most optimizers."""
     batches = [point.batch for point in results if point.epochs == 1]
     if not batches:
         return
@@ -225,7 +230,7 @@ def _curves(results: Mapping[Point, Spread]) -> Iterator[Figure]:
     shared = {"data": data, "x": "learning rate", "y": "accuracy", "series": "optimizer"}
     yield Figure(
         name="cnn-rates",
-        title=f"Accuracy after one epoch over the learning rate, batches of {batch}",
+        title=f"Accuracy after one epoch by learning rate, batch size {batch}",
         x=Axis(title="learning rate", scale="log"),
         y=Axis(title="test accuracy (%)"),
         layers=(Layer(mark="line", **shared), Layer(mark="points", low="low", high="high", **shared)),
@@ -241,7 +246,7 @@ def _table(results: Mapping[Point, Spread], is_complete: bool) -> Table:
 
     return Table(
         name="cnn",
-        title="Accuracy on the test set, next to the published one",
+        title="Test accuracy, measured and published",
         columns=(
             "epochs",
             "optimizer",
@@ -268,13 +273,13 @@ def _table(results: Mapping[Point, Spread], is_complete: bool) -> Table:
             )
             for point, value in sorted(results.items())
         ),
-        note="low and high: 95 % interval over the seeds."
-        + ("" if is_complete else " The published accuracies are after training on 50,000 images."),
+        note="low and high: 95 % confidence interval over the seeds."
+        + ("" if is_complete else " The published accuracies are those of training on 50,000 images."),
     )
 
 
 def _tried(point: Point) -> bool:
-    """Whether a setting is in the published grid, so that a good result would have been published."""
+    """Whether a setting is in the published grid: a result above the published threshold would then be listed."""
     if point.epochs == 1:
         return point.batch in (1, 2, 4, 8, 16, 250, 500, 1000)
     return point.batch in (8, 16, 32, 64, 128, 256) and point.lr in (1e-6, 1e-5, 1e-4)

@@ -9,7 +9,7 @@ SOFTMAX_RATES = (0.7, 0.5, *RATES)
 MOMENTA = BETAS = (0.8, 0.9, 0.95, 0.99)
 SOFTMAX_EPS = (1e-7, 1e-8, 1e-9)
 ADAGRAD_EPS = 1e-10
-"""The default of torch; none was published."""
+"""Default of torch; the published value is unknown."""
 
 GRADIENT_DESCENT, MOMENTUM, ADAGRAD, ADAM = OPTIMIZERS = ("gradient descent", "momentum", "Adagrad", "Adam")
 
@@ -20,7 +20,7 @@ def line() -> list[Setting]:
 
 
 def softmax() -> list[Setting]:
-    """Exercise 2: 228 settings. Adam has the rates of exercise 1, as published."""
+    """Exercise 2: 228 settings. Adam has the learning rates of exercise 1, as published."""
     return _grid(SOFTMAX_RATES, SOFTMAX_EPS)
 
 
@@ -54,7 +54,7 @@ def label(setting: Setting) -> str:
 
 
 def columns(setting: Setting) -> tuple[str, float, float | None, float | None, float | None]:
-    """optimizer, learning rate, momentum, beta1, beta2: cells of a table."""
+    """Table cells of a setting: optimizer, learning rate, momentum, beta1, beta2."""
     adam = setting.kind == "adam"
     return (
         optimizer(setting),

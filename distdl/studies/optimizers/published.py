@@ -1,4 +1,4 @@
-"""Published figures of the three exercises, as printed and as numbers."""
+"""Published results of the three exercises, as printed and as numbers."""
 
 import math
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ from distdl.studies.features.batched_optimizer import Setting
 from distdl.studies.optimizers.grids import ADAGRAD, ADAM, BETAS, GRADIENT_DESCENT, MOMENTA, MOMENTUM, optimizer
 
 ROUNDING = 1e-12
-"""A loss of "0" in float32: four residuals, each off by the last bit of a number up to 4 at most."""
+"""Largest loss that counts as "0" in float32: each of four residuals differs by the last bit of a number up to 4."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A row of exercise 1's tables: settings, the loss as printed, and the range of losses that it stands for."""
+    """A row of exercise 1's tables: settings, the printed loss, and the range of losses that agree with it."""
 
     optimizer: str
     lr: float
@@ -20,9 +20,9 @@ class Claim:
     low: float
     high: float
     first: tuple[float, ...] = ()
-    """momentum, or beta1; empty if the optimizer has none."""
+    """Values of momentum or beta1; empty if the optimizer has neither."""
     second: tuple[float, ...] = ()
-    """beta2."""
+    """Values of beta2."""
 
     def covers(self, setting: Setting) -> bool:
         if optimizer(setting) != self.optimizer or setting.lr != self.lr:
@@ -75,7 +75,7 @@ def line(setting: Setting) -> Claim:
 
 @dataclass(frozen=True, kw_only=True)
 class Best:
-    """A best result of exercise 2."""
+    """Best published result of an optimizer in exercise 2."""
 
     setting: str
     loss: float
@@ -109,7 +109,7 @@ CNN_ONE_EPOCH = {  # (learning rate, batch size): test accuracy in per cent, tho
     (1e-3, 1000): 95.6,
     (1e-2, 1000): 95.6,
 }
-CNN_FORTY_EPOCHS = {  # those above 99
+CNN_FORTY_EPOCHS = {  # (learning rate, batch size): test accuracy in per cent, those above 99
     (1e-5, 8): 99.1,
     (1e-5, 16): 99.1,
     (1e-4, 8): 99.3,

@@ -21,13 +21,13 @@ from distdl.studies.runner.accuracy import cells, percent
 
 CLASSES = 10
 LAST = 0.1
-"""Share of the epoch, at its end, over which the training loss is averaged: that of one batch is mostly noise."""
+"""Share of the steps, at the end of the epoch, over which the training loss is averaged: one batch is too noisy."""
 
 
 def fit(
     settings: Sequence[Setting], images: torch.Tensor, labels: torch.Tensor, *, seed: int, batch: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """One epoch of softmax regression from zeros, in the order of `data.loaders.order`, the same for all settings.
+    """Train softmax regression from zero weights for one epoch, in the order of `data.loaders.order`, for all settings.
 
     Args:
         images: [n, pixels] in 0 to 1. labels: [n] int64.
@@ -95,9 +95,9 @@ def section(results: Sequence[Mapping[str, Any]], batch: int) -> Section:
     }
     return Section(
         title="Exercise 2: one linear layer on MNIST",
-        text=f"One epoch over {results[0]['images']:,} images in batches of {batch}, weights from zeros, pixels in 0 "
-        "to 1. The seeds draw the order. As in the published experiment, the test set selects each optimizer's best "
-        "setting, which favours the optimizer with the most settings.",
+        text=f"One epoch over {results[0]['images']:,} images with batch size {batch}; weights initialized to zero, "
+        "pixels scaled to 0 to 1. The seed determines the order of the samples. As in the published experiment, each "
+        "optimizer's best setting is selected on the test set, which favours the optimizer with the most settings.",
         parts=(
             *_findings(settings, accuracy, best, results),
             _bests(settings, accuracy, losses, best),
@@ -114,10 +114,10 @@ def _mean(values: list[float | None]) -> float | None:
 
 
 def _published_setting(settings: list[Setting], kind: str) -> int:
-    """Position of the setting that is published as the best."""
-    wanted = published.SOFTMAX[kind].setting
+    """Index of the setting that is published as the best."""
+    label = published.SOFTMAX[kind].setting
     return next(
-        place for place, value in enumerate(settings) if grids.optimizer(value) == kind and _label(value) == wanted
+        index for index, value in enumerate(settings) if grids.optimizer(value) == kind and _label(value) == label
     )
 
 
@@ -134,9 +134,9 @@ def _findings(
         claim, reached = published.SOFTMAX[kind], accuracy[_published_setting(settings, kind)]
         findings.append(
             Finding(
-                text=f"{_capital(kind)} at the best published setting ({claim.setting}) reaches {percent(reached)}; "
-                f"published is {claim.accuracy:g} %. The best measured is {percent(accuracy[best[kind]])} at "
-                f"{_label(settings[best[kind]])}.",
+                text=f"{_capital(kind)} at the best published setting ({claim.setting}) reaches {percent(reached)} "
+                f"(published: {claim.accuracy:g} %). The best measured setting, {_label(settings[best[kind]])}, "
+                f"reaches {percent(accuracy[best[kind]])}.",
                 n=reached.n,
                 holds=abs(reached.mean - claim.accuracy) <= 1,
             )
@@ -145,12 +145,11 @@ def _findings(
     wins = accuracy[best[first]].beats(accuracy[best[second]])
     findings.append(
         Finding(
-            text=f"{_capital(first)} wins: {percent(accuracy[best[first]])} against "
-            f"{percent(accuracy[best[second]])} of {second}; in the published results momentum wins."
+            text=f"{_capital(first)} is best: {percent(accuracy[best[first]])}, compared with "
+            f"{percent(accuracy[best[second]])} of {second}; in the published results momentum is best."
             if wins
-            else f"No optimizer wins: {first} with {percent(accuracy[best[first]])} and {second} with "
-            f"{percent(accuracy[best[second]])} differ by no more than chance; the best published one is "
-            "momentum with 92 %.",
+            else f"No optimizer is significantly best: {first} reaches {percent(accuracy[best[first]])} and {second} "
+            f"{percent(accuracy[best[second]])}; in the published results momentum is best with 92 %.",
             n=accuracy[best[first]].n,
             holds=first == grids.MOMENTUM if wins else None,
         )
@@ -158,8 +157,8 @@ def _findings(
     descent = {setting.lr: value for setting, value in zip(settings, accuracy, strict=True) if _plain(setting)}
     findings.append(
         Finding(
-            text=f"Higher rates do better in one epoch: gradient descent goes from {percent(descent[0.0001])} at "
-            f"0.0001 to {percent(descent[0.5])} at 0.5.",
+            text="In one epoch, high learning rates are better: gradient descent reaches "
+            f"{percent(descent[0.0001])} at 0.0001 and {percent(descent[0.5])} at 0.5.",
             n=len(results),
             holds=descent[0.5].beats(descent[0.01]) and descent[0.01].beats(descent[0.0001])
             if len(results) > 1
@@ -167,7 +166,7 @@ def _findings(
         )
     )
     took_s = sum(result["took_s"] for result in results) / len(results)
-    text = f"All {len(settings)} settings took {took_s:.1f} s per seed, trained at once."
+    text = f"Training all {len(settings)} settings at once took {took_s:.1f} s per seed."
     findings.append(Finding(text=text, n=len(results)))
     return findings
 
@@ -199,7 +198,7 @@ def _bests(settings: list[Setting], accuracy: list[Spread], losses: list[float |
         )
     return Table(
         name="softmax-best",
-        title="Best setting of each optimizer, next to the published one",
+        title="Best setting of each optimizer, measured and published",
         columns=(
             "optimizer",
             "best published setting",
@@ -212,30 +211,30 @@ def _bests(settings: list[Setting], accuracy: list[Spread], losses: list[float |
             "loss",
         ),
         rows=tuple(rows),
-        note=f"Accuracy on the test set. Loss of the training: here the mean of the last {LAST:.0%} of the steps; the "
-        "published one is lower than any measured one and probably of the last batch.",
+        note=f"Accuracy: on the test set. Loss: training loss, measured as the mean over the last {LAST:.0%} of the "
+        "steps. The published loss is lower than any measured one; it is probably that of the last batch.",
     )
 
 
 def _rates(settings: list[Setting], accuracy: list[Spread]) -> Figure:
-    """Accuracy over the learning rate, each optimizer at its best other settings for that rate."""
+    """Accuracy by learning rate; each optimizer has its best other settings for that learning rate."""
     top: dict[tuple[str, float], Spread] = {}
     for setting, value in zip(settings, accuracy, strict=True):
         key = (grids.optimizer(setting), setting.lr)
         if key not in top or value.mean > top[key].mean:
             top[key] = value
-    order_ = sorted(top, key=lambda key: (grids.OPTIMIZERS.index(key[0]), key[1]))
+    ordered = sorted(top, key=lambda key: (grids.OPTIMIZERS.index(key[0]), key[1]))
     data = {
-        "learning rate": [lr for _, lr in order_],
-        "accuracy": [top[key].mean for key in order_],
-        "low": [top[key].ends[0] for key in order_],
-        "high": [top[key].ends[1] for key in order_],
-        "optimizer": [kind for kind, _ in order_],
+        "learning rate": [lr for _, lr in ordered],
+        "accuracy": [top[key].mean for key in ordered],
+        "low": [top[key].ends[0] for key in ordered],
+        "high": [top[key].ends[1] for key in ordered],
+        "optimizer": [kind for kind, _ in ordered],
     }
     shared = {"data": data, "x": "learning rate", "y": "accuracy", "series": "optimizer"}
     return Figure(
         name="softmax-rates",
-        title="Accuracy over the learning rate, other settings at their best",
+        title="Accuracy by learning rate, with the best other settings",
         x=Axis(title="learning rate", scale="log"),
         y=Axis(title="test accuracy (%)"),
         layers=(Layer(mark="line", **shared), Layer(mark="points", low="low", high="high", **shared)),
@@ -292,5 +291,5 @@ def _all_settings(settings: list[Setting], accuracy: list[Spread], losses: list[
             )
             for setting, value, loss in zip(settings, accuracy, losses, strict=True)
         ),
-        note="low and high: 95 % interval over the seeds. No loss: it grew beyond all numbers.",
+        note="low and high: 95 % confidence interval over the seeds. An empty loss is not finite (divergence).",
     )

@@ -24,33 +24,33 @@ class Settings:
     softmax_seeds: Repetitions = 5
     """Repetitions of the linear layer's 228 settings."""
     softmax_batch: Positive = 100
-    """Batch size of the linear layer, which was not published."""
+    """Batch size of the linear layer; the published value is unknown."""
     cnn_seeds: Repetitions = 3
     """Repetitions of each of the network's settings."""
     cnn_images: Count = 50_000
-    """Images that the network trains on: 1,000 steps of 50 images are an epoch; 0 takes all."""
+    """Number of training images of the network; 50,000 were published as 1,000 steps of 50 images; 0 uses all."""
     cnn_rates: Rates = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
-    """Adam's learning rates over one epoch..."""
+    """Learning rates of Adam in the grid of one epoch."""
     cnn_batches: tuple[Positive, ...] = (1, 2, 4, 8, 16, 250, 500, 1000)
-    """...by batch size."""
+    """Batch sizes of Adam in the grid of one epoch."""
     betas: tuple[tuple[float, float], ...] = ((0.9, 0.999),)
-    """Adam's betas, in the grid of one epoch."""
+    """Pairs of betas of Adam in the grid of one epoch."""
     other_rates: Rates = (1e-1, 1e-2, 1e-3)
-    """Learning rates of the other optimizers over one epoch, which were not published for this network..."""
+    """Learning rates of the other optimizers over one epoch; none were published for this network."""
     other_batches: tuple[Positive, ...] = (16,)
-    """...by batch size."""
+    """Batch sizes of the other optimizers."""
     momenta: tuple[float, ...] = (0.9,)
-    """Momenta of SGD in that grid."""
+    """Values of momentum, for the other optimizers' grid."""
     long_epochs: Positive = 40
-    """Epochs of the long trainings."""
+    """Number of epochs of the long trainings."""
     long_rates: Rates = (1e-6, 1e-5, 1e-4)
-    """Adam's learning rates over the long trainings..."""
+    """Learning rates of the long trainings, with Adam."""
     long_batches: tuple[Positive, ...] = (8, 16, 32, 64, 128, 256)
-    """...by batch size."""
+    """Batch sizes of the long trainings."""
 
 
 def points(settings: Settings) -> list[cnn.Point]:
-    """Exercise 3's settings."""
+    """Return the settings of exercise 3."""
     product = itertools.product
     return [
         *(
@@ -70,7 +70,7 @@ def points(settings: Settings) -> list[cnn.Point]:
 
 
 def trials(settings: Settings) -> list[Trial]:
-    """Trials: the grid of the line, the linear layer for each seed, and the network for each setting and seed."""
+    """Return a trial for the line, one per seed for the linear layer, and one per setting and seed for the network."""
     listed = []
     if 1 in settings.exercises:
         listed.append(

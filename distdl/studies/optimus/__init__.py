@@ -1,7 +1,7 @@
-"""Study `optimus`: time of ResNet-50 to its target accuracy, predicted from the curves of other networks.
+"""Study `optimus`: time until ResNet-50 reaches a target accuracy, predicted from the curves of other networks.
 
 trainings (networks x devices), imported logs -> b0, b1, b2 of each -> regression on depth and device
-    -> ResNet-50's curve, next to the measured one -> epochs to the target
+    -> predicted and measured curve of ResNet-50 -> epochs to the target
 parameter-server runs, published coefficients -> seconds per step -> time and cost by servers and workers
 """
 
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from distdl.report.content import Section
 from distdl.studies.base import Outcome, Study
-from distdl.studies.optimus import report as shown
+from distdl.studies.optimus import report
 from distdl.studies.optimus.scaling import Scale
 from distdl.studies.optimus.trials import Settings, trials
 
@@ -29,13 +29,13 @@ QUICK = {
     "ps_steps": 12,
     "ps_hosts": False,
 }
-"""Real CIFAR-10, networks at full width and depth, without ResNet-44: 1,280 images of 16 x 16 pixels, 5 epochs of 40
-steps at a smaller rate, because 0.1 needs more steps. Accuracy during training is measured on 500 other training
-images. Two precisions of one processor represent device types."""
+"""CIFAR-10 and networks of full width and depth, without ResNet-44; 1,280 images of 16 x 16 pixels, 5 epochs of 40
+steps, and a smaller learning rate, because 0.1 needs more steps. Accuracy during training is measured on 500 other
+training images. Two precisions on one CPU represent two device types."""
 
 
 def findings(settings: Settings, outcomes: Mapping[str, Outcome]) -> list[Section]:
-    """Results of the completed trials; sections whose trials are not completed are reported as missing."""
+    """Return the results of the completed trials."""
     scale = Scale(
         servers=settings.servers,
         most_servers=settings.most_servers,
@@ -45,7 +45,7 @@ def findings(settings: Settings, outcomes: Mapping[str, Outcome]) -> list[Sectio
         batch=settings.batch,
         images=settings.images or 50_000 * (1 - settings.validation),
     )
-    return shown.sections(settings, scale, list(outcomes.values()))
+    return report.sections(settings, scale, list(outcomes.values()))
 
 
 STUDY = Study(

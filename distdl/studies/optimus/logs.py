@@ -1,4 +1,4 @@
-"""Losses and accuracies by step: of the study's own trainings, and of logs that were made elsewhere."""
+"""Losses and accuracies by step, from the study's trainings and from imported logs."""
 
 import csv
 import re
@@ -16,8 +16,8 @@ from distdl.perf.arrays import Array
 from distdl.perf.learning.read_losses import read_losses
 from distdl.studies.base import Outcome
 
-KEPT = 4000
-"""Largest number of losses of an imported curve: a fit needs no more, and result.json stays small."""
+MOST_LOSSES = 4000
+"""Largest number of losses of an imported curve: enough for a fit, and few enough for result.json."""
 PRECISIONS = ("fp32", "bf16", "tf32")
 
 
@@ -33,7 +33,7 @@ class Curve:
     drops: tuple[float, ...] | None
     """Steps after which the learning rate fell, if known."""
     accuracy: tuple[tuple[float, float], ...]
-    """(step, accuracy) of each evaluation, in order; without the last one's test of the best weights."""
+    """(step, accuracy) of each evaluation, in order; without the final test of the best weights."""
     imported: bool = False
 
     @property
@@ -46,27 +46,27 @@ class Curve:
 
 
 def depth(network: str) -> int:
-    """Layers of a network, by the digits at its name's end.
+    """Number of layers of a network, from the digits at the end of its name.
 
     Raises:
-        UserError: there are none.
+        UserError: if there are no digits.
     """
-    loaded = re.search(r"(\d+)$", network)
-    if not loaded:
-        raise UserError(f'network "{network}" has no depth in its name: expected is one such as resnet20')
-    return int(loaded[1])
+    digits = re.search(r"(\d+)$", network)
+    if not digits:
+        raise UserError(f'network "{network}" has no depth in its name; expected a name such as resnet20')
+    return int(digits[1])
 
 
 def device_overrides(device: str) -> dict[str, str]:
     """Overrides of a training on a device type such as cpu or cuda:bf16.
 
     Raises:
-        ValueError: it is not such a type.
+        ValueError: if the device type is not known.
     """
     kind, _, precision = device.partition(":")
     precision = precision or "fp32"
     if kind not in ("cpu", "cuda") or precision not in PRECISIONS:
-        raise ValueError(f'device "{device}" is not cpu or cuda, with :bf16 or :tf32 where wanted')
+        raise ValueError(f'device "{device}" must be cpu or cuda, optionally with :bf16 or :tf32')
     return {"compute.device": kind, "compute.precision": precision}
 
 
@@ -74,30 +74,30 @@ def split_log(log: str) -> tuple[str, str]:
     """Device type and folder of "TYPE=FOLDER".
 
     Raises:
-        ValueError: it does not have this form.
+        ValueError: if the text does not have this form.
     """
     device, equals, folder = log.partition("=")
     if not equals or not folder or not re.fullmatch(r"[\w.:-]+", device):
-        raise ValueError(f'logs: "{log}" is not TYPE=FOLDER, as k80=logs/k80')
+        raise ValueError(f'logs: "{log}" is not TYPE=FOLDER, such as k80=logs/k80')
     return device, folder
 
 
 def take(folder: Path, table: dict[str, Any]) -> dict[str, Any]:
-    """Read the logs of one device type: what result.json of the trial keeps.
+    """Read the logs of one device type. Returns the content of the trial's result.json.
 
     Args:
-        folder: of the trial; nothing is written there.
-        table: `device` and `folder`.
+        folder: folder of the trial; nothing is written there.
+        table: settings of the trial, `device` and `folder`.
     Raises:
-        UserError: there are no logs, or one cannot be read.
+        UserError: if there are no logs, or one cannot be read.
     """
     source = Path(table["folder"])
     if not source.is_dir():
-        raise UserError(f"{source}, the logs of {table['device']}, is no folder")
+        raise UserError(f"{source}, the logs of {table['device']}, is not a folder")
     files = sorted(source.glob("*.csv"))
     runs = sorted(path.parent for path in source.glob(f"*/{METRICS}"))
     if not files and not runs:
-        raise UserError(f"{source} holds neither NETWORK.csv nor run folders: there are no logs of {table['device']}")
+        raise UserError(f"{source} has no logs of {table['device']}: it contains neither NETWORK.csv nor run folders")
     curves = [_from_csv(file) for file in files] + [_from_run(run) for run in runs]
     return {"status": "completed", "device": table["device"], "curves": curves}
 
@@ -125,8 +125,8 @@ def _from_run(run: Path) -> dict[str, Any]:
 
 
 def _thin(network: str, steps: Array, losses: Array, drops: Any, accuracy: list[list[float]]) -> dict[str, Any]:
-    """Means of as many losses in a row as bring the curve to `KEPT`."""
-    group = -(-len(steps) // KEPT)
+    """Reduce a curve to at most `MOST_LOSSES` points, by means over consecutive losses."""
+    group = -(-len(steps) // MOST_LOSSES)
     length = len(steps) // group * group
     steps, losses = (values[:length].reshape(-1, group).mean(1) for values in (steps, losses))
     return {
@@ -139,14 +139,14 @@ def _thin(network: str, steps: Array, losses: Array, drops: Any, accuracy: list[
 
 
 def _accuracy(run: Path) -> list[list[float]]:
-    """(step, accuracy) by validation where there is one, else by test."""
+    """[step, accuracy] of each evaluation of the validation split, or of the test split if there is none."""
     rows = [row for row in read_rows(run / METRICS) if "accuracy" in row]
     split = "validation" if any(row["kind"] == "validation" for row in rows) else "test"
     return [[float(row["step"]), float(row["accuracy"])] for row in rows if row["kind"] == split]
 
 
 def curves(outcomes: Iterable[Outcome]) -> list[Curve]:
-    """Curves of all completed trainings and imports, by network and device."""
+    """Return the curves of all completed trainings and imports, sorted by device, depth and seed."""
     loaded = []
     for outcome in outcomes:
         labels = outcome.trial.labels
@@ -175,8 +175,8 @@ def curves(outcomes: Iterable[Outcome]) -> list[Curve]:
     return sorted(loaded, key=lambda curve: (curve.device, curve.depth, curve.seed))
 
 
-def served(outcomes: Iterable[Outcome]) -> list[Path]:
-    """Folders of the parameter-server runs that are completed; the recordings are none of them."""
+def ps_folders(outcomes: Iterable[Outcome]) -> list[Path]:
+    """Return the folders of the completed parameter-server runs, without the recordings."""
     return [
         outcome.folder
         for outcome in outcomes

@@ -35,7 +35,7 @@ def sections(settings: "Settings", scale: Scale, outcomes: Sequence[Outcome]) ->
         sections_.append(section)
     else:
         epochs = None
-        text = f"{len(fitted)} curves are too few for a regression on depth, family and device with one to spare."
+        text = f"{len(fitted)} curves are too few for a regression on depth, family and device."
         sections_.append(Section(title="Regression", text=text))
     return [*sections_, *times(settings, scale, outcomes, epochs)]
 
@@ -80,14 +80,15 @@ def _curves(settings: "Settings", fitted: list[Fitted], goal: list[Fitted], faul
         for step, loss in zip(*regression.binned(curve), strict=True):
             _add(columns, step=float(step), loss=float(loss), network=named)
     names = ("network", "device", "seed", "b0", "b0 from", "b0 to", "b1", "b1 from", "b1 to", "b2", "b2 from", "b2 to")
-    names += ("left out, one hyperbola (%)", "left out, phases (%)", "phases", "best accuracy (%)", "source")
+    names += ("held-out error, one hyperbola (%)", "held-out error, phases (%)")
+    names += ("phases", "best accuracy (%)", "source")
     table = Table(
         name="loss-models",
         title="Loss models, 1 / (b0 k + b1) + b2 after k steps",
         columns=names,
         rows=tuple(rows),
-        note="from and to: 95 % intervals. Left out: mean error of losses left out of the fit, by one hyperbola "
-        "through the whole curve, and by a form for each phase between drops of the learning rate.",
+        note="from and to: 95 % confidence interval. Held-out error: mean error on losses held out from the fit of one "
+        "hyperbola to the whole curve, and of one curve to each phase between drops of the learning rate.",
     )
     figures = [
         Figure(
@@ -96,15 +97,15 @@ def _curves(settings: "Settings", fitted: list[Fitted], goal: list[Fitted], faul
             x=Axis(title="step"),
             y=Axis(title="training loss", scale="log"),
             layers=(Layer(mark="line", data=columns, x="step", y="loss", series="network"),),
-            caption="Means of successive batches.",
+            caption="Means over consecutive batches.",
         )
         for device, columns in by_device.items()
     ]
-    text = f"{len(fitted)} curves to learn from, {len(goal)} of {settings.predicted} to test by; "
-    text += f"batch {settings.batch}, {settings.epochs} epochs"
+    text = f"{len(fitted)} curves to fit and {len(goal)} of {settings.predicted} to validate the prediction; "
+    text += f"batch size {settings.batch}, {settings.epochs} epochs"
     text += f" of {settings.images:,} images" if settings.images else ""
     text += f" at {settings.image_size} x {settings.image_size} pixels" if settings.image_size else ""
-    parts = [Finding(text=f"Left out: {fault}.", n=1, holds=False) for fault in faults]
+    parts = [Finding(text=f"Excluded: {fault}.", n=1, holds=False) for fault in faults]
     return Section(title="Loss curves", text=text + ".", parts=(*parts, table, *figures))
 
 
@@ -116,12 +117,12 @@ def _regression(regressions: list[Regression], fitted: list[Fitted]) -> Section:
         least = min(tested, key=lambda each: each.device_p)
         # Three coefficients are tested: Bonferroni divides the 5 % among them.
         same = least.device_p > 0.05 / len(tested)
-        text = f"Convergence on {', '.join(kinds)} is {'the same' if same else 'not the same'} according to "
-        text += f"{len(fitted)} curves: the device explains most of {least.name}, with p = {least.device_p:.2g} "
-        text += f"(F test; below {0.05 / len(tested):.3f} it would be significant)."
+        text = f"Convergence on {', '.join(kinds)} {'does not differ' if same else 'differs'} significantly over "
+        text += f"{len(fitted)} curves: the smallest p-value of the device is {least.device_p:.2g}, for {least.name} "
+        text += f"(F test; significant below {0.05 / len(tested):.3f})."
         parts.append(Finding(text=text, n=len(fitted), holds=same))
     else:
-        text = f"All curves are of {kinds[0]}: whether the device matters cannot be tested; give another, or its logs."
+        text = f"All curves are from {kinds[0]}: an effect of the device cannot be tested. Add a device or its logs."
         parts.append(Finding(text=text, n=len(fitted)))
     rows = [
         (
@@ -129,16 +130,16 @@ def _regression(regressions: list[Regression], fitted: list[Fitted]) -> Section:
             "logarithm" if each.log else "value",
             *(float(weight) for weight in each.weights),
             each.r_squared,
-            each.spare,
+            each.degrees_of_freedom,
             None if np.isnan(each.device_p) else each.device_p,
         )
         for each in regressions
     ]
-    columns = ("coefficient", "regressed", *regressions[0].terms, "R squared", "to spare", "p of device")
+    columns = ("coefficient", "scale", *regressions[0].terms, "R squared", "degrees of freedom", "p of device")
     return Section(
         title="Regression on depth and device",
-        text="Each coefficient as a linear function of log depth, the network's family if there are two, and the "
-        "device; b0 and b1 in logarithms where no curve has one next to zero.",
+        text="Each coefficient is a linear function of log depth, the device, and the network's family if there are "
+        "two. b0 and b1 are on a logarithmic scale unless one of their values is close to zero.",
         parts=(*parts, Table(name="regression", title="Regression", columns=columns, rows=tuple(rows))),
     )
 
@@ -146,7 +147,7 @@ def _regression(regressions: list[Regression], fitted: list[Fitted]) -> Section:
 def _predicted(
     settings: "Settings", scale: Scale, regressions: list[Regression], fitted: list[Fitted], goal: list[Fitted]
 ) -> tuple[Section, tuple[float, float, float] | None]:
-    """Section with the predicted curve and epochs to the target, and the epochs of all devices together."""
+    """Return the section with the predicted curve and epochs to the target, and the epochs over all devices."""
     kinds = sorted({each.curve.device for each in fitted})
     losses = regression.target_losses(fitted, settings.target)
     target = float(np.median(losses)) if losses else None
@@ -165,12 +166,18 @@ def _predicted(
             epochs = regression.steps_to(draws, each) / scale.steps_per_epoch
             low, high = np.quantile(epochs[1:], [0.025, 0.975], method="inverted_cdf")
             predictions.append((float(epochs[0]), float(low), float(high), epochs))
-            got = [regression.reached(each.curve, settings.target) for each in measured]
-            seen = [step / scale.steps_per_epoch for step in got if step is not None]
-            rows.append((kind, *(_finite(value) for value in (epochs[0], low, high)), seen[0] if seen else None))
+            reached_steps = [regression.reached(each.curve, settings.target) for each in measured]
+            measured_epochs = [step / scale.steps_per_epoch for step in reached_steps if step is not None]
+            rows.append(
+                (
+                    kind,
+                    *(_finite(value) for value in (epochs[0], low, high)),
+                    measured_epochs[0] if measured_epochs else None,
+                )
+            )
     goal_text = f"{settings.target:.0%} accuracy"
     if target is None:
-        text = f"No curve reached {goal_text}: the loss at which it is reached, and so the time, is not known."
+        text = f"No curve reached {goal_text}: the corresponding loss, and therefore the time to it, is unknown."
         parts.append(Finding(text=text, n=len(fitted), holds=False))
         return Section(title=f"{settings.predicted}, predicted", parts=tuple(parts)), None
     text = f"{goal_text} was reached at a training loss of {target:.3g} (median; {min(losses):.3g} to "
@@ -182,13 +189,13 @@ def _predicted(
             title=f"Epochs of {settings.predicted} to {goal_text}",
             columns=("device", "predicted", "from", "to", "measured"),
             rows=tuple(rows),
-            note="Empty: never reached. Measured: on a line between evaluations.",
+            note="Empty: never reached. measured: interpolated linearly between evaluations.",
         )
     )
     parts.append(_epochs_finding(settings, predictions, rows))
-    every = np.concatenate([epochs[1:] for *_, epochs in predictions])
+    all_epochs = np.concatenate([epochs[1:] for *_, epochs in predictions])
     middle = float(np.median([epochs[0] for *_, epochs in predictions]))
-    low, high = (float(v) for v in np.quantile(every, [0.025, 0.975], method="inverted_cdf"))
+    low, high = (float(v) for v in np.quantile(all_epochs, [0.025, 0.975], method="inverted_cdf"))
     section = Section(title=f"{settings.predicted}, predicted", parts=tuple(parts))
     return section, (middle, max(min(low, middle), 1e-3), max(high, middle)) if np.isfinite(middle) else None
 
@@ -201,8 +208,8 @@ def _epochs_finding(settings: "Settings", predictions: list[tuple], rows: list[t
     text = f"Epochs of {settings.predicted} to {settings.target:.0%}, predicted: {'; '.join(intervals)}."
     holds = None
     if measured:
-        inside = [(low or 0) <= seen <= (high if high is not None else np.inf) for seen, low, high in measured]
-        text += f" Measured: {', '.join(f'{seen:.3g}' for seen, *_ in measured)}, "
+        inside = [(low or 0) <= epochs <= (high if high is not None else np.inf) for epochs, low, high in measured]
+        text += f" Measured: {', '.join(f'{epochs:.3g}' for epochs, *_ in measured)}, "
         text += f"{sum(inside)} of {len(inside)} within the interval."
         holds = all(inside)
     return Finding(text=text, n=len(measured) or len(predictions), holds=holds)
@@ -212,14 +219,14 @@ def _error(each: Fitted, draws: np.ndarray) -> Finding:
     steps, losses = regression.binned(each.curve)
     curves = regression.values(draws, steps)
     error = float(np.abs(curves[0] / losses - 1).mean())
-    own_error = float(np.abs(each.fit.optimus(steps) / losses - 1).mean())
+    fit_error = float(np.abs(each.fit.optimus(steps) / losses - 1).mean())
     low, high = np.quantile(curves[1:], [0.025, 0.975], axis=0)
     inside = float(((losses >= low) & (losses <= high)).mean())
     text = (
-        f"{each.curve.name}: the predicted curve is {error:.1%} off the measured one on average; a fit to the measured "
+        f"{each.curve.name}: the mean error of the predicted curve is {error:.1%}, that of a fit to the measured curve "
     )
-    text += f"curve is {own_error:.1%} off. {inside:.0%} of the measured losses are in the 95 % band "
-    text += "of the curve; batches scatter around it."
+    text += f"{fit_error:.1%}. {inside:.0%} of the measured losses are in the 95 % band of the prediction, which does "
+    text += "not include the noise of single batches."
     return Finding(text=text, n=1)
 
 
@@ -234,7 +241,7 @@ def _curve_figure(settings: "Settings", kind: str, draws: np.ndarray, measured: 
         for step, loss in zip(*regression.binned(each.curve), strict=True):
             named = "measured" + (f", seed {each.curve.seed}" if len(measured) > 1 else "")
             _add(lines, x=float(step), y=float(loss), curve=named)
-    # With few networks the band may be so wide that the curves in it are not visible.
+    # With few networks the band may be so wide that the curves inside it are not visible.
     top = 2 * max(loss for loss in lines["y"] if isinstance(loss, float))
     cut = f", cut at {top:.3g}" if high.max() > top else ""
     band = {"x": steps.tolist(), "low": low.clip(max=top).tolist(), "high": high.clip(max=top).tolist()}
@@ -247,7 +254,7 @@ def _curve_figure(settings: "Settings", kind: str, draws: np.ndarray, measured: 
             Layer(mark="band", data=band, low="low", high="high"),
             Layer(mark="line", data=lines, series="curve"),
         ),
-        caption=f"Predicted by the regression from the other networks; band: 95 % for one more network{cut}.",
+        caption=f"Predicted from the other networks by the regression; band: 95 % prediction interval{cut}.",
     )
 
 

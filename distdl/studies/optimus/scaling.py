@@ -1,4 +1,4 @@
-"""Time and cost to a target over servers and workers: seconds per step of a speed model, times steps to the target."""
+"""Time and cost to a target by servers and workers: seconds per step from a speed model, times steps to the target."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from distdl.perf.speed.read_speeds import read, read_runs
 from distdl.perf.speed.speed_fit import SpeedFit
 
 Steps = Callable[[Array], tuple[Array, Array, Array]]
-"""Points [n, 3] (servers, workers, global batch) -> seconds per step, with the ends of the 95 % interval."""
+"""Function of points [n, 3] (servers, workers, global batch): seconds per step and the ends of its 95 % interval."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class Plan:
 
 
 def measured(folders: Sequence[Path], file: Path | None) -> tuple[Measurements, list[SpeedFit]] | str:
-    """Measured steps and the fits to them, distdl's and Optimus'; or the reason why there are none."""
+    """Return measured steps and the fits of two models to them, or the reason why there are none."""
     if file is None and not folders:
         return "no parameter-server run is completed"
     try:
@@ -60,17 +60,17 @@ def measured(folders: Sequence[Path], file: Path | None) -> tuple[Measurements, 
 
 
 def published(points: Array) -> tuple[Array, Array, Array]:
-    """ResNet-50's published coefficients. They come without an interval."""
+    """Step times by ResNet-50's published coefficients, for which no intervals were published."""
     step_s = optimus.step_s(optimus.PUBLISHED_SYNC, *points.T)
     return step_s, step_s, step_s
 
 
 def plans(scale: Scale, steps: Steps, epochs: tuple[float, float, float], servers: Sequence[int]) -> list[Plan]:
-    """Time to the target at 1 to `most_workers` workers, by servers.
+    """Return the time to the target with 1 to `most_workers` workers for each number of servers.
 
     Args:
-        epochs: to the target, with the ends of its 95 % interval. It is independent of the step's interval, so that
-            the squares of their relative widths add.
+        epochs: number of epochs to the target, and the ends of its 95 % interval. It is independent of the step time,
+            so the squares of the relative widths of both intervals are added.
     """
     grid = [(p, w, scale.batch) for p in servers for w in range(1, min(scale.most_workers, scale.batch) + 1)]
     step_s, low, high = steps(np.array(grid, float))
@@ -93,8 +93,12 @@ def plans(scale: Scale, steps: Steps, epochs: tuple[float, float, float], server
     return listed
 
 
-def stops_paying(plans: Sequence[Plan], pays: float) -> Plan:
-    """The last plan for which an additional worker paid, among plans with the same number of servers."""
+def last_paying_plan(plans: Sequence[Plan], pays: float) -> Plan:
+    """Return the plan with the last worker that pays, among plans with the same number of servers.
+
+    Args:
+        pays: share by which an additional worker must shorten the time.
+    """
     ordered = sorted(plans, key=lambda plan: plan.workers)
     for plan, more in itertools.pairwise(ordered):
         if more.hours > plan.hours * (1 - pays):

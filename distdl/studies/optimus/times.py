@@ -12,7 +12,7 @@ from distdl.perf.speed.speed_fit import SpeedFit
 from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
 from distdl.studies.base import Outcome
 from distdl.studies.optimus import logs
-from distdl.studies.optimus.scaling import Plan, Scale, Steps, measured, plans, published, stops_paying
+from distdl.studies.optimus.scaling import Plan, Scale, Steps, last_paying_plan, measured, plans, published
 
 if TYPE_CHECKING:
     from distdl.studies.optimus import Settings
@@ -22,8 +22,8 @@ UNITS = (("hours", 1.0), ("minutes", 60.0), ("seconds", 3600.0))
 
 
 def times(settings: "Settings", scale: Scale, outcomes: Sequence[Outcome], epochs: Epochs | None) -> list[Section]:
-    """A section on speed, and one on time and cost for each speed model; without epochs only the first."""
-    result = measured(logs.served(outcomes), settings.speed)
+    """Return a section on speed, and one on time and cost for each speed model; without epochs only the first."""
+    result = measured(logs.ps_folders(outcomes), settings.speed)
     sections, models = [], {}
     if isinstance(result, str):
         sections.append(Section(title="Speed", text=f"No speed model of measured runs: {result}."))
@@ -37,7 +37,7 @@ def times(settings: "Settings", scale: Scale, outcomes: Sequence[Outcome], epoch
         )
     models["published"] = (published, "Optimus' published coefficients")
     if epochs is None:
-        text = "Without epochs to the target there is no time to it."
+        text = "The time to the target cannot be predicted, because the number of epochs to it is unknown."
         return [*sections, Section(title="Time to the target", text=text)]
     return [*sections, *(_section(settings, scale, epochs, name, *model) for name, model in models.items())]
 
@@ -52,10 +52,10 @@ def _speed(data: Measurements, fits: Sequence[SpeedFit], best: SpeedFit) -> Sect
     table = Table(
         name="speed-models",
         title="Speed models",
-        columns=("model", "term", "seconds", "from", "to", "left out (%)"),
+        columns=("model", "term", "seconds", "from", "to", "held-out error (%)"),
         rows=tuple(rows),
-        note="Optimus, Eq. 4: t0 M / w + t1 + t2 w / p + t3 w + t4 p. Left out: mean error of a configuration's step "
-        "time, predicted by a fit to the others.",
+        note="Optimus, Eq. 4: t0 M / w + t1 + t2 w / p + t3 w + t4 p. Held-out error: mean error of the step time of a "
+        "configuration that is predicted by a fit to the others.",
     )
     layers = []
     columns: dict[str, list[Cell]] = {"x": [], "y": [], "servers": []}
@@ -72,8 +72,8 @@ def _speed(data: Measurements, fits: Sequence[SpeedFit], best: SpeedFit) -> Sect
                 lines[name].append(cell)
     layers.append(Layer(mark="line", data=lines, series="servers"))
     replayed = f"; compute replayed in {data.replayed} of them" if data.replayed else ""
-    text = f"{len(data)} configurations of {data.points[0, 2]:g} images per step were measured{replayed}: "
-    text += ", ".join(f"{fit.requested} predicts one left out with {fit.held_out_mape:.1%} mean error" for fit in fits)
+    text = f"{len(data)} configurations were measured with {data.points[0, 2]:g} images per step{replayed}. "
+    text += f"Mean held-out error: {', '.join(f'{fit.held_out_mape:.1%} by {fit.requested}' for fit in fits)}"
     figure = Figure(
         name="speed",
         title="Step time, measured and fitted" + (", compute replayed" if data.replayed else ""),
@@ -86,47 +86,47 @@ def _speed(data: Measurements, fits: Sequence[SpeedFit], best: SpeedFit) -> Sect
     return Section(title="Speed", parts=(Finding(text=text + ".", n=len(data)), *warnings, table, figure))
 
 
-def _section(settings: "Settings", scale: Scale, epochs: Epochs, name: str, steps: Steps, of: str) -> Section:
+def _section(settings: "Settings", scale: Scale, epochs: Epochs, name: str, steps: Steps, source: str) -> Section:
     by_servers = {p: plans(scale, steps, epochs, [p]) for p in scale.servers}
-    every = plans(scale, steps, epochs, range(1, scale.most_servers + 1))
-    fastest = min(every, key=lambda plan: plan.hours)
+    all_plans = plans(scale, steps, epochs, range(1, scale.most_servers + 1))
+    fastest = min(all_plans, key=lambda plan: plan.hours)
     parts: list[Finding | Table | Figure] = [_best(settings, scale, fastest)]
     rows = []
     for p, several in by_servers.items():
-        paid, least = stops_paying(several, scale.pays), min(several, key=lambda plan: plan.hours)
-        text = f"{p} servers: from {_count(paid.workers, 'worker')} on, one more takes less than {scale.pays:.0%} off; "
-        text += f"there it takes {_time(paid)}, at the best {_time(least)} with {least.workers}."
+        paid, least = last_paying_plan(several, scale.pays), min(several, key=lambda plan: plan.hours)
+        text = f"{_count(p, 'server')}: with more than {_count(paid.workers, 'worker')}, an additional one shortens "
+        text += f"the time by less than {scale.pays:.0%}. Time with {paid.workers}: {_time(paid)}; shortest time: "
+        text += f"{_time(least)} with {least.workers}."
         parts.append(Finding(text=text, n=1))
-        rows += [(p, "where adding stops paying", *_row(paid)), (p, "fastest", *_row(least))]
+        rows += [(p, "last worker that pays", *_row(paid)), (p, "fastest", *_row(least))]
         rows.append((p, "cheapest", *_row(min(several, key=lambda plan: plan.cost))))
-    cheapest = min(every, key=lambda plan: plan.cost)
+    cheapest = min(all_plans, key=lambda plan: plan.cost)
     text = (
-        f"At {scale.price_per_hour:g} an hour for each server and worker, the cheapest is {_configuration(cheapest)}: "
+        f"At a price of {scale.price_per_hour:g} per hour for each server and worker, the cheapest configuration is "
+        f"{_configuration(cheapest)}: {cheapest.cost:.3g} in {_time(cheapest)}; the fastest one costs "
+        f"{fastest.cost:.3g}."
     )
-    text += f"{cheapest.cost:.3g} in {_time(cheapest)}; the fastest costs {fastest.cost:.3g}."
     parts.append(Finding(text=text, n=1))
     rows += [(None, "fastest of all", *_row(fastest)), (None, "cheapest of all", *_row(cheapest))]
     parts.append(
         Table(
             name=f"plans-{name}",
             title="Configurations",
-            columns=("servers drawn", "which", "servers", "workers", "hours", "from", "to", "cost"),
+            columns=("fixed servers", "selected as", "servers", "workers", "hours", "from", "to", "cost"),
             rows=tuple(rows),
         )
     )
     parts += [_figure(settings, by_servers, name, "time"), _figure(settings, by_servers, name, "cost")]
-    note = f"Steps by {of}; {epochs[0]:.3g} epochs of {scale.steps_per_epoch:.0f} steps (95 %: {epochs[1]:.3g} to "
-    note += f"{epochs[2]:.3g}). " if np.isfinite(epochs[2]) else "no end). "
+    note = f"Step time from {source}; {epochs[0]:.3g} epochs of {scale.steps_per_epoch:.0f} steps (95 % interval: "
+    note += f"{epochs[1]:.3g} to {epochs[2]:.3g}). " if np.isfinite(epochs[2]) else f"{epochs[1]:.3g}, unbounded). "
     if name == "published":
-        note += (
-            f"They were published for {PUBLISHED_BATCH} images per step, without intervals: at {scale.batch} they are "
-        )
-        note += "extrapolated, and the band is that of the epochs alone."
-    return Section(title=f"Time to {settings.target:.0%}, by {of}", text=note, parts=tuple(parts))
+        note += f"The coefficients were published for {PUBLISHED_BATCH} images per step, without intervals: "
+        note += f"{scale.batch} images are an extrapolation, and the band includes only the uncertainty of the epochs."
+    return Section(title=f"Time to {settings.target:.0%}, step time from {source}", text=note, parts=tuple(parts))
 
 
 def _best(settings: "Settings", scale: Scale, plan: Plan) -> Finding:
-    text = f"{settings.predicted} reaches {settings.target:.0%} soonest with {_configuration(plan)}: {_time(plan)}"
+    text = f"{settings.predicted} reaches {settings.target:.0%} fastest with {_configuration(plan)}: {_time(plan)}"
     edge = plan.servers == scale.most_servers or plan.workers == min(scale.most_workers, scale.batch)
     return Finding(text=text + (", at the edge of the search range." if edge else "."), n=1)
 
@@ -137,7 +137,7 @@ def _figure(settings: "Settings", by_servers: dict[int, list[Plan]], name: str, 
     unit, per_hour = next(pair for pair in UNITS if longest * pair[1] >= 2 or pair[0] == "seconds")
     for p, several in by_servers.items():
         for plan in several:
-            # An unbounded interval is cut so that the figure's other curves stay readable.
+            # A wide interval is cut off to keep the figure's other curves readable.
             ends = (plan.low, min(plan.high, plan.hours * 10))
             scaled = plan.cost / plan.hours if what == "cost" else per_hour
             row = (plan.workers, plan.hours * scaled, *(end * scaled for end in ends), _count(p, "server"))
@@ -152,7 +152,7 @@ def _figure(settings: "Settings", by_servers: dict[int, list[Plan]], name: str, 
             Layer(mark="band", data=columns, low="low", high="high", series="servers"),
             Layer(mark="line", data=columns, series="servers"),
         ),
-        caption="Bands: 95 %, cut at ten times the time.",
+        caption="Bands: 95 % intervals, cut off at ten times the predicted time.",
     )
 
 
@@ -170,7 +170,7 @@ def _count(number: int, thing: str) -> str:
 
 
 def _time(plan: Plan) -> str:
-    high = _hours(plan.high) if np.isfinite(plan.high) else "no end"
+    high = _hours(plan.high) if np.isfinite(plan.high) else "unbounded"
     return f"{_hours(plan.hours)} ({_hours(plan.low)} to {high})"
 
 

@@ -19,14 +19,14 @@ class Settings:
     """Networks and devices to train, the network to predict, and the runs that measure the time of a step."""
 
     networks: tuple[str, ...] = ("resnet18", "resnet20", "resnet32", "resnet44", "resnet56")
-    """Networks whose curves are fitted; the digits at a name's end are its depth."""
+    """Networks whose curves are fitted; the digits at the end of a name are the depth."""
     predicted: str = "resnet50"
     """The network whose curve is predicted, and then trained for comparison."""
     devices: tuple[str, ...] = ("cuda",)
-    """Device types to train on here: cuda or cpu, with :bf16 or :tf32 for another precision than fp32."""
+    """Device types to train on: cuda or cpu, with :bf16 or :tf32 for another precision than fp32."""
     logs: tuple[str, ...] = ()
-    """Logs of trainings on other device types, each as TYPE=FOLDER: the folder holds run folders, or NETWORK.csv with
-    columns step, loss and optionally lr, epoch and accuracy."""
+    """Logs of trainings on other device types, each as TYPE=FOLDER: the folder contains run folders, or NETWORK.csv
+    with columns step, loss and optionally lr, epoch and accuracy."""
     profile: str = "resnet20-cifar10"
     """The training profile."""
     epochs: Positive = 350
@@ -38,33 +38,33 @@ class Settings:
     lr: Annotated[float, Field(gt=0)] = 0.1
     """Initial learning rate."""
     images: Annotated[int, Field(ge=0)] = 0
-    """Number of training images; 0 takes all 50,000."""
+    """Number of training images; 0 uses all 50,000."""
     image_size: Annotated[int, Field(ge=0)] = 0
-    """Pixels, height and width; 0 takes the set's own."""
+    """Height and width of the images in pixels; 0 keeps those of the data set."""
     validation: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the training images that measures accuracy during training; 0 uses the test set."""
+    """Share of the training images that is held out to measure accuracy during training; 0 uses the test set."""
     seeds: Repetitions = 1
     """Repetitions of each training."""
     target: Share = 0.92
     """Accuracy to reach."""
     servers: tuple[Positive, ...] = (2, 4)
-    """Numbers of parameter servers for which time is drawn over workers."""
+    """Numbers of parameter servers for which time and cost by number of workers are plotted."""
     most_servers: Positive = 8
-    """Largest number of servers in the search for the best configuration..."""
+    """Largest number of servers in the search for the best configuration."""
     most_workers: Positive = 20
-    """...and largest number of workers."""
+    """Largest number of workers in the search for the best configuration."""
     price_per_hour: Annotated[float, Field(ge=0)] = 0.9
-    """Price of each server and each worker."""
+    """Price per hour of each server and each worker."""
     pays: Share = 0.05
     """An additional worker pays if it shortens the time by at least this share."""
     speed: Path | None = None
-    """A CSV file of measured steps (as for distdl fit speed), which replaces the study's own runs."""
+    """A CSV file of measured step times (as for distdl fit speed), instead of the study's own runs."""
     ps_servers: tuple[Positive, ...] = (1, 2, 4)
-    """Servers of the runs that are measured..."""
+    """Numbers of servers of the runs that measure the step time."""
     ps_workers: tuple[Positive, ...] = (1, 2, 4, 8)
-    """...and their workers; each holds its share of `batch`, and replays compute recorded on one worker."""
+    """Numbers of workers of these runs; each worker has its share of `batch` and replays recorded compute times."""
     ps_steps: Positive = 40
-    """Steps of each."""
+    """Number of steps of each of these runs."""
     ps_hosts: bool = True
     """Give each server and worker its own emulated host on this machine, with a link of 1 Gbit/s. Needs root; without
     it they communicate over loopback."""
@@ -81,7 +81,7 @@ class Settings:
 
 
 def trials(settings: Settings) -> list[Trial]:
-    """Trainings by device, network and seed; imports; one recording for each batch of a worker, and the served runs."""
+    """Return the trainings, imports, a recording for each batch size of a worker, and the parameter-server runs."""
     listed = []
     for device in settings.devices:
         for network in (*settings.networks, settings.predicted):
@@ -130,7 +130,7 @@ def _training(settings: Settings, device: str, network: str, seed: int) -> Trial
 
 
 def _served(settings: Settings) -> list[Trial]:
-    """Runs under a parameter server. The compute of one worker is recorded first, at each batch size."""
+    """Parameter-server runs. The compute times of one worker are recorded first, for each batch size."""
     base = _base(
         settings,
         {

@@ -4,18 +4,18 @@ from collections.abc import Mapping
 
 from distdl.report.content import Section
 from distdl.studies.base import Outcome, Study
-from distdl.studies.paleo import report as shown
+from distdl.studies.paleo import report
 from distdl.studies.paleo.trials import COUNTS, Settings, trials
 
 QUICK = {"networks": ("alexnet", "googlenet", "resnet50"), "batch": 4, "rounds": 2, "repeats": 3}
-"""Three networks at a smaller batch."""
+"""Three networks at a smaller batch size."""
 
 
 def findings(settings: Settings, outcomes: Mapping[str, Outcome]) -> list[Section]:
-    """Results of the completed trials, one section per question."""
+    """Return the results of the completed trials."""
     sections = []
     if COUNTS in outcomes and outcomes[COUNTS].completed:
-        sections += [shown.vgg19(outcomes[COUNTS].result), shown.k80(outcomes[COUNTS].result)]
+        sections += [report.vgg19(outcomes[COUNTS].result), report.k80(outcomes[COUNTS].result)]
     by_network = {
         network: [
             outcome.result
@@ -25,12 +25,12 @@ def findings(settings: Settings, outcomes: Mapping[str, Outcome]) -> list[Sectio
         for network in settings.networks
     }
     by_network = {network: results for network, results in by_network.items() if results}
-    return [*sections, shown.sums(by_network, settings.batch)] if by_network else sections
+    return [*sections, report.sums(by_network, settings.batch)] if by_network else sections
 
 
 STUDY = Study(
     name="paleo",
-    summary="FLOPs and time by layer: VGG19, a K80, and layer sums against totals measured here",
+    summary="FLOPs and time by layer: VGG19, a K80, and sums of layer times compared with step times on this machine",
     settings=Settings,
     quick=QUICK,
     trials=trials,

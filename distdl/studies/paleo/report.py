@@ -8,11 +8,11 @@ from distdl.core.statistics import Spread, spread
 from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
 
 CONV_SHARE = 0.993702
-"""Share of the convolutions in VGG19's forward multiply-adds."""
+"""Share of convolutions in the multiply-adds of VGG19's forward pass."""
 LU2017 = {"VGG16": (15503, 1.776, 563), "GoogLeNet": (1606, 0.184, 5436), "ResNet-50": (3922, 0.449, 2226)}
 """Lu et al. 2017: million operations; and the times computed from them: ms and images/s at 8.73 TFLOPS."""
 WITHIN = 0.05
-"""Largest relative difference at which a sum of layers counts as equal to the step."""
+"""Largest relative difference at which a sum of layer times counts as equal to the step time."""
 
 
 def vgg19(result: Mapping[str, Any]) -> Section:
@@ -35,8 +35,9 @@ def vgg19(result: Mapping[str, Any]) -> Section:
     columns = ("layer", "kind", "output", "parameters", "forward GFLOP", "training")
     by_kind = {"x": [layer["name"] for layer in layers], "y": [layer["forward_flops"] / 1e9 for layer in layers]}
     text = f"Convolutions are {conv / forward:.4%} of VGG19's {forward // 2:,} multiply-adds per image."
-    backward = f"Training takes {training:,} FLOPs per image, {training / forward:.3f} times the forward pass: both "
-    backward += "gradients cost as much, except the gradient of the first layer's input, which is not needed."
+    backward = f"Training takes {training:,} FLOPs per image, {training / forward:.3f} times the forward pass: the "
+    backward += "gradients of weights and inputs each cost as much as the forward pass, but the gradient of the first "
+    backward += "layer's input is not needed."
     return Section(
         title="VGG19, layer by layer",
         text="Counted for one image of 3 x 224 x 224. 1 multiply-add = 2 FLOPs.",
@@ -56,12 +57,12 @@ def vgg19(result: Mapping[str, Any]) -> Section:
 
 
 def k80(result: Mapping[str, Any]) -> Section:
-    """Forward time and throughput at the K80's peak, in both units of counting."""
-    rows, bounds, right = [], [], []
+    """Forward time and throughput at the K80's peak, with both ways of counting."""
+    rows, bounds, matches = [], [], []
     for each in result["k80"]:
         millions, ms, images = LU2017[each["name"]]
         operations = each["lu2017_operations"] / 1e6
-        right.append(abs(operations - millions) < 0.6 and abs(1e3 * each["lu2017_s"] - ms) < 6e-4)
+        matches.append(abs(operations - millions) < 0.6 and abs(1e3 * each["lu2017_s"] - ms) < 6e-4)
         rows.append(
             (
                 each["name"],
@@ -88,24 +89,24 @@ def k80(result: Mapping[str, Any]) -> Section:
     board, half = result["board_flops_per_s"] / 1e12, result["half_flops_per_s"] / 1e12
     return Section(
         title="Three networks on a K80",
-        text=f"The published times divide Lu et al.'s operations, 1 per multiply-add, by the {board:g} TFLOPS of both "
-        f"GPUs of the board, which count 2 per multiply-add: in the same unit the times are twice as long. One "
-        f"process has one of the two GPUs ({half:g} TFLOPS), and PALEO adds reading and writing at its 240 GB/s. "
-        "All are lower bounds.",
+        text="The published times divide Lu et al.'s numbers of operations, with 1 per multiply-add, by the peak of "
+        f"the board's two GPUs, {board:g} TFLOPS, with 2 per multiply-add. In consistent units the times are twice as "
+        f"long. A process uses one of the two GPUs ({half:g} TFLOPS), and PALEO adds the time of memory accesses at "
+        "240 GB/s. All times are lower bounds.",
         parts=(
             Finding(
-                text="Counted as Lu et al. do, the networks have the published operations and times.",
+                text="With Lu et al.'s way of counting, operations and times equal the published ones.",
                 n=0,
-                holds=all(right),
+                holds=all(matches),
             ),
-            Table(name="k80", title="One image forward, at the peak", columns=columns, rows=tuple(rows)),
+            Table(name="k80", title="Forward pass of one image at the peak", columns=columns, rows=tuple(rows)),
             Table(name="k80-flops", title=title, columns=units, rows=tuple(bounds)),
         ),
     )
 
 
 def sums(done: Mapping[str, Sequence[Mapping[str, Any]]], batch: int) -> Section:
-    """Sums of layer times against the step, and the reached share of the peak."""
+    """Sums of layer times compared with the step time, and the share of the peak that is reached."""
     first = next(iter(done.values()))[0]
     sums_in_place = {name: spread([_ratio(each, "layer_sum") for each in results]) for name, results in done.items()}
     naive = {name: spread([_ratio(each, "naive_sum") for each in results]) for name, results in done.items()}
@@ -113,8 +114,8 @@ def sums(done: Mapping[str, Sequence[Mapping[str, Any]]], batch: int) -> Section
     n = min(ratio.n for ratio in sums_in_place.values())
     parts = (
         Finding(
-            text=f"Layers timed where they run add up to {_range(sums_in_place)} of the step; timed by a clock and a "
-            f"synchronisation around each layer, to {_range(naive)}.",
+            text=f"Layer times measured in place add up to {_range(sums_in_place)} of the step time; layer times "
+            f"measured with a synchronization around each layer add up to {_range(naive)}.",
             n=n,
             holds=all(abs(ratio.mean - 1) <= WITHIN for ratio in sums_in_place.values()),
         ),
@@ -123,11 +124,11 @@ def sums(done: Mapping[str, Sequence[Mapping[str, Any]]], batch: int) -> Section
         *_tables(done, sums_in_place, naive, ppp),
         _figure(sums_in_place, naive),
     )
-    where = first["device"] if first["cuda"] else f"this processor, {first['threads']} threads"
-    ceiling = first["peak_flops_per_s"] / 1e12
-    text = f"Forward and backward at batch {batch} on {where}; "
-    text += f"its peak {'by the data sheet' if first['cuda'] else 'as reached by a matrix product'}: {ceiling:.3g} "
-    return Section(title="Layers against the step", text=text + "TFLOPS.", parts=parts)
+    device = first["device"] if first["cuda"] else f"this CPU with {first['threads']} threads"
+    source = "from the data sheet" if first["cuda"] else "measured with a matrix product"
+    text = f"Forward and backward pass at batch size {batch} on {device}; "
+    text += f"peak {source}: {first['peak_flops_per_s'] / 1e12:.3g} TFLOPS."
+    return Section(title="Layer times and step time", text=text, parts=parts)
 
 
 def _ratio(each: Mapping[str, Any], key: str) -> float:
@@ -144,19 +145,21 @@ def _percent_of_peak(ppp: Mapping[str, Spread]) -> str:
     text = f"PALEO's platform percent of peak is {_range(ppp)}"
     if len(means) == 1:
         return text + "."
-    return f"{text} by network: one figure for all would be wrong by up to {max(means) / min(means):.2f} times."
+    return f"{text}, depending on the network: one value for all is wrong by a factor of up to " + (
+        f"{max(means) / min(means):.2f}."
+    )
 
 
 def _why(cuda: bool) -> str:
     if cuda:
         return (
-            "A GPU's kernels run asynchronously: timing each layer makes the host wait after each, and the sum counts "
-            "that wait once per layer. Timed by events of the device, with short layers repeated and the cost of an "
-            "empty measurement subtracted, they add up."
+            "GPU kernels run asynchronously. Timing each layer on the host needs a synchronization after it, which the "
+            "sum counts once per layer. With events of the device, repetitions of short layers and the cost of an "
+            "empty measurement subtracted, layer times add up to the step time."
         )
     return (
-        "A processor runs synchronously, so that the naive sum is near the step too; on a GPU, timing each layer "
-        "makes the host wait after each, and the sum counts that wait once per layer."
+        "A CPU runs operators synchronously, so the naive sum is also close to the step time. On a GPU, timing each "
+        "layer on the host needs a synchronization after it, which the sum counts once per layer."
     )
 
 
@@ -176,8 +179,11 @@ def _tables(
         shares.append((name, *(100 * ratios[name].mean for ratios in (sums_in_place, naive, ppp)), step.n))
     of_steps = ("network", "forward (ms)", "step (ms)", "from", "to", "GFLOPS", "n")
     of_shares = ("network", "sum of layers (%)", "naive sum (%)", "PPP (%)", "n")
-    interval = "From and to: the ends of the 95 % interval of the step."
-    note = "Sums are in per cent of the step. PPP: PALEO's time at the peaks over the measured one."
+    interval = "from and to: 95 % confidence interval of the step time."
+    note = (
+        "Sums are in per cent of the step time. PPP (platform percent of peak): PALEO's time at the peak, divided by "
+    )
+    note += "the measured time."
     return (
         Table(name="steps", title="Measured", columns=of_steps, rows=tuple(steps), note=interval),
         Table(name="sums", title="Sums of layers", columns=of_shares, rows=tuple(shares), note=note),
@@ -185,19 +191,19 @@ def _tables(
 
 
 def _figure(sums_in_place: Mapping[str, Spread], naive: Mapping[str, Spread]) -> Figure:
-    columns: dict[str, list] = {"x": [], "y": [], "low": [], "high": [], "way": []}
-    for way, ratios in (("timed where they run", sums_in_place), ("a clock around each", naive)):
+    columns: dict[str, list] = {"x": [], "y": [], "low": [], "high": [], "method": []}
+    for method, ratios in (("measured in place", sums_in_place), ("synchronization per layer", naive)):
         for name, each in ratios.items():
             ends = (None, None) if math.isnan(each.low) else (100 * each.low, 100 * each.high)
-            for column, cell in zip(columns.values(), (name, 100 * each.mean, *ends, way), strict=True):
+            for column, cell in zip(columns.values(), (name, 100 * each.mean, *ends, method), strict=True):
                 column.append(cell)
     return Figure(
         name="sums",
-        title="Sum of the layers' times",
+        title="Sum of the layer times",
         x=Axis(title="network", scale="category"),
-        y=Axis(title="of the measured step (%)"),
+        y=Axis(title="share of the measured step time (%)"),
         layers=(
-            Layer(mark="points", data=columns, low="low", high="high", series="way"),
+            Layer(mark="points", data=columns, low="low", high="high", series="method"),
             Layer(mark="rule", data={"y": [100.0]}),
         ),
     )

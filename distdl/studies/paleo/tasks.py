@@ -23,7 +23,7 @@ K80 = {
     "GoogLeNet": published_networks.googlenet_caffe,
     "ResNet-50": published_networks.resnet_caffe,
 }
-"""The networks of Lu et al. 2017, in Caffe's variants."""
+"""The networks of Lu et al. 2017, as defined in Caffe."""
 
 
 def counts(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def _on_k80(name: str, network: Network, half: hardware.Device, board: hardware.
 
 
 def measured(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
-    """Time one network's layers, their sums and the step, and predict them with PALEO at this machine's ceilings."""
+    """Measure the layer times and the step time of one network, and predict them with PALEO at this machine's peak."""
     device = select_device(table["on"])
     subject, batch = named(table["network"]), int(table["batch"])
     counted = count(subject.module, subject.input_shape, batch, training=True, name=subject.name)

@@ -14,22 +14,22 @@ COUNTS = "counts"
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Measurements on this machine. What is counted is fixed: VGG19, and three networks on a K80."""
+    """Settings of the measurements on this machine. FLOPs are always counted for VGG19 and three networks on a K80."""
 
     networks: tuple[str, ...] = ("alexnet", "vgg16", "vgg19", "googlenet", "resnet50", "mobilenet_v2")
     """Networks whose layers are timed on this machine."""
     batch: Positive = 16
     """Images per step."""
     rounds: Positive = 5
-    """Rounds of each measurement within a trial; the median counts."""
+    """Rounds of each measurement within a trial, of which the median is used."""
     repeats: Repetitions = 5
     """Trials of each network, each in its own process."""
     on: Literal["auto", "cpu", "cuda"] = "auto"
-    """Device to time them on."""
+    """Device on which the networks are timed."""
 
 
 def trials(settings: Settings) -> list[Trial]:
-    """Trials: one that counts, and the networks measured in turn, so that a drift affects all of them equally."""
+    """Return a trial that counts FLOPs, and the measurements, in turn by network so that drift affects all equally."""
     measured = [
         Trial(
             name=f"{network}-{repeat}",

@@ -1,4 +1,4 @@
-"""Test accuracies of trials, in per cent, and how they are written and drawn."""
+"""Test accuracies of trials in per cent, as text and as table cells."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -30,7 +30,7 @@ def percent(value: Spread) -> str:
 
 
 def cells(value: Spread | None) -> tuple[float | None, float | None, float | None, int]:
-    """Mean, low, high and n for a table; None instead of a number that does not exist."""
+    """Mean, low, high and n as table cells; None instead of a value that does not exist."""
     if value is None:
         return None, None, None, 0
     mean, low, high = (round(end, 2) if math.isfinite(end) else None for end in (value.mean, value.low, value.high))

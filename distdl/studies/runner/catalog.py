@@ -1,4 +1,4 @@
-"""The registered studies: entry points of the group `distdl.studies`, distdl's own and those of other packages."""
+"""The registered studies: entry points of the group `distdl.studies`, of distdl and of other packages."""
 
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -18,10 +18,10 @@ class Broken:
 
 
 def find(name: str) -> Study:
-    """The study of that name.
+    """Load the study of that name.
 
     Raises:
-        UserError: if there is none, or two packages have one, or its package cannot be loaded.
+        UserError: if no package or several packages have a study of that name, or the package cannot be loaded.
     """
     known = _by_name()
     if name not in known:
@@ -33,14 +33,14 @@ def find(name: str) -> Study:
 
 
 def every() -> list[Study | Broken]:
-    """All registered studies, by name; a broken one does not hide the others."""
+    """Load all registered studies, sorted by name; a study that cannot be loaded is returned as `Broken`."""
     return [_load(name, entries) for name, entries in sorted(_by_name().items())]
 
 
 def _by_name() -> dict[str, list[EntryPoint]]:
     known: dict[str, list[EntryPoint]] = {}
     for entry in entry_points(group=GROUP):
-        # A package that is twice on the path (an editable install next to a built one) counts once.
+        # A package that is on the path twice (an editable install and a built one) counts once.
         if entry not in known.setdefault(entry.name, []):
             known[entry.name].append(entry)
     return known
@@ -48,17 +48,19 @@ def _by_name() -> dict[str, list[EntryPoint]]:
 
 def _load(name: str, entries: list[EntryPoint]) -> Study | Broken:
     if len({entry.value for entry in entries}) > 1:
-        return Broken(name, f"several packages have one of that name: {', '.join(map(_package, entries))}; remove one")
+        return Broken(
+            name, f"several packages have a study of that name: {', '.join(map(_package, entries))}; remove one"
+        )
     entry = entries[0]
     try:
         study = entry.load()
-    except Exception as error:  # whatever another package does when it is imported
-        what = " ".join(str(error).split())
-        return Broken(name, f"{_package(entry)}, {entry.value}: {type(error).__name__}: {what}")
+    except Exception as error:  # importing another package may raise anything
+        message = " ".join(str(error).split())
+        return Broken(name, f"{_package(entry)}, {entry.value}: {type(error).__name__}: {message}")
     if not isinstance(study, Study):
-        return Broken(name, f"{_package(entry)}: {entry.value} is no distdl.studies.base.Study, but {study!r:.40}")
+        return Broken(name, f"{_package(entry)}: {entry.value} is not a distdl.studies.base.Study, but {study!r:.40}")
     if study.name != name:
-        return Broken(name, f'{_package(entry)}: the study at {entry.value} calls itself "{study.name}"')
+        return Broken(name, f'{_package(entry)}: the study at {entry.value} has the name "{study.name}"')
     return study
 
 

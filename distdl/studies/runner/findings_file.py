@@ -1,4 +1,4 @@
-"""Read findings.json as the values from which it was written (distdl.studies.runner.folder.write_findings)."""
+"""Reading of findings.json, which `distdl.studies.runner.folder.StudyFolder.write_findings` writes."""
 
 import json
 from pathlib import Path
@@ -13,21 +13,21 @@ KINDS: dict[str, type] = {kind.__name__.lower(): kind for kind in (Figure, Findi
 
 
 def sections(file: Path) -> list[Section]:
-    """The sections in the file, with pictures from the PNG files in its folder; missing pictures are left out.
+    """Read the sections in the file, with pictures from the PNG files in its folder; missing pictures are omitted.
 
     Raises:
-        UserError: the file does not hold sections.
+        UserError: if the file does not contain sections.
     """
     with reading(file.name, "findings"):
         content = json.loads(read_text(file))
         if not isinstance(content, list):
-            raise TypeError("it holds no list of sections")
+            raise TypeError("expected a list of sections")
         return [_section(each, file) for each in content]
 
 
 def _section(stored: Any, file: Path) -> Section:
     if stored["kind"] != "section":
-        raise ValueError("it holds something else than sections")
+        raise ValueError("expected only sections")
     parts = [_part(part, file) for part in stored["parts"]]
     texts = {name: check(str, stored[name], name, where=file.name, strict=True) for name in ("title", "text")}
     return Section(**texts, parts=tuple(part for part in parts if part is not None))

@@ -1,4 +1,4 @@
-"""A study's folder: the study, its settings, the state of each trial, and the findings.
+"""The folder of a study: name and settings of the study, the state of each trial, and the findings.
 
 study.toml  trials/NAME/  findings.json
 """
@@ -32,20 +32,20 @@ class StudyFolder:
     """One study with its settings and its folder.
 
     Raises:
-        UserError: if two trials have the same name or trials wait for each other.
+        UserError: if two trials have the same name, or trials depend on each other in a cycle.
     """
 
     def __init__(self, path: Path, study: Study, settings: Any) -> None:
         self.path, self.study, self.settings = path.resolve(), study, settings
-        self.trials: list[Trial] = [self._placed(trial) for trial in study.trials(settings)]
+        self.trials: list[Trial] = [self._with_paths(trial) for trial in study.trials(settings)]
         _check(study.name, self.trials)
 
     @classmethod
     def create(cls, path: Path, study: Study, settings: Any) -> "StudyFolder":
-        """The folder for these settings, created if it does not exist.
+        """Open the folder for these settings; create it if it does not exist.
 
         Raises:
-            UserError: if it holds another study, or this one with other settings.
+            UserError: if it contains another study, or this one with other settings.
         """
         made = cls(path, study, settings)
         table = {"study": study.name, "settings": as_table(settings)}
@@ -59,7 +59,7 @@ class StudyFolder:
             raise UserError(f"the study's folder {path} cannot be written: {error.strerror or error}") from None
         existing = read_study(path)
         if existing["study"] != study.name:
-            raise UserError(f"{path} holds study {existing['study']}: give another --out")
+            raise UserError(f"{path} contains study {existing['study']}: choose another --out")
         existing["settings"] = current_names(study, existing["settings"], where=str(path / STUDY))
         other = {
             key
@@ -69,7 +69,7 @@ class StudyFolder:
         if other:
             key = min(other)
             raise UserError(
-                f"{path} holds this study with {key} = {existing['settings'].get(key)!r}, not "
+                f"{path} contains this study with {key} = {existing['settings'].get(key)!r}, not "
                 f"{table['settings'].get(key)!r}: use the same settings to resume it, or choose another --out"
             )
         for trial in made.trials:
@@ -78,10 +78,10 @@ class StudyFolder:
 
     @classmethod
     def open(cls, path: Path) -> "StudyFolder":
-        """The study in a folder.
+        """Open the study in a folder.
 
         Raises:
-            UserError: if there is none, or its plug-in is not installed.
+            UserError: if the folder contains no study, or the study's package is not installed.
         """
         existing = read_study(path)
         study = catalog.find(existing["study"])
@@ -91,21 +91,21 @@ class StudyFolder:
         return self.path / TRIALS / trial.name
 
     def outcomes(self) -> dict[str, Outcome]:
-        """State and result of each trial so far, by name."""
+        """Return the current state and result of each trial, by name."""
         return {trial.name: self._outcome(trial) for trial in self.trials}
 
     def sections(self) -> list[Section]:
-        """The findings of the results so far.
+        """Compute the findings from the results so far.
 
         Raises:
-            UserError: a trial's files do not have the content that the study expects.
+            UserError: if a trial's files do not have the content that the study expects.
         """
         outcomes = self.outcomes()
         with reading(self.path / TRIALS, f"results of study {self.study.name}"):
             return self.study.findings(self.settings, outcomes)
 
     def write_findings(self, sections: Sequence[Section]) -> None:
-        """Write findings.json, the findings for programs, and the pictures as PNG files in the same folder."""
+        """Write the findings as findings.json, and their pictures as PNG files in the same folder."""
         for picture in (part for section in sections for part in section.parts if isinstance(part, Picture)):
             write_atomic(self.path / f"{picture.name}.png", lambda sink, png=picture.png: sink.write(png))
         write_json(self.path / FINDINGS, [_plain(section) for section in sections])
@@ -114,35 +114,35 @@ class StudyFolder:
         folder = self.folder(trial)
         record = trial_lock.read(folder)
         status = "completed" if trial_lock.is_done(folder, trial, record) else record.status
-        if status == "running" and not trial_lock.taken(folder):
+        if status == "running" and not trial_lock.is_locked(folder):
             status = "stopped"
         return Outcome(trial=trial, folder=folder, status=status, result=trial_lock.result(folder))
 
-    def _placed(self, trial: Trial) -> Trial:
+    def _with_paths(self, trial: Trial) -> Trial:
         recipe = trial.recipe
         overrides = {name: self._replaced(value) for name, value in recipe.overrides.items()}
         return dataclasses.replace(trial, recipe=Recipe(profile=self._replaced(recipe.profile), overrides=overrides))
 
     def _replaced(self, value: Any) -> Any:
-        """The value with {study} in its text replaced by this folder."""
+        """Return the value with {study} replaced by the path of this folder, in text and in lists of text."""
         if isinstance(value, list | tuple):
             return type(value)(self._replaced(each) for each in value)
         return value.replace("{study}", str(self.path)) if isinstance(value, str) else value
 
 
 def read_study(path: Path) -> dict[str, Any]:
-    """study.toml: the name of the study and its settings, unchecked.
+    """Read study.toml: the name of the study and its settings, which are not validated.
 
     Raises:
-        UserError: it does not exist, or it is damaged.
+        UserError: if the file does not exist or is damaged.
     """
     file = path / STUDY
     if not os.path.lexists(file):
-        raise UserError(f"{path} holds no study: there is no {STUDY} in it")
+        raise UserError(f"{path} contains no study: {STUDY} is missing")
     table = read_toml(file)
     study, settings = table.get("study"), table.get("settings", {})
     if not isinstance(study, str) or not isinstance(settings, dict) or table.keys() - {"study", "settings"}:
-        raise UserError(f"{file} is damaged: it holds the name of a study and its [settings], and nothing else")
+        raise UserError(f"{file} is damaged: it must contain the name of a study and its [settings], and nothing else")
     return {"study": study, "settings": settings}
 
 
@@ -150,20 +150,20 @@ def _check(study: str, trials: Sequence[Trial]) -> None:
     names = Counter(trial.name for trial in trials)
     for trial in trials:
         if not re.fullmatch(r"[\w.,+=-]{1,200}", trial.name) or trial.name.startswith("."):
-            raise UserError(f'study {study}: trial "{shortened(trial.name)}" has a name that is not fit for a folder')
+            raise UserError(f'study {study}: trial "{shortened(trial.name)}" has a name that is not valid for a folder')
         if names[trial.name] > 1:
             raise UserError(f'study {study}: two trials have the name "{trial.name}"')
         missing = [name for name in trial.after if name not in names]
         if missing:
-            raise UserError(f'study {study}: trial "{trial.name}" waits for "{missing[0]}", which there is not')
+            raise UserError(f'study {study}: trial "{trial.name}" depends on "{missing[0]}", which does not exist')
     try:
         graphlib.TopologicalSorter({trial.name: trial.after for trial in trials}).prepare()
     except graphlib.CycleError as error:
-        raise UserError(f"study {study}: trials wait for each other: {' -> '.join(error.args[1])}") from None
+        raise UserError(f"study {study}: trials depend on each other: {' -> '.join(error.args[1])}") from None
 
 
 def _plain(value: Any) -> Any:
-    """Content as JSON: each part with its `kind`, a picture with the name of its file."""
+    """Convert content to JSON types: each part with its `kind`, a picture without its bytes."""
     if dataclasses.is_dataclass(value):
         inner = {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
         return {"kind": type(value).__name__.lower(), **inner}

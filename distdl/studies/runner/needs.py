@@ -1,7 +1,7 @@
-"""Check, before a study's first trial, what its trainings need: configuration, packages, data sets, weights.
+"""Check of a study's requirements before its first trial: configuration, packages, data sets, weights.
 
-Everything is derived from the configurations of the trials and checked by the functions that a training itself calls,
-so that the message is the same. Files of other trials (paths in the study's folder) are not checked.
+The requirements follow from the configurations of the trials. They are checked by the functions that a training calls,
+so that the messages are the same. Files of other trials (paths in the study's folder) are not checked.
 """
 
 import importlib.util
@@ -17,9 +17,9 @@ from distdl.studies.runner.folder import StudyFolder
 
 
 def check(folder: StudyFolder) -> None:
-    """Raise a UserError, which names the trial, for the first missing thing that a trial needs.
+    """Raise a UserError that names the trial, for the first requirement of a trial that is missing.
 
-    A data set or weights that can be downloaded are downloaded here, once.
+    Data sets and weights that can be downloaded are downloaded here, once.
     """
     checked: set[tuple[Any, ...]] = set()
     outcomes = folder.outcomes()
@@ -42,12 +42,12 @@ def check(folder: StudyFolder) -> None:
 
 
 def configuration(trial: Trial) -> Config:
-    """The configuration of a trial that is a training."""
+    """Resolve the configuration of a trial that is a training."""
     return resolve(trial.recipe, strategy="ddp" if trial.ranks > 1 or trial.hosts else "single")
 
 
 def _needs(config: Config, study: Path) -> Iterator[tuple[Any, ...]]:
-    """Functions to call, with their arguments. Each raises a UserError if something is missing."""
+    """Yield functions and their arguments. Each function raises a UserError if its requirement is missing."""
     if config.strategy == "horovod":
         yield (_horovod,)
     if config.strategy == "deepspeed":

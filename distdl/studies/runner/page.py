@@ -1,4 +1,4 @@
-"""A study's page: its findings, its trials and its settings."""
+"""The page of a study: its findings, trials and settings."""
 
 import json
 from collections import Counter
@@ -27,7 +27,7 @@ STUDY, FINDINGS, TRIALS, TRIAL, RESULT, REPORT = (
 
 @dataclass(frozen=True, kw_only=True)
 class _Trial:
-    """A trial's folder, as far as it can be read."""
+    """State of a trial, as far as its folder can be read."""
 
     name: str
     status: str
@@ -45,19 +45,19 @@ def write_study(path: Path, sections: Sequence[Section]) -> Path:
     """Write report.html into a study's folder, at the end of `distdl study run`.
 
     Raises:
-        UserError: the extra `report` is not installed, or the file cannot be written.
+        UserError: if the extra `report` is not installed, or the file cannot be written.
     """
     return write(path / REPORT, page(path, sections))
 
 
 def page(path: Path, sections: Sequence[Section] | None = None) -> Page:
-    """The page of the study in the folder `path`.
+    """Build the page of the study in the folder `path`.
 
     Args:
-        sections: its findings; by default those of findings.json, or, if that is older than a trial's
-            result or cannot be read, those that the study's plug-in makes of the trials.
+        sections: the findings. Default: those of findings.json; if that file is older than a trial's result or cannot
+            be read, the study computes them.
     Raises:
-        UserError: there are neither findings nor the study's plug-in.
+        UserError: if there are no findings, and the study's package is not installed.
     """
     notes: list[str] = []
     table = _study(path)
@@ -65,7 +65,7 @@ def page(path: Path, sections: Sequence[Section] | None = None) -> Page:
     trials = [_trial(folder, notes) for folder in folders]
     displayed = list(_sections(path, notes) if sections is None else sections)
     if not displayed:
-        notes.append("no trial is completed: there is nothing to show yet")
+        notes.append("no trial is completed yet, so there are no findings")
     waiting = [trial for trial in trials if trial.status not in ("completed", "waiting")]
     notes += [f"trial {trial.name}: {trial.status}" for trial in waiting[:20]]
     name = str(table.get("study") or path.resolve().name)
@@ -97,8 +97,8 @@ def _sections(path: Path, notes: list[str]) -> list[Section]:
         return StudyFolder.open(path).sections()
     except UserError as error:
         if displayed is None:
-            raise UserError(f"{path}: {why}, and the study itself cannot be asked: {error}") from None
-        notes.append(f"trials have ended since {FINDINGS} was written, and the study cannot be asked: {error}")
+            raise UserError(f"{path}: {why}, and the study cannot compute its findings: {error}") from None
+        notes.append(f"{FINDINGS} is older than some trials, and the study cannot compute new findings: {error}")
         return displayed
 
 
@@ -112,10 +112,10 @@ def _facts(sections: Sequence[Section], trials: Sequence[_Trial]) -> Iterator[Fa
     expected = [finding for finding in findings if finding.holds is not None]
     if expected:
         holds = sum(finding.holds is True for finding in expected)
-        yield Fact("found as expected", f"{holds} of {len(expected)}", f"{len(findings)} findings")
+        yield Fact("findings as expected", f"{holds} of {len(expected)}", f"{len(findings)} findings in total")
     spent = [trial.seconds for trial in trials if trial.seconds]
     if spent:
-        yield Fact("time of all trials", duration(sum(spent)), f"the longest {duration(max(spent))}")
+        yield Fact("time of all trials", duration(sum(spent)), f"longest trial: {duration(max(spent))}")
 
 
 def _trials_and_settings(settings: Any, trials: Sequence[_Trial]) -> Iterator[Section]:
@@ -152,7 +152,7 @@ def _study(path: Path) -> dict[str, Any]:
     """Content of study.toml; empty if there are only findings.
 
     Raises:
-        UserError: it is damaged.
+        UserError: if the file is damaged.
     """
     from distdl.studies.runner.folder import read_study
 
@@ -175,19 +175,19 @@ def _read(file: Path, kind: schema.Kind, notes: list[str]) -> dict[str, Any]:
         return {}
     displayed, odd = f"{file.parent.name}/{file.name}", Counter()
     try:
-        taken = schema.take(schema.read_table(file, json.loads, displayed), kind, odd)
+        values = schema.take(schema.read_table(file, json.loads, displayed), kind, odd)
     except UserError as error:
         notes.append(str(error))
         return {}
     notes += schema.left_out(displayed, odd)
-    return taken
+    return values
 
 
 def _summary(name: str) -> str:
-    """The study's summary; empty if its plug-in is not installed."""
-    from distdl.studies.runner import catalog as catalogue
+    """Summary of the study; empty if its package is not installed."""
+    from distdl.studies.runner import catalog
 
     try:
-        return str(catalogue.find(name).summary)
+        return str(catalog.find(name).summary)
     except UserError:
         return ""

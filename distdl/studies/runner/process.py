@@ -1,4 +1,4 @@
-"""Start a trial's process on its share of the machine, stop it, and kill processes that it left."""
+"""Processes of a trial: start on a share of the machine, stop, and kill leftover processes."""
 
 import contextlib
 import os
@@ -20,8 +20,8 @@ from distdl.studies.runner.needs import configuration
 from distdl.studies.runner.trial_lock import LOG
 
 MARK = "DISTDL_TRIAL"
-"""Variable of every process of a trial, with the trial's folder: it finds processes whose parents were killed."""
-_PLACE = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""Environment variable of every process of a trial, with the trial's folder: identifies processes of killed parents."""
+_RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _LAUNCHERS = ("TORCHELASTIC_", "HOROVOD_", "OMPI_", "PMIX_", "SLURM_STEP_", "SLURM_PROCID", "SLURM_LOCALID")
 
 
@@ -32,11 +32,11 @@ class Share:
     cores: tuple[int, ...] = ()
     """Cores of the host, in order."""
     gpus: tuple[str, ...] = ()
-    """As CUDA_VISIBLE_DEVICES names them. Empty: all that the runner sees."""
+    """Identifiers as in CUDA_VISIBLE_DEVICES. Empty: all GPUs that are visible to the runner."""
 
 
 def command(trial: Trial, folder: Path) -> list[str]:
-    """The command line of a training, with the launcher that its strategy and its hosts need."""
+    """Return the command line of a training, with the launcher that its strategy and its hosts need."""
     argv = arguments(trial.recipe.updated({"out": folder, "resume": "auto"}))
     horovod = _strategy(trial) == "horovod"
     job = Job(argv=argv, nproc=trial.ranks, bin_dir=bin_folder(near=False), directory=str(Path.cwd()))
@@ -48,18 +48,18 @@ def command(trial: Trial, folder: Path) -> list[str]:
 
 
 def _over_hosts(trial: Trial, job: Job, *, horovod: bool) -> list[str]:
-    made = trial.hosts.isdecimal()
-    names = netns.names(int(trial.hosts)) if made else hosts.parse(trial.hosts)
+    emulated = trial.hosts.isdecimal()
+    names = netns.names(int(trial.hosts)) if emulated else hosts.parse(trial.hosts)
     if trial.ranks % len(names):
         raise UserError(f"trial {trial.name}: {trial.ranks} ranks cannot be shared equally by {len(names)} hosts")
     each = trial.ranks // len(names)
     distdl = [sys.executable, "-m", "distdl.cli"]
-    if made and horovod:
+    if emulated and horovod:
         inner = horovodrun.commands(replace(job, nproc=each, hosts=names))[0].argv
         return [*distdl, "hosts", "--count", str(len(names)), "--first", "--", *inner]
-    launcher = "horovodrun" if horovod else "netns" if made else "torchrun"
-    place = ["--with", launcher, "--hosts", trial.hosts, "--nproc", str(each)]
-    return [*distdl, "launch", *place, "--", *job.argv]
+    launcher = "horovodrun" if horovod else "netns" if emulated else "torchrun"
+    placement = ["--with", launcher, "--hosts", trial.hosts, "--nproc", str(each)]
+    return [*distdl, "launch", *placement, "--", *job.argv]
 
 
 def _strategy(trial: Trial) -> str:
@@ -71,14 +71,14 @@ def _strategy(trial: Trial) -> str:
 
 
 def start(trial: Trial, folder: Path, share: Share, lock: int) -> subprocess.Popen[bytes]:
-    """Start a trial in its own session: Ctrl-C reaches it once, through the runner.
+    """Start a trial in its own session, so that only the runner receives Ctrl-C and forwards it.
 
     Args:
-        lock: descriptor that holds the trial's folder; the process keeps it open.
+        lock: file descriptor of the lock on the trial's folder; the process inherits it.
     """
-    what = [str(folder)] if trial.call != TRAIN else ["--", *command(trial, folder)]
+    target = [str(folder)] if trial.call != TRAIN else ["--", *command(trial, folder)]
     cores = ",".join(map(str, cores_of(trial, share)))
-    argv = [sys.executable, "-m", "distdl.studies.runner.trial_process", str(os.getpid()), cores, *what]
+    argv = [sys.executable, "-m", "distdl.studies.runner.trial_process", str(os.getpid()), cores, *target]
     with (folder / LOG).open("ab") as log:
         return subprocess.Popen(
             argv,
@@ -92,30 +92,32 @@ def start(trial: Trial, folder: Path, share: Share, lock: int) -> subprocess.Pop
 
 
 def cores_of(trial: Trial, share: Share) -> tuple[int, ...]:
-    """Cores of its share that a trial may use."""
+    """Cores of `share` that a trial may use."""
     return share.cores[: trial.cores or None]
 
 
 def environment(environ: Mapping[str, str], folder: Path, share: Share) -> dict[str, str]:
-    """The runner's variables, except those that would make the trial a rank of the job that started the runner."""
+    """Return the environment of a trial: without variables that would make it a rank of the job of the runner."""
     inherited = {
-        name: value for name, value in environ.items() if name not in _PLACE and not name.startswith(_LAUNCHERS)
+        name: value
+        for name, value in environ.items()
+        if name not in _RANK_VARIABLES and not name.startswith(_LAUNCHERS)
     }
     if share.gpus:
         inherited["CUDA_VISIBLE_DEVICES"] = ",".join(share.gpus)
-    # Slurm's warning reaches torchrun itself too and would end it before its ranks have saved.
+    # Slurm's warning signal is also sent to torchrun, which would end before its ranks have saved.
     inherited["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR2"
     return {**inherited, MARK: str(folder), "PYTHONUNBUFFERED": "1"}
 
 
 def terminate(process: subprocess.Popen[bytes]) -> None:
-    """Ask a process to stop cleanly, if it is running."""
+    """Send SIGTERM to a process if it is running."""
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
 
 
 def clear(folder: Path) -> None:
-    """Kill whatever still works on this trial on this host: ranks whose launcher was killed. Its lock must be held."""
+    """Kill leftover processes of this trial on this host, such as ranks of a killed launcher. Its lock must be held."""
     remaining = [process for process in psutil.process_iter() if _marked(process, folder)]
     for process in remaining:
         with contextlib.suppress(psutil.NoSuchProcess):  # it has ended meanwhile

@@ -1,4 +1,4 @@
-"""Display of a running study: a live table at a terminal, a line per event elsewhere."""
+"""Display of a running study: a live table on a terminal, otherwise a line per event."""
 
 import statistics
 import time
@@ -18,13 +18,13 @@ from distdl.studies.base import Trial
 from distdl.studies.runner.run import Runner
 from distdl.studies.runner.trial_lock import LOG, Record
 
-COLORS = {"completed": "green", "failed": "red", "running": "bold", "stopped": "yellow", "not begun": "yellow"}
-ORDER = ("running", "running elsewhere", "failed", "stopped", "not begun", "waiting", "completed")
+COLORS = {"completed": "green", "failed": "red", "running": "bold", "stopped": "yellow", "not started": "yellow"}
+ORDER = ("running", "running elsewhere", "failed", "stopped", "not started", "waiting", "completed")
 LISTED = ("running", "running elsewhere", "failed", "stopped")
-"""States whose trials have a row each; the others are only counted."""
+"""States whose trials have a row each; trials in other states are only counted."""
 TO_DO = ("running", "running elsewhere", "stopped", "waiting")
 OVERHEAD = 6
-"""Lines of the table in addition to its rows."""
+"""Number of lines of the display in addition to the rows of trials."""
 
 
 class ProgressDisplay:
@@ -99,7 +99,7 @@ def progress(states: Mapping[str, str], records: Mapping[str, Record], jobs: int
     """Share of completed trials, and the remaining time if the others take as long as these on average.
 
     Args:
-        states: of each trial by name, as `Runner.status` has them.
+        states: result of `Runner.status` for each trial, by name.
     """
     durations = [records[name].seconds for name, state in states.items() if state == "completed"]
     pending = [records[name] for name, state in states.items() if state in TO_DO]
@@ -114,7 +114,7 @@ def progress(states: Mapping[str, str], records: Mapping[str, Record], jobs: int
 
 
 def failures(trials: Sequence[Trial], records: Mapping[str, Record]) -> list[str]:
-    """The full reason of each failure, equal ones once, with the trials' names."""
+    """Return a line for each distinct reason of failure, with the names of the trials."""
     names: dict[str, list[str]] = {}
     for trial in trials:
         if records[trial.name].status == "failed":
@@ -146,7 +146,7 @@ def _progress(folder: Path) -> str:
 
 
 def clock(seconds: float) -> str:
-    """12.3 s, 4:05 min, 2:10:00 h."""
+    """Format a duration: 12.3 s, 4:05 min, 2:10:00 h."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, pending = divmod(round(seconds), 60)

@@ -1,7 +1,7 @@
-"""Runs a study's trials: several at a time, each once, for any number of runners that share the folder.
+"""Execution of a study's trials: several at a time, each once, by any number of runners that share the folder.
 
 Runners communicate only through the trials' folders. The runner that holds a trial's lock runs it; a trial that is
-neither completed nor locked is started by the next runner, from its checkpoint if there is one.
+neither completed nor locked is started by the next runner, from its checkpoint if it has one.
 """
 
 import dataclasses
@@ -27,11 +27,11 @@ from distdl.studies.runner.process import Share
 from distdl.studies.runner.trial_lock import LOG, Record
 
 GRACE_S = 90.0
-"""Time for a trial to save after SIGTERM; torchrun gives its ranks 30 s of it."""
-LOOK_EVERY_S = 0.5
-"""Time between looks at the trials of other runners."""
+"""Seconds from SIGTERM to SIGKILL, for a trial to save; torchrun gives its ranks 30 s."""
+POLL_S = 0.5
+"""Seconds between checks of the trials of other runners."""
 SAME_FAILURES = 3
-"""Number of failures with an equal reason after which no more trials are started."""
+"""Number of failures for the same reason after which no more trials are started."""
 STOP_CODES = (*STOPPED, -signal.SIGTERM, -signal.SIGUSR2)
 """Exit codes of a trial that was stopped by a signal of this runner or of the scheduler."""
 
@@ -49,21 +49,21 @@ class Running:
 
 
 def shares(jobs: int, cores: Sequence[int]) -> list[Share]:
-    """Divide a host's cores among `jobs` places; GPUs are assigned when a trial starts."""
+    """Divide a host's cores into `jobs` shares; GPUs are assigned when a trial starts."""
     each = len(cores) // jobs
-    if not each:  # more places than cores: the kernel's scheduler does better than any division
+    if not each:  # more jobs than cores: leave the division to the scheduler of the kernel
         return [Share(cores=tuple(cores))] * jobs
-    return [Share(cores=tuple(cores[place * each : (place + 1) * each])) for place in range(jobs)]
+    return [Share(cores=tuple(cores[index * each : (index + 1) * each])) for index in range(jobs)]
 
 
 class Runner:
     """One process's part in a study.
 
     Args:
-        jobs: trials at the same time.
+        jobs: number of trials that run at the same time.
         gpus: GPUs for the trials, one per rank; empty does not restrict them.
         leave: end as soon as no trial can be started, without waiting for the trials of other runners.
-        watch: called with the state of all trials whenever it may have changed, and about twice a second.
+        watch: called with the runner whenever the state of a trial may have changed.
     """
 
     def __init__(
@@ -80,23 +80,23 @@ class Runner:
         """Record of each trial, by name."""
         self.running: dict[str, Running] = {}
         self.jobs = jobs
-        self._places = shares(jobs, affinity())
+        self._shares = shares(jobs, affinity())
         self._gpus, self._has_gpus = list(gpus), bool(gpus)
-        # An earlier failure is tried again, because its cause may be fixed; one of this run is not.
+        # A trial that failed earlier is retried, because the cause may be fixed; one that fails in this run is not.
         self._retry = {name: state.attempts for name, state in self.states.items() if state.status == "failed"}
         self._elsewhere: set[str] = set()
         self._stopped: set[str] = set()
-        """Trials of this runner that stopped without a signal from it (--max-time): the next runner resumes them."""
+        """Trials that were stopped, by this runner or on their own (--max-time): the next runner resumes them."""
         self._reasons: Counter[str] = Counter()
         self.given_up = ""
-        """The reason that SAME_FAILURES trials failed for: no more are started."""
+        """Reason for which SAME_FAILURES trials failed; no more are started then. Empty otherwise."""
         self._stop_time = 0.0
         if gpus and (large := [trial for trial in folder.trials if trial.ranks > len(gpus)]):
-            raise UserError(f"trial {large[0].name} needs {large[0].ranks} GPUs, and --gpus names {len(gpus)}")
+            raise UserError(f"trial {large[0].name} needs {large[0].ranks} GPUs, but --gpus lists {len(gpus)}")
 
     def run(self) -> int:
         """Run until all trials have ended. Returns 0, 1 if some failed, or 75 if stopped by a signal."""
-        last_look = 0.0
+        last_poll = 0.0
         with self._signals():
             while True:
                 ended = self._reap()
@@ -104,10 +104,10 @@ class Runner:
                     if not self.running:
                         break
                     self._stop_all()
-                elif ended or time.monotonic() > last_look + LOOK_EVERY_S:
-                    self._begin_what_can()
-                    last_look = time.monotonic()
-                    if self._over():
+                elif ended or time.monotonic() > last_poll + POLL_S:
+                    self._start_ready_trials()
+                    last_poll = time.monotonic()
+                    if self._is_finished():
                         break
                 self._watch(self)
                 time.sleep(0.05)
@@ -122,31 +122,31 @@ class Runner:
         return bool(self._stop_time)
 
     def status(self, trial: Trial) -> str:
-        """State of a trial for display; a blocked trial is "not begun"."""
+        """State of a trial for display; a blocked trial is "not started"."""
         state = self.states[trial.name]
         if trial.name in self.running:
             return "running"
         if trial.name in self._elsewhere:
             return "running elsewhere"
         if state.status in ("waiting", "running", "stopped") and self._blocked(trial):
-            return "not begun"
+            return "not started"
         return "waiting" if state.status == "running" else state.status
 
-    def _begin_what_can(self) -> None:
+    def _start_ready_trials(self) -> None:
         self._elsewhere.clear()
         for trial in self.folder.trials:
             if self._stop_time:
                 return
-            if trial.name in self.running or not self._look(trial):
+            if trial.name in self.running or not self._refresh(trial):
                 continue
-            if not self._places or (self._has_gpus and len(self._gpus) < trial.ranks):
-                if trial_lock.taken(self.folder.folder(trial)):
+            if not self._shares or (self._has_gpus and len(self._gpus) < trial.ranks):
+                if trial_lock.is_locked(self.folder.folder(trial)):
                     self._elsewhere.add(trial.name)
             elif not self.given_up and all(self.states[name].status == "completed" for name in trial.after):
                 self._begin(trial)
 
-    def _look(self, trial: Trial) -> bool:
-        """Read a trial's state again. Returns whether it still has to be run, by this runner or another."""
+    def _refresh(self, trial: Trial) -> bool:
+        """Read a trial's state again. Returns whether it still has to run, in this runner or another."""
         name, folder = trial.name, self.folder.folder(trial)
         if self.states[name].status == "completed":
             return False
@@ -171,28 +171,28 @@ class Runner:
         if lock is None:
             self._elsewhere.add(trial.name)
             return
-        if not self._look(trial):  # another runner has just completed it
+        if not self._refresh(trial):  # another runner has just completed it
             os.close(lock)
             return
         trial_lock.check_same(folder, trial)
         process.clear(folder)
         record = self.states[trial.name]
         if record.status == "failed":
-            (folder / LOG).unlink(missing_ok=True)  # an old line must not explain a new failure
-        share = self._places.pop(0)
+            (folder / LOG).unlink(missing_ok=True)  # an old line must not be reported as the reason of a new failure
+        share = self._shares.pop(0)
         if self._has_gpus:
             share = dataclasses.replace(share, gpus=tuple(self._gpus[: trial.ranks]))
             del self._gpus[: trial.ranks]
         record = dataclasses.replace(record, attempts=record.attempts + 1)
-        given = {"host": trial_lock.host(), "given_cores": len(process.cores_of(trial, share))}
-        self._note(trial, record, status="running", began=time.time(), exit_code=None, reason="", **given)
+        resources = {"host": trial_lock.host(), "given_cores": len(process.cores_of(trial, share))}
+        self._write_record(trial, record, status="running", began=time.time(), exit_code=None, reason="", **resources)
         started = process.start(trial, folder, share, lock)
         self.running[trial.name] = Running(
             trial=trial, process=started, lock=lock, share=share, record=record, started_s=time.monotonic()
         )
 
     def _reap(self) -> bool:
-        """Record the end of this runner's trials that have ended. Returns whether any has."""
+        """Record the results of this runner's trials that have ended. Returns whether any has ended."""
         ended = [each for each in self.running.values() if each.process.poll() is not None]
         for each in ended:
             folder, code = self.folder.folder(each.trial), each.process.returncode
@@ -201,19 +201,19 @@ class Runner:
             begun = dataclasses.replace(self.states[each.trial.name], seconds=round(spent, 3), exit_code=code)
             missing = _lacks_result(folder) if code == EXIT_DONE else ""
             if code == EXIT_DONE and not missing:
-                self._note(each.trial, begun, status="completed")
+                self._write_record(each.trial, begun, status="completed")
             elif code in STOP_CODES or each.trial.name in self._stopped:  # torchrun exits with 1 after SIGTERM
                 self._stopped.add(each.trial.name)
-                self._note(each.trial, begun, status="stopped")
+                self._write_record(each.trial, begun, status="stopped")
             else:
                 reason = missing if code == EXIT_DONE else why(code, folder / LOG)
-                self._note(each.trial, begun, status="failed", reason=reason)
-                if code >= 0:  # a signal that killed one trial does not predict the next
+                self._write_record(each.trial, begun, status="failed", reason=reason)
+                if code >= 0:  # a signal that killed one trial is no evidence about the next
                     self._count(reason.replace(str(folder), "").replace(each.trial.name, ""), reason)
             os.close(each.lock)
             del self.running[each.trial.name]
             self._gpus.extend(each.share.gpus)
-            self._places.append(dataclasses.replace(each.share, gpus=()))
+            self._shares.append(dataclasses.replace(each.share, gpus=()))
         return bool(ended)
 
     def _count(self, kind: str, reason: str) -> None:
@@ -221,11 +221,11 @@ class Runner:
         if self._reasons[kind] >= SAME_FAILURES:
             self.given_up = reason
 
-    def _note(self, trial: Trial, record: Record, **changes: object) -> None:
+    def _write_record(self, trial: Trial, record: Record, **changes: object) -> None:
         self.states[trial.name] = dataclasses.replace(record, **changes)
         trial_lock.write(self.folder.folder(trial), trial, self.states[trial.name])
 
-    def _over(self) -> bool:
+    def _is_finished(self) -> bool:
         if self.given_up:
             return not self.running
         pending = [trial for trial in self.folder.trials if self._to_do(trial)]
@@ -243,7 +243,7 @@ class Runner:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """Stop the trials cleanly on a signal; kill them on a second Ctrl-C."""
+        """Context in which a signal stops the trials with SIGTERM, and a second Ctrl-C kills them."""
 
         def receive(number: int, frame: FrameType | None) -> None:
             if self._stop_time and number == signal.SIGINT:
@@ -273,7 +273,7 @@ class Runner:
 
 
 def _lacks_result(folder: Path) -> str:
-    """Reason why a trial that exited with 0 has failed; empty if it has a result."""
+    """Reason for the failure of a trial that exited with 0; empty if it has a result."""
     try:
         return "" if trial_lock.result(folder) else f"exit code 0, but there is no {RESULT}"
     except UserError as error:
@@ -284,4 +284,4 @@ def why(code: int, log: Path) -> str:
     """Reason of a failure, in one line."""
     if code < 0:
         return f"killed by {signal.Signals(-code).name}"
-    return last_line(log) or f"exit code {code}, and nothing said"
+    return last_line(log) or f"exit code {code} without output"

@@ -24,7 +24,7 @@ PROFILE = "profile"
 
 
 def resolve(study: Study, *, profile: str = "", assignments: Sequence[str] = (), quick: bool = False) -> Any:
-    """A value of `study.settings`: defaults, quick's values, the profile's, the assignments'; later ones win.
+    """Build the settings from defaults, the quick version, a profile and assignments; later sources win.
 
     Args:
         profile: a TOML file of the study's fields, by path or as NAME of profiles/studies/STUDY-NAME.toml.
@@ -55,10 +55,10 @@ def resolve(study: Study, *, profile: str = "", assignments: Sequence[str] = (),
 
 
 def validate(study: Study, table: Mapping[str, Any], where: str) -> Any:
-    """The table as a value of `study.settings`.
+    """Convert a table to a value of `study.settings`.
 
     Raises:
-        UserError: naming the first field that is wrong.
+        UserError: naming the first invalid field.
     """
     table = current_names(study, table, where)
     hints = typing.get_type_hints(study.settings)
@@ -67,7 +67,7 @@ def validate(study: Study, table: Mapping[str, Any], where: str) -> Any:
 
 
 def as_table(settings: Any) -> dict[str, Any]:
-    """Settings as a TOML table. A field that is None is left out."""
+    """Convert settings to a TOML table, without fields that are None."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, Mapping):
@@ -84,10 +84,10 @@ def fields(study: Study) -> tuple[str, ...]:
 
 
 def current_names(study: Study, table: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The table with the current names of settings.
+    """Return the table with current names instead of former ones.
 
     Raises:
-        UserError: naming the first setting that the study does not have.
+        UserError: naming the first unknown setting.
     """
     current = {_current(study, key, where): value for key, value in table.items()}
     check_names(study, current, where)
@@ -104,7 +104,7 @@ def check_names(study: Study, keys: Iterable[str], where: str) -> None:
     """Check that the study has settings of these names.
 
     Raises:
-        UserError: naming the first that it does not have.
+        UserError: naming the first unknown setting.
     """
     names = fields(study)
     for key in keys:
@@ -126,7 +126,7 @@ def _is_section(kind: Any, value: Any) -> bool:
 
 
 def _override(name: str, field: str, text: str) -> Any:
-    """Text of the command line as the type of a field of `Config`."""
+    """Convert text of the command line to the type of a field of `Config`."""
     known = tuple(field_names(Config))
     if not field:
         raise UserError(f"--set {name} has no field: write {name}optim.lr=0.1")
@@ -151,7 +151,7 @@ def _profile(study: Study, name: str) -> dict[str, Any]:
 
 
 def study_profiles(study: Study) -> dict[str, Any]:
-    """Files of profiles/studies/ that are this study's: STUDY.toml and STUDY-NAME.toml."""
+    """Return the profiles of this study, STUDY.toml and STUDY-NAME.toml in profiles/studies/, by file name."""
     try:
         known = profiles("studies")
     except FileNotFoundError:
@@ -160,12 +160,12 @@ def study_profiles(study: Study) -> dict[str, Any]:
 
 
 def _is_training(file: Any) -> bool:
-    """Whether a file holds a training's sections, which no study's settings are."""
+    """Whether a file has the sections of a training profile; no study has settings of these names."""
     return any(key in read_toml(file, "profile file") for key in ("extends", "data", "model", "optim"))
 
 
 def _value(kind: Any, text: str) -> Any:
-    """Text of the command line in the form that validation accepts: a list for a field with several values."""
+    """Convert text of the command line to the form that validation accepts: a list for a field with several values."""
     if text == "none" and types.NoneType in typing.get_args(kind):
         return None
     options = typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
@@ -174,7 +174,7 @@ def _value(kind: Any, text: str) -> Any:
     try:
         TypeAdapter(kind).validate_python(value)
     except ValidationError:
-        # A choice among numbers is not taken from text.
+        # Validation does not convert text for a Literal of numbers.
         return [_number(part) for part in value] if several else _number(value)
     return value
 

@@ -1,4 +1,4 @@
-"""A study on Slurm: an array of jobs that each run the same command and share its folder."""
+"""A study on Slurm: a job array whose jobs run the same command and share the study's folder."""
 
 import re
 import shlex
@@ -11,16 +11,16 @@ from distdl.launchers.srun import SRUN_OPTIONS
 from distdl.studies.runner.folder import StudyFolder
 
 MOST_JOBS = 16
-"""Size of an array without --array."""
+"""Largest size of the job array without --array."""
 WARNING_S = 120
-"""Time between the signal to save and the job's limit: the longest of distdl submit."""
+"""Seconds between the signal to save and the time limit of the job: the longest time that distdl submit uses."""
 
 
 def submit(folder: StudyFolder, options: str, *, jobs: int, gpus: str) -> int:
-    """Hand the batch script to sbatch and keep it in the study's folder.
+    """Submit the batch script and save it in the study's folder.
 
     Raises:
-        UserError: for arguments that are not options of sbatch, without sbatch, or with the error of sbatch.
+        UserError: for arguments that are not options of sbatch, if sbatch is not installed, or with its error.
     """
     text = script(folder, options, jobs=jobs, gpus=gpus)
     (folder.path / "slurm").mkdir(exist_ok=True)
@@ -31,7 +31,7 @@ def submit(folder: StudyFolder, options: str, *, jobs: int, gpus: str) -> int:
 
 
 def script(folder: StudyFolder, options: str, *, jobs: int, gpus: str = "") -> str:
-    """The batch script, with comments for its reader.
+    """Return the batch script, with comments for its reader.
 
     Raises:
         UserError: for arguments that are not options of sbatch, or for GPU numbers, which Slurm assigns.
@@ -72,16 +72,16 @@ _SCRIPT = """\
 #SBATCH --requeue --open-mode=append --output={log} --signal=USR2@{warning}
 {directives}
 #
-# Each job of the array runs trials of the study until none can be started. {warning} s before a job's limit Slurm
-# sends SIGUSR2; its trials then save and end, and the job queues itself again to resume them.
+# Each job of the array runs trials of the study until none can be started. {warning} s before the time limit of a job
+# Slurm sends SIGUSR2; its trials then save and end, and the job is queued again to resume them.
 
-python={python}  # of the environment that distdl is installed in, on every node
-trap : TERM USR2  # what stops the trials must not stop this script
+python={python}  # from the environment in which distdl is installed, on every node
+trap : TERM USR2  # signals that stop the trials must not stop this script
 export SRUN_CPUS_PER_TASK="${{SLURM_CPUS_PER_TASK:-1}}"
 srun --ntasks=1 {srun} "$python" {run}
 code=$?
 job=${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID
-# Cancelled by scancel it is COMPLETING by now, and must not be queued again.
+# A job that scancel has cancelled is COMPLETING by now and must not be queued again.
 state=$(squeue --noheader --job "$job" --format %T/%r)
 if [ $code -eq {stopped} ] && [[ $state = RUNNING/* || $state = */TimeLimit ]]; then
     scontrol requeue "$job"

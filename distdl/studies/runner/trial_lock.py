@@ -1,7 +1,7 @@
-"""One trial's folder: its lock, its state (trial.json) and the output of its processes (output.log).
+"""The folder of a trial: its lock, its state (trial.json) and the output of its processes (output.log).
 
-The lock is a lock of the file system on an open file. Its descriptor is handed to the trial's process, so that the lock
-is held while either of the two runs, and is free as soon as both have ended, in any way.
+The lock is a flock on an open file. The trial's process inherits the descriptor, so the lock is held while the runner
+or the trial runs, and is free as soon as both have ended.
 """
 
 import errno
@@ -38,17 +38,17 @@ class Record:
     began: Rate = 0.0
     """Unix time of the last start, by the clock of `host`."""
     seconds: Seconds = 0.0
-    """Time of all attempts."""
+    """Seconds of all attempts."""
     host: str = ""
     given_cores: Count = 0
-    """Number of cores that it had: fewer than it asks for if the host has fewer."""
+    """Number of cores that it had: fewer than `Trial.cores` if the host has fewer."""
     exit_code: int | None = None
     reason: str = ""
-    """Reason of its failure: a line of its log."""
+    """Reason for its failure, a line of its log."""
 
 
 def lock(folder: Path) -> int | None:
-    """Lock the folder. Returns the descriptor that holds the lock while it is open; None if another process has it.
+    """Lock the folder. Returns the descriptor that holds the lock while it is open; None if another process holds it.
 
     Raises:
         UserError: on a file system without locks.
@@ -68,8 +68,8 @@ def lock(folder: Path) -> int | None:
     return descriptor
 
 
-def taken(folder: Path) -> bool:
-    """Whether some process works on it now."""
+def is_locked(folder: Path) -> bool:
+    """Whether a process holds the lock of the folder."""
     if not (folder / LOCK).exists():
         return False
     descriptor = lock(folder)
@@ -80,17 +80,17 @@ def taken(folder: Path) -> bool:
 
 
 def read(folder: Path) -> Record:
-    """The trial's record; the initial one if there is none."""
+    """Read the trial's record; the default record if there is none."""
     table = _table(folder)
     known = {name: table[name] for name in Record.__dataclass_fields__ if name in table}
     return check(Record, known, where=str(folder / RECORD), strict=True)
 
 
 def write(folder: Path, trial: Trial, record: Record) -> None:
-    write_json(folder / RECORD, asdict(record) | what(trial) | {"labels": dict(trial.labels)})
+    write_json(folder / RECORD, asdict(record) | definition(trial) | {"labels": dict(trial.labels)})
 
 
-def what(trial: Trial) -> dict[str, Any]:
+def definition(trial: Trial) -> dict[str, Any]:
     """Definition of a trial, as trial.json stores it."""
     is_training = trial.call == TRAIN
     table = {
@@ -108,18 +108,20 @@ def what(trial: Trial) -> dict[str, Any]:
 def check_same(folder: Path, trial: Trial) -> None:
     """Raise a UserError if the folder belongs to a trial with another definition."""
     table = _table(folder)
-    differ = [key for key, value in what(trial).items() if key in table and key != "after" and table[key] != value]
+    differ = [
+        key for key, value in definition(trial).items() if key in table and key != "after" and table[key] != value
+    ]
     if trial.call == TRAIN and V01_ARGV in table and not _same_training(trial, table[V01_ARGV]):
         differ.append("overrides")
     if differ:
         raise UserError(
-            f"{folder} was made by other {differ[0]} than trial {trial.name} has now: remove it to do it again, or "
-            "give another --out"
+            f"{folder} was created with other {differ[0]} than trial {trial.name} has now: remove it to run the trial "
+            "again, or choose another --out"
         )
 
 
 def _same_training(trial: Trial, argv: Sequence[str]) -> bool:
-    """Whether the arguments that a record of version 0.1 holds give this trial's configuration."""
+    """Whether the arguments in a record of version 0.1 result in this trial's configuration."""
     strategy = "ddp" if trial.ranks > 1 or trial.hosts else "single"
     try:
         return resolve(recipe_of(argv), strategy=strategy) == resolve(trial.recipe, strategy=strategy)
@@ -128,15 +130,16 @@ def _same_training(trial: Trial, argv: Sequence[str]) -> bool:
 
 
 def result(folder: Path) -> dict[str, Any]:
-    """The result of a trial if it is final; empty if the trial runs, was killed, or has not started."""
+    """Return the final result of a trial; empty if the trial is running, was killed, or has not started."""
     stored = current_result(folder)
     return {} if is_unfinished(stored) else stored
 
 
 def is_done(folder: Path, trial: Trial, record: Record) -> bool:
-    """Whether it was completed, according to trial.json or, if its runner was killed before it wrote that, to the run.
+    """Whether a trial is completed.
 
-    A training's run folder states this itself; the result of a `call` may be incomplete.
+    A killed runner may not have recorded this in trial.json: for a training, result.json is then decisive. The result
+    of a `call` may be incomplete.
     """
     if record.status == "completed":
         return True
@@ -158,5 +161,5 @@ def _object(file: Path) -> dict[str, Any]:
     with reading(file, "a file of a trial (remove the trial's folder to run it again)"):
         value = json.loads(read_text(file))
         if not isinstance(value, dict):
-            raise TypeError(f"it holds no object but {as_literal(value)}")
+            raise TypeError(f"expected an object, not {as_literal(value)}")
     return value

@@ -1,10 +1,10 @@
-"""The process of one trial: it ends with the runner that started it, keeps to its cores, and is a command or a call.
+"""The process of one trial: it is bound to its cores, ends when its runner ends, and runs a command or a function.
 
-    python -m distdl.studies.runner.trial_process PARENT CORES -- COMMAND...     becomes the command
+    python -m distdl.studies.runner.trial_process PARENT CORES -- COMMAND...     executes the command
     python -m distdl.studies.runner.trial_process PARENT CORES FOLDER            calls the function of
                                                  FOLDER/trial.json and writes result.json
 
-PARENT is the runner's process id, CORES a list with commas, empty for all that there are.
+PARENT is the process id of the runner. CORES are numbers separated by commas, or empty for all cores.
 """
 
 import ctypes
@@ -34,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def end_with(parent: int) -> None:
-    """Send SIGTERM to this process when its parent ends, even by SIGKILL. Linux only."""
+    """Let the kernel send SIGTERM to this process when its parent ends, even by SIGKILL. Linux only."""
     if sys.platform != "linux":
         return
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -57,8 +57,8 @@ def call(folder: Path) -> int:
         raise UserError(f'cannot import "{record["call"]}", which the trial calls: {error}') from None
     result = function(folder, record["settings"])
     if not isinstance(result, dict):
-        raise UserError(f"{record['call']} returned no dict but {result!r:.60}")
-    # From here on the trial is completed and must not be started again: a signal must not interrupt this.
+        raise UserError(f"{record['call']} must return a dict, not {result!r:.60}")
+    # The trial is completed and must not be started again: block signals until both files are written.
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGUSR2))
     write_json(folder / RESULT, result)
     write_json(folder / RECORD, record | {"status": "completed", "exit_code": EXIT_DONE, "reason": ""})

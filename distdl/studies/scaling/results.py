@@ -22,21 +22,21 @@ class Repeat:
     device: str
     first_epoch_s: float
     epoch_s: float
-    """Mean of the later epochs; that of the first if there is no other."""
+    """Mean over the later epochs; the first epoch if there is no other."""
     train_s: float
-    """All epochs, without evaluation and start."""
+    """All epochs, without evaluation and start-up."""
     images_per_s: float
     """Throughput in the later epochs."""
     exposed: float
-    """Share of the later epochs that the exchange of gradients adds to the computing."""
+    """Share of the time of the later epochs that is exposed communication."""
     accuracy: float
     loss: float
     curve: tuple[tuple[float, float, float], ...]
     """Epoch, test accuracy, test loss."""
     oversubscribed: bool
-    """Whether its workers shared cores, so that its times do not measure scaling."""
+    """Whether its workers shared cores: its times then do not measure scaling."""
     resumed: bool
-    """Whether it was interrupted and resumed, so that its times include several starts."""
+    """Whether it was interrupted and resumed: its times then include several starts."""
 
     @property
     def timed(self) -> bool:
@@ -51,7 +51,7 @@ def repeats(outcomes: Iterable[Outcome]) -> list[Repeat]:
 def _repeat(outcome: Outcome) -> Repeat:
     labels, result = outcome.trial.labels, outcome.result
     rows = list(read_rows(outcome.folder / METRICS))
-    # The last training row of an epoch is at its end, before the evaluation.
+    # The last training row of an epoch is written at its end, before the evaluation.
     ends = {row["epoch"]: row for row in rows if row["kind"] == "train" and float(row["epoch"]).is_integer()}
     times = [0.0, *(ends[epoch]["time_s"] for epoch in sorted(ends))]
     exchange = [0.0, *(ends[epoch]["phases_s"]["exchange"] for epoch in sorted(ends))]
@@ -78,14 +78,14 @@ def _repeat(outcome: Outcome) -> Repeat:
     )
 
 
-def speed_ups(measured: Sequence[Repeat], several: Sequence[Repeat]) -> list[float]:
-    """Epoch time of one worker over that of several, by seed: both were measured in the same round."""
+def speed_ups(measured: Sequence[Repeat], same_point: Sequence[Repeat]) -> list[float]:
+    """Epoch time of one worker divided by that of several, for each seed: both were measured in the same round."""
     base_s = {repeat.seed: repeat.epoch_s for repeat in measured if repeat.workers == 1}
-    return [base_s[repeat.seed] / repeat.epoch_s for repeat in several if repeat.seed in base_s]
+    return [base_s[repeat.seed] / repeat.epoch_s for repeat in same_point if repeat.seed in base_s]
 
 
 def karp_flatt(speed_up: float, workers: int) -> float:
-    """The serial fraction that a speed-up on several workers shows (Karp and Flatt 1990, Eq. 2)."""
+    """Experimentally determined serial fraction (Karp and Flatt 1990, Eq. 2) from the speed-up on several workers."""
     return (1 / speed_up - 1 / workers) / (1 - 1 / workers)
 
 
@@ -93,7 +93,7 @@ def amdahl(measured: Sequence[Repeat]) -> AmdahlFit | None:
     """Fit Amdahl's law to the epoch times of trainings that did not share cores.
 
     Returns:
-        None with fewer than two numbers of workers.
+        The fit, or None with fewer than two distinct numbers of workers.
     """
     timed = [repeat for repeat in measured if repeat.timed]
     workers = np.array([repeat.workers for repeat in timed], dtype=float)

@@ -11,7 +11,7 @@ from distdl.studies.base import Repetitions, Trial
 Positive = Annotated[int, Field(gt=0)]
 
 SINGLE = "single"
-"""Strategy of one worker, which exchanges nothing, for comparison with every other strategy."""
+"""Strategy of the single worker with which every other strategy is compared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,13 +25,13 @@ class Settings:
     strategies: tuple[Literal["ddp", "horovod", "deepspeed"], ...] = ("ddp", "horovod")
     """Strategies that synchronize the gradients of several workers."""
     mode: Literal["weak", "strong"] = "weak"
-    """weak: `batch` is each worker's; strong: it is that of all workers together, divided among them, rounded up."""
+    """weak: `batch` is per worker; strong: it is the global batch size, divided among the workers and rounded up."""
     batch: Positive = 16
     """Images per step."""
     epochs: Positive = 40
-    """Epochs of each training. The first includes the warm-up and is evaluated separately."""
+    """Epochs of each training. The first one includes warm-up and is reported separately."""
     repeats: Repetitions = 5
-    """Number of seeds. All points are measured once before any is repeated, so that a drift affects all equally."""
+    """Number of seeds. All points are measured once before any is repeated, so that drift affects all equally."""
     images: Annotated[int, Field(ge=0)] = 0
     """Number of training images; 0 takes all."""
     cores: Positive = 1
@@ -48,13 +48,13 @@ class Settings:
 
 def trials(settings: Settings) -> list[Trial]:
     """A training for each number of workers, strategy and seed; interleaved, each round starting one point later."""
-    several = sorted({workers for workers in settings.workers if workers > 1})
-    points = [(1, SINGLE), *((workers, strategy) for workers in several for strategy in settings.strategies)]
-    made = []
+    worker_counts = sorted({workers for workers in settings.workers if workers > 1})
+    points = [(1, SINGLE), *((workers, strategy) for workers in worker_counts for strategy in settings.strategies)]
+    listed = []
     for repeat in range(settings.repeats):
         first = repeat % len(points)
-        made += [_trial(settings, *point, repeat) for point in (*points[first:], *points[:first])]
-    return made
+        listed += [_trial(settings, *point, repeat) for point in (*points[first:], *points[:first])]
+    return listed
 
 
 def _trial(settings: Settings, workers: int, strategy: str, repeat: int) -> Trial:
@@ -70,7 +70,9 @@ def _trial(settings: Settings, workers: int, strategy: str, repeat: int) -> Tria
     if settings.images:
         overrides["data.limit"] = settings.images
     if settings.hosts.isdecimal() and workers > 1:
-        overrides["compute.threads"] = settings.cores  # emulated hosts would each pin their ranks to the first cores
+        overrides["compute.threads"] = (
+            settings.cores
+        )  # otherwise each emulated host would pin its ranks to the first cores
     return Trial(
         name=f"{strategy}-{workers}-seed{repeat}",
         recipe=Recipe(profile=settings.profile, overrides=overrides),

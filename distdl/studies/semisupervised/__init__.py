@@ -1,15 +1,15 @@
 """Study `semisupervised`: a teacher labels unlabelled images, after Yalniz et al. 2019 (arXiv:1905.00546).
 
-    teacher (few labels) -> scores of the rest, once -> top K per class -> student, pre-trained, then fine-tuned
+    teacher (few labels) -> scores of unlabelled images -> top K per class -> student, pre-trained, then fine-tuned
 
-The rest of a real set's training images serves as unlabelled images: their labels are not used.
+The other training images of the data set serve as unlabelled images: their labels are not used.
 """
 
 from collections.abc import Mapping
 
 from distdl.report.content import Section
 from distdl.studies.base import Outcome, Study
-from distdl.studies.semisupervised import report as shown
+from distdl.studies.semisupervised import report
 from distdl.studies.semisupervised.trials import Case, Settings, cases, choices, trials
 
 QUICK = {
@@ -29,17 +29,17 @@ QUICK = {
 
 
 def findings(settings: Settings, outcomes: Mapping[str, Outcome]) -> list[Section]:
-    """A section for each set and share of labels."""
+    """Return a section for each data set and share of labels."""
     groups: dict[tuple[str, float], list[Case]] = {}
     for case in cases(settings):
         groups.setdefault((case.data, case.share), []).append(case)
-    sections = [shown.section(group, choices(settings), settings.p, outcomes) for group in groups.values()]
+    sections = [report.section(group, choices(settings), settings.p, outcomes) for group in groups.values()]
     return [section for section in sections if section]
 
 
 STUDY = Study(
     name="semisupervised",
-    summary="a teacher labels unlabelled images: accuracy over K images per class and P labels per image (Yalniz 2019)",
+    summary="a teacher labels unlabelled images: accuracy by K images per class and P labels per image (Yalniz 2019)",
     settings=Settings,
     quick=QUICK,
     trials=trials,

@@ -1,4 +1,4 @@
-"""Results of study `semisupervised`: accuracy over K and P, and the share of correct labels that explains it."""
+"""Results of study `semisupervised`: accuracy by K and P, and the share of correct pseudo-labels that explains it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -16,7 +16,7 @@ Choice = tuple[int, int]
 def section(
     group: Sequence[Case], choices: Sequence[Choice], p: int, outcomes: Mapping[str, Outcome]
 ) -> Section | None:
-    """Results of one set and share of labels over its seeds; None while there are none."""
+    """Return the results of one data set and share of labels over its seeds; None while there are none."""
     finetuned = {choice: _by_seed(group, "finetune", choice, outcomes) for choice in choices}
     finetuned = {choice: values for choice, values in finetuned.items() if values}
     alone = _by_seed(group, _alone(group[0]), (), outcomes)
@@ -25,9 +25,9 @@ def section(
     case = group[0]
     return Section(
         title=f"{case.data}, {case.share:.2%} of the labels".replace(".00%", "%"),
-        text=f"{case.labels:,} images with labels; a teacher ({case.teacher}) labels the others, a student "
-        f"({case.student}) is trained on its labels and then on the true ones. K images per class, P classes per "
-        "image.",
+        text=f"A teacher ({case.teacher}) trained on {case.labels:,} labelled images labels the others. A student "
+        f"({case.student}) is pre-trained on these pseudo-labels and fine-tuned on the true labels. K: pseudo-labelled "
+        "images per class. P: classes per image.",
         parts=(
             *_findings(group, finetuned, alone, p, outcomes),
             *_sweep(case, finetuned, alone, p),
@@ -38,7 +38,7 @@ def section(
 
 
 def _alone(case: Case) -> str:
-    """The part that trains on the labels only: the teacher, if it has the same network as the student."""
+    """The training on the true labels alone: the teacher's, if it has the same network as the student."""
     return "teacher" if case.teacher == case.student else "alone"
 
 
@@ -61,38 +61,39 @@ def _findings(
         smallest, largest = min(sweep), max(sweep)
         if more := gain(sweep[best], alone):
             yield Finding(
-                text=f"With K = {best:,} the student reaches {percent(over_seeds(sweep[best]))}, the labels alone "
-                f"{percent(over_seeds(alone))}: seed by seed {points(more)}. The test set selects K.",
+                text=f"With K = {best:,} the student reaches {percent(over_seeds(sweep[best]))}, training on the true "
+                f"labels alone {percent(over_seeds(alone))}. Difference, paired by seed: {points(more)}. K is selected "
+                "on the test set.",
                 n=more.n,
                 holds=above_zero(more),
             )
         rise, fall = gain(sweep[best], sweep[smallest]), gain(sweep[best], sweep[largest])
         if smallest < largest and rise and fall:
-            sure = (above_zero(rise), above_zero(fall))
+            significant = (above_zero(rise), above_zero(fall))
             yield Finding(
-                text=f"Accuracy over K: {percent(over_seeds(sweep[smallest]))} at {smallest:,}, "
+                text=f"Accuracy by K: {percent(over_seeds(sweep[smallest]))} at {smallest:,}, "
                 f"{percent(over_seeds(sweep[best]))} at {best:,}, {percent(over_seeds(sweep[largest]))} at "
-                f"{largest:,}. Seed by seed it {_verb(rise, 'rises')} by {points(rise)} and then "
-                f"{_verb(fall, 'falls')} by {points(fall)}; the paper's rises and then falls.",
+                f"{largest:,}. Paired by seed, the rise is {_checked(rise)}, and the fall is {_checked(fall)}. In the "
+                "paper accuracy rises and then falls.",
                 n=rise.n,
-                holds=None if None in sure else all(sure) and smallest < best < largest,
+                holds=None if None in significant else all(significant) and smallest < best < largest,
             )
     for (k, other), values in sorted(finetuned.items()):
         if other != p and (more := gain(values, finetuned.get((k, p), {}))):
-            right = [_choice(group, (k, number), outcomes, "right") for number in (other, p)]
+            correct = [_choice(group, (k, number), outcomes, "right") for number in (other, p)]
             yield Finding(
-                text=f"P = {other} instead of {p} at K = {k:,}: {points(more)}; {right[0]:.0%} of its labels are "
-                f"correct instead of {right[1]:.0%}.",
+                text=f"P = {other} instead of {p} at K = {k:,}: {points(more)}; {correct[0]:.0%} of the pseudo-labels "
+                f"are correct instead of {correct[1]:.0%}.",
                 n=more.n,
             )
 
 
-def _verb(difference: Spread, verb: str) -> str:
-    return verb if above_zero(difference) else f"perhaps {verb}"
+def _checked(difference: Spread) -> str:
+    return f"{points(difference)}, {'significant' if above_zero(difference) else 'not significant'}"
 
 
 def _choice(group: Sequence[Case], choice: Choice, outcomes: Mapping[str, Outcome], key: str) -> float:
-    """Mean over the seeds of a value that the scores' result has for a choice."""
+    """Mean over the seeds of the value `key` that the scoring trials report for a choice."""
     values = [
         row[key]
         for case in group
@@ -119,7 +120,7 @@ def _sweep(
     rule = {"accuracy": [over_seeds(alone).mean], "training": ["labels alone"]}
     yield Figure(
         name=f"{case.data}-{case.share:g}-k".replace(".", "_"),
-        title=f"{case.data}, {case.labels:,} labels: accuracy over K",
+        title=f"{case.data}, {case.labels:,} labels: accuracy by K",
         x=Axis(title="K, images per class", scale="log"),
         y=Axis(title="test accuracy (%)"),
         layers=(
@@ -127,25 +128,25 @@ def _sweep(
             Layer(mark="line", data=data, x="K", y="accuracy", series="training"),
             Layer(mark="points", data=data, x="K", y="accuracy", low="low", high="high", series="training"),
         ),
-        caption="Means and 95 % intervals over the seeds; the horizontal line is the training on the labels only.",
+        caption="Means and 95 % confidence intervals over the seeds. Horizontal line: true labels alone.",
     )
 
 
 def _right(
     group: Sequence[Case], choices: Sequence[Choice], p: int, outcomes: Mapping[str, Outcome]
 ) -> Iterator[Figure]:
-    """Share of the teacher's labels that are correct, which explains the fall."""
+    """Share of the teacher's labels that are correct, which explains why accuracy falls for a large K."""
     case, ks = group[0], [k for k, number in choices if number == p]
     if not ks or not any(outcomes.get(c.name("scores")) and outcomes[c.name("scores")].completed for c in group):
         return
     data = {"K": ks, "right": [100 * _choice(group, (k, p), outcomes, "right") for k in ks]}
     yield Figure(
         name=f"{case.data}-{case.share:g}-right".replace(".", "_"),
-        title=f"{case.data}, {case.labels:,} labels: how many of the teacher's labels are correct",
+        title=f"{case.data}, {case.labels:,} labels: share of correct pseudo-labels",
         x=Axis(title="K, images per class", scale="log"),
-        y=Axis(title="correct labels (%)"),
+        y=Axis(title="correct pseudo-labels (%)"),
         layers=(Layer(mark="line", data=data, x="K", y="right"), Layer(mark="points", data=data, x="K", y="right")),
-        caption="A larger K adds harder and more varied images, and wrong labels.",
+        caption="A larger K adds harder and more varied images, but also wrong labels.",
     )
 
 
@@ -175,13 +176,13 @@ def _table(
         )
     return Table(
         name=f"{group[0].data}-{group[0].share:g}".replace(".", "_"),
-        title="Accuracy on the test set",
+        title="Test accuracy",
         columns=(
             "training",
             "K",
             "P",
-            "teacher's labels",
-            "of them correct (%)",
+            "pseudo-labels",
+            "correct (%)",
             "before fine-tuning (%)",
             "accuracy (%)",
             "low",
@@ -190,6 +191,6 @@ def _table(
             "gain (points)",
         ),
         rows=tuple(rows),
-        note="low and high: 95 % interval over the seeds, each with its own labels and teacher; gain: over the "
-        "labels alone, mean of the differences seed by seed.",
+        note="low and high: 95 % confidence interval over the seeds, each with its own labels and teacher. gain: mean "
+        "difference to training on the true labels alone, paired by seed.",
     )

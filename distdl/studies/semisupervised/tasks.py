@@ -1,4 +1,4 @@
-"""The trial between teacher and students: score unlabelled images once, and write the labels of every K and P."""
+"""The trial between teacher and students: scores the unlabelled images once, and writes labels for every K and P."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -26,15 +26,16 @@ SCORES = "scores.npz"
 
 
 def labels_name(k: int, p: int) -> str:
-    """File of the pseudo-labels of a K and a P."""
+    """File name of the pseudo-labels for K and P."""
     return f"labels-k{k}-p{p}.npz"
 
 
 def run(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
-    """Score by the trial `table["teacher"]`, and choose for each of `table["choices"]`, pairs of K and P.
+    """Score images with the trial `table["teacher"]`, and select pseudo-labels for each (K, P) of `table["choices"]`.
 
-    Of each choice the result has its size, how many images it is made of, and how many of its labels are right, which
-    only an experiment can know: there the labels were put aside.
+    Returns:
+        For each choice the numbers of labels and of distinct images, and the share of correct labels, which is known
+        because the true labels of the unlabelled images exist.
     """
     teacher = folder.parent / table["teacher"]
     config = resolve(Recipe(profile=str(teacher / CONFIG)), strategy="single")
@@ -72,7 +73,7 @@ def run(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
 
 @torch.no_grad()
 def score(config: Config, dataset: DataSet, indices: np.ndarray, weights: Path) -> np.ndarray:
-    """Softmax scores [n, classes] float32 of the training images at `indices` [n], unaugmented."""
+    """Compute softmax scores [n, classes] float32 of the training images at `indices` [n], without augmentation."""
     device = torch.device("cuda" if torch.cuda.is_available() and config.compute.device != "cpu" else "cpu")
     network = zoo.build(
         replace(config.model, weights=str(weights), weights_part="all"),
@@ -86,5 +87,5 @@ def score(config: Config, dataset: DataSet, indices: np.ndarray, weights: Path) 
     batches = [network(batch.images)[: batch.count].float().softmax(1).cpu() for batch in loader.epoch(0)]
     loader.close()
     if loader.skipped:
-        raise UserError(f"scores need every image: {loader.skipped[0]}")
+        raise UserError(f"scoring needs every image: {loader.skipped[0]}")
     return torch.cat(batches).numpy()

@@ -29,22 +29,22 @@ class Case:
     augment: bool
 
     def name(self, part: str, *choice: int) -> str:
-        """Name of a trial; `choice` is K and P."""
+        """Name of a trial; `choice`: K and P, if it has them."""
         more = "".join(f"-{letter}{value}" for letter, value in zip("kp", choice, strict=False))
         return f"{self.data}-{self.share:g}-seed{self.seed}-{part}{more}"
 
     @property
     def labels(self) -> int:
-        """Images that keep their labels."""
+        """Number of images that keep their labels."""
         return round(self.share * IMAGES[self.data])
 
     @property
     def labelled(self) -> Overrides:
-        """Overrides that train on these only. The seed draws them, so that the spread includes the choice of images."""
+        """Overrides to train on these images only. The seed selects them, so the variance includes their selection."""
         return {"data.limit": self.labels, "data.split_seed": self.seed}
 
     def recipe(self, network: str, steps: int, lr: float, overrides: Overrides) -> Recipe:
-        """A training of `network`; `overrides` give its labels and initial weights."""
+        """Return a training of `network`; `overrides` set its labels and initial weights."""
         return one_cycle(
             data=self.data,
             network=network,
@@ -74,36 +74,36 @@ class Settings:
     cifar10_teacher: str = "resnet56"
     """The teacher's network, which may be larger than the student's."""
     cifar10_student: str = "resnet20"
-    """The student's network, and that of the training on the labels alone."""
+    """The student's network, also used for training on the true labels alone."""
     mnist_teacher: str = "mnist-fast"
     mnist_student: str = "mnist-fast"
     ks: tuple[Positive, ...] = (50, 100, 250, 500, 1000, 2000, 4000, 8000, 16_000, 32_000)
     """K, images per class."""
     p: Annotated[int, Field(ge=1, le=10)] = 10
-    """P, classes per image, while K is swept: the paper's 10."""
+    """P, classes per image, in the sweep over K; 10 as in the paper."""
     ps: tuple[Annotated[int, Field(ge=1, le=10)], ...] = (1, 2, 5)
-    """Further P..."""
+    """Further values of P, at K = `ps_k`."""
     ps_k: Positive = 16_000
-    """...at this K: the paper's 16,000."""
+    """K in the sweep over P; 16,000 as in the paper."""
     seeds: Repetitions = 3
-    """Repetitions: each draws which images keep their labels, and trains its own teacher."""
+    """Number of repetitions; each selects the images that keep their labels, and trains its own teacher."""
     teacher_steps: Positive = 4000
-    """Steps of the teacher, and of the student on the labels alone."""
+    """Steps of the teacher, and of the training on the true labels alone."""
     pretrain_steps: Positive = 20_000
-    """Steps of the student on the teacher's labels: the same for each K."""
+    """Steps of the student's pre-training on pseudo-labels, the same for each K."""
     finetune_steps: Positive = 1000
-    """Steps of the student on the true labels after that."""
+    """Steps of the student's fine-tuning on the true labels."""
     batch_size: Positive = 128
     lr: float = 0.005
-    """Peak learning rate of one cycle (AdamW)."""
+    """Peak learning rate of the one-cycle schedule (AdamW)."""
     finetune_lr: float = 0.0005
     """Peak learning rate of the fine-tuning."""
     augment: bool = True
-    """Flips and padded crops of CIFAR-10's images."""
+    """Whether to augment CIFAR-10's images by flips and padded crops."""
 
 
 def cases(settings: Settings) -> Iterator[Case]:
-    """All combinations of a set, a share of labels and a seed."""
+    """Yield all combinations of a data set, a share of labels and a seed."""
     for name, seed in itertools.product(settings.sets, range(settings.seeds)):
         cifar = name == "cifar10"
         for share in settings.cifar10_shares if cifar else settings.mnist_shares:
@@ -119,13 +119,13 @@ def cases(settings: Settings) -> Iterator[Case]:
 
 
 def choices(settings: Settings) -> list[tuple[int, int]]:
-    """Pairs of K and P, each once."""
+    """Return the distinct pairs of K and P."""
     pairs = [*((k, settings.p) for k in settings.ks), *((settings.ps_k, p) for p in settings.ps)]
     return sorted(set(pairs))
 
 
 def trials(settings: Settings) -> list[Trial]:
-    """By case: the teacher, the labels alone, the scores, and two trainings for each K and P."""
+    """Return for each case the teacher, training on true labels alone, scoring, and two trainings per K and P."""
     listed = []
     for case in cases(settings):
         labels = {"set": case.data, "share": case.share, "seed": case.seed}

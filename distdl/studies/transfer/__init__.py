@@ -1,7 +1,7 @@
-"""Study `transfer`: from scratch, on frozen features, and fine-tuned, as in three published experiments.
+"""Study `transfer`: training from scratch, on frozen features, and fine-tuning, as in three published experiments.
 
-A training profile names the network, its weights and the target set. The quick version is a small network with ImageNet
-weights on part of Caltech-101 at 64 x 64 pixels.
+A training profile sets the network, its weights and the target data set. The quick version uses a small network with
+ImageNet weights on a part of Caltech-101 at 64 x 64 pixels.
 """
 
 from distdl.studies.base import Study
@@ -28,11 +28,12 @@ QUICK = {
     "lr": 0.0005,
     "factors": (("49.*", 10.0),),
 }
-"""15 of 80 images of each of 20 classes, 16 epochs, and three drops of the rate at the published shares of the run."""
+"""15 of 80 images of each of 20 classes; 16 epochs; the learning rate drops three times, at the published shares of the
+training."""
 
 STUDY = Study(
     name="transfer",
-    summary="from scratch, frozen features, fine-tuned: rates, masks, augmentation, ten crops",
+    summary="from scratch, frozen features, fine-tuned: learning rates, frozen parts, augmentation, ten crops",
     settings=Settings,
     quick=QUICK,
     trials=trials,

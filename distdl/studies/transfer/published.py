@@ -1,4 +1,4 @@
-"""Published figures of two experiments with AlexNet, in per cent: accuracy on validation and test."""
+"""Published validation and test accuracies of two experiments with AlexNet, in per cent."""
 
 from dataclasses import dataclass
 
@@ -34,17 +34,17 @@ ROWS = (
 THREE_ATTEMPTS = {"scratch": 57.78, "extractor": 65.56, "finetune": 71.92}
 """The AlexNet leaderboard experiment: from scratch, frozen pretrained features, fine-tuned features."""
 FIRST_EPOCH = 72.0
-"""Accuracy of the pretrained network after its first epoch."""
+"""Accuracy of the pretrained network after its first epoch of fine-tuning."""
 
 DENSE_SHARE = 96.0
 """Per cent of AlexNet's parameters in its three dense layers: 54.9 of 57.4 million with 102 classes."""
 
 
 def at(kind: str, lr: float) -> Printed | None:
-    """The row for an attempt at a rate."""
+    """Return the published row for an attempt at a learning rate."""
     return next((row for row in ROWS if (row.kind, row.lr) == (kind, lr)), None)
 
 
 def best(kind: str) -> Printed | None:
-    """The row of an attempt that is best on the validation."""
+    """Return the published row of an attempt with the best validation accuracy."""
     return max((row for row in ROWS if row.kind == kind), key=lambda row: row.validation, default=None)

@@ -1,4 +1,4 @@
-"""Results of study `transfer`: one value for each attempt, rate and seed, and the best rate of each attempt."""
+"""Results of study `transfer` by attempt, learning rate and seed, and the best learning rate of each attempt."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,27 +20,27 @@ class SeedResult:
     lr: float
     seed: int
     validation: float
-    """Best of the run: the network of that epoch was tested, once."""
+    """Best of the run; the network of that epoch was tested once."""
     test: float
     epoch: float
-    """Epochs trained when the validation was best."""
+    """Number of epochs after which validation accuracy was best."""
     curve: tuple[tuple[float, float], ...]
-    """(epochs trained, accuracy on the validation)."""
+    """(epochs trained, validation accuracy)."""
     loss: float | None
-    """Training loss at the end; None if it is not finite."""
+    """Final training loss; None if it is not finite."""
     train_s: float | None
-    """Seconds of training; None for a member of a grid that was trained all at once."""
+    """Seconds of training; None for a last layer of a grid that was trained at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RateResult:
-    """Results of an attempt at one rate, over its seeds."""
+    """Results of an attempt at one learning rate, over its seeds."""
 
     kind: str
     lr: float
     runs: tuple[SeedResult, ...]
-    lost: int = 0
-    """Trainings that ended without a result: their loss was not finite."""
+    diverged: int = 0
+    """Number of trainings that failed, because their loss was not finite."""
 
     @property
     def validation(self) -> Spread:
@@ -57,23 +57,23 @@ class RateResult:
 
 
 def by_rate(settings: Settings, outcomes: Mapping[str, Outcome]) -> list[RateResult]:
-    """All attempts with at least one finished training, in the order of the settings, and the extractor's grid."""
+    """Results of all attempts with at least one ended training, in the order of the settings, and the extractor's."""
     results = []
     for attempt in attempts(settings):
         of_seeds = [outcomes.get(attempt.name(seed)) for seed in range(settings.seeds)]
         runs = [_run(attempt.kind, attempt.lr, seed, each) for seed, each in enumerate(of_seeds) if _completed(each)]
-        lost = sum(each is not None and each.status == "failed" for each in of_seeds)
-        if runs or lost:
-            results.append(RateResult(kind=attempt.kind, lr=attempt.lr, runs=tuple(runs), lost=lost))
+        diverged = sum(each is not None and each.status == "failed" for each in of_seeds)
+        if runs or diverged:
+            results.append(RateResult(kind=attempt.kind, lr=attempt.lr, runs=tuple(runs), diverged=diverged))
     if _completed(extractor := outcomes.get("extractor")):
         results += _heads(extractor)
     return results
 
 
 def best(results: Sequence[RateResult], kind: str) -> RateResult | None:
-    """The rate of an attempt that the validation selects; one with lost trainings only if all rates have some."""
+    """The result with the best validation accuracy, among learning rates at which no training diverged if any."""
     of_kind = [result for result in results if result.kind == kind and result.runs]
-    complete = [result for result in of_kind if not result.lost] or of_kind
+    complete = [result for result in of_kind if not result.diverged] or of_kind
     return max(complete, key=lambda result: result.validation.mean, default=None)
 
 
@@ -83,9 +83,9 @@ def _completed(outcome: Outcome | None) -> TypeGuard[Outcome]:
 
 def _run(kind: str, lr: float, seed: int, outcome: Outcome) -> SeedResult:
     rows = list(read_rows(outcome.folder / METRICS))
-    judged = [row for row in rows if row["kind"] == "validation"] or [row for row in rows if row["kind"] == "test"]
+    evaluated = [row for row in rows if row["kind"] == "validation"] or [row for row in rows if row["kind"] == "test"]
     losses = [row["loss"] for row in rows if row["kind"] == "train"]
-    top = max(judged, key=lambda row: row["accuracy"])
+    top = max(evaluated, key=lambda row: row["accuracy"])
     return SeedResult(
         kind=kind,
         lr=lr,
@@ -93,7 +93,7 @@ def _run(kind: str, lr: float, seed: int, outcome: Outcome) -> SeedResult:
         validation=100 * top["accuracy"],
         test=100 * outcome.result["test"]["accuracy"],
         epoch=top["epoch"],
-        curve=tuple((row["epoch"], 100 * row["accuracy"]) for row in judged),
+        curve=tuple((row["epoch"], 100 * row["accuracy"]) for row in evaluated),
         loss=losses[-1] if losses else None,
         train_s=outcome.result["train_s"],
     )

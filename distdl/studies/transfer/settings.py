@@ -1,4 +1,4 @@
-"""Settings of study `transfer`: a training profile gives the network and the target set; the grids to try."""
+"""Settings of study `transfer`: a training profile for network and target data set, and the grids to train."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -13,16 +13,16 @@ Augmentation = Literal["flip", "color", "rotation", "all"]
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """AlexNet on Caltech-101; profiles/studies/transfer-*.toml are other networks and sets."""
+    """AlexNet on Caltech-101; profiles/studies/transfer-*.toml have other networks and data sets."""
 
     profile: str = "alexnet-caltech101"
-    """Training profile: network, weights, target set with a validation part, epochs and schedule."""
+    """Training profile: network, weights, target data set with a validation split, epochs and schedule."""
     overrides: Overrides = field(default_factory=dict)
     """Further overrides, for every training."""
     scratch: Overrides = field(default_factory=lambda: {"model.weights": "none", "data.normalize": "set"})
-    """Overrides of a training from scratch, which is normalized by its own set's mean and deviation."""
+    """Overrides for training from scratch, which normalizes by mean and standard deviation of the target data set."""
     seeds: Repetitions = 3
-    """Repetitions of each training. They share the division of the set."""
+    """Number of repetitions of each training, all with the same split of the data set."""
     scratch_rates: Rates = (0.001, 0.01, 0.03, 0.05)
     """Learning rates from scratch."""
     rates: Rates = (0.001, 0.01, 0.03, 0.1)
@@ -30,16 +30,16 @@ class Settings:
     head_rates: Rates = (1.0, 0.1, 0.01, 0.001)
     """Learning rates of the last layer on frozen features, which are computed once."""
     lr: Annotated[float, Field(gt=0)] = 0.01
-    """Learning rate of the following trainings: the best published one."""
+    """Learning rate of the trainings with frozen parts, rates by part and augmentation: the best published one."""
     factors: tuple[tuple[str, Annotated[float, Field(ge=0)]], ...] = (("features.*", 0.1),)
-    """Per-part rates: factors on `lr` by name pattern, as optim.lr_factors. Empty leaves them out."""
+    """Learning rates by part: factors on `lr` by name pattern, as in optim.lr_factors. Empty disables this training."""
     masks: tuple[Literal["features", "classifier"], ...] = ("features", "classifier")
-    """Parts to freeze, each in its own training, from the pretrained weights."""
+    """Parts to freeze, each in a separate training from the pretrained weights."""
     augmentations: tuple[Augmentation, ...] = ("flip", "color", "rotation", "all")
-    """Augmentations to fine-tune with; each changes half of the images."""
+    """Augmentations to fine-tune with; each is applied to half of the images."""
     ten_crop: bool = True
-    """Whether to test the network fine-tuned at `lr` on ten crops per image too."""
+    """Whether to also test the networks fine-tuned at `lr` on ten crops per image."""
 
     def __post_init__(self) -> None:
         if self.ten_crop and self.lr not in self.rates:
-            raise ValueError(f"lr {self.lr:g} is not among rates, so there is nothing fine-tuned at it to test")
+            raise ValueError(f"ten_crop tests the networks fine-tuned at lr, but lr {self.lr:g} is not among rates")

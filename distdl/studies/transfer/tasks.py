@@ -1,4 +1,4 @@
-"""Trials of study `transfer` that are not trainings: the target set, ten crops, and distances of weights."""
+"""Trials of study `transfer` that are not trainings: description of the data set, ten crops, distances of weights."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ PICTURE = "target.png"
 
 
 def describe(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
-    """Describe the target set in numbers, and draw samples of it into target.png."""
+    """Describe the target data set by numbers, and draw samples of it into target.png."""
     from distdl.report.sample_grid import draw_dataset
 
     dataset = load(resolve(Recipe(**table["recipe"]), strategy="single").data)
@@ -42,7 +42,7 @@ def describe(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def ten_crop(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
-    """Accuracy of each run's best network on the test set, outputs averaged over ten crops per image."""
+    """Test each run's best network, with outputs averaged over ten crops per image. Returns accuracies by run."""
     by_run = {}
     for name in table["runs"]:
         config = _config(folder.parent / name)
@@ -56,18 +56,18 @@ def ten_crop(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
 
 @torch.no_grad()
 def _accuracy(best: nn.Module, config: Config, dataset: DataSet, world: World) -> float:
-    right = count = 0
+    correct = count = 0
     loader = make_loader(config, dataset, dataset.test, world, training=False)
     for batch in loader.epoch(0):
         outputs = best(batch.images.flatten(0, 1)).unflatten(0, batch.images.shape[:2]).mean(1)
-        right += int((outputs.argmax(1) == batch.labels)[: batch.count].sum())
+        correct += int((outputs.argmax(1) == batch.labels)[: batch.count].sum())
         count += batch.count
     loader.close()
-    return right / count
+    return correct / count
 
 
 def moved(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
-    """Count the trained parameters of each run, and measure the relative distance that each block's weights moved."""
+    """Count the trained parameters of each run, and compute the distance of each block from its initial weights."""
     by_run = {}
     for name in table["runs"]:
         config = _config(folder.parent / name)
@@ -100,7 +100,7 @@ def _norm(tensors: list[Tensor]) -> float:
 
 
 def trained(run: Path, config: Config, dataset: DataSet) -> nn.Module:
-    """The network of a run's best checkpoint."""
+    """Load the network of a run's best checkpoint."""
     best = checkpoints.best(run / CHECKPOINTS)
     if best is None:
         raise Failure(f"{run} has no checkpoint that was evaluated")

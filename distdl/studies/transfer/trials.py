@@ -1,4 +1,4 @@
-"""Attempts to learn the target set, and their trials."""
+"""Attempts on the target data set, and their trials."""
 
 from collections import ChainMap
 from collections.abc import Mapping
@@ -33,13 +33,13 @@ TITLES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
-    """A training without its seed."""
+    """Settings of a training except the seed."""
 
     kind: str
     """A key of TITLES."""
     lr: float
     overrides: Overrides = field(default_factory=dict)
-    """Those that distinguish it from the others."""
+    """Overrides that distinguish it from the other attempts."""
 
     def name(self, seed: int) -> str:
         """Name of its trial."""
@@ -47,7 +47,7 @@ class Attempt:
 
 
 def attempts(settings: Settings) -> list[Attempt]:
-    """All attempts that are trainings. The feature extractor is none: its grid is one trial."""
+    """Return all attempts that are trainings; the feature extractor's grid is a single trial instead."""
     listed = [Attempt(kind="scratch", lr=lr, overrides=settings.scratch) for lr in settings.scratch_rates]
     listed += [Attempt(kind="finetune", lr=lr) for lr in settings.rates]
     if settings.factors:
@@ -62,12 +62,12 @@ def attempts(settings: Settings) -> list[Attempt]:
 
 
 def trials(settings: Settings) -> list[Trial]:
-    """The description, the extractor's grid, every attempt with every seed, and what is measured on their results."""
+    """Return the description, the extractor's grid, each attempt with each seed, and measurements on their results."""
     common = Recipe(profile=settings.profile, overrides=settings.overrides)
     trained = [
         Trial(
             name=attempt.name(seed),
-            # One checkpoint in addition to the best: a study holds dozens of runs.
+            # Keep one checkpoint in addition to the best, because a study has dozens of runs.
             recipe=common.updated({**attempt.overrides, "optim.lr": attempt.lr, "seed": seed, "checkpoint.keep": 1}),
             labels={"attempt": attempt.kind, "lr": attempt.lr, "seed": seed},
         )

@@ -1,15 +1,15 @@
 """Study `weak`: pre-training on noisy tags with a long tail, after Mahajan et al. 2018 (arXiv:1805.00932).
 
-    real labels -> long tail -> tags per image -> noise -> sampling -> pre-training -> transfer to the clean task
+    true labels -> long tail -> tags per image -> noise -> sampling -> pre-training -> transfer to the clean task
 
-The clean task has few other images, evenly distributed over the classes.
+The clean task has a small number of other images, evenly distributed over the classes.
 """
 
 from collections.abc import Mapping
 
 from distdl.report.content import Section
 from distdl.studies.base import Outcome, Study
-from distdl.studies.weak import report as shown
+from distdl.studies.weak import report
 from distdl.studies.weak.trials import Settings, choices, trials
 
 QUICK = {
@@ -26,11 +26,11 @@ QUICK = {
 
 
 def findings(settings: Settings, outcomes: Mapping[str, Outcome]) -> list[Section]:
-    """The tags, and a section for each way to transfer."""
+    """Return a section about the tags, and one for each kind of transfer."""
     seeds = range(settings.seeds)
-    sections = [shown.tags_section([outcomes.get(f"tags-seed{seed}") for seed in seeds])]
+    sections = [report.tags_section([outcomes.get(f"tags-seed{seed}") for seed in seeds])]
     sections += [
-        shown.section(transfer, choices(settings), settings.noise_sampling, seeds, outcomes)
+        report.section(transfer, choices(settings), settings.noise_sampling, seeds, outcomes)
         for transfer in settings.transfers
     ]
     return [section for section in sections if section]

@@ -1,6 +1,7 @@
-"""Weak labels made from real ones, and how they are sampled: Mahajan et al. 2018 (arXiv:1805.00932), pure functions.
+"""Weak labels derived from true ones, and their sampling, after Mahajan et al. 2018 (arXiv:1805.00932).
 
-Tags of an image are a row of [n, k] int64, -1 for none. Every function uses only the given seed.
+Tags of images are [n, k] int64, one row per image, padded with -1. All functions are pure: random numbers depend only
+on the given seed.
 """
 
 from typing import Literal
@@ -12,10 +13,10 @@ NONE = -1
 
 
 def long_tail(labels: np.ndarray, imbalance: float, seed: int) -> np.ndarray:
-    """Indices, ascending, of a part of the samples in which classes are unequally frequent.
+    """Select a subset of the samples with a long-tailed class distribution. Returns ascending indices.
 
-    The class of rank r of C, in an order that the seed draws, keeps imbalance ** (-r / (C - 1)) of what the smallest
-    class has: the most frequent class is `imbalance` times as frequent as the rarest.
+    The seed determines the order of the C classes. The class of rank r keeps imbalance ** (-r / (C - 1)) times the size
+    of the smallest class: the most frequent class is `imbalance` times as frequent as the rarest.
     """
     random = _random(seed, 0)
     classes, counts = np.unique(labels, return_counts=True)
@@ -27,22 +28,22 @@ def long_tail(labels: np.ndarray, imbalance: float, seed: int) -> np.ndarray:
 
 
 def tagged(labels: np.ndarray, classes: int, synonyms: int, most: int, seed: int) -> np.ndarray:
-    """Tags [n, most] of images: 1 to `most` of its class's `synonyms`, the first of which is the class itself.
+    """Draw tags [n, most] of images: 1 to `most` of the `synonyms` of its class, the first of which is the class.
 
-    Their number is drawn uniformly; the tags, without repetition, by Zipf's law: rank s with weight 1 / s. Tag number
-    `classes * s + c` is the synonym s of class c, so that the first `classes` tags are the classes.
+    The number of tags is uniform. The tags are drawn without replacement by Zipf's law: rank s has weight 1 / s. Tag
+    `classes * s + c` is synonym s of class c, so that the first `classes` tags are the classes.
     """
     random = _random(seed, 1)
     counts = random.integers(1, most + 1, len(labels))
-    # Drawing without repetition by weights is sorting by exponential waiting times (Efraimidis and Spirakis 2006).
+    # Weighted sampling without replacement by sorting exponential variates (Efraimidis and Spirakis 2006).
     waiting = random.exponential(size=(len(labels), synonyms)) * np.arange(1, synonyms + 1)
-    synonyms_drawn = np.argsort(waiting, axis=1)[:, :most]
-    tags = synonyms_drawn * classes + labels[:, None]
+    sampled = np.argsort(waiting, axis=1)[:, :most]
+    tags = sampled * classes + labels[:, None]
     return np.where(np.arange(most) < counts[:, None], tags, NONE)
 
 
 def noisy(tags: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """Tags of which `share` is replaced by others, drawn by how frequent tags are, as in the paper's section 3.1.2."""
+    """Replace `share` of the tags by others, drawn from the distribution of tags, as in the paper's section 3.1.2."""
     random = _random(seed, 2)
     places = np.argwhere(tags != NONE)
     replaced = places[random.permutation(len(places))[: round(share * len(places))]]
@@ -57,8 +58,8 @@ def noisy(tags: np.ndarray, share: float, seed: int) -> np.ndarray:
 def replication(tags: np.ndarray, sampling: Sampling, threshold: float) -> np.ndarray:
     """Number of repetitions of each image, [n] float64: the largest r(h) of its tags, r(h) = max(1, phi(t / f(h))).
 
-    f(h) is a tag's count, t is `threshold` times the most frequent tag's, phi the square root or the identity; with
-    natural sampling every image comes once.
+    f(h) is the count of tag h, t is `threshold` times the largest count, and phi is the square root or the identity.
+    With natural sampling each image occurs once.
     """
     if sampling == "natural":
         return np.ones(len(tags))
@@ -69,10 +70,10 @@ def replication(tags: np.ndarray, sampling: Sampling, threshold: float) -> np.nd
 
 
 def replicated(factors: np.ndarray, seed: int) -> np.ndarray:
-    """Indices that repeat sample i factors[i] times: the integer part, plus one with the probability of the rest."""
+    """Indices that repeat sample i factors[i] times on average: floor(factors[i]) times, or once more at random."""
     repeats = np.floor(factors).astype(np.int64)
     return np.repeat(np.arange(len(factors)), repeats + (_random(seed, 3).random(len(factors)) < factors - repeats))
 
 
-def _random(seed: int, what: int) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(key=[seed % 2**64, what]))
+def _random(seed: int, stream: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(key=[seed % 2**64, stream]))

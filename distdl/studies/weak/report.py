@@ -1,11 +1,11 @@
-"""Results of study `weak`: accuracy on the clean task over sampling and noise."""
+"""Results of study `weak`: accuracy on the clean task by sampling and noise."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
 from distdl.core.format import Cell
 from distdl.core.statistics import above_zero, gain, over_seeds, points
 from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
-from distdl.report.sentences import CHANCE
+from distdl.report.sentences import NOT_SIGNIFICANT
 from distdl.studies.base import Outcome
 from distdl.studies.runner.accuracy import by_seed, cells, percent
 
@@ -14,7 +14,7 @@ Choice = tuple[str, float]
 BySeed = dict[int, float]
 
 PAPER_NOISE = {0.1: "less than 1 point", 0.25: "about 2 points"}
-"""Accuracy that replacing a share of the tags costs in the paper, on ImageNet."""
+"""Accuracy lost in the paper, on ImageNet, by replacing a share of the tags."""
 
 
 def name(part: str, sampling: str, noise: float, seed: int) -> str:
@@ -23,16 +23,16 @@ def name(part: str, sampling: str, noise: float, seed: int) -> str:
 
 
 def tags_section(outcomes: Sequence[Outcome | None]) -> Section | None:
-    """Length of the tail, from the tags of the first seed: the others differ only in the order of the classes."""
+    """Describe the long tail by the tags of the first seed; other seeds differ only in the order of the classes."""
     result = next((outcome.result for outcome in outcomes if outcome and outcome.completed), None)
     if not result:
         return None
     counts = [count for count in result["images_by_tag"] if count]
     return Section(
         title="The tags",
-        text=f"{result['images']:,} images with {result['tags_an_image']:.2f} tags each on average; of k tags each "
-        f"gets 1/k of the target. The most frequent class has {result['images_by_class'][0]:,} images, the rarest "
-        f"{result['images_by_class'][-1]:,}.",
+        text=f"{result['images']:,} images with {result['tags_an_image']:.2f} tags each on average; each of k tags of "
+        f"an image has a target probability of 1/k. The most frequent class has {result['images_by_class'][0]:,} "
+        f"images, the rarest {result['images_by_class'][-1]:,}.",
         parts=(
             Figure(
                 name="tags",
@@ -50,10 +50,10 @@ def tags_section(outcomes: Sequence[Outcome | None]) -> Section | None:
             ),
             Table(
                 name="replicas",
-                title="Samples per epoch, repeated images counted each time",
+                title="Samples per epoch, including repetitions",
                 columns=("sampling", "noise (%)", "samples"),
                 rows=tuple((row["sampling"], 100 * row["noise"], row["samples"]) for row in result["sizes"]),
-                note="The same number of steps is trained on each.",
+                note="All trainings have the same number of steps.",
             ),
         ),
     )
@@ -62,16 +62,16 @@ def tags_section(outcomes: Sequence[Outcome | None]) -> Section | None:
 def section(
     transfer: str, choices: Sequence[Choice], noise_sampling: str, seeds: Sequence[int], outcomes: Mapping[str, Outcome]
 ) -> Section | None:
-    """Results of one way to transfer; None while there are none."""
+    """Return the results of one kind of transfer; None while there are none."""
     done = {choice: _by_seed(transfer, choice, seeds, outcomes) for choice in choices}
     done = {choice: values for choice, values in done.items() if values}
     scratch = by_seed({seed: outcomes.get(f"scratch-seed{seed}") for seed in seeds})
     if not done:
         return None
-    how = "a linear classifier of the pre-trained features" if transfer == "features" else "the whole network trained"
+    trained = "A linear classifier on the pre-trained features" if transfer == "features" else "The whole network"
     return Section(
         title=f"Transfer to the clean task: {transfer}",
-        text=f"The clean task's few images, {how}. Tested on all test images of the set.",
+        text=f"{trained} is trained on the few images of the clean task and tested on all test images of the data set.",
         parts=(
             *_samplings(done),
             *_noises(done, noise_sampling),
@@ -94,20 +94,21 @@ def _samplings(done: Mapping[Choice, BySeed]) -> Iterator[Finding]:
         return
     best = max(gains, key=lambda sampling: gains[sampling].mean)
     listed = "; ".join(
-        f"{sampling} {percent(over_seeds(others[sampling]))}, seed by seed {points(more)}"
+        f"{sampling} {percent(over_seeds(others[sampling]))}, a difference of {points(more)}"
         for sampling, more in gains.items()
     )
+    verdict = "is significantly better than natural sampling"
     yield Finding(
-        text=f"Natural sampling reaches {percent(over_seeds(natural))}; {listed}. "
-        + (f"{best.capitalize()} beats natural" if above_zero(gains[best]) else "None beats natural with certainty")
+        text=f"Natural sampling reaches {percent(over_seeds(natural))}; {listed}, paired by seed. "
+        + (f"{best.capitalize()} {verdict}" if above_zero(gains[best]) else f"No other sampling {verdict}")
         + "; in the paper natural sampling is 5 to 6 points worse than the others.",
         n=gains[best].n,
         holds=above_zero(gains[best]),
     )
     if more := gain(others.get("square-root", {}), others.get("uniform", {})):
         yield Finding(
-            text=f"Square root against uniform: {points(more)}, "
-            + ("which is certain." if more.excludes_zero else f"{CHANCE}."),
+            text=f"Difference of square-root and uniform sampling: {points(more)}, "
+            + ("which is significant." if more.excludes_zero else f"{NOT_SIGNIFICANT}."),
             n=more.n,
         )
 
@@ -120,7 +121,7 @@ def _noises(done: Mapping[Choice, BySeed], sampling: str) -> Iterator[Finding]:
         paper = f"; in the paper {PAPER_NOISE[noise]}" if noise in PAPER_NOISE else ""
         limit = {0.1: 1.0, 0.25: 3.0}.get(noise)
         yield Finding(
-            text=f"Replacing {noise:.0%} of the tags costs {points(cost).lstrip('+')}{paper}.",
+            text=f"Replacing {noise:.0%} of the tags costs {points(cost).lstrip('+')} of accuracy{paper}.",
             n=cost.n,
             holds=None if limit is None or cost.n < 2 else cost.low <= limit,
         )
@@ -132,7 +133,7 @@ def _scratch(done: Mapping[Choice, BySeed], scratch: BySeed) -> Iterator[Finding
         noise = f" with {best[1]:.0%} noise" if best[1] else ""
         yield Finding(
             text=f"Pre-training on tags ({best[0]}{noise}) reaches {percent(over_seeds(done[best]))}, training on the "
-            f"clean images only {percent(over_seeds(scratch))}: seed by seed {points(more)}.",
+            f"clean images only {percent(over_seeds(scratch))}. Difference, paired by seed: {points(more)}.",
             n=more.n,
             holds=above_zero(more),
         )
@@ -161,11 +162,11 @@ def _figures(transfer: str, done: Mapping[Choice, BySeed], scratch: BySeed, nois
         across = (Layer(mark="rule", data=rule, y="accuracy", series="training"),) if rule else ()
         yield Figure(
             name=f"{transfer}-{kind}",
-            title=f"Accuracy on the clean task over the {title} ({transfer})",
+            title=f"Accuracy on the clean task by {title} ({transfer})",
             x=axis,
             y=Axis(title="test accuracy (%)"),
             layers=(*across, *marks, whiskers),
-            caption="Means and 95 % intervals over the seeds; the horizontal line is training on clean images only.",
+            caption="Means and 95 % confidence intervals over the seeds. Horizontal line: clean images only.",
         )
 
 
@@ -180,8 +181,8 @@ def _table(
     return Table(
         name=transfer,
         title=f"Accuracy on the clean task ({transfer})",
-        columns=("pre-training", "noise (%)", "by its tags only (%)", "accuracy (%)", "low", "high", "n"),
+        columns=("pre-training", "noise (%)", "by tags only (%)", "accuracy (%)", "low", "high", "n"),
         rows=tuple(rows),
-        note="By its tags only: before the transfer, an image counts as correct if the most likely of all tags is the "
-        "first one of its class. low and high: 95 % interval over the seeds.",
+        note="by tags only: accuracy before the transfer; an image counts as correct if the most likely tag is the "
+        "first tag of its class. low and high: 95 % confidence interval over the seeds.",
     )

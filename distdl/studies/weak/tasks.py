@@ -1,4 +1,4 @@
-"""The trial before all trainings of one seed: tags for a long tail of images, and the clean task's images."""
+"""The trial before all trainings of a seed: tags of the long-tailed images, and the images of the clean task."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,12 +16,16 @@ CLEAN = "clean.npz"
 
 
 def file_name(sampling: str, noise: float) -> str:
-    """File of the tags with that noise, replicated for that sampling."""
+    """File name of the tags with this noise, replicated for this sampling."""
     return f"tags-{sampling}-noise{noise:g}.npz"
 
 
 def run(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
-    """Write the clean images' labels, and the tags for each of `table["choices"]`, pairs of sampling and noise."""
+    """Write the labels of the clean images, and the tags for each (sampling, noise) of `table["choices"]`.
+
+    Returns:
+        Number of images, tags per image, counts by class and by tag in descending order, and samples per choice.
+    """
     seed = int(table["seed"])
     dataset = datasets.load(DataConfig(name=table["data"]))
     labels, classes = dataset.train.labels, len(dataset.classes)

@@ -9,7 +9,7 @@ from distdl.core.config import Count, Positive, Share
 from distdl.core.profiles import Recipe
 from distdl.studies.base import Overrides, Repetitions, Trial
 from distdl.studies.features.one_cycle import one_cycle
-from distdl.studies.weak import report as shown
+from distdl.studies.weak import report
 from distdl.studies.weak.hashtags import Sampling
 from distdl.studies.weak.tasks import CLEAN, file_name
 
@@ -21,38 +21,38 @@ class Settings:
     """The tags, the sweeps over sampling and noise, and the transfer."""
 
     data: Literal["cifar10", "mnist"] = "cifar10"
-    """The set whose labels become tags."""
+    """The data set whose labels are turned into tags."""
     network: str = "resnet20"
     head: str = "linear"
-    """The network's last layer: the only part that is trained again on frozen features."""
+    """Name of the network's last layer, the only part that is trained on frozen features."""
     samplings: tuple[Sampling, ...] = ("natural", "square-root", "uniform")
-    """Ways of sampling the tags, without noise."""
+    """Kinds of sampling to compare, without noise."""
     noises: tuple[Share, ...] = (0.1, 0.25, 0.5)
-    """Shares of the tags that are replaced by others..."""
+    """Shares of the tags to replace by others, with `noise_sampling`."""
     noise_sampling: Sampling = "square-root"
-    """...with this sampling."""
+    """Sampling in the comparison of `noises`."""
     transfers: tuple[Transfer, ...] = ("features", "fine-tuned")
-    """features: only the last layer is trained, a linear classifier of the pre-trained features; fine-tuned: all is
-    trained."""
+    """features: only the last layer is trained, as a linear classifier on the pre-trained features; fine-tuned: all
+    layers are trained."""
     seeds: Repetitions = 3
-    """Repetitions: each draws the tail, the tags, the noise and the clean images."""
+    """Number of repetitions; each draws its own long tail, tags, noise and clean images."""
     imbalance: Annotated[float, Field(ge=1)] = 100.0
-    """Ratio of the images of the most frequent class to those of the rarest."""
+    """Number of images of the most frequent class divided by that of the rarest."""
     synonyms: Positive = 4
-    """Tags per class, later ones are rarer, by Zipf's law."""
+    """Number of tags per class, with frequencies by Zipf's law."""
     most: Positive = 3
     """Largest number of tags per image."""
     threshold: Share = 1.0
     """t of r(h) = max(1, phi(t / f(h))), as a share of the most frequent tag's count."""
     clean: Positive = 1000
-    """Images of the clean task."""
+    """Number of images of the clean task."""
     pretrain_steps: Positive = 8000
-    """Steps on the tags: the same for each sampling, for any number of replicas."""
+    """Steps of pre-training on the tags, the same for each sampling."""
     transfer_steps: Positive = 1000
-    """Steps on the clean task, and of the network that is trained on it from scratch."""
+    """Steps of training on the clean task, after pre-training and from scratch."""
     batch_size: Positive = 128
     lr: float = 0.005
-    """Peak learning rate of one cycle (AdamW)."""
+    """Peak learning rate of the one-cycle schedule (AdamW)."""
     finetune_lr: float = 0.001
     """Peak learning rate if the whole pre-trained network is trained."""
     flip: Share = 0.5
@@ -62,18 +62,18 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.most > self.synonyms:
-            raise ValueError(f"most {self.most}: a class has only {self.synonyms} synonyms")
+            raise ValueError(f"most is {self.most}, but a class has only {self.synonyms} synonyms")
 
 
 def choices(settings: Settings) -> list[tuple[str, float]]:
-    """Pairs of sampling and noise."""
+    """Return the distinct pairs of sampling and noise."""
     pairs = [(sampling, 0.0) for sampling in settings.samplings]
     noisy = [(settings.noise_sampling, noise) for noise in settings.noises]
     return list(dict.fromkeys([*pairs, *noisy]))
 
 
 def _recipe(settings: Settings, seed: int, steps: int, lr: float, overrides: Overrides) -> Recipe:
-    """A training; `overrides` give its labels and initial weights."""
+    """Return a training; `overrides` set its labels and initial weights."""
     has_color = settings.data == "cifar10"
     return one_cycle(
         data=settings.data,
@@ -89,7 +89,7 @@ def _recipe(settings: Settings, seed: int, steps: int, lr: float, overrides: Ove
 
 
 def trials(settings: Settings) -> list[Trial]:
-    """By seed: the tags, the clean task from scratch, and a pre-training with its transfers by sampling and noise."""
+    """Return for each seed the tags, the clean task from scratch, and a pre-training with transfers for each choice."""
     return [trial for seed in range(settings.seeds) for trial in _of_seed(settings, seed)]
 
 
@@ -121,7 +121,7 @@ def _of_seed(settings: Settings, seed: int) -> list[Trial]:
     for sampling, noise in choices(settings):
         labels = {"sampling": sampling, "noise": noise, "seed": seed}
         pretrain = Trial(
-            name=shown.name("pretrain", sampling, noise, seed),
+            name=report.name("pretrain", sampling, noise, seed),
             recipe=_recipe(
                 settings,
                 seed,
@@ -141,7 +141,7 @@ def _of_seed(settings: Settings, seed: int) -> list[Trial]:
                 overrides["model.train_only"] = (f"{settings.head}.*",)
             listed.append(
                 Trial(
-                    name=shown.name(transfer, sampling, noise, seed),
+                    name=report.name(transfer, sampling, noise, seed),
                     recipe=_recipe(settings, seed, settings.transfer_steps, rate, overrides),
                     after=(pretrain.name,),
                     labels=labels | {"part": transfer},

@@ -61,13 +61,13 @@ def trainer() -> Trainer:
 
 def altered(state: dict, content: bytes) -> dict:
     """Replace or remove up to three values of the state, as determined by `content`."""
-    state, dice = copy.deepcopy(state), random.Random(zlib.crc32(content))
-    for _ in range(dice.randint(1, 3) if content != CONTENT else 0):
-        container, key = dice.choice(list(places(state)))
-        if dice.random() < 0.2:
+    state, rng = copy.deepcopy(state), random.Random(zlib.crc32(content))
+    for _ in range(rng.randint(1, 3) if content != CONTENT else 0):
+        container, key = rng.choice(list(places(state)))
+        if rng.random() < 0.2:
             del container[key]
         else:
-            container[key] = dice.choice([*ODD_VALUES, *unlike(container[key])])
+            container[key] = rng.choice([*ODD_VALUES, *unlike(container[key])])
     return state
 
 

@@ -113,14 +113,14 @@ def test_what_cannot_be_kept_is_refused(flowers: dict[str, Any], tmp_path: Path)
     dataset = datasets.load(config.data)
     stored = features.compute(config, dataset, World())
     flipped = dataclasses.replace(config, data=dataclasses.replace(config.data, augment=_flip(config)))
-    with pytest.raises(UserError, match="no augmentation"):
+    with pytest.raises(UserError, match="does not support augmentation"):
         last_layers.train(stored, flipped, dataset, (0.1,), (0,))
-    with pytest.raises(UserError, match="needs weights"):
+    with pytest.raises(UserError, match="needs pretrained weights"):
         features.compute(configured({**flowers, "model.name": "resnet20"}), dataset, World())
     squeezed = tmp_path / "squeezenet.pth"
     torch.save(zoo.build(_named("squeezenet1_1"), classes=5, channels=3, image_size=64).state_dict(), squeezed)
     config = configured({**flowers, "model.name": "squeezenet1_1", "model.weights": str(squeezed)})
-    with pytest.raises(UserError, match="does more after its last layer"):
+    with pytest.raises(UserError, match="has operations after its last layer"):
         small = dataclasses.replace(config, data=dataclasses.replace(config.data, image_size=64))
         features.compute(small, dataset, World())
 

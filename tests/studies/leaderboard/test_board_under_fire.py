@@ -24,7 +24,7 @@ def start(board: Path, index: int) -> subprocess.Popen[str]:
     return subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
 
 
-def look(board: Board) -> float:
+def best_score(board: Board) -> float:
     """The best score now, its checkpoint verified. That of a slot that is gone is only good if the slot is, too."""
     while True:
         best = board.state().best
@@ -42,29 +42,29 @@ def look(board: Board) -> float:
 def test_killed_at_random_no_slot_is_lost_or_torn_and_the_best_never_falls(
     tmp_path: Path, seconds: float, count: int
 ) -> None:
-    folder, dice = tmp_path / "board", random.Random(count)
+    folder, rng = tmp_path / "board", random.Random(count)
     processes = [start(folder, index) for index in range(count)]
     end_time, kills, best, looks = time.monotonic() + seconds, 0, -1e9, 0
     while time.monotonic() < end_time or kills < 3 or best == -1e9:
-        time.sleep(dice.uniform(0.05, 0.4))
-        index = dice.randrange(count)
+        time.sleep(rng.uniform(0.05, 0.4))
+        index = rng.randrange(count)
         assert processes[index].poll() is None, processes[index].communicate()[1]
         os.kill(processes[index].pid, signal.SIGKILL)
         processes[index].communicate()
         kills += 1
         processes[index] = start(folder, index)
         if (folder / "slots").is_dir():
-            now = look(Board(folder))
+            now = best_score(Board(folder))
             assert now >= best, "the best score fell"
             best, looks = now, looks + 1
     for process in processes:  # half of them die, the others end in order
         process.send_signal(signal.SIGKILL if process is processes[0] else signal.SIGTERM)
-    ends = [(process.communicate()[1], process.returncode) for process in processes]
+    ended = [(process.communicate()[1], process.returncode) for process in processes]
     # A process that has not set its handler yet ends by SIGTERM.
-    assert {code for _, code in ends} <= {0, -signal.SIGKILL, -signal.SIGTERM}, ends
+    assert {code for _, code in ended} <= {0, -signal.SIGKILL, -signal.SIGTERM}, ended
 
     board = Board(folder)
-    assert board.complaints() == []
+    assert board.inconsistencies() == []
     state, highest, fewest = State(), -1e9, 0
     rows = board.rows()
     for row in rows:

@@ -54,7 +54,7 @@ def test_an_attempt_is_trained_by_several_processes_and_its_top_is_tested(tmp_pa
     second = worker.work(study / "trials" / "b-process1", table(epochs=6))
     assert first["published"] + first["dropped"] == 4 and second["published"] + second["dropped"] == 2
     board = Board(study / "boards" / "b")
-    assert board.complaints() == []
+    assert board.inconsistencies() == []
     rows, state = board.rows(), board.state()
     used = {row["settings"]["name"] for row in rows if row["kind"] == "publish" and row["epoch"] == 1}
     assert used == {"fast"}  # both beginnings
@@ -62,10 +62,10 @@ def test_an_attempt_is_trained_by_several_processes_and_its_top_is_tested(tmp_pa
     epochs = {row["take"]: row["epoch"] for row in rows if row["kind"] == "publish"}
     for row in rows:
         if row["kind"] in ("publish", "drop"):
-            taken = parents[row["take"]]
-            previous = epochs.get(taken["slot"], 0)
+            lease = parents[row["take"]]
+            previous = epochs.get(lease["slot"], 0)
             assert row["epoch"] == previous + 1  # clones carry their counters
-            assert row["settings"] == PROFILES[(previous + taken["tries"]) % 2]
+            assert row["settings"] == PROFILES[(previous + lease["tries"]) % 2]
     state_dict, progress = tensors.load(board.slot(state.best.name))
     assert (progress.epoch, progress.images) == (state.best.epoch, 300 * state.best.epoch)
     assert all(
@@ -148,7 +148,7 @@ def test_a_process_that_was_killed_in_an_epoch_is_followed_by_the_next(tmp_path:
     state = board.state()
     assert [each.ended for each in state.slices] == ["lost", "completed"]
     assert (state.epochs, state.cut) == (previous.epochs + 2, len(previous.open))
-    assert state.best.score >= previous.best.score and board.complaints() == []
+    assert state.best.score >= previous.best.score and board.inconsistencies() == []
 
 
 def test_the_total_lifetime_ends_an_attempt(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_an_epoch_whose_loss_is_no_number_is_dropped_and_the_process_goes_on(tmp
     result = worker.work(tmp_path / "study" / "trials" / "b", table(profiles=wild, rule=rule, epochs=4))
     assert result["dropped"] >= 1 and result["published"] >= 1
     board = Board(tmp_path / "study" / "boards" / "b")
-    assert board.complaints() == []
+    assert board.inconsistencies() == []
     assert all(row["settings"]["name"] == "fast" for row in board.rows() if row["kind"] == "publish")
 
 
@@ -184,7 +184,7 @@ def test_a_damaged_slot_is_passed_over(tmp_path: Path) -> None:
     best = board.state().best.name
     (board.slot(best) / STATE).write_bytes(b"x")
     worker.work(folder, table(epochs=4))
-    assert best not in board.state().slots and board.complaints() == []
+    assert best not in board.state().slots and board.inconsistencies() == []
     assert sum(row["kind"] == "retire" for row in board.rows()) == 1
 
 

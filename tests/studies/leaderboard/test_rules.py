@@ -31,7 +31,7 @@ def submit(session: Session, lease, score: float, epochs: int = 0) -> bool:
         lease,
         score,
         progress=vars(Progress(step=epoch, epoch=epoch)),
-        write=lambda beside: write_atomic(beside / STATE, lambda sink: sink.write(str(score).encode())),
+        write=lambda staging: write_atomic(staging / STATE, lambda sink: sink.write(str(score).encode())),
         epoch_s=1.0,
         settings=lease.settings or {"name": "alex", "lr": 0.1},
     )
@@ -51,7 +51,7 @@ def test_what_beats_any_slot_goes_over_the_bottom_one_and_the_least_worked_on_is
     assert play(session, 0.3) == (3, True)  # 3 is new: never worked on; it is the bottom, and gone
     assert play(session, 0.3) == (4, False)  # a draw replaces none
     assert [slot.score for slot in session.lineage.state.slots.values()] == [0.3, 0.3]
-    assert session.complaints() == []
+    assert session.inconsistencies() == []
 
 
 def test_not_a_number_is_dropped_even_from_an_empty_board(session: Session) -> None:
@@ -65,7 +65,9 @@ def test_processes_at_the_same_time_take_different_slots(tmp_path: Path, session
     assert {first.slot, second.slot} == {0, 1}
     assert session.lease().tries == 1
     session.release(first)
-    assert session.lineage.state.slots[first.slot].worked + session.lineage.state.slots[second.slot].worked == 2
+    assert (
+        session.lineage.state.slots[first.slot].lease_count + session.lineage.state.slots[second.slot].lease_count == 2
+    )
 
 
 def test_a_replaced_slot_stays_on_disk_while_someone_trains_from_it(session: Session) -> None:
@@ -76,7 +78,7 @@ def test_a_replaced_slot_stays_on_disk_while_someone_trains_from_it(session: Ses
     assert 0 not in session.lineage.state.slots
     assert session.slot(0).is_dir()
     session.release(bottom)
-    session.look()
+    session.refresh()
     assert not session.slot(0).exists()
 
 
@@ -86,15 +88,15 @@ def test_two_offers_for_one_place_are_decided_by_the_board_as_it_is_then(session
     other = Session(session.folder, session.rule)
     third = other.lease()
 
-    def write(beside: Path) -> None:  # while this one writes, another raises the bottom above it
+    def write(staging: Path) -> None:  # while this one writes, another raises the bottom above it
         assert submit(other, third, 0.9) and submit(session, second, 0.8)
-        write_atomic(beside / STATE, lambda sink: sink.write(b"late"))
+        write_atomic(staging / STATE, lambda sink: sink.write(b"late"))
 
     assert not session.submit(
         first, 0.3, progress=vars(Progress(step=2, epoch=2)), write=write, epoch_s=1.0, settings={"name": "", "lr": 1.0}
     )
-    assert sorted(slot.score for slot in session.look().slots.values()) == [0.8, 0.9]
-    assert session.complaints() == []
+    assert sorted(slot.score for slot in session.refresh().slots.values()) == [0.8, 0.9]
+    assert session.inconsistencies() == []
     assert {path.name for path in (session.folder / "slots").iterdir()} == {
         session.slot(name).name for name in session.lineage.state.slots
     }
@@ -103,9 +105,9 @@ def test_two_offers_for_one_place_are_decided_by_the_board_as_it_is_then(session
 def test_a_damaged_slot_is_seen_and_taken_off(session: Session) -> None:
     play(session, 0.1), play(session, 0.2)
     (session.slot(1) / STATE).write_bytes(b"other")
-    assert "does not match its checksum" in session.complaints()[0]
+    assert "does not match its checksum" in session.inconsistencies()[0]
     session.retire(1, "damaged")
-    assert list(session.lineage.state.slots) == [0] and session.complaints() == []
+    assert list(session.lineage.state.slots) == [0] and session.inconsistencies() == []
     assert play(session, 0.05) == (None, True)  # its place is free: a new beginning
 
 
@@ -137,13 +139,13 @@ def test_a_lineage_that_is_none_is_refused_by_line(session: Session, line: str) 
     play(session, 0.1)
     with session.lineage.file.open("a") as sink:
         sink.write(line)
-    with pytest.raises(UserError, match=r"lineage.jsonl: line 4 is not an event"):
+    with pytest.raises(UserError, match=r"lineage.jsonl: line 4 is not a valid event"):
         Session(session.folder, session.rule)
 
 
 @pytest.mark.parametrize("rule", [ReplaceWorst(slots=3), PopulationBased(slots=2)])
 def test_a_board_of_another_rule_is_refused(session: Session, rule: Rule) -> None:
-    with pytest.raises(UserError, match="give the same settings"):
+    with pytest.raises(UserError, match="use the same settings"):
         Session(session.folder, rule)
 
 

@@ -112,10 +112,10 @@ def test_momentum_wins_only_where_the_intervals_allow_it() -> None:
     for noise, wins in ((0.0001, True), (0.01, False)):
         seeds = [softmax_result(level + noise * sign) for sign in (-1, 0, 1)]
         texts = [part.text for part in softmax.section(seeds, 100).parts if isinstance(part, Finding)]
-        assert any(text.startswith("Momentum wins") for text in texts) is wins
-        assert any(text.startswith("No optimizer wins") for text in texts) is not wins
+        assert any(text.startswith("Momentum is best") for text in texts) is wins
+        assert any(text.startswith("No optimizer is significantly best") for text in texts) is not wins
     alone = softmax.section([softmax_result(level)], 100)
-    assert not any("Momentum wins" in part.text for part in alone.parts if isinstance(part, Finding))
+    assert not any("Momentum is best" in part.text for part in alone.parts if isinstance(part, Finding))
 
 
 @pytest.mark.parametrize("fields", [STUDY.quick, {}])
@@ -148,10 +148,10 @@ def test_findings_of_the_trials_that_ended() -> None:
     levels = {point: 0.9 if point.batch == 16 else 0.5 for point in points(settings)}
     [section] = STUDY.findings(settings, outcomes(levels, seeds=2))
     held = {part.text.split(",")[0]: part.holds for part in section.parts if isinstance(part, Finding)}
-    assert held["At the small rate 0.0001"] is True
+    assert held["At the small learning rate 0.0001"] is True
     levels = {point: 0.5 if point.batch == 16 else 0.9 for point in points(settings)}
     [section] = STUDY.findings(settings, outcomes(levels, seeds=2))
     held = {part.text.split(",")[0]: part.holds for part in section.parts if isinstance(part, Finding)}
-    assert held["At the small rate 0.0001"] is False
+    assert held["At the small learning rate 0.0001"] is False
     [section] = STUDY.findings(settings, outcomes(levels, seeds=1))
     assert all(part.holds is None or "Best of" in part.text for part in section.parts if isinstance(part, Finding))

@@ -10,7 +10,7 @@ from distdl.core.errors import UserError
 from distdl.report.content import Finding, Section, Table
 from distdl.studies.base import Outcome, Trial
 from distdl.studies.optimus import STUDY, Settings, findings, logs, trials
-from distdl.studies.optimus.scaling import Plan, stops_paying
+from distdl.studies.optimus.scaling import Plan, last_paying_plan
 from distdl.studies.runner.settings import resolve
 from here import configuration
 
@@ -73,9 +73,9 @@ def test_the_full_study_is_the_documents() -> None:
     results = {trial.name: trial for trial in trials(made)}
     overrides = results["cuda-resnet56-seed0"].recipe.overrides
     assert (overrides["epochs"], overrides["data.batch_size"], overrides["model.name"]) == (350, 128, "resnet56")
-    served = results["ps-4-8"]
-    assert (served.ranks, served.hosts, served.after) == (12, "12", ("ps-record-16",))
-    assert served.recipe.overrides["ps.compute"] == "replay:{study}/trials/ps-record-16/ps/worker-0.jsonl"
+    ps_trial = results["ps-4-8"]
+    assert (ps_trial.ranks, ps_trial.hosts, ps_trial.after) == (12, "12", ("ps-record-16",))
+    assert ps_trial.recipe.overrides["ps.compute"] == "replay:{study}/trials/ps-record-16/ps/worker-0.jsonl"
 
 
 @pytest.mark.parametrize("quick", [False, True])
@@ -92,13 +92,13 @@ def test_a_network_is_predicted_from_the_others_and_time_from_its_epochs(tmp_pat
     for row in losses:
         assert row["b0"] == pytest.approx(0.5 / logs.depth(row["network"]), rel=0.2)
         assert row["b0 from"] <= row["b0"] <= row["b0 to"]
-    assert "is the same according to 10 curves" in texts(results)
+    assert "does not differ significantly over 10 curves" in texts(results)
     for row in table(results, "epochs"):
         assert row["predicted"] == pytest.approx(6.6, rel=0.15)  # 1 / (0.01 k + 0.45) + 0.1 = 1 at k = 66, 10 an epoch
         assert row["measured"] == pytest.approx(6.6, rel=0.05)
         assert row["from"] < row["predicted"] < row["to"]
     assert "compute replayed in 12 of them" in texts(results)
-    fastest = next(row for row in table(results, "plans-measured") if row["which"] == "fastest of all")
+    fastest = next(row for row in table(results, "plans-measured") if row["selected as"] == "fastest of all")
     steps = 10 * table(results, "epochs")[0]["predicted"]
     p, w = fastest["servers"], fastest["workers"]
     step_s = 2.0 / w + 0.1 + 0.2 * max(w / p, 1) + 0.03 * w
@@ -110,15 +110,15 @@ def test_a_network_is_predicted_from_the_others_and_time_from_its_epochs(tmp_pat
 def test_a_device_that_converges_otherwise_is_noticed(tmp_path: Path) -> None:
     made = settings()
     results = findings(made, outcomes(made, tmp_path, cuda=1.6))
-    assert "is not the same according to 10 curves: the device explains most of b0" in texts(results)
+    assert "differs significantly over 10 curves: the smallest p-value of the device" in texts(results)
 
 
 def test_findings_name_missing_trials(tmp_path: Path) -> None:
-    made, every = settings(), outcomes(settings(), tmp_path)
+    made, all_outcomes = settings(), outcomes(settings(), tmp_path)
     assert "too few for a regression" in findings(made, {})[1].text
-    part = {name: each for name, each in every.items() if each.trial.labels.get("device") == "cpu"}
+    part = {name: each for name, each in all_outcomes.items() if each.trial.labels.get("device") == "cpu"}
     results = findings(made, part)
-    assert "whether the device matters cannot be tested" in texts(results)
+    assert "an effect of the device cannot be tested" in texts(results)
     assert "no parameter-server run is completed" in " ".join(section.text for section in results)
 
 
@@ -126,7 +126,9 @@ def test_a_target_that_no_curve_reaches_gives_no_time(tmp_path: Path) -> None:
     made = settings("target=0.99", "devices=cpu", "networks=resnet44,resnet56,resnet74,resnet98,resnet110")
     results = findings(made, outcomes(made, tmp_path))
     assert "No curve reached 99%" in texts(results)
-    assert results[-1].text == "Without epochs to the target there is no time to it."
+    assert (
+        results[-1].text == "The time to the target cannot be predicted, because the number of epochs to it is unknown."
+    )
 
 
 def test_logs_of_another_device_join_the_regression(tmp_path: Path) -> None:
@@ -139,21 +141,21 @@ def test_logs_of_another_device_join_the_regression(tmp_path: Path) -> None:
         (source / f"{network}.csv").write_text("\n".join(["step,loss,accuracy", *rows]), encoding="utf-8")
     made = settings("devices=cpu", f"logs=k80={source}")
     done = {trial.name: trial for trial in trials(made)}
-    taken = logs.take(tmp_path, dict(done["import-k80"].settings))
+    logged = logs.take(tmp_path, dict(done["import-k80"].settings))
     done.pop("import-k80")
     root = tmp_path / "trials"
     root.mkdir()
-    every = {name: outcome(trial, root, faster={}) for name, trial in done.items()}
+    all_outcomes = {name: outcome(trial, root, faster={}) for name, trial in done.items()}
     trial = next(trial for trial in trials(made) if trial.name == "import-k80")
-    every["import-k80"] = Outcome(trial=trial, folder=root, status="completed", result=taken)
-    rows = table(findings(made, every), "loss-models")
+    all_outcomes["import-k80"] = Outcome(trial=trial, folder=root, status="completed", result=logged)
+    rows = table(findings(made, all_outcomes), "loss-models")
     assert sum(row["source"] == "imported" for row in rows) == 5
-    assert "is the same according to 10 curves" in texts(findings(made, every))
+    assert "does not differ significantly over 10 curves" in texts(findings(made, all_outcomes))
 
 
 BAD = {
-    "no folder": ("nothing", "is no folder"),
-    "an empty folder": ("empty", "there are no logs of k80"),
+    "no folder": ("nothing", "is not a folder"),
+    "an empty folder": ("empty", "has no logs of k80"),
     "no depth": ("named", "has no depth in its name"),
     "no losses": ("broken", "column loss is missing"),
 }
@@ -176,7 +178,7 @@ def test_logs_that_cannot_be_read(tmp_path: Path, name: str, says: str) -> None:
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
-        ("devices=tpu", "is not cpu or cuda"),
+        ("devices=tpu", "must be cpu or cuda"),
         ("logs=k80", "is not TYPE=FOLDER"),
         ("ps_workers=200", "cannot share a batch of 100"),
         ("target=1.2", "target"),
@@ -190,5 +192,5 @@ def test_invalid_settings_are_refused(assignment: str, message: str) -> None:
 def test_adding_workers_stops_paying_where_the_next_one_brings_too_little() -> None:
     hours = [10.0, 6.0, 5.8, 5.0]
     several = [Plan(servers=1, workers=w, hours=h, low=h, high=h, cost=h) for w, h in enumerate(hours, 1)]
-    assert stops_paying(several, 0.05).workers == 2
-    assert stops_paying(several[:2], 0.05).workers == 2
+    assert last_paying_plan(several, 0.05).workers == 2
+    assert last_paying_plan(several[:2], 0.05).workers == 2

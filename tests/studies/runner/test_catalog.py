@@ -61,8 +61,8 @@ def test_broken_ones_are_named_beside_the_others(in_process, monkeypatch: pytest
     lines = {line.split()[0]: line for line in text.splitlines()}
     assert "broken: relay 1.0, nowhere.at_all:STUDY: ModuleNotFoundError: No module named 'nowhere'" in lines["gone"]
     assert "broken: relay 1.0, raises:STUDY: RuntimeError: no such device" in lines["raises"]
-    assert "broken: relay 1.0: relay:Settings is no distdl.studies.base.Study" in lines["other"]
-    assert 'calls itself "relay"' in lines["named"]
+    assert "broken: relay 1.0: relay:Settings is not a distdl.studies.base.Study" in lines["other"]
+    assert 'has the name "relay"' in lines["named"]
     assert "broken" not in lines["scaling"]
     text = in_process("study", "run", "gone", rows=rows, code=2)
     assert text.startswith('error: study "gone" cannot be loaded: relay 1.0') and text.count("\n") == 1

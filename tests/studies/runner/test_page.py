@@ -22,7 +22,7 @@ PNG = bytes.fromhex(
 LAYER = Layer(mark="line", data={"x": [1, 2], "kind": [0.5, None]}, y="kind")
 SECTIONS = [
     Section(
-        title="What it shows",
+        title="Results",
         text="Over seeds.",
         parts=(
             Finding(text="Fine-tuned reaches 71.9 % (70.8 to 73.0).", n=5, holds=True),
@@ -68,7 +68,7 @@ def test_a_study_has_its_findings_trials_and_settings(folder):
     assert page.notes == ("trial b-seed0: failed",)
     facts = {fact.label: (fact.value, fact.note) for fact in page.facts}
     assert facts["trials completed"] == ("1 of 2", "1 failed")
-    assert facts["found as expected"] == ("1 of 2", "3 findings")
+    assert facts["findings as expected"] == ("1 of 2", "3 findings in total")
     trials, settings = (section.parts[0] for section in page.sections[1:])
     assert trials.columns == ("trial", "status", "lr", "kind", "test accuracy (%)", "seconds")
     assert trials.rows[0] == ("a-seed0", "completed", 0.1, "a", pytest.approx(95.56), 12.5)
@@ -99,7 +99,7 @@ def test_newer_results_without_the_plug_in_are_told(folder):
 )
 def test_damaged_findings_without_the_plug_in_are_an_error(folder, text):
     (folder / "findings.json").write_text(text)
-    with pytest.raises(UserError, match=r"cannot be asked.*not-installed"):
+    with pytest.raises(UserError, match=r"cannot compute its findings.*not-installed"):
         study.page(folder)
 
 

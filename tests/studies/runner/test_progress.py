@@ -39,7 +39,7 @@ def rendered(runner: Runner, *, terminal: bool) -> str:
 def test_the_table_fits_a_terminal(runner: Runner) -> None:
     last = rendered(runner, terminal=True).rpartition("relay: ")[2]  # the last time that it was drawn
     head, *body = last.splitlines()
-    assert head == "1 failed, 36 not begun, 1 waiting, 2 completed of 40"
+    assert head == "1 failed, 36 not started, 1 waiting, 2 completed of 40"
     assert len(body) < 24 and max(map(len, body)) <= 80
     assert body[0] == "5% done, time left 0.0 s"
     assert any(line.startswith("call3") and "failed" in line for line in body)
@@ -49,7 +49,7 @@ def test_the_table_fits_a_terminal(runner: Runner) -> None:
 
 def test_the_time_left_is_that_of_what_is_to_do() -> None:
     records = {str(place): claim.Record(status="completed", seconds=seconds) for place, seconds in enumerate((50, 70))}
-    states = dict.fromkeys(records, "completed") | dict.fromkeys("abc", "waiting") | {"d": "not begun"}
+    states = dict.fromkeys(records, "completed") | dict.fromkeys("abc", "waiting") | {"d": "not started"}
     records |= {name: claim.Record() for name in "abcd"}
     assert progress(states, records) == "33% done, time left 3:00 min"
     assert progress(states, records, jobs=2) == "33% done, time left 1:30 min"
@@ -60,7 +60,7 @@ def test_lines_say_what_has_changed(runner: Runner) -> None:
     text = rendered(runner, terminal=False)
     assert "[4/40] call3: failed: error: no room [left]" in text
     assert str(runner.folder.path / "trials/call3/output.log") in text
-    assert "[5/40] call4: not begun" in text and " call0:" not in text and " call2:" not in text
+    assert "[5/40] call4: not started" in text and " call0:" not in text and " call2:" not in text
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(12.34, "12.3 s"), (75, "1:15 min"), (7325, "2:02:05 h")])

@@ -93,7 +93,7 @@ class TestOneRunner:
 
     def test_those_that_wait_for_a_failed_one_are_not_begun(self, seen: dict[str, str]) -> None:
         text = run(seen, "--calls", "4", "--fails", "call1", "--chain", "yes", code=1)
-        assert "not begun: call2" in text and "not begun: call3" in text
+        assert "not started: call2" in text and "not started: call3" in text
         assert not Path("study/trials/call2/trial.json").exists()
         assert "1 trials were completed." in text
 
@@ -103,7 +103,7 @@ class TestOneRunner:
             *("failed", "completed", "failed", "completed", "failed"),
         ]
         assert not Path("study/trials/call5/trial.json").exists()
-        assert "not begun: 4 more trials, after 3 failed for the same reason: error: this trial fails" in text
+        assert "not started: 4 more trials, after 3 failed for the same reason: error: this trial fails" in text
         show = subprocess.run([*STUDY, "show", "study"], env=seen, capture_output=True, text=True, check=True).stdout
         assert "3 failed, 2 completed, 4 waiting; 22% done, time left " in show
         assert "failed: call0, call2, call4: error: this trial fails, as requested\n" in show
@@ -207,7 +207,7 @@ class TestSharedFolder:
     def test_other_settings_are_refused_and_none_mean_those_that_there_are(self, seen: dict[str, str]) -> None:
         run(seen, "--calls", "1")
         text = run(seen, "--calls", "2", code=2)
-        assert "holds this study with calls = 1, not 2" in text and text.count("\n") == 1
+        assert "contains this study with calls = 1, not 2" in text and text.count("\n") == 1
         assert "1 trials were completed." in run(seen)
 
     def test_a_runner_with_no_trial_to_start_exits_if_asked(self, seen: dict[str, str]) -> None:

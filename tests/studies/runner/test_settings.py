@@ -79,12 +79,12 @@ def test_own_options_are_short_for_set() -> None:
 @pytest.mark.parametrize(
     ("trials", "complaint"),
     [
-        ([Trial(name="a/b")], "not fit for a folder"),
-        ([Trial(name="..")], "not fit for a folder"),
-        ([Trial(name="a" * 201)], "not fit for a folder"),
+        ([Trial(name="a/b")], "not valid for a folder"),
+        ([Trial(name="..")], "not valid for a folder"),
+        ([Trial(name="a" * 201)], "not valid for a folder"),
         ([Trial(name="a"), Trial(name="a")], 'two trials have the name "a"'),
-        ([Trial(name="a", after=("b",))], 'waits for "b", which there is not'),
-        ([Trial(name="a", after=("b",)), Trial(name="b", after=("a",))], "wait for each other"),
+        ([Trial(name="a", after=("b",))], 'depends on "b", which does not exist'),
+        ([Trial(name="a", after=("b",)), Trial(name="b", after=("a",))], "depend on each other"),
     ],
 )
 def test_trials_that_cannot_be_done_are_refused(trials: list[Trial], complaint: str, tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_a_trial_that_became_another_is_not_taken_for_done(tmp_path: Path) -> No
     folder.mkdir(parents=True)
     claim.write(folder, made.trials[0], claim.Record(status="completed", attempts=1))
     assert StudyFolder.create(tmp_path / "study", of(1), Settings()).outcomes()["a"].completed
-    with pytest.raises(UserError, match="made by other overrides than trial a has now"):
+    with pytest.raises(UserError, match="created with other overrides than trial a has now"):
         StudyFolder.create(tmp_path / "study", of(2), Settings())
 
 
@@ -115,7 +115,7 @@ def test_a_record_of_version_0_1_is_compared_by_its_configuration(tmp_path: Path
     if same:
         claim.check_same(tmp_path, trial)
     else:
-        with pytest.raises(UserError, match="made by other overrides than trial a has now"):
+        with pytest.raises(UserError, match="created with other overrides than trial a has now"):
             claim.check_same(tmp_path, trial)
 
 

@@ -13,7 +13,7 @@ from distdl.studies.scaling import STUDY, Settings, findings, trials
 from distdl.studies.scaling.results import amdahl, karp_flatt, repeats
 
 
-def made(settings: Settings, folder: Path, *, cores: int = 2, serial_s: float = 1.0) -> dict[str, Outcome]:
+def completed(settings: Settings, folder: Path, *, cores: int = 2, serial_s: float = 1.0) -> dict[str, Outcome]:
     """Outcomes whose later epochs take serial_s + 4 s / workers, and whose first takes 3 s more."""
     outcomes = {}
     for trial in trials(settings):
@@ -75,7 +75,7 @@ def test_each_strategy_by_its_launcher() -> None:
 
 def test_what_times_that_are_known_come_to(tmp_path: Path) -> None:
     settings = Settings(strategies=("ddp",), repeats=3, epochs=3)
-    outcomes = made(settings, tmp_path)
+    outcomes = completed(settings, tmp_path)
     results = repeats(outcomes.values())
     assert {each.workers for each in results if each.oversubscribed} == {4}
     two = next(each for each in results if each.workers == 2 and each.seed == 0)
@@ -86,9 +86,9 @@ def test_what_times_that_are_known_come_to(tmp_path: Path) -> None:
     sections = findings(settings, outcomes)
     parts = [part for section in sections for part in section.parts]
     texts = [part.text for part in parts if isinstance(part, Finding)]
-    assert texts[0].startswith("ddp: 2 workers train 1.667 (1.667 to 1.667, n = 3) times as fast as one")
+    assert texts[0].startswith("ddp: 2 workers have a speed-up of 1.667 (1.667 to 1.667, n = 3) over one worker")
     assert parts[0].holds is True
-    assert not any("4 workers train" in text for text in texts), "shared cores are no speed-up"
+    assert not any("4 workers have" in text for text in texts), "no speed-up of workers that share cores"
     table = next(part for part in parts if isinstance(part, Table) and part.name == "scaling")
     rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
     assert [row["speed-up"] for row in rows] == [pytest.approx(1), pytest.approx(5 / 3), None]
@@ -102,7 +102,7 @@ def test_what_times_that_are_known_come_to(tmp_path: Path) -> None:
 
 def test_no_gain_is_not_called_one(tmp_path: Path) -> None:
     settings = Settings(workers=(2,), strategies=("ddp",), repeats=2, epochs=2)
-    outcomes = made(settings, tmp_path)
+    outcomes = completed(settings, tmp_path)
     for outcome in outcomes.values():  # two workers as slow as one
         if outcome.trial.ranks == 2:
             (outcome.folder / "metrics.jsonl").write_bytes(
@@ -110,12 +110,12 @@ def test_no_gain_is_not_called_one(tmp_path: Path) -> None:
             )
     first, *others = (part for part in findings(settings, outcomes)[0].parts if isinstance(part, Finding))
     assert first.holds is False
-    assert "ddp: more workers take no less time" in others[-1].text
+    assert "ddp: more workers do not shorten an epoch" in others[-1].text
 
 
 def test_some_of_it_is_shown_before_all_is_there(tmp_path: Path) -> None:
     settings = Settings(**{"strategies": ("ddp",), **STUDY.quick})
-    outcomes = made(settings, tmp_path)
+    outcomes = completed(settings, tmp_path)
     first = dict(list(outcomes.items())[:1])
     assert findings(settings, first)[0].parts[-1].rows[0][:2] == (1, "single")
     without_base = {name: each for name, each in outcomes.items() if each.trial.ranks == 2}

@@ -1,4 +1,4 @@
-"""Results of study `transfer` as sections: the target set, rates, approaches, augmentation, and what explains them."""
+"""Results of study `transfer` as sections: target set, learning rates, approaches, augmentation, explanation."""
 
 from collections.abc import Mapping
 

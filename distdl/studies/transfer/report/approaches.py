@@ -1,4 +1,4 @@
-"""Approaches compared: from scratch, frozen features, fine-tuned, parts frozen."""
+"""Comparison of the approaches: from scratch, frozen features, fine-tuned, parts frozen."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -15,14 +15,14 @@ APPROACHES = ("scratch", "extractor", "finetune", "parts", "freeze-features", "f
 
 
 def section(results: Sequence[RateResult], outcomes: Mapping[str, Outcome]) -> Section | None:
-    """Each approach at its selected rate; None while there are no results."""
+    """Compare the approaches, each at its selected learning rate; None while there are no results."""
     selected = selected_results(results)
     if not selected:
         return None
     by_kind = {result.kind: result for result in selected}
     return Section(
-        title="Approaches compared",
-        text="Each at the rate that the validation selected.",
+        title="Comparison of the approaches",
+        text="Each approach has the learning rate that was selected by validation accuracy.",
         parts=(
             *_order(by_kind),
             *_frozen_classifier(by_kind, outcomes),
@@ -31,7 +31,7 @@ def section(results: Sequence[RateResult], outcomes: Mapping[str, Outcome]) -> S
             table(
                 selected,
                 "transfer-approaches",
-                "Attempts at their selected rate, next to the published ones",
+                "Approaches at their selected learning rate, measured and published",
                 best_printed=True,
             ),
         ),
@@ -39,19 +39,19 @@ def section(results: Sequence[RateResult], outcomes: Mapping[str, Outcome]) -> S
 
 
 def selected_results(results: Sequence[RateResult]) -> list[RateResult]:
-    """The result of each approach at its selected rate, of those that have one."""
+    """The result of each approach at its selected learning rate, as far as there are results."""
     return [result for kind in APPROACHES if (result := best(results, kind))]
 
 
 def _order(by_kind: Mapping[str, RateResult]) -> Iterator[Finding]:
-    """Compare with the leaderboard experiment: fine-tuned features beat frozen ones, which beat none."""
+    """Compare with the leaderboard experiment: fine-tuning beats frozen features, which beat training from scratch."""
     for high, low in (("finetune", "extractor"), ("extractor", "scratch"), ("finetune", "scratch")):
         if high in by_kind and low in by_kind:
             better, worse = by_kind[high].test, by_kind[low].test
             printed = published.THREE_ATTEMPTS
             yield Finding(
-                text=f"{TITLES[high].capitalize()} reaches {percent(better)} on the test, {TITLES[low]} "
-                f"{percent(worse)}: {compare(better, worse)}. The leaderboard experiment: {printed[high]:.2f} % and "
+                text=f"{TITLES[high].capitalize()}: test accuracy {percent(better)}; {TITLES[low]}: {percent(worse)}. "
+                f"Difference: {compare(better, worse)}. Leaderboard experiment: {printed[high]:.2f} % and "
                 f"{printed[low]:.2f} %.",
                 n=better.n,
                 holds=exceeds(better, worse),
@@ -59,17 +59,17 @@ def _order(by_kind: Mapping[str, RateResult]) -> Iterator[Finding]:
 
 
 def _frozen_classifier(by_kind: Mapping[str, RateResult], outcomes: Mapping[str, Outcome]) -> Iterator[Finding]:
-    """Compare with the AlexNet experiment: among attempts with pretrained weights, the frozen classifier is worst."""
+    """Compare with the AlexNet experiment: of the approaches with pretrained weights, a frozen classifier is worst."""
     frozen = by_kind.get("freeze-classifier")
     others = [by_kind[kind] for kind in ("finetune", "parts", "extractor", "freeze-features") if kind in by_kind]
     if not frozen or not others:
         return
     lowest = min(others, key=lambda result: result.test.mean)
     yield Finding(
-        text=f"With the classifier frozen and the convolutions trained it reaches {percent(frozen.test)}; the lowest "
-        f"of the other attempts with pretrained weights is {TITLES[lowest.kind]} with {percent(lowest.test)}: "
-        f"{compare(lowest.test, frozen.test)}. The AlexNet experiment: 48.9 %, and 83.4 % or more for all others."
-        + _frozen_share(outcomes),
+        text=f"With a frozen classifier and trained convolutions the test accuracy is {percent(frozen.test)}; the "
+        f"lowest of the other approaches with pretrained weights is {TITLES[lowest.kind]} with "
+        f"{percent(lowest.test)}: {compare(lowest.test, frozen.test)}. AlexNet experiment: 48.9 %, and at least 83.4 % "
+        "for all others." + _frozen_share(outcomes),
         n=frozen.test.n,
         holds=exceeds(lowest.test, frozen.test),
     )
@@ -84,7 +84,7 @@ def _frozen_share(outcomes: Mapping[str, Outcome]) -> str:
         return ""
     share = 1 - trained["freeze-classifier"] / trained["finetune"]
     return (
-        f" This freezes {100 * share:.2g} % of this network's parameters, and {published.DENSE_SHARE:.0f} % of "
+        f" The classifier has {100 * share:.2g} % of this network's parameters and {published.DENSE_SHARE:.0f} % of "
         "AlexNet's."
     )
 
@@ -93,26 +93,27 @@ def _winner(selected: Sequence[RateResult]) -> Iterator[Finding]:
     if len(selected) < 2:
         return
     first, second, *_ = sorted(selected, key=lambda result: -result.validation.mean)
-    is_clear = first.validation.beats(second.validation)
-    verdict = "wins" if is_clear else f"is ahead of {TITLES[second.kind]}, which may be chance"
+    is_significant = first.validation.beats(second.validation)
     yield Finding(
-        text=f"On the validation {TITLES[first.kind]} at {first.lr:g} {verdict}: {percent(first.validation)} against "
-        f"{percent(second.validation)}; on the test {percent(first.test)} and {percent(second.test)}.",
+        text=f"Best on the validation split is {TITLES[first.kind]} at {first.lr:g} with {percent(first.validation)}, "
+        f"followed by {TITLES[second.kind]} with {percent(second.validation)}; the difference is "
+        f"{'significant' if is_significant else 'not significant'}. Test accuracies: {percent(first.test)} and "
+        f"{percent(second.test)}.",
         n=first.validation.n,
     )
 
 
 def _bars(selected: Sequence[RateResult]) -> Figure:
     data = {
-        "attempt": [TITLES[result.kind] for result in selected],
+        "approach": [TITLES[result.kind] for result in selected],
         "accuracy": [result.test.mean for result in selected],
         "low": [result.test.ends[0] for result in selected],
         "high": [result.test.ends[1] for result in selected],
     }
     return Figure(
         name="transfer-approaches-bars",
-        title="Accuracy on the test, each attempt at its selected rate",
-        x=Axis(title="attempt", scale="category"),
+        title="Test accuracy of each approach at its selected learning rate",
+        x=Axis(title="approach", scale="category"),
         y=Axis(title="test accuracy (%)"),
-        layers=(Layer(mark="bars", data=data, x="attempt", y="accuracy", low="low", high="high"),),
+        layers=(Layer(mark="bars", data=data, x="approach", y="accuracy", low="low", high="high"),),
     )

@@ -1,4 +1,4 @@
-"""Augmentation and ten crops, compared with plain fine-tuning seed by seed."""
+"""Augmentation and ten crops, compared with plain fine-tuning, paired by seed."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,7 +15,7 @@ from distdl.studies.transfer.trials import TITLES
 
 
 def section(results: Sequence[RateResult], settings: Settings, crops: Outcome | None) -> Section | None:
-    """Each augmentation against none; None if there is nothing to compare."""
+    """Compare each augmentation with none; None if there is nothing to compare."""
     plain = next((result for result in results if (result.kind, result.lr) == ("finetune", settings.lr)), None)
     if not plain or not plain.runs:
         return None
@@ -25,11 +25,11 @@ def section(results: Sequence[RateResult], settings: Settings, crops: Outcome | 
         parts.append(_crops(plain, crops.result["accuracy"]))
     if not parts:
         return None
-    parts.append(table([plain, *augmented], "transfer-augmentation", "Augmentation, next to the published results"))
+    parts.append(table([plain, *augmented], "transfer-augmentation", "Augmentation, measured and published"))
     return Section(
         title="Augmentation and ten crops",
-        text=f"All at {settings.lr:g}. Each change is made to half of the images, drawn again in every epoch; "
-        "differences are taken seed by seed.",
+        text=f"All at learning rate {settings.lr:g}. Each augmentation is applied to a random half of the images in "
+        "every epoch. Differences are paired by seed.",
         parts=tuple(parts),
     )
 
@@ -40,10 +40,10 @@ def _augmented(plain: RateResult, result: RateResult) -> Finding | None:
         return None
     without = published.best("finetune")
     with_it = published.at(result.kind, without.lr) if without else None
-    reference = f" The AlexNet experiment: {with_it.test - without.test:+.1f}." if without and with_it else ""
+    reference = f" AlexNet experiment: {with_it.test - without.test:+.1f} points." if without and with_it else ""
     return Finding(
-        text=f"{TITLES[result.kind].capitalize()}: {percent(result.test)} on the test, {change(difference)} compared "
-        f"with no augmentation and the same seed.{reference}",
+        text=f"{TITLES[result.kind].capitalize()}: test accuracy {percent(result.test)}. Difference to no "
+        f"augmentation: {change(difference)}.{reference}",
         n=difference.n,
     )
 
@@ -53,6 +53,6 @@ def _crops(plain: RateResult, accuracy: Mapping[str, float]) -> Finding:
     difference = over_seeds({seed: cropped[seed] - test for seed, test in plain.tests.items()})
     return Finding(
         text=f"Tested on ten crops per image, the same networks reach {percent(over_seeds(cropped))} instead of "
-        f"{percent(plain.test)}: {change(difference)}. The AlexNet experiment: 87.2 % instead of 87.1 %.",
+        f"{percent(plain.test)}: {change(difference)}. AlexNet experiment: 87.2 % instead of 87.1 %.",
         n=difference.n,
     )

@@ -1,4 +1,4 @@
-"""Explanation of the order: what is known at the start, how much trains, how far it moves, what it costs."""
+"""Explanation of the ranking: first accuracies, trained parameters, distances from the initial weights, and cost."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,17 +15,17 @@ from distdl.studies.transfer.results import RateResult
 from distdl.studies.transfer.trials import TITLES
 
 SMALL_LOSS = 0.1
-"""A mean loss at which the right class has 90 % of the probability."""
+"""A mean loss at which the correct class has a probability of 90 %."""
 
 
 def section(results: Sequence[RateResult], outcomes: Mapping[str, Outcome]) -> Section | None:
-    """The measurements that explain the order of the approaches; None with fewer than two of them."""
+    """Return the measurements that explain the ranking of the approaches; None with fewer than two approaches."""
     selected = selected_results(results)
     if len(selected) < 2:
         return None
     moved, costs = _result(outcomes.get("moved")), _result(outcomes.get("extractor"))
     return Section(
-        title="What explains it",
+        title="Explanation",
         parts=(
             *_first_epoch(selected),
             *_lowest_loss(results, costs, outcomes),
@@ -47,10 +47,10 @@ def _first_epoch(selected: Sequence[RateResult]) -> Iterator[Finding]:
         tuned, scratch = (spread([run.curve[0][1] for run in by_kind[kind].runs]) for kind in ("finetune", "scratch"))
         last = by_kind["scratch"].validation
         yield Finding(
-            text=f"At the first evaluation the pretrained network has {percent(tuned)}, and the one from scratch "
-            f"{percent(scratch)}, at the end {percent(last)}: the pretrained network has learned from other images "
-            "what the one from scratch has to learn from few. The AlexNet experiment has "
-            f"{published.FIRST_EPOCH:.0f} % after one epoch.",
+            text=f"At the first evaluation the pretrained network has an accuracy of {percent(tuned)}, the network "
+            f"trained from scratch {percent(scratch)} (at the end {percent(last)}): it has to learn from few images "
+            "what the pretrained network has learned from many others. AlexNet experiment: "
+            f"{published.FIRST_EPOCH:.0f} % after one epoch of fine-tuning.",
             n=tuned.n,
             holds=exceeds(tuned, scratch),
         )
@@ -71,13 +71,13 @@ def _lowest_loss(
             text=f"With {sum(counts) / len(counts):.0f} images per class, training only the last layer "
             f"({costs['parameters']:,} parameters) reaches a training loss of {lowest['extractor']:.2g}, fine-tuning "
             f"{lowest['finetune']:.2g}."
-            + (" The features need not move to separate these images." if lowest["extractor"] < SMALL_LOSS else ""),
+            + (" The pretrained features already separate these images." if lowest["extractor"] < SMALL_LOSS else ""),
             n=min(len(result.runs) for result in results if result.kind in lowest and result.runs),
         )
 
 
 def _loss(result: RateResult) -> float | None:
-    """Training loss at the end, mean over those seeds where it is a number."""
+    """Final training loss, mean over the seeds for which it is finite."""
     losses = [run.loss for run in result.runs if run.loss is not None and math.isfinite(run.loss)]
     return _mean(losses)
 
@@ -94,8 +94,9 @@ def _cost(selected: Sequence[RateResult], costs: Mapping[str, Any]) -> Iterator[
     tuned = next((result for result in selected if result.kind == "finetune"), None)
     if tuned and costs and (train_s := _train_s(tuned)) is not None:
         yield Finding(
-            text=f"Features of {costs['images']:,} images took {costs['features_s']:.1f} s, and {len(costs['heads'])} "
-            f"last layers on them {costs['heads_s']:.1f} s; one fine-tuning trains for {train_s:.1f} s.",
+            text=f"Computing the features of {costs['images']:,} images took {costs['features_s']:.1f} s, training "
+            f"{len(costs['heads'])} last layers on them {costs['heads_s']:.1f} s; one fine-tuning run takes "
+            f"{train_s:.1f} s.",
             n=1,
         )
 
@@ -122,20 +123,20 @@ def _table(selected: Sequence[RateResult], costs: Mapping[str, Any], moved: Mapp
         )
     return Table(
         name="transfer-explanation",
-        title="What trains, how long, and how far it moves",
+        title="Trained parameters, training time and distance from the initial weights",
         columns=(
-            "attempt",
+            "approach",
             "trained parameters",
             "training (s)",
             "first evaluation (%)",
-            "training loss at the end",
+            "final training loss",
             "test (%)",
-            "features moved",
-            "classifier moved",
+            "distance of the features",
+            "distance of the classifier",
         ),
         rows=tuple(rows),
-        note="moved: |after - before| / |before| over the weights of a block, mean over the blocks of the features; of "
-        "seed 0, if the selected rate is the one at which masks are compared.",
+        note="distance: |after - before| / |before| over the weights of a block, mean over the blocks of the features, "
+        "for seed 0; only if the selected learning rate is the one at which frozen parts are compared.",
     )
 
 
@@ -146,16 +147,16 @@ def _distances(moved: Mapping[str, Any]) -> Iterator[Figure]:
         for number, distance in enumerate(run["distance"].values(), start=1)
     ]
     if rows:
-        block, attempt, distance = zip(*rows, strict=True)
-        data = {"block": block, "attempt": attempt, "moved": distance}
+        block, approach, distance = zip(*rows, strict=True)
+        data = {"block": block, "approach": approach, "distance": distance}
         yield Figure(
             name="transfer-moved",
-            title="How far each block moved from the pretrained weights",
+            title="Relative distance of each block from the pretrained weights",
             x=Axis(title="block, the classifier last"),
             y=Axis(title="|after - before| / |before|"),
             layers=(
-                Layer(mark="line", data=data, x="block", y="moved", series="attempt"),
-                Layer(mark="points", data=data, x="block", y="moved", series="attempt"),
+                Layer(mark="line", data=data, x="block", y="distance", series="approach"),
+                Layer(mark="points", data=data, x="block", y="distance", series="approach"),
             ),
         )
 
@@ -166,15 +167,15 @@ def _curves(selected: Sequence[RateResult]) -> Figure:
         for number, (epoch, _) in enumerate(result.runs[0].curve):
             value = spread([run.curve[number][1] for run in result.runs if number < len(run.curve)])
             rows.append((epoch, TITLES[result.kind], value.mean, *value.ends))
-    epoch, attempt, mean, low, high = zip(*rows, strict=True)
-    data = {"epoch": epoch, "attempt": attempt, "accuracy": mean, "low": low, "high": high}
+    epoch, approach, mean, low, high = zip(*rows, strict=True)
+    data = {"epoch": epoch, "approach": approach, "accuracy": mean, "low": low, "high": high}
     return Figure(
         name="transfer-curves",
-        title="Accuracy on the validation during training",
-        x=Axis(title="epochs"),
+        title="Validation accuracy during training",
+        x=Axis(title="epoch"),
         y=Axis(title="validation accuracy (%)"),
         layers=(
-            Layer(mark="line", data=data, x="epoch", y="accuracy", series="attempt"),
-            Layer(mark="points", data=data, x="epoch", y="accuracy", series="attempt"),
+            Layer(mark="line", data=data, x="epoch", y="accuracy", series="approach"),
+            Layer(mark="points", data=data, x="epoch", y="accuracy", series="approach"),
         ),
     )

@@ -1,4 +1,4 @@
-"""Learning rates: which one the validation selects for each attempt."""
+"""Learning rates: the one selected by validation accuracy, for each approach."""
 
 from collections.abc import Sequence
 
@@ -10,15 +10,15 @@ from distdl.studies.transfer.trials import TITLES
 
 
 def section(results: Sequence[RateResult]) -> Section | None:
-    """Attempts with several rates; None if there are none."""
+    """Return the approaches that were trained at several learning rates; None if there are none."""
     tried = [result for result in results if sum(other.kind == result.kind for other in results) > 1]
     if not tried:
         return None
     return Section(
         title="Learning rates",
-        text="For each attempt the validation selects the rate, and within a training the epoch. The selected network "
-        "is tested once; the test accuracies of the other rates are only listed in the table.",
-        parts=(*map(_selected, _by_kind(tried)), _figure(tried), table(tried, "transfer-rates", "Every rate")),
+        text="Validation accuracy selects the learning rate of each approach, and the epoch of each training. The "
+        "selected network is tested once; the test accuracies at other learning rates are only listed in the table.",
+        parts=(*map(_selected, _by_kind(tried)), _figure(tried), table(tried, "transfer-rates", "All learning rates")),
     )
 
 
@@ -30,18 +30,18 @@ def _by_kind(results: Sequence[RateResult]) -> list[list[RateResult]]:
 def _selected(group: Sequence[RateResult]) -> Finding:
     kind = group[0].kind
     selected = best(group, kind)
-    lost = [f"{result.lr:g}" for result in group if result.lost]
-    diverged = f" At {', '.join(lost)} the loss grew beyond all numbers." if lost else ""
+    diverged_rates = [f"{result.lr:g}" for result in group if result.diverged]
+    diverged = f" At {', '.join(diverged_rates)} the training diverged." if diverged_rates else ""
     if selected is None:
-        return Finding(text=f"{TITLES[kind].capitalize()}: no rate was trained to the end.{diverged}", n=0)
+        return Finding(text=f"{TITLES[kind].capitalize()}: no training was completed.{diverged}", n=0)
     others = [result for result in group if result is not selected and result.runs]
-    is_clear = all(selected.validation.beats(result.validation) for result in others)
-    remark = "" if is_clear else ", although the difference to others may be chance"
+    is_significant = all(selected.validation.beats(result.validation) for result in others)
+    remark = "" if is_significant else ", but it is not significantly better than all others"
     printed = published.best(kind)
     reference = f" The AlexNet experiment selects {printed.lr:g}." if printed else ""
     return Finding(
-        text=f"{TITLES[kind].capitalize()}: of {len(group)} rates, {selected.lr:g} is best on the validation with "
-        f"{percent(selected.validation)}{remark}.{diverged}{reference}",
+        text=f"{TITLES[kind].capitalize()}: of {len(group)} learning rates, {selected.lr:g} has the best validation "
+        f"accuracy, {percent(selected.validation)}{remark}.{diverged}{reference}",
         n=selected.validation.n,
     )
 
@@ -53,25 +53,25 @@ def _figure(tried: Sequence[RateResult]) -> Figure:
         "accuracy": [result.validation.mean for result in completed],
         "low": [result.validation.ends[0] for result in completed],
         "high": [result.validation.ends[1] for result in completed],
-        "attempt": [TITLES[result.kind] for result in completed],
+        "approach": [TITLES[result.kind] for result in completed],
     }
     return Figure(
         name="transfer-rates-curve",
-        title="Accuracy on the validation over the learning rate",
+        title="Validation accuracy by learning rate",
         x=Axis(title="learning rate", scale="log"),
         y=Axis(title="validation accuracy (%)"),
         layers=(
-            Layer(mark="line", data=data, x="learning rate", y="accuracy", series="attempt"),
-            Layer(mark="points", data=data, x="learning rate", y="accuracy", series="attempt", low="low", high="high"),
+            Layer(mark="line", data=data, x="learning rate", y="accuracy", series="approach"),
+            Layer(mark="points", data=data, x="learning rate", y="accuracy", series="approach", low="low", high="high"),
         ),
     )
 
 
 def table(results: Sequence[RateResult], name: str, title: str, *, best_printed: bool = False) -> Table:
-    """Measured accuracies next to the published ones.
+    """Return a table of measured and published accuracies.
 
     Args:
-        best_printed: where no result of the same rate was published, show the best one of the attempt.
+        best_printed: if no result at the same learning rate was published, show the best published one of the approach.
     """
     rows = []
     for result in results:
@@ -83,7 +83,7 @@ def table(results: Sequence[RateResult], name: str, title: str, *, best_printed:
                 result.lr,
                 cells(validation)[0],
                 *cells(test),
-                result.lost,
+                result.diverged,
                 printed.test if printed else None,
                 published.THREE_ATTEMPTS.get(result.kind),
             )
@@ -92,19 +92,19 @@ def table(results: Sequence[RateResult], name: str, title: str, *, best_printed:
         name=name,
         title=title,
         columns=(
-            "attempt",
+            "approach",
             "learning rate",
             "validation (%)",
             "test (%)",
             "low",
             "high",
             "n",
-            "lost",
+            "diverged",
             "AlexNet test (%)",
             "leaderboard test (%)",
         ),
         rows=tuple(rows),
-        note="low and high: 95 % interval over the seeds. lost: trainings whose loss grew beyond all numbers. AlexNet: "
-        f"{published.SOURCE}, one repetition; leaderboard: the top of each leaderboard of the AlexNet leaderboard "
-        "experiment.",
+        note="low and high: 95 % confidence interval over the seeds. diverged: trainings whose loss was not finite. "
+        f"AlexNet: {published.SOURCE}, one repetition; leaderboard: the best slot of each leaderboard in the AlexNet "
+        "leaderboard experiment.",
     )

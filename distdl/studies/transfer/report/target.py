@@ -8,7 +8,7 @@ from distdl.studies.transfer.tasks import PICTURE
 
 
 def section(outcome: Outcome | None) -> Section | None:
-    """The set in numbers and pictures; None before the trial `target` is completed."""
+    """Describe the data set by numbers and pictures; None before the trial `target` is completed."""
     if not outcome or not outcome.completed:
         return None
     result = outcome.result
@@ -27,7 +27,7 @@ def section(outcome: Outcome | None) -> Section | None:
         parts=(
             Finding(
                 text=f"{result['name']} has {len(totals)} classes with {min(totals)} to {max(totals)} images each: "
-                f"{sum(totals):,} in all ({listed}).",
+                f"{sum(totals):,} in total ({listed}).",
                 n=0,
             ),
             Figure(
@@ -41,7 +41,7 @@ def section(outcome: Outcome | None) -> Section | None:
             ),
             Table(
                 name="target-classes",
-                title="Images by class and part",
+                title="Images by class and split",
                 columns=("class", *images),
                 rows=tuple(zip(result["classes"], *images.values(), strict=True)),
             ),
