@@ -12,8 +12,8 @@ Spec = dict[str, Any]
 """Part of a Vega-Lite specification."""
 
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")
-"""Okabe and Ito 2008, distinguishable with colour blindness. Yellow and black are left out: each is hard to see on one
-of the two backgrounds."""
+"""Okabe and Ito 2008, distinguishable with colour blindness, without yellow and black, each of which is hard to see on
+one of the two backgrounds."""
 COLOURS = (*OKABE_ITO, "#80B9D9", "#EAAF80", "#80CFB9", "#E6BCD3", "#F2CF80", "#2B5A75", "#C6C6C6")
 """For more than seven series: the same colours, paler."""
 HEIGHT, MIN_HEIGHT, BAR_HEIGHT = 260, 80, 26
@@ -21,11 +21,11 @@ HEIGHT, MIN_HEIGHT, BAR_HEIGHT = 260, 80, 26
 LABEL_CHARACTER = 6.3
 """Mean width of a character of an axis label, in pixels."""
 CROWDED_WIDTH = 460
-"""Pixels of labels from which on they are tilted: the width of a figure in a page of two columns."""
+"""Total width of labels in pixels above which they are tilted: the width of a figure in a page of two columns."""
 TILT = -35
 """Angle of crowded labels, in degrees."""
 LARGE = 1e5
-"""Axes with numbers from here on are labelled with SI prefixes."""
+"""Axes with numbers of at least this size are labelled with SI prefixes."""
 POINT_PADDING = 10
 """Pixels between the outermost points and the ends of an axis."""
 
@@ -51,14 +51,14 @@ class Axes:
         return any(layer.mark == "tiles" for layer in self.figure.layers)
 
     @property
-    def along(self) -> str:
-        """Channel along which bars are placed next to each other."""
+    def category_channel(self) -> str:
+        """Channel (x or y) along which bars are placed side by side."""
         return "y" if "y" in self.categories and "x" not in self.categories else "x"
 
     @property
-    def across(self) -> str:
-        """Channel along which bars have their length."""
-        return "x" if self.along == "y" else "y"
+    def length_channel(self) -> str:
+        """Channel (x or y) of the length of bars."""
+        return "x" if self.category_channel == "y" else "y"
 
     @property
     def zoomable(self) -> list[str]:
@@ -67,7 +67,7 @@ class Axes:
 
 
 def shared_axes(figure: Figure, ink: str) -> Axes:
-    """The axes of a figure: its series and categories in the order in which they appear."""
+    """Return the axes of a figure, with series and categories in order of appearance."""
     categories = {}
     for channel, axis in (("x", figure.x), ("y", figure.y)):
         if axis.scale == "category":
@@ -87,7 +87,7 @@ def _distinct(columns: Iterable[Sequence[Cell]]) -> tuple[str, ...]:
 
 
 def quoted(title: str) -> str:
-    """A title for Vega-Lite, which puts titles into expressions without escaping backslashes."""
+    """Escape a title for Vega-Lite, which puts titles into expressions without escaping backslashes."""
     return title.replace("\\", "\N{SET MINUS}")
 
 
@@ -121,7 +121,7 @@ def _scale(channel: str, axis: Axis, axes: Axes) -> Spec:
     if axis.scale == "log":
         scale["nice"] = False
     else:
-        is_length = channel == axes.across and "bars" in marks
+        is_length = channel == axes.length_channel and "bars" in marks
         scale |= {"zero": is_length, "nice": is_length or (channel == "y" and not axes.has_tiles)}
     if not scale["nice"] and "points" in marks:
         scale["padding"] = POINT_PADDING
@@ -138,7 +138,7 @@ def _number_labels(channel: str, axis: Axis, axes: Axes) -> Spec:
     if max(map(abs, numbers), default=0) >= LARGE:
         labels["format"] = "~s"
     if channel == "x" and all(float(number).is_integer() for number in numbers):
-        labels["tickMinStep"] = 1  # there are no 1.5 workers
+        labels["tickMinStep"] = 1  # such as numbers of workers
     return labels
 
 
@@ -155,7 +155,7 @@ def colour(layer: Layer, axes: Axes) -> Spec:
 
 
 def by_series(axes: Axes, values: Sequence[Any]) -> Spec:
-    """Encoding that gives each series one of the values, from the first again when there are more series."""
+    """Encoding that assigns the values to the series, cyclically if there are more series than values."""
     cycle = [values[index % len(values)] for index in range(len(axes.series))]
     scale = {"domain": list(axes.series), "range": cycle}
     # A single series needs no legend: the title names it.
@@ -164,7 +164,7 @@ def by_series(axes: Axes, values: Sequence[Any]) -> Spec:
 
 
 def described_columns(layer: Layer, figure: Figure) -> list[tuple[str, str]]:
-    """Short name and title of each column of a row's description."""
+    """Short name and title of each column of a tooltip."""
     titles = {"series": layer.series, "x": figure.x.title or layer.x, "y": figure.y.title or layer.y}
     titles |= {"low": layer.low, "high": layer.high, "value": layer.value, "start": layer.start}
     used = {layer.x, layer.y, layer.low, layer.high, layer.value, layer.series, layer.start}

@@ -15,7 +15,7 @@ UNSET = "(not set)"
 
 
 def configuration(run: Run) -> Section:
-    """Differences from the profile, and the complete configuration."""
+    """Return the section with differences from the profile and the complete configuration."""
     fields = dict(leaves(run.config))
     if not fields:
         return Section(title="Configuration", text="config.toml is missing or damaged.")
@@ -42,7 +42,7 @@ def configuration(run: Run) -> Section:
 
 
 def compared(runs: Sequence[Run]) -> Section:
-    """The fields in which runs differ."""
+    """Return the section with the fields in which runs differ."""
     tables = [dict(leaves(run.config)) for run in runs]
     rows = [
         (key, *(cell(table.get(key, UNSET)) for table in tables))
@@ -57,7 +57,7 @@ def compared(runs: Sequence[Run]) -> Section:
 
 
 def machine(runs: Sequence[Run]) -> Section | None:
-    """Host, devices and versions, one column per run."""
+    """Return the section with host, devices and versions, one column per run; None if nothing is known."""
     tables = [dict(_environment(run.environment)) for run in runs]
     keys = list(dict.fromkeys(key for table in tables for key in table))
     if not keys:
@@ -86,7 +86,7 @@ def _environment(environment: Mapping[str, Any]) -> Iterator[tuple[str, Cell]]:
 
 
 def _parent(run: Run) -> tuple[str, dict[str, Any]]:
-    """Name and fields of the profile that the run started from; distdl's defaults if it is not known."""
+    """Name and fields of the profile that the run used; distdl's defaults if the profile is unknown."""
     name = _profile(run)
     if name:
         try:

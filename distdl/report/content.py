@@ -1,9 +1,8 @@
-"""Content of reports as plain values that hold their own data: sentences, tables, figures and pictures.
+"""Content of reports as plain values with their data: sentences, tables, figures and pictures.
 
-page.py, figure_files.py and terminal.py show these values as HTML, SVG, PNG, CSV and text; this module draws nothing.
-Names and messages come from files, folders and other packages. The classes make all text printable, since the library
-that draws aborts the process at a control character, and limit numbers in figures to a range in which arithmetic cannot
-overflow a float.
+page.py, figure_files.py and terminal.py convert these values to HTML, SVG, PNG, CSV and text. Names and messages come
+from files, folders and other packages. The classes make all text printable, because the drawing library aborts the
+process at a control character, and limit numbers in figures to a range in which arithmetic cannot overflow a float.
 """
 
 import dataclasses
@@ -93,14 +92,14 @@ class Layer(Content):
     x: str = "x"
     y: str = "y"
     low: str = ""
-    """Column of the lower end of an interval: of a band, or of whiskers on points and bars. `high` is the upper end."""
+    """Column with the lower end of an interval: a band, or an error bar on points and bars. `high` is the upper end."""
     high: str = ""
     value: str = ""
     """tiles: the column that colours a cell."""
     series: str = ""
     """Column of the series, which differ in colour, and in shape or dash for readers with colour blindness."""
     start: str = ""
-    """bars: column of where each bar starts, if not at 0."""
+    """bars: column with the start of each bar; 0 without it."""
     stack: bool = False
     """bars: stack the series instead of placing them side by side."""
 
@@ -132,7 +131,7 @@ class Figure(Content):
 
 @dataclass(frozen=True, kw_only=True)
 class Picture(Content):
-    """A PNG made elsewhere: sample images, a tree."""
+    """A PNG image from another source, such as sample images."""
 
     name: str
     title: str
@@ -145,11 +144,11 @@ class Finding(Content):
     """One conclusion from the results, with the number of repetitions behind it."""
 
     text: str
-    """A sentence with its figures and their spread: "fine-tuned reaches 71.9 % (70.8 to 73.0)"."""
+    """A sentence with values and their confidence intervals: "fine-tuned reaches 71.9 % (70.8 to 73.0)"."""
     n: int
     """Number of repetitions (seeds)."""
     holds: bool | None = None
-    """Whether the result is as expected (a published claim); None if nothing was expected."""
+    """Whether the result is as expected, for example as published; None if there is no expectation."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Long curves reduced to what can be drawn: of each stretch of rows, the lowest and the highest are drawn."""
+"""Downsampling of long curves: the minimum and the maximum of each group of consecutive rows are drawn."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -15,16 +15,16 @@ MOST_TILES = 64
 
 
 def downsampled(figure: Figure) -> tuple[Figure, list[str]]:
-    """The figure with the rows that are drawn, and a note for each layer that had more."""
+    """Return the figure with only the rows that are drawn, and a note for each layer that had more."""
     reduced = [_downsampled_layer(layer) for layer in figure.layers]
     layers = tuple(replace(layer, data=data) for layer, (data, _) in zip(figure.layers, reduced, strict=True))
     return replace(figure, layers=layers), list(dict.fromkeys(note for _, note in reduced if note))
 
 
 def _downsampled_layer(layer: Layer) -> tuple[Mapping[str, Sequence[Cell]], str]:
-    """Columns of a layer with the rows that are drawn, and a note on the others ("" for none).
+    """Columns of a layer with only the rows that are drawn, and a note on the others ("" for none).
 
-    Extremes are drawn, so that noise and spikes stay visible; so are the first and the last row.
+    Minima and maxima are drawn, so that noise and spikes stay visible, and the first and the last row.
     """
     count = len(next(iter(layer.data.values()), ()))
     if layer.mark == "tiles":
@@ -37,7 +37,7 @@ def _downsampled_layer(layer: Layer) -> tuple[Mapping[str, Sequence[Cell]], str]
         return layer.data, ""
     return _at(
         layer.data, selected
-    ), f"{count:,} rows, drawn by the lowest and the highest of each stretch; the CSV has all."
+    ), f"{count:,} rows, drawn as minimum and maximum of each group of rows; the CSV has all rows."
 
 
 def _at(data: Mapping[str, Sequence[Cell]], rows: Sequence[int]) -> dict[str, list[Cell]]:
@@ -66,11 +66,11 @@ def _extremes(rows: np.ndarray, low: np.ndarray, high: np.ndarray) -> list[int]:
     if len(rows) <= MOST_ROWS:
         return rows.tolist()
     selected = {int(rows[0]), int(rows[-1])}
-    for stretch in np.array_split(rows, MOST_ROWS // 2):
-        for values, pick in ((low[stretch], np.nanargmin), (high[stretch], np.nanargmax)):
-            # A stretch without any number keeps one row: the curve breaks there.
+    for group in np.array_split(rows, MOST_ROWS // 2):
+        for values, pick in ((low[group], np.nanargmin), (high[group], np.nanargmax)):
+            # A group without any number keeps one row, at which the curve is interrupted.
             finite = np.isfinite(values)
-            selected.add(int(stretch[pick(np.where(finite, values, np.nan)) if finite.any() else 0]))
+            selected.add(int(group[pick(np.where(finite, values, np.nan)) if finite.any() else 0]))
     return sorted(selected)
 
 
@@ -85,5 +85,5 @@ def _fewer_tiles(layer: Layer) -> tuple[Mapping[str, Sequence[Cell]], str]:
         for row, pair in enumerate(zip(layer.data[layer.x], layer.data[layer.y], strict=True))
         if all(rank[cell] % stride == 0 for rank, cell, stride in zip(ranks, pair, strides, strict=True))
     ]
-    note = f"Each {max(strides)}th cell of {len(sides[0])} x {len(sides[1])} is drawn; the CSV has all."
+    note = f"Each {max(strides)}th cell of {len(sides[0])} x {len(sides[1])} is drawn; the CSV has all cells."
     return _at(layer.data, selected), note

@@ -24,9 +24,9 @@ SVG_SIZE = re.compile(r'<svg [^>]*?width="([\d.]+)" height="([\d.]+)"')
 SURROGATE_PAIR = re.compile("[\U00010000-\U0010ffff]")
 """Characters that UTF-16 writes as two units."""
 UNCUT = 10
-"""Characters of a label that Vega never shortens, however wide they are."""
+"""Length of texts that Vega never shortens, in characters."""
 SCALE = 1.6
-"""Pixels of a PNG per pixel of the figure: sharp in print."""
+"""Pixels of a PNG per pixel of the figure, for a sharp print."""
 FORMATS = (".png", ".svg", ".pdf")
 """Suffixes that --figure accepts."""
 
@@ -35,7 +35,7 @@ def converter() -> ModuleType:
     """Import the package that draws figures.
 
     Raises:
-        UserError: it is not installed.
+        UserError: if it is not installed.
     """
     try:
         import vl_convert
@@ -48,22 +48,22 @@ def check(path: Path | None) -> None:
     """Check the file of --figure before anything is measured or drawn.
 
     Raises:
-        UserError: the suffix is not in FORMATS, `path` is a folder, or no figure can be drawn.
+        UserError: if the suffix is not in FORMATS, `path` is a folder, or the drawing package is not installed.
     """
     if path is None:
         return
     if path.suffix.lower() not in FORMATS:
         raise UserError(f'--figure {path}: "{path.suffix}" is not one of {", ".join(FORMATS)}')
     if path.is_dir():
-        raise UserError(f"--figure {path} is a folder: name a file in it")
+        raise UserError(f"--figure {path} is a folder: add a file name")
     converter()
 
 
 def save(drawing: Figure | str, path: Path) -> None:
-    """Write a figure, or an SVG drawing, into the file of --figure, atomically.
+    """Write a figure or an SVG drawing to the file of --figure, atomically.
 
     Raises:
-        UserError: the file cannot be written.
+        UserError: if the file cannot be written.
     """
     drawing = drawing if isinstance(drawing, str) else svg(*downsampled(drawing))
     match path.suffix.lower():
@@ -81,14 +81,14 @@ def save(drawing: Figure | str, path: Path) -> None:
 
 
 def svg(figure: Figure, notes: Sequence[str] = ()) -> str:
-    """The figure on white paper, as SVG. `figure` and `notes` are results of `downsample.downsampled`."""
+    """Draw the figure on a white background, as SVG. `figure` and `notes` are results of `downsample.downsampled`."""
     on_paper, _ = spec(figure, notes, paper=True)
     # Two decimals of a pixel are enough and halve the size of the file.
-    return PATH_DATA.sub(lambda path: DECIMALS.sub(r"\1", path[0]), converter().vegalite_to_svg(_cuttable(on_paper)))
+    return PATH_DATA.sub(lambda path: DECIMALS.sub(r"\1", path[0]), converter().vegalite_to_svg(_shortenable(on_paper)))
 
 
 def stacked(*drawings: str) -> str:
-    """SVG drawings below each other in one."""
+    """Combine SVG drawings into one, from top to bottom."""
     sizes = [_size(drawing) for drawing in drawings]
     width, height = max(width for width, _ in sizes), sum(height for _, height in sizes)
     tops = itertools.accumulate((height for _, height in sizes), initial=0.0)
@@ -110,17 +110,18 @@ def _size(drawing: str) -> tuple[float, float]:
     return float(match[1]), float(match[2])
 
 
-def _cuttable(value: Any) -> Any:
-    """The specification with long texts changed so that Vega can shorten them.
+def _shortenable(value: Any) -> Any:
+    """Return the specification with long texts changed so that Vega can shorten them.
 
-    Vega may cut a long label between the two halves of a surrogate pair, and the renderer then rejects the text: such
-    characters are escaped. Vega tries every length: a text of thousands of characters takes minutes.
+    Vega may cut a long label between the two halves of a surrogate pair, and the renderer then rejects the text:
+    characters that need surrogate pairs are escaped. Texts are shortened to some hundred characters, because Vega tries
+    every length, which takes minutes for a text of thousands of characters.
     """
     if isinstance(value, str):
         return value if len(value) < UNCUT else shortened(SURROGATE_PAIR.sub(_escaped, value))
     if isinstance(value, dict):
-        return {_cuttable(key): _cuttable(item) for key, item in value.items()}
-    return [_cuttable(item) for item in value] if isinstance(value, list | tuple) else value
+        return {_shortenable(key): _shortenable(item) for key, item in value.items()}
+    return [_shortenable(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _escaped(match: re.Match[str]) -> str:
@@ -128,7 +129,7 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def png(drawing: str) -> bytes:
-    """An SVG as PNG of 256 colours, a fifth of the size of true colour."""
+    """Convert an SVG to a PNG with 256 colours, which has a fifth of the size of true colour."""
     return _encoded(_rendered(drawing).quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE))
 
 
@@ -143,19 +144,19 @@ def _encoded(image: Image.Image) -> bytes:
 
 
 def write_derived(file: Path, content: bytes) -> None:
-    """Write a file atomically but without fsync: it can be made again."""
+    """Write a file atomically, but without fsync, because it can be created again."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     temporary.write_bytes(content)
     temporary.replace(file)
 
 
 def table_csv(table: Table) -> str:
-    """The table, unrounded."""
+    """Convert the table to CSV, with unrounded numbers."""
     return _csv(iter([table.columns, *table.rows]))
 
 
 def figure_csv(figure: Figure) -> str:
-    """All rows of all layers, unrounded; with several layers, the first column is the mark of the row's layer."""
+    """Convert all rows of all layers to CSV, unrounded; with several layers, the first column is the layer's mark."""
     return _csv(_figure_rows(figure))
 
 

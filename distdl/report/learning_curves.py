@@ -1,4 +1,4 @@
-"""Curves from metrics.jsonl: accuracy, loss, learning rate, throughput and the phases of a step over time."""
+"""Curves from metrics.jsonl: accuracy, loss, learning rate, throughput, and the phases of a step over time."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -12,14 +12,14 @@ from distdl.report.schema import number
 EPOCH = Axis(title="epoch")
 LOG_RATIO = 20
 """Ratio of the largest to the smallest loss above which its axis is logarithmic."""
-STRETCHES = 150
-"""Stretches of a run over which phase times are averaged."""
+INTERVALS = 150
+"""Number of intervals of a run over which phase times are averaged."""
 
 Columns = dict[str, list[Cell]]
 
 
 def learning(runs: Sequence[Run]) -> Section:
-    """Accuracy over epochs and over time, loss, learning rate."""
+    """Return the section with accuracy by epoch and by time, loss and learning rate."""
     accuracy = _evaluations(runs, "accuracy", 100.0)
     figures = []
     if accuracy["epoch"]:
@@ -27,7 +27,7 @@ def learning(runs: Sequence[Run]) -> Section:
         data = {name: accuracy[name] for name in ("epoch", "accuracy (%)", "curve", "step")}
         figures.append(_figure("accuracy", "Accuracy by epoch", EPOCH, y, _marked(data, "epoch", "accuracy (%)")))
         data = {name: accuracy[name] for name in ("training (s)", "accuracy (%)", "curve", "step")}
-        x, layers = Axis(title="time in training (s)"), _marked(data, "training (s)", "accuracy (%)")
+        x, layers = Axis(title="training time (s)"), _marked(data, "training (s)", "accuracy (%)")
         figures.append(_figure("accuracy-time", "Accuracy by time", x, y, layers))
     figures += _loss(runs)
     rates = _training(runs, "lr", "learning rate")
@@ -53,7 +53,7 @@ def speed(runs: Sequence[Run]) -> Iterator[Figure]:
                 EPOCH,
                 Axis(title="ms per step"),
                 (layer,),
-                "Means over stretches of the training.",
+                "Means over intervals of the training.",
             )
 
 
@@ -67,7 +67,7 @@ def _marked(data: Columns, x: str, y: str) -> tuple[Layer, Layer]:
 
 
 def _loss(runs: Sequence[Run]) -> Iterator[Figure]:
-    """Yield one figure of training and evaluation; of several runs, which differ by colour, one of each."""
+    """Yield one figure with training and evaluation loss; for several runs, which differ by colour, one for each."""
     training, evaluated = _training(runs, "loss", "loss"), _evaluations(runs, "loss", 1.0)
     evaluated.pop("training (s)")
     if len(runs) == 1:
@@ -77,7 +77,7 @@ def _loss(runs: Sequence[Run]) -> Iterator[Figure]:
     if len(runs) == 1:
         groups = [("loss", "Loss", line + marked)]
     else:
-        groups = [("loss", "Loss in training", line), ("loss-evaluated", "Loss, evaluated", marked)]
+        groups = [("loss", "Training loss", line), ("loss-evaluated", "Evaluation loss", marked)]
     for name, title, layers in groups:
         values = [value for layer in layers for value in layer.data["loss"] if is_number(value)]
         if values:
@@ -111,11 +111,11 @@ def _evaluations(runs: Sequence[Run], field: str, factor: float) -> Columns:
 
 
 def _phases(rows: Sequence[Row]) -> Columns:
-    """Milliseconds of each phase per step, averaged over stretches. Totals in the rows restart at a resume."""
+    """Milliseconds of each phase per step, averaged over intervals. The totals in the rows restart at a resume."""
     columns: Columns = {"epoch": [], "ms per step": [], "phase": []}
     rows = [row for row in rows if isinstance(row.get("phases_s"), dict)]
-    if len(rows) > STRETCHES:
-        rows = [rows[i * (len(rows) - 1) // STRETCHES] for i in range(STRETCHES + 1)]
+    if len(rows) > INTERVALS:
+        rows = [rows[i * (len(rows) - 1) // INTERVALS] for i in range(INTERVALS + 1)]
     names = [name for name in PHASES if any(_total(row, name) for row in rows)]
     for previous, row in itertools.pairwise(rows):
         steps = row["step"] - previous["step"]

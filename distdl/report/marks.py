@@ -1,6 +1,6 @@
-"""Marks of a figure's layers: for each kind, a function that gives one or several Vega-Lite layers.
+"""Marks of a figure's layers: for each kind, a function that returns one or several Vega-Lite layers.
 
-The rows are those of `rows.layer_rows`. Vega-Lite draws the layers in order: whiskers are under points, but over bars.
+The rows are those of `rows.layer_rows`. Vega-Lite draws layers in order: error bars are under points, but over bars.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ DARK_TEXT, LIGHT_TEXT = "#111", "#fff"
 
 
 def line(layer: Layer, rows: Sequence[Row], axes: Axes) -> list[Spec]:
-    """Join the rows in their order."""
+    """Connect the rows in their order."""
     encoding = positions(axes) | colour(layer, axes) | {"order": {"field": "row", "type": "quantitative"}}
     if axes.has_tiles:  # the colour scale belongs to the tiles
         encoding["stroke"] = encoding.pop("color")
@@ -27,7 +27,7 @@ def line(layer: Layer, rows: Sequence[Row], axes: Axes) -> list[Spec]:
 
 
 def points(layer: Layer, rows: Sequence[Row], axes: Axes) -> list[Spec]:
-    """Show a symbol per row, over the whiskers of its interval."""
+    """Draw a symbol per row, over the error bar of its interval."""
     encoding = positions(axes) | colour(layer, axes)
     if layer.series:
         encoding["shape"] = by_series(axes, SHAPES)
@@ -36,30 +36,30 @@ def points(layer: Layer, rows: Sequence[Row], axes: Axes) -> list[Spec]:
 
 
 def bars(layer: Layer, rows: Sequence[Row], axes: Axes) -> list[Spec]:
-    """Show a bar per row, over a category or over the cell around its value, with whiskers."""
-    along, across = axes.along, axes.across
+    """Draw a bar per row, at a category or over the cell around its value, with error bars."""
+    category_channel, length_channel = axes.category_channel, axes.length_channel
     encoding = _described_positions(layer, axes) | colour(layer, axes)
     mark: Spec = {"type": "bar", "cornerRadiusEnd": 0 if layer.stack or layer.start else 2}
     grouped = False
-    if along not in axes.categories:
-        encoding[along] = encoding[along] | {"field": f"{along}0"}
-        encoding[f"{along}2"] = {"field": f"{along}1"}
-        encoding[f"{across}2"] = {"datum": 0}
+    if category_channel not in axes.categories:
+        encoding[category_channel] = encoding[category_channel] | {"field": f"{category_channel}0"}
+        encoding[f"{category_channel}2"] = {"field": f"{category_channel}1"}
+        encoding[f"{length_channel}2"] = {"datum": 0}
         mark = {"type": "rect", "stroke": "white", "strokeWidth": 0.5}
-    elif layer.series and not layer.stack and _has_groups(rows, along):
+    elif layer.series and not layer.stack and _has_groups(rows, category_channel):
         grouped = True
-        encoding[f"{along}Offset"] = _offset(axes)
+        encoding[f"{category_channel}Offset"] = _offset(axes)
     if layer.start:
-        encoding[across] = encoding[across] | {"field": "start"}
-        encoding[f"{across}2"] = {"field": across}
+        encoding[length_channel] = encoding[length_channel] | {"field": "start"}
+        encoding[f"{length_channel}2"] = {"field": length_channel}
     else:
-        encoding[across] = encoding[across] | {"stack": "zero" if layer.stack else None}
+        encoding[length_channel] = encoding[length_channel] | {"stack": "zero" if layer.stack else None}
     return [{"mark": mark, "encoding": encoding}, *_whiskers(layer, rows, axes, grouped=grouped)]
 
 
-def _has_groups(rows: Sequence[Row], along: str) -> bool:
+def _has_groups(rows: Sequence[Row], category_channel: str) -> bool:
     """Whether some category has bars of more than one series."""
-    return len({row[along] for row in rows}) < len({(row[along], row["series"]) for row in rows})
+    return len({row[category_channel] for row in rows}) < len({(row[category_channel], row["series"]) for row in rows})
 
 
 def _offset(axes: Axes) -> Spec:
@@ -83,12 +83,12 @@ def rule(layer: Layer, rows: Sequence[Row], axes: Axes) -> list[Spec]:
 
 
 def tiles(layer: Layer, rows: Sequence[Row], axes: Axes) -> list[Spec]:
-    """Colour a cell per row by its value; few cells show their numbers."""
+    """Colour a cell per row by its value; if there are few cells, they show their numbers."""
     encoding = _described_positions(layer, axes)
     for channel in axes.zoomable:
         encoding[channel] = encoding[channel] | {"field": f"{channel}0"}
         encoding[f"{channel}2"] = {"field": f"{channel}1"}
-    # Under curves, which have the colours, tiles are grey.
+    # Tiles under curves are grey, because the curves have the colours.
     scale = {"scheme": "viridis"} if len(axes.figure.layers) == 1 else {"range": list(GREYS)}
     legend = {
         "orient": "right",
@@ -97,13 +97,13 @@ def tiles(layer: Layer, rows: Sequence[Row], axes: Axes) -> list[Spec]:
         "title": quoted(layer.value),
     }
     encoding["color"] = {"field": "value", "type": "quantitative", "scale": scale, "legend": legend}
-    # A description of each of thousands of cells would be most of the SVG.
+    # Descriptions of thousands of cells would be most of the SVG's size.
     cells = {"mark": {"type": "rect", "aria": len(rows) <= NUMBERED}, "encoding": encoding}
     return [cells, _numbers(rows, axes)] if shows_numbers(rows, axes) else [cells]
 
 
 def _numbers(rows: Sequence[Row], axes: Axes) -> Spec:
-    """Each cell's number in it, dark on the brighter half of the colours."""
+    """The number of each cell, dark on the brighter half of the colours."""
     values = [value for row in rows if is_number(value := row["value"])]
     middle = (min(values) + max(values)) / 2 if values else 0
     ink = {"condition": {"test": {"field": "value", "gt": middle}, "value": DARK_TEXT}, "value": LIGHT_TEXT}
@@ -115,20 +115,20 @@ def _whiskers(layer: Layer, rows: Sequence[Row], axes: Axes, *, grouped: bool = 
     """Lines from `low` to `high`; none if no row has both."""
     if not (layer.low and layer.high) or all(None in (row["low"], row["high"]) for row in rows):
         return []
-    across = axes.across
+    length_channel = axes.length_channel
     base = _described_positions(layer, axes) if layer.mark == "bars" else positions(axes)
     encoding = base | colour(layer, axes)
-    encoding[across] = encoding[across] | {"field": "low"}
-    encoding[f"{across}2"] = {"field": "high"}
+    encoding[length_channel] = encoding[length_channel] | {"field": "low"}
+    encoding[f"{length_channel}2"] = {"field": "high"}
     if grouped:
-        encoding[f"{axes.along}Offset"] = _offset(axes)
+        encoding[f"{axes.category_channel}Offset"] = _offset(axes)
     if layer.mark == "bars":
         encoding["color"] = {"value": axes.ink}
     return [{"mark": {"type": "rule", "strokeWidth": 1.5}, "encoding": encoding}]
 
 
 def _described_positions(layer: Layer, axes: Axes) -> Spec:
-    """Positions of a mark that is described when the pointer is on it. Of a curve, the nearest point is described."""
+    """Positions of a mark with a tooltip. Curves have none: page.js shows the values of the nearest point."""
     columns = described_columns(layer, axes.figure)
     return positions(axes) | {"tooltip": [{"field": short, "title": title} for short, title in columns]}
 
@@ -141,4 +141,4 @@ MARKS: dict[str, Callable[[Layer, Sequence[Row], Axes], list[Spec]]] = {
     "rule": rule,
     "tiles": tiles,
 }
-"""Function of each kind of mark (content.Layer.mark)."""
+"""Function for each kind of mark (content.Layer.mark)."""

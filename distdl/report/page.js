@@ -3,7 +3,7 @@
 const $ = (selector, within = document) => within.querySelector(selector);
 const $$ = (selector, within = document) => [...within.querySelectorAll(selector)];
 
-// Theme: that of the system until the user chooses one. The choice is stored if the browser has storage for files.
+// Theme: the system's until the user chooses one. The choice is stored if the browser provides storage for local files.
 const root = document.documentElement, themeButton = $("#theme");
 const systemDark = matchMedia("(prefers-color-scheme: dark)");
 const isDark = () => (root.dataset.theme || (systemDark.matches ? "dark" : "light")) === "dark";
@@ -38,7 +38,7 @@ function sort(header) {
 }
 for (const header of $$("thead th")) $("button", header).onclick = () => sort(header);
 
-// Descriptions of the row at the pointer or chosen by keys.
+// Tooltip with the values of the row at the pointer, or selected by keys.
 const tip = $("#tip"), announcement = $("#announcement");
 const formatted = (value) => (typeof value !== "number" ? String(value ?? "–")
   : Number.isInteger(value) ? value.toLocaleString("en") : Number(value.toPrecision(5)).toLocaleString("en", { maximumSignificantDigits: 5 }));
@@ -58,7 +58,7 @@ class Chart {
   constructor(element, spec) {
     [this.element, this.spec, this.at] = [element, spec, -1];
     this.dot = Object.assign(document.createElement("div"), { className: "dot", hidden: true });
-    // Rows with a position. Keys reach all of them; the pointer also reaches those of curves from a distance.
+    // Rows with a position. All of them can be selected by keys, those of curves also by a pointer at some distance.
     this.points = spec.usermeta.layers.flatMap(({ rows, mark, columns }) => mark === "band" ? [] : spec.datasets[rows]
       .filter((row) => row.y !== null && row.x !== null)
       .map((row) => ({ row, nearby: mark === "line" || mark === "points", pairs: columns.map(([name, title]) => [title, row[name]]) })));
@@ -179,7 +179,7 @@ async function drawAll() {
     try {
       await chart.draw();
     } catch (error) {
-      element.textContent = `This figure cannot be drawn here (${error.message}): see its SVG file.`;
+      element.textContent = `This figure cannot be drawn in this browser (${error.message}): see its SVG file.`;
       console.error(error);
     }
   }

@@ -1,7 +1,7 @@
 """A report as one self-contained HTML file: it needs no network, no server and no other file.
 
-A folder of the same name holds each figure as SVG and PNG, and the data of figures and tables as CSV. The content
-security policy of the page runs only its own two scripts and loads nothing; jinja2 escapes all text.
+A folder of the same name contains each figure as SVG and PNG, and the data of figures and tables as CSV. The content
+security policy of the page allows only its two scripts and loads nothing; jinja2 escapes all text.
 """
 
 import base64
@@ -59,10 +59,10 @@ def write(file: Path, page: Page) -> Path:
     """Write the page to `file`, and its figures and data into the folder of the same name without the suffix.
 
     Raises:
-        UserError: a package is not installed, or the page cannot be written.
+        UserError: if a package is not installed, or the page cannot be written.
     """
     if not file.name or file.name == ".." or file.is_dir():
-        raise UserError(f"{file} is a folder: name a file in it, such as {file / 'report.html'}")
+        raise UserError(f"{file} is a folder: add a file name, such as {file / 'report.html'}")
     folder = file.with_suffix("")
     if folder == file:
         raise UserError(f"{file} needs a suffix: {file}.html")
@@ -86,7 +86,7 @@ def write(file: Path, page: Page) -> Path:
 
 @dataclass(frozen=True)
 class _WrittenPart:
-    """Files of a part, and what the page shows of it."""
+    """Files of a part, and its specification and notes for the page."""
 
     files: tuple[str, ...]
     spec: Spec | None = None
@@ -121,7 +121,7 @@ def _write_drawings(figure: Figure, notes: Sequence[str], folder: Path) -> None:
 
 
 def _with_unique_names(sections: Iterable[Section]) -> list[Section]:
-    """The sections with part names that are valid file names and different from each other."""
+    """Return the sections with part names that are valid and unique file names."""
     used: set[str] = set()
 
     def renamed(part: Finding | Table | Figure | Picture) -> Finding | Table | Figure | Picture:
@@ -168,13 +168,13 @@ def _template(name: str) -> str:
 
 
 def _packed(value: Any) -> str:
-    """JSON, gzip, base64: a fifth of the size, without characters that are markup."""
+    """Encode as JSON, gzip and base64: a fifth of the size, and no characters with a meaning in HTML."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
 
 
 def _data_url(png: bytes) -> str:
-    """A picture inside the page, as WebP if that is smaller; photographs are much smaller."""
+    """Encode a picture as a data URL, as WebP if that is smaller; photographs become much smaller."""
     kind, data = "png", png
     with contextlib.suppress(OSError):  # a file that Pillow cannot read stays a PNG
         sink = io.BytesIO()

@@ -12,7 +12,7 @@ from distdl.report.content import Figure, Layer
 Row = dict[str, Cell]
 
 NUMBERED = 80
-"""Tiles at most that show their numbers."""
+"""Largest number of tiles that show their numbers."""
 HALF, OVERLAPPING_HALF = 0.5, 0.53
 """Half of a cell, as a share of the distance between cells. Tiles overlap a little: antialiased edges that only touch
 leave a visible seam."""
@@ -21,18 +21,18 @@ EQUAL = 0.02
 
 
 class Edges(NamedTuple):
-    """Begin and end of the cell around each value of an axis, half way to its neighbours."""
+    """Start and end of the cell around each value of an axis, half way to its neighbours."""
 
     transforms: Sequence[Spec]
-    """Cells of equal size: Vega-Lite computes their edges, which keeps the rows short."""
+    """For cells of equal size: Vega-Lite computes their edges, which keeps the rows short."""
     bounds: Mapping[float, tuple[float, float]]
-    """Other cells: (begin, end) by value."""
+    """For other cells: (start, end) by value."""
 
 
 def layer_rows(layer: Layer, axes: Axes) -> tuple[list[Row], str]:
-    """Rows of a layer, and a sentence on the values that are left out ("" for none).
+    """Return the rows of a layer, and a sentence on omitted values ("" for none).
 
-    Columns get short names, so that users' column names are never part of an expression.
+    Columns get short names, so that column names from users are never part of an expression.
     """
     rows, note = _measured_rows(layer, axes.figure)
     return [row | columns for row, columns in zip(rows, _derived(layer, rows, axes), strict=True)], note
@@ -57,7 +57,7 @@ def _measured_rows(layer: Layer, figure: Figure) -> tuple[list[Row], str]:
         row |= dict.fromkeys(no_logarithm)
         if layer.mark == "line" or all(row[short] is not None for short in ("x", "y") if short in row):
             rows.append(row)
-    return rows, f"{dropped:,} values that are not above 0 have no place on a logarithmic axis." if dropped else ""
+    return rows, f"{dropped:,} values that are not above 0 are not shown on the logarithmic axis." if dropped else ""
 
 
 def _short_names(layer: Layer) -> dict[str, str]:
@@ -80,7 +80,7 @@ def _cell(cell: Cell, *, text: bool) -> Cell:
 
 
 def _derived(layer: Layer, rows: Sequence[Row], axes: Axes) -> Iterator[Row]:
-    """Further columns of each row: its number in a line, its text in a tile, the edges of its cell."""
+    """Additional columns of each row: its number in a line, its text in a tile, the edges of its cell."""
     bounds = {channel: edges.bounds for channel, edges in layer_edges(layer, rows, axes).items() if edges.bounds}
     for number, row in enumerate(rows):
         columns: Row = {}
@@ -100,8 +100,8 @@ def shows_numbers(rows: Sequence[Row], axes: Axes) -> bool:
 
 
 def layer_edges(layer: Layer, rows: Sequence[Row], axes: Axes) -> dict[str, Edges]:
-    """Edges of a layer's cells by channel: of tiles on both axes, of bars on the one along which they are placed."""
-    channels = {"tiles": ("x", "y"), "bars": (axes.along,)}.get(layer.mark, ())
+    """Edges of a layer's cells by channel: both channels for tiles, the category channel for bars."""
+    channels = {"tiles": ("x", "y"), "bars": (axes.category_channel,)}.get(layer.mark, ())
     half = OVERLAPPING_HALF if layer.mark == "tiles" else HALF
     return {
         channel: _edges([row[channel] for row in rows], channel, log=_is_log(axes.figure, channel), half=half)

@@ -1,4 +1,4 @@
-"""Reads a run folder for a report: what is present, and a note on each file that is missing or damaged."""
+"""Reading of a run folder for a report, with a note on each file that is missing or damaged."""
 
 import json
 import math
@@ -21,7 +21,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Content of a run folder. Result, environment and rows have only the fields of `schema`, with valid values."""
+    """Content of a run folder. Result, environment and rows contain only the fields of `schema`, with valid values."""
 
     path: Path
     label: str
@@ -29,11 +29,11 @@ class Run:
     config: Mapping[str, Any]
     environment: Mapping[str, Any]
     result: Mapping[str, Any]
-    """Figures so far if the run has not ended; empty without result.json."""
+    """Values so far if the run has not ended; empty without result.json."""
     train: list[Row]
     """Training rows in the order of steps."""
     evaluations: dict[str, list[Row]]
-    """Rows with an accuracy, by split: test, validation."""
+    """Rows with an accuracy, by split (test, validation)."""
     telemetry: list[Row]
     notes: tuple[str, ...]
     """Messages about missing or damaged files, and the warnings of the run."""
@@ -48,7 +48,7 @@ class Run:
 
     @property
     def exchange(self) -> str:
-        """The strategy as text, with a note if compute was replayed."""
+        """Name of the strategy, with a note if compute was replayed."""
         served = self.result.get("ps")
         replayed = isinstance(served, dict) and served.get("replayed") is True
         return self.strategy + ", compute replayed" * replayed
@@ -63,7 +63,7 @@ def read(path: Path, label: str = "") -> Run:
     """Read a run folder, which may be damaged or unfinished.
 
     Raises:
-        UserError: it is not a run folder.
+        UserError: if it is not a run folder.
     """
     if not path.is_dir():
         raise UserError(f"{path} is not a folder: give the folder of a run or of a study")
@@ -84,7 +84,7 @@ def read(path: Path, label: str = "") -> Run:
         notes.append(f"{METRICS} has no training row: the curves are missing")
     for row in train:
         if not math.isfinite(row.get("loss", 0.0)):
-            notes.append(f"the loss is not a number in step {row['step']:,}; such points are left out of the curves")
+            notes.append(f"the loss is not finite at step {row['step']:,}; such points are missing in the curves")
             break
     warnings = dict.fromkeys(row["message"] for row in rows if row["kind"] == "warning" and "message" in row)
     return Run(
@@ -106,7 +106,7 @@ def read(path: Path, label: str = "") -> Run:
 
 
 def labels(paths: list[Path]) -> list[str]:
-    """Unique name of each folder: its own name, with those of its parents if that is not unique."""
+    """Unique name of each folder: its name, with the names of its parents if that is not unique."""
     parts = [path.resolve().parts[1:] for path in paths]
     for depth in range(1, max(map(len, parts), default=0) + 1):
         names = ["/".join(part[-depth:]) for part in parts]
@@ -127,7 +127,7 @@ def _table(file: Path, parse: Callable[[str], Any], notes: list[str], *, absent:
 
 
 def _taken(table: dict[str, Any], kind: schema.Kind, file: str, notes: list[str]) -> dict[str, Any]:
-    """The values of a table that a report reads; a note lists those of a wrong kind."""
+    """Return the valid values of a table; a note lists the invalid ones."""
     odd: Counter[str] = Counter()
     taken = schema.take(table, kind, odd)
     notes += schema.left_out(file, odd)
@@ -135,11 +135,11 @@ def _taken(table: dict[str, Any], kind: schema.Kind, file: str, notes: list[str]
 
 
 def _result(path: Path, notes: list[str]) -> dict[str, Any]:
-    """The result of a run; for a run that is training or was killed, its figures so far."""
+    """Return the result of a run; for a run that is training or was killed, the values so far."""
     result = _table(path / RESULT, json.loads, notes, absent="the run has not ended, or was killed")
     result = _taken(reconcile(path, result) if result else {}, schema.RESULT, RESULT, notes)
     if is_unfinished(result):
-        notes.append(f"the run {_UNFINISHED[result['status']]}: figures are up to step {result.get('steps', 0):,}")
+        notes.append(f"the run {_UNFINISHED[result['status']]}: values are those at step {result.get('steps', 0):,}")
     steps = [str(leg["from_step"]) for leg in result.get("legs", [])[1:] if "from_step" in leg]
     if steps:
         notes.append(f"the run was resumed {len(steps)} times, at step {', '.join(steps)}")
@@ -150,7 +150,7 @@ _UNFINISHED = {"running": "has not ended", "killed": "was killed", "not ended": 
 
 
 def _rows(file: Path, kind: dict[str, schema.Kind], notes: list[str]) -> list[Row]:
-    """Rows of a .jsonl file; lines that are cut or overwritten are counted in a note."""
+    """Return the rows of a .jsonl file; damaged lines are counted in a note."""
     try:
         lines = file.read_bytes().splitlines()
     except OSError:
@@ -160,7 +160,7 @@ def _rows(file: Path, kind: dict[str, schema.Kind], notes: list[str]) -> list[Ro
     rows, bad = schema.take_rows(_parsed(lines), kind, odd)
     if bad:
         lines_are = "1 line is" if bad == 1 else f"{bad:,} lines are"
-        notes.append(f"{lines_are} damaged in {file.name} and left out, of {len(lines):,}")
+        notes.append(f"{lines_are} damaged in {file.name} and ignored, of {len(lines):,}")
     notes += schema.left_out(file.name, odd)
     return rows
 

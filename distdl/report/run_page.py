@@ -13,19 +13,21 @@ from distdl.report.run_folder import Run
 from distdl.report.schema import number
 from distdl.report.telemetry import telemetry
 
-CHANCE = "Single runs: a small difference may be due to chance. A study repeats trainings with several seeds."
+SINGLE_RUNS = (
+    "Each run is a single repetition, so small differences may be due to chance. A study repeats each training."
+)
 CONSTANT = ("strategy", "ranks", "device", "global batch", "epochs")
-"""Columns that are left out if all runs have the same value."""
+"""Columns that are omitted if all runs have the same value."""
 
 
 def page(runs: Sequence[Run]) -> Page:
-    """The page of runs, in the given order."""
+    """Build the page of one run, or of several runs in the given order."""
     several = len(runs) > 1
     waterfall, missing_notes = spent.where_time_went(runs)
     notes = [f"{run.label}: {note}" if several else note for run in runs for note in run.notes] + missing_notes
     speed = Section(title="Speed", parts=(*curves.speed(runs), *spent.phases(runs)))
     sections = [
-        Section(title="Runs side by side", text=CHANCE, parts=(side_by_side(runs),)) if several else None,
+        Section(title="Comparison of the runs", text=SINGLE_RUNS, parts=(side_by_side(runs),)) if several else None,
         curves.learning(runs),
         speed if speed.parts else None,
         waterfall,
@@ -66,7 +68,7 @@ def subtitle_of(run: Run) -> str:
 
 
 def facts(run: Run) -> Iterator[Fact]:
-    """Yield the main figures of a run, as far as it has them."""
+    """Yield the main values of a run, as far as they are known."""
     result = run.result
     split, row = _last_evaluation(run)
     accuracy, loss = number(row.get("accuracy")), number(row.get("loss"))
@@ -100,7 +102,7 @@ def facts(run: Run) -> Iterator[Fact]:
 
 
 def side_by_side(runs: Sequence[Run]) -> Table:
-    """One row per run, without columns that are empty or the same for all."""
+    """Return a table with a row per run, without columns that are empty or constant."""
     names = (
         *(
             "run",
@@ -170,7 +172,7 @@ def _best(runs: Sequence[Run]) -> Iterator[Fact]:
 
 
 def _last_evaluation(run: Run) -> tuple[str, dict[str, Any]]:
-    """Split and metrics at the end of the run, or of its last evaluation so far."""
+    """Split and metrics of the final evaluation, or of the last one so far."""
     for split in ("test", "validation"):
         metrics = run.result.get(split)
         if isinstance(metrics, dict) and number(metrics.get("accuracy")) is not None:

@@ -21,29 +21,29 @@ from distdl.report.content import Axis, Figure, Layer
 from distdl.report.figure_files import save, stacked, svg
 
 ROWS, COLUMNS = 10, 8
-"""Classes, and samples of each, that are shown at most."""
+"""Largest numbers of classes, and of samples of each, that are shown."""
 NAMED = 50
-"""Classes whose names fit under the bars."""
+"""Largest number of classes whose names fit under the bars."""
 SIDE, GAP, MARGIN = 66, 4, 150
-"""Pixels of a sample, between samples, and of the class names at the left."""
+"""Pixels of a sample, of the gap between samples, and of the class names at the left."""
 DECODED = 96
-"""Pixels to which encoded images are decoded, and smaller ones enlarged."""
+"""Size in pixels to which encoded images are decoded, and to which smaller images are enlarged."""
 
 
 def draw_dataset(dataset: DataSet, path: Path) -> None:
-    """Write the figure: on top, images per class by split; below, samples, one row per class.
+    """Write the figure: images per class by split at the top, samples below, one row per class.
 
-    Of more than ROWS classes, ROWS spread evenly over the list are shown.
+    If there are more than ROWS classes, ROWS evenly spaced ones are shown.
 
     Raises:
-        UserError: the file cannot be written.
+        UserError: if the file cannot be written.
     """
     rows = np.unique(np.linspace(0, len(dataset.classes) - 1, ROWS).astype(int))
     save(stacked(svg(class_sizes(dataset)), sample_grid(dataset, rows.tolist())), path)
 
 
 def class_sizes(dataset: DataSet) -> Figure:
-    """Images per class as bars, one on top of the other by split. With many classes, bars have no names."""
+    """Return a figure of images per class, as bars that are stacked by split. With many classes, bars have no names."""
     named = len(dataset.classes) <= NAMED
     classes: list[Cell] = [printable(name) if named else number for number, name in enumerate(dataset.classes)]
     data: dict[str, list[Cell]] = {"class": [], "from": [], "to": [], "split": []}
@@ -71,7 +71,7 @@ def _splits(dataset: DataSet) -> Iterator[tuple[str, Split]]:
 
 
 def sample_grid(dataset: DataSet, labels: list[int]) -> str:
-    """Training images as SVG, one row per label, with the name of its class."""
+    """Draw training images as SVG, one row per label, with the name of its class."""
     pitch = SIDE + GAP
     elements = []
     for y, label in zip(itertools.count(GAP, pitch), labels, strict=False):
@@ -104,7 +104,7 @@ def _pixels(dataset: DataSet, index: int) -> np.ndarray | None:
 
 def _data_url(pixels: np.ndarray) -> str:
     image = Image.fromarray(pixels)
-    if (factor := DECODED // max(image.size)) > 1:  # small images keep sharp pixels
+    if (factor := DECODED // max(image.size)) > 1:  # nearest neighbour keeps the pixels of small images sharp
         image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
     sink = io.BytesIO()
     image.save(sink, "PNG")

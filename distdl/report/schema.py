@@ -1,4 +1,4 @@
-"""Values that a report reads from a run's files, by name and kind. Values of another kind are left out with a note.
+"""Values that a report reads from a run's files, by name and kind. Values of another kind are ignored, with a note.
 
 A kind is a predicate, a table of kinds by name, `Each(kind)` for a table with any names, or `[kind]` for a list. None
 counts as absent; names that no report reads are ignored.
@@ -16,11 +16,11 @@ from distdl.core.text import name as shown_name
 from distdl.core.userfiles import read_text
 
 LARGEST = 1e100
-"""No measurement is larger, and arithmetic on smaller numbers does not overflow a float."""
+"""Larger than any measurement, and small enough that arithmetic does not overflow a float."""
 DEEPEST = 20
-"""Levels of nested tables and lists. Deeper nesting is damage, and would overflow the stack of recursive functions."""
+"""Largest depth of nested tables and lists. Deeper nesting would overflow the stack of recursive functions."""
 MOST_NAMED = 8
-"""Names of wrong values that a note lists at most."""
+"""Largest number of names of invalid values that a note lists."""
 
 Kind = Any
 
@@ -33,7 +33,7 @@ class Each:
 
 
 def number(value: Any) -> float | None:
-    """The value if it is a finite number, else None."""
+    """Return the value if it is a finite number, else None."""
     if type(value) in (float, int) and -LARGEST <= value <= LARGEST:  # not bool; not NaN
         return float(value)
     return None
@@ -44,7 +44,7 @@ def finite(value: Any) -> bool:
 
 
 def measured(value: Any) -> bool:
-    """Whether a value is a number, which may have diverged."""
+    """Whether a value is a number, including inf and nan of a diverged training."""
     return finite(value) or (type(value) is float and not math.isfinite(value))
 
 
@@ -115,7 +115,7 @@ TRIAL: dict[str, Kind] = {"status": text, "seconds": amount, "labels": Each(scal
 
 
 def take(value: Any, kind: Kind, odd: Counter[str], name: str = "") -> Any:
-    """The part of `value` that is of the kind, or None. Names of other values are counted in `odd`."""
+    """Return the part of `value` that is of the kind, or None. Names of invalid values are counted in `odd`."""
     if isinstance(kind, Each):
         kind = dict.fromkeys(value, kind.kind) if isinstance(value, dict) else {}
     if isinstance(kind, dict) and isinstance(value, dict):
@@ -134,7 +134,7 @@ def take(value: Any, kind: Kind, odd: Counter[str], name: str = "") -> Any:
 
 
 def take_rows(rows: Iterable[Any], kind: dict[str, Kind], odd: Counter[str]) -> tuple[list[dict[str, Any]], int]:
-    """The rows with all fields of ROW, and the number of other rows."""
+    """Return the rows with all fields of ROW, and the number of other rows."""
     taken, bad = [], 0
     for row in rows:
         if isinstance(row, dict) and all(is_valid(row.get(key)) for key, is_valid in ROW.items()):
@@ -145,29 +145,29 @@ def take_rows(rows: Iterable[Any], kind: dict[str, Kind], odd: Counter[str]) -> 
 
 
 def left_out(file: str, odd: Counter[str]) -> list[str]:
-    """A note on the values of a file that are left out, if there are any."""
+    """Return a note on the invalid values of a file, or an empty list if there are none."""
     if not odd:
         return []
     names = [shown_name(name) + (f" ({times:,} times)" if times > 1 else "") for name, times in odd.items()]
     more = ", ..." if len(names) > MOST_NAMED else ""
-    return [f"{file}: invalid values are left out: {', '.join(names[:MOST_NAMED])}{more}"]
+    return [f"{file}: invalid values are ignored: {', '.join(names[:MOST_NAMED])}{more}"]
 
 
 def read_table(file: Path, parse: Callable[[str], Any], title: str) -> dict[str, Any]:
-    """The table of a JSON or TOML file.
+    """Read the table of a JSON or TOML file.
 
     Args:
         title: name of the file in messages.
 
     Raises:
-        UserError: the file cannot be read, has no table, or is nested too deeply.
+        UserError: if the file cannot be read, does not contain a table, or is nested too deeply.
     """
     with reading(title):
         value = parse(read_text(file))
     if not isinstance(value, dict):
         raise UserError(f"{title} is damaged: it is not a table")
     if _deep(value):
-        raise UserError(f"{title} is damaged: tables and lists are nested more than {DEEPEST} deep")
+        raise UserError(f"{title} is damaged: tables and lists are nested more than {DEEPEST} levels deep")
     return value
 
 

@@ -87,11 +87,11 @@ SAMPLE: dict[str, schema.Kind] = (
 )
 """Fields of telemetry.jsonl that a report reads."""
 MOST_SERIES = 16
-"""Series per figure; the caption names the others, whose rows are in telemetry.jsonl."""
+"""Largest number of series per figure; the caption lists the others."""
 
 
 def telemetry(runs: "Sequence[Run]") -> Section:
-    """A section with the samples, or a text that there are none."""
+    """Return a section with the samples, or with a text that there are none."""
     figures = tuple(figure for group in GROUPS if (figure := _figure(group, runs)))
     if figures:
         errors = sorted({str(row["error"]) for run in runs for row in run.telemetry if "error" in row})
@@ -144,7 +144,7 @@ def _device(row: "Row") -> tuple[str, str]:
 
 
 def _device_names(rows: "Sequence[Row]") -> dict[tuple[str, str], str]:
-    """Short names: GPU and number; with several hosts, the name of the host before it."""
+    """Short names: "GPU 0"; with several hosts, preceded by the name of the host."""
     devices = sorted({_device(row) for row in rows})
     hosts = {host for host, _ in devices}
     names: dict[tuple[str, str], str] = {}

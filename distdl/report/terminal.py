@@ -1,4 +1,4 @@
-"""Sections on the terminal: findings and tables as in the page, curves as lines of block characters."""
+"""Sections on the terminal: findings and tables as in the page, curves as sparklines of block characters."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -13,9 +13,9 @@ from distdl.report.content import Figure, Finding, Layer, Picture, Section, Tabl
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 SPARK = 24
-"""Characters per curve."""
+"""Characters per sparkline."""
 MOST_ROWS, MOST_SERIES = 40, 8
-"""Rows and curves that are shown; a line states how many more are in the page."""
+"""Largest numbers of rows and curves that are shown; a line states how many more are in the page."""
 
 
 def show(sections: Sequence[Section], console: Console) -> None:
@@ -95,10 +95,10 @@ def _curves(layer: Layer) -> Iterator[tuple[str, list[Cell]]]:
 
 
 def spark(values: Sequence[float]) -> str:
-    """A curve as one line of blocks: the mean of each stretch, scaled from the lowest to the highest mean."""
+    """Draw a sparkline: means over intervals of the curve, scaled from the smallest to the largest mean."""
     width = min(SPARK, len(values))
-    stretches = [values[i * len(values) // width : (i + 1) * len(values) // width] for i in range(width)]
-    means = [sum(stretch) / len(stretch) for stretch in stretches]
+    groups = [values[i * len(values) // width : (i + 1) * len(values) // width] for i in range(width)]
+    means = [sum(group) / len(group) for group in groups]
     low, high = min(means), max(means)
     top = len(BLOCKS) - 1
     return "".join(BLOCKS[round((mean - low) / (high - low) * top) if high > low else 0] for mean in means)

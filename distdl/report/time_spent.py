@@ -1,4 +1,4 @@
-"""A run's time: the phases of a step, and the waterfall from the device's peak to the measured time."""
+"""Time of a run: the phases of a step, and the waterfall from the device's peak to the measured time."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,7 +13,7 @@ CATEGORIES = Axis(title="", scale="category")
 
 
 def phases(runs: Sequence[Run]) -> tuple[Figure | Table, ...]:
-    """Milliseconds per step by phase: one bar per run, and their table. Phases that took no time are left out."""
+    """Return a figure and a table of milliseconds per step by phase, without phases that took no time."""
     rows = [(run, phase) for run in runs for phase in _per_step(run)]
     measured = {phase.name for _, phase in rows if phase.step_s}
     rows = [(run, phase) for run, phase in rows if phase.name in measured]
@@ -32,7 +32,7 @@ def phases(runs: Sequence[Run]) -> tuple[Figure | Table, ...]:
         x=Axis(title="ms per step, rank 0"),
         y=CATEGORIES,
         layers=(layer,),
-        caption="Exchange is the part of the communication that backward does not hide.",
+        caption="Exchange: communication that does not overlap with backward.",
     )
     several = len(runs) > 1
     table = Table(
@@ -48,7 +48,7 @@ def phases(runs: Sequence[Run]) -> tuple[Figure | Table, ...]:
 
 
 def _per_step(run: Run) -> list[PhaseTime]:
-    """Phase times of a run; of a run without a result, those up to its last row."""
+    """Phase times of a run; for a run without a result, up to its last row."""
     times: Mapping[str, object] = {"train_s": 0.0} | dict(run.result)
     if "phases_s" not in times and run.train:
         last = run.train[-1]
@@ -57,7 +57,7 @@ def _per_step(run: Run) -> list[PhaseTime]:
 
 
 def where_time_went(runs: Sequence[Run]) -> tuple[Section | None, list[str]]:
-    """The section of the waterfalls, and a note for each run that has none."""
+    """Return the section with the waterfalls, and a note for each run without one."""
     waterfalls: list[tuple[Run, Waterfall]] = []
     notes = []
     for run in runs:
@@ -85,7 +85,7 @@ def _text(run: Run, parts: Waterfall) -> str:
 
 
 def waterfall_figure(parts: Waterfall, title: str = "From the peak of the device to the measured time") -> Figure:
-    """One bar per part; each begins where the bar above it ends."""
+    """Return a figure with a bar per part; each bar starts at the end of the bar above it."""
     data: dict[str, list[Cell]] = {
         "from (s)": [],
         "to (s)": [],
@@ -108,7 +108,7 @@ def waterfall_figure(parts: Waterfall, title: str = "From the peak of the device
         x=Axis(title="time (s)"),
         y=CATEGORIES,
         layers=(layer,),
-        caption="Each part is the time that its level adds to the level above.",
+        caption="Each bar is the time that this level adds to the level above.",
     )
 
 

@@ -14,16 +14,16 @@ SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 WIDTH = 640
 """Pixels of a figure on paper."""
 CAPTION, CAPTION_LINE = 2000, 105
-"""Characters of a caption on paper, and of a line of it; the page has the whole caption."""
+"""Largest length of a caption on paper, and of its lines, in characters; the page has the complete caption."""
 PAPER_INK = "#222222"
 LEGEND_CHARACTER, LEGEND_SYMBOL = 6.4, 44
 """Pixels of a legend's entry: per character, and for the symbol and the gaps."""
 SIDE_LABELS, SIDE_LEGEND = 60, 150
-"""Pixels at the sides of a plot: of the labels of its y axis; of these and the legend of tile colours."""
+"""Pixels at the sides of a plot: for the labels of the y axis; for these and the legend of tile colours."""
 
 
 class PageLayer(TypedDict):
-    """A layer, for the descriptions that page.js shows."""
+    """A layer, for the tooltips that page.js shows."""
 
     rows: str
     """Name of its data set in the specification."""
@@ -43,13 +43,13 @@ class PageMeta(TypedDict):
 
 
 def spec(figure: Figure, notes: Sequence[str] = (), *, paper: bool) -> tuple[Spec, list[str]]:
-    """The specification, and notes on the data that it does not show.
+    """Return the specification, and notes on the data that it does not show.
 
     Args:
-        figure: with at most as many rows as can be drawn, as `downsample.downsampled` gives it.
-        notes: on the rows that were left out of `figure`.
+        figure: figure that `downsample.downsampled` returns, without rows that are too many to draw.
+        notes: notes on the rows that were removed from `figure`.
         paper: fixed size, title and caption inside, colours for a white page. Otherwise as wide as its element in the
-            page, in the colour of the text around it, with hover and zoom.
+            page, in the colour of the text around it, with tooltips and zoom.
     """
     axes = shared_axes(figure, PAPER_INK if paper else "currentColor")
     datasets, layers = {}, []
@@ -91,11 +91,11 @@ def spec(figure: Figure, notes: Sequence[str] = (), *, paper: bool) -> tuple[Spe
 
 
 def _with_zoom(layers: Sequence[Spec], channels: list[str]) -> list[Spec]:
-    """The layers, one of them with the zoom: the first with a column on each numeric axis, unlike a horizontal line."""
+    """Add the zoom to the first layer with a column on each numeric axis, which a horizontal line does not have."""
     has_columns = [all("field" in layer["encoding"].get(channel, {}) for channel in channels) for layer in layers]
     if not channels or True not in has_columns:
         return list(layers)
-    # The wheel alone scrolls the page, as usual.
+    # Without Ctrl the wheel scrolls the page, as usual.
     wheel = "wheel![event.ctrlKey || event.metaKey]"
     select = {"type": "interval", "encodings": channels, "zoom": wheel}
     first = has_columns.index(True)

@@ -24,7 +24,7 @@ def test_a_long_curve_keeps_its_extremes_its_ends_and_its_gaps() -> None:
     x = [cell for cell in rows["x"] if is_number(cell)]
     assert any(value is None and 40_000 <= cell < 42_000 for cell, value in zip(x, rows["y"], strict=True))
     assert x == sorted(x)
-    assert notes == ["50,000 rows, drawn by the lowest and the highest of each stretch; the CSV has all."]
+    assert notes == ["50,000 rows, drawn as minimum and maximum of each group of rows; the CSV has all rows."]
 
 
 def test_a_short_curve_keeps_all_rows() -> None:
@@ -39,4 +39,4 @@ def test_many_tiles_are_thinned_to_a_whole_grid() -> None:
     reduced, notes = downsampled(figure(Layer(mark="tiles", data=cells, value="v")))
     rows = reduced.layers[0].data
     assert len(set(rows["x"])) == len(set(rows["y"])) == 50 and len(rows["x"]) == 2500
-    assert notes == ["Each 4th cell of 200 x 200 is drawn; the CSV has all."]
+    assert notes == ["Each 4th cell of 200 x 200 is drawn; the CSV has all cells."]

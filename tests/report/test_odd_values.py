@@ -1,4 +1,4 @@
-"""Invalid values in the files of a run or a study: left out with a note, or refused in one line, but never drawn."""
+"""Invalid values in the files of a run or a study: ignored with a note, or refused in one line, but never drawn."""
 
 import json
 import subprocess
@@ -19,16 +19,16 @@ from fuzz.targets import odd_values
 from run_folders import write_run
 
 ODD = (
-    ("result.json", "utilisation", "9" * 5000, "result.json: invalid values are left out: utilisation"),
-    ("result.json", "images_per_s", 10**400, "result.json: invalid values are left out: images_per_s"),
-    ("result.json", "steps", "many", "result.json: invalid values are left out: steps"),
-    ("metrics.jsonl", "loss", "low", "metrics.jsonl: invalid values are left out: loss"),
-    ("metrics.jsonl", "phases_s", {"backward": 10**400}, "left out: phases_s.backward"),
-    ("metrics.jsonl", "images_per_s", -1, "metrics.jsonl: invalid values are left out: images_per_s"),
-    ("metrics.jsonl", "time_s", True, "1 line is damaged in metrics.jsonl and left out, of 24"),
-    ("metrics.jsonl", "epoch", 10**400, "1 line is damaged in metrics.jsonl and left out, of 24"),
-    ("telemetry.jsonl", "cpu_percent", [1], "telemetry.jsonl: invalid values are left out: cpu_percent"),
-    ("environment.json", "gpus", "many", "environment.json: invalid values are left out: gpus"),
+    ("result.json", "utilisation", "9" * 5000, "result.json: invalid values are ignored: utilisation"),
+    ("result.json", "images_per_s", 10**400, "result.json: invalid values are ignored: images_per_s"),
+    ("result.json", "steps", "many", "result.json: invalid values are ignored: steps"),
+    ("metrics.jsonl", "loss", "low", "metrics.jsonl: invalid values are ignored: loss"),
+    ("metrics.jsonl", "phases_s", {"backward": 10**400}, "ignored: phases_s.backward"),
+    ("metrics.jsonl", "images_per_s", -1, "metrics.jsonl: invalid values are ignored: images_per_s"),
+    ("metrics.jsonl", "time_s", True, "1 line is damaged in metrics.jsonl and ignored, of 24"),
+    ("metrics.jsonl", "epoch", 10**400, "1 line is damaged in metrics.jsonl and ignored, of 24"),
+    ("telemetry.jsonl", "cpu_percent", [1], "telemetry.jsonl: invalid values are ignored: cpu_percent"),
+    ("environment.json", "gpus", "many", "environment.json: invalid values are ignored: gpus"),
 )
 
 

@@ -137,7 +137,7 @@ def damage(run: Path, kind: str) -> None:
 
 
 KINDS = {
-    "cut line": "1 line is damaged in metrics.jsonl and left out, of 70",
+    "cut line": "1 line is damaged in metrics.jsonl and ignored, of 70",
     "garbage in between": "lines are damaged in metrics.jsonl and left out",
     "empty metrics": "metrics.jsonl has no training row: the curves are missing",
     "no telemetry": "",
@@ -147,7 +147,7 @@ KINDS = {
     "wrong types": "",
     "no config": "there is no config.toml: the configuration is not known",
     "config is not TOML": "config.toml cannot be read: ",
-    "not a number": "the loss is not a number in step 1; such points are left out of the curves",
+    "not a number": "the loss is not finite at step 1; such points are missing in the curves",
 }
 
 
