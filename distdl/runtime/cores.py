@@ -1,4 +1,4 @@
-"""CPU cores: how many a process may use, how many other programs use, and how threads wait for each other.
+"""CPU cores: the number that a process may use, the number that other programs use, and waiting of threads.
 
 Imports neither torch nor numpy: `passive_waiting` must be called before torch loads its OpenMP runtime.
 """
@@ -14,33 +14,33 @@ CGROUPS = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")
 STAT = Path("/proc/stat")
 SPINS = "20000"
-"""Rounds of libgomp's busy wait, about 1 ms. Longer than the gap between two parallel regions of a step: with 2,000 a
-quiet machine's threads sleep in every layer, and a small network trains a fifth more slowly. Short against a time slice
-of the kernel: on a busy machine a waiting thread gives its core to the thread that it waits for. libgomp's own 300,000
-take up to 14 ms (benchmarks/busy_cores.py)."""
+"""Iterations of libgomp's busy wait, about 1 ms. This is longer than the gap between two parallel regions of a step:
+with 2,000 iterations, threads on an idle machine sleep in every layer, and training of a small network is a fifth
+slower. It is shorter than a time slice of the kernel, so that on a busy machine a waiting thread gives its core to the
+thread that it waits for. libgomp's default of 300,000 takes up to 14 ms (benchmarks/busy_cores.py)."""
 BUSY = 0.5
-"""Number of cores in use by other programs from which a machine counts as busy."""
+"""Number of cores in use by other programs at which a machine counts as busy."""
 
 
 def passive_waiting(environ: MutableMapping[str, str] = os.environ) -> None:
-    """Make waiting OpenMP threads sleep soon, unless the user has set it. Call before torch is imported."""
+    """Limit the busy waiting of OpenMP threads, unless the user has set a limit. Call before torch is imported."""
     if environ.keys().isdisjoint({"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"}):
         environ["GOMP_SPINCOUNT"] = SPINS
         environ["KMP_BLOCKTIME"] = "1"  # ms; the same for LLVM's and Intel's runtimes, by default 200
 
 
 def affinity(pid: int = 0) -> list[int]:
-    """Numbers of the cores that a process may run on, in order; by default this process."""
+    """Sorted numbers of the cores on which a process may run; by default this process."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(pid))
     return list(range(os.cpu_count() or 1))
 
 
 def quota(root: Path = CGROUPS, membership: Path = MEMBERSHIP) -> float:
-    """Cores' worth of CPU time that the control groups of this process allow; infinite without a limit.
+    """CPU quota of this process's control groups, in cores; infinite without a limit.
 
-    A group's limit holds for all groups below it, so the smallest from its own to the root counts. Inside a container
-    the path of the group may not exist below the container's mount, which then shows that very group as its root.
+    The limit of a group applies to all groups below it, so the smallest limit from the process's group to the root is
+    used. In a container the path of the group may not exist below the mount, whose root is then the group.
     """
     limits = [float("inf")]
     try:
@@ -71,10 +71,10 @@ def _limit(group: Path) -> float:
 
 
 def sharing(local_size: int) -> int:
-    """Ranks of this host that run on this rank's cores, itself included.
+    """Number of ranks of this host that run on this rank's cores, including this rank.
 
-    A launcher that binds each rank to its own cores gives the rank a part of the launcher's cores; so does
-    `distdl.runtime.device.pin_cores`. Otherwise all ranks have the same cores.
+    A launcher that binds each rank to separate cores gives it a part of the launcher's cores, as does
+    `distdl.runtime.device.pin_cores`. Otherwise all ranks run on the same cores.
     """
     try:
         launcher = len(affinity(os.getppid()))
@@ -85,7 +85,7 @@ def sharing(local_size: int) -> int:
 
 
 def cores(local_size: int = 1) -> int:
-    """Cores that one of `local_size` ranks of this host can use: its share of the affinity and of the CPU quota."""
+    """Number of cores for one of `local_size` ranks of this host: its share of the affinity and of the CPU quota."""
     allowed = len(affinity())
     if sys.version_info >= (3, 13):  # may be set by -X cpu_count
         allowed = os.process_cpu_count() or allowed
@@ -131,13 +131,13 @@ _busy = 0.0
 
 
 def observe_start() -> None:
-    """Begin to observe the other programs' use of the cores, for the seconds in which torch is imported."""
+    """Start to measure the use of cores by other programs, during the import of torch."""
     global _start
     _start = usage()
 
 
 def observe_end(ranks: int) -> float:
-    """Return the mean number of this process's cores that others used since `observe_start`; 0 if not known.
+    """Return the mean number of this process's cores that other programs used since `observe_start`; 0 if unknown.
 
     Args:
         ranks: number of this job's ranks on these cores.
@@ -145,12 +145,12 @@ def observe_end(ranks: int) -> float:
     global _start, _busy
     end = usage()
     _busy = busy_cores(_start, end, affinity(), ranks) if _start and end else 0.0
-    _start = None  # a later training of this process has no window of its own
+    _start = None  # a later training of this process is not measured again
     return _busy
 
 
 def busy_at_start() -> float:
-    """Return what `observe_end` found."""
+    """Return the last result of `observe_end`."""
     return _busy
 
 
@@ -159,6 +159,6 @@ def warning(busy: float, available: int) -> str:
     if busy < BUSY:
         return ""
     return (
-        f"other programs use {busy:.1f} of this process's {available} cores: training is slower than on a quiet "
+        f"other programs use {busy:.1f} of this process's {available} cores: training is slower than on an idle "
         "machine; ranks are not pinned to cores. Fewer --compute.threads may be faster"
     )

@@ -21,10 +21,10 @@ REDUCED_PRECISION = {"bf16": torch.bfloat16, "fp16": torch.float16}
 def device_for(
     config: ComputeConfig, *, local_rank: int, local_size: int, warn: Callable[[str], None] = lambda text: None
 ) -> torch.device:
-    """Choose the device of a host's rank `local_rank` of `local_size`.
+    """Choose the device of rank `local_rank` of the `local_size` ranks of a host.
 
-    A rank that sees exactly one GPU takes it: schedulers bind GPUs to ranks that way (`srun --gpus-per-task=1`).
-    `shared_gpu` checks whether two ranks see the same one.
+    A rank that sees exactly one GPU uses it, because schedulers bind GPUs to ranks (`srun --gpus-per-task=1`).
+    `shared_gpu` checks whether two ranks use the same one.
 
     Args:
         warn: receives a message if `auto` selects the CPU on a host that has GPUs.
@@ -47,7 +47,7 @@ def device_for(
 
 
 def make_world(config: ComputeConfig, placement: Placement, warn: Callable[[str], None] = lambda text: None) -> World:
-    """World of a process with this placement: choose its device (see `device_for`)."""
+    """Return the world of a process with this placement, with its device (see `device_for`)."""
     device = device_for(config, local_rank=placement.local_rank, local_size=placement.local_size, warn=warn)
     return World(**vars(placement), device=device)
 
@@ -74,15 +74,15 @@ def rank_device(device: torch.device, environ: Mapping[str, str] = os.environ) -
     """Return host and device of this process."""
     gpu = ""
     if device.type == "cuda":
-        # The properties of a MIG slice may show its whole GPU's UUID, which other slices share.
+        # The properties of a MIG slice may have the UUID of the GPU, which other slices share.
         visible = environ.get("CUDA_VISIBLE_DEVICES", "")
         gpu = visible if visible.startswith("MIG-") else str(torch.cuda.get_device_properties(device).uuid)
     return RankDevice(host=socket.gethostname(), device=device.type, gpu=gpu)
 
 
-def mixed_devices(places: Sequence[RankDevice]) -> str | None:
-    """Return an error message if some ranks train on a CPU and others on a GPU. Takes their places by rank."""
-    hosts = {kind: sorted({place.host for place in places if place.device == kind}) for kind in ("cuda", "cpu")}
+def mixed_devices(devices: Sequence[RankDevice]) -> str | None:
+    """Return an error message if some ranks train on a CPU and others on a GPU. `devices`: by rank."""
+    hosts = {kind: sorted({entry.host for entry in devices if entry.device == kind}) for kind in ("cuda", "cpu")}
     if not all(hosts.values()):
         return None
     return (
@@ -91,13 +91,13 @@ def mixed_devices(places: Sequence[RankDevice]) -> str | None:
     )
 
 
-def shared_gpu(places: Sequence[RankDevice]) -> str | None:
-    """Return an error message if two ranks have the same GPU. Takes the ranks' places by rank."""
+def shared_gpu(devices: Sequence[RankDevice]) -> str | None:
+    """Return an error message if two ranks use the same GPU. `devices`: by rank."""
     first_on: dict[tuple[str, str], int] = {}
-    for rank, place in enumerate(places):
-        other = first_on.setdefault((place.host, place.gpu), rank)
-        if place.gpu and other != rank:
-            both = f"ranks {other} and {rank} on host {place.host} have the same GPU ({place.gpu})"
+    for rank, entry in enumerate(devices):
+        other = first_on.setdefault((entry.host, entry.gpu), rank)
+        if entry.gpu and other != rank:
+            both = f"ranks {other} and {rank} on host {entry.host} have the same GPU ({entry.gpu})"
             return f"{both}: start one rank per GPU, or use --compute.device cpu"
     return None
 
@@ -108,12 +108,12 @@ def _listed(names: Sequence[str], most: int = 4) -> str:
 
 
 def pin_cores(config: ComputeConfig, world: World) -> int:
-    """Give this rank its share of the host's cores, and torch as many threads. Returns the number of threads.
+    """Pin this rank to its share of the host's cores, and set torch's number of threads. Returns that number.
 
-    Two ranks whose threads move over the same cores wait for each other in every layer; pinned ranks do not. Ranks with
-    a GPU are not pinned: their threads must be free to move between the loader's processes. Ranks are not pinned either
-    if other programs keep cores busy: all would wait for the rank that shares its core. The number of threads never
-    depends on other programs, because torch's sums, and so the last bits of a training, depend on it.
+    Ranks whose threads move over the same cores wait for each other in every layer; pinned ranks do not. Ranks with a
+    GPU are not pinned, because their threads share the cores with the loader's processes. Ranks are not pinned either
+    if other programs keep cores busy: all ranks would wait for the one that shares its core. The number of threads does
+    not depend on other programs, because the rounding of torch's sums depends on it.
     """
     available, ranks = cores.affinity(), cores.sharing(world.local_size)
     threads = config.threads or cores.cores(world.local_size)
@@ -130,7 +130,7 @@ def pins(device: str, threads: int, *, available: int, ranks: int, busy: float) 
     """Whether each of `ranks` ranks is pinned to its part of the `available` cores they share.
 
     Args:
-        threads: as configured; with 0 distdl chooses their number and the cores.
+        threads: compute.threads; with 0 distdl chooses the number of threads and the cores.
         busy: number of these cores in use by other programs.
     """
     return (

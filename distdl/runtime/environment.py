@@ -11,7 +11,7 @@ from distdl.runtime import cores
 
 
 def environment() -> dict[str, Any]:
-    """Return machine and versions, for environment.json."""
+    """Return machine and software versions, for environment.json."""
     import psutil
     import torch
 

@@ -8,10 +8,10 @@ EXIT = 128 + signal.SIGINT
 
 
 class Importing:
-    """Context in which Ctrl-C ends the process at once, with one line.
+    """Context in which Ctrl-C ends the process immediately, with one line.
 
-    As an exception it would be raised in the middle of an import: with a traceback before the command has started, and
-    in an extension module as a different error. Nothing has been started then that would need cleanup.
+    A KeyboardInterrupt would be raised in the middle of an import: it would cause a traceback before the command has
+    started, and another error in an extension module. Nothing has been started yet that would need cleanup.
     """
 
     def __enter__(self) -> None:

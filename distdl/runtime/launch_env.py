@@ -16,7 +16,7 @@ RENDEZVOUS = ("MASTER_ADDR", "MASTER_PORT")
 
 @dataclass(frozen=True, kw_only=True)
 class MpiLauncher:
-    """Variables by which an MPI launcher numbers its ranks; of each, the first that is set counts."""
+    """Variables by which an MPI launcher numbers its ranks; of several variables, the first that is set is used."""
 
     name: str
     rank: tuple[str, ...]
@@ -53,7 +53,7 @@ MPI_LAUNCHERS = (
     ),
     MpiLauncher(name="PMIx", rank=("PMIX_RANK",), size=(), local_rank=(), local_size=()),
 )
-"""Most specific first: Open MPI and jsrun set PMIX_RANK too, and MVAPICH sets PMI_RANK."""
+"""In order of specificity: Open MPI and jsrun also set PMIX_RANK, and MVAPICH sets PMI_RANK."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,7 @@ def placement(environ: Mapping[str, str] = os.environ) -> Placement | None:
 
 
 def launched(strategy: str, environ: Mapping[str, str] = os.environ) -> Placement:
-    """Read the placement that a strategy of several ranks needs.
+    """Read the placement, which a strategy with several ranks needs.
 
     Raises:
         UserError: if no launcher has set the variables.
@@ -116,12 +116,12 @@ def join(environ: MutableMapping[str, str]) -> None:
     Raises:
         UserError: if the variables are incomplete, or another program listens on rank 0's port.
     """
-    place = from_launcher(environ)
-    environ.update(place)
+    variables = from_launcher(environ)
+    environ.update(variables)
     for name in (*TORCHRUN, "MASTER_PORT"):
         _number(environ, (name,))
-    if place.get("RANK") == "0":
-        _check_port(int(place["MASTER_PORT"]))
+    if variables.get("RANK") == "0":
+        _check_port(int(variables["MASTER_PORT"]))
 
 
 def rank_of(environ: Mapping[str, str]) -> int:
@@ -137,7 +137,7 @@ def rank_of(environ: Mapping[str, str]) -> int:
 def from_launcher(environ: Mapping[str, str]) -> dict[str, str]:
     """Return torchrun's variables for a rank that mpirun or srun started; empty if they are set or there is one rank.
 
-    A Slurm batch script, or a shell under srun, is not one of several ranks: only a task of a step with several is.
+    A Slurm batch script or a shell under srun is not a rank: only a task of a step with several tasks is one.
 
     Raises:
         UserError: if a launcher started several ranks and its variables are incomplete.
@@ -160,21 +160,21 @@ def from_launcher(environ: Mapping[str, str]) -> dict[str, str]:
 
 def _from_mpi(mpi: MpiLauncher, environ: Mapping[str, str]) -> dict[str, str]:
     if mpi is OPEN_MPI and "MASTER_ADDR" not in environ:
-        return {}  # Horovod over MPI, which needs no address
+        return {}  # Horovod over MPI does not need an address
     sources = dict(zip(TORCHRUN, (mpi.rank, mpi.size, mpi.local_rank, mpi.local_size), strict=True))
     sources |= {name: (name,) for name in RENDEZVOUS}
-    place = {name: environ[source] for name, names in sources.items() if (source := _first(environ, names))}
-    missing = [name for name in sources if name not in place]
+    variables = {name: environ[source] for name, names in sources.items() if (source := _first(environ, names))}
+    missing = [name for name in sources if name not in variables]
     if missing:
         raise UserError(
-            f"this is one of several ranks of {mpi.name}, and {', '.join(missing)} cannot be derived: set RANK, "
-            "WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT, or start the ranks by torchrun"
+            f"this is one of several ranks of {mpi.name}, but {', '.join(missing)} cannot be derived: set RANK, "
+            "WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT, or start the ranks with torchrun"
         )
-    return place
+    return variables
 
 
 def _slurm(environ: Mapping[str, str]) -> dict[str, str] | None:
-    """Return the variables of a task in its step of several; {} in a step of one task, None outside of steps."""
+    """Return the variables of a task in a step of several tasks; {} in a step of one task, None outside of steps."""
     tasks = _number(environ, ("SLURM_STEP_NUM_TASKS",))
     if tasks is None or "SLURM_PROCID" not in environ:
         return None
@@ -182,7 +182,7 @@ def _slurm(environ: Mapping[str, str]) -> dict[str, str] | None:
         return {}
     try:
         local_size = tasks_per_node(environ["SLURM_STEP_TASKS_PER_NODE"])[int(environ["SLURM_NODEID"])]
-        place = {
+        variables = {
             "RANK": environ["SLURM_PROCID"],
             "WORLD_SIZE": str(tasks),
             "LOCAL_RANK": environ["SLURM_LOCALID"],
@@ -194,7 +194,7 @@ def _slurm(environ: Mapping[str, str]) -> dict[str, str] | None:
         raise UserError(
             f"this is a task of a Slurm step of {tasks}, but its SLURM_ variables are incomplete: {error}"
         ) from None
-    return place | {name: environ[name] for name in RENDEZVOUS if name in environ}
+    return variables | {name: environ[name] for name in RENDEZVOUS if name in environ}
 
 
 def _port(environ: Mapping[str, str]) -> int:
@@ -207,7 +207,7 @@ def _check_port(port: int) -> None:
         socket.create_server(("", port)).close()
     except (OSError, OverflowError) as error:
         if isinstance(error, OSError) and error.errno != errno.EADDRINUSE:
-            return  # torch's own store may succeed where this attempt does not
+            return  # torch's store may succeed although this attempt fails
         raise UserError(
             f"port {port} of the ranks' rendezvous on this host is in use: set MASTER_PORT to a free one on all ranks"
         ) from None

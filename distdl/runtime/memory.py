@@ -8,11 +8,11 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 
 def keep_freed() -> None:
-    """Make glibc's malloc keep freed memory for the next allocations. Does nothing with another C library.
+    """Make glibc's malloc keep freed memory for later allocations. Does nothing with another C library.
 
-    By default glibc returns large blocks to the kernel, and a training step frees all of its activations: the next step
-    then causes a page fault, and the kernel zeroes a page, for every 4 KiB that it writes. That takes a third of a step
-    of MobileNet-V2 on two cores. In return the process stays at its largest size.
+    By default glibc returns large blocks to the kernel. A training step frees all of its activations, so the next step
+    causes a page fault for every 4 KiB that it writes, and the kernel zeroes the page: a third of a step of
+    MobileNet-V2 on two cores. The drawback is that the process keeps its largest size.
     """
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt

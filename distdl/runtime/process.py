@@ -1,4 +1,4 @@
-"""Run a command with errors as one line, and end its process."""
+"""Execution of a command with errors as one line, and exit of its process."""
 
 import atexit
 import contextlib
@@ -16,11 +16,11 @@ from distdl.core.text import printable
 
 
 class Terminated(BaseException):
-    """A command that must clean up has received SIGTERM. No `except Exception` may catch it."""
+    """Raised when a command that must clean up receives SIGTERM. A BaseException, so `except Exception` ignores it."""
 
 
 def too_many_files() -> str:
-    """The message for EMFILE."""
+    """Return the error message for EMFILE."""
     import resource
 
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -28,11 +28,12 @@ def too_many_files() -> str:
 
 
 def run_command(command: Callable[[], int], *, debug: bool = False, rank: int = 0) -> int:
-    """Run a command. A user's error becomes one line on stderr and an exit code; other errors keep their traceback.
+    """Run a command. An error of the user becomes one line on stderr and an exit code; others keep their traceback.
 
     Args:
-        rank: of this process. If all ranks fail for the same reason, rank 0 reports it: the others wait until the
-            launcher has ended them, and print their line only if theirs is the only error.
+        debug: keep the traceback of every error.
+        rank: rank of this process. If all ranks fail for the same reason, only rank 0 should report it: the others
+            first wait for the launcher to end them.
     """
     try:
         return command()
@@ -45,20 +46,20 @@ def run_command(command: Callable[[], int], *, debug: bool = False, rank: int = 
     except KeyboardInterrupt:
         line, code = "interrupted", 128 + signal.SIGINT
     except BrokenPipeError:
-        # The reader (`| head`) closed the pipe: flushing stdout at exit must not fail again.
+        # The reader (such as `| head`) has closed the pipe: flushing stdout at exit must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_DONE
     except OSError as error:
         if error.errno in (errno.EMFILE, errno.ENFILE) and not debug:
             print(f"error: {too_many_files()}", file=sys.stderr, flush=True)
             return EXIT_FAILED
-        named_wrongly = error.errno in (errno.ENAMETOOLONG, errno.ELOOP) and error.filename
-        if debug or not (named_wrongly or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)):
+        is_bad_name = error.errno in (errno.ENAMETOOLONG, errno.ELOOP) and error.filename
+        if debug or not (is_bad_name or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)):
             raise
         line = f"{shortened(os.fsdecode(error.filename or 'a file of the run'))}: {error.strerror}"
-        code = EXIT_USER if named_wrongly else EXIT_FAILED
+        code = EXIT_USER if is_bad_name else EXIT_FAILED
     except Exception as error:
-        line, code = _of_machine(error), EXIT_FAILED
+        line, code = _machine_error(error), EXIT_FAILED
         if debug or not line:
             raise
     if rank:
@@ -72,15 +73,15 @@ LOST_PEER = re.compile(
     r"^(HorovodInternalError|DistBackendError|DistNetworkError|DistStoreError):"
     r"|\bgloo\b.*(Connection|Read error|Write error|Timed out|timeout|peer)|Connection (closed|reset) by peer"
 )
-"""Messages of torch.distributed and Horovod if a rank of a collective has exited or is unreachable."""
+"""Matches messages of torch.distributed and Horovod if another rank has exited or is unreachable."""
 
 
 NO_MEMORY = re.compile(r"^(MemoryError|OutOfMemoryError)\b|can't allocate memory|CUDA out of memory")
-"""Messages of Python and torch if the host or the GPU has too little memory."""
+"""Matches messages of Python and torch if the host or the GPU has too little memory."""
 
 
-def _of_machine(error: Exception) -> str:
-    """One line for an error of torch or Horovod that the machine caused; "" for all other errors."""
+def _machine_error(error: Exception) -> str:
+    """Return a line for an error of torch or Horovod that the machine caused; "" for all other errors."""
     text = reason(error)
     if LOST_PEER.search(text):
         return f"another rank ended or cannot be reached; see its output ({text})"
@@ -90,7 +91,7 @@ def _of_machine(error: Exception) -> str:
 
 
 def with_torchelastic_record(main: Callable[[], int]) -> Callable[[], int]:
-    """`main`, with its traceback recorded for torchrun, which prints that of the first failed rank."""
+    """Wrap `main` so that its traceback is recorded for torchrun, which prints that of the first failed rank."""
     if "TORCHELASTIC_ERROR_FILE" not in os.environ:
         return main
     from torch.distributed.elastic.multiprocessing.errors import record
@@ -102,12 +103,11 @@ def with_torchelastic_record(main: Callable[[], int]) -> Callable[[], int]:
 def exit_process(code: int) -> NoReturn:
     """Exit a rank like `sys.exit`, but without interpreter shutdown.
 
-    A gloo thread releases the tensors of a collective a moment after the collective is complete, and needs the
-    interpreter for it. If the interpreter is shutting down by then, the process ends with SIGABRT after a successful
-    training.
+    A gloo thread releases the tensors of a collective shortly after it is complete, and needs the interpreter for that.
+    If the interpreter is already shutting down, the process ends with SIGABRT after a successful training.
     """
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # the reader has gone
+        with contextlib.suppress(OSError, ValueError):  # the reader has closed the pipe
             stream.flush()
     os._exit(code)

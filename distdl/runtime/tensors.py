@@ -1,4 +1,4 @@
-"""Files of tensors and plain values. Reading one does not execute its content."""
+"""Files of tensors and plain values. Reading a file executes no code in it."""
 
 import pickle
 from collections.abc import Mapping
@@ -13,14 +13,14 @@ from distdl.core.manifest import STATE, Progress
 
 
 def load(folder: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Any], Progress]:
-    """Read state and position of a checkpoint. Nothing in the file is executed.
+    """Read state and position of a checkpoint. No code in the file is executed.
 
     Raises:
-        UserError: if it is damaged, holds objects other than tensors and plain values, or this process cannot see the
-            folder, as on a host that does not share the run folder's file system.
+        UserError: if it is damaged, contains objects other than tensors and plain values, or does not exist, for
+            example on a host that does not share the run folder's file system.
     """
     if not (folder / STATE).is_file():
-        raise UserError(f"{folder / STATE} is not there: every host must share the run folder's file system")
+        raise UserError(f"{folder / STATE} does not exist: every host must share the run folder's file system")
     state = read_tensors(folder / STATE, device)
     return state, Progress.of(folder)
 
@@ -29,13 +29,15 @@ def network_state(state: Mapping[str, Any], folder: Path) -> tuple[dict[str, tor
     """Return weights and buffers of a checkpoint's network by name, and their moving average (empty without one).
 
     Raises:
-        UserError: if the state does not hold them.
+        UserError: if the state does not contain them.
     """
     ema = state.get("ema") or {}
     average = ema.get("average") if isinstance(ema, Mapping) else None
     for tensors in (state.get("model"), average if ema else {}):
         if not isinstance(tensors, Mapping) or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
-            raise UserError(f"{folder / STATE} is not the state of a training: it does not hold the network's tensors")
+            raise UserError(
+                f"{folder / STATE} is not the state of a training: it does not contain the network's tensors"
+            )
     return dict(state["model"]), dict(average or {})
 
 
@@ -56,7 +58,7 @@ def read_tensors(file: Path, device: torch.device | str = "cpu") -> dict[str, An
             state = torch.load(file, map_location=device, weights_only=True)
         except pickle.UnpicklingError:
             raise UserError(
-                f"{file} is damaged, or holds objects other than tensors and plain values, which are not unpickled"
+                f"{file} is damaged, or contains objects other than tensors and plain values, which are not unpickled"
             ) from None
     if not isinstance(state, dict):
         raise UserError(f"{file} is not a state that distdl wrote")
@@ -72,7 +74,7 @@ def _save(state: Mapping[str, Any], sink: IO[bytes]) -> None:
 
 
 def _on_host(value: Any) -> Any:
-    """Copy to the host, so that training can continue to change the original."""
+    """Copy tensors to the host, so that training can change the originals."""
     if isinstance(value, torch.Tensor):
         return value.detach().to("cpu", copy=True)
     if isinstance(value, Mapping):

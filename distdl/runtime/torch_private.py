@@ -1,9 +1,9 @@
-"""The private parts of torch that distdl uses. Tested with torch 2.15; tests/runtime names one that is missing.
+"""The private parts of torch that distdl uses. Tested with torch 2.15; tests/runtime fails if one of them is missing.
 
-torch shields functions of its own from a compiler that may be tracing, and imports the compiler, torch._dynamo, at the
-first call of one: of an optimizer's step, of most operators on the meta device. That takes three seconds on two cores,
-more than everything else between `import torch` and a run's first step. `eager` and `eager_operators` remove the
-shields in a process that has no compiler.
+torch wraps some of its functions so that a compiler does not trace them. The first call of such a function, for example
+an optimizer's step or most operators on the meta device, imports the compiler, torch._dynamo. That takes three seconds
+on two cores, more than everything else between `import torch` and the first step of a run. `eager` and
+`eager_operators` remove these wrappers, here called shields, in a process that has not loaded the compiler.
 """
 
 import functools
@@ -49,11 +49,11 @@ __all__ = [
 ]
 
 SHIELD = _disable_dynamo(lambda: None).__code__
-"""Code of every function that torch's `_disable_dynamo` returns; it identifies them (torch/_compile.py)."""
+"""Code object that all functions returned by torch's `_disable_dynamo` share (torch/_compile.py)."""
 
 
 def copy_all(targets: Sequence[torch.Tensor], sources: Sequence[torch.Tensor]) -> None:
-    """Copy each source to its target, in one kernel where the device has one."""
+    """Copy each source to its target, in one kernel if the device has one."""
     torch._foreach_copy_(list(targets), list(sources))  # pyright: ignore[reportPrivateImportUsage]
 
 
@@ -66,7 +66,7 @@ def extension_folder(name: str) -> Path:
 
 @contextmanager
 def eager_operators() -> Iterator[None]:
-    """Remove the shields of torch's functions for the block, unless the compiler is loaded already."""
+    """Remove the shields of torch's functions inside the context, unless the compiler is already loaded."""
     plain = [] if "torch._dynamo" in sys.modules else list(_shielded())
     for function in plain:
         setattr(function, "__dynamo_disable", function)
@@ -78,7 +78,7 @@ def eager_operators() -> Iterator[None]:
 
 
 def _shielded() -> Iterator[Callable]:
-    """Function behind each shield of this process. torch keeps the shielded form on the function itself."""
+    """Yield the function behind each shield. torch stores the shield as an attribute of the function."""
     index = SHIELD.co_freevars.index("fn")
     for shield in gc.get_referrers(SHIELD):
         if isinstance(shield, types.FunctionType):
@@ -89,14 +89,14 @@ def _shielded() -> Iterator[Callable]:
 
 
 def lerp_all(targets: Sequence[torch.Tensor], ends: Sequence[torch.Tensor], weight: float) -> None:
-    """Move each target in place towards the tensor of the same position, by a share of the distance."""
+    """Interpolate each target linearly towards its end, in place; `weight` is the share of the distance."""
     torch._foreach_lerp_(list(targets), list(ends), weight)  # pyright: ignore[reportPrivateImportUsage]
 
 
 def eager(optimizer: Optimizer) -> Optimizer:
-    """Return `optimizer` with its `step` replaced by the algorithm itself, and its other methods without shields.
+    """Remove the shields from the methods of an optimizer. Returns the optimizer.
 
-    torch's own wrapper of `step` disables gradients, as this does, and breaks the compiler's graph. Hooks are kept.
+    torch's wrapper of `step` disables gradients, as this one does, and breaks the compiler's graph. Hooks are kept.
     """
     algorithm = torch.no_grad()(inspect.unwrap(type(optimizer).step))
     optimizer.step = types.MethodType(Optimizer.profile_hook_step(algorithm), optimizer)
@@ -119,9 +119,9 @@ def backward_node() -> int | None:
 
 
 def composite_kernel(operator: torch._ops.OpOverload) -> Callable | None:
-    """The kernel that implements an operator in terms of others, in C++; None if there is none.
+    """Return the C++ kernel that implements an operator by other operators; None if there is none.
 
-    `operator.decompose` would go further.
+    `operator.decompose` would decompose further.
     """
     key = torch._C.DispatchKey.CompositeImplicitAutograd
     has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key(operator.name(), key)
@@ -129,7 +129,7 @@ def composite_kernel(operator: torch._ops.OpOverload) -> Callable | None:
 
 
 def device_constructors() -> set[Callable]:
-    """Functions that make a tensor and take its device."""
+    """Functions that create a tensor and have a `device` argument."""
     from torch.utils._device import _device_constructors
 
     return _device_constructors()
@@ -138,11 +138,11 @@ def device_constructors() -> set[Callable]:
 def start_workers(reader: "DataLoader") -> None:
     """Start the worker processes of a DataLoader with persistent workers.
 
-    torch's handler of SIGCHLD raises RuntimeError wherever the main thread is when a worker dies. It is removed: the
+    torch's handler of SIGCHLD raises a RuntimeError anywhere in the main thread when a worker dies. It is removed: the
     caller checks the workers while it waits for a batch.
 
     Raises:
-        OSError: too few processes, files or memory; no worker is left then.
+        OSError: if there are too few processes, files or memory; no worker remains.
     """
     from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
@@ -154,8 +154,8 @@ def start_workers(reader: "DataLoader") -> None:
     except OSError as error:
         for frame, _ in traceback.walk_tb(error.__traceback__):
             if isinstance(unfinished := frame.f_locals.get("self"), _MultiProcessingDataLoaderIter):
-                unfinished._shutdown = True  # or its __del__ prints a traceback
-        # Started workers ignore the SIGTERM by which Python would end them before it waits for them.
+                unfinished._shutdown = True  # otherwise its __del__ prints a traceback
+        # Started workers ignore the SIGTERM that Python sends at exit, before it waits for them.
         for child in set(multiprocessing.active_children()) - children:
             child.kill()
             child.join()
@@ -171,23 +171,23 @@ def workers_of(reader: "DataLoader") -> list[BaseProcess]:
 
 
 def try_next(reader: "DataLoader", seconds: float) -> tuple[bool, Any]:
-    """Wait for what a worker delivers next: whether it came within `seconds`, and what.
+    """Wait up to `seconds` for the next item of a worker. Returns whether there is one, and the item.
 
     Raises:
-        RuntimeError: a worker has ended.
+        RuntimeError: if a worker has ended.
     """
     iterator: Any = reader._iterator
     return iterator._try_get_data(seconds)
 
 
 def replace_wait(reader: "DataLoader", wait: Callable[[], Any]) -> None:
-    """Let a DataLoader with workers call `wait` for the next delivery; its own wait has no end."""
+    """Let a DataLoader with workers call `wait` for the next item; its own method waits without a limit."""
     iterator: Any = reader._iterator
     iterator._get_data = wait
 
 
 def end_workers(reader: "DataLoader") -> None:
-    """End the worker processes of a DataLoader; those that do not end are killed."""
+    """End the worker processes of a DataLoader, by SIGKILL if necessary."""
     iterator: Any = reader._iterator
     reader._iterator = None
     workers = list(getattr(iterator, "_workers", ()))

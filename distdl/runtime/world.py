@@ -1,4 +1,4 @@
-"""Rank, world size and device of a process: all that data, models and telemetry know about the other processes."""
+"""Rank, world size and device of a process, for modules that do not communicate."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -17,4 +17,4 @@ class World:
     local_size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     role: Literal["train", "serve"] = "train"
-    """A rank that serves holds parameters for those that train; see `Strategy.serve`."""
+    """A rank with the role "serve" keeps parameters for the others; see `Strategy.serve`."""

@@ -1,1 +1,1 @@
-"""Verification of exact resume on a user's training: kill it, resume it, compare everything."""
+"""Verification that a user's training resumes exactly: kill it, resume it, and compare the results bit by bit."""

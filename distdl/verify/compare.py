@@ -1,4 +1,4 @@
-"""Compare two checkpoints value by value."""
+"""Comparison of two checkpoints, value by value."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -25,10 +25,10 @@ class Difference(NamedTuple):
 
 
 def checkpoints(expected: Path, actual: Path, *, shards: bool = True) -> list[Difference]:
-    """The values of two checkpoints that are not equal bit for bit.
+    """Return the values of two checkpoints that are not bitwise equal.
 
     Args:
-        shards: also compare the files of single ranks and servers; only for equal numbers of them.
+        shards: also compare the shards of ranks and servers, which requires equal numbers of them.
     """
     expected_sums, actual_sums = (read_manifest(folder)["sha256"] for folder in (expected, actual))
     differing = _states(read_tensors(expected / STATE), read_tensors(actual / STATE))
@@ -47,7 +47,7 @@ def _stable(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _files(expected: Path, actual: Path, name: str) -> list[Difference]:
-    """Differences of two files with different bytes. A file that torch cannot read differs as a whole."""
+    """Differences of two files with different bytes. A file that torch cannot read counts as one difference."""
     try:
         return differences(read_tensors(expected), read_tensors(actual), name)
     except UserError:
@@ -55,7 +55,7 @@ def _files(expected: Path, actual: Path, name: str) -> list[Difference]:
 
 
 def differences(expected: Any, actual: Any, name: str = "") -> list[Difference]:
-    """Compare two nested values; return each leaf that differs. A NaN is equal to a NaN with the same bits."""
+    """Compare two nested values. Returns the leaves that differ; a NaN equals a NaN with the same bits."""
     if isinstance(expected, torch.Tensor) and isinstance(actual, torch.Tensor):
         return _tensors(expected, actual, name)
     if isinstance(expected, Mapping) and isinstance(actual, Mapping):
@@ -65,7 +65,7 @@ def differences(expected: Any, actual: Any, name: str = "") -> list[Difference]:
         pairs = [(index, *pair) for index, pair in enumerate(zip(expected, actual, strict=True))]
     else:
         same = type(expected) is type(actual) and (expected == actual or (expected != expected and actual != actual))
-        return [] if same else [Difference(name, _apart(expected, actual))]
+        return [] if same else [Difference(name, _distance(expected, actual))]
     return [
         difference
         for key, first, second in pairs
@@ -82,7 +82,7 @@ def _tensors(expected: torch.Tensor, actual: torch.Tensor, name: str) -> list[Di
     return [Difference(name, float((flat[0].double() - flat[1].double()).abs().max()))]
 
 
-def _apart(expected: Any, actual: Any) -> float:
+def _distance(expected: Any, actual: Any) -> float:
     numbers = all(isinstance(value, int | float) for value in (expected, actual))
     return abs(float(expected) - float(actual)) if numbers else math.inf
 

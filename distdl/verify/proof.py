@@ -1,4 +1,4 @@
-"""The proof: a training without a kill, and killed ones that are compared with it."""
+"""Comparison of an uninterrupted training with trainings that are killed and resumed."""
 
 import random
 import shutil
@@ -9,34 +9,34 @@ from pathlib import Path
 from distdl.core.config import Config
 from distdl.core.profiles import Recipe
 from distdl.verify import compare
-from distdl.verify.samples import seen
-from distdl.verify.trial import Training, kill_on_the_way
+from distdl.verify.samples import sample_counts
+from distdl.verify.trial import Training, kill_during_training
 
 
 @dataclass(frozen=True, kw_only=True)
 class Proof:
-    """The training, and the number of kills."""
+    """The training to verify, and the number of kills."""
 
     config: Config
     """The training."""
     recipe: Recipe
     """The recipe of `config`."""
     folder: Path
-    """Folder of the trainings."""
+    """Folder for the trainings."""
     ranks: int
     kills: int
     other_ranks: int
-    """Resume once more on this number of ranks; 0: do not."""
+    """Number of ranks for one additional kill and resume; 0 disables it."""
     steps: int
     seed: int
 
     @property
     def resumed_on(self) -> list[int]:
-        """Ranks after each kill."""
+        """Number of ranks after each kill."""
         return [self.ranks] * self.kills + [self.other_ranks] * bool(self.other_ranks)
 
     def training(self, name: str) -> Training:
-        """One of the trainings: `config` with few steps and frequent checkpoints."""
+        """Return one of the trainings: `config` with few steps and frequent checkpoints."""
         fixed = {
             "max_steps": self.steps,
             "checkpoint.every_steps": max(self.steps // 12, 1),
@@ -66,11 +66,11 @@ class Kill:
     resumed_from: int
     """Step of the checkpoint; 0 without one."""
     model: float
-    """Largest difference of a weight or buffer; 0: all bits are equal."""
+    """Largest difference of a weight or buffer; 0 if all bits are equal."""
     optimizer: float
-    """Largest difference of other values in the checkpoint; 0: all bits are equal."""
+    """Largest difference of other values in the checkpoint; 0 if all bits are equal."""
     samples: bool
-    """Whether the final weights were trained, in each epoch, on the same samples as without the kill."""
+    """Whether the final weights were trained on the same samples in each epoch as without the kill."""
 
     @property
     def verdict(self) -> str:
@@ -81,7 +81,7 @@ class Kill:
 
     @property
     def holds(self) -> bool:
-        """Whether the resume is as exact as possible on these ranks."""
+        """Whether the resume is as exact as possible for these numbers of ranks."""
         return self.verdict != "NOT EXACT"
 
 
@@ -94,11 +94,11 @@ def prove(proof: Proof) -> Iterator[Kill]:
     rng = random.Random(proof.seed)
     uncut = proof.training("uncut")
     last = uncut.finish(proof.ranks)
-    samples = seen(uncut.legs())
+    samples = sample_counts(uncut.legs())
     for number, ranks in enumerate(proof.resumed_on, start=1):
         training = proof.training(f"kill-{number}")
         one_rank = proof.ranks > 1 and rng.random() < 0.5
-        killed = kill_on_the_way(training, proof.ranks, proof.steps, rng, one_rank=one_rank)
+        killed = kill_during_training(training, proof.ranks, proof.steps, rng, one_rank=one_rank)
         checkpoint = training.finish(ranks)
         kill = Kill(
             ranks=proof.ranks,
@@ -106,7 +106,7 @@ def prove(proof: Proof) -> Iterator[Kill]:
             victims="one rank" if one_rank else "all",
             killed_after=killed.last,
             resumed_from=training.legs()[-1].resumed_from,
-            samples=seen(training.legs()) == samples,
+            samples=sample_counts(training.legs()) == samples,
             **_largest(last, checkpoint, shards=ranks == proof.ranks),
         )
         if kill.holds:

@@ -1,8 +1,8 @@
 """A log of the samples of each step of a training, across kills and resumes.
 
 A rank appends one row per step to `leg-LEG-rank-RANK.jsonl`. A leg is one start of the training; the first row of its
-file has the step that it resumed from. Steps of earlier legs after that step were lost in the kill, so `seen` drops
-them: the remaining rows are the samples of the final weights.
+file has the step that it resumed from. Steps of earlier legs after that step were lost by the kill, so `sample_counts`
+drops them: the remaining rows are the samples of the final weights.
 """
 
 import json
@@ -61,7 +61,7 @@ class SampleLog(Callback):
 
 
 def from_environment() -> SampleLog:
-    """The log of the environment variables of this process."""
+    """Make the log that the environment variables of this process describe."""
     return SampleLog(Path(os.environ[FOLDER]), int(os.environ[LEG]))
 
 
@@ -70,7 +70,7 @@ class Leg:
     """One start of a training."""
 
     resumed_from: int
-    """Step of the checkpoint that it started from; 0: a new training."""
+    """Step of the checkpoint that it started from; 0 for a new training."""
     steps: dict[int, tuple[int, tuple[int, ...]]]
     """Epoch and sorted sample indices of all ranks, by step."""
     pids: tuple[int, ...]
@@ -78,12 +78,12 @@ class Leg:
 
     @property
     def last(self) -> int:
-        """The last step that any rank finished."""
+        """Last step that any rank completed."""
         return max(self.steps, default=self.resumed_from)
 
 
 def read_legs(folder: Path) -> list[Leg]:
-    """All legs in order, without legs in which no rank started."""
+    """Read all legs in order, without legs in which no rank started."""
     legs = []
     for number in sorted({file.name.split("-")[1] for file in folder.glob("leg-*-rank-*.jsonl")}):
         resumed_from, steps, pids = 0, {}, []
@@ -99,8 +99,8 @@ def read_legs(folder: Path) -> list[Leg]:
     return legs
 
 
-def seen(legs: list[Leg]) -> dict[int, Counter[int]]:
-    """Number of times each sample contributed to the final weights: counts by index, for each epoch."""
+def sample_counts(legs: list[Leg]) -> dict[int, Counter[int]]:
+    """Return for each epoch how often each sample contributed to the final weights, by index."""
     steps: dict[int, tuple[int, tuple[int, ...]]] = {}
     for leg in legs:
         steps = {step: row for step, row in steps.items() if step <= leg.resumed_from} | leg.steps

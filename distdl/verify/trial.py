@@ -1,4 +1,4 @@
-"""Start a training as processes of its launcher, kill it at a random moment, and resume it."""
+"""Trainings that are started with their launcher, killed at a random moment, and resumed."""
 
 import contextlib
 import os
@@ -23,7 +23,7 @@ from distdl.verify.samples import FOLDER, LEG, Leg, read_legs
 LIMIT_S = 600.0
 """Maximum seconds from a start to its end, or to the step of the kill."""
 TRIES = 5
-"""Maximum number of starts that end before the kill; the kill then aims at an earlier step."""
+"""Maximum number of trainings that end before the kill; each next one is killed at an earlier step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,16 +93,16 @@ class Training:
         """Train until a step after `last_step`, then SIGKILL at a random moment of a step.
 
         Args:
-            one_rank: kill one random rank, and let the launcher end the others; else kill all processes at once.
+            one_rank: kill one random rank, and let the launcher end the others; otherwise kill all processes at once.
         Returns:
             The trained steps; None if the training ended before the kill.
         Raises:
             Failure: if the training fails before, or does not reach the step.
         """
-        begun = len(self.legs())
+        previous_legs = len(self.legs())
         process = self.start(ranks)
         try:
-            step_s = self._wait_for(process, last_step, begun)
+            step_s = self._wait_for(process, last_step, previous_legs)
             if step_s is None:
                 return None
             pids = [rng.choice(self.legs()[-1].pids)] if one_rank else [process.pid, *_descendants(process.pid)]
@@ -115,7 +115,7 @@ class Training:
             clear(self.folder)
         return self.legs()[-1]
 
-    def _wait_for(self, process: subprocess.Popen[bytes], step: int, begun: int) -> float | None:
+    def _wait_for(self, process: subprocess.Popen[bytes], step: int, previous_legs: int) -> float | None:
         """Wait until this start has trained `step`. Returns the seconds per step; None if it ended before."""
         deadline = time.monotonic() + LIMIT_S
         first: tuple[int, float] | None = None
@@ -125,7 +125,7 @@ class Training:
                     raise Failure(f"the training failed before it was killed: {self.last_line()} (see {self.log})")
                 return None
             legs = self.legs()
-            if len(legs) > begun:
+            if len(legs) > previous_legs:
                 last, now = legs[-1].last, time.monotonic()
                 first = first or (last, now)
                 if last >= step:
@@ -142,8 +142,8 @@ def _descendants(pid: int) -> list[int]:
     return [child.pid for child in psutil.Process(pid).children(recursive=True)]
 
 
-def kill_on_the_way(training: Training, ranks: int, steps: int, rng: random.Random, *, one_rank: bool) -> Leg:
-    """Kill a training of `steps` steps at a random step; aim at an earlier step if it ends before the kill.
+def kill_during_training(training: Training, ranks: int, steps: int, rng: random.Random, *, one_rank: bool) -> Leg:
+    """Kill a training of `steps` steps at a random step; if it ends before the kill, try again at an earlier step.
 
     Raises:
         Failure: if it cannot be killed before it ends.

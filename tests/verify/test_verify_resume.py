@@ -15,7 +15,7 @@ from distdl.core.profiles import Recipe, resolve
 from distdl.runtime.tensors import read_tensors, write_tensors
 from distdl.verify.compare import checkpoints
 from distdl.verify.proof import Proof
-from distdl.verify.trial import kill_on_the_way
+from distdl.verify.trial import kill_during_training
 
 
 def verify(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -47,7 +47,7 @@ def test_a_resume_that_loses_a_part_of_the_optimizer_is_not_exact(tmp_path: Path
     proof = prove_digits(tmp_path)
     uncut, training = proof.training("uncut"), proof.training("killed")
     expected = uncut.finish(1)
-    kill_on_the_way(training, 1, proof.steps, random.Random(1), one_rank=False)
+    kill_during_training(training, 1, proof.steps, random.Random(1), one_rank=False)
     newest = stored.newest(training.run / "checkpoints", warn=pytest.fail)
     assert newest, "killed before its first checkpoint: choose another seed"
     state = read_tensors(newest / STATE)
