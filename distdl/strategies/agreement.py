@@ -1,4 +1,4 @@
-"""Check at the start that all ranks run the same training with the same software on the same data."""
+"""Check before a training that all ranks have the same configuration, software versions and data."""
 
 import dataclasses
 import hashlib

@@ -1,4 +1,4 @@
-"""The protocol between the trainer and every strategy, and what the strategies share."""
+"""Interface between the trainer and the strategies, and the code that the strategies share."""
 
 import json
 from collections import deque
@@ -31,16 +31,16 @@ class Strategy:
                 strategy.backward(criterion(prepared(images), labels))
         strategy.step()
 
-    Scaling of the loss, accumulation, clipping and the optimizer's update belong to a strategy, since some (DeepSpeed,
-    a parameter server) do them elsewhere.
+    Loss scaling, gradient accumulation, clipping and the optimizer's update are part of a strategy, because DeepSpeed
+    and parameter servers implement them differently.
     """
 
     name: ClassVar[str]
-    """Name in the configuration and in result.json."""
+    """Name of the strategy in the configuration and in result.json."""
     sharded = False
-    """Whether ranks have state that only they can save; then every rank's `save_shards` is called."""
+    """Whether each rank has state that only it can save; `save_shards` is then called on every rank."""
     replayed = False
-    """Whether the strategy waits instead of computing: then there is nothing to evaluate, and the display states it."""
+    """Whether the strategy replays recorded compute times instead of computing: there is then nothing to evaluate."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -50,24 +50,24 @@ class Strategy:
         self.warnings: deque[str] = deque()
         """Messages for the user, oldest first; the trainer shows and removes them."""
         self.folder: Path | None = None
-        """The run folder, from `open_records` on."""
+        """The run folder; None before `open_records`."""
 
     def setup(self) -> World:
-        """Find the other processes and the device. Called once, before any tensor is made on the device."""
+        """Connect to the other processes and choose the device. Called once, before any tensor is on the device."""
         raise NotImplementedError
 
     def _agree_on_device(self) -> None:
-        """Compare the ranks' devices, on the CPU, before anything is exchanged between GPUs.
+        """Compare the devices of all ranks, over the CPU, before anything is exchanged between GPUs.
 
         Raises:
-            UserError: on every rank, if some have a GPU and others do not, or two have the same one. With
-                compute.device auto, ranks that would have to share a GPU all take the CPU instead.
+            UserError: on every rank, if some ranks have a GPU and others do not, or two ranks have the same one. With
+                compute.device auto, all ranks use the CPU instead of sharing a GPU.
         """
         local = json.dumps(asdict(device.rank_device(self.world.device)))
-        places = [device.RankDevice(**json.loads(place)) for place in text.gather_text(self, local)]
-        if message := device.mixed_devices(places):
+        devices = [device.RankDevice(**json.loads(row)) for row in text.gather_text(self, local)]
+        if message := device.mixed_devices(devices):
             raise UserError(message)
-        if message := device.shared_gpu(places):
+        if message := device.shared_gpu(devices):
             if self.config.compute.device != "auto":
                 raise UserError(message)
             self.warnings.append(f"training on the CPU, because {message}")
@@ -75,9 +75,10 @@ class Strategy:
             self.world = replace(self.world, device=torch.device("cpu"))
 
     def prepare(self, model: nn.Module, optimizer: torch.optim.Optimizer, clock: Clock) -> nn.Module:
-        """Take the model (on the device) and its optimizer; every rank gets rank 0's parameters and buffers.
+        """Prepare the model, which is on the device, and its optimizer. All ranks get rank 0's parameters and buffers.
 
-        Returns the module to call forward on. The strategy records its phases, exchange and update, with `clock`.
+        Returns the module whose forward is to be called. The strategy records the phases exchange and update in
+        `clock`.
         """
         self.model, self.optimizer, self.clock = model, optimizer, clock
         fp16 = self.config.compute.precision == "fp16"
@@ -86,13 +87,13 @@ class Strategy:
         return model
 
     def open_records(self, folder: Path) -> None:
-        """Open the records that the strategy writes. Called on every rank when the run folder is entered."""
+        """Open the files that the strategy writes. Called on every rank when the run folder has been entered."""
         self.folder = folder
 
     def _share_initial_weights(self) -> None:
         """Copy rank 0's parameters and buffers to every rank.
 
-        Equal seeds are not enough: processors of two generations round the same random numbers differently.
+        Equal seeds are not sufficient: different CPU generations round the same random numbers differently.
         """
         for tensor in (*self.model.parameters(), *self.model.buffers()):
             value = tensor.detach()
@@ -101,10 +102,10 @@ class Strategy:
                 value.copy_(shared)
 
     def micro_batch(self, last: bool) -> AbstractContextManager[None]:
-        """Context of one micro-batch's forward and backward.
+        """Context for forward and backward of one micro-batch.
 
-        Gradients are exchanged once per step, in the micro-batch that is `last`. Ranks may cut their batches into
-        different numbers of micro-batches.
+        Gradients are exchanged once per step, in the `last` micro-batch. Ranks may split their batches into different
+        numbers of micro-batches.
         """
         return nullcontext()
 
@@ -113,36 +114,36 @@ class Strategy:
         self.loss_scale.scale(loss).backward()
 
     def step(self) -> bool | torch.Tensor:
-        """Finish the exchange, clip, update the weights and clear the gradients.
+        """Complete the exchange, clip the gradients, update the weights and clear the gradients.
 
         Returns whether the weights were updated; they are not if fp16 gradients overflowed. With a loss scale the
-        result is a tensor on the device, so that only a reader waits for it.
+        result is a tensor on the device, so that only reading it waits for the device.
         """
         updated = self.loss_scale.update(self.optimizer, self.model.parameters(), self.config.optim.clip_norm)
         self.optimizer.zero_grad(set_to_none=True)
         return updated
 
     def all_reduce(self, tensor: torch.Tensor, op: Literal["sum", "max", "min"] = "sum") -> torch.Tensor:
-        """Return the tensor reduced over all ranks that train, on each of them. For small CPU or device tensors."""
+        """Return the tensor reduced over all training ranks. For small tensors on the CPU or the device."""
         raise NotImplementedError
 
     def broadcast(self, tensor: torch.Tensor, source: int = 0) -> torch.Tensor:
-        """Return the tensor of rank `source` on every rank that trains."""
+        """Return the tensor of rank `source` on every training rank."""
         raise NotImplementedError
 
     def barrier(self) -> None:
-        """Wait for every rank that trains."""
+        """Wait for all training ranks."""
         raise NotImplementedError
 
     def sync_parameters(self) -> None:
-        """Give every rank that trains the same weights, before they are evaluated or saved."""
+        """Make the weights of all training ranks equal, before they are evaluated or saved."""
 
     def report(self) -> dict[str, Any]:
-        """Values that this strategy adds to result.json, by key."""
+        """Return the values that this strategy adds to result.json, by key."""
         return self.loss_scale.report()
 
     def model_state(self) -> dict[str, torch.Tensor]:
-        """Weights and buffers of the whole network, for rank 0 to save; if they are sharded, as last gathered."""
+        """Return weights and buffers of the complete network, for rank 0 to save; if sharded, as last gathered."""
         return self.model.state_dict()
 
     def load_model_state(self, state: dict[str, torch.Tensor]) -> None:
@@ -150,14 +151,14 @@ class Strategy:
         self.model.load_state_dict(state)
 
     def state_dict(self) -> dict[str, Any]:
-        """State of optimizer and strategy that rank 0 saves: tensors, numbers, strings, lists and dicts."""
+        """Return the state of optimizer and strategy that rank 0 saves: tensors, numbers, strings, lists and dicts."""
         return {"optimizer": self.optimizer.state_dict(), "scaler": self.loss_scale.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the result of `state_dict`; called on every rank with the same state.
 
         Raises:
-            UserError: if it comes from a strategy that shards its optimizer.
+            UserError: if the state is from a strategy that shards its optimizer.
         """
         if "optimizer" not in state:
             raise UserError(
@@ -168,13 +169,13 @@ class Strategy:
         self.loss_scale.load_state_dict(state["scaler"])
 
     def save_shards(self, folder: Path) -> None:
-        """Write this rank's sharded state into `folder`, as files of its own. Called on every rank."""
+        """Write this rank's shards into files in `folder`. Called on every rank."""
 
     def load_shards(self, folder: Path) -> None:
-        """Read the files of `save_shards`."""
+        """Read the files that `save_shards` wrote. Called on every rank."""
 
     def serve(self) -> None:
-        """Do all the work of a rank whose role is "serve". Returns when the ranks that train have closed."""
+        """Run a rank with the role "serve". Returns when all training ranks have closed."""
         raise NotImplementedError(f"strategy {self.name} has no ranks that serve")
 
     def close(self) -> None:
@@ -182,13 +183,13 @@ class Strategy:
 
 
 def make(config: Config) -> Strategy:
-    """Make the strategy of a configuration, not yet set up.
+    """Make the strategy of a configuration, without setting it up.
 
     Raises:
-        UserError: if the strategy is single and several processes were started.
+        UserError: if the strategy is single, but several processes were started.
     """
     name = choose_strategy() if config.strategy == "auto" else config.strategy
     ranks = launched_ranks()
     if name == "single" and ranks != 1:
-        raise UserError(f"strategy single takes one process, and {ranks} were started: set strategy to ddp or auto")
+        raise UserError(f"strategy single needs one process, but {ranks} were started: set strategy to ddp or auto")
     return registry.make("strategies", name, config, options=config.options.get("strategy"))

@@ -1,4 +1,4 @@
-"""Communication hooks of DistributedDataParallel: measure the exposed exchange; exchange all buckets at once."""
+"""Communication hooks for DistributedDataParallel: measurement of exposed communication, and a single exchange."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,10 +14,10 @@ Hook = Callable[[Any, GradBucket], Future]
 
 
 class ExposedExchange:
-    """Records the exchange that backward does not hide, from when the last bucket is ready until backward returns.
+    """Records the exposed communication: the time from when the last bucket is ready until backward returns.
 
-    Buckets before the last are sent while backward still computes. After the last one nothing is left to compute, so
-    the rest of backward is waiting.
+    Earlier buckets are exchanged while backward computes. When the last bucket is ready, backward has nothing left to
+    compute and only waits.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -35,16 +35,16 @@ class ExposedExchange:
         return timed
 
     def end(self) -> None:
-        """Record the time; called when backward has returned."""
+        """Record the time. Called when backward has returned."""
         if self._last_ready is not None:
             self._clock.add_since("exchange", self._last_ready, out_of="backward")
             self._last_ready = None
 
 
 class AllAtOnce:
-    """Averages all buckets when the last one is ready: ranks wait for each other once per step.
+    """Averages all buckets when the last one is ready, so that ranks wait for each other once per step.
 
-    On a host without GPUs the cores that would exchange the earlier buckets in the meantime are those that compute.
+    On a host without GPUs an overlapping exchange of the earlier buckets would use the cores that compute.
     """
 
     def __init__(self, memory: SharedMemory) -> None:

@@ -1,4 +1,4 @@
-"""torch's DistributedDataParallel: every rank has the whole network; gradients are averaged during backward."""
+"""torch's DistributedDataParallel: every rank has the complete network; gradients are averaged during backward."""
 
 import inspect
 import sys
@@ -37,7 +37,7 @@ class DDP(Strategy):
     def setup(self) -> World:
         self.world = make_world(self.config.compute, launched(self.name), self.warnings.append)
         init_process_group(
-            # Both: the trainer's own tensors (counts, flags) are on the CPU and must not wait for the GPU's stream.
+            # Both backends: tensors of the trainer (counts, flags) are on the CPU and must not wait for the GPU.
             backend="cpu:gloo,cuda:nccl" if self.world.device.type == "cuda" else "gloo",
             timeout=timedelta(seconds=self.config.ddp.timeout_s),
         )
@@ -48,8 +48,8 @@ class DDP(Strategy):
 
     def prepare(self, model: nn.Module, optimizer: torch.optim.Optimizer, clock: Clock) -> nn.Module:
         super().prepare(model, optimizer, clock)
-        # The gradient of a convolution with one channel may be marked NHWC and its weight NCHW: the memory is the same,
-        # but DDP warns and copies.
+        # The gradient of a convolution with one channel may have NHWC strides and its weight NCHW strides: the memory
+        # layout is the same, but DDP warns and copies.
         warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
         self._exposed = ExposedExchange(clock)
         self._parallel = DistributedDataParallel(
@@ -57,7 +57,7 @@ class DDP(Strategy):
             device_ids=[self.world.device] if self.world.device.type == "cuda" else None,
             bucket_cap_mb=self.config.ddp.bucket_mb,
             gradient_as_bucket_view=True,
-            # Rank 0's buffers are those that are evaluated and saved; the trainer broadcasts them when needed.
+            # Rank 0's buffers are evaluated and saved; the trainer broadcasts them when needed.
             **_without_buffer_exchange(),
         )
         self._power, hook = self._hook()
@@ -92,7 +92,7 @@ class DDP(Strategy):
 
     @contextmanager
     def micro_batch(self, last: bool) -> Iterator[None]:
-        # Around forward too: DDP decides in forward whether this backward will exchange.
+        # The context includes forward, because DDP decides in forward whether backward will exchange.
         with nullcontext() if last else self._parallel.no_sync():
             yield
 
@@ -109,7 +109,7 @@ class DDP(Strategy):
         return tensor
 
     def barrier(self) -> None:
-        # Through the CPU on every device: NCCL's barrier would have to guess this rank's GPU.
+        # Over the CPU on every device: NCCL's barrier would have to guess this rank's GPU.
         dist.all_reduce(torch.zeros(1))
 
     def save_shards(self, folder: Path) -> None:
@@ -119,7 +119,7 @@ class DDP(Strategy):
 
     def load_shards(self, folder: Path) -> None:
         file = folder / f"shard-{self.world.rank}.pt"
-        if self._power is None or not file.exists():  # with another world size error feedback starts at zero
+        if self._power is None or not file.exists():  # another world size: error feedback starts at zero
             return
         if not self._power.load_state_dict(read_tensors(file, self.world.device)):
             self.warnings.append(
@@ -127,13 +127,13 @@ class DDP(Strategy):
             )
 
     def close(self) -> None:
-        # Not after an error: the closed connections would make the other ranks fail too, and the launcher would end
+        # Not after an error: closing the connections would make the other ranks fail too, and the launcher would end
         # this rank before it has printed its error.
         if dist.is_initialized() and sys.exception() is None:
             dist.destroy_process_group()
 
 
 def _without_buffer_exchange() -> dict[str, Any]:
-    """Argument by which DDP does not exchange buffers in forward; torch renamed it in 2.15."""
+    """Argument that disables DDP's exchange of buffers in forward; torch renamed it in 2.15."""
     arguments = inspect.signature(DistributedDataParallel).parameters
     return {"forward_sync_buffers" if "forward_sync_buffers" in arguments else "broadcast_buffers": False}

@@ -45,7 +45,7 @@ def settings(config: Config, world: World) -> dict[str, Any]:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": world.device.type == "cuda"}
     micro_batch = -(-config.data.rank_samples(world.size) // config.optim.accumulate)
     derived: dict[str, Any] = {
-        # DeepSpeed requires equal micro-batches on all ranks; it uses these numbers only for its records.
+        # DeepSpeed checks that these numbers are consistent, but uses them only for its logs.
         "train_batch_size": micro_batch * config.optim.accumulate * world.size,
         "train_micro_batch_size_per_gpu": micro_batch,
         "gradient_accumulation_steps": config.optim.accumulate,
@@ -67,7 +67,7 @@ def _read(file: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UserError(f"deepspeed.config {file} cannot be read as JSON: {error}") from None
     if not isinstance(table, dict):
-        raise UserError(f"deepspeed.config {file} must hold one JSON object")
+        raise UserError(f"deepspeed.config {file} must contain one JSON object")
     for section in sorted(_DECIDED.keys() & table.keys()):
         if table[section] not in ("auto", {"enabled": False}):
             raise UserError(f"{file} sets {section}, which distdl decides: remove it, and use {_DECIDED[section]}")
@@ -166,7 +166,7 @@ class DeepSpeed(DDP):
         return self.world
 
     def _refuse(self) -> None:
-        """Raise a UserError for settings with which ZeRO would be silently wrong."""
+        """Raise a UserError for settings with which ZeRO would silently compute wrong results."""
         config, stage = self.config, self.config.deepspeed.stage
         if stage and config.optim.name in ("lars", "lamb"):
             raise UserError(
@@ -186,7 +186,7 @@ class DeepSpeed(DDP):
         scaler = ZeroLossScale(self.engine.optimizer) if _scales_itself(self.config) else None
         self.loss_scale = LossScale(self.world.device, scaler or self.engine.torch_autocast_z0_gradscaler)
         self._files = _Files(self.engine.checkpoint_engine)
-        setattr(self.engine, "checkpoint_engine", self._files)  # noqa: B010 - it wraps an engine without being one
+        setattr(self.engine, "checkpoint_engine", self._files)  # noqa: B010 - the wrapper is not an engine by type
         self._reduce = self.engine.allreduce_gradients
         self.engine.allreduce_gradients = self._timed_reduce
         return self.engine
@@ -218,7 +218,7 @@ class DeepSpeed(DDP):
     def model_state(self) -> dict[str, torch.Tensor]:
         if self.config.deepspeed.stage < 3:
             return self.model.state_dict()
-        if self._gathered is None:  # nothing is gathered yet: return shapes, for a comparison
+        if self._gathered is None:  # not gathered yet: shapes are sufficient for a comparison
             return self._map_parameters(lambda p: torch.empty(p.ds_shape, dtype=p.dtype, device="meta"))
         return self._gathered
 
@@ -278,7 +278,7 @@ class DeepSpeed(DDP):
 
 
 def _announce_compiling() -> None:
-    """Print a line before DeepSpeed compiles an extension, which takes minutes without any other output."""
+    """Print a line before DeepSpeed compiles an extension, which takes minutes without output."""
     from deepspeed.ops.op_builder.builder import OpBuilder
 
     original = OpBuilder.jit_load
@@ -286,7 +286,9 @@ def _announce_compiling() -> None:
     def jit_load(self: Any, *args: Any, **kwargs: Any) -> Any:
         folder = extension_folder(self.name)
         if not (folder / f"{self.name}.so").exists():
-            print(f"DeepSpeed is compiling {self.name} into {folder}: once per machine, a few minutes", flush=True)
+            print(
+                f"DeepSpeed compiles {self.name} into {folder}, once per machine; this takes a few minutes", flush=True
+            )
         return original(self, *args, **kwargs)
 
     if original.__module__ != __name__:
@@ -294,9 +296,9 @@ def _announce_compiling() -> None:
 
 
 class _Files:
-    """DeepSpeed's checkpoint files: on disk when `save` returns, and read without unpickling code.
+    """Writes DeepSpeed's checkpoint files so that they are on disk when `save` returns, and reads them without pickle.
 
-    Passes everything else to DeepSpeed's checkpoint engine.
+    Delegates everything else to DeepSpeed's checkpoint engine.
     """
 
     def __init__(self, inner: Any) -> None:
@@ -307,7 +309,7 @@ class _Files:
         return getattr(self._inner, name)
 
     def save(self, state_dict: Mapping[str, Any], path: str) -> None:
-        # DeepSpeed's ranks wait for each other while they save: if one raised here, the others would wait forever.
+        # DeepSpeed's ranks wait for each other while saving: if one rank raised here, the others would wait forever.
         try:
             write_atomic(Path(path), lambda sink: torch.save(state_dict, sink))
         except OSError as error:
@@ -318,7 +320,7 @@ class _Files:
             self._error = error.__context__
 
     def take_error(self) -> OSError | None:
-        """Return the error of a file that could not be written since the last call."""
+        """Return and clear the error of a file that could not be written since the last call."""
         error, self._error = self._error, None
         return error
 

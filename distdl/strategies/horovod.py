@@ -1,4 +1,4 @@
-"""Horovod: gradients are fused, and averaged by ring all-reduce in the background during backward."""
+"""Horovod: gradients are fused and averaged by ring all-reduce in the background, during backward."""
 
 import os
 import shutil
@@ -21,14 +21,14 @@ from distdl.strategies.base import Strategy
 from distdl.telemetry.clock import Clock
 
 NOT_YET = 2
-"""Backward passes that Horovod counts before an exchange, when the next one must not exchange."""
+"""Value of Horovod's backward_passes_per_step with which the next backward pass does not exchange."""
 AUTOTUNE_LOG, TIMELINE = "horovod-autotune.csv", "horovod-timeline.json"
 
 
 def variables(config: HorovodConfig, autotune_log: Path) -> dict[str, str]:
-    """Return the environment variables that Horovod reads when it starts.
+    """Return the environment variables for Horovod, which it reads when it starts.
 
-    A value that equals Horovod's default is not set: autotune does not change a parameter whose variable is set.
+    Default values are not set, because autotune does not change a parameter whose variable is set.
     """
     default = HorovodConfig()
     environ: dict[str, str] = {}
@@ -41,7 +41,7 @@ def variables(config: HorovodConfig, autotune_log: Path) -> dict[str, str]:
     if config.autotune:
         environ |= {"HOROVOD_AUTOTUNE": "1", "HOROVOD_AUTOTUNE_LOG": str(autotune_log)}
     if config.timeline:
-        environ["HOROVOD_TIMELINE"] = "DYNAMIC"  # lets `open_records` start one in the run folder
+        environ["HOROVOD_TIMELINE"] = "DYNAMIC"  # `open_records` starts the timeline in the run folder
     return environ
 
 
@@ -94,7 +94,7 @@ class Horovod(Strategy):
         super().prepare(model, optimizer, clock)
         hvd, config = self._hvd, self.config.horovod
         self._every = config.backward_passes_per_step
-        self._held = 0  # steps whose gradients are not yet exchanged
+        self._accumulated_steps = 0  # steps whose gradients are not yet exchanged
         self.sharded = self._every > 1
         self._exchange = hvd.DistributedOptimizer(
             optimizer,
@@ -112,14 +112,14 @@ class Horovod(Strategy):
             self._hvd.start_timeline(str(folder / TIMELINE), mark_cycles=True)
 
     def _share_state(self) -> None:
-        # Horovod's optimizer is a second one over the same parameters. It shares the state of the first: schedule and
-        # checkpoints use that one.
+        # Horovod's optimizer is a second one for the same parameters. It shares the state of the first, which schedule
+        # and checkpoints use.
         self._exchange.state, self._exchange.param_groups = self.optimizer.state, self.optimizer.param_groups
 
     @contextmanager
     def micro_batch(self, last: bool) -> Iterator[None]:
         # Horovod's hooks exchange a gradient after this many backward passes.
-        exchanges = last and self._held == self._every - 1
+        exchanges = last and self._accumulated_steps == self._every - 1
         self._exchange.set_backward_passes_per_step(1 if exchanges else NOT_YET)
         yield
 
@@ -127,13 +127,13 @@ class Horovod(Strategy):
         super().backward(loss if self._every == 1 else loss / self._every)
 
     def step(self) -> bool | torch.Tensor:
-        self._held += 1
-        if self._held < self._every:
+        self._accumulated_steps += 1
+        if self._accumulated_steps < self._every:
             return False
-        self._held = 0
+        self._accumulated_steps = 0
         start = self.clock.now()
         if self.config.horovod.adasum:
-            # Each rank has updated its parameters during backward; Horovod exchanges the updates.
+            # Each rank has already updated its parameters during backward; Horovod combines the updates.
             self._exchange.step()
             self.clock.add_since("exchange", start, out_of="update")
             self.optimizer.zero_grad(set_to_none=True)
@@ -142,7 +142,7 @@ class Horovod(Strategy):
         self.clock.add_since("exchange", start, out_of="update")
         return super().step()
 
-    # One name per operation: names counted by each process would differ if one joined later than the others.
+    # A fixed name per operation: automatic names contain a counter, which differs in a process that joined later.
 
     def all_reduce(self, tensor: torch.Tensor, op: Literal["sum", "max", "min"] = "sum") -> torch.Tensor:
         ops = {"sum": self._hvd.Sum, "max": self._hvd.Max, "min": self._hvd.Min}
@@ -157,22 +157,22 @@ class Horovod(Strategy):
         self.all_reduce(torch.zeros(1))
 
     def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {"held": self._held, "held_by": self.world.size}
+        return super().state_dict() | {"held": self._accumulated_steps, "held_by": self.world.size}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         self._share_state()
-        # Gradients held by ranks of another world size are dropped: they belong to batches of another size.
+        # Gradients accumulated with another world size are dropped: they belong to batches of another size.
         held = int(state.get("held", 0)) if state.get("held_by") == self.world.size else 0
-        self._held = held if held < self._every else 0
+        self._accumulated_steps = held if held < self._every else 0
 
     def save_shards(self, folder: Path) -> None:
-        if self._held:
+        if self._accumulated_steps:
             grads = {name: p.grad for name, p in self.model.named_parameters() if p.grad is not None}
             write_tensors(folder / f"shard-{self.world.rank}.pt", grads)
 
     def load_shards(self, folder: Path) -> None:
-        if not self._held:
+        if not self._accumulated_steps:
             return
         grads = read_tensors(folder / f"shard-{self.world.rank}.pt", self.world.device)
         for name, parameter in self.model.named_parameters():

@@ -1,9 +1,9 @@
-"""PowerSGD (Vogels et al. 2019) by torch's hook, on all gradients at once and in the model's own order.
+"""PowerSGD (Vogels et al. 2019) by torch's hook, on all gradients at once, in the order of the model's parameters.
 
-torch keeps error feedback and factors per bucket, and DDP reorders its buckets after a process's first step: after a
-resume they would be added to the wrong gradients. One bucket in the model's order prevents that. A resumed run then
-differs from an uninterrupted one only by rounding (2e-6), which in a matrix product also depends on the memory
-addresses of its operands.
+torch keeps error feedback and factors per bucket, and DDP reorders its buckets after the first step of a process: after
+a resume, error feedback would be added to the wrong gradients. One bucket in the model's order prevents that. A resumed
+run then differs from an uninterrupted one only by rounding (2e-6): the rounding of a matrix product also depends on the
+memory alignment of its operands.
 """
 
 from typing import Any, cast
@@ -15,7 +15,7 @@ from torch.distributed.algorithms.ddp_comm_hooks import powerSGD_hook
 from distdl.runtime.torch_private import GradBucket, copy_all
 
 START = 10
-"""Steps that are exchanged without compression at the beginning."""
+"""Number of steps at the start without compression."""
 LAYOUT = "model"
 """The gradients of all trainable parameters in the model's order; version 1 saved those of DDP's buckets."""
 SAVED = ("error_dict", "p_memory_dict", "q_memory_dict", "iter")
@@ -52,7 +52,7 @@ class PowerSGD:
         return done
 
     def state_dict(self) -> dict[str, Any]:
-        """Return error feedback, factors and the state of the random numbers: tensors and plain values."""
+        """Return error feedback, factors and the state of the random number generator: tensors and plain values."""
         rng = self._state.rng.get_state(legacy=False)["state"]
         saved = {name: getattr(self._state, name) for name in SAVED}
         rank = self._state.matrix_approximation_rank
@@ -67,7 +67,7 @@ class PowerSGD:
             return False
         self._state.iter = int(state["iter"])
         for name in SAVED:
-            if name != "iter":  # copied: a file's tensors may be unaligned, which changes the rounding
+            if name != "iter":  # copied, because tensors from a file may be unaligned, which changes the rounding
                 setattr(self._state, name, {index: tensor.clone() for index, tensor in state[name].items()})
         rng = {"key": state["rng"], "pos": state["rng_position"]}
         self._state.rng.set_state({"bit_generator": "MT19937", "state": rng})
@@ -96,5 +96,5 @@ class SingleBucket:
         return self._gradients
 
     def copy_back(self) -> None:
-        """Copy the exchanged gradients to the tensors that they were copied from."""
+        """Copy the exchanged gradients back to their original tensors."""
         copy_all(self._sources, self._gradients)

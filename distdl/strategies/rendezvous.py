@@ -17,8 +17,8 @@ POLL_S = 0.01
 def init_process_group(backend: str, timeout: timedelta) -> None:
     """Call torch's `init_process_group` so that, after a restart by torchrun, no rank connects to a dead one.
 
-    torchrun keeps one store through all its restarts (torch 2.15), and gloo stores the ranks' addresses there: a rank
-    that starts before another reads the address of that rank's predecessor, and both wait forever.
+    torchrun keeps one store across restarts (torch 2.15), and gloo publishes the ranks' addresses there: a rank that
+    starts before another one would read the address of that rank's predecessor, and both would wait forever.
     """
     if not restarts_allowed():
         dist.init_process_group(backend, timeout=timeout)
@@ -29,11 +29,11 @@ def init_process_group(backend: str, timeout: timedelta) -> None:
 
 
 def _agree_on_prefix(store: Store, rank: int, size: int, timeout: timedelta) -> str:
-    """Return a prefix of the store's keys that only the ranks alive now have agreed on.
+    """Return a prefix for the keys of the store, on which only the currently running ranks agree.
 
     Each rank publishes a random token. Rank 0 publishes the tokens that it has read, until every rank has confirmed
-    that its own is among them; the token of a dead rank is never confirmed. The number of restarts cannot serve as the
-    prefix, because each host's torchrun counts its restarts separately.
+    that its token is among them; the token of a dead rank is never confirmed. The number of restarts cannot be the
+    prefix, because torchrun counts restarts separately on each host.
     """
     token, deadline = uuid.uuid4().hex, time.monotonic() + timeout.total_seconds()
     store.set(f"distdl/token/{rank}", token)

@@ -1,4 +1,4 @@
-"""`--ps.compute replay:FILE`: wait for recorded compute times instead of computing; gradients are still exchanged."""
+"""`--ps.compute replay:FILE`: recorded compute times are waited for instead of computing; gradients are exchanged."""
 
 import json
 import time
@@ -13,10 +13,14 @@ from distdl.runtime.world import World
 
 
 class Replay(nn.Module):
-    """Replaces a network: forward and backward take as long as those of a recorded step, sampled at random.
+    """Replacement of a network whose forward and backward take as long as those of a randomly sampled recorded step.
 
-    Each rank samples from its own stream of one seed, so that workers differ as the recorded steps did, and a run can
-    be repeated.
+    Each rank samples from a separate random stream of one seed: workers vary like the recorded steps, and a run is
+    reproducible.
+
+    Args:
+        seconds: [n, 2] recorded seconds of forward and backward.
+        classes: number of logits.
     """
 
     def __init__(self, seconds: np.ndarray, classes: int, seed: int) -> None:
@@ -37,7 +41,7 @@ class Replay(nn.Module):
 
 
 def wait(seconds: float) -> None:
-    """Wait precisely: poll the clock at the end, because a sleep ends too late by as much as a small step takes."""
+    """Wait precisely: poll the clock at the end, because a sleep ends late by as much as the time of a small step."""
     deadline = time.perf_counter() + seconds
     if seconds > 2e-3:
         time.sleep(seconds - 1e-3)
@@ -66,5 +70,5 @@ def load(how: str, classes: int, world: World, seed: int) -> Replay:
         raise UserError(f"ps.compute: {name} is not a worker's record: rows need forward_s and backward_s") from None
     if not len(times) or not (np.isfinite(times) & (times >= 0)).all():
         raise UserError(f"ps.compute: {name} has no times that can be replayed")
-    # Leave out the first steps of the run, which warm up.
+    # Skip the warm-up steps of the run.
     return Replay(times[min(3, len(times) - 1) :], classes, seed * 100_003 + world.rank)

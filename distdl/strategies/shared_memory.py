@@ -1,6 +1,6 @@
-"""Averages over the ranks of one host without GPUs, through shared memory.
+"""Averaging over the ranks of one host without GPUs, through shared memory.
 
-gloo sends every byte through the kernel's loopback interface, and the core that copies it is one that computes.
+gloo sends every byte over the kernel's loopback interface, which uses cores that would otherwise compute.
 """
 
 import contextlib
@@ -16,13 +16,13 @@ from distdl.strategies.base import Strategy
 from distdl.strategies.text import broadcast_text
 
 FOLDER = Path("/dev/shm")
-"""Folder whose files are in memory, on Linux."""
+"""Folder whose files are in memory on Linux."""
 LINE = 64
-"""Bytes of a cache line; no two tensors share one."""
+"""Bytes of a cache line; tensors do not share one."""
 
 
 class SharedMemory:
-    """One row of memory per rank, mapped by all of them. Each element is summed by one rank, the owner of its part.
+    """One row of memory per rank, mapped by all ranks. Each element is summed by one rank, the owner of its part.
 
         part       0    1    2
         rank 0   [sum]  a    a       A rank writes the parts of the others into its row, then the sum of its own
@@ -30,7 +30,7 @@ class SharedMemory:
         rank 2     c    c  [sum]     these phases. A third is not needed: the next round first writes only regions that
                                      every rank has finished reading.
 
-    Sums are in the order of the ranks, on every owner: they are equal on all ranks and in every run.
+    Every owner sums in the order of the ranks: the result is equal on all ranks and in every run.
     """
 
     def __init__(self, file: Path, row_bytes: int, rank: int, ranks: int) -> None:
@@ -43,7 +43,7 @@ class SharedMemory:
         shared = self._views(tensors)
         for tensor, rows in zip(tensors, shared, strict=True):
             for owner, (part, slot) in enumerate(zip(self._parts(tensor), self._parts(rows[self._rank]), strict=True)):
-                # Other ranks may still read the previous sum of this rank's part: it stays until the first barrier.
+                # Other ranks may still read the previous sum of this rank's part: keep it until the first barrier.
                 torch.div(part, self._ranks, out=part if owner == self._rank else slot)
         self._barrier()
         for tensor, rows in zip(tensors, shared, strict=True):
@@ -71,12 +71,12 @@ class SharedMemory:
         return values.tensor_split(self._ranks)
 
     def _barrier(self) -> None:
-        # Through gloo: it detects a dead rank, and orders earlier writes before later reads.
+        # gloo detects a dead rank, and orders earlier writes before later reads.
         dist.all_reduce(self._token)
 
 
 def bytes_for(tensors: Sequence[torch.Tensor]) -> int:
-    """Bytes of a row that holds all of these, each beginning on a cache line."""
+    """Size in bytes of a row for these tensors, each aligned to a cache line."""
     return sum(_whole_lines(tensor.numel() * tensor.element_size()) for tensor in tensors)
 
 
@@ -85,9 +85,9 @@ def _whole_lines(size: int) -> int:
 
 
 def join(strategy: Strategy, row_bytes: int) -> SharedMemory | None:
-    """Map memory that all ranks share; called on every rank. Returns None on all of them if one cannot.
+    """Map memory that all ranks share. Called on every rank; returns None on all ranks if one fails.
 
-    The file loses its name as soon as all ranks have opened it: a process that is killed leaves nothing behind.
+    The file is unlinked as soon as all ranks have mapped it, so that a killed process leaves no file behind.
     """
     rank, ranks = strategy.world.rank, strategy.world.size
     file = FOLDER / broadcast_text(strategy, f"distdl-{uuid.uuid4().hex}" if rank == 0 else "")

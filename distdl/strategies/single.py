@@ -1,4 +1,4 @@
-"""The strategy of a single process: there is nothing to exchange."""
+"""Strategy for a single process, without communication."""
 
 from typing import Literal
 
@@ -27,4 +27,4 @@ class Single(Strategy):
         return tensor
 
     def barrier(self) -> None:
-        """Return at once."""
+        """Return immediately."""

@@ -1,4 +1,4 @@
-"""Text exchanged between ranks as bytes in tensors: nothing is pickled."""
+"""Exchange of text between ranks as bytes in tensors, without pickle."""
 
 from typing import TYPE_CHECKING
 
@@ -9,12 +9,12 @@ if TYPE_CHECKING:
 
 
 def encode(text: str) -> torch.Tensor:
-    """Return the UTF-8 bytes, [n] uint8. Bytes of a file name that is not UTF-8 stay unchanged."""
+    """Return the UTF-8 bytes of a text, [n] uint8. Undecodable bytes of file names are preserved."""
     return torch.tensor(list(text.encode(errors="surrogateescape")), dtype=torch.uint8)
 
 
 def decode(data: torch.Tensor) -> str:
-    """Return the text of `encode`d bytes, which may be padded with zeros."""
+    """Return the text of bytes [n] from `encode`, which may be padded with zeros."""
     return bytes(data.tolist()).rstrip(b"\0").decode(errors="surrogateescape")
 
 
@@ -28,13 +28,13 @@ def broadcast_text(strategy: "Strategy", text: str, source: int = 0) -> str:
 
 
 def gather_text(strategy: "Strategy", text: str) -> list[str]:
-    """Return the texts of all ranks, by rank, on every rank. Takes two collectives for any number of ranks."""
+    """Return the texts of all ranks, by rank, on every rank. Uses two collectives for any number of ranks."""
     rank, size, data = strategy.world.rank, strategy.world.size, encode(text)
     lengths = torch.zeros(size, dtype=torch.int64)
     lengths[rank] = len(data)
     # int32, because Horovod cannot reduce bytes.
     rows = torch.zeros(size, int(strategy.all_reduce(lengths).max()), dtype=torch.int32)
-    rows[rank, : len(data)] = data  # each row has one rank's bytes and zeros from the others: the sum is the text
+    rows[rank, : len(data)] = data  # each row has the bytes of one rank and zeros of the others: the sum is the text
     if rows.numel():
         strategy.all_reduce(rows)
     return [decode(row) for row in rows]

@@ -108,7 +108,9 @@ def test_a_collapsed_scale_fails_the_run_at_the_next_agreement_and_before_a_chec
         assert "16 consecutive steps" in strategy.warnings[0]
         step(strategy, INF)
         for check in (consensus.check_health, lambda: consensus.should_stop(17)):
-            with pytest.raises(Failure, match=r"the loss scale has fallen to 0\.5, and the weights are no longer updated"):
+            with pytest.raises(
+                Failure, match=r"the loss scale has fallen to 0\.5, and the weights are no longer updated"
+            ):
                 check()
     finally:
         stop.close()

@@ -1,4 +1,4 @@
-"""Collectives of the workers through server 0: they also work after a worker has died."""
+"""Collectives of the workers via server 0, which also work after a worker has died."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from distdl.strategies.paramserver.protocol import REDUCTIONS, MessageType, Peer
 
 
 class ServerCollectives:
-    """Collectives of the worker `rank`, reduced by `server`."""
+    """Collectives of the worker with rank `rank`, reduced by `server`."""
 
     def __init__(self, server: Peer, rank: int) -> None:
         self._server, self._rank = server, rank
@@ -18,7 +18,7 @@ class ServerCollectives:
         server, data = self._server, tensor.detach().reshape(-1).to("cpu", torch.float64)
         header = server.send_header(MessageType.REDUCE, list(REDUCTIONS).index(op), data.numel())
         server.finish(header, server.send(data))
-        server.answer_to(MessageType.REDUCE)
+        server.receive_reply(MessageType.REDUCE)
         server.finish(server.receive(data))
         tensor.copy_(data.reshape(tensor.shape).to(tensor.dtype))
         return tensor

@@ -1,4 +1,4 @@
-"""Exchange of one step: a worker pushes gradients to all servers at once, waits for their answers, pulls parameters."""
+"""Exchange of one step: a worker pushes gradients to all servers, waits for their replies, and pulls parameters."""
 
 import time
 from collections.abc import Sequence
@@ -12,28 +12,28 @@ from distdl.strategies.paramserver.protocol import MessageType, Peer, Transfer
 
 @dataclass(frozen=True, kw_only=True)
 class ExchangeTimes:
-    """Durations of a step's exchange by this worker's clock, and what the servers report."""
+    """Durations of a step's exchange by the clock of this worker, and values from the servers."""
 
     push_s: float
-    """From the first gradient sent until the last one was sent."""
+    """Seconds from the start of sending the first gradient until the last gradient was sent."""
     wait_s: float
-    """Then until the last server answered: its update, and its wait for the other workers."""
+    """Seconds from then until the last server replied; includes its update and its wait for other workers."""
     pull_s: float
-    """Then until the last parameter arrived."""
+    """Seconds from then until the last parameter arrived."""
     update_s: float
-    """Optimizer step of the slowest server, by that server's clock; part of the wait."""
+    """Seconds of the slowest server's optimizer step, by the clock of that server; part of `wait_s`."""
     staleness: int
     """Updates by other workers since this worker's last pull; maximum over the servers."""
     straggler: int
-    """Worker whose compute time a server finds beyond the spread of the others, or -1."""
+    """Worker that a server identified as a straggler, or -1."""
 
 
 class Exchange:
     """Sends and receives a layout's buffers.
 
     Args:
-        wire: precision on the network. If it differs from the layout's, or the layout is on a GPU, buffers are staged
-            through (pinned) host memory.
+        wire: data type on the network. If it differs from the layout's, or the layout is on a GPU, buffers are staged
+            in (pinned) host memory.
     """
 
     def __init__(self, peers: Sequence[Peer], layout: Layout, wire: torch.dtype) -> None:
@@ -44,7 +44,7 @@ class Exchange:
         self._start = 0.0
 
     def push(self, server: int, step: int, factor: float, compute_s: float) -> None:
-        """Begin to send the gradients of one server."""
+        """Start to send the gradients of one server."""
         if not self._pushes:
             self._start = time.perf_counter()
         self.layout.gather_gradients(server)
@@ -63,16 +63,16 @@ class Exchange:
         for server, peer in enumerate(self.peers):
             peer.finish(*self._pushes.pop(server))
         pushed = time.perf_counter()
-        answers = [peer.answer_to(MessageType.PUSH) for peer in self.peers]
-        answered = time.perf_counter()
+        replies = [peer.receive_reply(MessageType.PUSH) for peer in self.peers]
+        replied = time.perf_counter()
         self._finish_receiving(incoming)
         return ExchangeTimes(
             push_s=pushed - self._start,
-            wait_s=answered - pushed,
-            pull_s=time.perf_counter() - answered,
-            update_s=max(numbers[0] for numbers in answers),
-            staleness=int(max(numbers[1] for numbers in answers)),
-            straggler=int(max(numbers[2] for numbers in answers)),
+            wait_s=replied - pushed,
+            pull_s=time.perf_counter() - replied,
+            update_s=max(numbers[0] for numbers in replies),
+            staleness=int(max(numbers[1] for numbers in replies)),
+            straggler=int(max(numbers[2] for numbers in replies)),
         )
 
     def pull(self) -> None:
@@ -81,7 +81,7 @@ class Exchange:
         incoming = self._begin_receiving()
         for peer, transfer in zip(self.peers, sent, strict=True):
             peer.finish(transfer)
-            peer.answer_to(MessageType.PULL)
+            peer.receive_reply(MessageType.PULL)
         self._finish_receiving(incoming)
 
     def _begin_receiving(self) -> list[Transfer | None]:

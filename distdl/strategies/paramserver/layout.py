@@ -1,4 +1,4 @@
-"""A network's tensors in one flat buffer per server: whole tensors are views of it, sliced tensors are copied."""
+"""A network's tensors in one flat buffer per server: complete tensors are views of it, sliced tensors are copied."""
 
 from collections.abc import Sequence
 
@@ -10,8 +10,8 @@ from distdl.strategies.paramserver.partition import Assignment
 class Layout:
     """Parameters and gradients of the trainable tensors, by server.
 
-    A tensor that is whole on one server becomes a view of that server's buffers: backward writes its gradient into the
-    buffer that is sent, and forward reads its values from the buffer that was received.
+    A tensor that is complete on one server becomes a view of that server's buffers: backward writes its gradient into
+    the send buffer, and forward reads its values from the receive buffer.
     """
 
     def __init__(self, parameters: Sequence[torch.nn.Parameter], assignment: Assignment) -> None:
@@ -65,7 +65,7 @@ class Layout:
                 parameter.copy_(flat.view_as(parameter))
 
     def clear_gradients(self) -> None:
-        """Set gradients to zero in place: backward adds to them."""
+        """Set gradients to zero in place, because backward adds to them."""
         for buffer in self.gradients:
             buffer.zero_()
         for sliced in self._sliced:
@@ -74,12 +74,12 @@ class Layout:
 
 
 def _gradient(parameter: torch.nn.Parameter) -> torch.Tensor:
-    """Gradient that `Layout` has allocated."""
+    """The gradient buffer that `Layout` has allocated."""
     if parameter.grad is None:
         raise AssertionError("a gradient of a parameter server's layout was set to None")
     return parameter.grad
 
 
 def _dense(tensor: torch.Tensor) -> bool:
-    """Whether a tensor covers its memory without gaps, so that a view of its size can have its strides."""
+    """Whether a tensor has no gaps in memory, so that a flat buffer of its size can be viewed with its strides."""
     return tensor.is_contiguous() or (tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last))

@@ -1,4 +1,4 @@
-"""Overlap of pushes with backward."""
+"""Overlap of gradient pushes with backward."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,7 +8,7 @@ from distdl.strategies.paramserver.partition import Assignment
 
 
 class OverlapPusher:
-    """Pushes the gradients of a server as soon as backward has computed the last of them.
+    """Pushes the gradients of a server as soon as backward has computed all of them.
 
     Args:
         parameters: in the order of the assignment's tensors.
@@ -17,7 +17,7 @@ class OverlapPusher:
 
     def __init__(self, parameters: Sequence[nn.Parameter], assignment: Assignment, push: Callable[[int], None]) -> None:
         self.last_micro_batch = True
-        """Whether the next backward pass completes the gradients; before it nothing is pushed."""
+        """Whether the next backward pass completes the gradients; nothing is pushed in earlier ones."""
         self._push = push
         tensors = [{piece.tensor for piece in pieces} for pieces in assignment]
         self._counts = [len(each) for each in tensors]

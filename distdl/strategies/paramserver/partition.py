@@ -1,10 +1,10 @@
-"""Assignment of tensors, or slices of them, to servers, and its balance."""
+"""Assignment of tensors, or slices of tensors, to servers, and the balance of an assignment."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 SIZE_THRESHOLD = 1_000_000
-"""Elements from which MXNet's kvstore slices an array over all servers (MXNET_KVSTORE_BIGARRAY_BOUND)."""
+"""Number of elements from which MXNet's kvstore slices an array over all servers (MXNET_KVSTORE_BIGARRAY_BOUND)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +21,7 @@ class Piece:
 
 
 Assignment = list[list[Piece]]
-"""Pieces by server, in the order of its buffer."""
+"""Pieces of each server, in the order of its buffer."""
 
 
 def round_robin(sizes: Sequence[int], servers: int) -> Assignment:
@@ -33,7 +33,7 @@ def round_robin(sizes: Sequence[int], servers: int) -> Assignment:
 
 
 def size_threshold(sizes: Sequence[int], servers: int) -> Assignment:
-    """Slice tensors above the threshold evenly over all servers, and hash others to one server, like MXNet."""
+    """Slice tensors above the threshold evenly over all servers, and assign others by a hash, like MXNet."""
     assignment: Assignment = [[] for _ in range(servers)]
     for tensor, size in enumerate(sizes):
         if size >= SIZE_THRESHOLD:
@@ -41,7 +41,7 @@ def size_threshold(sizes: Sequence[int], servers: int) -> Assignment:
             for server in range(servers):
                 assignment[server].append(Piece(tensor=tensor, start=cuts[server], stop=cuts[server + 1]))
         else:
-            # MXNet hashes the key by a multiplication with a prime, which separates neighbours.
+            # MXNet's hash multiplies the key by a prime, which assigns neighbours to different servers.
             assignment[tensor * 9973 % servers].append(Piece(tensor=tensor, start=0, stop=size))
     return assignment
 
@@ -49,8 +49,8 @@ def size_threshold(sizes: Sequence[int], servers: int) -> Assignment:
 def balanced(sizes: Sequence[int], servers: int) -> Assignment:
     """Assign by size, like Optimus (Peng et al. 2018, section 5.3).
 
-    Tensors larger than the average share are sliced. Then each piece, largest first, goes to the server with the fewest
-    elements; ties are broken by the fewest requests.
+    Tensors larger than the average load of a server are sliced. Then each piece, largest first, is assigned to the
+    server with the fewest elements; ties are broken by the fewest requests.
     """
     share = max(-(-sum(sizes) // servers), 1)
     pieces = [
@@ -77,7 +77,7 @@ def _elements(pieces: Sequence[Piece]) -> int:
 
 
 def balance(assignment: Assignment, element_bytes: int) -> list[dict[str, float]]:
-    """Bytes and requests per push of each server, and the ratio of its bytes to the average."""
+    """Bytes and requests per push of each server, and its imbalance: the ratio of its bytes to the average."""
     sizes = [_elements(pieces) for pieces in assignment]
     average = sum(sizes) / len(sizes) or 1.0
     return [

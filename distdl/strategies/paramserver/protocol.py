@@ -1,7 +1,7 @@
 """Messages between a worker and a server: a header of a few numbers, followed by flat buffers for some types.
 
-They use torch.distributed point to point over gloo. The messages of a pair keep their order, by tag. Both ends know the
-sizes in advance, so that nothing is serialized.
+They use point-to-point communication of torch.distributed over gloo. Messages of a pair with the same tag keep their
+order. Both ends know the sizes in advance, so that nothing is serialized.
 """
 
 from datetime import timedelta
@@ -19,18 +19,18 @@ NAME_BYTES = 128
 
 
 class MessageType(IntEnum):
-    """First number of a header. A server answers a worker with the same type, or with GONE."""
+    """First number of a header. A server replies to a worker with the same type, or with GONE."""
 
     PUSH = 1
-    """Gradients follow; the answer brings parameters. Header: step, rate factor, compute seconds."""
+    """Gradients follow; parameters follow the reply. Header: step, factor of the learning rate, compute seconds."""
     PULL = 2
-    """The answer brings parameters."""
+    """Parameters follow the reply."""
     SET = 3
     """Parameter groups and initial parameters follow. Header: elements, groups."""
     REDUCE = 4
-    """Numbers follow, to be reduced over all living workers. Header: operation, count."""
+    """Numbers follow, to be reduced over all live workers. Header: operation, count."""
     SAVE = 5
-    """The path of a folder follows. Header of SAVE, LOAD and OPEN: bytes of the path. The answer is 1 on failure."""
+    """The path of a folder follows. Header of SAVE, LOAD and OPEN: bytes of the path. The reply is 1 on failure."""
     LOAD = 6
     """The path of a folder follows."""
     OPEN = 7
@@ -38,13 +38,13 @@ class MessageType(IntEnum):
     DONE = 8
     """This worker sends nothing more."""
     GONE = 9
-    """Answer: the worker named in the header disconnected, and the job ends."""
+    """Reply only: the worker in the header disconnected, and the job ends."""
 
 
 REDUCTIONS = {"sum": torch.sum, "max": torch.amax, "min": torch.amin}
-"""Operations of REDUCE, whose header has an index of this table."""
+"""Operations of REDUCE, whose header contains an index into this table."""
 HEADER = 6
-"""Numbers of a header: the type and up to five arguments."""
+"""Length of a header: the type and up to five arguments."""
 GROUP_FIELDS = 4
 """Numbers of a parameter group in SET: elements, peak learning rate, weight decay, whether weight decay applies."""
 
@@ -56,27 +56,27 @@ class Transfer(Protocol):
 
 
 class Peer:
-    """The other end of one pair."""
+    """The other end of a connection."""
 
     def __init__(self, rank: int, name: str, timeout_s: float) -> None:
         self.rank, self.name = rank, name
         self._timeout = timedelta(seconds=timeout_s)
 
     def send(self, tensor: torch.Tensor, tag: int = PAYLOAD_TAG) -> Transfer | None:
-        """Begin to send; pass the result to `finish`."""
+        """Start to send; pass the result to `finish`."""
         with _errors_name(self):
             return dist.isend(tensor, self.rank, tag=tag)
 
     def receive(self, tensor: torch.Tensor, tag: int = PAYLOAD_TAG) -> Transfer | None:
-        """Begin to receive; pass the result to `finish`."""
+        """Start to receive; pass the result to `finish`."""
         with _errors_name(self):
             return dist.irecv(tensor, self.rank, tag=tag)
 
     def finish(self, *transfers: Transfer | None, patient: bool = False) -> None:
-        """Wait for the end of transfers.
+        """Wait until transfers are complete.
 
         Args:
-            patient: wait as long as the peer lives, instead of ps.timeout_s.
+            patient: wait as long as the peer is alive, instead of ps.timeout_s.
         Raises:
             Failure: naming the peer, if it disconnected or does not respond.
         """
@@ -87,7 +87,7 @@ class Peer:
                     transfer.wait(*limit)
 
     def send_header(self, message: MessageType, *numbers: float) -> Transfer | None:
-        """Begin to send a header."""
+        """Start to send a header."""
         header = torch.zeros(HEADER, dtype=torch.float64)
         header[0] = message
         header[1 : 1 + len(numbers)] = torch.tensor(numbers, dtype=torch.float64)
@@ -100,22 +100,22 @@ class Peer:
         message, *numbers = header.tolist()
         return MessageType(int(message)), numbers
 
-    def answer_to(self, message: MessageType) -> list[float]:
-        """Wait for a server's answer as long as the server lives: it may be waiting for other workers.
+    def receive_reply(self, message: MessageType) -> list[float]:
+        """Wait for a server's reply as long as the server is alive: it may be waiting for other workers.
 
         Raises:
             Failure: if the server disconnected, or reports that a worker did.
         """
-        answer, numbers = self.receive_header(patient=True)
-        if answer is MessageType.GONE:
+        reply, numbers = self.receive_header(patient=True)
+        if reply is MessageType.GONE:
             raise Failure(f"{self.name} reports that worker {int(numbers[0])} disconnected")
-        if answer is not message:
-            raise AssertionError(f"{self.name} answered {answer.name} to {message.name}")
+        if reply is not message:
+            raise AssertionError(f"{self.name} replied {reply.name} to {message.name}")
         return numbers
 
 
 class _errors_name:
-    """Context that replaces gloo's errors by failures that name the peer."""
+    """Context that converts gloo's errors to failures that name the peer."""
 
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
@@ -131,7 +131,7 @@ class _errors_name:
 
 
 def exchange_names(name: str) -> list[str]:
-    """Return the names of all ranks, by rank. Collective over the default group."""
+    """Return the names of all ranks, by rank. A collective of the default group."""
     local_name, data = torch.zeros(NAME_BYTES, dtype=torch.uint8), encode(name)[:NAME_BYTES]
     local_name[: len(data)] = data
     names = [torch.zeros_like(local_name) for _ in range(dist.get_world_size())]

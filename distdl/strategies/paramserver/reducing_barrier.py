@@ -6,10 +6,10 @@ from typing import Any
 
 
 class ReducingBarrier:
-    """A reusable barrier of all living workers. It no longer waits for a worker that was removed from `living`."""
+    """A reusable barrier of all live workers. It no longer waits for a worker that was removed from `alive`."""
 
-    def __init__(self, condition: threading.Condition, living: set[int]) -> None:
-        self._condition, self._living = condition, living
+    def __init__(self, condition: threading.Condition, alive: set[int]) -> None:
+        self._condition, self._living = condition, alive
         self._values: dict[int, Any] = {}
         self._completed, self._result = 0, None
 
@@ -23,7 +23,7 @@ class ReducingBarrier:
             return self._result
 
     def complete_if_all_arrived(self) -> None:
-        """Reduce if no worker is missing. Called with the condition held: on arrival, and after a worker has left."""
+        """Reduce if all workers have arrived. Called with the condition held, on arrival and after a removal."""
         if self._values and self._living <= set(self._values):
             self._result = self._combine(dict(self._values))
             self._values.clear()

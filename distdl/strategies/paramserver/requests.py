@@ -1,4 +1,4 @@
-"""Requests of one worker to all servers: set their parameters, use a folder."""
+"""Requests of one worker to all servers: set parameters, and use a folder."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,14 +18,14 @@ def set_parameters(
     """Send each server its parameters, and the settings of the optimizer for them.
 
     Args:
-        groups: parameter group of the optimizer for each tensor of the assignment.
+        groups: parameter group of each tensor of the assignment.
     """
     for server, pieces, values in zip(servers, assignment, layout.values, strict=True):
         rows = torch.tensor(_group_rows(pieces, groups), dtype=torch.float64).reshape(-1, GROUP_FIELDS)
         host_values = values.cpu()
         header = server.send_header(MessageType.SET, len(host_values), len(rows))
         server.finish(header, server.send(rows), server.send(host_values))
-        server.answer_to(MessageType.SET)
+        server.receive_reply(MessageType.SET)
 
 
 def _group_rows(pieces: Sequence[Piece], groups: Sequence[Mapping[str, Any]]) -> list[list[float]]:
@@ -46,5 +46,5 @@ def use_folder(servers: Sequence[Peer], message: MessageType, folder: Path, *num
     data = encode(str(folder.resolve()))
     for server in servers:
         server.finish(server.send_header(message, len(data), *numbers), server.send(data))
-    failures = [server.answer_to(message)[0] for server in servers]
+    failures = [server.receive_reply(message)[0] for server in servers]
     return not any(failures)

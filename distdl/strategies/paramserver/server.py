@@ -1,7 +1,7 @@
-"""A rank that serves: it holds a part of the parameters and their optimizer state. One thread serves each worker.
+"""A server rank, which keeps a part of the parameters and their optimizer state. One thread serves each worker.
 
-Threads spend their time in gloo's waits, which do not hold Python's lock. Their shared state (parameters, versions,
-living workers) is changed under one condition.
+Threads mostly wait in gloo, without Python's global interpreter lock. Their shared state (parameters, versions, live
+workers) is protected by one condition.
 """
 
 import json
@@ -32,7 +32,7 @@ ELEMENTWISE = ("sgd", "adam", "adamw", "adagrad", "rmsprop")
 
 
 class Server:
-    """Parameters of one server, and its answers to the workers."""
+    """Parameters of one server, and its replies to the workers."""
 
     def __init__(self, config: Config, index: int, workers: list[Peer], wire: torch.dtype) -> None:
         self.config, self.index, self.workers, self.wire = config, index, workers, wire
@@ -40,13 +40,13 @@ class Server:
         self.version = 0
         """Number of updates applied."""
         self.condition = threading.Condition()
-        self.living = set(range(len(workers)))
-        self.steps = dict.fromkeys(self.living, 0)
-        self.seen = dict.fromkeys(self.living, 0)
-        """Version of the parameters that each worker computes with."""
+        self.alive = set(range(len(workers)))
+        self.steps = dict.fromkeys(self.alive, 0)
+        self.seen = dict.fromkeys(self.alive, 0)
+        """Version of the parameters with which each worker computes."""
         self.compute_s: dict[int, deque[float]] = defaultdict(lambda: deque(maxlen=WINDOW))
-        self._pushes = ReducingBarrier(self.condition, self.living)
-        self._reductions = ReducingBarrier(self.condition, self.living)
+        self._pushes = ReducingBarrier(self.condition, self.alive)
+        self._reductions = ReducingBarrier(self.condition, self.alive)
         self._rows: IO[str] | None = None
         self._handlers: dict[MessageType, Callable[[int, Peer, list[float]], None]] = {
             MessageType.PUSH: self._push,
@@ -59,10 +59,10 @@ class Server:
         }
 
     def serve(self) -> None:
-        """Serve until every worker has sent DONE, or until a worker disconnects that the job needs."""
+        """Serve until every worker has sent DONE, or a worker that the job needs disconnects."""
         threads = [
             threading.Thread(target=self._serve_worker, args=(worker,), name=f"worker-{worker}", daemon=True)
-            for worker in self.living
+            for worker in self.alive
         ]
         for thread in threads:
             thread.start()
@@ -93,17 +93,17 @@ class Server:
     def _end_job(self, worker: int, reason: str) -> None:
         print(f"error: {reason}: the job ends", file=sys.stderr, flush=True)
         transfers = []
-        for other in sorted(self.living - {worker}):
+        for other in sorted(self.alive - {worker}):
             try:
                 transfers.append(self.workers[other].send_header(MessageType.GONE, worker))
             except Failure:
                 continue
-        time.sleep(1.0)  # until the headers are sent: threads that wait in gloo cannot be interrupted
+        time.sleep(1.0)  # wait until the headers are sent: threads that wait in gloo cannot be interrupted
         os._exit(EXIT_FAILED)
 
     def _remove(self, worker: int) -> None:
         with self.condition:
-            self.living.discard(worker)
+            self.alive.discard(worker)
             self._pushes.complete_if_all_arrived()
             self._reductions.complete_if_all_arrived()
             self.condition.notify_all()
@@ -118,8 +118,8 @@ class Server:
         self.values = torch.zeros(elements)
         peer.finish(peer.receive(self.values))
         self.gradients = torch.zeros(elements)
-        self.inbox = {other: torch.zeros(elements, dtype=self.wire) for other in self.living}
-        self.outbox = {other: torch.zeros(elements, dtype=self.wire) for other in self.living}
+        self.inbox = {other: torch.zeros(elements, dtype=self.wire) for other in self.alive}
+        self.outbox = {other: torch.zeros(elements, dtype=self.wire) for other in self.alive}
         parameter_groups, offset = [], 0
         for size, peak_lr, weight_decay, penalised in groups.tolist():
             span = slice(offset, offset + int(size))
@@ -135,7 +135,7 @@ class Server:
         peer.finish(peer.send_header(MessageType.SET))
 
     def _update(self, factor: float) -> float:
-        """Make one step of the optimizer on the whole buffer. Returns its duration in seconds."""
+        """Perform a step of the optimizer on the complete buffer. Returns its duration in seconds."""
         start = time.perf_counter()
         if self.optimizer:
             for group in self.optimizer.param_groups:
@@ -155,18 +155,18 @@ class Server:
         else:
             update_s, staleness, values = self._update_at_once(worker, step, factor)
         self.compute_s[worker].append(compute_s)
-        answer = time.perf_counter()
+        reply = time.perf_counter()
         straggler = find_straggler(dict(self.compute_s))
         peer.finish(peer.send_header(MessageType.PUSH, update_s, staleness, straggler, self.version))
         peer.finish(peer.send(values))
         end = time.perf_counter()
-        times = {"receive_s": received - start, "wait_s": answer - received - update_s}
-        times |= {"update_s": update_s, "send_s": end - answer}
+        times = {"receive_s": received - start, "wait_s": reply - received - update_s}
+        times |= {"update_s": update_s, "send_s": end - reply}
         self._record({"worker": worker, "step": step, **times, "staleness": staleness})
 
     def _update_with_mean(self, factors: dict[int, float]) -> float:
         """Update with the mean of all workers' gradients."""
-        # Summed in the order of the workers, so that the sum has the same bits in every run.
+        # Summed in the order of the workers, so that the sum is bitwise reproducible.
         first, *others = sorted(factors)
         self.gradients.copy_(self.inbox[first])
         for other in others:
@@ -175,7 +175,7 @@ class Server:
         return self._update(factors[first])
 
     def _update_at_once(self, worker: int, step: int, factor: float) -> tuple[float, int, torch.Tensor]:
-        """Update with one worker's gradients. Returns the seconds, the gradients' staleness and the new parameters."""
+        """Update with one worker's gradients. Returns the duration in seconds, the staleness and the new parameters."""
         with self.condition:
             staleness = self.version - self.seen[worker]
             self.gradients.copy_(self.inbox[worker])
@@ -188,7 +188,7 @@ class Server:
             return update_s, staleness, self.outbox[worker].copy_(self.values)
 
     def _slowest_step(self) -> int:
-        return min((self.steps[worker] for worker in self.living), default=sys.maxsize)
+        return min((self.steps[worker] for worker in self.alive), default=sys.maxsize)
 
     def _pull(self, worker: int, peer: Peer, numbers: list[float]) -> None:
         with self.condition:
@@ -198,7 +198,7 @@ class Server:
         peer.finish(peer.send(values))
 
     def _reduce(self, worker: int, peer: Peer, numbers: list[float]) -> None:
-        """Reduce numbers over the workers. Server 0 does it, so that it also works after a worker has died."""
+        """Reduce numbers over the workers. Runs on server 0, so that it also works after a worker has died."""
         data = torch.zeros(int(numbers[1]), dtype=torch.float64)
         peer.finish(peer.receive(data))
         operation = list(REDUCTIONS.values())[int(numbers[0])]
@@ -241,7 +241,7 @@ class Server:
         self._use_folder(peer, MessageType.OPEN, numbers, open_rows)
 
     def _use_folder(self, peer: Peer, message: MessageType, numbers: list[float], use: Callable[[Path], None]) -> None:
-        """Receive the path of a folder, call `use` with it, and answer whether it failed."""
+        """Receive the path of a folder, call `use` with it, and reply whether it failed."""
         data = torch.zeros(int(numbers[0]), dtype=torch.uint8)
         peer.finish(peer.receive(data))
         failed = 0

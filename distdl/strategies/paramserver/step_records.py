@@ -1,4 +1,4 @@
-"""Records of a worker's steps: rows of a .jsonl file, and their summary for result.json."""
+"""Records of the steps of a worker: rows of a .jsonl file, and their summary for result.json."""
 
 import json
 import statistics
@@ -13,7 +13,7 @@ from distdl.strategies.paramserver.exchange import ExchangeTimes
 
 FLUSH_S = 0.5
 WARM_STEPS = 3
-"""First steps, in which connections and pages are new; the median duration of a step leaves them out."""
+"""Number of warm-up steps, which the median duration of a step excludes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class ComputeTimes:
 
 
 class StepRecords:
-    """Steps of one worker since it was started."""
+    """Steps of one worker since its start."""
 
     def __init__(self) -> None:
         self.exchanges: list[ExchangeTimes] = []
@@ -44,7 +44,7 @@ class StepRecords:
         self._file = reopen_rows(file, step)
 
     def add(self, step: int, compute: ComputeTimes, exchange: ExchangeTimes, replayed: bool) -> int | None:
-        """Record the step that ends now. Returns a worker that is reported as a straggler for the first time."""
+        """Record the step that ends now. Returns a worker that is identified as a straggler for the first time."""
         self.exchanges.append(exchange)
         now_s = time.perf_counter()
         if self._last_end_s is not None:
@@ -70,7 +70,7 @@ class StepRecords:
         medians = {
             name: statistics.median([getattr(exchange, name) for exchange in self.exchanges] or [0.0]) for name in names
         }
-        # The median, because single steps include an evaluation or a checkpoint.
+        # The median, because some steps include an evaluation or a checkpoint.
         if steps_s := self._steps_s[WARM_STEPS:] or self._steps_s:
             medians["step_s"] = statistics.median(steps_s)
         staleness = Counter(exchange.staleness for exchange in self.exchanges) or Counter({0: 0})

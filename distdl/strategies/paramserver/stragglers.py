@@ -1,15 +1,19 @@
-"""Detection of workers whose compute time is beyond the spread of the others."""
+"""Detection of stragglers: workers whose compute time is an outlier."""
 
 import statistics
 from collections.abc import Mapping, Sequence
 
 WINDOW, DEVIATIONS, SHARE = 20, 6.0, 1.2
 """A worker is a straggler if its median compute time over WINDOW steps exceeds the others' median by DEVIATIONS median
-absolute deviations, and by a factor of SHARE: on a quiet machine the deviation is close to zero."""
+absolute deviations, and by a factor of SHARE, because on an idle machine the deviation is close to zero."""
 
 
 def find_straggler(compute_s: Mapping[int, Sequence[float]]) -> int:
-    """Return the worker that is a straggler, or -1. Takes the compute times of each worker's last steps."""
+    """Return the worker that is a straggler, or -1.
+
+    Args:
+        compute_s: compute times of the last steps of each worker, in seconds.
+    """
     medians = {worker: statistics.median(times) for worker, times in compute_s.items() if len(times) == WINDOW}
     if len(medians) < 3:  # with two workers the slow one cannot be distinguished from a fast one
         return -1

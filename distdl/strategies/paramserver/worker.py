@@ -1,7 +1,7 @@
-"""Strategy `ps`: some ranks hold the parameters, the others train with them, and each part of a step is timed.
+"""Strategy `ps`: parameter servers keep the parameters, workers train with them, and each part of a step is timed.
 
-Its purpose is measurement: the times of push, wait and pull are those of processes that transfer every byte. Durations
-are always differences of one host's clock.
+Its purpose is measurement: push, wait and pull are measured on processes that transfer every byte. A duration is always
+measured by the clock of one host.
 """
 
 import os
@@ -40,11 +40,11 @@ from distdl.strategies.rendezvous import init_process_group
 from distdl.telemetry.clock import Clock
 
 RECORDS = "ps"
-"""Folder of a run folder in which each worker and server records its steps."""
+"""Subfolder of a run folder in which each worker and server records its steps."""
 
 
 class Worker(Strategy):
-    """A rank of a parameter-server training. A rank that serves runs a `Server`, all others are workers."""
+    """A rank of a parameter-server training. A server rank runs a `Server`; all others are workers."""
 
     name = "ps"
     sharded = True
@@ -55,7 +55,7 @@ class Worker(Strategy):
         workers = size - config.servers
         self._check(workers, size)
         trains = rank < workers
-        # A server is idle while the workers compute: only workers share the cores and GPUs of a host.
+        # A server is idle while workers compute, so only workers share the cores and GPUs of a host.
         local_workers = max(min(placement.local_size, workers - (rank - placement.local_rank)), 1)
         placement = replace(placement, size=workers, local_size=local_workers)
         if trains:
@@ -63,7 +63,7 @@ class Worker(Strategy):
         else:
             world = World(**vars(replace(placement, rank=rank - workers)), role="serve")
             torch.set_num_threads(self.config.compute.threads or 1)
-        init_process_group("gloo", timeout=timedelta(days=7))  # each wait has its own limit
+        init_process_group("gloo", timeout=timedelta(days=7))  # each wait has a separate timeout
         role = f"worker {rank}" if trains else f"server {rank - workers}"
         names = exchange_names(f"{role} (rank {rank}, {socket.gethostname()}, pid {os.getpid()})")
         others = range(workers, size) if trains else range(workers)
@@ -79,13 +79,13 @@ class Worker(Strategy):
     def _check(self, workers: int, size: int) -> None:
         config = self.config
         if workers < 1:
-            raise UserError(f"ps.servers is {config.ps.servers} of {size} ranks: at least one must be left to train")
+            raise UserError(f"ps.servers is {config.ps.servers} of {size} ranks: at least one rank must train")
         if config.optim.name not in ELEMENTWISE:
             raise UserError(
-                f"strategy ps keeps parameters flat, and optim.name {config.optim.name} needs layers: use sgd or adam"
+                f"strategy ps flattens layers, but optim.name {config.optim.name} needs their norms: use sgd or adam"
             )
         if config.optim.clip_norm:
-            raise UserError("optim.clip_norm needs the whole gradient, of which each server has a part: set it to 0")
+            raise UserError("optim.clip_norm needs the complete gradient, but each server has a part: set it to 0")
         if config.compute.precision == "fp16":
             raise UserError("strategy ps has no gradient scaler for fp16: use compute.precision bf16")
         if config.ps.tolerate_worker_loss and config.ps.mode == "sync":
@@ -114,7 +114,7 @@ class Worker(Strategy):
             return model
         classes = [module for module in model.modules() if isinstance(module, nn.Linear)][-1].out_features
         self.warnings.append(
-            f"{self.config.ps.compute}: compute times are replayed; gradients are exchanged, but nothing is learned"
+            f"{self.config.ps.compute}: compute times are replayed; gradients are exchanged, but nothing is trained"
         )
         self._replay = replay.load(self.config.ps.compute, classes, self.world, self.config.seed)
         return self._replay.to(self.world.device)
@@ -122,9 +122,9 @@ class Worker(Strategy):
     def open_records(self, folder: Path) -> None:
         super().open_records(folder)
         records = folder / RECORDS
-        records.mkdir(parents=True, exist_ok=True)  # on every host: the run folder need not be shared
+        records.mkdir(parents=True, exist_ok=True)  # on every host: the run folder may not be shared
         if self.world.rank == 0 and not use_folder(self.peers, MessageType.OPEN, records, self._step):
-            raise Failure(f"a server could not open its records in {records}: see its line above")
+            raise Failure(f"a server could not open its records in {records}: see its error message")
         self.barrier()
         self.records.open(records / f"worker-{self.world.rank}.jsonl", self._step)
 
@@ -164,18 +164,16 @@ class Worker(Strategy):
         self._forward_s, self._backward_s, self._previous = forward_s, 0.0, compute
         straggler = self.records.add(self._step, compute, exchange, self.replayed)
         if straggler is not None:
-            self.warnings.append(
-                f"worker {straggler} is a straggler: its compute time is beyond the spread of the other workers"
-            )
+            self.warnings.append(f"worker {straggler} is a straggler: its compute time is an outlier among the workers")
         return True
 
     def _rate_factor(self) -> float:
-        """Ratio of the learning rate to its peak, by which the servers scale the rates of their groups."""
+        """Ratio of the learning rate to its peak, by which the servers scale the learning rates of their groups."""
         group = self.optimizer.param_groups[0]
         return group["lr"] / group["peak_lr"] if group["peak_lr"] else 0.0
 
     def sync_parameters(self) -> None:
-        # Asynchronous workers compute with parameters of different versions: all pull the same ones.
+        # Asynchronous workers have different versions of the parameters: all pull the same version.
         if self.config.ps.mode != "sync":
             self.barrier()
             self._exchange.pull()
@@ -199,7 +197,7 @@ class Worker(Strategy):
         return {"ps": {**self._placement(), "step": self._step}}
 
     def _placement(self) -> dict[str, Any]:
-        """Settings that determine the address of each parameter in the servers' buffers."""
+        """Settings that determine the position of each parameter in the servers' buffers."""
         config = self.config
         return {
             "servers": len(self.peers),
@@ -212,22 +210,22 @@ class Worker(Strategy):
         saved = placement | {"servers": None} | state.get("ps", {})  # older versions do not save all of it
         if {name: saved[name] for name in placement} != placement:
             raise UserError(
-                "the checkpoint keeps its optimizer on other servers than this run: resume with the same strategy ps, "
-                "ps.servers, ps.assign and compute.channels_last; the checkpoint has "
+                "the checkpoint's optimizer state is divided among servers in another way than in this run: resume "
+                "with the same strategy ps, ps.servers, ps.assign and compute.channels_last; the checkpoint has "
                 f"{state.get('ps', 'of another strategy')}"
             )
         self._step = int(state["ps"]["step"])
 
     def save_shards(self, folder: Path) -> None:
         if self.world.rank == 0 and not use_folder(self.peers, MessageType.SAVE, folder):
-            raise Failure(f"a server could not save its part in {folder}: see its line above")
+            raise Failure(f"a server could not save its part in {folder}: see its error message")
 
     def load_shards(self, folder: Path) -> None:
         failed = torch.zeros(1)
         if self.world.rank == 0 and not use_folder(self.peers, MessageType.LOAD, folder):
             failed += 1
         if self.all_reduce(failed).item():
-            raise UserError(f"a server could not load its part of {folder}: see its line above")
+            raise UserError(f"a server could not load its part of {folder}: see its error message")
 
     def report(self) -> dict[str, Any]:
         element_bytes = torch.finfo(self.wire).bits // 8
@@ -243,7 +241,7 @@ class Worker(Strategy):
 
     def close(self) -> None:
         if not dist.is_initialized() or sys.exception() is not None:
-            return  # after a failure the others detect that this process ends
+            return  # after a failure the other processes detect that this one ends
         if self.world.role == "train" and hasattr(self, "records"):
             for peer in self.peers:
                 peer.finish(peer.send_header(MessageType.DONE))

@@ -124,7 +124,7 @@ def test_another_number_of_servers_is_refused(tmp_path: Path) -> None:
     argv = [*SHORT, "--strategy", "ps", "--max-steps", "8", "--out", run, "--resume", "auto", *QUIET]
     job = Ranks(argv, ranks=3)
     assert 2 in job.wait()
-    assert "on other servers than this run" in job.text
+    assert "divided among servers in another way" in job.text
 
 
 OTHER_STATE = {
