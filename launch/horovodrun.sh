@@ -1,5 +1,5 @@
 #!/bin/sh
-# Train by Horovod on the hosts of a hostfile. Run it on one of them:
+# Train with Horovod on the hosts of a hostfile. Run it on one of them:
 #
 #   HOSTFILE=hostfile sh horovodrun.sh --profile digits --out runs/digits
 #
@@ -28,7 +28,7 @@ hosts=$(awk '{ sub(/#.*/, ""); sub(/\r$/, "") }
 [ -n "$hosts" ] || { echo "$hostfile: no host" >&2; exit 2; }
 ranks=$(echo "$hosts" | tr , '\n' | awk -F : '{ ranks += $2 } END { print ranks }')
 
-# --gloo: if Horovod was built with MPI too, it would use MPI, which must be configured for the network first.
+# --gloo: if Horovod was also built with MPI, it would use MPI, which must first be configured for the network.
 # On a machine with several networks, select the shared one: add --network-interfaces ib0
 # Python's full path is needed, because no environment is active on the other hosts.
 exec horovodrun --gloo -np "$ranks" -H "$hosts" "$(command -v python)" -m distdl.train "$@"

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Train by Open MPI's mpirun on the hosts of a hostfile. Run it on one of them:
+# Train with Open MPI's mpirun on the hosts of a hostfile. Run it on one of them:
 #
 #   HOSTFILE=hostfile sh mpirun.sh --profile digits --out runs/digits
 #
-# mpirun only starts the ranks; they communicate by NCCL (GPUs) or gloo. It needs ssh from this host to all others
+# mpirun only starts the ranks; they communicate over NCCL (GPUs) or gloo. It needs ssh from this host to all others
 # without a password, and the same paths on all of them.
 set -eu
 
@@ -14,7 +14,7 @@ hostfile=${HOSTFILE:-hostfile}
 first=$(awk '{ sub(/#.*/, ""); sub(/\r$/, "") } NF { print $1; exit }' "$hostfile")
 [ -n "$first" ] || { echo "$hostfile: no host" >&2; exit 2; }
 
-# MASTER_ADDR, MASTER_PORT: the rendezvous of the ranks, at another port for each training. distdl binds ranks to cores.
+# MASTER_ADDR, MASTER_PORT: the ranks' rendezvous, at a different port for each training. distdl pins ranks to cores.
 # Python's full path is needed, because no environment is active on the other hosts.
 # On a machine with several networks: --mca oob_tcp_if_include ib0 -x GLOO_SOCKET_IFNAME=ib0 -x NCCL_SOCKET_IFNAME=ib0
 port=$((20000 + $(od -A n -N 2 -t u2 /dev/urandom) % 12000))

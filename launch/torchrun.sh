@@ -2,7 +2,7 @@
 # Train on one machine, or on several that share a file system.
 #
 #   one machine:       sh torchrun.sh --profile digits
-#   several machines:  the same on each of them, with HOSTS=NUMBER and FIRST=NAME OF ONE OF THEM:
+#   several machines:  the same command on each, with HOSTS=NUMBER and FIRST=NAME OF ONE OF THEM:
 #                      HOSTS=2 FIRST=node01 sh torchrun.sh --profile digits --out runs/digits
 #
 # All arguments are passed to distdl.train; `python -m distdl.train --list` shows the profiles. One rank per GPU is
@@ -22,7 +22,7 @@ hosts=${HOSTS:-1}
 if [ "$hosts" -eq 1 ]; then
     exec torchrun --standalone --nproc_per_node="$ranks" -m distdl.train "$@"
 fi
-# The rendezvous is at a port of the host FIRST; hosts may start in any order. Port and id are derived from the command
+# The rendezvous uses a port of the host FIRST; hosts may start in any order. Port and id are derived from the command
 # line, so that hosts with another command, or another training on the same hosts, do not join. ID=TEXT, equal on all
 # hosts, distinguishes two equal commands.
 : "${FIRST:?name one of the hosts: FIRST=node01}"

@@ -179,7 +179,7 @@ _SCRIPT = """\
 # They finish their step, save a checkpoint and exit with code 75; then the job requeues itself, and the next slice
 # continues. It ends when the training is complete, when slurm.total_lifetime_s of compute time is used, after more than
 # slurm.max_restarts consecutive failures without a new checkpoint, or by scancel. slices.jsonl in the run folder has a
-# row for each begin and end of a slice; result.json has the totals.
+# row for each start and end of a slice; result.json has the totals.
 
 python={python}  # of the environment with distdl, on every node
 {names}
