@@ -35,5 +35,5 @@ def test_a_change_has_its_sign(difference: Spread, text: str) -> None:
 
 def test_one_repetition_shows_no_difference() -> None:
     alone = spread([90.0])
-    assert compare(alone, LOW) == "one repetition shows no more" and exceeds(alone, LOW) is None
-    assert "neither is shown to be better" in certainty(alone, LOW)
+    assert compare(alone, LOW) == "a single repetition has no interval" and exceeds(alone, LOW) is None
+    assert "significance is unknown" in certainty(alone, LOW)
