@@ -27,7 +27,7 @@ def published():
 
 def network(name, batch=4):
     with weightless():
-        # Without values there is nothing to initialize; googlenet warns if it is not told so.
+        # Without values there is nothing to initialize; googlenet warns unless it is set.
         model = torchvision.models.get_model(name, **({"init_weights": False} if name == "googlenet" else {}))
     return count(model, batch=batch, name=name)
 
