@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from distdl.report.content import Section
 from distdl.studies.base import Outcome, Study
 from distdl.studies.decathlon import report
-from distdl.studies.decathlon.trials import Settings, selected_domains, trials
+from distdl.studies.decathlon.trials import DecathlonSettings, selected_domains, trials
 
 QUICK = {
     "profile": "darknet-caltech101",
@@ -19,7 +19,7 @@ QUICK = {
 }
 
 
-def findings(settings: Settings, outcomes: Mapping[str, Outcome]) -> list[Section]:
+def findings(settings: DecathlonSettings, outcomes: Mapping[str, Outcome]) -> list[Section]:
     """Return accuracy and score of the completed domains, and the names of missing ones."""
     return report.findings(selected_domains(settings), settings.rates, settings.seeds, outcomes)
 
@@ -27,7 +27,7 @@ def findings(settings: Settings, outcomes: Mapping[str, Outcome]) -> list[Sectio
 STUDY = Study(
     name="decathlon",
     summary="the ten domains of the Visual Decathlon at 72 pixels, with the challenge's score",
-    settings=Settings,
+    settings=DecathlonSettings,
     quick=QUICK,
     trials=trials,
     findings=findings,

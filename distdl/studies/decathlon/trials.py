@@ -10,7 +10,7 @@ from distdl.studies.features.grid import Rates, grid_table
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class DecathlonSettings:
     """ResNet-50 on all ten domains."""
 
     profile: str = "resnet50-decathlon"
@@ -27,7 +27,7 @@ class Settings:
     """Number of repetitions of each training."""
 
 
-def selected_domains(settings: Settings) -> list[Domain]:
+def selected_domains(settings: DecathlonSettings) -> list[Domain]:
     by_folder = {domain.folder: domain for domain in DOMAINS}
     for name in settings.domains:
         if name not in by_folder:
@@ -35,7 +35,7 @@ def selected_domains(settings: Settings) -> list[Domain]:
     return [by_folder[name] for name in settings.domains]
 
 
-def trials(settings: Settings) -> list[Trial]:
+def trials(settings: DecathlonSettings) -> list[Trial]:
     """Return for each domain one trial for the grid of last layers, and a training for each learning rate and seed."""
     listed = []
     for domain in selected_domains(settings):

@@ -8,7 +8,7 @@ history.py, tree.py, report.py                                  results
 
 from distdl.studies.base import Study
 from distdl.studies.leaderboard.report import findings
-from distdl.studies.leaderboard.trials import Settings, trials
+from distdl.studies.leaderboard.trials import LeaderboardSettings, trials
 
 QUICK = {
     "network": "darknet-tiny",
@@ -34,7 +34,7 @@ instead of AlexNet, at 64 pixels, for 24 epochs per attempt instead of three day
 STUDY = Study(
     name="leaderboard",
     summary="AlexNet from scratch, frozen and fine-tuned, by processes that share a leaderboard of five slots",
-    settings=Settings,
+    settings=LeaderboardSettings,
     quick=QUICK,
     trials=trials,
     renamed={"eon_lifetime_s": "slice_s"},

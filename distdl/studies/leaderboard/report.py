@@ -9,12 +9,12 @@ from distdl.report.sentences import certainty
 from distdl.studies.base import Outcome
 from distdl.studies.leaderboard import history, tree
 from distdl.studies.leaderboard.board import Board
-from distdl.studies.leaderboard.trials import PUBLISHED_ACCURACY, Settings, board_of, boards
+from distdl.studies.leaderboard.trials import PUBLISHED_ACCURACY, LeaderboardSettings, board_of, boards
 
 Tops = dict[tuple[str, str], list[Mapping[str, Any]]]
 
 
-def findings(settings: Settings, outcomes: Mapping[str, Outcome]) -> list[Section]:
+def findings(settings: LeaderboardSettings, outcomes: Mapping[str, Outcome]) -> list[Section]:
     """Return the comparison of the attempts, their cost, and a section for each board."""
     tops: Tops = {}
     for name, labels in boards(settings):
@@ -49,7 +49,7 @@ def _accuracy(results: list[Mapping[str, Any]]) -> Spread:
     return spread([100 * result["test"]["accuracy"] for result in results])
 
 
-def _sentences(settings: Settings, tops: Tops) -> list[Finding]:
+def _sentences(settings: LeaderboardSettings, tops: Tops) -> list[Finding]:
     reached = {
         attempt: _accuracy(tops["ratchet", attempt]) for attempt in settings.attempts if ("ratchet", attempt) in tops
     }
@@ -109,7 +109,7 @@ def _attempts(tops: Tops) -> Table:
 _SUMMED = ("score", "epochs", "published", "cut", "slices", "at_once", "compute_s", "epoch_s")
 
 
-def _processes(settings: Settings, outcomes: Mapping[str, Outcome]) -> Table:
+def _processes(settings: LeaderboardSettings, outcomes: Mapping[str, Outcome]) -> Table:
     columns = (
         "process",
         "slices",

@@ -19,7 +19,7 @@ PUBLISHED_ACCURACY: dict[str, float] = {"scratch": 0.5778, "frozen": 0.6556, "fi
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class LeaderboardSettings:
     """Settings of the AlexNet leaderboard experiment, as far as they are published."""
 
     attempts: tuple[Attempt, ...] = ("scratch", "frozen", "fine-tuned")
@@ -63,7 +63,7 @@ def board_of(folder: Path, table: Mapping[str, Any]) -> Path:
     return folder.parents[1] / BOARDS / table["board"]
 
 
-def boards(settings: Settings) -> Iterator[tuple[str, dict[str, Any]]]:
+def boards(settings: LeaderboardSettings) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield each board's name, and its attempt, rule and seed."""
     for seed in range(settings.seeds):
         for rule, attempts in (("ratchet", settings.attempts), ("population", settings.population)):
@@ -71,7 +71,7 @@ def boards(settings: Settings) -> Iterator[tuple[str, dict[str, Any]]]:
                 yield f"{attempt}-{rule}-seed{seed}", {"attempt": attempt, "rule": rule, "seed": seed}
 
 
-def trials(settings: Settings) -> list[Trial]:
+def trials(settings: LeaderboardSettings) -> list[Trial]:
     """Return the trials, those of each board one after another, so that trials that run at the same time share one."""
     listed = []
     for board, labels in boards(settings):
@@ -84,7 +84,13 @@ def trials(settings: Settings) -> list[Trial]:
 
 
 def _trial(
-    settings: Settings, board: str, labels: dict[str, Any], part: str, *, call: str, depends_on: tuple[str, ...] = ()
+    settings: LeaderboardSettings,
+    board: str,
+    labels: dict[str, Any],
+    part: str,
+    *,
+    call: str,
+    depends_on: tuple[str, ...] = (),
 ) -> Trial:
     copied = ("slots", "total_lifetime_s", "slice_s", "epochs")
     table = {name: getattr(settings, name) for name in copied}
@@ -98,7 +104,7 @@ def _trial(
     )
 
 
-def recipe(settings: Settings, attempt: str, seed: int) -> Recipe:
+def recipe(settings: LeaderboardSettings, attempt: str, seed: int) -> Recipe:
     """Return the training of an attempt."""
     base = Recipe(profile=settings.profile, overrides=settings.overrides)
     base = base.updated({"model.name": settings.network, "seed": seed})

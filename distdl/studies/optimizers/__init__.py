@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from distdl.report.content import Section
 from distdl.studies.base import Outcome, Study
 from distdl.studies.optimizers import cnn, line, softmax
-from distdl.studies.optimizers.trials import Settings, points, trials
+from distdl.studies.optimizers.trials import OptimizersSettings, points, trials
 
 QUICK = {
     "cnn_images": 2000,
@@ -22,7 +22,7 @@ QUICK = {
 }
 
 
-def findings(settings: Settings, outcomes: Mapping[str, Outcome]) -> list[Section]:
+def findings(settings: OptimizersSettings, outcomes: Mapping[str, Outcome]) -> list[Section]:
     """Return a section for each exercise that has completed trials."""
     sections = []
     if "line" in outcomes and outcomes["line"].completed:
@@ -38,7 +38,7 @@ def findings(settings: Settings, outcomes: Mapping[str, Outcome]) -> list[Sectio
 STUDY = Study(
     name="optimizers",
     summary="gradient descent, momentum, Adagrad and Adam on a line, a linear layer and a CNN",
-    settings=Settings,
+    settings=OptimizersSettings,
     quick=QUICK,
     trials=trials,
     findings=findings,

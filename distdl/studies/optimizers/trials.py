@@ -14,7 +14,7 @@ Rates = tuple[Annotated[float, Field(gt=0)], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class OptimizersSettings:
     """The published grids. Exercises 1 and 2 always run completely."""
 
     exercises: tuple[Literal[1, 2, 3], ...] = (1, 2, 3)
@@ -49,7 +49,7 @@ class Settings:
     """Batch sizes of the long trainings."""
 
 
-def points(settings: Settings) -> list[cnn.Point]:
+def points(settings: OptimizersSettings) -> list[cnn.Point]:
     """Return the settings of exercise 3."""
     product = itertools.product
     return [
@@ -69,7 +69,7 @@ def points(settings: Settings) -> list[cnn.Point]:
     ]
 
 
-def trials(settings: Settings) -> list[Trial]:
+def trials(settings: OptimizersSettings) -> list[Trial]:
     """Return a trial for the line, one per seed for the linear layer, and one per setting and seed for the network."""
     listed = []
     if 1 in settings.exercises:

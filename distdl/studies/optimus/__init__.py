@@ -11,7 +11,7 @@ from distdl.report.content import Section
 from distdl.studies.base import Outcome, Study
 from distdl.studies.optimus import report
 from distdl.studies.optimus.scaling import Scale
-from distdl.studies.optimus.trials import Settings, trials
+from distdl.studies.optimus.trials import OptimusSettings, trials
 
 QUICK = {
     "networks": ("resnet18", "resnet20", "resnet32", "resnet56"),
@@ -34,7 +34,7 @@ steps, and a smaller learning rate, because 0.1 needs more steps. Accuracy durin
 training images. Two precisions on one CPU represent two device types."""
 
 
-def findings(settings: Settings, outcomes: Mapping[str, Outcome]) -> list[Section]:
+def findings(settings: OptimusSettings, outcomes: Mapping[str, Outcome]) -> list[Section]:
     """Return the results of the completed trials."""
     scale = Scale(
         servers=settings.servers,
@@ -51,7 +51,7 @@ def findings(settings: Settings, outcomes: Mapping[str, Outcome]) -> list[Sectio
 STUDY = Study(
     name="optimus",
     summary="time and cost to a target accuracy by servers and workers, predicted from other networks",
-    settings=Settings,
+    settings=OptimusSettings,
     quick=QUICK,
     trials=trials,
     findings=findings,

@@ -1,7 +1,6 @@
 """Sentences, tables and figures of the study `optimus`."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,14 +14,12 @@ from distdl.studies.optimus.logs import Curve
 from distdl.studies.optimus.regression import Fitted, Regression
 from distdl.studies.optimus.scaling import Scale
 from distdl.studies.optimus.times import times
-
-if TYPE_CHECKING:
-    from distdl.studies.optimus import Settings
+from distdl.studies.optimus.trials import OptimusSettings
 
 Columns = dict[str, list[Cell]]
 
 
-def sections(settings: "Settings", scale: Scale, outcomes: Sequence[Outcome]) -> list[Section]:
+def sections(settings: OptimusSettings, scale: Scale, outcomes: Sequence[Outcome]) -> list[Section]:
     """Curves, regression, the predicted network, and time and cost, as far as trials are completed."""
     curves = logs.curves(outcomes)
     fitted, faults = _fit([curve for curve in curves if curve.network != settings.predicted])
@@ -50,7 +47,7 @@ def _fit(curves: Sequence[Curve]) -> tuple[list[Fitted], list[str]]:
     return fitted, faults
 
 
-def _curves(settings: "Settings", fitted: list[Fitted], goal: list[Fitted], faults: list[str]) -> Section:
+def _curves(settings: OptimusSettings, fitted: list[Fitted], goal: list[Fitted], faults: list[str]) -> Section:
     rows: list[tuple[Cell, ...]] = []
     by_device: dict[str, Columns] = {}
     for each in [*fitted, *goal]:
@@ -145,7 +142,7 @@ def _regression(regressions: list[Regression], fitted: list[Fitted]) -> Section:
 
 
 def _predicted(
-    settings: "Settings", scale: Scale, regressions: list[Regression], fitted: list[Fitted], goal: list[Fitted]
+    settings: OptimusSettings, scale: Scale, regressions: list[Regression], fitted: list[Fitted], goal: list[Fitted]
 ) -> tuple[Section, tuple[float, float, float] | None]:
     """Return the section with the predicted curve and epochs to the target, and the epochs over all devices."""
     kinds = sorted({each.curve.device for each in fitted})
@@ -200,7 +197,7 @@ def _predicted(
     return section, (middle, max(min(low, middle), 1e-3), max(high, middle)) if np.isfinite(middle) else None
 
 
-def _epochs_finding(settings: "Settings", predictions: list[tuple], rows: list[tuple]) -> Finding:
+def _epochs_finding(settings: OptimusSettings, predictions: list[tuple], rows: list[tuple]) -> Finding:
     intervals = [
         f"{row[0]}: " + (f"{row[1]:.3g} ({_open(row[2])} to {_open(row[3])})" if row[1] else "never") for row in rows
     ]
@@ -230,7 +227,9 @@ def _error(each: Fitted, draws: np.ndarray) -> Finding:
     return Finding(text=text, n=1)
 
 
-def _curve_figure(settings: "Settings", kind: str, draws: np.ndarray, measured: list[Fitted], last: float) -> Figure:
+def _curve_figure(
+    settings: OptimusSettings, kind: str, draws: np.ndarray, measured: list[Fitted], last: float
+) -> Figure:
     steps = np.linspace(1, last, 120)
     curves = regression.values(draws, steps)
     low, high = np.quantile(curves[1:], [0.025, 0.975], axis=0)

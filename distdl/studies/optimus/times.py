@@ -1,7 +1,6 @@
 """Results of study `optimus`: speed, and time and cost to the target by servers and workers."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,15 +12,13 @@ from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
 from distdl.studies.base import Outcome
 from distdl.studies.optimus import logs
 from distdl.studies.optimus.scaling import Plan, Scale, Steps, last_paying_plan, measured, plans, published
-
-if TYPE_CHECKING:
-    from distdl.studies.optimus import Settings
+from distdl.studies.optimus.trials import OptimusSettings
 
 Epochs = tuple[float, float, float]
 UNITS = (("hours", 1.0), ("minutes", 60.0), ("seconds", 3600.0))
 
 
-def times(settings: "Settings", scale: Scale, outcomes: Sequence[Outcome], epochs: Epochs | None) -> list[Section]:
+def times(settings: OptimusSettings, scale: Scale, outcomes: Sequence[Outcome], epochs: Epochs | None) -> list[Section]:
     """Return a section on speed, and one on time and cost for each speed model; without epochs only the first."""
     result = measured(logs.ps_folders(outcomes), settings.speed)
     sections, models = [], {}
@@ -86,7 +83,7 @@ def _speed(data: Measurements, fits: Sequence[SpeedFit], best: SpeedFit) -> Sect
     return Section(title="Speed", parts=(Finding(text=text + ".", n=len(data)), *warnings, table, figure))
 
 
-def _section(settings: "Settings", scale: Scale, epochs: Epochs, name: str, steps: Steps, source: str) -> Section:
+def _section(settings: OptimusSettings, scale: Scale, epochs: Epochs, name: str, steps: Steps, source: str) -> Section:
     by_servers = {p: plans(scale, steps, epochs, [p]) for p in scale.servers}
     all_plans = plans(scale, steps, epochs, range(1, scale.most_servers + 1))
     fastest = min(all_plans, key=lambda plan: plan.hours)
@@ -125,13 +122,13 @@ def _section(settings: "Settings", scale: Scale, epochs: Epochs, name: str, step
     return Section(title=f"Time to {settings.target:.0%}, step time from {source}", text=note, parts=tuple(parts))
 
 
-def _best(settings: "Settings", scale: Scale, plan: Plan) -> Finding:
+def _best(settings: OptimusSettings, scale: Scale, plan: Plan) -> Finding:
     text = f"{settings.predicted} reaches {settings.target:.0%} fastest with {_configuration(plan)}: {_time(plan)}"
     edge = plan.servers == scale.most_servers or plan.workers == min(scale.most_workers, scale.batch)
     return Finding(text=text + (", at the edge of the search range." if edge else "."), n=1)
 
 
-def _figure(settings: "Settings", by_servers: dict[int, list[Plan]], name: str, what: str) -> Figure:
+def _figure(settings: OptimusSettings, by_servers: dict[int, list[Plan]], name: str, what: str) -> Figure:
     columns: dict[str, list[Cell]] = {"x": [], "y": [], "low": [], "high": [], "servers": []}
     longest = max(plan.hours for several in by_servers.values() for plan in several)
     unit, per_hour = next(pair for pair in UNITS if longest * pair[1] >= 2 or pair[0] == "seconds")

@@ -15,7 +15,7 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class OptimusSettings:
     """Networks and devices to train, the network to predict, and the runs that measure the time of a step."""
 
     networks: tuple[str, ...] = ("resnet18", "resnet20", "resnet32", "resnet44", "resnet56")
@@ -80,7 +80,7 @@ class Settings:
             raise ValueError(f"ps_workers: {max(self.ps_workers)} workers cannot share a batch of {self.batch}")
 
 
-def trials(settings: Settings) -> list[Trial]:
+def trials(settings: OptimusSettings) -> list[Trial]:
     """Return the trainings, imports, a recording for each batch size of a worker, and the parameter-server runs."""
     listed = []
     for device in settings.devices:
@@ -99,12 +99,12 @@ def trials(settings: Settings) -> list[Trial]:
     return listed + ([] if settings.speed else _served(settings))
 
 
-def _base(settings: Settings, overrides: Overrides) -> Recipe:
+def _base(settings: OptimusSettings, overrides: Overrides) -> Recipe:
     size = {"data.image_size": settings.image_size} if settings.image_size else {}
     return Recipe(profile=settings.profile, overrides={"progress": "plain", **size, **overrides})
 
 
-def _training(settings: Settings, device: str, network: str, seed: int) -> Trial:
+def _training(settings: OptimusSettings, device: str, network: str, seed: int) -> Trial:
     overrides: dict[str, Any] = {
         **device_overrides(device),
         "model.name": network,
@@ -129,7 +129,7 @@ def _training(settings: Settings, device: str, network: str, seed: int) -> Trial
     )
 
 
-def _served(settings: Settings) -> list[Trial]:
+def _served(settings: OptimusSettings) -> list[Trial]:
     """Parameter-server runs. The compute times of one worker are recorded first, for each batch size."""
     base = _base(
         settings,

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from distdl.report.content import Section
 from distdl.studies.base import Outcome, Study
 from distdl.studies.paleo import report
-from distdl.studies.paleo.trials import COUNTS, Settings, trials
+from distdl.studies.paleo.trials import COUNTS, PaleoSettings, trials
 
 QUICK = {"networks": ("alexnet", "googlenet", "resnet50"), "batch": 4, "rounds": 2, "repeats": 3}
 """Three networks at a smaller batch size."""
 
 
-def findings(settings: Settings, outcomes: Mapping[str, Outcome]) -> list[Section]:
+def findings(settings: PaleoSettings, outcomes: Mapping[str, Outcome]) -> list[Section]:
     """Return the results of the completed trials."""
     sections = []
     if COUNTS in outcomes and outcomes[COUNTS].completed:
@@ -31,7 +31,7 @@ def findings(settings: Settings, outcomes: Mapping[str, Outcome]) -> list[Sectio
 STUDY = Study(
     name="paleo",
     summary="FLOPs and time by layer: VGG19, a K80, and sums of layer times compared with step times on this machine",
-    settings=Settings,
+    settings=PaleoSettings,
     quick=QUICK,
     trials=trials,
     findings=findings,

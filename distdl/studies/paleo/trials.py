@@ -13,7 +13,7 @@ COUNTS = "counts"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class PaleoSettings:
     """Settings of the measurements on this machine. FLOPs are always counted for VGG19 and three networks on a K80."""
 
     networks: tuple[str, ...] = ("alexnet", "vgg16", "vgg19", "googlenet", "resnet50", "mobilenet_v2")
@@ -28,7 +28,7 @@ class Settings:
     """Device on which the networks are timed."""
 
 
-def trials(settings: Settings) -> list[Trial]:
+def trials(settings: PaleoSettings) -> list[Trial]:
     """Return a trial that counts FLOPs, and the measurements, in turn by network so that drift affects all equally."""
     measured = [
         Trial(

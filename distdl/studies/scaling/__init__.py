@@ -6,13 +6,13 @@ from distdl.report.content import Section
 from distdl.studies.base import Outcome, Study
 from distdl.studies.scaling.report import sections
 from distdl.studies.scaling.results import repeats
-from distdl.studies.scaling.trials import Settings, trials
+from distdl.studies.scaling.trials import ScalingSettings, trials
 
 QUICK = {"repeats": 3, "epochs": 3, "images": 1000}
 """The published network and batch on 1,000 images, at the same points."""
 
 
-def findings(settings: Settings, outcomes: Mapping[str, Outcome]) -> list[Section]:
+def findings(settings: ScalingSettings, outcomes: Mapping[str, Outcome]) -> list[Section]:
     """Tables and figures of the completed trials."""
     measured = repeats(outcomes.values())
     is_published = settings.profile == "mnist-cnn" and settings.mode == "weak" and settings.batch == 16
@@ -22,7 +22,7 @@ def findings(settings: Settings, outcomes: Mapping[str, Outcome]) -> list[Sectio
 STUDY = Study(
     name="scaling",
     summary="one training on an increasing number of workers: time, speed-up, efficiency, accuracy",
-    settings=Settings,
+    settings=ScalingSettings,
     quick=QUICK,
     trials=trials,
     findings=findings,

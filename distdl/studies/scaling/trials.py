@@ -15,7 +15,7 @@ SINGLE = "single"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class ScalingSettings:
     """Numbers of workers, strategies, repetitions, and the training."""
 
     profile: str = "mnist-cnn"
@@ -46,7 +46,7 @@ class Settings:
             raise ValueError(f"{odd[0]} workers cannot be shared equally by {count} hosts")
 
 
-def trials(settings: Settings) -> list[Trial]:
+def trials(settings: ScalingSettings) -> list[Trial]:
     """A training for each number of workers, strategy and seed; interleaved, each round starting one point later."""
     worker_counts = sorted({workers for workers in settings.workers if workers > 1})
     points = [(1, SINGLE), *((workers, strategy) for workers in worker_counts for strategy in settings.strategies)]
@@ -57,7 +57,7 @@ def trials(settings: Settings) -> list[Trial]:
     return listed
 
 
-def _trial(settings: Settings, workers: int, strategy: str, repeat: int) -> Trial:
+def _trial(settings: ScalingSettings, workers: int, strategy: str, repeat: int) -> Trial:
     batch = settings.batch if settings.mode == "weak" else -(-settings.batch // workers)
     overrides: dict[str, Any] = {
         "strategy": strategy,

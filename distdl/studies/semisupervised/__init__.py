@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from distdl.report.content import Section
 from distdl.studies.base import Outcome, Study
 from distdl.studies.semisupervised import report
-from distdl.studies.semisupervised.trials import Case, Settings, cases, choices, trials
+from distdl.studies.semisupervised.trials import Case, SemisupervisedSettings, cases, choices, trials
 
 QUICK = {
     "cifar10_shares": (0.02,),
@@ -28,7 +28,7 @@ QUICK = {
 }
 
 
-def findings(settings: Settings, outcomes: Mapping[str, Outcome]) -> list[Section]:
+def findings(settings: SemisupervisedSettings, outcomes: Mapping[str, Outcome]) -> list[Section]:
     """Return a section for each data set and share of labels."""
     groups: dict[tuple[str, float], list[Case]] = {}
     for case in cases(settings):
@@ -40,7 +40,7 @@ def findings(settings: Settings, outcomes: Mapping[str, Outcome]) -> list[Sectio
 STUDY = Study(
     name="semisupervised",
     summary="a teacher labels unlabelled images: accuracy by K images per class and P labels per image (Yalniz 2019)",
-    settings=Settings,
+    settings=SemisupervisedSettings,
     quick=QUICK,
     trials=trials,
     findings=findings,

@@ -62,7 +62,7 @@ LabelShare = Annotated[float, Field(gt=0, lt=1)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class SemisupervisedSettings:
     """Sets, networks, and the sweeps over K and P."""
 
     sets: tuple[Literal["cifar10", "mnist"], ...] = ("cifar10", "mnist")
@@ -102,7 +102,7 @@ class Settings:
     """Whether to augment CIFAR-10's images by flips and padded crops."""
 
 
-def cases(settings: Settings) -> Iterator[Case]:
+def cases(settings: SemisupervisedSettings) -> Iterator[Case]:
     """Yield all combinations of a data set, a share of labels and a seed."""
     for name, seed in itertools.product(settings.sets, range(settings.seeds)):
         cifar = name == "cifar10"
@@ -118,13 +118,13 @@ def cases(settings: Settings) -> Iterator[Case]:
             )
 
 
-def choices(settings: Settings) -> list[tuple[int, int]]:
+def choices(settings: SemisupervisedSettings) -> list[tuple[int, int]]:
     """Return the distinct pairs of K and P."""
     pairs = [*((k, settings.p) for k in settings.ks), *((settings.ps_k, p) for p in settings.ps)]
     return sorted(set(pairs))
 
 
-def trials(settings: Settings) -> list[Trial]:
+def trials(settings: SemisupervisedSettings) -> list[Trial]:
     """Return for each case the teacher, training on true labels alone, scoring, and two trainings per K and P."""
     listed = []
     for case in cases(settings):

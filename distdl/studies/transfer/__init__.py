@@ -6,7 +6,7 @@ ImageNet weights on a part of Caltech-101 at 64 x 64 pixels.
 
 from distdl.studies.base import Study
 from distdl.studies.transfer.report import findings
-from distdl.studies.transfer.settings import Settings
+from distdl.studies.transfer.settings import TransferSettings
 from distdl.studies.transfer.trials import trials
 
 QUICK = {
@@ -34,7 +34,7 @@ training."""
 STUDY = Study(
     name="transfer",
     summary="from scratch, frozen features, fine-tuned: learning rates, frozen parts, augmentation, ten crops",
-    settings=Settings,
+    settings=TransferSettings,
     quick=QUICK,
     trials=trials,
     findings=findings,

@@ -8,7 +8,7 @@ from distdl.core.files import read_rows
 from distdl.core.rundir import METRICS
 from distdl.core.statistics import Spread, spread
 from distdl.studies.base import Outcome
-from distdl.studies.transfer.settings import Settings
+from distdl.studies.transfer.settings import TransferSettings
 from distdl.studies.transfer.trials import attempts
 
 
@@ -56,7 +56,7 @@ class RateResult:
         return {run.seed: run.test for run in self.runs}
 
 
-def by_rate(settings: Settings, outcomes: Mapping[str, Outcome]) -> list[RateResult]:
+def by_rate(settings: TransferSettings, outcomes: Mapping[str, Outcome]) -> list[RateResult]:
     """Results of all attempts with at least one ended training, in the order of the settings, and the extractor's."""
     results = []
     for attempt in attempts(settings):

@@ -12,7 +12,7 @@ Augmentation = Literal["flip", "color", "rotation", "all"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class TransferSettings:
     """AlexNet on Caltech-101; profiles/studies/transfer-*.toml have other networks and data sets."""
 
     profile: str = "alexnet-caltech101"

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from distdl.core.profiles import Recipe
 from distdl.studies.base import Overrides, Trial
 from distdl.studies.features.grid import grid_table
-from distdl.studies.transfer.settings import Settings
+from distdl.studies.transfer.settings import TransferSettings
 
 CALLS = "distdl.studies.transfer.tasks"
 AUGMENTED: dict[str, Overrides] = {
@@ -46,7 +46,7 @@ class Attempt:
         return f"{self.kind}-lr{self.lr:g}-seed{seed}"
 
 
-def attempts(settings: Settings) -> list[Attempt]:
+def attempts(settings: TransferSettings) -> list[Attempt]:
     """Return all attempts that are trainings; the feature extractor's grid is a single trial instead."""
     listed = [Attempt(kind="scratch", lr=lr, overrides=settings.scratch) for lr in settings.scratch_rates]
     listed += [Attempt(kind="finetune", lr=lr) for lr in settings.rates]
@@ -61,7 +61,7 @@ def attempts(settings: Settings) -> list[Attempt]:
     return listed
 
 
-def trials(settings: Settings) -> list[Trial]:
+def trials(settings: TransferSettings) -> list[Trial]:
     """Return the description, the extractor's grid, each attempt with each seed, and measurements on their results."""
     common = Recipe(profile=settings.profile, overrides=settings.overrides)
     trained = [

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from distdl.report.content import Section
 from distdl.studies.base import Outcome, Study
 from distdl.studies.weak import report
-from distdl.studies.weak.trials import Settings, choices, trials
+from distdl.studies.weak.trials import WeakSettings, choices, trials
 
 QUICK = {
     "network": "mnist-fast",
@@ -25,7 +25,7 @@ QUICK = {
 }
 
 
-def findings(settings: Settings, outcomes: Mapping[str, Outcome]) -> list[Section]:
+def findings(settings: WeakSettings, outcomes: Mapping[str, Outcome]) -> list[Section]:
     """Return a section about the tags, and one for each kind of transfer."""
     seeds = range(settings.seeds)
     sections = [report.tags_section([outcomes.get(f"tags-seed{seed}") for seed in seeds])]
@@ -39,7 +39,7 @@ def findings(settings: Settings, outcomes: Mapping[str, Outcome]) -> list[Sectio
 STUDY = Study(
     name="weak",
     summary="pre-training on noisy tags with a long tail: sampling and noise, transfer to a clean task (Mahajan 2018)",
-    settings=Settings,
+    settings=WeakSettings,
     quick=QUICK,
     trials=trials,
     findings=findings,

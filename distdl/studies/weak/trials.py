@@ -17,7 +17,7 @@ Transfer = Literal["features", "fine-tuned"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class WeakSettings:
     """The tags, the sweeps over sampling and noise, and the transfer."""
 
     data: Literal["cifar10", "mnist"] = "cifar10"
@@ -65,14 +65,14 @@ class Settings:
             raise ValueError(f"most is {self.most}, but a class has only {self.synonyms} synonyms")
 
 
-def choices(settings: Settings) -> list[tuple[str, float]]:
+def choices(settings: WeakSettings) -> list[tuple[str, float]]:
     """Return the distinct pairs of sampling and noise."""
     pairs = [(sampling, 0.0) for sampling in settings.samplings]
     noisy = [(settings.noise_sampling, noise) for noise in settings.noises]
     return list(dict.fromkeys([*pairs, *noisy]))
 
 
-def _recipe(settings: Settings, seed: int, steps: int, lr: float, overrides: Overrides) -> Recipe:
+def _recipe(settings: WeakSettings, seed: int, steps: int, lr: float, overrides: Overrides) -> Recipe:
     """Return a training; `overrides` set its labels and initial weights."""
     has_color = settings.data == "cifar10"
     return one_cycle(
@@ -88,12 +88,12 @@ def _recipe(settings: Settings, seed: int, steps: int, lr: float, overrides: Ove
     )
 
 
-def trials(settings: Settings) -> list[Trial]:
+def trials(settings: WeakSettings) -> list[Trial]:
     """Return for each seed the tags, the clean task from scratch, and a pre-training with transfers for each choice."""
     return [trial for seed in range(settings.seeds) for trial in _of_seed(settings, seed)]
 
 
-def _of_seed(settings: Settings, seed: int) -> list[Trial]:
+def _of_seed(settings: WeakSettings, seed: int) -> list[Trial]:
     tags = Trial(
         name=f"tags-seed{seed}",
         call="distdl.studies.weak.tasks:run",

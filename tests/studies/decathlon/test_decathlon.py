@@ -12,7 +12,7 @@ from distdl.data.sets.decathlon import DOMAINS
 from distdl.data.sets.load import load
 from distdl.report.content import Finding, Table
 from distdl.studies.base import Outcome, Trial
-from distdl.studies.decathlon import STUDY, Settings, findings, score, trials
+from distdl.studies.decathlon import STUDY, DecathlonSettings, findings, score, trials
 from distdl.studies.decathlon import tasks as domain
 
 AIRCRAFT = next(domain for domain in DOMAINS if domain.folder == "aircraft")
@@ -66,18 +66,18 @@ def test_domains_in_their_own_layout(data_root: Path) -> None:
 
 
 def test_recipes_of_all_trials_are_valid() -> None:
-    for settings in (Settings(), Settings(**STUDY.quick)):
+    for settings in (DecathlonSettings(), DecathlonSettings(**STUDY.quick)):
         listed = trials(settings)
         assert len({trial.name for trial in listed}) == len(listed)
         for trial in (each for each in listed if not each.labels.get("seed")):
             config = resolve(Recipe(**trial.settings["recipe"]), strategy="single")
             assert config.data.image_size == 72 and config.data.validation
-    assert len(trials(Settings())) == 10 * (1 + 3 * 3)
+    assert len(trials(DecathlonSettings())) == 10 * (1 + 3 * 3)
 
 
 def test_a_missing_domain_is_reported_and_is_no_failure(challenge: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DISTDL_DATA", str(challenge))
-    settings = Settings(domains=("svhn", "ucf101"), rates=(0.01,), seeds=1)
+    settings = DecathlonSettings(domains=("svhn", "ucf101"), rates=(0.01,), seeds=1)
     outcomes = {}
     for trial in trials(settings):
         call = domain.extract if trial.call.endswith("extract") else domain.tune
@@ -93,7 +93,7 @@ def test_a_domain_is_run_and_scored(data_root: Path, monkeypatch: pytest.MonkeyP
     """Flowers by CIFAR-10's ResNet-20, on frozen features and fine-tuned, trained for real."""
     monkeypatch.setenv("DISTDL_DATA", str(data_root))
     overrides = {"data.loader": "resident", "epochs": 2, "progress": "none", "compute.threads": 1}
-    settings = Settings(
+    settings = DecathlonSettings(
         profile="resnet20-cifar100", overrides=overrides, domains=("vgg-flowers", "svhn"), rates=(0.01,), seeds=2
     )
     outcomes = {trial.name: _done(trial, tmp_path / trial.name) for trial in trials(settings)}

@@ -17,7 +17,7 @@ from distdl.runtime import tensors
 from distdl.studies.base import Outcome
 from distdl.studies.leaderboard import STUDY, worker
 from distdl.studies.leaderboard.board import Board
-from distdl.studies.leaderboard.trials import Settings
+from distdl.studies.leaderboard.trials import LeaderboardSettings
 from distdl.training import checkpoint
 from jobs import wait_for
 
@@ -189,7 +189,7 @@ def test_a_damaged_slot_is_passed_over(tmp_path: Path) -> None:
 
 
 def test_what_the_boards_show(tmp_path: Path) -> None:
-    settings = Settings(attempts=("scratch", "fine-tuned"), population=("scratch",), processes=1)
+    settings = LeaderboardSettings(attempts=("scratch", "fine-tuned"), population=("scratch",), processes=1)
     outcomes = {}
     for trial in STUDY.trials(settings):
         folder = tmp_path / "study" / "trials" / trial.name

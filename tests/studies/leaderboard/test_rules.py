@@ -15,7 +15,7 @@ from distdl.studies.leaderboard.history import ancestry, best_so_far, nodes
 from distdl.studies.leaderboard.profiles import PUBLISHED, profile_at
 from distdl.studies.leaderboard.rules import PopulationBased, ReplaceWorst, Rule
 from distdl.studies.leaderboard.tree import figure, outline, table
-from distdl.studies.leaderboard.trials import Settings, trials
+from distdl.studies.leaderboard.trials import LeaderboardSettings, trials
 
 
 def play(session: Session, score: float, epochs: int = 0) -> tuple[int | None, bool]:
@@ -241,7 +241,7 @@ def test_a_long_chain_is_drawn_in_few_lines(tmp_path: Path) -> None:
 
 
 def test_the_trials_are_the_processes_of_each_board_and_its_top() -> None:
-    listed = trials(Settings())
+    listed = trials(LeaderboardSettings())
     names = [trial.name for trial in listed]
     assert len(set(names)) == len(names) == 6 * (2 + 1)
     for trial in listed:

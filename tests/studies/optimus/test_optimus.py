@@ -9,7 +9,7 @@ import pytest
 from distdl.core.errors import UserError
 from distdl.report.content import Finding, Section, Table
 from distdl.studies.base import Outcome, Trial
-from distdl.studies.optimus import STUDY, Settings, findings, logs, trials
+from distdl.studies.optimus import STUDY, OptimusSettings, findings, logs, trials
 from distdl.studies.optimus.scaling import Plan, last_paying_plan
 from distdl.studies.runner.settings import resolve
 from here import configuration
@@ -18,7 +18,7 @@ SMALL = ("devices=cpu,cuda", "epochs=10", "drops=", "batch=100", "images=1000", 
 STEPS = np.arange(1, 101)
 
 
-def settings(*assignments: str) -> Settings:
+def settings(*assignments: str) -> OptimusSettings:
     return resolve(STUDY, assignments=[*SMALL, *assignments])
 
 
@@ -53,7 +53,7 @@ def outcome(trial: Trial, root: Path, *, faster: dict[str, float]) -> Outcome:
     return Outcome(trial=trial, folder=folder, status="completed", result=result)
 
 
-def outcomes(made: Settings, root: Path, **faster: float) -> dict[str, Outcome]:
+def outcomes(made: OptimusSettings, root: Path, **faster: float) -> dict[str, Outcome]:
     return {trial.name: outcome(trial, root, faster=faster) for trial in trials(made)}
 
 
@@ -67,7 +67,7 @@ def table(sections: list[Section], name: str) -> list[dict]:
 
 
 def test_the_full_study_is_the_documents() -> None:
-    made = Settings()
+    made = OptimusSettings()
     assert (made.networks, made.predicted) == (("resnet18", "resnet20", "resnet32", "resnet44", "resnet56"), "resnet50")
     assert (made.batch, made.epochs, made.target, made.servers) == (128, 350, 0.92, (2, 4))
     results = {trial.name: trial for trial in trials(made)}
@@ -134,7 +134,7 @@ def test_a_target_that_no_curve_reaches_gives_no_time(tmp_path: Path) -> None:
 def test_logs_of_another_device_join_the_regression(tmp_path: Path) -> None:
     source = tmp_path / "k80"
     source.mkdir()
-    for network in Settings().networks:
+    for network in OptimusSettings().networks:
         losses, accuracy = curve(network, "k80")
         by_step = dict(accuracy)
         rows = [f"{k},{v},{by_step.get(k, '')}" for k, v in zip(STEPS, losses, strict=True)]

@@ -6,7 +6,7 @@ import pytest
 
 from distdl.report.content import Finding, Table
 from distdl.studies.base import Outcome
-from distdl.studies.paleo import Settings, findings, trials
+from distdl.studies.paleo import PaleoSettings, findings, trials
 from distdl.studies.paleo.tasks import counts, measured
 
 
@@ -20,7 +20,7 @@ def counted() -> dict:
 
 
 def test_the_documents_figures(counted: dict, tmp_path: Path) -> None:
-    settings = Settings(networks=(), repeats=1)
+    settings = PaleoSettings(networks=(), repeats=1)
     (trial,) = trials(settings)
     vgg19, k80 = findings(settings, {trial.name: outcome(trial, counted, tmp_path)})
     assert vgg19.parts[0].text == "Convolutions are 99.3702% of VGG19's 19,632,062,464 multiply-adds per image."
@@ -36,7 +36,7 @@ def test_the_documents_figures(counted: dict, tmp_path: Path) -> None:
 
 
 def test_a_network_measured_here(counted: dict, tmp_path: Path) -> None:
-    settings = Settings(networks=("squeezenet1_1",), batch=1, rounds=1, repeats=2, on="cpu")
+    settings = PaleoSettings(networks=("squeezenet1_1",), batch=1, rounds=1, repeats=2, on="cpu")
     first, *others = trials(settings)
     outcomes = {first.name: outcome(first, counted, tmp_path)}
     for trial in others:
@@ -54,7 +54,7 @@ def test_a_network_measured_here(counted: dict, tmp_path: Path) -> None:
 
 
 def test_findings_name_a_sum_that_does_not_add_up(tmp_path: Path) -> None:
-    settings = Settings(networks=("a",), repeats=1)
+    settings = PaleoSettings(networks=("a",), repeats=1)
     result = {
         "device": "a GPU", "cuda": True, "threads": 1, "peak_flops_per_s": 1e12, "training_flops": 3e9,
         "total": {"forward_s": 1.0, "backward_s": 2.0}, "layer_sum": {"forward_s": 1.2, "backward_s": 2.4},

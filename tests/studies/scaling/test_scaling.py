@@ -9,11 +9,11 @@ from distdl.report.content import Figure, Finding, Table
 from distdl.studies.base import Outcome
 from distdl.studies.runner import trial_lock as claim
 from distdl.studies.runner.process import command
-from distdl.studies.scaling import STUDY, Settings, findings, trials
+from distdl.studies.scaling import STUDY, ScalingSettings, findings, trials
 from distdl.studies.scaling.results import amdahl, karp_flatt, repeats
 
 
-def completed(settings: Settings, folder: Path, *, cores: int = 2, serial_s: float = 1.0) -> dict[str, Outcome]:
+def completed(settings: ScalingSettings, folder: Path, *, cores: int = 2, serial_s: float = 1.0) -> dict[str, Outcome]:
     """Outcomes whose later epochs take serial_s + 4 s / workers, and whose first takes 3 s more."""
     outcomes = {}
     for trial in trials(settings):
@@ -42,7 +42,7 @@ def completed(settings: Settings, folder: Path, *, cores: int = 2, serial_s: flo
 
 
 def test_points_are_interleaved_and_share_one_base() -> None:
-    names = [trial.name for trial in trials(Settings(workers=(1, 2), repeats=2))]
+    names = [trial.name for trial in trials(ScalingSettings(workers=(1, 2), repeats=2))]
     assert names == [
         *("single-1-seed0", "ddp-2-seed0", "horovod-2-seed0"),
         *("ddp-2-seed1", "horovod-2-seed1", "single-1-seed1"),
@@ -51,30 +51,30 @@ def test_points_are_interleaved_and_share_one_base() -> None:
 
 @pytest.mark.parametrize(("mode", "batches"), [("weak", [16, 16, 16]), ("strong", [16, 8, 6])])
 def test_weak_keeps_a_workers_batch_and_strong_the_whole(mode: str, batches: list[int]) -> None:
-    settings = Settings(workers=(1, 2, 3), strategies=("ddp",), mode=mode, repeats=1)
+    settings = ScalingSettings(workers=(1, 2, 3), strategies=("ddp",), mode=mode, repeats=1)
     assert [trial.recipe.overrides["data.batch_size"] for trial in trials(settings)] == batches
 
 
 def test_each_strategy_by_its_launcher() -> None:
-    by_name = {trial.name: trial for trial in trials(Settings(workers=(4,), repeats=1))}
+    by_name = {trial.name: trial for trial in trials(ScalingSettings(workers=(4,), repeats=1))}
     programs = {name: [Path(word).name for word in command(trial, Path("out"))] for name, trial in by_name.items()}
     assert programs["single-1-seed0"][0] == "python"
     assert programs["ddp-4-seed0"][:3] == ["torchrun", "--standalone", "--nproc_per_node=4"]
     assert programs["horovod-4-seed0"][:4] == ["horovodrun", "--gloo", "-np", "4"]
-    hosts = {trial.name: trial for trial in trials(Settings(workers=(4,), repeats=1, hosts="2"))}
+    hosts = {trial.name: trial for trial in trials(ScalingSettings(workers=(4,), repeats=1, hosts="2"))}
     argv = command(hosts["ddp-4-seed0"], Path("out"))
     assert argv[3:10] == ["launch", "--with", "netns", "--hosts", "2", "--nproc", "2"]
     argv = command(hosts["horovod-4-seed0"], Path("out"))
     assert argv[3:8] == ["hosts", "--count", "2", "--first", "--"] and "h0:2,h1:2" in argv
     assert not hosts["single-1-seed0"].hosts
-    names = trials(Settings(workers=(2,), strategies=("ddp",), repeats=1, hosts="a,b"))
+    names = trials(ScalingSettings(workers=(2,), strategies=("ddp",), repeats=1, hosts="a,b"))
     assert command(names[1], Path("out"))[3:10] == ["launch", "--with", "torchrun", "--hosts", "a,b", "--nproc", "1"]
     with pytest.raises(ValueError, match="3 workers cannot be shared equally by 2 hosts"):
-        Settings(workers=(3,), hosts="2")
+        ScalingSettings(workers=(3,), hosts="2")
 
 
 def test_what_times_that_are_known_come_to(tmp_path: Path) -> None:
-    settings = Settings(strategies=("ddp",), repeats=3, epochs=3)
+    settings = ScalingSettings(strategies=("ddp",), repeats=3, epochs=3)
     outcomes = completed(settings, tmp_path)
     results = repeats(outcomes.values())
     assert {each.workers for each in results if each.oversubscribed} == {4}
@@ -101,7 +101,7 @@ def test_what_times_that_are_known_come_to(tmp_path: Path) -> None:
 
 
 def test_no_gain_is_not_called_one(tmp_path: Path) -> None:
-    settings = Settings(workers=(2,), strategies=("ddp",), repeats=2, epochs=2)
+    settings = ScalingSettings(workers=(2,), strategies=("ddp",), repeats=2, epochs=2)
     outcomes = completed(settings, tmp_path)
     for outcome in outcomes.values():  # two workers as slow as one
         if outcome.trial.ranks == 2:
@@ -114,7 +114,7 @@ def test_no_gain_is_not_called_one(tmp_path: Path) -> None:
 
 
 def test_some_of_it_is_shown_before_all_is_there(tmp_path: Path) -> None:
-    settings = Settings(**{"strategies": ("ddp",), **STUDY.quick})
+    settings = ScalingSettings(**{"strategies": ("ddp",), **STUDY.quick})
     outcomes = completed(settings, tmp_path)
     first = dict(list(outcomes.items())[:1])
     assert findings(settings, first)[0].parts[-1].rows[0][:2] == (1, "single")

@@ -17,7 +17,7 @@ from distdl.studies.transfer import STUDY
 from distdl.studies.transfer import published as document
 from distdl.studies.transfer import tasks as calls
 from distdl.studies.transfer.results import best, by_rate
-from distdl.studies.transfer.settings import Settings
+from distdl.studies.transfer.settings import TransferSettings
 from distdl.studies.transfer.trials import attempts, trials
 
 PROFILES = ("", *(name.removeprefix("transfer-") for name in study_profiles(STUDY)))
@@ -42,10 +42,10 @@ def test_recipes_of_all_trials_are_valid(profile: str, quick: bool) -> None:
 
 
 def test_the_documents_grids_are_the_defaults() -> None:
-    tried = {(attempt.kind, attempt.lr) for attempt in attempts(Settings())}
+    tried = {(attempt.kind, attempt.lr) for attempt in attempts(TransferSettings())}
     assert {(row.kind, row.lr) for row in document.ROWS if row.kind != "ten-crop"} <= tried
-    assert Settings().head_rates == (1.0, 0.1, 0.01, 0.001)
-    overrides = next(attempt.overrides for attempt in attempts(Settings()) if attempt.kind == "augment-all")
+    assert TransferSettings().head_rates == (1.0, 0.1, 0.01, 0.001)
+    overrides = next(attempt.overrides for attempt in attempts(TransferSettings()) if attempt.kind == "augment-all")
     assert {"data.augment.flip", "data.augment.color_jitter", "data.augment.rotation"} <= set(overrides)
     problem = resolve(STUDY, profile="resnet50-decathlon")
     config = resolve_recipe(Recipe(profile=problem.profile), strategy="single")
@@ -53,7 +53,7 @@ def test_the_documents_grids_are_the_defaults() -> None:
     assert (config.epochs, config.data.global_batch, config.model.name) == (200, 64, "resnet50")
 
 
-TINY = Settings(
+TINY = TransferSettings(
     profile="resnet20-cifar100",
     overrides={
         "data.name": "flowers",
@@ -106,7 +106,7 @@ def test_every_trial_runs_and_is_shown(data_root: Path, monkeypatch: pytest.Monk
     assert outcomes["ten-crop"].result["accuracy"]["finetune-lr0.02-seed0"] == pytest.approx(accuracy)
 
 
-def _run_all(settings: Settings, folder: Path) -> dict[str, Outcome]:
+def _run_all(settings: TransferSettings, folder: Path) -> dict[str, Outcome]:
     functions = {"describe": calls.describe, "ten_crop": calls.ten_crop, "moved": calls.moved}
     outcomes = {}
     for trial in trials(settings):
@@ -127,7 +127,7 @@ def _run_all(settings: Settings, folder: Path) -> dict[str, Outcome]:
     return outcomes
 
 
-SHOWN = Settings(rates=(0.1, 0.01), scratch_rates=(0.01,), augmentations=(), factors=(), ten_crop=False)
+SHOWN = TransferSettings(rates=(0.1, 0.01), scratch_rates=(0.01,), augmentations=(), factors=(), ten_crop=False)
 """Three seeds of each, whose results are written down below."""
 
 

@@ -6,10 +6,10 @@ from distdl.report.content import Section
 from distdl.studies.base import Outcome
 from distdl.studies.transfer.report import approaches, augmentation, explanation, rates, target
 from distdl.studies.transfer.results import by_rate
-from distdl.studies.transfer.settings import Settings
+from distdl.studies.transfer.settings import TransferSettings
 
 
-def findings(settings: Settings, outcomes: Mapping[str, Outcome]) -> list[Section]:
+def findings(settings: TransferSettings, outcomes: Mapping[str, Outcome]) -> list[Section]:
     """A section for each topic that has completed trials."""
     results = by_rate(settings, outcomes)
     sections = [

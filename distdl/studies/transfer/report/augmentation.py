@@ -10,11 +10,11 @@ from distdl.studies.runner.accuracy import percent
 from distdl.studies.transfer import published
 from distdl.studies.transfer.report.rates import table
 from distdl.studies.transfer.results import RateResult
-from distdl.studies.transfer.settings import Settings
+from distdl.studies.transfer.settings import TransferSettings
 from distdl.studies.transfer.trials import TITLES
 
 
-def section(results: Sequence[RateResult], settings: Settings, crops: Outcome | None) -> Section | None:
+def section(results: Sequence[RateResult], settings: TransferSettings, crops: Outcome | None) -> Section | None:
     """Compare each augmentation with none; None if there is nothing to compare."""
     plain = next((result for result in results if (result.kind, result.lr) == ("finetune", settings.lr)), None)
     if not plain or not plain.runs:

@@ -10,7 +10,7 @@ from distdl.studies.base import Outcome, Study, Trial
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class BatchSizeSettings:
     """Batch sizes, repetitions and the training."""
 
     profile: str = "digits"
@@ -26,7 +26,7 @@ class Settings:
 QUICK = {"batches": (16, 128), "seeds": 2, "epochs": 1}
 
 
-def trials(settings: Settings) -> list[Trial]:
+def trials(settings: BatchSizeSettings) -> list[Trial]:
     """A training for each batch size and seed."""
     return [
         Trial(
@@ -42,7 +42,7 @@ def trials(settings: Settings) -> list[Trial]:
     ]
 
 
-def findings(settings: Settings, outcomes: Mapping[str, Outcome]) -> list[Section]:
+def findings(settings: BatchSizeSettings, outcomes: Mapping[str, Outcome]) -> list[Section]:
     """Accuracy by batch size, and whether the smallest batch is best."""
     reached: dict[int, list[float]] = {}
     for outcome in outcomes.values():
@@ -76,7 +76,7 @@ def findings(settings: Settings, outcomes: Mapping[str, Outcome]) -> list[Sectio
 STUDY = Study(
     name="batch-size",
     summary="effect of the batch size on accuracy at a fixed number of images",
-    settings=Settings,
+    settings=BatchSizeSettings,
     quick=QUICK,
     trials=trials,
     findings=findings,
