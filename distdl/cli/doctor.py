@@ -20,7 +20,7 @@ from distdl.runtime.cores import cores
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class Capability:
     """A device, library or data set that distdl can use."""
 
     name: str
@@ -37,81 +37,83 @@ def doctor(*, json: bool = False) -> None:
     Args:
         json: print a JSON object by name instead of the table.
     """
-    findings = examine()
+    capabilities = examine()
     if json:
-        print(_as_json(findings))
+        print(_as_json(capabilities))
         return
     table = Table(title="distdl doctor", title_justify="left")
     table.add_column("component")
     table.add_column("found")
     table.add_column("detail, or how to install it", overflow="fold")
-    for finding in findings:
-        mark = Text("yes", "green") if finding.found else Text("no", "yellow")
-        table.add_row(finding.name, mark, finding.detail + (f"\n{finding.remedy}" if finding.remedy else ""))
+    for capability in capabilities:
+        mark = Text("yes", "green") if capability.found else Text("no", "yellow")
+        table.add_row(
+            capability.name, mark, capability.detail + (f"\n{capability.remedy}" if capability.remedy else "")
+        )
     PlainConsole().print(table)
 
 
-def _as_json(findings: list[Finding]) -> str:
-    return json.dumps({f.name: {k: v for k, v in asdict(f).items() if k != "name"} for f in findings}, indent=2)
+def _as_json(capabilities: list[Capability]) -> str:
+    return json.dumps({f.name: {k: v for k, v in asdict(f).items() if k != "name"} for f in capabilities}, indent=2)
 
 
-def examine() -> list[Finding]:
-    """Everything that distdl can use, available or not. A check that fails is a finding with the error."""
-    findings: list[Finding] = []
+def examine() -> list[Capability]:
+    """Everything that distdl can use, available or not. A check that fails is a capability with the error as detail."""
+    capabilities: list[Capability] = []
     for name, check in CHECKS.items():
         try:
             result = check()
         except (Exception, SystemExit) as error:  # a broken package may raise anything when it is imported
-            result = Finding(name=name, found=False, detail=f"cannot be checked: {reason(error)}")
-        findings += result if isinstance(result, list) else [result]
-    return findings
+            result = Capability(name=name, found=False, detail=f"cannot be checked: {reason(error)}")
+        capabilities += result if isinstance(result, list) else [result]
+    return capabilities
 
 
-def _host() -> Finding:
+def _host() -> Capability:
     import psutil
 
     gib = psutil.virtual_memory().total / 2**30
-    return Finding(
+    return Capability(
         name="host", found=True, detail=f"{cores()} cores, {gib:.0f} GiB, Python {platform.python_version()}"
     )
 
 
-def _torch() -> Finding:
+def _torch() -> Capability:
     import torch
 
-    return Finding(name="torch", found=True, detail=f"{torch.__version__}, torchvision {_version('torchvision')}")
+    return Capability(name="torch", found=True, detail=f"{torch.__version__}, torchvision {_version('torchvision')}")
 
 
-def _cuda() -> Finding:
+def _cuda() -> Capability:
     import torch
 
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-        return Finding(name="cuda", found=True, detail=f"{torch.version.cuda}: " + ", ".join(names))
+        return Capability(name="cuda", found=True, detail=f"{torch.version.cuda}: " + ", ".join(names))
     if torch.version.cuda is None:
-        return Finding(name="cuda", found=False, detail="this torch is a CPU build", remedy="pip install -U torch")
+        return Capability(name="cuda", found=False, detail="this torch is a CPU build", remedy="pip install -U torch")
     if not shutil.which("nvidia-smi"):
-        return Finding(name="cuda", found=False, detail="no NVIDIA driver: training runs on the CPU")
-    return Finding(
+        return Capability(name="cuda", found=False, detail="no NVIDIA driver: training runs on the CPU")
+    return Capability(
         name="cuda", found=False, detail="a driver, but torch sees no GPU; ask the driver:", remedy="nvidia-smi"
     )
 
 
-def _nccl() -> Finding:
+def _nccl() -> Capability:
     import torch
     from torch.cuda import nccl
 
     if torch.distributed.is_nccl_available():
         version = ".".join(map(str, nccl.version()))
-        return Finding(name="nccl", found=True, detail=f"{version}, inside torch")
-    return Finding(name="nccl", found=False, detail="this torch has none: GPUs would communicate through gloo")
+        return Capability(name="nccl", found=True, detail=f"{version}, inside torch")
+    return Capability(name="nccl", found=False, detail="this torch has none: GPUs would communicate through gloo")
 
 
-def _package(name: str, traits: Mapping[str, Any]) -> Finding:
+def _package(name: str, traits: Mapping[str, Any]) -> Capability:
     """The package that a component of the registry needs."""
     if _importable(traits["package"]):
-        return Finding(name=name, found=True, detail=_version(_distribution(traits["package"])))
-    return Finding(name=name, found=False, detail="not installed", remedy=traits["install"])
+        return Capability(name=name, found=True, detail=_version(_distribution(traits["package"])))
+    return Capability(name=name, found=False, detail="not installed", remedy=traits["install"])
 
 
 def _distribution(package: str) -> str:
@@ -134,7 +136,7 @@ def _version(distribution: str) -> str:
         return "version unknown"
 
 
-def _nvml() -> Finding:
+def _nvml() -> Capability:
     import pynvml
 
     remedies = {
@@ -153,26 +155,26 @@ def _nvml() -> Finding:
     except pynvml.NVMLError as error:
         remedy = remedies.get(getattr(error, "value", 0), "")
         detail = str(error).rstrip(".") + (f": {remedy}" if remedy else "")
-        return Finding(name="nvml", found=False, detail=detail)
-    return Finding(name="nvml", found=True, detail=f"driver {driver}, {count} devices")
+        return Capability(name="nvml", found=False, detail=detail)
+    return Capability(name="nvml", found=True, detail=f"driver {driver}, {count} devices")
 
 
-def _slurm() -> Finding:
+def _slurm() -> Capability:
     sbatch = shutil.which("sbatch")
     if not sbatch:
-        return Finding(name="slurm", found=False, detail="no sbatch: on a cluster it is on the login node")
+        return Capability(name="slurm", found=False, detail="no sbatch: on a cluster it is on the login node")
     version = subprocess.run(
         [sbatch, "--version"], capture_output=True, text=True, errors="replace", timeout=10, check=False
     )
-    return Finding(name="slurm", found=True, detail=version.stdout.strip() or sbatch)
+    return Capability(name="slurm", found=True, detail=version.stdout.strip() or sbatch)
 
 
-def _data() -> list[Finding]:
+def _data() -> list[Capability]:
     from distdl.data.sets.load import available, data_root
 
     root = data_root(None)
     return [
-        Finding(
+        Capability(
             name=f"data {name}",
             found=folder is not None,
             detail=str(folder) if folder else f"not under {root}",
@@ -190,7 +192,7 @@ PACKAGES = {
 }
 """Optional packages of distdl's components, by the last part of their name."""
 
-CHECKS: dict[str, Callable[[], Finding | list[Finding]]] = {
+CHECKS: dict[str, Callable[[], Capability | list[Capability]]] = {
     "host": _host,
     "torch": _torch,
     "cuda": _cuda,

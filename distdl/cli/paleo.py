@@ -20,13 +20,13 @@ from distdl.perf.cost import paleo
 from distdl.perf.cost.calibration import stored
 from distdl.perf.cost.layers import Network
 from distdl.report import figure_files
-from distdl.report.content import Axis, Figure, Layer
+from distdl.report.content import Axis, Figure, PlotLayer
 
 WORKERS = "1,2,4,8,16,32,64,128,256,512,1024"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prediction:
+class PaleoPrediction:
     """Times of a network on a device, and its scaling."""
 
     network: Network
@@ -124,7 +124,7 @@ def paleo_command(
     if fused:
         counted = paleo.fused(counted)
     steps = paleo.scale(counted, platform, counts, cluster, scaling)
-    prediction = Prediction(
+    prediction = PaleoPrediction(
         network=counted,
         platform=platform,
         layers=paleo.layer_times(counted, platform),
@@ -170,7 +170,7 @@ def _count(model: str, input: str, batch: int, convention: str) -> Network:
     return lu2017(counted) if convention == "lu2017" else counted
 
 
-def show(console: Console, prediction: Prediction, convention: str) -> None:
+def show(console: Console, prediction: PaleoPrediction, convention: str) -> None:
     """Print the table of layers, the totals and the scaling."""
     platform, step, batch = prediction.platform, prediction.step, prediction.network.batch
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
@@ -236,7 +236,7 @@ def ms(seconds: float) -> str:
     return f"{value:,.0f}" if value >= 99.95 else f"{value:.1f}" if value >= 9.995 else f"{value:.3f}"
 
 
-def scaling_figures(prediction: Prediction, title: str, scaling: str) -> tuple[Figure, Figure]:
+def scaling_figures(prediction: PaleoPrediction, title: str, scaling: str) -> tuple[Figure, Figure]:
     """Throughput over workers, predicted and ideal, and the parts of a step."""
     steps = prediction.scaling or [prediction.step]
     workers: list[Cell] = [step.workers for step in steps]
@@ -253,9 +253,9 @@ def scaling_figures(prediction: Prediction, title: str, scaling: str) -> tuple[F
         x=Axis(title="workers", scale="log"),
         y=Axis(title="images/s", scale="log"),
         layers=(
-            Layer(mark="line", data=predicted, x="workers", y="images/s", series="curve"),
-            Layer(mark="points", data=predicted, x="workers", y="images/s", series="curve"),
-            Layer(mark="line", data=ideal, x="workers", y="images/s", series="curve"),
+            PlotLayer(mark="line", data=predicted, x="workers", y="images/s", series="curve"),
+            PlotLayer(mark="points", data=predicted, x="workers", y="images/s", series="curve"),
+            PlotLayer(mark="line", data=ideal, x="workers", y="images/s", series="curve"),
         ),
     )
     parts = ("forward", "backward", "update", "exchange")
@@ -274,6 +274,6 @@ def scaling_figures(prediction: Prediction, title: str, scaling: str) -> tuple[F
         title=f"Parts of a step, {scaling} scaling: {batch}",
         x=Axis(title="workers", scale="category"),
         y=Axis(title="ms per step"),
-        layers=(Layer(mark="bars", data=bars, x="workers", y="ms per step", series="part", stack=True),),
+        layers=(PlotLayer(mark="bars", data=bars, x="workers", y="ms per step", series="part", stack=True),),
     )
     return throughput, step_parts

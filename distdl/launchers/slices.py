@@ -47,7 +47,7 @@ Ending = Literal["completed", "stopped", "failed", "refused", "taken", "lost"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class LedgerRow:
     """A row of the ledger."""
 
     time_s: Finite
@@ -60,7 +60,7 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Begin(Row):
+class Begin(LedgerRow):
     """The row that a slice writes when it begins."""
 
     kind: Literal["begin"] = "begin"
@@ -70,7 +70,7 @@ class Begin(Row):
 
 
 @dataclass(frozen=True, kw_only=True)
-class End(Row):
+class End(LedgerRow):
     """The row that a slice writes when it ends."""
 
     kind: Literal["end"] = "end"
@@ -115,7 +115,7 @@ class SliceTotals:
     reason: str
 
 
-def read(rows: Iterable[Row]) -> list[Slice]:
+def read(rows: Iterable[LedgerRow]) -> list[Slice]:
     """Finished slices, oldest first, from the rows of a ledger."""
     finished, begun = [], None
     for row in rows:
@@ -265,7 +265,7 @@ def last_line(log: Path) -> str:
     return printable(next(iter((errors or own_lines)[-1:]), "")[:LINE_LENGTH])
 
 
-def read_ledger(ledger: Path) -> tuple[list[Row], list[int]]:
+def read_ledger(ledger: Path) -> tuple[list[LedgerRow], list[int]]:
     """Read the rows of a ledger. Also returns the numbers of damaged lines, which are skipped with a warning."""
     if not ledger.exists():
         return [], []
@@ -277,7 +277,7 @@ def read_ledger(ledger: Path) -> tuple[list[Row], list[int]]:
     return [row for row in rows if row is not None], bad
 
 
-def _row(line: bytes) -> Row | None:
+def _row(line: bytes) -> LedgerRow | None:
     """The row of a line; None if the line is incomplete or damaged."""
     value = parse_row(line) if line.endswith(b"\n") else None
     if value is None:
@@ -288,14 +288,14 @@ def _row(line: bytes) -> Row | None:
         return None
 
 
-def _append(ledger: Path, row: Row) -> Row:
+def _append(ledger: Path, row: LedgerRow) -> LedgerRow:
     ledger.parent.mkdir(parents=True, exist_ok=True)
     with append_rows(ledger) as sink:
         sink.write(json.dumps(asdict(row)) + "\n")
     return row
 
 
-def _since_first(rows: Sequence[Row], at: float) -> float:
+def _since_first(rows: Sequence[LedgerRow], at: float) -> float:
     return round(at - (rows[0].at if rows else at), 3)
 
 

@@ -8,15 +8,15 @@ from typing import Any
 from torch import Tensor, nn
 
 
-class State(OrderedDict[str, Tensor]):
+class StateDict(OrderedDict[str, Tensor]):
     """A state_dict: tensors by name."""
 
     _metadata: Any = None
     """Versions of the modules by name, as torch stores them in a state_dict to convert older layouts."""
 
-    def replaced(self, tensors: Iterable[tuple[str, Tensor]]) -> "State":
+    def replaced(self, tensors: Iterable[tuple[str, Tensor]]) -> "StateDict":
         """Return a state with other tensors and the same versions."""
-        state = State(tensors)
+        state = StateDict(tensors)
         state._metadata = self._metadata
         return state
 
@@ -26,9 +26,9 @@ class Adapter:
     """Conversion of weights to the layout of a network."""
 
     name: str
-    applies: Callable[[State, nn.Module], bool]
+    applies: Callable[[StateDict, nn.Module], bool]
     """Whether the state has the layout that this adapter converts."""
-    adapt: Callable[[State, nn.Module], State]
+    adapt: Callable[[StateDict, nn.Module], StateDict]
     """Function that returns the converted state."""
 
 

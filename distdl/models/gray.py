@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from distdl.models.family import Adapter, State
+from distdl.models.family import Adapter, StateDict
 
 
 def fold_to_gray(weight: Tensor) -> Tensor:
@@ -34,14 +34,14 @@ def first_convolution(network: nn.Module) -> str | None:
     return next((name for name, module in network.named_modules() if isinstance(module, nn.Conv2d)), None)
 
 
-def _is_color(state: State, network: nn.Module) -> bool:
+def _is_color(state: StateDict, network: nn.Module) -> bool:
     key = f"{first_convolution(network)}.weight"
     if key not in state or state[key].ndim != 4:
         return False
     return state[key].shape[1] == 3 and network.state_dict()[key].shape[1] == 1
 
 
-def _to_gray(state: State, network: nn.Module) -> State:
+def _to_gray(state: StateDict, network: nn.Module) -> StateDict:
     key = f"{first_convolution(network)}.weight"
     return state.replaced((name, fold_to_gray(value) if name == key else value) for name, value in state.items())
 

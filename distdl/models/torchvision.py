@@ -13,7 +13,7 @@ from torch import nn
 
 from distdl.core.errors import UserError
 from distdl.core.registry import Row
-from distdl.models.family import Adapter, Family, State
+from distdl.models.family import Adapter, Family, StateDict
 from distdl.models.gray import make_gray
 from distdl.profiling.counting.meta import weightless
 
@@ -157,11 +157,11 @@ def weights_file(name: str) -> Path:
     return file
 
 
-def _has_auxiliary_heads(state: State, network: nn.Module) -> bool:
+def _has_auxiliary_heads(state: StateDict, network: nn.Module) -> bool:
     return any(map(_is_auxiliary, state)) and not any(map(_is_auxiliary, network.state_dict()))
 
 
-def _without_auxiliary_heads(state: State, network: nn.Module) -> State:
+def _without_auxiliary_heads(state: StateDict, network: nn.Module) -> StateDict:
     return state.replaced((name, value) for name, value in state.items() if not _is_auxiliary(name))
 
 
@@ -169,15 +169,15 @@ def _is_auxiliary(name: str) -> bool:
     return any(name.startswith(prefixes) for prefixes in AUXILIARY_HEADS.values())
 
 
-def _has_densenet_names(state: State, network: nn.Module) -> bool:
+def _has_densenet_names(state: StateDict, network: nn.Module) -> bool:
     return any(map(_DENSENET_2017.search, state))
 
 
-def _without_densenet_names(state: State, network: nn.Module) -> State:
+def _without_densenet_names(state: StateDict, network: nn.Module) -> StateDict:
     return state.replaced((_DENSENET_2017.sub(r"\1\2", name), value) for name, value in state.items())
 
 
-def _has_other_positions(state: State, network: nn.Module) -> bool:
+def _has_other_positions(state: StateDict, network: nn.Module) -> bool:
     from torchvision.models import VisionTransformer
 
     if not isinstance(network, VisionTransformer) or _POSITIONS not in state:
@@ -185,7 +185,7 @@ def _has_other_positions(state: State, network: nn.Module) -> bool:
     return network.encoder.pos_embedding.shape != state[_POSITIONS].shape
 
 
-def _interpolated_positions(state: State, network: nn.Module) -> State:
+def _interpolated_positions(state: StateDict, network: nn.Module) -> StateDict:
     from torchvision.models import VisionTransformer
     from torchvision.models.vision_transformer import interpolate_embeddings
 

@@ -13,7 +13,7 @@ from distdl.core.manifest import STATE
 from distdl.core.paths import data_root
 from distdl.models import torchvision
 from distdl.models.blocks import head
-from distdl.models.family import Adapter, State, family_of
+from distdl.models.family import Adapter, StateDict, family_of
 from distdl.models.gray import COLOR_WEIGHTS
 from distdl.profiling.counting.meta import meta_copy
 
@@ -71,7 +71,7 @@ def locate(weights: str, network: str) -> Path:
     return shared
 
 
-def read(file: Path) -> State:
+def read(file: Path) -> StateDict:
     """Read tensors by name, and remove the wrapper and the prefixes that training scripts add.
 
     No code in the file is executed: it is read as safetensors, or by torch.load with `weights_only`.
@@ -85,7 +85,7 @@ def read(file: Path) -> State:
             content = content[key]
     if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
         raise UserError(f'{file} has no state_dict: tensors by name, alone or under "state_dict"')
-    state = State(content)
+    state = StateDict(content)
     state._metadata = getattr(content, "_metadata", None)
     for prefix in PREFIXES:
         if all(key.startswith(prefix) for key in state):
@@ -112,7 +112,7 @@ def _content(file: Path) -> object:
         raise UserError(f"{file} cannot be read; is it complete? ({reason})") from None
 
 
-def adapt(state: State, network: nn.Module) -> State:
+def adapt(state: StateDict, network: nn.Module) -> StateDict:
     """Convert the state to the layout of `network`, by the adapters of its family, then by those for all networks."""
     for adapter in (*family_of(network).adapters, *ADAPTERS):
         if adapter.applies(state, network):
@@ -120,7 +120,7 @@ def adapt(state: State, network: nn.Module) -> State:
     return state
 
 
-def select(state: State, network: nn.Module, part: str) -> State:
+def select(state: StateDict, network: nn.Module, part: str) -> StateDict:
     """Replace the entries of a state that are not to be loaded by the network's initial values.
 
     These are the parameters outside of `part`, and the last layer if the number of classes differs.
@@ -142,7 +142,7 @@ def _has_other_classes(weight: Tensor | None, initial: Tensor) -> bool:
     return weight is not None and weight.shape[1:] == initial.shape[1:] and len(weight) != len(initial)
 
 
-def mismatches(state: State, network: nn.Module) -> list[str]:
+def mismatches(state: StateDict, network: nn.Module) -> list[str]:
     """Return one sentence for each tensor that is missing in the state or does not fit the network."""
     expected = network.state_dict()
     shapes = [
@@ -165,7 +165,7 @@ def mismatches(state: State, network: nn.Module) -> list[str]:
     ]
 
 
-def _with_versions(state: State, network: nn.Module) -> State:
+def _with_versions(state: StateDict, network: nn.Module) -> StateDict:
     state = state.replaced(state.items())
     state._metadata = getattr(network.state_dict(), "_metadata", None)
     return state

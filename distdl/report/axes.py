@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from distdl.core.format import Cell, is_number, written
-from distdl.report.content import Axis, Figure, Layer
+from distdl.report.content import Axis, Figure, PlotLayer
 
 Spec = dict[str, Any]
 """Part of a Vega-Lite specification."""
@@ -77,7 +77,7 @@ def shared_axes(figure: Figure, ink: str) -> Axes:
     return Axes(figure=figure, ink=ink, series=series, categories=categories)
 
 
-def has_column(layer: Layer, channel: str) -> bool:
+def has_column(layer: PlotLayer, channel: str) -> bool:
     """Whether a layer has values for the channel; a rule goes across the whole figure and has none for x."""
     return getattr(layer, channel) in layer.data and not (layer.mark == "rule" and channel == "x")
 
@@ -149,7 +149,7 @@ def _numbers(channel: str, figure: Figure) -> Iterator[float]:
                 yield cell
 
 
-def colour(layer: Layer, axes: Axes) -> Spec:
+def colour(layer: PlotLayer, axes: Axes) -> Spec:
     """Encoding of a layer's colour: by its series, or the first colour."""
     return {"color": by_series(axes, COLOURS) if layer.series else {"value": COLOURS[0]}}
 
@@ -163,7 +163,7 @@ def by_series(axes: Axes, values: Sequence[Any]) -> Spec:
     return {"field": "series", "type": "nominal", "title": None, "scale": scale, **legend}
 
 
-def described_columns(layer: Layer, figure: Figure) -> list[tuple[str, str]]:
+def described_columns(layer: PlotLayer, figure: Figure) -> list[tuple[str, str]]:
     """Short name and title of each column of a tooltip."""
     titles = {"series": layer.series, "x": figure.x.title or layer.x, "y": figure.y.title or layer.y}
     titles |= {"low": layer.low, "high": layer.high, "value": layer.value, "start": layer.start}

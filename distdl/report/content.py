@@ -82,7 +82,7 @@ class Axis(Content):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layer(Content):
+class PlotLayer(Content):
     """One kind of mark over columns of equal length."""
 
     mark: Literal["line", "points", "bars", "band", "tiles", "rule"]
@@ -125,7 +125,7 @@ class Figure(Content):
     title: str
     x: Axis
     y: Axis
-    layers: tuple[Layer, ...]
+    layers: tuple[PlotLayer, ...]
     caption: str = ""
 
 

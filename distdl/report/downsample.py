@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from distdl.core.format import Cell
-from distdl.report.content import Figure, Layer
+from distdl.report.content import Figure, PlotLayer
 
 MOST_ROWS = 600
 """Rows per series: more than the pixels of a figure's width can show."""
@@ -21,7 +21,7 @@ def downsampled(figure: Figure) -> tuple[Figure, list[str]]:
     return replace(figure, layers=layers), list(dict.fromkeys(note for _, note in reduced if note))
 
 
-def _downsampled_layer(layer: Layer) -> tuple[Mapping[str, Sequence[Cell]], str]:
+def _downsampled_layer(layer: PlotLayer) -> tuple[Mapping[str, Sequence[Cell]], str]:
     """Columns of a layer with only the rows that are drawn, and a note on the others ("" for none).
 
     Minima and maxima are drawn, so that noise and spikes stay visible, and the first and the last row.
@@ -51,7 +51,7 @@ def _numbers(cells: Sequence[Cell]) -> np.ndarray:
         return np.full(len(cells), np.nan)
 
 
-def _series_rows(layer: Layer) -> Iterator[np.ndarray]:
+def _series_rows(layer: PlotLayer) -> Iterator[np.ndarray]:
     """Row numbers of each series, in order of appearance."""
     if not layer.series:
         yield np.arange(len(layer.data[layer.y]))
@@ -74,7 +74,7 @@ def _extremes(rows: np.ndarray, low: np.ndarray, high: np.ndarray) -> list[int]:
     return sorted(selected)
 
 
-def _fewer_tiles(layer: Layer) -> tuple[Mapping[str, Sequence[Cell]], str]:
+def _fewer_tiles(layer: PlotLayer) -> tuple[Mapping[str, Sequence[Cell]], str]:
     sides = [dict.fromkeys(layer.data[name]) for name in (layer.x, layer.y)]
     strides = [-(-len(side) // MOST_TILES) for side in sides]
     if max(strides, default=1) <= 1:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from distdl.core.format import Cell, is_number
 from distdl.core.phases import PHASES
-from distdl.report.content import Axis, Figure, Layer, Section
+from distdl.report.content import Axis, Figure, PlotLayer, Section
 from distdl.report.run_folder import Row, Run
 from distdl.report.schema import number
 
@@ -32,7 +32,7 @@ def learning(runs: Sequence[Run]) -> Section:
     figures += _loss(runs)
     rates = _training(runs, "lr", "learning rate")
     if rates["epoch"]:
-        layer = Layer(mark="line", data=rates, x="epoch", y="learning rate", series="curve")
+        layer = PlotLayer(mark="line", data=rates, x="epoch", y="learning rate", series="curve")
         figures.append(_figure("learning-rate", "Learning rate", EPOCH, Axis(title="learning rate"), (layer,)))
     return Section(title="Learning", parts=tuple(figures))
 
@@ -41,12 +41,12 @@ def speed(runs: Sequence[Run]) -> Iterator[Figure]:
     """Yield images per second and, for a single run, the phases of a step over time."""
     rates = _training(runs, "images_per_s", "images/s")
     if rates["epoch"]:
-        layer = Layer(mark="line", data=rates, x="epoch", y="images/s", series="curve")
+        layer = PlotLayer(mark="line", data=rates, x="epoch", y="images/s", series="curve")
         yield _figure("throughput", "Throughput", EPOCH, Axis(title="images/s"), (layer,))
     if len(runs) == 1:
         data = _phases(runs[0].train)
         if data["epoch"]:
-            layer = Layer(mark="line", data=data, x="epoch", y="ms per step", series="phase")
+            layer = PlotLayer(mark="line", data=data, x="epoch", y="ms per step", series="phase")
             yield _figure(
                 "phases-time",
                 "Phases of a step over time",
@@ -57,13 +57,13 @@ def speed(runs: Sequence[Run]) -> Iterator[Figure]:
             )
 
 
-def _figure(name: str, title: str, x: Axis, y: Axis, layers: tuple[Layer, ...], caption: str = "") -> Figure:
+def _figure(name: str, title: str, x: Axis, y: Axis, layers: tuple[PlotLayer, ...], caption: str = "") -> Figure:
     return Figure(name=name, title=title, x=x, y=y, layers=layers, caption=caption)
 
 
-def _marked(data: Columns, x: str, y: str) -> tuple[Layer, Layer]:
-    line = Layer(mark="line", data=data, x=x, y=y, series="curve")
-    return line, Layer(mark="points", data=data, x=x, y=y, series="curve")
+def _marked(data: Columns, x: str, y: str) -> tuple[PlotLayer, PlotLayer]:
+    line = PlotLayer(mark="line", data=data, x=x, y=y, series="curve")
+    return line, PlotLayer(mark="points", data=data, x=x, y=y, series="curve")
 
 
 def _loss(runs: Sequence[Run]) -> Iterator[Figure]:
@@ -72,7 +72,7 @@ def _loss(runs: Sequence[Run]) -> Iterator[Figure]:
     evaluated.pop("training (s)")
     if len(runs) == 1:
         training["curve"] = ["training"] * len(training["curve"])
-    line = (Layer(mark="line", data=training, x="epoch", y="loss", series="curve"),) if training["epoch"] else ()
+    line = (PlotLayer(mark="line", data=training, x="epoch", y="loss", series="curve"),) if training["epoch"] else ()
     marked = _marked(evaluated, "epoch", "loss") if evaluated["epoch"] else ()
     if len(runs) == 1:
         groups = [("loss", "Loss", line + marked)]

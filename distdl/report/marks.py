@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from distdl.core.format import is_number
 from distdl.report.axes import OKABE_ITO, Axes, Spec, by_series, colour, described_columns, positions, quoted
-from distdl.report.content import Layer
+from distdl.report.content import PlotLayer
 from distdl.report.rows import NUMBERED, Row, shows_numbers
 
 DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [12, 4])
@@ -16,7 +16,7 @@ GREYS = ("#fafafa", "#8f8f8f")
 DARK_TEXT, LIGHT_TEXT = "#111", "#fff"
 
 
-def line(layer: Layer, rows: Sequence[Row], axes: Axes) -> list[Spec]:
+def line(layer: PlotLayer, rows: Sequence[Row], axes: Axes) -> list[Spec]:
     """Connect the rows in their order."""
     encoding = positions(axes) | colour(layer, axes) | {"order": {"field": "row", "type": "quantitative"}}
     if axes.has_tiles:  # the colour scale belongs to the tiles
@@ -26,7 +26,7 @@ def line(layer: Layer, rows: Sequence[Row], axes: Axes) -> list[Spec]:
     return [{"mark": {"type": "line", "strokeWidth": 2, "strokeJoin": "round"}, "encoding": encoding}]
 
 
-def points(layer: Layer, rows: Sequence[Row], axes: Axes) -> list[Spec]:
+def points(layer: PlotLayer, rows: Sequence[Row], axes: Axes) -> list[Spec]:
     """Draw a symbol per row, over the error bar of its interval."""
     encoding = positions(axes) | colour(layer, axes)
     if layer.series:
@@ -35,7 +35,7 @@ def points(layer: Layer, rows: Sequence[Row], axes: Axes) -> list[Spec]:
     return [*_whiskers(layer, rows, axes), {"mark": mark, "encoding": encoding}]
 
 
-def bars(layer: Layer, rows: Sequence[Row], axes: Axes) -> list[Spec]:
+def bars(layer: PlotLayer, rows: Sequence[Row], axes: Axes) -> list[Spec]:
     """Draw a bar per row, at a category or over the cell around its value, with error bars."""
     category_channel, length_channel = axes.category_channel, axes.length_channel
     encoding = _described_positions(layer, axes) | colour(layer, axes)
@@ -66,14 +66,14 @@ def _offset(axes: Axes) -> Spec:
     return {"field": "series", "scale": {"domain": list(axes.series)}}
 
 
-def band(layer: Layer, rows: Sequence[Row], axes: Axes) -> list[Spec]:
+def band(layer: PlotLayer, rows: Sequence[Row], axes: Axes) -> list[Spec]:
     """Fill the area between `low` and `high`."""
     encoding = positions(axes) | colour(layer, axes) | {"y2": {"field": "high"}}
     encoding["y"] = encoding["y"] | {"field": "low"}
     return [{"mark": {"type": "area", "opacity": 0.2}, "encoding": encoding}]
 
 
-def rule(layer: Layer, rows: Sequence[Row], axes: Axes) -> list[Spec]:
+def rule(layer: PlotLayer, rows: Sequence[Row], axes: Axes) -> list[Spec]:
     """Draw a dashed horizontal line per row."""
     encoding = _described_positions(layer, axes) | colour(layer, axes)
     del encoding["x"]
@@ -82,7 +82,7 @@ def rule(layer: Layer, rows: Sequence[Row], axes: Axes) -> list[Spec]:
     return [{"mark": {"type": "rule", "strokeDash": [4, 3], "strokeWidth": 1.5}, "encoding": encoding}]
 
 
-def tiles(layer: Layer, rows: Sequence[Row], axes: Axes) -> list[Spec]:
+def tiles(layer: PlotLayer, rows: Sequence[Row], axes: Axes) -> list[Spec]:
     """Colour a cell per row by its value; if there are few cells, they show their numbers."""
     encoding = _described_positions(layer, axes)
     for channel in axes.zoomable:
@@ -111,7 +111,7 @@ def _numbers(rows: Sequence[Row], axes: Axes) -> Spec:
     return {"mark": {"type": "text", "fontSize": 11}, "encoding": encoding}
 
 
-def _whiskers(layer: Layer, rows: Sequence[Row], axes: Axes, *, grouped: bool = False) -> list[Spec]:
+def _whiskers(layer: PlotLayer, rows: Sequence[Row], axes: Axes, *, grouped: bool = False) -> list[Spec]:
     """Lines from `low` to `high`; none if no row has both."""
     if not (layer.low and layer.high) or all(None in (row["low"], row["high"]) for row in rows):
         return []
@@ -127,13 +127,13 @@ def _whiskers(layer: Layer, rows: Sequence[Row], axes: Axes, *, grouped: bool = 
     return [{"mark": {"type": "rule", "strokeWidth": 1.5}, "encoding": encoding}]
 
 
-def _described_positions(layer: Layer, axes: Axes) -> Spec:
+def _described_positions(layer: PlotLayer, axes: Axes) -> Spec:
     """Positions of a mark with a tooltip. Curves have none: page.js shows the values of the nearest point."""
     columns = described_columns(layer, axes.figure)
     return positions(axes) | {"tooltip": [{"field": short, "title": title} for short, title in columns]}
 
 
-MARKS: dict[str, Callable[[Layer, Sequence[Row], Axes], list[Spec]]] = {
+MARKS: dict[str, Callable[[PlotLayer, Sequence[Row], Axes], list[Spec]]] = {
     "line": line,
     "points": points,
     "bars": bars,

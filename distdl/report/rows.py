@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from distdl.core.format import Cell, is_number, written
 from distdl.report.axes import Axes, Spec, has_column
-from distdl.report.content import Figure, Layer
+from distdl.report.content import Figure, PlotLayer
 
 Row = dict[str, Cell]
 
@@ -29,7 +29,7 @@ class Edges(NamedTuple):
     """For other cells: (start, end) by value."""
 
 
-def layer_rows(layer: Layer, axes: Axes) -> tuple[list[Row], str]:
+def layer_rows(layer: PlotLayer, axes: Axes) -> tuple[list[Row], str]:
     """Return the rows of a layer, and a sentence on omitted values ("" for none).
 
     Columns get short names, so that column names from users are never part of an expression.
@@ -38,7 +38,7 @@ def layer_rows(layer: Layer, axes: Axes) -> tuple[list[Row], str]:
     return [row | columns for row, columns in zip(rows, _derived(layer, rows, axes), strict=True)], note
 
 
-def _measured_rows(layer: Layer, figure: Figure) -> tuple[list[Row], str]:
+def _measured_rows(layer: PlotLayer, figure: Figure) -> tuple[list[Row], str]:
     names = _short_names(layer)
     log_scaled = [
         short
@@ -60,7 +60,7 @@ def _measured_rows(layer: Layer, figure: Figure) -> tuple[list[Row], str]:
     return rows, f"{dropped:,} values that are not above 0 are not shown on the logarithmic axis." if dropped else ""
 
 
-def _short_names(layer: Layer) -> dict[str, str]:
+def _short_names(layer: PlotLayer) -> dict[str, str]:
     """Short name -> column, of the columns that a layer has."""
     names = {"x": layer.x, "y": layer.y, "low": layer.low, "high": layer.high, "value": layer.value}
     names |= {"start": layer.start, "series": layer.series}
@@ -79,7 +79,7 @@ def _cell(cell: Cell, *, text: bool) -> Cell:
     return cell
 
 
-def _derived(layer: Layer, rows: Sequence[Row], axes: Axes) -> Iterator[Row]:
+def _derived(layer: PlotLayer, rows: Sequence[Row], axes: Axes) -> Iterator[Row]:
     """Additional columns of each row: its number in a line, its text in a tile, the edges of its cell."""
     bounds = {channel: edges.bounds for channel, edges in layer_edges(layer, rows, axes).items() if edges.bounds}
     for number, row in enumerate(rows):
@@ -99,7 +99,7 @@ def shows_numbers(rows: Sequence[Row], axes: Axes) -> bool:
     return len(rows) <= NUMBERED and set(axes.categories) == {"x", "y"} and len(axes.figure.layers) == 1
 
 
-def layer_edges(layer: Layer, rows: Sequence[Row], axes: Axes) -> dict[str, Edges]:
+def layer_edges(layer: PlotLayer, rows: Sequence[Row], axes: Axes) -> dict[str, Edges]:
     """Edges of a layer's cells by channel: both channels for tiles, the category channel for bars."""
     channels = {"tiles": ("x", "y"), "bars": (axes.category_channel,)}.get(layer.mark, ())
     half = OVERLAPPING_HALF if layer.mark == "tiles" else HALF

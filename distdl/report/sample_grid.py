@@ -17,7 +17,7 @@ from distdl.data.augment.crops import central_window
 from distdl.data.dataset import DataSet, ResidentSplit, Split
 from distdl.data.files import Unreadable
 from distdl.data.storage import decode
-from distdl.report.content import Axis, Figure, Layer
+from distdl.report.content import Axis, Figure, PlotLayer
 from distdl.report.figure_files import save, stacked, svg
 
 ROWS, COLUMNS = 10, 8
@@ -54,7 +54,7 @@ def class_sizes(dataset: DataSet) -> Figure:
         data["from"] += bottoms.tolist()
         data["to"] += tops.tolist()
         data["split"] += [f"{name}, {len(split):,}"] * len(classes)
-    layer = Layer(mark="bars", data=data, x="class", y="to", start="from", series="split", stack=True)
+    layer = PlotLayer(mark="bars", data=data, x="class", y="to", start="from", series="split", stack=True)
     return Figure(
         name="classes",
         title=f"{printable(dataset.name)}: {tops.sum():,} images in {len(classes):,} classes",

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from distdl.core.format import Cell
 from distdl.report import schema
-from distdl.report.content import Axis, Figure, Layer, Section
+from distdl.report.content import Axis, Figure, PlotLayer, Section
 from distdl.report.schema import number
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def _figure(group: CounterGroup, runs: "Sequence[Run]") -> Figure | None:
         data[x] += [seconds / scale for seconds in times]
         data[group.unit] += values
         data["curve"] += [name or group.title] * len(times)
-    layer = Layer(mark="line", data=data, x=x, y=group.unit, series="curve")
+    layer = PlotLayer(mark="line", data=data, x=x, y=group.unit, series="curve")
     caption = f"Not drawn: {', '.join(not_drawn)}." if not_drawn else ""
     return Figure(
         name=group.name, title=group.title, x=Axis(title=x), y=Axis(title=group.unit), layers=(layer,), caption=caption

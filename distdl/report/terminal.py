@@ -9,7 +9,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from distdl.core.format import Cell, is_number, written
-from distdl.report.content import Figure, Finding, Layer, Picture, Section, Table
+from distdl.report.content import Figure, Finding, Picture, PlotLayer, Section, Table
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 SPARK = 24
@@ -85,7 +85,7 @@ def _figure(figure: Figure, width: int) -> Iterator[RenderableType]:
         yield Text(f"... and {len(curves) - MOST_SERIES} more curves in the page", style="dim")
 
 
-def _curves(layer: Layer) -> Iterator[tuple[str, list[Cell]]]:
+def _curves(layer: PlotLayer) -> Iterator[tuple[str, list[Cell]]]:
     values = layer.data[layer.y]
     names = layer.data[layer.series] if layer.series else [""] * len(values)
     by_name: dict[str, list[Cell]] = {}

@@ -6,7 +6,7 @@ from distdl.core.format import Cell
 from distdl.core.phases import EXPLAIN, PhaseTime, per_step
 from distdl.perf.usage.explain import sentences
 from distdl.perf.usage.waterfall import WORK, Waterfall, waterfall
-from distdl.report.content import Axis, Figure, Layer, Section, Table
+from distdl.report.content import Axis, Figure, PlotLayer, Section, Table
 from distdl.report.run_folder import Run
 
 CATEGORIES = Axis(title="", scale="category")
@@ -25,7 +25,7 @@ def phases(runs: Sequence[Run]) -> tuple[Figure | Table, ...]:
         "phase": [phase.name for _, phase in rows],
         "share (%)": [100 * phase.share for _, phase in rows],
     }
-    layer = Layer(mark="bars", data=bars, x="ms per step", y="run", series="phase", stack=True)
+    layer = PlotLayer(mark="bars", data=bars, x="ms per step", y="run", series="phase", stack=True)
     figure = Figure(
         name="phases",
         title="Phases of a step",
@@ -101,7 +101,7 @@ def waterfall_figure(parts: Waterfall, title: str = "From the peak of the device
         for column, cell in zip(data.values(), row, strict=True):
             column.append(cell)
         start += part.seconds
-    layer = Layer(mark="bars", data=data, x="to (s)", y="part", start="from (s)", series="kind")
+    layer = PlotLayer(mark="bars", data=data, x="to (s)", y="part", start="from (s)", series="kind")
     return Figure(
         name="waterfall",
         title=title,
@@ -124,7 +124,7 @@ def _compared(waterfalls: Sequence[tuple[Run, Waterfall]]) -> tuple[Figure | Tab
     rows = [(run.label, part.name, 100 * part.share, part.seconds) for run, parts in waterfalls for part in parts.parts]
     names = ("run", "part", "share (%)", "seconds")
     data: dict[str, list[Cell]] = {name: [row[index] for row in rows] for index, name in enumerate(names)}
-    layer = Layer(mark="bars", data=data, x="share (%)", y="run", series="part", stack=True)
+    layer = PlotLayer(mark="bars", data=data, x="share (%)", y="run", series="part", stack=True)
     figure = Figure(
         name="waterfall",
         title="Parts of the total time of each run",

@@ -10,7 +10,7 @@ from distdl.core.config import Config
 from distdl.core.profiles import Recipe
 from distdl.verify import compare
 from distdl.verify.samples import sample_counts
-from distdl.verify.trial import Training, kill_during_training
+from distdl.verify.trial import TrainingUnderTest, kill_during_training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class Proof:
         """Number of ranks after each kill."""
         return [self.ranks] * self.kills + [self.other_ranks] * bool(self.other_ranks)
 
-    def training(self, name: str) -> Training:
+    def training(self, name: str) -> TrainingUnderTest:
         """Return one of the trainings: `config` with few steps and frequent checkpoints."""
         fixed = {
             "max_steps": self.steps,
@@ -44,7 +44,7 @@ class Proof:
             "progress": "none",
             "telemetry.hz": 0,
         }
-        return Training(
+        return TrainingUnderTest(
             recipe=self.recipe.updated(fixed),
             strategy=self.config.strategy,
             servers=self.config.ps.servers if self.config.strategy == "ps" else 0,

@@ -27,7 +27,7 @@ TRIES = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
+class TrainingUnderTest:
     """A training in its own folder, which contains its run folder and the log of its samples."""
 
     recipe: Recipe
@@ -142,7 +142,9 @@ def _descendants(pid: int) -> list[int]:
     return [child.pid for child in psutil.Process(pid).children(recursive=True)]
 
 
-def kill_during_training(training: Training, ranks: int, steps: int, rng: random.Random, *, one_rank: bool) -> Leg:
+def kill_during_training(
+    training: TrainingUnderTest, ranks: int, steps: int, rng: random.Random, *, one_rank: bool
+) -> Leg:
     """Kill a training of `steps` steps at a random step; if it ends before the kill, try again at an earlier step.
 
     Raises:

@@ -19,24 +19,24 @@ def run(*options: str) -> str:
 
 
 def test_json_names_everything_and_how_to_install_it() -> None:
-    findings = json.loads(run("--json"))
+    capabilities = json.loads(run("--json"))
     names = {"host", "torch", "cuda", "nccl", "horovod", "deepspeed", "dali", "timm", "nvml", "slurm", "data digits"}
-    assert names <= set(findings)
-    assert findings["torch"]["found"]
-    assert torch.__version__ in findings["torch"]["detail"]
-    assert findings["cuda"]["found"] == torch.cuda.is_available()
-    assert findings["data digits"]["found"]
+    assert names <= set(capabilities)
+    assert capabilities["torch"]["found"]
+    assert torch.__version__ in capabilities["torch"]["detail"]
+    assert capabilities["cuda"]["found"] == torch.cuda.is_available()
+    assert capabilities["data digits"]["found"]
     for name in ("horovod", "deepspeed", "dali", "timm", "data mnist"):
-        assert findings[name]["found"] != bool(findings[name]["remedy"])
+        assert capabilities[name]["found"] != bool(capabilities[name]["remedy"])
 
 
 def test_the_table_keeps_the_brackets_of_extras_and_80_columns() -> None:
     table = run()
     assert max(map(len, table.splitlines())) <= 80
-    for name, finding in json.loads(run("--json")).items():
+    for name, capability in json.loads(run("--json")).items():
         assert name in table
-        if "distdl[" in finding["remedy"]:
-            assert finding["remedy"] in table
+        if "distdl[" in capability["remedy"]:
+            assert capability["remedy"] in table
 
 
 ERRORS = [OSError(5, "Input/output error"), KeyError("x"), SystemExit(3), RecursionError()]
@@ -48,16 +48,16 @@ ERRORS += [UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"), ImportError("no\ns
 def test_a_check_that_raises_is_a_line_and_hides_no_other(
     name: str, error: BaseException, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken() -> doctor.Finding:
+    def broken() -> doctor.Capability:
         raise error
 
-    checks = {each: lambda each=each: doctor.Finding(name=each, found=True, detail="") for each in doctor.CHECKS}
+    checks = {each: lambda each=each: doctor.Capability(name=each, found=True, detail="") for each in doctor.CHECKS}
     monkeypatch.setattr(doctor, "CHECKS", {**checks, name: broken})
-    findings = {finding.name: finding for finding in doctor.examine()}
-    assert list(findings) == list(doctor.CHECKS)
-    assert findings[name].detail.startswith("cannot be checked: ")
-    assert "\n" not in findings[name].detail
-    assert [each for each, finding in findings.items() if not finding.found] == [name]
+    capabilities = {capability.name: capability for capability in doctor.examine()}
+    assert list(capabilities) == list(doctor.CHECKS)
+    assert capabilities[name].detail.startswith("cannot be checked: ")
+    assert "\n" not in capabilities[name].detail
+    assert [each for each, capability in capabilities.items() if not capability.found] == [name]
 
 
 BROKEN = {
@@ -96,8 +96,8 @@ def test_packages_are_those_of_the_registry() -> None:
     """Each optional package of a component has a row with its version, or the command that installs it."""
     assert {"horovod", "deepspeed", "dali", "timm"} <= set(doctor.PACKAGES) <= set(doctor.CHECKS)
     for name, traits in doctor.PACKAGES.items():
-        finding = doctor.CHECKS[name]()
-        assert isinstance(finding, doctor.Finding)
-        assert finding.found != bool(finding.remedy)
-        assert not finding.found or finding.detail[0].isdigit()
+        capability = doctor.CHECKS[name]()
+        assert isinstance(capability, doctor.Capability)
+        assert capability.found != bool(capability.remedy)
+        assert not capability.found or capability.detail[0].isdigit()
         assert traits["install"].startswith("pip install ")

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from distdl.models.family import Family, State, family_of
+from distdl.models.family import Family, StateDict, family_of
 
 
 def test_a_network_states_its_family() -> None:
@@ -15,7 +15,7 @@ def test_a_network_states_its_family() -> None:
 
 
 def test_replaced_tensors_keep_the_versions() -> None:
-    state = State(nn.BatchNorm2d(1).state_dict())
+    state = StateDict(nn.BatchNorm2d(1).state_dict())
     state._metadata = {"": {"version": 2}}
     other = state.replaced([("x", torch.zeros(1))])
     assert (list(other), other._metadata) == (["x"], {"": {"version": 2}})

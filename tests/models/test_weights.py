@@ -13,7 +13,7 @@ from distdl.core.config import ModelConfig
 from distdl.core.errors import UserError
 from distdl.models import build as builder
 from distdl.models import weights
-from distdl.models.family import State
+from distdl.models.family import StateDict
 from distdl.training.checkpoint import Checkpoints, Progress
 
 
@@ -213,7 +213,7 @@ def test_locate_searches_the_current_folder_and_then_the_data_root(
 
 def test_select_takes_one_part_and_keeps_the_rest_of_the_network() -> None:
     network, other = scratch(seed=0), scratch(seed=1)
-    state, initial = State(other.state_dict()), network.state_dict()
+    state, initial = StateDict(other.state_dict()), network.state_dict()
     for part, is_taken in (
         ("all", lambda key: True),
         ("features", lambda key: not key.startswith("linear.")),
@@ -227,7 +227,7 @@ def test_select_takes_one_part_and_keeps_the_rest_of_the_network() -> None:
 def test_mismatches_change_nothing() -> None:
     network = scratch()
     initial = {key: value.clone() for key, value in network.state_dict().items()}
-    state = State(scratch(seed=1).state_dict())
+    state = StateDict(scratch(seed=1).state_dict())
     assert weights.mismatches(state, network) == []
     del state["bn1.bias"]
     state["extra"] = torch.zeros(1)

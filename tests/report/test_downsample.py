@@ -3,7 +3,7 @@
 import random
 
 from distdl.core.format import is_number
-from distdl.report.content import Layer
+from distdl.report.content import PlotLayer
 from distdl.report.downsample import MOST_ROWS, downsampled
 from figures import XY, figure
 
@@ -13,7 +13,7 @@ def test_a_long_curve_keeps_its_extremes_its_ends_and_its_gaps() -> None:
     values: list[float | None] = [rng.random() for _ in range(50_000)]
     values[31_234], values[7] = 9.0, -9.0
     values[40_000:42_000] = [None] * 2000
-    layer = Layer(
+    layer = PlotLayer(
         mark="line", data={"x": list(range(50_000)), "y": values, "s": ["a"] * 25_000 + ["b"] * 25_000}, series="s"
     )
     reduced, notes = downsampled(figure(layer))
@@ -28,7 +28,7 @@ def test_a_long_curve_keeps_its_extremes_its_ends_and_its_gaps() -> None:
 
 
 def test_a_short_curve_keeps_all_rows() -> None:
-    layer = Layer(mark="line", data=XY, series="s")
+    layer = PlotLayer(mark="line", data=XY, series="s")
     reduced, notes = downsampled(figure(layer))
     assert reduced.layers[0].data == XY and notes == []
 
@@ -36,7 +36,7 @@ def test_a_short_curve_keeps_all_rows() -> None:
 def test_many_tiles_are_thinned_to_a_whole_grid() -> None:
     side = 200
     cells = {"x": [i for i in range(side) for _ in range(side)], "y": list(range(side)) * side, "v": [1.0] * side**2}
-    reduced, notes = downsampled(figure(Layer(mark="tiles", data=cells, value="v")))
+    reduced, notes = downsampled(figure(PlotLayer(mark="tiles", data=cells, value="v")))
     rows = reduced.layers[0].data
     assert len(set(rows["x"])) == len(set(rows["y"])) == 50 and len(rows["x"]) == 2500
     assert notes == ["Each 4th cell of 200 x 200 is drawn; the CSV has all cells."]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from distdl.report.content import Layer
+from distdl.report.content import PlotLayer
 from distdl.report.figure_files import figure_csv, png, save, stacked, svg
 from figures import CELLS, MARKS, XY, figure
 
@@ -32,21 +32,23 @@ def test_every_mark_is_drawn_on_paper(kind: str) -> None:
 
 
 def test_an_empty_figure_is_drawn() -> None:
-    layer = Layer(mark="line", data={"x": [], "y": []})
+    layer = PlotLayer(mark="line", data={"x": [], "y": []})
     assert "A title" in svg(figure(layer))
 
 
 def test_the_csv_has_every_row_unrounded() -> None:
     values = [1 / 3 + i for i in range(5000)]
-    layer = Layer(mark="line", data={"x": list(range(5000)), "y": values})
+    layer = PlotLayer(mark="line", data={"x": list(range(5000)), "y": values})
     rows = list(csv.reader(io.StringIO(figure_csv(figure(layer, layer)))))
     assert rows[0] == ["x", "y"] and len(rows) == 5001
     assert [float(row[1]) for row in rows[1:]] == values
 
 
 def test_the_csv_of_several_layers_names_the_layer_of_each_row() -> None:
-    other = Layer(mark="rule", data={"y": [7.0], "what": ['target, "quoted"']})
-    rows = list(csv.DictReader(io.StringIO(figure_csv(figure(Layer(mark="line", data={"x": [1], "y": [2]}), other)))))
+    other = PlotLayer(mark="rule", data={"y": [7.0], "what": ['target, "quoted"']})
+    rows = list(
+        csv.DictReader(io.StringIO(figure_csv(figure(PlotLayer(mark="line", data={"x": [1], "y": [2]}), other))))
+    )
     assert rows == [
         {"layer": "line", "x": "1", "y": "2", "what": ""},
         {"layer": "rule", "x": "", "y": "7.0", "what": 'target, "quoted"'},
@@ -54,7 +56,7 @@ def test_the_csv_of_several_layers_names_the_layer_of_each_row() -> None:
 
 
 def test_drawings_are_stacked_at_their_size() -> None:
-    drawings = svg(figure(Layer(mark="line", data=XY))), svg(figure(Layer(mark="tiles", data=CELLS, value="v")))
+    drawings = svg(figure(PlotLayer(mark="line", data=XY))), svg(figure(PlotLayer(mark="tiles", data=CELLS, value="v")))
     root = ElementTree.fromstring(stacked(*drawings))
     first, second = (element for element in root if element.tag.endswith("svg"))
     heights = [float(element.get("height", 0)) for element in (first, second)]
@@ -63,7 +65,7 @@ def test_drawings_are_stacked_at_their_size() -> None:
 
 
 def test_a_saved_figure_is_downsampled_and_sharp(tmp_path: Path) -> None:
-    long = Layer(mark="line", data={"x": list(range(5000)), "y": [float(i % 7) for i in range(5000)]})
+    long = PlotLayer(mark="line", data={"x": list(range(5000)), "y": [float(i % 7) for i in range(5000)]})
     save(figure(long), tmp_path / "f.svg")
     assert "5,000 rows, drawn by" in (tmp_path / "f.svg").read_text(encoding="utf-8")
     save(figure(long), tmp_path / "f.png")

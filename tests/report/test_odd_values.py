@@ -11,7 +11,7 @@ import pytest
 from distdl.cli.report import write_report
 from distdl.core.errors import UserError
 from distdl.core.format import Cell
-from distdl.report.content import Axis, Figure, Layer
+from distdl.report.content import Axis, Figure, PlotLayer
 from distdl.report.figure_files import png, svg
 from distdl.report.run_folder import read
 from distdl.report.run_page import page
@@ -55,12 +55,12 @@ def test_text_that_aborts_the_renderer_is_escaped(tmp_path: Path) -> None:
 
 def test_content_has_only_values_that_can_be_drawn() -> None:
     column: list[Cell] = [1, 1e101, -(10**400), 1e-101, float("nan"), None, "x", 2.5]
-    layer = Layer(mark="line", data={"x": column, "\0": ["a\x1b"] * 8}, y="x", series="\0")
+    layer = PlotLayer(mark="line", data={"x": column, "\0": ["a\x1b"] * 8}, y="x", series="\0")
     assert list(layer.data) == ["x", r"\x00"] and layer.series == r"\x00"
     assert layer.data["x"] == [1, None, None, 0.0, None, None, "x", 2.5]
     assert layer.data[r"\x00"] == [r"a\x1b"] * 8
     drawable = [1, 2.5, None]
-    assert Layer(mark="line", data={"x": drawable}, y="x").data["x"] is drawable
+    assert PlotLayer(mark="line", data={"x": drawable}, y="x").data["x"] is drawable
     assert Axis(title="two\nlines").title == "two\nlines"
 
 
@@ -88,7 +88,7 @@ def test_any_title_can_be_drawn(title: str) -> None:
         "more": [1, 2, 3],
     }
     log = Axis(title=title, scale="log")
-    bars = Layer(mark="bars", data=data, series=title, low="y", high="y")
-    points = Layer(mark="points", data=data, series=title, low="y", high="y")
+    bars = PlotLayer(mark="bars", data=data, series=title, low="y", high="y")
+    points = PlotLayer(mark="points", data=data, series=title, low="y", high="y")
     for layer, x in ((bars, Axis(title=title, scale="category")), (points, log)):
         assert png(svg(Figure(name="odd", title=title, caption=title, layers=(layer,), x=x, y=log)))

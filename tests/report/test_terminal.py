@@ -3,7 +3,7 @@
 import io
 
 from distdl.core.console import PlainConsole
-from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
+from distdl.report.content import Axis, Figure, Finding, PlotLayer, Section, Table
 from distdl.report.terminal import BLOCKS, show, spark
 
 
@@ -39,7 +39,7 @@ def test_a_long_table_ends_with_the_number_of_further_rows() -> None:
 
 def test_a_curve_is_a_line_of_blocks_within_80_columns() -> None:
     data = {"x": list(range(90)), "y": [100.0 - x for x in range(90)], "s": ["a name that is rather long" * 3] * 90}
-    layer = Layer(mark="line", data=data, series="s")
+    layer = PlotLayer(mark="line", data=data, series="s")
     figure = Figure(name="f", title="Loss", x=Axis(title="epoch"), y=Axis(title="loss"), layers=(layer,))
     text = output(figure)
     assert "Loss  (loss over epoch)" in text
@@ -55,7 +55,7 @@ def test_spark_falls_with_its_values() -> None:
 
 
 def test_numbers_that_are_none_break_nothing() -> None:
-    layer = Layer(mark="line", data={"x": [1, 2, 3], "y": [None, float("nan"), -1.0]})
+    layer = PlotLayer(mark="line", data={"x": [1, 2, 3], "y": [None, float("nan"), -1.0]})
     figure = Figure(name="f", title="F", x=Axis(title="x"), y=Axis(title="y", scale="log"), layers=(layer,))
     assert "F  (y over x)" in output(
         figure, Table(name="t", title="T", columns=("a",), rows=((None,), (float("nan"),)))

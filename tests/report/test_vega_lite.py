@@ -6,13 +6,13 @@ from typing import get_args, get_type_hints
 import pytest
 
 from distdl.report import marks
-from distdl.report.content import Axis, Layer
+from distdl.report.content import Axis, PlotLayer
 from distdl.report.vega_lite import spec
 from figures import CATEGORY, CELLS, MARKS, XY, figure
 
 
 def test_each_mark_has_its_function() -> None:
-    assert set(marks.MARKS) == set(get_args(get_type_hints(Layer)["mark"]))
+    assert set(marks.MARKS) == set(get_args(get_type_hints(PlotLayer)["mark"]))
 
 
 @pytest.mark.parametrize("kind", MARKS)
@@ -28,8 +28,8 @@ def test_every_mark_has_a_specification_for_the_page(kind: str) -> None:
 
 
 def test_series_have_one_colour_in_every_layer_and_their_own_dash_and_shape() -> None:
-    line = Layer(mark="line", data={"x": [1, 2], "y": [1, 2], "s": ["b", "b"]}, series="s")
-    points = Layer(mark="points", data={"x": [1, 2], "y": [1, 2], "s": ["a", "b"]}, series="s")
+    line = PlotLayer(mark="line", data={"x": [1, 2], "y": [1, 2], "s": ["b", "b"]}, series="s")
+    points = PlotLayer(mark="points", data={"x": [1, 2], "y": [1, 2], "s": ["a", "b"]}, series="s")
     chart, _ = spec(figure(line, points), paper=True)
     colours = [layer["encoding"]["color"]["scale"] for layer in chart["layer"]]
     assert colours[0] == colours[1] and colours[0]["domain"] == ["b", "a"]
@@ -40,7 +40,7 @@ def test_series_have_one_colour_in_every_layer_and_their_own_dash_and_shape() ->
 
 def test_users_column_names_are_never_part_of_an_expression() -> None:
     evil = "']; alert(1); datum['"
-    layer = Layer(mark="line", data={evil: [1, 2], "y": [1, 2], "other": [3, 4]}, x=evil)
+    layer = PlotLayer(mark="line", data={evil: [1, 2], "y": [1, 2], "other": [3, 4]}, x=evil)
     chart, _ = spec(figure(layer), paper=False)
     assert evil not in str({**chart, "usermeta": None})
     assert chart["datasets"]["rows0"][0] == {"x": 1, "y": 1, "other0": 3, "row": 0}
@@ -48,7 +48,7 @@ def test_users_column_names_are_never_part_of_an_expression() -> None:
 
 def test_points_without_an_interval_have_no_whisker() -> None:
     data = {"x": [1, 2], "y": [1, 2], "lo": [None, math.nan], "hi": [None, None]}
-    chart, _ = spec(figure(Layer(mark="points", data=data, low="lo", high="hi")), paper=False)
+    chart, _ = spec(figure(PlotLayer(mark="points", data=data, low="lo", high="hi")), paper=False)
     assert [layer["mark"]["type"] for layer in chart["layer"]] == ["point"]
 
 
@@ -61,7 +61,7 @@ def test_a_specification_changes_no_input_and_is_repeatable(kind: str) -> None:
 
 
 def test_lines_over_tiles_leave_them_the_colour_scale() -> None:
-    tiles, line = Layer(mark="tiles", data=CELLS, value="v"), Layer(mark="line", data=XY)
+    tiles, line = PlotLayer(mark="tiles", data=CELLS, value="v"), PlotLayer(mark="line", data=XY)
     chart, _ = spec(figure(tiles, line), paper=True)
     below, above = chart["layer"]
     assert below["encoding"]["color"]["scale"] == {"range": list(marks.GREYS)}
@@ -74,12 +74,12 @@ def test_lines_over_tiles_leave_them_the_colour_scale() -> None:
 )
 def test_crowded_labels_are_tilted(names: list[str], angle: int) -> None:
     data = {"x": names, "y": [1.0] * len(names)}
-    chart, _ = spec(figure(Layer(mark="bars", data=data), x=CATEGORY), paper=True)
+    chart, _ = spec(figure(PlotLayer(mark="bars", data=data), x=CATEGORY), paper=True)
     assert chart["layer"][0]["encoding"]["x"]["axis"]["labelAngle"] == angle
 
 
 def test_zoom_is_on_a_layer_with_both_columns() -> None:
-    rule, line = Layer(mark="rule", data={"y": [1.0]}), Layer(mark="line", data=XY)
+    rule, line = PlotLayer(mark="rule", data={"y": [1.0]}), PlotLayer(mark="line", data=XY)
     chart, _ = spec(figure(rule, line), paper=False)
     assert ["params" in layer for layer in chart["layer"]] == [False, True]
     chart, _ = spec(figure(rule, line), paper=True)
@@ -88,6 +88,6 @@ def test_zoom_is_on_a_layer_with_both_columns() -> None:
 
 def test_large_numbers_have_prefixes_and_workers_are_whole() -> None:
     data = {"x": [1, 2, 4], "y": [1e5, 2e5, 3e5]}
-    chart, _ = spec(figure(Layer(mark="line", data=data), y=Axis(title="bytes")), paper=True)
+    chart, _ = spec(figure(PlotLayer(mark="line", data=data), y=Axis(title="bytes")), paper=True)
     encoding = chart["layer"][0]["encoding"]
     assert encoding["y"]["axis"]["format"] == "~s" and encoding["x"]["axis"]["tickMinStep"] == 1

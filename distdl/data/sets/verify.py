@@ -23,7 +23,7 @@ DIGEST_BYTES = 16
 """Size of an image's digest: among a billion different images, two have the same one with a probability of 1e-21."""
 
 
-class Finding(NamedTuple):
+class DataFinding(NamedTuple):
     """A fault of a data set."""
 
     kind: str
@@ -42,7 +42,7 @@ class Report:
     """Number of images by split."""
     counts: dict[str, list[int]]
     """Number of images per class, by split."""
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[DataFinding] = field(default_factory=list)
     width: tuple[int, int] = (0, 0)
     """Smallest and largest, in pixels, of the readable images."""
     height: tuple[int, int] = (0, 0)
@@ -76,7 +76,7 @@ def verify(dataset: DataSet, packed: Path | None, processes: int, progress: Call
         },
     )
     if packed is not None:
-        report.findings += (Finding("file", "", "", reason) for reason in shards.verify(packed))
+        report.findings += (DataFinding("file", "", "", reason) for reason in shards.verify(packed))
     digests = {}
     for name, split in present.items():
         digests[name] = np.zeros((len(split), DIGEST_BYTES), np.uint8)
@@ -89,7 +89,9 @@ def verify(dataset: DataSet, packed: Path | None, processes: int, progress: Call
                 report.width = _widened(report.width, result.width)
                 report.height = _widened(report.height, result.height)
             progress(1)
-        report.findings += (Finding("unreadable", name, _name(split, index), faults[index]) for index in sorted(faults))
+        report.findings += (
+            DataFinding("unreadable", name, _name(split, index), faults[index]) for index in sorted(faults)
+        )
     report.findings += _duplicates(present, digests, dataset.classes)
     report.findings.sort(key=lambda finding: (KINDS.index(finding.kind), [*splits, ""].index(finding.split)))
     return report
@@ -139,7 +141,7 @@ def _name(split: Split, index: int) -> str:
 
 def _duplicates(
     splits: dict[str, Split], digests: dict[str, np.ndarray], classes: tuple[str, ...]
-) -> Iterator[Finding]:
+) -> Iterator[DataFinding]:
     """Find images with the same bytes as an earlier image, in the order train, validation, test."""
     names = list(splits)
     rows = np.concatenate([digests[name] for name in names])
@@ -158,6 +160,6 @@ def _duplicates(
         label, known = (classes[splits[part].labels[row]] for part, row in ((name, index), (earlier, original)))
         kind = "leak" if name != earlier else "label conflict" if label != known else "duplicate"
         reason = f"has the same bytes as {_name(splits[earlier], original)} ({earlier}, class {known})"
-        yield Finding(
+        yield DataFinding(
             kind, name, _name(splits[name], index), f"{reason}, but its class is {label}" if label != known else reason
         )

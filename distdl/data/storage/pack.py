@@ -22,7 +22,7 @@ from distdl.data.storage.image_header import read_header
 from distdl.data.storage.records import LENGTH_BITS, MAGIC, RECORD, scan_records
 from distdl.data.storage.set_file import MANIFEST, SUFFIX, SetFile, Shard, is_class_name, validate, write_set_file
 from distdl.data.storage.shards import file_sum
-from distdl.data.storage.tables import Table, write_table
+from distdl.data.storage.tables import SampleTable, write_table
 from distdl.data.storage.tar_shard import scan_tar
 from distdl.data.storage.tree import SUFFIXES
 
@@ -191,7 +191,7 @@ def _shard(file: Path, members: Iterator[Sample], count: int) -> Shard | None:
         state["sha256"] = hashing.digest.hexdigest()
 
     write_atomic(file, fill)
-    written = Table.of(state["rows"], sha256=state["sha256"])
+    written = SampleTable.of(state["rows"], sha256=state["sha256"])
     write_atomic(file.with_suffix(".idx"), lambda sink: sink.write(state["index"].encode()))
     write_table(file.with_suffix(".npz"), written)
     # Disks and file servers can lose data without an error: the shard is read again and compared sample by sample.

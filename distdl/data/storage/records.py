@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from distdl.core.errors import UserError, reading
-from distdl.data.storage.tables import Table
+from distdl.data.storage.tables import SampleTable
 
 RECORD = struct.Struct("<IIIfQQ")
 """Header before the image's bytes: dmlc's magic number and length, then MXNet's flag, label, id and second id."""
@@ -18,7 +18,7 @@ LABEL_LIMIT = 2**24
 """Larger integers are not exact in float32."""
 
 
-def scan_records(path: Path) -> Table:
+def scan_records(path: Path) -> SampleTable:
     """Read all record headers of a file, and compare them with its index.
 
     Raises:
@@ -45,7 +45,7 @@ def scan_records(path: Path) -> Table:
             start += 8 + -(-length // 4) * 4
     if not rows:
         raise UserError(f"{path} is empty: copy it again")
-    table = Table.of(rows)
+    table = SampleTable.of(rows)
     _check_index(path, table.offset - RECORD.size)
     return table
 

@@ -32,7 +32,7 @@ from distdl.data.storage.folders import TEST_SHARE
 from distdl.data.storage.records import scan_records
 from distdl.data.storage.set_file import MANIFEST, SUFFIX, Shard, read_set_file
 from distdl.data.storage.shard_names import is_packed as is_packed
-from distdl.data.storage.tables import Table, cached, read_table, write_table
+from distdl.data.storage.tables import SampleTable, cached, read_table, write_table
 from distdl.data.storage.tar_shard import scan_tar
 from distdl.runtime.cores import cores
 
@@ -85,7 +85,7 @@ def verify(folder: Path) -> Iterator[str]:
     except UserError as error:
         yield str(error)
         return
-    tables: dict[Path, Table] = {}
+    tables: dict[Path, SampleTable] = {}
     for path, shard in ((path, shard) for part in files.values() for path, shard in part.items()):
         try:
             if shard:
@@ -108,7 +108,7 @@ def verify(folder: Path) -> Iterator[str]:
         yield str(error)
 
 
-def table(path: Path, shard: Shard | None = None) -> Table:
+def table(path: Path, shard: Shard | None = None) -> SampleTable:
     """Return the samples of a file: from the cache, from the table next to it, or by scanning the file.
 
     Args:
@@ -139,7 +139,7 @@ def table(path: Path, shard: Shard | None = None) -> Table:
     return rows
 
 
-def _scan(path: Path, shard: Shard | None) -> Table:
+def _scan(path: Path, shard: Shard | None) -> SampleTable:
     rows = scan_records(path) if path.suffix.lower() == SUFFIX["records"] else scan_tar(path)
     if shard and len(rows) != shard.samples:
         raise UserError(
@@ -148,7 +148,7 @@ def _scan(path: Path, shard: Shard | None) -> Table:
     return replace(rows, sha256=shard.sha256) if shard else rows
 
 
-def _complete(rows: Table, shard: Shard | None) -> bool:
+def _complete(rows: SampleTable, shard: Shard | None) -> bool:
     return shard is None or len(rows) == shard.samples
 
 
@@ -180,7 +180,9 @@ def file_sum(path: Path) -> str:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def _classes(folder: Path, files: shard_names.Files, tables: dict[Path, Table], notes: list[str]) -> tuple[str, ...]:
+def _classes(
+    folder: Path, files: shard_names.Files, tables: dict[Path, SampleTable], notes: list[str]
+) -> tuple[str, ...]:
     """Return the class names of shards without set.json: the labels of the training samples if these are names,
     otherwise the numbers from 0 to the largest label.
 
@@ -207,7 +209,7 @@ def _classes(folder: Path, files: shard_names.Files, tables: dict[Path, Table], 
     return tuple(map(str, range(highest + 1)))
 
 
-def _numbered(path: Path, rows: Table, classes: tuple[str, ...]) -> Table:
+def _numbered(path: Path, rows: SampleTable, classes: tuple[str, ...]) -> SampleTable:
     """Return the table with the data set's class numbers as labels.
 
     Raises:
@@ -224,7 +226,7 @@ def _numbered(path: Path, rows: Table, classes: tuple[str, ...]) -> Table:
     return rows
 
 
-def _split(tables: dict[Path, Table]) -> EncodedSplit:
+def _split(tables: dict[Path, SampleTable]) -> EncodedSplit:
     columns = ([getattr(rows, name) for rows in tables.values()] for name in ("offset", "size", "label"))
     offset, size, label = map(np.concatenate, columns)
     number = np.repeat(np.arange(len(tables)), [len(rows) for rows in tables.values()])

@@ -23,7 +23,7 @@ TEXTS = ("names", "notes", "sha256")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
+class SampleTable:
     """The samples of one shard."""
 
     offset: np.ndarray
@@ -47,7 +47,7 @@ class Table:
         names: tuple[str, ...] = (),
         notes: tuple[str, ...] = (),
         sha256: str = "",
-    ) -> "Table":
+    ) -> "SampleTable":
         """Build a table from rows of offset, size and label."""
         offset, size, label = np.array(rows, np.int64).reshape(-1, 3).T.copy()
         return cls(offset=offset, size=size, label=label, names=names, notes=notes, sha256=sha256)
@@ -55,7 +55,7 @@ class Table:
     def __len__(self) -> int:
         return len(self.label)
 
-    def same_samples(self, other: "Table") -> bool:
+    def same_samples(self, other: "SampleTable") -> bool:
         """Whether both list the same samples with the same labels."""
         arrays = (np.array_equal(getattr(self, name), getattr(other, name)) for name in ARRAYS)
         return all(arrays) and self.names == other.names
@@ -66,14 +66,14 @@ def cached(path: Path) -> Path:
     return cache_folder() / "shards" / f"{hashlib.sha256(fingerprint(path)).hexdigest()[:24]}.npz"
 
 
-def write_table(file: Path, table: Table) -> None:
+def write_table(file: Path, table: SampleTable) -> None:
     """Write a table atomically."""
     arrays: dict[str, Any] = {name: getattr(table, name) for name in ARRAYS}
     arrays |= {name: np.array(getattr(table, name)) for name in TEXTS}
     write_atomic(file, lambda sink: np.savez(sink, **arrays))
 
 
-def read_table(file: Path, shard_bytes: int, sha256: str) -> Table | None:
+def read_table(file: Path, shard_bytes: int, sha256: str) -> SampleTable | None:
     """Read a table; None if the file does not exist or does not match a shard of this size and SHA-256."""
     if not file.is_file():
         return None
@@ -94,4 +94,4 @@ def read_table(file: Path, shard_bytes: int, sha256: str) -> Table | None:
     in_shard = label.size and offset.min() >= 0 and size.min() > 0 and (size <= shard_bytes - offset).all()
     if not in_shard or label.min() < 0 or (names and label.max() >= len(names)):
         return None
-    return Table(offset=offset, size=size, label=label, names=names, notes=notes, sha256=sha256)
+    return SampleTable(offset=offset, size=size, label=label, names=names, notes=notes, sha256=sha256)

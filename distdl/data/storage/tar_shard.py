@@ -11,14 +11,14 @@ from distdl.core.errors import UserError, reading
 from distdl.core.text import printable
 from distdl.data.storage.folders import SUFFIXES
 from distdl.data.storage.set_file import is_class_name
-from distdl.data.storage.tables import Table
+from distdl.data.storage.tables import SampleTable
 from distdl.data.storage.tar_walk import WITHOUT_CONTENT, DamagedTar, FileSource, Member, open_tar, walk
 
 LABEL_BYTES = 256
 """Maximum size of a label, which is a class number or a class name."""
 
 
-def scan_tar(path: Path) -> Table:
+def scan_tar(path: Path) -> SampleTable:
     """Read all headers of a shard and pair its images with their labels.
 
     Labels are class numbers or class names, the same kind in all samples. Members with other suffixes are left out.
@@ -60,7 +60,7 @@ def scan_tar(path: Path) -> Table:
     notes = (f"{path.name}: {hidden} hidden members (such as ._NAME of macOS) are left out",) if hidden else ()
     numbers, names = _numbers(path, labels)
     rows = [(member.offset, member.size, numbers[labels[key]]) for key, member in images.items()]
-    return Table.of(rows, names=names, notes=notes)
+    return SampleTable.of(rows, names=names, notes=notes)
 
 
 def _files(path: Path, source: FileSource) -> Iterator[Member]:

@@ -62,7 +62,7 @@ class Member(NamedTuple):
         return self.type in REGULAR
 
 
-class Source(Protocol):
+class ByteSource(Protocol):
     """Access to the bytes of an archive by offset. Offsets never decrease."""
 
     def read(self, offset: int, size: int) -> bytes:
@@ -101,7 +101,7 @@ class StreamSource:
         return content
 
 
-def walk(source: Source) -> Iterator[Member]:
+def walk(source: ByteSource) -> Iterator[Member]:
     """Yield the members of an archive in order. The archive is complete if the iteration ends without an error.
 
     Raises:
@@ -175,7 +175,7 @@ def _member(offset: int, header: tarfile.TarInfo, name: str, pax: dict[str, str]
     return Member(name, header.type, offset + BLOCK, size)
 
 
-def _extension(source: Source, offset: int, size: int) -> bytes:
+def _extension(source: ByteSource, offset: int, size: int) -> bytes:
     if not 0 <= size <= NAME_BYTES:
         raise DamagedTar(f"it is damaged at byte {offset:,}: an extension header of {size:,} bytes")
     content = source.read(offset, size)
@@ -200,7 +200,7 @@ def _pax_records(offset: int, content: bytes) -> dict[str, str]:
     return records
 
 
-def _check_end(source: Source, offset: int, block: bytes) -> None:
+def _check_end(source: ByteSource, offset: int, block: bytes) -> None:
     """Check that only zeros follow, at least two blocks of them."""
     position = offset + len(block)
     while chunk := source.read(position, CHUNK_BYTES):

@@ -19,7 +19,7 @@ RENAMED = {"goodput": "pollux"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Family:
+class FormFamily:
     """Candidate forms for one kind of training."""
 
     kind: Kind
@@ -32,9 +32,9 @@ class Family:
 
 
 FAMILIES = (
-    Family(kind="servers", mode="sync", forms=parameter_server.SYNC, design=parameter_server.SYNC[1]),
-    Family(kind="servers", mode="async", forms=parameter_server.ASYNC, design=parameter_server.ASYNC[1]),
-    Family(
+    FormFamily(kind="servers", mode="sync", forms=parameter_server.SYNC, design=parameter_server.SYNC[1]),
+    FormFamily(kind="servers", mode="async", forms=parameter_server.ASYNC, design=parameter_server.ASYNC[1]),
+    FormFamily(
         kind="replicas",
         forms=(all_reduce.PAIRWISE, all_reduce.RING, all_reduce.SHARED_LINK),
         design=all_reduce.RING,
@@ -42,7 +42,7 @@ FAMILIES = (
 )
 
 
-def families(data: Measurements) -> list[Family]:
+def families(data: Measurements) -> list[FormFamily]:
     """Return the families that apply to the data; for both modes if the mode of the data is not known."""
     return [family for family in FAMILIES if family.kind == data.kind and data.mode in (None, family.mode)]
 

@@ -16,7 +16,7 @@ from distdl.perf.speed.speed_fit import SpeedFit, from_dict
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prediction:
+class SpeedPrediction:
     """Predicted speed at one placement, with the 95 % prediction interval of a measurement."""
 
     point: dict[str, int]
@@ -59,7 +59,7 @@ def load(file: Path) -> SpeedFit:
     return fit
 
 
-def predict_speed(fit: SpeedFit, counts: Sequence[Sequence[int]], batches: Sequence[int]) -> list[Prediction]:
+def predict_speed(fit: SpeedFit, counts: Sequence[Sequence[int]], batches: Sequence[int]) -> list[SpeedPrediction]:
     """Predict the speed of every combination of counts and batches that can run.
 
     Args:
@@ -75,7 +75,7 @@ def predict_speed(fit: SpeedFit, counts: Sequence[Sequence[int]], batches: Seque
         raise UserError(f"none of these configurations can run: there must be at least {why}")
     intervals = zip(*fit.predict(grid), images_per_step(fit, grid), grid.is_within(fit.data.placements), strict=True)
     return [
-        Prediction(
+        SpeedPrediction(
             point=dict(zip(COLUMNS[grid.kind], map(int, point), strict=True)),
             step_s=float(step_s),
             low_s=float(low_s),

@@ -8,7 +8,7 @@ from distdl.core.files import read_rows
 from distdl.core.rundir import METRICS
 from distdl.core.statistics import Spread, spread
 from distdl.data.sets.decathlon import DOMAINS, Domain
-from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
+from distdl.report.content import Axis, Figure, Finding, PlotLayer, Section, Table
 from distdl.report.sentences import NOT_SIGNIFICANT
 from distdl.studies.base import Outcome
 from distdl.studies.decathlon import score
@@ -150,8 +150,8 @@ def _bars(results: Sequence[Result]) -> Figure:
         x=Axis(title="domain", scale="category"),
         y=Axis(title="points"),
         layers=(
-            Layer(mark="bars", data=data, x="domain", y="points", low="low", high="high", series="approach"),
-            Layer(mark="rule", data={"points": [BASELINE]}, y="points"),
+            PlotLayer(mark="bars", data=data, x="domain", y="points", low="low", high="high", series="approach"),
+            PlotLayer(mark="rule", data={"points": [BASELINE]}, y="points"),
         ),
     )
 

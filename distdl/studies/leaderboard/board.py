@@ -31,8 +31,8 @@ from filelock import FileLock, Timeout
 from distdl.core.errors import UserError
 from distdl.core.files import read_rows, sync_folder, write_json
 from distdl.core.manifest import damaged, read_manifest, seal
-from distdl.studies.leaderboard.event_log import Lease, Lineage, State, replay
-from distdl.studies.leaderboard.rules import Placement, Rule
+from distdl.studies.leaderboard.event_log import BoardState, Lease, Lineage, replay
+from distdl.studies.leaderboard.rules import Rule, SlotPlacement
 
 RULE, LINEAGE, SLOTS, PROCESSES, LOCK = "board.json", "lineage.jsonl", "slots", "processes", "lock"
 POLL_S = 0.005
@@ -52,7 +52,7 @@ class Board:
         """Read all events so far."""
         return list(read_rows(self.folder / LINEAGE))
 
-    def state(self) -> State:
+    def state(self) -> BoardState:
         """Compute the state of the board from its event log."""
         return replay(self.rows())
 
@@ -115,7 +115,7 @@ class Session(Board):
             )
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[State]:
+    def _locked(self) -> Iterator[BoardState]:
         """Context with the state of the board, which no other process can change meanwhile."""
         with self._lock:
             yield self.lineage.catch_up()
@@ -123,7 +123,7 @@ class Session(Board):
     def _append(self, kind: str, *, at: float | None = None, process: str = "", **more: Any) -> None:
         self.lineage.append(kind, process or self.name, at=time.time() if at is None else at, **more)
 
-    def refresh(self) -> State:
+    def refresh(self) -> BoardState:
         """End the leases of dead processes. Returns the state of the board."""
         with self._locked() as state:
             self._sweep(state)
@@ -183,7 +183,9 @@ class Session(Board):
             self._sweep(state)
             return True
 
-    def _placement(self, state: State, lease: Lease, score: float, event: Mapping[str, Any]) -> Placement | None:
+    def _placement(
+        self, state: BoardState, lease: Lease, score: float, event: Mapping[str, Any]
+    ) -> SlotPlacement | None:
         if lease.number not in state.open:
             return None  # the lock was lost, for example with the connection, and another process has ended the lease
         placement = self.rule.place(state, lease, score)
@@ -213,7 +215,7 @@ class Session(Board):
         self._alive.release()
         (self.folder / PROCESSES / self.name).unlink(missing_ok=True)
 
-    def _sweep(self, state: State) -> None:
+    def _sweep(self, state: BoardState) -> None:
         """End the slices of dead processes, and remove unneeded checkpoints."""
         for name in [name for name in state.processes if name != self.name and self._dead(name)]:
             for lease in [lease for lease in state.open.values() if lease.process == name]:

@@ -72,7 +72,7 @@ class Process:
 
 
 @dataclass(kw_only=True)
-class State:
+class BoardState:
     """State of a board after a number of events."""
 
     first: float | None = None
@@ -101,15 +101,15 @@ class State:
         return max(self.slots.values(), key=lambda slot: (slot.score, -slot.name), default=None)
 
 
-def replay(rows: Iterable[Row]) -> State:
+def replay(rows: Iterable[Row]) -> BoardState:
     """Compute the state of a board from all its events."""
-    state = State()
+    state = BoardState()
     for row in rows:
         apply(state, row)
     return state
 
 
-def apply(state: State, row: Row) -> None:
+def apply(state: BoardState, row: Row) -> None:
     """Update `state` by one event."""
     kind, process = row["kind"], row["process"]
     state.first = row["at"] if state.first is None else state.first
@@ -151,13 +151,13 @@ def apply(state: State, row: Row) -> None:
         state.processes[process].seen = row["at"]
 
 
-def _work(state: State, slot: int | None, by: int) -> None:
+def _work(state: BoardState, slot: int | None, by: int) -> None:
     if slot in state.slots:
         old = state.slots[slot]
         state.slots[slot] = replace(old, lease_count=old.lease_count + by)
 
 
-def _end(state: State, process: Process, row: Row) -> None:
+def _end(state: BoardState, process: Process, row: Row) -> None:
     state.slices.append(
         Slice(
             job=process.job,
@@ -175,10 +175,10 @@ class Lineage:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self.state = State()
+        self.state = BoardState()
         self._offset = self._lines = 0
 
-    def catch_up(self) -> State:
+    def catch_up(self) -> BoardState:
         """Apply the events that other processes have appended. Returns the state.
 
         Raises:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from distdl.core.statistics import Spread, spread
-from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
+from distdl.report.content import Axis, Figure, Finding, PlotLayer, Section, Table
 from distdl.report.sentences import certainty
 from distdl.studies.base import Outcome
 from distdl.studies.leaderboard import history, tree
@@ -142,7 +142,7 @@ def _best_over_time(curves: list[tuple[str, list[float], list[float]]]) -> Figur
         title="Best score on each board",
         x=Axis(title="device time, summed over processes (s)"),
         y=Axis(title="best score on the board (%)"),
-        layers=(Layer(mark="line", data=data, series="board"),),
+        layers=(PlotLayer(mark="line", data=data, series="board"),),
         caption="The best score never falls if the worst slot is replaced. In a population it can fall, because each "
         "member continues from its own weights.",
     )

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from distdl.studies.leaderboard.event_log import Lease, Slot, State
+from distdl.studies.leaderboard.event_log import BoardState, Lease, Slot
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class SlotChoice:
     """A slot to train from. Its fields are those of `Lease`."""
 
     slot: int | None
@@ -21,7 +21,7 @@ class Choice:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Placement:
+class SlotPlacement:
     """Placement of trained weights: into an empty slot, or into that of `replaced`."""
 
     replaced: int | None = None
@@ -40,22 +40,22 @@ class ReplaceWorst:
     """Name in board.json."""
     slots: int = 5
 
-    def choose(self, state: State) -> Choice:
+    def choose(self, state: BoardState) -> SlotChoice:
         """Choose the slot to train from next."""
         beginning = sum(lease.slot is None for lease in state.open.values())
         if not state.slots or len(state.slots) + beginning < self.slots:
-            return Choice(slot=None, tries=state.failed_starts)
+            return SlotChoice(slot=None, tries=state.failed_starts)
         least = min(state.slots.values(), key=lambda slot: (slot.lease_count, -slot.score, slot.name))
-        return Choice(slot=least.name, works_on=least.name, tries=least.lease_count)
+        return SlotChoice(slot=least.name, works_on=least.name, tries=least.lease_count)
 
-    def place(self, state: State, lease: Lease, score: float) -> Placement | None:
+    def place(self, state: BoardState, lease: Lease, score: float) -> SlotPlacement | None:
         """Choose the placement of a lease's weights; None drops them."""
         if not math.isfinite(score):
             return None
         if len(state.slots) < self.slots:
-            return Placement()
+            return SlotPlacement()
         bottom = min(state.slots.values(), key=lambda slot: (slot.score, slot.name))
-        return Placement(replaced=bottom.name) if score > bottom.score else None
+        return SlotPlacement(replaced=bottom.name) if score > bottom.score else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ class PopulationBased:
     """Factors, one of which is applied to the learning rate at random."""
     seed: int = 0
 
-    def choose(self, state: State) -> Choice:
+    def choose(self, state: BoardState) -> SlotChoice:
         members = {slot.member: slot for slot in state.slots.values()}
         busy = {lease.member for lease in state.open.values()}
         missing = [member for member in range(self.slots) if member not in members]
@@ -86,11 +86,11 @@ class PopulationBased:
         if waiting or not members:
             member = (waiting or missing)[0]
             settings = self.beginnings[(member + state.failed_starts) % len(self.beginnings)]
-            return Choice(slot=None, member=member, settings=settings)
+            return SlotChoice(slot=None, member=member, settings=settings)
         free = [slot for member, slot in members.items() if member not in busy] or list(members.values())
         current = min(free, key=lambda slot: (slot.lease_count, slot.member))
         parent, settings = self._exploit(list(members.values()), current, state.takes)
-        return Choice(
+        return SlotChoice(
             slot=parent, works_on=current.name, tries=current.lease_count, member=current.member, settings=settings
         )
 
@@ -103,11 +103,11 @@ class PopulationBased:
         model = rng.choice(ranked[-group_size:])
         return model.name, {**model.settings, "lr": model.settings["lr"] * rng.choice(self.factors)}
 
-    def place(self, state: State, lease: Lease, score: float) -> Placement | None:
+    def place(self, state: BoardState, lease: Lease, score: float) -> SlotPlacement | None:
         current = next((slot.name for slot in state.slots.values() if slot.member == lease.member), None)
         if current != lease.works_on or not math.isfinite(score):
             return None  # another process has trained this member meanwhile
-        return Placement(replaced=current, keeps=True)
+        return SlotPlacement(replaced=current, keeps=True)
 
 
 Rule = ReplaceWorst | PopulationBased

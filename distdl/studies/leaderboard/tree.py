@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 
-from distdl.report.content import Axis, Figure, Layer, Table
-from distdl.studies.leaderboard.event_log import Row, State
+from distdl.report.content import Axis, Figure, PlotLayer, Table
+from distdl.studies.leaderboard.event_log import BoardState, Row
 from distdl.studies.leaderboard.history import Node, ancestry, nodes
 
 MOST_LINES = 40
 """Lines of a tree in the terminal; a longer tree counts slots with one child instead of listing them."""
 
 
-def table(name: str, rows: Sequence[Row], state: State) -> Table:
+def table(name: str, rows: Sequence[Row], state: BoardState) -> Table:
     """The slots on the board and their ancestors, one per line, children under their parents."""
     published = nodes(rows)
     ancestors = ancestry(published, list(state.slots))
@@ -65,7 +65,7 @@ def outline(ancestors: dict[int, Node], board: set[int], *, compress: bool) -> l
     return lines
 
 
-def figure(name: str, rows: Sequence[Row], state: State) -> Figure:
+def figure(name: str, rows: Sequence[Row], state: BoardState) -> Figure:
     """Score over epochs of training, with a line from each parent to each child."""
     published = nodes(rows)
     ancestors = ancestry(published, list(state.slots))
@@ -77,7 +77,9 @@ def figure(name: str, rows: Sequence[Row], state: State) -> Figure:
             x += [parent.epoch, node.epoch, None]
             y += [100 * parent.score, 100 * node.score, None]
     dead = [node for node in published.values() if node.name not in ancestors]
-    layers = [Layer(mark="line", data={"x": x, "y": y, "what": ["trained from"] * len(x)}, series="what")] if x else []
+    layers = (
+        [PlotLayer(mark="line", data={"x": x, "y": y, "what": ["trained from"] * len(x)}, series="what")] if x else []
+    )
     for what, some in (
         ("no descendant on the board", dead),
         ("ancestor of a slot on the board", [node for node in ancestors.values() if node.name not in state.slots]),
@@ -90,7 +92,7 @@ def figure(name: str, rows: Sequence[Row], state: State) -> Figure:
                 "slot": [node.name for node in some],
                 "what": [what] * len(some),
             }
-            layers.append(Layer(mark="points", data=columns, series="what"))
+            layers.append(PlotLayer(mark="points", data=columns, series="what"))
     return Figure(
         name=f"{name}-lineage",
         title=f"{name}: lineage",

@@ -22,7 +22,7 @@ from distdl.runtime import tensors
 from distdl.runtime.environment import environment
 from distdl.strategies.single import Single
 from distdl.studies.leaderboard.board import Board, Session
-from distdl.studies.leaderboard.event_log import Lease, State
+from distdl.studies.leaderboard.event_log import BoardState, Lease
 from distdl.studies.leaderboard.history import max_simultaneous
 from distdl.studies.leaderboard.profiles import TrainingProfile, profile_at
 from distdl.studies.leaderboard.rules import PopulationBased, ReplaceWorst, Rule
@@ -97,7 +97,7 @@ def rule_of(table: TrialTable) -> Rule:
     return PopulationBased(slots=table["slots"], beginnings=tuple(table["profiles"]), seed=table["seed"])
 
 
-def is_over(state: State, table: TrialTable) -> bool:
+def is_over(state: BoardState, table: TrialTable) -> bool:
     """Whether an attempt needs no further epoch besides those that have started."""
     started, total = state.epochs + len(state.open), table["epochs"]
     return state.compute_s(time.time()) >= table["total_lifetime_s"] or 0 < total <= started

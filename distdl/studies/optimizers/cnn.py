@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from distdl.core.profiles import Recipe
 from distdl.core.statistics import Spread
-from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
+from distdl.report.content import Axis, Figure, Finding, PlotLayer, Section, Table
 from distdl.studies.base import Outcome, Trial
 from distdl.studies.optimizers import published
 from distdl.studies.runner.accuracy import cells, mean_accuracy, percent
@@ -196,7 +196,7 @@ def _heat(grid: Mapping[Point, Spread], epochs: int) -> Figure:
         x=Axis(title="batch size", scale="category"),
         y=Axis(title="learning rate", scale="category"),
         layers=(
-            Layer(
+            PlotLayer(
                 mark="tiles",
                 data={
                     "batch size": [str(batch) for batch, *_ in selected],
@@ -233,7 +233,7 @@ def _curves(results: Mapping[Point, Spread]) -> Iterator[Figure]:
         title=f"Accuracy after one epoch by learning rate, batch size {batch}",
         x=Axis(title="learning rate", scale="log"),
         y=Axis(title="test accuracy (%)"),
-        layers=(Layer(mark="line", **shared), Layer(mark="points", low="low", high="high", **shared)),
+        layers=(PlotLayer(mark="line", **shared), PlotLayer(mark="points", low="low", high="high", **shared)),
     )
 
 

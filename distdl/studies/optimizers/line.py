@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
+from distdl.report.content import Axis, Figure, Finding, PlotLayer, Section, Table
 from distdl.studies.features.batched_optimizer import Setting, StackedOptimizer
 from distdl.studies.optimizers import grids, published
 
@@ -216,7 +216,7 @@ def _surface(kind: str, settings: list[Setting], result: Mapping[str, Any]) -> F
         x=Axis(title="W"),
         y=Axis(title="b"),
         layers=(
-            Layer(
+            PlotLayer(
                 mark="tiles",
                 data={
                     "W": grid[:, 0].round(4).tolist(),
@@ -227,7 +227,7 @@ def _surface(kind: str, settings: list[Setting], result: Mapping[str, Any]) -> F
                 y="b",
                 value="log10 of the loss",
             ),
-            Layer(mark="line", data=columns, x="W", y="b", series="setting"),
+            PlotLayer(mark="line", data=columns, x="W", y="b", series="setting"),
         ),
         caption=f"Start: ({START[0]:g}, {START[1]:g}); minimum: (-1, 1). A path that leaves the figure is cut off.",
     )
@@ -256,6 +256,6 @@ def _curves(settings: list[Setting], result: Mapping[str, Any]) -> Figure:
         title="Loss of the best setting of each optimizer",
         x=Axis(title="step", scale="log"),
         y=Axis(title="loss", scale="log"),
-        layers=(Layer(mark="line", data=columns, x="step", y="loss", series="setting"),),
+        layers=(PlotLayer(mark="line", data=columns, x="step", y="loss", series="setting"),),
         caption="A curve ends where the loss is 0.",
     )

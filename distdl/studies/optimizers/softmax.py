@@ -14,7 +14,7 @@ from distdl.core.statistics import Spread, spread
 from distdl.data.dataset import ResidentSplit, Split
 from distdl.data.loaders import order
 from distdl.data.sets import load as datasets
-from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
+from distdl.report.content import Axis, Figure, Finding, PlotLayer, Section, Table
 from distdl.studies.features.batched_optimizer import Setting, StackedOptimizer
 from distdl.studies.optimizers import grids, published
 from distdl.studies.runner.accuracy import cells, percent
@@ -237,7 +237,7 @@ def _rates(settings: list[Setting], accuracy: list[Spread]) -> Figure:
         title="Accuracy by learning rate, with the best other settings",
         x=Axis(title="learning rate", scale="log"),
         y=Axis(title="test accuracy (%)"),
-        layers=(Layer(mark="line", **shared), Layer(mark="points", low="low", high="high", **shared)),
+        layers=(PlotLayer(mark="line", **shared), PlotLayer(mark="points", low="low", high="high", **shared)),
     )
 
 
@@ -254,7 +254,7 @@ def _momenta(settings: list[Setting], accuracy: list[Spread]) -> Figure:
         x=Axis(title="learning rate", scale="category"),
         y=Axis(title="momentum", scale="category"),
         layers=(
-            Layer(
+            PlotLayer(
                 mark="tiles",
                 data={"learning rate": rates, "momentum": momenta, "test accuracy (%)": values},
                 x="learning rate",

@@ -7,7 +7,7 @@ import numpy as np
 from distdl.core.errors import UserError
 from distdl.core.format import Cell
 from distdl.perf.learning.loss_fit import fit_loss
-from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
+from distdl.report.content import Axis, Figure, Finding, PlotLayer, Section, Table
 from distdl.studies.base import Outcome
 from distdl.studies.optimus import logs, regression
 from distdl.studies.optimus.logs import Curve
@@ -93,7 +93,7 @@ def _curves(settings: OptimusSettings, fitted: list[Fitted], goal: list[Fitted],
             title=f"Training loss on {device}",
             x=Axis(title="step"),
             y=Axis(title="training loss", scale="log"),
-            layers=(Layer(mark="line", data=columns, x="step", y="loss", series="network"),),
+            layers=(PlotLayer(mark="line", data=columns, x="step", y="loss", series="network"),),
             caption="Means over consecutive batches.",
         )
         for device, columns in by_device.items()
@@ -250,8 +250,8 @@ def _curve_figure(
         x=Axis(title="step"),
         y=Axis(title="training loss"),
         layers=(
-            Layer(mark="band", data=band, low="low", high="high"),
-            Layer(mark="line", data=lines, series="curve"),
+            PlotLayer(mark="band", data=band, low="low", high="high"),
+            PlotLayer(mark="line", data=lines, series="curve"),
         ),
         caption=f"Predicted from the other networks by the regression; band: 95 % prediction interval{cut}.",
     )

@@ -8,7 +8,7 @@ from distdl.core.format import Cell
 from distdl.perf.speed.measurements import Measurements
 from distdl.perf.speed.optimus import PUBLISHED_BATCH, PUBLISHED_SYNC
 from distdl.perf.speed.speed_fit import SpeedFit
-from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
+from distdl.report.content import Axis, Figure, Finding, PlotLayer, Section, Table
 from distdl.studies.base import Outcome
 from distdl.studies.optimus import logs
 from distdl.studies.optimus.scaling import Plan, Scale, Steps, last_paying_plan, measured, plans, published
@@ -59,7 +59,7 @@ def _speed(data: Measurements, fits: Sequence[SpeedFit], best: SpeedFit) -> Sect
     for (p, w, _), step_s in zip(data.points, data.step_s, strict=True):
         for name, cell in {"x": float(w), "y": float(step_s), "servers": _count(int(p), "server")}.items():
             columns[name].append(cell)
-    layers.append(Layer(mark="points", data=columns, series="servers"))
+    layers.append(PlotLayer(mark="points", data=columns, series="servers"))
     lines: dict[str, list[Cell]] = {"x": [], "y": [], "servers": []}
     for p in sorted(set(data.points[:, 0])):
         workers = np.arange(1, data.points[:, 1].max() + 1)
@@ -67,7 +67,7 @@ def _speed(data: Measurements, fits: Sequence[SpeedFit], best: SpeedFit) -> Sect
         for w, step_s in zip(workers, best.predict(data.placements.at(grid)).step_s, strict=True):
             for name, cell in {"x": float(w), "y": float(step_s), "servers": _count(int(p), "server")}.items():
                 lines[name].append(cell)
-    layers.append(Layer(mark="line", data=lines, series="servers"))
+    layers.append(PlotLayer(mark="line", data=lines, series="servers"))
     replayed = f"; compute replayed in {data.replayed} of them" if data.replayed else ""
     text = f"{len(data)} configurations were measured with {data.points[0, 2]:g} images per step{replayed}. "
     text += f"Mean held-out error: {', '.join(f'{fit.held_out_mape:.1%} by {fit.requested}' for fit in fits)}"
@@ -146,8 +146,8 @@ def _figure(settings: OptimusSettings, by_servers: dict[int, list[Plan]], name: 
         x=Axis(title="workers"),
         y=Axis(title=f"time ({unit})" if what == "time" else "cost", scale="log"),
         layers=(
-            Layer(mark="band", data=columns, low="low", high="high", series="servers"),
-            Layer(mark="line", data=columns, series="servers"),
+            PlotLayer(mark="band", data=columns, low="low", high="high", series="servers"),
+            PlotLayer(mark="line", data=columns, series="servers"),
         ),
         caption="Bands: 95 % intervals, cut off at ten times the predicted time.",
     )

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distdl.core.statistics import Spread, spread
-from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
+from distdl.report.content import Axis, Figure, Finding, PlotLayer, Section, Table
 
 CONV_SHARE = 0.993702
 """Share of convolutions in the multiply-adds of VGG19's forward pass."""
@@ -50,7 +50,9 @@ def vgg19(result: Mapping[str, Any]) -> Section:
                 title="Forward FLOPs by layer",
                 x=Axis(title="layer", scale="category"),
                 y=Axis(title="forward (GFLOP)"),
-                layers=(Layer(mark="bars", data=by_kind | {"kind": [each["kind"] for each in layers]}, series="kind"),),
+                layers=(
+                    PlotLayer(mark="bars", data=by_kind | {"kind": [each["kind"] for each in layers]}, series="kind"),
+                ),
             ),
         ),
     )
@@ -203,7 +205,7 @@ def _figure(sums_in_place: Mapping[str, Spread], naive: Mapping[str, Spread]) ->
         x=Axis(title="network", scale="category"),
         y=Axis(title="share of the measured step time (%)"),
         layers=(
-            Layer(mark="points", data=columns, low="low", high="high", series="method"),
-            Layer(mark="rule", data={"y": [100.0]}),
+            PlotLayer(mark="points", data=columns, low="low", high="high", series="method"),
+            PlotLayer(mark="rule", data={"y": [100.0]}),
         ),
     )

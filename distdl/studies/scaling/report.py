@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from distdl.core.format import Cell
 from distdl.core.statistics import Spread, spread
-from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
+from distdl.report.content import Axis, Figure, Finding, PlotLayer, Section, Table
 from distdl.report.sentences import NOT_SIGNIFICANT
 from distdl.studies.scaling.results import Repeat, amdahl, karp_flatt, speed_ups
 
@@ -139,7 +139,7 @@ def _mark(same_point: Sequence[Repeat]) -> str:
 
 def _figures(repeats: Sequence[Repeat], points: Points) -> tuple[Figure, ...]:
     workers = sorted({count for _, count in points})
-    ideal = Layer(
+    ideal = PlotLayer(
         mark="line", data={"x": workers, "y": workers, "strategy": ["ideal"] * len(workers)}, series="strategy"
     )
 
@@ -171,7 +171,7 @@ def _figure(
     unit: str,
     points: Points,
     values: Callable[[Sequence[Repeat]], list[float]],
-    *more: Layer,
+    *more: PlotLayer,
 ) -> Figure:
     columns: dict[str, list[Cell]] = {"x": [], "y": [], "low": [], "high": [], "strategy": []}
     for (strategy, workers), same_point in points.items():
@@ -181,7 +181,7 @@ def _figure(
             row = (workers, value.mean, *_ends(value), named)
             for column, cell in zip(columns.values(), row, strict=True):
                 column.append(cell)
-    layer = Layer(mark="points", data=columns, low="low", high="high", series="strategy")
+    layer = PlotLayer(mark="points", data=columns, low="low", high="high", series="strategy")
     caption = "Error bars: 95 % confidence intervals over repetitions."
     return Figure(
         name=name, title=title, x=Axis(title="workers"), y=Axis(title=unit), layers=(layer, *more), caption=caption
@@ -203,7 +203,7 @@ def _curves(points: Points) -> tuple[Figure, ...]:
             title=f"Test {name} during training",
             x=Axis(title="epoch"),
             y=Axis(title=title),
-            layers=(Layer(mark="line", data=columns, x="epoch", y=name, series="point"),),
+            layers=(PlotLayer(mark="line", data=columns, x="epoch", y=name, series="point"),),
             caption="Means over repetitions.",
         )
         for name, title in (("accuracy", "accuracy (%)"), ("loss", "test loss"))

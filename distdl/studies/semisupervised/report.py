@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from distdl.core.format import Cell
 from distdl.core.statistics import Spread, above_zero, gain, over_seeds, points
-from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
+from distdl.report.content import Axis, Figure, Finding, PlotLayer, Section, Table
 from distdl.studies.base import Outcome
 from distdl.studies.runner.accuracy import by_seed, cells, mean_accuracy, percent
 from distdl.studies.semisupervised.trials import Case
@@ -124,9 +124,9 @@ def _sweep(
         x=Axis(title="K, images per class", scale="log"),
         y=Axis(title="test accuracy (%)"),
         layers=(
-            Layer(mark="rule", data=rule, y="accuracy", series="training"),
-            Layer(mark="line", data=data, x="K", y="accuracy", series="training"),
-            Layer(mark="points", data=data, x="K", y="accuracy", low="low", high="high", series="training"),
+            PlotLayer(mark="rule", data=rule, y="accuracy", series="training"),
+            PlotLayer(mark="line", data=data, x="K", y="accuracy", series="training"),
+            PlotLayer(mark="points", data=data, x="K", y="accuracy", low="low", high="high", series="training"),
         ),
         caption="Means and 95 % confidence intervals over the seeds. Horizontal line: true labels alone.",
     )
@@ -145,7 +145,10 @@ def _right(
         title=f"{case.data}, {case.labels:,} labels: share of correct pseudo-labels",
         x=Axis(title="K, images per class", scale="log"),
         y=Axis(title="correct pseudo-labels (%)"),
-        layers=(Layer(mark="line", data=data, x="K", y="right"), Layer(mark="points", data=data, x="K", y="right")),
+        layers=(
+            PlotLayer(mark="line", data=data, x="K", y="right"),
+            PlotLayer(mark="points", data=data, x="K", y="right"),
+        ),
         caption="A larger K adds harder and more varied images, but also wrong labels.",
     )
 

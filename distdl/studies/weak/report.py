@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from distdl.core.format import Cell
 from distdl.core.statistics import above_zero, gain, over_seeds, points
-from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
+from distdl.report.content import Axis, Figure, Finding, PlotLayer, Section, Table
 from distdl.report.sentences import NOT_SIGNIFICANT
 from distdl.studies.base import Outcome
 from distdl.studies.runner.accuracy import by_seed, cells, percent
@@ -40,7 +40,7 @@ def tags_section(outcomes: Sequence[Outcome | None]) -> Section | None:
                 x=Axis(title="rank of the tag", scale="log"),
                 y=Axis(title="images", scale="log"),
                 layers=(
-                    Layer(
+                    PlotLayer(
                         mark="points",
                         data={"rank": list(range(1, len(counts) + 1)), "images": counts},
                         x="rank",
@@ -157,9 +157,9 @@ def _figures(transfer: str, done: Mapping[Choice, BySeed], scratch: BySeed, nois
             "low": [value.ends[0] for _, value in rows],
             "high": [value.ends[1] for _, value in rows],
         }
-        marks = (Layer(mark=mark, data=data, x=kind, y="accuracy"),) if mark == "line" else ()
-        whiskers = Layer(mark="points", data=data, x=kind, y="accuracy", low="low", high="high")
-        across = (Layer(mark="rule", data=rule, y="accuracy", series="training"),) if rule else ()
+        marks = (PlotLayer(mark=mark, data=data, x=kind, y="accuracy"),) if mark == "line" else ()
+        whiskers = PlotLayer(mark="points", data=data, x=kind, y="accuracy", low="low", high="high")
+        across = (PlotLayer(mark="rule", data=rule, y="accuracy", series="training"),) if rule else ()
         yield Figure(
             name=f"{transfer}-{kind}",
             title=f"Accuracy on the clean task by {title} ({transfer})",

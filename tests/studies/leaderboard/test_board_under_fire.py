@@ -12,7 +12,7 @@ import pytest
 
 from distdl.core.manifest import damaged
 from distdl.studies.leaderboard.board import Board
-from distdl.studies.leaderboard.event_log import State, apply
+from distdl.studies.leaderboard.event_log import BoardState, apply
 from repository import SUPPORT
 
 HAMMER = SUPPORT / "hammer.py"
@@ -65,7 +65,7 @@ def test_killed_at_random_no_slot_is_lost_or_torn_and_the_best_never_falls(
 
     board = Board(folder)
     assert board.inconsistencies() == []
-    state, highest, fewest = State(), -1e9, 0
+    state, highest, fewest = BoardState(), -1e9, 0
     rows = board.rows()
     for row in rows:
         apply(state, row)

@@ -10,7 +10,7 @@ from distdl.core.errors import UserError
 from distdl.core.files import write_atomic
 from distdl.core.manifest import STATE, Progress
 from distdl.studies.leaderboard.board import Board, Session
-from distdl.studies.leaderboard.event_log import Lineage, State, replay
+from distdl.studies.leaderboard.event_log import BoardState, Lineage, replay
 from distdl.studies.leaderboard.history import ancestry, best_so_far, nodes
 from distdl.studies.leaderboard.profiles import PUBLISHED, profile_at
 from distdl.studies.leaderboard.rules import PopulationBased, ReplaceWorst, Rule
@@ -128,7 +128,7 @@ def test_the_lineage_replays_to_the_board_at_every_line(session: Session) -> Non
         play(session, score)
     rows = session.rows()
     states = [replay(rows[:count]) for count in range(len(rows) + 1)]
-    assert states[0] == State() and states[-1] == session.lineage.state
+    assert states[0] == BoardState() and states[-1] == session.lineage.state
     best = [state.best.score for state in states if state.best]
     assert best == sorted(best)
     assert all(set(row) >= {"time_s", "step", "epoch", "kind"} for row in rows)

@@ -9,7 +9,7 @@ import pytest
 from distdl.cli.report import write_report
 from distdl.core.errors import UserError
 from distdl.report import page as pages
-from distdl.report.content import Axis, Figure, Finding, Layer, Picture, Section, Table
+from distdl.report.content import Axis, Figure, Finding, Picture, PlotLayer, Section, Table
 from distdl.studies.runner import findings_file as stored
 from distdl.studies.runner import page as study
 from distdl.studies.runner.folder import StudyFolder
@@ -19,7 +19,7 @@ PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d4948445200000001000000010804000000b51c0c020000000b4944415478da6364f80f000105010127"
     "18e3660000000049454e44ae426082"
 )
-LAYER = Layer(mark="line", data={"x": [1, 2], "kind": [0.5, None]}, y="kind")
+LAYER = PlotLayer(mark="line", data={"x": [1, 2], "kind": [0.5, None]}, y="kind")
 SECTIONS = [
     Section(
         title="Results",

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from distdl.report.content import Axis, Figure, Finding, Layer, Section
+from distdl.report.content import Axis, Figure, Finding, PlotLayer, Section
 from distdl.report.sentences import compare, exceeds
 from distdl.studies.base import Outcome
 from distdl.studies.runner.accuracy import percent
@@ -115,5 +115,5 @@ def _bars(selected: Sequence[RateResult]) -> Figure:
         title="Test accuracy of each approach at its selected learning rate",
         x=Axis(title="approach", scale="category"),
         y=Axis(title="test accuracy (%)"),
-        layers=(Layer(mark="bars", data=data, x="approach", y="accuracy", low="low", high="high"),),
+        layers=(PlotLayer(mark="bars", data=data, x="approach", y="accuracy", low="low", high="high"),),
     )

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from distdl.core.statistics import spread
-from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
+from distdl.report.content import Axis, Figure, Finding, PlotLayer, Section, Table
 from distdl.report.sentences import exceeds
 from distdl.studies.base import Outcome
 from distdl.studies.runner.accuracy import percent
@@ -155,8 +155,8 @@ def _distances(moved: Mapping[str, Any]) -> Iterator[Figure]:
             x=Axis(title="block, the classifier last"),
             y=Axis(title="|after - before| / |before|"),
             layers=(
-                Layer(mark="line", data=data, x="block", y="distance", series="approach"),
-                Layer(mark="points", data=data, x="block", y="distance", series="approach"),
+                PlotLayer(mark="line", data=data, x="block", y="distance", series="approach"),
+                PlotLayer(mark="points", data=data, x="block", y="distance", series="approach"),
             ),
         )
 
@@ -175,7 +175,7 @@ def _curves(selected: Sequence[RateResult]) -> Figure:
         x=Axis(title="epoch"),
         y=Axis(title="validation accuracy (%)"),
         layers=(
-            Layer(mark="line", data=data, x="epoch", y="accuracy", series="approach"),
-            Layer(mark="points", data=data, x="epoch", y="accuracy", series="approach"),
+            PlotLayer(mark="line", data=data, x="epoch", y="accuracy", series="approach"),
+            PlotLayer(mark="points", data=data, x="epoch", y="accuracy", series="approach"),
         ),
     )

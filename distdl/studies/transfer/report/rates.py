@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
+from distdl.report.content import Axis, Figure, Finding, PlotLayer, Section, Table
 from distdl.studies.runner.accuracy import cells, percent
 from distdl.studies.transfer import published
 from distdl.studies.transfer.results import RateResult, best
@@ -61,8 +61,10 @@ def _figure(tried: Sequence[RateResult]) -> Figure:
         x=Axis(title="learning rate", scale="log"),
         y=Axis(title="validation accuracy (%)"),
         layers=(
-            Layer(mark="line", data=data, x="learning rate", y="accuracy", series="approach"),
-            Layer(mark="points", data=data, x="learning rate", y="accuracy", series="approach", low="low", high="high"),
+            PlotLayer(mark="line", data=data, x="learning rate", y="accuracy", series="approach"),
+            PlotLayer(
+                mark="points", data=data, x="learning rate", y="accuracy", series="approach", low="low", high="high"
+            ),
         ),
     )
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from distdl.report.content import Axis, Figure, Finding, Layer, Picture, Section, Table
+from distdl.report.content import Axis, Figure, Finding, Picture, PlotLayer, Section, Table
 from distdl.studies.base import Outcome
 from distdl.studies.transfer.tasks import PICTURE
 
@@ -36,7 +36,7 @@ def section(outcome: Outcome | None) -> Section | None:
                 x=Axis(title="class", scale="category"),
                 y=Axis(title="images"),
                 layers=(
-                    Layer(mark="bars", data={"class": result["classes"], "images": totals}, x="class", y="images"),
+                    PlotLayer(mark="bars", data={"class": result["classes"], "images": totals}, x="class", y="images"),
                 ),
             ),
             Table(

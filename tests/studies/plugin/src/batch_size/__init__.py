@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from distdl.core.profiles import Recipe
 from distdl.core.statistics import spread
-from distdl.report.content import Axis, Figure, Finding, Layer, Section, Table
+from distdl.report.content import Axis, Figure, Finding, PlotLayer, Section, Table
 from distdl.studies.base import Outcome, Study, Trial
 
 
@@ -66,7 +66,7 @@ def findings(settings: BatchSizeSettings, outcomes: Mapping[str, Outcome]) -> li
                     title="Test accuracy by batch size",
                     x=Axis(title="batch", scale="log"),
                     y=Axis(title="accuracy"),
-                    layers=(Layer(mark="points", data=data, x="batch", y="accuracy", low="low", high="high"),),
+                    layers=(PlotLayer(mark="points", data=data, x="batch", y="accuracy", low="low", high="high"),),
                 ),
             ),
         )
