@@ -16,7 +16,7 @@ from distdl.core.console import PlainConsole
 from distdl.core.errors import UserError
 from distdl.data.dataset import DataSet, EncodedSplit
 from distdl.data.loaders import make_loader
-from distdl.data.loaders.bench import STAGES, Rates, diagnose, measure, of_run
+from distdl.data.loaders.bench import STAGES, StageRates, diagnose, measure, of_run
 from distdl.data.loaders.spec import LoaderSpec
 from distdl.data.sets.load import load
 from distdl.runtime.cores import cores
@@ -143,7 +143,7 @@ WHAT = {
 }
 
 
-def _stages(rates: Rates) -> Table:
+def _stages(rates: StageRates) -> Table:
     table = Table(title=f"images/s by stage, were it alone ({rates.cores} cores decode)", title_justify="left")
     table.add_column("stage")
     table.add_column("images/s", justify="right")

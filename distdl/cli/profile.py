@@ -20,7 +20,7 @@ from distdl.profiling import layers, timing
 from distdl.profiling.comparison import platform, predicted_seconds, select_device
 from distdl.profiling.counting.count import count
 from distdl.profiling.layers import Measured
-from distdl.profiling.timing import Seconds
+from distdl.profiling.timing import PassTimes
 
 
 def profile(
@@ -67,12 +67,12 @@ def _platform(name: str) -> paleo.Platform:
 
 
 def as_dict(
-    model: str, batch: int, target: paleo.Platform, times: Measured, predicted: Mapping[str, Seconds]
+    model: str, batch: int, target: paleo.Platform, times: Measured, predicted: Mapping[str, PassTimes]
 ) -> dict[str, Any]:
     """The JSON of `distdl profile --json`."""
     pair = {"forward_s": "forward_s", "backward_s": "backward_s"}
 
-    def both(seconds: Seconds) -> dict[str, float]:
+    def both(seconds: PassTimes) -> dict[str, float]:
         return {name: getattr(seconds, field) for name, field in pair.items()}
 
     return {
@@ -83,19 +83,19 @@ def as_dict(
         "layer_sum": both(times.layer_sum),
         "naive_sum": both(times.naive_sum),
         "layers": [
-            {"name": name, **both(seconds), "predicted": both(predicted.get(name, Seconds()))}
+            {"name": name, **both(seconds), "predicted": both(predicted.get(name, PassTimes()))}
             for name, seconds in times.layers.items()
         ],
     }
 
 
-def show(console: Console, times: Measured, predicted: Mapping[str, Seconds], title: str) -> None:
+def show(console: Console, times: Measured, predicted: Mapping[str, PassTimes], title: str) -> None:
     """Print the table and the sums."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for place, head in enumerate(("layer, ms", "forward", "PALEO", "backward", "PALEO")):
         table.add_column(head, justify="right" if place else "left", no_wrap=True)
     for name, seconds in times.layers.items():
-        expected = predicted.get(name, Seconds())
+        expected = predicted.get(name, PassTimes())
         pairs = ((seconds.forward_s, expected.forward_s), (seconds.backward_s, expected.backward_s))
         room = max(console.width - 48, 12)
         label = name if len(name) <= room else "…" + name[1 - room :]
@@ -106,7 +106,7 @@ def show(console: Console, times: Measured, predicted: Mapping[str, Seconds], ti
     sums = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for place, head in enumerate(("ms", "forward", "backward", "both", "of the measured")):
         sums.add_column(head, justify="right" if place else "left")
-    paleo_sum = sum(predicted.values(), Seconds())
+    paleo_sum = sum(predicted.values(), PassTimes())
     rows = {"measured": times.total, "sum of layers": times.layer_sum, "naive sum": times.naive_sum, "PALEO": paleo_sum}
     for name, seconds in rows.items():
         share = f"{seconds.step_s / times.total.step_s:.1%}"

@@ -50,7 +50,7 @@ OptimizerName = Annotated[str, known_in("optimizers")]
 ScheduleName = Annotated[str, known_in("schedules")]
 StrategyName = Annotated[str, known_in("strategies")]
 TrackerName = Annotated[str, known_in("trackers")]
-Options = Annotated[Mapping[str, Mapping[str, Any]], BeforeValidator(_options)]
+ComponentOptions = Annotated[Mapping[str, Mapping[str, Any]], BeforeValidator(_options)]
 
 DEFAULT_BATCH = 64
 """Samples per step of each rank if a configuration gives no batch size."""
@@ -398,7 +398,7 @@ class Config:
     """Metrics in addition to accuracy and loss, by name or as package.module:callable."""
     trackers: tuple[TrackerName, ...] = ()
     """Experiment trackers that receive the metrics: tensorboard, or package.module:callable."""
-    options: Options = field(default_factory=dict)
+    options: ComponentOptions = field(default_factory=dict)
     """Settings of components from other packages, KEY.NAME=VALUE: KEY is model, dataset, loss, strategy, loader,
     optimizer or schedule, or the name of a metric, tracker or augmentation. In a profile: [options.KEY]."""
     evaluate_every: Positive = 1

@@ -15,7 +15,7 @@ from distdl.core.errors import UserError, as_literal, nearest, shortened
 from distdl.core.userfiles import read_toml
 from distdl.core.validation import check
 
-Kind = TypeVar("Kind", "Device", "NetworkLink")
+Hardware = TypeVar("Hardware", "Device", "NetworkLink")
 
 PRECISION_BYTES = {"fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2}
 """Bytes per element in memory at each precision of a matrix product."""
@@ -155,7 +155,7 @@ def _table(folder: str, name: str) -> dict[str, Any]:
     return read_toml(file)
 
 
-def _make(kind: type[Kind], table: dict[str, Any], where: str) -> Kind:
+def _make(kind: type[Hardware], table: dict[str, Any], where: str) -> Hardware:
     known = [item.name for item in fields(kind)]
     for key in table:
         if key not in known:

@@ -8,7 +8,7 @@ from distdl.core.errors import UserError
 from distdl.perf import hardware
 from distdl.perf.cost import paleo
 from distdl.profiling import timing
-from distdl.profiling.timing import Seconds
+from distdl.profiling.timing import PassTimes
 
 
 def select_device(on: str) -> torch.device:
@@ -37,15 +37,15 @@ def _measured_device(device: torch.device) -> hardware.Device:
     )
 
 
-def predicted_seconds(times: Iterable[paleo.LayerTime], measured: Mapping[str, Seconds]) -> dict[str, Seconds]:
+def predicted_seconds(times: Iterable[paleo.LayerTime], measured: Mapping[str, PassTimes]) -> dict[str, PassTimes]:
     """Sum predictions by measured module: a layer inside a measured module is added to that module."""
-    sums: dict[str, Seconds] = {}
+    sums: dict[str, PassTimes] = {}
     for time in times:
         name = time.name
         while name not in measured and "." in name:
             name = name.rpartition(".")[0]
         if name not in measured:
             name = time.name
-        seconds = Seconds(forward_s=time.forward.total_s, backward_s=time.backward.total_s)
-        sums[name] = sums.get(name, Seconds()) + seconds
+        seconds = PassTimes(forward_s=time.forward.total_s, backward_s=time.backward.total_s)
+        sums[name] = sums.get(name, PassTimes()) + seconds
     return sums

@@ -19,7 +19,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
-from distdl.profiling.timing import Seconds, TrainingStep, interleaved
+from distdl.profiling.timing import PassTimes, TrainingStep, interleaved
 from distdl.runtime.torch_private import backward_node, forward_node
 
 LONG_ENOUGH_S = 5e-4
@@ -33,22 +33,22 @@ OUTSIDE = "(gradients)"
 class Measured:
     """Times of a network at one batch size on one device: medians of the rounds."""
 
-    layers: dict[str, Seconds]
+    layers: dict[str, PassTimes]
     """Time by module name, in execution order; operators outside of modules as "(operator)"."""
-    naive: dict[str, Seconds]
+    naive: dict[str, PassTimes]
     """The same for comparison, by the host's clock with a synchronization before and after each operator."""
-    total: Seconds
+    total: PassTimes
     """Time of whole passes without instrumentation."""
 
     @property
-    def layer_sum(self) -> Seconds:
+    def layer_sum(self) -> PassTimes:
         """Sum of `layers`."""
-        return sum(self.layers.values(), Seconds())
+        return sum(self.layers.values(), PassTimes())
 
     @property
-    def naive_sum(self) -> Seconds:
+    def naive_sum(self) -> PassTimes:
         """Sum of `naive`."""
-        return sum(self.naive.values(), Seconds())
+        return sum(self.naive.values(), PassTimes())
 
 
 def measure(model: nn.Module, inputs: Tensor, *, rounds: int = 3, naive: bool = True) -> Measured:
@@ -174,8 +174,8 @@ def _is_view(func: Any) -> bool:
     return (aliases and not schema.is_mutable) or schema.name == "aten::detach"
 
 
-def _by_layer(operators: Sequence[OperatorCall]) -> dict[str, Seconds]:
-    layers: dict[str, Seconds] = defaultdict(Seconds)
+def _by_layer(operators: Sequence[OperatorCall]) -> dict[str, PassTimes]:
+    layers: dict[str, PassTimes] = defaultdict(PassTimes)
     for call in operators:
-        layers[call.layer] += Seconds(backward_s=call.seconds) if call.backward else Seconds(forward_s=call.seconds)
+        layers[call.layer] += PassTimes(backward_s=call.seconds) if call.backward else PassTimes(forward_s=call.seconds)
     return dict(layers)

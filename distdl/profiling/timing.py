@@ -21,7 +21,7 @@ TRIES = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seconds:
+class PassTimes:
     """Time of a forward and of a backward pass."""
 
     forward_s: float = 0.0
@@ -32,19 +32,19 @@ class Seconds:
         """Time of both passes."""
         return self.forward_s + self.backward_s
 
-    def __add__(self, other: "Seconds") -> "Seconds":
-        return Seconds(forward_s=self.forward_s + other.forward_s, backward_s=self.backward_s + other.backward_s)
+    def __add__(self, other: "PassTimes") -> "PassTimes":
+        return PassTimes(forward_s=self.forward_s + other.forward_s, backward_s=self.backward_s + other.backward_s)
 
 
-def total(model: nn.Module, inputs: Tensor, *, rounds: int = 5) -> Seconds:
+def total(model: nn.Module, inputs: Tensor, *, rounds: int = 5) -> PassTimes:
     """Measure whole passes without instrumentation: the median of the rounds, after one for warm-up."""
     step = TrainingStep(model.train(), inputs)
     step.run()
     return interleaved({"total": lambda: {"": step.run()}}, rounds, step.timer)["total"][""]
 
 
-Round = dict[str, Seconds]
-Result = TypeVar("Result")
+Round = dict[str, PassTimes]
+R = TypeVar("R")
 
 
 def interleaved(passes: Mapping[str, Callable[[], Round]], rounds: int, timer: "Timer") -> dict[str, Round]:
@@ -69,7 +69,7 @@ def interleaved(passes: Mapping[str, Callable[[], Round]], rounds: int, timer: "
     }
 
 
-def _with_disturbance(run: Callable[[], Result], timer: "Timer") -> tuple[float, Result]:
+def _with_disturbance(run: Callable[[], R], timer: "Timer") -> tuple[float, R]:
     """Return the number of cores that other processes used during `run`, and the result of `run`."""
     if timer.cuda:
         return 0.0, run()
@@ -85,9 +85,9 @@ def _other_processes_s() -> float:
     return others_s - own_times.user - own_times.system
 
 
-def _median(rounds: Sequence[dict[str, Seconds]]) -> dict[str, Seconds]:
+def _median(rounds: Sequence[dict[str, PassTimes]]) -> dict[str, PassTimes]:
     return {
-        name: Seconds(
+        name: PassTimes(
             forward_s=statistics.median(times[name].forward_s for times in rounds),
             backward_s=statistics.median(times[name].backward_s for times in rounds),
         )
@@ -148,7 +148,7 @@ class TrainingStep:
         # Auxiliary heads of torchvision's networks are trained too.
         return out if isinstance(out, Tensor) else torch.cat([part for part in out if part is not None])
 
-    def run(self) -> Seconds:
+    def run(self) -> PassTimes:
         """Run both passes, and return their times."""
         self.timer.wait()
         start = self.timer.now()
@@ -156,7 +156,7 @@ class TrainingStep:
         between = self.timer.now()
         out.backward(torch.ones_like(out))
         end = self.timer.now()
-        spans = Seconds(forward_s=self.timer.read((start, between)), backward_s=self.timer.read((between, end)))
+        spans = PassTimes(forward_s=self.timer.read((start, between)), backward_s=self.timer.read((between, end)))
         self.model.zero_grad(set_to_none=True)
         return spans
 

@@ -14,6 +14,8 @@ from distdl.core.format import Cell, is_number
 from distdl.core.text import printable_lines
 from distdl.report.schema import LARGEST
 
+Columns = dict[str, list[Cell]]
+"""Data of a layer of a figure by column, as it is collected row by row."""
 SMALLEST = 1e-100
 """Numbers in a figure below this are drawn as 0; those above LARGEST are not drawn."""
 

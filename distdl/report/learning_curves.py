@@ -3,10 +3,10 @@
 import itertools
 from collections.abc import Iterator, Sequence
 
-from distdl.core.format import Cell, is_number
+from distdl.core.format import is_number
 from distdl.core.phases import PHASES
-from distdl.report.content import Axis, Figure, PlotLayer, Section
-from distdl.report.run_folder import Row, Run
+from distdl.report.content import Axis, Columns, Figure, PlotLayer, Section
+from distdl.report.run_folder import Run, RunRow
 from distdl.report.schema import number
 
 EPOCH = Axis(title="epoch")
@@ -14,8 +14,6 @@ LOG_RATIO = 20
 """Ratio of the largest to the smallest loss above which its axis is logarithmic."""
 INTERVALS = 150
 """Number of intervals of a run over which phase times are averaged."""
-
-Columns = dict[str, list[Cell]]
 
 
 def learning(runs: Sequence[Run]) -> Section:
@@ -110,7 +108,7 @@ def _evaluations(runs: Sequence[Run], field: str, factor: float) -> Columns:
     return columns
 
 
-def _phases(rows: Sequence[Row]) -> Columns:
+def _phases(rows: Sequence[RunRow]) -> Columns:
     """Milliseconds of each phase per step, averaged over intervals. The totals in the rows restart at a resume."""
     columns: Columns = {"epoch": [], "ms per step": [], "phase": []}
     rows = [row for row in rows if isinstance(row.get("phases_s"), dict)]
@@ -129,5 +127,5 @@ def _phases(rows: Sequence[Row]) -> Columns:
     return columns
 
 
-def _total(row: Row, phase: str) -> float:
+def _total(row: RunRow, phase: str) -> float:
     return number(row["phases_s"].get(phase)) or 0.0

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from distdl.core.format import is_number
 from distdl.report.axes import OKABE_ITO, Axes, Spec, by_series, colour, described_columns, positions, quoted
 from distdl.report.content import PlotLayer
-from distdl.report.rows import NUMBERED, Row, shows_numbers
+from distdl.report.rows import NUMBERED, PlotRow, shows_numbers
 
 DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [12, 4])
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
@@ -16,7 +16,7 @@ GREYS = ("#fafafa", "#8f8f8f")
 DARK_TEXT, LIGHT_TEXT = "#111", "#fff"
 
 
-def line(layer: PlotLayer, rows: Sequence[Row], axes: Axes) -> list[Spec]:
+def line(layer: PlotLayer, rows: Sequence[PlotRow], axes: Axes) -> list[Spec]:
     """Connect the rows in their order."""
     encoding = positions(axes) | colour(layer, axes) | {"order": {"field": "row", "type": "quantitative"}}
     if axes.has_tiles:  # the colour scale belongs to the tiles
@@ -26,7 +26,7 @@ def line(layer: PlotLayer, rows: Sequence[Row], axes: Axes) -> list[Spec]:
     return [{"mark": {"type": "line", "strokeWidth": 2, "strokeJoin": "round"}, "encoding": encoding}]
 
 
-def points(layer: PlotLayer, rows: Sequence[Row], axes: Axes) -> list[Spec]:
+def points(layer: PlotLayer, rows: Sequence[PlotRow], axes: Axes) -> list[Spec]:
     """Draw a symbol per row, over the error bar of its interval."""
     encoding = positions(axes) | colour(layer, axes)
     if layer.series:
@@ -35,7 +35,7 @@ def points(layer: PlotLayer, rows: Sequence[Row], axes: Axes) -> list[Spec]:
     return [*_whiskers(layer, rows, axes), {"mark": mark, "encoding": encoding}]
 
 
-def bars(layer: PlotLayer, rows: Sequence[Row], axes: Axes) -> list[Spec]:
+def bars(layer: PlotLayer, rows: Sequence[PlotRow], axes: Axes) -> list[Spec]:
     """Draw a bar per row, at a category or over the cell around its value, with error bars."""
     category_channel, length_channel = axes.category_channel, axes.length_channel
     encoding = _described_positions(layer, axes) | colour(layer, axes)
@@ -57,7 +57,7 @@ def bars(layer: PlotLayer, rows: Sequence[Row], axes: Axes) -> list[Spec]:
     return [{"mark": mark, "encoding": encoding}, *_whiskers(layer, rows, axes, grouped=grouped)]
 
 
-def _has_groups(rows: Sequence[Row], category_channel: str) -> bool:
+def _has_groups(rows: Sequence[PlotRow], category_channel: str) -> bool:
     """Whether some category has bars of more than one series."""
     return len({row[category_channel] for row in rows}) < len({(row[category_channel], row["series"]) for row in rows})
 
@@ -66,14 +66,14 @@ def _offset(axes: Axes) -> Spec:
     return {"field": "series", "scale": {"domain": list(axes.series)}}
 
 
-def band(layer: PlotLayer, rows: Sequence[Row], axes: Axes) -> list[Spec]:
+def band(layer: PlotLayer, rows: Sequence[PlotRow], axes: Axes) -> list[Spec]:
     """Fill the area between `low` and `high`."""
     encoding = positions(axes) | colour(layer, axes) | {"y2": {"field": "high"}}
     encoding["y"] = encoding["y"] | {"field": "low"}
     return [{"mark": {"type": "area", "opacity": 0.2}, "encoding": encoding}]
 
 
-def rule(layer: PlotLayer, rows: Sequence[Row], axes: Axes) -> list[Spec]:
+def rule(layer: PlotLayer, rows: Sequence[PlotRow], axes: Axes) -> list[Spec]:
     """Draw a dashed horizontal line per row."""
     encoding = _described_positions(layer, axes) | colour(layer, axes)
     del encoding["x"]
@@ -82,7 +82,7 @@ def rule(layer: PlotLayer, rows: Sequence[Row], axes: Axes) -> list[Spec]:
     return [{"mark": {"type": "rule", "strokeDash": [4, 3], "strokeWidth": 1.5}, "encoding": encoding}]
 
 
-def tiles(layer: PlotLayer, rows: Sequence[Row], axes: Axes) -> list[Spec]:
+def tiles(layer: PlotLayer, rows: Sequence[PlotRow], axes: Axes) -> list[Spec]:
     """Colour a cell per row by its value; if there are few cells, they show their numbers."""
     encoding = _described_positions(layer, axes)
     for channel in axes.zoomable:
@@ -102,7 +102,7 @@ def tiles(layer: PlotLayer, rows: Sequence[Row], axes: Axes) -> list[Spec]:
     return [cells, _numbers(rows, axes)] if shows_numbers(rows, axes) else [cells]
 
 
-def _numbers(rows: Sequence[Row], axes: Axes) -> Spec:
+def _numbers(rows: Sequence[PlotRow], axes: Axes) -> Spec:
     """The number of each cell, dark on the brighter half of the colours."""
     values = [value for row in rows if is_number(value := row["value"])]
     middle = (min(values) + max(values)) / 2 if values else 0
@@ -111,7 +111,7 @@ def _numbers(rows: Sequence[Row], axes: Axes) -> Spec:
     return {"mark": {"type": "text", "fontSize": 11}, "encoding": encoding}
 
 
-def _whiskers(layer: PlotLayer, rows: Sequence[Row], axes: Axes, *, grouped: bool = False) -> list[Spec]:
+def _whiskers(layer: PlotLayer, rows: Sequence[PlotRow], axes: Axes, *, grouped: bool = False) -> list[Spec]:
     """Lines from `low` to `high`; none if no row has both."""
     if not (layer.low and layer.high) or all(None in (row["low"], row["high"]) for row in rows):
         return []
@@ -133,7 +133,7 @@ def _described_positions(layer: PlotLayer, axes: Axes) -> Spec:
     return positions(axes) | {"tooltip": [{"field": short, "title": title} for short, title in columns]}
 
 
-MARKS: dict[str, Callable[[PlotLayer, Sequence[Row], Axes], list[Spec]]] = {
+MARKS: dict[str, Callable[[PlotLayer, Sequence[PlotRow], Axes], list[Spec]]] = {
     "line": line,
     "points": points,
     "bars": bars,

@@ -9,7 +9,7 @@ from distdl.core.format import Cell, is_number, written
 from distdl.report.axes import Axes, Spec, has_column
 from distdl.report.content import Figure, PlotLayer
 
-Row = dict[str, Cell]
+PlotRow = dict[str, Cell]
 
 NUMBERED = 80
 """Largest number of tiles that show their numbers."""
@@ -29,7 +29,7 @@ class Edges(NamedTuple):
     """For other cells: (start, end) by value."""
 
 
-def layer_rows(layer: PlotLayer, axes: Axes) -> tuple[list[Row], str]:
+def layer_rows(layer: PlotLayer, axes: Axes) -> tuple[list[PlotRow], str]:
     """Return the rows of a layer, and a sentence on omitted values ("" for none).
 
     Columns get short names, so that column names from users are never part of an expression.
@@ -38,7 +38,7 @@ def layer_rows(layer: PlotLayer, axes: Axes) -> tuple[list[Row], str]:
     return [row | columns for row, columns in zip(rows, _derived(layer, rows, axes), strict=True)], note
 
 
-def _measured_rows(layer: PlotLayer, figure: Figure) -> tuple[list[Row], str]:
+def _measured_rows(layer: PlotLayer, figure: Figure) -> tuple[list[PlotRow], str]:
     names = _short_names(layer)
     log_scaled = [
         short
@@ -79,11 +79,11 @@ def _cell(cell: Cell, *, text: bool) -> Cell:
     return cell
 
 
-def _derived(layer: PlotLayer, rows: Sequence[Row], axes: Axes) -> Iterator[Row]:
+def _derived(layer: PlotLayer, rows: Sequence[PlotRow], axes: Axes) -> Iterator[PlotRow]:
     """Additional columns of each row: its number in a line, its text in a tile, the edges of its cell."""
     bounds = {channel: edges.bounds for channel, edges in layer_edges(layer, rows, axes).items() if edges.bounds}
     for number, row in enumerate(rows):
-        columns: Row = {}
+        columns: PlotRow = {}
         if layer.mark == "line":
             columns["row"] = number
         if layer.mark == "tiles" and shows_numbers(rows, axes):
@@ -94,12 +94,12 @@ def _derived(layer: PlotLayer, rows: Sequence[Row], axes: Axes) -> Iterator[Row]
         yield columns
 
 
-def shows_numbers(rows: Sequence[Row], axes: Axes) -> bool:
+def shows_numbers(rows: Sequence[PlotRow], axes: Axes) -> bool:
     """Whether tiles show their numbers: few of them, in a table of categories, with nothing else in the figure."""
     return len(rows) <= NUMBERED and set(axes.categories) == {"x", "y"} and len(axes.figure.layers) == 1
 
 
-def layer_edges(layer: PlotLayer, rows: Sequence[Row], axes: Axes) -> dict[str, Edges]:
+def layer_edges(layer: PlotLayer, rows: Sequence[PlotRow], axes: Axes) -> dict[str, Edges]:
     """Edges of a layer's cells by channel: both channels for tiles, the category channel for bars."""
     channels = {"tiles": ("x", "y"), "bars": (axes.category_channel,)}.get(layer.mark, ())
     half = OVERLAPPING_HALF if layer.mark == "tiles" else HALF

@@ -16,7 +16,7 @@ from distdl.core.rundir import CONFIG, ENVIRONMENT, METRICS, RESULT, TELEMETRY
 from distdl.report import schema
 from distdl.report.telemetry import SAMPLE
 
-Row = dict[str, Any]
+RunRow = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +30,11 @@ class Run:
     environment: Mapping[str, Any]
     result: Mapping[str, Any]
     """Values so far if the run has not ended; empty without result.json."""
-    train: list[Row]
+    train: list[RunRow]
     """Training rows in the order of steps."""
-    evaluations: dict[str, list[Row]]
+    evaluations: dict[str, list[RunRow]]
     """Rows with an accuracy, by split (test, validation)."""
-    telemetry: list[Row]
+    telemetry: list[RunRow]
     notes: tuple[str, ...]
     """Messages about missing or damaged files, and the warnings of the run."""
 
@@ -75,7 +75,7 @@ def read(path: Path, label: str = "") -> Run:
     samples = sorted(path.glob(f"{Path(TELEMETRY).stem}*.jsonl"))
     telemetry = [row for file in samples for row in _rows(file, SAMPLE, notes)]
     config = _table(path / CONFIG, tomllib.loads, notes, absent="the configuration is not known")
-    evaluations: dict[str, list[Row]] = {}
+    evaluations: dict[str, list[RunRow]] = {}
     for row in rows:
         if row["kind"] not in ("train", "warning") and "accuracy" in row:
             evaluations.setdefault(row["kind"], []).append(row)
@@ -126,7 +126,7 @@ def _table(file: Path, parse: Callable[[str], Any], notes: list[str], *, absent:
         return {}
 
 
-def _taken(table: dict[str, Any], kind: schema.Kind, file: str, notes: list[str]) -> dict[str, Any]:
+def _taken(table: dict[str, Any], kind: schema.FieldKind, file: str, notes: list[str]) -> dict[str, Any]:
     """Return the valid values of a table; a note lists the invalid ones."""
     odd: Counter[str] = Counter()
     taken = schema.take(table, kind, odd)
@@ -149,7 +149,7 @@ def _result(path: Path, notes: list[str]) -> dict[str, Any]:
 _UNFINISHED = {"running": "has not ended", "killed": "was killed", "not ended": "has not ended, or was killed"}
 
 
-def _rows(file: Path, kind: dict[str, schema.Kind], notes: list[str]) -> list[Row]:
+def _rows(file: Path, kind: dict[str, schema.FieldKind], notes: list[str]) -> list[RunRow]:
     """Return the rows of a .jsonl file; damaged lines are counted in a note."""
     try:
         lines = file.read_bytes().splitlines()

@@ -22,14 +22,14 @@ DEEPEST = 20
 MOST_NAMED = 8
 """Largest number of names of invalid values that a note lists."""
 
-Kind = Any
+FieldKind = Any
 
 
 @dataclass(frozen=True)
 class Each:
     """A table with values of one kind."""
 
-    kind: Kind
+    kind: FieldKind
 
 
 def number(value: Any) -> float | None:
@@ -69,7 +69,7 @@ def scalar(value: Any) -> bool:
 
 
 EVALUATION = {"accuracy": finite, "loss": measured}
-RESULT: dict[str, Kind] = {
+RESULT: dict[str, FieldKind] = {
     **dict.fromkeys(("status", "name", "strategy", "device", "idle_of"), text),
     **dict.fromkeys(("steps", "world_size", "global_batch"), count),
     **dict.fromkeys(("train_s", "evaluate_s", "checkpoint_s", "start_s", "warm_s", "held_s", "epochs"), amount),
@@ -88,9 +88,9 @@ RESULT: dict[str, Kind] = {
     "legs": [{"from_step": count}],
 }
 """result.json of a run."""
-ROW: dict[str, Kind] = {"time_s": amount, "step": count, "epoch": amount, "kind": text}
+ROW: dict[str, FieldKind] = {"time_s": amount, "step": count, "epoch": amount, "kind": text}
 """Fields of every row."""
-MEASUREMENT: dict[str, Kind] = (
+MEASUREMENT: dict[str, FieldKind] = (
     ROW
     | EVALUATION
     | {
@@ -101,7 +101,7 @@ MEASUREMENT: dict[str, Kind] = (
     }
 )
 """A row of metrics.jsonl."""
-ENVIRONMENT: dict[str, Kind] = {
+ENVIRONMENT: dict[str, FieldKind] = {
     **dict.fromkeys(("started", "host", "platform", "python", "cuda"), text),
     "cores": count,
     "memory_bytes": amount,
@@ -110,11 +110,11 @@ ENVIRONMENT: dict[str, Kind] = {
     "command": [text],
 }
 """environment.json."""
-TRIAL: dict[str, Kind] = {"status": text, "seconds": amount, "labels": Each(scalar)}
+TRIAL: dict[str, FieldKind] = {"status": text, "seconds": amount, "labels": Each(scalar)}
 """trial.json of a study."""
 
 
-def take(value: Any, kind: Kind, odd: Counter[str], name: str = "") -> Any:
+def take(value: Any, kind: FieldKind, odd: Counter[str], name: str = "") -> Any:
     """Return the part of `value` that is of the kind, or None. Names of invalid values are counted in `odd`."""
     if isinstance(kind, Each):
         kind = dict.fromkeys(value, kind.kind) if isinstance(value, dict) else {}
@@ -133,7 +133,7 @@ def take(value: Any, kind: Kind, odd: Counter[str], name: str = "") -> Any:
     return None
 
 
-def take_rows(rows: Iterable[Any], kind: dict[str, Kind], odd: Counter[str]) -> tuple[list[dict[str, Any]], int]:
+def take_rows(rows: Iterable[Any], kind: dict[str, FieldKind], odd: Counter[str]) -> tuple[list[dict[str, Any]], int]:
     """Return the rows with all fields of ROW, and the number of other rows."""
     taken, bad = [], 0
     for row in rows:

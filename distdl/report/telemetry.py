@@ -9,7 +9,7 @@ from distdl.report.content import Axis, Figure, PlotLayer, Section
 from distdl.report.schema import number
 
 if TYPE_CHECKING:
-    from distdl.report.run_folder import Row, Run
+    from distdl.report.run_folder import Run, RunRow
 
 
 class CounterGroup(NamedTuple):
@@ -80,7 +80,7 @@ GROUPS = (
         MB,
     ),
 )
-SAMPLE: dict[str, schema.Kind] = (
+SAMPLE: dict[str, schema.FieldKind] = (
     schema.ROW
     | dict.fromkeys(("host", "device", "error"), schema.text)
     | {field: schema.finite for group in GROUPS for field in group.fields}
@@ -139,11 +139,11 @@ def _figure(group: CounterGroup, runs: "Sequence[Run]") -> Figure | None:
     )
 
 
-def _device(row: "Row") -> tuple[str, str]:
+def _device(row: "RunRow") -> tuple[str, str]:
     return str(row.get("host", "")), str(row.get("device", ""))
 
 
-def _device_names(rows: "Sequence[Row]") -> dict[tuple[str, str], str]:
+def _device_names(rows: "Sequence[RunRow]") -> dict[tuple[str, str], str]:
     """Short names: "GPU 0"; with several hosts, preceded by the name of the host."""
     devices = sorted({_device(row) for row in rows})
     hosts = {host for host, _ in devices}

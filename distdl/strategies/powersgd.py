@@ -13,14 +13,13 @@ from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks import powerSGD_hook
 
 from distdl.runtime.torch_private import GradBucket, copy_all
+from distdl.strategies.comm_hooks import Future
 
 START = 10
 """Number of steps at the start without compression."""
 LAYOUT = "model"
 """The gradients of all trainable parameters in the model's order; version 1 saved those of DDP's buckets."""
 SAVED = ("error_dict", "p_memory_dict", "q_memory_dict", "iter")
-
-Future = torch.futures.Future[torch.Tensor]
 
 
 class PowerSGD:

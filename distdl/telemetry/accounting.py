@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-Row = Mapping[str, Any]
+TelemetryRow = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,13 @@ class RunUsage:
 
 
 def account(
-    rows: Iterable[Row], *, seconds: float, devices: int, epochs: float, images: int, price_per_hour: float = 0.0
+    rows: Iterable[TelemetryRow],
+    *,
+    seconds: float,
+    devices: int,
+    epochs: float,
+    images: int,
+    price_per_hour: float = 0.0,
 ) -> RunUsage:
     """Add up the usage of a run.
 
@@ -61,16 +67,16 @@ def account(
     )
 
 
-def _series(rows: Iterable[Row]) -> dict[tuple[str, Any, Any], list[Row]]:
+def _series(rows: Iterable[TelemetryRow]) -> dict[tuple[str, Any, Any], list[TelemetryRow]]:
     """Group rows by (kind, host, device) in time order. If two ranks sampled a device, one rank's rows are used."""
-    by_rank: dict[tuple[str, Any, Any], dict[Any, list[Row]]] = defaultdict(lambda: defaultdict(list))
+    by_rank: dict[tuple[str, Any, Any], dict[Any, list[TelemetryRow]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         if row["kind"] in ("nvml", "host"):
             by_rank[row["kind"], row.get("host"), row.get("device")][row.get("rank", 0)].append(row)
     return {key: sorted(max(ranks.values(), key=len), key=lambda row: row["time_s"]) for key, ranks in by_rank.items()}
 
 
-def _energy(gpus: Mapping[tuple[str, Any, Any], list[Row]]) -> tuple[float | None, str | None]:
+def _energy(gpus: Mapping[tuple[str, Any, Any], list[TelemetryRow]]) -> tuple[float | None, str | None]:
     """Return joules of all GPUs, and how they were measured."""
     by_gpu: dict[Any, float] = {}
     methods: set[str] = set()
@@ -87,7 +93,7 @@ def _energy(gpus: Mapping[tuple[str, Any, Any], list[Row]]) -> tuple[float | Non
     return (sum(by_gpu.values()), "+".join(sorted(methods))) if by_gpu else (None, None)
 
 
-def _idle_share(series: Mapping[tuple[str, Any, Any], list[Row]], field: str) -> float | None:
+def _idle_share(series: Mapping[tuple[str, Any, Any], list[TelemetryRow]], field: str) -> float | None:
     """Return the time-weighted mean: a sample counts for the time since the previous sample of the same process."""
     idle_s = total_s = 0.0
     for samples in series.values():

@@ -17,7 +17,7 @@ from distdl.core.errors import Failure
 from distdl.core.profiles import Recipe
 from distdl.launchers import horovodrun, torchrun
 from distdl.launchers.job import Job, arguments, bin_folder
-from distdl.studies.runner.process import Share, clear, environment
+from distdl.studies.runner.process import HostShare, clear, environment
 from distdl.verify.samples import FOLDER, LEG, Leg, read_legs
 
 LIMIT_S = 600.0
@@ -59,7 +59,7 @@ class TrainingUnderTest:
             command = horovodrun.commands(job)[0].argv
         else:
             command = torchrun.command(job).argv if job.nproc > 1 else job.python
-        env = environment(os.environ, self.folder, Share()) | {FOLDER: str(samples), LEG: str(leg)}
+        env = environment(os.environ, self.folder, HostShare()) | {FOLDER: str(samples), LEG: str(leg)}
         with self.log.open("ab") as log:
             return subprocess.Popen(
                 command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True

@@ -7,7 +7,7 @@ from distdl.perf import hardware
 from distdl.perf.cost import paleo
 from distdl.profiling.comparison import platform, predicted_seconds, select_device
 from distdl.profiling.counting.count import count
-from distdl.profiling.timing import Seconds
+from distdl.profiling.timing import PassTimes
 
 
 def test_layers_that_were_counted_inside_a_measured_module_are_added_to_it() -> None:
@@ -16,7 +16,7 @@ def test_layers_that_were_counted_inside_a_measured_module_are_added_to_it() -> 
     times = paleo.layer_times(counted, paleo.Platform(device=hardware.device("k80")))
     by_layer = {time.name: time.forward.total_s for time in times}
     assert set(by_layer) == {"0.0", "0.1", "1"}
-    sums = predicted_seconds(times, {"0": Seconds()})
+    sums = predicted_seconds(times, {"0": PassTimes()})
     assert sums["0"].forward_s == pytest.approx(by_layer["0.0"] + by_layer["0.1"])
     assert sums["1"].forward_s == by_layer["1"]  # not measured: under its own name
 

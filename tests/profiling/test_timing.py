@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from distdl.profiling.timing import Seconds, ceilings, total, with_weights
+from distdl.profiling.timing import PassTimes, ceilings, total, with_weights
 
 
 def test_weights_are_made_for_a_network_on_the_meta_device():
@@ -21,7 +21,7 @@ def test_ceilings_are_those_of_a_computer():
 
 
 def test_seconds_add_up():
-    assert Seconds(forward_s=1, backward_s=2) + Seconds(forward_s=3) == Seconds(forward_s=4, backward_s=2)
+    assert PassTimes(forward_s=1, backward_s=2) + PassTimes(forward_s=3) == PassTimes(forward_s=4, backward_s=2)
 
 
 def test_the_total_is_a_whole_step():

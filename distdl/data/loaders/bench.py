@@ -25,7 +25,7 @@ SAMPLES = 256
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rates:
+class StageRates:
     """Throughput of each stage alone, in images per second; None if the data set has no such stage."""
 
     cores: int
@@ -58,7 +58,7 @@ class Rates:
 STAGES = ("disk", "decode", "augment", "finish", "transfer", "network")
 
 
-def diagnose(rates: Rates, fastest: str = "dali") -> tuple[str, str]:
+def diagnose(rates: StageRates, fastest: str = "dali") -> tuple[str, str]:
     """Return the slowest stage, and a sentence with its throughput and the setting that removes the bottleneck.
 
     Args:
@@ -84,7 +84,7 @@ def diagnose(rates: Rates, fastest: str = "dali") -> tuple[str, str]:
     return slowest, sentence + _remedy(slowest, rates, network, fastest)
 
 
-def _remedy(stage: str, rates: Rates, network: float | None, fastest: str) -> str:
+def _remedy(stage: str, rates: StageRates, network: float | None, fastest: str) -> str:
     if stage == "disk":
         return "run distdl data pack NAME --format shards --out FOLDER and use --data.name FOLDER to read large blocks"
     if stage in ("decode", "augment"):
@@ -104,7 +104,7 @@ def _remedy(stage: str, rates: Rates, network: float | None, fastest: str) -> st
     )
 
 
-def measure(spec: LoaderSpec, cores: int, report: Callable[[str], None] = lambda _: None) -> Rates:
+def measure(spec: LoaderSpec, cores: int, report: Callable[[str], None] = lambda _: None) -> StageRates:
     """Measure all stages of a training loader; the network is not measured.
 
     Args:
@@ -150,7 +150,7 @@ def measure(spec: LoaderSpec, cores: int, report: Callable[[str], None] = lambda
         per_second["transfer"] = _device_rate(
             spec, len(pinned), lambda: pinned.to(spec.world.device, non_blocking=True)
         )
-    return Rates(cores=cores, **per_second)
+    return StageRates(cores=cores, **per_second)
 
 
 def of_run(result: Mapping[str, Any]) -> float | None:

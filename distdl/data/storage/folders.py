@@ -14,7 +14,7 @@ from distdl.data.storage import layout, tree
 from distdl.data.storage import splits as divide
 from distdl.data.storage.archives import extract
 from distdl.data.storage.download import build, unpacked
-from distdl.data.storage.lists import Sample
+from distdl.data.storage.lists import ListedImage
 from distdl.data.storage.tree import SUFFIXES as SUFFIXES
 from distdl.data.storage.tree import Folder
 
@@ -78,7 +78,7 @@ def read_omniglot(folder: Path, config: DataConfig) -> Raw:
     Raises:
         UserError: neither is in the folder.
     """
-    samples: dict[str, Sample] = {}
+    samples: dict[str, ListedImage] = {}
     notes: list[str] = []
     for names in (("images_background",), ("images_background_small1", "images_background_small2")):
         for part in filter(None, (_opened(folder, name) for name in names)):
@@ -98,7 +98,7 @@ def read_omniglot(folder: Path, config: DataConfig) -> Raw:
             break
     else:
         raise UserError(f"{folder} has neither images_background.zip nor images_background_small1.zip")
-    parts: dict[str, list[Sample]] = {"train": [], "test": []}
+    parts: dict[str, list[ListedImage]] = {"train": [], "test": []}
     for path, character in samples.values():
         parts["train" if _drawer(path) <= 15 else "test"].append((path, character))
     return _raw(folder, parts, notes, config.split_seed)
@@ -126,7 +126,7 @@ def _opened(folder: Path, name: str) -> Path | None:
     return unpacked(archive)
 
 
-def _raw(folder: Path, parts: dict[str, list[Sample]], notes: list[str], seed: int, linked: bool = False) -> Raw:
+def _raw(folder: Path, parts: dict[str, list[ListedImage]], notes: list[str], seed: int, linked: bool = False) -> Raw:
     if not parts["train"]:
         raise UserError(
             f"{folder} has no images to train on: it needs CLASS folders, or train/ and val/ with CLASS folders, or "
@@ -145,7 +145,7 @@ def _raw(folder: Path, parts: dict[str, list[Sample]], notes: list[str], seed: i
     return Raw(**splits, classes=classes, notes=tuple(notes))
 
 
-def _split(samples: list[Sample], numbers: dict[str, int]) -> EncodedSplit:
+def _split(samples: list[ListedImage], numbers: dict[str, int]) -> EncodedSplit:
     labels = np.array([numbers[label] for _, label in samples], np.int64)
     return EncodedSplit(files=[path for path, _ in samples], labels=labels)
 
@@ -161,7 +161,7 @@ def _divided(folder: Path, train: EncodedSplit, seed: int, notes: list[str]) -> 
     return train[remaining], train[selected]
 
 
-def _note_overlap(parts: dict[str, list[Sample]], notes: list[str], linked: bool) -> None:
+def _note_overlap(parts: dict[str, list[ListedImage]], notes: list[str], linked: bool) -> None:
     identity = os.path.realpath if linked else os.fspath
     trained = {identity(path) for path, _ in parts["train"]}
     for part in parts.keys() - {"train"}:

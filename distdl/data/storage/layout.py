@@ -13,13 +13,13 @@ from distdl.core.errors import UserError
 from distdl.core.text import name as shown
 from distdl.data.storage import lists
 from distdl.data.storage.archives import ARCHIVES, SHARD
-from distdl.data.storage.lists import PRUNED, Sample
+from distdl.data.storage.lists import PRUNED, ListedImage
 from distdl.data.storage.split_names import SYNONYMS, split_of, split_of_list
 from distdl.data.storage.tree import Folder
 
 MOST_SPLITS = 10
 """Maximum number of folders that can be splits; if there are more, they are classes."""
-Parts = dict[str, list[Sample]]
+Parts = dict[str, list[ListedImage]]
 """Samples by split."""
 
 
@@ -187,7 +187,7 @@ def _by_splits(folder: Folder, splits: dict[str, Folder], notes: list[str]) -> P
     return parts
 
 
-def _by_class(folder: Folder, notes: list[str]) -> list[Sample]:
+def _by_class(folder: Folder, notes: list[str]) -> list[ListedImage]:
     """Return the images below each class folder, in the order of their paths.
 
     Raises:
@@ -199,7 +199,7 @@ def _by_class(folder: Folder, notes: list[str]) -> list[Sample]:
             f"{divided.path} is divided into {names}, but is in the place of a class folder: use the path of the data "
             "set itself, put CLASS folders into train/ and test/, or rename folders that are not splits"
         )
-    samples: list[Sample] = []
+    samples: list[ListedImage] = []
     nested: list[Folder] = []
     _note_loose(folder, notes)
     for child in folder.folders:

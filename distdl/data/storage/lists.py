@@ -13,7 +13,7 @@ EXPECTED = "a list has one CLASS/FILE on each line, in UTF-8"
 BOM = b"\xef\xbb\xbf"
 LINE_END = re.compile(r"\r\n|\n|\r")
 """Line ends of text files. str.splitlines() also splits at characters that a file name may contain, such as U+2028."""
-Sample = tuple[Path, str]
+ListedImage = tuple[Path, str]
 """A file and the name of its class."""
 
 

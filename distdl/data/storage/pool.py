@@ -16,14 +16,14 @@ from typing import TypeVar
 import torch
 
 Item = TypeVar("Item")
-Result = TypeVar("Result")
+R = TypeVar("R")
 AHEAD = 2
 """Batches in flight per process: one being processed, one waiting."""
 
 
 def surviving_map(
-    function: Callable[[Sequence[Item]], list[Result]], batches: Iterable[Sequence[Item]], processes: int
-) -> Iterator[tuple[Sequence[Item], list[Result] | None]]:
+    function: Callable[[Sequence[Item]], list[R]], batches: Iterable[Sequence[Item]], processes: int
+) -> Iterator[tuple[Sequence[Item], list[R] | None]]:
     """Call `function` on batches of items in other processes; yield each batch with its results, in any order.
 
     If a process dies (segmentation fault of a decoder, SIGKILL for lack of memory), the batches in flight are repeated
@@ -39,7 +39,7 @@ def surviving_map(
         while suspects:
             yield from _bisect(function, suspects)
         with _pool(processes) as pool:
-            futures: dict[Future[list[Result]], Sequence[Item]] = {}
+            futures: dict[Future[list[R]], Sequence[Item]] = {}
             try:
                 while not suspects:
                     for batch in islice(remaining, processes * AHEAD - len(futures)):
@@ -61,8 +61,8 @@ def surviving_map(
 
 
 def _bisect(
-    function: Callable[[Sequence[Item]], list[Result]], suspects: deque[Sequence[Item]]
-) -> Iterator[tuple[Sequence[Item], list[Result] | None]]:
+    function: Callable[[Sequence[Item]], list[R]], suspects: deque[Sequence[Item]]
+) -> Iterator[tuple[Sequence[Item], list[R] | None]]:
     """Process suspects in one process until all are done or it dies; then put the two halves of its batch first."""
     with _pool(1) as pool:
         while suspects:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
+from distdl.core.config import Finite
 from distdl.core.errors import UserError, reading
 from distdl.core.files import write_json
 
@@ -23,8 +24,7 @@ UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
 """Unicode categories of control characters, surrogates, and line and paragraph separators."""
 
 FileName = Annotated[str, StringConstraints(pattern=r"^[^/\\\x00-\x1f]+$", max_length=255)]
-Count = Annotated[int, Field(ge=1, lt=2**53)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
+PositiveCount = Annotated[int, Field(ge=1, lt=2**53)]
 ClassName = Annotated[str, StringConstraints(min_length=1, max_length=NAME_LENGTH)]
 
 
@@ -45,8 +45,8 @@ class Shard(Model):
     """One file of a packed data set."""
 
     file: FileName
-    samples: Count
-    bytes: Count
+    samples: PositiveCount
+    bytes: PositiveCount
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 

@@ -19,7 +19,7 @@ COMPANIONS = DOCUMENTS | {".idx", ".npz", ".lst", ".md5", ".sha256"}
 NUMBER_OF_COUNT = re.compile(r"([0-9]+)[-_]of[-_]([0-9]+)", re.IGNORECASE)
 """Number of a shard and number of shards, as in train-00000-of-00003.tar."""
 
-Files = dict[str, dict[Path, Shard | None]]
+ShardFiles = dict[str, dict[Path, Shard | None]]
 """By split, its files, each with its row of set.json if there is one."""
 
 
@@ -31,7 +31,7 @@ def is_packed(folder: Path) -> bool:
     return not _has_images(folder) and bool(_shard_files(folder))
 
 
-def listed(folder: Path, described: SetFile) -> Files:
+def listed(folder: Path, described: SetFile) -> ShardFiles:
     """Return the files that set.json lists, by split."""
     return {part: {folder / shard.file: shard for shard in shards} for part, shards in described.parts.items()}
 
@@ -66,7 +66,7 @@ def _has_images(folder: Path) -> bool:
     return False
 
 
-def by_name(folder: Path) -> Files:
+def by_name(folder: Path) -> ShardFiles:
     """Return the files of each split, which is determined from the name of the file or of its folder.
 
     Raises:
@@ -80,7 +80,7 @@ def by_name(folder: Path) -> Files:
             f"{folder} was packed by distdl (it has {packed.with_suffix('.npz').name}), but has no {MANIFEST} with "
             "its classes: copy it too, or remove the .npz files to read the shards without it"
         )
-    files: Files = {}
+    files: ShardFiles = {}
     unnamed: list[Path] = []
     for path in paths:
         parts = splits_of(str(path.relative_to(folder)))
@@ -122,7 +122,7 @@ def _check_numbers(paths: list[Path]) -> None:
             )
 
 
-def _odd_names(folder: Path, files: Files) -> list[str]:
+def _odd_names(folder: Path, files: ShardFiles) -> list[str]:
     """Return sentences about names that suggest missing shards, or shards that do not belong together."""
     notes = []
     for part, paths in files.items():
@@ -161,7 +161,7 @@ def _left_out(folder: Path, described: SetFile | None) -> list[str]:
     return matches.notes() + ([f"files that are not shards are left out of {folder}: {_some(names)}"] if names else [])
 
 
-def _same_files(files: Files) -> list[str]:
+def _same_files(files: ShardFiles) -> list[str]:
     """Return a sentence for each shard that is the same file as an earlier one."""
     notes, earlier = [], {}
     for part, paths in files.items():
@@ -173,7 +173,7 @@ def _same_files(files: Files) -> list[str]:
     return notes
 
 
-def notes(folder: Path, files: Files, described: SetFile | None) -> list[str]:
+def notes(folder: Path, files: ShardFiles, described: SetFile | None) -> list[str]:
     """Return sentences about files that are left out and about suspicious names of a data set's files."""
     by_names = [] if described else _odd_names(folder, files)
     return [*_left_out(folder, described), *_same_files(files), *by_names]

@@ -181,7 +181,7 @@ def file_sum(path: Path) -> str:
 
 
 def _classes(
-    folder: Path, files: shard_names.Files, tables: dict[Path, SampleTable], notes: list[str]
+    folder: Path, files: shard_names.ShardFiles, tables: dict[Path, SampleTable], notes: list[str]
 ) -> tuple[str, ...]:
     """Return the class names of shards without set.json: the labels of the training samples if these are names,
     otherwise the numbers from 0 to the largest label.

@@ -14,7 +14,7 @@ import numpy as np
 from distdl.perf.arrays import Array, Rows
 from distdl.perf.regression import TINY
 from distdl.perf.speed.measurements import Measurements
-from distdl.perf.speed.placements import Kind, Placements
+from distdl.perf.speed.placements import PlacementKind, Placements
 
 OVERLAPS = (1.0, 10.0)
 """Range of g (Pollux): from no overlap to nearly complete overlap."""
@@ -35,7 +35,7 @@ class Form:
     """Model of the step time: terms of compute and of exchange, and their overlap."""
 
     name: str
-    kind: Kind
+    kind: PlacementKind
     compute: Mapping[str, Term] = field(default_factory=dict)
     exchange: Mapping[str, Term] = field(default_factory=dict)
     overlap: float | None = 1.0

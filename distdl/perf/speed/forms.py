@@ -11,7 +11,7 @@ from distdl.core.errors import UserError, nearest
 from distdl.perf.speed import all_reduce, optimus, parameter_server, pollux
 from distdl.perf.speed.form import Form
 from distdl.perf.speed.measurements import Measurements
-from distdl.perf.speed.placements import Kind
+from distdl.perf.speed.placements import PlacementKind
 
 PUBLISHED: dict[str, Form] = {form.name: form for form in (optimus.SYNC, optimus.ASYNC, pollux.POLLUX)}
 RENAMED = {"goodput": "pollux"}
@@ -22,7 +22,7 @@ RENAMED = {"goodput": "pollux"}
 class FormFamily:
     """Candidate forms for one kind of training."""
 
-    kind: Kind
+    kind: PlacementKind
     mode: Literal["sync", "async"] | None = None
     """Update mode of the servers; None under all-reduce."""
     forms: tuple[Form, ...]

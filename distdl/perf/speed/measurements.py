@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distdl.perf.arrays import Array, Rows
-from distdl.perf.speed.placements import Kind, Placements
+from distdl.perf.speed.placements import PlacementKind, Placements
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class Measurements:
         return len(self.step_s)
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> PlacementKind:
         """Kind of the placements."""
         return self.placements.kind
 

@@ -7,9 +7,9 @@ import numpy as np
 
 from distdl.perf.arrays import Array, Mask, Rows
 
-Kind = Literal["servers", "replicas"]
+PlacementKind = Literal["servers", "replicas"]
 
-COLUMNS: dict[Kind, tuple[str, str, str]] = {
+COLUMNS: dict[PlacementKind, tuple[str, str, str]] = {
     "servers": ("servers", "workers", "batch_size"),
     "replicas": ("nodes", "replicas", "local_batch_size"),
 }
@@ -20,7 +20,7 @@ COLUMNS: dict[Kind, tuple[str, str, str]] = {
 class Placements:
     """Placements of one kind. Each column is a property, which exists only for the kind that has this column."""
 
-    kind: Kind
+    kind: PlacementKind
     points: Array
     """[n, 3] (servers, workers, global batch) or (nodes, replicas, batch per replica); all at least 1."""
 

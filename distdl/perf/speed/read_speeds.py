@@ -12,7 +12,7 @@ from distdl.core import tables
 from distdl.core.errors import UserError, reason, shortened
 from distdl.core.result import current_result, is_unfinished
 from distdl.perf.speed.measurements import Measurements
-from distdl.perf.speed.placements import COLUMNS, Kind, Placements
+from distdl.perf.speed.placements import COLUMNS, PlacementKind, Placements
 
 
 def read(sources: Sequence[Path]) -> Measurements:
@@ -39,7 +39,7 @@ def read_csv(file: Path) -> Measurements:
         UserError: the file cannot be used; the message names the line and the problem.
     """
     table = tables.read_csv(file, expected=expected("servers"))
-    kind: Kind = "replicas" if "replicas" in table.columns and "servers" not in table.columns else "servers"
+    kind: PlacementKind = "replicas" if "replicas" in table.columns and "servers" not in table.columns else "servers"
     time = "steps_per_s" if "steps_per_s" in table.columns else "step_s"
     hint = expected(kind) + ("" if kind == "replicas" else f"; without servers, {expected('replicas')}")
     table.require(*COLUMNS[kind], hint=hint)
@@ -58,13 +58,13 @@ def read_csv(file: Path) -> Measurements:
     return Measurements(placements=Placements(kind=kind, points=values[:, :3]), step_s=step_s, sync_s=sync_s, mode=mode)
 
 
-def _values(row: tables.CsvRow, kind: Kind, time: str, has_sync: bool) -> list[float]:
+def _values(row: tables.CsvRow, kind: PlacementKind, time: str, has_sync: bool) -> list[float]:
     values = [row.number(name, minimum=1) for name in COLUMNS[kind]]
     values.append(row.number(time, positive=True))
     return [*values, row.number("sync_s", minimum=0)] if has_sync else values
 
 
-def expected(kind: Kind) -> str:
+def expected(kind: PlacementKind) -> str:
     """Describe the columns of a file of this kind, as a clause of a message."""
     time = "steps_per_s (or step_s)" + (" and, if known, sync_s" if kind == "replicas" else "")
     return f"expected columns: {', '.join(COLUMNS[kind])}, {time}"
@@ -107,7 +107,7 @@ def read_runs(folders: Sequence[Path]) -> Measurements:
 class _MeasuredRun:
     """The placement and step time of one run folder."""
 
-    kind: Kind
+    kind: PlacementKind
     point: tuple[int, int, int]
     step_s: float
     sync_s: float = math.nan

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distdl.profiling.counting.work import Factor, OperatorWork, product
+from distdl.profiling.counting.work import OperatorWork, ProductFactor, product
 
-Rule = Callable[..., OperatorWork]
+CountingRule = Callable[..., OperatorWork]
 
 
 def linear(out: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> OperatorWork:
@@ -23,7 +23,9 @@ def linear(out: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None = Non
     weight_2d = weight if weight.dim() == 2 else weight.unsqueeze(0)
     features = {"in_features": weight_2d.shape[1], "out_features": weight_2d.shape[0], "bias": bias is not None}
     flops = 2 * input.numel() * weight_2d.shape[0]
-    return OperatorWork("dense", (product(flops, Factor((input,), False), Factor((weight,), True)),), features)
+    return OperatorWork(
+        "dense", (product(flops, ProductFactor((input,), False), ProductFactor((weight,), True)),), features
+    )
 
 
 def convolution(
@@ -41,7 +43,9 @@ def convolution(
         "dilation": tuple(dilation), "groups": groups, "bias": bias is not None, "transposed": transposed,
         "in_channels": input.shape[1 - len(weight.shape)], "out_channels": out.shape[1 - len(weight.shape)],
     }  # fmt: skip
-    return OperatorWork("conv", (product(flops, Factor((input,), False), Factor((weight,), True)),), geometry)
+    return OperatorWork(
+        "conv", (product(flops, ProductFactor((input,), False), ProductFactor((weight,), True)),), geometry
+    )
 
 
 def deform_conv2d(
@@ -70,12 +74,12 @@ def attention(
         "heads": query.shape[-3] if query.dim() > 2 else 1, "kv_heads": key.shape[-3] if key.dim() > 2 else 1,
         "sequence": queries, "kv_sequence": keys, "head_dim": query.shape[-1], "causal": bool(is_causal),
     }  # fmt: skip
-    scores = product(2 * pairs * query.shape[-1], Factor((query,), False), Factor((key,), False))
-    mixed = product(2 * pairs * value.shape[-1], Factor((query, key), False), Factor((value,), False))
+    scores = product(2 * pairs * query.shape[-1], ProductFactor((query,), False), ProductFactor((key,), False))
+    mixed = product(2 * pairs * value.shape[-1], ProductFactor((query, key), False), ProductFactor((value,), False))
     return OperatorWork("attention", (scores, mixed), geometry)
 
 
-def _fused_attention(causal_at: int) -> Rule:
+def _fused_attention(causal_at: int) -> CountingRule:
     def rule(out: Any, query: Tensor, key: Tensor, value: Tensor, *rest: Any, **named: Any) -> OperatorWork:
         causal = named.get("is_causal", rest[causal_at - 3] if len(rest) > causal_at - 3 else False)
         return attention(out, query, key, value, is_causal=causal)
@@ -96,7 +100,7 @@ def batched_product(out: Tensor, a: Tensor, b: Tensor, *_: Any, **__: Any) -> Op
     return OperatorWork("attention", matrix_product(out, a, b).products, geometry)
 
 
-def _with_addend(rule: Rule) -> Rule:
+def _with_addend(rule: CountingRule) -> CountingRule:
     return lambda out, start, *args, **options: replace(rule(out, *args, **options), input=args[0])
 
 
@@ -104,13 +108,13 @@ def bilinear(out: Tensor, x: Tensor, weight: Tensor, y: Tensor, *_: Any) -> Oper
     """Count out[n, o] = sum_ij x[n, i] weight[o, i, j] y[n, j] as two contractions: over i, then over j."""
     outputs, first, second = weight.shape[-3:]
     rows = x.numel() // first
-    inner = product(2 * rows * outputs * first * second, Factor((x,), False), Factor((weight,), True))
-    outer = product(2 * rows * outputs * second, Factor((x, weight), False), Factor((y,), False))
+    inner = product(2 * rows * outputs * first * second, ProductFactor((x,), False), ProductFactor((weight,), True))
+    outer = product(2 * rows * outputs * second, ProductFactor((x, weight), False), ProductFactor((y,), False))
     geometry = {"in_features": (first, second), "out_features": outputs}
     return OperatorWork("dense", (inner, outer), geometry)
 
 
-def _recurrent(gates: int) -> Rule:
+def _recurrent(gates: int) -> CountingRule:
     """Return the rule of an LSTM, GRU or RNN: each step multiplies its input and state by the weights of all gates."""
 
     def rule(out: tuple[Tensor, ...], input: Tensor, *args: Any) -> OperatorWork:
@@ -123,8 +127,8 @@ def _recurrent(gates: int) -> Rule:
         for index, matrix in enumerate(matrices):
             layer, matrix_in_cell = index // (per_cell * directions), index % per_cell
             # Only the first product of the first layer has the input as factor; others depend on weights as well.
-            source = Factor((input,) if layer == matrix_in_cell == 0 else (input, *weights), False)
-            products.append(product(2 * steps * matrix.numel(), source, Factor((matrix,), True)))
+            source = ProductFactor((input,) if layer == matrix_in_cell == 0 else (input, *weights), False)
+            products.append(product(2 * steps * matrix.numel(), source, ProductFactor((matrix,), True)))
         geometry = {
             "layers": layers, "directions": directions, "gates": gates, "in_features": input.shape[-1],
             "out_features": out[0].shape[-1], "sequence": None if packed else input.shape[1 if args[7] else 0],
@@ -142,8 +146,8 @@ def recurrent_cell(
     state = hidden[0] if isinstance(hidden, list | tuple) else hidden
     rows = input.numel() // input.shape[-1]
     products = (
-        product(2 * rows * w_ih.numel(), Factor((input,), False), Factor((w_ih,), True)),
-        product(2 * rows * w_hh.numel(), Factor((state,), False), Factor((w_hh,), True)),
+        product(2 * rows * w_ih.numel(), ProductFactor((input,), False), ProductFactor((w_ih,), True)),
+        product(2 * rows * w_hh.numel(), ProductFactor((state,), False), ProductFactor((w_hh,), True)),
     )
     return OperatorWork("recurrent", products, {"in_features": w_ih.shape[1], "out_features": w_hh.shape[1]})
 
@@ -189,7 +193,7 @@ def local_response_norm(out: Tensor, input: Tensor, size: int, *_: Any, **__: An
     return OperatorWork("norm", geometry={"window": (size,), "channels": input.shape[1]})
 
 
-FUNCTIONS: dict[Callable[..., Any], Rule] = {
+FUNCTIONS: dict[Callable[..., Any], CountingRule] = {
     F.linear: linear,
     F.scaled_dot_product_attention: attention,
     F.local_response_norm: local_response_norm,
@@ -208,7 +212,7 @@ FUNCTIONS: dict[Callable[..., Any], Rule] = {
 }
 """Rules of functions that torch decomposes into operators from which the function cannot be recognized."""
 
-OPERATORS: dict[str, Rule] = {
+OPERATORS: dict[str, CountingRule] = {
     "aten.convolution": convolution,
     "aten._convolution": convolution,
     "torchvision.deform_conv2d": deform_conv2d,

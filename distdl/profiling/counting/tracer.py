@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 from distdl.perf.cost.layers import Layer
 from distdl.profiling.counting.kinds import ALLOCATIONS, kind_of
 from distdl.profiling.counting.rules import FUNCTIONS, OPERATORS
-from distdl.profiling.counting.work import Factor, OperatorWork
+from distdl.profiling.counting.work import OperatorWork, ProductFactor
 
 _CHECKPOINT = inspect.unwrap(torch.utils.checkpoint.checkpoint).__code__
 
@@ -182,7 +182,7 @@ class Tracer:
         parameters_read = (self._uncounted.pop(_storage(parameter), None) for parameter in parameters)
         return sum(parameter.numel() for parameter in parameters_read if parameter is not None)
 
-    def _is_weight(self, factor: Factor) -> bool:
+    def _is_weight(self, factor: ProductFactor) -> bool:
         return any(_storage(t) in self._owners for t in factor.tensors) if factor.weight is None else factor.weight
 
     def _call_context(self) -> CallContext:
@@ -196,7 +196,7 @@ class Tracer:
             frame = frame.f_back
         return CallContext(functions, checkpointed)
 
-    def _needs_gradient(self, factor: Factor) -> bool:
+    def _needs_gradient(self, factor: ProductFactor) -> bool:
         return any(tensor.requires_grad or _storage(tensor) in self._graphless for tensor in factor.tensors)
 
     def _follow(self, tensors: list[Tensor], results: list[Tensor], context: CallContext) -> None:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Factor:
+class ProductFactor:
     """One factor of a product. Its gradient, the other factor times the output's gradient, costs the same FLOPs."""
 
     tensors: tuple[Tensor, ...]
@@ -23,7 +23,7 @@ class Product:
 
     flops: int
     """FLOPs of the forward pass, 2 per multiply-add."""
-    factors: tuple[Factor, ...]
+    factors: tuple[ProductFactor, ...]
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,6 @@ class OperatorWork:
     """Number of floating-point elements that are read, if only a part is (embedding); None if all are read."""
 
 
-def product(flops: int, *factors: Tensor | Factor) -> Product:
+def product(flops: int, *factors: Tensor | ProductFactor) -> Product:
     """Build a product of factors; tensors become factors."""
-    return Product(flops, tuple(f if isinstance(f, Factor) else Factor((f,)) for f in factors))
+    return Product(flops, tuple(f if isinstance(f, ProductFactor) else ProductFactor((f,)) for f in factors))

@@ -6,7 +6,7 @@ from distdl.core.errors import UserError, nearest
 from distdl.core.profiles import Recipe
 from distdl.data.sets.decathlon import DOMAINS, Domain
 from distdl.studies.base import Overrides, Repetitions, Trial
-from distdl.studies.features.grid import Rates, grid_table
+from distdl.studies.features.grid import LearningRates, grid_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,9 +19,9 @@ class DecathlonSettings:
     """Further overrides, for every training."""
     domains: tuple[str, ...] = tuple(domain.folder for domain in DOMAINS)
     """Domains, by their folder names in the challenge's archive."""
-    head_rates: Rates = (1.0, 0.1, 0.01, 0.001)
+    head_rates: LearningRates = (1.0, 0.1, 0.01, 0.001)
     """Learning rates of the last layer on frozen features, which are computed once."""
-    rates: Rates = (0.001, 0.01, 0.1)
+    rates: LearningRates = (0.001, 0.01, 0.1)
     """Learning rates of fine-tuning all layers. Empty disables fine-tuning."""
     seeds: Repetitions = 3
     """Number of repetitions of each training."""

@@ -12,14 +12,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Kind = Literal["sgd", "adagrad", "adam"]
+UpdateRule = Literal["sgd", "adagrad", "adam"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
     """One trial's optimizer. Fields that `kind` does not use have no effect."""
 
-    kind: Kind
+    kind: UpdateRule
     lr: float
     momentum: float = 0.0
     """sgd."""
@@ -58,7 +58,7 @@ class StackedOptimizer:
             group.step([gradient[members_slice] for gradient in gradients])
 
 
-def _kinds(settings: Sequence[Setting]) -> list[Kind]:
+def _kinds(settings: Sequence[Setting]) -> list[UpdateRule]:
     return [setting.kind for setting in settings]
 
 
@@ -122,4 +122,4 @@ class _Adam(_Rule):
         parameter.sub_((mean / divisor).mul_(self.column([s.lr / (1 - s.beta1**t) for s in settings], mean)))
 
 
-_RULES: dict[Kind, type[_Rule]] = {"sgd": _Sgd, "adagrad": _Adagrad, "adam": _Adam}
+_RULES: dict[UpdateRule, type[_Rule]] = {"sgd": _Sgd, "adagrad": _Adagrad, "adam": _Adam}

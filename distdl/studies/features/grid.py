@@ -7,10 +7,10 @@ from pydantic import Field
 
 from distdl.core.profiles import Recipe
 
-Rates = tuple[Annotated[float, Field(gt=0)], ...]
+LearningRates = tuple[Annotated[float, Field(gt=0)], ...]
 """Learning rates."""
 
 
-def grid_table(recipe: Recipe, rates: Rates, seeds: int) -> dict[str, Any]:
+def grid_table(recipe: Recipe, rates: LearningRates, seeds: int) -> dict[str, Any]:
     """Return the trial's settings: network and data set by `recipe`, a last layer per learning rate and seed."""
     return {"recipe": asdict(recipe), "rates": rates, "seeds": seeds}

@@ -20,7 +20,7 @@ from typing import Any
 from distdl.core.errors import UserError
 from distdl.launchers.slices import Slice
 
-Row = Mapping[str, Any]
+EventRow = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +101,7 @@ class BoardState:
         return max(self.slots.values(), key=lambda slot: (slot.score, -slot.name), default=None)
 
 
-def replay(rows: Iterable[Row]) -> BoardState:
+def replay(rows: Iterable[EventRow]) -> BoardState:
     """Compute the state of a board from all its events."""
     state = BoardState()
     for row in rows:
@@ -109,7 +109,7 @@ def replay(rows: Iterable[Row]) -> BoardState:
     return state
 
 
-def apply(state: BoardState, row: Row) -> None:
+def apply(state: BoardState, row: EventRow) -> None:
     """Update `state` by one event."""
     kind, process = row["kind"], row["process"]
     state.first = row["at"] if state.first is None else state.first
@@ -157,7 +157,7 @@ def _work(state: BoardState, slot: int | None, by: int) -> None:
         state.slots[slot] = replace(old, lease_count=old.lease_count + by)
 
 
-def _end(state: BoardState, process: Process, row: Row) -> None:
+def _end(state: BoardState, process: Process, row: EventRow) -> None:
     state.slices.append(
         Slice(
             job=process.job,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from distdl.studies.leaderboard.event_log import Row
+from distdl.studies.leaderboard.event_log import EventRow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +20,7 @@ class Node:
     """Number of epochs, over all processes, that the attempt had trained when it was published."""
 
 
-def nodes(rows: Sequence[Row]) -> dict[int, Node]:
+def nodes(rows: Sequence[EventRow]) -> dict[int, Node]:
     """Return all slots that were ever published, by name."""
     parents = {row["take"]: row["slot"] for row in rows if row["kind"] == "take"}
     trained = [row for row in rows if row["kind"] in ("publish", "drop")]
@@ -50,7 +50,7 @@ def ancestry(published: dict[int, Node], descendants: Sequence[int]) -> dict[int
     return dict(sorted(ancestors.items()))
 
 
-def best_so_far(rows: Sequence[Row]) -> tuple[list[float], list[float]]:
+def best_so_far(rows: Sequence[EventRow]) -> tuple[list[float], list[float]]:
     """Return two lists with an item per epoch: device time in seconds, summed over processes, and the best score."""
     seconds, best, spent, now = [], [], 0.0, 0.0
     scores: dict[int, float] = {}
@@ -67,7 +67,7 @@ def best_so_far(rows: Sequence[Row]) -> tuple[list[float], list[float]]:
     return seconds, best
 
 
-def max_simultaneous(rows: Sequence[Row]) -> int:
+def max_simultaneous(rows: Sequence[EventRow]) -> int:
     """Largest number of processes that shared the board at the same time."""
     changes = sorted(
         (row["at"], 1 if row["kind"] == "begin" else -1) for row in rows if row["kind"] in ("begin", "end")

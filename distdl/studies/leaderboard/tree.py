@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 
 from distdl.report.content import Axis, Figure, PlotLayer, Table
-from distdl.studies.leaderboard.event_log import BoardState, Row
+from distdl.studies.leaderboard.event_log import BoardState, EventRow
 from distdl.studies.leaderboard.history import Node, ancestry, nodes
 
 MOST_LINES = 40
 """Lines of a tree in the terminal; a longer tree counts slots with one child instead of listing them."""
 
 
-def table(name: str, rows: Sequence[Row], state: BoardState) -> Table:
+def table(name: str, rows: Sequence[EventRow], state: BoardState) -> Table:
     """The slots on the board and their ancestors, one per line, children under their parents."""
     published = nodes(rows)
     ancestors = ancestry(published, list(state.slots))
@@ -65,7 +65,7 @@ def outline(ancestors: dict[int, Node], board: set[int], *, compress: bool) -> l
     return lines
 
 
-def figure(name: str, rows: Sequence[Row], state: BoardState) -> Figure:
+def figure(name: str, rows: Sequence[EventRow], state: BoardState) -> Figure:
     """Score over epochs of training, with a line from each parent to each child."""
     published = nodes(rows)
     ancestors = ancestry(published, list(state.slots))

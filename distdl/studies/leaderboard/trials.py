@@ -7,12 +7,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from distdl.core.config import Positive
 from distdl.core.profiles import Recipe
 from distdl.studies.base import Overrides, Repetitions, Trial
 from distdl.studies.leaderboard.profiles import PUBLISHED, TrainingProfile
 
-Attempt = Literal["scratch", "frozen", "fine-tuned"]
-Positive = Annotated[int, Field(gt=0)]
+AttemptKind = Literal["scratch", "frozen", "fine-tuned"]
 
 PUBLISHED_ACCURACY: dict[str, float] = {"scratch": 0.5778, "frozen": 0.6556, "fine-tuned": 0.7192}
 """Best slots of the published boards, by attempt. Their scores and their selection use the test data."""
@@ -22,10 +22,10 @@ PUBLISHED_ACCURACY: dict[str, float] = {"scratch": 0.5778, "frozen": 0.6556, "fi
 class LeaderboardSettings:
     """Settings of the AlexNet leaderboard experiment, as far as they are published."""
 
-    attempts: tuple[Attempt, ...] = ("scratch", "frozen", "fine-tuned")
+    attempts: tuple[AttemptKind, ...] = ("scratch", "frozen", "fine-tuned")
     """scratch: no pretrained weights; frozen: pretrained features, not trained; fine-tuned: pretrained features, of
     which all blocks but the first are trained. The classifier always starts from scratch."""
-    population: tuple[Attempt, ...] = ("scratch", "frozen", "fine-tuned")
+    population: tuple[AttemptKind, ...] = ("scratch", "frozen", "fine-tuned")
     """Attempts to repeat with population-based training, with the same slots and epochs."""
     slots: Positive = 5
     """Number of slots of each board."""

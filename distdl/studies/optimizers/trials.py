@@ -2,15 +2,12 @@
 
 import itertools
 from dataclasses import dataclass
-from typing import Annotated, Literal
-
-from pydantic import Field
+from typing import Literal
 
 from distdl.core.config import Count, Positive
 from distdl.studies.base import Repetitions, Trial
+from distdl.studies.features.grid import LearningRates
 from distdl.studies.optimizers import cnn
-
-Rates = tuple[Annotated[float, Field(gt=0)], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,13 +26,13 @@ class OptimizersSettings:
     """Repetitions of each of the network's settings."""
     cnn_images: Count = 50_000
     """Number of training images of the network; 50,000 were published as 1,000 steps of 50 images; 0 uses all."""
-    cnn_rates: Rates = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
+    cnn_rates: LearningRates = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
     """Learning rates of Adam in the grid of one epoch."""
     cnn_batches: tuple[Positive, ...] = (1, 2, 4, 8, 16, 250, 500, 1000)
     """Batch sizes of Adam in the grid of one epoch."""
     betas: tuple[tuple[float, float], ...] = ((0.9, 0.999),)
     """Pairs of betas of Adam in the grid of one epoch."""
-    other_rates: Rates = (1e-1, 1e-2, 1e-3)
+    other_rates: LearningRates = (1e-1, 1e-2, 1e-3)
     """Learning rates of the other optimizers over one epoch; none were published for this network."""
     other_batches: tuple[Positive, ...] = (16,)
     """Batch sizes of the other optimizers."""
@@ -43,7 +40,7 @@ class OptimizersSettings:
     """Values of momentum, for the other optimizers' grid."""
     long_epochs: Positive = 40
     """Number of epochs of the long trainings."""
-    long_rates: Rates = (1e-6, 1e-5, 1e-4)
+    long_rates: LearningRates = (1e-6, 1e-5, 1e-4)
     """Learning rates of the long trainings, with Adam."""
     long_batches: tuple[Positive, ...] = (8, 16, 32, 64, 128, 256)
     """Batch sizes of the long trainings."""

@@ -7,7 +7,7 @@ import numpy as np
 from distdl.core.errors import UserError
 from distdl.core.format import Cell
 from distdl.perf.learning.loss_fit import fit_loss
-from distdl.report.content import Axis, Figure, Finding, PlotLayer, Section, Table
+from distdl.report.content import Axis, Columns, Figure, Finding, PlotLayer, Section, Table
 from distdl.studies.base import Outcome
 from distdl.studies.optimus import logs, regression
 from distdl.studies.optimus.logs import Curve
@@ -15,8 +15,6 @@ from distdl.studies.optimus.regression import Fitted, Regression
 from distdl.studies.optimus.scaling import Scale
 from distdl.studies.optimus.times import times
 from distdl.studies.optimus.trials import OptimusSettings
-
-Columns = dict[str, list[Cell]]
 
 
 def sections(settings: OptimusSettings, scale: Scale, outcomes: Sequence[Outcome]) -> list[Section]:

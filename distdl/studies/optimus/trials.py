@@ -11,7 +11,7 @@ from distdl.core.profiles import Recipe
 from distdl.studies.base import Overrides, Repetitions, Trial
 from distdl.studies.optimus.logs import device_overrides, split_log
 
-Share = Annotated[float, Field(gt=0, lt=1)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class OptimusSettings:
     """Share of the training images that is held out to measure accuracy during training; 0 uses the test set."""
     seeds: Repetitions = 1
     """Repetitions of each training."""
-    target: Share = 0.92
+    target: Fraction = 0.92
     """Accuracy to reach."""
     servers: tuple[Positive, ...] = (2, 4)
     """Numbers of parameter servers for which time and cost by number of workers are plotted."""
@@ -55,7 +55,7 @@ class OptimusSettings:
     """Largest number of workers in the search for the best configuration."""
     price_per_hour: Annotated[float, Field(ge=0)] = 0.9
     """Price per hour of each server and each worker."""
-    pays: Share = 0.05
+    pays: Fraction = 0.05
     """An additional worker pays if it shortens the time by at least this share."""
     speed: Path | None = None
     """A CSV file of measured step times (as for distdl fit speed), instead of the study's own runs."""

@@ -86,6 +86,6 @@ def measured(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
         "total": asdict(times.total),
         "layer_sum": asdict(times.layer_sum),
         "naive_sum": asdict(times.naive_sum),
-        "paleo": asdict(sum(predicted.values(), timing.Seconds())),
+        "paleo": asdict(sum(predicted.values(), timing.PassTimes())),
         "layers": {layer: asdict(seconds) for layer, seconds in times.layers.items()},
     }

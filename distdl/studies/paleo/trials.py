@@ -1,13 +1,10 @@
 """Settings and trials of study `paleo`."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field
-
+from distdl.core.config import Positive
 from distdl.studies.base import Repetitions, Trial
-
-Positive = Annotated[int, Field(gt=0)]
 
 COUNTS = "counts"
 

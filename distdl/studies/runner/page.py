@@ -170,7 +170,7 @@ def _trial(folder: Path, notes: list[str]) -> _Trial:
     )
 
 
-def _read(file: Path, kind: schema.Kind, notes: list[str]) -> dict[str, Any]:
+def _read(file: Path, kind: schema.FieldKind, notes: list[str]) -> dict[str, Any]:
     if not file.is_file():
         return {}
     displayed, odd = f"{file.parent.name}/{file.name}", Counter()

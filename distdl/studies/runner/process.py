@@ -26,7 +26,7 @@ _LAUNCHERS = ("TORCHELASTIC_", "HOROVOD_", "OMPI_", "PMIX_", "SLURM_STEP_", "SLU
 
 
 @dataclass(frozen=True, kw_only=True)
-class Share:
+class HostShare:
     """Cores and GPUs of this host that a trial may use."""
 
     cores: tuple[int, ...] = ()
@@ -70,7 +70,7 @@ def _strategy(trial: Trial) -> str:
         return "auto"  # the training reports what is wrong with its configuration
 
 
-def start(trial: Trial, folder: Path, share: Share, lock: int) -> subprocess.Popen[bytes]:
+def start(trial: Trial, folder: Path, share: HostShare, lock: int) -> subprocess.Popen[bytes]:
     """Start a trial in its own session, so that only the runner receives Ctrl-C and forwards it.
 
     Args:
@@ -91,12 +91,12 @@ def start(trial: Trial, folder: Path, share: Share, lock: int) -> subprocess.Pop
         )
 
 
-def cores_of(trial: Trial, share: Share) -> tuple[int, ...]:
+def cores_of(trial: Trial, share: HostShare) -> tuple[int, ...]:
     """Cores of `share` that a trial may use."""
     return share.cores[: trial.cores or None]
 
 
-def environment(environ: Mapping[str, str], folder: Path, share: Share) -> dict[str, str]:
+def environment(environ: Mapping[str, str], folder: Path, share: HostShare) -> dict[str, str]:
     """Return the environment of a trial: without variables that would make it a rank of the job of the runner."""
     inherited = {
         name: value

@@ -23,7 +23,7 @@ from distdl.runtime.cores import affinity
 from distdl.studies.base import Trial
 from distdl.studies.runner import process, trial_lock
 from distdl.studies.runner.folder import StudyFolder
-from distdl.studies.runner.process import Share
+from distdl.studies.runner.process import HostShare
 from distdl.studies.runner.trial_lock import LOG, Record
 
 GRACE_S = 90.0
@@ -43,17 +43,17 @@ class Running:
     trial: Trial
     process: subprocess.Popen[bytes]
     lock: int
-    share: Share
+    share: HostShare
     record: Record
     started_s: float
 
 
-def shares(jobs: int, cores: Sequence[int]) -> list[Share]:
+def shares(jobs: int, cores: Sequence[int]) -> list[HostShare]:
     """Divide a host's cores into `jobs` shares; GPUs are assigned when a trial starts."""
     each = len(cores) // jobs
     if not each:  # more jobs than cores: leave the division to the scheduler of the kernel
-        return [Share(cores=tuple(cores))] * jobs
-    return [Share(cores=tuple(cores[index * each : (index + 1) * each])) for index in range(jobs)]
+        return [HostShare(cores=tuple(cores))] * jobs
+    return [HostShare(cores=tuple(cores[index * each : (index + 1) * each])) for index in range(jobs)]
 
 
 class Runner:

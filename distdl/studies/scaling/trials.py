@@ -5,10 +5,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from distdl.core.config import Positive
 from distdl.core.profiles import Recipe
 from distdl.studies.base import Repetitions, Trial
-
-Positive = Annotated[int, Field(gt=0)]
 
 SINGLE = "single"
 """Strategy of the single worker with which every other strategy is compared."""

@@ -9,12 +9,12 @@ from distdl.studies.base import Outcome
 from distdl.studies.runner.accuracy import by_seed, cells, mean_accuracy, percent
 from distdl.studies.semisupervised.trials import Case
 
-Choice = tuple[int, int]
+LabelsPerImage = tuple[int, int]
 """K and P."""
 
 
 def section(
-    group: Sequence[Case], choices: Sequence[Choice], p: int, outcomes: Mapping[str, Outcome]
+    group: Sequence[Case], choices: Sequence[LabelsPerImage], p: int, outcomes: Mapping[str, Outcome]
 ) -> Section | None:
     """Return the results of one data set and share of labels over its seeds; None while there are none."""
     finetuned = {choice: _by_seed(group, "finetune", choice, outcomes) for choice in choices}
@@ -43,14 +43,14 @@ def _alone(case: Case) -> str:
 
 
 def _by_seed(
-    group: Sequence[Case], part: str, choice: Choice | tuple[()], outcomes: Mapping[str, Outcome]
+    group: Sequence[Case], part: str, choice: LabelsPerImage | tuple[()], outcomes: Mapping[str, Outcome]
 ) -> dict[int, float]:
     return by_seed({case.seed: outcomes.get(case.name(part, *choice)) for case in group})
 
 
 def _findings(
     group: Sequence[Case],
-    finetuned: Mapping[Choice, dict[int, float]],
+    finetuned: Mapping[LabelsPerImage, dict[int, float]],
     alone: dict[int, float],
     p: int,
     outcomes: Mapping[str, Outcome],
@@ -92,7 +92,7 @@ def _checked(difference: Spread) -> str:
     return f"{points(difference)}, {'significant' if above_zero(difference) else 'not significant'}"
 
 
-def _choice(group: Sequence[Case], choice: Choice, outcomes: Mapping[str, Outcome], key: str) -> float:
+def _choice(group: Sequence[Case], choice: LabelsPerImage, outcomes: Mapping[str, Outcome], key: str) -> float:
     """Mean over the seeds of the value `key` that the scoring trials report for a choice."""
     values = [
         row[key]
@@ -105,7 +105,7 @@ def _choice(group: Sequence[Case], choice: Choice, outcomes: Mapping[str, Outcom
 
 
 def _sweep(
-    case: Case, finetuned: Mapping[Choice, dict[int, float]], alone: dict[int, float], p: int
+    case: Case, finetuned: Mapping[LabelsPerImage, dict[int, float]], alone: dict[int, float], p: int
 ) -> Iterator[Figure]:
     swept = [(k, over_seeds(values)) for (k, number), values in sorted(finetuned.items()) if number == p]
     if not swept:
@@ -133,7 +133,7 @@ def _sweep(
 
 
 def _right(
-    group: Sequence[Case], choices: Sequence[Choice], p: int, outcomes: Mapping[str, Outcome]
+    group: Sequence[Case], choices: Sequence[LabelsPerImage], p: int, outcomes: Mapping[str, Outcome]
 ) -> Iterator[Figure]:
     """Share of the teacher's labels that are correct, which explains why accuracy falls for a large K."""
     case, ks = group[0], [k for k, number in choices if number == p]
@@ -155,8 +155,8 @@ def _right(
 
 def _table(
     group: Sequence[Case],
-    choices: Sequence[Choice],
-    finetuned: Mapping[Choice, dict[int, float]],
+    choices: Sequence[LabelsPerImage],
+    finetuned: Mapping[LabelsPerImage, dict[int, float]],
     alone: dict[int, float],
     outcomes: Mapping[str, Outcome],
 ) -> Table:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from distdl.studies.base import Overrides, Repetitions
-from distdl.studies.features.grid import Rates
+from distdl.studies.features.grid import LearningRates
 
 Augmentation = Literal["flip", "color", "rotation", "all"]
 
@@ -23,11 +23,11 @@ class TransferSettings:
     """Overrides for training from scratch, which normalizes by mean and standard deviation of the target data set."""
     seeds: Repetitions = 3
     """Number of repetitions of each training, all with the same split of the data set."""
-    scratch_rates: Rates = (0.001, 0.01, 0.03, 0.05)
+    scratch_rates: LearningRates = (0.001, 0.01, 0.03, 0.05)
     """Learning rates from scratch."""
-    rates: Rates = (0.001, 0.01, 0.03, 0.1)
+    rates: LearningRates = (0.001, 0.01, 0.03, 0.1)
     """Learning rates of fine-tuning, the same for all layers."""
-    head_rates: Rates = (1.0, 0.1, 0.01, 0.001)
+    head_rates: LearningRates = (1.0, 0.1, 0.01, 0.001)
     """Learning rates of the last layer on frozen features, which are computed once."""
     lr: Annotated[float, Field(gt=0)] = 0.01
     """Learning rate of the trainings with frozen parts, rates by part and augmentation: the best published one."""

@@ -9,7 +9,7 @@ from distdl.report.sentences import NOT_SIGNIFICANT
 from distdl.studies.base import Outcome
 from distdl.studies.runner.accuracy import by_seed, cells, percent
 
-Choice = tuple[str, float]
+SamplingAndNoise = tuple[str, float]
 """Sampling and noise."""
 BySeed = dict[int, float]
 
@@ -60,7 +60,11 @@ def tags_section(outcomes: Sequence[Outcome | None]) -> Section | None:
 
 
 def section(
-    transfer: str, choices: Sequence[Choice], noise_sampling: str, seeds: Sequence[int], outcomes: Mapping[str, Outcome]
+    transfer: str,
+    choices: Sequence[SamplingAndNoise],
+    noise_sampling: str,
+    seeds: Sequence[int],
+    outcomes: Mapping[str, Outcome],
 ) -> Section | None:
     """Return the results of one kind of transfer; None while there are none."""
     done = {choice: _by_seed(transfer, choice, seeds, outcomes) for choice in choices}
@@ -82,11 +86,11 @@ def section(
     )
 
 
-def _by_seed(part: str, choice: Choice, seeds: Sequence[int], outcomes: Mapping[str, Outcome]) -> BySeed:
+def _by_seed(part: str, choice: SamplingAndNoise, seeds: Sequence[int], outcomes: Mapping[str, Outcome]) -> BySeed:
     return by_seed({seed: outcomes.get(name(part, *choice, seed)) for seed in seeds})
 
 
-def _samplings(done: Mapping[Choice, BySeed]) -> Iterator[Finding]:
+def _samplings(done: Mapping[SamplingAndNoise, BySeed]) -> Iterator[Finding]:
     natural = done.get(("natural", 0.0), {})
     others = {sampling: values for (sampling, noise), values in done.items() if not noise and sampling != "natural"}
     gains = {sampling: more for sampling, values in others.items() if natural and (more := gain(values, natural))}
@@ -113,7 +117,7 @@ def _samplings(done: Mapping[Choice, BySeed]) -> Iterator[Finding]:
         )
 
 
-def _noises(done: Mapping[Choice, BySeed], sampling: str) -> Iterator[Finding]:
+def _noises(done: Mapping[SamplingAndNoise, BySeed], sampling: str) -> Iterator[Finding]:
     clean = done.get((sampling, 0.0))
     for (sampled_by, noise), values in sorted(done.items(), key=lambda item: item[0][1]):
         if sampled_by != sampling or not noise or not clean or not (cost := gain(clean, values)):
@@ -127,7 +131,7 @@ def _noises(done: Mapping[Choice, BySeed], sampling: str) -> Iterator[Finding]:
         )
 
 
-def _scratch(done: Mapping[Choice, BySeed], scratch: BySeed) -> Iterator[Finding]:
+def _scratch(done: Mapping[SamplingAndNoise, BySeed], scratch: BySeed) -> Iterator[Finding]:
     best = max(done, key=lambda choice: over_seeds(done[choice]).mean)
     if more := gain(done[best], scratch):
         noise = f" with {best[1]:.0%} noise" if best[1] else ""
@@ -139,7 +143,9 @@ def _scratch(done: Mapping[Choice, BySeed], scratch: BySeed) -> Iterator[Finding
         )
 
 
-def _figures(transfer: str, done: Mapping[Choice, BySeed], scratch: BySeed, noise_sampling: str) -> Iterator[Figure]:
+def _figures(
+    transfer: str, done: Mapping[SamplingAndNoise, BySeed], scratch: BySeed, noise_sampling: str
+) -> Iterator[Figure]:
     sampled = [(sampling, over_seeds(values)) for (sampling, noise), values in done.items() if not noise]
     noisy = sorted(
         (100 * noise, over_seeds(values)) for (sampling, noise), values in done.items() if sampling == noise_sampling
@@ -171,7 +177,11 @@ def _figures(transfer: str, done: Mapping[Choice, BySeed], scratch: BySeed, nois
 
 
 def _table(
-    transfer: str, done: Mapping[Choice, BySeed], scratch: BySeed, seeds: Sequence[int], outcomes: Mapping[str, Outcome]
+    transfer: str,
+    done: Mapping[SamplingAndNoise, BySeed],
+    scratch: BySeed,
+    seeds: Sequence[int],
+    outcomes: Mapping[str, Outcome],
 ) -> Table:
     rows: list[tuple[Cell, ...]] = [("none", None, None, *cells(over_seeds(scratch) if scratch else None))]
     for (sampling, noise), values in done.items():

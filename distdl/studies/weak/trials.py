@@ -13,7 +13,7 @@ from distdl.studies.weak import report
 from distdl.studies.weak.hashtags import Sampling
 from distdl.studies.weak.tasks import CLEAN, file_name
 
-Transfer = Literal["features", "fine-tuned"]
+TransferMode = Literal["features", "fine-tuned"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class WeakSettings:
     """Shares of the tags to replace by others, with `noise_sampling`."""
     noise_sampling: Sampling = "square-root"
     """Sampling in the comparison of `noises`."""
-    transfers: tuple[Transfer, ...] = ("features", "fine-tuned")
+    transfers: tuple[TransferMode, ...] = ("features", "fine-tuned")
     """features: only the last layer is trained, as a linear classifier on the pre-trained features; fine-tuned: all
     layers are trained."""
     seeds: Repetitions = 3

@@ -8,7 +8,7 @@ import pytest
 from distdl.cli.__main__ import main
 from distdl.core.config import AugmentConfig, Config, DataConfig
 from distdl.core.errors import UserError
-from distdl.data.loaders.bench import Rates, diagnose, measure, of_run
+from distdl.data.loaders.bench import StageRates, diagnose, measure, of_run
 from distdl.data.loaders.spec import LoaderSpec
 from distdl.runtime.world import World
 from numbered_sets import numbered
@@ -28,17 +28,17 @@ FAST = {"cores": 4, "disk": 9e5, "decode": 9e5, "augment": 9e5, "finish": 9e5, "
     ],
 )
 def test_the_slowest_stage_is_named_with_its_remedy(stage: str, remedy: str) -> None:
-    named, sentence = diagnose(Rates(**(FAST | {stage: 100.0})))
+    named, sentence = diagnose(StageRates(**(FAST | {stage: 100.0})))
     assert named == stage and remedy in sentence
 
 
 def test_decode_and_augment_share_the_cores() -> None:
-    rates = Rates(cores=4, decode=300.0, augment=600.0, network=1000.0)
+    rates = StageRates(cores=4, decode=300.0, augment=600.0, network=1000.0)
     assert rates.ceiling("decode") == rates.ceiling("augment") == pytest.approx(800)
     named, sentence = diagnose(rates)
     assert named == "decode"
     assert "needs 5 decoding cores; this machine has 4" in sentence
-    assert diagnose(Rates(cores=6, decode=300.0, augment=600.0, network=1000.0))[0] == "network"
+    assert diagnose(StageRates(cores=6, decode=300.0, augment=600.0, network=1000.0))[0] == "network"
 
 
 def test_a_runs_clock_says_what_its_network_takes() -> None:

@@ -21,7 +21,7 @@ from distdl.core.profiles import Recipe
 from distdl.data.sets.load import locate, source_of
 from distdl.launchers.slices import newest
 from distdl.studies.base import Trial
-from distdl.studies.runner.process import MARK, Share, command, environment
+from distdl.studies.runner.process import MARK, HostShare, command, environment
 from distdl.studies.runner.run import shares
 from jobs import wait_for
 from relay import register
@@ -259,8 +259,8 @@ def test_a_training_is_one_command_line_of_its_values(tmp_path: Path) -> None:
 
 
 def test_a_host_is_cut_into_equal_shares() -> None:
-    assert shares(2, [0, 1, 2, 3, 4]) == [Share(cores=(0, 1)), Share(cores=(2, 3))]
-    assert shares(4, [0, 1]) == [Share(cores=(0, 1))] * 4
+    assert shares(2, [0, 1, 2, 3, 4]) == [HostShare(cores=(0, 1)), HostShare(cores=(2, 3))]
+    assert shares(4, [0, 1]) == [HostShare(cores=(0, 1))] * 4
 
 
 def test_a_trial_is_no_rank_of_what_started_the_runner() -> None:
@@ -271,6 +271,6 @@ def test_a_trial_is_no_rank_of_what_started_the_runner() -> None:
         "HOME": "/root",
         "SLURM_JOB_ID": "7",
     }
-    inner = environment(outer, Path("/study/trials/a"), Share(gpus=("2", "3")))
+    inner = environment(outer, Path("/study/trials/a"), HostShare(gpus=("2", "3")))
     assert set(inner) >= {"HOME", "SLURM_JOB_ID"} and not {"RANK", "SLURM_STEP_NUM_TASKS"} & set(inner)
     assert inner["CUDA_VISIBLE_DEVICES"] == "2,3"
