@@ -184,10 +184,11 @@ def probe_network(
         device: memory of the messages; auto: GPUs (NCCL) if each rank has one.
         json: also write the measurements to this file.
     """
-    from distdl.runtime.launch_env import join
+    from distdl.runtime.launch_env import placement
+    from distdl.runtime.mpi_slurm import join
 
     join(os.environ)
-    if "RANK" in os.environ:
+    if placement() is not None:
         from distdl.profiling.network_worker import probe
 
         return probe(device, json)

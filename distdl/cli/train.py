@@ -14,7 +14,7 @@ with Importing():
     from distdl.cli.arguments import asks_for_help, overrides, take_flag
     from distdl.core.errors import EXIT_DONE, EXIT_STOPPED
     from distdl.runtime import cores
-    from distdl.runtime.launch_env import join, rank_of
+    from distdl.runtime.mpi_slurm import join, rank_of
     from distdl.runtime.process import run_command
 
 if TYPE_CHECKING:
@@ -53,11 +53,11 @@ def _main(argv: Sequence[str], callbacks: "tuple[Callback, ...]" = ()) -> int:
             print(f"{name:<20} {first.lstrip('# ')}")
         return EXIT_DONE
     with Importing():
-        from distdl.runtime.launch_env import choose_strategy
+        from distdl.runtime.launch_env import choose_strategy, is_elastic_horovod
         from distdl.training.restart import after_restart
 
     config = after_restart(from_command_line(argv, strategy=choose_strategy()), os.environ)
-    if os.environ.get("HOROVOD_ELASTIC") == "1":
+    if is_elastic_horovod():
         from distdl.training.elastic import run
 
         return run(config, lambda config, more: _train(config, (*more, *callbacks)))

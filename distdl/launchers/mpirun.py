@@ -4,7 +4,7 @@ from distdl.launchers.job import Command, Job
 
 
 def commands(job: Job) -> list[Command]:
-    """One command, on the first host. Each rank reads its rank from Open MPI's variables (`runtime.launch_env`)."""
+    """One command, on the first host. Each rank reads its rank from Open MPI's variables (`runtime.mpi_slurm`)."""
     variables = {"MASTER_ADDR": job.rendezvous_host, "MASTER_PORT": str(job.master_port), **job.variables}
     exported = [part for name, value in variables.items() for part in ("-x", f"{name}={value}")]
     tcp = ["--mca", "oob_tcp_if_include", job.interface] if job.interface else []

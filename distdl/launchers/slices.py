@@ -14,7 +14,6 @@ import importlib
 import itertools
 import json
 import math
-import os
 import signal
 import sys
 import warnings
@@ -32,6 +31,7 @@ from distdl.core.result import read_result
 from distdl.core.rundir import CHECKPOINTS, METRICS, RESULT, in_use
 from distdl.core.text import printable
 from distdl.core.validation import check
+from distdl.runtime.launch_env import slurm_job
 
 LEDGER = "slices.jsonl"
 EXIT_OVER = 3
@@ -203,15 +203,14 @@ def begin(run: Path, config: Config, *, waited_s: float, now: float) -> int:
         at = max([changed for changed in changes if changed < now] + [rows[-1].at])
         lost = End(time_s=_since_first(rows, at), step=step, epoch=epoch, at=at, ended="lost", code=None)
         rows.append(_append(ledger, lost))
-    slices, job = read(rows), os.environ.get("SLURM_JOB_ID", "")
-    restart = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+    slices, job = read(rows), slurm_job()
     if slices:
         total = account(slices, config.slurm, why="its end was not recorded")
-        if total.status in ("completed", "lifetime") or (total.status == "crash-loop" and slices[-1].job == job):
+        if total.status in ("completed", "lifetime") or (total.status == "crash-loop" and slices[-1].job == job.id):
             _sum_up(run, total)
             raise Over(f"no further slice: {total.reason}")
     place = {"time_s": _since_first(rows, now), "step": step, "epoch": epoch, "at": now}
-    _append(ledger, Begin(**place, waited_s=waited_s, job=job, restart=restart))
+    _append(ledger, Begin(**place, waited_s=waited_s, job=job.id, restart=job.restarts))
     remaining = config.slurm.total_lifetime_s - sum(each.compute_s for each in slices)
     limits = [limit for limit in (config.max_time, remaining if remaining < config.slurm.slice_s else 0.0) if limit]
     return math.ceil(min(limits)) if limits else 0
@@ -230,7 +229,7 @@ def end(run: Path, config: Config, *, code: int, state: str, why: str, now: floa
         if not bad:
             raise UserError(f"no slice was started in {ledger}: run 'distdl slurm begin' before the training")
         # The row of its begin is damaged: the duration of the slice is unknown.
-        rows.append(_append(ledger, Begin(**place, waited_s=0.0, job=os.environ.get("SLURM_JOB_ID", ""), restart=0)))
+        rows.append(_append(ledger, Begin(**place, waited_s=0.0, job=slurm_job().id, restart=0)))
     rows.append(_append(ledger, End(**place, ended=ended_as(code, state), code=code, why=why)))
     total = account(read(rows), config.slurm, f"exit code {code}" + (f": {why}" if why else ""))
     _sum_up(run, total)

@@ -8,7 +8,7 @@ pinned to cores by distdl, so that srun must not."""
 
 
 def commands(job: Job) -> list[Command]:
-    """One command. Each rank reads its rank from Slurm's variables (`runtime.launch_env`)."""
+    """One command. Each rank reads its rank from Slurm's variables (`runtime.mpi_slurm`)."""
     nodes = (f"--nodes={len(job.hosts)}", f"--nodelist={','.join(job.hosts)}") if job.hosts else ("--nodes=1",)
     tasks = (f"--ntasks={job.size}", f"--ntasks-per-node={job.nproc}")
     return [Command(argv=("srun", *nodes, *tasks, *SRUN_OPTIONS, *job.python), env=job.variables)]

@@ -1,6 +1,5 @@
 """Machine and software versions of a run."""
 
-import os
 import platform
 import sys
 import time
@@ -8,6 +7,7 @@ from importlib import metadata
 from typing import Any
 
 from distdl.runtime import cores
+from distdl.runtime.launch_env import job_variables
 
 
 def environment() -> dict[str, Any]:
@@ -35,5 +35,5 @@ def environment() -> dict[str, Any]:
         "cores_busy_at_start": round(cores.busy_at_start(), 2),
         "memory_bytes": psutil.virtual_memory().total,
         "gpus": gpus,
-        "job": {key: value for key, value in os.environ.items() if key.startswith(("SLURM_JOB", "TORCHELASTIC_R"))},
+        "job": job_variables(),
     }

@@ -1,59 +1,17 @@
-"""Variables by which launchers (torchrun, MPI, Slurm, Horovod) number their ranks. No other module reads them."""
+"""Variables that a launcher (torchrun, Horovod, Slurm) sets for the processes of a job.
 
-import errno
+Only this module and `runtime.mpi_slurm` read them; others use the values that they return. Functions take the variables
+as `environ`, by default those of this process.
+"""
+
 import os
-import re
-import socket
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from distdl.core.errors import UserError
-from distdl.core.hosts import MAX_HOSTS, expand
 
-TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-RENDEZVOUS = ("MASTER_ADDR", "MASTER_PORT")
-
-
-@dataclass(frozen=True, kw_only=True)
-class MpiLauncher:
-    """Variables by which an MPI launcher numbers its ranks; of several variables, the first that is set is used."""
-
-    name: str
-    rank: tuple[str, ...]
-    size: tuple[str, ...]
-    local_rank: tuple[str, ...]
-    local_size: tuple[str, ...]
-
-    @classmethod
-    def prefixed(cls, name: str, prefix: str) -> "MpiLauncher":
-        """Make a launcher whose variables are PREFIX_RANK, PREFIX_SIZE, PREFIX_LOCAL_RANK and PREFIX_LOCAL_SIZE."""
-        fields = ("RANK", "SIZE", "LOCAL_RANK", "LOCAL_SIZE")
-        return cls(name=name, **{field.lower(): (f"{prefix}_{field}",) for field in fields})
-
-
-OPEN_MPI = MpiLauncher.prefixed("Open MPI", "OMPI_COMM_WORLD")
-MPI_LAUNCHERS = (
-    OPEN_MPI,
-    MpiLauncher.prefixed("MVAPICH2", "MV2_COMM_WORLD"),
-    MpiLauncher.prefixed("MVAPICH", "MVP_COMM_WORLD"),
-    MpiLauncher.prefixed("jsrun", "JSM_NAMESPACE"),
-    MpiLauncher(
-        name="PMI (MPICH, Intel MPI, PALS)",
-        rank=("PMI_RANK", "PALS_RANKID"),
-        size=("PMI_SIZE",),
-        local_rank=("MPI_LOCALRANKID", "PMI_LOCAL_RANK", "PALS_LOCAL_RANKID"),
-        local_size=("MPI_LOCALNRANKS", "PMI_LOCAL_SIZE", "PALS_LOCAL_SIZE"),
-    ),
-    MpiLauncher(
-        name="Flux",
-        rank=("FLUX_TASK_RANK",),
-        size=("FLUX_JOB_SIZE",),
-        local_rank=("FLUX_TASK_LOCAL_ID",),
-        local_size=(),
-    ),
-    MpiLauncher(name="PMIx", rank=("PMIX_RANK",), size=(), local_rank=(), local_size=()),
-)
-"""In order of specificity: Open MPI and jsrun also set PMIX_RANK, and MVAPICH sets PMI_RANK."""
+RANKS = ("WORLD_SIZE", "HOROVOD_SIZE", "OMPI_COMM_WORLD_SIZE")
+"""Number of ranks, by launcher; of these the first that is set counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,140 +59,62 @@ def choose_strategy(environ: Mapping[str, str] = os.environ) -> str:
 
 def launched_ranks(environ: Mapping[str, str] = os.environ) -> int:
     """Number of processes that the launcher started; 1 without a launcher."""
-    sizes = ("WORLD_SIZE", "HOROVOD_SIZE", "OMPI_COMM_WORLD_SIZE")
-    return int(next((environ[name] for name in sizes if name in environ), "1"))
+    return int(next((environ[name] for name in RANKS if name in environ), "1"))
 
 
-def restarts_allowed(environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether torchrun restarts ranks that fail."""
-    return int(environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) > 0
+def has_launcher(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether torchrun, Horovod or Open MPI started this process."""
+    return any(name in environ for name in RANKS)
 
 
-def join(environ: MutableMapping[str, str]) -> None:
-    """Set torchrun's variables in `environ` from those of another launcher, for a rank of several.
-
-    Raises:
-        UserError: if the variables are incomplete, or another program listens on rank 0's port.
-    """
-    variables = from_launcher(environ)
-    environ.update(variables)
-    for name in (*TORCHRUN, "MASTER_PORT"):
-        _number(environ, (name,))
-    if variables.get("RANK") == "0":
-        _check_port(int(variables["MASTER_PORT"]))
+def is_part_of_job(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether this process is one of several ranks, or a task of Slurm: its own command starts no job."""
+    return launched_ranks(environ) > 1 or "SLURM_PROCID" in environ
 
 
-def rank_of(environ: Mapping[str, str]) -> int:
-    """Return this process's rank from the variables of any launcher, even if incomplete; 0 without a launcher."""
-    try:
-        environ = {**environ, **from_launcher(environ)}
-        names = (("RANK", "HOROVOD_RANK"), *(mpi.rank for mpi in MPI_LAUNCHERS))
-        return next(filter(None, (_number(environ, each) for each in names)), 0)
-    except UserError:
-        return 0
+def is_elastic_horovod(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether horovodrun may add and remove ranks while they train."""
+    return environ.get("HOROVOD_ELASTIC") == "1"
 
 
-def from_launcher(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return torchrun's variables for a rank that mpirun or srun started; empty if they are set or there is one rank.
+@dataclass(frozen=True, kw_only=True)
+class TorchrunJob:
+    """The job of torchrun that a rank belongs to."""
 
-    A Slurm batch script or a shell under srun is not a rank: only a task of a step with several tasks is one.
-
-    Raises:
-        UserError: if a launcher started several ranks and its variables are incomplete.
-    """
-    if "RANK" in environ or "HOROVOD_RANK" in environ:
-        return {}
-    slurm = _slurm(environ)
-    for mpi in MPI_LAUNCHERS:
-        rank, size = _number(environ, mpi.rank), _number(environ, mpi.size)
-        if size == 1:
-            break
-        if rank is None:
-            continue
-        # srun sets PMI's or PMIx's variables too. If they differ, Slurm's count mpirun's daemons.
-        tasks = _number(environ, ("SLURM_STEP_NUM_TASKS",))
-        if slurm is None or environ["SLURM_PROCID"] != str(rank) or size not in (None, tasks):
-            return _from_mpi(mpi, environ)
-    return slurm or {}
+    run_id: str
+    restarts: int
+    """How often torchrun has restarted the ranks so far."""
+    max_restarts: int
 
 
-def _from_mpi(mpi: MpiLauncher, environ: Mapping[str, str]) -> dict[str, str]:
-    if mpi is OPEN_MPI and "MASTER_ADDR" not in environ:
-        return {}  # Horovod over MPI does not need an address
-    sources = dict(zip(TORCHRUN, (mpi.rank, mpi.size, mpi.local_rank, mpi.local_size), strict=True))
-    sources |= {name: (name,) for name in RENDEZVOUS}
-    variables = {name: environ[source] for name, names in sources.items() if (source := _first(environ, names))}
-    missing = [name for name in sources if name not in variables]
-    if missing:
-        raise UserError(
-            f"this is one of several ranks of {mpi.name}, but {', '.join(missing)} cannot be derived: set RANK, "
-            "WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT, or start the ranks with torchrun"
-        )
-    return variables
+def torchrun_job(environ: Mapping[str, str] = os.environ) -> TorchrunJob:
+    """Read the job of torchrun; without torchrun, one with an empty id that is never restarted."""
+    return TorchrunJob(
+        run_id=environ.get("TORCHELASTIC_RUN_ID", ""),
+        restarts=int(environ.get("TORCHELASTIC_RESTART_COUNT", "0")),
+        max_restarts=int(environ.get("TORCHELASTIC_MAX_RESTARTS", "0")),
+    )
 
 
-def _slurm(environ: Mapping[str, str]) -> dict[str, str] | None:
-    """Return the variables of a task in a step of several tasks; {} in a step of one task, None outside of steps."""
-    tasks = _number(environ, ("SLURM_STEP_NUM_TASKS",))
-    if tasks is None or "SLURM_PROCID" not in environ:
-        return None
-    if tasks == 1:
-        return {}
-    try:
-        local_size = tasks_per_node(environ["SLURM_STEP_TASKS_PER_NODE"])[int(environ["SLURM_NODEID"])]
-        variables = {
-            "RANK": environ["SLURM_PROCID"],
-            "WORLD_SIZE": str(tasks),
-            "LOCAL_RANK": environ["SLURM_LOCALID"],
-            "LOCAL_WORLD_SIZE": str(local_size),
-            "MASTER_ADDR": expand(environ["SLURM_STEP_NODELIST"])[0],
-            "MASTER_PORT": str(_port(environ)),
-        }
-    except (KeyError, IndexError, ValueError) as error:
-        raise UserError(
-            f"this is a task of a Slurm step of {tasks}, but its SLURM_ variables are incomplete: {error}"
-        ) from None
-    return variables | {name: environ[name] for name in RENDEZVOUS if name in environ}
+def records_errors(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether torchrun reads the error of a failed rank from a file."""
+    return "TORCHELASTIC_ERROR_FILE" in environ
 
 
-def _port(environ: Mapping[str, str]) -> int:
-    """Return a port that two jobs, or two steps of one job, on the same host rarely share."""
-    return 20000 + (int(environ["SLURM_JOB_ID"]) * 16 + int(environ["SLURM_STEP_ID"])) % 12000
+@dataclass(frozen=True, kw_only=True)
+class SlurmJob:
+    """The job of Slurm that a process belongs to; an empty id outside of Slurm."""
+
+    id: str
+    restarts: int
+    """How often the job has been requeued."""
 
 
-def _check_port(port: int) -> None:
-    try:
-        socket.create_server(("", port)).close()
-    except (OSError, OverflowError) as error:
-        if isinstance(error, OSError) and error.errno != errno.EADDRINUSE:
-            return  # torch's store may succeed although this attempt fails
-        raise UserError(
-            f"port {port} of the ranks' rendezvous on this host is in use: set MASTER_PORT to a free one on all ranks"
-        ) from None
+def slurm_job(environ: Mapping[str, str] = os.environ) -> SlurmJob:
+    """Read the job of Slurm."""
+    return SlurmJob(id=environ.get("SLURM_JOB_ID", ""), restarts=int(environ.get("SLURM_RESTART_COUNT", "0")))
 
 
-def _number(environ: Mapping[str, str], names: tuple[str, ...]) -> int | None:
-    """Return the value of the first of these variables that is set."""
-    name = _first(environ, names)
-    if name is None:
-        return None
-    if not re.fullmatch(r"[0-9]{1,9}", environ[name]):
-        raise UserError(f'{name}="{environ[name]}" is not a number, but a launcher must set one')
-    return int(environ[name])
-
-
-def _first(environ: Mapping[str, str], names: tuple[str, ...]) -> str | None:
-    return next((name for name in names if name in environ), None)
-
-
-def tasks_per_node(text: str) -> list[int]:
-    """Return the tasks of each node from Slurm's shorthand: "4(x2),3" is [4, 4, 3].
-
-    Raises:
-        ValueError: for any other text, or more than `MAX_HOSTS` nodes.
-    """
-    items = text.split(",")
-    parts = [part for item in items if (part := re.fullmatch(r"([0-9]{1,9})(?:\(x([0-9]{1,9})\))?", item))]
-    if len(parts) < len(items) or sum(int(part[2] or 1) for part in parts) > MAX_HOSTS:
-        raise ValueError(f"{text[:80]!r} are not tasks per node")
-    return [int(part[1]) for part in parts for _ in range(int(part[2] or 1))]
+def job_variables(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The variables that identify the job, for environment.json; `torchrun_job` reads them too."""
+    return {name: value for name, value in environ.items() if name.startswith(("SLURM_JOB", "TORCHELASTIC_R"))}

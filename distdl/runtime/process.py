@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from distdl.core.errors import EXIT_DONE, EXIT_FAILED, EXIT_USER, Failure, UserError, reason, shortened
 from distdl.core.text import printable
+from distdl.runtime.launch_env import records_errors
 
 
 class Terminated(BaseException):
@@ -92,7 +93,7 @@ def _machine_error(error: Exception) -> str:
 
 def with_torchelastic_record(main: Callable[[], int]) -> Callable[[], int]:
     """Wrap `main` so that its traceback is recorded for torchrun, which prints that of the first failed rank."""
-    if "TORCHELASTIC_ERROR_FILE" not in os.environ:
+    if not records_errors():
         return main
     from torch.distributed.elastic.multiprocessing.errors import record
 

@@ -30,7 +30,7 @@ _OPS = {"sum": dist.ReduceOp.SUM, "max": dist.ReduceOp.MAX, "min": dist.ReduceOp
 
 
 class DDP(Strategy):
-    """Data-parallel training over gloo (CPU) or NCCL (GPU), started by any launcher of `runtime.launch_env`."""
+    """Data-parallel training over gloo (CPU) or NCCL (GPU), started by any launcher of `runtime.mpi_slurm`."""
 
     name = "ddp"
 

@@ -8,7 +8,7 @@ from hashlib import sha256
 import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
-from distdl.runtime.launch_env import restarts_allowed
+from distdl.runtime.launch_env import torchrun_job
 from distdl.runtime.torch_private import PrefixStore, Store
 
 POLL_S = 0.01
@@ -20,7 +20,7 @@ def init_process_group(backend: str, timeout: timedelta) -> None:
     torchrun keeps one store across restarts (torch 2.15), and gloo publishes the ranks' addresses there: a rank that
     starts before another one would read the address of that rank's predecessor, and both would wait forever.
     """
-    if not restarts_allowed():
+    if not torchrun_job().max_restarts:
         dist.init_process_group(backend, timeout=timeout)
         return
     store, rank, size = next(rendezvous("env://", timeout=timeout))

@@ -8,6 +8,7 @@ from pathlib import Path
 from distdl.core.config import Config
 from distdl.core.errors import UserError
 from distdl.core.rundir import CHECKPOINTS, ENVIRONMENT
+from distdl.runtime.launch_env import TorchrunJob, torchrun_job
 
 
 def after_restart(config: Config, environ: Mapping[str, str]) -> Config:
@@ -16,21 +17,21 @@ def after_restart(config: Config, environ: Mapping[str, str]) -> Config:
     Raises:
         UserError: without `--out`, because a restart could not find the run folder.
     """
-    if int(environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) and config.out is None:
+    job = torchrun_job(environ)
+    if job.max_restarts and config.out is None:
         raise UserError(
             "torchrun --max-restarts needs --out DIR: a restarted job looks there for its newest checkpoint"
         )
-    is_restart = int(environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
-    if config.out is None or not is_restart or not _entered(config.out, environ):
+    if config.out is None or not job.restarts or not _entered(config.out, job):
         return config  # the first start was refused: let the restart fail with the same message
     has_checkpoint = any((config.out / CHECKPOINTS).glob("step-*"))
     return dataclasses.replace(config, resume="auto" if has_checkpoint else config.resume or "auto")
 
 
-def _entered(run: Path, environ: Mapping[str, str]) -> bool:
+def _entered(run: Path, job: TorchrunJob) -> bool:
     """Whether an earlier start of this job has entered the run folder."""
     try:
-        job = json.loads((run / ENVIRONMENT).read_text(encoding="utf-8"))["job"]
-        return job["TORCHELASTIC_RUN_ID"] == environ["TORCHELASTIC_RUN_ID"]
-    except (OSError, ValueError, KeyError, TypeError):
+        entered = torchrun_job(json.loads((run / ENVIRONMENT).read_text(encoding="utf-8"))["job"])
+        return entered.run_id == job.run_id != ""
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False

@@ -6,13 +6,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from distdl.runtime.launch_env import has_launcher, is_part_of_job
+
 LAUNCHERS = ("torchrun", "horovodrun", "mpirun", "mpiexec", "deepspeed")
 LAUNCHER_MODULES = ("torch.distributed.run", "torch.distributed.launch")
 
 
 def resume_command(out: Path) -> str:
     """A shell command that resumes the run in `out`: the one that started it, with --out and --resume auto."""
-    return render(sys.argv, ancestors() if "WORLD_SIZE" in os.environ else [], os.environ, out)
+    return render(sys.argv, ancestors() if has_launcher() else [], os.environ, out)
 
 
 def ancestors() -> list[list[str]]:
@@ -41,7 +43,7 @@ def render(argv: Sequence[str], parents: Sequence[Sequence[str]], environ: Mappi
     launcher = next((line for line in parents if _is_launcher(line)), None)
     if launcher is not None:
         return shlex.join(_resumed(_shortened(launcher), out))
-    if int(environ.get("WORLD_SIZE", "1")) > 1 or "SLURM_PROCID" in environ:
+    if is_part_of_job(environ):
         return f"the same command, with {shlex.join(_resumed([], out))}"
     program, *rest = argv
     name = Path(program).name

@@ -18,6 +18,7 @@ CASES = {
     ),
     "torchrun": (["train.py"], [["sh"], TORCHRUN], {}, "torchrun --nproc_per_node=2 -m distdl.train --epochs 3"),
     "unknown launcher": (["train.py"], [["slurmstepd"]], {"WORLD_SIZE": "4"}, "the same command, with"),
+    "horovodrun on another host": (["train.py"], [["sshd"]], {"HOROVOD_SIZE": "4"}, "the same command, with"),
 }
 
 

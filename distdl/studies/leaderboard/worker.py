@@ -5,7 +5,6 @@ A slice ends with exit code 75 before its time limit, and another process contin
 
 import contextlib
 import math
-import os
 import statistics
 import time
 from collections.abc import Iterator, Mapping
@@ -20,6 +19,7 @@ from distdl.core.rundir import RunDir
 from distdl.data.sets.load import load
 from distdl.runtime import tensors
 from distdl.runtime.environment import environment
+from distdl.runtime.launch_env import slurm_job
 from distdl.strategies.single import Single
 from distdl.studies.leaderboard.board import Board, Session
 from distdl.studies.leaderboard.event_log import BoardState, Lease
@@ -45,7 +45,7 @@ def work(folder: Path, table: TrialTable) -> dict[str, Any]:
     Raises:
         Failure: if a slice is shorter than an epoch.
     """
-    session = Session(board_of(folder, table), rule_of(table), name=folder.name, job=os.environ.get("SLURM_JOB_ID", ""))
+    session = Session(board_of(folder, table), rule_of(table), name=folder.name, job=slurm_job().id)
     ended, device = "failed", ""
     try:
         if is_over(session.refresh(), table):

@@ -15,6 +15,7 @@ from distdl.core import hosts
 from distdl.core.errors import UserError
 from distdl.launchers import horovodrun, netns, torchrun
 from distdl.launchers.job import Job, arguments, bin_folder
+from distdl.runtime.mpi_slurm import outside_job
 from distdl.studies.base import TRAIN, Trial
 from distdl.studies.runner.needs import configuration
 from distdl.studies.runner.trial_lock import LOG
@@ -98,11 +99,7 @@ def cores_of(trial: Trial, share: HostShare) -> tuple[int, ...]:
 
 def environment(environ: Mapping[str, str], folder: Path, share: HostShare) -> dict[str, str]:
     """Return the environment of a trial: without variables that would make it a rank of the job of the runner."""
-    inherited = {
-        name: value
-        for name, value in environ.items()
-        if name not in _RANK_VARIABLES and not name.startswith(_LAUNCHERS)
-    }
+    inherited = outside_job(environ)
     if share.gpus:
         inherited["CUDA_VISIBLE_DEVICES"] = ",".join(share.gpus)
     # Slurm's warning signal is also sent to torchrun, which would end before its ranks have saved.

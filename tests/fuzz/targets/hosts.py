@@ -9,7 +9,7 @@ from pathlib import Path
 
 from distdl.core import hosts
 from distdl.core.errors import UserError
-from distdl.runtime import launch_env as place
+from distdl.runtime import mpi_slurm as place
 from fuzz.run import Target
 from repository import ROOT
 
