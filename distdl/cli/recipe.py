@@ -6,7 +6,7 @@ from typing import NoReturn
 from distdl.cli import arguments
 from distdl.cli.arguments import overrides, take_flag
 from distdl.core.config import Config
-from distdl.core.profiles import DEFAULT_PROFILE, Recipe, dotted, read_profile, resolve, validate
+from distdl.core.profiles import DEFAULT_PROFILE, Recipe, leaves, read_profile, resolve, validate
 from distdl.core.renamed import RENAMED, current_name
 
 PROG = "distdl.train"
@@ -32,7 +32,7 @@ def recipe(argv: Sequence[str], prog: str = PROG) -> Recipe:
     """
     table = overrides(Config, _with_current_names(argv), prog, profile=str)
     profile = table.pop("profile", DEFAULT_PROFILE)
-    return Recipe(profile=profile, overrides=dotted(table))
+    return Recipe(profile=profile, overrides=dict(leaves(table)))
 
 
 def _with_current_names(argv: Sequence[str]) -> list[str]:

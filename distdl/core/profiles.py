@@ -7,7 +7,7 @@ dotted field name. `distdl.cli.recipe` makes both from a command line, and launc
 import dataclasses
 import functools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -101,7 +101,7 @@ def _read(name: str, parent: Path | None, seen: tuple[str, ...]) -> tuple[dict[s
     if extends is not None and not isinstance(extends, str):
         raise UserError(f"{where}: extends: {as_literal(extends)} is not the name of a profile or a file")
     _forbid_unknown(table, where)
-    given = set(leaves(table))
+    given = {name for name, _ in leaves(table)}
     if extends is not None:
         base, _ = _read(extends, file.parent if isinstance(file, Path) else None, (*seen, str(file)))
         table = _layered(base, table)
@@ -132,7 +132,7 @@ def validate(table: Mapping[str, Any], where: str) -> Config:
 def _forbid_unknown(table: Mapping[str, Any], where: str) -> None:
     known = set(field_names(Config))
     sections = {name.split(".", 1)[0] for name in known if "." in name} | {"data.augment"}
-    for key in leaves(table):
+    for key, _ in leaves(table):
         if key not in known:
             hint = "; it is a section, not a value" if key in sections else nearest(key, known)
             place = f"{where}: " if where else ""
@@ -157,22 +157,20 @@ def _nested(overrides: Mapping[str, Any]) -> dict[str, Any]:
     return table
 
 
-def dotted(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Values by dotted name from a table of tables; names that are dotted already stay."""
-    values: dict[str, Any] = {}
+def leaves(
+    table: Mapping[str, Any], prefix: str = "", *, whole: Collection[str] = TABLES, depth: int = 4
+) -> Iterator[tuple[str, Any]]:
+    """Dotted name and value of each field of a table of tables; names that are dotted already stay.
+
+    Args:
+        whole: names of fields whose value is a table.
+        depth: tables below this many levels count as values.
+    """
     for name, value in table.items():
-        is_section = isinstance(value, Mapping) and prefix + name not in TABLES
-        values |= dotted(value, f"{prefix}{name}.") if is_section else {prefix + name: value}
-    return values
-
-
-def leaves(table: Mapping[str, Any], prefix: str = "", depth: int = 4) -> Iterator[str]:
-    """Dotted names of the values of a table. Tables below `depth` levels count as values."""
-    for key, value in table.items():
-        if isinstance(value, Mapping) and depth and prefix + key not in TABLES:
-            yield from leaves(value, f"{prefix}{key}.", depth - 1)
+        if isinstance(value, Mapping) and depth and prefix + name not in whole:
+            yield from leaves(value, f"{prefix}{name}.", whole=whole, depth=depth - 1)
         else:
-            yield prefix + key
+            yield prefix + name, value
 
 
 def _layered(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

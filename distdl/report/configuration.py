@@ -6,7 +6,7 @@ from typing import Any
 from distdl.core.config import Config
 from distdl.core.errors import UserError
 from distdl.core.format import Cell, written
-from distdl.core.profiles import DEFAULT_PROFILE, as_table, profiles, read_profile, validate
+from distdl.core.profiles import DEFAULT_PROFILE, as_table, leaves, profiles, read_profile, validate
 from distdl.core.registry import rows
 from distdl.report.content import Section, Table
 from distdl.report.run_folder import Run
@@ -16,7 +16,7 @@ UNSET = "(not set)"
 
 def configuration(run: Run) -> Section:
     """Return the section with differences from the profile and the complete configuration."""
-    fields = dict(leaves(run.config))
+    fields = _values(run.config)
     if not fields:
         return Section(title="Configuration", text="config.toml is missing or damaged.")
     parent, base = _parent(run)
@@ -43,7 +43,7 @@ def configuration(run: Run) -> Section:
 
 def compared(runs: Sequence[Run]) -> Section:
     """Return the section with the fields in which runs differ."""
-    tables = [dict(leaves(run.config)) for run in runs]
+    tables = [_values(run.config) for run in runs]
     rows = [
         (key, *(cell(table.get(key, UNSET)) for table in tables))
         for key in dict.fromkeys(key for table in tables for key in table)
@@ -98,7 +98,7 @@ def _parent(run: Run) -> tuple[str, dict[str, Any]]:
 
 
 def _fields(config: Config, run: Run) -> dict[str, Any]:
-    return dict(leaves(as_table(config, run.strategy if run.strategy in rows("strategies") else "single")))
+    return _values(as_table(config, run.strategy if run.strategy in rows("strategies") else "single"))
 
 
 def _profile(run: Run) -> str | None:
@@ -114,13 +114,9 @@ def _profile(run: Run) -> str | None:
     return name if name in profiles() else DEFAULT_PROFILE if is_training else None
 
 
-def leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield dotted name and value of each field of nested tables."""
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            yield from leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+def _values(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Value of each field by its dotted name, also inside tables of options."""
+    return dict(leaves(table, whole=()))
 
 
 def cell(value: Any) -> Cell:

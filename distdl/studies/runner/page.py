@@ -9,8 +9,9 @@ from typing import Any
 
 from distdl.core.errors import UserError
 from distdl.core.format import Cell, duration
+from distdl.core.profiles import leaves
 from distdl.report import schema
-from distdl.report.configuration import cell, leaves
+from distdl.report.configuration import cell
 from distdl.report.content import Finding, Section, Table
 from distdl.report.page import Fact, Page, write
 from distdl.studies.runner import findings_file as stored
@@ -137,7 +138,7 @@ def _trials_and_settings(settings: Any, trials: Sequence[_Trial]) -> Iterator[Se
             title="Trials", parts=(Table(name="trials", title=f"{len(trials)} trials", columns=columns, rows=rows),)
         )
     if isinstance(settings, Mapping) and settings:
-        rows = tuple((key, cell(value)) for key, value in leaves(settings))
+        rows = tuple((key, cell(value)) for key, value in leaves(settings, whole=()))
         table = Table(name="settings", title="All settings", columns=("setting", "value"), rows=rows)
         yield Section(title="Settings", parts=(table,))
 

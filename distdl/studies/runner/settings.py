@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from distdl.core.config import Config
 from distdl.core.errors import UserError, nearest, shortened
-from distdl.core.profiles import dotted, field_names, profiles
+from distdl.core.profiles import field_names, leaves, profiles
 from distdl.core.text import printable
 from distdl.core.userfiles import read_toml
 from distdl.core.validation import check
@@ -46,7 +46,7 @@ def resolve(study: Study, *, profile: str = "", assignments: Sequence[str] = (),
         check_names(study, [key], "--set")
         kind = typing.get_type_hints(study.settings)[key]
         if kind == Overrides:
-            table[key] = {**dotted(table.get(key, {})), option: _override(f"{key}.{option}", option, value)}
+            table[key] = {**dict(leaves(table.get(key, {}))), option: _override(f"{key}.{option}", option, value)}
         elif option:
             raise UserError(f"--set {key}.{option}: {key} is a value, not a section")
         else:
@@ -62,7 +62,7 @@ def validate(study: Study, table: Mapping[str, Any], where: str) -> Any:
     """
     table = current_names(study, table, where)
     hints = typing.get_type_hints(study.settings)
-    flat = {key: dotted(value) if _is_section(hints[key], value) else value for key, value in table.items()}
+    flat = {key: dict(leaves(value)) if _is_section(hints[key], value) else value for key, value in table.items()}
     return check(study.settings, flat, where=where)
 
 
