@@ -188,21 +188,21 @@ COMPONENTS: dict[str, dict[str, Row]] = {
         ),
     },
     "launchers": {
-        "torchrun": Row(factory="distdl.launchers.torchrun:commands", summary="PyTorch's launcher"),
+        "torchrun": Row(factory="distdl.launchers.commands:torchrun", summary="PyTorch's launcher"),
         "horovodrun": Row(
-            factory="distdl.launchers.horovodrun:commands",
+            factory="distdl.launchers.commands:horovodrun",
             summary="Horovod's launcher",
             traits={"strategy": "horovod"},
         ),
-        "mpirun": Row(factory="distdl.launchers.mpirun:commands", summary="Open MPI"),
-        "srun": Row(factory="distdl.launchers.srun:commands", summary="a step of a Slurm job"),
+        "mpirun": Row(factory="distdl.launchers.commands:mpirun", summary="Open MPI"),
+        "srun": Row(factory="distdl.launchers.commands:srun", summary="a step of a Slurm job"),
         "deepspeed": Row(
-            factory="distdl.launchers.deepspeed:commands",
+            factory="distdl.launchers.commands:deepspeed",
             summary="DeepSpeed's launcher",
             traits={"strategy": "deepspeed"},
         ),
         "netns": Row(
-            factory="distdl.launchers.netns:commands",
+            factory="distdl.launchers.commands:netns",
             summary="several hosts on this machine, by network namespaces; needs root",
         ),
     },

@@ -15,7 +15,6 @@ namespaces whose owner has exited, and never those of a running process.
 
 import contextlib
 import ctypes
-import dataclasses
 import itertools
 import os
 import re
@@ -31,8 +30,6 @@ from types import TracebackType
 from typing import Any
 
 from distdl.core.errors import UserError
-from distdl.launchers import torchrun
-from distdl.launchers.job import Command, Job
 
 PREFIX = "distdl"
 NAMESPACES, FILES = Path("/run/netns"), Path("/etc/netns")
@@ -221,13 +218,6 @@ PasswordAuthentication no
 PidFile none
 MaxStartups 200
 """
-
-
-def commands(job: Job) -> list[Command]:
-    """One command: create the hosts, and run torchrun on each of them."""
-    inner = torchrun.command(dataclasses.replace(job, interface=""), file="{folder}/rendezvous")
-    shape = ("--count", str(len(job.hosts)), "--rate", job.rate)
-    return [Command(argv=(job.program("distdl"), "hosts", *shape, "--", *inner.argv))]
 
 
 def names(count: int) -> tuple[str, ...]:

@@ -16,8 +16,8 @@ from types import MappingProxyType
 from distdl.core.errors import UserError, reason
 from distdl.core.files import write_atomic
 from distdl.core.profiles import Recipe
+from distdl.launchers.commands import SRUN_OPTIONS
 from distdl.launchers.job import arguments
-from distdl.launchers.srun import SRUN_OPTIONS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ import psutil
 from distdl.core.checkpoints import find
 from distdl.core.errors import Failure
 from distdl.core.profiles import Recipe
-from distdl.launchers import horovodrun, torchrun
+from distdl.launchers.commands import horovodrun, torchrun_agent
 from distdl.launchers.job import Job, arguments, bin_folder
 from distdl.studies.runner.process import HostShare, clear, environment
 from distdl.verify.samples import FOLDER, LEG, Leg, read_legs
@@ -56,9 +56,9 @@ class TrainingUnderTest:
         folder = bin_folder(near=False)
         job = Job(argv=argv, module="distdl.cli.verify_rank", nproc=ranks + self.servers, bin_dir=folder)
         if self.strategy == "horovod":
-            command = horovodrun.commands(job)[0].argv
+            command = horovodrun(job)[0].argv
         else:
-            command = torchrun.command(job).argv if job.nproc > 1 else job.python
+            command = torchrun_agent(job).argv if job.nproc > 1 else job.python
         env = environment(os.environ, self.folder, HostShare()) | {FOLDER: str(samples), LEG: str(leg)}
         with self.log.open("ab") as log:
             return subprocess.Popen(

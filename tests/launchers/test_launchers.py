@@ -16,13 +16,14 @@ import pytest
 
 from debian import needs
 from distdl.cli.__main__ import main
-from distdl.launchers import deepspeed, horovodrun, mpirun, netns, srun, torchrun
+from distdl.core.registry import load, rows
+from distdl.launchers.commands import torchrun
 from distdl.launchers.job import Command, Job
 from distdl.launchers.netns import Hosts
 from jobs import QUIET, step_of, wait_for
 from repository import ROOT
 
-LAUNCHERS = [torchrun, horovodrun, mpirun, srun, deepspeed, netns]
+LAUNCHERS = rows("launchers")
 LAUNCH = [sys.executable, "-m", "distdl.cli", "launch"]
 SCRIPTS = ROOT / "launch"
 IN_ENVIRONMENT = {
@@ -64,9 +65,9 @@ def refused(done: subprocess.CompletedProcess[str], message: str) -> None:
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
-def test_the_printed_line_is_the_command_that_runs(launcher: object) -> None:
+def test_the_printed_line_is_the_command_that_runs(launcher: str) -> None:
     job = Job(argv=("--name", 'it\'s; rm -rf "$HOME" &'), hosts=("h0", "h1"), nproc=2, directory="/a folder")
-    for command in launcher.commands(job):
+    for command in load(LAUNCHERS[launcher])(job):
         argv = shlex.split(command.shell())
         assert argv[len(argv) - len(command.argv) :] == list(command.argv)
 
@@ -275,6 +276,6 @@ def test_a_process_that_fails_ends_the_others(monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_name_of_this_machine_needs_no_ssh() -> None:
     hostname = socket.gethostname()
-    near, far = torchrun.commands(Job(hosts=(hostname, "elsewhere"), local_host=hostname))
+    near, far = torchrun(Job(hosts=(hostname, "elsewhere"), local_host=hostname))
     assert near.argv[0] == "torchrun"
     assert far.argv[0] == "ssh"

@@ -13,7 +13,8 @@ import psutil
 
 from distdl.core import hosts
 from distdl.core.errors import UserError
-from distdl.launchers import horovodrun, netns, torchrun
+from distdl.launchers import netns
+from distdl.launchers.commands import horovodrun, torchrun_agent
 from distdl.launchers.job import Job, arguments, bin_folder
 from distdl.runtime.mpi_slurm import outside_job
 from distdl.studies.base import TRAIN, Trial
@@ -44,8 +45,8 @@ def command(trial: Trial, folder: Path) -> list[str]:
     if trial.hosts:
         return _over_hosts(trial, job, horovod=horovod)
     if horovod:
-        return list(horovodrun.commands(job)[0].argv)
-    return list(torchrun.command(job).argv if trial.ranks > 1 else job.python)
+        return list(horovodrun(job)[0].argv)
+    return list(torchrun_agent(job).argv if trial.ranks > 1 else job.python)
 
 
 def _over_hosts(trial: Trial, job: Job, *, horovod: bool) -> list[str]:
@@ -56,7 +57,7 @@ def _over_hosts(trial: Trial, job: Job, *, horovod: bool) -> list[str]:
     each = trial.ranks // len(names)
     distdl = [sys.executable, "-m", "distdl.cli"]
     if emulated and horovod:
-        inner = horovodrun.commands(replace(job, nproc=each, hosts=names))[0].argv
+        inner = horovodrun(replace(job, nproc=each, hosts=names))[0].argv
         return [*distdl, "hosts", "--count", str(len(names)), "--first", "--", *inner]
     launcher = "horovodrun" if horovod else "netns" if emulated else "torchrun"
     placement = ["--with", launcher, "--hosts", trial.hosts, "--nproc", str(each)]

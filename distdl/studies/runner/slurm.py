@@ -6,8 +6,8 @@ import sys
 
 from distdl.core.errors import EXIT_DONE, EXIT_STOPPED, UserError
 from distdl.core.files import write_atomic
+from distdl.launchers.commands import SRUN_OPTIONS
 from distdl.launchers.slurm import check_options, directive, hand_over, pattern, quote, script_options
-from distdl.launchers.srun import SRUN_OPTIONS
 from distdl.studies.runner.folder import StudyFolder
 
 MOST_JOBS = 16

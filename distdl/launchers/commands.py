@@ -1,0 +1,93 @@
+"""The launchers: each is a function from a job to the commands that start its ranks."""
+
+from dataclasses import replace
+
+from distdl.launchers.job import Command, Job, everywhere
+
+SRUN_OPTIONS = ("--kill-on-bad-exit=0", "--wait=20", "--cpu-bind=none")
+"""After one rank ends, the others have 20 s: if srun killed them at once, the job would get their exit code. Ranks are
+pinned to cores by distdl, so that srun must not."""
+
+
+def torchrun(job: Job) -> list[Command]:
+    """torchrun, PyTorch's launcher: one agent per host, started by ssh, which starts and watches the host's ranks."""
+    return everywhere(job, [torchrun_agent(job)] * max(len(job.hosts), 1))
+
+
+def torchrun_agent(job: Job, *, file: str = "") -> Command:
+    """The agent of torchrun on each host: the same command on all hosts, in any order.
+
+    Args:
+        file: a new file for the rendezvous, on hosts that share a local file system. A port is served by the torchrun
+            of one host (2.15), and the others report errors if that one exits first.
+    """
+    rendezvous: tuple[str, ...] = ("--standalone",)
+    if len(job.hosts) > 1:
+        address = f"[{job.rendezvous_host}]" if ":" in job.rendezvous_host else job.rendezvous_host
+        endpoint = ("--rdzv_conf=store_type=file", f"--rdzv_endpoint={file}")
+        if not file:
+            endpoint = (f"--rdzv_endpoint={address}:{job.master_port}",)
+        rendezvous = (f"--nnodes={len(job.hosts)}", "--rdzv_backend=c10d", *endpoint, f"--rdzv_id=distdl-{job.run_id}")
+    agent = (job.program("torchrun"), *rendezvous, f"--nproc_per_node={job.nproc}")
+    return Command(argv=(*agent, "-m", job.module, *job.argv), env=job.variables)
+
+
+def horovodrun(job: Job) -> list[Command]:
+    """horovodrun, for strategy horovod: one command, on the first host, from which ssh must reach the others."""
+    interface = ("--network-interfaces", job.interface) if job.interface else ()
+    # A build with MPI would select MPI, which must first be set up for the network.
+    ranks = ("--gloo", "-np", str(job.size), "-H", job.slots)
+    return [Command(argv=(job.program("horovodrun"), *ranks, *interface, *job.python), env=job.variables)]
+
+
+def mpirun(job: Job) -> list[Command]:
+    """Open MPI's mpirun: one command, on the first host, which starts the ranks by ssh.
+
+    Each rank reads its rank from Open MPI's variables (`runtime.mpi_slurm`). Ranks communicate by gloo or NCCL.
+    """
+    variables = {"MASTER_ADDR": job.rendezvous_host, "MASTER_PORT": str(job.master_port), **job.variables}
+    exported = [part for name, value in variables.items() for part in ("-x", f"{name}={value}")]
+    tcp = ["--mca", "oob_tcp_if_include", job.interface] if job.interface else []
+    ranks = ["-np", str(job.size), "-H", job.slots, "--bind-to", "none"]  # distdl pins ranks itself
+    root = ["--allow-run-as-root"] if job.root else []
+    return [Command(argv=("mpirun", *ranks, *root, *tcp, *exported, *job.python))]
+
+
+def srun(job: Job) -> list[Command]:
+    """Slurm's srun: one command, with a task per rank, in the current allocation or a new one.
+
+    Each rank reads its rank from Slurm's variables (`runtime.mpi_slurm`).
+    """
+    nodes = (f"--nodes={len(job.hosts)}", f"--nodelist={','.join(job.hosts)}") if job.hosts else ("--nodes=1",)
+    tasks = (f"--ntasks={job.size}", f"--ntasks-per-node={job.nproc}")
+    return [Command(argv=("srun", *nodes, *tasks, *SRUN_OPTIONS, *job.python), env=job.variables)]
+
+
+def deepspeed(job: Job) -> list[Command]:
+    """DeepSpeed's launcher, for strategy deepspeed, which torchrun can start too: one command per host.
+
+    The host file is always written: without it DeepSpeed counts GPUs, and a host without GPUs would have no slots. Each
+    host starts its own ranks (--no_ssh), so that pdsh is not needed.
+    """
+    file = f"/tmp/distdl-{job.run_id}.hosts"  # unique to this launch
+    hosts = "".join(f"{host} slots={job.nproc}\n" for host in job.hosts or ("localhost",))
+    rendezvous = (
+        "--hostfile",
+        file,
+        "--no_ssh",
+        f"--master_addr={job.rendezvous_host}",
+        f"--master_port={job.master_port}",
+    )
+    program = ("--no_local_rank", "--module", job.module, *job.argv)
+    lines = [
+        (job.program("deepspeed"), *rendezvous, f"--node_rank={rank}", *program)
+        for rank in range(max(len(job.hosts), 1))
+    ]
+    return everywhere(job, [Command(argv=line, env=job.variables, files={file: hosts}) for line in lines])
+
+
+def netns(job: Job) -> list[Command]:
+    """Emulated hosts on this machine: one command, which creates the hosts and runs torchrun on each of them."""
+    agent = torchrun_agent(replace(job, interface=""), file="{folder}/rendezvous")
+    shape = ("--count", str(len(job.hosts)), "--rate", job.rate)
+    return [Command(argv=(job.program("distdl"), "hosts", *shape, "--", *agent.argv))]
