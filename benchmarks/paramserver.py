@@ -181,12 +181,16 @@ def report(loopback: Parts, link: Parts, pairs: list[list[Parts]], size: float) 
     third = markdown_table(["2 workers, two equal halves", "push, wait and pull, s per step"], rows)
     return "\n\n".join(
         [
-            f"{size / 1e6:.0f} MB of fp32 each way; medians (range). Shares are of payload: headers of TCP, IP and "
-            "Ethernet take 4.4 % of a link's bits.",
+            (
+                f"{size / 1e6:.0f} MB of fp32 each way; medians (range). Shares are of payload: headers of TCP, IP and "
+                "Ethernet take 4.4 % of a link's bits."
+            ),
             f"## Loopback, {len(loopback['push'])} steps\n\n{first}",
             f"## One worker, one server, {len(link['push'])} steps\n\n{second}",
-            f"## Two servers instead of one, {len(pairs)} pairs of jobs of {len(pairs[0][0]['push'])} steps\n\n"
-            f"{third}\n\nA second server does not speed up a single worker, whose link transfers all bytes.",
+            (
+                f"## Two servers instead of one, {len(pairs)} pairs of jobs of {len(pairs[0][0]['push'])} steps\n\n"
+                f"{third}\n\nA second server does not speed up a single worker, whose link transfers all bytes."
+            ),
         ]
     )
 

@@ -150,8 +150,10 @@ def report(measured: dict[str, Measurements]) -> str:
             times.append([rate, f"{servers:.0f}", f"{workers:.0f}", f"{data.step_s[row] * 1e3:.1f}", *predicted])
     header = ["link", "fitted to", "2 S / B (s)", "t2 fitted (95 %)", "off by"]
     parts = [
-        f"S = {PARAMETER_BYTES / 1e6:.1f} MB. Compute is replayed, communication real. Held out: each configuration, "
-        "predicted by a fit to all others.",
+        (
+            f"S = {PARAMETER_BYTES / 1e6:.1f} MB. Compute is replayed, communication real. Held out: each "
+            "configuration, predicted by a fit to all others."
+        ),
         READ,
         "## t2\n\n" + markdown_table(header, known),
         "## Mean error of step times left out\n\n" + markdown_table(["link", *FITS], errors),

@@ -241,9 +241,11 @@ def report(figures: dict[str, list[float]], phases: dict[str, list[dict[str, flo
             f"{len(figures[DDP])} rounds of {steps} steps, interleaved; fp32, batch 64 per rank, one core per rank.",
             steps_table,
             f"Efficiency of two ranks with ddp (step time of one rank / step time of two): {spread(efficiency)}.",
-            f"A step of two ranks takes {both - alone:.1f} ms longer. {beside - alone:.1f} ms of these are lost even "
-            "without communication, because the ranks share memory bandwidth, caches and power. "
-            f"{both - beside:.1f} ms are the exchange of 13.1 MB of gradients.",
+            (
+                f"A step of two ranks takes {both - alone:.1f} ms longer. {beside - alone:.1f} ms of these are lost "
+                "even without communication, because the ranks share memory bandwidth, caches and power. "
+                f"{both - beside:.1f} ms are the exchange of 13.1 MB of gradients."
+            ),
             parts_table,
         ]
     )

@@ -45,7 +45,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     if "NVML_FAKE_STATE" not in os.environ:
-        return restart_with_nvml()
+        restart_with_nvml()
+        return
     figures = measure(options.rounds, options.block, options.threads)
     print(write_result("telemetry", "cpu", report(figures, options.threads), "torch", "nvidia-ml-py", "psutil"))
 

@@ -104,9 +104,11 @@ def commands_of(page: Path) -> list[Command]:
     for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), start=1):
         if line.startswith("|"):
             marked = NEEDS.search(line)
-            for code in re.findall(r"`([^`]+)`", line):
-                if PROGRAM.match(code + " ") and " " in code:
-                    commands.append(Command(page.name, number, code, marked[1] if marked else ""))
+            commands += [
+                Command(page.name, number, code, marked[1] if marked else "")
+                for code in re.findall(r"`([^`]+)`", line)
+                if PROGRAM.match(code + " ") and " " in code
+            ]
     return sorted(commands, key=lambda command: command.line)
 
 
@@ -175,7 +177,8 @@ def distdl(argv: list[str]) -> None:
     verb = " ".join(argv[:2]) if " ".join(argv[:2]) in VERBS else argv[0]
     rest = argv[len(verb.split()) :]
     if verb == "train" and rest not in (["--list"], ["--help"]):
-        return training(rest, "single")
+        training(rest, "single")
+        return
     if verb.startswith("slurm") and not rest:
         assert verb in VERBS, f"{verb} is not a command"
     elif verb in READS or {"--dry-run", "--list"} & set(rest):
@@ -258,10 +261,11 @@ def extras(argv: list[str]) -> None:
 def script(argv: list[str]) -> None:
     """A script that exists and has these options. Benchmarks run when their figures are measured."""
     if argv[:2] == ["-m", "distdl.train"]:
-        return training(argv[2:], "single")
+        training(argv[2:], "single")
+        return
     if argv[0] == "-m":
         assert find_spec(argv[1]), f"there is no module {argv[1]}"
-        return None
+        return
     source = (ROOT / argv[0]).read_text(encoding="utf-8")
     for argument in argv[1:]:
         if argument.startswith("--"):
@@ -282,7 +286,7 @@ def test_the_commands_of_a_page_run_in_order(page: str, folder: Path) -> None:
 
 def is_runnable(text: str) -> bool:
     """Whether the slow tests start this command: figures of benchmarks are measured on their own."""
-    return text.split()[0] in RUNNABLE and "benchmarks/" not in text
+    return text.split(maxsplit=1)[0] in RUNNABLE and "benchmarks/" not in text
 
 
 def shortened(text: str) -> str:

@@ -60,11 +60,9 @@ def read_csv(file: Path) -> list[tuple[int, list[str]]]:
         UserError: as `read_text`, or the number of values in a row differs from the number of columns.
     """
     reader = csv.reader(io.StringIO(read_text(file), newline=""))
-    rows: list[tuple[int, list[str]]] = []
     try:
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                rows.append((reader.line_num, [cell.strip() for cell in cells]))
+        stripped = ((reader.line_num, [cell.strip() for cell in cells]) for cells in reader)
+        rows = [(number, cells) for number, cells in stripped if any(cells)]
     except csv.Error as error:
         raise UserError(f"{file}, line {reader.line_num}: {error}") from None
     if not rows:

@@ -27,7 +27,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from distdl.core.errors import UserError
 
@@ -75,7 +75,7 @@ class Hosts:
         ]
         self._processes: list[subprocess.Popen[Any]] = []
 
-    def __enter__(self) -> "Hosts":
+    def __enter__(self) -> Self:
         _require(ssh=self.ssh)
         clear_stale()
         try:

@@ -144,7 +144,7 @@ def ended_as(code: int, state: str) -> Ending:
     """
     if code == EXIT_DONE:
         return "completed"
-    if state.split("/")[0] != "RUNNING" and not state.endswith("/TimeLimit"):
+    if state.split("/", maxsplit=1)[0] != "RUNNING" and not state.endswith("/TimeLimit"):
         return "taken"
     if code in STOPPED:
         return "stopped"

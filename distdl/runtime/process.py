@@ -38,29 +38,16 @@ def run_command(command: Callable[[], int], *, debug: bool = False, rank: int = 
     """
     try:
         return command()
-    except (UserError, Failure) as error:
-        if debug:
-            raise
-        line, code = str(error), EXIT_USER if isinstance(error, UserError) else EXIT_FAILED
-    except Terminated:
-        line, code = "terminated by SIGTERM", 128 + signal.SIGTERM
-    except KeyboardInterrupt:
-        line, code = "interrupted", 128 + signal.SIGINT
     except BrokenPipeError:
         # The reader (such as `| head`) has closed the pipe: flushing stdout at exit must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_DONE
-    except OSError as error:
-        if error.errno in (errno.EMFILE, errno.ENFILE) and not debug:
-            print(f"error: {too_many_files()}", file=sys.stderr, flush=True)
-            return EXIT_FAILED
-        is_bad_name = error.errno in (errno.ENAMETOOLONG, errno.ELOOP) and error.filename
-        if debug or not (is_bad_name or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)):
-            raise
-        line = f"{shortened(os.fsdecode(error.filename or 'a file of the run'))}: {error.strerror}"
-        code = EXIT_USER if is_bad_name else EXIT_FAILED
+    except Terminated:
+        line, code = "terminated by SIGTERM", 128 + signal.SIGTERM
+    except KeyboardInterrupt:
+        line, code = "interrupted", 128 + signal.SIGINT
     except Exception as error:
-        line, code = _machine_error(error), EXIT_FAILED
+        line, code = _line_and_code(error)
         if debug or not line:
             raise
     if rank:
@@ -68,6 +55,25 @@ def run_command(command: Callable[[], int], *, debug: bool = False, rank: int = 
         line = f"rank {rank}: {line}"
     print(f"error: {printable(line)}", file=sys.stderr, flush=True)
     return code
+
+
+def _line_and_code(error: Exception) -> tuple[str, int]:
+    """Line and exit code of an error that the user or the machine caused; "" for a bug, which keeps its traceback."""
+    match error:
+        case UserError():
+            return str(error), EXIT_USER
+        case Failure():
+            return str(error), EXIT_FAILED
+        case OSError(errno=errno.EMFILE | errno.ENFILE):
+            return too_many_files(), EXIT_FAILED
+        case OSError(errno=errno.ENAMETOOLONG | errno.ELOOP) if error.filename:
+            return f"{shortened(os.fsdecode(error.filename))}: {error.strerror}", EXIT_USER
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EROFS | errno.EACCES):
+            return f"{shortened(os.fsdecode(error.filename or 'a file of the run'))}: {error.strerror}", EXIT_FAILED
+        case OSError():
+            return "", EXIT_FAILED
+        case _:
+            return _machine_error(error), EXIT_FAILED
 
 
 LOST_PEER = re.compile(

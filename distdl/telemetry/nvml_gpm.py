@@ -48,7 +48,7 @@ class Gpm:
         try:
             if nvml.nvmlGpmQueryDeviceSupport(gpu).isSupportedDevice:
                 for _ in range(2):
-                    samples.append(nvml.nvmlGpmSampleAlloc())
+                    samples.append(nvml.nvmlGpmSampleAlloc())  # noqa: PERF401 - the first is freed if the second fails
         except nvml.NVMLError:
             for sample in samples:
                 nvml.nvmlGpmSampleFree(sample)

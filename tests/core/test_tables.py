@@ -24,7 +24,7 @@ def test_rows_know_their_line_and_their_cells_by_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text, message",
+    ("text", "message"),
     {
         "": "table.csv is empty; expected are columns step and loss",
         "step,los\n1,2\n": 'line 1: column loss is missing; did you mean "los"',
@@ -39,7 +39,7 @@ def test_a_bad_table_is_one_line(tmp_path: Path, text: str, message: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "value, limits, message",
+    ("value", "limits", "message"),
     [
         ("four", {}, 'line 3: x is "four", not a number'),
         (None, {}, 'line 3: x is "None", not a number'),

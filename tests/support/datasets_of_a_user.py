@@ -42,5 +42,5 @@ def wrong() -> dict[str, object]:
 
 def wrong_images() -> DataSet:
     """Images of floats."""
-    split = ResidentSplit(labels=np.zeros(4, np.int64), images=np.zeros((4, 8, 8, 1), np.float32))  # type: ignore
+    split = ResidentSplit(labels=np.zeros(4, np.int64), images=np.zeros((4, 8, 8, 1), np.float32))  # type: ignore[arg-type]
     return DataSet(name="wrong", classes=("a",), train=split, test=split, channels=1)

@@ -8,6 +8,7 @@ all processes of the host then read. This needs no memory of any process, and th
 import contextlib
 import threading
 from collections.abc import Iterator
+from typing import Self
 
 import numpy as np
 
@@ -65,7 +66,7 @@ class ReadAhead:
             while begin < end and (count := source.readinto(view[: min(PIECE, end - begin)])):
                 begin += count
 
-    def __enter__(self) -> "ReadAhead":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

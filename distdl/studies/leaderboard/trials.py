@@ -73,10 +73,11 @@ def boards(settings: LeaderboardSettings) -> Iterator[tuple[str, dict[str, Any]]
 
 def trials(settings: LeaderboardSettings) -> list[Trial]:
     """Return the trials, those of each board one after another, so that trials that run at the same time share one."""
-    listed = []
-    for board, labels in boards(settings):
-        for process in range(settings.processes):
-            listed.append(_trial(settings, board, labels, f"process{process}", call="worker:work"))
+    listed = [
+        _trial(settings, board, labels, f"process{process}", call="worker:work")
+        for board, labels in boards(settings)
+        for process in range(settings.processes)
+    ]
     for board, labels in boards(settings):
         processes = tuple(f"{board}-process{process}" for process in range(settings.processes))
         listed.append(_trial(settings, board, labels, "top", call="worker:top", depends_on=processes))

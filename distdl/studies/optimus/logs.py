@@ -147,7 +147,7 @@ def _accuracy(run: Path) -> list[list[float]]:
 
 def curves(outcomes: Iterable[Outcome]) -> list[Curve]:
     """Return the curves of all completed trainings and imports, sorted by device, depth and seed."""
-    loaded = []
+    loaded: list[Curve] = []
     for outcome in outcomes:
         labels = outcome.trial.labels
         if not outcome.completed or labels["part"] not in ("training", "import"):
@@ -159,19 +159,19 @@ def curves(outcomes: Iterable[Outcome]) -> list[Curve]:
             steps, losses, drops = read_losses(outcome.folder)
             row: dict[str, Any] = {"network": labels["network"], "steps": steps, "losses": losses, "drops": drops}
             rows, seed = [row | {"accuracy": _accuracy(outcome.folder)}], int(labels["seed"])
-        for row in rows:
-            loaded.append(
-                Curve(
-                    network=row["network"],
-                    device=device,
-                    seed=seed,
-                    steps=np.asarray(row["steps"], float),
-                    losses=np.asarray(row["losses"], float),
-                    drops=None if row["drops"] is None else tuple(row["drops"]),
-                    accuracy=tuple((float(step), float(value)) for step, value in row["accuracy"]),
-                    imported=labels["part"] == "import",
-                )
+        loaded += [
+            Curve(
+                network=row["network"],
+                device=device,
+                seed=seed,
+                steps=np.asarray(row["steps"], float),
+                losses=np.asarray(row["losses"], float),
+                drops=None if row["drops"] is None else tuple(row["drops"]),
+                accuracy=tuple((float(step), float(value)) for step, value in row["accuracy"]),
+                imported=labels["part"] == "import",
             )
+            for row in rows
+        ]
     return sorted(loaded, key=lambda curve: (curve.device, curve.depth, curve.seed))
 
 

@@ -153,8 +153,7 @@ def _predicted(
         measured = [each for each in goal if each.curve.device == kind]
         last = max(each.curve.steps[-1] for each in fitted)
         parts.append(_curve_figure(settings, kind, draws, measured, last))
-        for each in measured:
-            parts.append(_error(each, draws))
+        parts += [_error(each, draws) for each in measured]
         if target is not None:
             # The loss at which the target is reached differs by network: each draw takes that of one of them.
             each = np.append(target, np.random.default_rng(1).choice(losses, len(draws) - 1))

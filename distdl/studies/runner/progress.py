@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -36,7 +37,7 @@ class ProgressDisplay:
         self._seen: dict[str, str] = {}
         self._last: dict[str, str] | None = None
 
-    def __enter__(self) -> "ProgressDisplay":
+    def __enter__(self) -> Self:
         if self._live:
             self._live.start()
         return self

@@ -72,8 +72,10 @@ READ = {
     ),
     "nested class folders": ("cat/day/1.png cat/night/2.png dog/3.png dog/4.png", "", "cat dog", "2 - 2"),
     "nested class folders in train": (
-        "train/cat/day/1.png train/cat/night/2.png train/dog/day/3.png train/dog/night/4.png test/dog/5.png "
-        "test/cat/6.png",
+        (
+            "train/cat/day/1.png train/cat/night/2.png train/dog/day/3.png train/dog/night/4.png test/dog/5.png "
+            "test/cat/6.png"
+        ),
         "",
         "cat dog",
         "4 - 2",

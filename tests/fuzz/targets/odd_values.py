@@ -63,7 +63,7 @@ def make_study(path: Path) -> StudyFolder:
 
 def check(folder: Path, name: str, content: bytes) -> None:
     """Any value results in a page, a table, or an error of one line."""
-    place = name.split("/")[0]
+    place = name.split("/", maxsplit=1)[0]
     shutil.copytree(folder.parent / place, folder / place)
     (folder / name).write_bytes(content)
     read(folder / place)

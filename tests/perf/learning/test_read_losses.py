@@ -47,7 +47,7 @@ BAD_LOSSES = {
 }
 
 
-@pytest.mark.parametrize("name, text", BAD_LOSSES)
+@pytest.mark.parametrize(("name", "text"), BAD_LOSSES)
 def test_bad_losses_are_reported_by_file_and_line(tmp_path: Path, name: str, text: str) -> None:
     with pytest.raises(UserError) as error:
         read_losses(write(tmp_path, text, name))

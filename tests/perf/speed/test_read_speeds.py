@@ -31,7 +31,7 @@ def test_all_reduce_columns_and_the_part_that_is_exchange(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "word, mode", [("sync", "sync"), ("dist_sync", "sync"), ("async", "async"), ("dist_async", "async")]
+    ("word", "mode"), [("sync", "sync"), ("dist_sync", "sync"), ("async", "async"), ("dist_async", "async")]
 )
 def test_a_column_of_modes_says_which_forms_apply(tmp_path: Path, word: str, mode: str) -> None:
     text = f"servers,workers,batch_size,step_s,mode\n1,2,128,4,{word}\n2,4,128,8,{word}\n"

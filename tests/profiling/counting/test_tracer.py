@@ -120,8 +120,10 @@ def test_a_warning_names_checkpoints_and_their_second_forward_is_not_counted(ree
     network = count(Block(lambda second, x: checkpoint(second, x, use_reentrant=reentrant)), (4,))
     assert gradients(network) == PLAIN
     assert network.warnings == (
-        f"checkpointing recomputes {DENSE} FLOPs of the forward pass in backward (1 modules, the first is second), "
-        "which are not in training_flops",
+        (
+            f"checkpointing recomputes {DENSE} FLOPs of the forward pass in backward (1 modules, the first is second), "
+            "which are not in training_flops"
+        ),
     )
 
 
@@ -162,8 +164,10 @@ def test_custom_autograd_functions_are_said(function, times):
     assert network.training_flops == 2 * DENSE + 3 * times * DENSE
     name = "Square" if times == 2 else "NewStyle"
     assert network.warnings == (
-        f"{name} is a custom autograd function: its forward has {times * DENSE} FLOPs, and its backward is assumed to "
-        "be that of the same operators",
+        (
+            f"{name} is a custom autograd function: its forward has {times * DENSE} FLOPs, and its backward is assumed "
+            "to be that of the same operators"
+        ),
         "4 parameters are not used with this input; they count as parameters, without FLOPs",  # the bias of `second`
     )
 
