@@ -15,7 +15,7 @@ from distdl.core.console import PlainConsole
 from distdl.core.errors import UserError, reading
 from distdl.core.format import duration
 from distdl.core.result import current_result, is_unfinished
-from distdl.core.rundir import CONFIG, ENVIRONMENT, METRICS, RESULT
+from distdl.core.run_files import CONFIG, ENVIRONMENT, METRICS, RESULT
 from distdl.perf import hardware
 from distdl.perf.usage.explain import sentences
 from distdl.perf.usage.utilisation import bounds, ppp_by_kind

@@ -10,7 +10,7 @@ from distdl.core import checkpoints
 from distdl.core.checkpoints import find
 from distdl.core.errors import UserError, reason
 from distdl.core.files import write_atomic
-from distdl.core.rundir import CHECKPOINTS
+from distdl.core.run_files import CHECKPOINTS
 from distdl.runtime.tensors import load, network_state
 
 

@@ -226,7 +226,7 @@ def submit(
     """
     from distdl.cli.recipe import recipe
     from distdl.core.profiles import resolve
-    from distdl.core.rundir import default_path
+    from distdl.core.run_files import default_path
     from distdl.launchers import slurm
 
     _refuse_taken(arguments, array)

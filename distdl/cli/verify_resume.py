@@ -50,7 +50,7 @@ def verify_resume(
     from distdl.cli.recipe import recipe
     from distdl.core.files import write_json
     from distdl.core.profiles import resolve
-    from distdl.core.rundir import default_path
+    from distdl.core.run_files import default_path
     from distdl.launchers import job as jobs
     from distdl.verify.proof import Proof, prove
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from distdl.core.errors import UserError
 from distdl.core.manifest import MANIFEST, damaged, published, read_manifest
-from distdl.core.rundir import CHECKPOINTS
+from distdl.core.run_files import CHECKPOINTS
 
 
 def find(path: Path, warn: Callable[[str], None]) -> Path:

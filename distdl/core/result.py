@@ -12,7 +12,7 @@ from typing import Any
 from distdl.core import runlock
 from distdl.core.errors import UserError, reason
 from distdl.core.files import is_row, parse_row
-from distdl.core.rundir import METRICS, RESULT
+from distdl.core.run_files import METRICS, RESULT
 
 ENDED = ("completed", "stopped", "failed")
 """Status of a run with a final result, unless it is resumed."""

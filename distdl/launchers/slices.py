@@ -28,7 +28,7 @@ from distdl.core.errors import EXIT_DONE, EXIT_STOPPED, EXIT_USER, UserError
 from distdl.core.files import append_rows, parse_row, write_json
 from distdl.core.manifest import Progress, damaged, published
 from distdl.core.result import read_result
-from distdl.core.rundir import CHECKPOINTS, METRICS, RESULT, in_use
+from distdl.core.run_files import CHECKPOINTS, METRICS, RESULT, in_use
 from distdl.core.text import printable
 from distdl.core.validation import check
 from distdl.runtime.launch_env import slurm_job

@@ -12,9 +12,9 @@ from typing import Any
 
 from distdl.core.errors import UserError
 from distdl.core.result import is_unfinished, reconcile
-from distdl.core.rundir import CONFIG, ENVIRONMENT, METRICS, RESULT, TELEMETRY
+from distdl.core.run_files import CONFIG, ENVIRONMENT, METRICS, RESULT, TELEMETRY
 from distdl.report import schema
-from distdl.report.telemetry import SAMPLE
+from distdl.report.counters import SAMPLE
 
 RunRow = dict[str, Any]
 

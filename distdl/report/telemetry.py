@@ -1,96 +1,18 @@
 """Activity of devices and host during a run: one figure per group of counters that the run has."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
 
 from distdl.core.format import Cell
-from distdl.report import schema
 from distdl.report.content import Axis, Figure, PlotLayer, Section
+from distdl.report.counters import GROUPS, CounterGroup
+from distdl.report.run_folder import Run, RunRow
 from distdl.report.schema import number
 
-if TYPE_CHECKING:
-    from distdl.report.run_folder import Run, RunRow
-
-
-class CounterGroup(NamedTuple):
-    """Counters of the same unit, shown in one figure."""
-
-    name: str
-    title: str
-    unit: str
-    kind: str
-    fields: Mapping[str, str]
-    """Title of each counter, by field of a telemetry row."""
-    divisor: float = 1.0
-
-
-GIB, MB = 2.0**30, 1e6
-GROUPS = (
-    CounterGroup(
-        "gpu-activity",
-        "GPU activity",
-        "% of the time",
-        "nvml",
-        {
-            "busy_percent": "a kernel runs",
-            "sm_active_percent": "multiprocessors",
-            "tensor_active_percent": "tensor cores",
-            "dram_active_percent": "memory",
-        },
-    ),
-    CounterGroup("gpu-memory", "GPU memory in use", "GiB", "nvml", {"memory_used_bytes": "used"}, GIB),
-    CounterGroup("gpu-power", "GPU power", "W", "nvml", {"power_w": "power"}),
-    CounterGroup("gpu-temperature", "GPU temperature", "°C", "nvml", {"temperature_c": "temperature"}),
-    CounterGroup(
-        "gpu-clock", "GPU clock", "MHz", "nvml", {"sm_clock_mhz": "multiprocessors", "memory_clock_mhz": "memory"}
-    ),
-    CounterGroup(
-        "gpu-links",
-        "PCIe and NVLink",
-        "MB/s",
-        "nvml",
-        {
-            "pcie_tx_bytes_per_s": "PCIe out",
-            "pcie_rx_bytes_per_s": "PCIe in",
-            "nvlink_tx_bytes_per_s": "NVLink out",
-            "nvlink_rx_bytes_per_s": "NVLink in",
-        },
-        MB,
-    ),
-    CounterGroup("host-cpu", "CPU, all cores together", "% of the time", "host", {"cpu_percent": "busy"}),
-    CounterGroup(
-        "host-memory",
-        "Memory of the host",
-        "GiB",
-        "host",
-        {"memory_used_bytes": "the host", "process_memory_bytes": "this process"},
-        GIB,
-    ),
-    CounterGroup(
-        "host-traffic",
-        "Disk and network",
-        "MB/s",
-        "host",
-        {
-            "disk_read_bytes_per_s": "disk, read",
-            "disk_write_bytes_per_s": "disk, written",
-            "network_sent_bytes_per_s": "network, sent",
-            "network_received_bytes_per_s": "network, received",
-        },
-        MB,
-    ),
-)
-SAMPLE: dict[str, schema.FieldKind] = (
-    schema.ROW
-    | dict.fromkeys(("host", "device", "error"), schema.text)
-    | {field: schema.finite for group in GROUPS for field in group.fields}
-)
-"""Fields of telemetry.jsonl that a report reads."""
 MOST_SERIES = 16
 """Largest number of series per figure; the caption lists the others."""
 
 
-def telemetry(runs: "Sequence[Run]") -> Section:
+def telemetry(runs: Sequence[Run]) -> Section:
     """Return a section with the samples, or with a text that there are none."""
     figures = tuple(figure for group in GROUPS if (figure := _figure(group, runs)))
     if figures:
@@ -100,7 +22,7 @@ def telemetry(runs: "Sequence[Run]") -> Section:
     return Section(title="Machine", text="No telemetry was sampled: --telemetry.hz 0, or the run was too short.")
 
 
-def _figure(group: CounterGroup, runs: "Sequence[Run]") -> Figure | None:
+def _figure(group: CounterGroup, runs: Sequence[Run]) -> Figure | None:
     series: dict[str, tuple[list[float], list[float]]] = {}
     length_s = 0.0
     for run in runs:
@@ -139,11 +61,11 @@ def _figure(group: CounterGroup, runs: "Sequence[Run]") -> Figure | None:
     )
 
 
-def _device(row: "RunRow") -> tuple[str, str]:
+def _device(row: RunRow) -> tuple[str, str]:
     return str(row.get("host", "")), str(row.get("device", ""))
 
 
-def _device_names(rows: "Sequence[RunRow]") -> dict[tuple[str, str], str]:
+def _device_names(rows: Sequence[RunRow]) -> dict[tuple[str, str], str]:
     """Short names: "GPU 0"; with several hosts, preceded by the name of the host."""
     devices = sorted({_device(row) for row in rows})
     hosts = {host for host, _ in devices}

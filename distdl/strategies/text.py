@@ -1,11 +1,20 @@
 """Exchange of text between ranks as bytes in tensors, without pickle."""
 
-from typing import TYPE_CHECKING
+from typing import Literal, Protocol
 
 import torch
 
-if TYPE_CHECKING:
-    from distdl.strategies.base import Strategy
+from distdl.runtime.world import World
+
+
+class Collectives(Protocol):
+    """The collectives of a strategy that exchange text."""
+
+    world: World
+
+    def all_reduce(self, tensor: torch.Tensor, op: Literal["sum", "max", "min"] = "sum") -> torch.Tensor: ...
+
+    def broadcast(self, tensor: torch.Tensor, source: int = 0) -> torch.Tensor: ...
 
 
 def encode(text: str) -> torch.Tensor:
@@ -18,7 +27,7 @@ def decode(data: torch.Tensor) -> str:
     return bytes(data.tolist()).rstrip(b"\0").decode(errors="surrogateescape")
 
 
-def broadcast_text(strategy: "Strategy", text: str, source: int = 0) -> str:
+def broadcast_text(strategy: Collectives, text: str, source: int = 0) -> str:
     """Return the text of rank `source` on every rank."""
     data = encode(text)
     length = int(strategy.broadcast(torch.tensor([len(data)]), source))
@@ -27,7 +36,7 @@ def broadcast_text(strategy: "Strategy", text: str, source: int = 0) -> str:
     return decode(strategy.broadcast(data, source)) if length else ""
 
 
-def gather_text(strategy: "Strategy", text: str) -> list[str]:
+def gather_text(strategy: Collectives, text: str) -> list[str]:
     """Return the texts of all ranks, by rank, on every rank. Uses two collectives for any number of ranks."""
     rank, size, data = strategy.world.rank, strategy.world.size, encode(text)
     lengths = torch.zeros(size, dtype=torch.int64)

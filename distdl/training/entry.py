@@ -12,7 +12,7 @@ from distdl.core.config import Config
 from distdl.core.errors import UserError, reason
 from distdl.core.manifest import Progress, published, read_manifest, step_of
 from distdl.core.result import current_result, newest_rows
-from distdl.core.rundir import CHECKPOINTS, METRICS, default_path, holds_run, in_use, version
+from distdl.core.run_files import CHECKPOINTS, METRICS, default_path, holds_run, in_use, version
 from distdl.core.text import printable
 from distdl.strategies.base import Strategy
 from distdl.strategies.text import broadcast_text

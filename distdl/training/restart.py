@@ -7,7 +7,7 @@ from pathlib import Path
 
 from distdl.core.config import Config
 from distdl.core.errors import UserError
-from distdl.core.rundir import CHECKPOINTS, ENVIRONMENT
+from distdl.core.run_files import CHECKPOINTS, ENVIRONMENT
 from distdl.runtime.launch_env import TorchrunJob, torchrun_job
 
 

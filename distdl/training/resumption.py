@@ -16,7 +16,7 @@ from distdl.core.config import DEFAULT_BATCH, Config
 from distdl.core.errors import UserError, as_literal, reading
 from distdl.core.manifest import STATE, Progress
 from distdl.core.profiles import as_table, validate
-from distdl.core.rundir import CONFIG
+from distdl.core.run_files import CONFIG
 from distdl.optim import schedules
 from distdl.runtime.tensors import load, network_state
 from distdl.strategies.text import gather_text

@@ -9,7 +9,7 @@ import torch
 
 from distdl.core.errors import reason
 from distdl.core.files import read_rows
-from distdl.core.rundir import TELEMETRY
+from distdl.core.run_files import TELEMETRY
 from distdl.perf.hardware import recognize
 from distdl.perf.usage.utilisation import bounds, counted, ppp_by_kind
 from distdl.perf.usage.waterfall import mfu

@@ -18,7 +18,8 @@ from distdl.core.config import Config
 from distdl.core.errors import UserError
 from distdl.core.files import read_rows, write_all, write_atomic
 from distdl.core.result import current_result
-from distdl.core.rundir import RunDir, default_path
+from distdl.core.run_files import default_path
+from distdl.core.rundir import RunDir
 from distdl.training.entry import locate
 from run_folders import tree
 

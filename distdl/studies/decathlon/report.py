@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from distdl.core.files import read_rows
-from distdl.core.rundir import METRICS
+from distdl.core.run_files import METRICS
 from distdl.core.statistics import Spread, spread
 from distdl.data.sets.decathlon import DOMAINS, Domain
 from distdl.report.content import Axis, Figure, Finding, PlotLayer, Section, Table

@@ -11,7 +11,7 @@ import numpy as np
 
 from distdl.core.errors import UserError
 from distdl.core.files import read_rows
-from distdl.core.rundir import METRICS, RESULT
+from distdl.core.run_files import METRICS, RESULT
 from distdl.perf.arrays import Array
 from distdl.perf.learning.read_losses import read_losses
 from distdl.studies.base import Outcome
@@ -153,12 +153,13 @@ def curves(outcomes: Iterable[Outcome]) -> list[Curve]:
         if not outcome.completed or labels["part"] not in ("training", "import"):
             continue
         device = str(labels["device"])
+        rows: list[dict[str, Any]]
         if labels["part"] == "import":
             rows, seed = outcome.result["curves"], 0
         else:
             steps, losses, drops = read_losses(outcome.folder)
-            row: dict[str, Any] = {"network": labels["network"], "steps": steps, "losses": losses, "drops": drops}
-            rows, seed = [row | {"accuracy": _accuracy(outcome.folder)}], int(labels["seed"])
+            curve = {"network": labels["network"], "steps": steps, "losses": losses, "drops": drops}
+            rows, seed = [curve | {"accuracy": _accuracy(outcome.folder)}], int(labels["seed"])
         loaded += [
             Curve(
                 network=row["network"],

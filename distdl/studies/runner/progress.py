@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from distdl.core.files import is_row, parse_row
-from distdl.core.rundir import METRICS
+from distdl.core.run_files import METRICS
 from distdl.core.text import printable
 from distdl.studies.base import Trial
 from distdl.studies.runner.run import Runner

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from distdl.core.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, UserError
-from distdl.core.rundir import RESULT
+from distdl.core.run_files import RESULT
 from distdl.launchers.slices import STOPPED, last_line
 from distdl.runtime.cores import affinity
 from distdl.studies.base import Trial

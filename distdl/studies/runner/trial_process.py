@@ -46,7 +46,7 @@ def call(folder: Path) -> int:
     """Call a trial's function and write its result."""
     from distdl.core.errors import EXIT_DONE, UserError
     from distdl.core.files import write_json
-    from distdl.core.rundir import RESULT
+    from distdl.core.run_files import RESULT
     from distdl.studies.runner.trial_lock import RECORD
 
     record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))

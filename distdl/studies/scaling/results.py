@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from distdl.core.files import read_rows
-from distdl.core.rundir import METRICS
+from distdl.core.run_files import METRICS
 from distdl.perf.speed.amdahl import AmdahlFit, fit_amdahl
 from distdl.studies.base import Outcome
 from distdl.studies.runner import trial_lock as claim

@@ -12,7 +12,7 @@ from distdl.core.config import Config
 from distdl.core.errors import UserError
 from distdl.core.files import write_atomic
 from distdl.core.profiles import Recipe, resolve
-from distdl.core.rundir import CONFIG
+from distdl.core.run_files import CONFIG
 from distdl.data.dataset import DataSet
 from distdl.data.loaders import make_loader
 from distdl.data.sets import load as datasets

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TypeGuard
 
 from distdl.core.files import read_rows
-from distdl.core.rundir import METRICS
+from distdl.core.run_files import METRICS
 from distdl.core.statistics import Spread, spread
 from distdl.studies.base import Outcome
 from distdl.studies.transfer.settings import TransferSettings

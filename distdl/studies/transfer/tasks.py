@@ -13,7 +13,7 @@ from distdl.core import checkpoints
 from distdl.core.config import Config
 from distdl.core.errors import Failure
 from distdl.core.profiles import Recipe, resolve
-from distdl.core.rundir import CHECKPOINTS, CONFIG
+from distdl.core.run_files import CHECKPOINTS, CONFIG
 from distdl.data.dataset import DataSet
 from distdl.data.loaders import make_loader
 from distdl.data.sets.load import load

@@ -4,7 +4,7 @@ import math
 
 from distdl.core.files import read_rows
 from distdl.core.format import duration
-from distdl.core.rundir import METRICS
+from distdl.core.run_files import METRICS
 from distdl.training.callbacks.metrics import write_row
 from distdl.training.events import Callback, Training
 

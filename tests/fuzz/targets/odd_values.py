@@ -19,7 +19,7 @@ from distdl.cli.explain import explain
 from distdl.cli.report import write_report
 from distdl.cli.study import show
 from distdl.core.files import write_json
-from distdl.core.rundir import CONFIG, ENVIRONMENT, METRICS, RESULT, TELEMETRY
+from distdl.core.run_files import CONFIG, ENVIRONMENT, METRICS, RESULT, TELEMETRY
 from distdl.report import page
 from distdl.report.content import Figure
 from distdl.report.vega import Library

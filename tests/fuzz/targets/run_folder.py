@@ -12,7 +12,8 @@ from distdl.cli.recipe import from_command_line
 from distdl.core.config import Config
 from distdl.core.files import is_row, parse_row
 from distdl.core.result import current_result, is_unfinished
-from distdl.core.rundir import CONFIG, ENVIRONMENT, METRICS, RESULT, RunDir
+from distdl.core.run_files import CONFIG, ENVIRONMENT, METRICS, RESULT
+from distdl.core.rundir import RunDir
 from distdl.report import run_folder as report_run
 from distdl.report.run_page import page
 from distdl.training.entry import locate

@@ -1,0 +1,66 @@
+"""Files of a run folder by name, and what a folder contains. `distdl.core.rundir` writes it.
+
+config.toml  environment.json  metrics.jsonl  telemetry.jsonl  checkpoints/  result.json  report.html
+"""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from distdl.core.errors import UserError
+from distdl.core.manifest import published
+
+CONFIG, ENVIRONMENT, METRICS, TELEMETRY, RESULT = (
+    "config.toml",
+    "environment.json",
+    "metrics.jsonl",
+    "telemetry.jsonl",
+    "result.json",
+)
+CHECKPOINTS = "checkpoints"
+
+
+def default_path(name: str) -> Path:
+    """runs/NAME-TIME, with a number if the folder exists."""
+    stem = Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    path, number = stem, 1
+    while path.exists():
+        number += 1
+        path = stem.with_name(f"{stem.name}-{number}")
+    return path
+
+
+def holds_run(path: Path) -> bool:
+    """Whether the folder contains a published checkpoint or a row of measurements."""
+    return bool(published(path / CHECKPOINTS)) or _has_line(path / METRICS)
+
+
+def _has_line(file: Path) -> bool:
+    try:
+        with file.open("rb") as source:
+            return source.readline().endswith(b"\n")
+    except OSError:
+        return False
+
+
+def version(path: Path) -> tuple[Any, ...]:
+    """A value that changes when a training enters the folder or publishes a checkpoint in it."""
+    result = path / RESULT
+    return [
+        folder.name for folder in published(path / CHECKPOINTS)
+    ], result.stat().st_mtime_ns if result.exists() else 0
+
+
+def in_use(path: Path, process: int | None = None) -> UserError:
+    """The error for a folder in which another training runs."""
+    try:
+        result = json.loads((path / RESULT).read_text(encoding="utf-8"))
+        host = result["host"] if result["status"] == "running" else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        host = None
+    place = f"on host {host}, " if isinstance(host, str) and host.isprintable() else ""
+    return UserError(
+        f"{path} is in use by another training ({place}process {process or 'unknown'}): wait until it has ended, stop "
+        "it, or give another --out"
+    )
