@@ -12,7 +12,8 @@ from distdl.core.config import Config
 from distdl.core.errors import EXIT_DONE, UserError, reason
 from distdl.core.text import printable
 from distdl.launchers import slices
-from distdl.launchers.slices import EXIT_OVER, LEDGER, Over, last_line
+from distdl.launchers.ledger import LEDGER
+from distdl.launchers.slices import EXIT_OVER, Over, last_line
 
 
 def begin(argv: tyro.conf.Positional[tuple[str, ...]], *, queued: str = "") -> int:

@@ -158,17 +158,17 @@ def _nested(overrides: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def leaves(
-    table: Mapping[str, Any], prefix: str = "", *, whole: Collection[str] = TABLES, depth: int = 4
+    table: Mapping[str, Any], prefix: str = "", *, tables: Collection[str] = TABLES, depth: int = 4
 ) -> Iterator[tuple[str, Any]]:
     """Dotted name and value of each field of a table of tables; names that are dotted already stay.
 
     Args:
-        whole: names of fields whose value is a table.
+        tables: names of fields whose value is a table.
         depth: tables below this many levels count as values.
     """
     for name, value in table.items():
-        if isinstance(value, Mapping) and depth and prefix + name not in whole:
-            yield from leaves(value, f"{prefix}{name}.", whole=whole, depth=depth - 1)
+        if isinstance(value, Mapping) and depth and prefix + name not in tables:
+            yield from leaves(value, f"{prefix}{name}.", tables=tables, depth=depth - 1)
         else:
             yield prefix + name, value
 

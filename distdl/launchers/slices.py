@@ -1,4 +1,4 @@
-"""A training divided into slices, each one run of a Slurm job: the ledger of slices, and whether another one follows.
+"""A training divided into slices, each one run of a Slurm job: begin and end of a slice; whether another one follows.
 
 A batch script calls `begin` before the training and `end` after it:
 
@@ -12,94 +12,31 @@ kill is possible at any moment: a damaged line of that file, or a damaged checkp
 
 import importlib
 import itertools
-import json
 import math
 import signal
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 from distdl.core import runlock
-from distdl.core.config import Config, Count, Finite, Rate, SlurmConfig
+from distdl.core.config import Config, SlurmConfig
 from distdl.core.errors import EXIT_DONE, EXIT_STOPPED, EXIT_USER, UserError
-from distdl.core.files import append_rows, parse_row, write_json
+from distdl.core.files import write_json
 from distdl.core.manifest import Progress, damaged, published
 from distdl.core.result import read_result
 from distdl.core.run_files import CHECKPOINTS, METRICS, RESULT, in_use
 from distdl.core.text import printable
-from distdl.core.validation import check
+from distdl.launchers.ledger import LEDGER, Begin, End, Ending, Slice, append, finished_slices, load, since_first
 from distdl.runtime.launch_env import slurm_job
 
-LEDGER = "slices.jsonl"
 EXIT_OVER = 3
 """No further slice."""
 STOPPED = (EXIT_STOPPED, 128 + signal.SIGUSR2, 128 + signal.SIGTERM)
 """Exit codes of a training that was asked to stop: it stopped in order, or ended before its first step."""
 LINE_LENGTH = 300
 """Maximum number of characters of the line that states why a slice failed."""
-
-
-Ending = Literal["completed", "stopped", "failed", "refused", "taken", "lost"]
-"""End of a slice: taken is by Slurm (scancel, preemption), lost is without a record."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LedgerRow:
-    """A row of the ledger."""
-
-    time_s: Finite
-    """Seconds since the begin of the first slice."""
-    step: Count
-    """Step of the newest checkpoint."""
-    epoch: Count
-    at: Rate
-    """Unix time."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Begin(LedgerRow):
-    """The row that a slice writes when it begins."""
-
-    kind: Literal["begin"] = "begin"
-    waited_s: Rate
-    job: str
-    restart: Count
-
-
-@dataclass(frozen=True, kw_only=True)
-class End(LedgerRow):
-    """The row that a slice writes when it ends."""
-
-    kind: Literal["end"] = "end"
-    ended: Ending
-    code: int | None
-    """Exit code of the training; None if unknown."""
-    why: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Slice:
-    """One slice, from its two rows of the ledger."""
-
-    job: str
-    """Slurm's job id; a training that is submitted again has another."""
-    waited_s: float
-    """Time in the queue, since the job was submitted or requeued."""
-    compute_s: float
-    """Wall time from begin to end; not multiplied by the number of nodes."""
-    first_step: int
-    """Step of the newest checkpoint at the begin."""
-    last_step: int
-    """Step of the newest checkpoint at the end."""
-    ended: Ending
-
-    @property
-    def fruitless(self) -> bool:
-        """Whether it failed without a new checkpoint."""
-        return self.ended in ("failed", "lost") and self.last_step <= self.first_step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,27 +50,6 @@ class SliceTotals:
     status: str
     """requeued, or the reason of the end: completed, taken, refused, lifetime, crash-loop."""
     reason: str
-
-
-def read(rows: Iterable[LedgerRow]) -> list[Slice]:
-    """Finished slices, oldest first, from the rows of a ledger."""
-    finished, begun = [], None
-    for row in rows:
-        if isinstance(row, Begin):
-            begun = row
-        elif begun is not None and isinstance(row, End):
-            finished.append(
-                Slice(
-                    job=begun.job,
-                    waited_s=begun.waited_s,
-                    compute_s=max(row.at - begun.at, 0.0),
-                    first_step=begun.step,
-                    last_step=row.step,
-                    ended=row.ended,
-                )
-            )
-            begun = None
-    return finished
 
 
 def ended_as(code: int, state: str) -> Ending:
@@ -194,23 +110,23 @@ def begin(run: Path, config: Config, *, waited_s: float, now: float) -> int:
     if (process := runlock.holder(run)) is not None:
         raise in_use(run, process)
     ledger, (step, epoch) = run / LEDGER, newest(run)
-    rows, _ = read_ledger(ledger)
+    rows, _ = load(ledger)
     if rows and isinstance(rows[-1], Begin):
         # A killed node wrote no end. The newest change in the run folder is the best estimate of it.
         changes = [
             file.stat().st_mtime for file in (run / METRICS, *run.glob(f"{CHECKPOINTS}/step-*")) if file.exists()
         ]
         at = max([changed for changed in changes if changed < now] + [rows[-1].at])
-        lost = End(time_s=_since_first(rows, at), step=step, epoch=epoch, at=at, ended="lost", code=None)
-        rows.append(_append(ledger, lost))
-    slices, job = read(rows), slurm_job()
+        lost = End(time_s=since_first(rows, at), step=step, epoch=epoch, at=at, ended="lost", code=None)
+        rows.append(append(ledger, lost))
+    slices, job = finished_slices(rows), slurm_job()
     if slices:
         total = account(slices, config.slurm, why="its end was not recorded")
         if total.status in ("completed", "lifetime") or (total.status == "crash-loop" and slices[-1].job == job.id):
             _sum_up(run, total)
             raise Over(f"no further slice: {total.reason}")
-    place = {"time_s": _since_first(rows, now), "step": step, "epoch": epoch, "at": now}
-    _append(ledger, Begin(**place, waited_s=waited_s, job=job.id, restart=job.restarts))
+    place = {"time_s": since_first(rows, now), "step": step, "epoch": epoch, "at": now}
+    append(ledger, Begin(**place, waited_s=waited_s, job=job.id, restart=job.restarts))
     remaining = config.slurm.total_lifetime_s - sum(each.compute_s for each in slices)
     limits = [limit for limit in (config.max_time, remaining if remaining < config.slurm.slice_s else 0.0) if limit]
     return math.ceil(min(limits)) if limits else 0
@@ -223,15 +139,15 @@ def end(run: Path, config: Config, *, code: int, state: str, why: str, now: floa
         UserError: if no slice has begun.
     """
     ledger, (step, epoch) = run / LEDGER, newest(run)
-    rows, bad = read_ledger(ledger)
-    place = {"time_s": _since_first(rows, now), "step": step, "epoch": epoch, "at": now}
+    rows, bad = load(ledger)
+    place = {"time_s": since_first(rows, now), "step": step, "epoch": epoch, "at": now}
     if not rows or not isinstance(rows[-1], Begin):
         if not bad:
             raise UserError(f"no slice was started in {ledger}: run 'distdl slurm begin' before the training")
         # The row of its begin is damaged: the duration of the slice is unknown.
-        rows.append(_append(ledger, Begin(**place, waited_s=0.0, job=slurm_job().id, restart=0)))
-    rows.append(_append(ledger, End(**place, ended=ended_as(code, state), code=code, why=why)))
-    total = account(read(rows), config.slurm, f"exit code {code}" + (f": {why}" if why else ""))
+        rows.append(append(ledger, Begin(**place, waited_s=0.0, job=slurm_job().id, restart=0)))
+    rows.append(append(ledger, End(**place, ended=ended_as(code, state), code=code, why=why)))
+    total = account(finished_slices(rows), config.slurm, f"exit code {code}" + (f": {why}" if why else ""))
     _sum_up(run, total)
     return total
 
@@ -262,40 +178,6 @@ def last_line(log: Path) -> str:
     own_lines = [line for line in lines if not line.startswith(("srun:", "slurmstepd"))]
     errors = [line for line in own_lines if "error:" in line.lower() or "exception:" in line.lower()]
     return printable(next(iter((errors or own_lines)[-1:]), "")[:LINE_LENGTH])
-
-
-def read_ledger(ledger: Path) -> tuple[list[LedgerRow], list[int]]:
-    """Read the rows of a ledger. Also returns the numbers of damaged lines, which are skipped with a warning."""
-    if not ledger.exists():
-        return [], []
-    rows = [_row(line) for line in ledger.read_bytes().splitlines(keepends=True)]
-    bad = [number for number, row in enumerate(rows, start=1) if row is None]
-    if bad:
-        numbers = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
-        print(f"warning: {ledger}, line {numbers}: damaged, skipped", file=sys.stderr)
-    return [row for row in rows if row is not None], bad
-
-
-def _row(line: bytes) -> LedgerRow | None:
-    """The row of a line; None if the line is incomplete or damaged."""
-    value = parse_row(line) if line.endswith(b"\n") else None
-    if value is None:
-        return None
-    try:
-        return check(Begin if value.get("kind") == "begin" else End, value, strict=True)
-    except UserError:
-        return None
-
-
-def _append(ledger: Path, row: LedgerRow) -> LedgerRow:
-    ledger.parent.mkdir(parents=True, exist_ok=True)
-    with append_rows(ledger) as sink:
-        sink.write(json.dumps(asdict(row)) + "\n")
-    return row
-
-
-def _since_first(rows: Sequence[LedgerRow], at: float) -> float:
-    return round(at - (rows[0].at if rows else at), 3)
 
 
 def _sum_up(run: Path, total: SliceTotals) -> None:

@@ -116,7 +116,7 @@ def _profile(run: Run) -> str | None:
 
 def _values(table: Mapping[str, Any]) -> dict[str, Any]:
     """Value of each field by its dotted name, also inside tables of options."""
-    return dict(leaves(table, whole=()))
+    return dict(leaves(table, tables=()))
 
 
 def cell(value: Any) -> Cell:

@@ -83,7 +83,7 @@ class TorchrunJob:
 
     run_id: str
     restarts: int
-    """How often torchrun has restarted the ranks so far."""
+    """Number of restarts of the ranks so far."""
     max_restarts: int
 
 
@@ -107,7 +107,7 @@ class SlurmJob:
 
     id: str
     restarts: int
-    """How often the job has been requeued."""
+    """Number of times that the job was requeued."""
 
 
 def slurm_job(environ: Mapping[str, str] = os.environ) -> SlurmJob:

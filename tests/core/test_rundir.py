@@ -18,7 +18,6 @@ from distdl.core.config import Config
 from distdl.core.errors import UserError
 from distdl.core.files import read_rows, write_all, write_atomic
 from distdl.core.result import current_result
-from distdl.core.run_files import default_path
 from distdl.core.rundir import RunDir
 from distdl.training.entry import locate
 from run_folders import tree
@@ -196,12 +195,6 @@ def test_a_full_disk_leaves_every_file_unchanged(tmp_path: Path, free: int) -> N
             assert tree(tmp_path) == previous
     finally:
         subprocess.run(["umount", tmp_path], check=True)
-
-
-def test_two_runs_in_one_second_have_two_folders() -> None:
-    first = default_path("digits")
-    first.mkdir(parents=True)
-    assert default_path("digits") != first
 
 
 @pytest.mark.parametrize("half", [b'{"time_s": 2, "st', b"x" * 200_000, b"\0" * 65536])

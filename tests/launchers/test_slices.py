@@ -13,7 +13,8 @@ from distdl.core.config import Config, SlurmConfig
 from distdl.core.errors import UserError
 from distdl.core.files import read_rows
 from distdl.core.manifest import seal
-from distdl.launchers.slices import Over, Slice, account, begin, end, ended_as, last_line, newest, read_ledger
+from distdl.launchers.ledger import Slice, load
+from distdl.launchers.slices import Over, account, begin, end, ended_as, last_line, newest
 
 RUNNING = "RUNNING/None"
 CONFIG = Config(slurm=SlurmConfig(total_lifetime_s=1000.0, slice_s=300.0, max_restarts=2))
@@ -205,7 +206,7 @@ def test_a_damaged_line_does_not_end_the_chain(tmp_path: Path, capsys: pytest.Ca
         assert (total.status, total.slices) == ("requeued", 1 if start == 100.0 else 2)
         begin(tmp_path, CONFIG, waited_s=1.0, now=start + 200.0)
     assert (total.waited_s, total.compute_s) == (8.0, 100.0)
-    rows, bad = read_ledger(ledger)
+    rows, bad = load(ledger)
     cut = not DAMAGED[kind].endswith(b"\n")  # after a kill: it has been removed
     assert [row.kind for row in rows] == ["begin", "end"] * 2 + ["begin"] and bad == ([] if cut else [2])
     assert f"warning: {ledger}, line 2: damaged, skipped\n" in capsys.readouterr().err

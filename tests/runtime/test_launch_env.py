@@ -88,7 +88,7 @@ VARIABLE = re.compile(
     r"(LOCAL_)?RANK|(LOCAL_)?WORLD_SIZE|MASTER_(ADDR|PORT)|(SLURM|OMPI|PMI|PMIX|MV2|HOROVOD|TORCHELASTIC)_[A-Z_]*"
 )
 READERS = {"distdl/runtime/launch_env.py", "distdl/runtime/mpi_slurm.py"}
-SETTERS = {"distdl/launchers/mpirun.py", "distdl/strategies/horovod.py", "distdl/studies/runner/process.py"}
+SETTERS = {"distdl/launchers/commands.py", "distdl/strategies/horovod.py", "distdl/studies/runner/process.py"}
 """These pass variables to processes that they start, or to Horovod."""
 
 

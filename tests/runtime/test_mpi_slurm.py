@@ -10,6 +10,7 @@ from distdl.core.errors import UserError
 from distdl.core.hosts import expand
 from distdl.runtime.mpi_slurm import MPI_LAUNCHERS, from_launcher, join, outside_job, tasks_per_node
 from jobs import QUIET, Ranks, free_port
+from slurm_step import STEP as SLURM
 
 OPEN_MPI = {
     "OMPI_COMM_WORLD_RANK": "3",
@@ -18,16 +19,6 @@ OPEN_MPI = {
     "OMPI_COMM_WORLD_LOCAL_SIZE": "2",
     "MASTER_ADDR": "h0",
     "MASTER_PORT": "29400",
-}
-SLURM = {
-    "SLURM_JOB_ID": "77",
-    "SLURM_STEP_ID": "0",
-    "SLURM_PROCID": "6",
-    "SLURM_NODEID": "1",
-    "SLURM_LOCALID": "2",
-    "SLURM_STEP_NUM_TASKS": "7",
-    "SLURM_STEP_NODELIST": "gpu[03-04]",
-    "SLURM_STEP_TASKS_PER_NODE": "4,3",
 }
 
 

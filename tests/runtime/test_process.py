@@ -41,8 +41,8 @@ def test_an_error_of_user_or_machine_is_one_line(
     error: BaseException, line: str, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert failing(error) == code
-    shown = capsys.readouterr().err
-    assert shown.startswith("error: ") and line in shown and shown.count("\n") == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: ") and line in printed and printed.count("\n") == 1
 
 
 @pytest.mark.parametrize("error", BUGS.values(), ids=BUGS)

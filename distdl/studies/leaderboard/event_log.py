@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from distdl.core.errors import UserError
-from distdl.launchers.slices import Slice
+from distdl.launchers.ledger import Slice
 
 EventRow = Mapping[str, Any]
 

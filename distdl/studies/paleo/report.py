@@ -147,9 +147,8 @@ def _percent_of_peak(ppp: Mapping[str, Spread]) -> str:
     text = f"PALEO's platform percent of peak is {_range(ppp)}"
     if len(means) == 1:
         return text + "."
-    return f"{text}, depending on the network: one value for all is wrong by a factor of up to " + (
-        f"{max(means) / min(means):.2f}."
-    )
+    factor = max(means) / min(means)
+    return f"{text}, depending on the network: one value for all is wrong by a factor of up to {factor:.2f}."
 
 
 def _why(cuda: bool) -> str:

@@ -138,7 +138,7 @@ def _trials_and_settings(settings: Any, trials: Sequence[_Trial]) -> Iterator[Se
             title="Trials", parts=(Table(name="trials", title=f"{len(trials)} trials", columns=columns, rows=rows),)
         )
     if isinstance(settings, Mapping) and settings:
-        rows = tuple((key, cell(value)) for key, value in leaves(settings, whole=()))
+        rows = tuple((key, cell(value)) for key, value in leaves(settings, tables=()))
         table = Table(name="settings", title="All settings", columns=("setting", "value"), rows=rows)
         yield Section(title="Settings", parts=(table,))
 

@@ -9,21 +9,12 @@ from pathlib import Path
 
 from distdl.core import hosts
 from distdl.core.errors import UserError
-from distdl.runtime import mpi_slurm as place
+from distdl.runtime.mpi_slurm import from_launcher
 from fuzz.run import Target
 from repository import ROOT
+from slurm_step import STEP
 
 SCRIPT = ROOT / "launch" / "horovodrun.sh"
-STEP = {
-    "SLURM_JOB_ID": "77",
-    "SLURM_STEP_ID": "0",
-    "SLURM_PROCID": "6",
-    "SLURM_NODEID": "1",
-    "SLURM_LOCALID": "2",
-    "SLURM_STEP_NUM_TASKS": "7",
-    "SLURM_STEP_NODELIST": "gpu[03-04]",
-    "SLURM_STEP_TASKS_PER_NODE": "4,3",
-}
 
 
 def seeds(_folder: Path) -> dict[str, bytes]:
@@ -45,14 +36,14 @@ def check(folder: Path, name: str, content: bytes) -> None:
     text = os.fsdecode(content).replace("\0", "0")
     if name == "tasks":
         step = {**STEP, "SLURM_STEP_TASKS_PER_NODE": text}
-        variables = place.from_launcher(step)
+        variables = from_launcher(step)
         assert variables["LOCAL_WORLD_SIZE"].isdecimal() and variables["MASTER_ADDR"] == "gpu03", variables
         return
     parsed = hosts.parse(text)
     assert len({host.casefold() for host in parsed}) == len(parsed), "a host is there twice"
     for host in parsed:
         assert host.isascii() and (host[0].isalnum() or ":" in host) and not set(host) & set(" []-@/") - {"-"}, host
-    place_found = place.from_launcher({**STEP, "SLURM_STEP_NODELIST": text}) if parsed else {}
+    place_found = from_launcher({**STEP, "SLURM_STEP_NODELIST": text}) if parsed else {}
     assert place_found.get("MASTER_ADDR", "") == (parsed[0] if parsed else ""), "the first host differs"
     expected = _slurm(folder, text)
     assert expected is None or collections.Counter(parsed) == collections.Counter(expected), (parsed, expected)

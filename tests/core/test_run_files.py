@@ -1,0 +1,41 @@
+"""A run folder by its files: whether it holds a run, whether it has changed, who uses it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from distdl.core.manifest import MANIFEST
+from distdl.core.run_files import CHECKPOINTS, METRICS, RESULT, default_path, holds_run, in_use, version
+
+
+def test_two_runs_in_one_second_have_two_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    first = default_path("digits")
+    first.mkdir(parents=True)
+    assert default_path("digits") != first
+
+
+def test_a_folder_holds_a_run_once_it_has_a_whole_row(tmp_path: Path) -> None:
+    assert not holds_run(tmp_path)
+    (tmp_path / METRICS).write_text('{"step": 1')
+    assert not holds_run(tmp_path)
+    (tmp_path / METRICS).write_text('{"step": 1}\n')
+    assert holds_run(tmp_path)
+
+
+@pytest.mark.parametrize("host", ["node7", "no\tname", 7, None])
+def test_the_error_of_a_folder_in_use_names_host_and_process(host: object, tmp_path: Path) -> None:
+    (tmp_path / RESULT).write_text(json.dumps({"status": "running", "host": host}))
+    message = str(in_use(tmp_path, 42))
+    assert ("on host node7" in message) == (host == "node7")
+    assert "process 42" in message and "give another --out" in message and "\t" not in message
+
+
+def test_a_new_checkpoint_is_another_version(tmp_path: Path) -> None:
+    first = version(tmp_path)
+    assert version(tmp_path) == first
+    checkpoint = tmp_path / CHECKPOINTS / "step-00000004"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / MANIFEST).touch()
+    assert version(tmp_path) != first
