@@ -83,9 +83,9 @@ def read_csv(file: Path, columns: Sequence[str] = (), *, expected: str = "") -> 
         columns: the columns that must be present.
         expected: the clause of a message about an empty file: "expected are columns step and loss".
     Raises:
-        UserError: as `userfiles.read_csv`, or the file is empty, or a column is missing.
+        UserError: as `userfiles.read_csv_lines`, or the file is empty, or a column is missing.
     """
-    lines = userfiles.read_csv(file)
+    lines = userfiles.read_csv_lines(file)
     if not lines:
         raise UserError(f"{file} is empty{'; ' + expected if expected else ''}")
     first_line, names = lines[0]

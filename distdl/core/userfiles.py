@@ -53,7 +53,7 @@ def read_toml(file: Path | Traversable, kind: str = "file") -> dict[str, Any]:
         raise UserError(f"{file} is not TOML: {reason(error)}") from None
 
 
-def read_csv(file: Path) -> list[tuple[int, list[str]]]:
+def read_csv_lines(file: Path) -> list[tuple[int, list[str]]]:
     """Rows of a CSV file with their line numbers; the first row has the column names in lower case. Skips empty rows.
 
     Raises:

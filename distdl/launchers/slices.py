@@ -67,7 +67,7 @@ def ended_as(code: int, state: str) -> Ending:
     return "refused" if code == EXIT_USER else "failed"
 
 
-def account(slices: Sequence[Slice], config: SlurmConfig, why: str = "") -> SliceTotals:
+def totals(slices: Sequence[Slice], config: SlurmConfig, why: str = "") -> SliceTotals:
     """Add up the slices, and decide whether another one follows.
 
     Args:
@@ -121,7 +121,7 @@ def begin(run: Path, config: Config, *, waited_s: float, now: float) -> int:
         rows.append(append(ledger, lost))
     slices, job = finished_slices(rows), slurm_job()
     if slices:
-        total = account(slices, config.slurm, why="its end was not recorded")
+        total = totals(slices, config.slurm, why="its end was not recorded")
         if total.status in ("completed", "lifetime") or (total.status == "crash-loop" and slices[-1].job == job.id):
             _sum_up(run, total)
             raise Over(f"no further slice: {total.reason}")
@@ -147,7 +147,7 @@ def end(run: Path, config: Config, *, code: int, state: str, why: str, now: floa
         # The row of its begin is damaged: the duration of the slice is unknown.
         rows.append(append(ledger, Begin(**place, waited_s=0.0, job=slurm_job().id, restart=0)))
     rows.append(append(ledger, End(**place, ended=ended_as(code, state), code=code, why=why)))
-    total = account(finished_slices(rows), config.slurm, f"exit code {code}" + (f": {why}" if why else ""))
+    total = totals(finished_slices(rows), config.slurm, f"exit code {code}" + (f": {why}" if why else ""))
     _sum_up(run, total)
     return total
 

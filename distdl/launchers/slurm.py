@@ -61,7 +61,7 @@ def warning_s(time_s: int) -> int:
 def script(job: Submission) -> str:
     """The batch script, with comments for its reader."""
     minutes = -(-job.time_s // 60)
-    check_options(job.options, script_options(_head(_directives(replace(ARRAY, gpus=1)))), INSTEAD)
+    check_sbatch_options(job.options, script_options(_head(_directives(replace(ARRAY, gpus=1)))), INSTEAD)
     head = _head([*_directives(job), *map(directive, job.options)])
     names = _ARRAY if job.array else _SINGLE
     seed = ' --seed "$SLURM_ARRAY_TASK_ID"' if job.array else ""
@@ -132,7 +132,7 @@ def script_options(script: str) -> list[str]:
     return re.findall(r"(?<= )--([a-z-]+)", " ".join(lines))
 
 
-def check_options(
+def check_sbatch_options(
     options: Sequence[str], script: Sequence[str], instead: Mapping[str, str] = MappingProxyType({})
 ) -> None:
     """Refuse options of sbatch ("name" or "name=value") that the script sets, or that conflict with these.

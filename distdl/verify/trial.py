@@ -17,7 +17,7 @@ from distdl.core.errors import Failure
 from distdl.core.profiles import Recipe
 from distdl.launchers.commands import horovodrun, torchrun_agent
 from distdl.launchers.job import Job, arguments, bin_folder
-from distdl.studies.runner.process import HostShare, clear, environment
+from distdl.studies.runner.process import HostShare, clear, trial_environment
 from distdl.verify.samples import FOLDER, LEG, Leg, read_legs
 
 LIMIT_S = 600.0
@@ -59,7 +59,7 @@ class TrainingUnderTest:
             command = horovodrun(job)[0].argv
         else:
             command = torchrun_agent(job).argv if job.nproc > 1 else job.python
-        env = environment(os.environ, self.folder, HostShare()) | {FOLDER: str(samples), LEG: str(leg)}
+        env = trial_environment(os.environ, self.folder, HostShare()) | {FOLDER: str(samples), LEG: str(leg)}
         with self.log.open("ab") as log:
             return subprocess.Popen(
                 command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True

@@ -14,7 +14,7 @@ from distdl.core.errors import UserError
 from distdl.core.files import read_rows
 from distdl.core.manifest import seal
 from distdl.launchers.ledger import Slice, load
-from distdl.launchers.slices import Over, account, begin, end, ended_as, last_line, newest
+from distdl.launchers.slices import Over, begin, end, ended_as, last_line, newest, totals
 
 RUNNING = "RUNNING/None"
 CONFIG = Config(slurm=SlurmConfig(total_lifetime_s=1000.0, slice_s=300.0, max_restarts=2))
@@ -53,25 +53,25 @@ def test_how_a_slice_ended(code: int, state: str, how: str) -> None:
 
 
 def test_slices_add_up_and_continue() -> None:
-    total = account([STOPPED, STOPPED], CONFIG.slurm)
+    total = totals([STOPPED, STOPPED], CONFIG.slurm)
     assert (total.status, total.slices, total.restarts) == ("requeued", 2, 1)
     assert (total.waited_s, total.compute_s) == (20.0, 560.0)
 
 
 def test_the_lifetime_counts_compute_time_and_no_waiting() -> None:
     waiting = replace(STOPPED, waited_s=1e6)
-    assert account([waiting] * 3, CONFIG.slurm).status == "requeued"
-    assert account([waiting] * 4, CONFIG.slurm).status == "lifetime"
+    assert totals([waiting] * 3, CONFIG.slurm).status == "requeued"
+    assert totals([waiting] * 4, CONFIG.slurm).status == "lifetime"
 
 
 def test_a_crash_loop_is_consecutive_failures_without_a_checkpoint() -> None:
-    assert account([STOPPED, FAILED, FAILED], CONFIG.slurm).status == "requeued"
-    total = account([STOPPED, FAILED, FAILED, FAILED], CONFIG.slurm, why="exit code 1: boom")
+    assert totals([STOPPED, FAILED, FAILED], CONFIG.slurm).status == "requeued"
+    total = totals([STOPPED, FAILED, FAILED, FAILED], CONFIG.slurm, why="exit code 1: boom")
     assert total.status == "crash-loop"
     assert total.reason == "failed 3 times in a row without a new checkpoint (at step 5): exit code 1: boom"
     further = replace(FAILED, last_step=9)
-    assert account([FAILED, FAILED, further, FAILED, FAILED], CONFIG.slurm).status == "requeued"
-    assert account([replace(FAILED, ended="lost")] * 3, CONFIG.slurm).status == "crash-loop"
+    assert totals([FAILED, FAILED, further, FAILED, FAILED], CONFIG.slurm).status == "requeued"
+    assert totals([replace(FAILED, ended="lost")] * 3, CONFIG.slurm).status == "crash-loop"
 
 
 def test_a_training_submitted_again_after_a_crash_loop_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

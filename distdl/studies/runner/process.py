@@ -84,7 +84,7 @@ def start(trial: Trial, folder: Path, share: HostShare, lock: int) -> subprocess
     with (folder / LOG).open("ab") as log:
         return subprocess.Popen(
             argv,
-            env=environment(os.environ, folder, share),
+            env=trial_environment(os.environ, folder, share),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -98,7 +98,7 @@ def cores_of(trial: Trial, share: HostShare) -> tuple[int, ...]:
     return share.cores[: trial.cores or None]
 
 
-def environment(environ: Mapping[str, str], folder: Path, share: HostShare) -> dict[str, str]:
+def trial_environment(environ: Mapping[str, str], folder: Path, share: HostShare) -> dict[str, str]:
     """Return the environment of a trial: without variables that would make it a rank of the job of the runner."""
     inherited = outside_job(environ)
     if share.gpus:

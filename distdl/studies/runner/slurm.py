@@ -7,7 +7,7 @@ import sys
 from distdl.core.errors import EXIT_DONE, EXIT_STOPPED, UserError
 from distdl.core.files import write_atomic
 from distdl.launchers.commands import SRUN_OPTIONS
-from distdl.launchers.slurm import check_options, directive, hand_over, pattern, quote, script_options
+from distdl.launchers.slurm import check_sbatch_options, directive, hand_over, pattern, quote, script_options
 from distdl.studies.runner.folder import StudyFolder
 
 MOST_JOBS = 16
@@ -48,7 +48,7 @@ def script(folder: StudyFolder, options: str, *, jobs: int, gpus: str = "") -> s
     if odd:
         raise UserError(f'--slurm: "{odd[0]}" is not an option of sbatch: write --partition=gpu')
     options_given = [argument.removeprefix("--") for argument in arguments]
-    check_options(options_given, script_options(_SCRIPT))
+    check_sbatch_options(options_given, script_options(_SCRIPT))
     last = min(len(folder.trials), MOST_JOBS) - 1
     given = any(argument.startswith("--array") for argument in arguments)
     directives = [*map(directive, options_given), *([] if given else [f"--array=0-{last}"])]

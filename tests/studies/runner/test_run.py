@@ -21,7 +21,7 @@ from distdl.core.profiles import Recipe
 from distdl.data.sets.load import locate, source_of
 from distdl.launchers.slices import newest
 from distdl.studies.base import Trial
-from distdl.studies.runner.process import MARK, HostShare, command, environment
+from distdl.studies.runner.process import MARK, HostShare, command, trial_environment
 from distdl.studies.runner.run import shares
 from jobs import wait_for
 from relay import register
@@ -271,6 +271,6 @@ def test_a_trial_is_no_rank_of_what_started_the_runner() -> None:
         "HOME": "/root",
         "SLURM_JOB_ID": "7",
     }
-    inner = environment(outer, Path("/study/trials/a"), HostShare(gpus=("2", "3")))
+    inner = trial_environment(outer, Path("/study/trials/a"), HostShare(gpus=("2", "3")))
     assert set(inner) >= {"HOME", "SLURM_JOB_ID"} and not {"RANK", "SLURM_STEP_NUM_TASKS"} & set(inner)
     assert inner["CUDA_VISIBLE_DEVICES"] == "2,3"
