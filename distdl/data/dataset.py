@@ -1,14 +1,11 @@
-"""Data sets, batches and the protocol of loaders: the interface between data, training and studies."""
+"""Data sets and batches: the interface between data, training and studies."""
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 import torch
 
 from distdl.data.files import Files, take
-from distdl.telemetry.clock import Clock
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,33 +102,3 @@ class Batch:
     indices: np.ndarray
     """[count] int64 indices in the split of the samples that were read; they differ from the epoch's order if files
     were skipped."""
-
-
-class Loader(Protocol):
-    """Delivers exactly the samples of `distdl.data.loaders.order`, in that order, for any way of reading them.
-
-    A loader keeps no position: `epoch` can start anywhere, so a checkpoint needs no state of the loader.
-    """
-
-    name: str
-    """Name in the registry: resident, torch, dali, synthetic, or that of another package."""
-    reason: str
-    """Reason why this loader was selected."""
-    clock: Clock
-    """Measures the phase "transfer": copies to the device and augmentation on it. The trainer sets its own clock."""
-    stop_requested: Callable[[], bool]
-    """Whether the run was requested to stop: waiting for data then times out sooner."""
-    skipped: list[str]
-    """With data.on_error = skip, one sentence for each file of this rank that could not be read."""
-
-    def __len__(self) -> int:
-        """Return the number of steps in a full epoch, the same on every rank."""
-        ...
-
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Yield this rank's batches of `epoch`, after the first `start` samples (counted over all ranks)."""
-        ...
-
-    def close(self) -> None:
-        """End worker processes and release the device's memory."""
-        ...

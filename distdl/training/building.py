@@ -5,8 +5,9 @@ from torch import nn
 from torch.optim import Optimizer
 
 from distdl.core.config import Config
-from distdl.data.dataset import DataSet, Loader
+from distdl.data.dataset import DataSet
 from distdl.data.loaders import make_loader
+from distdl.data.loaders.base import Loader
 from distdl.data.loaders.spec import LoaderSpec
 from distdl.models.build import build
 from distdl.models.freezing import check_smallest_piece

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from distdl.core.errors import UserError
-from distdl.data.dataset import DataSet, Loader
+from distdl.data.dataset import DataSet
+from distdl.data.loaders.base import Loader
 from distdl.optim.losses import Loss
 from distdl.strategies.base import Strategy
 from distdl.training.metrics import Metric

@@ -24,7 +24,8 @@ import torch
 from distdl.core.config import Config
 from distdl.core.manifest import Progress
 from distdl.core.rundir import RunDir
-from distdl.data.dataset import DataSet, Loader
+from distdl.data.dataset import DataSet
+from distdl.data.loaders.base import Loader
 from distdl.runtime.world import World
 from distdl.strategies.base import Strategy
 from distdl.telemetry.clock import Clock

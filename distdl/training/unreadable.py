@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection
 
 import torch
 
-from distdl.data.dataset import Loader
+from distdl.data.loaders.base import Loader
 from distdl.strategies.base import Strategy
 from distdl.strategies.text import gather_text
 

@@ -7,7 +7,8 @@ import torch
 from distdl.core import registry
 from distdl.core.config import Config
 from distdl.core.errors import UserError
-from distdl.data.dataset import DataSet, EncodedSplit, Loader, Split
+from distdl.data.dataset import DataSet, EncodedSplit, Split
+from distdl.data.loaders.base import Loader
 from distdl.data.loaders.spec import LoaderSpec
 from distdl.runtime.world import World
 

@@ -1,7 +1,8 @@
-"""Base classes of the loaders: `LoaderBase` for all, `ChunkLoader` for those that read samples in chunks."""
+"""The protocol of loaders, and their base classes: `LoaderBase`, and `ChunkLoader` for samples read in chunks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Protocol
 
 import torch
 
@@ -13,8 +14,40 @@ from distdl.data.loaders.spec import LoaderSpec
 from distdl.telemetry.clock import Clock
 
 
+class Loader(Protocol):
+    """Delivers exactly the samples of `distdl.data.loaders.order`, in that order, for any way of reading them.
+
+    A loader keeps no position: `epoch` can start anywhere, so a checkpoint needs no state of the loader.
+    """
+
+    name: str
+    """Name in the registry: resident, torch, dali, synthetic, or that of another package."""
+    spec: LoaderSpec
+    """Samples that it reads, and their changes."""
+    reason: str
+    """Reason why this loader was selected."""
+    clock: Clock
+    """Measures the phase "transfer": copies to the device and augmentation on it. The trainer sets its own clock."""
+    stop_requested: Callable[[], bool]
+    """Whether the run was requested to stop: waiting for data then times out sooner."""
+    skipped: list[str]
+    """With data.on_error = skip, one sentence for each file of this rank that could not be read."""
+
+    def __len__(self) -> int:
+        """Return the number of steps in a full epoch, the same on every rank."""
+        ...
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Yield this rank's batches of `epoch`, after the first `start` samples (counted over all ranks)."""
+        ...
+
+    def close(self) -> None:
+        """End worker processes and release the device's memory."""
+        ...
+
+
 class LoaderBase:
-    """Attributes of the protocol `distdl.data.dataset.Loader`; a subclass adds `name`, `epoch` and `close`."""
+    """Attributes of the protocol `Loader`; a subclass adds `name`, `epoch` and `close`."""
 
     def __init__(self, spec: LoaderSpec, reason: str) -> None:
         self.spec, self.reason, self.clock = spec, reason, Clock()

@@ -10,8 +10,8 @@ import torch
 from distdl.core.config import AugmentConfig, Config, DataConfig
 from distdl.core.errors import UserError
 from distdl.data.augment import extra
-from distdl.data.dataset import Loader
 from distdl.data.loaders import make_loader
+from distdl.data.loaders.base import Loader
 from distdl.runtime.world import World
 from numbered_sets import numbered
 

@@ -15,8 +15,9 @@ import torch
 
 from distdl.core.config import AugmentConfig, ComputeConfig, Config, DataConfig, OptimConfig
 from distdl.core.errors import Failure, UserError
-from distdl.data.dataset import Batch, DataSet, Loader, ResidentSplit
+from distdl.data.dataset import Batch, DataSet, ResidentSplit
 from distdl.data.loaders import choose, make_loader, order, workers
+from distdl.data.loaders.base import Loader
 from distdl.data.loaders.samples import Samples
 from distdl.data.loaders.spec import LoaderSpec
 from distdl.data.sets.load import load
