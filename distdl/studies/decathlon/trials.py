@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass, field
 
+from distdl.core.config import Text
 from distdl.core.errors import UserError, nearest
 from distdl.core.profiles import Recipe
 from distdl.data.sets.decathlon import DOMAINS, Domain
@@ -13,11 +14,11 @@ from distdl.studies.features.grid import LearningRates, grid_table
 class DecathlonSettings:
     """ResNet-50 on all ten domains."""
 
-    profile: str = "resnet50-decathlon"
+    profile: Text = "resnet50-decathlon"
     """Training profile: network, weights, validation part, epochs and schedule."""
     overrides: Overrides = field(default_factory=dict)
     """Further overrides, for every training."""
-    domains: tuple[str, ...] = tuple(domain.folder for domain in DOMAINS)
+    domains: tuple[Text, ...] = tuple(domain.folder for domain in DOMAINS)
     """Domains, by their folder names in the challenge's archive."""
     head_rates: LearningRates = (1.0, 0.1, 0.01, 0.001)
     """Learning rates of the last layer on frozen features, which are computed once."""

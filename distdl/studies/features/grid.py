@@ -1,13 +1,12 @@
 """The trial that trains a grid of last layers on the features of a frozen network: `features.extract.grid` runs it."""
 
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field
-
+from distdl.core.config import LearningRate
 from distdl.core.profiles import Recipe
 
-LearningRates = tuple[Annotated[float, Field(gt=0)], ...]
+LearningRates = tuple[LearningRate, ...]
 """Learning rates."""
 
 

@@ -3,15 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from distdl.core.config import LearningRate, Rate, Share, Text
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingProfile:
     """Settings of one epoch of training, with a name."""
 
-    name: str
-    lr: float
-    momentum: float
-    weight_decay: float = 5e-4
+    name: Text
+    lr: LearningRate
+    momentum: Share
+    weight_decay: Rate = 5e-4
 
 
 PUBLISHED = (

@@ -3,11 +3,9 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field
-
-from distdl.core.config import Positive
+from distdl.core.config import Count, Positive, Text, Timeout
 from distdl.core.profiles import Recipe
 from distdl.studies.base import Overrides, Repetitions, Trial
 from distdl.studies.leaderboard.profiles import PUBLISHED, TrainingProfile
@@ -33,16 +31,16 @@ class LeaderboardSettings:
     """Number of processes that share each board, one device each."""
     profiles: tuple[TrainingProfile, ...] = PUBLISHED
     """Alternating training profiles; initial settings of a population."""
-    total_lifetime_s: Annotated[float, Field(gt=0)] = 259200.0
+    total_lifetime_s: Timeout = 259200.0
     """Compute time of an attempt in seconds, over all processes and slices, after which the attempt ends."""
-    slice_s: Annotated[float, Field(gt=0)] = 2400.0
+    slice_s: Timeout = 2400.0
     """Length of a process's slice in seconds; then the process stops and is queued again."""
-    epochs: Annotated[int, Field(ge=0)] = 0
+    epochs: Count = 0
     """Number of epochs of an attempt, over all processes. 0: only total_lifetime_s ends it."""
-    network: str = "alexnet"
-    weights: str = "torchvision"
+    network: Text = "alexnet"
+    weights: Text = "torchvision"
     """Pretrained features: torchvision, or a file, as for model.weights."""
-    profile: str = "alexnet-leaderboard"
+    profile: Text = "alexnet-leaderboard"
     """Training profile of all attempts."""
     overrides: Overrides = field(default_factory=dict)
     """Further overrides, for all attempts."""

@@ -4,7 +4,7 @@ import itertools
 from dataclasses import dataclass
 from typing import Literal
 
-from distdl.core.config import Count, Positive
+from distdl.core.config import Count, Decay, Positive, Share
 from distdl.studies.base import Repetitions, Trial
 from distdl.studies.features.grid import LearningRates
 from distdl.studies.optimizers import cnn
@@ -30,13 +30,13 @@ class OptimizersSettings:
     """Learning rates of Adam in the grid of one epoch."""
     cnn_batches: tuple[Positive, ...] = (1, 2, 4, 8, 16, 250, 500, 1000)
     """Batch sizes of Adam in the grid of one epoch."""
-    betas: tuple[tuple[float, float], ...] = ((0.9, 0.999),)
+    betas: tuple[tuple[Decay, Decay], ...] = ((0.9, 0.999),)
     """Pairs of betas of Adam in the grid of one epoch."""
     other_rates: LearningRates = (1e-1, 1e-2, 1e-3)
     """Learning rates of the other optimizers over one epoch; none were published for this network."""
     other_batches: tuple[Positive, ...] = (16,)
     """Batch sizes of the other optimizers."""
-    momenta: tuple[float, ...] = (0.9,)
+    momenta: tuple[Share, ...] = (0.9,)
     """Values of momentum, for the other optimizers' grid."""
     long_epochs: Positive = 40
     """Number of epochs of the long trainings."""

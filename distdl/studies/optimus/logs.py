@@ -66,7 +66,7 @@ def device_overrides(device: str) -> dict[str, str]:
     kind, _, precision = device.partition(":")
     precision = precision or "fp32"
     if kind not in ("cpu", "cuda") or precision not in PRECISIONS:
-        raise ValueError(f'device "{device}" must be cpu or cuda, optionally with :bf16 or :tf32')
+        raise ValueError(f'devices: "{device}" must be cpu or cuda, optionally with :bf16 or :tf32')
     return {"compute.device": kind, "compute.precision": precision}
 
 

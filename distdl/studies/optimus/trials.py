@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from distdl.core.config import Positive
+from distdl.core.config import Count, FilePath, LearningRate, Positive, Rate, Text
 from distdl.core.profiles import Recipe
 from distdl.studies.base import Overrides, Repetitions, Trial
 from distdl.studies.optimus.logs import device_overrides, split_log
@@ -18,16 +18,16 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 class OptimusSettings:
     """Networks and devices to train, the network to predict, and the runs that measure the time of a step."""
 
-    networks: tuple[str, ...] = ("resnet18", "resnet20", "resnet32", "resnet44", "resnet56")
+    networks: tuple[Text, ...] = ("resnet18", "resnet20", "resnet32", "resnet44", "resnet56")
     """Networks whose curves are fitted; the digits at the end of a name are the depth."""
-    predicted: str = "resnet50"
+    predicted: Text = "resnet50"
     """The network whose curve is predicted, and then trained for comparison."""
     devices: tuple[str, ...] = ("cuda",)
     """Device types to train on: cuda or cpu, with :bf16 or :tf32 for another precision than fp32."""
     logs: tuple[str, ...] = ()
     """Logs of trainings on other device types, each as TYPE=FOLDER: the folder contains run folders, or NETWORK.csv
     with columns step, loss and optionally lr, epoch and accuracy."""
-    profile: str = "resnet20-cifar10"
+    profile: Text = "resnet20-cifar10"
     """The training profile."""
     epochs: Positive = 350
     """Epochs of each training."""
@@ -35,11 +35,11 @@ class OptimusSettings:
     """Epochs after which the learning rate falls to a tenth."""
     batch: Positive = 128
     """Images per step."""
-    lr: Annotated[float, Field(gt=0)] = 0.1
+    lr: LearningRate = 0.1
     """Initial learning rate."""
-    images: Annotated[int, Field(ge=0)] = 0
+    images: Count = 0
     """Number of training images; 0 uses all 50,000."""
-    image_size: Annotated[int, Field(ge=0)] = 0
+    image_size: Count = 0
     """Height and width of the images in pixels; 0 keeps those of the data set."""
     validation: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the training images that is held out to measure accuracy during training; 0 uses the test set."""
@@ -53,15 +53,15 @@ class OptimusSettings:
     """Largest number of servers in the search for the best configuration."""
     most_workers: Positive = 20
     """Largest number of workers in the search for the best configuration."""
-    price_per_hour: Annotated[float, Field(ge=0)] = 0.9
+    price_per_hour: Rate = 0.9
     """Price per hour of each server and each worker."""
     pays: Fraction = 0.05
     """An additional worker pays if it shortens the time by at least this share."""
-    speed: Path | None = None
+    speed: FilePath | None = None
     """A CSV file of measured step times (as for distdl fit speed), instead of the study's own runs."""
-    ps_servers: tuple[Positive, ...] = (1, 2, 4)
+    ps_servers: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1, 2, 4)
     """Numbers of servers of the runs that measure the step time."""
-    ps_workers: tuple[Positive, ...] = (1, 2, 4, 8)
+    ps_workers: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1, 2, 4, 8)
     """Numbers of workers of these runs; each worker has its share of `batch` and replays recorded compute times."""
     ps_steps: Positive = 40
     """Number of steps of each of these runs."""

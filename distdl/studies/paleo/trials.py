@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from distdl.core.config import Positive
+from distdl.core.config import Positive, Text
 from distdl.studies.base import Repetitions, Trial
 
 COUNTS = "counts"
@@ -13,7 +13,7 @@ COUNTS = "counts"
 class PaleoSettings:
     """Settings of the measurements on this machine. FLOPs are always counted for VGG19 and three networks on a K80."""
 
-    networks: tuple[str, ...] = ("alexnet", "vgg16", "vgg19", "googlenet", "resnet50", "mobilenet_v2")
+    networks: tuple[Text, ...] = ("alexnet", "vgg16", "vgg19", "googlenet", "resnet50", "mobilenet_v2")
     """Networks whose layers are timed on this machine."""
     batch: Positive = 16
     """Images per step."""

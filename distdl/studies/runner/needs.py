@@ -11,9 +11,10 @@ from typing import Any
 
 from distdl.core.config import Config
 from distdl.core.errors import UserError, missing
-from distdl.core.profiles import resolve
+from distdl.core.profiles import read_profile, resolve
 from distdl.studies.base import TRAIN, Trial
 from distdl.studies.runner.folder import StudyFolder
+from distdl.studies.runner.settings import PROFILE
 
 
 def check(folder: StudyFolder) -> None:
@@ -21,6 +22,7 @@ def check(folder: StudyFolder) -> None:
 
     Data sets and weights that can be downloaded are downloaded here, once.
     """
+    _check_profile(folder)
     checked: set[tuple[Any, ...]] = set()
     outcomes = folder.outcomes()
     for trial in folder.trials:
@@ -39,6 +41,15 @@ def check(folder: StudyFolder) -> None:
                     checked.add((need, *arguments))
         except UserError as error:
             raise UserError(f"study {folder.study.name}, trial {trial.name}: {error}") from None
+
+
+def _check_profile(folder: StudyFolder) -> None:
+    """Read the training profile of the settings: trials that call a function read it only when they run."""
+    if (profile := getattr(folder.settings, PROFILE, None)) is not None:
+        try:
+            read_profile(profile)
+        except UserError as error:
+            raise UserError(f"study {folder.study.name}: {PROFILE}: {error}") from None
 
 
 def configuration(trial: Trial) -> Config:
@@ -60,6 +71,7 @@ def _needs(config: Config, study: Path) -> Iterator[tuple[Any, ...]]:
         yield _package, "tensorboard", "tensorboard"
     if not _inside(config.data.name, study):
         yield _data_set, config.data.name, config.data.root
+    yield _network, config.model.name
     if config.model.weights != "none" and not _inside(config.model.weights, study):
         yield _weights, config.model.weights, config.model.name
 
@@ -89,6 +101,12 @@ def _data_set(name: str, root: Path | None) -> None:
     from distdl.data.sets.load import locate, source_of
 
     locate(name, source_of(name), root)
+
+
+def _network(name: str) -> None:
+    from distdl.models.build import find
+
+    find(name)
 
 
 def _weights(weights: str, network: str) -> None:

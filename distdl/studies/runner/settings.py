@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from distdl.core.config import Config
 from distdl.core.errors import UserError, nearest, shortened
 from distdl.core.profiles import field_names, leaves, profiles
+from distdl.core.renamed import RENAMED
 from distdl.core.text import printable
 from distdl.core.userfiles import read_toml
 from distdl.core.validation import check
@@ -36,7 +37,7 @@ def resolve(study: Study, *, profile: str = "", assignments: Sequence[str] = (),
     table: dict[str, Any] = dict(study.quick) if quick else {}
     if profile:
         table |= current_names(study, _profile(study, profile), f"profile {profile}")
-        validate(study, table, where=f"profile {profile}")
+        validate(study, table, where=f"profile {profile}", strict=True)
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
         if not equals:
@@ -54,16 +55,23 @@ def resolve(study: Study, *, profile: str = "", assignments: Sequence[str] = (),
     return validate(study, table, where=f"study {study.name}")
 
 
-def validate(study: Study, table: Mapping[str, Any], where: str) -> Any:
+def validate(study: Study, table: Mapping[str, Any], where: str, *, strict: bool = False) -> Any:
     """Convert a table to a value of `study.settings`.
 
+    Args:
+        strict: as for `distdl.core.validation.check`; for tables of TOML files.
     Raises:
         UserError: naming the first invalid field.
     """
     table = current_names(study, table, where)
     hints = typing.get_type_hints(study.settings)
     flat = {key: dict(leaves(value)) if _is_section(hints[key], value) else value for key, value in table.items()}
-    return check(study.settings, flat, where=where)
+    settings = check(study.settings, flat, where=where, strict=strict)
+    for key, kind in hints.items():
+        if kind == Overrides:
+            for option, value in getattr(settings, key).items():
+                check(_kind(option, f"{where}: {key}"), value, f"{key}.{option}", where=where, strict=strict)
+    return settings
 
 
 def as_table(settings: Any) -> dict[str, Any]:
@@ -127,15 +135,22 @@ def _is_section(kind: Any, value: Any) -> bool:
 
 def _override(name: str, field: str, text: str) -> Any:
     """Convert text of the command line to the type of a field of `Config`."""
-    known = tuple(field_names(Config))
     if not field:
         raise UserError(f"--set {name} has no field: write {name}optim.lr=0.1")
+    kind = _kind(field, f"--set {name}")
+    return check(kind, _value(kind, text), name)
+
+
+def _kind(field: str, where: str) -> Any:
+    """Type of a field of `Config`, with its range."""
+    known = tuple(field_names(Config))
+    field = str(RENAMED.get(field, field))
     if field not in known:
-        raise UserError(f'--set {name}: "{field}" is not a key of distdl{nearest(field, known)}')
+        raise UserError(f'{where}: "{printable(shortened(field))}" is not a key of distdl{nearest(field, known)}')
     kind: Any = Config
     for part in field.split("."):
         kind = typing.get_type_hints(kind, include_extras=True)[part]
-    return check(kind, _value(kind, text), name)
+    return kind
 
 
 def _profile(study: Study, name: str) -> dict[str, Any]:

@@ -1,11 +1,10 @@
 """Settings and trials of study `scaling`."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field
-
-from distdl.core.config import Positive
+from distdl.core import hosts
+from distdl.core.config import Count, Positive, Text
 from distdl.core.profiles import Recipe
 from distdl.studies.base import Repetitions, Trial
 
@@ -17,7 +16,7 @@ SINGLE = "single"
 class ScalingSettings:
     """Numbers of workers, strategies, repetitions, and the training."""
 
-    profile: str = "mnist-cnn"
+    profile: Text = "mnist-cnn"
     """The training profile."""
     workers: tuple[Positive, ...] = (1, 2, 4)
     """Numbers of workers; one worker is always measured, for comparison."""
@@ -31,7 +30,7 @@ class ScalingSettings:
     """Epochs of each training. The first one includes warm-up and is reported separately."""
     repeats: Repetitions = 5
     """Number of seeds. All points are measured once before any is repeated, so that drift affects all equally."""
-    images: Annotated[int, Field(ge=0)] = 0
+    images: Count = 0
     """Number of training images; 0 takes all."""
     cores: Positive = 1
     """Cores per worker on a CPU. Workers that have to share cores are marked."""
@@ -39,9 +38,12 @@ class ScalingSettings:
     """Hosts for the points of several workers: names, separated by commas, or a number of hosts to emulate."""
 
     def __post_init__(self) -> None:
-        count = int(self.hosts) if self.hosts.isdecimal() else len(self.hosts.split(","))
-        odd = [workers for workers in self.workers if workers > 1 and workers % count]
-        if self.hosts and odd:
+        if not self.hosts:
+            return
+        count = int(self.hosts) if self.hosts.isdecimal() else len(hosts.parse(self.hosts))
+        if not count:
+            raise ValueError(f'hosts: "{self.hosts}" names no host')
+        if odd := [workers for workers in self.workers if workers > 1 and workers % count]:
             raise ValueError(f"{odd[0]} workers cannot be shared equally by {count} hosts")
 
 

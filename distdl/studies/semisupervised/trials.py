@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from distdl.core.config import Positive
+from distdl.core.config import LearningRate, Positive, Text
 from distdl.core.profiles import Recipe
 from distdl.studies.base import Overrides, Repetitions, Trial
 from distdl.studies.features.one_cycle import one_cycle
@@ -71,12 +71,12 @@ class SemisupervisedSettings:
     """Shares of CIFAR-10's training images that keep their labels."""
     mnist_shares: tuple[LabelShare, ...] = (0.002, 0.01)
     """Shares of MNIST's training images that keep their labels."""
-    cifar10_teacher: str = "resnet56"
+    cifar10_teacher: Text = "resnet56"
     """The teacher's network, which may be larger than the student's."""
-    cifar10_student: str = "resnet20"
+    cifar10_student: Text = "resnet20"
     """The student's network, also used for training on the true labels alone."""
-    mnist_teacher: str = "mnist-fast"
-    mnist_student: str = "mnist-fast"
+    mnist_teacher: Text = "mnist-fast"
+    mnist_student: Text = "mnist-fast"
     ks: tuple[Positive, ...] = (50, 100, 250, 500, 1000, 2000, 4000, 8000, 16_000, 32_000)
     """K, images per class."""
     p: Annotated[int, Field(ge=1, le=10)] = 10
@@ -94,9 +94,9 @@ class SemisupervisedSettings:
     finetune_steps: Positive = 1000
     """Steps of the student's fine-tuning on the true labels."""
     batch_size: Positive = 128
-    lr: float = 0.005
+    lr: LearningRate = 0.005
     """Peak learning rate of the one-cycle schedule (AdamW)."""
-    finetune_lr: float = 0.0005
+    finetune_lr: LearningRate = 0.0005
     """Peak learning rate of the fine-tuning."""
     augment: bool = True
     """Whether to augment CIFAR-10's images by flips and padded crops."""

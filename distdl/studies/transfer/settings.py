@@ -1,10 +1,9 @@
 """Settings of study `transfer`: a training profile for network and target data set, and the grids to train."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field
-
+from distdl.core.config import Factor, LearningRate, Text
 from distdl.studies.base import Overrides, Repetitions
 from distdl.studies.features.grid import LearningRates
 
@@ -15,7 +14,7 @@ Augmentation = Literal["flip", "color", "rotation", "all"]
 class TransferSettings:
     """AlexNet on Caltech-101; profiles/studies/transfer-*.toml have other networks and data sets."""
 
-    profile: str = "alexnet-caltech101"
+    profile: Text = "alexnet-caltech101"
     """Training profile: network, weights, target data set with a validation split, epochs and schedule."""
     overrides: Overrides = field(default_factory=dict)
     """Further overrides, for every training."""
@@ -29,9 +28,9 @@ class TransferSettings:
     """Learning rates of fine-tuning, the same for all layers."""
     head_rates: LearningRates = (1.0, 0.1, 0.01, 0.001)
     """Learning rates of the last layer on frozen features, which are computed once."""
-    lr: Annotated[float, Field(gt=0)] = 0.01
+    lr: LearningRate = 0.01
     """Learning rate of the trainings with frozen parts, rates by part and augmentation: the best published one."""
-    factors: tuple[tuple[str, Annotated[float, Field(ge=0)]], ...] = (("features.*", 0.1),)
+    factors: tuple[tuple[Text, Factor], ...] = (("features.*", 0.1),)
     """Learning rates by part: factors on `lr` by name pattern, as in optim.lr_factors. Empty disables this training."""
     masks: tuple[Literal["features", "classifier"], ...] = ("features", "classifier")
     """Parts to freeze, each in a separate training from the pretrained weights."""

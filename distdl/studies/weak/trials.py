@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from distdl.core.config import Count, Positive, Share
+from distdl.core.config import Count, LearningRate, Positive, Share, Text
 from distdl.core.profiles import Recipe
 from distdl.studies.base import Overrides, Repetitions, Trial
 from distdl.studies.features.one_cycle import one_cycle
@@ -22,8 +22,8 @@ class WeakSettings:
 
     data: Literal["cifar10", "mnist"] = "cifar10"
     """The data set whose labels are turned into tags."""
-    network: str = "resnet20"
-    head: str = "linear"
+    network: Text = "resnet20"
+    head: Text = "linear"
     """Name of the network's last layer, the only part that is trained on frozen features."""
     samplings: tuple[Sampling, ...] = ("natural", "square-root", "uniform")
     """Kinds of sampling to compare, without noise."""
@@ -36,7 +36,7 @@ class WeakSettings:
     layers are trained."""
     seeds: Repetitions = 3
     """Number of repetitions; each draws its own long tail, tags, noise and clean images."""
-    imbalance: Annotated[float, Field(ge=1)] = 100.0
+    imbalance: Annotated[float, Field(ge=1, le=1e9)] = 100.0
     """Number of images of the most frequent class divided by that of the rarest."""
     synonyms: Positive = 4
     """Number of tags per class, with frequencies by Zipf's law."""
@@ -51,9 +51,9 @@ class WeakSettings:
     transfer_steps: Positive = 1000
     """Steps of training on the clean task, after pre-training and from scratch."""
     batch_size: Positive = 128
-    lr: float = 0.005
+    lr: LearningRate = 0.005
     """Peak learning rate of the one-cycle schedule (AdamW)."""
-    finetune_lr: float = 0.001
+    finetune_lr: LearningRate = 0.001
     """Peak learning rate if the whole pre-trained network is trained."""
     flip: Share = 0.5
     """data.augment.flip of CIFAR-10's images."""
