@@ -9,8 +9,11 @@ from dataclasses import dataclass, field, fields
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
+from pydantic import Field
+
+from distdl.core.config import AboveZero, Positive
 from distdl.core.errors import UserError, as_literal, nearest, shortened
 from distdl.core.userfiles import read_toml
 from distdl.core.validation import check
@@ -30,8 +33,8 @@ class Device:
     """Memory bandwidth."""
     peak_tflops: Mapping[str, float]
     """Peak rate by precision: fp32, tf32, fp16, bf16."""
-    memory_gb: float | None = None
-    link_gb_per_s: float | None = None
+    memory_gb: AboveZero | None = None
+    link_gb_per_s: AboveZero | None = None
     """Bandwidth to other devices of the same machine, sum of both directions."""
     names: tuple[str, ...] = ()
     """Names that the driver reports for this device."""
@@ -42,9 +45,11 @@ class Device:
         positive(self.bandwidth_gb_per_s, "bandwidth_gb_per_s")
         if not self.peak_tflops:
             raise UserError("peak_tflops is empty: it needs at least a value for fp32")
+        for name, table in (("peak_tflops", self.peak_tflops), ("calibration", self.calibration)):
+            for precision in table:
+                if precision not in PRECISION_BYTES:
+                    raise UserError(f'{name}: precision "{precision}" is not one of {", ".join(PRECISION_BYTES)}')
         for precision, peak in self.peak_tflops.items():
-            if precision not in PRECISION_BYTES:
-                raise UserError(f'peak_tflops: precision "{precision}" is not one of {", ".join(PRECISION_BYTES)}')
             positive(peak, f"peak_tflops.{precision}")
 
     @property
@@ -70,17 +75,15 @@ class NetworkLink:
     name: str
     bandwidth_gbit_per_s: float
     """Bandwidth in one direction, in Gbit/s."""
-    latency_us: float = 0.0
+    latency_us: Annotated[float, Field(ge=0, le=1e12)] = 0.0
     """Latency of one message."""
-    group: int | None = None
+    group: Positive | None = None
     """Number of workers per group; None for a single group."""
-    between: float = 1.0
+    between: AboveZero = 1.0
     """Bandwidth of links between groups, relative to links within a group."""
 
     def __post_init__(self) -> None:
         positive(self.bandwidth_gbit_per_s, "bandwidth_gbit_per_s")
-        if self.latency_us < 0:
-            raise UserError(f"latency_us must not be negative, it is {self.latency_us}")
 
     @property
     def bytes_per_s(self) -> float:
