@@ -15,6 +15,7 @@ import types
 import typing
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, NotRequired, Required, TypedDict
 
 from distdl.core.errors import UserError, as_literal, nearest
@@ -249,11 +250,11 @@ def _table(options: dict[str, Any]) -> Any:
 
 
 def _as_text(kind: Any) -> Any:
-    """The type with text instead of numbers and choices, which are converted later."""
+    """The type with text instead of numbers, choices and paths, which are converted later."""
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if kind in (int, float):
         return Annotated[str, _NUMBER]
-    if origin is Literal:
+    if origin is Literal or kind is Path:
         return str
     if origin is Mapping:
         return tuple[str, ...]  # KEY.NAME=VALUE

@@ -9,7 +9,7 @@ import tomli_w
 import torch
 import tyro
 
-from distdl.core.config import Positive
+from distdl.core.config import FilePath, Positive
 from distdl.core.console import PlainConsole
 from distdl.core.errors import UserError
 from distdl.perf import hardware
@@ -24,11 +24,11 @@ from distdl.profiling.probe_networks import PROBES
 
 
 def calibrate(
-    file: tyro.conf.Positional[Path],
+    file: tyro.conf.Positional[FilePath],
     *,
     on: Literal["auto", "cpu", "cuda"] = "auto",
     precision: Literal["fp32", "tf32", "fp16", "bf16"] = "fp32",
-    batches: tuple[int, ...] = (),
+    batches: tuple[Positive, ...] = (),
     rounds: Positive = 3,
 ) -> None:
     """Measure this machine and write a device file: its ceilings, and fitted rates by kind of layer.

@@ -1,7 +1,6 @@
 """`distdl data list` and `distdl data describe`: the known data sets, and the content of one."""
 
 import textwrap
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -9,7 +8,7 @@ import tyro
 from rich.table import Table
 from rich.text import Text
 
-from distdl.core.config import DataConfig, Seed, Share
+from distdl.core.config import DataConfig, FilePath, Seed, Share
 from distdl.core.console import PlainConsole
 from distdl.core.paths import data_root, root_origin
 from distdl.core.text import name as shown
@@ -25,7 +24,7 @@ SHOWN = 20
 """Classes that the terminal lists; the figure shows all."""
 
 
-def list_sets(*, root: Path | None = None) -> None:
+def list_sets(*, root: FilePath | None = None) -> None:
     """List the data sets that are known, and which of them are on this machine.
 
     Args:
@@ -48,10 +47,10 @@ def list_sets(*, root: Path | None = None) -> None:
 def describe(
     name: Annotated[str, tyro.conf.Positional],
     *,
-    root: Path | None = None,
+    root: FilePath | None = None,
     validation: Share = 0.0,
     split_seed: Seed = 0,
-    figure: Path | None = None,
+    figure: FilePath | None = None,
 ) -> None:
     """Describe a data set: its splits, classes, images per class, sizes and statistics.
 

@@ -11,7 +11,7 @@ import torch
 import tyro
 from rich.table import Table
 
-from distdl.core.config import AugmentConfig, Config, Count, DataConfig, Positive, Timeout
+from distdl.core.config import AugmentConfig, Config, Count, DataConfig, FilePath, Positive, Timeout
 from distdl.core.console import PlainConsole
 from distdl.core.errors import UserError
 from distdl.data.dataset import DataSet, EncodedSplit
@@ -28,11 +28,11 @@ USUAL = AugmentConfig(random_resized_crop=True, flip=0.5)
 def bench(
     name: Annotated[str, tyro.conf.Positional],
     *,
-    root: Path | None = None,
+    root: FilePath | None = None,
     batch_size: Positive = 64,
     image_size: Count = 0,
     seconds: Timeout = 5.0,
-    run: Path | None = None,
+    run: FilePath | None = None,
     augment: AugmentConfig = USUAL,
     json: bool = False,
 ) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import tyro
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from distdl.core.config import DataConfig
+from distdl.core.config import DataConfig, FilePath, Positive
 from distdl.core.console import PlainConsole
 from distdl.core.errors import UserError
 from distdl.core.text import printable
@@ -25,10 +25,10 @@ OnError = Literal["raise", "skip"]
 def pack(
     name: Name,
     *,
-    out: Path,
+    out: FilePath,
     format: Literal["shards", "records"],
-    root: Path | None = None,
-    shard_mib: int = 64,
+    root: FilePath | None = None,
+    shard_mib: Positive = 64,
     on_error: OnError = "raise",
 ) -> None:
     """Pack a set into a few large files, which a parallel file system reads well. An interrupted call is resumed.
@@ -43,8 +43,6 @@ def pack(
     """
     from distdl.data.storage.pack import pack as write
 
-    if shard_mib < 1:
-        raise UserError("--shard-mib must be at least 1")
     dataset = _load(DataConfig(name=name, root=root, on_error="skip"), out)
     left_out, unreadable = _on_error(on_error)
     with _progress(dataset, "packing") as progress:
@@ -58,10 +56,10 @@ def pack(
 def export(
     name: Name,
     *,
-    out: Path,
+    out: FilePath,
     format: Literal["folder", "jpeg"],
-    root: Path | None = None,
-    size: int | None = None,
+    root: FilePath | None = None,
+    size: Positive | None = None,
     on_error: OnError = "raise",
 ) -> None:
     """Write a set as image files in folders PART/CLASS. An interrupted call is resumed.
@@ -76,8 +74,8 @@ def export(
     """
     from distdl.data.storage.export import export as write
 
-    if size is not None and (format != "jpeg" or size < 1):
-        raise UserError("--size is for --format jpeg, and at least 1")
+    if size is not None and format != "jpeg":
+        raise UserError("--size is for --format jpeg")
     dataset = _load(DataConfig(name=name, root=root, normalize="none"), out)
     left_out, unreadable = _on_error(on_error)
     with _progress(dataset, "exporting") as progress:

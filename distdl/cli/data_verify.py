@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from distdl.core.config import DataConfig
+from distdl.core.config import DataConfig, FilePath
 from distdl.core.console import PlainConsole
 from distdl.core.errors import EXIT_DONE, EXIT_FAILED
 from distdl.core.text import printable
@@ -19,7 +19,7 @@ from distdl.data.sets.verify import KINDS, Report, verify
 from distdl.runtime.cores import cores
 
 
-def verify_set(name: Annotated[str, tyro.conf.Positional], *, root: Path | None = None, json: bool = False) -> int:
+def verify_set(name: Annotated[str, tyro.conf.Positional], *, root: FilePath | None = None, json: bool = False) -> int:
     """Check a whole data set: decode each image, find duplicates, compare packed files with their checksums.
 
     Findings are listed one per line. The exit code is 0 if there are none, 1 if there are some, and 2 if the set cannot

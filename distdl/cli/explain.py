@@ -11,6 +11,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from distdl.core.config import FilePath
 from distdl.core.console import PlainConsole
 from distdl.core.errors import UserError, reading
 from distdl.core.format import duration
@@ -28,7 +29,7 @@ BAR = 16
 
 
 def explain(
-    run: tyro.conf.Positional[Path], *, device: str = "", json: bool = False, figure: Path | None = None
+    run: tyro.conf.Positional[FilePath], *, device: str = "", json: bool = False, figure: FilePath | None = None
 ) -> None:
     """Show where a run's time went, from the peak of its device to the measured time.
 

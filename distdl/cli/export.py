@@ -1,13 +1,13 @@
 """`distdl export RUN FILE.safetensors`: the weights of a run in a common format that cannot contain code."""
 
 import sys
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
 from distdl.core import checkpoints
 from distdl.core.checkpoints import find
+from distdl.core.config import FilePath
 from distdl.core.errors import UserError, reason
 from distdl.core.files import write_atomic
 from distdl.core.run_files import CHECKPOINTS
@@ -15,10 +15,10 @@ from distdl.runtime.tensors import load, network_state
 
 
 def export(
-    run: Annotated[Path, tyro.conf.Positional],
-    file: Annotated[Path, tyro.conf.Positional],
+    run: Annotated[FilePath, tyro.conf.Positional],
+    file: Annotated[FilePath, tyro.conf.Positional],
     *,
-    which: str = "best",
+    which: Literal["best", "newest"] = "best",
     raw: bool = False,
 ) -> None:
     """Write a run's weights as safetensors, under the names of the network's state_dict.
@@ -33,8 +33,6 @@ def export(
 
     if file.suffix != ".safetensors":
         raise UserError(f"{file} must end in .safetensors, the format that is written")
-    if which not in ("best", "newest"):
-        raise UserError(f'--which must be best or newest, not "{which}"')
     best = None
     if which == "best" and (run / CHECKPOINTS).is_dir():
         best = checkpoints.best_whole(run / CHECKPOINTS, "", _warn)

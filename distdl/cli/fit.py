@@ -1,13 +1,13 @@
 """`distdl fit speed`, `distdl fit loss`, `distdl predict speed`."""
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import tyro
 from rich.console import Console
 from rich.table import Table
 
+from distdl.core.config import AboveZero, FilePath
 from distdl.core.console import PlainConsole
 from distdl.core.errors import UserError
 from distdl.perf.learning.curves import HYPERBOLA
@@ -21,12 +21,12 @@ from distdl.perf.speed.speed_fit import SpeedFit
 
 
 def speed(
-    sources: tyro.conf.Positional[tuple[Path, ...]],
+    sources: tyro.conf.Positional[tuple[FilePath, ...]],
     /,
     *,
     form: str = "auto",
-    parameter_bytes: float | None = None,
-    bytes_per_s: float | None = None,
+    parameter_bytes: AboveZero | None = None,
+    bytes_per_s: AboveZero | None = None,
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:
     """Fit the time of a step to measurements at several numbers of servers and workers, or of nodes and replicas.
@@ -81,7 +81,7 @@ def _title(fit: SpeedFit) -> str:
 
 
 def loss(
-    file: tyro.conf.Positional[Path],
+    file: tyro.conf.Positional[FilePath],
     /,
     *,
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
@@ -129,7 +129,7 @@ def _show_loss(fit: LossFit, console: Console) -> None:
 
 
 def predict_speed(
-    file: tyro.conf.Positional[Path],
+    file: tyro.conf.Positional[FilePath],
     /,
     *,
     servers: str = "",
@@ -156,7 +156,8 @@ def predict_speed(
     for name, text in given.items():
         if bool(text) != (name in columns):
             raise UserError(
-                f"{file} is a fit over {' and '.join(columns)}: give --{columns[0]} and --{columns[1]}, no others"
+                f"--{name}: {file} is a fit over {' and '.join(columns)}: give --{columns[0]} and --{columns[1]}, no "
+                "others"
             )
     batches = numbers(batch, "batch") if batch else [int(fit.data.points[0, 2])]
     rows = predict.predict_speed(fit, [numbers(given[name], name) for name in columns], batches)

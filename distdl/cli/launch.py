@@ -12,14 +12,18 @@ from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
+from pydantic import Field
 
 from distdl.core import registry
-from distdl.core.errors import EXIT_DONE, UserError
+from distdl.core.config import Count, FilePath, Positive
+from distdl.core.errors import EXIT_DONE, UserError, as_literal
 from distdl.core.registry import known_in
 from distdl.runtime.process import Terminated
 
 if TYPE_CHECKING:
     from distdl.launchers.job import Job
+_INTERFACES = re.compile(r"[A-Za-z0-9._:@,=^-]+")
+"""Names of interfaces with commas between them, also in the notations of gloo and NCCL."""
 
 
 def launch(
@@ -27,10 +31,10 @@ def launch(
     *,
     with_: Annotated[str, known_in("launchers"), tyro.conf.arg(name="with")] = "torchrun",
     hosts: str = "",
-    nproc: int = 1,
+    nproc: Positive = 1,
     interface: str = "",
     rate: str = "1gbit",
-    port: int = 0,
+    port: Annotated[int, Field(ge=0, lt=2**16)] = 0,
     dry_run: bool = False,
 ) -> int:
     """Start a training with any launcher: print the command and run it; --dry-run only prints it.
@@ -83,19 +87,14 @@ def _check_strategy(strategy: str, launcher: str, ranks: int) -> None:
 def _job(
     argv: tuple[str, ...], launcher: str, hosts: str, nproc: int, *, interface: str, rate: str, port: int
 ) -> "Job":
-    from distdl.core.hosts import is_loopback, parse
+    from distdl.core.hosts import is_loopback
     from distdl.launchers import netns
     from distdl.launchers.job import Job, bin_folder
 
-    if nproc < 1:
-        raise UserError("--nproc must be at least 1: it counts the ranks on each host")
-    if not 0 <= port < 2**16:
-        raise UserError(f"--port {port} is not a TCP port: write 1 to 65535")
-    if launcher == "netns":
-        names = netns.names(_count(hosts))
-        netns.parse_rate(rate)
-    else:
-        names = parse(hosts)
+    netns.parse_rate(rate)
+    if interface and not _INTERFACES.fullmatch(interface):
+        raise UserError(f"--interface {as_literal(interface)} is not the name of a network interface, such as eth0")
+    names = netns.names(_count(hosts)) if launcher == "netns" else _host_names(hosts)
     if hosts and not names:
         raise UserError(f"--hosts {hosts!r} names no host")
     if len(names) > 1 and any(map(is_loopback, names)):
@@ -124,6 +123,15 @@ def _start(launcher: str, job: "Job", *, dry_run: bool) -> int:
     return EXIT_DONE if dry_run else run(commands)
 
 
+def _host_names(hosts: str) -> tuple[str, ...]:
+    from distdl.core.hosts import parse
+
+    try:
+        return parse(hosts)
+    except UserError as error:
+        raise UserError(f"--hosts: {error}") from None
+
+
 def _count(hosts: str) -> int:
     if not re.fullmatch(r"[0-9]{1,3}", hosts) or int(hosts) < 1:
         raise UserError(f"--with netns needs the number of hosts, as in --hosts 3, not {hosts!r}")
@@ -133,7 +141,7 @@ def _count(hosts: str) -> int:
 def hosts(
     command: tyro.conf.Positional[tuple[str, ...]],
     *,
-    count: int = 2,
+    count: Positive = 2,
     rate: str = "1gbit",
     first: bool = False,
 ) -> int:
@@ -165,11 +173,11 @@ def probe_network(
     *,
     with_: Annotated[Literal["torchrun", "mpirun", "srun", "netns"], tyro.conf.arg(name="with")] = "torchrun",
     hosts: str = "",
-    nproc: int = 0,
+    nproc: Count = 0,
     interface: str = "",
     rate: str = "1gbit",
     device: Literal["auto", "cpu", "cuda"] = "auto",
-    json: Path | None = None,
+    json: FilePath | None = None,
 ) -> int:
     """Measure the network between ranks: bandwidth and latency of each pair, all-reduce time by message size.
 
@@ -201,13 +209,13 @@ def submit(
     arguments: tyro.conf.Positional[tuple[str, ...]],
     *,
     profile: str = "digits",
-    nodes: int = 1,
-    gpus: int = 0,
-    nproc: int = 0,
+    nodes: Positive = 1,
+    gpus: Count = 0,
+    nproc: Count = 0,
     time: str = "",
     array: str = "",
     sbatch: tuple[str, ...] = (),
-    out: Path | None = None,
+    out: FilePath | None = None,
     dry_run: bool = False,
 ) -> None:
     """Train as a Slurm job that requeues itself until it is done. --dry-run only prints the batch script.
@@ -230,8 +238,6 @@ def submit(
     from distdl.launchers import slurm
 
     _refuse_taken(arguments, array)
-    if nodes < 1 or gpus < 0 or nproc < 0:
-        raise UserError("--nodes must be at least 1, --gpus and --nproc at least 0")
     odd = [option for option in sbatch if not re.fullmatch(r"[a-z][a-z-]*(=\S+)?", option)]
     if odd:
         raise UserError(f'--sbatch "{odd[0]}" is not an option of sbatch: write partition=gpu')

@@ -3,7 +3,6 @@
 import json as json_format
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
@@ -11,7 +10,7 @@ from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
-from distdl.core.config import Count, Positive
+from distdl.core.config import Count, FilePath, Positive
 from distdl.core.console import PlainConsole
 from distdl.core.errors import UserError
 from distdl.core.format import Cell
@@ -22,6 +21,7 @@ from distdl.perf.cost.layers import Network
 from distdl.report import figure_files
 from distdl.report.content import Axis, Figure, PlotLayer
 
+ReachedShare = Annotated[float, Field(gt=0, le=1)]
 WORKERS = "1,2,4,8,16,32,64,128,256,512,1024"
 
 
@@ -71,19 +71,19 @@ def paleo_command(
     batch: Count = 0,
     input: str = "",
     precision: Literal["fp32", "tf32", "fp16", "bf16"] = "fp32",
-    ppp: float | None = None,
+    ppp: ReachedShare | None = None,
     pipelined: bool = False,
     fused: bool = False,
     convention: Literal["standard", "lu2017"] = "standard",
     workers: str = "",
     network: str = "10gbe",
-    network_ppp: Annotated[float, Field(gt=0, le=1)] = 1.0,
+    network_ppp: ReachedShare = 1.0,
     scheme: Literal["ring", "tree", "butterfly", "one-to-all", "ps"] = "ring",
     servers: Positive = 1,
     scaling: Literal["weak", "strong"] = "weak",
     parallel: Literal["data", "model", "hybrid"] = "data",
     json: bool = False,
-    figure: Path | None = None,
+    figure: FilePath | None = None,
 ) -> None:
     """Predict the time of each layer of a network on a device from its data sheet, and its scaling over workers.
 

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import tyro
 
+from distdl.core.config import FilePath
 from distdl.core.errors import UserError
 from distdl.report.run_folder import is_run, labels, read
 
 REPORT = "report.html"
 
 
-def report(paths: tyro.conf.Positional[tuple[Path, ...]], *, out: Path | None = None) -> None:
+def report(paths: tyro.conf.Positional[tuple[FilePath, ...]], *, out: FilePath | None = None) -> None:
     """Write a page that shows runs or a study. It is one file and needs neither network nor server.
 
     Args:

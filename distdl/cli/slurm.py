@@ -8,7 +8,7 @@ from pathlib import Path
 import tyro
 
 from distdl.cli.recipe import from_command_line
-from distdl.core.config import Config
+from distdl.core.config import Config, Count, FilePath
 from distdl.core.errors import EXIT_DONE, UserError, reason
 from distdl.core.text import printable
 from distdl.launchers import slices
@@ -40,7 +40,11 @@ def begin(argv: tyro.conf.Positional[tuple[str, ...]], *, queued: str = "") -> i
 
 
 def end(
-    argv: tyro.conf.Positional[tuple[str, ...]], *, code: int, state: str = "RUNNING/None", log: Path | None = None
+    argv: tyro.conf.Positional[tuple[str, ...]],
+    *,
+    code: Count,
+    state: str = "RUNNING/None",
+    log: FilePath | None = None,
 ) -> int:
     """Record the end of a slice: exit 0 if the job must be queued again, 3 if not.
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import re
 import typing
 from collections import Counter
 from collections.abc import Sequence
@@ -12,8 +13,9 @@ import tyro
 from rich.console import Console
 
 from distdl.cli.arguments import asks_for_help, parse, show_help
+from distdl.core.config import Count, FilePath
 from distdl.core.console import PlainConsole
-from distdl.core.errors import EXIT_DONE, UserError
+from distdl.core.errors import EXIT_DONE, UserError, as_literal
 from distdl.core.text import printable
 from distdl.report.content import Section
 from distdl.studies.base import Overrides, Study
@@ -23,6 +25,8 @@ from distdl.studies.runner.folder import STUDY, StudyFolder
 if TYPE_CHECKING:
     from distdl.studies.runner.run import Runner
 
+_GPU = re.compile(r"[0-9]{1,4}|(GPU|MIG)-[A-Za-z0-9/-]+")
+"""Index or UUID of a GPU."""
 RUN_OPTIONS = ("profile", "set", "jobs", "gpus", "slurm", "quick", "out", "leave")
 
 
@@ -37,7 +41,7 @@ def list_studies() -> None:
             print(f"{study.name:<{width}}  broken: {study.why}")
 
 
-def show(study: tyro.conf.Positional[Path]) -> None:
+def show(study: tyro.conf.Positional[FilePath]) -> None:
     """Show a study's progress and its results so far.
 
     Args:
@@ -120,11 +124,11 @@ def run(
     *,
     profile: str = "",
     set: tuple[str, ...] = (),
-    jobs: int = 0,
+    jobs: Count = 0,
     gpus: str = "",
     slurm: str = "",
     quick: bool = False,
-    out: Path | None = None,
+    out: FilePath | None = None,
     leave: bool = False,
 ) -> int:
     """Run or resume a study. The same command on other hosts with the same file system shares the work.
@@ -152,8 +156,8 @@ def run(
             f"study {name} measures time: its trials run one at a time on a host: use --jobs 1 or omit --jobs"
         )
     names = () if slurm else _gpus(gpus)
-    if jobs < 0 or (names and jobs > len(names)):
-        raise UserError(f"--jobs {jobs}: it must be between 1 and the number of GPUs in --gpus")
+    if names and jobs > len(names):
+        raise UserError(f"--jobs {jobs}: --gpus names only {len(names)}")
     path = out or Path("runs/studies") / (f"{name}-quick" if quick else name)
     if out and (out / STUDY).exists() and not (profile or set or quick):
         folder = StudyFolder.open(out)
@@ -171,7 +175,10 @@ def run(
 
 def _gpus(assignments: str) -> tuple[str, ...]:
     if assignments != "all":
-        return tuple(filter(None, assignments.split(",")))
+        names = tuple(filter(None, assignments.split(",")))
+        if odd := [name for name in names if not _GPU.fullmatch(name)]:
+            raise UserError(f"--gpus: {as_literal(odd[0])} is not a GPU: write 0,1 or all")
+        return names
     from distdl.telemetry.nvml import visible_uuids
 
     if not (uuids := visible_uuids()):

@@ -1,11 +1,12 @@
 """The verb `distdl verify-resume`."""
 
 from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
+from pydantic import Field
 
+from distdl.core.config import Count, FilePath, Positive, Seed
 from distdl.core.console import PlainConsole
 from distdl.core.errors import EXIT_DONE, EXIT_FAILED, UserError, reading
 
@@ -23,12 +24,12 @@ def verify_resume(
     arguments: tyro.conf.Positional[tuple[str, ...]],
     *,
     profile: str = "digits",
-    ranks: int = 2,
-    kills: int = 3,
-    other_ranks: int = 0,
-    steps: int = 60,
-    seed: int = 0,
-    out: Path | None = None,
+    ranks: Positive = 2,
+    kills: Count = 3,
+    other_ranks: Count = 0,
+    steps: Annotated[int, Field(ge=2, lt=2**63)] = 60,
+    seed: Seed = 0,
+    out: FilePath | None = None,
 ) -> int:
     """Kill a training at random moments, resume it, and compare it with the same training without a kill.
 
@@ -43,7 +44,7 @@ def verify_resume(
         ranks: processes that train.
         kills: number of kills.
         other_ranks: resume once more, on this number of ranks; 0 does not.
-        steps: length of the trainings.
+        steps: length of the trainings, at least 2: a kill is between the first step and the last.
         seed: of the random moments.
         out: folder of the trainings and of the certificate; without it runs/verify-NAME-TIME.
     """
@@ -54,7 +55,7 @@ def verify_resume(
     from distdl.launchers import job as jobs
     from distdl.verify.proof import Proof, prove
 
-    _check(arguments, ranks=ranks, kills=kills, other_ranks=other_ranks, steps=steps)
+    _check(arguments, kills + other_ranks)
     training = recipe(("--profile", profile, *arguments), prog="distdl verify-resume ... --")
     config = resolve(training, strategy="single" if ranks == 1 else "ddp")
     folder = (out or default_path(f"verify-{config.name}")).resolve()
@@ -88,13 +89,9 @@ def verify_resume(
     return EXIT_DONE if exact else EXIT_FAILED
 
 
-def _check(arguments: tuple[str, ...], *, ranks: int, kills: int, other_ranks: int, steps: int) -> None:
-    if ranks < 1:
-        raise UserError("--ranks must be at least 1")
-    if min(kills, other_ranks) < 0 or kills + other_ranks == 0:
+def _check(arguments: tuple[str, ...], resumes: int) -> None:
+    if not resumes:
         raise UserError("nothing to do: give --kills or --other-ranks, at least 1")
-    if steps < 2:
-        raise UserError("--steps must be at least 2: a kill is between the first step and the last")
     for argument in arguments:
         if argument.partition("=")[0] in TAKEN:
             raise UserError(f"{argument.partition('=')[0]} cannot be given after --: verify-resume sets it itself")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 
 from distdl.core.registry import known_in
 
@@ -23,9 +24,21 @@ Factor = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 AboveZero = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+LearningRate = Annotated[float, Field(gt=0, le=1e30)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0, le=1e9)]
 Timeout = Annotated[float, Field(gt=0, le=1e9)]
+Text = Annotated[str, Field(min_length=1)]
+
+
+def _not_empty(value: Any) -> Any:
+    if value == "":
+        raise PydanticCustomError("string_too_short", "is empty")
+    return value
+
+
+FilePath = Annotated[Path, BeforeValidator(_not_empty)]
+"""A path. Python reads an empty one, such as that of an unset shell variable, as the current folder."""
 
 
 def _options(value: Any) -> Any:
@@ -87,10 +100,10 @@ class AugmentConfig:
 class DataConfig:
     """Data set, loading and preprocessing."""
 
-    name: str = "digits"
+    name: Text = "digits"
     """A data set by name (`distdl data list`), the path of an image folder, of tar shards or of an archive, or
     package.module:callable."""
-    root: Path | None = None
+    root: FilePath | None = None
     """Folder that is searched for data sets; default: $DISTDL_DATA, else distdl's cache folder."""
     loader: LoaderName = "auto"
     """resident keeps the whole set on the device; torch decodes in worker processes; dali decodes with NVIDIA DALI;
@@ -113,7 +126,7 @@ class DataConfig:
     """Seed of the split into training and validation; not `seed`, so that runs with other seeds share a split."""
     limit: Count = 0
     """Number of training samples, balanced over the classes and drawn with `split_seed`; 0: all."""
-    labels: Path | None = None
+    labels: FilePath | None = None
     """A .npz file with the training samples and their labels: `indices` [m]; `labels` [m], or [m, k] for up to k labels
     per image with equal weight, -1 for none; optionally `classes`, if there are more than the data set has."""
     normalize: Literal["set", "imagenet", "none"] = "set"
@@ -156,10 +169,10 @@ class DataConfig:
 class ModelConfig:
     """Network, initial weights, and trainable parts."""
 
-    name: str = "digits-cnn"
+    name: Text = "digits-cnn"
     """A network by name (`distdl models list`): any torchvision classifier, resnet20 to resnet110 for CIFAR, softmax,
     mnist-cnn, ..., or package.module:callable."""
-    weights: str = "none"
+    weights: Text = "none"
     """none; torchvision (downloaded, or from torch's cache); a .pth, .th, .pt or .safetensors file, also by name in the
     folder weights of the data root; or a run folder, whose newest checkpoint is used."""
     weights_part: Literal["all", "features", "classifier"] = "all"
@@ -309,7 +322,7 @@ class DeepSpeedConfig:
     """ZeRO stage: 0 shards nothing, 1 the optimizer state, 2 also gradients, 3 also parameters."""
     offload: bool = False
     """Keep the optimizer state in host memory."""
-    config: Path | None = None
+    config: FilePath | None = None
     """A DeepSpeed configuration file that is merged with distdl's settings; contradictions are an error."""
 
 
@@ -331,7 +344,7 @@ class PSConfig:
     """Precision of transferred gradients and parameters."""
     overlap: bool = False
     """Send the gradients of a server as soon as backward has computed them."""
-    compute: str = "real"
+    compute: Text = "real"
     """real, or replay:FILE: sleep for the compute times of a recorded run while all bytes are still transferred."""
     tolerate_worker_loss: bool = False
     """async: continue without a worker that died."""
@@ -377,7 +390,7 @@ class SlurmConfig:
 class Config:
     """A training."""
 
-    name: str = "digits"
+    name: Text = "digits"
     """Name of the run, part of the default run folder."""
     epochs: Positive = 10
     """Number of passes over the training set."""
@@ -407,7 +420,7 @@ class Config:
     """Progress display: live, plain lines, or none; auto: live on a terminal."""
     log_every_s: Seconds = 0.5
     """Interval in seconds between rows of metrics.jsonl and updates of the display."""
-    out: Path | None = None
+    out: FilePath | None = None
     """Run folder; default: runs/NAME-TIME. A folder that contains a run needs --resume."""
     resume: str = ""
     """auto: continue from the newest whole checkpoint in --out, if there is one. Or the path of a run folder or

@@ -62,8 +62,6 @@ def resolve(recipe: Recipe, *, strategy: str) -> Config:
     Raises:
         UserError: for a wrong key, type, range, profile or combination, and for a field that would have no effect.
     """
-    if recipe.overrides.get("out") == "":
-        raise UserError("--out needs a folder: its value is empty")
     base, profile_keys = read_profile(recipe.profile)
     config = validate(base, where=f'profile "{recipe.profile}"')
     overrides = {current_name(name): value for name, value in recipe.overrides.items()}

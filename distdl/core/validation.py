@@ -96,6 +96,8 @@ def _describe(error: Mapping[str, Any], name: str) -> str:
         names = [text or number for text, number in choices]
         listed = ", ".join(repr(text) if text else number for text, number in choices)
         return f"{name}: {value} is not one of {listed}{nearest(str(error['input']), names)}"
+    if kind == "string_too_short":
+        return f"{name} is empty"
     if kind == "missing" and isinstance(error["loc"][-1], str):
         return f"missing {name}"
     if kind in _LIMITS:  # a number may be text

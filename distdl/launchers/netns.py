@@ -233,7 +233,7 @@ def parse_rate(rate: str) -> float:
     """
     match = _RATE.fullmatch(rate)
     if not match or not float(match[1]):
-        raise UserError(f'"{rate}" is not a rate: write it as 1gbit or 100mbit')
+        raise UserError(f'--rate "{rate}" is not a rate: write it as 1gbit or 100mbit')
     return float(match[1]) * _UNITS[match[2]]
 
 

@@ -18,6 +18,7 @@ is called with "mean" in training and with "sum" in evaluation.
 import inspect
 from collections.abc import Callable
 from functools import partial
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +30,11 @@ Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def cross_entropy(
-    logits: torch.Tensor, labels: torch.Tensor, *, label_smoothing: float = 0.0, reduction: str = "mean"
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    label_smoothing: float = 0.0,
+    reduction: Literal["mean", "sum", "none"] = "mean",
 ) -> torch.Tensor:
     """Compute the softmax cross-entropy of logits [b, classes] and labels, [b] int64 or [b, classes] floats.
 

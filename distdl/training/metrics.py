@@ -24,7 +24,7 @@ from typing import Any, Protocol
 import torch
 
 from distdl.core import registry
-from distdl.core.config import Config
+from distdl.core.config import Config, Positive
 from distdl.core.errors import UserError
 
 RESERVED = ("accuracy", "loss", "epoch", "step", "best", "left_out", "kind", "time_s")
@@ -51,7 +51,7 @@ class TopK:
         k: number of classes.
     """
 
-    def __init__(self, k: int = 5) -> None:
+    def __init__(self, k: Positive = 5) -> None:
         self._k = k
         self.sums = torch.zeros(2)
 
