@@ -22,7 +22,7 @@ PIECE = 2**20
 class ReadAhead:
     """A thread that reads one group ahead of the requested samples."""
 
-    def __init__(self, spec: LoaderSpec, files: ShardParts, epoch: int) -> None:
+    def __init__(self, spec: LoaderSpec, files: ShardParts, epoch: int, start: int = 0) -> None:
         self.files, self.bounds = files, files.blocks()
         self.groups = order.groups(spec.config.seed, epoch, len(self.bounds) - 1)
         sizes = np.diff(self.bounds)
@@ -31,7 +31,7 @@ class ReadAhead:
         self.share = slice(spec.world.local_rank, None, spec.world.local_size)
         self.read: list[int] = []
         """Blocks read so far."""
-        self._position, self._changed, self._closed = 0, threading.Condition(), False
+        self._position, self._changed, self._closed = start, threading.Condition(), False
         self._thread = threading.Thread(target=self._worker, name="distdl-read-ahead", daemon=True)
 
     def advance(self, position: int) -> None:
@@ -83,8 +83,7 @@ def steps_ahead(spec: LoaderSpec, epoch: int, start: int) -> Iterator[order.Step
     if files is None or not spec.training:
         yield from spec.steps(epoch, start)
         return
-    with ReadAhead(spec, files, epoch) as ahead:
-        ahead.advance(start)
+    with ReadAhead(spec, files, epoch, start) as ahead:
         for step in spec.steps(epoch, start):
             ahead.advance(step.position)
             yield step

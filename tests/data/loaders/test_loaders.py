@@ -1,32 +1,24 @@
 """Every loader by the same tests: one row of LOADERS each."""
 
-import os
-import signal
-import subprocess
-import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 import torch
 
-from distdl.core.config import AugmentConfig, ComputeConfig, Config, DataConfig, OptimConfig
-from distdl.core.errors import Failure, UserError
-from distdl.data.dataset import Batch, DataSet, ResidentSplit
-from distdl.data.loaders import choose, make_loader, order, workers
-from distdl.data.loaders.base import Loader
-from distdl.data.loaders.samples import Samples
+from distdl.core.config import AugmentConfig, ComputeConfig, Config, DataConfig
+from distdl.core.errors import UserError
+from distdl.data.dataset import DataSet, ResidentSplit
+from distdl.data.loaders import choose, make_loader, order
 from distdl.data.loaders.spec import LoaderSpec
 from distdl.data.sets.load import load
-from distdl.data.storage import decode
-from distdl.runtime.torch_private import workers_of
 from distdl.runtime.world import World
 from distdl.telemetry.clock import Clock
+from loaders import config_of as settings_of
+from loaders import loader_of, run
 from numbered_sets import numbered
-from repository import SUPPORT
 
 ALL = AugmentConfig(flip=0.5, crop=3, color_jitter=0.5, rotation=20, mixup=0.2, cutmix=1.0)
 
@@ -59,18 +51,7 @@ each_that_reads_files = pytest.mark.parametrize(("case", "kind"), FILES)
 def config_of(case: Case, **data: object) -> Config:
     if case.needs:
         pytest.importorskip(case.needs)
-    return Config(seed=3, data=DataConfig(**{"loader": case.loader, "workers": case.workers, "batch_size": 4, **data}))
-
-
-def loader_of(config: Config, dataset: DataSet, rank: int = 0, world: int = 1, training: bool = True) -> Loader:
-    return make_loader(config, dataset, dataset.train, World(rank=rank, size=world), training=training)
-
-
-def run(loader: Loader, epoch: int, start: int = 0) -> list[Batch]:
-    try:
-        return [replace(batch, images=batch.images.clone()) for batch in loader.epoch(epoch, start)]
-    finally:
-        loader.close()
+    return settings_of(case.loader, case.workers, **data)
 
 
 @each_loader
@@ -226,7 +207,7 @@ def test_a_bad_file_is_replaced_by_its_neighbour_and_listed(case: Case, kind: st
         assert labels == expected
     loader.close()
     assert len(loader.skipped) == 2
-    assert any("004.jpg" in line and "005.jpg is used instead" in line for line in loader.skipped)
+    assert any("004.jpg" in line and "005.jpg was taken in its place" in line for line in loader.skipped)
 
 
 @each_that_reads_files
@@ -234,7 +215,7 @@ def test_a_set_of_nothing_but_bad_files_is_no_set(case: Case, kind: str, tmp_pat
     dataset = numbered(kind, 5, tmp_path)
     for file in dataset.train.files:
         spoil(file, "text")
-    with pytest.raises(UserError, match="5 consecutive files cannot be read"):
+    with pytest.raises(UserError, match="5 files in a row cannot be read"):
         run(loader_of(config_of(case, on_error="skip"), dataset), 0)
 
 
@@ -269,12 +250,6 @@ def test_labels_out_of_range_are_refused(case: Case, kind: str, tmp_path: Path) 
         loader_of(config_of(case), dataset)
 
 
-def test_resident_refuses_to_cut_windows_from_files_decoded_once(tmp_path: Path) -> None:
-    config = config_of(LOADERS[0], augment=AugmentConfig(random_resized_crop=True))
-    with pytest.raises(UserError, match="random_resized_crop"):
-        loader_of(config, numbered("files", 9, tmp_path))
-
-
 def test_auto_says_why(tmp_path: Path) -> None:
     def chosen(dataset: DataSet) -> tuple[str, str]:
         spec = LoaderSpec(config=Config(), dataset=dataset, split=dataset.train, world=World(), training=True)
@@ -288,17 +263,6 @@ def test_auto_says_why(tmp_path: Path) -> None:
     )
     assert chosen(replace(memory, train=huge))[0] == "torch"
     assert chosen(load(DataConfig(name="synthetic")))[0] == "synthetic"
-
-
-@pytest.mark.parametrize(("batch", "accumulate"), [(2, 1), (5, 2)])
-def test_a_global_batch_below_the_ranks_is_refused(batch: int, accumulate: int, tmp_path: Path) -> None:
-    config = replace(
-        config_of(LOADERS[0], batch_size=None, global_batch=batch), optim=OptimConfig(accumulate=accumulate)
-    )
-    with pytest.raises(
-        UserError, match=rf"data.global_batch {batch} is too small for 3 ranks.* at least {3 * accumulate}"
-    ):
-        loader_of(config, numbered("memory", 31, tmp_path), 0, 3)
 
 
 @each_loader
@@ -335,188 +299,3 @@ def test_time_on_the_device_is_taken_from_that_of_waiting(case: Case, kind: str,
     assert (seconds["transfer"] > 0) == case.real
     assert seconds["data"] + seconds["transfer"] <= time.perf_counter() - start
     loader.close()
-
-
-def test_closing_leaves_no_process_behind(tmp_path: Path) -> None:
-    previous = set(psutil.Process().children(recursive=True))
-    loader = loader_of(config_of(Case("torch", (), workers=2)), numbered("files", 31, tmp_path))
-    next(loader.epoch(0))
-    assert len(set(psutil.Process().children(recursive=True)) - previous) == 2
-    loader.close()
-    assert not set(psutil.Process().children(recursive=True)) - previous
-    loader.close()
-
-
-def test_workers_do_not_heed_the_signals_that_stop_a_run(tmp_path: Path) -> None:
-    loader = loader_of(config_of(Case("torch", (), workers=2)), numbered("files", 31, tmp_path))
-    batches = loader.epoch(0)
-    next(batches)
-    for worker in psutil.Process().children():
-        for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT):
-            worker.send_signal(number)
-    assert len(list(batches)) == 7
-    loader.close()
-
-
-def test_a_worker_that_raises_shows_its_own_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> None:
-        raise ZeroDivisionError("a fault in the decoder")
-
-    monkeypatch.setattr(decode, "load", broken)
-    loader = loader_of(config_of(Case("torch", (), workers=1)), numbered("files", 9, tmp_path))
-    with pytest.raises(ZeroDivisionError, match=r"(?s)in broken.*a fault in the decoder"):
-        list(loader.epoch(0))
-    loader.close()
-
-
-def test_a_worker_that_dies_ends_the_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Samples, "__getitem__", lambda self, request: os.kill(os.getpid(), signal.SIGKILL))
-    loader = loader_of(config_of(Case("torch", (), workers=1)), numbered("files", 9, tmp_path))
-    with pytest.raises(Failure, match="worker process of loader torch ended by signal SIGKILL"):
-        list(loader.epoch(0))
-    loader.close()
-
-
-FATAL = [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT]
-
-
-@pytest.mark.parametrize("number", FATAL, ids=[number.name for number in FATAL])
-def test_a_worker_that_dies_between_batches_raises_nowhere_else(number: signal.Signals, tmp_path: Path) -> None:
-    """torch's own handler raises in whatever the main thread is doing when SIGCHLD arrives."""
-    handler = signal.getsignal(signal.SIGCHLD)
-    loader = loader_of(config_of(Case("torch", (), workers=2), batch_size=1), numbered("files", 31, tmp_path))
-    assert signal.getsignal(signal.SIGCHLD) is handler
-    batches = loader.epoch(0)
-    next(batches)
-    worker = workers_of(loader._reader)[0]
-    os.kill(worker.pid, number)
-    worker.join(60)  # the signal has arrived here, outside of the loader
-    with pytest.raises(Failure, match=rf"worker process of loader torch ended by signal {number.name}.*lack of memory"):
-        list(batches)
-    loader.close()
-
-
-@pytest.mark.parametrize("asked", [True, False])
-def test_a_stopped_worker_does_not_hold_the_training(
-    asked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(workers, "STOPPED_S", 300.0 if asked else 2.0)
-    loader = loader_of(config_of(Case("torch", (), workers=1), batch_size=1), numbered("files", 31, tmp_path))
-    batches = loader.epoch(0)
-    next(batches)
-    (worker,) = workers_of(loader._reader)
-    os.kill(worker.pid, signal.SIGSTOP)
-    loader.stop_requested = lambda: asked
-    with pytest.raises(Failure, match=rf"worker process of loader torch \(pid {worker.pid}\) is suspended"):
-        list(batches)
-    loader.close()
-    assert not worker.is_alive()
-
-
-def test_a_worker_that_does_not_answer_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "ANSWER_S", 2.0)
-    monkeypatch.setattr(decode, "load", lambda *_: time.sleep(3600))
-    loader = loader_of(config_of(Case("torch", (), workers=1)), numbered("files", 9, tmp_path))
-    with pytest.raises(Failure, match="has not delivered a batch for 2 s"):
-        list(loader.epoch(0))
-    loader.close()
-
-
-FEW_FILES = """
-import resource, sys
-from distdl.cli import __main__ as cli  # whatever is imported later needs files, too
-import distdl.training.session, distdl.data.loaders.workers
-resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]), 4096))
-data = ["--data.loader", "torch", "--data.workers", "16", "--progress", "none", "--out", sys.argv[2]]
-sys.exit(cli.main(["train", "--profile", "digits", "--max-steps", "9", *data]))
-"""
-
-
-@pytest.mark.parametrize("files", [24, 40])
-def test_too_many_open_files_are_one_line(files: int, tmp_path: Path) -> None:
-    argv = [sys.executable, "-c", FEW_FILES, str(files), str(tmp_path / "run")]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 1, done.stderr
-    assert f"error: too many open files: this process may have {files}; raise it with ulimit -n" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-ORPHANS = """
-import os, signal, sys
-from distdl.core.config import Config, DataConfig
-from distdl.data.sets.load import load
-from distdl.data.loaders import make_loader
-from distdl.runtime.torch_private import workers_of
-from distdl.runtime.world import World
-config = Config(data=DataConfig(loader="torch", workers=2))
-dataset = load(config.data)
-loader = make_loader(config, dataset, dataset.train, World(), training=True)
-next(loader.epoch(0))
-print(*(worker.pid for worker in workers_of(loader._reader)), flush=True)
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-def test_workers_end_when_the_trainer_is_killed() -> None:
-    done = subprocess.run([sys.executable, "-c", ORPHANS], capture_output=True, text=True, check=False)
-    workers = [int(word) for word in done.stdout.split()]
-    assert len(workers) == 2, done.stderr
-    deadline = time.monotonic() + 15  # DataLoader's workers look for their parent every 5 s
-    while any(psutil.pid_exists(worker) and _runs(worker) for worker in workers):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
-def _runs(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-UNCLOSED = """
-import sys
-from pathlib import Path
-from distdl.core.config import Config, DataConfig
-from distdl.data.loaders import make_loader
-from distdl.runtime.world import World
-from numbered_sets import numbered
-dataset = numbered("files", 40, Path(sys.argv[2]))
-config = Config(data=DataConfig(loader=sys.argv[1], workers=2, batch_size=2))
-loader = make_loader(config, dataset, dataset.train, World(), training=True)
-batches = loader.epoch(0)
-next(batches)
-raise ValueError("a fault of the caller")
-"""
-
-
-@pytest.mark.parametrize("loader", ["torch", "dali"])
-def test_a_loader_that_nobody_closed_does_not_hold_its_process_up(loader: str, tmp_path: Path) -> None:
-    paths = os.pathsep.join([str(SUPPORT), *sys.path])
-    done = subprocess.run(
-        [sys.executable, "-c", UNCLOSED, loader, tmp_path],
-        env=os.environ | {"PYTHONPATH": paths},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode == 1 and done.stderr.rstrip().endswith("ValueError: a fault of the caller")
-
-
-@pytest.mark.slow
-@pytest.mark.serial
-@pytest.mark.parametrize("loader", ["torch", "dali"])
-def test_memory_stays_flat_over_epochs(loader: str, data_root: Path) -> None:
-    config = Config(data=DataConfig(name="caltech101", root=data_root, loader=loader, workers=2, batch_size=32))
-    dataset = load(config.data)
-    previous = set(psutil.Process().children())
-    made = make_loader(config, dataset, dataset.train, World(), training=True)
-    seen = []
-    for epoch in range(4):
-        assert sum(batch.count for batch in made.epoch(epoch)) == len(dataset.train)
-        processes = [psutil.Process(), *(set(psutil.Process().children()) - previous)]
-        seen.append(sum(process.memory_full_info().pss for process in processes) / 2**20)
-    made.close()
-    # The first epoch fills buffers and imports decoders; the three after it add less than a batch (19 MiB) and a tenth.
-    assert max(seen[1:]) < seen[0] * 1.1 + 19

@@ -111,3 +111,39 @@ def test_a_last_step_that_is_too_short_shares_with_those_before(
 
 def test_evaluation_keeps_a_short_last_step() -> None:
     assert order.sizes(41, 20, pieces=0).tolist() == [20, 20, 1]
+
+
+def test_the_order_reads_each_block_once_and_mixes_what_it_holds_together() -> None:
+    bounds = np.concatenate([[0], np.cumsum(np.random.default_rng(0).integers(50, 90, 200))])
+    n, together = int(bounds[-1]), 16
+    seen = set()
+    for epoch in range(3):
+        sequence = order.order_in_blocks(5, epoch, bounds, together)
+        assert (np.sort(sequence) == np.arange(n)).all()
+        seen.add(sequence.tobytes())
+        block = np.searchsorted(bounds, sequence, "right") - 1
+        first, last = np.zeros(200, int), np.zeros(200, int)
+        for number in range(200):
+            places = np.flatnonzero(block == number)
+            first[number], last[number] = places[0], places[-1]
+        # At no place are samples outstanding of more blocks than are held together.
+        open_blocks = [((first <= place) & (last >= place)).sum() for place in range(0, n, 37)]
+        assert max(open_blocks) <= together
+        # Stated: two samples of a batch share a block in one case of `together`; 5 sigma of 200 batches' pairs is 10 %.
+        batches = block[: n // 64 * 64].reshape(-1, 64)
+        same = np.mean([(row[:, None] == row[None, :]).sum() - 64 for row in batches]) / (64 * 63)
+        assert 0.85 / together < same < 1.15 / together
+    assert len(seen) == 3
+
+
+def test_a_small_packed_set_is_shuffled_in_full() -> None:
+    bounds = np.array([0, 40, 80, 120])
+    places = np.array([np.argsort(order.order_in_blocks(1, epoch, bounds)) for epoch in range(2000)])
+    # Each sample's mean place over epochs is the middle; its standard error is 120 / sqrt(12 * 2000) = 0.8; 6 of them.
+    assert np.abs(places.mean(0) - 59.5).max() < 4.7
+    # Neighbours in the file end up as far apart as any two: a third of the set, with a standard error of 0.6.
+    assert np.abs(np.abs(np.diff(places, axis=1)).mean() - 121 / 3) < 1
+
+
+def test_orders_of_any_two_seeds_differ() -> None:
+    assert len({order.order(seed, 1, 50).tobytes() for seed in (-1, -2, 0, 2**63, 2**63 + 1)}) == 5
