@@ -12,7 +12,6 @@ from scipy.stats import binomtest, ks_2samp
 from distdl.core import counter_rng as draws
 from distdl.core.config import AugmentConfig, ComputeConfig, Config, DataConfig
 from distdl.core.errors import UserError
-from distdl.data import files as encoded
 from distdl.data.augment import crops as windows
 from distdl.data.dataset import DataSet, EncodedSplit
 from distdl.data.loaders import dali as module
@@ -250,12 +249,3 @@ def test_a_gpu_decodes_the_same_images(precision: str, augment: AugmentConfig, d
         assert all(batch.images.is_contiguous(memory_format=torch.channels_last) for batch in batches)
         made[loader] = torch.cat([batch.images for batch in batches]).float()
     assert 255 * (made["torch"] - made["dali"]).abs().mean() < 2.0
-
-
-def test_files_are_kept_in_arrays_that_processes_share(tmp_path: Path) -> None:
-    names = [tmp_path / f"ü{number}.jpg" for number in range(99)]
-    paths = encoded.compact(names)
-    assert list(paths) == names and paths[-1] == names[-1] and len(paths) == 99
-    with pytest.raises(IndexError):
-        paths[99]
-    assert encoded.compact(paths) is paths

@@ -16,9 +16,9 @@ from distdl.data.loaders.spec import LoaderSpec
 from distdl.data.sets.load import load
 from distdl.runtime.world import World
 from distdl.telemetry.clock import Clock
-from loaders import config_of as settings_of
-from loaders import loader_of, run
 from numbered_sets import numbered
+from small_loaders import config_of as settings_of
+from small_loaders import loader_of, run
 
 ALL = AugmentConfig(flip=0.5, crop=3, color_jitter=0.5, rotation=20, mixup=0.2, cutmix=1.0)
 

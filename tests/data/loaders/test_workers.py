@@ -1,5 +1,6 @@
 """Loader torch: its worker processes, how they end, and what is said when they do not answer."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -9,18 +10,63 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 from distdl.core.config import Config, DataConfig
 from distdl.core.errors import Failure
 from distdl.data.loaders import make_loader, workers
 from distdl.data.loaders.samples import Samples
+from distdl.data.loaders.spec import LoaderSpec
 from distdl.data.sets.load import load
 from distdl.data.storage import decode
 from distdl.runtime.torch_private import workers_of
 from distdl.runtime.world import World
-from loaders import config_of, loader_of
 from numbered_sets import numbered
 from repository import SUPPORT
+from small_loaders import config_of, loader_of
+
+
+@pytest.mark.parametrize(
+    ("code", "text"), [(-9, "by signal SIGKILL"), (-7, "by signal SIGBUS"), (3, "with exit code 3")]
+)
+def test_the_end_of_a_worker_in_words(code: int, text: str) -> None:
+    assert workers._how(code) == text
+
+
+def slots_of(kind: str, count: int, device: str, tmp_path: Path) -> torch.Tensor | None:
+    dataset = numbered(kind, 9, tmp_path)
+    spec = LoaderSpec(
+        config=config_of("torch"),
+        dataset=dataset,
+        split=dataset.train,
+        world=World(device=torch.device(device)),
+        training=True,
+    )
+    return workers._slots(spec, count)
+
+
+def test_slots_are_for_files_that_worker_processes_decode_for_the_cpu(tmp_path: Path) -> None:
+    slots = slots_of("files", 2, "cpu", tmp_path)
+    assert slots is not None and slots.shape == (2 * workers.PREFETCH + 2, 4, 24, 24, 3) and slots.dtype == torch.uint8
+    assert slots_of("files", 0, "cpu", tmp_path) is None
+    assert slots_of("memory", 2, "cpu", tmp_path) is None
+    assert slots_of("files", 2, "cuda", tmp_path) is None
+
+
+def test_slots_are_shared_with_a_forked_process(tmp_path: Path) -> None:
+    slots = slots_of("files", 1, "cpu", tmp_path)
+    process = multiprocessing.get_context("fork").Process(target=lambda: slots[1].fill_(9))
+    process.start()
+    process.join(60)
+    assert (slots[1] == 9).all() and not slots[0].any()
+
+
+def test_all_slots_are_free_again_after_an_epoch(tmp_path: Path) -> None:
+    loader = loader_of(config_of("torch", workers=1), numbered("files", 31, tmp_path))
+    for _ in range(2):
+        assert len(list(loader.epoch(0))) == 8
+        assert sorted(loader._free) == list(range(workers.PREFETCH + 2))
+    loader.close()
 
 
 def test_closing_leaves_no_process_behind(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from distdl.core import paths
 from distdl.core.config import DataConfig
 from distdl.core.errors import UserError
 from distdl.data.dataset import ResidentSplit
-from distdl.data.sets.catalog import SETS
 from distdl.data.sets.load import load
 from distdl.data.storage import download as places
 
@@ -243,9 +242,3 @@ def test_a_missing_part_is_named(tmp_path: Path) -> None:
     (tmp_path / "cifar-10-batches-bin").mkdir()
     with pytest.raises(UserError, match=r"data_batch_1\.bin is missing"):
         load(DataConfig(name="cifar10", root=tmp_path))
-
-
-def test_the_table_is_sound() -> None:
-    for name, source in SETS.items():
-        assert len(source.mean) == len(source.std) in (0, source.channels), name
-        assert source.folders or name in ("digits", "synthetic"), name
