@@ -1,14 +1,22 @@
 """Make shards as other programs write them, for tests."""
 
 import io
+import os
 import tarfile
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from distdl.core.config import DataConfig
+from distdl.core.errors import UserError
+from distdl.data.dataset import Raw
+from distdl.data.storage import shards
 from distdl.data.storage.records import MAGIC, RECORD
+
+LABELS = [0, 0, 1, 0, 1, 1, 0, 1]
 
 
 def png(number: int = 0) -> bytes:
@@ -52,3 +60,25 @@ def write_records(file: Path, labels: Iterable[float]) -> Path:
     file.write_bytes(content)
     file.with_suffix(".idx").write_text("".join(lines))
     return file
+
+
+def read(folder: Path) -> Raw:
+    """The set in a folder of shards or records."""
+    return shards.read(folder, DataConfig())
+
+
+def refused(folder: Path, message: str) -> None:
+    """Assert that a folder of shards or records is refused, in one line."""
+    with pytest.raises(UserError, match=message) as error:
+        read(folder)
+    assert "\n" not in str(error.value) and "\x1b" not in str(error.value)
+
+
+def rewrite(file: Path, change: bytes, offset: int) -> None:
+    """Change a file in place and set its times back, as a careless program may."""
+    status = file.stat()
+    while file.stat().st_ctime_ns == status.st_ctime_ns:  # the kernel's clock has ticks of some milliseconds
+        with file.open("r+b") as sink:
+            sink.seek(offset)
+            sink.write(change)
+        os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
