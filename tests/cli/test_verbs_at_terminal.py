@@ -37,9 +37,14 @@ MISTAKES: dict[str, list[tuple[str, str]]] = {
         ("vgg16 --devise k80", "did you mean --device?"),
         ("vgg16 --device h100 --batch 16", 'did you mean "h100-pcie" or "h100-sxm"?'),
         ("vgg16 --device k80 --batch x", "--batch: 'x' is not a whole number"),
+        ("vgg16 --device k80 --ppp nan", "--ppp = nan: must be"),
         ("vgg16", "missing: --device"),
     ],
-    "calibrate": [("file.toml --round 3", "did you mean --rounds?"), ("", "missing: FILE")],
+    "calibrate": [
+        ("file.toml --round 3", "did you mean --rounds?"),
+        ("file.toml --batches 4 -1", "--batches = -1: must be greater than 0"),
+        ("", "missing: FILE"),
+    ],
     "profile": [("resnet18 --bach 3", "did you mean --batch?"), ("resnet18 --batch x", "--batch: 'x' is not a")],
     "fit speed": [
         ("speeds.csv --forn auto", "did you mean --form?"),
@@ -65,6 +70,8 @@ MISTAKES: dict[str, list[tuple[str, str]]] = {
         ("--with torchrunn -- --epochs 1", "--with: 'torchrunn' is not one of"),
         ("--nproc two -- --epochs 1", "--nproc: 'two' is not a whole number"),
         ("--nproc 2 -- --epoch 1", "did you mean --epochs?"),
+        ("--interface eth0;ls -- --epochs 1", "--interface 'eth0;ls' is not the name of a network interface"),
+        ("--hosts a,,b:2 -- --epochs 1", '--hosts: "b:2" is not a host name'),
     ],
     "hosts": [("--coun 3 -- true", "did you mean --count?"), ("--count x -- true", "--count: 'x' is not a whole")],
     "export": [("run file --fort x", "Unrecognized options: --fort, x"), ("run", "missing: FILE")],
@@ -82,6 +89,7 @@ MISTAKES: dict[str, list[tuple[str, str]]] = {
     "data export": [
         ("digits --formt jpeg", "did you mean --format?"),
         ("digits --out a --format png", "--format: "),
+        ("digits --out= --format jpeg", "--out is empty"),
     ],
     "list": [
         ("optimizer", 'did you mean "optimizers"?'),
@@ -98,6 +106,9 @@ MISTAKES: dict[str, list[tuple[str, str]]] = {
         ("scaling --strategies dpd", "strategies: 'dpd' is not one of"),
         ("scaling --set wokers=1", 'did you mean "workers"?'),
         ("scaling --job 2", "did you mean --jobs?"),
+        ("scaling --hosts 0", 'hosts: "0" names no host'),
+        ("weak --lr nan", "lr = nan: must be"),
+        ("decathlon --set profile=nope", 'study decathlon: profile: profile "nope" is not known'),
         ("scalin", 'did you mean "scaling"?'),
         ("", "missing: NAME"),
     ],

@@ -97,7 +97,7 @@ def test_a_dry_run_only_prints() -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--nproc", "0"], "--nproc must be at least 1"),
+        (["--nproc", "0"], "--nproc = 0: must be greater than 0"),
         (["--with", "netns", "--hosts", "h0,h1"], "--hosts 3"),
         (["--hosts", "localhost,h1"], "network name instead of localhost"),
         (["--with", "torchrum"], "torchrun"),
@@ -120,7 +120,7 @@ def test_bad_input_is_one_line_before_anything_starts(argv: list[str], message: 
         (["--hosts", ","], "names no host"),
         (["--hosts", "localhost.localdomain,h1"], "network name instead of localhost"),
         (["--with", "mpirun", "--hosts", "fe80::1,h1"], "does not accept IPv6 addresses"),
-        (["--port", "65536"], "--port 65536 is not a TCP port"),
+        (["--port", "65536"], "--port = 65536: must be less than 65536"),
         (["--with", "netns", "--hosts", "9999999999999"], "needs the number of hosts"),
         (["--with", "netns", "--hosts", "3", "--rate", "fast"], '"fast" is not a rate'),
         (["--with", "deepspeed", "--", "--strategy", "ddp"], "starts strategy deepspeed, but strategy is ddp"),

@@ -89,7 +89,7 @@ def test_the_warning_leaves_most_of_a_slice() -> None:
         (["--time", "0:30"], "less than a minute"),
         (["--array", "1..4"], '--array "1..4" is not a list of indices'),
         (["--sbatch", "partition=a b"], "is not an option of sbatch"),
-        (["--nodes", "0"], "--nodes must be at least 1"),
+        (["--nodes", "0"], "--nodes = 0: must be greater than 0"),
         (["--profile", "digitz"], 'did you mean "digits"?'),
         (["--", "--out", "x"], "--out cannot be given after --"),
         (["--array", "0-1", "--", "--seed=3"], "it is the index of the array"),

@@ -65,9 +65,9 @@ def test_a_resume_that_loses_a_part_of_the_optimizer_is_not_exact(tmp_path: Path
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--ranks", "0"), "--ranks must be at least 1"),
+        (("--ranks", "0"), "--ranks = 0: must be greater than 0"),
         (("--kills", "0"), "nothing to do: give --kills or --other-ranks, at least 1"),
-        (("--steps", "1"), "--steps must be at least 2"),
+        (("--steps", "1"), "--steps = 1: must be at least 2"),
         (("--", "--out", "elsewhere"), "--out cannot be given after --"),
         (("--", "--resume=auto"), "--resume cannot be given after --"),
         (("--profile", "digitz"), 'did you mean "digits"?'),

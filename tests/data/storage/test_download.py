@@ -20,7 +20,7 @@ def test_a_set_that_cannot_be_downloaded_says_from_where(tmp_path: Path, monkeyp
     assert list(tmp_path.iterdir()) in ([], [tmp_path / "cache"])
 
 
-def test_a_download_is_checked_and_unpacked(tmp_path: Path, data_root: Path) -> None:
+def test_a_download_is_checked_and_unpacked(tmp_path: Path) -> None:
     # A local server: a real download, except for the host's name.
     import functools
     import hashlib
@@ -31,7 +31,9 @@ def test_a_download_is_checked_and_unpacked(tmp_path: Path, data_root: Path) -> 
     served = tmp_path / "served"
     served.mkdir()
     with tarfile.open(served / "set.tar.gz", "w:gz") as tar:
-        tar.add(data_root / "cifar-100-binary", "cifar-100-binary")
+        for name in ("fine_label_names.txt", "test.bin", "train.bin"):
+            (tmp_path / name).write_bytes(name.encode() * 1000)
+            tar.add(tmp_path / name, f"cifar-100-binary/{name}")
     digest = hashlib.md5((served / "set.tar.gz").read_bytes(), usedforsecurity=False).hexdigest()
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=served)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
@@ -39,6 +41,7 @@ def test_a_download_is_checked_and_unpacked(tmp_path: Path, data_root: Path) -> 
         url = f"http://127.0.0.1:{server.server_port}/set.tar.gz"
         good = places.build(tmp_path / "good", lambda scratch: places.download([(url, digest)], scratch))
         assert sorted(file.name for file in good.iterdir()) == ["fine_label_names.txt", "test.bin", "train.bin"]
+        assert (good / "test.bin").read_bytes() == b"test.bin" * 1000
         with pytest.raises((OSError, RuntimeError)):
             places.build(tmp_path / "bad", lambda scratch: places.download([(url, "0" * 32)], scratch))
         server.shutdown()
