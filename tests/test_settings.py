@@ -1,4 +1,4 @@
-"""An invalid value for any field of any settings class is one line that names the field, and exit code 2.
+"""An invalid value for any field of any settings class is one line with its name, and exit code 2.
 
 The classes are found by walking: the verbs' functions, the registered studies, the factories of components. The values
 are made from the types (tests/support/invalid_values.py), so that a new field or class is covered without a row here.
@@ -96,7 +96,7 @@ class Option(NamedTuple):
     kind: Any
 
     @property
-    def shown(self) -> str:
+    def label(self) -> str:
         """Its name in a message."""
         return self.flag.strip("-").replace("-", "_") or self.parameter.upper()
 
@@ -152,7 +152,7 @@ def test_options_and_studies_are_found() -> None:
     assert len(OPTIONS) > 130 and len(STUDIES) >= 9
 
 
-@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: f"{option.verb} {option.shown}")
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: f"{option.verb} {option.label}")
 def test_an_option_of_a_verb(option: Option) -> None:
     """The verb is not called: its types alone refuse the value."""
 
@@ -164,7 +164,7 @@ def test_an_option_of_a_verb(option: Option) -> None:
         if (texts := as_arguments(value)) is not None:
             with pytest.raises(UserError) as error:
                 parse(accept, command_line(option, texts), prog=f"distdl {option.verb}")
-            check_message(error, option.shown, value)
+            check_message(error, option.label, value)
 
 
 VALID = {
@@ -196,7 +196,7 @@ FREE = ("slurm end state", "study run slurm")
 TEXTS = [
     option
     for option in OPTIONS
-    if option.kind in (str, tuple[str, ...]) and f"{option.verb} {option.shown}" not in FREE
+    if option.kind in (str, tuple[str, ...]) and f"{option.verb} {option.label}" not in FREE
 ]
 
 
@@ -216,7 +216,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("text", ["no\x1b[31m such", "é\n"])
-@pytest.mark.parametrize("option", TEXTS, ids=lambda option: f"{option.verb} {option.shown}")
+@pytest.mark.parametrize("option", TEXTS, ids=lambda option: f"{option.verb} {option.label}")
 def test_a_text_that_is_not_in_the_notation_of_an_option(
     option: Option, text: str, files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -224,7 +224,7 @@ def test_a_text_that_is_not_in_the_notation_of_an_option(
     argv, dashes, inner = VALID[option.verb].partition("-- ")
     assert main([*option.verb.split(), *argv.split(), f"{option.flag}={text}", *dashes.split(), *inner.split()]) == 2
     message = capsys.readouterr().err
-    assert option.shown in message.replace("-", "_") and message.startswith("error: "), message
+    assert option.label in message.replace("-", "_") and message.startswith("error: "), message
     assert message.count("\n") == 1 and message.strip().isprintable(), message
 
 

@@ -64,7 +64,7 @@ def out_of_range(kind: Any, metadata: tuple[Any, ...] = ()) -> Iterator[Any]:
 
 
 def of_wrong_type(kind: Any, metadata: tuple[Any, ...] = ()) -> Iterator[Any]:
-    """TOML values of types that the field does not have, some of which as text would be valid."""
+    """TOML values of other types than that of a field; as text some of them would be valid."""
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin is Annotated:
         yield from of_wrong_type(inner[0], (*metadata, *kind.__metadata__))

@@ -1,4 +1,4 @@
-"""What all loaders have in common: the protocol, and batches of chunks."""
+"""The protocol of loaders, and batches of chunks."""
 
 import inspect
 from pathlib import Path

@@ -114,8 +114,8 @@ class TestTransform:
         images[:, :12, :12] = 255
         cut, _ = trained(images, torch.arange(1), {"window": window})
         assert (cut > 0).all()  # the white quarter only
-        whole, _ = tested(images, torch.arange(1), {})
-        assert (whole > 0).float().mean() < 0.5
+        resized, _ = tested(images, torch.arange(1), {})
+        assert (resized > 0).float().mean() < 0.5
 
     def test_mixing_is_for_training(self, tmp_path: Path) -> None:
         augment = AugmentConfig(mixup=1.0)

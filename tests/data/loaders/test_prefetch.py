@@ -79,9 +79,9 @@ def wait_for(condition: Callable[[], bool]) -> None:
 def test_groups_behind_the_start_of_the_epoch_are_not_read(behind: int, tmp_path: Path) -> None:
     _, packed_set = packed("shards", 31, tmp_path)
     spec = spec_of(packed_set)
-    whole = ahead.ReadAhead(spec, spec.shard_parts, 0)
-    reading = read_along(spec, start=int(whole.begins[behind]))
-    assert reading.read == [block for group in whole.groups[behind:] for block in np.sort(group).tolist()]
+    complete = ahead.ReadAhead(spec, spec.shard_parts, 0)
+    reading = read_along(spec, start=int(complete.begins[behind]))
+    assert reading.read == [block for group in complete.groups[behind:] for block in np.sort(group).tolist()]
 
 
 @pytest.mark.usefixtures("small_blocks")

@@ -94,10 +94,10 @@ class TestUnreadable:
 
     def test_pixels_stay_with_their_labels(self, tmp_path: Path) -> None:
         """Unreadable samples are the last of what is decoded together, and return to their place."""
-        whole = resident(tmp_path, "files", training=False)
+        complete = resident(tmp_path, "files", training=False)
         partly = resident(tmp_path, "files", training=False, bad=(1,), on_error="skip")
         (first,) = (batch for batch in partly.epoch(0) if 8 not in batch.indices)
-        expected = torch.cat([batch.images for batch in whole.epoch(0)])
+        expected = torch.cat([batch.images for batch in complete.epoch(0)])
         assert torch.equal(first.images[: first.count], expected[torch.from_numpy(first.indices)])
 
 

@@ -1,4 +1,4 @@
-"""Loader torch: its worker processes, how they end, and what is said when they do not answer."""
+"""Loader torch: its worker processes, how they end, and the errors if they do not answer."""
 
 import multiprocessing
 import os

@@ -46,9 +46,9 @@ def challenge_layout(folder: Path) -> None:
 
 def test_the_own_reader_is_for_folders_without_train(tmp_path: Path) -> None:
     split = ResidentSplit(labels=np.zeros(1, np.int64), images=np.zeros((1, 2, 2, 3), np.uint8))
-    own = Raw(train=split, test=split, classes=("own",))
-    read = decathlon.reader(lambda folder, config: own)
-    assert read(tmp_path, DataConfig()) is own
+    own_raw = Raw(train=split, test=split, classes=("own",))
+    read = decathlon.reader(lambda folder, config: own_raw)
+    assert read(tmp_path, DataConfig()) is own_raw
     challenge_layout(tmp_path)
     raw = read(tmp_path, DataConfig())
     assert raw.classes == ("0001", "0002") and (len(raw.train), len(raw.test)) == (2, 2)
