@@ -260,7 +260,7 @@ def component_settings() -> Iterator[tuple[str, str, str, Any]]:
                     )
 
 
-@pytest.mark.parametrize(("group", "component", "name", "kind"), component_settings())
+@pytest.mark.parametrize(("group", "component", "name", "kind"), list(component_settings()))
 def test_a_setting_of_a_component(group: str, component: str, name: str, kind: Any) -> None:
     factory = registry.load(registry.find(group, component))
     required = [each for each, kind in inspect.signature(factory).parameters.items() if kind.default is kind.empty]

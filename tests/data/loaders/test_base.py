@@ -35,8 +35,8 @@ def test_every_loader_has_the_attributes_of_the_protocol(name: str, tmp_path: Pa
     try:
         for attribute in inspect.get_annotations(Loader):
             assert hasattr(loader, attribute), attribute
-        assert loader.spec is spec and (loader.name, loader.why) == (name, "a reason")
-        assert loader.skipped == [] and loader.stop_asked() is False and isinstance(loader.clock, Clock)
+        assert loader.spec is spec and (loader.name, loader.reason) == (name, "a reason")
+        assert loader.skipped == [] and loader.stop_requested() is False and isinstance(loader.clock, Clock)
         assert len(loader) == len(spec) == 3
         signature = inspect.signature(loader.epoch)
         assert list(signature.parameters) == ["epoch", "start"] and signature.parameters["start"].default == 0

@@ -10,10 +10,10 @@ from PIL import Image
 from numbered_sets import pictures
 
 pytest.importorskip("nvidia.dali")
-from distdl.data.loaders.dali_pipeline import Graph, build
+from distdl.data.loaders.dali_pipeline import PipelineSpec, build
 
 IMAGES = pictures(3)
-GRAPH = Graph(batch=3, threads=1, depth=1, device_id=None, channels=3, size=None)
+SPEC = PipelineSpec(batch=3, threads=1, depth=1, device_id=None, channels=3, size=None)
 
 
 def encoded(image: np.ndarray) -> np.ndarray:
@@ -25,7 +25,7 @@ def encoded(image: np.ndarray) -> np.ndarray:
 WINDOWS = [(0, 0, 30, 40), (2, 5, 10, 12), (29, 39, 1, 1)]
 
 
-def run(graph: Graph, mirror: list[int] | None = None) -> list[np.ndarray]:
+def run(graph: PipelineSpec, mirror: list[int] | None = None) -> list[np.ndarray]:
     pipeline = build(graph)
     pipeline.feed_input("encoded", [encoded(image) for image in IMAGES])
     pipeline.feed_input("anchor", [np.array(window[:2], np.float32) for window in WINDOWS])
@@ -42,18 +42,18 @@ def cut(index: int) -> np.ndarray:
 
 
 def test_windows_are_cut_in_rows_and_columns() -> None:
-    for index, image in enumerate(run(GRAPH)):
+    for index, image in enumerate(run(SPEC)):
         assert image.dtype == np.uint8 and (image == cut(index)).all()
 
 
 def test_gray_is_decoded_to_one_channel() -> None:
-    first = run(replace(GRAPH, channels=1))[0]
+    first = run(replace(SPEC, channels=1))[0]
     expected = np.array(Image.fromarray(IMAGES[0]).convert("L"))
     assert first.shape == (30, 40, 1) and np.abs(first[..., 0].astype(int) - expected).max() <= 1
 
 
 def test_windows_are_resized_to_one_size_as_pillow_does() -> None:
-    for index, image in enumerate(run(replace(GRAPH, size=8))):
+    for index, image in enumerate(run(replace(SPEC, size=8))):
         expected = Image.fromarray(cut(index)).resize((8, 8), Image.Resampling.BILINEAR)
         assert image.shape == (8, 8, 3)
         assert np.abs(image.astype(int) - np.array(expected)).mean() < 2  # without antialiasing it is above 6
@@ -63,8 +63,8 @@ def test_windows_are_resized_to_one_size_as_pillow_does() -> None:
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", np.float32), ("fp16", np.float16), ("bf16", np.float32)])
 def test_images_are_mirrored_and_normalized(channels_last: bool, precision: str, dtype: type) -> None:
     mean, std = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
-    graph = replace(GRAPH, size=8, mean=mean, std=std, precision=precision, channels_last=channels_last)
-    plain = run(replace(GRAPH, size=8))
+    graph = replace(SPEC, size=8, mean=mean, std=std, precision=precision, channels_last=channels_last)
+    plain = run(replace(SPEC, size=8))
     for index, image in enumerate(run(graph, mirror=[0, 1, 1])):
         bytes_ = plain[index][:, ::-1] if index else plain[index]
         expected = (bytes_ / 255 - mean) / std

@@ -207,7 +207,7 @@ def test_a_bad_file_is_replaced_by_its_neighbour_and_listed(case: Case, kind: st
         assert labels == expected
     loader.close()
     assert len(loader.skipped) == 2
-    assert any("004.jpg" in line and "005.jpg was taken in its place" in line for line in loader.skipped)
+    assert any("004.jpg" in line and "005.jpg is used instead" in line for line in loader.skipped)
 
 
 @each_that_reads_files
@@ -215,7 +215,7 @@ def test_a_set_of_nothing_but_bad_files_is_no_set(case: Case, kind: str, tmp_pat
     dataset = numbered(kind, 5, tmp_path)
     for file in dataset.train.files:
         spoil(file, "text")
-    with pytest.raises(UserError, match="5 files in a row cannot be read"):
+    with pytest.raises(UserError, match="5 consecutive files cannot be read"):
         run(loader_of(config_of(case, on_error="skip"), dataset), 0)
 
 

@@ -21,7 +21,7 @@ from packed_sets import packed
 def test_blocks_are_read_ahead_once_and_in_the_order_of_their_groups(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(order, "TOGETHER", 3)
+    monkeypatch.setattr(order, "BLOCKS_PER_GROUP", 3)
     monkeypatch.setattr(order.groups, "__defaults__", (3,))
     monkeypatch.setattr(ShardParts.blocks, "__defaults__", (4000,))
     _, packed_set = packed("shards", 31, tmp_path)
@@ -36,7 +36,7 @@ def test_blocks_are_read_ahead_once_and_in_the_order_of_their_groups(
     with ahead.ReadAhead(spec, spec.shard_parts, 0) as reading:
         for position in range(32):
             reading.advance(position)
-            group = int(np.searchsorted(reading.begins, position, "right")) - 1
+            group = int(np.searchsorted(reading.group_starts, position, "right")) - 1
             assert len(reading.read) <= sizes[min(group + 1, len(sizes) - 1)]
 
 
@@ -57,11 +57,11 @@ def read_along(spec: LoaderSpec, start: int = 0) -> ahead.ReadAhead:
     """Ask for the samples from `start` on, group by group, as soon as the thread has read what it may."""
     with ahead.ReadAhead(spec, spec.shard_parts, 0, start) as reading:
         for number, group in enumerate(reading.groups):
-            if reading.begins[number + 1] <= start:
+            if reading.group_starts[number + 1] <= start:
                 continue
-            if reading.begins[max(number - 1, 0)] > start:
+            if reading.group_starts[max(number - 1, 0)] > start:
                 assert not set(group.tolist()) & set(reading.read), "it is one group ahead, not two"
-            reading.advance(int(reading.begins[max(number - 1, 0)]))
+            reading.advance(int(reading.group_starts[max(number - 1, 0)]))
             due = set(np.sort(group)[reading.share].tolist())
             wait_for(lambda due=due: due <= set(reading.read))
     return reading
@@ -80,7 +80,7 @@ def test_groups_behind_the_start_of_the_epoch_are_not_read(behind: int, tmp_path
     _, packed_set = packed("shards", 31, tmp_path)
     spec = spec_of(packed_set)
     complete = ahead.ReadAhead(spec, spec.shard_parts, 0)
-    reading = read_along(spec, start=int(complete.begins[behind]))
+    reading = read_along(spec, start=int(complete.group_starts[behind]))
     assert reading.read == [block for group in complete.groups[behind:] for block in np.sort(group).tolist()]
 
 

@@ -58,9 +58,9 @@ def test_evaluation_changes_nothing(tmp_path: Path) -> None:
 def test_steps_made_ready_together_are_those_made_alone(
     at_once: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "AHEAD_BYTES", at_once * 4 * 4 * 3 * 24 * 24)
+    monkeypatch.setattr(module, "GROUP_BYTES", at_once * 4 * 4 * 3 * 24 * 24)
     loader = resident(tmp_path)
-    assert loader.at_once == at_once
+    assert loader.group == at_once
     batches = list(loader.epoch(0))
     assert [batch.count for batch in batches] == [step.count for step in loader.spec.steps(0)] == [4, 3, 2]
     for batch in batches:
@@ -69,9 +69,9 @@ def test_steps_made_ready_together_are_those_made_alone(
 
 
 def test_what_mixes_a_batch_sees_that_batch_alone(tmp_path: Path) -> None:
-    assert resident(tmp_path, augment=AugmentConfig(mixup=0.2)).at_once == 1
-    assert resident(tmp_path, augment=AugmentConfig(rotation=10)).at_once == 1
-    assert resident(tmp_path).at_once > 1
+    assert resident(tmp_path, augment=AugmentConfig(mixup=0.2)).group == 1
+    assert resident(tmp_path, augment=AugmentConfig(rotation=10)).group == 1
+    assert resident(tmp_path).group > 1
 
 
 class TestUnreadable:

@@ -90,7 +90,7 @@ class TestUnreadable:
         assert chunk.skipped.keys() == {2, 3}
         for number in (2, 3):
             assert f"00{number}.jpg" in chunk.skipped[number]
-            assert chunk.skipped[number].endswith("004.jpg was taken in its place")
+            assert chunk.skipped[number].endswith("004.jpg is used instead")
 
     def test_after_the_last_file_comes_the_first(self, tmp_path: Path) -> None:
         chunk = samples_of(tmp_path, bad=(N - 1, 0), on_error="skip")[0, np.array([N - 1])]
@@ -108,16 +108,19 @@ class TestUnreadable:
     def test_a_row_of_bad_files_is_a_broken_set(
         self, limit: int, taken: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(module, "NEIGHBOURS", limit)
+        monkeypatch.setattr(module, "MAX_CONSECUTIVE_UNREADABLE", limit)
         chunk = samples_of(tmp_path, bad=(1, 2), on_error="skip")[0, np.array([1])]
         if taken is None:
-            assert chunk.error.startswith("2 files in a row cannot be read, ") and "001.jpg" in chunk.error
+            assert (
+                chunk.error.startswith("2 consecutive files cannot be read; the first error: ")
+                and "001.jpg" in chunk.error
+            )
         else:
             assert chunk.indices.tolist() == [taken] and not chunk.error
 
     def test_a_set_without_a_readable_file_is_asked_once_for_each(self, tmp_path: Path) -> None:
         chunk = samples_of(tmp_path, bad=tuple(range(N)), on_error="skip")[0, np.array([2])]
-        assert chunk.error.startswith(f"{N} files in a row cannot be read, ")
+        assert chunk.error.startswith(f"{N} consecutive files cannot be read; the first error: ")
 
     def test_an_image_above_max_pixels_is_unreadable(self, tmp_path: Path) -> None:
         chunk = samples_of(tmp_path, max_pixels=30 * 40 - 1)[0, np.array([0])]

@@ -138,8 +138,8 @@ def test_a_stopped_worker_does_not_hold_the_training(
     next(batches)
     (worker,) = workers_of(loader._reader)
     os.kill(worker.pid, signal.SIGSTOP)
-    loader.stop_asked = lambda: asked
-    with pytest.raises(Failure, match=rf"worker process of loader torch \(pid {worker.pid}\) is stopped"):
+    loader.stop_requested = lambda: asked
+    with pytest.raises(Failure, match=rf"worker process of loader torch \(pid {worker.pid}\) is suspended"):
         list(batches)
     loader.close()
     assert not worker.is_alive()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from distdl.core.config import DataConfig
-from distdl.data.sets.catalog import IDX_FILES, PHOTOGRAPH, SETS, names
+from distdl.data.sets.catalog import CENTRAL_CROP, IDX_FILES, SETS, names
 from distdl.data.sets.decathlon import DOMAINS
 
 
@@ -29,7 +29,7 @@ def test_what_is_known_of_a_set_is_possible(name: str) -> None:
     assert source.size > 0 and source.channels in (1, 3) and 0 < source.central <= 1
     assert all(0 < value < 1 for value in (*source.mean, *source.std))
     assert len(source.images) in (0, 2) and all(count > 0 for count in source.images)
-    assert bool(source.origin) != bool(source.folders), "a set is at hand everywhere, or is looked for in folders"
+    assert bool(source.origin) != bool(source.folders), "a set is available everywhere, or is looked for in folders"
     for url, md5 in source.files:
         assert source.folders and re.fullmatch(r"https?://\S+/[\w.-]+", url) and re.fullmatch(r"[0-9a-f]{32}", md5)
 
@@ -48,7 +48,7 @@ def test_checksums_belong_to_their_files() -> None:
 
 
 def test_photographs_are_read_as_224_of_256() -> None:
-    assert PHOTOGRAPH * 256 == 224
+    assert CENTRAL_CROP * 256 == 224
     assert {name for name, source in SETS.items() if source.central != 1} == {"caltech101", "flowers", "dtd"}
 
 

@@ -23,16 +23,16 @@ def test_the_challenge_has_ten_domains() -> None:
 
 def test_a_domains_own_set_exists_and_has_its_classes() -> None:
     for domain in DOMAINS:
-        if domain.own_set:
-            known = SETS[domain.own_set].classes
+        if domain.original:
+            known = SETS[domain.original].classes
             # The set of flowers has 5 classes in the layout of its distributor; omniglot's are counted when it is read.
-            assert known in (0, domain.classes) or domain.own_set == "flowers"
+            assert known in (0, domain.classes) or domain.original == "flowers"
 
 
 @pytest.mark.parametrize("domain", DOMAINS, ids=lambda domain: domain.folder)
 def test_the_challenges_layout_is_looked_for_first(domain: decathlon.Domain) -> None:
     source = SETS[domain.name]
-    own_folders = SETS[domain.own_set].folders if domain.own_set else ()
+    own_folders = SETS[domain.original].folders if domain.original else ()
     assert source.folders == (f"decathlon-1.0/{domain.folder}", f"decathlon/{domain.folder}", *own_folders)
     assert (source.size, source.channels, source.mean) == (SIZE, 3, ())
 

@@ -99,7 +99,7 @@ def test_statistics_as_told(settings: dict, mean: tuple[float, ...], data_root: 
 def test_statistics_that_do_not_fit_are_refused() -> None:
     with pytest.raises(UserError, match=r"3 values.*1 channels"):
         load(DataConfig(mean=(0.1, 0.2, 0.3), std=(1.0, 1.0, 1.0)))
-    with pytest.raises(UserError, match="imagenet is for 3"):
+    with pytest.raises(UserError, match="imagenet needs 3"):
         load(DataConfig(normalize="imagenet"))
 
 
@@ -155,8 +155,8 @@ def mnist(tmp_path: Path, data_root: Path) -> Path:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda raw: raw[:-100], "header says 47040000"),
-        (lambda raw: raw + b"\0", "header says 47040000"),
+        (lambda raw: raw[:-100], "47040000 according to its header"),
+        (lambda raw: raw + b"\0", "47040000 according to its header"),
         (lambda raw: b"\1" + raw[1:], "not an idx file"),
         (lambda raw: b"", "not an idx file"),
     ],

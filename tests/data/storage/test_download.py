@@ -15,7 +15,7 @@ def test_a_set_that_cannot_be_downloaded_says_from_where(tmp_path: Path, monkeyp
         raise OSError("no network")
 
     monkeypatch.setattr("distdl.data.sets.load.download", unreachable)
-    with pytest.raises(UserError, match=r"no network.*fetch cifar-10-binary\.tar\.gz from https://www\.cs\.toronto"):
+    with pytest.raises(UserError, match=r"no network.*download cifar-10-binary\.tar\.gz from https://www\.cs\.toronto"):
         load(DataConfig(name="cifar10", root=tmp_path))
     assert list(tmp_path.iterdir()) in ([], [tmp_path / "cache"])
 

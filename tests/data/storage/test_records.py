@@ -23,7 +23,7 @@ def test_records_of_others_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("label", [1.7, -1, float("nan"), float("inf"), 1e9])
 def test_labels_of_records_are_class_numbers(label: float, tmp_path: Path) -> None:
     write_records(tmp_path / "train.rec", [*LABELS, label])
-    refused(tmp_path, "is no class number")
+    refused(tmp_path, "is not a class number")
 
 
 @pytest.mark.parametrize(

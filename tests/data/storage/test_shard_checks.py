@@ -58,7 +58,7 @@ def test_class_names_are_read(tmp_path: Path) -> None:
     [
         ("-1", "label -1 is negative"),
         ("14407640", "label 14,407,640, but the set has 8 samples"),
-        ("3000000000", "label 3000000000 is no class number"),
+        ("3000000000", "label 3000000000 is not a class number"),
         ("1.5", r"label 7\.cls is '1\.5', while others are class numbers"),
         ("cat", r"label 7\.cls is 'cat', while others are class numbers"),
         ("1_0", r"label 7\.cls is '1_0'"),
@@ -101,13 +101,13 @@ def header(name: str, kind: bytes, target: str = "0.png") -> tarfile.TarInfo:
         ([header("8.png", tarfile.SYMTYPE)], r"'8\.png' is a symbolic link"),
         ([header("8.png", tarfile.FIFOTYPE)], r"'8\.png' is a FIFO"),
         ([header("8.png", b"V")], "unknown type"),
-        ([("0.png", png())], r"two images of one key, '0\.png' and '0\.png'"),
-        ([("0.jpg", png())], r"two images of one key, '0\.png' and '0\.jpg'"),
-        ([("0.cls", b"0")], "two labels of one key"),
+        ([("0.png", png())], r"two images with the same key, '0\.png' and '0\.png'"),
+        ([("0.jpg", png())], r"two images with the same key, '0\.png' and '0\.jpg'"),
+        ([("0.cls", b"0")], "two labels with the same key"),
         ([("8.png", png())], r"image 8 has no label \(a member 8\.cls\)"),
         ([("8.png", png()), ("8.json", b"{}")], r"image 8 has no label \(a member 8\.cls\); there is 8\.json"),
         ([("8.cls", b"0")], r"label 8\.cls has no image"),
-        ([("8.heic", b"x"), ("8.cls", b"0")], r"label 8\.cls has no image of a known kind; there is 8\.heic"),
+        ([("8.heic", b"x"), ("8.cls", b"0")], r"label 8\.cls has no image of a known format; there is 8\.heic"),
         ([("a\n\x1b[31mb.png", png())], r"image a\\n\\x1b\[31mb has no label"),
     ],
 )
@@ -153,22 +153,22 @@ def test_files_that_are_left_out_or_look_wrong_are_noted(tmp_path: Path) -> None
         (folder / name).write_bytes(b"v1.2 8\n")
     write_tar(folder / "more" / "train-0.tar", samples(LABELS))
     notes = "\n".join(read(folder).notes)
-    assert f"files that are no shards are left out of {folder}: 7.png, extra.zip\n" in notes
-    assert f"{folder} has shards train-* below and above number 2, which it has not" in notes
+    assert f"files that are not shards are left out of {folder}: 7.png, extra.zip\n" in notes
+    assert f"{folder} has shards train-* below and above number 2, but not these" in notes
     assert f"{folder}/test-0.tar (test) is the same file as {folder}/train-0.tar (train)" in notes
-    assert "train is read from shards of 2 kinds of names: more/train-*, train-*" in notes
+    assert "train is read from shards with 2 different names: more/train-*, train-*" in notes
 
 
 def test_a_class_name_that_is_only_in_test_is_refused(tmp_path: Path) -> None:
     write_tar(tmp_path / "train-0.tar", samples(["cat", "dog"]))
     write_tar(tmp_path / "test-0.tar", samples(["cat", "cow"]))
-    refused(tmp_path, "test-0.tar has label 'cow', which is no class of the training samples")
+    refused(tmp_path, "test-0.tar has label 'cow', which is not a class of the training samples")
 
 
 def test_a_packed_set_in_a_folder_is_named(tmp_path: Path) -> None:
     write_tar(tmp_path / "inner" / "train-0.tar", samples(LABELS))
     (tmp_path / "inner" / "set.json").write_text("{}")
-    refused(tmp_path, f"{tmp_path}/inner is a packed set of its own")
+    refused(tmp_path, f"{tmp_path}/inner is itself a packed data set")
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_a_shard_that_was_rewritten_is_refused(table: bool, loaded: bool, packed
         (packed / "train-00000.npz").unlink()
     file = shard(packed)
     rewrite(file, b"\xff\xff", file.stat().st_size // 2)
-    refused(packed, f"{file.name} is not the file of set.json, whose SHA-256 differs")
+    refused(packed, f"{file.name} differs from the SHA-256 in set.json")
 
 
 def test_a_shard_of_others_that_was_rewritten_is_read_again(tmp_path: Path) -> None:
@@ -303,9 +303,9 @@ def test_set_json_is_compared_with_the_files(packed: Path) -> None:
     del described["digest"]
     row = described["parts"]["train"][0]
     for change, message in (
-        ({"samples": 999}, "has 20 samples, set.json says 999"),
+        ({"samples": 999}, "has 20 samples, but 999 according to set.json"),
         ({"bytes": 5}, "bytes of 5"),
-        ({"sha256": "0" * 64}, "SHA-256 differs"),
+        ({"sha256": "0" * 64}, "differs from the SHA-256"),
         ({"file": "x" + row["file"]}, "is missing"),
     ):
         changed = described | {"parts": described["parts"] | {"train": [row | change]}}
@@ -332,7 +332,7 @@ def test_verify_lists_every_fault(packed: Path) -> None:
     rewrite(shard(packed).with_stem("test-00000"), b"\xff\xff", 700)
     faults = list(shards.verify(packed))
     assert len(faults) == 2 and all("\n" not in fault for fault in faults)
-    assert "train-00000.npz is not the table of" in faults[0] and "SHA-256 differs" in faults[1]
+    assert "train-00000.npz does not match" in faults[0] and "differs from the SHA-256" in faults[1]
     (packed / "set.json").write_text("[]")
     assert len(list(shards.verify(packed))) == 1
     shutil.rmtree(packed)

@@ -60,8 +60,8 @@ FILES = {  # names of files, and images by split, or what is refused
     ),
     "too many": ("train-0-of-2.tar train-1-of-2.tar train-2-of-2.tar", "3 of the 2 shards"),
     "two counts": ("train-0-of-2.tar train-1-of-3.tar", "1 of the 2 shards"),
-    "one shard twice": ("train-0.tar train-0.TAR", "are one shard by their names"),
-    "tar and records": ("train-0.tar train-0.rec", "are one shard by their names"),
+    "one shard twice": ("train-0.tar train-0.TAR", "have the same name except for the suffix"),
+    "tar and records": ("train-0.tar train-0.rec", "have the same name except for the suffix"),
 }
 
 
@@ -96,9 +96,9 @@ def test_what_is_named_like_a_shard_but_is_no_file_is_refused(tmp_path: Path) ->
     file = tmp_path / "train-1.tar"
     write_tar(tmp_path / "train-0.tar", samples(LABELS))
     for make, message in (
-        (lambda: file.symlink_to("gone.tar"), "is a link that leads nowhere"),
-        (lambda: os.mkfifo(file), "is no file"),
-        (lambda: file.mkdir(), "is no file"),
+        (lambda: file.symlink_to("gone.tar"), "is a broken link"),
+        (lambda: os.mkfifo(file), "is not a file"),
+        (lambda: file.mkdir(), "is not a file"),
     ):
         make()
         refused(tmp_path, f"{file} .*{message}")
