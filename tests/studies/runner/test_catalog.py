@@ -93,7 +93,7 @@ def test_help_has_the_studys_own_settings(in_process) -> None:
         (("--set", "calls=many"), "study relay: calls: 'many' is not a whole number"),
         (("--profile", "large"), 'study relay has no profile "large", which has none'),
         (("--profile", "gone.toml"), "there is no profile file gone.toml"),
-        (("--jobs", "-1"), "--jobs -1"),
+        (("--jobs", "-1"), "--jobs = -1"),
         (("--calls",), "--calls needs a value"),
         (("--slurm", "partition=gpu"), '"partition=gpu" is not an option of sbatch'),
         (("--slurm", "--time=1", "--gpus", "0,1"), "Slurm assigns the GPUs"),
