@@ -25,7 +25,8 @@ def test_export_writes_folders_that_are_the_same_set(size: int | None, tmp_path:
         if size is None:
             assert other.read_bytes() == encoded.read(file).tobytes()
         else:
-            assert min(Image.open(other).size) == (16 if size else 30)
+            with Image.open(other) as image:
+                assert min(image.size) == (16 if size else 30)
     original = {file: file.stat().st_mtime_ns for file in (tmp_path / "out").rglob("*.jpg")}
     lost = next(iter(original))
     lost.unlink()
