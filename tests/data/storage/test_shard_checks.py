@@ -15,7 +15,7 @@ from distdl.data import files as encoded
 from distdl.data.dataset import DataSet, ResidentSplit
 from distdl.data.storage import shards
 from distdl.data.storage.pack import pack
-from distdl.data.storage.tables import Table, read_table, write_table
+from distdl.data.storage.tables import SampleTable, read_table, write_table
 from shard_files import LABELS, png, read, refused, rewrite, samples, write_tar
 
 
@@ -263,7 +263,7 @@ def test_a_table_that_does_not_fit_is_made_again(change: dict, packed: Path) -> 
     sums = {each.file: each.sha256 for each in shards.read_set_file(packed).shards()}
     rows = read_table(file.with_suffix(".npz"), file.stat().st_size, sums[file.name])
     columns = {name: getattr(rows, name) for name in ("offset", "size", "label", "sha256")}
-    write_table(file.with_suffix(".npz"), Table(**columns | change))
+    write_table(file.with_suffix(".npz"), SampleTable(**columns | change))
     result = read(packed) if change.keys() != {"label"} or change["label"].max() < 10**9 else None
     if result is None:
         refused(packed, "label 1,000,000,000, but the set has 2 classes")
