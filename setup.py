@@ -34,19 +34,6 @@ EXTRAS["all"] = sorted(
     {need for name in ("deepspeed", "large-batch", "tensorboard", "report") for need in EXTRAS[name]}
 )
 
-STUDIES = (
-    "decathlon",
-    "leaderboard",
-    "optimizers",
-    "optimus",
-    "paleo",
-    "scaling",
-    "semisupervised",
-    "transfer",
-    "weak",
-)
-"""Modules of distdl.studies with a value `STUDY`. They are found through entry points, as those of other packages."""
-
 
 def _version() -> str:
     """Read `__version__` of distdl/__init__.py, the only place that states the version."""
@@ -88,8 +75,5 @@ setup(
         "filelock>=3.12",
     ],
     extras_require=EXTRAS,
-    entry_points={
-        "console_scripts": ["distdl = distdl.cli.__main__:main"],
-        "distdl.studies": [f"{name} = distdl.studies.{name}:STUDY" for name in STUDIES],
-    },
+    entry_points={"console_scripts": ["distdl = distdl.cli.__main__:main"]},
 )

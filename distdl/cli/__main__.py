@@ -49,7 +49,7 @@ VERBS: dict[str, Verb] = {
     "data list": Verb("distdl.cli.data:list_sets", "list data sets and whether they are on this machine"),
     "data describe": Verb("distdl.cli.data:describe", "splits, classes and sizes of a data set, and a picture"),
     "data verify": Verb("distdl.cli.data_verify:verify_set", "decode all images, find duplicates, check files"),
-    "study list": Verb("distdl.cli.study:list_studies", "list studies"),
+    "study list": Verb("distdl.cli.list:list_studies", "list studies"),
     "study run": Verb("distdl.cli.study:run_words", "run or resume the trials of a study", raw=True),
     "study show": Verb("distdl.cli.study:show", "show the results of a study"),
     "report": Verb("distdl.cli.report:report", "write an HTML page of a run, several runs or a study"),

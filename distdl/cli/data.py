@@ -8,9 +8,11 @@ import tyro
 from rich.table import Table
 from rich.text import Text
 
-from distdl.core.config import DataConfig, FilePath, Seed, Share
+from distdl.core.conditions import require_keys
+from distdl.core.config import ComponentOptions, DataConfig, FilePath, Seed, Share
 from distdl.core.console import PlainConsole
 from distdl.core.paths import data_root, root_origin
+from distdl.core.registry import NO_OPTIONS, rows
 from distdl.core.text import name as shown
 from distdl.core.text import printable
 from distdl.data.dataset import DataSet, ResidentSplit, Split
@@ -25,23 +27,25 @@ SHOWN = 20
 
 
 def list_sets(*, root: FilePath | None = None) -> None:
-    """List the data sets that are known, and which of them are on this machine.
+    """List the known data sets, and which of them are on this machine.
 
     Args:
-        root: folder in which sets are looked for; without it $DISTDL_DATA, else distdl's cache folder.
+        root: folder that is searched for data sets; default: $DISTDL_DATA, else distdl's cache folder.
     """
     base = data_root(root)
-    title = Text(printable(f"data sets, looked for in {base} ({root_origin(root)})"), "italic")
+    title = Text(printable(f"data sets in {base} ({root_origin(root)})"), "italic")
     table = Table(title=title, title_justify="left")
-    for column in ("name", "here", "what"):
+    for column in ("name", "available", "description"):
         table.add_column(column, overflow="fold")
     for name, (where, _) in available(base).items():
-        missing = "no, is fetched when asked for" if SETS[name].files else "no"
+        missing = "no; downloaded on first use" if SETS[name].files else "no"
         mark = Text("yes", "green") if where else Text(missing, "yellow")
         table.add_row(name, mark, SETS[name].text)
+    for name, row in rows("datasets").items():
+        table.add_row(name, Text("installed", "green"), row.summary)
     console = PlainConsole()
     console.print(table)
-    console.print("Beside these: the path of an image folder, or of an archive of one.")
+    console.print("Also accepted: the path of an image folder or of an archive of one, or package.module:callable.")
 
 
 def describe(
@@ -50,22 +54,26 @@ def describe(
     root: FilePath | None = None,
     validation: Share = 0.0,
     split_seed: Seed = 0,
+    options: ComponentOptions = NO_OPTIONS,
     figure: FilePath | None = None,
 ) -> None:
     """Describe a data set: its splits, classes, images per class, sizes and statistics.
 
     Args:
         name: a set by name (distdl data list), or the path of an image folder or of an archive of one.
-        root: folder in which sets are looked for; without it $DISTDL_DATA, else distdl's cache folder.
-        validation: share of each class that is taken from the training list for validation, by split_seed.
+        root: folder that is searched for data sets; default: $DISTDL_DATA, else distdl's cache folder.
+        validation: share of each class that is moved from training to validation, drawn with split_seed.
         split_seed: seed of that division.
+        options: settings of a data set of another package, dataset.NAME=VALUE.
         figure: write a bar chart of images per class and a picture of samples to this file (.png, .svg, .pdf).
     """
     figure_files.check(figure)
     data = DataConfig(name=name, root=root, validation=validation, split_seed=split_seed, on_error="skip")
-    dataset = load(data)
+    require_keys(options, ["dataset"])
+    source = source_of(name, root, options.get("dataset"))
+    dataset = load(data, source=source)
     console = PlainConsole()
-    console.print(Text.assemble((printable(dataset.name), "bold"), f": {printable(source_of(name).text)}"))
+    console.print(Text.assemble((printable(dataset.name), "bold"), f": {printable(source.text)}"))
     console.print(_facts(dataset))
     console.print(_classes(dataset))
     for note in dataset.notes:
@@ -81,7 +89,7 @@ def _facts(dataset: DataSet) -> Table:
     table = Table.grid(padding=(0, 2))
     for part, split in _parts(dataset).items():
         counts = np.bincount(split.labels, minlength=len(dataset.classes))
-        table.add_row(part, f"{len(split):,} images, {_range(counts)} a class")
+        table.add_row(part, f"{len(split):,} images, {_range(counts)} per class")
     table.add_row("classes", f"{len(dataset.classes):,}")
     table.add_row("images", _image_sizes(dataset))
     table.add_row("mean", "  ".join(f"{value:.4f}" for value in dataset.mean))
@@ -100,7 +108,7 @@ def _parts(dataset: DataSet) -> dict[str, Split]:
 
 
 def _image_sizes(dataset: DataSet) -> str:
-    kind = "gray" if dataset.channels == 1 else "colour"
+    kind = "gray" if dataset.channels == 1 else "color"
     split = dataset.train
     if isinstance(split, ResidentSplit):
         height, width = split.images.shape[1:3]
@@ -115,7 +123,7 @@ def _image_sizes(dataset: DataSet) -> str:
     high, wide = np.array(sizes or [(0, 0)]).T
     unreadable = f", {len(picks) - len(sizes)} unreadable" if len(sizes) < len(picks) else ""
     return (
-        f"{_range(wide)} pixels wide, {_range(high)} high ({len(picks)} files looked at{unreadable}), {kind}; "
+        f"{_range(wide)} pixels wide, {_range(high)} high ({len(picks)} files examined{unreadable}), {kind}; "
         f"read to {dataset.image_size} x {dataset.image_size}"
     )
 

@@ -11,9 +11,11 @@ import torch
 import tyro
 from rich.table import Table
 
-from distdl.core.config import AugmentConfig, Config, Count, DataConfig, FilePath, Positive, Timeout
+from distdl.core.conditions import require_keys
+from distdl.core.config import AugmentConfig, ComponentOptions, Config, Count, DataConfig, FilePath, Positive, Timeout
 from distdl.core.console import PlainConsole
 from distdl.core.errors import UserError
+from distdl.core.registry import NO_OPTIONS
 from distdl.data.dataset import DataSet, EncodedSplit
 from distdl.data.loaders import make_loader
 from distdl.data.loaders.bench import STAGES, StageRates, diagnose, measure, of_run
@@ -34,22 +36,26 @@ def bench(
     seconds: Timeout = 5.0,
     run: FilePath | None = None,
     augment: AugmentConfig = USUAL,
+    options: ComponentOptions = NO_OPTIONS,
     json: bool = False,
 ) -> None:
-    """Measure how fast a set can be fed, stage by stage and loader by loader, and name what holds it back.
+    """Measure the throughput of a data set by stage and by loader, and name the bottleneck.
 
     Args:
         name: a set by name (distdl data list), or the path of an image folder, of shards or of an archive.
-        root: folder in which sets are looked for; without it $DISTDL_DATA, else distdl's cache folder.
+        root: folder that is searched for data sets; default: $DISTDL_DATA, else distdl's cache folder.
         batch_size: samples per batch.
-        image_size: height and width in pixels; 0 takes the set's own.
-        seconds: for which each loader is measured.
-        run: folder of a run on this set that has ended: how fast its network was is taken from its clock.
-        augment: what is done to the samples.
+        image_size: height and width in pixels; 0: the data set's default.
+        seconds: length of each loader's measurement.
+        run: folder of a completed run on this data set, whose network's speed is shown too.
+        augment: augmentation of the samples.
+        options: settings of a data set of another package, dataset.NAME=VALUE.
         json: print a JSON object instead of the tables.
     """
     console = PlainConsole(stderr=json)
-    dataset = load(DataConfig(name=name, root=root, image_size=image_size, on_error="skip"))
+    require_keys(options, ["dataset"])
+    config = DataConfig(name=name, root=root, image_size=image_size, on_error="skip")
+    dataset = load(config, options.get("dataset"))
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     data = DataConfig(
         name=name, root=root, batch_size=batch_size, image_size=image_size, augment=augment, on_error="skip"
@@ -80,7 +86,7 @@ def _network(run: Path) -> float | None:
     try:
         return of_run(json_format.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"--run {run}: {file.name} has no speed ({error}): name a run that has ended") from None
+        raise UserError(f"--run {run}: {file.name} has no speed ({error}): name a completed run") from None
 
 
 def _choices(dataset: DataSet, augment: AugmentConfig, most: int) -> list[tuple[str, int]]:
@@ -134,7 +140,7 @@ def _loaders(rates: dict[tuple[str, int], float]) -> Table:
 
 
 WHAT = {
-    "disk": "reading files, one after the other",
+    "disk": "reading files, one at a time",
     "decode": "the decoder alone, whole images, one core",
     "augment": "window and resize, one core",
     "finish": "the rest of the augmentation, normalising",
@@ -144,7 +150,7 @@ WHAT = {
 
 
 def _stages(rates: StageRates) -> Table:
-    table = Table(title=f"images/s by stage, were it alone ({rates.cores} cores decode)", title_justify="left")
+    table = Table(title=f"images/s by stage, each measured alone ({rates.cores} cores decode)", title_justify="left")
     table.add_column("stage")
     table.add_column("images/s", justify="right")
     table.add_column("what")

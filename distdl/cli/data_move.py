@@ -1,4 +1,4 @@
-"""`distdl data pack` and `distdl data export`: a set from one layout into another."""
+"""`distdl data pack` and `distdl data export`: convert a data set from one layout into another."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -9,9 +9,11 @@ import numpy as np
 import tyro
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from distdl.core.config import DataConfig, FilePath, Positive
+from distdl.core.conditions import require_keys
+from distdl.core.config import ComponentOptions, DataConfig, FilePath, Positive
 from distdl.core.console import PlainConsole
 from distdl.core.errors import UserError
+from distdl.core.registry import NO_OPTIONS
 from distdl.core.text import printable
 from distdl.data.dataset import DataSet
 from distdl.data.files import Unreadable
@@ -30,20 +32,22 @@ def pack(
     root: FilePath | None = None,
     shard_mib: Positive = 64,
     on_error: OnError = "raise",
+    options: ComponentOptions = NO_OPTIONS,
 ) -> None:
-    """Pack a set into a few large files, which a parallel file system reads well. An interrupted call is resumed.
+    """Pack a data set into a few large files, which parallel file systems read fast. An interrupted call is resumed.
 
     Args:
         name: a set by name (distdl data list), or the path of an image folder, of shards or of an archive.
         out: folder for the shards; --data.name takes it.
         format: shards are tar files as WebDataset and DALI read them; records are MXNet's, which DALI reads.
-        root: folder in which sets are looked for; without it $DISTDL_DATA, else distdl's cache folder.
-        shard_mib: about how large a file is to be.
-        on_error: on an unreadable image, end, or skip: leave it out and list it.
+        root: folder that is searched for data sets; default: $DISTDL_DATA, else distdl's cache folder.
+        shard_mib: approximate size of a file in MiB.
+        on_error: raise ends at an unreadable image; skip omits it and lists it at the end.
+        options: settings of a data set of another package, dataset.NAME=VALUE.
     """
     from distdl.data.storage.pack import pack as write
 
-    dataset = _load(DataConfig(name=name, root=root, on_error="skip"), out)
+    dataset = _load(DataConfig(name=name, root=root, on_error="skip"), options, out)
     left_out, unreadable = _on_error(on_error)
     with _progress(dataset, "packing") as progress:
         files = write(dataset, out, format, shard_mib * 2**20, progress, unreadable).shards()
@@ -61,22 +65,24 @@ def export(
     root: FilePath | None = None,
     size: Positive | None = None,
     on_error: OnError = "raise",
+    options: ComponentOptions = NO_OPTIONS,
 ) -> None:
-    """Write a set as image files in folders PART/CLASS. An interrupted call is resumed.
+    """Write a data set as image files in folders PART/CLASS. An interrupted call is resumed.
 
     Args:
         name: a set by name (distdl data list), or the path of an image folder, of shards or of an archive.
         out: folder for the images; --data.name takes it.
-        format: folder leaves files as they are; jpeg makes JPEGs of them, which decode faster when they are smaller.
-        root: folder in which sets are looked for; without it $DISTDL_DATA, else distdl's cache folder.
-        size: jpeg: pixels of the short side; images that are smaller stay, as all do without it.
-        on_error: on an unreadable image, end, or skip: leave it out and list it.
+        format: folder copies files unchanged; jpeg converts them to JPEG, which decodes faster if it is smaller.
+        root: folder that is searched for data sets; default: $DISTDL_DATA, else distdl's cache folder.
+        size: jpeg: short side in pixels, to which larger images are reduced; default: images keep their size.
+        on_error: raise ends at an unreadable image; skip omits it and lists it at the end.
+        options: settings of a data set of another package, dataset.NAME=VALUE.
     """
     from distdl.data.storage.export import export as write
 
     if size is not None and format != "jpeg":
         raise UserError("--size is for --format jpeg")
-    dataset = _load(DataConfig(name=name, root=root, normalize="none"), out)
+    dataset = _load(DataConfig(name=name, root=root, normalize="none"), options, out)
     left_out, unreadable = _on_error(on_error)
     with _progress(dataset, "exporting") as progress:
         count = write(dataset, out, (size or 0) if format == "jpeg" else None, progress, unreadable)
@@ -87,10 +93,11 @@ def export(
     _say(f"{count:,} images, read again and equal to their sums in SHA256SUMS: --data.name {out}")
 
 
-def _load(config: DataConfig, out: Path) -> DataSet:
+def _load(config: DataConfig, options: ComponentOptions, out: Path) -> DataSet:
     """Load a set that is to be written to `out`, which must not be inside of the set."""
-    dataset = load(config)
-    source = source_of(config.name)
+    require_keys(options, ["dataset"])
+    source = source_of(config.name, config.root, options.get("dataset"))
+    dataset = load(config, source=source)
     refuse_inside(out, locate(config.name, source, config.root) if source.folders else None, dataset)
     return dataset
 

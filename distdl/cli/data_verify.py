@@ -9,9 +9,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from distdl.core.config import DataConfig, FilePath
+from distdl.core.conditions import require_keys
+from distdl.core.config import ComponentOptions, DataConfig, FilePath
 from distdl.core.console import PlainConsole
 from distdl.core.errors import EXIT_DONE, EXIT_FAILED
+from distdl.core.registry import NO_OPTIONS
 from distdl.core.text import printable
 from distdl.data.dataset import DataSet
 from distdl.data.sets.load import load, locate, source_of
@@ -19,7 +21,13 @@ from distdl.data.sets.verify import KINDS, Report, verify
 from distdl.runtime.cores import cores
 
 
-def verify_set(name: Annotated[str, tyro.conf.Positional], *, root: FilePath | None = None, json: bool = False) -> int:
+def verify_set(
+    name: Annotated[str, tyro.conf.Positional],
+    *,
+    root: FilePath | None = None,
+    options: ComponentOptions = NO_OPTIONS,
+    json: bool = False,
+) -> int:
     """Check a whole data set: decode each image, find duplicates, compare packed files with their checksums.
 
     Findings are listed one per line. The exit code is 0 if there are none, 1 if there are some, and 2 if the set cannot
@@ -27,11 +35,13 @@ def verify_set(name: Annotated[str, tyro.conf.Positional], *, root: FilePath | N
 
     Args:
         name: a set by name (distdl data list), or the path of an image folder, of shards or of an archive.
-        root: folder in which sets are looked for; without it $DISTDL_DATA, else distdl's cache folder.
+        root: folder that is searched for data sets; default: $DISTDL_DATA, else distdl's cache folder.
+        options: settings of a data set of another package, dataset.NAME=VALUE.
         json: print one JSON object instead of text.
     """
-    dataset = load(DataConfig(name=name, root=root, normalize="none"))
-    source = source_of(name)
+    require_keys(options, ["dataset"])
+    source = source_of(name, root, options.get("dataset"))
+    dataset = load(DataConfig(name=name, root=root, normalize="none"), source=source)
     folder = locate(name, source, root)
     report = _verified(dataset, folder if source.packed else None)
     if json:

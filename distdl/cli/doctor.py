@@ -4,11 +4,10 @@ import json
 import platform
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib import metadata, util
-from typing import Any
 
 from rich.table import Table
 from rich.text import Text
@@ -16,6 +15,7 @@ from rich.text import Text
 from distdl.core.components import COMPONENTS
 from distdl.core.console import PlainConsole
 from distdl.core.errors import reason
+from distdl.core.kinds import Row
 from distdl.runtime.cores import cores
 
 
@@ -109,11 +109,11 @@ def _nccl() -> Capability:
     return Capability(name="nccl", found=False, detail="this torch has none: GPUs would communicate through gloo")
 
 
-def _package(name: str, traits: Mapping[str, Any]) -> Capability:
-    """The package that a component of the registry needs."""
-    if _importable(traits["package"]):
-        return Capability(name=name, found=True, detail=_version(_distribution(traits["package"])))
-    return Capability(name=name, found=False, detail="not installed", remedy=traits["install"])
+def _package(name: str, row: Row) -> Capability:
+    """The package that a component of the registry requires."""
+    if _importable(row.requires):
+        return Capability(name=name, found=True, detail=_version(_distribution(row.requires)))
+    return Capability(name=name, found=False, detail="not installed", remedy=row.install)
 
 
 def _distribution(package: str) -> str:
@@ -185,19 +185,19 @@ def _data() -> list[Capability]:
 
 
 PACKAGES = {
-    row.traits["package"].rpartition(".")[2]: row.traits
+    row.requires.rpartition(".")[2]: row
     for components in COMPONENTS.values()
     for row in components.values()
-    if "package" in row.traits
+    if row.requires
 }
-"""Optional packages of distdl's components, by the last part of their name."""
+"""Components that require an optional package, by the last part of its name."""
 
 CHECKS: dict[str, Callable[[], Capability | list[Capability]]] = {
     "host": _host,
     "torch": _torch,
     "cuda": _cuda,
     "nccl": _nccl,
-    **{name: partial(_package, name, traits) for name, traits in PACKAGES.items()},
+    **{name: partial(_package, name, row) for name, row in PACKAGES.items()},
     "nvml": _nvml,
     "slurm": _slurm,
     "data": _data,

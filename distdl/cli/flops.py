@@ -10,9 +10,10 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from distdl.core.config import Count
+from distdl.core.config import ComponentOptions, Count
 from distdl.core.console import PlainConsole
 from distdl.core.errors import UserError
+from distdl.core.registry import NO_OPTIONS
 from distdl.perf.cost.conventions import lu2017
 from distdl.perf.cost.grouping import LayerGroup, by_kind, by_module
 from distdl.perf.cost.layers import Layer, Network
@@ -36,6 +37,7 @@ def flops(
     training: bool = False,
     by: Literal["layer", "kind", "module"] = "layer",
     convention: Literal["standard", "lu2017"] = "standard",
+    options: ComponentOptions = NO_OPTIONS,
     json: bool = False,
     csv: bool = False,
 ) -> None:
@@ -53,6 +55,7 @@ def flops(
             the weights.
         by: rows: layers in the order in which they run, kinds of layer, or modules with their parts.
         convention: standard counts 2 for a multiply-add; lu2017 as that paper does: 1 for it, and more for other work.
+        options: settings of a network of another package, model.NAME=VALUE.
         json: print a JSON object.
         csv: print the rows as CSV.
     """
@@ -60,7 +63,7 @@ def flops(
         raise UserError("--json and --csv: choose one")
     if convention == "lu2017" and training:
         raise UserError("--convention lu2017 counts the forward pass alone: leave out --training")
-    network = _count(model, input, batch, training)
+    network = _count(model, input, batch, training, options)
     if convention == "lu2017":
         network = lu2017(network)
     if json:
@@ -86,14 +89,14 @@ def flops(
         console.print(f"warning: {warning}", style="yellow")
 
 
-def _count(model: str, input: str, batch: int, training: bool) -> Network:
+def _count(model: str, input: str, batch: int, training: bool, options: ComponentOptions) -> Network:
     import torch
 
     from distdl.planner.workload import named
     from distdl.profiling.counting.count import count
 
     shapes = parse_inputs(input)
-    subject = named(model, shapes[0][0] if shapes else None)
+    subject = named(model, shapes[0][0] if shapes else None, options)
     batch = batch or subject.batch
     inputs = None
     if len(shapes) > 1 or any(integers for _, integers in shapes):

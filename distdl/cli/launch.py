@@ -74,9 +74,9 @@ def _check_strategy(strategy: str, launcher: str, ranks: int) -> None:
     Raises:
         UserError: naming both, and a launcher for the strategy.
     """
-    fits = next((name for name in registry.rows("launchers") if _strategy(name) == strategy), "torchrun")
     only = _strategy(launcher)
     if only and strategy not in ("auto", only):
+        fits = next((name for name in registry.rows("launchers") if _strategy(name) == strategy), "torchrun")
         raise UserError(f"--with {launcher} starts strategy {only}, but strategy is {strategy}: use --with {fits}")
     if strategy == "horovod" and launcher not in ("horovodrun", "mpirun"):
         raise UserError(f"--with {launcher} does not start strategy horovod: use --with horovodrun")
@@ -115,9 +115,10 @@ def _job(
 
 def _start(launcher: str, job: "Job", *, dry_run: bool) -> int:
     """Print the commands, and run them unless it is a dry run."""
+    from distdl.launchers.commands import make_commands
     from distdl.launchers.run import run
 
-    commands = registry.make("launchers", launcher, job)
+    commands = make_commands(launcher, job)
     for command in commands:
         print(command.shell(), flush=True)
     return EXIT_DONE if dry_run else run(commands)

@@ -35,11 +35,35 @@ def list_components(kind: tyro.conf.Positional[Group], pattern: tyro.conf.Positi
     """
     if kind == "models":
         return list_models(pattern)
+    if kind == "studies":
+        return list_studies(pattern)
     rows = registry.rows(kind)
     _print(
         kind, pattern, [(name, rows[name].summary if name in rows else "") for name in registry.names(kind, pattern)]
     )
     return EXIT_DONE
+
+
+def list_studies(pattern: tyro.conf.Positional[str] = "*") -> int:
+    """List the studies: distdl's own and those of other packages.
+
+    Args:
+        pattern: shell pattern that the names match, such as 's*'; quote it.
+    """
+    _print("studies", pattern, [(name, _study(name)) for name in registry.names("studies", pattern)])
+    return EXIT_DONE
+
+
+def _study(name: str) -> str:
+    row = registry.rows("studies")[name]
+    if registry.is_shipped("studies", row):
+        return row.summary
+    from distdl.studies.runner import catalog
+
+    try:
+        return catalog.find(name).summary or row.summary
+    except UserError as error:
+        return f"broken: {error}"
 
 
 def list_models(pattern: tyro.conf.Positional[str] = "*") -> int:
@@ -65,7 +89,6 @@ def _millions(parameters: int | None) -> str:
 def _print(kind: str, pattern: str, lines: Sequence[tuple[str, ...]]) -> None:
     if not lines:
         raise UserError(f"no {registry.KINDS[kind].name} matches {pattern!r} (distdl list {kind} shows all)")
-    width = max(len(name) for name, *_ in lines)
-    console = PlainConsole(soft_wrap=True)
-    for name, *cells in lines:
-        console.print("  ".join([f"{name:<{width}}", *cells]).rstrip(), markup=False, highlight=False)
+    PlainConsole().print_rows(lines)
+    for sentence in registry.hidden(kind):
+        PlainConsole(stderr=True).print(f"warning: {sentence}", soft_wrap=True)

@@ -10,10 +10,11 @@ from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
-from distdl.core.config import Count, FilePath, Positive
+from distdl.core.config import ComponentOptions, Count, FilePath, Positive
 from distdl.core.console import PlainConsole
 from distdl.core.errors import UserError
 from distdl.core.format import Cell
+from distdl.core.registry import NO_OPTIONS
 from distdl.perf import hardware
 from distdl.perf.cost import paleo
 from distdl.perf.cost.calibration import stored
@@ -82,6 +83,7 @@ def paleo_command(
     servers: Positive = 1,
     scaling: Literal["weak", "strong"] = "weak",
     parallel: Literal["data", "model", "hybrid"] = "data",
+    options: ComponentOptions = NO_OPTIONS,
     json: bool = False,
     figure: FilePath | None = None,
 ) -> None:
@@ -107,6 +109,7 @@ def paleo_command(
         servers: number of parameter servers of scheme ps.
         scaling: weak keeps the batch per worker, strong divides one batch.
         parallel: data, model (each layer is divided), or hybrid (dense layers are divided, others by data).
+        options: settings of a network of another package, model.NAME=VALUE.
         json: print a JSON object.
         figure: draw throughput and step time over workers into this file (.png, .svg or .pdf).
     """
@@ -120,7 +123,7 @@ def paleo_command(
         link=hardware.network(network), scheme=scheme, ppp=network_ppp, servers=servers, parallel=parallel
     )
     counts = parse_workers(workers or (WORKERS if figure else "1"))
-    counted = _count(model, input, batch, convention)
+    counted = _count(model, input, batch, convention, options)
     if fused:
         counted = paleo.fused(counted)
     steps = paleo.scale(counted, platform, counts, cluster, scaling)
@@ -156,7 +159,7 @@ def parse_workers(text: str) -> list[int]:
     return counts
 
 
-def _count(model: str, input: str, batch: int, convention: str) -> Network:
+def _count(model: str, input: str, batch: int, convention: str, options: ComponentOptions) -> Network:
     from distdl.cli.flops import parse_inputs
     from distdl.perf.cost.conventions import lu2017
     from distdl.planner.workload import named
@@ -165,7 +168,7 @@ def _count(model: str, input: str, batch: int, convention: str) -> Network:
     shapes = parse_inputs(input)
     if len(shapes) > 1 or any(integers for _, integers in shapes):
         raise UserError(f"--input {input}: one image shape, as 3x224x224")
-    subject = named(model, shapes[0][0] if shapes else None)
+    subject = named(model, shapes[0][0] if shapes else None, options)
     counted = count(subject.module, subject.input_shape, batch or subject.batch, training=True, name=subject.name)
     return lu2017(counted) if convention == "lu2017" else counted
 

@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from distdl.cli.paleo import ms
-from distdl.core.config import Count, Positive
+from distdl.core.config import ComponentOptions, Count, Positive
 from distdl.core.console import PlainConsole
+from distdl.core.registry import NO_OPTIONS
 from distdl.perf import hardware
 from distdl.perf.cost import paleo
 from distdl.perf.cost.calibration import stored
@@ -30,6 +31,7 @@ def profile(
     on: Literal["auto", "cpu", "cuda"] = "auto",
     device: str = "",
     rounds: Positive = 3,
+    options: ComponentOptions = NO_OPTIONS,
     json: bool = False,
 ) -> None:
     """Measure each layer of a network on this machine, forward and backward, and show PALEO's prediction.
@@ -45,10 +47,11 @@ def profile(
         device: PALEO's data sheet for this machine: a device by name, or a file written by distdl calibrate. By default
             the device that the driver names; for a processor, ceilings measured now.
         rounds: of each measurement; the median counts.
+        options: settings of a network of another package, model.NAME=VALUE.
         json: print a JSON object.
     """
     place = select_device(on)
-    subject = named(model)
+    subject = named(model, options=options)
     batch = batch or (subject.batch if subject.batch > 1 else 8)
     counted = count(subject.module, subject.input_shape, batch, training=True, name=subject.name)
     target = _platform(device) if device else platform(place)

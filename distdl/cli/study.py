@@ -1,4 +1,4 @@
-"""The verbs `distdl study list`, `distdl study run` and `distdl study show`."""
+"""The verbs `distdl study run` and `distdl study show`."""
 
 import contextlib
 import dataclasses
@@ -28,17 +28,6 @@ if TYPE_CHECKING:
 _GPU = re.compile(r"[0-9]{1,4}|(GPU|MIG)-[A-Za-z0-9/-]+")
 """Index or UUID of a GPU."""
 RUN_OPTIONS = ("profile", "set", "jobs", "gpus", "slurm", "quick", "out", "leave")
-
-
-def list_studies() -> None:
-    """List the studies that there are: distdl's own and those of other packages."""
-    known = catalogue.every()
-    width = max((len(study.name) for study in known), default=0)
-    for study in known:
-        if isinstance(study, Study):
-            print(f"{study.name:<{width}}  {study.summary}")
-        else:
-            print(f"{study.name:<{width}}  broken: {study.why}")
 
 
 def show(study: tyro.conf.Positional[FilePath]) -> None:

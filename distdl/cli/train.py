@@ -48,9 +48,10 @@ def _main(argv: Sequence[str], callbacks: "tuple[Callback, ...]" = ()) -> int:
     listing, argv = take_flag(argv, "--list")
     if listing:
         overrides(Config, argv, "distdl.train", profile=str)  # a mistake elsewhere is reported all the same
-        for name, file in profiles().items():
-            first = file.read_text(encoding="utf-8").splitlines()[0]
-            print(f"{name:<20} {first.lstrip('# ')}")
+        from distdl.core.console import PlainConsole
+
+        first_lines = {name: file.read_text(encoding="utf-8").partition("\n")[0] for name, file in profiles().items()}
+        PlainConsole().print_rows([(name, line.lstrip("# ")) for name, line in first_lines.items()])
         return EXIT_DONE
     with Importing():
         from distdl.runtime.launch_env import choose_strategy, is_elastic_horovod

@@ -1,6 +1,6 @@
-"""The components that ship with distdl, one row each. `core.registry` imports a component when it is made."""
+"""The components that ship with distdl, one row each. `core.factories` imports a component when it is used."""
 
-from distdl.core.registry import Row
+from distdl.core.kinds import Row
 
 
 def _studies(**summaries: str) -> dict[str, Row]:
@@ -52,16 +52,15 @@ COMPONENTS: dict[str, dict[str, Row]] = {
             factory="distdl.strategies.horovod:Horovod",
             summary="Horovod's ring all-reduce",
             uses=("horovod",),
-            traits={
-                "package": "horovod",
-                "install": "pip install $(containers/horovod/build.sh .venv/bin/python | tail -n 1)",
-            },
+            requires="horovod",
+            install="pip install $(containers/horovod/build.sh .venv/bin/python | tail -n 1)",
         ),
         "deepspeed": Row(
             factory="distdl.strategies.deepspeed:DeepSpeed",
             summary="DeepSpeed's ZeRO, stages 0 to 3",
             uses=("deepspeed", "ddp.timeout_s"),
-            traits={"package": "deepspeed", "install": "pip install 'distdl[deepspeed]'"},
+            requires="deepspeed",
+            install="pip install 'distdl[deepspeed]'",
         ),
         "ps": Row(
             factory="distdl.strategies.paramserver.worker:Worker",
@@ -77,7 +76,8 @@ COMPONENTS: dict[str, dict[str, Row]] = {
         "dali": Row(
             factory="distdl.data.loaders.dali:DaliLoader",
             summary="files decoded by NVIDIA DALI",
-            traits={"package": "nvidia.dali", "install": "pip install 'distdl[dali]'"},
+            requires="nvidia.dali",
+            install="pip install 'distdl[dali]'",
         ),
         "synthetic": Row(
             factory="distdl.data.loaders.synthetic:SyntheticLoader", summary="noise, to measure all but the input"
@@ -111,13 +111,15 @@ COMPONENTS: dict[str, dict[str, Row]] = {
             factory="distdl.optim.optimizers:lars",
             summary="LARS for large batches (You et al. 2017)",
             uses=("optim.momentum",),
-            traits={"package": "timm", "install": "pip install 'distdl[large-batch]'"},
+            requires="timm",
+            install="pip install 'distdl[large-batch]'",
         ),
         "lamb": Row(
             factory="distdl.optim.optimizers:lamb",
             summary="LAMB for large batches (You et al. 2020)",
             uses=("optim.betas", "optim.eps"),
-            traits={"package": "timm", "install": "pip install 'distdl[large-batch]'"},
+            requires="timm",
+            install="pip install 'distdl[large-batch]'",
         ),
     },
     "schedules": {
@@ -151,17 +153,17 @@ COMPONENTS: dict[str, dict[str, Row]] = {
         ),
         "crop": Row(
             factory="distdl.data.augment.random_params:cut",
-            summary="crop at a random position of the padded image: data.augment.crop",
+            summary="crop the padded image at random: data.augment.crop",
             traits={"field": "data.augment.crop"},
         ),
         "random_resized_crop": Row(
             factory="distdl.data.augment.crops:random_window",
-            summary="crop a random area and aspect ratio (Szegedy et al. 2015): data.augment.random_resized_crop",
+            summary="crop a random area: data.augment.random_resized_crop",
             traits={"field": "data.augment.random_resized_crop"},
         ),
         "color_jitter": Row(
             factory="distdl.data.augment.color:jitter",
-            summary="change brightness, contrast, saturation and hue: data.augment.color_jitter",
+            summary="change brightness and color: data.augment.color_jitter",
             traits={"field": "data.augment.color_jitter"},
         ),
         "rotation": Row(
@@ -171,12 +173,12 @@ COMPONENTS: dict[str, dict[str, Row]] = {
         ),
         "mixup": Row(
             factory="distdl.data.augment.random_params:mix",
-            summary="average two images (Zhang et al. 2018): data.augment.mixup",
+            summary="average two images: data.augment.mixup",
             traits={"field": "data.augment.mixup"},
         ),
         "cutmix": Row(
             factory="distdl.data.augment.random_params:mix",
-            summary="paste a box of another image (Yun et al. 2019): data.augment.cutmix",
+            summary="paste a box of another image: data.augment.cutmix",
             traits={"field": "data.augment.cutmix"},
         ),
     },
@@ -184,7 +186,8 @@ COMPONENTS: dict[str, dict[str, Row]] = {
         "tensorboard": Row(
             factory="distdl.training.trackers.tensorboard:TensorBoard",
             summary="event files for TensorBoard, in RUN/tensorboard",
-            traits={"package": "tensorboard", "install": "pip install 'distdl[tensorboard]'"},
+            requires="tensorboard",
+            install="pip install 'distdl[tensorboard]'",
         ),
     },
     "launchers": {
@@ -207,14 +210,14 @@ COMPONENTS: dict[str, dict[str, Row]] = {
         ),
     },
     "studies": _studies(
-        decathlon="one network on ten small data sets",
-        leaderboard="search strategies that share a leaderboard of checkpoints",
-        optimizers="optimizers compared on a line, softmax regression and a CNN",
-        optimus="loss and speed models across networks and devices",
-        paleo="step times from data sheets, compared with measured ones",
-        scaling="speed and efficiency on 1, 2, 4, ... devices",
-        semisupervised="pseudo-labels from a teacher",
-        transfer="fine-tuning, frozen features and training from scratch",
-        weak="pretraining on noisy tags",
+        decathlon="the ten data sets of the Visual Decathlon, with its score",
+        leaderboard="AlexNet variants searched by processes that share a leaderboard",
+        optimizers="SGD, momentum, Adagrad and Adam on a line, a linear layer, a CNN",
+        optimus="time and cost to a target accuracy by servers and workers",
+        paleo="step times by layer, predicted from data sheets and measured",
+        scaling="speed, efficiency and accuracy on 1, 2, 4, ... workers",
+        semisupervised="a student learns from a teacher's labels of unlabelled images",
+        transfer="training from scratch, frozen features and fine-tuning",
+        weak="pre-training on noisy tags, then transfer to a clean task",
     ),
 }

@@ -1,13 +1,14 @@
 """Fields of the configuration that have no effect under the choices that were made."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from distdl.core import registry
 from distdl.core.components import COMPONENTS
 from distdl.core.errors import UserError, nearest
+from distdl.core.kinds import KINDS, Kind
 
 if TYPE_CHECKING:
     from distdl.core.config import Config
@@ -55,11 +56,10 @@ def unused(config: "Config", strategy: str) -> dict[str, str]:
         strategy: the strategy that `auto` selects.
     """
     fields: dict[str, str] = {}
-    for group in ("strategies", "losses", "optimizers", "schedules"):
-        kind = registry.KINDS[group]
-        name = strategy if group == "strategies" else _value(config, kind.where)
-        used = registry.find(group, name).uses
-        subject = "the strategy" if group == "strategies" else kind.where
+    chosen = {kind.group: name for kind, name in selected(config) if kind.fields} | {"strategies": strategy}
+    used = {field for group, name in chosen.items() for field in _used(config, group, name)}
+    for group, name in chosen.items():
+        subject = "the strategy" if group == "strategies" else KINDS[group].where
         for field in _without_effect(config, group, used):
             fields[field] = f"{subject} is {name}"
     for condition in CONDITIONS:
@@ -68,19 +68,47 @@ def unused(config: "Config", strategy: str) -> dict[str, str]:
     return fields
 
 
+def selected(config: "Config") -> Iterator[tuple[Kind, str]]:
+    """The components that a configuration names, except `auto`."""
+    for kind in KINDS.values():
+        if kind.is_field:
+            value = _value(config, kind.where)
+            yield from ((kind, name) for name in (value if kind.several else [value]) if name not in kind.others)
+
+
 def check_options(config: "Config") -> None:
     """Raise a UserError for a key of `options` that belongs to no component of the configuration."""
-    keys: list[str] = []
-    for kind in registry.KINDS.values():
-        if kind.where.startswith("-") or " " in kind.where:
-            continue  # a launcher or a study: no field of the configuration
-        keys += _value(config, kind.where) if kind.several else [kind.name]
-    for key in config.options:
+    singular = [kind.name for kind in KINDS.values() if kind.is_field and not kind.several]
+    require_keys(config.options, [*singular, *(name for kind, name in selected(config) if kind.several)])
+
+
+def require_keys(options: Mapping[str, Any], keys: Collection[str]) -> None:
+    """Raise a UserError for a key of `options` that is not one of `keys`."""
+    for key in options:
         if key not in keys:
-            raise UserError(f"options.{key}: no component of this configuration has this key{nearest(key, keys)}")
+            listed = f"(keys: {', '.join(keys)})"
+            raise UserError(f"options.{key}: no component here has this key{nearest(key, keys)} {listed}")
 
 
-def _without_effect(config: "Config", group: str, used: tuple[str, ...]) -> list[str]:
+def _used(config: "Config", group: str, name: str) -> tuple[str, ...]:
+    """The fields that a component uses.
+
+    Raises:
+        UserError: one of them, named by a row of another package, is not a field.
+    """
+    used = registry.find(group, name).uses
+    for field in used:
+        try:
+            _value(config, field)
+        except AttributeError:
+            raise UserError(
+                f"{KINDS[group].where}: {name} uses {field}, which is not a field of the configuration "
+                "(distdl train --help lists them)"
+            ) from None
+    return used
+
+
+def _without_effect(config: "Config", group: str, used: Collection[str]) -> list[str]:
     """Fields that rows of the kind use, but not the chosen one; a section of which nothing is used is named whole."""
     every = dict.fromkeys(name for row in COMPONENTS[group].values() for name in row.uses)
     useless: list[str] = []

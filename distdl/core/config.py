@@ -45,6 +45,8 @@ def _options(value: Any) -> Any:
     """KEY.NAME=VALUE texts of a command line as a table of tables."""
     if not isinstance(value, list | tuple):
         return value
+    if not value:
+        raise ValueError("options needs a value: --options KEY.NAME=VALUE, such as model.depth=3")
     table: dict[str, dict[str, str]] = {}
     for text in value:
         path, equals, setting = str(text).partition("=")
@@ -412,7 +414,7 @@ class Config:
     trackers: tuple[TrackerName, ...] = ()
     """Experiment trackers that receive the metrics: tensorboard, or package.module:callable."""
     options: ComponentOptions = field(default_factory=dict)
-    """Settings of components from other packages, KEY.NAME=VALUE: KEY is model, dataset, loss, strategy, loader,
+    """Settings of components, KEY.NAME=VALUE: KEY is model, dataset, loss, strategy, loader,
     optimizer or schedule, or the name of a metric, tracker or augmentation. In a profile: [options.KEY]."""
     evaluate_every: Positive = 1
     """Epochs between evaluations; the last epoch is always evaluated."""

@@ -13,11 +13,11 @@ EXIT_DONE, EXIT_FAILED, EXIT_USER, EXIT_STOPPED = 0, 1, 2, 75
 
 
 class UserError(Exception):
-    """An error that the user can fix. Printed as one line, without a traceback; exit code 2."""
+    """An error that the user can fix: printed as one line, without a traceback; exit code 2."""
 
 
 class Failure(Exception):
-    """A run that cannot continue: a non-finite loss, a full disk. Printed as one line; exit code 1."""
+    """A run that cannot continue (a non-finite loss, a full disk): printed as one line; exit code 1."""
 
 
 def nearest(word: str, known: Iterable[str], quote: str = '"') -> str:

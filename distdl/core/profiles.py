@@ -31,7 +31,7 @@ INVOCATION = ("out", "resume")
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A training as it is asked for: a profile, and the fields that differ from it. Nothing is checked yet."""
+    """A training as the user requests it: a profile, and fields that override it. Nothing is checked yet."""
 
     profile: str = DEFAULT_PROFILE
     """Name of a profile, or a file."""
@@ -75,7 +75,7 @@ def resolve(recipe: Recipe, *, strategy: str) -> Config:
     for name, why in unused(config, strategy if config.strategy == "auto" else config.strategy).items():
         for key in sorted(changed):
             if key == name or key.startswith(name + "."):
-                raise UserError(f"{key} has no effect: {why}; leave it out, or change that")
+                raise UserError(f"{key} has no effect: {why}; remove it or change that")
     check_options(config)
     return config
 

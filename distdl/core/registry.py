@@ -1,21 +1,22 @@
 """Components by name: models, data sets, losses, strategies, loaders, optimizers, trackers, launchers, studies, ...
 
-A name stands for a row of `core/components.py`, for an entry point of another package (group `distdl.optimizers`,
-`distdl.models`, ...), or is itself "package.module:callable". A row holds text only: nothing is imported before the
-component is made, so that a configuration can be checked, and components listed, without torch.
+A name is a row of `core/components.py`, an entry point of another package (group `distdl.optimizers`, `distdl.models`,
+...), or itself "package.module:callable". A row is text: nothing is imported before a component is used, so that a
+configuration can be checked, and components listed, without torch. `core/factories.py` imports and calls components.
+
+A name of distdl's own is never replaced by that of another package. If several packages offer one name, using it is
+an error.
 """
 
 import functools
 import importlib
 import importlib.util
-import inspect
 import os
 import re
 import sys
-import typing
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -23,117 +24,118 @@ from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
 from distdl.core.errors import UserError, nearest
+from distdl.core.kinds import KINDS, Row
 
 Options = Mapping[str, Any]
-"""Settings of one component that are no fields of `Config`."""
+"""Settings of one component that are not fields of `Config`."""
 NO_OPTIONS: Options = MappingProxyType({})
 TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
-"""A component that is no row: "package.module:callable"."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One component. An entry point may name a row, or the factory itself."""
-
-    factory: str
-    """ "package.module:attribute": what makes it."""
-    summary: str = ""
-    """One line for `distdl list`."""
-    uses: tuple[str, ...] = ()
-    """Fields or sections of `Config` that have an effect with this component, and none with those of its kind that do
-    not list them."""
-    traits: Mapping[str, Any] = field(default_factory=dict)
-    """Properties that other parts of distdl read without importing the component."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Kind:
-    """A kind of component."""
-
-    name: str
-    """Singular, and key of the component's settings in `Config.options`."""
-    group: str
-    """Plural: of `distdl list GROUP` and of the entry-point group `distdl.GROUP`."""
-    where: str
-    """Field of `Config`, or option, that takes the name."""
-    others: tuple[str, ...] = ()
-    """Further values of that setting: "auto"."""
-    open: str = ""
-    """"package.module:function" that returns further names: those of torchvision's networks, of data sets. Names of
-    such a kind are checked when the component is made."""
-    several: bool = False
-    """Whether the setting takes several names; options of each are then in `Config.options` under its name."""
-
-
-KINDS = {
-    kind.group: kind
-    for kind in (
-        Kind(name="model", group="models", where="model.name", open="distdl.models.build:names"),
-        Kind(name="dataset", group="datasets", where="data.name", open="distdl.data.sets.catalog:names"),
-        Kind(name="loss", group="losses", where="loss"),
-        Kind(name="metric", group="metrics", where="metrics", several=True),
-        Kind(name="strategy", group="strategies", where="strategy", others=("auto",)),
-        Kind(name="loader", group="loaders", where="data.loader", others=("auto",)),
-        Kind(name="optimizer", group="optimizers", where="optim.name"),
-        Kind(name="schedule", group="schedules", where="schedule.name"),
-        Kind(name="augmentation", group="augmentations", where="data.augment.extra", several=True),
-        Kind(name="tracker", group="trackers", where="trackers", several=True),
-        Kind(name="launcher", group="launchers", where="--with"),
-        Kind(name="study", group="studies", where="distdl study run"),
-    )
-}
+"""A component without a row: "package.module:callable"."""
 
 
 def rows(group: str) -> dict[str, Row]:
-    """The rows of a kind by name: those that ship with distdl, then those of other packages, which hide none."""
-    from distdl.core.components import COMPONENTS
+    """The rows of a kind by name: those that ship with distdl, then those of other packages.
 
-    installed = {name: _row_of(entries) for name, entries in _entries(group).items()}
-    return {**installed, **COMPONENTS[group]}
+    Rows of other packages are not imported: they have only a factory and the package as summary.
+    """
+    shipped = _shipped(group)
+    others = {name: _listed(entries) for name, entries in _entries(group).items() if name not in shipped}
+    return {**shipped, **others}
+
+
+def hidden(group: str) -> list[str]:
+    """Sentences about components of other packages that cannot be used by name because it is one of distdl's own."""
+    shipped = _shipped(group)
+    return [
+        f'{KINDS[group].name} "{name}" of {_package(entry)} is hidden by distdl\'s own: use {entry.value}'
+        for name, entries in _entries(group).items()
+        for entry in entries
+        if name in shipped and entry.value != shipped[name].factory
+    ]
 
 
 def find(group: str, name: str) -> Row:
-    """The row of a name, or one for "package.module:callable".
+    """The row of a name, or one for "package.module:callable". A component of another package is imported.
 
     Raises:
-        UserError: if there is none, with the nearest name.
+        UserError: there is none (the message has the nearest name), several packages offer it, or it cannot be
+            imported.
     """
-    if (shipped := _shipped(group, name)) is not None:
-        return shipped
-    known = rows(group)
-    if name in known:
-        loaded = load(known[name])
-        return loaded if isinstance(loaded, Row) else known[name]  # an entry point may name a row or a factory
+    shipped, kind = _shipped(group), KINDS[group]
+    if name in shipped:
+        return shipped[name]
+    where = kind.where
     if TARGET.fullmatch(name):
-        return Row(factory=name)
+        row = Row(factory=name)
+    elif entries := _entries(group).get(name):
+        if len({entry.value for entry in entries}) > 1:
+            raise UserError(f"{kind.label(name)} is {_several(entries)}: remove one, or write package.module:callable")
+        row, where = _listed(entries), kind.label(name, _package(entries[0]))
+    else:
+        raise UserError(f"{kind.where}: {unknown(group, name)}")
+    loaded = load(row.factory, where)
+    row = loaded if isinstance(loaded, Row) else row
+    if row.uses and not kind.fields:
+        raise UserError(f"{kind.where}: {name} states `uses`, which has no effect for a {kind.name}: remove it")
+    return row
+
+
+def unknown(group: str, name: str) -> str:
+    """The reason why a name is not a component: what it could be, the nearest name first."""
     kind = KINDS[group]
-    raise UserError(
-        f'{kind.where}: {kind.name} "{name}" is not known{nearest(name, known)} (distdl list {group} shows all)'
-    )
+    if ":" in name or "/" in name or name.endswith(".py"):
+        return _no_target(name)
+    known = [*kind.others, *rows(group)]
+    listed = ", ".join(map(repr, known)) or "an installed component (there is none)"
+    return f"{name!r} is not one of {listed}, nor package.module:callable{nearest(name, known)}"
 
 
-def _shipped(group: str, name: str) -> Row | None:
-    """The row of distdl's own component, found without a search for installed packages."""
+def _no_target(name: str) -> str:
+    module, _, attribute = name.partition(":")
+    guess = f"{module.removesuffix('.py').replace('/', '.').strip('.')}:{attribute or 'NAME'}"
+    if not TARGET.fullmatch(guess):
+        return f"{name!r} is not package.module:callable"
+    if not attribute:
+        return f"{name!r} names no callable: write package.module:callable, as in {guess}"
+    return f'{name!r} is not package.module:callable; did you mean "{guess}"? (the current folder is searched too)'
+
+
+def _shipped(group: str) -> dict[str, Row]:
+    """The rows of distdl's own components, without a search for installed packages."""
     from distdl.core.components import COMPONENTS
 
-    return COMPONENTS[group].get(name)
+    return COMPONENTS[group]
 
 
-def load(row: Row) -> Any:
-    """Import what a row names.
+def is_shipped(group: str, row: Row) -> bool:
+    """Whether a row is one of distdl's own."""
+    return row in _shipped(group).values()
 
+
+def load(target: str, where: str) -> Any:
+    """Import "package.module:attribute".
+
+    Args:
+        where: field or option that named it, for the message.
     Raises:
         UserError: if it cannot be imported, with the reason.
     """
-    module, _, attribute = row.factory.partition(":")
-    _add_current_folder()
+    module_name, _, attribute = target.partition(":")
+    if reason := _no_module(target):
+        raise UserError(f"{where}: {reason}")
     try:
-        return getattr(importlib.import_module(module), attribute)
+        module = importlib.import_module(module_name)
     except UserError:
         raise
-    except Exception as error:  # another package may raise anything when it is imported
+    except (Exception, SystemExit) as error:  # another package may raise anything when it is imported
         what = " ".join(str(error).split())
-        raise UserError(f"cannot import {row.factory}: {type(error).__name__}: {what}") from error
+        raise UserError(f"{where}: cannot import {target}: {type(error).__name__}: {what}") from error
+    try:
+        return functools.reduce(getattr, attribute.split("."), module)
+    except AttributeError:
+        known = [f"{module_name}:{name}" for name in vars(module) if not name.startswith("_")]
+        message = f"{where}: cannot import {target}: there is no {attribute!r} in {module_name}{nearest(target, known)}"
+        raise UserError(message) from None
 
 
 def _add_current_folder() -> None:
@@ -142,62 +144,15 @@ def _add_current_folder() -> None:
         sys.path.append(os.getcwd())  # noqa: PTH109
 
 
-def make(group: str, name: str, *given: Any, options: Mapping[str, Any] | None = None, **named: Any) -> Any:
-    """Call the factory of a component with `given` and `named`, and with the settings that the user gives in `options`.
+def require_installed(group: str, name: str, row: Row) -> None:
+    """Check, without importing it, that the package which a component needs is installed.
 
     Raises:
-        UserError: for an unknown component, and for a setting that it does not have, or of a wrong type.
+        UserError: it is not installed; with the command that installs it.
     """
-    factory = load(find(group, name))
-    kind = KINDS[group]
-    key = name if kind.several else kind.name
-    return factory(*given, **named, **settings(factory, options or {}, f"options.{key}", len(given), set(named)))
-
-
-def field_values(row: Row, config: Any, section: str = "") -> dict[str, Any]:
-    """The values of the fields that a row uses, by the last part of their name: arguments of its factory.
-
-    Args:
-        config: a `Config`, or only its `section`.
-    """
-    values = {}
-    for name in row.uses:
-        *sections, last = name.removeprefix(f"{section}.").split(".")
-        values[last] = getattr(functools.reduce(getattr, sections, config), last)
-    return values
-
-
-def settings(
-    factory: Callable[..., Any], options: Mapping[str, Any], where: str, positional: int = 0, named: Iterable[str] = ()
-) -> dict[str, Any]:
-    """`options` converted to the types of the factory's parameters.
-
-    Args:
-        positional: number of parameters that the caller fills by position, and `named` those by name: no settings.
-    Raises:
-        UserError: for an option that is no parameter, a wrong type, or a missing option.
-    """
-    from distdl.core.validation import check
-
-    parameters = list(inspect.signature(factory).parameters.values())
-    accepted = {
-        each.name: each
-        for each in parameters[positional:]
-        if each.name not in named and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
-    }
-    takes_all = any(each.kind == each.VAR_KEYWORD for each in parameters)
-    target = factory.func if isinstance(factory, functools.partial) else factory
-    target = target.__init__ if isinstance(target, type) else target
-    hints = typing.get_type_hints(target, include_extras=True) if accepted else {}
-    checked = {}
-    for name, value in options.items():
-        if name not in accepted and not takes_all:
-            raise UserError(f"{where}.{name}: there is no such setting{nearest(name, accepted)}")
-        checked[name] = check(hints.get(name, Any), value, f"{where}.{name}")
-    for name, parameter in accepted.items():
-        if name not in checked and parameter.default is parameter.empty:
-            raise UserError(f"{where}.{name} is missing: set it in [{where}] of the profile or by --options")
-    return checked
+    if row.requires and not _module_exists(row.requires):
+        how = f"; it comes with: {row.install}" if row.install else ""
+        raise UserError(f"{KINDS[group].where}: {name} needs {row.requires}, which is not installed{how}")
 
 
 def names(group: str, pattern: str = "*") -> list[str]:
@@ -205,7 +160,7 @@ def names(group: str, pattern: str = "*") -> list[str]:
     import fnmatch
 
     kind = KINDS[group]
-    known = [*rows(group), *(load(Row(factory=kind.open))() if kind.open else ())]
+    known = [*rows(group), *(load(kind.open, kind.where)() if kind.open else ())]
     return [name for name in dict.fromkeys(known) if fnmatch.fnmatchcase(name, pattern)]
 
 
@@ -215,23 +170,28 @@ def known_in(group: str) -> AfterValidator:
 
 
 def _known(group: str, name: str) -> str:
-    others = KINDS[group].others
-    if name in others or _shipped(group, name) is not None:
+    if name in KINDS[group].others or name in _shipped(group):
         return name
     if TARGET.fullmatch(name):
-        module = name.partition(":")[0]
-        if not _module_exists(module):
-            raise ValueError(f"{KINDS[group].where}: {name} cannot be imported: there is no module {module}")
-        return name
-    known = rows(group)
-    if name not in known:
-        expected = ", ".join(map(repr, (*others, *known)))
-        raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected})
+        if reason := _no_module(name):
+            raise PydanticCustomError("component", "{reason}", {"reason": reason})
+    elif name not in _entries(group):
+        raise PydanticCustomError("component", "{reason}", {"reason": unknown(group, name)})
     return name
 
 
-def _module_exists(module: str) -> bool:
+def _no_module(target: str) -> str:
+    """The reason why the module of a target cannot be found, with similar modules; empty if it can."""
     _add_current_folder()
+    module, _, attribute = target.partition(":")
+    if _module_exists(module):
+        return ""
+    folder = Path.cwd()
+    similar = nearest(target, (f"{file.stem}:{attribute}" for file in folder.glob("*.py")))
+    return f"cannot import {target}: there is no module {module}, neither installed nor in {folder}{similar}"
+
+
+def _module_exists(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
     except Exception:  # a parent package that cannot be imported
@@ -247,9 +207,16 @@ def _entries(group: str) -> dict[str, list[EntryPoint]]:
     return by_name
 
 
-def _row_of(entries: list[EntryPoint]) -> Row:
-    values = {entry.value for entry in entries}
-    package = f"{entries[0].dist.name} {entries[0].dist.version}" if entries[0].dist else "another package"
-    if len(values) > 1:
-        return Row(factory=entries[0].value, summary=f"several packages have this name: {', '.join(sorted(values))}")
-    return Row(factory=entries[0].value, summary=f"from {package}")
+def _listed(entries: list[EntryPoint]) -> Row:
+    """The row of an entry point that is not imported."""
+    if len({entry.value for entry in entries}) > 1:
+        return Row(factory=entries[0].value, summary=f"{_several(entries)}: remove one")
+    return Row(factory=entries[0].value, summary=f"from {_package(entries[0])}")
+
+
+def _several(entries: Iterable[EntryPoint]) -> str:
+    return "offered by " + " and ".join(f"{_package(entry)} ({entry.value})" for entry in entries)
+
+
+def _package(entry: EntryPoint) -> str:
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else "another package"

@@ -17,7 +17,7 @@ from distdl.core.run_files import METRICS, RESULT
 ENDED = ("completed", "stopped", "failed")
 """Status of a run with a final result, unless it is resumed."""
 UNFINISHED = ("running", "killed", "not ended")
-"""Status of a run without a final result: a process is training; it was killed; one of both (version 1)."""
+"""Status of a run without a final result: a process is training; it was killed; one of the two (version 1)."""
 IDENTITY = (
     *("name", "started", "host", "pid", "world_size", "nodes", "strategy", "loader", "device", "global_batch", "legs"),
     *("slurm", "flops_per_step", "peak_flops_per_s", "best_step_s"),
@@ -70,7 +70,7 @@ def reconcile(run: Path, result: dict[str, Any]) -> dict[str, Any]:
 
 
 def is_unfinished(result: dict[str, Any]) -> bool:
-    """Whether a result is of a run that did not end in order."""
+    """Whether a run has no final result."""
     return result.get("status") in UNFINISHED
 
 

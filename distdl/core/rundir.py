@@ -1,7 +1,9 @@
 """The run folder: configuration, measurements, checkpoints and result of a training. Rank 0 writes it.
 
-A training enters the folder when everything else has been validated (`RunDir.enter`): a start that fails before changes
-nothing in it. Files are written atomically; .jsonl files grow by whole lines (`distdl.core.files`).
+    config.toml  environment.json  metrics.jsonl  telemetry.jsonl  checkpoints/  result.json  report.html
+
+A training enters the folder when everything else has been validated (`RunDir.enter`): a start that fails earlier leaves
+it unchanged. Files are written atomically; .jsonl files grow by whole lines (`distdl.core.files`).
 """
 
 import contextlib
@@ -48,6 +50,7 @@ class RunDir:
         self.legs: list[dict[str, Any]] = []
         """One entry per start of the training: time, host, first and last step, changed fields."""
         self._files: dict[str, IO[str]] = {}
+        self._created: list[Path] = []
 
     @property
     def checkpoints(self) -> Path:
@@ -91,6 +94,7 @@ class RunDir:
                 self._at_the_start(config, strategy, environment or {}, running or {}, leg or {}, step, evaluated)
             )
             self._clear(step)
+            self._created = created
         except (OSError, UserError) as error:
             runlock.release(self.path)
             if new_lock and not isinstance(error, UserError):
@@ -189,6 +193,15 @@ class RunDir:
             file.close()
         self._files.clear()
         runlock.release(self.path)
+
+    def discard(self) -> None:
+        """Close the folder, and remove it if `enter` has created it."""
+        self.close()
+        if self.path in self._created:
+            shutil.rmtree(self.path, ignore_errors=True)
+            for folder in self._created:
+                with contextlib.suppress(OSError):  # removed already, or not empty
+                    folder.rmdir()
 
 
 def _make_folders(folder: Path) -> list[Path]:

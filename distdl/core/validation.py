@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.errors import PydanticSchemaGenerationError
 
 from distdl.core.errors import UserError, as_literal, nearest, shortened
 
@@ -53,7 +54,7 @@ def check(kind: Any, value: Any, name: str = "", *, where: str = "", strict: boo
     for key, text in _texts(value, name):
         if "\0" in text:
             raise UserError(f"{prefix}{key}: {as_literal(text)} contains a zero byte")
-    adapter = _adapter(kind) if isinstance(kind, type) else TypeAdapter(kind)
+    adapter = _adapter(kind) if isinstance(kind, type) else _new_adapter(kind)
     try:
         if strict:
             return adapter.validate_json(json.dumps(value, default=str), strict=True)
@@ -82,7 +83,14 @@ def _texts(value: Any, name: str) -> Iterator[tuple[str, str]]:
 
 @functools.cache
 def _adapter(kind: type) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
+    return _new_adapter(kind)
+
+
+def _new_adapter(kind: Any) -> TypeAdapter[Any]:
+    try:
+        return TypeAdapter(kind)
+    except PydanticSchemaGenerationError:  # a class that pydantic does not know, as in float | torch.Tensor
+        return TypeAdapter(kind, config=ConfigDict(arbitrary_types_allowed=True))
 
 
 def _describe(error: Mapping[str, Any], name: str) -> str:
@@ -91,6 +99,8 @@ def _describe(error: Mapping[str, Any], name: str) -> str:
     kind, value, context = error["type"], as_literal(error["input"]), error.get("ctx", {})
     if kind == "value_error":
         return str(context["error"])
+    if kind == "component":
+        return f"{name}: {context['reason']}"
     if kind == "literal_error":
         choices = re.findall(r"'([^']*)'|(\d+)", context["expected"])
         names = [text or number for text, number in choices]

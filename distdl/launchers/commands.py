@@ -1,12 +1,31 @@
 """The launchers: each is a function from a job to the commands that start its ranks."""
 
 from dataclasses import replace
+from typing import Any
 
+from distdl.core import factories
+from distdl.core.contracts import described
 from distdl.launchers.job import Command, Job, everywhere
 
 SRUN_OPTIONS = ("--kill-on-bad-exit=0", "--wait=20", "--cpu-bind=none")
 """After one rank ends, the others have 20 s: if srun killed them at once, the job would get their exit code. Ranks are
 pinned to cores by distdl, so that srun must not."""
+
+
+def make_commands(launcher: str, job: Job) -> list[Command]:
+    """Return the commands with which a launcher starts a job.
+
+    Raises:
+        UserError: the launcher cannot be used, or returns something else.
+    """
+    factory = factories.get("launchers", launcher)
+    made: Any = factory.make(job)
+    if not isinstance(made, list | tuple) or not made:
+        made = [made]
+    for part in made:
+        if not isinstance(part, Command) or not part.argv:
+            raise factory.fault(f"returned {described(part)}; expected a list of distdl.launchers.job.Command")
+    return list(made)
 
 
 def torchrun(job: Job) -> list[Command]:

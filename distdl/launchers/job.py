@@ -23,7 +23,8 @@ def arguments(recipe: Recipe) -> tuple[str, ...]:
         if isinstance(value, bool):
             rendered.append(option if value else f"--{section}{dot}no-{field}")
         elif isinstance(value, Mapping):
-            rendered += [option, *(f"{key}.{setting}={each}" for key in value for setting, each in value[key].items())]
+            settings = [f"{key}.{setting}={each}" for key in value for setting, each in value[key].items()]
+            rendered += [option, *settings] if settings else []
         elif isinstance(value, list | tuple):
             rendered += [option, *_texts(value)]
         elif value is not None:

@@ -16,9 +16,7 @@ of the network, such as the names of modules that contain its blocks, are in its
 (`models.family.Family`).
 """
 
-import inspect
 import itertools
-from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -26,11 +24,14 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from distdl.core import registry
+from distdl.core import factories, registry
 from distdl.core.components import COMPONENTS
 from distdl.core.config import ModelConfig
+from distdl.core.contracts import ComponentError, described
 from distdl.core.errors import UserError, nearest, reason
-from distdl.core.registry import NO_OPTIONS, Options, Row
+from distdl.core.factories import Factory
+from distdl.core.kinds import Row
+from distdl.core.registry import NO_OPTIONS, Options
 from distdl.models import freezing, torchvision, weights
 from distdl.profiling.counting.meta import weightless
 from distdl.runtime.process import NO_MEMORY
@@ -56,16 +57,16 @@ def find(name: str) -> Row:
     Raises:
         UserError: the name is not known; the message suggests the most similar one.
     """
-    if name in COMPONENTS["models"]:
-        return COMPONENTS["models"][name]
-    if ":" in name:
-        return Row(factory=name)
-    known = rows()
-    if name not in known:
-        raise UserError(
-            f'model.name: network "{name}" is not known{nearest(name, known)} (distdl list models shows all)'
-        )
-    return known[name]
+    if name in COMPONENTS["models"] or ":" in name:
+        return registry.find("models", name)
+    if name in torchvision.names():
+        return torchvision.row(name)
+    if name in registry.rows("models"):
+        return registry.find("models", name)
+    raise UserError(
+        f'model.name: network "{name}" is not known{nearest(name, names())} (package.module:callable is accepted too; '
+        "distdl list models shows all)"
+    )
 
 
 def parameters(name: str) -> int | None:
@@ -136,20 +137,18 @@ def create(
         UserError: the name or a setting is not known, the factory fails, or it does not return a module.
     """
     row = find(name)
-    factory = registry.load(row)
+    factory = factories.get("models", name, row)
     arguments = {"classes": classes, "channels": channels, "image_size": image_size, "weights_follow": weights_follow}
     with weightless() if meta else nullcontext():
-        return _make(name, factory, arguments | row.traits.get("arguments", {}), options)
+        return _make(factory, arguments | row.traits.get("arguments", {}), options)
 
 
-def _make(name: str, factory: Callable[..., Any], arguments: Options, options: Options) -> nn.Module:
+def _make(factory: Factory, arguments: Options, options: Options) -> nn.Module:
     """Call the factory with those of `arguments` that are in its signature, and with its settings from `options`."""
-    if not callable(factory):
-        raise UserError(f"{name} is not callable")
+    accepted = {key: value for key, value in arguments.items() if key in factory.parameters}
+    construct = factory.bound(options, **accepted)
     try:
-        named = inspect.signature(factory).parameters
-        accepted = {key: value for key, value in arguments.items() if key in named}
-        network = factory(**accepted, **registry.settings(factory, options, "options.model", named=accepted))
+        network = construct()
     except UserError:
         raise
     except Exception as error:
@@ -157,11 +156,9 @@ def _make(name: str, factory: Callable[..., Any], arguments: Options, options: O
             raise
         size, message = arguments["image_size"], " ".join(str(error).split())
         raise UserError(
-            f"{name} cannot be built for images of {size} x {size} pixels: {type(error).__name__}: {message}"
+            f"{factory.name} cannot be built for images of {size} x {size} pixels: {type(error).__name__}: {message}"
         ) from error
-    if not isinstance(network, nn.Module):
-        raise UserError(f"{name} returns a {type(network).__name__}, not a torch.nn.Module")
-    return network
+    return factory.require(network)
 
 
 def _check_shapes(network: nn.Module, name: str, shape: tuple[int, int, int], classes: int) -> None:
@@ -178,9 +175,12 @@ def _check_shapes(network: nn.Module, name: str, shape: tuple[int, int, int], cl
             "for most of torchvision's networks"
         ) from error
     if not isinstance(logits, Tensor):
-        raise UserError(f"{name} outputs a {type(logits).__name__}, not a tensor of logits")
+        raise ComponentError(f"model.name: {name} returned {described(logits)}; expected a tensor of logits")
     if logits.shape != (1, classes):
-        raise UserError(f"{name} outputs {list(logits.shape)} for one image, not [1, {classes}]: one value per class")
+        raise ComponentError(
+            f"model.name: {name} returned {list(logits.shape)} for one image; expected [1, {classes}]: one value per "
+            "class"
+        )
 
 
 def _pass_shapes(network: nn.Module, images: Tensor) -> Any:

@@ -12,7 +12,7 @@ from filelock import FileLock
 from torch import nn
 
 from distdl.core.errors import UserError
-from distdl.core.registry import Row
+from distdl.core.kinds import Row
 from distdl.models.family import Adapter, Family, StateDict
 from distdl.models.gray import make_gray
 from distdl.profiling.counting.meta import weightless

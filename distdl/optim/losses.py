@@ -15,7 +15,6 @@ Its keyword parameters are settings (`Config.options`). If it has a parameter `r
 is called with "mean" in training and with "sum" in evaluation.
 """
 
-import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Literal
@@ -23,8 +22,10 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
-from distdl.core import registry
+from distdl.core import factories
 from distdl.core.config import Config
+from distdl.core.contracts import described
+from distdl.core.factories import Factory
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -51,7 +52,8 @@ def build(config: Config) -> Loss:
     Raises:
         UserError: the loss is not known, or does not have a setting.
     """
-    return partial(_mean, _configured(config, training=True))
+    factory = factories.get("losses", config.loss)
+    return BatchLoss(factory, _configured(factory, config, training=True), _mean)
 
 
 def build_sum(config: Config) -> Loss:
@@ -60,32 +62,64 @@ def build_sum(config: Config) -> Loss:
     Raises:
         UserError: as `build`.
     """
-    return partial(_sum, _configured(config, training=False))
+    factory = factories.get("losses", config.loss)
+    loss = _configured(factory, config, training=False)
+    return BatchLoss(factory, loss, _sum_of_sums if loss.keywords.get("reduction") == "sum" else _sum_of_means)
 
 
-def _configured(config: Config, *, training: bool) -> Loss:
-    row = registry.find("losses", config.loss)
-    loss = registry.load(row)
-    fields = registry.field_values(row, config) if training else {}
-    if "reduction" in inspect.signature(loss).parameters:
+class BatchLoss:
+    """A loss reduced over a batch. What the component returns is checked once, at the first batch.
+
+    Args:
+        loss: the component with its settings.
+        reduce: from its result and the number of samples to a scalar.
+    """
+
+    def __init__(self, factory: Factory, loss: Loss, reduce: Callable[[torch.Tensor, int], torch.Tensor]) -> None:
+        self._factory, self._loss, self._reduce = factory, loss, reduce
+        self._compute = self._checked
+
+    def __call__(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return self._reduce(self._compute(logits, labels), len(labels))
+
+    def _checked(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        with self._factory.calling():
+            value = self._loss(logits, labels)
+        if problem := _problem(value, logits):
+            raise self._factory.fault(f"returned {problem}; expected a tensor of shape [] or [{len(labels)}]")
+        self._compute = self._loss
+        return value
+
+
+def _problem(value: object, logits: torch.Tensor) -> str:
+    """The reason why the result of a loss cannot be reduced and trained on; empty if it can."""
+    if (
+        not isinstance(value, torch.Tensor)
+        or value.shape not in ((), logits.shape[:1])
+        or not value.is_floating_point()
+    ):
+        return described(value)
+    if logits.requires_grad and torch.is_grad_enabled() and not value.requires_grad:
+        return f"{described(value)} without a gradient"
+    return ""
+
+
+def _configured(factory: Factory, config: Config, *, training: bool) -> partial[torch.Tensor]:
+    used = factory.fields(config)
+    fields = dict(used) if training else {}
+    if "reduction" in factory.parameters:
         fields["reduction"] = "mean" if training else "sum"
-    options = config.options.get("loss", {})
-    named = {*fields, *registry.field_values(row, config)}
-    settings = registry.settings(loss, options, "options.loss", positional=2, named=named)
-    return partial(loss, **fields, **settings)
+    settings = factory.settings(config.options.get("loss", {}), {*fields, *used})
+    return partial(factory.call, **fields, **settings)
 
 
-def _mean(loss: Loss, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    value = loss(logits, labels)
+def _mean(value: torch.Tensor, count: int) -> torch.Tensor:
     return value.mean() if value.dim() else value
 
 
-def _sum(loss: Loss, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    value = loss(logits, labels)
-    if value.dim():
-        return value.sum()
-    return value if _has_sum_reduction(loss) else value * len(labels)
+def _sum_of_means(value: torch.Tensor, count: int) -> torch.Tensor:
+    return value.sum() if value.dim() else value * count
 
 
-def _has_sum_reduction(loss: Loss) -> bool:
-    return isinstance(loss, partial) and loss.keywords.get("reduction") == "sum"
+def _sum_of_sums(value: torch.Tensor, count: int) -> torch.Tensor:
+    return value.sum()

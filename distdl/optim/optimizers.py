@@ -1,6 +1,5 @@
 """Optimizers from torch, LARS and LAMB from timm, with a learning rate and a weight decay per parameter group."""
 
-import inspect
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
@@ -10,9 +9,10 @@ import torch
 from torch import nn
 from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
-from distdl.core import registry
+from distdl.core import factories
 from distdl.core.config import OptimConfig
 from distdl.core.errors import missing
+from distdl.core.factories import Factory
 from distdl.core.patterns import matching
 from distdl.core.registry import NO_OPTIONS, Options
 from distdl.runtime.torch_private import eager, eager_operators
@@ -131,21 +131,20 @@ def make(groups: Groups, config: OptimConfig, fused: bool, options: Options = NO
     Raises:
         UserError: the optimizer does not have a setting, or a package is missing.
     """
-    construct = _constructor(config, fused, options)
-    optimizer = construct(groups)
+    factory = factories.get("optimizers", config.name)
+    construct = _constructor(factory, config, fused, options)
+    with factory.calling():
+        optimizer = factory.require(construct(groups))
     optimizer.register_load_state_dict_pre_hook(partial(_check_state, construct))
     return optimizer
 
 
-def _constructor(config: OptimConfig, fused: bool, options: Options) -> Constructor:
-    """Return the factory of the configured optimizer with its settings: fields of `config` and options."""
-    row = registry.find("optimizers", config.name)
-    factory = registry.load(row)
-    fields = registry.field_values(row, config, "optim")
-    if fused and "fused" in inspect.signature(factory).parameters and "fused" not in options:
+def _constructor(factory: Factory, config: OptimConfig, fused: bool, options: Options) -> Constructor:
+    """Return the optimizer's callable with its settings: the fields that its row uses, and the options."""
+    fields = factory.fields(config, "optim")
+    if fused and "fused" in factory.parameters and "fused" not in options:
         fields["fused"] = True
-    settings = registry.settings(factory, options, "options.optimizer", positional=1, named=fields)
-    return partial(factory, **fields, **settings)
+    return factory.bound(options, **fields)
 
 
 def names(optimizer: Optimizer, model: nn.Module) -> list[list[str]]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from torch.optim import Optimizer
 
-from distdl.core import registry
+from distdl.core import factories
 from distdl.core.config import ScheduleConfig
 from distdl.core.registry import NO_OPTIONS, Options
 
@@ -71,20 +71,26 @@ def build(config: ScheduleConfig, epochs: float, options: Options = NO_OPTIONS) 
         epochs: length of the run in epochs.
         options: settings that are not fields of `config`, for schedules of other packages.
     Raises:
-        UserError: the schedule does not have a setting.
+        UserError: the schedule does not have a setting, or does not return a number.
     """
-    row = registry.find("schedules", config.name)
-    schedule = registry.load(row)
-    fields = registry.field_values(row, config, "schedule")
-    fields |= registry.settings(schedule, options, "options.schedule", positional=2, named=fields)
+    factory = factories.get("schedules", config.name)
+    schedule = factory.bound(options, **factory.fields(config, "schedule"))
     warmup = min(config.warmup_epochs, epochs)
+
+    def share(epoch: float, progress: float) -> float:
+        value = schedule(epoch, progress)
+        # Checked at every step: a schedule that returns None after its last drop is a frequent mistake.
+        return value if type(value) is float and math.isfinite(value) else factory.number(value)
 
     def factor(epoch: float) -> float:
         progress = min(max((epoch - warmup) / (epochs - warmup), 0.0), 1.0) if epochs > warmup else 0.0
         if epoch >= warmup:
-            return schedule(epoch, progress, **fields)
-        return schedule(warmup, progress, **fields) * (WARMUP_START + (1 - WARMUP_START) * epoch / warmup)
+            return share(epoch, progress)
+        return share(warmup, progress) * (WARMUP_START + (1 - WARMUP_START) * epoch / warmup)
 
+    with factory.calling():
+        for epoch in (0.0, epochs):
+            factor(epoch)
     return factor
 
 

@@ -10,8 +10,9 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import nn
 
-from distdl.core import registry
+from distdl.core import factories
 from distdl.core.config import Config
+from distdl.core.contracts import joined
 from distdl.core.errors import UserError
 from distdl.runtime import device
 from distdl.runtime.launch_env import choose_strategy, launched_ranks
@@ -192,4 +193,11 @@ def make(config: Config) -> Strategy:
     ranks = launched_ranks()
     if name == "single" and ranks != 1:
         raise UserError(f"strategy single needs one process, but {ranks} were started: set strategy to ddp or auto")
-    return registry.make("strategies", name, config, options=config.options.get("strategy"))
+    factory = factories.get("strategies", name)
+    strategy = factory.make(config, options=config.options.get("strategy"))
+    if not isinstance(getattr(strategy, "name", None), str):
+        raise factory.fault("has no attribute `name`: the name of the strategy, a text")
+    required = ("setup", "all_reduce", "broadcast", "barrier")
+    if undefined := [method for method in required if getattr(type(strategy), method) is getattr(Strategy, method)]:
+        raise factory.fault(f"does not define {joined(undefined)}: see distdl.strategies.base.Strategy")
+    return strategy

@@ -90,8 +90,8 @@ class Study(Generic[S]):
     """A study, found by its entry point."""
 
     name: str
-    summary: str
-    """One line for `distdl study list`."""
+    summary: str = ""
+    """One line for `distdl study list`. Those of distdl's own studies are in `core.components`."""
     settings: type[S]
     """A frozen keyword-only dataclass, a docstring under each field; its defaults are the full study, as
     published. `--set key=value` and profiles/studies/NAME.toml change fields."""

@@ -12,6 +12,7 @@ from distdl.data.dataset import DataSet
 from distdl.data.loaders.base import Loader
 from distdl.optim.losses import Loss
 from distdl.strategies.base import Strategy
+from distdl.training import metrics as figures
 from distdl.training.metrics import Metric
 from distdl.training.state import TrainState
 
@@ -52,7 +53,7 @@ class Evaluator:
             raise UserError(f"data set {self._dataset.name}: none of the samples to evaluate on can be read")
         weights = {"epoch": best["epoch"], "step": best["step"], "best": True} if best else self._state.epoch_and_step()
         metrics = {"accuracy": correct / count, "loss": loss / count}
-        metrics |= {name: float(metric.compute()) for name, metric in extra.items()} | weights
+        metrics |= {name: figures.value(name, metric) for name, metric in extra.items()} | weights
         if left_out := len(getattr(self._dataset, split)) - round(count):
             metrics["left_out"] = left_out
         self._state.metrics[split] = metrics

@@ -18,13 +18,14 @@ Parameters of the constructor are settings (`Config.options`), under the metric'
 samples: the evaluation moves it to the device as float64, and sums it over all ranks before `compute`.
 """
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+import contextlib
+from typing import Protocol
 
 import torch
 
-from distdl.core import registry
+from distdl.core import factories
 from distdl.core.config import Config, Positive
+from distdl.core.contracts import ComponentError, described
 from distdl.core.errors import UserError
 
 RESERVED = ("accuracy", "loss", "epoch", "step", "best", "left_out", "kind", "time_s")
@@ -76,9 +77,39 @@ def build(config: Config) -> dict[str, Metric]:
         key = name.rpartition(":")[2]
         if key in RESERVED or key in metrics:
             raise UserError(f'metrics: the name "{key}" is already used in results: give the metric another name')
-        metrics[key] = registry.make("metrics", name, options=_options(config, name))
+        metrics[key] = factories.make("metrics", name, options=config.options.get(name))
     return metrics
 
 
-def _options(config: Config, name: str) -> Mapping[str, Any]:
-    return config.options.get(name, {})
+def try_out(config: Config, classes: int, device: torch.device) -> None:
+    """Evaluate the configured metrics once on random logits, so that a fault is found before the training.
+
+    Raises:
+        UserError: as `build`, and for a metric that fails or does not return a number.
+    """
+    logits = torch.randn(2 * classes, classes, generator=torch.Generator().manual_seed(0)).to(device)
+    labels = torch.arange(2 * classes, device=device) % classes
+    for name, (key, metric) in zip(config.metrics, build(config).items(), strict=True):
+        factory = factories.get("metrics", name)
+        if not isinstance(metric.sums, torch.Tensor):
+            raise factory.fault(f"has sums of {described(metric.sums)}; expected a tensor")
+        metric.sums = metric.sums.to(device, torch.float64)
+        # Some figures are not defined for random predictions.
+        with factory.calling(), contextlib.suppress(ArithmeticError):
+            metric.update(logits, labels)
+            value(key, metric)
+
+
+def value(name: str, metric: Metric) -> float:
+    """The figure of a metric.
+
+    Raises:
+        ComponentError: it is not a number.
+    """
+    computed = metric.compute()
+    if isinstance(computed, str | bool | None):
+        raise ComponentError(f"metrics: {name} computed {described(computed)}; expected a number")
+    try:
+        return float(computed)
+    except (TypeError, ValueError, RuntimeError):  # torch raises RuntimeError for a tensor of several elements
+        raise ComponentError(f"metrics: {name} computed {described(computed)}; expected a number") from None

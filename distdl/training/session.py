@@ -6,6 +6,7 @@ from rich.console import Console
 
 from distdl.core.config import Config
 from distdl.core.console import PlainConsole
+from distdl.core.contracts import ComponentError
 from distdl.core.errors import Failure, UserError
 from distdl.core.rundir import RunDir
 from distdl.data.sets.load import load
@@ -65,10 +66,14 @@ def train(
         trainer.close_loaders()
         trainer.stop.close()
         raise
-    status, result = "failed", {}
+    status, result, first_step, is_unusable = "failed", {}, trainer.progress.step, False
     try:
         status = trainer.fit()
-    except UserError as error:  # in the middle of a training, which has changed its run folder
+    except UserError as error:
+        is_unusable = isinstance(error, ComponentError) and trainer.progress.step == first_step
+        if is_unusable:
+            raise  # a component is wrong at its first use: as if the training had not started
+        # In the middle of a training, which has changed its run folder.
         raise Failure(f"{error}; --resume auto continues from the last checkpoint") from None
     finally:
         trainer.close()
@@ -76,7 +81,7 @@ def train(
             result = trainer.result(status)
             run.result(result)
             tracking.end(trainer, result)
-        run.close()
+        (run.discard if is_unusable and is_writer else run.close)()
         trainer.stop.close()  # last: a signal from a launcher that ends the job must not interrupt the writing
     # A rank that exits with another code than 0 (75 when stopped) makes launchers end the other ranks: wait for them.
     strategy.barrier()

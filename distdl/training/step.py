@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from distdl.core.config import Config
+from distdl.core.contracts import ComponentError, described
 from distdl.data.dataset import Batch
 from distdl.optim import schedules
 from distdl.optim.losses import Loss
@@ -40,9 +41,15 @@ class TrainStep:
         self._config, self._strategy, self._state = config, strategy, state
         self._forward, self._criterion, self._schedule = forward, criterion, schedule
         self._autocast, self._clock, self._guard = autocast, clock, guard
+        self._is_first = True
 
     def run(self, batch: Batch) -> torch.Tensor:
         """Train on a batch. Returns this rank's mean loss, on the device."""
+        if self._is_first and not isinstance(batch, Batch):
+            raise ComponentError(
+                f"data.loader: {self._config.data.loader} yielded {described(batch)}; expected a "
+                "distdl.data.dataset.Batch"
+            )
         state, world, clock = self._state, self._strategy.world, self._clock
         schedules.apply(state.optimizer, self._schedule(state.position))
         _seed_generators(step_seed(self._config.seed, state.progress.step, world.rank), world.device)
@@ -54,7 +61,10 @@ class TrainStep:
         for index, (images, labels) in enumerate(chunks):
             with self._strategy.micro_batch(last=index == len(chunks) - 1):
                 with clock("forward"), self._autocast:
-                    loss = self._criterion(self._forward(images), labels)
+                    logits = self._forward(images)
+                    if self._is_first:
+                        self._check_logits(logits, len(images))
+                    loss = self._criterion(logits, labels)
                     share = batch.weight * len(images) / len(batch.images)
                     if share != 1:
                         loss = loss * share
@@ -65,9 +75,18 @@ class TrainStep:
             updated = self._strategy.step()
             if state.ema and updated:  # under fp16 this waits for the device
                 state.ema.update(state.model)
+        self._is_first = False
         total = sum(losses[1:], start=losses[0])
         self._guard.record(total, state.progress.step + 1)
         return total
+
+    def _check_logits(self, logits: object, count: int) -> None:
+        """Refuse a network that outputs something else in training than in evaluation, which `models.build` checks."""
+        if not isinstance(logits, torch.Tensor) or logits.dim() != 2 or len(logits) != count:
+            raise ComponentError(
+                f"model.name: {self._config.model.name} returned {described(logits)} in training; expected logits of "
+                f"shape [{count}, classes]"
+            )
 
 
 def micro_batches(batch: Batch, parts: int) -> list[tuple[torch.Tensor, torch.Tensor]]:

@@ -99,7 +99,7 @@ class Trainer:
             guard=self.guard,
         )
         make_metrics = partial(metrics.build, config)
-        make_metrics()  # reports wrong settings before the training starts
+        metrics.try_out(config, len(self.dataset.classes), self.world.device)
         self.evaluator = Evaluator(
             state,
             self.loaders,

@@ -1,5 +1,8 @@
 """The verbs about data: what they print and draw."""
 
+import importlib
+import re
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +10,7 @@ import pytest
 from PIL import Image
 
 from distdl.cli.__main__ import main
+from distdl.core import registry
 from layouts import make
 
 
@@ -103,3 +107,45 @@ def test_a_name_in_an_error_is_one_plain_line(verb: list[str], name: str, capsys
 def test_list_names_its_root_plainly(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "list", "--root", str(tmp_path / "[red]\x1b[31m")]) == 0
     assert "[red]" in plain(capsys.readouterr().out)
+
+
+COUNTED = """
+import datasets_of_a_user
+calls = []
+def stripes(*, count: int):
+    calls.append(count)
+    return datasets_of_a_user.stripes(count=count)
+"""
+
+
+@pytest.mark.parametrize("verb", ["describe", "verify", "export", "pack"])
+def test_a_data_set_of_a_user_takes_settings_and_is_made_once(
+    verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / f"counted_{verb}.py").write_text(COUNTED)
+    monkeypatch.syspath_prepend(tmp_path)
+    outputs = {"export": ["--format", "folder", "--out", "out"], "pack": ["--format", "shards", "--out", "out"]}
+    argv = ["data", verb, f"counted_{verb}:stripes", *outputs.get(verb, [])]
+    assert main([*argv, "--options", "dataset.count=40"]) == 0
+    assert importlib.import_module(f"counted_{verb}").calls == [40]
+    capsys.readouterr()
+    for options, message in (
+        ([], "options.dataset.count is missing: "),
+        (["--options"], "options needs a value: "),
+        (["--options", "dataset.cuont=3"], f"options.dataset.cuont: counted_{verb}:stripes has no setting 'cuont'"),
+        (["--options", "model.count=3"], "options.model: no component here has this key (keys: dataset)"),
+    ):
+        assert main([*argv, *options]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"error: {message}") and error.count("\n") == 1
+    assert main(["data", "describe", "digits", "--options", "dataset.count=3"]) == 2
+    assert capsys.readouterr().err == "error: options.dataset: data set digits has no settings\n"
+
+
+def test_data_sets_of_other_packages_are_listed_without_a_call(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entry = EntryPoint(name="of-a-user", value="no_such_module:stripes", group="distdl.datasets")
+    monkeypatch.setattr(registry, "entry_points", lambda group: [entry] if group == entry.group else [])
+    assert main(["data", "list"]) == 0
+    assert re.search(r"of-a-user .* installed .* from another package", capsys.readouterr().out)

@@ -95,9 +95,9 @@ def test_a_machine_on_which_nothing_works_has_a_line_for_each(tmp_path: Path, op
 def test_packages_are_those_of_the_registry() -> None:
     """Each optional package of a component has a row with its version, or the command that installs it."""
     assert {"horovod", "deepspeed", "dali", "timm"} <= set(doctor.PACKAGES) <= set(doctor.CHECKS)
-    for name, traits in doctor.PACKAGES.items():
+    for name, row in doctor.PACKAGES.items():
         capability = doctor.CHECKS[name]()
         assert isinstance(capability, doctor.Capability)
         assert capability.found != bool(capability.remedy)
         assert not capability.found or capability.detail[0].isdigit()
-        assert traits["install"].startswith("pip install ")
+        assert row.install.startswith("pip install ")

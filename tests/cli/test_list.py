@@ -31,6 +31,25 @@ def test_every_kind_lists_its_rows(group: str, capsys: pytest.CaptureFixture[str
     lines = capsys.readouterr().out.splitlines()
     for name, row in COMPONENTS[group].items():
         assert any(line.split()[0] == name and line.endswith(row.summary) for line in lines), name
+        assert not row.summary or len(line_of(lines, name)) <= 80
+
+
+def line_of(lines: list[str], name: str) -> str:
+    return next(line for line in lines if line.split()[0] == name)
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+@pytest.mark.parametrize("argv", [["list", "models"], ["list", "studies"], ["study", "list"], ["train", "--list"]])
+def test_lines_are_wrapped_to_the_width_of_the_terminal(
+    argv: list[str], width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(argv) == 0
+    unwrapped = capsys.readouterr().out
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert main(argv) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= width
+    assert " ".join(lines).split() == unwrapped.split()
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ MISTAKES: dict[str, list[tuple[str, str]]] = {
     ],
     "models list": [("zzz", "no model matches 'zzz'"), ("--al", "Unrecognized options: --al")],
     "data bench": [("digits --batc 3", "did you mean --batch"), ("digits --batch-size x", "'x' is not a whole")],
-    "study list": [("--all", "Unrecognized options: --all"), ("all", "Unrecognized options: all")],
+    "study list": [("--all", "Unrecognized options: --all"), ("zzz", "no study matches 'zzz'")],
     "study run": [
         ("scaling --worker 1,2", "did you mean --workers?"),
         ("scaling --workers x", "workers: 'x' is not a whole number"),

@@ -1,13 +1,14 @@
 """Names of components: rows of distdl, entry points of other packages, and package.module:callable."""
 
-import functools
 import re
 import subprocess
 import sys
-from importlib.metadata import EntryPoint
+from importlib.metadata import Distribution, EntryPoint
+from pathlib import Path
 
 import pytest
 
+from distdl.cli.__main__ import main
 from distdl.core import registry
 from distdl.core.components import COMPONENTS
 from distdl.core.conditions import CONDITIONS, unused
@@ -47,57 +48,45 @@ def test_a_field_that_only_other_components_use_is_an_error(group: str) -> None:
 def test_a_name_is_a_row_a_target_or_an_error() -> None:
     assert registry.find("optimizers", "sgd").factory == "distdl.optim.optimizers:sgd"
     assert registry.find("optimizers", "torch.optim:NAdam").factory == "torch.optim:NAdam"
-    with pytest.raises(UserError, match=r'optim.name: optimizer "sgdd" is not known; did you mean "sgd"\?'):
+    assert registry.find("optimizers", "optimizer_of_a_user:ROW").uses == ("optim.momentum",)
+    with pytest.raises(UserError, match=r"optim.name: 'sgdd' is not one of 'sgd', .*; did you mean \"sgd\"\?"):
         registry.find("optimizers", "sgdd")
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("adamm", "optim.name: 'adamm' is not one of 'sgd', 'adam'"),
-        ("no.such:Adam", "optim.name: no.such:Adam cannot be imported: there is no module no.such"),
-        ("torch.optim:", "optim.name: 'torch.optim:' is not one of"),
-        ("os;x:y", "optim.name: 'os;x:y' is not one of"),
-    ],
-)
+NAMES = {
+    "adamm": "optim.name: 'adamm' is not one of 'sgd', 'adam', 'adamw', 'adagrad', 'rmsprop', 'lars', 'lamb', nor "
+    'package.module:callable; did you mean "adam"',
+    "no.such:Adam": "optim.name: cannot import no.such:Adam: there is no module no.such, neither installed nor in /",
+    "torch.optim:": "optim.name: 'torch.optim:' names no callable: write package.module:callable, as in "
+    "torch.optim:NAME",
+    "torch/optim.py:Adam": "optim.name: 'torch/optim.py:Adam' is not package.module:callable; did you mean "
+    '"torch.optim:Adam"? (the current folder is searched too)',
+    "own.py": "optim.name: 'own.py' names no callable: write package.module:callable, as in own:NAME",
+    "os;x:y": "optim.name: 'os;x:y' is not package.module:callable",
+}
+
+
+@pytest.mark.parametrize(("name", "message"), NAMES.items())
 def test_a_wrong_name_is_one_line(name: str, message: str) -> None:
     with pytest.raises(UserError, match=f"^{re.escape(message)}"):
         resolve(Recipe(overrides={"optim.name": name}), strategy="single")
 
 
-def test_a_failed_import_is_one_line() -> None:
-    with pytest.raises(UserError, match=r"^cannot import json:nothing: AttributeError: "):
-        registry.load(registry.Row(factory="json:nothing"))
+def test_the_nearest_module_of_the_current_folder_is_proposed(tmp_path: Path) -> None:
+    (tmp_path / "losses_of_mine.py").write_text("")
+    with pytest.raises(UserError, match=r'loss: cannot import losses_of_min:f: .* did you mean "losses_of_mine:f"'):
+        resolve(Recipe(overrides={"loss": "losses_of_min:f"}), strategy="single")
 
 
-def open_factory(first: object, *, depth: int, width: float = 1.0, **more: str) -> dict[str, object]:
-    """A component with a required setting, an optional one, and any others."""
-    return {"depth": depth, "width": width, **more}
-
-
-def strict_factory(first: object, depth: int = 1) -> int:
-    """A component with one setting."""
-    return depth
-
-
-def test_settings_are_converted_by_the_parameters_of_the_factory() -> None:
-    given = registry.settings(open_factory, {"depth": "3", "other": "x"}, "options.model", positional=1)
-    assert given == {"depth": 3, "other": "x"}
-    assert registry.settings(strict_factory, {"depth": 2}, "options.model", positional=1) == {"depth": 2}
-
-
-@pytest.mark.parametrize(
-    ("factory", "options", "message"),
-    [
-        (open_factory, {"depth": "deep"}, "options.model.depth: 'deep' is not a whole number"),
-        (open_factory, {}, "options.model.depth is missing"),
-        (strict_factory, {"first": 1}, "options.model.first: there is no such setting"),
-        (strict_factory, {"dept": 1}, 'options.model.dept: there is no such setting; did you mean "depth"?'),
-    ],
-)
-def test_a_wrong_setting_is_one_line(factory: object, options: dict[str, object], message: str) -> None:
-    with pytest.raises(UserError, match=f"^{re.escape(message)}"):
-        registry.settings(factory, options, "options.model", positional=1)
+def test_a_failed_import_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "script_of_mine.py").write_text("raise SystemExit(3)")
+    with pytest.raises(
+        UserError, match=r"^loss: cannot import json:dump_: there is no 'dump_' .* mean \"json:dumps?\""
+    ):
+        registry.load("json:dump_", "loss")
+    with pytest.raises(UserError, match=r"^loss: cannot import script_of_mine:f: SystemExit: 3"):
+        registry.load("script_of_mine:f", "loss")
 
 
 def test_other_packages_add_rows_and_replace_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,11 +125,65 @@ def test_an_entry_point_may_name_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     assert config.optim.momentum == 0.5
 
 
-def test_settings_of_a_partial_function_are_those_of_the_function() -> None:
-    factory = functools.partial(strict_factory, depth=2)
-    assert registry.settings(factory, {"depth": "3"}, "options.model", positional=1) == {"depth": 3}
-
-
 def test_options_of_no_component_are_an_error() -> None:
     with pytest.raises(UserError, match=r"^options.modelx: no component .* did you mean \"model\"\?"):
         resolve(Recipe(overrides={"options": ["modelx.depth=3"]}), strategy="single")
+
+
+@pytest.fixture
+def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two installed packages that offer the optimizer `same`; the first also an optimizer `sgd`."""
+    for package, rows in {"first": "same = json:dumps\nsgd = json:dumps", "second": "same = json:loads"}.items():
+        info = tmp_path / f"{package}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[distdl.optimizers]\n{rows}\n")
+        assert Distribution.at(info).name == package
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.usefixtures("packages")
+def test_a_name_of_two_packages_is_refused_with_both() -> None:
+    both = r"offered by (first 1\.0 \(json:dumps\) and second 1\.0 \(json:loads\)|second .* and first .*): remove one"
+    with pytest.raises(UserError, match=rf'^optim.name: "same" is {both}'):
+        resolve(Recipe(overrides={"optim.name": "same"}), strategy="single")
+    assert re.fullmatch(both, registry.rows("optimizers")["same"].summary)
+
+
+@pytest.mark.usefixtures("packages")
+def test_a_name_of_distdl_hides_that_of_a_package(capsys: pytest.CaptureFixture[str]) -> None:
+    assert registry.find("optimizers", "sgd").factory == "distdl.optim.optimizers:sgd"
+    assert main(["list", "optimizers", "sgd"]) == 0
+    warning = 'warning: optimizer "sgd" of first 1.0 is hidden by distdl\'s own: use json:dumps\n'
+    assert capsys.readouterr().err == warning
+
+
+@pytest.mark.parametrize("group", sorted(registry.KINDS))
+def test_a_row_of_another_package_states_the_fields_that_it_uses(
+    group: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A used field has an effect, another one has none, and an unknown one is an error."""
+    kind = registry.KINDS[group]
+    uses = {"used": ("optim.label_smoothing", "schedule.gamma"), "unknown": ("optim.smoothing",)}
+    (tmp_path / f"rows_{group}.py").write_text(
+        "from distdl.core.registry import Row\n"
+        + "".join(f"{name} = Row(factory='json:dumps', uses={fields})\n" for name, fields in uses.items())
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    entries = [EntryPoint(name=name, value=f"rows_{group}:{name}", group=f"distdl.{group}") for name in uses]
+    monkeypatch.setattr(registry, "entry_points", lambda group: [each for each in entries if each.group == group])
+    if not kind.fields:
+        with pytest.raises(UserError, match=rf"used states `uses`, which has no effect for a {kind.name}"):
+            registry.find(group, "used")
+        return
+
+    def resolved(name: str, field: str) -> Config:
+        others = {"loss": "json:dumps", "schedule.name": "constant"}
+        return resolve(Recipe(overrides={**others, kind.where: name, field: 0.5}), strategy="single")
+
+    assert resolved("used", "optim.label_smoothing").optim.label_smoothing == 0.5
+    assert resolved("used", "schedule.gamma").schedule.gamma == 0.5
+    with pytest.raises(UserError, match=r"schedule\.final_lr has no effect"):
+        resolved("used", "schedule.final_lr")
+    with pytest.raises(UserError, match=f"{kind.where}: unknown uses optim.smoothing, which is not a field"):
+        resolved("unknown", "optim.lr")

@@ -144,9 +144,14 @@ def test_a_network_of_a_user_takes_its_settings() -> None:
     network = build(config, classes=5, channels=1, image_size=8, options={"width": "4"})
     assert network(torch.randn(2, 1, 8, 8)).shape == (2, 5)
     assert network.get_submodule("stages.0").out_channels == 4
-    with pytest.raises(UserError, match=r'options\.model\.widths: there is no such setting; did you mean "width"'):
+    with pytest.raises(
+        UserError,
+        match=r'options\.model\.widths: .*Tiny has no setting .*; did you mean "width"\? \(its settings: width, bias\)',
+    ):
         build(config, classes=5, channels=1, image_size=8, options={"widths": 4})
-    with pytest.raises(UserError, match=r"options\.model\.width: there is no such setting"):
+    with pytest.raises(
+        UserError, match=r"options\.model\.width: digits-cnn has no setting 'width' \(it has no settings\)"
+    ):
         build(ModelConfig(name="digits-cnn"), classes=5, channels=1, image_size=8, options={"width": 4})
 
 
@@ -165,11 +170,11 @@ def test_a_network_that_does_not_run_on_shapes_alone_is_built() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("thousand", r"outputs \[1, 1000\] for one image, not \[1, 10\]"),
-        ("pair", "outputs a tuple, not a tensor of logits"),
+        ("thousand", r"returned \[1, 1000\] for one image; expected \[1, 10\]"),
+        ("pair", "returned a tuple; expected a tensor of logits"),
         ("no_layer", "cannot process images of 1 x 8 x 8|no linear layer or convolution"),
         ("fails", "cannot be built for images of 8 x 8 pixels: RuntimeError: no such thing"),
-        ("number", "returns a int, not a torch.nn.Module"),
+        ("number", r"model.name: network_of_a_user:number returned an int \(10\); expected a Module"),
         ("absent", "cannot import network_of_a_user:absent"),
     ],
 )

@@ -27,10 +27,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from distdl.core import registry
+from distdl.core import factories
 from distdl.core.config import Config
+from distdl.core.contracts import described
 from distdl.core.counter_rng import named_stream, uniform
 from distdl.core.errors import UserError
+from distdl.core.factories import Factory
 
 BELOW_ONE = np.float32(1 - 2**-24)
 """Largest float32 below 1."""
@@ -40,7 +42,7 @@ BELOW_ONE = np.float32(1 - 2**-24)
 class Extra:
     """An augmentation of another package."""
 
-    name: str
+    factory: Factory
     function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     """Function of images [b, C, H, W] float32 in 0 to 1 and numbers [b, n]; it returns images of the same shape."""
     numbers: int
@@ -49,19 +51,20 @@ class Extra:
     @property
     def key(self) -> str:
         """Key of its random numbers among the parameters of a batch."""
-        return f"extra {self.name}"
+        return f"extra {self.factory.name}"
 
     def draw(self, seed: int, epoch: int, indices: np.ndarray) -> np.ndarray:
         """Draw uniform random numbers [n, numbers] float32 in [0, 1) for samples `indices` [n] of an epoch."""
-        values = uniform(seed, epoch, indices, named_stream(self.name), self.numbers)
+        values = uniform(seed, epoch, indices, named_stream(self.factory.name), self.numbers)
         return np.minimum(values.astype(np.float32), BELOW_ONE)
 
     def __call__(self, images: torch.Tensor, params: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        changed = self.function(images, params[self.key])
-        if changed.shape != images.shape:
-            raise UserError(
-                f"augmentation {self.name} changed images of shape {list(images.shape)} to {list(changed.shape)}: "
-                "it must keep the shape"
+        with self.factory.calling():
+            changed = self.function(images, params[self.key])
+        if not isinstance(changed, torch.Tensor) or (changed.shape, changed.dtype) != (images.shape, images.dtype):
+            raise self.factory.fault(
+                f"returned {described(changed)}; expected images of the same shape and type, {list(images.shape)} and "
+                f"{images.dtype}"
             )
         return changed
 
@@ -74,8 +77,12 @@ def make(config: Config) -> tuple[Extra, ...]:
     """
     extras = []
     for name in config.data.augment.extra:
-        if field := registry.find("augmentations", name).traits.get("field"):
+        factory = factories.get("augmentations", name)
+        if field := factory.row.traits.get("field"):
             raise UserError(f"data.augment.extra: {name} is built in, set {field} instead")
-        function = registry.make("augmentations", name, options=config.options.get(name))
-        extras.append(Extra(name=name, function=function, numbers=getattr(function, "numbers", 1)))
+        function = factory.make(options=config.options.get(name))
+        numbers = getattr(function, "numbers", 1)
+        if type(numbers) is not int or numbers < 0:
+            raise factory.fault(f"has numbers = {described(numbers)}; expected the number of its random numbers")
+        extras.append(Extra(factory=factory, function=function, numbers=numbers))
     return tuple(extras)

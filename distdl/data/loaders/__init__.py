@@ -4,7 +4,7 @@ import numpy as np
 import psutil
 import torch
 
-from distdl.core import registry
+from distdl.core import factories
 from distdl.core.config import Config
 from distdl.core.errors import UserError
 from distdl.data.dataset import DataSet, EncodedSplit, Split
@@ -27,7 +27,7 @@ def make_loader(config: Config, dataset: DataSet, split: Split, world: World, *,
     name, reason = config.data.loader, "data.loader asks for it"
     if name == "auto":
         name, reason = choose(spec)
-    return registry.make("loaders", name, spec, reason, options=config.options.get("loader"))
+    return factories.make("loaders", name, spec, reason, options=config.options.get("loader"))
 
 
 def choose(spec: LoaderSpec) -> tuple[str, str]:

@@ -15,20 +15,19 @@ data.validation, data.limit, data.labels and data.normalize apply to such a data
 """
 
 import contextlib
-import inspect
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from distdl.core import registry
+from distdl.core import factories, registry
 from distdl.core.config import DataConfig
 from distdl.core.errors import UserError, nearest, reading
 from distdl.core.paths import data_root, root_origin
 from distdl.core.text import name as shown
-from distdl.data.dataset import DataSet, EncodedSplit, Raw, ResidentSplit
-from distdl.data.sets import relabel, statistics
+from distdl.data.dataset import DataSet, EncodedSplit, Raw
+from distdl.data.sets import contract, relabel, statistics
 from distdl.data.sets.catalog import CENTRAL_CROP, SETS, Source
 from distdl.data.storage import folders, shards
 from distdl.data.storage import splits as divide
@@ -40,15 +39,16 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation per channel with which torchvision's networks were trained."""
 
 
-def load(config: DataConfig, options: Mapping[str, Any] | None = None) -> DataSet:
+def load(config: DataConfig, options: Mapping[str, Any] | None = None, *, source: Source | None = None) -> DataSet:
     """Read a data set, split it and determine the statistics for normalization.
 
     Args:
         options: settings of another package's data set.
+        source: the result of `source_of`, if the caller has it: another package's factory is then not called again.
     Raises:
         UserError: the data set is not known, not found, damaged, or too small for the configured split.
     """
-    source = source_of(config.name, config.root, options)
+    source = source or source_of(config.name, config.root, options)
     folder = locate(config.name, source, config.root)
     path = folder if config.name in SETS or not source.folders else Path(config.name).expanduser()
     with _naming(path, folder):
@@ -103,10 +103,13 @@ def source_of(name: str, root: Path | None = None, options: Mapping[str, Any] | 
     Raises:
         UserError: `name` is none of these.
     """
+    is_target = registry.TARGET.fullmatch(name) and not Path(name).exists()
+    if name not in SETS and (is_target or name in registry.rows("datasets")):
+        return _plugin_source(name, root, options)
+    if options:
+        raise UserError(f"options.dataset: data set {name} has no settings")
     if name in SETS:
         return SETS[name]
-    if name in registry.rows("datasets") or (registry.TARGET.fullmatch(name) and not Path(name).exists()):
-        return _plugin_source(name, root, options)
     with reading(name, "a data set"):
         path = Path(name).expanduser()
         is_file = path.is_file()
@@ -123,8 +126,14 @@ def source_of(name: str, root: Path | None = None, options: Mapping[str, Any] | 
             "use the folder's path"
         )
     if "/" in name:
-        raise UserError(f"data.name {name}: there is no such folder or archive")
-    raise UserError(f'data set "{name}" is not known{nearest(name, SETS)} (distdl data list shows all)')
+        raise UserError(f"data.name: {name}: there is no such folder or archive")
+    if ":" in name:
+        raise UserError(f"data.name: {registry.unknown('datasets', name)}")
+    known = [*SETS, *registry.rows("datasets")]
+    raise UserError(
+        f'data.name: data set "{name}" is not known{nearest(name, known)} (a path and package.module:callable are '
+        "accepted too; distdl data list shows all)"
+    )
 
 
 def _plugin_source(name: str, root: Path | None, options: Mapping[str, Any] | None) -> Source:
@@ -133,25 +142,13 @@ def _plugin_source(name: str, root: Path | None, options: Mapping[str, Any] | No
     Raises:
         UserError: it cannot be imported, its settings are wrong, or it does not return a valid DataSet.
     """
-    row = registry.find("datasets", name)
-    takes_root = "root" in inspect.signature(registry.load(row)).parameters
-    arguments = {"root": data_root(root)} if takes_root else {}
-    dataset = registry.make("datasets", name, options=options, **arguments)
-    if not isinstance(dataset, DataSet):
-        raise UserError(f"data.name {name} returned {type(dataset).__name__} instead of a DataSet")
-    for split in (dataset.train, dataset.validation, dataset.test):
-        if isinstance(split, ResidentSplit):
-            images, expected = split.images, (len(split), dataset.channels)
-            if images.ndim != 4 or images.dtype != np.uint8 or (images.shape[0], images.shape[3]) != expected:
-                raise UserError(
-                    f"data.name {name} returned images {list(images.shape)} {images.dtype} for {expected[0]} labels "
-                    f"and {expected[1]} channels: they must be [n, H, W, C] uint8"
-                )
-    for field in ("mean", "std"):
-        if len(getattr(dataset, field)) not in (1, dataset.channels):
-            raise UserError(f"data.name {name} returned a {field} that does not fit {dataset.channels} channels")
+    factory = factories.get("datasets", name)
+    arguments = {"root": data_root(root)} if "root" in factory.parameters else {}
+    dataset = factory.make(options=options, **arguments)
+    if problem := contract.problem(dataset):
+        raise factory.fault(f"returned a DataSet with {problem}")
     return Source(
-        text=row.summary or f"returned by {row.factory}",
+        text=factory.row.summary or f"returned by {factory.row.factory}",
         read=lambda folder, config: Raw(
             train=dataset.train,
             test=dataset.test,

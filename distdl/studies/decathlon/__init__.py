@@ -26,7 +26,6 @@ def findings(settings: DecathlonSettings, outcomes: Mapping[str, Outcome]) -> li
 
 STUDY = Study(
     name="decathlon",
-    summary="the ten domains of the Visual Decathlon at 72 pixels, with the challenge's score",
     settings=DecathlonSettings,
     quick=QUICK,
     trials=trials,

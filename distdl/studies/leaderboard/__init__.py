@@ -33,7 +33,6 @@ instead of AlexNet, at 64 pixels, for 24 epochs per attempt instead of three day
 
 STUDY = Study(
     name="leaderboard",
-    summary="AlexNet from scratch, frozen and fine-tuned, by processes that share a leaderboard of five slots",
     settings=LeaderboardSettings,
     quick=QUICK,
     trials=trials,

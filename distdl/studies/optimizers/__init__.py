@@ -37,7 +37,6 @@ def findings(settings: OptimizersSettings, outcomes: Mapping[str, Outcome]) -> l
 
 STUDY = Study(
     name="optimizers",
-    summary="gradient descent, momentum, Adagrad and Adam on a line, a linear layer and a CNN",
     settings=OptimizersSettings,
     quick=QUICK,
     trials=trials,

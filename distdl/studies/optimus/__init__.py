@@ -50,7 +50,6 @@ def findings(settings: OptimusSettings, outcomes: Mapping[str, Outcome]) -> list
 
 STUDY = Study(
     name="optimus",
-    summary="time and cost to a target accuracy by servers and workers, predicted from other networks",
     settings=OptimusSettings,
     quick=QUICK,
     trials=trials,

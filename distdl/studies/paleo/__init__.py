@@ -30,7 +30,6 @@ def findings(settings: PaleoSettings, outcomes: Mapping[str, Outcome]) -> list[S
 
 STUDY = Study(
     name="paleo",
-    summary="FLOPs and time by layer: VGG19, a K80, and sums of layer times compared with step times on this machine",
     settings=PaleoSettings,
     quick=QUICK,
     trials=trials,

@@ -4,17 +4,20 @@ The requirements follow from the configurations of the trials. They are checked 
 so that the messages are the same. Files of other trials (paths in the study's folder) are not checked.
 """
 
-import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from distdl.core import factories, registry
+from distdl.core.conditions import selected
 from distdl.core.config import Config
-from distdl.core.errors import UserError, missing
+from distdl.core.errors import UserError
+from distdl.core.kinds import KINDS
 from distdl.core.profiles import read_profile, resolve
 from distdl.studies.base import TRAIN, Trial
 from distdl.studies.runner.folder import StudyFolder
 from distdl.studies.runner.settings import PROFILE
+from distdl.training.trackers.base import names as trackers
 
 
 def check(folder: StudyFolder) -> None:
@@ -59,19 +62,12 @@ def configuration(trial: Trial) -> Config:
 
 def _needs(config: Config, study: Path) -> Iterator[tuple[Any, ...]]:
     """Yield functions and their arguments. Each function raises a UserError if its requirement is missing."""
-    if config.strategy == "horovod":
-        yield (_horovod,)
-    if config.strategy == "deepspeed":
-        yield _package, "deepspeed", "deepspeed"
-    if config.data.loader == "dali":
-        yield _package, "nvidia.dali", "dali"
-    if config.optim.name in ("lars", "lamb"):
-        yield _package, "timm", "large-batch"
-    if config.telemetry.tensorboard:
-        yield _package, "tensorboard", "tensorboard"
+    names = {(kind.group, name) for kind, name in selected(config)} | {("trackers", name) for name in trackers(config)}
+    for group, name in sorted(names):
+        if not KINDS[group].open:
+            yield _component, group, name
     if not _inside(config.data.name, study):
-        yield _data_set, config.data.name, config.data.root
-    yield _network, config.model.name
+        yield _data_set, config.data.name, config.data.root, _hashable(config.options.get("dataset", {}))
     if config.model.weights != "none" and not _inside(config.model.weights, study):
         yield _weights, config.model.weights, config.model.name
 
@@ -80,27 +76,22 @@ def _inside(name: str, study: Path) -> bool:
     return Path(name).is_absolute() and Path(name).is_relative_to(study)
 
 
-def _package(name: str, extra: str) -> None:
-    if not _installed(name):
-        raise missing(name, extra)
+def _component(group: str, name: str) -> None:
+    row = registry.find(group, name)
+    if registry.is_shipped(group, row):
+        registry.require_installed(group, name, row)  # its import takes seconds, and cannot fail otherwise
+    else:
+        factories.get(group, name, row)
 
 
-def _horovod() -> None:
-    if not _installed("horovod"):
-        raise UserError("Horovod is not installed; containers/horovod/build.sh builds it for this PyTorch")
+def _hashable(options: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((name, str(value)) for name, value in options.items()))
 
 
-def _installed(name: str) -> bool:
-    try:
-        return importlib.util.find_spec(name) is not None
-    except ImportError:  # its parent is missing
-        return False
-
-
-def _data_set(name: str, root: Path | None) -> None:
+def _data_set(name: str, root: Path | None, options: tuple[tuple[str, Any], ...]) -> None:
     from distdl.data.sets.load import locate, source_of
 
-    locate(name, source_of(name), root)
+    locate(name, source_of(name, root, dict(options)), root)
 
 
 def _network(name: str) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from distdl.core import registry
 from distdl.core.errors import UserError
 from distdl.core.format import Cell, duration
 from distdl.core.profiles import leaves
@@ -188,7 +189,10 @@ def _summary(name: str) -> str:
     """Summary of the study; empty if its package is not installed."""
     from distdl.studies.runner import catalog
 
+    row = registry.rows("studies").get(name)
+    if row is None or registry.is_shipped("studies", row):
+        return row.summary if row else ""
     try:
-        return str(catalog.find(name).summary)
+        return catalog.find(name).summary
     except UserError:
         return ""

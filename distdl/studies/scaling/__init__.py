@@ -21,7 +21,6 @@ def findings(settings: ScalingSettings, outcomes: Mapping[str, Outcome]) -> list
 
 STUDY = Study(
     name="scaling",
-    summary="one training on an increasing number of workers: time, speed-up, efficiency, accuracy",
     settings=ScalingSettings,
     quick=QUICK,
     trials=trials,

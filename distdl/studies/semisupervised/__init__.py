@@ -39,7 +39,6 @@ def findings(settings: SemisupervisedSettings, outcomes: Mapping[str, Outcome]) 
 
 STUDY = Study(
     name="semisupervised",
-    summary="a teacher labels unlabelled images: accuracy by K images per class and P labels per image (Yalniz 2019)",
     settings=SemisupervisedSettings,
     quick=QUICK,
     trials=trials,

@@ -33,7 +33,6 @@ training."""
 
 STUDY = Study(
     name="transfer",
-    summary="from scratch, frozen features, fine-tuned: learning rates, frozen parts, augmentation, ten crops",
     settings=TransferSettings,
     quick=QUICK,
     trials=trials,

@@ -38,7 +38,6 @@ def findings(settings: WeakSettings, outcomes: Mapping[str, Outcome]) -> list[Se
 
 STUDY = Study(
     name="weak",
-    summary="pre-training on noisy tags with a long tail: sampling and noise, transfer to a clean task (Mahajan 2018)",
     settings=WeakSettings,
     quick=QUICK,
     trials=trials,

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from distdl.core.contracts import ComponentError
 from distdl.core.errors import reason
 from distdl.core.profiles import as_table
 from distdl.training.events import Callback, Training
@@ -62,6 +63,8 @@ class Tracking(Callback):
     def _attempt(self, trainer: Training, name: str, call: Callable[[], None]) -> None:
         try:
             call()
+        except ComponentError:
+            raise
         except Exception as error:  # an error of a service or its client must not end the training
             self._trackers.pop(name, None)
             trainer.events.warn(trainer, f"tracker {name} failed and is disabled: {reason(error)}")

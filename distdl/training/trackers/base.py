@@ -14,17 +14,15 @@ A tracker of another package is given as package.module:Class, or by an entry po
     distdl train --trackers my_package:MyTracker --options my_package:MyTracker.project=cifar
 
 A tracker exists on rank 0 only. It is made when the run folder exists. An exception in its constructor or a method ends
-this tracker with one warning; the training continues.
+this tracker with one warning; the training continues. A tracker that lacks a method ends the training at its start.
 """
 
-import importlib.util
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from distdl.core import registry
+from distdl.core import factories as components
 from distdl.core.config import Config
-from distdl.core.errors import missing
 
 
 class Tracker(Protocol):
@@ -61,16 +59,13 @@ def factories(config: Config) -> dict[str, Factory]:
     """Factories of the configured trackers, by name. Nothing is contacted or written yet.
 
     Raises:
-        UserError: for an unknown tracker, a tracker that is not installed, and an unknown setting of a tracker.
+        UserError: for an unknown tracker, one that is not installed or lacks a method, and a setting that it does not
+            have.
     """
     return {name: _factory(name, config.options.get(name, {})) for name in names(config)}
 
 
 def _factory(name: str, options: Mapping[str, Any]) -> Factory:
-    row = registry.find("trackers", name)
-    package = row.traits.get("package")
-    if package and importlib.util.find_spec(package) is None:
-        raise missing(package, package)
-    target = registry.load(row)
-    settings = registry.settings(target, options, f"options.{name}", positional=1)
-    return lambda run: target(run, **settings)
+    component = components.get("trackers", name)
+    construct = component.bound(options)
+    return lambda run: component.require(construct(run))

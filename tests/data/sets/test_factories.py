@@ -51,10 +51,14 @@ def test_the_choices_of_samples_apply(tmp_path: Path) -> None:
     [
         ("no_such_module:stripes", {}, "cannot import no_such_module:stripes"),
         (STRIPES, {"size": "large"}, "options.dataset.size"),
-        (STRIPES, {"sise": 3}, 'there is no such setting.*"size"'),
+        (STRIPES, {"sise": 3}, 'stripes has no setting .*"size"'),
         (FOLDER, {}, "options.dataset.name is missing"),
-        ("datasets_of_a_user:wrong", {}, "returned dict instead of a DataSet"),
-        ("datasets_of_a_user:wrong_images", {}, r"must be \[n, H, W, C\] uint8"),
+        ("datasets_of_a_user:wrong", {}, "returned a dict; expected a DataSet"),
+        (
+            "datasets_of_a_user:wrong_images",
+            {},
+            r"train.images = an ndarray .* float32; expected an array \[4, H, W, 1\] of uint8",
+        ),
     ],
 )
 def test_a_wrong_factory_or_setting_is_refused(name: str, options: dict[str, object], why: str) -> None:

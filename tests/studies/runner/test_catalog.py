@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from distdl.cli.__main__ import main
+from distdl.core.components import COMPONENTS
+from distdl.studies.runner import catalog
 from relay import register
 from repository import TESTS
 
@@ -59,13 +61,14 @@ def test_broken_ones_are_named_beside_the_others(in_process, monkeypatch: pytest
     rows = "gone = nowhere.at_all:STUDY\nraises = raises:STUDY\nother = relay:Settings\nnamed = relay:STUDY"
     text = in_process("study", "list", rows=rows)
     lines = {line.split()[0]: line for line in text.splitlines()}
-    assert "broken: relay 1.0, nowhere.at_all:STUDY: ModuleNotFoundError: No module named 'nowhere'" in lines["gone"]
-    assert "broken: relay 1.0, raises:STUDY: RuntimeError: no such device" in lines["raises"]
-    assert "broken: relay 1.0: relay:Settings is not a distdl.studies.base.Study" in lines["other"]
-    assert 'has the name "relay"' in lines["named"]
+    missing = 'study "gone" of relay 1.0: cannot import nowhere.at_all:STUDY: ModuleNotFoundError: No module named'
+    assert f"broken: {missing} 'nowhere'" in lines["gone"]
+    assert "of relay 1.0: cannot import raises:STUDY: RuntimeError: no such device" in lines["raises"]
+    assert "relay:Settings is the class Settings; expected a distdl.studies.base.Study" in lines["other"]
+    assert 'calls itself "relay"' in lines["named"]
     assert "broken" not in lines["scaling"]
     text = in_process("study", "run", "gone", rows=rows, code=2)
-    assert text.startswith('error: study "gone" cannot be loaded: relay 1.0') and text.count("\n") == 1
+    assert text.startswith(f"error: {missing}") and text.count("\n") == 1
 
 
 def test_an_unknown_one_is_reported_with_the_nearest(in_process) -> None:
@@ -74,10 +77,26 @@ def test_an_unknown_one_is_reported_with_the_nearest(in_process) -> None:
     )
 
 
-def test_every_study_of_distdl_can_be_loaded(in_process) -> None:
-    text = in_process("study", "list")
-    assert "broken" not in text
-    assert {"scaling", "paleo"} <= {line.split()[0] for line in text.splitlines()}
+def test_every_study_of_distdl_can_be_loaded() -> None:
+    for name, row in COMPONENTS["studies"].items():
+        assert catalog.find(name).name == name
+        assert row.summary
+
+
+def test_both_lists_are_the_same_fast_and_fit_a_terminal() -> None:
+    """Listing imports neither the studies nor torch, and has at most 80 columns."""
+    code = (
+        "import sys; from distdl.cli.__main__ import main; main(sys.argv[1:]); "
+        "print({'torch', 'pandas', 'distdl.studies'} & set(sys.modules))"
+    )
+    texts = [
+        subprocess.run([sys.executable, "-c", code, *argv], capture_output=True, text=True, check=True).stdout
+        for argv in (("study", "list"), ("list", "studies"))
+    ]
+    assert texts[0] == texts[1]
+    lines = texts[0].splitlines()
+    assert [line.split()[0] for line in lines] == [*COMPONENTS["studies"], "set()"]
+    assert max(map(len, lines)) <= 80
 
 
 def test_help_has_the_studys_own_settings(in_process) -> None:

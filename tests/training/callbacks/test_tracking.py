@@ -52,7 +52,7 @@ def test_trackers_that_fail_are_one_warning_each(tmp_path: Path) -> None:
     [
         ("trackers_of_a_user:JsonLines.fil=x", 'did you mean "file"'),
         ("trackers_of_a_user:JsonLine.file=x", 'did you mean "trackers_of_a_user:JsonLines"'),
-        ("los.margin=1", 'options.los: no component of this configuration has this key; did you mean "loss"'),
+        ("los.margin=1", 'options.los: no component here has this key; did you mean "loss"'),
     ],
 )
 def test_wrong_options_are_refused_before_anything_is_written(tmp_path: Path, options: str, message: str) -> None:

@@ -1,0 +1,166 @@
+"""Wrong components of a user, of every kind: one line that names the setting and the component, exit code 2."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distdl.cli.__main__ import main
+from distdl.core.kinds import KINDS
+from distdl.data.dataset import ResidentSplit
+from distdl.data.sets.contract import problem
+from relay import register
+from wrong_parts_of_a_user import members
+
+PARTS = "wrong_parts_of_a_user"
+QUICK = ("--max-steps", "3", "--progress", "none", "--telemetry.hz", "0", "--compute.device", "cpu", "--out", "run")
+
+
+def argv(group: str, name: str) -> list[str]:
+    """A command that uses a component."""
+    if group == "launchers":
+        return ["launch", "--with", name, "--dry-run", "--", "--epochs", "1"]
+    if group == "studies":
+        return ["study", "run", name]
+    return ["train", f"--{KINDS[group].where.replace('_', '-')}", name, *QUICK]
+
+
+def error(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The only line that a command prints, apart from a warning of other programs on this machine."""
+    code = main(arguments)
+    captured = capsys.readouterr()
+    lines = [line for line in captured.err.splitlines() if not line.startswith("warning: other programs use ")]
+    assert (code, captured.out, len(lines)) == (2, "", 1), captured.err
+    assert lines[0].startswith("error: ")
+    return lines[0].removeprefix("error: ")
+
+
+@pytest.mark.parametrize("group", sorted(KINDS))
+def test_what_is_not_callable_is_refused(
+    group: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if group == "studies":  # a value, not a callable, and known by an entry point only
+        register(tmp_path / "site", f"thing = {PARTS}:THING")
+        monkeypatch.syspath_prepend(tmp_path / "site")
+        expected = f'study "thing": {PARTS}:THING is an int (3); expected a distdl.studies.base.Study'
+        assert error(capsys, *argv(group, "thing")) == expected
+        return
+    expected = f"{KINDS[group].where}: {PARTS}:THING is not callable: it is an int (3)"
+    assert error(capsys, *argv(group, f"{PARTS}:THING")) == expected
+    assert not Path("run").exists()
+
+
+@pytest.mark.parametrize("group", sorted(KINDS))
+def test_what_cannot_be_imported_is_refused(group: str, capsys: pytest.CaptureFixture[str]) -> None:
+    where = KINDS[group].where
+    if group == "studies":
+        assert 'study "no_such:STUDY" is not known' in error(capsys, *argv(group, "no_such:STUDY"))
+        return
+    message = error(capsys, *argv(group, "no_such_module:part"))
+    assert message.startswith(f"{where}: cannot import no_such_module:part: ")
+    message = error(capsys, *argv(group, f"{PARTS}:THINK"))
+    near = f"there is no 'THINK' in {PARTS}; did you mean \"{PARTS}:THING\"?"
+    assert message == f"{where}: cannot import {PARTS}:THINK: {near}"
+    if group != "datasets":  # which may be paths
+        message = error(capsys, *argv(group, "own/parts.py:part"))
+        assert message.startswith(
+            f"{where}: 'own/parts.py:part' is not package.module:callable; did you mean \"own.parts:"
+        )
+
+
+WRONG = [
+    ("losses", "float_loss", "returned a float (0.5); expected a tensor of shape [] or [64]"),
+    ("losses", "LossClass", "is the class LossClass; expected a function of (logits, labels) or an instance"),
+    ("losses", "matrix_loss", "returned a Tensor of shape [64, 10] and type torch.float32; expected"),
+    ("losses", "whole_loss", "returned a Tensor of shape [64] and type torch.int64; expected"),
+    ("losses", "detached_loss", "returned a Tensor of shape [] and type torch.float32 without a gradient"),
+    ("losses", "raising_loss", "failed: ValueError: no such label (--debug shows the traceback)"),
+    ("losses", "short_loss", "cannot be called with (logits, labels): too many positional arguments"),
+    ("models", "text_model", "returned a str ('a network'); expected a Module"),
+    ("models", "PairInTraining", "returned a tuple in training; expected logits of shape [64, classes]"),
+    ("schedules", "text_schedule", "returned a str ('0.1'); expected a finite number"),
+    ("schedules", "ending_schedule", "returned None; expected a finite number"),
+    ("schedules", "nan_schedule", "returned a float (nan); expected a finite number"),
+    ("metrics", "NumberMetric", "has sums of a float (0.0); expected a tensor"),
+    ("metrics", "TextMetric", "computed a str ('0.5'); expected a number"),
+    ("metrics", "RaisingMetric", "failed: IndexError: no such class"),
+    ("metrics", "NoMetric", "is the class NoMetric, which has no update or compute"),
+    ("optimizers", "no_optimizer", "returned None; expected an Optimizer"),
+    ("optimizers", "optimizer_class", "returned the class SGD; expected an Optimizer"),
+    ("strategies", "text_strategy", "returned a str ('ddp'); expected a Strategy"),
+    ("strategies", "EmptyStrategy", "does not define setup, all_reduce, broadcast or barrier"),
+    ("strategies", "NamelessStrategy", "has no attribute `name`"),
+    ("loaders", "no_loader", "returned an object; it has no name, reason, clock, stop_requested, skipped, __len__"),
+    ("loaders", "TextLoader", "yielded a str ('a'); expected a distdl.data.dataset.Batch"),
+    ("augmentations", "no_augmentation", "returned None; expected a Callable"),
+    (
+        "augmentations",
+        "smaller_augmentation",
+        "returned a Tensor of shape [64, 1, 4, 8] and type torch.float32; expected",
+    ),
+    (
+        "augmentations",
+        "double_augmentation",
+        "returned a Tensor of shape [64, 1, 8, 8] and type torch.float64; expected",
+    ),
+    ("augmentations", "raising_augmentation", "failed: TypeError: "),
+    ("trackers", "NoTracker", "is the class NoTracker, which has no log_config, log_metrics, log_result or close"),
+    ("trackers", "made_tracker", "returned an object; it has no log_config, log_metrics, log_result or close"),
+    ("launchers", "text_launcher", "returned a str ('python'); expected a list of distdl.launchers.job.Command"),
+    ("launchers", "empty_launcher", "returned a list; expected a list of distdl.launchers.job.Command"),
+    ("launchers", "texts_launcher", "returned a str ('python'); expected a list of distdl.launchers.job.Command"),
+    ("datasets", "no_data_set", "returned a dict; expected a DataSet"),
+    ("datasets", "wrong_members", "returned a DataSet with train = None; expected a ResidentSplit or an EncodedSplit"),
+]
+
+
+def test_the_table_has_every_kind() -> None:
+    assert {group for group, *_ in WRONG} == KINDS.keys() - {"studies"}  # see test_what_is_not_callable_is_refused
+
+
+@pytest.mark.parametrize(("group", "name", "message"), WRONG, ids=[name for _, name, _ in WRONG])
+def test_what_returns_something_else_is_refused(
+    group: str, name: str, message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Nothing is written, also if the fault is found at the first step."""
+    start = "TextMetric" if name == "TextMetric" else f"{PARTS}:{name}"
+    assert error(capsys, *argv(group, f"{PARTS}:{name}")).startswith(f"{KINDS[group].where}: {start} {message}")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_option_that_a_component_refuses_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [*argv("optimizers", "torch.optim:NAdam"), "--options", "optimizer.eps=-1"]
+    assert error(capsys, *arguments).startswith("optim.name: torch.optim:NAdam failed: ValueError: Invalid epsilon")
+
+
+SPLIT = members().train
+MEMBERS = {
+    "classes = an int (2)": {"classes": 2},
+    "classes = a list; expected the names": {"classes": [0, 1]},
+    "classes = a tuple; expected the names": {"classes": ()},
+    "image_size = a float (4.5)": {"image_size": 4.5},
+    "channels = an int (0)": {"channels": 0},
+    "central = an int (2)": {"central": 2},
+    "mean = a float (0.5); expected numbers": {"mean": 0.5},
+    "2 values of std for 1 channels": {"std": (0.1, 0.2)},
+    "test = None": {"test": None},
+    "validation = an ndarray of shape [8]": {"validation": np.zeros(8)},
+    "train.labels = a list": {"train": ResidentSplit(labels=[0, 1], images=SPLIT.images[:2])},
+    "train.labels = an ndarray of shape [8] and type float64": {
+        "train": ResidentSplit(labels=np.zeros(8), images=SPLIT.images)
+    },
+    "train.labels = an empty array": {"train": SPLIT[np.arange(0)]},
+    "train.labels from 0 to 2; expected 0 to 1": {"train": ResidentSplit(labels=np.arange(8) % 3, images=SPLIT.images)},
+    "test.images = an ndarray of shape [7, 4, 4, 1]": {
+        "test": ResidentSplit(labels=SPLIT.labels, images=SPLIT.images[:7])
+    },
+    "test.images = an ndarray of shape [8, 4, 4, 1] and type float32": {
+        "test": ResidentSplit(labels=SPLIT.labels, images=SPLIT.images.astype(np.float32))
+    },
+}
+
+
+@pytest.mark.parametrize(("message", "changes"), MEMBERS.items())
+def test_the_first_wrong_member_of_a_data_set_is_named(message: str, changes: dict[str, object]) -> None:
+    assert problem(members(**changes)).startswith(message)
+    assert problem(members()) == ""
