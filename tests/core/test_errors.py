@@ -1,28 +1,11 @@
-"""Exit of a command's process, and errors of parsers."""
+"""Errors of parsers as one line."""
 
 import struct
-import subprocess
-import sys
 import zipfile
 
 import pytest
 
 from distdl.core.errors import UserError, reading
-
-EXITS = """
-import atexit, threading
-from distdl.runtime.process import exit_process
-
-atexit.register(print, "at exit")
-threading.Thread(target=threading.Event().wait).start()  # sys.exit would wait for it
-print("printed", end=" ")
-exit_process(75)
-"""
-
-
-def test_a_rank_exits_with_its_code_and_output_and_waits_for_no_thread():
-    done = subprocess.run([sys.executable, "-c", EXITS], capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stdout, done.stderr) == (75, "printed at exit\n", "")
 
 
 @pytest.mark.parametrize(

@@ -10,39 +10,8 @@ import pytest
 
 from distdl.cli.__main__ import main
 from distdl.core import registry
-from distdl.core.components import COMPONENTS
-from distdl.core.conditions import CONDITIONS, unused
-from distdl.core.config import Config
 from distdl.core.errors import UserError
-from distdl.core.profiles import Recipe, field_names, resolve
-
-REQUIRED = {"multistep": {"schedule.milestones": (3,)}}
-"""Fields that a component requires."""
-
-
-def test_every_kind_has_rows_and_every_row_names_fields() -> None:
-    assert COMPONENTS.keys() == registry.KINDS.keys()
-    known = {*field_names(Config), *(name.split(".")[0] for name in field_names(Config))}
-    assert {name for rows in COMPONENTS.values() for row in rows.values() for name in row.uses} <= known
-    assert {condition.field for condition in CONDITIONS} <= known
-
-
-@pytest.mark.parametrize("group", ["optimizers", "schedules", "strategies", "losses"])
-def test_a_field_that_only_other_components_use_is_an_error(group: str) -> None:
-    """The table of rows is the table of fields without effect."""
-    kind, rows = registry.KINDS[group], COMPONENTS[group]
-    used = {name for row in rows.values() for name in row.uses}
-    for name, row in rows.items():
-        config = resolve(Recipe(overrides={kind.where: name, **REQUIRED.get(name, {})}), strategy="single")
-        unused_fields = unused(config, name if group == "strategies" else "single")
-        assert not set(row.uses) & unused_fields.keys()
-        for field in used - set(row.uses):
-            section = field.split(".")[0]
-            assert (
-                field in unused_fields
-                or section in row.uses
-                or any(key.startswith(f"{field}.") for key in unused_fields)
-            ), field
+from distdl.core.profiles import Recipe, resolve
 
 
 def test_a_name_is_a_row_a_target_or_an_error() -> None:

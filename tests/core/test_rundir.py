@@ -1,6 +1,5 @@
 """The run folder: complete files or none, rows after a kill, and errors."""
 
-import errno
 import json
 import os
 import platform
@@ -16,7 +15,7 @@ from distdl.cli.recipe import from_command_line
 from distdl.core import runlock
 from distdl.core.config import Config
 from distdl.core.errors import UserError
-from distdl.core.files import read_rows, write_all, write_atomic
+from distdl.core.files import read_rows
 from distdl.core.result import current_result
 from distdl.core.rundir import RunDir
 from distdl.training.entry import locate
@@ -47,20 +46,6 @@ def test_files_of_a_run_folder_at_the_start(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "deep/run/environment.json").read_text()) == {"cores": 3}
 
 
-def test_a_folder_that_holds_a_run_is_refused(tmp_path: Path) -> None:
-    run = create(tmp_path)
-    run.metrics(row(1))
-    run.close()
-    with pytest.raises(UserError, match="--resume auto"):
-        locate(Config(out=tmp_path))
-    assert locate(Config(out=tmp_path, resume="auto")).start is None
-
-
-def test_a_folder_without_checkpoint_and_measurements_is_not_a_run(tmp_path: Path) -> None:
-    create(tmp_path).close()
-    assert locate(Config(out=tmp_path)).path == tmp_path
-
-
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a read-only place that stays one")
 def test_a_folder_that_cannot_be_written_is_named() -> None:
     with pytest.raises(UserError, match="/proc/run cannot be written"):
@@ -72,25 +57,6 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
     for start in (create, lambda path: locate(Config(out=path))):
         with pytest.raises(UserError, match="cannot be written"):
             start(tmp_path / "run")
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
-    file = tmp_path / "file"
-    write_atomic(file, lambda sink: sink.write(b"old"))
-
-    def fail(sink) -> None:
-        sink.write(b"new")
-        raise OSError("no space")
-
-    with pytest.raises(OSError, match="no space"):
-        write_atomic(file, fail)
-    assert file.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [file]
-
-
-def test_a_row_that_a_kill_cut_is_dropped(tmp_path: Path) -> None:
-    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"ste')
-    assert [row["step"] for row in read_rows(tmp_path / "metrics.jsonl")] == [1, 2]
 
 
 def test_a_resumed_run_does_not_record_a_step_twice(tmp_path: Path) -> None:
@@ -197,17 +163,6 @@ def test_a_full_disk_leaves_every_file_unchanged(tmp_path: Path, free: int) -> N
         subprocess.run(["umount", tmp_path], check=True)
 
 
-@pytest.mark.parametrize("half", [b'{"time_s": 2, "st', b"x" * 200_000, b"\0" * 65536])
-def test_rows_are_not_appended_to_an_incomplete_line(tmp_path: Path, half: bytes) -> None:
-    file = tmp_path / "metrics.jsonl"
-    for complete in (b"", b'{"time_s": 1}\n', b"y" * 70_000 + b"\n"):
-        file.write_bytes(complete + half)
-        run = RunDir(tmp_path)
-        run.metrics({"time_s": 3})
-        run.close()
-        assert file.read_bytes() == complete + b'{"time_s": 3}\n'
-
-
 @pytest.mark.parametrize("links", [True, False], ids=["hard links", "no hard links"])
 @pytest.mark.parametrize("obstacle", ["result.json", "config.toml", "environment.json", "metrics.jsonl", "run.lock"])
 def test_a_file_that_cannot_be_replaced_leaves_the_others_unchanged(
@@ -224,33 +179,3 @@ def test_a_file_that_cannot_be_replaced_leaves_the_others_unchanged(
     with pytest.raises(UserError, match=f"cannot be written: {obstacle}: Is a directory"):
         create(tmp_path, step=1)
     assert tree(tmp_path) == previous
-
-
-@pytest.mark.parametrize("fails", range(4))
-def test_a_failed_rename_restores_the_replaced_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: int
-) -> None:
-    """Rename fails as for a file that is a mount point, or immutable."""
-    files = {tmp_path / name: lambda sink: sink.write(b"new") for name in ("a", "b", "c", "d")}
-    for file in list(files)[:3]:
-        file.write_text("old")
-    previous, replace = tree(tmp_path), Path.replace
-
-    def refuse(self: Path, target: Path) -> Path:
-        if target.name == "abcd"[fails] and "former" not in self.name:
-            raise OSError(errno.EBUSY, "Device or resource busy", str(self))
-        return replace(self, target)
-
-    monkeypatch.setattr(Path, "replace", refuse)
-    with pytest.raises(OSError, match=f"busy: '{tmp_path / 'abcd'[fails]}'"):
-        write_all(files)
-    assert tree(tmp_path) == previous
-    monkeypatch.undo()
-    write_all(files)
-    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == dict.fromkeys("abcd", "new")
-
-
-def test_a_link_to_nothing_is_named(tmp_path: Path) -> None:
-    (tmp_path / "checkpoints").symlink_to("/nowhere/else")
-    with pytest.raises(UserError, match="checkpoints is a link to /nowhere/else, which does not exist"):
-        locate(Config(out=tmp_path, resume="auto"))

@@ -1,64 +1,151 @@
-"""Errors of a command: one line and an exit code, or a traceback."""
+"""A command's errors as one line with an exit code, and the exit of its process."""
 
 import errno
-import os
-from pathlib import Path
+import resource
+import subprocess
+import sys
+import time
 
 import pytest
 
 from distdl.core.errors import Failure, UserError
-from distdl.runtime.process import Terminated, run_command
+from distdl.runtime.process import Terminated, run_command, with_torchelastic_record
 
-LONG = Path("/x" + "a" * 300)
-LINES = {
-    "the user's": (UserError("wrong"), "wrong", 2),
-    "a failure": (Failure("failed"), "failed", 1),
-    "SIGTERM": (Terminated(), "terminated by SIGTERM", 143),
-    "Ctrl-C": (KeyboardInterrupt(), "interrupted", 130),
-    "open files": (OSError(errno.EMFILE, "x"), "too many open files", 1),
-    "a name": (OSError(errno.ENAMETOOLONG, "File name too long", LONG), "...aaaaaaaaaaaaaaa: File name too long", 2),
-    "a full disk": (OSError(errno.ENOSPC, "No space left on device"), "a file of the run: No space left on device", 1),
-    "another user's file": (OSError(errno.EACCES, "Permission denied", "/a"), "/a: Permission denied", 1),
-    "a lost rank": (RuntimeError("gloo: Connection closed by peer"), "another rank ended or cannot be reached", 1),
-    "memory": (MemoryError(), "out of memory: use a smaller data.batch_size", 1),
+EXITS = """
+import atexit, threading
+from distdl.runtime.process import exit_process
+
+atexit.register(print, "at exit")
+threading.Thread(target=threading.Event().wait).start()  # sys.exit would wait for it
+print("printed", end=" ")
+exit_process(75)
+"""
+
+
+def test_a_rank_exits_with_its_code_and_output_and_waits_for_no_thread() -> None:
+    done = subprocess.run([sys.executable, "-c", EXITS], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (75, "printed at exit\n", "")
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch names it."""
+
+
+class DistBackendError(RuntimeError):
+    """As torch names it."""
+
+
+def raising(error: BaseException) -> int:
+    raise error
+
+
+GLOO = "[gloo/transport/tcp/pair.cc:534] gloo: Connection closed by peer [127.0.0.1]:1"
+LINES: dict[str, tuple[BaseException, int, str]] = {
+    "user": (UserError("profile x"), 2, "profile x"),
+    "control characters": (UserError("a\x1b[31m\nb"), 2, r"a\x1b[31m\nb"),
+    "failure": (Failure("the loss is not finite"), 1, "the loss is not finite"),
+    "SIGTERM": (Terminated(), 143, "terminated by SIGTERM"),
+    "Ctrl-C": (KeyboardInterrupt(), 130, "interrupted"),
+    "full disk": (OSError(errno.ENOSPC, "No space left", "/x/y"), 1, "/x/y: No space left"),
+    "quota": (OSError(errno.EDQUOT, "Quota exceeded", "/x"), 1, "/x: Quota exceeded"),
+    "read-only": (OSError(errno.EROFS, "Read-only", "/x"), 1, "/x: Read-only"),
+    "permission": (PermissionError(errno.EACCES, "Permission denied"), 1, "a file of the run: Permission denied"),
+    "long name": (OSError(errno.ENAMETOOLONG, "File name too long", "x" * 300), 2, f"{'x' * 180}...{'x' * 15}: File"),
+    "loop": (OSError(errno.ELOOP, "Too many levels", "/l"), 2, "/l: Too many levels"),
+    "lost peer": (DistBackendError("NCCL"), 1, "another rank ended or cannot be reached; see its output (DistBackend"),
+    "gloo": (RuntimeError(GLOO), 1, "another rank ended or cannot be reached; see its output (RuntimeError: [gloo"),
+    "reset": (RuntimeError("Connection reset by peer"), 1, "another rank ended or cannot be reached"),
+    "memory": (MemoryError(), 1, "out of memory: use a smaller data.batch_size or a larger optim.accumulate (MemoryE"),
+    "GPU memory": (OutOfMemoryError("CUDA"), 1, "out of memory: use a smaller data.batch_size"),
+    "allocator": (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 1, "out of memory: use a smaller"),
 }
-BUGS = {
-    "a bug": ValueError("x"),
-    "a missing file": FileNotFoundError(errno.ENOENT, "No such file", "/a"),
-    "a connection": ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"),
-}
 
 
-def failing(error: BaseException, *, debug: bool = False) -> int:
-    def command() -> int:
-        raise error
-
-    return run_command(command, debug=debug)
-
-
-@pytest.mark.parametrize(("error", "line", "code"), LINES.values(), ids=LINES)
-def test_an_error_of_user_or_machine_is_one_line(
-    error: BaseException, line: str, code: int, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("error", "code", "line"), LINES.values(), ids=LINES)
+def test_an_error_is_one_line_and_a_code(
+    capsys: pytest.CaptureFixture[str], error: BaseException, code: int, line: str
 ) -> None:
-    assert failing(error) == code
-    printed = capsys.readouterr().err
-    assert printed.startswith("error: ") and line in printed and printed.count("\n") == 1
+    assert run_command(lambda: raising(error)) == code
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith(f"error: {line}") and err.count("\n") == 1
 
 
-@pytest.mark.parametrize("error", BUGS.values(), ids=BUGS)
-def test_a_bug_keeps_its_traceback(error: Exception) -> None:
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+def test_too_many_files_name_the_limit(capsys: pytest.CaptureFixture[str], number: int) -> None:
+    assert run_command(lambda: raising(OSError(number, "Too many open files"))) == 1
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    message = f"error: too many open files: this process may have {limit}; raise it with ulimit -n, or use fewer "
+    assert capsys.readouterr().err == f"{message}--data.workers\n"
+
+
+UNEXPECTED = [
+    ValueError("a bug"),
+    RuntimeError("shape mismatch"),
+    RuntimeError("Connection refused"),
+    FileNotFoundError(errno.ENOENT, "No such file", "x"),
+    OSError(errno.ENAMETOOLONG, "File name too long"),
+]
+
+
+@pytest.mark.parametrize("error", UNEXPECTED, ids=str)
+def test_an_unexpected_error_keeps_its_traceback(error: Exception) -> None:
+    with pytest.raises(type(error)) as raised:
+        run_command(lambda: raising(error))
+    assert raised.value is error
+
+
+@pytest.mark.parametrize("name", ["user", "failure", "full disk", "long name", "gloo", "memory"])
+def test_debug_keeps_the_traceback_of_every_error(name: str) -> None:
+    error = LINES[name][0]
     with pytest.raises(type(error)):
-        failing(error)
+        run_command(lambda: raising(error), debug=True)
+    with pytest.raises(OSError):
+        run_command(lambda: raising(OSError(errno.EMFILE, "Too many open files")), debug=True)
 
 
-@pytest.mark.parametrize("error", [UserError("wrong"), OSError(errno.ENOSPC, "No space")], ids=type)
-def test_debug_keeps_the_traceback_of_any_error(error: Exception) -> None:
-    with pytest.raises(type(error)):
-        failing(error, debug=True)
+def test_the_result_of_a_command_is_its_code(capsys: pytest.CaptureFixture[str]) -> None:
+    assert [run_command(lambda code=code: code) for code in (0, 75)] == [0, 75]
+    assert capsys.readouterr() == ("", "")
 
 
-def test_a_closed_pipe_ends_a_command_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with (tmp_path / "out").open("w") as stream:
-        monkeypatch.setattr("sys.stdout", stream)
-        assert failing(BrokenPipeError()) == 0
-        assert os.path.samestat(os.fstat(stream.fileno()), Path(os.devnull).stat())
+def test_other_ranks_wait_and_name_themselves(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    assert run_command(lambda: raising(UserError("x")), rank=3) == 2
+    assert (waits, capsys.readouterr().err) == ([2], "error: rank 3: x\n")
+    assert run_command(lambda: raising(UserError("x"))) == 2
+    assert len(waits) == 1
+
+
+READER = """
+import sys
+from distdl.runtime.process import run_command
+
+def write():
+    for _ in range(100_000):
+        print("x" * 100)
+    return 3
+
+sys.exit(run_command(write))
+"""
+
+
+def test_a_reader_that_closes_the_pipe_is_no_error() -> None:
+    with subprocess.Popen([sys.executable, "-c", READER], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as writer:
+        writer.stdout.read(1)
+        writer.stdout.close()
+        assert writer.stderr.read() == b""
+    assert writer.returncode == 0
+
+
+def test_a_command_without_torchrun_is_not_wrapped(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    monkeypatch.delenv("TORCHELASTIC_ERROR_FILE", raising=False)
+    command = lambda: 7  # noqa: E731
+    assert with_torchelastic_record(command) is command
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "error.json"))
+    assert with_torchelastic_record(command)() == 7
+    with pytest.raises(ArithmeticError):
+        with_torchelastic_record(lambda: raising(ArithmeticError("no")))()
+    assert "ArithmeticError" in (tmp_path / "error.json").read_text()

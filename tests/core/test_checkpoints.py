@@ -1,0 +1,94 @@
+"""Selection of the newest and the best whole checkpoint."""
+
+from pathlib import Path
+
+import pytest
+
+from distdl.core.checkpoints import best, best_whole, find, newest
+from distdl.core.errors import UserError
+from distdl.core.manifest import MANIFEST, STATE
+from sealed import sealed
+
+
+def damage(checkpoint: Path) -> None:
+    (checkpoint / STATE).write_text("another state")
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "."])
+def test_the_newest_of_a_run_folder_or_of_a_folder_of_checkpoints_is_found(tmp_path: Path, name: str) -> None:
+    checkpoints = [sealed(tmp_path / name, step) for step in (9, 10)]
+    assert find(tmp_path, pytest.fail) == checkpoints[1].resolve()
+    assert find(checkpoints[0], pytest.fail) == checkpoints[0]
+
+
+def test_a_damaged_newest_is_reported_and_the_one_before_is_used(tmp_path: Path) -> None:
+    first, second = (sealed(tmp_path, step) for step in (1, 2))
+    damage(second)
+    messages: list[str] = []
+    assert find(tmp_path, messages.append) == first
+    assert messages == [
+        f"checkpoint {second} is damaged (state.pt does not match its checksum); the one before it is tried"
+    ]
+    damage(first)
+    with pytest.raises(UserError, match=f"^{tmp_path} holds no whole checkpoint$"):
+        find(tmp_path, messages.append)
+    assert newest(tmp_path, messages.append) is None
+    assert len(messages) == 5
+
+
+def test_a_damaged_checkpoint_that_is_named_is_an_error(tmp_path: Path) -> None:
+    sealed(tmp_path, 1)
+    checkpoint = sealed(tmp_path, 2)
+    damage(checkpoint)
+    with pytest.raises(UserError, match=f"^checkpoint {checkpoint} is damaged: state.pt does not match its checksum$"):
+        find(checkpoint, pytest.fail)
+
+
+def test_a_folder_without_checkpoints_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"holds no whole checkpoint$"):  # --model.weights and export find it too
+        find(tmp_path, pytest.fail)
+    with pytest.raises(UserError, match="absent holds no whole checkpoint: it does not exist"):
+        find(tmp_path / "absent", pytest.fail)
+
+
+@pytest.mark.parametrize(
+    ("kind", "metrics", "step"),
+    [
+        ("accuracy", [0.1, 0.9, 0.5, None], 2),
+        ("accuracy", [0.9, 0.5, 0.9], 1),
+        ("loss", [0.5, 0.2, 0.7], 2),
+        ("loss", [0.2, 0.5, 0.2], 1),
+        ("accuracy", [0.0, -1.0], 1),
+        ("accuracy", [None, None], None),
+    ],
+)
+def test_the_best_is_the_first_of_equals(
+    tmp_path: Path, kind: str, metrics: list[float | None], step: int | None
+) -> None:
+    for number, metric in enumerate(metrics, start=1):
+        sealed(tmp_path, number, metric, kind)
+    for selected in (best(tmp_path), best(tmp_path, kind), best_whole(tmp_path, kind, pytest.fail)):
+        assert selected == (tmp_path / f"step-{step:08d}" if step else None)
+
+
+def test_metrics_of_another_kind_are_not_compared(tmp_path: Path) -> None:
+    first, second, _ = sealed(tmp_path, 1, 2.3, "loss"), sealed(tmp_path, 2, 0.95), sealed(tmp_path, 3, 0.91)
+    assert best(tmp_path, "accuracy") == best(tmp_path) == second  # by default of the newest checkpoint's kind
+    assert best(tmp_path, "loss") == first
+
+
+def test_a_manifest_of_version_1_is_of_the_kind_that_is_asked_for(tmp_path: Path) -> None:
+    checkpoint = sealed(tmp_path, 1, 0.5)
+    text = (checkpoint / MANIFEST).read_text()
+    (checkpoint / MANIFEST).write_text(text.replace('"metric_kind": "accuracy",', ""))
+    assert best(tmp_path) == best(tmp_path, "loss") == checkpoint
+
+
+def test_the_best_whole_one_replaces_a_damaged_best(tmp_path: Path) -> None:
+    second, first, broken = (sealed(tmp_path, step, metric) for step, metric in ((1, 0.5), (2, 0.9), (3, 0.95)))
+    damage(first)
+    (broken / MANIFEST).write_text("{")
+    messages: list[str] = []
+    assert best(tmp_path) == first  # reads manifests only
+    assert best_whole(tmp_path, "", messages.append) == second
+    assert messages == [f"checkpoint {first} is damaged (state.pt does not match its checksum); the next best is tried"]
