@@ -132,13 +132,13 @@ def test_rows_are_appended_to_a_new_file(tmp_path: Path) -> None:
 
 def test_a_reopened_file_has_the_rows_up_to_the_step(tmp_path: Path) -> None:
     file = tmp_path / "worker-0.jsonl"
-    kept = [{"step": step} for step in (1, 3, 2, 3)]
+    expected = [{"step": step} for step in (1, 3, 2, 3)]
     dropped = [b'{"step": 4}', b'{"step": 2.0}', b'{"step": true}', b'{"other": 1}', b"[1]", b"\xff"]
-    lines = [json.dumps(row).encode() for row in kept]
+    lines = [json.dumps(row).encode() for row in expected]
     file.write_bytes(b"\n".join([*lines[:2], *dropped, *lines[2:]]) + b'\n{"step": 1}')
     with reopen_rows(file, 3) as sink:
         sink.write('{"step": 4}\n')
-    assert list(read_rows(file)) == [*kept, {"step": 4}]
+    assert list(read_rows(file)) == [*expected, {"step": 4}]
 
 
 @given(st.lists(st.integers(-2, 9), max_size=8), st.integers(-3, 9))

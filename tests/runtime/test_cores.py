@@ -9,7 +9,6 @@ import pytest
 
 from distdl.runtime import cores
 from distdl.runtime.cores import Usage
-from distdl.runtime.device import pins
 
 V2 = {"a/cpu.max": "max 100000", "a/b/cpu.max": "150000 100000", "a/b/c/cpu.max": "400000 100000"}
 V1 = {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}
@@ -100,23 +99,6 @@ def test_what_other_programs_use_is_what_this_job_does_not(
     start = Usage(dict.fromkeys(used, 100.0), 5.0, 50.0)
     end = Usage({core: 100.0 + seconds for core, seconds in used.items()}, 5.0 + process, 60.0)
     assert cores.busy_cores(start, end, [0, 1], ranks) == pytest.approx(expected)
-
-
-@pytest.mark.parametrize(
-    ("device", "threads", "available", "ranks", "busy", "expected"),
-    [
-        ("cpu", 0, 4, 2, 0.1, True),
-        ("cpu", 0, 4, 2, 1.0, False),
-        ("cpu", 0, 4, 1, 0.0, False),
-        ("cpu", 2, 4, 2, 0.0, False),
-        ("cpu", 0, 1, 2, 0.0, False),
-        ("cuda", 0, 4, 2, 0.0, False),
-    ],
-)
-def test_ranks_are_pinned_where_no_other_program_uses_their_cores(
-    device: str, threads: int, available: int, ranks: int, busy: float, expected: bool
-) -> None:
-    assert pins(device, threads, available=available, ranks=ranks, busy=busy) == expected
 
 
 def test_busy_cores_are_one_sentence() -> None:

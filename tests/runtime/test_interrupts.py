@@ -1,0 +1,69 @@
+"""Ctrl-C while modules are imported: one line, no traceback, and the handler of before afterwards."""
+
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from distdl.runtime.interrupts import EXIT, Importing
+
+INTERRUPTED = """
+import signal
+from distdl.runtime.interrupts import Importing
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores it
+with Importing():
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except BaseException:
+        print("an import caught it")
+print("after")
+"""
+
+
+@pytest.fixture(autouse=True)
+def handler() -> Iterator[None]:
+    previous = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
+def test_the_process_ends_with_one_line() -> None:
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "error: interrupted\n")
+    assert EXIT == 130
+
+
+def test_the_default_handler_returns_after_the_imports_and_after_an_error() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with Importing():
+        assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with pytest.raises(ImportError), Importing():
+        raise ImportError
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("other", [signal.SIG_IGN, lambda *_: None])
+def test_a_handler_of_the_user_is_left_alone(other: object) -> None:
+    """As under nohup, or in a program that imports distdl."""
+    signal.signal(signal.SIGINT, other)
+    with Importing():
+        assert signal.getsignal(signal.SIGINT) is other
+    assert signal.getsignal(signal.SIGINT) is other
+
+
+def test_other_threads_cannot_set_handlers_and_do_not() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    seen: list[object] = []
+
+    def imports() -> None:
+        with Importing():
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=imports)
+    thread.start()
+    thread.join()
+    assert seen == [signal.default_int_handler]
