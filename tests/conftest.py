@@ -4,8 +4,10 @@ import fcntl
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -45,6 +47,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     terminalreporter.write_line(f"quarantined tests: {config.stash.get(QUARANTINED, 0)} (tests/quarantine.txt)")
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test that is marked gpu on a host without one."""
+    if item.get_closest_marker("gpu") is not None:
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a GPU: torch.cuda is not available")
+
+
 @pytest.fixture(scope="session")
 def data_root() -> Path:
     """Real data sets and weights in their distributors' layout, unpacked once for all sessions."""
@@ -76,6 +87,14 @@ def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Cache of measured statistics and unpacked archives in the test's folder."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache" / "distdl"
+
+
+@pytest.fixture
+def in_ranks(request: pytest.FixtureRequest) -> Callable[[Callable[[int], Any]], list[Any]]:
+    """`rank_threads.run_ranks` with as many ranks as the test's marker world_size states."""
+    from rank_threads import run_ranks
+
+    return partial(run_ranks, request.node.get_closest_marker("world_size").args[0])
 
 
 @pytest.fixture

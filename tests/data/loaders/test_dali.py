@@ -232,9 +232,7 @@ def test_closing_ends_all_threads(tmp_path: Path) -> None:
     assert set(threading.enumerate()) == previous
 
 
-@pytest.mark.skipif(
-    not torch.cuda.is_available(), reason="needs a GPU: decoding there, by hardware where there is some"
-)
+@pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("augment", [CROPPED, POLICIES["all"]])
 def test_a_gpu_decodes_the_same_images(precision: str, augment: AugmentConfig, data_root: Path) -> None:

@@ -1,0 +1,33 @@
+"""Every module of the spine has a test module of its own, in the same place of tests/."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from repository import ROOT, TESTS
+
+SPINE = ("core", "runtime", "strategies", "training", "data/loaders")
+WITHOUT_TESTS: dict[str, str] = {}
+"""Modules without a test module, with the reason."""
+
+
+def modules() -> Iterator[str]:
+    """Modules of the spine by their path in the package. Packages' own modules only name what others define."""
+    package = ROOT / "distdl"
+    for part in SPINE:
+        for file in sorted((package / part).rglob("*.py")):
+            if file.name != "__init__.py":
+                yield file.relative_to(package).as_posix()
+
+
+def test_the_spine_is_found() -> None:
+    assert len(list(modules())) > 90
+    assert WITHOUT_TESTS.keys() <= set(modules())
+
+
+@pytest.mark.parametrize("module", modules())
+def test_a_module_has_a_test_module_in_the_same_place(module: str) -> None:
+    path = Path(module)
+    file = TESTS / path.with_name(f"test_{path.name}")
+    assert file.is_file() is (module not in WITHOUT_TESTS), file.relative_to(ROOT)
