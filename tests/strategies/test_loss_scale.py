@@ -190,23 +190,6 @@ def test_deepspeed_scales_like_the_other_strategies(tmp_path: Path, stage: int, 
     assert apart(tmp_path / "ddp", tmp_path / "run") < 1e-4
 
 
-@pytest.mark.parametrize(
-    ("argv", "names"),
-    [
-        (("--ddp.compress", "powersgd"), ("ddp.compress powersgd", "fp16", "bf16")),
-        (("--ddp.compress", "fp16"), ("fp16", "overflow")),
-        (("--strategy", "horovod", "--horovod.compress", "fp16"), ("fp16", "overflow")),
-    ],
-)
-def test_compression_that_fp16_breaks_is_refused(tmp_path: Path, argv: tuple[str, ...], names: tuple[str, ...]) -> None:
-    argv = ["--strategy", "ddp", *argv, "--compute.precision", "fp16", "--out", str(tmp_path / "run")]
-    job = Ranks([*argv, *QUIET])
-    assert job.wait() == [2]
-    line = next(line for line in job.text.splitlines() if line.startswith("error: "))
-    assert all(name in line for name in names)
-    assert not (tmp_path / "run").exists()
-
-
 def test_rows_are_json(tmp_path: Path) -> None:
     strategy = prepared()
     step(strategy, INF)

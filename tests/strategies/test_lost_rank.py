@@ -21,6 +21,7 @@ def start(strategy: str, argv: list[str]) -> Ranks:
     return Ranks(argv, ranks=2)
 
 
+@pytest.mark.world_size(2)
 @pytest.mark.parametrize("strategy", ["ddp", "horovod", "deepspeed"])
 def test_a_killed_rank_ends_the_others_with_one_line(tmp_path: Path, strategy: str) -> None:
     run = tmp_path / "run"

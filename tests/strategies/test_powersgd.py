@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from jobs import train
@@ -14,6 +15,7 @@ RECIPE = (
 )
 
 
+@pytest.mark.world_size(2)
 def test_a_resumed_run_adds_error_feedback_to_the_same_gradients(tmp_path: Path) -> None:
     """Compression begins after 10 steps; the resume is after 12.
 

@@ -1,25 +1,26 @@
 """Trainers of one process: `Trainer` without a command line and without other ranks."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from distdl.core.config import Config
 from distdl.core.rundir import RunDir
 from distdl.data.dataset import DataSet
 from distdl.strategies.single import Single
+from distdl.training.events import Callback
 from distdl.training.trainer import Trainer
 
 
 @contextlib.contextmanager
-def trainers(run: Path) -> Iterator[Callable[[Config, DataSet], Trainer]]:
+def trainers(run: Path) -> Iterator[Callable[..., Trainer]]:
     """Builds trainers with the run folder `run`, and closes them in reverse order: signal handlers are restored."""
     built: list[Trainer] = []
 
-    def build(config: Config, dataset: DataSet) -> Trainer:
+    def build(config: Config, dataset: DataSet, callbacks: Iterable[Callback] = ()) -> Trainer:
         strategy = Single(config)
         strategy.setup()
-        built.append(Trainer(config, strategy, dataset, RunDir(run)))
+        built.append(Trainer(config, strategy, dataset, RunDir(run), callbacks))
         return built[-1]
 
     yield build

@@ -6,18 +6,28 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from distdl.core.checkpoints import find
+from distdl.core.config import ComputeConfig, Config, OptimConfig, PSConfig
+from distdl.core.errors import UserError
 from distdl.core.files import read_rows
 from distdl.core.manifest import MANIFEST, read_manifest, seal
 from distdl.runtime.tensors import load, write_tensors
-from jobs import QUIET, Ranks, step_of, train, wait_for
+from distdl.strategies.paramserver.server import Server
+from distdl.strategies.paramserver.worker import Worker
+from distdl.strategies.single import Single
+from jobs import QUIET, Ranks, step_of, torchrun_places, train, wait_for
+from rank_threads import run_ranks
 from run_folders import tree
 from same_checkpoint import assert_same_checkpoint
+from small_steps import apart, network, trained
+from strategies_of_ranks import worker_of
 
 PLAIN = ("--optim.name", "sgd", "--optim.momentum", "0.9", "--optim.lr", "0.02", "--optim.weight-decay", "1e-3")
 SHORT = (*PLAIN, "--max-steps", "50", "--data.batch-size", "16")
@@ -45,32 +55,65 @@ def ddp_weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Ten
     return weights(run)
 
 
-VARIANTS = {
-    "balanced": (),
-    "round-robin": ("--ps.assign", "round-robin"),
-    "overlap": ("--ps.overlap",),
-}
-
-
-@pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
-def test_sync_is_ddp(tmp_path: Path, ddp_weights: dict[str, torch.Tensor], options: tuple[str, ...]) -> None:
-    train([*SHORT, *SERVED, *options, "--out", str(tmp_path / "run")], ranks=4)
+def test_sync_is_ddp(tmp_path: Path, ddp_weights: dict[str, torch.Tensor]) -> None:
+    train([*SHORT, *SERVED, "--out", str(tmp_path / "run")], ranks=4)
     assert distance(weights(tmp_path / "run"), ddp_weights) < 1e-5
     ended = result(tmp_path / "run")
     assert (ended["world_size"], ended["strategy"]) == (2, "ps")
     assert [row["bytes"] > 0 for row in ended["ps"]["servers"]] == [True, True]
 
 
-def test_per_part_rates_and_penalties_reach_the_servers(tmp_path: Path) -> None:
-    argv = [*SHORT, "--optim.lr-factors", "features.*", "0.1", "--optim.no-decay-norm-and-bias"]
-    train([*argv, "--out", str(tmp_path / "ddp")], ranks=2)
-    train([*argv, *SERVED, "--out", str(tmp_path / "ps")], ranks=4)
-    assert distance(weights(tmp_path / "ps"), weights(tmp_path / "ddp")) < 1e-5
+def run_threads(config: Config, workers: int) -> list[dict[str, torch.Tensor]]:
+    """Weights of each worker after a few steps; ranks are threads."""
+
+    def work(rank: int) -> dict[str, torch.Tensor]:
+        strategy = worker_of(rank, workers, config)
+        if rank >= workers:
+            Server(config, strategy.world.rank, strategy.peers, strategy.wire).serve()
+            return {}
+        values = trained(strategy)
+        strategy.close()
+        return values
+
+    return run_ranks(workers + config.ps.servers, work)[:workers]
 
 
-def test_bf16_on_the_wire_stays_close(tmp_path: Path, ddp_weights: dict[str, torch.Tensor]) -> None:
-    train([*SHORT, *SERVED, "--ps.wire", "bf16", "--out", str(tmp_path / "run")], ranks=4)
-    assert 0 < distance(weights(tmp_path / "run"), ddp_weights) < 0.05
+OPTIM = OptimConfig(lr=0.1, momentum=0.9, weight_decay=0.01)
+PARTS = replace(OPTIM, lr_factors=(("0.*", 0.1),), decay_norm_and_bias=False)
+VARIANTS: dict[str, tuple[OptimConfig, dict[str, Any]]] = {
+    "balanced": (OPTIM, {}),
+    "round-robin": (OPTIM, {"assign": "round-robin"}),
+    "size-threshold": (OPTIM, {"assign": "size-threshold"}),
+    "overlap": (OPTIM, {"overlap": True}),
+    "three servers": (OPTIM, {"servers": 3}),
+    "one server": (OPTIM, {"servers": 1, "overlap": True}),
+    "rates and penalties by part": (PARTS, {}),
+    "adam": (OptimConfig(name="adam", lr=0.01, weight_decay=0.01), {}),
+}
+
+
+@pytest.mark.parametrize(("optim", "ps"), VARIANTS.values(), ids=VARIANTS)
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_synchronous_workers_that_share_a_batch_are_one_rank(
+    optim: OptimConfig, ps: dict[str, Any], workers: int
+) -> None:
+    expected = trained(Single(Config(optim=optim)), parts=1)
+    results = run_threads(Config(optim=optim, ps=PSConfig(**{"servers": 2, **ps})), workers)
+    assert all(apart(values, results[0]) == 0 for values in results)
+    assert apart(results[0], expected) < 1e-6
+
+
+def test_bf16_on_the_wire_is_rounded() -> None:
+    expected = trained(Single(Config(optim=OPTIM)), parts=1)
+    (values, _) = run_threads(Config(optim=OPTIM, ps=PSConfig(servers=2, wire="bf16")), 2)
+    assert 1e-5 < apart(values, expected) < 0.02
+
+
+@pytest.mark.parametrize("mode", ["async", "ssp"])
+def test_asynchronous_workers_have_the_same_weights_after_they_were_synchronized(mode: str) -> None:
+    results = run_threads(Config(optim=OPTIM, ps=PSConfig(servers=2, mode=mode)), 3)  # type: ignore
+    assert all(apart(values, results[0]) == 0 for values in results)
+    assert apart(results[0], network().state_dict()) > 1e-3
 
 
 def test_every_step_of_workers_and_servers_is_recorded(tmp_path: Path) -> None:
@@ -256,19 +299,37 @@ def test_replayed_compute_waits_exchanges_and_is_reported(tmp_path: Path) -> Non
     assert "test" not in ended
 
 
-WRONG = {
-    "no worker": (["--ps.servers", "4"], "at least one must be left to train"),
-    "clipping": (["--optim.clip-norm", "1"], "optim.clip_norm"),
-    "a layer-wise optimizer": (["--optim.name", "lars"], "needs layers"),
-    "a missing replay": (["--ps.compute", "replay:nothing.jsonl"], "nothing.jsonl"),
-    "a replay of a file without times": (["--ps.compute", "replay:config.toml"], "forward_s"),
-    "a lost worker in sync mode": (["--ps.tolerate-worker-loss"], "ps.tolerate_worker_loss is for async"),
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "no worker": ({"ps": PSConfig(servers=2)}, "ps.servers is 2 of 2 ranks: at least one must be left to train"),
+    "fewer ranks than servers": ({"ps": PSConfig(servers=4)}, "ps.servers is 4 of 2 ranks"),
+    "clipping": ({"optim": OptimConfig(clip_norm=1.0)}, "optim.clip_norm needs the whole gradient"),
+    "a layer-wise optimizer": ({"optim": OptimConfig(name="lars")}, "optim.name lars needs layers"),
+    "fp16": ({"compute": ComputeConfig(precision="fp16")}, "has no gradient scaler for fp16"),
+    "a lost worker in sync mode": (
+        {"ps": PSConfig(tolerate_worker_loss=True)},
+        "ps.tolerate_worker_loss is for async and ssp",
+    ),
 }
 
 
-@pytest.mark.parametrize(("argv", "says"), WRONG.values(), ids=WRONG)
-def test_unsupported_settings_are_refused(tmp_path: Path, argv: list[str], says: str) -> None:
-    Path("config.toml").write_text("name = 1\n")
+@pytest.mark.parametrize(("fields", "message"), WRONG.values(), ids=WRONG)
+def test_unsupported_settings_are_refused_before_ranks_connect(
+    monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], message: str
+) -> None:
+    for name, value in torchrun_places(2)[1].items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=message):
+        Worker(Config(**fields)).setup()
+
+
+WRONG_RUNS = {
+    "no worker": (["--ps.servers", "4"], "at least one must be left to train"),
+    "a missing replay": (["--ps.compute", "replay:nothing.jsonl"], "nothing.jsonl"),
+}
+
+
+@pytest.mark.parametrize(("argv", "says"), WRONG_RUNS.values(), ids=WRONG_RUNS)
+def test_unsupported_settings_end_the_ranks(tmp_path: Path, argv: list[str], says: str) -> None:
     base = ["--strategy", "ps", "--optim.name", "sgd", "--optim.weight-decay", "0", "--out", str(tmp_path / "run")]
     job = Ranks([*base, *argv, *QUIET], ranks=2)
     assert 2 in job.wait()
