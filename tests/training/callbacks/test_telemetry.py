@@ -3,6 +3,8 @@
 import copy
 import dataclasses
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,15 +22,38 @@ from jobs import Ranks
 ARGV = ("--epochs", "2", "--progress", "none", "--telemetry.hz", "10", "--compute.threads", "1")
 
 
-def run(tmp_path, *argv, ranks=1, name="run") -> tuple[dict, list[dict]]:
-    folder = tmp_path / name
+def run(tmp_path: Path, *argv: str, ranks: int = 1) -> tuple[dict, list[dict]]:
+    folder = tmp_path / "run"
     assert Ranks([*ARGV, "--out", str(folder), *argv], ranks=ranks).wait() == [0] * ranks
     rows = [json.loads(line) for line in (folder / "telemetry.jsonl").read_text().splitlines()]
     return json.loads((folder / "result.json").read_text()), rows
 
 
-def test_a_run_accounts_for_itself(tmp_path):
-    result, rows = run(tmp_path, "--telemetry.profile-steps", "2", "--telemetry.price-per-hour", "3.6")
+@pytest.fixture(scope="module")
+def profiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with a profile of its kernels and a price."""
+    folder = tmp_path_factory.mktemp("profiled")
+    run(folder, "--telemetry.profile-steps", "2", "--telemetry.price-per-hour", "3.6")
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def one_epoch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("one-epoch")
+    run(folder, "--epochs", "1")
+    return folder / "run"
+
+
+@pytest.fixture
+def begun(one_epoch: Path, tmp_path: Path) -> dict:
+    """Result of a run of one epoch; the test resumes a copy of it."""
+    shutil.copytree(one_epoch, tmp_path / "run")
+    return json.loads((tmp_path / "run" / "result.json").read_text())
+
+
+def test_a_run_accounts_for_itself(profiled: Path) -> None:
+    result = json.loads((profiled / "result.json").read_text())
+    rows = [json.loads(line) for line in (profiled / "telemetry.jsonl").read_text().splitlines()]
     assert all({"time_s", "step", "epoch", "kind"} <= set(row) for row in rows)
     assert {row["kind"] for row in rows} == {"host", "kernels"}
     assert rows[-1]["step"] == result["steps"]
@@ -41,18 +66,17 @@ def test_a_run_accounts_for_itself(tmp_path):
     # two cores of some machine: no peak is known, so no MFU is made up
     assert result["utilisation"]["mfu"] is None
     assert {"conv", "dense"} <= set(result["utilisation"]["kernel_s_by_kind"])
-    assert (tmp_path / "run" / "trace.json").stat().st_size > 1000
+    assert (profiled / "trace.json").stat().st_size > 1000
 
 
-def test_parts_add_up_to_the_whole(tmp_path):
-    result, _ = run(tmp_path, "--telemetry.profile-steps", "2")
-    breakdown = waterfall(result)
+def test_parts_add_up_to_the_whole(profiled: Path) -> None:
+    breakdown = waterfall(json.loads((profiled / "result.json").read_text()))
     assert abs(breakdown.unaccounted) <= 0.03
     assert [part.name for part in breakdown.parts][:2] == ["compute", "gaps"]
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_parts_of_the_mnist_network_add_up(tmp_path, data_root, ranks):
+def test_parts_of_the_mnist_network_add_up(tmp_path: Path, data_root: Path, ranks: int) -> None:
     argv = ["--profile", "mnist-cnn", "--data.root", str(data_root), "--data.limit", "3000", "--data.batch-size", "64"]
     result, _ = run(tmp_path, *argv, "--epochs", "1", ranks=ranks)
     breakdown = waterfall(result)
@@ -61,9 +85,8 @@ def test_parts_of_the_mnist_network_add_up(tmp_path, data_root, ranks):
     assert next(part for part in breakdown.parts if part.name == "exchange").seconds > 0 or ranks == 1
 
 
-def test_a_run_held_against_a_named_device(tmp_path, capsys):
-    run(tmp_path, "--telemetry.profile-steps", "2")
-    assert main(["explain", str(tmp_path / "run"), "--device", "t4", "--json"]) == 0
+def test_a_run_is_compared_with_a_named_device(profiled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", str(profiled), "--device", "t4", "--json"]) == 0
     breakdown = json.loads(capsys.readouterr().out)
     assert [part["name"] for part in breakdown["parts"]][:4] == ["peak", "layers", "kernels", "gaps"]
     assert sum(part["share"] for part in breakdown["parts"]) == pytest.approx(1, abs=0.03)
@@ -71,19 +94,19 @@ def test_a_run_held_against_a_named_device(tmp_path, capsys):
     assert breakdown["utilisation"]["ppp_by_kind"]["conv"] > 0
 
 
-def test_of_two_ranks_of_a_host_one_samples_it(tmp_path):
+@pytest.mark.world_size(2)
+def test_of_two_ranks_of_a_host_one_samples_it(tmp_path: Path) -> None:
     result, rows = run(tmp_path, ranks=2)
     assert len({row["rank"] for row in rows}) == 1
     assert result["device_seconds"] == 2 * result["held_s"]
     assert abs(waterfall(result).unaccounted) <= 0.03
 
 
-def test_a_resumed_run_adds_its_starts(tmp_path):
-    first, _ = run(tmp_path, "--epochs", "1")
+def test_a_resumed_run_adds_its_starts(begun: dict, tmp_path: Path) -> None:
     again, rows = run(tmp_path, "--epochs", "2", "--resume", "auto")
     assert again["resumes"] == 1
-    assert again["start_s"] > first["start_s"]
-    assert again["held_s"] > first["held_s"]
+    assert again["start_s"] > begun["start_s"]
+    assert again["held_s"] > begun["held_s"]
     assert abs(waterfall(again).unaccounted) <= 0.03
     assert len({row["pid"] for row in rows}) == 2
 
@@ -95,8 +118,8 @@ ODD = {
 
 
 @pytest.mark.parametrize("lines", ODD.values(), ids=ODD)
-def test_odd_samples_of_an_earlier_start_do_not_end_a_training(tmp_path, lines: str) -> None:
-    run(tmp_path, "--epochs", "1")
+@pytest.mark.usefixtures("begun")
+def test_odd_samples_of_an_earlier_start_do_not_end_a_training(tmp_path: Path, lines: str) -> None:
     folder = tmp_path / "run"
     (folder / "telemetry-other.jsonl").write_text(lines)
     job = Ranks([*ARGV, "--out", str(folder), "--resume", "auto"])
@@ -106,19 +129,13 @@ def test_odd_samples_of_an_earlier_start_do_not_end_a_training(tmp_path, lines: 
     assert result["status"] == "completed" and result["idle_share"] is None and result["held_s"] > 0
 
 
-def test_none_is_sampled_at_no_rate(tmp_path):
+def test_none_is_sampled_at_no_rate(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     assert Ranks([*ARGV, "--telemetry.hz", "0", "--out", str(folder)]).wait() == [0]
     assert not (folder / "telemetry.jsonl").exists()
     result = json.loads((folder / "result.json").read_text())
     assert result["held_s"] > 0
     assert result["idle_share"] is None
-
-
-def test_a_run_that_fails_before_it_begins_keeps_its_own_error(tmp_path):
-    folder = tmp_path / "run"
-    argv = [*ARGV, "--out", str(folder), "--resume", str(tmp_path / "nothing")]
-    assert Ranks(argv).wait() == [2]
 
 
 class OnADeviceThatFails(Callback):
@@ -143,7 +160,7 @@ class OnADeviceThatFails(Callback):
         self.warnings.append(message)
 
 
-def test_a_device_that_cannot_be_read_is_one_warning(tmp_path):
+def test_a_device_that_cannot_be_read_is_one_warning(tmp_path: Path) -> None:
     config = from_command_line([*ARGV, "--epochs", "1", "--out", str(tmp_path / "run")], strategy="single")
     strategy, listener = make(config), OnADeviceThatFails()
     strategy.setup()

@@ -1,0 +1,41 @@
+"""Horovod elastic: what it needs, and where it is interrupted. Real jobs: tests/integration/test_elastic.py."""
+
+from pathlib import Path
+
+import pytest
+
+from distdl.core.config import Config
+from distdl.core.errors import UserError
+from distdl.training import elastic
+from distdl.training.events import Callback
+
+
+class Interrupt(Exception):
+    """As Horovod's HostsUpdatedInterrupt."""
+
+
+class State:
+    """The part of Horovod's state that is asked for new hosts."""
+
+    calls = 0
+
+    def check_host_updates(self) -> None:
+        self.calls += 1
+        if self.calls == 2:
+            raise Interrupt
+
+
+def test_new_hosts_interrupt_the_training_at_a_checkpoint_alone() -> None:
+    state = State()
+    watch = elastic.HostWatch(state)
+    watch.checkpoint(None)  # type: ignore
+    with pytest.raises(Interrupt):
+        watch.checkpoint(None)  # type: ignore
+    assert vars(Callback).keys() & {name for name in vars(elastic.HostWatch) if name[0] != "_"} == {"checkpoint"}
+
+
+@pytest.mark.parametrize("fields", [{}, {"out": Path("run")}, {"out": Path("run"), "resume": "other"}])
+def test_an_elastic_job_needs_a_run_folder_to_continue_from(fields: dict) -> None:
+    pytest.importorskip("horovod.torch", reason="Horovod is not installed: containers/horovod/build.sh builds it")
+    with pytest.raises(UserError, match="from the newest checkpoint of its run folder: add --out DIR --resume auto"):
+        elastic.run(Config(**fields), lambda *_: pytest.fail("trained"))
