@@ -212,7 +212,7 @@ class Worker(Strategy):
             raise UserError(
                 "the checkpoint's optimizer state is divided among servers in another way than in this run: resume "
                 "with the same strategy ps, ps.servers, ps.assign and compute.channels_last; the checkpoint has "
-                f"{state.get('ps', 'of another strategy')}"
+                f"{state.get('ps', 'none')}"
             )
         self._step = int(state["ps"]["step"])
 
