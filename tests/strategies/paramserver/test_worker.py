@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,6 @@ from distdl.core.checkpoints import find
 from distdl.core.config import ComputeConfig, Config, OptimConfig, PSConfig
 from distdl.core.errors import UserError
 from distdl.core.files import read_rows
-from distdl.core.manifest import MANIFEST, read_manifest, seal
 from distdl.runtime.tensors import load, write_tensors
 from distdl.strategies.paramserver.server import Server
 from distdl.strategies.paramserver.worker import Worker
@@ -26,7 +26,7 @@ from jobs import QUIET, Ranks, step_of, torchrun_places, train, wait_for
 from rank_threads import run_ranks
 from run_folders import tree
 from same_checkpoint import assert_same_checkpoint
-from small_steps import apart, network, trained
+from small_steps import apart, network, prepared, trained
 from strategies_of_ranks import worker_of
 
 PLAIN = ("--optim.name", "sgd", "--optim.momentum", "0.9", "--optim.lr", "0.02", "--optim.weight-decay", "1e-3")
@@ -116,9 +116,12 @@ def test_asynchronous_workers_have_the_same_weights_after_they_were_synchronized
     assert apart(results[0], network().state_dict()) > 1e-3
 
 
-def test_every_step_of_workers_and_servers_is_recorded(tmp_path: Path) -> None:
+def test_every_step_of_workers_and_servers_is_recorded_and_summarized(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    train([*SHORT, *SERVED, "--max-steps", "10", "--out", str(run)], ranks=4)
+    job = Ranks([*SHORT, *SERVED, "--max-steps", "10", "--out", str(run), *QUIET, "--progress", "plain"], ranks=4)
+    assert job.wait() == [0] * 4, job.text
+    assert "imbalance" in job.text and "step: push" in job.text
+    assert all(f"{row['bytes']:,}" in job.text for row in result(run)["ps"]["servers"])
     for worker in range(2):
         rows = list(read_rows(run / "ps" / f"worker-{worker}.jsonl"))
         assert [row["step"] for row in rows] == list(range(1, 11))
@@ -135,7 +138,7 @@ def test_every_step_of_workers_and_servers_is_recorded(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", ["async", "ssp"])
 def test_asynchronous_modes_learn_and_record_staleness(tmp_path: Path, mode: str) -> None:
     options = ["--ps.mode", mode, *(("--ps.staleness", "2") if mode == "ssp" else ())]
-    argv = [*PLAIN, "--epochs", "4", "--optim.momentum", "0", *SERVED, *options]
+    argv = [*PLAIN, "--epochs", "4", "--evaluate-every", "4", "--optim.momentum", "0", *SERVED, *options]
     train([*argv, "--out", str(tmp_path / "run")], ranks=4)
     ended = result(tmp_path / "run")
     assert ended["test"]["accuracy"] > 0.6  # staleness depends on the machine; training must still learn
@@ -148,8 +151,8 @@ def test_asynchronous_modes_learn_and_record_staleness(tmp_path: Path, mode: str
 
 
 def test_a_resumed_sync_run_is_exact(tmp_path: Path) -> None:
-    argv = [*PLAIN, *SERVED, "--epochs", "8", "--data.batch-size", "24", "--data.limit", "600", "--log-every-s", "0"]
-    argv += ["--checkpoint.every-steps", "5", "--evaluate-every", "8"]
+    argv = [*PLAIN, *SERVED, "--epochs", "4", "--data.batch-size", "24", "--data.limit", "600", "--log-every-s", "0"]
+    argv += ["--checkpoint.every-steps", "5", "--evaluate-every", "4"]
     train([*argv, "--out", str(tmp_path / "uncut")], ranks=4)
     cut = tmp_path / "cut"
     job = Ranks([*argv, *QUIET, "--out", str(cut), "--resume", "auto"], ranks=4)
@@ -161,65 +164,74 @@ def test_a_resumed_sync_run_is_exact(tmp_path: Path) -> None:
     assert result(cut)["resumes"] == 1
 
 
-def test_another_number_of_servers_is_refused(tmp_path: Path) -> None:
-    run = str(tmp_path / "run")
-    train([*SHORT, *SERVED, "--max-steps", "4", "--out", run], ranks=3)
-    argv = [*SHORT, "--strategy", "ps", "--max-steps", "8", "--out", run, "--resume", "auto", *QUIET]
-    job = Ranks(argv, ranks=3)
-    assert 2 in job.wait()
-    assert "divided among servers in another way" in job.text
-
-
-OTHER_STATE = {
-    "parameters": (["--model.freeze", "classifier.2.*"], "use the same model.freeze"),
-    "memory format": (["--compute.channels-last"], "compute.channels_last"),
+SAVED = Config(ps=PSConfig(servers=2))
+OTHER_PLACEMENT = {
+    "servers": Config(ps=PSConfig(servers=3)),
+    "assignment": Config(ps=PSConfig(servers=2, assign="round-robin")),
+    "memory format": Config(ps=PSConfig(servers=2), compute=ComputeConfig(channels_last=True)),
 }
+REFUSED = r"divided among servers in another way than in this run: .* ps.assign and compute.channels_last"
 
 
-@pytest.mark.parametrize(("argv", "says"), OTHER_STATE.values(), ids=OTHER_STATE)
-def test_a_state_of_another_layout_is_refused(tmp_path: Path, argv: list[str], says: str) -> None:
+@pytest.mark.parametrize("config", OTHER_PLACEMENT.values(), ids=OTHER_PLACEMENT)
+def test_a_state_on_other_servers_is_refused(config: Config) -> None:
+    """The servers' buffers have no names: the same bytes would be other parameters."""
+    state = {"ps": worker_of(0, 2, SAVED)._placement() | {"step": 7}}
+    with pytest.raises(UserError, match=REFUSED):
+        worker_of(0, 2, config).load_state_dict(state)
+    worker = worker_of(0, 2, SAVED)
+    worker.load_state_dict(state)
+    assert worker._step == 7
+
+
+def test_a_state_of_another_strategy_is_refused() -> None:
+    with pytest.raises(UserError, match=r"the checkpoint has none$"):
+        worker_of(0, 2, SAVED).load_state_dict({"optimizer": {}})
+
+
+@pytest.mark.world_size(2)
+def test_a_resume_in_another_memory_format_changes_nothing(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    base = [*SHORT, "--strategy", "ps", "--model.name", "digits-cnn", "--optim.no-decay-norm-and-bias"]
-    base += ["--out", str(run), *QUIET]
+    base = [*SHORT, "--strategy", "ps", "--model.name", "digits-cnn", "--out", str(run), *QUIET]
     assert Ranks([*base, "--max-steps", "3"], ranks=2).wait() == [0, 0]
     files = tree(run)
-    job = Ranks([*base, "--max-steps", "6", "--resume", "auto", *argv], ranks=2)
+    job = Ranks([*base, "--max-steps", "6", "--resume", "auto", "--compute.channels-last"], ranks=2)
     assert job.wait()[0] == 2, job.text
-    assert says in job.text
+    assert "compute.channels_last" in job.text
     assert "Traceback" not in job.text
     assert tree(run) == files
 
 
-def test_a_server_refuses_a_file_that_does_not_fit(tmp_path: Path) -> None:
-    base = [*SHORT, "--strategy", "ps", "--out", str(tmp_path / "run")]
-    train([*base, "--max-steps", "3"], ranks=2)
-    checkpoint = find(tmp_path / "run", warn=pytest.fail)
-    write_tensors(next(checkpoint.rglob("server-0.pt")), {"optimizer": {}, "values": torch.zeros(3)})
-    manifest = read_manifest(checkpoint)
-    (checkpoint / MANIFEST).unlink()
-    seal(checkpoint, manifest["progress"], manifest["metric"])
-    job = Ranks([*base, "--max-steps", "6", "--resume", "auto", *QUIET], ranks=2)
-    assert job.wait()[0] == 2, job.text
-    assert "was saved with another number of servers" in job.text
-    assert "a server could not load its part" in job.text
-    assert "Traceback" not in job.text
+@pytest.mark.world_size(3)
+def test_every_worker_refuses_what_a_server_cannot_load(in_ranks: Callable, tmp_path: Path) -> None:
+    config = Config(optim=OPTIM, ps=PSConfig())
+    write_tensors(tmp_path / "server-0.pt", {"optimizer": {}, "values": torch.zeros(3)})
+
+    def load_shards(rank: int) -> str:
+        strategy = worker_of(rank, 2, config)
+        if rank == 2:
+            Server(config, 0, strategy.peers, strategy.wire).serve()
+            return ""
+        prepared(strategy, network())
+        with pytest.raises(UserError) as error:
+            strategy.load_shards(tmp_path)
+        strategy.close()
+        return str(error.value)
+
+    message = f"a server could not load its part of {tmp_path}: see its line above"
+    assert in_ranks(load_shards) == [message, message, ""]
 
 
-def test_a_resume_may_change_the_weight_decay(tmp_path: Path) -> None:
-    base = [*SHORT, "--strategy", "ps", "--optim.no-decay-norm-and-bias", "--model.name", "digits-cnn"]
-    base += ["--out", str(tmp_path / "run")]
-    train([*base, "--max-steps", "3"], ranks=2)
-    train([*base, "--max-steps", "6", "--resume", "auto", "--optim.weight-decay", "0"], ranks=2)
-    assert result(tmp_path / "run")["steps"] == 6
-
-
-def test_servers_use_the_rate_of_this_run_not_of_the_checkpoint(tmp_path: Path) -> None:
+@pytest.mark.world_size(2)
+def test_servers_use_the_settings_of_this_run_not_of_the_checkpoint(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    base = [*SHORT, "--strategy", "ps", "--schedule.name", "constant", "--out", str(run)]
+    base = [*SHORT, "--strategy", "ps", "--schedule.name", "constant", "--optim.no-decay-norm-and-bias"]
+    base += ["--out", str(run)]
     train([*base, "--max-steps", "3"], ranks=2)
-    trained = weights(run)
-    train([*base, "--max-steps", "6", "--resume", "auto", "--optim.lr", "0"], ranks=2)
-    assert distance(trained, weights(run)) == 0
+    begun = weights(run)
+    train([*base, "--max-steps", "6", "--resume", "auto", "--optim.lr", "0", "--optim.weight-decay", "0"], ranks=2)
+    assert distance(begun, weights(run)) == 0
+    assert result(run)["steps"] == 6
 
 
 @pytest.mark.parametrize(("victim", "name"), [(0, "worker 0"), (1, "worker 1"), (3, "server 1")])
@@ -250,7 +262,8 @@ def test_a_death_ends_the_job_with_its_name(tmp_path: Path, victim: int, name: s
 
 
 def test_async_continues_without_a_dead_worker_with_survive(tmp_path: Path) -> None:
-    argv = [*PLAIN, *SERVED, "--ps.mode", "async", "--ps.tolerate-worker-loss", "--epochs", "60", "--log-every-s", "0"]
+    argv = [*PLAIN, *SERVED, "--ps.mode", "async", "--ps.tolerate-worker-loss", "--log-every-s", "0"]
+    argv += ["--epochs", "30", "--evaluate-every", "30", "--checkpoint.every-epochs", "30"]
     job = Ranks([*argv, "--out", str(tmp_path), *QUIET], ranks=5)
     wait_for(lambda: step_of(tmp_path) >= 5, what="step 5")
     os.kill(job.processes[2].pid, signal.SIGKILL)
@@ -258,16 +271,6 @@ def test_async_continues_without_a_dead_worker_with_survive(tmp_path: Path) -> N
     assert [codes[rank] for rank in (0, 1, 3, 4)] == [0, 0, 0, 0], job.text
     assert "worker 2" in job.text
     assert result(tmp_path)["status"] == "completed"
-
-
-def test_the_table_of_servers_is_shown(tmp_path: Path) -> None:
-    job = Ranks(
-        [*SHORT, *SERVED, "--max-steps", "4", "--out", str(tmp_path / "run"), *QUIET, "--progress", "plain"], ranks=4
-    )
-    assert job.wait() == [0] * 4, job.text
-    for row in result(tmp_path / "run")["ps"]["servers"]:
-        assert f"{row['bytes']:,}" in job.text
-    assert "imbalance" in job.text and "step: push" in job.text
 
 
 def test_a_resumed_run_records_each_step_once(tmp_path: Path) -> None:

@@ -76,8 +76,8 @@ def test_parts_add_up_to_the_whole(profiled: Path) -> None:
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_parts_of_the_mnist_network_add_up(tmp_path: Path, data_root: Path, ranks: int) -> None:
-    argv = ["--profile", "mnist-cnn", "--data.root", str(data_root), "--data.limit", "3000", "--data.batch-size", "64"]
+def test_parts_of_the_mnist_network_add_up(tmp_path: Path, ranks: int) -> None:
+    argv = ["--model.name", "mnist-cnn", "--data.loader", "synthetic", "--data.image-size", "28"]
     result, _ = run(tmp_path, *argv, "--epochs", "1", ranks=ranks)
     breakdown = waterfall(result)
     assert abs(breakdown.unaccounted) <= 0.03
