@@ -20,6 +20,8 @@ from distdl.core.errors import UserError
 from distdl.core.files import read_rows
 from distdl.runtime.tensors import load, write_tensors
 from distdl.strategies.paramserver.server import Server
+from distdl.strategies.paramserver.step_records import ComputeTimes
+from distdl.strategies.paramserver.stragglers import WINDOW
 from distdl.strategies.paramserver.worker import Worker
 from distdl.strategies.single import Single
 from jobs import QUIET, Ranks, step_of, torchrun_places, train, wait_for
@@ -339,6 +341,30 @@ def test_unsupported_settings_end_the_ranks(tmp_path: Path, argv: list[str], say
     assert says in job.text
 
 
+@pytest.mark.world_size(4)
+def test_a_straggler_is_a_warning_once_and_counted(in_ranks: Callable) -> None:
+    """Compute times are planted; worker 1's are five times the others'."""
+    config = Config(optim=OPTIM, ps=PSConfig())
+
+    def work(rank: int) -> tuple[list[str], dict[str, int]]:
+        strategy = worker_of(rank, 3, config)
+        if rank == 3:
+            Server(config, 0, strategy.peers, strategy.wire).serve()
+            return [], {}
+        prepared(strategy, network())
+        for _ in range(WINDOW + 5):
+            strategy._previous = ComputeTimes(backward_s=0.5 if rank == 1 else 0.1)
+            strategy.step()
+        strategy.close()
+        return [*strategy.warnings], strategy.report()["ps"]["stragglers"]
+
+    warning = "worker 1 is a straggler: its compute time is beyond the spread of the other workers"
+    for warnings, stragglers in in_ranks(work)[:3]:
+        assert warnings == [warning]
+        assert stragglers.keys() == {"worker 1"} and 5 <= stragglers["worker 1"] <= 6
+
+
+@pytest.mark.slow
 def test_a_slow_worker_is_reported(tmp_path: Path) -> None:
     """Worker 1 shares its core with a program of higher priority; the others have the rest."""
     argv = [*PLAIN, "--strategy", "ps", "--epochs", "9999", "--max-steps", "45", "--data.batch-size", "16"]
