@@ -19,4 +19,4 @@ def test_a_world_is_a_value_that_extends_a_placement() -> None:
     assert World(rank=1, size=2) == World(rank=1, size=2) != World(rank=1, size=3)
     assert {field.name for field in dataclasses.fields(Placement)} < {field.name for field in dataclasses.fields(World)}
     with pytest.raises(dataclasses.FrozenInstanceError):
-        World().rank = 1  # type: ignore
+        World().rank = 1

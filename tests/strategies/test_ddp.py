@@ -15,9 +15,10 @@ from distdl.runtime.tensors import read_tensors
 from distdl.strategies import shared_memory as shared
 from distdl.strategies.ddp import DDP
 from distdl.strategies.single import Single
+from distdl.telemetry.clock import Clock
 from jobs import free_port
 from rank_threads import run_ranks
-from small_steps import apart, network, prepared, trained
+from small_steps import IMAGES, apart, network, prepared, trained
 from strategies_of_ranks import ddp_of
 
 SGD = OptimConfig(lr=0.1, momentum=0.9)
@@ -61,6 +62,31 @@ def test_ranks_that_share_a_batch_are_one_rank(
     for result in results:
         assert apart(result["weights"], results[0]["weights"]) == 0
         assert apart(result["weights"], expected) < 1e-6
+
+
+class Exchanges(Clock):
+    """A clock that counts exchanges."""
+
+    count = 0
+
+    def add_since(self, phase: str, moment: object, out_of: str | None = None) -> None:
+        self.count += phase == "exchange"
+
+
+@pytest.mark.world_size(2)
+def test_gradients_are_exchanged_in_the_last_micro_batch_alone(in_ranks: Callable) -> None:
+    def exchanges(rank: int) -> list[int]:
+        strategy, model, clock = ddp_of(rank, 2, Config(optim=SGD)), network(), Exchanges()
+        forward = prepared(strategy, model)
+        strategy._exposed._clock = clock
+        counts = []
+        for last in (False, False, True, False, True):
+            with strategy.micro_batch(last=last):
+                strategy.backward(forward(IMAGES).sum())
+            counts.append(clock.count)
+        return counts
+
+    assert in_ranks(exchanges) == [[0, 0, 1, 1, 2]] * 2
 
 
 def test_compression_changes_the_weights_by_its_rounding(one_rank: dict[str, torch.Tensor]) -> None:

@@ -28,9 +28,9 @@ class State:
 def test_new_hosts_interrupt_the_training_at_a_checkpoint_alone() -> None:
     state = State()
     watch = elastic.HostWatch(state)
-    watch.checkpoint(None)  # type: ignore
+    watch.checkpoint(None)
     with pytest.raises(Interrupt):
-        watch.checkpoint(None)  # type: ignore
+        watch.checkpoint(None)
     assert vars(Callback).keys() & {name for name in vars(elastic.HostWatch) if name[0] != "_"} == {"checkpoint"}
 
 

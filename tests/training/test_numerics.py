@@ -17,15 +17,13 @@ def settings() -> tuple[bool, bool, bool, bool]:
     return torch.are_deterministic_algorithms_enabled(), cudnn.benchmark, matmul.allow_tf32, cudnn.allow_tf32
 
 
+@pytest.mark.usefixtures("make")  # it restores the settings
 @pytest.mark.parametrize("deterministic", [True, False])
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])
-def test_settings_are_those_of_the_configuration_whatever_they_were(
-    make: Callable, deterministic: bool, precision: str
-) -> None:
-    del make  # restores the settings
+def test_settings_are_those_of_the_configuration_whatever_they_were(deterministic: bool, precision: str) -> None:
     torch.backends.cudnn.benchmark = deterministic
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "fp32"
-    numerics.configure(Config(deterministic=deterministic, compute=ComputeConfig(precision=precision)))  # type: ignore
+    numerics.configure(Config(deterministic=deterministic, compute=ComputeConfig(precision=precision)))
     reduced = precision != "fp32"
     assert settings() == (deterministic, not deterministic, reduced, reduced)
 
@@ -40,7 +38,7 @@ def test_a_trainer_applies_them(make: Callable) -> None:
     [("fp32", torch.float32), ("tf32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)],
 )
 def test_the_forward_pass_has_the_precision(precision: str, dtype: torch.dtype) -> None:
-    context = numerics.autocast(Config(compute=ComputeConfig(precision=precision)), torch.device("cpu"))  # type: ignore
+    context = numerics.autocast(Config(compute=ComputeConfig(precision=precision)), torch.device("cpu"))
     layer, images = nn.Linear(3, 2), torch.ones(1, 3)
     for _ in range(2):
         with context:

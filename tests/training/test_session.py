@@ -190,5 +190,5 @@ def test_a_folder_that_changed_since_it_was_chosen_is_refused(make: Callable, tm
     ],
 )
 def test_listeners_of_rank_0(progress: str, target: float, kinds: list[type]) -> None:
-    config = Config(progress=progress, predict=PredictConfig(target=target))  # type: ignore
+    config = Config(progress=progress, predict=PredictConfig(target=target))
     assert [type(each) for each in default_callbacks(config, PlainConsole(quiet=True))] == kinds

@@ -38,7 +38,7 @@ def exits(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 def config(mode: str = "sync", staleness: int = 1, tolerate: bool = False, **optim: Any) -> Config:
     return Config(
         optim=OptimConfig(**optim),
-        ps=PSConfig(mode=mode, staleness=staleness, tolerate_worker_loss=tolerate),  # type: ignore
+        ps=PSConfig(mode=mode, staleness=staleness, tolerate_worker_loss=tolerate),
     )
 
 

@@ -113,7 +113,7 @@ def test_bf16_on_the_wire_is_rounded() -> None:
 
 @pytest.mark.parametrize("mode", ["async", "ssp"])
 def test_asynchronous_workers_have_the_same_weights_after_they_were_synchronized(mode: str) -> None:
-    results = run_threads(Config(optim=OPTIM, ps=PSConfig(servers=2, mode=mode)), 3)  # type: ignore
+    results = run_threads(Config(optim=OPTIM, ps=PSConfig(servers=2, mode=mode)), 3)
     assert all(apart(values, results[0]) == 0 for values in results)
     assert apart(results[0], network().state_dict()) > 1e-3
 
