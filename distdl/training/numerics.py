@@ -18,6 +18,6 @@ def configure(config: Config) -> None:
 
 
 def autocast(config: Config, device: torch.device) -> AbstractContextManager[object]:
-    """Context of the forward pass in the configured precision. It can be entered again after it was left, not nested."""
+    """Context of the forward pass in the configured precision. It can be entered again, but not nested."""
     dtype = REDUCED_PRECISION.get(config.compute.precision)
     return torch.autocast(device.type, dtype) if dtype else nullcontext()
