@@ -1,4 +1,4 @@
-"""What strategies share: the order of a step, clipping, states, initial weights, and the choice of a strategy."""
+"""Parts that strategies share: a step, clipping, states, initial weights, and the choice of a strategy."""
 
 import copy
 import math

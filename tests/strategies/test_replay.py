@@ -63,10 +63,10 @@ def recorded(file: Path, count: int) -> str:
     return f"replay:{file}"
 
 
-@pytest.mark.parametrize(("count", "kept"), [(1, [0]), (2, [1]), (3, [2]), (4, [3]), (6, [3, 4, 5])])
-def test_the_first_steps_of_a_record_are_left_out(tmp_path: Path, count: int, kept: list[int]) -> None:
+@pytest.mark.parametrize(("count", "replayed"), [(1, [0]), (2, [1]), (3, [2]), (4, [3]), (6, [3, 4, 5])])
+def test_the_first_steps_of_a_record_are_left_out(tmp_path: Path, count: int, replayed: list[int]) -> None:
     network = load(recorded(tmp_path / "worker-0.jsonl", count), 3, World(), seed=0)
-    assert network.seconds.tolist() == [[step, 10 * step] for step in kept]
+    assert network.seconds.tolist() == [[step, 10 * step] for step in replayed]
 
 
 def test_ranks_sample_from_streams_of_their_own(tmp_path: Path, waits: list[float]) -> None:

@@ -56,7 +56,7 @@ def test_the_memory_format_is_the_configured_one(small: Callable, digits: Callab
 def test_a_network_is_compiled_if_configured(
     small: Callable, digits: Callable, monkeypatch: pytest.MonkeyPatch, compute: dict[str, bool], mode: str | None
 ) -> None:
-    """What compiles is torch; here only its argument is observed."""
+    """Compilation is torch's; only its argument is observed here."""
     modes: list[str] = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self, mode: modes.append(mode or "default"))
     config = small(compute=ComputeConfig(threads=1, **compute), data=DataConfig(limit=96, drop_last=True))
@@ -101,10 +101,10 @@ def test_batches_that_are_too_small_for_batchnorm_are_refused(small: Callable, d
     dataset = digits(config.data)
     # BatchNorm over one pixel needs two samples, and over 8 x 8 pixels one.
     pixel = torch.nn.Sequential(torch.nn.AvgPool2d(8), torch.nn.BatchNorm2d(1))
-    with pytest.raises(UserError, match="would leave a rank 1 sample"):
+    with pytest.raises(UserError, match="a rank would have 1 sample"):
         building.check_batches(config, dataset, World(), pixel, start=0)
     building.check_batches(config, dataset, World(), torch.nn.BatchNorm2d(1), start=0)
     even = small(data=DataConfig(limit=96, batch_size=2))
     building.check_batches(even, digits(even.data), World(), pixel, start=0)
-    with pytest.raises(UserError, match="would leave a rank 1 sample"):  # a resume in the middle of a batch
+    with pytest.raises(UserError, match="a rank would have 1 sample"):  # a resume in the middle of a batch
         building.check_batches(even, digits(even.data), World(), pixel, start=95)

@@ -32,11 +32,11 @@ def unlocked() -> Iterator[None]:
 def unchanging(config: Config) -> Place:
     """`locate`, which must not change a file."""
     folders = [folder for folder in (Path.cwd(), config.out) if folder]
-    before = [tree(folder) for folder in folders]
+    previous = [tree(folder) for folder in folders]
     try:
         return locate(config)
     finally:
-        assert [tree(folder) for folder in folders] == before
+        assert [tree(folder) for folder in folders] == previous
 
 
 def run_of(path: Path, *steps: int, rows: int = 1, metric: float | None = None, **leg: Any) -> Path:

@@ -26,15 +26,15 @@ def test_reductions_of_three_workers() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.int32, torch.uint8])
 def test_the_result_is_in_place_and_of_the_same_type(dtype: torch.dtype) -> None:
     def reduce(rank: int, peer: Peer) -> tuple[bool, torch.Tensor]:
-        whole = torch.full((2, 3), rank + 1, dtype=dtype)
-        part = whole[:, ::2]  # with gaps
+        matrix = torch.full((2, 3), rank + 1, dtype=dtype)
+        part = matrix[:, ::2]  # with gaps
         returned = ServerCollectives(peer, rank).all_reduce(part)
-        return returned is part, whole
+        return returned is part, matrix
 
-    for in_place, whole in run_job(Config(), 2, reduce)[0]:
-        assert in_place and whole.dtype == dtype
-        assert whole[:, ::2].tolist() == [[3, 3], [3, 3]]
-        assert whole[:, 1].unique().item() in (1, 2)
+    for in_place, matrix in run_job(Config(), 2, reduce)[0]:
+        assert in_place and matrix.dtype == dtype
+        assert matrix[:, ::2].tolist() == [[3, 3], [3, 3]]
+        assert matrix[:, 1].unique().item() in (1, 2)
 
 
 def test_a_broadcast_is_the_sources_tensor() -> None:

@@ -39,7 +39,7 @@ def test_headers_and_payloads_arrive_in_order_by_tag(in_ranks: Callable) -> None
 
 
 def answer(*message: float | MessageType) -> list[float]:
-    """What a worker gets that has sent PUSH, if the server answers with this header."""
+    """Numbers that a worker receives after PUSH, if the server answers with this header."""
 
     def exchange(rank: int) -> list[float] | None:
         peer = peer_of(rank)

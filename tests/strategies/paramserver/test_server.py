@@ -148,7 +148,7 @@ def test_the_fastest_worker_waits_at_the_bound(staleness: int) -> None:
         assert last.is_alive()
         server._remove(1)
         last.join(30)
-        assert not last.is_alive(), "a worker that has left holds nobody up"
+        assert not last.is_alive(), "no one waits for a worker that has left"
 
     def work(rank: int, peer: Peer) -> None:
         if rank == 0:
