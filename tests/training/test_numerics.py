@@ -21,6 +21,7 @@ def settings() -> tuple[bool, bool, bool, bool]:
 @pytest.mark.parametrize("deterministic", [True, False])
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])
 def test_settings_are_those_of_the_configuration_whatever_they_were(deterministic: bool, precision: str) -> None:
+    torch.use_deterministic_algorithms(not deterministic)
     torch.backends.cudnn.benchmark = deterministic
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "fp32"
     numerics.configure(Config(deterministic=deterministic, compute=ComputeConfig(precision=precision)))
