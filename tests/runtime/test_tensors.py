@@ -49,7 +49,9 @@ def test_a_checkpoint_is_read_with_its_position(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"manifest.json is damaged: progress is missing"):
         load(folder)
     (folder / STATE).unlink()
-    with pytest.raises(UserError, match=f"^{folder / STATE} is not there: every host must share the run folder's file"):
+    with pytest.raises(
+        UserError, match=f"^{folder / STATE} does not exist: every host must share the run folder's file"
+    ):
         load(folder)
 
 
@@ -62,7 +64,9 @@ class Evil:
 
 def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:
     torch.save({"weights": Evil()}, tmp_path / "x.pt")
-    with pytest.raises(UserError, match=rf"^{tmp_path}/x.pt is damaged, or holds objects other than tensors and plain"):
+    with pytest.raises(
+        UserError, match=rf"^{tmp_path}/x.pt is damaged, or contains objects other than tensors and plain"
+    ):
         read_tensors(tmp_path / "x.pt")
     assert not Path("executed").exists()
 
@@ -107,7 +111,7 @@ ONE, TWO = torch.ones(1), torch.full((1,), 2.0)
 def test_weights_and_average_of_a_state(tmp_path: Path, ema: Any) -> None:
     average = (ema or {}).get("average") or {}
     if ema and not average:  # an average without tensors is damage
-        with pytest.raises(UserError, match="does not hold the network's tensors"):
+        with pytest.raises(UserError, match="does not contain the network's tensors"):
             network_state({"model": {"w": ONE}, "ema": ema}, tmp_path)
     else:
         assert network_state({"model": {"w": ONE}, "ema": ema}, tmp_path) == ({"w": ONE}, average)
@@ -116,5 +120,5 @@ def test_weights_and_average_of_a_state(tmp_path: Path, ema: Any) -> None:
 
 @pytest.mark.parametrize("state", [{}, {"model": None}, {"model": [1]}, {"model": {"w": 1}}, {"model": {}, "ema": [1]}])
 def test_a_state_without_tensors_is_one_line(tmp_path: Path, state: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match=f"^{tmp_path / STATE} is not the state of a training: it does not hold the"):
+    with pytest.raises(UserError, match=f"^{tmp_path / STATE} is not the state of a training: it does not contain the"):
         network_state(state, tmp_path)

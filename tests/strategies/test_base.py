@@ -142,7 +142,7 @@ def test_the_strategy_of_a_configuration(
 def test_one_process_is_one_strategy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UserError, match="strategy single takes one process, and 2 were started: set strategy to ddp"):
+    with pytest.raises(UserError, match="strategy single needs one process, but 2 were started: set strategy to ddp"):
         make(Config(strategy="single"))
     monkeypatch.delenv("RANK")
     monkeypatch.delenv("WORLD_SIZE")

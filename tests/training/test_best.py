@@ -129,7 +129,7 @@ def test_without_a_checkpoint_the_last_weights_are_tested_with_a_warning(tmp_pat
     state.metrics["validation"] = validated(6, 0.5)
     assert best.restore(running(state)) is None
     assert state.best == {"epoch": 6, "step": 6, "validation": validated(6, 0.5)}
-    assert messages == ["no checkpoint with a validation is left: the weights of the last step are tested"] * 2
+    assert messages == ["no checkpoint has validation metrics: the test uses the weights of the last step"] * 2
 
 
 def test_a_best_checkpoint_of_another_network_is_a_warning(tmp_path: Path) -> None:

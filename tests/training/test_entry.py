@@ -15,7 +15,7 @@ from distdl.core.errors import UserError
 from distdl.core.manifest import STATE
 from distdl.core.rundir import RunDir
 from distdl.strategies.single import Single
-from distdl.training.entry import Place, find, locate
+from distdl.training.entry import Entry, find, locate
 from run_folders import tree
 from sealed import sealed
 from strategies_of_ranks import ddp_of
@@ -29,7 +29,7 @@ def unlocked() -> Iterator[None]:
         runlock.release(lock.parent)
 
 
-def unchanging(config: Config) -> Place:
+def unchanging(config: Config) -> Entry:
     """`locate`, which must not change a file."""
     folders = [folder for folder in (Path.cwd(), config.out) if folder]
     previous = [tree(folder) for folder in folders]
@@ -65,7 +65,7 @@ def test_a_new_run_has_a_folder_and_no_start(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("steps", "rows"), [((), 1), ((3,), 0)])
 def test_a_folder_that_holds_a_run_is_refused(tmp_path: Path, steps: tuple[int, ...], rows: int) -> None:
     run = run_of(tmp_path / "run", *steps, rows=rows)
-    with pytest.raises(UserError, match=f"^{run} holds a run already: resume it by --resume auto, or give another --"):
+    with pytest.raises(UserError, match=f"^{run} already contains a run: resume it with --resume auto, or choose"):
         unchanging(Config(out=run))
 
 
@@ -132,7 +132,7 @@ def test_a_folder_of_another_run_is_no_place_for_a_resume(tmp_path: Path) -> Non
     source, third = (run_of(tmp_path / name, 3) for name in ("source", "third"))
     out = run_of(tmp_path / "out", resumed_from=str(source))
     assert unchanging(Config(out=out, resume=str(source))).start == checkpoint(source, 3)
-    refused = rf"^{out} holds a run already, and --resume .* is outside it: resume that run by --resume auto"
+    refused = rf"^{out} already contains a run, and --resume .* is outside it: resume that run with"
     with pytest.raises(UserError, match=refused):
         unchanging(Config(out=out, resume=str(third)))
     sealed(out / "checkpoints", 4)
@@ -197,7 +197,7 @@ def test_every_rank_has_the_place_that_rank_0_finds(in_ranks: Callable, tmp_path
     first, second = in_ranks(lambda rank: find(configs[rank], ddp_of(rank, 2)))
     assert (first.path, first.start, first.source, first.evaluated) == (run, checkpoint(run, 3), None, True)
     assert first.seen == locate(configs[0]).seen
-    assert second == Place(path=run, start=checkpoint(run, 3), evaluated=True)
+    assert second == Entry(path=run, start=checkpoint(run, 3), evaluated=True)
     new = find(Config(out=tmp_path / "new", resume=str(run)), Single(Config()))
     assert (new.source, new.start) == (run, checkpoint(run, 3))
 
@@ -213,7 +213,7 @@ def test_every_rank_raises_what_rank_0_finds(in_ranks: Callable, tmp_path: Path)
         messages.append(str(error.value))
 
     in_ranks(refused)
-    assert len(messages) == 2 and len(set(messages)) == 1 and "holds a run already" in messages[0]
+    assert len(messages) == 2 and len(set(messages)) == 1 and "already contains a run" in messages[0]
 
 
 def test_a_name_that_no_folder_can_have_is_one_line() -> None:

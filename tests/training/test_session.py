@@ -19,7 +19,7 @@ from distdl.strategies.single import Single
 from distdl.training.callbacks.display import Display, Warnings
 from distdl.training.callbacks.forecast import Forecast
 from distdl.training.callbacks.metrics import MetricsSink
-from distdl.training.entry import Place
+from distdl.training.entry import Entry
 from distdl.training.events import Callback
 from distdl.training.session import default_callbacks, enter, train
 from run_folders import tree
@@ -174,9 +174,9 @@ def test_the_older_name_of_a_tracker_is_a_warning(run: Callable) -> None:
 def test_a_folder_that_changed_since_it_was_chosen_is_refused(make: Callable, tmp_path: Path) -> None:
     trainer = make()
     with pytest.raises(UserError, match="start it again"):
-        enter(trainer, Place(path=trainer.run.path, seen=(["step-00000003"], 0)))
+        enter(trainer, Entry(path=trainer.run.path, seen=(["step-00000003"], 0)))
     assert trainer.strategy.folder is None
-    enter(trainer, Place(path=trainer.run.path))
+    enter(trainer, Entry(path=trainer.run.path))
     assert trainer.strategy.folder == trainer.run.path
 
 

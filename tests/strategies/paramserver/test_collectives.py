@@ -54,4 +54,4 @@ def test_the_others_continue_without_a_worker_that_has_left() -> None:
 
     results, server = run_job(Config(), 3, reduce)
     assert results == [2, 2, 0]
-    assert server.living == set()
+    assert server.alive == set()

@@ -45,14 +45,14 @@ def answer(*message: float | MessageType) -> list[float]:
         peer = peer_of(rank)
         if rank == 1:
             return peer.finish(peer.send_header(*message))
-        return peer.answer_to(MessageType.PUSH)
+        return peer.receive_reply(MessageType.PUSH)
 
     return run_ranks(2, exchange)[0]
 
 
 def test_the_answer_has_the_type_of_the_message() -> None:
     assert answer(MessageType.PUSH, 0.5, 3) == [0.5, 3, 0, 0, 0]
-    with pytest.raises(AssertionError, match="rank 1 answered PULL to PUSH"):
+    with pytest.raises(AssertionError, match="rank 1 replied PULL to PUSH"):
         answer(MessageType.PULL)
     with pytest.raises(Failure, match=r"^rank 1 reports that worker 2 disconnected$"):
         answer(MessageType.GONE, 2)

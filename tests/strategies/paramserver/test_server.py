@@ -246,7 +246,7 @@ def test_a_lost_worker_ends_the_job_with_its_name(exits: list[int], capfd: pytes
             peer.send_header = lambda *_: None  # it disconnects without DONE
             return
         try:
-            peer.answer_to(MessageType.PUSH)
+            peer.receive_reply(MessageType.PUSH)
         except Failure as failure:
             failures.append(str(failure))
 

@@ -220,7 +220,7 @@ def test_every_worker_refuses_what_a_server_cannot_load(in_ranks: Callable, tmp_
         strategy.close()
         return str(error.value)
 
-    message = f"a server could not load its part of {tmp_path}: see its line above"
+    message = f"a server could not load its part of {tmp_path}: see its error message"
     assert in_ranks(load_shards) == [message, message, ""]
 
 
@@ -305,10 +305,13 @@ def test_replayed_compute_waits_exchanges_and_is_reported(tmp_path: Path) -> Non
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
-    "no worker": ({"ps": PSConfig(servers=2)}, "ps.servers is 2 of 2 ranks: at least one must be left to train"),
+    "no worker": ({"ps": PSConfig(servers=2)}, "ps.servers is 2 of 2 ranks: at least one rank must train"),
     "fewer ranks than servers": ({"ps": PSConfig(servers=4)}, "ps.servers is 4 of 2 ranks"),
-    "clipping": ({"optim": OptimConfig(clip_norm=1.0)}, "optim.clip_norm needs the whole gradient"),
-    "a layer-wise optimizer": ({"optim": OptimConfig(name="lars")}, "optim.name lars needs layers"),
+    "clipping": ({"optim": OptimConfig(clip_norm=1.0)}, "optim.clip_norm needs the complete gradient"),
+    "a layer-wise optimizer": (
+        {"optim": OptimConfig(name="lars")},
+        "flattens layers, but optim.name lars needs",
+    ),
     "fp16": ({"compute": ComputeConfig(precision="fp16")}, "has no gradient scaler for fp16"),
     "a lost worker in sync mode": (
         {"ps": PSConfig(tolerate_worker_loss=True)},
@@ -328,7 +331,7 @@ def test_unsupported_settings_are_refused_before_ranks_connect(
 
 
 WRONG_RUNS = {
-    "no worker": (["--ps.servers", "4"], "at least one must be left to train"),
+    "no worker": (["--ps.servers", "4"], "at least one rank must train"),
     "a missing replay": (["--ps.compute", "replay:nothing.jsonl"], "nothing.jsonl"),
 }
 
@@ -358,7 +361,7 @@ def test_a_straggler_is_a_warning_once_and_counted(in_ranks: Callable) -> None:
         strategy.close()
         return [*strategy.warnings], strategy.report()["ps"]["stragglers"]
 
-    warning = "worker 1 is a straggler: its compute time is beyond the spread of the other workers"
+    warning = "worker 1 is a straggler: its compute time is an outlier among the workers"
     for warnings, stragglers in in_ranks(work)[:3]:
         assert warnings == [warning]
         assert stragglers.keys() == {"worker 1"} and 5 <= stragglers["worker 1"] <= 6
