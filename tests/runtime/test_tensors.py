@@ -49,9 +49,7 @@ def test_a_checkpoint_is_read_with_its_position(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"manifest.json is damaged: progress is missing"):
         load(folder)
     (folder / STATE).unlink()
-    with pytest.raises(
-        UserError, match=f"^{folder / STATE} does not exist: every host must share the run"
-    ):
+    with pytest.raises(UserError, match=f"^{folder / STATE} does not exist: every host must share the run"):
         load(folder)
 
 
@@ -64,9 +62,7 @@ class Evil:
 
 def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:
     torch.save({"weights": Evil()}, tmp_path / "x.pt")
-    with pytest.raises(
-        UserError, match=rf"^{tmp_path}/x.pt is damaged, or contains objects other than tensors"
-    ):
+    with pytest.raises(UserError, match=rf"^{tmp_path}/x.pt is damaged, or contains objects other than tensors"):
         read_tensors(tmp_path / "x.pt")
     assert not Path("executed").exists()
 
