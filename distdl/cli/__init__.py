@@ -1,6 +1,5 @@
 """The command line. Nothing else in the package imports it."""
 
-import warnings
 from typing import Any
 
 
@@ -9,6 +8,7 @@ def __getattr__(name: str) -> Any:
     if name != "main":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from distdl.cli.__main__ import main
+    from distdl.core.renamed import warn_old_module
 
-    warnings.warn("distdl.cli:main is now distdl.cli.__main__:main", DeprecationWarning, stacklevel=2)
+    warn_old_module("distdl.cli:main", stacklevel=2)
     return main

@@ -15,6 +15,7 @@ with Importing():
     from distdl.cli.arguments import HELP, parse, take_flag
     from distdl.core.errors import EXIT_DONE, UserError, nearest
     from distdl.runtime.process import exit_process, run_command
+    from distdl.runtime.signals import restored_signals
 
 
 class Verb(NamedTuple):
@@ -27,42 +28,55 @@ class Verb(NamedTuple):
 
 
 VERBS: dict[str, Verb] = {
-    "train": Verb("distdl.cli.train:main", "train a network (also python -m distdl.train)", raw=True),
+    "train": Verb("distdl.cli.train:run", "train a network (also python -m distdl.train)", raw=True),
     "flops": Verb("distdl.cli.flops:flops", "count FLOPs, parameters and bytes of a network, by layer"),
-    "paleo": Verb("distdl.cli.paleo:paleo_command", "step time from a device's data sheet, and scaling"),
+    "paleo": Verb("distdl.cli.paleo:paleo_command", "predict step time and scaling from a device's data sheet"),
     "calibrate": Verb("distdl.cli.calibrate:calibrate", "measure this machine and write a device file for paleo"),
-    "profile": Verb("distdl.cli.profile:profile", "measured and predicted time of each layer"),
-    "fit speed": Verb("distdl.cli.fit:speed", "fit a speed model to measured step times"),
-    "fit loss": Verb("distdl.cli.fit:loss", "fit a loss curve and predict epochs to a target"),
-    "predict speed": Verb("distdl.cli.fit:predict_speed", "predict step times of other configurations from a fit"),
-    "explain": Verb("distdl.cli.explain:explain", "where a run's time went, and the most effective fix"),
+    "profile": Verb("distdl.cli.profile:profile", "measure the time of each layer, and compare with PALEO"),
+    "fit speed": Verb("distdl.cli.fit_speed:speed", "fit a speed model to measured step times"),
+    "fit loss": Verb("distdl.cli.fit_loss:loss", "fit a loss curve and predict epochs to a target"),
+    "predict speed": Verb(
+        "distdl.cli.predict_speed:predict_speed", "predict step times of other configurations from a fit"
+    ),
+    "explain": Verb("distdl.cli.explain:explain", "show where a run's time went, and the most effective fix"),
     "launch": Verb("distdl.cli.launch:launch", "start a training with torchrun, horovodrun, mpirun, srun, ..."),
-    "hosts": Verb("distdl.cli.launch:hosts", "emulate several hosts with rate-limited links (needs root)"),
+    "hosts": Verb("distdl.cli.hosts:hosts", "emulate several hosts with rate-limited links (needs root)"),
     "export": Verb("distdl.cli.export:export", "export the weights of a run as safetensors"),
-    "submit": Verb("distdl.cli.launch:submit", "train as a Slurm job that requeues itself until done"),
+    "submit": Verb("distdl.cli.submit:submit", "train as a Slurm job that requeues itself until done"),
     "slurm begin": Verb("distdl.cli.slurm:begin", "start a slice of a training (for batch scripts)"),
     "slurm end": Verb("distdl.cli.slurm:end", "end a slice; exit 0 if the job must be requeued"),
     "verify-resume": Verb("distdl.cli.verify_resume:verify_resume", "kill and resume a training, and compare all bits"),
-    "probe network": Verb("distdl.cli.launch:probe_network", "bandwidth and latency between ranks"),
+    "probe network": Verb("distdl.cli.probe_network:probe_network", "measure bandwidth and latency between ranks"),
     "list": Verb("distdl.cli.list:list_components", "list components: optimizers, strategies, models, ..."),
     "models list": Verb("distdl.cli.list:list_models", "list networks by name or pattern: 'resnet*'"),
-    "data list": Verb("distdl.cli.data:list_sets", "list data sets and whether they are on this machine"),
-    "data describe": Verb("distdl.cli.data:describe", "splits, classes and sizes of a data set, and a picture"),
+    "data list": Verb("distdl.cli.data_list:list_sets", "list data sets and whether they are on this machine"),
+    "data describe": Verb("distdl.cli.data_describe:describe", "show splits, classes and sizes of a data set"),
     "data verify": Verb("distdl.cli.data_verify:verify_set", "decode all images, find duplicates, check files"),
     "study list": Verb("distdl.cli.list:list_studies", "list studies"),
     "study run": Verb("distdl.cli.study:run_words", "run or resume the trials of a study", raw=True),
     "study show": Verb("distdl.cli.study:show", "show the results of a study"),
     "report": Verb("distdl.cli.report:report", "write an HTML page of a run, several runs or a study"),
-    "data pack": Verb("distdl.cli.data_move:pack", "pack a data set into tar shards or records"),
-    "data export": Verb("distdl.cli.data_move:export", "export a data set as folders of files, or smaller JPEGs"),
-    "data bench": Verb("distdl.cli.data_bench:bench", "images/s by loader, and the bottleneck of the input"),
+    "data pack": Verb("distdl.cli.data_pack:pack", "pack a data set into tar shards or records"),
+    "data export": Verb("distdl.cli.data_export:export", "export a data set as folders of files, or smaller JPEGs"),
+    "data bench": Verb("distdl.cli.data_bench:bench", "measure images/s by loader, and find the bottleneck"),
     "doctor": Verb("distdl.cli.doctor:doctor", "check this machine, and show how to install what is missing"),
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb. Returns the exit code: 0, or 2 after an error message on stderr."""
-    debug, argv = take_flag(sys.argv[1:] if argv is None else argv, "--debug")
+    """Run one verb. Returns the exit code: 0, or 2 after an error message on stderr.
+
+    Args:
+        argv: without it, the arguments of this process, which then exits.
+    """
+    if argv is None:
+        return _main(sys.argv[1:])
+    with restored_signals():
+        return _main(argv)
+
+
+def _main(argv: Sequence[str]) -> int:
+    debug, argv = take_flag(argv, "--debug")
     return run_command(lambda: _run(argv), debug=debug)
 
 

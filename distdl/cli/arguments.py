@@ -10,11 +10,13 @@ them: `--sbatch a=1 --sbatch b=2` is `--sbatch a=1 b=2`, and `--sbatch` without 
 
 import dataclasses
 import inspect
+import itertools
 import re
 import types
 import typing
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, NotRequired, Required, TypedDict
 
@@ -25,7 +27,7 @@ _TypedDict: Callable[..., Any] = TypedDict
 """A type checker knows only static TypedDicts; these are made of computed fields."""
 _NUMBER = "a number"
 """Marks the text of an option that is later converted to a number."""
-_POSITIONAL_ONLY = inspect.Parameter.POSITIONAL_ONLY
+POSITIONAL_ONLY = inspect.Parameter.POSITIONAL_ONLY
 
 
 def take_flag(argv: Sequence[str], flag: str) -> tuple[bool, list[str]]:
@@ -52,6 +54,8 @@ def parse(function: Callable[..., Any], argv: Sequence[str], prog: str = "", kno
         UserError: for wrong arguments, with the nearest option. Exceptions of the function are not caught.
     """
     if asks_for_help(argv):
+        from distdl.cli.help import show_help
+
         show_help(function, prog)
     hints = typing.get_type_hints(function, include_extras=True)
     parameters = inspect.signature(function).parameters.values()
@@ -63,7 +67,7 @@ def parse(function: Callable[..., Any], argv: Sequence[str], prog: str = "", kno
         if dataclasses.is_dataclass(default) and not isinstance(default, type) and each.name in values:
             values[each.name] = dataclasses.asdict(default) | values[each.name]
     checked = {name: check(hints[name], value, _shown_name(name, hints[name])) for name, value in values.items()}
-    positional = [checked.pop(each.name) for each in parameters if each.kind is _POSITIONAL_ONLY]
+    positional = [checked.pop(each.name) for each in parameters if each.kind is POSITIONAL_ONLY]
     return function(*positional, **checked)
 
 
@@ -78,28 +82,15 @@ def overrides(kind: type, argv: Sequence[str], prog: str, **extra: Any) -> dict[
     return _match(extra | _fields(kind), argv, prog)
 
 
-def show_help(target: Any, prog: str, **options: Any) -> NoReturn:
-    """Print the help and exit."""
-    import tyro
+@dataclass(frozen=True)
+class OtherNames:
+    """Marks an option with its names in other programs, which an error about them suggests it for."""
 
-    registry = tyro.constructors.ConstructorRegistry()
+    names: tuple[str, ...]
 
-    @registry.primitive_rule
-    def table(hint: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec[Any] | None:
-        if typing.get_origin(hint.type) is not Mapping:
-            return None
-        return tyro.constructors.PrimitiveConstructorSpec(
-            nargs="*",
-            metavar="KEY.NAME=VALUE",
-            instance_from_str=list,
-            is_instance=lambda value: isinstance(value, Mapping),
-            str_from_instance=lambda value: [
-                f"{key}.{name}={each}" for key in value for name, each in value[key].items()
-            ],
-        )
-
-    tyro.cli(target, args=["--help"], prog=prog or None, registry=registry, **options)
-    raise AssertionError("tyro's help does not return")
+    @classmethod
+    def of(cls, *names: str) -> "OtherNames":
+        return cls(names)
 
 
 def _match(options: dict[str, Any], argv: Sequence[str], prog: str, known: Iterable[str] = ()) -> dict[str, Any]:
@@ -109,7 +100,7 @@ def _match(options: dict[str, Any], argv: Sequence[str], prog: str, known: Itera
     def refuse(event: _errors.ParseErrorEvent) -> NoReturn:
         raise UserError(_message(event, argv, _options(options), list(known), prog))
 
-    joined = _joined(argv, {flag for flag, hint in _options(options).items() if _any_number(hint)})
+    joined = _joined(argv, {flag for flag, hint in _options(options).items() if any_number(hint)})
     with _errors.on_parse_error(refuse):
         return tyro.cli(_table(options), args=joined, prog=prog or None)
 
@@ -136,13 +127,13 @@ def _joined(argv: Sequence[str], several: Container[str]) -> list[str]:
     return [*rest, *argv[end:]]
 
 
-def _any_number(hint: Any) -> bool:
+def any_number(hint: Any) -> bool:
     """Whether an option takes any number of values."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin in (Annotated, Required, NotRequired):
-        return _any_number(inner[0])
+        return any_number(inner[0])
     if origin in (typing.Union, types.UnionType):
-        return any(map(_any_number, inner))
+        return any(map(any_number, inner))
     return origin is list or (origin is tuple and ... in inner)
 
 
@@ -157,11 +148,15 @@ def _message(event: Any, argv: Sequence[str], options: dict[str, Any], known: Se
     from tyro import _errors
 
     more, known = f" ({prog} --help shows all)" if prog else "", [*options, *known]
-    unrecognized = getattr(event, "tokens", None) or _unknown_options(argv, known)
+    unrecognized = _before_dashes(getattr(event, "tokens", ()), argv) or _unknown_options(argv, known)
+    if switch := _switch_with_value(unrecognized, argv, options):
+        section, dot, name = switch.removeprefix("--").rpartition(".")
+        return f"{switch} takes no value: write {switch} or --{section}{dot}no-{name}"
     match event:
         case _errors.UnrecognizedArgs() | _errors.MissingArgs() | _errors.BadValue() if unrecognized:
             option = next((token for token in unrecognized if token.startswith("-")), "").partition("=")[0]
-            return f"Unrecognized options: {', '.join(unrecognized)}{nearest(option, known, quote='') or more}"
+            hint = _known_elsewhere(option, options) or nearest(option, known, quote="")
+            return f"Unrecognized options: {', '.join(unrecognized)}{hint or more}"
         case _errors.MissingArgs():
             names = ", ".join(_name(missing.arg) for missing in event.missing_arguments)
             return f"missing: {names}{more}"
@@ -176,6 +171,45 @@ def _message(event: Any, argv: Sequence[str], options: dict[str, Any], known: Se
                 return f"{_name(argument)} takes groups of {len(group)} values, each {' and '.join(group)}"
             return f"{_name(argument)}: {event.message}"
     return f"the arguments cannot be parsed ({type(event).__name__}){more}"
+
+
+def _before_dashes(tokens: Sequence[str], argv: Sequence[str]) -> list[str]:
+    """The tokens without those after `--`, which are of another command."""
+    remaining = Counter(argv[: list(argv).index("--") if "--" in argv else len(argv)])
+    remaining.update(argument.partition("=")[2] for argument in list(remaining))
+    return [token for token in tokens if remaining[token] > 0] or list(tokens)
+
+
+def _switch_with_value(values: Sequence[str], argv: Sequence[str], options: dict[str, Any]) -> str:
+    """The switch that the first of the values follows, such as `--json` before `true`; else empty."""
+    pairs = [(first, second) for first, second in itertools.pairwise(argv) if "=" not in first]
+    pairs += [(option, value) for option, equals, value in (each.partition("=") for each in argv) if equals]
+    switches = {flag for flag, hint in options.items() if _is_switch(hint)}
+    for option, value in pairs:
+        flag = re.sub(r"(^--|\.)no-", r"\1", _option(option))
+        if value in values[:1] and not value.startswith("-") and flag in switches:
+            return flag
+    return ""
+
+
+def _is_switch(hint: Any) -> bool:
+    wrapped = typing.get_origin(hint) in (Annotated, Required, NotRequired)
+    return _is_switch(typing.get_args(hint)[0]) if wrapped else hint is bool
+
+
+def _known_elsewhere(option: str, options: dict[str, Any]) -> str:
+    """`; did you mean --nproc?` for the name that an option has in other programs; else empty."""
+    name = _option(option).lstrip("-").casefold()
+    for flag, hint in options.items():
+        if any(name in marker.names for marker in _markers(hint) if isinstance(marker, OtherNames)):
+            return f"; did you mean {flag}?"
+    return ""
+
+
+def _markers(hint: Any) -> tuple[Any, ...]:
+    if typing.get_origin(hint) in (Required, NotRequired):
+        return _markers(typing.get_args(hint)[0])
+    return getattr(hint, "__metadata__", ())
 
 
 def _unknown_options(argv: Sequence[str], known: Sequence[str]) -> list[str]:
@@ -195,11 +229,11 @@ def _name(argument: Any) -> str:
 
 
 def _shown_name(name: str, hint: Any) -> str:
-    flag = _flag_name(name, hint)
+    flag = flag_name(name, hint)
     return name.upper() if flag is None else flag
 
 
-def _flag_name(name: str, hint: Any) -> str | None:
+def flag_name(name: str, hint: Any) -> str | None:
     """The option of a parameter; None for a positional parameter."""
     import tyro
 
@@ -217,7 +251,7 @@ def _options(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         inner = typing.get_args(hint)[0] if typing.get_origin(hint) in (Required, NotRequired) else hint
         if typing.is_typeddict(inner):
             flags |= _options(typing.get_type_hints(inner, include_extras=True), f"{prefix}{name.replace('_', '-')}.")
-        elif (flag := _flag_name(prefix + name, inner)) is not None:
+        elif (flag := flag_name(prefix + name, inner)) is not None:
             flags[flag] = inner
     return flags
 
@@ -227,7 +261,7 @@ def _argument(parameter: inspect.Parameter, hint: Any) -> Any:
 
     is_section = isinstance(hint, type) and dataclasses.is_dataclass(hint)
     kind = _TypedDict(parameter.name, _fields(hint), total=False) if is_section else _as_text(hint)
-    if parameter.kind is _POSITIONAL_ONLY and tyro.conf.Positional not in getattr(hint, "__metadata__", ()):
+    if parameter.kind is POSITIONAL_ONLY and tyro.conf.Positional not in getattr(hint, "__metadata__", ()):
         kind = tyro.conf.Positional[kind]
     return Required[kind] if parameter.default is parameter.empty else NotRequired[kind]
 

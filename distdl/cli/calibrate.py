@@ -33,16 +33,16 @@ def calibrate(
 ) -> None:
     """Measure this machine and write a device file: its ceilings, and fitted rates by kind of layer.
 
-    Ceilings are those of a large product and of a large copy. Layers are those of fifteen made-up networks, each
-    timed inside a training step. `distdl paleo --device FILE` then predicts other networks, and --device FILE makes
-    `distdl profile` and `distdl explain` compare with it. An existing file keeps its other precisions.
+    Ceilings are those of a large matrix product and of a large copy. Layers are those of fifteen synthetic networks,
+    each timed inside a training step. `distdl paleo --device FILE` then predicts other networks, and with --device
+    FILE `distdl profile` and `distdl explain` compare with it. An existing file keeps its other precisions.
 
     Args:
         file: the file to write, ending in .toml.
-        on: where to run.
-        precision: of the matrix products.
-        batches: samples per step; 4 on a processor, 16 and 64 on a GPU by default.
-        rounds: of each measurement; the median counts.
+        on: device to run on.
+        precision: precision of matrix products.
+        batches: samples per step; default: 4 on a CPU, 16 and 64 on a GPU.
+        rounds: repetitions of each measurement; the median is used.
     """
     if file.suffix != ".toml":
         raise UserError(f'{file}: name the file with the ending ".toml"')

@@ -78,7 +78,7 @@ def bench(
         return
     console.print(_loaders(table), _stages(rates))
     console.print(f"fastest: --data.loader {fastest[0]} --data.workers {fastest[1]}")
-    console.print(f"doctor: {sentence}", soft_wrap=True)
+    console.print(f"bottleneck: {sentence}", soft_wrap=True)
 
 
 def _network(run: Path) -> float | None:
@@ -142,8 +142,8 @@ def _loaders(rates: dict[tuple[str, int], float]) -> Table:
 WHAT = {
     "disk": "reading files, one at a time",
     "decode": "the decoder alone, whole images, one core",
-    "augment": "window and resize, one core",
-    "finish": "the rest of the augmentation, normalising",
+    "augment": "crop and resize, one core",
+    "finish": "the rest of the augmentation, normalization",
     "transfer": "host to device",
     "network": "the run's steps, without waiting for data",
 }

@@ -95,7 +95,10 @@ def _cuda() -> Capability:
     if not shutil.which("nvidia-smi"):
         return Capability(name="cuda", found=False, detail="no NVIDIA driver: training runs on the CPU")
     return Capability(
-        name="cuda", found=False, detail="a driver, but torch sees no GPU; ask the driver:", remedy="nvidia-smi"
+        name="cuda",
+        found=False,
+        detail="a driver is installed, but torch sees no GPU; check it with:",
+        remedy="nvidia-smi",
     )
 
 
@@ -106,7 +109,9 @@ def _nccl() -> Capability:
     if torch.distributed.is_nccl_available():
         version = ".".join(map(str, nccl.version()))
         return Capability(name="nccl", found=True, detail=f"{version}, inside torch")
-    return Capability(name="nccl", found=False, detail="this torch has none: GPUs would communicate through gloo")
+    return Capability(
+        name="nccl", found=False, detail="this build of torch has no NCCL: GPUs would communicate through gloo"
+    )
 
 
 def _package(name: str, row: Row) -> Capability:

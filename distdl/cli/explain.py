@@ -56,6 +56,8 @@ def explain(
         print(text)
     else:
         PlainConsole().print(table)
+    if figure:
+        PlainConsole(stderr=json).print(f"figure: {figure}", soft_wrap=True)
 
 
 def read_run(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -41,7 +41,7 @@ def flops(
     json: bool = False,
     csv: bool = False,
 ) -> None:
-    """Count a network's FLOPs, parameters and bytes, without its weights and without a device.
+    """Count a network's FLOPs, parameters and bytes, without weights or a device.
 
     FLOPs are those of multiply-adds, 2 each; biases, norms, activations and pools take bytes. Bytes are those of
     the forward pass in the parameters' own type, inputs and weights read once, outputs written once.
@@ -49,12 +49,12 @@ def flops(
     Args:
         model: a network of distdl or torchvision, a profile, or package.module:callable.
         input: shape of one sample, as 3x224x224; "128:int" for 128 token numbers; several inputs with commas between.
-            Without it the network's own size: a profile's, or that of torchvision's published weights.
-        batch: samples; without it a profile's batch size, or 1.
+            Default: that of the profile, or of torchvision's published weights.
+        batch: samples per batch; default: the profile's batch size, or 1.
         training: run as in training (auxiliary heads, dropout) and show both gradients: dgrad by the input, wgrad by
             the weights.
-        by: rows: layers in the order in which they run, kinds of layer, or modules with their parts.
-        convention: standard counts 2 for a multiply-add; lu2017 as that paper does: 1 for it, and more for other work.
+        by: rows of the table: layers in the order in which they run, kinds of layer, or modules with their parts.
+        convention: standard counts 2 FLOPs per multiply-add; lu2017 counts as Lu et al. 2017.
         options: settings of a network of another package, model.NAME=VALUE.
         json: print a JSON object.
         csv: print the rows as CSV.
@@ -62,7 +62,7 @@ def flops(
     if json and csv:
         raise UserError("--json and --csv: choose one")
     if convention == "lu2017" and training:
-        raise UserError("--convention lu2017 counts the forward pass alone: leave out --training")
+        raise UserError("--convention lu2017 counts only the forward pass: remove --training")
     network = _count(model, input, batch, training, options)
     if convention == "lu2017":
         network = lu2017(network)
@@ -115,7 +115,7 @@ def parse_inputs(text: str) -> list[tuple[tuple[int, ...], bool]]:
         except ValueError:
             sizes = ()
         if not sizes or min(sizes) < 1 or kind not in ("", "int"):
-            raise UserError(f'--input "{part}" is no shape: write it as 3x224x224, or as 128:int for token numbers')
+            raise UserError(f'--input "{part}" is not a shape: write it as 3x224x224, or as 128:int for token numbers')
         inputs.append((sizes, kind == "int"))
     return inputs
 

@@ -146,6 +146,8 @@ def paleo_command(
         print(json_format.dumps(prediction.as_dict(), indent=2))
     else:
         show(PlainConsole(), prediction, convention)
+    if figure:
+        PlainConsole(stderr=json).print(f"figure: {figure}", soft_wrap=True)
 
 
 def parse_workers(text: str) -> list[int]:

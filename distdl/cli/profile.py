@@ -37,16 +37,16 @@ def profile(
     """Measure each layer of a network on this machine, forward and backward, and show PALEO's prediction.
 
     An operator is timed as it runs in a real step, on a GPU by device events, short ones repeated inside one
-    measurement; the cost of an empty one is subtracted. The naive way is shown for comparison: a clock and a
-    synchronization around each operator, whose cost the sum of the layers then includes.
+    measurement; the cost of an empty one is subtracted. For comparison the naive method is shown too: a clock and a
+    synchronization around each operator, whose overhead is then part of the sum of the layers.
 
     Args:
         model: a network of distdl or torchvision, a profile, or package.module:callable.
         batch: samples; by default a profile's, or 8.
-        on: where to run.
+        on: device to run on.
         device: PALEO's data sheet for this machine: a device by name, or a file written by distdl calibrate. By default
             the device that the driver names; for a processor, ceilings measured now.
-        rounds: of each measurement; the median counts.
+        rounds: repetitions of each measurement; the median is used.
         options: settings of a network of another package, model.NAME=VALUE.
         json: print a JSON object.
     """

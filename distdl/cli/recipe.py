@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import NoReturn
 
-from distdl.cli import arguments
-from distdl.cli.arguments import overrides, take_flag
+from distdl.cli import help
+from distdl.cli.arguments import asks_for_help, overrides, take_flag
 from distdl.core.config import Config
 from distdl.core.profiles import DEFAULT_PROFILE, Recipe, leaves, read_profile, resolve, validate
-from distdl.core.renamed import RENAMED, current_name
+from distdl.core.renamed import current_option
 
-PROG = "distdl.train"
+PROG = "distdl train"
 
 
 def from_command_line(argv: Sequence[str], *, strategy: str, prog: str = PROG) -> Config:
@@ -30,6 +30,8 @@ def recipe(argv: Sequence[str], prog: str = PROG) -> Recipe:
     Raises:
         UserError: for an unknown option or a missing value.
     """
+    if asks_for_help(argv):
+        show_help(argv, prog)
     table = overrides(Config, _with_current_names(argv), prog, profile=str)
     profile = table.pop("profile", DEFAULT_PROFILE)
     return Recipe(profile=profile, overrides=dict(leaves(table)))
@@ -40,17 +42,17 @@ def _with_current_names(argv: Sequence[str]) -> list[str]:
     renamed = []
     for argument in argv:
         option, equals, value = argument.partition("=")
-        name = option.removeprefix("--").replace("-", "_")
-        if option.startswith("--") and name in RENAMED:
-            option = f"--{current_name(name).replace('_', '-')}"
-        renamed.append(f"{option}{equals}{value}")
+        renamed.append(f"{current_option(option)}{equals}{value}")
     return renamed
 
 
 def show_help(argv: Sequence[str], prog: str = PROG) -> NoReturn:
     """Print the options of a training with the profile's values as defaults, and exit."""
     _, rest = take_flag(argv, "--help")
-    table = overrides(Config, take_flag(rest, "-h")[1], prog, profile=str, list=bool)
+    table = overrides(Config, _with_current_names(take_flag(rest, "-h")[1]), prog, profile=str, list=bool)
     base = validate(read_profile(table.get("profile", DEFAULT_PROFILE))[0], where="")
-    description = "Train an image classifier. The defaults below are the profile's: --profile NAME|FILE."
-    arguments.show_help(Config, prog, default=base, description=description)
+    description = (
+        "Train an image classifier. The defaults below are those of the profile: --profile NAME|FILE. "
+        "--list shows all profiles."
+    )
+    help.show_help(Config, prog, default=base, description=description)

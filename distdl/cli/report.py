@@ -32,13 +32,13 @@ def write_report(paths: list[Path], out: Path | None = None) -> Path:
     from distdl.studies.runner import page as study_page
 
     if not paths:
-        raise UserError("which run? give the folder of one or more runs, or of a study")
+        raise UserError("no folder was given: give the folder of one or more runs, or of a study")
     for path in paths:
         if not path.is_dir():
             raise UserError(f"{path} is not a folder: give the folder of a run or of a study")
     studies = [path for path in paths if study_page.is_study(path)]
     if studies and len(paths) > 1:
-        raise UserError(f"{studies[0]} is a study, which has a page of its own: give it alone")
+        raise UserError(f"{studies[0]} is a study, which has its own page: give it alone")
     if studies:
         return page.write(out or paths[0] / REPORT, study_page.page(paths[0]))
     for path in paths:

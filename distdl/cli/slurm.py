@@ -16,14 +16,14 @@ from distdl.launchers.ledger import LEDGER
 from distdl.launchers.slices import EXIT_OVER, Over, last_line
 
 
-def begin(argv: tyro.conf.Positional[tuple[str, ...]], *, queued: str = "") -> int:
+def begin(arguments: tyro.conf.Positional[tuple[str, ...]], *, queued: str = "") -> int:
     """Print the seconds after which the training of this slice must stop (0: no limit); exit 3 if there is no slice.
 
     Args:
-        argv: arguments of distdl.train, after `--`.
-        queued: when the job was submitted or queued again, as squeue's %V shows it.
+        arguments: arguments of distdl train, after `--`.
+        queued: time at which the job was submitted or requeued, as squeue's %V shows it.
     """
-    run, config = _run_and_config(argv)
+    run, config = _run_and_config(arguments)
     now = time.time()
     try:
         waited_s = max(now - datetime.fromisoformat(queued).timestamp(), 0.0) if queued else 0.0
@@ -40,21 +40,21 @@ def begin(argv: tyro.conf.Positional[tuple[str, ...]], *, queued: str = "") -> i
 
 
 def end(
-    argv: tyro.conf.Positional[tuple[str, ...]],
+    arguments: tyro.conf.Positional[tuple[str, ...]],
     *,
     code: Count,
     state: str = "RUNNING/None",
     log: FilePath | None = None,
 ) -> int:
-    """Record the end of a slice: exit 0 if the job must be queued again, 3 if not.
+    """Record the end of a slice: exit 0 if the job must be requeued, 3 if not.
 
     Args:
-        argv: arguments of distdl.train, after `--`.
+        arguments: arguments of distdl train, after `--`.
         code: the training's exit code.
-        state: of the job, as squeue's %T/%r shows it.
+        state: state of the job, as squeue's %T/%r shows it.
         log: the job's output, which is searched for the reason of a failure.
     """
-    run, config = _run_and_config(argv)
+    run, config = _run_and_config(arguments)
     try:
         why = last_line(log) if log else ""
         total = slices.end(run, config, code=code, state=state, why=why, now=time.time())

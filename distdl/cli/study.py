@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import tyro
 from rich.console import Console
 
-from distdl.cli.arguments import asks_for_help, parse, show_help
+from distdl.cli.arguments import asks_for_help, parse
+from distdl.cli.help import show_help
 from distdl.core.config import Count, FilePath
 from distdl.core.console import PlainConsole
 from distdl.core.errors import EXIT_DONE, UserError, as_literal
@@ -99,9 +100,10 @@ def own_options(argv: Sequence[str], study: Study) -> list[str]:
 
 
 def _help(study: Study, prog: str) -> int:
-    for target, name in ((run, prog), (study.settings, f"{prog} {study.name} ... --set key=value, of")):
+    settings = f"settings of {study.name}, as --KEY VALUE or --set KEY=VALUE:"
+    for target, usage in ((run, ""), (study.settings, settings)):
         with contextlib.suppress(SystemExit):
-            show_help(target, name)
+            show_help(target, prog, usage=usage)
     for name, kind in typing.get_type_hints(study.settings).items():
         if kind == Overrides:
             print(f"--{name}.FIELD VALUE sets a field of the trainings, by its option of distdl train: --{name}.seed 1")
@@ -125,15 +127,15 @@ def run(
     Args:
         name: name of the study (distdl study list).
         profile: settings from profiles/studies/NAME-PROFILE.toml or a TOML file.
-        set: settings as key=value; each is an option too (--key value).
-        jobs: trials at the same time; 0 is one for each GPU of --gpus, and one without.
-        gpus: the GPUs to use, with commas between: 0,1; or all. Each trial takes as many as it has ranks.
+        set: settings as key=value; each is also an option (--key value).
+        jobs: number of trials at the same time; 0: one per GPU of --gpus, or one without GPUs.
+        gpus: GPUs to use: 0,1 or all. Each trial takes one per rank.
         slurm: submit it as an array of Slurm jobs that share the folder: options of sbatch in quotes, as
             "--array=0-3 --gpus=1 --time=2:00:00".
-        quick: the small version, which runs in minutes on two cores.
+        quick: a small version, which runs in minutes on two cores.
         out: the study's folder; by default runs/studies/NAME, or NAME-quick. An existing folder keeps its settings if
             none are given.
-        leave: end as soon as nothing is left to begin, without waiting for what other processes do.
+        leave: exit when no trial is left to start, without waiting for those of other processes.
     """
     from distdl.studies.runner import needs
     from distdl.studies.runner.settings import resolve
@@ -171,7 +173,7 @@ def _gpus(assignments: str) -> tuple[str, ...]:
     from distdl.telemetry.nvml import visible_uuids
 
     if not (uuids := visible_uuids()):
-        raise UserError("--gpus all: there is no GPU here; leave it out")
+        raise UserError("--gpus all: no GPU was found: remove the option")
     return tuple(uuids)
 
 
@@ -220,7 +222,7 @@ def _show(folder: StudyFolder, console: Console) -> list[Section]:
     from distdl.report.terminal import show
 
     if not any(outcome.completed for outcome in folder.outcomes().values()):
-        console.print("no trial is completed: there is nothing to show yet")
+        console.print("no trial is completed yet: there is nothing to show")
         return []
     sections = folder.sections()
     folder.write_findings(sections)

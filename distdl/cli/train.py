@@ -1,4 +1,4 @@
-"""`python -m distdl.train --profile NAME|FILE [--optim.lr 0.1 ...]`: parse, build, run, close.
+"""`distdl train --profile NAME|FILE [--optim.lr 0.1 ...]`: parse, build, run, close.
 
 Started by torchrun, horovodrun or Slurm it is one rank of many; started alone it trains on one device.
 """
@@ -8,6 +8,7 @@ from distdl.runtime.interrupts import Importing
 with Importing():
     import os
     import sys
+    import warnings
     from collections.abc import Sequence
     from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ with Importing():
     from distdl.runtime import cores
     from distdl.runtime.mpi_slurm import join, rank_of
     from distdl.runtime.process import run_command
+    from distdl.runtime.signals import restored_signals
 
 if TYPE_CHECKING:
     from distdl.core.config import Config
@@ -23,31 +25,47 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None, callbacks: "tuple[Callback, ...]" = ()) -> int:
-    """Train. Returns the exit code: 0 done, 2 the user's input, 75 stopped and resumable, else 1.
+    """Train as `python -m distdl.train`. Returns the exit code: 0 done, 2 the user's input, 75 stopped, else 1.
 
     Args:
+        argv: without it, the arguments of this process, which then exits: once the training has saved its state, stop
+            signals stay ignored, so that they do not change the exit code.
         callbacks: listeners in addition to the usual ones.
     """
-    debug, argv = take_flag(sys.argv[1:] if argv is None else argv, "--debug")
+    prog = "python -m distdl.train"
+    if argv is None:
+        return run(sys.argv[1:], callbacks, prog)
+    with restored_signals():
+        return run(argv, callbacks, prog)
+
+
+def run(argv: Sequence[str], callbacks: "tuple[Callback, ...]" = (), prog: str = "distdl train") -> int:
+    """Train, in a process that then exits. Returns the exit code.
+
+    Args:
+        prog: the command as typed, for its help and errors.
+    """
+    debug, argv = take_flag(argv, "--debug")
     cores.passive_waiting()
     cores.observe_start()
-    return run_command(lambda: _main(argv, callbacks), debug=debug, rank=rank_of(os.environ))
+    return run_command(lambda: _run(argv, callbacks, prog), debug=debug, rank=rank_of(os.environ))
 
 
-def _main(argv: Sequence[str], callbacks: "tuple[Callback, ...]" = ()) -> int:
+def _run(argv: Sequence[str], callbacks: "tuple[Callback, ...]", prog: str) -> int:
     join(os.environ)
     with Importing():
         from distdl.cli.recipe import from_command_line, show_help
         from distdl.core.config import Config
         from distdl.core.profiles import profiles
 
+    rank = rank_of(os.environ)
     if asks_for_help(argv):
-        if rank_of(os.environ) == 0:
-            show_help(argv)
+        if rank == 0:
+            show_help(argv, prog)
         return EXIT_DONE
     listing, argv = take_flag(argv, "--list")
     if listing:
-        overrides(Config, argv, "distdl.train", profile=str)  # a mistake elsewhere is reported all the same
+        overrides(Config, argv, prog, profile=str)  # a mistake elsewhere is reported all the same
         from distdl.core.console import PlainConsole
 
         first_lines = {name: file.read_text(encoding="utf-8").partition("\n")[0] for name, file in profiles().items()}
@@ -57,11 +75,15 @@ def _main(argv: Sequence[str], callbacks: "tuple[Callback, ...]" = ()) -> int:
         from distdl.runtime.launch_env import choose_strategy, is_elastic_horovod
         from distdl.training.restart import after_restart
 
-    config = after_restart(from_command_line(argv, strategy=choose_strategy()), os.environ)
+    with warnings.catch_warnings():
+        if rank:
+            warnings.simplefilter("ignore", FutureWarning)  # about old names: rank 0 prints it
+        config = from_command_line(argv, strategy=choose_strategy(), prog=prog)
+    config = after_restart(config, os.environ)
     if is_elastic_horovod():
-        from distdl.training.elastic import run
+        from distdl.training import elastic
 
-        return run(config, lambda config, more: _train(config, (*more, *callbacks)))
+        return elastic.run(config, lambda config, more: _train(config, (*more, *callbacks)))
     return _train(config, callbacks)
 
 
@@ -81,13 +103,7 @@ def _train(config: "Config", callbacks: "tuple[Callback, ...]" = ()) -> int:
         from distdl.training.session import train
 
     try:
-        status = train(config, strategy, callbacks, began=psutil.Process().create_time())
+        status = train(config, strategy, callbacks, began=psutil.Process().create_time(), exits=True)
     finally:
         strategy.close()
     return EXIT_DONE if status == "completed" else EXIT_STOPPED
-
-
-if __name__ == "__main__":
-    from distdl.runtime.process import exit_process, with_torchelastic_record
-
-    exit_process(with_torchelastic_record(main)())

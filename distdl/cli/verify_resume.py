@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 from pydantic import Field
 
+from distdl.cli.arguments import OtherNames
 from distdl.core.config import Count, FilePath, Positive, Seed
 from distdl.core.console import PlainConsole
 from distdl.core.errors import EXIT_DONE, EXIT_FAILED, UserError, reading
@@ -24,7 +25,7 @@ def verify_resume(
     arguments: tyro.conf.Positional[tuple[str, ...]],
     *,
     profile: str = "digits",
-    ranks: Positive = 2,
+    ranks: Annotated[Positive, OtherNames.of("n", "np", "nproc", "nproc-per-node", "ntasks", "gpus")] = 2,
     kills: Count = 3,
     other_ranks: Count = 0,
     steps: Annotated[int, Field(ge=2, lt=2**63)] = 60,
@@ -39,14 +40,14 @@ def verify_resume(
     differently, so that only the samples must be the same. Exit code 1: there is a difference.
 
     Args:
-        arguments: further arguments of distdl.train, after `--`.
-        profile: the training, as for distdl.train.
+        arguments: further arguments of distdl train, after `--`.
+        profile: profile of the training, as for distdl train.
         ranks: processes that train.
         kills: number of kills.
-        other_ranks: resume once more, on this number of ranks; 0 does not.
+        other_ranks: resume once more on this number of ranks; 0: do not.
         steps: length of the trainings, at least 2: a kill is between the first step and the last.
-        seed: of the random moments.
-        out: folder of the trainings and of the certificate; without it runs/verify-NAME-TIME.
+        seed: seed of the random moments.
+        out: folder of the trainings and of the certificate; default: runs/verify-NAME-TIME.
     """
     from distdl.cli.recipe import recipe
     from distdl.core.files import write_json

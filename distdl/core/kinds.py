@@ -94,7 +94,7 @@ KINDS = {
             where="data.loader",
             others=("auto",),
             arguments=("spec", "reason"),
-            makes="distdl.data.dataset:Loader",
+            makes="distdl.data.loaders.base:Loader",
             fields=True,
         ),
         Kind(

@@ -94,7 +94,7 @@ def _read(name: str, parent: Path | None, seen: tuple[str, ...]) -> tuple[dict[s
     if str(file) in seen:
         raise UserError(f'profile "{name}" extends itself: {" -> ".join([*seen, str(file)])}')
     where = str(file) if isinstance(file, Path) else f'profile "{name}"'
-    table = current_names(read_toml(file, "profile file"))
+    table = current_names(read_toml(file, "profile file"), where)
     extends = table.pop("extends", None)
     if extends is not None and not isinstance(extends, str):
         raise UserError(f"{where}: extends: {as_literal(extends)} is not the name of a profile or a file")

@@ -27,8 +27,8 @@ def arguments(recipe: Recipe) -> tuple[str, ...]:
             rendered += [option, *settings] if settings else []
         elif isinstance(value, list | tuple):
             rendered += [option, *_texts(value)]
-        elif value is not None:
-            text = str(value)
+        else:
+            text = str(value)  # "None" is the text of no value
             rendered += [option, text] if text and not text.startswith("-") else [f"{option}={text}"]
     return tuple(rendered)
 

@@ -1,11 +1,11 @@
-"""Run launch commands: a single command replaces this process; several are started, watched and terminated."""
+"""Run launch commands: start them, forward signals to them, wait for all, and end the others if one fails."""
 
 import os
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -15,6 +15,7 @@ from distdl.launchers.job import Command
 
 GRACE_S = 30.0
 """Seconds that the other commands have to exit after one has failed."""
+FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
 INTERRUPT = b"\x03"
 """Byte that Ctrl-C sends to a terminal: it interrupts the remote command of an ssh with a terminal."""
 
@@ -30,31 +31,33 @@ def run(commands: Sequence[Command]) -> int:
             raise UserError(f"{command.argv[0]} was not found: is it installed and on PATH?")
         for name, text in command.files.items():
             Path(name).write_text(text, encoding="utf-8")
-    if len(commands) == 1:
-        # The command then has this process's signals, terminal and exit code.
-        os.execvpe(commands[0].argv[0], commands[0].argv, {**os.environ, **commands[0].env})
-    return watch([_start(command) for command in commands])
+    reads_terminal = len(commands) == 1
+    return watch(_start(command, reads_terminal) for command in commands)
 
 
-def _start(command: Command) -> subprocess.Popen[Any]:
+def _start(command: Command, reads_terminal: bool) -> subprocess.Popen[Any]:
     # In its own session Ctrl-C reaches it once, through this process, and not a second time from the terminal.
-    stdin = subprocess.PIPE if command.argv[0] == "ssh" else subprocess.DEVNULL
+    alone = None if reads_terminal else subprocess.DEVNULL
+    stdin = subprocess.PIPE if command.argv[0] == "ssh" else alone
     return subprocess.Popen(command.argv, env={**os.environ, **command.env}, stdin=stdin, start_new_session=True)
 
 
-def watch(processes: Sequence[subprocess.Popen[Any]]) -> int:
+def watch(processes: Iterable[subprocess.Popen[Any]]) -> int:
     """Wait for all processes. After one has failed, the others get SIGTERM if they have not exited within `GRACE_S`.
 
-    SIGINT and SIGTERM are forwarded. Returns the exit code of the first process that failed, or 0.
+    The signals of `FORWARDED` are forwarded, also while the iterable starts the processes. Returns the exit code of the
+    first process that failed, or 0.
     """
     received: list[int] = []
 
     def receive(number: int, frame: FrameType | None) -> None:
         received.append(number)
 
-    previous = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
-    running, code, deadline = list(processes), EXIT_DONE, float("inf")
+    previous = {number: signal.signal(number, receive) for number in FORWARDED}
+    running: list[subprocess.Popen[Any]] = []
+    code, deadline = EXIT_DONE, float("inf")
     try:
+        running.extend(processes)  # those started before an error are in the list
         while running:
             for process in [process for process in running if process.poll() is not None]:
                 running.remove(process)

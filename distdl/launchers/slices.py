@@ -15,7 +15,6 @@ import itertools
 import math
 import signal
 import sys
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from distdl.core.config import Config, SlurmConfig
 from distdl.core.errors import EXIT_DONE, EXIT_STOPPED, EXIT_USER, UserError
 from distdl.core.files import write_json
 from distdl.core.manifest import Progress, damaged, published
+from distdl.core.renamed import warn_old_module
 from distdl.core.result import read_result
 from distdl.core.run_files import CHECKPOINTS, METRICS, RESULT, in_use
 from distdl.core.text import printable
@@ -190,5 +190,5 @@ def _sum_up(run: Path, total: SliceTotals) -> None:
 
 if __name__ == "__main__":
     # Jobs that version 0.1 submitted requeue themselves with this command.
-    warnings.warn("python -m distdl.launchers.slices is now distdl slurm", DeprecationWarning, stacklevel=1)
+    warn_old_module("python -m distdl.launchers.slices")
     sys.exit(importlib.import_module("distdl.cli.__main__").main(["slurm", *sys.argv[1:]]))

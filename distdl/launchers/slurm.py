@@ -175,29 +175,37 @@ _SCRIPT = """\
 #!/bin/bash
 {head}
 #
-# Trains in slices of {minutes} minutes. {warning} s before a slice's limit Slurm sends SIGUSR2 to the ranks.
-# They finish their step, save a checkpoint and exit with code 75; then the job requeues itself, and the next slice
-# continues. It ends when the training is complete, when slurm.total_lifetime_s of compute time is used, after more than
-# slurm.max_restarts consecutive failures without a new checkpoint, or by scancel. slices.jsonl in the run folder has a
-# row for each start and end of a slice; result.json has the totals.
+# Trains in slices of {minutes} minutes. {warning} s before the end of a slice Slurm sends
+# SIGUSR2 to the ranks. They finish their step, save a checkpoint and exit with
+# code 75; then the job requeues itself, and the next slice continues. It ends
+# when the training is complete, when slurm.total_lifetime_s of compute time is
+# used, after more than slurm.max_restarts consecutive failures without a new
+# checkpoint, or by scancel. slices.jsonl in the run folder has a row for each
+# start and end of a slice; result.json has the totals.
 
-python={python}  # of the environment with distdl, on every node
+# Python of the environment with distdl, on every node.
+python={python}
 {names}
 train=({train} --out "$run" --resume auto)
 
 slice() {{ "$python" -m distdl.cli slurm "$@" -- "${{train[@]}}"; }}
-trap : TERM USR2  # these signals stop the ranks, but not this script, which records how they ended
+# These signals stop the ranks, not this script, which records their exit code.
+trap : TERM USR2
 
-# Time limit of this slice in seconds: 0 (none), except near the end of the total lifetime.
-seconds=$(slice begin --queued "$(squeue --noheader --job "$job" --format %V)") || exit
+# Time limit of this slice in seconds: 0 (none), except near the end of the
+# total lifetime.
+queued=$(squeue --noheader --job "$job" --format %V)
+seconds=$(slice begin --queued "$queued") || exit
 
-# One task per rank. Since Slurm 22.05 srun does not inherit the number of cores per task.
+# One task per rank. Since Slurm 22.05 srun does not inherit the number of cores
+# per task.
 export SRUN_CPUS_PER_TASK="${{SLURM_CPUS_PER_TASK:-1}}"
 srun {srun} \\
     "$python" -m distdl.train "${{train[@]}}" --max-time "$seconds"
 code=$?
 
-state=$(squeue --noheader --job "$job" --format %T/%r)  # shows scancel: then the job must not be requeued
+# The state shows scancel: then the job must not be requeued.
+state=$(squeue --noheader --job "$job" --format %T/%r)
 slice end --code "$code" --state "$state" --log "$log" || exit "$code"
 scontrol requeue "$job"
 """
@@ -206,7 +214,8 @@ job=$SLURM_JOB_ID
 run={run}
 log={log}$job.log"""
 _ARRAY = """\
-job=${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID  # the id of one task; the id of the job would mean all tasks
+# The id of one task; the id of the job refers to all tasks.
+job=${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID
 folder={run}
 run=$folder/seed-$SLURM_ARRAY_TASK_ID
 log={log}$job.log"""
@@ -268,5 +277,7 @@ def hand_over(text: str) -> str:
     done = subprocess.run([sbatch, "--parsable"], input=text, env=environ, capture_output=True, text=True, check=False)
     job = re.match(r"\d+", done.stdout)
     if done.returncode or not job:  # --test-only and its like end with 0, and submit nothing
-        raise UserError(f"sbatch did not submit the job: {' '.join(done.stderr.split()) or 'it printed no job id'}")
+        messages = [line.strip().removeprefix("sbatch: error: ") for line in done.stderr.splitlines() if line.strip()]
+        first = messages[0] if messages else "it printed no job id"
+        raise UserError(f"sbatch did not submit the job: {first}")
     return job[0]

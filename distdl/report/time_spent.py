@@ -10,6 +10,7 @@ from distdl.report.content import Axis, Figure, PlotLayer, Section, Table
 from distdl.report.run_folder import Run
 
 CATEGORIES = Axis(title="", scale="category")
+UNACCOUNTED = "in no part"
 
 
 def phases(runs: Sequence[Run]) -> tuple[Figure | Table, ...]:
@@ -101,6 +102,10 @@ def waterfall_figure(parts: Waterfall, title: str = "From the peak of the device
         for column, cell in zip(data.values(), row, strict=True):
             column.append(cell)
         start += part.seconds
+    rest_s = parts.unaccounted * parts.whole_s
+    rest = (start, start + rest_s, "unaccounted", "unaccounted", 100 * parts.unaccounted, UNACCOUNTED)
+    for column, cell in zip(data.values(), rest, strict=True):
+        column.append(cell)
     layer = PlotLayer(mark="bars", data=data, x="to (s)", y="part", start="from (s)", series="kind")
     return Figure(
         name="waterfall",
@@ -114,7 +119,7 @@ def waterfall_figure(parts: Waterfall, title: str = "From the peak of the device
 
 def _single(parts: Waterfall) -> tuple[Figure | Table, ...]:
     rows = [(part.name, part.seconds, 100 * part.share, part.what) for part in parts.parts]
-    rows.append(("unaccounted", parts.unaccounted * parts.whole_s, 100 * parts.unaccounted, "in no part"))
+    rows.append(("unaccounted", parts.unaccounted * parts.whole_s, 100 * parts.unaccounted, UNACCOUNTED))
     columns = ("part", "seconds", "share (%)", "description")
     table = Table(name="waterfall-table", title="Parts of the total time", columns=columns, rows=tuple(rows))
     return waterfall_figure(parts), table

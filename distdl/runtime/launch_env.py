@@ -7,6 +7,7 @@ as `environ`, by default those of this process.
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from distdl.core.errors import UserError
 
@@ -96,9 +97,9 @@ def torchrun_job(environ: Mapping[str, str] = os.environ) -> TorchrunJob:
     )
 
 
-def records_errors(environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether torchrun reads the error of a failed rank from a file."""
-    return "TORCHELASTIC_ERROR_FILE" in environ
+def error_file(environ: Mapping[str, str] = os.environ) -> Path | None:
+    """The file from which torchrun reads the error of a failed rank; None under other launchers."""
+    return Path(environ["TORCHELASTIC_ERROR_FILE"]) if "TORCHELASTIC_ERROR_FILE" in environ else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 import errno
+import json
 import os
 import re
 import signal
@@ -11,9 +12,9 @@ import time
 from collections.abc import Callable
 from typing import NoReturn
 
-from distdl.core.errors import EXIT_DONE, EXIT_FAILED, EXIT_USER, Failure, UserError, reason, shortened
+from distdl.core.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, EXIT_USER, Failure, UserError, reason, shortened
 from distdl.core.text import printable
-from distdl.runtime.launch_env import records_errors
+from distdl.runtime.launch_env import error_file
 
 
 class Terminated(BaseException):
@@ -97,14 +98,32 @@ def _machine_error(error: Exception) -> str:
     return ""
 
 
+IN_SUMMARY = {
+    EXIT_STOPPED: 'stopped in order, not an error: the line "resume with" of rank 0 is the command that continues',
+    EXIT_USER: 'see the line "error:" above',
+    EXIT_FAILED: 'see the line "error:" above',
+}
+"""Messages of torchrun's summary, where it otherwise has a hint about tracebacks, by exit code of the rank."""
+
+
 def with_torchelastic_record(main: Callable[[], int]) -> Callable[[], int]:
-    """Wrap `main` so that its traceback is recorded for torchrun, which prints that of the first failed rank."""
-    if not records_errors():
+    """Wrap `main` so that torchrun's summary of failed ranks shows its traceback, or the meaning of its exit code."""
+    file = error_file()
+    if file is None:
         return main
     from torch.distributed.elastic.multiprocessing.errors import record
 
     recorded = record(main)
-    return lambda: recorded() or EXIT_DONE
+
+    def recording() -> int:
+        code = recorded() or EXIT_DONE
+        if code in IN_SUMMARY:
+            message = {"message": IN_SUMMARY[code], "extraInfo": {"timestamp": str(int(time.time()))}}
+            with contextlib.suppress(OSError):  # without the file the summary has no message
+                file.write_text(json.dumps({"message": message}), encoding="utf-8")
+        return code
+
+    return recording
 
 
 def exit_process(code: int) -> NoReturn:
@@ -113,6 +132,7 @@ def exit_process(code: int) -> NoReturn:
     A gloo thread releases the tensors of a collective shortly after it is complete, and needs the interpreter for that.
     If the interpreter is already shutting down, the process ends with SIGABRT after a successful training.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the code stands: a late Ctrl-C does not replace it
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):  # the reader has closed the pipe

@@ -40,6 +40,8 @@ def render(argv: Sequence[str], parents: Sequence[Sequence[str]], environ: Mappi
             is not a complete command: a rank cannot be started alone.
         out: the run folder.
     """
+    if launch := next(filter(None, map(_own_launch, parents)), []):
+        return shlex.join(_resumed(launch, out))
     launcher = next((line for line in parents if _is_launcher(line)), None)
     if launcher is not None:
         return shlex.join(_resumed(_shortened(launcher), out))
@@ -47,8 +49,20 @@ def render(argv: Sequence[str], parents: Sequence[Sequence[str]], environ: Mappi
         return f"the same command, with {shlex.join(_resumed([], out))}"
     program, *rest = argv
     name = Path(program).name
-    command = ["python", "-m", "distdl.train", *rest] if name in ("train.py", "-c", "-m") else [name, *rest]
-    return shlex.join(_resumed(command, out))
+    if name == "__main__.py":
+        command = ["python", "-m", "distdl.cli", *rest]
+    else:
+        command = ["python", "-m", "distdl.train", *rest] if name in ("train.py", "-c", "-m") else [name, *rest]
+    return shlex.join(_resumed(_own_launch(command) or command, out))
+
+
+def _own_launch(line: Sequence[str]) -> list[str]:
+    """`distdl launch ... --` of a command line, to which arguments of the training can be added; else empty."""
+    for place, word in enumerate(line[:3]):
+        program = {"distdl": ["distdl"], "distdl.cli": ["python", "-m", "distdl.cli"]}.get(Path(word).name)
+        if program and line[place + 1 : place + 2] == ["launch"]:
+            return [*program, *line[place + 1 :], *([] if "--" in line else ["--"])]
+    return []
 
 
 def _is_launcher(line: Sequence[str]) -> bool:

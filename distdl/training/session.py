@@ -1,6 +1,8 @@
 """One training, from a strategy that is set up to a closed run folder. Called by `distdl.train` and by studies."""
 
+import sys
 import time
+from typing import Any
 
 from rich.console import Console
 
@@ -29,7 +31,12 @@ from distdl.training.trainer import Trainer
 
 
 def train(
-    config: Config, strategy: Strategy, callbacks: tuple[Callback, ...] = (), *, began: float | None = None
+    config: Config,
+    strategy: Strategy,
+    callbacks: tuple[Callback, ...] = (),
+    *,
+    began: float | None = None,
+    exits: bool = False,
 ) -> str:
     """Train to the end or until a signal stops it. Returns "completed" or "stopped"; results are in the run folder.
 
@@ -40,6 +47,7 @@ def train(
         strategy: a strategy that is set up, in the role "train".
         callbacks: callbacks in addition to the default ones.
         began: Unix time since which the run has held its devices; default: now.
+        exits: the process exits after this training: stop signals are ignored once its state is saved.
     Raises:
         UserError: if the training cannot start; nothing was written.
     """
@@ -69,6 +77,8 @@ def train(
     status, result, first_step, is_unusable = "failed", {}, trainer.progress.step, False
     try:
         status = trainer.fit()
+        if exits:
+            trainer.stop.ignore()
     except UserError as error:
         is_unusable = isinstance(error, ComponentError) and trainer.progress.step == first_step
         if is_unusable:
@@ -82,17 +92,24 @@ def train(
             run.result(result)
             tracking.end(trainer, result)
         (run.discard if is_unusable and is_writer else run.close)()
-        trainer.stop.close()  # last: a signal from a launcher that ends the job must not interrupt the writing
+        if status == "failed" or not exits:
+            trainer.stop.close()  # last: a signal from a launcher that ends the job must not interrupt the writing
     # A rank that exits with another code than 0 (75 when stopped) makes launchers end the other ranks: wait for them.
     strategy.barrier()
     if is_writer:
-        console.print(closing_table(result))
-        if servers := servers_table(result):
-            console.print(servers)
-        if status == "stopped":
-            console.print(stopped_at(trainer), soft_wrap=True)
-        console.print(f"run folder: {run.path}", soft_wrap=True)
+        _print_end(trainer, console, status, result)
     return status
+
+
+def _print_end(trainer: Trainer, console: Console, status: str, result: dict[str, Any]) -> None:
+    """Print the results, the run folder and, for a stopped run, how to resume it."""
+    console.print(closing_table(result))
+    if servers := servers_table(result):
+        console.print(servers)
+    console.print(f"run folder: {trainer.run.path}", soft_wrap=True)
+    if status == "stopped":
+        console.print(stopped_at(trainer), soft_wrap=True)  # last: a launcher prints its own messages after it
+    sys.stdout.flush()
 
 
 def enter(trainer: Trainer, location: Entry) -> None:

@@ -19,9 +19,12 @@ class StopSignal:
         self._deadline = time.monotonic() + max_time if max_time else math.inf
         self.reason = ""
         """Name of the signal, or "max_time"; empty until there is a reason."""
+        self._is_saved = False
         self._previous = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._is_saved:
+            return
         if number == signal.SIGINT and self.reason:
             raise KeyboardInterrupt  # a second Ctrl-C ends the process at once
         self.reason = signal.Signals(number).name
@@ -31,6 +34,15 @@ class StopSignal:
         if not self.reason and time.monotonic() > self._deadline:
             self.reason = "max_time"
         return bool(self.reason)
+
+    def ignore(self) -> None:
+        """Ignore all further signals: the state is saved, and the process only has to exit with its code.
+
+        Python resets other handlers than SIG_IGN while it ends, and a signal would then replace the exit code.
+        """
+        self._is_saved = True  # first: a signal may have arrived whose handler has not run yet
+        for number in self._previous:
+            signal.signal(number, signal.SIG_IGN)
 
     def close(self) -> None:
         """Restore the previous signal handlers."""

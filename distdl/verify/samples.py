@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from distdl.core.errors import UserError
 from distdl.core.files import read_rows
 from distdl.training.events import Callback, Training
 
@@ -61,7 +62,13 @@ class SampleLog(Callback):
 
 
 def from_environment() -> SampleLog:
-    """Make the log that the environment variables of this process describe."""
+    """Make the log that the environment variables of this process describe.
+
+    Raises:
+        UserError: they are not set.
+    """
+    if FOLDER not in os.environ or LEG not in os.environ:
+        raise UserError(f"{FOLDER} and {LEG} are not set: distdl verify-resume starts this program")
     return SampleLog(Path(os.environ[FOLDER]), int(os.environ[LEG]))
 
 

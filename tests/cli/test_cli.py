@@ -31,6 +31,13 @@ def test_help_fits_a_terminal_of_80_columns() -> None:
     assert max(map(len, run("--help").stdout.splitlines())) <= 80
 
 
+def test_each_file_is_named_after_its_verb_or_group() -> None:
+    for name, verb in cli.VERBS.items():
+        group, *_ = names = name.replace("-", "_").split()
+        file = verb.target.partition(":")[0].removeprefix("distdl.cli.")
+        assert file in ("_".join(names), group) or (name, file) == ("models list", "list")
+
+
 @pytest.mark.parametrize("verb", cli.VERBS)
 def test_every_verb_has_help(verb: str) -> None:
     done = run(*verb.split(), "--help")

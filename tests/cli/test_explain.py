@@ -5,6 +5,8 @@ import json
 import pytest
 
 from distdl.cli.__main__ import main
+from distdl.perf.usage.waterfall import waterfall
+from distdl.report.time_spent import waterfall_figure
 from spent_run import KNOWN, RUN
 
 
@@ -37,6 +39,16 @@ def test_json(run, capsys):
     assert printed["largest"] == "kernels"
     assert sum(part["seconds"] for part in printed["parts"]) == pytest.approx(printed["whole_s"])
     assert printed["mfu"] == pytest.approx(100 * 1e12 / (5e12 * 82))
+
+
+@pytest.mark.parametrize("held_s", [80.0, 100.0, 130.0])
+def test_the_bars_of_the_figure_add_up_to_the_total(held_s):
+    parts = waterfall(RUN | KNOWN | {"held_s": held_s})
+    (layer,) = waterfall_figure(parts).layers
+    starts, ends = layer.data["from (s)"], layer.data["to (s)"]
+    assert starts[0] == 0 and starts[1:] == ends[:-1]
+    assert ends[-1] == pytest.approx(held_s)
+    assert (layer.data["part"][-1], layer.data["share (%)"][-1]) == ("unaccounted", 100 * parts.unaccounted)
 
 
 @pytest.mark.parametrize("kind", ["png", "svg"])

@@ -34,11 +34,21 @@ def test_other_files_are_refused(name: str, verb: str, tmp_path: Path, capsys: p
 
 @pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize("suffix", [*FORMATS, ".PNG"])
-def test_the_figure_is_the_only_file(suffix: str, verb: str, tmp_path: Path) -> None:
+def test_the_figure_is_the_only_file_and_its_name_is_printed(
+    suffix: str, verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([*VERBS[verb], "--figure", f"new/folder/figure{suffix}"]) == 0
+    assert capsys.readouterr().out.endswith(f"figure: new/folder/figure{suffix}\n")
     assert [file.name for file in Path("new/folder").iterdir()] == [f"figure{suffix}"]
     head = Path(f"new/folder/figure{suffix}").read_bytes()[:5]
     assert head == {".png": b"\x89PNG\r", ".svg": b"<svg ", ".pdf": b"%PDF-"}[suffix.lower()]
+
+
+@pytest.mark.parametrize("verb", ["explain", "paleo"])
+def test_the_name_of_the_figure_is_no_part_of_the_json(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*VERBS[verb], "--json", "--figure", "figure.svg"]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) and printed.err == "figure: figure.svg\n"
 
 
 @pytest.mark.parametrize("verb", VERBS)

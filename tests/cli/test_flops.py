@@ -80,12 +80,12 @@ def test_token_numbers_and_several_inputs(capsys, tmp_path):
     ("arguments", "message"),
     [
         (["alexnt"], 'did you mean "alexnet"?'),
-        (["alexnet", "--input", "3xfoo"], '--input "3xfoo" is no shape'),
-        (["alexnet", "--input", "3x0x4"], '--input "3x0x4" is no shape'),
+        (["alexnet", "--input", "3xfoo"], '--input "3xfoo" is not a shape'),
+        (["alexnet", "--input", "3x0x4"], '--input "3x0x4" is not a shape'),
         (["alexnet", "--input", "3x20x20"], "AlexNet cannot be counted at input 1x3x20x20"),
         (["alexnet", "--batch", "-1"], "--batch = -1: must be at least 0"),
         (["alexnet", "--json", "--csv"], "choose one"),
-        (["alexnet", "--training", "--convention", "lu2017"], "leave out --training"),
+        (["alexnet", "--training", "--convention", "lu2017"], "remove --training"),
         (["shufflenet_v2_x0_5", "--training", "--input", "3x32x32"], "a batch of 2 or more"),
     ],
 )
@@ -105,7 +105,7 @@ def test_warnings_are_not_among_the_rows(capsys, tmp_path):
     )
     assert main(["flops", "unused:Unused", "--input", "4", "--csv", "--by", "kind"]) == 0
     captured = capsys.readouterr()
-    assert captured.err.startswith("warning: 6 parameters were not used")
+    assert captured.err.startswith("warning: 6 parameters are not used")
     assert "warning" not in captured.out
 
 

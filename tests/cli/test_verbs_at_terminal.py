@@ -14,11 +14,20 @@ from terminal import run
 
 MISTAKES: dict[str, list[tuple[str, str]]] = {
     "train": [
-        ("--nope 3", "Unrecognized options: --nope, 3 (distdl.train --help shows all)"),
+        ("--nope 3", "Unrecognized options: --nope, 3 (distdl train --help shows all)"),
         ("--modle.name resnet18", "did you mean --model.name?"),
         ("--model resnet18", "did you mean --model.name?"),
         ("--lr 0.1", "did you mean --optim.lr?"),
         ("--optim.lr fast", "optim.lr: 'fast' is not a number"),
+        (
+            "--telemetry.tensorboard True",
+            "--telemetry.tensorboard takes no value: write --telemetry.tensorboard or --telemetry.no-tensorboard",
+        ),
+        (
+            "--deterministic=yes --epochs 1",
+            "--deterministic takes no value: write --deterministic or --no-deterministic",
+        ),
+        ("--data.no-drop-last false", "--data.drop-last takes no value"),
         ("--epochs=-1", "epochs = -1: must be greater than 0"),
         ("--data.batch-size 0", "data.batch_size = 0: must be greater than 0"),
         ("--strategy dpd", "strategy: 'dpd' is not one of"),
@@ -30,6 +39,7 @@ MISTAKES: dict[str, list[tuple[str, str]]] = {
     "flops": [
         ("resnet18 --batchsize 3", "did you mean --batch?"),
         ("resnet18 --batch", "--batch needs a value"),
+        ("resnet18 --training yes", "--training takes no value: write --training or --no-training"),
         ("resnet18 --batch few", "--batch: 'few' is not a whole number"),
         ("", "missing: MODEL (distdl flops --help shows all)"),
     ],
@@ -48,10 +58,15 @@ MISTAKES: dict[str, list[tuple[str, str]]] = {
     "profile": [("resnet18 --bach 3", "did you mean --batch?"), ("resnet18 --batch x", "--batch: 'x' is not a")],
     "fit speed": [
         ("speeds.csv --forn auto", "did you mean --form?"),
+        ("no-such-file.csv --form optimus", 'form "optimus" is not known'),
         ("speeds.csv --bytes-per-s many", "--bytes-per-s: 'many' is not a number"),
     ],
     "fit loss": [("loss.csv --jsn", "did you mean --json?"), ("", "missing: FILE")],
-    "predict speed": [("fit.json --worker 3", "did you mean --workers?"), ("fit.json --workers", "needs a value")],
+    "predict speed": [
+        ("no-such-fit.json --workers x", '--workers "x"'),
+        ("fit.json --worker 3", "did you mean --workers?"),
+        ("fit.json --workers", "needs a value"),
+    ],
     "explain": [
         ("", "missing: RUN (distdl explain --help shows all)"),
         ("--devise k80", "did you mean --device?"),
@@ -72,6 +87,8 @@ MISTAKES: dict[str, list[tuple[str, str]]] = {
         ("--nproc 2 -- --epoch 1", "did you mean --epochs?"),
         ("--interface eth0;ls -- --epochs 1", "--interface 'eth0;ls' is not the name of a network interface"),
         ("--hosts a,,b:2 -- --epochs 1", '--hosts: "b:2" is not a host name'),
+        ("--nproc 2 -- --telemetry.tensorboard True", "--telemetry.tensorboard takes no value"),
+        ("--ranks 4 -- --epochs 1", "Unrecognized options: --ranks, 4; did you mean --nproc?"),
     ],
     "hosts": [("--coun 3 -- true", "did you mean --count?"), ("--count x -- true", "--count: 'x' is not a whole")],
     "export": [("run file --fort x", "Unrecognized options: --fort, x"), ("run", "missing: FILE")],

@@ -1,5 +1,6 @@
 """Fields and their rules: a wrong value or combination, in a profile or on the command line, is one line about it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 

@@ -10,6 +10,7 @@ import pytest
 
 from distdl.cli.__main__ import main
 from distdl.core import registry
+from distdl.core.config import Config
 from distdl.core.errors import UserError
 from distdl.core.profiles import Recipe, resolve
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from distdl.cli.fit import predict_speed, speed
+from distdl.cli.fit_speed import speed
+from distdl.cli.predict_speed import predict_speed
 from distdl.perf.speed.read_speeds import read
 from jobs import train
 

@@ -194,6 +194,25 @@ def test_torchrun_here() -> None:
     completed(Path("run"), ranks=2, strategy="ddp")
 
 
+def test_ctrl_c_ends_with_the_command_that_resumes() -> None:
+    argv = ["--nproc", "2", "--", "--profile", "digits", "--epochs", "100000", *QUIET, "--log-every-s", "0"]
+    process = subprocess.Popen(
+        [*LAUNCH, *argv], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    runs = Path("runs")
+    wait_for(lambda: any(step_of(run) > 0 for run in runs.glob("digits-*")), 120, "the first step")
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    text, _ = process.communicate(timeout=120)
+    (run,) = runs.glob("digits-*")
+    command = f"python -m distdl.cli launch {' '.join(argv)} --out {run} --resume auto"
+    assert (process.returncode, text.splitlines()[-1]) == (75, f"resume with: {command}"), text
+    assert json.loads((run / "result.json").read_text(encoding="utf-8"))["status"] == "stopped"
+    again = launch(*shlex.split(command)[4:], "--max-time", "1")
+    assert again.returncode == 75, again.stderr
+    assert "stopped in order, not an error" in again.stderr, "torchrun's summary"
+    assert launch("--", "--out", str(run), "--epochs", "1").returncode == 1, "refused: the result is an older one"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("program", ["horovodrun", "mpirun", "deepspeed"])
 def test_other_launchers_here(program: str) -> None:

@@ -213,3 +213,40 @@ def test_a_hostfile_that_is_wrong_is_one_line(hostfile: str, message: str) -> No
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert message in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("printed", "message"),
+    [
+        ("sbatch: error: first\nsbatch: error: second\nsbatch: fatal: third\n", "first"),
+        ("\n  sbatch: fatal: no configuration\n", "sbatch: fatal: no configuration"),
+        ("", "it printed no job id"),
+    ],
+)
+def test_a_refusal_of_sbatch_is_its_first_message(
+    printed: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "sbatch"
+    (tmp_path / "messages").write_text(printed)
+    program.write_text(f"#!/bin/sh\ncat {tmp_path / 'messages'} >&2\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    assert main(["submit", "--out", str(tmp_path / "run")]) == 2
+    assert capsys.readouterr().err == f"error: sbatch did not submit the job: {message}\n"
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_sbatch_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main(["submit", "--out", str(tmp_path / "run")]) == 2
+    message = "sbatch was not found: submit from a login node, or print the script with --dry-run"
+    assert capsys.readouterr().err == f"error: {message}\n"
+
+
+@pytest.mark.parametrize("job", [submit.REQUEUE, submit.ARRAY])
+def test_comments_of_the_script_fit_80_columns(job: Submission) -> None:
+    comments = [line for line in script(job).splitlines() if line.startswith("# ")]
+    assert len(comments) > 10 and max(map(len, comments)) <= 80

@@ -188,7 +188,7 @@ def test_wrong_arguments_end_with_one_line(tmp_path: Path, capsys: pytest.Captur
         ([tmp_path / "none"], "is not a folder"),
         ([tmp_path / "empty"], "is neither a run nor a study"),
         ([run, tmp_path / "empty"], "is neither a run nor a study"),
-        ([], "which run?"),
+        ([], "no folder was given"),
         ([run, "--out", run / "config.toml" / "x.html"], "cannot be written"),
         ([run, "--out", tmp_path / "page"], "needs a suffix"),
     ):

@@ -13,6 +13,7 @@ from distdl.runtime.launch_env import (
     SlurmJob,
     TorchrunJob,
     choose_strategy,
+    error_file,
     has_launcher,
     is_elastic_horovod,
     is_part_of_job,
@@ -20,7 +21,6 @@ from distdl.runtime.launch_env import (
     launched,
     launched_ranks,
     placement,
-    records_errors,
     slurm_job,
     torchrun_job,
 )
@@ -71,7 +71,7 @@ def test_torchruns_job_is_read_from_its_variables_and_from_those_of_a_run_folder
     assert torchrun_job({}) == TorchrunJob(run_id="", restarts=0, max_restarts=0)
     assert torchrun_job(job) == TorchrunJob(run_id="a", restarts=1, max_restarts=3)
     assert torchrun_job(job_variables(job)) == TorchrunJob(run_id="a", restarts=1, max_restarts=0)
-    assert records_errors({"TORCHELASTIC_ERROR_FILE": "/tmp/error.json"}) and not records_errors(job)
+    assert error_file({"TORCHELASTIC_ERROR_FILE": "/tmp/error.json"}) and error_file(job) is None
 
 
 def test_slurms_job_is_read_from_its_variables() -> None:

@@ -17,6 +17,20 @@ CASES = {
         "distdl train --epochs 3",
     ),
     "torchrun": (["train.py"], [["sh"], TORCHRUN], {}, "torchrun --nproc_per_node=2 -m distdl.train --epochs 3"),
+    "python -m distdl.cli": (["/x/distdl/cli/__main__.py", "train"], [], {}, "python -m distdl.cli train"),
+    "distdl launch": (["/venv/bin/distdl", "launch", "--nproc", "2"], [], {}, "distdl launch --nproc 2 --"),
+    "a rank of distdl launch": (
+        ["train.py"],
+        [TORCHRUN, ["/venv/bin/python", "/venv/bin/distdl", "launch", "--nproc", "2", "--", "--epochs", "3"]],
+        {"WORLD_SIZE": "2"},
+        "distdl launch --nproc 2 -- --epochs 3",
+    ),
+    "a rank of python -m distdl.cli launch": (
+        ["train.py"],
+        [["/venv/bin/python", "-m", "distdl.cli", "launch", "--", "--out", "a"]],
+        {},
+        "python -m distdl.cli launch --",
+    ),
     "unknown launcher": (["train.py"], [["slurmstepd"]], {"WORLD_SIZE": "4"}, "the same command, with"),
     "horovodrun on another host": (["train.py"], [["sshd"]], {"HOROVOD_SIZE": "4"}, "the same command, with"),
 }

@@ -5,32 +5,57 @@
                                                  FOLDER/trial.json and writes result.json
 
 PARENT is the process id of the runner. CORES are numbers separated by commas, or empty for all cores.
+`distdl study run` starts it.
 """
 
 import ctypes
 import importlib
 import json
 import os
+import re
+import shutil
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from distdl.core.errors import EXIT_DONE, UserError
+from distdl.runtime.process import run_command
+
 PR_SET_PDEATHSIG = 1
 """Constant of linux/prctl.h. Its setting survives an exec."""
 
 
+USAGE = "usage: python -m distdl.studies.runner.trial_process PARENT CORES (FOLDER | -- COMMAND...)"
+
+
 def main(argv: Sequence[str]) -> int:
+    """Run a trial, or become its command. Returns the exit code."""
+    return run_command(lambda: _run(argv))
+
+
+def _run(argv: Sequence[str]) -> int:
+    if {"-h", "--help"} & set(argv[:1]):
+        print(f"{USAGE}\n\nRuns one trial; distdl study run starts it.")
+        return EXIT_DONE
+    if not _is_complete(argv):
+        raise UserError(f"{USAGE}; distdl study run starts it")
     parent, cores, *rest = argv
     end_with(int(parent))
     if cores:
         os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
     if rest[0] == "--":
+        if not shutil.which(rest[1]):
+            raise UserError(f"{rest[1]} was not found: is it installed and on PATH?")
         os.execvp(rest[1], rest[1:])
-    from distdl.runtime.process import run_command
+    return call(Path(rest[0]))
 
-    return run_command(lambda: call(Path(rest[0])))
+
+def _is_complete(argv: Sequence[str]) -> bool:
+    if len(argv) < 3 or not re.fullmatch(r"\d+", argv[0]) or not re.fullmatch(r"(\d+(,\d+)*)?", argv[1]):
+        return False
+    return len(argv) > 3 if argv[2] == "--" else len(argv) == 3
 
 
 def end_with(parent: int) -> None:
@@ -44,7 +69,6 @@ def end_with(parent: int) -> None:
 
 def call(folder: Path) -> int:
     """Call a trial's function and write its result."""
-    from distdl.core.errors import EXIT_DONE, UserError
     from distdl.core.files import write_json
     from distdl.core.run_files import RESULT
     from distdl.studies.runner.trial_lock import RECORD

@@ -94,7 +94,7 @@ class Display(Callback):
             )
 
     def warn(self, trainer: Training, message: str) -> None:
-        self.console.print(Text(printable(f"warning: {message}"), "yellow"), soft_wrap=True)
+        self.console.print(Text(printable(f"warning: {message}"), "yellow"), soft_wrap=not self.console.is_terminal)
 
     def close(self, trainer: Training) -> None:
         if self._bar is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from distdl.cli.fit import speed
+from distdl.cli.fit_speed import speed
 from distdl.perf.learning.read_losses import read_losses
 from distdl.perf.speed import predict
 from distdl.perf.speed.read_speeds import read, read_csv

@@ -2,14 +2,17 @@
 
 import json
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from distdl.cli.train import main
+from distdl.core.console import PlainConsole
 from distdl.data.dataset import DataSet, ResidentSplit
-from distdl.training.callbacks.display import split_sizes
+from distdl.training.callbacks.display import Display, split_sizes
+from distdl.training.events import Training
 from jobs import Ranks
 
 LABEL = "[red]\x1b[31m[dog"
@@ -71,3 +74,16 @@ def test_the_closing_table_has_the_further_metrics(tmp_path: Path) -> None:
     assert job.wait() == [0], job.text
     value = json.loads((tmp_path / "run" / "result.json").read_text())["test"]["top-k"]
     assert f"top-k {value:.4f}" in " ".join(job.text.split())
+
+
+@pytest.mark.parametrize(("terminal", "lines"), [(True, 3), (False, 1)])
+def test_a_long_warning_is_wrapped_on_a_terminal_only(
+    terminal: bool, lines: int, capsys: pytest.CaptureFixture
+) -> None:
+    console = PlainConsole(force_terminal=terminal, width=80, color_system=None)
+    Display("plain", console).warn(cast(Training, None), "a sentence of several parts " * 8)
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == lines
+    assert all(line.split()[-1] in ("a", "sentence", "of", "several", "parts") for line in printed), (
+        "broken between parts"
+    )

@@ -1,4 +1,4 @@
-"""`distdl data list` and `distdl data describe`: the known data sets, and the content of one."""
+"""`distdl data describe NAME`: splits, classes and sizes of a data set."""
 
 import textwrap
 from typing import Annotated
@@ -11,41 +11,17 @@ from rich.text import Text
 from distdl.core.conditions import require_keys
 from distdl.core.config import ComponentOptions, DataConfig, FilePath, Seed, Share
 from distdl.core.console import PlainConsole
-from distdl.core.paths import data_root, root_origin
-from distdl.core.registry import NO_OPTIONS, rows
+from distdl.core.registry import NO_OPTIONS
 from distdl.core.text import name as shown
 from distdl.core.text import printable
 from distdl.data.dataset import DataSet, ResidentSplit, Split
 from distdl.data.files import Unreadable, read
-from distdl.data.sets.catalog import SETS
-from distdl.data.sets.load import available, load, source_of
+from distdl.data.sets.load import load, source_of
 from distdl.data.storage.image_header import read_header
 from distdl.report import figure_files
 
 SHOWN = 20
 """Classes that the terminal lists; the figure shows all."""
-
-
-def list_sets(*, root: FilePath | None = None) -> None:
-    """List the known data sets, and which of them are on this machine.
-
-    Args:
-        root: folder that is searched for data sets; default: $DISTDL_DATA, else distdl's cache folder.
-    """
-    base = data_root(root)
-    title = Text(printable(f"data sets in {base} ({root_origin(root)})"), "italic")
-    table = Table(title=title, title_justify="left")
-    for column in ("name", "available", "description"):
-        table.add_column(column, overflow="fold")
-    for name, (where, _) in available(base).items():
-        missing = "no; downloaded on first use" if SETS[name].files else "no"
-        mark = Text("yes", "green") if where else Text(missing, "yellow")
-        table.add_row(name, mark, SETS[name].text)
-    for name, row in rows("datasets").items():
-        table.add_row(name, Text("installed", "green"), row.summary)
-    console = PlainConsole()
-    console.print(table)
-    console.print("Also accepted: the path of an image folder or of an archive of one, or package.module:callable.")
 
 
 def describe(
@@ -63,7 +39,7 @@ def describe(
         name: a set by name (distdl data list), or the path of an image folder or of an archive of one.
         root: folder that is searched for data sets; default: $DISTDL_DATA, else distdl's cache folder.
         validation: share of each class that is moved from training to validation, drawn with split_seed.
-        split_seed: seed of that division.
+        split_seed: seed of that split.
         options: settings of a data set of another package, dataset.NAME=VALUE.
         figure: write a bar chart of images per class and a picture of samples to this file (.png, .svg, .pdf).
     """
@@ -82,7 +58,7 @@ def describe(
         from distdl.report.sample_grid import draw_dataset
 
         draw_dataset(dataset, figure)
-        console.print(Text(printable(f"figure: {figure}")))
+        console.print(f"figure: {figure}", soft_wrap=True)
 
 
 def _facts(dataset: DataSet) -> Table:
@@ -124,7 +100,7 @@ def _image_sizes(dataset: DataSet) -> str:
     unreadable = f", {len(picks) - len(sizes)} unreadable" if len(sizes) < len(picks) else ""
     return (
         f"{_range(wide)} pixels wide, {_range(high)} high ({len(picks)} files examined{unreadable}), {kind}; "
-        f"read to {dataset.image_size} x {dataset.image_size}"
+        f"resized to {dataset.image_size} x {dataset.image_size}"
     )
 
 

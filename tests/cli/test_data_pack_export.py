@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from distdl.cli import data_move as move_commands
+from distdl.cli import data_export, data_pack
 from distdl.core.config import DataConfig
 from distdl.core.errors import Failure, UserError
 from distdl.data.dataset import DataSet, ResidentSplit
@@ -29,10 +29,10 @@ from shard_files import samples, write_tar
 Content = dict[str, bytes]
 Write = Callable[[str, Path], None]
 WRITERS: dict[str, Write] = {
-    "jpeg": lambda name, out: move_commands.export(name, out=out, format="jpeg"),
-    "folder": lambda name, out: move_commands.export(name, out=out, format="folder"),
-    "shards": lambda name, out: move_commands.pack(name, out=out, format="shards"),
-    "records": lambda name, out: move_commands.pack(name, out=out, format="records"),
+    "jpeg": lambda name, out: data_export.export(name, out=out, format="jpeg"),
+    "folder": lambda name, out: data_export.export(name, out=out, format="folder"),
+    "shards": lambda name, out: data_pack.pack(name, out=out, format="shards"),
+    "records": lambda name, out: data_pack.pack(name, out=out, format="records"),
 }
 each_writer = pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
 
@@ -93,7 +93,7 @@ def test_an_export_takes_no_folder_of_another(format: str, tmp_path: Path) -> No
     previous = content(tmp_path / "out")
     refused(lambda: WRITERS[format](second, tmp_path / "out"), "out has the export of another data set")
     refused(
-        lambda: move_commands.export(first, out=tmp_path / "out", format="jpeg", size=8),
+        lambda: data_export.export(first, out=tmp_path / "out", format="jpeg", size=8),
         "out has the export of another data set",
     )
     assert content(tmp_path / "out") == previous
@@ -283,9 +283,9 @@ def test_images_of_every_format_are_moved_whatever_their_name(write: Write, tmp_
 
 def skipping(name: str, out: Path, kind: str) -> None:
     if kind in ("jpeg", "folder"):
-        move_commands.export(name, out=out, format=kind, on_error="skip")
+        data_export.export(name, out=out, format=kind, on_error="skip")
     else:
-        move_commands.pack(name, out=out, format=kind, on_error="skip")
+        data_pack.pack(name, out=out, format=kind, on_error="skip")
 
 
 @pytest.mark.parametrize("kind", WRITERS)

@@ -1,0 +1,42 @@
+"""`distdl data pack NAME`: write a set into a few large files."""
+
+from typing import Literal
+
+from distdl.cli.conversion import Name, OnError, list_left_out, load_source, progress_bar, say, unreadable_images
+from distdl.core.config import ComponentOptions, DataConfig, FilePath, Positive
+from distdl.core.registry import NO_OPTIONS
+
+
+def pack(
+    name: Name,
+    *,
+    out: FilePath,
+    format: Literal["shards", "records"],
+    root: FilePath | None = None,
+    shard_mib: Positive = 64,
+    on_error: OnError = "raise",
+    options: ComponentOptions = NO_OPTIONS,
+) -> None:
+    """Pack a data set into a few large files, which parallel file systems read efficiently.
+
+    The same call resumes one that was interrupted.
+
+    Args:
+        name: a set by name (distdl data list), or the path of an image folder, of shards or of an archive.
+        out: folder for the shards, which --data.name accepts.
+        format: shards are tar files as WebDataset and DALI read them; records are MXNet's, which DALI reads.
+        root: folder that is searched for data sets; default: $DISTDL_DATA, else distdl's cache folder.
+        shard_mib: approximate size of each file in MiB.
+        on_error: at an unreadable image raise ends the call; skip leaves the image out and lists it.
+        options: settings of a data set of another package, dataset.NAME=VALUE.
+    """
+    from distdl.data.storage.pack import pack as write
+
+    dataset = load_source(DataConfig(name=name, root=root, on_error="skip"), options, out)
+    left_out, unreadable = unreadable_images(on_error)
+    with progress_bar(dataset, "packing") as progress:
+        files = write(dataset, out, format, shard_mib * 2**20, progress, unreadable).shards()
+    list_left_out(left_out)
+    size = sum(file.bytes for file in files) / 2**20
+    count = sum(file.samples for file in files)
+    say(f"{count:,} images in {len(files)} files of {size:,.1f} MiB, verified by reading them back: --data.name {out}")
