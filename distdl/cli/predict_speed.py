@@ -42,7 +42,8 @@ def predict_speed(
     batches = given.pop("batch", [int(fit.data.points[0, 2])])
     if odd := given.keys() ^ set(columns):
         raise UserError(
-            f"--{min(odd)}: {file} is a fit over {' and '.join(columns)}: give --{columns[0]} and --{columns[1]}, no others"
+            f"--{min(odd)}: {file} is a fit over {' and '.join(columns)}: give --{columns[0]} and --{columns[1]}, no "
+            "others"
         )
     rows = predict.predict_speed(fit, [given[name] for name in columns], batches)
     if as_json:
