@@ -99,4 +99,5 @@ def test_options_of_the_chosen_components_are_accepted() -> None:
 def test_options_of_no_component_are_an_error(key: str, suggestion: str) -> None:
     with pytest.raises(UserError) as error:
         resolve(Recipe(overrides={"options": [f"{key}.depth=3"]}), strategy="single")
-    assert str(error.value) == f"options.{key}: no component of this configuration has this key{suggestion}"
+    keys = "model, dataset, loss, strategy, loader, optimizer, schedule"
+    assert str(error.value) == f"options.{key}: no component here has this key{suggestion} (keys: {keys})"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from distdl.core import registry
+from distdl.core import factories, registry
 from distdl.core.config import Config, DataConfig
 from distdl.data.dataset import Batch
 from distdl.data.loaders.base import ChunkLoader, Loader, LoaderBase
@@ -27,11 +27,10 @@ def spec_of(tmp_path: Path, kind: str = "files", rank: int = 0, world: int = 1, 
 
 @pytest.mark.parametrize("name", registry.rows("loaders"))
 def test_every_loader_has_the_attributes_of_the_protocol(name: str, tmp_path: Path) -> None:
-    row = registry.find("loaders", name)
-    if package := row.traits.get("package"):
+    if package := registry.find("loaders", name).requires:
         pytest.importorskip(package)
     spec = spec_of(tmp_path)
-    loader = registry.make("loaders", name, spec, "a reason")
+    loader = factories.make("loaders", name, spec, "a reason")
     try:
         for attribute in inspect.get_annotations(Loader):
             assert hasattr(loader, attribute), attribute

@@ -80,4 +80,4 @@ def test_bench_says_which_loader_and_what_holds_it_back(tmp_path: Path, capsys: 
     assert message["bottleneck"] in message["remedy"]
     run = tmp_path / "run"
     assert main([*argv, "--run", str(run)]) == 2
-    assert "name a run that has ended" in capsys.readouterr().err
+    assert "name a completed run" in capsys.readouterr().err

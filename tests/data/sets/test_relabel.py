@@ -77,7 +77,7 @@ def test_a_label_given_twice_counts_twice() -> None:
         ([0, 1], [0], (), "should be [m]"),
         ([], [], (), "should be [m]"),
         ([0, 1], [0.5, 1], (), "whole numbers"),
-        ([0], [0], ("one",), "do not begin with the set's own"),
+        ([0], [0], ("one",), "do not begin with the 10 classes of the set"),
     ],
 )
 def test_files_that_do_not_suit_are_refused(indices, labels, classes, why: str, tmp_path: Path) -> None:
