@@ -22,18 +22,19 @@ import tyro
 from distdl.cli.__main__ import VERBS, main
 from distdl.cli.arguments import parse
 from distdl.cli.study import own_options, run
-from distdl.core import registry
+from distdl.core import factories, registry
 from distdl.core.components import COMPONENTS
 from distdl.core.errors import UserError
 from distdl.perf import hardware
 from distdl.perf.speed import fit_speed
 from distdl.perf.speed.read_speeds import read
 from distdl.studies.base import Study
+from distdl.studies.runner import catalog
 from distdl.studies.runner.settings import resolve
 from invalid_values import as_arguments, fields, invalid, out_of_range, valid
 from spent_run import RUN
 
-STUDIES = {name: registry.load(registry.find("studies", name)) for name in registry.rows("studies")}
+STUDIES = {name: catalog.find(name) for name in registry.rows("studies")}
 PARSE_ALONE = {"study run": run}
 """Verbs that parse their arguments on their own, and the function that they parse for; train parses for `Config`."""
 
@@ -247,10 +248,10 @@ def component_settings() -> Iterator[tuple[str, str, str, Any]]:
     """Settings of distdl's own components that are no fields of `Config`: parameters with a default."""
     for group, rows in COMPONENTS.items():
         for name, row in rows.items():
-            factory = registry.load(row)
-            target = factory.__init__ if isinstance(factory, type) else factory
+            component = registry.load(row.factory, group)
+            target = component.__init__ if isinstance(component, type) else component
             filled = {use.rpartition(".")[2] for use in row.uses}
-            for parameter in inspect.signature(target).parameters.values() if callable(factory) else ():
+            for parameter in inspect.signature(target).parameters.values() if callable(component) else ():
                 if parameter.default is not parameter.empty and parameter.name not in filled:
                     yield (
                         group,
@@ -262,9 +263,10 @@ def component_settings() -> Iterator[tuple[str, str, str, Any]]:
 
 @pytest.mark.parametrize(("group", "component", "name", "kind"), list(component_settings()))
 def test_a_setting_of_a_component(group: str, component: str, name: str, kind: Any) -> None:
-    factory = registry.load(registry.find(group, component))
-    required = [each for each, kind in inspect.signature(factory).parameters.items() if kind.default is kind.empty]
+    factory = factories.get(group, component)
+    parameters = inspect.signature(factory.call).parameters.items()
+    required = [each for each, parameter in parameters if parameter.default is parameter.empty]
     for value in out_of_range(kind):
         with pytest.raises(UserError) as error:
-            registry.settings(factory, {name: value}, f"options.{component}", named=required)
-        check_message(error, f"options.{component}.{name}", value)
+            factory.settings({name: value}, named=required)
+        check_message(error, f"{component if factory.kind.several else factory.kind.name}.{name}", value)

@@ -30,9 +30,9 @@ def test_41_samples_in_batches_of_20_train_a_network_that_needs_two_per_rank(ran
 @pytest.mark.parametrize(
     ("samples", "batch", "ranks", "complaint"),
     [
-        (41, ("--data.batch-size", "2"), 1, "leave a rank 1 sample,"),
-        (41, ("--data.batch-size", "1"), 2, "leave a rank no samples,"),
-        (41, ("--data.batch-size", "4", "--optim.accumulate", "2"), 1, "leave a rank 1 sample,"),
+        (41, ("--data.batch-size", "2"), 1, "a rank would have 1 sample,"),
+        (41, ("--data.batch-size", "1"), 2, "a rank would have no samples,"),
+        (41, ("--data.batch-size", "4", "--optim.accumulate", "2"), 1, "a rank would have 1 sample,"),
     ],
 )
 def test_a_batch_that_no_division_can_train_is_refused_before_the_first_step(
@@ -69,4 +69,4 @@ def test_steps_that_depend_on_the_number_of_ranks_are_stated(tmp_path: Path, bat
     argv = ["--data.limit", "101", "--data.global_batch", batch, "--epochs", "1", "--out", str(tmp_path / "run")]
     job = Ranks([*argv, *QUIET], ranks=3)
     assert job.wait() == [0, 0, 0], job.text
-    assert ("the weights will differ from those of one rank" in job.text) == warns
+    assert ("the weights will differ from those of a run on one rank" in job.text) == warns
