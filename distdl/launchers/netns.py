@@ -120,13 +120,12 @@ class Hosts:
     ) -> subprocess.CompletedProcess[str]:
         """Run a command on host `on` to its end. Its output is captured as text unless `options` redirect it."""
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
-        process = self.start(command, on, env, **options)
-        try:
-            out, err = process.communicate(timeout=timeout)
-        except BaseException:
-            process.kill()
-            process.wait()
-            raise
+        with self.start(command, on, env, **options) as process:
+            try:
+                out, err = process.communicate(timeout=timeout)
+            except BaseException:
+                process.kill()
+                raise
         return subprocess.CompletedProcess(list(command), process.returncode, out, err)
 
     def close(self) -> None:

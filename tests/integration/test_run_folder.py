@@ -367,5 +367,5 @@ def test_an_error_of_one_rank_alone_is_what_the_user_reads(tmp_path: Path) -> No
     command = [*torchrun_command(2)[:-2], "unlike.py", *SHORT, *QUIET, "--out", str(tmp_path / "run")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode != 0
-    assert "error: rank 1: data.name /nowhere/set" in done.stderr
+    assert "error: rank 1: data.name: /nowhere/set" in done.stderr
     assert not (tmp_path / "run").exists()

@@ -16,14 +16,14 @@ import pytest
 
 from debian import needs
 from distdl.cli.__main__ import main
-from distdl.core.registry import load, rows
-from distdl.launchers.commands import torchrun
+from distdl.core.registry import rows
+from distdl.launchers.commands import make_commands, torchrun
 from distdl.launchers.job import Command, Job
 from distdl.launchers.netns import Hosts
 from jobs import QUIET, step_of, wait_for
 from repository import ROOT
 
-LAUNCHERS = rows("launchers")
+LAUNCHERS = list(rows("launchers"))
 LAUNCH = [sys.executable, "-m", "distdl.cli", "launch"]
 SCRIPTS = ROOT / "launch"
 IN_ENVIRONMENT = {
@@ -67,7 +67,7 @@ def refused(done: subprocess.CompletedProcess[str], message: str) -> None:
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_the_printed_line_is_the_command_that_runs(launcher: str) -> None:
     job = Job(argv=("--name", 'it\'s; rm -rf "$HOME" &'), hosts=("h0", "h1"), nproc=2, directory="/a folder")
-    for command in load(LAUNCHERS[launcher])(job):
+    for command in make_commands(launcher, job):
         argv = shlex.split(command.shell())
         assert argv[len(argv) - len(command.argv) :] == list(command.argv)
 

@@ -60,10 +60,9 @@ class TestHosts:
         assert leftovers(hosts.switch) == []
 
     def test_the_next_start_removes_leftovers_of_a_killed_owner(self) -> None:
-        owner = subprocess.Popen([sys.executable, "-c", OWNER], stdout=subprocess.PIPE, text=True)
-        switch, sleeper = owner.stdout.readline().split()
-        owner.kill()
-        owner.wait()
+        with subprocess.Popen([sys.executable, "-c", OWNER], stdout=subprocess.PIPE, text=True) as owner:
+            switch, sleeper = owner.stdout.readline().split()
+            owner.kill()
         assert len(leftovers(switch)) == 5  # three namespaces, two folders of files
         with Hosts(1):
             assert leftovers(switch) == []
@@ -113,14 +112,13 @@ class TestHosts:
 
     def test_the_verb_removes_its_hosts_when_terminated(self) -> None:
         verb = [sys.executable, "-m", "distdl.cli", "hosts", "--count", "2", "--"]
-        process = subprocess.Popen(
-            [*verb, "sh", "-c", "echo ready; exec sleep 1000"], stdout=subprocess.PIPE, text=True
-        )
-        assert process.stdout.readline() == "ready\n"
-        stem = f"distdl-{process.pid}-"
-        assert list(NAMESPACES.glob(f"{stem}*"))
-        process.terminate()
-        assert process.wait(20) == 128 + signal.SIGTERM
+        command = [*verb, "sh", "-c", "echo ready; exec sleep 1000"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout.readline() == "ready\n"
+            stem = f"distdl-{process.pid}-"
+            assert list(NAMESPACES.glob(f"{stem}*"))
+            process.terminate()
+            assert process.wait(20) == 128 + signal.SIGTERM
         assert not list(NAMESPACES.glob(f"{stem}*"))
 
 

@@ -69,4 +69,5 @@ def test_a_saved_figure_is_downsampled_and_sharp(tmp_path: Path) -> None:
     save(figure(long), tmp_path / "f.svg")
     assert "5,000 rows, drawn by" in (tmp_path / "f.svg").read_text(encoding="utf-8")
     save(figure(long), tmp_path / "f.png")
-    assert Image.open(tmp_path / "f.png").width > 1000
+    with Image.open(tmp_path / "f.png") as image:
+        assert image.width > 1000

@@ -14,7 +14,7 @@ def test_values_without_a_logarithm_are_left_out_with_a_note() -> None:
     layer = PlotLayer(mark="line", data={"x": [1, 2, 3, 4], "y": [1.0, 0.0, -1.0, 2.0]})
     chart, notes = spec(figure(layer, y=Axis(title="y", scale="log")), paper=True)
     assert [row["y"] for row in chart["datasets"]["rows0"]] == [1.0, None, None, 2.0]
-    assert notes == ["2 values that are not above 0 have no place on a logarithmic axis."]
+    assert notes == ["2 values that are not above 0 are not shown on the logarithmic axis."]
     assert notes[0] in svg(figure(layer, y=Axis(title="y", scale="log")))
 
 

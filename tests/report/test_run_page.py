@@ -138,7 +138,7 @@ def damage(run: Path, kind: str) -> None:
 
 KINDS = {
     "cut line": "1 line is damaged in metrics.jsonl and ignored, of 70",
-    "garbage in between": "lines are damaged in metrics.jsonl and left out",
+    "garbage in between": "lines are damaged in metrics.jsonl and ignored",
     "empty metrics": "metrics.jsonl has no training row: the curves are missing",
     "no telemetry": "",
     "empty telemetry": "",

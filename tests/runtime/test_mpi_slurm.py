@@ -150,7 +150,7 @@ def test_two_ranks_of_another_mpi_train_together() -> None:
 def test_strategy_single_is_refused_for_several_ranks() -> None:
     job = Ranks([*QUIET, "--strategy", "single", "--out", "run"], ranks=2)
     assert job.wait() == [2, 2]
-    assert "strategy single takes one process" in job.text
+    assert "strategy single needs one process" in job.text
     assert not Path("run").exists()
 
 

@@ -213,7 +213,7 @@ def test_figure(capsys, tmp_path):
     [
         (["alexnet", "--device", "k8o"], 'did you mean "k80"'),
         (["alexnet", "--device", "k80", "--precision", "bf16"], "no peak for bf16"),
-        (["alexnet", "--device", "k80", "--ppp", "62"], "between 0 and 1"),
+        (["alexnet", "--device", "k80", "--ppp", "62"], "--ppp = 62: must be at most 1"),
         (["alexnet", "--device", "k80", "--workers", "two"], "not a list of numbers"),
         (["alexnet", "--device", "k80", "--workers", "0"], "at least 1"),
         (["alexnet", "--device", "k80", "--network", "10gb"], 'did you mean "10gbe"'),

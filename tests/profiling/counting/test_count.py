@@ -76,7 +76,7 @@ def test_torchvision_publishes_the_same(name, size, weights):
     network = count(without_weights(name, **({"image_size": size} if name.startswith("vit_") else {})), (3, size, size))
     assert network.forward_flops / 2e9 == pytest.approx(weights.meta["_ops"], abs=0.001)
     assert (network.parameters == weights.meta["num_params"]) == (name not in OTHER_PARAMETERS)
-    unused = [warning for warning in network.warnings if "were not used" in warning]
+    unused = [warning for warning in network.warnings if "are not used" in warning]
     assert len(network.warnings) == len(unused) == (name in ("googlenet", "inception_v3"))  # their auxiliary heads
 
 
@@ -101,7 +101,7 @@ def test_training_runs_the_auxiliary_heads():
     evaluated, trained = (count(model, (3, 299, 299), 2, training=training) for training in (False, True))
     assert trained.forward_flops > evaluated.forward_flops
     assert trained.parameters == evaluated.parameters == 27_161_264
-    assert "3,326,696 parameters were not used" in evaluated.warnings[0] and trained.warnings == ()
+    assert "3,326,696 parameters are not used" in evaluated.warnings[0] and trained.warnings == ()
 
 
 def test_layers_come_in_order_with_their_shapes_and_traffic():
