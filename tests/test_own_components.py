@@ -90,7 +90,11 @@ WRONG = [
     ("strategies", "text_strategy", "returned a str ('ddp'); expected a Strategy"),
     ("strategies", "EmptyStrategy", "does not define setup, all_reduce, broadcast or barrier"),
     ("strategies", "NamelessStrategy", "has no attribute `name`"),
-    ("loaders", "no_loader", "returned an object; it has no name, reason, clock, stop_requested, skipped, __len__"),
+    (
+        "loaders",
+        "no_loader",
+        "returned an object; it has no name, spec, reason, clock, stop_requested, skipped, __len__",
+    ),
     ("loaders", "TextLoader", "yielded a str ('a'); expected a distdl.data.dataset.Batch"),
     ("augmentations", "no_augmentation", "returned None; expected a Callable"),
     (

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, NotRequired, Required, TypedDict
 
+from distdl.cli.parameters import POSITIONAL_ONLY, any_number, flag_name
 from distdl.core.errors import UserError, as_literal, nearest
 
 HELP = ("-h", "--help")
@@ -27,7 +28,6 @@ _TypedDict: Callable[..., Any] = TypedDict
 """A type checker knows only static TypedDicts; these are made of computed fields."""
 _NUMBER = "a number"
 """Marks the text of an option that is later converted to a number."""
-POSITIONAL_ONLY = inspect.Parameter.POSITIONAL_ONLY
 
 
 def take_flag(argv: Sequence[str], flag: str) -> tuple[bool, list[str]]:
@@ -127,16 +127,6 @@ def _joined(argv: Sequence[str], several: Container[str]) -> list[str]:
     return [*rest, *argv[end:]]
 
 
-def any_number(hint: Any) -> bool:
-    """Whether an option takes any number of values."""
-    origin, inner = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (Annotated, Required, NotRequired):
-        return any_number(inner[0])
-    if origin in (typing.Union, types.UnionType):
-        return any(map(any_number, inner))
-    return origin is list or (origin is tuple and ... in inner)
-
-
 def _group(hint: Any) -> list[str]:
     """Kinds of the values of a group, for an option that takes groups of values; else empty."""
     inner = typing.get_args(hint)[:1]
@@ -231,17 +221,6 @@ def _name(argument: Any) -> str:
 def _shown_name(name: str, hint: Any) -> str:
     flag = flag_name(name, hint)
     return name.upper() if flag is None else flag
-
-
-def flag_name(name: str, hint: Any) -> str | None:
-    """The option of a parameter; None for a positional parameter."""
-    import tyro
-
-    markers = getattr(hint, "__metadata__", ())
-    if tyro.conf.Positional in markers:
-        return None
-    renamed = next((marker.name for marker in markers if getattr(marker, "name", None)), name)
-    return f"--{renamed.replace('_', '-')}"
 
 
 def _options(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -12,7 +12,7 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, NoReturn, TextIO
 
-from distdl.cli.arguments import POSITIONAL_ONLY, any_number, flag_name
+from distdl.cli.parameters import POSITIONAL_ONLY, any_number, flag_name
 from distdl.core.errors import EXIT_DONE
 
 AFTER_DASHES = ("arguments", "command")

@@ -146,5 +146,5 @@ def test_one_process_is_one_strategy(monkeypatch: pytest.MonkeyPatch) -> None:
         make(Config(strategy="single"))
     monkeypatch.delenv("RANK")
     monkeypatch.delenv("WORLD_SIZE")
-    with pytest.raises(UserError, match=r"options\.strategy\.depth: there is no such setting"):
+    with pytest.raises(UserError, match=r"options\.strategy\.depth: single has no setting 'depth'"):
         make(Config(strategy="single", options={"strategy": {"depth": 3}}))

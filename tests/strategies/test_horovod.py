@@ -128,7 +128,8 @@ def test_autotune_log_and_timeline_are_in_the_run_folder(tmp_path: Path) -> None
     argv = ["--epochs", "100", "--max-steps", "120", "--horovod.autotune", "--horovod.timeline"]
     env = {"HOROVOD_AUTOTUNE_STEPS_PER_SAMPLE": "5", "HOROVOD_AUTOTUNE_WARMUP_SAMPLES": "1"}
     horovod_train([*argv, "--out", str(tmp_path / "run")], **env)
-    rows = list(csv.reader((tmp_path / "run" / AUTOTUNE_LOG).open()))
+    with (tmp_path / "run" / AUTOTUNE_LOG).open() as log:
+        rows = list(csv.reader(log))
     assert "cycle_time_ms" in rows[0]
     assert len(rows) > 3
     text = (tmp_path / "run" / TIMELINE).read_text().rstrip().rstrip(",")

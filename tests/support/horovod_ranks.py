@@ -31,6 +31,7 @@ class HorovodRanks(Ranks):
         super().kill()
         if self._server:
             self._server.stop()
+            self._server._httpd.server_close()  # Horovod leaves its socket open
             self._server = None
 
 

@@ -161,7 +161,8 @@ def test_the_end_is_shown(run: Callable, tmp_path: Path, capsys: pytest.CaptureF
     lines = capsys.readouterr().out
     assert f"digits: {'stopped' if stopped else 'completed'}" in lines
     assert ("resume with: " in lines) is stopped
-    assert lines.rstrip().endswith(f"run folder: {tmp_path / 'run'}")
+    assert f"\nrun folder: {tmp_path / 'run'}\n" in lines
+    assert lines.splitlines()[-1].startswith("resume with: " if stopped else "run folder: ")  # the last is what to do
 
 
 def test_the_older_name_of_a_tracker_is_a_warning(run: Callable) -> None:

@@ -12,7 +12,7 @@ from distdl.core.contracts import ComponentError
 from distdl.core.errors import reason
 from distdl.core.profiles import as_table
 from distdl.training.events import Callback, Training
-from distdl.training.trackers.base import Factory, Tracker
+from distdl.training.trackers.base import Tracker, TrackerFactory
 
 POSITION = ("epoch", "step", "best")
 """Keys of an evaluation that are not metrics."""
@@ -21,7 +21,7 @@ POSITION = ("epoch", "step", "best")
 class Tracking(Callback):
     """Calls trackers on rank 0. One that raises is dropped with a warning, and training continues."""
 
-    def __init__(self, factories: Mapping[str, Factory]) -> None:
+    def __init__(self, factories: Mapping[str, TrackerFactory]) -> None:
         self._factories = dict(factories)
         self._trackers: dict[str, Tracker] = {}
 
@@ -34,7 +34,7 @@ class Tracking(Callback):
         config = as_table(trainer.config, trainer.strategy.name)
         self._each(trainer, lambda tracker: tracker.log_config(config))
 
-    def _add(self, name: str, make: Factory, run: Path) -> None:
+    def _add(self, name: str, make: TrackerFactory, run: Path) -> None:
         self._trackers[name] = make(run)
 
     def step_end(self, trainer: Training, loss: torch.Tensor) -> None:

@@ -45,7 +45,7 @@ class Tracker(Protocol):
         """Close the tracker. `status`: completed, stopped or failed."""
 
 
-Factory = Callable[[Path], Tracker]
+TrackerFactory = Callable[[Path], Tracker]
 """Makes a tracker for a run folder."""
 
 
@@ -55,7 +55,7 @@ def names(config: Config) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*config.trackers, *older)))
 
 
-def factories(config: Config) -> dict[str, Factory]:
+def factories(config: Config) -> dict[str, TrackerFactory]:
     """Factories of the configured trackers, by name. Nothing is contacted or written yet.
 
     Raises:
@@ -65,7 +65,7 @@ def factories(config: Config) -> dict[str, Factory]:
     return {name: _factory(name, config.options.get(name, {})) for name in names(config)}
 
 
-def _factory(name: str, options: Mapping[str, Any]) -> Factory:
+def _factory(name: str, options: Mapping[str, Any]) -> TrackerFactory:
     component = components.get("trackers", name)
     construct = component.bound(options)
     return lambda run: component.require(construct(run))

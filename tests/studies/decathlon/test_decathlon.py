@@ -99,13 +99,13 @@ def test_a_domain_is_run_and_scored(data_root: Path, monkeypatch: pytest.MonkeyP
     outcomes = {trial.name: _done(trial, tmp_path / trial.name) for trial in trials(settings)}
     [section] = findings(settings, outcomes)
     texts = [part.text for part in section.parts if isinstance(part, Finding)]
-    assert any("over 1 of the ten domains" in text for text in texts)
-    assert any("Missing, and without points" in text and "street view" in text for text in texts)
+    assert any("on 1 of the ten domains" in text for text in texts)
+    assert any("Missing, and therefore without a score" in text and "street view" in text for text in texts)
     table = next(part for part in section.parts if isinstance(part, Table))
     assert {row[1] for row in table.rows} == {"fine-tuned", "frozen features"}
     for row in table.rows:
         cells = dict(zip(table.columns, row, strict=True))
-        assert (cells["classes here"], cells["of"], cells["n"]) == (5, 102, 2)
+        assert (cells["classes available"], cells["classes in total"], cells["n"]) == (5, 102, 2)
         assert 20 <= cells["accuracy (%)"] <= 100
         error = 1 - cells["accuracy (%)"] / 100
         assert cells["points"] == pytest.approx(score.domain(error, 0.1859), abs=1) or cells["points"] >= 0

@@ -161,7 +161,7 @@ def test_the_total_lifetime_ends_an_attempt(tmp_path: Path) -> None:
 
 def test_a_slice_shorter_than_an_epoch_is_refused(tmp_path: Path) -> None:
     recipe = asdict(RECIPE.updated({"data.batch_size": 1}))
-    with pytest.raises(Failure, match="is over before an epoch is"):
+    with pytest.raises(Failure, match="is shorter than an epoch"):
         worker.work(tmp_path / "study" / "trials" / "b", table(recipe=recipe, slice_s=1e-6))
     state = Board(tmp_path / "study" / "boards" / "b").state()
     assert state.cut == 1 and [each.ended for each in state.slices] == ["failed"]

@@ -104,7 +104,7 @@ def test_a_network_is_predicted_from_the_others_and_time_from_its_epochs(tmp_pat
     step_s = 2.0 / w + 0.1 + 0.2 * max(w / p, 1) + 0.03 * w
     assert fastest["hours"] == pytest.approx(steps * step_s / 3600, rel=0.15)
     assert fastest["cost"] == pytest.approx(fastest["hours"] * (p + w) * made.price_per_hour)
-    assert {row["servers drawn"] for row in table(results, "plans-published")} == {2, 4, None}
+    assert {row["fixed servers"] for row in table(results, "plans-published")} == {2, 4, None}
 
 
 def test_a_device_that_converges_otherwise_is_noticed(tmp_path: Path) -> None:

@@ -89,9 +89,7 @@ def test_newer_results_without_the_plug_in_are_told(folder):
     old = (folder / "findings.json").stat().st_mtime
     os.utime(folder / "trials" / "a-seed0" / "result.json", (old + 9, old + 9))
     notes = study.page(folder).notes
-    assert any(
-        "trials have ended since findings.json was written" in note and "not-installed" in note for note in notes
-    )
+    assert any("findings.json is older than some trials" in note and "not-installed" in note for note in notes)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +110,7 @@ def test_damaged_trials_are_told(folder):
 def test_a_study_beside_a_run_is_refused(folder, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
-    with pytest.raises(UserError, match="a page of its own"):
+    with pytest.raises(UserError, match="which has its own page"):
         write_report([folder, other])
 
 

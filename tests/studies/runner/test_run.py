@@ -142,7 +142,7 @@ class TestOneRunner:
         gpus = {json.loads(Path(f"study/trials/call{i}/result.json").read_text())["gpus"] for i in range(4)}
         assert gpus == {"5", "7"}
         text = run(seen, "--calls", "1", "--trainings", "2", "--gpus", "5", out="other", code=2)
-        assert "error: trial train1 needs 2 GPUs, and --gpus names 1" in text
+        assert "error: trial train1 needs 2 GPUs, but --gpus lists 1" in text
 
     @pytest.mark.slow
     def test_told_to_stop_it_saves_and_the_next_goes_on_from_there(self, seen: dict[str, str]) -> None:
