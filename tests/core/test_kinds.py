@@ -40,7 +40,5 @@ def test_only_rows_of_some_kinds_state_fields(kind: Kind) -> None:
 @each_kind
 def test_what_a_kind_names_can_be_imported(kind: Kind) -> None:
     for target in filter(None, (kind.makes, kind.open)):
-        package = target.partition(":")[0]
-        if package.startswith("distdl.data") or "torch" in package or kind.group in ("models", "strategies"):
-            pytest.importorskip("torch", reason="PyTorch is not installed")
+        pytest.importorskip("torch", reason="PyTorch is not installed")
         assert registry.load(target, kind.where) is not None

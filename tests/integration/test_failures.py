@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,14 +35,14 @@ def test_a_rank_that_fails_takes_the_job_down_and_is_what_is_shown(tmp_path: Pat
     script = [*torchrun_command(2)[:-2], str(Path(__file__).with_name("raising.py")), str(tmp_path / "run"), how]
     done = subprocess.run(script, capture_output=True, text=True, timeout=180)
     assert done.returncode == 1
-    assert time.time() - (tmp_path / "run" / "failed").stat().st_mtime < 30
-    summary = done.stderr[done.stderr.index("Root Cause") :]
-    assert "rank      : 1" in summary
+    assert (tmp_path / "run" / "failed").exists()
     if how == "raise":
+        summary = done.stderr[done.stderr.index("Root Cause") :]
+        assert "rank      : 1" in summary and "raising.py" in summary
         assert "ArithmeticError: rank 1 cannot continue" in summary
-        assert "raising.py" in summary
-    else:
-        assert "SIGKILL" in summary
+    else:  # torchrun sorts failures by whole seconds: the rank that then loses its peer may be the first
+        failures = re.split(r"\[\d+\]:", done.stderr[done.stderr.index("raising.py FAILED") :])
+        assert any("rank      : 1" in failure and "SIGKILL" in failure for failure in failures)
     assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "failed"
 
 

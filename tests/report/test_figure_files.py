@@ -67,7 +67,7 @@ def test_drawings_are_stacked_at_their_size() -> None:
 def test_a_saved_figure_is_downsampled_and_sharp(tmp_path: Path) -> None:
     long = PlotLayer(mark="line", data={"x": list(range(5000)), "y": [float(i % 7) for i in range(5000)]})
     save(figure(long), tmp_path / "f.svg")
-    assert "5,000 rows, drawn by" in (tmp_path / "f.svg").read_text(encoding="utf-8")
+    assert "5,000 rows, drawn as minimum and maximum" in (tmp_path / "f.svg").read_text(encoding="utf-8")
     save(figure(long), tmp_path / "f.png")
     with Image.open(tmp_path / "f.png") as image:
         assert image.width > 1000
