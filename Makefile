@@ -38,13 +38,6 @@ $(VENV)/.test: $(VENV)/.tools containers/horovod/build.sh
 # Three tests run at a time on two cores, since they wait for processes half of the time; those marked serial need the
 # machine to themselves. Both parts always run. pytest's code 5 means that ARGS selected no test, which is an error only
 # if it holds for both parts.
-test: $(VENV)/.tools containers/horovod/build.sh
-	$(UV) --editable '.[all,dali,dev,docs]'
-	wheel=$$(containers/horovod/build.sh $(BIN)/python | tail -n 1); \
-	if [ -n "$$wheel" ]; then $(UV) "$$wheel" && touch $@; fi
-
-# Three tests run at a time, since tests wait for processes half of their time; those marked serial need the machine to themselves. Both parts always run. pytest's code 5
-# means that ARGS selected no test, which is an error only if it holds for both parts.
 test: $(VENV)/.test
 	@failed=0; empty=0; \
 	$(BIN)/pytest -n 3 --dist loadgroup -m "not slow and not serial" $(ARGS) || \

@@ -42,7 +42,7 @@ def show_help(target: Any, prog: str, *, usage: str = "", description: str = "",
 
 
 class _LikeStdout(io.TextIOWrapper):
-    """A buffer for which a program chooses the same colours and characters as for `stream`."""
+    """A buffer for which a program chooses the same colors and characters as for `stream`."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(io.BytesIO(), encoding=stream.encoding, errors=stream.errors)

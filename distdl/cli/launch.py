@@ -39,7 +39,7 @@ def launch(
 ) -> int:
     """Start a training with any launcher: print the command and run it; --dry-run only prints it.
 
-    The exit code is the launcher's, or 75 if the training was stopped in order (Ctrl-C); then the last line of the
+    The exit code is the launcher's, or 75 if the training was stopped by a signal (Ctrl-C); then the last line of the
     output is the command that resumes it.
 
     Args:

@@ -20,7 +20,7 @@ from distdl.core.errors import EXIT_DONE, UserError, as_literal
 from distdl.core.text import printable
 from distdl.report.content import Section
 from distdl.studies.base import Overrides, Study
-from distdl.studies.runner import catalog as catalogue
+from distdl.studies.runner import catalog
 from distdl.studies.runner.folder import STUDY, StudyFolder
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def run_words(argv: Sequence[str]) -> int:
     prog = "distdl study run"
     if not argv or argv[0].startswith("-"):
         return parse(run, argv, prog=prog)
-    study = catalogue.find(argv[0])
+    study = catalog.find(argv[0])
     if asks_for_help(argv):
         return _help(study, prog)
     settings = [f"--{name.replace('_', '-')}" for name in fields(study)]
@@ -141,7 +141,7 @@ def run(
     from distdl.studies.runner.settings import resolve
     from distdl.studies.runner.slurm import submit
 
-    study = catalogue.find(name)
+    study = catalog.find(name)
     if study.alone and (jobs > 1 or (gpus and not jobs)):
         raise UserError(
             f"study {name} measures time: its trials run one at a time on a host: use --jobs 1 or omit --jobs"

@@ -114,7 +114,7 @@ class DataConfig:
     """Samples per step of each rank: the global batch grows with the number of ranks. Default: 64 without
     `global_batch`."""
     global_batch: Count = 0
-    """Samples per step over all ranks. The training is the same on any number of ranks that leaves each micro batch at
+    """Samples per step over all ranks. The training is the same on any number of ranks that leaves each micro-batch at
     least 8 samples. 0: `batch_size` per rank."""
     eval_batch_size: Count = 0
     """Samples per step of each rank in evaluation; 0: twice the batch size."""
@@ -445,7 +445,7 @@ class Config:
         if (self.data.batch_size or 0) % self.optim.accumulate:
             raise ValueError(
                 f"data.batch_size {self.data.batch_size} cannot be divided into {self.optim.accumulate} equal "
-                "micro batches: make it a multiple of optim.accumulate"
+                "micro-batches: make it a multiple of optim.accumulate"
             )
         if self.optim.nesterov and not self.optim.momentum:
             raise ValueError("optim.nesterov needs optim.momentum above 0")

@@ -9,7 +9,7 @@ from pathlib import Path
 MOST_MATCHES = 8
 """Maximum number of names that `nearest` lists."""
 EXIT_DONE, EXIT_FAILED, EXIT_USER, EXIT_STOPPED = 0, 1, 2, 75
-"""Exit codes, fixed for scripts. 75 is EX_TEMPFAIL of sysexits.h: stopped in order; run it again to continue."""
+"""Exit codes, fixed for scripts. 75 is EX_TEMPFAIL of sysexits.h: stopped cleanly; run it again to continue."""
 
 
 class UserError(Exception):

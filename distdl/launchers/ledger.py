@@ -17,7 +17,7 @@ from distdl.core.validation import check
 
 LEDGER = "slices.jsonl"
 Ending = Literal["completed", "stopped", "failed", "refused", "taken", "lost"]
-"""End of a slice: taken is by Slurm (scancel, preemption), lost is without a record."""
+"""End of a slice. taken: Slurm ended it (scancel, preemption); lost: its end was not recorded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class LedgerRow:
     """A row of the ledger."""
 
     time_s: Finite
-    """Seconds since the begin of the first slice."""
+    """Seconds since the first slice began."""
     step: Count
     """Step of the newest checkpoint."""
     epoch: Count
@@ -63,11 +63,11 @@ class Slice:
     waited_s: float
     """Time in the queue, since the job was submitted or requeued."""
     compute_s: float
-    """Wall time from begin to end; not multiplied by the number of nodes."""
+    """Wall time of the slice; not multiplied by the number of nodes."""
     first_step: int
-    """Step of the newest checkpoint at the begin."""
+    """Step of the newest checkpoint when it began."""
     last_step: int
-    """Step of the newest checkpoint at the end."""
+    """Step of the newest checkpoint when it ended."""
     ended: Ending
 
     @property

@@ -34,7 +34,7 @@ from distdl.runtime.launch_env import slurm_job
 EXIT_OVER = 3
 """No further slice."""
 STOPPED = (EXIT_STOPPED, 128 + signal.SIGUSR2, 128 + signal.SIGTERM)
-"""Exit codes of a training that was asked to stop: it stopped in order, or ended before its first step."""
+"""Exit codes of a training that was asked to stop: it stopped cleanly, or ended before its first step."""
 LINE_LENGTH = 300
 """Maximum number of characters of the line that states why a slice failed."""
 

@@ -49,11 +49,11 @@ def _masked(field: str, mask: tuple[bool, ...], blocks: dict[str, list[str]]) ->
 
 
 def check_smallest_piece(network: nn.Module, shape: tuple[int, ...], samples: int) -> None:
-    """Refuse micro batches that are too small for the statistics of BatchNorm.
+    """Refuse micro-batches that are too small for the statistics of BatchNorm.
 
     Args:
         shape: shape of one image, [C, H, W].
-        samples: size of the smallest micro batch of any rank in the epoch; 0 if a rank has none in some step and
+        samples: size of the smallest micro-batch of any rank in the epoch; 0 if a rank has none in some step and
             processes a padding sample.
     Raises:
         UserError: BatchNorm would fail, or would use a padding sample for its statistics.
@@ -74,7 +74,7 @@ def check_smallest_piece(network: nn.Module, shape: tuple[int, ...], samples: in
                 raise
     raise UserError(
         f"in an epoch's last step a rank would have {samples or 'no'} sample{'s' * (not samples)}, too few for the "
-        "statistics of BatchNorm: add --data.drop-last, or choose a batch size of at least 3 per rank and micro batch"
+        "statistics of BatchNorm: add --data.drop-last, or choose a batch size of at least 3 per rank and micro-batch"
     )
 
 

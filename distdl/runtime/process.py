@@ -99,7 +99,7 @@ def _machine_error(error: Exception) -> str:
 
 
 IN_SUMMARY = {
-    EXIT_STOPPED: 'stopped in order, not an error: the line "resume with" of rank 0 is the command that continues',
+    EXIT_STOPPED: 'stopped cleanly, not an error: the line "resume with" of rank 0 is the command that continues',
     EXIT_USER: 'see the line "error:" above',
     EXIT_FAILED: 'see the line "error:" above',
 }

@@ -83,7 +83,7 @@ WRONG = {
     "a profile without a name": ("--profile", "--profile needs a value"),
     "a file that is not there": ("--profile none.toml", "no profile file none.toml"),
     "an option without its value": ("--epochs", "--epochs"),
-    "uneven micro batches": ("--data.batch-size 64 --optim.accumulate 3", "equal micro batches"),
+    "uneven micro-batches": ("--data.batch-size 64 --optim.accumulate 3", "equal micro-batches"),
     "two batch sizes": ("--data.batch-size 64 --data.global-batch 64", "give one of the two"),
     "a resume from nowhere": ("--resume auto", "--out DIR"),
     "momentum for adam": ("--optim.momentum 0.9", "optim.momentum has no effect: optim.name is adamw"),

@@ -209,7 +209,7 @@ def test_ctrl_c_ends_with_the_command_that_resumes() -> None:
     assert json.loads((run / "result.json").read_text(encoding="utf-8"))["status"] == "stopped"
     again = launch(*shlex.split(command)[4:], "--max-time", "1")
     assert again.returncode == 75, again.stderr
-    assert "stopped in order, not an error" in again.stderr, "torchrun's summary"
+    assert "stopped cleanly, not an error" in again.stderr, "torchrun's summary"
     assert launch("--", "--out", str(run), "--epochs", "1").returncode == 1, "refused: the result is an older one"
 
 

@@ -29,7 +29,7 @@ def prepared(clip_norm: float = 0.0, momentum: float = 0.0, precision: str = "fp
 
 
 def one_step(strategy: Strategy, gradient: tuple[float, float] = (3.0, 4.0), parts: int = 1) -> torch.Tensor:
-    """Weights after a step whose micro batches have this gradient in sum."""
+    """Weights after a step whose micro-batches have this gradient in sum."""
     for index in range(parts):
         with strategy.micro_batch(last=index == parts - 1):
             strategy.backward((strategy.model.weight * torch.tensor(gradient)).sum() / parts)

@@ -30,7 +30,7 @@ def prepared(strategy: Strategy, model: nn.Module) -> nn.Module:
 
 
 def trained(strategy: Strategy, *, steps: int = 3, parts: int = 2) -> dict[str, torch.Tensor]:
-    """Weights after a few steps, each in this number of micro batches."""
+    """Weights after a few steps, each in this number of micro-batches."""
     rank, ranks = strategy.world.rank, strategy.world.size
     forward = prepared(strategy, network())
     rows = torch.arange(12).tensor_split(ranks)[rank]

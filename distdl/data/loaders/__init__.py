@@ -65,7 +65,7 @@ def _check(spec: LoaderSpec) -> None:
         raise UserError(f"{subject} has {n} samples for {world.size} ranks: start at most {n} ranks")
     batch, pieces = spec.global_batch, spec.pieces
     if batch < pieces:
-        micro = f" x {pieces // world.size} micro batches" if pieces > world.size else ""
+        micro = f" x {pieces // world.size} micro-batches" if pieces > world.size else ""
         raise UserError(
             f"data.global_batch {batch} is too small for {world.size} ranks{micro}: make it at least "
             f"{pieces}, or start fewer ranks"

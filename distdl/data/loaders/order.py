@@ -79,16 +79,16 @@ def sizes(n: int, global_batch: int, pieces: int, drop_last: bool = False) -> np
 
     All steps are full, except that a last step that would be too short is merged with the steps before it, as few as
     necessary, and their samples are divided evenly. Too short means less than a quarter of the global batch, or less
-    than two samples per micro batch, because BatchNorm cannot compute the variance of one sample. If no division gives
-    two samples per micro batch, the aim is one, and then only the quarter; `smallest_piece` returns the result.
+    than two samples per micro-batch, because BatchNorm cannot compute the variance of one sample. If no division gives
+    two samples per micro-batch, the aim is one, and then only the quarter; `smallest_piece` returns the result.
 
     The rule uses only the remaining samples. A run that stops after any step and resumes therefore continues with the
     same steps; with another global batch or number of ranks it divides the remaining samples by its own settings, and
-    still processes each once. With 8 or more samples per micro batch the quarter is the larger bound, and the steps do
+    still processes each once. With 8 or more samples per micro-batch the quarter is the larger bound, and the steps do
     not depend on the number of ranks.
 
     Args:
-        pieces: number of micro batches per step over all ranks: ranks x micro batches per rank. With 0, in evaluation,
+        pieces: number of micro-batches per step over all ranks: ranks x micro-batches per rank. With 0, in evaluation,
             a short last step is not merged, since each sample counts separately.
         drop_last: omit a last step that is not full.
     """
@@ -115,7 +115,7 @@ def sizes(n: int, global_batch: int, pieces: int, drop_last: bool = False) -> np
 
 
 def smallest_piece(n: int, global_batch: int, pieces: int, drop_last: bool = False) -> int:
-    """Return the samples in an epoch's smallest micro batch; 0 if a rank has none in some step."""
+    """Return the samples in an epoch's smallest micro-batch; 0 if a rank has none in some step."""
     return int(sizes(n, global_batch, pieces, drop_last).min(initial=global_batch)) // pieces
 
 

@@ -45,7 +45,7 @@ class LoaderSpec:
 
     @property
     def pieces(self) -> int:
-        """Number of micro batches of all ranks in a training step, ranks x micro batches per rank; 0 in evaluation."""
+        """Number of micro-batches of all ranks in a training step, ranks x micro-batches per rank; 0 in evaluation."""
         return self.world.size * self.config.optim.accumulate if self.training else 0
 
     @property
@@ -103,7 +103,7 @@ class LoaderSpec:
         )
 
     def smallest_piece(self, start: int = 0) -> int:
-        """Return the number of samples in the smallest micro batch of the epoch after its first `start` samples."""
+        """Return the number of samples in the smallest micro-batch of the epoch after its first `start` samples."""
         return order.smallest_piece(len(self.split) - start, self.global_batch, self.pieces, self._drop_last)
 
     def divides_as_one_rank(self) -> bool:

@@ -68,6 +68,7 @@ def _needs(config: Config, study: Path) -> Iterator[tuple[Any, ...]]:
             yield _component, group, name
     if not _inside(config.data.name, study):
         yield _data_set, config.data.name, config.data.root, _hashable(config.options.get("dataset", {}))
+    yield _network, config.model.name
     if config.model.weights != "none" and not _inside(config.model.weights, study):
         yield _weights, config.model.weights, config.model.name
 

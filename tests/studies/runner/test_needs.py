@@ -71,6 +71,11 @@ def test_a_data_set_of_a_user_gets_its_settings(tmp_path: Path) -> None:
         needs.check(folder(tmp_path, {**fields, "options": {"dataset": {"cont": 12}}}))
 
 
+def test_an_unknown_network_is_named_before_the_first_trial(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r'^study one, trial only: model\.name.*resnett18.*did you mean "resnet18"'):
+        needs.check(folder(tmp_path, {"model.name": "resnett18"}))
+
+
 def test_every_row_that_requires_a_package_states_how_to_install_it() -> None:
     rows = [row for group in COMPONENTS for row in registry.rows(group).values() if row.requires]
     assert rows
