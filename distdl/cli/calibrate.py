@@ -9,7 +9,7 @@ import tomli_w
 import torch
 import tyro
 
-from distdl.core.config import FilePath, Positive
+from distdl.core.config import FilePath, Positive, Precision
 from distdl.core.console import PlainConsole
 from distdl.core.errors import UserError
 from distdl.perf import hardware
@@ -27,7 +27,7 @@ def calibrate(
     file: tyro.conf.Positional[FilePath],
     *,
     on: Literal["auto", "cpu", "cuda"] = "auto",
-    precision: Literal["fp32", "tf32", "fp16", "bf16"] = "fp32",
+    precision: Precision = "fp32",
     batches: tuple[Positive, ...] = (),
     rounds: Positive = 3,
 ) -> None:

@@ -14,7 +14,7 @@ from distdl.core.config import ComponentOptions, Count
 from distdl.core.console import PlainConsole
 from distdl.core.errors import UserError
 from distdl.core.registry import NO_OPTIONS
-from distdl.perf.cost.conventions import lu2017
+from distdl.perf.cost.conventions import Convention, lu2017
 from distdl.perf.cost.grouping import LayerGroup, by_kind, by_module
 from distdl.perf.cost.layers import Layer, Network
 
@@ -36,7 +36,7 @@ def flops(
     batch: Count = 0,
     training: bool = False,
     by: Literal["layer", "kind", "module"] = "layer",
-    convention: Literal["standard", "lu2017"] = "standard",
+    convention: Convention = "standard",
     options: ComponentOptions = NO_OPTIONS,
     json: bool = False,
     csv: bool = False,

@@ -10,7 +10,7 @@ from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
-from distdl.core.config import ComponentOptions, Count, FilePath, Positive
+from distdl.core.config import ComponentOptions, Count, FilePath, Positive, Precision
 from distdl.core.console import PlainConsole
 from distdl.core.errors import UserError
 from distdl.core.format import Cell
@@ -18,6 +18,7 @@ from distdl.core.registry import NO_OPTIONS
 from distdl.perf import hardware
 from distdl.perf.cost import paleo
 from distdl.perf.cost.calibration import stored
+from distdl.perf.cost.conventions import Convention
 from distdl.perf.cost.layers import Network
 from distdl.report import figure_files
 from distdl.report.content import Axis, Figure, PlotLayer
@@ -71,11 +72,11 @@ def paleo_command(
     device: str,
     batch: Count = 0,
     input: str = "",
-    precision: Literal["fp32", "tf32", "fp16", "bf16"] = "fp32",
+    precision: Precision = "fp32",
     ppp: ReachedShare | None = None,
     pipelined: bool = False,
     fused: bool = False,
-    convention: Literal["standard", "lu2017"] = "standard",
+    convention: Convention = "standard",
     workers: str = "",
     network: str = "10gbe",
     network_ppp: ReachedShare = 1.0,

@@ -24,6 +24,7 @@ Factor = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 AboveZero = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 LearningRate = Annotated[float, Field(gt=0, le=1e30)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0, le=1e9)]
@@ -254,7 +255,7 @@ class ComputeConfig:
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: CUDA if the host has a GPU for each of its ranks, else the CPU."""
-    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
+    precision: Precision = "fp32"
     """bf16 and fp16 use autocast with fp32 weights; fp16 also scales the loss."""
     channels_last: bool = False
     """Use the memory format NHWC for images and convolutions."""

@@ -5,7 +5,7 @@ from collections import deque
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -124,7 +124,7 @@ class Strategy:
         self.optimizer.zero_grad(set_to_none=True)
         return updated
 
-    def all_reduce(self, tensor: torch.Tensor, op: Literal["sum", "max", "min"] = "sum") -> torch.Tensor:
+    def all_reduce(self, tensor: torch.Tensor, op: text.ReduceOp = "sum") -> torch.Tensor:
         """Return the tensor reduced over all training ranks. For small tensors on the CPU or the device."""
         raise NotImplementedError
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -24,6 +24,7 @@ from distdl.strategies.base import Strategy
 from distdl.strategies.comm_hooks import AllAtOnce, ExposedExchange, Hook
 from distdl.strategies.powersgd import PowerSGD
 from distdl.strategies.rendezvous import init_process_group
+from distdl.strategies.text import ReduceOp
 from distdl.telemetry.clock import Clock
 
 _OPS = {"sum": dist.ReduceOp.SUM, "max": dist.ReduceOp.MAX, "min": dist.ReduceOp.MIN}
@@ -100,7 +101,7 @@ class DDP(Strategy):
         super().backward(loss)
         self._exposed.end()
 
-    def all_reduce(self, tensor: torch.Tensor, op: Literal["sum", "max", "min"] = "sum") -> torch.Tensor:
+    def all_reduce(self, tensor: torch.Tensor, op: ReduceOp = "sum") -> torch.Tensor:
         dist.all_reduce(tensor, op=_OPS[op])
         return tensor
 

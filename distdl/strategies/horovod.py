@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,6 +18,7 @@ from distdl.runtime.launch_env import Placement
 from distdl.runtime.tensors import read_tensors, write_tensors
 from distdl.runtime.world import World
 from distdl.strategies.base import Strategy
+from distdl.strategies.text import ReduceOp
 from distdl.telemetry.clock import Clock
 
 NOT_YET = 2
@@ -144,7 +145,7 @@ class Horovod(Strategy):
 
     # A fixed name per operation: automatic names contain a counter, which differs in a process that joined later.
 
-    def all_reduce(self, tensor: torch.Tensor, op: Literal["sum", "max", "min"] = "sum") -> torch.Tensor:
+    def all_reduce(self, tensor: torch.Tensor, op: ReduceOp = "sum") -> torch.Tensor:
         ops = {"sum": self._hvd.Sum, "max": self._hvd.Max, "min": self._hvd.Min}
         self._hvd.allreduce_(tensor, op=ops[op], name=f"distdl.{op}")
         return tensor

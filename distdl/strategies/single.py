@@ -1,13 +1,12 @@
 """Strategy for a single process, without communication."""
 
-from typing import Literal
-
 import torch
 
 from distdl.runtime.device import make_world, pin_cores
 from distdl.runtime.launch_env import Placement
 from distdl.runtime.world import World
 from distdl.strategies.base import Strategy
+from distdl.strategies.text import ReduceOp
 
 
 class Single(Strategy):
@@ -20,7 +19,7 @@ class Single(Strategy):
         pin_cores(self.config.compute, self.world)
         return self.world
 
-    def all_reduce(self, tensor: torch.Tensor, op: Literal["sum", "max", "min"] = "sum") -> torch.Tensor:
+    def all_reduce(self, tensor: torch.Tensor, op: ReduceOp = "sum") -> torch.Tensor:
         return tensor
 
     def broadcast(self, tensor: torch.Tensor, source: int = 0) -> torch.Tensor:

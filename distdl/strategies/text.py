@@ -6,13 +6,16 @@ import torch
 
 from distdl.runtime.world import World
 
+ReduceOp = Literal["sum", "max", "min"]
+"""How `all_reduce` combines the tensors of the ranks."""
+
 
 class Collectives(Protocol):
     """The collectives of a strategy that exchange text."""
 
     world: World
 
-    def all_reduce(self, tensor: torch.Tensor, op: Literal["sum", "max", "min"] = "sum") -> torch.Tensor: ...
+    def all_reduce(self, tensor: torch.Tensor, op: ReduceOp = "sum") -> torch.Tensor: ...
 
     def broadcast(self, tensor: torch.Tensor, source: int = 0) -> torch.Tensor: ...
 

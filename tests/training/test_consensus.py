@@ -4,7 +4,6 @@ import itertools
 import math
 import signal
 from collections.abc import Iterator
-from typing import Literal
 
 import pytest
 import torch
@@ -13,6 +12,7 @@ from distdl.core.config import Config
 from distdl.core.errors import Failure
 from distdl.strategies.base import Strategy
 from distdl.strategies.single import Single
+from distdl.strategies.text import ReduceOp
 from distdl.training.consensus import INTERVAL_S, Consensus
 from distdl.training.nonfinite import NonFiniteGuard
 from distdl.training.stop import StopSignal
@@ -25,7 +25,7 @@ class TwoRanks(Single):
     """Stop, seconds per step, and with the sign reversed first failed step and loss scale."""
     reductions = 0
 
-    def all_reduce(self, tensor: torch.Tensor, op: Literal["sum", "max", "min"] = "sum") -> torch.Tensor:
+    def all_reduce(self, tensor: torch.Tensor, op: ReduceOp = "sum") -> torch.Tensor:
         assert op == "max"
         self.reductions += 1
         return torch.maximum(tensor, torch.tensor(self.other, dtype=tensor.dtype))

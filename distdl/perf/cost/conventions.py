@@ -2,9 +2,12 @@
 
 from dataclasses import replace
 from math import prod
+from typing import Literal
 
 from distdl.perf.cost.layers import Layer, Network
 
+Convention = Literal["standard", "lu2017"]
+"""standard: 2 FLOPs per multiply-add; lu2017: see `lu2017`."""
 LU2017_NORM = 5
 """Operations per element of an LRN. The same cost for batch norms reproduces the paper's figure for ResNet-50."""
 

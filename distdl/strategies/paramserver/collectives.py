@@ -1,10 +1,9 @@
 """Collectives of the workers via server 0, which also work after a worker has died."""
 
-from typing import Literal
-
 import torch
 
 from distdl.strategies.paramserver.protocol import REDUCTIONS, MessageType, Peer
+from distdl.strategies.text import ReduceOp
 
 
 class ServerCollectives:
@@ -13,7 +12,7 @@ class ServerCollectives:
     def __init__(self, server: Peer, rank: int) -> None:
         self._server, self._rank = server, rank
 
-    def all_reduce(self, tensor: torch.Tensor, op: Literal["sum", "max", "min"] = "sum") -> torch.Tensor:
+    def all_reduce(self, tensor: torch.Tensor, op: ReduceOp = "sum") -> torch.Tensor:
         """Reduce `tensor` in place over all living workers."""
         server, data = self._server, tensor.detach().reshape(-1).to("cpu", torch.float64)
         header = server.send_header(MessageType.REDUCE, list(REDUCTIONS).index(op), data.numel())

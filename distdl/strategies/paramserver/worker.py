@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -37,6 +37,7 @@ from distdl.strategies.paramserver.requests import set_parameters, use_folder
 from distdl.strategies.paramserver.server import ELEMENTWISE, Server
 from distdl.strategies.paramserver.step_records import ComputeTimes, StepRecords
 from distdl.strategies.rendezvous import init_process_group
+from distdl.strategies.text import ReduceOp
 from distdl.telemetry.clock import Clock
 
 RECORDS = "ps"
@@ -178,7 +179,7 @@ class Worker(Strategy):
             self.barrier()
             self._exchange.pull()
 
-    def all_reduce(self, tensor: torch.Tensor, op: Literal["sum", "max", "min"] = "sum") -> torch.Tensor:
+    def all_reduce(self, tensor: torch.Tensor, op: ReduceOp = "sum") -> torch.Tensor:
         return self._collectives.all_reduce(tensor, op)
 
     def broadcast(self, tensor: torch.Tensor, source: int = 0) -> torch.Tensor:
