@@ -145,8 +145,10 @@ def _message(event: Any, argv: Sequence[str], options: dict[str, Any], known: Se
     match event:
         case _errors.UnrecognizedArgs() | _errors.MissingArgs() | _errors.BadValue() if unrecognized:
             option = next((token for token in unrecognized if token.startswith("-")), "").partition("=")[0]
+            if surplus := "" if option else _surplus_value(unrecognized[0], argv, options):
+                return surplus + more
             hint = _known_elsewhere(option, options) or nearest(option, known, quote="")
-            return f"Unrecognized options: {', '.join(unrecognized)}{hint or more}"
+            return f"Unrecognized {'options' if option else 'arguments'}: {', '.join(unrecognized)}{hint or more}"
         case _errors.MissingArgs():
             names = ", ".join(_name(missing.arg) for missing in event.missing_arguments)
             return f"missing: {names}{more}"
@@ -180,6 +182,28 @@ def _switch_with_value(values: Sequence[str], argv: Sequence[str], options: dict
         if value in values[:1] and not value.startswith("-") and flag in switches:
             return flag
     return ""
+
+
+def _surplus_value(value: str, argv: Sequence[str], options: dict[str, Any]) -> str:
+    """A message if the value follows an option that has all of its values; else empty."""
+    for flag, hint in options.items():
+        count = _value_count(hint)
+        for place, argument in enumerate(argv):
+            rest = argv[place + ("=" not in argument) :]
+            if _option(argument) == flag and count < len(rest) and rest[count] == value:
+                return (
+                    f"{flag} takes {'one value' if count == 1 else f'{count} values'}: {as_literal(value)} is too many"
+                )
+    return ""
+
+
+def _value_count(hint: Any) -> int:
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (Annotated, Required, NotRequired):
+        return _value_count(inner[0])
+    if origin in (typing.Union, types.UnionType):
+        return max(map(_value_count, inner))
+    return len(inner) if origin is tuple else 1
 
 
 def _is_switch(hint: Any) -> bool:

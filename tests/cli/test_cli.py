@@ -67,6 +67,25 @@ def test_a_verb_parses_its_signature_and_reports_errors_in_one_line() -> None:
         cli.parse(verb, ["--n", "four"])
 
 
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--n", "4", "5"], "--n takes one value: '5' is too many"),
+        (["--n=4", "5"], "--n takes one value: '5' is too many"),
+        (["--pair", "1", "1", "1"], "--pair takes 2 values: '1' is too many"),
+        (["--pair", "1", "2", "--n", "4", "3"], "--n takes one value: '3' is too many"),
+        (["3", "--n", "4"], "Unrecognized arguments: 3"),
+        (["--several", "1", "2", "--n", "4", "3"], "--n takes one value: '3' is too many"),
+    ],
+)
+def test_a_value_too_many_is_named_with_its_option(argv: list[str], message: str) -> None:
+    def verb(*, n: int = 3, pair: tuple[int, int] = (0, 0), several: tuple[int, ...] = ()) -> None:
+        """A verb."""
+
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        cli.parse(verb, argv)
+
+
 def test_errors_raised_by_a_verb_are_not_reported_as_usage_errors() -> None:
     def verb() -> int:
         """A verb that fails."""
