@@ -1,4 +1,4 @@
-"""Fixtures of the tests of data."""
+"""Fixtures for the tests of `distdl.data`."""
 
 import pytest
 

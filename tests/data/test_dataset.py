@@ -1,4 +1,4 @@
-"""Splits and data sets as values."""
+"""The values `Split` and `DataSet`."""
 
 from dataclasses import FrozenInstanceError
 from pathlib import Path
@@ -13,7 +13,7 @@ from distdl.data.files import FilePaths, ShardParts, take
 
 
 def splits(n: int, several: bool) -> list[Split]:
-    """The same labels with images in memory, in files, and in parts of files. Image and file i belong to label i."""
+    """Splits with the same labels and images in memory, in files, and in parts of files; label i has image i."""
     labels = np.column_stack([np.arange(n), np.full(n, -1)]) if several else np.arange(n)
     images = np.broadcast_to(np.arange(n, dtype=np.uint8)[:, None, None, None], (n, 2, 2, 1))
     paths = [Path(f"{number}.png") for number in range(n)]
@@ -26,7 +26,7 @@ def splits(n: int, several: bool) -> list[Split]:
 
 
 def sample_numbers(split: Split) -> list[int]:
-    """Numbers of the images, apart from their labels."""
+    """Numbers of the images, read from the images instead of the labels."""
     if isinstance(split, ResidentSplit):
         return split.images[:, 0, 0, 0].tolist()
     if isinstance(split.files, ShardParts):
@@ -46,11 +46,11 @@ def test_images_and_labels_stay_together(n: int, several: bool, data: some.DataO
         assert sample_numbers(part[np.arange(len(part))[::-1]]) == indices[::-1].tolist()
 
 
-def test_a_part_of_files_is_selected_by_position() -> None:
+def test_select_takes_files_by_position() -> None:
     assert take([Path("a"), Path("b")], np.array([1])) == [Path("b")]
 
 
-def test_a_set_is_a_value_with_neutral_defaults() -> None:
+def test_a_data_set_has_neutral_defaults() -> None:
     split = splits(2, several=False)[0]
     dataset = DataSet(name="a", classes=("x", "y"), train=split, test=split)
     assert (dataset.validation, dataset.channels, dataset.image_size, dataset.central) == (None, 3, 224, 1.0)

@@ -1,4 +1,4 @@
-"""Places of encoded images, and their bytes."""
+"""Locations of encoded images, and their bytes."""
 
 import itertools
 import os
@@ -12,14 +12,14 @@ from hypothesis import strategies as some
 from distdl.data.files import FilePaths, Part, ShardParts, Unreadable, compact, paths_of, read, take
 
 
-def test_a_file_is_read_whole(tmp_path: Path) -> None:
+def test_a_file_is_read_completely(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"\0\1\xff")
     content = read(tmp_path / "a")
     assert content.dtype == np.uint8 and content.tolist() == [0, 1, 255]
 
 
 @pytest.mark.parametrize(("offset", "size", "content"), [(0, 3, [0, 1, 2]), (2, 1, [2]), (7, 3, [7, 8, 9])])
-def test_a_part_is_read_from_its_place(offset: int, size: int, content: list[int], tmp_path: Path) -> None:
+def test_a_part_is_read_at_its_offset(offset: int, size: int, content: list[int], tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(bytes(range(10)))
     assert read(Part(tmp_path / "a", offset, size)).tolist() == content
 
@@ -28,13 +28,13 @@ def test_a_part_is_read_from_its_place(offset: int, size: int, content: list[int
     ("offset", "size", "message"),
     [(8, 3, "at byte 8 has 2 bytes of 3"), (10, 1, "at byte 10 has 0 bytes of 1"), (3, 0, "at byte 3 is empty")],
 )
-def test_a_part_that_is_cut_is_unreadable(offset: int, size: int, message: str, tmp_path: Path) -> None:
+def test_a_truncated_part_is_unreadable(offset: int, size: int, message: str, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(bytes(10))
     with pytest.raises(Unreadable, match=f"^{tmp_path}/a {message}$"):
         read(Part(tmp_path / "a", offset, size))
 
 
-def test_what_is_no_file_with_content_is_unreadable_and_named(tmp_path: Path) -> None:
+def test_an_empty_missing_or_special_file_is_unreadable_and_named(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "fifo")  # opening it would wait for a writer
@@ -55,7 +55,7 @@ names = some.binary(min_size=1, max_size=9).filter(lambda name: b"\0" not in nam
 
 @settings(max_examples=40)
 @given(some.lists(names, max_size=5))
-def test_paths_come_back_from_their_arrays(texts: list[bytes]) -> None:
+def test_paths_are_restored_from_their_arrays(texts: list[bytes]) -> None:
     """Names need not be UTF-8."""
     paths = [Path(os.fsdecode(text)) for text in texts]
     stored = FilePaths(paths)
@@ -68,7 +68,7 @@ def test_paths_come_back_from_their_arrays(texts: list[bytes]) -> None:
 
 @some.composite
 def shard_parts(draw: some.DrawFn) -> ShardParts:
-    """Images one after the other in one to three files."""
+    """Contiguous images in one to three files."""
     number, offset, size = [], [], []
     for file in range(draw(some.integers(1, 3))):
         at = 0
@@ -83,7 +83,7 @@ def shard_parts(draw: some.DrawFn) -> ShardParts:
 
 @settings(max_examples=40)
 @given(shard_parts(), some.integers(1, 60))
-def test_blocks_are_the_runs_of_neighbors_that_begin_in_one_block_of_a_file(parts: ShardParts, block: int) -> None:
+def test_blocks_are_runs_of_images_that_begin_in_the_same_block_of_a_file(parts: ShardParts, block: int) -> None:
     bounds = parts.blocks(block)
     assert bounds[0] == 0 and bounds[-1] == len(parts) and (np.diff(bounds) > 0).all()
     place = [(part.path, part.offset // block) for part in parts]
@@ -94,7 +94,7 @@ def test_blocks_are_the_runs_of_neighbors_that_begin_in_one_block_of_a_file(part
 
 @settings(max_examples=40)
 @given(shard_parts(), some.data())
-def test_parts_are_taken_by_position(parts: ShardParts, data: some.DataObject) -> None:
+def test_parts_are_selected_by_position(parts: ShardParts, data: some.DataObject) -> None:
     indices = np.array(data.draw(some.lists(some.integers(0, len(parts) - 1), max_size=9)), np.int64)
     rows = [parts[index] for index in indices]
     taken = take(parts, indices)
@@ -103,7 +103,7 @@ def test_parts_are_taken_by_position(parts: ShardParts, data: some.DataObject) -
     assert str(parts[0]) == "a.tar at byte 0"
 
 
-def test_files_are_taken_by_position() -> None:
+def test_files_are_selected_by_position() -> None:
     paths = [Path(letter) for letter in "abc"]
     for files in (paths, FilePaths(paths)):
         assert take(files, np.array([2, 0, 2])) == [Path("c"), Path("a"), Path("c")]
@@ -112,7 +112,7 @@ def test_files_are_taken_by_position() -> None:
     assert paths_of(parts) == (Path("a.tar"),) and compact(parts) is parts
 
 
-def test_files_are_kept_in_arrays_that_processes_share(tmp_path: Path) -> None:
+def test_files_are_stored_in_arrays_that_processes_share(tmp_path: Path) -> None:
     names = [tmp_path / f"ü{number}.jpg" for number in range(99)]
     paths = compact(names)
     assert list(paths) == names and paths[-1] == names[-1] and len(paths) == 99

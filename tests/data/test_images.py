@@ -1,4 +1,4 @@
-"""Images of every format, orientation and depth, as every loader sees them, against Pillow."""
+"""Images of every format, orientation and depth: the pixels of every loader are compared with Pillow's."""
 
 import io
 import os
@@ -51,7 +51,7 @@ def xmp(orientation: int) -> bytes:
 
 
 THUMBNAIL = encode(picture(12, 16), "x.jpg")
-"""A JPEG inside a segment: its markers are none of the file's."""
+"""A JPEG inside a segment: its markers do not belong to the file."""
 
 
 def segment(body: bytes, marker: int = 0xE1) -> bytes:
@@ -59,7 +59,7 @@ def segment(body: bytes, marker: int = 0xE1) -> bytes:
 
 
 def entry(order: str, kind: int, count: int, value: bytes) -> bytes:
-    """An APP1 segment with one tag, the orientation, of any type."""
+    """An APP1 segment with the orientation tag, of any type."""
     mark = {">": b"MM\0*", "<": b"II*\0"}[order]
     tag = struct.pack(f"{order}HHI", 0x0112, kind, count) + value.ljust(4, b"\0")
     return segment(b"Exif\0\0" + mark + struct.pack(f"{order}IH", 8, 1) + tag + bytes(4))
@@ -71,7 +71,7 @@ def with_segments(*segments: bytes, **options: object) -> bytes:
 
 
 def oriented() -> dict[str, bytes]:
-    """Files whose orientation is stated in every container, and in every odd way that Pillow follows or not."""
+    """Files with the orientation in each container, including forms that Pillow ignores."""
     short = [entry(">", 3, 1, struct.pack(">H", number)) for number in ORIENTATIONS]
     named_xmp = segment(b"http://ns.adobe.com/xap/1.0/\0" + xmp(6))
     files = {
@@ -129,7 +129,7 @@ def _exif_last(orientation: int) -> bytes:
 
 
 def kinds() -> dict[str, bytes]:
-    """Files in all other modes and codings."""
+    """Files in all other modes and encodings."""
     image = picture()
     clear = image.convert("RGBA")
     clear.putalpha(Image.fromarray(pictures(2, 40, 64)[1, ..., 0]))
@@ -209,8 +209,8 @@ def upright(content: bytes, mode: str) -> np.ndarray:
     return pixels.reshape(*pixels.shape[:2], len(mode))
 
 
-def seen(pixels: np.ndarray) -> torch.Tensor:
-    """The image as a loader delivers it: its middle square, resized."""
+def loaded(pixels: np.ndarray) -> torch.Tensor:
+    """The image as a loader delivers it: its central square, resized."""
     row, column, height, width = central_window(*pixels.shape[:2], share=1.0)
     image = torch.from_numpy(pixels).permute(2, 0, 1)
     return decode.resize(image[:, row : row + height, column : column + width], 24)
@@ -220,14 +220,14 @@ def seen(pixels: np.ndarray) -> torch.Tensor:
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.filterwarnings("ignore:Metadata Warning, tag 274:UserWarning")  # Pillow's, of two-shorts.jpg
 @pytest.mark.parametrize("files", [oriented, kinds])
-def test_every_loader_sees_pillows_pixels(
+def test_every_loader_gives_pillows_pixels(
     files: Callable[[], dict[str, bytes]], channels: int, loader: str, tmp_path: Path
 ) -> None:
     contents = files()
     dataset = set_of(written(tmp_path, contents), channels)
     images = torch.cat([batch.images for batch in batches_of(loader, dataset)]) * 255
     mode = "RGB" if channels == 3 else "L"
-    expected = torch.stack([seen(upright(content, mode)) for content in contents.values()]).float()
+    expected = torch.stack([loaded(upright(content, mode)) for content in contents.values()]).float()
     differences = (images - expected).abs().amax((1, 2, 3)).tolist()
     assert {name: value for name, value in zip(contents, differences, strict=True) if value > 0.01} == {}
 
@@ -248,7 +248,7 @@ RAMP = np.linspace(0, 65535, 64 * 40).astype(np.uint16).reshape(40, 64)
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif", "jp2", "pgm"])
-def test_16_bit_gray_keeps_its_upper_8_bits_in_every_container(suffix: str, tmp_path: Path) -> None:
+def test_16_bit_gray_keeps_its_upper_8_bits_in_every_format(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"deep.{suffix}"
     Image.fromarray(RAMP).save(path)
     for channels in (1, 3):
@@ -289,7 +289,7 @@ def bomb(side: int) -> bytes:
     )
 
 
-def test_a_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
+def test_a_decompression_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
     (tmp_path / "bomb.png").write_bytes(bomb(50_000))
     for read_it in (decode.decode, lambda file, _: read_header(file, read(file))):
         with pytest.raises(Unreadable, match=r"bomb\.png has more pixels than data.max_pixels 178,956,970"):
@@ -308,7 +308,7 @@ def test_max_pixels_holds_in_every_loader(suffix: str, loader: str, tmp_path: Pa
 
 
 def damaged(kind: str) -> bytes:
-    """A file that cannot be read, each in another way."""
+    """A file with one kind of damage."""
     png, jpeg = encode(picture(), "x.png"), bytearray(encode(picture(), "x.jpg", quality=90))
     flipped = bytearray(png)
     flipped[len(png) // 2] ^= 4
@@ -333,7 +333,7 @@ DAMAGES = ("png with a flipped bit", "png cut short", "jpeg cut short", "jpeg wi
 
 
 @each_loader
-def test_every_damage_is_unreadable_to_every_loader(loader: str, tmp_path: Path) -> None:
+def test_every_kind_of_damage_is_unreadable_in_every_loader(loader: str, tmp_path: Path) -> None:
     contents = {f"{place}.jpg": damaged(kind) for place, kind in enumerate(DAMAGES)}
     good = {f"good-{place}.jpg": encode(picture(), "x.jpg") for place in range(3)}
     dataset = set_of(written(tmp_path, contents | good))
@@ -351,7 +351,7 @@ def test_every_damage_is_unreadable_to_every_loader(loader: str, tmp_path: Path)
 
 @each_loader
 @pytest.mark.parametrize("world", [1, 3])
-def test_evaluation_leaves_unreadable_samples_out(loader: str, world: int, tmp_path: Path) -> None:
+def test_evaluation_omits_unreadable_samples(loader: str, world: int, tmp_path: Path) -> None:
     if loader == "dali":
         pytest.importorskip("nvidia.dali")
     dataset = numbered("files", 23, tmp_path)
@@ -393,7 +393,7 @@ def test_dalis_pixels_do_not_depend_on_the_batch(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["jpeg cut short", "png with a flipped bit", "text"])
-def test_an_export_names_or_leaves_out_what_it_cannot_read(kind: str, tmp_path: Path) -> None:
+def test_an_export_names_or_omits_unreadable_files(kind: str, tmp_path: Path) -> None:
     dataset = numbered("files", 9, tmp_path)
     dataset.train.files[8].write_bytes(damaged(kind))
     with pytest.raises(UserError, match=r"008\.jpg .*--on-error skip") as raised:
@@ -405,7 +405,7 @@ def test_an_export_names_or_leaves_out_what_it_cannot_read(kind: str, tmp_path: 
     assert len(list((tmp_path / "out").rglob("*.jpg"))) == 15
 
 
-def test_packing_leaves_out_what_is_no_image(tmp_path: Path) -> None:
+def test_packing_omits_unreadable_files(tmp_path: Path) -> None:
     dataset = numbered("files", 9, tmp_path)
     dataset.train.files[8].write_text("not an image")
     with pytest.raises(UserError, match=r"008\.jpg .*--on-error skip"):
@@ -427,7 +427,7 @@ def test_statistics_follow_on_error(tmp_path: Path) -> None:
     assert mean == expected
 
 
-def test_an_unfinished_export_is_no_set_and_is_continued(tmp_path: Path) -> None:
+def test_an_unfinished_export_is_refused_as_a_set_and_can_be_resumed(tmp_path: Path) -> None:
     dataset = numbered("files", 9, tmp_path)
 
     def stop(_: int) -> None:

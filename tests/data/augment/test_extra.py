@@ -1,4 +1,4 @@
-"""Augmentations of other packages."""
+"""Augmentations from other packages."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -46,7 +46,7 @@ def same(first: dict[int, torch.Tensor], second: dict[int, torch.Tensor]) -> boo
     return all(torch.allclose(image, first[label], atol=1e-5) for label, image in second.items())
 
 
-def test_numbers_belong_to_the_sample_and_the_name() -> None:
+def test_random_numbers_depend_on_seed_epoch_sample_and_name() -> None:
     shade, invert = extra.make(config_of("torch", SHADE, INVERT))
     indices = np.arange(5000)
     numbers = shade.draw(3, 2, indices)
@@ -59,7 +59,7 @@ def test_numbers_belong_to_the_sample_and_the_name() -> None:
 
 
 @pytest.mark.parametrize("kind", ["memory", "files"])
-def test_they_are_the_same_over_loaders_ranks_and_after_a_resume(kind: str, tmp_path: Path) -> None:
+def test_results_do_not_depend_on_loader_ranks_or_a_resume(kind: str, tmp_path: Path) -> None:
     options = {SHADE: {"strength": 0.9}}
     changed = images_of(config_of("torch", SHADE, INVERT, **options), tmp_path, kind)
     assert sorted(changed) == list(range(31))
@@ -75,7 +75,7 @@ def test_they_are_the_same_over_loaders_ranks_and_after_a_resume(kind: str, tmp_
         assert all(same(changed, images_of(config, tmp_path, kind, rank=rank, world=3)) for rank in range(3))
 
 
-def test_they_change_what_they_say_and_in_training_only(tmp_path: Path) -> None:
+def test_augmentations_apply_in_training_only(tmp_path: Path) -> None:
     config = config_of("resident", INVERT, **{INVERT: {"below": 1.0}})
     config = replace(config, data=replace(config.data, augment=AugmentConfig(extra=(INVERT,))))
     dataset = numbered("memory", 31, tmp_path)
@@ -92,7 +92,7 @@ def test_they_change_what_they_say_and_in_training_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "why"),
+    ("name", "options", "message"),
     [
         ("flip", {}, "flip is built in, set data.augment.flip"),
         (SHADE, {SHADE: {"strenght": 1}}, "Shade has no setting"),
@@ -100,6 +100,6 @@ def test_they_change_what_they_say_and_in_training_only(tmp_path: Path) -> None:
         ("augmentations_of_a_user:halve", {}, "halve returned a Tensor .*; expected images of the same shape"),
     ],
 )
-def test_what_cannot_be_applied_is_refused(name: str, options: dict, why: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=why):
+def test_an_invalid_augmentation_is_refused(name: str, options: dict, message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message):
         images_of(config_of("torch", name, **options), tmp_path, "memory")

@@ -1,4 +1,4 @@
-"""The protocol of loaders, and batches of chunks."""
+"""The `Loader` protocol, and batches made from chunks."""
 
 import inspect
 from pathlib import Path
@@ -43,7 +43,7 @@ def test_every_loader_has_the_attributes_of_the_protocol(name: str, tmp_path: Pa
         loader.close()
 
 
-def test_the_state_of_two_loaders_is_their_own(tmp_path: Path) -> None:
+def test_two_loaders_share_no_state(tmp_path: Path) -> None:
     first, second = (LoaderBase(spec_of(tmp_path), "") for _ in range(2))
     first.skipped.append("a file")
     assert second.skipped == [] and first.clock is not second.clock
@@ -59,7 +59,7 @@ def batch_of(loader: ChunkLoader, chunk: Chunk, count: int, total: int) -> Batch
 
 
 def test_labels_are_those_of_the_samples_that_were_read(tmp_path: Path) -> None:
-    """In training the neighbour of an unreadable sample was read, not the sample of the step."""
+    """In training an unreadable sample is replaced by the next one, and the label must be that one's."""
     loader = ChunkLoader(spec_of(tmp_path), "")
     chunk = chunk_of([5, 7, 1], readable=3)
     batch = loader.batch(Step(np.array([4, 7, 1]), 3, 6, 0), chunk, chunk.images)

@@ -1,4 +1,4 @@
-"""From bytes to the input of the network: compared with numpy, stage by stage."""
+"""The transform from bytes to network input, compared with numpy stage by stage."""
 
 import time
 from dataclasses import replace
@@ -31,13 +31,13 @@ def images_of(n: int, size: int = 24) -> torch.Tensor:
 
 
 def normalized(images: torch.Tensor) -> np.ndarray:
-    """[b, C, H, W] of bytes [b, H, W, C], by the definition."""
+    """Normalize bytes [b, H, W, C] to floats [b, C, H, W], by the definition."""
     values = (images.numpy() / 255 - np.array([0.4, 0.5, 0.6])) / np.array([0.2, 0.25, 0.3])
     return values.transpose(0, 3, 1, 2)
 
 
 class TestCutBytes:
-    def test_without_parameters_the_images_are_returned(self) -> None:
+    def test_without_parameters_the_images_are_returned_unchanged(self) -> None:
         images = images_of(2)
         assert cut_bytes(images, {}, 4) is images
 
@@ -49,7 +49,7 @@ class TestCutBytes:
         assert (cut.numpy() == np.stack([original[0, :, ::-1], original[1], original[2, :, ::-1]])).all()
 
     @pytest.mark.parametrize("flip", [None, [False, True]])
-    def test_a_shift_cuts_from_the_padded_image(self, flip: list[bool] | None) -> None:
+    def test_a_shift_crops_the_padded_image(self, flip: list[bool] | None) -> None:
         images = images_of(2)
         params = {"shift": torch.tensor([[0, 0], [5, 2]])} | ({} if flip is None else {"flip": torch.tensor(flip)})
         padded = np.pad(images.numpy(), ((0, 0), (3, 3), (3, 3), (0, 0)))
@@ -69,8 +69,8 @@ class TestTransform:
         assert made.dtype == torch.float32 and np.allclose(made.numpy(), normalized(images), atol=1e-5)
         assert labels.tolist() == [0, 1, 2, 3]
 
-    def test_a_stage_that_changes_nothing_gives_the_same_numbers(self, tmp_path: Path) -> None:
-        """With a stage the images are floats before they are normalized."""
+    def test_a_neutral_stage_leaves_the_result_unchanged(self, tmp_path: Path) -> None:
+        """With a stage, images become floats before they are normalized."""
         transform = BatchTransform(spec_of("files", tmp_path, augment=AugmentConfig(rotation=20)))
         assert not transform.is_identity
         images = images_of(4)
@@ -91,7 +91,7 @@ class TestTransform:
             (AugmentConfig(random_resized_crop=True), 0),
         ],
     )
-    def test_stages_of_files_are_those_of_floats_in_training(
+    def test_files_have_float_stages_in_training_only(
         self, augment: AugmentConfig, stages: int, tmp_path: Path
     ) -> None:
         assert len(BatchTransform(spec_of("files", tmp_path, augment=augment)).stages) == stages
@@ -117,7 +117,7 @@ class TestTransform:
         resized, _ = tested(images, torch.arange(1), {})
         assert (resized > 0).float().mean() < 0.5
 
-    def test_mixing_is_for_training(self, tmp_path: Path) -> None:
+    def test_mixing_applies_in_training_only(self, tmp_path: Path) -> None:
         augment = AugmentConfig(mixup=1.0)
         trained, tested = (BatchTransform(spec_of("memory", tmp_path, training, augment)) for training in (True, False))
         assert trained.mixes and not trained.is_identity and tested.is_identity
@@ -130,7 +130,7 @@ class TestTransform:
         assert torch.allclose(images[0], 0.75 * alone[0] + 0.25 * alone[1], atol=1e-5)
         assert torch.allclose(images[1], alone[1], atol=1e-5)
 
-    def test_several_labels_share_the_target(self, tmp_path: Path) -> None:
+    def test_several_labels_divide_the_target(self, tmp_path: Path) -> None:
         transform = BatchTransform(spec_of("memory", tmp_path))
         targets = transform.targets(torch.tensor([[1, 4], [2, -1]]))
         assert targets.shape == (2, 9) and targets[0, [1, 4]].tolist() == [0.5, 0.5] and targets[1, 2] == 1
@@ -140,7 +140,7 @@ class TestTransform:
 
     @pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
     @pytest.mark.parametrize("channels_last", [False, True])
-    def test_precision_and_layout(
+    def test_batches_have_the_configured_precision_and_layout(
         self, precision: str, dtype: torch.dtype, channels_last: bool, tmp_path: Path
     ) -> None:
         spec = spec_of("memory", tmp_path)
@@ -156,7 +156,7 @@ def test_parameters_become_tensors() -> None:
     assert params["flip"].dtype == torch.bool and params["shift"].tolist() == [[1, 2]]
 
 
-def test_work_of_one_thread_leaves_the_number_of_threads_as_it_was() -> None:
+def test_the_number_of_threads_is_restored_after_single_threaded_work() -> None:
     previous = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
@@ -170,8 +170,8 @@ def test_work_of_one_thread_leaves_the_number_of_threads_as_it_was() -> None:
         torch.set_num_threads(previous)
 
 
-def test_a_transfer_is_taken_from_the_time_of_data() -> None:
-    """Together they are the time of the step: twice the same time would be counted otherwise."""
+def test_transfer_time_is_subtracted_from_data_time() -> None:
+    """The phases add up to the step time, so no interval may count twice."""
     clock = Clock()
     start = time.perf_counter()
     with clock("data"), transfer(clock, CPU):

@@ -1,4 +1,4 @@
-"""The input benchmark: its measurements, the stage that it names, and the fix that it suggests."""
+"""The input benchmark: its measurements, the slowest stage, and the suggested fix."""
 
 import json
 from pathlib import Path
@@ -41,13 +41,13 @@ def test_decode_and_augment_share_the_cores() -> None:
     assert diagnose(StageRates(cores=6, decode=300.0, augment=600.0, network=1000.0))[0] == "network"
 
 
-def test_a_runs_clock_says_what_its_network_takes() -> None:
+def test_the_network_rate_is_computed_from_a_runs_phases() -> None:
     phases = {"data": 6.0, "transfer": 1.0, "forward": 1.0, "backward": 2.0, "exchange": 0.0, "update": 0.0}
     assert of_run({"train_s": 10.0, "images": 1200, "world_size": 2, "phases_s": phases}) == pytest.approx(200)
 
 
 @pytest.mark.parametrize("kind", ["memory", "files"])
-def test_every_stage_that_a_set_has_is_measured(kind: str, tmp_path: Path) -> None:
+def test_every_stage_of_a_data_set_is_measured(kind: str, tmp_path: Path) -> None:
     dataset = numbered(kind, 31, tmp_path)
     config = Config(data=DataConfig(batch_size=8, augment=AugmentConfig(flip=0.5, random_resized_crop=True)))
     spec = LoaderSpec(config=config, dataset=dataset, split=dataset.train, world=World(), training=True)
@@ -57,7 +57,7 @@ def test_every_stage_that_a_set_has_is_measured(kind: str, tmp_path: Path) -> No
     assert diagnose(rates)[0] in ("disk", "decode", "augment", "finish")
 
 
-def test_a_set_of_nothing_but_bad_files_has_no_rates(tmp_path: Path) -> None:
+def test_a_set_of_unreadable_files_is_refused(tmp_path: Path) -> None:
     dataset = numbered("files", 5, tmp_path)
     for file in dataset.train.files:
         file.write_text("not an image")
@@ -66,7 +66,7 @@ def test_a_set_of_nothing_but_bad_files_has_no_rates(tmp_path: Path) -> None:
         measure(spec, 2)
 
 
-def test_bench_says_which_loader_and_what_holds_it_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bench_reports_the_loader_and_its_bottleneck(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for part, count in (("train", 9), ("test", 3)):
         (tmp_path / "set" / part / "a").mkdir(parents=True)
         (tmp_path / "set" / part / "b").mkdir()

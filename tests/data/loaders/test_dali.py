@@ -1,4 +1,4 @@
-"""Loader dali: agreement with the torch loader on real photographs, odd files, failures inside a pipeline."""
+"""Loader dali: agreement with the torch loader on photographs, unusual files, and failures inside a pipeline."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -53,7 +53,7 @@ def images_of(loader: str, dataset: DataSet, augment: AugmentConfig, **data: obj
 
 @pytest.mark.parametrize("name", ["flowers", "caltech101"])
 @pytest.mark.parametrize("policy", POLICIES)
-def test_every_policy_gives_what_the_torch_loader_gives(policy: str, name: str, data_root: Path) -> None:
+def test_every_policy_gives_the_images_of_the_torch_loader(policy: str, name: str, data_root: Path) -> None:
     dataset = photographs(data_root, name)
     torchs, dalis = (images_of(loader, dataset, POLICIES[policy]) for loader in ("torch", "dali"))
     assert torchs.std() > 0.1
@@ -64,8 +64,8 @@ def test_every_policy_gives_what_the_torch_loader_gives(policy: str, name: str, 
 
 @pytest.mark.parametrize("straight", [False, True])
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_the_pipeline_for_gpus_agrees_too(straight: bool, channels_last: bool, data_root: Path) -> None:
-    """The same graph on the CPU: decode, window, antialiased resize, and mirror and normalise where that is all."""
+def test_the_pipeline_for_gpus_gives_the_same_images(straight: bool, channels_last: bool, data_root: Path) -> None:
+    """The GPU's graph on the CPU: decode, crop, antialiased resize, and, where no stage follows, flip and normalize."""
     from distdl.data.loaders.dali_pipeline import PipelineSpec, build
 
     dataset = photographs(data_root, "flowers", 16)
@@ -97,8 +97,8 @@ def test_the_pipeline_for_gpus_agrees_too(straight: bool, channels_last: bool, d
     assert (made.float() - expected).abs().mean((1, 2, 3)).max() < 2.0
 
 
-def test_what_is_drawn_is_distributed_as_torchvision_draws_it(data_root: Path) -> None:
-    """Area, aspect and place of windows, and flips. Each test errs once in 100,000; five of them: once in 20,000."""
+def test_windows_and_flips_are_distributed_as_in_torchvision(data_root: Path) -> None:
+    """Area, aspect and position of windows, and flips. By chance one of the five comparisons fails once in 20,000."""
     from torchvision.transforms import v2
 
     n, height, width = 20_000, 375, 500
@@ -121,8 +121,8 @@ def test_what_is_drawn_is_distributed_as_torchvision_draws_it(data_root: Path) -
     assert binomtest(int(flips.sum()), n).pvalue > 1e-5
 
 
-def odd_files(folder: Path) -> list[Path]:
-    """Files that cameras, scanners and the web bring."""
+def unusual_files(folder: Path) -> list[Path]:
+    """Write files of the unusual kinds that cameras, scanners and web pages produce."""
     image = Image.fromarray(pictures(1, 60, 80)[0])
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -151,8 +151,10 @@ def odd_files(folder: Path) -> list[Path]:
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("augment", [AugmentConfig(), CROPPED])
-def test_odd_files_are_seen_alike(channels: int, augment: AugmentConfig, tmp_path: Path) -> None:
-    files = odd_files(tmp_path)
+def test_unusual_files_give_the_images_of_the_torch_loader(
+    channels: int, augment: AugmentConfig, tmp_path: Path
+) -> None:
+    files = unusual_files(tmp_path)
     split = EncodedSplit(files=files, labels=np.arange(len(files)))
     dataset = DataSet(name="odd", classes=tuple(file.name for file in files), train=split, test=split, image_size=24,
                       channels=channels, mean=(0.0,) * channels, std=(1.0,) * channels)  # fmt: skip
@@ -164,8 +166,8 @@ def test_odd_files_are_seen_alike(channels: int, augment: AugmentConfig, tmp_pat
     assert dict(zip(names, (difference < 2.0).tolist(), strict=True)) == dict.fromkeys(names, True)
 
 
-def hollow(file: Path) -> None:
-    """Spoil a JPEG so that its frame and its end look whole, and only a decoder finds out."""
+def damage_tables(file: Path) -> None:
+    """Damage a JPEG such that its frame and end are valid and only a decoder detects it."""
     content = bytearray(file.read_bytes())
     table = content.index(b"\xff\xc4")  # the first Huffman table: more codes of a length than possible
     content[table + 5 : table + 21] = b"\xff" * 16
@@ -175,7 +177,7 @@ def hollow(file: Path) -> None:
 @pytest.mark.parametrize("on_error", ["raise", "skip"])
 def test_a_failure_inside_the_pipeline_is_traced_to_its_file(on_error: str, tmp_path: Path) -> None:
     dataset = numbered("files", 31, tmp_path)
-    hollow(dataset.train.files[17])
+    damage_tables(dataset.train.files[17])
     config = Config(seed=3, data=DataConfig(loader="dali", workers=2, batch_size=4, on_error=on_error))
     loader = make_loader(config, dataset, dataset.train, World(), training=True)
     if on_error == "raise":
@@ -190,7 +192,7 @@ def test_a_failure_inside_the_pipeline_is_traced_to_its_file(on_error: str, tmp_
 
 
 @pytest.mark.parametrize("loader", ["torch", "dali"])
-def test_a_file_that_vanishes_in_an_epoch_changes_no_ranks_steps(loader: str, tmp_path: Path) -> None:
+def test_a_file_deleted_during_an_epoch_leaves_equal_steps_on_all_ranks(loader: str, tmp_path: Path) -> None:
     dataset = numbered("files", 40, tmp_path)
     counts = []
     for rank in range(2):
@@ -207,7 +209,7 @@ def test_a_file_that_vanishes_in_an_epoch_changes_no_ranks_steps(loader: str, tm
     assert made.skipped
 
 
-def test_without_dali_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_without_dali_names_the_extra_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"distdl\[dali\]"):
         images_of("dali", numbered("files", 9, tmp_path), AugmentConfig())
@@ -218,7 +220,7 @@ def test_a_set_in_memory_is_refused(tmp_path: Path) -> None:
         images_of("dali", numbered("memory", 9, tmp_path), AugmentConfig())
 
 
-def test_closing_ends_all_threads(tmp_path: Path) -> None:
+def test_close_ends_all_threads(tmp_path: Path) -> None:
     import threading
 
     previous = set(threading.enumerate())
@@ -235,7 +237,7 @@ def test_closing_ends_all_threads(tmp_path: Path) -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("augment", [CROPPED, POLICIES["all"]])
-def test_a_gpu_decodes_the_same_images(precision: str, augment: AugmentConfig, data_root: Path) -> None:
+def test_gpu_and_cpu_decode_the_same_images(precision: str, augment: AugmentConfig, data_root: Path) -> None:
     dataset = photographs(data_root, "flowers")
     made = {}
     for loader in ("torch", "dali"):

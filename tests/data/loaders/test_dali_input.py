@@ -1,4 +1,4 @@
-"""Input of DALI: JPEGs without metadata, windows, and bitmaps of everything else. Pillow is the oracle."""
+"""Input of DALI: JPEGs without metadata, windows, and bitmaps of all other formats, compared with Pillow."""
 
 import io
 from pathlib import Path
@@ -40,7 +40,7 @@ def upright(content: np.ndarray) -> np.ndarray:
 PLAIN = jpeg()
 
 
-def test_a_plain_jpeg_is_passed_as_it_is() -> None:
+def test_a_plain_jpeg_is_passed_unchanged() -> None:
     assert plain_jpeg(PLAIN, 1) is PLAIN
 
 
@@ -57,7 +57,7 @@ def test_metadata_is_dropped(options: dict[str, bytes]) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(2, 9))
-def test_the_orientation_is_written_again_and_alone(orientation: int) -> None:
+def test_only_the_orientation_is_written_back(orientation: int) -> None:
     content = jpeg(exif=exif(orientation), comment=b"text")
     plain = plain_jpeg(content, orientation)
     assert dict(opened(plain).getexif()) == {0x0112: orientation}
@@ -91,15 +91,15 @@ def segments(content: np.ndarray) -> list[bytes]:
     return [*parts, data[at:]]
 
 
-def test_a_second_frame_is_not_plain() -> None:
+def test_a_jpeg_with_two_frames_is_not_plain() -> None:
     *head, scan = segments(PLAIN)
     (frame,) = (part for part in head if part[1] == 0xC0)
     content = np.frombuffer(b"\xff\xd8" + b"".join([*head, frame, scan]), np.uint8)
     assert plain_jpeg(content, 1) is None
 
 
-def test_a_scan_of_some_components_is_not_plain() -> None:
-    """A baseline JPEG may have a scan for each component. DALI reads the first."""
+def test_a_jpeg_with_a_scan_per_component_is_not_plain() -> None:
+    """A baseline JPEG may have one scan per component; DALI reads only the first."""
     *head, scan = segments(PLAIN)
     luma = b"\xff\xda" + (8).to_bytes(2, "big") + b"\x01" + scan[5:7] + scan[11:14]
     content = np.frombuffer(b"\xff\xd8" + b"".join([*head, luma + scan[14:]]), np.uint8)
@@ -108,7 +108,7 @@ def test_a_scan_of_some_components_is_not_plain() -> None:
 
 @settings(max_examples=60)
 @given(some.integers(0, len(PLAIN) - 1))
-def test_a_jpeg_that_is_cut_anywhere_is_not_plain(length: int) -> None:
+def test_a_truncated_jpeg_is_not_plain(length: int) -> None:
     assert plain_jpeg(PLAIN[:length], 1) is None
 
 
@@ -121,20 +121,20 @@ def scan_start(content: np.ndarray) -> int:
     ("mark", "is_plain"), [(b"\xff\xc4", False), (b"\xff\xda", False), (b"\xff\xd9", True), (b"\xff\x00", True)]
 )
 def test_only_the_end_of_the_image_may_follow_a_scan(mark: bytes, is_plain: bool) -> None:
-    """DALI stops at the window's last row, behind which other loaders would find a damage."""
+    """DALI stops at the window's last row; other loaders would detect damage after it."""
     changed = PLAIN.copy()
     middle = (scan_start(PLAIN) + len(PLAIN)) // 2
     changed[middle : middle + 2] = np.frombuffer(mark, np.uint8)
     assert (plain_jpeg(changed, 1) is not None) == is_plain
 
 
-def test_what_follows_the_end_of_the_image_is_no_matter() -> None:
+def test_bytes_after_the_end_of_the_image_are_ignored() -> None:
     more = np.concatenate([PLAIN, np.frombuffer(b"a trailer \xff\xc4", np.uint8)])
     assert plain_jpeg(more, 1) is not None
 
 
 def window(height: int, width: int) -> tuple[int, int, int, int]:
-    """Not central, so that rows and columns cannot be confused."""
+    """Return an off-center window, so that swapped rows and columns are detected."""
     return 2, 5, height - 4, width - 9
 
 
@@ -144,7 +144,7 @@ def stored(folder: Path, content: bytes) -> Path:
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
-def test_a_jpeg_is_fed_with_the_window_of_the_upright_image(orientation: int, tmp_path: Path) -> None:
+def test_the_window_of_a_jpeg_refers_to_the_upright_image(orientation: int, tmp_path: Path) -> None:
     fed = prepare(stored(tmp_path, jpeg(exif=exif(orientation)).tobytes()), window, 3)
     height, width = (40, 30) if orientation == 6 else (30, 40)
     assert fed.window == (2, 5, height - 4, width - 9)
@@ -152,7 +152,7 @@ def test_a_jpeg_is_fed_with_the_window_of_the_upright_image(orientation: int, tm
 
 
 @pytest.mark.parametrize(("channels", "mode"), [(3, "RGB"), (1, "L")])
-def test_another_image_is_fed_as_the_bitmap_of_its_window(channels: int, mode: str, tmp_path: Path) -> None:
+def test_another_format_becomes_a_bitmap_of_its_window(channels: int, mode: str, tmp_path: Path) -> None:
     with io.BytesIO() as sink:
         Image.fromarray(PICTURE).save(sink, "PNG")
         file = stored(tmp_path, sink.getvalue())
@@ -165,7 +165,7 @@ def test_another_image_is_fed_as_the_bitmap_of_its_window(channels: int, mode: s
 
 
 @pytest.mark.parametrize(("gray", "channels", "is_jpeg"), [(True, 1, True), (True, 3, True), (False, 1, False)])
-def test_a_color_jpeg_becomes_gray_as_pillow_makes_it(gray: bool, channels: int, is_jpeg: bool, tmp_path: Path) -> None:
+def test_a_color_jpeg_becomes_gray_as_in_pillow(gray: bool, channels: int, is_jpeg: bool, tmp_path: Path) -> None:
     content = jpeg(PICTURE[..., 0] if gray else PICTURE).tobytes()
     fed = prepare(stored(tmp_path, content), window, channels)
     assert (fed.content[:2].tobytes() == b"\xff\xd8") == is_jpeg
@@ -176,7 +176,7 @@ def test_a_part_of_a_file_is_prepared_like_a_file(tmp_path: Path) -> None:
     assert prepare(Part(file, 6, len(PLAIN)), window, 3).content.tobytes() == PLAIN.tobytes()
 
 
-def test_what_is_unreadable_is_named(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     for content in (b"text", b"", PLAIN[:200].tobytes()):
         for function in (prepare, prepare_decoded):
             with pytest.raises(Unreadable, match="image"):

@@ -41,7 +41,7 @@ def cut(index: int) -> np.ndarray:
     return IMAGES[index][top : top + height, left_edge : left_edge + width]
 
 
-def test_windows_are_cut_in_rows_and_columns() -> None:
+def test_windows_are_cropped_in_rows_and_columns() -> None:
     for index, image in enumerate(run(SPEC)):
         assert image.dtype == np.uint8 and (image == cut(index)).all()
 
@@ -52,7 +52,7 @@ def test_gray_is_decoded_to_one_channel() -> None:
     assert first.shape == (30, 40, 1) and np.abs(first[..., 0].astype(int) - expected).max() <= 1
 
 
-def test_windows_are_resized_to_one_size_as_pillow_does() -> None:
+def test_windows_are_resized_as_in_pillow() -> None:
     for index, image in enumerate(run(replace(SPEC, size=8))):
         expected = Image.fromarray(cut(index)).resize((8, 8), Image.Resampling.BILINEAR)
         assert image.shape == (8, 8, 3)

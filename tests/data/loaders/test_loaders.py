@@ -1,4 +1,4 @@
-"""Every loader by the same tests: one row of LOADERS each."""
+"""Tests that every loader passes: one row of LOADERS each."""
 
 import time
 from dataclasses import dataclass, replace
@@ -25,14 +25,14 @@ ALL = AugmentConfig(flip=0.5, crop=3, color_jitter=0.5, rotation=20, mixup=0.2, 
 
 @dataclass(frozen=True)
 class Case:
-    """A loader, how many worker processes it has, and where its samples lie."""
+    """A loader, its number of worker processes, and the kinds of data sets that it reads."""
 
     loader: str
     kinds: tuple[str, ...]
     workers: int = 0
     needs: str = ""
     real: bool = True
-    """Delivers the samples' own pixels."""
+    """Whether it delivers the pixels of the samples."""
 
 
 LOADERS = [
@@ -79,7 +79,7 @@ def test_the_samples_are_those_of_the_order(case: Case, kind: str, world: int, s
 
 
 @each_loader
-def test_a_start_in_the_epoch_is_the_tail_of_the_whole(case: Case, kind: str, tmp_path: Path) -> None:
+def test_a_start_within_an_epoch_gives_the_rest_of_the_epoch(case: Case, kind: str, tmp_path: Path) -> None:
     dataset, config = numbered(kind, 31, tmp_path), config_of(case, augment=ALL)
     complete, tail = (run(loader_of(config, dataset), 2, start) for start in (0, 12))
     for first, second in zip(complete[3:], tail, strict=True):
@@ -88,7 +88,7 @@ def test_a_start_in_the_epoch_is_the_tail_of_the_whole(case: Case, kind: str, tm
 
 
 @each_loader
-def test_every_sample_is_seen_once_when_the_world_grows_on_the_way(case: Case, kind: str, tmp_path: Path) -> None:
+def test_every_sample_is_seen_once_when_ranks_are_added_during_an_epoch(case: Case, kind: str, tmp_path: Path) -> None:
     dataset, config = numbered(kind, 31, tmp_path), config_of(case)
     seen: list[int] = []
     for rank in range(2):
@@ -101,7 +101,7 @@ def test_every_sample_is_seen_once_when_the_world_grows_on_the_way(case: Case, k
 
 
 @each_loader
-def test_an_abandoned_epoch_leaves_nothing_in_the_next(case: Case, kind: str, tmp_path: Path) -> None:
+def test_an_abandoned_epoch_does_not_affect_the_next(case: Case, kind: str, tmp_path: Path) -> None:
     dataset, config = numbered(kind, 31, tmp_path), config_of(case)
     loader = loader_of(config, dataset)
     next(loader.epoch(0))
@@ -109,7 +109,7 @@ def test_an_abandoned_epoch_leaves_nothing_in_the_next(case: Case, kind: str, tm
 
 
 @each_loader
-def test_evaluation_takes_each_sample_once_as_it_lies(case: Case, kind: str, tmp_path: Path) -> None:
+def test_evaluation_reads_each_sample_once_in_order_without_augmentation(case: Case, kind: str, tmp_path: Path) -> None:
     dataset = numbered(kind, 31, tmp_path)
     config = config_of(case, augment=ALL, drop_last=True, eval_batch_size=5)
     seen = []
@@ -121,7 +121,7 @@ def test_evaluation_takes_each_sample_once_as_it_lies(case: Case, kind: str, tmp
 
 
 @each_loader
-def test_drop_last_leaves_out_what_does_not_fill_a_step(case: Case, kind: str, tmp_path: Path) -> None:
+def test_drop_last_omits_an_incomplete_step(case: Case, kind: str, tmp_path: Path) -> None:
     batches = run(loader_of(config_of(case, drop_last=True), numbered(kind, 31, tmp_path), 1, 2), 0)
     assert [len(batch.labels) for batch in batches] == [4, 4, 4]
 
@@ -129,7 +129,7 @@ def test_drop_last_leaves_out_what_does_not_fill_a_step(case: Case, kind: str, t
 @each_loader
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_images_come_in_the_runs_precision_and_layout(
+def test_images_have_the_configured_precision_and_layout(
     case: Case, kind: str, precision: str, channels_last: bool, tmp_path: Path
 ) -> None:
     config = config_of(case)
@@ -154,7 +154,7 @@ def test_loaders_deliver_the_same_pixels(kind: str, training: bool, world: int, 
             assert torch.equal(expected.images, actual.images)
 
 
-def test_a_sample_is_changed_alike_on_any_rank(tmp_path: Path) -> None:
+def test_augmentation_of_a_sample_does_not_depend_on_its_rank(tmp_path: Path) -> None:
     dataset = numbered("files", 31, tmp_path)
     config = config_of(
         LOADERS[1], augment=AugmentConfig(flip=0.5, random_resized_crop=True, color_jitter=1, rotation=9)
@@ -171,7 +171,7 @@ def test_a_sample_is_changed_alike_on_any_rank(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["digits", "mnist", "cifar10", "caltech101", "gtsrb", "omniglot"])
-def test_labels_of_real_sets_agree_over_loaders(name: str, data_root: Path) -> None:
+def test_all_loaders_give_the_same_labels_for_real_sets(name: str, data_root: Path) -> None:
     seen = []
     kind = "memory" if name in ("digits", "mnist", "cifar10") else "files"
     for case in (case for case in LOADERS if kind in case.kinds):
@@ -185,19 +185,19 @@ def test_labels_of_real_sets_agree_over_loaders(name: str, data_root: Path) -> N
 
 @each_that_reads_files
 @pytest.mark.parametrize("damage", ["truncated", "text", "empty", "gone"])
-def test_a_bad_file_ends_the_run_with_its_name(case: Case, kind: str, damage: str, tmp_path: Path) -> None:
+def test_a_bad_file_ends_the_run_and_is_named(case: Case, kind: str, damage: str, tmp_path: Path) -> None:
     dataset = numbered(kind, 9, tmp_path)
-    spoil(dataset.train.files[4], damage)
+    damage_file(dataset.train.files[4], damage)
     with pytest.raises(UserError, match=r"004\.jpg.*--data.on-error skip"):
         run(loader_of(config_of(case), dataset), 0)
 
 
 @each_that_reads_files
 @pytest.mark.parametrize("damage", ["truncated", "text", "empty", "gone"])
-def test_a_bad_file_is_replaced_by_its_neighbour_and_listed(case: Case, kind: str, damage: str, tmp_path: Path) -> None:
+def test_a_bad_file_is_replaced_by_the_next_file_and_listed(case: Case, kind: str, damage: str, tmp_path: Path) -> None:
     dataset = numbered(kind, 9, tmp_path)
-    spoil(dataset.train.files[4], damage)
-    spoil(dataset.train.files[8], "text")
+    damage_file(dataset.train.files[4], damage)
+    damage_file(dataset.train.files[8], "text")
     loader = loader_of(config_of(case, on_error="skip"), dataset)
     for epoch in range(2):
         batches = [(batch.labels.tolist(), batch.indices.tolist()) for batch in loader.epoch(epoch)]
@@ -211,15 +211,15 @@ def test_a_bad_file_is_replaced_by_its_neighbour_and_listed(case: Case, kind: st
 
 
 @each_that_reads_files
-def test_a_set_of_nothing_but_bad_files_is_no_set(case: Case, kind: str, tmp_path: Path) -> None:
+def test_a_set_without_a_readable_file_is_refused(case: Case, kind: str, tmp_path: Path) -> None:
     dataset = numbered(kind, 5, tmp_path)
     for file in dataset.train.files:
-        spoil(file, "text")
+        damage_file(file, "text")
     with pytest.raises(UserError, match="5 consecutive files cannot be read"):
         run(loader_of(config_of(case, on_error="skip"), dataset), 0)
 
 
-def spoil(file: Path, damage: str) -> None:
+def damage_file(file: Path, damage: str) -> None:
     match damage:
         case "truncated":
             file.write_bytes(file.read_bytes()[:400])
@@ -238,7 +238,7 @@ def test_fewer_samples_than_ranks_are_refused(case: Case, kind: str, tmp_path: P
 
 
 @each_loader
-def test_fewer_samples_than_a_dropped_last_batch_are_refused(case: Case, kind: str, tmp_path: Path) -> None:
+def test_drop_last_with_less_than_one_batch_is_refused(case: Case, kind: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="drop_last"):
         loader_of(config_of(case, drop_last=True), numbered(kind, 7, tmp_path), 0, 2)
 
@@ -250,7 +250,7 @@ def test_labels_out_of_range_are_refused(case: Case, kind: str, tmp_path: Path) 
         loader_of(config_of(case), dataset)
 
 
-def test_auto_says_why(tmp_path: Path) -> None:
+def test_auto_states_its_reason(tmp_path: Path) -> None:
     def chosen(dataset: DataSet) -> tuple[str, str]:
         spec = LoaderSpec(config=Config(), dataset=dataset, split=dataset.train, world=World(), training=True)
         return choose(spec)
@@ -277,7 +277,7 @@ def test_a_global_batch_is_divided_among_the_ranks(case: Case, kind: str, tmp_pa
         assert sum(batch.weight for batch in batches) == pytest.approx(3), step
 
 
-def test_ten_crops_are_delivered_for_the_test_alone(tmp_path: Path) -> None:
+def test_ten_crops_apply_to_the_test_split_only(tmp_path: Path) -> None:
     dataset = numbered("files", 9, tmp_path)
     for case in (LOADERS[0], LOADERS[1]):
         config = config_of(case, ten_crop=True)
@@ -288,7 +288,7 @@ def test_ten_crops_are_delivered_for_the_test_alone(tmp_path: Path) -> None:
 
 
 @each_loader
-def test_time_on_the_device_is_taken_from_that_of_waiting(case: Case, kind: str, tmp_path: Path) -> None:
+def test_device_time_is_subtracted_from_waiting_time(case: Case, kind: str, tmp_path: Path) -> None:
     loader = loader_of(config_of(case, augment=ALL), numbered(kind, 31, tmp_path))
     loader.clock = Clock()
     start = time.perf_counter()

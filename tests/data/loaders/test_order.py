@@ -1,4 +1,4 @@
-"""Division of an epoch's samples into steps and ranks: properties over all sizes, ranks and positions."""
+"""Properties of the division of an epoch's samples into steps and ranks, for any size, world and start."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ ranks = some.integers(1, 9)
 
 
 def by_step(sequence: np.ndarray, world: int, global_batch: int, start: int = 0, **options: object) -> list[list[int]]:
-    """The samples of each step over all ranks, in the order of ranks; those that count for nothing left out."""
+    """Samples of each step over all ranks, in the order of ranks, without padding samples."""
     shares = [list(order.share(sequence, rank, world, global_batch, start, **options)) for rank in range(world)]
     assert len({len(steps) for steps in shares}) == 1
     for steps in zip(*shares, strict=True):
@@ -29,7 +29,7 @@ def by_step(sequence: np.ndarray, world: int, global_batch: int, start: int = 0,
 @example(41, 20, 1, 1)
 @example(41, 20, 2, 1)
 @example(27, 18, 7, 1)
-def test_steps_take_every_sample_once_and_none_is_above_the_batch(n: int, batch: int, world: int, cuts: int) -> None:
+def test_steps_have_every_sample_once_and_never_exceed_the_batch(n: int, batch: int, world: int, cuts: int) -> None:
     sequence = order.order(5, 1, n)
     steps = by_step(sequence, world, batch, pieces=world * cuts)
     assert [i for step in steps for i in step] == sequence.tolist()
@@ -38,9 +38,7 @@ def test_steps_take_every_sample_once_and_none_is_above_the_batch(n: int, batch:
 
 
 @given(samples, batches, ranks, some.data())
-def test_a_run_resumed_after_any_step_takes_the_remaining_steps(
-    n: int, batch: int, world: int, data: some.data
-) -> None:
+def test_a_run_resumed_after_any_step_gets_the_remaining_steps(n: int, batch: int, world: int, data: some.data) -> None:
     complete = order.sizes(n, batch, world).tolist()
     done = data.draw(some.integers(0, len(complete)))
     assert order.sizes(n - sum(complete[:done]), batch, world).tolist() == complete[done:]
@@ -58,7 +56,7 @@ def test_every_sample_is_seen_once_when_batch_and_ranks_change_in_the_epoch(
 
 
 @given(samples, some.integers(2, 150), ranks)
-def test_a_piece_has_two_samples_where_any_division_allows_it(n: int, batch: int, pieces: int) -> None:
+def test_each_piece_has_two_samples_where_possible(n: int, batch: int, pieces: int) -> None:
     steps, least = order.steps(n, batch), 2 * pieces
     possible = any(
         least <= ((k - 1) * batch + (n % batch or batch)) // k for k in range(1, steps + 1) if least <= batch
@@ -67,7 +65,7 @@ def test_a_piece_has_two_samples_where_any_division_allows_it(n: int, batch: int
 
 
 @given(some.integers(1, 30), some.integers(8, 40), some.integers(1, 9))
-def test_with_eight_samples_per_rank_the_steps_are_those_of_one_rank(full: int, per_rank: int, world: int) -> None:
+def test_with_eight_samples_per_rank_the_steps_match_those_of_one_rank(full: int, per_rank: int, world: int) -> None:
     batch = per_rank * world
     for rest in range(batch):
         n = full * batch + rest
@@ -75,7 +73,7 @@ def test_with_eight_samples_per_rank_the_steps_are_those_of_one_rank(full: int, 
 
 
 @given(samples, batches, ranks)
-def test_drop_last_takes_full_steps_only(n: int, batch: int, world: int) -> None:
+def test_drop_last_gives_full_steps_only(n: int, batch: int, world: int) -> None:
     assert order.sizes(n, batch, world, drop_last=True).tolist() == [batch] * (n // batch)
 
 
@@ -103,7 +101,7 @@ def test_a_global_batch_is_divided_with_its_remainder() -> None:
         (5, 2, 1, [2, 2, 1]),  # no division gives a rank two samples in each step
     ],
 )
-def test_a_last_step_that_is_too_short_shares_with_those_before(
+def test_a_last_step_that_is_too_short_takes_samples_from_previous_steps(
     n: int, batch: int, pieces: int, expected: list[int]
 ) -> None:
     assert order.sizes(n, batch, pieces).tolist() == expected
@@ -113,7 +111,7 @@ def test_evaluation_keeps_a_short_last_step() -> None:
     assert order.sizes(41, 20, pieces=0).tolist() == [20, 20, 1]
 
 
-def test_the_order_reads_each_block_once_and_mixes_what_it_holds_together() -> None:
+def test_the_block_order_reads_each_block_once_and_mixes_the_open_blocks() -> None:
     bounds = np.concatenate([[0], np.cumsum(np.random.default_rng(0).integers(50, 90, 200))])
     n, together = int(bounds[-1]), 16
     seen = set()

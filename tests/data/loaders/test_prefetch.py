@@ -1,4 +1,4 @@
-"""Reading ahead in large files."""
+"""Read-ahead in large files."""
 
 import threading
 import time
@@ -54,7 +54,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def read_along(spec: LoaderSpec, start: int = 0) -> ahead.ReadAhead:
-    """Ask for the samples from `start` on, group by group, as soon as the thread has read what it may."""
+    """Request the samples from `start` on, group by group, each when the thread has read all that it may read ahead."""
     with ahead.ReadAhead(spec, spec.shard_parts, 0, start) as reading:
         for number, group in enumerate(reading.groups):
             if reading.group_starts[number + 1] <= start:
@@ -76,7 +76,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 @pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("behind", [0, 2])
-def test_groups_behind_the_start_of_the_epoch_are_not_read(behind: int, tmp_path: Path) -> None:
+def test_groups_before_the_start_position_are_not_read(behind: int, tmp_path: Path) -> None:
     _, packed_set = packed("shards", 31, tmp_path)
     spec = spec_of(packed_set)
     complete = ahead.ReadAhead(spec, spec.shard_parts, 0)
@@ -93,7 +93,7 @@ def test_ranks_of_a_host_divide_the_blocks(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small_blocks")
-def test_a_file_that_is_gone_is_not_the_readers_error(tmp_path: Path) -> None:
+def test_a_missing_file_does_not_end_the_read_ahead(tmp_path: Path) -> None:
     _, packed_set = packed("shards", 31, tmp_path)
     for file in packed_set.train.files.paths:
         file.unlink()
@@ -101,7 +101,7 @@ def test_a_file_that_is_gone_is_not_the_readers_error(tmp_path: Path) -> None:
     assert len(reading.read) == len(reading.bounds) - 1
 
 
-def test_steps_are_those_of_the_specification(tmp_path: Path) -> None:
+def test_steps_match_the_specification(tmp_path: Path) -> None:
     _, packed_set = packed("shards", 31, tmp_path)
     for training in (True, False):
         spec = spec_of(packed_set, training)

@@ -1,4 +1,4 @@
-"""Loader resident: the whole set in memory, augmented by indexing."""
+"""Loader resident: the data set in memory, augmented by indexing."""
 
 from pathlib import Path
 
@@ -33,8 +33,8 @@ def normalized(images: np.ndarray) -> torch.Tensor:
 
 @pytest.mark.parametrize("crop", [0, 3])
 @pytest.mark.parametrize("flip", [0.0, 0.5])
-def test_images_are_shifted_and_mirrored_as_drawn(crop: int, flip: float, tmp_path: Path) -> None:
-    """The oracle pads, cuts and mirrors each image with numpy."""
+def test_images_are_shifted_and_flipped_by_their_parameters(crop: int, flip: float, tmp_path: Path) -> None:
+    """The expected images are padded, cropped and flipped with numpy."""
     loader = resident(tmp_path, augment=AugmentConfig(flip=flip, crop=crop))
     source = loader.spec.split.images
     for batch in loader.epoch(1):
@@ -47,7 +47,7 @@ def test_images_are_shifted_and_mirrored_as_drawn(crop: int, flip: float, tmp_pa
             assert torch.allclose(batch.images[row], normalized(image[None])[0], atol=1e-5)
 
 
-def test_evaluation_changes_nothing(tmp_path: Path) -> None:
+def test_evaluation_does_not_augment(tmp_path: Path) -> None:
     loader = resident(tmp_path, training=False, augment=AugmentConfig(flip=1.0, crop=3))
     images = torch.cat([batch.images for batch in loader.epoch(0)])
     assert torch.allclose(images, normalized(loader.spec.split.images), atol=1e-5)
@@ -55,7 +55,7 @@ def test_evaluation_changes_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 99])
-def test_steps_made_ready_together_are_those_made_alone(
+def test_steps_prepared_together_equal_steps_prepared_singly(
     at_once: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "GROUP_BYTES", at_once * 4 * 4 * 3 * 24 * 24)
@@ -68,23 +68,23 @@ def test_steps_made_ready_together_are_those_made_alone(
         assert batch.labels.tolist() == batch.indices.tolist()
 
 
-def test_what_mixes_a_batch_sees_that_batch_alone(tmp_path: Path) -> None:
+def test_mixing_uses_images_of_the_same_batch_only(tmp_path: Path) -> None:
     assert resident(tmp_path, augment=AugmentConfig(mixup=0.2)).group == 1
     assert resident(tmp_path, augment=AugmentConfig(rotation=10)).group == 1
     assert resident(tmp_path).group > 1
 
 
 class TestUnreadable:
-    def test_raise_ends_the_run(self, tmp_path: Path) -> None:
+    def test_on_error_raise_ends_the_run(self, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"005\.jpg"):
             resident(tmp_path, "files", bad=(5,))
 
-    def test_training_has_the_neighbour(self, tmp_path: Path) -> None:
+    def test_training_uses_the_next_sample(self, tmp_path: Path) -> None:
         loader = resident(tmp_path, "files", bad=(5,), on_error="skip")
         labels = [label for batch in loader.epoch(0) for label in batch.labels.tolist()]
         assert sorted(labels) == [0, 1, 2, 3, 4, 6, 6, 7, 8] and len(loader.skipped) == 1
 
-    def test_evaluation_leaves_it_out(self, tmp_path: Path) -> None:
+    def test_evaluation_omits_the_sample(self, tmp_path: Path) -> None:
         loader = resident(tmp_path, "files", training=False, bad=(1, 8), on_error="skip")
         batches = list(loader.epoch(0))  # of eight, and of one
         assert [(batch.count, batch.total) for batch in batches] == [(7, 8), (0, 1)]
@@ -93,7 +93,7 @@ class TestUnreadable:
         assert len(loader.skipped) == 2
 
     def test_pixels_stay_with_their_labels(self, tmp_path: Path) -> None:
-        """Unreadable samples are the last of what is decoded together, and return to their place."""
+        """Unreadable samples are moved to the end of a decoded chunk, and back to their position afterwards."""
         complete = resident(tmp_path, "files", training=False)
         partly = resident(tmp_path, "files", training=False, bad=(1,), on_error="skip")
         (first,) = (batch for batch in partly.epoch(0) if 8 not in batch.indices)
@@ -106,13 +106,13 @@ def test_an_epoch_without_a_step_ends(tmp_path: Path) -> None:
     assert list(loader.epoch(0, start=9)) == []
 
 
-def test_closing_releases_the_set(tmp_path: Path) -> None:
+def test_close_releases_the_images(tmp_path: Path) -> None:
     loader = resident(tmp_path)
     loader.close()
     assert loader.images.numel() == loader.labels.numel() == 0
 
 
-def test_resident_refuses_to_cut_windows_from_files_decoded_once(tmp_path: Path) -> None:
+def test_random_windows_of_files_are_refused(tmp_path: Path) -> None:
     config = config_of("resident", augment=AugmentConfig(random_resized_crop=True))
     with pytest.raises(UserError, match="random_resized_crop"):
         loader_of(config, numbered("files", 9, tmp_path))

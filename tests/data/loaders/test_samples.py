@@ -1,4 +1,4 @@
-"""Samples by their indices: pixels, slots, and what happens to unreadable files."""
+"""Samples by index: pixels, slots, and the handling of unreadable files."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ N = 6
 def samples_of(
     folder: Path, kind: str = "files", *, training: bool = True, bad: tuple[int, ...] = (), **data: object
 ) -> Samples:
-    """Samples of a set of six, of which the files `bad` are text."""
+    """Samples of a set of six files, of which those in `bad` are not images."""
     dataset = numbered(kind, N, folder)
     for number in bad:
         dataset.train.files[number].write_text("no image")
@@ -34,7 +34,7 @@ def samples_of(
 
 
 def pixels(samples: Samples, index: int) -> torch.Tensor:
-    """Pixels of a file, as Pillow crops and resizes its central square."""
+    """Pixels of the central square of a file, cropped and resized by Pillow."""
     with Image.open(samples.files[index]) as image:
         edge = (image.width - image.height) // 2
         square = image.crop((edge, 0, edge + image.height, image.height))
@@ -61,13 +61,13 @@ def test_a_slot_receives_the_images(tmp_path: Path) -> None:
     samples = samples_of(tmp_path)
     samples.slots = torch.full((3, 4, 24, 24, 3), 7, dtype=torch.uint8)
     chunk = samples[0, np.array([1, 2]), 2]
-    assert chunk.images == 2, "the number of the slot: the images are not sent"
+    assert chunk.images == 2, "the slot's number is sent instead of the images"
     samples.slots, slots = None, samples.slots
     assert torch.equal(slots[2, :2], samples[0, np.array([1, 2])].images)
     assert (slots[2, 2:] == 7).all() and (slots[:2] == 7).all()
 
 
-def test_random_windows_belong_to_seed_epoch_and_sample(tmp_path: Path) -> None:
+def test_random_windows_depend_on_seed_epoch_and_sample(tmp_path: Path) -> None:
     samples = samples_of(tmp_path, augment=AugmentConfig(random_resized_crop=True))
     together, alone = samples[1, np.array([2, 3])].images, samples[1, np.array([3])].images
     assert torch.equal(together[1], alone[0])
@@ -77,12 +77,12 @@ def test_random_windows_belong_to_seed_epoch_and_sample(tmp_path: Path) -> None:
 
 
 class TestUnreadable:
-    def test_raise_ends_the_run_with_the_file_and_advice(self, tmp_path: Path) -> None:
+    def test_on_error_raise_names_the_file_and_the_option(self, tmp_path: Path) -> None:
         chunk = samples_of(tmp_path, bad=(3,))[0, np.array([1, 3, 5])]
         assert "003.jpg" in chunk.error and chunk.error.endswith("(--data.on-error skip continues without it)")
         assert chunk.indices.tolist() == [1, 3, 5]
 
-    def test_training_takes_the_next_readable_file(self, tmp_path: Path) -> None:
+    def test_training_uses_the_next_readable_file(self, tmp_path: Path) -> None:
         samples = samples_of(tmp_path, bad=(2, 3), on_error="skip")
         chunk = samples[0, np.array([1, 2, 3])]
         assert (chunk.indices.tolist(), chunk.readable, chunk.error) == ([1, 4, 4], 3, "")
@@ -92,11 +92,11 @@ class TestUnreadable:
             assert f"00{number}.jpg" in chunk.skipped[number]
             assert chunk.skipped[number].endswith("004.jpg is used instead")
 
-    def test_after_the_last_file_comes_the_first(self, tmp_path: Path) -> None:
+    def test_the_first_file_replaces_an_unreadable_last_file(self, tmp_path: Path) -> None:
         chunk = samples_of(tmp_path, bad=(N - 1, 0), on_error="skip")[0, np.array([N - 1])]
         assert chunk.indices.tolist() == [1] and chunk.skipped.keys() == {N - 1, 0}
 
-    def test_evaluation_has_them_last_and_black(self, tmp_path: Path) -> None:
+    def test_evaluation_moves_unreadable_samples_to_the_end_as_black_images(self, tmp_path: Path) -> None:
         samples = samples_of(tmp_path, training=False, bad=(0, 3), on_error="skip")
         samples.slots = torch.full((1, 4, 24, 24, 3), 7, dtype=torch.uint8)
         chunk = samples[0, np.array([0, 1, 3, 4]), 0]
@@ -105,7 +105,7 @@ class TestUnreadable:
         assert all(text.endswith("; left out of the evaluation") for text in chunk.skipped.values())
 
     @pytest.mark.parametrize(("limit", "taken"), [(2, None), (3, 3)])
-    def test_a_row_of_bad_files_is_a_broken_set(
+    def test_too_many_consecutive_bad_files_end_the_run(
         self, limit: int, taken: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(module, "MAX_CONSECUTIVE_UNREADABLE", limit)
@@ -118,7 +118,7 @@ class TestUnreadable:
         else:
             assert chunk.indices.tolist() == [taken] and not chunk.error
 
-    def test_a_set_without_a_readable_file_is_asked_once_for_each(self, tmp_path: Path) -> None:
+    def test_without_a_readable_file_each_file_is_tried_once(self, tmp_path: Path) -> None:
         chunk = samples_of(tmp_path, bad=tuple(range(N)), on_error="skip")[0, np.array([2])]
         assert chunk.error.startswith(f"{N} consecutive files cannot be read; the first error: ")
 
@@ -134,7 +134,7 @@ def test_gather_passes_file_and_window(tmp_path: Path) -> None:
     assert chunk.images == [("003.jpg", central_window(30, 40, 1.0)), ("001.jpg", (0, 5, 30, 30))]
 
 
-def test_an_error_of_the_user_ends_the_chunk(tmp_path: Path) -> None:
+def test_a_user_error_ends_the_chunk(tmp_path: Path) -> None:
     def load(file: Path, window: decode.WindowOf) -> None:
         read(file)
         raise UserError("a reason")

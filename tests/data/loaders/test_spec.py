@@ -42,22 +42,22 @@ def spec_of(
     ],
 )
 def test_samples_of_a_step(training: bool, data: dict[str, int], global_batch: int, batch: int) -> None:
-    """Three ranks. Evaluation has twice the largest share of a rank, unless it has a size of its own."""
+    """Three ranks. The default batch of evaluation is twice the largest share of a rank."""
     spec = spec_of(world=3, training=training, **data)
     assert (spec.global_batch, spec.batch) == (global_batch, batch)
 
 
-def test_pieces_are_ranks_times_micro_batches_in_training() -> None:
+def test_a_training_step_has_ranks_times_micro_batches_pieces() -> None:
     assert spec_of(world=3, accumulate=2, batch_size=4).pieces == 6
     assert spec_of(world=3, accumulate=2, batch_size=4, training=False).pieces == 0
 
 
-def test_sizes_in_pixels() -> None:
+def test_image_sizes_in_pixels() -> None:
     spec = spec_of()
     assert (spec.size, spec.read_size, spec.central, spec.ten_crop) == (24, 24, 0.5, False)
     assert spec_of(image_size=16).size == 16
     tested = replace(spec_of(ten_crop=True, training=False, image_size=28), split=spec.dataset.test)
-    assert not tested.ten_crop, "another set's test is not this one's"
+    assert not tested.ten_crop, "the split belongs to another data set"
     tested = replace(tested, split=tested.dataset.test)
     assert (tested.ten_crop, tested.size, tested.read_size, tested.central) == (True, 28, 32, 1.0)
     assert not replace(tested, training=True).ten_crop
@@ -79,7 +79,7 @@ def test_ranks_share_the_epoch(n: int, world: int, batch: int, training: bool, e
         assert specs[0].smallest_piece() == min(sizes)
 
 
-def test_drop_last_is_for_training() -> None:
+def test_drop_last_applies_in_training_only() -> None:
     assert [len(spec_of(10, batch_size=4, drop_last=True, training=training)) for training in (True, False)] == [2, 2]
     assert [len(spec_of(9, batch_size=4, drop_last=True, training=training)) for training in (True, False)] == [2, 2]
     assert len(spec_of(9, batch_size=4, drop_last=False)) == 3
@@ -94,7 +94,7 @@ def test_a_start_is_counted_over_all_ranks() -> None:
 
 
 def test_steps_are_compared_with_those_of_one_rank() -> None:
-    """The last steps of several ranks may share their samples, where one rank has a short last step."""
+    """With several ranks, the last steps may divide their samples evenly, where one rank has a short last step."""
     answers = []
     for n in range(12, 60):
         together, alone = spec_of(n, world=4, global_batch=12), spec_of(n, global_batch=12)
@@ -105,7 +105,7 @@ def test_steps_are_compared_with_those_of_one_rank() -> None:
     assert any(answers) and not all(answers)
 
 
-def test_draws_are_for_training_and_belong_to_seed_epoch_and_sample() -> None:
+def test_parameters_are_drawn_in_training_only_by_seed_epoch_and_sample() -> None:
     augment = AugmentConfig(flip=0.5, crop=2)
     spec = spec_of(augment=augment)
     assert spec_of(augment=augment, training=False).draw(0, np.arange(31)) == {}
@@ -126,7 +126,7 @@ def test_large_files_are_read_block_by_block() -> None:
     assert replace(spec, training=False).sequence(1).tolist() == list(range(40))
 
 
-def test_a_batch_has_the_weight_of_its_count() -> None:
+def test_a_batch_is_weighted_by_its_number_of_samples() -> None:
     spec = spec_of(world=3)
     step = order.Step(np.array([4, 9, 2]), 2, 8, 0)
     batch = spec.deliver(step, torch.zeros(3), torch.zeros(3))

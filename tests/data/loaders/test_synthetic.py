@@ -1,4 +1,4 @@
-"""Loader synthetic: noise with the labels of the samples of the order."""
+"""Loader synthetic: noise images with the labels of the data set's samples."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +22,7 @@ def loader_of(config: Config, tmp_path: Path, rank: int = 0, world: int = 1) -> 
     )
 
 
-def test_images_are_one_batch_of_noise_and_labels_those_of_the_samples(tmp_path: Path) -> None:
+def test_images_are_noise_with_the_labels_of_the_samples(tmp_path: Path) -> None:
     loader = loader_of(config_of("synthetic"), tmp_path)
     batches = list(loader.epoch(2))
     assert [batch.labels.tolist() for batch in batches] == [
@@ -35,7 +35,7 @@ def test_images_are_one_batch_of_noise_and_labels_those_of_the_samples(tmp_path:
     assert abs(noise.mean()) < 0.06 and abs(noise.std() - 1) < 0.05
 
 
-def test_noise_depends_on_the_seed_alone(tmp_path: Path) -> None:
+def test_noise_depends_on_the_seed_only(tmp_path: Path) -> None:
     config = config_of("synthetic")
     first, again, other = (
         loader_of(each, tmp_path, rank, 2).images
@@ -45,14 +45,14 @@ def test_noise_depends_on_the_seed_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_precision_and_layout(channels_last: bool, tmp_path: Path) -> None:
+def test_batches_have_the_configured_precision_and_layout(channels_last: bool, tmp_path: Path) -> None:
     config = replace(config_of("synthetic"), compute=ComputeConfig(precision="bf16", channels_last=channels_last))
     images = next(loader_of(config, tmp_path).epoch(0)).images
     assert images.dtype == torch.bfloat16
     assert images.is_contiguous(memory_format=torch.channels_last) == channels_last
 
 
-def test_closing_releases_the_batch(tmp_path: Path) -> None:
+def test_close_releases_the_batch(tmp_path: Path) -> None:
     loader = loader_of(config_of("synthetic"), tmp_path)
     loader.close()
     assert loader.images.numel() == loader.labels.numel() == 0

@@ -1,4 +1,4 @@
-"""Loader torch: its worker processes, how they end, and the errors if they do not answer."""
+"""Loader torch: its worker processes, how they end, and the errors if they do not respond."""
 
 import multiprocessing
 import os
@@ -29,7 +29,7 @@ from small_loaders import config_of, loader_of
 @pytest.mark.parametrize(
     ("code", "text"), [(-9, "by signal SIGKILL"), (-7, "by signal SIGBUS"), (3, "with exit code 3")]
 )
-def test_the_end_of_a_worker_in_words(code: int, text: str) -> None:
+def test_the_description_of_a_workers_exit(code: int, text: str) -> None:
     assert workers._how(code) == text
 
 
@@ -69,7 +69,7 @@ def test_all_slots_are_free_again_after_an_epoch(tmp_path: Path) -> None:
     loader.close()
 
 
-def test_closing_leaves_no_process_behind(tmp_path: Path) -> None:
+def test_close_ends_all_worker_processes(tmp_path: Path) -> None:
     previous = set(psutil.Process().children(recursive=True))
     loader = loader_of(config_of("torch", workers=2), numbered("files", 31, tmp_path))
     next(loader.epoch(0))
@@ -79,7 +79,7 @@ def test_closing_leaves_no_process_behind(tmp_path: Path) -> None:
     loader.close()
 
 
-def test_workers_do_not_heed_the_signals_that_stop_a_run(tmp_path: Path) -> None:
+def test_workers_ignore_the_signals_that_stop_a_run(tmp_path: Path) -> None:
     loader = loader_of(config_of("torch", workers=2), numbered("files", 31, tmp_path))
     batches = loader.epoch(0)
     next(batches)
@@ -92,11 +92,11 @@ def test_workers_do_not_heed_the_signals_that_stop_a_run(tmp_path: Path) -> None
 
 def test_a_worker_that_raises_shows_its_own_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
-        raise ZeroDivisionError("a fault in the decoder")
+        raise ZeroDivisionError("a defect in the decoder")
 
     monkeypatch.setattr(decode, "load", broken)
     loader = loader_of(config_of("torch", workers=1), numbered("files", 9, tmp_path))
-    with pytest.raises(ZeroDivisionError, match=r"(?s)in broken.*a fault in the decoder"):
+    with pytest.raises(ZeroDivisionError, match=r"(?s)in broken.*a defect in the decoder"):
         list(loader.epoch(0))
     loader.close()
 
@@ -113,8 +113,8 @@ FATAL = [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT]
 
 
 @pytest.mark.parametrize("number", FATAL, ids=[number.name for number in FATAL])
-def test_a_worker_that_dies_between_batches_raises_nowhere_else(number: signal.Signals, tmp_path: Path) -> None:
-    """torch's own handler raises in whatever the main thread is doing when SIGCHLD arrives."""
+def test_a_worker_that_dies_between_batches_raises_only_in_the_loader(number: signal.Signals, tmp_path: Path) -> None:
+    """torch's own handler would raise anywhere in the main thread when SIGCHLD arrives."""
     handler = signal.getsignal(signal.SIGCHLD)
     loader = loader_of(config_of("torch", workers=2, batch_size=1), numbered("files", 31, tmp_path))
     assert signal.getsignal(signal.SIGCHLD) is handler
@@ -128,24 +128,24 @@ def test_a_worker_that_dies_between_batches_raises_nowhere_else(number: signal.S
     loader.close()
 
 
-@pytest.mark.parametrize("asked", [True, False])
-def test_a_stopped_worker_does_not_hold_the_training(
-    asked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("stopping", [True, False])
+def test_a_stopped_worker_does_not_block_training(
+    stopping: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "STOPPED_S", 300.0 if asked else 2.0)
+    monkeypatch.setattr(workers, "STOPPED_S", 300.0 if stopping else 2.0)
     loader = loader_of(config_of("torch", workers=1, batch_size=1), numbered("files", 31, tmp_path))
     batches = loader.epoch(0)
     next(batches)
     (worker,) = workers_of(loader._reader)
     os.kill(worker.pid, signal.SIGSTOP)
-    loader.stop_requested = lambda: asked
+    loader.stop_requested = lambda: stopping
     with pytest.raises(Failure, match=rf"worker process of loader torch \(pid {worker.pid}\) is suspended"):
         list(batches)
     loader.close()
     assert not worker.is_alive()
 
 
-def test_a_worker_that_does_not_answer_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_does_not_respond_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "ANSWER_S", 2.0)
     monkeypatch.setattr(decode, "load", lambda *_: time.sleep(3600))
     loader = loader_of(config_of("torch", workers=1), numbered("files", 9, tmp_path))
@@ -218,12 +218,12 @@ config = Config(data=DataConfig(loader=sys.argv[1], workers=2, batch_size=2))
 loader = make_loader(config, dataset, dataset.train, World(), training=True)
 batches = loader.epoch(0)
 next(batches)
-raise ValueError("a fault of the caller")
+raise ValueError("an error of the caller")
 """
 
 
 @pytest.mark.parametrize("loader", ["torch", "dali"])
-def test_a_loader_that_nobody_closed_does_not_hold_its_process_up(loader: str, tmp_path: Path) -> None:
+def test_an_unclosed_loader_does_not_delay_the_end_of_its_process(loader: str, tmp_path: Path) -> None:
     paths = os.pathsep.join([str(SUPPORT), *sys.path])
     done = subprocess.run(
         [sys.executable, "-c", UNCLOSED, loader, tmp_path],
@@ -233,13 +233,13 @@ def test_a_loader_that_nobody_closed_does_not_hold_its_process_up(loader: str, t
         check=False,
         timeout=120,
     )
-    assert done.returncode == 1 and done.stderr.rstrip().endswith("ValueError: a fault of the caller")
+    assert done.returncode == 1 and done.stderr.rstrip().endswith("ValueError: an error of the caller")
 
 
 @pytest.mark.slow
 @pytest.mark.serial
 @pytest.mark.parametrize("loader", ["torch", "dali"])
-def test_memory_stays_flat_over_epochs(loader: str, data_root: Path) -> None:
+def test_memory_does_not_grow_over_epochs(loader: str, data_root: Path) -> None:
     config = Config(data=DataConfig(name="caltech101", root=data_root, loader=loader, workers=2, batch_size=32))
     dataset = load(config.data)
     previous = set(psutil.Process().children())

@@ -1,4 +1,4 @@
-"""Domains of the Visual Decathlon: where they are looked for, and which layout is read."""
+"""Domains of the Visual Decathlon: their folders and layouts."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def test_the_challenge_has_ten_domains() -> None:
     assert all(50 < domain.baseline < 100 for domain in DOMAINS)
 
 
-def test_a_domains_own_set_exists_and_has_its_classes() -> None:
+def test_the_original_set_of_a_domain_exists_and_has_its_classes() -> None:
     for domain in DOMAINS:
         if domain.original:
             known = SETS[domain.original].classes
@@ -30,7 +30,7 @@ def test_a_domains_own_set_exists_and_has_its_classes() -> None:
 
 
 @pytest.mark.parametrize("domain", DOMAINS, ids=lambda domain: domain.folder)
-def test_the_challenges_layout_is_looked_for_first(domain: decathlon.Domain) -> None:
+def test_the_challenges_folders_are_searched_first(domain: decathlon.Domain) -> None:
     source = SETS[domain.name]
     own_folders = SETS[domain.original].folders if domain.original else ()
     assert source.folders == (f"decathlon-1.0/{domain.folder}", f"decathlon/{domain.folder}", *own_folders)
@@ -44,7 +44,7 @@ def challenge_layout(folder: Path) -> None:
             Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(folder / part / name / "a.png")
 
 
-def test_the_own_reader_is_for_folders_without_train(tmp_path: Path) -> None:
+def test_the_original_sets_reader_reads_folders_without_train(tmp_path: Path) -> None:
     split = ResidentSplit(labels=np.zeros(1, np.int64), images=np.zeros((1, 2, 2, 3), np.uint8))
     own_raw = Raw(train=split, test=split, classes=("own",))
     read = decathlon.reader(lambda folder, config: own_raw)
@@ -54,6 +54,6 @@ def test_the_own_reader_is_for_folders_without_train(tmp_path: Path) -> None:
     assert raw.classes == ("0001", "0002") and (len(raw.train), len(raw.test)) == (2, 2)
 
 
-def test_without_an_own_reader_folders_are_read(tmp_path: Path) -> None:
+def test_a_domain_without_an_original_set_is_read_as_folders(tmp_path: Path) -> None:
     challenge_layout(tmp_path)
     assert decathlon.reader(None)(tmp_path, DataConfig()).classes == ("0001", "0002")

@@ -1,4 +1,4 @@
-"""Data sets of other packages."""
+"""Data sets from other packages."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def test_a_factory_receives_the_data_root(tmp_path: Path) -> None:
     loader.close()
 
 
-def test_the_choices_of_samples_apply(tmp_path: Path) -> None:
+def test_validation_and_limit_apply(tmp_path: Path) -> None:
     divided = load(DataConfig(name=STRIPES, validation=0.2, limit=20))
     assert divided.validation is not None
     assert len(divided.validation) == 9 and np.bincount(divided.train.labels).tolist() == [10, 10]
@@ -47,7 +47,7 @@ def test_the_choices_of_samples_apply(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "why"),
+    ("name", "options", "message"),
     [
         ("no_such_module:stripes", {}, "cannot import no_such_module:stripes"),
         (STRIPES, {"size": "large"}, "options.dataset.size"),
@@ -61,6 +61,6 @@ def test_the_choices_of_samples_apply(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_wrong_factory_or_setting_is_refused(name: str, options: dict[str, object], why: str) -> None:
-    with pytest.raises(UserError, match=why):
+def test_a_wrong_factory_or_setting_is_refused(name: str, options: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         load(DataConfig(name=name), options)

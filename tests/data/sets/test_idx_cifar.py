@@ -1,4 +1,4 @@
-"""IDX and CIFAR files whose headers and sizes do not fit, also compressed: one line, and no memory."""
+"""IDX and CIFAR files, also compressed, whose header does not match their size: a one-line error, little memory."""
 
 import gzip
 import struct
@@ -17,7 +17,7 @@ IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 
 
 def idx(*shape: int, magic: bytes = b"\0\0\x08", content: bytes | None = None) -> bytes:
-    """An idx file with a header of `shape`."""
+    """Content of an idx file whose header states `shape`."""
     content = bytes(int(np.prod(np.abs(shape)))) if content is None else content
     return magic + bytes([len(shape)]) + struct.pack(f">{len(shape)}i", *shape) + content
 
@@ -43,7 +43,7 @@ def write(folder: Path, images: bytes, labels: bytes, suffix: str) -> None:
         (b"", "not an idx file"),
     ],
 )
-def test_headers_that_do_not_fit_are_refused(images: bytes, message: str, suffix: str, tmp_path: Path) -> None:
+def test_headers_that_do_not_match_are_refused(images: bytes, message: str, suffix: str, tmp_path: Path) -> None:
     write(tmp_path, images, idx(3), suffix)
     with pytest.raises(UserError, match=message) as error:
         packed.idx(tmp_path, "train", 10)
@@ -51,7 +51,7 @@ def test_headers_that_do_not_fit_are_refused(images: bytes, message: str, suffix
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
-def test_sound_files_are_read(suffix: str, tmp_path: Path) -> None:
+def test_valid_files_are_read(suffix: str, tmp_path: Path) -> None:
     pixels = np.arange(90, dtype=np.uint8)
     write(tmp_path, idx(3, 5, 6, content=pixels.tobytes()), idx(3, content=bytes([0, 9, 4])), suffix)
     split = packed.idx(tmp_path, "train", 10)
@@ -59,7 +59,7 @@ def test_sound_files_are_read(suffix: str, tmp_path: Path) -> None:
     assert split.images.flags.writeable
 
 
-def test_a_small_gz_takes_no_more_memory_than_its_header_says(tmp_path: Path) -> None:
+def test_a_small_gz_needs_no_more_memory_than_its_header_states(tmp_path: Path) -> None:
     write(tmp_path, idx(3, 5, 6), idx(3), ".gz")
     with gzip.open(tmp_path / f"{IMAGES}.gz", "wb", compresslevel=1) as file:
         file.write(idx(3, 5, 6))
@@ -92,7 +92,7 @@ def test_class_names_that_are_not_text_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("names", ["", "a", "a\nb\nc", "a\n\na\n"])
-def test_class_names_that_are_not_one_per_class_are_refused(names: str, tmp_path: Path) -> None:
+def test_a_wrong_number_of_class_names_is_refused(names: str, tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text(names)
     with pytest.raises(UserError, match=r"names\.txt has . different class names, but the set has 2 classes"):
         packed.read_names(tmp_path / "names.txt", 2)
@@ -111,7 +111,7 @@ def test_a_small_set_of_one_class_is_noted(tmp_path: Path) -> None:
     )
 
 
-def test_a_cifar_file_that_is_cut_between_records_is_noted(tmp_path: Path) -> None:
+def test_a_cifar_file_truncated_between_records_is_noted(tmp_path: Path) -> None:
     folder = tmp_path / "cifar-100-binary"
     folder.mkdir()
     for name, count in (("train.bin", 300), ("test.bin", 100)):

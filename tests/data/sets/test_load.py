@@ -1,4 +1,4 @@
-"""Data sets by name: found, read, divided, normalised, and refused with a sentence when something is wrong."""
+"""Loading data sets by name: search, reading, splits, normalization, and errors of one line."""
 
 import gzip
 import os
@@ -29,7 +29,7 @@ SIZES = {  # training, test, classes
 
 
 @pytest.mark.parametrize("name", SIZES)
-def test_real_sets_are_read_whole(name: str, data_root: Path) -> None:
+def test_real_sets_are_read_completely(name: str, data_root: Path) -> None:
     dataset = load(DataConfig(name=name, root=data_root, normalize="none"))
     assert (len(dataset.train), len(dataset.test), len(dataset.classes)) == SIZES[name]
     for split in (dataset.train, dataset.test):
@@ -61,16 +61,16 @@ def test_statistics_of_files_are_measured_once(
     config = DataConfig(name=str(tmp_path / "set"), image_size=16)
     first = load(config)
     assert first.mean == (0.2, 0.2, 0.6)
-    assert first.std == (0.2, round(1 / 255, 4), 0.2)  # a colour that never changes is not divided by zero
+    assert first.std == (0.2, round(1 / 255, 4), 0.2)  # a color that never changes is not divided by zero
     assert len(list((own_cache / "statistics").glob("*.json"))) == 1
     monkeypatch.setattr("distdl.data.sets.statistics._measure", lambda *_: pytest.fail("measured twice"))
     assert load(config).mean == first.mean
 
 
-def test_statistics_are_those_of_the_files_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sets of one relative path, and one set before and after its images were replaced by others of their times."""
+def test_statistics_are_measured_again_when_files_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two sets with the same relative path; one set before and after its images were replaced, with the same times."""
 
-    def colour(folder: Path, red: int) -> float:
+    def color(folder: Path, red: int) -> float:
         for name in ("train/a/0.bmp", "test/a/0.bmp"):
             file = folder / "set" / name
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -81,7 +81,7 @@ def test_statistics_are_those_of_the_files_as_they_are(tmp_path: Path, monkeypat
 
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    assert (colour(tmp_path / "a", 51), colour(tmp_path / "b", 102), colour(tmp_path / "a", 153)) == (0.2, 0.4, 0.6)
+    assert (color(tmp_path / "a", 51), color(tmp_path / "b", 102), color(tmp_path / "a", 153)) == (0.2, 0.4, 0.6)
 
 
 @pytest.mark.parametrize(
@@ -92,18 +92,18 @@ def test_statistics_are_those_of_the_files_as_they_are(tmp_path: Path, monkeypat
         ({"mean": (0.1, 0.2, 0.3), "std": (1.0, 1.0, 1.0)}, (0.1, 0.2, 0.3)),
     ],
 )
-def test_statistics_as_told(settings: dict, mean: tuple[float, ...], data_root: Path) -> None:
+def test_statistics_follow_the_configuration(settings: dict, mean: tuple[float, ...], data_root: Path) -> None:
     assert load(DataConfig(name="cifar100", root=data_root, **settings)).mean == mean
 
 
-def test_statistics_that_do_not_fit_are_refused() -> None:
+def test_statistics_of_another_number_of_channels_are_refused() -> None:
     with pytest.raises(UserError, match=r"3 values.*1 channels"):
         load(DataConfig(mean=(0.1, 0.2, 0.3), std=(1.0, 1.0, 1.0)))
     with pytest.raises(UserError, match="imagenet needs 3"):
         load(DataConfig(normalize="imagenet"))
 
 
-def test_validation_is_taken_class_by_class_by_the_seed(data_root: Path) -> None:
+def test_the_validation_split_is_stratified_and_depends_on_the_seed(data_root: Path) -> None:
     def divided(seed: int) -> tuple[set[Path], set[Path]]:
         config = DataConfig(name="caltech101", root=data_root, validation=1 / 3, split_seed=seed, normalize="imagenet")
         dataset = load(config)
@@ -117,24 +117,24 @@ def test_validation_is_taken_class_by_class_by_the_seed(data_root: Path) -> None
     assert divided(1) != (train, validation)
 
 
-def test_a_limit_is_balanced() -> None:
+def test_a_limit_takes_equally_many_samples_of_each_class() -> None:
     dataset = load(DataConfig(limit=105))
     assert sorted(np.bincount(dataset.train.labels).tolist()) == [10] * 5 + [11] * 5
     assert len(load(DataConfig(limit=10**6)).train) == 1437
 
 
-def test_the_data_root_is_looked_for_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_cache: Path) -> None:
+def test_the_order_of_data_roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_cache: Path) -> None:
     assert paths.data_root(None) == own_cache / "data"
     monkeypatch.setenv("DISTDL_DATA", str(tmp_path / "b"))
     assert paths.data_root(None) == tmp_path / "b"
     assert paths.data_root(tmp_path / "a") == tmp_path / "a"
 
 
-def test_a_set_is_found_where_the_root_is_its_own_folder(data_root: Path) -> None:
+def test_the_root_may_be_the_folder_of_the_set(data_root: Path) -> None:
     assert len(load(DataConfig(name="cifar100", root=data_root / "cifar-100-binary")).train) == 6000
 
 
-def test_a_missing_set_says_where_it_was_looked_for(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_set_lists_the_searched_places(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"caltech101.*not in {tmp_path}.*--data.root.*DISTDL_DATA"):
         load(DataConfig(name="caltech101", root=tmp_path))
 
@@ -175,7 +175,7 @@ def test_a_label_out_of_range_is_named(mnist: Path) -> None:
         load(DataConfig(name="mnist", root=mnist.parent.parent))
 
 
-def test_idx_files_may_be_packed(mnist: Path) -> None:
+def test_idx_files_may_be_compressed(mnist: Path) -> None:
     path = mnist / "t10k-images-idx3-ubyte"
     with gzip.open(path.with_name(path.name + ".gz"), "wb", compresslevel=1) as file:
         file.write(path.read_bytes())

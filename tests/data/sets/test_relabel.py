@@ -1,4 +1,4 @@
-"""Labels from a file: what is trained on, shares of several labels, and files that are refused in a sentence."""
+"""Labels from a file: selected samples, several labels per image, and errors of one line for invalid files."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from distdl.runtime.world import World
 ONE = World(rank=0, size=1, local_rank=0, local_size=1, device=torch.device("cpu"))
 
 
-def test_the_file_says_what_is_trained_on(tmp_path: Path) -> None:
+def test_the_file_selects_the_training_samples_and_labels(tmp_path: Path) -> None:
     complete = load(DataConfig(name="digits"))
     relabel.write(tmp_path / "some.npz", np.array([5, 3, 3]), np.array([0, 1, 2]))
     some = load(DataConfig(name="digits", labels=tmp_path / "some.npz"))
@@ -28,7 +28,7 @@ def test_the_file_says_what_is_trained_on(tmp_path: Path) -> None:
     assert (some.mean, some.classes) == (complete.mean, complete.classes)
 
 
-def test_all_samples_once_are_not_copied(tmp_path: Path) -> None:
+def test_selecting_all_samples_once_copies_nothing(tmp_path: Path) -> None:
     complete = load(DataConfig(name="digits"))
     n = len(complete.train)
     relabel.write(tmp_path / "all.npz", np.arange(n), (complete.train.labels + 1) % 10)
@@ -39,7 +39,7 @@ def test_all_samples_once_are_not_copied(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("loader", ["resident", "torch"])
 @pytest.mark.parametrize("mixup", [0.0, 1.0])
-def test_labels_of_an_image_share_its_target(loader: str, mixup: float, tmp_path: Path) -> None:
+def test_labels_of_an_image_divide_its_target(loader: str, mixup: float, tmp_path: Path) -> None:
     labels = np.array([[10, 2, -1], [3, -1, -1], [0, 1, 11]])
     classes = (*load(DataConfig(name="digits")).classes, "odd", "even")
     relabel.write(tmp_path / "tags.npz", np.array([7, 8, 9]), labels, classes)
@@ -61,13 +61,13 @@ def test_labels_of_an_image_share_its_target(loader: str, mixup: float, tmp_path
         assert (batch.labels > 0).sum() > (expected > 0).sum()  # each image has some of its neighbour's
 
 
-def test_a_label_given_twice_counts_twice() -> None:
+def test_a_repeated_label_counts_twice() -> None:
     result = augment.shares(torch.tensor([[1, 1, 0], [2, -1, -1]]), 3)
     assert torch.allclose(result, torch.tensor([[1 / 3, 2 / 3, 0], [0, 0, 1]]))
 
 
 @pytest.mark.parametrize(
-    ("indices", "labels", "classes", "why"),
+    ("indices", "labels", "classes", "message"),
     [
         ([0, 1437], [0, 1], (), "not among the set's 1437"),
         ([0, -1], [0, 1], (), "not among the set's 1437"),
@@ -80,18 +80,18 @@ def test_a_label_given_twice_counts_twice() -> None:
         ([0], [0], ("one",), "do not begin with the 10 classes of the set"),
     ],
 )
-def test_files_that_do_not_suit_are_refused(indices, labels, classes, why: str, tmp_path: Path) -> None:
+def test_an_invalid_label_file_is_refused(indices, labels, classes, message: str, tmp_path: Path) -> None:
     indices = np.array(indices, np.int64) if not indices else np.array(indices)
     relabel.write(
         tmp_path / "bad.npz", indices, np.array(labels, np.int64) if not labels else np.array(labels), classes
     )
     with pytest.raises(UserError) as error:
         load(DataConfig(name="digits", labels=tmp_path / "bad.npz"))
-    assert why in str(error.value) and "\n" not in str(error.value)
+    assert message in str(error.value) and "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"PK\x03\x04 no zip", b"text"])
-def test_what_is_no_such_file_is_refused(content: bytes | None, tmp_path: Path) -> None:
+def test_a_missing_or_unreadable_label_file_is_refused(content: bytes | None, tmp_path: Path) -> None:
     file = tmp_path / "labels.npz"
     if content is not None:
         file.write_bytes(content)
@@ -99,14 +99,14 @@ def test_what_is_no_such_file_is_refused(content: bytes | None, tmp_path: Path) 
         load(DataConfig(name="digits", labels=file))
 
 
-def test_arrays_of_objects_are_not_unpickled(tmp_path: Path) -> None:
+def test_object_arrays_are_not_unpickled(tmp_path: Path) -> None:
     np.savez(tmp_path / "labels.npz", indices=np.array([print], object), labels=np.array([0]))
     with pytest.raises(UserError, match="whole numbers"):
         load(DataConfig(name="digits", labels=tmp_path / "labels.npz"))
 
 
 @pytest.mark.parametrize(
-    ("arrays", "why"),
+    ("arrays", "message"),
     [
         ({"indices": np.array([0])}, "no array labels"),
         ({"labels": np.array([0])}, "no array indices"),
@@ -121,21 +121,23 @@ def test_arrays_of_objects_are_not_unpickled(tmp_path: Path) -> None:
         ({"classes": np.array(["a", ""])}, "is empty"),
     ],
 )
-def test_arrays_that_do_not_suit_are_named(arrays: dict, why: str, tmp_path: Path) -> None:
-    sound = {"indices": np.array([0]), "labels": np.array([0])} if "classes" in arrays else {}
-    np.savez(tmp_path / "labels.npz", **sound, **arrays)
-    with pytest.raises(UserError, match=why) as error:
+def test_an_invalid_array_is_named(arrays: dict, message: str, tmp_path: Path) -> None:
+    required = {"indices": np.array([0]), "labels": np.array([0])} if "classes" in arrays else {}
+    np.savez(tmp_path / "labels.npz", **required, **arrays)
+    with pytest.raises(UserError, match=message) as error:
         load(DataConfig(name="digits", labels=tmp_path / "labels.npz"))
     assert "\n" not in str(error.value) and "\x1b" not in str(error.value)
 
 
-def test_a_label_file_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_label_file_that_is_too_large_when_unpacked_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(npz, "LIMIT_BYTES", 10**6)
     np.savez_compressed(tmp_path / "labels.npz", indices=np.zeros(10**6, np.int64), labels=np.array([0]))
     with pytest.raises(UserError, match=r"unpacks to 8,000,.* bytes"):
         load(DataConfig(name="digits", labels=tmp_path / "labels.npz"))
 
 
-def test_it_goes_with_no_other_choice_of_samples(tmp_path: Path) -> None:
+def test_a_label_file_excludes_other_selections_of_samples(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="selects the training samples"):
         DataConfig(labels=tmp_path / "labels.npz", limit=10)

@@ -10,7 +10,7 @@ from distdl.data.sets import statistics
 from distdl.data.sets.load import load
 
 
-def test_statistics_of_images_are_those_of_their_pixels() -> None:
+def test_statistics_are_computed_from_the_pixels() -> None:
     images = np.random.default_rng(0).integers(0, 256, (50, 9, 7, 3), dtype=np.uint8)
     pixels = images.reshape(-1, 3) / 255
     mean, std = statistics.of_images(images)
@@ -18,7 +18,7 @@ def test_statistics_of_images_are_those_of_their_pixels() -> None:
     assert std == pytest.approx(pixels.std(0), abs=1e-4)
 
 
-def test_one_color_has_a_deviation_of_one_level() -> None:
+def test_a_constant_channel_has_a_deviation_of_one_level() -> None:
     mean, std = statistics.of_images(np.full((3, 4, 4, 1), 51, np.uint8))
     assert mean == (0.2,) and std == (round(1 / 255, 4),)
 

@@ -1,4 +1,4 @@
-"""`distdl data verify`: what it finds, what it says, and that a dying decoder costs one image."""
+"""`distdl data verify`: findings, messages, and that a crash of the decoder affects one image only."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ CLASSES = ("cat", "dog")
 
 @pytest.fixture(scope="module", autouse=True)
 def decoder(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The decoder's libraries, imported once for all processes."""
+    """Import the decoder's libraries once for all processes."""
     file = tmp_path_factory.mktemp("decoder") / "1.png"
     Image.new("RGB", (8, 8)).save(file)
     decode.decode(file, 3)
@@ -23,7 +23,7 @@ def decoder(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """24 different images in two classes: 16 to train on and 8 to test."""
+    """Write 24 different images in two classes: 16 for training and 8 for test."""
     random = np.random.default_rng(0)
     for split, count in (("train", 8), ("test", 4)):
         for label in CLASSES:
@@ -90,13 +90,13 @@ def test_images_in_memory_are_compared(capsys: pytest.CaptureFixture[str]) -> No
 
 
 @pytest.mark.parametrize("kind", ["shards", "records"])
-def test_a_packed_set(kind: str, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_packed_set_is_verified(kind: str, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "pack", str(photos), "--format", kind, "--out", "packed"]) == 0
     code, report = verified(Path("packed"), capsys)
     assert (code, report["findings"], report["images"]) == (0, [], {"train": 16, "test": 8})
 
 
-def test_what_is_no_set_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_without_a_data_set_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "verify", str(tmp_path / "gone")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 

@@ -1,4 +1,4 @@
-"""Archives of image folders: unpacked whole, or refused in one line with nothing left behind."""
+"""Archives of image folders: unpacked completely, or refused in one line without leftover files."""
 
 import os
 import struct
@@ -45,7 +45,7 @@ def unpacked(file: Path) -> dict[str, bytes]:
 
 
 def refused(file: Path, message: str) -> None:
-    """The archive is refused in one line, and nothing of it is kept."""
+    """Assert that the archive is refused in one line and that no unpacked file remains."""
     with pytest.raises(UserError, match=message) as error:
         unpacked(file)
     assert "\n" not in str(error.value) and str(file) in str(error.value)
@@ -61,13 +61,13 @@ def refused(file: Path, message: str) -> None:
         {"README": b"Read me", "LICENSE.md": b"MIT", "labels.csv": b"0,cat"},
     ],
 )
-def test_a_set_is_what_the_one_folder_holds(suffix: str, more: dict[str, bytes], tmp_path: Path) -> None:
+def test_a_single_top_folder_is_the_data_set(suffix: str, more: dict[str, bytes], tmp_path: Path) -> None:
     write(tmp_path, suffix, {f"set/{name}": content for name, content in FILES.items()} | more)
     result = load(DataConfig(name=str(tmp_path / f"set{suffix}"), normalize="imagenet", image_size=6))
     assert result.classes == ("cat", "dog") and len(result.train) + len(result.test) == 8
 
 
-def test_lists_of_a_set_stay_beside_its_folder(tmp_path: Path) -> None:
+def test_split_lists_stay_next_to_the_folder(tmp_path: Path) -> None:
     files = {f"images/{name}": content for name, content in FILES.items()} | {"train.txt": b"cat/0.png\n"}
     assert unpacked(write_zip(tmp_path / "a.zip", files)).keys() == files.keys()
 
@@ -113,7 +113,7 @@ def test_zips_that_cannot_be_read_are_refused(offset: int, value: int, message: 
 
 
 @pytest.mark.parametrize("suffix", [".zip", ".tar.gz", ".tar.xz"])
-def test_damage_within_an_archive_is_refused(suffix: str, tmp_path: Path) -> None:
+def test_a_damaged_archive_is_refused(suffix: str, tmp_path: Path) -> None:
     file = write(tmp_path, suffix, FILES)
     content = file.read_bytes()
     for place in range(30, len(content) - 30, len(content) // 12):
@@ -125,7 +125,7 @@ def test_damage_within_an_archive_is_refused(suffix: str, tmp_path: Path) -> Non
         refused(file, "cannot be unpacked")
 
 
-def test_half_a_tar_is_not_a_set(tmp_path: Path) -> None:
+def test_a_truncated_or_damaged_tar_is_refused(tmp_path: Path) -> None:
     content = write_tar(tmp_path / "a.tar", FILES.items()).read_bytes()
     header = content.index(b"dog/0.png")
     for damaged in (content[:header], content[:header] + b"\1" + content[header + 1 :], content + content,
@@ -148,8 +148,8 @@ def test_an_archive_that_would_fill_the_disk_is_refused(tmp_path: Path, monkeypa
     refused(write(tmp_path, ".zip", FILES), "more than 3 members")
 
 
-def test_a_folder_that_another_process_made_first_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two processes with caches of their own share no lock: the second finds the folder of the first."""
+def test_a_folder_that_another_process_completed_first_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes with different caches share no lock, so the second may find the folder of the first."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "first"))
     begun, go = threading.Event(), threading.Event()
     other = (
@@ -174,7 +174,7 @@ def test_a_folder_that_another_process_made_first_is_taken(tmp_path: Path, monke
     assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "second", "set"]
 
 
-def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
+def test_an_invalid_archive_is_refused(tmp_path: Path) -> None:
     for name in ("a.zip", "a.tar", "a.tar.gz", "a.tgz", "a.tar.xz"):
         for content in (b"", b"no archive", bytes(2000), b"\x1f\x8b\x08\x00", b"\xfd7zXZ\0", b"PK\3\4"):
             (tmp_path / name).write_bytes(content)
@@ -235,14 +235,14 @@ def test_errors_and_notes_name_the_archive(files: dict[str, bytes], message: str
 
 
 @pytest.mark.parametrize("name", ["a.7z", "a.tar.zst", "a.rar", "a.png", "a"])
-def test_a_file_that_is_no_archive_is_refused_with_those_that_are(name: str, tmp_path: Path) -> None:
+def test_a_file_of_another_format_is_refused_with_the_known_formats(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"x")
     with pytest.raises(UserError, match=rf"{name} is a file, but not an archive that can be read \(\.zip, \.tar, "):
         load(DataConfig(name=str(tmp_path / name)))
 
 
 @pytest.mark.parametrize("name", ["", "flowers"])
-def test_an_archive_that_was_replaced_is_unpacked_again(name: str, tmp_path: Path) -> None:
+def test_a_replaced_archive_is_unpacked_again(name: str, tmp_path: Path) -> None:
     file = tmp_path / "flowers.zip"
     for label in ("cat", "cow"):
         files = {name.replace("cat", label): content for name, content in FILES.items()}

@@ -1,4 +1,4 @@
-"""Real and odd image files, against Pillow."""
+"""Photographs and unusual image files, compared with Pillow."""
 
 from functools import partial
 from pathlib import Path
@@ -34,7 +34,7 @@ def difference(first: torch.Tensor | np.ndarray, other: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("size", [32, 224])
-def test_a_photograph_is_read_as_pillow_reads_it(size: int, photograph: Path) -> None:
+def test_a_photograph_is_decoded_as_in_pillow(size: int, photograph: Path) -> None:
     made = decode.load(photograph, 3, WHOLE, size)
     assert made.shape == (size, size, 3) and made.dtype == torch.uint8 and made.is_contiguous()
     assert difference(made, pixels(Image.open(photograph), size)) < 1.0
@@ -45,7 +45,7 @@ def test_a_photograph_is_read_as_pillow_reads_it(size: int, photograph: Path) ->
     [("L", "jpg"), ("CMYK", "jpg"), ("L", "png"), ("P", "png"), ("RGBA", "png"), ("LA", "png"), ("1", "png"),
      ("RGB", "bmp"), ("RGB", "tif"), ("RGB", "webp"), ("P", "gif")],
 )  # fmt: skip
-def test_every_kind_of_file_becomes_rgb_or_gray(mode: str, suffix: str, tmp_path: Path, photograph: Path) -> None:
+def test_every_file_format_becomes_rgb_or_gray(mode: str, suffix: str, tmp_path: Path, photograph: Path) -> None:
     path = tmp_path / f"picture.{suffix}"
     with Image.open(photograph) as image:
         image.convert("RGB").convert(mode).save(path, **({"lossless": True} if suffix == "webp" else {}))
@@ -58,7 +58,7 @@ def test_every_kind_of_file_becomes_rgb_or_gray(mode: str, suffix: str, tmp_path
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_the_cameras_orientation_is_followed(orientation: int, tmp_path: Path, photograph: Path) -> None:
+def test_the_exif_orientation_is_applied(orientation: int, tmp_path: Path, photograph: Path) -> None:
     from PIL import ImageOps
 
     path = tmp_path / "turned.jpg"
@@ -87,14 +87,14 @@ def test_an_image_of_one_pixel_fills_the_window(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"not an image", b"\xff\xd8\xff\xe0 cut", b"\x89PNG\r\n\x1a\n cut"])
-def test_what_is_no_image_is_named(content: bytes, tmp_path: Path) -> None:
+def test_an_invalid_image_is_named(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "bad.jpg"
     path.write_bytes(content)
     with pytest.raises(Unreadable, match=str(path)):
         decode.load(path, 3, WHOLE, 16)
 
 
-def test_a_truncated_photograph_is_not_passed_as_a_whole_one(tmp_path: Path, photograph: Path) -> None:
+def test_a_truncated_photograph_is_refused(tmp_path: Path, photograph: Path) -> None:
     path = tmp_path / "cut.jpg"
     content = photograph.read_bytes()
     for share in (0.2, 0.9):

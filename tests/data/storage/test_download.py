@@ -1,4 +1,4 @@
-"""Download of known files."""
+"""Download of files with known checksums."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from distdl.data.sets.load import load
 from distdl.data.storage import download as places
 
 
-def test_a_set_that_cannot_be_downloaded_says_from_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_download_names_the_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(*_: object) -> None:
         raise OSError("no network")
 

@@ -13,7 +13,7 @@ from packed_sets import packed, silent
 
 
 @pytest.mark.parametrize("size", [None, 0, 16])
-def test_export_writes_folders_that_are_the_same_set(size: int | None, tmp_path: Path) -> None:
+def test_exported_folders_are_the_same_data_set(size: int | None, tmp_path: Path) -> None:
     _, packed_set = packed("shards", 12, tmp_path)
     counts: list[int] = []
     assert export(packed_set, tmp_path / "out", size, counts.append) == 19 == len(counts)

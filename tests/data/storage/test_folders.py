@@ -1,4 +1,4 @@
-"""Image folders of every layout, and what is wrong with them."""
+"""Image folders of every layout, and their errors."""
 
 import tarfile
 import zipfile
@@ -43,13 +43,13 @@ def test_split_folders(tmp_path: Path) -> None:
     assert dataset.test.labels.tolist() == [1]
 
 
-def test_what_is_named_val_serves_as_the_test_where_there_is_none(tmp_path: Path) -> None:
+def test_val_serves_as_the_test_split_if_there_is_none(tmp_path: Path) -> None:
     dataset = loaded(tree(tmp_path / "set", "train/a/1.png", "val/a/2.png"))
     assert dataset.validation is None and len(dataset.test) == 1
     assert "val is used as the test split" in " ".join(dataset.notes)
 
 
-def test_split_files_with_the_background_pruned(tmp_path: Path) -> None:
+def test_split_lists_without_the_background_class(tmp_path: Path) -> None:
     folder = tree(tmp_path / "set", "101/ant/1.jpg", "101/bee/2.jpg", "101/BACKGROUND_Google/3.jpg", "101/ant/4.jpg")
     (folder / "train.txt").write_text("ant/1.jpg\nBACKGROUND_Google/3.jpg\nbee/2.jpg\n")
     (folder / "test.txt").write_text("ant/4.jpg\n\n")
@@ -60,7 +60,7 @@ def test_split_files_with_the_background_pruned(tmp_path: Path) -> None:
     assert "BACKGROUND is not a class" in " ".join(dataset.notes)
 
 
-def test_folders_of_classes_alone_are_divided_by_the_seed(tmp_path: Path) -> None:
+def test_class_folders_are_divided_by_the_seed(tmp_path: Path) -> None:
     folder = tree(tmp_path / "set", *(f"{name}/{number}.png" for name in "ab" for number in range(10)))
     dataset = loaded(folder)
     assert (len(dataset.train), len(dataset.test)) == (16, 4)
@@ -95,7 +95,7 @@ def test_an_archive_in_the_root_is_found_by_the_sets_name(tmp_path: Path, data_r
 
 
 @pytest.mark.parametrize("member", ["../outside.png", "/outside.png"])
-def test_an_archive_that_reaches_outside_is_refused(member: str, tmp_path: Path) -> None:
+def test_an_archive_with_a_path_outside_its_folder_is_refused(member: str, tmp_path: Path) -> None:
     picture(tmp_path / "1.png")
     for archive in (tmp_path / "a.zip", tmp_path / "a.tar"):
         if archive.suffix == ".zip":
@@ -121,7 +121,7 @@ def test_a_damaged_archive_is_named(tmp_path: Path) -> None:
             loaded(tmp_path / name)
 
 
-def test_omniglot_is_unpacked_beside_its_archives(tmp_path: Path, data_root: Path) -> None:
+def test_omniglot_is_unpacked_next_to_its_archives(tmp_path: Path, data_root: Path) -> None:
     folder = tmp_path / "omniglot-py"
     folder.mkdir()
     for name in ("images_background_small1", "images_background_small2"):
@@ -139,7 +139,7 @@ def test_omniglot_is_unpacked_beside_its_archives(tmp_path: Path, data_root: Pat
     assert dataset.channels == 1
 
 
-def test_omniglot_leaves_out_what_is_no_drawing(tmp_path: Path) -> None:
+def test_omniglot_omits_files_that_are_not_drawings(tmp_path: Path) -> None:
     part = tmp_path / "omniglot" / "images_background"
     for drawer in (1, 15, 16, 20):
         picture(part / "Greek" / "character01" / f"0709_{drawer:02}.png", drawer)
@@ -152,7 +152,7 @@ def test_omniglot_leaves_out_what_is_no_drawing(tmp_path: Path) -> None:
     assert f"{len(strays)} images of {part} are left out" in notes and "1 hidden or system entry" in notes
 
 
-def test_empty_class_folders_are_left_out_and_said(tmp_path: Path) -> None:
+def test_empty_class_folders_are_omitted_with_a_note(tmp_path: Path) -> None:
     folder = tree(tmp_path / "set", "train/a/1.png", "test/a/2.png")
     (folder / "train" / "nothing").mkdir()
     (folder / "test" / "nothing").mkdir()
@@ -161,7 +161,7 @@ def test_empty_class_folders_are_left_out_and_said(tmp_path: Path) -> None:
     assert sum("nothing has no images" in note for note in dataset.notes) == 2
 
 
-def test_files_that_are_no_images_are_left_out_and_said(tmp_path: Path) -> None:
+def test_files_that_are_not_images_are_omitted_with_a_note(tmp_path: Path) -> None:
     folder = tree(tmp_path / "set", "train/a/1.png", "test/a/2.png")
     (folder / "train/a/Thumbs.db").write_text("")
     (folder / "train/a/.hidden").write_text("")
@@ -185,7 +185,7 @@ def test_files_that_are_no_images_are_left_out_and_said(tmp_path: Path) -> None:
         (("x/a/1.png",), {"train": "", "test": "a/1.png"}, "no images to train on"),
     ],
 )
-def test_a_folder_that_cannot_be_right_is_refused(
+def test_an_invalid_folder_is_refused(
     names: tuple[str, ...], lists: dict[str, str], message: str, tmp_path: Path
 ) -> None:
     folder = tree(tmp_path / "set", *names)
@@ -196,14 +196,14 @@ def test_a_folder_that_cannot_be_right_is_refused(
         loaded(folder)
 
 
-def test_a_warning_names_an_image_that_is_in_train_and_test(tmp_path: Path) -> None:
+def test_an_image_in_train_and_test_is_noted(tmp_path: Path) -> None:
     folder = tree(tmp_path / "set", "x/a/1.png", "x/a/2.png")
     (folder / "train.txt").write_text("a/1.png\na/2.png")
     (folder / "test.txt").write_text("a/1.png")
     assert any("1 images of test are in train too" in note for note in loaded(folder).notes)
 
 
-def test_a_division_that_leaves_nothing_is_refused(tmp_path: Path) -> None:
+def test_a_split_without_samples_is_refused(tmp_path: Path) -> None:
     folder = tree(tmp_path / "set", "train/a/1.png", "test/a/2.png")
     with pytest.raises(UserError, match=r"validation 0\.5 leaves"):
         loaded(folder, validation=0.5)

@@ -30,7 +30,7 @@ SPLIT_NAMES = {
     "validation": ["val", "Valid", "VALIDATION", "seg_val", "val-images", "DevSet", "checks"],
     "test": ["test", "Test", "TESTING", "seg_test", "test_images", "TestSet", "exams"],
 }
-"""Names that go together; the last ones are not names of splits."""
+"""Names of train, validation and test that are used together; the last rows are not names of splits."""
 LITTER = [
     "README.md", "LICENSE", "images.tar", "train.tar", "archive.zip", "Thumbs.db", ".DS_Store", "._train", "train.txt",
     "__MACOSX/._x.png", ".cache/1.png", "notes/readme.txt", "empty/", "labels.csv",
@@ -43,7 +43,7 @@ folders only the first is not a class.)"""
 
 @dataclass
 class Layout:
-    """A set as files, and what it is meant to be."""
+    """A data set as files, and the expected samples."""
 
     samples: dict[str, dict[str, str]]
     """Class by path and split. A single split "" is one of class folders alone."""
@@ -95,7 +95,7 @@ def build(folder: Path, layout: Layout) -> bool:
     max_examples=int(os.environ.get("LAYOUT_EXAMPLES", "100")), deadline=None, suppress_health_check=list(HealthCheck)
 )
 @given(layouts())
-def test_a_set_is_read_as_it_is_or_refused(layout: Layout) -> None:
+def test_a_layout_gives_its_samples_or_an_error(layout: Layout) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name, "set")
         if not build(folder, layout):
@@ -108,13 +108,13 @@ def test_a_set_is_read_as_it_is_or_refused(layout: Layout) -> None:
             return
         event("read")
         result = {split: set(rows) for split, rows in splits(dataset, folder).items()}
-    meant = {split: {f"{label}={path}" for path, label in part.items()} for split, part in layout.samples.items()}
-    if "" in meant:
-        assert set().union(*result.values()) == meant[""], "the samples are those of the set"
-        assert all(result.values()) and sum(map(len, result.values())) == len(meant[""])
+    expected = {split: {f"{label}={path}" for path, label in part.items()} for split, part in layout.samples.items()}
+    if "" in expected:
+        assert set().union(*result.values()) == expected[""], "the samples are those of the set"
+        assert all(result.values()) and sum(map(len, result.values())) == len(expected[""])
     else:
-        if "test" not in meant:
-            meant["test"] = meant.pop("validation")
-        assert result == meant
+        if "test" not in expected:
+            expected["test"] = expected.pop("validation")
+        assert result == expected
     if layout.rivals:
         assert dataset.notes, "images that are left out are noted"

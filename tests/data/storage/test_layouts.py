@@ -1,4 +1,4 @@
-"""Folder layouts: each is read as the one set that it can be, or refused with what to do; never as another set."""
+"""Folder layouts: each is read as the only data set that it can be, or refused with advice."""
 
 import os
 import socket
@@ -45,14 +45,14 @@ READ = {
     "__MACOSX next to a wrapper": (divided(prefix="photos/"), "__MACOSX/photos/train/cat/._1.png", "cat dog", "3 - 2"),
     "README next to a wrapper": (divided(prefix="photos/"), "README.md LICENSE", "cat dog", "3 - 2"),
     "AppleDouble files": (divided(), "train/cat/._1.png test/dog/._5.png ._train", "cat dog", "3 - 2"),
-    "what systems add": (divided(), "train/Thumbs.db .DS_Store train/cat/desktop.ini .git/x.png", "cat dog", "3 - 2"),
+    "system files": (divided(), "train/Thumbs.db .DS_Store train/cat/desktop.ini .git/x.png", "cat dog", "3 - 2"),
     "a Synology folder": (divided(), "train/cat/@eaDir/1.png", "cat dog", "3 - 2"),
     "a leftover archive": (divided(), "images.tar", "cat dog", "3 - 2"),
     "an archive named train": (divided(), "train.tar", "cat dog", "3 - 2"),
     "an archive in a class": (CLASSES, "cat/cat.tar", "cat dog", "4 - 2"),
-    "an archive beside classes": (CLASSES, "images.tar.gz images.zip backup.tar", "cat dog", "4 - 2"),
-    "annotations beside": (divided(), "annotations/1.xml annotations/2.xml", "cat dog", "3 - 2"),
-    "unlabelled images beside": (divided("seg_train", "seg_test"), "seg_pred/9.png", "cat dog", "3 - 2"),
+    "an archive next to classes": (CLASSES, "images.tar.gz images.zip backup.tar", "cat dog", "4 - 2"),
+    "annotations next to splits": (divided(), "annotations/1.xml annotations/2.xml", "cat dog", "3 - 2"),
+    "unlabeled images next to splits": (divided("seg_train", "seg_test"), "seg_pred/9.png", "cat dog", "3 - 2"),
     "an empty test folder": ("train/cat/1.png train/cat/2.png", "test/", "cat", "1 - 1"),
     "an empty validation folder": (divided(), "val/", "cat dog", "3 - 2"),
     "a test without class folders": (divided(test="val"), "test/9.png", "cat dog", "3 - 2"),
@@ -111,7 +111,7 @@ REFUSED = {
     "a split of other classes": ("bus/1.png train/diesel/3.png val/steam/4.png", "can be read in two ways"),
     "a split of another name": (f"{divided()} exam/cat/9.png", "has exam/ with the classes of train/"),
     "one prefix of two": (divided("train", "seg_test"), "has seg_test/ with the classes of train/"),
-    "masks beside": (f"{divided()} masks/cat/1.png masks/dog/3.png", "has masks/ with the classes of train/"),
+    "masks next to splits": (f"{divided()} masks/cat/1.png masks/dog/3.png", "has masks/ with the classes of train/"),
     "splits of other names": (
         "day/cat/1.png day/dog/2.png night/cat/3.png night/dog/4.png",
         "day/, night/ as classes, or",
@@ -120,12 +120,12 @@ REFUSED = {
         f"{divided(prefix='one/')} {divided(prefix='two/')}",
         "one is divided into test/, train/.*use the path of the data set",
     ),
-    "a set beside images": (f"{divided(prefix='photos/')} preview/1.png", "photos is divided into"),
+    "a set next to images": (f"{divided(prefix='photos/')} preview/1.png", "photos is divided into"),
     "splits inside classes": ("cat/train/1.png cat/test/2.png dog/train/3.png dog/test/4.png", "cat is divided into"),
     "a class or a set": ("photos/1.png photos/cat/2.png photos/dog/3.png", "as one class.*or as a data set"),
-    "shards beside images": (f"{divided()} train-00000.tar", "as shards .train-00000.tar. and as folders"),
-    "records beside images": (f"{divided()} train-00000.rec", "as shards .train-00000.rec. and as folders"),
-    "shards deep beside images": (f"{CLASSES} x/y/0-0.TAR", "as shards .0-0.TAR. and as folders"),
+    "shards next to images": (f"{divided()} train-00000.tar", "as shards .train-00000.tar. and as folders"),
+    "records next to images": (f"{divided()} train-00000.rec", "as shards .train-00000.rec. and as folders"),
+    "nested shards next to images": (f"{CLASSES} x/y/0-0.TAR", "as shards .0-0.TAR. and as folders"),
     "a test as an archive": (
         "train/cat/1.png train/cat/2.png test.tar",
         "test.tar is named for a split that the folders next to it do not have",
@@ -137,7 +137,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("layout", READ)
-def test_a_layout_is_read_as_the_set_that_it_is(layout: str, tmp_path: Path) -> None:
+def test_a_valid_layout_gives_its_splits_and_classes(layout: str, tmp_path: Path) -> None:
     paths, extra, classes, counts = READ[layout]
     folder = make(tmp_path / "set", f"{paths} {extra}")
     dataset = read(folder)
@@ -153,13 +153,13 @@ def test_a_layout_is_read_as_the_set_that_it_is(layout: str, tmp_path: Path) -> 
     assert all(f"/{label}/" in f"/{path}" for label, _, path in (sample.partition("=") for sample in samples))
     if "train" in counts and "test" in paths.lower():
         assert all("test" in path.lower() for path in result["test"])
-    beside = set(extra.split()) - {"valid/cat/6.png", "Val/dog/6.png", "LICENSE", "README.md", "val/", "test/"}
-    if beside:
+    other_files = set(extra.split()) - {"valid/cat/6.png", "Val/dog/6.png", "LICENSE", "README.md", "val/", "test/"}
+    if other_files:
         assert dataset.notes, "omitted files are noted"
 
 
 @pytest.mark.parametrize("layout", REFUSED)
-def test_a_layout_that_can_be_no_set_or_two_is_refused(layout: str, tmp_path: Path) -> None:
+def test_an_invalid_or_ambiguous_layout_is_refused(layout: str, tmp_path: Path) -> None:
     paths, message = REFUSED[layout]
     folder = make(tmp_path / "set", paths)
     with pytest.raises(UserError, match=message) as error:
@@ -169,7 +169,7 @@ def test_a_layout_that_can_be_no_set_or_two_is_refused(layout: str, tmp_path: Pa
 
 @contextmanager
 def without_privileges() -> Iterator[None]:
-    """Run as a user to whom permissions apply: root, as which containers run tests, may read everything."""
+    """Run as an unprivileged user: in containers tests run as root, who may read every file."""
     if os.geteuid():
         yield
         return
@@ -190,7 +190,7 @@ def public(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("closed", ["", "train", "train/cat", "test/dog"])
-def test_a_folder_that_may_not_be_read_is_refused_by_name(closed: str, public: Path) -> None:
+def test_a_folder_without_read_permission_is_named(closed: str, public: Path) -> None:
     folder = make(public / "set", divided())
     (folder / closed).chmod(0)
     try:
@@ -243,14 +243,14 @@ def test_a_test_that_is_a_link_to_train_is_noted(tmp_path: Path) -> None:
     assert "2 images of test are in train too" in notes(read(folder))
 
 
-def test_links_in_a_circle_end(tmp_path: Path) -> None:
+def test_circular_links_are_not_followed(tmp_path: Path) -> None:
     folder = linked(tmp_path / "set", divided(), train_cat_back="..", train_dog_up="../../../set", test_cat_here=".")
     dataset = read(folder)
     assert (len(dataset.train), len(dataset.test)) == (3, 2)
     assert "3 links to a folder that contains them" in notes(dataset)
 
 
-def test_links_that_multiply_are_refused(tmp_path: Path) -> None:
+def test_exponentially_many_link_paths_are_refused(tmp_path: Path) -> None:
     folder = make(tmp_path / "set", divided())
     for depth in range(20):  # 2^20 paths
         make(folder, f"train/cat/{depth}/x.png")
@@ -261,7 +261,7 @@ def test_links_that_multiply_are_refused(tmp_path: Path) -> None:
         read(folder)
 
 
-def test_a_class_that_leads_nowhere_is_refused(tmp_path: Path) -> None:
+def test_a_class_that_is_a_broken_link_is_refused(tmp_path: Path) -> None:
     for target in ("gone", "cow"):
         folder = linked(tmp_path / target, divided(), train_cow=target)
         with pytest.raises(UserError, match=f"{folder}/train/cow is a broken link"):
@@ -270,7 +270,7 @@ def test_a_class_that_leads_nowhere_is_refused(tmp_path: Path) -> None:
         read(linked(tmp_path / "x", "", loop="loop") / "loop")
 
 
-def test_an_image_that_leads_nowhere_is_a_sample_that_cannot_be_read(tmp_path: Path) -> None:
+def test_an_image_that_is_a_broken_link_is_an_unreadable_sample(tmp_path: Path) -> None:
     folder = linked(tmp_path / "set", divided())
     (folder / "train/cat/9.png").symlink_to("gone.png")
     (folder / "train/cat/loop.png").symlink_to("loop.png")
@@ -291,7 +291,7 @@ def unix_socket(path: Path) -> None:
 
 
 @pytest.mark.parametrize("special", [fifo, device, unix_socket])
-def test_special_files_are_left_out_unopened(special: Callable[[Path], None], tmp_path: Path) -> None:
+def test_special_files_are_omitted_without_opening_them(special: Callable[[Path], None], tmp_path: Path) -> None:
     folder = make(tmp_path / "set", divided())
     special(folder / "train/cat/9.png")
     dataset = read(folder)
@@ -307,7 +307,7 @@ def test_a_tree_that_is_too_deep_is_refused(tmp_path: Path) -> None:
         read(folder)
 
 
-def test_a_walk_opens_no_file(tmp_path: Path) -> None:
+def test_the_search_for_images_opens_no_file(tmp_path: Path) -> None:
     folder = make(tmp_path / "set", divided())
     for file in folder.rglob("*.png"):
         file.unlink()

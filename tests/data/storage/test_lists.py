@@ -1,4 +1,4 @@
-"""Split lists: which texts are read, what is refused, and when folders decide instead."""
+"""Split lists: accepted and refused formats, and when the folders are used instead."""
 
 from pathlib import Path
 
@@ -39,7 +39,7 @@ def listed(folder: Path, train: bytes, test: bytes = TEST, images: str = IMAGES,
         TRAIN + b"bee/.DS_Store\n._1.jpg\n",
     ],
 )
-def test_texts_that_are_read(train: bytes, tmp_path: Path) -> None:
+def test_accepted_lists(train: bytes, tmp_path: Path) -> None:
     folder = listed(tmp_path / "set", train)
     assert splits(read(folder), folder) == WHOLE
 
@@ -52,7 +52,7 @@ def test_a_repeated_line_counts_once_and_is_noted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a\u2028b", "a\x0bb\x0cc", "a\x85b\x1cc", "é", "e\u0301", "a b", "日本", "\udce9"])
-def test_names_may_have_any_character_but_a_line_end(name: str, tmp_path: Path) -> None:
+def test_names_may_contain_any_character_except_a_newline(name: str, tmp_path: Path) -> None:
     path = f"ant/{name}.jpg"
     folder = listed(tmp_path / "set", TRAIN + path.encode("utf-8", "surrogateescape"), images=IMAGES)
     make(folder, [f"images/{path}"])
@@ -83,7 +83,7 @@ def test_names_may_have_any_character_but_a_line_end(name: str, tmp_path: Path) 
         (b"ant/" + b"x" * 5000, "which is not in"),
     ],
 )
-def test_texts_that_are_refused(train: bytes, message: str, tmp_path: Path) -> None:
+def test_refused_lists(train: bytes, message: str, tmp_path: Path) -> None:
     folder = listed(tmp_path / "set", train)
     with pytest.raises(UserError, match=message) as error:
         read(folder)
@@ -104,7 +104,7 @@ def test_a_test_list_alone_is_refused(tmp_path: Path) -> None:
         read(folder)
 
 
-def test_names_in_capitals(tmp_path: Path) -> None:
+def test_list_names_in_capitals(tmp_path: Path) -> None:
     folder = listed(tmp_path / "set", TRAIN)
     (folder / "train.txt").rename(folder / "Train.TXT")
     (folder / "test.txt").rename(folder / "Testing.txt")
@@ -133,7 +133,7 @@ FOLDERS = {split: [row.replace("images", split) for row in rows] for split, rows
         (TRAIN, TEST),  # the same division
     ],
 )
-def test_texts_beside_split_folders_that_change_nothing(train: bytes, test: bytes, tmp_path: Path) -> None:
+def test_lists_that_agree_with_split_folders_are_ignored(train: bytes, test: bytes, tmp_path: Path) -> None:
     folder = listed(tmp_path / "set", train, test, images=DIVIDED)
     dataset = read(folder)
     assert splits(dataset, folder) == FOLDERS
@@ -148,7 +148,7 @@ def test_texts_beside_split_folders_that_change_nothing(train: bytes, test: byte
         (b"ant/1.jpg\nbee/33.jpg\n", "line 2, names bee/33.jpg, which is not in"),
     ],
 )
-def test_lists_beside_split_folders_that_say_otherwise(train: bytes, message: str, tmp_path: Path) -> None:
+def test_lists_that_contradict_split_folders_are_refused(train: bytes, message: str, tmp_path: Path) -> None:
     folder = listed(tmp_path / "set", train, images=DIVIDED)
     with pytest.raises(UserError, match=message):
         read(folder)
@@ -184,7 +184,7 @@ NESTED = {  # paths of train.txt and of test.txt, and the classes or what is ref
 
 
 @pytest.mark.parametrize("case", NESTED)
-def test_the_class_of_a_listed_file_is_that_of_its_folder(case: str, tmp_path: Path) -> None:
+def test_the_class_of_a_listed_file_is_its_folder(case: str, tmp_path: Path) -> None:
     train, test, expected = NESTED[case]
     folder = listed(tmp_path / "set", "\n".join(train.split()).encode(), "\n".join(test.split()).encode(), images="")
     make(folder, f"{train} {test}")
@@ -200,7 +200,7 @@ def test_the_class_of_a_listed_file_is_that_of_its_folder(case: str, tmp_path: P
 
 
 @pytest.mark.parametrize("split", SYNONYMS)
-def test_folders_lists_and_shards_share_the_names_of_splits(split: str) -> None:
+def test_folders_lists_and_shards_use_the_same_split_names(split: str) -> None:
     for word in sorted(SYNONYMS[split]):
         for name in (word, word.upper(), f"{word}set", f"{word}_images", f"{word.capitalize()}Data", f"{word}2017"):
             assert split_of(name) == (split, ()), name
@@ -212,13 +212,13 @@ def test_folders_lists_and_shards_share_the_names_of_splits(split: str) -> None:
 
 
 @pytest.mark.parametrize("names", ["trainset testset", "train_list test_list", "Training-Files TestingFiles"])
-def test_names_of_lists(names: str, tmp_path: Path) -> None:
+def test_accepted_names_of_lists(names: str, tmp_path: Path) -> None:
     folder = make(tmp_path / "set", IMAGES)
     for name, content in zip(names.split(), (TRAIN, TEST), strict=True):
         (folder / f"{name}.txt").write_bytes(content)
     assert splits(read(folder), folder) == WHOLE
 
 
-def test_lists_in_a_wrapper(tmp_path: Path) -> None:
+def test_lists_in_a_wrapper_folder(tmp_path: Path) -> None:
     listed(tmp_path / "set" / "archive", TRAIN)
     assert splits(read(tmp_path / "set"), tmp_path / "set" / "archive") == WHOLE

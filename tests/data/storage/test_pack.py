@@ -1,4 +1,4 @@
-"""Packing into shards and records: nothing is lost, and an interrupted call is resumed."""
+"""Packing into shards and records: no sample is lost, and an interrupted call is resumed."""
 
 import io
 import json
@@ -41,7 +41,7 @@ def test_images_in_memory_are_packed_without_loss(kind: str, tmp_path: Path) -> 
 
 
 @each_kind
-def test_packing_goes_on_where_it_was_cut_off(kind: str, tmp_path: Path) -> None:
+def test_interrupted_packing_is_resumed(kind: str, tmp_path: Path) -> None:
     dataset = numbered("files", 31, tmp_path)
     complete, cut = tmp_path / "whole", tmp_path / "cut"
     pack(dataset, complete, kind, SHARD_BYTES, silent)
@@ -79,7 +79,7 @@ def test_packing_does_not_mix_two_sets(tmp_path: Path) -> None:
         pack(dataset, tmp_path, "shards", SHARD_BYTES, silent)
 
 
-def test_a_disk_that_loses_data_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_lost_by_the_disk_is_detected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from distdl.data.storage import pack as module
 
     real = module.write_atomic
@@ -137,7 +137,7 @@ def test_packing_mixes_the_classes_of_sorted_files(tmp_path: Path) -> None:
     assert ((counts - expected) ** 2 / expected).sum() < 3 * len(counts) + 5 * np.sqrt(6 * len(counts))
 
 
-def test_the_manifest_says_what_the_set_is(tmp_path: Path) -> None:
+def test_the_manifest_describes_the_set(tmp_path: Path) -> None:
     packed("shards", 9, tmp_path)
     message = json.loads((tmp_path / "packed" / "set.json").read_text())
     assert message["kind"] == "shards" and sum(row["samples"] for row in message["parts"]["train"]) == 9

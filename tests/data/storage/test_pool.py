@@ -1,4 +1,4 @@
-"""Work in processes that may die."""
+"""Parallel work in processes that may crash."""
 
 import faulthandler
 import os
@@ -18,7 +18,7 @@ DEADLY = {5: "SIGKILL", 21: "SIGSEGV", 22: "exit", 63: "SIGABRT"}
 
 
 def squares(numbers: Sequence[int]) -> list[int]:
-    """Squares; the process dies of some numbers."""
+    """Return squares; some numbers make the process crash."""
     faulthandler.disable()  # pytest's: the deaths are meant
     for number in numbers:
         if DEADLY.get(number) == "exit":
@@ -30,11 +30,11 @@ def squares(numbers: Sequence[int]) -> list[int]:
 
 @pytest.mark.parametrize("processes", [1, 3])
 @pytest.mark.parametrize("size", [1, 7, 64])
-def test_a_dying_process_costs_the_item_that_it_died_of(processes: int, size: int) -> None:
+def test_a_crash_loses_only_the_item_that_caused_it(processes: int, size: int) -> None:
     batches = (range(start, min(start + size, 64)) for start in range(0, 64, size))
     results = {}
     for batch, values in surviving_map(squares, batches, processes):
-        assert not results.keys() & set(batch), "an item comes once"
+        assert not results.keys() & set(batch), "an item is returned once"
         results |= zip(batch, values or [None], strict=True)
     assert results == {number: None if number in DEADLY else number**2 for number in range(64)}
 

@@ -11,7 +11,7 @@ from distdl.data.storage import shards
 from shard_files import LABELS, png, refused, rewrite, write_records
 
 
-def test_records_of_others_are_read(tmp_path: Path) -> None:
+def test_records_of_other_programs_are_read(tmp_path: Path) -> None:
     write_records(tmp_path / "train.rec", LABELS)
     assert shards.is_packed(tmp_path)
     raw = load(DataConfig(name=str(tmp_path), normalize="imagenet"))
@@ -29,7 +29,7 @@ def test_labels_of_records_are_class_numbers(label: float, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "index", ["", "0\t0\n", "0\tx\n", "0 0 0\n" * 8, "0\n", "\x00\xff", "0\t-5\n", "0\t" + "9" * 5000]
 )
-def test_an_index_that_lists_other_records_is_refused(index: str, tmp_path: Path) -> None:
+def test_an_index_that_does_not_match_is_refused(index: str, tmp_path: Path) -> None:
     file = write_records(tmp_path / "train.rec", LABELS)
     file.with_suffix(".idx").write_text(index, encoding="latin-1")
     refused(tmp_path, r"train\.idx")
@@ -45,7 +45,7 @@ def test_a_damaged_record_is_named(offset: int, value: int, tmp_path: Path) -> N
     refused(tmp_path, f"byte {second}")
 
 
-def test_records_that_are_cut_are_refused(tmp_path: Path) -> None:
+def test_truncated_records_are_refused(tmp_path: Path) -> None:
     file = write_records(tmp_path / "train.rec", LABELS)
     content, second = file.read_bytes(), int(file.with_suffix(".idx").read_text().split()[3])
     for length in (0, 10, second, second + 10, len(content) - 5):

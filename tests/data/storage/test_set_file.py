@@ -1,4 +1,4 @@
-"""set.json by its schema: what is missing, of another type or out of range is named by its key, in one line."""
+"""Schema of set.json: a missing key, a wrong type or a value out of range is a one-line error that names the key."""
 
 import json
 from pathlib import Path
@@ -65,14 +65,14 @@ def test_a_shard_out_of_range_is_named(key: str, value: object, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", "7", "[" * 200_000, '{"a":' * 5000, "\ufeff{}", '"\ud800"'])
-def test_what_is_no_such_json_is_refused(content: str, tmp_path: Path) -> None:
+def test_invalid_json_is_refused(content: str, tmp_path: Path) -> None:
     (tmp_path / MANIFEST).write_bytes(content.encode(errors="surrogatepass"))
     with pytest.raises(UserError, match=r"set\.json") as error:
         read_set_file(tmp_path)
     assert "\n" not in str(error.value) and len(str(error.value)) < 500
 
 
-def test_what_is_written_is_read_again_and_a_change_is_seen(tmp_path: Path) -> None:
+def test_a_written_file_is_read_back_and_a_change_is_detected(tmp_path: Path) -> None:
     described = validate(json.dumps(GOOD).encode(), "")
     write_set_file(tmp_path, described)
     read = read_set_file(tmp_path)

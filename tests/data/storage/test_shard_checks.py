@@ -1,4 +1,4 @@
-"""Shards and records that are damaged, changed or odd: the right samples, or one line; never a silent half."""
+"""Damaged, changed or unusual shards and records give all samples or a one-line error, never silently a part."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from shard_files import LABELS, png, read, refused, rewrite, samples, write_tar
 
 @pytest.fixture(params=["shards", "records"])
 def packed(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A packed set of 20 images in two classes."""
+    """Write a packed set of 20 images in two classes."""
     images = np.random.default_rng(0).integers(0, 256, (20, 6, 6, 3), np.uint8)
     split = ResidentSplit(labels=np.arange(20) % 2, images=images)
     dataset = DataSet(name="pets", classes=("cat", "dog"), train=split, test=split[np.arange(4)], image_size=6,
@@ -69,7 +69,7 @@ def test_class_names_are_read(tmp_path: Path) -> None:
         ("\x1b[31m", "neither a class number nor a class name"),
     ],
 )
-def test_labels_that_are_no_class_are_refused(label: str, message: str, tmp_path: Path) -> None:
+def test_invalid_labels_are_refused(label: str, message: str, tmp_path: Path) -> None:
     write_tar(tmp_path / "train-0.tar", samples([*LABELS[:-1], label]))
     refused(tmp_path, message)
 
@@ -111,12 +111,12 @@ def header(name: str, kind: bytes, target: str = "0.png") -> tarfile.TarInfo:
         ([("a\n\x1b[31mb.png", png())], r"image a\\n\\x1b\[31mb has no label"),
     ],
 )
-def test_members_that_cannot_be_samples_are_named(members: list, message: str, tmp_path: Path) -> None:
+def test_invalid_members_are_named(members: list, message: str, tmp_path: Path) -> None:
     write_tar(tmp_path / "train-0.tar", [*samples(LABELS), *members])
     refused(tmp_path, message)
 
 
-def test_hidden_members_are_left_out_with_a_note(tmp_path: Path) -> None:
+def test_hidden_members_are_omitted_with_a_note(tmp_path: Path) -> None:
     double = b"\0\5\x16\7\0\2\0\0"
     members = [each for name, content in samples(LABELS) for each in ((f"._{name}", double), (name, content))]
     write_tar(
@@ -133,7 +133,7 @@ def test_hidden_members_are_left_out_with_a_note(tmp_path: Path) -> None:
         assert any("17 hidden members" in note for note in raw.notes)
 
 
-def test_the_index_of_a_shard_lists_as_many_samples(tmp_path: Path) -> None:
+def test_an_index_with_another_number_of_samples_is_refused(tmp_path: Path) -> None:
     file = write_tar(tmp_path / "train-0.tar", [*samples(LABELS), ("a/b.json", b"{}")])
     file.with_suffix(".idx").write_text("v1.2 9\n...")
     assert len(shards.table(file)) == 8
@@ -144,7 +144,7 @@ def test_the_index_of_a_shard_lists_as_many_samples(tmp_path: Path) -> None:
 # Which folders are sets, and which parts their files are
 
 
-def test_files_that_are_left_out_or_look_wrong_are_noted(tmp_path: Path) -> None:
+def test_omitted_and_suspicious_files_are_noted(tmp_path: Path) -> None:
     folder = tmp_path / "set"
     for number in (0, 1, 3):
         write_tar(folder / f"train-{number}.tar", samples(LABELS))
@@ -159,7 +159,7 @@ def test_files_that_are_left_out_or_look_wrong_are_noted(tmp_path: Path) -> None
     assert "train is read from shards with 2 different names: more/train-*, train-*" in notes
 
 
-def test_a_class_name_that_is_only_in_test_is_refused(tmp_path: Path) -> None:
+def test_a_class_name_only_in_test_is_refused(tmp_path: Path) -> None:
     write_tar(tmp_path / "train-0.tar", samples(["cat", "dog"]))
     write_tar(tmp_path / "test-0.tar", samples(["cat", "cow"]))
     refused(tmp_path, "test-0.tar has label 'cow', which is not a class of the training samples")
@@ -174,7 +174,7 @@ def test_a_packed_set_in_a_folder_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "label", ["+1", "1e0", "0.5", ".5", "1.", "0,1", "0 1", "1;2", "0x1", "1_0", "٣", "½", '{"label": 1}', "[1]", '"a"']
 )
-def test_a_label_that_is_no_plain_number_is_no_name(label: str, tmp_path: Path) -> None:
+def test_an_unusual_number_is_not_a_class_name(label: str, tmp_path: Path) -> None:
     write_tar(tmp_path / "train-0.tar", samples([label, label, "cat"]))
     refused(tmp_path, r"train-0\.tar: label 0\.cls is '" + re.escape(label))
 
@@ -188,7 +188,7 @@ def test_names_with_digits_stay_names(label: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("leftover", ["images.tar", "train.tar", "cat/cat.tar"])
-def test_a_tar_beside_class_folders_does_not_make_a_set_of_shards(leftover: str, tmp_path: Path) -> None:
+def test_class_folders_with_a_leftover_tar_are_not_shards(leftover: str, tmp_path: Path) -> None:
     for label in ("cat", "dog"):
         (tmp_path / label).mkdir()
         (tmp_path / label / "0.png").write_bytes(png())
@@ -208,7 +208,7 @@ def test_a_tar_beside_class_folders_does_not_make_a_set_of_shards(leftover: str,
 
 @pytest.mark.parametrize("table", [True, False])
 @pytest.mark.parametrize("loaded", [True, False])
-def test_a_shard_that_was_rewritten_is_refused(table: bool, loaded: bool, packed: Path) -> None:
+def test_a_rewritten_shard_with_checksum_is_refused(table: bool, loaded: bool, packed: Path) -> None:
     if loaded:
         read(packed)
     if not table:
@@ -218,7 +218,7 @@ def test_a_shard_that_was_rewritten_is_refused(table: bool, loaded: bool, packed
     refused(packed, f"{file.name} differs from the SHA-256 in set.json")
 
 
-def test_a_shard_of_others_that_was_rewritten_is_read_again(tmp_path: Path) -> None:
+def test_a_rewritten_shard_without_checksum_is_read_again(tmp_path: Path) -> None:
     file = write_tar(tmp_path / "train-0.tar", samples(LABELS))
     assert shards.table(file).label.tolist() == LABELS
     with tarfile.open(file) as tar:
@@ -256,7 +256,7 @@ def test_the_checksum_is_computed_once_per_version(packed: Path, monkeypatch: py
         {"label": np.zeros(19, np.int64)},
     ],
 )
-def test_a_table_that_does_not_fit_is_made_again(change: dict, packed: Path) -> None:
+def test_a_table_that_does_not_match_is_rebuilt(change: dict, packed: Path) -> None:
     expected = read(packed)
     file = shard(packed)
     file.touch()  # so that nothing is known of it
@@ -272,14 +272,14 @@ def test_a_table_that_does_not_fit_is_made_again(change: dict, packed: Path) -> 
     assert result.train.files.offset.tolist() == expected.train.files.offset.tolist()
 
 
-def test_a_damaged_table_is_made_again(packed: Path) -> None:
+def test_a_damaged_table_is_rebuilt(packed: Path) -> None:
     expected = read(packed).train
-    beside = packed / "train-00000.npz"
-    content = beside.read_bytes()
+    table_file = packed / "train-00000.npz"
+    content = table_file.read_bytes()
     for number, damaged in enumerate([b"", content[:-30], b"PK", content[::-1], bytes(len(content)), b"\x93NUMPY"]
                                      + [content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :]
                                         for at in range(0, len(content), len(content) // 9)]):  # fmt: skip
-        beside.write_bytes(damaged)
+        table_file.write_bytes(damaged)
         os.utime(shard(packed), ns=(number, number))
         result = read(packed).train
         assert result.labels.tolist() == expected.labels.tolist()
@@ -351,7 +351,7 @@ def test_names_that_set_json_cannot_hold_are_refused_before_packing(tmp_path: Pa
     assert not (tmp_path / "out").exists()
 
 
-def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_fifo_is_not_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "0.png")
     with pytest.raises(encoded.Unreadable, match="is not a regular file"):
         encoded.read(tmp_path / "0.png")

@@ -1,4 +1,4 @@
-"""Names of shards: the part that a shard belongs to, or one line."""
+"""Names of shards: the split of each shard, or an error of one line."""
 
 import os
 from pathlib import Path
@@ -20,13 +20,13 @@ def test_a_compressed_shard_is_refused_with_advice(name: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("name", ["carnival-0.tar", "latest-0.tar", "interval/0.tar", "contest_1.tar", "latest/0.tar"])
-def test_a_part_is_a_word_of_the_name(name: str, tmp_path: Path) -> None:
+def test_a_split_name_inside_another_word_does_not_count(name: str, tmp_path: Path) -> None:
     write_tar(tmp_path / name, samples(LABELS))
     raw = read(tmp_path)
     assert len(raw.train) + len(raw.test) == 8 and any("20% of each class" in note for note in raw.notes)
 
 
-def test_parts_are_named_by_file_or_folder(tmp_path: Path) -> None:
+def test_splits_are_named_by_file_or_folder(tmp_path: Path) -> None:
     for name, count in (("train/000.tar", 4), ("Val/000.tar", 2), ("my-test-00.tar", 1)):
         write_tar(tmp_path / name, samples([0] * count))
     raw = read(tmp_path)
@@ -48,9 +48,9 @@ FILES = {  # names of files, and images by split, or what is refused
     "a suffix in capitals": ("train-0.tar train-1.TAR test-0.tar", "32 - 8"),
     "records in folders": ("train/0.rec val/0.rec", "16 - 8"),
     "records in capitals": ("train-0.REC test-0.rec", "16 - 8"),
-    "all of a count": ("train-0-of-2.tar train-1-of-2.tar test-00001-of-00001.tar", "32 - 8"),
-    "all of a count in two folders": ("a/train-0-of-2.tar b/train-1-of-2.tar test-0.tar", "32 - 8"),
-    "no word": ("eval-0.tar train-0.tar", "eval-0.tar is named neither"),
+    "a complete set of numbered shards": ("train-0-of-2.tar train-1-of-2.tar test-00001-of-00001.tar", "32 - 8"),
+    "numbered shards in two folders": ("a/train-0-of-2.tar b/train-1-of-2.tar test-0.tar", "32 - 8"),
+    "no split name": ("eval-0.tar train-0.tar", "eval-0.tar is named neither"),
     "two split names": ("val/test-0.tar train-0.tar", "is named validation and test"),
     "only a test": ("testing-0.tar", "no shards to train on"),
     "too few": ("train-0-of-3.tar test-0.tar", r"1 of the 3 shards train-NUMBER-of-3 \(number 1, 2 is missing\)"),
@@ -83,7 +83,7 @@ def test_every_shard_is_read_in_its_split_or_refused(case: str, tmp_path: Path) 
 
 @pytest.mark.parametrize("suffix", [".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".TAR.ZST", ".tgz", ".tar.part"])
 @pytest.mark.parametrize("folder", ["", "train/more/"])
-def test_a_shard_that_cannot_be_read_in_place_is_not_left_out(suffix: str, folder: str, tmp_path: Path) -> None:
+def test_a_shard_of_an_unsupported_format_is_refused(suffix: str, folder: str, tmp_path: Path) -> None:
     write_tar(tmp_path / "train-0.tar", samples(LABELS))
     write_tar(tmp_path / "test-0.tar", samples(LABELS))
     file = tmp_path / f"{folder}train-1{suffix}"
@@ -92,7 +92,7 @@ def test_a_shard_that_cannot_be_read_in_place_is_not_left_out(suffix: str, folde
     refused(tmp_path, f"{file} (is compressed by zstd|cannot be read)")
 
 
-def test_what_is_named_like_a_shard_but_is_no_file_is_refused(tmp_path: Path) -> None:
+def test_a_shard_that_is_not_a_file_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "train-1.tar"
     write_tar(tmp_path / "train-0.tar", samples(LABELS))
     for make, message in (

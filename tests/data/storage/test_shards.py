@@ -1,4 +1,4 @@
-"""Packed sets: what is written, who else can read it, what the loaders make of it, and how well its order mixes."""
+"""Packed sets: reading shards of distdl and of other programs, and the samples that loaders deliver."""
 
 import io
 import tarfile
@@ -23,7 +23,7 @@ from packed_sets import each_kind, packed
 
 
 @each_kind
-def test_a_shard_that_is_gone_or_cut_is_named(kind: str, tmp_path: Path) -> None:
+def test_a_missing_or_truncated_shard_is_named(kind: str, tmp_path: Path) -> None:
     _, packed_set = packed(kind, 31, tmp_path)
     shard = packed_set.train.files.paths[1]
     shard.write_bytes(shard.read_bytes()[:-600])
@@ -37,7 +37,7 @@ def test_a_shard_that_is_gone_or_cut_is_named(kind: str, tmp_path: Path) -> None
         encoded.read(packed_set.train.files[index])
 
 
-def test_shards_of_others_are_read_by_their_names(tmp_path: Path) -> None:
+def test_splits_of_other_shards_are_read_from_their_names(tmp_path: Path) -> None:
     pixels = pictures(6)
     for part, members in (("train", (0, 1, 2, 3)), ("val", (4, 5))):
         with tarfile.open(tmp_path / f"{part}-000.tar", "w") as tar:
@@ -67,7 +67,7 @@ def test_a_shard_without_labels_is_refused(tmp_path: Path) -> None:
 
 @each_kind
 @pytest.mark.parametrize("loader", ["torch", "dali", "resident"])
-def test_loaders_deliver_packed_samples_in_the_tasks_order(kind: str, loader: str, tmp_path: Path) -> None:
+def test_loaders_deliver_packed_samples_in_the_specified_order(kind: str, loader: str, tmp_path: Path) -> None:
     original, packed_set = packed(kind, 31, tmp_path)
     config = Config(seed=3, data=DataConfig(loader=loader, workers=1, batch_size=4, augment=AugmentConfig(flip=0.5)))
     if loader == "dali":

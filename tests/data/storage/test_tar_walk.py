@@ -1,4 +1,4 @@
-"""A walk through a tar archive: every member, or an error that names the byte; never a silent half."""
+"""Scan of a tar archive: every member, or an error that names the byte; never a silent part."""
 
 import gzip
 import io
@@ -34,7 +34,7 @@ def by_tarfile(content: bytes) -> list[tuple[str, int, int]]:
 
 
 @pytest.mark.parametrize("kind", FORMATS[1:])
-def test_members_are_those_of_tarfile(kind: int) -> None:
+def test_members_match_those_of_tarfile(kind: int) -> None:
     rng = np.random.default_rng(0)
     for _ in range(60):
         names = ["".join(rng.choice(list("aä語 .-_"), rng.integers(1, 150))) for _ in range(rng.integers(7))]
@@ -42,7 +42,7 @@ def test_members_are_those_of_tarfile(kind: int) -> None:
         assert walked(content) == by_tarfile(content)
 
 
-def test_a_file_and_a_stream_are_walked_alike(tmp_path: Path) -> None:
+def test_a_file_and_a_stream_give_the_same_members(tmp_path: Path) -> None:
     content = archive(["a", "b" * 200], [5000, 3], tarfile.GNU_FORMAT)
     (tmp_path / "a.tar").write_bytes(content)
     with (tmp_path / "a.tar").open("rb") as file:
@@ -51,8 +51,8 @@ def test_a_file_and_a_stream_are_walked_alike(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_no_bit_of_a_header_can_be_lost(kind: int) -> None:
-    """Each bit of the headers is flipped; the members stay the same, or the archive is refused."""
+def test_a_flipped_bit_in_a_header_changes_no_member_silently(kind: int) -> None:
+    """After a flip of any header bit, the members are the same or the archive is refused."""
     content = archive(["a.jpg", "b.cls"], [600, 1], kind)
     expected = walked(content)
     starts = [offset - BLOCK for _, offset, _ in expected]
@@ -67,7 +67,7 @@ def test_no_bit_of_a_header_can_be_lost(kind: int) -> None:
     assert refused > 0.95 * 2 * BLOCK * 8 / 3
 
 
-def test_no_cut_and_no_lost_block_is_silent() -> None:
+def test_truncation_or_a_lost_block_changes_no_member_silently() -> None:
     content = archive([f"{number}.jpg" for number in range(9)], [700] * 9, tarfile.GNU_FORMAT)
     end = walked(content)[-1][1] + 2 * BLOCK
     for length in range(0, end + 2 * BLOCK, 97):
@@ -93,7 +93,7 @@ def test_no_cut_and_no_lost_block_is_silent() -> None:
         (lambda tar: bytes([tar[0] ^ 1]) + tar[1:], "does not begin with a valid header"),
     ],
 )
-def test_what_follows_the_members_is_checked(change, message: str) -> None:
+def test_bytes_before_and_after_the_members_are_checked(change, message: str) -> None:
     with pytest.raises(DamagedTar, match=message):
         walked(change(archive(["a"], [100], tarfile.USTAR_FORMAT)))
 
