@@ -33,7 +33,7 @@ def test_table(run, capsys):
     assert all(len(line) <= 80 for line in out.splitlines())
 
 
-def test_json(run, capsys):
+def test_json_output(run, capsys):
     assert main(["explain", str(run), "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["largest"] == "kernels"
@@ -52,7 +52,7 @@ def test_the_bars_of_the_figure_add_up_to_the_total(held_s):
 
 
 @pytest.mark.parametrize("kind", ["png", "svg"])
-def test_figure(run, tmp_path, kind):
+def test_the_figure_is_written(run, tmp_path, kind):
     figure = tmp_path / f"waterfall.{kind}"
     assert main(["explain", str(run), "--figure", str(figure)]) == 0
     head = figure.read_bytes()[:100]
@@ -73,7 +73,7 @@ def test_folders_that_cannot_be_explained(tmp_path, capsys, content, message):
     assert message in capsys.readouterr().err
 
 
-def test_a_run_that_has_not_ended(tmp_path, capsys):
+def test_an_unfinished_run_has_a_page_with_a_note(tmp_path, capsys):
     (tmp_path / "config.toml").write_text("")
     assert main(["explain", str(tmp_path)]) == 2
     assert "has not ended yet" in capsys.readouterr().err

@@ -237,7 +237,7 @@ def test_every_loader_gives_pillows_pixels(
 def test_headers_and_exports_agree_with_the_pixels(files: Callable[[], dict[str, bytes]], tmp_path: Path) -> None:
     for file in written(tmp_path, files()):
         pixels = upright(file.read_bytes(), "RGB")
-        if file.name != "exif-after-pixels.png":  # its header alone does not state it
+        if file.name != "exif-after-pixels.png":  # its orientation is after the pixels, not in the header
             assert read_header(file, read(file)).upright == pixels.shape[:2], file.name
         exported = upright(as_jpeg(file.read_bytes(), 0), "RGB")
         assert exported.shape == pixels.shape, file.name

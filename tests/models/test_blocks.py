@@ -1,4 +1,4 @@
-"""Features and classifier, block by block."""
+"""Division of a network into blocks of features and classifier."""
 
 import pytest
 from torch import nn
@@ -8,7 +8,7 @@ from distdl.core.errors import UserError
 from distdl.models import build as builder
 from distdl.models.blocks import head, split
 
-# Blocks of networks: {network: (feature blocks, first and last of them, classifier blocks)}.
+# {network: (number of feature blocks, the first and the last of them, classifier blocks)}
 BLOCKS = {
     "alexnet": (5, "features.0", "features.10", ["classifier.1", "classifier.4", "classifier.6"]),
     "vgg16": (13, "features.0", "features.28", ["classifier.0", "classifier.3", "classifier.6"]),
@@ -35,7 +35,7 @@ def build(name: str) -> nn.Module:
 
 
 @pytest.mark.parametrize("name", BLOCKS)
-def test_blocks(name: str) -> None:
+def test_the_blocks_of_known_networks(name: str) -> None:
     number, first, last, classifier = BLOCKS[name]
     blocks = split(build(name))
     assert len(blocks.features) == number
@@ -43,12 +43,12 @@ def test_blocks(name: str) -> None:
     assert list(blocks.classifier) == classifier
 
 
-def test_a_normalisation_belongs_to_the_block_before_it() -> None:
+def test_a_normalization_belongs_to_the_preceding_block() -> None:
     assert split(build("resnet50")).features["conv1"] == ["conv1.weight", "bn1.weight", "bn1.bias"]
     assert {"class_token", "encoder.pos_embedding"} < set(split(build("vit_b_16")).features["conv_proj"])
 
 
-def test_parameters_of_the_network_itself_are_a_block() -> None:
+def test_parameters_of_the_root_module_are_a_block() -> None:
     class Scaled(nn.Module):
         def __init__(self) -> None:
             super().__init__()

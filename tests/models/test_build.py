@@ -1,4 +1,4 @@
-"""Every network by name: it builds for the given classes and outputs logits of them."""
+"""Networks by name: each is built for the given classes and returns their logits."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ from jobs import Ranks, train
 SIZES = {"digits-cnn": 8, "mnist-cnn": 28, "softmax": 28, "linear": 1, "inception_v3": 299}
 
 
-# One of each of torchvision's families; the others differ in depth and width: their tests are slow.
+# One network per family of torchvision. The others differ only in depth and width; their tests are slow.
 FAMILIES = {
     "alexnet",
     "convnext_tiny",
@@ -62,8 +62,8 @@ def image_size(name: str) -> int:
 
 
 @pytest.mark.parametrize("name", networks())
-def test_every_network_takes_its_classes(name: str) -> None:
-    """10 classes, one channel; on the meta device, without gigabytes of weights."""
+def test_every_network_returns_logits_of_the_given_classes(name: str) -> None:
+    """10 classes and one channel, on the meta device to avoid gigabytes of weights."""
     size = image_size(name)
     network = build(ModelConfig(name=name), classes=10, channels=1, image_size=size, meta=True).to("meta")
     with torch.device("meta"):
@@ -95,7 +95,7 @@ def test_a_gray_network_equals_the_color_one_on_gray_images() -> None:
     ("name", "nearest"),
     [("resnet-50", "resnet50"), ("digit-cnn", "digits-cnn"), ("efficientnet-b0", "efficientnet_b0")],
 )
-def test_an_unknown_name_is_an_error_with_the_nearest(name: str, nearest: str) -> None:
+def test_an_unknown_name_is_an_error_with_a_suggestion(name: str, nearest: str) -> None:
     with pytest.raises(UserError, match=f'"{name}" is not known; did you mean "{nearest}"'):
         build(ModelConfig(name=name), classes=10, channels=3, image_size=224)
 
@@ -110,26 +110,26 @@ def test_an_unknown_name_is_an_error_with_the_nearest(name: str, nearest: str) -
         ("resnet18", 64, 4, "1 or 3 channels"),
     ],
 )
-def test_images_that_a_network_cannot_take_are_refused(name: str, size: int, channels: int, what: str) -> None:
+def test_unsupported_image_sizes_and_channels_are_refused(name: str, size: int, channels: int, what: str) -> None:
     with pytest.raises(UserError, match=what):
         build(ModelConfig(name=name), classes=10, channels=channels, image_size=size)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "swin_t", "vit_b_16"])
-def test_small_images_are_no_error_where_the_network_takes_them(name: str) -> None:
+def test_small_images_are_accepted_if_the_network_supports_them(name: str) -> None:
     network = build(ModelConfig(name=name), classes=5, channels=3, image_size=64)
     assert network.training
     assert network(torch.randn(2, 3, 64, 64)).shape == (2, 5)
 
 
-def test_dropout_is_set_or_an_error() -> None:
+def test_dropout_is_set_or_refused() -> None:
     network = build(ModelConfig(name="mnist-cnn", dropout=0.2), classes=10, channels=1, image_size=28)
     assert [module.p for module in network.modules() if isinstance(module, nn.Dropout)] == [0.2]
     with pytest.raises(UserError, match="resnet20 has no dropout"):
         build(ModelConfig(name="resnet20", dropout=0.2), classes=10, channels=3, image_size=32)
 
 
-def test_small_networks_do_not_wait_for_torchvision() -> None:
+def test_small_networks_do_not_import_torchvision() -> None:
     code = (
         "import sys; from distdl.core.config import ModelConfig; from distdl.models.build import build\n"
         "build(ModelConfig(name='digits-cnn'), classes=10, channels=1, image_size=8)\n"
@@ -139,7 +139,7 @@ def test_small_networks_do_not_wait_for_torchvision() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_a_network_of_a_user_takes_its_settings() -> None:
+def test_a_users_network_receives_its_settings() -> None:
     config = ModelConfig(name="network_of_a_user:Tiny")
     network = build(config, classes=5, channels=1, image_size=8, options={"width": "4"})
     assert network(torch.randn(2, 1, 8, 8)).shape == (2, 5)
@@ -155,14 +155,14 @@ def test_a_network_of_a_user_takes_its_settings() -> None:
         build(ModelConfig(name="digits-cnn"), classes=5, channels=1, image_size=8, options={"width": 4})
 
 
-def test_blocks_of_a_user_freeze() -> None:
+def test_blocks_of_a_users_network_can_be_frozen() -> None:
     config = ModelConfig(name="network_of_a_user:Tiny", trainable_features=(False, True))
     network = build(config, classes=5, channels=1, image_size=8)
     frozen = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
     assert frozen == {"stages.0.weight", "stages.0.bias"}
 
 
-def test_a_network_that_does_not_run_on_shapes_alone_is_built() -> None:
+def test_a_network_that_fails_on_the_meta_device_is_built() -> None:
     network = build(ModelConfig(name="network_of_a_user:Reader"), classes=3, channels=1, image_size=4)
     assert network(torch.rand(2, 1, 4, 4)).shape == (2, 3)
 
@@ -178,13 +178,13 @@ def test_a_network_that_does_not_run_on_shapes_alone_is_built() -> None:
         ("absent", "cannot import network_of_a_user:absent"),
     ],
 )
-def test_a_network_of_a_user_that_does_not_fit_is_one_line(name: str, message: str) -> None:
+def test_an_invalid_user_network_is_a_one_line_error(name: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         build(ModelConfig(name=f"network_of_a_user:{name}"), classes=10, channels=1, image_size=8)
     assert "\n" not in str(caught.value)
 
 
-def test_networks_of_other_packages_have_rows_but_replace_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_entry_points_add_networks_but_replace_none(monkeypatch: pytest.MonkeyPatch) -> None:
     entries = [
         EntryPoint(name=name, value="network_of_a_user:Tiny", group="distdl.models")
         for name in ("tiny", "resnet18", "digits-cnn")
@@ -197,15 +197,15 @@ def test_networks_of_other_packages_have_rows_but_replace_none(monkeypatch: pyte
     assert builder.parameters("tiny") is None
 
 
-def test_a_training_of_a_users_network(tmp_path: Path) -> None:
+def test_a_users_network_is_trained_and_saved(tmp_path: Path) -> None:
     network = ["--model.name", "network_of_a_user:Tiny", "--options", "model.width=4"]
     train([*network, "--epochs", "1", "--out", str(tmp_path / "run")])
     state, _ = load(find(tmp_path / "run", warn=pytest.fail))
     assert state["model"]["stages.0.weight"].shape == (4, 1, 3, 3)
 
 
-def test_an_unknown_name_ends_a_training_before_it_starts(tmp_path: Path) -> None:
-    """Also before the data set is read, which is not in this data root."""
+def test_an_unknown_name_is_an_error_before_data_is_read(tmp_path: Path) -> None:
+    """The data root has no data set, so reading it would be another error."""
     argv = ["--model.name", "resnet5", "--data.name", "mnist", "--data.root", str(tmp_path), "--out", str(tmp_path)]
     job = Ranks(argv)
     assert job.wait() == [2]

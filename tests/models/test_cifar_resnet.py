@@ -1,4 +1,4 @@
-"""Published weights of CIFAR ResNets reach their published accuracy: the layers are the same, not only the shapes."""
+"""Published weights of CIFAR ResNets reach their published accuracy, which shows that the layers are the same."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from distdl.models.build import build
 from distdl.models.cifar_resnet import CifarResNet
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-CIFAR = {  # file: (network, test accuracy on all 10,000 images as its authors state it)
+CIFAR = {  # file: (network, test accuracy on all 10,000 images, as published)
     "resnet20-12fca82f.th": ("resnet20", 0.9173),
     "resnet32-d509ac18.th": ("resnet32", 0.9263),
     "resnet44-014dd654.th": ("resnet44", 0.9310),
@@ -37,19 +37,19 @@ def cifar_accuracy(root: Path, file: str, samples: slice) -> float:
 
 
 @pytest.mark.parametrize("file", CIFAR)
-def test_part_of_the_test_set(file: str, data_root: Path) -> None:
-    """500 images: five standard errors of the published accuracy."""
+def test_accuracy_on_part_of_the_test_set(file: str, data_root: Path) -> None:
+    """On 500 images the accuracy is within five standard errors of the published one."""
     published = CIFAR[file][1]
     assert abs(cifar_accuracy(data_root, file, slice(0, 10_000, 20)) - published) < 5 * (0.0662 * 0.93 / 500) ** 0.5
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("file", CIFAR)
-def test_whole_test_set(file: str, data_root: Path) -> None:
+def test_accuracy_on_the_whole_test_set(file: str, data_root: Path) -> None:
     assert cifar_accuracy(data_root, file, slice(None)) == pytest.approx(CIFAR[file][1], abs=1.01e-4)
 
 
 @pytest.mark.parametrize("depth", [7, 21, 2])
-def test_a_depth_is_6n_plus_2(depth: int) -> None:
+def test_a_depth_other_than_6n_plus_2_is_refused(depth: int) -> None:
     with pytest.raises(ValueError, match="6n"):
         CifarResNet(depth)

@@ -1,4 +1,4 @@
-"""Published weights of Darknet's tiny classifier recognize photographs, and load under other classes."""
+"""Published weights of Darknet's tiny classifier recognize photographs, and load with other classes."""
 
 from pathlib import Path
 
@@ -28,8 +28,8 @@ def photos(folder: Path) -> Tensor:
     ],
 )
 @torch.no_grad()
-def test_darknet_tiny_knows_what_it_sees(folder: str, wnid: str, data_root: Path) -> None:
-    """Photographs of other sets, of classes that ImageNet has too: among 1,000, the right one is in the first five."""
+def test_darknet_tiny_recognizes_photographs(folder: str, wnid: str, data_root: Path) -> None:
+    """The correct class is among the top five of 1,000. The photographs are from other sets than ImageNet."""
     config = ModelConfig(name="darknet-tiny", weights=str(data_root / "weights/darknet_tiny_imagenet_state_dict.pth"))
     network = build(config, classes=1000, channels=3, image_size=224).eval()
     order = (data_root / "weights" / "imagenet_wnids_in_output_order.txt").read_text().split()

@@ -1,4 +1,4 @@
-"""Families: stated by a network, or the default; states keep the versions of their modules."""
+"""Families: declared by a network, or the default; states keep the versions of their modules."""
 
 import torch
 from torch import nn
@@ -6,11 +6,11 @@ from torch import nn
 from distdl.models.family import Family, StateDict, family_of
 
 
-def test_a_network_states_its_family() -> None:
-    class Stated(nn.Module):
+def test_a_network_declares_its_family() -> None:
+    class Declared(nn.Module):
         family = Family(containers=("stages",))
 
-    assert family_of(Stated()).containers == ("stages",)
+    assert family_of(Declared()).containers == ("stages",)
     assert family_of(nn.Linear(1, 1)) == Family()
 
 

@@ -1,4 +1,4 @@
-"""Masks and patterns: which parameters train, and frozen BatchNorm."""
+"""Masks and patterns that select the trained parameters, and frozen BatchNorm."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ def build(name: str, **options: object) -> nn.Module:
 
 
 def trained(network: nn.Module) -> set[str]:
-    """Modules with parameters that train, to the second level of names."""
+    """Modules with trained parameters, up to the second level of names."""
     return {".".join(name.split(".")[:2]) for name, parameter in network.named_parameters() if parameter.requires_grad}
 
 
@@ -33,17 +33,17 @@ SIX = (True,) * 6
         ((True, False), {"features.0"}),
     ],
 )
-def test_masks_go_block_by_block_and_the_last_value_for_the_rest(features: tuple, expected: set) -> None:
+def test_masks_apply_per_block_and_the_last_value_to_the_rest(features: tuple, expected: set) -> None:
     network = build("alexnet", trainable_features=features, trainable_classifier=SIX)
     assert trained(network) == expected | {"classifier.1", "classifier.4", "classifier.6"}
 
 
-def test_mask_of_the_classifier() -> None:
+def test_the_classifier_has_its_own_mask() -> None:
     network = build("alexnet", trainable_features=(False,), trainable_classifier=(False, True))
     assert trained(network) == {"classifier.4", "classifier.6"}
 
 
-def test_patterns_freeze_and_choose() -> None:
+def test_patterns_select_frozen_and_trained_parameters() -> None:
     assert trained(build("resnet50", freeze=("conv1.*", "bn1.*", "layer[123].*"))) == {
         "layer4.0", "layer4.1", "layer4.2", "fc.weight", "fc.bias",
     }  # fmt: skip
@@ -70,12 +70,12 @@ def test_masks_and_patterns_without_effect_are_refused(options: dict, message: s
         build("resnet50", **options)
 
 
-def test_a_mask_of_a_part_that_is_not_there_is_refused() -> None:
+def test_a_mask_of_a_missing_part_is_refused() -> None:
     with pytest.raises(UserError, match=r"model\.trainable_features has no effect"):
         builder.build(ModelConfig(name="softmax", trainable_features=(False,)), classes=10, channels=1, image_size=8)
 
 
-def test_frozen_batchnorm_stays_frozen_through_training() -> None:
+def test_frozen_batchnorm_is_unchanged_by_training() -> None:
     torch.manual_seed(0)
     config = ModelConfig(name="resnet20", freeze=("conv1.*", "bn1.*", "layer1.*"))
     network = builder.build(config, classes=10, channels=3, image_size=32)

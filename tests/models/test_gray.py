@@ -13,7 +13,7 @@ def test_the_folded_convolution_has_the_same_response() -> None:
     torch.testing.assert_close(folded, nn.functional.conv2d(pixel.expand(-1, 3, -1, -1), weight))
 
 
-def test_the_first_convolution_is_the_one_that_changes() -> None:
+def test_only_the_first_convolution_is_folded() -> None:
     network = nn.Sequential(nn.ReLU(), nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 3))
     assert first_convolution(network) == "1"
     make_gray(network)

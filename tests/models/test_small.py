@@ -8,17 +8,17 @@ from distdl.core.config import ModelConfig
 from distdl.models.build import build
 
 
-def test_mnist_cnn_has_the_parameters_of_the_published_table() -> None:
+def test_mnist_cnn_has_the_published_number_of_parameters() -> None:
     network = build(ModelConfig(name="mnist-cnn"), classes=10, channels=1, image_size=28)
     layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     assert [sum(p.numel() for p in layer.parameters()) for layer in layers] == [832, 51264, 3212288, 10250]
     assert sum(parameter.numel() for parameter in network.parameters()) == 3_274_634
-    limit = (6 / (3136 + 1024)) ** 0.5  # Glorot's uniform, as Keras initialises
+    limit = (6 / (3136 + 1024)) ** 0.5  # Glorot uniform, the default initialization of Keras
     assert 0.99 * limit < layers[2].weight.abs().max() <= limit
     assert not layers[2].bias.any()
 
 
-def test_linear_is_a_line_and_softmax_starts_undecided() -> None:
+def test_linear_is_a_line_and_softmax_starts_uniform() -> None:
     line = build(ModelConfig(name="linear"), classes=1, channels=1, image_size=1)
     weight, bias = (parameter.item() for parameter in line.parameters())
     x = torch.tensor([[1.0], [2.0], [4.0]])

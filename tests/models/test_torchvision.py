@@ -1,4 +1,4 @@
-"""torchvision's networks: rows, special cases, and the files of their weights."""
+"""torchvision's networks: table rows, special cases, and weight files."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ def build(weights: str, *, name: str, classes: int = 10, size: int = 64) -> nn.M
     return builder.build(config, classes=classes, channels=3, image_size=size)
 
 
-def test_torchvisions_weights_come_from_torchs_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torchvision_weights_are_read_from_torchs_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from torchvision.models import ResNet18_Weights
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
@@ -47,7 +47,7 @@ def test_other_networks_have_no_torchvision_weights() -> None:
         build("torchvision", name="resnet20", size=32)
 
 
-def test_every_classifier_has_a_row_with_its_paper_and_weights_with_a_hash() -> None:
+def test_every_classifier_has_a_paper_and_weights_with_a_hash() -> None:
     from torchvision.models import get_model_weights
 
     for name in torchvision.names():
@@ -56,7 +56,7 @@ def test_every_classifier_has_a_row_with_its_paper_and_weights_with_a_hash() -> 
 
 
 @pytest.mark.parametrize("name", ["inception_v3", "googlenet", "vit_b_16", "resnet18", "swin_t", "vit_h_14"])
-def test_the_table_of_parameters_is_that_of_the_networks(name: str) -> None:
+def test_the_table_has_the_networks_numbers_of_parameters(name: str) -> None:
     size = torchvision.published_size(name)
     network = builder.create(name, classes=1000, channels=3, image_size=size, meta=True)
     assert torchvision.parameters(name) == sum(parameter.numel() for parameter in network.parameters())
@@ -69,6 +69,6 @@ def test_auxiliary_heads_are_never_built() -> None:
         assert not [key for key in network.state_dict() if key.startswith(prefixes)]
 
 
-def test_networks_for_other_tasks_are_no_classifiers() -> None:
+def test_networks_for_other_tasks_are_not_listed() -> None:
     assert {"fcn_resnet50", "r3d_18"} <= set(torchvision.other_names())
     assert not set(torchvision.other_names()) & set(torchvision.names())

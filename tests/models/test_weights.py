@@ -1,4 +1,4 @@
-"""Weights from files: those that fit are loaded, the others are named, and no code in a file is run."""
+"""Weights from files: matching tensors are loaded, mismatches are named, and code in a file is never executed."""
 
 import os
 from collections import OrderedDict
@@ -35,7 +35,7 @@ def same(network: nn.Module, state: dict[str, Tensor]) -> bool:
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".th", ".pt", ".safetensors"])
-def test_each_kind_of_file(suffix: str, tmp_path: Path) -> None:
+def test_each_file_format_is_loaded(suffix: str, tmp_path: Path) -> None:
     state, file = scratch().state_dict(), tmp_path / f"weights{suffix}"
     save_file(state, file) if suffix == ".safetensors" else torch.save(state, file)
     assert same(build(file), state)
@@ -50,7 +50,7 @@ def test_wrappers_and_prefixes_of_training_scripts_are_removed(prefix: str, wrap
     assert same(build(tmp_path / "run.pth"), state)
 
 
-def test_a_run_folder_gives_its_newest_checkpoint(tmp_path: Path) -> None:
+def test_weights_of_a_run_folder_are_its_newest_checkpoint(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path / "run" / "checkpoints")
     for step in (1, 2):
         state = scratch(seed=step).state_dict()
@@ -61,7 +61,7 @@ def test_a_run_folder_gives_its_newest_checkpoint(tmp_path: Path) -> None:
         build(tmp_path)
 
 
-def test_old_files_without_batch_counters(tmp_path: Path) -> None:
+def test_old_files_without_batch_counters_are_loaded(tmp_path: Path) -> None:
     state = {key: value for key, value in scratch().state_dict().items() if "num_batches" not in key}
     torch.save(state, tmp_path / "old.pth")
     assert torch.equal(build(tmp_path / "old.pth").conv1.weight, state["conv1.weight"])
@@ -95,7 +95,7 @@ def test_one_part_may_start_from_scratch(part: str, tmp_path: Path) -> None:
     assert taken == {key for key in state if key.startswith(part)}
 
 
-def test_features_are_taken_from_a_file_without_a_classifier(tmp_path: Path) -> None:
+def test_features_are_loaded_from_a_file_without_a_classifier(tmp_path: Path) -> None:
     state = {key: value for key, value in scratch().state_dict().items() if not key.startswith("linear")}
     torch.save(state, tmp_path / "backbone.pth")
     build(tmp_path / "backbone.pth", weights_part="features")
@@ -103,7 +103,7 @@ def test_features_are_taken_from_a_file_without_a_classifier(tmp_path: Path) -> 
         build(tmp_path / "backbone.pth")
 
 
-def test_color_weights_on_gray_images(tmp_path: Path) -> None:
+def test_color_weights_are_folded_for_gray_images(tmp_path: Path) -> None:
     network = scratch("resnet18", size=64).eval()
     torch.save(network.state_dict(), tmp_path / "rgb.pth")
     gray = build(tmp_path / "rgb.pth", name="resnet18", channels=1, size=64).eval()
@@ -113,14 +113,14 @@ def test_color_weights_on_gray_images(tmp_path: Path) -> None:
     assert same(build(tmp_path / "gray.pth", name="resnet18", channels=1, size=64), gray.state_dict())
 
 
-def test_position_embeddings_follow_the_size_of_the_image(tmp_path: Path) -> None:
+def test_position_embeddings_are_resized_to_the_image(tmp_path: Path) -> None:
     torch.save(scratch("vit_b_32", size=128).state_dict(), tmp_path / "vit.pth")
     network = build(tmp_path / "vit.pth", name="vit_b_32", classes=7, size=64)
     assert network(torch.randn(1, 3, 64, 64)).shape == (1, 7)
 
 
-def test_layouts_of_torchvisions_own_files(tmp_path: Path) -> None:
-    """DenseNet's names of 2017, the auxiliary classifiers of GoogLeNet, and MNASNet, which asks for its version."""
+def test_older_torchvision_files_are_loaded(tmp_path: Path) -> None:
+    """DenseNet's names of 2017, GoogLeNet's auxiliary classifiers, and MNASNet, which requires a version."""
     state = scratch("densenet121", size=64).state_dict()
     old = {key.replace("norm1.", "norm.1.").replace("conv2.", "conv.2."): value for key, value in state.items()}
     torch.save(old, tmp_path / "densenet.pth")
@@ -142,7 +142,7 @@ def test_layouts_of_torchvisions_own_files(tmp_path: Path) -> None:
 
 
 class Payload:
-    """Would leave a file behind if it were unpickled."""
+    """An object whose unpickling would create a file."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -151,7 +151,7 @@ class Payload:
         return os.mkdir, (str(self.file),)
 
 
-def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:
+def test_code_in_a_file_is_not_executed(tmp_path: Path) -> None:
     torch.save({"state_dict": Payload(tmp_path / "run")}, tmp_path / "evil.pth")
     with pytest.raises(UserError, match="does not unpickle"):
         build(tmp_path / "evil.pth")
@@ -224,7 +224,7 @@ def test_select_takes_one_part_and_keeps_the_rest_of_the_network() -> None:
         assert all(chosen[key].equal(state[key] if is_taken(key) else initial[key]) for key in initial)
 
 
-def test_mismatches_change_nothing() -> None:
+def test_mismatches_leave_the_network_unchanged() -> None:
     network = scratch()
     initial = {key: value.clone() for key, value in network.state_dict().items()}
     state = StateDict(scratch(seed=1).state_dict())
@@ -237,8 +237,8 @@ def test_mismatches_change_nothing() -> None:
     assert same(network, initial)
 
 
-def test_shapes_under_names_that_a_module_translates(tmp_path: Path) -> None:
-    """torchvision's vision transformers rename `linear_1` of older files to `0` while they load."""
+def test_shapes_are_checked_under_renamed_keys(tmp_path: Path) -> None:
+    """torchvision's vision transformers rename `linear_1` in older files to `0` during loading."""
     state = scratch("vit_b_32", size=64).state_dict()
     old = OrderedDict((key.replace("mlp.0.", "mlp.linear_1."), value) for key, value in state.items())
     old._metadata = {"": {"version": 1}}
@@ -250,7 +250,7 @@ def test_shapes_under_names_that_a_module_translates(tmp_path: Path) -> None:
         build(tmp_path / "narrow.pth", name="vit_b_32", size=64)
 
 
-def test_an_adapter_of_a_users_family(tmp_path: Path) -> None:
+def test_a_users_family_adapts_weights(tmp_path: Path) -> None:
     name = "network_of_a_user:Tiny"
     state = scratch(name, size=8).state_dict()
     old = {key.replace("classifier.", "head."): value for key, value in state.items()}

@@ -1,4 +1,4 @@
-"""The moving average: its formula, its counter, and weights that come back to the bit."""
+"""Moving average of the weights: its formula, its counter, and exact restoration of the weights."""
 
 import io
 
@@ -17,7 +17,7 @@ def network() -> nn.Module:
 
 
 def move(model: nn.Module, step: int) -> None:
-    """A training step's effect: other weights, other statistics, one more batch counted."""
+    """Imitate a training step: change the weights and statistics, and count one more batch."""
     generator = torch.Generator().manual_seed(step)
     model.train()(torch.randn(8, 1, 8, 8, generator=generator))
     with torch.no_grad():
@@ -25,7 +25,7 @@ def move(model: nn.Module, step: int) -> None:
             parameter += torch.randn(parameter.shape, generator=generator)
 
 
-def test_is_the_formula_with_its_early_decay() -> None:
+def test_the_average_follows_the_formula_with_early_decay() -> None:
     model = network()
     ema = EMA(model, decay=0.9)
     expected = {name: value.double().numpy().copy() for name, value in model.state_dict().items()}
@@ -42,8 +42,8 @@ def test_is_the_formula_with_its_early_decay() -> None:
     assert ema.average["1.num_batches_tracked"] == 120
 
 
-def test_goes_on_from_its_state_with_the_same_bits() -> None:
-    """The counter too: a decay that starts early again is the bug that other trainers had."""
+def test_a_resumed_average_has_the_same_bits() -> None:
+    """The state includes the counter; some trainers restart the early decay after a resume."""
     straight = EMA(model := network(), decay=0.99)
     for step in range(20):
         move(model, step)
@@ -64,7 +64,7 @@ def test_goes_on_from_its_state_with_the_same_bits() -> None:
     assert all(torch.equal(resumed.average[name], value) for name, value in straight.average.items())
 
 
-def test_swapped_evaluates_the_average_and_gives_the_weights_back() -> None:
+def test_swapped_uses_the_average_and_restores_the_weights() -> None:
     model = network()
     ema = EMA(model, decay=0.5)
     move(model, 0)
@@ -80,7 +80,7 @@ def test_swapped_evaluates_the_average_and_gives_the_weights_back() -> None:
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
-def test_frozen_weights_stay_what_they_are() -> None:
+def test_frozen_weights_are_not_averaged() -> None:
     model = network()
     ema = EMA(model, decay=0.999)
     with torch.no_grad():
@@ -90,6 +90,6 @@ def test_frozen_weights_stay_what_they_are() -> None:
     assert torch.equal(ema.average["0.weight"], model[0].weight)
 
 
-def test_refuses_the_average_of_another_network() -> None:
+def test_the_average_of_another_network_is_refused() -> None:
     with pytest.raises(UserError, match="another network"):
         EMA(network(), 0.9).load_state_dict(EMA(nn.Linear(2, 2), 0.9).state_dict())

@@ -1,4 +1,4 @@
-"""Losses by name or target: means in training, sums in evaluation, and their settings."""
+"""Losses by name or import target: means in training, sums in evaluation, and their settings."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def mean_hinge(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return hinge(logits, labels).mean()
 
 
-def test_cross_entropy_has_torchs_bits_and_is_evaluated_without_smoothing() -> None:
+def test_cross_entropy_equals_torchs_and_is_evaluated_without_smoothing() -> None:
     config = Config(optim=OptimConfig(label_smoothing=0.1))
     assert torch.equal(losses.build(config)(LOGITS, LABELS), F.cross_entropy(LOGITS, LABELS, label_smoothing=0.1))
     assert torch.equal(losses.build_sum(config)(LOGITS, LABELS), F.cross_entropy(LOGITS, LABELS, reduction="sum"))

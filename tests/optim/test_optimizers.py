@@ -1,4 +1,4 @@
-"""One row per setting: each optimizer learns, and continues from its state with the same bits."""
+"""Tests of every optimizer, with one row per configuration: learning, exact resume, and invalid states."""
 
 import io
 import math
@@ -55,7 +55,7 @@ def train(model: nn.Module, optimizer: torch.optim.Optimizer, digits: tuple, ste
 
 
 @all_optimizers
-def test_learns_the_digits(config: OptimConfig, digits: tuple) -> None:
+def test_the_optimizer_learns_digits(config: OptimConfig, digits: tuple) -> None:
     model = network()
     losses = train(model, optimizers.build(config, model, global_batch=64), digits, range(20))
     assert losses[0] > 2.2
@@ -63,7 +63,7 @@ def test_learns_the_digits(config: OptimConfig, digits: tuple) -> None:
 
 
 @all_optimizers
-def test_state_goes_on_with_the_same_bits(config: OptimConfig, digits: tuple) -> None:
+def test_a_resumed_optimizer_gives_the_same_bits(config: OptimConfig, digits: tuple) -> None:
     straight = network()
     train(straight, optimizers.build(config, straight, global_batch=64), digits, range(20))
 
@@ -85,7 +85,7 @@ def test_state_goes_on_with_the_same_bits(config: OptimConfig, digits: tuple) ->
 
 
 @all_optimizers
-def test_a_state_that_lacks_a_part_or_has_another_shape_is_refused(config: OptimConfig, digits: tuple) -> None:
+def test_a_state_with_a_missing_or_misshapen_part_is_refused(config: OptimConfig, digits: tuple) -> None:
     model = network()
     optimizer = optimizers.build(config, model, global_batch=64)
     train(model, optimizer, digits, range(2))
@@ -99,7 +99,7 @@ def test_a_state_that_lacks_a_part_or_has_another_shape_is_refused(config: Optim
 
 
 @pytest.mark.parametrize(("momentum", "new_momentum"), [(0.0, 0.9), (0.9, 0.0)])
-def test_momentum_may_begin_or_end_with_a_state(momentum: float, new_momentum: float, digits: tuple) -> None:
+def test_momentum_may_be_switched_on_or_off_at_a_resume(momentum: float, new_momentum: float, digits: tuple) -> None:
     model = network()
     old = optimizers.build(OptimConfig(name="sgd", lr=0.1, momentum=momentum), model, global_batch=64)
     train(model, old, digits, range(2))
@@ -108,7 +108,7 @@ def test_momentum_may_begin_or_end_with_a_state(momentum: float, new_momentum: f
     assert all(math.isfinite(loss) for loss in train(model, new, digits, range(2, 4)))
 
 
-def test_state_brings_moments_and_the_configuration_the_rest(digits: tuple) -> None:
+def test_a_resume_restores_moments_and_uses_the_new_settings(digits: tuple) -> None:
     model = network()
     old = optimizers.build(OptimConfig(name="lamb", lr=0.05, lr_reference_batch=64), model, global_batch=64)
     train(model, old, digits, range(5))
@@ -124,8 +124,8 @@ def test_state_brings_moments_and_the_configuration_the_rest(digits: tuple) -> N
     assert torch.equal(new.state[first]["exp_avg"], old.state[first]["exp_avg"])
 
 
-def test_lars_is_the_papers() -> None:
-    """You et al. 2017, Algorithm 1 (rate 1 on the outside, trust coefficient 0.001), with penalty 0 adapted too."""
+def test_lars_matches_its_paper() -> None:
+    """You et al. 2017, Algorithm 1, with learning rate 1 and trust coefficient 0.001, also without weight decay."""
     rng = np.random.default_rng(0)
     for decay in (0.0, 0.1):
         layer = nn.Linear(5, 3, bias=False).double()
@@ -142,7 +142,7 @@ def test_lars_is_the_papers() -> None:
         np.testing.assert_allclose(layer.weight.detach().numpy(), w, rtol=1e-7)
 
 
-def test_lamb_is_the_papers() -> None:
+def test_lamb_matches_its_paper() -> None:
     """You et al. 2020, Algorithm 2, with phi(z) = z."""
     rng = np.random.default_rng(0)
     for decay in (0.0, 0.1):
@@ -151,7 +151,7 @@ def test_lamb_is_the_papers() -> None:
         optimizer = optimizers.build(config, layer, global_batch=1)
         w, m, v = layer.weight.detach().numpy().copy(), 0.0, 0.0
         for t in range(1, 4):
-            g = 10 * rng.normal(size=(3, 5))  # a norm above 1: nothing is clipped on the way
+            g = 10 * rng.normal(size=(3, 5))  # a norm above 1, to detect clipping of gradients
             layer.weight.grad = torch.tensor(g)
             optimizer.step()
             m, v = 0.8 * m + 0.2 * g, 0.9 * v + 0.1 * g**2
@@ -160,7 +160,7 @@ def test_lamb_is_the_papers() -> None:
         np.testing.assert_allclose(layer.weight.detach().numpy(), w, rtol=1e-7)
 
 
-def test_groups_have_rates_by_part_and_penalties_by_kind() -> None:
+def test_groups_have_rates_by_name_and_weight_decay_by_kind() -> None:
     model = network()
     model.features[0].requires_grad_(False)
     factors = (("features.*", 0.1), ("*.bias", 3.0))
@@ -174,7 +174,7 @@ def test_groups_have_rates_by_part_and_penalties_by_kind() -> None:
     }
     assert got == {
         "features.2.weight": (pytest.approx(0.08), 0.5),
-        "features.2.bias": (pytest.approx(0.08), 0.0),  # the first pattern that matches goes
+        "features.2.bias": (pytest.approx(0.08), 0.0),  # the first matching pattern wins
         "classifier.0.weight": (pytest.approx(0.8), 0.5),
         "classifier.0.bias": (pytest.approx(2.4), 0.0),
         "classifier.2.weight": (pytest.approx(0.8), 0.5),
@@ -184,7 +184,7 @@ def test_groups_have_rates_by_part_and_penalties_by_kind() -> None:
     assert [group["lr"] for group in optimizer.param_groups] == [g["peak_lr"] / 2 for g in optimizer.param_groups]
 
 
-def test_biases_take_no_layer_wise_rate_where_they_take_no_penalty() -> None:
+def test_biases_without_weight_decay_have_no_layer_wise_rate() -> None:
     layer = nn.Linear(4, 2)
     config = OptimConfig(name="lars", lr=1.0, weight_decay=0.1, decay_norm_and_bias=False)
     optimizer = optimizers.build(config, layer, global_batch=1)
@@ -194,19 +194,19 @@ def test_biases_take_no_layer_wise_rate_where_they_take_no_penalty() -> None:
     assert torch.equal(layer.bias.detach(), previous - 1.0)
 
 
-def test_pattern_that_matches_nothing_names_the_nearest() -> None:
+def test_a_pattern_without_a_match_names_the_nearest_parameter() -> None:
     with pytest.raises(UserError, match=r'optim.lr_factors.*"feature.\*"; did you mean "features.\*"\?'):
         optimizers.build(OptimConfig(lr_factors=(("feature.*", 0.1),)), network(), global_batch=1)
 
 
 @pytest.mark.parametrize("name", ["lars", "lamb"])
-def test_missing_timm_names_the_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_missing_timm_names_the_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, f"timm.optim.{name}", None)
     with pytest.raises(UserError, match=r"timm.*distdl\[large-batch\]"):
         optimizers.build(OptimConfig(name=name), network(), global_batch=1)
 
 
-def test_counts_on_the_meta_device() -> None:
+def test_state_size_is_counted_on_the_meta_device() -> None:
     with torch.device("meta"):
         model = nn.Linear(3, 2)
     assert len(optimizers.build(OptimConfig(name="adamw"), model, global_batch=1).param_groups) == 1

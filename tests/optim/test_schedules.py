@@ -1,4 +1,4 @@
-"""Schedules against torch's own, at named points, and as functions of nothing but the position."""
+"""Schedules are compared with torch's, have known values, and depend only on the position."""
 
 import random
 
@@ -13,7 +13,7 @@ from distdl.core.registry import rows
 from distdl.optim.schedules import build
 
 EPOCHS = 60
-# What each is at some points of 60 epochs: {epoch: share of the rate at the top}.
+# Expected values within 60 epochs: {epoch: factor of the base rate}.
 SCHEDULE_POINTS = [
     (ScheduleConfig(), {0: 1, 30: 1, 60: 1}),
     (ScheduleConfig(name="step", step_epochs=20), {0: 1, 19.99: 1, 20: 0.1, 39.99: 0.1, 40: 0.01, 60: 0.001}),
@@ -33,15 +33,15 @@ every_schedule = pytest.mark.parametrize(("config", "points"), SCHEDULE_POINTS, 
 
 
 @every_schedule
-def test_named_points(config: ScheduleConfig, points: dict[float, float]) -> None:
+def test_known_values(config: ScheduleConfig, points: dict[float, float]) -> None:
     assert {epoch: build(config, EPOCHS)(epoch) for epoch in points} == {
         epoch: pytest.approx(value, abs=1e-12) for epoch, value in points.items()
     }
 
 
 @every_schedule
-def test_depends_on_the_position_alone(config: ScheduleConfig, points: dict[float, float]) -> None:
-    """A run that is stopped anywhere continues with the rates that it would have had."""
+def test_the_factor_depends_only_on_the_position(config: ScheduleConfig, points: dict[float, float]) -> None:
+    """A resumed run uses the rates of an uninterrupted run."""
     positions = [step * EPOCHS / 997 for step in range(998)]
     factor = build(config, EPOCHS)
     straight = [factor(position) for position in positions]
@@ -53,7 +53,7 @@ def test_depends_on_the_position_alone(config: ScheduleConfig, points: dict[floa
 
 
 @pytest.mark.parametrize("name", rows("schedules"))
-def test_warmup_rises_and_joins_the_schedule(name: str) -> None:
+def test_warmup_rises_to_the_schedule(name: str) -> None:
     config = ScheduleConfig(name=name, warmup_epochs=7.0, milestones=(3.0, 30.0), step_epochs=5)
     rates = [build(config, EPOCHS)(epoch) for epoch in np.linspace(0, 7, 200)]
     assert np.all(np.diff(rates) > 0)
@@ -77,7 +77,7 @@ TORCH = [
 
 
 @pytest.mark.parametrize(("config", "scheduler"), TORCH, ids=[config.name for config, _ in TORCH])
-def test_is_torchs(config: ScheduleConfig, scheduler: object) -> None:
+def test_the_schedule_equals_torchs(config: ScheduleConfig, scheduler: object) -> None:
     optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0, momentum=0.9)
     reference = scheduler(optimizer)
     expected = []
@@ -90,7 +90,7 @@ def test_is_torchs(config: ScheduleConfig, scheduler: object) -> None:
 
 
 @pytest.mark.parametrize("samples", [1797, 60000, 49999])
-def test_drops_fall_on_the_first_step_of_their_epoch(samples: int) -> None:
+def test_the_rate_drops_at_the_first_step_of_an_epoch(samples: int) -> None:
     """Positions are computed from samples: rounding must not move a drop by a step."""
     config = ScheduleConfig(name="step", step_epochs=3)
     for epoch in range(1, 50):
@@ -98,7 +98,7 @@ def test_drops_fall_on_the_first_step_of_their_epoch(samples: int) -> None:
         assert build(config, 50)(epoch - 1 / samples) == pytest.approx(0.1 ** ((epoch - 1) // 3))
 
 
-def test_a_schedule_of_another_package_takes_its_settings() -> None:
+def test_a_schedule_of_another_package_receives_its_settings() -> None:
     config = ScheduleConfig(name="schedule_of_a_user:halved", warmup_epochs=0.0)
     assert build(config, EPOCHS, {"every": "2"})(5.0) == 0.25
     with pytest.raises(UserError, match=r"^options.schedule.each: .* has no setting 'each'"):

@@ -21,7 +21,7 @@ PEAKS = {
 
 
 @pytest.mark.parametrize("name", PEAKS)
-def test_data_sheets(name):
+def test_devices_match_their_data_sheets(name):
     peaks, bandwidth = PEAKS[name]
     device = hardware.device(name)
     assert device.bytes_per_s == bandwidth * 1e9
@@ -29,7 +29,7 @@ def test_data_sheets(name):
         assert device.flops_per_s(precision) == tflops * 1e12
 
 
-def test_all_that_ships_is_read():
+def test_all_included_devices_and_networks_are_read():
     assert set(PEAKS) <= set(hardware.names("devices"))
     for name in hardware.names("devices"):
         assert hardware.device(name).flops_per_s("fp32") > 0
@@ -37,41 +37,43 @@ def test_all_that_ships_is_read():
         assert hardware.network(name).bytes_per_s > 0
 
 
-def test_units_of_a_network():
+def test_network_units_are_converted():
     link = hardware.network("10gbe")
     assert link.bytes_per_s == 1.25e9
     assert link.latency_s == pytest.approx(30e-6)
 
 
-def test_devices_by_what_the_driver_calls_them():
+def test_devices_are_recognized_by_their_driver_names():
     assert hardware.recognize("NVIDIA A100-SXM4-80GB") == hardware.device("a100-80gb-sxm")
     assert hardware.recognize("Graphics Device 9000") is None
 
 
-def test_no_name_is_of_two_devices():
+def test_no_driver_name_belongs_to_two_devices():
     every = [name for sheet in hardware.names("devices") for name in hardware.device(sheet).names]
     assert len(every) == len(set(every))
 
 
-def test_a_precision_without_a_peak():
+def test_a_precision_without_a_peak_is_refused():
     with pytest.raises(UserError, match=r"no peak for bf16: known are fp32"):
         hardware.device("k80").flops_per_s("bf16")
 
 
-@pytest.mark.parametrize(("typed", "meant"), [("k8o", "k80"), ("h10", "h100-pcie"), ("A100-80gb-sxn", "a100-80gb-sxm")])
-def test_an_unknown_device_names_the_nearest(typed, meant):
-    with pytest.raises(UserError, match=f'did you mean "{meant}"'):
+@pytest.mark.parametrize(
+    ("typed", "suggestion"), [("k8o", "k80"), ("h10", "h100-pcie"), ("A100-80gb-sxn", "a100-80gb-sxm")]
+)
+def test_an_unknown_device_is_an_error_with_a_suggestion(typed, suggestion):
+    with pytest.raises(UserError, match=f'did you mean "{suggestion}"'):
         hardware.device(typed)
 
 
-def test_a_file_of_ones_own(tmp_path):
+def test_a_users_device_file_is_read(tmp_path):
     file = tmp_path / "mine.toml"
     file.write_text('name = "mine"\nbandwidth_gb_per_s = 50\n[peak_tflops]\nfp32 = 1.5\n')
     assert hardware.device(str(file)).flops_per_s("fp32") == 1.5e12
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    ("text", "message"),
     [
         ('name = "x"\nbandwidth_gb_per_s = 50\n', "missing .*peak_tflops"),
         ('name = "x"\nbandwidth_gb_per_s = -1\n[peak_tflops]\nfp32 = 1\n', "bandwidth_gb_per_s must be .* above 0"),
@@ -80,13 +82,13 @@ def test_a_file_of_ones_own(tmp_path):
         ("name = ", "is not TOML"),
     ],
 )
-def test_a_bad_file_says_what_is_wrong(tmp_path, text, complaint):
+def test_an_invalid_device_file_is_refused(tmp_path, text, message):
     file = tmp_path / "bad.toml"
     file.write_text(text)
-    with pytest.raises(UserError, match=complaint):
+    with pytest.raises(UserError, match=message):
         hardware.device(str(file))
 
 
-def test_a_file_that_is_not_there():
+def test_a_missing_device_file_is_refused():
     with pytest.raises(UserError, match="there is no file"):
         hardware.network("./none.toml")

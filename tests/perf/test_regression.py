@@ -13,7 +13,7 @@ from distdl.perf.regression import (
 )
 
 
-def test_separation_is_0_for_a_dependent_column() -> None:
+def test_separation_is_0_for_a_linearly_dependent_column() -> None:
     x = np.arange(1.0, 9)
     assert separation(np.stack([np.ones(8), x, 2 * x + 1], 1)) < 1e-12
     assert separation(np.stack([np.ones(8), x, x**2], 1)) > 0.01
@@ -46,7 +46,7 @@ def test_autocorrelated_errors_count_as_fewer_measurements() -> None:
     assert coefficient_covariance(slope, error)[0, 0] == pytest.approx(100 * independent_variance, rel=0.5)
 
 
-def test_many_rows_are_summed_in_groups_with_the_same_information() -> None:
+def test_grouped_rows_keep_the_information() -> None:
     slope, error = np.ones((6000, 1)), np.random.default_rng(0).standard_normal(6000)
     reduced, reduced_error = decorrelated(slope, error)
     assert len(reduced) == len(reduced_error) == 2000
@@ -54,7 +54,7 @@ def test_many_rows_are_summed_in_groups_with_the_same_information() -> None:
     assert reduced_error.std() == pytest.approx(error.std(), rel=0.05)
 
 
-def test_sign_changes_enclose_the_best_value() -> None:
+def test_sign_changes_bracket_the_best_value() -> None:
     low, high = sign_changes(lambda x: np.log(x / 2) ** 2 - 1, best=2.0, scale=10.0)
     assert low == pytest.approx(2 / np.e, rel=0.02) and high == pytest.approx(2 * np.e, rel=0.02)
     low, high = sign_changes(lambda x: x - 1, best=1e-9, scale=10.0)

@@ -1,4 +1,4 @@
-"""PALEO's predictions next to measured layers."""
+"""Comparison of PALEO's predictions with measured layers."""
 
 import pytest
 from torch import nn
@@ -10,7 +10,7 @@ from distdl.profiling.counting.count import count
 from distdl.profiling.timing import PassTimes
 
 
-def test_layers_that_were_counted_inside_a_measured_module_are_added_to_it() -> None:
+def test_predictions_inside_a_measured_module_are_added_to_it() -> None:
     network = nn.Sequential(nn.Sequential(nn.Linear(8, 4), nn.Linear(4, 2)), nn.Linear(2, 2))
     counted = count(network, (8,), 16, training=True, name="made")
     times = paleo.layer_times(counted, paleo.Platform(device=hardware.device("k80")))
@@ -21,6 +21,6 @@ def test_layers_that_were_counted_inside_a_measured_module_are_added_to_it() -> 
     assert sums["1"].forward_s == by_layer["1"]  # not measured: under its own name
 
 
-def test_a_processor_is_described_by_what_it_reaches() -> None:
+def test_a_cpu_is_described_by_its_measured_rates() -> None:
     device = platform(select_device("cpu")).device
     assert "measured ceilings" in device.name and device.flops_per_s() > 1e8

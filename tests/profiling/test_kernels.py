@@ -1,4 +1,4 @@
-"""Time in kernels against time that is known to be spent outside of them."""
+"""Time in kernels, compared with a known time outside of kernels."""
 
 import json
 import time
@@ -49,7 +49,7 @@ def test_time_between_kernels_is_not_in_kernels(tmp_path):
     summary = profile.stop(3, tmp_path / "trace.json")
     assert 0 < summary["kernel_s"] <= summary["step_s"] - 0.05
     assert {"conv", "dense", "activation"} <= set(summary["by_kind_s"])
-    # operators call operators: their own times add up to the time that any of them ran
+    # operators call operators: their self times add up to the time in which any of them ran
     assert sum(summary["by_kind_s"].values()) == pytest.approx(summary["kernel_s"], rel=0.1)
     assert any(
         event.get("name") == "aten::conv2d"

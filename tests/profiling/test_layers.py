@@ -1,4 +1,4 @@
-"""Operators timed as they run: the layer they belong to, unchanged effects, and sums that equal the whole."""
+"""Timing of operators: their layers, unchanged results, and sums that equal the total."""
 
 import pytest
 import torch
@@ -27,21 +27,21 @@ def small():
 IMAGES = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
-def test_every_layer_has_its_forward_and_backward():
+def test_every_layer_has_forward_and_backward_times():
     measured = measure(small(), IMAGES, rounds=1)
     for name in ("0", "1.conv", "1.norm", "1.act", "3"):
         assert measured.layers[name].forward_s > 0, name
         assert measured.layers[name].backward_s > 0, name
         assert measured.naive[name].step_s > 0, name
-    assert measured.layers["1"].forward_s > 0  # the addition, which no module of its own makes
+    assert measured.layers["1"].forward_s > 0  # the addition, which is not in a module of its own
     assert measured.layers[OUTSIDE].backward_s > 0  # the sum of both gradients of x
     assert measured.layer_sum.step_s == pytest.approx(sum(seconds.step_s for seconds in measured.layers.values()))
     assert measured.total.forward_s > 0 and measured.total.backward_s > 0
 
 
 @pytest.mark.parametrize("repeats", [1, 7])
-def test_repetition_changes_no_result(repeats):
-    """Operators that write to their arguments, such as an in-place ReLU, are repeated on copies."""
+def test_repetition_does_not_change_results(repeats):
+    """Operators that write to their arguments, such as in-place ReLU, are repeated on copies."""
     plain, timed = small(), small()
     expected = plain(IMAGES)
     expected.backward(torch.ones_like(expected))
@@ -86,7 +86,7 @@ def test_gradients_are_discarded():
 @pytest.mark.slow
 @pytest.mark.serial
 @pytest.mark.parametrize(("name", "batch"), [("resnet18", 8), ("alexnet", 16), ("vgg11", 4)])
-def test_layers_add_up_to_the_whole(name, batch):
+def test_layers_add_up_to_the_step(name, batch):
     import torchvision
 
     model = torchvision.models.get_model(name)

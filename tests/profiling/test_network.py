@@ -1,4 +1,4 @@
-"""`distdl probe network`: what it reads is what the link is."""
+"""`distdl probe network`: it measures the rate to which a link was limited."""
 
 import io
 import json
@@ -25,7 +25,7 @@ def probe(*arguments: str) -> tuple[dict, str]:
 @pytest.mark.serial
 @pytest.mark.usefixtures("root")
 @pytest.mark.parametrize(("rate", "gbit"), [("1gbit", 1.0), ("100mbit", 0.1)])
-def test_a_shaped_link_reads_what_it_was_shaped_to(rate: str, gbit: float) -> None:
+def test_the_measured_rate_is_the_configured_rate(rate: str, gbit: float) -> None:
     measured, printed = probe("--with", "netns", "--hosts", "3", "--rate", rate)
     assert measured["hosts"] == ["h0", "h1", "h2"]
     assert len(measured["pairs"]) == 6
@@ -38,7 +38,7 @@ def test_a_shaped_link_reads_what_it_was_shaped_to(rate: str, gbit: float) -> No
     assert all(len(line) <= 80 for line in printed.splitlines() if not line.startswith(("/", "distdl")))
 
 
-def test_here_by_torchrun() -> None:
+def test_a_probe_of_local_ranks_by_torchrun() -> None:
     measured, printed = probe("--nproc", "2")
     assert [(pair["source"], pair["target"]) for pair in measured["pairs"]] == [(0, 1), (1, 0)]
     assert all(pair["bytes_per_s"] > 1e7 for pair in measured["pairs"])
@@ -47,7 +47,7 @@ def test_here_by_torchrun() -> None:
     assert "all-reduce" in printed
 
 
-def test_of_many_ranks_the_pairs_are_summed_up() -> None:
+def test_pairs_of_many_ranks_are_summarized() -> None:
     world = 8
     pairs = [
         Pair(source=a, target=b, bytes_per_s=1e9 if (a, b) != (2, 5) else 1e8, latency_s=1e-4, latency_p90_s=2e-4)
@@ -67,5 +67,5 @@ def test_of_many_ranks_the_pairs_are_summed_up() -> None:
     assert max(map(len, text.splitlines())) <= 80
 
 
-def test_a_host_with_one_rank_goes_by_its_name() -> None:
+def test_a_host_with_one_rank_is_shown_by_its_name() -> None:
     assert rank_names(["a", "b", "b"]) == ["a", "b #1", "b #2"]

@@ -1,4 +1,4 @@
-"""Long curves and many tiles are reduced to what can be drawn."""
+"""Long curves and many tiles are reduced to a number that can be drawn."""
 
 import random
 
@@ -8,7 +8,7 @@ from distdl.report.downsample import MOST_ROWS, downsampled
 from figures import XY, figure
 
 
-def test_a_long_curve_keeps_its_extremes_its_ends_and_its_gaps() -> None:
+def test_a_long_curve_keeps_its_extremes_ends_and_gaps() -> None:
     rng = random.Random(0)
     values: list[float | None] = [rng.random() for _ in range(50_000)]
     values[31_234], values[7] = 9.0, -9.0
@@ -33,7 +33,7 @@ def test_a_short_curve_keeps_all_rows() -> None:
     assert reduced.layers[0].data == XY and notes == []
 
 
-def test_many_tiles_are_thinned_to_a_whole_grid() -> None:
+def test_many_tiles_are_reduced_to_a_regular_grid() -> None:
     side = 200
     cells = {"x": [i for i in range(side) for _ in range(side)], "y": list(range(side)) * side, "v": [1.0] * side**2}
     reduced, notes = downsampled(figure(PlotLayer(mark="tiles", data=cells, value="v")))

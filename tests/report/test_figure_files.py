@@ -1,4 +1,4 @@
-"""Figures as files: every kind of mark is drawing, and the CSV has all rows."""
+"""Figures as files: every kind of mark is drawn, and the CSV has all rows."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ from figures import CELLS, MARKS, XY, figure
 
 
 @pytest.mark.parametrize("kind", MARKS)
-def test_every_mark_is_drawn_on_paper(kind: str) -> None:
+def test_every_mark_is_drawn_as_svg_and_png(kind: str) -> None:
     x, y, layer, mark = MARKS[kind]
     drawing = svg(figure(layer, x=x, y=y))
     root = ElementTree.fromstring(drawing)
@@ -24,7 +24,7 @@ def test_every_mark_is_drawn_on_paper(kind: str) -> None:
     ]
     shapes = [shape for group in groups for shape in group if shape.get("d") or shape.get("x2") or shape.text]
     assert shapes, f"no {mark}"
-    # "NaN" in a path is a mark that has no place.
+    # "NaN" in a path is a mark without a position.
     assert not any("NaN" in (shape.get("d") or "") + (shape.get("transform") or "") for shape in root.iter())
     assert "A title" in drawing and "A caption." in drawing
     picture = np.asarray(Image.open(io.BytesIO(png(drawing))).convert("RGB"))
@@ -44,7 +44,7 @@ def test_the_csv_has_every_row_unrounded() -> None:
     assert [float(row[1]) for row in rows[1:]] == values
 
 
-def test_the_csv_of_several_layers_names_the_layer_of_each_row() -> None:
+def test_the_csv_of_several_layers_has_a_column_of_layers() -> None:
     other = PlotLayer(mark="rule", data={"y": [7.0], "what": ['target, "quoted"']})
     rows = list(
         csv.DictReader(io.StringIO(figure_csv(figure(PlotLayer(mark="line", data={"x": [1], "y": [2]}), other))))
@@ -64,7 +64,7 @@ def test_drawings_are_stacked_at_their_size() -> None:
     assert float(root.get("width", 0)) == max(float(element.get("width", 0)) for element in (first, second))
 
 
-def test_a_saved_figure_is_downsampled_and_sharp(tmp_path: Path) -> None:
+def test_a_saved_figure_is_downsampled_and_has_a_high_resolution(tmp_path: Path) -> None:
     long = PlotLayer(mark="line", data={"x": list(range(5000)), "y": [float(i % 7) for i in range(5000)]})
     save(figure(long), tmp_path / "f.svg")
     assert "5,000 rows, drawn as minimum and maximum" in (tmp_path / "f.svg").read_text(encoding="utf-8")

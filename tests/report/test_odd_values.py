@@ -33,7 +33,7 @@ ODD = (
 
 
 @pytest.mark.parametrize(("file", "key", "value", "note"), ODD)
-def test_an_invalid_value_is_left_out_with_a_note(tmp_path: Path, file: str, key: str, value: Any, note: str) -> None:
+def test_an_invalid_value_is_omitted_with_a_note(tmp_path: Path, file: str, key: str, value: Any, note: str) -> None:
     run = write_run(tmp_path / "run", rows=12, gpu=False, samples=2)
     first, newline, rest = (run / file).read_text().partition("\n") if file.endswith("l") else ("", "", "")
     table = json.loads(first or (run / file).read_text()) | {key: value}
@@ -53,7 +53,7 @@ def test_text_that_aborts_the_renderer_is_escaped(tmp_path: Path) -> None:
     assert r"a\x00b" in (run / "report" / "accuracy.csv").read_text()
 
 
-def test_content_has_only_values_that_can_be_drawn() -> None:
+def test_figures_have_only_values_that_can_be_drawn() -> None:
     column: list[Cell] = [1, 1e101, -(10**400), 1e-101, float("nan"), None, "x", 2.5]
     layer = PlotLayer(mark="line", data={"x": column, "\0": ["a\x1b"] * 8}, y="x", series="\0")
     assert list(layer.data) == ["x", r"\x00"] and layer.series == r"\x00"
@@ -64,14 +64,14 @@ def test_content_has_only_values_that_can_be_drawn() -> None:
     assert Axis(title="two\nlines").title == "two\nlines"
 
 
-def test_a_damaged_study_is_refused_as_by_its_other_verbs(tmp_path: Path) -> None:
+def test_a_damaged_study_is_refused_by_report_and_show(tmp_path: Path) -> None:
     study = odd_values.make_study(tmp_path / "study").path
     odd_values.read(study)
     previous_page = (study / "report.html").read_bytes()
     (study / "study.toml").write_text("x = [")
-    for verb in (lambda: write_report([study]), lambda: odd_values.show(study)):
+    for command in (lambda: write_report([study]), lambda: odd_values.show(study)):
         with pytest.raises(UserError, match=r"study\.toml is not TOML: "):
-            verb()
+            command()
     assert (study / "report.html").read_bytes() == previous_page
 
 
@@ -80,7 +80,7 @@ TITLES = ("a\\x00b", 'a"b', "a\\", 'a\\"b', "a'`${1}</text>", "\U0001f600" * 300
 
 @pytest.mark.parametrize("title", TITLES)
 def test_any_title_can_be_drawn(title: str) -> None:
-    """A title of an axis, column, series and figure; with numbers instead of text, and text instead of numbers."""
+    """Titles of axes, columns, series and figures, with numbers where text is expected and the reverse."""
     data: dict[str, list[Cell]] = {
         "x": ["p", 1, None],
         "y": [1e-100, 1e100, "q"],

@@ -1,4 +1,4 @@
-"""Rows of a figure's layers: values without a place are left out, cells have edges."""
+"""Rows of a figure's layers: values without a position are omitted, cells have edges."""
 
 import math
 
@@ -10,7 +10,7 @@ from distdl.report.vega_lite import spec
 from figures import LOG_X, UNEVEN, figure
 
 
-def test_values_without_a_logarithm_are_left_out_with_a_note() -> None:
+def test_values_without_a_logarithm_are_omitted_with_a_note() -> None:
     layer = PlotLayer(mark="line", data={"x": [1, 2, 3, 4], "y": [1.0, 0.0, -1.0, 2.0]})
     chart, notes = spec(figure(layer, y=Axis(title="y", scale="log")), paper=True)
     assert [row["y"] for row in chart["datasets"]["rows0"]] == [1.0, None, None, 2.0]
@@ -18,7 +18,7 @@ def test_values_without_a_logarithm_are_left_out_with_a_note() -> None:
     assert notes[0] in svg(figure(layer, y=Axis(title="y", scale="log")))
 
 
-def test_not_a_number_breaks_a_line_and_is_no_point() -> None:
+def test_nan_breaks_a_line_and_is_omitted_from_points() -> None:
     data = {"x": [1, 2, 3, 4], "y": [1.0, math.nan, math.inf, None]}
     line, _ = spec(figure(PlotLayer(mark="line", data=data)), paper=False)
     points, _ = spec(figure(PlotLayer(mark="points", data=data)), paper=False)
@@ -26,7 +26,7 @@ def test_not_a_number_breaks_a_line_and_is_no_point() -> None:
     assert len(points["datasets"]["rows0"]) == 1
 
 
-def test_tiles_of_uneven_steps_share_edges_half_way() -> None:
+def test_edges_of_unevenly_spaced_tiles_are_midpoints() -> None:
     cells = {"x": [1.0, 2.0, 4.0], "y": [0, 0, 0], "v": [1, 2, 3]}
     chart, _ = spec(figure(PlotLayer(mark="tiles", data=cells, value="v")), paper=True)
     assert [(row["x0"], row["x1"]) for row in chart["datasets"]["rows0"]] == [(0.5, 1.5), (1.5, 3.0), (3.0, 5.0)]
@@ -40,7 +40,7 @@ def test_edges_on_a_log_axis_are_geometric_means() -> None:
     assert edges == [pytest.approx(pair) for pair in [(0.5, 2.0), (2.0, 16.0), (16.0, 256.0)]]
 
 
-def test_equal_cells_are_left_to_vega_lite() -> None:
+def test_edges_of_evenly_spaced_tiles_are_computed_by_vega_lite() -> None:
     data = {"x": [1.0, 2.0, 3.0], "y": [1.0, 2.0, 3.0]}
     chart, _ = spec(figure(PlotLayer(mark="bars", data=data)), paper=True)
     assert chart["layer"][0]["transform"] == [

@@ -1,4 +1,4 @@
-"""Pages of runs: their content, also for folders that are damaged or unfinished, and errors for other folders."""
+"""Pages of complete, unfinished and damaged runs, and errors for other folders."""
 
 import base64
 import csv
@@ -54,7 +54,7 @@ def test_a_page_has_all_data_of_a_run(tmp_path: Path) -> None:
     assert "gpu-links" not in names  # the run has no such counters
 
 
-def test_figures_hold_what_was_measured(tmp_path: Path) -> None:
+def test_figures_have_the_measured_values(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     page = page_of(run)
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -72,7 +72,7 @@ def test_figures_hold_what_was_measured(tmp_path: Path) -> None:
     assert total == pytest.approx(100)
 
 
-def test_changes_from_the_profile(tmp_path: Path) -> None:
+def test_the_page_lists_changes_from_the_profile(tmp_path: Path) -> None:
     changes = tables(page_of(write_run(tmp_path / "run")))
     assert changes["changed"].title == 'Changed from profile "digits"'
     assert ("optim.lr", 0.004, 0.01) in changes["changed"].rows
@@ -85,7 +85,7 @@ def test_without_its_profile_a_run_is_compared_with_the_defaults(tmp_path: Path)
     assert tables(page_of(run))["changed"].title == "Changed from distdl's defaults"
 
 
-def test_runs_side_by_side(tmp_path: Path) -> None:
+def test_two_runs_are_compared(tmp_path: Path) -> None:
     paths = [write_run(tmp_path / name / "run", rows=rows) for name, rows in (("a", 60), ("b", 120))]
     page = page_of(*paths)
     assert page.title == "2 runs"
@@ -97,7 +97,7 @@ def test_runs_side_by_side(tmp_path: Path) -> None:
     assert [fact.note for fact in page.facts if fact.label == "shortest training"] == ["a/run"]
 
 
-def test_a_run_that_has_not_ended(tmp_path: Path) -> None:
+def test_an_unfinished_run_has_a_page_with_a_note(tmp_path: Path) -> None:
     page = page_of(write_run(tmp_path / "run", ended=False))
     assert page.status == "not ended"
     assert page.notes == ("there is no result.json: the run has not ended, or was killed",)
@@ -111,7 +111,7 @@ def damage(run: Path, kind: str) -> None:
     match kind:
         case "cut line":
             metrics.write_text(text[:-20])
-        case "garbage in between":
+        case "damaged lines":
             metrics.write_bytes(text[:500].encode() + b"\0\xff\n1, 2\n[]\n{}\nnull\n" + text[500:].encode())
         case "empty metrics":
             metrics.write_text("")
@@ -119,7 +119,7 @@ def damage(run: Path, kind: str) -> None:
             (run / "telemetry.jsonl").unlink()
         case "empty telemetry":
             (run / "telemetry.jsonl").write_text("")
-        case "half a result":
+        case "a truncated result":
             (run / "result.json").write_text('{"status": "comp')
         case "a list for a result":
             (run / "result.json").write_text("[1, 2]")
@@ -132,22 +132,22 @@ def damage(run: Path, kind: str) -> None:
             (run / "config.toml").unlink()
         case "config is not TOML":
             (run / "config.toml").write_text("= =")
-        case "not a number":
+        case "a loss that is not finite":
             metrics.write_text(re.sub(r'"loss": [\d.e-]+', '"loss": NaN', text))
 
 
 KINDS = {
     "cut line": "1 line is damaged in metrics.jsonl and ignored, of 70",
-    "garbage in between": "lines are damaged in metrics.jsonl and ignored",
+    "damaged lines": "lines are damaged in metrics.jsonl and ignored",
     "empty metrics": "metrics.jsonl has no training row: the curves are missing",
     "no telemetry": "",
     "empty telemetry": "",
-    "half a result": "result.json cannot be read: ",
+    "a truncated result": "result.json cannot be read: ",
     "a list for a result": "result.json is damaged: it is not a table",
     "wrong types": "",
     "no config": "there is no config.toml: the configuration is not known",
     "config is not TOML": "config.toml cannot be read: ",
-    "not a number": "the loss is not finite at step 1; such points are missing in the curves",
+    "a loss that is not finite": "the loss is not finite at step 1; such points are missing in the curves",
 }
 
 
@@ -167,7 +167,7 @@ def test_a_damaged_run_has_a_page_with_a_note(tmp_path: Path, kind: str) -> None
     assert set(specs) == set(figures(page))
 
 
-def test_the_page_and_its_files(tmp_path: Path) -> None:
+def test_the_page_links_its_files(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     assert main(["report", str(run)]) == 0
     text = (run / "report.html").read_text(encoding="utf-8")
@@ -181,7 +181,7 @@ def test_the_page_and_its_files(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.tmp"))
 
 
-def test_wrong_arguments_end_with_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_arguments_are_one_line_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = write_run(tmp_path / "run", rows=5, gpu=False)
     (tmp_path / "empty").mkdir()
     for arguments, line in (
@@ -197,14 +197,14 @@ def test_wrong_arguments_end_with_one_line(tmp_path: Path, capsys: pytest.Captur
         assert line in error and error.count("\n") == 1
 
 
-def test_without_the_package_one_line_states_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_a_one_line_error_with_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = write_run(tmp_path / "run", rows=5, gpu=False)
     monkeypatch.setitem(sys.modules, "vl_convert", None)
     with pytest.raises(UserError, match=r"vl-convert-python is not installed.*distdl\[report\]"):
         write_report([run])
 
 
-def test_it_needs_no_torch(tmp_path: Path) -> None:
+def test_reports_do_not_import_torch(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", rows=5, gpu=False)
     code = (
         "import sys; from pathlib import Path; from distdl.cli.report import write_report;"
@@ -214,7 +214,7 @@ def test_it_needs_no_torch(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("out", [".", "..", "/", "folder.html"])
-def test_a_folder_is_no_page(out: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_out_must_not_be_a_folder(out: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path("folder.html").mkdir()
     Path("run").mkdir()
     Path("run/config.toml").write_text("")

@@ -18,7 +18,7 @@ XML = "{http://www.w3.org/2000/svg}"
 
 
 def dataset(classes: int, *, channels: int = 3, names: tuple[str, ...] = ()) -> DataSet:
-    """Two images of 8 x 8 pixels per class for training, one for testing; every pixel has the number of its class."""
+    """Two training images and one test image of 8 x 8 pixels per class; each pixel is the number of its class."""
     labels = np.repeat(np.arange(classes), 2)
     images = np.broadcast_to(labels[:, None, None, None], (len(labels), 8, 8, channels)).astype(np.uint8)
     return DataSet(
@@ -45,14 +45,14 @@ def test_each_row_has_the_images_of_its_class(channels: int) -> None:
     assert re.findall(r">(class \d)<", drawing) == ["class 0", "class 3"]
 
 
-def test_names_are_text_whatever_is_in_them() -> None:
+def test_names_are_escaped() -> None:
     names = ("<b>&\x1b[31m", "x" * 300)
     root = ElementTree.fromstring(sample_grid.sample_grid(dataset(2, names=names), [0, 1]))
     assert [element.text for element in root.iter(f"{XML}text")] == [r"<b>&\x1b[31m", "x" * 21 + "…"]
 
 
 @pytest.mark.parametrize(("classes", "named"), [(50, True), (51, False)])
-def test_bars_have_names_where_they_fit(classes: int, named: bool) -> None:
+def test_bars_have_names_if_they_fit(classes: int, named: bool) -> None:
     figure = sample_grid.class_sizes(dataset(classes))
     assert figure.title == f"set: {3 * classes} images in {classes} classes"
     data = figure.layers[0].data
@@ -66,7 +66,7 @@ def test_bars_have_names_where_they_fit(classes: int, named: bool) -> None:
     assert sum(len(group) for group in groups) == 2 * classes
 
 
-def test_bars_and_grid_are_one_picture(tmp_path: Path) -> None:
+def test_bars_and_grid_are_in_one_file(tmp_path: Path) -> None:
     sample_grid.draw_dataset(dataset(300), tmp_path / "set.svg")
     root = ElementTree.parse(tmp_path / "set.svg").getroot()
     bars, grid = (element for element in root if element.tag == f"{XML}svg")

@@ -16,7 +16,7 @@ def test_a_clear_difference_is_stated_with_its_interval() -> None:
     assert (exceeds(HIGH, LOW), exceeds(LOW, HIGH)) == (True, False)
 
 
-def test_a_difference_within_the_interval_may_be_chance() -> None:
+def test_a_difference_within_the_interval_is_not_significant() -> None:
     assert compare(NEAR, LOW).endswith(", which is not significant")
     assert certainty(NEAR, LOW) == "not significant" and exceeds(NEAR, LOW) is False
 
@@ -33,7 +33,7 @@ def test_a_change_has_its_sign(difference: Spread, text: str) -> None:
     assert change(difference) == text
 
 
-def test_one_repetition_shows_no_difference() -> None:
+def test_a_single_repetition_has_no_significance() -> None:
     alone = spread([90.0])
     assert compare(alone, LOW) == "a single repetition has no interval" and exceeds(alone, LOW) is None
     assert "significance is unknown" in certainty(alone, LOW)

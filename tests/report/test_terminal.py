@@ -54,7 +54,7 @@ def test_spark_falls_with_its_values() -> None:
     assert spark([3.0, 3.0]) == BLOCKS[0] * 2
 
 
-def test_numbers_that_are_none_break_nothing() -> None:
+def test_missing_numbers_are_accepted() -> None:
     layer = PlotLayer(mark="line", data={"x": [1, 2, 3], "y": [None, float("nan"), -1.0]})
     figure = Figure(name="f", title="F", x=Axis(title="x"), y=Axis(title="y", scale="log"), layers=(layer,))
     assert "F  (y over x)" in output(

@@ -155,7 +155,7 @@ def test_half_of_the_samples_get_mixup_and_half_cutmix() -> None:
 def test_ten_crops_match_torchvision(size: int) -> None:
     images = float_images(2, 24, 24)
     expected = torch.stack(reference.ten_crop(images, [size, size]), 1)
-    # torchvision mirrors the image and then cuts, so its order is ours.
+    # The order of crops is the same: torchvision also flips the image before it crops.
     assert torch.equal(augment.ten_crop(images, size), expected)
 
 

@@ -59,7 +59,7 @@ def test_every_policy_gives_the_images_of_the_torch_loader(policy: str, name: st
     assert torchs.std() > 0.1
     difference = 255 * (torchs - dalis).abs().mean((1, 2, 3))
     assert difference.max() < 2.0
-    assert difference.mean() < 0.1  # the same decoder, cut before or after: rows at the window's rim may differ
+    assert difference.mean() < 0.1  # same decoder, cropped before or after: rows at the window's edge may differ
 
 
 @pytest.mark.parametrize("straight", [False, True])

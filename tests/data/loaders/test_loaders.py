@@ -166,7 +166,7 @@ def test_augmentation_of_a_sample_does_not_depend_on_its_rank(tmp_path: Path) ->
             for batch in run(loader_of(config, dataset, rank, world), 6):
                 pixels |= dict(zip(batch.labels.tolist(), batch.images, strict=True))
         seen.append(pixels)
-    # Batches of another size may take another vector path: the last bit of a float is not promised.
+    # Batches of another size may use other vector instructions, which may change the last bit of a float.
     assert all(torch.allclose(seen[0][label], seen[1][label], atol=1e-5) for label in range(31))
 
 

@@ -92,7 +92,7 @@ def test_a_global_batch_is_divided_with_its_remainder() -> None:
 @pytest.mark.parametrize(
     ("n", "batch", "pieces", "expected"),
     [
-        (1437, 64, 2, [64] * 22 + [29]),  # a last step of more than a quarter stays as it is
+        (1437, 64, 2, [64] * 22 + [29]),  # a last step of more than a quarter is unchanged
         (41, 20, 1, [20, 11, 10]),
         (41, 20, 2, [20, 11, 10]),
         (45, 20, 1, [20, 20, 5]),
@@ -124,7 +124,7 @@ def test_the_block_order_reads_each_block_once_and_mixes_the_open_blocks() -> No
         for number in range(200):
             places = np.flatnonzero(block == number)
             first[number], last[number] = places[0], places[-1]
-        # At no place are samples outstanding of more blocks than are held together.
+        # No position has more open blocks than are held in memory.
         open_blocks = [((first <= place) & (last >= place)).sum() for place in range(0, n, 37)]
         assert max(open_blocks) <= together
         # Stated: two samples of a batch share a block in one case of `together`; 5 sigma of 200 batches' pairs is 10 %.

@@ -122,7 +122,7 @@ def test_a_worker_that_dies_between_batches_raises_only_in_the_loader(number: si
     next(batches)
     worker = workers_of(loader._reader)[0]
     os.kill(worker.pid, number)
-    worker.join(60)  # the signal has arrived here, outside of the loader
+    worker.join(60)  # the signal arrives now, outside of the loader
     with pytest.raises(Failure, match=rf"worker process of loader torch ended by signal {number.name}.*lack of memory"):
         list(batches)
     loader.close()
@@ -156,7 +156,7 @@ def test_a_worker_that_does_not_respond_is_reported(tmp_path: Path, monkeypatch:
 
 FEW_FILES = """
 import resource, sys
-from distdl.cli import __main__ as cli  # whatever is imported later needs files, too
+from distdl.cli import __main__ as cli  # later imports need open files too
 import distdl.training.session, distdl.data.loaders.workers
 resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]), 4096))
 data = ["--data.loader", "torch", "--data.workers", "16", "--progress", "none", "--out", sys.argv[2]]
@@ -193,7 +193,7 @@ def test_workers_end_when_the_trainer_is_killed() -> None:
     done = subprocess.run([sys.executable, "-c", ORPHANS], capture_output=True, text=True, check=False)
     workers = [int(word) for word in done.stdout.split()]
     assert len(workers) == 2, done.stderr
-    deadline = time.monotonic() + 15  # DataLoader's workers look for their parent every 5 s
+    deadline = time.monotonic() + 15  # DataLoader's workers check for their parent every 5 s
     while any(psutil.pid_exists(worker) and _runs(worker) for worker in workers):
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -250,5 +250,5 @@ def test_memory_does_not_grow_over_epochs(loader: str, data_root: Path) -> None:
         processes = [psutil.Process(), *(set(psutil.Process().children()) - previous)]
         seen.append(sum(process.memory_full_info().pss for process in processes) / 2**20)
     made.close()
-    # The first epoch fills buffers and imports decoders; the three after it add less than a batch (19 MiB) and a tenth.
+    # The first epoch fills buffers and imports decoders; the next three add less than 1.1 batches of 19 MiB.
     assert max(seen[1:]) < seen[0] * 1.1 + 19

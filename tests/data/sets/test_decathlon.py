@@ -25,7 +25,7 @@ def test_the_original_set_of_a_domain_exists_and_has_its_classes() -> None:
     for domain in DOMAINS:
         if domain.original:
             known = SETS[domain.original].classes
-            # The set of flowers has 5 classes in the layout of its distributor; omniglot's are counted when it is read.
+            # The flowers set has 5 classes in its distributor's layout; omniglot's classes are counted when it is read.
             assert known in (0, domain.classes) or domain.original == "flowers"
 
 

@@ -61,7 +61,7 @@ def test_statistics_of_files_are_measured_once(
     config = DataConfig(name=str(tmp_path / "set"), image_size=16)
     first = load(config)
     assert first.mean == (0.2, 0.2, 0.6)
-    assert first.std == (0.2, round(1 / 255, 4), 0.2)  # a color that never changes is not divided by zero
+    assert first.std == (0.2, round(1 / 255, 4), 0.2)  # a constant channel is not divided by zero
     assert len(list((own_cache / "statistics").glob("*.json"))) == 1
     monkeypatch.setattr("distdl.data.sets.statistics._measure", lambda *_: pytest.fail("measured twice"))
     assert load(config).mean == first.mean

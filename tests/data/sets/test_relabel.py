@@ -58,7 +58,7 @@ def test_labels_of_an_image_divide_its_target(loader: str, mixup: float, tmp_pat
     if not mixup:
         assert np.allclose(sorted(batch.labels.tolist()), sorted(expected.tolist()))
     else:
-        assert (batch.labels > 0).sum() > (expected > 0).sum()  # each image has some of its neighbour's
+        assert (batch.labels > 0).sum() > (expected > 0).sum()  # mixup adds labels of the previous image
 
 
 def test_a_repeated_label_counts_twice() -> None:

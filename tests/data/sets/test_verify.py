@@ -60,7 +60,7 @@ def test_each_fault_is_found_and_listed(photos: Path, capsys: pytest.CaptureFixt
     (train / "cat/copy.png").write_bytes(complete)
     (train / "dog/copy.png").write_bytes(complete)
     (test / "cat/copy.png").write_bytes((train / "cat/1.png").read_bytes())
-    (test / "dog/empty.png").write_bytes(b"")  # as empty as another, but no duplicate: neither can be read
+    (test / "dog/empty.png").write_bytes(b"")  # unreadable, so it is no duplicate of the other empty file
     code, report = verified(photos, capsys)
     assert code == 1
     kinds = {

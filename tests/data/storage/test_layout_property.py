@@ -58,7 +58,7 @@ def layouts(draw: st.DrawFn) -> Layout:
     wrapper = draw(st.sampled_from(["", "", "photos/", "archive/dataset/", "train/", "photos/photos/"]))
     doubled = draw(st.booleans()) and parts != ("",)
     if parts == ("",) and "cat" not in labels:
-        labels.append("cat")  # folders that are all named for splits are splits
+        labels.append("cat")  # folders that all have names of splits are splits
     styles = st.integers(0, 6)
     style, mixed = draw(styles), draw(st.integers(0, 3)) == 0
     if wrapper == "train/" and style == 6:

@@ -154,7 +154,7 @@ def test_lists_that_contradict_split_folders_are_refused(train: bytes, message: 
         read(folder)
 
 
-NESTED = {  # paths of train.txt and of test.txt, and the classes or what is refused
+NESTED = {  # paths in train.txt and test.txt, and the classes or the error
     "views of each class": ("cat/front/1.png dog/side/2.png", "cat/side/3.png dog/side/4.png", "cat dog"),
     "views in a wrapper": ("x/cat/front/1.png x/dog/side/2.png", "x/cat/side/3.png x/dog/4.png", "cat dog"),
     "one class with views": ("cat/front/1.png dog/2.png", "cat/side/3.png dog/4.png", "cat dog"),

@@ -132,7 +132,7 @@ def test_packing_mixes_the_classes_of_sorted_files(tmp_path: Path) -> None:
     shards = [packed_set.labels[packed_set.files.number == number] for number in range(len(packed_set.files.paths))]
     counts = np.array([np.bincount(shard, minlength=4) for shard in shards if len(shard) == len(shards[0])])
     assert len(counts) >= 4
-    # Chi-squared of a fair draw has a mean of 3 a shard; sorted shards would have 3 times the size of each.
+    # For random shards chi-squared has a mean of 3 per shard; for sorted shards it is 3 times the shard's size.
     expected = counts.sum(1, keepdims=True) / 4
     assert ((counts - expected) ** 2 / expected).sum() < 3 * len(counts) + 5 * np.sqrt(6 * len(counts))
 

@@ -19,7 +19,7 @@ DEADLY = {5: "SIGKILL", 21: "SIGSEGV", 22: "exit", 63: "SIGABRT"}
 
 def squares(numbers: Sequence[int]) -> list[int]:
     """Return squares; some numbers make the process crash."""
-    faulthandler.disable()  # pytest's: the deaths are meant
+    faulthandler.disable()  # pytest's handler: the crashes are intended
     for number in numbers:
         if DEADLY.get(number) == "exit":
             os._exit(0)

@@ -34,7 +34,7 @@ def shard(folder: Path) -> Path:
     return next(file for file in folder.glob("train-00000.*") if file.suffix in (".tar", ".rec"))
 
 
-# Labels of shards that others made
+# Labels of shards from other programs
 
 
 @pytest.mark.parametrize("text", ["{}", "{}\n", " {} ", "{}.0"])
@@ -85,7 +85,7 @@ def test_class_numbers_without_a_sample_are_noted(tmp_path: Path) -> None:
     assert len(raw.classes) == 10 and any("7 of the class numbers 0 to 9 have no sample" in note for note in raw.notes)
 
 
-# Members of shards that others made
+# Members of shards from other programs
 
 
 def header(name: str, kind: bytes, target: str = "0.png") -> tarfile.TarInfo:
@@ -127,7 +127,7 @@ def test_hidden_members_are_omitted_with_a_note(tmp_path: Path) -> None:
             ("__MACOSX/._a", double),
         ],
     )
-    for _ in range(2):  # walked, and from the cache
+    for _ in range(2):  # scanned, then from the cache
         raw = read(tmp_path)
         assert sorted([*raw.train.labels, *raw.test.labels]) == sorted(LABELS)
         assert any("17 hidden members" in note for note in raw.notes)
@@ -141,7 +141,7 @@ def test_an_index_with_another_number_of_samples_is_refused(tmp_path: Path) -> N
     refused(tmp_path, r"train-0\.idx lists 9 samples, train-0\.tar has 8")
 
 
-# Which folders are sets, and which parts their files are
+# Which folders are data sets, and the splits of their files
 
 
 def test_omitted_and_suspicious_files_are_noted(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_class_folders_with_a_leftover_tar_are_not_shards(leftover: str, tmp_pat
     assert shards.is_packed(tmp_path)
 
 
-# Records that others made
+# Records from other programs
 
 
 # Packed sets: set.json, checksums and tables
@@ -259,7 +259,7 @@ def test_the_checksum_is_computed_once_per_version(packed: Path, monkeypatch: py
 def test_a_table_that_does_not_match_is_rebuilt(change: dict, packed: Path) -> None:
     expected = read(packed)
     file = shard(packed)
-    file.touch()  # so that nothing is known of it
+    file.touch()  # invalidates the cache
     sums = {each.file: each.sha256 for each in shards.read_set_file(packed).shards()}
     rows = read_table(file.with_suffix(".npz"), file.stat().st_size, sums[file.name])
     columns = {name: getattr(rows, name) for name in ("offset", "size", "label", "sha256")}

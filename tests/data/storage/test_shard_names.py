@@ -39,7 +39,7 @@ def test_splits_are_named_by_file_or_folder(tmp_path: Path) -> None:
     refused(tmp_path, "is named train and validation")
 
 
-FILES = {  # names of files, and images by split, or what is refused
+FILES = {  # names of files, and images by split or the error
     "training and testing": ("training-0.tar testing-0.tar", "16 - 8"),
     "in capitals": ("TRAIN-0.TAR Test-0.Tar", "16 - 8"),
     "compounds": ("trainset-0.tar devset-0.tar testset-0.tar", "16 8 8"),

@@ -86,7 +86,7 @@ def test_loaders_deliver_packed_samples_in_the_specified_order(kind: str, loader
         for batch in batches:
             expected |= dict(zip(batch.labels.tolist(), batch.images.clone(), strict=True))
         made.close()
-    # The very pixels of the unpacked files; flips go by the place in the list, so either of the two.
+    # The same pixels as the unpacked files; flips depend on the position in the list, so both versions are valid.
     loose = make_loader(replace(config, data=DataConfig(loader="torch", workers=0)), original, original.train, World(),
                         training=False)  # fmt: skip
     for batch in loose.epoch(0):

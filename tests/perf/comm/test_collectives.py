@@ -1,4 +1,4 @@
-"""Schemes against sums done by hand: bytes, seconds, latency, groups."""
+"""Communication schemes compared with hand calculations: bytes, seconds, latency, groups."""
 
 import pytest
 
@@ -11,19 +11,19 @@ SLOW = NetworkLink(name="with latency", bandwidth_gbit_per_s=8, latency_us=100)
 GB = 1e9
 
 BY_HAND = [
-    # scheme, workers, seconds a GB at 1 GB/s, messages
+    # scheme, workers, seconds per GB at 1 GB/s, messages
     ("one-to-all", 8, 14.0, 14), ("tree", 8, 6.0, 6), ("tree", 5, 6.0, 6), ("butterfly", 8, 3.0, 3),
     ("butterfly", 1024, 10.0, 10), ("ring", 8, 1.75, 14), ("ring", 2, 1.0, 2), ("ps", 8, 16.0, 2),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("scheme", "workers", "seconds", "messages"), BY_HAND)
-def test_formulas(scheme, workers, seconds, messages):
+def test_formulas_match_hand_calculations(scheme, workers, seconds, messages):
     assert all_reduce_s(scheme, GB, workers, FAST) == pytest.approx(seconds)
     assert all_reduce_s(scheme, 0, workers, SLOW) == pytest.approx(messages * 100e-6)
 
 
-def test_servers_share_the_load_until_the_workers_links_are_the_limit():
+def test_servers_divide_the_load_until_the_workers_links_limit_it():
     assert all_reduce_s("ps", GB, 8, FAST, servers=4) == pytest.approx(4.0)
     assert all_reduce_s("ps", GB, 8, FAST, servers=16) == pytest.approx(2.0)
 
@@ -33,7 +33,7 @@ def test_one_worker_exchanges_nothing(scheme):
     assert all_reduce_s(scheme, GB, 1, SLOW) == 0
 
 
-def test_a_network_reaches_its_ppp():
+def test_ppp_scales_the_bandwidth_of_a_network():
     assert all_reduce_s("ring", GB, 2, FAST, ppp=0.5) == pytest.approx(2.0)
 
 
@@ -46,13 +46,13 @@ def test_links_between_groups_are_slower():
 
 
 @pytest.mark.parametrize(
-    ("wrong", "complaint"),
+    ("wrong", "message"),
     [
         ({"scheme": "rng"}, 'did you mean "ring"'), ({"workers": 0}, "at least 1"), ({"ppp": 1.5}, "between 0 and 1"),
         ({"servers": 0}, "at least 1"),
     ],
 )  # fmt: skip
-def test_bad_input(wrong, complaint):
+def test_bad_input_is_refused(wrong, message):
     options = {"scheme": "ring", "size_bytes": GB, "workers": 2, "link": FAST} | wrong
-    with pytest.raises(UserError, match=complaint):
+    with pytest.raises(UserError, match=message):
         all_reduce_s(**options)

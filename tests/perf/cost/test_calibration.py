@@ -1,4 +1,4 @@
-"""The fitted predictor: on made-up devices whose coefficients are known, and on the times that others measured."""
+"""The fitted predictor, on simulated devices with known coefficients and on published measurements."""
 
 from dataclasses import replace
 
@@ -27,13 +27,13 @@ def published():
 
 def network(name, batch=4):
     with weightless():
-        # Without values there is nothing to initialize; googlenet warns unless it is set.
+        # There are no values to initialize; googlenet warns unless init_weights is set.
         model = torchvision.models.get_model(name, **({"init_weights": False} if name == "googlenet" else {}))
     return count(model, batch=batch, name=name)
 
 
 def by_step(observations, errors):
-    """Relative errors of forward and backward together."""
+    """Relative errors of the sum of forward and backward."""
     seconds = np.array([observation.seconds for observation in observations]).reshape(-1, 2)
     predicted = seconds * (1 + errors.reshape(-1, 2))
     return predicted.sum(1) / seconds.sum(1) - 1
@@ -47,7 +47,7 @@ def five(observations):
     return calibration.fit(observations, FORM, winograd=True)
 
 
-def test_unseen_networks_on_two_gpus(published):
+def test_unseen_networks_are_predicted_on_two_gpus(published):
     observations, names = published
     assert len(observations) == 36
     errors = calibration.left_out(observations, names, five)
@@ -56,32 +56,32 @@ def test_unseen_networks_on_two_gpus(published):
         assert error.max() <= 0.20
 
 
-def test_one_percentage_for_all_is_not_enough(published):
+def test_a_single_ppp_for_all_layers_predicts_worse(published):
     observations, names = published
     errors = np.abs(calibration.left_out(observations, names, single_ppp))
     assert errors.mean() > 0.4 and errors.max() > 0.9
 
 
-def test_unseen_families_stay_predictable(published):
-    """Harder: all ResNets, or both VGGs, left out together."""
+def test_unseen_families_are_predicted(published):
+    """All ResNets, or both VGGs, are left out together."""
     observations, names = published
     errors = calibration.left_out(observations, [FAMILY[name] for name in names], five)
     assert np.abs(errors).mean() <= 0.13
 
 
-def test_leaving_out_a_network_leaves_it_out_on_both_devices(published):
+def test_a_left_out_network_is_left_out_on_both_devices(published):
     observations, names = published
     seen = []
 
-    def fitted(rest):
-        seen.append(len(rest))
-        return five(rest)
+    def fitted(remaining):
+        seen.append(len(remaining))
+        return five(remaining)
 
     calibration.left_out(observations, names, fitted)
     assert seen == [32] * 9
 
 
-def test_coefficients_of_a_known_device_are_found():
+def test_coefficients_of_a_simulated_device_are_recovered():
     form = (Coefficient(term="compute", least=1.0), Coefficient(term="traffic", least=1.0), Coefficient(term="layer"))
     truth = Calibration(form=form, values=(1.6, 2.5, 3e-5))
     observations = [
@@ -95,7 +95,7 @@ def test_coefficients_of_a_known_device_are_found():
     assert fitted.step_s(unseen, DEVICE) == pytest.approx(truth.step_s(unseen, DEVICE), rel=1e-6)
 
 
-def test_no_rate_exceeds_the_device():
+def test_no_rate_exceeds_the_peak_of_the_device():
     form = (Coefficient(term="compute", least=1.0), Coefficient(term="traffic", least=1.0))
     fast = [
         Observation(layers=counted.layers, device=DEVICE, when="forward", seconds=counted.forward_flops / 8.1e12 / 3)
@@ -104,7 +104,7 @@ def test_no_rate_exceeds_the_device():
     assert min(calibration.fit(fast, form).values) >= 1.0
 
 
-def test_winograd_takes_fewer_multiplications_only_where_libraries_use_it():
+def test_winograd_needs_fewer_multiplications_where_libraries_use_it():
     layers = [layer for layer in network("vgg11").layers if layer.kind == "conv"]
     first, second = (calibration.terms(layer, DEVICE, "forward", "fp32", True) for layer in layers[:2])
     plain = [calibration.terms(layer, DEVICE, "forward", "fp32", False) for layer in layers[:2]]
@@ -112,12 +112,12 @@ def test_winograd_takes_fewer_multiplications_only_where_libraries_use_it():
     assert second["compute"] == pytest.approx(plain[1]["compute"] / 2.25)
 
 
-def test_first_layers_have_no_gradient_of_their_input():
+def test_first_layers_have_no_input_gradient():
     conv = network("vgg11").layers[0]
     assert len(calibration.products(conv, "backward")) == 1
 
 
-def test_a_calibration_survives_its_file():
+def test_a_calibration_is_saved_and_read_back():
     made = Calibration(form=FORM, values=(1.0, 0.5, 100.0, 1.5, 1e-5), winograd=True)
     device = hardware.Device(
         name="x", bandwidth_gb_per_s=10, peak_tflops={"fp32": 1}, calibration={"fp32": calibration.to_store(made)}
@@ -128,7 +128,7 @@ def test_a_calibration_survives_its_file():
     assert calibration.stored(device, "bf16") is None
 
 
-def test_a_spoilt_calibration_says_so():
+def test_a_damaged_calibration_is_an_error_with_advice():
     device = hardware.Device(
         name="x",
         bandwidth_gb_per_s=10,
@@ -139,8 +139,8 @@ def test_a_spoilt_calibration_says_so():
         calibration.stored(device, "fp32")
 
 
-def test_kinds_are_fitted_apart():
-    """Layer by layer, as `distdl calibrate` has them: a device that is slow at norms and quick at convolutions."""
+def test_kinds_of_layers_are_fitted_separately():
+    """Per layer, as in `distdl calibrate`, on a device that is slow at norms and fast at convolutions."""
     slow = {"norm": 9.0, "activation": 2.0}
     truth = Calibration(
         form=(
@@ -170,35 +170,35 @@ def layer(kind, op, **geometry):
     )  # fmt: skip
 
 
-def seen(timed_layer, seconds):
+def observation(timed_layer, seconds):
     return Observation(layers=[timed_layer], device=DEVICE, when="forward", seconds=seconds)
 
 
-def test_operators_have_rates_of_their_own_and_unknown_ones_their_kinds():
-    quick, slow, unknown = (layer("norm", op) for op in ("native_batch_norm", "local_response_norm", "group_norm"))
-    fitted = calibration.fit_by_kind([seen(quick, 1e-5), seen(slow, 9e-5)])
-    assert fitted.seconds([quick], DEVICE, "forward") == pytest.approx(1e-5)
+def test_each_operator_has_a_rate_and_an_unknown_one_that_of_its_kind():
+    fast, slow, unknown = (layer("norm", op) for op in ("native_batch_norm", "local_response_norm", "group_norm"))
+    fitted = calibration.fit_by_kind([observation(fast, 1e-5), observation(slow, 9e-5)])
+    assert fitted.seconds([fast], DEVICE, "forward") == pytest.approx(1e-5)
     assert fitted.seconds([slow], DEVICE, "forward") == pytest.approx(9e-5)
     assert 1e-5 < fitted.seconds([unknown], DEVICE, "forward") < 9e-5
 
 
-def test_an_operator_and_its_form_in_place_are_one():
+def test_an_operator_and_its_in_place_form_are_the_same():
     assert calibration.operator_of(layer("activation", "relu_")) == calibration.operator_of(layer("activation", "relu"))
 
 
 def test_a_pools_time_grows_with_its_window():
     pools = {side: layer("pool", "max_pool2d", window=(side, side)) for side in (2, 3, 5)}
-    fitted = calibration.fit_by_kind([seen(pools[2], 4e-5 + 1e-6), seen(pools[3], 9e-5 + 1e-6)])
+    fitted = calibration.fit_by_kind([observation(pools[2], 4e-5 + 1e-6), observation(pools[3], 9e-5 + 1e-6)])
     assert fitted.seconds([pools[5]], DEVICE, "forward") == pytest.approx(25e-5, rel=0.05)
 
 
-def test_strided_convolutions_are_fitted_apart():
+def test_strided_convolutions_are_fitted_separately():
     strided = [item for item in network("resnet18").layers if "strided" in calibration.operator_of(item)]
     assert len(strided) == 7  # the first, and two at the start of each later stage
 
 
-def test_a_kind_that_was_not_measured_is_not_free():
+def test_an_unmeasured_kind_has_a_nonzero_time():
     dense = next(item for item in network("alexnet").layers if item.kind == "dense")
-    fitted = calibration.fit_by_kind([seen(dense, 1e-4), seen(layer("elementwise", "add"), 1e-5)])
+    fitted = calibration.fit_by_kind([observation(dense, 1e-4), observation(layer("elementwise", "add"), 1e-5)])
     assert fitted.seconds([replace(dense, kind="recurrent")], DEVICE, "forward") == pytest.approx(1e-4)
     assert fitted.seconds([layer("embedding", "embedding")], DEVICE, "forward") == pytest.approx(1e-5)

@@ -1,4 +1,4 @@
-"""Lu et al. 2017 (arXiv 1709.09503): their figures, from networks as Caffe had them."""
+"""Lu et al. 2017 (arXiv 1709.09503): their FLOPs, of networks as defined in Caffe."""
 
 import pytest
 import torchvision
@@ -19,13 +19,13 @@ from distdl.profiling.counting.meta import weightless
         (published_networks.resnet_caffe, 224, 3922),
     ],
 )
-def test_the_papers_figures(build, size, millions):
+def test_flops_match_the_paper(build, size, millions):
     with weightless():
         network = count(build(), (3, size, size))
     assert lu2017(network).forward_flops / 1e6 == pytest.approx(millions, abs=0.6)
 
 
-def test_each_kind_of_work_costs_what_the_paper_says():
+def test_the_cost_of_each_kind_of_layer_matches_the_paper():
     def cost(kind, geometry=None, macs=0):
         layer = Layer(name="a", kind=kind, input_shape=(1, 8, 4, 4), output_shape=(1, 8, 2, 2), forward_flops=2 * macs,
                       input_grad_flops=9, weight_grad_flops=9, geometry=geometry or {})  # fmt: skip

@@ -18,7 +18,7 @@ NETWORK = Network(
 )  # fmt: skip
 
 
-def test_kinds_come_by_their_share():
+def test_kinds_are_sorted_by_their_share():
     conv, dense, elementwise = by_kind(NETWORK)
     assert (conv.name, conv.layers, conv.forward_flops, conv.forward_share) == ("conv", 3, 90, 0.9)
     assert (dense.name, dense.weight_grad_flops, dense.training_flops) == ("dense", 10, 20)
@@ -26,7 +26,7 @@ def test_kinds_come_by_their_share():
     assert conv.intensity == 90 / 30 and conv.parameters == 5
 
 
-def test_modules_come_in_order_each_before_its_parts():
+def test_modules_are_in_order_before_their_parts():
     groups = {group.name: group for group in by_module(NETWORK)}
     assert list(groups) == ["stem", "stage", "stage.0", "stage.1", "(add)"]
     assert groups["stage"].forward_flops == 80 and groups["stage"].layers == 3

@@ -1,4 +1,4 @@
-"""PALEO against its own published figures, Lu et al.'s answers, and the defects of other implementations."""
+"""PALEO compared with its published figures and those of Lu et al., and defects of other implementations."""
 
 import json
 
@@ -30,7 +30,7 @@ K80 = paleo.Platform(device=hardware.device("k80"))
 
 
 @pytest.mark.parametrize(("workers", "batch", "published"), [(32, 256, 15.5), (32, 1024, 25.3), (128, 1024, 51.6)])
-def test_nin_on_k20x_over_infiniband(workers, batch, published):
+def test_nin_on_k20x_over_infiniband_matches_published_times(workers, batch, published):
     network = paleo.fused(counted(nin_of_paleo, batch))
     platform = paleo.Platform(device=hardware.device("k20x"), ppp=0.21)
     cluster = paleo.Cluster(link=hardware.network("infiniband"), scheme="tree", ppp=0.56)
@@ -39,7 +39,7 @@ def test_nin_on_k20x_over_infiniband(workers, batch, published):
 
 
 @pytest.mark.parametrize(("workers", "published"), [(2, 1.94), (4, 3.79), (8, 6.70)])
-def test_alexnet_hybrid_on_k20_over_pcie(workers, published):
+def test_alexnet_hybrid_on_k20_over_pcie_matches_published_times(workers, published):
     network = paleo.fused(counted(alexnet_of_paleo, 128))
     platform = paleo.Platform(device=hardware.device("k20"), ppp=0.46)
     cluster = paleo.Cluster(link=hardware.network("pcie2"), scheme="tree", ppp=0.75, parallel="hybrid")
@@ -55,20 +55,20 @@ LU = [
 
 
 @pytest.mark.parametrize(("make", "milliseconds", "images_per_s"), LU)
-def test_lu_et_al_on_a_k80(make, milliseconds, images_per_s):
+def test_k80_times_match_lu_et_al(make, milliseconds, images_per_s):
     network = counted(make)
     peak = hardware.device("k80-board").flops_per_s("fp32")
     seconds = lu2017(network).forward_flops / peak
     assert 1e3 * seconds == pytest.approx(milliseconds, abs=0.0006)
     assert 1 / seconds == pytest.approx(images_per_s, rel=0.001)
-    # In the unit of the peak, 2 FLOPs a multiply-add, it takes twice that, biases, ReLUs and pools aside.
+    # With 2 FLOPs per multiply-add, as in the peak, it takes twice as long, except for biases, ReLUs and pools.
     assert 1e3 * network.forward_flops / peak == pytest.approx(2 * milliseconds, rel=0.03)
 
 
 # The model
 
 
-def test_a_convolution_by_hand():
+def test_a_convolution_matches_hand_calculation():
     network = counted(lambda: nn.Conv2d(8, 16, 3, padding=1, bias=False), 4, input_shape=(8, 10, 10))
     x, w, y = 4 * 4 * 800, 4 * 1152, 4 * 4 * 1600
     flops = 2 * 1152 * 4 * 100
@@ -78,18 +78,18 @@ def test_a_convolution_by_hand():
     assert layer.forward.compute_s == pytest.approx(flops / peak)
     assert layer.forward.write_s == pytest.approx(y / moved)
     assert layer.forward.total_s == pytest.approx((x + w + y) / moved + flops / peak)
-    # A first layer has no gradient of its input: one product, of the same tensors.
+    # A first layer has no input gradient: backward is one product of the same tensors.
     assert layer.backward.total_s == pytest.approx(layer.forward.total_s)
 
 
-def test_a_pipelined_device_takes_the_longer():
+def test_a_pipelined_device_takes_the_maximum_of_compute_and_memory():
     network = counted(torchvision.models.alexnet, 4)
     for layer in paleo.layer_times(network, paleo.Platform(device=hardware.device("k80"), pipelined=True)):
         moved = layer.forward.read_s + layer.forward.write_s
         assert layer.forward.total_s == max(layer.forward.compute_s, moved)
 
 
-def test_a_batch_grows_activations_and_work_but_not_weights():
+def test_batch_size_scales_activations_and_work_but_not_weights():
     once = counted(torchvision.models.resnet18, 12)
     grown = paleo.at_batch(counted(torchvision.models.resnet18, 3), 12)
     for layer, other in zip(once.layers, grown.layers, strict=True):
@@ -100,7 +100,7 @@ def test_a_batch_grows_activations_and_work_but_not_weights():
         assert other.output_shape == layer.output_shape
 
 
-def test_half_precision_moves_half_the_bytes_at_its_own_peak():
+def test_half_precision_moves_half_the_bytes_and_has_its_own_peak():
     network = counted(torchvision.models.resnet18)
     device = hardware.device("a100-40gb")
     full = paleo.layer_times(network, paleo.Platform(device=device))[0].forward
@@ -118,7 +118,7 @@ def test_weak_scaling_keeps_and_strong_scaling_divides_the_batch():
     assert strong.forward_s == pytest.approx(paleo.step(paleo.at_batch(network, 13), K80).forward_s)  # ceil(100 / 8)
 
 
-def test_parallel_kinds_exchange_what_they_divide():
+def test_hybrid_parallelism_exchanges_less_than_data_parallelism():
     network = counted(torchvision.models.alexnet, 16)
     link = hardware.network("10gbe")
     data, model, hybrid = (
@@ -130,30 +130,30 @@ def test_parallel_kinds_exchange_what_they_divide():
     assert alone.exchange_s == 0 and data.forward_s == alone.forward_s
 
 
-def test_memory_holds_weights_and_activations():
+def test_memory_includes_weights_and_activations():
     network = counted(torchvision.models.vgg16, 8)
     weights = 3 * 4 * network.parameters
     assert paleo.memory_bytes(network) > weights
     assert paleo.memory_bytes(paleo.at_batch(network, 16)) - weights == 2 * (paleo.memory_bytes(network) - weights)
 
 
-# Defects known elsewhere
+# Known defects of other implementations
 
 
-def test_winograd_layers_take_time():
+def test_every_convolution_has_a_positive_time():
     network = counted(torchvision.models.vgg16)
     times = paleo.layer_times(network, K80)
     assert all(time.forward.total_s > 0 and time.backward.total_s > 0 for time in times if time.kind == "conv")
 
 
-def test_a_dense_layer_written_as_a_convolution_is_a_dense_layer():
+def test_a_dense_layer_written_as_a_convolution_costs_the_same():
     shape = (256, 5, 5)
     as_conv = counted(lambda: nn.Sequential(nn.ReLU(), nn.Conv2d(256, 4096, 5)), 16, input_shape=shape)
     dense = counted(lambda: nn.Sequential(nn.Flatten(), nn.Linear(6400, 4096)), 16, input_shape=shape)
     (conv,) = (layer for layer in paleo.layer_times(as_conv, K80) if layer.kind == "conv")
     (linear,) = (layer for layer in paleo.layer_times(dense, K80) if layer.kind == "dense")
     assert conv.forward.total_s == pytest.approx(linear.forward.total_s)
-    assert conv.backward.total_s <= 2 * conv.forward.total_s  # 26 times, elsewhere
+    assert conv.backward.total_s <= 2 * conv.forward.total_s  # 26 times in another implementation
 
 
 def test_grouped_convolutions_cost_twice_their_forward_in_backward():
@@ -161,22 +161,24 @@ def test_grouped_convolutions_cost_twice_their_forward_in_backward():
         lambda: nn.Sequential(nn.Conv2d(64, 64, 1), nn.Conv2d(64, 64, 3, groups=64)), 2, input_shape=(64, 9, 9)
     )
     grouped = network.layers[1]
-    assert grouped.input_grad_flops + grouped.weight_grad_flops == 2 * grouped.forward_flops  # 65 times, elsewhere
+    assert (
+        grouped.input_grad_flops + grouped.weight_grad_flops == 2 * grouped.forward_flops
+    )  # 65 times in another implementation
 
 
-def test_units_are_decimal_everywhere():
+def test_units_are_decimal():
     device = hardware.Device(name="one", bandwidth_gb_per_s=1, peak_tflops={"fp32": 1})
     assert paleo.Platform(device=device).time(paleo.PassWork(read_bytes=1e9)).read_s == 1
     assert hardware.NetworkLink(name="one", bandwidth_gbit_per_s=8).bytes_per_s == 1e9
 
 
-def test_a_vision_transformer_is_counted_whole():
+def test_all_layers_of_a_vision_transformer_are_counted():
     network = counted(torchvision.models.vit_b_16)
     times = paleo.layer_times(network, K80)
     assert sum(time.forward.compute_s for time in times) == pytest.approx(2 * 17.564e9 / 4.37e12, rel=0.001)
 
 
-# The verb
+# The command
 
 
 def run(capsys, *arguments):
@@ -184,7 +186,7 @@ def run(capsys, *arguments):
     return capsys.readouterr().out
 
 
-def test_json(capsys):
+def test_json_output(capsys):
     printed = json.loads(run(capsys, "alexnet", "--device", "k80", "--batch", "16", "--ppp", "0.62", "--json",
                            "--workers", "1,4", "--network", "1gbe", "--scheme", "tree"))  # fmt: skip
     assert printed["model"] == "alexnet" and printed["batch"] == 16
@@ -203,13 +205,13 @@ def test_table_fits_a_terminal(capsys, monkeypatch):
     assert "1024" in out and "does not fit" not in out
 
 
-def test_figure(capsys, tmp_path):
+def test_the_figure_is_written(capsys, tmp_path):
     run(capsys, "alexnet", "--device", "k80", "--figure", str(tmp_path / "scaling.png"))
     assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "complaint"),
+    ("arguments", "message"),
     [
         (["alexnet", "--device", "k8o"], 'did you mean "k80"'),
         (["alexnet", "--device", "k80", "--precision", "bf16"], "no peak for bf16"),
@@ -221,12 +223,12 @@ def test_figure(capsys, tmp_path):
         (["alexnett", "--device", "k80"], 'did you mean "alexnet"'),
     ],
 )
-def test_bad_input(capsys, arguments, complaint):
+def test_bad_input_is_refused(capsys, arguments, message):
     assert cli.main(["paleo", *arguments]) == 2
     error = capsys.readouterr().err
-    assert complaint in error and error.count("\n") == 1
+    assert message in error and error.count("\n") == 1
 
 
-def test_a_ppp_beyond_the_platform():
+def test_a_ppp_out_of_range_is_refused():
     with pytest.raises(UserError, match="between 0 and 1"):
         paleo.Platform(device=hardware.device("k80"), ppp=0)

@@ -24,7 +24,7 @@ def with_drops(k: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("n", [40, 400])
-def test_every_coefficient_lies_in_its_interval_in_93_percent_of_200_draws(n: int) -> None:
+def test_intervals_contain_each_true_coefficient_in_93_percent_of_200_draws(n: int) -> None:
     steps, hits = np.linspace(10, 4000, n), np.zeros(3)
     for seed in range(200):
         phase = fit_phase(HYPERBOLA, steps, noisy(hyperbola, steps, seed=seed), first=0.0)
@@ -32,20 +32,20 @@ def test_every_coefficient_lies_in_its_interval_in_93_percent_of_200_draws(n: in
     assert (hits / 200).min() >= 0.93, hits / 200
 
 
-def test_noise_that_lasts_is_not_taken_for_many_measurements() -> None:
+def test_autocorrelated_noise_widens_the_intervals() -> None:
     steps, hits = np.arange(1.0, 401) * 10, np.zeros(3)
     for seed in range(40):
         white = np.random.default_rng(seed).standard_normal(400)
-        lasting = np.zeros(400)
+        correlated = np.zeros(400)
         for i in range(1, 400):
-            lasting[i] = 0.8 * lasting[i - 1] + 0.03 * white[i]
-        phase = fit_phase(HYPERBOLA, steps, hyperbola(steps) * np.exp(lasting), first=0.0)
+            correlated[i] = 0.8 * correlated[i - 1] + 0.03 * white[i]
+        phase = fit_phase(HYPERBOLA, steps, hyperbola(steps) * np.exp(correlated), first=0.0)
         hits += (phase.intervals[:, 0] <= TRUTH) & (phase.intervals[:, 1] >= TRUTH)
     assert (hits / 40).min() >= 0.8, hits / 40
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
-def test_each_shape_is_found_again_and_knows_when_it_meets_a_loss(shape) -> None:
+def test_each_shape_is_recovered_and_inverted(shape) -> None:
     truth = {"hyperbola": TRUTH, "power": np.array([2.0, 0.4, 0.1]), "decay": np.array([1.0, 0.002, 0.2])}[shape.name]
     steps = np.arange(1.0, 2001)
     losses = shape.value(truth, steps)
@@ -57,7 +57,7 @@ def test_each_shape_is_found_again_and_knows_when_it_meets_a_loss(shape) -> None
     assert shape.slope(truth, steps) == pytest.approx(np.stack(numeric, 1), rel=1e-3, abs=1e-4)
 
 
-def test_coefficients_come_back_in_the_loss_own_unit() -> None:
+def test_coefficients_are_in_the_unit_of_the_loss() -> None:
     steps = np.arange(1.0, 301) * 10
     losses = hyperbola(steps)
     unscaled, scaled = fit_loss(steps, losses).optimus, fit_loss(steps, 1000 * losses).optimus
@@ -65,25 +65,25 @@ def test_coefficients_come_back_in_the_loss_own_unit() -> None:
     assert scaled(steps) == pytest.approx(1000 * losses, rel=1e-4)
 
 
-def test_an_outlier_is_replaced_by_its_neighbours_mean() -> None:
+def test_an_outlier_is_replaced_by_the_mean_of_its_neighbors() -> None:
     losses = noisy(hyperbola, np.arange(1.0, 201) * 10, 0.01)
-    spoiled = losses.copy()
-    spoiled[[50, 120]] *= [8, 0.1]
-    cleaned, count = replace_outliers(spoiled)
+    with_outliers = losses.copy()
+    with_outliers[[50, 120]] *= [8, 0.1]
+    cleaned, count = replace_outliers(with_outliers)
     assert count == 2
     assert cleaned[50] == pytest.approx((losses[49] + losses[51]) / 2)
     assert np.delete(cleaned, [50, 120]) == pytest.approx(np.delete(losses, [50, 120]))
     assert replace_outliers(losses)[1] == 0
 
 
-def test_where_one_hyperbola_is_right_there_is_one_phase() -> None:
+def test_a_hyperbola_is_fitted_with_one_phase() -> None:
     steps = np.arange(1.0, 401) * 10
     fit = fit_loss(steps, noisy(hyperbola, steps))
     assert len(fit.phases) == 1 and fit.held_out_mape < 0.05 and not fit.warnings
 
 
 @pytest.mark.parametrize("drops", [None, [150.0, 250.0]], ids=["found", "known"])
-def test_phases_take_the_place_of_a_hyperbola_that_fails(drops) -> None:
+def test_a_curve_with_drops_is_fitted_with_phases(drops) -> None:
     steps = np.arange(1.0, 351)
     fit = fit_loss(steps, noisy(with_drops, steps, 0.03), drops=drops)
     assert [phase.first for phase in fit.phases] == pytest.approx([0, 151, 251], abs=3)
@@ -92,13 +92,13 @@ def test_phases_take_the_place_of_a_hyperbola_that_fails(drops) -> None:
     assert "3 phases" in fit.warnings[0]
 
 
-def test_a_power_law_is_preferred_where_it_is_the_truth() -> None:
+def test_a_power_law_is_selected_for_its_own_data() -> None:
     steps = np.arange(1.0, 2001, 5)
     fit = fit_loss(steps, noisy(lambda k: POWER.value(np.array([3.0, 0.5, 0.05]), k), steps, 0.02), drops=[])
     assert fit.phases[0].shape is POWER and fit.held_out_mape < fit.optimus.held_out_mape
 
 
-def test_a_phase_starts_where_it_starts() -> None:
+def test_a_phase_is_fitted_from_its_first_step() -> None:
     steps = np.arange(500.0, 900)
     phase = fit_phase(DECAY, steps, DECAY.value(np.array([1.0, 0.01, 0.3]), steps - 500), first=500.0)
     assert phase.coefficients == pytest.approx([1.0, 0.01, 0.3], rel=1e-3)
@@ -112,6 +112,6 @@ def test_a_warning_names_a_loss_that_does_not_decrease() -> None:
     assert "does not decrease" in rising.warnings[0]
 
 
-def test_too_few_losses() -> None:
+def test_too_few_losses_are_refused() -> None:
     with pytest.raises(UserError, match="5 losses are too few"):
         fit_loss(np.arange(1.0, 6), np.ones(5))

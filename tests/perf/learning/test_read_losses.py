@@ -19,7 +19,7 @@ def write(folder: Path, text: str, name: str = "losses.csv") -> Path:
 ROWS = [{"step": 10 * i, "kind": "train", "loss": 1 / i, "lr": 0.1 if i < 5 else 0.01} for i in range(1, 9)]
 
 
-def test_losses_of_a_run_with_the_drops_of_its_learning_rate(tmp_path: Path) -> None:
+def test_losses_and_learning_rate_drops_of_a_run_are_read(tmp_path: Path) -> None:
     rows = [*ROWS[:4], {"step": 40, "kind": "test", "accuracy": 0.5}, *ROWS[4:]]
     file = write(tmp_path, "".join(json.dumps(row) + "\n" for row in rows) + '{"step": 90, "lo', "metrics.jsonl")
     steps, losses, drops = read_losses(file)
@@ -27,7 +27,7 @@ def test_losses_of_a_run_with_the_drops_of_its_learning_rate(tmp_path: Path) -> 
     assert np.array_equal(read_losses(tmp_path)[0], steps)
 
 
-def test_losses_of_a_csv_file(tmp_path: Path) -> None:
+def test_losses_of_a_csv_file_are_read(tmp_path: Path) -> None:
     steps, losses, drops = read_losses(write(tmp_path, "epoch,loss,step\n0,2,1\n0,1,2\n"))
     assert steps.tolist() == [1, 2] and losses.tolist() == [2, 1] and drops is None
 
@@ -48,7 +48,7 @@ BAD_LOSSES = {
 
 
 @pytest.mark.parametrize(("name", "text"), BAD_LOSSES)
-def test_bad_losses_are_reported_by_file_and_line(tmp_path: Path, name: str, text: str) -> None:
+def test_an_error_names_the_file_and_line_of_a_bad_loss(tmp_path: Path, name: str, text: str) -> None:
     with pytest.raises(UserError) as error:
         read_losses(write(tmp_path, text, name))
     assert BAD_LOSSES[name, text] in str(error.value) and name in str(error.value)

@@ -1,4 +1,4 @@
-"""Remaining steps until a target, predicted during a run: accuracy, coverage of the interval, and cost."""
+"""Prediction, during a run, of the steps that remain to a target: accuracy, coverage of the interval, and cost."""
 
 import math
 import time
@@ -29,7 +29,7 @@ def predicted(curve, target: float, share: float, seed: int) -> tuple[tuple[floa
 
 
 @pytest.mark.parametrize("name", CURVES)
-def test_from_half_of_the_way_the_rest_is_known_and_within_the_interval(name: str) -> None:
+def test_after_half_of_the_steps_the_error_is_small_and_the_interval_covers_it(name: str) -> None:
     curve, target = CURVES[name]
     trials = [predicted(curve, target, 0.5, seed) for seed in range(40)]
     assert np.median([abs(middle / true_steps - 1) for (_, middle, _), true_steps in trials]) < 0.25
@@ -37,7 +37,7 @@ def test_from_half_of_the_way_the_rest_is_known_and_within_the_interval(name: st
 
 
 @pytest.mark.parametrize("name", CURVES)
-def test_from_a_quarter_the_interval_is_wider_and_still_holds_it(name: str) -> None:
+def test_after_a_quarter_of_the_steps_the_interval_is_wider_and_covers_it(name: str) -> None:
     curve, target = CURVES[name]
     trials = [predicted(curve, target, 0.25, seed) for seed in range(40)]
     assert np.mean([low <= true_steps <= high for (low, _, high), true_steps in trials]) >= 0.8
@@ -45,13 +45,13 @@ def test_from_a_quarter_the_interval_is_wider_and_still_holds_it(name: str) -> N
     assert np.median([high - low for low, _, high in late]) < np.median([high - low for (low, _, high), _ in trials])
 
 
-def test_accuracy_rises_to_its_target() -> None:
+def test_remaining_steps_to_a_target_accuracy() -> None:
     remaining = Remaining(0.92, of="accuracy")
     for epoch in range(1, 21):
         remaining.update(100 * epoch, 0.95 - 0.5 / (epoch + 1))
     low, middle, high = remaining.remaining()
     true = 100 * (0.5 / 0.03 - 1) - 2000
-    assert true < 0 and low == middle == high == 0  # it is reached already
+    assert true < 0 and low == middle == high == 0  # it has been reached
     ahead = Remaining(0.94, of="accuracy")
     for epoch in range(1, 21):
         ahead.update(100 * epoch, 0.95 - 0.5 / (epoch + 1))
@@ -59,7 +59,7 @@ def test_accuracy_rises_to_its_target() -> None:
     assert middle == pytest.approx(100 * (0.5 / 0.01 - 1) - 2000, rel=0.1) and low <= middle <= high
 
 
-def test_a_target_below_the_floor_is_never_met() -> None:
+def test_a_target_below_the_floor_is_never_reached() -> None:
     remaining = Remaining(0.05)
     for step in range(1, 400):
         remaining.update(step, 0.5 * math.exp(-step / 40) + 0.2)
@@ -77,7 +77,7 @@ def test_there_is_no_early_estimate_and_nan_is_ignored() -> None:
     assert remaining.remaining() is not None
 
 
-def test_a_drop_of_the_learning_rate_begins_a_new_curve() -> None:
+def test_a_learning_rate_drop_starts_a_new_curve() -> None:
     remaining = Remaining(0.1)
     for step in range(1, 200):
         remaining.update(step, 0.5 + 1 / step, lr=0.1)
@@ -89,7 +89,7 @@ def test_a_drop_of_the_learning_rate_begins_a_new_curve() -> None:
     assert remaining.remaining()[1] == pytest.approx(200 + 40 * math.log(9) - 259, rel=0.1)
 
 
-def test_the_rest_shrinks_with_every_step_though_curves_are_fitted_seldom() -> None:
+def test_remaining_steps_decrease_between_fits() -> None:
     remaining = Remaining(0.2)
     for step in range(1, 1001):
         remaining.update(step, 1 / (0.002 * step + 0.4) + 0.1)
@@ -107,6 +107,6 @@ def test_an_update_costs_less_than_a_millisecond() -> None:
     assert (time.process_time() - start) / 5000 < 1e-3
 
 
-def test_what_may_be_predicted() -> None:
+def test_an_unknown_quantity_is_refused() -> None:
     with pytest.raises(ValueError, match="known are loss and accuracy"):
         Remaining(0.5, of="error")

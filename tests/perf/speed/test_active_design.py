@@ -1,4 +1,4 @@
-"""The configuration to measure next does reduce the error."""
+"""The proposed next configuration reduces the error."""
 
 import numpy as np
 
@@ -31,13 +31,13 @@ def test_the_proposed_point_reduces_the_variance_as_predicted() -> None:
     point, gain = next_point(fit, among)
     variances = {}
     for other in among.points:
-        more = at_coefficients(optimus.SYNC, measured(np.vstack([CORNER, other])), fit.theta, 1.0)
-        variances[tuple(other)] = more.variance(among).mean()
+        extended = at_coefficients(optimus.SYNC, measured(np.vstack([CORNER, other])), fit.theta, 1.0)
+        variances[tuple(other)] = extended.variance(among).mean()
     assert variances[tuple(point)] == min(variances.values())
     assert np.isclose(1 - variances[tuple(point)] / fit.variance(among).mean(), gain, atol=0.1)
 
 
-def test_points_chosen_by_it_predict_better_than_points_at_random() -> None:
+def test_proposed_points_predict_better_than_random_points() -> None:
     among = placements([(p, w, 64) for p in range(1, 9) for w in range(1, 17)])
     exact = optimus.step_s(THETA, *among.points.T)
 
@@ -56,14 +56,14 @@ def test_points_chosen_by_it_predict_better_than_points_at_random() -> None:
     assert np.mean(chosen) < np.mean(random)
 
 
-def test_targets_decide_what_is_worth_measuring() -> None:
+def test_the_proposed_point_depends_on_the_targets() -> None:
     fit = fit_speed(measured(CORNER), "optimus-sync")
     among = placements([(1, 16, 64), (16, 1, 64)])
     assert next_point(fit, among, among.take(np.array([0])))[0].tolist() == [1, 16, 64]
     assert next_point(fit, among, among.take(np.array([1])))[0].tolist() == [16, 1, 64]
 
 
-def test_points_missing_are_as_few_as_do_and_can_be_run() -> None:
+def test_missing_points_are_feasible_and_minimal() -> None:
     line = measured(np.array([(n, n, 64) for n in (1, 2, 4, 8)], float))
     points = missing_points(optimus.SYNC, line)
     assert 1 <= len(points) <= 3

@@ -1,4 +1,4 @@
-"""Held-out errors: each measurement once, repeated placements together, errors compared point by point."""
+"""Held-out errors: each measurement is held out once, repeated placements together; errors are compared per point."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def measured(points: np.ndarray, noise: float = 0.05) -> Measurements:
     return Measurements(placements=Placements(kind="servers", points=points), step_s=exact * factor)
 
 
-def test_folds_hold_out_each_measurement_once_and_repeats_together() -> None:
+def test_folds_hold_out_each_measurement_once_and_repetitions_together() -> None:
     data = measured(np.repeat(GRID, 2, 0))
     masks = folds(data)
     assert len(masks) == 12 and np.sum(masks, 0).tolist() == [1] * 24
@@ -26,7 +26,7 @@ def test_folds_hold_out_each_measurement_once_and_repeats_together() -> None:
     assert len(folds(data, most=5)) == 5
 
 
-def test_an_error_is_that_of_a_fit_to_the_other_placements() -> None:
+def test_a_held_out_error_is_that_of_a_fit_to_the_other_placements() -> None:
     data = measured(GRID)
     errors = cross_validate(fit_form(optimus.SYNC, data), folds(data))
     rest = np.arange(12) != 7
@@ -35,7 +35,7 @@ def test_an_error_is_that_of_a_fit_to_the_other_placements() -> None:
     assert errors.mape == pytest.approx(np.abs(errors.relative).mean())
 
 
-def test_errors_exceed_others_only_beyond_chance() -> None:
+def test_errors_exceed_others_only_if_significant() -> None:
     few, many = np.full(20, 0.05), np.random.default_rng(0).uniform(0.06, 0.08, 20)
     assert Errors(relative=many).exceed(Errors(relative=few))
     assert not Errors(relative=few).exceed(Errors(relative=few))

@@ -28,7 +28,7 @@ def measured(rate: str) -> Measurements:
 
 
 @pytest.mark.parametrize("rate", ["200mbit", "1gbit"])
-def test_the_fitted_t2_is_twice_the_bytes_over_the_rate(rate: str) -> None:
+def test_the_fitted_t2_is_twice_the_bytes_divided_by_the_rate(rate: str) -> None:
     data, known = measured(rate), network_t2(PARAMETER_BYTES, parse_rate(rate) / 8)
     assert len(data) == 12
     assert fit_speed(data, "optimus-sync").coefficients["t2"] == pytest.approx(known, rel=0.15)
@@ -36,7 +36,7 @@ def test_the_fitted_t2_is_twice_the_bytes_over_the_rate(rate: str) -> None:
 
 
 @pytest.mark.parametrize("rate", ["200mbit", "1gbit"])
-def test_a_configuration_left_out_is_foretold(rate: str) -> None:
+def test_a_left_out_configuration_is_predicted(rate: str) -> None:
     data = measured(rate)
     assert fit_speed(data, "auto").held_out_mape < 0.1
     bound = data.take(data.points[:, 1] >= data.points[:, 0])

@@ -17,14 +17,14 @@ def write(folder: Path, text: str, name: str = "speeds.csv") -> Path:
     return file
 
 
-def test_steps_a_second_become_seconds_a_step_and_other_columns_are_left_alone(tmp_path: Path) -> None:
+def test_steps_per_s_become_step_s_and_other_columns_are_ignored(tmp_path: Path) -> None:
     file = write(tmp_path, "\ufeffnote, Workers,servers,batch_size,steps_per_s\nx,2,1,128,4\n\ny,4,2,128,8\n")
     data = read([file])
     assert data.kind == "servers" and data.points.tolist() == [[1, 2, 128], [2, 4, 128]]
     assert data.step_s.tolist() == [0.25, 0.125]
 
 
-def test_all_reduce_columns_and_the_part_that_is_exchange(tmp_path: Path) -> None:
+def test_all_reduce_columns_with_synchronization_time_are_read(tmp_path: Path) -> None:
     text = "nodes,replicas,local_batch_size,step_s,sync_s\n1,1,32,0.2,0\n2,8,32,0.3,0.1\n"
     data = read([write(tmp_path, text)])
     assert data.kind == "replicas" and data.sync_s is not None and data.sync_s.tolist() == [0, 0.1]
@@ -33,7 +33,7 @@ def test_all_reduce_columns_and_the_part_that_is_exchange(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("word", "mode"), [("sync", "sync"), ("dist_sync", "sync"), ("async", "async"), ("dist_async", "async")]
 )
-def test_a_column_of_modes_says_which_forms_apply(tmp_path: Path, word: str, mode: str) -> None:
+def test_the_column_mode_selects_the_mode(tmp_path: Path, word: str, mode: str) -> None:
     text = f"servers,workers,batch_size,step_s,mode\n1,2,128,4,{word}\n2,4,128,8,{word}\n"
     assert read([write(tmp_path, text)]).mode == mode
 
@@ -64,7 +64,7 @@ def test_an_error_names_a_bad_file_and_its_line(tmp_path: Path, text: str) -> No
     assert BAD[text] in str(error.value) and "speeds.csv" in str(error.value)
 
 
-def test_no_file_and_no_text(tmp_path: Path) -> None:
+def test_a_missing_or_binary_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read: No such file"):
         read([tmp_path / "none.csv"])
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00\xd8")
@@ -73,7 +73,7 @@ def test_no_file_and_no_text(tmp_path: Path) -> None:
 
 
 def run(folder: Path, name: str, **values: object) -> Path:
-    """A run folder with what the fits read of it. Its `ps` is a table over that of 2 servers and 4 workers."""
+    """Write the files of a run folder that fits read. `ps` in `values` updates the table of 2 servers and 4 workers."""
     path = folder / name
     path.mkdir()
     ps = {"mode": "sync", "workers": 4, "servers": [{}, {}], "replayed": False, "medians": {}}
@@ -83,7 +83,7 @@ def run(folder: Path, name: str, **values: object) -> Path:
     return path
 
 
-def test_run_folders_of_the_parameter_server(tmp_path: Path) -> None:
+def test_run_folders_of_the_parameter_server_are_read(tmp_path: Path) -> None:
     first = run(tmp_path, "a")
     two = run(tmp_path, "b", ps={"servers": [{}], "workers": 2, "medians": {"step_s": 0.2}, "replayed": True})
     data = read([first, two])
@@ -97,7 +97,7 @@ def test_an_asynchronous_worker_counts_its_own_steps(tmp_path: Path) -> None:
     assert data.mode == "async" and data.step_s.tolist() == [0.125]
 
 
-def test_run_folders_of_all_reduce(tmp_path: Path) -> None:
+def test_run_folders_of_all_reduce_are_read(tmp_path: Path) -> None:
     path = run(tmp_path, "a", strategy="ddp", world_size=4, phases_s={"exchange": 10.0})
     data = read([path])
     assert data.kind == "replicas" and data.points.tolist() == [[1, 4, 32]]
@@ -106,7 +106,7 @@ def test_run_folders_of_all_reduce(tmp_path: Path) -> None:
     assert two.points.tolist() == [[2, 4, 32]]
 
 
-def test_runs_that_do_not_belong_together(tmp_path: Path) -> None:
+def test_runs_of_different_kinds_are_refused(tmp_path: Path) -> None:
     ps, ddp = run(tmp_path, "ps"), run(tmp_path, "ddp", strategy="ddp")
     other = run(tmp_path, "async", ps={"mode": "async"})
     with pytest.raises(UserError, match="fit them separately"):
@@ -117,7 +117,7 @@ def test_runs_that_do_not_belong_together(tmp_path: Path) -> None:
         read([ps, write(tmp_path, GOOD)])
 
 
-def test_a_folder_that_is_no_finished_run(tmp_path: Path) -> None:
+def test_a_folder_without_a_finished_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "half").mkdir()
     with pytest.raises(UserError, match=r"not a finished run: it has no result\.json"):
         read([tmp_path / "half"])
@@ -129,7 +129,7 @@ def test_a_folder_that_is_no_finished_run(tmp_path: Path) -> None:
         read([broken])
 
 
-def test_all_reduce_takes_steps_per_s_and_is_named_where_servers_are_missing(tmp_path):
+def test_all_reduce_accepts_steps_per_s_and_is_suggested_without_servers(tmp_path):
     file = tmp_path / "speeds.csv"
     file.write_text("nodes,replicas,local_batch_size,steps_per_s\n1,2,32,4\n")
     assert read_csv(file).step_s.tolist() == [0.25]

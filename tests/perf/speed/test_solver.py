@@ -1,4 +1,4 @@
-"""Non-negative fits of step times: exact without noise, intervals that keep their promise, refusals."""
+"""Non-negative fits of step times: exact without noise, coverage of the intervals, and refused inputs."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def noisy(form, points, theta, overlap: float = 1.0, noise: float = 0.05, seed: 
 
 
 def covered(form, points, theta, overlap: float | None = None, draws: int = 200) -> dict[str, float]:
-    """Share of draws in which each coefficient's interval holds the truth."""
+    """Share of draws in which each coefficient's interval contains the true value."""
     truth = dict(zip(form.names, theta, strict=True)) | ({"gamma": overlap} if overlap else {})
     hits = dict.fromkeys(truth, 0)
     for seed in range(draws):
@@ -42,14 +42,14 @@ DESIGNS = {
 
 
 @pytest.mark.parametrize("design", DESIGNS)
-def test_every_coefficient_lies_in_its_interval_in_93_percent_of_200_draws(design: str) -> None:
+def test_intervals_contain_each_true_coefficient_in_93_percent_of_200_draws(design: str) -> None:
     share = covered(*DESIGNS[design])
     assert min(share.values()) >= 0.93, share
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("overlap", [1.0, 2.5, 5.0])
-def test_pollux_too_if_exchange_hides_behind_compute(overlap: float) -> None:
+def test_intervals_cover_pollux_coefficients_if_exchange_overlaps_compute(overlap: float) -> None:
     shapes = [(1, 1), (1, 2), (1, 4), (1, 8), (2, 4), (2, 8), (4, 8), (4, 16)]
     points = np.array([(n, k, m) for n, k in shapes for m in (16, 32, 64, 128, 256)], float)
     share = covered(POLLUX, points, [0.02, 0.002, 0.01, 0.003, 0.08, 0.01], overlap)
@@ -63,7 +63,7 @@ def test_coefficients_are_exact_without_noise() -> None:
     assert fit.mape < 1e-9 and fit.held_out_mape < 1e-9
 
 
-def test_overlap_is_found() -> None:
+def test_overlap_is_recovered() -> None:
     points = np.array(
         [(n, k, m) for n, k in [(1, 1), (1, 2), (1, 4), (2, 4), (2, 8), (4, 8)] for m in (16, 64, 256)], float
     )
@@ -73,7 +73,7 @@ def test_overlap_is_found() -> None:
     assert fit.theta[:2] == pytest.approx(theta[:2], rel=0.02)
 
 
-def test_compute_measured_apart_settles_what_steps_alone_leave_open() -> None:
+def test_separately_measured_compute_narrows_the_interval() -> None:
     shapes = [(1, 1), (2, 4), (2, 8), (4, 8)]
     points = np.array([(n, k, m) for n, k in shapes for m in (16, 64, 256)], float)
     form = POLLUX.measured_terms(noisy(POLLUX, points, [1] * 6))
@@ -86,14 +86,14 @@ def test_compute_measured_apart_settles_what_steps_alone_leave_open() -> None:
     assert with_it[1] - with_it[0] < without[1] - without[0]
 
 
-def test_a_form_is_homogeneous_so_its_jacobian_gives_it_back() -> None:
+def test_a_form_is_homogeneous_in_its_coefficients() -> None:
     points = np.array([(1, 1, 8), (1, 4, 8), (2, 8, 32)], float)
     terms, theta = POLLUX.at(Placements(kind="replicas", points=points)), np.array([0.1, 0.01, 0.05, 0.01, 0.2, 0.02])
     for overlap in (1.0, 2.0, 7.5):
         assert terms.jacobian(theta, overlap) @ theta == pytest.approx(terms.time(theta, overlap), rel=1e-6)
 
 
-def test_a_known_value_draws_its_coefficient() -> None:
+def test_a_known_value_pulls_its_coefficient() -> None:
     data = noisy(optimus.SYNC, grid((1, 2), (1, 2, 4), 128), [0.01, 0.1, 0.5, 0.03, 0.02], noise=0.1, seed=3)
     free = solve(Problem.of(optimus.SYNC, data), 1.0).theta[2]
     informed = solve(Problem.of(optimus.SYNC, data, {"t2": (0.5, 1.0)}), 1.0).theta[2]
@@ -101,15 +101,15 @@ def test_a_known_value_draws_its_coefficient() -> None:
 
 
 @pytest.mark.parametrize("form", ["optimus-sync", "optimus-async", "auto"])
-def test_sampling_only_as_many_workers_as_servers_is_refused_and_the_points_named_suffice(form: str) -> None:
+def test_equal_workers_and_servers_are_refused_and_the_proposed_points_suffice(form: str) -> None:
     published = optimus.ASYNC if form == "optimus-async" else optimus.SYNC
     points = np.array([(n, n, 64) for n in range(1, 13)], float)
     data = noisy(published, points, [1.0] * len(published.names))
     with pytest.raises(Unidentifiable, match="measure also: servers") as refusal:
         fit_speed(data, form)
-    added = np.vstack([points, refusal.value.points])
+    extended = np.vstack([points, refusal.value.points])
     assert (refusal.value.points[:, 0] != refusal.value.points[:, 1]).all()
-    assert fit_speed(noisy(published, added, [1.0] * len(published.names)), form).mape < 0.1
+    assert fit_speed(noisy(published, extended, [1.0] * len(published.names)), form).mape < 0.1
 
 
 def test_too_few_points_are_refused() -> None:

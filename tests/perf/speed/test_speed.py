@@ -1,4 +1,4 @@
-"""Fits of speed as a user makes them: auto against the published forms, errors left out, saved and read back."""
+"""Speed fits as users make them: auto compared with published forms, held-out errors, saved fits."""
 
 import json
 
@@ -14,7 +14,7 @@ from distdl.perf.speed.speed_fit import from_dict
 
 
 def cluster(seed: int, servers=range(1, 9), workers=range(1, 13)) -> Measurements:
-    """A cluster as they are: samples do not divide evenly, nor do shards; exchange half hides; 5 % noise."""
+    """Simulate a realistic cluster: uneven samples and shards, half of the exchange overlaps, 5 % noise."""
     rng = np.random.default_rng(seed)
     tensors = rng.lognormal(0, 1.6, 40)
     rows = []
@@ -31,7 +31,7 @@ def cluster(seed: int, servers=range(1, 9), workers=range(1, 13)) -> Measurement
     return Measurements(placements=Placements(kind="servers", points=table[:, :3]), step_s=table[:, 3])
 
 
-def test_auto_is_a_quarter_better_than_the_published_form_on_configurations_left_out() -> None:
+def test_the_held_out_error_of_auto_is_a_quarter_lower_than_the_published_forms() -> None:
     ratios = []
     for seed in range(3):
         data = cluster(seed)
@@ -39,7 +39,7 @@ def test_auto_is_a_quarter_better_than_the_published_form_on_configurations_left
     assert np.mean(ratios) <= 0.75, ratios
 
 
-def test_what_auto_says_of_its_held_out_error_is_what_a_new_configuration_meets() -> None:
+def test_the_held_out_error_of_auto_holds_for_new_configurations() -> None:
     data = cluster(4)
     known = np.random.default_rng(0).random(len(data)) < 0.7
     fit, other = fit_speed(data.take(known)), data.take(~known)
@@ -49,7 +49,7 @@ def test_what_auto_says_of_its_held_out_error_is_what_a_new_configuration_meets(
     assert ((other.step_s > low) & (other.step_s < high)).mean() > 0.85
 
 
-def test_auto_finds_the_truth_where_the_published_form_is_it() -> None:
+def test_auto_recovers_data_of_the_published_form() -> None:
     points = np.array([(p, w, 40) for p in (1, 2, 4, 8) for w in (1, 2, 4, 8, 10)], float)
     exact = optimus.step_s(optimus.PUBLISHED_SYNC, *points.T)
     errors = []
@@ -57,10 +57,10 @@ def test_auto_finds_the_truth_where_the_published_form_is_it() -> None:
         noise = 1 + 0.05 * np.random.default_rng(seed).standard_normal(len(points))
         data = Measurements(placements=Placements(kind="servers", points=points), step_s=exact * noise)
         errors.append(np.abs(fit_speed(data, "auto").predict(data.placements).step_s / exact - 1).mean())
-    assert np.mean(errors) < 0.025, errors  # half of what each measurement is off
+    assert np.mean(errors) < 0.025, errors  # half of the measurement noise
 
 
-def test_known_bytes_and_bandwidth_bring_the_share_of_a_link_nearer_the_truth() -> None:
+def test_known_bytes_and_bandwidth_reduce_the_error_of_the_link_term() -> None:
     points = np.array([(1, 1, 32), (1, 2, 32), (1, 3, 32), (2, 2, 32), (2, 3, 32), (2, 4, 32)], float)
     exact = 0.1 + 0.02 * np.ceil(32 / points[:, 1]) + 0.16 * points[:, 1] / points[:, 0]
     off = {"free": [], "known": []}
@@ -75,7 +75,7 @@ def test_known_bytes_and_bandwidth_bring_the_share_of_a_link_nearer_the_truth() 
     assert np.mean(off["known"]) < np.mean(off["free"])
 
 
-def test_network_bound_runs_give_t2_of_twice_the_bytes_over_the_bandwidth() -> None:
+def test_t2_of_network_bound_runs_is_twice_the_bytes_divided_by_bandwidth() -> None:
     points = np.array([(p, w, 64) for p in (1, 2, 4) for w in (1, 2, 4, 8)], float)
     size, rate = 44.7e6, 25e6
     step = 0.2 + 0.01 * 64 / points[:, 1] + 2 * size * points[:, 1] / points[:, 0] / rate
@@ -86,7 +86,7 @@ def test_network_bound_runs_give_t2_of_twice_the_bytes_over_the_bandwidth() -> N
     assert fit.coefficients["t2"] == pytest.approx(optimus.network_t2(size, rate), rel=0.15)
 
 
-def test_auto_knows_that_a_workers_own_link_carries_all_parameters() -> None:
+def test_auto_includes_the_load_of_a_workers_link() -> None:
     points = np.array([(p, w, 64) for p in (1, 2, 4) for w in (1, 2, 4, 8)], float)
     share = np.maximum(points[:, 1] / points[:, 0], 1)
     step = 0.03 + 0.001 * 64 / points[:, 1] + 1.05 * share + 0.004 * points[:, 1]
@@ -97,7 +97,7 @@ def test_auto_knows_that_a_workers_own_link_carries_all_parameters() -> None:
     assert selected.held_out_mape < 0.03 < published.held_out_mape
 
 
-def test_repeated_measurements_of_a_configuration_are_left_out_together() -> None:
+def test_repeated_measurements_of_a_configuration_are_held_out_together() -> None:
     data = cluster(1, (1, 2, 4), (1, 2, 4, 8))
     twice = Measurements(
         placements=Placements(kind="servers", points=np.repeat(data.points, 2, 0)), step_s=np.repeat(data.step_s, 2)
@@ -130,7 +130,7 @@ def test_a_form_for_other_columns_is_refused() -> None:
         fit_speed(cluster(0), parameter_bytes=1.0)
 
 
-def test_predictions_know_what_was_not_measured_and_what_cannot_run() -> None:
+def test_predictions_mark_extrapolation_and_omit_infeasible_configurations() -> None:
     fit = fit_speed(cluster(0, (1, 2, 4), (1, 2, 4, 8)), "optimus-sync")
     rows = predict_speed(fit, ([1, 4], [4, 16, 64]), [32])
     assert [(row.point["servers"], row.point["workers"], row.outside) for row in rows] == [
@@ -145,7 +145,7 @@ def test_predictions_know_what_was_not_measured_and_what_cannot_run() -> None:
         predict_speed(fit, ([1], [64]), [32])
 
 
-def test_an_asynchronous_update_takes_one_workers_share_of_the_batch() -> None:
+def test_an_asynchronous_update_processes_one_workers_share_of_the_batch() -> None:
     points = np.array([(p, w, 32) for p in (1, 2, 4) for w in (1, 2, 4, 8)], float)
     step = (1 + 0.3 * points[:, 1] / points[:, 0]) / points[:, 1]
     fit = fit_speed(

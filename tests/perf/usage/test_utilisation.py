@@ -1,4 +1,4 @@
-"""Bounds and shares of them, calculated by hand."""
+"""Performance bounds and utilization, compared with hand calculations."""
 
 import pytest
 
@@ -29,7 +29,7 @@ RELU = Layer(
 NETWORK = Network(model="toy", input=(3, 8, 8), batch=1, layers=(CONV, RELU))
 
 
-def test_bounds_of_a_known_device():
+def test_bounds_match_hand_calculation():
     limits = bounds(NETWORK, TOY, "fp32")
     assert limits["flops_per_step"] == 6e6
     assert limits["peak_flops_per_s"] == 1e9
@@ -37,7 +37,7 @@ def test_bounds_of_a_known_device():
     assert limits["best_step_s"] == pytest.approx(0.003 + 0.003 + 0.004 + 0.006)
 
 
-def test_half_precision_has_its_own_peak_and_half_the_bytes():
+def test_half_precision_has_its_own_peak_and_half_of_the_bytes():
     limits = bounds(NETWORK, TOY, "bf16")
     assert limits["peak_flops_per_s"] == 2e9
     assert limits["best_step_s"] == pytest.approx((0.003 + 0.003 + 0.004 + 0.006) / 2)
@@ -52,7 +52,7 @@ def test_an_unknown_peak_is_none(device, precision):
     }
 
 
-def test_ppp_by_kind():
+def test_ppp_is_computed_per_kind_of_layer():
     assert ppp_by_kind(NETWORK, {"conv": 0.012, "activation": 0.1, "dense": 0.0}, 1e9) == {"conv": pytest.approx(0.5)}
 
 

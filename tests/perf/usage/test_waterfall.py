@@ -1,4 +1,4 @@
-"""The waterfall of runs with times made by hand."""
+"""The waterfall of runs with made-up times."""
 
 import itertools
 
@@ -12,7 +12,7 @@ def seconds(result: dict) -> dict[str, float]:
     return {part.name: round(part.seconds, 9) for part in waterfall(result).parts}
 
 
-def test_all_levels_known():
+def test_all_levels_are_computed():
     assert seconds(RUN | KNOWN) == {
         "peak": 20,
         "layers": 15,
@@ -28,7 +28,7 @@ def test_all_levels_known():
 
 
 @pytest.mark.parametrize("known", [set(names) for n in range(5) for names in itertools.combinations(KNOWN, n)])
-def test_parts_add_up_whatever_is_known(known):
+def test_parts_add_up_with_any_missing_value(known):
     parts = waterfall(RUN | {name: KNOWN[name] for name in known})
     assert sum(part.seconds for part in parts.parts) == pytest.approx(100)
     assert sum(part.share for part in parts.parts) == pytest.approx(1)
@@ -43,32 +43,32 @@ def test_an_unknown_device_has_no_mfu():
     assert parts.parts[0].seconds == 70
 
 
-def test_without_a_profile_kernels_and_gaps_are_one():
+def test_without_a_profile_kernels_and_gaps_are_one_part():
     parts = seconds(RUN | {name: KNOWN[name] for name in ("flops_per_step", "peak_flops_per_s", "best_step_s")})
     assert (parts["peak"], parts["layers"], parts["kernels and gaps"]) == (20, 15, 35)
 
 
-def test_kernels_without_a_peak():
+def test_kernels_are_shown_without_a_peak():
     parts = seconds(RUN | {"kernel_step_s": 0.6})
     assert (parts["compute"], parts["gaps"]) == (60, 10)
 
 
-def test_a_level_above_the_next_costs_nothing():
+def test_a_bound_above_the_next_level_has_no_loss():
     parts = seconds(RUN | KNOWN | {"best_step_s": 0.9})
     assert (parts["peak"], parts["layers"], parts["kernels"], parts["gaps"]) == (20, 40, 0, 10)
 
 
-def test_mfu_is_of_training_without_its_warm_up():
+def test_mfu_excludes_warm_up():
     assert mfu(RUN | KNOWN) == pytest.approx(100 * 1e12 / (5e12 * 82))
     assert mfu(RUN | KNOWN | {"warm_s": 42.0}) == pytest.approx(100 * 1e12 / (5e12 * 40))
 
 
-def test_warm_up_belongs_to_the_start():
+def test_warm_up_counts_as_start():
     parts = seconds(RUN | KNOWN | {"warm_s": 7.0})
     assert (parts["gaps"], parts["start"]) == (3, 18)
 
 
-def test_a_gpu_works_while_the_host_waits_for_data():
+def test_data_waits_hidden_by_gpu_work_are_not_a_loss():
     # 76 s on the timeline of the device, 82 of training: 6 are idle, of which the loader explains 4
     parts = seconds(RUN | {"device": "cuda"})
     assert (parts["input"], parts["loop"]) == (4 + 1, 2)
@@ -77,18 +77,18 @@ def test_a_gpu_works_while_the_host_waits_for_data():
     assert (parts["input"], parts["loop"]) == (6 + 1, 0)
 
 
-def test_time_in_no_part_is_unaccounted():
+def test_remaining_time_is_unaccounted():
     parts = waterfall(RUN | {"held_s": 110.0})
     assert parts.unaccounted == pytest.approx(10 / 110)
 
 
-def test_the_largest_loss_is_never_the_work():
+def test_the_largest_loss_is_not_useful_work():
     assert waterfall(RUN | KNOWN).largest == "kernels"
     assert waterfall(RUN).largest == "start"
     assert waterfall(RUN | {"phases_s": PHASES | {"data": 30.0}, "held_s": 126.0, "train_s": 108.0}).largest == "input"
 
 
-def test_remedies_omit_options_that_are_on():
+def test_remedies_omit_enabled_options():
     assert remedy("kernels", {}) == "--compute.precision bf16 --compute.channels-last --compute.compile"
     on = {"compute": {"precision": "bf16", "channels_last": True}}
     assert remedy("kernels", on) == "--compute.compile"

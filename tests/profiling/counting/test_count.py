@@ -1,4 +1,4 @@
-"""Totals against figures worked out by hand, torchvision's published ones, and what autograd really runs."""
+"""Counted totals, compared with hand calculations, torchvision's published figures, and autograd."""
 
 import warnings
 
@@ -23,7 +23,7 @@ TOTALS = [
 
 def without_weights(name: str, **options: object) -> nn.Module:
     with weightless(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of how googlenet and inception would set weights that are not there
+        warnings.simplefilter("ignore")  # from googlenet and inception_v3, about the initialization of weights
         return torchvision.models.get_model(name, weights=None, **options)
 
 
@@ -36,7 +36,7 @@ def test_totals_of_known_networks(name, parameters, multiply_adds, training_flop
     assert network.warnings == ()
 
 
-def test_the_share_of_convolutions_in_vgg19():
+def test_the_share_of_convolutions_in_vgg19_is_correct():
     network = count(without_weights("vgg19"))
     convolutions = sum(layer.forward_flops for layer in network.layers if layer.kind == "conv")
     assert convolutions == 2 * 19_508_428_800
@@ -53,7 +53,7 @@ SLOW = (
     "efficientnet_v2_m",
     "efficientnet_v2_l",
 )
-"""Seconds each, and built like their smaller kin."""
+"""Networks that take seconds each, and are built from the same blocks as smaller ones."""
 
 
 def published() -> list[object]:
@@ -67,12 +67,12 @@ def published() -> list[object]:
     return list(cases.values())
 
 
-OTHER_PARAMETERS = {"googlenet": "torchvision's figure leaves out the two auxiliary heads, which googlenet() has"}
+OTHER_PARAMETERS = {"googlenet": "torchvision's figure omits the two auxiliary heads, which googlenet() has"}
 """The FLOPs of all classifiers agree with torchvision's; the parameters of these do not."""
 
 
 @pytest.mark.parametrize(("name", "size", "weights"), published())
-def test_torchvision_publishes_the_same(name, size, weights):
+def test_counts_match_torchvisions_published_figures(name, size, weights):
     network = count(without_weights(name, **({"image_size": size} if name.startswith("vit_") else {})), (3, size, size))
     assert network.forward_flops / 2e9 == pytest.approx(weights.meta["_ops"], abs=0.001)
     assert (network.parameters == weights.meta["num_params"]) == (name not in OTHER_PARAMETERS)
@@ -81,22 +81,22 @@ def test_torchvision_publishes_the_same(name, size, weights):
 
 
 @pytest.mark.parametrize("name", ["alexnet", "resnet18", "squeezenet1_1", "vit_b_32"])
-def test_the_gradients_are_those_that_autograd_computes(name):
-    # torch's counter is right where no convolution has groups and no operator is fused: on these networks, unfused.
+def test_gradient_flops_match_autograd(name):
+    # torch's counter is correct for these networks: they have no grouped convolutions, and fused operators are off.
     model = without_weights(name).to("meta").eval()
     with FlopCounterMode(display=False) as counter, torch.device("meta"):
         model(torch.empty(2, 3, 224, 224)).sum().backward()
     assert count(model, batch=2).training_flops == counter.get_total_flops()
 
 
-def test_a_batch_is_its_samples():
+def test_flops_are_proportional_to_the_batch():
     single, many = count(without_weights("mobilenet_v2")), count(without_weights("mobilenet_v2"), batch=8)
     assert many.forward_flops == 8 * single.forward_flops
     assert many.training_flops == 8 * single.training_flops
     assert many.parameters == single.parameters
 
 
-def test_training_runs_the_auxiliary_heads():
+def test_auxiliary_heads_count_in_training_only():
     model = without_weights("inception_v3")
     evaluated, trained = (count(model, (3, 299, 299), 2, training=training) for training in (False, True))
     assert trained.forward_flops > evaluated.forward_flops
@@ -104,7 +104,7 @@ def test_training_runs_the_auxiliary_heads():
     assert "3,326,696 parameters are not used" in evaluated.warnings[0] and trained.warnings == ()
 
 
-def test_layers_come_in_order_with_their_shapes_and_traffic():
+def test_layers_are_in_order_with_shapes_and_traffic():
     conv, norm, relu, flatten_free_dense = count(
         nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 5)),
         (3, 6, 6),
@@ -120,14 +120,14 @@ def test_layers_come_in_order_with_their_shapes_and_traffic():
     assert conv.parameters == 8 * 3 * 9 + 8 and norm.parameters == 16
 
 
-def test_bytes_follow_the_type_of_the_weights():
+def test_bytes_depend_on_the_type_of_the_weights():
     model = nn.Linear(6, 4)
     assert count(model, (6,)).layers[0].write_bytes == 16
     assert count(model.half(), (6,)).layers[0].write_bytes == 8
     assert count(model, (6,), dtype_bytes=1).layers[0].write_bytes == 4
 
 
-def test_the_model_is_left_as_it_was():
+def test_counting_does_not_change_the_model():
     model = nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4)).train()
     previous = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     count(model, (6,), batch=2)
@@ -137,7 +137,7 @@ def test_the_model_is_left_as_it_was():
     assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
 
 
-class LooksAtValues(nn.Module):
+class ReadsValues(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x * x.sum().item()
 
@@ -149,16 +149,16 @@ class HoldsALock(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("model", "shape", "says"),
+    ("model", "shape", "message"),
     [
         (nn.Linear(6, 4), (5,), "Linear cannot be counted at input 1x5"),
-        (LooksAtValues(), (5,), "on the meta device"),
+        (ReadsValues(), (5,), "on the meta device"),
         (nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4)), (6,), "a batch of 2 or more"),
         (HoldsALock(), (6,), "cannot be copied"),
     ],
 )
-def test_a_network_that_cannot_be_counted_is_an_error(model, shape, says):
-    with pytest.raises(UserError, match=says):
+def test_a_network_that_cannot_be_counted_is_an_error(model, shape, message):
+    with pytest.raises(UserError, match=message):
         count(model, shape, training=True)
 
 

@@ -1,4 +1,4 @@
-"""Every operator that other counters get wrong, and the rest, against products counted by hand. MAC = multiply-add."""
+"""Counts of operators, compared with hand calculations. MAC = multiply-add."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from distdl.profiling.counting.count import count
 
 
 class Call(nn.Module):
-    """A function as a module, with its tensors' gradients asked for where they are parameters."""
+    """A function as a module, with tensors that are parameters and need gradients."""
 
     def __init__(self, function, **parameters):
         super().__init__()
@@ -33,7 +33,7 @@ def only(network: Network) -> Layer:
 
 
 @pytest.mark.parametrize("groups", [1, 2, 64])
-def test_both_gradients_of_a_grouped_convolution_cost_its_forward(groups):
+def test_each_gradient_of_a_grouped_convolution_costs_as_much_as_forward(groups):
     first, grouped = count(nn.Sequential(nn.Conv2d(3, 64, 1), nn.Conv2d(64, 64, 3, groups=groups)), (3, 10, 10)).layers
     macs = 64 * 8 * 8 * (64 // groups) * 9
     assert grouped.forward_flops == grouped.input_grad_flops == grouped.weight_grad_flops == 2 * macs
@@ -41,7 +41,7 @@ def test_both_gradients_of_a_grouped_convolution_cost_its_forward(groups):
     assert grouped.geometry["groups"] == groups and grouped.geometry["kernel"] == (3, 3)
 
 
-def test_depthwise_backward_is_twice_its_forward_where_torch_says_65_times():
+def test_depthwise_backward_is_twice_the_forward():
     model = nn.Conv2d(64, 64, 3, groups=64, padding=1)
     layer = only(count(model, inputs=[empty(1, 64, 8, 8).requires_grad_()]))
     assert (layer.input_grad_flops + layer.weight_grad_flops) / layer.forward_flops == 2
@@ -57,7 +57,7 @@ def test_depthwise_backward_is_twice_its_forward_where_torch_says_65_times():
         (nn.Conv2d(4, 6, 3, padding=1, padding_mode="circular"), (4, 5, 5), 6 * 25 * 4 * 9),
     ],
 )
-def test_convolutions(model, shape, macs):
+def test_convolutions_match_hand_calculation(model, shape, macs):
     network = count(model, shape, batch=3)
     assert network.forward_flops == 2 * 3 * macs
     assert network.training_flops == 2 * network.forward_flops
@@ -67,7 +67,7 @@ QUERIES, KEYS, WIDTH = 7, 5, 16
 
 
 @pytest.mark.parametrize(("options", "pairs"), [({}, QUERIES * KEYS), ({"is_causal": True}, 1 + 2 + 3 + 4 + 5 + 5 + 5)])
-def test_attention_counts_the_pairs_that_may_meet(options, pairs):
+def test_attention_counts_the_unmasked_pairs(options, pairs):
     query = empty(2, 8, QUERIES, WIDTH).requires_grad_()
     key, value = empty(2, 8, KEYS, WIDTH).requires_grad_(), empty(2, 8, KEYS, 12).requires_grad_()
     layer = only(count(Call(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, **options)),
@@ -77,7 +77,7 @@ def test_attention_counts_the_pairs_that_may_meet(options, pairs):
     assert layer.input_grad_flops == 2 * layer.forward_flops and layer.weight_grad_flops == 0
 
 
-def test_grouped_queries_share_keys_not_work():
+def test_grouped_queries_cost_as_much_as_ungrouped_ones():
     query, key = empty(2, 8, 6, 16), empty(2, 2, 6, 16)
     layer = only(
         count(Call(lambda q, k: F.scaled_dot_product_attention(q, k, k, enable_gqa=True)), inputs=[query, key])
@@ -104,7 +104,7 @@ def test_fused_attention_operators(operator, arguments):
 
 
 class Without(nn.Module):
-    """Runs a module under `mode`, as code for inference does."""
+    """Runs a module in the context `mode`, as inference code does."""
 
     def __init__(self, module, mode):
         super().__init__()
@@ -135,13 +135,13 @@ def test_multihead_attention(training, need_weights):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_multihead_attention_in_eval_without_gradients(mode):
-    # Its fast path is one operator on a CPU, of which torch's counter makes 0.
+    # On a CPU its fast path is one operator, which torch's counter counts as 0.
     x = empty(2, LENGTH, EMBED)
     network = count(Without(nn.MultiheadAttention(EMBED, HEADS, batch_first=True), mode), inputs=[x, x, x])
     assert network.forward_flops == network.training_flops == 2 * 2 * MULTIHEAD_MACS
 
 
-def test_causal_multihead_attention_counts_half():
+def test_causal_multihead_attention_counts_half_of_the_pairs():
     class Causal(nn.MultiheadAttention):
         def forward(self, x):
             mask = nn.Transformer.generate_square_subsequent_mask(x.shape[1])
@@ -152,7 +152,7 @@ def test_causal_multihead_attention_counts_half():
     assert attention.forward_flops == 2 * 2 * (LENGTH * (LENGTH + 1) // 2) * EMBED
 
 
-def test_a_transformer_layer_names_its_parts():
+def test_rows_of_a_transformer_layer_have_the_names_of_its_modules():
     layer = nn.TransformerEncoderLayer(EMBED, HEADS, 64, batch_first=True)
     network = count(nn.TransformerEncoder(layer, 2, enable_nested_tensor=False), (LENGTH, EMBED))
     assert network.forward_flops == 2 * 2 * (MULTIHEAD_MACS + 2 * LENGTH * EMBED * 64)
@@ -177,17 +177,17 @@ def recurrent_macs(gates: int, inputs: int, hidden: int) -> int:
     ],
 )
 @pytest.mark.parametrize("mode", [None, *MODES])
-def test_recurrent_networks(model, macs, mode):
+def test_recurrent_networks_match_hand_calculation(model, macs, mode):
     layer = only(count(Without(model, mode) if mode else model, inputs=[empty(6, 5, 4)]))
     assert layer.kind == "recurrent"
     assert layer.forward_flops == 2 * 6 * 5 * macs
     if mode is None:
         assert layer.weight_grad_flops == layer.forward_flops
         first = 2 * 6 * 5 * model.weight_ih_l0.numel() * (2 if model.bidirectional else 1)
-        assert layer.input_grad_flops == layer.forward_flops - first  # the gradient of the data is not asked for
+        assert layer.input_grad_flops == layer.forward_flops - first  # the input data needs no gradient
 
 
-def test_a_packed_sequence_counts_its_own_steps():
+def test_a_packed_sequence_counts_its_actual_steps():
     class Packed(nn.LSTM):
         def forward(self, data):
             return super().forward(PackedSequence(data, torch.tensor([2, 2, 1], device="cpu")))[0].data
@@ -202,7 +202,7 @@ def test_recurrent_cells(cell, gates):
 
 
 @pytest.mark.parametrize("mode", [None, *MODES])
-def test_bilinear(mode):
+def test_bilinear_matches_hand_calculation(mode):
     model = nn.Bilinear(4, 5, 6, bias=False)
     network = count(Without(model, mode) if mode else model, inputs=[empty(7, 4), empty(7, 5)])
     assert network.forward_flops == 2 * 7 * 6 * (4 * 5 + 5)
@@ -225,7 +225,7 @@ def test_bilinear(mode):
     ],
 )
 @pytest.mark.parametrize("mode", [None, *MODES])
-def test_products(function, inputs, macs, mode):
+def test_products_match_hand_calculation(function, inputs, macs, mode):
     model = Call(function)
     tensors = [empty(*shape) for shape in inputs]
     assert count(Without(model, mode) if mode else model, inputs=tensors).forward_flops == 2 * macs
@@ -240,7 +240,7 @@ def test_a_product_with_a_parameter_is_dense_and_one_of_activations_is_attention
     assert (product.kind, product.input_grad_flops) == ("attention", 2 * product.forward_flops)
 
 
-def test_an_embedding_reads_its_rows_and_multiplies_nothing():
+def test_an_embedding_reads_its_rows_and_has_no_flops():
     layer = only(count(nn.Embedding(1000, 16), inputs=[torch.zeros(2, 3, dtype=torch.int64)]))
     assert (layer.kind, layer.forward_flops, layer.parameters) == ("embedding", 0, 16000)
     assert (layer.input_shape, layer.output_shape) == ((2, 3), (2, 3, 16))
@@ -268,7 +268,7 @@ def test_an_embedding_reads_its_rows_and_multiplies_nothing():
         (nn.ZeroPad2d(1), "elementwise", None),
     ],
 )
-def test_what_multiplies_nothing_is_one_row_of_its_kind(model, kind, window):
+def test_an_operator_without_products_is_one_row_of_its_kind(model, kind, window):
     network = count(nn.Sequential(nn.Conv2d(4, 4, 1, bias=False), model), (4, 8, 8))
     _, layer = network.layers
     assert (layer.kind, layer.forward_flops, layer.name) == (kind, 0, "1")

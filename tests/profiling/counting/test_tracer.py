@@ -30,7 +30,7 @@ def gradients(network):
 PLAIN = [("first", 0, DENSE), ("second", DENSE, DENSE)]
 
 
-def test_a_shared_layer_works_at_each_use_and_has_its_parameters_once():
+def test_a_shared_layer_counts_flops_per_use_and_parameters_once():
     class Twice(nn.Module):
         def __init__(self):
             super().__init__()
@@ -59,14 +59,14 @@ def test_tied_weights_are_named_after_the_layer_that_uses_them():
     assert network.forward_flops == 2 * 6 * 4 * 10
 
 
-def test_a_functional_call_is_named_after_the_owner_of_its_weight():
+def test_a_functional_call_is_named_after_the_module_of_its_weight():
     def functional(second, x):
         return F.linear(x, second.weight, second.bias)
 
     assert gradients(count(Block(functional), (4,))) == PLAIN
 
 
-def test_what_no_module_owns_is_named_after_its_operator():
+def test_an_operation_outside_of_modules_is_named_after_its_operator():
     class Product(nn.Module):
         def forward(self, x):
             return x @ x.T
@@ -75,7 +75,7 @@ def test_what_no_module_owns_is_named_after_its_operator():
     assert layer.name == "(mm)"
 
 
-def test_frozen_layers_need_no_gradient_and_nothing_before_them_either():
+def test_frozen_layers_and_layers_before_them_have_no_gradients():
     model = Block(lambda second, x: second(x))
     model.first.requires_grad_(False)
     assert gradients(count(model, (4,))) == [("first", 0, 0), ("second", 0, DENSE)]
@@ -85,7 +85,7 @@ def test_frozen_layers_need_no_gradient_and_nothing_before_them_either():
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-def test_the_callers_mode_does_not_matter_and_the_networks_own_does(mode):
+def test_gradient_modes_apply_inside_the_network_only(mode):
     def without(second, x):
         with mode():
             return second(x)
@@ -95,7 +95,7 @@ def test_the_callers_mode_does_not_matter_and_the_networks_own_does(mode):
         assert gradients(count(Block(lambda second, x: second(x)), (4,))) == PLAIN
 
 
-def test_compiled_networks_parts_and_functions_are_counted_as_written():
+def test_compiled_networks_modules_and_functions_are_counted_uncompiled():
     @torch.compile
     def compiled(second, x):
         return second(x)
@@ -111,7 +111,7 @@ def test_compiled_networks_parts_and_functions_are_counted_as_written():
     assert gradients(count(in_place, (4,))) == PLAIN
 
 
-def test_a_network_wrapped_for_several_devices():
+def test_a_network_wrapped_for_several_devices_is_counted():
     assert gradients(count(nn.DataParallel(Block(lambda second, x: second(x))), (4,))) == PLAIN
 
 
@@ -128,7 +128,7 @@ def test_a_warning_names_checkpoints_and_their_second_forward_is_not_counted(ree
 
 
 class Square(torch.autograd.Function):
-    """Its forward pass is two dense layers, of which torch records no graph."""
+    """A function with two dense layers in its forward pass, of which torch records no graph."""
 
     @staticmethod
     def forward(ctx, x, weight):
@@ -158,7 +158,7 @@ apply_square = Square.apply
 
 
 @pytest.mark.parametrize(("function", "times"), [(apply_square, 2), (NewStyle.apply, 1)])
-def test_custom_autograd_functions_are_said(function, times):
+def test_custom_autograd_functions_are_reported(function, times):
     network = count(Block(lambda second, x: function(x, second.weight)), (4,))
     assert network.forward_flops == (1 + times) * DENSE
     assert network.training_flops == 2 * DENSE + 3 * times * DENSE
@@ -172,7 +172,7 @@ def test_custom_autograd_functions_are_said(function, times):
     )
 
 
-def test_parameters_that_are_not_used_are_rows_and_are_said():
+def test_unused_parameters_are_rows_and_are_reported():
     network = count(Block(lambda second, x: x), (4,))
     assert network.parameters == 40
     assert network.layers[-1].name == "second"
@@ -194,12 +194,12 @@ def test_a_warning_names_an_operator_without_a_rule():
     )
 
 
-def test_lazy_layers_learn_their_shapes():
+def test_lazy_layers_are_initialized():
     network = count(nn.Sequential(nn.LazyConv2d(4, 3), nn.Flatten(), nn.LazyLinear(3)), (3, 8, 8))
     assert network.parameters == 4 * 27 + 4 + 4 * 36 * 3 + 3
 
 
-def test_tensors_that_are_no_parameters_come_along():
+def test_plain_tensors_of_a_module_are_moved_with_it():
     class Masked(nn.Module):
         def __init__(self):
             super().__init__()

@@ -1,4 +1,4 @@
-"""The Visual Decathlon: its score, its domains in both layouts, what is missing, and a domain that is run."""
+"""The Visual Decathlon: score, both layouts of the domains, missing domains, and the training of a domain."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from distdl.studies.decathlon import tasks as domain
 AIRCRAFT = next(domain for domain in DOMAINS if domain.folder == "aircraft")
 
 
-def test_score_is_the_challenges() -> None:
+def test_the_score_matches_the_challenge() -> None:
     baseline = 1 - AIRCRAFT.baseline / 100
     assert score.domain(0.0, baseline) == 1000
     assert score.domain(baseline, baseline) == pytest.approx(250)
@@ -28,14 +28,14 @@ def test_score_is_the_challenges() -> None:
     assert score.total([(0.0, 0.1), (0.5, 0.1)]) == 1000
 
 
-def test_baselines_are_the_published_ones() -> None:
+def test_baselines_match_the_published_values() -> None:
     assert len(DOMAINS) == 10 and sum(domain.classes for domain in DOMAINS) == 3128
     assert np.mean([domain.baseline for domain in DOMAINS]) == pytest.approx(76.51, abs=0.01)
 
 
 @pytest.fixture
 def challenge(tmp_path: Path) -> Path:
-    """A data root with one domain as the challenge's archive has it: classes in train and val, test without labels."""
+    """Write a data root with one domain in the challenge's layout: classes in train and val, test without labels."""
     random = np.random.default_rng(0)
     for part, classes in (("train", ("0001", "0002")), ("val", ("0001", "0002")), ("test", ("",))):
         for name in classes:
@@ -47,7 +47,7 @@ def challenge(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_domain_in_the_challenges_layout(challenge: Path) -> None:
+def test_a_domain_in_the_layout_of_the_challenge_is_read(challenge: Path) -> None:
     dataset = load(DataConfig(name="decathlon-aircraft", root=challenge, validation=0.25))
     assert dataset.classes == ("0001", "0002") and dataset.image_size == 72 and dataset.channels == 3
     assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (6, 2, 4)
@@ -55,7 +55,7 @@ def test_a_domain_in_the_challenges_layout(challenge: Path) -> None:
     assert any("no class folders" in note for note in dataset.notes)
 
 
-def test_domains_in_their_own_layout(data_root: Path) -> None:
+def test_domains_in_their_original_layouts_are_read(data_root: Path) -> None:
     sizes = {"cifar100": (100, 6000), "dtd": (10, 900), "gtsrb": (43, 1290), "vgg-flowers": (5, 175)}
     for name, (classes, images) in sizes.items():
         dataset = load(DataConfig(name=f"decathlon-{name}", root=data_root, normalize="none"))
@@ -65,7 +65,7 @@ def test_domains_in_their_own_layout(data_root: Path) -> None:
     assert omniglot.channels == 3 and len(omniglot.classes) == 242
 
 
-def test_recipes_of_all_trials_are_valid() -> None:
+def test_the_recipes_of_all_trials_are_valid() -> None:
     for settings in (DecathlonSettings(), DecathlonSettings(**STUDY.quick)):
         listed = trials(settings)
         assert len({trial.name for trial in listed}) == len(listed)
@@ -75,7 +75,7 @@ def test_recipes_of_all_trials_are_valid() -> None:
     assert len(trials(DecathlonSettings())) == 10 * (1 + 3 * 3)
 
 
-def test_a_missing_domain_is_reported_and_is_no_failure(challenge: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_domain_is_reported_without_a_failure(challenge: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DISTDL_DATA", str(challenge))
     settings = DecathlonSettings(domains=("svhn", "ucf101"), rates=(0.01,), seeds=1)
     outcomes = {}
@@ -89,8 +89,8 @@ def test_a_missing_domain_is_reported_and_is_no_failure(challenge: Path, monkeyp
     assert "street view house numbers, UCF101 dynamic images" in finding.text
 
 
-def test_a_domain_is_run_and_scored(data_root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Flowers by CIFAR-10's ResNet-20, on frozen features and fine-tuned, trained for real."""
+def test_a_domain_is_trained_and_scored(data_root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Train on flowers from CIFAR-10's ResNet-20, with frozen features and with fine-tuning."""
     monkeypatch.setenv("DISTDL_DATA", str(data_root))
     overrides = {"data.loader": "resident", "epochs": 2, "progress": "none", "compute.threads": 1}
     settings = DecathlonSettings(

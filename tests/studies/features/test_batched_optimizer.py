@@ -1,4 +1,4 @@
-"""Trials that are trained at once are those that torch.optim trains one by one."""
+"""Trials that are trained as one batch equal those that torch.optim trains one by one."""
 
 import pytest
 import torch
@@ -51,13 +51,13 @@ def alone(setting: Setting) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("number", range(len(SETTINGS)))
-def test_each_trial_is_torch_own_to_1e_6(number: int) -> None:
+def test_each_trial_equals_torchs_within_1e_6(number: int) -> None:
     batched, single = stacked(SETTINGS)[number], alone(SETTINGS[number])
-    assert single.abs().max() > 0.01  # it has moved
+    assert single.abs().max() > 0.01  # the weights have changed
     assert torch.allclose(batched, single, rtol=1e-6, atol=1e-6 * float(single.abs().max()))
 
 
-def test_a_trial_that_diverges_leaves_the_others_alone() -> None:
+def test_a_diverging_trial_does_not_affect_the_others() -> None:
     weight = torch.tensor([1.0, 1.0], requires_grad=True)
     optimizer = StackedOptimizer([weight], [Setting(kind="sgd", lr=100.0), Setting(kind="sgd", lr=0.1)])
     for _ in range(100):
@@ -66,6 +66,6 @@ def test_a_trial_that_diverges_leaves_the_others_alone() -> None:
 
 
 @pytest.mark.parametrize("settings", [SETTINGS[:1], [SETTINGS[0], SETTINGS[3], SETTINGS[1]]])
-def test_settings_that_do_not_suit_are_refused(settings: list[Setting]) -> None:
+def test_invalid_settings_are_refused(settings: list[Setting]) -> None:
     with pytest.raises(ValueError, match="one setting per trial"):
         StackedOptimizer([torch.zeros(3, 2)], settings)

@@ -1,4 +1,4 @@
-"""Kept features are the network's own, and a last layer trained on them is the one that `distdl.train` trains."""
+"""Stored features equal the network's, and a last layer trained on them equals the one that `distdl.train` trains."""
 
 import dataclasses
 import json
@@ -28,12 +28,12 @@ NETWORKS = {
     "resnet20": ("resnet20-12fca82f.th", "32", "imagenet", "linear"),
     "darknet-tiny": ("darknet_tiny_imagenet_state_dict.pth", "64", "none", "49"),
 }
-"""Weights, image size, normalisation and the last layer's name. Both have BatchNorm with statistics of their own."""
+"""Weights, image size, normalization and name of the last layer. Both networks have BatchNorm statistics."""
 
 
 @pytest.fixture
 def flowers(data_root: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Overrides of a training on flowers; a file of weights is found by its name next to the data sets."""
+    """Overrides of a training on flowers. Weight files are found by name in the data root."""
     monkeypatch.setenv("DISTDL_DATA", str(data_root))
     return {"data.name": "flowers", "data.validation": 0.3, "data.loader": "resident", "data.batch_size": 32}
 
@@ -49,7 +49,7 @@ def configured(overrides: dict[str, Any]) -> Config:
 
 @pytest.mark.parametrize("name", NETWORKS)
 @torch.no_grad()
-def test_kept_features_give_the_networks_logits(name: str, flowers: dict[str, Any], tmp_path: Path) -> None:
+def test_stored_features_give_the_networks_logits(name: str, flowers: dict[str, Any], tmp_path: Path) -> None:
     config = configured({**flowers, **network_overrides(name)})
     dataset = datasets.load(config.data)
     features.write(tmp_path / "kept", features.compute(config, dataset, World()))
@@ -65,8 +65,8 @@ def test_kept_features_give_the_networks_logits(name: str, flowers: dict[str, An
         assert labels.tolist() == getattr(dataset, part).labels.tolist()
 
 
-def test_last_layers_are_those_of_a_training_with_the_rest_frozen(flowers: dict[str, Any], tmp_path: Path) -> None:
-    """A batch that is not full, a drop of the rate, momentum, a penalty and label smoothing: weights within 1e-5."""
+def test_last_layers_equal_those_of_a_training_with_frozen_features(flowers: dict[str, Any], tmp_path: Path) -> None:
+    """Weights agree within 1e-5, with an incomplete batch, a rate drop, momentum, weight decay and label smoothing."""
     recipe = Recipe(
         profile="resnet20-cifar100",
         overrides={
@@ -98,7 +98,7 @@ def test_last_layers_are_those_of_a_training_with_the_rest_frozen(flowers: dict[
     )
 
 
-def test_a_cut_trial_goes_on_with_its_features(flowers: dict[str, Any], tmp_path: Path) -> None:
+def test_an_interrupted_trial_is_resumed_with_its_stored_features(flowers: dict[str, Any], tmp_path: Path) -> None:
     recipe = Recipe(overrides={**flowers, **network_overrides("resnet20"), "epochs": 2})
     table = grid_table(recipe, (0.1,), 1)
     first = features.grid(tmp_path, table)
@@ -108,7 +108,7 @@ def test_a_cut_trial_goes_on_with_its_features(flowers: dict[str, Any], tmp_path
     assert again["heads"] == first["heads"] and again["features_s"] < first["features_s"]
 
 
-def test_what_cannot_be_kept_is_refused(flowers: dict[str, Any], tmp_path: Path) -> None:
+def test_features_that_cannot_be_stored_are_refused(flowers: dict[str, Any], tmp_path: Path) -> None:
     config = configured({**flowers, **network_overrides("resnet20")})
     dataset = datasets.load(config.data)
     stored = features.compute(config, dataset, World())

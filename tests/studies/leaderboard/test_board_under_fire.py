@@ -1,4 +1,4 @@
-"""Processes that hammer one board and are killed at random: nothing that it acknowledged is lost, nothing is torn."""
+"""Concurrent processes on one board, killed at random: no acknowledged checkpoint is lost or damaged."""
 
 import os
 import random
@@ -25,26 +25,26 @@ def start(board: Path, index: int) -> subprocess.Popen[str]:
 
 
 def best_score(board: Board) -> float:
-    """The best score now, its checkpoint verified. That of a slot that is gone is only good if the slot is, too."""
+    """The current best score, after a check of its checkpoint, which may only be missing if its slot is gone too."""
     while True:
         best = board.state().best
         if best is None:
             return -1e9
-        why = damaged(board.slot(best.name))
-        if why is None:
+        damage = damaged(board.slot(best.name))
+        if damage is None:
             return best.score
-        assert best.name not in board.state().slots, f"slot {best.name}: {why}"
+        assert best.name not in board.state().slots, f"slot {best.name}: {damage}"
 
 
 @pytest.mark.parametrize(
     ("seconds", "count"), [pytest.param(6, 6, id="short"), pytest.param(60, 8, id="a minute", marks=pytest.mark.slow)]
 )
-def test_killed_at_random_no_slot_is_lost_or_torn_and_the_best_never_falls(
+def test_random_kills_lose_or_damage_no_slot_and_never_lower_the_best_score(
     tmp_path: Path, seconds: float, count: int
 ) -> None:
     folder, rng = tmp_path / "board", random.Random(count)
     processes = [start(folder, index) for index in range(count)]
-    end_time, kills, best, looks = time.monotonic() + seconds, 0, -1e9, 0
+    end_time, kills, best, checks = time.monotonic() + seconds, 0, -1e9, 0
     while time.monotonic() < end_time or kills < 3 or best == -1e9:
         time.sleep(rng.uniform(0.05, 0.4))
         index = rng.randrange(count)
@@ -56,22 +56,22 @@ def test_killed_at_random_no_slot_is_lost_or_torn_and_the_best_never_falls(
         if (folder / "slots").is_dir():
             now = best_score(Board(folder))
             assert now >= best, "the best score fell"
-            best, looks = now, looks + 1
-    for process in processes:  # half of them die, the others end in order
+            best, checks = now, checks + 1
+    for process in processes:  # half of them are killed, the others are terminated
         process.send_signal(signal.SIGKILL if process is processes[0] else signal.SIGTERM)
-    ended = [(process.communicate()[1], process.returncode) for process in processes]
+    exits = [(process.communicate()[1], process.returncode) for process in processes]
     # A process that has not set its handler yet ends by SIGTERM.
-    assert {code for _, code in ended} <= {0, -signal.SIGKILL, -signal.SIGTERM}, ended
+    assert {code for _, code in exits} <= {0, -signal.SIGKILL, -signal.SIGTERM}, exits
 
     board = Board(folder)
     assert board.inconsistencies() == []
-    state, highest, fewest = BoardState(), -1e9, 0
+    state, best_so_far, fewest = BoardState(), -1e9, 0
     rows = board.rows()
     for row in rows:
         apply(state, row)
         if state.slots:
-            assert state.best.score >= highest and len(state.slots) >= fewest
-            highest, fewest = state.best.score, len(state.slots)
+            assert state.best.score >= best_so_far and len(state.slots) >= fewest
+            best_so_far, fewest = state.best.score, len(state.slots)
     assert len(state.slots) == SLOTS
     published = {row["take"]: row["score"] for row in rows if row["kind"] == "publish"}
     for log in tmp_path.glob("log-*"):
@@ -82,10 +82,10 @@ def test_killed_at_random_no_slot_is_lost_or_torn_and_the_best_never_falls(
     assert {folder.name for folder in (folder / "slots").glob("take-*")} >= {
         board.slot(name).name for name in state.slots
     }
-    print(f"{len(rows)} events, {state.epochs} epochs, {kills} kills, {state.cut} takes cut, {looks} looks")
+    print(f"{len(rows)} events, {state.epochs} epochs, {kills} kills, {state.cut} takes cut, {checks} checks")
 
 
-def test_what_the_dead_left_is_put_in_order_by_the_next(tmp_path: Path) -> None:
+def test_the_next_process_cleans_up_after_a_killed_one(tmp_path: Path) -> None:
     from distdl.studies.leaderboard.board import Session
     from distdl.studies.leaderboard.rules import ReplaceWorst
 

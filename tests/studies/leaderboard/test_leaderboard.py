@@ -1,4 +1,4 @@
-"""Processes at a board that train for real: digits, in this process, an epoch in a fraction of a second."""
+"""Leaderboard workers that train on digits in this process; an epoch takes a fraction of a second."""
 
 import json
 import subprocess
@@ -48,7 +48,7 @@ def table(**changes: Any) -> dict[str, Any]:
     return usual | changes
 
 
-def test_an_attempt_is_trained_by_several_processes_and_its_top_is_tested(tmp_path: Path) -> None:
+def test_several_processes_train_an_attempt_and_its_best_is_tested(tmp_path: Path) -> None:
     study = tmp_path / "study"
     first = worker.work(study / "trials" / "b-process0", table(epochs=4))
     second = worker.work(study / "trials" / "b-process1", table(epochs=6))
@@ -57,14 +57,14 @@ def test_an_attempt_is_trained_by_several_processes_and_its_top_is_tested(tmp_pa
     assert board.inconsistencies() == []
     rows, state = board.rows(), board.state()
     used = {row["settings"]["name"] for row in rows if row["kind"] == "publish" and row["epoch"] == 1}
-    assert used == {"fast"}  # both beginnings
+    assert used == {"fast"}  # both initial slots
     parents = {row["take"]: row for row in rows if row["kind"] == "take"}
     epochs = {row["take"]: row["epoch"] for row in rows if row["kind"] == "publish"}
     for row in rows:
         if row["kind"] in ("publish", "drop"):
             lease = parents[row["take"]]
             previous = epochs.get(lease["slot"], 0)
-            assert row["epoch"] == previous + 1  # clones carry their counters
+            assert row["epoch"] == previous + 1  # clones keep their counters
             assert row["settings"] == PROFILES[(previous + lease["tries"]) % 2]
     state_dict, progress = tensors.load(board.slot(state.best.name))
     assert (progress.epoch, progress.images) == (state.best.epoch, 300 * state.best.epoch)
@@ -75,12 +75,12 @@ def test_an_attempt_is_trained_by_several_processes_and_its_top_is_tested(tmp_pa
     tested = worker.top(study / "trials" / "b-top", table())
     assert tested["score"] == state.best.score and 0 < tested["test"]["accuracy"] <= 1
     assert (tested["epochs"], tested["slices"], tested["cut"]) == (6, 2, 0)
-    with worker.trainer_of(tmp_path / "again" / "x", table()) as trainer:  # the score is that of these very weights
+    with worker.trainer_of(tmp_path / "again" / "x", table()) as trainer:  # the score belongs to exactly these weights
         trainer.resume(board.slot(state.best.name))
         assert trainer.evaluate("validation")["accuracy"] == state.best.score
 
 
-def test_a_clone_goes_on_with_the_bits_of_what_it_was_cloned_from(tmp_path: Path) -> None:
+def test_a_clone_continues_with_the_same_bits_as_its_original(tmp_path: Path) -> None:
     ended = []
     with worker.trainer_of(tmp_path / "one", table()) as trainer:
         assert trainer.train_epoch(trainer.loaders["train"].epoch(3))
@@ -93,7 +93,7 @@ def test_a_clone_goes_on_with_the_bits_of_what_it_was_cloned_from(tmp_path: Path
         ended.append({name: value.clone() for name, value in trainer.model.state_dict().items()})
     with worker.trainer_of(tmp_path / "two", table()) as trainer:
         for order in (7, 8):
-            worker.start_over(trainer, 99)  # as a process that has worked on something else meanwhile
+            worker.start_over(trainer, 99)  # as a process that has trained another slot in between
             trainer.resume(folder)
             assert trainer.train_epoch(trainer.loaders["train"].epoch(order))
             ended.append({name: value.clone() for name, value in trainer.model.state_dict().items()})
@@ -102,14 +102,12 @@ def test_a_clone_goes_on_with_the_bits_of_what_it_was_cloned_from(tmp_path: Path
     assert not all(torch.equal(original[name], sibling[name]) for name in original)
 
 
-def test_a_slice_that_is_over_stops_in_order_and_the_next_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_finished_slice_stops_cleanly_and_the_next_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "study" / "trials" / "b-process0"
-    longest = worker._Worker._train
+    train = worker._Worker._train
 
     def slow(self, lease):  # as an epoch of a large network
-        done = longest(self, lease)
+        done = train(self, lease)
         self.longest_s = 1e4
         return done
 
@@ -126,12 +124,12 @@ def test_a_slice_that_is_over_stops_in_order_and_the_next_goes_on(
 
 
 @pytest.mark.parametrize("overrides", [{"schedule.name": "cosine"}, {"optim.name": "rmsprop"}])
-def test_what_the_profiles_cannot_set_is_refused(tmp_path: Path, overrides: dict[str, str]) -> None:
+def test_overrides_of_profile_fields_are_refused(tmp_path: Path, overrides: dict[str, str]) -> None:
     with pytest.raises(UserError, match="training profiles set"):
         worker.work(tmp_path / "study" / "trials" / "b", table(recipe=asdict(RECIPE.updated(overrides))))
 
 
-def test_a_process_that_was_killed_in_an_epoch_is_followed_by_the_next(tmp_path: Path) -> None:
+def test_the_next_process_continues_after_a_kill_within_an_epoch(tmp_path: Path) -> None:
     folder, board = tmp_path / "study" / "trials" / "b-process0", Board(tmp_path / "study" / "boards" / "b")
     code = (
         "import json, pathlib, sys; from distdl.studies.leaderboard import worker; "
@@ -168,16 +166,16 @@ def test_a_slice_shorter_than_an_epoch_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rule", ["ratchet", "population"])
-def test_an_epoch_whose_loss_is_no_number_is_dropped_and_the_process_goes_on(tmp_path: Path, rule: str) -> None:
-    wild = [{"name": "wild", "lr": 1e20, "momentum": 0.9, "weight_decay": 0.0}, PROFILES[0]]
-    result = worker.work(tmp_path / "study" / "trials" / "b", table(profiles=wild, rule=rule, epochs=4))
+def test_an_epoch_with_a_nan_loss_is_dropped_and_the_process_continues(tmp_path: Path, rule: str) -> None:
+    diverging = [{"name": "diverging", "lr": 1e20, "momentum": 0.9, "weight_decay": 0.0}, PROFILES[0]]
+    result = worker.work(tmp_path / "study" / "trials" / "b", table(profiles=diverging, rule=rule, epochs=4))
     assert result["dropped"] >= 1 and result["published"] >= 1
     board = Board(tmp_path / "study" / "boards" / "b")
     assert board.inconsistencies() == []
     assert all(row["settings"]["name"] == "fast" for row in board.rows() if row["kind"] == "publish")
 
 
-def test_a_damaged_slot_is_passed_over(tmp_path: Path) -> None:
+def test_a_damaged_slot_is_skipped(tmp_path: Path) -> None:
     folder = tmp_path / "study" / "trials" / "b-process0"
     worker.work(folder, table(epochs=2))
     board = Board(tmp_path / "study" / "boards" / "b")
@@ -188,7 +186,7 @@ def test_a_damaged_slot_is_passed_over(tmp_path: Path) -> None:
     assert sum(row["kind"] == "retire" for row in board.rows()) == 1
 
 
-def test_what_the_boards_show(tmp_path: Path) -> None:
+def test_findings_show_the_boards(tmp_path: Path) -> None:
     settings = LeaderboardSettings(attempts=("scratch", "fine-tuned"), population=("scratch",), processes=1)
     outcomes = {}
     for trial in STUDY.trials(settings):

@@ -19,7 +19,7 @@ from distdl.studies.leaderboard.trials import LeaderboardSettings, trials
 
 
 def play(session: Session, score: float, epochs: int = 0) -> tuple[int | None, bool]:
-    """One take and its offer. Returns the slot it came from, and whether it was published."""
+    """Lease a slot and submit a score. Returns the leased slot, and whether the result was published."""
     lease = session.lease()
     return lease.slot, submit(session, lease, score, epochs)
 
@@ -42,24 +42,24 @@ def session(tmp_path: Path):
     return Session(tmp_path / "board", ReplaceWorst(slots=2))
 
 
-def test_what_beats_any_slot_goes_over_the_bottom_one_and_the_least_worked_on_is_next(session: Session) -> None:
+def test_a_better_score_replaces_the_worst_slot_and_the_least_trained_slot_is_next(session: Session) -> None:
     assert play(session, 0.1) == (None, True)
-    assert play(session, 0.3) == (None, True)  # as many beginnings as slots
-    assert play(session, 0.05) == (1, False)  # both not worked on: the better one; its child beats none
-    assert play(session, 0.2) == (0, True)  # the other one; its child beats it
+    assert play(session, 0.3) == (None, True)  # as many initial leases as slots
+    assert play(session, 0.05) == (1, False)  # none was trained further: the better one is leased; its child beats none
+    assert play(session, 0.2) == (0, True)  # the other slot is leased; its child beats it
     assert sorted(session.lineage.state.slots) == [1, 3]
-    assert play(session, 0.3) == (3, True)  # 3 is new: never worked on; it is the bottom, and gone
-    assert play(session, 0.3) == (4, False)  # a draw replaces none
+    assert play(session, 0.3) == (3, True)  # 3 is new and was never trained further; it is the worst and is replaced
+    assert play(session, 0.3) == (4, False)  # an equal score replaces none
     assert [slot.score for slot in session.lineage.state.slots.values()] == [0.3, 0.3]
     assert session.inconsistencies() == []
 
 
-def test_not_a_number_is_dropped_even_from_an_empty_board(session: Session) -> None:
+def test_a_nan_score_is_dropped_even_on_an_empty_board(session: Session) -> None:
     assert play(session, float("nan")) == (None, False)
     assert [json.loads(line)["kind"] for line in session.lineage.file.read_text().splitlines()][-1] == "drop"
 
 
-def test_processes_at_the_same_time_take_different_slots(tmp_path: Path, session: Session) -> None:
+def test_concurrent_processes_lease_different_slots(tmp_path: Path, session: Session) -> None:
     play(session, 0.1), play(session, 0.2)
     first, second = session.lease(), session.lease()
     assert {first.slot, second.slot} == {0, 1}
@@ -70,7 +70,7 @@ def test_processes_at_the_same_time_take_different_slots(tmp_path: Path, session
     )
 
 
-def test_a_replaced_slot_stays_on_disk_while_someone_trains_from_it(session: Session) -> None:
+def test_a_replaced_slot_stays_on_disk_while_it_is_leased(session: Session) -> None:
     play(session, 0.1), play(session, 0.2)
     holder, other = session.lease(), session.lease()
     bottom = next(lease for lease in (holder, other) if lease.slot == 0)
@@ -82,13 +82,13 @@ def test_a_replaced_slot_stays_on_disk_while_someone_trains_from_it(session: Ses
     assert not session.slot(0).exists()
 
 
-def test_two_offers_for_one_place_are_decided_by_the_board_as_it_is_then(session: Session) -> None:
+def test_two_submissions_for_one_slot_are_compared_with_the_current_board(session: Session) -> None:
     play(session, 0.1), play(session, 0.2)
     first, second = session.lease(), session.lease()
     other = Session(session.folder, session.rule)
     third = other.lease()
 
-    def write(staging: Path) -> None:  # while this one writes, another raises the bottom above it
+    def write(staging: Path) -> None:  # during this write, another process raises the worst score above it
         assert submit(other, third, 0.9) and submit(session, second, 0.8)
         write_atomic(staging / STATE, lambda sink: sink.write(b"late"))
 
@@ -102,16 +102,16 @@ def test_two_offers_for_one_place_are_decided_by_the_board_as_it_is_then(session
     }
 
 
-def test_a_damaged_slot_is_seen_and_taken_off(session: Session) -> None:
+def test_a_damaged_slot_is_detected_and_removed(session: Session) -> None:
     play(session, 0.1), play(session, 0.2)
     (session.slot(1) / STATE).write_bytes(b"other")
     assert "does not match its checksum" in session.inconsistencies()[0]
     session.retire(1, "damaged")
     assert list(session.lineage.state.slots) == [0] and session.inconsistencies() == []
-    assert play(session, 0.05) == (None, True)  # its place is free: a new beginning
+    assert play(session, 0.05) == (None, True)  # its place is free: a new initial lease
 
 
-def test_a_torn_last_line_never_happened_and_is_cut_off(session: Session) -> None:
+def test_an_incomplete_last_line_is_ignored_and_removed(session: Session) -> None:
     play(session, 0.1), play(session, 0.2)
     previous = replay(session.rows())
     with session.lineage.file.open("a") as sink:
@@ -123,7 +123,7 @@ def test_a_torn_last_line_never_happened_and_is_cut_off(session: Session) -> Non
     assert Lineage(session.lineage.file).catch_up() == session.lineage.state
 
 
-def test_the_lineage_replays_to_the_board_at_every_line(session: Session) -> None:
+def test_replaying_the_lineage_gives_the_board_at_every_line(session: Session) -> None:
     for score in (0.1, 0.2, 0.3, 0.15, 0.4, 0.5):
         play(session, score)
     rows = session.rows()
@@ -135,7 +135,7 @@ def test_the_lineage_replays_to_the_board_at_every_line(session: Session) -> Non
 
 
 @pytest.mark.parametrize("line", ["nonsense\n", '{"kind": "publish", "take": 99}\n', "[]\n"])
-def test_a_lineage_that_is_none_is_refused_by_line(session: Session, line: str) -> None:
+def test_an_invalid_lineage_is_refused_with_its_line(session: Session, line: str) -> None:
     play(session, 0.1)
     with session.lineage.file.open("a") as sink:
         sink.write(line)
@@ -149,7 +149,7 @@ def test_a_board_of_another_rule_is_refused(session: Session, rule: Rule) -> Non
         Session(session.folder, rule)
 
 
-def test_slices_are_counted_over_processes_and_restarts(tmp_path: Path) -> None:
+def test_slices_are_summed_over_processes_and_restarts(tmp_path: Path) -> None:
     folder = tmp_path / "board"
     for ended in ("stopped", "completed"):
         session = Session(folder, ReplaceWorst(slots=2), job="17", waited_s=3.0)
@@ -165,7 +165,7 @@ def test_slices_are_counted_over_processes_and_restarts(tmp_path: Path) -> None:
     assert state.compute_s(now=0.0) == pytest.approx(spent)
 
 
-def test_profiles_alternate_by_the_checkpoints_counter_and_nothing_else() -> None:
+def test_profiles_alternate_by_the_checkpoints_counter_only() -> None:
     names = [profile_at(PUBLISHED, epoch, 0).name for epoch in range(7)]
     assert names == ["alex", "1e-3", "1e-4", "1e-5", "walter", "alex", "1e-3"]
     assert [profile_at(PUBLISHED, 4, tries).name for tries in range(3)] == ["walter", "alex", "1e-3"]
@@ -175,8 +175,8 @@ def test_profiles_alternate_by_the_checkpoints_counter_and_nothing_else() -> Non
     }
 
 
-def test_profiles_go_on_in_turn_across_restarts(tmp_path: Path) -> None:
-    """One slot that every epoch improves, each epoch by a process of its own: the profiles come in turn."""
+def test_profiles_continue_to_alternate_across_restarts(tmp_path: Path) -> None:
+    """One slot that each epoch improves, with a new process per epoch: the profiles alternate."""
     used = []
     for score in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6):
         session = Session(tmp_path / "board", ReplaceWorst(slots=1))
@@ -188,26 +188,29 @@ def test_profiles_go_on_in_turn_across_restarts(tmp_path: Path) -> None:
     assert used == ["alex", "1e-3", "1e-4", "1e-5", "walter", "alex"]
 
 
-def test_a_population_keeps_its_members_and_the_worst_takes_over_from_the_best(tmp_path: Path) -> None:
-    beginnings = tuple(
+def test_the_worst_member_of_a_population_copies_the_best(tmp_path: Path) -> None:
+    members = tuple(
         {"name": str(index), "lr": 10.0**-index, "momentum": 0.9, "weight_decay": 0.0} for index in range(5)
     )
-    session = Session(tmp_path / "board", PopulationBased(slots=5, beginnings=beginnings))
+    session = Session(tmp_path / "board", PopulationBased(slots=5, beginnings=members))
     takes = [session.lease() for _ in range(5)]
     assert [(lease.member, lease.settings["lr"]) for lease in takes] == [(index, 10.0**-index) for index in range(5)]
     for lease in takes:
         assert submit(session, lease, 0.1 * (lease.member + 1))
     worst = session.lease()
     assert worst.member == 0 and worst.slot == 4  # member 0 continues from member 4's weights...
-    assert worst.settings["lr"] / 1e-4 in (pytest.approx(0.8), pytest.approx(1.2))  # ...at a rate near to its
-    assert submit(session, worst, 0.01)  # replaced by what is worse
+    assert worst.settings["lr"] / 1e-4 in (
+        pytest.approx(0.8),
+        pytest.approx(1.2),
+    )  # ...with a learning rate near that of member 4
+    assert submit(session, worst, 0.01)  # replaced even by a lower score
     assert {slot.member: round(slot.score, 2) for slot in session.lineage.state.slots.values()}[0] == 0.01
     second = session.lease()
     assert (second.member, second.slot, second.settings["lr"]) == (1, 1, 0.1)
     assert [session.lease().member for _ in range(3)] == [2, 3, 4]
 
 
-def test_of_two_that_brought_one_member_further_the_first_counts(tmp_path: Path) -> None:
+def test_of_two_submissions_for_one_member_the_first_counts(tmp_path: Path) -> None:
     session = Session(tmp_path / "board", PopulationBased(slots=1))
     assert submit(session, session.lease(), 0.5)
     first, second = session.lease(), session.lease()
@@ -215,7 +218,7 @@ def test_of_two_that_brought_one_member_further_the_first_counts(tmp_path: Path)
     assert submit(session, second, 0.4) and not submit(session, first, 0.9)
 
 
-def test_the_tree_has_every_slot_of_the_board_and_those_that_led_there(session: Session) -> None:
+def test_the_tree_has_every_slot_and_its_ancestors(session: Session) -> None:
     for score in (0.1, 0.3, 0.2, 0.25, 0.4, 0.5, 0.6, 0.05):
         play(session, score)
     rows, state = session.rows(), session.lineage.state
@@ -240,7 +243,7 @@ def test_a_long_chain_is_drawn_in_few_lines(tmp_path: Path) -> None:
     assert [row[0] for row in lineage.rows] == ["└─ 0", "   ┊ 58 more", "   59"]
 
 
-def test_the_trials_are_the_processes_of_each_board_and_its_top() -> None:
+def test_the_trials_are_the_processes_and_the_final_test_of_each_board() -> None:
     listed = trials(LeaderboardSettings())
     names = [trial.name for trial in listed]
     assert len(set(names)) == len(names) == 6 * (2 + 1)

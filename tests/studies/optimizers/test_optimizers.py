@@ -1,4 +1,4 @@
-"""Study optimizers: the batched grids against torch's own, the document's figures, and findings of partial results."""
+"""Study optimizers: batched grids compared with torch, published figures, and findings from partial results."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ def optimizer_of(setting: Setting, parameters: list[torch.Tensor]) -> torch.opti
     return torch.optim.Adam(parameters, setting.lr, betas=(setting.beta1, setting.beta2), eps=setting.eps)
 
 
-def test_the_grids_are_whole() -> None:
+def test_the_grids_are_complete() -> None:
     assert (len(set(grids.line())), len(set(grids.softmax()))) == (88, 228)
     for setting in grids.line():
         assert sum(claim.covers(setting) for claim in document.LINE) >= 1, setting
@@ -35,7 +35,7 @@ def test_the_grids_are_whole() -> None:
 
 
 @pytest.mark.parametrize("place", [1, 9, 20, 40, 87])
-def test_the_line_is_torch_own(place: int) -> None:
+def test_the_line_is_trained_as_by_torch(place: int) -> None:
     settings = grids.line()
     path, losses = line.fit(settings, 200)
     weight, bias = (torch.tensor(value, requires_grad=True) for value in line.START)
@@ -49,7 +49,7 @@ def test_the_line_is_torch_own(place: int) -> None:
     assert torch.allclose(path[-1, place], torch.stack([weight, bias]).detach(), rtol=1e-6, atol=1e-6)
 
 
-def test_the_line_has_the_document_losses(tmp_path: Path) -> None:
+def test_the_losses_of_the_line_match_the_document(tmp_path: Path) -> None:
     result = json.loads(json.dumps(line.run(tmp_path, {"steps": 1000})))
     section = line.section(result)
     results = [part for part in section.parts if isinstance(part, Finding)]
@@ -65,7 +65,7 @@ def test_the_line_has_the_document_losses(tmp_path: Path) -> None:
     assert sum(isinstance(part, Figure) for part in section.parts) == 5
 
 
-def test_a_claim_is_kept_to() -> None:
+def test_a_published_value_is_compared_after_rounding() -> None:
     claim = document.line(Setting(kind="sgd", lr=0.001))
     assert claim.text == "0.15" and claim.agrees(0.148) and not claim.agrees(0.16) and not claim.agrees(None)
 
@@ -82,8 +82,8 @@ def fitted(digits: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, tor
 
 
 @pytest.mark.parametrize("place", [0, 10, 33, 100])
-def test_the_linear_layer_is_torch_own(place: int, digits, fitted) -> None:
-    """Network of the study, its order and its optimizer, on the 8 x 8 digits."""
+def test_the_linear_layer_is_trained_as_by_torch(place: int, digits, fitted) -> None:
+    """Network, sample order and optimizer of the study, on the 8 x 8 digits."""
     settings, (images, labels), (weight, bias, late) = grids.softmax(), digits, fitted
     layer = torch.nn.Linear(64, 10)
     torch.nn.init.zeros_(layer.weight)
@@ -106,7 +106,7 @@ def softmax_result(accuracy: np.ndarray) -> dict:
     return {"took_s": 1.0, "images": 60_000, "accuracy": accuracy.tolist(), "loss": [0.3] * 227 + [None]}
 
 
-def test_momentum_wins_only_where_the_intervals_allow_it() -> None:
+def test_momentum_is_best_only_if_significant() -> None:
     settings = grids.softmax()
     level = np.array([0.92 if grids.optimizer(s) == grids.MOMENTUM else 0.91 for s in settings])
     for noise, wins in ((0.0001, True), (0.01, False)):
@@ -119,7 +119,7 @@ def test_momentum_wins_only_where_the_intervals_allow_it() -> None:
 
 
 @pytest.mark.parametrize("fields", [STUDY.quick, {}])
-def test_each_training_is_a_valid_call(fields: dict) -> None:
+def test_each_training_is_valid(fields: dict) -> None:
     trials = STUDY.trials(STUDY.settings(**fields))
     assert len({trial.name for trial in trials}) == len(trials)
     trainings = [trial for trial in trials if trial.call == TRAIN]
@@ -142,7 +142,7 @@ def outcomes(accuracy: dict[cnn.Point, float], seeds: int) -> dict[str, Outcome]
     return results
 
 
-def test_findings_of_the_trials_that_ended() -> None:
+def test_findings_use_the_completed_trials() -> None:
     settings = STUDY.settings(**STUDY.quick)
     assert STUDY.findings(settings, {}) == []
     levels = {point: 0.9 if point.batch == 16 else 0.5 for point in points(settings)}

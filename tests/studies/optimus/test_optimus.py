@@ -1,4 +1,4 @@
-"""The study optimus on curves and step times whose makings are known: it finds them again."""
+"""The study optimus on simulated curves and step times: it recovers their coefficients."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ def settings(*assignments: str) -> OptimusSettings:
 
 
 def curve(network: str, device: str = "cpu", *, faster: float = 1.0) -> tuple[np.ndarray, list[tuple[int, float]]]:
-    """Losses whose b0 falls with depth, and accuracies that go with the loss: 50 % at a loss of 1."""
+    """Losses whose b0 decreases with depth, and accuracies that depend on the loss: 50 % at a loss of 1."""
     b0 = faster * 0.5 / logs.depth(network)
     seed = sum(map(ord, network + device))
     losses = (1 / (b0 * STEPS + 0.45) + 0.1) * np.random.default_rng(seed).lognormal(0, 0.02, len(STEPS))
@@ -32,7 +32,7 @@ def curve(network: str, device: str = "cpu", *, faster: float = 1.0) -> tuple[np
 
 
 def outcome(trial: Trial, root: Path, *, faster: dict[str, float]) -> Outcome:
-    """Outcome of the trial."""
+    """Outcome of a trial with simulated losses or step times."""
     folder, labels = root / trial.name, trial.labels
     folder.mkdir()
     result: dict = {"status": "completed"}
@@ -66,7 +66,7 @@ def table(sections: list[Section], name: str) -> list[dict]:
     return [dict(zip(results.columns, row, strict=True)) for row in results.rows]
 
 
-def test_the_full_study_is_the_documents() -> None:
+def test_the_full_study_matches_the_document() -> None:
     made = OptimusSettings()
     assert (made.networks, made.predicted) == (("resnet18", "resnet20", "resnet32", "resnet44", "resnet56"), "resnet50")
     assert (made.batch, made.epochs, made.target, made.servers) == (128, 350, 0.92, (2, 4))
@@ -84,7 +84,7 @@ def test_every_trial_is_a_training(quick: bool) -> None:
         assert configuration(trial).data.name == "cifar10"
 
 
-def test_a_network_is_predicted_from_the_others_and_time_from_its_epochs(tmp_path: Path) -> None:
+def test_epochs_are_predicted_from_other_networks_and_time_from_epochs(tmp_path: Path) -> None:
     made = settings()
     results = findings(made, outcomes(made, tmp_path))
     losses = table(results, "loss-models")
@@ -94,7 +94,7 @@ def test_a_network_is_predicted_from_the_others_and_time_from_its_epochs(tmp_pat
         assert row["b0 from"] <= row["b0"] <= row["b0 to"]
     assert "does not differ significantly over 10 curves" in texts(results)
     for row in table(results, "epochs"):
-        assert row["predicted"] == pytest.approx(6.6, rel=0.15)  # 1 / (0.01 k + 0.45) + 0.1 = 1 at k = 66, 10 an epoch
+        assert row["predicted"] == pytest.approx(6.6, rel=0.15)  # 1 / (0.01 k + 0.45) + 0.1 = 1 at k = 66, 10 per epoch
         assert row["measured"] == pytest.approx(6.6, rel=0.05)
         assert row["from"] < row["predicted"] < row["to"]
     assert "compute replayed in 12 of them" in texts(results)
@@ -107,7 +107,7 @@ def test_a_network_is_predicted_from_the_others_and_time_from_its_epochs(tmp_pat
     assert {row["fixed servers"] for row in table(results, "plans-published")} == {2, 4, None}
 
 
-def test_a_device_that_converges_otherwise_is_noticed(tmp_path: Path) -> None:
+def test_a_device_that_converges_differently_is_detected(tmp_path: Path) -> None:
     made = settings()
     results = findings(made, outcomes(made, tmp_path, cuda=1.6))
     assert "differs significantly over 10 curves: the smallest p-value of the device" in texts(results)
@@ -122,7 +122,7 @@ def test_findings_name_missing_trials(tmp_path: Path) -> None:
     assert "no parameter-server run is completed" in " ".join(section.text for section in results)
 
 
-def test_a_target_that_no_curve_reaches_gives_no_time(tmp_path: Path) -> None:
+def test_an_unreached_target_has_no_predicted_time(tmp_path: Path) -> None:
     made = settings("target=0.99", "devices=cpu", "networks=resnet44,resnet56,resnet74,resnet98,resnet110")
     results = findings(made, outcomes(made, tmp_path))
     assert "No curve reached 99%" in texts(results)
@@ -131,7 +131,7 @@ def test_a_target_that_no_curve_reaches_gives_no_time(tmp_path: Path) -> None:
     )
 
 
-def test_logs_of_another_device_join_the_regression(tmp_path: Path) -> None:
+def test_logs_of_another_device_are_used_in_the_regression(tmp_path: Path) -> None:
     source = tmp_path / "k80"
     source.mkdir()
     for network in OptimusSettings().networks:
@@ -161,8 +161,8 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize(("name", "says"), BAD.values(), ids=BAD)
-def test_logs_that_cannot_be_read(tmp_path: Path, name: str, says: str) -> None:
+@pytest.mark.parametrize(("name", "message"), BAD.values(), ids=BAD)
+def test_invalid_logs_are_refused(tmp_path: Path, name: str, message: str) -> None:
     for folder, file, text in (
         ("empty", "", ""),
         ("named", "alexnet.csv", "step,loss\n1,2\n2,1\n"),
@@ -171,7 +171,7 @@ def test_logs_that_cannot_be_read(tmp_path: Path, name: str, says: str) -> None:
         (tmp_path / folder).mkdir()
         if file:
             (tmp_path / folder / file).write_text(text, encoding="utf-8")
-    with pytest.raises(UserError, match=says):
+    with pytest.raises(UserError, match=message):
         logs.take(tmp_path, {"device": "k80", "folder": str(tmp_path / name)})
 
 
@@ -189,7 +189,7 @@ def test_invalid_settings_are_refused(assignment: str, message: str) -> None:
         settings(assignment)
 
 
-def test_adding_workers_stops_paying_where_the_next_one_brings_too_little() -> None:
+def test_the_number_of_workers_is_limited_by_the_marginal_gain() -> None:
     hours = [10.0, 6.0, 5.8, 5.0]
     several = [Plan(servers=1, workers=w, hours=h, low=h, high=h, cost=h) for w, h in enumerate(hours, 1)]
     assert last_paying_plan(several, 0.05).workers == 2

@@ -1,4 +1,4 @@
-"""The study `paleo`: the document's figures, and a real measurement of a small network."""
+"""The study `paleo`: the document's figures, and a measurement of a small network."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def counted() -> dict:
     return counts(Path(), {})
 
 
-def test_the_documents_figures(counted: dict, tmp_path: Path) -> None:
+def test_the_figures_match_the_document(counted: dict, tmp_path: Path) -> None:
     settings = PaleoSettings(networks=(), repeats=1)
     (trial,) = trials(settings)
     vgg19, k80 = findings(settings, {trial.name: outcome(trial, counted, tmp_path)})
@@ -35,7 +35,7 @@ def test_the_documents_figures(counted: dict, tmp_path: Path) -> None:
         assert board == pytest.approx(2 * ms, rel=0.03) and board < half < with_traffic
 
 
-def test_a_network_measured_here(counted: dict, tmp_path: Path) -> None:
+def test_a_small_network_is_measured(counted: dict, tmp_path: Path) -> None:
     settings = PaleoSettings(networks=("squeezenet1_1",), batch=1, rounds=1, repeats=2, on="cpu")
     first, *others = trials(settings)
     outcomes = {first.name: outcome(first, counted, tmp_path)}
@@ -53,7 +53,7 @@ def test_a_network_measured_here(counted: dict, tmp_path: Path) -> None:
     assert {part.n for part in section.parts if isinstance(part, Finding)} == {0, 2}
 
 
-def test_findings_name_a_sum_that_does_not_add_up(tmp_path: Path) -> None:
+def test_findings_report_layer_times_that_do_not_add_up(tmp_path: Path) -> None:
     settings = PaleoSettings(networks=("a",), repeats=1)
     result = {
         "device": "a GPU", "cuda": True, "threads": 1, "peak_flops_per_s": 1e12, "training_flops": 3e9,

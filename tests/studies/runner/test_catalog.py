@@ -1,4 +1,4 @@
-"""Studies found through entry points: distdl's own, another package's, and packages that are broken."""
+"""Studies found by entry points: those of distdl, of another package, and of broken packages."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ def distdl(*argv: str, env: Mapping[str, str] | None = None, code: int = 0) -> s
     return done.stdout + done.stderr
 
 
-def test_a_package_of_ones_own_is_found_and_run(tmp_path: Path) -> None:
+def test_the_study_of_another_package_is_found_and_run(tmp_path: Path) -> None:
     source, site = tmp_path / "source", tmp_path / "site"
     shutil.copytree(PLUGIN, source)  # setuptools writes into the source folder
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-build-isolation", "--no-deps"]
@@ -41,7 +41,7 @@ def test_a_package_of_ones_own_is_found_and_run(tmp_path: Path) -> None:
 
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
-    """Run a verb in this process, which sees the studies of `rows` too."""
+    """Run a command in this process, with the studies of `rows` in addition."""
 
     def call(*argv: str, rows: str = "relay = relay:STUDY", code: int = 0) -> str:
         site = tmp_path / f"site{len(list(tmp_path.glob('site*')))}"
@@ -56,7 +56,9 @@ def in_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
     return call
 
 
-def test_broken_ones_are_named_beside_the_others(in_process, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_broken_studies_are_listed_with_their_errors(
+    in_process, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "raises.py").write_text("raise RuntimeError('no such\\n  device')", encoding="utf-8")
     rows = "gone = nowhere.at_all:STUDY\nraises = raises:STUDY\nother = relay:Settings\nnamed = relay:STUDY"
@@ -72,7 +74,7 @@ def test_broken_ones_are_named_beside_the_others(in_process, monkeypatch: pytest
     assert text.startswith(f"error: {missing}") and text.count("\n") == 1
 
 
-def test_an_unknown_one_is_reported_with_the_nearest(in_process) -> None:
+def test_an_unknown_study_is_an_error_with_a_suggestion(in_process) -> None:
     assert 'error: study "scalling" is not known; did you mean "scaling"?' in in_process(
         "study", "run", "scalling", code=2
     )
@@ -84,8 +86,8 @@ def test_every_study_of_distdl_can_be_loaded() -> None:
         assert row.summary
 
 
-def test_both_lists_are_the_same_fast_and_fit_a_terminal() -> None:
-    """Listing imports neither the studies nor torch, and has at most 80 columns."""
+def test_both_lists_are_equal_fit_80_columns_and_import_no_torch() -> None:
+    """The lists import neither the studies nor torch, and have at most 80 columns."""
     code = (
         "import sys; from distdl.cli.__main__ import main; main(sys.argv[1:]); "
         "print({'torch', 'pandas', 'distdl.studies'} & set(sys.modules))"
@@ -100,13 +102,13 @@ def test_both_lists_are_the_same_fast_and_fit_a_terminal() -> None:
     assert max(map(len, lines)) <= 80
 
 
-def test_help_has_the_studys_own_settings(in_process) -> None:
+def test_help_lists_the_settings_of_the_study(in_process) -> None:
     text = in_process("study", "run", "relay", "--help")
     assert "--jobs" in text and "--steps" in text and "Steps of each training" in text
 
 
 @pytest.mark.parametrize(
-    ("argv", "complaint"),
+    ("argv", "message"),
     [
         (("--set", "callz=3"), '"callz" is not a setting of study relay; did you mean "calls"?'),
         (("--set", "calls"), '--set "calls" has no value: write key=value'),
@@ -121,6 +123,6 @@ def test_help_has_the_studys_own_settings(in_process) -> None:
         (("--slurm", "--nodes=2"), '"nodes=2" conflicts with --nodes of the batch script'),
     ],
 )
-def test_wrong_arguments_end_with_one_line(argv: tuple[str, ...], complaint: str, in_process) -> None:
+def test_invalid_arguments_are_one_line_errors(argv: tuple[str, ...], message: str, in_process) -> None:
     text = in_process("study", "run", "relay", "--out", "study", *argv, code=2)
-    assert complaint in text and text.count("\n") == 1 and text.startswith("error: ")
+    assert message in text and text.count("\n") == 1 and text.startswith("error: ")

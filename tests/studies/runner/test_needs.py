@@ -1,4 +1,4 @@
-"""Needs of a study before its first trial: the packages, imports and settings of every component of its recipes."""
+"""Requirements that are checked before the first trial: packages, imports and settings of all components."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def overrides(group: str, name: str) -> dict[str, object]:
 CHECKED = sorted(group for group, kind in KINDS.items() if kind.is_field and not kind.open)
 
 
-def test_a_study_whose_components_are_there_passes(tmp_path: Path) -> None:
+def test_a_study_with_all_components_passes(tmp_path: Path) -> None:
     needs.check(folder(tmp_path, {"trackers": ["trackers_of_a_user:JsonLines"], "optim.name": "adam"}))
 
 
@@ -52,19 +52,19 @@ def test_a_component_that_requires_a_missing_package_is_named(
 
 
 @pytest.mark.parametrize("group", CHECKED)
-def test_a_component_of_a_user_that_cannot_be_used_is_named(group: str, tmp_path: Path) -> None:
+def test_an_invalid_user_component_is_named(group: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=rf"^study one, trial only: {KINDS[group].where}: .*THING is not callable"):
         needs.check(folder(tmp_path, overrides(group, "wrong_parts_of_a_user:THING")))
 
 
-def test_the_older_name_of_a_tracker_counts_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_older_option_for_a_tracker_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     row = Row(factory="no_such_package:part", requires="no_such_package")
     monkeypatch.setitem(COMPONENTS, "trackers", {"tensorboard": row})
     with pytest.raises(UserError, match="trackers: tensorboard needs no_such_package"):
         needs.check(folder(tmp_path, {"telemetry.tensorboard": True}))
 
 
-def test_a_data_set_of_a_user_gets_its_settings(tmp_path: Path) -> None:
+def test_the_settings_of_a_users_data_set_are_checked(tmp_path: Path) -> None:
     fields = {"data.name": "datasets_of_a_user:stripes", "options": {"dataset": {"count": 12}}}
     needs.check(folder(tmp_path, fields))
     with pytest.raises(UserError, match=r"options\.dataset\.cont: .* has no setting 'cont'"):

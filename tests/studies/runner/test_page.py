@@ -1,4 +1,4 @@
-"""A study's page: from findings.json, from the study itself where that is newer, and what names and damage do."""
+"""A study's page: findings from findings.json or computed again, unusual names, and damaged files."""
 
 import json
 import os
@@ -42,7 +42,7 @@ def names(path: Path) -> list[str]:
 
 @pytest.fixture
 def folder(tmp_path):
-    """A study's folder as its runner leaves it; its plug-in is not installed."""
+    """Write the folder of a finished study whose plug-in is not installed."""
     path = tmp_path / "mine"
     for name, status in (("a-seed0", "completed"), ("b-seed0", "failed")):
         trial = path / "trials" / name
@@ -52,17 +52,17 @@ def folder(tmp_path):
         if status == "completed":
             (trial / "result.json").write_text(json.dumps(result("a", 10, gpu=False)))
     (path / "study.toml").write_text('study = "not-installed"\n[settings]\nseeds = 5\nrates = [0.1, 0.01]\n')
-    writer = StudyFolder.__new__(StudyFolder)  # only the writer of findings.json is wanted
+    writer = StudyFolder.__new__(StudyFolder)  # only to write findings.json
     writer.path = path
     writer.write_findings(SECTIONS)
     return path
 
 
-def test_findings_come_back_as_they_were_written(folder):
+def test_findings_are_read_back_unchanged(folder):
     assert stored.sections(folder / "findings.json") == SECTIONS
 
 
-def test_a_study_has_its_findings_trials_and_settings(folder):
+def test_the_page_has_findings_trials_and_settings(folder):
     page = study.page(folder)
     assert page.title == "not-installed" and page.sections[0] == SECTIONS[0]
     assert page.notes == ("trial b-seed0: failed",)
@@ -75,7 +75,7 @@ def test_a_study_has_its_findings_trials_and_settings(folder):
     assert ("rates", "0.1, 0.01") in settings.rows
 
 
-def test_its_page_is_written_into_its_folder(folder):
+def test_the_page_is_written_into_the_study_folder(folder):
     text = write_report([folder]).read_text(encoding="utf-8")
     assert (folder / "report.html").is_file()
     assert "Fine-tuned reaches 71.9 % (70.8 to 73.0)." in text and "not as expected" in text
@@ -85,7 +85,7 @@ def test_its_page_is_written_into_its_folder(folder):
     assert "data:image/" in text
 
 
-def test_newer_results_without_the_plug_in_are_told(folder):
+def test_newer_results_without_the_plug_in_are_noted(folder):
     old = (folder / "findings.json").stat().st_mtime
     os.utime(folder / "trials" / "a-seed0" / "result.json", (old + 9, old + 9))
     notes = study.page(folder).notes
@@ -101,20 +101,20 @@ def test_damaged_findings_without_the_plug_in_are_an_error(folder, text):
         study.page(folder)
 
 
-def test_damaged_trials_are_told(folder):
+def test_damaged_trials_are_noted(folder):
     (folder / "trials" / "a-seed0" / "trial.json").write_text("{")
     notes = study.page(folder, SECTIONS).notes
     assert any(note.startswith("a-seed0/trial.json cannot be read") for note in notes)
 
 
-def test_a_study_beside_a_run_is_refused(folder, tmp_path):
+def test_a_study_together_with_a_run_is_refused(folder, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     with pytest.raises(UserError, match="which has its own page"):
         write_report([folder, other])
 
 
-def test_names_cannot_leave_the_folder_or_hide_each_other(tmp_path):
+def test_file_names_stay_in_the_folder_and_are_unique(tmp_path):
     tables = [
         Table(name=name, title="", columns=("a",), rows=((1,),)) for name in ("../../x", "x", "X", "a/b c", "..", "")
     ]

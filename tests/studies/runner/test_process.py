@@ -1,4 +1,4 @@
-"""Command lines of trials, and the end of their processes."""
+"""Command lines of trials, and the termination of their processes."""
 
 import subprocess
 from pathlib import Path
@@ -26,7 +26,9 @@ def test_the_command_line_of_a_training_gives_its_configuration(name: str) -> No
         assert from_command_line(arguments(trial.recipe), strategy=strategy) == expected
 
 
-def test_a_process_that_ends_by_itself_meanwhile_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_ends_during_termination_is_not_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     child = subprocess.Popen(["sleep", "60"])
     seen = psutil.Process(child.pid)
     child.kill()

@@ -1,4 +1,4 @@
-"""The table of trials at 80 columns, and the lines without a terminal."""
+"""The table of trials at 80 columns, and the log lines without a terminal."""
 
 import io
 import re
@@ -33,7 +33,7 @@ def rendered(runner: Runner, *, terminal: bool) -> str:
     console = PlainConsole(file=sink, width=80, height=24, force_terminal=terminal, color_system=None)
     with ProgressDisplay(console) as board:
         board(runner)
-    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", sink.getvalue())  # without what moves the cursor
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", sink.getvalue())  # without cursor movements
 
 
 def test_the_table_fits_a_terminal(runner: Runner) -> None:
@@ -47,7 +47,7 @@ def test_the_table_fits_a_terminal(runner: Runner) -> None:
     assert " ".join(" ".join(body).split()).count("no room [left]") == 20
 
 
-def test_the_time_left_is_that_of_what_is_to_do() -> None:
+def test_the_remaining_time_is_estimated_from_completed_trials() -> None:
     records = {str(place): claim.Record(status="completed", seconds=seconds) for place, seconds in enumerate((50, 70))}
     states = dict.fromkeys(records, "completed") | dict.fromkeys("abc", "waiting") | {"d": "not started"}
     records |= {name: claim.Record() for name in "abcd"}
@@ -56,7 +56,7 @@ def test_the_time_left_is_that_of_what_is_to_do() -> None:
     assert progress({"a": "waiting"}, records) == "0% done, time left -"
 
 
-def test_lines_say_what_has_changed(runner: Runner) -> None:
+def test_log_lines_report_changed_trials(runner: Runner) -> None:
     text = rendered(runner, terminal=False)
     assert "[4/40] call3: failed: error: no room [left]" in text
     assert str(runner.folder.path / "trials/call3/output.log") in text
@@ -64,5 +64,5 @@ def test_lines_say_what_has_changed(runner: Runner) -> None:
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(12.34, "12.3 s"), (75, "1:15 min"), (7325, "2:02:05 h")])
-def test_a_time_as_a_person_reads_it(seconds: float, text: str) -> None:
+def test_durations_are_readable(seconds: float, text: str) -> None:
     assert clock(seconds) == text

@@ -1,4 +1,4 @@
-"""`distdl study run` from the command line: trials that notice errors, killed, stopped and shared."""
+"""`distdl study run` from the command line: failures, kills, stops, and several runners."""
 
 import contextlib
 import json
@@ -31,7 +31,7 @@ STUDY = (sys.executable, "-m", "distdl.cli", "study")
 
 @pytest.fixture
 def seen(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """Variables under which distdl sees the study `relay`. Runners and trials of a test that failed end with it."""
+    """Environment in which distdl finds the study `relay`. Remaining runners and trials are killed after the test."""
     yield {**os.environ, **register(tmp_path / "site")}
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -60,7 +60,7 @@ def journal(out: str = "study") -> Counter:
 
 
 class TestOneRunner:
-    def test_each_trial_once_and_none_a_second_time(self, seen: dict[str, str]) -> None:
+    def test_each_trial_runs_exactly_once(self, seen: dict[str, str]) -> None:
         text = run(seen, "--calls", "2", "--trainings", "2")
         assert "study relay: 4 trials" in text and "4 trials were completed." in text
         run(seen, "--calls", "2", "--trainings", "2")
@@ -91,13 +91,13 @@ class TestOneRunner:
             "completed",
         ]
 
-    def test_those_that_wait_for_a_failed_one_are_not_begun(self, seen: dict[str, str]) -> None:
+    def test_trials_that_depend_on_a_failed_one_are_not_started(self, seen: dict[str, str]) -> None:
         text = run(seen, "--calls", "4", "--fails", "call1", "--chain", "yes", code=1)
         assert "not started: call2" in text and "not started: call3" in text
         assert not Path("study/trials/call2/trial.json").exists()
         assert "1 trials were completed." in text
 
-    def test_after_three_equal_failures_no_more_are_begun(self, seen: dict[str, str]) -> None:
+    def test_after_three_equal_failures_no_more_trials_are_started(self, seen: dict[str, str]) -> None:
         text = run(seen, "--calls", "9", "--fails", "call0,call2,call4,call6", code=1)
         assert [record(f"call{index}")["status"] for index in range(5)] == [
             *("failed", "completed", "failed", "completed", "failed"),
@@ -113,7 +113,9 @@ class TestOneRunner:
         assert "failed: call0: exit code 0, but there is no result.json" in text and "Traceback" not in text
         assert [record(name)["status"] for name in ("call0", "call1")] == ["failed", "completed"]
 
-    def test_what_is_missing_is_reported_before_the_first_trial(self, seen: dict[str, str], tmp_path: Path) -> None:
+    def test_missing_requirements_are_reported_before_the_first_trial(
+        self, seen: dict[str, str], tmp_path: Path
+    ) -> None:
         seen["DISTDL_DATA"] = str(tmp_path)
         argv = ("--calls", "1", "--trainings", "2", "--data")
         assert '"digitz" is not known; did you mean "digits"?' in run(seen, *argv, "digitz", code=2)
@@ -124,20 +126,20 @@ class TestOneRunner:
         assert text.startswith(f"error: study relay, trial train0: {message}") and text.count("\n") == 1
         assert not Path("study").exists()
 
-    def test_a_failure_is_tried_again_by_the_next_command(self, seen: dict[str, str]) -> None:
+    def test_a_failed_trial_is_tried_again_by_the_next_command(self, seen: dict[str, str]) -> None:
         for attempts in (1, 2):
             run(seen, "--calls", "2", "--fails", "call1", code=1)
             assert record("call1")["attempts"] == attempts
         assert record("call0")["attempts"] == 1
 
-    def test_each_of_two_at_a_time_has_its_own_cores(self, seen: dict[str, str]) -> None:
+    def test_two_parallel_trials_have_separate_cores(self, seen: dict[str, str]) -> None:
         if len(os.sched_getaffinity(0)) < 2:
             pytest.skip("one core cannot be divided; a GPU machine has more")
         run(seen, "--calls", "2", "--seconds", "3", "--jobs", "2")
         results = [json.loads(Path(f"study/trials/call{i}/result.json").read_text())["cores"] for i in (0, 1)]
         assert results[0] and results[1] and not set(results[0]) & set(results[1])
 
-    def test_gpus_are_given_out_one_to_a_rank(self, seen: dict[str, str]) -> None:
+    def test_each_rank_is_assigned_one_gpu(self, seen: dict[str, str]) -> None:
         run(seen, "--calls", "4", "--seconds", "0.5", "--gpus", "5,7")
         gpus = {json.loads(Path(f"study/trials/call{i}/result.json").read_text())["gpus"] for i in range(4)}
         assert gpus == {"5", "7"}
@@ -145,7 +147,7 @@ class TestOneRunner:
         assert "error: trial train1 needs 2 GPUs, but --gpus lists 1" in text
 
     @pytest.mark.slow
-    def test_told_to_stop_it_saves_and_the_next_goes_on_from_there(self, seen: dict[str, str]) -> None:
+    def test_a_stopped_runner_saves_and_the_next_one_resumes(self, seen: dict[str, str]) -> None:
         argv = ("--calls", "0", "--trainings", "2", "--steps", "200000", "--jobs", "2")
         folders = [Path(f"study/trials/train{index}") for index in (0, 1)]
         reached = [0, 0]
@@ -169,18 +171,18 @@ class TestOneRunner:
 
 class TestSharedFolder:
     @pytest.mark.slow
-    def test_killed_at_random_every_trial_is_done_once(self, seen: dict[str, str]) -> None:
+    def test_after_random_kills_every_trial_is_completed_once(self, seen: dict[str, str]) -> None:
         argv = ("--calls", "12", "--trainings", "4", "--seconds", "0.7", "--steps", "400", "--jobs", "2")
-        luck, end_time = random.Random(7), time.monotonic() + 20
+        rng, end_time = random.Random(7), time.monotonic() + 20
         runners = [start(seen, *argv) for _ in range(3)]
         killed = 0
         while time.monotonic() < end_time:
-            time.sleep(luck.uniform(0.3, 1.5))
-            place = luck.randrange(3)
+            time.sleep(rng.uniform(0.3, 1.5))
+            place = rng.randrange(3)
             victim = runners[place]
             training = [each for each in marked() if "/train" in each[1]]
-            if luck.random() < 0.3 and training:
-                kill(luck.choice(training)[0])
+            if rng.random() < 0.3 and training:
+                kill(rng.choice(training)[0])
             else:
                 victim.kill()
                 victim.communicate()
@@ -189,7 +191,7 @@ class TestSharedFolder:
         for runner in runners:
             text, _ = runner.communicate(timeout=180)
             assert runner.returncode in (0, 1), text
-        run(seen, *argv)  # what was killed itself, and not with its runner, failed: it is tried again now
+        run(seen, *argv)  # a trial that was killed without its runner has failed: it is tried again now
         assert killed > 5
         happened = journal()
         wrong = {key: count for key, count in happened.items() if key[1] != "begin"}
@@ -204,13 +206,13 @@ class TestSharedFolder:
             assert rows == sorted(rows), "two wrote the same run folder"
         assert not marked(), "a trial's process is left"
 
-    def test_other_settings_are_refused_and_none_mean_those_that_there_are(self, seen: dict[str, str]) -> None:
+    def test_other_settings_are_refused_and_no_settings_mean_the_stored_ones(self, seen: dict[str, str]) -> None:
         run(seen, "--calls", "1")
         text = run(seen, "--calls", "2", code=2)
         assert "contains this study with calls = 1, not 2" in text and text.count("\n") == 1
         assert "1 trials were completed." in run(seen)
 
-    def test_a_runner_with_no_trial_to_start_exits_if_asked(self, seen: dict[str, str]) -> None:
+    def test_a_runner_without_a_trial_to_start_exits_with_leave(self, seen: dict[str, str]) -> None:
         first = start(seen, "--calls", "1", "--seconds", "20")
         wait_for(lambda: journal()[("call0", "begin")] == 1, 60, "the first to begin")
         run(seen, "--calls", "1", "--seconds", "20", "--leave")
@@ -221,7 +223,7 @@ class TestSharedFolder:
 
 
 def marked() -> list[tuple[int, str]]:
-    """Processes of trials of this test, with the trial's folder."""
+    """Processes of this test's trials, with their folders."""
     processes = []
     for process in psutil.process_iter():
         try:
@@ -249,7 +251,7 @@ def test_the_launcher_follows_the_configuration_of_the_trial(tmp_path: Path) -> 
     assert "torchrun" in command(overridden, tmp_path)[0]
 
 
-def test_a_training_is_one_command_line_of_its_values(tmp_path: Path) -> None:
+def test_a_training_is_a_command_line_with_its_overrides(tmp_path: Path) -> None:
     recipe = Recipe(profile="digits", overrides={"optim.lr": 0.5, "schedule.milestones": (1, 2), "out": "elsewhere"})
     argv = command(Trial(name="a", recipe=recipe), tmp_path)
     assert argv[2:] == [
@@ -258,12 +260,12 @@ def test_a_training_is_one_command_line_of_its_values(tmp_path: Path) -> None:
     ]
 
 
-def test_a_host_is_cut_into_equal_shares() -> None:
+def test_a_host_is_divided_into_equal_shares() -> None:
     assert shares(2, [0, 1, 2, 3, 4]) == [HostShare(cores=(0, 1)), HostShare(cores=(2, 3))]
     assert shares(4, [0, 1]) == [HostShare(cores=(0, 1))] * 4
 
 
-def test_a_trial_is_no_rank_of_what_started_the_runner() -> None:
+def test_a_trial_does_not_inherit_the_rank_of_its_runner() -> None:
     outer = {
         "RANK": "3",
         "SLURM_STEP_NUM_TASKS": "4",

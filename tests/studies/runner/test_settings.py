@@ -1,4 +1,4 @@
-"""A study's settings from its defaults, quick, a profile and assignments."""
+"""Settings of a study: defaults, quick version, profile and assignments."""
 
 import json
 from dataclasses import dataclass, field, replace
@@ -36,7 +36,7 @@ def study(trials=lambda settings: []) -> Study:
     return Study(name="made", summary="", settings=Settings, quick={"seeds": 2}, trials=trials, findings=lambda *_: [])
 
 
-def test_words_go_over_the_profile_over_quick_over_the_defaults(tmp_path: Path) -> None:
+def test_assignments_override_profile_quick_and_defaults(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text("seeds = 3\nrates = [0.5, 1.0]\n", encoding="utf-8")
     assert resolve(study()) == Settings()
@@ -46,7 +46,7 @@ def test_words_go_over_the_profile_over_quick_over_the_defaults(tmp_path: Path) 
     assert resolve(study(), quick=True, profile=str(file), assignments=("seeds=4",)).seeds == 4
 
 
-def test_text_becomes_what_the_field_holds() -> None:
+def test_text_is_converted_to_the_type_of_the_field() -> None:
     assignments = ("rates=1e-3,0.5", "kinds=b,a", "exercises=2", "target=0.9", "folder=/data", "deep=true")
     settings = resolve(study(), assignments=assignments)
     assert settings == Settings(
@@ -58,17 +58,17 @@ def test_text_becomes_what_the_field_holds() -> None:
         resolve(study(), assignments=("kinds=a,c",))
 
 
-def test_a_training_profile_is_the_field_of_that_name() -> None:
+def test_a_training_profile_sets_the_field_profile() -> None:
     assert resolve(study(), profile="mnist-cnn").profile == "mnist-cnn"
 
 
-def test_settings_come_back_from_their_table() -> None:
+def test_settings_are_restored_from_their_table() -> None:
     settings = Settings(rates=(0.5,), folder=Path("/data"), target=0.5)
     assert validate(study(), as_table(settings), "there") == settings
     assert "target" not in as_table(Settings())
 
 
-def test_own_options_are_short_for_set() -> None:
+def test_options_of_a_study_are_short_for_set() -> None:
     argv = ["made", "--seeds", "3", "--jobs", "2", "--set", "deep=true", "rates=1", "--kinds=a,b", "--quick"]
     assert own_options(argv, study()) == [
         *("made", "--jobs", "2", "--quick", "--set"),
@@ -77,7 +77,7 @@ def test_own_options_are_short_for_set() -> None:
 
 
 @pytest.mark.parametrize(
-    ("trials", "complaint"),
+    ("trials", "message"),
     [
         ([Trial(name="a/b")], "not valid for a folder"),
         ([Trial(name="..")], "not valid for a folder"),
@@ -87,12 +87,12 @@ def test_own_options_are_short_for_set() -> None:
         ([Trial(name="a", after=("b",)), Trial(name="b", after=("a",))], "depend on each other"),
     ],
 )
-def test_trials_that_cannot_be_done_are_refused(trials: list[Trial], complaint: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=complaint):
+def test_invalid_trials_are_refused(trials: list[Trial], message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message):
         StudyFolder.create(tmp_path / "study", study(lambda settings: trials), Settings())
 
 
-def test_a_trial_that_became_another_is_not_taken_for_done(tmp_path: Path) -> None:
+def test_a_changed_trial_does_not_count_as_completed(tmp_path: Path) -> None:
     def of(seed: int) -> Study:
         return study(lambda settings: [Trial(name="a", recipe=Recipe(overrides={"seed": seed}))])
 
@@ -128,7 +128,7 @@ def test_arguments_of_a_training_make_a_recipe_with_a_warning() -> None:
     assert replace(trial, name="b").recipe == trial.recipe
 
 
-def test_the_studys_folder_is_inserted_into_text(tmp_path: Path) -> None:
+def test_the_study_folder_is_inserted_into_text(tmp_path: Path) -> None:
     recipe = Recipe(
         profile="{study}/p.toml",
         overrides={"data.labels": "{study}/trials/teacher/labels.npz", "model.freeze": ("{study}", "a")},
@@ -152,7 +152,7 @@ def test_the_former_name_of_a_setting_works_with_a_warning(tmp_path: Path, capsy
 
 
 class TestOverrides:
-    def test_each_is_set_by_its_name_and_typed(self, tmp_path: Path) -> None:
+    def test_overrides_are_set_by_name_with_their_types(self, tmp_path: Path) -> None:
         file = tmp_path / "mine.toml"
         file.write_text("[overrides]\nepochs = 3\noptim.lr = 0.5\n", encoding="utf-8")
         texts = ("overrides.data.batch-size=64", "overrides.schedule.milestones=1,2.5", "overrides.optim.lr=0.1")
@@ -165,14 +165,14 @@ class TestOverrides:
             "data.drop_last": True,
         }
 
-    def test_they_come_back_from_the_studys_folder(self, tmp_path: Path) -> None:
+    def test_overrides_are_restored_from_the_study_folder(self, tmp_path: Path) -> None:
         settings = resolve(study(), assignments=("overrides.schedule.milestones=1,2", "overrides.data.limit=5"))
         StudyFolder.create(tmp_path / "study", study(), settings)
         StudyFolder.create(tmp_path / "study", study(), settings)
         table = read_study(tmp_path / "study")["settings"]
         assert validate(study(), table, "there").overrides == {"schedule.milestones": [1, 2], "data.limit": 5}
 
-    def test_an_option_of_its_own_sets_one(self) -> None:
+    def test_an_option_of_the_study_may_set_an_override(self) -> None:
         argv = ["made", "--overrides.optim.lr", "0.1", "--overrides.data.limit=5"]
         assert own_options(argv, study()) == ["made", "--set", "overrides.optim.lr=0.1", "overrides.data.limit=5"]
 
@@ -187,7 +187,7 @@ class TestOverrides:
             (f"{claim.V01_ARGV}=--seed,1", 'of version 0.1 is now "overrides"'),
         ],
     )
-    def test_wrong_ones_are_one_line(self, text: str, message: str) -> None:
+    def test_invalid_overrides_are_one_line_errors(self, text: str, message: str) -> None:
         with pytest.raises(UserError) as error:
             resolve(study(), assignments=(text,))
         assert message in str(error.value) and "\n" not in str(error.value)
@@ -206,7 +206,7 @@ def test_more_trials_than_fit_in_memory_are_refused(setting: str) -> None:
         resolve(catalogue.find(name), assignments=[f"{key}=1000000000"])
 
 
-def test_results_that_are_not_what_the_study_looks_for_are_one_line(tmp_path: Path) -> None:
+def test_unexpected_results_are_a_one_line_error(tmp_path: Path) -> None:
     made = replace(study(lambda settings: [Trial(name="a")]), findings=lambda settings, outcomes: outcomes["b"])
     with pytest.raises(UserError, match=r"trials cannot be read as results of study \S+: KeyError: 'b'$"):
         StudyFolder(tmp_path, made, Settings()).sections()

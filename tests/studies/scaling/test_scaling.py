@@ -1,4 +1,4 @@
-"""The study `scaling`: its trials, and what it makes of run folders whose times are known."""
+"""The study `scaling`: its trials, and its findings from run folders with known times."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from distdl.studies.scaling.results import amdahl, karp_flatt, repeats
 
 
 def completed(settings: ScalingSettings, folder: Path, *, cores: int = 2, serial_s: float = 1.0) -> dict[str, Outcome]:
-    """Outcomes whose later epochs take serial_s + 4 s / workers, and whose first takes 3 s more."""
+    """Outcomes whose epochs take serial_s + 4 s / workers, and 3 s more for the first."""
     outcomes = {}
     for trial in trials(settings):
         place, workers = folder / trial.name, trial.ranks
@@ -22,10 +22,10 @@ def completed(settings: ScalingSettings, folder: Path, *, cores: int = 2, serial
         epoch_s = (serial_s + 4 / workers) * (1 + 0.01 * trial.labels["seed"])
         rows = []
         for epoch in range(1, settings.epochs + 1):
-            spot = {"time_s": 3 + epoch * epoch_s, "step": epoch, "epoch": float(epoch)}
+            position = {"time_s": 3 + epoch * epoch_s, "step": epoch, "epoch": float(epoch)}
             exchange = {"exchange": 0.25 * epoch_s * epoch if workers > 1 else 0.0}
-            rows.append({**spot, "kind": "train", "phases_s": exchange})
-            rows.append({**spot, "kind": "test", "accuracy": 1 - 0.1 * workers / epoch, "loss": 1 / epoch})
+            rows.append({**position, "kind": "train", "phases_s": exchange})
+            rows.append({**position, "kind": "test", "accuracy": 1 - 0.1 * workers / epoch, "loss": 1 / epoch})
         (place / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         result = {
             "status": "completed",
@@ -41,7 +41,7 @@ def completed(settings: ScalingSettings, folder: Path, *, cores: int = 2, serial
     return outcomes
 
 
-def test_points_are_interleaved_and_share_one_base() -> None:
+def test_points_are_interleaved_and_share_one_baseline() -> None:
     names = [trial.name for trial in trials(ScalingSettings(workers=(1, 2), repeats=2))]
     assert names == [
         *("single-1-seed0", "ddp-2-seed0", "horovod-2-seed0"),
@@ -50,12 +50,12 @@ def test_points_are_interleaved_and_share_one_base() -> None:
 
 
 @pytest.mark.parametrize(("mode", "batches"), [("weak", [16, 16, 16]), ("strong", [16, 8, 6])])
-def test_weak_keeps_a_workers_batch_and_strong_the_whole(mode: str, batches: list[int]) -> None:
+def test_weak_scaling_keeps_the_local_batch_and_strong_scaling_the_global_batch(mode: str, batches: list[int]) -> None:
     settings = ScalingSettings(workers=(1, 2, 3), strategies=("ddp",), mode=mode, repeats=1)
     assert [trial.recipe.overrides["data.batch_size"] for trial in trials(settings)] == batches
 
 
-def test_each_strategy_by_its_launcher() -> None:
+def test_each_strategy_uses_its_launcher() -> None:
     by_name = {trial.name: trial for trial in trials(ScalingSettings(workers=(4,), repeats=1))}
     programs = {name: [Path(word).name for word in command(trial, Path("out"))] for name, trial in by_name.items()}
     assert programs["single-1-seed0"][0] == "python"
@@ -73,7 +73,7 @@ def test_each_strategy_by_its_launcher() -> None:
         ScalingSettings(workers=(3,), hosts="2")
 
 
-def test_what_times_that_are_known_come_to(tmp_path: Path) -> None:
+def test_findings_from_known_times(tmp_path: Path) -> None:
     settings = ScalingSettings(strategies=("ddp",), repeats=3, epochs=3)
     outcomes = completed(settings, tmp_path)
     results = repeats(outcomes.values())
@@ -96,11 +96,11 @@ def test_what_times_that_are_known_come_to(tmp_path: Path) -> None:
     assert rows[2][""] == "oversubscribed"
     figures = {part.name for part in parts if isinstance(part, Figure)}
     assert figures >= {"time", "speed-up", "efficiency", "loss", "accuracy", "accuracy-curve", "loss-curve"}
-    beside = next(part for part in parts if isinstance(part, Table) and part.name == "document")
-    assert beside.rows[1][2] == pytest.approx(610 / 324)
+    published = next(part for part in parts if isinstance(part, Table) and part.name == "document")
+    assert published.rows[1][2] == pytest.approx(610 / 324)
 
 
-def test_no_gain_is_not_called_one(tmp_path: Path) -> None:
+def test_no_speed_up_is_not_reported_as_one(tmp_path: Path) -> None:
     settings = ScalingSettings(workers=(2,), strategies=("ddp",), repeats=2, epochs=2)
     outcomes = completed(settings, tmp_path)
     for outcome in outcomes.values():  # two workers as slow as one
@@ -113,7 +113,7 @@ def test_no_gain_is_not_called_one(tmp_path: Path) -> None:
     assert "ddp: more workers do not shorten an epoch" in others[-1].text
 
 
-def test_some_of_it_is_shown_before_all_is_there(tmp_path: Path) -> None:
+def test_partial_results_are_shown(tmp_path: Path) -> None:
     settings = ScalingSettings(**{"strategies": ("ddp",), **STUDY.quick})
     outcomes = completed(settings, tmp_path)
     first = dict(list(outcomes.items())[:1])

@@ -1,4 +1,4 @@
-"""Top-K per class with P labels per image, on scores that are small enough to verify by hand."""
+"""Selection of the top K images per class with P labels per image, on scores that are checked by hand."""
 
 import numpy as np
 import pytest
@@ -21,36 +21,36 @@ def chosen(scores: np.ndarray, k: int, p: int) -> list[list[int]]:
     return [indices[labels == label].tolist() for label in range(scores.shape[1])]
 
 
-def test_the_best_of_each_class_come_first() -> None:
+def test_the_highest_scores_of_each_class_are_selected() -> None:
     assert chosen(SCORES, 2, 3) == [[0, 1], [3, 2], [1, 2]]
 
 
-def test_p_keeps_an_image_from_classes_that_are_not_among_its_best() -> None:
+def test_p_limits_an_image_to_its_best_classes() -> None:
     assert chosen(SCORES, 2, 1) == [[0, 1], [3], []]
     assert chosen(SCORES, 4, 2) == [[0, 1, 2, 3], [3, 2, 1, 0], []]
 
 
-def test_an_image_may_serve_several_classes() -> None:
+def test_an_image_may_be_selected_for_several_classes() -> None:
     indices, labels = top_per_class(SCORES, 3, 2)
     assert labels[indices == 2].tolist() == [0, 1]
 
 
-def test_k_beyond_the_set_takes_all_once() -> None:
+def test_k_above_the_number_of_images_selects_each_once() -> None:
     assert [sorted(members) for members in chosen(SCORES, 100, 3)] == [[0, 1, 2, 3]] * 3
 
 
-def test_of_equals_the_lower_index_goes_first() -> None:
+def test_equal_scores_are_ordered_by_index() -> None:
     assert chosen(np.full((5, 3), 1 / 3), 2, 1) == [[0, 1], [], []]
     assert chosen(np.full((5, 3), 1 / 3), 2, 3) == [[0, 1]] * 3
 
 
-def test_many_images_as_sorting_says() -> None:
+def test_many_images_match_a_full_sort() -> None:
     scores = np.random.default_rng(1).dirichlet(np.ones(10), 2000)
     for k, p in ((1, 10), (50, 1), (300, 3), (5000, 10)):
         for label, members in enumerate(chosen(scores, k, p)):
-            # An image counts a class where fewer than p of its classes score higher: there are no equals here.
-            able = [i for i in range(len(scores)) if (scores[i] > scores[i, label]).sum() < p]
-            assert members == sorted(able, key=lambda i: -scores[i, label])[:k]
+            # An image is a candidate for a class if fewer than p of its classes score higher; no scores are equal.
+            candidates = [i for i in range(len(scores)) if (scores[i] > scores[i, label]).sum() < p]
+            assert members == sorted(candidates, key=lambda i: -scores[i, label])[:k]
 
 
 @pytest.mark.parametrize(("k", "p"), [(0, 1), (1, 0), (1, 4)])

@@ -1,4 +1,4 @@
-"""Study semisupervised: its chain of trainings on real digits, and its findings."""
+"""Study semisupervised: its sequence of trainings on digits, and its findings."""
 
 from pathlib import Path
 
@@ -27,11 +27,11 @@ TINY = {
 
 
 @pytest.mark.parametrize("fields", [STUDY.quick, {}, TINY])
-def test_each_training_is_a_valid_call(fields: dict) -> None:
+def test_each_training_is_valid(fields: dict) -> None:
     check_chain(STUDY.trials(STUDY.settings(**fields)))
 
 
-def test_the_chain_on_real_digits(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sequence_of_trainings_on_digits(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DISTDL_DATA", str(data_root))
     settings = STUDY.settings(**{**TINY, "ks": (20,), "ps_k": 20})
     outcomes = run_here(STUDY.trials(settings), tmp_path, {"DISTDL_DATA": str(data_root)})
@@ -41,10 +41,10 @@ def test_the_chain_on_real_digits(data_root: Path, tmp_path: Path, monkeypatch: 
     assert rows[20, 10]["labels"] == 200 and rows[20, 1]["labels"] <= 200
     assert rows[20, 10]["right"] > scores.result["teacher_right"] > 0.5
     config = validate(read_profile(str(tmp_path / "trials/mnist-0.002-seed0-pretrain-k20-p10/config.toml"))[0], "here")
-    pretrained, labelled = load(config.data).train, load(_config(tmp_path, "teacher").data).train
+    pretrained, labeled = load(config.data).train, load(_config(tmp_path, "teacher").data).train
     assert len(pretrained) == 200
-    bytes_of = {image.tobytes() for image in labelled.images}
-    assert not any(image.tobytes() in bytes_of for image in pretrained.images)  # the labelled are not among them
+    bytes_of = {image.tobytes() for image in labeled.images}
+    assert not any(image.tobytes() in bytes_of for image in pretrained.images)  # labeled images are not among them
     [section] = STUDY.findings(settings, outcomes)
     table = next(part for part in section.parts if isinstance(part, Table))
     assert [row[:3] for row in table.rows] == [
@@ -53,7 +53,7 @@ def test_the_chain_on_real_digits(data_root: Path, tmp_path: Path, monkeypatch: 
         ("student", 20, 10),
     ]
     assert all(part.n == 1 and part.holds is None for part in section.parts if isinstance(part, Finding))
-    # Called again after a kill: the scores are kept, and the same labels come of them.
+    # Called again after a kill, it reuses the scores and gives the same labels.
     file = scores.folder / score.SCORES
     previous = file.stat().st_mtime_ns, np.load(scores.folder / score.labels_name(20, 10))["indices"]
     again = score.run(scores.folder, scores.trial.settings)
@@ -66,7 +66,7 @@ def _config(study: Path, part: str):
 
 
 def outcomes_of(settings, accuracy: dict[int, float], alone: float) -> dict[str, Outcome]:
-    """Completed trials with these accuracies by K, a little apart by seed."""
+    """Completed trials with these accuracies by K, slightly different per seed."""
     results = {}
     for trial in STUDY.trials(settings):
         level = accuracy.get(trial.labels.get("k"), alone) + 0.01 * trial.labels["seed"]
@@ -82,7 +82,7 @@ def outcomes_of(settings, accuracy: dict[int, float], alone: float) -> dict[str,
     ("accuracy", "rises_and_falls"),
     [({10: 0.8, 100: 0.9, 1000: 0.7}, True), ({10: 0.7, 100: 0.8, 1000: 0.9}, False), ({10: 0.9, 100: 0.8}, False)],
 )
-def test_findings_name_a_rise_and_fall(accuracy: dict[int, float], rises_and_falls: bool) -> None:
+def test_findings_report_a_rise_and_fall(accuracy: dict[int, float], rises_and_falls: bool) -> None:
     settings = STUDY.settings(**{**TINY, "seeds": 3, "ks": tuple(accuracy), "ps": ()})
     [section] = STUDY.findings(settings, outcomes_of(settings, accuracy, alone=0.75))
     gain, sweep, *_ = [part for part in section.parts if isinstance(part, Finding)]
@@ -90,17 +90,17 @@ def test_findings_name_a_rise_and_fall(accuracy: dict[int, float], rises_and_fal
     assert sweep.holds is rises_and_falls
 
 
-def test_findings_of_the_first_trials() -> None:
+def test_findings_use_the_first_completed_trials() -> None:
     settings = STUDY.settings(**TINY)
     all_outcomes = outcomes_of(settings, {20: 0.9, 2000: 0.9}, alone=0.8)
     assert STUDY.findings(settings, {}) == []
     assert STUDY.findings(settings, {name: all_outcomes[name] for name in all_outcomes if "finetune" not in name}) == []
-    some = {name: all_outcomes[name] for name in all_outcomes if "k2000" not in name}
-    [section] = STUDY.findings(settings, some)
+    partial_outcomes = {name: all_outcomes[name] for name in all_outcomes if "k2000" not in name}
+    [section] = STUDY.findings(settings, partial_outcomes)
     assert section.parts
 
 
-def test_seeds_that_never_meet_are_not_compared() -> None:
+def test_unpaired_seeds_are_not_compared() -> None:
     settings = STUDY.settings(**{**TINY, "seeds": 2})
     all_outcomes = outcomes_of(settings, {20: 0.9, 2000: 0.9}, alone=0.8)
     ends = ("seed0-scores", "seed0-finetune-k20-p10", "seed1-scores", "seed1-teacher", "seed1-finetune-k2000-p1")

@@ -1,4 +1,4 @@
-"""Study `transfer`: what it asks for, what its measurements measure, and when it says that something holds."""
+"""Study `transfer`: its recipes, its measurements, and the conditions of its findings."""
 
 import json
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ PROFILES = ("", *(name.removeprefix("transfer-") for name in study_profiles(STUD
 
 @pytest.mark.parametrize("quick", [False, True])
 @pytest.mark.parametrize("profile", PROFILES)
-def test_recipes_of_all_trials_are_valid(profile: str, quick: bool) -> None:
+def test_the_recipes_of_all_trials_are_valid(profile: str, quick: bool) -> None:
     if quick and profile:
         return
     settings = resolve(STUDY, profile=profile, quick=quick)
@@ -36,12 +36,12 @@ def test_recipes_of_all_trials_are_valid(profile: str, quick: bool) -> None:
         recipe = trial.recipe if trial.call == TRAIN else trial.settings.get("recipe")
         if recipe:
             config = resolve_recipe(recipe if isinstance(recipe, Recipe) else Recipe(**recipe), strategy="single")
-            assert config.data.validation, "the validation picks"
+            assert config.data.validation, "the rate is selected on the validation split"
             assert (config.model.weights == "none") == trial.name.startswith("scratch")
     assert settings.seeds >= 2
 
 
-def test_the_documents_grids_are_the_defaults() -> None:
+def test_the_default_grids_match_the_document() -> None:
     tried = {(attempt.kind, attempt.lr) for attempt in attempts(TransferSettings())}
     assert {(row.kind, row.lr) for row in document.ROWS if row.kind != "ten-crop"} <= tried
     assert TransferSettings().head_rates == (1.0, 0.1, 0.01, 0.001)
@@ -76,8 +76,10 @@ TINY = TransferSettings(
 )
 
 
-def test_every_trial_runs_and_is_shown(data_root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Each kind of trial, for real, on flowers: CIFAR-10's ResNet-20 at 32 pixels."""
+def test_every_kind_of_trial_runs_and_is_shown(
+    data_root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Run each kind of trial on flowers, with CIFAR-10's ResNet-20 at 32 pixels."""
     monkeypatch.setenv("DISTDL_DATA", str(data_root))
     outcomes = _run_all(TINY, tmp_path)
     sections = STUDY.findings(TINY, outcomes)
@@ -128,13 +130,13 @@ def _run_all(settings: TransferSettings, folder: Path) -> dict[str, Outcome]:
 
 
 SHOWN = TransferSettings(rates=(0.1, 0.01), scratch_rates=(0.01,), augmentations=(), factors=(), ten_crop=False)
-"""Three seeds of each, whose results are written down below."""
+"""Settings with three seeds; the tests state the accuracies."""
 
 
 def outcomes_of(
     folder: Path, accuracies: Mapping[tuple[str, float], tuple[list[float], list[float]] | None]
 ) -> dict[str, Outcome]:
-    """Outcomes with the given accuracies on validation and test by (kind, lr) and seed; None is one that failed."""
+    """Outcomes with the given validation and test accuracies by (kind, lr) and seed; None is a failed trial."""
     results = {}
     for trial in trials(SHOWN):
         key = (trial.labels.get("attempt"), trial.labels.get("lr"))
@@ -159,7 +161,7 @@ def near(value: float) -> list[float]:
     return [value - 0.01, value, value + 0.01]
 
 
-def test_the_validation_picks_the_rate_and_not_the_test(tmp_path: Path) -> None:
+def test_the_rate_is_selected_on_validation_and_not_on_test(tmp_path: Path) -> None:
     outcomes = outcomes_of(
         tmp_path, {("finetune", 0.1): (near(0.6), near(0.9)), ("finetune", 0.01): (near(0.7), near(0.5))}
     )
@@ -187,7 +189,7 @@ def test_a_claim_holds_only_if_the_intervals_show_it(
     assert order.holds is holds and order.n == 3
 
 
-def test_the_frozen_classifier_is_worst_only_where_it_is(tmp_path: Path) -> None:
+def test_the_frozen_classifier_is_worst_only_if_significant(tmp_path: Path) -> None:
     results = {
         ("finetune", 0.01): near(0.8),
         ("freeze-features", 0.01): near(0.7),
@@ -202,7 +204,7 @@ def test_the_frozen_classifier_is_worst_only_where_it_is(tmp_path: Path) -> None
     assert row["AlexNet test (%)"] == 48.9 and row["test (%)"] == 40.0
 
 
-def test_nothing_done_shows_nothing() -> None:
+def test_without_completed_trials_there_are_no_findings() -> None:
     assert STUDY.findings(SHOWN, {}) == []
 
 

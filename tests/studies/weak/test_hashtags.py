@@ -1,4 +1,4 @@
-"""Tags, their noise and their sampling, on counts that can be worked out by hand."""
+"""Tags, their noise and their sampling, compared with hand calculations."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from distdl.studies.weak.hashtags import NONE, long_tail, noisy, replicated, rep
 LABELS = np.arange(10_000) % 10
 
 
-def test_the_tail_falls_by_the_imbalance() -> None:
+def test_class_sizes_fall_by_the_imbalance() -> None:
     selected = long_tail(LABELS, 100, seed=1)
     assert (np.diff(selected) > 0).all()
     counts = np.sort(np.bincount(LABELS[selected]))[::-1]
@@ -18,7 +18,7 @@ def test_the_tail_falls_by_the_imbalance() -> None:
     assert len(long_tail(LABELS, 1, seed=1)) == len(LABELS)
 
 
-def test_tags_are_of_the_class_and_each_once() -> None:
+def test_tags_belong_to_the_class_and_do_not_repeat() -> None:
     tags = tagged(LABELS, 10, synonyms=4, most=3, seed=1)
     assert tags.shape == (10_000, 3) and (tags[:, 0] != NONE).all()
     assert (tags[tags != NONE] % 10 == np.broadcast_to(LABELS[:, None], tags.shape)[tags != NONE]).all()
@@ -31,18 +31,18 @@ def test_tags_are_of_the_class_and_each_once() -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 1.0])
-def test_noise_replaces_its_share_by_other_tags(share: float) -> None:
+def test_noise_replaces_a_share_of_the_tags(share: float) -> None:
     tags = tagged(LABELS, 10, synonyms=4, most=3, seed=1)
     changed = noisy(tags, share, seed=1)
     assert np.array_equal(changed == NONE, tags == NONE)
     assert (changed != tags).sum() == round(share * (tags != NONE).sum())
     if share == 1:
         share, noisy_share = (np.bincount(some[some != NONE]) / (some != NONE).sum() for some in (tags, changed))
-        assert np.allclose(share, noisy_share, atol=0.01)  # by how frequent tags are
+        assert np.allclose(share, noisy_share, atol=0.01)  # replacements have the frequencies of the tags
 
 
-def test_replication_by_hand() -> None:
-    # Counts: tag 0 eight times, tag 1 twice, tag 2 once. t is the most frequent's: r = 1, 4, 8 and their roots.
+def test_replication_matches_hand_calculation() -> None:
+    # Counts: tag 0 eight times, tag 1 twice, tag 2 once. t is the largest count: r = 1, 4, 8 and their roots.
     tags = np.array([[0, NONE]] * 6 + [[0, 1], [1, NONE], [0, 2]])
     assert replication(tags, "natural", 1.0).tolist() == [1] * 9
     assert replication(tags, "uniform", 1.0).tolist() == [1] * 6 + [4, 4, 8]  # the largest of an image's tags
@@ -50,13 +50,13 @@ def test_replication_by_hand() -> None:
     assert replication(tags, "uniform", 0.5).tolist() == [1] * 6 + [2, 2, 4]
 
 
-def test_replicas_are_as_many_as_the_factors() -> None:
+def test_the_number_of_replicas_matches_the_factors() -> None:
     assert np.bincount(replicated(np.array([1.0, 3.0, 2.0]), seed=1)).tolist() == [1, 3, 2]
     counts = np.bincount(replicated(np.full(10_000, 2.25), seed=1))
     assert set(counts) == {2, 3} and np.isclose(counts.mean(), 2.25, atol=0.02)
 
 
-def test_uniform_sampling_evens_the_tags_out() -> None:
+def test_uniform_sampling_balances_the_tags() -> None:
     images = long_tail(LABELS, 100, seed=1)
     tags = tagged(LABELS[images], 10, synonyms=1, most=1, seed=1)
     rows = replicated(replication(tags, "uniform", 1.0), seed=1)

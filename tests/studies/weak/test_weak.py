@@ -1,4 +1,4 @@
-"""Study weak: its chain of trainings on real images, and its findings."""
+"""Study weak: its sequence of trainings on digits, and its findings."""
 
 from pathlib import Path
 
@@ -23,11 +23,11 @@ TINY = {
 
 
 @pytest.mark.parametrize("fields", [STUDY.quick, {}, TINY])
-def test_each_training_is_a_valid_call(fields: dict) -> None:
+def test_each_training_is_valid(fields: dict) -> None:
     check_chain(STUDY.trials(STUDY.settings(**fields)))
 
 
-def test_the_chain_on_real_digits(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sequence_of_trainings_on_digits(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DISTDL_DATA", str(data_root))
     settings = STUDY.settings(**TINY)
     outcomes = run_here(STUDY.trials(settings), tmp_path, {"DISTDL_DATA": str(data_root)})
@@ -44,14 +44,16 @@ def test_the_chain_on_real_digits(data_root: Path, tmp_path: Path, monkeypatch: 
     )
     assert first["classifier.2.weight"].shape[0] == 40 and then["classifier.2.weight"].shape[0] == 10
     stored = [name for name in first if not name.startswith("classifier.2.")]
-    assert stored and all(torch.equal(first[name], then[name]) for name in stored)  # frozen, BatchNorm's statistics too
+    assert stored and all(
+        torch.equal(first[name], then[name]) for name in stored
+    )  # frozen, including BatchNorm statistics
     sections = STUDY.findings(settings, outcomes)
     assert [section.title for section in sections] == ["The tags", "Transfer to the clean task: features"]
     assert all(part.n == 1 and part.holds is None for part in sections[1].parts if isinstance(part, Finding))
 
 
 def outcomes_of(settings, accuracy: dict[tuple[str, float], float]) -> dict[str, Outcome]:
-    """Completed trainings with these accuracies, far apart by seed, as seeds may be that draw other images."""
+    """Completed trainings with these accuracies, which differ strongly by seed, as with different images."""
     results = {}
     for trial in STUDY.trials(settings):
         if trial.call == TRAIN:
@@ -63,7 +65,7 @@ def outcomes_of(settings, accuracy: dict[tuple[str, float], float]) -> dict[str,
 
 
 @pytest.mark.parametrize(("natural", "holds"), [(0.45, True), (0.55, False)])
-def test_natural_sampling_is_beaten_or_not(natural: float, holds: bool) -> None:
+def test_a_finding_states_whether_natural_sampling_is_beaten(natural: float, holds: bool) -> None:
     settings = STUDY.settings(**STUDY.quick)
     accuracy = {("natural", 0.0): natural, ("square-root", 0.0): 0.5, ("uniform", 0.0): 0.49}
     [section] = STUDY.findings(settings, outcomes_of(settings, accuracy))
@@ -72,7 +74,7 @@ def test_natural_sampling_is_beaten_or_not(natural: float, holds: bool) -> None:
     assert ("No other sampling is significantly better" in first.text) is not holds
 
 
-def test_findings_name_noise_that_costs_more_than_in_the_paper() -> None:
+def test_findings_report_noise_that_costs_more_than_in_the_paper() -> None:
     settings = STUDY.settings(**STUDY.quick)
     accuracy = {(sampling, 0.0): 0.5 for sampling in settings.samplings}
     accuracy |= {("square-root", 0.1): 0.495, ("square-root", 0.25): 0.4, ("square-root", 0.5): 0.3}
@@ -81,7 +83,7 @@ def test_findings_name_noise_that_costs_more_than_in_the_paper() -> None:
     assert [cost.holds for cost in costs] == [True, False, None]
 
 
-def test_findings_of_the_first_trials() -> None:
+def test_findings_use_the_first_completed_trials() -> None:
     settings = STUDY.settings(**STUDY.quick)
     assert STUDY.findings(settings, {}) == []
     all_outcomes = outcomes_of(settings, {})
@@ -90,6 +92,6 @@ def test_findings_of_the_first_trials() -> None:
     assert section.parts
 
 
-def test_more_tags_an_image_than_a_class_has_are_refused() -> None:
+def test_more_tags_per_image_than_synonyms_are_refused() -> None:
     with pytest.raises(ValueError, match="has only 2 synonyms"):
         STUDY.settings(most=3, synonyms=2)

@@ -1,4 +1,4 @@
-"""The study `batch-size`: the same images in batches of other sizes. A complete study in its own package."""
+"""The study `batch-size`: accuracy with different batch sizes. A complete study in its own package."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ def trials(settings: BatchSizeSettings) -> list[Trial]:
 
 
 def findings(settings: BatchSizeSettings, outcomes: Mapping[str, Outcome]) -> list[Section]:
-    """Accuracy by batch size, and whether the smallest batch is best."""
+    """Accuracy by batch size, and whether the smallest batch size is best."""
     reached: dict[int, list[float]] = {}
     for outcome in outcomes.values():
         if outcome.completed:
