@@ -1,4 +1,4 @@
-"""Selection of the newest and the best whole checkpoint."""
+"""Selection of the newest and the best complete checkpoint."""
 
 from pathlib import Path
 
@@ -15,13 +15,13 @@ def damage(checkpoint: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["checkpoints", "."])
-def test_the_newest_of_a_run_folder_or_of_a_folder_of_checkpoints_is_found(tmp_path: Path, name: str) -> None:
+def test_the_newest_checkpoint_of_a_run_folder_or_checkpoints_folder_is_found(tmp_path: Path, name: str) -> None:
     checkpoints = [sealed(tmp_path / name, step) for step in (9, 10)]
     assert find(tmp_path, pytest.fail) == checkpoints[1].resolve()
     assert find(checkpoints[0], pytest.fail) == checkpoints[0]
 
 
-def test_a_damaged_newest_is_reported_and_the_one_before_is_used(tmp_path: Path) -> None:
+def test_a_damaged_newest_checkpoint_is_reported_and_the_previous_one_is_used(tmp_path: Path) -> None:
     first, second = (sealed(tmp_path, step) for step in (1, 2))
     damage(second)
     messages: list[str] = []
@@ -36,7 +36,7 @@ def test_a_damaged_newest_is_reported_and_the_one_before_is_used(tmp_path: Path)
     assert len(messages) == 5
 
 
-def test_a_damaged_checkpoint_that_is_named_is_an_error(tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_given_by_name_is_an_error(tmp_path: Path) -> None:
     sealed(tmp_path, 1)
     checkpoint = sealed(tmp_path, 2)
     damage(checkpoint)
@@ -45,7 +45,7 @@ def test_a_damaged_checkpoint_that_is_named_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_checkpoints_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"holds no whole checkpoint$"):  # --model.weights and export find it too
+    with pytest.raises(UserError, match=r"holds no whole checkpoint$"):  # also the error of --model.weights and export
         find(tmp_path, pytest.fail)
     with pytest.raises(UserError, match="absent holds no whole checkpoint: it does not exist"):
         find(tmp_path / "absent", pytest.fail)
@@ -62,7 +62,7 @@ def test_a_folder_without_checkpoints_is_an_error(tmp_path: Path) -> None:
         ("accuracy", [None, None], None),
     ],
 )
-def test_the_best_is_the_first_of_equals(
+def test_the_best_checkpoint_is_the_first_of_equal_ones(
     tmp_path: Path, kind: str, metrics: list[float | None], step: int | None
 ) -> None:
     for number, metric in enumerate(metrics, start=1):
@@ -73,18 +73,18 @@ def test_the_best_is_the_first_of_equals(
 
 def test_metrics_of_another_kind_are_not_compared(tmp_path: Path) -> None:
     first, second, _ = sealed(tmp_path, 1, 2.3, "loss"), sealed(tmp_path, 2, 0.95), sealed(tmp_path, 3, 0.91)
-    assert best(tmp_path, "accuracy") == best(tmp_path) == second  # by default of the newest checkpoint's kind
+    assert best(tmp_path, "accuracy") == best(tmp_path) == second  # by default the kind of the newest checkpoint
     assert best(tmp_path, "loss") == first
 
 
-def test_a_manifest_of_version_1_is_of_the_kind_that_is_asked_for(tmp_path: Path) -> None:
+def test_a_manifest_of_version_1_is_accepted_for_any_kind_of_metric(tmp_path: Path) -> None:
     checkpoint = sealed(tmp_path, 1, 0.5)
     text = (checkpoint / MANIFEST).read_text()
     (checkpoint / MANIFEST).write_text(text.replace('"metric_kind": "accuracy",', ""))
     assert best(tmp_path) == best(tmp_path, "loss") == checkpoint
 
 
-def test_the_best_whole_one_replaces_a_damaged_best(tmp_path: Path) -> None:
+def test_the_next_best_checkpoint_replaces_a_damaged_best(tmp_path: Path) -> None:
     second, first, broken = (sealed(tmp_path, step, metric) for step, metric in ((1, 0.5), (2, 0.9), (3, 0.95)))
     damage(first)
     (broken / MANIFEST).write_text("{")

@@ -1,4 +1,4 @@
-"""Rows of distdl's own components: fields that exist, and traits that other parts read."""
+"""The table of distdl's components: existing fields, and traits that other parts use."""
 
 import re
 from typing import Any
@@ -15,17 +15,17 @@ FIELDS = [*field_names(Config)]
 
 
 def traits(key: str) -> list[tuple[str, Any]]:
-    """Names of the rows with this trait, and its values."""
+    """Names of the rows with this trait, and the values of the trait."""
     return [(name, row.traits[key]) for name, row in ROWS.values() if key in row.traits]
 
 
 def test_every_kind_has_rows() -> None:
     assert COMPONENTS.keys() == registry.KINDS.keys()
-    assert [group for group, rows in COMPONENTS.items() if not rows] == ["datasets"]  # they have a catalog of their own
+    assert [group for group, rows in COMPONENTS.items() if not rows] == ["datasets"]  # they have a separate catalog
 
 
 @pytest.mark.parametrize(("name", "row"), ROWS.values(), ids=ROWS)
-def test_a_row_has_a_summary_a_factory_and_fields_that_exist(name: str, row: registry.Row) -> None:
+def test_a_row_has_a_summary_a_factory_and_existing_fields(name: str, row: registry.Row) -> None:
     assert registry.TARGET.fullmatch(row.factory) and row.factory.startswith("distdl.")
     assert row.summary and row.summary.isprintable() and not row.summary.endswith(".")
     sections = {field.split(".")[0] for field in FIELDS if "." in field}
@@ -34,7 +34,7 @@ def test_a_row_has_a_summary_a_factory_and_fields_that_exist(name: str, row: reg
     assert ("package" in row.traits) is ("install" in row.traits)
 
 
-def test_the_studies_are_the_packages_of_studies() -> None:
+def test_each_study_package_has_a_row() -> None:
     assert all(row.factory == f"distdl.studies.{name}:STUDY" for name, row in COMPONENTS["studies"].items())
 
 
@@ -43,7 +43,7 @@ def test_an_augmentation_names_its_field() -> None:
     assert {value for _, value in traits("field")} <= set(FIELDS)
 
 
-def test_a_launcher_of_one_strategy_names_it() -> None:
+def test_a_launcher_for_one_strategy_names_it() -> None:
     assert traits("strategy") == [("horovodrun", "horovod"), ("deepspeed", "deepspeed")]
 
 

@@ -24,7 +24,7 @@ def configured(strategy: str = "single", **fields: Any) -> Config:
 
 @pytest.mark.parametrize("group", ["optimizers", "schedules", "strategies", "losses"])
 def test_a_field_that_only_other_components_use_is_an_error(group: str) -> None:
-    """The table of rows is the table of fields without effect."""
+    """Fields that only other rows use have no effect."""
     kind, rows = registry.KINDS[group], COMPONENTS[group]
     used = {name for row in rows.values() for name in row.uses}
     for name, row in rows.items():
@@ -73,7 +73,7 @@ def test_every_condition_is_tested() -> None:
 
 
 @pytest.mark.parametrize("field", CASES)
-def test_a_field_has_no_effect_under_its_condition_alone(field: str) -> None:
+def test_a_field_has_no_effect_only_under_its_condition(field: str) -> None:
     useless, reason, useful = CASES[field]
     strategy = "ps" if field.startswith("ps.") else "single"
     assert unused(configured(strategy, **useless), strategy)[field] == reason

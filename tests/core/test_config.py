@@ -1,4 +1,4 @@
-"""Fields and their rules: a wrong value or combination, in a profile or on the command line, is one line about it."""
+"""Rules of fields: an invalid value or combination, in a profile or on the command line, is a one-line error."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,7 +45,7 @@ def test_an_invalid_value_in_a_profile_names_the_field(name: str) -> None:
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_an_invalid_text_names_the_field(name: str) -> None:
-    """The validation receives text from a command line."""
+    """The values are text, as on a command line."""
     for value in out_of_range(FIELDS[name]):
         if (texts := as_arguments(value)) is not None:
             with pytest.raises(UserError) as error:
@@ -67,8 +67,8 @@ def test_an_invalid_value_on_the_command_line_names_the_field(name: str) -> None
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "two batch sizes": ({"data.batch_size": 8, "data.global_batch": 8}, "give one of the two, not both"),
-    "a mean without a deviation": ({"data.mean": [0.5]}, "data.mean and data.std must be given together"),
-    "a deviation without a mean": ({"data.std": [0.5]}, "data.mean and data.std must be given together"),
+    "a mean without a standard deviation": ({"data.mean": [0.5]}, "data.mean and data.std must be given together"),
+    "a standard deviation without a mean": ({"data.std": [0.5]}, "data.mean and data.std must be given together"),
     "another number of channels": ({"data.mean": [0.5, 0.5], "data.std": [0.5]}, "with one value per channel"),
     "labels and a limit": ({"data.labels": "x.npz", "data.limit": 5}, "data.labels selects the training samples"),
     "labels and a validation": ({"data.labels": "x.npz", "data.validation": 0.1}, "remove data.limit and data.valid"),
@@ -121,7 +121,7 @@ def test_fields_that_contradict_each_other_are_an_error(fields: dict[str, Any], 
 
 
 @pytest.mark.parametrize("fields", ACCEPTED.values(), ids=ACCEPTED)
-def test_neighbours_of_a_contradiction_are_accepted(fields: dict[str, Any]) -> None:
+def test_valid_combinations_are_accepted(fields: dict[str, Any]) -> None:
     assert isinstance(check(Config, nested(fields)), Config)
 
 
@@ -129,14 +129,14 @@ def test_neighbours_of_a_contradiction_are_accepted(fields: dict[str, Any]) -> N
     ("batch_size", "global_batch", "ranks", "step", "rank"),
     [(None, 0, 1, 64, 64), (None, 0, 3, 192, 64), (8, 0, 3, 24, 8), (None, 64, 3, 64, 22), (None, 3, 4, 3, 1)],
 )
-def test_samples_of_a_step_and_of_its_largest_rank(
+def test_samples_per_step_and_on_the_largest_rank(
     batch_size: int | None, global_batch: int, ranks: int, step: int, rank: int
 ) -> None:
     data = DataConfig(batch_size=batch_size, global_batch=global_batch)
     assert (data.step_samples(ranks), data.rank_samples(ranks)) == (step, rank)
 
 
-def test_options_of_a_command_line_are_a_table() -> None:
+def test_options_are_parsed_into_a_table() -> None:
     texts = ["model.depth=3", "model.width=1=2", "trackers_of_a_user:JsonLines.file=x.y", "loss.empty="]
     assert check(Config, {"options": texts}).options == {
         "model": {"depth": "3", "width": "1=2"},
@@ -146,7 +146,7 @@ def test_options_of_a_command_line_are_a_table() -> None:
 
 
 @pytest.mark.parametrize("text", ["depth=3", "model.depth", ".depth=3", "model.=3", "=3", ""])
-def test_a_text_that_is_no_option_is_an_error(text: str) -> None:
+def test_an_invalid_option_text_is_an_error(text: str) -> None:
     with pytest.raises(UserError) as error:
         check(Config, {"options": [text]})
     assert f"options: {text!r} is not KEY.NAME=VALUE, such as model.depth=3" in str(error.value)

@@ -1,4 +1,4 @@
-"""Text from outside is printed literally in every place of a table."""
+"""Foreign text is printed literally in every part of a table."""
 
 import io
 
@@ -35,7 +35,7 @@ PLACES = {
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("text", FOREIGN)
-def test_text_from_outside_is_printed_literally(text: str, place: str) -> None:
+def test_foreign_text_is_printed_literally(text: str, place: str) -> None:
     console = PlainConsole(file=io.StringIO(), width=100, force_terminal=True, color_system=None)
     console.print(PLACES[place](text), style="red")
     assert FOREIGN[text] in console.file.getvalue()
@@ -51,7 +51,7 @@ def test_styles_and_a_live_display_work() -> None:
     assert "\x1b[?25l" in console.file.getvalue(), "the cursor is not hidden"
 
 
-def test_an_encoding_without_the_characters_prints_their_numbers() -> None:
+def test_characters_outside_of_the_encoding_are_printed_as_code_points() -> None:
     sink = io.BytesIO()
     console = PlainConsole(file=io.TextIOWrapper(sink, encoding="ascii", write_through=True), width=100)
     console.print("Blüte", table(cell="é"))

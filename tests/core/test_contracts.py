@@ -1,4 +1,4 @@
-"""Descriptions of values, and what an object lacks of a class or a protocol."""
+"""Descriptions of values, and missing members of a class or protocol."""
 
 from typing import Protocol
 
@@ -9,7 +9,7 @@ from distdl.core.contracts import described, is_protocol, joined, missing_method
 
 
 class Shape(Protocol):
-    """A protocol with an attribute and two methods; `_hidden` is no part of it."""
+    """A protocol with an attribute and two methods; `_hidden` is not required."""
 
     sides: int
 
@@ -43,7 +43,7 @@ class Square:
         (np.zeros((2, 3), np.float32), "an ndarray of shape [2, 3] and type float32"),
     ],
 )
-def test_described(value: object, text: str) -> None:
+def test_a_value_is_described_by_type_and_content(value: object, text: str) -> None:
     assert described(value) == text
 
 
@@ -60,7 +60,7 @@ def test_a_protocol_needs_all_public_members_and_the_length() -> None:
     assert violation([], Shape) == "returned a list; it has no sides or area"
 
 
-def test_methods_that_a_class_lacks() -> None:
+def test_missing_methods_of_a_class() -> None:
     assert missing_methods(Square, Shape) == []
     assert missing_methods(list, Shape) == ["area"]  # an attribute may be set by the constructor
     assert missing_methods(object, Shape) == ["__len__", "area"]
@@ -70,7 +70,7 @@ def test_a_protocol_differs_from_a_class() -> None:
     assert is_protocol(Shape) and not is_protocol(Square)
 
 
-def test_enumerations() -> None:
+def test_lists_of_names_and_articles() -> None:
     assert [joined(names) for names in (["a"], ["a", "b"], ["a", "b", "c"])] == ["a", "a or b", "a, b or c"]
     assert [with_article(noun) for noun in ("int", "Adam", "float", "ndarray")] == [
         "an int",

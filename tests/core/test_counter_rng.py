@@ -1,4 +1,4 @@
-"""Random numbers of a sample: uniform, independent of each other and of the other samples of a batch."""
+"""Random numbers of samples: uniform, independent, and not dependent on the batch."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ INDICES = np.arange(20_000)
 
 @pytest.mark.parametrize("stream", STREAMS)
 def test_draws_are_uniform(stream: str) -> None:
-    # Twelve tests at 1e-4: a good generator fails one of them in a thousand runs, and these numbers never change.
+    # Twelve tests at 1e-4: a good generator fails one of them in a thousand seeds; the seed here is fixed.
     values = uniform(3, 7, INDICES, stream, 2)
     assert values.min() >= 0 and values.max() < 1
     for column in values.T:
@@ -44,7 +44,7 @@ def test_any_change_of_the_key_gives_independent_numbers(other: tuple[int, int, 
     assert abs(np.corrcoef(first, second)[0, 1]) < 4.5 / np.sqrt(len(INDICES))
 
 
-def test_neighbours_are_independent() -> None:
+def test_adjacent_samples_are_independent() -> None:
     values = uniform(0, 0, INDICES, "flip", 2)
     for a, b in ((values[:-1, 0], values[1:, 0]), (values[:, 0], values[:, 1])):
         assert abs(np.corrcoef(a, b)[0, 1]) < 4.5 / np.sqrt(len(INDICES))
@@ -56,7 +56,7 @@ BLOCKS = [1, 5, 3, 2, 7, 6, 4, 9, 8, 0]
 SEEDS = (0, -1, 3, 2**63 - 1, -(2**63))
 
 
-def test_a_generator_is_determined_by_its_parts() -> None:
+def test_each_part_of_the_key_selects_another_generator() -> None:
     draws = {
         (seed, epoch, jumps): generator(seed, epoch, jumps=jumps).integers(2**62)
         for seed in SEEDS
@@ -69,8 +69,8 @@ def test_a_generator_is_determined_by_its_parts() -> None:
     assert generator(3, 0).integers(2**62) == generator(3).integers(2**62)
 
 
-def test_orders_of_earlier_versions_stay() -> None:
-    """Runs are resumed, packed sets read and statistics found in the cache by the draws of earlier versions."""
+def test_orders_are_those_of_earlier_versions() -> None:
+    """Resumed runs, packed sets and cached statistics depend on the random numbers of earlier versions."""
     assert generator().permutation(10).tolist() == FIXED
     assert generator(3, 5).permutation(10).tolist() == ORDER
     assert generator(-1, 5, jumps=1).permutation(10).tolist() == BLOCKS

@@ -1,4 +1,4 @@
-"""Errors of parsers as one line."""
+"""Parser errors as one line."""
 
 import struct
 import zipfile
@@ -20,6 +20,6 @@ def test_any_error_of_a_parser_is_one_line_that_names_the_file(error: Exception)
     assert type(error).__name__ in str(raised.value)
 
 
-def test_errors_for_the_user_pass_a_reading_block_unchanged() -> None:
-    with pytest.raises(UserError, match=r"^as it is$"), reading("file"):
-        raise UserError("as it is")
+def test_a_user_error_passes_a_reading_block_unchanged() -> None:
+    with pytest.raises(UserError, match=r"^unchanged$"), reading("file"):
+        raise UserError("unchanged")

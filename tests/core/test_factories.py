@@ -1,4 +1,4 @@
-"""Components that are imported, checked and called. Those of this module stand for components of other packages."""
+"""Import, check and call of components. This module also provides components, as another package would."""
 
 import math
 import sys
@@ -55,7 +55,7 @@ def test_a_component_that_is_not_callable_is_refused() -> None:
         get("THING")
 
 
-def test_an_exception_of_another_package_is_one_line() -> None:
+def test_an_exception_in_another_package_is_one_line() -> None:
     with pytest.raises(ComponentError) as error:
         get("no_schedule").make(0, 0.5)
     assert "factories_of_a_user:no_schedule failed: ZeroDivisionError: no steps at all" in str(error.value)
@@ -63,7 +63,7 @@ def test_an_exception_of_another_package_is_one_line() -> None:
 
 
 @pytest.mark.parametrize(("name", "kind"), [("user_error", UserError), ("failure", Failure)])
-def test_an_error_for_the_user_is_not_changed(name: str, kind: type[Exception]) -> None:
+def test_a_user_error_or_failure_is_not_changed(name: str, kind: type[Exception]) -> None:
     with pytest.raises(kind, match=r"^the reason$"):
         get(name).make(0, 0.5)
 
@@ -75,7 +75,7 @@ def test_a_missing_package_is_named() -> None:
 
 
 @pytest.mark.parametrize("value", [True, "1", None, math.nan, math.inf, [1.0]])
-def test_a_number_is_finite(value: Any) -> None:
+def test_a_number_must_be_finite(value: Any) -> None:
     with pytest.raises(ComponentError, match=r"factories_of_a_user:schedule returned .*; expected a finite number"):
         get("schedule").number(value)
     assert get("schedule").number(3) == 3.0

@@ -1,4 +1,4 @@
-"""Atomic files, and .jsonl files of whole rows."""
+"""Atomic writes, and .jsonl files with complete rows."""
 
 import errno
 import json
@@ -41,8 +41,8 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_the_file_is_complete_on_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The order that a power failure needs: content, fsync, rename, fsync of the folder."""
+def test_the_content_is_on_disk_before_the_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The order that is safe in a power failure: content, fsync, rename, fsync of the folder."""
     file, calls = tmp_path / "file", []
     fsync, replace = os.fsync, Path.replace
 
@@ -67,7 +67,7 @@ def test_the_file_is_complete_on_disk_before_it_has_its_name(tmp_path: Path, mon
 def test_a_failed_rename_restores_the_replaced_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: int, links: bool
 ) -> None:
-    """Rename fails as for a file that is a mount point, or immutable."""
+    """Rename fails as for a mount point or an immutable file."""
     files = {tmp_path / name: lambda sink: sink.write(b"new") for name in ("a", "b", "c", "d")}
     for file in files:
         if file.name != "b":
@@ -90,7 +90,7 @@ def test_a_failed_rename_restores_the_replaced_files(
     assert {file.name: file.read_text() for file in tmp_path.iterdir()} == dict.fromkeys("abcd", "new")
 
 
-def test_json_is_indented_and_ends_with_a_line(tmp_path: Path) -> None:
+def test_json_is_indented_and_ends_with_a_newline(tmp_path: Path) -> None:
     write_json(tmp_path / "x.json", {"path": Path("a"), "n": [1]})
     assert (tmp_path / "x.json").read_text() == '{\n  "path": "a",\n  "n": [\n    1\n  ]\n}\n'
 
@@ -112,11 +112,11 @@ def test_a_damaged_row_is_an_error_with_its_number(tmp_path: Path, line: bytes) 
         next(rows)
 
 
-@pytest.mark.parametrize("half", [b"", b'{"time_s": 2, "st', b"x" * 200_000, b"\0" * 65536])
+@pytest.mark.parametrize("incomplete", [b"", b'{"time_s": 2, "st', b"x" * 200_000, b"\0" * 65536])
 @pytest.mark.parametrize("complete", [b"", b'{"time_s": 1}\n', b"y" * 70_000 + b"\n", b"z" * 65535 + b"\n"])
-def test_rows_are_not_appended_to_an_incomplete_line(tmp_path: Path, complete: bytes, half: bytes) -> None:
+def test_rows_are_not_appended_to_an_incomplete_line(tmp_path: Path, complete: bytes, incomplete: bytes) -> None:
     file = tmp_path / "metrics.jsonl"
-    file.write_bytes(complete + half)
+    file.write_bytes(complete + incomplete)
     with append_rows(file) as sink:
         sink.write("é\n")
     assert file.read_bytes() == complete + "é\n".encode()
@@ -142,7 +142,9 @@ def test_a_reopened_file_has_the_rows_up_to_the_step(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.integers(-2, 9), max_size=8), st.integers(-3, 9))
-def test_a_row_is_kept_by_its_step_alone(tmp_path_factory: pytest.TempPathFactory, steps: list[int], last: int) -> None:
+def test_rows_are_kept_depending_only_on_their_step(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[int], last: int
+) -> None:
     folder = tmp_path_factory.mktemp("rows")
     file = folder / "rows.jsonl"
     file.write_text("".join(f'{{"step": {step}}}\n' for step in steps))
@@ -152,7 +154,7 @@ def test_a_row_is_kept_by_its_step_alone(tmp_path_factory: pytest.TempPathFactor
 
 
 @given(st.dictionaries(st.text(), st.integers() | st.text() | st.none() | st.floats(allow_nan=False)))
-def test_a_row_is_parsed_as_it_was_written(row: dict[str, Any]) -> None:
+def test_a_row_is_parsed_as_written(row: dict[str, Any]) -> None:
     assert parse_row(json.dumps(row).encode() + b"\n") == row
 
 
@@ -162,7 +164,7 @@ ROW = {"time_s": 1.5, "step": 3, "epoch": 0.5, "kind": "train"}
 @pytest.mark.parametrize(
     "changed", [{}, {"step": 0}, {"time_s": 0}, {"epoch": 2}, {"step": 2**63 - 1}, {"kind": ""}, {"more": []}]
 )
-def test_a_row_of_a_run(changed: dict[str, Any]) -> None:
+def test_a_valid_row_is_returned(changed: dict[str, Any]) -> None:
     assert is_row(ROW | changed)
 
 
@@ -173,11 +175,11 @@ def test_a_row_of_a_run(changed: dict[str, Any]) -> None:
         *({"step": 3.0}, {"kind": 3}, {"kind": None}),
     ],
 )
-def test_a_value_that_is_no_row_of_a_run(changed: dict[str, Any]) -> None:
+def test_an_invalid_row_gives_none(changed: dict[str, Any]) -> None:
     assert not is_row(ROW | changed)
 
 
-def test_a_row_without_a_field_is_none() -> None:
+def test_a_row_without_a_required_field_gives_none() -> None:
     for name in ROW:
         assert not is_row({key: value for key, value in ROW.items() if key != name})
     assert not any(map(is_row, (None, [], [ROW], "row", 3)))

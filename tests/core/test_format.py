@@ -1,4 +1,4 @@
-"""Text of cells and durations."""
+"""Formatting of cells and durations."""
 
 import math
 
@@ -21,7 +21,7 @@ from distdl.core.format import Cell, duration, written
         (187_200, "2 d 4 h"),
     ],
 )
-def test_duration(seconds: float | None, text: str) -> None:
+def test_durations_are_formatted(seconds: float | None, text: str) -> None:
     assert duration(seconds) == text
 
 
@@ -44,5 +44,5 @@ def test_duration(seconds: float | None, text: str) -> None:
         ("text", "text"),
     ],
 )
-def test_written(cell: Cell, text: str) -> None:
+def test_cells_are_formatted(cell: Cell, text: str) -> None:
     assert written(cell) == text

@@ -52,7 +52,7 @@ def scontrol(tmp_path_factory: pytest.TempPathFactory):
 
 @settings(max_examples=60, deadline=None)
 @given(nodelists())
-def test_slurm_expands_it_to_the_same_hosts(scontrol, nodelist: str) -> None:
+def test_slurm_expands_a_list_to_the_same_hosts(scontrol, nodelist: str) -> None:
     assert expand(nodelist) == scontrol(nodelist)
 
 
@@ -70,7 +70,7 @@ def test_slurm_expands_it_to_the_same_hosts(scontrol, nodelist: str) -> None:
         ("", []),
     ],
 )
-def test_lists(text: str, hosts: list[str]) -> None:
+def test_lists_are_expanded(text: str, hosts: list[str]) -> None:
     assert parse(text) == tuple(hosts)
 
 
@@ -112,7 +112,7 @@ def test_errors_name_the_invalid_host(text: str, names: str) -> None:
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=40))
-def test_any_text_is_host_names_or_an_error_of_one_line(text: str) -> None:
+def test_any_text_gives_host_names_or_a_one_line_error(text: str) -> None:
     try:
         hosts = parse(text)
     except UserError as error:
@@ -122,12 +122,12 @@ def test_any_text_is_host_names_or_an_error_of_one_line(text: str) -> None:
         assert len({host.casefold() for host in hosts}) == len(hosts)
 
 
-def test_loopback() -> None:
+def test_loopback_names_are_recognized() -> None:
     assert all(map(is_loopback, ["localhost", "LOCALHOST", "localhost.localdomain", "127.0.0.1", "127.1.2.3", "::1"]))
     assert not any(map(is_loopback, ["node1", "10.0.0.1", "localhost2"]))
 
 
-def test_the_hostfile_of_launch_is_a_host_list() -> None:
+def test_the_hostfile_in_launch_is_a_host_list() -> None:
     file = ROOT / "launch" / "hostfile"
     lines = [line.split()[0] for line in file.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
     assert len(parse(",".join(lines))) == 2

@@ -1,4 +1,4 @@
-"""The table of kinds: keys, and the fields, classes and functions that it names exist."""
+"""The table of component kinds: keys, and existence of the named fields, classes and functions."""
 
 import dataclasses
 import typing
@@ -13,14 +13,14 @@ from distdl.core.kinds import KINDS, Kind
 each_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=list(KINDS))
 
 
-def test_each_kind_has_a_key_and_a_name_of_its_own() -> None:
+def test_each_kind_has_a_unique_key_and_name() -> None:
     assert all(group == kind.group for group, kind in KINDS.items())
     assert len({kind.name for kind in KINDS.values()}) == len(KINDS) == 12
     assert set(COMPONENTS) <= set(KINDS)
 
 
 @each_kind
-def test_the_setting_that_takes_the_name_is_a_field_or_an_option(kind: Kind) -> None:
+def test_the_setting_for_the_name_is_a_field_or_an_option(kind: Kind) -> None:
     where: typing.Any = Config
     if kind.group in ("launchers", "studies"):  # an option of `distdl launch`, an argument of `distdl study run`
         return
@@ -32,13 +32,13 @@ def test_the_setting_that_takes_the_name_is_a_field_or_an_option(kind: Kind) -> 
 
 
 @each_kind
-def test_only_rows_of_some_kinds_state_fields(kind: Kind) -> None:
+def test_only_rows_of_some_kinds_list_fields(kind: Kind) -> None:
     rows = COMPONENTS.get(kind.group, {})
     assert kind.fields or not any(row.uses for row in rows.values())
 
 
 @each_kind
-def test_what_a_kind_names_can_be_imported(kind: Kind) -> None:
+def test_the_objects_that_a_kind_names_can_be_imported(kind: Kind) -> None:
     for target in filter(None, (kind.makes, kind.open)):
         pytest.importorskip("torch", reason="PyTorch is not installed")
         assert registry.load(target, kind.where) is not None

@@ -1,4 +1,4 @@
-"""The manifest of a checkpoint: every file has a checksum, every field a valid value, and any damage is one line."""
+"""The manifest of a checkpoint: a checksum per file, valid fields, and a one-line description of any damage."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ def checkpoint(tmp_path: Path) -> Path:
 
 
 def edited(checkpoint: Path, edit: Callable[[dict[str, Any]], object]) -> Path:
-    """The checkpoint with a changed manifest."""
+    """Change the manifest of the checkpoint."""
     manifest = json.loads((checkpoint / MANIFEST).read_text())
     edit(manifest)
     (checkpoint / MANIFEST).write_text(json.dumps(manifest))
@@ -45,7 +45,7 @@ def test_a_manifest_has_position_metric_and_the_digest_of_every_other_file(tmp_p
     assert damaged(folder) is None
 
 
-def test_published_checkpoints_are_in_the_order_of_steps_and_saves(tmp_path: Path) -> None:
+def test_published_checkpoints_are_sorted_by_step_and_save(tmp_path: Path) -> None:
     names = ["step-00000002", "step-00000010", "step-00000010-2", "step-00000010-10", "step-100000000"]
     for name in reversed(names):
         (tmp_path / name).mkdir()
@@ -57,7 +57,7 @@ def test_published_checkpoints_are_in_the_order_of_steps_and_saves(tmp_path: Pat
     assert published(tmp_path / "absent") == []
 
 
-def test_the_step_of_a_name() -> None:
+def test_the_step_is_parsed_from_the_name() -> None:
     assert step_of(Path("runs/step-00000010-2")) == 10
     with pytest.raises(ValueError, match="runs/good is not the name of a checkpoint"):
         step_of(Path("runs/good"))
@@ -75,7 +75,7 @@ TEXTS = {
 
 
 @pytest.mark.parametrize(("text", "message"), TEXTS.values(), ids=TEXTS)
-def test_a_text_that_is_no_manifest_is_one_line(checkpoint: Path, text: str, message: str) -> None:
+def test_an_invalid_manifest_is_a_one_line_error(checkpoint: Path, text: str, message: str) -> None:
     (checkpoint / MANIFEST).write_text(text)
     with pytest.raises(UserError) as error:
         read_manifest(checkpoint)
@@ -94,24 +94,24 @@ EDITS: dict[str, tuple[Callable[[Table], object], str]] = {
         f"without {key}": (lambda manifest, key=key: manifest.pop(key), f"{key} is missing")
         for key in ("progress", "metric", "sha256")
     },
-    "another step than its folder": (
+    "a step that differs from the folder": (
         lambda manifest: manifest["progress"].update(step=7),
         "progress.step is 7 in step-00000002",
     ),
     "more epochs than steps": (lambda manifest: manifest["progress"].update(epoch=3), "progress.epoch is 3 at step 2"),
-    "more samples than images": (
+    "more samples than seen": (
         lambda manifest: manifest["progress"].update(samples=4),
         "progress.samples is 4 at images 3",
     ),
     "an unknown field": (lambda manifest: manifest["progress"].update(evil=1), "progress has the unknown field 'evil'"),
-    "a part of an epoch": (lambda manifest: manifest["progress"].update(epoch=1.5), "progress.epoch is 1.5"),
-    "a whole number as a fraction": (lambda manifest: manifest["progress"].update(step=2.0), "progress.step is 2.0"),
+    "a fractional epoch": (lambda manifest: manifest["progress"].update(epoch=1.5), "progress.epoch is 1.5"),
+    "a float for an integer": (lambda manifest: manifest["progress"].update(step=2.0), "progress.step is 2.0"),
     "a text for a number": (lambda manifest: manifest["progress"].update(step="2"), "progress.step is '2'"),
     "true for a number": (lambda manifest: manifest["progress"].update(step=True), "progress.step is True"),
     "a step before the first": (lambda manifest: manifest["progress"].update(step=-1), "progress.step is -1"),
     "time before the start": (lambda manifest: manifest["progress"].update(elapsed_s=-1), "progress.elapsed_s is -1"),
-    "endless time": (lambda manifest: manifest["progress"].update(elapsed_s=1e999), "progress.elapsed_s is inf"),
-    "no resumes at all": (lambda manifest: manifest["progress"].update(resumes=None), "progress.resumes is None"),
+    "an infinite time": (lambda manifest: manifest["progress"].update(elapsed_s=1e999), "progress.elapsed_s is inf"),
+    "null for resumes": (lambda manifest: manifest["progress"].update(resumes=None), "progress.resumes is None"),
     "no checksum": (lambda manifest: manifest["sha256"].clear(), "sha256 has no checksum of state.pt"),
     "a checksum of a shard alone": (
         lambda manifest: manifest["sha256"].pop("state.pt"),
@@ -124,7 +124,7 @@ EDITS: dict[str, tuple[Callable[[Table], object], str]] = {
         lambda manifest: manifest["sha256"].update({STATE: "0" * 64}),
         "state.pt does not match its checksum",
     ),
-    "a checksum of a file that is gone": (
+    "a checksum of a missing file": (
         lambda manifest: manifest["sha256"].update({"shard-1.pt": "0" * 64}),
         "shard-1.pt is missing",
     ),
@@ -136,7 +136,7 @@ EDITS: dict[str, tuple[Callable[[Table], object], str]] = {
         lambda manifest: manifest["sha256"].update({"/etc/x": "0" * 64}),
         "'/etc/x', a file outside the checkpoint",
     ),
-    "a name that no file has": (lambda manifest: manifest["sha256"].update({"x" * 999: "0" * 64}), "is missing"),
+    "a name that is too long": (lambda manifest: manifest["sha256"].update({"x" * 999: "0" * 64}), "is missing"),
     "a metric that is true": (lambda manifest: manifest.update(metric=True), "metric is not a finite number"),
     "an unknown kind of metric": (lambda manifest: manifest.update(metric_kind="f1"), "metric_kind is 'f1'"),
     "a list for the kind of metric": (lambda manifest: manifest.update(metric_kind=[1]), "metric_kind is [1]"),
@@ -144,7 +144,7 @@ EDITS: dict[str, tuple[Callable[[Table], object], str]] = {
 
 
 @pytest.mark.parametrize(("edit", "message"), EDITS.values(), ids=EDITS)
-def test_an_odd_field_is_damage(checkpoint: Path, edit: Callable[[Table], object], message: str) -> None:
+def test_an_invalid_field_is_damage(checkpoint: Path, edit: Callable[[Table], object], message: str) -> None:
     damage = damaged(edited(checkpoint, edit))
     assert damage is not None and message in damage and "\n" not in damage
     assert str(checkpoint) not in damage  # the caller names the checkpoint
@@ -159,7 +159,7 @@ VALID: dict[str, Callable[[Table], object]] = {
 
 
 @pytest.mark.parametrize("edit", VALID.values(), ids=VALID)
-def test_the_limits_of_a_valid_manifest(checkpoint: Path, edit: Callable[[Table], object]) -> None:
+def test_valid_manifests_at_the_limits(checkpoint: Path, edit: Callable[[Table], object]) -> None:
     assert damaged(edited(checkpoint, edit)) is None
 
 

@@ -8,7 +8,7 @@ import pytest
 from distdl.core.paths import cache_folder, data_root, fingerprint, root_origin
 
 
-def test_the_cache_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_folder_follows_xdg_cache_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/x")
     monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
     assert cache_folder() == Path("/cache/distdl")
@@ -17,7 +17,7 @@ def test_the_cache_folder(monkeypatch: pytest.MonkeyPatch) -> None:
         assert cache_folder() == Path("/home/x/.cache/distdl")
 
 
-def test_the_data_root_is_the_option_the_variable_or_in_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_data_root_is_the_option_the_variable_or_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/x")
     monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
     for value in (None, ""):
@@ -28,7 +28,7 @@ def test_the_data_root_is_the_option_the_variable_or_in_the_cache(monkeypatch: p
     assert (data_root(Path("~/mine")), root_origin(Path("~/mine"))) == (Path("/home/x/mine"), "--data.root")
 
 
-def test_a_fingerprint_is_of_one_file_in_one_version(tmp_path: Path) -> None:
+def test_a_fingerprint_identifies_a_version_of_a_file(tmp_path: Path) -> None:
     file, other = tmp_path / "file", tmp_path / "other"
     file.write_bytes(b"abc")
     first = fingerprint(file)
@@ -37,7 +37,7 @@ def test_a_fingerprint_is_of_one_file_in_one_version(tmp_path: Path) -> None:
     link.symlink_to(file)
     assert fingerprint(link) == first
     status = file.stat()
-    other.write_bytes(b"xyz")  # of the same size and time, at the same path
+    other.write_bytes(b"xyz")  # same size, time and path
     other.replace(file)
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
     replaced = fingerprint(file)
@@ -49,7 +49,7 @@ def test_a_fingerprint_is_of_one_file_in_one_version(tmp_path: Path) -> None:
         fingerprint(tmp_path / "absent")
 
 
-def test_every_part_of_a_files_status_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fingerprint_depends_on_every_part_of_the_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "file"
     file.touch()
     status, seen = file.stat(), set()

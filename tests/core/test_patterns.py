@@ -31,12 +31,12 @@ def test_a_pattern_matches_whole_names(pattern: str, matches: set[str]) -> None:
         ("layr1.*", '; did you mean "layer1.*"?'),
         ("layer1.0.conv.weight", '; did you mean "layer1.0.conv1.weight"?'),
         ("conv1.wieght", '; did you mean "conv1.weight"?'),
-        ("fc", '; did you mean "fc.*" or "fc.bias"?'),  # of another depth, if there is none of its own
-        ("layer1.0.conv1", '; did you mean "layer1.0.*"?'),  # as deep, though a longer one is nearer
+        ("fc", '; did you mean "fc.*" or "fc.bias"?'),  # of another depth, if none has the same depth
+        ("layer1.0.conv1", '; did you mean "layer1.0.*"?'),  # the same depth is preferred to a nearer text
         ("zzzzzzzz", ""),
     ],
 )
-def test_a_pattern_that_matches_nothing_names_the_field_and_the_nearest(pattern: str, suggestion: str) -> None:
+def test_a_pattern_without_a_match_is_an_error_with_a_suggestion(pattern: str, suggestion: str) -> None:
     with pytest.raises(UserError) as error:
         matching(pattern, NAMES, "model.freeze")
     message = str(error.value)
@@ -46,7 +46,7 @@ def test_a_pattern_that_matches_nothing_names_the_field_and_the_nearest(pattern:
 
 @given(st.lists(st.text("ab.", min_size=1, max_size=6), min_size=1))
 def test_the_suggested_module_pattern_matches(names: list[str]) -> None:
-    """Each prefix that ends at a dot is a module, and its pattern matches the names in it."""
+    """Each prefix that ends at a dot is a module; the pattern suggested for it matches its parameters."""
     for name in names:
         for dot in (index for index, letter in enumerate(name) if letter == "."):
             assert name in matching(name[:dot] + ".*", names, "x")

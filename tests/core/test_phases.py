@@ -1,4 +1,4 @@
-"""Mean times of a step's phases."""
+"""Mean times of the phases of a step."""
 
 import pytest
 
@@ -6,14 +6,14 @@ from distdl.core.phases import EXPLAIN, PHASES, per_step
 from spent_run import RUN
 
 
-def test_phases_and_rest_add_up_to_a_step() -> None:
+def test_phases_and_rest_add_up_to_the_step() -> None:
     phases = per_step(RUN)
     assert [phase.name for phase in phases] == [*PHASES, "rest"] == list(EXPLAIN)
     assert [phase.step_s for phase in phases] == pytest.approx([0.04, 0.01, 0.2, 0.4, 0.05, 0.1, 0.02])
     assert sum(phase.share for phase in phases) == pytest.approx(1)
 
 
-def test_phases_that_overlap_leave_no_negative_rest() -> None:
+def test_the_rest_of_overlapping_phases_is_not_negative() -> None:
     phases = per_step({"phases_s": {"data": 3.0, "forward": 1.0}, "steps": 2, "train_s": 3.0})
     assert [phase.step_s for phase in phases] == [1.5, 0, 0.5, 0, 0, 0, 0]
     assert [phase.share for phase in phases] == [0.75, 0, 0.25, 0, 0, 0, 0]

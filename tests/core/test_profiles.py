@@ -1,4 +1,4 @@
-"""Profiles, overrides, and mistakes in them."""
+"""Profiles, overrides, and their errors."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ def resolve(arguments: str, strategy: str = "single") -> Config:
     return from_command_line(arguments.split(), strategy=strategy)
 
 
-def test_the_profile_is_the_default_of_the_command_line(tmp_path: Path) -> None:
+def test_the_command_line_overrides_the_profile(tmp_path: Path) -> None:
     Path("mine.toml").write_text('extends = "digits"\nepochs = 3\n[optim]\nlr = 0.5\n')
     config = resolve("--profile mine.toml --optim.lr 0.25 --data.batch-size=16")
     assert (config.epochs, config.optim.lr, config.data.batch_size) == (3, 0.25, 16)
@@ -45,7 +45,7 @@ def test_a_profile_extends_a_file_in_its_folder() -> None:
         ("--profile per-rank.toml --data.global-batch 16", None, 16),
     ],
 )
-def test_a_batch_size_replaces_either_batch_size_of_the_profile(
+def test_a_batch_size_replaces_the_profiles_local_or_global_one(
     argv: str, batch_size: int | None, global_batch: int
 ) -> None:
     Path("per-rank.toml").write_text('extends = "digits"\n[data]\nbatch_size = 16\n')  # digits sets a global batch size
@@ -60,12 +60,12 @@ def resolve_again(config: Config) -> Config:
 
 
 @pytest.mark.parametrize("name", profiles())
-def test_every_shipped_profile_is_valid(name: str) -> None:
+def test_every_included_profile_is_valid(name: str) -> None:
     config = from_command_line(["--profile", name], strategy="ddp")
     assert config.name == name
 
 
-def test_a_resolved_configuration_is_a_profile() -> None:
+def test_a_resolved_configuration_can_be_used_as_a_profile() -> None:
     config = resolve("--optim.lr-factors features.* 0.1 --data.augment.crop 2 --max-time 9 --out somewhere")
     Path("again.toml").write_bytes(tomli_w.dumps(as_table(config, "single")).encode())
     again = resolve("--profile again.toml --out somewhere")
@@ -78,23 +78,23 @@ WRONG = {
     "a word for a number": ("--epochs x", "epochs: 'x' is not a whole number"),
     "a number out of range": ("--optim.lr -1", "optim.lr = -1: must be at least 0"),
     "an infinite rate": ("--optim.lr inf", "finite"),
-    "a choice that is none": ("--strategy dpd", "'ddp'"),
+    "an unknown choice": ("--strategy dpd", "'ddp'"),
     "an unknown profile": ("--profile digitz", 'did you mean "digits"?'),
     "a profile without a name": ("--profile", "--profile needs a value"),
-    "a file that is not there": ("--profile none.toml", "no profile file none.toml"),
+    "a missing file": ("--profile none.toml", "no profile file none.toml"),
     "an option without its value": ("--epochs", "--epochs"),
     "uneven micro-batches": ("--data.batch-size 64 --optim.accumulate 3", "equal micro-batches"),
     "two batch sizes": ("--data.batch-size 64 --data.global-batch 64", "give one of the two"),
-    "a resume from nowhere": ("--resume auto", "--out DIR"),
+    "a resume without a folder": ("--resume auto", "--out DIR"),
     "momentum for adam": ("--optim.momentum 0.9", "optim.momentum has no effect: optim.name is adamw"),
-    "servers without a server": ("--ps.servers 2", "ps.servers has no effect: the strategy is single"),
-    "a warm-up without a run": ("--schedule.warmup-epochs 20", "is not less than epochs = 20"),
-    "a drop without its epochs": ("--schedule.name multistep", "milestones"),
+    "an option of another strategy": ("--ps.servers 2", "ps.servers has no effect: the strategy is single"),
+    "a warm-up longer than the run": ("--schedule.warmup-epochs 20", "is not less than epochs = 20"),
+    "a schedule without its milestones": ("--schedule.name multistep", "milestones"),
 }
 
 
 @pytest.mark.parametrize(("argv", "message"), WRONG.values(), ids=WRONG)
-def test_a_wrong_command_line_is_one_line_with_a_hint(argv: str, message: str) -> None:
+def test_an_invalid_command_line_is_a_one_line_error_with_a_hint(argv: str, message: str) -> None:
     with pytest.raises(UserError) as error:
         resolve(argv)
     assert message in str(error.value)
@@ -106,9 +106,9 @@ WRONG_FILES = {
     "an unknown section": ("[optimm]\nlr = 1", 'did you mean "optim.lr"?'),
     "a wrong type": ('epochs = "many"', "epochs: 'many' is not a whole number"),
     "a value for a section": ("optim = 3", "it is a section, not a value"),
-    "what is not TOML": ("epochs = = 3", "is not TOML"),
-    "a circle": ('extends = "mine.toml"', "extends itself"),
-    "a strategy's section without it": ("[horovod]\ncycle_ms = 5.0", "horovod.cycle_ms has no effect"),
+    "invalid TOML": ("epochs = = 3", "is not TOML"),
+    "a profile that extends itself": ('extends = "mine.toml"', "extends itself"),
+    "a section of another strategy": ("[horovod]\ncycle_ms = 5.0", "horovod.cycle_ms has no effect"),
 }
 
 
@@ -135,5 +135,5 @@ def test_every_field_has_help() -> None:
         assert f"--{name.replace('_', '-')}" in done.stdout, name
 
 
-def test_defaults_validate() -> None:
+def test_the_defaults_are_valid() -> None:
     assert validate({}, where="nothing") == Config()

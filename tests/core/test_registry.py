@@ -15,7 +15,7 @@ from distdl.core.errors import UserError
 from distdl.core.profiles import Recipe, resolve
 
 
-def test_a_name_is_a_row_a_target_or_an_error() -> None:
+def test_a_name_is_a_row_an_import_target_or_an_error() -> None:
     assert registry.find("optimizers", "sgd").factory == "distdl.optim.optimizers:sgd"
     assert registry.find("optimizers", "torch.optim:NAdam").factory == "torch.optim:NAdam"
     assert registry.find("optimizers", "optimizer_of_a_user:ROW").uses == ("optim.momentum",)
@@ -37,18 +37,18 @@ NAMES = {
 
 
 @pytest.mark.parametrize(("name", "message"), NAMES.items())
-def test_a_wrong_name_is_one_line(name: str, message: str) -> None:
+def test_an_invalid_name_is_a_one_line_error(name: str, message: str) -> None:
     with pytest.raises(UserError, match=f"^{re.escape(message)}"):
         resolve(Recipe(overrides={"optim.name": name}), strategy="single")
 
 
-def test_the_nearest_module_of_the_current_folder_is_proposed(tmp_path: Path) -> None:
+def test_the_nearest_module_in_the_current_folder_is_suggested(tmp_path: Path) -> None:
     (tmp_path / "losses_of_mine.py").write_text("")
     with pytest.raises(UserError, match=r'loss: cannot import losses_of_min:f: .* did you mean "losses_of_mine:f"'):
         resolve(Recipe(overrides={"loss": "losses_of_min:f"}), strategy="single")
 
 
-def test_a_failed_import_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_import_is_a_one_line_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "script_of_mine.py").write_text("raise SystemExit(3)")
     with pytest.raises(
@@ -59,7 +59,7 @@ def test_a_failed_import_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
         registry.load("script_of_mine:f", "loss")
 
 
-def test_other_packages_add_rows_and_replace_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_packages_can_add_but_not_replace_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     entries = [
         EntryPoint(name="nadam", value="json:dumps", group="distdl.optimizers"),
         EntryPoint(name="sgd", value="json:dumps", group="distdl.optimizers"),
@@ -79,7 +79,7 @@ def test_a_configuration_is_checked_without_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-def test_options_are_a_table_of_tables_from_a_profile_and_from_texts() -> None:
+def test_options_are_nested_tables_from_profiles_and_texts() -> None:
     overrides = {"options": ["model.depth=3", "json:dumps.url=x=y"], "trackers": ["json:dumps"]}
     from_texts = resolve(Recipe(overrides=overrides), strategy="single")
     assert from_texts.options == {"model": {"depth": "3"}, "json:dumps": {"url": "x=y"}}
@@ -87,7 +87,7 @@ def test_options_are_a_table_of_tables_from_a_profile_and_from_texts() -> None:
     assert from_table.options == {"model": {"depth": 3}}
 
 
-def test_an_entry_point_may_name_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_entry_point_may_refer_to_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     entry = EntryPoint(name="mine", value="optimizer_of_a_user:ROW", group="distdl.optimizers")
     monkeypatch.setattr(registry, "entry_points", lambda group: [entry] if group == "distdl.optimizers" else [])
     assert registry.find("optimizers", "mine").uses == ("optim.momentum",)
@@ -113,7 +113,7 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("packages")
-def test_a_name_of_two_packages_is_refused_with_both() -> None:
+def test_a_name_offered_by_two_packages_is_refused() -> None:
     both = r"offered by (first 1\.0 \(json:dumps\) and second 1\.0 \(json:loads\)|second .* and first .*): remove one"
     with pytest.raises(UserError, match=rf'^optim.name: "same" is {both}'):
         resolve(Recipe(overrides={"optim.name": "same"}), strategy="single")
@@ -121,7 +121,7 @@ def test_a_name_of_two_packages_is_refused_with_both() -> None:
 
 
 @pytest.mark.usefixtures("packages")
-def test_a_name_of_distdl_hides_that_of_a_package(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_component_of_distdl_hides_one_of_another_package(capsys: pytest.CaptureFixture[str]) -> None:
     assert registry.find("optimizers", "sgd").factory == "distdl.optim.optimizers:sgd"
     assert main(["list", "optimizers", "sgd"]) == 0
     warning = 'warning: optimizer "sgd" of first 1.0 is hidden by distdl\'s own: use json:dumps\n'
@@ -129,10 +129,10 @@ def test_a_name_of_distdl_hides_that_of_a_package(capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.parametrize("group", sorted(registry.KINDS))
-def test_a_row_of_another_package_states_the_fields_that_it_uses(
+def test_a_row_of_another_package_lists_the_fields_that_it_uses(
     group: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A used field has an effect, another one has none, and an unknown one is an error."""
+    """A listed field has an effect, any other one has none, and an unknown one is an error."""
     kind = registry.KINDS[group]
     uses = {"used": ("optim.label_smoothing", "schedule.gamma"), "unknown": ("optim.smoothing",)}
     (tmp_path / f"rows_{group}.py").write_text(

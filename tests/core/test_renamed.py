@@ -65,7 +65,7 @@ OPTIONS = {
 
 
 def terminal_lines(argv: list[str]) -> list[str]:
-    """Lines that a call shows on a terminal; it ends with an error, so that nothing is trained."""
+    """Lines of a call on a terminal. The call ends with an error, so that nothing is trained."""
     code, text = run([sys.executable, "-m", "distdl.train", *argv, "--epochs", "0"])
     *lines, last = text.splitlines()
     assert (code, last) == (2, "error: epochs = 0: must be greater than 0"), text
@@ -90,7 +90,7 @@ def test_the_terminal_names_the_file_of_each_old_key_in_one_line(tmp_path: Path)
     ]
 
 
-def test_of_several_ranks_one_shows_the_warning() -> None:
+def test_only_one_rank_shows_the_warning() -> None:
     argv = [sys.executable, "-m", "distdl.train", "--optim.lr-batch", "8", "--epochs", "0"]
     place = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
     code, text = run(argv, environ={**os.environ, **place, "RANK": "1", "LOCAL_RANK": "1"})

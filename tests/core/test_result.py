@@ -44,7 +44,7 @@ def test_a_folder_without_result_and_measurements_has_an_empty_result(run: Path)
 
 
 @pytest.mark.parametrize("content", [b"{", b"\xff", b"[" * 100_000, b"[1]", b"3"])
-def test_a_damaged_result_is_one_line(run: Path, content: bytes) -> None:
+def test_a_damaged_result_is_a_one_line_error(run: Path, content: bytes) -> None:
     (run / "result.json").write_bytes(content)
     for read in (read_result, current_result):
         with pytest.raises(UserError, match=f"^{run / 'result.json'} is not a result of distdl: ") as error:
@@ -58,7 +58,7 @@ def test_a_damaged_result_is_one_line(run: Path, content: bytes) -> None:
 
 @pytest.mark.parametrize("status", ENDED)
 @pytest.mark.parametrize("last", [7, 8])
-def test_a_result_that_has_ended_is_current_up_to_its_last_step(run: Path, status: str, last: int) -> None:
+def test_the_result_of_an_ended_run_is_current(run: Path, status: str, last: int) -> None:
     result = {"status": status, "steps": 8, "test": {"accuracy": 0.5}}
     write(run, result, row(last))
     assert current_result(run) == result
@@ -66,7 +66,7 @@ def test_a_result_that_has_ended_is_current_up_to_its_last_step(run: Path, statu
 
 
 def test_later_rows_replace_the_figures_of_a_result(run: Path) -> None:
-    """The run was resumed and killed, and its result.json is of the leg before."""
+    """The run was resumed and killed, so result.json belongs to the previous leg."""
     identity = {name: f"its {name}" for name in IDENTITY}
     write(run, {**identity, "status": "completed", "steps": 8, "test": {"accuracy": 0.5}}, row(8), row(9), row(5))
     current = current_result(run)
@@ -76,7 +76,7 @@ def test_later_rows_replace_the_figures_of_a_result(run: Path) -> None:
     assert is_unfinished(current)
 
 
-def test_figures_so_far_are_those_of_the_last_training_row(run: Path) -> None:
+def test_current_figures_are_those_of_the_last_training_row(run: Path) -> None:
     seconds = {"evaluate": 3.0, "start": 5.0, "warm": 7.0}
     measured = {"images_per_s": 12.5, "phases_s": {"forward": 1.0}, "seconds": seconds}
     write(run, None, row(4), row(7, **measured), row(8, "test", accuracy=0.5))
@@ -85,7 +85,7 @@ def test_figures_so_far_are_those_of_the_last_training_row(run: Path) -> None:
         "steps": 8,
         "epochs": 1,
         "train_s": 70.0,
-        "held_s": 78.0,  # without the warm steps, which are part of the training
+        "held_s": 78.0,  # without the warm-up steps, which are part of the training
         "images_per_s": 12.5,
         "phases_s": {"forward": 1.0},
         "evaluate_s": 3.0,
@@ -96,7 +96,7 @@ def test_figures_so_far_are_those_of_the_last_training_row(run: Path) -> None:
 
 
 @pytest.mark.parametrize("seconds", [None, [1.0], {"evaluate": "x"}, {"evaluate": -1}, {"evaluate": True}, {"a": 2e19}])
-def test_damaged_seconds_count_as_none(run: Path, seconds: Any) -> None:
+def test_damaged_seconds_are_ignored(run: Path, seconds: Any) -> None:
     write(run, None, row(7, seconds=seconds))
     current = current_result(run)
     assert (current["train_s"], current["held_s"], current["evaluate_s"]) == (70.0, 70.0, 0.0)
@@ -138,7 +138,7 @@ def test_a_result_of_version_1_without_steps_is_current(run: Path) -> None:
     assert current_result(run) == {"status": "completed"}
 
 
-def test_rows_at_the_end_of_the_file_without_damaged_ones(run: Path) -> None:
+def test_damaged_rows_at_the_end_of_the_file_are_skipped(run: Path) -> None:
     file = run / "metrics.jsonl"
     assert newest_rows(file) == []
     good = [row(1), row(2)]
@@ -148,8 +148,8 @@ def test_rows_at_the_end_of_the_file_without_damaged_ones(run: Path) -> None:
 
 
 @pytest.mark.parametrize("more", [-1, 0, 1])
-def test_of_a_long_file_the_tail_is_read(run: Path, more: int) -> None:
-    """A line that the tail cuts is not read, even if the rest of it is a row."""
+def test_only_the_tail_of_a_long_file_is_read(run: Path, more: int) -> None:
+    """A truncated first line of the tail is not read, even if the rest of it is a valid row."""
     file, last = run / "metrics.jsonl", json.dumps(row(2)).encode() + b"\n"
     first = json.dumps(row(1)).encode()
     padding = b" " * (TAIL_BYTES - len(last) - len(first) - 1 + more)

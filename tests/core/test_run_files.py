@@ -1,4 +1,4 @@
-"""A run folder by its files: whether it holds a run, whether it has changed, who uses it."""
+"""Files of a run folder: whether it has a run, whether it has changed, and which process uses it."""
 
 import json
 from pathlib import Path
@@ -9,14 +9,16 @@ from distdl.core.manifest import MANIFEST
 from distdl.core.run_files import CHECKPOINTS, METRICS, RESULT, default_path, holds_run, in_use, version
 
 
-def test_two_runs_in_one_second_have_two_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_runs_started_in_the_same_second_have_different_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     first = default_path("digits")
     first.mkdir(parents=True)
     assert default_path("digits") != first
 
 
-def test_a_folder_holds_a_run_once_it_has_a_whole_row(tmp_path: Path) -> None:
+def test_a_folder_has_a_run_after_its_first_complete_row(tmp_path: Path) -> None:
     assert not holds_run(tmp_path)
     (tmp_path / METRICS).write_text('{"step": 1')
     assert not holds_run(tmp_path)
@@ -25,14 +27,14 @@ def test_a_folder_holds_a_run_once_it_has_a_whole_row(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("host", ["node7", "no\tname", 7, None])
-def test_the_error_of_a_folder_in_use_names_host_and_process(host: object, tmp_path: Path) -> None:
+def test_the_error_for_a_folder_in_use_names_host_and_process(host: object, tmp_path: Path) -> None:
     (tmp_path / RESULT).write_text(json.dumps({"status": "running", "host": host}))
     message = str(in_use(tmp_path, 42))
     assert ("on host node7" in message) == (host == "node7")
     assert "process 42" in message and "give another --out" in message and "\t" not in message
 
 
-def test_a_new_checkpoint_is_another_version(tmp_path: Path) -> None:
+def test_a_new_checkpoint_changes_the_version(tmp_path: Path) -> None:
     first = version(tmp_path)
     assert version(tmp_path) == first
     checkpoint = tmp_path / CHECKPOINTS / "step-00000004"

@@ -1,4 +1,4 @@
-"""The run folder: complete files or none, rows after a kill, and errors."""
+"""The run folder: atomic files, rows after a kill, and errors."""
 
 import json
 import os
@@ -46,13 +46,13 @@ def test_files_of_a_run_folder_at_the_start(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "deep/run/environment.json").read_text()) == {"cores": 3}
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a read-only place that stays one")
+@pytest.mark.skipif(os.geteuid() != 0, reason="tested as root, who may write to any other folder")
 def test_a_folder_that_cannot_be_written_is_named() -> None:
     with pytest.raises(UserError, match="/proc/run cannot be written"):
         create(Path("/proc/run"))
 
 
-def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("")
     for start in (create, lambda path: locate(Config(out=path))):
         with pytest.raises(UserError, match="cannot be written"):
@@ -79,7 +79,7 @@ def test_an_evaluation_that_will_be_repeated_is_dropped(tmp_path: Path, evaluate
     run = create(tmp_path)
     for kind in ("train", "test"):
         run.metrics(row(3, kind, accuracy=0.5))
-    run.metrics(row(2, "test", accuracy=0.5, best=True))  # chosen at the end, and chosen again at the next end
+    run.metrics(row(2, "test", accuracy=0.5, best=True))  # selected at the end, and again at the next end
     run.close()
     RunDir(tmp_path).enter(Config(), strategy="single", step=3, evaluated=evaluated)
     assert [row["kind"] for row in read_rows(tmp_path / "metrics.jsonl")] == kinds
@@ -98,7 +98,7 @@ def test_damaged_rows_are_dropped_at_a_resume_and_reported_by_readers(tmp_path: 
     assert metrics.read_bytes() == complete * 2
 
 
-def test_the_former_configuration_and_environment_are_kept(tmp_path: Path) -> None:
+def test_the_previous_configuration_and_environment_are_kept(tmp_path: Path) -> None:
     run = create(tmp_path)
     run.metrics(row(1))
     run.close()
@@ -138,7 +138,7 @@ def test_a_second_training_is_refused_and_the_kernel_releases_the_lock(tmp_path:
     create(tmp_path / "run")
 
 
-def test_a_folder_that_changed_since_the_checkpoint_was_chosen_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_changed_since_the_checkpoint_was_selected_is_refused(tmp_path: Path) -> None:
     place = locate(Config(out=tmp_path))
     create(tmp_path).close()
     with pytest.raises(UserError, match="start it again"):

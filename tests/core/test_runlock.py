@@ -1,4 +1,4 @@
-"""The lock of a run folder: one holder, released by the kernel, seen by other processes."""
+"""The lock of a run folder: one holder, released by the kernel, visible to other processes."""
 
 import errno
 import fcntl
@@ -20,9 +20,9 @@ def unlocked(tmp_path: Path) -> Iterator[None]:
     runlock.release(tmp_path)
 
 
-def test_a_folder_is_held_once_until_it_is_released(tmp_path: Path) -> None:
+def test_a_folder_has_one_holder_until_it_is_released(tmp_path: Path) -> None:
     assert runlock.holder(tmp_path) is None
-    assert not list(tmp_path.iterdir()), "a question creates no file"
+    assert not list(tmp_path.iterdir()), "holder() creates no file"
     assert runlock.hold(tmp_path)
     assert runlock.holder(tmp_path) == os.getpid()
     assert not runlock.hold(tmp_path)
@@ -43,17 +43,17 @@ def in_child(action: str, folder: Path) -> str:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
 
-def test_another_process_sees_the_holder_and_cannot_hold(tmp_path: Path) -> None:
+def test_another_process_reads_the_holder_and_cannot_lock(tmp_path: Path) -> None:
     assert runlock.hold(tmp_path)
     assert in_child("holder", tmp_path) == str(os.getpid())
     assert in_child("hold", tmp_path) == "False"
-    assert runlock.holder(tmp_path) == os.getpid(), "the failed attempt took nothing"
+    assert runlock.holder(tmp_path) == os.getpid(), "the failed attempt did not change the holder"
     runlock.release(tmp_path)
     assert in_child("hold", tmp_path) == "True"
-    assert runlock.hold(tmp_path), "the kernel has released the lock of the process that ended"
+    assert runlock.hold(tmp_path), "the kernel releases the lock of an ended process"
 
 
-def test_a_forked_process_does_not_hold_and_does_not_release(tmp_path: Path) -> None:
+def test_a_forked_process_neither_holds_nor_releases_the_lock(tmp_path: Path) -> None:
     assert runlock.hold(tmp_path)
     parent, child = os.getpid(), os.fork()
     if child == 0:
@@ -64,7 +64,7 @@ def test_a_forked_process_does_not_hold_and_does_not_release(tmp_path: Path) -> 
     assert in_child("hold", tmp_path) == "False"
 
 
-def test_a_killed_holder_is_gone(tmp_path: Path) -> None:
+def test_the_lock_of_a_killed_process_is_released(tmp_path: Path) -> None:
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -82,7 +82,7 @@ def test_a_killed_holder_is_gone(tmp_path: Path) -> None:
         os.close(descriptor)
 
 
-def test_a_file_system_without_locks_locks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_locks_is_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unsupported(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 

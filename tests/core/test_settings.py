@@ -42,15 +42,15 @@ def untyped(first, gamma):
     """A component with a setting that has neither annotation nor default."""
 
 
-def odd(first, *, path: ForCheckersOnly | None = None, rate: float | torch.Tensor = 0.1, anything: Any = None):
-    """A component with types that are not those of a profile."""
+def unusual(first, *, path: ForCheckersOnly | None = None, rate: float | torch.Tensor = 0.1, anything: Any = None):
+    """A component with types that a profile does not have."""
 
 
 def test_options_have_the_types_of_the_annotations() -> None:
     assert settings(open_factory, {"depth": "3", "other": "x"}) == {"depth": 3, "other": "x"}
     assert settings(strict_factory, {"depth": 2}) == {"depth": 2}
     assert settings(functools.partial(strict_factory, depth=2), {"depth": "3"}) == {"depth": 3}
-    assert settings(odd, {"rate": "0.5", "anything": "[1, 2]"}) == {"rate": 0.5, "anything": [1, 2]}
+    assert settings(unusual, {"rate": "0.5", "anything": "[1, 2]"}) == {"rate": 0.5, "anything": [1, 2]}
 
 
 DEFAULTS = {
@@ -63,7 +63,7 @@ DEFAULTS = {
 
 
 @given(st.fixed_dictionaries({}, optional=DEFAULTS))
-def test_without_an_annotation_a_text_gets_the_type_of_the_default(values: dict[str, Any]) -> None:
+def test_text_is_converted_to_the_type_of_the_default(values: dict[str, Any]) -> None:
     texts = {name: str(list(value)) if name == "betas" else str(value) for name, value in values.items()}
     assert settings(plain, texts) == values
 
@@ -83,10 +83,14 @@ def test_without_an_annotation_a_text_gets_the_type_of_the_default(values: dict[
         (plain, {"flip": "3"}, "options.strategy.flip: '3' is not true or false"),
         (plain, {"nothing": "3"}, "options.strategy.nothing: parameter 'nothing' of own:part has no type: annotate it"),
         (untyped, {"gamma": "2"}, "options.strategy.gamma: parameter 'gamma' of own:part has no type: annotate it"),
-        (odd, {"path": "x"}, "options.strategy.path: the annotation 'ForCheckersOnly | None' in own:part is no type"),
+        (
+            unusual,
+            {"path": "x"},
+            "options.strategy.path: the annotation 'ForCheckersOnly | None' in own:part is no type",
+        ),
     ],
 )
-def test_a_wrong_setting_is_one_line(call: Any, options: dict[str, Any], message: str) -> None:
+def test_an_invalid_setting_is_a_one_line_error(call: Any, options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=f"^{re.escape(message)}") as caught:
         settings(call, options)
     assert "\n" not in str(caught.value)
@@ -105,15 +109,15 @@ def test_a_callable_must_accept_the_arguments_of_its_kind(group: str) -> None:
 
 
 @pytest.mark.parametrize("group", ["metrics", "augmentations"])
-def test_a_function_that_is_no_factory_is_explained(group: str) -> None:
-    """A user may name the augmentation itself instead of a factory of it."""
+def test_the_error_for_a_function_instead_of_its_factory(group: str) -> None:
+    """A user may give the augmentation instead of its factory."""
     with pytest.raises(
         UserError, match=rf"^options.own:part.images is missing: .* uses what it returns as {group[:-1]}\)"
     ):
         settings(lambda images, numbers: images, {}, group)
 
 
-def test_parameters_that_distdl_fills_are_no_settings() -> None:
+def test_parameters_that_distdl_sets_are_not_settings() -> None:
     assert settings(strict_factory, {}, named=["depth"]) == {}
     with pytest.raises(UserError, match="has no setting 'depth'"):
         settings(strict_factory, {"depth": 3}, named=["depth"])

@@ -14,13 +14,13 @@ def write(folder: Path, text: str) -> Path:
     return file
 
 
-def test_rows_know_their_line_and_their_cells_by_name(tmp_path: Path) -> None:
+def test_rows_have_line_numbers_and_cells_by_name(tmp_path: Path) -> None:
     table = read_csv(write(tmp_path, "\n Step,Loss,note\n\n1,2.5,a\n\n2,,b\n"), ("step", "loss"))
     assert table.columns == ["step", "loss", "note"] and [row.line for row in table] == [4, 6]
     first, second = table
     assert first.number("step") == 1 and first.optional_number("loss") == 2.5
     assert second.optional_number("loss") is None and second.optional_number("lr") is None
-    assert str(second.error("odd")).endswith("table.csv, line 6: odd")
+    assert str(second.error("bad")).endswith("table.csv, line 6: bad")
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_rows_know_their_line_and_their_cells_by_name(tmp_path: Path) -> None:
         "step,loss\n1\n": "line 2: 1 values under 2 column names",
     }.items(),
 )
-def test_a_bad_table_is_one_line(tmp_path: Path, text: str, message: str) -> None:
+def test_an_invalid_table_is_a_one_line_error(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UserError) as error:
         read_csv(write(tmp_path, text), ("step", "loss"), expected="expected are columns step and loss")
     assert message in str(error.value)
@@ -48,7 +48,7 @@ def test_a_bad_table_is_one_line(tmp_path: Path, text: str, message: str) -> Non
         ("0.5", {"minimum": 1}, "line 3: x is 0.5; it must be finite and 1 or more"),
     ],
 )
-def test_a_bad_number_is_named(value: str | None, limits: dict, message: str) -> None:
+def test_an_invalid_number_is_named(value: str | None, limits: dict, message: str) -> None:
     with pytest.raises(UserError) as error:
         number(Path("a.csv"), 3, "x", value, **limits)
     assert str(error.value) == f"a.csv, {message}"

@@ -1,4 +1,4 @@
-"""Text from outside on a terminal: control characters are escaped."""
+"""Foreign text on a terminal: control characters are escaped."""
 
 import pytest
 
@@ -17,7 +17,7 @@ from distdl.core.text import name, printable
         ("\ud800\U000e0001", r"\ud800\U000e0001"),
     ],
 )
-def test_controls_are_escaped(text: str, escaped: str) -> None:
+def test_control_characters_are_escaped(text: str, escaped: str) -> None:
     assert printable(text) == escaped
     printable(text).encode()
 
@@ -29,6 +29,6 @@ def test_no_character_of_unicode_ends_a_line_or_starts_an_escape() -> None:
     text.encode()
 
 
-def test_a_long_name_is_cut() -> None:
+def test_a_long_name_is_truncated() -> None:
     assert len(name("x" * 10_000)) == 200 and name("x" * 10_000).endswith("x...")
     assert len(name("\x1b" * 10_000)) < 1000

@@ -1,4 +1,4 @@
-"""Files that a user names: every reader reports any error in one as one line that names it."""
+"""Files given by the user: every reader reports an error in one line that names the file."""
 
 import os
 from collections.abc import Callable
@@ -58,7 +58,7 @@ CONTENTS: dict[str, bytes] = {
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("content", CONTENTS)
-def test_a_bad_file_is_one_short_line_that_names_it(content: str, reader: str, tmp_path: Path) -> None:
+def test_an_invalid_file_is_a_short_one_line_error_that_names_it(content: str, reader: str, tmp_path: Path) -> None:
     name, read = READERS[reader]
     (tmp_path / name).write_bytes(CONTENTS[content])
     if reader == "profile" and content == "nothing":
@@ -75,7 +75,7 @@ def test_a_bad_file_is_one_short_line_that_names_it(content: str, reader: str, t
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_a_path_that_is_not_a_file_is_refused_without_waiting(reader: str, tmp_path: Path) -> None:
+def test_a_folder_or_pipe_is_refused_without_waiting(reader: str, tmp_path: Path) -> None:
     name, read = READERS[reader]
     if reader != "study.toml":
         with pytest.raises(UserError, match=name):

@@ -34,20 +34,20 @@ def test_no_text_of_a_profile_contains_a_zero_byte(tmp_path, table, name):
         from_command_line(["--profile", str(file)], strategy="single")
 
 
-def test_other_control_characters_of_a_path_stay(tmp_path):
+def test_other_control_characters_in_a_path_are_accepted(tmp_path):
     file = tmp_path / "mine.toml"
     file.write_text(tomli_w.dumps({"extends": "digits", "out": "a\x01\nb"}))
     assert from_command_line(["--profile", str(file)], strategy="single").out == Path("a\x01\nb")
 
 
-def test_a_zero_byte_of_an_argument_or_a_study_s_setting_is_named():
+def test_a_zero_byte_in_an_argument_or_study_setting_is_an_error():
     with pytest.raises(UserError, match=r"^--out: 'a\\x00b' contains a zero byte$"):
         check(Path, "a\0b", "--out")
     with pytest.raises(UserError, match=r"^study scaling: profile: 'a\\x00b' contains a zero byte$"):
         resolve(find("scaling"), assignments=["profile=a\0b"])
 
 
-def test_deeply_nested_lists_are_one_line():
+def test_deeply_nested_lists_are_a_one_line_error():
     deep = "a"
     for _ in range(5000):
         deep = [deep]
