@@ -9,10 +9,10 @@ from distdl.cli.__main__ import main
 from distdl.core.kinds import KINDS
 from distdl.data.dataset import ResidentSplit
 from distdl.data.sets.contract import problem
+from invalid_components import small_set
 from relay import register
-from wrong_parts_of_a_user import members
 
-PARTS = "wrong_parts_of_a_user"
+PARTS = "invalid_components"
 QUICK = ("--max-steps", "3", "--progress", "none", "--telemetry.hz", "0", "--compute.device", "cpu", "--out", "run")
 
 
@@ -72,7 +72,7 @@ WRONG = [
     ("losses", "float_loss", "returned a float (0.5); expected a tensor of shape [] or [64]"),
     ("losses", "LossClass", "is the class LossClass; expected a function of (logits, labels) or an instance"),
     ("losses", "matrix_loss", "returned a Tensor of shape [64, 10] and type torch.float32; expected"),
-    ("losses", "whole_loss", "returned a Tensor of shape [64] and type torch.int64; expected"),
+    ("losses", "integer_loss", "returned a Tensor of shape [64] and type torch.int64; expected"),
     ("losses", "detached_loss", "returned a Tensor of shape [] and type torch.float32 without a gradient"),
     ("losses", "raising_loss", "failed: ValueError: no such label (--debug shows the traceback)"),
     ("losses", "short_loss", "cannot be called with (logits, labels): too many positional arguments"),
@@ -109,12 +109,16 @@ WRONG = [
     ),
     ("augmentations", "raising_augmentation", "failed: TypeError: "),
     ("trackers", "NoTracker", "is the class NoTracker, which has no log_config, log_metrics, log_result or close"),
-    ("trackers", "made_tracker", "returned an object; it has no log_config, log_metrics, log_result or close"),
+    ("trackers", "object_tracker", "returned an object; it has no log_config, log_metrics, log_result or close"),
     ("launchers", "text_launcher", "returned a str ('python'); expected a list of distdl.launchers.job.Command"),
     ("launchers", "empty_launcher", "returned a list; expected a list of distdl.launchers.job.Command"),
     ("launchers", "texts_launcher", "returned a str ('python'); expected a list of distdl.launchers.job.Command"),
     ("datasets", "no_data_set", "returned a dict; expected a DataSet"),
-    ("datasets", "wrong_members", "returned a DataSet with train = None; expected a ResidentSplit or an EncodedSplit"),
+    (
+        "datasets",
+        "set_without_train",
+        "returned a DataSet with train = None; expected a ResidentSplit or an EncodedSplit",
+    ),
 ]
 
 
@@ -137,7 +141,7 @@ def test_an_option_that_a_component_refuses_is_one_line(capsys: pytest.CaptureFi
     assert error(capsys, *arguments).startswith("optim.name: torch.optim:NAdam failed: ValueError: Invalid epsilon")
 
 
-SPLIT = members().train
+SPLIT = small_set().train
 MEMBERS = {
     "classes = an int (2)": {"classes": 2},
     "classes = a list; expected the names": {"classes": [0, 1]},
@@ -166,5 +170,5 @@ MEMBERS = {
 
 @pytest.mark.parametrize(("message", "changes"), MEMBERS.items())
 def test_the_first_wrong_member_of_a_data_set_is_named(message: str, changes: dict[str, object]) -> None:
-    assert problem(members(**changes)).startswith(message)
-    assert problem(members()) == ""
+    assert problem(small_set(**changes)).startswith(message)
+    assert problem(small_set()) == ""

@@ -31,8 +31,8 @@ from distdl.perf.speed.read_speeds import read
 from distdl.studies.base import Study
 from distdl.studies.runner import catalog
 from distdl.studies.runner.settings import resolve
+from example_result import RUN
 from invalid_values import as_arguments, fields, invalid, out_of_range, valid
-from spent_run import RUN
 
 STUDIES = {name: catalog.find(name) for name in registry.rows("studies")}
 PARSE_ALONE = {"study run": run}

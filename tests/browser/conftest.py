@@ -1,4 +1,4 @@
-"""One headless Chromium for all tests of a session."""
+"""One headless Chromium for all tests."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""Pages in a real browser: they open from disk, make no requests, and support mouse, keys, themes and printing."""
+"""Pages in a browser: they open from disk, make no requests, and support mouse, keys, themes and printing."""
 
 import base64
 import json
@@ -74,7 +74,7 @@ def test_text_of_a_run_is_escaped(browser, tmp_path):
     assert browser.find_element(By.TAG_NAME, "h1").text.startswith(EVIL)
     assert EVIL in browser.find_element(By.CSS_SELECTOR, ".notes").text
     legend = browser.find_element(By.CSS_SELECTOR, "#figure-host-cpu .role-legend").get_attribute("textContent")
-    assert EVIL[:40] in legend  # long names are cut
+    assert EVIL[:40] in legend  # long names are truncated
     assert browser.execute_script("return window.hurt") is None
     assert browser.get_log("browser") == []
 
@@ -171,7 +171,7 @@ def test_buttons_zoom_and_show_all_again(browser, page):
     WebDriverWait(browser, 60).until(lambda _: path.get_attribute("d") == initial)
 
 
-def test_dark_by_the_system_and_by_the_button(browser, page):
+def test_the_dark_theme_follows_the_system_and_the_button(browser, page):
     paper = "return getComputedStyle(document.body).backgroundColor"
     ink = "return getComputedStyle(document.querySelector('.chart svg text')).fill"
     open_page(browser, page)
@@ -183,13 +183,13 @@ def test_dark_by_the_system_and_by_the_button(browser, page):
     dark = browser.execute_script(paper), browser.execute_script(ink)
     assert light[0] == "rgb(255, 255, 255)"
     assert max(map(int, dark[0][4:-1].split(","))) < 60
-    assert dark[1] != light[1]  # a figure's text has the colour of the page's
+    assert dark[1] != light[1]  # text in figures has the color of the page's text
     browser.find_element(By.ID, "theme").click()
     assert (browser.execute_script(paper), browser.execute_script(ink)) == light
     browser.execute_script("localStorage.clear()")
 
 
-def test_it_prints_on_white_paper_without_buttons(browser, page):
+def test_a_page_is_printed_on_white_without_buttons(browser, page):
     open_page(browser, page)
     dark = [{"name": "prefers-color-scheme", "value": "dark"}]
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": dark})
@@ -202,7 +202,7 @@ def test_it_prints_on_white_paper_without_buttons(browser, page):
 
 
 @pytest.mark.parametrize("width", [390, 768, 1600])
-def test_nothing_overflows_a_window_of_any_width(browser, page, width):
+def test_no_element_is_wider_than_the_window(browser, page, width):
     metrics = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     try:

@@ -110,11 +110,11 @@ def test_list_names_its_root_plainly(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 COUNTED = """
-import datasets_of_a_user
+import user_datasets
 calls = []
 def stripes(*, count: int):
     calls.append(count)
-    return datasets_of_a_user.stripes(count=count)
+    return user_datasets.stripes(count=count)
 """
 
 

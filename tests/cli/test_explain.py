@@ -7,7 +7,7 @@ import pytest
 from distdl.cli.__main__ import main
 from distdl.perf.usage.waterfall import waterfall
 from distdl.report.time_spent import waterfall_figure
-from spent_run import KNOWN, RUN
+from example_result import KNOWN, RUN
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 from distdl.cli.__main__ import main
 from distdl.report.figure_files import FORMATS
-from spent_run import KNOWN, RUN
+from example_result import KNOWN, RUN
 
 VERBS = {
     "data describe": ["data", "describe", "digits"],

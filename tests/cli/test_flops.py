@@ -127,14 +127,14 @@ def test_amounts(value, text):
 @pytest.mark.parametrize("verb", ["flops", "paleo"])
 def test_a_network_of_a_user_takes_settings(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     device = ["--device", "k80"] if verb == "paleo" else []
-    argv = [verb, "network_of_a_user:Tiny", "--input", "3x8x8", *device, "--json"]
+    argv = [verb, "user_networks:Tiny", "--input", "3x8x8", *device, "--json"]
     counts = []
     for width in (4, 8):
         assert main([*argv, "--options", f"model.width={width}"]) == 0
         counts.append(json.loads(capsys.readouterr().out))
     assert counts[0] != counts[1]
     assert main([*argv, "--options", "model.widths=4"]) == 2
-    expected = "error: options.model.widths: network_of_a_user:Tiny has no setting 'widths'; did you mean \"width\"?"
+    expected = "error: options.model.widths: user_networks:Tiny has no setting 'widths'; did you mean \"width\"?"
     assert capsys.readouterr().err.startswith(expected)
     assert main([*argv, "--options", "loss.gamma=4"]) == 2
     assert capsys.readouterr().err == "error: options.loss: no component here has this key (keys: model)\n"

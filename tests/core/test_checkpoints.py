@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from checkpoint_folders import write_checkpoint
 from distdl.core.checkpoints import best, best_whole, find, newest
 from distdl.core.errors import UserError
 from distdl.core.manifest import MANIFEST, STATE
-from sealed import sealed
 
 
 def damage(checkpoint: Path) -> None:
@@ -16,13 +16,13 @@ def damage(checkpoint: Path) -> None:
 
 @pytest.mark.parametrize("name", ["checkpoints", "."])
 def test_the_newest_checkpoint_of_a_run_folder_or_checkpoints_folder_is_found(tmp_path: Path, name: str) -> None:
-    checkpoints = [sealed(tmp_path / name, step) for step in (9, 10)]
+    checkpoints = [write_checkpoint(tmp_path / name, step) for step in (9, 10)]
     assert find(tmp_path, pytest.fail) == checkpoints[1].resolve()
     assert find(checkpoints[0], pytest.fail) == checkpoints[0]
 
 
 def test_a_damaged_newest_checkpoint_is_reported_and_the_previous_one_is_used(tmp_path: Path) -> None:
-    first, second = (sealed(tmp_path, step) for step in (1, 2))
+    first, second = (write_checkpoint(tmp_path, step) for step in (1, 2))
     damage(second)
     messages: list[str] = []
     assert find(tmp_path, messages.append) == first
@@ -37,8 +37,8 @@ def test_a_damaged_newest_checkpoint_is_reported_and_the_previous_one_is_used(tm
 
 
 def test_a_damaged_checkpoint_given_by_name_is_an_error(tmp_path: Path) -> None:
-    sealed(tmp_path, 1)
-    checkpoint = sealed(tmp_path, 2)
+    write_checkpoint(tmp_path, 1)
+    checkpoint = write_checkpoint(tmp_path, 2)
     damage(checkpoint)
     with pytest.raises(UserError, match=f"^checkpoint {checkpoint} is damaged: state.pt does not match its checksum$"):
         find(checkpoint, pytest.fail)
@@ -66,26 +66,32 @@ def test_the_best_checkpoint_is_the_first_of_equal_ones(
     tmp_path: Path, kind: str, metrics: list[float | None], step: int | None
 ) -> None:
     for number, metric in enumerate(metrics, start=1):
-        sealed(tmp_path, number, metric, kind)
+        write_checkpoint(tmp_path, number, metric, kind)
     for selected in (best(tmp_path), best(tmp_path, kind), best_whole(tmp_path, kind, pytest.fail)):
         assert selected == (tmp_path / f"step-{step:08d}" if step else None)
 
 
 def test_metrics_of_another_kind_are_not_compared(tmp_path: Path) -> None:
-    first, second, _ = sealed(tmp_path, 1, 2.3, "loss"), sealed(tmp_path, 2, 0.95), sealed(tmp_path, 3, 0.91)
+    first, second, _ = (
+        write_checkpoint(tmp_path, 1, 2.3, "loss"),
+        write_checkpoint(tmp_path, 2, 0.95),
+        write_checkpoint(tmp_path, 3, 0.91),
+    )
     assert best(tmp_path, "accuracy") == best(tmp_path) == second  # by default the kind of the newest checkpoint
     assert best(tmp_path, "loss") == first
 
 
 def test_a_manifest_of_version_1_is_accepted_for_any_kind_of_metric(tmp_path: Path) -> None:
-    checkpoint = sealed(tmp_path, 1, 0.5)
+    checkpoint = write_checkpoint(tmp_path, 1, 0.5)
     text = (checkpoint / MANIFEST).read_text()
     (checkpoint / MANIFEST).write_text(text.replace('"metric_kind": "accuracy",', ""))
     assert best(tmp_path) == best(tmp_path, "loss") == checkpoint
 
 
 def test_the_next_best_checkpoint_replaces_a_damaged_best(tmp_path: Path) -> None:
-    second, first, broken = (sealed(tmp_path, step, metric) for step, metric in ((1, 0.5), (2, 0.9), (3, 0.95)))
+    second, first, broken = (
+        write_checkpoint(tmp_path, step, metric) for step, metric in ((1, 0.5), (2, 0.9), (3, 0.95))
+    )
     damage(first)
     (broken / MANIFEST).write_text("{")
     messages: list[str] = []

@@ -137,10 +137,10 @@ def test_samples_per_step_and_on_the_largest_rank(
 
 
 def test_options_are_parsed_into_a_table() -> None:
-    texts = ["model.depth=3", "model.width=1=2", "trackers_of_a_user:JsonLines.file=x.y", "loss.empty="]
+    texts = ["model.depth=3", "model.width=1=2", "user_trackers:JsonLines.file=x.y", "loss.empty="]
     assert check(Config, {"options": texts}).options == {
         "model": {"depth": "3", "width": "1=2"},
-        "trackers_of_a_user:JsonLines": {"file": "x.y"},
+        "user_trackers:JsonLines": {"file": "x.y"},
         "loss": {"empty": ""},
     }
 

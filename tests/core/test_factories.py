@@ -35,11 +35,11 @@ user_error, failure = failing(UserError), failing(Failure)
 
 @pytest.fixture(autouse=True)
 def module(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "factories_of_a_user", sys.modules[__name__])
+    monkeypatch.setitem(sys.modules, "user_factories", sys.modules[__name__])
 
 
 def get(name: str, group: str = "schedules") -> factories.Factory:
-    return factories.get(group, f"factories_of_a_user:{name}")
+    return factories.get(group, f"user_factories:{name}")
 
 
 def test_a_component_is_called_with_its_settings() -> None:
@@ -49,16 +49,14 @@ def test_a_component_is_called_with_its_settings() -> None:
 
 
 def test_a_component_that_is_not_callable_is_refused() -> None:
-    with pytest.raises(
-        ComponentError, match=r"^schedule.name: factories_of_a_user:THING is not callable: it is an int"
-    ):
+    with pytest.raises(ComponentError, match=r"^schedule.name: user_factories:THING is not callable: it is an int"):
         get("THING")
 
 
 def test_an_exception_in_another_package_is_one_line() -> None:
     with pytest.raises(ComponentError) as error:
         get("no_schedule").make(0, 0.5)
-    assert "factories_of_a_user:no_schedule failed: ZeroDivisionError: no steps at all" in str(error.value)
+    assert "user_factories:no_schedule failed: ZeroDivisionError: no steps at all" in str(error.value)
     assert isinstance(error.value.__cause__, ZeroDivisionError)
 
 
@@ -69,13 +67,13 @@ def test_a_user_error_or_failure_is_not_changed(name: str, kind: type[Exception]
 
 
 def test_a_missing_package_is_named() -> None:
-    row = Row(factory="factories_of_a_user:schedule", requires="not_installed_here", install="pip install it")
+    row = Row(factory="user_factories:schedule", requires="not_installed_here", install="pip install it")
     with pytest.raises(UserError, match=r"not_installed_here.*pip install it"):
         factories.get("schedules", "mine", row)
 
 
 @pytest.mark.parametrize("value", [True, "1", None, math.nan, math.inf, [1.0]])
 def test_a_number_must_be_finite(value: Any) -> None:
-    with pytest.raises(ComponentError, match=r"factories_of_a_user:schedule returned .*; expected a finite number"):
+    with pytest.raises(ComponentError, match=r"user_factories:schedule returned .*; expected a finite number"):
         get("schedule").number(value)
     assert get("schedule").number(3) == 3.0

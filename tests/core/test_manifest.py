@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
+from checkpoint_folders import write_checkpoint
 from distdl.core.errors import UserError
 from distdl.core.manifest import MANIFEST, STATE, Progress, damaged, digest, published, read_manifest, seal, step_of
-from sealed import sealed
 
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
     """A checkpoint of step 2 with a shard."""
-    return sealed(tmp_path, 2, 0.5, files={"shard-0.pt": b"shard"})
+    return write_checkpoint(tmp_path, 2, 0.5, files={"shard-0.pt": b"shard"})
 
 
 def edited(checkpoint: Path, edit: Callable[[dict[str, Any]], object]) -> Path:

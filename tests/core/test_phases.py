@@ -3,7 +3,7 @@
 import pytest
 
 from distdl.core.phases import EXPLAIN, PHASES, per_step
-from spent_run import RUN
+from example_result import RUN
 
 
 def test_phases_and_rest_add_up_to_the_step() -> None:

@@ -18,7 +18,7 @@ from distdl.core.profiles import Recipe, resolve
 def test_a_name_is_a_row_an_import_target_or_an_error() -> None:
     assert registry.find("optimizers", "sgd").factory == "distdl.optim.optimizers:sgd"
     assert registry.find("optimizers", "torch.optim:NAdam").factory == "torch.optim:NAdam"
-    assert registry.find("optimizers", "optimizer_of_a_user:ROW").uses == ("optim.momentum",)
+    assert registry.find("optimizers", "user_optimizer:ROW").uses == ("optim.momentum",)
     with pytest.raises(UserError, match=r"optim.name: 'sgdd' is not one of 'sgd', .*; did you mean \"sgd\"\?"):
         registry.find("optimizers", "sgdd")
 
@@ -88,7 +88,7 @@ def test_options_are_nested_tables_from_profiles_and_texts() -> None:
 
 
 def test_an_entry_point_may_refer_to_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = EntryPoint(name="mine", value="optimizer_of_a_user:ROW", group="distdl.optimizers")
+    entry = EntryPoint(name="mine", value="user_optimizer:ROW", group="distdl.optimizers")
     monkeypatch.setattr(registry, "entry_points", lambda group: [entry] if group == "distdl.optimizers" else [])
     assert registry.find("optimizers", "mine").uses == ("optim.momentum",)
     config = resolve(Recipe(overrides={"optim.name": "mine", "optim.momentum": 0.5}), strategy="single")

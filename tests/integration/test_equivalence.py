@@ -32,7 +32,7 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return state["model"]
 
 
-def apart(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> float:
+def max_difference(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> float:
     """Largest difference of any weight."""
     return max((first[name] - second[name]).abs().max().item() for name in first)
 
@@ -42,7 +42,7 @@ def test_two_ranks_of_32_are_one_of_64(tmp_path: Path, data_root: Path, network:
     argv = [*PLAIN, *network, "--data.root", str(data_root)]
     train([*argv, "--data.batch-size", "64", "--out", str(tmp_path / "one")])
     train([*argv, "--data.batch-size", "32", "--out", str(tmp_path / "two")], ranks=2)
-    assert apart(weights(tmp_path / "one"), weights(tmp_path / "two")) < 1e-6
+    assert max_difference(weights(tmp_path / "one"), weights(tmp_path / "two")) < 1e-6
 
 
 def test_accumulation_is_the_same_step(tmp_path: Path) -> None:
@@ -50,8 +50,8 @@ def test_accumulation_is_the_same_step(tmp_path: Path) -> None:
     train([*argv, "--out", str(tmp_path / "whole")])
     train([*argv, "--optim.accumulate", "4", "--out", str(tmp_path / "parts")])
     train([*argv, "--data.batch-size", "16", "--optim.accumulate", "4", "--out", str(tmp_path / "both")], ranks=2)
-    assert apart(weights(tmp_path / "whole"), weights(tmp_path / "parts")) < 1e-6
-    assert apart(weights(tmp_path / "whole"), weights(tmp_path / "both")) < 1e-6
+    assert max_difference(weights(tmp_path / "whole"), weights(tmp_path / "parts")) < 1e-6
+    assert max_difference(weights(tmp_path / "whole"), weights(tmp_path / "both")) < 1e-6
 
 
 def test_a_last_batch_that_divides_unevenly_weighs_each_sample_alike(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_a_last_batch_that_divides_unevenly_weighs_each_sample_alike(tmp_path: P
     argv = ["--max-steps", "2", "--optim.name", "sgd", "--optim.weight-decay", "0", "--data.limit", "97"]
     train([*argv, "--data.batch-size", "64", "--out", str(tmp_path / "one")])
     train([*argv, "--data.batch-size", "32", "--out", str(tmp_path / "two")], ranks=2)
-    assert apart(weights(tmp_path / "one"), weights(tmp_path / "two")) < 1e-6
+    assert max_difference(weights(tmp_path / "one"), weights(tmp_path / "two")) < 1e-6
 
 
 def test_a_global_batch_is_the_same_training_on_1_2_and_3_ranks(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_a_global_batch_is_the_same_training_on_1_2_and_3_ranks(tmp_path: Path) 
         train([*argv, "--out", str(tmp_path / str(ranks))], ranks=ranks)
         result = json.loads((tmp_path / str(ranks) / "result.json").read_text())
         assert (result["steps"], result["images"], result["global_batch"]) == (6, 2 * 133, 64)
-        assert apart(weights(tmp_path / "1"), weights(tmp_path / str(ranks))) < 1e-6
+        assert max_difference(weights(tmp_path / "1"), weights(tmp_path / str(ranks))) < 1e-6
 
 
 def test_evaluation_of_10000_images_is_exact_on_1_2_and_3_ranks(tmp_path: Path, data_root: Path) -> None:
@@ -101,7 +101,7 @@ def test_compressed_exchange_trains(tmp_path: Path, uncompressed: dict[str, torc
     argv = ["--epochs", "3", "--ddp.compress", hook, "--out", str(tmp_path / hook)]
     train(argv, ranks=2)
     assert json.loads((tmp_path / hook / "result.json").read_text())["test"]["accuracy"] > 0.8
-    assert apart(uncompressed, weights(tmp_path / hook)) > 1e-7
+    assert max_difference(uncompressed, weights(tmp_path / hook)) > 1e-7
 
 
 @pytest.mark.slow
@@ -212,4 +212,4 @@ def test_the_initial_weights_follow_from_the_seed_alone(tmp_path: Path, drawer: 
     argv = ["--max-steps", "1", "--optim.name", "sgd", "--optim.weight-decay", "0", "--optim.lr", "1e-30"]
     train([*argv, "--data.loader", "resident", "--out", str(tmp_path / "one")])
     train([*argv, *drawer, "--out", str(tmp_path / "other")])
-    assert apart(weights(tmp_path / "one"), weights(tmp_path / "other")) < 1e-20
+    assert max_difference(weights(tmp_path / "one"), weights(tmp_path / "other")) < 1e-20

@@ -20,7 +20,7 @@ from distdl.core.manifest import digest, published
 from distdl.core.result import current_result
 from distdl.runtime.tensors import load
 from jobs import PRELOAD, QUIET, Ranks, step_of, torchrun_command, torchrun_places, train, wait_for
-from killed_at import train_until_killed
+from kill_points import train_until_killed
 from run_folders import tree
 
 SHORT = ("--data.limit", "96", "--data.global-batch", "32", "--epochs", "2", "--log-every-s", "0")
@@ -171,7 +171,7 @@ def test_a_resumed_run_that_is_killed_is_not_completed(finished: Path, tmp_path:
     assert legs[1]["changed"]["optim.lr"] == [0.004, 0.02]
 
 
-def test_measurements_without_a_checkpoint_are_announced(tmp_path: Path) -> None:
+def test_measurements_without_a_checkpoint_are_a_warning(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
     row = {"time_s": 1.0, "step": 7, "epoch": 0.1, "kind": "train", "loss": 1.0}
@@ -183,7 +183,7 @@ def test_measurements_without_a_checkpoint_are_announced(tmp_path: Path) -> None
     assert steps == sorted(set(steps))
 
 
-def test_an_earlier_checkpoint_of_the_folder_sets_later_ones_aside(finished: Path, tmp_path: Path) -> None:
+def test_a_resume_from_an_earlier_checkpoint_sets_later_ones_aside(finished: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(finished, run)
     first, second = published(run / "checkpoints")

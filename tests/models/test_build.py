@@ -140,7 +140,7 @@ def test_small_networks_do_not_import_torchvision() -> None:
 
 
 def test_a_users_network_receives_its_settings() -> None:
-    config = ModelConfig(name="network_of_a_user:Tiny")
+    config = ModelConfig(name="user_networks:Tiny")
     network = build(config, classes=5, channels=1, image_size=8, options={"width": "4"})
     assert network(torch.randn(2, 1, 8, 8)).shape == (2, 5)
     assert network.get_submodule("stages.0").out_channels == 4
@@ -156,14 +156,14 @@ def test_a_users_network_receives_its_settings() -> None:
 
 
 def test_blocks_of_a_users_network_can_be_frozen() -> None:
-    config = ModelConfig(name="network_of_a_user:Tiny", trainable_features=(False, True))
+    config = ModelConfig(name="user_networks:Tiny", trainable_features=(False, True))
     network = build(config, classes=5, channels=1, image_size=8)
     frozen = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
     assert frozen == {"stages.0.weight", "stages.0.bias"}
 
 
 def test_a_network_that_fails_on_the_meta_device_is_built() -> None:
-    network = build(ModelConfig(name="network_of_a_user:Reader"), classes=3, channels=1, image_size=4)
+    network = build(ModelConfig(name="user_networks:Reader"), classes=3, channels=1, image_size=4)
     assert network(torch.rand(2, 1, 4, 4)).shape == (2, 3)
 
 
@@ -174,19 +174,19 @@ def test_a_network_that_fails_on_the_meta_device_is_built() -> None:
         ("pair", "returned a tuple; expected a tensor of logits"),
         ("no_layer", "cannot process images of 1 x 8 x 8|no linear layer or convolution"),
         ("fails", "cannot be built for images of 8 x 8 pixels: RuntimeError: no such thing"),
-        ("number", r"model.name: network_of_a_user:number returned an int \(10\); expected a Module"),
-        ("absent", "cannot import network_of_a_user:absent"),
+        ("number", r"model.name: user_networks:number returned an int \(10\); expected a Module"),
+        ("absent", "cannot import user_networks:absent"),
     ],
 )
 def test_an_invalid_user_network_is_a_one_line_error(name: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
-        build(ModelConfig(name=f"network_of_a_user:{name}"), classes=10, channels=1, image_size=8)
+        build(ModelConfig(name=f"user_networks:{name}"), classes=10, channels=1, image_size=8)
     assert "\n" not in str(caught.value)
 
 
 def test_entry_points_add_networks_but_replace_none(monkeypatch: pytest.MonkeyPatch) -> None:
     entries = [
-        EntryPoint(name=name, value="network_of_a_user:Tiny", group="distdl.models")
+        EntryPoint(name=name, value="user_networks:Tiny", group="distdl.models")
         for name in ("tiny", "resnet18", "digits-cnn")
     ]
     monkeypatch.setattr(registry, "entry_points", lambda group: entries if group == "distdl.models" else [])
@@ -198,7 +198,7 @@ def test_entry_points_add_networks_but_replace_none(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_users_network_is_trained_and_saved(tmp_path: Path) -> None:
-    network = ["--model.name", "network_of_a_user:Tiny", "--options", "model.width=4"]
+    network = ["--model.name", "user_networks:Tiny", "--options", "model.width=4"]
     train([*network, "--epochs", "1", "--out", str(tmp_path / "run")])
     state, _ = load(find(tmp_path / "run", warn=pytest.fail))
     assert state["model"]["stages.0.weight"].shape == (4, 1, 3, 3)

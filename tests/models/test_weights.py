@@ -251,7 +251,7 @@ def test_shapes_are_checked_under_renamed_keys(tmp_path: Path) -> None:
 
 
 def test_a_users_family_adapts_weights(tmp_path: Path) -> None:
-    name = "network_of_a_user:Tiny"
+    name = "user_networks:Tiny"
     state = scratch(name, size=8).state_dict()
     old = {key.replace("classifier.", "head."): value for key, value in state.items()}
     assert "head.weight" in old

@@ -99,7 +99,7 @@ def test_the_rate_drops_at_the_first_step_of_an_epoch(samples: int) -> None:
 
 
 def test_a_schedule_of_another_package_receives_its_settings() -> None:
-    config = ScheduleConfig(name="schedule_of_a_user:halved", warmup_epochs=0.0)
+    config = ScheduleConfig(name="user_schedule:halved", warmup_epochs=0.0)
     assert build(config, EPOCHS, {"every": "2"})(5.0) == 0.25
     with pytest.raises(UserError, match=r"^options.schedule.each: .* has no setting 'each'"):
         build(config, EPOCHS, {"each": 2})

@@ -121,11 +121,11 @@ def test_a_name_and_a_profile_are_the_network_that_a_training_builds(tmp_path, n
 
 def test_settings_of_a_profile_reach_the_network(tmp_path):
     (tmp_path / "tiny.toml").write_text(
-        'extends = "digits"\n[model]\nname = "network_of_a_user:Tiny"\n[options.model]\nwidth = 4\n'
+        'extends = "digits"\n[model]\nname = "user_networks:Tiny"\n[options.model]\nwidth = 4\n'
     )
     module = named(str(tmp_path / "tiny.toml")).module
     assert module.get_submodule("stages.0").out_channels == 4
-    assert named("network_of_a_user:Tiny", (1, 8, 8)).module.get_submodule("classifier").out_features == 1000
+    assert named("user_networks:Tiny", (1, 8, 8)).module.get_submodule("classifier").out_features == 1000
 
 
 def test_one_channel_is_counted_as_trained():

@@ -1,4 +1,4 @@
-"""Cores: affinity, control groups, ranks that share them, other programs, and when ranks are pinned."""
+"""Available cores: affinity, control groups, other ranks, other programs; and pinning of ranks."""
 
 import os
 import subprocess
@@ -14,10 +14,10 @@ V2 = {"a/cpu.max": "max 100000", "a/b/cpu.max": "150000 100000", "a/b/c/cpu.max"
 V1 = {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}
 GROUPS = {
     "no limit": ("0::/a", V2, float("inf")),
-    "the group's own": ("0::/a/b", V2, 1.5),
-    "a parent's, smaller": ("0::/a/b/c", V2, 1.5),
+    "the quota of the group": ("0::/a/b", V2, 1.5),
+    "a smaller quota of a parent": ("0::/a/b/c", V2, 1.5),
     "a container that shows its group as the root": ("0::/docker/x", {"cpu.max": "200000 100000"}, 2.0),
-    "version 1 without": ("4:memory:/x\n1:cpu:/", V1, float("inf")),
+    "version 1 without a quota": ("4:memory:/x\n1:cpu:/", V1, float("inf")),
     "version 1": ("1:cpu:/x", V1 | {"cpu/x/cpu.cfs_quota_us": "50000", "cpu/x/cpu.cfs_period_us": "100000"}, 0.5),
     "version 1, joint": (
         "3:cpu,cpuacct:/x",
@@ -25,13 +25,13 @@ GROUPS = {
         3.0,
     ),
     "both versions": ("1:name=systemd:/\n0::/a", {"unified/a/cpu.max": "100000 50000"}, 2.0),
-    "not a number": ("0::/a", {"a/cpu.max": "many few"}, float("inf")),
+    "invalid values": ("0::/a", {"a/cpu.max": "many few"}, float("inf")),
     "one word": ("0::/a", {"a/cpu.max": "max"}, float("inf")),
 }
 
 
 @pytest.mark.parametrize(("membership", "files", "expected"), GROUPS.values(), ids=GROUPS)
-def test_the_smallest_quota_from_the_group_to_the_root_counts(
+def test_the_smallest_quota_from_the_group_to_the_root_is_used(
     membership: str, files: dict[str, str], expected: float, tmp_path: Path
 ) -> None:
     for name, text in files.items():
@@ -51,7 +51,7 @@ SHARED = {
     "a cpuset of 16 of 128 cores for 8 ranks": (16, 16, 8, float("inf"), 2),
     "a launcher that binds each rank to a core": (1, 8, 8, float("inf"), 1),
     "a launcher that binds two ranks to a socket": (8, 16, 4, float("inf"), 4),
-    "a rank that was pinned to its half": (4, 8, 2, float("inf"), 4),
+    "a rank that was pinned to half of the cores": (4, 8, 2, float("inf"), 4),
     "one rank": (6, 128, 1, float("inf"), 6),
     "a container with a quota of 4 cores": (64, 64, 2, 4.0, 2),
     "less than a core": (64, 64, 4, 1.5, 1),
@@ -60,7 +60,7 @@ SHARED = {
 
 
 @pytest.mark.parametrize(("available", "launcher", "ranks", "quota", "expected"), SHARED.values(), ids=SHARED)
-def test_cores_are_counted_once_by_the_ranks_that_share_them(
+def test_ranks_that_share_cores_divide_them(
     available: int, launcher: int | None, ranks: int, quota: float, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def affinity(pid: int = 0) -> list[int]:
@@ -85,7 +85,7 @@ def test_usage_is_read_and_grows() -> None:
 
 BUSY = {
     "a quiet machine": ({0: 0.0, 1: 0.1}, 0.1, 1, 0.0),
-    "this process alone": ({0: 9.0, 1: 0.5}, 9.5, 1, 0.0),
+    "only this process": ({0: 9.0, 1: 0.5}, 9.5, 1, 0.0),
     "two ranks that start at the same time": ({0: 9.5, 1: 9.5}, 9.5, 2, 0.0),
     "another program on one core": ({0: 10.0, 1: 9.0}, 9.0, 1, 1.0),
     "a core that this process may not use": ({0: 5.0, 7: 10.0}, 5.0, 1, 0.0),
@@ -93,7 +93,7 @@ BUSY = {
 
 
 @pytest.mark.parametrize(("used", "process", "ranks", "expected"), BUSY.values(), ids=BUSY)
-def test_what_other_programs_use_is_what_this_job_does_not(
+def test_usage_of_other_programs_excludes_this_job(
     used: dict[int, float], process: float, ranks: int, expected: float
 ) -> None:
     start = Usage(dict.fromkeys(used, 100.0), 5.0, 50.0)
@@ -101,13 +101,13 @@ def test_what_other_programs_use_is_what_this_job_does_not(
     assert cores.busy_cores(start, end, [0, 1], ranks) == pytest.approx(expected)
 
 
-def test_busy_cores_are_one_sentence() -> None:
+def test_busy_cores_give_a_one_line_warning() -> None:
     assert cores.warning(0.2, 2) == ""
     assert "other programs use 1.9 of this process's 2 cores" in cores.warning(1.9, 2)
 
 
 @pytest.mark.parametrize("given", ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"])
-def test_the_users_own_choice_of_waiting_stays(given: str) -> None:
+def test_the_users_setting_of_thread_waiting_is_kept(given: str) -> None:
     environ = {given: "7"}
     cores.passive_waiting(environ)
     assert environ == {given: "7"}

@@ -1,4 +1,4 @@
-"""Ctrl-C while modules are imported: one line, no traceback, and the handler of before afterwards."""
+"""Ctrl-C while modules are imported: one line, no traceback, and the previous handler is restored."""
 
 import signal
 import subprocess
@@ -13,7 +13,7 @@ from distdl.runtime.interrupts import EXIT, Importing
 INTERRUPTED = """
 import signal
 from distdl.runtime.interrupts import Importing
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores it
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell disables it for background jobs
 with Importing():
     try:
         signal.raise_signal(signal.SIGINT)
@@ -47,7 +47,7 @@ def test_the_default_handler_returns_after_the_imports_and_after_an_error() -> N
 
 
 @pytest.mark.parametrize("other", [signal.SIG_IGN, lambda *_: None])
-def test_a_handler_of_the_user_is_left_alone(other: object) -> None:
+def test_another_handler_is_not_replaced(other: object) -> None:
     """As under nohup, or in a program that imports distdl."""
     signal.signal(signal.SIGINT, other)
     with Importing():
@@ -55,7 +55,7 @@ def test_a_handler_of_the_user_is_left_alone(other: object) -> None:
     assert signal.getsignal(signal.SIGINT) is other
 
 
-def test_other_threads_cannot_set_handlers_and_do_not() -> None:
+def test_other_threads_do_not_set_handlers() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     seen: list[object] = []
 

@@ -1,4 +1,4 @@
-"""Values read from the variables of launchers, and that no other module reads these variables."""
+"""Environment variables of launchers, which only one module may read."""
 
 import ast
 import re
@@ -42,7 +42,7 @@ def test_the_launcher_selects_the_strategy(environ: dict[str, str], strategy: st
     assert launched_ranks(environ) == ranks
 
 
-def test_placement_reads_torchruns_variables() -> None:
+def test_the_placement_is_read_from_torchruns_variables() -> None:
     world = {"RANK": "3", "WORLD_SIZE": "4"}
     assert placement({}) is None
     assert placement(world) == Placement(rank=3, size=4, local_rank=3, local_size=4)
@@ -66,7 +66,7 @@ def test_a_process_of_a_job_is_recognized(environ: dict[str, str], launcher: boo
     assert (has_launcher(environ), is_part_of_job(environ)) == (launcher, part)
 
 
-def test_torchruns_job_is_read_from_its_variables_and_from_those_of_a_run_folder() -> None:
+def test_torchruns_job_is_read_from_the_environment_or_a_run_folder() -> None:
     job = {"TORCHELASTIC_RUN_ID": "a", "TORCHELASTIC_RESTART_COUNT": "1", "TORCHELASTIC_MAX_RESTARTS": "3"}
     assert torchrun_job({}) == TorchrunJob(run_id="", restarts=0, max_restarts=0)
     assert torchrun_job(job) == TorchrunJob(run_id="a", restarts=1, max_restarts=3)
@@ -74,12 +74,12 @@ def test_torchruns_job_is_read_from_its_variables_and_from_those_of_a_run_folder
     assert error_file({"TORCHELASTIC_ERROR_FILE": "/tmp/error.json"}) and error_file(job) is None
 
 
-def test_slurms_job_is_read_from_its_variables() -> None:
+def test_slurms_job_is_read_from_the_environment() -> None:
     assert slurm_job({}) == SlurmJob(id="", restarts=0)
     assert slurm_job({"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "2"}) == SlurmJob(id="7", restarts=2)
 
 
-def test_only_horovodruns_elastic_mode_changes_ranks() -> None:
+def test_ranks_can_change_only_in_horovodruns_elastic_mode() -> None:
     assert is_elastic_horovod({"HOROVOD_ELASTIC": "1"})
     assert not is_elastic_horovod({"HOROVOD_RANK": "0"})
 
@@ -89,11 +89,11 @@ VARIABLE = re.compile(
 )
 READERS = {"distdl/runtime/launch_env.py", "distdl/runtime/mpi_slurm.py"}
 SETTERS = {"distdl/launchers/commands.py", "distdl/strategies/horovod.py", "distdl/studies/runner/process.py"}
-"""These pass variables to processes that they start, or to Horovod."""
+"""Modules that set these variables for processes that they start, or for Horovod."""
 
 
 def named(file: Path) -> Iterator[str]:
-    """Names of launchers' variables among the texts of a module."""
+    """Names of launcher variables in the string literals of a module."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and VARIABLE.fullmatch(node.value):
             yield node.value

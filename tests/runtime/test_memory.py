@@ -22,10 +22,10 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="malloc is not glibc's")
-def test_what_is_freed_is_met_again_without_a_page_fault():
-    def faults(how: str) -> int:
-        argv = [sys.executable, "-c", PAGES_OF_TWICE_100_MB, how]
+def test_freed_memory_is_reused_without_page_faults():
+    def faults(mode: str) -> int:
+        argv = [sys.executable, "-c", PAGES_OF_TWICE_100_MB, mode]
         return int(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
 
-    # Pages may be huge ones, which are 512 times fewer.
-    assert faults("kept") < 10 < faults("given back")
+    # With huge pages there are 512 times fewer faults.
+    assert faults("kept") < 10 < faults("default")

@@ -1,4 +1,4 @@
-"""A rank's place in the variables of other launchers."""
+"""Rank and world size from the variables of Open MPI, Slurm and other launchers."""
 
 import json
 import socket
@@ -22,7 +22,7 @@ OPEN_MPI = {
 }
 
 
-def test_open_mpi() -> None:
+def test_ranks_of_open_mpi_are_read() -> None:
     assert from_launcher(OPEN_MPI) == {
         "RANK": "3",
         "WORLD_SIZE": "4",
@@ -33,7 +33,7 @@ def test_open_mpi() -> None:
     }
 
 
-def test_slurm() -> None:
+def test_ranks_of_slurm_are_read() -> None:
     place = from_launcher(SLURM)
     assert place.pop("MASTER_PORT") != from_launcher({**SLURM, "SLURM_STEP_ID": "1"})["MASTER_PORT"]
     assert place == {
@@ -46,8 +46,8 @@ def test_slurm() -> None:
 
 
 PMI = {"PMI_RANK": "3", "PMI_SIZE": "4"}
-MEET = {"MASTER_ADDR": "h0", "MASTER_PORT": "29400"}
-COMPLETE = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", **MEET}
+RENDEZVOUS = {"MASTER_ADDR": "h0", "MASTER_PORT": "29400"}
+COMPLETE = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", **RENDEZVOUS}
 
 
 @pytest.mark.parametrize(
@@ -70,11 +70,11 @@ COMPLETE = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE
             "PMIX_RANK": "3",
         },
         {**OPEN_MPI, "PMIX_RANK": "3"},
-        {**OPEN_MPI, **SLURM},  # mpirun in an allocation: Slurm's step is of mpirun's daemons
+        {**OPEN_MPI, **SLURM},  # mpirun in an allocation: the Slurm step contains mpirun's daemons
     ],
 )
-def test_other_mpis_are_mapped(environ: dict[str, str]) -> None:
-    assert from_launcher({**environ, **MEET}) == COMPLETE
+def test_ranks_of_other_mpis_are_read(environ: dict[str, str]) -> None:
+    assert from_launcher({**environ, **RENDEZVOUS}) == COMPLETE
 
 
 @pytest.mark.parametrize(
@@ -82,20 +82,20 @@ def test_other_mpis_are_mapped(environ: dict[str, str]) -> None:
     [
         (PMI, ["PMI", "LOCAL_RANK", "MASTER_ADDR"]),
         ({**PMI, "MPI_LOCALRANKID": "1", "MPI_LOCALNRANKS": "2"}, ["MASTER_ADDR, MASTER_PORT cannot"]),
-        ({**PMI, **MEET}, ["LOCAL_RANK, LOCAL_WORLD_SIZE cannot"]),
-        ({"PMIX_RANK": "0", **MEET}, ["PMIx", "WORLD_SIZE"]),
+        ({**PMI, **RENDEZVOUS}, ["LOCAL_RANK, LOCAL_WORLD_SIZE cannot"]),
+        ({"PMIX_RANK": "0", **RENDEZVOUS}, ["PMIx", "WORLD_SIZE"]),
         ({"PALS_RANKID": "0"}, ["PALS"]),
         ({"PMI_RANK": "1"}, ["WORLD_SIZE"]),
         (
-            {"FLUX_TASK_RANK": "0", "FLUX_JOB_SIZE": "2", "FLUX_TASK_LOCAL_ID": "0", **MEET},
+            {"FLUX_TASK_RANK": "0", "FLUX_JOB_SIZE": "2", "FLUX_TASK_LOCAL_ID": "0", **RENDEZVOUS},
             ["Flux", "LOCAL_WORLD_SIZE"],
         ),
         ({"PMI_RANK": "zero", "PMI_SIZE": "2"}, ['PMI_RANK="zero"']),
-        ({**SLURM, "PMIX_RANK": "2"}, ["PMIx"]),  # Slurm's step is of the daemons: PROCID is not the rank
+        ({**SLURM, "PMIX_RANK": "2"}, ["PMIx"]),  # the Slurm step contains the daemons: PROCID is not the rank
         ({name: value for name, value in SLURM.items() if name != "SLURM_NODEID"}, ["SLURM_NODEID"]),
     ],
 )
-def test_several_ranks_that_cannot_find_each_other_are_refused(environ: dict[str, str], names: list[str]) -> None:
+def test_ranks_without_a_rendezvous_are_refused(environ: dict[str, str], names: list[str]) -> None:
     with pytest.raises(UserError) as refused:
         from_launcher(environ)
     assert all(name in str(refused.value) for name in names)
@@ -105,16 +105,16 @@ def test_several_ranks_that_cannot_find_each_other_are_refused(environ: dict[str
     "environ",
     [{"PMI_RANK": "0", "PMI_SIZE": "1"}, {"PMIX_RANK": "0", "OMPI_COMM_WORLD_SIZE": "1"}, {"FLUX_JOB_SIZE": "1"}],
 )
-def test_a_rank_of_one_is_alone(environ: dict[str, str]) -> None:
+def test_a_single_rank_needs_no_rendezvous(environ: dict[str, str]) -> None:
     assert from_launcher(environ) == {}
 
 
 @pytest.mark.parametrize("of_srun", [{"PMIX_RANK": "6"}, {"PMI_RANK": "6", "PMI_SIZE": "7"}])
-def test_srun_with_pmi_is_slurm(of_srun: dict[str, str]) -> None:
+def test_srun_with_pmi_counts_as_slurm(of_srun: dict[str, str]) -> None:
     assert from_launcher({**SLURM, **of_srun}) == from_launcher(SLURM)
 
 
-def test_a_port_that_is_taken_is_one_line_of_rank_0() -> None:
+def test_an_occupied_port_is_a_one_line_error_on_rank_0() -> None:
     with socket.create_server(("", 0)) as taken:
         environ = {**COMPLETE, "MASTER_PORT": str(taken.getsockname()[1])}
         del environ["RANK"]
@@ -127,7 +127,7 @@ def test_a_port_that_is_taken_is_one_line_of_rank_0() -> None:
     assert joined["RANK"] == "0"
 
 
-def test_three_processes_of_another_mpi_do_not_train_alone() -> None:
+def test_processes_of_another_mpi_without_a_rendezvous_are_refused() -> None:
     ranks = [{"PMI_RANK": str(rank), "PMI_SIZE": "3"} for rank in range(3)]
     job = Ranks([*QUIET, "--max-steps", "2", "--out", "run"], places=ranks)
     assert job.wait() == [2, 2, 2]
@@ -136,10 +136,10 @@ def test_three_processes_of_another_mpi_do_not_train_alone() -> None:
     assert not Path("run").exists()
 
 
-def test_two_ranks_of_another_mpi_train_together() -> None:
-    meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+def test_two_ranks_of_another_mpi_train_as_one_job() -> None:
+    rendezvous = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     ranks = [
-        {"PMI_RANK": str(rank), "PMI_SIZE": "2", "MPI_LOCALRANKID": str(rank), "MPI_LOCALNRANKS": "2", **meet}
+        {"PMI_RANK": str(rank), "PMI_SIZE": "2", "MPI_LOCALRANKID": str(rank), "MPI_LOCALNRANKS": "2", **rendezvous}
         for rank in range(2)
     ]
     job = Ranks([*QUIET, "--max-steps", "2", "--out", "run"], places=ranks)
@@ -155,18 +155,18 @@ def test_strategy_single_is_refused_for_several_ranks() -> None:
 
 
 @pytest.mark.parametrize(
-    ("environ", "why"),
+    ("environ", "reason"),
     [
         ({}, "no launcher"),
-        ({**OPEN_MPI, "RANK": "0"}, "torchrun's own variables go"),
-        ({**SLURM, "HOROVOD_RANK": "0"}, "horovodrun's ranks inside an allocation are Horovod's"),
+        ({**OPEN_MPI, "RANK": "0"}, "torchrun's variables have priority"),
+        ({**SLURM, "HOROVOD_RANK": "0"}, "ranks of horovodrun in an allocation use Horovod"),
         ({name: value for name, value in OPEN_MPI.items() if name != "MASTER_ADDR"}, "no address: Horovod's MPI"),
         ({"SLURM_JOB_ID": "77", "SLURM_PROCID": "0", "SLURM_NTASKS": "8"}, "a batch script is not a rank"),
         ({**SLURM, "SLURM_STEP_NUM_TASKS": "1"}, "nor is a shell under srun"),
     ],
 )
-def test_what_is_no_rank_of_several_is_left_alone(environ: dict[str, str], why: str) -> None:
-    assert from_launcher(environ) == {}, why
+def test_other_environments_are_not_changed(environ: dict[str, str], reason: str) -> None:
+    assert from_launcher(environ) == {}, reason
 
 
 @pytest.mark.parametrize(
@@ -180,22 +180,22 @@ def test_what_is_no_rank_of_several_is_left_alone(environ: dict[str, str], why: 
         ("node-1", "node-1"),
     ],
 )
-def test_the_first_host_of_a_nodelist(nodelist: str, host: str) -> None:
+def test_the_first_host_of_a_nodelist_is_found(nodelist: str, host: str) -> None:
     assert expand(nodelist)[0] == host
 
 
-def test_tasks_of_each_node() -> None:
+def test_tasks_per_node_are_expanded() -> None:
     assert tasks_per_node("4(x2),3") == [4, 4, 3]
     assert tasks_per_node("2") == [2]
 
 
 @pytest.mark.parametrize("text", ["", "x", "4(x2", "4(x2),", "4x2", "1(x999999999)", "٤"])
-def test_what_is_no_list_of_tasks_is_refused(text: str) -> None:
+def test_an_invalid_list_of_tasks_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="SLURM_ variables"):
         from_launcher({**SLURM, "SLURM_STEP_TASKS_PER_NODE": text})
 
 
-def test_outside_of_the_job_no_process_is_a_rank() -> None:
+def test_outside_job_removes_the_variables_of_ranks() -> None:
     allocation = {"HOME": "/root", "SLURM_JOB_ID": "77", "SLURM_JOB_NODELIST": "gpu[03-04]"}
     ranks = OPEN_MPI | SLURM | {"RANK": "1", "HOROVOD_RANK": "1", "TORCHELASTIC_RUN_ID": "x"}
     ranks |= {name: "1" for mpi in MPI_LAUNCHERS for name in (*mpi.rank, *mpi.size, *mpi.local_rank, *mpi.local_size)}

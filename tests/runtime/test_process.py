@@ -1,4 +1,4 @@
-"""A command's errors as one line with an exit code, and the exit of its process."""
+"""Errors of a command as one line with an exit code, and the exit of its process."""
 
 import errno
 import resource
@@ -16,23 +16,23 @@ import atexit, threading
 from distdl.runtime.process import exit_process
 
 atexit.register(print, "at exit")
-threading.Thread(target=threading.Event().wait).start()  # sys.exit would wait for it
+threading.Thread(target=threading.Event().wait).start()  # sys.exit would wait for this thread
 print("printed", end=" ")
 exit_process(75)
 """
 
 
-def test_a_rank_exits_with_its_code_and_output_and_waits_for_no_thread() -> None:
+def test_exit_process_flushes_output_and_does_not_wait_for_threads() -> None:
     done = subprocess.run([sys.executable, "-c", EXITS], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (75, "printed at exit\n", "")
 
 
 class OutOfMemoryError(RuntimeError):
-    """As torch names it."""
+    """Has the name of torch's class."""
 
 
 class DistBackendError(RuntimeError):
-    """As torch names it."""
+    """Has the name of torch's class."""
 
 
 def raising(error: BaseException) -> int:
@@ -62,7 +62,7 @@ LINES: dict[str, tuple[BaseException, int, str]] = {
 
 
 @pytest.mark.parametrize(("error", "code", "line"), LINES.values(), ids=LINES)
-def test_an_error_is_one_line_and_a_code(
+def test_an_error_is_one_line_and_an_exit_code(
     capsys: pytest.CaptureFixture[str], error: BaseException, code: int, line: str
 ) -> None:
     assert run_command(lambda: raising(error)) == code
@@ -71,7 +71,7 @@ def test_an_error_is_one_line_and_a_code(
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
-def test_too_many_files_name_the_limit(capsys: pytest.CaptureFixture[str], number: int) -> None:
+def test_the_error_for_too_many_open_files_states_the_limit(capsys: pytest.CaptureFixture[str], number: int) -> None:
     assert run_command(lambda: raising(OSError(number, "Too many open files"))) == 1
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     message = f"error: too many open files: this process may have {limit}; raise it with ulimit -n, or use fewer "
@@ -103,12 +103,12 @@ def test_debug_keeps_the_traceback_of_every_error(name: str) -> None:
         run_command(lambda: raising(OSError(errno.EMFILE, "Too many open files")), debug=True)
 
 
-def test_the_result_of_a_command_is_its_code(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_result_of_a_command_is_its_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     assert [run_command(lambda code=code: code) for code in (0, 75)] == [0, 75]
     assert capsys.readouterr() == ("", "")
 
 
-def test_other_ranks_wait_and_name_themselves(
+def test_other_ranks_wait_before_they_print_their_error_and_rank(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float] = []
@@ -132,7 +132,7 @@ sys.exit(run_command(write))
 """
 
 
-def test_a_reader_that_closes_the_pipe_is_no_error() -> None:
+def test_a_closed_pipe_is_not_an_error() -> None:
     with subprocess.Popen([sys.executable, "-c", READER], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as writer:
         writer.stdout.read(1)
         writer.stdout.close()

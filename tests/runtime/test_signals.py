@@ -1,10 +1,10 @@
-"""Signals that ask a training to stop; each is delivered in tests/training/test_stop.py."""
+"""Signals that stop a training; tests/training/test_stop.py sends each of them."""
 
 import signal
 
 from distdl.runtime.signals import SIGNALS
 
 
-def test_launchers_schedulers_and_terminals_can_stop_a_training() -> None:
+def test_signals_of_launchers_schedulers_and_terminals_stop_a_training() -> None:
     assert {*SIGNALS} == {signal.SIGTERM, signal.SIGUSR2, signal.SIGINT}
-    assert signal.SIGUSR1 not in SIGNALS, "NCCL takes it"
+    assert signal.SIGUSR1 not in SIGNALS, "NCCL uses it"

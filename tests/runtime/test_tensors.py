@@ -1,4 +1,4 @@
-"""Files of tensors: what is written is read, on the host, and nothing else is."""
+"""Files of tensors: written values are read on the CPU, and other files are refused."""
 
 import errno
 from pathlib import Path
@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import torch
 
+from checkpoint_folders import write_checkpoint
 from distdl.core.errors import UserError
 from distdl.core.manifest import MANIFEST, STATE, Progress
 from distdl.runtime.tensors import load, network_state, read_tensors, write_tensors
-from sealed import sealed
 
 
-def test_tensors_and_plain_values_are_read_as_they_were_written(tmp_path: Path) -> None:
+def test_tensors_and_plain_values_are_read_as_written(tmp_path: Path) -> None:
     state = {"weights": torch.arange(4.0), "lr": [0.1, (0.9, 0.999)], "name": "é", "none": None, 3: {"deep": [True]}}
     write_tensors(tmp_path / "x.pt", state)
     again = read_tensors(tmp_path / "x.pt")
@@ -23,7 +23,7 @@ def test_tensors_and_plain_values_are_read_as_they_were_written(tmp_path: Path) 
 
 
 def test_the_state_is_copied_before_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Training changes its weights in the meantime; parameters are stored without their gradients' graph."""
+    """Training changes the weights during the write; parameters are stored without the autograd graph."""
     weight = torch.nn.Parameter(torch.zeros(3))
     view, saved = torch.zeros(1000)[:2], torch.save
 
@@ -41,7 +41,7 @@ def test_the_state_is_copied_before_it_is_written(tmp_path: Path, monkeypatch: p
 
 def test_a_checkpoint_is_read_with_its_position(tmp_path: Path) -> None:
     write_tensors(tmp_path / "state", {"weights": torch.ones(2)})
-    folder = sealed(tmp_path, 7, files={STATE: (tmp_path / "state").read_bytes()})
+    folder = write_checkpoint(tmp_path, 7, files={STATE: (tmp_path / "state").read_bytes()})
     state, progress = load(folder)
     assert state["weights"].tolist() == [1, 1]
     assert progress == Progress(step=7, samples=3, images=3)
@@ -54,7 +54,7 @@ def test_a_checkpoint_is_read_with_its_position(tmp_path: Path) -> None:
 
 
 class Evil:
-    """Would write a file if it were unpickled."""
+    """An object whose unpickling would write a file."""
 
     def __reduce__(self) -> tuple[object, ...]:
         return (Path.touch, (Path("executed"),))
@@ -68,7 +68,7 @@ def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"x", b"PK\x03\x04", b"x" * 1000])
-def test_a_file_that_is_no_state_is_one_line(tmp_path: Path, content: bytes) -> None:
+def test_an_invalid_file_is_a_one_line_error(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.pt").write_bytes(content)
     with pytest.raises(UserError) as error:
         read_tensors(tmp_path / "x.pt")
@@ -82,7 +82,7 @@ def test_a_file_of_another_value_is_refused(tmp_path: Path, value: object) -> No
         read_tensors(tmp_path / "x.pt")
 
 
-def test_a_full_disk_is_named_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """torch's archive writer fails a second time when it closes, with a RuntimeError."""
 
     def fail(state: object, sink: object) -> None:
@@ -104,7 +104,7 @@ ONE, TWO = torch.ones(1), torch.full((1,), 2.0)
 
 
 @pytest.mark.parametrize("ema", [{}, None, {"average": None}, {"updates": 3}, {"average": {"w": TWO}}])
-def test_weights_and_average_of_a_state(tmp_path: Path, ema: Any) -> None:
+def test_weights_and_average_of_a_state_are_read(tmp_path: Path, ema: Any) -> None:
     average = (ema or {}).get("average") or {}
     if ema and not average:  # an average without tensors is damage
         with pytest.raises(UserError, match="does not contain the network's tensors"):
@@ -115,6 +115,6 @@ def test_weights_and_average_of_a_state(tmp_path: Path, ema: Any) -> None:
 
 
 @pytest.mark.parametrize("state", [{}, {"model": None}, {"model": [1]}, {"model": {"w": 1}}, {"model": {}, "ema": [1]}])
-def test_a_state_without_tensors_is_one_line(tmp_path: Path, state: dict[str, Any]) -> None:
+def test_a_state_without_tensors_is_a_one_line_error(tmp_path: Path, state: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=f"^{tmp_path / STATE} is not the state of a training: it does not contain the"):
         network_state(state, tmp_path)

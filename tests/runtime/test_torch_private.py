@@ -1,4 +1,4 @@
-"""torch's compiler stays out of a process that compiles nothing, and the optimizers do what torch's own do."""
+"""Uncompiled runs do not import torch's compiler, and their optimizer steps equal torch's."""
 
 import subprocess
 import sys
@@ -19,14 +19,14 @@ sys.exit(code or ("the compiler was imported" if "torch._dynamo" in sys.modules 
 """
 
 
-def test_a_run_of_one_device_imports_no_compiler_and_still_counts_its_flops(tmp_path: Path) -> None:
+def test_a_run_on_one_device_counts_flops_without_importing_the_compiler(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", WHOLE_RUN, str(tmp_path / "run")], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert '"flops_per_step"' in (tmp_path / "run" / "result.json").read_text()
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "adagrad", "rmsprop"])
-def test_its_steps_are_those_of_torch(name: str) -> None:
+def test_optimizer_steps_equal_torchs(name: str) -> None:
     def trained(change) -> list[torch.Tensor]:
         torch.manual_seed(0)
         model = nn.Linear(5, 3)
@@ -45,7 +45,7 @@ def test_its_steps_are_those_of_torch(name: str) -> None:
         assert torch.equal(first, torch.as_tensor(second))
 
 
-def test_the_shields_are_put_back() -> None:
+def test_eager_operators_restores_torch() -> None:
     plain = torch._disable_dynamo(lambda: 1).__wrapped__
     with eager_operators():
         assert torch.relu(torch.empty(3, device="meta")).shape == (3,)

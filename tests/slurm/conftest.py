@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from daemons import Cluster
 from debian import needs, needs_namespaces
 from distdl.launchers.netns import Hosts
+from slurm_cluster import Cluster
 
 
 @pytest.fixture(scope="session")

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from daemons import Cluster
 from distdl.core.checkpoints import find
 from distdl.core.files import read_rows
 from distdl.core.result import current_result
 from distdl.runtime.tensors import load
 from jobs import QUIET, step_of, train, wait_for
 from repository import ROOT
+from slurm_cluster import Cluster
 
 pytestmark = pytest.mark.xdist_group("slurm")
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from daemons import Cluster
 from distdl.core.files import read_rows
 from jobs import wait_for
 from repository import SUPPORT
+from slurm_cluster import Cluster
 
 STUDIES = SUPPORT
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-import counted
+import rank_mains
 from distdl.core.config import ComputeConfig, Config, DataConfig, OptimConfig
 from distdl.core.errors import UserError
 from distdl.core.profiles import field_names
@@ -16,7 +16,7 @@ from distdl.data.sets.load import load
 from distdl.strategies.agreement import LOCAL, agree, difference, facts
 from distdl.strategies.single import Single
 from jobs import QUIET, Ranks
-from strategies_of_ranks import ddp_of
+from thread_strategies import ddp_of
 
 
 def test_every_field_that_shapes_the_training_is_compared() -> None:
@@ -65,7 +65,7 @@ def test_every_rank_of_a_training_with_other_settings_is_refused(in_ranks: Calla
 
 @pytest.mark.world_size(2)
 def test_ranks_with_other_settings_end_with_exit_2_and_one_line(tmp_path: Path) -> None:
-    job = Ranks(["--out", str(tmp_path / "run"), *QUIET], ranks=2, main=counted.other_settings)
+    job = Ranks(["--out", str(tmp_path / "run"), *QUIET], ranks=2, main=rank_mains.other_settings)
     assert job.wait() == [2] * 2, job.text
     assert "error: the ranks do not run the same training: seed is 0 on rank" in job.text
     assert "7 on rank 1 (also different: optim.lr)" in job.text

@@ -14,7 +14,7 @@ from distdl.strategies.base import Strategy, make
 from distdl.strategies.ddp import DDP
 from distdl.strategies.single import Single
 from distdl.telemetry.clock import Clock
-from strategies_of_ranks import ddp_of
+from thread_strategies import ddp_of
 
 LR = 0.5
 

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import pytest
 
-import counted
+import rank_mains
+from compare_runs import max_difference, result
 from jobs import QUIET, Ranks, torchrun_places, train
-from same import apart, result
 
 # 109 samples: 6 full steps of 16, and one of 13 that 2 ranks share as 7 and 6, in 4 micro-batches or fewer.
 RECIPE = (
@@ -108,7 +108,7 @@ def test_each_step_exchanges_once_and_is_a_single_ranks(
 ) -> None:
     case, out = CASES[name], tmp_path / "run"
     argv = [*RECIPE, *options, "--optim.accumulate", str(accumulate), "--out", str(out)]
-    job = launch(case, argv, ranks, counted.counting)
+    job = launch(case, argv, ranks, rank_mains.counting)
     assert job.wait(300) == [0] * (ranks + case.servers), job.text
     for rank in range(ranks):
         steps = json.loads((tmp_path / f"run-counts-{rank}.json").read_text())
@@ -116,7 +116,7 @@ def test_each_step_exchanges_once_and_is_a_single_ranks(
         assert len(counts) == result(out)["steps"] == 14
         expected = {"all_reduce": 2} if (name, ranks) == ("deepspeed 1", 1) else case.exchanges  # nothing to gather
         check_counts(name, counts, expected, accumulate, out)
-    assert apart(out, single(options)) < case.tolerance
+    assert max_difference(out, single(options)) < case.tolerance
 
 
 def check_counts(name: str, counts: list[dict[str, int]], expected: dict[str, int], accumulate: int, out: Path) -> None:
@@ -155,7 +155,7 @@ def test_ranks_that_start_with_different_weights_end_with_the_same_bits(tmp_path
     case = CASES[name]
     argv = [*RECIPE, "--model.name", "resnet20", "--model.freeze", "conv1*", "--max-steps", "3"]
     argv = [*argv, "--data.eval-batch-size", "1000", "--out", str(tmp_path / "run")]
-    job = launch(case, argv, 2, counted.other_weights)
+    job = launch(case, argv, 2, rank_mains.other_weights)
     assert job.wait(300) == [0] * (2 + case.servers), job.text
     (first, end), (other_first, other_end) = (
         json.loads((tmp_path / f"run-digests-{rank}.json").read_text()) for rank in range(2)

@@ -14,7 +14,7 @@ from distdl.strategies import shared_memory as shared
 from distdl.strategies.comm_hooks import AllAtOnce, ExposedExchange
 from distdl.telemetry.clock import Clock
 from rank_threads import run_ranks
-from strategies_of_ranks import ddp_of
+from thread_strategies import ddp_of
 
 
 class Moments(Clock):

@@ -18,8 +18,8 @@ from distdl.strategies.single import Single
 from distdl.telemetry.clock import Clock
 from jobs import free_port
 from rank_threads import run_ranks
-from small_steps import IMAGES, apart, network, prepared, trained
-from strategies_of_ranks import ddp_of
+from small_steps import IMAGES, max_difference, network, prepared, trained
+from thread_strategies import ddp_of
 
 SGD = OptimConfig(lr=0.1, momentum=0.9)
 APART = {"local_size": 1, "local_rank": 0}
@@ -60,8 +60,8 @@ def test_ranks_that_share_a_batch_are_one_rank(
     results = run_ddp(ranks, places=places, optim=optim)
     assert [result["transport"] for result in results] == [transport] * ranks
     for result in results:
-        assert apart(result["weights"], results[0]["weights"]) == 0
-        assert apart(result["weights"], expected) < 1e-6
+        assert max_difference(result["weights"], results[0]["weights"]) == 0
+        assert max_difference(result["weights"], expected) < 1e-6
 
 
 class Exchanges(Clock):
@@ -95,8 +95,8 @@ def test_compression_changes_the_weights_by_its_rounding(one_rank: dict[str, tor
     for compress in ("fp16", "bf16"):
         first, second = run_ddp(2, compress)
         assert first["transport"] == "gloo"
-        assert apart(first["weights"], second["weights"]) == 0
-        errors[compress] = apart(first["weights"], one_rank)
+        assert max_difference(first["weights"], second["weights"]) == 0
+        errors[compress] = max_difference(first["weights"], one_rank)
     assert 1e-6 < errors["fp16"] < errors["bf16"] < 0.01
 
 

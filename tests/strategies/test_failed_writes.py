@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-import counted
+import rank_mains
+from compare_runs import result
 from distdl.core.checkpoints import find
 from distdl.core.files import read_rows
 from jobs import QUIET, Ranks, step_of, wait_for
-from same import result
 
 RECIPE = (
     *("--epochs", "100000", "--max-steps", "100000", "--data.batch-size", "8", "--evaluate-every", "100000"),
@@ -82,7 +82,7 @@ def test_a_shard_that_one_rank_cannot_write_names_the_rank(tmp_path: Path, name:
     out = tmp_path / "run"
     argv, ranks = CASES[name]
     argv = [*RECIPE, *argv, "--max-steps", "60", "--checkpoint.every-steps", "20", "--out", str(out), *QUIET]
-    job = Ranks(argv, ranks=ranks, main=counted.small_files)
+    job = Ranks(argv, ranks=ranks, main=rank_mains.small_files)
     assert 1 in job.wait(300), job.text
     assert "Traceback" not in job.text
     assert "rank 1: File too large" in warnings(out)[0]

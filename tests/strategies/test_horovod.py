@@ -11,14 +11,14 @@ import pytest
 
 pytest.importorskip("horovod.torch", reason="Horovod is not installed: containers/horovod/build.sh builds it")
 
+from compare_checkpoints import assert_equal_checkpoints
+from compare_runs import SGD, max_difference, result
 from debian import needs
 from distdl.core.config import Config, HorovodConfig
 from distdl.core.errors import UserError
 from distdl.strategies.horovod import AUTOTUNE_LOG, TIMELINE, Horovod, variables
 from horovod_ranks import HorovodRanks, horovod_train
 from jobs import QUIET, step_of, train, wait_for
-from same import SGD, apart, result
-from same_checkpoint import assert_same_checkpoint
 
 
 def test_variables_say_only_what_differs_from_horovods_defaults(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def ddp(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_the_same_weights_as_ddp(tmp_path: Path, ddp: Path, options: tuple[str, ...]) -> None:
     horovod_train([*SGD, *options, "--out", str(tmp_path / "run")])
-    assert apart(ddp, tmp_path / "run") < 1e-5
+    assert max_difference(ddp, tmp_path / "run") < 1e-5
     assert result(tmp_path / "run")["strategy"] == "horovod"
     assert result(tmp_path / "run")["test"] == pytest.approx(result(ddp)["test"], abs=1e-5)
 
@@ -64,13 +64,13 @@ def test_clipping_sees_the_averaged_gradient(tmp_path: Path) -> None:
     argv = [*SGD, "--optim.clip-norm", "0.5"]
     train([*argv, "--out", str(tmp_path / "ddp")], ranks=2)
     horovod_train([*argv, "--out", str(tmp_path / "horovod")])
-    assert apart(tmp_path / "ddp", tmp_path / "horovod") < 1e-5
+    assert max_difference(tmp_path / "ddp", tmp_path / "horovod") < 1e-5
 
 
 @pytest.mark.slow
 def test_fp16_compression_trains_to_nearly_the_same_weights(tmp_path: Path, ddp: Path) -> None:
     horovod_train([*SGD, "--horovod.compress", "fp16", "--out", str(tmp_path / "run")])
-    assert 1e-6 < apart(ddp, tmp_path / "run") < 0.05
+    assert 1e-6 < max_difference(ddp, tmp_path / "run") < 0.05
 
 
 @pytest.mark.slow
@@ -79,7 +79,7 @@ def test_gradients_held_for_two_steps_are_one_step_of_twice_the_batch(tmp_path: 
     horovod_train([*SGD, "--data.drop-last", *half, "--out", str(tmp_path / "held")])
     # By 16 images as well: a kernel for 32 rounds otherwise, and that decides a tie of the max pooling in step 4.
     train([*SGD, "--data.drop-last", "--optim.accumulate", "2", "--out", str(tmp_path / "ddp")], ranks=2)
-    assert apart(tmp_path / "ddp", tmp_path / "held") < 1e-5
+    assert max_difference(tmp_path / "ddp", tmp_path / "held") < 1e-5
 
 
 @pytest.mark.parametrize("held", [1, pytest.param(3, marks=pytest.mark.slow)])
@@ -101,7 +101,7 @@ def test_a_killed_run_ends_with_the_bits_of_an_uncut_one(tmp_path: Path, held: i
         job.kill()
     horovod_train(argv)
     assert result(out)["resumes"] >= 1
-    assert_same_checkpoint(tmp_path / "uncut", out)
+    assert_equal_checkpoints(tmp_path / "uncut", out)
 
 
 @pytest.mark.slow
@@ -109,7 +109,7 @@ def test_a_checkpoint_of_ddp_goes_on_under_horovod(tmp_path: Path) -> None:
     train([*SGD, "--max-steps", "20", "--out", str(tmp_path / "begun")], ranks=2)
     train([*SGD, "--resume", str(tmp_path / "begun"), "--out", str(tmp_path / "ddp")], ranks=2)
     horovod_train([*SGD, "--resume", str(tmp_path / "begun"), "--out", str(tmp_path / "horovod")])
-    assert apart(tmp_path / "ddp", tmp_path / "horovod") < 1e-5
+    assert max_difference(tmp_path / "ddp", tmp_path / "horovod") < 1e-5
 
 
 def test_evaluation_is_exact_on_1_2_and_3_ranks(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_adasum_trains_under_mpi_and_is_no_average(tmp_path: Path, ddp: Path) ->
     assert done.returncode == 0, done.stderr
     assert result(tmp_path / "run")["world_size"] == 2
     assert result(tmp_path / "run")["test"]["accuracy"] > 0.85
-    assert apart(ddp, tmp_path / "run") > 1e-3
+    assert max_difference(ddp, tmp_path / "run") > 1e-3
 
 
 @pytest.mark.slow

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-import counted
+import rank_mains
+from compare_runs import result
 from distdl.core.config import ComputeConfig, Config, OptimConfig
 from distdl.core.errors import Failure
 from distdl.core.files import read_rows
@@ -20,7 +21,6 @@ from distdl.training.consensus import Consensus
 from distdl.training.nonfinite import NonFiniteGuard
 from distdl.training.stop import StopSignal
 from jobs import QUIET, Ranks, torchrun_places, train
-from same import result
 
 INF = float("inf")
 
@@ -155,7 +155,7 @@ def test_a_run_whose_gradients_always_overflow_fails_on_every_rank(tmp_path: Pat
         pytest.importorskip("deepspeed", reason="DeepSpeed is not installed: pip install 'distdl[deepspeed]'")
     argv = ["--epochs", "3", "--model.name", "softmax", "--compute.precision", "fp16", *argv]
     argv += ["--out", str(tmp_path / "run"), *QUIET]
-    job = Ranks(argv, places=torchrun_places(2), main=counted.exploding)
+    job = Ranks(argv, places=torchrun_places(2), main=rank_mains.exploding)
     assert job.wait(300) == [1, 1], job.text
     assert "the loss scale has fallen to 0" in job.text
     assert "Traceback" not in job.text
@@ -168,7 +168,7 @@ def test_a_run_whose_gradients_always_overflow_fails_on_every_rank(tmp_path: Pat
 def test_deepspeed_scales_like_the_other_strategies(tmp_path: Path, stage: int, clip: str) -> None:
     """The steps that are skipped, the scale and the clipped weights are ddp's, at every stage."""
     pytest.importorskip("deepspeed", reason="DeepSpeed is not installed: pip install 'distdl[deepspeed]'")
-    from same import apart
+    from compare_runs import max_difference
 
     argv = [
         "--max-steps",
@@ -188,7 +188,7 @@ def test_deepspeed_scales_like_the_other_strategies(tmp_path: Path, stage: int, 
     first, second = result(tmp_path / "ddp"), result(tmp_path / "run")
     assert first["skipped_steps"] == second["skipped_steps"] > 0
     assert first["loss_scale"] == second["loss_scale"]
-    assert apart(tmp_path / "ddp", tmp_path / "run") < 1e-4
+    assert max_difference(tmp_path / "ddp", tmp_path / "run") < 1e-4
 
 
 def test_rows_are_json(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from compare_checkpoints import checkpoint_values
 from jobs import train
-from same_checkpoint import leaves
 
 RECIPE = (
     *("--data.limit", "600", "--data.batch-size", "24", "--max-steps", "14", "--evaluate-every", "100"),
@@ -24,7 +24,7 @@ def test_a_resumed_run_adds_error_feedback_to_the_same_gradients(tmp_path: Path)
     train([*RECIPE, "--out", str(tmp_path / "uncut")], ranks=2)
     middle = tmp_path / "uncut" / "checkpoints" / "step-00000012"
     train([*RECIPE, "--resume", str(middle), "--out", str(tmp_path / "resumed")], ranks=2)
-    first, second = dict(leaves(tmp_path / "uncut")), dict(leaves(tmp_path / "resumed"))
+    first, second = dict(checkpoint_values(tmp_path / "uncut")), dict(checkpoint_values(tmp_path / "resumed"))
     assert first.keys() == second.keys()
     tensors = [name for name, value in first.items() if isinstance(value, torch.Tensor)]
     assert any("error_dict" in name for name in tensors)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from distdl.strategies.single import Single
 from distdl.strategies.text import broadcast_text, decode, encode, gather_text
-from strategies_of_ranks import ddp_of
+from thread_strategies import ddp_of
 
 
 @given(st.binary().map(os.fsdecode).filter(lambda text: not text.endswith("\0")), st.integers(0, 5))

@@ -1,4 +1,4 @@
-"""A headless Chromium, Debian's, driven by selenium, and a page opened in it."""
+"""Debian's headless Chromium, controlled by selenium."""
 
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ FLAGS = (
 
 
 def start(binary: str, driver: str, profile: Path) -> Any:
-    """Start the browser with logs of its console and of its network requests."""
+    """Start the browser, with logs of its console and network requests."""
     options = ChromeOptions()
     options.binary_location = binary
     for flag in (*FLAGS, f"--user-data-dir={profile}"):
@@ -32,7 +32,7 @@ def start(binary: str, driver: str, profile: Path) -> Any:
 
 
 def open_page(browser: Any, file: Path) -> None:
-    """Open a page from the disk and wait until its figures are drawn."""
+    """Open a page from disk and wait until its figures are drawn."""
     browser.get(file.resolve().as_uri())
     ready = "return document.documentElement.dataset.ready"
     WebDriverWait(browser, 90).until(lambda driver: driver.execute_script(ready) == "yes")

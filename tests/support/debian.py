@@ -1,4 +1,4 @@
-"""Programs that come with Debian packages: a test names the package that it needs, and is skipped without it."""
+"""Programs from Debian packages: a test names the package that it needs, and is skipped without it."""
 
 import os
 import shutil
@@ -11,14 +11,14 @@ from repository import TESTS
 
 PACKAGES = TESTS / "debian-packages.txt"
 SEARCH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-"""Daemons are in sbin, which a user's PATH may leave out."""
+"""Daemons are in sbin, which a user's PATH may not contain."""
 
 
 def needs(package: str, *, program: str, root: bool = False) -> str:
-    """The full path of `program`; skips the test, naming the package, if it is not installed.
+    """Return the full path of `program`. Skips the test with the name of the package if it is not installed.
 
     Args:
-        root: also skip if this user is not root.
+        root: also skip the test if the user is not root.
     """
     listed = {line.split("#")[0].strip() for line in PACKAGES.read_text(encoding="utf-8").splitlines()}
     assert package in listed, f"{package} is missing in {PACKAGES.name}, which CI installs"
@@ -31,10 +31,10 @@ def needs(package: str, *, program: str, root: bool = False) -> str:
 
 
 def needs_namespaces() -> None:
-    """Skips the test where network namespaces cannot be made: without root, or in a container that forbids it."""
+    """Skip the test if network namespaces cannot be created: without root, or in a container that forbids it."""
     for program in ("ip", "tc"):
         path = needs("iproute2", program=program, root=True)
         if shutil.which(program) is None:
             pytest.skip(f"needs {Path(path).parent} on PATH")
     if subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode:
-        pytest.skip("needs the right to make network namespaces, which this container does not have")
+        pytest.skip("needs permission to create network namespaces, which this container does not have")

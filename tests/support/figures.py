@@ -37,7 +37,7 @@ MARKS: dict[str, tuple[Axis, Axis, PlotLayer, str]] = {
     "log": (LOG_X, LOG_Y, PlotLayer(mark="line", data=XY), "mark-line"),
     "log tiles": (LOG_X, Y, PlotLayer(mark="tiles", data=CELLS, value="v"), "mark-rect"),
 }
-"""Axes, layer, and the class of the SVG's group that holds the mark."""
+"""Axes, layer, and the class of the SVG group that contains the mark."""
 
 
 def figure(*layers: PlotLayer, x: Axis = X, y: Axis = Y) -> Figure:

@@ -1,4 +1,4 @@
-"""Ranks of Horovod, forked as `jobs.Ranks` are: its rendezvous server, its plan of hosts, its environment variables."""
+"""Forked ranks of Horovod, with its rendezvous server, host assignment and environment variables."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -10,7 +10,7 @@ from jobs import QUIET, Ranks
 
 
 class HorovodRanks(Ranks):
-    """`horovodrun -np RANKS --gloo python -m distdl.train ARGV`, without the seconds in which each imports torch."""
+    """`horovodrun -np RANKS --gloo python -m distdl.train ARGV`, without an import of torch per rank."""
 
     def __init__(
         self,
@@ -36,6 +36,6 @@ class HorovodRanks(Ranks):
 
 
 def horovod_train(argv: Sequence[str], *, ranks: int = 2, timeout: float = 240, **env: str) -> None:
-    """Train to the end; fail if any rank fails."""
+    """Train to the end. Fails if any rank fails."""
     codes = HorovodRanks([*argv, *QUIET], ranks=ranks, env=env).wait(timeout)
     assert codes == [0] * ranks, f"exit codes {codes} of distdl.train {' '.join(argv)}"

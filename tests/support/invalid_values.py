@@ -1,4 +1,4 @@
-"""Fields of a settings class, and values that each of them must refuse, both made from the types.
+"""Fields of a settings class, and values that each field must refuse, derived from the types.
 
 scikit-learn tests the parameters of its estimators in this way. A field that accepts one of these values needs a
 narrower type.
@@ -101,7 +101,7 @@ def valid(kind: Any) -> Any:
 
 
 def as_arguments(value: Any) -> list[str] | None:
-    """The value as arguments of a command line; None if a command line cannot give it."""
+    """The value as command-line arguments; None if a command line cannot express it."""
     if isinstance(value, list):
         texts = [as_arguments(each) for each in value]
         return None if None in texts else [text for each in texts for text in each or ()]
@@ -132,7 +132,7 @@ def _limits(metadata: tuple[Any, ...], name: str) -> list[Any]:
 
 
 def _outside(metadata: tuple[Any, ...]) -> Iterator[float]:
-    """Numbers just outside a range: a number without a lower limit is a count, which is not negative."""
+    """Numbers just outside of a range. A number without a lower limit is a count, which is not negative."""
     yield from _limits(metadata, "gt")
     yield from _limits(metadata, "lt")
     yield from (limit - 1 if limit - 1 != limit else limit * 1.001 for limit in _limits(metadata, "ge"))

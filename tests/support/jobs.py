@@ -1,7 +1,7 @@
-"""Start real training processes from a test: by torchrun, or as ranks forked from a server that has torch imported.
+"""Start training processes: by torchrun, or as ranks forked from a server that has imported torch.
 
-torch takes seconds to import. A forked rank has it already and is otherwise a process like any other, with an
-environment of its own, so that tests may start, kill and resume many of them.
+The import of torch takes seconds. A forked rank has it already and is otherwise a normal process with its own
+environment, so that tests may start, kill and resume many of them.
 """
 
 import multiprocessing
@@ -29,7 +29,7 @@ QUIET = ("--progress", "none", "--telemetry.hz", "0", "--compute.threads", "1")
 
 
 class Ranks:
-    """Ranks of one `distdl.train`, forked and joined by the variables that torchrun would set."""
+    """Forked ranks of one `distdl.train`, with the environment variables that torchrun would set."""
 
     def __init__(
         self,
@@ -40,12 +40,12 @@ class Ranks:
         places: Sequence[Mapping[str, str]] | None = None,
         main: Callable[[list[str]], int] | None = None,
     ) -> None:
-        """`places`: variables of another launcher for each rank; `main`: replaces that of distdl.train."""
+        """`places`: variables of another launcher for each rank; `main`: replaces `distdl.train.main`."""
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOAD)
-        self._file = tempfile.NamedTemporaryFile(suffix=".log")  # noqa: SIM115 - goes with this object
+        self._file = tempfile.NamedTemporaryFile(suffix=".log")  # noqa: SIM115 - deleted with this object
         self.output = Path(self._file.name)
-        """Output of the ranks, both streams: the server that forks them has the streams of the test that started it."""
+        """Both output streams of the ranks; otherwise they would inherit those of the fork server."""
         self.processes: list[BaseProcess] = []
         for place in places or torchrun_places(ranks):
             variables = {**(env or {}), **place}
@@ -56,7 +56,7 @@ class Ranks:
             self.processes.append(process)
 
     def wait(self, timeout: float = 120) -> list[int | None]:
-        """Exit codes by rank; None of a rank that did not end in time."""
+        """Exit codes by rank; None for a rank that did not end in time."""
         deadline = time.monotonic() + timeout
         for process in self.processes:
             process.join(max(deadline - time.monotonic(), 0))
@@ -70,7 +70,7 @@ class Ranks:
         return self.output.read_text(encoding="utf-8")
 
     def kill(self) -> None:
-        """SIGKILL, to all at once."""
+        """Send SIGKILL to all ranks."""
         for process in self.processes:
             if process.is_alive():
                 os.kill(process.pid, signal.SIGKILL)
@@ -79,7 +79,7 @@ class Ranks:
 
 
 def torchrun_places(ranks: int, *, alone: bool = False) -> list[dict[str, str]]:
-    """Variables that torchrun would set for each rank; a single rank is started without them, unless `alone`."""
+    """Variables that torchrun would set for each rank; none for a single rank, unless `alone`."""
     if ranks == 1 and not alone:
         return [{}]
     all_ranks = {
@@ -109,7 +109,7 @@ def _rank(
 
 
 def train(argv: Sequence[str], *, ranks: int = 1, timeout: float = 120, env: Mapping[str, str] | None = None) -> None:
-    """Train to the end, and fail if any rank does."""
+    """Train to the end. Fails if any rank fails."""
     job = Ranks([*argv, *QUIET], ranks=ranks, env=env)
     codes = job.wait(timeout)
     assert codes == [0] * ranks, f"exit codes {codes} of distdl.train {' '.join(argv)}\n{job.text}"
@@ -118,20 +118,20 @@ def train(argv: Sequence[str], *, ranks: int = 1, timeout: float = 120, env: Map
 def torchrun(
     argv: Sequence[str], *, nproc: int = 2, timeout: float = 180, options: Sequence[str] = (), **kwargs: object
 ) -> subprocess.CompletedProcess[str]:
-    """`torchrun --standalone --nproc_per_node=N -m distdl.train ARGV`, waited for."""
+    """Run `torchrun --standalone --nproc_per_node=N -m distdl.train ARGV` and wait for it."""
     return subprocess.run(
         [*torchrun_command(nproc, options), *argv], capture_output=True, text=True, timeout=timeout, **kwargs
     )
 
 
 def torchrun_command(nproc: int, options: Sequence[str] = ()) -> list[str]:
-    """The command up to the argv of the training."""
+    """The command, without the arguments of the training."""
     module = [sys.executable, "-m", "torch.distributed.run"]
     return [*module, "--standalone", f"--nproc_per_node={nproc}", *options, "-m", "distdl.train"]
 
 
 def free_port() -> int:
-    """A TCP port that nothing listens on, below those that the kernel gives to others in the meantime."""
+    """A free TCP port outside of the range from which the kernel assigns ports."""
     while True:
         port = random.randrange(15_000, 32_000)
         with socket.socket() as probe:
@@ -143,10 +143,10 @@ def free_port() -> int:
 
 
 def wait_for(condition, timeout: float = 60, what: str = "the condition") -> None:
-    """Until `condition()` is true; fails after `timeout` seconds."""
+    """Wait until `condition()` is true. Fails after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not condition():
-        assert time.monotonic() < deadline, f"{what} did not come in {timeout} s"
+        assert time.monotonic() < deadline, f"{what} was not reached within {timeout} s"
         time.sleep(0.005)
 
 

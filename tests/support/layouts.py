@@ -1,4 +1,4 @@
-"""Image folders for tests: trees from path names, and what the product makes of them."""
+"""Image folders for tests: creation from paths, and the samples that distdl reads."""
 
 from pathlib import Path
 
@@ -6,11 +6,11 @@ from distdl.core.config import DataConfig
 from distdl.data.dataset import DataSet
 from distdl.data.sets.load import load
 
-IMAGE = b"an image that no test of layouts decodes"
+IMAGE = b"an image that is never decoded"
 
 
 def make(folder: Path, paths: str | list[str]) -> Path:
-    """A tree from paths (split at spaces): images, other files as empty ones, folders where a path ends in "/"."""
+    """Create files at paths (separated by spaces): images, empty files for other suffixes, folders if "/" is last."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in paths.split() if isinstance(paths, str) else paths:
         file = folder / path
@@ -23,7 +23,7 @@ def make(folder: Path, paths: str | list[str]) -> Path:
 
 
 def read(folder: Path, **settings: object) -> DataSet:
-    """The set of a folder; no image is decoded."""
+    """Read the data set of a folder without decoding an image."""
     return load(DataConfig(name=str(folder), normalize="none", **settings))
 
 

@@ -1,4 +1,4 @@
-"""Sets whose labels are the samples' own numbers, so that a test sees which sample came when."""
+"""Data sets whose labels are the numbers of the samples, so that tests can check the order."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ def pictures(n: int, height: int = 30, width: int = 40) -> np.ndarray:
 
 
 def numbered(kind: str, n: int, folder: Path) -> DataSet:
-    """A set of `n` training samples with labels 0 to n - 1, in memory or in JPEG files; up to 7 are its test."""
+    """A set of `n` training samples with labels 0 to n - 1, in memory or as JPEG files; up to 7 are the test split."""
     images, labels = pictures(n), np.arange(n)
     if kind == "memory":
         train = ResidentSplit(images=np.ascontiguousarray(images[:, :24, :24]), labels=labels)

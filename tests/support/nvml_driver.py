@@ -1,4 +1,4 @@
-"""The small NVML in C, compiled once; the dynamic loader finds it for the real nvidia-ml-py, as a driver's library."""
+"""A small NVML library in C, compiled once; nvidia-ml-py loads it instead of a driver's library."""
 
 import json
 import os
@@ -36,9 +36,9 @@ def old_driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def ask(driver: Path, tmp_path: Path) -> Callable[..., Any]:
-    """Run Python code in a separate process that finds the small NVML; returns the value it assigned to `answer`.
+    """Run Python code in a separate process that loads the small NVML. Returns the value that it assigned to `answer`.
 
-    The code may call `put(text)` to change what the library holds.
+    The code may call `put(text)` to change the state of the library.
     """
 
     def run(code: str, state: str = "", library: Path | None = driver, **environment: str) -> Any:

@@ -1,4 +1,4 @@
-"""Small sets, packed into shards or records."""
+"""Small data sets, packed into shards or records."""
 
 from pathlib import Path
 
@@ -16,11 +16,11 @@ SHARD_BYTES = 8000
 
 
 def silent(_: int) -> None:
-    """Ignore the progress."""
+    """Ignore a progress report."""
 
 
 def packed(kind: str, n: int, tmp_path: Path) -> tuple[DataSet, DataSet]:
-    """A set of files, and the same packed and loaded again."""
+    """A data set of files, and the same set packed and loaded."""
     (tmp_path / "files").mkdir()
     dataset = numbered("files", n, tmp_path / "files")
     pack(dataset, tmp_path / "packed", kind, SHARD_BYTES, silent)

@@ -1,6 +1,6 @@
-"""Ranks as threads of one process, each with a gloo group of its own: a test of two ranks takes milliseconds.
+"""Ranks as threads of one process, each with its own gloo group: a test of two ranks takes milliseconds.
 
-torch keeps its groups in one global object; here that object differs by rank, as in torch's own tests: a thread has the
+torch stores its groups in one global object. Here each rank has its own, as in torch's tests: a thread has the
 groups of the thread that started it. The groups are real, and connect through the loopback interface.
 """
 
@@ -61,7 +61,7 @@ def _groups_by_rank() -> Iterator[None]:
         start(thread)
 
     distributed_c10d._world, threading.Thread.start = ThreadLocalWorld(), start_with_groups
-    _set_thread_isolation_mode(True)  # of the groups' names
+    _set_thread_isolation_mode(True)  # for the names of groups
     try:
         yield
     finally:

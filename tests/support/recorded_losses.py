@@ -1,4 +1,4 @@
-"""Trainings whose losses are recorded as exact bits. Run as a program it writes the golden file of the installed torch:
+"""Trainings whose losses are recorded as exact bits. As a program it writes the golden file of the installed torch:
 
 python tests/support/recorded_losses.py
 """
@@ -36,13 +36,13 @@ class LossLog(Callback):
 
 
 def main(argv: list[str]) -> int:
-    """`distdl.train` with the log next to the run folder."""
+    """Run `distdl.train` with the log next to the run folder."""
     out = Path(argv[argv.index("--out") + 1])
     return train.main(argv, (LossLog(out.with_name(f"losses-{os.environ.get('RANK', '0')}.json")),))
 
 
 def losses(folder: Path, ranks: int) -> list[list[str]]:
-    """Losses of a training of 20 steps on the CPU, by rank."""
+    """Losses of 20 steps on the CPU, by rank."""
     job = Ranks([*ARGV, "--out", str(folder / "run")], ranks=ranks, main=main)
     assert job.wait(300) == [0] * ranks, job.text
     return [json.loads((folder / f"losses-{rank}.json").read_text(encoding="utf-8")) for rank in range(ranks)]

@@ -1,4 +1,4 @@
-"""A study whose trials detect that they are started twice, run at the same time, or fail: for the runner's tests.
+"""A study for tests of the runner: its trials detect if they are started twice or at the same time, and can fail.
 
 Registered by `register`, as an installed package would be.
 """
@@ -47,9 +47,9 @@ class Settings:
     silent: tuple[str, ...] = ()
     """Names of calls that exit with 0 and return nothing."""
     data: str = "digits"
-    """The trainings' data set."""
+    """Data set of the trainings."""
     strategy: str = "auto"
-    """The trainings' strategy."""
+    """Strategy of the trainings."""
     chain: bool = False
     """Whether each call depends on the previous one."""
 
@@ -79,7 +79,7 @@ def trials(settings: Settings) -> list[Trial]:
 
 
 def wait(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
-    """Wait, and record violations in the study's journal."""
+    """Wait, and record violations in the journal of the study."""
     if (folder / "result.json").exists():
         _journal(folder, "again")
     with (folder / "inside").open("a") as inside:
@@ -110,7 +110,7 @@ def findings(settings: Settings, outcomes: Mapping[str, Outcome]) -> list[Sectio
 
 STUDY = Study(
     name="relay",
-    summary="trials that notice what must not be",
+    summary="trials that detect errors of the runner",
     settings=Settings,
     quick={"calls": 2},
     trials=trials,
@@ -119,7 +119,7 @@ STUDY = Study(
 
 
 def register(folder: Path, rows: str = "relay = relay:STUDY") -> dict[str, str]:
-    """Write metadata of a package with the studies `rows` into `folder`. Returns the variables that register it."""
+    """Write metadata of a package with the studies `rows` into `folder`. Returns the environment to register it."""
     info = folder / "relay-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: relay\nVersion: 1.0\n", encoding="utf-8")

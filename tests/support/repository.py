@@ -1,4 +1,4 @@
-"""Folders of the repository and of the tests' own programs."""
+"""Folders of the repository, the tests and their support modules."""
 
 from pathlib import Path
 

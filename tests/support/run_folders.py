@@ -11,7 +11,7 @@ from distdl.core.profiles import as_table
 
 
 def tree(folder: Path) -> dict[str, tuple[bytes, int] | None]:
-    """Every file under `folder` by relative name, with its bytes and the time of its last change; None for a folder."""
+    """Content and modification time of every file under `folder`, by relative name; None for a folder."""
     return {
         path.relative_to(folder).as_posix(): (path.read_bytes(), path.stat().st_mtime_ns) if path.is_file() else None
         for path in sorted(folder.rglob("*"))
@@ -21,7 +21,7 @@ def tree(folder: Path) -> dict[str, tuple[bytes, int] | None]:
 def write_run(
     path: Path, *, rows: int = 60, name: str = "digits", gpu: bool = True, ended: bool = True, samples: int = 30
 ) -> Path:
-    """A run of 10 epochs in a folder of its sample: rows of metrics, samples of telemetry, result and configuration."""
+    """Write the folder of a run of 10 epochs: metrics, telemetry, result and configuration."""
     import tomli_w
 
     path.mkdir(parents=True)
@@ -70,7 +70,7 @@ def _telemetry(samples: int, *, gpu: bool) -> list[dict[str, Any]]:
 
 
 def result(name: str, steps: int, *, gpu: bool) -> dict[str, Any]:
-    """result.json of such a run."""
+    """Content of result.json."""
     phases = {phase: steps * (1 + index) * 1e-3 for index, phase in enumerate(PHASES)}
     return {
         "status": "completed",

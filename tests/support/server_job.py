@@ -1,4 +1,4 @@
-"""A parameter-server job whose ranks are threads: workers that a test writes, and one real server."""
+"""A parameter-server job whose ranks are threads: workers defined by a test, and one server."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -26,7 +26,7 @@ def run_job(
     wire: torch.dtype = torch.float32,
     serve: Callable[[Server], None] = Server.serve,
 ) -> tuple[list[Any], Server]:
-    """Results of `work(rank, peer)` by worker, and the server after `serve`; `peer` is a worker's end to it."""
+    """Run the job. Returns the results of `work(rank, peer)` by worker, and the server to which `peer` is connected."""
 
     def work_of(rank: int) -> Any:
         if rank == workers:
@@ -50,14 +50,14 @@ def run_job(
 def exchange_of(
     peer: Peer, sizes: Sequence[int] = (2,), wire: torch.dtype = torch.float32
 ) -> tuple[list[nn.Parameter], Exchange]:
-    """Parameters of ones, whole on the one server, and their exchange."""
+    """Parameters of ones, stored on the one server, and their exchange."""
     parameters = [nn.Parameter(torch.ones(size)) for size in sizes]
     pieces = [Piece(tensor=index, start=0, stop=size) for index, size in enumerate(sizes)]
     return parameters, Exchange([peer], Layout(parameters, [pieces]), wire)
 
 
 def set_on(peer: Peer, exchange: Exchange, *groups: dict[str, Any]) -> None:
-    """Send the values of the exchange's layout, with the optimizer settings of its tensors, which have one size."""
+    """Send the initial values of the exchange, with the optimizer settings of its tensors, which have equal sizes."""
     groups = groups or (GROUP,)
     size = exchange.layout.values[0].numel() // len(groups)
     pieces = [Piece(tensor=index, start=0, stop=size) for index in range(len(groups))]

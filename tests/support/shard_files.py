@@ -1,4 +1,4 @@
-"""Make shards as other programs write them, for tests."""
+"""Shards as other programs write them."""
 
 import io
 import os
@@ -36,7 +36,7 @@ def samples(labels: Iterable[object]) -> list[tuple[str, bytes]]:
 
 
 def write_tar(file: Path, members: Iterable[tuple[str, bytes] | tarfile.TarInfo], mode: str = "w") -> Path:
-    """A tar archive of files by name and content, or of other members by their headers."""
+    """Write a tar archive of files, given by name and content, and of other members, given by their headers."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(file, mode) as tar:
         for member in members:
@@ -50,7 +50,7 @@ def write_tar(file: Path, members: Iterable[tuple[str, bytes] | tarfile.TarInfo]
 
 
 def write_records(file: Path, labels: Iterable[float]) -> Path:
-    """Records as MXNet's im2rec writes them, with their index."""
+    """Write records and an index as MXNet's im2rec does."""
     content, lines = b"", []
     for number, label in enumerate(labels):
         image = png(number)
@@ -63,7 +63,7 @@ def write_records(file: Path, labels: Iterable[float]) -> Path:
 
 
 def read(folder: Path) -> Raw:
-    """The set in a folder of shards or records."""
+    """Read the data set in a folder of shards or records."""
     return shards.read(folder, DataConfig())
 
 
@@ -75,7 +75,7 @@ def refused(folder: Path, message: str) -> None:
 
 
 def rewrite(file: Path, change: bytes, offset: int) -> None:
-    """Change a file in place and set its times back, as a careless program may."""
+    """Change a file in place and restore its times, as some programs do."""
     status = file.stat()
     while file.stat().st_ctime_ns == status.st_ctime_ns:  # the kernel's clock has ticks of some milliseconds
         with file.open("r+b") as sink:

@@ -1,4 +1,4 @@
-"""Work of ranks that share memory. In a module of its own, which processes of the fork server can import."""
+"""Functions for ranks that share memory, in a separate module that processes of the fork server can import."""
 
 import os
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from distdl.strategies import shared_memory as shared
 from distdl.strategies.ddp import DDP
 
 SIZES = ((100_001, torch.float32), (2, torch.float64), (64, torch.bfloat16), (1, torch.float32))
-"""Of tensors; more ranks than values among them, and sizes that no number of ranks divides."""
+"""Sizes and types of tensors: fewer values than ranks, and sizes that the number of ranks does not divide."""
 
 
 ROUNDS = 50
@@ -25,7 +25,7 @@ def _values(number: int, rank: int) -> list[torch.Tensor]:
 
 
 def averages(strategy: DDP, out: Any) -> None:
-    """Every round's means, bit for bit."""
+    """Compare the means of every round bit by bit."""
     shared.FOLDER /= f"test-{os.environ['MASTER_PORT']}"  # not shared with other tests
     shared.FOLDER.mkdir(exist_ok=True)
     memory = shared.join(strategy, shared.bytes_for([torch.empty(size, dtype=kind) for size, kind in SIZES]))
@@ -45,14 +45,14 @@ def averages(strategy: DDP, out: Any) -> None:
 
 
 def one_cannot(strategy: DDP, out: Any) -> None:
-    """Averages where the last rank cannot access the others' memory, as in a separate container."""
+    """Average although the last rank cannot access the memory of the others, as in a separate container."""
     if strategy.world.rank == strategy.world.size - 1:
         shared.FOLDER = Path("/nowhere")
     out.put(shared.join(strategy, 640) is None)
 
 
 def too_much(strategy: DDP, out: Any) -> None:
-    """Allocate more shared memory than there is."""
+    """Allocate more shared memory than is available."""
     out.put(shared.join(strategy, 2**50) is None)
 
 

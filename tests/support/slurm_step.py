@@ -1,4 +1,4 @@
-"""Variables that Slurm sets for one of the seven tasks of a step on two nodes."""
+"""Environment variables of one of the seven tasks of a Slurm step on two nodes."""
 
 STEP = {
     "SLURM_JOB_ID": "77",

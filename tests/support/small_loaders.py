@@ -1,4 +1,4 @@
-"""Loaders of small sets, and what they deliver."""
+"""Loaders of small data sets, and their batches."""
 
 from dataclasses import replace
 

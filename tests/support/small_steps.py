@@ -13,7 +13,7 @@ LABELS = torch.arange(12) % 5
 
 
 def network() -> nn.Module:
-    """A network with a frozen part; equal in every call, also in threads, which share torch's generator."""
+    """A network with a frozen part. It does not use torch's generator, which threads share, so all calls are equal."""
     model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.Flatten(), nn.Linear(24, 5), nn.Linear(5, 5))
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -24,13 +24,13 @@ def network() -> nn.Module:
 
 
 def prepared(strategy: Strategy, model: nn.Module) -> nn.Module:
-    """The module to call forward on."""
+    """Prepare the model and return the module for the forward pass."""
     optimizer = optimizers.build(strategy.config.optim, model, global_batch=12)
     return strategy.prepare(model, optimizer, Clock())
 
 
 def trained(strategy: Strategy, *, steps: int = 3, parts: int = 2) -> dict[str, torch.Tensor]:
-    """Weights after a few steps, each in this number of micro-batches."""
+    """Weights after a few steps with `parts` micro-batches each."""
     rank, ranks = strategy.world.rank, strategy.world.size
     forward = prepared(strategy, network())
     rows = torch.arange(12).tensor_split(ranks)[rank]
@@ -44,7 +44,7 @@ def trained(strategy: Strategy, *, steps: int = 3, parts: int = 2) -> dict[str, 
     return {name: value.clone() for name, value in strategy.model_state().items()}
 
 
-def apart(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> float:
-    """Largest difference of any weight."""
+def max_difference(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> float:
+    """Largest absolute difference of the weights."""
     assert first.keys() == second.keys()
     return max((first[name] - second[name]).abs().max().item() for name in first)

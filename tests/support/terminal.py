@@ -1,4 +1,4 @@
-"""Run a command on a terminal of its own: standard input, output and error are a pty of a given width."""
+"""Run a command on a pseudo-terminal of a given width."""
 
 import fcntl
 import os
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 
 def run(argv: Sequence[str], columns: int = 80, environ: Mapping[str, str] = os.environ) -> tuple[int, str]:
-    """Run `argv`. Returns the exit code and the terminal's output, with line ends as in Python."""
+    """Run `argv`. Returns the exit code and the output of the terminal, with newlines as in Python."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     variables = {**environ, "TERM": "xterm-256color", "COLUMNS": str(columns)}

@@ -1,4 +1,4 @@
-"""Trainers of one process: `Trainer` without a command line and without other ranks."""
+"""Trainers of one process, without a command line and without other ranks."""
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +14,7 @@ from distdl.training.trainer import Trainer
 
 @contextlib.contextmanager
 def trainers(run: Path) -> Iterator[Callable[..., Trainer]]:
-    """Builds trainers with the run folder `run`, and closes them in reverse order: signal handlers are restored."""
+    """Build trainers with the run folder `run`, and close them in reverse order, which restores signal handlers."""
     built: list[Trainer] = []
 
     def build(config: Config, dataset: DataSet, callbacks: Iterable[Callback] = ()) -> Trainer:

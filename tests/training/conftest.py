@@ -1,4 +1,4 @@
-"""Trainers of one process on a few images, for the tests of the trainer's parts."""
+"""Trainers of one process on a few images, for unit tests."""
 
 import functools
 from collections.abc import Callable, Iterable, Iterator
@@ -27,13 +27,13 @@ SMALL: dict[str, Any] = {
 
 @pytest.fixture(scope="session")
 def digits() -> Callable[[DataConfig], DataSet]:
-    """Data sets by their configuration, each loaded once."""
+    """Data sets by configuration, each loaded once."""
     return functools.cache(load)
 
 
 @pytest.fixture
 def small() -> Callable[..., Config]:
-    """A configuration of a short training, with further fields."""
+    """Makes configurations of a short training with the given fields."""
     return lambda **fields: Config(**{**SMALL, **fields})
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from checkpoint_folders import write_checkpoint
 from distdl.core.config import Config
 from distdl.core.manifest import STATE
 from distdl.optim.ema import EMA
@@ -16,12 +17,11 @@ from distdl.strategies.single import Single
 from distdl.telemetry.clock import Clock
 from distdl.training.best import BestWeights
 from distdl.training.state import TrainState
-from sealed import sealed
-from strategies_of_ranks import ddp_of
+from thread_strategies import ddp_of
 
 
 def state_of(value: float, ema: bool = False) -> TrainState:
-    """A network with a buffer, all of one value."""
+    """State of a network with buffers, with all values equal to `value`."""
     model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with torch.no_grad():
@@ -53,7 +53,9 @@ def validated(step: int, accuracy: float, loss: float = 1.0) -> dict[str, Any]:
         ("loss", [0.5, 0.6, 0.5, 0.4, 0.7], [True, False, False, True, False]),
     ],
 )
-def test_the_first_of_equals_is_the_best(tmp_path: Path, kind: str, values: list[float], improves: list[bool]) -> None:
+def test_the_first_of_equal_evaluations_is_the_best(
+    tmp_path: Path, kind: str, values: list[float], improves: list[bool]
+) -> None:
     state = state_of(0.0)
     best = best_of(state, tmp_path, pytest.fail, kind=kind)
     for step, (value, improved) in enumerate(zip(values, improves, strict=True), start=1):
@@ -63,7 +65,7 @@ def test_the_first_of_equals_is_the_best(tmp_path: Path, kind: str, values: list
         if improved:
             assert state.best == {"epoch": step, "step": 2 * step, "validation": current}
             expected = dict(state.best["validation"])
-        current[kind] = -1.0  # the next evaluation does not change what was the best
+        current[kind] = -1.0  # a later evaluation does not change the stored best
         assert state.best["validation"] == expected
 
 
@@ -77,7 +79,7 @@ def saved(folder: Path, step: int, value: float, accuracy: float, ema: bool = Fa
     content = {"model": state.model.state_dict(), **state.state_dict()}
     folder.mkdir(exist_ok=True)
     write_tensors(folder / "state", content)
-    sealed(folder, step, accuracy, files={STATE: (folder / "state").read_bytes()})
+    write_checkpoint(folder, step, accuracy, files={STATE: (folder / "state").read_bytes()})
     return state.metrics["validation"]
 
 
@@ -90,7 +92,7 @@ def values(state: TrainState) -> set[float]:
 
 
 @pytest.mark.parametrize("ema", [False, True])
-def test_weights_buffers_and_average_of_the_best_are_restored(tmp_path: Path, ema: bool) -> None:
+def test_weights_buffers_and_average_of_the_best_checkpoint_are_restored(tmp_path: Path, ema: bool) -> None:
     validation = saved(tmp_path, 2, 5.0, 0.9, ema)
     saved(tmp_path, 4, 7.0, 0.8, ema)
     state = state_of(1.0, ema)
@@ -120,7 +122,7 @@ def test_every_rank_gets_the_weights_that_rank_0_reads(in_ranks: Callable, tmp_p
     assert in_ranks(restore) == [(expected, {5.0})] * 2
 
 
-def test_without_a_checkpoint_the_last_weights_are_tested_with_a_warning(tmp_path: Path) -> None:
+def test_without_a_checkpoint_a_warning_states_that_the_last_weights_are_tested(tmp_path: Path) -> None:
     messages: list[str] = []
     state = state_of(1.0)
     best = best_of(state, tmp_path, messages.append)

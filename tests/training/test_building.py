@@ -21,7 +21,7 @@ def same(first: list[torch.Tensor], second: list[torch.Tensor]) -> bool:
     return all(torch.equal(*pair) for pair in zip(first, second, strict=True))
 
 
-def test_initial_weights_depend_on_the_seed_alone(small: Callable, digits: Callable) -> None:
+def test_initial_weights_depend_only_on_the_seed(small: Callable, digits: Callable) -> None:
     config = small(model=CNN)
     dataset = digits(config.data)
     first = weights(building.network(config, dataset, seed=3))
@@ -34,7 +34,7 @@ def test_initial_weights_depend_on_the_seed_alone(small: Callable, digits: Calla
 
 
 @pytest.mark.parametrize(("image_size", "inputs"), [(0, 64), (4, 16)])
-def test_the_network_fits_the_data(small: Callable, digits: Callable, image_size: int, inputs: int) -> None:
+def test_the_network_has_the_sizes_of_the_data(small: Callable, digits: Callable, image_size: int, inputs: int) -> None:
     config = small(data=DataConfig(limit=96, image_size=image_size))
     model = building.network(config, digits(config.data), seed=0)
     (weight, _) = weights(model)
@@ -42,7 +42,7 @@ def test_the_network_fits_the_data(small: Callable, digits: Callable, image_size
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_the_memory_format_is_the_configured_one(small: Callable, digits: Callable, channels_last: bool) -> None:
+def test_the_memory_format_is_configurable(small: Callable, digits: Callable, channels_last: bool) -> None:
     config = small(model=CNN, compute=ComputeConfig(channels_last=channels_last, threads=1))
     model, _ = building.network_and_optimizer(config, digits(config.data), World())
     kernels = [weight for weight in weights(model) if weight.dim() == 4 and weight.shape[1] > 1]
@@ -56,7 +56,7 @@ def test_the_memory_format_is_the_configured_one(small: Callable, digits: Callab
 def test_a_network_is_compiled_if_configured(
     small: Callable, digits: Callable, monkeypatch: pytest.MonkeyPatch, compute: dict[str, bool], mode: str | None
 ) -> None:
-    """Compilation is torch's; only its argument is observed here."""
+    """Only the argument of torch.compile is checked."""
     modes: list[str] = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self, mode: modes.append(mode or "default"))
     config = small(compute=ComputeConfig(threads=1, **compute), data=DataConfig(limit=96, drop_last=True))
@@ -65,7 +65,7 @@ def test_a_network_is_compiled_if_configured(
     assert isinstance(optimizer, torch.optim.SGD)
 
 
-def test_the_rate_is_scaled_to_the_batch_of_all_ranks(small: Callable, digits: Callable) -> None:
+def test_the_learning_rate_is_scaled_to_the_global_batch(small: Callable, digits: Callable) -> None:
     config = small(optim=OptimConfig(lr=0.1, lr_reference_batch=64))  # 32 samples per rank
     _, optimizer = building.network_and_optimizer(config, digits(config.data), World(size=6))
     assert [group["peak_lr"] for group in optimizer.param_groups] == [pytest.approx(0.3)]
@@ -88,7 +88,7 @@ def test_there_is_a_loader_for_each_split(small: Callable, digits: Callable, val
         loader.close()
 
 
-def test_the_division_is_that_of_training(small: Callable, digits: Callable) -> None:
+def test_the_training_spec_matches_the_loader(small: Callable, digits: Callable) -> None:
     config, world = small(), World(rank=1, size=2)
     dataset = digits(config.data)
     spec = building.training_spec(config, dataset, world)
@@ -106,5 +106,5 @@ def test_batches_that_are_too_small_for_batchnorm_are_refused(small: Callable, d
     building.check_batches(config, dataset, World(), torch.nn.BatchNorm2d(1), start=0)
     even = small(data=DataConfig(limit=96, batch_size=2))
     building.check_batches(even, digits(even.data), World(), pixel, start=0)
-    with pytest.raises(UserError, match="a rank would have 1 sample"):  # a resume in the middle of a batch
+    with pytest.raises(UserError, match="a rank would have 1 sample"):  # a resume within an epoch
         building.check_batches(even, digits(even.data), World(), pixel, start=95)

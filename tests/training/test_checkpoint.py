@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not at all, verified, pruned, and never executed."""
+"""Checkpoints: atomic writes, verification, and deletion of old ones."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ from distdl.core.manifest import read_manifest
 from distdl.runtime import tensors
 from distdl.runtime.tensors import load
 from distdl.training.checkpoint import Checkpoints, Progress
-from killed_at import kill_at
+from kill_points import kill_at
 
 
 def save(checkpoints: Checkpoints, step: int, metric: float | None = None, value: float = 0.0) -> None:
@@ -26,7 +26,7 @@ def silent(message: str) -> None:
     raise AssertionError(message)
 
 
-def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
+def test_a_saved_checkpoint_is_loaded(tmp_path: Path) -> None:
     save(Checkpoints(tmp_path), 7)
     state, progress = load(find(tmp_path, silent))
     assert torch.equal(state["weights"], torch.full((4,), 7.0))
@@ -34,7 +34,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     assert progress == Progress(step=7, samples=3, images=3)
 
 
-def test_training_may_go_on_while_it_is_written(tmp_path: Path) -> None:
+def test_the_state_may_change_during_the_write(tmp_path: Path) -> None:
     checkpoints, weights = Checkpoints(tmp_path), torch.zeros(1000)
     checkpoints.save(checkpoints.begin(1), {"weights": weights}, Progress(step=1), None)
     weights += 1
@@ -50,7 +50,7 @@ def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
     assert stored.best(checkpoints.folder, checkpoints.kind).name == "step-00000002"
 
 
-def test_a_kill_while_writing_leaves_the_one_before(tmp_path: Path) -> None:
+def test_a_kill_during_a_write_leaves_the_previous_checkpoint(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path)
     save(checkpoints, 1)
     (checkpoints.begin(2) / "state.pt").write_bytes(b"half")
@@ -72,7 +72,7 @@ def test_shards_are_part_of_the_checksum(tmp_path: Path) -> None:
 
 
 def saves(folder: Path, number: int, saved: Path) -> int:
-    """Status of a process that saves six times, one step twice, and is killed at its `number`-th change of files."""
+    """Exit status of a process that saves six times, one step twice, until it is killed at file operation `number`."""
     child = os.fork()
     if child == 0:
         kill_at(number, saved)
@@ -85,7 +85,7 @@ def saves(folder: Path, number: int, saved: Path) -> int:
     return os.waitpid(child, 0)[1]
 
 
-def test_a_kill_at_any_change_of_files_leaves_what_was_published(tmp_path: Path) -> None:
+def test_a_kill_at_any_file_operation_leaves_the_published_checkpoints(tmp_path: Path) -> None:
     number, status = 0, 1
     while status:
         number += 1
@@ -97,14 +97,14 @@ def test_a_kill_at_any_change_of_files_leaves_what_was_published(tmp_path: Path)
             state, progress = load(find(folder, silent))
             assert progress.step >= steps[-1]
             assert state["weights"][0] == progress.step
-        if len(steps) >= 3:  # the best is kept too
+        if len(steps) >= 3:  # the best one is kept too
             assert stored.best_whole(folder, "", silent).name.startswith("step-00000002")
         save(Checkpoints(folder), 5)
         assert find(folder, silent).name == "step-00000005"
     assert number > 60
 
 
-def test_a_step_that_is_saved_again_replaces_the_first(tmp_path: Path) -> None:
+def test_a_second_save_of_a_step_replaces_the_first(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path)
     for metric in (None, 0.5, 0.7):
         save(checkpoints, 3, metric)
@@ -113,10 +113,10 @@ def test_a_step_that_is_saved_again_replaces_the_first(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*"))
 
 
-def test_a_write_that_failed_leaves_no_hidden_folder(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_no_hidden_folder(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path)
     folder = checkpoints.begin(1)
-    (folder / "state.pt").mkdir()  # in the way of the state
+    (folder / "state.pt").mkdir()  # prevents the state file
     checkpoints.save(folder, {}, Progress(step=1), None)
     checkpoints.wait()
     assert "step 1 was not written" in checkpoints.failed

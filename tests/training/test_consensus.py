@@ -1,4 +1,4 @@
-"""Agreement of the ranks: its interval, and what ends a run."""
+"""Consensus of the ranks: its interval, and the reasons that end a run."""
 
 import itertools
 import math
@@ -19,10 +19,10 @@ from distdl.training.stop import StopSignal
 
 
 class TwoRanks(Single):
-    """A strategy of this rank and of another one that sends `other`."""
+    """A strategy of two ranks; the second one sends `other`."""
 
     other: tuple[float, ...] = (0.0, 0.0, -math.inf, -math.inf)
-    """Stop, seconds per step, and with the sign reversed first failed step and loss scale."""
+    """Stop flag, seconds per step, and, with reversed signs, first failed step and loss scale."""
     reductions = 0
 
     def all_reduce(self, tensor: torch.Tensor, op: ReduceOp = "sum") -> torch.Tensor:
@@ -58,7 +58,7 @@ def consensus_of(strategy: Strategy, stop: StopSignal, time: Time | None = None)
 
 
 def test_a_run_resumed_at_a_late_step_checks_its_next_step_too(strategy: TwoRanks, stop: StopSignal) -> None:
-    """Not after as many steps as fit into the interval, had all earlier ones just been made."""
+    """The step time must not be computed from the steps before the resume."""
     consensus, _ = consensus_of(strategy, stop)
     assert consensus.should_check(1_000_000)
     assert not consensus.should_stop(1_000_000)
@@ -66,7 +66,7 @@ def test_a_run_resumed_at_a_late_step_checks_its_next_step_too(strategy: TwoRank
 
 
 @pytest.mark.parametrize(("step_s", "slowest_s"), [(0.005, 0.0), (0.0, 0.005), (0.01, 0.002), (1.0, 0.0)])
-def test_agreements_are_an_interval_of_the_slowest_rank_apart(
+def test_the_interval_is_measured_by_the_slowest_rank(
     strategy: TwoRanks, stop: StopSignal, step_s: float, slowest_s: float
 ) -> None:
     strategy.other = (0.0, slowest_s, -math.inf, -math.inf)
@@ -84,7 +84,7 @@ def test_agreements_are_an_interval_of_the_slowest_rank_apart(
     assert strategy.reductions == len(checked)
 
 
-def test_a_signal_to_any_rank_stops_all(strategy: TwoRanks, stop: StopSignal) -> None:
+def test_a_signal_to_any_rank_stops_all_ranks(strategy: TwoRanks, stop: StopSignal) -> None:
     consensus, _ = consensus_of(strategy, stop)
     assert not consensus.should_stop(3)
     strategy.other = (1.0, 0.0, -math.inf, -math.inf)
@@ -96,7 +96,7 @@ def test_a_signal_to_any_rank_stops_all(strategy: TwoRanks, stop: StopSignal) ->
 
 
 @pytest.mark.parametrize(("local_step", "other_step", "named"), [(8, None, 8), (None, 9, 9), (8, 9, 8), (9, 8, 8)])
-def test_the_first_non_finite_loss_of_any_rank_fails_all(
+def test_the_first_non_finite_loss_of_any_rank_ends_all_ranks(
     strategy: TwoRanks, stop: StopSignal, local_step: int | None, other_step: int | None, named: int
 ) -> None:
     consensus, guard = consensus_of(strategy, stop)
@@ -113,7 +113,7 @@ def test_the_first_non_finite_loss_of_any_rank_fails_all(
     consensus.check_health()
 
 
-def test_a_collapsed_loss_scale_of_any_rank_fails_all(strategy: TwoRanks, stop: StopSignal) -> None:
+def test_a_collapsed_loss_scale_of_any_rank_ends_all_ranks(strategy: TwoRanks, stop: StopSignal) -> None:
     consensus, _ = consensus_of(strategy, stop)
     strategy.other = (0.0, 0.0, -math.inf, -0.5)
     with pytest.raises(Failure, match=r"the loss scale has fallen to 0\.5"):

@@ -1,4 +1,4 @@
-"""Horovod elastic: what it needs, and where it is interrupted. Real jobs: tests/integration/test_elastic.py."""
+"""Horovod elastic: requirements, and points of interruption. tests/integration/test_elastic.py runs jobs."""
 
 from pathlib import Path
 
@@ -11,11 +11,11 @@ from distdl.training.events import Callback
 
 
 class Interrupt(Exception):
-    """As Horovod's HostsUpdatedInterrupt."""
+    """Stands for Horovod's HostsUpdatedInterrupt."""
 
 
 class State:
-    """The part of Horovod's state that is asked for new hosts."""
+    """The part of Horovod's state that checks for new hosts."""
 
     calls = 0
 
@@ -25,7 +25,7 @@ class State:
             raise Interrupt
 
 
-def test_new_hosts_interrupt_the_training_at_a_checkpoint_alone() -> None:
+def test_new_hosts_interrupt_the_training_only_at_a_checkpoint() -> None:
     state = State()
     watch = elastic.HostWatch(state)
     watch.checkpoint(None)

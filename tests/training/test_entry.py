@@ -1,4 +1,4 @@
-"""Choice of the run folder and of the checkpoint to continue from; nothing is written."""
+"""Selection of the run folder and of the checkpoint to resume from, without writing a file."""
 
 import json
 import os
@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from checkpoint_folders import write_checkpoint
 from distdl.core import runlock
 from distdl.core.config import Config
 from distdl.core.errors import UserError
@@ -17,8 +18,7 @@ from distdl.core.rundir import RunDir
 from distdl.strategies.single import Single
 from distdl.training.entry import Entry, find, locate
 from run_folders import tree
-from sealed import sealed
-from strategies_of_ranks import ddp_of
+from thread_strategies import ddp_of
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +30,7 @@ def unlocked() -> Iterator[None]:
 
 
 def unchanging(config: Config) -> Entry:
-    """`locate`, which must not change a file."""
+    """Call `locate` and assert that it changes no file."""
     folders = [folder for folder in (Path.cwd(), config.out) if folder]
     previous = [tree(folder) for folder in folders]
     try:
@@ -40,14 +40,14 @@ def unchanging(config: Config) -> Entry:
 
 
 def run_of(path: Path, *steps: int, rows: int = 1, metric: float | None = None, **leg: Any) -> Path:
-    """A run folder with checkpoints of these steps, that no process holds."""
+    """Write a run folder with checkpoints of these steps, without a lock."""
     run = RunDir(path)
     run.enter(Config(), strategy="single", leg=leg)
     for step in range(1, rows + 1):
         run.metrics({"time_s": 1.0, "step": step, "epoch": 0, "kind": "train"})
     run.close()
     for step in steps:
-        sealed(path / "checkpoints", step, metric)
+        write_checkpoint(path / "checkpoints", step, metric)
     return path.resolve()
 
 
@@ -63,7 +63,7 @@ def test_a_new_run_has_a_folder_and_no_start(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("steps", "rows"), [((), 1), ((3,), 0)])
-def test_a_folder_that_holds_a_run_is_refused(tmp_path: Path, steps: tuple[int, ...], rows: int) -> None:
+def test_a_folder_with_a_run_is_refused(tmp_path: Path, steps: tuple[int, ...], rows: int) -> None:
     run = run_of(tmp_path / "run", *steps, rows=rows)
     with pytest.raises(UserError, match=f"^{run} already contains a run: resume it with --resume auto, or choose"):
         unchanging(Config(out=run))
@@ -83,7 +83,7 @@ def test_a_run_continues_from_its_newest_checkpoint(tmp_path: Path, metric: floa
     assert place.evaluated is (metric is not None)
 
 
-def test_a_damaged_newest_is_a_warning_and_damage_alone_an_error(
+def test_a_damaged_newest_checkpoint_is_a_warning_and_only_damaged_ones_an_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = run_of(tmp_path / "run", 3, 10)
@@ -95,7 +95,7 @@ def test_a_damaged_newest_is_a_warning_and_damage_alone_an_error(
         unchanging(Config(out=run, resume="auto"))
 
 
-def test_measurements_without_a_checkpoint_are_announced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_measurements_without_a_checkpoint_are_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = run_of(tmp_path / "run", rows=7)
     assert unchanging(Config(out=run, resume="auto")).start is None
     message = (
@@ -104,7 +104,7 @@ def test_measurements_without_a_checkpoint_are_announced(tmp_path: Path, capsys:
     assert capsys.readouterr().err == f"warning: {message}\n"
 
 
-def test_an_earlier_checkpoint_of_the_folder_sets_later_ones_aside(
+def test_a_resume_from_an_earlier_checkpoint_sets_later_ones_aside(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = run_of(tmp_path / "run", 3, 10)
@@ -127,22 +127,22 @@ def test_a_new_folder_continues_from_another_run(tmp_path: Path) -> None:
         unchanging(Config(out=tmp_path / "out", resume="absent"))
 
 
-def test_a_folder_of_another_run_is_no_place_for_a_resume(tmp_path: Path) -> None:
-    """Unless it began from the same run and has no checkpoint of its own: a restart by torchrun --max-restarts."""
+def test_a_resume_into_the_folder_of_another_run_is_refused(tmp_path: Path) -> None:
+    """Accepted is a folder that was resumed from the same run and has no checkpoint, as in a restart by torchrun."""
     source, third = (run_of(tmp_path / name, 3) for name in ("source", "third"))
     out = run_of(tmp_path / "out", resumed_from=str(source))
     assert unchanging(Config(out=out, resume=str(source))).start == checkpoint(source, 3)
     refused = rf"^{out} already contains a run, and --resume .* is outside it: resume that run with"
     with pytest.raises(UserError, match=refused):
         unchanging(Config(out=out, resume=str(third)))
-    sealed(out / "checkpoints", 4)
+    write_checkpoint(out / "checkpoints", 4)
     with pytest.raises(UserError, match=refused):
         unchanging(Config(out=out, resume=str(source)))
     assert unchanging(Config(out=out, resume="auto")).start == checkpoint(out, 4)
 
 
 @pytest.mark.parametrize("legs", [None, "text", [], [3], [{}]])
-def test_a_result_with_odd_legs_did_not_begin_anywhere(tmp_path: Path, legs: Any) -> None:
+def test_a_result_with_invalid_legs_has_no_source(tmp_path: Path, legs: Any) -> None:
     source, out = run_of(tmp_path / "source", 3), run_of(tmp_path / "out")
     result = json.loads((out / "result.json").read_text())
     (out / "result.json").write_text(json.dumps({**result, "legs": legs}))
@@ -170,7 +170,7 @@ def test_a_folder_in_use_is_refused(tmp_path: Path, resume: str) -> None:
     assert unchanging(Config(out=run, resume=resume)).path == run
 
 
-def test_a_place_that_cannot_become_a_folder_is_named(tmp_path: Path) -> None:
+def test_a_path_that_cannot_become_a_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "checkpoints").symlink_to("/nowhere/else")
@@ -184,14 +184,14 @@ def test_a_place_that_cannot_become_a_folder_is_named(tmp_path: Path) -> None:
         assert str(error.value) == f"the run folder {tmp_path / out} cannot be written: {problem}"
 
 
-def test_a_place_that_this_user_cannot_write_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_only_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda place, mode: (place, mode) != (tmp_path, os.W_OK | os.X_OK))
     with pytest.raises(UserError, match=f"cannot be written: {tmp_path} is read-only for this user$"):
         unchanging(Config(out=tmp_path / "deep" / "run"))
 
 
 @pytest.mark.world_size(2)
-def test_every_rank_has_the_place_that_rank_0_finds(in_ranks: Callable, tmp_path: Path) -> None:
+def test_every_rank_receives_the_folder_of_rank_0(in_ranks: Callable, tmp_path: Path) -> None:
     run = run_of(tmp_path / "run", 3, metric=0.5)
     configs = [Config(out=run, resume="auto"), Config(out=Path("/nowhere"), resume="auto")]
     first, second = in_ranks(lambda rank: find(configs[rank], ddp_of(rank, 2)))
@@ -203,7 +203,7 @@ def test_every_rank_has_the_place_that_rank_0_finds(in_ranks: Callable, tmp_path
 
 
 @pytest.mark.world_size(2)
-def test_every_rank_raises_what_rank_0_finds(in_ranks: Callable, tmp_path: Path) -> None:
+def test_every_rank_raises_the_error_of_rank_0(in_ranks: Callable, tmp_path: Path) -> None:
     run, messages = run_of(tmp_path / "run", 3), []
     configs = [Config(out=run), Config(out=tmp_path / "new")]
 
@@ -216,6 +216,6 @@ def test_every_rank_raises_what_rank_0_finds(in_ranks: Callable, tmp_path: Path)
     assert len(messages) == 2 and len(set(messages)) == 1 and "already contains a run" in messages[0]
 
 
-def test_a_name_that_no_folder_can_have_is_one_line() -> None:
+def test_a_name_that_is_too_long_is_a_one_line_error() -> None:
     with pytest.raises(UserError, match=r"x{300}.*: File name too long$"):
         find(Config(out=Path("x" * 300)), Single(Config()))

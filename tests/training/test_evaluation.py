@@ -1,4 +1,4 @@
-"""Sums of an evaluation: every sample once, padding and crops, the moving average, further metrics."""
+"""Sums of an evaluation: each sample once, padding, crops, moving average and additional metrics."""
 
 import numpy as np
 import pytest
@@ -64,7 +64,7 @@ def test_metrics_are_those_of_all_samples_without_padding(ema: bool) -> None:
     training = state(ema)
     with torch.no_grad():
         logits = training.model(IMAGES)
-        if ema:  # the average has the weights from before
+        if ema:  # the average has the initial weights
             training.model[1].weight.add_(1.0)
     weights = training.model[1].weight.detach().clone()
     metrics = evaluator(training).run("test")
@@ -78,7 +78,7 @@ def test_metrics_are_those_of_all_samples_without_padding(ema: bool) -> None:
     assert torch.equal(training.model[1].weight, weights)
 
 
-def test_unreadable_samples_are_left_out_and_counted() -> None:
+def test_unreadable_samples_are_omitted_and_counted() -> None:
     metrics = evaluator(state(), samples=3).run("test", best={"epoch": 2, "step": 7})
     assert (metrics["left_out"], metrics["best"], metrics["epoch"], metrics["step"]) == (2, True, 2, 7)
 

@@ -1,4 +1,4 @@
-"""Events reach the callbacks that override them, in order; both classes have the same events."""
+"""Events are sent in order to the callbacks that override them; both classes have the same events."""
 
 import inspect
 from typing import Any
@@ -27,7 +27,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
 
 
 @pytest.mark.parametrize("event", methods(Callback))
-def test_an_event_calls_those_that_override_it_in_order(event: str) -> None:
+def test_an_event_calls_the_callbacks_that_override_it_in_order(event: str) -> None:
     calls: list[tuple[str, tuple[Any, ...]]] = []
 
     def listener(name: str) -> Callback:

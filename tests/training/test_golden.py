@@ -1,4 +1,4 @@
-"""The losses of 20 steps of profile digits on the CPU, bit by bit: a change of the trainer must not change them."""
+"""The exact losses of 20 steps of profile digits on the CPU, which changes of the trainer must preserve."""
 
 import json
 from pathlib import Path
@@ -9,8 +9,8 @@ from recorded_losses import CASES, GOLDEN, golden_file, losses, platform
 
 
 @pytest.mark.parametrize("strategy", CASES)
-def test_losses_are_the_recorded_bits(tmp_path: Path, strategy: str) -> None:
-    """After an intended change: python tests/support/recorded_losses.py writes the file again."""
+def test_losses_equal_the_recorded_bits(tmp_path: Path, strategy: str) -> None:
+    """After an intended change, run `python tests/support/recorded_losses.py` to record them again."""
     if not golden_file().is_file():
         recorded = ", ".join(sorted(file.stem for file in GOLDEN.glob("*.json")))
         pytest.skip(f"no golden losses of torch {platform()['torch']}; recorded are {recorded}")

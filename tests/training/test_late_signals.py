@@ -1,4 +1,4 @@
-"""Signals that arrive when the state of a training is saved: they do not change the exit code."""
+"""Signals after the state of a training has been saved do not change the exit code."""
 
 import signal
 import subprocess
@@ -27,7 +27,7 @@ class Stdout:
             os.kill(os.getpid(), signal.{second})
         return written
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts commands in the background without it
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell disables it for background commands
 atexit.register(os.kill, os.getpid(), signal.{second}) if {text!r} == "" else None
 sys.stdout = Stdout(sys.stdout)
 sys.argv = ["distdl", *{argv!r}]
@@ -54,12 +54,12 @@ SHORT = ["--epochs", "1", "--data.limit", "200", "--progress", "plain", "--telem
 
 
 def trained(entry: str, text: str, second: str, *, stopped: bool) -> subprocess.CompletedProcess[str]:
-    """A training, stopped by SIGINT before its first step or completed; `second` follows the line with `text`.
+    """Run a training, stopped by SIGINT at its first step or completed; `second` is sent after the line with `text`.
 
-    Without a text it is sent while Python ends.
+    Without a text the signal is sent while Python exits.
     """
-    verb, end = ENTRIES[entry]
-    code = LATE.format(text=text, second=second, argv=[*verb, *SHORT], first=stopped, end=end)
+    subcommand, end = ENTRIES[entry]
+    code = LATE.format(text=text, second=second, argv=[*subcommand, *SHORT], first=stopped, end=end)
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
 
 
@@ -67,19 +67,19 @@ def trained(entry: str, text: str, second: str, *, stopped: bool) -> subprocess.
     ("text", "second"),
     [("run folder: ", "SIGINT"), ("resume with: ", "SIGINT"), ("", "SIGINT"), ("", "SIGTERM"), ("", "SIGUSR2")],
 )
-def test_a_signal_after_the_stop_leaves_exit_code_75(text: str, second: str) -> None:
+def test_a_signal_after_the_stop_does_not_change_exit_code_75(text: str, second: str) -> None:
     done = trained("python -m distdl.train", text, second, stopped=True)
     assert (done.returncode, done.stderr) == (75, ""), done
     assert done.stdout.splitlines()[-1].startswith("resume with: ")
 
 
 @pytest.mark.parametrize(("entry", "stopped"), [("python -m distdl.cli", True), ("distdl", True), ("distdl", False)])
-def test_ctrl_c_while_python_ends_leaves_the_exit_code(entry: str, stopped: bool) -> None:
+def test_ctrl_c_while_python_exits_does_not_change_the_exit_code(entry: str, stopped: bool) -> None:
     done = trained(entry, "", "SIGINT", stopped=stopped)
     assert (done.returncode, done.stderr) == (75 if stopped else 0, ""), done
 
 
-def test_a_training_inside_another_program_restores_the_handlers() -> None:
+def test_a_training_within_a_program_restores_the_handlers() -> None:
     from distdl.cli.__main__ import main
 
     previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)}

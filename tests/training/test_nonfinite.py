@@ -1,4 +1,4 @@
-"""The first non-finite loss is remembered, on a CPU and without reading it on other devices."""
+"""The first step with a non-finite loss is stored; on a GPU the loss is not copied to the host."""
 
 import math
 
@@ -9,7 +9,7 @@ from distdl.training.nonfinite import NonFiniteGuard, earliest
 LOSSES = [1.0, math.inf, 2.0, math.nan]
 
 
-def test_the_first_step_with_a_non_finite_loss_is_kept_until_a_reset() -> None:
+def test_the_first_step_with_a_non_finite_loss_is_stored_until_a_reset() -> None:
     guard = NonFiniteGuard(torch.device("cpu"))
     for step, loss in enumerate(LOSSES, start=7):
         assert guard.first_step == (8 if step > 8 else None)
@@ -19,7 +19,7 @@ def test_the_first_step_with_a_non_finite_loss_is_kept_until_a_reset() -> None:
     assert guard.first_step is None
 
 
-def test_other_devices_compute_it_from_tensors_alone() -> None:
+def test_other_devices_compute_it_from_tensors_only() -> None:
     first = torch.tensor(math.inf)
     for step, loss in enumerate(LOSSES, start=7):
         first = earliest(first, torch.tensor(loss), step)

@@ -11,7 +11,7 @@ from distdl.training import numerics
 
 
 def settings() -> tuple[bool, bool, bool, bool]:
-    """Determinism, cuDNN's search, TF32 of matrix products and of convolutions."""
+    """Determinism, cuDNN benchmark, TF32 of matrix products, TF32 of convolutions."""
     cudnn = torch.backends.cudnn
     matmul = torch.backends.cuda.matmul
     return torch.are_deterministic_algorithms_enabled(), cudnn.benchmark, matmul.allow_tf32, cudnn.allow_tf32
@@ -20,7 +20,7 @@ def settings() -> tuple[bool, bool, bool, bool]:
 @pytest.mark.usefixtures("make")  # it restores the settings
 @pytest.mark.parametrize("deterministic", [True, False])
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])
-def test_settings_are_those_of_the_configuration_whatever_they_were(deterministic: bool, precision: str) -> None:
+def test_settings_follow_the_configuration_regardless_of_previous_ones(deterministic: bool, precision: str) -> None:
     torch.use_deterministic_algorithms(not deterministic)
     torch.backends.cudnn.benchmark = deterministic
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "fp32"
@@ -29,7 +29,7 @@ def test_settings_are_those_of_the_configuration_whatever_they_were(deterministi
     assert settings() == (deterministic, not deterministic, reduced, reduced)
 
 
-def test_a_trainer_applies_them(make: Callable) -> None:
+def test_a_trainer_applies_the_settings(make: Callable) -> None:
     make(deterministic=True, compute=ComputeConfig(precision="tf32", threads=1))
     assert settings() == (True, False, True, True)
 
@@ -38,7 +38,7 @@ def test_a_trainer_applies_them(make: Callable) -> None:
     ("precision", "dtype"),
     [("fp32", torch.float32), ("tf32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)],
 )
-def test_the_forward_pass_has_the_precision(precision: str, dtype: torch.dtype) -> None:
+def test_the_forward_pass_has_the_configured_precision(precision: str, dtype: torch.dtype) -> None:
     context = numerics.autocast(Config(compute=ComputeConfig(precision=precision)), torch.device("cpu"))
     layer, images = nn.Linear(3, 2), torch.ones(1, 3)
     for _ in range(2):

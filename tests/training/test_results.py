@@ -1,4 +1,4 @@
-"""Content of result.json: what is known at the start, and everything at the end."""
+"""Content of result.json at the start and at the end."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ class Adds(Callback):
         return {"added": 3}
 
 
-def test_the_identity_is_known_before_the_first_step(make: Callable) -> None:
+def test_the_result_identifies_the_run_before_the_first_step(make: Callable) -> None:
     assert identity(make(name="mine", data=DataConfig(limit=96, global_batch=48))) == {
         "name": "mine",
         "world_size": 1,
@@ -27,7 +27,7 @@ def test_the_identity_is_known_before_the_first_step(make: Callable) -> None:
     }
 
 
-def test_a_result_has_position_evaluations_times_and_additions(make: Callable) -> None:
+def test_a_result_has_position_evaluations_times_and_values_of_callbacks(make: Callable) -> None:
     trainer = make([Adds()], compute=ComputeConfig(threads=1, precision="fp16"))
     state, progress = trainer.state, trainer.state.progress
     progress.step, progress.epoch, progress.images, progress.resumes = 7, 2, 200, 1

@@ -1,4 +1,4 @@
-"""The command that a stopped training names: the one that started it, with --out and --resume auto."""
+"""The suggested resume command: the command that started the training, with --out and --resume auto."""
 
 from pathlib import Path
 
@@ -37,6 +37,6 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_command_is_that_of_the_launcher(name: str) -> None:
+def test_the_resume_command_is_that_of_the_launcher(name: str) -> None:
     argv, parents, environ, command = CASES[name]
     assert render(argv, parents, environ, Path("/runs/a b")) == f"{command} --out '/runs/a b' --resume auto"

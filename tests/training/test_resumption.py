@@ -1,4 +1,4 @@
-"""A resume takes a checkpoint's state as it was saved, or refuses it in one line: whatever it holds."""
+"""A resume restores the state of a checkpoint, or refuses any invalid state in one line."""
 
 import dataclasses
 import json
@@ -54,13 +54,13 @@ def ended(tmp_path_factory: pytest.TempPathFactory, dataset: DataSet) -> Path:
 
 @pytest.fixture
 def saved(ended: Path, tmp_path: Path) -> Path:
-    """Its checkpoint, to be changed."""
+    """A copy of the training's checkpoint, to be modified."""
     shutil.copytree(ended, tmp_path / "run")
     return find(tmp_path / "run", warn=pytest.fail)
 
 
 def rewrite(folder: Path, change: Change) -> None:
-    """Change the content of a checkpoint's state, with a checksum that is right."""
+    """Change the state of a checkpoint, and its checksum accordingly."""
     state = read_tensors(folder / STATE)
     change(state)
     write_tensors(folder / STATE, state)
@@ -81,7 +81,7 @@ def as_int8(tensors: dict[str, torch.Tensor]) -> None:
     tensors.update({name: tensor.to(torch.int8) for name, tensor in tensors.items()})
 
 
-ODD: dict[str, Change] = {
+INVALID: dict[str, Change] = {
     "moments of another shape": lambda state: moments(state).update(exp_avg=torch.zeros(3)),
     "moments of another type": lambda state: moments(state).update(exp_avg=moments(state)["exp_avg"].half()),
     "no second moments": lambda state: moments(state).pop("exp_avg_sq"),
@@ -105,7 +105,7 @@ ODD: dict[str, Change] = {
     "average with another tensor": lambda state: state["ema"]["average"].update(x=torch.zeros(1)),
     "a list for the average": lambda state: state.update(ema=[1]),
     "a text for a phase": lambda state: state.update(phases={"forward": "x"}),
-    "endless seconds": lambda state: state["seconds"].update(evaluate=math.inf),
+    "infinite seconds": lambda state: state["seconds"].update(evaluate=math.inf),
     "no seconds": lambda state: state["seconds"].clear(),
     "a number for metrics": lambda state: state["metrics"].update(test=3),
     "no loss": lambda state: state["metrics"]["validation"].pop("loss"),
@@ -123,8 +123,8 @@ ODD: dict[str, Change] = {
 }
 
 
-@pytest.mark.parametrize("change", ODD.values(), ids=ODD)
-def test_odd_content_is_refused_in_one_line(make, saved: Path, change: Change) -> None:
+@pytest.mark.parametrize("change", INVALID.values(), ids=INVALID)
+def test_invalid_content_is_refused_in_one_line(make, saved: Path, change: Change) -> None:
     rewrite(saved, change)
     with pytest.raises(UserError) as refusal:
         make().resume(saved)
@@ -132,7 +132,7 @@ def test_odd_content_is_refused_in_one_line(make, saved: Path, change: Change) -
 
 
 USABLE: dict[str, Change] = {
-    "as it was": lambda state: None,
+    "unchanged": lambda state: None,
     "of an older version": lambda state: [state.pop(name) for name in ("parameters", "data")],
     "of version 1": lambda state: [state.pop(name) for name in ("parameters", "data", "config", "best")],
     "no moments yet": lambda state: state["strategy"]["optimizer"]["state"].clear(),
@@ -143,7 +143,7 @@ USABLE: dict[str, Change] = {
 
 
 @pytest.mark.parametrize("change", USABLE.values(), ids=USABLE)
-def test_a_state_that_fits_is_trained_on(make, saved: Path, change: Change) -> None:
+def test_training_continues_from_a_valid_state(make, saved: Path, change: Change) -> None:
     rewrite(saved, change)
     trainer = make(dataclasses.replace(SMALL, epochs=2))
     trainer.resume(saved)
@@ -168,7 +168,7 @@ def test_other_parameters_or_groups_are_refused(make, saved: Path, field: str, v
         make(dataclasses.replace(SMALL, **OTHER_GROUPS[field])).resume(saved)
 
 
-def test_another_pattern_for_the_same_parameters_is_taken(make, tmp_path: Path) -> None:
+def test_another_pattern_for_the_same_parameters_is_accepted(make, tmp_path: Path) -> None:
     for pattern in ("features.0.*", "features.0.?*"):
         trainer = make(dataclasses.replace(SMALL, epochs=2, model=ModelConfig(name="digits-cnn", freeze=(pattern,))))
         if pattern == "features.0.*":
@@ -180,8 +180,8 @@ def test_another_pattern_for_the_same_parameters_is_taken(make, tmp_path: Path) 
             assert trainer.train_epoch()
 
 
-def test_moments_take_the_memory_format_of_their_parameter(make, saved: Path) -> None:
-    """Fused steps pair a moment with its weight by their place in memory."""
+def test_moments_have_the_memory_format_of_their_parameter(make, saved: Path) -> None:
+    """Fused optimizers pair a moment with its weight by memory position."""
     trained = []
     for channels_last in (False, True):
         trainer = make(dataclasses.replace(SMALL, epochs=2, compute=ComputeConfig(channels_last=channels_last)))
@@ -200,13 +200,13 @@ def test_other_classes_are_refused_and_named(make, saved: Path, dataset: DataSet
         make(data=swapped).resume(saved)
 
 
-def test_names_of_classes_that_are_no_text_are_kept(make, dataset: DataSet, tmp_path: Path) -> None:
+def test_unusual_class_names_are_accepted(make, dataset: DataSet, tmp_path: Path) -> None:
     classes = ("caf\udce9", "a\nb", *dataset.classes[2:])
-    odd = dataclasses.replace(dataset, classes=classes)
-    trainer = make(data=odd)
+    unusual = dataclasses.replace(dataset, classes=classes)
+    trainer = make(data=unusual)
     trainer.save()
     trainer.checkpoints.wait()
-    make(data=odd).resume(find(tmp_path / "run", warn=pytest.fail))
+    make(data=unusual).resume(find(tmp_path / "run", warn=pytest.fail))
 
 
 def test_other_numbers_of_samples_are_stated(make, saved: Path) -> None:
@@ -220,7 +220,7 @@ def test_other_numbers_of_samples_are_stated(make, saved: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "samples", "says"),
+    ("fields", "samples", "message"),
     [
         ({"epochs": 1}, 0, "epoch 2.00 of 1"),
         ({"epochs": 2}, 5, "epoch 2.0. of 2"),
@@ -230,11 +230,11 @@ def test_other_numbers_of_samples_are_stated(make, saved: Path) -> None:
         ({"epochs": 3}, 5, ""),
     ],
 )
-def test_a_checkpoint_beyond_the_end_is_refused(make, tmp_path: Path, fields: dict, samples: int, says: str) -> None:
+def test_a_checkpoint_beyond_the_end_is_refused(make, tmp_path: Path, fields: dict, samples: int, message: str) -> None:
     trainer = make(dataclasses.replace(SMALL, **fields))
     trainer.progress.epoch, trainer.progress.samples, trainer.progress.step = 2, samples, 6
-    if not says:
+    if not message:
         check_remaining(trainer, tmp_path)
         return
-    with pytest.raises(UserError, match=f"nothing is left to train: .* is at {says}"):
+    with pytest.raises(UserError, match=f"nothing is left to train: .* is at {message}"):
         check_remaining(trainer, tmp_path)

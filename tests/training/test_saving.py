@@ -1,4 +1,4 @@
-"""When checkpoints are due, and how a failed write is reported."""
+"""Checkpoint intervals, and the report of failed writes."""
 
 from pathlib import Path
 
@@ -17,14 +17,16 @@ from distdl.training.saving import CheckpointPolicy, Saver
     ("every_steps", "every_epochs", "by_steps", "after_epoch"),
     [(0, 0, False, False), (0, 2, False, True), (5, 0, True, True), (4, 0, False, False), (4, 3, False, False)],
 )
-def test_due_at_step_10_of_epoch_2(every_steps: int, every_epochs: int, by_steps: bool, after_epoch: bool) -> None:
+def test_checkpoints_that_are_due_at_step_10_of_epoch_2(
+    every_steps: int, every_epochs: int, by_steps: bool, after_epoch: bool
+) -> None:
     policy = CheckpointPolicy(config=CheckpointConfig(every_steps=every_steps, every_epochs=every_epochs))
     progress = Progress(step=10, epoch=2)
     assert policy.is_due_by_steps(progress) is by_steps
     assert policy.is_due_after_epoch(progress) is after_epoch
 
 
-def test_a_failed_write_is_a_warning_at_the_next_one_and_a_failure_at_the_end(tmp_path: Path) -> None:
+def test_a_failed_write_is_a_warning_at_the_next_save_and_a_failure_at_the_end(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").write_text("a file")
     warnings: list[str] = []
     saver = Saver(Single(Config()), Checkpoints(tmp_path / "checkpoints"), warnings.append)
@@ -43,7 +45,7 @@ class Sharded(Single):
         raise OSError(28, "No space left on device")
 
 
-def test_a_shard_that_cannot_be_written_gives_up_the_checkpoint(tmp_path: Path) -> None:
+def test_a_failed_write_of_a_shard_discards_the_checkpoint(tmp_path: Path) -> None:
     warnings: list[str] = []
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     saver = Saver(Sharded(Config()), checkpoints, warnings.append)

@@ -1,4 +1,4 @@
-"""One training from a set-up strategy to a closed run folder, in this process."""
+"""Complete trainings in this process."""
 
 import json
 import signal
@@ -26,7 +26,7 @@ from run_folders import tree
 
 
 class Listener(Callback):
-    """Calls `act` with the trainer at step 2, and counts events."""
+    """Calls `act` with the trainer at step 2, and records events."""
 
     def __init__(self, act: Callable[[Any], object] = lambda trainer: None) -> None:
         self.act, self.events = act, []
@@ -47,7 +47,7 @@ class Listener(Callback):
 
 @pytest.fixture
 def run(tmp_path: Path, make: Callable, small: Callable[..., Config]) -> Callable[..., str]:
-    """Trains with fields of a configuration, in the folder `run`."""
+    """Trains in the folder `run`, with the given fields of the configuration."""
     del make  # restores torch's settings
 
     def start(*callbacks: Callback, **fields: Any) -> str:
@@ -70,7 +70,7 @@ def test_a_training_ends_with_a_result_rows_and_a_checkpoint(
     assert run(listener, log_every_s=0.0) == "completed"
     ended = result(tmp_path)
     assert (ended["status"], ended["steps"], ended["epochs"], ended["images"]) == ("completed", 6, 2, 192)
-    assert ended["held_s"] >= ended["train_s"] > 0  # the measuring callbacks are there
+    assert ended["held_s"] >= ended["train_s"] > 0  # the callbacks that measure are active
     (leg,) = ended["legs"]
     assert {
         name: leg[name] for name in ("from_epoch", "from_step", "epochs", "world_size", "global_batch", "changed")
@@ -102,7 +102,7 @@ def test_a_resume_names_its_source_and_changes(run: Callable, tmp_path: Path) ->
     assert [leg["from_step"] for leg in result(tmp_path)["legs"]] == [0, 6]
 
 
-TRACKER = "trackers_of_a_user:JsonLines"
+TRACKER = "user_trackers:JsonLines"
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a model": ({"model": ModelConfig(name="softmaxx")}, "did you mean"),
     "a data set": ({"data": DataConfig(name="/nowhere/set")}, "/nowhere/set"),
@@ -113,7 +113,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("fields", "message"), REFUSED.values(), ids=REFUSED)
-def test_what_cannot_start_writes_nothing(run: Callable, tmp_path: Path, fields: dict[str, Any], message: str) -> None:
+def test_a_refused_training_writes_nothing(run: Callable, tmp_path: Path, fields: dict[str, Any], message: str) -> None:
     handlers = [signal.getsignal(number) for number in SIGNALS]
     with pytest.raises(UserError, match=message):
         run(**fields)
@@ -121,7 +121,7 @@ def test_what_cannot_start_writes_nothing(run: Callable, tmp_path: Path, fields:
     assert [signal.getsignal(number) for number in SIGNALS] == handlers
 
 
-def test_an_error_of_a_callback_is_a_failed_run_with_its_result(run: Callable, tmp_path: Path) -> None:
+def test_an_error_in_a_callback_is_a_failed_run_with_a_result(run: Callable, tmp_path: Path) -> None:
     def fail(trainer: Any) -> None:
         raise ArithmeticError("no")
 
@@ -134,8 +134,8 @@ def test_an_error_of_a_callback_is_a_failed_run_with_its_result(run: Callable, t
     assert runlock.holder(tmp_path / "run") is None
 
 
-def test_a_users_error_in_the_middle_is_a_failure(run: Callable, tmp_path: Path) -> None:
-    """The run folder has changed: it is not a refused start."""
+def test_a_user_error_during_training_is_a_failure(run: Callable, tmp_path: Path) -> None:
+    """Exit code 2 would state that nothing has been written."""
 
     def fail(trainer: Any) -> None:
         raise UserError("x.png cannot be read")
@@ -155,24 +155,28 @@ def test_a_stopped_training_is_resumed(run: Callable, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stopped", [False, True])
-def test_the_end_is_shown(run: Callable, tmp_path: Path, capsys: pytest.CaptureFixture[str], stopped: bool) -> None:
+def test_the_last_lines_name_the_run_folder_or_the_resume_command(
+    run: Callable, tmp_path: Path, capsys: pytest.CaptureFixture[str], stopped: bool
+) -> None:
     act = (lambda _: signal.raise_signal(signal.SIGTERM)) if stopped else (lambda _: None)
     run(Listener(act), progress="plain", epochs=100_000 if stopped else 1)
     lines = capsys.readouterr().out
     assert f"digits: {'stopped' if stopped else 'completed'}" in lines
     assert ("resume with: " in lines) is stopped
     assert f"\nrun folder: {tmp_path / 'run'}\n" in lines
-    assert lines.splitlines()[-1].startswith("resume with: " if stopped else "run folder: ")  # the last is what to do
+    assert lines.splitlines()[-1].startswith(
+        "resume with: " if stopped else "run folder: "
+    )  # the last line is the next step for the user
 
 
-def test_the_older_name_of_a_tracker_is_a_warning(run: Callable) -> None:
+def test_the_older_option_for_a_tracker_gives_a_warning(run: Callable) -> None:
     pytest.importorskip("tensorboard", reason="TensorBoard is not installed: pip install 'distdl[tensorboard]'")
     listener = Listener()
     run(listener, epochs=1, telemetry=TelemetryConfig(hz=0.0, tensorboard=True))
     assert listener.events[1] == "telemetry.tensorboard is an older name: use --trackers tensorboard"
 
 
-def test_a_folder_that_changed_since_it_was_chosen_is_refused(make: Callable, tmp_path: Path) -> None:
+def test_a_folder_that_changed_since_it_was_selected_is_refused(make: Callable, tmp_path: Path) -> None:
     trainer = make()
     with pytest.raises(UserError, match="start it again"):
         enter(trainer, Entry(path=trainer.run.path, seen=(["step-00000003"], 0)))
@@ -190,6 +194,6 @@ def test_a_folder_that_changed_since_it_was_chosen_is_refused(make: Callable, tm
         ("none", 0.9, [MetricsSink, Forecast, Warnings]),
     ],
 )
-def test_listeners_of_rank_0(progress: str, target: float, kinds: list[type]) -> None:
+def test_callbacks_of_rank_0(progress: str, target: float, kinds: list[type]) -> None:
     config = Config(progress=progress, predict=PredictConfig(target=target))
     assert [type(each) for each in default_callbacks(config, PlainConsole(quiet=True))] == kinds

@@ -13,7 +13,7 @@ def state(decay: float = 0.9) -> TrainState:
     return TrainState(model=model, optimizer=optimizer, ema=EMA(model, decay), samples=8)
 
 
-def test_the_position_counts_samples_of_the_current_epoch() -> None:
+def test_the_position_includes_the_samples_of_the_current_epoch() -> None:
     training = state()
     assert training.epoch_and_step() == {"epoch": 0, "step": 0}
     training.advance(2)
@@ -24,7 +24,7 @@ def test_the_position_counts_samples_of_the_current_epoch() -> None:
     assert training.epoch_and_step() == {"epoch": 1, "step": 2}
 
 
-def test_restart_keeps_the_weights_alone() -> None:
+def test_a_restart_keeps_only_the_weights() -> None:
     training = state()
     training.model(torch.ones(1, 2)).sum().backward()
     training.optimizer.step()
@@ -46,11 +46,11 @@ def test_a_state_is_restored_with_its_position() -> None:
     assert restored.ema.updates == 1
     assert torch.equal(restored.ema.average["weight"], saved.ema.average["weight"])
     assert restored.best == saved.best
-    # Version 1's metrics have no position.
+    # Metrics of version 1 have no position.
     assert restored.metrics == {"test": {"accuracy": 0.5, "loss": 1.0, "epoch": 1, "step": 3}}
 
 
-def test_an_average_begins_at_the_loaded_weights_if_none_was_saved() -> None:
+def test_an_unsaved_average_starts_at_the_loaded_weights() -> None:
     restored = state()
     with torch.no_grad():
         restored.model.weight.fill_(3.0)

@@ -1,4 +1,4 @@
-"""Seeds of a step and its micro-batches; whole steps are compared in tests/integration/test_equivalence.py."""
+"""Seeds and micro-batches of a step; tests/integration/test_equivalence.py compares complete steps."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ def test_seeds_differ_by_seed_step_and_rank() -> None:
 
 
 @pytest.mark.parametrize(("samples", "parts"), [(8, 1), (8, 4), (7, 3), (2, 4), (1, 1)])
-def test_micro_batches_hold_every_sample_once_in_even_parts(samples: int, parts: int) -> None:
+def test_micro_batches_have_every_sample_once_in_even_parts(samples: int, parts: int) -> None:
     images, labels = torch.arange(samples * 4.0).view(samples, 1, 2, 2), torch.arange(samples)
     batch = Batch(images, labels, count=samples, weight=1.0, total=samples, indices=labels.numpy())
     chunks = micro_batches(batch, parts)

@@ -10,7 +10,7 @@ from distdl.training.stop import StopSignal
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_is_a_reason(number: signal.Signals) -> None:
+def test_a_signal_requests_a_stop(number: signal.Signals) -> None:
     stop = StopSignal()
     try:
         assert not stop.is_requested()
@@ -31,7 +31,7 @@ def test_a_second_ctrl_c_interrupts() -> None:
         stop.close()
 
 
-def test_the_time_limit_is_a_reason_unless_a_signal_came_first() -> None:
+def test_the_time_limit_requests_a_stop_unless_a_signal_came_first() -> None:
     for first, reason in ((None, "max_time"), (signal.SIGTERM, "SIGTERM")):
         stop = StopSignal(max_time=1e-9)
         try:

@@ -1,4 +1,4 @@
-"""Account of a run from its telemetry rows: sums by hand, and rows that cannot be added up."""
+"""Totals of a run from its telemetry rows, compared with hand calculations, and invalid rows."""
 
 import json
 from collections.abc import Callable
@@ -57,12 +57,12 @@ def test_times_energy_and_cost_of_a_run(make: Callable) -> None:
     assert (values["energy_j"], values["energy_j_per_image"], values["energy_from"]) == (900.0, 0.9, "counter")
     assert (values["devices_sampled"], values["idle_of"]) == (1, "gpu")
     assert values["idle_share"] == pytest.approx(0.25)
-    assert "epochs" not in values  # the run's own count is in the result
+    assert "epochs" not in values  # the result already has the number of epochs
     assert values["utilisation"]["busy"] == 0.75
     assert values["utilisation"]["precision"] == "fp32" and values["utilisation"]["device"] is None
 
 
-def test_the_flops_of_a_step_are_those_of_the_network(make: Callable) -> None:
+def test_the_flops_of_a_step_match_hand_calculation(make: Callable) -> None:
     """Softmax regression of 32 images: 2 x 64 x 10 FLOPs forward, the same for the gradient of the weights."""
     values = outcome(make(), held_s=1.0)
     assert values["flops_per_step"] == pytest.approx(32 * 2 * (2 * 64 * 10), rel=0.02)
@@ -78,11 +78,11 @@ def test_the_newest_kernel_profile_is_used(make: Callable) -> None:
     values = outcome(trainer, held_s=1.0)
     assert values["kernel_step_s"] == 0.75
     assert values["utilisation"]["kernel_s_by_kind"] == {"dense": 0.25}
-    assert "ppp_by_kind" not in values["utilisation"]  # no peak of this device is known
+    assert "ppp_by_kind" not in values["utilisation"]  # the peak of this device is not known
 
 
 @pytest.mark.parametrize("text", ['{"kind": "nvml", "energy_j": 1}\n' * 2, "[1]\n", "{\n{}\n"])
-def test_rows_that_cannot_be_added_up_are_a_warning(make: Callable, text: str) -> None:
+def test_invalid_rows_are_a_warning(make: Callable, text: str) -> None:
     messages = Messages()
     trainer = make([messages])
     trainer.run.path.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""The trainer alone: one save per step, after its evaluation."""
+"""The trainer without a session: one save per step, after its evaluation."""
 
 from distdl.core.config import CheckpointConfig
 

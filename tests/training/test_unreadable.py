@@ -1,4 +1,4 @@
-"""Messages about unreadable files: each is a warning once."""
+"""Warnings about unreadable files, each only once."""
 
 from dataclasses import dataclass, field
 
@@ -9,12 +9,12 @@ from distdl.training.unreadable import UnreadableFiles
 
 @dataclass
 class Messages:
-    """The part of a loader that has its messages."""
+    """The part of a loader that has its list of skipped files."""
 
     skipped: list[str] = field(default_factory=list)
 
 
-def test_each_file_is_a_warning_once() -> None:
+def test_each_file_gives_one_warning() -> None:
     strategy = make(Config(strategy="single"))
     train, test, warnings = Messages(), Messages(), []
     unreadable = UnreadableFiles(strategy, [train, test], warnings.append)

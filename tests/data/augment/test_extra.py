@@ -15,7 +15,7 @@ from distdl.data.loaders.base import Loader
 from distdl.runtime.world import World
 from numbered_sets import numbered
 
-SHADE, INVERT = "augmentations_of_a_user:Shade", "augmentations_of_a_user:invert"
+SHADE, INVERT = "user_augmentations:Shade", "user_augmentations:invert"
 LOADERS = ["resident", "torch", "dali"]
 
 
@@ -97,7 +97,7 @@ def test_augmentations_apply_in_training_only(tmp_path: Path) -> None:
         ("flip", {}, "flip is built in, set data.augment.flip"),
         (SHADE, {SHADE: {"strenght": 1}}, "Shade has no setting"),
         (SHADE, {SHADE: {"strength": "much"}}, "strength"),
-        ("augmentations_of_a_user:halve", {}, "halve returned a Tensor .*; expected images of the same shape"),
+        ("user_augmentations:halve", {}, "halve returned a Tensor .*; expected images of the same shape"),
     ],
 )
 def test_an_invalid_augmentation_is_refused(name: str, options: dict, message: str, tmp_path: Path) -> None:

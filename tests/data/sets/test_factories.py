@@ -14,7 +14,7 @@ from distdl.data.sets.load import load
 from distdl.runtime.world import World
 from numbered_sets import numbered
 
-STRIPES, FOLDER = "datasets_of_a_user:stripes", "datasets_of_a_user:folder"
+STRIPES, FOLDER = "user_datasets:stripes", "user_datasets:folder"
 
 
 def test_a_factory_receives_settings_and_returns_the_set() -> None:
@@ -53,9 +53,9 @@ def test_validation_and_limit_apply(tmp_path: Path) -> None:
         (STRIPES, {"size": "large"}, "options.dataset.size"),
         (STRIPES, {"sise": 3}, 'stripes has no setting .*"size"'),
         (FOLDER, {}, "options.dataset.name is missing"),
-        ("datasets_of_a_user:wrong", {}, "returned a dict; expected a DataSet"),
+        ("user_datasets:wrong", {}, "returned a dict; expected a DataSet"),
         (
-            "datasets_of_a_user:wrong_images",
+            "user_datasets:wrong_images",
             {},
             r"train.images = an ndarray .* float32; expected an array \[4, H, W, 1\] of uint8",
         ),

@@ -6,7 +6,7 @@ import pytest
 
 from distdl.perf.usage.explain import sentences
 from distdl.perf.usage.waterfall import waterfall
-from spent_run import KNOWN, RUN
+from example_result import KNOWN, RUN
 
 USED = {"device": "toy", "precision": "bf16", "busy": 0.97, "tensor_active": 0.31, "ppp_by_kind": {"conv": 0.62}}
 

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from distdl.perf.usage.waterfall import DESCRIPTIONS, mfu, remedy, waterfall
-from spent_run import KNOWN, PHASES, RUN
+from example_result import KNOWN, PHASES, RUN
 
 
 def seconds(result: dict) -> dict[str, float]:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from compare_checkpoints import assert_equal_checkpoints
 from distdl.core.checkpoints import find
 from distdl.core.config import ComputeConfig, Config, OptimConfig, PSConfig
 from distdl.core.errors import UserError
@@ -27,9 +28,8 @@ from distdl.strategies.single import Single
 from jobs import QUIET, Ranks, step_of, torchrun_places, train, wait_for
 from rank_threads import run_ranks
 from run_folders import tree
-from same_checkpoint import assert_same_checkpoint
-from small_steps import apart, network, prepared, trained
-from strategies_of_ranks import worker_of
+from small_steps import max_difference, network, prepared, trained
+from thread_strategies import worker_of
 
 PLAIN = ("--optim.name", "sgd", "--optim.momentum", "0.9", "--optim.lr", "0.02", "--optim.weight-decay", "1e-3")
 SHORT = (*PLAIN, "--max-steps", "50", "--data.batch-size", "16")
@@ -101,21 +101,21 @@ def test_synchronous_workers_that_share_a_batch_are_one_rank(
 ) -> None:
     expected = trained(Single(Config(optim=optim)), parts=1)
     results = run_threads(Config(optim=optim, ps=PSConfig(**{"servers": 2, **ps})), workers)
-    assert all(apart(values, results[0]) == 0 for values in results)
-    assert apart(results[0], expected) < 1e-6
+    assert all(max_difference(values, results[0]) == 0 for values in results)
+    assert max_difference(results[0], expected) < 1e-6
 
 
 def test_bf16_on_the_wire_is_rounded() -> None:
     expected = trained(Single(Config(optim=OPTIM)), parts=1)
     (values, _) = run_threads(Config(optim=OPTIM, ps=PSConfig(servers=2, wire="bf16")), 2)
-    assert 1e-5 < apart(values, expected) < 0.02
+    assert 1e-5 < max_difference(values, expected) < 0.02
 
 
 @pytest.mark.parametrize("mode", ["async", "ssp"])
 def test_asynchronous_workers_have_the_same_weights_after_they_were_synchronized(mode: str) -> None:
     results = run_threads(Config(optim=OPTIM, ps=PSConfig(servers=2, mode=mode)), 3)
-    assert all(apart(values, results[0]) == 0 for values in results)
-    assert apart(results[0], network().state_dict()) > 1e-3
+    assert all(max_difference(values, results[0]) == 0 for values in results)
+    assert max_difference(results[0], network().state_dict()) > 1e-3
 
 
 def test_every_step_of_workers_and_servers_is_recorded_and_summarized(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_a_resumed_sync_run_is_exact(tmp_path: Path) -> None:
     job.kill()
     assert result(cut)["status"] == "running", "the run ended before it was killed"
     train([*argv, "--out", str(cut), "--resume", "auto"], ranks=4)
-    assert_same_checkpoint(tmp_path / "uncut", cut)
+    assert_equal_checkpoints(tmp_path / "uncut", cut)
     assert result(cut)["resumes"] == 1
 
 

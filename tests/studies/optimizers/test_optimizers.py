@@ -16,7 +16,7 @@ from distdl.studies.base import TRAIN, Outcome
 from distdl.studies.features.batched_optimizer import Setting
 from distdl.studies.optimizers import STUDY, cnn, grids, line, points, softmax
 from distdl.studies.optimizers import published as document
-from here import configuration, kinds
+from inline_trials import configuration, kinds
 
 
 def optimizer_of(setting: Setting, parameters: list[torch.Tensor]) -> torch.optim.Optimizer:

@@ -12,7 +12,7 @@ from distdl.studies.base import Outcome, Trial
 from distdl.studies.optimus import STUDY, OptimusSettings, findings, logs, trials
 from distdl.studies.optimus.scaling import Plan, last_paying_plan
 from distdl.studies.runner.settings import resolve
-from here import configuration
+from inline_trials import configuration
 
 SMALL = ("devices=cpu,cuda", "epochs=10", "drops=", "batch=100", "images=1000", "target=0.5", "validation=0")
 STEPS = np.arange(1, 101)

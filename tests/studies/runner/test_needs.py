@@ -33,7 +33,7 @@ CHECKED = sorted(group for group, kind in KINDS.items() if kind.is_field and not
 
 
 def test_a_study_with_all_components_passes(tmp_path: Path) -> None:
-    needs.check(folder(tmp_path, {"trackers": ["trackers_of_a_user:JsonLines"], "optim.name": "adam"}))
+    needs.check(folder(tmp_path, {"trackers": ["user_trackers:JsonLines"], "optim.name": "adam"}))
 
 
 @pytest.mark.parametrize("group", CHECKED)
@@ -54,7 +54,7 @@ def test_a_component_that_requires_a_missing_package_is_named(
 @pytest.mark.parametrize("group", CHECKED)
 def test_an_invalid_user_component_is_named(group: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=rf"^study one, trial only: {KINDS[group].where}: .*THING is not callable"):
-        needs.check(folder(tmp_path, overrides(group, "wrong_parts_of_a_user:THING")))
+        needs.check(folder(tmp_path, overrides(group, "invalid_components:THING")))
 
 
 def test_the_older_option_for_a_tracker_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +65,7 @@ def test_the_older_option_for_a_tracker_is_checked(tmp_path: Path, monkeypatch: 
 
 
 def test_the_settings_of_a_users_data_set_are_checked(tmp_path: Path) -> None:
-    fields = {"data.name": "datasets_of_a_user:stripes", "options": {"dataset": {"count": 12}}}
+    fields = {"data.name": "user_datasets:stripes", "options": {"dataset": {"count": 12}}}
     needs.check(folder(tmp_path, fields))
     with pytest.raises(UserError, match=r"options\.dataset\.cont: .* has no setting 'cont'"):
         needs.check(folder(tmp_path, {**fields, "options": {"dataset": {"cont": 12}}}))

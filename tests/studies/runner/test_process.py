@@ -12,7 +12,7 @@ from distdl.launchers.job import arguments
 from distdl.studies.base import TRAIN
 from distdl.studies.runner import catalog, process
 from distdl.studies.runner.settings import resolve as settings_of
-from here import kinds
+from inline_trials import kinds
 
 
 @pytest.mark.parametrize("name", ["optimizers", "optimus", "scaling", "semisupervised", "transfer", "weak"])

@@ -11,7 +11,7 @@ from distdl.report.content import Finding, Table
 from distdl.studies.base import Outcome
 from distdl.studies.semisupervised import STUDY
 from distdl.studies.semisupervised import tasks as score
-from here import check_chain, run_here
+from inline_trials import check_chain, run_inline
 
 TINY = {
     **STUDY.quick,
@@ -34,7 +34,7 @@ def test_each_training_is_valid(fields: dict) -> None:
 def test_the_sequence_of_trainings_on_digits(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DISTDL_DATA", str(data_root))
     settings = STUDY.settings(**{**TINY, "ks": (20,), "ps_k": 20})
-    outcomes = run_here(STUDY.trials(settings), tmp_path, {"DISTDL_DATA": str(data_root)})
+    outcomes = run_inline(STUDY.trials(settings), tmp_path, {"DISTDL_DATA": str(data_root)})
     scores = outcomes["mnist-0.002-seed0-scores"]
     assert (scores.result["labelled"], scores.result["unlabelled"]) == (120, 59_880)
     rows = {(row["k"], row["p"]): row for row in scores.result["choices"]}

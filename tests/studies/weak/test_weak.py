@@ -8,7 +8,7 @@ import pytest
 from distdl.report.content import Finding
 from distdl.studies.base import TRAIN, Outcome
 from distdl.studies.weak import STUDY
-from here import check_chain, run_here
+from inline_trials import check_chain, run_inline
 
 TINY = {
     **STUDY.quick,
@@ -30,7 +30,7 @@ def test_each_training_is_valid(fields: dict) -> None:
 def test_the_sequence_of_trainings_on_digits(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DISTDL_DATA", str(data_root))
     settings = STUDY.settings(**TINY)
-    outcomes = run_here(STUDY.trials(settings), tmp_path, {"DISTDL_DATA": str(data_root)})
+    outcomes = run_inline(STUDY.trials(settings), tmp_path, {"DISTDL_DATA": str(data_root)})
     folder = outcomes["tags-seed0"].folder
     clean, natural = np.load(folder / "clean.npz"), np.load(folder / "tags-natural-noise0.npz")
     assert np.bincount(clean["labels"]).tolist() == [10] * 10

@@ -1,4 +1,4 @@
-"""The first lines of a training: what it trains on, and what is odd about it."""
+"""The first and last lines of a training: data set, warnings, and the table of results."""
 
 import json
 from pathlib import Path
@@ -31,7 +31,7 @@ def photos(folder: Path, count: int) -> Path:
 
 @pytest.fixture(autouse=True)
 def wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lines are not wrapped."""
+    """Do not wrap lines."""
     monkeypatch.setenv("COLUMNS", "300")
 
 
@@ -43,7 +43,7 @@ def first_lines(folder: Path, capsys: pytest.CaptureFixture[str], *options: str)
     return capsys.readouterr().out.splitlines()
 
 
-def test_a_training_begins_with_the_images_by_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_first_lines_state_the_images_per_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = photos(tmp_path / "se[t", 8)
     lines = first_lines(folder, capsys, "--data.validation", "0.5", "--data.batch-size", "4")
     assert lines[0].startswith(f"digits: digits-cnn on {folder}, single, 1 rank")
@@ -56,19 +56,19 @@ def test_a_training_begins_with_the_images_by_split(tmp_path: Path, capsys: pyte
     assert not any("\x1b" in line for line in lines)
 
 
-def test_an_epoch_of_enough_steps_is_no_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_epoch_with_enough_steps_gives_no_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = first_lines(photos(tmp_path / "set", 10), capsys, "--data.batch-size", "2")
     assert lines[1] == "train 20, test 20 images, 2 classes"
     assert not any("warning" in line for line in lines)
 
 
-def test_a_validation_of_the_sets_own_is_not_withheld() -> None:
+def test_a_validation_split_of_the_data_set_is_not_held_out_from_training() -> None:
     split = ResidentSplit(labels=np.zeros(1234, np.int64), images=np.zeros((1234, 1, 1, 1), np.uint8))
     dataset = DataSet(name="", classes=("a",), train=split, validation=split, test=split)
     assert split_sizes(dataset, 0.0) == "train 1,234, validation 1,234, test 1,234 images, 1 class"
 
 
-def test_the_closing_table_has_the_further_metrics(tmp_path: Path) -> None:
+def test_the_last_table_has_additional_metrics(tmp_path: Path) -> None:
     argv = ["--max-steps", "2", "--metrics", "top-k", "--progress", "plain", "--telemetry.hz", "0"]
     job = Ranks([*argv, "--compute.threads", "1", "--out", str(tmp_path / "run")])
     assert job.wait() == [0], job.text
@@ -84,6 +84,4 @@ def test_a_long_warning_is_wrapped_on_a_terminal_only(
     Display("plain", console).warn(cast(Training, None), "a sentence of several parts " * 8)
     printed = capsys.readouterr().out.splitlines()
     assert len(printed) == lines
-    assert all(line.split()[-1] in ("a", "sentence", "of", "several", "parts") for line in printed), (
-        "broken between parts"
-    )
+    assert all(line.split()[-1] in ("a", "sentence", "of", "several", "parts") for line in printed), "wrapped at spaces"

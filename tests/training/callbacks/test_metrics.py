@@ -1,4 +1,4 @@
-"""Rows of metrics.jsonl: means since the row before, the position, evaluations and warnings."""
+"""Rows of metrics.jsonl: means since the previous row, position, evaluations and warnings."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ from distdl.training.trainer import Trainer
 
 @pytest.fixture
 def entered(make: Callable) -> Callable[..., Trainer]:
-    """A trainer whose run folder was entered."""
+    """Builds trainers with an opened run folder."""
 
     def build(**fields: Any) -> Trainer:
         trainer = make(**fields)
@@ -35,7 +35,7 @@ def step(trainer: Trainer, sink: MetricsSink, loss: float, seconds: float = 2.0)
     sink.step_end(trainer, torch.tensor(loss))
 
 
-def test_a_row_has_the_means_since_the_row_before(entered: Callable) -> None:
+def test_a_row_has_the_means_since_the_previous_row(entered: Callable) -> None:
     trainer, sink = entered(log_every_s=1e9), MetricsSink()
     sink.begin(trainer)
     trainer.optimizer.param_groups[0]["lr"] = 0.25
@@ -46,7 +46,7 @@ def test_a_row_has_the_means_since_the_row_before(entered: Callable) -> None:
     sink.epoch_end(trainer)
     step(trainer, sink, 0.5, seconds=1.0)
     sink.epoch_end(trainer)
-    sink.epoch_end(trainer)  # nothing new
+    sink.epoch_end(trainer)  # no new steps
     first, second = rows(trainer)
     assert (first["loss"], first["images_per_s"], first["lr"]) == (3.0, 16.0, 0.25)
     assert (second["loss"], second["images_per_s"]) == (0.5, 32.0)
@@ -57,7 +57,7 @@ def test_a_row_has_the_means_since_the_row_before(entered: Callable) -> None:
 
 
 @pytest.mark.parametrize(("log_every_s", "count"), [(0.0, 3), (1e9, 0)])
-def test_rows_are_an_interval_apart(entered: Callable, log_every_s: float, count: int) -> None:
+def test_rows_are_written_at_the_interval(entered: Callable, log_every_s: float, count: int) -> None:
     trainer, sink = entered(log_every_s=log_every_s), MetricsSink()
     sink.begin(trainer)
     for loss in (1.0, 2.0, 3.0):
@@ -66,7 +66,7 @@ def test_rows_are_an_interval_apart(entered: Callable, log_every_s: float, count
     assert [row["loss"] for row in rows(trainer)] == [1.0, 2.0, 3.0][:count]
 
 
-def test_a_resumed_run_counts_from_its_start(entered: Callable) -> None:
+def test_the_rate_of_a_resumed_run_counts_from_its_resume(entered: Callable) -> None:
     trainer, sink = entered(log_every_s=0.0), MetricsSink()
     trainer.progress.images, trainer.progress.elapsed_s = 9600, 100.0
     sink.begin(trainer)
@@ -90,7 +90,7 @@ def test_small_losses_are_added_in_double_precision(entered: Callable) -> None:
     assert rows(trainer)[0]["loss"] == pytest.approx(1 / 3)
 
 
-def test_evaluations_and_warnings_are_rows_of_their_own_kind(entered: Callable) -> None:
+def test_evaluations_and_warnings_are_rows_of_separate_kinds(entered: Callable) -> None:
     trainer, sink = entered(), MetricsSink()
     sink.begin(trainer)
     trainer.state.advance(32)
@@ -101,8 +101,8 @@ def test_evaluations_and_warnings_are_rows_of_their_own_kind(entered: Callable) 
     assert warning == {"time_s": 0.0, "step": 1, "epoch": 0.333333, "kind": "warning", "message": "a message"}
 
 
-def test_a_row_is_in_the_file_when_the_call_returns(entered: Callable) -> None:
-    """A kill loses nothing that was measured."""
+def test_a_row_is_written_before_the_call_returns(entered: Callable) -> None:
+    """A kill loses no measured values."""
     trainer = entered()
     write_row(trainer, "train", {"loss": 1.0})
     assert len((trainer.run.path / "metrics.jsonl").read_bytes().splitlines()) == 1

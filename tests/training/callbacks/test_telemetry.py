@@ -1,4 +1,4 @@
-"""Telemetry of real trainings: sampling by one rank, accounts in result.json, and parts that add up."""
+"""Telemetry of trainings: sampling by one rank, totals in result.json, and parts that add up."""
 
 import copy
 import dataclasses
@@ -51,7 +51,7 @@ def begun(one_epoch: Path, tmp_path: Path) -> dict:
     return json.loads((tmp_path / "run" / "result.json").read_text())
 
 
-def test_a_run_accounts_for_itself(profiled: Path) -> None:
+def test_a_result_has_times_flops_energy_and_cost(profiled: Path) -> None:
     result = json.loads((profiled / "result.json").read_text())
     rows = [json.loads(line) for line in (profiled / "telemetry.jsonl").read_text().splitlines()]
     assert all({"time_s", "step", "epoch", "kind"} <= set(row) for row in rows)
@@ -63,13 +63,13 @@ def test_a_run_accounts_for_itself(profiled: Path) -> None:
     assert result["idle_of"] == "cpu"
     assert 0 <= result["idle_share"] <= 1
     assert result["flops_per_step"] > 1e6
-    # two cores of some machine: no peak is known, so no MFU is made up
+    # the peak of this CPU is not known, so there is no MFU
     assert result["utilisation"]["mfu"] is None
     assert {"conv", "dense"} <= set(result["utilisation"]["kernel_s_by_kind"])
     assert (profiled / "trace.json").stat().st_size > 1000
 
 
-def test_parts_add_up_to_the_whole(profiled: Path) -> None:
+def test_parts_add_up_to_the_total(profiled: Path) -> None:
     breakdown = waterfall(json.loads((profiled / "result.json").read_text()))
     assert abs(breakdown.unaccounted) <= 0.03
     assert [part.name for part in breakdown.parts][:2] == ["compute", "gaps"]
@@ -95,14 +95,14 @@ def test_a_run_is_compared_with_a_named_device(profiled: Path, capsys: pytest.Ca
 
 
 @pytest.mark.world_size(2)
-def test_of_two_ranks_of_a_host_one_samples_it(tmp_path: Path) -> None:
+def test_one_of_two_ranks_samples_the_host(tmp_path: Path) -> None:
     result, rows = run(tmp_path, ranks=2)
     assert len({row["rank"] for row in rows}) == 1
     assert result["device_seconds"] == 2 * result["held_s"]
     assert abs(waterfall(result).unaccounted) <= 0.03
 
 
-def test_a_resumed_run_adds_its_starts(begun: dict, tmp_path: Path) -> None:
+def test_a_resumed_run_sums_its_start_times(begun: dict, tmp_path: Path) -> None:
     again, rows = run(tmp_path, "--epochs", "2", "--resume", "auto")
     assert again["resumes"] == 1
     assert again["start_s"] > begun["start_s"]
@@ -119,7 +119,7 @@ ODD = {
 
 @pytest.mark.parametrize("lines", ODD.values(), ids=ODD)
 @pytest.mark.usefixtures("begun")
-def test_odd_samples_of_an_earlier_start_do_not_end_a_training(tmp_path: Path, lines: str) -> None:
+def test_invalid_samples_of_a_previous_leg_do_not_end_a_training(tmp_path: Path, lines: str) -> None:
     folder = tmp_path / "run"
     (folder / "telemetry-other.jsonl").write_text(lines)
     job = Ranks([*ARGV, "--out", str(folder), "--resume", "auto"])
@@ -129,7 +129,7 @@ def test_odd_samples_of_an_earlier_start_do_not_end_a_training(tmp_path: Path, l
     assert result["status"] == "completed" and result["idle_share"] is None and result["held_s"] > 0
 
 
-def test_none_is_sampled_at_no_rate(tmp_path: Path) -> None:
+def test_a_rate_of_0_disables_sampling(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     assert Ranks([*ARGV, "--telemetry.hz", "0", "--out", str(folder)]).wait() == [0]
     assert not (folder / "telemetry.jsonl").exists()
@@ -138,7 +138,7 @@ def test_none_is_sampled_at_no_rate(tmp_path: Path) -> None:
     assert result["idle_share"] is None
 
 
-class OnADeviceThatFails(Callback):
+class TelemetryOfMissingGpu(Callback):
     """Starts a second telemetry on a GPU that this training does not have."""
 
     def __init__(self) -> None:
@@ -160,9 +160,9 @@ class OnADeviceThatFails(Callback):
         self.warnings.append(message)
 
 
-def test_a_device_that_cannot_be_read_is_one_warning(tmp_path: Path) -> None:
+def test_an_unreadable_device_is_one_warning(tmp_path: Path) -> None:
     config = from_command_line([*ARGV, "--epochs", "1", "--out", str(tmp_path / "run")], strategy="single")
-    strategy, listener = make(config), OnADeviceThatFails()
+    strategy, listener = make(config), TelemetryOfMissingGpu()
     strategy.setup()
     assert train(config, strategy, (listener,)) == "completed"
     assert len(listener.warnings) == 1

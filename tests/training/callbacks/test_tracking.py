@@ -16,7 +16,7 @@ def calls(run: Path, file: str = "calls.jsonl") -> list[list]:
 
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_a_tracker_receives_the_run_once(tmp_path: Path, ranks: int) -> None:
-    run, name = tmp_path / "run", "trackers_of_a_user:JsonLines"
+    run, name = tmp_path / "run", "user_trackers:JsonLines"
     argv = [*ARGV, "--trackers", name, "--options", f"{name}.file=kept.jsonl", "--metrics", "top-k"]
     job = Ranks([*argv, "--out", str(run)], ranks=ranks)
     assert job.wait() == [0] * ranks, job.text
@@ -35,8 +35,8 @@ def test_a_tracker_receives_the_run_once(tmp_path: Path, ranks: int) -> None:
     assert [row["top-k"] for row in rows if row["kind"] == "test"][-1] == last["test/top-k"]
 
 
-def test_trackers_that_fail_are_one_warning_each(tmp_path: Path) -> None:
-    run, module = tmp_path / "run", "trackers_of_a_user"
+def test_each_failed_tracker_is_one_warning(tmp_path: Path) -> None:
+    run, module = tmp_path / "run", "user_trackers"
     argv = [*ARGV, "--trackers", f"{module}:Unreachable", f"{module}:Disconnected", f"{module}:JsonLines"]
     job = Ranks([*argv, "--out", str(run)])
     assert job.wait() == [0], job.text
@@ -50,13 +50,13 @@ def test_trackers_that_fail_are_one_warning_each(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("trackers_of_a_user:JsonLines.fil=x", 'did you mean "file"'),
-        ("trackers_of_a_user:JsonLine.file=x", 'did you mean "trackers_of_a_user:JsonLines"'),
+        ("user_trackers:JsonLines.fil=x", 'did you mean "file"'),
+        ("user_trackers:JsonLine.file=x", 'did you mean "user_trackers:JsonLines"'),
         ("los.margin=1", 'options.los: no component here has this key; did you mean "loss"'),
     ],
 )
-def test_wrong_options_are_refused_before_anything_is_written(tmp_path: Path, options: str, message: str) -> None:
-    argv = [*ARGV, "--trackers", "trackers_of_a_user:JsonLines", "--options", options]
+def test_invalid_options_are_refused_before_files_are_written(tmp_path: Path, options: str, message: str) -> None:
+    argv = [*ARGV, "--trackers", "user_trackers:JsonLines", "--options", options]
     job = Ranks([*argv, "--out", str(tmp_path / "run")])
     assert job.wait() == [2], job.text
     assert message in job.text

@@ -1,4 +1,4 @@
-"""TensorBoard as a tracker, and its older name."""
+"""TensorBoard as a tracker, and the older option for it."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ pytest.importorskip("tensorboard", reason="tensorboard is not installed: pip ins
 
 
 def scalars(run: Path) -> dict[str, list[int]]:
-    """Steps by name."""
+    """Steps of each scalar, by name."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(run / "tensorboard"))

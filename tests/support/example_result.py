@@ -1,4 +1,4 @@
-"""Times in result.json of a run, made by hand."""
+"""Made-up times in result.json of a run."""
 
 PHASES = {"data": 4.0, "transfer": 1.0, "forward": 20.0, "backward": 40.0, "exchange": 5.0, "update": 10.0}
 RUN = {

@@ -15,12 +15,12 @@ from distdl.studies.leaderboard.board import Board
 from distdl.studies.leaderboard.event_log import BoardState, apply
 from repository import SUPPORT
 
-HAMMER = SUPPORT / "hammer.py"
+STRESS = SUPPORT / "board_stress.py"
 SLOTS = 5
 
 
 def start(board: Path, index: int) -> subprocess.Popen[str]:
-    argv = [sys.executable, str(HAMMER), str(board), str(board.parent / f"log-{index}"), str(index)]
+    argv = [sys.executable, str(STRESS), str(board), str(board.parent / f"log-{index}"), str(index)]
     return subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
 
 

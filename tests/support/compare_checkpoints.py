@@ -1,4 +1,4 @@
-"""Comparison of two checkpoints, part by part: a part added to the state later is compared without being named here."""
+"""Comparison of two checkpoints, with all parts of the state, including parts that are added later."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
@@ -15,16 +15,16 @@ MEASURED = (
     *("state.seconds", "state.phases", "progress.elapsed_s"),
     *("progress.resumes",),
 )
-"""Measured durations, and the count of resumes by which the two differ."""
+"""Measured durations, and the number of resumes."""
 
 
-def assert_same_checkpoint(first_run: Path, second_run: Path, ignore: Sequence[str] = MEASURED) -> None:
-    """Fail unless the newest checkpoints of two runs hold the same bits.
+def assert_equal_checkpoints(first_run: Path, second_run: Path, ignore: Sequence[str] = MEASURED) -> None:
+    """Fail unless the newest checkpoints of two runs have the same bits.
 
-    Compared are state.pt, every shard, and the position in the manifest; dotted names that begin with one of `ignore`
-    are left out, but must be there in both.
+    Compares state.pt, every shard, and the position in the manifest. Dotted names that begin with one of `ignore`
+    are not compared, but must be in both.
     """
-    first, second = (dict(leaves(run)) for run in (first_run, second_run))
+    first, second = (dict(checkpoint_values(run)) for run in (first_run, second_run))
     assert first.keys() == second.keys(), f"only in one: {sorted(first.keys() ^ second.keys())}"
     compared = [name for name in first if not any(name == part or name.startswith(f"{part}.") for part in ignore)]
     assert compared
@@ -32,7 +32,7 @@ def assert_same_checkpoint(first_run: Path, second_run: Path, ignore: Sequence[s
     assert not different, f"different: {different}"
 
 
-def leaves(run: Path) -> Iterator[tuple[str, Any]]:
+def checkpoint_values(run: Path) -> Iterator[tuple[str, Any]]:
     """Every value of a run's newest checkpoint, by dotted name."""
     folder = find(run, warn=pytest.fail)
     manifest = read_manifest(folder)
@@ -62,7 +62,7 @@ def _same(first: Any, second: Any) -> bool:
     if isinstance(first, torch.Tensor):
         if not isinstance(second, torch.Tensor) or first.dtype != second.dtype or first.shape != second.shape:
             return False
-        # By bytes: not-a-number equals itself, 0 and -0 differ.
+        # By bytes: NaN equals itself, 0 and -0 differ.
         first, second = (
             tensor.detach().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes() for tensor in (first, second)
         )

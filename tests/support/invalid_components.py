@@ -1,4 +1,4 @@
-"""Components of another package that are wrong, each in one way."""
+"""Components that a user could write with one error each."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +20,7 @@ def float_loss(logits: torch.Tensor, labels: torch.Tensor) -> float:
 
 
 class LossClass(nn.Module):
-    """A class instead of a function: it is made with logits and labels."""
+    """A class instead of a function: a call constructs it with logits and labels."""
 
     def __init__(self, weight: object = None, ignored: object = None) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ def matrix_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return logits**2
 
 
-def whole_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def integer_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return labels
 
 
@@ -130,7 +130,7 @@ def no_loader(spec: object, why: str) -> object:
 
 
 class TextLoader(ResidentLoader):
-    """A loader that yields other things than batches."""
+    """A loader that yields strings instead of batches."""
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Any]:
         yield from "abc"
@@ -159,7 +159,7 @@ class NoTracker:
         pass
 
 
-def made_tracker(run: Path) -> object:
+def object_tracker(run: Path) -> object:
     return object()
 
 
@@ -179,12 +179,12 @@ def no_data_set() -> dict[str, object]:
     return {}
 
 
-def members(**changes: Any) -> DataSet:
-    """A data set of two classes with other members."""
+def small_set(**changes: Any) -> DataSet:
+    """A data set of two classes, with `changes` of its fields."""
     split = ResidentSplit(labels=np.arange(8) % 2, images=np.zeros((8, 4, 4, 1), np.uint8))
     values: dict[str, Any] = {"name": "two", "classes": ("a", "b"), "train": split, "test": split}
     return DataSet(**{**values, "image_size": 4, "channels": 1, **changes})
 
 
-def wrong_members() -> DataSet:
-    return members(train=None)
+def set_without_train() -> DataSet:
+    return small_set(train=None)

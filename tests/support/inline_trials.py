@@ -15,7 +15,7 @@ from jobs import train
 
 
 def kinds(trials: list[Trial]) -> list[Trial]:
-    """One training of each set of overrides: their configurations differ in values only."""
+    """Select one training per set of overridden fields."""
     return list({tuple(trial.recipe.overrides): trial for trial in trials}.values())
 
 
@@ -25,7 +25,7 @@ def configuration(trial: Trial) -> Config:
 
 
 def check_chain(trials: list[Trial]) -> None:
-    """Each trial has a name of its own and follows those that it waits for; each training is valid and has an end."""
+    """Assert that names are unique, dependencies come first, and each training is valid and has a number of steps."""
     names = [trial.name for trial in trials]
     assert len(set(names)) == len(names)
     for number, trial in enumerate(trials):
@@ -35,13 +35,13 @@ def check_chain(trials: list[Trial]) -> None:
 
 
 def _placed(trials: list[Trial], path: Path) -> list[Trial]:
-    """The trials with {study} replaced, as the runner does it."""
+    """Replace {study} in the trials, as the runner does."""
     made = Study(name="made", summary="", settings=dict, quick={}, trials=lambda _: trials, findings=lambda *_: [])
     return StudyFolder(path, made, {}).trials
 
 
-def run_here(trials: list[Trial], study: Path, env: Mapping[str, str]) -> dict[str, Outcome]:
-    """Run `trials`, which are in the order of their dependencies, in the study's folder."""
+def run_inline(trials: list[Trial], study: Path, env: Mapping[str, str]) -> dict[str, Outcome]:
+    """Run `trials`, sorted by their dependencies, in the study folder."""
     outcomes = {}
     for trial in _placed(trials, study):
         assert all(outcomes[name].completed for name in trial.after)

@@ -1,8 +1,8 @@
-"""A process that leases from a board and submits to it, as fast as it can, until it is killed or stopped.
+"""A process that leases slots from a board and submits results as fast as possible, until it is killed or stopped.
 
-    python hammer.py BOARD LOG SEED
+    python board_stress.py BOARD LOG SEED
 
-LOG gets a line for each checkpoint that the board has acknowledged, on disk before the next is taken.
+For each checkpoint that the board has acknowledged, a line is written to LOG, on disk before the next lease.
 """
 
 import os
@@ -28,14 +28,14 @@ def main(board: Path, log: Path, seed: int) -> None:
             score, epoch = 0.0, 0
             if lease.slot is not None:
                 folder = session.slot(lease.slot)
-                if why := damaged(folder):  # it is pinned: complete and present while this process holds it
-                    print(f"{folder}: {why}", file=sys.stderr)
+                if damage := damaged(folder):  # it is pinned: complete and present while this process holds it
+                    print(f"{folder}: {damage}", file=sys.stderr)
                     sys.exit(3)
                 manifest = read_manifest(folder)
                 score, epoch = manifest["metric"], manifest["progress"]["epoch"]
             score += rng.gauss(0, 1)
             content = rng.randbytes(rng.randint(1, 200_000))
-            taken = session.submit(
+            submission = session.submit(
                 lease,
                 score,
                 progress=vars(Progress(step=10 * (epoch + 1), epoch=epoch + 1)),
@@ -43,7 +43,7 @@ def main(board: Path, log: Path, seed: int) -> None:
                 epoch_s=0.0,
                 settings={"lr": 0.1},
             )
-            if taken:
+            if submission:
                 acknowledged.write(f"{lease.number} {score!r}\n")
                 acknowledged.flush()
                 os.fsync(acknowledged.fileno())

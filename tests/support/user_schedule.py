@@ -1,4 +1,4 @@
-"""A schedule written by a user."""
+"""A schedule that a user could write."""
 
 
 def halved(epoch: float, progress: float, *, every: int) -> float:

@@ -1,4 +1,4 @@
-"""A process that ends itself by SIGKILL just before its N-th change of files: rename, removal, new folder, fsync."""
+"""Kill a process just before its N-th file operation: rename, removal, new folder or fsync."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ OPERATIONS = ((os, "rename"), (os, "replace"), (os, "rmdir"), (os, "unlink"), (o
 
 
 def kill_at(number: int, saved: Path) -> None:
-    """Arrange the kill in this process. The step of each checkpoint that was published is appended to `saved`."""
+    """Prepare the kill of this process. The step of each published checkpoint is appended to `saved`."""
     count = 0
 
     def counted(call: Callable[..., Any]) -> Callable[..., Any]:
@@ -41,7 +41,7 @@ def kill_at(number: int, saved: Path) -> None:
 
 
 def train_until_killed(number: int, saved: Path, argv: list[str]) -> None:
-    """`distdl.train ARGV` in this process, killed at its N-th change."""
+    """Run `distdl.train ARGV` in this process, killed at its N-th file operation."""
     from distdl.cli.train import main
 
     kill_at(number, saved)

@@ -1,4 +1,4 @@
-"""Strategies that are set up in ranks which are threads (`rank_threads`): their group exists already."""
+"""Strategies for ranks that are threads (`rank_threads`): the process group already exists."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from distdl.strategies.paramserver.worker import Worker
 
 
 def ddp_of(rank: int, size: int, config: Config | None = None, **places: Any) -> DDP:
-    """DDP of a rank; `places` replaces further fields of its world."""
+    """DDP of a rank; `places` sets other fields of its world."""
     strategy = DDP(config or Config())
     strategy.world = World(rank=rank, size=size, **{"local_rank": rank, "local_size": size, **places})
     strategy._transport = "gloo"

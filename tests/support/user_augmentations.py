@@ -1,4 +1,4 @@
-"""Augmentations as a user writes them."""
+"""Augmentations that a user could write."""
 
 from collections.abc import Callable
 
@@ -28,5 +28,5 @@ def invert(*, below: float = 0.5) -> Callable[[torch.Tensor, torch.Tensor], torc
 
 
 def halve() -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """Halve the height, which is not allowed."""
+    """Return an augmentation that halves the height, which is an error."""
     return lambda images, numbers: images[:, :, ::2]

@@ -1,4 +1,4 @@
-"""Trackers of another package: one writes lines of JSON, the others cannot be reached."""
+"""Trackers that a user could write: one writes JSON lines, the others fail to connect."""
 
 import json
 from collections.abc import Mapping
@@ -30,14 +30,14 @@ class JsonLines:
 
 
 class Unreachable(JsonLines):
-    """Has no connection from the beginning."""
+    """A tracker that cannot connect at the start."""
 
     def __init__(self, run: Path) -> None:
         raise ConnectionError("no route to host")
 
 
 class Disconnected(JsonLines):
-    """Loses its connection at the first metrics."""
+    """A tracker that loses its connection at the first metrics."""
 
     def log_metrics(self, values: Mapping[str, float], step: int) -> None:
         raise ConnectionError("connection reset")

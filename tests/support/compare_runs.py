@@ -1,4 +1,4 @@
-"""Final weights and result of a run, compared by the tests of the strategies."""
+"""Final weights and results of runs, and their comparison."""
 
 import json
 from pathlib import Path
@@ -22,8 +22,8 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return state["model"]
 
 
-def apart(run_a: Path, run_b: Path) -> float:
-    """Largest difference of any weight of two runs."""
+def max_difference(run_a: Path, run_b: Path) -> float:
+    """Largest absolute difference between the weights of two runs."""
     first, second = weights(run_a), weights(run_b)
     assert first.keys() == second.keys()
     return max((first[name] - second[name]).abs().max().item() for name in first)

@@ -6,10 +6,10 @@ from pathlib import Path
 from distdl.core.manifest import STATE, Progress, seal
 
 
-def sealed(
+def write_checkpoint(
     folder: Path, step: int, metric: float | None = None, kind: str = "accuracy", *, files: Mapping[str, bytes] = {}
 ) -> Path:
-    """Publish a checkpoint of `step` in `folder`: a state, which is a text unless `files` has it, and `files`."""
+    """Write a checkpoint of `step` in `folder`, with `files` and a state, a text unless `files` contains it."""
     checkpoint = folder / f"step-{step:08d}"
     checkpoint.mkdir(parents=True)
     for name, content in {STATE: f"state of step {step}".encode(), **files}.items():

@@ -1,4 +1,4 @@
-"""A cluster of two nodes: real munged, slurmctld and slurmd on hosts of this machine, with links of 1 Gbit/s."""
+"""A Slurm cluster of two nodes: munged, slurmctld and slurmd on emulated hosts with links of 1 Gbit/s."""
 
 import os
 import pwd
@@ -16,7 +16,7 @@ SlurmctldHost=h0
 SlurmUser=root
 AuthType=auth/munge
 CredType=cred/munge
-# A job that is queued again waits for as long as a credential lives: two minutes by default.
+# A requeued job waits for the lifetime of a credential, which is two minutes by default.
 AuthInfo=socket={folder}/munge.socket,cred_expire=5
 MpiDefault=none
 ProctrackType=proctrack/linuxproc
@@ -24,7 +24,7 @@ TaskPlugin=task/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 SchedulerParameters=sched_interval=1,batch_sched_delay=1,sched_min_interval=1000,bf_interval=1
-# Whatever this machine has: enough cores and (nominal) GPUs for the jobs of launch/.
+# Enough cores and (nominal) GPUs for the jobs of launch/, regardless of this machine.
 SlurmdParameters=config_overrides
 GresTypes=gpu
 ReturnToService=2
@@ -44,7 +44,7 @@ PartitionName=urgent Nodes=ALL PriorityTier=10 PreemptMode=OFF
 
 
 class Cluster:
-    """Daemons with all files in one folder, on separate hosts; their processes end with the hosts."""
+    """Daemons on separate hosts with all files in one folder. They end with the hosts."""
 
     def __init__(self, folder: Path, hosts: Hosts) -> None:
         self.folder, self.hosts = folder, hosts
@@ -60,7 +60,7 @@ class Cluster:
         # Named, because slurmd cannot detect the version: the /sys of a host of `ip netns` has no cgroups.
         (folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n", encoding="utf-8")
         (folder / "state").mkdir()
-        secret = folder / "munge"  # only munge may enter it, so the socket must be outside
+        secret = folder / "munge"  # only user munge may enter it, so the socket must be outside
         secret.mkdir(mode=0o700)
         (secret / "key").write_bytes(os.urandom(128))
         (secret / "key").chmod(0o400)
@@ -80,12 +80,12 @@ class Cluster:
     def _daemon(self, command: list[str], *, on: int = 0, identity: list[str] | None = None) -> None:
         path = shutil.which(command[0], path=f"{os.environ['PATH']}:/usr/sbin")
         log = (self.folder / f"{command[0]}.{on}.out").open("wb")
-        with log:  # the daemons end when the tests are killed
+        with log:  # --pdeathsig ends the daemons if the tests are killed
             bound = ["setpriv", "--pdeathsig=KILL", *(identity or []), path, *command[1:]]
             self.hosts.start(bound, on, self.environment, stdout=log, stderr=log, start_new_session=True)
 
     def __call__(self, *command: str) -> str:
-        """Output of a command of Slurm."""
+        """Run a Slurm command and return its output."""
         return self.run(*command).stdout
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
@@ -102,6 +102,6 @@ class Cluster:
         return next((field.split("=")[1] for field in output if field.startswith("JobState=")), "")
 
     def empty(self) -> bool:
-        """Whether no job is queued, runs, or is completing."""
+        """Whether no job is queued, running or completing."""
         done = self.run("squeue", "-h")
         return done.returncode == 0 and not done.stdout.strip()

@@ -1,4 +1,4 @@
-"""Data sets as a user writes them."""
+"""Data sets that a user could write."""
 
 from pathlib import Path
 
@@ -15,12 +15,12 @@ def stripes(*, count: int = 60, size: int = 8) -> DataSet:
     rows, columns = np.mgrid[:size, :size] % 2
     stripe = np.stack([rows, columns])[labels][..., None].astype(np.uint8)
     split = ResidentSplit(labels=labels, images=noise + 150 * stripe)
-    everyone = np.arange(count)
+    indices = np.arange(count)
     return DataSet(
         name="stripes",
         classes=("horizontal", "vertical"),
-        train=split[everyone[: -count // 4]],
-        test=split[everyone[-count // 4 :]],
+        train=split[indices[: -count // 4]],
+        test=split[indices[-count // 4 :]],
         image_size=size,
         channels=1,
         mean=(0.5,),
@@ -29,18 +29,18 @@ def stripes(*, count: int = 60, size: int = 8) -> DataSet:
 
 
 def folder(*, root: Path, name: str) -> DataSet:
-    """JPEG files of a folder of the data root, each a class of its own."""
+    """JPEG files of a folder in the data root; each file is a class."""
     files = sorted((root / name).glob("*.jpg"))
     split = EncodedSplit(labels=np.arange(len(files)), files=files)
     return DataSet(name=name, classes=tuple(file.stem for file in files), train=split, test=split, image_size=24)
 
 
 def wrong() -> dict[str, object]:
-    """No data set."""
+    """Return a value that is not a data set."""
     return {}
 
 
 def wrong_images() -> DataSet:
-    """Images of floats."""
+    """Return a data set whose images are floats, which is an error."""
     split = ResidentSplit(labels=np.zeros(4, np.int64), images=np.zeros((4, 8, 8, 1), np.float32))  # type: ignore[arg-type]
     return DataSet(name="wrong", classes=("a",), train=split, test=split, channels=1)

@@ -1,4 +1,4 @@
-"""Networks as another package defines them."""
+"""Networks that a user could write."""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +7,7 @@ from distdl.models.family import Adapter, Family
 
 
 class Tiny(nn.Module):
-    """Two stages and a classifier, with settings of its own."""
+    """Two stages and a classifier, with settings and a family."""
 
     family = Family(
         containers=("stages",),
@@ -44,7 +44,7 @@ def no_layer(classes: int) -> nn.Module:
 
 
 class Reader(nn.Module):
-    """A network that reads values, so that it does not run on shapes alone."""
+    """A network that reads values, so that it fails on the meta device."""
 
     def __init__(self, classes: int, channels: int, image_size: int) -> None:
         super().__init__()

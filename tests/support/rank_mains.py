@@ -1,6 +1,6 @@
-"""Trainings that record their collectives, or start with different weights or settings on each rank.
+"""Replacements of `main` for ranks: they record collectives, or start with different weights or settings per rank.
 
-Each `main` here runs in a rank instead of `distdl.cli.train.main`. It writes its records next to the run folder.
+Each function runs in a rank instead of `distdl.cli.train.main` and writes its records next to the run folder.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ def record(argv: list[str], kind: str, value: Any) -> None:
 
 
 def counting(argv: list[str]) -> int:
-    """Records the exchanges of each step, by the name of the call, in RUN-counts-RANK.json."""
+    """Record the collectives of each step, by function name, in RUN-counts-RANK.json."""
     calls: list[str] = []
     _record_collectives(calls)
     steps: list[list[str]] = []
@@ -52,7 +52,7 @@ def _record_collectives(calls: list[str]) -> None:
 
     from distdl.strategies.paramserver.exchange import Exchange
 
-    # Where Python enters c10d: DDP's hooks, DeepSpeed and the waits of shared memory all call these.
+    # The entry points of c10d: DDP's hooks, DeepSpeed and the waits of shared memory all call them.
     for name in COLLECTIVES:
         recorded = _recorded(getattr(dist, name), calls)
         setattr(dist, name, recorded)
@@ -73,7 +73,7 @@ def _recorded(function: Callable[..., Any], calls: list[str]) -> Callable[..., A
 
 
 def other_weights(argv: list[str]) -> int:
-    """Draws other initial weights and buffers on each rank, and records a digest of them before and after training."""
+    """Start from different weights and buffers on each rank, and record their digests before and after training."""
     from distdl.training import building
 
     build, plain_fit, digests = building.build, Trainer.fit, []
@@ -101,14 +101,14 @@ def other_weights(argv: list[str]) -> int:
 
 
 def other_settings(argv: list[str]) -> int:
-    """Rank 1 trains with another learning rate, seed and run folder."""
+    """Train rank 1 with another learning rate, seed and run folder."""
     if rank() == 1:
         argv = [*argv, "--optim.lr", "5e-5", "--seed", "7", "--out", "elsewhere", "--data.workers", "3"]
     return train.main(argv)
 
 
 def exploding(argv: list[str]) -> int:
-    """Every gradient overflows, as with a network that fp16 cannot train; the loss stays finite."""
+    """Make every gradient overflow while the loss stays finite, as with a network that fp16 cannot train."""
     plain_build = Trainer._build_model
 
     def build_model(self: Any) -> None:
@@ -121,7 +121,7 @@ def exploding(argv: list[str]) -> int:
 
 
 def small_files(argv: list[str]) -> int:
-    """The kernel refuses rank 1 files of more than 20 kB."""
+    """Limit the files of rank 1 to 20 kB (RLIMIT_FSIZE)."""
     if rank() == 1:
         import resource
         import signal
