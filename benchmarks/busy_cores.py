@@ -50,7 +50,7 @@ def images_per_s(steps: int, ranks: int, *argv: str, env: dict[str, str] | None 
 
 
 def table(figures: dict[str, Sequence[float]], to: str) -> str:
-    """Each subject's speed, and its ratio to that of `to` in the same round."""
+    """Speed of each subject, and its ratio to the speed of `to` in the same round."""
     relative = ratios(figures, to)
     rows = [[name, spread(values, 0), spread(relative[name], 2)] for name, values in figures.items()]
     return markdown_table(["training", "images per second", f"relative to: {to}"], rows)
@@ -64,10 +64,10 @@ def main() -> None:
     options = parser.parse_args()
     steps, one_thread = options.steps, ("--compute.threads", "1")
     subjects = {
-        "1 rank, libgomp's own wait": lambda: images_per_s(steps, 1, env=LIBGOMP),
+        "1 rank, libgomp's default wait": lambda: images_per_s(steps, 1, env=LIBGOMP),
         "1 rank": lambda: images_per_s(steps, 1),
         "1 rank, 1 thread": lambda: images_per_s(steps, 1, *one_thread),
-        "2 ranks, libgomp's own wait, pinned": lambda: images_per_s(steps, 2, env=LIBGOMP, pinned=True),
+        "2 ranks, libgomp's default wait, pinned": lambda: images_per_s(steps, 2, env=LIBGOMP, pinned=True),
         "2 ranks, pinned": lambda: images_per_s(steps, 2, pinned=True),
         "2 ranks": lambda: images_per_s(steps, 2),
     }

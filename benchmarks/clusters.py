@@ -88,9 +88,9 @@ def replicas(model: Model, seed: int, *, noise: float) -> Measurements:
     rows = []
     for nodes in range(1, 5):
         for each in range(1, 5):
-            k, trouble = nodes * each, rng.lognormal(0, 0.1)
+            k, slowdown = nodes * each, rng.lognormal(0, 0.1)
             ring = 2 * (k - 1) / k * model.megabytes * 1e6
-            exchange = 0.0 if k == 1 else (ring / (within if nodes == 1 else between) + 2 * hop_s * (k - 1)) * trouble
+            exchange = 0.0 if k == 1 else (ring / (within if nodes == 1 else between) + 2 * hop_s * (k - 1)) * slowdown
             for batch in (8, 16, 32, 64, 128, 256):
                 compute = 0.3 * model.step_s + 0.05 * model.sample_s * batch
                 step = (compute**model.overlap + (3 * exchange) ** model.overlap) ** (1 / model.overlap)

@@ -44,9 +44,9 @@ Decoder = Callable[[np.ndarray], np.ndarray]
 IMAGES = 60
 OUTCOMES = (
     "same",
-    "refused, as Pillow",
-    "read, Pillow refuses",
-    "refused, Pillow reads",
+    "refused, as by Pillow",
+    "read, but Pillow refuses",
+    "refused, but Pillow reads",
     "differs",
     "ended by a signal",
 )
@@ -134,13 +134,13 @@ def speed(candidates: Mapping[str, Decoder], sets: Mapping[str, list[np.ndarray]
     """Measure images per CPU second."""
     rows = []
     for name, contents in sets.items():
-        able = {label: partial(_rate, decoder, contents) for label, decoder in candidates.items()
+        measurable = {label: partial(_rate, decoder, contents) for label, decoder in candidates.items()
                 if label != "simplejpeg" or not name.endswith("(PNG)")}  # fmt: skip
-        for measure in able.values():
+        for measure in measurable.values():
             measure()
-        figures = interleaved(able, rounds)
+        figures = interleaved(measurable, rounds)
         size = sum(map(len, contents)) / len(contents) / 1024
-        cells = [spread(figures[label], 0) if label in able else "" for label in candidates]
+        cells = [spread(figures[label], 0) if label in measurable else "" for label in candidates]
         rows.append([f"{name}, {size:.0f} KiB", *cells])
     text = f"## Speed: images per CPU second, one core, {rounds} rounds, median (least to greatest)"
     return f"{text}\n\n{markdown_table(['set', *candidates], rows)}"
@@ -219,9 +219,9 @@ def _compared(decoder: Decoder, content: np.ndarray) -> str:
     try:
         pixels = decoder(content)
     except Exception:
-        return "refused, as Pillow" if reference is None else "refused, Pillow reads"
+        return "refused, as by Pillow" if reference is None else "refused, but Pillow reads"
     if reference is None:
-        return "read, Pillow refuses"
+        return "read, but Pillow refuses"
     return "same" if pixels.shape == reference.shape and abs(pixels - reference).max() <= 1 else "differs"
 
 

@@ -2,7 +2,7 @@
 
     python benchmarks/flop_counters.py [--tools distdl fvcore ...]
 
-Each counter runs in its own process, on the CPU, as documented; one that is not installed is left out,
+Each counter runs in its own process, on the CPU, as documented; one that is not installed is omitted,
 and a failure on a case is shown in the table. Writes benchmarks/results/flop_counters_cpu_DATE.md.
 """
 
@@ -230,7 +230,7 @@ def by_thop(module: nn.Module, inputs: tuple[Tensor, ...]) -> float:
 def by_ptflops(module: nn.Module, inputs: tuple[Tensor, ...], backend: str = "pytorch") -> float:
     from ptflops import get_model_complexity_info
 
-    class Several(nn.Module):  # it passes inputs by name
+    class Several(nn.Module):  # ptflops passes inputs by name
         def __init__(self) -> None:
             super().__init__()
             self.module = module
@@ -283,11 +283,11 @@ TOOLS: dict[str, tuple[str, Counter, Counter | None]] = {
     "ptflops, aten": ("ptflops", partial(by_ptflops, backend="aten"), None),
     "DeepSpeed": ("deepspeed", by_deepspeed, None),
 }
-"""The package, how it counts the forward pass and, where it can, a whole training step; all in multiply-adds."""
+"""Package, counter of the forward pass and, if supported, counter of a training step; all in multiply-adds."""
 
 
 def measure(tool: str) -> dict[str, dict[str, float | str]]:
-    """Multiply-adds that `tool` counts for each case, or the reason why there are none."""
+    """Return the multiply-adds that `tool` counts for each case, or the reason why there are none."""
     _, forward, training = TOOLS[tool]
     figures: dict[str, dict[str, float | str]] = {"forward": {}, "training": {}}
     for kind, names, counter in (("forward", CASES, forward), ("training", TRAINING, training)):
@@ -310,7 +310,7 @@ def measured_in_process(tool: str) -> dict[str, dict[str, float | str]] | None:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONWARNINGS": "ignore"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        print(f"{tool} is left out: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
+        print(f"{tool} is omitted: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
         return None
     return json.loads(done.stdout.strip().splitlines()[-1])
 

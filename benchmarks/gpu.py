@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TOTAL_S, REHEARSAL_S = 525.0, 3600.0
 """Time limits in seconds: of all parts together, and of each part in a rehearsal on the CPU."""
 PACKAGES = ("torch", "torchvision", "nvidia-ml-py", "numpy", "scipy", "tyro", "pydantic", "tomli_w", "rich", "pillow")
-WISHED = {"nvidia.dali": "DALI", "tyro": "tyro", "pydantic": "pydantic", "tomli_w": "tomli-w", "psutil": "psutil"}
+OPTIONAL = {"nvidia.dali": "DALI", "tyro": "tyro", "pydantic": "pydantic", "tomli_w": "tomli-w", "psutil": "psutil"}
 
 
 def main() -> int:
@@ -76,7 +76,7 @@ def run_all(wanted: list[str], device: str, options: argparse.Namespace, data: P
             parts[name] = part_in_process(argv, figures, limit_s, environment)
             status = parts[name].get("failed") or "done"
             print(f"[{time.monotonic() - began:5.0f} s] {name}: {status}", file=sys.stderr, flush=True)
-    without = [name for module, name in WISHED.items() if not importable(module)]
+    without = [name for module, name in OPTIONAL.items() if not importable(module)]
     report = {
         "device": device,
         "machine": machine(),
@@ -97,7 +97,7 @@ def run_all(wanted: list[str], device: str, options: argparse.Namespace, data: P
 def part_in_process(argv: list[str], figures: Path, limit_s: float, environment: Mapping[str, str]) -> dict[str, Any]:
     """Run one part. Returns its figures, or the reason why there are none. After the time limit it is killed."""
     if limit_s < 5:
-        return {"failed": "no time was left"}
+        return {"failed": "no time remained"}
     began = time.monotonic()
     process = subprocess.Popen(
         argv,

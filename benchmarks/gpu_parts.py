@@ -20,7 +20,7 @@ class Setting:
     toy: bool
     """Whether to run small sizes on the CPU."""
     data: Path | None
-    """Folder of real data sets."""
+    """Folder of data sets."""
 
     @property
     def device(self) -> str:
@@ -141,7 +141,7 @@ def fast_profiles(setting: Setting, folder: Path) -> Outcome:
     wanted = {"digits": [], "mnist-fast": cuda, "resnet20-cifar10": [*cuda, "--epochs", "12"]}
     for name, argv in wanted.items():
         if name not in profiles() or (name != "digits" and setting.data is None):
-            outcome.rows.append((name, "left out: no --data" if name in profiles() else "left out: no such profile"))
+            outcome.rows.append((name, "omitted: no --data" if name in profiles() else "omitted: no such profile"))
             continue
         data = ["--data.root", str(setting.data)] if setting.data else []
         small = ["--epochs", "1", "--data.limit", "500"] if setting.toy else []
@@ -241,7 +241,7 @@ def photo(job: tuple[Path, int, int]) -> None:
 def nvml(setting: Setting, folder: Path) -> Outcome:
     """Compare the sampler under a steady load with nvidia-smi at the same time, and measure the cost of a sample."""
     if setting.toy:
-        return Outcome(rows=[("nvml", "left out: it needs a GPU")])
+        return Outcome(rows=[("nvml", "omitted: it needs a GPU")])
     import torch
 
     from distdl.telemetry.nvml import NvmlDevice, uuid_of

@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=["photographs", "caltech101", "flowers"])
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
-    keep_freed()  # as in a training; the other loaders' workers are forked from here and have it, too
+    keep_freed()  # as in a training; workers of the other loaders are forked from this process and inherit it
     scratch = Path(tempfile.mkdtemp())
     try:
         parts = [on_files(name, options.data_root, scratch, options.rounds) for name in options.sets]

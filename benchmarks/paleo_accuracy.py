@@ -1,6 +1,6 @@
 """Errors of PALEO and of the calibrated predictor, compared with published and measured times.
 
-python benchmarks/paleo_accuracy.py published                    PALEO's own scaling figures, and others' GPU times
+python benchmarks/paleo_accuracy.py published                    PALEO's scaling figures, and published GPU times
 distdl calibrate machine.toml
 python benchmarks/paleo_accuracy.py machine machine.toml         a dozen networks on this machine, not calibrated on
 """
@@ -59,12 +59,15 @@ def scaling() -> str:
     for workers, published in ((2, 1.94), (4, 3.79), (8, 6.70)):
         steps = paleo.scale(network, platform, [workers], cluster, "weak")
         rows.append((f"AlexNet hybrid, {workers} workers", published, paleo.speedups(network, platform, steps)[0]))
-    cells = [[name, f"{was:g}", f"{predicted:.2f}", f"{predicted / was - 1:+.1%}"] for name, was, predicted in rows]
+    cells = [
+        [name, f"{published:g}", f"{predicted:.2f}", f"{predicted / published - 1:+.1%}"]
+        for name, published, predicted in rows
+    ]
     return markdown_table(["speedup", "published", "here", "difference"], cells)
 
 
 def gpus() -> str:
-    """Leave one network out, on both devices; then one family."""
+    """Leave out one network on both devices, then one family."""
     observations, names = cnn_benchmarks(BENCHMARKS)
     families = [FAMILY[name] for name in names]
     forms: dict[str, tuple[Sequence[Coefficient], bool]] = {

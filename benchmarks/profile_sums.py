@@ -12,7 +12,7 @@ from timing import markdown_table, write_result
 from distdl.profiling import layers
 
 SUBJECTS = {"resnet18": 8, "alexnet": 16, "vgg11": 4, "resnet50": 4, "mobilenet_v2": 8, "vit_b_16": 2}
-"""Networks and batches."""
+"""Batch sizes by network."""
 
 
 def main() -> None:
@@ -24,11 +24,11 @@ def main() -> None:
         torch.manual_seed(0)
         model = torchvision.models.get_model(name)
         times = layers.measure(model, torch.randn(batch, 3, 224, 224), rounds=rounds)
-        whole_s = times.total.step_s
+        total_s = times.total.step_s
         sums = (times.layer_sum.step_s, times.naive_sum.step_s)
         rows.append(
-            [f"{name}, batch {batch}", f"{1e3 * whole_s:,.1f}"]
-            + [cell for seconds in sums for cell in (f"{1e3 * seconds:,.1f}", f"{seconds / whole_s - 1:+.1%}")]
+            [f"{name}, batch {batch}", f"{1e3 * total_s:,.1f}"]
+            + [cell for seconds in sums for cell in (f"{1e3 * seconds:,.1f}", f"{seconds / total_s - 1:+.1%}")]
         )
         print(rows[-1], flush=True)
     head = ["network", "step, ms", "sum of layers", "off by", "naive sum", "off by"]

@@ -1,8 +1,8 @@
-"""Speed models fitted to real parameter-server runs on links of known bandwidth, compared with the known coefficient.
+"""Speed models fitted to parameter-server runs on links of known bandwidth, compared with the known coefficient.
 
 On links of 200 Mbit/s and 1 Gbit/s (network namespaces; needs root) the strategy `ps` trains a CNN of 3,274,634
 parameters synchronously with 1, 2, 4 servers x 1, 2, 4, 8 workers and a global batch size of 64; each is a separate
-host. Compute is replayed: first a real run at each worker's batch size is recorded, then workers wait for times sampled
+host. Compute is replayed: first a run at each worker's batch size is recorded, then workers wait for times sampled
 from it, and every byte is sent. The known coefficient is t2 = 2 S / B.
 
     python benchmarks/ps_ground_truth.py [--out runs/ps-ground-truth] [--budget-s 280]
@@ -156,7 +156,7 @@ def report(measured: dict[str, Measurements]) -> str:
         ),
         READ,
         "## t2\n\n" + markdown_table(header, known),
-        "## Mean error of step times left out\n\n" + markdown_table(["link", *FITS], errors),
+        "## Mean error of held-out step times\n\n" + markdown_table(["link", *FITS], errors),
         "## Configurations\n\n"
         + markdown_table(
             ["link", "servers", "workers", "ms per step", "Optimus off", "auto off", "auto, given, off"], times

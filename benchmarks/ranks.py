@@ -22,7 +22,7 @@ PRELOAD = ["torch", "torch._dynamo", "distdl.training.session", "distdl.strategi
 def run(
     work: Callable[..., Any], *arguments: Any, ranks: int, hosts: Hosts | None = None, timeout: float = 240
 ) -> list[Any]:
-    """Call work(rank, *arguments) in `ranks` processes, rank r on host r; return their results, by rank.
+    """Call work(rank, *arguments) in `ranks` processes, rank r on host r. Returns their results by rank.
 
     Args:
         work: a function of a module; what it returns is pickled.
@@ -75,13 +75,13 @@ def _places(ranks: int, hosts: Hosts | None) -> list[dict[str, str]]:
     """Environment variables that torchrun would set for each rank."""
     alone = {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
     if hosts:
-        meeting = {"MASTER_ADDR": hosts.hosts[0].address, "MASTER_PORT": "29500", **INTERFACE}
+        rendezvous = {"MASTER_ADDR": hosts.hosts[0].address, "MASTER_PORT": "29500", **INTERFACE}
     else:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
-            meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
-        meeting["GLOO_SOCKET_IFNAME"] = "lo"
-    return [{"WORLD_SIZE": str(ranks), "RANK": str(rank), **alone, **meeting} for rank in range(ranks)]
+            rendezvous = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
+        rendezvous["GLOO_SOCKET_IFNAME"] = "lo"
+    return [{"WORLD_SIZE": str(ranks), "RANK": str(rank), **alone, **rendezvous} for rank in range(ranks)]
 
 
 def _rank(

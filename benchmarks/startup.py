@@ -58,7 +58,7 @@ def main() -> None:
         subjects = {
             "import torch": lambda: seconds_to_import("torch"),
             "distdl.train, first step": lambda: seconds_to_step(out()),
-            "distdl.train, whole run of one step": lambda: seconds(*train, str(out())),
+            "distdl.train, complete run of one step": lambda: seconds(*train, str(out())),
             "distdl --help": lambda: seconds("-m", "distdl.cli", "--help"),
         }
         interleaved(subjects, 1)  # fills the page cache
@@ -66,7 +66,7 @@ def main() -> None:
     added = [a - b for a, b in zip(figures["distdl.train, first step"], figures["import torch"], strict=True)]
     rows = [[name, spread(values, 2)] for name, values in figures.items()]
     rows.append(["first step less import torch", spread(added, 2)])
-    table = markdown_table(["what", "seconds: median (range)"], rows)
+    table = markdown_table(["subject", "seconds: median (range)"], rows)
     print(table)
     print(write_result("startup", "cpu", f"{options.repeats} rounds, interleaved, files cached.\n\n{table}", "torch"))
 

@@ -26,7 +26,7 @@ from typing import Any
 
 from timing import interleaved, markdown_table, ratios, spread, write_result
 
-WORDS = (
+ARGV = (
     *("--model.name", "mnist-cnn", "--data.image-size", "28", "--data.loader", "synthetic", "--data.batch-size", "64"),
     *("--optim.name", "sgd", "--optim.lr", "0.001", "--optim.momentum", "0.9", "--optim.weight-decay", "0"),
     *("--schedule.name", "constant", "--epochs", "1000", "--evaluate-every", "1000", "--checkpoint.every-epochs", "0"),
@@ -44,25 +44,25 @@ class Subject:
     ranks: int = 2
     strategy: str = "ddp"
     argv: tuple[str, ...] = ()
-    apart: bool = False
+    independent: bool = False
     """Whether the ranks are independent of each other."""
     plain: bool = False
     """Whether to train with the manual loop."""
-    keeps: bool = False
-    """Whether that loop keeps the memory that a step frees, as distdl does."""
+    keeps_memory: bool = False
+    """Whether that loop keeps_memory the memory that a step frees, as distdl does."""
 
 
-ALONE, BESIDE, PLAIN, DDP = "distdl, 1 rank", "distdl, 2 x 1 rank, no exchange", "plain DDP", "distdl ddp"
+ALONE, INDEPENDENT, PLAIN, DDP = "distdl, 1 rank", "distdl, 2 x 1 rank, no exchange", "plain DDP", "distdl ddp"
 KEPT = "plain DDP, memory kept"
 SUBJECTS = {
     PLAIN: Subject(plain=True),
-    KEPT: Subject(plain=True, keeps=True),
+    KEPT: Subject(plain=True, keeps_memory=True),
     DDP: Subject(),
     "distdl horovod": Subject(strategy="horovod"),
     "distdl deepspeed, stage 0": Subject(strategy="deepspeed", argv=("--deepspeed.stage", "0")),
     "distdl deepspeed, stage 1": Subject(strategy="deepspeed", argv=("--deepspeed.stage", "1")),
     ALONE: Subject(ranks=1, strategy="single"),
-    BESIDE: Subject(strategy="single", apart=True),
+    INDEPENDENT: Subject(strategy="single", independent=True),
 }
 
 
@@ -91,13 +91,13 @@ class Rendezvous:
         self._subject, self._server = subject, None
 
     def __enter__(self) -> list[tuple[int, dict[str, str]]]:
-        size = 1 if self._subject.apart else self._subject.ranks
+        size = 1 if self._subject.independent else self._subject.ranks
         if self._subject.strategy == "horovod":
             return list(enumerate(self._horovod(size)))
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
-            meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
-        variables = {"WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size), **meeting}
+            rendezvous = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
+        variables = {"WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size), **rendezvous}
         return [(rank, variables | {"RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in range(self._subject.ranks)]
 
     def _horovod(self, size: int) -> list[dict[str, str]]:
@@ -118,7 +118,7 @@ class Rendezvous:
 
 def _rank(subject: Subject, steps: int, place: Mapping[str, str], rank: int, folder: str, warm: Any) -> None:
     os.environ.update(place)
-    if subject.apart and rank:
+    if subject.independent and rank:
         steps *= 2  # so that rank 0 is never alone while it is timed
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[rank % len(cores)]})
@@ -140,7 +140,7 @@ def _plain(subject: Subject, steps: int) -> dict[str, Any]:
     from distdl.runtime.memory import keep_freed
 
     torch.set_num_threads(1)
-    if subject.keeps:
+    if subject.keeps_memory:
         keep_freed()
     dist.init_process_group("gloo")
     torch.manual_seed(0)
@@ -178,7 +178,7 @@ def _by_distdl(subject: Subject, steps: int, out: Path, warm: Any) -> dict[str, 
                 phases.append(trainer.clock.read())
 
     argv = [
-        *WORDS,
+        *ARGV,
         *subject.argv,
         "--strategy",
         subject.strategy,
@@ -224,27 +224,31 @@ def report(figures: dict[str, list[float]], phases: dict[str, list[dict[str, flo
     """Tables of step times and of the time that two ranks lose."""
     speed = ratios({name: [1 / value for value in values] for name, values in figures.items()}, to=PLAIN)
     rows = [
-        [name, spread([value * 1e3 for value in values], 1), "" if name in (ALONE, BESIDE) else spread(speed[name])]
+        [
+            name,
+            spread([value * 1e3 for value in values], 1),
+            "" if name in (ALONE, INDEPENDENT) else spread(speed[name]),
+        ]
         for name, values in figures.items()
     ]
     steps_table = markdown_table(["training", "step in ms: median (range)", "speed over plain DDP"], rows)
     efficiency = ratios({ALONE: figures[ALONE], DDP: figures[DDP]}, to=DDP)[ALONE]
-    alone, beside, both = (statistics.median(figures[name]) * 1e3 for name in (ALONE, BESIDE, DDP))
+    alone, independent_ms, both = (statistics.median(figures[name]) * 1e3 for name in (ALONE, INDEPENDENT, DDP))
     names = list(phases[DDP][0])
     parts = [
-        [name, *(f"{statistics.median(p[name] for p in phases[way]) * 1e3:.2f}" for way in (ALONE, BESIDE, DDP))]
+        [name, *(f"{statistics.median(p[name] for p in phases[way]) * 1e3:.2f}" for way in (ALONE, INDEPENDENT, DDP))]
         for name in names
     ]
-    parts_table = markdown_table(["phase, ms per step", ALONE, BESIDE, DDP], parts)
+    parts_table = markdown_table(["phase, ms per step", ALONE, INDEPENDENT, DDP], parts)
     return "\n\n".join(
         [
             f"{len(figures[DDP])} rounds of {steps} steps, interleaved; fp32, batch 64 per rank, one core per rank.",
             steps_table,
             f"Efficiency of two ranks with ddp (step time of one rank / step time of two): {spread(efficiency)}.",
             (
-                f"A step of two ranks takes {both - alone:.1f} ms longer. {beside - alone:.1f} ms of these are lost "
-                "even without communication, because the ranks share memory bandwidth, caches and power. "
-                f"{both - beside:.1f} ms are the exchange of 13.1 MB of gradients."
+                f"A step of two ranks takes {both - alone:.1f} ms longer. {independent_ms - alone:.1f} ms of these are "
+                "lost even without communication, because the ranks share memory bandwidth, caches and power. "
+                f"{both - independent_ms:.1f} ms are the exchange of 13.1 MB of gradients."
             ),
             parts_table,
         ]

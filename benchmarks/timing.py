@@ -31,7 +31,7 @@ def ratios(figures: Mapping[str, Sequence[float]], to: str) -> dict[str, list[fl
 
 
 def spread(values: Sequence[float], digits: int = 3) -> str:
-    """Format values as "median (least to greatest)"."""
+    """Format values as "median (minimum to maximum)"."""
     low, high = min(values), max(values)
     return f"{statistics.median(values):.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 

@@ -2,7 +2,7 @@
 
     python docs/gallery.py FOLDER [STUDY ...]      without names, all studies of `distdl study list`
 
-Trials that are complete under runs/ are not run again. A study whose data or programs are missing is left out: the exit
+Trials that are complete under runs/ are not run again. A study whose data or programs are missing is omitted: the exit
 code is then 1, and the index states the reason.
 """
 
@@ -31,7 +31,7 @@ CSV.</p>
 def main(folder: Path, studies: list[str]) -> int:
     """Write all pages and index.html into `folder`. Returns 0 if no page is missing."""
     folder.mkdir(parents=True, exist_ok=True)
-    pages = {"run": "one run", "runs": "two runs side by side"}
+    pages = {"run": "one run", "runs": "comparison of two runs"}
     single, double = Path("runs/gallery/1-process"), Path("runs/gallery/2-processes")
     train(single, ranks=1)
     train(double, ranks=2)
@@ -43,12 +43,12 @@ def main(folder: Path, studies: list[str]) -> int:
         done = run([*DISTDL, "study", "run", study, "--quick"])
         if done.returncode:
             missing[study] = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1]
-            print(f"{study}: left out: {missing[study]}", flush=True)
+            print(f"{study}: omitted: {missing[study]}", flush=True)
         else:
             report([Path(f"runs/studies/{study}-quick")], folder / f"{study}.html")
             pages[study] = f"study {study}"
     rows = [f'<li><a href="{name}.html">{title}</a></li>' for name, title in pages.items()]
-    rows += [f"<li>{study}: left out: {html.escape(reason)}</li>" for study, reason in missing.items()]
+    rows += [f"<li>{study}: omitted: {html.escape(reason)}</li>" for study, reason in missing.items()]
     (folder / "index.html").write_text(INDEX.format(rows="\n".join(rows)), encoding="utf-8")
     return int(bool(missing))
 

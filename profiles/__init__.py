@@ -1,1 +1,1 @@
-"""Profiles that ship with distdl: training, studies, devices and networks, all TOML."""
+"""Profiles that are included in distdl: TOML files of trainings, studies, devices and networks."""

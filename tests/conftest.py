@@ -1,4 +1,4 @@
-"""Fixtures and hooks of all tests: real data unpacked once, a clean environment, and no skips in CI."""
+"""Fixtures and hooks of all tests: data sets unpacked once, a clean environment, and no skips in CI."""
 
 import fcntl
 import os
@@ -15,7 +15,7 @@ from hypothesis import settings
 from debian import needs, needs_namespaces
 
 PACKED = Path(os.environ.get("DISTDL_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
-"""Folder of packed real data sets with its unpack.py."""
+"""Folder of packed data sets with their unpack.py."""
 pytest_plugins = ["nvml_driver"]
 QUARANTINED = pytest.StashKey[int]()
 """Number of quarantined tests in this run."""
@@ -34,7 +34,7 @@ def quarantined() -> dict[str, str]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give a second try to the quarantined tests only; the summary counts them."""
+    """Rerun quarantined tests once if they fail."""
     names = quarantined()
     listed = [item for item in items if item.nodeid.split("[")[0].removeprefix("tests/") in names]
     for item in listed:
@@ -43,7 +43,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Count the quarantined tests of this run."""
+    """Print the number of quarantined tests."""
     terminalreporter.write_line(f"quarantined tests: {config.stash.get(QUARANTINED, 0)} (tests/quarantine.txt)")
 
 
@@ -58,9 +58,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session")
 def data_root() -> Path:
-    """Real data sets and weights in their distributors' layout, unpacked once for all sessions."""
+    """Data sets and weights in their distributors' layout, unpacked once for all sessions."""
     if not (PACKED / "unpack.py").is_file():
-        pytest.skip(f"no packed data sets at {PACKED}: set DISTDL_TEST_DATA to the folder that holds their unpack.py")
+        pytest.skip(
+            f"no packed data sets at {PACKED}: set DISTDL_TEST_DATA to the folder that contains their unpack.py"
+        )
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE.parent / "test-data.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -84,14 +86,14 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterat
 
 @pytest.fixture
 def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Cache of measured statistics and unpacked archives in the test's folder."""
+    """Use a cache folder in the test's folder, and return its path."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache" / "distdl"
 
 
 @pytest.fixture
 def in_ranks(request: pytest.FixtureRequest) -> Callable[[Callable[[int], Any]], list[Any]]:
-    """`rank_threads.run_ranks` with as many ranks as the test's marker world_size states."""
+    """`rank_threads.run_ranks` with the number of ranks in the test's marker world_size."""
     from rank_threads import run_ranks
 
     return partial(run_ranks, request.node.get_closest_marker("world_size").args[0])
@@ -99,13 +101,13 @@ def in_ranks(request: pytest.FixtureRequest) -> Callable[[Callable[[int], Any]],
 
 @pytest.fixture
 def root() -> None:
-    """Skip where several hosts on one machine cannot be made."""
+    """Skip the test if hosts cannot be emulated on this machine."""
     needs_namespaces()
 
 
 @pytest.fixture
 def sshd(root: None) -> None:
-    """Skip where hosts cannot reach each other by ssh."""
+    """Skip the test if hosts cannot connect by ssh."""
     needs("openssh-server", program="sshd")
     needs("openssh-client", program="ssh-keygen")
 

@@ -37,7 +37,7 @@ PROGRAM = re.compile(
 )
 NEEDS = re.compile(r"<!-- needs: ([^>]+) -->")
 READS = ("doctor", "list", "data list", "study list", "flops", "paleo")
-"""Verbs that take seconds and write nothing: their commands run."""
+"""Subcommands that take seconds and write nothing; the tests run them."""
 SHORT = ("--max-steps", "2")
 """Arguments that the slow tests add to each training except that of digits, as a page's trainings may take hours."""
 
@@ -168,12 +168,12 @@ def test_every_command_is_valid(command: Command, folder: Path) -> None:
     elif argv[0].startswith(".venv/bin/"):
         tool(argv)
     else:
-        assert argv[0] in checks, f"{command}: {argv[0]} is not known to this test, which must learn to check it"
+        assert argv[0] in checks, f"{command}: {argv[0]} is not known to this test, add a check for it"
         checks[argv[0]]()
 
 
 def distdl(argv: list[str]) -> None:
-    """Run a command that only reads or is dry; parse all others."""
+    """Run a command that only reads or has --dry-run; parse all others."""
     verb = " ".join(argv[:2]) if " ".join(argv[:2]) in VERBS else argv[0]
     rest = argv[len(verb.split()) :]
     if verb == "train" and rest not in (["--list"], ["--help"]):
@@ -205,7 +205,7 @@ def parsed(verb: str, argv: list[str]) -> None:
 
 
 def study_run(argv: list[str]) -> None:
-    """The study is registered, and has the settings that the command names."""
+    """Check that the study is registered and has the settings in the command."""
     from distdl.cli import study as commands
     from distdl.studies.runner import catalog
     from distdl.studies.runner.settings import resolve
@@ -241,7 +241,7 @@ def make(argv: list[str]) -> None:
 
 
 def tool(argv: list[str]) -> None:
-    """A program of the environment that `make` sets up; pytest's arguments name existing tests."""
+    """Check that a program is in the environment of `make`, and that pytest's arguments are existing tests."""
     name = Path(argv[0]).name
     assert (Path(sys.executable).parent / name).exists(), f"{name} is not in the environment"
     for argument in argv[1:]:
@@ -250,7 +250,7 @@ def tool(argv: list[str]) -> None:
 
 
 def extras(argv: list[str]) -> None:
-    """`pip install 'distdl[EXTRA]'` names an extra that exists."""
+    """Check that the extra in `pip install 'distdl[EXTRA]'` exists."""
     match = re.fullmatch(r"distdl(?:\[([\w,-]+)\])?", argv[-1])
     assert argv[0] == "install" and match, f"pip {' '.join(argv)} does not install distdl"
     known = metadata("distdl").get_all("Provides-Extra")
@@ -259,7 +259,7 @@ def extras(argv: list[str]) -> None:
 
 
 def script(argv: list[str]) -> None:
-    """A script that exists and has these options. Benchmarks run when their figures are measured."""
+    """Check that the script exists and has these options, without running it."""
     if argv[:2] == ["-m", "distdl.train"]:
         training(argv[2:], "single")
         return
@@ -275,7 +275,7 @@ def script(argv: list[str]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [name for name, commands in COMMANDS.items() if commands])
 def test_the_commands_of_a_page_run_in_order(page: str, folder: Path) -> None:
-    """A page's commands in the order of the page, in one folder, except those that need what a test cannot provide."""
+    """Run the commands of a page in order, in one folder, except those with a comment `needs`."""
     programs = Path(sys.executable).parent
     environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
     commands = [each for each in COMMANDS[page] if not each.needs and is_runnable(each.text)]
@@ -285,18 +285,18 @@ def test_the_commands_of_a_page_run_in_order(page: str, folder: Path) -> None:
 
 
 def is_runnable(text: str) -> bool:
-    """Whether the slow tests start this command: figures of benchmarks are measured on their own."""
+    """Whether the slow tests run this command; benchmarks are not run."""
     return text.split(maxsplit=1)[0] in RUNNABLE and "benchmarks/" not in text
 
 
 def shortened(text: str) -> str:
-    """The command, with few steps if it trains anything except digits."""
+    """Return the command, with few steps if it trains another network than digits."""
     trains = re.match(r"distdl train |.* -m distdl\.train ", text) and "--list" not in text and "--help" not in text
     return text if not trains or "digits" in text else f"{text} {' '.join(SHORT)}"
 
 
-def test_start_page_in_a_small_form(tmp_path: Path) -> None:
-    """Train, resume, explain, report and export, as start.md and train.md do, on two epochs."""
+def test_the_start_page_with_a_short_training(tmp_path: Path) -> None:
+    """Train two epochs, resume, explain, report and export, as in start.md and train.md."""
     from jobs import QUIET, Ranks
 
     argv = ["--profile", "digits", "--out", "runs/first", "--epochs", "2", "--log-every-s", "0", *QUIET]
@@ -310,7 +310,7 @@ def test_start_page_in_a_small_form(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("page", PYTHON, ids=lambda page: page.name)
 def test_python_blocks_run(page: Path, folder: Path) -> None:
-    """The Python blocks of a page run one after the other, as in one session."""
+    """Run the Python blocks of a page in order, in one session."""
     session: dict[str, object] = {"__name__": page.stem}
     sys.modules[page.stem] = type(sys)(page.stem)  # dataclasses look up the module of a class
     try:
@@ -324,7 +324,7 @@ def test_python_blocks_run(page: Path, folder: Path) -> None:
 
 @pytest.mark.parametrize(("page", "block"), TOML, ids=lambda each: getattr(each, "name", None) or str(each.line))
 def test_toml_blocks_are_valid(page: Path, block: Block, tmp_path: Path) -> None:
-    """TOML blocks parse; the code that reads profiles, devices and networks accepts those that are one."""
+    """Parse TOML blocks, and read profiles, devices and networks with the code of distdl."""
     from distdl.perf import hardware
 
     table = tomllib.loads(block.text)
@@ -348,7 +348,7 @@ def test_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 120
 
 
-def test_few_pictures() -> None:
+def test_every_picture_is_used() -> None:
     """Generated pages and figures are not committed: `make gallery` builds them."""
     pictures = [path for path in (ROOT / "docs").rglob("*") if path.suffix in (".png", ".svg", ".jpg", ".gif")]
     assert len(pictures) <= 10
@@ -358,7 +358,7 @@ def test_few_pictures() -> None:
 
 
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
-    """The command of `make docs`: a broken link, or a page that no table of contents lists, is an error."""
+    """Run the command of `make docs`: a broken link, or a page without a table of contents, is an error."""
     options = ["--quiet", "--fail-on-warning", "--keep-going", "-d", tmp_path / "doctrees"]
     argv = [sys.executable, "-m", "sphinx", *options, "-c", ROOT / "docs", ROOT, tmp_path / "site"]
     done = subprocess.run(argv, capture_output=True, text=True)
@@ -367,7 +367,7 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
 
 
 def test_upgrading_names_modules_that_exist() -> None:
-    """Each new name of UPGRADING.md can be imported, and each old one that it lists as moved cannot."""
+    """Each new name in UPGRADING.md can be imported, and each old one cannot."""
     text = (ROOT / "UPGRADING.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (`distdl\.[^|]+) \| (`distdl\.[^|]+) \|$", text, re.MULTILINE)
     pairs = [
@@ -379,6 +379,6 @@ def test_upgrading_names_modules_that_exist() -> None:
         assert new.startswith(f"{old}.") or not find_spec(old), f"{old} still exists"
 
 
-def test_changelog_has_the_version_and_what_is_unreleased() -> None:
+def test_the_changelog_has_the_version_and_unreleased_changes() -> None:
     headings = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert headings[:2] == ["Unreleased", distdl_version]

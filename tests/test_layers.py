@@ -1,4 +1,4 @@
-"""Layers of pyproject.toml: import-linter checks that no import breaks them; here, that they allow no unused import."""
+"""Layers of pyproject.toml: they allow no unused import (import-linter checks that no import breaks them)."""
 
 import itertools
 import re
@@ -12,7 +12,7 @@ from repository import ROOT
 CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
 LAYERS = {contract["name"]: contract for contract in CONTRACTS if contract["type"] == "layers"}
 UNUSED = {("distdl.planner", "distdl.training | distdl.report")}
-"""Permissions without an import: the planner will compare finished runs with their prediction."""
+"""Allowed imports that are not used yet: the planner will compare finished runs with their prediction."""
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def members(layer: str) -> tuple[str, ...]:
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_each_layer_imports_from_the_next(name: str, graph: grimp.ImportGraph) -> None:
-    """Two layers without an import between them can be siblings, which forbids more."""
+    """Two layers without an import between them should be siblings, which is stricter."""
     contract, used = LAYERS[name], imports(graph)
     prefix = "".join(f"{container}." for container in contract.get("containers", ()))
     layers = [" | ".join(prefix + part.strip() for part in layer.split("|")) for layer in contract["layers"]]
@@ -51,7 +51,7 @@ def test_each_layer_imports_from_the_next(name: str, graph: grimp.ImportGraph) -
     assert unused == {pair for pair in UNUSED if set(pair) <= set(layers)}
 
 
-def test_no_module_imports_itself_through_others(graph: grimp.ImportGraph) -> None:
+def test_there_are_no_circular_imports(graph: grimp.ImportGraph) -> None:
     cyclic = {
         tuple(sorted((importer, imported)))
         for importer, imported in imports(graph)

@@ -38,4 +38,4 @@ def test_serial_part_runs_after_a_failure_of_the_parallel_part(parallel: int, se
     done = subprocess.run([make, "-s", "test"], capture_output=True, text=True)
     assert done.stdout.split() == ["parallel", "serial"]
     assert bool(done.returncode) == bool(fails), done.stderr
-    assert "warning" not in done.stderr  # as of a target that is defined twice
+    assert "warning" not in done.stderr  # such as that for a target that is defined twice

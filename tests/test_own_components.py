@@ -1,4 +1,4 @@
-"""Wrong components of a user, of every kind: one line that names the setting and the component, exit code 2."""
+"""Invalid user components of every kind: a one-line error that names the setting and the component, exit code 2."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def argv(group: str, name: str) -> list[str]:
 
 
 def error(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """The only line that a command prints, apart from a warning of other programs on this machine."""
+    """Run a command and return its one-line error, without a warning about other programs on this machine."""
     code = main(arguments)
     captured = capsys.readouterr()
     lines = [line for line in captured.err.splitlines() if not line.startswith("warning: other programs use ")]
@@ -36,7 +36,7 @@ def error(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 @pytest.mark.parametrize("group", sorted(KINDS))
-def test_what_is_not_callable_is_refused(
+def test_a_value_that_is_not_callable_is_refused(
     group: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if group == "studies":  # a value, not a callable, and known by an entry point only
@@ -51,7 +51,7 @@ def test_what_is_not_callable_is_refused(
 
 
 @pytest.mark.parametrize("group", sorted(KINDS))
-def test_what_cannot_be_imported_is_refused(group: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_component_that_cannot_be_imported_is_refused(group: str, capsys: pytest.CaptureFixture[str]) -> None:
     where = KINDS[group].where
     if group == "studies":
         assert 'study "no_such:STUDY" is not known' in error(capsys, *argv(group, "no_such:STUDY"))
@@ -123,20 +123,22 @@ WRONG = [
 
 
 def test_the_table_has_every_kind() -> None:
-    assert {group for group, *_ in WRONG} == KINDS.keys() - {"studies"}  # see test_what_is_not_callable_is_refused
+    assert {group for group, *_ in WRONG} == KINDS.keys() - {
+        "studies"
+    }  # see test_a_value_that_is_not_callable_is_refused
 
 
 @pytest.mark.parametrize(("group", "name", "message"), WRONG, ids=[name for _, name, _ in WRONG])
-def test_what_returns_something_else_is_refused(
+def test_a_wrong_return_value_is_refused(
     group: str, name: str, message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """Nothing is written, also if the fault is found at the first step."""
+    """No file is written, even if the error is detected at the first step."""
     start = "TextMetric" if name == "TextMetric" else f"{PARTS}:{name}"
     assert error(capsys, *argv(group, f"{PARTS}:{name}")).startswith(f"{KINDS[group].where}: {start} {message}")
     assert not list(tmp_path.iterdir())
 
 
-def test_an_option_that_a_component_refuses_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_option_that_a_component_refuses_is_a_one_line_error(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [*argv("optimizers", "torch.optim:NAdam"), "--options", "optimizer.eps=-1"]
     assert error(capsys, *arguments).startswith("optim.name: torch.optim:NAdam failed: ValueError: Invalid epsilon")
 
@@ -169,6 +171,6 @@ MEMBERS = {
 
 
 @pytest.mark.parametrize(("message", "changes"), MEMBERS.items())
-def test_the_first_wrong_member_of_a_data_set_is_named(message: str, changes: dict[str, object]) -> None:
+def test_the_first_invalid_field_of_a_data_set_is_named(message: str, changes: dict[str, object]) -> None:
     assert problem(small_set(**changes)).startswith(message)
     assert problem(small_set()) == ""

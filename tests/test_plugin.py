@@ -39,9 +39,9 @@ TRAINING = [
 
 @pytest.fixture(scope="module")
 def environ(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Variables of a process that finds the installed package."""
+    """Environment variables of a process that finds the installed package."""
     source, site = tmp_path_factory.mktemp("plugin") / "source", tmp_path_factory.mktemp("site")
-    shutil.copytree(PLUGIN, source)  # setuptools writes into the source folder
+    shutil.copytree(PLUGIN, source)  # because setuptools writes into the source folder
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-build-isolation", "--no-deps"]
     subprocess.run([*install, "--target", site, source], check=True, timeout=300)
     return os.environ | {"PYTHONPATH": str(site)}
@@ -88,8 +88,8 @@ def test_a_resumed_training_needs_the_same_components(environ: dict[str, str], t
 
 def test_the_page_shows_the_same_code() -> None:
     page = (ROOT / "docs/extend.md").read_text(encoding="utf-8")
-    source = (PLUGIN / "src/own_parts/__init__.py").read_text(encoding="utf-8")
-    blocks = re.findall(r"```python\n# own_parts\n(.*?)```", page, re.DOTALL)
+    source = (PLUGIN / "src/my_components/__init__.py").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n# my_components\n(.*?)```", page, re.DOTALL)
     assert len(blocks) == len(NAMES) + 1  # the first one has the imports
     for block in blocks:
         assert block.strip() in source

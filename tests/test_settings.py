@@ -1,7 +1,7 @@
-"""An invalid value for any field of any settings class is one line with its name, and exit code 2.
+"""An invalid value for any field of any settings class is a one-line error with its name, and exit code 2.
 
-The classes are found by walking: the verbs' functions, the registered studies, the factories of components. The values
-are made from the types (tests/support/invalid_values.py), so that a new field or class is covered without a row here.
+The classes are those of the subcommands' functions, the registered studies and the components' factories. The values
+The classes are those of the functions of subcommands, the registered studies and the component factories. The values
 `tests/core/test_fields.py` does the same for `Config`.
 """
 
@@ -36,7 +36,7 @@ from invalid_values import as_arguments, fields, invalid, out_of_range, valid
 
 STUDIES = {name: catalog.find(name) for name in registry.rows("studies")}
 PARSE_ALONE = {"study run": run}
-"""Verbs that parse their arguments on their own, and the function that they parse for; train parses for `Config`."""
+"""Subcommands that parse their arguments themselves, and the parsed function; train parses for `Config`."""
 
 
 def check_message(error: pytest.ExceptionInfo[UserError], name: str, value: Any) -> None:
@@ -88,7 +88,7 @@ def test_overrides_of_a_study_are_checked_before_its_first_trial() -> None:
 
 
 class Option(NamedTuple):
-    """A value that a verb's command line takes."""
+    """An option of a subcommand that takes a value."""
 
     verb: str
     parameter: str
@@ -111,7 +111,7 @@ def function_of(verb: str) -> Callable[..., Any]:
 
 @functools.cache
 def options(verb: str) -> tuple[Option, ...]:
-    """Options of a verb that take a value: a flag takes none."""
+    """Options of a subcommand that take a value, which flags do not."""
     function, listed = function_of(verb), []
     hints = typing.get_type_hints(function, include_extras=True)
     for parameter in inspect.signature(function).parameters.values():
@@ -128,7 +128,7 @@ def options(verb: str) -> tuple[Option, ...]:
 
 
 def command_line(option: Option, texts: list[str]) -> list[str]:
-    """Arguments of a verb: `texts` for one option, and valid values for the others that are required."""
+    """Arguments of a subcommand: `texts` for one option, and valid values for the required ones."""
     positional, rest = [], []
     parameters = inspect.signature(function_of(option.verb)).parameters
     for each in options(option.verb):
@@ -142,7 +142,7 @@ def command_line(option: Option, texts: list[str]) -> list[str]:
 
 
 class Accepted(Exception):
-    """The arguments were accepted, and the verb would have run."""
+    """The arguments were accepted, and the subcommand would have run."""
 
 
 OPTIONS = [option for verb in VERBS if verb != "train" for option in options(verb)]
@@ -154,8 +154,8 @@ def test_options_and_studies_are_found() -> None:
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: f"{option.verb} {option.label}")
-def test_an_option_of_a_verb(option: Option) -> None:
-    """The verb is not called: its types alone refuse the value."""
+def test_an_invalid_value_of_an_option_is_refused(option: Option) -> None:
+    """The types refuse the value before the subcommand is called."""
 
     @functools.wraps(function_of(option.verb))
     def accept(*args: Any, **named: Any) -> None:
@@ -191,7 +191,7 @@ VALID = {
     "data bench": "digits",
     "study run": "decathlon",
 }
-"""Valid arguments of the verbs that take text in a notation of its own, which the verb reads."""
+"""Valid arguments of the subcommands with options in a special notation."""
 FREE = ("slurm end state", "study run slurm")
 """Text that distdl does not interpret."""
 TEXTS = [
@@ -203,7 +203,7 @@ TEXTS = [
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the files that `VALID` names."""
+    """Write the files that `VALID` names."""
     folder = tmp_path_factory.mktemp("files")
     rows = [(s, w, 64, 1 / (0.01 + 0.1 / w + 0.02 * w / s)) for s in (1, 2, 3) for w in (1, 2, 3, 4)]
     lines = ["servers,workers,batch_size,steps_per_s", *(",".join(map(str, row)) for row in rows)]
@@ -218,7 +218,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("text", ["no\x1b[31m such", "é\n"])
 @pytest.mark.parametrize("option", TEXTS, ids=lambda option: f"{option.verb} {option.label}")
-def test_a_text_that_is_not_in_the_notation_of_an_option(
+def test_a_text_that_is_not_in_the_notation_of_an_option_is_refused(
     option: Option, text: str, files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(files)
@@ -232,7 +232,7 @@ def test_a_text_that_is_not_in_the_notation_of_an_option(
 @pytest.mark.parametrize(
     ("kind", "read"), [(hardware.Device, hardware.device), (hardware.NetworkLink, hardware.network)]
 )
-def test_a_data_sheet(kind: type, read: Callable[[str], Any]) -> None:
+def test_an_invalid_value_in_a_data_sheet_is_refused(kind: type, read: Callable[[str], Any]) -> None:
     sheet = {"name": "mine", "bandwidth_gb_per_s": 1.0, "peak_tflops": {"fp32": 1.0}}
     if kind is hardware.NetworkLink:
         sheet = {"name": "mine", "bandwidth_gbit_per_s": 1.0}
@@ -245,7 +245,7 @@ def test_a_data_sheet(kind: type, read: Callable[[str], Any]) -> None:
 
 
 def component_settings() -> Iterator[tuple[str, str, str, Any]]:
-    """Settings of distdl's own components that are no fields of `Config`: parameters with a default."""
+    """Settings of distdl's components that are not fields of `Config`: parameters with a default."""
     for group, rows in COMPONENTS.items():
         for name, row in rows.items():
             component = registry.load(row.factory, group)
@@ -262,7 +262,7 @@ def component_settings() -> Iterator[tuple[str, str, str, Any]]:
 
 
 @pytest.mark.parametrize(("group", "component", "name", "kind"), list(component_settings()))
-def test_a_setting_of_a_component(group: str, component: str, name: str, kind: Any) -> None:
+def test_an_invalid_setting_of_a_component_is_refused(group: str, component: str, name: str, kind: Any) -> None:
     factory = factories.get(group, component)
     parameters = inspect.signature(factory.call).parameters.items()
     required = [each for each, parameter in parameters if parameter.default is parameter.empty]

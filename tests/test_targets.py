@@ -1,4 +1,4 @@
-"""Every "package.module:attribute" text of the package can be imported: a linter of imports does not see them."""
+"""Every "package.module:attribute" text in the package can be imported; linters do not check them."""
 
 import ast
 import contextlib
@@ -17,7 +17,7 @@ PACKAGES = {folder.name for folder in (ROOT / "distdl").iterdir() if folder.is_d
 
 
 def targets(file: Path) -> Iterator[tuple[str, int]]:
-    """Texts that name a module of distdl, or an attribute of one, and their lines."""
+    """Texts that name a module of distdl or one of its attributes, with line numbers."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         text = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
         match = TARGET.fullmatch(text)

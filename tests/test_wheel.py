@@ -70,7 +70,7 @@ def test_all_files_are_in_the_wheel(wheel: Path) -> None:
     assert inside == sources | profiles
 
 
-def test_type_checkers_see_its_annotations(wheel: Path) -> None:
+def test_the_wheel_has_py_typed(wheel: Path) -> None:
     """PEP 561: without py.typed a type checker ignores the annotations of an installed package."""
     assert "distdl/py.typed" in zipfile.ZipFile(wheel).namelist()
 

@@ -1,7 +1,7 @@
 """`distdl.core` and `distdl.perf` in an environment without torch: they import, and pass their tests.
 
-The environment is a virtual environment that holds the installed distributions of `NEEDED` and of their dependencies as
-links, and nothing else. So it needs no network and no package cache.
+The virtual environment contains only links to the installed distributions of `NEEDED` and of their dependencies, so
+that it needs no network and no package cache.
 """
 
 import ast
@@ -24,11 +24,11 @@ LONG = " or ".join(
         *("auto_finds", "new_configuration_meets", "nearer_the_truth", "costs_less_than"),
     )
 )
-"""Tests that are left out (coverage, averages over many fits, time): the other tests run the same functions."""
+"""Tests that are not run because they take long: the other tests run the same functions."""
 
 
 def _with_dependencies(names: tuple[str, ...]) -> dict[str, Distribution]:
-    """The distributions of these names and all that they require, by name."""
+    """The distributions with these names and their dependencies, by name."""
     queue, distributions = list(names), {}
     while queue:
         name = queue.pop()

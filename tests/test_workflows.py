@@ -20,7 +20,7 @@ def steps(workflow: Path) -> list[dict[str, Any]]:
     return [step for job in jobs for step in job.get("steps", [])]
 
 
-def test_the_workflows_exist() -> None:
+def test_workflows_are_found() -> None:
     assert {workflow.stem for workflow in WORKFLOWS} == {"lint", "tests", "wheel", "docs", "gallery", "release"}
 
 
@@ -58,8 +58,8 @@ def test_pre_commit_runs_tools_of_the_environment() -> None:
     local = [hook for repository in config["repos"] if repository["repo"] == "local" for hook in repository["hooks"]]
     assert {hook["id"] for hook in local} == {"ruff-check", "ruff-format", "codespell", "plain-english"}
     assert all(hook["entry"].startswith(".venv/bin/") for hook in local)
-    kept_small = [hook for hook in config["repos"][0]["hooks"] if hook["id"] == "check-added-large-files"]
-    assert kept_small[0]["args"] == ["--maxkb=500"]
+    size_hooks = [hook for hook in config["repos"][0]["hooks"] if hook["id"] == "check-added-large-files"]
+    assert size_hooks[0]["args"] == ["--maxkb=500"]
 
 
 def test_no_file_is_larger_than_pre_commit_allows() -> None:

@@ -18,19 +18,19 @@ OPTIONS: tuple[dict[str, Any], ...] = (
     {"lr": 0.1, "momentum": 0.8, "weight_decay": 0.2, "betas": (0.9, 0.999), "centered": True},
     {"lr": 0.2, "momentum": 0.9, "weight_decay": 0.1, "betas": (0.8, 0.9), "centered": True},
 )
-"""Of rank 0 and of the others. Those that decide which tensors a state has are the same."""
-LEFT_OUT = ("LBFGS", "SparseAdam")
-"""They need a closure and sparse gradients; Horovod's own tests leave them out too."""
+"""Options of rank 0 and of the other ranks. Options that determine the tensors of a state are the same."""
+EXCLUDED = ("LBFGS", "SparseAdam")
+"""Optimizers that need a closure or sparse gradients. Horovod's own tests exclude them too."""
 
 
 def main() -> None:
-    """Try each optimizer, whatever became of the one before."""
+    """Try each optimizer, also after an error of another one."""
     hvd.init()
     torch.manual_seed(hvd.rank())
     kinds = {kind.__name__: kind for kind in torch.optim.Optimizer.__subclasses__()}
     outcomes = {}
     for name in sorted(kinds):
-        if kinds[name].__module__.startswith("torch.optim") and name not in LEFT_OUT:
+        if kinds[name].__module__.startswith("torch.optim") and name not in EXCLUDED:
             try:
                 broadcast(kinds[name])
                 outcomes[name] = "passed"
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def broadcast(kind: Any) -> None:
-    """One step on each rank, a broadcast, the comparison with rank 0, and one step more."""
+    """Train one step on each rank, broadcast, compare with rank 0, and train another step."""
     model = nn.Sequential(nn.Linear(100, 10), nn.ReLU(), nn.Linear(10, 10))
     accepted = inspect.signature(kind.__init__).parameters
     chosen = {name: value for name, value in OPTIONS[min(hvd.rank(), 1)].items() if name in accepted}

@@ -7,7 +7,7 @@ import torch
 from distdl.runtime.world import World
 
 ReduceOp = Literal["sum", "max", "min"]
-"""How `all_reduce` combines the tensors of the ranks."""
+"""Operation by which `all_reduce` combines the tensors of the ranks."""
 
 
 class Collectives(Protocol):

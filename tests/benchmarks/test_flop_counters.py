@@ -14,7 +14,7 @@ from distdl.profiling.counting.meta import weightless
 
 
 @pytest.mark.parametrize("name", flop_counters.CASES)
-def test_distdl_is_exact(name):
+def test_the_counts_of_distdl_are_exact(name):
     case = flop_counters.CASES[name]
     with weightless():
         module = case.build()

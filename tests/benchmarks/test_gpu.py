@@ -16,7 +16,7 @@ import gpu  # noqa: E402
 from gpu_parts import PARTS  # noqa: E402
 
 
-def test_limits_of_parts_add_up_to_less_than_the_total_of_nine_minutes() -> None:
+def test_the_limits_of_all_parts_are_within_nine_minutes() -> None:
     assert sum(part.limit_s for part in PARTS.values()) <= gpu.TOTAL_S < 9 * 60
 
 
@@ -33,9 +33,9 @@ def test_a_part_that_fails_or_hangs_is_reported_and_killed(tmp_path: Path, code:
     assert message in outcome["failed"]
 
 
-def test_no_time_left_starts_nothing(tmp_path: Path) -> None:
+def test_no_part_is_started_without_remaining_time(tmp_path: Path) -> None:
     outcome = gpu.part_in_process(["no-such-program"], tmp_path / "figures.json", 1, {})
-    assert outcome == {"failed": "no time was left"}
+    assert outcome == {"failed": "no time remained"}
 
 
 def test_without_a_gpu_it_exits_with_an_error() -> None:

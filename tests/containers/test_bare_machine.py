@@ -1,4 +1,4 @@
-"""README's commands on a Debian with only the programs that README names: Python, git and make."""
+"""Commands of the README on a Debian system with only the programs that it names: Python, git and make."""
 
 import fcntl
 import os
@@ -82,7 +82,9 @@ def inside(root: Path, command: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.serial
 def test_the_commands_of_the_readme(bare: Path) -> None:
     for program in ("ping", "ip", "tc", "g++", "ssh", "sbatch", "shellcheck", "chromium"):
-        assert inside(bare, f"! command -v {program}").returncode == 0, f"{program} is there: nothing would be shown"
+        assert inside(bare, f"! command -v {program}").returncode == 0, (
+            f"{program} is installed, so the test would prove nothing"
+        )
     done = inside(bare, "make train")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "digits: completed" in done.stdout

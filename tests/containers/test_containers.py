@@ -1,4 +1,4 @@
-"""Images: an installed builder is used, and an image built from scratch trains. Real builders only."""
+"""Container images: selection of an installed builder, and a training in an image built from scratch."""
 
 import os
 import shutil

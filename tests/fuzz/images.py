@@ -1,4 +1,4 @@
-"""Encoded images as seeds, and Pillow as the oracle of their pixels."""
+"""Encoded images as seeds, and their expected pixels by Pillow."""
 
 import io
 from pathlib import Path
@@ -11,7 +11,7 @@ from numbered_sets import pictures
 
 
 def seeds(_folder: Path) -> dict[str, bytes]:
-    """One picture of 40 x 60 pixels in each supported format, mode and coding."""
+    """One picture of 40 x 60 pixels in each supported format, mode and encoding."""
     first, second = (Image.fromarray(image) for image in pictures(2, 40, 60))
     gray16 = Image.fromarray(np.asarray(first.convert("L")).astype(np.uint16) * 257)
     exif = Image.Exif()
@@ -55,7 +55,7 @@ def encode(image: Image.Image, name: str, **options: object) -> bytes:
 
 
 def interlaced(pixels: np.ndarray) -> bytes:
-    """A PNG of [height, width, 3] uint8 in Adam7's seven passes, which Pillow reads but does not write."""
+    """Encode [height, width, 3] uint8 as an interlaced PNG (Adam7), which Pillow reads but does not write."""
     import struct
     import zlib
 
@@ -70,7 +70,7 @@ def interlaced(pixels: np.ndarray) -> bytes:
 
 
 def expected(content: bytes) -> np.ndarray | None:
-    """Pixels [height, width, 3] int that an encoded image should decode to; None if it should be refused.
+    """Expected pixels [height, width, 3] int of an encoded image; None if it should be refused.
 
     They are Pillow's, except where Pillow is wrong: it clips 16-bit gray, and 32-bit modes have no scale.
     """

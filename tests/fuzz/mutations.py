@@ -1,4 +1,4 @@
-"""Kinds of damage to a file: cut, flipped bits, bursts, zeros, repeated and missing stretches."""
+"""Kinds of damage to a file: truncation, flipped bits, bursts, zeros, repeated and missing ranges."""
 
 import random
 from collections.abc import Callable
@@ -7,7 +7,7 @@ Mutation = Callable[[bytearray, random.Random], bytearray]
 
 
 def cut(data: bytearray, rng: random.Random) -> bytearray:
-    """Drop the end."""
+    """Truncate the file."""
     return data[: rng.randrange(len(data))] if data else data
 
 
@@ -41,7 +41,7 @@ def zeros(data: bytearray, rng: random.Random) -> bytearray:
 
 
 def repeat(data: bytearray, rng: random.Random) -> bytearray:
-    """Insert a copy of a stretch after itself."""
+    """Repeat a range of bytes."""
     if data:
         start = rng.randrange(len(data))
         data[start:start] = data[start : start + rng.randrange(1, 700)]
@@ -49,7 +49,7 @@ def repeat(data: bytearray, rng: random.Random) -> bytearray:
 
 
 def remove(data: bytearray, rng: random.Random) -> bytearray:
-    """Remove a stretch from the middle."""
+    """Remove a range of bytes."""
     if data:
         start = rng.randrange(len(data))
         del data[start : start + rng.randrange(1, 700)]

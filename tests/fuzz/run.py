@@ -1,4 +1,4 @@
-"""`python -m fuzz.run TARGET --count N [--first SEED]`: mutate a target's files and count what the product does.
+"""`python -m fuzz.run TARGET --count N [--first SEED]`: mutate a target's files and count the outcomes.
 
 Each input is read in a separate process, forked from this one, with limits on memory and time. One JSON
 object is printed: counts by outcome, and for each bad input its file, seed and the error. To repeat one of them:
@@ -44,7 +44,7 @@ class Target:
     seeds: Callable[[Path], Mapping[str, bytes]]
     """Valid files by name. The folder is for creating them; it stays, and may contain other files that they need."""
     check: Callable[[Path, str, bytes], None]
-    """Read one damaged file with the product: scratch folder (a new one for each input, with the seeds' folder as its
+    """Read one damaged file with distdl: scratch folder (a new one for each input, with the seeds' folder as its
     parent), the file's name among the seeds, its bytes. Returns if they were read correctly; raises
     AssertionError if they were read wrongly."""
     share: int

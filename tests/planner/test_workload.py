@@ -1,4 +1,4 @@
-"""Network arguments of the command line: names, profiles and callables; and the network that a training builds."""
+"""Network arguments of the command line: names, profiles and callables give the network that a training builds."""
 
 import pytest
 
@@ -33,17 +33,17 @@ def makes_number():
     ("name", "input_shape", "parameters"),
     [
         ("alexnet", (3, 224, 224), 61_100_840),
-        ("regnet_y_400mf", (3, 224, 224), 4_344_144),  # computes its widths with tensors when it is made
+        ("regnet_y_400mf", (3, 224, 224), 4_344_144),  # computes its widths with tensors when it is built
         ("efficientnet_b1", (3, 240, 240), 7_794_184),
         ("vit_b_16", (3, 224, 224), 86_567_656),
         ("inception_v3", (3, 299, 299), 23_834_568),  # without auxiliary heads: see below
         ("fcn_resnet50", (3, 224, 224), 32_957_013),  # not a classifier
-        ("resnet20", (3, 32, 32), 269_722),  # distdl's own
+        ("resnet20", (3, 32, 32), 269_722),  # included in distdl
         ("digits", (1, 8, 8), 38_282),  # a profile
         ("mnist-cnn", (1, 28, 28), 3_274_634),  # a profile whose data set need not be present
     ],
 )
-def test_names(name, input_shape, parameters):
+def test_names_give_networks_with_their_input_shapes(name, input_shape, parameters):
     subject = named(name)
     assert subject.input_shape == input_shape
     assert count(subject.module, subject.input_shape).parameters == parameters
@@ -51,12 +51,12 @@ def test_names(name, input_shape, parameters):
     assert all(parameter.is_meta for parameter in heavy)
 
 
-def test_a_transformer_is_built_for_the_given_size():
+def test_a_transformer_is_built_for_the_given_image_size():
     assert count(named("vit_b_16", (3, 384, 384)).module, (3, 384, 384)).parameters == 86_859_496
     assert count(named("maxvit_t", (3, 448, 448)).module, (3, 448, 448)).forward_flops > 0
 
 
-def test_a_profile_gives_its_batch_and_its_freezing(tmp_path):
+def test_a_profile_sets_batch_size_and_frozen_layers(tmp_path):
     (tmp_path / "mine.toml").write_text('extends = "digits"\n[data]\nbatch_size = 7\n[model]\nfreeze = ["features*"]\n')
     subject = named("mine.toml")
     assert (subject.name, subject.batch, subject.input_shape) == ("mine", 7, (1, 8, 8))
@@ -66,7 +66,7 @@ def test_a_profile_gives_its_batch_and_its_freezing(tmp_path):
 
 
 @pytest.mark.parametrize("attribute", ["sequence", "Small", "make"])
-def test_modules_of_a_user(tmp_path, attribute):
+def test_users_modules_are_accepted(tmp_path, attribute):
     (tmp_path / "users_network.py").write_text(USERS_NETWORK)
     subject = named(f"users_network:{attribute}", (4,))
     assert subject.name == f"users_network:{attribute}"
@@ -86,7 +86,7 @@ def test_modules_of_a_user(tmp_path, attribute):
         ("users_network:makes_number", r"returned an int \("),
     ],
 )
-def test_wrong_names(tmp_path, name, message):
+def test_invalid_names_are_refused(tmp_path, name, message):
     (tmp_path / "users_network.py").write_text(USERS_NETWORK)
     with pytest.raises(UserError, match=message):
         named(name)
@@ -101,7 +101,7 @@ def test_the_catalog_has_the_number_of_classes_of_the_data(data_root, monkeypatc
 
 @pytest.mark.parametrize("network", ["inception_v3", "googlenet", "resnet18"])
 def test_a_name_and_a_profile_are_the_network_that_a_training_builds(tmp_path, network):
-    """Auxiliary heads are left out: a training has one loss, which gives them no gradient."""
+    """Without auxiliary heads, because the single loss of a training gives them no gradient."""
     by_name = named(network)
     size = by_name.input_shape[-1]
     profile = tmp_path / "profile.toml"
@@ -128,5 +128,5 @@ def test_settings_of_a_profile_reach_the_network(tmp_path):
     assert named("user_networks:Tiny", (1, 8, 8)).module.get_submodule("classifier").out_features == 1000
 
 
-def test_one_channel_is_counted_as_trained():
+def test_a_network_for_one_channel_is_counted_as_trained():
     assert count(named("resnet18", (1, 64, 64)).module, (1, 64, 64)).parameters == 11_689_512 - 2 * 64 * 7 * 7

@@ -1,4 +1,4 @@
-"""One cluster for all tests of a session."""
+"""One Slurm cluster for all tests of a session."""
 
 import shutil
 import tempfile
@@ -14,7 +14,7 @@ from slurm_cluster import Cluster
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """A running cluster, the same for all tests of a session."""
+    """Start the cluster, once for all tests of a session."""
     programs = {"munged": "munge", "slurmctld": "slurmctld", "slurmd": "slurmd", "sbatch": "slurm-client"}
     for program, package in programs.items():
         needs(package, program=program, root=True)

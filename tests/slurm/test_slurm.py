@@ -1,4 +1,4 @@
-"""Trainings as Slurm jobs on a real cluster of one machine: interrupted, requeued, preempted, cancelled, given up."""
+"""Trainings as Slurm jobs on an emulated cluster: interrupted, requeued, preempted, canceled, and ended for good."""
 
 import json
 import re
@@ -50,7 +50,7 @@ class Job:
     def result(self) -> dict:
         return json.loads((self.run / "result.json").read_text(encoding="utf-8"))
 
-    def cuts(self) -> list[dict]:
+    def interruptions(self) -> list[dict]:
         """Slices that trained, saved and were requeued."""
         pairs = zip(self.rows[::2], self.rows[1::2], strict=False)
         return [end for begin, end in pairs if end["ended"] == "stopped" and end["step"] > begin["step"]]
@@ -99,7 +99,7 @@ class TestSlurm:
 
     @pytest.mark.parametrize("name", ["run with space", "100%u", "q'uo\"te", "$HOME", "#1", "`id`", "naïve"])
     @pytest.mark.slow
-    def test_a_folder_of_any_name_has_the_run_and_its_log(self, cluster: Cluster, name: str) -> None:
+    def test_the_run_folder_may_have_any_name(self, cluster: Cluster, name: str) -> None:
         job = Job(
             cluster, "--sbatch", "comment=it's", out=Path(name), options=("--max-steps", "2", "--name", "it's 100% #1")
         )
@@ -110,7 +110,7 @@ class TestSlurm:
         assert [path.name for path in Path().iterdir()] == [name]
 
     @pytest.mark.slow
-    def test_an_array_in_a_folder_of_any_name(self, cluster: Cluster) -> None:
+    def test_the_folder_of_an_array_may_have_any_name(self, cluster: Cluster) -> None:
         folder = Path("it's 100%a #1")
         job = Job(cluster, "--array", "3-4", out=folder, options=("--max-steps", "2"))
         wait_for(cluster.empty, 180, "the end of both")
@@ -141,7 +141,7 @@ class TestSlurm:
         assert done.returncode == 2, done.stdout
         assert len(done.stderr.splitlines()) == 1
         assert cluster.empty()
-        assert not list(Path().iterdir()), "nothing is left of it"
+        assert not list(Path().iterdir()), "no file may remain"
 
     @pytest.mark.slow
     def test_an_array_is_one_run_per_seed(self, cluster: Cluster) -> None:
@@ -179,7 +179,7 @@ class TestSlurm:
         job.wait_for_rows("end", 1, 10)
         assert job.rows[-1]["ended"] == "taken"
         assert job.result["slurm"]["status"] == "taken"
-        assert find(job.run, warn=print), "what was trained so far is saved all the same"
+        assert find(job.run, warn=print), "the state is saved nevertheless"
         wait_for(cluster.empty, 30, "an empty queue")
 
     def test_a_crash_loop_ends_after_k_restarts_and_states_the_reason(self, cluster: Cluster) -> None:
@@ -227,13 +227,13 @@ class TestSlurm:
 
     @pytest.mark.slow
     @pytest.mark.serial
-    def test_three_cuts_by_the_time_limit_change_nothing(self, cluster: Cluster) -> None:
+    def test_three_interruptions_by_the_time_limit_do_not_change_the_weights(self, cluster: Cluster) -> None:
         profile = Path("long.toml")
         profile.write_text(LONG, encoding="utf-8")
         # Slurm's signal also reaches the loader's worker processes.
         options = ("--data.loader", "torch", "--data.workers", "1", "--compute.threads", "1")
         job = Job(cluster, "--profile", str(profile), "--nodes", "2", "--time", "1", out=Path("run"), options=options)
-        # On a busy machine a slice may end before its first step: it is not a cut.
+        # On a busy machine a slice may end before its first step: such a slice is not counted.
         wait_for(lambda: len(job.cuts()) >= 3, 500, "three cuts")
         # The number of steps in three slices depends on the machine: the profile sets the end of the last slice.
         steps = job.rows[-1]["step"] + 20

@@ -1,4 +1,4 @@
-"""A study as an array of Slurm jobs that share its folder, on a real cluster."""
+"""A study as an array of Slurm jobs that share its folder, on an emulated cluster."""
 
 import json
 import re
@@ -36,7 +36,7 @@ def logs() -> str:
 
 
 @pytest.mark.slow
-def test_an_array_does_each_trial_once(cluster: Cluster, seen: dict[str, str]) -> None:
+def test_an_array_runs_each_trial_once(cluster: Cluster, seen: dict[str, str]) -> None:
     argv = ("--calls", "4", "--trainings", "2", "--seconds", "3", "--jobs", "1")
     submit(cluster, seen, *argv, "--slurm", "--array=0-1 --time=5")
     try:

@@ -1,4 +1,4 @@
-"""Accounts worked out by hand."""
+"""Totals of a run, compared with hand calculations."""
 
 import pytest
 
@@ -29,7 +29,7 @@ def test_device_seconds_and_cost():
     assert account([], **FACTS).cost is None
 
 
-def test_what_was_not_measured_is_none():
+def test_unmeasured_quantities_are_none():
     used = account([], **FACTS)
     assert (used.energy_j, used.energy_j_per_image, used.idle_share, used.idle_of) == (None, None, None, None)
     assert used.devices_sampled == 0
@@ -43,21 +43,21 @@ def test_energy_of_two_devices():
     assert used.energy_j_per_image == 0.3
 
 
-def test_energy_over_a_resume_counts_both_starts():
+def test_energy_of_a_resumed_run_includes_both_starts():
     rows = [gpu(0, energy_j=0), gpu(5, energy_j=400), gpu(60, energy_j=0), gpu(65, energy_j=100)]
     assert account(rows, **FACTS).energy_j == 500
-    # a start whose first sample is not zero any more when the first start ended lower
+    # the first sample of the second start is above the last one of the first start
     rows = [gpu(0, energy_j=0), gpu(5, energy_j=400), gpu(60, energy_j=30), gpu(65, energy_j=100)]
     assert account(rows, **FACTS).energy_j == 500
 
 
-def test_slices_share_their_gpus_energy():
+def test_slices_divide_the_energy_of_their_gpu():
     rows = [gpu(t, f"MIG-{s}", gpu="GPU-0", energy_j=e) for s in "ab" for t, e in ((0, 0.0), (1, 250.0))]
     used = account(rows, **FACTS)
     assert (used.energy_j, used.devices_sampled) == (250, 2)
 
 
-def test_equal_uuids_of_two_hosts_are_two_devices():
+def test_equal_uuids_on_two_hosts_are_two_devices():
     rows = [gpu(t, energy_j=e, host=h) for h in ("a", "b") for t, e in ((0, 0.0), (1, 10.0))]
     assert account(rows, **FACTS).energy_j == 20
 
@@ -67,7 +67,7 @@ def test_a_device_that_two_ranks_sampled_counts_once():
     assert account(rows, **FACTS).energy_j == 10
 
 
-def test_energy_by_both_ways_says_so():
+def test_energy_from_two_sources_is_marked():
     rows = [gpu(0, energy_j=0), gpu(1, energy_j=5)]
     rows += [gpu(t, "GPU-1", energy_j=e, energy_from="power") for t, e in ((0, 0.0), (1, 7.0))]
     used = account(rows, **FACTS)
@@ -87,17 +87,17 @@ def test_the_time_between_two_starts_is_not_idle():
     assert account(rows, **FACTS).idle_share == pytest.approx(0.2)
 
 
-def test_without_a_gpu_the_cores_are_what_idles():
+def test_without_a_gpu_the_idle_share_is_that_of_the_cores():
     used = account([host(0, cpu_percent=10), host(2, cpu_percent=75)], **FACTS)
     assert (used.idle_share, used.idle_of) == (0.25, "cpu")
 
 
-def test_a_gpu_that_does_not_say_is_not_taken_for_the_cores():
+def test_a_gpu_without_utilization_has_no_idle_share():
     used = account([gpu(0), gpu(1), host(0, cpu_percent=10), host(2, cpu_percent=75)], **FACTS)
     assert (used.idle_share, used.idle_of) == (None, None)
 
 
-def test_other_rows_and_lost_devices_do_no_harm():
+def test_other_rows_and_lost_devices_are_ignored():
     rows = [gpu(0, energy_j=0), gpu(1, energy_j=9), gpu(2, error="lost: GPU is lost")]
     rows += [{"time_s": 1.0, "step": 1, "epoch": 0, "kind": "layers"}]
     assert account(rows, **FACTS).energy_j == 9

@@ -1,4 +1,4 @@
-"""The NVML reader against a library in C whose every value the test holds."""
+"""The NVML reader, with a small library in C whose values the tests set."""
 
 import pytest
 
@@ -64,9 +64,9 @@ device.close()
 """
 
 
-def read(ask, uuid: str, state: str, next_state: str = "", apart_s: float = 0.15, **options) -> tuple[dict, dict]:
-    """Two samples of a device, between which lines of `next_state` are put before the state."""
-    between = f"put({next_state + state!r})\ntime.sleep({apart_s})"
+def read(ask, uuid: str, state: str, next_state: str = "", interval_s: float = 0.15, **options) -> tuple[dict, dict]:
+    """Read two samples of a device. Before the second one, `next_state` is added to the state."""
+    between = f"put({next_state + state!r})\ntime.sleep({interval_s})"
     first, second = ask(READ.format(uuid=uuid, between=between), state, **options)
     return first, second
 
@@ -115,17 +115,17 @@ LISTED_SLICES = {
 
 
 @pytest.mark.parametrize(("state", "cases"), [(TWO, LISTED), (MIG, LISTED_SLICES)], ids=["gpus", "slices"])
-def test_cuda_visible_devices(ask, state, cases):
+def test_cuda_visible_devices_selects_and_orders_devices(ask, state, cases):
     environments = [{} if listed is None else {"CUDA_VISIBLE_DEVICES": listed} for listed in cases]
     code = f"from distdl.telemetry.nvml import visible_uuids\nanswer = [visible_uuids(each) for each in {environments}]"
     assert dict(zip(cases, ask(code, state), strict=True)) == cases
 
 
-def test_cuda_visible_devices_of_this_process(ask):
+def test_cuda_visible_devices_is_read_from_the_environment(ask):
     assert ask(VISIBLE, TWO, CUDA_VISIBLE_DEVICES="1,0") == [B, A]
 
 
-def test_mixed_models_need_an_order(ask):
+def test_different_models_need_cuda_device_order(ask):
     code = """
 from distdl.core.errors import UserError
 from distdl.telemetry.nvml import visible_uuids
@@ -140,16 +140,16 @@ except UserError as error:
     assert ask(code, mixed, CUDA_VISIBLE_DEVICES=B) == [B]
 
 
-def test_uuid_of_what_torch_reports(ask):
+def test_the_uuid_from_torch_is_converted(ask):
     code = "from distdl.telemetry.nvml import uuid_of\nanswer = uuid_of({!r}, {})"
     assert ask(code.format(A.removeprefix("GPU-"), 0), TWO, CUDA_VISIBLE_DEVICES="0") == A
     assert ask(code.format("no-such-device", 0), TWO) is None
-    # torch says the whole GPU's UUID, the process sees one slice of it
+    # torch reports the UUID of the GPU, of which the process can use one slice
     assert ask(code.format(A.removeprefix("GPU-"), 0), MIG, CUDA_VISIBLE_DEVICES=SLICE_1) == SLICE_1
     assert ask(code.format(SLICE_1.removeprefix("MIG-"), 0), MIG) == SLICE_1
 
 
-def test_reads_what_the_library_holds(ask):
+def test_all_values_of_the_library_are_read(ask):
     first, _ = read(ask, A, TWO)
     assert first == {
         "device": A,
@@ -167,28 +167,28 @@ def test_reads_what_the_library_holds(ask):
     }
 
 
-def test_the_second_device_is_the_second(ask):
+def test_the_second_device_is_read(ask):
     first, _ = read(ask, B, TWO + "1.memory_busy 3\n", CUDA_VISIBLE_DEVICES="1")
     assert (first["device"], first["busy_percent"], first["memory_busy_percent"], first["power_w"]) == (B, 7, 3, 60)
 
 
-def test_what_is_not_supported_is_left_out(ask):
+def test_unsupported_values_are_omitted(ask):
     first, second = read(ask, B, TWO)
     assert set(first) == set(second) == {"device", "power_w", "energy_j", "energy_from"}
 
 
-def test_energy_by_the_counter(ask):
+def test_energy_is_read_from_the_counter(ask):
     _, second = read(ask, A, TWO, next_state="0.energy 1042500\n")
     assert second["energy_j"] == pytest.approx(42.5)
     assert second["energy_from"] == "counter"
 
 
-def test_energy_counter_that_starts_again_is_not_negative(ask):
+def test_energy_is_not_negative_after_a_counter_reset(ask):
     _, second = read(ask, A, TWO, next_state="0.energy 12\n")
     assert second["energy_j"] == 0
 
 
-def test_energy_by_integrating_power(ask):
+def test_energy_is_integrated_from_power_without_a_counter(ask):
     between = "began = time.monotonic()\nput({!r})\ntime.sleep(0.3)".format("1.power 180000\n" + TWO)
     code = READ.format(uuid=B, between=between) + "\nanswer.append(time.monotonic() - began)"
     first, second, elapsed_s = ask(code, TWO)
@@ -196,10 +196,10 @@ def test_energy_by_integrating_power(ask):
     assert second["energy_j"] == pytest.approx((60 + 180) / 2 * elapsed_s, rel=0.02)
 
 
-def test_rates_from_counters(ask):
+def test_rates_are_computed_from_counters(ask):
     totals = "0.field.197 1000\n0.field.198 5000\n0.field.138 10\n0.field.139 20\n"
     moved = "0.field.197 301000\n0.field.198 5000\n0.field.138 1034\n0.field.139 20\n"
-    first, second = read(ask, A, TWO + totals, next_state=moved, apart_s=0.55)
+    first, second = read(ask, A, TWO + totals, next_state=moved, interval_s=0.55)
     assert "pcie_tx_bytes_per_s" not in first
     seconds = 300_000 / second["pcie_tx_bytes_per_s"]
     assert 0.55 <= seconds < 5
@@ -208,18 +208,18 @@ def test_rates_from_counters(ask):
     assert second["nvlink_rx_bytes_per_s"] == 0
 
 
-def test_a_narrow_counter_that_ran_over(ask):
+def test_an_overflow_of_a_32_bit_counter_is_corrected(ask):
     totals, moved = f"0.field32.197 {2**32 - 1000}\n", "0.field32.197 2000\n"
-    _, second = read(ask, A, TWO + totals, next_state=moved, apart_s=0.55)
+    _, second = read(ask, A, TWO + totals, next_state=moved, interval_s=0.55)
     assert 3000 / 5 < second["pcie_tx_bytes_per_s"] <= 3000 / 0.55
 
 
-def test_a_wide_counter_that_fell_gives_no_rate(ask):
-    _, second = read(ask, A, TWO + "0.field.197 5000\n", next_state="0.field.197 10\n", apart_s=0.55)
+def test_a_decreased_64_bit_counter_gives_no_rate(ask):
+    _, second = read(ask, A, TWO + "0.field.197 5000\n", next_state="0.field.197 10\n", interval_s=0.55)
     assert "temperature_c" in second and "pcie_tx_bytes_per_s" not in second
 
 
-def test_what_changes_slowly_is_read_seldom(ask):
+def test_slowly_changing_values_are_read_less_often(ask):
     between = "for _ in range(8):\n    time.sleep(0.1)\n    answer.append(device.sample())"
     rows = ask(READ.format(uuid=A, between=between), TWO)
     assert all("busy_percent" in row and "power_w" in row for row in rows)
@@ -227,12 +227,12 @@ def test_what_changes_slowly_is_read_seldom(ask):
     assert slow[0] and not slow[1] and 2 <= sum(slow) <= 5
 
 
-def test_pcie_window_where_there_is_no_counter(ask):
+def test_pcie_throughput_is_read_without_a_counter(ask):
     first, _ = read(ask, A, TWO + "0.pcie_tx 12\n0.pcie_rx 34\n")
     assert (first["pcie_tx_bytes_per_s"], first["pcie_rx_bytes_per_s"]) == (12_000, 34_000)
 
 
-def test_gpm_is_the_difference_of_two_samples(ask):
+def test_gpm_metrics_are_differences_of_two_samples(ask):
     gpm = "0.gpm 1\n0.gpm.2 100\n0.gpm.3 100\n0.gpm.5 10\n0.gpm.10 7\n0.gpm.20 1\n0.pcie_tx 12\n0.pcie_rx 12\n"
     later = "0.gpm.2 187.5\n0.gpm.3 140\n0.gpm.5 72\n0.gpm.10 30\n0.gpm.20 4\n"
     first, second = read(ask, A, TWO + gpm, next_state=later)
@@ -252,7 +252,7 @@ def test_gpm_waits_for_the_librarys_refresh(ask):
     assert "sm_active_percent" not in first | second
 
 
-def test_a_slice_has_its_own_memory_and_activity_and_its_gpus_power(ask):
+def test_a_slice_has_its_memory_and_activity_and_the_power_of_its_gpu(ask):
     first, second = read(ask, SLICE_1, MIG, next_state="1.gi.5.gpm.2 130\n1.gi.5.gpm.5 60\n1.energy 6000\n")
     assert (first["device"], first["gpu"]) == (SLICE_1, A)
     assert (first["memory_used_bytes"], first["memory_total_bytes"]) == (4_000_000_000, 10_000_000_000)
@@ -261,19 +261,19 @@ def test_a_slice_has_its_own_memory_and_activity_and_its_gpus_power(ask):
     assert "busy_percent" not in second
 
 
-def test_an_old_driver_lacks_functions_and_no_values(ask, old_driver):
+def test_an_old_driver_with_fewer_functions_gives_all_values(ask, old_driver):
     first, _ = read(ask, A, TWO, library=old_driver)
     assert (first["temperature_c"], first["throttle"]) == (61, ["sw_power_cap", "sw_thermal"])
     assert first["memory_used_bytes"] == 31_000_000_000  # the first version counts the reserve as used
 
 
-def test_a_passing_error_costs_one_value(ask):
+def test_a_temporary_error_omits_one_value(ask):
     busy = f"put({'0.fails.power 999' + chr(10) + TWO!r})\ndevice.sample()\nput({TWO!r})"
     first, second = ask(READ.format(uuid=A, between=busy), TWO)
     assert first["power_w"] == second["power_w"] == 251.5
 
 
-def test_a_device_that_fell_off_is_lost(ask):
+def test_a_disconnected_device_is_lost(ask):
     code = f"""
 from distdl.telemetry.nvml import NvmlDevice, Lost
 device, other = NvmlDevice({A!r}), NvmlDevice({B!r})
@@ -289,12 +289,12 @@ other.close()
     assert ask(code, TWO) == ["GPU is lost", 60]
 
 
-def test_no_driver_is_no_devices(ask):
+def test_without_a_driver_there_are_no_devices(ask):
     assert ask(VISIBLE, library=None) == []
     assert ask(VISIBLE, "init 9\n") == []
 
 
-def test_every_session_is_given_back(ask):
+def test_every_nvml_session_is_closed(ask):
     code = f"""
 import pynvml
 from distdl.telemetry.nvml import NvmlDevice, uuid_of, visible_uuids
@@ -352,7 +352,7 @@ OTHER_ROW = {"busy_percent", "memory_busy_percent", "power_w", "energy_j", "ener
 
 @pytest.mark.parametrize("failing", [0, 1])
 @pytest.mark.parametrize("cut", [False, True])
-def test_one_device_that_fails_hides_no_other(ask, failing, cut):
+def test_a_failed_device_does_not_hide_others(ask, failing, cut):
     uuids = [A, B]
     other = uuids[1 - failing]
     state = TWO + "1.memory_busy 1\n" + "".join(f"{gpu}.gpm 1\n{gpu}.gpm.2 1\n" for gpu in range(2))
@@ -375,14 +375,14 @@ def test_one_device_that_fails_hides_no_other(ask, failing, cut):
         assert set(healthy) >= OTHER_ROW, (function, code, healthy)
 
 
-def test_a_library_that_fails_as_a_whole_is_no_devices_or_one_error(ask):
+def test_a_failed_library_gives_no_devices_or_one_error(ask):
     code = TABLE.format(functions=OF_NO_DEVICE, codes=CODES, device=-1, other=B, index=1, failing=A)
     for function, number, *rest in ask(code, TWO + "0.gpm 1\n0.gpm.2 1\n"):
         assert len(rest) == 4, (function, number, rest)
 
 
 @pytest.mark.parametrize("code", [46, 999])
-def test_a_reading_that_keeps_failing_is_reported_once(ask, code):
+def test_a_repeated_error_of_a_value_is_reported_once(ask, code):
     failing = f"0.fails.power {code}\n{TWO}"
     lines = f"""
 from distdl.telemetry.nvml import NvmlDevice
@@ -401,7 +401,7 @@ for text in {[TWO, failing, TWO, failing]}:
 
 
 @pytest.mark.parametrize("code", [3, 4, 999])
-def test_a_device_without_any_reading_is_reported_once(ask, code):
+def test_a_device_without_values_is_reported_once(ask, code):
     lines = f"from distdl.telemetry.nvml import NvmlDevice\ndevice = NvmlDevice({A!r})\n"
     lines += f"put({f'0.fails.all {code}' + chr(10) + TWO!r})\nanswer = [device.sample() for _ in range(20)]"
     errors = [row["error"] for row in ask(lines, TWO) if "error" in row]
@@ -422,7 +422,7 @@ def test_a_lost_gpu_keeps_its_index(ask):
     assert ask(VISIBLE, TWO, CUDA_VISIBLE_DEVICES="0,1", **lost) == [B]
 
 
-def test_the_doctor_has_a_line_for_whatever_the_library_does(ask):
+def test_doctor_prints_one_line_for_any_error_of_the_library(ask):
     code = f"""
 import os
 from distdl.cli.doctor import examine, CHECKS

@@ -1,4 +1,4 @@
-"""The sampler's thread: its rate, its rows, and that nothing it watches can hurt the training."""
+"""The sampler thread: its rate and rows; errors of sources do not affect the training."""
 
 import json
 import socket
@@ -26,7 +26,7 @@ def sampled(sources, seconds: float, hz: float, **options) -> list[dict]:
 
 
 class Counting:
-    """Counts its samples."""
+    """A source that counts its samples."""
 
     kind, shortest_s, taken = "counting", 0.0, 0
 
@@ -61,7 +61,7 @@ def test_rows_of_the_host():
     json.dumps(rows)
 
 
-def test_host_rates_are_bytes_a_second():
+def test_host_rates_are_bytes_per_second():
     began = time.monotonic()
     host = HostCounters()
     server = socket.create_server(("127.0.0.1", 0))
@@ -79,7 +79,7 @@ def test_host_rates_are_bytes_a_second():
     assert row["network_received_bytes_per_s"] * elapsed_s >= 0.9 * 20_000_000
 
 
-def test_first_row_at_start_last_at_stop():
+def test_the_first_row_is_at_the_start_and_the_last_at_the_stop():
     source = Counting()
     rows = sampled([source], 0.02, hz=0.1)
     assert [row["taken"] for row in rows] == [1, 2]
@@ -87,7 +87,7 @@ def test_first_row_at_start_last_at_stop():
 
 
 @pytest.mark.serial
-def test_ten_a_second_are_ten_a_second():
+def test_the_sampler_keeps_ten_samples_per_second():
     rows = sampled([Counting(), HostCounters()], 2.05, hz=10)
     assert 20 <= sum(row["kind"] == "counting" for row in rows) <= 23
     assert sum(row["kind"] == "host" for row in rows) in (3, 4)  # every second, and the last
@@ -99,7 +99,7 @@ def test_rates_out_of_range_are_refused(hz):
         Sampler([], print, lambda: (0, 0), hz=hz)
 
 
-def test_a_source_that_fails_is_dropped_and_the_others_go_on():
+def test_a_failed_source_is_dropped_and_the_others_continue():
     broken = Broken()
     rows = sampled([broken, Counting()], 0.25, hz=10)
     errors = [row for row in rows if "error" in row]
@@ -108,7 +108,7 @@ def test_a_source_that_fails_is_dropped_and_the_others_go_on():
     assert sum(row["kind"] == "counting" for row in rows) >= 3
 
 
-def test_a_source_that_hangs_does_not_hold_the_training_up():
+def test_a_source_that_hangs_does_not_block_the_training():
     class Hanging(Broken):
         def sample(self):
             release.wait()
@@ -123,7 +123,7 @@ def test_a_source_that_hangs_does_not_hold_the_training_up():
     release.set()
 
 
-def test_a_device_that_falls_off_mid_sampling(ask):
+def test_a_device_that_is_lost_during_sampling_is_reported_once(ask):
     code = f"""
 import time
 from distdl.telemetry.nvml import NvmlDevice
@@ -162,7 +162,7 @@ sys.stdin.read()
     other_device, other_run = claim(str(tmp_path), "GPU-2"), claim(str(tmp_path / "other"), "GPU-1")
     assert other_device and other_run
     for rank in ranks:
-        rank.kill()  # a rank that dies gives its claim back
+        rank.kill()  # a killed rank releases its claim
         rank.communicate()
     again = claim(str(tmp_path), "GPU-1")
     assert again

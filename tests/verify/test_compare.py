@@ -31,7 +31,7 @@ def changed(path: tuple, value: object) -> dict:
     return walk(STATE, path)
 
 
-def test_a_state_is_the_same_as_itself() -> None:
+def test_a_state_has_no_differences_from_itself() -> None:
     assert differences(STATE, changed(("seconds",), {"evaluate": 1.0})) == []
 
 
@@ -67,14 +67,14 @@ def test_nan_equals_nan() -> None:
     )
 
 
-def test_durations_and_world_size_are_no_difference_but_shards_are(tmp_path: Path) -> None:
+def test_durations_and_world_size_are_ignored_and_shards_compared(tmp_path: Path) -> None:
     for name, seconds, feedback in (("one", 1.0, 0.5), ("other", 2.0, 0.25)):
         write_tensors_into(tmp_path / name, changed(("seconds",), {"evaluate": seconds}), feedback)
     assert [d.name for d in checkpoints(tmp_path / "one", tmp_path / "other")] == ["shard-0.pt.error"]
     assert checkpoints(tmp_path / "one", tmp_path / "other", shards=False) == []
 
 
-def test_a_shard_that_only_one_has_is_a_difference(tmp_path: Path) -> None:
+def test_a_missing_shard_is_a_difference(tmp_path: Path) -> None:
     for name in ("one", "other"):
         write_tensors_into(tmp_path / name, STATE, 0.5)
     (tmp_path / "other" / "shard-0.pt").unlink()

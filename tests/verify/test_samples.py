@@ -1,4 +1,4 @@
-"""The samples of the final weights, from the logs of killed and resumed runs."""
+"""The samples that produced the final weights, from logs of killed and resumed runs."""
 
 import json
 from collections import Counter
@@ -30,7 +30,7 @@ def test_a_sample_seen_twice_is_counted_twice(tmp_path: Path) -> None:
     assert sample_counts(read_legs(tmp_path)) == {0: Counter({0: 1, 1: 2, 2: 1})}
 
 
-def test_a_row_that_a_kill_cut_short_is_left_out(tmp_path: Path) -> None:
+def test_an_incomplete_row_is_ignored(tmp_path: Path) -> None:
     file = write(tmp_path, 0, 0, 0, {1: (0, [0])})
     with file.open("a") as log:
         log.write('{"step": 2, "epoch": 0, "ind')

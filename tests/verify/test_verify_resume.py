@@ -1,4 +1,4 @@
-"""`distdl verify-resume` on real trainings with real launchers and SIGKILL."""
+"""`distdl verify-resume` with trainings, launchers and SIGKILL."""
 
 import json
 import random
@@ -32,9 +32,9 @@ def prove_digits(folder: Path, overrides: Mapping[str, object] | None = None) ->
 
 
 def test_a_killed_training_is_exact_and_certified(tmp_path: Path) -> None:
-    done = verify("--ranks", "1", "--kills", "1", "--other-ranks", "2", "--out", "proof", "--", "--optim.ema", "0.9")
+    done = verify("--ranks", "1", "--kills", "1", "--other-ranks", "2", "--out", "verify", "--", "--optim.ema", "0.9")
     assert done.returncode == 0, done.stdout + done.stderr
-    certificate = json.loads(Path("proof/verify-resume.json").read_text())
+    certificate = json.loads(Path("verify/verify-resume.json").read_text())
     assert certificate["exact"]
     same, other = certificate["kills"]
     assert (same["ranks"], same["resumed_on"], same["model"], same["optimizer"]) == (1, 1, 0, 0)
@@ -73,7 +73,9 @@ def test_a_resume_that_loses_a_part_of_the_optimizer_is_not_exact(tmp_path: Path
         (("--profile", "digitz"), 'did you mean "digits"?'),
     ],
 )
-def test_a_wrong_call_is_one_line_and_writes_nothing(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:
+def test_invalid_arguments_are_a_one_line_error_and_write_nothing(
+    arguments: tuple[str, ...], message: str, tmp_path: Path
+) -> None:
     done = verify(*arguments)
     assert done.returncode == 2
     assert message in done.stderr
@@ -81,7 +83,7 @@ def test_a_wrong_call_is_one_line_and_writes_nothing(arguments: tuple[str, ...],
     assert not list(tmp_path.iterdir())
 
 
-def test_batch_sizes_of_the_user_are_replaced(tmp_path: Path) -> None:
+def test_the_users_batch_size_is_replaced(tmp_path: Path) -> None:
     overrides = prove_digits(tmp_path, {"data.batch_size": 32, "epochs": 3}).training("uncut").recipe.overrides
     assert "data.batch_size" not in overrides
     assert overrides["data.global_batch"] == 32
@@ -125,7 +127,7 @@ def test_20_of_20_kills_are_exact_with_jpegs(loader: str, data_root: Path, tmp_p
 def assert_exact(done: subprocess.CompletedProcess[str], kills: int) -> None:
     """Assert that the certificate covers this number of kills."""
     assert done.returncode == 0, done.stdout + done.stderr
-    rows = json.loads(Path("proof/verify-resume.json").read_text())["kills"]
+    rows = json.loads(Path("verify/verify-resume.json").read_text())["kills"]
     assert len(rows) == kills
     assert all(row["verdict"] == "exact" for row in rows)
 
@@ -136,4 +138,4 @@ def test_seven_ranks_resume_a_global_batch_of_18(tmp_path: Path) -> None:
         "--ranks", "2", "--kills", "1", "--other-ranks", "7", "--out", "proof", "--", "--data.global-batch", "18"
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert json.loads(Path("proof/verify-resume.json").read_text())["kills"][1]["resumed_on"] == 7
+    assert json.loads(Path("verify/verify-resume.json").read_text())["kills"][1]["resumed_on"] == 7

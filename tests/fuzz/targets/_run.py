@@ -8,13 +8,13 @@ from pathlib import Path
 from distdl.core.errors import UserError
 
 RUN = "run"
-WORDS = ("--data.limit", "64", "--epochs", "2", "--log-every-s", "0", "--progress", "none", "--model.name", "softmax")
+ARGV = ("--data.limit", "64", "--epochs", "2", "--log-every-s", "0", "--progress", "none", "--model.name", "softmax")
 BATCH = ("--data.batch-size", "32")
 
 
 def train(folder: Path) -> Path:
     """Train four steps with two checkpoints. Returns the run folder."""
-    command = [sys.executable, "-m", "distdl.train", *WORDS, *BATCH, "--telemetry.hz", "0", "--out", str(folder / RUN)]
+    command = [sys.executable, "-m", "distdl.train", *ARGV, *BATCH, "--telemetry.hz", "0", "--out", str(folder / RUN)]
     subprocess.run(command, check=True)
     return folder / RUN
 

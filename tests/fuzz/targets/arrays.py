@@ -33,16 +33,16 @@ def check(folder: Path, name: str, content: bytes) -> None:
 
     Raw bytes have none: a pixel may differ, and a label within its range, but only where the file was damaged.
     """
-    sound = seeds(folder)
-    for part, files in {"sound": sound, "damaged": sound | {name: content}}.items():
+    undamaged = seeds(folder)
+    for part, files in {"undamaged": undamaged, "damaged": undamaged | {name: content}}.items():
         (folder / part).mkdir()
-        pair = [name] if name == CIFAR else [file for file in sound if file.endswith(".gz") == name.endswith(".gz")]
+        pair = [name] if name == CIFAR else [file for file in undamaged if file.endswith(".gz") == name.endswith(".gz")]
         for file in set(pair) - ({CIFAR} if name != CIFAR else set()):
             (folder / part / file).write_bytes(files[file])
-    actual, expected = read(folder / "damaged", name), read(folder / "sound", name)
+    actual, expected = read(folder / "damaged", name), read(folder / "undamaged", name)
     assert actual.images.shape == expected.images.shape, f"shape {actual.images.shape}"
     differ = int((actual.images != expected.images).sum() + (actual.labels != expected.labels).sum())
-    damaged = sum(a != b for a, b in zip(content, sound[name], strict=False))
+    damaged = sum(a != b for a, b in zip(content, undamaged[name], strict=False))
     assert differ <= (0 if name.endswith(".gz") else damaged), f"{differ} values differ"
 
 

@@ -28,9 +28,9 @@ from distdl.runtime.tensors import load, network_state, write_tensors
 from distdl.strategies.single import Single
 from distdl.training.trainer import Trainer
 from fuzz.run import Target
-from fuzz.targets._run import BATCH, RUN, WORDS, each, train
+from fuzz.targets._run import ARGV, BATCH, RUN, each, train
 
-CONTENT = b"the state as it was"
+CONTENT = b"the unchanged state"
 ODD_VALUES = (None, True, -1, 3, 10**30, float("nan"), "x", "", [], [1], {}, {"a": 1}, {1: 2}, torch.zeros(3))
 
 
@@ -53,7 +53,7 @@ def original(checkpoint: Path) -> dict:
 @lru_cache
 def trainer() -> Trainer:
     """Trainer with the run's configuration and one more epoch to train."""
-    config = from_command_line([*WORDS, *BATCH, "--epochs", "3", "--telemetry.hz", "0"], strategy="single")
+    config = from_command_line([*ARGV, *BATCH, "--epochs", "3", "--telemetry.hz", "0"], strategy="single")
     strategy = Single(config)
     strategy.setup()
     return Trainer(config, strategy, load_data(config.data), RunDir(Path(RUN)))
@@ -72,7 +72,7 @@ def altered(state: dict, content: bytes) -> dict:
 
 
 def places(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Every key of a table and index of a list, whatever is in it."""
+    """Every key of a table and index of a list, recursively."""
     if isinstance(value, dict | list):
         for key in value if isinstance(value, dict) else range(len(value)):
             yield value, key
@@ -119,7 +119,7 @@ def check(folder: Path, name: str, content: bytes) -> None:
 def resumed(run: Path, earlier: Path | None, expected: dict, name: str) -> None:
     """Resume, train an epoch, evaluate and write the result, as `distdl train` does."""
     start = find(run, lambda _: None)
-    assert earlier is None or start == earlier, "a damaged state was not noticed"
+    assert earlier is None or start == earlier, "a damaged state was not detected"
     state, _ = load(start)
     training = trainer()
     training.resume(start)

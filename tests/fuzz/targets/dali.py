@@ -38,7 +38,7 @@ def check(folder: Path, name: str, content: bytes) -> None:
     try:
         fed = dali_input.prepare(path, window, 3)
     except Unreadable as error:
-        assert pixels is None, f"refused, and other loaders read it: {error}"
+        assert pixels is None, f"refused, but other loaders read it: {error}"
         raise
     if not INSTALLED:
         return
@@ -46,7 +46,7 @@ def check(folder: Path, name: str, content: bytes) -> None:
     if decoded is None:  # the loader then reads it like the other loaders
         dali_input.prepare_decoded(path, window, 3)
         return
-    assert pixels is not None, "read, and other loaders refuse it"
+    assert pixels is not None, "read, but other loaders refuse it"
     y, x, height, width = window(*pixels.shape[1:])
     expected = pixels[:, y : y + height, x : x + width].permute(1, 2, 0).numpy().astype(int)
     images.assert_same(decoded, expected)

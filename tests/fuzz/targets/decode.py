@@ -17,9 +17,9 @@ def check(folder: Path, name: str, content: bytes) -> None:
     try:
         pixels = decode.decode(path, 3).permute(1, 2, 0).numpy()
     except Unreadable as error:
-        assert reference is None, f"refused, and Pillow reads it: {error}"
+        assert reference is None, f"refused, but Pillow reads it: {error}"
         raise
-    assert reference is not None, "read, and Pillow refuses it"
+    assert reference is not None, "read, but Pillow refuses it"
     assert_same(pixels, reference)
     assert decode.decode(path, 1).shape == (1, *pixels.shape[:2])
     header = read_header(path, read(path))

@@ -16,10 +16,10 @@ def check(folder: Path, name: str, content: bytes) -> None:
     with Image.open(io.BytesIO(as_jpeg(content, 0, folder / name))) as image:
         pixels = np.asarray(image.convert("RGB")).astype(int)
     reference = expected(content)
-    assert reference is not None, "read, and Pillow refuses it"
+    assert reference is not None, "read, but Pillow refuses it"
     assert pixels.shape == reference.shape, f"shape {pixels.shape}, expected {reference.shape}"
     difference = abs(pixels.mean((0, 1)) - reference.mean((0, 1))).max()
-    assert difference < 6, f"mean colour differs by {difference:.1f}"
+    assert difference < 6, f"mean color differs by {difference:.1f}"
 
 
 TARGET = Target(seeds=seeds, check=check, share=5)

@@ -1,4 +1,4 @@
-"""Image folders: the names of a set's files are damaged, and a tree of the resulting names is read."""
+"""Image folders: file names of a data set are damaged, and a folder with the resulting names is read."""
 
 import contextlib
 import os
@@ -15,11 +15,11 @@ IMAGES = (".png", ".jpg")
 def seeds(_folder: Path) -> dict[str, bytes]:
     """Lists of the files of three layouts."""
     inner = [f"{label}/{number}.png" for label in ("cat", "dog", "bus") for number in range(3)]
-    beside = ["README.md", "__MACOSX/._a.png", "images.tar"]
+    other_files = ["README.md", "__MACOSX/._a.png", "images.tar"]
     layouts = {
-        "divided": [f"{split}/{path}" for split in SPLITS for path in inner] + beside,
-        "classes": inner + beside,
-        "wrapped": [f"photos/{split}/{path}" for split in ("train", "test") for path in inner] + beside,
+        "divided": [f"{split}/{path}" for split in SPLITS for path in inner] + other_files,
+        "classes": inner + other_files,
+        "wrapped": [f"photos/{split}/{path}" for split in ("train", "test") for path in inner] + other_files,
     }
     return {name: "\n".join(paths).encode() for name, paths in layouts.items()}
 
@@ -49,7 +49,7 @@ def check(folder: Path, _name: str, content: bytes) -> None:
             assert not named or named & serves or (divided and "train" in named), f"{file} in {split}"
             seen.add(file)
     images = {file for file in top.rglob("*") if file.suffix.lower() in IMAGES and not _hidden(file.relative_to(top))}
-    assert images == seen or dataset.notes, f"{len(images - seen)} images are left out without a note"
+    assert images == seen or dataset.notes, f"{len(images - seen)} images are omitted without a note"
 
 
 def _hidden(path: Path) -> bool:

@@ -40,7 +40,7 @@ def check(folder: Path, name: str, content: bytes) -> None:
         assert variables["LOCAL_WORLD_SIZE"].isdecimal() and variables["MASTER_ADDR"] == "gpu03", variables
         return
     parsed = hosts.parse(text)
-    assert len({host.casefold() for host in parsed}) == len(parsed), "a host is there twice"
+    assert len({host.casefold() for host in parsed}) == len(parsed), "a host is listed twice"
     for host in parsed:
         assert host.isascii() and (host[0].isalnum() or ":" in host) and not set(host) & set(" []-@/") - {"-"}, host
     place_found = from_launcher({**STEP, "SLURM_STEP_NODELIST": text}) if parsed else {}

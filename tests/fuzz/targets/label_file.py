@@ -32,8 +32,8 @@ def seeds(_folder: Path) -> dict[str, bytes]:
 def check(folder: Path, name: str, content: bytes) -> None:
     """The labels equal those of the undamaged file."""
     (folder / name).write_bytes(content)
-    (folder / "sound.npz").write_bytes(seeds(folder)[name])
-    actual, expected = relabel.apply(folder / name, SET), relabel.apply(folder / "sound.npz", SET)
+    (folder / "undamaged.npz").write_bytes(seeds(folder)[name])
+    actual, expected = relabel.apply(folder / name, SET), relabel.apply(folder / "undamaged.npz", SET)
     assert actual.classes == expected.classes, f"classes {actual.classes}"
     assert np.array_equal(actual.train.labels, expected.train.labels), "other labels"
     assert actual.train.images.shape == expected.train.images.shape, "other images"

@@ -1,7 +1,7 @@
-"""Files of a run and of a study with one odd value, as report, explain and study show read them.
+"""Files of a run and of a study with one invalid value, as report, explain and study show read them.
 
-Nothing is drawn, which would take seconds an input: what would be is examined. Text that a chart must not hold ends the
-process that draws (tests/report/test_odd_values.py draws some).
+Charts are examined but not drawn, because drawing takes seconds per input. Text that a chart must not contain ends the
+drawing process (tests/report/test_odd_values.py draws some of it).
 """
 
 import contextlib

@@ -28,7 +28,7 @@ def seeds(folder: Path) -> dict[str, bytes]:
 
 
 def content_of(dataset: DataSet) -> list[object]:
-    """Everything that a training reads from a set."""
+    """All content of a data set that a training reads."""
     fields = [dataset.classes, dataset.channels, dataset.image_size, dataset.central, dataset.mean, dataset.std]
     for split in (dataset.train, dataset.test):
         fields += [split.labels.tolist(), [encoded.read(file).tobytes() for file in split.files]]

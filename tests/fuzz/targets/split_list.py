@@ -12,7 +12,7 @@ LISTS = {"train.txt": NAMES[::2], "test.txt": NAMES[1::2]}
 
 
 def seeds(_folder: Path) -> dict[str, bytes]:
-    """Both lists, with Unix' and with Windows' line ends and separators."""
+    """Both lists, with the line endings and separators of Unix and of Windows."""
     files = {}
     for name, lines in LISTS.items():
         files[name] = "\n".join(lines).encode()

@@ -44,8 +44,8 @@ def check(folder: Path, name: str, content: bytes) -> None:
     A tar archive has no checksum of contents: an image's bytes may differ, and a label where its text was damaged.
     """
     os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
-    sound = seeds(folder)[name]
-    (folder / name).write_bytes(sound)
+    undamaged = seeds(folder)[name]
+    (folder / name).write_bytes(undamaged)
     expected = shards.table(folder / name)
     (folder / "other").mkdir()
     (folder / "other" / name).write_bytes(content)
@@ -54,8 +54,8 @@ def check(folder: Path, name: str, content: bytes) -> None:
     assert np.array_equal(actual.offset, expected.offset) and np.array_equal(actual.size, expected.size), (
         "other offsets"
     )
-    for place, offset in enumerate(label_offsets(sound)):
-        damaged = content[offset : offset + 1] != sound[offset : offset + 1]
+    for place, offset in enumerate(label_offsets(undamaged)):
+        damaged = content[offset : offset + 1] != undamaged[offset : offset + 1]
         assert damaged or actual.label[place] == expected.label[place], f"label {place}"
 
 

@@ -40,7 +40,7 @@ def focal(logits: torch.Tensor, labels: torch.Tensor, *, gamma: float = 2.0) -> 
 
 
 class Confidence:
-    """A metric: mean probability of the predicted class. `sums` is added up over ranks."""
+    """A metric: mean probability of the predicted class. distdl adds `sums` over ranks."""
 
     def __init__(self) -> None:
         self.sums = torch.zeros(2)
@@ -80,7 +80,7 @@ class Sign(torch.optim.Optimizer):
                 parameter.add_(average.sign() * (average.abs() > group["floor"]), alpha=-group["lr"])
 
 
-SIGN = Row(factory="own_parts:Sign", summary="sign of the gradient", uses=("optim.momentum",))
+SIGN = Row(factory="my_components:Sign", summary="sign of the gradient", uses=("optim.momentum",))
 """A row instead of a factory: this optimizer reads distdl's field optim.momentum."""
 
 
@@ -90,7 +90,7 @@ def halved(epoch: float, progress: float, *, every: int) -> float:
 
 
 class Shade:
-    """An augmentation: darken an image. Its random numbers [b, 1] belong to the samples."""
+    """An augmentation: darken an image, by one random number per sample, [b, 1]."""
 
     def __init__(self, *, strength: float = 0.5) -> None:
         self.strength = strength
