@@ -2,7 +2,7 @@
 
 The classes are those of the subcommands' functions, the registered studies and the components' factories. The values
 The classes are those of the functions of subcommands, the registered studies and the component factories. The values
-`tests/core/test_fields.py` does the same for `Config`.
+`tests/core/test_config.py` does the same for `Config`.
 """
 
 import dataclasses

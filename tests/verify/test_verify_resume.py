@@ -91,7 +91,7 @@ def test_the_users_batch_size_is_replaced(tmp_path: Path) -> None:
 
 
 def test_a_training_that_fails_without_a_kill_is_reported_with_its_last_line(tmp_path: Path) -> None:
-    done = verify("--ranks", "1", "--kills", "1", "--out", "proof", "--", "--optim.lr", "1e30")
+    done = verify("--ranks", "1", "--kills", "1", "--out", "verify", "--", "--optim.lr", "1e30")
     assert done.returncode == 1
     assert "is not a finite number" in done.stderr
     assert done.stderr.count("\n") == 1
@@ -114,14 +114,14 @@ JPEGS = (
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_20_of_20_kills_are_exact(case: str, tmp_path: Path) -> None:
-    assert_exact(verify("--kills", "20", "--out", "proof", *CASES[case], "--data.augment.crop", "1"), 20)
+    assert_exact(verify("--kills", "20", "--out", "verify", *CASES[case], "--data.augment.crop", "1"), 20)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("loader", ["torch", "dali"])
 def test_20_of_20_kills_are_exact_with_jpegs(loader: str, data_root: Path, tmp_path: Path) -> None:
     argv = ("--data.root", str(data_root), "--data.loader", loader, *JPEGS)
-    assert_exact(verify("--ranks", "2", "--kills", "20", "--steps", "24", "--out", "proof", "--", *argv), 20)
+    assert_exact(verify("--ranks", "2", "--kills", "20", "--steps", "24", "--out", "verify", "--", *argv), 20)
 
 
 def assert_exact(done: subprocess.CompletedProcess[str], kills: int) -> None:
@@ -135,7 +135,7 @@ def assert_exact(done: subprocess.CompletedProcess[str], kills: int) -> None:
 @pytest.mark.slow
 def test_seven_ranks_resume_a_global_batch_of_18(tmp_path: Path) -> None:
     done = verify(
-        "--ranks", "2", "--kills", "1", "--other-ranks", "7", "--out", "proof", "--", "--data.global-batch", "18"
+        "--ranks", "2", "--kills", "1", "--other-ranks", "7", "--out", "verify", "--", "--data.global-batch", "18"
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads(Path("verify/verify-resume.json").read_text())["kills"][1]["resumed_on"] == 7
