@@ -14,7 +14,7 @@ from distdl.profiling import probe_networks as probes
 
 @pytest.fixture
 def few_layers(monkeypatch):
-    """A set of layers small enough for a test."""
+    """Replace the calibrated layers by a small set."""
 
     def small():
         return nn.Sequential(
@@ -98,6 +98,6 @@ def test_profile_as_a_table(capsys, monkeypatch):
         (["resnet20", "--device", "t5"], "is not known"),
     ],
 )  # fmt: skip
-def test_profile_bad_input(capsys, arguments, message):
+def test_invalid_input_of_profile_is_refused(capsys, arguments, message):
     assert cli.main(["profile", *arguments]) == 2
     assert message in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The command `distdl`: its verbs, its errors and its imports."""
+"""The command `distdl`: subcommands, errors and imports."""
 
 import re
 import subprocess
@@ -95,13 +95,13 @@ def test_errors_raised_by_a_verb_are_not_reported_as_usage_errors() -> None:
         cli.parse(verb, [])
 
 
-def test_the_version_is_the_package_s() -> None:
+def test_the_version_is_that_of_the_package() -> None:
     done = run("--version")
     assert (done.returncode, done.stdout, done.stderr) == (0, f"distdl {metadata.version('distdl')}\n", "")
 
 
 @pytest.mark.parametrize(("argv", "same"), [(["help"], ["--help"]), (["help", "doctor"], ["doctor", "--help"])])
-def test_help_is_a_verb_too(argv: list[str], same: list[str]) -> None:
+def test_help_is_also_a_subcommand(argv: list[str], same: list[str]) -> None:
     done = run(*argv)
     assert (done.returncode, done.stdout) == (0, run(*same).stdout)
 
@@ -117,7 +117,7 @@ def interrupted(name, *rest, **more):
     return imported(name, *rest, **more)
 
 builtins.__import__ = interrupted
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts commands in the background without it
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell disables it for background commands
 sys.argv = ["distdl", *{argv!r}]
 runpy.run_module({entry!r}, run_name="__main__")
 """
@@ -126,13 +126,13 @@ runpy.run_module({entry!r}, run_name="__main__")
 @pytest.mark.parametrize(
     ("entry", "argv", "module"),
     [
-        ("distdl.cli", ["doctor"], "difflib"),  # of the entry point itself
-        ("distdl.cli", ["doctor"], "psutil"),  # of the verb
+        ("distdl.cli", ["doctor"], "difflib"),  # imported by the entry point
+        ("distdl.cli", ["doctor"], "psutil"),  # imported by the subcommand
         ("distdl.train", ["--list"], "difflib"),
         ("distdl.train", ["--list"], "pydantic"),
     ],
 )
-def test_ctrl_c_in_an_import_is_one_line(entry: str, argv: list[str], module: str) -> None:
+def test_ctrl_c_during_an_import_is_a_one_line_error(entry: str, argv: list[str], module: str) -> None:
     code = INTERRUPTED.format(module=module, argv=argv, entry=entry)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (130, "error: interrupted\n")
@@ -175,7 +175,7 @@ def test_a_repeated_list_of_a_section_gets_all_its_values() -> None:
 
 
 @pytest.mark.parametrize("argv", [["report"], ["fit", "loss"], ["study", "run", "scaling", "--quick", "--out"]])
-def test_a_name_that_is_too_long_is_one_line(argv: list[str]) -> None:
+def test_a_name_that_is_too_long_is_a_one_line_error(argv: list[str]) -> None:
     done = run(*argv, "x" * 300)
     assert done.returncode == 2 and done.stdout == ""
     assert re.fullmatch(r"error: \S*x+\.\.\.\S+: File name too long\n", done.stderr)

@@ -1,4 +1,4 @@
-"""The verbs about data: what they print and draw."""
+"""Output of the subcommands of `distdl data`."""
 
 import importlib
 import re
@@ -14,7 +14,7 @@ from distdl.core import registry
 from layouts import make
 
 
-def test_list_names_every_set_and_says_which_are_here(data_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_shows_every_set_and_which_are_available(data_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "list", "--root", str(data_root)]) == 0
     rows = {line.split("│")[1].strip(): line for line in capsys.readouterr().out.splitlines() if "│" in line}
     assert "yes" in rows["mnist"] and "yes" in rows["digits"] and "yes" in rows["caltech101"]
@@ -22,7 +22,7 @@ def test_list_names_every_set_and_says_which_are_here(data_root: Path, capsys: p
 
 
 @pytest.mark.parametrize("name", ["digits", "gtsrb"])
-def test_describe_counts_and_draws(
+def test_describe_prints_counts_and_draws_a_figure(
     name: str, data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     figure = tmp_path / "new" / "figure.png"
@@ -35,7 +35,7 @@ def test_describe_counts_and_draws(
     assert pixels.shape[1] > 1000 and pixels.std() > 20
 
 
-def test_describe_refuses_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_of_describe_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "describe", "digitz"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert main(["data", "describe", "digits", "--figure", str(tmp_path / "figure.nothing")]) == 2
@@ -56,7 +56,7 @@ HOSTILE = [
 
 @pytest.fixture
 def hostile(tmp_path: Path) -> Path:
-    """A set whose names are markup, escape sequences, bytes that are not UTF-8, formulas, and long."""
+    """Write a set with names that are markup, escape sequences, not UTF-8, formulas, or long."""
     folder = make(tmp_path / "se[t]\x1b[31m", [])
     for label in HOSTILE:
         for part in ("train", "test"):
@@ -72,14 +72,14 @@ def plain(text: str) -> str:
     return text
 
 
-def test_describe_shows_names_and_obeys_none(
+def test_describe_escapes_names(
     hostile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "400")
     assert main(["data", "describe", str(hostile), "--figure", str(tmp_path / "figure.svg")]) == 0
     output = plain(capsys.readouterr().out)
     rows = [line.split("│")[1].strip() for line in output.splitlines() if line.startswith("│")]
-    # In the order of the names; the long one is cut at 200 characters.
+    # In the order of the names; the long one is truncated to 200 characters.
     expected = {
         "[red]",
         "[bold] :smile:",
@@ -98,13 +98,13 @@ def test_describe_shows_names_and_obeys_none(
     "name", ["no/\x1b[31m[red]", "no/caf\udce9", "no/\nerror: x", "no/" + "x" * 5000, "~unknown-user/x", "a\0/b"]
 )
 @pytest.mark.parametrize("verb", [["describe"], ["verify"], ["pack", "--format", "shards", "--out", "o"]])
-def test_a_name_in_an_error_is_one_plain_line(verb: list[str], name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_name_in_an_error_is_escaped(verb: list[str], name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", verb[0], name, *verb[1:]]) == 2
     message = capsys.readouterr().err
     assert plain(message).startswith("error: ") and message.count("\n") == 1
 
 
-def test_list_names_its_root_plainly(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_escapes_the_data_root(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "list", "--root", str(tmp_path / "[red]\x1b[31m")]) == 0
     assert "[red]" in plain(capsys.readouterr().out)
 
@@ -119,7 +119,7 @@ def stripes(*, count: int):
 
 
 @pytest.mark.parametrize("verb", ["describe", "verify", "export", "pack"])
-def test_a_data_set_of_a_user_takes_settings_and_is_made_once(
+def test_a_users_data_set_receives_settings_and_is_built_once(
     verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / f"counted_{verb}.py").write_text(COUNTED)
@@ -142,7 +142,7 @@ def test_a_data_set_of_a_user_takes_settings_and_is_made_once(
     assert capsys.readouterr().err == "error: options.dataset: data set digits has no settings\n"
 
 
-def test_data_sets_of_other_packages_are_listed_without_a_call(
+def test_data_sets_of_other_packages_are_listed_without_building_them(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     entry = EntryPoint(name="of-a-user", value="no_such_module:stripes", group="distdl.datasets")

@@ -1,4 +1,4 @@
-"""data pack and data export: folders that hold something else, sources that change, names and files of any kind."""
+"""`data pack` and `data export`: folders with other content, sources that change, and names and files of any kind."""
 
 import io
 import os
@@ -44,7 +44,7 @@ def image(number: int, format: str = "PNG") -> bytes:
 
 
 def tree(folder: Path, first: int = 0, labels: tuple[str, ...] = ("cat", "dog"), format: str = "PNG") -> str:
-    """A set of five images per class."""
+    """Write a set with five images per class."""
     for label in labels:
         (folder / label).mkdir(parents=True)
         for number in range(5):
@@ -71,11 +71,11 @@ def refused(action: Callable[[], object], *expected: str) -> None:
 
 
 def silent(_: object) -> None:
-    """Progress, or an unreadable image, that no test looks at."""
+    """Ignore progress and unreadable images."""
 
 
 def stop_after(count: int) -> Callable[[int], None]:
-    """Progress that is interrupted."""
+    """Return a progress callback that interrupts."""
     calls: list[int] = []
 
     def progress(value: int) -> None:
@@ -87,7 +87,7 @@ def stop_after(count: int) -> Callable[[int], None]:
 
 
 @pytest.mark.parametrize("format", ["jpeg", "folder"])
-def test_an_export_takes_no_folder_of_another(format: str, tmp_path: Path) -> None:
+def test_an_export_refuses_the_folder_of_another_set(format: str, tmp_path: Path) -> None:
     first, second = tree(tmp_path / "one"), tree(tmp_path / "other", 100)
     WRITERS[format](first, tmp_path / "out")
     previous = content(tmp_path / "out")
@@ -100,7 +100,7 @@ def test_an_export_takes_no_folder_of_another(format: str, tmp_path: Path) -> No
     (tmp_path / "one" / "cat" / "3.jpg").write_bytes(image(200))
     refused(lambda: WRITERS[format](first, tmp_path / "out"), "before its files changed")
     (tmp_path / "earlier").mkdir()
-    (tmp_path / "earlier" / UNFINISHED).touch()  # an earlier version's, of an unknown set
+    (tmp_path / "earlier" / UNFINISHED).touch()  # from an earlier version, of an unknown set
     refused(lambda: WRITERS[format](first, tmp_path / "earlier"), "earlier has the export of another data set")
 
 
@@ -117,7 +117,7 @@ def test_nothing_is_written_into_the_source(write: Write, tmp_path: Path) -> Non
 
 
 @each_writer
-def test_folders_with_other_things_are_refused(write: Write, tmp_path: Path) -> None:
+def test_folders_with_other_content_are_refused(write: Write, tmp_path: Path) -> None:
     folder = tree(tmp_path / "one")
     (tmp_path / "file").touch()
     (tmp_path / "dangling").symlink_to("nowhere")
@@ -153,7 +153,7 @@ def test_a_packing_of_changed_files_is_not_resumed(kind: str, tmp_path: Path) ->
     refused(lambda: pack(dataset, tmp_path / "out", kind, 300, silent), "has the packing of another", "files changed")
 
 
-def test_a_packing_leaves_no_temporary_files_of_one_that_was_killed(tmp_path: Path) -> None:
+def test_packing_removes_temporary_files_of_a_killed_one(tmp_path: Path) -> None:
     dataset = load(DataConfig(name=tree(tmp_path / "one"), normalize="none"))
     with pytest.raises(KeyboardInterrupt):
         pack(dataset, tmp_path / "out", "shards", 300, stop_after(2))
@@ -170,7 +170,7 @@ def test_a_resumed_export_keeps_only_what_it_wrote(size: int | None, tmp_path: P
     with pytest.raises(KeyboardInterrupt):
         export(dataset, out, size, stop_after(5))
     files = sorted(file for file in out.rglob("*0.*") if file.suffix in SUFFIXES)
-    files[0].write_bytes(b"")  # as a power failure leaves it
+    files[0].write_bytes(b"")  # as after a power failure
     (files[0].parent / ".00000001.jpg.1.tmp").touch()
     export(dataset, out, size, silent)
     assert content(out) == content(tmp_path / "whole")
@@ -213,7 +213,7 @@ def test_an_export_reads_as_the_same_classes(classes: tuple[str, ...], tmp_path:
 
 
 @pytest.mark.parametrize(("classes", "named"), ODD.items())
-def test_an_export_refuses_names_that_are_no_folders(classes: tuple[str, ...], named: str, tmp_path: Path) -> None:
+def test_an_export_refuses_invalid_folder_names(classes: tuple[str, ...], named: str, tmp_path: Path) -> None:
     refused(lambda: export(in_memory(classes), tmp_path / "out", None, silent), named)
     assert not list(tmp_path.iterdir())
 
@@ -273,7 +273,7 @@ def test_each_format_that_is_read_has_a_suffix() -> None:
 
 
 @each_writer
-def test_images_of_every_format_are_moved_whatever_their_name(write: Write, tmp_path: Path) -> None:
+def test_images_of_every_format_and_name_are_copied(write: Write, tmp_path: Path) -> None:
     for format in (*FORMATS, "MPO"):
         tree(tmp_path / "one", labels=(format,), format=format)
     write(str(tmp_path / "one"), tmp_path / "out")
@@ -295,7 +295,7 @@ def test_a_part_without_readable_images_is_refused(kind: str, part: str, tmp_pat
         tree(tmp_path / "set" / each)
     for file in (tmp_path / "set" / part).rglob("*.jpg"):
         file.write_text("no image")
-    # Packing measures the mean of train first, which ends with a message of its own.
+    # Packing first measures the mean of train, which has another error message.
     problem = f"every image of part {part} is unreadable|none of the images could be read"
     with pytest.raises(UserError, match=problem):
         skipping(str(tmp_path / "set"), tmp_path / "out", kind)
@@ -303,7 +303,7 @@ def test_a_part_without_readable_images_is_refused(kind: str, part: str, tmp_pat
 
 
 @pytest.mark.parametrize("kind", ["shards", "records"])
-def test_a_shard_without_readable_images_is_left_out(kind: str, tmp_path: Path) -> None:
+def test_a_shard_without_readable_images_is_omitted(kind: str, tmp_path: Path) -> None:
     for each in ("train", "test"):
         tree(tmp_path / "set" / each)
     dataset = load(DataConfig(name=str(tmp_path / "set"), normalize="none"))
@@ -315,7 +315,7 @@ def test_a_shard_without_readable_images_is_left_out(kind: str, tmp_path: Path) 
     assert len(again.train) == 10 and len(again.test) == 3
 
 
-def test_an_export_whose_class_is_unreadable_in_train_only_is_no_set(tmp_path: Path) -> None:
+def test_an_export_with_a_class_that_is_unreadable_in_train_is_refused(tmp_path: Path) -> None:
     for each in ("train", "test"):
         tree(tmp_path / "set" / each)
     for file in (tmp_path / "set" / "train" / "dog").iterdir():

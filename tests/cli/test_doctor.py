@@ -1,4 +1,4 @@
-"""`distdl doctor`: true of this machine, readable, and with the command that installs what is missing."""
+"""`distdl doctor`: correct for this machine, 80 columns wide, with commands to install missing programs."""
 
 import json
 import os
@@ -18,7 +18,7 @@ def run(*options: str) -> str:
     return done.stdout
 
 
-def test_json_names_everything_and_how_to_install_it() -> None:
+def test_json_has_every_check_and_its_install_command() -> None:
     capabilities = json.loads(run("--json"))
     names = {"host", "torch", "cuda", "nccl", "horovod", "deepspeed", "dali", "timm", "nvml", "slurm", "data digits"}
     assert names <= set(capabilities)
@@ -45,7 +45,7 @@ ERRORS += [UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"), ImportError("no\ns
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("name", doctor.CHECKS)
-def test_a_check_that_raises_is_a_line_and_hides_no_other(
+def test_a_failed_check_is_a_line_and_does_not_hide_others(
     name: str, error: BaseException, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken() -> doctor.Capability:
@@ -70,7 +70,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("options", [(), ("--json",)])
-def test_a_machine_on_which_nothing_works_has_a_line_for_each(tmp_path: Path, options: tuple[str, ...]) -> None:
+def test_a_machine_on_which_every_check_fails_has_all_lines(tmp_path: Path, options: tuple[str, ...]) -> None:
     for name, code in BROKEN.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text(code, encoding="utf-8")
@@ -92,7 +92,7 @@ def test_a_machine_on_which_nothing_works_has_a_line_for_each(tmp_path: Path, op
         assert name in done.stdout
 
 
-def test_packages_are_those_of_the_registry() -> None:
+def test_packages_are_those_of_the_components() -> None:
     """Each optional package of a component has a row with its version, or the command that installs it."""
     assert {"horovod", "deepspeed", "dali", "timm"} <= set(doctor.PACKAGES) <= set(doctor.CHECKS)
     for name, row in doctor.PACKAGES.items():

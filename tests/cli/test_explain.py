@@ -20,7 +20,7 @@ def run(tmp_path):
     return folder
 
 
-def test_table(run, capsys):
+def test_the_table_has_mfu_bottleneck_and_remedy(run, capsys):
     assert main(["explain", str(run)]) == 0
     out = capsys.readouterr().out
     assert "toy: where 100.0 s went" in out
@@ -66,20 +66,20 @@ def test_the_figure_is_written(run, tmp_path, kind):
     ("content", "message"),
     [(None, "is no run folder"), ({}, "has no times"), (RUN | {"steps": 0}, "before its first step was measured")],
 )
-def test_folders_that_cannot_be_explained(tmp_path, capsys, content, message):
+def test_invalid_folders_are_refused(tmp_path, capsys, content, message):
     if content is not None:
         (tmp_path / "result.json").write_text(json.dumps(content))
     assert main(["explain", str(tmp_path)]) == 2
     assert message in capsys.readouterr().err
 
 
-def test_an_unfinished_run_has_a_page_with_a_note(tmp_path, capsys):
+def test_an_unfinished_run_is_an_error(tmp_path, capsys):
     (tmp_path / "config.toml").write_text("")
     assert main(["explain", str(tmp_path)]) == 2
     assert "has not ended yet" in capsys.readouterr().err
 
 
-def test_a_figure_of_an_unknown_kind(run, tmp_path, capsys):
+def test_a_figure_of_an_unknown_format_is_refused(run, tmp_path, capsys):
     assert main(["explain", str(run), "--figure", str(tmp_path / "w.xyz")]) == 2
     assert ".xyz" in capsys.readouterr().err
 

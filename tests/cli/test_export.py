@@ -1,4 +1,4 @@
-"""Weights that are exported from a run, and loaded by another."""
+"""Export of a run's weights, and their use in another run."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def run(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def test_the_average_is_exported_and_trains_further(run: Path, tmp_path: Path) -> None:
+def test_the_average_is_exported_and_can_be_trained_further(run: Path, tmp_path: Path) -> None:
     file = tmp_path / "weights.safetensors"
     export(run, file, which="newest")
     state, _ = load(find(run, warn=pytest.fail))
@@ -32,14 +32,14 @@ def test_the_average_is_exported_and_trains_further(run: Path, tmp_path: Path) -
     assert all(torch.equal(trained["model"][name], tensor) for name, tensor in written.items())
 
 
-def test_raw_weights_on_demand(run: Path, tmp_path: Path) -> None:
+def test_the_raw_weights_can_be_exported(run: Path, tmp_path: Path) -> None:
     export(run, tmp_path / "raw.safetensors", which="newest", raw=True)
     state, _ = load(find(run, warn=pytest.fail))
     written = load_file(tmp_path / "raw.safetensors")
     assert all(torch.equal(written[name], tensor) for name, tensor in state["model"].items())
 
 
-def test_wrong_arguments_are_errors(tmp_path: Path) -> None:
+def test_invalid_arguments_are_errors(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"\.safetensors"):
         export(tmp_path, tmp_path / "weights.pth")
     with pytest.raises(UserError, match="no whole checkpoint"):

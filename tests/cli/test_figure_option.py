@@ -1,4 +1,4 @@
-"""--figure of every verb that has it: refused before anything is measured; written atomically, into new folders."""
+"""The option --figure of all subcommands: checked before a measurement, written atomically, also into new folders."""
 
 import json
 from pathlib import Path
@@ -18,14 +18,16 @@ VERBS = {
 
 @pytest.fixture(autouse=True)
 def run() -> None:
-    """The run that explain reads, in the folder of the test."""
+    """Write the run that explain reads into the test's folder."""
     Path("run").mkdir()
     Path("run/result.json").write_text(json.dumps(RUN | KNOWN))
 
 
 @pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize("name", [".", "..", "figure", "figure.gif", ".png", "is-folder.png", "figure.png.gz"])
-def test_other_files_are_refused(name: str, verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_file_formats_are_refused(
+    name: str, verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     Path("is-folder.png").mkdir()
     assert main([*VERBS[verb], "--figure", name]) == 2
     assert capsys.readouterr().err.startswith(f"error: --figure {name}")
@@ -45,14 +47,14 @@ def test_the_figure_is_the_only_file_and_its_name_is_printed(
 
 
 @pytest.mark.parametrize("verb", ["explain", "paleo"])
-def test_the_name_of_the_figure_is_no_part_of_the_json(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_name_of_the_figure_is_not_in_the_json(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*VERBS[verb], "--json", "--figure", "figure.svg"]) == 0
     printed = capsys.readouterr()
     assert json.loads(printed.out) and printed.err == "figure: figure.svg\n"
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_folder_that_cannot_be_created_is_one_line(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_cannot_be_created_is_a_one_line_error(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path("file").write_text("")
     assert main([*VERBS[verb], "--figure", "file/figure.png"]) == 2
     assert "error: --figure file/figure.png cannot be written: " in capsys.readouterr().err

@@ -69,7 +69,7 @@ def test_tables_fit_80_columns_and_name_the_next_point(speeds: Path, tmp_path: P
     assert max(map(len, printed.splitlines())) <= 80 and "…" not in printed
 
 
-def test_bad_input_is_one_line(speeds: Path, tmp_path: Path, capsys) -> None:
+def test_invalid_input_is_a_one_line_error(speeds: Path, tmp_path: Path, capsys) -> None:
     single = tmp_path / "one.csv"
     single.write_text("\n".join(speeds.read_text().splitlines()[:2]), encoding="utf-8")
     assert "1 configuration does not determine" in fails(capsys, "fit", "speed", str(single))
@@ -88,11 +88,11 @@ def test_options_of_a_prediction_must_match_the_variables_of_the_fit(speeds: Pat
     main(["fit", "speed", str(speeds), "--form", "optimus-sync", "--json"])
     saved = tmp_path / "fit.json"
     saved.write_text(capsys.readouterr().out, encoding="utf-8")
-    ask = ("predict", "speed", str(saved))
-    assert "give --servers and --workers" in fails(capsys, *ask, "--servers", "2")
-    assert "give --servers and --workers" in fails(capsys, *ask, "--servers", "2", "--workers", "2", "--nodes", "1")
-    assert '--workers "0..4"' in fails(capsys, *ask, "--servers", "2", "--workers", "0..4")
-    assert "none of these configurations can run" in fails(capsys, *ask, "--servers", "2", "--workers", "64")
+    predict = ("predict", "speed", str(saved))
+    assert "give --servers and --workers" in fails(capsys, *predict, "--servers", "2")
+    assert "give --servers and --workers" in fails(capsys, *predict, "--servers", "2", "--workers", "2", "--nodes", "1")
+    assert '--workers "0..4"' in fails(capsys, *predict, "--servers", "2", "--workers", "0..4")
+    assert "none of these configurations can run" in fails(capsys, *predict, "--servers", "2", "--workers", "64")
 
 
 def test_all_reduce_from_the_file_to_the_prediction(tmp_path: Path, capsys) -> None:
@@ -140,7 +140,7 @@ def test_a_loss_curve_as_table_and_as_json(tmp_path: Path, capsys, monkeypatch) 
     assert "cannot be read" in fails(capsys, "fit", "loss", "none.jsonl")
 
 
-def test_lists_of_numbers() -> None:
+def test_lists_of_numbers_are_parsed() -> None:
     assert numbers("2,4..6", "workers") == [2, 4, 5, 6]
     for bad in ("", "a", "4..2", "1..2..3", "1,,2", "-1", "1.5", "1..100000"):
         with pytest.raises(UserError, match="--workers"):

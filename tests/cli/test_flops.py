@@ -58,13 +58,13 @@ def test_tables_fit_80_columns(capsys, monkeypatch, by, training):
         assert "features.18" in table
 
 
-def test_the_paper_of_lu_and_others(capsys):
+def test_the_convention_of_lu_et_al_is_counted(capsys):
     network = "distdl.profiling.published_networks:alexnet_caffe"
     assert main(["flops", network, "--input", "3x227x227", "--convention", "lu2017"]) == 0
     assert "729 million operations" in " ".join(capsys.readouterr().out.split())
 
 
-def test_token_numbers_and_several_inputs(capsys, tmp_path):
+def test_token_numbers_and_several_inputs_are_counted(capsys, tmp_path):
     (tmp_path / "tokens.py").write_text(
         "from torch import nn\n"
         "embed = nn.Sequential(nn.Embedding(100, 8), nn.Linear(8, 4))\n"
@@ -89,13 +89,13 @@ def test_token_numbers_and_several_inputs(capsys, tmp_path):
         (["shufflenet_v2_x0_5", "--training", "--input", "3x32x32"], "a batch of 2 or more"),
     ],
 )
-def test_bad_arguments_are_one_line(capsys, arguments, message):
+def test_invalid_arguments_are_a_one_line_error(capsys, arguments, message):
     assert main(["flops", *arguments]) == 2
     captured = capsys.readouterr()
     assert message in captured.err and captured.err.count("\n") == 1 and captured.out == ""
 
 
-def test_warnings_are_not_among_the_rows(capsys, tmp_path):
+def test_warnings_are_printed_on_stderr(capsys, tmp_path):
     (tmp_path / "unused.py").write_text(
         "from torch import nn\n"
         "class Unused(nn.Linear):\n"
@@ -109,7 +109,7 @@ def test_warnings_are_not_among_the_rows(capsys, tmp_path):
     assert "warning" not in captured.out
 
 
-def test_shapes_of_inputs():
+def test_shapes_of_inputs_are_parsed():
     assert parse_inputs("") == []
     assert parse_inputs("3x224x224") == [((3, 224, 224), False)]
     assert parse_inputs("128:int,10X4") == [((128,), True), ((10, 4), False)]
@@ -120,12 +120,12 @@ def test_shapes_of_inputs():
     [(0, "·"), (7, "7"), (0.4987, "0.499"), (999, "999"), (999.6, "1k"), (1790, "1.79k"), (39264124928, "39.3G"),
      (999_600_000, "1G"), (2.5e15, "2.5P")],
 )  # fmt: skip
-def test_amounts(value, text):
+def test_amounts_are_formatted(value, text):
     assert _amount(value) == text
 
 
 @pytest.mark.parametrize("verb", ["flops", "paleo"])
-def test_a_network_of_a_user_takes_settings(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_users_network_receives_settings(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     device = ["--device", "k80"] if verb == "paleo" else []
     argv = [verb, "user_networks:Tiny", "--input", "3x8x8", *device, "--json"]
     counts = []

@@ -1,4 +1,4 @@
-"""--help of every verb on a terminal of 80 columns."""
+"""--help of every subcommand on a terminal of 80 columns."""
 
 import json
 import re
@@ -33,7 +33,7 @@ STYLE = re.compile(r"\x1b\[[0-9;]*m")
 
 @pytest.fixture(scope="module")
 def outputs() -> dict[str, str]:
-    """Output of each call on the terminal; all run in one process, which imports torch once."""
+    """Output of each call on the terminal. All calls run in one process, which imports torch once."""
     code, text = run([sys.executable, "-c", IN_ONE_PROCESS, json.dumps(CALLS)])
     assert code == 0, text
     parts = {}

@@ -1,4 +1,4 @@
-"""`distdl list` and `distdl models list`: names, parameters and one line each."""
+"""`distdl list` and `distdl models list`: names, parameters and summaries."""
 
 import pytest
 
@@ -12,7 +12,7 @@ def listed(capsys: pytest.CaptureFixture[str], *argv: str) -> list[list[str]]:
     return [line.split(maxsplit=3) for line in capsys.readouterr().out.splitlines()]
 
 
-def test_models_have_parameters_in_millions_and_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_models_have_parameters_in_millions_and_a_summary(capsys: pytest.CaptureFixture[str]) -> None:
     rows = listed(capsys, "models", "list", "resnet[12]*")
     assert rows == listed(capsys, "list", "models", "resnet[12]*")
     assert [row[0] for row in rows] == ["resnet20", "resnet110", "resnet101", "resnet152", "resnet18"]
@@ -60,7 +60,7 @@ def test_lines_are_wrapped_to_the_width_of_the_terminal(
         (["list", "optimisers"], 'did you mean "optimizers"'),
     ],
 )
-def test_wrong_names_are_one_line(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_names_are_a_one_line_error(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(argv) == 2
     captured = capsys.readouterr()
     assert message in captured.err

@@ -25,7 +25,7 @@ PROGRAMS: dict[str, list[tuple[str, str]]] = {
         ("1 0,1 --", "error: usage: "),
     ],
 }
-"""Mistakes and the begin of their message, by module."""
+"""Mistakes and the start of the error message, by module."""
 OLD = [module for module in PROGRAMS if f"python -m {module}" in MODULES]
 
 
@@ -34,7 +34,7 @@ def run(module: str, *argv: str) -> subprocess.CompletedProcess[str]:
 
 
 def lines(module: str, done: subprocess.CompletedProcess[str]) -> list[str]:
-    """Lines on stderr, without the one that names the new name of an old module."""
+    """Lines on stderr, without the warning about an old module name."""
     printed = done.stderr.splitlines()
     if module in OLD:
         old = f"python -m {module}"
@@ -53,7 +53,7 @@ def test_the_table_has_every_program() -> None:
 @pytest.mark.parametrize(
     ("module", "argv", "message"), [(module, *row) for module, rows in PROGRAMS.items() for row in rows]
 )
-def test_a_mistake_is_one_line(module: str, argv: str, message: str) -> None:
+def test_a_mistake_is_a_one_line_error(module: str, argv: str, message: str) -> None:
     done = run(module, *argv.split())
     (line,) = lines(module, done)
     assert done.returncode == 2 and line.startswith(message), done.stderr
@@ -75,7 +75,7 @@ def test_the_entry_point_of_version_0_1_works_with_one_line_of_warning() -> None
     )
 
 
-def test_importers_of_an_old_name_get_a_deprecation_warning() -> None:
+def test_an_import_of_an_old_name_gives_a_deprecation_warning() -> None:
     import distdl.cli
 
     with pytest.warns(DeprecationWarning, match=r"^distdl\.cli:main is now"):

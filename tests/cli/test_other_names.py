@@ -1,4 +1,4 @@
-"""Names that options have in other programs: the error suggests distdl's own."""
+"""Option names of other programs: the error suggests distdl's option."""
 
 import pytest
 
@@ -20,7 +20,7 @@ SUGGESTIONS = {
     },
     "verify-resume": {"--ranks": ["--nproc", "--nproc_per_node", "--np", "--gpus"]},
 }
-"""Foreign spellings by verb and option."""
+"""Names in other programs, by subcommand and option."""
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Mistakes in a command line on a real terminal: one line that names the nearest option, and exit code 2."""
+"""Mistakes in a command line on a terminal: a one-line error with the nearest option, and exit code 2."""
 
 import json
 import subprocess
@@ -133,7 +133,7 @@ MISTAKES: dict[str, list[tuple[str, str]]] = {
     "report": [("run --ot x", "did you mean --out?"), ("run --out", "--out needs a value")],
     "doctor": [("--jsn", "Unrecognized options: --jsn"), ("x", "Unrecognized options: x")],
 }
-"""Arguments and expected part of the error, by verb."""
+"""Arguments and expected part of the error, by subcommand."""
 CASES = [([*verb.split(), *argv.split()], message) for verb, rows in MISTAKES.items() for argv, message in rows]
 IN_ONE_PROCESS = """
 import json, sys
@@ -159,7 +159,7 @@ def test_the_table_has_a_mistake_for_every_verb() -> None:
 
 @pytest.fixture(scope="module")
 def outputs() -> dict[str, tuple[int, str]]:
-    """Output of each mistake; all run in one process, which imports torch once."""
+    """Output of each mistake. All calls run in one process, which imports torch once."""
     code, text = run([sys.executable, "-c", IN_ONE_PROCESS, json.dumps([argv for argv, _ in CASES])])
     assert code == 0, text
     parts = iter(text.splitlines(keepends=True))
@@ -176,7 +176,7 @@ def _next(lines: Iterator[str]) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize(("argv", "message"), CASES, ids=[" ".join(argv) for argv, _ in CASES])
-def test_a_mistake_is_one_line_on_a_terminal(
+def test_a_mistake_is_a_one_line_error_on_a_terminal(
     argv: list[str], message: str, outputs: dict[str, tuple[int, str]]
 ) -> None:
     code, text = outputs[" ".join(argv)]
@@ -184,7 +184,7 @@ def test_a_mistake_is_one_line_on_a_terminal(
 
 
 @pytest.mark.parametrize("columns", [24, 200])
-def test_the_width_of_the_terminal_breaks_no_value(columns: int) -> None:
+def test_values_are_not_wrapped_at_the_width_of_the_terminal(columns: int) -> None:
     path = "/scratch/users/someone/experiments/november/resnet50/imagenet/config-final-version-2.toml"
     code, text = run([sys.executable, "-m", "distdl.train", "--profile", "digits", path], columns)
     check(text, code, f"Unrecognized options: {path}")
@@ -194,14 +194,14 @@ def test_the_width_of_the_terminal_breaks_no_value(columns: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("argv", "message"), CASES, ids=[" ".join(argv) for argv, _ in CASES])
-def test_a_mistake_is_one_line_in_a_separate_process(argv: list[str], message: str) -> None:
+def test_a_mistake_is_a_one_line_error_in_a_separate_process(argv: list[str], message: str) -> None:
     code, text = run([sys.executable, "-m", "distdl.cli", *argv])
     check(text, code, message)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("argv", ["--nope 3", "--optim.lr fast", "--profile digitz", "--epochs=-1"])
-def test_of_two_ranks_one_reports_the_mistake(argv: str) -> None:
+def test_one_of_two_ranks_reports_the_mistake(argv: str) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     code, text = run([*torchrun, "-m", "distdl.train", *argv.split()])
     assert code != 0

@@ -1,4 +1,4 @@
-"""A training of two ranks in which rank 1 raises, or dies, at its fifth step. Run by torchrun from test_failures."""
+"""A training of two ranks in which rank 1 raises an error or is killed at its fifth step; test_failures starts it."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from distdl.training.session import train
 
 
 class FailsAtStepFive(Callback):
-    """A user's callback that fails."""
+    """A callback that fails."""
 
     def step_end(self, trainer, loss: torch.Tensor) -> None:
         if trainer.world.rank == 1 and trainer.progress.step == 5:

@@ -1,4 +1,4 @@
-"""Jobs that resume automatically: restarted by torchrun after a rank was killed, or smaller under Horovod elastic."""
+"""Jobs that resume automatically: restarted by torchrun after a kill, or with fewer ranks by Horovod elastic."""
 
 import json
 import os
@@ -30,12 +30,12 @@ def result(run: Path) -> dict:
 
 
 def ranks_of(job: subprocess.Popen) -> list[psutil.Process]:
-    """The processes of a launcher that train."""
+    """Processes of the ranks that a launcher has started."""
     children = psutil.Process(job.pid).children(recursive=True)
     return [process for process in children if "distdl.train" in process.cmdline() and "-m" in process.cmdline()[:4]]
 
 
-def test_a_job_that_was_not_restarted_is_as_it_was_given(tmp_path: Path) -> None:
+def test_the_configuration_of_a_first_start_is_unchanged(tmp_path: Path) -> None:
     config, first = Config(out=tmp_path), {"TORCHELASTIC_MAX_RESTARTS": "3", "TORCHELASTIC_RESTART_COUNT": "0"}
     assert after_restart(config, {}) is config
     assert after_restart(config, first) is config
@@ -61,7 +61,7 @@ def test_torchrun_restarts_a_job_whose_rank_was_killed(tmp_path: Path) -> None:
 
 
 def elastic(folder: Path, argv: list[str]) -> subprocess.Popen:
-    """horovodrun over the hosts that the file `hosts` in `folder` lists at the time."""
+    """Start horovodrun on the hosts that the file `hosts` in `folder` lists at each moment."""
     script = folder / "discover.sh"
     script.write_text(f"#!/bin/sh\ncat {folder / 'hosts'}\n")
     script.chmod(0o755)
@@ -71,7 +71,7 @@ def elastic(folder: Path, argv: list[str]) -> subprocess.Popen:
 
 
 @pytest.mark.slow
-def test_horovod_goes_on_when_a_host_disappears(tmp_path: Path) -> None:
+def test_horovod_continues_when_a_host_disappears(tmp_path: Path) -> None:
     pytest.importorskip("horovod.torch", reason="Horovod is not installed: containers/horovod/build.sh builds it")
     # Two names of this machine are two hosts to Horovod, and its own names need no ssh.
     (tmp_path / "hosts").write_text("localhost:1\n127.0.0.1:1\n")
@@ -90,12 +90,12 @@ def test_horovod_goes_on_when_a_host_disappears(tmp_path: Path) -> None:
     assert (outcome["status"], outcome["world_size"], outcome["strategy"]) == ("completed", 1, "horovod")
     assert outcome["resumes"] == 1
     assert outcome["epochs"] == 15
-    assert 675 < outcome["steps"] < 1350  # some steps were shared by two, and no epoch was started again
+    assert 675 < outcome["steps"] < 1350  # some steps had two ranks, and no epoch was restarted
     assert outcome["images"] == 15 * 1437
     assert outcome["test"]["accuracy"] > 0.9
 
 
-def test_elastic_needs_a_run_folder_to_go_on_from(tmp_path: Path) -> None:
+def test_elastic_training_needs_a_run_folder(tmp_path: Path) -> None:
     pytest.importorskip("horovod.torch", reason="Horovod is not installed: containers/horovod/build.sh builds it")
     module = [sys.executable, "-m", "distdl.train", *QUIET]
     done = subprocess.run(module, env={**os.environ, "HOROVOD_ELASTIC": "1", "HOROVOD_RANK": "0"}, capture_output=True)

@@ -1,4 +1,4 @@
-"""An epoch's last samples: few of them train, and what no division can train is refused at the start."""
+"""The last samples of an epoch: a few samples are trained, and batches that BatchNorm cannot train are refused."""
 
 import json
 from pathlib import Path
@@ -28,21 +28,21 @@ def test_41_samples_in_batches_of_20_train_a_network_that_needs_two_per_rank(ran
 
 
 @pytest.mark.parametrize(
-    ("samples", "batch", "ranks", "complaint"),
+    ("samples", "batch", "ranks", "message"),
     [
         (41, ("--data.batch-size", "2"), 1, "a rank would have 1 sample,"),
         (41, ("--data.batch-size", "1"), 2, "a rank would have no samples,"),
         (41, ("--data.batch-size", "4", "--optim.accumulate", "2"), 1, "a rank would have 1 sample,"),
     ],
 )
-def test_a_batch_that_no_division_can_train_is_refused_before_the_first_step(
-    samples: int, batch: tuple[str, ...], ranks: int, complaint: str, tmp_path: Path
+def test_a_batch_that_is_too_small_for_every_division_is_refused_before_the_first_step(
+    samples: int, batch: tuple[str, ...], ranks: int, message: str, tmp_path: Path
 ) -> None:
     argv = [*RESNET, "--data.limit", str(samples), *batch, "--out", str(tmp_path / "run"), *QUIET]
     job = Ranks(argv, ranks=ranks)
     assert job.wait() == [2] * ranks, job.text
     line = next(line for line in job.text.splitlines() if line.startswith("error: "))
-    assert complaint in line and "--data.drop-last" in line
+    assert message in line and "--data.drop-last" in line
     assert "Traceback" not in job.text
 
 
@@ -60,11 +60,11 @@ def test_only_networks_that_would_fail_are_refused() -> None:
                 check_smallest_piece(network, shape, samples)
     for parameter in pooled.parameters():
         parameter.requires_grad_(False)
-    check_smallest_piece(pooled, shape, 1)  # frozen BatchNorm takes no statistics
+    check_smallest_piece(pooled, shape, 1)  # frozen BatchNorm computes no statistics
 
 
 @pytest.mark.parametrize(("batch", "warns"), [("10", True), ("64", False)])
-def test_steps_that_depend_on_the_number_of_ranks_are_stated(tmp_path: Path, batch: str, warns: bool) -> None:
+def test_a_warning_states_that_steps_depend_on_the_number_of_ranks(tmp_path: Path, batch: str, warns: bool) -> None:
     """101 samples: the last step of one rank has 5, of which 3 ranks would have less than two each."""
     argv = ["--data.limit", "101", "--data.global_batch", batch, "--epochs", "1", "--out", str(tmp_path / "run")]
     job = Ranks([*argv, *QUIET], ranks=3)

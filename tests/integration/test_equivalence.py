@@ -1,4 +1,4 @@
-"""More ranks are the same training: gradients, evaluation and steps agree with one rank's."""
+"""Trainings on several ranks equal those on one rank: gradients, evaluation and steps."""
 
 import json
 import os
@@ -33,19 +33,21 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 
 def max_difference(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> float:
-    """Largest difference of any weight."""
+    """Largest absolute difference of the weights."""
     return max((first[name] - second[name]).abs().max().item() for name in first)
 
 
 @pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
-def test_two_ranks_of_32_are_one_of_64(tmp_path: Path, data_root: Path, network: tuple[str, ...]) -> None:
+def test_two_ranks_with_batch_32_equal_one_with_batch_64(
+    tmp_path: Path, data_root: Path, network: tuple[str, ...]
+) -> None:
     argv = [*PLAIN, *network, "--data.root", str(data_root)]
     train([*argv, "--data.batch-size", "64", "--out", str(tmp_path / "one")])
     train([*argv, "--data.batch-size", "32", "--out", str(tmp_path / "two")], ranks=2)
     assert max_difference(weights(tmp_path / "one"), weights(tmp_path / "two")) < 1e-6
 
 
-def test_accumulation_is_the_same_step(tmp_path: Path) -> None:
+def test_accumulation_gives_the_same_step(tmp_path: Path) -> None:
     argv = ["--max-steps", "30", "--optim.name", "sgd", "--optim.weight-decay", "0", "--data.batch-size", "32"]
     train([*argv, "--out", str(tmp_path / "whole")])
     train([*argv, "--optim.accumulate", "4", "--out", str(tmp_path / "parts")])
@@ -54,8 +56,8 @@ def test_accumulation_is_the_same_step(tmp_path: Path) -> None:
     assert max_difference(weights(tmp_path / "whole"), weights(tmp_path / "both")) < 1e-6
 
 
-def test_a_last_batch_that_divides_unevenly_weighs_each_sample_alike(tmp_path: Path) -> None:
-    """97 samples at a global batch of 64: the second step has 33, which two ranks share as 17 and 16."""
+def test_samples_of_an_unevenly_divided_last_batch_have_equal_weights(tmp_path: Path) -> None:
+    """97 samples with a global batch of 64: the second step has 33, divided into 17 and 16."""
     argv = ["--max-steps", "2", "--optim.name", "sgd", "--optim.weight-decay", "0", "--data.limit", "97"]
     train([*argv, "--data.batch-size", "64", "--out", str(tmp_path / "one")])
     train([*argv, "--data.batch-size", "32", "--out", str(tmp_path / "two")], ranks=2)
@@ -63,7 +65,7 @@ def test_a_last_batch_that_divides_unevenly_weighs_each_sample_alike(tmp_path: P
 
 
 def test_a_global_batch_is_the_same_training_on_1_2_and_3_ranks(tmp_path: Path) -> None:
-    """133 samples in batches of 64: two epochs of 64, 35 and 34 samples, which three ranks share with remainders."""
+    """133 samples in batches of 64: two epochs of 64, 35 and 34 samples, which three ranks divide with remainders."""
     argv = [*PLAIN, "--epochs", "2", "--data.global-batch", "64", "--data.limit", "133"]
     for ranks in (1, 2, 3):
         train([*argv, "--out", str(tmp_path / str(ranks))], ranks=ranks)
@@ -78,13 +80,13 @@ def test_evaluation_of_10000_images_is_exact_on_1_2_and_3_ranks(tmp_path: Path, 
     results = []
     for ranks in (1, 2, 3):
         out = tmp_path / f"ranks{ranks}"
-        # A rate of 0: resumed, trained not at all, evaluated.
+        # With a learning rate of 0, the resumed run only evaluates.
         again = ["--max-steps", "21", "--optim.lr", "0", "--optim.momentum", "0", "--resume", str(tmp_path / "made")]
         train([*argv, *again, "--out", str(out)], ranks=ranks)
         results.append(json.loads((out / "result.json").read_text())["test"])
-    rights = {round(result["accuracy"] * 10_000, 6) for result in results}
-    assert len(rights) == 1
-    assert rights.pop().is_integer()
+    correct_counts = {round(result["accuracy"] * 10_000, 6) for result in results}
+    assert len(correct_counts) == 1
+    assert correct_counts.pop().is_integer()
     losses = [result["loss"] for result in results]
     assert max(losses) - min(losses) < 1e-7
 
@@ -105,7 +107,7 @@ def test_compressed_exchange_trains(tmp_path: Path, uncompressed: dict[str, torc
 
 
 @pytest.mark.slow
-def test_a_higher_rank_of_powersgd_is_nearer_to_the_whole_gradient(tmp_path: Path) -> None:
+def test_a_higher_rank_of_powersgd_is_nearer_to_the_full_gradient(tmp_path: Path) -> None:
     runs = {}
     for name, options in {
         "none": (),
@@ -123,7 +125,7 @@ def test_a_higher_rank_of_powersgd_is_nearer_to_the_whole_gradient(tmp_path: Pat
 
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_clip_norm_bounds_the_step(tmp_path: Path, ranks: int) -> None:
-    """One step of SGD moves the weights by the rate times the norm to which the averaged gradient is clipped."""
+    """One step of SGD changes the weights by the learning rate times the clipped norm of the averaged gradient."""
     argv = ["--optim.name", "sgd", "--optim.lr", "1", "--optim.weight-decay", "0", "--schedule.name", "constant"]
     argv += ["--optim.momentum", "0", "--data.global-batch", "64", "--optim.clip-norm", "0.01"]
     still = ["--optim.lr", "0", "--max-steps", "1", "--out", str(tmp_path / "begin")]
@@ -135,7 +137,7 @@ def test_clip_norm_bounds_the_step(tmp_path: Path, ranks: int) -> None:
 
 
 def test_every_rank_evaluates_with_the_statistics_that_are_saved(tmp_path: Path) -> None:
-    """Each rank's BatchNorm has seen other samples; the test's figures are the checkpoint's own, computed here."""
+    """BatchNorm statistics differ by rank; the reported metrics must equal those computed from the checkpoint."""
     run = tmp_path / "run"
     argv = ["--model.name", "resnet20", "--data.global-batch", "48", "--max-steps", "4", "--schedule.name", "constant"]
     train([*argv, "--out", str(run)], ranks=2)
@@ -178,7 +180,7 @@ def test_torchrun_trains_digits_with_two_processes(tmp_path: Path) -> None:
     assert str(tmp_path / "run") in done.stdout.replace("\n", "")
 
 
-def test_two_nodes_of_one_process_each_meet(tmp_path: Path) -> None:
+def test_two_nodes_of_one_process_each_form_a_job(tmp_path: Path) -> None:
     import subprocess
     import sys
 
@@ -199,17 +201,17 @@ def test_two_nodes_of_one_process_each_meet(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "run" / "result.json").read_text())["world_size"] == 2
 
 
-DRAWERS = {
+LOADERS = {
     "torch, no worker": ("--data.loader", "torch", "--data.workers", "0"),
     "torch, two workers": ("--data.loader", "torch", "--data.workers", "2"),
     "a third loader": ("--data.loader", "torch", "--data.workers", "1", "--data.validation", "0.2"),
 }
 
 
-@pytest.mark.parametrize("drawer", DRAWERS.values(), ids=DRAWERS)
-def test_the_initial_weights_follow_from_the_seed_alone(tmp_path: Path, drawer: tuple[str, ...]) -> None:
-    """At this rate the checkpoint has the initial weights, as good as. Loaders draw random numbers, too."""
+@pytest.mark.parametrize("loader", LOADERS.values(), ids=LOADERS)
+def test_the_initial_weights_depend_only_on_the_seed(tmp_path: Path, loader: tuple[str, ...]) -> None:
+    """At this learning rate the checkpoint has almost the initial weights. Loaders use random numbers too."""
     argv = ["--max-steps", "1", "--optim.name", "sgd", "--optim.weight-decay", "0", "--optim.lr", "1e-30"]
     train([*argv, "--data.loader", "resident", "--out", str(tmp_path / "one")])
-    train([*argv, *drawer, "--out", str(tmp_path / "other")])
+    train([*argv, *loader, "--out", str(tmp_path / "other")])
     assert max_difference(weights(tmp_path / "one"), weights(tmp_path / "other")) < 1e-20

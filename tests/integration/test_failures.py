@@ -1,4 +1,4 @@
-"""Failures end a job soon, with a reason for the user, and keep every good checkpoint."""
+"""Failures end a job quickly, with a reason for the user, and keep every valid checkpoint."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from jobs import QUIET, Ranks, torchrun_command, train, wait_for
 
 
 def fails(command: list[str], *, code: int = 2, ranks: int = 1) -> str:
-    """The line on stderr of a training that must end with `code`."""
+    """Run a training that must end with `code`, and return its line on stderr."""
     job = Ranks([*command, *QUIET], ranks=ranks)
     codes, errors = job.wait(), job.text
     assert code in codes, (codes, errors)
@@ -31,7 +31,7 @@ def fails(command: list[str], *, code: int = 2, ranks: int = 1) -> str:
 
 
 @pytest.mark.parametrize("how", ["raise", "die"])
-def test_a_rank_that_fails_takes_the_job_down_and_is_what_is_shown(tmp_path: Path, how: str) -> None:
+def test_a_failed_rank_ends_the_job_and_is_named(tmp_path: Path, how: str) -> None:
     script = [*torchrun_command(2)[:-2], str(Path(__file__).with_name("raising.py")), str(tmp_path / "run"), how]
     done = subprocess.run(script, capture_output=True, text=True, timeout=180)
     assert done.returncode == 1
@@ -46,7 +46,7 @@ def test_a_rank_that_fails_takes_the_job_down_and_is_what_is_shown(tmp_path: Pat
     assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "failed"
 
 
-def test_a_loss_that_is_not_a_number_stops_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
+def test_a_nan_loss_ends_the_run_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
     run = tmp_path / "run"
     command = ["--optim.name", "sgd", "--optim.weight-decay", "0", "--out", str(run), "--resume", "auto"]
     train([*command, "--epochs", "1"])
@@ -58,14 +58,14 @@ def test_a_loss_that_is_not_a_number_stops_and_keeps_the_last_good_checkpoint(tm
     assert json.loads((run / "result.json").read_text())["status"] == "failed"
 
 
-def test_every_rank_stops_at_a_loss_that_is_not_a_number(tmp_path: Path) -> None:
+def test_a_nan_loss_ends_every_rank(tmp_path: Path) -> None:
     command = ["--optim.name", "sgd", "--optim.weight-decay", "0", "--optim.lr", "1e30", "--out", str(tmp_path / "run")]
     assert Ranks([*command, *QUIET], ranks=2).wait() == [1, 1]
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 3 MiB."""
+    """Mount a file system of 3 MiB."""
     if os.geteuid() != 0:
         pytest.skip("mounting a small tmpfs needs root")
     place = tmp_path / "small"
@@ -76,7 +76,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("free_bytes", [0, 24 * 1024], ids=["no page left", "not enough for a checkpoint"])
-def test_a_full_disk_is_one_line_and_the_last_good_checkpoint_stands(small_disk: Path, free_bytes: int) -> None:
+def test_a_full_disk_is_a_one_line_error_and_keeps_the_last_checkpoint(small_disk: Path, free_bytes: int) -> None:
     run = small_disk / "run"
     command = ["--out", str(run), "--model.name", "mnist-fast", "--data.image-size", "16", "--resume", "auto"]
     train(["--epochs", "1", *command])
@@ -93,8 +93,8 @@ def test_a_full_disk_is_one_line_and_the_last_good_checkpoint_stands(small_disk:
     assert find(run, warn=pytest.fail) == good
 
 
-def test_training_continues_where_one_checkpoint_cannot_be_written(small_disk: Path) -> None:
-    """A disk that is full for a while: one warning each, and checkpoints are written again when there is room."""
+def test_training_continues_after_a_failed_checkpoint(small_disk: Path) -> None:
+    """While the disk is full, each checkpoint is a warning; afterwards checkpoints are written again."""
     run, ballast = small_disk / "run", small_disk / "ballast"
     command = ["--out", str(run), "--model.name", "mnist-fast", "--data.image-size", "16", "--log-every-s", "1000"]
     command += ["--epochs", "100000", "--checkpoint.every-steps", "10", "--checkpoint.every-epochs", "0"]
@@ -120,7 +120,7 @@ def test_a_run_folder_that_cannot_be_written_is_named() -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """An image folder of two classes, eight images each to train and two to test."""
+    """Write an image folder with two classes, with eight training and two test images each."""
     dice = np.random.default_rng(0)
     for split, count in (("train", 8), ("test", 2)):
         for name in ("cats", "dogs"):
@@ -141,7 +141,7 @@ def cut_short(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:300])
 
 
-def test_a_truncated_image_is_named_or_skipped_as_told(folder: Path, tmp_path: Path) -> None:
+def test_a_truncated_image_is_named_or_skipped_as_configured(folder: Path, tmp_path: Path) -> None:
     cut_short(folder / "train" / "dogs" / "3.jpg")
     assert "dogs/3.jpg" in fails([*on(folder, tmp_path / "raise"), "--data.loader", "torch"])
     train([*on(folder, tmp_path / "skip"), "--data.on-error", "skip", "--data.loader", "torch"], ranks=2)
@@ -177,7 +177,7 @@ def test_labels_out_of_range_are_an_error(tmp_path: Path) -> None:
     assert "labels" in line
 
 
-def test_data_that_is_not_there_says_where_it_was_looked_for(tmp_path: Path) -> None:
+def test_the_error_for_missing_data_lists_the_searched_places(tmp_path: Path) -> None:
     command = ["--profile", "resnet20-cifar10", "--data.root", str(tmp_path), "--out", str(tmp_path / "run")]
     line = fails(command)
     assert "cifar10" in line
@@ -189,8 +189,8 @@ def test_a_torchrun_job_reports_a_wrong_key_once(tmp_path: Path) -> None:
     assert done.stderr.count("did you mean --optim.lr?") == 1
 
 
-def test_start_up_imports_nothing_slow(tmp_path: Path) -> None:
-    """Modules that are not imported: the first step comes within 2 s after `import torch`."""
+def test_startup_imports_no_slow_modules(tmp_path: Path) -> None:
+    """Without these modules the first step is within 2 s after `import torch`."""
     code = "import sys\nfrom distdl.cli.train import main\nmain(sys.argv[1:])\nprint(sorted({'torchvision', 'sklearn', "
     code += "'matplotlib', 'pandas', 'tensorboard', 'scipy'} & set(sys.modules)))"
     command = ["--max-steps", "1", *QUIET, "--out", str(tmp_path / "run")]

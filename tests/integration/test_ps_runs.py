@@ -1,4 +1,4 @@
-"""From real runs to a fit: what a training leaves in its folder is what `distdl fit speed RUNS...` reads."""
+"""`distdl fit speed RUNS...` reads the run folders of trainings."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ ARGV = ("--strategy", "ps", "--max-steps", "8", "--optim.name", "sgd", "--optim.
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Runs of one global batch over servers and workers, their compute replayed."""
+    """Runs with one global batch size and several numbers of servers and workers, with replayed compute."""
     folder = tmp_path_factory.mktemp("runs")
     outcomes = []
     for servers, workers in POINTS:
@@ -30,14 +30,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return outcomes
 
 
-def test_servers_workers_and_batch_come_out_as_they_ran(runs: list[Path]) -> None:
+def test_servers_workers_and_batch_size_are_read(runs: list[Path]) -> None:
     data = read(runs)
     assert data.points.tolist() == [[servers, workers, 16] for servers, workers in POINTS]
     assert (data.mode, data.replayed) == ("sync", len(POINTS))
     assert all(step_s >= 0.12 / workers for step_s, (_, workers) in zip(data.step_s, POINTS, strict=True))
 
 
-def test_they_are_fitted_marked_as_replayed_and_foretell(
+def test_a_fit_of_replayed_runs_is_marked_and_predicts(
     runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     speed(tuple(runs), form="optimus-sync", as_json=True)
@@ -49,7 +49,7 @@ def test_they_are_fitted_marked_as_replayed_and_foretell(
     assert [row["workers"] for row in json.loads(capsys.readouterr().out)] == list(range(1, 9))
 
 
-def test_a_replayed_run_says_so_wherever_it_shows(runs: list[Path]) -> None:
+def test_a_replayed_run_is_marked_in_every_output(runs: list[Path]) -> None:
     from distdl.perf.usage.explain import sentences
     from distdl.perf.usage.waterfall import waterfall
     from distdl.report.run_folder import read as read_for_report
@@ -61,7 +61,7 @@ def test_a_replayed_run_says_so_wherever_it_shows(runs: list[Path]) -> None:
     assert read_for_report(runs[0]).exchange == "ps, compute replayed"
 
 
-def test_all_reduce_runs_tell_their_nodes(tmp_path: Path) -> None:
+def test_the_number_of_nodes_of_all_reduce_runs_is_read(tmp_path: Path) -> None:
     train(["--max-steps", "4", "--data.batch-size", "16", "--out", str(tmp_path / "run")], ranks=2)
     data = read([tmp_path / "run"])
     assert data.points.tolist() == [[1, 2, 16]]

@@ -1,4 +1,4 @@
-"""A run that is killed and resumed ends, bit for bit, where an uncut one ends."""
+"""A run that is killed and resumed ends with the same bits as an uninterrupted one."""
 
 import random
 from pathlib import Path
@@ -11,7 +11,7 @@ from distdl.runtime.tensors import load
 from jobs import QUIET, Ranks, step_of, train, wait_for
 from run_folders import tree
 
-# Everything that a resume could lose: momentum, a schedule, EMA, dropout, augmentation, a last batch that is not full.
+# All state that a resume could lose: momentum, schedule, EMA, dropout, augmentation, an incomplete last batch.
 SAMPLES, BATCH, EPOCHS = 600, 24, 4
 RECIPE = (
     *(
@@ -30,7 +30,7 @@ RECIPE = (
 
 
 def killed_and_resumed(argv: list[str], out: Path, *, ranks: int, kills: int, seed: int) -> None:
-    """Train into `out`, killed by SIGKILL at `kills` random steps on the way."""
+    """Train into `out`, killed by SIGKILL at `kills` random steps."""
     argv = [*argv, "--out", str(out), "--resume", "auto"]
     dice, steps = random.Random(seed), EPOCHS * -(-SAMPLES // (BATCH * ranks))
     for remaining in range(kills, 0, -1):
@@ -47,7 +47,7 @@ def killed_and_resumed(argv: list[str], out: Path, *, ranks: int, kills: int, se
     train(argv, ranks=ranks)
 
 
-# Images so bright that gradients overflow at first: some steps are skipped, and the loss scale moves.
+# Bright images, whose gradients overflow at first: some steps are skipped, and the loss scale changes.
 FP16 = (
     *("--compute.precision", "fp16", "--model.name", "digits-cnn", "--optim.lr", "1e-4"),
     *("--data.mean", "0", "--data.std", "0.002"),
@@ -67,7 +67,7 @@ CASES = {
     [pytest.param(*case, 2, id=name) for name, case in CASES.items() if "resident" in name]
     + [pytest.param(*case, 5, id=f"{name}, 5 kills", marks=pytest.mark.slow) for name, case in CASES.items()],
 )
-def test_a_killed_run_ends_with_the_bits_of_an_uncut_one(
+def test_a_killed_run_ends_with_the_bits_of_an_uninterrupted_one(
     tmp_path: Path, ranks: int, loader: tuple[str, ...], kills: int
 ) -> None:
     argv = [*RECIPE, *loader]
@@ -76,13 +76,13 @@ def test_a_killed_run_ends_with_the_bits_of_an_uncut_one(
     assert_equal_checkpoints(tmp_path / "uncut", tmp_path / "cut")
 
 
-@pytest.mark.parametrize("every_steps", ["0", "20"])  # 20: a checkpoint must not put off that the ranks agree to stop
+@pytest.mark.parametrize("every_steps", ["0", "20"])  # 20: checkpoints must not delay the agreement to stop
 def test_a_run_that_receives_a_signal_saves_and_prints_it(tmp_path: Path, every_steps: str) -> None:
     import json
     import os
     import signal
 
-    # Long enough that neither signal comes too late: the ranks agree to stop a quarter of a second after it.
+    # Long enough for both signals: the ranks agree to stop a quarter of a second after a signal.
     argv = [*RECIPE, "--epochs", "100", "--checkpoint.every-steps", every_steps, "--checkpoint.every-epochs", "0"]
     train([*argv, "--out", str(tmp_path / "uncut")], ranks=2)
     cut = tmp_path / "cut"
@@ -98,7 +98,7 @@ def test_a_run_that_receives_a_signal_saves_and_prints_it(tmp_path: Path, every_
     assert json.loads((cut / "result.json").read_text())["resumes"] == 2
 
 
-def test_max_time_stops_in_order(tmp_path: Path) -> None:
+def test_max_time_stops_cleanly(tmp_path: Path) -> None:
     argv = [*RECIPE, "--epochs", "10000", "--max-time", "1.5", "--out", str(tmp_path / "run"), *QUIET]
     assert Ranks(argv).wait() == [75]
     assert find(tmp_path / "run", warn=pytest.fail)
@@ -116,7 +116,7 @@ def test_metrics_have_each_row_once_after_a_resume(tmp_path: Path) -> None:
 def test_on_another_world_size_every_sample_of_the_epoch_is_seen_once(
     tmp_path: Path, ranks: int, ranks_of_resume: int
 ) -> None:
-    """The loaders deliver exactly the rest of the epoch; here the whole training does, seen by its position."""
+    """The loaders' tests compare samples; this test compares the position of a training."""
     argv = [*RECIPE, "--epochs", "1", "--out", str(tmp_path / "run"), "--resume", "auto"]
     job = Ranks([*argv, *QUIET], ranks=ranks)
     wait_for(lambda: step_of(tmp_path / "run") >= 7 and any((tmp_path / "run" / "checkpoints").glob("step-*")))
@@ -132,20 +132,20 @@ def test_on_another_world_size_every_sample_of_the_epoch_is_seen_once(
 REFUSED = {
     "another seed": (["--seed", "3", "--resume", "auto"], "--seed 0"),
     "another network": (["--model.name", "softmax", "--resume", "auto"], "another network"),
-    "a run that is there": ([], "--resume auto"),
+    "an existing run": ([], "--resume auto"),
 }
 
 
-def test_what_does_not_go_on_with_a_run_is_refused(tmp_path: Path) -> None:
+def test_invalid_resumes_are_refused(tmp_path: Path) -> None:
     run = ["--out", str(tmp_path / "run")]
     train([*RECIPE, "--epochs", "1", *run])
-    for argv, says in REFUSED.values():
+    for argv, message in REFUSED.values():
         job = Ranks([*RECIPE, *run, *argv, *QUIET])
         assert job.wait() == [2]
-        assert says in job.text
+        assert message in job.text
 
 
-def test_resume_by_path_begins_a_run_of_its_own(tmp_path: Path) -> None:
+def test_a_resume_by_path_starts_a_new_run(tmp_path: Path) -> None:
     argv = [*RECIPE, "--schedule.name", "constant"]  # a rate that does not depend on the number of epochs
     train([*argv, "--epochs", "1", "--out", str(tmp_path / "first")])
     train([*argv, "--epochs", "2", "--out", str(tmp_path / "second"), "--resume", str(tmp_path / "first")])
@@ -174,22 +174,24 @@ OTHERS = {
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 @pytest.mark.parametrize(("frozen", "others"), OTHERS.values(), ids=OTHERS)
-def test_moments_never_go_to_another_parameter(tmp_path: Path, frozen: list[str], others: list, optimizer: str) -> None:
-    """A resume that trains other parameters is refused, and the one that trains the same continues."""
+def test_moments_are_never_loaded_into_another_parameter(
+    tmp_path: Path, frozen: list[str], others: list, optimizer: str
+) -> None:
+    """A resume with other trained parameters is refused; a resume with the same ones continues."""
     run = tmp_path / "run"
     settings = {"adamw": [], "sgd": ["--optim.momentum", "0.9", "--optim.lr", "0.01"]}[optimizer]
     argv = [*FROZEN, "--optim.name", optimizer, *settings, "--out", str(run), "--resume", "auto"]
 
-    def froze(patterns: list[str]) -> list[str]:
+    def freeze_options(patterns: list[str]) -> list[str]:
         return ["--model.freeze", *patterns] if patterns else []
 
-    train([*argv, "--epochs", "1", *froze(frozen)])
+    train([*argv, "--epochs", "1", *freeze_options(frozen)])
     previous = tree(run)
-    job = Ranks([*argv, "--epochs", "2", *froze(others), *QUIET])
+    job = Ranks([*argv, "--epochs", "2", *freeze_options(others), *QUIET])
     assert job.wait() == [2], job.text
     assert "use the same model.freeze, or start from its weights" in job.text
     assert tree(run) == previous
-    train([*argv, "--epochs", "2", *froze(frozen)])
+    train([*argv, "--epochs", "2", *freeze_options(frozen)])
     state, _ = load(find(run, warn=pytest.fail))
     shapes = [state["model"][name].shape for group in state["parameters"] for name in group]
     moment = {"adamw": "exp_avg", "sgd": "momentum_buffer"}[optimizer]

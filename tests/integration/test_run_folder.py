@@ -1,4 +1,4 @@
-"""A run folder under real trainings: refused starts change nothing, resumes lose nothing, kills at any moment."""
+"""The run folder of trainings: refused starts, resumes, and kills at any file operation."""
 
 import json
 import multiprocessing
@@ -28,7 +28,7 @@ SHORT = ("--data.limit", "96", "--data.global-batch", "32", "--epochs", "2", "--
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of two epochs that has ended."""
+    """A completed run of two epochs."""
     run = tmp_path_factory.mktemp("finished") / "run"
     train([*SHORT, "--out", str(run)])
     return run
@@ -36,7 +36,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def place(finished: Path, tmp_path: Path) -> Path:
-    """A folder with the finished run as `run`, another one as `other`, and one whose checkpoints are damaged."""
+    """Make a folder with the completed run as `run`, another one as `other`, and one with damaged checkpoints."""
     for name in ("run", "other", "damaged"):
         shutil.copytree(finished, tmp_path / name)
     for folder in published(tmp_path / "damaged" / "checkpoints"):
@@ -54,7 +54,7 @@ def place(finished: Path, tmp_path: Path) -> Path:
 
 
 def reseal(checkpoint: Path) -> None:
-    """Make a changed checkpoint's checksums right again."""
+    """Recompute the checksums of a changed checkpoint."""
     manifest = json.loads((checkpoint / "manifest.json").read_text())
     manifest["sha256"]["state.pt"] = digest(checkpoint / "state.pt")
     (checkpoint / "manifest.json").write_text(json.dumps(manifest))
@@ -66,8 +66,8 @@ REFUSED = {
     "unknown model in a run's folder": ([*RESUME, "--model.name", "resnet18x"], "did you mean"),
     "missing weights": (["--out", "new", "--model.weights", "absent.pt"], "absent.pt"),
     "no data": (["--out", "new", "--data.name", "nowhere/set"], "nowhere/set"),
-    "no data for a run that is there": ([*RESUME, "--data.name", "nowhere/set"], "nowhere/set"),
-    "a pattern that matches nothing": (["--out", "new", "--optim.lr-factors", "xyz*", "2"], "xyz"),
+    "no data for an existing run": ([*RESUME, "--data.name", "nowhere/set"], "nowhere/set"),
+    "a pattern without a match": (["--out", "new", "--optim.lr-factors", "xyz*", "2"], "xyz"),
     "another seed": ([*RESUME, "--seed", "3", "--optim.lr", "0.5"], "--seed 0"),
     "another network": ([*RESUME, "--model.name", "softmax", "--epochs", "9"], "another network"),
     "another optimizer": ([*RESUME, "--optim.name", "sgd", "--optim.lr", "0.1"], "optim.name"),
@@ -75,16 +75,16 @@ REFUSED = {
     "other groups": ([*RESUME, "--epochs", "3", "--optim.lr-factors", "features.*", "0.1"], "optim.lr_factors"),
     "fewer epochs": ([*RESUME, "--epochs", "1"], "nothing is left to train: "),
     "fewer steps": ([*RESUME, "--max-steps", "2"], "nothing is left to train: "),
-    "a folder in the place of a file": (["--out", "obstructed", "--resume", "auto", "--epochs", "3"], "config.toml"),
-    "weights of nothing": (["--out", "new", "--model.weights", "empty"], "empty holds no whole checkpoint"),
-    "a folder that holds a run": (["--out", "run"], "--resume auto"),
+    "a folder instead of a file": (["--out", "obstructed", "--resume", "auto", "--epochs", "3"], "config.toml"),
+    "weights of an empty folder": (["--out", "new", "--model.weights", "empty"], "empty holds no whole checkpoint"),
+    "a folder with a run": (["--out", "run"], "--resume auto"),
     "a resume of another run": (["--out", "run", "--resume", "other"], "outside it"),
-    "a resume of nothing": (["--out", "new", "--resume", "absent"], "no whole checkpoint"),
+    "a resume of a missing run": (["--out", "new", "--resume", "absent"], "no whole checkpoint"),
     "damaged checkpoints": (["--out", "damaged", "--resume", "auto"], "no whole checkpoint"),
     "damaged checkpoints of another run": (["--out", "new", "--resume", "damaged"], "no whole checkpoint"),
-    "a checkpoint that is no state": (["--out", "objects", "--resume", "auto"], "state.pt"),
-    "a file in the way": (["--out", "file"], "cannot be written"),
-    "a file on the way": (["--out", "file/run"], "cannot be written"),
+    "a checkpoint with an invalid state": (["--out", "objects", "--resume", "auto"], "state.pt"),
+    "a file instead of the folder": (["--out", "file"], "cannot be written"),
+    "a file instead of a parent folder": (["--out", "file/run"], "cannot be written"),
     "a value out of range": (["--out", "new", "--epochs", "0"], "epochs"),
     "more ranks than samples": (["--out", "new", "--data.limit", "1"], "1"),
 }
@@ -93,7 +93,7 @@ FOR_TWO = (
     "another seed",
     "other parameters",
     "a resume of another run",
-    "a checkpoint that is no state",
+    "a checkpoint with an invalid state",
 )
 
 
@@ -104,7 +104,7 @@ FOR_TWO = (
         *(pytest.param(name, 2, marks=[pytest.mark.slow] * (name != FOR_TWO[1])) for name in FOR_TWO),
     ],
 )
-def test_a_refused_start_leaves_every_file_as_it_was(place: Path, name: str, ranks: int) -> None:
+def test_a_refused_start_changes_no_file(place: Path, name: str, ranks: int) -> None:
     overrides, message = REFUSED[name]
     previous = tree(place)
     job = Ranks([*SHORT, *QUIET, *overrides], ranks=ranks)
@@ -121,7 +121,7 @@ def test_more_ranks_than_samples_leave_no_folder(tmp_path: Path) -> None:
     assert tree(tmp_path) == {}
 
 
-def test_the_corrected_command_works_after_a_misspelt_one(tmp_path: Path) -> None:
+def test_the_corrected_command_works_after_a_misspelled_one(tmp_path: Path) -> None:
     assert Ranks([*SHORT, *QUIET, "--out", "run", "--model.name", "sotfmax"]).wait() == [2]
     train([*SHORT, "--out", "run", "--model.name", "softmax"])
 
@@ -161,7 +161,7 @@ def test_a_resumed_run_that_is_killed_is_not_completed(finished: Path, tmp_path:
     assert f"so far (killed, step {newest:,})" in " ".join(capsys.readouterr().out.split())
     result = current_result(run)
     assert (result["status"], result["steps"]) == ("killed", newest)
-    # The change is named, with the learning rate that follows from it; the former configuration is kept.
+    # The change is reported with the resulting learning rate; the previous configuration is kept.
     assert "changed since the checkpoint: optim.lr 0.004 -> 0.02" in job.text
     assert "changed since the checkpoint: epochs 2 -> 100000" in job.text
     assert "schedule onecycle now spans 100000 epochs (before: onecycle, 2 epochs)" in job.text
@@ -217,7 +217,7 @@ def evaluations(run: Path, kind: str) -> list[dict]:
     return [row for row in read_rows(run / "metrics.jsonl") if row["kind"] == kind]
 
 
-# A high rate and small batches: the best epoch is then seldom the last.
+# With a high learning rate and small batches the best epoch is rarely the last one.
 UNSTEADY = ("--data.validation", "0.3", "--data.batch-size", "8", "--optim.lr", "0.02", "--schedule.name", "constant")
 
 
@@ -225,21 +225,21 @@ UNSTEADY = ("--data.validation", "0.3", "--data.batch-size", "8", "--optim.lr", 
     ("ranks", "kind", "seed"),
     [pytest.param(1, "accuracy", 2, marks=pytest.mark.slow), (2, "accuracy", 3), (1, "loss", 4)],
 )
-def test_the_best_weights_are_kept_tested_and_named(tmp_path: Path, ranks: int, kind: str, seed: int) -> None:
-    """Whatever checkpoint.every_epochs: validation and test in result.json are of the same, best weights."""
+def test_the_best_weights_are_kept_tested_and_reported(tmp_path: Path, ranks: int, kind: str, seed: int) -> None:
+    """For any checkpoint.every_epochs, validation and test in result.json belong to the best weights."""
     rare = ["--checkpoint.every-epochs", "4", "--checkpoint.keep", "1", "--checkpoint.best", kind]
     arguments = ["--epochs", "6", "--data.limit", "400", "--seed", str(seed), *UNSTEADY, *rare, "--out", "run"]
     train(arguments, ranks=ranks)
     result = json.loads(Path("run/result.json").read_text())
     validations = evaluations(Path("run"), "validation")
     sign = -1 if kind == "loss" else 1
-    best = max(validations, key=lambda row: sign * row[kind])  # the first of equals
+    best = max(validations, key=lambda row: sign * row[kind])  # the first of equal ones
     for split in (result["best"], result["test"], result["validation"], evaluations(Path("run"), "test")[0]):
         assert (split["epoch"], split["step"]) == (best["epoch"], best["step"])
     assert result["validation"] == result["best"]["validation"]
     assert result["validation"][kind] == best[kind]
     assert f"step-{best['step']:08d}" in [folder.name for folder in published(Path("run/checkpoints"))]
-    # Resumed, it is tested again and reported once.
+    # A resumed run tests again and reports once.
     train([*arguments, "--resume", "auto"], ranks=ranks)
     again = json.loads(Path("run/result.json").read_text())
     assert again["best"] == result["best"]
@@ -249,8 +249,8 @@ def test_the_best_weights_are_kept_tested_and_named(tmp_path: Path, ranks: int, 
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="hiding a folder from a process needs root")
-def test_a_host_that_does_not_see_the_run_folder_tests_the_same_weights(tmp_path: Path) -> None:
-    """Rank 1 in a mount namespace in which the folder of the runs is empty."""
+def test_a_host_without_the_run_folder_tests_the_same_weights(tmp_path: Path) -> None:
+    """Rank 1 is in a mount namespace in which the folder of the runs is empty."""
     arguments = ["--epochs", "5", "--data.limit", "400", "--seed", "3", *UNSTEADY, *QUIET]
     tested = []
     for name, hidden in (("shared", False), ("hidden", True)):
@@ -259,8 +259,8 @@ def test_a_host_that_does_not_see_the_run_folder_tests_the_same_weights(tmp_path
         hide = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs tmpfs "$0" && exec "$@"', str(tmp_path / name)]
         ranks = []
         for rank, variables in enumerate(torchrun_places(2)):
-            hidden_here = hide if hidden and rank else []
-            ranks.append(subprocess.Popen([*hidden_here, *command], env={**os.environ, **variables}))
+            prefix = hide if hidden and rank else []
+            ranks.append(subprocess.Popen([*prefix, *command], env={**os.environ, **variables}))
         assert [process.wait(300) for process in ranks] == [0, 0]
         result = json.loads((tmp_path / name / "run" / "result.json").read_text())
         assert result["best"]["step"] < result["steps"], "the best weights are the last: another seed is needed"
@@ -268,19 +268,19 @@ def test_a_host_that_does_not_see_the_run_folder_tests_the_same_weights(tmp_path
     assert tested[0] == tested[1]
 
 
-def test_a_resumed_run_keeps_what_was_measured(finished: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_keeps_its_measurements(finished: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(finished, run)
     train([*SHORT, "--out", str(run), "--resume", "auto"])
     first, second = (json.loads((folder / "result.json").read_text()) for folder in (finished, run))
     for name in ("test", "steps", "images", "train_s", "phases_s", "evaluate_s"):
         assert second[name] == first[name], name
-    assert second["checkpoint_s"] > 0  # the time of the last save is not in what it saves
+    assert second["checkpoint_s"] > 0  # the last save does not include its own time
     assert (second["resumes"], len(second["legs"])) == (1, 2)
 
 
 def killed_at(number: int, saved: Path, arguments: list[str]) -> int | None:
-    """Exit code of a training that is killed at its `number`-th change of files."""
+    """Exit code of a training that is killed at its `number`-th file operation."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
     process = context.Process(target=train_until_killed, args=(number, saved, arguments))
@@ -290,7 +290,7 @@ def killed_at(number: int, saved: Path, arguments: list[str]) -> int | None:
 
 
 def check_after_kill(run: Path, saved: Path, arguments: list[str]) -> None:
-    """Nothing that was saved is lost; the resumed run ends as one that was never killed."""
+    """Check that no saved checkpoint is lost and that the resumed run ends like an uninterrupted one."""
     steps = [int(line) for line in saved.read_text().split()] if saved.exists() else []
     if steps:
         assert load(find(run, warn=pytest.fail))[1].step >= steps[-1]
@@ -304,7 +304,7 @@ def check_after_kill(run: Path, saved: Path, arguments: list[str]) -> None:
 
 
 def kill_and_resume(folder: Path, number: int) -> bool:
-    """Whether the training was killed: with a number beyond its last change it ends."""
+    """Return whether the training was killed: after its last file operation it completes."""
     folder.mkdir(exist_ok=True)
     arguments = [*SHORT, *QUIET, "--checkpoint.every-steps", "2", "--checkpoint.keep", "1"]
     arguments += ["--out", str(folder / "run")]
@@ -315,12 +315,12 @@ def kill_and_resume(folder: Path, number: int) -> bool:
 
 
 @pytest.mark.parametrize("number", [9, 26])
-def test_a_kill_at_a_change_of_files_loses_no_checkpoint_and_writes_no_row_twice(tmp_path: Path, number: int) -> None:
+def test_a_kill_at_a_file_operation_loses_no_checkpoint_and_repeats_no_row(tmp_path: Path, number: int) -> None:
     kill_and_resume(tmp_path, number)
 
 
 @pytest.mark.slow
-def test_a_kill_at_any_change_of_files_loses_no_checkpoint_and_writes_no_row_twice(tmp_path: Path) -> None:
+def test_a_kill_at_any_file_operation_loses_no_checkpoint_and_repeats_no_row(tmp_path: Path) -> None:
     number = 1
     while kill_and_resume(tmp_path / str(number), number):
         number += 1
@@ -328,7 +328,7 @@ def test_a_kill_at_any_change_of_files_loses_no_checkpoint_and_writes_no_row_twi
 
 
 @pytest.mark.slow
-def test_torchrun_names_its_own_command_to_resume(tmp_path: Path) -> None:
+def test_the_resume_command_under_torchrun_is_torchruns(tmp_path: Path) -> None:
     arguments = ["--epochs", "100000", "--max-time", "0.5", "--telemetry.hz", "0", "--out", "run"]
     done = subprocess.run([*torchrun_command(2), *arguments], capture_output=True, text=True, timeout=300)
     command = next(line for line in done.stdout.splitlines() if line.startswith("resume with: "))
@@ -337,7 +337,7 @@ def test_torchrun_names_its_own_command_to_resume(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_version_1_is_resumed(finished: Path, tmp_path: Path) -> None:
-    """Version 1's state has no configuration, its metrics do not name their weights, its manifest names no kind."""
+    """In version 1 the state has no configuration, metrics have no step, and the manifest has no kind of metric."""
     run = tmp_path / "run"
     shutil.copytree(finished, run)
     newest = published(run / "checkpoints")[-1]
@@ -362,7 +362,7 @@ exit_process(with_torchelastic_record(lambda: main([*sys.argv[1:], *more]))())
 """
 
 
-def test_an_error_of_one_rank_alone_is_what_the_user_reads(tmp_path: Path) -> None:
+def test_an_error_on_one_rank_is_printed(tmp_path: Path) -> None:
     Path("unlike.py").write_text(UNLIKE)
     command = [*torchrun_command(2)[:-2], "unlike.py", *SHORT, *QUIET, "--out", str(tmp_path / "run")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)

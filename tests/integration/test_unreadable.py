@@ -1,4 +1,4 @@
-"""A training on a set with unreadable images: no image ends the process, and result.json has the number left out."""
+"""Trainings on a data set with unreadable images: they continue without them, and result.json has the number."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from numbered_sets import pictures
 
 
 def image_folder(folder: Path) -> list[Path]:
-    """Two classes of PNG files, 12 to train on and 8 to test on; one bit is flipped in one of each part."""
+    """Write two classes of PNG files, 12 for training and 8 for test, with a flipped bit in one file per split."""
     damaged = []
     for part, count in (("train", 12), ("test", 8)):
         for number, image in enumerate(pictures(count)):
@@ -44,7 +44,7 @@ def train(folder: Path, loader: str, *argv: str, ranks: int = 1) -> tuple[list[i
         pytest.param("dali", 2, marks=pytest.mark.slow),
     ],
 )
-def test_a_training_leaves_out_what_it_cannot_read(loader: str, ranks: int, tmp_path: Path) -> None:
+def test_a_training_omits_unreadable_images(loader: str, ranks: int, tmp_path: Path) -> None:
     if loader == "dali":
         pytest.importorskip("nvidia.dali")
     damaged = image_folder(tmp_path / "set")
@@ -59,16 +59,16 @@ def test_a_training_leaves_out_what_it_cannot_read(loader: str, ranks: int, tmp_
     assert "is used instead" in sentences and "left out of the evaluation" in sentences
 
 
-def test_a_training_ends_with_one_line(tmp_path: Path) -> None:
+def test_an_unreadable_image_is_a_one_line_error_by_default(tmp_path: Path) -> None:
     damaged = image_folder(tmp_path / "set")
     codes, text = train(tmp_path / "set", "torch", "--out", str(tmp_path / "run"))
-    assert codes == [2]  # found when the mean of the set is measured: nothing has begun
+    assert codes == [2]  # detected when the mean is measured, before the training starts
     assert not (tmp_path / "run").exists()
     errors = [line for line in text.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and str(damaged[0]) in errors[0] and "Traceback" not in text
 
 
-def test_an_evaluation_of_nothing_is_an_error(tmp_path: Path) -> None:
+def test_an_evaluation_without_readable_images_is_an_error(tmp_path: Path) -> None:
     image_folder(tmp_path / "set")
     for file in (tmp_path / "set" / "test").rglob("*.png"):
         file.write_text("not an image")

@@ -1,4 +1,4 @@
-"""A recipe as the arguments of distdl.train, and back: every field of the configuration keeps its value."""
+"""Conversion of a recipe to arguments of distdl.train and parsed: every field of the configuration keeps its value."""
 
 import dataclasses
 import types
@@ -19,7 +19,7 @@ from distdl.launchers.job import arguments
 
 TEXT = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=12)
 ITEM = TEXT.filter(lambda text: not text.startswith("-"))
-"""Element of a list. One that begins with - would be read as an option."""
+"""Element of a list. A text that starts with - would be read as an option."""
 KEY = st.text("abcxyz_-", min_size=1).filter(lambda text: not text.startswith("-"))
 NAMES = {
     "strategy": ["auto", "ddp", "ps"],
@@ -90,14 +90,16 @@ def test_all_fields_are_covered() -> None:
 def test_every_field_keeps_its_value(data: st.DataObject) -> None:
     raw = {name: data.draw(values(name, hint), name) for name, hint in HINTS.items()}
     overrides = {name: value if _is_valid(HINTS[name], value) else DEFAULTS[name] for name, value in raw.items()}
-    back = recipe(arguments(Recipe(profile="mnist-cnn", overrides=overrides)))
-    given = {name: value for name, value in overrides.items() if name != "options" or value}  # none are no argument
-    assert back.profile == "mnist-cnn" and back.overrides.keys() == given.keys()
+    parsed = recipe(arguments(Recipe(profile="mnist-cnn", overrides=overrides)))
+    given = {
+        name: value for name, value in overrides.items() if name != "options" or value
+    }  # no options give no argument
+    assert parsed.profile == "mnist-cnn" and parsed.overrides.keys() == given.keys()
     for name, hint in ((name, HINTS[name]) for name in given):
-        assert check(hint, back.overrides[name], name) == check(hint, overrides[name], name)
+        assert check(hint, parsed.overrides[name], name) == check(hint, overrides[name], name)
 
 
-def test_no_value_replaces_that_of_the_profile(tmp_path: Path) -> None:
+def test_none_replaces_a_value_of_the_profile(tmp_path: Path) -> None:
     file = tmp_path / "p.toml"
     file.write_text('[data]\nroot = "/data"\n')
     argv = arguments(Recipe(profile=str(file), overrides={"data.root": None}))

@@ -1,4 +1,4 @@
-"""`distdl launch`: the command that it prints is valid in a shell, and it trains."""
+"""`distdl launch`: the printed command is valid in a shell, and trainings run."""
 
 import json
 import os
@@ -130,7 +130,7 @@ def test_bad_input_is_one_line_before_anything_starts(argv: list[str], message: 
         (["--nproc", "2", "--", "--strategy", "single"], "takes one process"),
     ],
 )
-def test_hosts_and_strategies_that_cannot_be_started_are_one_line(dry: Dry, argv: list[str], message: str) -> None:
+def test_invalid_hosts_and_strategies_are_a_one_line_error(dry: Dry, argv: list[str], message: str) -> None:
     done = dry(*argv)
     refused(done, message)
 
@@ -145,7 +145,7 @@ def test_a_strategy_of_the_profile_must_fit_the_launcher(dry: Dry, program: str,
     assert wrong in done.stderr
 
 
-def test_the_strategy_deepspeed_is_added_where_the_profile_leaves_it_open(dry: Dry) -> None:
+def test_the_strategy_deepspeed_is_added_if_the_profile_sets_none(dry: Dry) -> None:
     argv = ("--with", "deepspeed", "--hosts", "a,b", "--")
     assert dry(*argv, "--profile", "digits").stdout.count("--strategy deepspeed") == 2
     named = dry(*argv, "--strategy", "deepspeed")
@@ -172,7 +172,7 @@ def test_the_port_of_the_user_is_used(dry: Dry) -> None:
 
 
 @pytest.mark.parametrize("program", ["torchrun", "horovodrun", "mpirun", "srun", "deepspeed"])
-def test_brackets_are_hosts_for_every_launcher(dry: Dry, program: str) -> None:
+def test_brackets_are_expanded_for_every_launcher(dry: Dry, program: str) -> None:
     def printed(hosts: str) -> str:
         done = dry("--with", program, "--hosts", hosts, "--nproc", "2", "--port", "4321", "--", "--name", "x")
         return re.sub(r"distdl-[0-9a-f]{16}", "ID", done.stdout)
@@ -181,27 +181,27 @@ def test_brackets_are_hosts_for_every_launcher(dry: Dry, program: str) -> None:
     assert "node05-ib" in printed("node[01-02,05]-ib, x")
 
 
-def test_a_launcher_that_is_not_installed_is_one_line() -> None:
+def test_a_missing_launcher_is_a_one_line_error() -> None:
     folder = str(Path(sys.executable).parent)
     done = launch("--with", "srun", "--", "--profile", "digits", env={**os.environ, "PATH": folder})
     assert done.returncode == 2
     assert done.stderr == "error: srun was not found: is it installed and on PATH?\n"
 
 
-def test_torchrun_here() -> None:
+def test_torchrun_trains_on_this_machine() -> None:
     done = launch("--nproc", "2", "--", *SHORT, "--out", "run")
     assert done.returncode == 0, done.stderr
     completed(Path("run"), ranks=2, strategy="ddp")
 
 
-def test_ctrl_c_ends_with_the_command_that_resumes() -> None:
+def test_ctrl_c_ends_with_the_resume_command() -> None:
     argv = ["--nproc", "2", "--", "--profile", "digits", "--epochs", "100000", *QUIET, "--log-every-s", "0"]
     process = subprocess.Popen(
         [*LAUNCH, *argv], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
     runs = Path("runs")
     wait_for(lambda: any(step_of(run) > 0 for run in runs.glob("digits-*")), 120, "the first step")
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    os.killpg(process.pid, signal.SIGINT)  # as from a terminal
     text, _ = process.communicate(timeout=120)
     (run,) = runs.glob("digits-*")
     command = f"python -m distdl.cli launch {' '.join(argv)} --out {run} --resume auto"
@@ -210,12 +210,14 @@ def test_ctrl_c_ends_with_the_command_that_resumes() -> None:
     again = launch(*shlex.split(command)[4:], "--max-time", "1")
     assert again.returncode == 75, again.stderr
     assert "stopped cleanly, not an error" in again.stderr, "torchrun's summary"
-    assert launch("--", "--out", str(run), "--epochs", "1").returncode == 1, "refused: the result is an older one"
+    assert launch("--", "--out", str(run), "--epochs", "1").returncode == 1, (
+        "refused; result.json, with the status stopped, is older"
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("program", ["horovodrun", "mpirun", "deepspeed"])
-def test_other_launchers_here(program: str) -> None:
+def test_other_launchers_train_on_this_machine(program: str) -> None:
     modules = {"horovodrun": "horovod", "deepspeed": "deepspeed"}
     if program in modules:
         pytest.importorskip(modules[program])

@@ -1,4 +1,4 @@
-"""Several hosts on one machine: names, shaped links, and removal of everything that they create."""
+"""Emulated hosts on one machine: names, rate-limited links, and removal of all their resources."""
 
 import os
 import signal
@@ -43,7 +43,7 @@ class TestHosts:
         assert during == links_before, "the machine's own network has changed"
         assert leftovers(hosts.switch) == []
 
-    def test_links_are_shaped_both_ways(self) -> None:
+    def test_links_are_rate_limited_in_both_directions(self) -> None:
         with Hosts(2, "100mbit") as hosts:
             for namespace, device in ((hosts.hosts[1].namespace, "eth0"), (hosts.switch, "port1")):
                 output = subprocess.run(
@@ -102,7 +102,7 @@ class TestHosts:
             assert done.stderr == ""
         assert leftovers(hosts.switch) == []
 
-    def test_the_verb_runs_a_command_on_every_host_and_reports_a_failure(self) -> None:
+    def test_distdl_hosts_runs_a_command_on_every_host_and_reports_a_failure(self) -> None:
         verb = [sys.executable, "-m", "distdl.cli", "hosts", "--count", "2", "--"]
         done = subprocess.run(
             [*verb, "sh", "-c", 'echo "$0 is {host}"; exit {index}', "number {index}"], capture_output=True, text=True
@@ -110,7 +110,7 @@ class TestHosts:
         assert sorted(done.stdout.splitlines()) == ["number 0 is h0", "number 1 is h1"]
         assert done.returncode == 1
 
-    def test_the_verb_removes_its_hosts_when_terminated(self) -> None:
+    def test_distdl_hosts_removes_its_hosts_when_terminated(self) -> None:
         verb = [sys.executable, "-m", "distdl.cli", "hosts", "--count", "2", "--"]
         command = [*verb, "sh", "-c", "echo ready; exec sleep 1000"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -122,7 +122,7 @@ class TestHosts:
         assert not list(NAMESPACES.glob(f"{stem}*"))
 
 
-def test_without_root_it_reports_an_error() -> None:
+def test_without_root_an_error_is_reported() -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root, to give it up")
     os.seteuid(65534)
@@ -133,7 +133,7 @@ def test_without_root_it_reports_an_error() -> None:
         os.seteuid(0)
 
 
-def test_rates_of_tc_are_parsed() -> None:
+def test_rates_are_parsed_in_the_notation_of_tc() -> None:
     assert [netns.parse_rate(rate) for rate in ("1gbit", "100mbit", "2.5gbit", "64kbit")] == [1e9, 1e8, 2.5e9, 64e3]
     for rate in ("fast", "1gb", "0mbit", "-1gbit", "1gbit; reboot"):
         with pytest.raises(UserError, match="is not a rate"):

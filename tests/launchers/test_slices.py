@@ -1,4 +1,4 @@
-"""The ledger of slices, without a cluster: rows, sums and decisions."""
+"""The ledger of slices, without a cluster: rows, totals and decisions."""
 
 import json
 import subprocess
@@ -48,17 +48,17 @@ def checkpoint(run: Path, step: int, epoch: int) -> Path:
         (2, RUNNING, "refused"),
     ],
 )
-def test_how_a_slice_ended(code: int, state: str, how: str) -> None:
+def test_the_end_of_a_slice_is_classified(code: int, state: str, how: str) -> None:
     assert ended_as(code, state) == how
 
 
-def test_slices_add_up_and_continue() -> None:
+def test_totals_of_slices() -> None:
     total = totals([STOPPED, STOPPED], CONFIG.slurm)
     assert (total.status, total.slices, total.restarts) == ("requeued", 2, 1)
     assert (total.waited_s, total.compute_s) == (20.0, 560.0)
 
 
-def test_the_lifetime_counts_compute_time_and_no_waiting() -> None:
+def test_the_lifetime_counts_compute_time_without_waiting() -> None:
     waiting = replace(STOPPED, waited_s=1e6)
     assert totals([waiting] * 3, CONFIG.slurm).status == "requeued"
     assert totals([waiting] * 4, CONFIG.slurm).status == "lifetime"
@@ -115,11 +115,11 @@ def test_the_last_slice_stops_at_the_end_of_the_lifetime(tmp_path: Path) -> None
         begin(tmp_path, CONFIG, waited_s=0.0, now=1100.0)
 
 
-def test_max_time_of_the_user_applies_too(tmp_path: Path) -> None:
+def test_the_users_max_time_applies_too(tmp_path: Path) -> None:
     assert begin(tmp_path, replace(CONFIG, max_time=60.0), waited_s=0.0, now=0.0) == 60
 
 
-def test_a_slice_without_an_end_counts_up_to_its_last_sign_of_life(tmp_path: Path) -> None:
+def test_a_slice_without_an_end_counts_until_its_last_written_row(tmp_path: Path) -> None:
     import os
 
     begin(tmp_path, CONFIG, waited_s=0.0, now=100.0)
@@ -188,7 +188,7 @@ DAMAGED = {
     "a list for a kind": b'{"time_s": 0, "step": 0, "epoch": 0, "kind": ["end"], "at": 1}\n',
     "no kind": b'{"time_s": 0, "step": 0, "epoch": 0, "at": 1}\n',
     "not JSON": b"\xff\0\n",
-    "a lost sector": bytes(512),
+    "zero bytes": bytes(512),
     "deep lists": b'{"kind": "end", "why": ' + b"[" * 900 + b"]" * 900 + b"}\n",
     "a zero byte": b'{"time_s": 0, "step": 0, "epoch": 0, "kind": "end", "at": 1, "ended": "\\u0000", "code": 1}\n',
     "a list": b"[]\n",

@@ -17,7 +17,7 @@ from repository import ROOT
 
 LAUNCH = ROOT / "launch"
 SCRIPTS = sorted([*LAUNCH.glob("*.sh"), *LAUNCH.glob("slurm/*.sbatch")])
-ODD = Submission(
+UNUSUAL = Submission(
     recipe=Recipe(profile="my profile.toml", overrides={"name": "it's $HOME"}),
     run="runs/a b",
     logs="runs/a b",
@@ -42,7 +42,7 @@ def test_shellcheck_finds_nothing(file: Path) -> None:
 def test_shellcheck_finds_nothing_in_the_script_of_submit(tmp_path: Path) -> None:
     file = tmp_path / "job.sbatch"
     # A quoted dollar is part of an argument here; shellcheck reports it as a mistake.
-    file.write_text(script(ODD).replace("$HOME", "home"), encoding="utf-8")
+    file.write_text(script(UNUSUAL).replace("$HOME", "home"), encoding="utf-8")
     shellcheck(file)
 
 
@@ -52,7 +52,7 @@ def test_submit_writes_the_scripts_of_launch(name: str, job: Submission) -> None
 
 
 def test_arguments_arrive_unchanged() -> None:
-    text = script(ODD)
+    text = script(UNUSUAL)
     lines = [line for line in text.splitlines() if line.startswith(("run=", "train="))]
     output = subprocess.run(
         ["bash", "-c", "\n".join([*lines, 'printf "%s\\n" "${train[@]}"'])], capture_output=True, text=True, check=True
@@ -78,7 +78,7 @@ def test_times_of_slurm_are_parsed(text: str, seconds: int) -> None:
     assert parse_time(text) == seconds
 
 
-def test_the_warning_leaves_most_of_a_slice() -> None:
+def test_the_warning_time_is_a_small_part_of_a_slice() -> None:
     assert [warning_s(time_s) for time_s in (60, 240, 480, 2400, 86400)] == [15, 60, 120, 120, 120]
 
 
@@ -96,7 +96,7 @@ def test_the_warning_leaves_most_of_a_slice() -> None:
         (["--", "--strategy", "horovod"], "srun does not start Horovod"),
     ],
 )
-def test_bad_input_is_one_line(argv: list[str], message: str) -> None:
+def test_invalid_input_is_a_one_line_error(argv: list[str], message: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "distdl.cli", "submit", "--dry-run", *argv], capture_output=True, text=True
     )
@@ -114,8 +114,17 @@ def test_lifetime_and_slice_of_the_profile() -> None:
     assert not list(Path().iterdir()), "a dry run writes nothing"
 
 
-OWN = ["array=0-2", "output=x", "error=x", "signal=USR1@5", "requeue", "no-requeue", "open-mode=truncate", "nodes=2"]
-OWN += [
+RESERVED = [
+    "array=0-2",
+    "output=x",
+    "error=x",
+    "signal=USR1@5",
+    "requeue",
+    "no-requeue",
+    "open-mode=truncate",
+    "nodes=2",
+]
+RESERVED += [
     "ntasks-per-node=2",
     "ntasks=2",
     "gpus-per-node=1",
@@ -151,10 +160,10 @@ FREE = [
 ]
 
 
-@pytest.mark.parametrize("option", OWN + ABBREVIATED)
+@pytest.mark.parametrize("option", RESERVED + ABBREVIATED)
 def test_options_that_the_script_sets_are_refused(option: str) -> None:
     with pytest.raises(UserError, match="conflicts with") as refused:
-        script(replace(ODD, options=("partition=gpu", option)))
+        script(replace(UNUSUAL, options=("partition=gpu", option)))
     assert f'"{option}"' in str(refused.value)
 
 
@@ -166,8 +175,8 @@ def test_every_directive_of_a_script_is_refused_as_an_option(job: Submission) ->
 
 
 @pytest.mark.parametrize("option", FREE)
-def test_other_options_are_passed_on(option: str) -> None:
-    assert f"#SBATCH --{option}\n" in script(replace(ODD, options=(option,)))
+def test_other_options_are_passed_to_sbatch(option: str) -> None:
+    assert f"#SBATCH --{option}\n" in script(replace(UNUSUAL, options=(option,)))
 
 
 @pytest.mark.parametrize(
@@ -176,7 +185,7 @@ def test_other_options_are_passed_on(option: str) -> None:
 )
 def test_a_folder_that_slurm_cannot_name_is_refused_before_anything_is_written(folder: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as refused:
-        submit.submit(replace(ODD, run=folder, logs=folder))
+        submit.submit(replace(UNUSUAL, run=folder, logs=folder))
     assert str(refused.value).isprintable()
     assert not list(Path().iterdir())
 
@@ -190,11 +199,11 @@ def test_a_profile_with_a_command_in_its_name_writes_no_command(capsys: pytest.C
     assert len(output.err.splitlines()) == 1
 
 
-def test_a_run_folder_that_cannot_be_made_is_one_line() -> None:
+def test_a_run_folder_that_cannot_be_created_is_a_one_line_error() -> None:
     Path("file").write_text("", encoding="utf-8")
     for folder in ("file", "file/run"):
         with pytest.raises(UserError, match=f"cannot create the run folder {folder}"):
-            submit.submit(replace(ODD, run=folder, logs=folder))
+            submit.submit(replace(UNUSUAL, run=folder, logs=folder))
 
 
 @pytest.mark.parametrize(
@@ -207,7 +216,7 @@ def test_a_run_folder_that_cannot_be_made_is_one_line() -> None:
         ("h0:4\n", "line 1"),
     ],
 )
-def test_a_hostfile_that_is_wrong_is_one_line(hostfile: str, message: str) -> None:
+def test_an_invalid_hostfile_is_a_one_line_error(hostfile: str, message: str) -> None:
     Path("hostfile").write_text(hostfile, encoding="utf-8")
     done = subprocess.run(["sh", str(LAUNCH / "horovodrun.sh")], capture_output=True, text=True)
     assert done.returncode == 2
@@ -223,7 +232,7 @@ def test_a_hostfile_that_is_wrong_is_one_line(hostfile: str, message: str) -> No
         ("", "it printed no job id"),
     ],
 )
-def test_a_refusal_of_sbatch_is_its_first_message(
+def test_an_error_of_sbatch_is_reported_by_its_first_message(
     printed: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "bin").mkdir()
@@ -237,7 +246,7 @@ def test_a_refusal_of_sbatch_is_its_first_message(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_missing_sbatch_is_one_line(
+def test_a_missing_sbatch_is_a_one_line_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -97,7 +97,7 @@ def test_two_runs_are_compared(tmp_path: Path) -> None:
     assert [fact.note for fact in page.facts if fact.label == "shortest training"] == ["a/run"]
 
 
-def test_an_unfinished_run_has_a_page_with_a_note(tmp_path: Path) -> None:
+def test_an_unfinished_run_is_an_error(tmp_path: Path) -> None:
     page = page_of(write_run(tmp_path / "run", ended=False))
     assert page.status == "not ended"
     assert page.notes == ("there is no result.json: the run has not ended, or was killed",)

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of strategies."""
+"""Fixtures for the tests of strategies."""
 
 import pytest
 
@@ -8,5 +8,5 @@ from distdl.strategies.single import Single
 
 @pytest.fixture
 def single() -> Single:
-    """The strategy of one process, not set up."""
+    """The strategy of one process, before setup."""
     return Single(Config())

@@ -19,7 +19,7 @@ from jobs import QUIET, Ranks
 from thread_strategies import ddp_of
 
 
-def test_every_field_that_shapes_the_training_is_compared() -> None:
+def test_every_field_that_affects_the_training_is_compared() -> None:
     compared = facts(Config(), "single", load(DataConfig())).keys()
     for name in field_names(Config):
         local = any(name == local or name.startswith(f"{local}.") for local in LOCAL)

@@ -1,4 +1,4 @@
-"""Parts that strategies share: a step, clipping, states, initial weights, and the choice of a strategy."""
+"""Functions that strategies share: steps, clipping, states, initial weights, and selection of a strategy."""
 
 import copy
 import math
@@ -29,7 +29,7 @@ def prepared(clip_norm: float = 0.0, momentum: float = 0.0, precision: str = "fp
 
 
 def one_step(strategy: Strategy, gradient: tuple[float, float] = (3.0, 4.0), parts: int = 1) -> torch.Tensor:
-    """Weights after a step whose micro-batches have this gradient in sum."""
+    """Weights after a step; the gradients of its micro-batches add up to `gradient`."""
     for index in range(parts):
         with strategy.micro_batch(last=index == parts - 1):
             strategy.backward((strategy.model.weight * torch.tensor(gradient)).sum() / parts)
@@ -40,7 +40,9 @@ def one_step(strategy: Strategy, gradient: tuple[float, float] = (3.0, 4.0), par
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize(("clip_norm", "norm"), [(0.0, 5.0), (0.5, 0.5), (5.1, 5.0)])
-def test_a_step_moves_by_the_rate_times_the_clipped_gradient(precision: str, clip_norm: float, norm: float) -> None:
+def test_a_step_changes_weights_by_the_rate_times_the_clipped_gradient(
+    precision: str, clip_norm: float, norm: float
+) -> None:
     weights = one_step(prepared(clip_norm, precision=precision))
     torch.testing.assert_close(weights, torch.tensor([[-0.6, -0.8]]) * LR * norm)
 
@@ -49,13 +51,13 @@ def test_micro_batches_add_up_to_a_step() -> None:
     torch.testing.assert_close(one_step(prepared(), parts=4), one_step(prepared()))
 
 
-def test_gradients_of_a_step_do_not_reach_the_next_one() -> None:
+def test_gradients_are_reset_after_a_step() -> None:
     strategy = prepared()
     one_step(strategy)
     torch.testing.assert_close(one_step(strategy, (0.0, 0.0)), torch.tensor([[-1.5, -2.0]]))
 
 
-def test_the_loss_is_scaled_in_fp16_alone() -> None:
+def test_the_loss_is_scaled_only_in_fp16() -> None:
     for precision in ("fp32", "tf32", "bf16"):
         assert prepared(precision=precision).loss_scale.value() == math.inf
         assert prepared(precision=precision).report() == {}
@@ -93,7 +95,7 @@ def network(rank: int) -> nn.Module:
 
 
 @pytest.mark.world_size(2)
-def test_every_rank_gets_the_weights_and_buffers_of_rank_0(in_ranks: Callable) -> None:
+def test_every_rank_receives_the_weights_and_buffers_of_rank_0(in_ranks: Callable) -> None:
     def shared(rank: int) -> dict[str, torch.Tensor]:
         strategy = ddp_of(rank, 2)
         strategy.model = network(rank)
@@ -107,12 +109,12 @@ def test_every_rank_gets_the_weights_and_buffers_of_rank_0(in_ranks: Callable) -
         assert all(torch.equal(state[name], expected[name]) for name in state)
 
 
-def test_a_strategy_without_servers_serves_nothing(single: Single) -> None:
+def test_a_strategy_without_servers_cannot_serve(single: Single) -> None:
     with pytest.raises(NotImplementedError, match="strategy single has no ranks that serve"):
         single.serve()
 
 
-def test_the_folder_of_records_is_known_when_it_is_entered(single: Single, tmp_path) -> None:
+def test_the_folder_of_records_is_set_when_the_run_folder_is_opened(single: Single, tmp_path) -> None:
     assert single.folder is None
     single.open_records(tmp_path)
     assert single.folder == tmp_path
@@ -139,7 +141,7 @@ def test_the_strategy_of_a_configuration(
     assert type(result) is made and result.config is config
 
 
-def test_one_process_is_one_strategy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_single_needs_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match="strategy single needs one process, but 2 were started: set strategy to ddp"):

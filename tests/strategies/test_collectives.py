@@ -1,4 +1,4 @@
-"""One exchange per step on every strategy, whatever the number of micro-batches, and the weights of a single rank."""
+"""Every strategy exchanges once per step for any number of micro-batches, and gives the weights of a single rank."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ import rank_mains
 from compare_runs import max_difference, result
 from jobs import QUIET, Ranks, torchrun_places, train
 
-# 109 samples: 6 full steps of 16, and one of 13 that 2 ranks share as 7 and 6, in 4 micro-batches or fewer.
+# 109 samples: 6 full steps of 16, and one of 13, divided into 7 and 6, in at most 4 micro-batches.
 RECIPE = (
     *("--epochs", "2", "--data.limit", "109", "--data.global-batch", "16", "--checkpoint.every-epochs", "0"),
     *("--optim.name", "sgd", "--optim.momentum", "0.9", "--optim.weight-decay", "0", "--optim.lr", "0.02"),
@@ -25,7 +25,7 @@ SAME_HOST, OTHER_HOSTS = {}, {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
 class Case(NamedTuple):
     argv: Sequence[str]
     exchanges: dict[str, int]
-    """Calls in each step, by name."""
+    """Number of calls per step, by name."""
     places: dict[str, str] = SAME_HOST
     servers: int = 0
     tolerance: float = 1e-5
@@ -33,7 +33,7 @@ class Case(NamedTuple):
 
 CASES = {
     "ddp gloo": Case(("--strategy", "ddp"), {"all_reduce": 1}, OTHER_HOSTS),
-    "ddp shared memory": Case((), {"all_reduce": 2}),  # the two waits
+    "ddp shared memory": Case((), {"all_reduce": 2}),  # two synchronizations
     "ddp bf16": Case(("--ddp.compress", "bf16"), {"all_reduce": 1}, tolerance=0.05),
     "ddp powersgd": Case(("--ddp.compress", "powersgd"), {}, tolerance=0.05),
     "deepspeed 0": Case(("--strategy", "deepspeed", "--deepspeed.stage", "0"), {"all_reduce": 1}),
@@ -62,7 +62,7 @@ ROWS = [
 
 @pytest.fixture(scope="module")
 def single(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Sequence[str]], Path]:
-    """The run of one rank with these options, trained once."""
+    """Returns the run of one rank with the given options; each is trained once."""
     runs: dict[tuple[str, ...], Path] = {}
 
     def run(options: Sequence[str]) -> Path:
@@ -98,7 +98,7 @@ def launch(case: Case, argv: Sequence[str], ranks: int, main: Callable[[list[str
         for row in ROWS
     ],
 )
-def test_each_step_exchanges_once_and_is_a_single_ranks(
+def test_each_step_exchanges_once_and_equals_that_of_a_single_rank(
     tmp_path: Path,
     single: Callable[[Sequence[str]], Path],
     name: str,
@@ -120,9 +120,9 @@ def test_each_step_exchanges_once_and_is_a_single_ranks(
 
 
 def check_counts(name: str, counts: list[dict[str, int]], expected: dict[str, int], accumulate: int, out: Path) -> None:
-    if name == "ddp powersgd":  # plain for 10 steps; then what is not compressed, P and Q
+    if name == "ddp powersgd":  # uncompressed for 10 steps; then uncompressed tensors, P and Q
         assert counts == [{"all_reduce": 1}] * 10 + [{"all_reduce": 3}] * 4
-    elif name == "horovod":  # one for each tensor that trains
+    elif name == "horovod":  # one for each trained tensor
         assert counts == [{"allreduce_async_": sum(1 for _ in trained(out))}] * 14
     elif name == "horovod held":
         assert counts == [{}, {"allreduce_async_": sum(1 for _ in trained(out))}] * 7
@@ -135,7 +135,7 @@ def check_counts(name: str, counts: list[dict[str, int]], expected: dict[str, in
 
 
 def trained(run: Path) -> list[str]:
-    """Names of the parameters with momentum: those that the optimizer trains."""
+    """Names of the parameters with momentum, which are those that the optimizer trains."""
     from distdl.core.checkpoints import find
     from distdl.runtime.tensors import load
 
@@ -151,7 +151,7 @@ def trained(run: Path) -> list[str]:
     ],
 )
 def test_ranks_that_start_with_different_weights_end_with_the_same_bits(tmp_path: Path, name: str) -> None:
-    """A network with a frozen part and BatchNorm's buffers, each rank's moved by its number."""
+    """The network has frozen parameters and BatchNorm buffers; the initial values differ by rank."""
     case = CASES[name]
     argv = [*RECIPE, "--model.name", "resnet20", "--model.freeze", "conv1*", "--max-steps", "3"]
     argv = [*argv, "--data.eval-batch-size", "1000", "--out", str(tmp_path / "run")]

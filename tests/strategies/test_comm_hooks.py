@@ -1,4 +1,4 @@
-"""DDP's hooks with real buckets: the exposed part of the exchange, and all buckets at once."""
+"""DDP's communication hooks: the exposed part of the exchange, and averaging of all buckets together."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from thread_strategies import ddp_of
 
 
 class Moments(Clock):
-    """A clock that counts moments instead of seconds, and records what is added."""
+    """A clock that counts calls instead of seconds, and records added times."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ def network(layers: int = 3) -> nn.Module:
 
 
 def in_buckets(model: nn.Module) -> DistributedDataParallel:
-    """One bucket per layer: each has more than the limit."""
+    """Wrap the network with one bucket per layer, because each layer exceeds the bucket size."""
     return DistributedDataParallel(model, bucket_cap_mb=1, gradient_as_bucket_view=True)
 
 
@@ -52,7 +52,7 @@ def test_the_exchange_is_exposed_from_the_last_bucket_to_the_end_of_backward(in_
 
         def hook(state: object, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
             is_last.append(bucket.is_last())
-            clock.now()  # a moment that passes in the exchange
+            clock.now()  # advances the clock during the exchange
             done = torch.futures.Future()
             done.set_result(bucket.buffer())
             return done
@@ -62,19 +62,19 @@ def test_the_exchange_is_exposed_from_the_last_bucket_to_the_end_of_backward(in_
         for _ in range(2):
             model(torch.ones(1, 600)).sum().backward()
             exchange.end()
-            exchange.end()  # the second call has nothing to add
+            exchange.end()  # the second call adds nothing
         return is_last, clock.added
 
     for is_last, added in in_ranks(exposed):
         buckets = len(is_last) // 2
         assert buckets > 1 and is_last.count(True) == 2
         assert [phase[0::2] for phase in added] == [("exchange", "backward")] * 2
-        # In each backward: a moment per bucket, and one when the last is ready, before it is exchanged.
+        # In each backward: a clock call per bucket, and one when the last bucket is ready, before it is exchanged.
         assert [moment for _, moment, _ in added] == [is_last.index(True) + 1, len(is_last) + 1]
 
 
 @pytest.mark.parametrize("ranks", [2, 3])
-def test_all_buckets_are_averaged_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ranks: int) -> None:
+def test_all_buckets_are_averaged_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ranks: int) -> None:
     monkeypatch.setattr(shared, "FOLDER", tmp_path)
 
     def averaged(rank: int) -> tuple[list[int], list[torch.Tensor]]:

@@ -1,4 +1,4 @@
-"""DistributedDataParallel: ranks that share a batch are one rank, whatever the transport; shards and set-up."""
+"""DistributedDataParallel: equality with one rank for each transport, shards, and setup."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -22,8 +22,8 @@ from small_steps import IMAGES, max_difference, network, prepared, trained
 from thread_strategies import ddp_of
 
 SGD = OptimConfig(lr=0.1, momentum=0.9)
-APART = {"local_size": 1, "local_rank": 0}
-"""Each rank on a host of its own."""
+OTHER_HOSTS = {"local_size": 1, "local_rank": 0}
+"""Each rank is on a different host."""
 
 
 def run_ddp(ranks: int, compress: str = "none", places: dict[str, int] = {}, **more: Any) -> list[dict[str, Any]]:  # noqa: B006
@@ -43,16 +43,22 @@ def one_rank() -> dict[str, torch.Tensor]:
 
 @pytest.fixture(autouse=True)
 def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shared memory in the test's folder."""
+    """Use shared memory in the test's folder."""
     monkeypatch.setattr(shared, "FOLDER", tmp_path)
 
 
 @pytest.mark.parametrize("clip_norm", [0.0, 0.1])
 @pytest.mark.parametrize(
     ("ranks", "places", "transport"),
-    [(1, {}, "gloo"), (2, {}, "shared memory"), (3, {}, "shared memory"), (3, APART, "gloo"), (2, APART, "gloo")],
+    [
+        (1, {}, "gloo"),
+        (2, {}, "shared memory"),
+        (3, {}, "shared memory"),
+        (3, OTHER_HOSTS, "gloo"),
+        (2, OTHER_HOSTS, "gloo"),
+    ],
 )
-def test_ranks_that_share_a_batch_are_one_rank(
+def test_several_ranks_equal_one_rank_with_the_same_global_batch(
     ranks: int, places: dict[str, int], transport: str, clip_norm: float
 ) -> None:
     optim = replace(SGD, clip_norm=clip_norm)
@@ -74,7 +80,7 @@ class Exchanges(Clock):
 
 
 @pytest.mark.world_size(2)
-def test_gradients_are_exchanged_in_the_last_micro_batch_alone(in_ranks: Callable) -> None:
+def test_gradients_are_exchanged_only_in_the_last_micro_batch(in_ranks: Callable) -> None:
     def exchanges(rank: int) -> list[int]:
         strategy, model, clock = ddp_of(rank, 2, Config(optim=SGD)), network(), Exchanges()
         forward = prepared(strategy, model)
@@ -89,7 +95,7 @@ def test_gradients_are_exchanged_in_the_last_micro_batch_alone(in_ranks: Callabl
     assert in_ranks(exchanges) == [[0, 0, 1, 1, 2]] * 2
 
 
-def test_compression_changes_the_weights_by_its_rounding(one_rank: dict[str, torch.Tensor]) -> None:
+def test_compression_changes_the_weights_by_rounding_only(one_rank: dict[str, torch.Tensor]) -> None:
     """bfloat16 has 8 bits, float16 has 11."""
     errors = {}
     for compress in ("fp16", "bf16"):
@@ -126,17 +132,17 @@ def test_powersgd_has_a_shard_per_rank(in_ranks: Callable, tmp_path: Path) -> No
         (error,) = file["error_dict"].values()
         assert torch.equal(error, next(iter(state["error_dict"].values())))
         errors.append(error)
-    assert errors[0].abs().max() > 0 and not torch.equal(*errors)  # of each rank's own gradients
+    assert errors[0].abs().max() > 0 and not torch.equal(*errors)  # error feedback of each rank's own gradients
 
 
-def test_a_shard_that_does_not_fit_is_a_warning(tmp_path: Path) -> None:
+def test_a_shard_that_does_not_match_is_a_warning(tmp_path: Path) -> None:
     def load(rank: int) -> list[str]:
         strategy = ddp_of(0, 1, Config(ddp=DDPConfig(compress="powersgd", powersgd_rank=1 + rank)))
         prepared(strategy, network())
         strategy.save_shards(tmp_path)
         other = ddp_of(0, 1, Config(ddp=DDPConfig(compress="powersgd", powersgd_rank=3)))
         prepared(other, network())
-        other.load_shards(tmp_path / "absent")  # of another world size
+        other.load_shards(tmp_path / "absent")  # the shard of another world size
         assert not other.warnings
         other.load_shards(tmp_path)
         return list(other.warnings)
@@ -160,7 +166,7 @@ def test_without_powersgd_there_are_no_shards(tmp_path: Path) -> None:
 
 
 @pytest.mark.world_size(3)
-def test_collectives(in_ranks: Callable) -> None:
+def test_results_of_collectives(in_ranks: Callable) -> None:
     def reduced(rank: int) -> list[list[float]]:
         strategy, value = ddp_of(rank, 3), [float(rank), -float(rank)]
         reductions = [strategy.all_reduce(torch.tensor(value), op).tolist() for op in ("sum", "max", "min")]
@@ -186,7 +192,7 @@ def test_a_bucket_has_the_configured_size(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.fixture
 def launched(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Variables of torchrun for one rank; torch's number of threads is restored."""
+    """Set torchrun's variables for one rank, and restore torch's number of threads."""
     threads = torch.get_num_threads()
     place = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
     for name, value in {**place, "MASTER_PORT": str(free_port())}.items():
@@ -195,7 +201,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def test_set_up_joins_the_group_with_the_configured_timeout(launched: None) -> None:
+def test_setup_joins_the_group_with_the_configured_timeout(launched: None) -> None:
     strategy = DDP(Config(compute=ComputeConfig(device="cpu", threads=1), ddp=DDPConfig(timeout_s=77.0)))
     world = strategy.setup()
     assert (world.rank, world.size, world.device.type) == (0, 1, "cpu") and world == strategy.world

@@ -1,4 +1,4 @@
-"""DeepSpeed: the same training as ddp's at every stage, exact evaluation and resume."""
+"""DeepSpeed: equality with ddp at every stage, exact evaluation and resume."""
 
 import random
 from pathlib import Path
@@ -33,7 +33,7 @@ def ddp(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("stage", [0, 1, *(pytest.param(stage, marks=pytest.mark.slow) for stage in (2, 3))])
-def test_the_same_weights_as_ddp(tmp_path: Path, ddp: Path, stage: int) -> None:
+def test_weights_equal_those_of_ddp(tmp_path: Path, ddp: Path, stage: int) -> None:
     argv = [*SGD, *DEEPSPEED, "--deepspeed.stage", str(stage)]
     train([*argv, "--out", str(tmp_path / "run")], ranks=2, timeout=240)
     assert max_difference(ddp, tmp_path / "run") < 1e-5
@@ -62,7 +62,7 @@ def case(stage: int, *options: str, slow: bool = True) -> object:
         case(2, "--optim.accumulate", "3", "--optim.clip-norm", "1"),
     ],
 )  # fmt: skip
-def test_a_killed_run_ends_with_the_bits_of_an_uncut_one(tmp_path: Path, options: tuple[str, ...]) -> None:
+def test_a_killed_run_ends_with_the_bits_of_an_uninterrupted_one(tmp_path: Path, options: tuple[str, ...]) -> None:
     argv = [*RESUMED, *DEEPSPEED, *options, "--log-every-s", "0"]
     train([*argv, "--out", str(tmp_path / "uncut")], ranks=2, timeout=240)
     out = tmp_path / "cut"
@@ -78,12 +78,12 @@ def test_a_killed_run_ends_with_the_bits_of_an_uncut_one(tmp_path: Path, options
 
 
 AGAIN = ("--max-steps", "51", "--optim.lr", "0", "--optim.momentum", "0", "--data.eval-batch-size", "7")
-"""One step more that changes no weight, and then the evaluation, in batches that no number of ranks divides."""
+"""One further step that changes no weight, and an evaluation in batches that are not divisible by the ranks."""
 
 
 @pytest.mark.slow
-def test_shards_of_stage_3_leave_as_whole_weights_for_any_world(tmp_path: Path) -> None:
-    """Exported and read by one rank without DeepSpeed, and by three with it: each evaluates as the run itself did."""
+def test_shards_of_stage_3_are_exported_as_complete_weights(tmp_path: Path) -> None:
+    """One rank without DeepSpeed and three with it read the exported weights, and evaluate with the same result."""
     run, file = tmp_path / "run", tmp_path / "whole.safetensors"
     train([*SGD, *DEEPSPEED, "--deepspeed.stage", "3", "--out", str(run)], ranks=2, timeout=240)
     export(run, file, which="newest")
@@ -118,7 +118,7 @@ def test_evaluation_is_exact_on_1_2_and_3_ranks(tmp_path: Path, stage: int) -> N
     assert max(test["loss"] for test in evaluations) - min(test["loss"] for test in evaluations) < 1e-7
 
 
-def test_another_world_size_is_refused_and_ended_the_way_out(tmp_path: Path) -> None:
+def test_another_world_size_is_refused_with_advice(tmp_path: Path) -> None:
     run = tmp_path / "run"
     argv = [*SGD, "--max-steps", "4", *DEEPSPEED, "--deepspeed.stage", "2", "--out", str(run)]
     train(argv, ranks=2, timeout=240)
@@ -131,7 +131,7 @@ def test_another_world_size_is_refused_and_ended_the_way_out(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("config", "complaint"),
+    ("config", "message"),
     [
         (Config(deepspeed=DeepSpeedConfig(offload=True, stage=0)), "deepspeed.offload .* needs deepspeed.stage 1"),
         (Config(deepspeed=DeepSpeedConfig(stage=3), optim=OptimConfig(ema=0.9)), "optim.ema needs unsharded weights"),
@@ -141,21 +141,21 @@ def test_another_world_size_is_refused_and_ended_the_way_out(tmp_path: Path) -> 
         ),
     ],
 )
-def test_what_zero_would_get_wrong_is_refused(config: Config, complaint: str) -> None:
-    with pytest.raises(UserError, match=complaint):
+def test_settings_that_zero_does_not_support_are_refused(config: Config, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         DeepSpeed(config).setup()
 
 
-class Runs:
-    """Unpickled, it would print."""
+class Executed:
+    """An object whose unpickling would print."""
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return print, ("code ran",)
 
 
-def test_shards_are_read_without_running_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_shards_are_read_without_executing_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "shard.pt"
-    torch.save({"state": Runs()}, file)
+    torch.save({"state": Executed()}, file)
     with pytest.raises(Exception, match=r"[Ww]eights.only"):
         _Files(None).load(str(file))
     assert "code ran" not in capsys.readouterr().out

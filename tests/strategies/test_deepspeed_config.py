@@ -1,4 +1,4 @@
-"""DeepSpeed's configuration from distdl's and a file of the user. DeepSpeed itself is not needed."""
+"""DeepSpeed's configuration, derived from distdl's and a user's file. The tests do not need DeepSpeed."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ def configured(file: Path | None = None, *, offload: bool = False, precision: st
     )
 
 
-def test_settings_are_made_from_the_configuration() -> None:
+def test_settings_are_derived_from_the_configuration() -> None:
     made = settings(configured(offload=True, precision="bf16"), WORLD)
     assert (made["train_batch_size"], made["train_micro_batch_size_per_gpu"]) == (64, 16)
     assert (made["gradient_accumulation_steps"], made["gradient_clipping"]) == (2, 1.5)
@@ -49,7 +49,7 @@ def test_a_file_adds_to_the_settings(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    ("text", "message"),
     [
         ('{"zero_optimization": {"stage": 3}}', r"zero_optimization.stage = 3, .* results in 2"),
         ('{"train_batch_size": 128}', r"train_batch_size = 128, .* results in 64"),
@@ -59,8 +59,8 @@ def test_a_file_adds_to_the_settings(tmp_path: Path) -> None:
         ("[]", "one JSON object"),
     ],
 )
-def test_a_file_that_contradicts_is_refused(tmp_path: Path, text: str, complaint: str) -> None:
+def test_a_contradicting_file_is_refused(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "ds.json"
     file.write_text(text)
-    with pytest.raises(UserError, match=complaint):
+    with pytest.raises(UserError, match=message):
         settings(configured(file), WORLD)

@@ -31,7 +31,7 @@ def launch(name: str, out: Path) -> tuple[Ranks, int]:
 
 def warnings(run: Path) -> list[str]:
     messages = [row["message"] for row in read_rows(run / "metrics.jsonl") if row["kind"] == "warning"]
-    return [message for message in messages if "checkpoint" in message]  # a busy machine has one of its own
+    return [message for message in messages if "checkpoint" in message]  # a busy machine gives another warning
 
 
 def published(run: Path) -> Sequence[Path]:
@@ -39,7 +39,7 @@ def published(run: Path) -> Sequence[Path]:
 
 
 def stopped(job: Ranks, ranks: int) -> None:
-    """End the job in order, and let no rank fail."""
+    """Stop the job cleanly, and assert that no rank fails."""
     job.processes[0].terminate()
     codes = job.wait(120)
     trains = [code for code in codes if code is not None]
@@ -50,7 +50,7 @@ def stopped(job: Ranks, ranks: int) -> None:
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[] if name == "ddp powersgd" else [pytest.mark.slow]) for name in CASES]
 )
-def test_a_folder_that_is_gone_for_a_while_costs_the_checkpoints_of_that_while(tmp_path: Path, name: str) -> None:
+def test_only_checkpoints_during_the_absence_of_the_folder_are_lost(tmp_path: Path, name: str) -> None:
     out = tmp_path / "run"
     job, ranks = launch(name, out)
     alive = lambda: job.processes[0].is_alive()  # noqa: E731
@@ -78,7 +78,7 @@ def test_a_folder_that_is_gone_for_a_while_costs_the_checkpoints_of_that_while(t
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["ddp powersgd", "deepspeed"])
 def test_a_shard_that_one_rank_cannot_write_names_the_rank(tmp_path: Path, name: str) -> None:
-    """The kernel refuses rank 1 files of more than 20 kB: its shard is larger once there is a state."""
+    """Files of rank 1 are limited to 20 kB; its shard is larger once the optimizer has a state."""
     out = tmp_path / "run"
     argv, ranks = CASES[name]
     argv = [*RECIPE, *argv, "--max-steps", "60", "--checkpoint.every-steps", "20", "--out", str(out), *QUIET]

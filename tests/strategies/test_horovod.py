@@ -1,4 +1,4 @@
-"""Horovod: the same training as ddp's, exact evaluation and resume, and each of its options."""
+"""Horovod: equality with ddp, exact evaluation and resume, and its options."""
 
 import csv
 import json
@@ -21,7 +21,7 @@ from horovod_ranks import HorovodRanks, horovod_train
 from jobs import QUIET, step_of, train, wait_for
 
 
-def test_variables_say_only_what_differs_from_horovods_defaults(tmp_path: Path) -> None:
+def test_variables_contain_only_differences_from_horovods_defaults(tmp_path: Path) -> None:
     assert variables(HorovodConfig(), tmp_path) == {}
     environ = variables(
         HorovodConfig(fusion_mb=1.5, cycle_ms=2.5, hierarchical=True, autotune=True, timeline=True), tmp_path / "log"
@@ -47,12 +47,12 @@ def ddp(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     "options",
     [
-        pytest.param((), id="as it is"),
+        pytest.param((), id="default"),
         pytest.param(("--optim.accumulate", "4"), id="accumulated"),
         pytest.param(("--horovod.fusion-mb", "0", "--horovod.cycle-ms", "0.5"), id="unfused"),
     ],
 )
-def test_the_same_weights_as_ddp(tmp_path: Path, ddp: Path, options: tuple[str, ...]) -> None:
+def test_weights_equal_those_of_ddp(tmp_path: Path, ddp: Path, options: tuple[str, ...]) -> None:
     horovod_train([*SGD, *options, "--out", str(tmp_path / "run")])
     assert max_difference(ddp, tmp_path / "run") < 1e-5
     assert result(tmp_path / "run")["strategy"] == "horovod"
@@ -60,7 +60,7 @@ def test_the_same_weights_as_ddp(tmp_path: Path, ddp: Path, options: tuple[str, 
 
 
 @pytest.mark.slow
-def test_clipping_sees_the_averaged_gradient(tmp_path: Path) -> None:
+def test_clipping_applies_to_the_averaged_gradient(tmp_path: Path) -> None:
     argv = [*SGD, "--optim.clip-norm", "0.5"]
     train([*argv, "--out", str(tmp_path / "ddp")], ranks=2)
     horovod_train([*argv, "--out", str(tmp_path / "horovod")])
@@ -74,22 +74,22 @@ def test_fp16_compression_trains_to_nearly_the_same_weights(tmp_path: Path, ddp:
 
 
 @pytest.mark.slow
-def test_gradients_held_for_two_steps_are_one_step_of_twice_the_batch(tmp_path: Path, ddp: Path) -> None:
+def test_two_backward_passes_per_step_equal_twice_the_batch(tmp_path: Path, ddp: Path) -> None:
     half = ["--data.batch-size", "16", "--max-steps", "100", "--horovod.backward-passes-per-step", "2"]
-    horovod_train([*SGD, "--data.drop-last", *half, "--out", str(tmp_path / "held")])
-    # By 16 images as well: a kernel for 32 rounds otherwise, and that decides a tie of the max pooling in step 4.
+    horovod_train([*SGD, "--data.drop-last", *half, "--out", str(tmp_path / "backward_passes")])
+    # Also in batches of 16: a kernel for 32 rounds differently, which changes the result of a max pooling in step 4.
     train([*SGD, "--data.drop-last", "--optim.accumulate", "2", "--out", str(tmp_path / "ddp")], ranks=2)
-    assert max_difference(tmp_path / "ddp", tmp_path / "held") < 1e-5
+    assert max_difference(tmp_path / "ddp", tmp_path / "backward_passes") < 1e-5
 
 
-@pytest.mark.parametrize("held", [1, pytest.param(3, marks=pytest.mark.slow)])
-def test_a_killed_run_ends_with_the_bits_of_an_uncut_one(tmp_path: Path, held: int) -> None:
+@pytest.mark.parametrize("backward_passes", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_a_killed_run_ends_with_the_bits_of_an_uninterrupted_one(tmp_path: Path, backward_passes: int) -> None:
     argv = [
         *("--epochs", "6", "--data.limit", "600", "--data.batch-size", "12", "--checkpoint.every-steps", "5"),
-        *("--log-every-s", "0", "--optim.ema", "0.9", "--horovod.backward-passes-per-step", str(held)),
+        *("--log-every-s", "0", "--optim.ema", "0.9", "--horovod.backward-passes-per-step", str(backward_passes)),
     ]
     horovod_train([*argv, "--out", str(tmp_path / "uncut")])
-    out, dice = tmp_path / "cut", random.Random(held)
+    out, dice = tmp_path / "cut", random.Random(backward_passes)
     argv = [*argv, "--out", str(out), "--resume", "auto"]
     for _ in range(2):
         goal = step_of(out) + dice.randint(10, 40)
@@ -105,7 +105,7 @@ def test_a_killed_run_ends_with_the_bits_of_an_uncut_one(tmp_path: Path, held: i
 
 
 @pytest.mark.slow
-def test_a_checkpoint_of_ddp_goes_on_under_horovod(tmp_path: Path) -> None:
+def test_a_checkpoint_of_ddp_is_resumed_under_horovod(tmp_path: Path) -> None:
     train([*SGD, "--max-steps", "20", "--out", str(tmp_path / "begun")], ranks=2)
     train([*SGD, "--resume", str(tmp_path / "begun"), "--out", str(tmp_path / "ddp")], ranks=2)
     horovod_train([*SGD, "--resume", str(tmp_path / "begun"), "--out", str(tmp_path / "horovod")])
@@ -138,24 +138,26 @@ def test_autotune_log_and_timeline_are_in_the_run_folder(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("config", "complaint"),
+    ("config", "message"),
     [
         (HorovodConfig(adasum=True), "adasum needs MPI"),
         (HorovodConfig(hierarchical=True), "hierarchical needs MPI or NCCL"),
     ],
 )
-def test_what_gloo_cannot_do_is_refused(config: HorovodConfig, complaint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_that_gloo_does_not_support_are_refused(
+    config: HorovodConfig, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, value in {"CONTROLLER": "gloo", "CPU_OPERATIONS": "gloo", "HIERARCHICAL_ALLREDUCE": "1"}.items():
         monkeypatch.setenv(f"HOROVOD_{name}", value)
     strategy = Horovod(Config(strategy="horovod", horovod=config))
     try:
-        with pytest.raises(UserError, match=complaint):
+        with pytest.raises(UserError, match=message):
             strategy.setup()
     finally:
         strategy.close()
 
 
-def test_horovodrun_chooses_horovod_by_itself(tmp_path: Path) -> None:
+def test_horovodrun_selects_the_strategy_horovod(tmp_path: Path) -> None:
     horovodrun = Path(sys.executable).with_name("horovodrun")
     argv = [sys.executable, "-m", "distdl.train", *QUIET, "--epochs", "10", "--out", str(tmp_path / "run")]
     subprocess.run([horovodrun, "-np", "2", "--gloo", *argv], check=True, timeout=240, capture_output=True)
@@ -182,7 +184,7 @@ def _mpirun(argv: list[str], ranks: int = 2) -> subprocess.CompletedProcess[str]
     return subprocess.run([_mpi(), *options, *module, *argv], timeout=240, capture_output=True, text=True)
 
 
-def test_adasum_trains_under_mpi_and_is_no_average(tmp_path: Path, ddp: Path) -> None:
+def test_adasum_trains_under_mpi_and_differs_from_the_average(tmp_path: Path, ddp: Path) -> None:
     done = _mpirun([*SGD, "--horovod.adasum", "--horovod.hierarchical", "--out", str(tmp_path / "run")])
     assert done.returncode == 0, done.stderr
     assert result(tmp_path / "run")["world_size"] == 2

@@ -1,4 +1,4 @@
-"""fp16's loss scale: skipped steps leave nothing behind, are counted, and end a run that learns nothing."""
+"""The loss scale of fp16: skipped steps change no state and are counted; a collapsed scale ends the run."""
 
 import json
 from pathlib import Path
@@ -36,7 +36,7 @@ def prepared(name: str = "sgd", *, clip_norm: float = 0.0, momentum: float = 0.9
 
 
 def step(strategy: Strategy, gradient: float) -> bool:
-    """One step with this gradient for every weight."""
+    """Train a step with this gradient for every weight. Returns whether the weights were updated."""
     with strategy.micro_batch(last=True):
         strategy.backward((strategy.model.weight * gradient).sum())
     return bool(strategy.step())
@@ -44,15 +44,15 @@ def step(strategy: Strategy, gradient: float) -> bool:
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "adagrad", "rmsprop"])
 @pytest.mark.parametrize("clip_norm", [0.0, 1e6])
-def test_a_skipped_step_changes_nothing_but_the_scale(name: str, clip_norm: float) -> None:
+def test_a_skipped_step_changes_only_the_scale(name: str, clip_norm: float) -> None:
     with_skips, without = prepared(name, clip_norm=clip_norm), prepared(name, clip_norm=clip_norm)
-    # Freed memory that is not zero: what the optimizer allocates without writing it shows.
+    # Fills freed memory with NaN, so that uninitialized memory of the optimizer is detected.
     for number, gradient in enumerate([INF, 1.0, INF, float("nan"), 2.0, 3.0]):
-        junk = [torch.full((40, 40), float("nan")) for _ in range(200)]
-        del junk
+        filler = [torch.full((40, 40), float("nan")) for _ in range(200)]
+        del filler
         updated = step(with_skips, gradient)
         assert updated == (gradient in (1.0, 2.0, 3.0)), number
-    # The same scale, so that unscaling rounds the same way.
+    # Equal scales, so that unscaling rounds equally.
     without.loss_scale.load_state_dict(with_skips.loss_scale.state_dict())
     for gradient in (1.0, 2.0, 3.0):
         assert step(without, gradient)
@@ -63,7 +63,7 @@ def test_a_skipped_step_changes_nothing_but_the_scale(name: str, clip_norm: floa
     assert with_skips.report() == {"skipped_steps": 3, "loss_scale": 65536 / 8}
 
 
-def test_consecutive_skipped_steps_are_a_warning_once() -> None:
+def test_consecutive_skipped_steps_give_one_warning() -> None:
     strategy = prepared()
     for _ in range(WARN_AFTER - 1):
         step(strategy, INF)
@@ -74,7 +74,7 @@ def test_consecutive_skipped_steps_are_a_warning_once() -> None:
     assert strategy.loss_scale.warning() is None
 
 
-def test_counters_and_scale_survive_a_checkpoint() -> None:
+def test_counters_and_scale_are_restored_from_a_checkpoint() -> None:
     strategy, resumed = prepared(), prepared()
     for gradient in (INF, 1.0, INF):
         step(strategy, gradient)
@@ -83,7 +83,7 @@ def test_counters_and_scale_survive_a_checkpoint() -> None:
     assert resumed.state_dict()["scaler"] == strategy.state_dict()["scaler"]
 
 
-def test_a_checkpoint_of_another_precision_is_taken() -> None:
+def test_a_checkpoint_of_another_precision_is_accepted() -> None:
     fp32 = Single(Config())
     model = nn.Linear(2, 2)
     fp32.prepare(model, optimizers.build(Config().optim, model, global_batch=1), Clock())
@@ -95,7 +95,7 @@ def test_a_checkpoint_of_another_precision_is_taken() -> None:
     assert fp32.report() == {}
 
 
-def test_a_collapsed_scale_fails_the_run_at_the_next_agreement_and_before_a_checkpoint() -> None:
+def test_a_collapsed_scale_ends_the_run_at_the_next_agreement_and_before_a_checkpoint() -> None:
     strategy = prepared()
     stop = StopSignal()
     consensus = Consensus(strategy, stop, NonFiniteGuard(strategy.world.device))
@@ -116,12 +116,12 @@ def test_a_collapsed_scale_fails_the_run_at_the_next_agreement_and_before_a_chec
         stop.close()
 
 
-# Bright images: the gradients of the first layer overflow until the scale has fallen a few times.
+# Bright images: the gradients of the first layer overflow until the scale has been halved a few times.
 BRIGHT = ("--data.mean", "0", "--data.std", "0.002", "--optim.lr", "1e-4", "--compute.precision", "fp16")
 
 
 @pytest.mark.parametrize("ranks", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_skipped_steps_are_in_result_and_metrics_and_the_average_does_not_see_them(tmp_path: Path, ranks: int) -> None:
+def test_skipped_steps_are_reported_and_excluded_from_the_average(tmp_path: Path, ranks: int) -> None:
     out = tmp_path / "run"
     argv = ["--max-steps", "14", "--data.global-batch", "16", *BRIGHT, "--optim.ema", "0.9", "--log-every-s", "0"]
     train([*argv, "--out", str(out)], ranks=ranks)
@@ -165,8 +165,8 @@ def test_a_run_whose_gradients_always_overflow_fails_on_every_rank(tmp_path: Pat
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 @pytest.mark.parametrize("clip", ["0", "1"])
-def test_deepspeed_scales_like_the_other_strategies(tmp_path: Path, stage: int, clip: str) -> None:
-    """The steps that are skipped, the scale and the clipped weights are ddp's, at every stage."""
+def test_deepspeed_scales_the_loss_like_ddp(tmp_path: Path, stage: int, clip: str) -> None:
+    """Skipped steps, scale and clipped weights equal those of ddp at every stage."""
     pytest.importorskip("deepspeed", reason="DeepSpeed is not installed: pip install 'distdl[deepspeed]'")
     from compare_runs import max_difference
 

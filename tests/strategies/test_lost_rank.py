@@ -1,4 +1,4 @@
-"""A rank that is gone ends the others with one line, where no launcher ends them: as on another host."""
+"""A lost rank ends the others with a one-line error, without a launcher that ends them, as on another host."""
 
 import os
 import signal
@@ -36,8 +36,8 @@ def test_a_killed_rank_ends_the_others_with_one_line(tmp_path: Path, strategy: s
     assert read_result(run)["status"] == "failed"
 
 
-def test_too_little_memory_is_one_line(tmp_path: Path) -> None:
-    """A petabyte: no machine has it."""
+def test_too_little_memory_is_a_one_line_error(tmp_path: Path) -> None:
+    """The training needs a petabyte."""
     argv = ["--data.image_size", "1000000", "--out", str(tmp_path / "run"), *QUIET]
     job = Ranks(argv)
     assert job.wait() == [1]

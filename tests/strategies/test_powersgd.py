@@ -17,9 +17,9 @@ RECIPE = (
 
 @pytest.mark.world_size(2)
 def test_a_resumed_run_adds_error_feedback_to_the_same_gradients(tmp_path: Path) -> None:
-    """Compression begins after 10 steps; the resume is after 12.
+    """Compression starts after 10 steps; the resume is after 12.
 
-    To rounding, not to bits: one matrix product rounds differently in the first step after a resume.
+    The results agree within rounding, because a matrix product rounds differently in the first step after a resume.
     """
     train([*RECIPE, "--out", str(tmp_path / "uncut")], ranks=2)
     middle = tmp_path / "uncut" / "checkpoints" / "step-00000012"

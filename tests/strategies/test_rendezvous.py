@@ -1,4 +1,4 @@
-"""Rendezvous of ranks in a store that an earlier generation of ranks has filled."""
+"""Rendezvous of ranks in a store that contains keys of earlier generations of ranks."""
 
 import random
 import time
@@ -33,7 +33,7 @@ def prefixes(port: int, size: int) -> set[str]:
         return set(pool.map(rank, range(size)))
 
 
-def test_every_generation_agrees_on_a_prefix_of_its_own(port: int) -> None:
+def test_every_generation_agrees_on_a_new_prefix(port: int) -> None:
     generations = [prefixes(port, 3) for _ in range(5)]
     assert [len(names) for names in generations] == [1] * 5
     assert len(set.union(*generations)) == 5

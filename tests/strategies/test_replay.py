@@ -1,4 +1,4 @@
-"""Replay of recorded compute times: samples of the recorded steps, a stream of its own for each rank."""
+"""Replay of recorded compute times: random recorded steps, with a separate random stream per rank."""
 
 import json
 import time
@@ -18,7 +18,7 @@ TIMES = np.array([(0.1 * step, step) for step in range(1, 6)])
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The times that are waited for, without waiting."""
+    """Waiting times, recorded instead of waited."""
     seconds: list[float] = []
     monkeypatch.setattr(replay, "wait", seconds.append)
     return seconds
@@ -33,7 +33,7 @@ def steps(network: Replay, waits: list[float], count: int = 40) -> list[tuple[fl
     return list(zip(waits[0::2], waits[1::2], strict=True))
 
 
-def test_forward_and_backward_are_of_one_recorded_step(waits: list[float]) -> None:
+def test_forward_and_backward_belong_to_one_recorded_step(waits: list[float]) -> None:
     sampled = steps(Replay(TIMES, 3, seed=0), waits, 100)
     assert set(sampled) == {tuple(row) for row in TIMES.tolist()}
 
@@ -43,7 +43,7 @@ def test_a_stream_is_repeated_by_its_seed(waits: list[float]) -> None:
     assert streams[0] == streams[1] != streams[2]
 
 
-def test_the_output_is_one_row_per_image_and_trains_nothing_else() -> None:
+def test_the_output_is_one_row_per_image() -> None:
     network = Replay(np.zeros((1, 2)), 3, seed=0)
     logits = network(torch.zeros(5, 1, 8, 8))
     assert logits.shape == (5, 3) and not logits.any()
@@ -64,12 +64,12 @@ def recorded(file: Path, count: int) -> str:
 
 
 @pytest.mark.parametrize(("count", "replayed"), [(1, [0]), (2, [1]), (3, [2]), (4, [3]), (6, [3, 4, 5])])
-def test_the_first_steps_of_a_record_are_left_out(tmp_path: Path, count: int, replayed: list[int]) -> None:
+def test_the_first_steps_of_a_record_are_omitted(tmp_path: Path, count: int, replayed: list[int]) -> None:
     network = load(recorded(tmp_path / "worker-0.jsonl", count), 3, World(), seed=0)
     assert network.seconds.tolist() == [[step, 10 * step] for step in replayed]
 
 
-def test_ranks_sample_from_streams_of_their_own(tmp_path: Path, waits: list[float]) -> None:
+def test_ranks_sample_from_separate_streams(tmp_path: Path, waits: list[float]) -> None:
     record = recorded(tmp_path / "r.jsonl", 40)
     streams = [
         tuple(steps(load(record, 3, World(rank=rank, size=3), seed), waits)) for seed in (0, 1) for rank in range(3)
@@ -92,7 +92,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("content", "message"), WRONG.values(), ids=WRONG)
-def test_a_file_that_is_no_record_is_one_line(tmp_path: Path, content: str | bytes, message: str) -> None:
+def test_an_invalid_record_is_a_one_line_error(tmp_path: Path, content: str | bytes, message: str) -> None:
     file = tmp_path / "r.jsonl"
     file.write_bytes(content.encode() if isinstance(content, str) else content)
     with pytest.raises(UserError) as error:
@@ -101,11 +101,11 @@ def test_a_file_that_is_no_record_is_one_line(tmp_path: Path, content: str | byt
 
 
 @pytest.mark.parametrize("how", ["replay", "replay:", "reply:x", ""])
-def test_a_value_without_a_file_is_one_line(how: str) -> None:
+def test_a_value_without_a_file_is_a_one_line_error(how: str) -> None:
     with pytest.raises(UserError, match=f'^ps.compute must be real or replay:FILE, not "{how}"$'):
         load(how, 3, World(), 0)
 
 
-def test_a_file_that_is_absent_is_one_line() -> None:
+def test_a_missing_file_is_a_one_line_error() -> None:
     with pytest.raises(UserError, match=r"^ps.compute: nothing.jsonl: No such file or directory$"):
         load("replay:nothing.jsonl", 3, World(), 0)

@@ -1,4 +1,4 @@
-"""Averages through memory that ranks share: real ranks, forked."""
+"""Averages through shared memory of forked ranks."""
 
 import multiprocessing
 from collections.abc import Callable
@@ -25,10 +25,10 @@ def ranks(work: Callable[..., None], count: int) -> list[Any]:
 
 
 @pytest.mark.parametrize("count", [2, 3])
-def test_every_rank_gets_the_mean_and_no_file_is_left(count: int) -> None:
+def test_every_rank_gets_the_mean_and_no_file_remains(count: int) -> None:
     assert ranks(averages, count) == [[]] * count
 
 
 @pytest.mark.parametrize("work", [one_cannot, too_much])
-def test_where_one_cannot_all_do_without(work: Callable[..., None]) -> None:
+def test_all_ranks_fall_back_if_one_cannot_map_the_memory(work: Callable[..., None]) -> None:
     assert ranks(work, 2) == [True, True]

@@ -17,7 +17,7 @@ def threads() -> None:
     torch.set_num_threads(number)
 
 
-def test_a_launchers_variables_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_of_launchers_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "3")
     monkeypatch.setenv("WORLD_SIZE", "4")
     strategy = Single(Config(compute=ComputeConfig(device="cpu", threads=1)))
@@ -26,13 +26,13 @@ def test_a_launchers_variables_are_ignored(monkeypatch: pytest.MonkeyPatch) -> N
     assert not strategy.warnings
 
 
-def test_a_device_that_is_missing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_device_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(UserError, match=r"compute.device is cuda, but host .* has 0 GPUs for 1 ranks"):
         Single(Config(compute=ComputeConfig(device="cuda"))).setup()
 
 
-def test_collectives_of_one_rank(single: Single) -> None:
+def test_collectives_of_one_rank_return_their_argument(single: Single) -> None:
     tensor = torch.tensor([1.0, -2.0])
     assert all(single.all_reduce(tensor, op) is tensor for op in ("sum", "max", "min"))
     assert single.broadcast(tensor, 0) is tensor

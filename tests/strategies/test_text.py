@@ -1,4 +1,4 @@
-"""Text between ranks: any bytes, any lengths, without pickle."""
+"""Exchange of text between ranks: any bytes and lengths, without pickle."""
 
 import os
 from collections.abc import Callable
@@ -14,20 +14,20 @@ from thread_strategies import ddp_of
 
 
 @given(st.binary().map(os.fsdecode).filter(lambda text: not text.endswith("\0")), st.integers(0, 5))
-def test_any_file_name_survives_with_padding(name: str, padding: int) -> None:
+def test_any_file_name_is_decoded_with_padding(name: str, padding: int) -> None:
     data = encode(name)
     assert data.dtype == torch.uint8 and len(data) == len(os.fsencode(name))
     assert decode(torch.cat([data, torch.zeros(padding, dtype=torch.uint8)])) == name
 
 
 @pytest.mark.parametrize("text", ["é one line", ""])
-def test_one_rank_has_its_own_text(single: Single, text: str) -> None:
+def test_a_single_rank_gets_its_own_text(single: Single, text: str) -> None:
     assert gather_text(single, text) == [text]
     assert broadcast_text(single, text) == text
 
 
 @pytest.mark.world_size(3)
-def test_ranks_have_the_same_texts(in_ranks: Callable) -> None:
+def test_all_ranks_receive_the_same_texts(in_ranks: Callable) -> None:
     texts = ["", "x" * 300 + "é", os.fsdecode(b"\xe9 b")]
 
     def exchange(rank: int) -> tuple[list[str], list[str]]:

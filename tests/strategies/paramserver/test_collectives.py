@@ -1,4 +1,4 @@
-"""Collectives through a server: any type and shape, by operation, and without workers that have left."""
+"""Collectives through a server, for any type, shape and operation, and after workers have left."""
 
 import pytest
 import torch
@@ -37,7 +37,7 @@ def test_the_result_is_in_place_and_of_the_same_type(dtype: torch.dtype) -> None
         assert matrix[:, 1].unique().item() in (1, 2)
 
 
-def test_a_broadcast_is_the_sources_tensor() -> None:
+def test_a_broadcast_sends_the_tensor_of_the_source() -> None:
     def broadcast(rank: int, peer: Peer) -> list[list[float]]:
         collectives = ServerCollectives(peer, rank)
         values = [collectives.broadcast(torch.tensor([rank + 1.0, float("inf")]), source) for source in (0, 2)]

@@ -36,7 +36,7 @@ def server_rank(rank: int, wire: torch.dtype, messages: int) -> Received:
 def run_exchange(
     work: Callable[[Exchange, list[nn.Parameter]], object], messages: int = 1, wire: torch.dtype = torch.float32
 ) -> list:
-    """Results of one worker, and what its two servers received."""
+    """Run one worker and two servers. Returns the worker's results and the received messages."""
 
     def work_of(rank: int) -> object:
         if rank:
@@ -72,7 +72,7 @@ def test_a_step_pushes_to_every_server_once_and_pulls(overlapped: tuple[int, ...
     assert min(times.push_s, times.wait_s, times.pull_s) > 0
 
 
-def test_each_step_begins_with_its_own_pushes() -> None:
+def test_each_step_starts_with_its_own_pushes() -> None:
     def steps(exchange: Exchange, parameters: list[nn.Parameter]) -> list[float]:
         starts = []
         for number in (1, 2):
@@ -99,7 +99,7 @@ def test_a_pull_sends_nothing() -> None:
     assert [message for rows in received for message, _, _ in rows] == [MessageType.PULL] * 2
 
 
-def test_numbers_on_the_wire_are_rounded_to_its_precision() -> None:
+def test_sent_numbers_are_rounded_to_the_wire_precision() -> None:
     def step(exchange: Exchange, parameters: list[nn.Parameter]) -> list[torch.Tensor]:
         (parameters[0] * (1 + 2**-10)).sum().backward()
         exchange.finish(1, 1.0, 0.0)
@@ -108,6 +108,6 @@ def test_numbers_on_the_wire_are_rounded_to_its_precision() -> None:
 
     (gradients, *parameters), *received = run_exchange(step, messages=2, wire=torch.bfloat16)
     assert received[0][0][2] == [1.0] * 4
-    assert gradients.tolist() == [1 + 2**-10] * 4  # the worker's own are not changed
+    assert gradients.tolist() == [1 + 2**-10] * 4  # the worker's gradients are not changed
     assert [parameter.dtype for parameter in parameters] == [torch.float32] * 2
     assert [parameter.tolist() for parameter in parameters] == [[21] * 4, [22] * 3]

@@ -86,7 +86,7 @@ def test_a_tensor_with_gaps_is_copied() -> None:
     assert layout.gradients[0].tolist() == [3] * 4
 
 
-def test_a_gradient_that_was_removed_is_a_bug(parameters: list[nn.Parameter]) -> None:
+def test_a_removed_gradient_fails_an_assertion(parameters: list[nn.Parameter]) -> None:
     layout = Layout(parameters, ASSIGNED)
     parameters[0].grad = None
     with pytest.raises(AssertionError, match="was set to None"):
@@ -99,7 +99,9 @@ def test_a_gradient_that_was_removed_is_a_bug(parameters: list[nn.Parameter]) ->
     st.integers(1, 4),
     st.sampled_from(sorted(ASSIGNMENTS)),
 )
-def test_values_survive_the_way_to_the_servers_and_back(shapes: list[tuple[int, int]], servers: int, how: str) -> None:
+def test_values_are_the_same_after_a_transfer_to_the_servers_and_back(
+    shapes: list[tuple[int, int]], servers: int, how: str
+) -> None:
     parameters = [nn.Parameter(torch.rand(shape)) for shape in shapes]
     originals = [parameter.detach().clone() for parameter in parameters]
     layout = Layout(parameters, ASSIGNMENTS[how]([parameter.numel() for parameter in parameters], servers))

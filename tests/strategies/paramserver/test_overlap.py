@@ -1,4 +1,4 @@
-"""Pushes during backward."""
+"""Pushes of gradients during backward."""
 
 import pytest
 import torch

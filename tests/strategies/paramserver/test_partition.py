@@ -22,7 +22,7 @@ def test_every_element_is_on_exactly_one_server(how: str, servers: int) -> None:
         assert all(first[1] == second[0] for first, second in itertools.pairwise(ends))
 
 
-def test_balance_is_as_each_assignment_promises() -> None:
+def test_the_imbalance_of_each_assignment_is_within_its_bound() -> None:
     def worst(how: str) -> float:
         return max(row["imbalance"] for row in balance(ASSIGNMENTS[how](SIZES, 4), 4))
 

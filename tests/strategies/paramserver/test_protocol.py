@@ -13,7 +13,7 @@ from rank_threads import run_ranks
 
 
 def peer_of(rank: int, timeout_s: float = 30.0) -> Peer:
-    """The other one of two ranks."""
+    """Connection to the other one of two ranks."""
     return Peer(1 - rank, f"rank {1 - rank}", timeout_s)
 
 
@@ -76,7 +76,7 @@ def test_a_peer_that_does_not_respond_is_named(in_ranks: Callable) -> None:
 
 
 @pytest.mark.world_size(2)
-def test_a_peer_that_disconnects_is_named_even_if_it_is_waited_for_patiently(in_ranks: Callable) -> None:
+def test_a_disconnected_peer_is_named_even_without_a_timeout(in_ranks: Callable) -> None:
     def exchange(rank: int) -> None:
         if rank == 0:
             peer_of(rank).receive_header(patient=True)
@@ -92,5 +92,5 @@ def test_names_of_all_ranks_are_exchanged(in_ranks: Callable) -> None:
 
 
 def test_numbers_of_the_messages_are_fixed() -> None:
-    """Both ends are of one version, but the first number must not be 0, which an empty header has."""
+    """The first number must not be 0, which is the value in an empty header."""
     assert [message.value for message in MessageType] == list(range(1, 10))

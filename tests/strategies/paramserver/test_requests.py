@@ -17,6 +17,6 @@ def test_consecutive_tensors_with_equal_settings_share_a_row() -> None:
     assert rows(group(), group(lr=0.2), group()) == [[10, 0.1, 0.01, 1], [11, 0.2, 0.01, 1], [12, 0.1, 0.01, 1]]
 
 
-def test_whether_weight_decay_applies_is_sent_apart_from_its_value() -> None:
+def test_weight_decay_and_whether_it_applies_are_sent_separately() -> None:
     no_decay = {"weight_decay": 0.0}
     assert rows(group(**no_decay), group(**no_decay, penalised=False)) == [[10, 0.1, 0, 1], [11, 0.1, 0, 0]]

@@ -24,14 +24,14 @@ from server_job import GROUP, exchange_of, run_job, set_on
 
 @pytest.fixture(autouse=True)
 def exits(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """Exit codes; a server that ends its job ends its thread instead of this process."""
+    """Exit codes. A server that ends its job ends only its thread."""
     codes: list[int] = []
 
-    def leave(code: int) -> None:
+    def exit_thread(code: int) -> None:
         codes.append(code)
         raise SystemExit(code)
 
-    monkeypatch.setattr(os, "_exit", leave)
+    monkeypatch.setattr(os, "_exit", exit_thread)
     yield codes
 
 
@@ -43,7 +43,7 @@ def config(mode: str = "sync", staleness: int = 1, tolerate: bool = False, **opt
 
 
 def push(exchange: Exchange, parameters: list[nn.Parameter], gradient: float, step: int, factor: float = 1.0) -> Any:
-    """Push this gradient of every element, and return the values and the times."""
+    """Push the same gradient for every element. Returns the values and the times."""
     for parameter in parameters:
         parameter.grad.fill_(gradient)
     times = exchange.finish(step, factor, 0.0)
@@ -51,7 +51,7 @@ def push(exchange: Exchange, parameters: list[nn.Parameter], gradient: float, st
 
 
 def test_a_synchronous_step_is_sgd_with_the_mean_of_all_workers() -> None:
-    """By hand: 1 - 0.5 x 3 = -0.5; then momentum 0.9 x 3 + 3 = 5.7 at half the rate: -0.5 - 0.25 x 5.7 = -1.925."""
+    """Expected: 1 - 0.5 x 3 = -0.5; then momentum 0.9 x 3 + 3 = 5.7 at half the rate: -0.5 - 0.25 x 5.7 = -1.925."""
 
     def work(rank: int, peer: Peer) -> list[Any]:
         parameters, exchange = exchange_of(peer)
@@ -73,7 +73,7 @@ def barrier(peer: Peer, rank: int) -> None:
     ServerCollectives(peer, rank).barrier()
 
 
-def test_the_sum_of_the_workers_is_in_their_order() -> None:
+def test_gradients_are_summed_in_the_order_of_workers() -> None:
     """1e8 + 1 - 1e8 is 0 in float32, and 1 in the order of arrival."""
 
     def serve(server: Server) -> None:
@@ -92,7 +92,7 @@ def test_the_sum_of_the_workers_is_in_their_order() -> None:
 
 
 def test_each_part_has_its_own_settings() -> None:
-    """By hand, with gradient 0: 1 - 0.5 x 0.2 x 1 with decay, and 1 without."""
+    """Expected with gradient 0: 1 - 0.5 x 0.2 x 1 with weight decay, and 1 without."""
 
     def work(rank: int, peer: Peer) -> list[list[float]]:
         parameters, exchange = exchange_of(peer, (2, 2))
@@ -127,8 +127,8 @@ def test_without_a_barrier_each_push_is_an_update_with_its_staleness(mode: str) 
     assert server.version == 3
 
 
-def at_once(server: Server, worker: int, step: int) -> threading.Thread:
-    """An update by this worker, in a thread: it may have to wait."""
+def update_in_thread(server: Server, worker: int, step: int) -> threading.Thread:
+    """Start an update by this worker in a thread, because it may have to wait."""
     thread = threading.Thread(target=server._update_at_once, args=(worker, step, 1.0), daemon=True)
     thread.start()
     return thread
@@ -140,15 +140,15 @@ def test_the_fastest_worker_waits_at_the_bound(staleness: int) -> None:
         message, numbers = server.workers[0].receive_header()
         server._handlers[message](0, server.workers[0], numbers)
         for step in range(1, staleness + 1):
-            at_once(server, 0, step).join(30)
+            update_in_thread(server, 0, step).join(30)
         assert server.steps == {0: staleness, 1: 0}
-        ahead = at_once(server, 0, staleness + 1)
+        ahead = update_in_thread(server, 0, staleness + 1)
         ahead.join(0.2)
         assert ahead.is_alive(), "one step beyond the bound"
-        at_once(server, 1, 1).join(0 if staleness == 0 else 30)
+        update_in_thread(server, 1, 1).join(0 if staleness == 0 else 30)
         ahead.join(30)
         assert not ahead.is_alive()
-        last = at_once(server, 0, staleness + 2)
+        last = update_in_thread(server, 0, staleness + 2)
         last.join(0.2)
         assert last.is_alive()
         server._remove(1)
@@ -162,7 +162,7 @@ def test_the_fastest_worker_waits_at_the_bound(staleness: int) -> None:
     run_job(config("ssp", staleness=staleness), 2, work, serve=serve)
 
 
-def test_bfloat16_rounds_what_is_sent_and_not_what_is_kept() -> None:
+def test_bfloat16_rounds_sent_but_not_stored_values() -> None:
     def work(rank: int, peer: Peer) -> list[float]:
         parameters, exchange = exchange_of(peer, wire=torch.bfloat16)
         set_on(peer, exchange)
@@ -188,7 +188,7 @@ def test_steps_are_recorded_and_state_is_saved_and_restored(tmp_path: Path) -> N
 
     ((loaded, uncut, resumed),), _ = run_job(config(momentum=0.9), 1, work)
     assert loaded == [0.5, 0.5]
-    assert uncut == resumed != [[0.0, 0.0]]  # momentum was restored too
+    assert uncut == resumed != [[0.0, 0.0]]  # momentum is restored too
     rows = list(read_rows(tmp_path / "ps" / "server-0.jsonl"))
     assert [(row["step"], row["worker"], row["staleness"]) for row in rows] == [(1, 0, 0), (2, 0, 0), (2, 0, 0)]
     times = ("receive_s", "wait_s", "update_s", "send_s")
@@ -207,7 +207,9 @@ def test_rows_after_the_step_of_a_resume_are_replaced(tmp_path: Path) -> None:
     assert [row["step"] for row in read_rows(tmp_path / "server-0.jsonl")] == [1, 2]
 
 
-def test_a_folder_that_fails_is_an_answer_and_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_error_is_reported_to_the_worker_in_one_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     write_tensors(tmp_path / "server-0.pt", {"optimizer": {}, "values": torch.zeros(3)})
     (tmp_path / "file").touch()
 
@@ -237,13 +239,13 @@ def test_a_straggler_is_named_in_the_answers() -> None:
     assert run_job(config(), 3, work)[0] == [1] * 3
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # the exit, of a thread here
-def test_a_lost_worker_ends_the_job_with_its_name(exits: list[int], capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # SystemExit in a thread
+def test_a_lost_worker_ends_the_job_and_is_named(exits: list[int], capfd: pytest.CaptureFixture[str]) -> None:
     failures: list[str] = []
 
     def work(rank: int, peer: Peer) -> None:
         if rank == 1:
-            peer.send_header = lambda *_: None  # it disconnects without DONE
+            peer.send_header = lambda *_: None  # disconnects without DONE
             return
         try:
             peer.receive_reply(MessageType.PUSH)

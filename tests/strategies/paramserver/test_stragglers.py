@@ -19,7 +19,7 @@ def test_a_straggler_is_beyond_the_spread_of_the_others() -> None:
     assert find_straggler({worker: constant(seconds) for worker, seconds in spread.items()}) == -1, "within the spread"
 
 
-def test_few_steps_or_two_workers_show_no_straggler() -> None:
+def test_few_steps_or_two_workers_give_no_straggler() -> None:
     similar = {worker: constant(0.1) for worker in range(3)}
     assert find_straggler(similar | {3: constant(0.2)}) == 3
     assert find_straggler(similar | {3: constant(0.2, WINDOW - 1)}) == -1

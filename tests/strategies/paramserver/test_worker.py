@@ -1,4 +1,4 @@
-"""The parameter server: equal to ddp, complete records, and the end of a job when a rank dies."""
+"""The parameter server: equality with ddp, records, and the end of a job after a lost rank."""
 
 import json
 import os
@@ -42,7 +42,7 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 
 def distance(weights_a: dict[str, torch.Tensor], weights_b: dict[str, torch.Tensor]) -> float:
-    """Largest difference of any weight."""
+    """Largest absolute difference of the weights."""
     return max((weights_a[name].double() - weights_b[name].double()).abs().max().item() for name in weights_a)
 
 
@@ -57,7 +57,7 @@ def ddp_weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Ten
     return weights(run)
 
 
-def test_sync_is_ddp(tmp_path: Path, ddp_weights: dict[str, torch.Tensor]) -> None:
+def test_sync_mode_equals_ddp(tmp_path: Path, ddp_weights: dict[str, torch.Tensor]) -> None:
     train([*SHORT, *SERVED, "--out", str(tmp_path / "run")], ranks=4)
     assert distance(weights(tmp_path / "run"), ddp_weights) < 1e-5
     ended = result(tmp_path / "run")
@@ -89,14 +89,14 @@ VARIANTS: dict[str, tuple[OptimConfig, dict[str, Any]]] = {
     "overlap": (OPTIM, {"overlap": True}),
     "three servers": (OPTIM, {"servers": 3}),
     "one server": (OPTIM, {"servers": 1, "overlap": True}),
-    "rates and penalties by part": (PARTS, {}),
+    "learning rates and weight decay by part": (PARTS, {}),
     "adam": (OptimConfig(name="adam", lr=0.01, weight_decay=0.01), {}),
 }
 
 
 @pytest.mark.parametrize(("optim", "ps"), VARIANTS.values(), ids=VARIANTS)
 @pytest.mark.parametrize("workers", [1, 2, 3])
-def test_synchronous_workers_that_share_a_batch_are_one_rank(
+def test_synchronous_workers_equal_one_rank_with_the_same_global_batch(
     optim: OptimConfig, ps: dict[str, Any], workers: int
 ) -> None:
     expected = trained(Single(Config(optim=optim)), parts=1)
@@ -148,7 +148,7 @@ def test_asynchronous_modes_learn_and_record_staleness(tmp_path: Path, mode: str
     assert sum(staleness.values()) == ended["steps"]
     assert max(staleness) >= 1
     if mode == "ssp":
-        # Between a worker's pull and its next push another may go from `staleness` steps behind to as many ahead.
+        # Between a worker's pull and its next push, another one may go from `staleness` steps behind to as many ahead.
         assert max(staleness) <= 2 * 2 + 1
 
 
@@ -177,7 +177,7 @@ REFUSED = r"divided among servers in another way than in this run: .* ps.assign 
 
 @pytest.mark.parametrize("config", OTHER_PLACEMENT.values(), ids=OTHER_PLACEMENT)
 def test_a_state_on_other_servers_is_refused(config: Config) -> None:
-    """The servers' buffers have no names: the same bytes would be other parameters."""
+    """The buffers of servers have no names, so that the same bytes could be other parameters."""
     state = {"ps": worker_of(0, 2, SAVED)._placement() | {"step": 7}}
     with pytest.raises(UserError, match=REFUSED):
         worker_of(0, 2, config).load_state_dict(state)
@@ -205,7 +205,7 @@ def test_a_resume_in_another_memory_format_changes_nothing(tmp_path: Path) -> No
 
 
 @pytest.mark.world_size(3)
-def test_every_worker_refuses_what_a_server_cannot_load(in_ranks: Callable, tmp_path: Path) -> None:
+def test_every_worker_refuses_a_state_that_a_server_cannot_load(in_ranks: Callable, tmp_path: Path) -> None:
     config = Config(optim=OPTIM, ps=PSConfig())
     write_tensors(tmp_path / "server-0.pt", {"optimizer": {}, "values": torch.zeros(3)})
 
@@ -237,7 +237,7 @@ def test_servers_use_the_settings_of_this_run_not_of_the_checkpoint(tmp_path: Pa
 
 
 @pytest.mark.parametrize(("victim", "name"), [(0, "worker 0"), (1, "worker 1"), (3, "server 1")])
-def test_a_death_ends_the_job_with_its_name(tmp_path: Path, victim: int, name: str) -> None:
+def test_a_killed_rank_ends_the_job_and_is_named(tmp_path: Path, victim: int, name: str) -> None:
     job = Ranks(
         [
             *PLAIN,
@@ -263,7 +263,7 @@ def test_a_death_ends_the_job_with_its_name(tmp_path: Path, victim: int, name: s
     assert name in job.text
 
 
-def test_async_continues_without_a_dead_worker_with_survive(tmp_path: Path) -> None:
+def test_async_continues_without_a_killed_worker_if_tolerated(tmp_path: Path) -> None:
     argv = [*PLAIN, *SERVED, "--ps.mode", "async", "--ps.tolerate-worker-loss", "--log-every-s", "0"]
     argv += ["--epochs", "30", "--evaluate-every", "30", "--checkpoint.every-epochs", "30"]
     job = Ranks([*argv, "--out", str(tmp_path), *QUIET], ranks=5)
@@ -336,17 +336,17 @@ WRONG_RUNS = {
 }
 
 
-@pytest.mark.parametrize(("argv", "says"), WRONG_RUNS.values(), ids=WRONG_RUNS)
-def test_unsupported_settings_end_the_ranks(tmp_path: Path, argv: list[str], says: str) -> None:
+@pytest.mark.parametrize(("argv", "message"), WRONG_RUNS.values(), ids=WRONG_RUNS)
+def test_unsupported_settings_end_the_ranks(tmp_path: Path, argv: list[str], message: str) -> None:
     base = ["--strategy", "ps", "--optim.name", "sgd", "--optim.weight-decay", "0", "--out", str(tmp_path / "run")]
     job = Ranks([*base, *argv, *QUIET], ranks=2)
     assert 2 in job.wait()
-    assert says in job.text
+    assert message in job.text
 
 
 @pytest.mark.world_size(4)
 def test_a_straggler_is_a_warning_once_and_counted(in_ranks: Callable) -> None:
-    """Compute times are planted; worker 1's are five times the others'."""
+    """With set compute times; those of worker 1 are five times as long."""
     config = Config(optim=OPTIM, ps=PSConfig())
 
     def work(rank: int) -> tuple[list[str], dict[str, int]]:
@@ -369,7 +369,7 @@ def test_a_straggler_is_a_warning_once_and_counted(in_ranks: Callable) -> None:
 
 @pytest.mark.slow
 def test_a_slow_worker_is_reported(tmp_path: Path) -> None:
-    """Worker 1 shares its core with a program of higher priority; the others have the rest."""
+    """Worker 1 shares its core with a program of higher priority; the others use the other cores."""
     argv = [*PLAIN, "--strategy", "ps", "--epochs", "9999", "--max-steps", "45", "--data.batch-size", "16"]
     argv += ["--model.name", "mnist-cnn", "--data.loader", "synthetic", "--data.image-size", "28"]
     job = Ranks([*argv, "--log-every-s", "0", "--evaluate-every", "9999", "--out", str(tmp_path), *QUIET], ranks=4)
