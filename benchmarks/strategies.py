@@ -49,7 +49,7 @@ class Subject:
     plain: bool = False
     """Whether to train with the manual loop."""
     keeps_memory: bool = False
-    """Whether that loop keeps_memory the memory that a step frees, as distdl does."""
+    """Whether that loop keeps the memory that a step frees, as distdl does."""
 
 
 ALONE, INDEPENDENT, PLAIN, DDP = "distdl, 1 rank", "distdl, 2 x 1 rank, no exchange", "plain DDP", "distdl ddp"

@@ -1,4 +1,4 @@
-"""Conversion of a recipe to arguments of distdl.train and parsed: every field of the configuration keeps its value."""
+"""Conversion of a recipe to arguments of distdl.train and back: every field of the configuration keeps its value."""
 
 import dataclasses
 import types
