@@ -52,7 +52,7 @@ def _show_loss(fit: LossFit, console: Console) -> None:
             error = f"{phase.held_out_mape:.1%}" if row == 0 else ""
             table.add_row(*lead, name, f"{value:.4g}", f"{low:.3g} to {high:.3g}", error)
     console.print(table)
-    console.print(f"{len(fit.steps)} losses, {fit.outliers} outliers replaced by their neighbours' mean")
+    console.print(f"{len(fit.steps)} losses, {fit.outliers} outliers replaced by their neighbors' mean")
     if not alone:
         console.print(
             f"error of losses left out: one hyperbola {fit.optimus.held_out_mape:.1%}, "

@@ -66,7 +66,7 @@ def _show_speed(fit: SpeedFit, console: Console) -> None:
         f"each predicted from the others: {fit.held_out_mape:.1%}"
     )
     if fit.kernel != kriging.NONE:
-        console.print("residuals are interpolated between neighbouring configurations", style="dim")
+        console.print("residuals are interpolated between neighboring configurations", style="dim")
     point, gain = next_point(fit)
     console.print(f"measure next: {fit.data.placements.name(point)} (removes {gain:.0%} of the predictions' variance)")
     for warning in fit.warnings:

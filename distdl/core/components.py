@@ -216,7 +216,7 @@ COMPONENTS: dict[str, dict[str, Row]] = {
         optimus="time and cost to a target accuracy by servers and workers",
         paleo="step times by layer, predicted from data sheets and measured",
         scaling="speed, efficiency and accuracy on 1, 2, 4, ... workers",
-        semisupervised="a student learns from a teacher's labels of unlabelled images",
+        semisupervised="a student learns from a teacher's labels of unlabeled images",
         transfer="training from scratch, frozen features and fine-tuning",
         weak="pre-training on noisy tags, then transfer to a clean task",
     ),

@@ -15,7 +15,7 @@ SHORTEST = 20
 
 
 class PlainConsole(Console):
-    """A console without markup, emoji codes and coloured numbers, which escapes control characters.
+    """A console without markup, emoji codes and colored numbers, which escapes control characters.
 
     File names, class names and messages of other packages may contain brackets, escape sequences, and characters that
     the terminal's encoding lacks.

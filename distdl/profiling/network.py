@@ -1,6 +1,6 @@
 """Measure the network between ranks: bandwidth and latency of each pair, all-reduce bandwidth by message size.
 
-Every rank calls `measure` after torch.distributed was initialized. A transfer ends with an acknowledgement of the
+Every rank calls `measure` after torch.distributed was initialized. A transfer ends with an acknowledgment of the
 receiver, because the sender alone would measure only the time until the kernel has buffered the message.
 """
 

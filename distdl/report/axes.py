@@ -1,4 +1,4 @@
-"""Axes, colours and series that all layers of a figure share, as Vega-Lite encodings."""
+"""Axes, colors and series that all layers of a figure share, as Vega-Lite encodings."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,10 +12,10 @@ Spec = dict[str, Any]
 """Part of a Vega-Lite specification."""
 
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")
-"""Okabe and Ito 2008, distinguishable with colour blindness, without yellow and black, each of which is hard to see on
+"""Okabe and Ito 2008, distinguishable with color blindness, without yellow and black, each of which is hard to see on
 one of the two backgrounds."""
-COLOURS = (*OKABE_ITO, "#80B9D9", "#EAAF80", "#80CFB9", "#E6BCD3", "#F2CF80", "#2B5A75", "#C6C6C6")
-"""For more than seven series: the same colours, paler."""
+COLORS = (*OKABE_ITO, "#80B9D9", "#EAAF80", "#80CFB9", "#E6BCD3", "#F2CF80", "#2B5A75", "#C6C6C6")
+"""For more than seven series: the same colors, paler."""
 HEIGHT, MIN_HEIGHT, BAR_HEIGHT = 260, 80, 26
 """Pixels: of a figure; of a figure with categories on the y axis, at least and per category."""
 LABEL_CHARACTER = 6.3
@@ -25,7 +25,7 @@ CROWDED_WIDTH = 460
 TILT = -35
 """Angle of crowded labels, in degrees."""
 LARGE = 1e5
-"""Axes with numbers of at least this size are labelled with SI prefixes."""
+"""Axes with numbers of at least this size are labeled with SI prefixes."""
 POINT_PADDING = 10
 """Pixels between the outermost points and the ends of an axis."""
 
@@ -36,7 +36,7 @@ class Axes:
 
     figure: Figure
     ink: str
-    """Colour of text and lines."""
+    """Color of text and lines."""
     series: tuple[str, ...]
     categories: Mapping[str, tuple[str, ...]]
     """Categories in order, by channel (x, y), of the axes that have categories."""
@@ -149,9 +149,9 @@ def _numbers(channel: str, figure: Figure) -> Iterator[float]:
                 yield cell
 
 
-def colour(layer: PlotLayer, axes: Axes) -> Spec:
-    """Encoding of a layer's colour: by its series, or the first colour."""
-    return {"color": by_series(axes, COLOURS) if layer.series else {"value": COLOURS[0]}}
+def color(layer: PlotLayer, axes: Axes) -> Spec:
+    """Encoding of a layer's color: by its series, or the first color."""
+    return {"color": by_series(axes, COLORS) if layer.series else {"value": COLORS[0]}}
 
 
 def by_series(axes: Axes, values: Sequence[Any]) -> Spec:

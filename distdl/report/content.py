@@ -88,7 +88,7 @@ class PlotLayer(Content):
     """One kind of mark over columns of equal length."""
 
     mark: Literal["line", "points", "bars", "band", "tiles", "rule"]
-    """line: joins the rows in their order, None breaks it; band: fills from `low` to `high`; tiles: a colour per (x, y)
+    """line: joins the rows in their order, None breaks it; band: fills from `low` to `high`; tiles: a color per (x, y)
     cell, by `value`; rule: a horizontal line at y; bars are horizontal if the y axis has the categories."""
     data: Mapping[str, Sequence[Cell]]
     x: str = "x"
@@ -97,9 +97,9 @@ class PlotLayer(Content):
     """Column with the lower end of an interval: a band, or an error bar on points and bars. `high` is the upper end."""
     high: str = ""
     value: str = ""
-    """tiles: the column that colours a cell."""
+    """tiles: the column that colors a cell."""
     series: str = ""
-    """Column of the series, which differ in colour, and in shape or dash for readers with colour blindness."""
+    """Column of the series, which differ in color, and in shape or dash for readers with color blindness."""
     start: str = ""
     """bars: column with the start of each bar; 0 without it."""
     stack: bool = False

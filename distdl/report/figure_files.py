@@ -129,7 +129,7 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def png(drawing: str) -> bytes:
-    """Convert an SVG to a PNG with 256 colours, which has a fifth of the size of true colour."""
+    """Convert an SVG to a PNG with 256 colors, which has a fifth of the size of true color."""
     return _encoded(_rendered(drawing).quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE))
 
 

@@ -65,7 +65,7 @@ def _marked(data: Columns, x: str, y: str) -> tuple[PlotLayer, PlotLayer]:
 
 
 def _loss(runs: Sequence[Run]) -> Iterator[Figure]:
-    """Yield one figure with training and evaluation loss; for several runs, which differ by colour, one for each."""
+    """Yield one figure with training and evaluation loss; for several runs, which differ by color, one for each."""
     training, evaluated = _training(runs, "loss", "loss"), _evaluations(runs, "loss", 1.0)
     evaluated.pop("training (s)")
     if len(runs) == 1:

@@ -6,20 +6,20 @@ The rows are those of `rows.layer_rows`. Vega-Lite draws layers in order: error 
 from collections.abc import Callable, Sequence
 
 from distdl.core.format import is_number
-from distdl.report.axes import OKABE_ITO, Axes, Spec, by_series, colour, described_columns, positions, quoted
+from distdl.report.axes import OKABE_ITO, Axes, Spec, by_series, color, described_columns, positions, quoted
 from distdl.report.content import PlotLayer
 from distdl.report.rows import NUMBERED, PlotRow, shows_numbers
 
 DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [12, 4])
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
-GREYS = ("#fafafa", "#8f8f8f")
+GRAYS = ("#fafafa", "#8f8f8f")
 DARK_TEXT, LIGHT_TEXT = "#111", "#fff"
 
 
 def line(layer: PlotLayer, rows: Sequence[PlotRow], axes: Axes) -> list[Spec]:
     """Connect the rows in their order."""
-    encoding = positions(axes) | colour(layer, axes) | {"order": {"field": "row", "type": "quantitative"}}
-    if axes.has_tiles:  # the colour scale belongs to the tiles
+    encoding = positions(axes) | color(layer, axes) | {"order": {"field": "row", "type": "quantitative"}}
+    if axes.has_tiles:  # the color scale belongs to the tiles
         encoding["stroke"] = encoding.pop("color")
     if layer.series:
         encoding["strokeDash"] = by_series(axes, DASHES)
@@ -28,7 +28,7 @@ def line(layer: PlotLayer, rows: Sequence[PlotRow], axes: Axes) -> list[Spec]:
 
 def points(layer: PlotLayer, rows: Sequence[PlotRow], axes: Axes) -> list[Spec]:
     """Draw a symbol per row, over the error bar of its interval."""
-    encoding = positions(axes) | colour(layer, axes)
+    encoding = positions(axes) | color(layer, axes)
     if layer.series:
         encoding["shape"] = by_series(axes, SHAPES)
     mark = {"type": "point", "filled": True, "size": 50, "opacity": 1}
@@ -38,7 +38,7 @@ def points(layer: PlotLayer, rows: Sequence[PlotRow], axes: Axes) -> list[Spec]:
 def bars(layer: PlotLayer, rows: Sequence[PlotRow], axes: Axes) -> list[Spec]:
     """Draw a bar per row, at a category or over the cell around its value, with error bars."""
     category_channel, length_channel = axes.category_channel, axes.length_channel
-    encoding = _described_positions(layer, axes) | colour(layer, axes)
+    encoding = _described_positions(layer, axes) | color(layer, axes)
     mark: Spec = {"type": "bar", "cornerRadiusEnd": 0 if layer.stack or layer.start else 2}
     grouped = False
     if category_channel not in axes.categories:
@@ -68,14 +68,14 @@ def _offset(axes: Axes) -> Spec:
 
 def band(layer: PlotLayer, rows: Sequence[PlotRow], axes: Axes) -> list[Spec]:
     """Fill the area between `low` and `high`."""
-    encoding = positions(axes) | colour(layer, axes) | {"y2": {"field": "high"}}
+    encoding = positions(axes) | color(layer, axes) | {"y2": {"field": "high"}}
     encoding["y"] = encoding["y"] | {"field": "low"}
     return [{"mark": {"type": "area", "opacity": 0.2}, "encoding": encoding}]
 
 
 def rule(layer: PlotLayer, rows: Sequence[PlotRow], axes: Axes) -> list[Spec]:
     """Draw a dashed horizontal line per row."""
-    encoding = _described_positions(layer, axes) | colour(layer, axes)
+    encoding = _described_positions(layer, axes) | color(layer, axes)
     del encoding["x"]
     if len(axes.series) < 2:
         encoding["color"] = {"value": OKABE_ITO[-1]}
@@ -83,13 +83,13 @@ def rule(layer: PlotLayer, rows: Sequence[PlotRow], axes: Axes) -> list[Spec]:
 
 
 def tiles(layer: PlotLayer, rows: Sequence[PlotRow], axes: Axes) -> list[Spec]:
-    """Colour a cell per row by its value; if there are few cells, they show their numbers."""
+    """Color a cell per row by its value; if there are few cells, they show their numbers."""
     encoding = _described_positions(layer, axes)
     for channel in axes.zoomable:
         encoding[channel] = encoding[channel] | {"field": f"{channel}0"}
         encoding[f"{channel}2"] = {"field": f"{channel}1"}
-    # Tiles under curves are grey, because the curves have the colours.
-    scale = {"scheme": "viridis"} if len(axes.figure.layers) == 1 else {"range": list(GREYS)}
+    # Tiles under curves are gray, because the curves have the colors.
+    scale = {"scheme": "viridis"} if len(axes.figure.layers) == 1 else {"range": list(GRAYS)}
     legend = {
         "orient": "right",
         "direction": "vertical",
@@ -103,7 +103,7 @@ def tiles(layer: PlotLayer, rows: Sequence[PlotRow], axes: Axes) -> list[Spec]:
 
 
 def _numbers(rows: Sequence[PlotRow], axes: Axes) -> Spec:
-    """The number of each cell, dark on the brighter half of the colours."""
+    """The number of each cell, dark on the brighter half of the colors."""
     values = [value for row in rows if is_number(value := row["value"])]
     middle = (min(values) + max(values)) / 2 if values else 0
     ink = {"condition": {"test": {"field": "value", "gt": middle}, "value": DARK_TEXT}, "value": LIGHT_TEXT}
@@ -117,7 +117,7 @@ def _whiskers(layer: PlotLayer, rows: Sequence[PlotRow], axes: Axes, *, grouped:
         return []
     length_channel = axes.length_channel
     base = _described_positions(layer, axes) if layer.mark == "bars" else positions(axes)
-    encoding = base | colour(layer, axes)
+    encoding = base | color(layer, axes)
     encoding[length_channel] = encoding[length_channel] | {"field": "low"}
     encoding[f"{length_channel}2"] = {"field": "high"}
     if grouped:

@@ -7,7 +7,7 @@ const $$ = (selector, within = document) => [...within.querySelectorAll(selector
 const root = document.documentElement, themeButton = $("#theme");
 const systemDark = matchMedia("(prefers-color-scheme: dark)");
 const isDark = () => (root.dataset.theme || (systemDark.matches ? "dark" : "light")) === "dark";
-const nameTheme = () => { themeButton.textContent = isDark() ? "light" : "dark"; themeButton.ariaLabel = `Switch to ${themeButton.textContent} colours`; };
+const nameTheme = () => { themeButton.textContent = isDark() ? "light" : "dark"; themeButton.ariaLabel = `Switch to ${themeButton.textContent} colors`; };
 try { root.dataset.theme = localStorage.getItem("distdl-theme") || ""; } catch { /* no storage for files */ }
 themeButton.hidden = false;
 themeButton.onclick = () => {

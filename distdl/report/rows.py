@@ -21,7 +21,7 @@ EQUAL = 0.02
 
 
 class Edges(NamedTuple):
-    """Start and end of the cell around each value of an axis, half way to its neighbours."""
+    """Start and end of the cell around each value of an axis, half way to its neighbors."""
 
     transforms: Sequence[Spec]
     """For cells of equal size: Vega-Lite computes their edges, which keeps the rows short."""

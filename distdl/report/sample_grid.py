@@ -104,7 +104,7 @@ def _pixels(dataset: DataSet, index: int) -> np.ndarray | None:
 
 def _data_url(pixels: np.ndarray) -> str:
     image = Image.fromarray(pixels)
-    if (factor := DECODED // max(image.size)) > 1:  # nearest neighbour keeps the pixels of small images sharp
+    if (factor := DECODED // max(image.size)) > 1:  # nearest neighbor keeps the pixels of small images sharp
         image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
     sink = io.BytesIO()
     image.save(sink, "PNG")

@@ -19,7 +19,7 @@ PAPER_INK = "#222222"
 LEGEND_CHARACTER, LEGEND_SYMBOL = 6.4, 44
 """Pixels of a legend's entry: per character, and for the symbol and the gaps."""
 SIDE_LABELS, SIDE_LEGEND = 60, 150
-"""Pixels at the sides of a plot: for the labels of the y axis; for these and the legend of tile colours."""
+"""Pixels at the sides of a plot: for the labels of the y axis; for these and the legend of tile colors."""
 
 
 class PageLayer(TypedDict):
@@ -48,8 +48,8 @@ def spec(figure: Figure, notes: Sequence[str] = (), *, paper: bool) -> tuple[Spe
     Args:
         figure: figure that `downsample.downsampled` returns, without rows that are too many to draw.
         notes: notes on the rows that were removed from `figure`.
-        paper: fixed size, title and caption inside, colours for a white page. Otherwise as wide as its element in the
-            page, in the colour of the text around it, with tooltips and zoom.
+        paper: fixed size, title and caption inside, colors for a white page. Otherwise as wide as its element in the
+            page, in the color of the text around it, with tooltips and zoom.
     """
     axes = shared_axes(figure, PAPER_INK if paper else "currentColor")
     datasets, layers = {}, []

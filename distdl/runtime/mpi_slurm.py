@@ -1,4 +1,4 @@
-"""Ranks that MPI launchers or Slurm number: their variables, translated to torchrun's, which `launch_env` reads."""
+"""Translation of the variables of MPI launchers and Slurm to torchrun's, which `launch_env` reads."""
 
 import errno
 import re

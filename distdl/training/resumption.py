@@ -107,10 +107,10 @@ def _check_classes(saved: Mapping[str, Any], running: Mapping[str, Any], folder:
     if previous == current:
         return
     pairs = itertools.zip_longest(previous, current, fillvalue=UNSET)
-    number, (was, is_now) = next((number, pair) for number, pair in enumerate(pairs) if pair[0] != pair[1])
+    number, (old, new) = next((number, pair) for number, pair in enumerate(pairs) if pair[0] != pair[1])
     raise UserError(
         f"checkpoint {folder} was trained on other classes ({len(previous)}, now {len(current)}): class {number} was "
-        f"{as_literal(was)} and is {as_literal(is_now)}; use the same data, or start from its weights "
+        f"{as_literal(old)} and is {as_literal(new)}; use the same data, or start from its weights "
         f"(--model.weights {folder / STATE} --out OTHER)"
     )
 
@@ -120,8 +120,8 @@ def _first_mismatch(saved: Mapping[str, Any], running: Mapping[str, Any]) -> str
     like = {"seed": running["seed"], "strategy": {}, "metrics": {}, "ema": {}}
     like |= {name: _numbers(saved.get(name)) for name in ("seconds", "phases")}
     like["seconds"] |= _numbers(SECONDS)
-    later = {"world_size": 1, "config": {}, "data": {"classes": [], "samples": {"train": 0}}}  # than version 1
-    like |= {name: value for name, value in later.items() if name in saved}
+    added = {"world_size": 1, "config": {}, "data": {"classes": [], "samples": {"train": 0}}}  # not in version 1
+    like |= {name: value for name, value in added.items() if name in saved}
     if mismatch := _mismatch(saved, like) or _evaluation_mismatch(saved):
         return mismatch
     if saved.get("world_size", 1) < 1:
@@ -210,7 +210,7 @@ def differences(trainer: Resumable, state: Mapping[str, Any], folder: Path) -> t
     if ranks != trainer.world.size:
         changed["ranks"] = [ranks, trainer.world.size]
     sentences = [
-        f"changed since the checkpoint: {name} {_text(was)} -> {_text(now)}" for name, (was, now) in changed.items()
+        f"changed since the checkpoint: {name} {_text(old)} -> {_text(new)}" for name, (old, new) in changed.items()
     ]
     previous = _configuration(state, folder)
     rate = "" if previous is None else _rate(trainer, previous, ranks)
@@ -239,7 +239,7 @@ def _complete(previous: Mapping[str, Any], strategy: str) -> dict[str, Any]:
     """The table of an earlier configuration, with defaults for the fields that its version did not have."""
     try:
         return _flat(as_table(validate(previous, where="the checkpoint"), strategy))
-    except UserError:  # of a version with other fields
+    except UserError:  # from a version with other fields
         return _flat(as_table(Config(), strategy)) | _flat(previous)
 
 
@@ -260,7 +260,7 @@ def _rate(trainer: Resumable, previous: Mapping[str, Any], ranks: int) -> str:
     """A sentence if the learning rate at this position differs from that of the checkpoint's training; else empty."""
     try:
         config = validate(previous, where="the checkpoint")
-    except UserError:  # of a version with other fields
+    except UserError:  # from a version with other fields
         return ""
     new = _rate_at(trainer, trainer.config, trainer.global_batch, trainer.epochs)
     batch = config.data.step_samples(ranks)

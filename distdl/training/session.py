@@ -82,8 +82,8 @@ def train(
     except UserError as error:
         is_unusable = isinstance(error, ComponentError) and trainer.progress.step == first_step
         if is_unusable:
-            raise  # a component is wrong at its first use: as if the training had not started
-        # In the middle of a training, which has changed its run folder.
+            raise  # an invalid component, detected at its first use, is an error like those before the start
+        # The training has started and has changed its run folder, so exit code 2 would be wrong.
         raise Failure(f"{error}; --resume auto continues from the last checkpoint") from None
     finally:
         trainer.close()

@@ -15,7 +15,7 @@ from distdl.optim.ema import EMA
 class TrainState:
     """Weights, optimizer, position and evaluations of a training.
 
-    `state_dict` leaves out weights and optimizer: only the strategy can gather them from all ranks.
+    `state_dict` does not include weights and optimizer: only the strategy can gather them from all ranks.
     """
 
     model: nn.Module

@@ -12,8 +12,7 @@ from distdl.perf import hardware
 from distdl.perf.learning.read_losses import read_losses
 from distdl.perf.speed import predict
 from distdl.perf.speed.read_speeds import read_csv
-from distdl.studies.runner import catalog as catalogue
-from distdl.studies.runner import settings
+from distdl.studies.runner import catalog, settings
 from distdl.studies.runner.folder import StudyFolder
 
 
@@ -25,7 +24,7 @@ def study_folder(file: Path) -> object:
 
 READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "profile": ("a.toml", lambda file: validate(read_profile(str(file))[0], where=str(file))),
-    "study profile": ("a.toml", lambda file: settings.resolve(catalogue.find("scaling"), profile=str(file))),
+    "study profile": ("a.toml", lambda file: settings.resolve(catalog.find("scaling"), profile=str(file))),
     "study.toml": ("study.toml", study_folder),
     "device": ("a.toml", lambda file: hardware.device(str(file))),
     "network": ("a.toml", lambda file: hardware.network(str(file))),

@@ -31,15 +31,15 @@ def seeds(_folder: Path) -> dict[str, bytes]:
         "lossy.webp": (first, {"exif": exif}),
         "lossless.webp": (first, {"lossless": True}),
         "moving.gif": (first, {"save_all": True, "append_images": [second]}),
-        "colour.bmp": (first, {}),
+        "color.bmp": (first, {}),
         "palette.bmp": (first.convert("P"), {}),
         "plain.tif": (first, {"exif": exif}),
         "lzw.tif": (first, {"compression": "tiff_lzw"}),
         "jpeg.tif": (first, {"compression": "jpeg"}),
         "gray16.tif": (gray16, {}),
-        "colour.ppm": (first, {}),
+        "color.ppm": (first, {}),
         "lossy.avif": (first, {}),
-        "colour.jp2": (first, {}),
+        "color.jp2": (first, {}),
         "icon.ico": (first, {"sizes": [(48, 32)]}),
     }
     files = {name: encode(image, name, **options) for name, (image, options) in kinds.items()}

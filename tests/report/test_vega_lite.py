@@ -62,7 +62,7 @@ def test_lines_over_tiles_do_not_change_the_color_scale() -> None:
     tiles, line = PlotLayer(mark="tiles", data=CELLS, value="v"), PlotLayer(mark="line", data=XY)
     chart, _ = spec(figure(tiles, line), paper=True)
     below, above = chart["layer"]
-    assert below["encoding"]["color"]["scale"] == {"range": list(marks.GREYS)}
+    assert below["encoding"]["color"]["scale"] == {"range": list(marks.GRAYS)}
     assert "color" not in above["encoding"] and "stroke" in above["encoding"]
     assert chart["usermeta"]["side_width"] == 150
 

@@ -10,7 +10,7 @@
  * for every device.
  *
  * What the file does not name is not supported, as with a real driver. nvml_fake_users() tells how many have
- * initialised the library and not shut it down. Structures follow NVIDIA's public ABI (https://docs.nvidia.com/deploy/nvml-api).
+ * initialized the library and not shut it down. Structures follow NVIDIA's public ABI (https://docs.nvidia.com/deploy/nvml-api).
  * -DOLD_DRIVER leaves out the functions that drivers before 535 lack.
  */
 #include <stdio.h>

@@ -41,7 +41,7 @@ def size_threshold(sizes: Sequence[int], servers: int) -> Assignment:
             for server in range(servers):
                 assignment[server].append(Piece(tensor=tensor, start=cuts[server], stop=cuts[server + 1]))
         else:
-            # MXNet's hash multiplies the key by a prime, which assigns neighbours to different servers.
+            # MXNet's hash multiplies the key by a prime, which assigns neighbors to different servers.
             assignment[tensor * 9973 % servers].append(Piece(tensor=tensor, start=0, stop=size))
     return assignment
 

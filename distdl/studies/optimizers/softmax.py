@@ -97,7 +97,7 @@ def section(results: Sequence[Mapping[str, Any]], batch: int) -> Section:
         title="Exercise 2: one linear layer on MNIST",
         text=f"One epoch over {results[0]['images']:,} images with batch size {batch}; weights initialized to zero, "
         "pixels scaled to 0 to 1. The seed determines the order of the samples. As in the published experiment, each "
-        "optimizer's best setting is selected on the test set, which favours the optimizer with the most settings.",
+        "optimizer's best setting is selected on the test set, which favors the optimizer with the most settings.",
         parts=(
             *_findings(settings, accuracy, best, results),
             _bests(settings, accuracy, losses, best),

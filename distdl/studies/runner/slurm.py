@@ -81,7 +81,7 @@ export SRUN_CPUS_PER_TASK="${{SLURM_CPUS_PER_TASK:-1}}"
 srun --ntasks=1 {srun} "$python" {run}
 code=$?
 job=${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID
-# A job that scancel has cancelled is COMPLETING by now and must not be queued again.
+# A job that scancel has canceled is COMPLETING by now and must not be queued again.
 state=$(squeue --noheader --job "$job" --format %T/%r)
 if [ $code -eq {stopped} ] && [[ $state = RUNNING/* || $state = */TimeLimit ]]; then
     scontrol requeue "$job"

@@ -1,8 +1,8 @@
-"""Study `semisupervised`: a teacher labels unlabelled images, after Yalniz et al. 2019 (arXiv:1905.00546).
+"""Study `semisupervised`: a teacher labels unlabeled images, after Yalniz et al. 2019 (arXiv:1905.00546).
 
-    teacher (few labels) -> scores of unlabelled images -> top K per class -> student, pre-trained, then fine-tuned
+    teacher (few labels) -> scores of unlabeled images -> top K per class -> student, pre-trained, then fine-tuned
 
-The other training images of the data set serve as unlabelled images: their labels are not used.
+The other training images of the data set serve as unlabeled images: their labels are not used.
 """
 
 from collections.abc import Mapping

@@ -25,8 +25,8 @@ def section(
     case = group[0]
     return Section(
         title=f"{case.data}, {case.share:.2%} of the labels".replace(".00%", "%"),
-        text=f"A teacher ({case.teacher}) trained on {case.labels:,} labelled images labels the others. A student "
-        f"({case.student}) is pre-trained on these pseudo-labels and fine-tuned on the true labels. K: pseudo-labelled "
+        text=f"A teacher ({case.teacher}) trained on {case.labels:,} labeled images labels the others. A student "
+        f"({case.student}) is pre-trained on these pseudo-labels and fine-tuned on the true labels. K: pseudo-labeled "
         "images per class. P: classes per image.",
         parts=(
             *_findings(group, finetuned, alone, p, outcomes),

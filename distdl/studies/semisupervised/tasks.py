@@ -1,4 +1,4 @@
-"""The trial between teacher and students: scores the unlabelled images once, and writes labels for every K and P."""
+"""The trial between teacher and students: scores the unlabeled images once, and writes labels for every K and P."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -35,25 +35,25 @@ def run(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns:
         For each choice the numbers of labels and of distinct images, and the share of correct labels, which is known
-        because the true labels of the unlabelled images exist.
+        because the true labels of the unlabeled images exist.
     """
     teacher = folder.parent / table["teacher"]
     config = resolve(Recipe(profile=str(teacher / CONFIG)), strategy="single")
-    labelled_by = config.data
-    dataset = datasets.load(replace(labelled_by, limit=0))
-    labelled = divide.balanced(dataset.train.labels, labelled_by.limit, labelled_by.split_seed)
-    unlabelled = np.setdiff1d(np.arange(len(dataset.train)), labelled)
+    labeled_by = config.data
+    dataset = datasets.load(replace(labeled_by, limit=0))
+    labeled = divide.balanced(dataset.train.labels, labeled_by.limit, labeled_by.split_seed)
+    unlabeled = np.setdiff1d(np.arange(len(dataset.train)), labeled)
     file = folder / SCORES
     if not file.is_file():
-        scores = score(config, dataset, unlabelled, weights=teacher)
+        scores = score(config, dataset, unlabeled, weights=teacher)
         write_atomic(file, lambda sink: np.savez_compressed(sink, scores=scores))
     with np.load(file) as stored:
         scores = stored["scores"]
-    truth = dataset.train.labels[unlabelled]
+    truth = dataset.train.labels[unlabeled]
     choices = []
     for k, p in table["choices"]:
         chosen, labels = top_per_class(scores, k, p)
-        relabel.write(folder / labels_name(k, p), unlabelled[chosen], labels)
+        relabel.write(folder / labels_name(k, p), unlabeled[chosen], labels)
         choices.append(
             {
                 "k": k,
@@ -64,8 +64,8 @@ def run(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
             }
         )
     return {
-        "labelled": len(labelled),
-        "unlabelled": len(unlabelled),
+        "labelled": len(labeled),
+        "unlabelled": len(unlabeled),
         "teacher_right": float((scores.argmax(1) == truth).mean()),
         "choices": choices,
     }

@@ -39,7 +39,7 @@ class Case:
         return round(self.share * IMAGES[self.data])
 
     @property
-    def labelled(self) -> Overrides:
+    def labeled(self) -> Overrides:
         """Overrides to train on these images only. The seed selects them, so the variance includes their selection."""
         return {"data.limit": self.labels, "data.split_seed": self.seed}
 
@@ -129,10 +129,10 @@ def trials(settings: SemisupervisedSettings) -> list[Trial]:
     listed = []
     for case in cases(settings):
         labels = {"set": case.data, "share": case.share, "seed": case.seed}
-        teacher = case.recipe(case.teacher, settings.teacher_steps, settings.lr, case.labelled)
+        teacher = case.recipe(case.teacher, settings.teacher_steps, settings.lr, case.labeled)
         listed.append(Trial(name=case.name("teacher"), recipe=teacher, labels=labels | {"part": "teacher"}))
         if case.student != case.teacher:
-            alone = case.recipe(case.student, settings.teacher_steps, settings.lr, case.labelled)
+            alone = case.recipe(case.student, settings.teacher_steps, settings.lr, case.labeled)
             listed.append(Trial(name=case.name("alone"), recipe=alone, labels=labels | {"part": "labels alone"}))
         scores = Trial(
             name=case.name("scores"),
@@ -161,7 +161,7 @@ def trials(settings: SemisupervisedSettings) -> list[Trial]:
                     case.student,
                     settings.finetune_steps,
                     settings.finetune_lr,
-                    {**case.labelled, "model.weights": f"{{study}}/trials/{pretrain.name}"},
+                    {**case.labeled, "model.weights": f"{{study}}/trials/{pretrain.name}"},
                 ),
                 after=(pretrain.name,),
                 labels=labels_of_choice | {"part": "fine-tuning"},

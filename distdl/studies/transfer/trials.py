@@ -23,7 +23,7 @@ TITLES = {
     "freeze-features": "convolutions frozen",
     "freeze-classifier": "classifier frozen",
     "augment-flip": "fine-tuned, flip",
-    "augment-color": "fine-tuned, colour jitter",
+    "augment-color": "fine-tuned, color jitter",
     "augment-rotation": "fine-tuned, rotation",
     "augment-all": "fine-tuned, all three",
     "ten-crop": "fine-tuned, ten crops",

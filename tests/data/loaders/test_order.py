@@ -139,7 +139,7 @@ def test_a_small_packed_set_is_shuffled_in_full() -> None:
     places = np.array([np.argsort(order.order_in_blocks(1, epoch, bounds)) for epoch in range(2000)])
     # Each sample's mean place over epochs is the middle; its standard error is 120 / sqrt(12 * 2000) = 0.8; 6 of them.
     assert np.abs(places.mean(0) - 59.5).max() < 4.7
-    # Neighbours in the file end up as far apart as any two: a third of the set, with a standard error of 0.6.
+    # Neighbors in the file end up as far apart as any two: a third of the set, with a standard error of 0.6.
     assert np.abs(np.abs(np.diff(places, axis=1)).mean() - 121 / 3) < 1
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from distdl.cli.recipe import from_command_line
 from distdl.core.config import Config
 from distdl.perf import hardware
-from distdl.studies.runner import catalog as catalogue
+from distdl.studies.runner import catalog
 from distdl.studies.runner import trial_lock as claim
 from distdl.studies.runner.folder import StudyFolder
 from fuzz.run import Target
@@ -43,7 +43,7 @@ repeats = 3
 
 def seeds(_folder: Path) -> dict[str, bytes]:
     from_command_line([], strategy="single")  # the validators are built once, before the processes of the inputs
-    catalogue.find("scaling")
+    catalog.find("scaling")
     shipped = ROOT / "profiles"
     return {
         "profile.toml": PROFILE.encode(),

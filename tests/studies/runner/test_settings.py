@@ -13,7 +13,7 @@ from distdl.core.files import write_json
 from distdl.core.profiles import Recipe
 from distdl.core.profiles import resolve as resolve_recipe
 from distdl.studies.base import Overrides, Study, Trial
-from distdl.studies.runner import catalog as catalogue
+from distdl.studies.runner import catalog
 from distdl.studies.runner import trial_lock as claim
 from distdl.studies.runner.folder import StudyFolder, read_study
 from distdl.studies.runner.settings import as_table, resolve, validate
@@ -203,7 +203,7 @@ class TestOverrides:
 def test_more_trials_than_fit_in_memory_are_refused(setting: str) -> None:
     name, key = setting.split()
     with pytest.raises(UserError, match=rf"^study {name}: {key} = 1000000000: must be at most 1000$"):
-        resolve(catalogue.find(name), assignments=[f"{key}=1000000000"])
+        resolve(catalog.find(name), assignments=[f"{key}=1000000000"])
 
 
 def test_unexpected_results_are_a_one_line_error(tmp_path: Path) -> None:
