@@ -35,8 +35,8 @@ def test_steps_are_valid(workflow: Path) -> None:
             parsed = subprocess.run(["sh", "-n"], input=script, capture_output=True, text=True)
             assert parsed.returncode == 0, f"{step['run']}: {parsed.stderr}"
             for target in re.findall(r"^\s*make (\S+)", step["run"], re.MULTILINE):
-                made = subprocess.run(["make", "-n", "-C", ROOT, target], capture_output=True, text=True)
-                assert made.returncode == 0, made.stderr
+                dry_run = subprocess.run(["make", "-n", "-C", ROOT, target], capture_output=True, text=True)
+                assert dry_run.returncode == 0, dry_run.stderr
 
 
 def test_the_oldest_pytorch_is_the_one_of_setup_py() -> None:

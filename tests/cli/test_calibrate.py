@@ -32,8 +32,8 @@ def test_calibrate_writes_a_device_that_paleo_reads(few_layers, tmp_path, capsys
     device = hardware.device(str(file))
     assert device.flops_per_s("fp32") > 1e8 and device.bytes_per_s > 1e7
     assert 0 < device.calibration["fp32"]["ppp"] < 1
-    made = calibration.stored(device, "fp32")
-    assert {kind for coefficient in made.form for kind in coefficient.kinds} >= {
+    stored = calibration.stored(device, "fp32")
+    assert {kind for coefficient in stored.form for kind in coefficient.kinds} >= {
         "conv",
         "pointwise",
         "depthwise",

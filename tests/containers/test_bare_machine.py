@@ -32,13 +32,13 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with archive.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not archive.exists():
-            made = root.with_name("made")
+            partial_root = root.with_name("partial")
             options = ["--variant=minbase", f"--include={INCLUDED}"]
-            subprocess.run([debootstrap, *options, SUITE, made, "http://deb.debian.org/debian"], check=True)
+            subprocess.run([debootstrap, *options, SUITE, partial_root, "http://deb.debian.org/debian"], check=True)
             part = archive.with_suffix(".part")
-            subprocess.run(["tar", "-C", made, "-cf", part, "."], check=True)
+            subprocess.run(["tar", "-C", partial_root, "-cf", part, "."], check=True)
             part.rename(archive)
-            shutil.rmtree(made)
+            shutil.rmtree(partial_root)
     root.mkdir()
     subprocess.run(["tar", "-C", root, "-xf", archive], check=True)
     listed = ["git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard"]

@@ -41,9 +41,9 @@ def picture(height: int = 40, width: int = 64) -> Image.Image:
 
 
 def exif(orientation: int) -> Image.Exif:
-    made = Image.Exif()
-    made[0x0112] = orientation
-    return made
+    entries = Image.Exif()
+    entries[0x0112] = orientation
+    return entries
 
 
 def xmp(orientation: int) -> bytes:
@@ -195,11 +195,11 @@ def batches_of(loader: str, dataset: DataSet, training: bool = False, **data: ob
         pytest.importorskip("nvidia.dali")
     workers = 2 if loader == "dali" else 0
     config = Config(data=DataConfig(**{"loader": loader, "workers": workers, "batch_size": 16, **data}))
-    made = make_loader(config, dataset, dataset.train, World(), training=training)
+    built_loader = make_loader(config, dataset, dataset.train, World(), training=training)
     try:
-        return [replace(batch, images=batch.images.clone()) for batch in made.epoch(0)]
+        return [replace(batch, images=batch.images.clone()) for batch in built_loader.epoch(0)]
     finally:
-        made.close()
+        built_loader.close()
 
 
 def upright(content: bytes, mode: str) -> np.ndarray:
@@ -362,11 +362,11 @@ def test_evaluation_omits_unreadable_samples(loader: str, world: int, tmp_path: 
         labels, steps, sentences = [], set(), set()
         for rank in range(world):
             config = Config(data=DataConfig(loader=loader, workers=0, eval_batch_size=2, on_error="skip"))
-            made = make_loader(config, dataset, dataset.train, World(rank=rank, size=world), training=False)
-            batches = [replace(batch, images=batch.images.clone()) for batch in made.epoch(0)]
-            made.close()
+            built_loader = make_loader(config, dataset, dataset.train, World(rank=rank, size=world), training=False)
+            batches = [replace(batch, images=batch.images.clone()) for batch in built_loader.epoch(0)]
+            built_loader.close()
             steps.add(len(batches))
-            sentences.update(made.skipped)  # a resident rank decodes the whole set
+            sentences.update(built_loader.skipped)  # a resident rank decodes the whole set
             for batch in batches:
                 labels += batch.labels[: batch.count].tolist()
                 for label, image in zip(batch.labels[: batch.count].tolist(), batch.images, strict=False):

@@ -9,9 +9,9 @@ from distdl.profiling.timing import PassTimes, ceilings, total, with_weights
 def test_weights_are_generated_for_a_network_on_the_meta_device():
     model = nn.Sequential(nn.Linear(512, 512), nn.BatchNorm1d(512), nn.Linear(512, 512)).to("meta")
     model[2].weight = model[0].weight
-    made = with_weights(model, torch.device("cpu"))
-    assert made[2].weight is made[0].weight
-    out = made(torch.randn(8, 512))
+    network = with_weights(model, torch.device("cpu"))
+    assert network[2].weight is network[0].weight
+    out = network(torch.randn(8, 512))
     assert torch.isfinite(out).all() and 0.1 < out.std() < 10
 
 

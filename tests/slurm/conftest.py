@@ -23,8 +23,8 @@ def cluster() -> Iterator[Cluster]:
     folder = Path(tempfile.mkdtemp(prefix="distdl-slurm-"))
     try:
         with Hosts(2) as hosts:
-            made = Cluster(folder, hosts)
-            made.start()
-            yield made
+            started = Cluster(folder, hosts)
+            started.start()
+            yield started
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -36,8 +36,8 @@ def check_chain(trials: list[Trial]) -> None:
 
 def _placed(trials: list[Trial], path: Path) -> list[Trial]:
     """Replace {study} in the trials, as the runner does."""
-    made = Study(name="made", summary="", settings=dict, quick={}, trials=lambda _: trials, findings=lambda *_: [])
-    return StudyFolder(path, made, {}).trials
+    study = Study(name="made", summary="", settings=dict, quick={}, trials=lambda _: trials, findings=lambda *_: [])
+    return StudyFolder(path, study, {}).trials
 
 
 def run_inline(trials: list[Trial], study: Path, env: Mapping[str, str]) -> dict[str, Outcome]:

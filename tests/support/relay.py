@@ -55,7 +55,7 @@ class Settings:
 
 
 def trials(settings: Settings) -> list[Trial]:
-    made = [
+    listed = [
         Trial(
             name=f"call{index}",
             call="relay:wait",
@@ -71,11 +71,11 @@ def trials(settings: Settings) -> list[Trial]:
     training = TRAINING.updated(
         {"max_steps": settings.steps, "data.name": settings.data, "strategy": settings.strategy}
     )
-    made += [
+    listed += [
         Trial(name=f"train{index}", recipe=training.updated({"seed": index}), ranks=1 + index % 2)
         for index in range(settings.trainings)
     ]
-    return made
+    return listed
 
 
 def wait(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:

@@ -38,8 +38,8 @@ def test_cut_pads_crops_and_flips(channels: int) -> None:
     shift = torch.tensor([[0, 0], [4, 4], [2, 2], [1, 3], [3, 0], [0, 4]])
     flip = torch.tensor([False, True, True, False, True, False])
     index = torch.tensor([5, 0, 0, 3, 2, 1])
-    made = augment.cut(augment.pad(images, 2), index, (12, 12), shift, flip)
-    for cut, source, (row, column), mirrored in zip(made, index, shift.tolist(), flip, strict=True):
+    actual = augment.cut(augment.pad(images, 2), index, (12, 12), shift, flip)
+    for cut, source, (row, column), mirrored in zip(actual, index, shift.tolist(), flip, strict=True):
         image = reference.crop(reference.pad(images[source].permute(2, 0, 1), [2]), row, column, 12, 12)
         expected = reference.horizontal_flip(image) if mirrored else image
         assert torch.equal(cut.permute(2, 0, 1), expected)
@@ -48,8 +48,10 @@ def test_cut_pads_crops_and_flips(channels: int) -> None:
 @pytest.mark.parametrize("flip", [None, torch.tensor([False, True] * 3)])
 def test_cut_is_the_same_on_gpu_and_cpu(flip: torch.Tensor | None) -> None:
     images, shift = augment.pad(byte_images(), 2), torch.tensor([[0, 0], [4, 4], [2, 1], [1, 3], [3, 0], [0, 4]])
-    made = [cut(images, torch.arange(6), (12, 12), shift, flip) for cut in (augment._cut_indexed, augment._cut_strided)]
-    assert torch.equal(*made)
+    actual = [
+        cut(images, torch.arange(6), (12, 12), shift, flip) for cut in (augment._cut_indexed, augment._cut_strided)
+    ]
+    assert torch.equal(*actual)
 
 
 def test_shifts_and_flips_are_uniform() -> None:
@@ -63,9 +65,9 @@ def test_shifts_and_flips_are_uniform() -> None:
 @pytest.mark.parametrize("shape", [(12, 12), (9, 14)])
 def test_rotation_matches_torchvision(degrees: float, shape: tuple[int, int]) -> None:
     images = float_images(2, *shape)
-    made = augment.rotate(images, torch.full((2,), degrees))
+    actual = augment.rotate(images, torch.full((2,), degrees))
     expected = reference.rotate(images, degrees, interpolation=reference.InterpolationMode.BILINEAR)
-    assert torch.allclose(made, expected, atol=1e-4)
+    assert torch.allclose(actual, expected, atol=1e-4)
 
 
 def test_nonzero_angles_are_uniform() -> None:
@@ -108,14 +110,14 @@ def test_jitter_factors_are_neutral_or_uniform() -> None:
 @pytest.mark.parametrize("window", [(0, 0, 12, 12), (3, 2, 6, 6), (0, 4, 3, 8), (5, 5, 1, 1)])
 def test_the_window_of_a_small_image_matches_a_resized_crop(window: tuple[int, int, int, int]) -> None:
     smooth = F.interpolate(float_images(1, 3, 3), (12, 12), mode="bilinear")
-    made = augment.cut_windows(smooth, torch.tensor([window]), 16)
+    actual = augment.cut_windows(smooth, torch.tensor([window]), 16)
     row, column, tall, wide = window
     expected = reference.resized_crop(smooth, row, column, tall, wide, [16, 16], antialias=False)
     # At the edge of a window distdl reads the adjacent pixel, and torchvision repeats the edge.
     inner = (slice(None), slice(None), slice(3, -3), slice(3, -3))
-    assert torch.allclose(made[inner], expected[inner], atol=0.02 if min(tall, wide) > 1 else 0.2)
+    assert torch.allclose(actual[inner], expected[inner], atol=0.02 if min(tall, wide) > 1 else 0.2)
     if window == (0, 0, 12, 12):
-        assert torch.allclose(made, expected, atol=1e-5)
+        assert torch.allclose(actual, expected, atol=1e-5)
 
 
 def test_mixup_blends_with_the_previous_image() -> None:
@@ -166,6 +168,6 @@ def test_normalize_gives_the_same_for_bytes_and_floats(channels_last: bool) -> N
     expected = reference.normalize(images.float() / 255, [0.4, 0.5, 0.6], [0.2, 0.25, 0.3])
     for source in (images, images.float() / 255):
         original = source.clone()
-        made = augment.normalize(source, mean, std, torch.float32, channels_last)
-        assert torch.allclose(made, expected, atol=1e-5)
+        actual = augment.normalize(source, mean, std, torch.float32, channels_last)
+        assert torch.allclose(actual, expected, atol=1e-5)
         assert torch.equal(source, original)

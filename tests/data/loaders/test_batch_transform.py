@@ -65,8 +65,8 @@ class TestTransform:
         transform = BatchTransform(spec_of("memory", tmp_path, training))
         assert transform.is_identity
         images = images_of(4)
-        made, labels = transform(images, torch.arange(4), {})
-        assert made.dtype == torch.float32 and np.allclose(made.numpy(), normalized(images), atol=1e-5)
+        actual, labels = transform(images, torch.arange(4), {})
+        assert actual.dtype == torch.float32 and np.allclose(actual.numpy(), normalized(images), atol=1e-5)
         assert labels.tolist() == [0, 1, 2, 3]
 
     def test_a_neutral_stage_leaves_the_result_unchanged(self, tmp_path: Path) -> None:
@@ -74,10 +74,10 @@ class TestTransform:
         transform = BatchTransform(spec_of("files", tmp_path, augment=AugmentConfig(rotation=20)))
         assert not transform.is_identity
         images = images_of(4)
-        made, _ = transform(images, torch.arange(4), {"angle": torch.zeros(4)})
-        assert np.allclose(made.numpy(), normalized(images), atol=1e-5)
+        actual, _ = transform(images, torch.arange(4), {"angle": torch.zeros(4)})
+        assert np.allclose(actual.numpy(), normalized(images), atol=1e-5)
         turned, _ = transform(images, torch.arange(4), {"angle": torch.tensor([0.0, 0.0, 9.0, 0.0])})
-        changed = (turned != made).flatten(1).any(1)
+        changed = (turned != actual).flatten(1).any(1)
         assert changed.tolist() == [False, False, True, False]
 
     @pytest.mark.parametrize(
@@ -99,10 +99,10 @@ class TestTransform:
 
     def test_images_in_memory_of_another_size_are_resized(self, tmp_path: Path) -> None:
         transform = BatchTransform(spec_of("memory", tmp_path, image_size=12, augment=AugmentConfig(crop=2)))
-        made, _ = transform(torch.full((2, 24, 24, 3), 51, dtype=torch.uint8), torch.arange(2), {})
-        assert made.shape == (2, 3, 12, 12)
+        actual, _ = transform(torch.full((2, 24, 24, 3), 51, dtype=torch.uint8), torch.arange(2), {})
+        assert actual.shape == (2, 3, 12, 12)
         expected = (0.2 - np.array([0.4, 0.5, 0.6])) / np.array([0.2, 0.25, 0.3])
-        assert np.allclose(made.numpy(), expected[None, :, None, None], atol=1e-5)
+        assert np.allclose(actual.numpy(), expected[None, :, None, None], atol=1e-5)
 
     def test_windows_replace_the_resize_in_training_only(self, tmp_path: Path) -> None:
         augment = AugmentConfig(random_resized_crop=True)
@@ -146,9 +146,9 @@ class TestTransform:
         spec = spec_of("memory", tmp_path)
         compute = ComputeConfig(precision=precision, channels_last=channels_last)
         transform = BatchTransform(replace(spec, config=replace(spec.config, compute=compute)))
-        made, _ = transform(images_of(2), torch.arange(2), {})
-        assert made.dtype == dtype
-        assert made.is_contiguous(memory_format=torch.channels_last) == channels_last
+        actual, _ = transform(images_of(2), torch.arange(2), {})
+        assert actual.dtype == dtype
+        assert actual.is_contiguous(memory_format=torch.channels_last) == channels_last
 
 
 def test_parameters_become_tensors() -> None:

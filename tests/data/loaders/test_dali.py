@@ -45,9 +45,9 @@ def photographs(data_root: Path, name: str, count: int = 24) -> DataSet:
 
 def images_of(loader: str, dataset: DataSet, augment: AugmentConfig, **data: object) -> torch.Tensor:
     config = Config(seed=4, data=DataConfig(loader=loader, workers=0, batch_size=8, augment=augment, **data))
-    made = make_loader(config, dataset, dataset.train, World(), training=True)
-    images = torch.cat([batch.images for batch in made.epoch(2)])
-    made.close()
+    built_loader = make_loader(config, dataset, dataset.train, World(), training=True)
+    images = torch.cat([batch.images for batch in built_loader.epoch(2)])
+    built_loader.close()
     return images
 
 
@@ -87,14 +87,14 @@ def test_the_pipeline_for_gpus_gives_the_same_images(straight: bool, channels_la
     if straight:
         pipeline.feed_input("mirror", flips.astype(np.int32))
     pipeline._run_once()
-    made = torch.from_dlpack(pipeline.share_outputs()[0].as_tensor()).clone()
+    actual = torch.from_dlpack(pipeline.share_outputs()[0].as_tensor()).clone()
     expected = samples[2, step.indices].images.float()
     if straight:
-        made = made if channels_last else made.permute(0, 2, 3, 1)
-        assert made.is_contiguous() == channels_last
-        made = 255 * (made * torch.tensor(moments["std"]) + torch.tensor(moments["mean"]))
+        actual = actual if channels_last else actual.permute(0, 2, 3, 1)
+        assert actual.is_contiguous() == channels_last
+        actual = 255 * (actual * torch.tensor(moments["std"]) + torch.tensor(moments["mean"]))
         expected = torch.where(torch.from_numpy(flips)[:, None, None, None], expected.flip(2), expected)
-    assert (made.float() - expected).abs().mean((1, 2, 3)).max() < 2.0
+    assert (actual.float() - expected).abs().mean((1, 2, 3)).max() < 2.0
 
 
 def test_windows_and_flips_are_distributed_as_in_torchvision(data_root: Path) -> None:
@@ -197,16 +197,16 @@ def test_a_file_deleted_during_an_epoch_leaves_equal_steps_on_all_ranks(loader: 
     counts = []
     for rank in range(2):
         config = Config(seed=3, data=DataConfig(loader=loader, workers=1, batch_size=2, on_error="skip"))
-        made = make_loader(config, dataset, dataset.train, World(rank=rank, size=2), training=True)
-        batches = made.epoch(0)
+        built_loader = make_loader(config, dataset, dataset.train, World(rank=rank, size=2), training=True)
+        batches = built_loader.epoch(0)
         next(batches)
         for file in dataset.train.files[::5]:
             file.unlink(missing_ok=True)
         counts.append(1 + len(list(batches)))
-        made.close()
-        assert all("is used instead" in line for line in made.skipped)
+        built_loader.close()
+        assert all("is used instead" in line for line in built_loader.skipped)
     assert counts == [10, 10]
-    assert made.skipped
+    assert built_loader.skipped
 
 
 def test_the_error_without_dali_names_the_extra_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,12 +225,12 @@ def test_close_ends_all_threads(tmp_path: Path) -> None:
 
     previous = set(threading.enumerate())
     dataset = numbered("files", 31, tmp_path)
-    made = make_loader(Config(data=DataConfig(loader="dali", batch_size=4)), dataset, dataset.train, World(),
+    loader = make_loader(Config(data=DataConfig(loader="dali", batch_size=4)), dataset, dataset.train, World(),
                        training=True)  # fmt: skip
-    assert isinstance(made, DaliLoader)
-    next(made.epoch(0))
-    made.close()
-    made.close()
+    assert isinstance(loader, DaliLoader)
+    next(loader.epoch(0))
+    loader.close()
+    loader.close()
     assert set(threading.enumerate()) == previous
 
 
@@ -239,7 +239,7 @@ def test_close_ends_all_threads(tmp_path: Path) -> None:
 @pytest.mark.parametrize("augment", [CROPPED, POLICIES["all"]])
 def test_gpu_and_cpu_decode_the_same_images(precision: str, augment: AugmentConfig, data_root: Path) -> None:
     dataset = photographs(data_root, "flowers")
-    made = {}
+    images = {}
     for loader in ("torch", "dali"):
         config = Config(seed=4, data=DataConfig(loader=loader, batch_size=8, augment=augment))
         config = replace(config, compute=ComputeConfig(precision=precision, channels_last=True))
@@ -247,5 +247,5 @@ def test_gpu_and_cpu_decode_the_same_images(precision: str, augment: AugmentConf
         batches = list(loader.epoch(2))
         loader.close()
         assert all(batch.images.is_contiguous(memory_format=torch.channels_last) for batch in batches)
-        made[loader] = torch.cat([batch.images for batch in batches]).float()
-    assert 255 * (made["torch"] - made["dali"]).abs().mean() < 2.0
+        images[loader] = torch.cat([batch.images for batch in batches]).float()
+    assert 255 * (images["torch"] - images["dali"]).abs().mean() < 2.0

@@ -243,12 +243,12 @@ def test_memory_does_not_grow_over_epochs(loader: str, data_root: Path) -> None:
     config = Config(data=DataConfig(name="caltech101", root=data_root, loader=loader, workers=2, batch_size=32))
     dataset = load(config.data)
     previous = set(psutil.Process().children())
-    made = make_loader(config, dataset, dataset.train, World(), training=True)
+    built_loader = make_loader(config, dataset, dataset.train, World(), training=True)
     seen = []
     for epoch in range(4):
-        assert sum(batch.count for batch in made.epoch(epoch)) == len(dataset.train)
+        assert sum(batch.count for batch in built_loader.epoch(epoch)) == len(dataset.train)
         processes = [psutil.Process(), *(set(psutil.Process().children()) - previous)]
         seen.append(sum(process.memory_full_info().pss for process in processes) / 2**20)
-    made.close()
+    built_loader.close()
     # The first epoch fills buffers and imports decoders; the next three add less than 1.1 batches of 19 MiB.
     assert max(seen[1:]) < seen[0] * 1.1 + 19

@@ -35,9 +35,9 @@ def difference(first: torch.Tensor | np.ndarray, other: np.ndarray) -> float:
 
 @pytest.mark.parametrize("size", [32, 224])
 def test_a_photograph_is_decoded_as_in_pillow(size: int, photograph: Path) -> None:
-    made = decode.load(photograph, 3, WHOLE, size)
-    assert made.shape == (size, size, 3) and made.dtype == torch.uint8 and made.is_contiguous()
-    assert difference(made, pixels(Image.open(photograph), size)) < 1.0
+    actual = decode.load(photograph, 3, WHOLE, size)
+    assert actual.shape == (size, size, 3) and actual.dtype == torch.uint8 and actual.is_contiguous()
+    assert difference(actual, pixels(Image.open(photograph), size)) < 1.0
 
 
 @pytest.mark.parametrize(
@@ -67,23 +67,23 @@ def test_the_exif_orientation_is_applied(orientation: int, tmp_path: Path, photo
         exif[0x0112] = orientation
         image.crop((0, 0, 200, 120)).save(path, exif=exif, quality=95)
     expected = np.asarray(ImageOps.exif_transpose(Image.open(path)).convert("RGB"), np.float32)
-    made = decode.decode(path, 3).permute(1, 2, 0)
-    assert made.shape == expected.shape
-    assert difference(made, expected) < 1.0
+    actual = decode.decode(path, 3).permute(1, 2, 0)
+    assert actual.shape == expected.shape
+    assert difference(actual, expected) < 1.0
 
 
 def test_a_png_of_16_bits_keeps_its_upper_8(tmp_path: Path) -> None:
     deep = np.arange(0, 65536, 16, dtype=np.uint16).reshape(64, 64)
     Image.fromarray(deep).save(tmp_path / "deep.png")
     for channels in (1, 3):
-        made = decode.decode(tmp_path / "deep.png", channels)
-        assert (made == torch.from_numpy((deep >> 8).astype(np.uint8))).all()
+        actual = decode.decode(tmp_path / "deep.png", channels)
+        assert (actual == torch.from_numpy((deep >> 8).astype(np.uint8))).all()
 
 
 def test_an_image_of_one_pixel_fills_the_window(tmp_path: Path) -> None:
     Image.new("RGB", (1, 1), (10, 200, 30)).save(tmp_path / "dot.png")
-    made = decode.load(tmp_path / "dot.png", 3, WHOLE, 16)
-    assert (made == torch.tensor([10, 200, 30])).all()
+    actual = decode.load(tmp_path / "dot.png", 3, WHOLE, 16)
+    assert (actual == torch.tensor([10, 200, 30])).all()
 
 
 @pytest.mark.parametrize("content", [b"", b"not an image", b"\xff\xd8\xff\xe0 cut", b"\x89PNG\r\n\x1a\n cut"])

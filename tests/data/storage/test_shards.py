@@ -76,16 +76,16 @@ def test_loaders_deliver_packed_samples_in_the_specified_order(kind: str, loader
     for rank in range(2):
         world = World(rank=rank, size=2)
         spec = LoaderSpec(config=config, dataset=packed_set, split=packed_set.train, world=world, training=True)
-        made = make_loader(config, packed_set, packed_set.train, world, training=True)
+        built_loader = make_loader(config, packed_set, packed_set.train, world, training=True)
         for start in (0, 8):
-            batches = list(made.epoch(1, start))
+            batches = list(built_loader.epoch(1, start))
             steps = list(spec.steps(1, start))
             assert [batch.labels.tolist() for batch in batches] == [
                 packed_set.train.labels[step.indices].tolist() for step in steps
             ]
         for batch in batches:
             expected |= dict(zip(batch.labels.tolist(), batch.images.clone(), strict=True))
-        made.close()
+        built_loader.close()
     # The same pixels as the unpacked files; flips depend on the position in the list, so both versions are valid.
     loose = make_loader(replace(config, data=DataConfig(loader="torch", workers=0)), original, original.train, World(),
                         training=False)  # fmt: skip
@@ -103,7 +103,7 @@ def test_a_damaged_sample_of_a_shard_is_skipped_and_listed(tmp_path: Path) -> No
         file.write(bytes(part.size))
     for loader in ("torch", "dali"):
         config = Config(seed=3, data=DataConfig(loader=loader, workers=1, batch_size=4, on_error="skip"))
-        made = make_loader(config, packed_set, packed_set.train, World(), training=True)
-        assert sum(batch.count for batch in made.epoch(0)) == 9
-        made.close()
-        assert len(made.skipped) == 1 and f"at byte {part.offset}" in made.skipped[0]
+        built_loader = make_loader(config, packed_set, packed_set.train, World(), training=True)
+        assert sum(batch.count for batch in built_loader.epoch(0)) == 9
+        built_loader.close()
+        assert len(built_loader.skipped) == 1 and f"at byte {part.offset}" in built_loader.skipped[0]

@@ -118,13 +118,13 @@ def test_first_layers_have_no_input_gradient():
 
 
 def test_a_calibration_is_saved_and_read_back():
-    made = Calibration(form=FORM, values=(1.0, 0.5, 100.0, 1.5, 1e-5), winograd=True)
+    fitted = Calibration(form=FORM, values=(1.0, 0.5, 100.0, 1.5, 1e-5), winograd=True)
     device = hardware.Device(
-        name="x", bandwidth_gb_per_s=10, peak_tflops={"fp32": 1}, calibration={"fp32": calibration.to_store(made)}
+        name="x", bandwidth_gb_per_s=10, peak_tflops={"fp32": 1}, calibration={"fp32": calibration.to_store(fitted)}
     )
     again = calibration.stored(device, "fp32")
     counted = network("resnet18")
-    assert again.step_s(counted, device) == made.step_s(counted, device)
+    assert again.step_s(counted, device) == fitted.step_s(counted, device)
     assert calibration.stored(device, "bf16") is None
 
 

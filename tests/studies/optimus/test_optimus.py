@@ -53,8 +53,8 @@ def outcome(trial: Trial, root: Path, *, faster: dict[str, float]) -> Outcome:
     return Outcome(trial=trial, folder=folder, status="completed", result=result)
 
 
-def outcomes(made: OptimusSettings, root: Path, **faster: float) -> dict[str, Outcome]:
-    return {trial.name: outcome(trial, root, faster=faster) for trial in trials(made)}
+def outcomes(config: OptimusSettings, root: Path, **faster: float) -> dict[str, Outcome]:
+    return {trial.name: outcome(trial, root, faster=faster) for trial in trials(config)}
 
 
 def texts(sections: list[Section]) -> str:
@@ -67,10 +67,13 @@ def table(sections: list[Section], name: str) -> list[dict]:
 
 
 def test_the_full_study_matches_the_document() -> None:
-    made = OptimusSettings()
-    assert (made.networks, made.predicted) == (("resnet18", "resnet20", "resnet32", "resnet44", "resnet56"), "resnet50")
-    assert (made.batch, made.epochs, made.target, made.servers) == (128, 350, 0.92, (2, 4))
-    results = {trial.name: trial for trial in trials(made)}
+    config = OptimusSettings()
+    assert (config.networks, config.predicted) == (
+        ("resnet18", "resnet20", "resnet32", "resnet44", "resnet56"),
+        "resnet50",
+    )
+    assert (config.batch, config.epochs, config.target, config.servers) == (128, 350, 0.92, (2, 4))
+    results = {trial.name: trial for trial in trials(config)}
     overrides = results["cuda-resnet56-seed0"].recipe.overrides
     assert (overrides["epochs"], overrides["data.batch_size"], overrides["model.name"]) == (350, 128, "resnet56")
     ps_trial = results["ps-4-8"]
@@ -85,8 +88,8 @@ def test_every_trial_is_a_training(quick: bool) -> None:
 
 
 def test_epochs_are_predicted_from_other_networks_and_time_from_epochs(tmp_path: Path) -> None:
-    made = settings()
-    results = findings(made, outcomes(made, tmp_path))
+    config = settings()
+    results = findings(config, outcomes(config, tmp_path))
     losses = table(results, "loss-models")
     assert len(losses) == 12
     for row in losses:
@@ -103,28 +106,28 @@ def test_epochs_are_predicted_from_other_networks_and_time_from_epochs(tmp_path:
     p, w = fastest["servers"], fastest["workers"]
     step_s = 2.0 / w + 0.1 + 0.2 * max(w / p, 1) + 0.03 * w
     assert fastest["hours"] == pytest.approx(steps * step_s / 3600, rel=0.15)
-    assert fastest["cost"] == pytest.approx(fastest["hours"] * (p + w) * made.price_per_hour)
+    assert fastest["cost"] == pytest.approx(fastest["hours"] * (p + w) * config.price_per_hour)
     assert {row["fixed servers"] for row in table(results, "plans-published")} == {2, 4, None}
 
 
 def test_a_device_that_converges_differently_is_detected(tmp_path: Path) -> None:
-    made = settings()
-    results = findings(made, outcomes(made, tmp_path, cuda=1.6))
+    config = settings()
+    results = findings(config, outcomes(config, tmp_path, cuda=1.6))
     assert "differs significantly over 10 curves: the smallest p-value of the device" in texts(results)
 
 
 def test_findings_name_missing_trials(tmp_path: Path) -> None:
-    made, all_outcomes = settings(), outcomes(settings(), tmp_path)
-    assert "too few for a regression" in findings(made, {})[1].text
+    config, all_outcomes = settings(), outcomes(settings(), tmp_path)
+    assert "too few for a regression" in findings(config, {})[1].text
     part = {name: each for name, each in all_outcomes.items() if each.trial.labels.get("device") == "cpu"}
-    results = findings(made, part)
+    results = findings(config, part)
     assert "an effect of the device cannot be tested" in texts(results)
     assert "no parameter-server run is completed" in " ".join(section.text for section in results)
 
 
 def test_an_unreached_target_has_no_predicted_time(tmp_path: Path) -> None:
-    made = settings("target=0.99", "devices=cpu", "networks=resnet44,resnet56,resnet74,resnet98,resnet110")
-    results = findings(made, outcomes(made, tmp_path))
+    config = settings("target=0.99", "devices=cpu", "networks=resnet44,resnet56,resnet74,resnet98,resnet110")
+    results = findings(config, outcomes(config, tmp_path))
     assert "No curve reached 99%" in texts(results)
     assert (
         results[-1].text == "The time to the target cannot be predicted, because the number of epochs to it is unknown."
@@ -139,18 +142,18 @@ def test_logs_of_another_device_are_used_in_the_regression(tmp_path: Path) -> No
         by_step = dict(accuracy)
         rows = [f"{k},{v},{by_step.get(k, '')}" for k, v in zip(STEPS, losses, strict=True)]
         (source / f"{network}.csv").write_text("\n".join(["step,loss,accuracy", *rows]), encoding="utf-8")
-    made = settings("devices=cpu", f"logs=k80={source}")
-    done = {trial.name: trial for trial in trials(made)}
+    config = settings("devices=cpu", f"logs=k80={source}")
+    done = {trial.name: trial for trial in trials(config)}
     logged = logs.take(tmp_path, dict(done["import-k80"].settings))
     done.pop("import-k80")
     root = tmp_path / "trials"
     root.mkdir()
     all_outcomes = {name: outcome(trial, root, faster={}) for name, trial in done.items()}
-    trial = next(trial for trial in trials(made) if trial.name == "import-k80")
+    trial = next(trial for trial in trials(config) if trial.name == "import-k80")
     all_outcomes["import-k80"] = Outcome(trial=trial, folder=root, status="completed", result=logged)
-    rows = table(findings(made, all_outcomes), "loss-models")
+    rows = table(findings(config, all_outcomes), "loss-models")
     assert sum(row["source"] == "imported" for row in rows) == 5
-    assert "does not differ significantly over 10 curves" in texts(findings(made, all_outcomes))
+    assert "does not differ significantly over 10 curves" in texts(findings(config, all_outcomes))
 
 
 BAD = {

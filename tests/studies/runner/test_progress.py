@@ -23,9 +23,9 @@ def runner(tmp_path: Path) -> Runner:
         trial = folder.trials[place]
         folder.folder(trial).mkdir(parents=True)
         claim.write(folder.folder(trial), trial, claim.Record(status=status, attempts=1, seconds=75))
-    made = Runner(folder)
-    made.states["call3"] = claim.Record(status="failed", attempts=2, reason="error: " + "no room [left] " * 20)
-    return made
+    study_runner = Runner(folder)
+    study_runner.states["call3"] = claim.Record(status="failed", attempts=2, reason="error: " + "no room [left] " * 20)
+    return study_runner
 
 
 def rendered(runner: Runner, *, terminal: bool) -> str:

@@ -96,10 +96,10 @@ def test_a_changed_trial_does_not_count_as_completed(tmp_path: Path) -> None:
     def of(seed: int) -> Study:
         return study(lambda settings: [Trial(name="a", recipe=Recipe(overrides={"seed": seed}))])
 
-    made = StudyFolder.create(tmp_path / "study", of(1), Settings())
-    folder = made.folder(made.trials[0])
+    created = StudyFolder.create(tmp_path / "study", of(1), Settings())
+    folder = created.folder(created.trials[0])
     folder.mkdir(parents=True)
-    claim.write(folder, made.trials[0], claim.Record(status="completed", attempts=1))
+    claim.write(folder, created.trials[0], claim.Record(status="completed", attempts=1))
     assert StudyFolder.create(tmp_path / "study", of(1), Settings()).outcomes()["a"].completed
     with pytest.raises(UserError, match="created with other overrides than trial a has now"):
         StudyFolder.create(tmp_path / "study", of(2), Settings())
@@ -133,9 +133,9 @@ def test_the_study_folder_is_inserted_into_text(tmp_path: Path) -> None:
         profile="{study}/p.toml",
         overrides={"data.labels": "{study}/trials/teacher/labels.npz", "model.freeze": ("{study}", "a")},
     )
-    made = StudyFolder(tmp_path / "study", study(lambda settings: [Trial(name="a", recipe=recipe)]), Settings())
+    folder = StudyFolder(tmp_path / "study", study(lambda settings: [Trial(name="a", recipe=recipe)]), Settings())
     path = str((tmp_path / "study").resolve())
-    assert made.trials[0].recipe == Recipe(
+    assert folder.trials[0].recipe == Recipe(
         profile=f"{path}/p.toml",
         overrides={"data.labels": f"{path}/trials/teacher/labels.npz", "model.freeze": (path, "a")},
     )
@@ -207,6 +207,6 @@ def test_more_trials_than_fit_in_memory_are_refused(setting: str) -> None:
 
 
 def test_unexpected_results_are_a_one_line_error(tmp_path: Path) -> None:
-    made = replace(study(lambda settings: [Trial(name="a")]), findings=lambda settings, outcomes: outcomes["b"])
+    unusable = replace(study(lambda settings: [Trial(name="a")]), findings=lambda settings, outcomes: outcomes["b"])
     with pytest.raises(UserError, match=r"trials cannot be read as results of study \S+: KeyError: 'b'$"):
-        StudyFolder(tmp_path, made, Settings()).sections()
+        StudyFolder(tmp_path, unusable, Settings()).sections()

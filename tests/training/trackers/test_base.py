@@ -18,8 +18,8 @@ def test_the_older_field_adds_tensorboard_once() -> None:
 
 
 def test_a_tracker_is_built_with_its_settings(tmp_path: Path) -> None:
-    made = factories(Config(trackers=(NAME,), options={NAME: {"file": "x.jsonl"}}))
-    made[NAME](tmp_path).close("stopped")
+    built = factories(Config(trackers=(NAME,), options={NAME: {"file": "x.jsonl"}}))
+    built[NAME](tmp_path).close("stopped")
     assert (tmp_path / "x.jsonl").read_text() == '["close", "stopped"]\n'
 
 
