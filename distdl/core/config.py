@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
-from pydantic_core import PydanticCustomError
 
 from distdl.core.registry import known_in
+from distdl.core.validation import not_empty
 
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
@@ -30,15 +30,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0, le=1e9)]
 Timeout = Annotated[float, Field(gt=0, le=1e9)]
 Text = Annotated[str, Field(min_length=1)]
-
-
-def _not_empty(value: Any) -> Any:
-    if value == "":
-        raise PydanticCustomError("string_too_short", "is empty")
-    return value
-
-
-FilePath = Annotated[Path, BeforeValidator(_not_empty)]
+FilePath = Annotated[Path, BeforeValidator(not_empty)]
 """A path. Python reads an empty one, such as that of an unset shell variable, as the current folder."""
 
 

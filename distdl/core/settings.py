@@ -9,10 +9,16 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import JsonValue
+
 from distdl.core.contracts import ComponentError
 from distdl.core.errors import UserError, nearest
 from distdl.core.kinds import Kind
 from distdl.core.registry import NO_OPTIONS, Options
+from distdl.core.validation import check
+
+_OPEN: dict[type, Any] = {tuple: tuple[JsonValue, ...], list: list[JsonValue], dict: dict[str, JsonValue]}
+"""Types of the settings without an annotation whose default is a container, by the type of the default."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,18 +97,19 @@ class Parameters:
         return f"options.{self.key}.{name} is missing: {self.name} requires it{called * is_factory}; {how}"
 
     def _converted(self, name: str, parameter: inspect.Parameter, value: Any) -> Any:
-        from distdl.core.validation import check
-
         where, kind = f"options.{self.key}.{name}", parameter.annotation
         if isinstance(kind, str):
             kind = self._resolved(kind, where)
         if kind is parameter.empty and parameter.default is not parameter.empty and parameter.default is not None:
-            kind = type(parameter.default)
+            kind = _OPEN.get(type(parameter.default), type(parameter.default))
         if kind is parameter.empty and parameter.kind != parameter.VAR_KEYWORD:
             raise UserError(f"{where}: parameter {name!r} of {self.name} has no type: annotate it, as in {name}: float")
-        if kind in (parameter.empty, Any):
-            return _read(value)
-        return check(kind, _read(value) if (typing.get_origin(kind) or kind) in (tuple, list) else value, where)
+        if kind is parameter.empty:
+            kind = JsonValue
+        if kind in (Any, JsonValue) or _is_container(kind):
+            value = _read(value)
+        # pydantic checks JsonValue in Python values only.
+        return check(kind, value, where, strict=not isinstance(value, str) and kind not in (JsonValue, *_OPEN.values()))
 
     def _resolved(self, annotation: str, where: str) -> Any:
         """The type of an annotation that is text (`from __future__ import annotations`)."""
@@ -114,6 +121,13 @@ class Parameters:
             return typing.get_type_hints(holder, globalns=scope, include_extras=True)["value"]
         except Exception as error:  # a name that only a type checker imports
             raise UserError(f"{where}: the annotation {annotation!r} in {self.name} is no type: {error}") from None
+
+
+def _is_container(kind: Any) -> bool:
+    origin = typing.get_origin(kind)
+    if origin in (typing.Union, types.UnionType, typing.Annotated):
+        return any(_is_container(inner) for inner in typing.get_args(kind))
+    return (origin or kind) in (tuple, list, dict)
 
 
 def _read(value: Any) -> Any:

@@ -9,6 +9,8 @@ from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError
+from pydantic_core import PydanticCustomError, SchemaValidator
+from pydantic_core.core_schema import no_info_before_validator_function
 
 from distdl.core.errors import UserError, as_literal, nearest, shortened
 
@@ -35,12 +37,18 @@ _LIMITS = {
     "too_short": "has fewer than {min_length} values",
     "missing": "has too few values",
 }
+_ALTERNATIVES = {"bool", "int", "float", "str", "tuple", "list", "dict"}
+"""Alternatives of a union, which pydantic adds to the location of an error."""
+_BOUNDS: dict[Any, dict[str, Any]] = {"float": {"allow_inf_nan": False}, "int": {"ge": -(2**63), "lt": 2**63}}
+_VALUES = ("default", "expected", "metadata")
+"""Keys of a schema whose value is no schema."""
 
 
 def check(kind: Any, value: Any, name: str = "", *, where: str = "", strict: bool = False) -> Any:
     """Convert a value to a type.
 
-    No text may contain a zero byte: paths cannot, and nothing else needs one.
+    No text may contain a zero byte: paths cannot, and nothing else needs one. Unless the type states another range,
+    numbers are finite and integers have 64 bits; a path is not empty.
 
     Args:
         kind: a type, or a dataclass of which `value` is the table.
@@ -54,11 +62,11 @@ def check(kind: Any, value: Any, name: str = "", *, where: str = "", strict: boo
     for key, text in _texts(value, name):
         if "\0" in text:
             raise UserError(f"{prefix}{key}: {as_literal(text)} contains a zero byte")
-    adapter = _adapter(kind) if isinstance(kind, type) else _new_adapter(kind)
+    validator = _validator(kind) if isinstance(kind, type) else _new_validator(kind)
     try:
         if strict:
-            return adapter.validate_json(json.dumps(value, default=str), strict=True)
-        return adapter.validate_python(value)
+            return validator.validate_json(json.dumps(value, default=str), strict=True)
+        return validator.validate_python(value)
     except ValidationError as error:
         errors = error.errors(include_url=False)
         first = min(errors, key=lambda each: each["type"] == "value_error")
@@ -81,20 +89,48 @@ def _texts(value: Any, name: str) -> Iterator[tuple[str, str]]:
             pending += [(name, inner) for inner in value]
 
 
+def not_empty(value: Any) -> Any:
+    """A value that is not the empty text."""
+    if value == "":
+        raise PydanticCustomError("string_too_short", "is empty")
+    return value
+
+
 @functools.cache
-def _adapter(kind: type) -> TypeAdapter[Any]:
-    return _new_adapter(kind)
+def _validator(kind: type) -> SchemaValidator:
+    return _new_validator(kind)
 
 
-def _new_adapter(kind: Any) -> TypeAdapter[Any]:
+def _new_validator(kind: Any) -> SchemaValidator:
     try:
-        return TypeAdapter(kind)
+        adapter = TypeAdapter(kind)
     except PydanticSchemaGenerationError:  # a class that pydantic does not know, as in float | torch.Tensor
-        return TypeAdapter(kind, config=ConfigDict(arbitrary_types_allowed=True))
+        adapter = TypeAdapter(kind, config=ConfigDict(arbitrary_types_allowed=True))
+    return SchemaValidator(_bounded(adapter.core_schema))
+
+
+def _bounded(schema: Any) -> Any:
+    """A schema of pydantic with `_BOUNDS` for the types that state no range, and without empty paths.
+
+    pydantic has such a default for floats only, and none for the dataclasses of other packages.
+    """
+    if isinstance(schema, list | tuple):
+        return type(schema)(_bounded(each) for each in schema)
+    if not isinstance(schema, dict):
+        return schema
+    inner = {key: value if key in _VALUES else _bounded(value) for key, value in schema.items()}
+    bounded = {**_BOUNDS.get(schema.get("type"), {}), **inner}
+    return no_info_before_validator_function(not_empty, bounded) if _is_path(schema) else bounded
+
+
+def _is_path(schema: Mapping[str, Any]) -> bool:
+    return schema.get("type") == "lax-or-strict" and schema["lax_schema"].get("custom_error_type") == "path_type"
 
 
 def _describe(error: Mapping[str, Any], name: str) -> str:
-    path = [part for part in error["loc"] if isinstance(part, str) and part.isidentifier()]
+    path = [
+        part for part in error["loc"] if isinstance(part, str) and part.isidentifier() and part not in _ALTERNATIVES
+    ]
     name = ".".join([*filter(None, [name]), *path])
     kind, value, context = error["type"], as_literal(error["input"]), error.get("ctx", {})
     if kind == "value_error":

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import functools
+import json
+import math
 import re
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import pytest
+import tomli_w
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import Field
 
 from distdl.core.contracts import ComponentError
 from distdl.core.errors import UserError
 from distdl.core.kinds import KINDS
+from distdl.core.profiles import Recipe, resolve
 from distdl.core.settings import Parameters
+from invalid_values import invalid, out_of_range
 
 if TYPE_CHECKING:
     from pathlib import PurePath as ForCheckersOnly
@@ -54,7 +61,7 @@ def test_options_have_the_types_of_the_annotations() -> None:
 
 
 DEFAULTS = {
-    "gamma": st.floats(allow_nan=False),
+    "gamma": st.floats(allow_nan=False, allow_infinity=False),
     "depth": st.integers(-(2**60), 2**60),
     "flip": st.booleans(),
     "note": st.text().filter(lambda text: "\0" not in text),
@@ -121,3 +128,65 @@ def test_parameters_that_distdl_sets_are_not_settings() -> None:
     assert settings(strict_factory, {}, named=["depth"]) == {}
     with pytest.raises(UserError, match="has no setting 'depth'"):
         settings(strict_factory, {"depth": 3}, named=["depth"])
+
+
+BOUNDED = [int, float, Path, Annotated[float, Field(ge=0)], float | None, tuple[float, ...], tuple[int, float]]
+
+
+def with_setting(kind: Any) -> Any:
+    """A strategy of another package with one setting of a type."""
+
+    def factory(config: object, *, value: Any = None) -> None:
+        pass
+
+    factory.__annotations__["value"] = kind
+    return factory
+
+
+def from_texts(value: Any) -> dict[str, Any]:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return {"options": [f"strategy.value={text}"]}
+
+
+@pytest.mark.parametrize("kind", BOUNDED, ids=str)
+def test_a_setting_without_a_range_has_that_of_the_fields_of_distdl(kind: Any) -> None:
+    """On a command line, in a profile and from Python."""
+    factory, profile = with_setting(kind), Path("mine.toml")
+    values = [value for value in invalid(kind) if not isinstance(value, str) or value in list(out_of_range(kind))]
+    for value in values:
+        profile.write_bytes(tomli_w.dumps({"options": {"strategy": {"value": value}}}).encode())
+        table = {"options": {"strategy": {"value": value}}}
+        recipes = [Recipe(profile="./mine.toml"), Recipe(overrides=table)]
+        if value in list(out_of_range(kind)) or value != value:
+            recipes.append(Recipe(overrides=from_texts(value)))
+        for recipe in recipes:
+            with pytest.raises(UserError, match=r"strategy\.value") as caught:
+                settings(factory, dict(resolve(recipe, strategy="single").options["strategy"]))
+            assert "\n" not in str(caught.value) and "nput should" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (Annotated[float, Field(allow_inf_nan=True)], math.inf),
+        (Annotated[int, Field(lt=10**40)], 10**30),
+        (Any, math.inf),
+        (str, ""),
+        (float, 1),
+        (tuple[float, ...], [1, 0.5]),
+        (dict[str, float] | None, {"a": 0.5}),
+    ],
+    ids=str,
+)
+def test_an_annotation_may_allow_more(kind: Any, value: Any) -> None:
+    for option in (value, value if isinstance(value, str) else json.dumps(value)):
+        checked = settings(with_setting(kind), {"value": option})["value"]
+        assert checked == (tuple(value) if isinstance(value, list) else value)
+
+
+@pytest.mark.parametrize("name", ["betas", "other"])
+@pytest.mark.parametrize("value", [math.nan, [0.5, math.inf], {"a": [math.nan]}, 10**30], ids=str)
+def test_a_setting_without_an_annotation_is_finite(name: str, value: Any) -> None:
+    for option in (value, json.dumps(value)):
+        with pytest.raises(UserError, match=rf"^options\.strategy\.{name}(\.a)?( =|:) "):
+            settings(plain, {name: option})

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+import tomli_w
 
 from distdl.cli.study import own_options
 from distdl.core.errors import UserError
@@ -17,6 +18,7 @@ from distdl.studies.runner import catalog
 from distdl.studies.runner import trial_lock as claim
 from distdl.studies.runner.folder import StudyFolder, read_study
 from distdl.studies.runner.settings import as_table, resolve, validate
+from invalid_values import as_arguments, fields, invalid, out_of_range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +58,21 @@ def test_text_is_converted_to_the_type_of_the_field() -> None:
     assert resolve(study(), assignments=("rates=",)).rates == ()
     with pytest.raises(UserError, match="kinds"):
         resolve(study(), assignments=("kinds=a,c",))
+
+
+@pytest.mark.parametrize("name", ["rates", "seeds", "target", "folder"])
+def test_settings_of_another_package_have_the_ranges_of_distdl(name: str) -> None:
+    """The classes of a study's settings state no ranges here."""
+    kind = dict(fields(Settings))[name]
+    for value in invalid(kind):
+        Path("mine.toml").write_bytes(tomli_w.dumps({name: value}).encode())
+        with pytest.raises(UserError, match=f"{name}"):
+            resolve(study(), profile="./mine.toml")
+    for value in out_of_range(kind):
+        texts = as_arguments(value)
+        if texts is not None and (texts != [""] or not isinstance(value, list)):
+            with pytest.raises(UserError, match=f"{name}"):
+                resolve(study(), assignments=[f"{name}={','.join(texts)}"])
 
 
 def test_a_training_profile_sets_the_field_profile() -> None:
