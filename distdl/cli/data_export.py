@@ -22,7 +22,9 @@ def export(
     on_error: OnError = "raise",
     options: ComponentOptions = NO_OPTIONS,
 ) -> None:
-    """Write a data set as image files in folders PART/CLASS. The same call resumes one that was interrupted.
+    """Write a data set as image files in folders PART/CLASS.
+
+    The same call resumes one that was interrupted, and verifies one that is complete.
 
     Args:
         name: a set by name (distdl data list), or the path of an image folder, of shards or of an archive.
@@ -40,9 +42,13 @@ def export(
     dataset = load_source(DataConfig(name=name, root=root, normalize="none"), options, out)
     left_out, unreadable = unreadable_images(on_error)
     with progress_bar(dataset, "exporting") as progress:
-        count = write(dataset, out, (size or 0) if format == "jpeg" else None, progress, unreadable)
+        exported = write(dataset, out, (size or 0) if format == "jpeg" else None, progress, unreadable)
     list_left_out(left_out)
+    count = f"{exported.images:,} images, verified against their checksums in SHA256SUMS"
+    if exported.unchanged:
+        say(f"{out} is already complete, nothing was written: {count}")
+        return
     present = {number for split in parts_of(dataset).values() for number in np.unique(split.labels).tolist()}
     if absent := [name for number, name in enumerate(dataset.classes) if number not in present]:
         say(f"{len(absent):,} classes have no images and no folder: {printable(', '.join(absent[:3]), 200)}")
-    say(f"{count:,} images, verified against their checksums in SHA256SUMS: --data.name {out}")
+    say(f"{count}: --data.name {out}")

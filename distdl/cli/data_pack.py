@@ -19,7 +19,7 @@ def pack(
 ) -> None:
     """Pack a data set into a few large files, which parallel file systems read efficiently.
 
-    The same call resumes one that was interrupted.
+    The same call resumes one that was interrupted, and verifies one that is complete.
 
     Args:
         name: a set by name (distdl data list), or the path of an image folder, of shards or of an archive.
@@ -35,8 +35,13 @@ def pack(
     dataset = load_source(DataConfig(name=name, root=root, on_error="skip"), options, out)
     left_out, unreadable = unreadable_images(on_error)
     with progress_bar(dataset, "packing") as progress:
-        files = write(dataset, out, format, shard_mib * 2**20, progress, unreadable).shards()
+        packed = write(dataset, out, format, shard_mib * 2**20, progress, unreadable)
     list_left_out(left_out)
+    files = packed.described.shards()
     size = sum(file.bytes for file in files) / 2**20
     count = sum(file.samples for file in files)
-    say(f"{count:,} images in {len(files)} files of {size:,.1f} MiB, verified by reading them back: --data.name {out}")
+    content = f"{count:,} images in {len(files)} files of {size:,.1f} MiB"
+    if packed.unchanged:
+        say(f"{out} is already complete, nothing was written: {content}, verified against their checksums")
+    else:
+        say(f"{content}, verified by reading them back: --data.name {out}")

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from distdl.cli import data_export, data_pack
+from distdl.cli.__main__ import main
 from distdl.core.config import DataConfig
 from distdl.core.errors import Failure, UserError
 from distdl.data.dataset import DataSet, ResidentSplit
@@ -94,7 +95,7 @@ def test_an_export_refuses_the_folder_of_another_set(format: str, tmp_path: Path
     refused(lambda: WRITERS[format](second, tmp_path / "out"), "out has the export of another data set")
     refused(
         lambda: data_export.export(first, out=tmp_path / "out", format="jpeg", size=8),
-        "out has the export of another data set",
+        "out has the export of this data set with another --format or --size",
     )
     assert content(tmp_path / "out") == previous
     (tmp_path / "one" / "cat" / "3.jpg").write_bytes(image(200))
@@ -135,6 +136,108 @@ def test_folders_with_other_content_are_refused(write: Write, tmp_path: Path) ->
     (tmp_path / "alias").symlink_to("empty")
     write(folder, tmp_path / "alias")
     assert counts(load(DataConfig(name=str(tmp_path / "empty")))) == counts(load(DataConfig(name=folder)))
+
+
+def versions(folder: Path) -> dict[str, tuple[int, int]]:
+    """Inode and time of the last change of each file: another one if it was written again, even if it is the same."""
+    return {str(file): (file.stat().st_ino, file.stat().st_ctime_ns) for file in folder.rglob("*")}
+
+
+FORMATS_OF = {"jpeg": "export", "folder": "export", "shards": "pack", "records": "pack"}
+
+
+@pytest.mark.parametrize(("format", "verb"), FORMATS_OF.items())
+class TestFinished:
+    """A second call for an output that is complete."""
+
+    def call(self, verb: str, *argv: str) -> int:
+        return main(["data", verb, "one", "--out", "out", *argv])
+
+    def test_it_is_verified_and_not_written(
+        self,
+        format: str,
+        verb: str,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        tree(tmp_path / "one", labels=("cat", "d\\n o g"))
+        assert self.call(verb, "--format", format) == 0
+        previous, shown = versions(tmp_path / "out"), capsys.readouterr().out
+        assert "complete" not in shown
+        assert self.call(verb, "--format", format) == 0
+        assert versions(tmp_path / "out") == previous
+        shown = capsys.readouterr().out
+        assert "out is already complete, nothing was written: 10 images" in shown
+
+    def test_another_option_or_source_is_named(
+        self,
+        format: str,
+        verb: str,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        tree(tmp_path / "one")
+        assert self.call(verb, "--format", format) == 0
+        previous = versions(tmp_path / "out")
+        other = next(each for each, of in FORMATS_OF.items() if of == verb and each != format)
+        named = "--format" if verb == "pack" else "--format or --size"
+        kind = "packing" if verb == "pack" else "export"
+        capsys.readouterr()
+        assert self.call(verb, "--format", other) == 2
+        message = f"error: out has the {kind} of this data set with another {named}: remove the folder, or choose "
+        assert message in capsys.readouterr().err
+        tree(tmp_path / "one", labels=("third",))
+        assert self.call(verb, "--format", format) == 2
+        message = f"error: out has the {kind} of another data set, or of this one before its files changed: remove "
+        assert message in capsys.readouterr().err
+        assert versions(tmp_path / "out") == previous
+
+    def test_a_damaged_or_missing_file_is_written_again(self, format: str, verb: str, tmp_path: Path) -> None:
+        name, out = tree(tmp_path / "one"), tmp_path / "out"
+        WRITERS[format](name, out)
+        whole = content(out)
+        for file in sorted(name for name in whole if name.endswith((".tar", ".rec", ".jpg", ".png", "0.idx", ".npz"))):
+            for damage in (Path.unlink, lambda place: place.write_bytes(b"damaged")):
+                if damage is Path.unlink or not file.endswith((".idx", ".npz")):
+                    damage(out / file)
+                    WRITERS[format](name, out)
+                    assert content(out) == whole, file
+
+    def test_images_that_were_left_out_are_reported_again(
+        self,
+        format: str,
+        verb: str,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        tree(tmp_path / "one")
+        (tmp_path / "one" / "cat" / "0.jpg").write_text("no image")
+        assert self.call(verb, "--format", format, "--on-error", "skip") == 0
+        previous = versions(tmp_path / "out")
+        capsys.readouterr()
+        assert self.call(verb, "--format", format, "--on-error", "skip") == 0
+        message = "left out: out is complete except for images that could not be read (1)"
+        assert message in capsys.readouterr().out
+        assert self.call(verb, "--format", format) == 2
+        assert "fix it or remove it from the set (--on-error skip leaves it out)" in capsys.readouterr().err
+        assert versions(tmp_path / "out") == previous
+
+
+def test_another_size_of_shards_is_named(tmp_path: Path) -> None:
+    dataset = load(DataConfig(name=tree(tmp_path / "one"), normalize="none"))
+    pack(dataset, tmp_path / "out", "shards", 300, silent)
+    refused(lambda: pack(dataset, tmp_path / "out", "shards", 600, silent), "with another --shard-mib: remove")
+    refused(
+        lambda: pack(dataset, tmp_path / "out", "records", 600, silent), "with another --format and --shard-mib: remove"
+    )
+    (tmp_path / "out" / "pack.json").write_text("[1]")
+    refused(lambda: pack(dataset, tmp_path / "out", "shards", 300, silent), "has the packing of another data set")
 
 
 @pytest.mark.parametrize("kind", ["shards", "records"])
@@ -202,7 +305,7 @@ ODD = {
 @pytest.mark.parametrize("classes", NAMES)
 def test_an_export_reads_as_the_same_classes(classes: tuple[str, ...], tmp_path: Path) -> None:
     dataset = in_memory(classes)
-    count = export(dataset, tmp_path / "out", None, silent)
+    count = export(dataset, tmp_path / "out", None, silent).images
     expected = {part: Counter({name.replace("/", "_"): n for name, n in by_class.items()})
                 for part, by_class in counts(dataset).items()}  # fmt: skip
     assert counts(load(DataConfig(name=str(tmp_path / "out"), normalize="none"))) == expected
@@ -309,8 +412,8 @@ def test_a_shard_without_readable_images_is_omitted(kind: str, tmp_path: Path) -
     dataset = load(DataConfig(name=str(tmp_path / "set"), normalize="none"))
     for index in range(7):
         dataset.test.files[index].write_text("no image")
-    described = pack(dataset, tmp_path / "out", kind, 300, silent, silent)
-    assert all(len(part) > 1 for part in described.parts.values())
+    packed = pack(dataset, tmp_path / "out", kind, 300, silent, silent)
+    assert all(len(part) > 1 for part in packed.described.parts.values())
     again = load(DataConfig(name=str(tmp_path / "out"), normalize="none"))
     assert len(again.train) == 10 and len(again.test) == 3
 

@@ -400,7 +400,7 @@ def test_an_export_names_or_omits_unreadable_files(kind: str, tmp_path: Path) ->
         export(dataset, tmp_path / "out", 16, lambda _: None)
     assert BAD.match(str(raised.value))
     bad: list[Unreadable] = []
-    assert export(dataset, tmp_path / "out", 16, lambda _: None, bad.append) == 15
+    assert export(dataset, tmp_path / "out", 16, lambda _: None, bad.append).images == 15
     assert len(bad) == 1 and "008.jpg" in str(bad[0])
     assert len(list((tmp_path / "out").rglob("*.jpg"))) == 15
 
@@ -411,7 +411,7 @@ def test_packing_omits_unreadable_files(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"008\.jpg .*--on-error skip"):
         pack(dataset, tmp_path / "one", "shards", 10**6, lambda _: None)
     result = pack(dataset, tmp_path / "two", "shards", 10**6, lambda _: None, lambda _: None)
-    assert [shard.samples for shard in result.shards()] == [8, 7]
+    assert [shard.samples for shard in result.described.shards()] == [8, 7]
 
 
 def test_statistics_follow_on_error(tmp_path: Path) -> None:
@@ -445,7 +445,7 @@ def test_an_unfinished_export_is_refused_as_a_set_and_can_be_resumed(tmp_path: P
     with pytest.raises(UserError, match="is an unfinished export"):
         folders.read(tmp_path / "out", DataConfig())
     blocked.unlink()
-    assert export(dataset, tmp_path / "out", 16, lambda _: None) == 16
+    assert export(dataset, tmp_path / "out", 16, lambda _: None).images == 16
     assert not (tmp_path / "out" / folders.UNFINISHED).exists()
 
 
@@ -457,5 +457,5 @@ def test_names_that_are_not_utf_8_are_exported(tmp_path: Path) -> None:
             for number in range(3):
                 Image.new("RGB", (8, 8), (number * 40, 0, 0)).save(folder / f"{number}.png")
     dataset = load(DataConfig(name=str(tmp_path / "set")))
-    assert export(dataset, tmp_path / "out", 8, lambda _: None) == 12
+    assert export(dataset, tmp_path / "out", 8, lambda _: None).images == 12
     assert b"caf\xe9/" in (tmp_path / "out" / "SHA256SUMS").read_bytes()

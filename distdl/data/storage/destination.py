@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,13 @@ from distdl.core.errors import UserError, reading, reason
 from distdl.core.files import TEMPORARY, as_json, write_json
 from distdl.core.text import name as shown
 from distdl.data.dataset import DataSet, ResidentSplit, Split
-from distdl.data.files import FilePaths, ShardParts, paths_of
+from distdl.data.files import FilePaths, ShardParts, Unreadable, paths_of
 from distdl.runtime.cores import cores
 
 CHUNK = 1000
 """Number of files whose status one thread reads at a time."""
+OPTIONS = {"kind": "--format", "per_shard": "--shard-mib", "size": "--format or --size"}
+"""Options of the commands by key of a plan."""
 
 
 def parts_of(dataset: DataSet) -> dict[str, Split]:
@@ -80,13 +82,13 @@ def _version(file: Path) -> str:
 
 
 def find_plan(folder: Path, plan: dict[str, Any], names: Iterable[str], what: str) -> Path | None:
-    """Search an output folder for the plan of an interrupted command, without changing the folder.
+    """Search an output folder for the plan of an interrupted or finished command, without changing the folder.
 
     Args:
         names: names of files that may contain the plan.
         what: kind of the output, for messages.
     Returns:
-        the file with the same plan, whose command is resumed; None if the folder is empty or does not exist.
+        the file with the same plan; None if the folder is empty or does not exist.
     Raises:
         UserError: it is not a folder, or has other content.
     """
@@ -108,10 +110,28 @@ def find_plan(folder: Path, plan: dict[str, Any], names: Iterable[str], what: st
         previous = plan_file.read_bytes()
     if previous != as_json(plan):
         raise UserError(
-            f"{folder} has the {what} of another data set, or of this one before its files changed: remove the folder, "
-            "or choose another one with --out"
+            f"{folder} has the {what} {_difference(previous, plan)}: remove the folder, or choose another one with "
+            "--out"
         )
     return plan_file
+
+
+def _difference(previous: bytes, plan: dict[str, Any]) -> str:
+    """Describe how the plan in a folder differs from that of a command."""
+    try:
+        stored = dict(json.loads(previous))
+    except Exception:  # another program's file
+        stored = {}
+    changed = [key for key in plan if key not in stored or stored[key] != plan[key]]
+    if changed and all(key in OPTIONS for key in changed):
+        return f"of this data set with another {' and '.join(OPTIONS[key] for key in changed)}"
+    return "of another data set, or of this one before its files changed"
+
+
+def report_omitted(folder: Path, dataset: DataSet, written: int, unreadable: Callable[[Unreadable], None]) -> None:
+    """Call `unreadable` if a finished output has fewer samples than the data set."""
+    if omitted := sum(map(len, parts_of(dataset).values())) - written:
+        unreadable(Unreadable(f"{folder} is complete except for images that could not be read ({omitted:,})"))
 
 
 def begin(folder: Path, plan: dict[str, Any], name: str, previous: Path | None) -> None:

@@ -4,12 +4,14 @@ import errno
 import hashlib
 import io
 import os
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,7 +22,7 @@ from distdl.core.text import name as shown
 from distdl.data.dataset import DataSet, ResidentSplit, Split
 from distdl.data.files import File, Unreadable, compact
 from distdl.data.storage import decode, folders
-from distdl.data.storage.destination import begin, check_class_names, find_plan, fingerprint, parts_of
+from distdl.data.storage.destination import begin, check_class_names, find_plan, fingerprint, parts_of, report_omitted
 from distdl.data.storage.folders import UNFINISHED
 from distdl.data.storage.image_header import read_header
 from distdl.data.storage.pack import NAMES, SUFFIX_OF, first_readable, refuse, samples
@@ -40,16 +42,25 @@ Counts = dict[str, Counter[str]]
 """By part, the number of images of each class."""
 
 
+class Exported(NamedTuple):
+    """The result of an export."""
+
+    images: int
+    unchanged: bool
+    """Whether a previous call had finished it, so that nothing was written."""
+
+
 def export(
     dataset: DataSet,
     folder: Path,
     size: int | None,
     progress: Callable[[int], None],
     unreadable: Callable[[Unreadable], None] = refuse,
-) -> int:
+) -> Exported:
     """Write the images of a data set as files, and verify that the folder reads as the same data set.
 
-    An interrupted export is resumed: files that were written are kept, if neither they nor the source have changed.
+    An interrupted export is resumed: files that were written are kept, if neither they nor the source have changed. A
+    finished one is only verified.
 
     Args:
         size: None to copy files unchanged (images in memory become PNG); otherwise images become JPEGs whose short side
@@ -57,8 +68,6 @@ def export(
         progress: called with 1 for each finished image.
         unreadable: called, possibly more than once, for an image that cannot be read; if it does not raise, the image
             is left out.
-    Returns:
-        the number of exported images.
     Raises:
         UserError: a sample cannot be read, a class name cannot be a folder's name, or the folder has other content.
         Failure: the folder cannot be written, or a file that was read again differs from what was written.
@@ -68,6 +77,9 @@ def export(
     labels = [name.replace("/", "_") for name in dataset.classes]
     plan = {"size": size, "source": fingerprint(dataset)}
     previous = find_plan(folder, plan, (UNFINISHED, RECORD), "export")
+    if images := _finished(folder, previous):
+        report_omitted(folder, dataset, images, unreadable)
+        return Exported(images, unchanged=True)
     _check_folder_names(dataset, parts, labels, folder)
     for part, split in parts.items():
         first_readable(
@@ -97,14 +109,30 @@ def export(
                             journal.write(_line(*line))
                             written[part][labels[int(split.labels[index])]] += 1
         write_atomic(folder / SUMS, lambda sink: sink.writelines(_line(*line) for line in lines))
-        for digest, name in lines:
-            if hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
-                raise Failure(f"{folder / name} differs from what was written: the disk or file server loses data")
+        if (changed := _changed(folder, lines)) is not None:
+            raise Failure(f"{folder / changed} differs from what was written: the disk or file server loses data")
         _compare(folder, written, complete=len(lines) == sum(map(len, parts.values())))
         (folder / UNFINISHED).replace(folder / RECORD)
     except OSError as error:
         raise Failure(f"{error.filename or folder} cannot be written: {reason(error)}") from None
-    return len(lines)
+    return Exported(len(lines), unchanged=False)
+
+
+def _finished(folder: Path, plan: Path | None) -> int:
+    """The number of images if the export is finished and every file in SHA256SUMS is as it was written, else 0."""
+    lines = [_read_line(line) for line in _lines_of(folder / SUMS)] if plan == folder / RECORD else []
+    return len(lines) if _changed(folder, lines) is None else 0
+
+
+def _changed(folder: Path, lines: list[tuple[str, str]]) -> str | None:
+    """The name of a file that is missing or differs from its checksum."""
+
+    def is_same(line: tuple[str, str]) -> bool:
+        content = _existing(folder / line[1])
+        return content is not None and hashlib.sha256(content).hexdigest() == line[0]
+
+    with ThreadPoolExecutor(cores()) as pool:
+        return next((name for (_, name), same in zip(lines, pool.map(is_same, lines), strict=True) if not same), None)
 
 
 def _compacted(split: Split) -> Split:
@@ -266,6 +294,14 @@ def _line(digest: str, name: str) -> bytes:
     """Format a line of SHA256SUMS; backslashes and line breaks in names are escaped as coreutils' sha256sum does."""
     escaped = name.replace("\\", r"\\").replace("\n", r"\n")
     return f"{'' if escaped == name else chr(92)}{digest}  {escaped}\n".encode(errors="surrogateescape")
+
+
+def _read_line(line: bytes) -> tuple[str, str]:
+    """Checksum and name of a line of SHA256SUMS."""
+    digest, _, name = line.decode(errors="surrogateescape").rstrip("\n").partition("  ")
+    if digest.startswith("\\"):
+        name = re.sub(r"\\(.)", lambda match: "\n" if match[1] == "n" else match[1], name)
+    return digest.removeprefix("\\"), name
 
 
 def _raise(error: Unreadable) -> None:

@@ -17,17 +17,28 @@ from distdl.core.errors import Failure, UserError, reading
 from distdl.core.files import write_atomic, write_json
 from distdl.data.dataset import DataSet, ResidentSplit, Split
 from distdl.data.files import Unreadable, read
-from distdl.data.storage.destination import begin, check_class_names, find_plan, fingerprint, parts_of
+from distdl.data.storage.destination import begin, check_class_names, find_plan, fingerprint, parts_of, report_omitted
 from distdl.data.storage.image_header import read_header
 from distdl.data.storage.records import LENGTH_BITS, MAGIC, RECORD, scan_records
-from distdl.data.storage.set_file import MANIFEST, SUFFIX, SetFile, Shard, is_class_name, validate, write_set_file
+from distdl.data.storage.set_file import (
+    MANIFEST,
+    SUFFIX,
+    SetFile,
+    Shard,
+    is_class_name,
+    read_set_file,
+    validate,
+    write_set_file,
+)
 from distdl.data.storage.shards import file_sum
 from distdl.data.storage.tables import SampleTable, write_table
 from distdl.data.storage.tar_shard import scan_tar
 from distdl.data.storage.tree import SUFFIXES
 
 PLAN = "plan.json"
-"""File with the plan of an unfinished packing; it is removed at the end."""
+"""File with the plan of an unfinished packing."""
+FINISHED = "pack.json"
+"""File with the plan of a finished packing."""
 NAMES = {"train": "train", "validation": "val", "test": "test"}
 SUFFIX_OF = {format: suffix[1:] for suffix, format in reversed(SUFFIXES.items())}
 SUFFIX_OF["MPO"] = SUFFIX_OF["JPEG"]
@@ -41,6 +52,15 @@ class Sample(NamedTuple):
     label: int
     content: bytes
     suffix: str
+
+
+class Packed(NamedTuple):
+    """The result of a packing."""
+
+    described: SetFile
+    """The content of set.json."""
+    unchanged: bool
+    """Whether a previous call had finished it, so that nothing was written."""
 
 
 def refuse(error: Unreadable) -> None:
@@ -59,8 +79,8 @@ def pack(
     shard_bytes: int,
     progress: Callable[[int], None],
     unreadable: Callable[[Unreadable], None] = refuse,
-) -> SetFile:
-    """Write a data set to `folder` and verify it by reading it again.
+) -> Packed:
+    """Write a data set to `folder` and verify it by reading it again. A finished set is only verified.
 
     Training samples are shuffled with a fixed seed, so that each shard is a random sample of the data set; other splits
     keep their order.
@@ -71,8 +91,6 @@ def pack(
         progress: called with the number of samples of each finished shard, including those of a previous call.
         unreadable: called, possibly more than once, for a file that cannot be read; if it does not raise, the sample is
             left out.
-    Returns:
-        the content of set.json.
     Raises:
         UserError: the folder has other content, a sample cannot be read, or a split has no readable samples.
         Failure: a shard that was read again differs from what was written.
@@ -86,7 +104,11 @@ def pack(
     check_class_names(dataset)
     per_shard = {part: max(1, int(shard_bytes / _mean_bytes(part, split, unreadable))) for part, split in parts.items()}
     plan = {"name": dataset.name, "kind": kind, "per_shard": per_shard, "source": fingerprint(dataset)}
-    begin(folder, plan, PLAN, find_plan(folder, plan, (PLAN,), "packing"))
+    previous = find_plan(folder, plan, (PLAN, FINISHED), "packing")
+    if finished := _finished(folder, previous):
+        report_omitted(folder, dataset, sum(shard.samples for shard in finished.shards()), unreadable)
+        return Packed(finished, unchanged=True)
+    begin(folder, plan, PLAN, previous)
     rows: dict[str, list[Shard]] = {}
     for part, split in parts.items():
         rows[part] = []
@@ -106,8 +128,19 @@ def pack(
     fields |= {"parts": {part: [shard.model_dump() for shard in shards] for part, shards in rows.items()}}
     described = validate(json.dumps(fields).encode(), str(folder / MANIFEST))
     write_set_file(folder, described)
-    for rest in [folder / PLAN, *folder.glob("*.done")]:
+    for rest in folder.glob("*.done"):
         rest.unlink(missing_ok=True)
+    (folder / PLAN).replace(folder / FINISHED)
+    return Packed(described, unchanged=False)
+
+
+def _finished(folder: Path, plan: Path | None) -> SetFile | None:
+    """The content of set.json if the packing is finished and every file in it, with index and table, is unchanged."""
+    described = read_set_file(folder) if plan == folder / FINISHED else None
+    for shard in described.shards() if described else ():
+        files = [(folder / shard.file).with_suffix(suffix) for suffix in (SUFFIX[described.kind], ".idx", ".npz")]
+        if not all(file.is_file() for file in files) or file_sum(files[0]) != shard.sha256:
+            return None
     return described
 
 

@@ -16,7 +16,7 @@ from packed_sets import packed, silent
 def test_exported_folders_are_the_same_data_set(size: int | None, tmp_path: Path) -> None:
     _, packed_set = packed("shards", 12, tmp_path)
     counts: list[int] = []
-    assert export(packed_set, tmp_path / "out", size, counts.append) == 19 == len(counts)
+    assert export(packed_set, tmp_path / "out", size, counts.append).images == 19 == len(counts)
     again = load(DataConfig(name=str(tmp_path / "out")))
     assert len(again.train) == 12 and len(again.test) == 7
     by_class = {again.classes[label]: file for file, label in zip(again.train.files, again.train.labels, strict=True)}

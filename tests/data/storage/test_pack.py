@@ -73,7 +73,7 @@ def test_packing_does_not_mix_two_sets(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         pack(dataset, tmp_path / "out", "shards", SHARD_BYTES, stop)
-    with pytest.raises(UserError, match="has the packing of another"):
+    with pytest.raises(UserError, match="has the packing of this data set with another --format"):
         pack(dataset, tmp_path / "out", "records", SHARD_BYTES, silent)
     with pytest.raises(UserError, match="not empty"):
         pack(dataset, tmp_path, "shards", SHARD_BYTES, silent)
