@@ -11,7 +11,7 @@ from debian import needs
 from distdl.cli.__main__ import main
 from distdl.core.errors import UserError
 from distdl.core.profiles import Recipe
-from distdl.launchers import slurm as submit
+from distdl.launchers import slurm
 from distdl.launchers.slurm import Submission, parse_time, script, warning_s
 from repository import ROOT
 
@@ -46,7 +46,7 @@ def test_shellcheck_finds_nothing_in_the_script_of_submit(tmp_path: Path) -> Non
     shellcheck(file)
 
 
-@pytest.mark.parametrize(("name", "job"), [("requeue", submit.REQUEUE), ("array", submit.ARRAY)])
+@pytest.mark.parametrize(("name", "job"), [("requeue", slurm.REQUEUE), ("array", slurm.ARRAY)])
 def test_submit_writes_the_scripts_of_launch(name: str, job: Submission) -> None:
     assert (LAUNCH / "slurm" / f"{name}.sbatch").read_text(encoding="utf-8") == script(job)
 
@@ -167,9 +167,9 @@ def test_options_that_the_script_sets_are_refused(option: str) -> None:
     assert f'"{option}"' in str(refused.value)
 
 
-@pytest.mark.parametrize("job", [submit.REQUEUE, submit.ARRAY, replace(submit.ARRAY, gpus=1)])
+@pytest.mark.parametrize("job", [slurm.REQUEUE, slurm.ARRAY, replace(slurm.ARRAY, gpus=1)])
 def test_every_directive_of_a_script_is_refused_as_an_option(job: Submission) -> None:
-    for name in submit.script_options(script(job)):
+    for name in slurm.script_options(script(job)):
         with pytest.raises(UserError, match="conflicts with"):
             script(replace(job, options=(f"{name}=1",)))
 
@@ -185,7 +185,7 @@ def test_other_options_are_passed_to_sbatch(option: str) -> None:
 )
 def test_a_folder_that_slurm_cannot_name_is_refused_before_anything_is_written(folder: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as refused:
-        submit.submit(replace(UNUSUAL, run=folder, logs=folder))
+        slurm.submit(replace(UNUSUAL, run=folder, logs=folder))
     assert str(refused.value).isprintable()
     assert not list(Path().iterdir())
 
@@ -203,7 +203,7 @@ def test_a_run_folder_that_cannot_be_created_is_a_one_line_error() -> None:
     Path("file").write_text("", encoding="utf-8")
     for folder in ("file", "file/run"):
         with pytest.raises(UserError, match=f"cannot create the run folder {folder}"):
-            submit.submit(replace(UNUSUAL, run=folder, logs=folder))
+            slurm.submit(replace(UNUSUAL, run=folder, logs=folder))
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_a_missing_sbatch_is_a_one_line_error(
     assert capsys.readouterr().err == f"error: {message}\n"
 
 
-@pytest.mark.parametrize("job", [submit.REQUEUE, submit.ARRAY])
+@pytest.mark.parametrize("job", [slurm.REQUEUE, slurm.ARRAY])
 def test_comments_of_the_script_fit_80_columns(job: Submission) -> None:
     comments = [line for line in script(job).splitlines() if line.startswith("# ")]
     assert len(comments) > 10 and max(map(len, comments)) <= 80

@@ -8,8 +8,7 @@ import numpy as np
 
 from distdl.core.config import DataConfig
 from distdl.data.dataset import Raw, ResidentSplit, Split
-from distdl.data.sets import decathlon
-from distdl.data.sets import idx_cifar as packed
+from distdl.data.sets import decathlon, idx_cifar
 from distdl.data.storage import folders
 
 
@@ -45,28 +44,28 @@ class Source:
 
 
 def _digits(folder: Path, config: DataConfig) -> Raw:
-    train, test, classes = packed.digits()
+    train, test, classes = idx_cifar.digits()
     return Raw(train=train, test=test, classes=classes)
 
 
 def _idx(folder: Path, classes: tuple[str, ...]) -> Raw:
     count = len(classes)
-    return Raw(train=packed.idx(folder, "train", count), test=packed.idx(folder, "t10k", count), classes=classes)
+    return Raw(train=idx_cifar.idx(folder, "train", count), test=idx_cifar.idx(folder, "t10k", count), classes=classes)
 
 
 def _cifar10(folder: Path, config: DataConfig) -> Raw:
-    train = packed.cifar([folder / f"data_batch_{part}.bin" for part in range(1, 6)], 10, 1)
-    return _named(folder / "batches.meta.txt", 10, train, packed.cifar([folder / "test_batch.bin"], 10, 1))
+    train = idx_cifar.cifar([folder / f"data_batch_{part}.bin" for part in range(1, 6)], 10, 1)
+    return _named(folder / "batches.meta.txt", 10, train, idx_cifar.cifar([folder / "test_batch.bin"], 10, 1))
 
 
 def _cifar100(folder: Path, config: DataConfig) -> Raw:
-    train, test = packed.cifar([folder / "train.bin"], 100, 2), packed.cifar([folder / "test.bin"], 100, 2)
+    train, test = idx_cifar.cifar([folder / "train.bin"], 100, 2), idx_cifar.cifar([folder / "test.bin"], 100, 2)
     return _named(folder / "fine_label_names.txt", 100, train, test)
 
 
 def _named(names: Path, classes: int, train: Split, test: Split) -> Raw:
     notes = () if names.is_file() else (f"{names} is missing: classes are named by their numbers",)
-    return Raw(train=train, test=test, classes=packed.read_names(names, classes), notes=notes)
+    return Raw(train=train, test=test, classes=idx_cifar.read_names(names, classes), notes=notes)
 
 
 def _noise(folder: Path, config: DataConfig) -> Raw:

@@ -11,10 +11,10 @@ from distdl.core.errors import UserError
 from distdl.core.text import name as shown
 from distdl.data.dataset import EncodedSplit, Raw
 from distdl.data.storage import layout, tree
-from distdl.data.storage import splits as divide
 from distdl.data.storage.archives import extract
 from distdl.data.storage.download import build, unpacked
 from distdl.data.storage.lists import ListedImage
+from distdl.data.storage.splits import stratified
 from distdl.data.storage.tree import SUFFIXES as SUFFIXES
 from distdl.data.storage.tree import Folder
 
@@ -152,7 +152,7 @@ def _split(samples: list[ListedImage], numbers: dict[str, int]) -> EncodedSplit:
 
 def _divided(folder: Path, train: EncodedSplit, seed: int, notes: list[str]) -> tuple[EncodedSplit, EncodedSplit]:
     """Divide the training samples into a training and a test split."""
-    remaining, selected = divide.stratified(train.labels, TEST_SHARE, seed)
+    remaining, selected = stratified(train.labels, TEST_SHARE, seed)
     if not len(selected):
         raise UserError(f"{folder} has one image per class, which leaves none for the test split: add images or test/")
     notes.append(

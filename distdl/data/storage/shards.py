@@ -26,12 +26,12 @@ from distdl.core.errors import UserError
 from distdl.data.dataset import EncodedSplit, Raw
 from distdl.data.files import ShardParts
 from distdl.data.storage import shard_names
-from distdl.data.storage import splits as divide
 from distdl.data.storage.download import locked
 from distdl.data.storage.folders import TEST_SHARE
 from distdl.data.storage.records import scan_records
 from distdl.data.storage.set_file import MANIFEST, SUFFIX, Shard, read_set_file
 from distdl.data.storage.shard_names import is_packed as is_packed
+from distdl.data.storage.splits import stratified
 from distdl.data.storage.tables import SampleTable, cached, read_table, write_table
 from distdl.data.storage.tar_shard import scan_tar
 from distdl.runtime.cores import cores
@@ -68,7 +68,7 @@ def read(folder: Path, config: DataConfig) -> Raw:
         splits["test"] = splits.pop("validation")
         notes.append("val is used as the test split: there is no test split")
     if "test" not in splits:
-        train, test = divide.stratified(splits["train"].labels, TEST_SHARE, config.split_seed)
+        train, test = stratified(splits["train"].labels, TEST_SHARE, config.split_seed)
         splits["train"], splits["test"] = splits["train"][train], splits["train"][test]
         notes.append(
             f"{TEST_SHARE:.0%} of each class are the test split, selected by data.split_seed: {folder} has no test "

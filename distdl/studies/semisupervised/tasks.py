@@ -17,7 +17,7 @@ from distdl.data.dataset import DataSet
 from distdl.data.loaders import make_loader
 from distdl.data.sets import load as datasets
 from distdl.data.sets import relabel
-from distdl.data.storage import splits as divide
+from distdl.data.storage.splits import balanced
 from distdl.models import build as zoo
 from distdl.runtime.world import World
 from distdl.studies.semisupervised.pseudo import top_per_class
@@ -41,7 +41,7 @@ def run(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
     config = resolve(Recipe(profile=str(teacher / CONFIG)), strategy="single")
     labeled_by = config.data
     dataset = datasets.load(replace(labeled_by, limit=0))
-    labeled = divide.balanced(dataset.train.labels, labeled_by.limit, labeled_by.split_seed)
+    labeled = balanced(dataset.train.labels, labeled_by.limit, labeled_by.split_seed)
     unlabeled = np.setdiff1d(np.arange(len(dataset.train)), labeled)
     file = folder / SCORES
     if not file.is_file():

@@ -9,7 +9,7 @@ import numpy as np
 from distdl.core.config import DataConfig
 from distdl.data.sets import load as datasets
 from distdl.data.sets import relabel
-from distdl.data.storage import splits as divide
+from distdl.data.storage.splits import balanced
 from distdl.studies.weak import hashtags
 
 CLEAN = "clean.npz"
@@ -29,7 +29,7 @@ def run(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
     seed = int(table["seed"])
     dataset = datasets.load(DataConfig(name=table["data"]))
     labels, classes = dataset.train.labels, len(dataset.classes)
-    clean = divide.balanced(labels, int(table["clean"]), seed)
+    clean = balanced(labels, int(table["clean"]), seed)
     relabel.write(folder / CLEAN, clean, labels[clean])
     others = np.setdiff1d(np.arange(len(labels)), clean)
     images = others[hashtags.long_tail(labels[others], float(table["imbalance"]), seed)]

@@ -10,7 +10,7 @@ import pytest
 
 from distdl.core.config import DataConfig
 from distdl.core.errors import UserError
-from distdl.data.sets import idx_cifar as packed
+from distdl.data.sets import idx_cifar
 from distdl.data.sets.load import load
 
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
@@ -46,7 +46,7 @@ def write(folder: Path, images: bytes, labels: bytes, suffix: str) -> None:
 def test_headers_that_do_not_match_are_refused(images: bytes, message: str, suffix: str, tmp_path: Path) -> None:
     write(tmp_path, images, idx(3), suffix)
     with pytest.raises(UserError, match=message) as error:
-        packed.idx(tmp_path, "train", 10)
+        idx_cifar.idx(tmp_path, "train", 10)
     assert str(tmp_path / IMAGES) in str(error.value) and "\n" not in str(error.value)
 
 
@@ -54,7 +54,7 @@ def test_headers_that_do_not_match_are_refused(images: bytes, message: str, suff
 def test_valid_files_are_read(suffix: str, tmp_path: Path) -> None:
     pixels = np.arange(90, dtype=np.uint8)
     write(tmp_path, idx(3, 5, 6, content=pixels.tobytes()), idx(3, content=bytes([0, 9, 4])), suffix)
-    split = packed.idx(tmp_path, "train", 10)
+    split = idx_cifar.idx(tmp_path, "train", 10)
     assert split.labels.tolist() == [0, 9, 4] and (split.images.ravel() == pixels).all()
     assert split.images.flags.writeable
 
@@ -68,7 +68,7 @@ def test_a_small_gz_needs_no_more_memory_than_its_header_states(tmp_path: Path) 
     tracemalloc.start()
     try:
         with pytest.raises(UserError, match="more than 90 bytes of data"):
-            packed.idx(tmp_path, "train", 10)
+            idx_cifar.idx(tmp_path, "train", 10)
         assert tracemalloc.get_traced_memory()[1] < 5 * 2**20
     finally:
         tracemalloc.stop()
@@ -81,21 +81,21 @@ def test_a_damaged_gz_is_refused(tmp_path: Path) -> None:
     for damaged in (content[:-5], content[:20], content[:10] + b"\xff\xff" + content[12:], content[:-8] + bytes(8)):
         file.write_bytes(damaged)
         with pytest.raises(UserError, match=rf"{IMAGES}\.gz") as error:
-            packed.idx(tmp_path, "train", 10)
+            idx_cifar.idx(tmp_path, "train", 10)
         assert "\n" not in str(error.value)
 
 
 def test_class_names_that_are_not_text_are_refused(tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_bytes(b"\xff\xfe\0")
     with pytest.raises(UserError, match=r"names\.txt cannot be read as class names"):
-        packed.read_names(tmp_path / "names.txt", 2)
+        idx_cifar.read_names(tmp_path / "names.txt", 2)
 
 
 @pytest.mark.parametrize("names", ["", "a", "a\nb\nc", "a\n\na\n"])
 def test_a_wrong_number_of_class_names_is_refused(names: str, tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text(names)
     with pytest.raises(UserError, match=r"names\.txt has . different class names, but the set has 2 classes"):
-        packed.read_names(tmp_path / "names.txt", 2)
+        idx_cifar.read_names(tmp_path / "names.txt", 2)
 
 
 def test_a_small_set_of_one_class_is_noted(tmp_path: Path) -> None:

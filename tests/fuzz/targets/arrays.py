@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from distdl.data.dataset import ResidentSplit
-from distdl.data.sets import idx_cifar as packed
+from distdl.data.sets import idx_cifar
 from fuzz.run import Target
 
 IMAGES, LABELS, CIFAR = "train-images-idx3-ubyte", "train-labels-idx1-ubyte", "train.bin"
@@ -25,7 +25,7 @@ def seeds(_folder: Path) -> dict[str, bytes]:
 
 def read(folder: Path, name: str) -> ResidentSplit:
     """The set that has the file."""
-    return packed.cifar([folder / CIFAR], 100, 2) if name == CIFAR else packed.idx(folder, "train", 10)
+    return idx_cifar.cifar([folder / CIFAR], 100, 2) if name == CIFAR else idx_cifar.idx(folder, "train", 10)
 
 
 def check(folder: Path, name: str, content: bytes) -> None:
