@@ -66,6 +66,8 @@ def read_run(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     Raises:
         UserError: there is no run, it has not trained yet, or it was made without telemetry.
     """
+    if run.exists() and not run.is_dir():
+        raise UserError(f"{run} is not a folder: give the folder of a run")
     result = current_result(run)
     if not result and not (run / RESULT).is_file():
         state = "has not ended yet" if (run / CONFIG).is_file() else "is no run folder"

@@ -17,11 +17,11 @@ def predict_speed(
     file: tyro.conf.Positional[FilePath],
     /,
     *,
-    servers: str = "",
-    workers: str = "",
-    nodes: str = "",
-    replicas: str = "",
-    batch: str = "",
+    servers: str | None = None,
+    workers: str | None = None,
+    nodes: str | None = None,
+    replicas: str | None = None,
+    batch: str | None = None,
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:
     """Predict step time and images/s of configurations from a fit, with 95 % intervals.
@@ -36,15 +36,15 @@ def predict_speed(
         as_json: print a JSON list.
     """
     texts = {"servers": servers, "workers": workers, "nodes": nodes, "replicas": replicas, "batch": batch}
-    given = {name: numbers(text, name) for name, text in texts.items() if text}
+    given = {name: numbers(text, name) for name, text in texts.items() if text is not None}
     fit = predict.load(file)
     columns = COLUMNS[fit.data.kind][:2]
     batches = given.pop("batch", [int(fit.data.points[0, 2])])
-    if odd := given.keys() ^ set(columns):
-        raise UserError(
-            f"--{min(odd)}: {file} is a fit over {' and '.join(columns)}: give --{columns[0]} and --{columns[1]}, no "
-            "others"
-        )
+    about = f"{file} is a fit over {' and '.join(columns)}"
+    if missing := [f"--{name}" for name in columns if name not in given]:
+        raise UserError(f"missing: {' and '.join(missing)}, such as {missing[0]} 1..8: {about}")
+    if others := [f"--{name}" for name in given if name not in columns]:
+        raise UserError(f"{others[0]} has no effect: {about}")
     rows = predict.predict_speed(fit, [given[name] for name in columns], batches)
     if as_json:
         print(json.dumps([row.as_dict() for row in rows], indent=2))

@@ -81,7 +81,7 @@ def test_invalid_input_is_a_one_line_error(speeds: Path, tmp_path: Path, capsys)
     assert "cannot be read" in fails(capsys, "fit", "speed", "none.csv")
     assert "form" in fails(capsys, "fit", "speed", str(speeds), "--form", "optimal")
     assert "must be given together" in fails(capsys, "fit", "speed", str(speeds), "--parameter-bytes", "1e6")
-    assert "is not what distdl fit speed" in fails(capsys, "predict", "speed", str(speeds), "--servers", "1")
+    assert "is not a fit written by distdl" in fails(capsys, "predict", "speed", str(speeds), "--servers", "1")
 
 
 def test_options_of_a_prediction_must_match_the_variables_of_the_fit(speeds: Path, tmp_path: Path, capsys) -> None:
@@ -89,8 +89,16 @@ def test_options_of_a_prediction_must_match_the_variables_of_the_fit(speeds: Pat
     saved = tmp_path / "fit.json"
     saved.write_text(capsys.readouterr().out, encoding="utf-8")
     predict = ("predict", "speed", str(saved))
-    assert "give --servers and --workers" in fails(capsys, *predict, "--servers", "2")
-    assert "give --servers and --workers" in fails(capsys, *predict, "--servers", "2", "--workers", "2", "--nodes", "1")
+    about = f"{saved} is a fit over servers and workers"
+    for argv, message in (
+        ([], f"missing: --servers and --workers, such as --servers 1..8: {about}"),
+        (["--servers", "2"], f"missing: --workers, such as --workers 1..8: {about}"),
+        (["--nodes", "2", "--workers", "2"], f"missing: --servers, such as --servers 1..8: {about}"),
+        (["--servers", "2", "--workers", "2", "--nodes", "1"], f"--nodes has no effect: {about}"),
+        (["--batch="], '--batch "": expected numbers of at least 1, such as 2,4 or 1..64'),
+        (["--servers=", "--workers", "2"], '--servers "": expected numbers of at least 1, such as 2,4 or 1..64'),
+    ):
+        assert fails(capsys, *predict, *argv) == f"error: {message}\n"
     assert '--workers "0..4"' in fails(capsys, *predict, "--servers", "2", "--workers", "0..4")
     assert "none of these configurations can run" in fails(capsys, *predict, "--servers", "2", "--workers", "64")
 

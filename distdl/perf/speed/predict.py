@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from distdl.core.errors import UserError, reason
+from distdl.core.errors import UserError
 from distdl.core.userfiles import read_text
 from distdl.perf.arrays import Array
 from distdl.perf.speed.placements import COLUMNS, Placements
@@ -52,7 +52,10 @@ def load(file: Path) -> SpeedFit:
         is_consistent = np.allclose(computed, np.array(recorded, float), rtol=1e-6, atol=1e-9)
         mid, low, high = fit.predict(fit.data.placements)
     except Exception as error:  # a damaged value can raise any exception
-        raise UserError(f"{file} is not what distdl fit speed --json prints: {reason(error)}") from None
+        why = f" ({error.args[0]} is missing)" if isinstance(error, KeyError) else ""
+        raise UserError(
+            f"{file} is not a fit written by distdl{why}: distdl fit speed MEASUREMENTS --json > FIT.json writes one"
+        ) from None
     is_ordered = (low <= mid).all() and (mid <= high).all() and (mid > 0).all() and np.isfinite(mid).all()
     if not is_consistent or not is_ordered:
         raise UserError(f"{file} was damaged or edited: its coefficients and residuals do not match; fit again")
