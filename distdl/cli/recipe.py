@@ -6,7 +6,8 @@ from typing import NoReturn
 from distdl.cli import help
 from distdl.cli.arguments import asks_for_help, overrides, take_flag
 from distdl.core.config import Config
-from distdl.core.profiles import DEFAULT_PROFILE, Recipe, leaves, read_profile, resolve, validate
+from distdl.core.layering import leaves
+from distdl.core.profiles import DEFAULT_PROFILE, Recipe, read_profile, resolve, validate
 from distdl.core.renamed import current_option
 
 PROG = "distdl train"

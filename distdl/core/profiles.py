@@ -7,24 +7,21 @@ dotted field name. `distdl.cli.recipe` makes both from a command line, and launc
 import dataclasses
 import functools
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from distdl.core.conditions import check_options, unused
-from distdl.core.config import Config
+from distdl.core.config import ComponentOptions, Config
 from distdl.core.errors import UserError, as_literal, nearest, shortened
+from distdl.core.layering import BATCH_FIELDS, TABLES, layered, leaves, merge, nested
 from distdl.core.renamed import current_name, current_names
 from distdl.core.userfiles import read_toml
 from distdl.core.validation import check
 
 DEFAULT_PROFILE = "digits"
-BATCH_FIELDS = {"batch_size", "global_batch"}
-"""The two fields of `data` for the batch size: either one replaces the other of the layer below."""
-TABLES = ("options",)
-"""Fields whose value is a table."""
 INVOCATION = ("out", "resume")
 """Fields of one call, not of the training: omitted from config.toml of the run folder."""
 
@@ -45,7 +42,9 @@ class Recipe:
             overridden = {
                 name: value for name, value in overridden.items() if name.removeprefix("data.") not in BATCH_FIELDS
             }
-        return dataclasses.replace(self, overrides={**overridden, **overrides})
+        overridden |= {name: _table(name, overridden[name]) for name in TABLES if name in overridden}
+        overrides = {**overrides, **{name: _table(name, overrides[name]) for name in TABLES if name in overrides}}
+        return dataclasses.replace(self, overrides=merge(overridden, overrides))
 
 
 def profiles(kind: str = "training") -> dict[str, Any]:
@@ -65,11 +64,12 @@ def resolve(recipe: Recipe, *, strategy: str) -> Config:
     base, profile_keys = read_profile(recipe.profile)
     config = validate(base, where=f'profile "{recipe.profile}"')
     overrides = {current_name(name): value for name, value in recipe.overrides.items()}
+    overrides |= {name: _table(name, overrides[name]) for name in TABLES if name in overrides}
     given = set(overrides)
     if given:
-        table = _nested(overrides)
+        table = nested(overrides)
         _forbid_unknown(table, "")
-        config = check(Config, _layered(dataclasses.asdict(config), table))
+        config = check(Config, layered(dataclasses.asdict(config), table))
     # A value that is the default has no effect either: the profile that a run folder keeps has every field.
     changed = (profile_keys | given) & set(_changed(Config(), config))
     for name, why in unused(config, strategy if config.strategy == "auto" else config.strategy).items():
@@ -102,7 +102,7 @@ def _read(name: str, parent: Path | None, seen: tuple[str, ...]) -> tuple[dict[s
     given = {name for name, _ in leaves(table)}
     if extends is not None:
         base, _ = _read(extends, file.parent if isinstance(file, Path) else None, (*seen, str(file)))
-        table = _layered(base, table)
+        table = layered(base, table)
     return table, given
 
 
@@ -137,6 +137,11 @@ def _forbid_unknown(table: Mapping[str, Any], where: str) -> None:
             raise UserError(f'{place}"{shortened(key)}" is not a key of distdl{hint}')
 
 
+def _table(name: str, value: Any) -> Mapping[str, Any]:
+    """The value of a field of `TABLES`: a table, or the texts of a command line."""
+    return check(ComponentOptions, value, name)
+
+
 def field_names(kind: type, prefix: str = "") -> Iterator[str]:
     """Dotted names of the fields of a configuration, including those of its sections."""
     for field in dataclasses.fields(kind):
@@ -144,48 +149,6 @@ def field_names(kind: type, prefix: str = "") -> Iterator[str]:
             yield from field_names(field.type, f"{prefix}{field.name}.")
         else:
             yield prefix + field.name
-
-
-def _nested(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """A table of tables from values by dotted name."""
-    table: dict[str, Any] = {}
-    for name, value in overrides.items():
-        *sections, key = name.split(".")
-        functools.reduce(lambda inner, section: inner.setdefault(section, {}), sections, table)[key] = value
-    return table
-
-
-def leaves(
-    table: Mapping[str, Any], prefix: str = "", *, tables: Collection[str] = TABLES, depth: int = 4
-) -> Iterator[tuple[str, Any]]:
-    """Dotted name and value of each field of a table of tables; names that are dotted already stay.
-
-    Args:
-        tables: names of fields whose value is a table.
-        depth: tables below this many levels count as values.
-    """
-    for name, value in table.items():
-        if isinstance(value, Mapping) and depth and prefix + name not in tables:
-            yield from leaves(value, f"{prefix}{name}.", tables=tables, depth=depth - 1)
-        else:
-            yield prefix + name, value
-
-
-def _layered(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge the table of a configuration with overriding values."""
-    data = over.get("data", {})
-    if isinstance(data, Mapping) and BATCH_FIELDS & data.keys():
-        others = {key: value for key, value in base.get("data", {}).items() if key not in BATCH_FIELDS}
-        base = {**base, "data": others}
-    return _merge(base, over)
-
-
-def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in over.items():
-        both = isinstance(value, Mapping) and isinstance(base.get(key), Mapping)
-        merged[key] = _merge(base[key], value) if both else value
-    return merged
 
 
 def _changed(old_config: Any, new_config: Any, prefix: str = "") -> Iterator[str]:

@@ -6,7 +6,8 @@ from typing import Any
 from distdl.core.config import Config
 from distdl.core.errors import UserError
 from distdl.core.format import Cell, written
-from distdl.core.profiles import DEFAULT_PROFILE, as_table, leaves, profiles, read_profile, validate
+from distdl.core.layering import leaves
+from distdl.core.profiles import DEFAULT_PROFILE, as_table, profiles, read_profile, validate
 from distdl.core.registry import rows
 from distdl.report.content import Section, Table
 from distdl.report.run_folder import Run

@@ -11,7 +11,7 @@ import torch
 
 from distdl.core.config import Config
 from distdl.core.errors import UserError
-from distdl.core.profiles import TABLES
+from distdl.core.layering import TABLES
 from distdl.data.dataset import DataSet
 from distdl.strategies.base import Strategy
 from distdl.strategies.text import gather_text

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from distdl.cli.recipe import from_command_line, recipe
 from distdl.core.config import Config
 from distdl.core.errors import UserError
-from distdl.core.profiles import Recipe, field_names, leaves
+from distdl.core.layering import leaves
+from distdl.core.profiles import Recipe, field_names
 from distdl.core.validation import check
 from distdl.launchers.job import arguments
 

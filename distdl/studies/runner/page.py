@@ -10,7 +10,7 @@ from typing import Any
 from distdl.core import registry
 from distdl.core.errors import UserError
 from distdl.core.format import Cell, duration
-from distdl.core.profiles import leaves
+from distdl.core.layering import leaves
 from distdl.report import schema
 from distdl.report.configuration import cell
 from distdl.report.content import Finding, Section, Table

@@ -13,7 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from distdl.core.config import Config
 from distdl.core.errors import UserError, nearest, shortened
-from distdl.core.profiles import field_names, leaves, profiles
+from distdl.core.layering import TABLES, leaves
+from distdl.core.profiles import Recipe, field_names, profiles
 from distdl.core.renamed import RENAMED
 from distdl.core.text import printable
 from distdl.core.userfiles import read_toml
@@ -47,7 +48,8 @@ def resolve(study: Study, *, profile: str = "", assignments: Sequence[str] = (),
         check_names(study, [key], "--set")
         kind = typing.get_type_hints(study.settings)[key]
         if kind == Overrides:
-            table[key] = {**dict(leaves(table.get(key, {}))), option: _override(f"{key}.{option}", option, value)}
+            previous = Recipe(overrides=dict(leaves(table.get(key, {}))))
+            table[key] = previous.updated(_override(f"{key}.{option}", option, value)).overrides
         elif option:
             raise UserError(f"--set {key}.{option}: {key} is a value, not a section")
         else:
@@ -133,12 +135,15 @@ def _is_section(kind: Any, value: Any) -> bool:
     return kind == Overrides and isinstance(value, Mapping)
 
 
-def _override(name: str, field: str, text: str) -> Any:
-    """Convert text of the command line to the type of a field of `Config`."""
+def _override(name: str, field: str, text: str) -> dict[str, Any]:
+    """A field of `Config` with a text of the command line, converted to its type."""
     if not field:
         raise UserError(f"--set {name} has no field: write {name}optim.lr=0.1")
+    table, _, setting = field.partition(".")
+    if table in TABLES:
+        return {table: check(_kind(table, f"--set {name}"), [f"{setting}={text}" if setting else text], name)}
     kind = _kind(field, f"--set {name}")
-    return check(kind, _value(kind, text), name)
+    return {field: check(kind, _value(kind, text), name)}
 
 
 def _kind(field: str, where: str) -> Any:
