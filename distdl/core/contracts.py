@@ -5,6 +5,12 @@ from typing import Any
 
 from distdl.core.errors import UserError, as_literal
 
+WITHOUT_GRADIENT = (
+    "returned a tensor that carries no gradient, so that nothing can be trained: compute it without detach(), item(), "
+    "numpy() and torch.no_grad()"
+)
+"""Message about the output of a network, or a loss, in training."""
+
 
 class ComponentError(UserError):
     """A component that cannot be called as its kind is, or that returns something else than its kind must."""

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 
 from distdl.core import factories
 from distdl.core.config import Config
-from distdl.core.contracts import described
+from distdl.core.contracts import WITHOUT_GRADIENT, described
 from distdl.core.factories import Factory
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -85,23 +85,16 @@ class BatchLoss:
     def _checked(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         with self._factory.calling():
             value = self._loss(logits, labels)
-        if problem := _problem(value, logits):
-            raise self._factory.fault(f"returned {problem}; expected a tensor of shape [] or [{len(labels)}]")
+        if (
+            not isinstance(value, torch.Tensor)
+            or value.shape not in ((), logits.shape[:1])
+            or not value.is_floating_point()
+        ):
+            raise self._factory.fault(f"returned {described(value)}; expected a tensor of shape [] or [{len(labels)}]")
+        if logits.requires_grad and torch.is_grad_enabled() and not value.requires_grad:
+            raise self._factory.fault(WITHOUT_GRADIENT)
         self._compute = self._loss
         return value
-
-
-def _problem(value: object, logits: torch.Tensor) -> str:
-    """The reason why the result of a loss cannot be reduced and trained on; empty if it can."""
-    if (
-        not isinstance(value, torch.Tensor)
-        or value.shape not in ((), logits.shape[:1])
-        or not value.is_floating_point()
-    ):
-        return described(value)
-    if logits.requires_grad and torch.is_grad_enabled() and not value.requires_grad:
-        return f"{described(value)} without a gradient"
-    return ""
 
 
 def _configured(factory: Factory, config: Config, *, training: bool) -> partial[torch.Tensor]:

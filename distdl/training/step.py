@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from distdl.core.config import Config
-from distdl.core.contracts import ComponentError, described
+from distdl.core.contracts import WITHOUT_GRADIENT, ComponentError, described
 from distdl.data.dataset import Batch
 from distdl.optim import schedules
 from distdl.optim.losses import Loss
@@ -87,6 +87,8 @@ class TrainStep:
                 f"model.name: {self._config.model.name} returned {described(logits)} in training; expected logits of "
                 f"shape [{count}, classes]"
             )
+        if not logits.requires_grad:
+            raise ComponentError(f"model.name: {self._config.model.name} {WITHOUT_GRADIENT}")
 
 
 def micro_batches(batch: Batch, parts: int) -> list[tuple[torch.Tensor, torch.Tensor]]:

@@ -38,6 +38,11 @@ def detached_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return logits.detach().mean()
 
 
+@torch.no_grad()
+def no_grad_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return logits.mean()
+
+
 def raising_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     raise ValueError("no such\nlabel")
 
@@ -59,6 +64,16 @@ class PairInTraining(nn.Linear):
     def forward(self, input: torch.Tensor) -> Any:
         logits = super().forward(input.flatten(1))
         return (logits, logits) if self.training else logits
+
+
+class DetachedModel(nn.Linear):
+    """A network whose output does not depend on its parameters for autograd."""
+
+    def __init__(self, *, classes: int, channels: int, image_size: int) -> None:
+        super().__init__(channels * image_size**2, classes)
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return super().forward(input.flatten(1)).detach()
 
 
 def text_schedule(epoch: float, done: float) -> str:
