@@ -22,7 +22,7 @@ import tyro
 from distdl.cli.__main__ import VERBS, main
 from distdl.cli.arguments import parse
 from distdl.cli.study import own_options, run
-from distdl.core import factories, registry
+from distdl.core import factories, registry, targets
 from distdl.core.components import COMPONENTS
 from distdl.core.errors import UserError
 from distdl.perf import hardware
@@ -128,11 +128,13 @@ def options(verb: str) -> tuple[Option, ...]:
 
 
 def command_line(option: Option, texts: list[str]) -> list[str]:
-    """Arguments of a subcommand: `texts` for one option, and valid values for the required ones."""
+    """Arguments of a subcommand: `texts` for one option, and valid values for the required ones and those before it."""
     positional, rest = [], []
     parameters = inspect.signature(function_of(option.verb)).parameters
-    for each in options(option.verb):
-        if each == option or parameters[each.parameter].default is inspect.Parameter.empty:
+    listed = options(option.verb)
+    for place, each in enumerate(listed):
+        is_before = not option.flag and not each.flag and place < listed.index(option)
+        if each == option or is_before or parameters[each.parameter].default is inspect.Parameter.empty:
             values = texts if each == option else as_arguments(valid(each.kind)) or []
             if not each.flag:
                 positional += values
@@ -197,7 +199,7 @@ FREE = ("slurm end state", "study run slurm")
 TEXTS = [
     option
     for option in OPTIONS
-    if option.kind in (str, tuple[str, ...]) and f"{option.verb} {option.label}" not in FREE
+    if option.kind in (str, str | None, tuple[str, ...]) and f"{option.verb} {option.label}" not in FREE
 ]
 
 
@@ -248,7 +250,7 @@ def component_settings() -> Iterator[tuple[str, str, str, Any]]:
     """Settings of distdl's components that are not fields of `Config`: parameters with a default."""
     for group, rows in COMPONENTS.items():
         for name, row in rows.items():
-            component = registry.load(row.factory, group)
+            component = targets.load(row.factory, group)
             target = component.__init__ if isinstance(component, type) else component
             filled = {use.rpartition(".")[2] for use in row.uses}
             for parameter in inspect.signature(target).parameters.values() if callable(component) else ():

@@ -2,37 +2,31 @@
 
 import fnmatch
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 
 from distdl.core import registry
 from distdl.core.console import PlainConsole
 from distdl.core.errors import EXIT_DONE, UserError
+from distdl.core.kinds import KINDS
 
-Group = Literal[
-    "models",
-    "datasets",
-    "losses",
-    "metrics",
-    "strategies",
-    "loaders",
-    "optimizers",
-    "schedules",
-    "augmentations",
-    "trackers",
-    "launchers",
-    "studies",
-]
+if TYPE_CHECKING:
+    Group = str
+else:
+    Group = Literal[tuple(KINDS)]
 
 
-def list_components(kind: tyro.conf.Positional[Group], pattern: tyro.conf.Positional[str] = "*") -> int:
+def list_components(kind: tyro.conf.Positional[Group | None] = None, pattern: tyro.conf.Positional[str] = "*") -> int:
     """List components by kind: models, datasets, losses, metrics, strategies, loaders, optimizers, ...
 
     Args:
-        kind: what to list.
+        kind: what to list; by default the kinds.
         pattern: shell pattern that the names match, such as 'resnet*'; quote it.
     """
+    if kind is None:
+        PlainConsole().print_rows([(each.group, f"for {each.where}") for each in KINDS.values()])
+        return EXIT_DONE
     if kind == "models":
         return list_models(pattern)
     if kind == "studies":
@@ -88,7 +82,7 @@ def _millions(parameters: int | None) -> str:
 
 def _print(kind: str, pattern: str, lines: Sequence[tuple[str, ...]]) -> None:
     if not lines:
-        raise UserError(f"no {registry.KINDS[kind].name} matches {pattern!r} (distdl list {kind} shows all)")
+        raise UserError(f"no {KINDS[kind].name} matches {pattern!r} (distdl list {kind} shows all)")
     PlainConsole().print_rows(lines)
     for sentence in registry.hidden(kind):
         PlainConsole(stderr=True).print(f"warning: {sentence}", soft_wrap=True)

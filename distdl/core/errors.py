@@ -22,7 +22,12 @@ class Failure(Exception):
 
 def nearest(word: str, known: Iterable[str], quote: str = '"') -> str:
     """`; did you mean "digits"?` with the known names that `word` may mean, or "" if there is none."""
-    matches = [f"{quote}{match}{quote}" for match in close_matches(word, known)]
+    return suggestion(close_matches(word, known), quote)
+
+
+def suggestion(names: Iterable[str], quote: str = '"') -> str:
+    """`; did you mean "digits"?` with these names, or "" if there is none."""
+    matches = [f"{quote}{name}{quote}" for name in names]
     if not matches:
         return ""
     *others, last = matches[:MOST_MATCHES] + ["..."] * (len(matches) > MOST_MATCHES)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from distdl.core import registry
+from distdl.core import registry, targets
 from distdl.core.contracts import ComponentError, described, is_protocol, joined, missing_methods, violation
 from distdl.core.errors import Failure, UserError, reason
 from distdl.core.kinds import KINDS, Kind, Row
@@ -36,7 +36,11 @@ class Factory:
     @property
     def parameters(self) -> Collection[str]:
         """Names of the callable's parameters."""
-        return Parameters(kind=self.kind, name=self.name, call=self.call).signature.parameters
+        return self._parameters.signature.parameters
+
+    @functools.cached_property
+    def _parameters(self) -> Parameters:
+        return Parameters(kind=self.kind, name=self.name, call=self.call)
 
     def fields(self, config: Any, section: str = "") -> dict[str, Any]:
         """The values of the fields that the row uses, by the last part of their name: arguments of the callable.
@@ -52,7 +56,7 @@ class Factory:
 
     def settings(self, options: Options = NO_OPTIONS, named: Collection[str] = ()) -> dict[str, Any]:
         """The component's settings: see `Parameters.settings`."""
-        return Parameters(kind=self.kind, name=self.name, call=self.call).settings(options, named)
+        return self._parameters.settings(options, named)
 
     def bound(self, options: Options = NO_OPTIONS, **named: Any) -> functools.partial[Any]:
         """The callable with `named` and its settings: what remains are the positional arguments of its kind.
@@ -92,7 +96,7 @@ class Factory:
         Raises:
             ComponentError: it is something else, or lacks a method or attribute.
         """
-        if self.kind.makes and (text := violation(made, registry.load(self.kind.makes, self.kind.where))):
+        if self.kind.makes and (text := violation(made, targets.load(self.kind.makes, self.kind.where))):
             raise self.fault(text)
         return made
 
@@ -117,14 +121,14 @@ def get(group: str, name: str, row: Row | None = None) -> Factory:
     """
     kind, row = KINDS[group], row or registry.find(group, name)
     registry.require_installed(group, name, row)
-    factory = Factory(kind=kind, name=name, row=row, call=registry.load(row.factory, kind.where))
+    factory = Factory(kind=kind, name=name, row=row, call=targets.load(row.factory, kind.where))
     if not callable(factory.call):
         raise factory.fault(f"is not callable: it is {described(factory.call)}")
     if isinstance(factory.call, type) and not kind.makes:
         arguments = ", ".join(kind.arguments)
         raise factory.fault(f"is {described(factory.call)}; expected a function of ({arguments}) or an instance")
     if isinstance(factory.call, type):
-        expected = registry.load(kind.makes, kind.where)
+        expected = targets.load(kind.makes, kind.where)
         if is_protocol(expected) and (missing := missing_methods(factory.call, expected)):
             raise factory.fault(f"is {described(factory.call)}, which has no {joined(missing)}")
     return factory

@@ -9,14 +9,8 @@ an error.
 """
 
 import functools
-import importlib
-import importlib.util
-import os
-import re
-import sys
 from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -25,12 +19,11 @@ from pydantic_core import PydanticCustomError
 
 from distdl.core.errors import UserError, nearest
 from distdl.core.kinds import KINDS, Row
+from distdl.core.targets import TARGET, is_installed, is_usable, load, no_module, no_target
 
 Options = Mapping[str, Any]
 """Settings of one component that are not fields of `Config`."""
 NO_OPTIONS: Options = MappingProxyType({})
-TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
-"""A component without a row: "package.module:callable"."""
 
 
 def rows(group: str) -> dict[str, Row]:
@@ -73,7 +66,7 @@ def find(group: str, name: str) -> Row:
         row, where = _listed(entries), kind.label(name, _package(entries[0]))
     else:
         raise UserError(f"{kind.where}: {unknown(group, name)}")
-    loaded = load(row.factory, where)
+    loaded = load(row.factory, where, functools.partial(is_usable, kind))
     row = loaded if isinstance(loaded, Row) else row
     if row.uses and not kind.fields:
         raise UserError(f"{kind.where}: {name} states `uses`, which has no effect for a {kind.name}: remove it")
@@ -84,20 +77,10 @@ def unknown(group: str, name: str) -> str:
     """The reason why a name is not a component: what it could be, the nearest name first."""
     kind = KINDS[group]
     if ":" in name or "/" in name or name.endswith(".py"):
-        return _no_target(name)
+        return no_target(name)
     known = [*kind.others, *rows(group)]
     listed = ", ".join(map(repr, known)) or "an installed component (there is none)"
     return f"{name!r} is not one of {listed}, nor package.module:callable{nearest(name, known)}"
-
-
-def _no_target(name: str) -> str:
-    module, _, attribute = name.partition(":")
-    guess = f"{module.removesuffix('.py').replace('/', '.').strip('.')}:{attribute or 'NAME'}"
-    if not TARGET.fullmatch(guess):
-        return f"{name!r} is not package.module:callable"
-    if not attribute:
-        return f"{name!r} names no callable: write package.module:callable, as in {guess}"
-    return f'{name!r} is not package.module:callable; did you mean "{guess}"? (the current folder is searched too)'
 
 
 def _shipped(group: str) -> dict[str, Row]:
@@ -112,45 +95,13 @@ def is_shipped(group: str, row: Row) -> bool:
     return row in _shipped(group).values()
 
 
-def load(target: str, where: str) -> Any:
-    """Import "package.module:attribute".
-
-    Args:
-        where: field or option that named it, for the message.
-    Raises:
-        UserError: if it cannot be imported, with the reason.
-    """
-    module_name, _, attribute = target.partition(":")
-    if reason := _no_module(target):
-        raise UserError(f"{where}: {reason}")
-    try:
-        module = importlib.import_module(module_name)
-    except UserError:
-        raise
-    except (Exception, SystemExit) as error:  # another package may raise anything when it is imported
-        what = " ".join(str(error).split())
-        raise UserError(f"{where}: cannot import {target}: {type(error).__name__}: {what}") from error
-    try:
-        return functools.reduce(getattr, attribute.split("."), module)
-    except AttributeError:
-        known = [f"{module_name}:{name}" for name in vars(module) if not name.startswith("_")]
-        message = f"{where}: cannot import {target}: there is no {attribute!r} in {module_name}{nearest(target, known)}"
-        raise UserError(message) from None
-
-
-def _add_current_folder() -> None:
-    """Modules of the current folder can be imported, as with `python -m`: the program `distdl` does not add it."""
-    if not {"", os.getcwd()} & set(sys.path):  # noqa: PTH109 - as in sys.path
-        sys.path.append(os.getcwd())  # noqa: PTH109
-
-
 def require_installed(group: str, name: str, row: Row) -> None:
     """Check, without importing it, that the package which a component needs is installed.
 
     Raises:
         UserError: it is not installed; with the command that installs it.
     """
-    if row.requires and not _module_exists(row.requires):
+    if row.requires and not is_installed(row.requires):
         how = f"; it comes with: {row.install}" if row.install else ""
         raise UserError(f"{KINDS[group].where}: {name} needs {row.requires}, which is not installed{how}")
 
@@ -173,29 +124,11 @@ def _known(group: str, name: str) -> str:
     if name in KINDS[group].others or name in _shipped(group):
         return name
     if TARGET.fullmatch(name):
-        if reason := _no_module(name):
+        if reason := no_module(name):
             raise PydanticCustomError("component", "{reason}", {"reason": reason})
     elif name not in _entries(group):
         raise PydanticCustomError("component", "{reason}", {"reason": unknown(group, name)})
     return name
-
-
-def _no_module(target: str) -> str:
-    """The reason why the module of a target cannot be found, with similar modules; empty if it can."""
-    _add_current_folder()
-    module, _, attribute = target.partition(":")
-    if _module_exists(module):
-        return ""
-    folder = Path.cwd()
-    similar = nearest(target, (f"{file.stem}:{attribute}" for file in folder.glob("*.py")))
-    return f"cannot import {target}: there is no module {module}, neither installed nor in {folder}{similar}"
-
-
-def _module_exists(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except Exception:  # a parent package that cannot be imported
-        return False
 
 
 def _entries(group: str) -> dict[str, list[EntryPoint]]:

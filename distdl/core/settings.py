@@ -34,7 +34,7 @@ class Parameters:
         """Key of the settings in `Config.options`."""
         return self.name if self.kind.several else self.kind.name
 
-    @property
+    @functools.cached_property
     def signature(self) -> inspect.Signature:
         """Signature of the callable.
 

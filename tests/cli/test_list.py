@@ -21,6 +21,19 @@ def test_models_have_parameters_in_millions_and_a_summary(capsys: pytest.Capture
     assert rows[4][3] == "torchvision: Deep Residual Learning for Image Recognition"
 
 
+def test_the_kinds_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = listed(capsys, "list")
+    assert [row[0] for row in rows] == list(KINDS)
+    assert rows[2][1:] == ["for", "loss"]
+
+
+@pytest.mark.parametrize(("kind", "hint"), [("nope", ""), ("model", '; did you mean "models"?'), ("", "")])
+def test_an_unknown_kind_is_answered_with_all(kind: str, hint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", kind]) == 2
+    expected = f"error: KIND: {kind!r} is not one of {', '.join(map(repr, KINDS))}{hint}\n"
+    assert capsys.readouterr().err == expected
+
+
 @pytest.mark.parametrize("group", sorted(KINDS.keys() - {"models"}))
 def test_every_kind_lists_its_rows(group: str, capsys: pytest.CaptureFixture[str]) -> None:
     if not COMPONENTS[group] and not KINDS[group].open:

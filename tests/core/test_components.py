@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from distdl.core import registry
+from distdl.core import registry, targets
 from distdl.core.components import COMPONENTS
 from distdl.core.config import Config
 from distdl.core.profiles import field_names
@@ -26,7 +26,7 @@ def test_every_kind_has_rows() -> None:
 
 @pytest.mark.parametrize(("name", "row"), ROWS.values(), ids=ROWS)
 def test_a_row_has_a_summary_a_factory_and_existing_fields(name: str, row: registry.Row) -> None:
-    assert registry.TARGET.fullmatch(row.factory) and row.factory.startswith("distdl.")
+    assert targets.TARGET.fullmatch(row.factory) and row.factory.startswith("distdl.")
     assert row.summary and row.summary.isprintable() and not row.summary.endswith(".")
     sections = {field.split(".")[0] for field in FIELDS if "." in field}
     assert set(row.uses) <= {*FIELDS, *sections}

@@ -5,7 +5,7 @@ import typing
 
 import pytest
 
-from distdl.core import registry
+from distdl.core import targets
 from distdl.core.components import COMPONENTS
 from distdl.core.config import Config
 from distdl.core.kinds import KINDS, Kind
@@ -41,4 +41,4 @@ def test_only_rows_of_some_kinds_list_fields(kind: Kind) -> None:
 def test_the_objects_that_a_kind_names_can_be_imported(kind: Kind) -> None:
     for target in filter(None, (kind.makes, kind.open)):
         pytest.importorskip("torch", reason="PyTorch is not installed")
-        assert registry.load(target, kind.where) is not None
+        assert targets.load(target, kind.where) is not None

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from distdl.cli.__main__ import main
-from distdl.core import registry
+from distdl.core import registry, targets
 from distdl.core.config import Config
 from distdl.core.errors import UserError
 from distdl.core.profiles import Recipe, resolve
@@ -43,7 +43,7 @@ def test_an_invalid_name_is_a_one_line_error(name: str, message: str) -> None:
 
 
 def test_the_nearest_module_in_the_current_folder_is_suggested(tmp_path: Path) -> None:
-    (tmp_path / "losses_of_mine.py").write_text("")
+    (tmp_path / "losses_of_mine.py").write_text("def f(): ...")
     with pytest.raises(UserError, match=r'loss: cannot import losses_of_min:f: .* did you mean "losses_of_mine:f"'):
         resolve(Recipe(overrides={"loss": "losses_of_min:f"}), strategy="single")
 
@@ -54,9 +54,9 @@ def test_a_failed_import_is_a_one_line_error(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(
         UserError, match=r"^loss: cannot import json:dump_: there is no 'dump_' .* mean \"json:dumps?\""
     ):
-        registry.load("json:dump_", "loss")
+        targets.load("json:dump_", "loss")
     with pytest.raises(UserError, match=r"^loss: cannot import script_of_mine:f: SystemExit: 3"):
-        registry.load("script_of_mine:f", "loss")
+        targets.load("script_of_mine:f", "loss")
 
 
 def test_other_packages_can_add_but_not_replace_rows(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,7 +91,7 @@ def of_wrong_type(kind: Any, metadata: tuple[Any, ...] = ()) -> Iterator[Any]:
 def valid(kind: Any) -> Any:
     """A value that a field of this type accepts; ranges contain 0.5 and 1."""
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    if origin is Annotated:
+    if origin in (Annotated, typing.Union, types.UnionType):
         return valid(inner[0])
     if origin is Literal:
         return inner[0]

@@ -25,15 +25,16 @@ from distdl.core import factories, registry
 from distdl.core.config import DataConfig
 from distdl.core.errors import UserError, nearest, reading
 from distdl.core.paths import data_root, root_origin
+from distdl.core.targets import TARGET
 from distdl.core.text import name as shown
 from distdl.data.dataset import DataSet, EncodedSplit, Raw
 from distdl.data.sets import contract, relabel, statistics
 from distdl.data.sets.catalog import CENTRAL_CROP, SETS, Source
 from distdl.data.storage import folders, shards
-from distdl.data.storage import splits as divide
 from distdl.data.storage.archives import ARCHIVES, is_archive
 from distdl.data.storage.download import build, download, find, find_archive, unpacked
 from distdl.data.storage.set_file import read_set_file
+from distdl.data.storage.splits import balanced, stratified
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation per channel with which torchvision's networks were trained."""
@@ -60,7 +61,7 @@ def load(config: DataConfig, options: Mapping[str, Any] | None = None, *, source
         raw = relabel.apply(config.labels, raw)
     train, validation = raw.train, raw.validation
     if config.validation:
-        remaining, selected = divide.stratified(train.labels, config.validation, config.split_seed)
+        remaining, selected = stratified(train.labels, config.validation, config.split_seed)
         if not len(remaining) or not len(selected):
             empty = "validation" if len(remaining) else "training"
             raise UserError(
@@ -78,7 +79,7 @@ def load(config: DataConfig, options: Mapping[str, Any] | None = None, *, source
             )
         train, validation = train[remaining], train[selected]
     if 0 < config.limit < len(train):
-        train = train[divide.balanced(train.labels, config.limit, config.split_seed)]
+        train = train[balanced(train.labels, config.limit, config.split_seed)]
     return DataSet(
         name=config.name,
         classes=raw.classes,
@@ -103,7 +104,7 @@ def source_of(name: str, root: Path | None = None, options: Mapping[str, Any] | 
     Raises:
         UserError: `name` is none of these.
     """
-    is_target = registry.TARGET.fullmatch(name) and not Path(name).exists()
+    is_target = TARGET.fullmatch(name) and not Path(name).exists()
     if name not in SETS and (is_target or name in registry.rows("datasets")):
         return _plugin_source(name, root, options)
     if options:

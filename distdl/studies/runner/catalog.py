@@ -1,6 +1,6 @@
 """The studies of the registry: distdl's own and those of other packages."""
 
-from distdl.core import registry
+from distdl.core import registry, targets
 from distdl.core.contracts import described
 from distdl.core.errors import UserError, nearest
 from distdl.studies.base import Study
@@ -21,7 +21,7 @@ def find(name: str) -> Study:
             "distdl.studies (distdl list studies shows all)"
         )
     row = registry.find(GROUP, name)
-    study = registry.load(row.factory, f'study "{name}"')
+    study = targets.load(row.factory, f'study "{name}"')
     if not isinstance(study, Study):
         raise UserError(f'study "{name}": {row.factory} is {described(study)}; expected a distdl.studies.base.Study')
     if study.name != name:

@@ -1,15 +1,25 @@
 """Settings and trials of study `scaling`."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
 
 from distdl.core import hosts
-from distdl.core.config import Count, Positive, Text
+from distdl.core.config import Count, Positive, StrategyName, Text
 from distdl.core.profiles import Recipe
 from distdl.studies.base import Repetitions, Trial
 
 SINGLE = "single"
 """Strategy of the single worker with which every other strategy is compared."""
+
+
+def _trains_on_all(strategy: str) -> str:
+    if strategy in ("auto", SINGLE, "ps"):
+        text = f"{strategy!r} does not train on each of several workers"
+        raise PydanticCustomError("component", "{reason}", {"reason": text})
+    return strategy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +30,7 @@ class ScalingSettings:
     """The training profile."""
     workers: tuple[Positive, ...] = (1, 2, 4)
     """Numbers of workers; one worker is always measured, for comparison."""
-    strategies: tuple[Literal["ddp", "horovod", "deepspeed"], ...] = ("ddp", "horovod")
+    strategies: tuple[Annotated[StrategyName, AfterValidator(_trains_on_all)], ...] = ("ddp", "horovod")
     """Strategies that synchronize the gradients of several workers."""
     mode: Literal["weak", "strong"] = "weak"
     """weak: `batch` is per worker; strong: it is the global batch size, divided among the workers and rounded up."""
@@ -75,7 +85,7 @@ def _trial(settings: ScalingSettings, workers: int, strategy: str, repeat: int) 
             settings.cores
         )  # otherwise each emulated host would pin its ranks to the first cores
     return Trial(
-        name=f"{strategy}-{workers}-seed{repeat}",
+        name=f"{strategy.replace(':', '.')}-{workers}-seed{repeat}",
         recipe=Recipe(profile=settings.profile, overrides=overrides),
         ranks=workers,
         hosts=settings.hosts if workers > 1 else "",

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from distdl.core.errors import UserError
 from distdl.report.content import Figure, Finding, Table
 from distdl.studies.base import Outcome
 from distdl.studies.runner import trial_lock as claim
 from distdl.studies.runner.process import command
+from distdl.studies.runner.settings import resolve
 from distdl.studies.scaling import STUDY, ScalingSettings, findings, trials
 from distdl.studies.scaling.results import amdahl, karp_flatt, repeats
 
@@ -98,6 +100,19 @@ def test_findings_from_known_times(tmp_path: Path) -> None:
     assert figures >= {"time", "speed-up", "efficiency", "loss", "accuracy", "accuracy-curve", "loss-curve"}
     published = next(part for part in parts if isinstance(part, Table) and part.name == "document")
     assert published.rows[1][2] == pytest.approx(610 / 324)
+
+
+def test_strategies_are_those_of_the_registry_that_train_on_all_workers() -> None:
+    allowed = resolve(STUDY, assignments=["strategies=ddp,horovod,deepspeed,json:dumps"])
+    assert len({trial.name for trial in trials(allowed) if trial.ranks == 2}) == 4 * 5
+    for name, problem in {
+        "auto": "'auto' does not train on each of several workers",
+        "single": "'single' does not train on each of several workers",
+        "ps": "'ps' does not train on each of several workers",
+        "dpd": "'dpd' is not one of ",
+    }.items():
+        with pytest.raises(UserError, match=f"^study scaling: strategies: {problem}"):
+            resolve(STUDY, assignments=[f"strategies=ddp,{name}"])
 
 
 def test_no_speed_up_is_not_reported_as_one(tmp_path: Path) -> None:
