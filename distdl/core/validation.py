@@ -119,7 +119,7 @@ def _bounded(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     inner = {key: value if key in _VALUES else _bounded(value) for key, value in schema.items()}
-    bounded = {**_BOUNDS.get(schema.get("type"), {}), **inner}
+    bounded: Any = {**_BOUNDS.get(schema.get("type"), {}), **inner}
     return no_info_before_validator_function(not_empty, bounded) if _is_path(schema) else bounded
 
 

@@ -164,12 +164,12 @@ class TestFinished:
         monkeypatch.chdir(tmp_path)
         tree(tmp_path / "one", labels=("cat", "d\\n o g"))
         assert self.call(verb, "--format", format) == 0
-        previous, shown = versions(tmp_path / "out"), capsys.readouterr().out
-        assert "complete" not in shown
+        previous, output = versions(tmp_path / "out"), capsys.readouterr().out
+        assert "complete" not in output
         assert self.call(verb, "--format", format) == 0
         assert versions(tmp_path / "out") == previous
-        shown = capsys.readouterr().out
-        assert "out is already complete, nothing was written: 10 images" in shown
+        output = capsys.readouterr().out
+        assert "out is already complete, nothing was written: 10 images" in output
 
     def test_another_option_or_source_is_named(
         self,
@@ -199,13 +199,15 @@ class TestFinished:
     def test_a_damaged_or_missing_file_is_written_again(self, format: str, verb: str, tmp_path: Path) -> None:
         name, out = tree(tmp_path / "one"), tmp_path / "out"
         WRITERS[format](name, out)
-        whole = content(out)
-        for file in sorted(name for name in whole if name.endswith((".tar", ".rec", ".jpg", ".png", "0.idx", ".npz"))):
+        complete = content(out)
+        for file in sorted(
+            name for name in complete if name.endswith((".tar", ".rec", ".jpg", ".png", "0.idx", ".npz"))
+        ):
             for damage in (Path.unlink, lambda place: place.write_bytes(b"damaged")):
                 if damage is Path.unlink or not file.endswith((".idx", ".npz")):
                     damage(out / file)
                     WRITERS[format](name, out)
-                    assert content(out) == whole, file
+                    assert content(out) == complete, file
 
     def test_images_that_were_left_out_are_reported_again(
         self,

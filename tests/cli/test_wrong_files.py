@@ -56,13 +56,13 @@ def message_of(capsys: pytest.CaptureFixture[str], verb: str, file: str) -> str:
 def test_a_wrong_file_is_one_line_that_names_it(
     verb: str, file: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    before = {*tmp_path.iterdir(), tmp_path / Path(VERBS[verb][1])}
+    previous = {*tmp_path.iterdir(), tmp_path / Path(VERBS[verb][1])}
     message = message_of(capsys, verb, file)
     assert message.startswith("error: ") and message.count("\n") == 1 and message.strip().isprintable(), message
     assert Path(VERBS[verb][1]).name in message
     for text in ("JSONDecodeError", "Expecting", "KeyError", "TypeError", "NotADirectory", "Traceback"):
         assert text not in message, message
-    assert {*tmp_path.iterdir()} <= before
+    assert {*tmp_path.iterdir()} <= previous
 
 
 @pytest.mark.parametrize("file", ["speeds", "profile", "a list", "a number", "cut off"])

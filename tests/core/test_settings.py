@@ -150,7 +150,7 @@ def from_texts(value: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("kind", BOUNDED, ids=str)
 def test_a_setting_without_a_range_has_that_of_the_fields_of_distdl(kind: Any) -> None:
-    """On a command line, in a profile and from Python."""
+    """The check is the same for a command line, a profile and Python."""
     factory, profile = with_setting(kind), Path("mine.toml")
     values = [value for value in invalid(kind) if not isinstance(value, str) or value in list(out_of_range(kind))]
     for value in values:

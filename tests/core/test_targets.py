@@ -12,7 +12,7 @@ from distdl.core.errors import UserError
 from distdl.core.profiles import Recipe, resolve
 
 OWN = """
-from json import dumps as written
+from json import dumps as dumper
 import torch
 LIMIT = 3
 def smooth_loss(logits, labels): ...
@@ -24,7 +24,7 @@ def smooth_optimizer(groups): ...
 
 
 @pytest.fixture(autouse=True)
-def own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def module(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A module of a user in the current folder, with an own path for this test."""
     monkeypatch.setattr(sys, "path", [each for each in sys.path if each not in ("", str(tmp_path))])
     name = f"own_{abs(hash(str(tmp_path)))}"
@@ -49,7 +49,7 @@ OWN_NAME = ""
         ("losses", "LIMITS", " (it has smooth_loss, smooth_optimizer)"),
         ("losses", "hidden", " (it has smooth_loss, smooth_optimizer)"),
         ("losses", "nope", " (it has smooth_loss, smooth_optimizer)"),
-        ("losses", "writen", '; did you mean "{own}:written"?'),
+        ("losses", "dumped", '; did you mean "{own}:dumper"?'),
     ],
 )
 def test_attributes_that_are_close_and_usable_are_suggested(group: str, attribute: str, message: str) -> None:
@@ -69,7 +69,7 @@ def test_a_package_is_not_listed() -> None:
     [
         ("{own}x:smooth_loss", '; did you mean "{own}:smooth_loss"?'),
         ("{own}x:SmoothLoss", '; did you mean "{own}:SmoothLoss"?'),
-        ("{own}x:written", '; did you mean "{own}:written"?'),
+        ("{own}x:dumper", '; did you mean "{own}:dumper"?'),
         ("{own}x:LIMIT", '; did you mean "{own}:LIMIT"?'),
         ("{own}x:nope", ""),
         ("broke:f", ""),

@@ -136,8 +136,9 @@ def pack(
 
 def _finished(folder: Path, plan: Path | None) -> SetFile | None:
     """The content of set.json if the packing is finished and every file in it, with index and table, is unchanged."""
-    described = read_set_file(folder) if plan == folder / FINISHED else None
-    for shard in described.shards() if described else ():
+    if plan != folder / FINISHED or (described := read_set_file(folder)) is None:
+        return None
+    for shard in described.shards():
         files = [(folder / shard.file).with_suffix(suffix) for suffix in (SUFFIX[described.kind], ".idx", ".npz")]
         if not all(file.is_file() for file in files) or file_sum(files[0]) != shard.sha256:
             return None
