@@ -21,6 +21,7 @@ import tyro
 
 from distdl.cli.__main__ import VERBS, main
 from distdl.cli.arguments import parse
+from distdl.cli.parameters import MAY_BE_EMPTY
 from distdl.cli.study import own_options, run
 from distdl.core import factories, registry, targets
 from distdl.core.components import COMPONENTS
@@ -109,6 +110,11 @@ def function_of(verb: str) -> Callable[..., Any]:
     return getattr(importlib.import_module(module), attribute)
 
 
+def plain(kind: Any) -> Any:
+    """A type without its markers, such as the names of an option in other programs."""
+    return plain(kind.__origin__) if hasattr(kind, "__metadata__") else kind
+
+
 @functools.cache
 def options(verb: str) -> tuple[Option, ...]:
     """Options of a subcommand that take a value, which flags do not."""
@@ -157,13 +163,14 @@ def test_options_and_studies_are_found() -> None:
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: f"{option.verb} {option.label}")
 def test_an_invalid_value_of_an_option_is_refused(option: Option) -> None:
-    """The types refuse the value before the subcommand is called."""
+    """The types refuse the value before the subcommand is called; an empty one is refused whatever the type."""
 
     @functools.wraps(function_of(option.verb))
     def accept(*args: Any, **named: Any) -> None:
         raise Accepted
 
-    for value in out_of_range(option.kind):
+    empty = () if not option.flag or MAY_BE_EMPTY in getattr(option.kind, "__metadata__", ()) else ("",)
+    for value in (*out_of_range(option.kind), *empty):
         if (texts := as_arguments(value)) is not None:
             with pytest.raises(UserError) as error:
                 parse(accept, command_line(option, texts), prog=f"distdl {option.verb}")
@@ -199,7 +206,9 @@ FREE = ("slurm end state", "study run slurm")
 TEXTS = [
     option
     for option in OPTIONS
-    if option.kind in (str, str | None, tuple[str, ...]) and f"{option.verb} {option.label}" not in FREE
+    if option.flag
+    and plain(option.kind) in (str, str | None, tuple[str, ...])
+    and f"{option.verb} {option.label}" not in FREE
 ]
 
 
@@ -218,12 +227,14 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("text", ["no\x1b[31m such", "é\n"])
+@pytest.mark.parametrize("text", ["no\x1b[31m such", "é\n", "", " "])
 @pytest.mark.parametrize("option", TEXTS, ids=lambda option: f"{option.verb} {option.label}")
 def test_a_text_that_is_not_in_the_notation_of_an_option_is_refused(
     option: Option, text: str, files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(files)
+    if not text and MAY_BE_EMPTY in getattr(option.kind, "__metadata__", ()):
+        return
     argv, dashes, inner = VALID[option.verb].partition("-- ")
     assert main([*option.verb.split(), *argv.split(), f"{option.flag}={text}", *dashes.split(), *inner.split()]) == 2
     message = capsys.readouterr().err

@@ -15,17 +15,20 @@ import re
 import types
 import typing
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, NotRequired, Required, TypedDict
 
-from distdl.cli.parameters import POSITIONAL_ONLY, any_number, flag_name
+from distdl.cli.after_dashes import misplaced
+from distdl.cli.parameters import MAY_BE_EMPTY, POSITIONAL_ONLY, any_number, flag_name, meaning
 from distdl.core.errors import UserError, as_literal, nearest
 
 HELP = ("-h", "--help")
 _TypedDict: Callable[..., Any] = TypedDict
 """A type checker knows only static TypedDicts; these are made of computed fields."""
+TRAINING = "arguments"
+"""Name of the parameter of a verb with the arguments of a training, after `--`."""
 _NUMBER = "a number"
 """Marks the text of an option that is later converted to a number."""
 
@@ -60,6 +63,7 @@ def parse(function: Callable[..., Any], argv: Sequence[str], prog: str = "", kno
     hints = typing.get_type_hints(function, include_extras=True)
     parameters = inspect.signature(function).parameters.values()
     values = _match({each.name: _argument(each, hints[each.name]) for each in parameters}, argv, prog, known)
+    _refuse_empty(function, values, hints)
     from distdl.core.validation import check
 
     for each in parameters:  # given fields of a dataclass override those of the default
@@ -69,6 +73,18 @@ def parse(function: Callable[..., Any], argv: Sequence[str], prog: str = "", kno
     checked = {name: check(hints[name], value, _shown_name(name, hints[name])) for name, value in values.items()}
     positional = [checked.pop(each.name) for each in parameters if each.kind is POSITIONAL_ONLY]
     return function(*positional, **checked)
+
+
+def _refuse_empty(function: Callable[..., Any], values: Mapping[str, Any], hints: Mapping[str, Any]) -> None:
+    """Refuse an option with an empty value, such as that of an unset shell variable, with its meaning.
+
+    Its default may be an empty text, so that its type would accept it.
+    """
+    for name in values:
+        flag = flag_name(name, hints[name])
+        is_empty = "" in values[name] if isinstance(values[name], list | tuple) else values[name] == ""
+        if is_empty and flag is not None and MAY_BE_EMPTY not in _markers(hints[name]):
+            raise UserError(f"{flag} is empty: give it a value, or omit it ({meaning(function, name)})")
 
 
 def overrides(kind: type, argv: Sequence[str], prog: str, **extra: Any) -> dict[str, Any]:
@@ -98,7 +114,10 @@ def _match(options: dict[str, Any], argv: Sequence[str], prog: str, known: Itera
     from tyro import _errors
 
     def refuse(event: _errors.ParseErrorEvent) -> NoReturn:
-        raise UserError(_message(event, argv, _options(options), list(known), prog))
+        from distdl.core.config import Config
+
+        training = _options({"profile": str, **_fields(Config)}) if TRAINING in options else ()
+        raise UserError(_message(event, argv, _options(options), list(known), prog, training))
 
     joined = _joined(argv, {flag for flag, hint in _options(options).items() if any_number(hint)})
     with _errors.on_parse_error(refuse):
@@ -134,7 +153,14 @@ def _group(hint: Any) -> list[str]:
     return ["a number" if _NUMBER in getattr(part, "__metadata__", ()) else "text" for part in parts]
 
 
-def _message(event: Any, argv: Sequence[str], options: dict[str, Any], known: Sequence[str], prog: str) -> str:
+def _message(
+    event: Any,
+    argv: Sequence[str],
+    options: dict[str, Any],
+    known: Sequence[str],
+    prog: str,
+    training: Collection[str] = (),
+) -> str:
     from tyro import _errors
 
     more, known = f" ({prog} --help shows all)" if prog else "", [*options, *known]
@@ -147,7 +173,10 @@ def _message(event: Any, argv: Sequence[str], options: dict[str, Any], known: Se
             option = next((token for token in unrecognized if token.startswith("-")), "").partition("=")[0]
             if surplus := "" if option else _surplus_value(unrecognized[0], argv, options):
                 return surplus + more
-            hint = _known_elsewhere(option, options) or nearest(option, known, quote="")
+            takes_value = {flag: not _is_switch(hint) for flag, hint in options.items()}
+            if message := misplaced(option, training, argv, takes_value, prog):
+                return message
+            hint = _known_elsewhere(option, options) or nearest(option, [*known, *training], quote="")
             return f"Unrecognized {'options' if option else 'arguments'}: {', '.join(unrecognized)}{hint or more}"
         case _errors.MissingArgs():
             names = ", ".join(_name(missing.arg) for missing in event.missing_arguments)

@@ -1,11 +1,15 @@
 """Parameters of a verb's function as options of the command line."""
 
 import inspect
+import re
 import types
 import typing
+from collections.abc import Callable
 from typing import Annotated, Any, NotRequired, Required
 
 POSITIONAL_ONLY = inspect.Parameter.POSITIONAL_ONLY
+MAY_BE_EMPTY = "may be empty"
+"""Marks an option that a script gives without a value if it has none. Other options with an empty value are refused."""
 
 
 def any_number(hint: Any) -> bool:
@@ -27,3 +31,10 @@ def flag_name(name: str, hint: Any) -> str | None:
         return None
     renamed = next((marker.name for marker in markers if getattr(marker, "name", None)), name)
     return f"--{renamed.replace('_', '-')}"
+
+
+def meaning(function: Callable[..., Any], name: str) -> str:
+    """The description of a parameter in the docstring of a function, on one line."""
+    text = inspect.getdoc(function) or ""
+    described = re.search(rf"^    {name}: (.*(?:\n {{5,}}.*)*)", text, re.MULTILINE)
+    return re.sub(r"(?<!\.)\.$", "", " ".join(described[1].split())) if described else "see --help"

@@ -4,9 +4,11 @@ import sys
 import time
 from datetime import datetime
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
+from distdl.cli.parameters import MAY_BE_EMPTY
 from distdl.cli.recipe import from_command_line
 from distdl.core.config import Config, Count, FilePath
 from distdl.core.errors import EXIT_DONE, UserError, reason
@@ -16,7 +18,7 @@ from distdl.launchers.ledger import LEDGER
 from distdl.launchers.slices import EXIT_OVER, Over, last_line
 
 
-def begin(arguments: tyro.conf.Positional[tuple[str, ...]], *, queued: str = "") -> int:
+def begin(arguments: tyro.conf.Positional[tuple[str, ...]], *, queued: Annotated[str, MAY_BE_EMPTY] = "") -> int:
     """Print the seconds after which the training of this slice must stop (0: no limit); exit 3 if there is no slice.
 
     Args:
@@ -43,7 +45,7 @@ def end(
     arguments: tyro.conf.Positional[tuple[str, ...]],
     *,
     code: Count,
-    state: str = "RUNNING/None",
+    state: Annotated[str, MAY_BE_EMPTY] = "RUNNING/None",
     log: FilePath | None = None,
 ) -> int:
     """Record the end of a slice: exit 0 if the job must be requeued, 3 if not.

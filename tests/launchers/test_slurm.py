@@ -87,6 +87,15 @@ def test_the_warning_time_is_a_small_part_of_a_slice() -> None:
     [
         (["--time", "soon"], '--time "soon" is not a time that Slurm accepts'),
         (["--time", "0:30"], "less than a minute"),
+        (["--time", "0"], "less than a minute"),
+        (
+            ["--time", ""],
+            "--time is empty: give it a value, or omit it (length of a slice in Slurm's notation (40, 2:00",
+        ),
+        (["--time", " "], '--time " " is not a time that Slurm accepts: write 40 (minutes), 2:00:00 or 1-12:00:00'),
+        (["--time", "-5"], '--time "-5" is not a time'),
+        (["--time", "1:2:3:4"], '--time "1:2:3:4" is not a time'),
+        (["--array", ""], "--array is empty"),
         (["--array", "1..4"], '--array "1..4" is not a list of indices'),
         (["--sbatch", "partition=a b"], "is not an option of sbatch"),
         (["--nodes", "0"], "--nodes = 0: must be greater than 0"),
