@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +16,7 @@ from distdl.core.config import Positive
 from distdl.core.errors import EXIT_DONE, EXIT_STOPPED, UserError, as_literal
 from distdl.core.registry import known_in
 from distdl.core.result import read_result
+from distdl.runtime.process import Terminated
 
 if TYPE_CHECKING:
     from distdl.launchers.job import Job
@@ -39,8 +41,8 @@ def launch(
 ) -> int:
     """Start a training with any launcher: print the command and run it; --dry-run only prints it.
 
-    The exit code is the launcher's, or 75 if the training was stopped by a signal (Ctrl-C); then the last line of the
-    output is the command that resumes it.
+    The exit code is the launcher's, or 75 if the training was stopped by a signal (Ctrl-C) or --max-time; then the last
+    line of the output is the command that resumes it. A signal before the first step gives 130 (Ctrl-C) or 143.
 
     Args:
         arguments: arguments of distdl train, after `--`.
@@ -71,8 +73,8 @@ def launch(
     previous = _result(out)
     code = start(with_, job, dry_run=dry_run)
     if code == EXIT_DONE or (result := _result(out)) == previous or result.get("status") != "stopped":
-        return code
-    print(f"resume with: {resume_command(out)}", flush=True)
+        return report_signal(code)
+    print(f"resume with: {resume_command(out.resolve())}", flush=True)
     return EXIT_STOPPED
 
 
@@ -143,6 +145,19 @@ def start(launcher: str, job: "Job", *, dry_run: bool) -> int:
     for command in commands:
         print(command.shell(), flush=True)
     return EXIT_DONE if dry_run else run(commands)
+
+
+def report_signal(code: int) -> int:
+    """Return an exit code of `start`, unless a signal has ended the launcher: it has printed nothing about it.
+
+    Raises:
+        KeyboardInterrupt, Terminated: for such a code; `run_command` prints one line.
+    """
+    if code == 128 + signal.SIGINT:
+        raise KeyboardInterrupt
+    if code == 128 + signal.SIGTERM:
+        raise Terminated
+    return code
 
 
 def _host_names(hosts: str) -> tuple[str, ...]:

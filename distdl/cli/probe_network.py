@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import tyro
 
 from distdl.cli.arguments import OtherNames
-from distdl.cli.launch import HOSTS, RANKS, new_job, start
+from distdl.cli.launch import HOSTS, RANKS, new_job, report_signal, start
 from distdl.core.config import Count, FilePath
 
 
@@ -44,4 +44,4 @@ def probe_network(
         return probe(device, json)
     argv = ("probe", "network", "--device", device, *(("--json", str(json.resolve())) if json else ()))
     job = new_job(argv, with_, hosts, nproc or (1 if hosts else 2), interface=interface, rate=rate, port=0)
-    return start(with_, dataclasses.replace(job, module="distdl.cli"), dry_run=False)
+    return report_signal(start(with_, dataclasses.replace(job, module="distdl.cli"), dry_run=False))

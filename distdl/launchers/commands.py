@@ -7,6 +7,7 @@ from distdl.core import factories
 from distdl.core.contracts import described
 from distdl.launchers.job import Command, Job, everywhere
 
+TORCHRUN = "distdl.launchers.torchrun"
 SRUN_OPTIONS = ("--kill-on-bad-exit=0", "--wait=20", "--cpu-bind=none")
 """After one rank ends, the others have 20 s: if srun killed them at once, the job would get their exit code. Ranks are
 pinned to cores by distdl, so that srun must not."""
@@ -29,7 +30,10 @@ def make_commands(launcher: str, job: Job) -> list[Command]:
 
 
 def torchrun(job: Job) -> list[Command]:
-    """torchrun, PyTorch's launcher: one agent per host, started by ssh, which starts and watches the host's ranks."""
+    """torchrun, PyTorch's launcher: one agent per host, started by ssh, which starts and watches the host's ranks.
+
+    `distdl.launchers.torchrun` is torchrun with the same arguments, but without its messages about a clean stop.
+    """
     return everywhere(job, [torchrun_agent(job)] * max(len(job.hosts), 1))
 
 
@@ -46,8 +50,8 @@ def torchrun_agent(job: Job, *, file: str = "") -> Command:
         endpoint = ("--rdzv_conf=store_type=file", f"--rdzv_endpoint={file}")
         if not file:
             endpoint = (f"--rdzv_endpoint={address}:{job.master_port}",)
-        rendezvous = (f"--nnodes={len(job.hosts)}", "--rdzv_backend=c10d", *endpoint, f"--rdzv_id=distdl-{job.run_id}")
-    agent = (job.program("torchrun"), *rendezvous, f"--nproc_per_node={job.nproc}")
+        rendezvous = (f"--nnodes={len(job.hosts)}", "--rdzv_backend=c10d", *endpoint, f"--rdzv_id={job.name}")
+    agent = (job.program("python"), "-m", TORCHRUN, *rendezvous, f"--nproc_per_node={job.nproc}")
     return Command(argv=(*agent, "-m", job.module, *job.argv), env=job.variables)
 
 

@@ -71,6 +71,11 @@ class Job:
     """Whether root starts the job, which mpirun needs an option for."""
 
     @property
+    def name(self) -> str:
+        """Name of the rendezvous, by which a rank on another host recognizes a job of `distdl launch`."""
+        return f"distdl-{self.run_id}"
+
+    @property
     def size(self) -> int:
         """Total number of ranks."""
         return self.nproc * max(len(self.hosts), 1)

@@ -5,23 +5,30 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import Any
 
-from distdl.core.errors import EXIT_DONE, UserError
+from distdl.core.errors import EXIT_DONE, EXIT_STOPPED, UserError
 from distdl.launchers.job import Command
 
 GRACE_S = 30.0
 """Seconds that the other commands have to exit after one has failed."""
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
+GENTLE = {signal.SIGINT: signal.SIGTERM, signal.SIGHUP: signal.SIGTERM}
+"""Signals that the launchers receive instead of the first Ctrl-C, and when the terminal is closed.
+
+Each launcher passes SIGTERM on to its ranks, which save and stop. It ends a program that has not started yet without a
+message: Python prints a traceback for SIGINT, and srun waits for a second one."""
 INTERRUPT = b"\x03"
 """Byte that Ctrl-C sends to a terminal: it interrupts the remote command of an ssh with a terminal."""
 
 
 def run(commands: Sequence[Command]) -> int:
     """Run commands to their end. Returns the exit code of the first one that failed, or 0.
+
+    If this process received a signal, a failure has the code 128 plus its number, except that of a clean stop.
 
     Raises:
         UserError: if a program is not installed.
@@ -32,7 +39,9 @@ def run(commands: Sequence[Command]) -> int:
         for name, text in command.files.items():
             Path(name).write_text(text, encoding="utf-8")
     reads_terminal = len(commands) == 1
-    return watch(_start(command, reads_terminal) for command in commands)
+    received: list[int] = []
+    code = watch((_start(command, reads_terminal) for command in commands), received, GENTLE)
+    return 128 + received[0] if received and code not in (EXIT_DONE, EXIT_STOPPED) else code
 
 
 def _start(command: Command, reads_terminal: bool) -> subprocess.Popen[Any]:
@@ -42,15 +51,26 @@ def _start(command: Command, reads_terminal: bool) -> subprocess.Popen[Any]:
     return subprocess.Popen(command.argv, env={**os.environ, **command.env}, stdin=stdin, start_new_session=True)
 
 
-def watch(processes: Iterable[subprocess.Popen[Any]]) -> int:
+def watch(
+    processes: Iterable[subprocess.Popen[Any]],
+    received: list[int] | None = None,
+    first: Mapping[int, int] = MappingProxyType({}),
+) -> int:
     """Wait for all processes. After one has failed, the others get SIGTERM if they have not exited within `GRACE_S`.
 
-    The signals of `FORWARDED` are forwarded, also while the iterable starts the processes. Returns the exit code of the
-    first process that failed, or 0.
+    The signals of `FORWARDED` are forwarded, also while the iterable starts the processes.
+
+    Args:
+        received: a list to which the received signals are added.
+        first: signals to forward instead of the first one that is received.
+    Returns:
+        The exit code of the first process that failed, or 0.
     """
-    received: list[int] = []
+    received = [] if received is None else received
+    pending: list[int] = []
 
     def receive(number: int, frame: FrameType | None) -> None:
+        pending.append(number if received else first.get(number, number))
         received.append(number)
 
     previous = {number: signal.signal(number, receive) for number in FORWARDED}
@@ -64,12 +84,12 @@ def watch(processes: Iterable[subprocess.Popen[Any]]) -> int:
                 if process.returncode and not code:
                     code, deadline = process.returncode, time.monotonic() + GRACE_S
             if time.monotonic() > deadline:
-                received.append(signal.SIGTERM)
+                pending.append(signal.SIGTERM)
                 deadline += GRACE_S
-            while received:
+            while pending:
                 for process in running:
-                    forward(process, received[0])
-                received.pop(0)
+                    forward(process, pending[0])
+                pending.pop(0)
             time.sleep(0.05)
     finally:
         for number, handler in previous.items():

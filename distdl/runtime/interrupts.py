@@ -28,5 +28,6 @@ class Importing:
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    os.write(2, b"error: interrupted\n")
+    if os.environ.get("RANK", "0") == "0":  # torchrun interrupts all its ranks: one line is enough
+        os.write(2, b"error: interrupted\n")
     os._exit(EXIT)

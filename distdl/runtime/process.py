@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 import errno
+import faulthandler
 import json
 import os
 import re
@@ -35,7 +36,7 @@ def run_command(command: Callable[[], int], *, debug: bool = False, rank: int = 
     Args:
         debug: keep the traceback of every error.
         rank: rank of this process. If all ranks fail for the same reason, only rank 0 should report it: the others
-            first wait for the launcher to end them.
+            first wait for the launcher to end them. An interrupt ends all ranks, and only rank 0 reports it.
     """
     try:
         return command()
@@ -47,6 +48,8 @@ def run_command(command: Callable[[], int], *, debug: bool = False, rank: int = 
         line, code = "terminated by SIGTERM", 128 + signal.SIGTERM
     except KeyboardInterrupt:
         line, code = "interrupted", 128 + signal.SIGINT
+        if rank:
+            return code
     except Exception as error:
         line, code = _line_and_code(error)
         if debug or not line:
@@ -111,12 +114,18 @@ def with_torchelastic_record(main: Callable[[], int]) -> Callable[[], int]:
     file = error_file()
     if file is None:
         return main
-    from torch.distributed.elastic.multiprocessing.errors import record
-
-    recorded = record(main)
 
     def recording() -> int:
-        code = recorded() or EXIT_DONE
+        with contextlib.suppress(Exception):  # as torch's own decorator; stderr may have no file descriptor
+            faulthandler.enable()
+        try:
+            code = main()
+        except Exception as error:
+            # Only here: `main` prepares the process before it imports torch, and reports most errors without it.
+            from torch.distributed.elastic.multiprocessing.errors import get_error_handler
+
+            get_error_handler().record_exception(error)
+            raise
         if code in IN_SUMMARY:
             message = {"message": IN_SUMMARY[code], "extraInfo": {"timestamp": str(int(time.time()))}}
             with contextlib.suppress(OSError):  # without the file the summary has no message

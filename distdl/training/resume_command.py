@@ -1,19 +1,25 @@
 """The command that resumes the training of this process."""
 
 import os
+import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from distdl.runtime.launch_env import has_launcher, is_part_of_job
+from distdl.runtime.launch_env import has_launcher, is_part_of_job, torchrun_job
 
 LAUNCHERS = ("torchrun", "horovodrun", "mpirun", "mpiexec", "deepspeed")
-LAUNCHER_MODULES = ("torch.distributed.run", "torch.distributed.launch")
+LAUNCHER_MODULES = ("torch.distributed.run", "torch.distributed.launch", "distdl.launchers.torchrun")
+OWN_JOB = re.compile(r"distdl-[0-9a-f]{16}")
+"""Matches the name of a job of `distdl launch` (`Job.name`), of which a rank on another host is no descendant."""
 
 
 def resume_command(out: Path) -> str:
-    """A shell command that resumes the run in `out`: the one that started it, with --out and --resume auto."""
+    """A shell command that resumes the run in `out`: the one that started it, with --out and --resume auto.
+
+    Empty for a rank of `distdl launch`, which prints its own command after all output of its launcher.
+    """
     return render(sys.argv, ancestors() if has_launcher() else [], os.environ, out)
 
 
@@ -31,7 +37,7 @@ def ancestors() -> list[list[str]]:
 
 
 def render(argv: Sequence[str], parents: Sequence[Sequence[str]], environ: Mapping[str, str], out: Path) -> str:
-    """Return the command, from the argv of this process and of the launchers above it.
+    """Return the command, from the argv of this process and of the launchers above it; "" under `distdl launch`.
 
     Args:
         argv: of this process, with the program first.
@@ -40,8 +46,8 @@ def render(argv: Sequence[str], parents: Sequence[Sequence[str]], environ: Mappi
             is not a complete command: a rank cannot be started alone.
         out: the run folder.
     """
-    if launch := next(filter(None, map(_own_launch, parents)), []):
-        return shlex.join(_resumed(launch, out))
+    if any(map(_own_launch, parents)) or OWN_JOB.fullmatch(torchrun_job(environ).run_id):
+        return ""
     launcher = next((line for line in parents if _is_launcher(line)), None)
     if launcher is not None:
         return shlex.join(_resumed(_shortened(launcher), out))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import terminal
 from debian import needs
 from distdl.cli.__main__ import main
 from distdl.core.registry import rows
@@ -118,6 +119,8 @@ def test_bad_input_is_one_line_before_anything_starts(argv: list[str], message: 
         (["--hosts=-oProxyCommand=true,h2"], '"-oProxyCommand=true" is not a host name'),
         (["--hosts", "node[01-04"], "brackets do not match"),
         (["--hosts", ","], "names no host"),
+        (["--hosts", ""], "--hosts is empty: give it a value, or omit it (host names as in node01,node02"),
+        (["--interface", ""], "--interface is empty"),
         (["--hosts", "localhost.localdomain,h1"], "network name instead of localhost"),
         (["--with", "mpirun", "--hosts", "fe80::1,h1"], "does not accept IPv6 addresses"),
         (["--port", "65536"], "--port = 65536: must be less than 65536"),
@@ -194,25 +197,36 @@ def test_torchrun_trains_on_this_machine() -> None:
     completed(Path("run"), ranks=2, strategy="ddp")
 
 
+LONG = ("--profile", "digits", "--epochs", "100000", "--telemetry.hz", "0", "--compute.threads", "1")
+
+
 def test_ctrl_c_ends_with_the_resume_command() -> None:
-    argv = ["--nproc", "2", "--", "--profile", "digits", "--epochs", "100000", *QUIET, "--log-every-s", "0"]
-    process = subprocess.Popen(
-        [*LAUNCH, *argv], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
-    runs = Path("runs")
-    wait_for(lambda: any(step_of(run) > 0 for run in runs.glob("digits-*")), 120, "the first step")
-    os.killpg(process.pid, signal.SIGINT)  # as from a terminal
-    text, _ = process.communicate(timeout=120)
-    (run,) = runs.glob("digits-*")
-    command = f"python -m distdl.cli launch {' '.join(argv)} --out {run} --resume auto"
-    assert (process.returncode, text.splitlines()[-1]) == (75, f"resume with: {command}"), text
+    """On a terminal, nothing but the launcher's command and the output of rank 0 is shown."""
+    code, text = terminal.run([*LAUNCH, "--nproc", "2", "--", *LONG], 200, interrupt_at=" img/s")
+    lines = [line for line in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text).splitlines() if line.strip()]
+    (run,) = Path("runs").glob("digits-*")
+    command = f"python -m distdl.cli launch --nproc 2 -- {' '.join(LONG)} --out {run.resolve()} --resume auto"
+    assert (code, lines[-1]) == (75, f"resume with: {command}"), text
+    assert lines[-2].startswith("stopped (SIGTERM) at step ")
+    assert lines[-3].startswith("run folder: ")
+    assert lines[1].startswith(("warning: other programs use ", "digits: digits-cnn on digits, ddp, 2 ranks")), text
+    assert text.count("resume with") == 1 and "Traceback" not in text and "OMP_NUM_THREADS" not in text
+    assert "\x1b[1mdigits\x1b[0m" in text, "rank 0 writes to the terminal itself"
     assert json.loads((run / "result.json").read_text(encoding="utf-8"))["status"] == "stopped"
-    again = launch(*shlex.split(command)[4:], "--max-time", "1")
-    assert again.returncode == 75, again.stderr
-    assert "stopped cleanly, not an error" in again.stderr, "torchrun's summary"
-    assert launch("--", "--out", str(run), "--epochs", "1").returncode == 1, (
-        "refused; result.json, with the status stopped, is older"
-    )
+    again = launch(*shlex.split(command)[4:], "--max-time", "1", "--progress", "none", cwd="/")
+    assert again.returncode == 75, "the command is valid in any folder"
+    assert [line for line in again.stderr.splitlines() if not line.startswith("warning: ")] == []
+    assert again.stdout.splitlines()[-1].startswith("resume with: python -m distdl.cli launch --nproc 2 -- ")
+    refused_run = launch("--", "--out", str(run), "--epochs", "1")
+    assert refused_run.returncode == 2
+    assert refused_run.stderr.startswith("error: ") and refused_run.stderr.count("\n") == 1
+
+
+def test_ctrl_c_before_the_training_has_started_is_one_line() -> None:
+    argv = [*LAUNCH, "--nproc", "2", "--", *LONG, "--out", "run"]
+    code, output = terminal.run(argv, 400, interrupt_at="\r\n")  # the end of the launcher's command
+    assert (code, output.splitlines()[1:]) == (130, ["error: interrupted"])
+    assert not Path("run").exists()
 
 
 @pytest.mark.slow
@@ -298,5 +312,5 @@ def test_a_process_that_fails_ends_the_others(monkeypatch: pytest.MonkeyPatch) -
 def test_the_name_of_this_machine_needs_no_ssh() -> None:
     hostname = socket.gethostname()
     near, far = torchrun(Job(hosts=(hostname, "elsewhere"), local_host=hostname))
-    assert near.argv[0] == "torchrun"
+    assert near.argv[:3] == ("python", "-m", "distdl.launchers.torchrun")
     assert far.argv[0] == "ssh"

@@ -1,5 +1,6 @@
 """Ctrl-C while modules are imported: one line, no traceback, and the previous handler is restored."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -34,6 +35,13 @@ def test_the_process_ends_with_one_line() -> None:
     done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "error: interrupted\n")
     assert EXIT == 130
+
+
+def test_of_several_ranks_only_the_first_reports_it() -> None:
+    for rank, line in (("0", "error: interrupted\n"), ("1", "")):
+        environ = {**os.environ, "RANK": rank}
+        done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, env=environ)
+        assert (done.returncode, done.stderr) == (130, line)
 
 
 def test_the_default_handler_returns_after_the_imports_and_after_an_error() -> None:

@@ -1,6 +1,7 @@
 """Errors of a command as one line with an exit code, and the exit of its process."""
 
 import errno
+import os
 import resource
 import subprocess
 import sys
@@ -115,6 +116,8 @@ def test_other_ranks_wait_before_they_print_their_error_and_rank(
     monkeypatch.setattr(time, "sleep", waits.append)
     assert run_command(lambda: raising(UserError("x")), rank=3) == 2
     assert (waits, capsys.readouterr().err) == ([2], "error: rank 3: x\n")
+    assert run_command(lambda: raising(KeyboardInterrupt()), rank=3) == 130
+    assert (len(waits), capsys.readouterr().err) == (1, ""), "rank 0 reports an interrupt"
     assert run_command(lambda: raising(UserError("x"))) == 2
     assert len(waits) == 1
 
@@ -149,3 +152,15 @@ def test_a_command_without_torchrun_is_not_wrapped(monkeypatch: pytest.MonkeyPat
     with pytest.raises(ArithmeticError):
         with_torchelastic_record(lambda: raising(ArithmeticError("no")))()
     assert "ArithmeticError" in (tmp_path / "error.json").read_text()
+
+
+def test_a_rank_of_torchrun_prepares_itself_before_torch_is_imported(tmp_path) -> None:
+    """torch reads the limits of its threads' waiting when it is imported."""
+    code = (
+        "import sys; from distdl.runtime.process import with_torchelastic_record; "
+        "sys.exit(with_torchelastic_record(lambda: 3 if 'torch' in sys.modules else 75)())"
+    )
+    environ = {**os.environ, "TORCHELASTIC_ERROR_FILE": str(tmp_path / "error.json")}
+    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True)
+    assert done.returncode == 75, done.stderr
+    assert "stopped cleanly" in (tmp_path / "error.json").read_text()

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from distdl.launchers.job import Job
 from distdl.training.resume_command import render
 
 TORCHRUN = ["/venv/bin/python", "/venv/bin/torchrun", "--nproc_per_node=2", "-m", "distdl.train", "--epochs", "3"]
@@ -19,21 +20,31 @@ CASES = {
     "torchrun": (["train.py"], [["sh"], TORCHRUN], {}, "torchrun --nproc_per_node=2 -m distdl.train --epochs 3"),
     "python -m distdl.cli": (["/x/distdl/cli/__main__.py", "train"], [], {}, "python -m distdl.cli train"),
     "distdl launch": (["/venv/bin/distdl", "launch", "--nproc", "2"], [], {}, "distdl launch --nproc 2 --"),
-    "a rank of distdl launch": (
+    "torchrun of distdl": (
         ["train.py"],
-        [TORCHRUN, ["/venv/bin/python", "/venv/bin/distdl", "launch", "--nproc", "2", "--", "--epochs", "3"]],
-        {"WORLD_SIZE": "2"},
-        "distdl launch --nproc 2 -- --epochs 3",
-    ),
-    "a rank of python -m distdl.cli launch": (
-        ["train.py"],
-        [["/venv/bin/python", "-m", "distdl.cli", "launch", "--", "--out", "a"]],
-        {},
-        "python -m distdl.cli launch --",
+        [["/venv/bin/python", "-m", "distdl.launchers.torchrun", "--standalone", "-m", "distdl.train"]],
+        {"TORCHELASTIC_RUN_ID": "distdl-123456789"},  # the id of launch/torchrun.sh
+        "python -m distdl.launchers.torchrun --standalone -m distdl.train",
     ),
     "unknown launcher": (["train.py"], [["slurmstepd"]], {"WORLD_SIZE": "4"}, "the same command, with"),
     "horovodrun on another host": (["train.py"], [["sshd"]], {"HOROVOD_SIZE": "4"}, "the same command, with"),
 }
+
+
+LAUNCH = {
+    "distdl launch": (
+        [TORCHRUN, ["/venv/bin/python", "/venv/bin/distdl", "launch", "--nproc", "2", "--", "--epochs", "3"]],
+        {"WORLD_SIZE": "2"},
+    ),
+    "python -m distdl.cli launch": ([["/venv/bin/python", "-m", "distdl.cli", "launch", "--", "--out", "a"]], {}),
+    "another host": ([TORCHRUN, ["sshd"]], {"TORCHELASTIC_RUN_ID": Job().name}),
+}
+
+
+@pytest.mark.parametrize("name", LAUNCH)
+def test_a_rank_of_a_launch_leaves_the_command_to_the_launch(name: str) -> None:
+    parents, environ = LAUNCH[name]
+    assert render(["train.py", "--epochs", "3"], parents, environ, Path("run")) == ""
 
 
 @pytest.mark.parametrize("name", CASES)

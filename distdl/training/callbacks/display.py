@@ -114,12 +114,10 @@ def position(trainer: Training) -> str:
 
 
 def stopped_at(trainer: Training) -> str:
-    """Two lines about a training that was stopped: its position and checkpoint, and the command that resumes it."""
-    checkpoint = trainer.checkpoints.list()[-1]
-    return (
-        f"stopped ({trainer.stop.reason or 'another rank'}) at {position(trainer)}; checkpoint {checkpoint}\n"
-        f"resume with: {resume_command(trainer.run.path)}"
-    )
+    """Lines about a training that was stopped: its position and checkpoint, and the command that resumes it, if any."""
+    checkpoint, command = trainer.checkpoints.list()[-1], resume_command(trainer.run.path)
+    line = f"stopped ({trainer.stop.reason or 'another rank'}) at {position(trainer)}; checkpoint {checkpoint}"
+    return f"{line}\nresume with: {command}" if command else line
 
 
 def split_sizes(dataset: DataSet, validation: float) -> str:

@@ -1,0 +1,73 @@
+"""Signals on their way from `distdl launch` to its launcher."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from jobs import wait_for
+
+RUN = """
+import subprocess, sys
+from distdl.launchers.job import Command
+from distdl.launchers.run import run, watch
+argv = sys.argv[2:]
+if sys.argv[1] == "run":
+    sys.exit(run([Command(argv=tuple(argv))]))
+sys.exit(watch([subprocess.Popen(argv, start_new_session=True)]))
+"""
+LAUNCHER = """
+for name in INT HUP USR2; do trap "echo $name >> received" $name; done
+trap 'echo TERM >> received; exit CODE' TERM
+touch started
+while :; do sleep 0.05; done
+"""
+PYTHON = "import time; open('started', 'w').close(); time.sleep(100)"
+
+
+def interrupted(argv: Sequence[str], *numbers: int, how: str = "run") -> tuple[int, str]:
+    """Run a launcher, and send signals to the process that runs it. Returns its exit code and its output on stderr."""
+    with subprocess.Popen([sys.executable, "-c", RUN, how, *argv], stderr=subprocess.PIPE, text=True) as process:
+        wait_for(Path("started").exists, 60, "the launcher")
+        for count, number in enumerate(numbers, start=1):
+            process.send_signal(number)
+            wait_for(lambda count=count: process.poll() is not None or len(received()) == count, 60, "the signal")
+        errors = process.communicate(timeout=60)[1]
+    return process.returncode, errors
+
+
+def launcher(code: int) -> list[str]:
+    """A launcher that writes down its signals, and ends with `code` at SIGTERM."""
+    return ["sh", "-c", LAUNCHER.replace("CODE", str(code))]
+
+
+def received() -> list[str]:
+    return Path("received").read_text(encoding="utf-8").split() if Path("received").exists() else []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_the_launcher_gets_sigterm(number: int) -> None:
+    assert interrupted(launcher(7), number) == (128 + number, "")
+    assert received() == ["TERM"]
+
+
+def test_further_signals_are_passed_on_unchanged() -> None:
+    assert interrupted(launcher(7), signal.SIGUSR2, signal.SIGINT, signal.SIGTERM) == (128 + signal.SIGUSR2, "")
+    assert received() == ["USR2", "INT", "TERM"]
+
+
+@pytest.mark.parametrize("code", [0, 75])
+def test_the_code_of_a_training_that_completed_or_stopped_is_kept(code: int) -> None:
+    assert interrupted(launcher(code), signal.SIGINT) == (code, "")
+
+
+def test_a_program_that_has_not_started_yet_ends_without_a_traceback() -> None:
+    assert interrupted([sys.executable, "-c", PYTHON], signal.SIGINT) == (130, "")
+
+
+def test_a_command_on_emulated_hosts_gets_ctrl_c_itself() -> None:
+    argv = ["sh", "-c", "trap 'exit 9' INT; touch started; while :; do sleep 0.05; done"]
+    assert interrupted(argv, signal.SIGINT, how="watch") == (9, "")
