@@ -39,11 +39,12 @@ def error(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 def test_a_value_that_is_not_callable_is_refused(
     group: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if group == "studies":  # a value, not a callable, and known by an entry point only
+    if group == "studies":  # a value, not a callable
         register(tmp_path / "site", f"thing = {PARTS}:THING")
         monkeypatch.syspath_prepend(tmp_path / "site")
-        expected = f'study "thing": {PARTS}:THING is an int (3); expected a distdl.studies.base.Study'
-        assert error(capsys, *argv(group, "thing")) == expected
+        for name in ("thing", f"{PARTS}:THING"):
+            expected = f'study "{name}": {PARTS}:THING is an int (3); expected a distdl.studies.base.Study'
+            assert error(capsys, *argv(group, name)) == expected
         return
     expected = f"{KINDS[group].where}: {PARTS}:THING is not callable: it is an int (3)"
     assert error(capsys, *argv(group, f"{PARTS}:THING")) == expected
@@ -53,9 +54,6 @@ def test_a_value_that_is_not_callable_is_refused(
 @pytest.mark.parametrize("group", sorted(KINDS))
 def test_a_component_that_cannot_be_imported_is_refused(group: str, capsys: pytest.CaptureFixture[str]) -> None:
     where = KINDS[group].where
-    if group == "studies":
-        assert 'study "no_such:STUDY" is not known' in error(capsys, *argv(group, "no_such:STUDY"))
-        return
     message = error(capsys, *argv(group, "no_such_module:part"))
     assert message.startswith(f"{where}: cannot import no_such_module:part: ")
     message = error(capsys, *argv(group, f"{PARTS}:THINK"))
@@ -175,3 +173,46 @@ MEMBERS = {
 def test_the_first_invalid_field_of_a_data_set_is_named(message: str, changes: dict[str, object]) -> None:
     assert problem(small_set(**changes)).startswith(message)
     assert problem(small_set()) == ""
+
+
+STUDY = """
+from distdl.report.content import Finding, Section
+from distdl.studies.base import Study, Trial
+from dataclasses import dataclass
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    numbers: tuple[int, ...] = (1, 2)
+
+def trials(settings):
+    return [Trial(name=f"n{each}", call="squares:square", settings={"number": each}) for each in settings.numbers]
+
+def square(folder, table):
+    return {"square": table["number"] ** 2}
+
+def findings(settings, outcomes):
+    squares = [outcome.result["square"] for outcome in outcomes.values() if outcome.completed]
+    return [Section(title="Squares", parts=(Finding(text=f"The squares are {squares}.", n=len(squares)),))]
+
+STUDY = Study(
+    name="squares", summary="squares of numbers", settings=Settings, quick={}, trials=trials, findings=findings
+)
+"""
+
+
+def test_a_study_of_the_current_folder_is_run_shown_and_resumed(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Its folder names it as the command does, so that every subcommand finds it again."""
+    (tmp_path / "squares.py").write_text(STUDY, encoding="utf-8")
+    assert main(["study", "run", "squares:STUDY", "--numbers", "3,4"]) == 0
+    assert "The squares are [9, 16]." in capsys.readouterr().out
+    folder = tmp_path / "runs" / "studies" / "squares.STUDY"
+    assert 'study = "squares:STUDY"' in (folder / "study.toml").read_text(encoding="utf-8")
+    assert main(["study", "show", str(folder)]) == 0
+    assert "squares:STUDY: 2 of 2 trials completed" in capsys.readouterr().out
+    assert main(["report", str(folder)]) == 0
+    assert "squares of numbers" in (folder / "report.html").read_text(encoding="utf-8")
+    assert main(["study", "run", "squares:STUDY", "--out", str(folder)]) == 0
+    capsys.readouterr()
+    assert error(capsys, "study", "run", "squares:STUDY", "--numbers", "many").endswith("number")

@@ -125,7 +125,7 @@ def run(
     """Run or resume a study. The same command on other hosts with the same file system shares the work.
 
     Args:
-        name: name of the study (distdl study list).
+        name: name of the study (distdl study list), or package.module:STUDY.
         profile: settings from profiles/studies/NAME-PROFILE.toml or a TOML file.
         set: settings as key=value; each is also an option (--key value).
         jobs: number of trials at the same time; 0: one per GPU of --gpus, or one without GPUs.
@@ -133,8 +133,8 @@ def run(
         slurm: submit it as an array of Slurm jobs that share the folder: options of sbatch in quotes, as
             "--array=0-3 --gpus=1 --time=2:00:00".
         quick: a small version, which runs in minutes on two cores.
-        out: the study's folder; by default runs/studies/NAME, or NAME-quick. An existing folder keeps its settings if
-            none are given.
+        out: the study's folder; by default runs/studies/NAME, or NAME-quick, with a dot instead of a colon. An existing
+            folder keeps its settings if none are given.
         leave: exit when no trial is left to start, without waiting for those of other processes.
     """
     from distdl.studies.runner import needs
@@ -149,7 +149,7 @@ def run(
     names = () if slurm else _gpus(gpus)
     if names and jobs > len(names):
         raise UserError(f"--jobs {jobs}: --gpus names only {len(names)}")
-    path = out or Path("runs/studies") / (f"{name}-quick" if quick else name)
+    path = out or Path("runs/studies") / f"{name.replace(':', '.')}{'-quick' * quick}"
     if out and (out / STUDY).exists() and not (profile or set or quick):
         folder = StudyFolder.open(out)
         if folder.study.name != name:

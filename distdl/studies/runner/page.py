@@ -190,8 +190,8 @@ def _summary(name: str) -> str:
     from distdl.studies.runner import catalog
 
     row = registry.rows("studies").get(name)
-    if row is None or registry.is_shipped("studies", row):
-        return row.summary if row else ""
+    if row is not None and registry.is_shipped("studies", row):
+        return row.summary
     try:
         return catalog.find(name).summary
     except UserError:
