@@ -5,35 +5,38 @@ import shlex
 from collections.abc import Container, Mapping, Sequence
 
 
-def misplaced(option: str, training: Container[str], argv: Sequence[str], own: Mapping[str, bool], prog: str) -> str:
+def misplaced(
+    option: str, training: Container[str], argv: Sequence[str], verb_options: Mapping[str, bool], prog: str
+) -> str:
     """The error for an option of the training before `--`, with the corrected command; empty for another option.
 
     Args:
         option: an option that the command does not have.
         training: options of the training.
         argv: all arguments of the command.
-        own: options of the command, and whether each takes a value.
+        verb_options: options of the command, and whether each takes a value.
         prog: the command as typed.
     """
     if _positive(option) not in training:
         return ""
-    corrected = shlex.join([*prog.split(), *_moved(argv, own)])
+    corrected = shlex.join([*prog.split(), *_moved(argv, verb_options)])
     return f"{option} is an option of the training, which follows after --: {corrected}"
 
 
-def _moved(argv: Sequence[str], own: Mapping[str, bool]) -> list[str]:
+def _moved(argv: Sequence[str], verb_options: Mapping[str, bool]) -> list[str]:
     """The arguments, with all that are not options of the command behind `--`."""
     end = list(argv).index("--") if "--" in argv else len(argv)
-    before: list[str] = []
-    after: list[str] = []
-    place = after
+    verb_argv: list[str] = []
+    training_argv: list[str] = []
+    place = training_argv
     for argument in argv[:end]:
-        if argument.startswith("--"):
-            place = before if _positive(argument) in own else after
+        is_option = argument.startswith("--")
+        if is_option:
+            place = verb_argv if _positive(argument) in verb_options else training_argv
         place.append(argument)
-        if place is before and ("=" in argument or not own.get(_positive(argument), True)):
-            place = after
-    return [*before, "--", *after, *argv[end + 1 :]]
+        if is_option and ("=" in argument or not verb_options.get(_positive(argument), True)):
+            place = training_argv
+    return [*verb_argv, "--", *training_argv, *argv[end + 1 :]]
 
 
 def _positive(option: str) -> str:

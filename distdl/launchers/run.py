@@ -16,7 +16,7 @@ from distdl.launchers.job import Command
 GRACE_S = 30.0
 """Seconds that the other commands have to exit after one has failed."""
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
-GENTLE = {signal.SIGINT: signal.SIGTERM, signal.SIGHUP: signal.SIGTERM}
+GENTLE: Mapping[int, int] = {signal.SIGINT: signal.SIGTERM, signal.SIGHUP: signal.SIGTERM}
 """Signals that the launchers receive instead of the first Ctrl-C, and when the terminal is closed.
 
 Each launcher passes SIGTERM on to its ranks, which save and stop. It ends a program that has not started yet without a

@@ -20,8 +20,8 @@ MOVED = {
 @pytest.mark.parametrize("argv", MOVED)
 def test_all_that_is_not_of_the_command_is_moved(argv: str) -> None:
     option = next(part for part in argv.split() if part.startswith(("--epochs", "--optim", "--data")))
-    words = shlex.split(argv)
-    message = misplaced(option.partition("=")[0], TRAINING, words, OWN, "run")
+    typed = shlex.split(argv)
+    message = misplaced(option.partition("=")[0], TRAINING, typed, OWN, "run")
     assert message.endswith(f" is an option of the training, which follows after --: run {MOVED[argv]}")
 
 
