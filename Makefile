@@ -1,5 +1,5 @@
 # make train      set up .venv with distdl in it and train handwritten digits on two processes
-# make test       run the tests, in minutes;  make test-all adds the slow proofs
+# make test       run the tests, in minutes;  make test-all adds the slow tests
 # make lint       ruff, import-linter, codespell, tools/plain_english.py, pyright;  make format fixes what ruff can fix
 # make docs       build the site in build/site;  make gallery runs each study's quick version: build/gallery
 

@@ -1,17 +1,17 @@
-/* A small NVML for machines without a GPU: it answers from the text file $NVML_FAKE_STATE, read anew whenever it changes.
+/* A small NVML for machines without a GPU: its values are in the text file $NVML_FAKE_STATE, read again when it changes.
  *
- *   count 2                  devices; 0.uuid GPU-..., 0.name ..., 0.power 250000, ... what device 0 answers
- *   0.mig 1                  device 0 is cut into slices; 0.mig.1.uuid MIG-..., 0.mig.1.gi 5, 0.mig.1.ci 0
- *   0.gpm.2 1e6              the running total behind GPM metric 2: a metric is the difference of two samples
+ *   count 2                  devices; 0.uuid GPU-..., 0.name ..., 0.power 250000, ...: values of device 0
+ *   0.mig 1                  device 0 is divided into slices; 0.mig.1.uuid MIG-..., 0.mig.1.gi 5, 0.mig.1.ci 0
+ *   0.gpm.2 1e6              the counter of GPM metric 2: a metric is the difference of two samples
  *   0.field.138 77           a field value; 0.field32.197 makes it 32 bits wide
  *   0.fails.power 15         the error code that a call returns; 0.fails.all for every call of device 0
  *
  * $NVML_FAKE_FAILS "nvmlDeviceGetName 1 4" makes one function return code 4 for device 1; * stands for every function, -1
  * for every device.
  *
- * What the file does not name is not supported, as with a real driver. nvml_fake_users() tells how many have
- * initialized the library and not shut it down. Structures follow NVIDIA's public ABI (https://docs.nvidia.com/deploy/nvml-api).
- * -DOLD_DRIVER leaves out the functions that drivers before 535 lack.
+ * Values that are not in the file are not supported, as by a driver. nvml_fake_users() returns how many times the library
+ * was initialized and not shut down. Structures follow NVIDIA's public ABI (https://docs.nvidia.com/deploy/nvml-api).
+ * -DOLD_DRIVER omits the functions that drivers before 535 do not have.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -295,7 +295,7 @@ int nvmlDeviceGetFieldValues(Handle *device, int count, Field *fields)
         fields[i].type = 3;
         if (!(fields[i].result = value_of(device, name, &value)))
             fields[i].value.u64 = (unsigned long long)value;
-        /* NVLink's totals are a link's, or all links' for this scope alone. */
+        /* NVLink totals are those of one link; only this scope gives those of all links. */
         if ((fields[i].id == 138 || fields[i].id == 139) && fields[i].scope != 0xFFFFFFFFu)
             fields[i].result = INVALID;
     }
