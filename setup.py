@@ -9,7 +9,7 @@ EXTRAS = {
     "deepspeed": ["deepspeed>=0.19"],
     "large-batch": ["timm>=1.0"],
     "tensorboard": ["tensorboard>=2.18"],
-    # The wheel has 424 MB, so that "all" does not include it. On machines with CUDA 12 install nvidia-dali-cuda120 instead.
+    # The wheel has 424 MB, so "all" does not include it. On machines with CUDA 12 install nvidia-dali-cuda120 instead.
     "dali": ["nvidia-dali-cuda130>=2.0"],
     # torch depends on jinja2 too; it is listed because report/page.html is a template of it.
     "report": ["vl-convert-python>=1.9", "jinja2>=3.1"],
