@@ -75,6 +75,9 @@ class DeepSpeed(DDP):
         import deepspeed
 
         deepspeed.utils.logger.setLevel("ERROR")
+        if self.world.device.type == "cpu":
+            # DeepSpeed compiles an all-reduce for inference, which takes minutes, if this table contains it.
+            setattr(deepspeed.ops, "__compatible_ops__", {})  # noqa: B010 - the module creates it when it is read
         if self.world.local_rank == 0:
             _announce_compiling()
         deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)

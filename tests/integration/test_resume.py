@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import held
 from compare_checkpoints import assert_equal_checkpoints
 from distdl.core.checkpoints import find
 from distdl.runtime.tensors import load
@@ -82,15 +83,15 @@ def test_a_run_that_receives_a_signal_saves_and_prints_it(tmp_path: Path, every_
     import os
     import signal
 
-    # Long enough for both signals: the ranks agree to stop a quarter of a second after a signal.
-    argv = [*RECIPE, "--epochs", "100", "--checkpoint.every-steps", every_steps, "--checkpoint.every-epochs", "0"]
+    argv = [*RECIPE, "--epochs", "10", "--checkpoint.every-steps", every_steps, "--checkpoint.every-epochs", "0"]
     train([*argv, "--out", str(tmp_path / "uncut")], ranks=2)
     cut = tmp_path / "cut"
     for number in (signal.SIGTERM, signal.SIGUSR2):
-        job = Ranks([*argv, "--out", str(cut), "--resume", "auto", *QUIET], ranks=2)
         goal = step_of(cut) + 2
+        job = Ranks([*argv, "--out", str(cut), "--resume", "auto", *QUIET], ranks=2, main=held.until_told)
         wait_for(lambda goal=goal: step_of(cut) >= goal, what=f"step {goal}")
         os.kill(job.processes[1].pid, number)  # one rank receives it; all of them stop
+        held.tell(cut)
         assert job.wait() == [75, 75]
         assert json.loads((cut / "result.json").read_text())["status"] == "stopped"
     train([*argv, "--out", str(cut), "--resume", "auto"], ranks=2)
