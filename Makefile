@@ -35,12 +35,13 @@ $(VENV)/.test: $(VENV)/.tools containers/horovod/build.sh
 	wheel=$$(containers/horovod/build.sh $(BIN)/python | tail -n 1); \
 	if [ -n "$$wheel" ]; then $(UV) "$$wheel" && touch $@; fi
 
-# Three tests run at a time on two cores, since they wait for processes half of the time; those marked serial need the
-# machine to themselves. Both parts always run. pytest's code 5 means that ARGS selected no test, which is an error only
-# if it holds for both parts.
+# Three tests run at a time on two cores, since they wait for processes half of the time; the tests of a file run one
+# after another, so that what they share is made once. Those marked serial need the machine to themselves. Both parts
+# always run. pytest's code 5 means that ARGS selected no test, which is an error only if it holds for both parts.
+test: export PYTHONDONTWRITEBYTECODE = # hundreds of processes are started: the first one compiles for all
 test: $(VENV)/.test
 	@failed=0; empty=0; \
-	$(BIN)/pytest -n 3 --dist loadgroup -m "not slow and not serial" $(ARGS) || \
+	$(BIN)/pytest -n 3 --dist loadfile -m "not slow and not serial" $(ARGS) || \
 	    if [ $$? -eq 5 ]; then empty=1; else failed=1; fi; \
 	$(BIN)/pytest -m "serial and not slow" $(ARGS) || \
 	    if [ $$? -eq 5 ]; then failed=$$((failed | empty)); else failed=1; fi; \

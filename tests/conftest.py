@@ -21,6 +21,9 @@ QUARANTINED = pytest.StashKey[int]()
 """Number of quarantined tests in this run."""
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "distdl" / "test-data"
 
+# Read when torch is imported. Tests that run at the same time share the cores: busy waiting takes them from each other.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 # The same examples in every run; `pytest --hypothesis-profile=default` looks for new ones.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
@@ -31,6 +34,13 @@ def quarantined() -> dict[str, str]:
     text = Path(__file__).with_name("quarantine.txt").read_text(encoding="utf-8")
     lines = [line.partition("#")[0].strip() for line in text.splitlines()]
     return {name.strip(): reason.strip() for name, _, reason in (line.partition("|") for line in lines if line)}
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out files without a serial test when those are run: to import all files takes longer than these tests."""
+    if not config.getoption("markexpr").startswith("serial") or collection_path.suffix != ".py":
+        return None
+    return None if "mark.serial" in collection_path.read_text(encoding="utf-8") else True
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

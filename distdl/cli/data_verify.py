@@ -2,7 +2,7 @@
 
 import json as json_format
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -17,8 +17,10 @@ from distdl.core.registry import NO_OPTIONS
 from distdl.core.text import printable
 from distdl.data.dataset import DataSet
 from distdl.data.sets.load import load, locate, source_of
-from distdl.data.sets.verify import KINDS, Report, verify
 from distdl.runtime.cores import cores
+
+if TYPE_CHECKING:
+    from distdl.data.sets.verify import Report
 
 
 def verify_set(
@@ -51,7 +53,9 @@ def verify_set(
     return EXIT_FAILED if report.findings else EXIT_DONE
 
 
-def _verified(dataset: DataSet, packed: Path | None) -> Report:
+def _verified(dataset: DataSet, packed: Path | None) -> "Report":
+    from distdl.data.sets.verify import verify
+
     total = sum(len(split) for split in (dataset.train, dataset.validation, dataset.test) if split is not None)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=PlainConsole(stderr=True), transient=True) as progress:
@@ -59,7 +63,7 @@ def _verified(dataset: DataSet, packed: Path | None) -> Report:
         return verify(dataset, packed, cores(), lambda count: progress.advance(task, count))
 
 
-def _as_json(dataset: DataSet, report: Report) -> dict[str, Any]:
+def _as_json(dataset: DataSet, report: "Report") -> dict[str, Any]:
     return {
         "name": dataset.name,
         "images": report.images,
@@ -74,7 +78,9 @@ def _as_json(dataset: DataSet, report: Report) -> dict[str, Any]:
     }
 
 
-def _show(dataset: DataSet, report: Report) -> None:
+def _show(dataset: DataSet, report: "Report") -> None:
+    from distdl.data.sets.verify import KINDS
+
     console = PlainConsole()
     for finding in report.findings:
         where = f"{finding.split}: {finding.image} " if finding.image and finding.image not in finding.reason else ""

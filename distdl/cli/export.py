@@ -11,7 +11,6 @@ from distdl.core.config import FilePath
 from distdl.core.errors import UserError, reason
 from distdl.core.files import write_atomic
 from distdl.core.run_files import CHECKPOINTS
-from distdl.runtime.tensors import load, network_state
 
 
 def export(
@@ -29,10 +28,12 @@ def export(
         which: checkpoint of a run folder: best (by validation, or test if there is none) or newest
         raw: write the weights, not their moving average, if the run keeps one
     """
-    from safetensors.torch import save
-
     if file.suffix != ".safetensors":
         raise UserError(f"{file} must end in .safetensors, the format that is written")
+    from safetensors.torch import save
+
+    from distdl.runtime.tensors import load, network_state
+
     best = None
     if which == "best" and (run / CHECKPOINTS).is_dir():
         best = checkpoints.best_whole(run / CHECKPOINTS, "", _warn)

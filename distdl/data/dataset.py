@@ -1,11 +1,14 @@
 """Data sets and batches: the interface between data, training and studies."""
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from distdl.data.files import Files, take
+
+if TYPE_CHECKING:
+    import torch  # not imported by commands that only read data sets: it takes seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,9 +92,9 @@ class Batch:
     is too small to divide (`distdl.data.loaders.order.sizes`), and is refused for networks with BatchNorm.
     """
 
-    images: torch.Tensor
+    images: "torch.Tensor"
     """[b, C, H, W] in the run's precision, normalized; [b, 10, C, H, W] with ten crops per image."""
-    labels: torch.Tensor
+    labels: "torch.Tensor"
     """[b] int64, or [b, classes] float if samples are mixed or have several labels."""
     count: int
     """Number of samples that count: the first `count` of the b. In evaluation, unreadable samples come after them."""

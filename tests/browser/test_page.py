@@ -14,7 +14,6 @@ from chromium import open_page
 from distdl.cli.report import write_report
 from run_folders import write_run
 
-pytestmark = pytest.mark.xdist_group("browser")
 EVIL = "</script><script>window.hurt=1</script><img src=x onerror=window.hurt=2> {{7*7}} \"'"
 
 

@@ -17,8 +17,6 @@ from jobs import QUIET, step_of, train, wait_for
 from repository import ROOT
 from slurm_cluster import Cluster
 
-pytestmark = pytest.mark.xdist_group("slurm")
-
 LAUNCH = ROOT / "launch" / "slurm"
 LONG = """
 extends = "digits"

@@ -16,7 +16,6 @@ from distdl.core.paths import cache_folder, fingerprint
 from distdl.data.augment.crops import central_window
 from distdl.data.dataset import EncodedSplit
 from distdl.data.files import File, Part, Unreadable
-from distdl.data.storage import decode
 from distdl.data.storage.download import locked
 from distdl.runtime.cores import cores
 
@@ -83,6 +82,8 @@ def _cached(path: Path) -> Moments | None:
 
 
 def _measure(files: list[File], channels: int, central: float, size: int, config: DataConfig) -> Moments:
+    from distdl.data.storage import decode  # imports torch, which a set of known statistics does not need
+
     window = partial(central_window, share=central)
 
     def sums(file: File) -> tuple[np.ndarray, np.ndarray] | None:
