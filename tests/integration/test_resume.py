@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-import held
+import paused_training
 from compare_checkpoints import assert_equal_checkpoints
 from distdl.core.checkpoints import find
 from distdl.runtime.tensors import load
@@ -88,10 +88,10 @@ def test_a_run_that_receives_a_signal_saves_and_prints_it(tmp_path: Path, every_
     cut = tmp_path / "cut"
     for number in (signal.SIGTERM, signal.SIGUSR2):
         goal = step_of(cut) + 2
-        job = Ranks([*argv, "--out", str(cut), "--resume", "auto", *QUIET], ranks=2, main=held.until_told)
+        job = Ranks([*argv, "--out", str(cut), "--resume", "auto", *QUIET], ranks=2, main=paused_training.main)
         wait_for(lambda goal=goal: step_of(cut) >= goal, what=f"step {goal}")
         os.kill(job.processes[1].pid, number)  # one rank receives it; all of them stop
-        held.tell(cut)
+        paused_training.release(cut)
         assert job.wait() == [75, 75]
         assert json.loads((cut / "result.json").read_text())["status"] == "stopped"
     train([*argv, "--out", str(cut), "--resume", "auto"], ranks=2)

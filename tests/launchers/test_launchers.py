@@ -201,7 +201,7 @@ LONG = ("--profile", "digits", "--epochs", "100000", "--telemetry.hz", "0", "--c
 
 
 def test_ctrl_c_ends_with_the_resume_command() -> None:
-    """On a terminal, nothing but the launcher's command and the output of rank 0 is shown."""
+    """The terminal shows nothing but the launcher's command and the output of rank 0."""
     code, text = terminal.run([*LAUNCH, "--nproc", "2", "--", *LONG], 200, interrupt_at=" img/s")
     lines = [line for line in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text).splitlines() if line.strip()]
     (run,) = Path("runs").glob("digits-*")
