@@ -2,6 +2,8 @@
 
 import io
 import json
+import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,8 @@ from distdl.core.errors import Failure, UserError
 from distdl.data import files as encoded
 from distdl.data.dataset import DataSet, ResidentSplit
 from distdl.data.sets.load import load
-from distdl.data.storage.pack import pack
+from distdl.data.storage.pack import Sample, _HashingSink, _write_records, pack
+from distdl.data.storage.records import LENGTH_BITS, MAGIC
 from numbered_sets import numbered
 from packed_sets import SHARD_BYTES, each_kind, packed, silent
 
@@ -144,3 +147,89 @@ def test_the_manifest_describes_the_set(tmp_path: Path) -> None:
     (tmp_path / "packed" / "set.json").write_text("{")
     with pytest.raises(UserError, match=r"set\.json"):
         load(DataConfig(name=str(tmp_path / "packed")))
+
+
+def uneven() -> DataSet:
+    """Gray images: large files in train, except the first, and small ones in test."""
+    noise = np.random.default_rng(0).integers(0, 256, (24, 16, 16, 1), np.uint8)
+    noise[0] = 0
+    flat = np.zeros((40, 16, 16, 1), np.uint8)
+    return DataSet(
+        name="uneven",
+        classes=("a", "b"),
+        train=ResidentSplit(labels=np.arange(24) % 2, images=noise),
+        test=ResidentSplit(labels=np.arange(40) % 2, images=flat),
+        image_size=16,
+        channels=1,
+        central=0.5,
+        mean=(0.25,),
+        std=(0.75,),
+    )
+
+
+def png_bytes(image: np.ndarray) -> int:
+    Image.fromarray(image).save(sink := io.BytesIO(), "PNG")
+    return sink.tell()
+
+
+@each_kind
+def test_shards_have_the_requested_size_in_every_split(kind: str, tmp_path: Path) -> None:
+    counts: list[int] = []
+    dataset, shard_bytes = uneven(), 1600
+    parts = pack(dataset, tmp_path / "out", kind, shard_bytes, counts.append).described.parts
+    for name, split in (("train", dataset.train), ("test", dataset.test)):
+        per_shard = int(shard_bytes / np.mean([png_bytes(image[..., 0]) for image in split.images]))
+        rest = len(split) % per_shard
+        samples = [per_shard] * (len(split) // per_shard) + [rest] * bool(rest)
+        assert len(samples) > 1 and [shard.samples for shard in parts[name]] == samples
+    assert counts == [shard.samples for part in parts.values() for shard in part]
+    assert {file.suffix for file in (tmp_path / "out").iterdir()} == {
+        ".json",
+        ".idx",
+        ".npz",
+        {"shards": ".tar", "records": ".rec"}[kind],
+    }
+    smallest = pack(uneven(), tmp_path / "smallest", kind, 1, silent).described
+    assert {shard.samples for shard in smallest.shards()} == {1}
+
+
+@each_kind
+def test_the_description_has_every_property_of_the_set(kind: str, tmp_path: Path) -> None:
+    dataset = uneven()
+    described = pack(dataset, tmp_path, kind, 1600, silent).described
+    assert (described.name, described.kind, described.classes, described.channels) == ("uneven", kind, ("a", "b"), 1)
+    assert (described.image_size, described.central, described.mean, described.std) == (16, 0.5, (0.25,), (0.75,))
+
+
+def test_the_index_of_a_split_finds_the_records_of_all_its_files(tmp_path: Path) -> None:
+    described = pack(uneven(), tmp_path, "records", 1600, silent).described
+    for part, shards in described.parts.items():
+        content = b"".join((tmp_path / shard.file).read_bytes() for shard in shards)
+        lines = (tmp_path / f"{part}.idx").read_text().splitlines()
+        numbers, starts = zip(*(map(int, line.split()) for line in lines), strict=True)
+        assert numbers == tuple(range(sum(shard.samples for shard in shards)))
+        assert all(start % 4 == 0 and int.from_bytes(content[start : start + 4], "little") == MAGIC for start in starts)
+
+
+def test_a_tar_shard_ends_with_two_blocks_of_zeros(tmp_path: Path) -> None:
+    for shard in pack(uneven(), tmp_path, "shards", 1600, silent).described.shards():
+        with tarfile.open(tmp_path / shard.file) as archive:
+            last = archive.getmembers()[-1]
+        assert shard.bytes == last.offset_data + 512 + 1024
+
+
+def test_a_set_with_several_labels_in_one_split_is_refused(tmp_path: Path) -> None:
+    dataset = uneven()
+    several = replace(dataset.train, labels=np.zeros((24, 2), int))
+    with pytest.raises(UserError, match="several labels per image"):
+        pack(replace(dataset, train=several), tmp_path, "shards", 1600, silent)
+
+
+def test_an_image_that_is_too_large_for_a_record_is_named() -> None:
+    class Large(bytes):
+        def __len__(self) -> int:
+            return 2**LENGTH_BITS
+
+    sink = _HashingSink(io.BytesIO())
+    with pytest.raises(UserError, match="image 7 has 536,870,912 bytes, too many for a record: use shards"):
+        _write_records(sink, iter([Sample(7, 0, Large(), "png")]))
