@@ -1,6 +1,7 @@
 """Network, optimizer and loaders from a configuration."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -108,3 +109,24 @@ def test_batches_that_are_too_small_for_batchnorm_are_refused(small: Callable, d
     building.check_batches(even, digits(even.data), World(), pixel, start=0)
     with pytest.raises(UserError, match="a rank would have 1 sample"):  # a resume within an epoch
         building.check_batches(even, digits(even.data), World(), pixel, start=95)
+
+
+def test_options_reach_the_network_and_the_optimizer(
+    small: Callable, digits: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "parts_for_building.py").write_text(
+        "import torch\n"
+        "def network(*, classes, channels, image_size, hidden: int = 1):\n"
+        "    pixels = channels * image_size**2\n"
+        "    layers = torch.nn.Linear(pixels, hidden), torch.nn.Linear(hidden, classes)\n"
+        "    return torch.nn.Sequential(torch.nn.Flatten(), *layers)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    config = small(
+        model=ModelConfig(name="parts_for_building:network"),
+        optim=OptimConfig(name="torch.optim:NAdam"),
+        options={"model": {"hidden": 7}, "optimizer": {"eps": 0.5}},
+    )
+    model, optimizer = building.network_and_optimizer(config, digits(config.data), World())
+    assert model[1].out_features == 7
+    assert [group["eps"] for group in optimizer.param_groups] == [0.5]
