@@ -67,6 +67,7 @@ def test_an_invalid_value_on_the_command_line_names_the_field(name: str) -> None
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "two batch sizes": ({"data.batch_size": 8, "data.global_batch": 8}, "give one of the two, not both"),
+    "two batch sizes of 1": ({"data.batch_size": 1, "data.global_batch": 1}, "give one of the two, not both"),
     "a mean without a standard deviation": ({"data.mean": [0.5]}, "data.mean and data.std must be given together"),
     "a standard deviation without a mean": ({"data.std": [0.5]}, "data.mean and data.std must be given together"),
     "another number of channels": ({"data.mean": [0.5, 0.5], "data.std": [0.5]}, "with one value per channel"),

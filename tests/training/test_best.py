@@ -154,3 +154,11 @@ def test_a_damaged_best_checkpoint_is_replaced_by_the_next_best(tmp_path: Path) 
     selected = best_of(state, tmp_path, messages.append).restore(running(state))
     assert selected and selected["step"] == 4 and values(state) == {7.0}
     assert len(messages) == 1 and "the next best is tried" in messages[0]
+
+
+def test_a_folder_that_cannot_be_read_is_a_warning(tmp_path: Path) -> None:
+    """The other ranks wait for the selection of rank 0."""
+    messages: list[str] = []
+    state = state_of(1.0)
+    assert best_of(state, tmp_path / ("x" * 300), messages.append).restore(running(state)) is None
+    assert messages[0] == "the best checkpoint cannot be read: File name too long"

@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from distdl.core.config import TelemetryConfig
+from distdl.core.config import DataConfig, TelemetryConfig
 from distdl.core.errors import UserError
 from distdl.training.events import Callback
 from distdl.training.summary import outcome, telemetry_rows
@@ -60,6 +61,15 @@ def test_times_energy_and_cost_of_a_run(make: Callable) -> None:
     assert "epochs" not in values  # the result already has the number of epochs
     assert values["utilisation"]["busy"] == 0.75
     assert values["utilisation"]["precision"] == "fp32" and values["utilisation"]["device"] is None
+
+
+def test_times_are_of_all_devices_and_flops_of_one(make: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = make(telemetry=TelemetryConfig(hz=0.0), data=DataConfig(global_batch=64))
+    one = outcome(trainer, held_s=100.0)
+    monkeypatch.setattr(trainer, "world", replace(trainer.world, size=2))
+    two = outcome(trainer, held_s=100.0)
+    assert (one["device_seconds"], two["device_seconds"]) == (100.0, 200.0)
+    assert two["flops_per_step"] == pytest.approx(one["flops_per_step"] / 2, rel=0.02)
 
 
 def test_the_flops_of_a_step_match_hand_calculation(make: Callable) -> None:
