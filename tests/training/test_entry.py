@@ -141,6 +141,17 @@ def test_a_resume_into_the_folder_of_another_run_is_refused(tmp_path: Path) -> N
     assert unchanging(Config(out=out, resume="auto")).start == checkpoint(out, 4)
 
 
+def test_the_last_start_of_a_run_states_its_source(tmp_path: Path) -> None:
+    sources = [run_of(tmp_path / name, 3) for name in ("first", "second")]
+    out = run_of(tmp_path / "out")
+    legs = [{"resumed_from": str(source)} for source in sources]
+    result = json.loads((out / "result.json").read_text())
+    (out / "result.json").write_text(json.dumps({**result, "legs": legs}))
+    assert unchanging(Config(out=out, resume=str(sources[1]))).start == checkpoint(sources[1], 3)
+    with pytest.raises(UserError, match="is outside it"):
+        unchanging(Config(out=out, resume=str(sources[0])))
+
+
 @pytest.mark.parametrize("legs", [None, "text", [], [3], [{}]])
 def test_a_result_with_invalid_legs_has_no_source(tmp_path: Path, legs: Any) -> None:
     source, out = run_of(tmp_path / "source", 3), run_of(tmp_path / "out")
