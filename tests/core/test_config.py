@@ -138,10 +138,10 @@ def test_samples_per_step_and_on_the_largest_rank(
 
 
 def test_options_are_parsed_into_a_table() -> None:
-    texts = ["model.depth=3", "model.width=1=2", "user_trackers:JsonLines.file=x.y", "loss.empty="]
+    texts = ["model.depth=3", "model.width=1=2", "user.trackers:JsonLines.file=x.y", "loss.empty="]
     assert check(Config, {"options": texts}).options == {
         "model": {"depth": "3", "width": "1=2"},
-        "user_trackers:JsonLines": {"file": "x.y"},
+        "user.trackers:JsonLines": {"file": "x.y"},
         "loss": {"empty": ""},
     }
 

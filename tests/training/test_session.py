@@ -2,6 +2,7 @@
 
 import json
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from distdl.core import runlock
 from distdl.core.config import Config, DataConfig, ModelConfig, PredictConfig, TelemetryConfig
 from distdl.core.console import PlainConsole
+from distdl.core.contracts import ComponentError
 from distdl.core.errors import Failure, UserError
 from distdl.core.files import read_rows
 from distdl.runtime.signals import SIGNALS
@@ -96,8 +98,10 @@ def test_a_resume_names_its_source_and_changes(run: Callable, tmp_path: Path) ->
     (leg,) = ended["legs"]
     assert (leg["from_epoch"], leg["from_step"], leg["resumed_from"]) == (2.0, 6, str(source))
     assert leg["changed"]["epochs"] == [2, 3]
+    handlers = [signal.getsignal(number) for number in SIGNALS]
     with pytest.raises(UserError, match="nothing is left to train"):
         run(resume="auto", epochs=1)
+    assert [signal.getsignal(number) for number in SIGNALS] == handlers
     assert run(resume="auto", epochs=3) == "completed"
     assert [leg["from_step"] for leg in result(tmp_path)["legs"]] == [0, 6]
 
@@ -143,6 +147,31 @@ def test_a_user_error_during_training_is_a_failure(run: Callable, tmp_path: Path
     with pytest.raises(Failure, match=r"^x.png cannot be read; --resume auto continues from the last checkpoint$"):
         run(Listener(fail))
     assert result(tmp_path)["status"] == "failed"
+
+
+def test_an_invalid_component_is_a_failure_after_the_first_step(run: Callable, tmp_path: Path) -> None:
+    def fail(trainer: Any) -> None:
+        raise ComponentError("schedule.name: own:part returned None")
+
+    with pytest.raises(Failure, match=r"^schedule.name: own:part returned None; --resume auto continues"):
+        run(Listener(fail))
+    assert (result(tmp_path)["status"], result(tmp_path)["steps"]) == ("failed", 2)
+
+
+def test_a_tracker_receives_the_result(run: Callable, tmp_path: Path) -> None:
+    assert run(trackers=(TRACKER,)) == "completed"
+    calls = [json.loads(line) for line in (tmp_path / "run" / "calls.jsonl").read_text().splitlines()]
+    assert calls[-2:] == [["result", 6], ["close", "completed"]]
+
+
+def test_the_devices_are_held_since_the_given_time(
+    small: Callable[..., Config], make: Callable, tmp_path: Path
+) -> None:
+    config = small(out=tmp_path / "run")
+    strategy = Single(config)
+    strategy.setup()
+    train(config, strategy, began=time.time() - 1000)
+    assert result(tmp_path)["held_s"] > 1000
 
 
 def test_a_stopped_training_is_resumed(run: Callable, tmp_path: Path) -> None:
