@@ -21,8 +21,9 @@ QUARANTINED = pytest.StashKey[int]()
 """Number of quarantined tests in this run."""
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "distdl" / "test-data"
 
-# Read when torch is imported. Tests that run at the same time share the cores: busy waiting takes them from each other.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Tests that run at the same time share the cores, and busy waiting takes them from each other. Read by torch's import.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 # The same examples in every run; `pytest --hypothesis-profile=default` looks for new ones.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
