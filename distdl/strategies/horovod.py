@@ -16,6 +16,7 @@ from distdl.core.errors import UserError
 from distdl.runtime.device import make_world, pin_cores
 from distdl.runtime.launch_env import Placement
 from distdl.runtime.tensors import read_tensors, write_tensors
+from distdl.runtime.torch_private import eager_operators
 from distdl.runtime.world import World
 from distdl.strategies.base import Strategy
 from distdl.strategies.text import ReduceOp
@@ -97,13 +98,14 @@ class Horovod(Strategy):
         self._every = config.backward_passes_per_step
         self._accumulated_steps = 0  # steps whose gradients are not yet exchanged
         self.sharded = self._every > 1
-        self._exchange = hvd.DistributedOptimizer(
-            optimizer,
-            named_parameters=model.named_parameters(),
-            compression=hvd.Compression.fp16 if config.compress == "fp16" else hvd.Compression.none,
-            backward_passes_per_step=NOT_YET,
-            op=hvd.Adasum if config.adasum else hvd.Average,
-        )
+        with eager_operators():  # without it, the constructor of an optimizer imports torch's compiler
+            self._exchange = hvd.DistributedOptimizer(
+                optimizer,
+                named_parameters=model.named_parameters(),
+                compression=hvd.Compression.fp16 if config.compress == "fp16" else hvd.Compression.none,
+                backward_passes_per_step=NOT_YET,
+                op=hvd.Adasum if config.adasum else hvd.Average,
+            )
         self._share_state()
         return model
 
