@@ -65,11 +65,11 @@ def test_times_energy_and_cost_of_a_run(make: Callable) -> None:
 
 def test_times_are_of_all_devices_and_flops_of_one(make: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = make(telemetry=TelemetryConfig(hz=0.0), data=DataConfig(global_batch=64))
-    one = outcome(trainer, held_s=100.0)
+    alone = outcome(trainer, held_s=100.0)
     monkeypatch.setattr(trainer, "world", replace(trainer.world, size=2))
-    two = outcome(trainer, held_s=100.0)
-    assert (one["device_seconds"], two["device_seconds"]) == (100.0, 200.0)
-    assert two["flops_per_step"] == pytest.approx(one["flops_per_step"] / 2, rel=0.02)
+    shared = outcome(trainer, held_s=100.0)
+    assert (alone["device_seconds"], shared["device_seconds"]) == (100.0, 200.0)
+    assert shared["flops_per_step"] == pytest.approx(alone["flops_per_step"] / 2, rel=0.02)
 
 
 def test_the_flops_of_a_step_match_hand_calculation(make: Callable) -> None:

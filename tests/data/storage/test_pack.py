@@ -15,7 +15,7 @@ from distdl.core.errors import Failure, UserError
 from distdl.data import files as encoded
 from distdl.data.dataset import DataSet, ResidentSplit
 from distdl.data.sets.load import load
-from distdl.data.storage.pack import Sample, _HashingSink, _write_records, pack
+from distdl.data.storage.pack import Sample, _HashingSink, _shard, _write_records, pack, samples
 from distdl.data.storage.records import LENGTH_BITS, MAGIC
 from numbered_sets import numbered
 from packed_sets import SHARD_BYTES, each_kind, packed, silent
@@ -180,8 +180,8 @@ def test_shards_have_the_requested_size_in_every_split(kind: str, tmp_path: Path
     for name, split in (("train", dataset.train), ("test", dataset.test)):
         per_shard = int(shard_bytes / np.mean([png_bytes(image[..., 0]) for image in split.images]))
         rest = len(split) % per_shard
-        samples = [per_shard] * (len(split) // per_shard) + [rest] * bool(rest)
-        assert len(samples) > 1 and [shard.samples for shard in parts[name]] == samples
+        counted = [per_shard] * (len(split) // per_shard) + [rest] * bool(rest)
+        assert len(counted) > 1 and [shard.samples for shard in parts[name]] == counted
     assert counts == [shard.samples for part in parts.values() for shard in part]
     assert {file.suffix for file in (tmp_path / "out").iterdir()} == {
         ".json",
@@ -233,3 +233,16 @@ def test_an_image_that_is_too_large_for_a_record_is_named() -> None:
     sink = _HashingSink(io.BytesIO())
     with pytest.raises(UserError, match="image 7 has 536,870,912 bytes, too many for a record: use shards"):
         _write_records(sink, iter([Sample(7, 0, Large(), "png")]))
+
+
+def test_a_shard_without_all_of_its_images_is_written_again(tmp_path: Path) -> None:
+    """Each call reports the unreadable images, so that it must read them again."""
+    dataset = numbered("files", 5, tmp_path)
+    dataset.train.files[3].write_text("not an image")
+    for unreadable in ([], []):
+        members = samples(dataset.train, np.arange(5), unreadable.append)
+        row = _shard(tmp_path / "train-00000.tar", members, 5)
+        assert row is not None and row.samples == 4
+        assert "003.jpg" in str(unreadable[0]) and len(unreadable) == 1
+    unchanged = _shard(tmp_path / "train-00000.tar", iter(()), 4)
+    assert unchanged == row
