@@ -202,7 +202,7 @@ class Runner:
             missing = _lacks_result(folder) if code == EXIT_DONE else ""
             if code == EXIT_DONE and not missing:
                 self._write_record(each.trial, begun, status="completed")
-            elif code in STOP_CODES or each.trial.name in self._stopped:  # torchrun exits with 1 after SIGTERM
+            elif code in STOP_CODES or each.trial.name in self._stopped:  # torchrun exits with 143 after SIGTERM
                 self._stopped.add(each.trial.name)
                 self._write_record(each.trial, begun, status="stopped")
             else:

@@ -61,7 +61,7 @@ def test_each_strategy_uses_its_launcher() -> None:
     by_name = {trial.name: trial for trial in trials(ScalingSettings(workers=(4,), repeats=1))}
     programs = {name: [Path(word).name for word in command(trial, Path("out"))] for name, trial in by_name.items()}
     assert programs["single-1-seed0"][0] == "python"
-    assert programs["ddp-4-seed0"][:3] == ["torchrun", "--standalone", "--nproc_per_node=4"]
+    assert programs["ddp-4-seed0"][2:5] == ["distdl.launchers.torchrun", "--standalone", "--nproc_per_node=4"]
     assert programs["horovod-4-seed0"][:4] == ["horovodrun", "--gloo", "-np", "4"]
     hosts = {trial.name: trial for trial in trials(ScalingSettings(workers=(4,), repeats=1, hosts="2"))}
     argv = command(hosts["ddp-4-seed0"], Path("out"))
