@@ -7,16 +7,21 @@ that was stopped and saved, its traceback would hide the last lines of the train
 from distdl.runtime.interrupts import Importing
 
 with Importing():
+    import contextlib
     import logging
     import os
     import sys
     from collections.abc import Collection, Sequence
+
+    import psutil
 
     from distdl.core.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, EXIT_USER
     from distdl.runtime.process import exit_process, run_command
 
 SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR2"
 """Signals that reach the ranks: torchrun's default, and Slurm's warning, which would end torchrun before its ranks."""
+GRACE_S = 30.0
+"""Seconds that ranks have to save and exit after a signal, as torchrun gives them."""
 LOGGERS = ("torch.distributed.elastic.agent.server.api", "torch.distributed.elastic.multiprocessing.api")
 ROUTINE = ("Received %s death signal", "Sending process %s closing signal")
 """Beginnings of log messages about a stop that a user has requested, and about the end of the other ranks."""
@@ -50,6 +55,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         run.run(arguments)
     except SignalException as error:
+        end_ranks(error.sigval)
         return 128 + error.sigval
     except ChildFailedError as error:
         codes = [failure.exitcode for failure in error.failures.values()]
@@ -58,6 +64,16 @@ def main(argv: Sequence[str]) -> int:
             print(error, file=sys.stderr)
         return code
     return EXIT_DONE
+
+
+def end_ranks(number: int) -> None:
+    """End the ranks that torchrun has left running: if it is interrupted while it starts them, it does not end them."""
+    ranks = psutil.Process().children()
+    for rank in ranks:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            rank.send_signal(number)
+    for rank in psutil.wait_procs(ranks, timeout=GRACE_S)[1]:
+        rank.kill()
 
 
 def code_of(codes: Collection[int], first: int) -> int:
