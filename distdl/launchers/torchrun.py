@@ -12,12 +12,14 @@ with Importing():
     import os
     import sys
     from collections.abc import Collection, Sequence
+    from typing import NoReturn
 
     import psutil
 
-    from distdl.core.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, EXIT_USER
+    from distdl.core.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, EXIT_USER, UserError
     from distdl.runtime.process import exit_process, run_command
 
+PROG = "python -m distdl.launchers.torchrun"
 SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR2"
 """Signals that reach the ranks: torchrun's default, and Slurm's warning, which would end torchrun before its ranks."""
 GRACE_S = 30.0
@@ -48,7 +50,9 @@ def main(argv: Sequence[str]) -> int:
     os.environ.setdefault("PET_SIGNALS_TO_HANDLE", SIGNALS)  # the default of torchrun's option
     for name in LOGGERS:
         logging.getLogger(name).addFilter(WithoutRoutine())
-    arguments = run.parse_args(argv)
+    parser = run.get_args_parser()
+    parser.prog, parser.error = PROG, _refuse
+    arguments = parser.parse_args(argv)
     if run.determine_local_world_size(arguments.nproc_per_node) > 1:
         # torchrun does the same with a warning. A training sets its number of threads itself.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -64,6 +68,11 @@ def main(argv: Sequence[str]) -> int:
             print(error, file=sys.stderr)
         return code
     return EXIT_DONE
+
+
+def _refuse(message: str) -> NoReturn:
+    """Replaces the error of torchrun's parser, which prints 30 lines of usage."""
+    raise UserError(f"{message} ({PROG} --help shows all)")
 
 
 def end_ranks(number: int) -> None:

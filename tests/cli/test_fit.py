@@ -95,10 +95,10 @@ def test_options_of_a_prediction_must_match_the_variables_of_the_fit(speeds: Pat
         (["--servers", "2"], f"missing: --workers, such as --workers 1..8: {about}"),
         (["--nodes", "2", "--workers", "2"], f"missing: --servers, such as --servers 1..8: {about}"),
         (["--servers", "2", "--workers", "2", "--nodes", "1"], f"--nodes has no effect: {about}"),
-        (["--batch="], '--batch "": expected numbers of at least 1, such as 2,4 or 1..64'),
-        (["--servers=", "--workers", "2"], '--servers "": expected numbers of at least 1, such as 2,4 or 1..64'),
+        (["--batch", ","], '--batch ",": expected numbers of at least 1, such as 2,4 or 1..64'),
     ):
         assert fails(capsys, *predict, *argv) == f"error: {message}\n"
+    assert fails(capsys, *predict, "--batch=").startswith("error: --batch is empty: ")
     assert '--workers "0..4"' in fails(capsys, *predict, "--servers", "2", "--workers", "0..4")
     assert "none of these configurations can run" in fails(capsys, *predict, "--servers", "2", "--workers", "64")
 

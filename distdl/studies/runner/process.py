@@ -103,8 +103,6 @@ def trial_environment(environ: Mapping[str, str], folder: Path, share: HostShare
     inherited = outside_job(environ)
     if share.gpus:
         inherited["CUDA_VISIBLE_DEVICES"] = ",".join(share.gpus)
-    # Slurm's warning signal is also sent to torchrun, which would end before its ranks have saved.
-    inherited["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR2"
     return {**inherited, MARK: str(folder), "PYTHONUNBUFFERED": "1"}
 
 
