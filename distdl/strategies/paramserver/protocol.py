@@ -45,8 +45,8 @@ REDUCTIONS = {"sum": torch.sum, "max": torch.amax, "min": torch.amin}
 """Operations of REDUCE, whose header contains an index into this table."""
 HEADER = 6
 """Length of a header: the type and up to five arguments."""
-GROUP_FIELDS = 3
-"""Numbers of a parameter group in SET: elements, peak learning rate, weight decay."""
+GROUP_FIELDS = 4
+"""Numbers of a parameter group in SET: elements, peak learning rate, weight decay, whether weight decay applies."""
 
 
 class Transfer(Protocol):

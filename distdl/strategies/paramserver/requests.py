@@ -29,14 +29,11 @@ def set_parameters(
 
 
 def _group_rows(pieces: Sequence[Piece], groups: Sequence[Mapping[str, Any]]) -> list[list[float]]:
-    """Rows [elements, peak_lr, weight_decay]; consecutive pieces with equal settings share a row.
-
-    An elementwise optimizer has no other settings. Checkpoints contain a state for each row.
-    """
+    """Rows [elements, peak_lr, weight_decay, penalised]; consecutive pieces with equal settings share a row."""
     rows: list[list[float]] = []
     for piece in pieces:
         group = groups[piece.tensor]
-        settings = [group["peak_lr"], group["weight_decay"]]
+        settings = [group["peak_lr"], group["weight_decay"], float(group["penalised"])]
         if rows and rows[-1][1:] == settings:
             rows[-1][0] += piece.size
         else:

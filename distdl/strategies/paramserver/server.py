@@ -121,13 +121,13 @@ class Server:
         self.inbox = {other: torch.zeros(elements, dtype=self.wire) for other in self.alive}
         self.outbox = {other: torch.zeros(elements, dtype=self.wire) for other in self.alive}
         parameter_groups, offset = [], 0
-        for size, peak_lr, weight_decay in groups.tolist():
+        for size, peak_lr, weight_decay, penalised in groups.tolist():
             span = slice(offset, offset + int(size))
             offset = span.stop
             flat = nn.Parameter(self.values[span])
             flat.grad = self.gradients[span]
             group = {"params": [flat], "lr": peak_lr, "peak_lr": peak_lr, "weight_decay": weight_decay}
-            parameter_groups.append(group | {"penalised": weight_decay > 0})
+            parameter_groups.append(group | {"penalised": bool(penalised)})
         self.optimizer = None
         if parameter_groups:
             options = self.config.options.get("optimizer", {})

@@ -13,11 +13,10 @@ def rows(*groups: dict[str, object]) -> list[list[float]]:
 
 
 def test_consecutive_tensors_with_equal_settings_share_a_row() -> None:
-    assert rows(group(), group(), group(lr=0.2)) == [[21, 0.1, 0.01], [12, 0.2, 0.01]]
-    assert rows(group(), group(lr=0.2), group()) == [[10, 0.1, 0.01], [11, 0.2, 0.01], [12, 0.1, 0.01]]
-    assert rows(group(), group(weight_decay=0.0, penalised=False)) == [[10, 0.1, 0.01], [11, 0.1, 0.0]]
+    assert rows(group(), group(), group(lr=0.2)) == [[21, 0.1, 0.01, 1], [12, 0.2, 0.01, 1]]
+    assert rows(group(), group(lr=0.2), group()) == [[10, 0.1, 0.01, 1], [11, 0.2, 0.01, 1], [12, 0.1, 0.01, 1]]
 
 
-def test_without_weight_decay_tensors_share_a_row() -> None:
-    """Servers store the state of the optimizer by row; those of version 1 had this one."""
-    assert rows(group(weight_decay=0.0), group(weight_decay=0.0, penalised=False)) == [[21, 0.1, 0.0]]
+def test_weight_decay_and_whether_it_applies_are_sent_separately() -> None:
+    no_decay = {"weight_decay": 0.0}
+    assert rows(group(**no_decay), group(**no_decay, penalised=False)) == [[10, 0.1, 0, 1], [11, 0.1, 0, 0]]
