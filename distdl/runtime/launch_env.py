@@ -1,7 +1,7 @@
 """Variables that a launcher (torchrun, Horovod, Slurm) sets for the processes of a job.
 
-Only this module and `runtime.mpi_slurm` read them; others use the values that they return. Functions take the variables
-as `environ`, by default those of this process.
+Only this module and `runtime.mpi_slurm` read them, and `runtime.interrupts`, which may import neither; others use the
+values that they return. Functions take the variables as `environ`, by default those of this process.
 """
 
 import os

@@ -87,7 +87,7 @@ def test_ranks_can_change_only_in_horovodruns_elastic_mode() -> None:
 VARIABLE = re.compile(
     r"(LOCAL_)?RANK|(LOCAL_)?WORLD_SIZE|MASTER_(ADDR|PORT)|(SLURM|OMPI|PMI|PMIX|MV2|HOROVOD|TORCHELASTIC)_[A-Z_]*"
 )
-READERS = {"distdl/runtime/launch_env.py", "distdl/runtime/mpi_slurm.py"}
+READERS = {"distdl/runtime/interrupts.py", "distdl/runtime/launch_env.py", "distdl/runtime/mpi_slurm.py"}
 SETTERS = {"distdl/launchers/commands.py", "distdl/strategies/horovod.py", "distdl/studies/runner/process.py"}
 """Modules that set these variables for processes that they start, or for Horovod."""
 

@@ -22,6 +22,7 @@ from distdl.core.errors import EXIT_FAILED, Failure, UserError, reading
 from distdl.core.files import reopen_rows
 from distdl.optim import optimizers
 from distdl.runtime.tensors import read_tensors, write_tensors
+from distdl.strategies.paramserver.optimizer_state import regrouped
 from distdl.strategies.paramserver.protocol import GROUP_FIELDS, REDUCTIONS, MessageType, Peer
 from distdl.strategies.paramserver.reducing_barrier import ReducingBarrier
 from distdl.strategies.paramserver.stragglers import WINDOW, find_straggler
@@ -229,7 +230,7 @@ class Server:
                     raise UserError(f"{file} was saved with another number of servers or another --ps.assign")
                 self.values.copy_(state["values"])
                 if self.optimizer:
-                    self.optimizer.load_state_dict(state["optimizer"])
+                    self.optimizer.load_state_dict(regrouped(state["optimizer"], self.optimizer))
 
         self._use_folder(peer, MessageType.LOAD, numbers, load)
 
