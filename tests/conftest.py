@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,6 +21,11 @@ pytest_plugins = ["nvml_driver"]
 QUARANTINED = pytest.StashKey[int]()
 """Number of quarantined tests in this run."""
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "distdl" / "test-data"
+
+# A background job and nohup ignore signals; without this the programs of the tests would inherit it.
+for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_number) == signal.SIG_IGN:
+        signal.signal(_number, _handler)
 
 # Tests that run at the same time share the cores, and busy waiting takes them from each other. Read by torch's import.
 if "PYTEST_XDIST_WORKER" in os.environ:

@@ -58,7 +58,7 @@ def watch(
 ) -> int:
     """Wait for all processes. After one has failed, the others get SIGTERM if they have not exited within `GRACE_S`.
 
-    The signals of `FORWARDED` are forwarded, also while the iterable starts the processes.
+    The signals of `FORWARDED` are forwarded, also while the iterable starts the processes, except SIGHUP under nohup.
 
     Args:
         received: a list to which the received signals are added.
@@ -73,7 +73,10 @@ def watch(
         pending.append(number if received else first.get(number, number))
         received.append(number)
 
-    previous = {number: signal.signal(number, receive) for number in FORWARDED}
+    # nohup ignores SIGHUP, so that the training continues when the terminal is closed.
+    is_nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    forwarded = [number for number in FORWARDED if not (is_nohup and number == signal.SIGHUP)]
+    previous = {number: signal.signal(number, receive) for number in forwarded}
     running: list[subprocess.Popen[Any]] = []
     code, deadline = EXIT_DONE, float("inf")
     try:

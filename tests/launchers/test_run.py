@@ -71,3 +71,15 @@ def test_a_program_that_has_not_started_yet_ends_without_a_traceback() -> None:
 def test_a_command_on_emulated_hosts_gets_ctrl_c_itself() -> None:
     argv = ["sh", "-c", "trap 'exit 9' INT; touch started; while :; do sleep 0.05; done"]
     assert interrupted(argv, signal.SIGINT, how="watch") == (9, "")
+
+
+def test_under_nohup_a_closed_terminal_ends_nothing() -> None:
+    argv = ["nohup", sys.executable, "-c", RUN, "run", *launcher(75)]
+    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        wait_for(Path("started").exists, 60, "the launcher")
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGUSR2)
+        wait_for(lambda: received() != [], 60, "a signal")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 75
+    assert received() == ["USR2", "TERM"]

@@ -36,19 +36,19 @@ def step(optimizer: torch.optim.Optimizer, gradient: torch.Tensor) -> None:
     optimizer.step()
 
 
-@pytest.mark.parametrize("before", [[12], [5, 7], [1, 10, 1]], ids=str)
-@pytest.mark.parametrize("after", [[12], [5, 7], [7, 5], [3, 3, 3, 3]], ids=str)
+@pytest.mark.parametrize("saved_sizes", [[12], [5, 7], [1, 10, 1]], ids=str)
+@pytest.mark.parametrize("sizes", [[12], [5, 7], [7, 5], [3, 3, 3, 3]], ids=str)
 @pytest.mark.parametrize("name", CONFIGS)
-def test_steps_after_another_division_are_those_without_it(name: str, before: list[int], after: list[int]) -> None:
+def test_steps_after_another_division_are_those_without_it(name: str, saved_sizes: list[int], sizes: list[int]) -> None:
     gradients = torch.randn(4, ELEMENTS, generator=torch.Generator().manual_seed(0))
     expected, values = torch.ones(ELEMENTS), torch.ones(ELEMENTS)
-    whole = optimizer_of(CONFIGS[name], expected, [ELEMENTS])
+    undivided = optimizer_of(CONFIGS[name], expected, [ELEMENTS])
     for gradient in gradients:
-        step(whole, gradient)
-    first = optimizer_of(CONFIGS[name], values, before)
+        step(undivided, gradient)
+    first = optimizer_of(CONFIGS[name], values, saved_sizes)
     for gradient in gradients[:2]:
         step(first, gradient)
-    second = optimizer_of(CONFIGS[name], values, after)
+    second = optimizer_of(CONFIGS[name], values, sizes)
     second.load_state_dict(regrouped(first.state_dict(), second))
     for gradient in gradients[2:]:
         step(second, gradient)
