@@ -35,6 +35,7 @@ def test_a_failed_download_names_the_address_and_the_folder(tmp_path: Path, monk
     for proxy in ("http_proxy", "https_proxy"):
         monkeypatch.setenv(proxy, "http://127.0.0.1:9")  # the discard port: refused at once, with or without a network
     monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setattr("urllib.request._opener", None)  # it keeps the proxies of its first use in the process
     with pytest.raises(
         UserError, match=r"weights of alexnet cannot be downloaded .*alexnet-owt-\w+.pth into .*checkpo"
     ):
