@@ -99,7 +99,7 @@ def _run(args: list[str]) -> int:
             print(_overview(group))
             return EXIT_DONE
         typed = " ".join(args[:2]) if group else args[0]
-        raise UserError(f'"{typed}" is not a verb of distdl{nearest(typed, VERBS)} (distdl --help shows all)')
+        raise UserError(f'"{typed}" is not a command of distdl{nearest(typed, VERBS)} (distdl --help shows all)')
     module, function = VERBS[name].target.split(":")
     with Importing():
         call = getattr(importlib.import_module(module), function)

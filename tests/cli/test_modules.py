@@ -12,14 +12,14 @@ from distdl.core.renamed import MODULES
 
 PROGRAMS: dict[str, list[tuple[str, str]]] = {
     "distdl.train": [("--nope", "error: Unrecognized options: --nope (python -m distdl.train --help shows all)")],
-    "distdl.cli": [("nope", 'error: "nope" is not a verb of distdl')],
+    "distdl.cli": [("nope", 'error: "nope" is not a command of distdl')],
     "distdl.cli.verify_rank": [("", "error: DISTDL_VERIFY_SAMPLES"), ("--nope", "error: DISTDL_VERIFY_SAMPLES")],
     "distdl.launchers.torchrun": [
         ("", "error: the following arguments are required: training_script"),
         ("--nope x", "error: unrecognized arguments: --nope"),
         ("--nproc_per_node", "error: argument --nproc-per-node"),
     ],
-    "distdl.launchers.slices": [("begun", 'error: "slurm begun" is not a verb of distdl')],
+    "distdl.launchers.slices": [("begun", 'error: "slurm begun" is not a command of distdl')],
     "distdl.studies.task": [
         ("", "error: usage: python -m distdl.studies.runner.trial_process PARENT CORES"),
         ("1 x folder", "error: usage: "),
