@@ -48,7 +48,8 @@ def test_every_verb_has_help(verb: str) -> None:
 def test_an_unknown_verb_names_the_nearest() -> None:
     done = run("docter")
     assert done.returncode == 2
-    assert done.stderr == 'error: "docter" is not a command of distdl; did you mean "doctor"? (distdl --help shows all)\n'
+    message = '"docter" is not a command of distdl; did you mean "doctor"? (distdl --help shows all)'
+    assert done.stderr == f"error: {message}\n"
 
 
 def test_a_verb_parses_its_signature_and_reports_errors_in_one_line() -> None:
