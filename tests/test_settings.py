@@ -206,9 +206,7 @@ FREE = ("slurm end state", "study run slurm")
 TEXTS = [
     option
     for option in OPTIONS
-    if option.flag
-    and plain(option.kind) in (str, str | None, tuple[str, ...])
-    and f"{option.verb} {option.label}" not in FREE
+    if option.flag and plain(option.kind) in (str, tuple[str, ...]) and f"{option.verb} {option.label}" not in FREE
 ]
 
 

@@ -1,8 +1,9 @@
 """Options of a training that were written before `--`."""
 
-import re
 import shlex
 from collections.abc import Container, Mapping, Sequence
+
+from distdl.cli.parameters import switch_of
 
 
 def misplaced(
@@ -17,7 +18,7 @@ def misplaced(
         verb_options: options of the command, and whether each takes a value.
         prog: the command as typed.
     """
-    if _positive(option) not in training:
+    if switch_of(option) not in training:
         return ""
     corrected = shlex.join([*prog.split(), *_moved(argv, verb_options)])
     return f"{option} is an option of the training, which follows after --: {corrected}"
@@ -32,13 +33,8 @@ def _moved(argv: Sequence[str], verb_options: Mapping[str, bool]) -> list[str]:
     for argument in argv[:end]:
         is_option = argument.startswith("--")
         if is_option:
-            place = verb_argv if _positive(argument) in verb_options else training_argv
+            place = verb_argv if switch_of(argument) in verb_options else training_argv
         place.append(argument)
-        if is_option and ("=" in argument or not verb_options.get(_positive(argument), True)):
+        if is_option and ("=" in argument or not verb_options.get(switch_of(argument), True)):
             place = training_argv
     return [*verb_argv, "--", *training_argv, *argv[end + 1 :]]
-
-
-def _positive(option: str) -> str:
-    """An option without its value, as `--data.drop-last` for `--data.no-drop_last`."""
-    return re.sub(r"(^--|\.)no-", r"\1", option.partition("=")[0].replace("_", "-"))

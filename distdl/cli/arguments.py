@@ -11,7 +11,6 @@ them: `--sbatch a=1 --sbatch b=2` is `--sbatch a=1 b=2`, and `--sbatch` without 
 import dataclasses
 import inspect
 import itertools
-import re
 import types
 import typing
 from collections import Counter
@@ -21,7 +20,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, NotRequired, Required, TypedDict
 
 from distdl.cli.after_dashes import misplaced
-from distdl.cli.parameters import MAY_BE_EMPTY, POSITIONAL_ONLY, any_number, flag_name, meaning
+from distdl.cli.parameters import (
+    MAY_BE_EMPTY,
+    POSITIONAL_ONLY,
+    any_number,
+    flag_name,
+    meaning,
+    option_of,
+    switch_of,
+    value_count,
+)
 from distdl.core.errors import UserError, as_literal, nearest
 
 HELP = ("-h", "--help")
@@ -127,7 +135,7 @@ def _match(options: dict[str, Any], argv: Sequence[str], prog: str, known: Itera
 def _joined(argv: Sequence[str], several: Container[str]) -> list[str]:
     """The arguments, with the values of each repeated option of `several` collected at the end."""
     end = list(argv).index("--") if "--" in argv else len(argv)
-    mentions = Counter(_option(argument) for argument in argv[:end])
+    mentions = Counter(option_of(argument) for argument in argv[:end])
     repeated = {option for option, times in mentions.items() if times > 1 and option in several}
     rest: list[str] = []
     values: dict[str, list[list[str]]] = {option: [] for option in repeated}
@@ -136,8 +144,8 @@ def _joined(argv: Sequence[str], several: Container[str]) -> list[str]:
         _, equals, value = argument.partition("=")
         if argument.startswith("--"):
             into = rest
-        if argument.startswith("--") and _option(argument) in repeated:
-            values[_option(argument)].append([value] if equals else (into := []))
+        if argument.startswith("--") and option_of(argument) in repeated:
+            values[option_of(argument)].append([value] if equals else (into := []))
         else:
             into.append(argument)
     for option, mentioned in values.items():
@@ -207,7 +215,7 @@ def _switch_with_value(values: Sequence[str], argv: Sequence[str], options: dict
     pairs += [(option, value) for option, equals, value in (each.partition("=") for each in argv) if equals]
     switches = {flag for flag, hint in options.items() if _is_switch(hint)}
     for option, value in pairs:
-        flag = re.sub(r"(^--|\.)no-", r"\1", _option(option))
+        flag = switch_of(option)
         if value in values[:1] and not value.startswith("-") and flag in switches:
             return flag
     return ""
@@ -216,23 +224,13 @@ def _switch_with_value(values: Sequence[str], argv: Sequence[str], options: dict
 def _surplus_value(value: str, argv: Sequence[str], options: dict[str, Any]) -> str:
     """A message if the value follows an option that has all of its values; else empty."""
     for flag, hint in options.items():
-        count = _value_count(hint)
+        count = value_count(hint)
         for place, argument in enumerate(argv):
             rest = argv[place + ("=" not in argument) :]
-            if _option(argument) == flag and count < len(rest) and rest[count] == value:
-                return (
-                    f"{flag} takes {'one value' if count == 1 else f'{count} values'}: {as_literal(value)} is too many"
-                )
+            if option_of(argument) == flag and count < len(rest) and rest[count] == value:
+                values = "one value" if count == 1 else f"{count} values"
+                return f"{flag} takes {values}: {as_literal(value)} is too many"
     return ""
-
-
-def _value_count(hint: Any) -> int:
-    origin, inner = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (Annotated, Required, NotRequired):
-        return _value_count(inner[0])
-    if origin in (typing.Union, types.UnionType):
-        return max(map(_value_count, inner))
-    return len(inner) if origin is tuple else 1
 
 
 def _is_switch(hint: Any) -> bool:
@@ -242,7 +240,7 @@ def _is_switch(hint: Any) -> bool:
 
 def _known_elsewhere(option: str, options: dict[str, Any]) -> str:
     """`; did you mean --nproc?` for the name that an option has in other programs; else empty."""
-    name = _option(option).lstrip("-").casefold()
+    name = option_of(option).lstrip("-").casefold()
     for flag, hint in options.items():
         if any(name in marker.names for marker in _markers(hint) if isinstance(marker, OtherNames)):
             return f"; did you mean {flag}?"
@@ -260,11 +258,7 @@ def _unknown_options(argv: Sequence[str], known: Sequence[str]) -> list[str]:
     end = list(argv).index("--") if "--" in argv else len(argv)
     options = [argument for argument in argv[:end] if argument.startswith("--")]
     flags = {flag.replace("_", "-") for flag in known}
-    return [each for each in options if re.sub(r"(^--|\.)no-", r"\1", _option(each)) not in flags][:1]
-
-
-def _option(argument: str) -> str:
-    return argument.partition("=")[0].replace("_", "-")
+    return [each for each in options if switch_of(each) not in flags][:1]
 
 
 def _name(argument: Any) -> str:

@@ -4,7 +4,7 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, NotRequired, Required
 
 POSITIONAL_ONLY = inspect.Parameter.POSITIONAL_ONLY
@@ -14,12 +14,38 @@ MAY_BE_EMPTY = "may be empty"
 
 def any_number(hint: Any) -> bool:
     """Whether an option takes any number of values."""
+    return any(
+        typing.get_origin(kind) is list or (typing.get_origin(kind) is tuple and ... in typing.get_args(kind))
+        for kind in _alternatives(hint)
+    )
+
+
+def value_count(hint: Any) -> int:
+    """Number of values of an option that does not take any number of them."""
+    kinds = _alternatives(hint)
+    return max(len(typing.get_args(kind)) if typing.get_origin(kind) is tuple else 1 for kind in kinds)
+
+
+def _alternatives(hint: Any) -> Iterator[Any]:
+    """The types of a union, or the only type, without markers."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin in (Annotated, Required, NotRequired):
-        return any_number(inner[0])
-    if origin in (typing.Union, types.UnionType):
-        return any(map(any_number, inner))
-    return origin is list or (origin is tuple and ... in inner)
+        yield from _alternatives(inner[0])
+    elif origin in (typing.Union, types.UnionType):
+        for each in inner:
+            yield from _alternatives(each)
+    else:
+        yield hint
+
+
+def option_of(argument: str) -> str:
+    """The option of an argument, without its value: `--data.drop-last` for `--data.drop_last=...`."""
+    return argument.partition("=")[0].replace("_", "-")
+
+
+def switch_of(argument: str) -> str:
+    """As `option_of`, and for `--data.no-drop-last`, which switches it off, too."""
+    return re.sub(r"(^--|\.)no-", r"\1", option_of(argument))
 
 
 def flag_name(name: str, hint: Any) -> str | None:

@@ -17,11 +17,11 @@ def predict_speed(
     file: tyro.conf.Positional[FilePath],
     /,
     *,
-    servers: str | None = None,
-    workers: str | None = None,
-    nodes: str | None = None,
-    replicas: str | None = None,
-    batch: str | None = None,
+    servers: str = "",
+    workers: str = "",
+    nodes: str = "",
+    replicas: str = "",
+    batch: str = "",
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:
     """Predict step time and images/s of configurations from a fit, with 95 % intervals.
@@ -36,7 +36,7 @@ def predict_speed(
         as_json: print a JSON list.
     """
     texts = {"servers": servers, "workers": workers, "nodes": nodes, "replicas": replicas, "batch": batch}
-    given = {name: numbers(text, name) for name, text in texts.items() if text is not None}
+    given = {name: numbers(text, name) for name, text in texts.items() if text}
     fit = predict.load(file)
     columns = COLUMNS[fit.data.kind][:2]
     batches = given.pop("batch", [int(fit.data.points[0, 2])])

@@ -93,17 +93,14 @@ def no_module(target: str) -> str:
     if _module_exists(module):
         return ""
     folder = Path.cwd()
-    similar = [f"{name}:{attribute}" for name in close_matches(module, _modules_with(attribute, folder))]
+    files = {file.stem: file for file in folder.glob("*.py")}
+    similar = [f"{name}:{attribute}" for name in close_matches(module, files) if attribute in _defined_in(files[name])]
     where = f"neither installed nor in {folder}"
     return f"cannot import {target}: there is no module {module}, {where}{suggestion(similar)}"
 
 
-def _modules_with(attribute: str, folder: Path) -> list[str]:
-    """The modules of a folder that define a name at their top level; they are parsed and not imported."""
-    return [file.stem for file in folder.glob("*.py") if attribute.partition(".")[0] in _defined_in(file)]
-
-
 def _defined_in(file: Path) -> set[str]:
+    """Names that a module defines at its top level; it is parsed and not imported."""
     try:
         tree = ast.parse(file.read_bytes())
     except (OSError, SyntaxError, ValueError, RecursionError):

@@ -17,10 +17,10 @@ GRACE_S = 30.0
 """Seconds that the other commands have to exit after one has failed."""
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
 GENTLE: Mapping[int, int] = {signal.SIGINT: signal.SIGTERM, signal.SIGHUP: signal.SIGTERM}
-"""Signals that the launchers receive instead of the first Ctrl-C, and when the terminal is closed.
+"""Signals that launchers receive instead of the first Ctrl-C, and instead of SIGHUP.
 
-Each launcher passes SIGTERM on to its ranks, which save and stop. It ends a program that has not started yet without a
-message: Python prints a traceback for SIGINT, and srun waits for a second one."""
+Each launcher passes SIGTERM on to its ranks, which save and stop. A launcher that is still starting ends without a
+message. At SIGINT Python would print a traceback, and srun would wait for a second one."""
 INTERRUPT = b"\x03"
 """Byte that Ctrl-C sends to a terminal: it interrupts the remote command of an ssh with a terminal."""
 

@@ -12,7 +12,7 @@ from distdl.runtime.launch_env import has_launcher, is_part_of_job, torchrun_job
 LAUNCHERS = ("torchrun", "horovodrun", "mpirun", "mpiexec", "deepspeed")
 LAUNCHER_MODULES = ("torch.distributed.run", "torch.distributed.launch", "distdl.launchers.torchrun")
 OWN_JOB = re.compile(r"distdl-[0-9a-f]{16}")
-"""Matches the name of a job of `distdl launch` (`Job.name`), of which a rank on another host is no descendant."""
+"""Name of a job of `distdl launch` (`Job.name`), by which its ranks on other hosts recognize it."""
 
 
 def resume_command(out: Path) -> str:
