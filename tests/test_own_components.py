@@ -216,3 +216,22 @@ def test_a_study_of_the_current_folder_is_run_shown_and_resumed(
     assert main(["study", "run", "squares:STUDY", "--out", str(folder)]) == 0
     capsys.readouterr()
     assert error(capsys, "study", "run", "squares:STUDY", "--numbers", "many").endswith("number")
+
+
+@pytest.mark.parametrize(
+    ("function", "line"),
+    [
+        ("trials", "    return [Trial(name="),
+        ("findings", "    squares = [outcome.result["),
+    ],
+)
+def test_an_exception_in_a_function_of_a_study_is_one_line(
+    function: str, line: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    module = f"broken_{function}"
+    text = STUDY.replace(line, f"    1 / 0\n{line}").replace("squares:square", f"{module}:square")
+    (tmp_path / f"{module}.py").write_text(text, encoding="utf-8")
+    main(["study", "run", f"{module}:STUDY", "--numbers", "3"])
+    message = f"study {module}:STUDY: {function} failed: ZeroDivisionError"
+    lines = capsys.readouterr().err.splitlines()
+    assert lines and message in lines[-1] and not any("Traceback" in each for each in lines)

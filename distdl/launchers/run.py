@@ -15,7 +15,7 @@ from distdl.launchers.job import Command
 
 GRACE_S = 30.0
 """Seconds that the other commands have to exit after one has failed."""
-FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
+FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR2)
 GENTLE: Mapping[int, int] = {signal.SIGINT: signal.SIGTERM, signal.SIGHUP: signal.SIGTERM}
 """Signals that launchers receive instead of the first Ctrl-C, and instead of SIGHUP.
 
@@ -96,7 +96,8 @@ def watch(
             time.sleep(0.05)
     finally:
         for number, handler in previous.items():
-            signal.signal(number, handler)
+            # After the first signal this process only reports the end: another Ctrl-C must not change its exit code.
+            signal.signal(number, signal.SIG_IGN if received else handler)
         for process in running:
             process.kill()
             process.wait()

@@ -10,8 +10,10 @@ with Importing():
     import contextlib
     import logging
     import os
+    import signal
     import sys
     from collections.abc import Collection, Sequence
+    from types import FrameType
     from typing import NoReturn
 
     import psutil
@@ -78,9 +80,15 @@ def _refuse(message: str) -> NoReturn:
 def end_ranks(number: int) -> None:
     """End the ranks that torchrun has left running: if it is interrupted while it starts them, it does not end them."""
     ranks = psutil.Process().children()
-    for rank in ranks:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            rank.send_signal(number)
+
+    def send(number: int, frame: FrameType | None = None) -> None:
+        for rank in ranks:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                rank.send_signal(number)
+
+    for name in SIGNALS.split(","):  # torchrun's handler would interrupt this function
+        signal.signal(signal.Signals[name], send)
+    send(number)
     for rank in psutil.wait_procs(ranks, timeout=GRACE_S)[1]:
         rank.kill()
 

@@ -64,6 +64,30 @@ def test_the_code_of_a_training_that_completed_or_stopped_is_kept(code: int) -> 
     assert interrupted(launcher(code), signal.SIGINT) == (code, "")
 
 
+def test_sigquit_ends_the_launcher_too() -> None:
+    """It reaches only the foreground of a terminal, to which the launcher does not belong."""
+    assert interrupted(launcher(75), signal.SIGQUIT) == (128 + signal.SIGQUIT, "")
+    assert received() == []
+
+
+LATE = """
+import os, signal, sys
+from distdl.launchers.job import Command
+from distdl.launchers.run import run
+code = run([Command(argv=tuple(sys.argv[1:]))])
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR2):
+    os.kill(os.getpid(), number)
+print(code)
+"""
+
+
+def test_a_signal_after_a_stop_does_not_end_the_process() -> None:
+    with subprocess.Popen([sys.executable, "-c", LATE, *launcher(75)], stdout=subprocess.PIPE, text=True) as process:
+        wait_for(Path("started").exists, 60, "the launcher")
+        process.send_signal(signal.SIGINT)
+        assert (process.communicate(timeout=60)[0], process.returncode) == ("75\n", 0)
+
+
 def test_a_program_that_has_not_started_yet_ends_without_a_traceback() -> None:
     assert interrupted([sys.executable, "-c", PYTHON], signal.SIGINT) == (130, "")
 

@@ -53,6 +53,23 @@ def test_a_signal_reaches_the_ranks_and_is_followed_by_nothing() -> None:
     assert (process.returncode, output, errors) == (143, "stopped\n" * 2, "")
 
 
+def test_further_signals_reach_the_ranks_and_cause_no_traceback() -> None:
+    script = (
+        "count=0; trap 'count=$((count + 1)); echo $count; test $count = 4 && exit 1' TERM; exec 2> /dev/null; "
+        "echo started; while :; do sleep 0.1; done"
+    )
+    with subprocess.Popen(
+        [*TORCHRUN, "sh", "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert [process.stdout.readline() for _ in range(2)] == ["started\n"] * 2
+        for count in range(1, 5):
+            process.send_signal(signal.SIGTERM)
+            assert [process.stdout.readline() for _ in range(2)] == [f"{count}\n"] * 2
+        _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (143, "")
+
+
 def test_threads_and_signals_are_set_without_a_warning_unless_the_user_has_set_them() -> None:
     script = "echo $OMP_NUM_THREADS $TORCHELASTIC_SIGNALS_TO_HANDLE"
     done = ranks(script)

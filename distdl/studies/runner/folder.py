@@ -3,6 +3,7 @@
 study.toml  trials/NAME/  findings.json
 """
 
+import contextlib
 import dataclasses
 import fcntl
 import graphlib
@@ -10,13 +11,15 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
-from distdl.core.errors import UserError, reading, shortened
+from distdl.core.components import COMPONENTS
+from distdl.core.contracts import ComponentError
+from distdl.core.errors import Failure, UserError, reading, reason, shortened
 from distdl.core.files import write_atomic, write_json
 from distdl.core.profiles import Recipe
 from distdl.core.userfiles import read_toml
@@ -28,6 +31,20 @@ from distdl.studies.runner.settings import as_table, current_names, validate
 STUDY, FINDINGS, TRIALS = "study.toml", "findings.json", "trials"
 
 
+@contextlib.contextmanager
+def _calling(study: Study, function: str) -> Iterator[None]:
+    """Turn any exception that a function of another package's study raises into one line."""
+    try:
+        yield
+    except (UserError, Failure):
+        raise
+    except Exception as error:
+        if study.name in COMPONENTS[catalog.GROUP]:
+            raise
+        message = f"study {study.name}: {function} failed: {reason(error)} (--debug shows the traceback)"
+        raise ComponentError(message) from error
+
+
 class StudyFolder:
     """One study with its settings and its folder.
 
@@ -37,7 +54,9 @@ class StudyFolder:
 
     def __init__(self, path: Path, study: Study, settings: Any) -> None:
         self.path, self.study, self.settings = path.resolve(), study, settings
-        self.trials: list[Trial] = [self._with_paths(trial) for trial in study.trials(settings)]
+        with _calling(study, "trials"):
+            trials = study.trials(settings)
+        self.trials: list[Trial] = [self._with_paths(trial) for trial in trials]
         _check(study.name, self.trials)
 
     @classmethod
@@ -101,7 +120,8 @@ class StudyFolder:
             UserError: if a trial's files do not have the content that the study expects.
         """
         outcomes = self.outcomes()
-        with reading(self.path / TRIALS, f"results of study {self.study.name}"):
+        described = f"results of study {self.study.name}"
+        with reading(self.path / TRIALS, described), _calling(self.study, "findings"):
             return self.study.findings(self.settings, outcomes)
 
     def write_findings(self, sections: Sequence[Section]) -> None:
