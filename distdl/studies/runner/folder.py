@@ -3,7 +3,6 @@
 study.toml  trials/NAME/  findings.json
 """
 
-import contextlib
 import dataclasses
 import fcntl
 import graphlib
@@ -11,7 +10,7 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +30,16 @@ from distdl.studies.runner.settings import as_table, current_names, validate
 STUDY, FINDINGS, TRIALS = "study.toml", "findings.json", "trials"
 
 
-@contextlib.contextmanager
-def _calling(study: Study, function: str) -> Iterator[None]:
-    """Turn any exception that a function of another package's study raises into one line."""
+def _trials(study: Study, settings: Any) -> list[Trial]:
+    """The trials of a study; any exception that a study of another package raises is one line."""
     try:
-        yield
+        return study.trials(settings)
     except (UserError, Failure):
         raise
     except Exception as error:
         if study.name in COMPONENTS[catalog.GROUP]:
             raise
-        message = f"study {study.name}: {function} failed: {reason(error)} (--debug shows the traceback)"
+        message = f"study {study.name}: trials failed: {reason(error)} (--debug shows the traceback)"
         raise ComponentError(message) from error
 
 
@@ -54,9 +52,7 @@ class StudyFolder:
 
     def __init__(self, path: Path, study: Study, settings: Any) -> None:
         self.path, self.study, self.settings = path.resolve(), study, settings
-        with _calling(study, "trials"):
-            trials = study.trials(settings)
-        self.trials: list[Trial] = [self._with_paths(trial) for trial in trials]
+        self.trials: list[Trial] = [self._with_paths(trial) for trial in _trials(study, settings)]
         _check(study.name, self.trials)
 
     @classmethod
@@ -120,8 +116,7 @@ class StudyFolder:
             UserError: if a trial's files do not have the content that the study expects.
         """
         outcomes = self.outcomes()
-        described = f"results of study {self.study.name}"
-        with reading(self.path / TRIALS, described), _calling(self.study, "findings"):
+        with reading(self.path / TRIALS, f"results of study {self.study.name}"):
             return self.study.findings(self.settings, outcomes)
 
     def write_findings(self, sections: Sequence[Section]) -> None:
