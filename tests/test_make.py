@@ -1,10 +1,13 @@
-"""`make test` runs both of its parts, and fails if either fails."""
+"""`make test` runs both of its parts; what make installs runs on the oldest supported Python."""
 
+import re
 import shutil
 import subprocess
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 from debian import needs
 from repository import ROOT
@@ -39,3 +42,17 @@ def test_serial_part_runs_after_a_failure_of_the_parallel_part(parallel: int, se
     assert done.stdout.split() == ["parallel", "serial"]
     assert bool(done.returncode) == bool(fails), done.stderr
     assert "warning" not in done.stderr  # such as that for a target that is defined twice
+
+
+def test_the_pinned_versions_run_on_the_oldest_supported_python() -> None:
+    """The first release of Python 3.11: Debian 12 has 3.11.2."""
+    assert metadata.metadata("distdl")["Requires-Python"] == ">=3.11"
+    pins = dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE))
+    installed = {each.metadata["Name"].lower().replace("_", "-"): each for each in metadata.distributions()}
+    required = {
+        name: installed[name].metadata["Requires-Python"]
+        for name, version in pins.items()
+        if name in installed and installed[name].version == version
+    }
+    assert len(required) > 100
+    assert {name: text for name, text in required.items() if text and "3.11.0" not in SpecifierSet(text)} == {}

@@ -232,7 +232,7 @@ class TestSlurm:
         options = ("--data.loader", "torch", "--data.workers", "1", "--compute.threads", "1")
         job = Job(cluster, "--profile", str(profile), "--nodes", "2", "--time", "1", out=Path("run"), options=options)
         # On a busy machine a slice may end before its first step: such a slice is not counted.
-        wait_for(lambda: len(job.cuts()) >= 3, 500, "three cuts")
+        wait_for(lambda: len(job.interruptions()) >= 3, 500, "three interruptions")
         # The number of steps in three slices depends on the machine: the profile sets the end of the last slice.
         steps = job.rows[-1]["step"] + 20
         profile.write_text(f"max_steps = {steps}\n{LONG}", encoding="utf-8")
