@@ -23,9 +23,9 @@ QUARANTINED = pytest.StashKey[int]()
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "distdl" / "test-data"
 
 # A background job and nohup ignore signals; without this the programs of the tests would inherit it.
-for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+for _number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
     if signal.getsignal(_number) == signal.SIG_IGN:
-        signal.signal(_number, _handler)
+        signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
 
 # Tests that run at the same time share the cores, and busy waiting takes them from each other. Read by torch's import.
 if "PYTEST_XDIST_WORKER" in os.environ:
