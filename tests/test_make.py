@@ -48,6 +48,8 @@ def test_the_pinned_versions_run_on_the_oldest_supported_python() -> None:
     """The first release of Python 3.11: Debian 12 has 3.11.2."""
     assert metadata.metadata("distdl")["Requires-Python"] == ">=3.11"
     pins = dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE))
+    if not pins:
+        pytest.skip("constraints.txt is empty, as in the workflow's environment with the newest versions")
     installed = {each.metadata["Name"].lower().replace("_", "-"): each for each in metadata.distributions()}
     required = {
         name: installed[name].metadata["Requires-Python"]

@@ -1,9 +1,10 @@
 """Describe what a component is or returns, and what it lacks, for messages."""
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from distdl.core.errors import UserError, as_literal
+from distdl.core.errors import Failure, UserError, as_literal, reason
 
 WITHOUT_GRADIENT = (
     "returned a tensor that carries no gradient, so that nothing can be trained: compute it without detach(), item(), "
@@ -14,6 +15,24 @@ WITHOUT_GRADIENT = (
 
 class ComponentError(UserError):
     """A component that cannot be called as its kind is, or that returns something else than its kind must."""
+
+
+@contextlib.contextmanager
+def one_line(fault: Callable[[str], ComponentError]) -> Iterator[None]:
+    """Turn any exception that a component of another package raises into one line.
+
+    Args:
+        fault: makes the error from a text such as "failed: ...".
+    """
+    try:
+        yield
+    except (UserError, Failure):
+        raise
+    except Exception as error:
+        text = reason(error)
+        if "memory" in text.lower():  # `run_command` has a line for it
+            raise
+        raise fault(f"failed: {text} (--debug shows the traceback)") from error
 
 
 def described(value: Any) -> str:

@@ -8,13 +8,12 @@ import contextlib
 import functools
 import math
 import numbers
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
 from distdl.core import registry, targets
-from distdl.core.contracts import ComponentError, described, is_protocol, joined, missing_methods, violation
-from distdl.core.errors import Failure, UserError, reason
+from distdl.core.contracts import ComponentError, described, is_protocol, joined, missing_methods, one_line, violation
 from distdl.core.kinds import KINDS, Kind, Row
 from distdl.core.registry import NO_OPTIONS, Options
 from distdl.core.settings import Parameters
@@ -77,18 +76,10 @@ class Factory:
             made = call(*given)
         return self.require(made)
 
-    @contextlib.contextmanager
-    def calling(self) -> Iterator[None]:
-        """Turn any exception that a component of another package raises into one line."""
-        try:
-            yield
-        except (UserError, Failure):
-            raise
-        except Exception as error:
-            text = reason(error)
-            if registry.is_shipped(self.kind.group, self.row) or "memory" in text.lower():
-                raise
-            raise self.fault(f"failed: {text} (--debug shows the traceback)") from error
+    def calling(self) -> contextlib.AbstractContextManager[None]:
+        """Context that turns any exception of the component into one line, unless it is one of distdl's own."""
+        is_shipped = registry.is_shipped(self.kind.group, self.row)
+        return contextlib.nullcontext() if is_shipped else one_line(self.fault)
 
     def require(self, made: Any) -> Any:
         """`made`, if it is what a component of the kind returns.

@@ -17,8 +17,8 @@ from typing import Any
 import tomli_w
 
 from distdl.core.components import COMPONENTS
-from distdl.core.contracts import ComponentError
-from distdl.core.errors import Failure, UserError, reading, reason, shortened
+from distdl.core.contracts import ComponentError, one_line
+from distdl.core.errors import UserError, reading, shortened
 from distdl.core.files import write_atomic, write_json
 from distdl.core.profiles import Recipe
 from distdl.core.userfiles import read_toml
@@ -32,15 +32,10 @@ STUDY, FINDINGS, TRIALS = "study.toml", "findings.json", "trials"
 
 def _trials(study: Study, settings: Any) -> list[Trial]:
     """The trials of a study; any exception that a study of another package raises is one line."""
-    try:
+    if study.name in COMPONENTS[catalog.GROUP]:
         return study.trials(settings)
-    except (UserError, Failure):
-        raise
-    except Exception as error:
-        if study.name in COMPONENTS[catalog.GROUP]:
-            raise
-        message = f"study {study.name}: trials failed: {reason(error)} (--debug shows the traceback)"
-        raise ComponentError(message) from error
+    with one_line(lambda text: ComponentError(f"study {study.name}: trials {text}")):
+        return study.trials(settings)
 
 
 class StudyFolder:
