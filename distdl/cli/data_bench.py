@@ -14,8 +14,10 @@ from rich.table import Table
 from distdl.core.conditions import require_keys
 from distdl.core.config import AugmentConfig, ComponentOptions, Config, Count, DataConfig, FilePath, Positive, Timeout
 from distdl.core.console import PlainConsole
-from distdl.core.errors import UserError
+from distdl.core.errors import UserError, reason
 from distdl.core.registry import NO_OPTIONS
+from distdl.core.result import checked_result
+from distdl.core.run_files import RESULT
 from distdl.data.dataset import DataSet, EncodedSplit
 from distdl.data.loaders import make_loader
 from distdl.data.loaders.bench import STAGES, StageRates, diagnose, measure, of_run
@@ -82,11 +84,11 @@ def bench(
 
 
 def _network(run: Path) -> float | None:
-    file = run / "result.json"
+    result = checked_result(run)
     try:
-        return of_run(json_format.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"--run {run}: {file.name} has no speed ({error}): name a completed run") from None
+        return of_run(result)
+    except (ArithmeticError, KeyError, TypeError) as error:
+        raise UserError(f"--run {run}: {RESULT} has no speed ({reason(error)}): name a completed run") from None
 
 
 def _choices(dataset: DataSet, augment: AugmentConfig, most: int) -> list[tuple[str, int]]:

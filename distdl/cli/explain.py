@@ -1,7 +1,6 @@
 """`distdl explain RUN`: where a run's time went, as a table, figure or JSON, with its largest loss and the remedy."""
 
 import json as json_format
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,9 @@ from distdl.core.config import FilePath
 from distdl.core.console import PlainConsole
 from distdl.core.errors import UserError, reading
 from distdl.core.format import duration
-from distdl.core.result import current_result, is_unfinished
+from distdl.core.result import checked_result, is_unfinished
 from distdl.core.run_files import CONFIG, ENVIRONMENT, METRICS, RESULT
+from distdl.core.userfiles import read_json, read_toml
 from distdl.perf import hardware
 from distdl.perf.usage.explain import sentences
 from distdl.perf.usage.utilisation import bounds, ppp_by_kind
@@ -68,7 +68,7 @@ def read_run(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     if run.exists() and not run.is_dir():
         raise UserError(f"{run} is not a folder: give the folder of a run")
-    result = current_result(run)
+    result = checked_result(run)
     if not result and not (run / RESULT).is_file():
         state = "has not ended yet" if (run / CONFIG).is_file() else "is no run folder"
         raise UserError(f"{run} {state}: it has no {RESULT} to explain, and no training row in {METRICS}")
@@ -79,15 +79,13 @@ def read_run(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     file = run / CONFIG
     if not file.is_file():
         return result, {}
-    with reading(file, "TOML"):
-        return result, tomllib.loads(file.read_text(encoding="utf-8"))
+    return result, read_toml(file)
 
 
 def _device(run: Path) -> str:
     """Device type of a run without a result: cuda if its machine has a GPU."""
     try:
-        with reading(run / ENVIRONMENT, "JSON"):
-            return "cuda" if json_format.loads((run / ENVIRONMENT).read_text(encoding="utf-8"))["gpus"] else "cpu"
+        return "cuda" if read_json(run / ENVIRONMENT).get("gpus") else "cpu"
     except UserError:
         return "cpu"
 

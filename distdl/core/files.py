@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, TypeGuard
 
-from distdl.core.errors import UserError
+from distdl.core.errors import UserError, reason
+from distdl.core.regular import open_regular
 
 Write = Callable[[IO[bytes]], Any]
 BLOCK = 2**16
@@ -104,7 +105,11 @@ def read_rows(file: Path) -> Iterator[dict[str, Any]]:
     """
     if not file.exists():
         return
-    with file.open("rb") as source:
+    try:
+        source = open_regular(file)
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {reason(error)}") from None
+    with source:
         for number, line in enumerate(source, start=1):
             if not line.endswith(b"\n"):
                 return
@@ -129,7 +134,8 @@ def append_rows(file: Path) -> IO[str]:
 def reopen_rows(file: Path, step: int) -> IO[str]:
     """Open a .jsonl file for appending, without its rows after `step`, which a resumed run writes again."""
     if file.exists():
-        lines = [line for line in file.read_bytes().splitlines(keepends=True) if _is_until(line, step)]
+        with open_regular(file) as source:
+            lines = [line for line in source if _is_until(line, step)]
         write_atomic(file, lambda sink: sink.writelines(lines))
     return file.open("a", encoding="utf-8")
 

@@ -5,8 +5,6 @@ Needs no torch, so that commands that only list checkpoints start quickly.
 
 import dataclasses
 import hashlib
-import json
-import math
 import os
 import re
 from collections.abc import Mapping
@@ -14,13 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from distdl.core.errors import UserError, as_literal, reading, reason
+from distdl.core.errors import UserError, as_literal, reason
 from distdl.core.files import write_json
+from distdl.core.regular import open_regular
+from distdl.core.userfiles import read_json
 
 STATE, MANIFEST = "state.pt", "manifest.json"
 NAME = re.compile(r"step-(\d+)(?:-(\d+))?")
 """Folder name of a published checkpoint: its step, and a number if the step was saved more than once."""
 SHA256 = re.compile("[0-9a-f]{64}")
+LIMIT = 2**63
+"""Numbers of a manifest are smaller, so that arithmetic with them cannot overflow."""
 
 
 @dataclass(kw_only=True)
@@ -76,22 +78,19 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         UserError: if the file cannot be read or is not such a manifest.
     """
     file = folder / MANIFEST
-    with reading(file, "a manifest"):
-        manifest = json.loads(file.read_text(encoding="utf-8"))
+    manifest = read_json(file, "a manifest")
     problem = _problem(manifest) or _other_step(manifest, folder)
     if problem:
         raise UserError(f"{file} is damaged: {problem}")
     return manifest
 
 
-def _problem(manifest: Any) -> str:
-    if not isinstance(manifest, dict):
-        return "it is not a JSON object"
+def _problem(manifest: Mapping[str, Any]) -> str:
     for key in ("progress", "metric", "sha256"):
         if key not in manifest:
             return f"{key} is missing"
     metric, kind = manifest["metric"], manifest.get("metric_kind", "accuracy")  # version 1 has no kind
-    if metric is not None and not (type(metric) in (int, float) and math.isfinite(metric)):
+    if metric is not None and not (type(metric) in (int, float) and -LIMIT < metric < LIMIT):
         return "metric is not a finite number"
     if kind not in ("accuracy", "loss"):
         return f"metric_kind is {as_literal(kind)}"
@@ -107,7 +106,7 @@ def _problem_of_position(progress: Any) -> str:
             return f"progress.{name} is missing"
         if name not in kinds:
             return f"progress has the unknown field {as_literal(name)}"
-        if type(progress[name]) not in kinds[name] or not 0 <= progress[name] < math.inf:
+        if type(progress[name]) not in kinds[name] or not 0 <= progress[name] < LIMIT:
             return f"progress.{name} is {as_literal(progress[name])}"
     for part, total in (("epoch", "step"), ("samples", "images")):  # an epoch has at least one step
         if progress[part] > progress[total]:
@@ -155,5 +154,5 @@ def damaged(folder: Path) -> str | None:
 
 def digest(file: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
-    with file.open("rb") as source:
+    with open_regular(file) as source:
         return hashlib.file_digest(source, "sha256").hexdigest()

@@ -3,16 +3,19 @@
 All readers of a run's result use `current_result`.
 """
 
-import json
 import math
+import os
 import platform
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from distdl.core import runlock
-from distdl.core.errors import UserError, reason
+from distdl.core import runlock, schema
+from distdl.core.errors import UserError
 from distdl.core.files import is_row, parse_row
+from distdl.core.regular import open_regular
 from distdl.core.run_files import METRICS, RESULT
+from distdl.core.userfiles import read_json
 
 ENDED = ("completed", "stopped", "failed")
 """Status of a run with a final result, unless it is resumed."""
@@ -33,15 +36,7 @@ def read_result(run: Path) -> dict[str, Any]:
         UserError: if it is not a JSON object.
     """
     file = run / RESULT
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, RecursionError) as error:  # JSON and UTF-8 errors are ValueErrors
-        raise UserError(f"{file} is not a result of distdl: {reason(error)}") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{file} is not a result of distdl: not a JSON object")
-    return value
+    return read_json(file, "a result of distdl") if os.path.lexists(file) else {}
 
 
 def current_result(run: Path) -> dict[str, Any]:
@@ -53,6 +48,19 @@ def current_result(run: Path) -> dict[str, Any]:
         UserError: if result.json is damaged.
     """
     return reconcile(run, read_result(run))
+
+
+def checked_result(run: Path) -> dict[str, Any]:
+    """The current result, whose values are of the kinds of `schema.RESULT`.
+
+    Raises:
+        UserError: as `current_result`, or naming the values of another kind.
+    """
+    result, invalid = current_result(run), Counter[str]()
+    schema.take(result, schema.RESULT, invalid)
+    if invalid:
+        raise UserError(f"{run / RESULT} has invalid values: {schema.listed(invalid)}")
+    return result
 
 
 def reconcile(run: Path, result: dict[str, Any]) -> dict[str, Any]:
@@ -104,7 +112,7 @@ def _unfinished(run: Path, result: dict[str, Any]) -> str:
 def newest_rows(file: Path) -> list[dict[str, Any]]:
     """The last rows of metrics.jsonl, without damaged lines."""
     try:
-        with file.open("rb") as source:
+        with open_regular(file) as source:
             size = source.seek(0, 2)
             source.seek(max(size - TAIL_BYTES, 0))
             lines = source.read().splitlines(keepends=True)

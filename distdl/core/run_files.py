@@ -3,13 +3,14 @@
 config.toml  environment.json  metrics.jsonl  telemetry.jsonl  checkpoints/  result.json  report.html
 """
 
-import json
 import time
 from pathlib import Path
 from typing import Any
 
 from distdl.core.errors import UserError
 from distdl.core.manifest import published
+from distdl.core.regular import open_regular
+from distdl.core.userfiles import read_json
 
 CONFIG, ENVIRONMENT, METRICS, TELEMETRY, RESULT = (
     "config.toml",
@@ -38,7 +39,7 @@ def holds_run(path: Path) -> bool:
 
 def _has_line(file: Path) -> bool:
     try:
-        with file.open("rb") as source:
+        with open_regular(file) as source:
             return source.readline().endswith(b"\n")
     except OSError:
         return False
@@ -55,9 +56,9 @@ def version(path: Path) -> tuple[Any, ...]:
 def in_use(path: Path, process: int | None = None) -> UserError:
     """The error for a folder in which another training runs."""
     try:
-        result = json.loads((path / RESULT).read_text(encoding="utf-8"))
-        host = result["host"] if result["status"] == "running" else None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        result = read_json(path / RESULT)
+        host = result.get("host") if result.get("status") == "running" else None
+    except UserError:
         host = None
     place = f"on host {host}, " if isinstance(host, str) and host.isprintable() else ""
     return UserError(

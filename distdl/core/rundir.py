@@ -25,6 +25,7 @@ from distdl.core.errors import UserError, reason
 from distdl.core.files import TEMPORARY, append_rows, as_json, is_row, parse_row, write_all, write_json
 from distdl.core.manifest import published, step_of
 from distdl.core.profiles import as_table
+from distdl.core.regular import open_regular, read_regular
 from distdl.core.result import current_result, is_unfinished
 from distdl.core.run_files import (
     CHECKPOINTS,
@@ -129,8 +130,8 @@ class RunDir:
         if resumed:
             for name in (CONFIG, ENVIRONMENT):
                 previous = self.path / name
-                if previous.is_file() and previous.read_bytes() != contents[name]:
-                    contents[_free_name(self.path, name)] = previous.read_bytes()
+                if previous.is_file() and (content := read_regular(previous)) != contents[name]:
+                    contents[_free_name(self.path, name)] = content
         files: dict[Path, Callable[[IO[bytes]], Any]] = {
             self.path / name: lambda sink, content=content: sink.write(content) for name, content in contents.items()
         }
@@ -251,7 +252,7 @@ def _rows_until(file: Path, step: int, evaluated: bool) -> Iterator[bytes]:
     Args:
         evaluated: whether the evaluation at `step` is done.
     """
-    with file.open("rb") as source:
+    with open_regular(file) as source:
         for line in source:
             row = parse_row(line) if line.endswith(b"\n") else None
             if not is_row(row) or row["step"] > step or row.get("best") is True or step == 0:

@@ -48,7 +48,7 @@ def holder(folder: Path) -> int | None:
     if file in _held:
         return os.getpid()
     try:
-        descriptor = os.open(file, os.O_RDONLY)
+        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would wait for its writer
     except OSError:
         return None
     try:

@@ -1,7 +1,8 @@
-"""Read text, TOML and CSV files of users. Every error is one line that names the file."""
+"""Read text, TOML, JSON and CSV files of users. Every error is one line that names the file."""
 
 import csv
 import io
+import json
 import os
 import tomllib
 from importlib.resources.abc import Traversable
@@ -9,9 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from distdl.core.errors import UserError, reading, reason, shortened
-
-LARGEST_BYTES = 2**28
-"""Maximum size of a text file: reading one needs several times its size in memory."""
+from distdl.core.regular import LARGEST_BYTES, read_regular
 
 
 def read_text(file: Path | Traversable, kind: str = "") -> str:
@@ -25,7 +24,9 @@ def read_text(file: Path | Traversable, kind: str = "") -> str:
     with reading(str(file)):
         if isinstance(file, Path):
             _require_file(file, kind)
-        content = file.read_bytes()
+            content = read_regular(file)
+        else:
+            content = file.read_bytes()
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise UserError(f"{file} is not text in UTF-8 but in UTF-16: save it as UTF-8")
     try:
@@ -51,6 +52,34 @@ def read_toml(file: Path | Traversable, kind: str = "file") -> dict[str, Any]:
         raise UserError(f"{file} is not TOML: {error}") from None
     except Exception as error:  # RecursionError, or ValueError for a number with thousands of digits
         raise UserError(f"{file} is not TOML: {reason(error)}") from None
+
+
+def read_json(file: Path, kind: str = "") -> dict[str, Any]:
+    """The object of a JSON file.
+
+    Args:
+        kind: description of the file, for the message: "a result of distdl".
+    Raises:
+        UserError: as `read_text`, or the file is not JSON, has a key twice, or is no object.
+    """
+    text = read_text(file)
+    expected = kind or "JSON"
+    try:
+        value = json.loads(text, object_pairs_hook=_unique)
+    except Exception as error:  # RecursionError, or ValueError for a number with thousands of digits
+        raise UserError(f"{file} is not {expected}: {reason(error)}") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{file} is not {expected}: not a JSON object")
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in table:
+            raise ValueError(f'key "{shortened(name)}" occurs twice')
+        table[name] = value
+    return table
 
 
 def read_csv_lines(file: Path) -> list[tuple[int, list[str]]]:

@@ -5,15 +5,20 @@ processes share arrays after a fork, whereas reading an object changes its refer
 """
 
 import os
-import stat
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from distdl.core.regular import open_regular
+
 BLOCK_BYTES = 8 * 2**20
 """Bytes of a large file that are read together. With 8 MiB, a seek adds a few per cent to the reading time."""
+
+
+LARGEST_IMAGE = 2**30
+"""Maximum size of an encoded image in bytes."""
 
 
 class Unreadable(Exception):
@@ -38,18 +43,17 @@ def read(file: File) -> np.ndarray:
     """Read the bytes of an encoded image, [n] uint8.
 
     Raises:
-        Unreadable: the file is missing, empty, or shorter than expected.
+        Unreadable: the file is missing, empty, shorter than expected, or larger than LARGEST_IMAGE.
     """
     try:
         if isinstance(file, Part):
+            _check_size(file, file.size)
             content = np.fromfile(file.path, np.uint8, count=file.size, offset=file.offset)
             if len(content) < file.size:
                 raise Unreadable(f"{file} has {len(content)} bytes of {file.size}")
         else:
-            # Opening a FIFO would block: open without blocking, and refuse anything but a regular file.
-            with open(file, "rb", buffering=0, opener=_open_without_waiting) as source:
-                if not stat.S_ISREG(os.fstat(source.fileno()).st_mode):
-                    raise Unreadable(f"{file} is not a regular file")
+            with open_regular(file) as source:
+                _check_size(file, os.fstat(source.fileno()).st_size)
                 content = np.fromfile(source, np.uint8)
     except OSError as error:
         raise Unreadable(f"{file}: {error.strerror}") from None
@@ -58,8 +62,9 @@ def read(file: File) -> np.ndarray:
     return content
 
 
-def _open_without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)
+def _check_size(file: File, size: int) -> None:
+    if size > LARGEST_IMAGE:  # a sparse file of any size takes no space on the disk
+        raise Unreadable(f"{file} has {size:,} bytes: an image may have at most {LARGEST_IMAGE:,}")
 
 
 class FilePaths:

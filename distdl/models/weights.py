@@ -1,21 +1,21 @@
 """Loading of weights from torchvision or from a file: locate, read, adapt, select and check them."""
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from distdl.core import checkpoints
 from distdl.core.errors import UserError
 from distdl.core.manifest import STATE
 from distdl.core.paths import data_root
+from distdl.core.regular import require_regular
 from distdl.models import torchvision
 from distdl.models.blocks import head
 from distdl.models.family import Adapter, StateDict, family_of
 from distdl.models.gray import COLOR_WEIGHTS
 from distdl.profiling.counting.meta import meta_copy
+from distdl.runtime.tensors import read_pickled
 
 SUFFIXES = (".pth", ".th", ".pt", ".safetensors")
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "weights")
@@ -96,18 +96,14 @@ def read(file: Path) -> StateDict:
 
 
 def _content(file: Path) -> object:
-    try:
-        if file.suffix == ".safetensors":
-            from safetensors.torch import load_file
+    if file.suffix != ".safetensors":
+        return read_pickled(file)
+    from safetensors.torch import load_file
 
-            return load_file(file)
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise UserError(
-            f"{file} is damaged, or has objects other than tensors, which distdl does not unpickle: save only the "
-            "network's state_dict"
-        ) from None
-    except Exception as error:  # torch, zipfile and safetensors each raise their own for a damaged file
+    try:
+        require_regular(file)
+        return load_file(file)
+    except Exception as error:  # safetensors raises its own for a damaged file
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(f"{file} cannot be read; is it complete? ({reason})") from None
 

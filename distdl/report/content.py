@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from distdl.core.format import Cell, is_number
+from distdl.core.schema import LARGEST
 from distdl.core.text import printable_lines
-from distdl.report.schema import LARGEST
 
 Columns = dict[str, list[Cell]]
 """Data of a layer of a figure by column, as it is collected row by row."""

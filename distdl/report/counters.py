@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from distdl.report import schema
+from distdl.core import schema
 
 
 class CounterGroup(NamedTuple):

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 
 from distdl.core.format import is_number
 from distdl.core.phases import PHASES
+from distdl.core.schema import number
 from distdl.report.content import Axis, Columns, Figure, PlotLayer, Section
 from distdl.report.run_folder import Run, RunRow
-from distdl.report.schema import number
 
 EPOCH = Axis(title="epoch")
 LOG_RATIO = 20

@@ -10,13 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distdl.core.errors import UserError
+from distdl.core import schema
+from distdl.core.errors import UserError, reason
+from distdl.core.regular import read_regular
 from distdl.core.result import is_unfinished, reconcile
 from distdl.core.run_files import CONFIG, ENVIRONMENT, METRICS, RESULT, TELEMETRY
-from distdl.report import schema
 from distdl.report.counters import SAMPLE
 
 RunRow = dict[str, Any]
+LARGEST_ROWS = 2**31
+"""Maximum size in bytes of a .jsonl file: the rows of days of telemetry."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,10 +154,13 @@ _UNFINISHED = {"running": "has not ended", "killed": "was killed", "not ended": 
 
 def _rows(file: Path, kind: dict[str, schema.FieldKind], notes: list[str]) -> list[RunRow]:
     """Return the rows of a .jsonl file; damaged lines are counted in a note."""
-    try:
-        lines = file.read_bytes().splitlines()
-    except OSError:
+    if not os.path.lexists(file):
         notes.append(f"there is no {file.name}")
+        return []
+    try:
+        lines = read_regular(file, LARGEST_ROWS).splitlines()
+    except OSError as error:
+        notes.append(f"{file.name} cannot be read: {reason(error)}")
         return []
     odd: Counter[str] = Counter()
     rows, bad = schema.take_rows(_parsed(lines), kind, odd)

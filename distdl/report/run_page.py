@@ -4,13 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from distdl.core.format import Cell, duration, written
+from distdl.core.schema import number
 from distdl.report import configuration
 from distdl.report import learning_curves as curves
 from distdl.report import time_spent as spent
 from distdl.report.content import Section, Table
 from distdl.report.page import Fact, Page
 from distdl.report.run_folder import Run
-from distdl.report.schema import number
 from distdl.report.telemetry import telemetry
 
 SINGLE_RUNS = (

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from distdl.core.format import Cell
+from distdl.core.schema import number
 from distdl.report.content import Axis, Figure, PlotLayer, Section
 from distdl.report.counters import GROUPS, CounterGroup
 from distdl.report.run_folder import Run, RunRow
-from distdl.report.schema import number
 
 MOST_SERIES = 16
 """Largest number of series per figure; the caption lists the others."""

@@ -1,7 +1,8 @@
 """Files of tensors and plain values. Reading a file executes no code in it."""
 
 import pickle
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -10,6 +11,10 @@ import torch
 from distdl.core.errors import UserError, reading
 from distdl.core.files import write_atomic
 from distdl.core.manifest import STATE, Progress
+from distdl.core.regular import require_regular
+
+REPEATED_BYTES = 2**28
+"""Maximum number of bytes of the repeated elements of a file's tensors. Some networks have expanded buffers."""
 
 
 def load(folder: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Any], Progress]:
@@ -53,16 +58,56 @@ def read_tensors(file: Path, device: torch.device | str = "cpu") -> dict[str, An
     Raises:
         UserError: if the file is damaged, or has any other content.
     """
-    with reading(file, "a state"):
+    state = read_pickled(file, device)
+    if not isinstance(state, dict):
+        raise UserError(f"{file} is not a state that distdl wrote")
+    return state
+
+
+def read_pickled(file: Path, device: torch.device | str = "cpu") -> Any:
+    """Read a file that `torch.save` wrote. No code in it is executed.
+
+    Raises:
+        UserError: if the file is damaged, contains objects other than tensors and plain values, or would take more
+            memory than it has bytes: compressed files, and tensors that repeat their elements.
+    """
+    with reading(file, "tensors"):
+        require_regular(file)
+        _refuse_compressed(file)
         try:
             state = torch.load(file, map_location=device, weights_only=True)
         except pickle.UnpicklingError:
             raise UserError(
-                f"{file} is damaged, or contains objects other than tensors and plain values, which are not unpickled"
+                f"{file} is damaged, or has objects other than tensors and plain values, which distdl does not "
+                "unpickle"
             ) from None
-    if not isinstance(state, dict):
-        raise UserError(f"{file} is not a state that distdl wrote")
+        repeated = sum(max(tensor.nbytes - tensor.untyped_storage().nbytes(), 0) for tensor in _tensors(state))
+        if repeated > REPEATED_BYTES:
+            raise UserError(f"{file} has tensors of {repeated:,} bytes more than it stores: copying them could fail")
     return state
+
+
+def _refuse_compressed(file: Path) -> None:
+    """Refuse an archive whose content is larger than its file. `torch.save` does not compress."""
+    if not zipfile.is_zipfile(file):
+        return  # written by an old version of torch, or damaged
+    with zipfile.ZipFile(file) as archive:
+        content = sum(entry.file_size for entry in archive.infolist())
+    if content > file.stat().st_size:
+        raise UserError(f"{file} unpacks to {content:,} bytes, more than it has: it was not written by torch.save")
+
+
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    """All tensors in a value with memory of their own."""
+    pending, seen = [value], set[int]()
+    while pending:
+        each = pending.pop()
+        if isinstance(each, torch.Tensor):
+            if each.layout is torch.strided and each.device.type != "meta":
+                yield each
+        elif isinstance(each, Mapping | list | tuple) and id(each) not in seen:
+            seen.add(id(each))
+            pending += each.values() if isinstance(each, Mapping) else each
 
 
 def _save(state: Mapping[str, Any], sink: IO[bytes]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from distdl.core.config import Config
 from distdl.core.errors import UserError
+from distdl.core.userfiles import read_json
 from distdl.runtime.world import World
 
 _DECIDED = {
@@ -51,11 +52,9 @@ def settings(config: Config, world: World) -> dict[str, Any]:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        table = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"deepspeed.config {file} cannot be read as JSON: {error}") from None
-    if not isinstance(table, dict):
-        raise UserError(f"deepspeed.config {file} must contain one JSON object")
+        table = read_json(file)
+    except UserError as error:
+        raise UserError(f"deepspeed.config {error}") from None
     for section in sorted(_DECIDED.keys() & table.keys()):
         if table[section] not in ("auto", {"enabled": False}):
             raise UserError(f"{file} sets {section}, which distdl decides: remove it, and use {_DECIDED[section]}")

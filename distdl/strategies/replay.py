@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from distdl.core.errors import UserError
+from distdl.core.userfiles import read_text
 from distdl.runtime.world import World
 
 
@@ -62,11 +63,11 @@ def load(how: str, classes: int, world: World, seed: int) -> Replay:
     if kind != "replay" or not name:
         raise UserError(f'ps.compute must be real or replay:FILE, not "{how}"')
     try:
-        rows = [json.loads(line) for line in Path(name).read_text(encoding="utf-8").splitlines()]
+        rows = [json.loads(line) for line in read_text(Path(name)).splitlines()]
         times = np.array([(row["forward_s"], row["backward_s"]) for row in rows], dtype=float)
-    except OSError as error:
-        raise UserError(f"ps.compute: {name}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError):
+    except UserError as error:
+        raise UserError(f"ps.compute: {error}") from None
+    except (ValueError, KeyError, TypeError, ArithmeticError, RecursionError):
         raise UserError(f"ps.compute: {name} is not a worker's record: rows need forward_s and backward_s") from None
     if not len(times) or not (np.isfinite(times) & (times >= 0)).all():
         raise UserError(f"ps.compute: {name} has no times that can be replayed")

@@ -1,13 +1,13 @@
 """Automatic resume of a job that its launcher has restarted."""
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from distdl.core.config import Config
 from distdl.core.errors import UserError
 from distdl.core.run_files import CHECKPOINTS, ENVIRONMENT
+from distdl.core.userfiles import read_json
 from distdl.runtime.launch_env import TorchrunJob, torchrun_job
 
 
@@ -31,7 +31,7 @@ def after_restart(config: Config, environ: Mapping[str, str]) -> Config:
 def _entered(run: Path, job: TorchrunJob) -> bool:
     """Whether an earlier start of this job has entered the run folder."""
     try:
-        entered = torchrun_job(json.loads((run / ENVIRONMENT).read_text(encoding="utf-8"))["job"])
+        entered = torchrun_job(read_json(run / ENVIRONMENT)["job"])
         return entered.run_id == job.run_id != ""
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (UserError, ValueError, KeyError, TypeError, AttributeError):
         return False

@@ -5,7 +5,6 @@ A state is compared before it is loaded, with the names, types and shapes of the
 
 import itertools
 import math
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,10 +12,11 @@ from typing import Any, Protocol
 import torch
 
 from distdl.core.config import DEFAULT_BATCH, Config
-from distdl.core.errors import UserError, as_literal, reading
+from distdl.core.errors import UserError, as_literal
 from distdl.core.manifest import STATE, Progress
 from distdl.core.profiles import as_table, validate
 from distdl.core.run_files import CONFIG
+from distdl.core.userfiles import read_toml
 from distdl.optim import schedules
 from distdl.runtime.tensors import load, network_state
 from distdl.strategies.text import gather_text
@@ -250,8 +250,7 @@ def _configuration(state: Mapping[str, Any], folder: Path) -> Mapping[str, Any] 
         return config
     file = folder.parent.parent / CONFIG
     try:
-        with reading(file, "TOML"):
-            return tomllib.loads(file.read_text(encoding="utf-8"))
+        return read_toml(file)
     except UserError:
         return None
 

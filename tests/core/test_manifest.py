@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from checkpoint_folders import write_checkpoint
+from distdl.core import manifest
 from distdl.core.errors import UserError
 from distdl.core.manifest import MANIFEST, STATE, Progress, damaged, digest, published, read_manifest, seal, step_of
 
@@ -64,12 +65,15 @@ def test_the_step_is_parsed_from_the_name() -> None:
 
 
 TEXTS = {
-    "a list": ("[]", "it is not a JSON object"),
-    "deep": ("[" * 100_000, "cannot be read as a manifest"),
-    "half": ("{", "cannot be read as a manifest"),
+    "a list": ("[]", "is not a manifest: not a JSON object"),
+    "deep": ("[" * 100_000, "is not a manifest: RecursionError"),
+    "half": ("{", "is not a manifest: JSONDecodeError"),
     "no checksums": ('{"progress": {}, "metric": null}', "sha256 is missing"),
     "a list for the progress": ('{"progress": [1], "metric": null, "sha256": {}}', "progress is not an object"),
     "no finite metric": ('{"progress": {}, "metric": NaN, "sha256": {}}', "metric is not a finite number"),
+    "a huge metric": ('{"progress": {}, "metric": 1' + "0" * 400 + ', "sha256": {}}', "metric is not a finite number"),
+    "a key twice": ('{"progress": {}, "progress": {}}', 'key "progress" occurs twice'),
+    "not text": ("\0", "it contains a zero byte"),
     "a text for a metric": ('{"progress": {}, "metric": "high", "sha256": {}}', "metric is not a finite number"),
 }
 
@@ -182,10 +186,8 @@ def test_a_changed_lost_or_unreadable_file_is_named(checkpoint: Path, name: str)
 
 
 def test_a_file_that_cannot_be_read_is_damage(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(file: Path, *mode: str) -> None:
+    def fail(file: Path) -> None:
         raise OSError(5, "Input/output error")
 
-    manifest = (checkpoint / MANIFEST).read_text(encoding="utf-8")
-    monkeypatch.setattr(Path, "read_text", lambda *_, **__: manifest)
-    monkeypatch.setattr(Path, "open", fail)
+    monkeypatch.setattr(manifest, "open_regular", fail)
     assert damaged(checkpoint) == "shard-0.pt cannot be read: Input/output error"

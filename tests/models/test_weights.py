@@ -166,9 +166,9 @@ def _truncated(file: Path, state: dict) -> None:
 BAD_FILES = {
     "absent.pth": (lambda file, state: None, "there is no file"),
     "weights.onnx": (lambda file, state: file.write_bytes(b"x"), "ends in .pth, .th, .pt, .safetensors"),
-    "half.pth": (_truncated, "is it complete|is damaged"),
-    "empty.pth": (lambda file, state: file.write_bytes(b""), "is it complete|is damaged"),
-    "noise.pt": (lambda file, state: file.write_bytes(bytes(range(256)) * 9), "is it complete|is damaged"),
+    "half.pth": (_truncated, "is damaged|cannot be read"),
+    "empty.pth": (lambda file, state: file.write_bytes(b""), "is damaged|cannot be read"),
+    "noise.pt": (lambda file, state: file.write_bytes(bytes(range(256)) * 9), "is damaged|cannot be read"),
     "half.safetensors": (lambda file, state: file.write_bytes(b"\x08" + bytes(12)), "is it complete"),
     "list.pth": (lambda file, state: torch.save([1, 2], file), "has no state_dict"),
     "optimizer.pth": (lambda file, state: torch.save({"state": {}, "param_groups": []}, file), "has no state_dict"),

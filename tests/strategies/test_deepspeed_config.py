@@ -55,8 +55,8 @@ def test_a_file_adds_to_the_settings(tmp_path: Path) -> None:
         ('{"train_batch_size": 128}', r"train_batch_size = 128, .* results in 64"),
         ('{"optimizer": {"type": "Adam"}}', r"sets optimizer, .* use optim"),
         ('{"bf16": {"enabled": true}}', r"sets bf16, .* use compute.precision"),
-        ("{", "cannot be read as JSON"),
-        ("[]", "one JSON object"),
+        ("{", "is not JSON"),
+        ("[]", "is not JSON: not a JSON object"),
     ],
 )
 def test_a_contradicting_file_is_refused(tmp_path: Path, text: str, message: str) -> None:

@@ -85,7 +85,7 @@ WRONG = {
     "another key": ('{"forward_s": 1}', "is not a worker's record"),
     "a text": ('{"forward_s": "x", "backward_s": 1}', "is not a worker's record"),
     "an object": ('{"forward_s": {}, "backward_s": 1}', "is not a worker's record"),
-    "not UTF-8": (b"\xff", "is not a worker's record"),
+    "not UTF-8": (b"\xff", "is not text (UTF-8)"),
     "a negative time": ('{"forward_s": 1, "backward_s": -1}', "no times that can be replayed"),
     "no finite time": ('{"forward_s": 1, "backward_s": NaN}', "no times that can be replayed"),
 }
@@ -107,5 +107,5 @@ def test_a_value_without_a_file_is_a_one_line_error(how: str) -> None:
 
 
 def test_a_missing_file_is_a_one_line_error() -> None:
-    with pytest.raises(UserError, match=r"^ps.compute: nothing.jsonl: No such file or directory$"):
+    with pytest.raises(UserError, match=r"^ps.compute: nothing.jsonl cannot be read: No such file or directory$"):
         load("replay:nothing.jsonl", 3, World(), 0)

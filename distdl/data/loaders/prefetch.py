@@ -12,6 +12,7 @@ from typing import Self
 
 import numpy as np
 
+from distdl.core.regular import open_regular
 from distdl.data.files import ShardParts
 from distdl.data.loaders import order
 from distdl.data.loaders.spec import LoaderSpec
@@ -60,7 +61,7 @@ class ReadAhead:
         first, last = self.bounds[block], self.bounds[block + 1] - 1
         begin, end = int(self.files.offset[first]), int(self.files.offset[last] + self.files.size[last])
         # An error is reported by the process that needs the sample.
-        with contextlib.suppress(OSError), self.files[first].path.open("rb", buffering=0) as source:
+        with contextlib.suppress(OSError), open_regular(self.files[first].path) as source:
             source.seek(begin)
             view = memoryview(piece)
             while begin < end and (count := source.readinto(view[: min(PIECE, end - begin)])):

@@ -8,10 +8,13 @@ import struct
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
 from distdl.core.errors import UserError, reading
+from distdl.core.regular import open_regular
+from distdl.core.userfiles import read_text
 from distdl.data.dataset import ResidentSplit
 
 LIMIT_BYTES = 8 * 2**30
@@ -102,8 +105,12 @@ def cifar(paths: list[Path], classes: int, label_bytes: int) -> ResidentSplit:
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[BinaryFile]:
     """Open a file, decompressed if its name ends in .gz. Errors in the block become a UserError."""
-    with reading(path), gzip.open(path) if path.suffix == ".gz" else path.open("rb") as source:
-        yield source
+    with reading(path), open_regular(path) as file:
+        if path.suffix != ".gz":
+            yield cast(BinaryFile, file)
+            return
+        with gzip.open(file) as source:
+            yield source
 
 
 def _exactly(path: Path, source: BinaryFile, size: int, origin: str) -> np.ndarray:
@@ -132,8 +139,7 @@ def read_names(path: Path, classes: int) -> tuple[str, ...]:
     """
     if not path.is_file():
         return tuple(str(number) for number in range(classes))
-    with reading(path, "class names"):
-        lines = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    lines = tuple(line.strip() for line in read_text(path).splitlines() if line.strip())
     if len(set(lines)) != classes:
         raise UserError(
             f"{path} has {len(set(lines))} different class names, but the set has {classes} classes: download it again"

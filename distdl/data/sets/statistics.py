@@ -13,6 +13,7 @@ from distdl.core.config import DataConfig
 from distdl.core.counter_rng import generator
 from distdl.core.errors import UserError
 from distdl.core.paths import cache_folder, fingerprint
+from distdl.core.regular import read_regular
 from distdl.data.augment.crops import central_window
 from distdl.data.dataset import EncodedSplit
 from distdl.data.files import File, Part, Unreadable
@@ -75,9 +76,9 @@ def _key(files: list[File], *settings: float) -> str:
 
 def _cached(path: Path) -> Moments | None:
     try:
-        mean, std = json.loads(path.read_text())
+        mean, std = json.loads(read_regular(path))
         return tuple(map(float, mean)), tuple(map(float, std))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return None  # not measured yet, or damaged: measure again
 
 

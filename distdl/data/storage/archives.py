@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
 from distdl.core.errors import UserError, reason
+from distdl.core.regular import open_regular, require_regular
 from distdl.data.storage.split_names import split_of_list
 from distdl.data.storage.tar_walk import DamagedTar, FileSource, StreamSource, walk
 
@@ -101,6 +102,7 @@ class _Limit:
 
 
 def _unpack_zip(archive: Path, folder: Path, limit: _Limit) -> None:
+    require_regular(archive)
     with zipfile.ZipFile(archive) as zipped:
         members = [(entry, name) for entry in zipped.infolist() if not _of_macos(name := _zip_name(archive, entry))]
         for entry, name in members:
@@ -146,7 +148,7 @@ def _unpack_tar(archive: Path, folder: Path, limit: _Limit) -> None:
 @contextlib.contextmanager
 def _tar_stream(archive: Path) -> Iterator[tuple[IO[bytes], bool]]:
     """Open an archive as a stream of bytes and a flag whether it can seek. Compression is detected from the content."""
-    with archive.open("rb") as file:
+    with open_regular(archive) as file:
         start = file.read(6)
         file.seek(0)
         openers: dict[bytes, Callable[[IO[bytes]], gzip.GzipFile | lzma.LZMAFile | bz2.BZ2File]] = {

@@ -12,6 +12,7 @@ import numpy as np
 
 from distdl.core.errors import UserError, reading, reason
 from distdl.core.files import TEMPORARY, as_json, write_json
+from distdl.core.regular import read_regular
 from distdl.core.text import name as shown
 from distdl.data.dataset import DataSet, ResidentSplit, Split
 from distdl.data.files import FilePaths, ShardParts, Unreadable, paths_of
@@ -107,7 +108,7 @@ def find_plan(folder: Path, plan: dict[str, Any], names: Iterable[str], what: st
     except OSError as error:
         raise UserError(f"{folder} cannot be used for --out: {reason(error)}") from None
     with reading(plan_file):
-        previous = plan_file.read_bytes()
+        previous = read_regular(plan_file)
     if previous != as_json(plan):
         raise UserError(
             f"{folder} has the {what} {_difference(previous, plan)}: remove the folder, or choose another one with "

@@ -18,9 +18,10 @@ import numpy as np
 from distdl.core.config import DataConfig
 from distdl.core.errors import Failure, UserError, reason
 from distdl.core.files import write_atomic
+from distdl.core.regular import open_regular, read_regular
 from distdl.core.text import name as shown
 from distdl.data.dataset import DataSet, ResidentSplit, Split
-from distdl.data.files import File, Unreadable, compact
+from distdl.data.files import LARGEST_IMAGE, File, Unreadable, compact
 from distdl.data.storage import decode, folders
 from distdl.data.storage.destination import begin, check_class_names, find_plan, fingerprint, parts_of, report_omitted
 from distdl.data.storage.folders import UNFINISHED
@@ -263,7 +264,7 @@ def _export_image(
 
 def _existing(file: Path) -> bytes | None:
     try:
-        return file.read_bytes()
+        return read_regular(file, LARGEST_IMAGE)
     except FileNotFoundError:
         return None
 
@@ -286,7 +287,7 @@ def _try(
 def _lines_of(sums: Path) -> set[bytes]:
     if not sums.exists():
         return set()
-    with sums.open("rb") as source:
+    with open_regular(sums) as source:
         return set(source)
 
 

@@ -5,6 +5,7 @@ import re
 from pathlib import Path, PurePosixPath
 
 from distdl.core.errors import UserError, reason
+from distdl.core.regular import read_regular
 from distdl.core.text import name as shown
 
 PRUNED = "BACKGROUND"
@@ -53,7 +54,7 @@ def names_files(path: Path, bases: list[Path]) -> bool:
         UserError: the file cannot be read.
     """
     try:
-        text = path.read_bytes().removeprefix(BOM).decode("utf-8", "surrogateescape")
+        text = read_regular(path).removeprefix(BOM).decode("utf-8", "surrogateescape")
     except OSError as error:
         raise UserError(f"{path} cannot be read: {reason(error)}") from None
     lines = {line.strip().replace("\\", "/") for line in LINE_END.split(text)}
@@ -72,7 +73,7 @@ def _first_field(line: str) -> str:
 def _lines(path: Path) -> list[tuple[int, str]]:
     """Return number and file name of each line that is not blank, with "/" as separator."""
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {reason(error)}") from None
     data = data.removeprefix(BOM)

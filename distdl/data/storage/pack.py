@@ -15,6 +15,8 @@ import numpy as np
 from distdl.core.counter_rng import generator
 from distdl.core.errors import Failure, UserError, reading
 from distdl.core.files import write_atomic, write_json
+from distdl.core.regular import read_regular
+from distdl.core.userfiles import read_text
 from distdl.data.dataset import DataSet, ResidentSplit, Split
 from distdl.data.files import Unreadable, read
 from distdl.data.storage.destination import begin, check_class_names, find_plan, fingerprint, parts_of, report_omitted
@@ -209,7 +211,7 @@ def _shard(file: Path, members: Iterator[Sample], count: int) -> Shard | None:
     done = file.with_suffix(".done")
     if done.exists() and file.exists():
         with reading(done, "the record of a packed shard"):
-            row = Shard.model_validate_json(done.read_bytes())
+            row = Shard.model_validate_json(read_regular(done))
         if row.samples == count and file_sum(file) == row.sha256:
             return row
     first = next(members, None)
@@ -240,7 +242,7 @@ def _index_all(folder: Path, name: str, rows: list[Shard]) -> None:
     """Write one index for all files of a split as if they were one file, which is what DALI's reader needs."""
     lines, previous_bytes, samples = [], 0, 0
     for row in rows:
-        for line in (folder / row.file).with_suffix(".idx").read_text(encoding="utf-8").splitlines():
+        for line in read_text((folder / row.file).with_suffix(".idx")).splitlines():
             number, start = map(int, line.split())
             lines.append(f"{samples + number}\t{previous_bytes + start}\n")
         previous_bytes, samples = previous_bytes + row.bytes, samples + row.samples

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from distdl.core.errors import UserError, reading
+from distdl.core.regular import open_regular, read_regular
 from distdl.data.storage.tables import SampleTable
 
 RECORD = struct.Struct("<IIIfQQ")
@@ -25,7 +26,7 @@ def scan_records(path: Path) -> SampleTable:
         UserError: a record is damaged, or the index does not list all records and no others.
     """
     rows = []
-    with reading(path, "records"), path.open("rb") as file:
+    with reading(path, "records"), open_regular(path) as file:
         end, start = os.fstat(file.fileno()).st_size, 0
         while start < end:
             header = os.pread(file.fileno(), RECORD.size, start)
@@ -55,7 +56,7 @@ def _check_index(path: Path, starts: np.ndarray) -> None:
     if not index.is_file():
         raise UserError(f"{index} is missing, the index of {path.name}: copy it too")
     with reading(index, "an index of records"):
-        listed = np.sort([int(line.split()[1]) for line in index.read_text(encoding="ascii").splitlines()])
+        listed = np.sort([int(line.split()[1]) for line in read_regular(index).decode("ascii").splitlines()])
     if not np.array_equal(listed, starts):
         raise UserError(
             f"{index} lists {len(listed):,} records that are not the {len(starts):,} of {path.name}: copy both again"

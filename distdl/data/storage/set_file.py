@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from distdl.core.config import Finite
 from distdl.core.errors import UserError, reading
 from distdl.core.files import write_json
+from distdl.core.regular import read_regular
 
 MANIFEST = "set.json"
 LIMIT_BYTES = 256 * 2**20
@@ -99,12 +100,8 @@ def read_set_file(folder: Path) -> SetFile | None:
     file = folder / MANIFEST
     if not file.is_file():
         return None
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise UserError(f"{file} cannot be read: {error.strerror}") from None
-    if len(content) > LIMIT_BYTES:
-        raise UserError(f"{file} has {len(content):,} bytes, more than {LIMIT_BYTES:,}")
+    with reading(file):
+        content = read_regular(file, LIMIT_BYTES)
     described = validate(content, str(file))
     with reading(file, "JSON"):
         digest = _digest(json.loads(content))

@@ -23,6 +23,7 @@ import numpy as np
 
 from distdl.core.config import DataConfig
 from distdl.core.errors import UserError
+from distdl.core.regular import open_regular
 from distdl.data.dataset import EncodedSplit, Raw
 from distdl.data.files import ShardParts
 from distdl.data.storage import shard_names
@@ -174,7 +175,7 @@ def file_sum(path: Path) -> str:
         UserError: it cannot be read.
     """
     try:
-        with path.open("rb") as source:
+        with open_regular(path) as source:
             return hashlib.file_digest(source, "sha256").hexdigest()
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None

@@ -20,6 +20,8 @@ from distdl.data.storage.npz import read_arrays
 
 ARRAYS = ("offset", "size", "label")
 TEXTS = ("names", "notes", "sha256")
+TABLE_BYTES = 2**26
+"""Maximum size of a table's texts. Its numbers take 24 bytes per sample, fewer than a sample's header in the shard."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +80,7 @@ def read_table(file: Path, shard_bytes: int, sha256: str) -> SampleTable | None:
     if not file.is_file():
         return None
     try:
-        arrays = read_arrays(file, "a table of samples")
+        arrays = read_arrays(file, "a table of samples", TABLE_BYTES + shard_bytes)
     except UserError:
         return None
     if arrays.keys() != {*ARRAYS, *TEXTS}:

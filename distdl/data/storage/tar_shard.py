@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from distdl.core.errors import UserError, reading
+from distdl.core.regular import open_regular
 from distdl.core.text import printable
 from distdl.data.storage.folders import SUFFIXES
 from distdl.data.storage.set_file import is_class_name
@@ -112,7 +113,7 @@ def _check_index(path: Path, samples: int) -> None:
     index = path.with_suffix(".idx")
     if not index.is_file():
         return
-    with reading(index, "an index of samples"), index.open("rb") as file:
+    with reading(index, "an index of samples"), open_regular(index) as file:
         version, _, count = file.readline(100).decode("latin-1").strip().partition(" ")
     if version.startswith("v1.") and count != str(samples):
         raise UserError(f"{index} lists {_printable(count)} samples, {path.name} has {samples:,}: copy both again")

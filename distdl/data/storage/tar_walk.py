@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, NamedTuple, Protocol
 
 from distdl.core.errors import UserError
+from distdl.core.regular import open_regular
 
 BLOCK = tarfile.BLOCKSIZE
 NAME_BYTES = 2**20
@@ -146,7 +147,7 @@ def open_tar(path: Path) -> IO[bytes]:
         UserError: it is compressed, empty, or cannot be opened.
     """
     try:
-        file = path.open("rb")
+        file = open_regular(path)
         start = file.read(8)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None

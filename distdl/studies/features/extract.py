@@ -15,9 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from distdl.core.config import Config
-from distdl.core.errors import UserError
+from distdl.core.errors import UserError, reading
 from distdl.core.files import write_atomic
 from distdl.core.profiles import Recipe, resolve
+from distdl.core.regular import require_regular
 from distdl.data.dataset import DataSet, Split
 from distdl.data.loaders import make_loader
 from distdl.data.sets.load import load
@@ -125,9 +126,15 @@ def _write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def read(file: Path, device: torch.device) -> Features:
-    """Read features that `write` wrote."""
+    """Read features that `write` wrote.
+
+    Raises:
+        UserError: the file is damaged, or has other tensors.
+    """
     from safetensors.torch import load_file
 
-    tensors = load_file(file, device=str(device))
-    names = [name.removesuffix(".labels") for name in tensors if name.endswith(".labels")]
-    return {name: (tensors[f"{name}.features"], tensors[f"{name}.labels"]) for name in names}
+    with reading(file, "features"):
+        require_regular(file)
+        tensors = load_file(file, device=str(device))
+        names = [name.removesuffix(".labels") for name in tensors if name.endswith(".labels")]
+        return {name: (tensors[f"{name}.features"], tensors[f"{name}.labels"]) for name in names}

@@ -31,6 +31,7 @@ from filelock import FileLock, Timeout
 from distdl.core.errors import UserError
 from distdl.core.files import read_rows, sync_folder, write_json
 from distdl.core.manifest import damaged, read_manifest, seal
+from distdl.core.userfiles import read_json
 from distdl.studies.leaderboard.event_log import BoardState, Lease, Lineage, replay
 from distdl.studies.leaderboard.rules import Rule, SlotPlacement
 
@@ -107,7 +108,7 @@ class Session(Board):
         agreed = json.loads(json.dumps(agreed))
         if not file.exists():
             write_json(file, agreed)
-        elif (stored := json.loads(file.read_text(encoding="utf-8"))) != agreed:
+        elif (stored := read_json(file, "the rule of a board")) != agreed:
             different = next(key for key in [*agreed, *stored] if agreed.get(key) != stored.get(key))
             raise UserError(
                 f"{self.folder} is a board with {different} = {stored.get(different)}, but this process has "

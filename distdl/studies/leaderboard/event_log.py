@@ -17,7 +17,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from distdl.core.errors import UserError
+from distdl.core.config import Count, Finite, Rate, Seconds
+from distdl.core.errors import UserError, reason
+from distdl.core.regular import open_regular
+from distdl.core.validation import check
 from distdl.launchers.ledger import Slice
 
 EventRow = Mapping[str, Any]
@@ -101,6 +104,65 @@ class BoardState:
         return max(self.slots.values(), key=lambda slot: (slot.score, -slot.name), default=None)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Event:
+    process: str
+    at: Rate
+    """Unix time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Begin(_Event):
+    job: str
+    waited_s: Seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class _End(_Event):
+    ended: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Take(_Event):
+    take: Count
+    slot: Count | None
+    works_on: Count | None
+    tries: Count
+    member: Count
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _OfTake(_Event):
+    take: Count
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Publish(_OfTake):
+    score: Finite
+    epoch: Count
+    replaced: Count | None
+    keeps: bool
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Retire(_Event):
+    slot: Count
+
+
+_EVENTS: dict[str, type[_Event]] = {
+    "begin": _Begin,
+    "end": _End,
+    "take": _Take,
+    "publish": _Publish,
+    "drop": _OfTake,
+    "cut": _OfTake,
+    "retire": _Retire,
+}
+"""Fields of an event, by its kind."""
+
+
 def replay(rows: Iterable[EventRow]) -> BoardState:
     """Compute the state of a board from all its events."""
     state = BoardState()
@@ -110,7 +172,12 @@ def replay(rows: Iterable[EventRow]) -> BoardState:
 
 
 def apply(state: BoardState, row: EventRow) -> None:
-    """Update `state` by one event."""
+    """Update `state` by one event.
+
+    Raises:
+        UserError, KeyError, TypeError: the row is not an event, or does not fit the events before it.
+    """
+    check(_EVENTS[row["kind"]], row, strict=True)
     kind, process = row["kind"], row["process"]
     state.first = row["at"] if state.first is None else state.first
     if kind == "begin":
@@ -186,7 +253,11 @@ class Lineage:
         """
         if not self.file.exists():
             return self.state
-        with self.file.open("rb") as source:
+        try:
+            source = open_regular(self.file)
+        except OSError as error:
+            raise UserError(f"{self.file} cannot be read: {reason(error)}") from None
+        with source:
             source.seek(self._offset)
             for line in source:
                 if not line.endswith(b"\n"):
@@ -194,7 +265,7 @@ class Lineage:
                 self._lines += 1
                 try:
                     apply(self.state, json.loads(line))
-                except (ValueError, KeyError, TypeError):
+                except (UserError, ValueError, KeyError, TypeError, RecursionError):
                     raise UserError(
                         f"{self.file}: line {self._lines} is not a valid event after the lines before it, which are "
                         "valid: delete this line and those after it"

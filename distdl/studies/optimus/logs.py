@@ -1,6 +1,5 @@
 """Losses and accuracies by step, from the study's trainings and from imported logs."""
 
-import csv
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,8 +9,12 @@ from typing import Any
 import numpy as np
 
 from distdl.core.errors import UserError
-from distdl.core.files import read_rows
-from distdl.core.run_files import METRICS, RESULT
+from distdl.core.files import is_row, read_rows
+from distdl.core.run_files import CONFIG, METRICS, RESULT
+from distdl.core.schema import finite
+from distdl.core.tables import read_csv
+from distdl.core.userfiles import read_toml
+from distdl.core.validation import check
 from distdl.perf.arrays import Array
 from distdl.perf.learning.read_losses import read_losses
 from distdl.studies.base import Outcome
@@ -105,23 +108,17 @@ def take(folder: Path, table: dict[str, Any]) -> dict[str, Any]:
 def _from_csv(file: Path) -> dict[str, Any]:
     steps, losses, drops = read_losses(file)
     depth(file.stem)
-    accuracy = []
-    for row in csv.DictReader(file.read_text(encoding="utf-8-sig").splitlines()):
-        cells = {(name or "").strip().lower(): (cell or "").strip() for name, cell in row.items()}
-        if cells.get("accuracy"):
-            try:
-                accuracy.append([float(cells["step"]), float(cells["accuracy"])])
-            except ValueError:
-                raise UserError(f'{file}: accuracy "{cells["accuracy"]}" is not a number') from None
+    rows = ((row, row.optional_number("accuracy")) for row in read_csv(file, ("step",)))
+    accuracy = [[row.number("step"), value] for row, value in rows if value is not None]
     return _thin(file.stem, steps, losses, drops, accuracy)
 
 
 def _from_run(run: Path) -> dict[str, Any]:
-    import tomllib
-
-    config = tomllib.loads((run / "config.toml").read_text(encoding="utf-8"))
+    model = read_toml(run / CONFIG).get("model", {})
+    name = model.get("name", run.name) if isinstance(model, dict) else model
+    network = check(str, name, "model.name", where=str(run / CONFIG), strict=True)
     steps, losses, drops = read_losses(run)
-    return _thin(config.get("model", {}).get("name", run.name), steps, losses, drops, _accuracy(run))
+    return _thin(network, steps, losses, drops, _accuracy(run))
 
 
 def _thin(network: str, steps: Array, losses: Array, drops: Any, accuracy: list[list[float]]) -> dict[str, Any]:
@@ -140,7 +137,7 @@ def _thin(network: str, steps: Array, losses: Array, drops: Any, accuracy: list[
 
 def _accuracy(run: Path) -> list[list[float]]:
     """[step, accuracy] of each evaluation of the validation split, or of the test split if there is none."""
-    rows = [row for row in read_rows(run / METRICS) if "accuracy" in row]
+    rows = [row for row in read_rows(run / METRICS) if is_row(row) and finite(row.get("accuracy"))]
     split = "validation" if any(row["kind"] == "validation" for row in rows) else "test"
     return [[float(row["step"]), float(row["accuracy"])] for row in rows if row["kind"] == split]
 

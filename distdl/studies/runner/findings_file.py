@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from distdl.core.errors import reading
+from distdl.core.regular import read_regular
 from distdl.core.userfiles import read_text
 from distdl.core.validation import check
 from distdl.report.content import Figure, Finding, Picture, Section, Table
@@ -40,4 +41,4 @@ def _part(stored: Any, file: Path) -> Figure | Finding | Picture | Table | None:
         check(str, stored[key], key, where=file.name, strict=True) for key in ("name", "title", "caption")
     )
     picture = file.with_name(f"{Path(name).name}.png")
-    return Picture(name=name, title=title, png=picture.read_bytes(), caption=caption) if picture.is_file() else None
+    return Picture(name=name, title=title, png=read_regular(picture), caption=caption) if picture.is_file() else None

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distdl.core import registry
+from distdl.core import registry, schema
 from distdl.core.errors import UserError
 from distdl.core.format import Cell, duration
 from distdl.core.layering import leaves
-from distdl.report import schema
 from distdl.report.configuration import cell
 from distdl.report.content import Finding, Section, Table
 from distdl.report.page import Fact, Page, write

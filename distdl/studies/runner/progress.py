@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from distdl.core.files import is_row, parse_row
+from distdl.core.regular import open_regular
 from distdl.core.run_files import METRICS
 from distdl.core.text import printable
 from distdl.studies.base import Trial
@@ -138,10 +139,10 @@ def _progress(folder: Path) -> str:
     """Epoch and step of a training, from the last line of its metrics."""
     file = folder / METRICS
     try:
-        with file.open("rb") as source:
+        with open_regular(file) as source:
             source.seek(max(file.stat().st_size - 4096, 0))
             rows = [row for line in source.read().splitlines() if (row := parse_row(line)) is not None and is_row(row)]
-    except FileNotFoundError:
+    except OSError:
         return ""
     return f"epoch {rows[-1]['epoch']}, step {rows[-1]['step']}" if rows else ""
 

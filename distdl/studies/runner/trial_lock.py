@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from distdl.core.config import Count, Rate, Seconds
-from distdl.core.errors import UserError, as_literal, reading
+from distdl.core.errors import UserError
 from distdl.core.files import write_json
 from distdl.core.profiles import resolve
 from distdl.core.result import current_result, is_unfinished
-from distdl.core.userfiles import read_text
+from distdl.core.userfiles import read_json
 from distdl.core.validation import check
 from distdl.studies.base import TRAIN, Trial, recipe_of
 
@@ -156,10 +156,4 @@ def _table(folder: Path) -> dict[str, Any]:
 
 def _object(file: Path) -> dict[str, Any]:
     """The object in a JSON file of a trial; empty if there is no file."""
-    if not file.exists():
-        return {}
-    with reading(file, "a file of a trial (remove the trial's folder to run it again)"):
-        value = json.loads(read_text(file))
-        if not isinstance(value, dict):
-            raise TypeError(f"expected an object, not {as_literal(value)}")
-    return value
+    return read_json(file, "a file of a trial (remove the trial's folder to run it again)") if file.exists() else {}

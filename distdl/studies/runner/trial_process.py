@@ -10,7 +10,6 @@ PARENT is the process id of the runner. CORES are numbers separated by commas, o
 
 import ctypes
 import importlib
-import json
 import os
 import re
 import shutil
@@ -71,9 +70,10 @@ def call(folder: Path) -> int:
     """Call a trial's function and write its result."""
     from distdl.core.files import write_json
     from distdl.core.run_files import RESULT
+    from distdl.core.userfiles import read_json
     from distdl.studies.runner.trial_lock import RECORD
 
-    record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    record: dict[str, Any] = read_json(folder / RECORD)
     module, _, name = record["call"].partition(":")
     try:
         function = getattr(importlib.import_module(module), name)

@@ -17,6 +17,7 @@ from distdl.data.dataset import DataSet
 from distdl.data.loaders import make_loader
 from distdl.data.sets import load as datasets
 from distdl.data.sets import relabel
+from distdl.data.storage.npz import read_arrays
 from distdl.data.storage.splits import balanced
 from distdl.models import build as zoo
 from distdl.runtime.world import World
@@ -47,8 +48,7 @@ def run(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
     if not file.is_file():
         scores = score(config, dataset, unlabeled, weights=teacher)
         write_atomic(file, lambda sink: np.savez_compressed(sink, scores=scores))
-    with np.load(file) as stored:
-        scores = stored["scores"]
+    scores = _scores(file, (len(unlabeled), len(dataset.classes)))
     truth = dataset.train.labels[unlabeled]
     choices = []
     for k, p in table["choices"]:
@@ -69,6 +69,18 @@ def run(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
         "teacher_right": float((scores.argmax(1) == truth).mean()),
         "choices": choices,
     }
+
+
+def _scores(file: Path, shape: tuple[int, int]) -> np.ndarray:
+    """Read the scores that an earlier start of this trial wrote.
+
+    Raises:
+        UserError: the file is damaged, or its array has another shape.
+    """
+    scores = read_arrays(file, "scores of images", 8 * shape[0] * shape[1] + 2**20).get("scores")
+    if scores is None or scores.dtype != np.float32 or scores.shape != shape or not np.isfinite(scores).all():
+        raise UserError(f"{file} is damaged: it does not have finite scores {list(shape)}; remove it")
+    return scores
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from distdl.core.regular import read_regular
 from distdl.report.content import Axis, Figure, Finding, Picture, PlotLayer, Section, Table
 from distdl.studies.base import Outcome
 from distdl.studies.transfer.tasks import PICTURE
@@ -17,7 +18,7 @@ def section(outcome: Outcome | None) -> Section | None:
     listed = ", ".join(f"{sum(counts):,} {part}" for part, counts in images.items())
     picture = outcome.folder / PICTURE
     samples = (
-        (Picture(name="target-samples", title="Samples of classes", png=picture.read_bytes()),)
+        (Picture(name="target-samples", title="Samples of classes", png=read_regular(picture)),)
         if picture.exists()
         else ()
     )

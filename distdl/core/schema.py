@@ -1,7 +1,7 @@
-"""Values that a report reads from a run's files, by name and kind. Values of another kind are ignored, with a note.
+"""Values that are read from a run's files, by name and kind. Reports ignore values of another kind, with a note.
 
 A kind is a predicate, a table of kinds by name, `Each(kind)` for a table with any names, or `[kind]` for a list. None
-counts as absent; names that no report reads are ignored.
+counts as absent; names that are not listed are ignored.
 """
 
 import math
@@ -148,9 +148,13 @@ def left_out(file: str, odd: Counter[str]) -> list[str]:
     """Return a note on the invalid values of a file, or an empty list if there are none."""
     if not odd:
         return []
+    return [f"{file}: invalid values are ignored: {listed(odd)}"]
+
+
+def listed(odd: Counter[str]) -> str:
+    """Return the first names of invalid values, for a message."""
     names = [shown_name(name) + (f" ({times:,} times)" if times > 1 else "") for name, times in odd.items()]
-    more = ", ..." if len(names) > MOST_NAMED else ""
-    return [f"{file}: invalid values are ignored: {', '.join(names[:MOST_NAMED])}{more}"]
+    return ", ".join(names[:MOST_NAMED]) + ", ..." * (len(names) > MOST_NAMED)
 
 
 def read_table(file: Path, parse: Callable[[str], Any], title: str) -> dict[str, Any]:
