@@ -1,6 +1,5 @@
 """`distdl export RUN FILE.safetensors`: the weights of a run in a common format that cannot contain code."""
 
-import sys
 from typing import Annotated, Literal
 
 import tyro
@@ -11,6 +10,7 @@ from distdl.core.config import FilePath
 from distdl.core.errors import UserError, reason
 from distdl.core.files import write_atomic
 from distdl.core.run_files import CHECKPOINTS
+from distdl.core.text import print_line
 
 
 def export(
@@ -49,8 +49,8 @@ def export(
         write_atomic(file, lambda sink: sink.write(data))
     except OSError as error:
         raise UserError(f"{file} cannot be written: {reason(error)}") from None
-    print(f"{file}: {len(tensors)} tensors of step {progress.step}")
+    print_line(f"{file}: {len(tensors)} tensors of step {progress.step}")
 
 
 def _warn(message: str) -> None:
-    print(f"warning: {message}", file=sys.stderr, flush=True)
+    print_line(f"warning: {message}", to_stderr=True)

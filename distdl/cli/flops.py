@@ -14,6 +14,7 @@ from distdl.core.config import ComponentOptions, Count
 from distdl.core.console import PlainConsole
 from distdl.core.errors import UserError
 from distdl.core.registry import NO_OPTIONS
+from distdl.core.text import csv_cell, print_line
 from distdl.perf.cost.conventions import Convention, lu2017
 from distdl.perf.cost.grouping import LayerGroup, by_kind, by_module
 from distdl.perf.cost.layers import Layer, Network
@@ -74,7 +75,7 @@ def flops(
     if csv:
         _write_csv(rows)
         for warning in network.warnings:
-            print(f"warning: {warning}", file=sys.stderr)
+            print_line(f"warning: {warning}", to_stderr=True)
         return
     console = PlainConsole()
     _show(console, network, rows, by, training)
@@ -124,7 +125,7 @@ def _write_csv(rows: Sequence[Layer] | Sequence[LayerGroup]) -> None:
     writer = csv_module.writer(sys.stdout, lineterminator="\n")
     heads = ("kind", "input_shape", "output_shape") if isinstance(rows[0], Layer) else ("layers", "forward_share")
     writer.writerow(["name", *heads, *FIELDS])
-    writer.writerows(_csv_cells(row) for row in rows)
+    writer.writerows(map(csv_cell, _csv_cells(row)) for row in rows)
 
 
 def _csv_cells(row: Layer | LayerGroup) -> list[object]:

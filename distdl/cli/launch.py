@@ -16,6 +16,7 @@ from distdl.core.config import Positive
 from distdl.core.errors import EXIT_DONE, EXIT_STOPPED, UserError, as_literal
 from distdl.core.registry import known_in
 from distdl.core.result import read_result
+from distdl.core.text import print_line
 from distdl.runtime.process import Terminated
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def launch(
     code = start(with_, job, dry_run=dry_run)
     if code == EXIT_DONE or (result := _result(out)) == previous or result.get("status") != "stopped":
         return report_signal(code)
-    print(f"resume with: {resume_command(out.resolve())}", flush=True)
+    print_line(f"resume with: {resume_command(out.resolve())}")
     return EXIT_STOPPED
 
 
@@ -143,7 +144,7 @@ def start(launcher: str, job: "Job", *, dry_run: bool) -> int:
 
     commands = make_commands(launcher, job)
     for command in commands:
-        print(command.shell(), flush=True)
+        print_line(command.shell())
     return EXIT_DONE if dry_run else run(commands)
 
 

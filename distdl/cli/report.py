@@ -6,6 +6,7 @@ import tyro
 
 from distdl.core.config import FilePath
 from distdl.core.errors import UserError
+from distdl.core.text import print_line
 from distdl.report.run_folder import is_run, labels, read
 
 REPORT = "report.html"
@@ -19,7 +20,7 @@ def report(paths: tyro.conf.Positional[tuple[FilePath, ...]], *, out: FilePath |
         out: file of the page; by default report.html in the folder of the run or study, or in the current folder for
             several runs. A folder next to it gets the figures as SVG and PNG, and all data as CSV.
     """
-    print(write_report(list(paths), out))
+    print_line(write_report(list(paths), out))
 
 
 def write_report(paths: list[Path], out: Path | None = None) -> Path:

@@ -1,6 +1,5 @@
 """The verbs `distdl slurm begin` and `distdl slurm end`, which a batch script calls around each slice of a training."""
 
-import sys
 import time
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +11,7 @@ from distdl.cli.parameters import MAY_BE_EMPTY
 from distdl.cli.recipe import from_command_line
 from distdl.core.config import Config, Count, FilePath
 from distdl.core.errors import EXIT_DONE, UserError, reason
-from distdl.core.text import printable
+from distdl.core.text import print_line
 from distdl.launchers import slices
 from distdl.launchers.ledger import LEDGER
 from distdl.launchers.slices import EXIT_OVER, Over, last_line
@@ -32,9 +31,9 @@ def begin(arguments: tyro.conf.Positional[tuple[str, ...]], *, queued: Annotated
     except ValueError:
         raise UserError(f'--queued "{queued}" is not a time as squeue -o %V shows it') from None
     try:
-        print(slices.begin(run, config, waited_s=waited_s, now=now))
+        print_line(slices.begin(run, config, waited_s=waited_s, now=now))
     except Over as over:
-        print(over, file=sys.stderr)
+        print_line(over, to_stderr=True)
         return EXIT_OVER
     except OSError as error:
         raise _unwritable(error) from None
@@ -62,7 +61,7 @@ def end(
         total = slices.end(run, config, code=code, state=state, why=why, now=time.time())
     except OSError as error:
         raise _unwritable(error) from None
-    print(f"slice {total.slices}: {total.status}: {printable(total.reason)}", file=sys.stderr)
+    print_line(f"slice {total.slices}: {total.status}: {total.reason}", to_stderr=True)
     return EXIT_DONE if total.status == "requeued" else EXIT_OVER
 
 

@@ -10,6 +10,7 @@ from distdl.cli.arguments import OtherNames
 from distdl.cli.launch import RANKS
 from distdl.core.config import Count, FilePath, Positive
 from distdl.core.errors import UserError
+from distdl.core.text import print_line
 
 
 def submit(
@@ -71,7 +72,7 @@ def submit(
     if dry_run:
         print(slurm.script(job), end="")
         return
-    print(f"submitted job {slurm.submit(job)}; its run folder: {run}")
+    print_line(f"submitted job {slurm.submit(job)}; its run folder: {run}")
 
 
 def _refuse_taken(arguments: tuple[str, ...], array: str) -> None:

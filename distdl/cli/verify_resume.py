@@ -10,6 +10,7 @@ from distdl.cli.arguments import OtherNames
 from distdl.core.config import Count, FilePath, Positive, Seed
 from distdl.core.console import PlainConsole
 from distdl.core.errors import EXIT_DONE, EXIT_FAILED, UserError, reading
+from distdl.core.text import print_line
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -75,18 +76,18 @@ def verify_resume(
         seed=seed,
     )
     console, count = PlainConsole(), len(proof.resumed_on)
-    print(f"{config.name}: {steps} steps without a kill, then {count} kill{'s' * (count != 1)}", flush=True)
+    print_line(f"{config.name}: {steps} steps without a kill, then {count} kill{'s' * (count != 1)}")
     rows = []
     for kill in prove(proof):
         rows.append(kill)
-        print(f"kill {len(rows)}: after step {kill.killed_after}, {kill.verdict}", flush=True)
+        print_line(f"kill {len(rows)}: after step {kill.killed_after}, {kill.verdict}")
     console.print(table(rows))
     exact = all(kill.holds for kill in rows)
     certificate = {"arguments": jobs.arguments(training), "ranks": ranks, "steps": steps, "seed": seed, "exact": exact}
     write_json(
         folder / CERTIFICATE, certificate | {"kills": [asdict(kill) | {"verdict": kill.verdict} for kill in rows]}
     )
-    print(f"certificate: {folder / CERTIFICATE}")
+    print_line(f"certificate: {folder / CERTIFICATE}")
     return EXIT_DONE if exact else EXIT_FAILED
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Any, TypeGuard
 
 from distdl.core.errors import UserError, reason
-from distdl.core.regular import open_regular
+from distdl.core.regular import lines_of, open_regular
 
 Write = Callable[[IO[bytes]], Any]
 BLOCK = 2**16
@@ -106,17 +106,16 @@ def read_rows(file: Path) -> Iterator[dict[str, Any]]:
     if not file.exists():
         return
     try:
-        source = open_regular(file)
+        with open_regular(file) as source:
+            for number, line in enumerate(lines_of(source), start=1):
+                if not line.endswith(b"\n"):
+                    return
+                row = parse_row(line)
+                if row is None:
+                    raise UserError(f"{file}, line {number}: damaged, not a JSON object")
+                yield row
     except OSError as error:
         raise UserError(f"{file} cannot be read: {reason(error)}") from None
-    with source:
-        for number, line in enumerate(source, start=1):
-            if not line.endswith(b"\n"):
-                return
-            row = parse_row(line)
-            if row is None:
-                raise UserError(f"{file}, line {number}: damaged, not a JSON object")
-            yield row
 
 
 def append_rows(file: Path) -> IO[str]:
@@ -135,7 +134,7 @@ def reopen_rows(file: Path, step: int) -> IO[str]:
     """Open a .jsonl file for appending, without its rows after `step`, which a resumed run writes again."""
     if file.exists():
         with open_regular(file) as source:
-            lines = [line for line in source if _is_until(line, step)]
+            lines = [line for line in lines_of(source) if _is_until(line, step)]
         write_atomic(file, lambda sink: sink.writelines(lines))
     return file.open("a", encoding="utf-8")
 

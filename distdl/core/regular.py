@@ -7,9 +7,12 @@ All files that distdl reads and that another user or program may have written ar
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
 
+LONGEST_LINE = 2**24
+"""Maximum length of a line in bytes. A sparse file may be one line of any length."""
 LARGEST_BYTES = 2**28
 """Maximum size of a text file: parsing one needs several times its size in memory."""
 
@@ -28,6 +31,18 @@ def open_regular(file: Path | str) -> BufferedReader:
         source.close()
         raise _not_regular(file)
     return source
+
+
+def lines_of(source: BufferedReader) -> Iterator[bytes]:
+    """Lines of an open file, with their ends.
+
+    Raises:
+        OSError: a line has more than LONGEST_LINE bytes.
+    """
+    while line := source.readline(LONGEST_LINE + 1):
+        if len(line) > LONGEST_LINE:
+            raise OSError(errno.EFBIG, f"it has a line of more than {LONGEST_LINE:,} bytes", source.name)
+        yield line
 
 
 def require_regular(file: Path | str) -> None:

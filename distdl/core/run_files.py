@@ -9,7 +9,7 @@ from typing import Any
 
 from distdl.core.errors import UserError
 from distdl.core.manifest import published
-from distdl.core.regular import open_regular
+from distdl.core.regular import lines_of, open_regular
 from distdl.core.userfiles import read_json
 
 CONFIG, ENVIRONMENT, METRICS, TELEMETRY, RESULT = (
@@ -40,7 +40,7 @@ def holds_run(path: Path) -> bool:
 def _has_line(file: Path) -> bool:
     try:
         with open_regular(file) as source:
-            return source.readline().endswith(b"\n")
+            return next(lines_of(source), b"").endswith(b"\n")
     except OSError:
         return False
 

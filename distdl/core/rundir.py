@@ -25,7 +25,7 @@ from distdl.core.errors import UserError, reason
 from distdl.core.files import TEMPORARY, append_rows, as_json, is_row, parse_row, write_all, write_json
 from distdl.core.manifest import published, step_of
 from distdl.core.profiles import as_table
-from distdl.core.regular import open_regular, read_regular
+from distdl.core.regular import lines_of, open_regular, read_regular
 from distdl.core.result import current_result, is_unfinished
 from distdl.core.run_files import (
     CHECKPOINTS,
@@ -253,7 +253,7 @@ def _rows_until(file: Path, step: int, evaluated: bool) -> Iterator[bytes]:
         evaluated: whether the evaluation at `step` is done.
     """
     with open_regular(file) as source:
-        for line in source:
+        for line in lines_of(source):
             row = parse_row(line) if line.endswith(b"\n") else None
             if not is_row(row) or row["step"] > step or row.get("best") is True or step == 0:
                 continue

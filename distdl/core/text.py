@@ -1,7 +1,15 @@
-"""Escape foreign text (file names, class names, notes) before it is printed to a terminal."""
+"""Escape foreign text (file names, class names, notes) before it reaches a terminal, a page or a spreadsheet."""
+
+import re
+import sys
+from typing import TypeVar
 
 SHOWN_CHARACTERS = 200
 """Maximum number of printed characters of a name."""
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+"""First characters of a formula in a spreadsheet."""
+NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?(e[+-]?[0-9]+)?")
+T = TypeVar("T")
 
 
 def printable(text: object, limit: int | None = None) -> str:
@@ -23,6 +31,19 @@ def printable(text: object, limit: int | None = None) -> str:
 def printable_lines(text: str) -> str:
     """Return text of several lines, each escaped by `printable`."""
     return text if text.isprintable() else "\n".join(map(printable, text.split("\n")))
+
+
+def print_line(text: object, *, to_stderr: bool = False) -> None:
+    """Print text on one line, escaped by `printable`, in the encoding of the stream."""
+    stream = sys.stderr if to_stderr else sys.stdout
+    encoding = stream.encoding or "utf-8"
+    print(printable(text).encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+
+
+def csv_cell(value: T) -> T | str:
+    """A cell of a CSV file. A spreadsheet would evaluate a text that starts with one of FORMULA: it gets a quote."""
+    is_formula = isinstance(value, str) and value.startswith(FORMULA) and not NUMBER.fullmatch(value)
+    return f"'{value}" if is_formula else value
 
 
 def name(text: object) -> str:

@@ -12,19 +12,26 @@ from typing import Any
 from distdl.core.errors import UserError, reading, reason, shortened
 from distdl.core.regular import LARGEST_BYTES, read_regular
 
+LARGEST_TOML = 2**24
+"""Maximum size of a TOML file in bytes: a profile has some thousand."""
+LONGEST_INTEGER = 1024
+"""Maximum number of bits of an integer in a TOML file. Python cannot print one of 4,300 decimal digits, but TOML may
+state it in hexadecimal digits."""
 
-def read_text(file: Path | Traversable, kind: str = "") -> str:
+
+def read_text(file: Path | Traversable, kind: str = "", limit: int = LARGEST_BYTES) -> str:
     """The text of a UTF-8 file, with or without a byte-order mark.
 
     Args:
         kind: name of the file in the message if it is missing: "profile file".
+        limit: maximum size in bytes.
     Raises:
         UserError: it is missing, not a regular file (opening a pipe could block), too large, or not text.
     """
     with reading(str(file)):
         if isinstance(file, Path):
-            _require_file(file, kind)
-            content = read_regular(file)
+            _require_file(file, kind, limit)
+            content = read_regular(file, limit)
         else:
             content = file.read_bytes()
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -45,9 +52,9 @@ def read_toml(file: Path | Traversable, kind: str = "file") -> dict[str, Any]:
     Raises:
         UserError: as `read_text`, or the file is not TOML.
     """
-    text = read_text(file, kind)
+    text = read_text(file, kind, LARGEST_TOML)
     try:
-        return tomllib.loads(text)
+        return parse_toml(text)
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{file} is not TOML: {error}") from None
     except Exception as error:  # RecursionError, or ValueError for a number with thousands of digits
@@ -65,12 +72,29 @@ def read_json(file: Path, kind: str = "") -> dict[str, Any]:
     text = read_text(file)
     expected = kind or "JSON"
     try:
-        value = json.loads(text, object_pairs_hook=_unique)
+        value = parse_json(text)
     except Exception as error:  # RecursionError, or ValueError for a number with thousands of digits
         raise UserError(f"{file} is not {expected}: {reason(error)}") from None
     if not isinstance(value, dict):
         raise UserError(f"{file} is not {expected}: not a JSON object")
     return value
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Parse TOML. Raises ValueError or RecursionError; also for an integer that is too long to be printed."""
+    table = tomllib.loads(text)
+    pending: list[Any] = [table]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, int) and value.bit_length() > LONGEST_INTEGER:
+            raise ValueError(f"an integer has more than {LONGEST_INTEGER:,} bits")
+        pending += value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return table
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Parse JSON. Raises ValueError or RecursionError; also for an object that has a key twice."""
+    return json.loads(text, object_pairs_hook=_unique)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -107,11 +131,11 @@ def read_csv_lines(file: Path) -> list[tuple[int, list[str]]]:
     return rows
 
 
-def _require_file(file: Path, kind: str) -> None:
+def _require_file(file: Path, kind: str, limit: int) -> None:
     if kind and not os.path.lexists(file):
         raise UserError(f"there is no {kind} {file}")
     if os.path.lexists(file) and not file.is_file():
         what = "a folder" if file.is_dir() else "a link to nothing" if not file.exists() else "a device or a pipe"
         raise UserError(f"{file} is {what}, not a file")
-    if file.stat().st_size > LARGEST_BYTES:
-        raise UserError(f"{file} has {file.stat().st_size:,} bytes: it may have at most {LARGEST_BYTES:,}")
+    if file.stat().st_size > limit:
+        raise UserError(f"{file} has {file.stat().st_size:,} bytes: it may have at most {limit:,}")

@@ -10,6 +10,7 @@ from distdl.core.errors import UserError
 from distdl.core.manifest import STATE
 from distdl.core.paths import data_root
 from distdl.core.regular import require_regular
+from distdl.core.text import print_line
 from distdl.models import torchvision
 from distdl.models.blocks import head
 from distdl.models.family import Adapter, StateDict, family_of
@@ -55,7 +56,7 @@ def locate(weights: str, network: str) -> Path:
         return torchvision.weights_file(network)
     file = Path(weights)
     if file.is_dir():
-        return checkpoints.find(file, warn=lambda text: print(f"warning: {text}")) / STATE
+        return checkpoints.find(file, warn=lambda text: print_line(f"warning: {text}")) / STATE
     if file.suffix not in SUFFIXES:
         raise UserError(
             f'model.weights "{file}": expected none, torchvision, a run folder, or a file that ends in '

@@ -15,6 +15,7 @@ from PIL import Image
 from distdl.core.errors import UserError, missing, reason, shortened
 from distdl.core.files import write_atomic
 from distdl.core.format import Cell
+from distdl.core.text import csv_cell
 from distdl.report.content import Figure, Table
 from distdl.report.downsample import downsampled
 from distdl.report.vega_lite import spec
@@ -180,5 +181,5 @@ def _figure_rows(figure: Figure) -> Iterator[tuple[Cell, ...]]:
 
 def _csv(rows: Iterator[tuple[Cell, ...]]) -> str:
     sink = io.StringIO(newline="")
-    csv.writer(sink, lineterminator="\n").writerows(rows)
+    csv.writer(sink, lineterminator="\n").writerows(map(csv_cell, row) for row in rows)
     return sink.getvalue()

@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,12 +19,14 @@ from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from PIL import Image
 
 from distdl.core.errors import UserError, missing
 from distdl.core.files import write_atomic
 from distdl.core.format import is_number, written
+from distdl.core.text import printable
 from distdl.report.axes import Spec
 from distdl.report.content import Content, Figure, Finding, Picture, Section, Table
 from distdl.report.downsample import downsampled
@@ -144,7 +147,13 @@ def _html(page: Page, sections: Sequence[Section], folder: str, parts: Mapping[s
     except ImportError:
         raise missing("jinja2", "report") from None
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"written": written, "data_url": _data_url, "slug": _slug}
+    environment.filters |= {
+        "written": written,
+        "data_url": _data_url,
+        "slug": _slug,
+        "url": _url,
+        "printable": printable,
+    }
     environment.tests |= {"number": is_number}
     for kind in (Figure, Finding, Picture, Table):
         environment.tests[kind.__name__.lower()] = lambda part, kind=kind: isinstance(part, kind)
@@ -176,12 +185,17 @@ def _packed(value: Any) -> str:
 def _data_url(png: bytes) -> str:
     """Encode a picture as a data URL, as WebP if that is smaller; photographs become much smaller."""
     kind, data = "png", png
-    with contextlib.suppress(OSError):  # a file that Pillow cannot read stays a PNG
+    with contextlib.suppress(Exception):  # a file that Pillow cannot read stays a PNG; its decoders raise anything
         sink = io.BytesIO()
-        Image.open(io.BytesIO(png)).convert("RGB").save(sink, "WEBP", quality=85)
+        Image.open(io.BytesIO(png), formats=("PNG",)).convert("RGB").save(sink, "WEBP", quality=85)
         if sink.tell() < len(png):
             kind, data = "webp", sink.getvalue()
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _url(name: str) -> str:
+    """The address of a file in the page's folder, whose name may have any bytes."""
+    return quote(os.fsencode(name))
 
 
 def _slug(text: str) -> str:

@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import tomllib
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from distdl.core.errors import UserError, reason
 from distdl.core.regular import read_regular
 from distdl.core.result import is_unfinished, reconcile
 from distdl.core.run_files import CONFIG, ENVIRONMENT, METRICS, RESULT, TELEMETRY
+from distdl.core.userfiles import parse_json, parse_toml
 from distdl.report.counters import SAMPLE
 
 RunRow = dict[str, Any]
@@ -77,7 +77,7 @@ def read(path: Path, label: str = "") -> Run:
     result = _result(path, notes)
     samples = sorted(path.glob(f"{Path(TELEMETRY).stem}*.jsonl"))
     telemetry = [row for file in samples for row in _rows(file, SAMPLE, notes)]
-    config = _table(path / CONFIG, tomllib.loads, notes, absent="the configuration is not known")
+    config = _table(path / CONFIG, parse_toml, notes, absent="the configuration is not known")
     evaluations: dict[str, list[RunRow]] = {}
     for row in rows:
         if row["kind"] not in ("train", "warning") and "accuracy" in row:
@@ -95,7 +95,7 @@ def read(path: Path, label: str = "") -> Run:
         label=label or path.resolve().name,
         config=config,
         environment=_taken(
-            _table(path / ENVIRONMENT, json.loads, notes, absent="the machine is not known"),
+            _table(path / ENVIRONMENT, parse_json, notes, absent="the machine is not known"),
             schema.ENVIRONMENT,
             ENVIRONMENT,
             notes,
@@ -139,7 +139,7 @@ def _taken(table: dict[str, Any], kind: schema.FieldKind, file: str, notes: list
 
 def _result(path: Path, notes: list[str]) -> dict[str, Any]:
     """Return the result of a run; for a run that is training or was killed, the values so far."""
-    result = _table(path / RESULT, json.loads, notes, absent="the run has not ended, or was killed")
+    result = _table(path / RESULT, parse_json, notes, absent="the run has not ended, or was killed")
     result = _taken(reconcile(path, result) if result else {}, schema.RESULT, RESULT, notes)
     if is_unfinished(result):
         notes.append(f"the run {_UNFINISHED[result['status']]}: values are those at step {result.get('steps', 0):,}")

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from distdl.core.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, EXIT_USER, Failure, UserError, reason, shortened
-from distdl.core.text import printable
+from distdl.core.text import print_line
 from distdl.runtime.launch_env import error_file
 
 
@@ -57,7 +57,7 @@ def run_command(command: Callable[[], int], *, debug: bool = False, rank: int = 
     if rank:
         time.sleep(2)
         line = f"rank {rank}: {line}"
-    print(f"error: {printable(line)}", file=sys.stderr, flush=True)
+    print_line(f"error: {line}", to_stderr=True)
     return code
 
 

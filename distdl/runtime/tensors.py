@@ -78,8 +78,7 @@ def read_pickled(file: Path, device: torch.device | str = "cpu") -> Any:
             state = torch.load(file, map_location=device, weights_only=True)
         except pickle.UnpicklingError:
             raise UserError(
-                f"{file} is damaged, or has objects other than tensors and plain values, which distdl does not "
-                "unpickle"
+                f"{file} is damaged, or has objects other than tensors and plain values, which distdl does not unpickle"
             ) from None
         repeated = sum(max(tensor.nbytes - tensor.untyped_storage().nbytes(), 0) for tensor in _tensors(state))
         if repeated > REPEATED_BYTES:

@@ -1,7 +1,6 @@
 """A thread that samples devices and the host at a constant rate during training."""
 
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -9,6 +8,7 @@ from hashlib import sha256
 from typing import Any, Protocol
 
 from distdl.core.errors import reason
+from distdl.core.text import print_line
 from distdl.telemetry.nvml import Lost
 
 
@@ -78,7 +78,7 @@ class Sampler:
         try:
             self._rounds()
         except OSError as error:  # raised by `write`, for example because the disk is full
-            print(f"warning: telemetry has ended: {reason(error)}", file=sys.stderr)
+            print_line(f"warning: telemetry has ended: {reason(error)}", to_stderr=True)
         finally:
             for source in self._sources:
                 source.close()

@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from distdl.core.errors import UserError, reason
 from distdl.core.manifest import Progress, published, read_manifest, step_of
 from distdl.core.result import current_result, newest_rows
 from distdl.core.run_files import CHECKPOINTS, METRICS, default_path, holds_run, in_use, version
-from distdl.core.text import printable
+from distdl.core.text import print_line
 from distdl.strategies.base import Strategy
 from distdl.strategies.text import broadcast_text
 
@@ -139,4 +138,4 @@ def _check_writable(path: Path) -> None:
 
 
 def _warn(message: str) -> None:
-    print(f"warning: {printable(message)}", file=sys.stderr, flush=True)
+    print_line(f"warning: {message}", to_stderr=True)

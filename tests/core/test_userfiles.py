@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from distdl.core.errors import UserError
+from distdl.core.files import read_rows
 from distdl.core.profiles import read_profile, validate
+from distdl.core.userfiles import read_json, read_toml
 from distdl.perf import hardware
 from distdl.perf.learning.read_losses import read_losses
 from distdl.perf.speed import predict
@@ -100,3 +102,43 @@ def test_the_error_for_an_empty_fit_states_that_the_fit_was_refused(tmp_path: Pa
     (tmp_path / "speed.json").touch()
     with pytest.raises(UserError, match=r"speed.json is empty: the fit was refused"):
         predict.load(tmp_path / "speed.json")
+
+
+@pytest.mark.parametrize("number", ["0x" + "f" * 100_000, "0b" + "1" * 5000, "-0o7"[1:] + "7" * 3000])
+def test_an_integer_that_python_cannot_print_is_refused(number: str, tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text(f"a = [1, {{b = {number}}}]\n")
+    with pytest.raises(UserError, match=r"a\.toml is not TOML: ValueError: an integer has more than 1,024 bits"):
+        read_toml(tmp_path / "a.toml")
+
+
+def test_a_large_toml_file_is_refused_before_it_is_parsed(tmp_path: Path) -> None:
+    with (tmp_path / "a.toml").open("wb") as sink:
+        sink.truncate(2**24 + 1)
+    with pytest.raises(UserError, match=r"a\.toml has 16,777,217 bytes: it may have at most 16,777,216"):
+        read_toml(tmp_path / "a.toml")
+
+
+JSON = {
+    "not JSON": ("{", "JSONDecodeError"),
+    "a list": ("[1]", "not a JSON object"),
+    "a key twice": ('{"a": {"b": 1, "b": 2}}', 'key "b" occurs twice'),
+    "deep": ('{"a":' * 100_000, "RecursionError"),
+    "a huge number": ('{"a": ' + "9" * 5000 + "}", "ValueError"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), JSON.values(), ids=JSON)
+def test_a_file_that_is_no_json_object_is_a_one_line_error(content: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(UserError, match=r"a\.json is not a fit: ") as error:
+        read_json(tmp_path / "a.json", "a fit")
+    assert message in str(error.value) and "\n" not in str(error.value) and len(str(error.value)) < 500
+
+
+def test_a_line_without_end_is_refused(tmp_path: Path) -> None:
+    """The file takes no space on the disk, but a line of it would take all memory."""
+    file = tmp_path / "metrics.jsonl"
+    with file.open("wb") as sink:
+        sink.truncate(2**40)
+    with pytest.raises(UserError, match="it has a line of more than 16,777,216 bytes"):
+        list(read_rows(file))

@@ -41,11 +41,16 @@ def test_an_empty_missing_or_special_file_is_unreadable_and_named(tmp_path: Path
     for name, reason in (
         ("empty", " is empty"),
         ("gone", ": No such file or directory"),
-        ("fifo", " is not a regular file"),
+        ("fifo", ": it is not a regular file"),
         ("folder", ": Is a directory"),
     ):
         with pytest.raises(Unreadable, match=f"^{tmp_path}/{name}{reason}$"):
             read(tmp_path / name)
+    for large in (tmp_path / "large", Part(tmp_path / "large", 0, 2**40)):
+        with (tmp_path / "large").open("wb") as sink:
+            sink.truncate(2**40)  # a sparse file, which takes no space on the disk
+        with pytest.raises(Unreadable, match=r"large.* has 1,099,511,627,776 bytes: an image may have at most 1,073"):
+            read(large)
     with pytest.raises(Unreadable, match="gone at byte 0: No such file"):
         read(Part(tmp_path / "gone", 0, 1))
 

@@ -1,6 +1,7 @@
 """Files of tensors: written values are read on the CPU, and other files are refused."""
 
 import errno
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -118,3 +119,23 @@ def test_weights_and_average_of_a_state_are_read(tmp_path: Path, ema: Any) -> No
 def test_a_state_without_tensors_is_a_one_line_error(tmp_path: Path, state: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=f"^{tmp_path / STATE} is not the state of a training: it does not contain the"):
         network_state(state, tmp_path)
+
+
+def test_a_compressed_file_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    """torch.load would unpack it into memory; torch.save does not compress."""
+    write_tensors(tmp_path / "x.pt", {"a": torch.zeros(2**20)})
+    with zipfile.ZipFile(tmp_path / "x.pt") as stored, zipfile.ZipFile(tmp_path / "bomb.pt", "w") as packed:
+        for entry in stored.infolist():
+            packed.writestr(entry.filename, stored.read(entry), zipfile.ZIP_DEFLATED)
+    assert (tmp_path / "bomb.pt").stat().st_size < 20_000
+    with pytest.raises(UserError, match=r"bomb\.pt unpacks to 4,19\d,\d+ bytes, more than it has"):
+        read_tensors(tmp_path / "bomb.pt")
+
+
+def test_tensors_that_repeat_their_elements_are_refused(tmp_path: Path) -> None:
+    """A tensor of 4 TB takes four bytes in the file; copying it would end the process."""
+    torch.save({"model": [{"w": torch.zeros(1).expand(10**6, 10**6)}]}, tmp_path / "x.pt")
+    with pytest.raises(UserError, match="has tensors of 3,999,999,999,996 bytes more than it stores"):
+        read_tensors(tmp_path / "x.pt")
+    torch.save({"mean": torch.zeros(3, 1, 1).expand(3, 224, 224)}, tmp_path / "y.pt")
+    assert read_tensors(tmp_path / "y.pt")["mean"].shape == (3, 224, 224)

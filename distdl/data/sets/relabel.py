@@ -18,6 +18,9 @@ from distdl.data.dataset import Raw
 from distdl.data.storage.npz import read_arrays
 from distdl.data.storage.set_file import is_class_name
 
+LARGEST_BYTES = 2**30
+"""Maximum unpacked size of a label file: 64 million indices with a label each."""
+
 
 def write(file: Path, indices: np.ndarray, labels: np.ndarray, classes: tuple[str, ...] = ()) -> None:
     """Write a label file atomically.
@@ -62,7 +65,7 @@ def apply(file: Path, raw: Raw) -> Raw:
 def _read(file: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     if not file.is_file():
         raise UserError(f"data.labels: there is no file {file}")
-    arrays = read_arrays(file, "a .npz file of whole numbers indices and labels")
+    arrays = read_arrays(file, "a .npz file of whole numbers indices and labels", LARGEST_BYTES)
     missing = {"indices", "labels"} - arrays.keys()
     if missing:
         raise UserError(f"data.labels {file} has no array {min(missing)}")

@@ -13,6 +13,7 @@ from distdl.core.config import Finite
 from distdl.core.errors import UserError, reading
 from distdl.core.files import write_json
 from distdl.core.regular import read_regular
+from distdl.core.userfiles import parse_json
 
 MANIFEST = "set.json"
 LIMIT_BYTES = 256 * 2**20
@@ -104,7 +105,7 @@ def read_set_file(folder: Path) -> SetFile | None:
         content = read_regular(file, LIMIT_BYTES)
     described = validate(content, str(file))
     with reading(file, "JSON"):
-        digest = _digest(json.loads(content))
+        digest = _digest(parse_json(content))
     if described.digest and described.digest != digest:
         raise UserError(
             f'{file} was changed after packing: copy it again, or remove the line "digest" to accept the change'

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from distdl.core.config import Count, Finite, Rate, Seconds
-from distdl.core.errors import UserError, reason
-from distdl.core.regular import open_regular
+from distdl.core.errors import UserError, reading
+from distdl.core.regular import lines_of, open_regular
 from distdl.core.validation import check
 from distdl.launchers.ledger import Slice
 
@@ -253,13 +253,9 @@ class Lineage:
         """
         if not self.file.exists():
             return self.state
-        try:
-            source = open_regular(self.file)
-        except OSError as error:
-            raise UserError(f"{self.file} cannot be read: {reason(error)}") from None
-        with source:
+        with reading(self.file), open_regular(self.file) as source:
             source.seek(self._offset)
-            for line in source:
+            for line in lines_of(source):
                 if not line.endswith(b"\n"):
                     break
                 self._lines += 1

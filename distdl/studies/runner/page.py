@@ -1,6 +1,5 @@
 """The page of a study: its findings, trials and settings."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from distdl.core import registry, schema
 from distdl.core.errors import UserError
 from distdl.core.format import Cell, duration
 from distdl.core.layering import leaves
+from distdl.core.userfiles import parse_json
 from distdl.report.configuration import cell
 from distdl.report.content import Finding, Section, Table
 from distdl.report.page import Fact, Page, write
@@ -176,7 +176,7 @@ def _read(file: Path, kind: schema.FieldKind, notes: list[str]) -> dict[str, Any
         return {}
     displayed, odd = f"{file.parent.name}/{file.name}", Counter()
     try:
-        values = schema.take(schema.read_table(file, json.loads, displayed), kind, odd)
+        values = schema.take(schema.read_table(file, parse_json, displayed), kind, odd)
     except UserError as error:
         notes.append(str(error))
         return {}

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import sys
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +15,7 @@ from distdl.core.errors import UserError, nearest, shortened
 from distdl.core.layering import TABLES, leaves
 from distdl.core.profiles import Recipe, field_names, profiles
 from distdl.core.renamed import RENAMED
-from distdl.core.text import printable
+from distdl.core.text import print_line, printable
 from distdl.core.userfiles import read_toml
 from distdl.core.validation import check
 from distdl.studies.base import Overrides, Study
@@ -106,7 +105,7 @@ def current_names(study: Study, table: Mapping[str, Any], where: str) -> dict[st
 
 def _current(study: Study, key: str, where: str) -> str:
     if key in study.renamed:
-        print(f"warning: {where}: {key} is deprecated, use {study.renamed[key]}", file=sys.stderr)
+        print_line(f"warning: {where}: {key} is deprecated, use {study.renamed[key]}", to_stderr=True)
     return study.renamed.get(key, key)
 
 

@@ -6,6 +6,7 @@ import sys
 
 from distdl.core.errors import EXIT_DONE, EXIT_STOPPED, UserError
 from distdl.core.files import write_atomic
+from distdl.core.text import print_line
 from distdl.launchers.commands import SRUN_OPTIONS
 from distdl.launchers.slurm import check_sbatch_options, directive, hand_over, pattern, quote, script_options
 from distdl.studies.runner.folder import StudyFolder
@@ -26,7 +27,7 @@ def submit(folder: StudyFolder, options: str, *, jobs: int, gpus: str) -> int:
     (folder.path / "slurm").mkdir(exist_ok=True)
     number = hand_over(text)
     write_atomic(folder.path / "job.sbatch", lambda sink: sink.write(text.encode()))
-    print(f"submitted job {number}; the study's folder: {folder.path}")
+    print_line(f"submitted job {number}; the study's folder: {folder.path}")
     return EXIT_DONE
 
 

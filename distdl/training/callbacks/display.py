@@ -1,6 +1,5 @@
 """Display of rank 0: a progress line during training, and a final table of the time spent in each phase."""
 
-import sys
 import time
 from typing import Any
 
@@ -11,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from distdl.core.phases import EXPLAIN, per_step
-from distdl.core.text import printable
+from distdl.core.text import print_line, printable
 from distdl.data.dataset import DataSet
 from distdl.training.callbacks.forecast import Forecast
 from distdl.training.events import Callback, Training
@@ -105,7 +104,7 @@ class Warnings(Callback):
     """Prints warnings alone, on stderr: the display of --progress none."""
 
     def warn(self, trainer: Training, message: str) -> None:
-        print(printable(f"warning: {message}"), file=sys.stderr, flush=True)
+        print_line(f"warning: {message}", to_stderr=True)
 
 
 def position(trainer: Training) -> str:

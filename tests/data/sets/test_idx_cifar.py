@@ -87,7 +87,7 @@ def test_a_damaged_gz_is_refused(tmp_path: Path) -> None:
 
 def test_class_names_that_are_not_text_are_refused(tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_bytes(b"\xff\xfe\0")
-    with pytest.raises(UserError, match=r"names\.txt cannot be read as class names"):
+    with pytest.raises(UserError, match=r"names\.txt is not text in UTF-8"):
         idx_cifar.read_names(tmp_path / "names.txt", 2)
 
 

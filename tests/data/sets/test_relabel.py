@@ -12,7 +12,6 @@ from distdl.data.augment import random_params as augment
 from distdl.data.loaders import make_loader
 from distdl.data.sets import relabel
 from distdl.data.sets.load import load
-from distdl.data.storage import npz
 from distdl.runtime.world import World
 
 ONE = World(rank=0, size=1, local_rank=0, local_size=1, device=torch.device("cpu"))
@@ -132,7 +131,7 @@ def test_an_invalid_array_is_named(arrays: dict, message: str, tmp_path: Path) -
 def test_a_label_file_that_is_too_large_when_unpacked_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(npz, "LIMIT_BYTES", 10**6)
+    monkeypatch.setattr(relabel, "LARGEST_BYTES", 10**6)
     np.savez_compressed(tmp_path / "labels.npz", indices=np.zeros(10**6, np.int64), labels=np.array([0]))
     with pytest.raises(UserError, match=r"unpacks to 8,000,.* bytes"):
         load(DataConfig(name="digits", labels=tmp_path / "labels.npz"))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import struct
 from pathlib import Path
 
 import pytest
@@ -131,3 +132,15 @@ def test_file_names_stay_in_the_folder_and_are_unique(tmp_path):
     assert names(tmp_path) == ["deep"]
     text = file.read_text(encoding="utf-8")
     assert text.count('<div class="table"') == len(tables)
+
+
+def test_a_picture_with_too_many_pixels_is_refused(tmp_path: Path) -> None:
+    """Only the header is read: such a file of 20 kB can have billions of pixels."""
+    picture = {"kind": "picture", "name": "p", "title": "", "caption": ""}
+    section = {"kind": "section", "title": "", "text": "", "parts": [picture]}
+    (tmp_path / "findings.json").write_text(json.dumps([section]))
+    header = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", 30_000, 30_000)
+    for content, message in ((header, "has 30,000 x 30,000 pixels"), (b"GIF89a" + bytes(30), "is not a PNG")):
+        (tmp_path / "p.png").write_bytes(content)
+        with pytest.raises(UserError, match=rf"findings\.json cannot be read as findings: .*p\.png {message}"):
+            stored.sections(tmp_path / "findings.json")
