@@ -4,13 +4,21 @@ import base64
 import contextlib
 import gzip
 import hashlib
-import os
-import tempfile
+import io
+import zlib
 from importlib.metadata import version
-from pathlib import Path
 from typing import NamedTuple
 
+from distdl.core.files import write_atomic
+from distdl.core.paths import cache_folder
+from distdl.core.regular import read_regular
 from distdl.report.figure_files import converter
+
+SCRIPTS = {"1.9.0.post1": "kih3FWU1kZPnRZhYlU38+NTQ0vblnP4xnOXXXQ3OcbA="}
+"""Hash of the script by version of vl-convert-python, as `library` computes it. tests/report/test_vega.py compares the
+installed version."""
+LARGEST_BYTES = 2**24
+"""Maximum size of the script, packed or not."""
 
 
 class Library(NamedTuple):
@@ -23,22 +31,30 @@ class Library(NamedTuple):
 
 
 def library() -> Library:
-    """Bundle the script, which takes 1.5 s, or read it from the user's cache folder, where it is stored by version."""
-    bundle = converter().javascript_bundle
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "distdl"
-    file = cache / f"vega-{version('vl-convert-python')}.txt"
-    with contextlib.suppress(OSError, ValueError):
-        sha256, packed = file.read_text(encoding="ascii").split("\n")
-        if _sha256(gzip.decompress(base64.b64decode(packed))) == sha256:
-            return Library(packed, sha256)
-    code = f"(() => {{\n{bundle()}\n}})();".encode()  # in a separate scope
-    bundled = Library(base64.b64encode(gzip.compress(code, mtime=0)).decode(), _sha256(code))
-    with contextlib.suppress(OSError):  # without a writable cache, the next page takes longer
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=cache, encoding="ascii", delete=False) as temporary:
-            temporary.write(f"{bundled.sha256}\n{bundled.packed}")
-        Path(temporary.name).replace(file)
-    return bundled
+    """Bundle the script, which takes seconds, or read it from the user's cache folder.
+
+    The cached script is used only if it is the one of the installed version, whose hash is in SCRIPTS: other users may
+    be able to write to the cache folder. For versions without a hash the script is bundled for each page.
+    """
+    expected = SCRIPTS.get(version("vl-convert-python"))
+    file = cache_folder() / f"vega-{version('vl-convert-python')}.txt"
+    if expected:
+        with contextlib.suppress(OSError, ValueError, EOFError, zlib.error):
+            packed = read_regular(file, LARGEST_BYTES)
+            if _sha256(_unpacked(packed)) == expected:
+                return Library(packed.decode("ascii"), expected)
+    code = f"(() => {{\n{converter().javascript_bundle()}\n}})();".encode()  # in a separate scope
+    packed = base64.b64encode(gzip.compress(code, mtime=0))
+    if _sha256(code) == expected:
+        with contextlib.suppress(OSError):  # without a writable cache, the next page takes longer
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(file, lambda sink: sink.write(packed))
+    return Library(packed.decode("ascii"), _sha256(code))
+
+
+def _unpacked(packed: bytes) -> bytes:
+    with gzip.open(io.BytesIO(base64.b64decode(packed))) as source:
+        return source.read(LARGEST_BYTES)
 
 
 def _sha256(code: bytes) -> str:

@@ -15,6 +15,13 @@ RANKS = ("WORLD_SIZE", "HOROVOD_SIZE", "OMPI_COMM_WORLD_SIZE")
 """Number of ranks, by launcher; of these the first that is set counts."""
 
 
+JOB_VARIABLES = (
+    *("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_JOB_NODELIST", "SLURM_JOB_NUM_NODES"),
+    *("SLURM_RESTART_COUNT", "TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", "TORCHELASTIC_MAX_RESTARTS"),
+)
+"""Variables that environment.json keeps. Others may hold tokens, accounts or names of users (SLURM_JOB_ACCOUNT)."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Placement:
     """Number of a process among all ranks of the job, and among those of its host."""
@@ -118,4 +125,4 @@ def slurm_job(environ: Mapping[str, str] = os.environ) -> SlurmJob:
 
 def job_variables(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The variables that identify the job, for environment.json; `torchrun_job` reads them too."""
-    return {name: value for name, value in environ.items() if name.startswith(("SLURM_JOB", "TORCHELASTIC_R"))}
+    return {name: environ[name] for name in JOB_VARIABLES if name in environ}

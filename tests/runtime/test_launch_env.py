@@ -70,8 +70,16 @@ def test_torchruns_job_is_read_from_the_environment_or_a_run_folder() -> None:
     job = {"TORCHELASTIC_RUN_ID": "a", "TORCHELASTIC_RESTART_COUNT": "1", "TORCHELASTIC_MAX_RESTARTS": "3"}
     assert torchrun_job({}) == TorchrunJob(run_id="", restarts=0, max_restarts=0)
     assert torchrun_job(job) == TorchrunJob(run_id="a", restarts=1, max_restarts=3)
-    assert torchrun_job(job_variables(job)) == TorchrunJob(run_id="a", restarts=1, max_restarts=0)
+    assert torchrun_job(job_variables(job)) == TorchrunJob(run_id="a", restarts=1, max_restarts=3)
     assert error_file({"TORCHELASTIC_ERROR_FILE": "/tmp/error.json"}) and error_file(job) is None
+
+
+def test_only_listed_variables_are_kept() -> None:
+    """A variable may hold a token, an account or the name of a user."""
+    names = ("SLURM_JOB_X_TOKEN", "SLURM_JOB_ACCOUNT", "SLURM_JOB_USER", "SLURM_JOB_COMMENT", "SLURM_JWT", "HF_TOKEN")
+    secrets = dict.fromkeys((*names, "TORCHELASTIC_RUN_KEY", "WANDB_API_KEY", "AWS_SECRET_ACCESS_KEY"), "secret")
+    job = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "node[1-2]", "TORCHELASTIC_RUN_ID": "x"}
+    assert job_variables(secrets | job) == job
 
 
 def test_slurms_job_is_read_from_the_environment() -> None:
