@@ -72,7 +72,6 @@ setup(
         "pillow>=11.3",
         "simplejpeg>=1.8",
         "tomli-w>=1.0",
-        "filelock>=3.12",
     ],
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["distdl = distdl.cli.__main__:main"]},

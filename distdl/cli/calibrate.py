@@ -12,6 +12,7 @@ import tyro
 from distdl.core.config import FilePath, Positive, Precision
 from distdl.core.console import PlainConsole
 from distdl.core.errors import UserError
+from distdl.core.files import write_atomic
 from distdl.perf import hardware
 from distdl.perf.cost import calibration
 from distdl.perf.cost.calibration import PASSES, Calibration, Observation
@@ -66,7 +67,7 @@ def calibrate(
     stored = {"ppp": round(share, 4), **calibration.to_store(fitted)}
     table = device_table(device) | {"calibration": {**device.calibration, precision: stored}}
     head = f"# Measured by distdl calibrate on {time.strftime('%Y-%m-%d')}, torch {torch.__version__}.\n"
-    file.write_text(head + tomli_w.dumps(table), encoding="utf-8")
+    write_atomic(file, lambda sink: sink.write((head + tomli_w.dumps(table)).encode()))
     console.print(f"{len(observations)} layer times, PPP {share:.0%}; written to {file}")
 
 

@@ -15,18 +15,21 @@ from distdl.core.text import printable
 from distdl.data.dataset import DataSet
 from distdl.data.files import Unreadable
 from distdl.data.sets.load import load, locate, source_of
-from distdl.data.storage.destination import refuse_inside
+from distdl.data.storage.destination import linked_from_outside, refuse_inside
 
 Name = Annotated[str, tyro.conf.Positional]
 OnError = Literal["raise", "skip"]
 
 
 def load_source(config: DataConfig, options: ComponentOptions, out: Path) -> DataSet:
-    """Load a set that is to be written to `out`, which must not be inside of the set."""
+    """Load a set that is to be written to `out`, which must not be inside of it. Links that lead out are named."""
     require_keys(options, ["dataset"])
     source = source_of(config.name, config.root, options.get("dataset"))
     dataset = load(config, source=source)
-    refuse_inside(out, locate(config.name, source, config.root) if source.folders else None, dataset)
+    folder = locate(config.name, source, config.root) if source.folders else None
+    refuse_inside(out, folder, dataset)
+    if sentence := linked_from_outside(folder, dataset):
+        say(f"note: {sentence}")
     return dataset
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from distdl.core import checkpoints
+from distdl.core import checkpoints, ownership
 from distdl.core.checkpoints import find
 from distdl.core.config import FilePath
 from distdl.core.errors import UserError, reason
@@ -38,6 +38,8 @@ def export(
     if which == "best" and (run / CHECKPOINTS).is_dir():
         best = checkpoints.best_whole(run / CHECKPOINTS, "", _warn)
     folder = best or find(run, _warn)
+    if message := ownership.warning(folder):
+        _warn(message)
     state, progress = load(folder)
     model, average = network_state(state, folder)
     weights = model if raw else model | average

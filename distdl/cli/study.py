@@ -17,6 +17,7 @@ from distdl.cli.help import show_help
 from distdl.core.config import Count, FilePath
 from distdl.core.console import PlainConsole
 from distdl.core.errors import EXIT_DONE, UserError, as_literal
+from distdl.core.names import as_name
 from distdl.core.text import printable
 from distdl.report.content import Section
 from distdl.studies.base import Overrides, Study
@@ -149,7 +150,7 @@ def run(
     names = () if slurm else _gpus(gpus)
     if names and jobs > len(names):
         raise UserError(f"--jobs {jobs}: --gpus names only {len(names)}")
-    path = out or Path("runs/studies") / f"{name.replace(':', '.')}{'-quick' * quick}"
+    path = out or Path("runs/studies") / f"{as_name(name.replace(':', '.'))}{'-quick' * quick}"
     if out and (out / STUDY).exists() and not (profile or set or quick):
         folder = StudyFolder.open(out)
         if folder.study.name != name:

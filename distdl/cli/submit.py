@@ -60,7 +60,7 @@ def submit(
         recipe=training,
         run=run,
         logs=run,
-        name=re.sub(r"[^A-Za-z0-9._+-]+", "-", config.name),
+        name=config.name,
         nodes=nodes,
         gpus=gpus,
         nproc=nproc or max(gpus, 1),

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from distdl.core.names import Name
 from distdl.core.registry import known_in
 from distdl.core.validation import not_empty
 
@@ -385,8 +386,8 @@ class SlurmConfig:
 class Config:
     """A training."""
 
-    name: Text = "digits"
-    """Name of the run, part of the default run folder."""
+    name: Name = "digits"
+    """Name of the run, part of the default run folder: letters, digits and . _ + - =."""
     epochs: Positive = 10
     """Number of passes over the training set."""
     max_steps: Count = 0

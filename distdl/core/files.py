@@ -1,37 +1,51 @@
 """Atomic files (write to a temporary file, fsync, rename) and .jsonl files that consist of whole lines."""
 
+import io
 import json
 import os
 import re
+import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, TypeGuard
 
 from distdl.core.errors import UserError, reason
+from distdl.core.opening import open_new, open_to_append
 from distdl.core.regular import lines_of, open_regular
 
 Write = Callable[[IO[bytes]], Any]
 BLOCK = 2**16
-TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]+\.tmp")
 """Names of temporary files, which a kill may leave."""
 
 
-def write_atomic(file: Path, write: Write) -> None:
-    """Call `write` with a temporary file in the same folder, fsync it, and rename it to `file`."""
-    write_all({file: write})
+def write_atomic(file: Path, write: Write, *, durable: bool = True) -> None:
+    """Call `write` with a temporary file in the same folder, fsync it, and rename it to `file`.
+
+    A link with the name of the file is replaced; its target does not change.
+
+    Args:
+        durable: whether the file survives a power failure; False saves the fsync of files that can be created again.
+    """
+    write_all({file: write}, durable=durable)
 
 
-def write_all(files: Mapping[Path, Write]) -> None:
+def write_all(files: Mapping[Path, Write], *, durable: bool = True) -> None:
     """Write several files, each atomically. If one cannot be written, all files keep their old content."""
-    temporary = {file: file.with_name(f".{file.name}.{os.getpid()}.tmp") for file in files}
+    for file in files:
+        if file.exists() and not (file.is_file() or file.is_dir()):
+            raise UserError(f"{file} is a device or a pipe, which distdl does not replace: name a file")
+    # The name is random and the file must be new: another user of the folder cannot prepare a link for it.
+    temporary = {file: file.with_name(f".{file.name}.{secrets.token_hex(8)}.tmp") for file in files}
     try:
         for file, write in files.items():
             try:
-                with temporary[file].open("wb") as sink:
+                with open_new(temporary[file]) as sink:
                     write(sink)
                     sink.flush()
-                    os.fsync(sink.fileno())
+                    if durable:
+                        os.fsync(sink.fileno())
             except OSError as error:  # an error of write() has no file name
                 if error.errno:
                     error.filename = error.filename or str(file)
@@ -42,7 +56,7 @@ def write_all(files: Mapping[Path, Write]) -> None:
             path.unlink(missing_ok=True)
             if len(files) > 1:
                 _former(path).unlink(missing_ok=True)
-    for folder in {file.parent for file in files}:
+    for folder in {file.parent for file in files} if durable else ():
         sync_folder(folder)
 
 
@@ -119,24 +133,34 @@ def read_rows(file: Path) -> Iterator[dict[str, Any]]:
 
 
 def append_rows(file: Path) -> IO[str]:
-    """Open a .jsonl file for appending. An incomplete last line is removed first."""
-    with file.open("a+b") as sink:
-        place, tail = sink.seek(0, os.SEEK_END), b""
-        while place and b"\n" not in tail:
-            place = max(place - BLOCK, 0)
-            sink.seek(place)
-            tail = sink.read(BLOCK)
-        sink.truncate(place + tail.rfind(b"\n") + 1)
-    return file.open("a", encoding="utf-8")
+    """Open a .jsonl file for appending. An incomplete last line is removed first.
+
+    Raises:
+        UserError: it is a link or not a regular file.
+    """
+    sink = open_to_append(file)
+    place, tail = sink.seek(0, os.SEEK_END), b""
+    while place and b"\n" not in tail:
+        place = max(place - BLOCK, 0)
+        sink.seek(place)
+        tail = sink.read(BLOCK)
+    sink.truncate(place + tail.rfind(b"\n") + 1)
+    return io.TextIOWrapper(sink, encoding="utf-8")
 
 
 def reopen_rows(file: Path, step: int) -> IO[str]:
-    """Open a .jsonl file for appending, without its rows after `step`, which a resumed run writes again."""
-    if file.exists():
-        with open_regular(file) as source:
-            lines = [line for line in lines_of(source) if _is_until(line, step)]
-        write_atomic(file, lambda sink: sink.writelines(lines))
-    return file.open("a", encoding="utf-8")
+    """Open a .jsonl file for appending, without its rows after `step`, which a resumed run writes again.
+
+    Raises:
+        UserError: it is a link or not a regular file.
+    """
+    with open_to_append(file) as source:
+        source.seek(0)
+        lines = list(lines_of(source))
+    remaining = [line for line in lines if _is_until(line, step)]
+    if remaining != lines:
+        write_atomic(file, lambda sink: sink.writelines(remaining))
+    return io.TextIOWrapper(open_to_append(file), encoding="utf-8")
 
 
 def _is_until(line: bytes, step: int) -> bool:

@@ -4,6 +4,10 @@ import ipaddress
 import itertools
 import math
 import re
+from typing import Annotated
+
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
 
 from distdl.core.errors import UserError
 from distdl.core.text import printable
@@ -25,12 +29,22 @@ def parse(text: str) -> tuple[str, ...]:
     """
     hosts = expand(text)
     for host in hosts:
-        _check(host)
+        check_host(host)
     folded = [host.casefold() for host in hosts]
     for index, host in enumerate(hosts):
         if folded.index(host.casefold()) != index:
             raise UserError(f'host "{host}" is listed twice: ranks per host are given by --nproc')
     return tuple(hosts)
+
+
+def count(text: str) -> int:
+    """Number of hosts in a `HostList`."""
+    return int(text) if is_number(text) else len(parse(text))
+
+
+def is_number(text: str) -> bool:
+    """Whether a `HostList` is a number of hosts to emulate, up to 999."""
+    return re.fullmatch("[0-9]{1,3}", text) is not None
 
 
 def expand(text: str) -> list[str]:
@@ -80,12 +94,46 @@ def _bounds(part: str, entry: str) -> tuple[int, int, int]:
     return int(match[1]), int(match[2] or match[1]), len(match[1])
 
 
-def _check(host: str) -> None:
+def check_host(host: str) -> str:
+    """Return a host name or an IP address. It never begins with a hyphen, so that no program reads it as an option.
+
+    Raises:
+        UserError: it is neither.
+    """
     if _NAME.fullmatch(host):
-        return
+        return host
+    address, percent, zone = host.partition("%")  # ipaddress accepts any characters in the zone of fe80::1%eth0
     try:
-        ipaddress.ip_address(host)
+        ipaddress.ip_address(address)
+        is_address = not percent or _NAME.fullmatch(zone) is not None
     except ValueError:
+        is_address = False
+    if not is_address:
         slots = re.fullmatch(r"[^:]+:\d+", host)
         hint = "give the ranks per host by --nproc" if slots else "write names or addresses with commas between them"
-        raise UserError(f'"{printable(host, 80)}" is not a host name: {hint}') from None
+        raise UserError(f'"{printable(host, 80)}" is not a host name: {hint}')
+    return host
+
+
+def check_host_list(text: str) -> str:
+    """Return a `HostList`.
+
+    Raises:
+        UserError: as `parse`.
+    """
+    if not text.isprintable():
+        raise UserError(f'host list "{printable(text, 80)}" has a line break or control character')
+    if not is_number(text):
+        parse(text)
+    return text
+
+
+def _validated_list(text: str) -> str:
+    try:
+        return check_host_list(text)
+    except UserError as error:
+        raise PydanticCustomError("component", "{reason}", {"reason": str(error)}) from None
+
+
+HostList = Annotated[str, AfterValidator(_validated_list)]
+"""Type of a field with hosts: names as for `parse`, or the number of hosts to emulate; empty: this machine."""

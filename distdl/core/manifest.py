@@ -7,13 +7,15 @@ import dataclasses
 import hashlib
 import os
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from distdl.core.errors import UserError, as_literal, reason
 from distdl.core.files import write_json
+from distdl.core.paths import is_inside
 from distdl.core.regular import open_regular
 from distdl.core.userfiles import read_json
 
@@ -90,7 +92,7 @@ def _problem(manifest: Mapping[str, Any]) -> str:
         if key not in manifest:
             return f"{key} is missing"
     metric, kind = manifest["metric"], manifest.get("metric_kind", "accuracy")  # version 1 has no kind
-    if metric is not None and not (type(metric) in (int, float) and -LIMIT < metric < LIMIT):
+    if metric is not None and not (type(metric) in (int, float) and abs(metric) <= sys.float_info.max):
         return "metric is not a finite number"
     if kind not in ("accuracy", "loss"):
         return f"metric_kind is {as_literal(kind)}"
@@ -121,7 +123,7 @@ def _problem_of_digests(digests: Any) -> str:
         return "sha256 is not a table of checksums"
     if STATE not in digests:
         return f"sha256 has no checksum of {STATE}"
-    outside = [name for name in digests if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts]
+    outside = [name for name in digests if not is_inside(name)]
     return f"sha256 names {outside[0]!r}, a file outside the checkpoint" if outside else ""
 
 

@@ -1,7 +1,9 @@
 """The data root, the cache folder, and the identity of files."""
 
 import os
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+
+from distdl.core.errors import UserError, as_literal
 
 
 def cache_folder() -> Path:
@@ -30,3 +32,27 @@ def data_root(root: Path | None = None) -> Path:
 def root_origin(root: Path | None = None) -> str:
     """Origin of `data_root`, for messages."""
     return "--data.root" if root else "$DISTDL_DATA" if os.environ.get("DISTDL_DATA") else "the cache folder"
+
+
+def is_inside(name: object) -> bool:
+    """Whether a name from a file, joined to a folder, is the path of something below that folder.
+
+    Links are not considered: a link that is below the folder may lead anywhere.
+    """
+    if not isinstance(name, str) or "\0" in name:
+        return False
+    parts = PurePosixPath(name).parts
+    return bool(parts) and not PurePosixPath(name).is_absolute() and ".." not in parts
+
+
+def inside(folder: Path, name: str, source: Path | str) -> Path:
+    """Path of a file that another file names relative to a folder.
+
+    Args:
+        source: the file that contains the name, for the message.
+    Raises:
+        UserError: the path is not below the folder.
+    """
+    if not is_inside(name):
+        raise UserError(f"{source} names {as_literal(name)}, a file outside of {folder}")
+    return folder / name

@@ -24,6 +24,8 @@ from distdl.core.config import Config
 from distdl.core.errors import UserError, reason
 from distdl.core.files import TEMPORARY, append_rows, as_json, is_row, parse_row, write_all, write_json
 from distdl.core.manifest import published, step_of
+from distdl.core.names import as_name
+from distdl.core.opening import check_regular
 from distdl.core.profiles import as_table
 from distdl.core.regular import lines_of, open_regular, read_regular
 from distdl.core.result import current_result, is_unfinished
@@ -82,8 +84,12 @@ class RunDir:
             evaluated: whether the evaluation at `step` is done.
             seen: `version` of the folder when the checkpoint was chosen.
         Raises:
-            UserError: if another training runs in the folder, or has run since, or the folder cannot be written.
+            UserError: if another training runs in the folder, or has run since, or the folder cannot be written, or one
+                of these files is a link or not a regular file.
         """
+        named = [self.path / name for name in (CONFIG, ENVIRONMENT, RESULT, METRICS, runlock.LOCK)]
+        for file in (*named, *self._telemetry_files()):
+            check_regular(file)  # a link to another user's file would be copied into config.1.toml
         created = _make_folders(self.checkpoints)
         new_lock = not (self.path / runlock.LOCK).exists()
         try:
@@ -135,11 +141,14 @@ class RunDir:
         files: dict[Path, Callable[[IO[bytes]], Any]] = {
             self.path / name: lambda sink, content=content: sink.write(content) for name, content in contents.items()
         }
-        for file in (self.path / METRICS, *self.path.glob("telemetry*.jsonl")):
+        for file in (self.path / METRICS, *self._telemetry_files()):
             if file.exists() and step is not None:
                 lines = list(_rows_until(file, step, evaluated))
                 files[file] = lambda sink, lines=lines: sink.writelines(lines)
         return files
+
+    def _telemetry_files(self) -> list[Path]:
+        return sorted(self.path.glob("telemetry*.jsonl"))
 
     def _former_legs(self) -> list[dict[str, Any]]:
         try:
@@ -154,7 +163,9 @@ class RunDir:
         return legs
 
     def _clear(self, step: int | None) -> None:
-        """Remove temporary files of a killed process, and rename checkpoints after `step`."""
+        """Remove temporary files and claims of a killed process, and rename checkpoints after `step`."""
+        for file in self.path.glob("telemetry-*.lock"):
+            file.unlink(missing_ok=True)
         for file in self.path.glob(".*.tmp"):
             if TEMPORARY.fullmatch(file.name) and not file.is_dir():
                 file.unlink(missing_ok=True)
@@ -174,7 +185,7 @@ class RunDir:
         Args:
             host: name of the host, for its own file; empty: the file of the first host.
         """
-        self._append(f"telemetry-{host}.jsonl" if host else TELEMETRY, row)
+        self._append(f"telemetry-{as_name(host)}.jsonl" if host else TELEMETRY, row)
 
     def _append(self, name: str, row: dict[str, Any]) -> None:
         if name not in self._files:

@@ -11,6 +11,9 @@ import os
 import struct
 from pathlib import Path
 
+from distdl.core.errors import UserError
+from distdl.core.opening import open_to_write
+
 LOCK = "run.lock"
 _FLOCK = "@hhlli4x"
 """struct flock of Linux: type, whence, start, length, pid."""  # plain: ok the name of a C field
@@ -20,11 +23,15 @@ os.register_at_fork(after_in_child=_held.clear)
 
 
 def hold(folder: Path) -> bool:
-    """Lock a run folder for this process. False if another process holds it."""
-    file = (folder / LOCK).resolve()
+    """Lock a run folder for this process. False if another process holds it.
+
+    Raises:
+        UserError: the lock's file is a link or not a regular file.
+    """
+    file = _file(folder)
     if file in _held:
         return False
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+    descriptor = open_to_write(file, os.O_RDWR | os.O_CREAT)
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -37,19 +44,19 @@ def hold(folder: Path) -> bool:
 
 def release(folder: Path) -> None:
     """Release the lock of this process, if there is one."""
-    descriptor = _held.pop((folder / LOCK).resolve(), None)
+    descriptor = _held.pop(_file(folder), None)
     if descriptor is not None:
         os.close(descriptor)
 
 
 def holder(folder: Path) -> int | None:
     """Process id, on its host, of the training that holds the lock; None if it is free. Changes nothing."""
-    file = (folder / LOCK).resolve()
+    file = _file(folder)
     if file in _held:
         return os.getpid()
     try:
-        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would wait for its writer
-    except OSError:
+        descriptor = open_to_write(file, os.O_RDONLY)
+    except (OSError, UserError):
         return None
     try:
         question = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
@@ -59,3 +66,7 @@ def holder(folder: Path) -> int | None:
     finally:
         os.close(descriptor)
     return None if kind == fcntl.F_UNLCK else process
+
+
+def _file(folder: Path) -> Path:
+    return folder.resolve() / LOCK

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 from torch import nn
 
 from distdl.core.errors import UserError
+from distdl.core.flock import locked
 from distdl.core.kinds import Row
 from distdl.models.family import Adapter, Family, StateDict
 from distdl.models.gray import make_gray
@@ -144,7 +144,7 @@ def weights_file(name: str) -> Path:
     url: str = get_model_weights(name)["DEFAULT"].url
     file = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
     file.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(file.with_name(f".{file.name}.lock")):  # only one of the ranks downloads
+    with locked(file.with_name(f".{file.name}.lock")):  # only one of the ranks downloads
         if not file.is_file():
             digest = torch.hub.HASH_REGEX.search(file.name)
             try:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterable
@@ -55,7 +56,9 @@ class KernelProfile:
         step_s = (time.perf_counter() - self._began) / steps
         self._profile.stop()
         if trace:
-            self._profile.export_chrome_trace(str(trace))
+            with tempfile.TemporaryDirectory(prefix=".trace-", dir=trace.parent) as scratch:
+                self._profile.export_chrome_trace(f"{scratch}/{trace.name}")
+                Path(scratch, trace.name).replace(trace)
         on_gpu = self._device.type == "cuda"
         busy = [
             (event.time_range.start, event.time_range.end)

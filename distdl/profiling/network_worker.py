@@ -1,7 +1,6 @@
 """One rank of `distdl probe network`: join the process group, measure, and print the result on rank 0."""
 
 import dataclasses
-import json
 import socket
 import statistics
 from pathlib import Path
@@ -14,6 +13,7 @@ from rich.table import Table
 from distdl.core.config import ComputeConfig
 from distdl.core.console import PlainConsole
 from distdl.core.errors import EXIT_DONE
+from distdl.core.files import write_json
 from distdl.profiling.network import NetworkMeasurement, measure
 from distdl.runtime.device import make_world
 from distdl.runtime.launch_env import Placement, placement
@@ -39,7 +39,7 @@ def probe(kind: str, file: Path | None) -> int:
         if dist.get_rank() == 0:
             show(network, PlainConsole())
             if file:
-                file.write_text(json.dumps(network.as_json(), indent=2) + "\n", encoding="utf-8")
+                write_json(file, network.as_json())
     finally:
         dist.destroy_process_group()
     return EXIT_DONE

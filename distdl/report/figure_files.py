@@ -3,7 +3,6 @@
 import csv
 import io
 import itertools
-import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -146,9 +145,7 @@ def _encoded(image: Image.Image) -> bytes:
 
 def write_derived(file: Path, content: bytes) -> None:
     """Write a file atomically, but without fsync, because it can be created again."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content)
-    temporary.replace(file)
+    write_atomic(file, lambda sink: sink.write(content), durable=False)
 
 
 def table_csv(table: Table) -> str:

@@ -26,6 +26,7 @@ from PIL import Image
 from distdl.core.errors import UserError, missing
 from distdl.core.files import write_atomic
 from distdl.core.format import is_number, written
+from distdl.core.names import as_name
 from distdl.core.text import printable
 from distdl.report.axes import Spec
 from distdl.report.content import Content, Figure, Finding, Picture, Section, Table
@@ -130,7 +131,7 @@ def _with_unique_names(sections: Iterable[Section]) -> list[Section]:
     def renamed(part: Finding | Table | Figure | Picture) -> Finding | Table | Figure | Picture:
         if isinstance(part, Finding):
             return part
-        stem = name = re.sub(r"[^\w.=+-]+", "-", part.name).strip(".-")[:80] or "part"
+        stem = name = as_name(part.name, "part")
         number = 1
         while name.lower() in used:  # file systems may ignore case
             number += 1

@@ -4,7 +4,6 @@ import atexit
 import contextlib
 import errno
 import faulthandler
-import json
 import os
 import re
 import signal
@@ -14,6 +13,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from distdl.core.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, EXIT_USER, Failure, UserError, reason, shortened
+from distdl.core.files import write_json
 from distdl.core.text import print_line
 from distdl.runtime.launch_env import error_file
 
@@ -129,7 +129,7 @@ def with_torchelastic_record(main: Callable[[], int]) -> Callable[[], int]:
         if code in IN_SUMMARY:
             message = {"message": IN_SUMMARY[code], "extraInfo": {"timestamp": str(int(time.time()))}}
             with contextlib.suppress(OSError):  # without the file the summary has no message
-                file.write_text(json.dumps({"message": message}), encoding="utf-8")
+                write_json(file, {"message": message})
         return code
 
     return recording

@@ -64,7 +64,7 @@ def read_tensors(file: Path, device: torch.device | str = "cpu") -> dict[str, An
     return state
 
 
-def read_pickled(file: Path, device: torch.device | str = "cpu") -> Any:
+def read_pickled(file: Path, device: Any = "cpu") -> Any:
     """Read a file that `torch.save` wrote. No code in it is executed.
 
     Raises:

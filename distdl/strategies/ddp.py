@@ -15,6 +15,7 @@ from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from torch.nn.parallel import DistributedDataParallel
 
+from distdl.core.errors import reading
 from distdl.runtime.device import make_world, pin_cores
 from distdl.runtime.launch_env import launched
 from distdl.runtime.tensors import read_tensors, write_tensors
@@ -122,7 +123,10 @@ class DDP(Strategy):
         file = folder / f"shard-{self.world.rank}.pt"
         if self._power is None or not file.exists():  # another world size: error feedback starts at zero
             return
-        if not self._power.load_state_dict(read_tensors(file, self.world.device)):
+        state = read_tensors(file, self.world.device)
+        with reading(file, "PowerSGD's state"):
+            fits = self._power.load_state_dict(state)
+        if not fits:
             self.warnings.append(
                 f"{file} is of another version, network or rank: PowerSGD's error feedback starts at zero"
             )

@@ -12,6 +12,7 @@ from torch import nn
 
 from distdl.core.errors import UserError, missing
 from distdl.core.files import write_atomic
+from distdl.runtime.tensors import read_pickled
 from distdl.runtime.torch_private import extension_folder
 from distdl.runtime.world import World
 from distdl.strategies.ddp import DDP
@@ -249,5 +250,6 @@ class _Files:
         from deepspeed.runtime.zero.config import ZeroStageEnum
         from deepspeed.utils.tensor_fragment import fragment_address
 
-        with torch.serialization.safe_globals([DynamicLossScaler, LossScaler, ZeroStageEnum, fragment_address]):
-            return torch.load(path, map_location=map_location, weights_only=True)
+        known = [DynamicLossScaler, LossScaler, ZeroStageEnum, fragment_address]
+        with torch.serialization.safe_globals(known):
+            return read_pickled(Path(path), map_location)

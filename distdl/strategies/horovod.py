@@ -13,6 +13,8 @@ from torch import nn
 
 from distdl.core.config import HorovodConfig
 from distdl.core.errors import UserError
+from distdl.core.files import write_atomic
+from distdl.core.opening import check_regular
 from distdl.runtime.device import make_world, pin_cores
 from distdl.runtime.launch_env import Placement
 from distdl.runtime.tensors import read_tensors, write_tensors
@@ -112,6 +114,7 @@ class Horovod(Strategy):
     def open_records(self, folder: Path) -> None:
         super().open_records(folder)
         if self.config.horovod.timeline:
+            check_regular(folder / TIMELINE)
             self._hvd.start_timeline(str(folder / TIMELINE), mark_cycles=True)
 
     def _share_state(self) -> None:
@@ -177,10 +180,13 @@ class Horovod(Strategy):
     def load_shards(self, folder: Path) -> None:
         if not self._accumulated_steps:
             return
-        grads = read_tensors(folder / f"shard-{self.world.rank}.pt", self.world.device)
+        file = folder / f"shard-{self.world.rank}.pt"
+        grads = read_tensors(file, self.world.device)
         for name, parameter in self.model.named_parameters():
-            if name in grads:
-                parameter.grad = grads[name]
+            grad = grads.get(name)
+            if grad is not None and (not isinstance(grad, torch.Tensor) or grad.shape != parameter.shape):
+                raise UserError(f"{file} does not contain the gradients of this network: {name} differs")
+            parameter.grad = grad if name in grads else parameter.grad
 
     def close(self) -> None:
         if not hasattr(self, "_hvd"):
@@ -188,5 +194,5 @@ class Horovod(Strategy):
         self._hvd.shutdown()
         log = self._scratch / AUTOTUNE_LOG
         if self.folder and log.exists():
-            shutil.copyfile(log, self.folder / AUTOTUNE_LOG)
+            write_atomic(self.folder / AUTOTUNE_LOG, lambda sink: sink.write(log.read_bytes()))
         shutil.rmtree(self._scratch, ignore_errors=True)

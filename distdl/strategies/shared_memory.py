@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from distdl.core.opening import open_new
 from distdl.strategies.base import Strategy
 from distdl.strategies.text import broadcast_text
 
@@ -93,7 +94,7 @@ def join(strategy: Strategy, row_bytes: int) -> SharedMemory | None:
     file = FOLDER / broadcast_text(strategy, f"distdl-{uuid.uuid4().hex}" if rank == 0 else "")
     memory = None
     if rank == 0:
-        with contextlib.suppress(OSError), file.open("xb") as sink:
+        with contextlib.suppress(OSError), open_new(file, 0o600) as sink:
             os.posix_fallocate(sink.fileno(), 0, ranks * row_bytes)  # otherwise a full /dev/shm raises SIGBUS later
             memory = SharedMemory(file, row_bytes, rank, ranks)
     strategy.barrier()

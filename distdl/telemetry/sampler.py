@@ -1,13 +1,15 @@
 """A thread that samples devices and the host at a constant rate during training."""
 
-import socket
+import platform
 import threading
 import time
 from collections.abc import Callable, Sequence
-from hashlib import sha256
+from pathlib import Path
 from typing import Any, Protocol
 
+from distdl.core import flock
 from distdl.core.errors import reason
+from distdl.core.names import as_name
 from distdl.core.text import print_line
 from distdl.telemetry.nvml import Lost
 
@@ -114,16 +116,27 @@ class Sampler:
         self._write(row)
 
 
-def claim(run: str, name: str) -> socket.socket | None:
-    """Lock the sampling of `name` for `run`, so that one process per host samples it. Keep the socket while sampling.
+class Claim:
+    """The lock on the sampling of one source, so that one process per host samples it; see `claim`."""
 
-    Returns None if another process has the lock. An abstract Unix socket is a lock without a file; the kernel releases
-    it when the process ends in any way.
+    def __init__(self, file: Path, descriptor: int) -> None:
+        self._file, self._descriptor = file, descriptor
+
+    def release(self) -> None:
+        """Release the lock, and remove its file."""
+        self._file.unlink(missing_ok=True)
+        flock.release(self._descriptor)
+
+
+def claim(run: Path, name: str) -> Claim | None:
+    """Lock the sampling of `name` in a run folder on this host. Returns None if another process has the lock.
+
+    The lock is a file of the run folder that other users cannot open. The kernel releases it when the process ends in
+    any way; the next start removes a file that a kill left.
+
+    Raises:
+        OSError, UserError: as `flock.acquire`.
     """
-    lock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    try:
-        lock.bind(b"\0distdl-" + sha256(f"{run}\n{name}".encode()).hexdigest().encode())
-    except OSError:
-        lock.close()
-        return None
-    return lock
+    file = run / f"telemetry-{as_name(platform.node())}-{as_name(name)}.lock"
+    descriptor = flock.try_acquire(file, 0o600)
+    return None if descriptor is None else Claim(file, descriptor)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distdl.core import checkpoints, runlock
+from distdl.core import checkpoints, ownership, runlock
 from distdl.core.config import Config
 from distdl.core.errors import UserError, reason
 from distdl.core.manifest import Progress, published, read_manifest, step_of
@@ -84,6 +84,8 @@ def locate(config: Config) -> Entry:
         raise UserError(f"{path} already contains a run: resume it with --resume auto, or choose another --out")
     if (process := runlock.holder(path)) is not None:
         raise in_use(path, process)
+    if start is not None and (message := ownership.warning(start)):
+        _warn(message)
     evaluated = start is not None and read_manifest(start)["metric"] is not None
     return Entry(path=path, start=start, source=source, evaluated=evaluated, seen=seen)
 

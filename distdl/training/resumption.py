@@ -238,9 +238,14 @@ def _changed(trainer: Resumable, saved: Mapping[str, Any], folder: Path) -> dict
 def _complete(previous: Mapping[str, Any], strategy: str) -> dict[str, Any]:
     """The table of an earlier configuration, with defaults for the fields that its version did not have."""
     try:
-        return _flat(as_table(validate(previous, where="the checkpoint"), strategy))
+        return _flat(as_table(_validated(previous), strategy)) | {"name": previous.get("name", Config.name)}
     except UserError:  # from a version with other fields
         return _flat(as_table(Config(), strategy)) | _flat(previous)
+
+
+def _validated(previous: Mapping[str, Any]) -> Config:
+    """An earlier configuration, except for its name: older versions accepted any text."""
+    return validate({**previous, "name": Config.name}, where="the checkpoint")
 
 
 def _configuration(state: Mapping[str, Any], folder: Path) -> Mapping[str, Any] | None:
@@ -258,7 +263,7 @@ def _configuration(state: Mapping[str, Any], folder: Path) -> Mapping[str, Any] 
 def _rate(trainer: Resumable, previous: Mapping[str, Any], ranks: int) -> str:
     """A sentence if the learning rate at this position differs from that of the checkpoint's training; else empty."""
     try:
-        config = validate(previous, where="the checkpoint")
+        config = _validated(previous)
     except UserError:  # from a version with other fields
         return ""
     new = _rate_at(trainer, trainer.config, trainer.global_batch, trainer.epochs)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distdl.core.errors import UserError
-from distdl.core.files import read_rows
+from distdl.core.files import append_rows, read_rows
 from distdl.training.events import Callback, Training
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class SampleLog(Callback):
     def begin(self, trainer: Training) -> None:
         """Open the log and observe the training loader."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._file = (self._folder / f"leg-{self._leg:04d}-rank-{trainer.world.rank}.jsonl").open("a", encoding="utf-8")
+        self._file = append_rows(self._folder / f"leg-{self._leg:04d}-rank-{trainer.world.rank}.jsonl")
         self._write({"resumed_from": trainer.progress.step, "pid": os.getpid()})
         loader = trainer.loaders["train"]
         batches = loader.epoch

@@ -14,6 +14,7 @@ import psutil
 
 from distdl.core.checkpoints import find
 from distdl.core.errors import Failure
+from distdl.core.opening import open_to_append
 from distdl.core.profiles import Recipe
 from distdl.launchers.commands import horovodrun, torchrun_agent
 from distdl.launchers.job import Job, arguments, bin_folder
@@ -60,7 +61,7 @@ class TrainingUnderTest:
         else:
             command = torchrun_agent(job).argv if job.nproc > 1 else job.python
         env = trial_environment(os.environ, self.folder, HostShare()) | {FOLDER: str(samples), LEG: str(leg)}
-        with self.log.open("ab") as log:
+        with open_to_append(self.log) as log:
             return subprocess.Popen(
                 command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )

@@ -464,3 +464,33 @@ def test_classes_without_images_are_listed(tmp_path: Path, capsys: pytest.Captur
     write_tar(tmp_path / "set" / "train-0.tar", samples([0, 2] * 5))
     WRITERS["folder"](str(tmp_path / "set"), tmp_path / "out")
     assert "1 classes have no images and no folder: 1" in capsys.readouterr().out
+
+
+@each_writer
+def test_links_that_lead_out_of_the_set_are_named_once_and_followed(
+    write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree(tmp_path / "private", labels=("own",), first=20)
+    tree(tmp_path / "set")
+    (tmp_path / "set" / "cat" / "inner.jpg").symlink_to("0.jpg")
+    (tmp_path / "link").symlink_to("set")  # the set's own folder may be a link
+    write("link", tmp_path / "without")
+    assert "outside" not in capsys.readouterr().out
+    (tmp_path / "set" / "cat" / "x.jpg").symlink_to(tmp_path / "private" / "own" / "0.jpg")
+    (tmp_path / "set" / "more").symlink_to("../private/own")
+    write("set", tmp_path / "out")
+    (note,) = [line for line in capsys.readouterr().out.splitlines() if "outside" in line]
+    first = f"cat/x.jpg -> {tmp_path}/private/own/0.jpg"
+    assert note.startswith("note: 6 files of the set are outside of ") and f"behind links ({first}, ...)" in note
+    assert sum(sum(part.values()) for part in counts(load(DataConfig(name=str(tmp_path / "out")))).values()) == 17
+
+
+@each_writer
+def test_a_shard_behind_a_link_is_named(write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data_pack.pack(tree(tmp_path / "set"), out=tmp_path / "packed", format="shards")
+    (tmp_path / "packed" / "train-00000.tar").rename(tmp_path / "secret.tar")
+    (tmp_path / "packed" / "train-00000.tar").symlink_to("../secret.tar")
+    capsys.readouterr()
+    write(str(tmp_path / "packed"), tmp_path / "out")
+    line = f"note: 1 file of the set is outside of {tmp_path}/packed, behind a link (train-00000.tar -> "
+    assert capsys.readouterr().out.count(line) == 1

@@ -44,3 +44,17 @@ def test_invalid_arguments_are_errors(tmp_path: Path) -> None:
         export(tmp_path, tmp_path / "weights.pth")
     with pytest.raises(UserError, match="no whole checkpoint"):
         export(tmp_path, tmp_path / "weights.safetensors")
+
+
+def test_a_run_that_others_can_change_is_a_warning(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    export(run, tmp_path / "private.safetensors")
+    assert capsys.readouterr().err == ""
+    run.chmod(0o777)
+    for source in (run, find(run, warn=pytest.fail)):
+        export(source, tmp_path / "shared.safetensors")
+        err = capsys.readouterr().err
+        assert err.startswith("warning: checkpoint ") and f": {run} is writable for every user" in err
+        assert err.count("\n") == 1
+    assert load_file(tmp_path / "shared.safetensors").keys() == load_file(tmp_path / "private.safetensors").keys()

@@ -4,7 +4,10 @@ import errno
 import json
 import math
 import os
+import secrets
 import shutil
+import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -88,6 +91,57 @@ def test_a_failed_rename_restores_the_replaced_files(
     monkeypatch.undo()
     write_all(files)
     assert {file.name: file.read_text() for file in tmp_path.iterdir()} == dict.fromkeys("abcd", "new")
+
+
+@pytest.mark.parametrize("target", ["victim", "nothing"])
+def test_a_link_with_the_name_of_the_file_is_replaced(tmp_path: Path, target: str) -> None:
+    (tmp_path / "victim").write_text("victim")
+    (tmp_path / "file").symlink_to(tmp_path / target)
+    write_atomic(tmp_path / "file", lambda sink: sink.write(b"new"))
+    assert not (tmp_path / "file").is_symlink() and (tmp_path / "file").read_bytes() == b"new"
+    assert (tmp_path / "victim").read_text() == "victim" and not (tmp_path / "nothing").exists()
+
+
+@pytest.mark.parametrize("durable", [True, False])
+@pytest.mark.parametrize("prepare", [Path.touch, lambda path: path.symlink_to("victim"), os.mkfifo, Path.mkdir])
+def test_a_temporary_file_is_never_one_that_exists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prepare: Callable[[Path], None], durable: bool
+) -> None:
+    """Even if another user guesses the random name."""
+    monkeypatch.setattr(secrets, "token_hex", lambda count: "0" * 2 * count)
+    (tmp_path / "victim").write_text("victim")
+    prepare(tmp_path / f".file.{'0' * 16}.tmp")
+    with pytest.raises(OSError, match=r"File exists|Is a directory"):
+        write_atomic(tmp_path / "file", lambda sink: sink.write(b"new"), durable=durable)
+    assert (tmp_path / "victim").read_text() == "victim" and not (tmp_path / "file").exists()
+
+
+def test_the_temporary_name_differs_each_time(tmp_path: Path) -> None:
+    names = []
+    for _ in range(50):
+        write_atomic(
+            tmp_path / "file", lambda sink: names.append(Path(f"/proc/self/fd/{sink.fileno()}").readlink().name)
+        )
+    assert len(set(names)) == 50 and all(map(TEMPORARY.fullmatch, names))
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
+def test_the_mode_of_a_file_follows_the_umask(tmp_path: Path, mask: int) -> None:
+    previous = os.umask(mask)
+    try:
+        write_json(tmp_path / "new.json", {})
+    finally:
+        os.umask(previous)
+    assert stat.S_IMODE((tmp_path / "new.json").stat().st_mode) == 0o666 & ~mask
+
+
+def test_a_pipe_or_device_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match=r"^.*/pipe is a device or a pipe"):
+        write_atomic(tmp_path / "pipe", lambda sink: sink.write(b"new"))
+    with pytest.raises(UserError, match=r"^/dev/null is a device or a pipe"):
+        write_atomic(Path("/dev/null"), lambda sink: sink.write(b"new"))
+    assert (tmp_path / "pipe").is_fifo() and list(tmp_path.iterdir()) == [tmp_path / "pipe"]
 
 
 def test_json_is_indented_and_ends_with_a_newline(tmp_path: Path) -> None:

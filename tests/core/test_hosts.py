@@ -1,14 +1,17 @@
 """Host lists: Slurm's client expands them to the same hosts, and errors name the invalid host name."""
 
+import re
 import subprocess
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from debian import needs
 from distdl.core.errors import UserError
-from distdl.core.hosts import MAX_HOSTS, expand, is_loopback, parse
+from distdl.core.hosts import MAX_HOSTS, HostList, count, expand, is_loopback, is_number, parse
+from distdl.core.validation import check
 from repository import ROOT
 
 LETTERS = st.text("abcxyzABC", min_size=1, max_size=4)
@@ -67,6 +70,7 @@ def test_slurm_expands_a_list_to_the_same_hosts(scontrol, nodelist: str) -> None
         ("n[098-101]", ["n098", "n099", "n100", "n101"]),
         (" a , b,", ["a", "b"]),
         ("10.0.0.1,fe80::1", ["10.0.0.1", "fe80::1"]),
+        ("fe80::1%eth0,fe80::1%ib0.8001", ["fe80::1%eth0", "fe80::1%ib0.8001"]),
         ("", []),
     ],
 )
@@ -86,6 +90,10 @@ def test_lists_are_expanded(text: str, hosts: list[str]) -> None:
         ("a slots=9\nroot@evil,h2", r'"a slots=9\nroot@evil"'),
         ("a$(id)", '"a$(id)"'),
         ("user@host", '"user@host"'),
+        ("fe80::1%$(id)", '"fe80::1%$(id)"'),
+        ("fe80::1%-x", '"fe80::1%-x"'),
+        ("fe80::1%", '"fe80::1%"'),
+        ("10.0.0.1%a b", '"10.0.0.1%a b"'),
         ("a.", '"a."'),
         ("a_b", '"a_b"'),
         ("grün", '"grün"'),
@@ -111,15 +119,53 @@ def test_errors_name_the_invalid_host(text: str, names: str) -> None:
     assert "\n" not in str(refused.value)
 
 
-@given(st.text(st.characters(codec="utf-8"), max_size=40))
+PARTS = [
+    "a",
+    "h1",
+    "-",
+    "-o",
+    "$(id)",
+    "`id`",
+    "'",
+    '"',
+    ";",
+    "&",
+    "\n",
+    "\r",
+    "\t",
+    "\x1b",
+    "%",
+    "::1",
+    ".",
+    "_",
+    " ",
+    "=",
+]
+
+
+@given(st.text(st.characters(codec="utf-8"), max_size=40) | st.lists(st.sampled_from(PARTS), max_size=6).map("".join))
 def test_any_text_gives_host_names_or_a_one_line_error(text: str) -> None:
     try:
         hosts = parse(text)
     except UserError as error:
         assert str(error).isprintable()
     else:
-        assert all(host[0].isalnum() or ":" in host for host in hosts)
+        assert all(re.fullmatch(r"[A-Za-z0-9:][A-Za-z0-9.:%-]*", host) for host in hosts)
         assert len({host.casefold() for host in hosts}) == len(hosts)
+
+
+@pytest.mark.parametrize(("text", "number"), [("", 0), ("3", 3), ("999", 999), ("a", 1), ("a,b", 2), ("n[1-3],x", 4)])
+def test_a_list_in_settings_is_a_number_or_names(text: str, number: int) -> None:
+    assert TypeAdapter(HostList).validate_python(text) == text
+    assert count(text) == number
+    assert is_number(text) == (text.isdigit())
+
+
+@pytest.mark.parametrize("text", ["-1", "a b", "$(id)", "a,a", "a;b", "\u0663,a", "3\n", "h1,-oX"])
+def test_an_invalid_list_in_settings_is_one_line(text: str) -> None:
+    with pytest.raises(UserError) as refused:
+        check(HostList, text, "hosts")
+    assert str(refused.value).startswith("hosts: ") and str(refused.value).isprintable()
 
 
 def test_loopback_names_are_recognized() -> None:

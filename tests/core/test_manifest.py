@@ -155,6 +155,7 @@ def test_an_invalid_field_is_damage(checkpoint: Path, edit: Callable[[Table], ob
 
 
 VALID: dict[str, Callable[[Table], object]] = {
+    "a large loss": lambda manifest: manifest.update(metric=1e308, metric_kind="loss"),
     "no metric": lambda manifest: manifest.update(metric=None),
     "no kind of metric, as in version 1": lambda manifest: manifest.pop("metric_kind"),
     "a whole number of seconds": lambda manifest: manifest["progress"].update(elapsed_s=3),

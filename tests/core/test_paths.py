@@ -4,8 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from distdl.core.paths import cache_folder, data_root, fingerprint, root_origin
+from distdl.core.errors import UserError
+from distdl.core.paths import cache_folder, data_root, fingerprint, inside, is_inside, root_origin
 
 
 def test_the_cache_folder_follows_xdg_cache_home(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,3 +68,42 @@ def test_a_name_that_is_not_utf_8_has_a_fingerprint(tmp_path: Path) -> None:
     file = tmp_path / os.fsdecode(b"\xe9.jpg")
     file.touch()
     assert b"\xe9.jpg" in fingerprint(file)
+
+
+OUTSIDE = [
+    "",
+    ".",
+    "./",
+    "..",
+    "../x",
+    "a/../../x",
+    "a/..",
+    "/",
+    "/etc/passwd",
+    "//x",
+    "a\0b",
+    "./../x",
+    3,
+    None,
+    ["a"],
+]
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_a_name_that_leads_out_of_the_folder_is_one_line(name: object, tmp_path: Path) -> None:
+    assert not is_inside(name)
+    with pytest.raises(UserError, match=f"^set.json names .*, a file outside of {tmp_path}$") as error:
+        inside(tmp_path, name, "set.json")  # type: ignore[arg-type]  # a file may have any value
+    assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize("name", ["a", "a/b", ".hidden", "...", "..a", "a..", "-a", "a\n", "~", "a/./b", "a//b"])
+def test_a_name_inside_is_joined(name: str, tmp_path: Path) -> None:
+    assert inside(tmp_path, name, "set.json") == tmp_path / name
+
+
+@given(st.lists(st.sampled_from(["a", "b", "..", ".", "", "/", "\0", "\n", "..."]), max_size=6).map("/".join))
+def test_what_is_inside_stays_inside(name: str) -> None:
+    folder = "/folder/of/the/set"
+    if is_inside(name):
+        assert os.path.normpath(f"{folder}/{name}").startswith(f"{folder}/")

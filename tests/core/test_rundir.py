@@ -179,3 +179,31 @@ def test_a_file_that_cannot_be_replaced_leaves_the_others_unchanged(
     with pytest.raises(UserError, match=f"cannot be written: {obstacle}: Is a directory"):
         create(tmp_path, step=1)
     assert tree(tmp_path) == previous
+
+
+@pytest.mark.parametrize("target", ["victim", "nothing"])
+@pytest.mark.parametrize(
+    "name", ["result.json", "config.toml", "environment.json", "metrics.jsonl", "telemetry-h1.jsonl", "run.lock"]
+)
+def test_a_link_in_the_folder_is_refused_and_neither_read_nor_written(tmp_path: Path, name: str, target: str) -> None:
+    """Another user of a shared folder may put it there; a copy of its target in config.1.toml would publish it."""
+    (tmp_path / "victim").write_text("secret")
+    run = create(tmp_path / "run")
+    run.metrics(row(1))
+    run.close()
+    file = tmp_path / "run" / name
+    file.unlink(missing_ok=True)
+    file.symlink_to(tmp_path / target)
+    previous = tree(tmp_path)
+    with pytest.raises(UserError, match=f"^{file} is a link, and distdl writes through no link: remove it$"):
+        create(tmp_path / "run", step=1)
+    assert tree(tmp_path) == previous and file.is_symlink()
+    file.unlink()
+    create(tmp_path / "run", step=1).close()
+
+
+def test_a_pipe_for_the_measurements_is_refused(tmp_path: Path) -> None:
+    create(tmp_path / "run").close()
+    os.mkfifo(tmp_path / "run" / "metrics.jsonl")
+    with pytest.raises(UserError, match=r"metrics.jsonl is not a regular file"):
+        create(tmp_path / "run")

@@ -99,7 +99,11 @@ class TestSlurm:
     @pytest.mark.slow
     def test_the_run_folder_may_have_any_name(self, cluster: Cluster, name: str) -> None:
         job = Job(
-            cluster, "--sbatch", "comment=it's", out=Path(name), options=("--max-steps", "2", "--name", "it's 100% #1")
+            cluster,
+            "--sbatch",
+            "comment=it's",
+            out=Path(name),
+            options=("--max-steps", "2", "--data.root", "it's 100% #1"),
         )
         job.wait_for_state("COMPLETED FAILED", 180)
         assert job.cluster.state(job.id) == "COMPLETED", job.log()

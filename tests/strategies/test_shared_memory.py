@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from jobs import PRELOAD, torchrun_places
-from shared_memory_ranks import averages, one_cannot, run_rank, too_much
+from shared_memory_ranks import averages, modes, one_cannot, run_rank, too_much
 
 
 def ranks(work: Callable[..., None], count: int) -> list[Any]:
@@ -32,3 +32,7 @@ def test_every_rank_gets_the_mean_and_no_file_remains(count: int) -> None:
 @pytest.mark.parametrize("work", [one_cannot, too_much])
 def test_all_ranks_fall_back_if_one_cannot_map_the_memory(work: Callable[..., None]) -> None:
     assert ranks(work, 2) == [True, True]
+
+
+def test_no_other_user_can_read_the_gradients() -> None:
+    assert sorted(ranks(modes, 2)) == [[], [0o600]]

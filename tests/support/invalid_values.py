@@ -13,6 +13,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator
 
+from distdl.core.hosts import HostList
+from distdl.core.names import Name
+
+OF_COMPONENT = ("nope", "", "a:b", "\x1b[31m", "a\0b")
+INJECTED = ("a b", "a\nb", "a\0b", "\x1b[31m", "$(id)", "`id`", "a;b", "a'b", "\u00fc")
+OF_TYPE = {
+    Name.__metadata__[0]: (*INJECTED, "", ".", "..", "a/b", "../a", "a" * 81),
+    HostList.__metadata__[0]: (*INJECTED, "-oX=y", "a slots=9\nroot@b", "::1%$(id)", "a:2", "a,a", "n[1-"),
+}
+"""Invalid values of the types of text with rules."""
 NAN, INFINITY = float("nan"), float("inf")
 
 
@@ -51,7 +61,7 @@ def out_of_range(kind: Any, metadata: tuple[Any, ...] = ()) -> Iterator[Any]:
     elif kind is bool:
         yield from ("nope", "")
     elif kind is str and any(isinstance(each, AfterValidator) for each in metadata):
-        yield from ("nope", "", "a:b", "\x1b[31m", "a\0b")
+        yield from next((OF_TYPE[each] for each in metadata if each in OF_TYPE), OF_COMPONENT)
     elif kind in (str, Path):
         yield "a\0b"
         yield from ("",) if kind is Path or _limits(metadata, "min_length") else ()

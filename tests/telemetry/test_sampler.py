@@ -1,7 +1,9 @@
 """The sampler thread: its rate and rows; errors of sources do not affect the training."""
 
 import json
+import platform
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -9,6 +11,7 @@ import time
 
 import pytest
 
+from distdl.core.errors import UserError
 from distdl.telemetry.host import HostCounters
 from distdl.telemetry.sampler import Sampler, claim
 
@@ -149,8 +152,9 @@ sampler.stop()
 def test_one_process_of_a_host_samples_a_device(tmp_path):
     code = f"""
 import sys
+from pathlib import Path
 from distdl.telemetry.sampler import claim
-held = claim({str(tmp_path)!r}, "GPU-1")
+held = claim(Path({str(tmp_path)!r}), "GPU-1")
 print(bool(held), flush=True)
 sys.stdin.read()
 """
@@ -159,12 +163,33 @@ sys.stdin.read()
         for _ in range(3)
     ]
     assert sorted(rank.stdout.readline().strip() for rank in ranks) == ["False", "False", "True"]
-    other_device, other_run = claim(str(tmp_path), "GPU-2"), claim(str(tmp_path / "other"), "GPU-1")
+    (tmp_path / "other").mkdir()
+    other_device, other_run = claim(tmp_path, "GPU-2"), claim(tmp_path / "other", "GPU-1")
     assert other_device and other_run
     for rank in ranks:
         rank.kill()  # a killed rank releases its claim
         rank.communicate()
-    again = claim(str(tmp_path), "GPU-1")
+    again = claim(tmp_path, "GPU-1")
     assert again
     for lock in (other_device, other_run, again):
-        lock.close()
+        lock.release()
+    assert [path.name for path in tmp_path.rglob("*")] == ["other"]
+
+
+def test_hosts_that_share_a_run_folder_have_claims_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(platform, "node", lambda: "../node/1")
+    first = claim(tmp_path, "host")
+    monkeypatch.setattr(platform, "node", lambda: "../node/2")
+    second = claim(tmp_path, "host")
+    assert first and second and len(list(tmp_path.iterdir())) == 2
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o600}
+    assert all(path.parent == tmp_path for path in tmp_path.rglob("*"))
+    for lock in (first, second):
+        lock.release()
+
+
+def test_a_link_with_the_name_of_a_claim_is_refused(tmp_path):
+    (tmp_path / f"telemetry-{platform.node()}-host.lock").symlink_to(tmp_path / "victim")
+    with pytest.raises(UserError, match="is a link"):
+        claim(tmp_path, "host")
+    assert not (tmp_path / "victim").exists()

@@ -95,6 +95,23 @@ def test_a_damaged_newest_checkpoint_is_a_warning_and_only_damaged_ones_an_error
         unchanging(Config(out=run, resume="auto"))
 
 
+@pytest.mark.parametrize("resume", ["auto", "run", "run/checkpoints/step-00000003"])
+def test_a_run_that_others_can_change_is_one_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], resume: str
+) -> None:
+    run = run_of(tmp_path / "run", 3)
+    config = Config(out=run if resume == "auto" else tmp_path / "out", resume=resume)
+    unchanging(config)
+    assert capsys.readouterr().err == ""
+    (checkpoint(run, 3) / STATE).chmod(0o666)
+    assert unchanging(config).start == checkpoint(run, 3)
+    err = capsys.readouterr().err
+    assert err.startswith(
+        f"warning: checkpoint {checkpoint(run, 3)} can be changed by others: {checkpoint(run, 3) / STATE}"
+    )
+    assert err.count("\n") == 1
+
+
 def test_measurements_without_a_checkpoint_are_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = run_of(tmp_path / "run", rows=7)
     assert unchanging(Config(out=run, resume="auto")).start is None

@@ -219,6 +219,14 @@ def test_other_numbers_of_samples_are_stated(make, saved: Path) -> None:
     assert f"changed since the checkpoint: samples in train {previous} -> {current}" in trainer.messages
 
 
+def test_a_run_whose_name_older_versions_accepted_is_resumed(make, saved: Path) -> None:
+    rewrite(saved, lambda state: state["config"].update(name="my run"))
+    trainer = make(dataclasses.replace(SMALL, epochs=SMALL.epochs + 1))
+    trainer.resume(saved)
+    expected = {"epochs": [SMALL.epochs, SMALL.epochs + 1], "name": ["my run", SMALL.name]}
+    assert trainer.changes == expected
+
+
 @pytest.mark.parametrize(
     ("fields", "samples", "message"),
     [

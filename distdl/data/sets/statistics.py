@@ -12,6 +12,7 @@ import numpy as np
 from distdl.core.config import DataConfig
 from distdl.core.counter_rng import generator
 from distdl.core.errors import UserError
+from distdl.core.files import write_json
 from distdl.core.paths import cache_folder, fingerprint
 from distdl.core.regular import read_regular
 from distdl.data.augment.crops import central_window
@@ -43,9 +44,7 @@ def of_files(split: EncodedSplit, channels: int, central: float, size: int, conf
     with locked(target):
         moments = _cached(target) or _measure(files, channels, central, size, config)
         target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = target.with_suffix(f".{os.getpid()}")
-        scratch.write_text(json.dumps(moments))
-        scratch.replace(target)
+        write_json(target, moments)
     return moments
 
 

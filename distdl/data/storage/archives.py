@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
 from distdl.core.errors import UserError, reason
+from distdl.core.paths import is_inside
 from distdl.core.regular import open_regular, require_regular
 from distdl.data.storage.split_names import split_of_list
 from distdl.data.storage.tar_walk import DamagedTar, FileSource, StreamSource, walk
@@ -128,8 +129,7 @@ def _unpack_zip(archive: Path, folder: Path, limit: _Limit) -> None:
 def _zip_name(archive: Path, entry: zipfile.ZipInfo) -> str:
     """Return a member's name with "/" as separator: some Windows programs write backslashes."""
     name = entry.filename.replace("\\", "/")
-    path = PurePosixPath(name)
-    if not path.parts or path.is_absolute() or ".." in path.parts or name[1:2] == ":":
+    if not is_inside(name) or name[1:2] == ":":
         raise UserError(f"{archive}: its member {entry.filename!r} would be written outside the folder")
     return name
 

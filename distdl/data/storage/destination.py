@@ -171,6 +171,37 @@ def refuse_inside(folder: Path, source: Path | None, dataset: DataSet) -> None:
             raise UserError(f"--out {folder} is inside of the data set, in {place}: choose a folder outside of it")
 
 
+def linked_from_outside(source: Path | None, dataset: DataSet) -> str:
+    """Sentence about the files of a data set that are outside of its folder and are read through links; or empty.
+
+    Args:
+        source: folder of the data set; None if it is not read from a folder.
+    """
+    if source is None:
+        return ""
+    top = os.path.realpath(source)
+    folders: dict[str, str] = {}
+    first, total = "", 0
+    for split in parts_of(dataset).values():
+        files = () if isinstance(split, ResidentSplit) else paths_of(split.files)
+        for file in map(os.fspath, files):
+            folder, name = os.path.split(file)
+            if folder not in folders:
+                folders[folder] = os.path.realpath(folder)
+            path = f"{folders[folder]}/{name}"
+            path = os.path.realpath(path) if os.path.islink(path) else path  # noqa: PTH114 - a million files
+            if os.path.commonpath([path, top]) != top:
+                first, total = first or f"{os.path.relpath(file, source)} -> {path}", total + 1
+    if not total:
+        return ""
+    if total == 1:
+        return f"1 file of the set is outside of {source}, behind a link ({shown(first)}): it is copied like the others"
+    return (
+        f"{total:,} files of the set are outside of {source}, behind links ({shown(first)}, ...): they are copied like "
+        "the others"
+    )
+
+
 def _folders(source: Path | None, dataset: DataSet) -> Iterator[Path]:
     """Yield the folders of a data set: its top folder, those that contain its files, and those in between."""
     if source is None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import os
 import shutil
@@ -10,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from distdl.core import flock
 from distdl.core.errors import UserError
 from distdl.core.paths import cache_folder, fingerprint
 from distdl.data.storage.archives import ARCHIVES, extract, is_archive
@@ -90,14 +90,15 @@ def locked(target: Path) -> Iterator[None]:
     path = cache_folder() / "locks" / name
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.open("a")
+        descriptor = flock.acquire(path)
     except OSError as error:
         raise UserError(
             f"{path} cannot be written: {error.strerror}; choose another folder with $XDG_CACHE_HOME"
         ) from None
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
         yield
+    finally:
+        flock.release(descriptor)
 
 
 def download(files: Sequence[tuple[str, str]], folder: Path) -> None:

@@ -3,7 +3,6 @@
 import errno
 import hashlib
 import io
-import os
 import re
 import tempfile
 from collections import Counter
@@ -18,6 +17,8 @@ import numpy as np
 from distdl.core.config import DataConfig
 from distdl.core.errors import Failure, UserError, reason
 from distdl.core.files import write_atomic
+from distdl.core.opening import open_to_append
+from distdl.core.paths import is_inside
 from distdl.core.regular import open_regular, read_regular
 from distdl.core.text import name as shown
 from distdl.data.dataset import DataSet, ResidentSplit, Split
@@ -91,7 +92,7 @@ def export(
     begin(folder, plan, UNFINISHED, previous)
     try:
         known = _lines_of(folder / SUMS)
-        with (folder / SUMS).open("ab") as journal:
+        with open_to_append(folder / SUMS) as journal:
             for part, split in parts.items():
                 stems = [f"{NAMES[part]}/{label}" for label in labels]
                 for number in np.unique(split.labels).tolist():
@@ -129,7 +130,7 @@ def _changed(folder: Path, lines: list[tuple[str, str]]) -> str | None:
     """The name of a file that is missing or differs from its checksum."""
 
     def is_same(line: tuple[str, str]) -> bool:
-        content = _existing(folder / line[1])
+        content = _existing(folder / line[1]) if is_inside(line[1]) else None
         return content is not None and hashlib.sha256(content).hexdigest() == line[0]
 
     with ThreadPoolExecutor(cores()) as pool:
@@ -253,12 +254,7 @@ def _export_image(
     content, suffix = sample
     file = folder / f"{stem}.{suffix}"
     if _existing(file) != content:
-        scratch = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-        try:
-            scratch.write_bytes(content)
-            scratch.replace(file)
-        finally:
-            scratch.unlink(missing_ok=True)
+        write_atomic(file, lambda sink: sink.write(content), durable=False)  # every file is read again at the end
     return hashlib.sha256(content).hexdigest(), f"{stem}.{suffix}"
 
 

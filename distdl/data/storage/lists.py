@@ -5,6 +5,7 @@ import re
 from pathlib import Path, PurePosixPath
 
 from distdl.core.errors import UserError, reason
+from distdl.core.paths import is_inside
 from distdl.core.regular import read_regular
 from distdl.core.text import name as shown
 
@@ -90,7 +91,7 @@ def _lines(path: Path) -> list[tuple[int, str]]:
         if not name or PurePosixPath(name).name.startswith("."):
             continue
         parts = PurePosixPath(name).parts
-        if len(parts) < 2 or name.startswith("/") or ".." in parts or re.match(r"[A-Za-z]:/", name):
+        if len(parts) < 2 or not is_inside(name) or re.match(r"[A-Za-z]:/", name):
             raise UserError(
                 f'{path}, line {number}: "{shown(name)}" is not of the form CLASS/FILE below the data folder'
             )

@@ -7,11 +7,12 @@ import unicodedata
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from distdl.core.config import Finite
 from distdl.core.errors import UserError, reading
 from distdl.core.files import write_json
+from distdl.core.paths import is_inside
 from distdl.core.regular import read_regular
 from distdl.core.userfiles import parse_json
 
@@ -25,7 +26,14 @@ SUFFIX = {"shards": ".tar", "records": ".rec"}
 UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
 """Unicode categories of control characters, surrogates, and line and paragraph separators."""
 
-FileName = Annotated[str, StringConstraints(pattern=r"^[^/\\\x00-\x1f]+$", max_length=255)]
+
+def _in_folder(name: str) -> str:
+    if not is_inside(name) or re.search(r"[/\\\x00-\x1f]", name):
+        raise ValueError(f"{name!r} is not the name of a file in the folder of the set")
+    return name
+
+
+FileName = Annotated[str, StringConstraints(max_length=255), AfterValidator(_in_folder)]
 PositiveCount = Annotated[int, Field(ge=1, lt=2**53)]
 ClassName = Annotated[str, StringConstraints(min_length=1, max_length=NAME_LENGTH)]
 

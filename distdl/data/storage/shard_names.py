@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distdl.core.errors import UserError, reading
+from distdl.core.paths import inside
 from distdl.core.text import name as shown
 from distdl.data.storage import tree
 from distdl.data.storage.archives import DOCUMENTS, SHARD
@@ -33,7 +34,10 @@ def is_packed(folder: Path) -> bool:
 
 def listed(folder: Path, described: SetFile) -> ShardFiles:
     """Return the files that set.json lists, by split."""
-    return {part: {folder / shard.file: shard for shard in shards} for part, shards in described.parts.items()}
+    return {
+        part: {inside(folder, shard.file, MANIFEST): shard for shard in shards}
+        for part, shards in described.parts.items()
+    }
 
 
 def _shard_files(folder: Path) -> list[Path]:

@@ -26,17 +26,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
+from distdl.core import flock
 from distdl.core.errors import UserError
 from distdl.core.files import read_rows, sync_folder, write_json
 from distdl.core.manifest import damaged, read_manifest, seal
+from distdl.core.names import as_name
+from distdl.core.paths import inside
 from distdl.core.userfiles import read_json
 from distdl.studies.leaderboard.event_log import BoardState, Lease, Lineage, replay
 from distdl.studies.leaderboard.rules import Rule, SlotPlacement
 
 RULE, LINEAGE, SLOTS, PROCESSES, LOCK = "board.json", "lineage.jsonl", "slots", "processes", "lock"
-POLL_S = 0.005
 
 
 class Board:
@@ -89,19 +89,12 @@ class Session(Board):
         self.rule = rule
         for part in (SLOTS, PROCESSES):
             (folder / part).mkdir(parents=True, exist_ok=True)
-        self.name = f"{name}@{platform.node()}-{os.getpid()}-{time.time_ns() % 10**9:09d}"
+        self.name = f"{name}@{as_name(platform.node())}-{os.getpid()}-{time.time_ns() % 10**9:09d}"
         self.lineage = Lineage(folder / LINEAGE)
-        self._lock = FileLock(folder / LOCK, poll_interval=POLL_S)
-        self._alive = FileLock(folder / PROCESSES / self.name)
-        try:
-            with self._locked():
-                self._agree()
-                self._alive.acquire()
-                self._append("begin", job=job, waited_s=waited_s)
-        except NotImplementedError:
-            raise UserError(
-                f"the file system of {folder} does not support locks (flock): put the board on another one"
-            ) from None
+        with self._locked():
+            self._agree()
+            self._alive = flock.acquire(folder / PROCESSES / self.name)
+            self._append("begin", job=job, waited_s=waited_s)
 
     def _agree(self) -> None:
         file, agreed = self.folder / RULE, {"rule": self.rule.NAME, **asdict(self.rule)}
@@ -118,8 +111,16 @@ class Session(Board):
     @contextlib.contextmanager
     def _locked(self) -> Iterator[BoardState]:
         """Context with the state of the board, which no other process can change meanwhile."""
-        with self._lock:
+        try:
+            descriptor = flock.acquire(self.folder / LOCK)
+        except OSError as error:
+            raise UserError(
+                f"{self.folder} cannot be locked ({error.strerror}): put the board on a file system with locks (flock)"
+            ) from None
+        try:
             yield self.lineage.catch_up()
+        finally:
+            flock.release(descriptor)
 
     def _append(self, kind: str, *, at: float | None = None, process: str = "", **more: Any) -> None:
         self.lineage.append(kind, process or self.name, at=time.time() if at is None else at, **more)
@@ -170,7 +171,7 @@ class Session(Board):
             if self._placement(state, lease, score, event) is None:
                 return False
         staging = self.folder / SLOTS / f".take-{lease.number}"
-        staging.mkdir(exist_ok=True)
+        staging.mkdir()  # not a link that another user has put there
         write(staging)
         seal(staging, progress, score)
         with self._locked() as state:
@@ -213,7 +214,7 @@ class Session(Board):
             if self.name in state.processes:
                 self._append("end", ended=ended)
             self._sweep(state)
-        self._alive.release()
+        flock.release(self._alive)
         (self.folder / PROCESSES / self.name).unlink(missing_ok=True)
 
     def _sweep(self, state: BoardState) -> None:
@@ -234,12 +235,12 @@ class Session(Board):
                 shutil.rmtree(folder)
 
     def _dead(self, name: str) -> bool:
-        """Whether no process holds this lock. Not for the lock of this process: closing its file would release it."""
-        file = self.folder / PROCESSES / name
+        """Whether no process holds this lock."""
+        file = inside(self.folder / PROCESSES, name, self.folder / LINEAGE)
         if not file.exists():
             return True
-        try:
-            with FileLock(file, blocking=False):
-                return True
-        except Timeout:
+        descriptor = flock.try_acquire(file)
+        if descriptor is None:
             return False
+        flock.release(descriptor)
+        return True

@@ -19,6 +19,7 @@ from typing import Any
 
 from distdl.core.config import Count, Finite, Rate, Seconds
 from distdl.core.errors import UserError, reading
+from distdl.core.opening import open_to_write
 from distdl.core.regular import lines_of, open_regular
 from distdl.core.validation import check
 from distdl.launchers.ledger import Slice
@@ -275,7 +276,7 @@ class Lineage:
         position = {"time_s": round(at - first, 3), "step": step, "epoch": epoch, "kind": kind}
         row = {**position, "at": at, "process": process, **more}
         line = json.dumps(row).encode() + b"\n"
-        descriptor = os.open(self.file, os.O_WRONLY | os.O_CREAT, 0o644)
+        descriptor = open_to_write(self.file, os.O_WRONLY | os.O_CREAT)
         try:
             os.ftruncate(descriptor, self._offset)  # removes a line that a kill left incomplete
             os.pwrite(descriptor, line, self._offset)

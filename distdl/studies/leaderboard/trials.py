@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from distdl.core.config import Count, Positive, Text, Timeout
+from distdl.core.paths import inside
 from distdl.core.profiles import Recipe
 from distdl.studies.base import Overrides, Repetitions, Trial
 from distdl.studies.leaderboard.profiles import PUBLISHED, TrainingProfile
@@ -58,7 +59,7 @@ def board_of(folder: Path, table: Mapping[str, Any]) -> Path:
         folder: folder of the trial.
         table: settings of the trial.
     """
-    return folder.parents[1] / BOARDS / table["board"]
+    return inside(folder.parents[1] / BOARDS, table["board"], folder)
 
 
 def boards(settings: LeaderboardSettings) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from distdl.core.errors import reading
+from distdl.core.names import as_name
 from distdl.core.regular import read_regular
 from distdl.core.userfiles import parse_json, read_text
 from distdl.core.validation import check
@@ -43,7 +44,7 @@ def _part(stored: Any, file: Path) -> Figure | Finding | Picture | Table | None:
     name, title, caption = (
         check(str, stored[key], key, where=file.name, strict=True) for key in ("name", "title", "caption")
     )
-    picture = file.with_name(f"{Path(name).name}.png")
+    picture = file.with_name(f"{as_name(name)}.png")
     return Picture(name=name, title=title, png=_png(picture), caption=caption) if picture.is_file() else None
 
 

@@ -4,11 +4,9 @@ study.toml  trials/NAME/  findings.json
 """
 
 import dataclasses
-import fcntl
 import graphlib
 import math
 import os
-import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,8 +16,11 @@ import tomli_w
 
 from distdl.core.components import COMPONENTS
 from distdl.core.contracts import ComponentError, one_line
-from distdl.core.errors import UserError, reading, shortened
+from distdl.core.errors import UserError, reading
 from distdl.core.files import write_atomic, write_json
+from distdl.core.flock import locked
+from distdl.core.hosts import check_host_list
+from distdl.core.names import as_name, check_name
 from distdl.core.profiles import Recipe
 from distdl.core.userfiles import read_toml
 from distdl.report.content import Picture, Section
@@ -61,8 +62,7 @@ class StudyFolder:
         table = {"study": study.name, "settings": as_table(settings)}
         try:
             made.path.mkdir(parents=True, exist_ok=True)
-            with (made.path / "lock").open("a") as lock:  # several processes may create it at the same time
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            with locked(made.path / "lock"):  # several processes may create it at the same time
                 if not (made.path / STUDY).exists():
                     write_atomic(made.path / STUDY, lambda sink: tomli_w.dump(table, sink))
         except OSError as error:
@@ -117,7 +117,7 @@ class StudyFolder:
     def write_findings(self, sections: Sequence[Section]) -> None:
         """Write the findings as findings.json, and their pictures as PNG files in the same folder."""
         for picture in (part for section in sections for part in section.parts if isinstance(part, Picture)):
-            write_atomic(self.path / f"{picture.name}.png", lambda sink, png=picture.png: sink.write(png))
+            write_atomic(self.path / f"{as_name(picture.name)}.png", lambda sink, png=picture.png: sink.write(png))
         write_json(self.path / FINDINGS, [_plain(section) for section in sections])
 
     def _outcome(self, trial: Trial) -> Outcome:
@@ -159,8 +159,10 @@ def read_study(path: Path) -> dict[str, Any]:
 def _check(study: str, trials: Sequence[Trial]) -> None:
     names = Counter(trial.name for trial in trials)
     for trial in trials:
-        if not re.fullmatch(r"[\w.,+=-]{1,200}", trial.name) or trial.name.startswith("."):
-            raise UserError(f'study {study}: trial "{shortened(trial.name)}" has a name that is not valid for a folder')
+        check_name(trial.name, f"study {study}: trial")
+        check_host_list(trial.hosts)
+        if trial.name.startswith("."):
+            raise UserError(f'study {study}: trial "{trial.name}": its name must not start with a dot')
         if names[trial.name] > 1:
             raise UserError(f'study {study}: two trials have the name "{trial.name}"')
         missing = [name for name in trial.after if name not in names]

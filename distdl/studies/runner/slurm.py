@@ -6,7 +6,7 @@ import sys
 
 from distdl.core.errors import EXIT_DONE, EXIT_STOPPED, UserError
 from distdl.core.files import write_atomic
-from distdl.core.text import print_line
+from distdl.core.text import print_line, printable
 from distdl.launchers.commands import SRUN_OPTIONS
 from distdl.launchers.slurm import check_sbatch_options, directive, hand_over, pattern, quote, script_options
 from distdl.studies.runner.folder import StudyFolder
@@ -47,7 +47,7 @@ def script(folder: StudyFolder, options: str, *, jobs: int, gpus: str = "") -> s
         raise UserError(f"--slurm {options!r}: {error}") from None
     odd = [argument for argument in arguments if not re.fullmatch(r"--[a-z][a-z-]*(=\S+)?", argument)]
     if odd:
-        raise UserError(f'--slurm: "{odd[0]}" is not an option of sbatch: write --partition=gpu')
+        raise UserError(f'--slurm: "{printable(odd[0], 80)}" is not an option of sbatch: write --partition=gpu')
     options_given = [argument.removeprefix("--") for argument in arguments]
     check_sbatch_options(options_given, script_options(_SCRIPT))
     last = min(len(folder.trials), MOST_JOBS) - 1
@@ -56,7 +56,7 @@ def script(folder: StudyFolder, options: str, *, jobs: int, gpus: str = "") -> s
     run = ["-m", "distdl.cli", "study", "run", folder.study.name, "--out", str(folder.path), "--leave"]
     run += [*(["--jobs", str(jobs)] if jobs else []), *(["--gpus", gpus] if gpus else [])]
     return _SCRIPT.format(
-        name=folder.study.name,
+        name=quote(f"study-{folder.study.name}"),
         log=quote(f"{pattern(str(folder.path))}/slurm/%A_%a.log"),
         warning=WARNING_S,
         directives="\n".join(f"#SBATCH {argument}" for argument in directives),
@@ -69,7 +69,7 @@ def script(folder: StudyFolder, options: str, *, jobs: int, gpus: str = "") -> s
 
 _SCRIPT = """\
 #!/bin/bash
-#SBATCH --job-name=study-{name} --nodes=1 --ntasks=1
+#SBATCH --job-name={name} --nodes=1 --ntasks=1
 #SBATCH --requeue --open-mode=append --output={log} --signal=USR2@{warning}
 {directives}
 #

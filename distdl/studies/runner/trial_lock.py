@@ -4,8 +4,6 @@ The lock is a flock on an open file. The trial's process inherits the descriptor
 or the trial runs, and is free as soon as both have ended.
 """
 
-import errno
-import fcntl
 import json
 import os
 import platform
@@ -14,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from distdl.core import flock
 from distdl.core.config import Count, Rate, Seconds
 from distdl.core.errors import UserError
 from distdl.core.files import write_json
@@ -51,21 +50,16 @@ def lock(folder: Path) -> int | None:
     """Lock the folder. Returns the descriptor that holds the lock while it is open; None if another process holds it.
 
     Raises:
-        UserError: on a file system without locks.
+        UserError: on a file system without locks, or if the lock's file is a link.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return flock.try_acquire(folder / LOCK)
     except OSError as error:
-        os.close(descriptor)
-        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-            return None
         raise UserError(
             f"{folder} cannot be locked ({error.strerror}): the study's folder must be on a file system with locks "
             "(Lustre: mounted with -o flock)"
         ) from None
-    return descriptor
 
 
 def is_locked(folder: Path) -> bool:

@@ -8,6 +8,7 @@ from pydantic_core import PydanticCustomError
 
 from distdl.core import hosts
 from distdl.core.config import Count, Positive, StrategyName, Text
+from distdl.core.hosts import HostList
 from distdl.core.profiles import Recipe
 from distdl.studies.base import Repetitions, Trial
 
@@ -44,13 +45,13 @@ class ScalingSettings:
     """Number of training images; 0 takes all."""
     cores: Positive = 1
     """Cores per worker on a CPU. Workers that have to share cores are marked."""
-    hosts: str = ""
+    hosts: HostList = ""
     """Hosts for the points of several workers: names, separated by commas, or a number of hosts to emulate."""
 
     def __post_init__(self) -> None:
         if not self.hosts:
             return
-        count = int(self.hosts) if self.hosts.isdecimal() else len(hosts.parse(self.hosts))
+        count = hosts.count(self.hosts)
         if not count:
             raise ValueError(f'hosts: "{self.hosts}" names no host')
         if odd := [workers for workers in self.workers if workers > 1 and workers % count]:
@@ -80,7 +81,7 @@ def _trial(settings: ScalingSettings, workers: int, strategy: str, repeat: int) 
     }
     if settings.images:
         overrides["data.limit"] = settings.images
-    if settings.hosts.isdecimal() and workers > 1:
+    if hosts.is_number(settings.hosts) and workers > 1:
         overrides["compute.threads"] = (
             settings.cores
         )  # otherwise each emulated host would pin its ranks to the first cores

@@ -11,6 +11,7 @@ import torch
 from distdl.core.config import Config
 from distdl.core.errors import UserError
 from distdl.core.files import write_atomic
+from distdl.core.paths import inside
 from distdl.core.profiles import Recipe, resolve
 from distdl.core.run_files import CONFIG
 from distdl.data.dataset import DataSet
@@ -38,7 +39,7 @@ def run(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
         For each choice the numbers of labels and of distinct images, and the share of correct labels, which is known
         because the true labels of the unlabeled images exist.
     """
-    teacher = folder.parent / table["teacher"]
+    teacher = inside(folder.parent, table["teacher"], folder)
     config = resolve(Recipe(profile=str(teacher / CONFIG)), strategy="single")
     labeled_by = config.data
     dataset = datasets.load(replace(labeled_by, limit=0))

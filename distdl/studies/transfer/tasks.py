@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from distdl.core import checkpoints
 from distdl.core.config import Config
-from distdl.core.errors import Failure
+from distdl.core.errors import Failure, reading
+from distdl.core.manifest import STATE
+from distdl.core.paths import inside
 from distdl.core.profiles import Recipe, resolve
 from distdl.core.run_files import CHECKPOINTS, CONFIG
 from distdl.data.dataset import DataSet
@@ -45,11 +47,12 @@ def ten_crop(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
     """Test each run's best network, with outputs averaged over ten crops per image. Returns accuracies by run."""
     by_run = {}
     for name in table["runs"]:
-        config = _config(folder.parent / name)
+        run = inside(folder.parent, name, folder)
+        config = _config(run)
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, ten_crop=True))
         dataset = load(config.data, config.options.get("dataset"))
         world = World(device=device_for(config.compute, local_rank=0, local_size=1))
-        best = trained(folder.parent / name, config, dataset).to(world.device).eval()
+        best = trained(run, config, dataset).to(world.device).eval()
         by_run[name] = _accuracy(best, config, dataset, world)
     return {"accuracy": by_run}
 
@@ -70,11 +73,12 @@ def moved(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
     """Count the trained parameters of each run, and compute the distance of each block from its initial weights."""
     by_run = {}
     for name in table["runs"]:
-        config = _config(folder.parent / name)
+        run = inside(folder.parent, name, folder)
+        config = _config(run)
         dataset = load(config.data, config.options.get("dataset"))
         torch.manual_seed(config.seed)
         first = network(config, dataset)
-        last = trained(folder.parent / name, config, dataset)
+        last = trained(run, config, dataset)
         by_run[name] = {
             "parameters": sum(value.numel() for value in first.parameters() if value.requires_grad),
             "distance": distances(first, last),
@@ -106,7 +110,9 @@ def trained(run: Path, config: Config, dataset: DataSet) -> nn.Module:
         raise Failure(f"{run} has no checkpoint that was evaluated")
     last = network(config, dataset)
     state, _ = tensors.load(best)
-    last.load_state_dict(state["model"])
+    weights, _ = tensors.network_state(state, best)
+    with reading(best / STATE, f"weights of {config.model.name}"):
+        last.load_state_dict(weights)
     return last
 
 

@@ -5,7 +5,6 @@ import platform
 import time
 from collections.abc import Callable
 from functools import partial
-from socket import socket
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from distdl.profiling.kernels import KernelProfile
 from distdl.runtime.cores import busy_at_start, cores, warning
 from distdl.telemetry.host import HostCounters
 from distdl.telemetry.nvml import NvmlDevice, uuid_of
-from distdl.telemetry.sampler import Sampler, TelemetrySource, claim
+from distdl.telemetry.sampler import Claim, Sampler, TelemetrySource, claim
 from distdl.training.events import Callback, Training
 from distdl.training.summary import outcome
 
@@ -41,7 +40,7 @@ class DeviceSampler(Callback):
 
     def __init__(self) -> None:
         self._sampler: Sampler | None = None
-        self._claims: list[socket] = []
+        self._claims: list[Claim] = []
 
     def begin(self, trainer: Training) -> None:
         trainer.strategy.barrier()  # rank 0 has prepared a resumed run's files: now other ranks may append to them
@@ -72,7 +71,7 @@ class DeviceSampler(Callback):
         for kind, find in (("device", partial(_device_source, trainer.world.device)), ("host", _host_source)):
             try:
                 source = find()
-                lock = claim(str(trainer.run.path), source[0]) if source else None
+                lock = claim(trainer.run.path, source[0]) if source else None
                 if source and lock is not None:
                     self._claims.append(lock)
                     sources.append(source[1]())
@@ -84,7 +83,7 @@ class DeviceSampler(Callback):
         if self._sampler is not None:
             self._sampler.stop()
         for lock in self._claims:
-            lock.close()
+            lock.release()
 
 
 class WarmUp(Callback):

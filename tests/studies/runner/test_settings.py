@@ -96,9 +96,9 @@ def test_options_of_a_study_are_short_for_set() -> None:
 @pytest.mark.parametrize(
     ("trials", "message"),
     [
-        ([Trial(name="a/b")], "not valid for a folder"),
-        ([Trial(name="..")], "not valid for a folder"),
-        ([Trial(name="a" * 201)], "not valid for a folder"),
+        ([Trial(name="a/b")], "is not a valid name: letters"),
+        ([Trial(name="..")], "is not a valid name: letters"),
+        ([Trial(name="a" * 81)], "is not a valid name: letters"),
         ([Trial(name="a"), Trial(name="a")], 'two trials have the name "a"'),
         ([Trial(name="a", after=("b",))], 'depends on "b", which does not exist'),
         ([Trial(name="a", after=("b",)), Trial(name="b", after=("a",))], "depend on each other"),

@@ -57,6 +57,8 @@ def test_a_result_has_times_flops_energy_and_cost(profiled: Path) -> None:
     assert all({"time_s", "step", "epoch", "kind"} <= set(row) for row in rows)
     assert {row["kind"] for row in rows} == {"host", "kernels"}
     assert rows[-1]["step"] == result["steps"]
+    assert [file.name for file in profiled.glob("*.lock")] == ["run.lock"], "the claims of the sampler are removed"
+    assert not list(profiled.glob(".*")), "nor is a temporary file left"
     assert result["device_seconds"] == result["held_s"]
     assert result["cost"] == pytest.approx(result["held_s"] / 1000)
     assert (result["energy_j"], result["devices_sampled"]) == (None, 0)
