@@ -1,9 +1,11 @@
 """Files are never written through a link, and only regular files are opened."""
 
+import ast
 import os
+import re
 import socket
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from distdl.core.opening import check_regular, open_new, open_to_append, open_to
 from distdl.launchers.ledger import Begin, append
 from distdl.studies.leaderboard.event_log import Lineage
 from distdl.studies.runner import trial_lock
+from repository import ROOT
 
 
 def link_to_a_file(file: Path) -> None:
@@ -121,3 +124,48 @@ def test_other_errors_are_those_of_the_system(tmp_path: Path) -> None:
         open_to_write(tmp_path / "absent", os.O_RDONLY)
     with pytest.raises(IsADirectoryError):
         open_to_append(tmp_path)
+
+
+WRITES = (
+    "write_text",
+    "write_bytes",
+    "copyfile",
+    "copy2",
+    "copytree",
+    "NamedTemporaryFile",
+    "mkstemp",
+    "save_file",
+)
+ALLOWED = {
+    "core/files.py: copy2": "to a random name",
+    "core/opening.py: os.open": "the primitive",
+    "data/storage/archives.py: open": "in a new folder of this process",
+    "launchers/netns.py: open": "in a folder that root alone can write",
+    "launchers/netns.py: write_text": "in a folder that root alone can write",
+    "launchers/netns.py: copytree": "in a folder that root alone can write",
+    "launchers/run.py: write_text": "the hostfile of DeepSpeed in the working folder",
+    "studies/runner/process.py: open": "the log of a trial",
+}
+"""Calls that write a file without distdl.core.files or distdl.core.opening, and why."""
+
+
+def calls(file: Path) -> Iterator[str]:
+    """Calls in a module that may create or overwrite a file."""
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            short = name.rpartition(".")[2]
+            texts = [ast.unparse(each) for each in (*node.args, *(keyword.value for keyword in node.keywords))]
+            if short in WRITES and "." in name:
+                yield short
+            elif name == "os.open" and any("O_CREAT" in text and "O_EXCL" not in text for text in texts):
+                yield name
+            elif short == "open" and any(re.fullmatch(r"'[rbt+]*[wax][wbt+]*'", text) for text in texts):
+                yield short
+
+
+def test_files_are_written_only_by_the_primitives() -> None:
+    package = ROOT / "distdl"
+    listed = {f"{file.relative_to(package)}: {call}" for file in package.rglob("*.py") for call in calls(file)}
+    assert len(listed) >= 5, "the search finds nothing"
+    assert listed - ALLOWED.keys() == set(), "use distdl.core.files or distdl.core.opening"
