@@ -15,6 +15,7 @@ from distdl.core.config import HorovodConfig
 from distdl.core.errors import UserError
 from distdl.core.files import write_atomic
 from distdl.core.opening import check_regular
+from distdl.core.regular import read_regular
 from distdl.runtime.device import make_world, pin_cores
 from distdl.runtime.launch_env import Placement
 from distdl.runtime.tensors import read_tensors, write_tensors
@@ -194,5 +195,5 @@ class Horovod(Strategy):
         self._hvd.shutdown()
         log = self._scratch / AUTOTUNE_LOG
         if self.folder and log.exists():
-            write_atomic(self.folder / AUTOTUNE_LOG, lambda sink: sink.write(log.read_bytes()))
+            write_atomic(self.folder / AUTOTUNE_LOG, lambda sink: sink.write(read_regular(log)))
         shutil.rmtree(self._scratch, ignore_errors=True)

@@ -40,7 +40,6 @@ ALLOWED = {
     "models/weights.py: load_file": "after require_regular",
     "runtime/tensors.py: ZipFile": "after require_regular",
     "runtime/tensors.py: torch.load": "after require_regular",
-    "strategies/deepspeed.py: torch.load": "a checkpoint whose files were verified",
     "data/storage/image_header.py: open": "bytes in memory",
     "data/storage/archives.py: open": "a member of an open archive",
     "launchers/netns.py: open": "a file of the kernel",
