@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any, TypeGuard
 
 from distdl.core.errors import UserError, reason
-from distdl.core.opening import open_new, open_to_append
+from distdl.core.opening import check_regular, open_new, open_to_append
 from distdl.core.regular import lines_of, open_regular
 
 Write = Callable[[IO[bytes]], Any]
@@ -154,12 +154,11 @@ def reopen_rows(file: Path, step: int) -> IO[str]:
     Raises:
         UserError: it is a link or not a regular file.
     """
-    with open_to_append(file) as source:
-        source.seek(0)
-        lines = list(lines_of(source))
-    remaining = [line for line in lines if _is_until(line, step)]
-    if remaining != lines:
-        write_atomic(file, lambda sink: sink.writelines(remaining))
+    check_regular(file)
+    if file.exists():
+        with open_regular(file) as source:
+            lines = [line for line in lines_of(source) if _is_until(line, step)]
+        write_atomic(file, lambda sink: sink.writelines(lines))
     return io.TextIOWrapper(open_to_append(file), encoding="utf-8")
 
 
