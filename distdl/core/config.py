@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from distdl.core.names import Name
+from distdl.core.patterns import Pattern
 from distdl.core.registry import known_in
 from distdl.core.validation import not_empty
 
@@ -177,9 +178,9 @@ class ModelConfig:
     """Whether each block of the feature extractor trains; the last value applies to the rest; empty: all train."""
     trainable_classifier: tuple[bool, ...] = ()
     """Whether each block of the classifier trains; the last value applies to the rest; empty: all train."""
-    freeze: tuple[str, ...] = ()
+    freeze: tuple[Pattern, ...] = ()
     """Shell patterns (`layer1.*`) of parameters that do not train. Frozen BatchNorm keeps its statistics."""
-    train_only: tuple[str, ...] = ()
+    train_only: tuple[Pattern, ...] = ()
     """Shell patterns of the only parameters that train."""
     dropout: Annotated[float, Field(ge=-1, lt=1)] = -1.0
     """Dropout rate; -1: the network's default."""
@@ -195,7 +196,7 @@ class OptimConfig:
     """Peak learning rate of the schedule."""
     lr_reference_batch: Count = 0
     """Linear scaling (Goyal et al. 2017): global batch size that `lr` is meant for; 0: no scaling."""
-    lr_factors: tuple[tuple[str, Factor], ...] = ()
+    lr_factors: tuple[tuple[Pattern, Factor], ...] = ()
     """Factors on the learning rate of parts: pairs of a shell pattern and a factor; the first matching pattern wins."""
     momentum: Share = 0.0
     """sgd, rmsprop, lars: momentum."""

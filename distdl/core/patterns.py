@@ -2,8 +2,12 @@
 
 import fnmatch
 from collections.abc import Iterable
+from typing import Annotated
 
-from distdl.core.errors import UserError, nearest
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
+
+from distdl.core.errors import UserError, as_literal, nearest
 
 
 def matching(pattern: str, names: Iterable[str], field: str) -> set[str]:
@@ -25,3 +29,14 @@ def matching(pattern: str, names: Iterable[str], field: str) -> set[str]:
             f'{field}: no parameter matches "{pattern}"{nearest(pattern, as_deep) or nearest(pattern, known)}'
         )
     return matches
+
+
+def _validated(pattern: str) -> str:
+    if pattern.startswith("-"):  # a launcher passes patterns as arguments, where "--out=x" would be an option
+        reason = f"{as_literal(pattern)} begins with a hyphen, and no parameter's name does"
+        raise PydanticCustomError("component", "{reason}", {"reason": reason})
+    return pattern
+
+
+Pattern = Annotated[str, AfterValidator(_validated)]
+"""Type of a field with a shell pattern over names of parameters."""

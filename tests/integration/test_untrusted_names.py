@@ -76,6 +76,14 @@ def test_the_folder_of_a_job(out: str, capfd: pytest.CaptureFixture[str]) -> Non
     refused(("submit", "--dry-run", "--out", out), capfd)
 
 
+@pytest.mark.parametrize("fields", [{"model": {"freeze": ["--out=x"]}}, {"optim": {"lr_factors": [["-x", 0.1]]}}])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_pattern_that_would_be_an_option(fields: Any, command: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """A launcher passes the items of a list as arguments of their own."""
+    profile(**fields)
+    assert "begins with a hyphen" in refused(COMMANDS[command], capfd)
+
+
 HOSTS = [
     "-oProxyCommand=touch x;false,h2",
     "a slots=9\nroot@evil,h2",

@@ -15,11 +15,13 @@ from pydantic import AfterValidator
 
 from distdl.core.hosts import HostList
 from distdl.core.names import Name
+from distdl.core.patterns import Pattern
 
 OF_COMPONENT = ("nope", "", "a:b", "\x1b[31m", "a\0b")
 INJECTED = ("a b", "a\nb", "a\0b", "\x1b[31m", "$(id)", "`id`", "a;b", "a'b", "\u00fc")
 OF_TYPE = {
     Name.__metadata__[0]: (*INJECTED, "", ".", "..", "a/b", "../a", "a" * 81),
+    Pattern.__metadata__[0]: ("-x", "--out=elsewhere", "-", "a\0b"),
     HostList.__metadata__[0]: (*INJECTED, "-oX=y", "a slots=9\nroot@b", "::1%$(id)", "a:2", "a,a", "n[1-"),
 }
 """Invalid values of the types of text with rules."""
