@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 from distdl.core import flock
-from other_user import as_other_user, needs_root
+from other_user import as_other_user, needs_root, reachable_folder
 
 HOLD = """
 import sys
@@ -83,15 +83,16 @@ def test_the_lock_of_a_context_is_released_after_an_error(tmp_path: Path) -> Non
     flock.release(descriptor)
 
 
-def test_two_users_share_a_lock(tmp_path: Path) -> None:
+def test_two_users_share_a_lock() -> None:
     """As in a shared cache folder: the file has mode 0644."""
     needs_root()
-    for path in (tmp_path, *tmp_path.parents):
-        path.chmod(path.stat().st_mode | 0o055)
-    descriptor = flock.acquire(tmp_path / "lock")
-    (tmp_path / "lock").chmod(0o644)
-    assert as_other_user(lambda: str(flock.try_acquire(tmp_path / "lock"))) == "None"
-    flock.release(descriptor)
-    assert as_other_user(lambda: str(flock.try_acquire(tmp_path / "lock") is not None)) == "True"
-    (tmp_path / "lock").chmod(0o600)
-    assert "PermissionError" in as_other_user(lambda: str(flock.try_acquire(tmp_path / "lock")))
+    with reachable_folder() as folder:
+        file = folder / "lock"
+        descriptor = flock.acquire(file)
+        file.chmod(0o644)
+        assert as_other_user(lambda: str(flock.try_acquire(file))) == "None"
+        flock.release(descriptor)
+        assert as_other_user(lambda: str(flock.try_acquire(file) is not None)) == "True"
+        file.chmod(0o600)
+        assert "PermissionError" in as_other_user(lambda: str(flock.try_acquire(file)))
+        assert "PermissionError" in as_other_user(lambda: str(flock.try_acquire(folder / "absent")))

@@ -10,7 +10,7 @@ import pytest
 from checkpoint_folders import write_checkpoint
 from distdl.core.manifest import STATE
 from distdl.core.ownership import warning
-from other_user import OTHER, as_other_user, needs_root
+from other_user import OTHER, as_other_user, needs_root, reachable_folder
 
 
 @pytest.fixture
@@ -70,11 +70,11 @@ def test_what_belongs_to_another_user_is_named(run: Path, place: str, uid: int, 
     assert f": {path} belongs to user {name}; its checksums" in warning(checkpoint(run))
 
 
-def test_another_user_is_warned_of_the_owner(run: Path) -> None:
+def test_another_user_is_warned_of_the_owner() -> None:
     needs_root()
-    for path in (run.parent, *run.parent.parents):
-        path.chmod(path.stat().st_mode | 0o055)
-    assert f": {run} belongs to user root; its" in as_other_user(lambda: warning(checkpoint(run)))
+    with reachable_folder() as run:
+        folder = write_checkpoint(run / "checkpoints", 3)
+        assert f": {run} belongs to user root; its" in as_other_user(lambda: warning(folder))
 
 
 def test_a_parent_that_every_user_can_write_is_named_unless_it_is_sticky(run: Path) -> None:
@@ -103,15 +103,15 @@ def test_a_link_is_followed_to_the_checkpoint(tmp_path: Path, run: Path) -> None
     assert f": {run} is writable" in warning(tmp_path / "link")
 
 
-def test_the_private_group_of_a_user_is_trusted(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_private_group_of_a_user_is_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many systems give each user a group of its own, and the umask 002."""
-    user = pwd.getpwuid(OTHER)
     needs_root()
-    for path in (run, *run.rglob("*")):
-        os.chown(path, OTHER, user.pw_gid)
-        path.chmod(0o775)
-    for path in run.parents:
-        path.chmod(path.stat().st_mode | 0o055)
-    assert ": " in as_other_user(lambda: warning(checkpoint(run))), "the group nogroup has other members"
-    monkeypatch.setattr("grp.getgrgid", lambda gid: type("Group", (), {"gr_name": user.pw_name}))
-    assert as_other_user(lambda: warning(checkpoint(run))) == ""
+    user = pwd.getpwuid(OTHER)
+    with reachable_folder() as run:
+        folder = write_checkpoint(run / "checkpoints", 3)
+        for path in (run, *run.rglob("*")):
+            os.chown(path, OTHER, user.pw_gid)
+            path.chmod(0o775)
+        assert f": {run} is writable for group " in as_other_user(lambda: warning(folder)), "nogroup has other members"
+        monkeypatch.setattr("grp.getgrgid", lambda gid: type("Group", (), {"gr_name": user.pw_name}))
+        assert as_other_user(lambda: warning(folder)) == ""

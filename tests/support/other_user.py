@@ -1,8 +1,11 @@
 """Code that runs as another user, in a forked process, which needs root."""
 
+import contextlib
 import os
+import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +17,14 @@ def needs_root() -> None:
     """Skip the test without root, which alone can become another user."""
     if os.geteuid() != 0:
         pytest.skip("needs root: the test becomes another user")
+
+
+@contextlib.contextmanager
+def reachable_folder() -> Iterator[Path]:
+    """A folder that other users can reach. Each start of pytest closes the folder above tmp_path to them."""
+    with tempfile.TemporaryDirectory(prefix="distdl-test-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
 
 
 def as_other_user(function: Callable[[], str]) -> str:
