@@ -12,7 +12,7 @@ NPROC  ?= 2
 .PHONY: train test test-slow test-all lint format docs gallery doctor clean
 
 train: $(VENV)/.train
-	$(BIN)/torchrun --standalone --nproc_per_node=$(NPROC) -m distdl.train --profile digits $(ARGS)
+	$(BIN)/distdl launch --nproc $(NPROC) -- --profile digits $(ARGS)
 
 $(BIN)/uv:
 	$(PYTHON) -m venv $(VENV)

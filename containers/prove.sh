@@ -1,7 +1,7 @@
 #!/bin/sh
 # Tests the CPU image on a machine without a container engine or a registry, as root: creates a Debian base by debootstrap,
 # builds containers/Dockerfile by buildah, and runs in the image the doctor, the digits profile on two processes under
-# torchrun and under horovodrun, and the benchmark of strategies.
+# distdl launch and under horovodrun, and the benchmark of strategies.
 #
 #     apt-get install debootstrap buildah && containers/prove.sh
 #
@@ -67,9 +67,9 @@ result = json.load(open(sys.argv[1] + "/result.json"))
 print(result["strategy"], result["world_size"], "ranks, accuracy", result["test"]["accuracy"])
 assert result["world_size"] == 2 and result["strategy"] == sys.argv[2] and result["test"]["accuracy"] > 0.95'
 
-say "inside: digits on two processes under torchrun"
-inside torchrun --standalone --nproc_per_node=2 -m distdl.train --profile digits --progress plain --out torchrun
-inside python -c "$accuracy" torchrun ddp
+say "inside: digits on two processes"
+inside distdl launch --nproc 2 -- --profile digits --progress plain --out direct
+inside python -c "$accuracy" direct ddp
 
 say "inside: digits on two processes under horovodrun"
 inside horovodrun -np 2 --gloo python -m distdl.train --profile digits --progress plain --out horovodrun

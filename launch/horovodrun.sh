@@ -31,4 +31,4 @@ ranks=$(echo "$hosts" | tr , '\n' | awk -F : '{ ranks += $2 } END { print ranks 
 # --gloo: if Horovod was also built with MPI, it would use MPI, which must first be configured for the network.
 # On a machine with several networks, select the shared one: add --network-interfaces ib0
 # Python's full path is needed, because no environment is active on the other hosts.
-exec horovodrun --gloo -np "$ranks" -H "$hosts" "$(command -v python)" -m distdl.train "$@"
+exec horovodrun --gloo -np "$ranks" -H "$hosts" "$(command -v python)" -P -m distdl.train "$@"

@@ -14,9 +14,11 @@ hostfile=${HOSTFILE:-hostfile}
 first=$(awk '{ sub(/#.*/, ""); sub(/\r$/, "") } NF { print $1; exit }' "$hostfile")
 [ -n "$first" ] || { echo "$hostfile: no host" >&2; exit 2; }
 
-# MASTER_ADDR, MASTER_PORT: the ranks' rendezvous, at a different port for each training. distdl pins ranks to cores.
+# MASTER_ADDR: the host of the ranks' rendezvous. Ranks accept only processes with this training's key, from which its
+# port follows. distdl pins ranks to cores.
 # Python's full path is needed, because no environment is active on the other hosts.
 # On a machine with several networks: --mca oob_tcp_if_include ib0 -x GLOO_SOCKET_IFNAME=ib0 -x NCCL_SOCKET_IFNAME=ib0
-port=$((20000 + $(od -A n -N 2 -t u2 /dev/urandom) % 12000))
+DISTDL_KEY=$(od -A n -N 32 -t x1 -v /dev/urandom | tr -d ' \n')
+export DISTDL_KEY
 exec mpirun --hostfile "$hostfile" --bind-to none \
-    -x MASTER_ADDR="$first" -x MASTER_PORT="$port" "$(command -v python)" -m distdl.train "$@"
+    -x MASTER_ADDR="$first" -x DISTDL_KEY "$(command -v python)" -P -m distdl.train "$@"

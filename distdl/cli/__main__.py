@@ -39,7 +39,7 @@ VERBS: dict[str, Verb] = {
         "distdl.cli.predict_speed:predict_speed", "predict step times of other configurations from a fit"
     ),
     "explain": Verb("distdl.cli.explain:explain", "show where a run's time went, and the most effective fix"),
-    "launch": Verb("distdl.cli.launch:launch", "start a training with torchrun, horovodrun, mpirun, srun, ..."),
+    "launch": Verb("distdl.cli.launch:launch", "start a training on several devices or hosts"),
     "hosts": Verb("distdl.cli.hosts:hosts", "emulate several hosts with rate-limited links (needs root)"),
     "export": Verb("distdl.cli.export:export", "export the weights of a run as safetensors"),
     "submit": Verb("distdl.cli.submit:submit", "train as a Slurm job that requeues itself until done"),

@@ -1,7 +1,6 @@
 """`distdl hosts -- COMMAND`: a command on several emulated hosts."""
 
 import signal
-import tempfile
 from types import FrameType
 
 import tyro
@@ -21,25 +20,23 @@ def hosts(
     """Run a command on each of several emulated hosts: network namespaces with rate-limited links. Needs root.
 
     Args:
-        command: after `--`; {host} and {index} in it are the host's name (h0, h1, ...) and number, {folder} is a
-            temporary folder that all hosts share.
+        command: after `--`; {host} and {index} in it are the host's name (h0, h1, ...) and number.
         count: number of hosts.
         rate: rate of each host's link in each direction: 1gbit, 100mbit, ...
         first: run it on h0 only, which reaches the others by ssh, for horovodrun and mpirun.
     """
     from distdl.launchers.netns import Hosts
-    from distdl.launchers.run import watch
+    from distdl.launchers.run import failure, watch
 
     if not command:
         raise UserError("no command to run: give it after --, as in distdl hosts --count 3 -- hostname")
     signal.signal(signal.SIGTERM, _terminate)
-    with tempfile.TemporaryDirectory(prefix="distdl-hosts-") as folder, Hosts(count, rate, ssh=first) as made:
+    with Hosts(count, rate, ssh=first) as made:
         started = []
         for index, host in enumerate(made.hosts[:1] if first else made.hosts):
             argv = [part.replace("{host}", host.name).replace("{index}", str(index)) for part in command]
-            argv = [part.replace("{folder}", folder) for part in argv]
             started.append(made.start(argv, index, start_new_session=True))
-        return watch(started)
+        return failure(watch(started))
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

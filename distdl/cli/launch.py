@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _INTERFACES = re.compile(r"[A-Za-z0-9._:@,=^-]+")
 """Names of interfaces with commas between them, also in the notations of gloo and NCCL."""
 
+NEW_KEY = "export DISTDL_KEY=$(od -A n -N 32 -t x1 -v /dev/urandom | tr -d ' \\n')"
+"""Line of a shell before the printed commands, which need a key: they do not show the one of this launch."""
 RANKS = OtherNames.of("n", "np", "num-proc", "ranks", "nproc-per-node", "ntasks", "ntasks-per-node", "processes")
 HOSTS = OtherNames.of("h", "w", "host", "nodes", "nnodes", "nodelist", "hostfile", "machinefile")
 """Names of two options in torchrun, mpirun, horovodrun, srun and deepspeed."""
@@ -32,7 +34,7 @@ HOSTS = OtherNames.of("h", "w", "host", "nodes", "nnodes", "nodelist", "hostfile
 def launch(
     arguments: tyro.conf.Positional[tuple[str, ...]],
     *,
-    with_: Annotated[str, known_in("launchers"), tyro.conf.arg(name="with")] = "torchrun",
+    with_: Annotated[str, known_in("launchers"), tyro.conf.arg(name="with")] = "direct",
     hosts: Annotated[str, HOSTS] = "",
     nproc: Annotated[Positive, RANKS, OtherNames.of("gpus", "gpus-per-node", "num-gpus")] = 1,
     interface: str = "",
@@ -64,7 +66,7 @@ def launch(
     training = recipe(arguments, prog="distdl launch ... --")
     # A user's error is reported here once, not by every rank.
     config = resolve(training, strategy=_strategy(with_) or "ddp")
-    if with_ == "deepspeed" and config.strategy == "auto":  # its ranks cannot distinguish its launcher from torchrun
+    if with_ == "deepspeed" and config.strategy == "auto":  # its ranks cannot distinguish its launcher from others
         training = training.updated({"strategy": "deepspeed"})
     out = config.out or default_path(config.name)
     if not dry_run:  # known here, so that the training can be resumed whatever the launcher prints
@@ -100,7 +102,7 @@ def _check_strategy(strategy: str, launcher: str, ranks: int) -> None:
     """
     only = _strategy(launcher)
     if only and strategy not in ("auto", only):
-        fits = next((name for name in registry.rows("launchers") if _strategy(name) == strategy), "torchrun")
+        fits = next((name for name in registry.rows("launchers") if _strategy(name) == strategy), "direct")
         raise UserError(f"--with {launcher} starts strategy {only}, but strategy is {strategy}: use --with {fits}")
     if strategy == "horovod" and launcher not in ("horovodrun", "mpirun"):
         raise UserError(f"--with {launcher} does not start strategy horovod: use --with horovodrun")
@@ -143,6 +145,8 @@ def start(launcher: str, job: "Job", *, dry_run: bool) -> int:
     from distdl.launchers.run import run
 
     commands = make_commands(launcher, job)
+    if any(command.secrets for command in commands):
+        print(NEW_KEY, flush=True)
     for command in commands:
         print_line(command.shell())
     return EXIT_DONE if dry_run else run(commands)

@@ -13,7 +13,7 @@ from distdl.core.config import Count, FilePath
 
 def probe_network(
     *,
-    with_: Annotated[Literal["torchrun", "mpirun", "srun", "netns"], tyro.conf.arg(name="with")] = "torchrun",
+    with_: Annotated[Literal["direct", "mpirun", "srun", "netns"], tyro.conf.arg(name="with")] = "direct",
     hosts: Annotated[str, HOSTS] = "",
     nproc: Annotated[Count, RANKS, OtherNames.of("gpus", "gpus-per-node", "num-gpus")] = 0,
     interface: str = "",
@@ -23,7 +23,7 @@ def probe_network(
 ) -> int:
     """Measure the network between ranks: bandwidth and latency of each pair, all-reduce time by message size.
 
-    Under torchrun, mpirun or srun each rank takes part; started alone, the command starts the ranks.
+    As a rank of torchrun, mpirun or srun it takes part; started alone, the command starts the ranks.
 
     Args:
         with_: how to start the ranks.

@@ -15,8 +15,9 @@ with Importing():
     from distdl.cli.arguments import asks_for_help, overrides, take_flag
     from distdl.core.errors import EXIT_DONE, EXIT_STOPPED
     from distdl.runtime import cores
+    from distdl.runtime.launch_env import launcher_process
     from distdl.runtime.mpi_slurm import join, rank_of
-    from distdl.runtime.process import run_command
+    from distdl.runtime.process import end_with, run_command
     from distdl.runtime.signals import restored_signals
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ def run(argv: Sequence[str], callbacks: "tuple[Callback, ...]" = (), prog: str =
         prog: the command as typed, for its help and errors.
     """
     debug, argv = take_flag(argv, "--debug")
+    if (launcher := launcher_process()) is not None:
+        end_with(launcher)
     cores.passive_waiting()
     cores.observe_start()
     return run_command(lambda: _run(argv, callbacks, prog), debug=debug, rank=rank_of(os.environ))

@@ -191,7 +191,7 @@ COMPONENTS: dict[str, dict[str, Row]] = {
         ),
     },
     "launchers": {
-        "torchrun": Row(factory="distdl.launchers.commands:torchrun", summary="PyTorch's launcher"),
+        "direct": Row(factory="distdl.launchers.commands:direct", summary="distdl itself, by ssh on other hosts"),
         "horovodrun": Row(
             factory="distdl.launchers.commands:horovodrun",
             summary="Horovod's launcher",

@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
+from distdl.core import renamed
 from distdl.core.errors import UserError, nearest
 from distdl.core.kinds import KINDS, Row
 from distdl.core.targets import TARGET, is_installed, is_usable, load, no_module, no_target
@@ -121,6 +122,9 @@ def known_in(group: str) -> AfterValidator:
 
 
 def _known(group: str, name: str) -> str:
+    if new := renamed.COMPONENTS.get((group, name)):
+        renamed.warn_renamed(KINDS[group].label(name), new, FutureWarning)
+        return new
     if name in KINDS[group].others or name in _shipped(group):
         return name
     if TARGET.fullmatch(name):

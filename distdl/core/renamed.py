@@ -11,6 +11,8 @@ RENAMED = {
     "ps.survive": "ps.tolerate_worker_loss",
 }
 """New names of fields by old name, both dotted."""
+COMPONENTS = {("launchers", "torchrun"): "direct"}
+"""New names of components, by kind and old name."""
 MODULES = {
     "distdl.cli:main": "distdl.cli.__main__:main",
     "python -m distdl.launchers.slices": "distdl slurm",

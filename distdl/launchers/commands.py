@@ -1,5 +1,6 @@
 """The launchers: each is a function from a job to the commands that start its ranks."""
 
+import secrets
 from dataclasses import replace
 from typing import Any
 
@@ -7,7 +8,7 @@ from distdl.core import factories
 from distdl.core.contracts import described
 from distdl.launchers.job import Command, Job, everywhere
 
-TORCHRUN = "distdl.launchers.torchrun"
+AGENT = "distdl.launchers.agent"
 SRUN_OPTIONS = ("--kill-on-bad-exit=0", "--wait=20", "--cpu-bind=none")
 """After one rank ends, the others have 20 s: if srun killed them at once, the job would get their exit code. Ranks are
 pinned to cores by distdl, so that srun must not."""
@@ -29,30 +30,25 @@ def make_commands(launcher: str, job: Job) -> list[Command]:
     return list(made)
 
 
-def torchrun(job: Job) -> list[Command]:
-    """torchrun, PyTorch's launcher: one agent per host, started by ssh, which starts and watches the host's ranks.
-
-    `distdl.launchers.torchrun` is torchrun with the same arguments, but without its messages about a clean stop.
-    """
-    return everywhere(job, [torchrun_agent(job)] * max(len(job.hosts), 1))
+def direct(job: Job) -> list[Command]:
+    """distdl's own launcher: one agent per host, started by ssh, which starts and watches the host's ranks."""
+    return everywhere(job, [agent(job, str(number)) for number in range(max(len(job.hosts), 1))])
 
 
-def torchrun_agent(job: Job, *, file: str = "") -> Command:
-    """The agent of torchrun on each host: the same command on all hosts, in any order.
+def agent(job: Job, number: str = "0") -> Command:
+    """The agent of a host.
 
     Args:
-        file: a new file for the rendezvous, on hosts that share a local file system. A port is served by the torchrun
-            of one host (2.15), and the others report errors if that one exits first.
+        number: number of the host.
     """
-    rendezvous: tuple[str, ...] = ("--standalone",)
+    place: tuple[str, ...] = ()
     if len(job.hosts) > 1:
-        address = f"[{job.rendezvous_host}]" if ":" in job.rendezvous_host else job.rendezvous_host
-        endpoint = ("--rdzv_conf=store_type=file", f"--rdzv_endpoint={file}")
-        if not file:
-            endpoint = (f"--rdzv_endpoint={address}:{job.master_port}",)
-        rendezvous = (f"--nnodes={len(job.hosts)}", "--rdzv_backend=c10d", *endpoint, f"--rdzv_id={job.name}")
-    agent = (job.program("python"), "-m", TORCHRUN, *rendezvous, f"--nproc_per_node={job.nproc}")
-    return Command(argv=(*agent, "-m", job.module, *job.argv), env=job.variables)
+        place = (f"--nnodes={len(job.hosts)}", f"--node-rank={number}", f"--master-addr={job.rendezvous_host}")
+    port = (f"--master-port={job.port}",) if job.port else ()
+    python = (job.program("python"), "-P", "-m")
+    argv = (*python, AGENT, *place, *port, f"--nproc-per-node={job.nproc}", "-m", job.module, *job.argv)
+    # On one host the agent draws a key itself.
+    return Command(argv=argv, env=job.variables, secrets=job.secrets if place else {})
 
 
 def horovodrun(job: Job) -> list[Command]:
@@ -68,12 +64,13 @@ def mpirun(job: Job) -> list[Command]:
 
     Each rank reads its rank from Open MPI's variables (`runtime.mpi_slurm`). Ranks communicate by gloo or NCCL.
     """
-    variables = {"MASTER_ADDR": job.rendezvous_host, "MASTER_PORT": str(job.master_port), **job.variables}
+    variables = {"MASTER_ADDR": job.rendezvous_host, **job.port_variable, **job.variables}
     exported = [part for name, value in variables.items() for part in ("-x", f"{name}={value}")]
+    exported += [part for name in job.secrets for part in ("-x", name)]
     tcp = ["--mca", "oob_tcp_if_include", job.interface] if job.interface else []
     ranks = ["-np", str(job.size), "-H", job.slots, "--bind-to", "none"]  # distdl pins ranks itself
     root = ["--allow-run-as-root"] if job.root else []
-    return [Command(argv=("mpirun", *ranks, *root, *tcp, *exported, *job.python))]
+    return [Command(argv=("mpirun", *ranks, *root, *tcp, *exported, *job.python), secrets=job.secrets)]
 
 
 def srun(job: Job) -> list[Command]:
@@ -83,16 +80,17 @@ def srun(job: Job) -> list[Command]:
     """
     nodes = (f"--nodes={len(job.hosts)}", f"--nodelist={','.join(job.hosts)}") if job.hosts else ("--nodes=1",)
     tasks = (f"--ntasks={job.size}", f"--ntasks-per-node={job.nproc}")
-    return [Command(argv=("srun", *nodes, *tasks, *SRUN_OPTIONS, *job.python), env=job.variables)]
+    argv = ("srun", *nodes, *tasks, *SRUN_OPTIONS, *job.python)
+    return [Command(argv=argv, env={**job.port_variable, **job.variables}, secrets=job.secrets)]
 
 
 def deepspeed(job: Job) -> list[Command]:
-    """DeepSpeed's launcher, for strategy deepspeed, which torchrun can start too: one command per host.
+    """DeepSpeed's launcher, for strategy deepspeed, which launcher direct can start too: one command per host.
 
     The host file is always written: without it DeepSpeed counts GPUs, and a host without GPUs would have no slots. Each
     host starts its own ranks (--no_ssh), so that pdsh is not needed.
     """
-    file = f"/tmp/distdl-{job.run_id}.hosts"  # unique to this launch
+    file = f"/tmp/distdl-{secrets.token_hex(8)}.hosts"  # unique to this launch
     hosts = "".join(f"{host} slots={job.nproc}\n" for host in job.hosts or ("localhost",))
     rendezvous = (
         "--hostfile",
@@ -106,11 +104,13 @@ def deepspeed(job: Job) -> list[Command]:
         (job.program("deepspeed"), *rendezvous, f"--node_rank={rank}", *program)
         for rank in range(max(len(job.hosts), 1))
     ]
-    return everywhere(job, [Command(argv=line, env=job.variables, files={file: hosts}) for line in lines])
+    return everywhere(
+        job, [Command(argv=line, env=job.variables, secrets=job.secrets, files={file: hosts}) for line in lines]
+    )
 
 
 def netns(job: Job) -> list[Command]:
-    """Emulated hosts on this machine: one command, which creates the hosts and runs torchrun on each of them."""
-    agent = torchrun_agent(replace(job, interface=""), file="{folder}/rendezvous")
+    """Emulated hosts on this machine: one command, which creates the hosts and an agent on each of them."""
+    argv = agent(replace(job, interface=""), "{index}").argv
     shape = ("--count", str(len(job.hosts)), "--rate", job.rate)
-    return [Command(argv=(job.program("distdl"), "hosts", *shape, "--", *agent.argv))]
+    return [Command(argv=(job.program("distdl"), "hosts", *shape, "--", *argv), secrets=job.secrets)]

@@ -5,13 +5,16 @@ import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from distdl.core.errors import UserError
 from distdl.core.hosts import is_loopback
 from distdl.core.profiles import Recipe
+from distdl.launchers import remote
+from distdl.runtime.channel import KEY_BYTES
+from distdl.runtime.launch_env import KEY, store_ports
 
 
 def arguments(recipe: Recipe) -> tuple[str, ...]:
@@ -57,10 +60,10 @@ class Job:
     """Network interface (eth0, ib0) for communication; empty: each library selects one."""
     rate: str = "1gbit"
     """netns: rate of each host's link, in each direction."""
-    run_id: str = field(default_factory=lambda: secrets.token_hex(8))
-    """Hexadecimal id that distinguishes this launch from others on the same hosts."""
+    key: str = field(default_factory=lambda: secrets.token_hex(KEY_BYTES), repr=False)
+    """Key of this launch, as hexadecimal digits: only processes with it can connect to the ranks' store."""
     port: int = 0
-    """Port of the rendezvous on the first host; 0: derived from `run_id`."""
+    """Port of the ranks' store on the first host; 0: derived from the key."""
     local_host: str = "localhost"
     """Name of this machine: no ssh is used for this host."""
     bin_dir: str = ""
@@ -69,11 +72,6 @@ class Job:
     """Working directory on every host; empty: the home directory of ssh."""
     root: bool = False
     """Whether root starts the job, which mpirun needs an option for."""
-
-    @property
-    def name(self) -> str:
-        """Name of the rendezvous, by which a rank on another host recognizes a job of `distdl launch`."""
-        return f"distdl-{self.run_id}"
 
     @property
     def size(self) -> int:
@@ -87,8 +85,18 @@ class Job:
 
     @property
     def master_port(self) -> int:
-        """Port of the rendezvous, below the range of ephemeral ports."""
-        return self.port or 20000 + int(self.run_id, 16) % 12000
+        """A port on the first host, for a launcher that must be given one."""
+        return self.port or store_ports(bytes.fromhex(self.key))[0]
+
+    @property
+    def port_variable(self) -> dict[str, str]:
+        """The port for the ranks, if the user has chosen one."""
+        return {"MASTER_PORT": str(self.port)} if self.port else {}
+
+    @property
+    def secrets(self) -> dict[str, str]:
+        """Environment variables that only the ranks may know."""
+        return {KEY: self.key}
 
     @property
     def slots(self) -> str:
@@ -98,7 +106,7 @@ class Job:
             UserError: for an IPv6 address, which this notation does not allow.
         """
         if any(":" in host for host in self.hosts):
-            raise UserError("this launcher does not accept IPv6 addresses: use host names, or --with torchrun")
+            raise UserError("this launcher does not accept IPv6 addresses: use host names, or --with direct")
         return ",".join(f"{host}:{self.nproc}" for host in self.hosts or ("localhost",))
 
     @property
@@ -113,7 +121,7 @@ class Job:
     @property
     def python(self) -> tuple[str, ...]:
         """The command of one rank."""
-        return (self.program("python"), "-m", self.module, *self.argv)
+        return (self.program("python"), "-P", "-m", self.module, *self.argv)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,33 +131,39 @@ class Command:
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     """Environment variables, in addition to those of the process."""
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Environment variables that are not printed, and are not in a command line that all users of a host can read."""
     files: Mapping[str, str] = field(default_factory=dict)
     """Text files that the command reads, by name in the working directory."""
 
     def shell(self) -> str:
-        """Render the command as one line for a POSIX shell."""
+        """Render the command as one line for a POSIX shell, whose variables have the values of `secrets`."""
         written = "".join(
             f"printf '%s\\n' {shlex.join(text.splitlines())} > {shlex.quote(name)} && "
             for name, text in self.files.items()
         )
         variables = "".join(f"{name}={shlex.quote(value)} " for name, value in self.env.items())
-        return written + variables + shlex.join(self.argv)
+        line = written + variables + shlex.join(self.argv)
+        return f"{{ {remote.print_variables(self.secrets)}; cat; }} | {line}" if self.argv[0] == "ssh" else line
 
-    def on(self, host: str, directory: str = "") -> "Command":
-        """The same command on another host by ssh.
+    def on(self, host: str, directory: str = "", python: str = "python") -> "Command":
+        """The same command on another host by ssh; `launchers.remote` gives it the secrets and signals.
 
-        With a terminal (-tt) the remote command ends when the connection ends, and receives Ctrl-C.
+        Args:
+            directory: working directory; empty: the home directory.
+            python: program on that host, with distdl.
         """
         move = f"cd {shlex.quote(directory)} && " if directory else ""
-        return Command(argv=("ssh", "-tt", "--", host, move + self.shell()))
+        line = replace(self, argv=(python, "-P", "-m", remote.MODULE, *self.argv)).shell()
+        return Command(argv=("ssh", "-T", "--", host, move + line), secrets=self.secrets)
 
 
 def everywhere(job: Job, commands: list[Command]) -> list[Command]:
     """One command for each host of the job, by ssh unless the host is this machine."""
-    names = job.hosts or (job.local_host,)
+    names, python = job.hosts or (job.local_host,), job.program("python")
     pairs = zip(names, commands, strict=True)
     return [
-        command if host == job.local_host or is_loopback(host) else command.on(host, job.directory)
+        command if host == job.local_host or is_loopback(host) else command.on(host, job.directory, python)
         for host, command in pairs
     ]
 

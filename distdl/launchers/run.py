@@ -1,17 +1,20 @@
 """Run launch commands: start them, forward signals to them, wait for all, and end the others if one fails."""
 
+import contextlib
+import math
 import os
-import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType, MappingProxyType
 from typing import Any
 
-from distdl.core.errors import EXIT_DONE, EXIT_STOPPED, UserError
+from distdl.core.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED
+from distdl.launchers import remote
 from distdl.launchers.job import Command
+from distdl.runtime.process import require_program
 
 GRACE_S = 30.0
 """Seconds that the other commands have to exit after one has failed."""
@@ -21,8 +24,7 @@ GENTLE: Mapping[int, int] = {signal.SIGINT: signal.SIGTERM, signal.SIGHUP: signa
 
 Each launcher passes SIGTERM on to its ranks, which save and stop. A launcher that is still starting ends without a
 message. At SIGINT Python would print a traceback, and srun would wait for a second one."""
-INTERRUPT = b"\x03"
-"""Byte that Ctrl-C sends to a terminal: it interrupts the remote command of an ssh with a terminal."""
+POLL_S = 0.05
 
 
 def run(commands: Sequence[Command]) -> int:
@@ -34,37 +36,48 @@ def run(commands: Sequence[Command]) -> int:
         UserError: if a program is not installed.
     """
     for command in commands:
-        if not shutil.which(command.argv[0]):
-            raise UserError(f"{command.argv[0]} was not found: is it installed and on PATH?")
+        require_program(command.argv[0])
         for name, text in command.files.items():
             Path(name).write_text(text, encoding="utf-8")
     reads_terminal = len(commands) == 1
     received: list[int] = []
-    code = watch((_start(command, reads_terminal) for command in commands), received, GENTLE)
+    code = failure(watch((_start(command, reads_terminal) for command in commands), received, GENTLE))
     return 128 + received[0] if received and code not in (EXIT_DONE, EXIT_STOPPED) else code
 
 
 def _start(command: Command, reads_terminal: bool) -> subprocess.Popen[Any]:
     # In its own session Ctrl-C reaches it once, through this process, and not a second time from the terminal.
     alone = None if reads_terminal else subprocess.DEVNULL
-    stdin = subprocess.PIPE if command.argv[0] == "ssh" else alone
-    return subprocess.Popen(command.argv, env={**os.environ, **command.env}, stdin=stdin, start_new_session=True)
+    if command.argv[0] == "ssh":
+        process = subprocess.Popen(command.argv, stdin=subprocess.PIPE, start_new_session=True)
+        assert process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # ssh has failed, with a message
+            process.stdin.write(remote.variables_line(command.secrets))
+            process.stdin.flush()
+        return process
+    environ = {**os.environ, **command.env, **command.secrets}
+    return subprocess.Popen(command.argv, env=environ, stdin=alone, start_new_session=True)
 
 
 def watch(
     processes: Iterable[subprocess.Popen[Any]],
     received: list[int] | None = None,
     first: Mapping[int, int] = MappingProxyType({}),
-) -> int:
-    """Wait for all processes. After one has failed, the others get SIGTERM if they have not exited within `GRACE_S`.
+    *,
+    patience: Callable[[int], float] = lambda code: GRACE_S,
+    failed_elsewhere: Callable[[], bool] = lambda: False,
+) -> list[subprocess.Popen[Any]]:
+    """Wait for all processes, and end the others after one has failed: by SIGTERM, and `GRACE_S` later by SIGKILL.
 
     The signals of `FORWARDED` are forwarded, also while the iterable starts the processes, except SIGHUP under nohup.
 
     Args:
         received: a list to which the received signals are added.
         first: signals to forward instead of the first one that is received.
+        patience: seconds that the others have to exit on their own, by the exit code of the first one that has failed.
+        failed_elsewhere: whether a process of the same job has failed on another host.
     Returns:
-        The exit code of the first process that failed, or 0.
+        The processes in the order in which they have ended.
     """
     received = [] if received is None else received
     pending: list[int] = []
@@ -78,22 +91,25 @@ def watch(
     forwarded = [number for number in FORWARDED if not (is_nohup and number == signal.SIGHUP)]
     previous = {number: signal.signal(number, receive) for number in forwarded}
     running: list[subprocess.Popen[Any]] = []
-    code, deadline = EXIT_DONE, float("inf")
+    ended: list[subprocess.Popen[Any]] = []
+    escalation = iter((signal.SIGTERM, signal.SIGKILL))
+    deadline = math.inf
     try:
         running.extend(processes)  # those started before an error are in the list
         while running:
             for process in [process for process in running if process.poll() is not None]:
                 running.remove(process)
-                if process.returncode and not code:
-                    code, deadline = process.returncode, time.monotonic() + GRACE_S
-            if time.monotonic() > deadline:
-                pending.append(signal.SIGTERM)
+                ended.append(process)
+            if math.isinf(deadline) and (code := _first_failure(ended) or EXIT_FAILED * failed_elsewhere()):
+                deadline = time.monotonic() + patience(code)
+            if time.monotonic() >= deadline:
+                pending.append(next(escalation, signal.SIGKILL))
                 deadline += GRACE_S
             while pending:
                 for process in running:
                     forward(process, pending[0])
                 pending.pop(0)
-            time.sleep(0.05)
+            time.sleep(POLL_S)
     finally:
         for number, handler in previous.items():
             # After the first signal this process only reports the end: another Ctrl-C must not change its exit code.
@@ -101,16 +117,26 @@ def watch(
         for process in running:
             process.kill()
             process.wait()
+    return ended
+
+
+def failure(ended: Iterable[subprocess.Popen[Any]]) -> int:
+    """Return the exit code of the first process that failed, or 0."""
+    code = _first_failure(ended)
     return code if code >= 0 else 128 - code
 
 
+def _first_failure(ended: Iterable[subprocess.Popen[Any]]) -> int:
+    return next((process.returncode for process in ended if process.returncode), EXIT_DONE)
+
+
 def forward(process: subprocess.Popen[Any], number: int) -> None:
-    """Send a signal to a process; the remote command of an ssh gets an interrupt instead."""
-    if process.stdin is None:
+    """Send a signal to a process, or its name to the process that `launchers.remote` has started on another host."""
+    if process.stdin is None or number == signal.SIGKILL:
         process.send_signal(number)
         return
     try:
-        process.stdin.write(INTERRUPT)
+        process.stdin.write(remote.signal_line(number))
         process.stdin.flush()
     except BrokenPipeError:
         pass  # it is exiting

@@ -188,7 +188,7 @@ python={python}
 {names}
 train=({train} --out "$run" --resume auto)
 
-slice() {{ "$python" -m distdl.cli slurm "$@" -- "${{train[@]}}"; }}
+slice() {{ "$python" -P -m distdl.cli slurm "$@" -- "${{train[@]}}"; }}
 # These signals stop the ranks, not this script, which records their exit code.
 trap : TERM USR2
 
@@ -200,8 +200,11 @@ seconds=$(slice begin --queued "$queued") || exit
 # One task per rank. Since Slurm 22.05 srun does not inherit the number of cores
 # per task.
 export SRUN_CPUS_PER_TASK="${{SLURM_CPUS_PER_TASK:-1}}"
+# Ranks accept only processes with this key, which srun passes to its tasks.
+DISTDL_KEY=$(od -A n -N 32 -t x1 -v /dev/urandom | tr -d ' \n')
+export DISTDL_KEY
 srun {srun} \\
-    "$python" -m distdl.train "${{train[@]}}" --max-time "$seconds"
+    "$python" -P -m distdl.train "${{train[@]}}" --max-time "$seconds"
 code=$?
 
 # The state shows scancel: then the job must not be requeued.

@@ -3,6 +3,8 @@
 import dataclasses
 import socket
 import statistics
+import sys
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -17,6 +19,7 @@ from distdl.core.files import write_json
 from distdl.profiling.network import NetworkMeasurement, measure
 from distdl.runtime.device import make_world
 from distdl.runtime.launch_env import Placement, placement
+from distdl.runtime.rendezvous import init_process_group
 
 SHOWN = 6
 """Maximum number of ranks whose matrix fits into 80 columns; for more, pairs are summarized (the JSON has all)."""
@@ -33,7 +36,8 @@ def probe(kind: str, file: Path | None) -> int:
     config = dataclasses.replace(ComputeConfig(), device=kind)
     device = make_world(config, placement() or Placement()).device
     torch.set_num_threads(1)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    store = init_process_group(backend, timedelta(minutes=30), _warn)
     try:
         network = measure(device, socket.gethostname())
         if dist.get_rank() == 0:
@@ -42,7 +46,12 @@ def probe(kind: str, file: Path | None) -> int:
                 write_json(file, network.as_json())
     finally:
         dist.destroy_process_group()
+        del store
     return EXIT_DONE
+
+
+def _warn(message: str) -> None:
+    print(f"warning: {message}", file=sys.stderr, flush=True)
 
 
 def show(network: NetworkMeasurement, console: Console) -> None:

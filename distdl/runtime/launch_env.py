@@ -5,12 +5,17 @@ values that they return. Functions take the variables as `environ`, by default t
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from distdl.core.errors import UserError
+from distdl.runtime.channel import KEY_BYTES, derive
 
+KEY, STORE, PARENT = "DISTDL_KEY", "DISTDL_STORE", "DISTDL_PARENT"
+"""Key of the job, as hexadecimal digits; address and port of the store that its launcher serves; process id of the
+launcher."""
 RANKS = ("WORLD_SIZE", "HOROVOD_SIZE", "OMPI_COMM_WORLD_SIZE")
 """Number of ranks, by launcher; of these the first that is set counts."""
 
@@ -49,7 +54,7 @@ def launched(strategy: str, environ: Mapping[str, str] = os.environ) -> Placemen
     """
     launched_placement = placement(environ)
     if launched_placement is None:
-        start = f"torchrun --nproc_per_node=N -m distdl.train --strategy {strategy} ..."
+        start = f"distdl launch --nproc N -- --strategy {strategy} ..."
         raise UserError(f"strategy {strategy} needs a launcher: {start}")
     return launched_placement
 
@@ -102,6 +107,83 @@ def torchrun_job(environ: Mapping[str, str] = os.environ) -> TorchrunJob:
         restarts=int(environ.get("TORCHELASTIC_RESTART_COUNT", "0")),
         max_restarts=int(environ.get("TORCHELASTIC_MAX_RESTARTS", "0")),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobStore:
+    """The rendezvous of a job's ranks: an authenticated store (`runtime.store_server`)."""
+
+    key: bytes
+    host: str
+    ports: tuple[int, ...]
+    """The store uses the first one that is free."""
+    is_served: bool
+    """Whether the launcher serves it; else rank 0 does."""
+
+
+def job_store(environ: Mapping[str, str] = os.environ) -> JobStore | None:
+    """Read the rendezvous of the ranks; None if the launcher has set no key: then it is torch's store.
+
+    Raises:
+        UserError: if the variables are wrong.
+    """
+    key = job_key(environ)
+    if key is None:
+        return None
+    if STORE in environ:
+        host, _, port = environ[STORE].rpartition(":")
+        return JobStore(key=key, host=host, ports=(int(port),), is_served=True)
+    # The steps of one Slurm job have the same key.
+    parts = [environ.get(name, "") for name in ("SLURM_JOB_ID", "SLURM_STEP_ID", "WORLD_SIZE")]
+    key = derive(key, *parts)
+    port = environ.get("MASTER_PORT")
+    ports = (int(port),) if port else tuple(store_ports(key))
+    return JobStore(key=key, host=environ["MASTER_ADDR"], ports=ports, is_served=False)
+
+
+def job_key(environ: Mapping[str, str] = os.environ) -> bytes | None:
+    """Read the key of the job; None if there is none.
+
+    Raises:
+        UserError: if it is not a key.
+    """
+    return parse_key(environ[KEY], KEY) if KEY in environ else None
+
+
+def parse_key(text: str, where: str) -> bytes:
+    """Return a key from its hexadecimal digits.
+
+    Args:
+        where: variable or file of the text, for the message, which does not show the text.
+    Raises:
+        UserError: if it is not a key.
+    """
+    if not re.fullmatch(f"[0-9a-f]{{{2 * KEY_BYTES}}}", text):
+        raise UserError(f"{where} has no key: it must be {2 * KEY_BYTES} hexadecimal digits")
+    return bytes.fromhex(text)
+
+
+def store_ports(key: bytes) -> list[int]:
+    """Return the ports to try for a job's store, below the range of ephemeral ports.
+
+    They follow from the key, so that all ranks know them and no other user does.
+    """
+    return [20000 + int.from_bytes(derive(key, f"port {index}")[:4], "big") % 12000 for index in range(16)]
+
+
+def master_port(environ: Mapping[str, str] = os.environ) -> int:
+    """Port of torch's store; 0 if the launcher has set none."""
+    return int(environ.get("MASTER_PORT", "0"))
+
+
+def interface(environ: Mapping[str, str] = os.environ) -> str:
+    """Network interface that gloo uses; empty: gloo selects one."""
+    return environ.get("GLOO_SOCKET_IFNAME", "").partition(",")[0]
+
+
+def launcher_process(environ: Mapping[str, str] = os.environ) -> int | None:
+    """Process id of the launcher, with which this process must end; None if the launcher does not ask for it."""
+    return int(environ[PARENT]) if PARENT in environ else None
 
 
 def error_file(environ: Mapping[str, str] = os.environ) -> Path | None:

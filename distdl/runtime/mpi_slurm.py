@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from distdl.core.errors import UserError
 from distdl.core.hosts import MAX_HOSTS, expand
+from distdl.runtime.launch_env import KEY, PARENT, STORE
 
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 RENDEZVOUS = ("MASTER_ADDR", "MASTER_PORT")
@@ -65,7 +66,7 @@ def join(environ: MutableMapping[str, str]) -> None:
     environ.update(variables)
     for name in (*TORCHRUN, "MASTER_PORT"):
         _number(environ, (name,))
-    if variables.get("RANK") == "0":
+    if variables.get("RANK") == "0" and KEY not in environ:
         _check_port(int(variables["MASTER_PORT"]))
 
 
@@ -81,7 +82,7 @@ def rank_of(environ: Mapping[str, str]) -> int:
 
 def outside_job(environ: Mapping[str, str]) -> dict[str, str]:
     """`environ` without the variables that make a process a rank of a job. Those of Slurm's allocation remain."""
-    names = {*TORCHRUN, *RENDEZVOUS, "SLURM_PROCID", "SLURM_LOCALID"}
+    names = {*TORCHRUN, *RENDEZVOUS, KEY, STORE, PARENT, "SLURM_PROCID", "SLURM_LOCALID"}
     for mpi in MPI_LAUNCHERS:
         names |= {*mpi.rank, *mpi.size, *mpi.local_rank, *mpi.local_size}
     prefixes = ("TORCHELASTIC_", "HOROVOD_", "OMPI_", "PMIX_", "SLURM_STEP_")
@@ -116,13 +117,14 @@ def _from_mpi(mpi: MpiLauncher, environ: Mapping[str, str]) -> dict[str, str]:
     if mpi is OPEN_MPI and "MASTER_ADDR" not in environ:
         return {}  # Horovod over MPI does not need an address
     sources = dict(zip(TORCHRUN, (mpi.rank, mpi.size, mpi.local_rank, mpi.local_size), strict=True))
-    sources |= {name: (name,) for name in RENDEZVOUS}
+    # With a key the ranks derive the port from it.
+    sources |= {name: (name,) for name in RENDEZVOUS if name in environ or KEY not in environ}
     variables = {name: environ[source] for name, names in sources.items() if (source := _first(environ, names))}
     missing = [name for name in sources if name not in variables]
     if missing:
         raise UserError(
             f"this is one of several ranks of {mpi.name}, but {', '.join(missing)} cannot be derived: set RANK, "
-            "WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT, or start the ranks with torchrun"
+            "WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT, or use distdl launch"
         )
     return variables
 
@@ -142,8 +144,9 @@ def _slurm(environ: Mapping[str, str]) -> dict[str, str] | None:
             "LOCAL_RANK": environ["SLURM_LOCALID"],
             "LOCAL_WORLD_SIZE": str(local_size),
             "MASTER_ADDR": expand(environ["SLURM_STEP_NODELIST"])[0],
-            "MASTER_PORT": str(_port(environ)),
         }
+        if KEY not in environ:
+            variables["MASTER_PORT"] = str(_port(environ))
     except (KeyError, IndexError, ValueError) as error:
         raise UserError(
             f"this is a task of a Slurm step of {tasks}, but its SLURM_ variables are incomplete: {error}"

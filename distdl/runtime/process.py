@@ -2,10 +2,12 @@
 
 import atexit
 import contextlib
+import ctypes
 import errno
 import faulthandler
 import os
 import re
+import shutil
 import signal
 import sys
 import time
@@ -16,6 +18,28 @@ from distdl.core.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, EXIT_USER, 
 from distdl.core.files import write_json
 from distdl.core.text import print_line
 from distdl.runtime.launch_env import error_file
+
+PR_SET_PDEATHSIG = 1
+"""Constant of linux/prctl.h. Its setting survives an exec."""
+
+
+def end_with(parent: int) -> None:
+    """Let the kernel send SIGTERM to this process when its parent ends, even by SIGKILL. Linux only."""
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # the parent ended before this was set
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def require_program(name: str) -> None:
+    """Check that a program is installed.
+
+    Raises:
+        UserError: if it is not on PATH.
+    """
+    if not shutil.which(name):
+        raise UserError(f"{printable(name)} was not found: is it installed and on PATH?")
 
 
 class Terminated(BaseException):

@@ -18,13 +18,13 @@ from torch.nn.parallel import DistributedDataParallel
 from distdl.core.errors import reading
 from distdl.runtime.device import make_world, pin_cores
 from distdl.runtime.launch_env import launched
+from distdl.runtime.rendezvous import init_process_group
 from distdl.runtime.tensors import read_tensors, write_tensors
 from distdl.runtime.world import World
 from distdl.strategies import shared_memory as shared
 from distdl.strategies.base import Strategy
 from distdl.strategies.comm_hooks import AllAtOnce, ExposedExchange, Hook
 from distdl.strategies.powersgd import PowerSGD
-from distdl.strategies.rendezvous import init_process_group
 from distdl.strategies.text import ReduceOp
 from distdl.telemetry.clock import Clock
 
@@ -38,10 +38,11 @@ class DDP(Strategy):
 
     def setup(self) -> World:
         self.world = make_world(self.config.compute, launched(self.name), self.warnings.append)
-        init_process_group(
+        self._store = init_process_group(
             # Both backends: tensors of the trainer (counts, flags) are on the CPU and must not wait for the GPU.
             backend="cpu:gloo,cuda:nccl" if self.world.device.type == "cuda" else "gloo",
             timeout=timedelta(seconds=self.config.ddp.timeout_s),
+            warn=self.warnings.append,
         )
         self._agree_on_device()
         self._transport = "nccl" if self.world.device.type == "cuda" else "gloo"

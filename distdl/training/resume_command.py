@@ -1,18 +1,17 @@
 """The command that resumes the training of this process."""
 
 import os
-import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from distdl.runtime.launch_env import has_launcher, is_part_of_job, torchrun_job
+from distdl.runtime.launch_env import has_launcher, is_part_of_job
 
 LAUNCHERS = ("torchrun", "horovodrun", "mpirun", "mpiexec", "deepspeed")
-LAUNCHER_MODULES = ("torch.distributed.run", "torch.distributed.launch", "distdl.launchers.torchrun")
-OWN_JOB = re.compile(r"distdl-[0-9a-f]{16}")
-"""Name of a job of `distdl launch` (`Job.name`), by which its ranks on other hosts recognize it."""
+LAUNCHER_MODULES = ("torch.distributed.run", "torch.distributed.launch", "distdl.launchers.agent")
+REMOTE = "distdl.launchers.remote"
+"""Module that `distdl launch` starts on other hosts."""
 
 
 def resume_command(out: Path) -> str:
@@ -46,7 +45,7 @@ def render(argv: Sequence[str], parents: Sequence[Sequence[str]], environ: Mappi
             is not a complete command: a rank cannot be started alone.
         out: the run folder.
     """
-    if any(map(_own_launch, parents)) or OWN_JOB.fullmatch(torchrun_job(environ).run_id):
+    if any(_own_launch(line) or REMOTE in line for line in parents):
         return ""
     launcher = next((line for line in parents if _is_launcher(line)), None)
     if launcher is not None:

@@ -16,7 +16,7 @@ from distdl.core.checkpoints import find
 from distdl.core.errors import Failure
 from distdl.core.opening import open_to_append
 from distdl.core.profiles import Recipe
-from distdl.launchers.commands import horovodrun, torchrun_agent
+from distdl.launchers.commands import agent, horovodrun
 from distdl.launchers.job import Job, arguments, bin_folder
 from distdl.studies.runner.process import HostShare, clear, trial_environment
 from distdl.verify.samples import FOLDER, LEG, Leg, read_legs
@@ -59,7 +59,7 @@ class TrainingUnderTest:
         if self.strategy == "horovod":
             command = horovodrun(job)[0].argv
         else:
-            command = torchrun_agent(job).argv if job.nproc > 1 else job.python
+            command = agent(job).argv if job.nproc > 1 else job.python
         env = trial_environment(os.environ, self.folder, HostShare()) | {FOLDER: str(samples), LEG: str(leg)}
         with open_to_append(self.log) as log:
             return subprocess.Popen(

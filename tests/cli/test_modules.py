@@ -14,11 +14,17 @@ PROGRAMS: dict[str, list[tuple[str, str]]] = {
     "distdl.train": [("--nope", "error: Unrecognized options: --nope (python -m distdl.train --help shows all)")],
     "distdl.cli": [("nope", 'error: "nope" is not a command of distdl')],
     "distdl.cli.verify_rank": [("", "error: DISTDL_VERIFY_SAMPLES"), ("--nope", "error: DISTDL_VERIFY_SAMPLES")],
-    "distdl.launchers.torchrun": [
-        ("", "error: the following arguments are required: training_script"),
-        ("--nope x", "error: unrecognized arguments: --nope"),
-        ("--nproc_per_node", "error: argument --nproc-per-node"),
+    "distdl.launchers.agent": [
+        ("", "error: no program to start"),
+        ("--nope x", "error: no such option: --nope"),
+        ("--nproc-per-node", "error: argument --nproc-per-node: expected one argument"),
+        ("--nproc-per-node 0 true", "error: --nproc-per-node and --nnodes must be at least 1"),
+        ("--nnodes 2 true", "error: several hosts need the name of the first one"),
+        ("--nnodes 2 --master-addr a true", "error: several hosts need a common key"),
+        ("--nnodes 2 --node-rank 2 true", "error: --node-rank 2 is not below --nnodes 2"),
+        ("--key-file /dev/null true", "error: /dev/null is not a file"),
     ],
+    "distdl.launchers.remote": [("", "error: usage: python -m distdl.launchers.remote COMMAND")],
     "distdl.launchers.slices": [("begun", 'error: "slurm begun" is not a command of distdl')],
     "distdl.studies.task": [
         ("", "error: usage: python -m distdl.studies.runner.trial_process PARENT CORES"),

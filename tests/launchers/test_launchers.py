@@ -16,9 +16,10 @@ import pytest
 
 import terminal
 from debian import needs
+from distdl.cli import launch as launch_verb
 from distdl.cli.__main__ import main
 from distdl.core.registry import rows
-from distdl.launchers.commands import make_commands, torchrun
+from distdl.launchers.commands import direct, make_commands
 from distdl.launchers.job import Command, Job
 from distdl.launchers.netns import Hosts
 from jobs import QUIET, step_of, wait_for
@@ -75,11 +76,21 @@ def test_the_printed_line_is_the_command_that_runs(launcher: str) -> None:
 
 def test_arguments_arrive_unchanged_through_ssh() -> None:
     command = Command(argv=("prog", "it's", "$HOME"), env={"A": "b c"}, files={"list": "one 1\ntwo 2\n"})
-    far = command.on("h1", "/a folder").argv
-    assert far[:4] == ("ssh", "-tt", "--", "h1")
+    far = command.on("h1", "/a folder", "/python").argv
+    assert far[:4] == ("ssh", "-T", "--", "h1")
     # The remote shell parses the line into the same arguments.
     assert shlex.split(far[4].split(" && ")[0]) == ["cd", "/a folder"]
-    assert shlex.split(far[4].split(" && ")[2]) == ["A=b c", "prog", "it's", "$HOME"]
+    remote = ["/python", "-P", "-m", "distdl.launchers.remote"]
+    assert shlex.split(far[4].split(" && ")[2]) == ["A=b c", *remote, "prog", "it's", "$HOME"]
+
+
+def test_secrets_are_in_no_command_line_and_in_no_printed_text() -> None:
+    command = Command(argv=("prog",), secrets={"KEY": "hidden"})
+    far = command.on("h1")
+    assert "hidden" not in f"{command} {command.shell()} {far} {far.shell()} {far.argv}"
+    printed = far.shell().partition("; cat; }")[0].removeprefix("{ ")
+    done = subprocess.run(["sh", "-c", printed], env={"KEY": "hidden"}, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == {"KEY": "hidden"}
 
 
 def test_the_printed_line_also_writes_files_that_the_command_reads(tmp_path: Path) -> None:
@@ -101,7 +112,7 @@ def test_a_dry_run_only_prints() -> None:
         (["--nproc", "0"], "--nproc = 0: must be greater than 0"),
         (["--with", "netns", "--hosts", "h0,h1"], "--hosts 3"),
         (["--hosts", "localhost,h1"], "network name instead of localhost"),
-        (["--with", "torchrum"], "torchrun"),
+        (["--with", "mpirum"], "mpirun"),
         (["--", "--optim.lrr", "1"], "did you mean --optim.lr?"),
         (["--", "--profile", "digitz"], 'did you mean "digits"?'),
     ],
@@ -128,7 +139,7 @@ def test_bad_input_is_one_line_before_anything_starts(argv: list[str], message: 
         (["--with", "netns", "--hosts", "3", "--rate", "fast"], '"fast" is not a rate'),
         (["--with", "deepspeed", "--", "--strategy", "ddp"], "starts strategy deepspeed, but strategy is ddp"),
         (["--with", "horovodrun", "--", "--strategy=ps"], "starts strategy horovod, but strategy is ps"),
-        (["--with", "torchrun", "--", "--strategy", "horovod"], "use --with horovodrun"),
+        (["--", "--strategy", "horovod"], "use --with horovodrun"),
         (["--with", "srun", "--", "--strategy", "horovod"], "use --with horovodrun"),
         (["--nproc", "2", "--", "--strategy", "single"], "takes one process"),
     ],
@@ -155,26 +166,30 @@ def test_the_strategy_deepspeed_is_added_if_the_profile_sets_none(dry: Dry) -> N
     assert named.stdout.count("--strategy deepspeed") == 2
 
 
-@pytest.mark.parametrize("program", ["torchrun", "mpirun", "deepspeed"])
-def test_each_launch_has_its_own_rendezvous(dry: Dry, program: str) -> None:
-    def rendezvous() -> set[str]:
-        done = dry("--with", program, "--hosts", "node[01-02]", "--", "--profile", "digits")
-        keys = r"(?:rdzv_id=|rdzv_endpoint=|master_port=|MASTER_PORT=|hostfile )(\S+)"
-        matches = re.findall(keys, done.stdout.replace("'", ""))
-        assert matches, done.stderr
-        return set(matches)
+@pytest.mark.parametrize("program", [program for program in LAUNCHERS if program != "horovodrun"])
+def test_each_launch_has_its_own_key_which_is_not_printed(dry: Dry, program: str) -> None:
+    hosts = "2" if program == "netns" else "node[01-02]"
+    done = dry("--with", program, "--hosts", hosts, "--", "--profile", "digits")
+    assert done.stdout.splitlines()[0] == launch_verb.NEW_KEY
+    jobs = [Job(hosts=("h0", "h1")) for _ in range(2)]
+    keys = [{command.secrets["DISTDL_KEY"] for command in make_commands(program, job)} for job in jobs]
+    assert [len(each) for each in keys] == [1, 1], "all hosts have the same key"
+    assert keys[0] != keys[1]
+    assert not any(key in done.stdout for each in keys for key in each)
 
-    first, second = rendezvous(), rendezvous()
-    assert first.isdisjoint(second)
-    assert len(first) <= 2, "all hosts receive the same"
+
+def test_the_line_before_the_commands_makes_a_key() -> None:
+    script = f"{launch_verb.NEW_KEY}\nprintenv DISTDL_KEY"
+    printed = [subprocess.run(["sh", "-c", script], capture_output=True, text=True).stdout.strip() for _ in range(2)]
+    assert all(len(bytes.fromhex(key)) == 32 for key in printed) and printed[0] != printed[1]
 
 
 def test_the_port_of_the_user_is_used(dry: Dry) -> None:
     done = dry("--hosts", "a,b", "--port", "4321", "--", "--profile", "digits")
-    assert done.stdout.count("--rdzv_endpoint=a:4321") == 2
+    assert done.stdout.count("--master-addr=a --master-port=4321") == 2
 
 
-@pytest.mark.parametrize("program", ["torchrun", "horovodrun", "mpirun", "srun", "deepspeed"])
+@pytest.mark.parametrize("program", ["direct", "horovodrun", "mpirun", "srun", "deepspeed"])
 def test_brackets_are_expanded_for_every_launcher(dry: Dry, program: str) -> None:
     def printed(hosts: str) -> str:
         done = dry("--with", program, "--hosts", hosts, "--nproc", "2", "--port", "4321", "--", "--name", "x")
@@ -191,7 +206,7 @@ def test_a_missing_launcher_is_a_one_line_error() -> None:
     assert done.stderr == "error: srun was not found: is it installed and on PATH?\n"
 
 
-def test_torchrun_trains_on_this_machine() -> None:
+def test_direct_trains_on_this_machine() -> None:
     done = launch("--nproc", "2", "--", *SHORT, "--out", "run")
     assert done.returncode == 0, done.stderr
     completed(Path("run"), ranks=2, strategy="ddp")
@@ -249,7 +264,7 @@ def test_other_launchers_train_on_this_machine(program: str) -> None:
 class TestThreeHosts:
     """Launch over links of 1 Gbit/s, from the first of three machines."""
 
-    @pytest.mark.parametrize("program", ["torchrun", "horovodrun", "mpirun"])
+    @pytest.mark.parametrize("program", ["direct", "horovodrun", "mpirun"])
     def test_by_ssh(self, program: str) -> None:
         if program == "horovodrun":
             pytest.importorskip("horovod")
@@ -261,7 +276,7 @@ class TestThreeHosts:
         assert done.returncode == 0, done.stdout + done.stderr
         completed(Path("run"), ranks=3, strategy="horovod" if program == "horovodrun" else "ddp")
 
-    @pytest.mark.parametrize("program", ["torchrun", "horovodrun", "mpirun"])
+    @pytest.mark.parametrize("program", ["direct", "horovodrun", "mpirun"])
     def test_the_script_in_launch(self, program: str) -> None:
         if program == "horovodrun":
             pytest.importorskip("horovod")
@@ -272,20 +287,17 @@ class TestThreeHosts:
         with Hosts(3, ssh=True) as hosts:
             started = [
                 hosts.start(command, on, {**IN_ENVIRONMENT, "HOSTS": "3", "FIRST": "h0"})
-                for on in range(3 if program == "torchrun" else 1)
+                for on in range(3 if program == "direct" else 1)
             ]
             assert [process.wait(600) for process in started] == [0] * len(started)
         completed(Path("run"), ranks=3, strategy="horovod" if program == "horovodrun" else "ddp")
 
     def test_netns(self) -> None:
-        leftovers = set(Path("/tmp").glob("distdl-hosts-*"))
         done = launch("--with", "netns", "--hosts", "3", "--", *SHORT, "--out", "run")
         assert done.returncode == 0, done.stderr
         completed(Path("run"), ranks=3, strategy="ddp")
         assert "Exception" not in done.stderr
         assert "Traceback" not in done.stderr
-        assert "rendezvous" not in done.stderr
-        assert set(Path("/tmp").glob("distdl-hosts-*")) <= leftovers
 
     def test_an_interrupt_reaches_the_ranks_on_every_host(self) -> None:
         argv = ["--hosts", "h0,h1,h2", "--interface", "eth0", "--", "--profile", "digits", "--epochs", "1000"]
@@ -311,6 +323,6 @@ def test_a_process_that_fails_ends_the_others(monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_name_of_this_machine_needs_no_ssh() -> None:
     hostname = socket.gethostname()
-    near, far = torchrun(Job(hosts=(hostname, "elsewhere"), local_host=hostname))
-    assert near.argv[:3] == ("python", "-m", "distdl.launchers.torchrun")
+    near, far = direct(Job(hosts=(hostname, "elsewhere"), local_host=hostname))
+    assert near.argv[:3] == ("python", "-P", "-m")
     assert far.argv[0] == "ssh"

@@ -13,11 +13,11 @@ from jobs import wait_for
 RUN = """
 import subprocess, sys
 from distdl.launchers.job import Command
-from distdl.launchers.run import run, watch
+from distdl.launchers.run import failure, run, watch
 argv = sys.argv[2:]
 if sys.argv[1] == "run":
     sys.exit(run([Command(argv=tuple(argv))]))
-sys.exit(watch([subprocess.Popen(argv, start_new_session=True)]))
+sys.exit(failure(watch([subprocess.Popen(argv, start_new_session=True)])))
 """
 LAUNCHER = """
 for name in INT HUP USR2; do trap "echo $name >> received" $name; done

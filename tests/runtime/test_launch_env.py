@@ -48,7 +48,7 @@ def test_the_placement_is_read_from_torchruns_variables() -> None:
     assert placement(world) == Placement(rank=3, size=4, local_rank=3, local_size=4)
     local = {"LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
     assert launched("ddp", world | local) == Placement(rank=3, size=4, local_rank=1, local_size=2)
-    with pytest.raises(UserError, match="strategy ps needs a launcher: torchrun"):
+    with pytest.raises(UserError, match="strategy ps needs a launcher: distdl launch"):
         launched("ps", {})
 
 
@@ -96,7 +96,12 @@ VARIABLE = re.compile(
     r"(LOCAL_)?RANK|(LOCAL_)?WORLD_SIZE|MASTER_(ADDR|PORT)|(SLURM|OMPI|PMI|PMIX|MV2|HOROVOD|TORCHELASTIC)_[A-Z_]*"
 )
 READERS = {"distdl/runtime/interrupts.py", "distdl/runtime/launch_env.py", "distdl/runtime/mpi_slurm.py"}
-SETTERS = {"distdl/launchers/commands.py", "distdl/strategies/horovod.py", "distdl/studies/runner/process.py"}
+SETTERS = {
+    "distdl/launchers/agent.py",
+    "distdl/launchers/commands.py",
+    "distdl/launchers/job.py",
+    "distdl/strategies/horovod.py",
+}
 """Modules that set these variables for processes that they start, or for Horovod."""
 
 

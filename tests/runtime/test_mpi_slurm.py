@@ -131,7 +131,7 @@ def test_processes_of_another_mpi_without_a_rendezvous_are_refused() -> None:
     ranks = [{"PMI_RANK": str(rank), "PMI_SIZE": "3"} for rank in range(3)]
     job = Ranks([*QUIET, "--max-steps", "2", "--out", "run"], places=ranks)
     assert job.wait() == [2, 2, 2]
-    assert "torchrun" in job.text
+    assert "distdl launch" in job.text
     assert "Traceback" not in job.text
     assert not Path("run").exists()
 

@@ -7,6 +7,7 @@ environment, so that tests may start, kill and resume many of them.
 import multiprocessing
 import os
 import random
+import secrets
 import signal
 import socket
 import subprocess
@@ -86,7 +87,7 @@ def torchrun_places(ranks: int, *, alone: bool = False) -> list[dict[str, str]]:
         "WORLD_SIZE": str(ranks),
         "LOCAL_WORLD_SIZE": str(ranks),
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(free_port()),
+        "DISTDL_KEY": secrets.token_hex(32),
     }
     return [{**all_ranks, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)]
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from distdl.launchers.job import Job
 from distdl.training.resume_command import render
 
 TORCHRUN = ["/venv/bin/python", "/venv/bin/torchrun", "--nproc_per_node=2", "-m", "distdl.train", "--epochs", "3"]
+AGENT = ["/venv/bin/python", "-P", "-m", "distdl.launchers.agent", "--nproc-per-node=2", "-m", "distdl.train"]
 CASES = {
     "module": (["/x/distdl/train.py", "--epochs", "3"], [], {}, "python -m distdl.train --epochs 3"),
     "command": (["/venv/bin/distdl", "train", "--name", "my run"], [], {}, "distdl train --name 'my run'"),
@@ -20,11 +20,11 @@ CASES = {
     "torchrun": (["train.py"], [["sh"], TORCHRUN], {}, "torchrun --nproc_per_node=2 -m distdl.train --epochs 3"),
     "python -m distdl.cli": (["/x/distdl/cli/__main__.py", "train"], [], {}, "python -m distdl.cli train"),
     "distdl launch": (["/venv/bin/distdl", "launch", "--nproc", "2"], [], {}, "distdl launch --nproc 2 --"),
-    "torchrun of distdl": (
+    "the agent of distdl": (
         ["train.py"],
-        [["/venv/bin/python", "-m", "distdl.launchers.torchrun", "--standalone", "-m", "distdl.train"]],
-        {"TORCHELASTIC_RUN_ID": "distdl-123456789"},  # the id of launch/torchrun.sh
-        "python -m distdl.launchers.torchrun --standalone -m distdl.train",
+        [AGENT],
+        {"WORLD_SIZE": "2"},
+        "python -P -m distdl.launchers.agent --nproc-per-node=2 -m distdl.train",
     ),
     "unknown launcher": (["train.py"], [["slurmstepd"]], {"WORLD_SIZE": "4"}, "the same command, with"),
     "horovodrun on another host": (["train.py"], [["sshd"]], {"HOROVOD_SIZE": "4"}, "the same command, with"),
@@ -37,7 +37,7 @@ LAUNCH = {
         {"WORLD_SIZE": "2"},
     ),
     "python -m distdl.cli launch": ([["/venv/bin/python", "-m", "distdl.cli", "launch", "--", "--out", "a"]], {}),
-    "another host": ([TORCHRUN, ["sshd"]], {"TORCHELASTIC_RUN_ID": Job().name}),
+    "another host": ([AGENT, ["python", "-P", "-m", "distdl.launchers.remote", *AGENT], ["sshd"]], {"WORLD_SIZE": "2"}),
 }
 
 

@@ -23,6 +23,7 @@ from torch import nn
 from distdl.core.errors import Failure, UserError
 from distdl.runtime.device import make_world, pin_cores
 from distdl.runtime.launch_env import launched
+from distdl.runtime.rendezvous import init_process_group
 from distdl.runtime.signals import SIGNALS
 from distdl.runtime.world import World
 from distdl.strategies import replay
@@ -36,7 +37,6 @@ from distdl.strategies.paramserver.protocol import MessageType, Peer, exchange_n
 from distdl.strategies.paramserver.requests import set_parameters, use_folder
 from distdl.strategies.paramserver.server import ELEMENTWISE, Server
 from distdl.strategies.paramserver.step_records import ComputeTimes, StepRecords
-from distdl.strategies.rendezvous import init_process_group
 from distdl.strategies.text import ReduceOp
 from distdl.telemetry.clock import Clock
 
@@ -64,7 +64,8 @@ class Worker(Strategy):
         else:
             world = World(**vars(replace(placement, rank=rank - workers)), role="serve")
             torch.set_num_threads(self.config.compute.threads or 1)
-        init_process_group("gloo", timeout=timedelta(days=7))  # each wait has a separate timeout
+        # Each wait has a separate timeout.
+        self._store = init_process_group("gloo", timedelta(days=7), self.warnings.append)
         role = f"worker {rank}" if trains else f"server {rank - workers}"
         names = exchange_names(f"{role} (rank {rank}, {socket.gethostname()}, pid {os.getpid()})")
         others = range(workers, size) if trains else range(workers)

@@ -14,7 +14,7 @@ import psutil
 from distdl.core import hosts
 from distdl.core.errors import UserError
 from distdl.launchers import netns
-from distdl.launchers.commands import horovodrun, torchrun_agent
+from distdl.launchers.commands import agent, horovodrun
 from distdl.launchers.job import Job, arguments, bin_folder
 from distdl.runtime.mpi_slurm import outside_job
 from distdl.studies.base import TRAIN, Trial
@@ -23,8 +23,6 @@ from distdl.studies.runner.trial_lock import LOG
 
 MARK = "DISTDL_TRIAL"
 """Environment variable of every process of a trial, with the trial's folder: identifies processes of killed parents."""
-_RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-_LAUNCHERS = ("TORCHELASTIC_", "HOROVOD_", "OMPI_", "PMIX_", "SLURM_STEP_", "SLURM_PROCID", "SLURM_LOCALID")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +44,7 @@ def command(trial: Trial, folder: Path) -> list[str]:
         return _over_hosts(trial, job, horovod=horovod)
     if horovod:
         return list(horovodrun(job)[0].argv)
-    return list(torchrun_agent(job).argv if trial.ranks > 1 else job.python)
+    return list(agent(job).argv if trial.ranks > 1 else job.python)
 
 
 def _over_hosts(trial: Trial, job: Job, *, horovod: bool) -> list[str]:
@@ -55,11 +53,11 @@ def _over_hosts(trial: Trial, job: Job, *, horovod: bool) -> list[str]:
     if trial.ranks % len(names):
         raise UserError(f"trial {trial.name}: {trial.ranks} ranks cannot be shared equally by {len(names)} hosts")
     each = trial.ranks // len(names)
-    distdl = [sys.executable, "-m", "distdl.cli"]
+    distdl = [sys.executable, "-P", "-m", "distdl.cli"]
     if emulated and horovod:
         inner = horovodrun(replace(job, nproc=each, hosts=names))[0].argv
         return [*distdl, "hosts", "--count", str(len(names)), "--first", "--", *inner]
-    launcher = "horovodrun" if horovod else "netns" if emulated else "torchrun"
+    launcher = "horovodrun" if horovod else "netns" if emulated else "direct"
     placement = ["--with", launcher, "--hosts", trial.hosts, "--nproc", str(each)]
     return [*distdl, "launch", *placement, "--", *job.argv]
 
@@ -80,7 +78,7 @@ def start(trial: Trial, folder: Path, share: HostShare, lock: int) -> subprocess
     """
     target = [str(folder)] if trial.call != TRAIN else ["--", *command(trial, folder)]
     cores = ",".join(map(str, cores_of(trial, share)))
-    argv = [sys.executable, "-m", "distdl.studies.runner.trial_process", str(os.getpid()), cores, *target]
+    argv = [sys.executable, "-P", "-m", "distdl.studies.runner.trial_process", str(os.getpid()), cores, *target]
     with (folder / LOG).open("ab") as log:
         return subprocess.Popen(
             argv,

@@ -53,7 +53,7 @@ def script(folder: StudyFolder, options: str, *, jobs: int, gpus: str = "") -> s
     last = min(len(folder.trials), MOST_JOBS) - 1
     given = any(argument.startswith("--array") for argument in arguments)
     directives = [*map(directive, options_given), *([] if given else [f"--array=0-{last}"])]
-    run = ["-m", "distdl.cli", "study", "run", folder.study.name, "--out", str(folder.path), "--leave"]
+    run = ["-P", "-m", "distdl.cli", "study", "run", folder.study.name, "--out", str(folder.path), "--leave"]
     run += [*(["--jobs", str(jobs)] if jobs else []), *(["--gpus", gpus] if gpus else [])]
     return _SCRIPT.format(
         name=quote(f"study-{folder.study.name}"),

@@ -8,11 +8,8 @@ PARENT is the process id of the runner. CORES are numbers separated by commas, o
 `distdl study run` starts it.
 """
 
-import ctypes
-import importlib
 import os
 import re
-import shutil
 import signal
 import sys
 from collections.abc import Sequence
@@ -20,11 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from distdl.core.errors import EXIT_DONE, UserError
-from distdl.runtime.process import run_command
-
-PR_SET_PDEATHSIG = 1
-"""Constant of linux/prctl.h. Its setting survives an exec."""
-
+from distdl.core.targets import load
+from distdl.runtime.process import end_with, require_program, run_command
 
 USAGE = "usage: python -m distdl.studies.runner.trial_process PARENT CORES (FOLDER | -- COMMAND...)"
 
@@ -45,8 +39,7 @@ def _run(argv: Sequence[str]) -> int:
     if cores:
         os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
     if rest[0] == "--":
-        if not shutil.which(rest[1]):
-            raise UserError(f"{rest[1]} was not found: is it installed and on PATH?")
+        require_program(rest[1])
         os.execvp(rest[1], rest[1:])
     return call(Path(rest[0]))
 
@@ -57,15 +50,6 @@ def _is_complete(argv: Sequence[str]) -> bool:
     return len(argv) > 3 if argv[2] == "--" else len(argv) == 3
 
 
-def end_with(parent: int) -> None:
-    """Let the kernel send SIGTERM to this process when its parent ends, even by SIGKILL. Linux only."""
-    if sys.platform != "linux":
-        return
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # the parent ended before this was set
-        os.kill(os.getpid(), signal.SIGTERM)
-
-
 def call(folder: Path) -> int:
     """Call a trial's function and write its result."""
     from distdl.core.files import write_json
@@ -74,11 +58,7 @@ def call(folder: Path) -> int:
     from distdl.studies.runner.trial_lock import RECORD
 
     record: dict[str, Any] = read_json(folder / RECORD)
-    module, _, name = record["call"].partition(":")
-    try:
-        function = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f'cannot import "{record["call"]}", which the trial calls: {error}') from None
+    function = load(record["call"], "the function of this trial")
     result = function(folder, record["settings"])
     if not isinstance(result, dict):
         raise UserError(f"{record['call']} must return a dict, not {result!r:.60}")

@@ -248,7 +248,7 @@ def test_the_launcher_follows_the_configuration_of_the_trial(tmp_path: Path) -> 
     in_profile = Trial(name="a", recipe=Recipe(profile=str(file)), ranks=2)
     assert "horovodrun" in command(in_profile, tmp_path)[0]
     overridden = Trial(name="a", recipe=Recipe(profile=str(file), overrides={"strategy": "ddp"}), ranks=2)
-    assert command(overridden, tmp_path)[1:3] == ["-m", "distdl.launchers.torchrun"]
+    assert command(overridden, tmp_path)[1:4] == ["-P", "-m", "distdl.launchers.agent"]
 
 
 def test_a_training_is_a_command_line_with_its_overrides(tmp_path: Path) -> None:

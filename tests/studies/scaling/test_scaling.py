@@ -61,7 +61,7 @@ def test_each_strategy_uses_its_launcher() -> None:
     by_name = {trial.name: trial for trial in trials(ScalingSettings(workers=(4,), repeats=1))}
     programs = {name: [Path(word).name for word in command(trial, Path("out"))] for name, trial in by_name.items()}
     assert programs["single-1-seed0"][0] == "python"
-    assert programs["ddp-4-seed0"][2:5] == ["distdl.launchers.torchrun", "--standalone", "--nproc_per_node=4"]
+    assert programs["ddp-4-seed0"][2:5] == ["-m", "distdl.launchers.agent", "--nproc-per-node=4"]
     assert programs["horovod-4-seed0"][:4] == ["horovodrun", "--gloo", "-np", "4"]
     hosts = {trial.name: trial for trial in trials(ScalingSettings(workers=(4,), repeats=1, hosts="2"))}
     argv = command(hosts["ddp-4-seed0"], Path("out"))
@@ -70,7 +70,7 @@ def test_each_strategy_uses_its_launcher() -> None:
     assert argv[3:8] == ["hosts", "--count", "2", "--first", "--"] and "h0:2,h1:2" in argv
     assert not hosts["single-1-seed0"].hosts
     names = trials(ScalingSettings(workers=(2,), strategies=("ddp",), repeats=1, hosts="a,b"))
-    assert command(names[1], Path("out"))[3:10] == ["launch", "--with", "torchrun", "--hosts", "a,b", "--nproc", "1"]
+    assert command(names[1], Path("out"))[4:11] == ["launch", "--with", "direct", "--hosts", "a,b", "--nproc", "1"]
     with pytest.raises(ValueError, match="3 workers cannot be shared equally by 2 hosts"):
         ScalingSettings(workers=(3,), hosts="2")
 

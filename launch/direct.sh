@@ -1,9 +1,9 @@
 #!/bin/sh
 # Train on one machine, or on several that share a file system.
 #
-#   one machine:       sh torchrun.sh --profile digits
+#   one machine:       sh direct.sh --profile digits
 #   several machines:  the same command on each, with HOSTS=NUMBER and FIRST=NAME OF ONE OF THEM:
-#                      HOSTS=2 FIRST=node01 sh torchrun.sh --profile digits --out runs/digits
+#                      HOSTS=2 FIRST=node01 sh direct.sh --profile digits --out runs/digits
 #
 # All arguments are passed to distdl.train; `python -m distdl.train --list` shows the profiles. One rank per GPU is
 # started, or RANKS ranks. Ctrl-C saves and stops; the same arguments with --resume auto --out FOLDER resume.
@@ -20,13 +20,11 @@ hosts=${HOSTS:-1}
 # export GLOO_SOCKET_IFNAME=ib0 NCCL_SOCKET_IFNAME=ib0
 
 if [ "$hosts" -eq 1 ]; then
-    exec torchrun --standalone --nproc_per_node="$ranks" -m distdl.train "$@"
+    exec python -P -m distdl.launchers.agent --nproc-per-node="$ranks" -m distdl.train "$@"
 fi
-# The rendezvous uses a port of the host FIRST; hosts may start in any order. Port and id are derived from the command
-# line, so that hosts with another command, or another training on the same hosts, do not join. ID=TEXT, equal on all
-# hosts, distinguishes two equal commands.
+# The ranks connect to a port of the host FIRST, which follows from the key and the command line: hosts with another
+# command do not join. The first host creates the file with the key, which only you can read; KEY=FILE selects another
+# one, for two equal commands on the same hosts.
 : "${FIRST:?name one of the hosts: FIRST=node01}"
-key=$(printf '%s\n' "${ID:-${SLURM_JOB_ID:-}}" "$hosts" "$FIRST" "$@" | cksum | cut -d ' ' -f 1)
-exec torchrun --nnodes="$hosts" --nproc_per_node="$ranks" \
-    --rdzv_backend=c10d --rdzv_id="distdl-$key" --rdzv_endpoint="$FIRST:$((20000 + key % 12000))" \
-    -m distdl.train "$@"
+exec python -P -m distdl.launchers.agent --nnodes="$hosts" --master-addr="$FIRST" \
+    --key-file="${KEY:-$HOME/.distdl-key}" --nproc-per-node="$ranks" -m distdl.train "$@"

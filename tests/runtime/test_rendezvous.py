@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from torch._C._distributed_c10d import TCPStore
 
-from distdl.strategies.rendezvous import _agree_on_prefix
+from distdl.runtime.rendezvous import _agree_on_prefix
 
 LIMIT = timedelta(seconds=30)
 
