@@ -14,10 +14,11 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, BinaryIO
 
-from distdl.core.errors import UserError
+from distdl.core.errors import EXIT_DONE, UserError
 from distdl.runtime.process import exit_process, require_program, run_command
 
 MODULE = "distdl.launchers.remote"
+USAGE = f"usage: python -m {MODULE} COMMAND"
 MAX_LINE = 2**16
 """Maximum length of a line of stdin in bytes."""
 
@@ -40,8 +41,11 @@ def signal_line(number: int) -> bytes:
 
 def main(argv: Sequence[str], lines: BinaryIO) -> int:
     """Run a command. Returns its exit code, or 128 plus the number of the signal that ended it."""
+    if {"-h", "--help"} & set(argv[:1]):
+        print(f"{USAGE}\n\nRuns a command at the end of an ssh; distdl launch starts it.")
+        return EXIT_DONE
     if not argv:
-        raise UserError(f"usage: python -m {MODULE} COMMAND; distdl launch starts it")
+        raise UserError(f"{USAGE}; distdl launch starts it")
     try:
         variables = json.loads(lines.readline(MAX_LINE))
         environ = {**os.environ, **{str(name): str(value) for name, value in variables.items()}}

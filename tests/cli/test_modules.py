@@ -16,7 +16,7 @@ PROGRAMS: dict[str, list[tuple[str, str]]] = {
     "distdl.cli.verify_rank": [("", "error: DISTDL_VERIFY_SAMPLES"), ("--nope", "error: DISTDL_VERIFY_SAMPLES")],
     "distdl.launchers.agent": [
         ("", "error: no program to start"),
-        ("--nope x", "error: no such option: --nope"),
+        ("--nope x", "error: unrecognized arguments: --nope"),
         ("--nproc-per-node", "error: argument --nproc-per-node: expected one argument"),
         ("--nproc-per-node 0 true", "error: --nproc-per-node and --nnodes must be at least 1"),
         ("--nnodes 2 true", "error: several hosts need the name of the first one"),

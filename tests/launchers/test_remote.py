@@ -51,8 +51,12 @@ def test_the_end_of_the_connection_ends_the_command() -> None:
 
 @pytest.mark.parametrize(("script", "code"), [("exit 3", 3), ("kill -KILL $$", 137), ("true", 0)])
 def test_the_exit_code_is_that_of_the_command(script: str, code: int) -> None:
-    done = subprocess.run([*REMOTE, "sh", "-c", script], input=remote.variables_line({}), timeout=60)
-    assert done.returncode == code
+    process = start(script)
+    assert process.stdin is not None
+    process.stdin.write(remote.variables_line({}))
+    process.stdin.flush()
+    assert process.wait(60) == code
+    process.communicate()
 
 
 @pytest.mark.parametrize("line", [b"", b"{", b"[1]\n", b"null\n", b"\xff\n", b'"a"\n'])
