@@ -20,11 +20,13 @@ CONFIG, ENVIRONMENT, METRICS, TELEMETRY, RESULT = (
     "result.json",
 )
 CHECKPOINTS = "checkpoints"
+RUNS = Path("runs")
+"""Folder of the run folders that are not named by --out."""
 
 
 def default_path(name: str) -> Path:
     """runs/NAME-TIME, with a number if the folder exists."""
-    stem = Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    stem = RUNS / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     path, number = stem, 1
     while path.exists():
         number += 1

@@ -30,11 +30,11 @@ class MessageType(IntEnum):
     REDUCE = 4
     """Numbers follow, to be reduced over all live workers. Header: operation, count."""
     SAVE = 5
-    """The path of a folder follows. Header of SAVE, LOAD and OPEN: bytes of the path. The reply is 1 on failure."""
+    """The name of a folder follows (`folders`). Header of SAVE, LOAD and OPEN: its bytes. The reply is 1 on failure."""
     LOAD = 6
-    """The path of a folder follows."""
+    """The name of a folder follows."""
     OPEN = 7
-    """The path of the folder in which the server records its steps follows. Header: bytes, last step to keep."""
+    """The name of the folder in which the server records its steps follows. Header: bytes, last step to keep."""
     DONE = 8
     """This worker sends nothing more."""
     GONE = 9
@@ -45,6 +45,10 @@ REDUCTIONS = {"sum": torch.sum, "max": torch.amax, "min": torch.amin}
 """Operations of REDUCE, whose header contains an index into this table."""
 HEADER = 6
 """Length of a header: the type and up to five arguments."""
+MAX_STEP = 2**53
+"""Largest number of a step that a header holds exactly."""
+MAX_REDUCED = 2**24
+"""Maximum count of REDUCE."""
 GROUP_FIELDS = 4
 """Numbers of a parameter group in SET: elements, peak learning rate, weight decay, whether weight decay applies."""
 
@@ -98,7 +102,9 @@ class Peer:
         header = torch.zeros(HEADER, dtype=torch.float64)
         self.finish(self.receive(header, HEADER_TAG), patient=patient)
         message, *numbers = header.tolist()
-        return MessageType(int(message)), numbers
+        if message not in set(MessageType):
+            raise Failure(f"{self.name} sent a message of the unknown type {message:g}")
+        return MessageType(message), numbers
 
     def receive_reply(self, message: MessageType) -> list[float]:
         """Wait for a server's reply as long as the server is alive: it may be waiting for other workers.
@@ -128,6 +134,17 @@ class _errors_name:
             timed_out = "imed out" in str(error)
             problem = "did not respond in time (ps.timeout_s)" if timed_out else "disconnected"
             raise Failure(f"{self._peer.name} {problem}") from error
+
+
+def count(number: float, most: int, what: str) -> int:
+    """Return a number from a header as a count.
+
+    Raises:
+        Failure: if it is none, or more than `most`.
+    """
+    if not (0 <= number <= most and number == int(number)):
+        raise Failure(f"a message has {number:g} {what}, of which there can be 0 to {most}")
+    return int(number)
 
 
 def exchange_names(name: str) -> list[str]:

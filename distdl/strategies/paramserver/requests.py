@@ -1,7 +1,6 @@
 """Requests of one worker to all servers: set parameters, and use a folder."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -41,9 +40,13 @@ def _group_rows(pieces: Sequence[Piece], groups: Sequence[Mapping[str, Any]]) ->
     return rows
 
 
-def use_folder(servers: Sequence[Peer], message: MessageType, folder: Path, *numbers: float) -> bool:
-    """Send all servers a folder to save to, load from or record in. Returns whether all of them succeeded."""
-    data = encode(str(folder.resolve()))
+def use_folder(servers: Sequence[Peer], message: MessageType, name: str, *numbers: float) -> bool:
+    """Let all servers save to, load from or record in a folder. Returns whether all of them succeeded.
+
+    Args:
+        name: of the folder, from `folders`.
+    """
+    data = encode(name)
     for server in servers:
         server.finish(server.send_header(message, len(data), *numbers), server.send(data))
     failures = [server.receive_reply(message)[0] for server in servers]

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
+import psutil
 import torch
 from torch import nn
 
@@ -22,8 +23,17 @@ from distdl.core.errors import EXIT_FAILED, Failure, UserError, reading
 from distdl.core.files import reopen_rows
 from distdl.optim import optimizers
 from distdl.runtime.tensors import read_tensors, write_tensors
+from distdl.strategies.paramserver.folders import MAX_BYTES, Folders
 from distdl.strategies.paramserver.optimizer_state import regrouped
-from distdl.strategies.paramserver.protocol import GROUP_FIELDS, REDUCTIONS, MessageType, Peer
+from distdl.strategies.paramserver.protocol import (
+    GROUP_FIELDS,
+    MAX_REDUCED,
+    MAX_STEP,
+    REDUCTIONS,
+    MessageType,
+    Peer,
+    count,
+)
 from distdl.strategies.paramserver.reducing_barrier import ReducingBarrier
 from distdl.strategies.paramserver.stragglers import WINDOW, find_straggler
 from distdl.strategies.text import decode
@@ -49,6 +59,7 @@ class Server:
         self._pushes = ReducingBarrier(self.condition, self.alive)
         self._reductions = ReducingBarrier(self.condition, self.alive)
         self._rows: IO[str] | None = None
+        self._folders = Folders(config)
         self._handlers: dict[MessageType, Callable[[int, Peer, list[float]], None]] = {
             MessageType.PUSH: self._push,
             MessageType.PULL: self._pull,
@@ -113,9 +124,11 @@ class Server:
 
     def _set(self, worker: int, peer: Peer, numbers: list[float]) -> None:
         """Receive parameters and their groups from one worker, and make a new optimizer."""
-        elements, count = int(numbers[0]), int(numbers[1])
-        groups = torch.zeros(count, GROUP_FIELDS, dtype=torch.float64)
+        elements = count(numbers[0], self._most_elements(), "parameters")
+        groups = torch.zeros(count(numbers[1], elements, "groups"), GROUP_FIELDS, dtype=torch.float64)
         peer.finish(peer.receive(groups))
+        if sum(count(size, elements, "parameters in a group") for size in groups[:, 0].tolist()) != elements:
+            raise Failure(f"{peer.name} sent groups that do not have its {elements} parameters")
         self.values = torch.zeros(elements)
         peer.finish(peer.receive(self.values))
         self.gradients = torch.zeros(elements)
@@ -135,6 +148,11 @@ class Server:
             self.optimizer = optimizers.make(parameter_groups, self.config.optim, True, options)
         peer.finish(peer.send_header(MessageType.SET))
 
+    def _most_elements(self) -> int:
+        """Parameters whose values, gradients and messages fit into the memory of this host."""
+        each = 2 * torch.float32.itemsize + 2 * len(self.alive) * torch.finfo(self.wire).bits // 8
+        return psutil.virtual_memory().total // each
+
     def _update(self, factor: float) -> float:
         """Perform a step of the optimizer on the complete buffer. Returns its duration in seconds."""
         start = time.perf_counter()
@@ -146,7 +164,7 @@ class Server:
         return time.perf_counter() - start
 
     def _push(self, worker: int, peer: Peer, numbers: list[float]) -> None:
-        step, factor, compute_s = int(numbers[0]), numbers[1], numbers[2]
+        step, factor, compute_s = count(numbers[0], MAX_STEP, "as its step"), numbers[1], numbers[2]
         start = time.perf_counter()
         peer.finish(peer.receive(self.inbox[worker]))
         received = time.perf_counter()
@@ -200,9 +218,9 @@ class Server:
 
     def _reduce(self, worker: int, peer: Peer, numbers: list[float]) -> None:
         """Reduce numbers over the workers. Runs on server 0, so that it also works after a worker has died."""
-        data = torch.zeros(int(numbers[1]), dtype=torch.float64)
+        operation = list(REDUCTIONS.values())[count(numbers[0], len(REDUCTIONS) - 1, "as its operation")]
+        data = torch.zeros(count(numbers[1], MAX_REDUCED, "numbers"), dtype=torch.float64)
         peer.finish(peer.receive(data))
-        operation = list(REDUCTIONS.values())[int(numbers[0])]
 
         def combine(values: dict[int, torch.Tensor]) -> torch.Tensor:
             stacked = torch.stack([values[other] for other in sorted(values)])
@@ -237,17 +255,19 @@ class Server:
     def _open(self, worker: int, peer: Peer, numbers: list[float]) -> None:
         def open_rows(folder: Path) -> None:
             folder.mkdir(parents=True, exist_ok=True)
-            self._rows = reopen_rows(folder / f"server-{self.index}.jsonl", step=int(numbers[1]))
+            self._rows = reopen_rows(
+                folder / f"server-{self.index}.jsonl", step=count(numbers[1], MAX_STEP, "as its step")
+            )
 
         self._use_folder(peer, MessageType.OPEN, numbers, open_rows)
 
     def _use_folder(self, peer: Peer, message: MessageType, numbers: list[float], use: Callable[[Path], None]) -> None:
-        """Receive the path of a folder, call `use` with it, and reply whether it failed."""
-        data = torch.zeros(int(numbers[0]), dtype=torch.uint8)
+        """Receive the name of a folder, call `use` with its path, and reply whether it failed."""
+        data = torch.zeros(count(numbers[0], MAX_BYTES, "bytes in the name of a folder"), dtype=torch.uint8)
         peer.finish(peer.receive(data))
         failed = 0
         try:
-            use(Path(decode(data)))
+            use(self._folders.path(decode(data)))
         except (OSError, UserError) as error:
             action = {MessageType.OPEN: "record"}.get(message, message.name.lower())
             print(f"error: server {self.index} cannot {action}: {error}", file=sys.stderr, flush=True)

@@ -30,6 +30,7 @@ from distdl.strategies import replay
 from distdl.strategies.base import Strategy
 from distdl.strategies.paramserver.collectives import ServerCollectives
 from distdl.strategies.paramserver.exchange import Exchange
+from distdl.strategies.paramserver.folders import Folders
 from distdl.strategies.paramserver.layout import Layout
 from distdl.strategies.paramserver.overlap import OverlapPusher
 from distdl.strategies.paramserver.partition import ASSIGNMENTS, balance
@@ -125,10 +126,13 @@ class Worker(Strategy):
         super().open_records(folder)
         records = folder / RECORDS
         records.mkdir(parents=True, exist_ok=True)  # on every host: the run folder may not be shared
-        if self.world.rank == 0 and not use_folder(self.peers, MessageType.OPEN, records, self._step):
+        if self.world.rank == 0 and not self._use_folder(MessageType.OPEN, records, self._step):
             raise Failure(f"a server could not open its records in {records}: see its error message")
         self.barrier()
         self.records.open(records / f"worker-{self.world.rank}.jsonl", self._step)
+
+    def _use_folder(self, message: MessageType, folder: Path, *numbers: float) -> bool:
+        return use_folder(self.peers, message, Folders(self.config).name(folder), *numbers)
 
     def _set_parameters(self) -> None:
         self.layout.gather_values()
@@ -219,12 +223,12 @@ class Worker(Strategy):
         self._step = int(state["ps"]["step"])
 
     def save_shards(self, folder: Path) -> None:
-        if self.world.rank == 0 and not use_folder(self.peers, MessageType.SAVE, folder):
+        if self.world.rank == 0 and not self._use_folder(MessageType.SAVE, folder):
             raise Failure(f"a server could not save its part in {folder}: see its error message")
 
     def load_shards(self, folder: Path) -> None:
         failed = torch.zeros(1)
-        if self.world.rank == 0 and not use_folder(self.peers, MessageType.LOAD, folder):
+        if self.world.rank == 0 and not self._use_folder(MessageType.LOAD, folder):
             failed += 1
         if self.all_reduce(failed).item():
             raise UserError(f"a server could not load its part of {folder}: see its error message")

@@ -1,9 +1,11 @@
 """A server and its workers: updates by mode, staleness, files, and the end of a job."""
 
 import json
+import math
 import os
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -178,15 +180,15 @@ def test_steps_are_recorded_and_state_is_saved_and_restored(tmp_path: Path) -> N
     def work(rank: int, peer: Peer) -> Any:
         parameters, exchange = exchange_of(peer)
         set_on(peer, exchange)
-        assert use_folder([peer], MessageType.OPEN, tmp_path / "ps", 0)
+        assert use_folder([peer], MessageType.OPEN, "out/ps", 0)
         push(exchange, parameters, 1.0, 1)
-        assert use_folder([peer], MessageType.SAVE, tmp_path)
+        assert use_folder([peer], MessageType.SAVE, "out/.")
         uncut = push(exchange, parameters, 1.0, 2)[0]
-        assert use_folder([peer], MessageType.LOAD, tmp_path)
+        assert use_folder([peer], MessageType.LOAD, "out/.")
         exchange.pull()
         return parameters[0].tolist(), uncut, push(exchange, parameters, 1.0, 2)[0]
 
-    ((loaded, uncut, resumed),), _ = run_job(config(momentum=0.9), 1, work)
+    ((loaded, uncut, resumed),), _ = run_job(replace(config(momentum=0.9), out=tmp_path), 1, work)
     assert loaded == [0.5, 0.5]
     assert uncut == resumed != [[0.0, 0.0]]  # momentum is restored too
     rows = list(read_rows(tmp_path / "ps" / "server-0.jsonl"))
@@ -201,9 +203,9 @@ def test_rows_after_the_step_of_a_resume_are_replaced(tmp_path: Path) -> None:
     (tmp_path / "server-0.jsonl").write_text("".join(json.dumps({"step": step}) + "\n" for step in (1, 2, 3)))
 
     def work(rank: int, peer: Peer) -> None:
-        assert use_folder([peer], MessageType.OPEN, tmp_path, 2)
+        assert use_folder([peer], MessageType.OPEN, "out/.", 2)
 
-    run_job(config(), 1, work)
+    run_job(replace(config(), out=tmp_path), 1, work)
     assert [row["step"] for row in read_rows(tmp_path / "server-0.jsonl")] == [1, 2]
 
 
@@ -215,16 +217,64 @@ def test_a_folder_error_is_reported_to_the_worker_in_one_line(
 
     def work(rank: int, peer: Peer) -> list[bool]:
         set_on(peer, exchange_of(peer)[1])
-        absent = tmp_path / "file" / "x"
-        folders = {MessageType.SAVE: absent, MessageType.LOAD: tmp_path, MessageType.OPEN: absent}
+        folders = {MessageType.SAVE: "out/file/x", MessageType.LOAD: "out/.", MessageType.OPEN: "out/file/x"}
         return [use_folder([peer], message, folder, 0) for message, folder in folders.items()]
 
-    assert run_job(config(), 1, work)[0] == [[False, False, False]]
+    assert run_job(replace(config(), out=tmp_path), 1, work)[0] == [[False, False, False]]
     save, load, record = capfd.readouterr().err.splitlines()
     assert save.startswith("error: server 0 cannot save: ") and "Not a directory" in save
     saved = f"{tmp_path / 'server-0.pt'} was saved with another number of servers or another --ps.assign"
     assert load == f"error: server 0 cannot load: {saved}"
     assert record.startswith("error: server 0 cannot record: ")
+
+
+@pytest.mark.parametrize("message", [MessageType.SAVE, MessageType.LOAD, MessageType.OPEN])
+def test_a_folder_outside_of_the_run_is_neither_written_nor_read(message: MessageType, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    others = ["/etc", "out//etc", "out/../other", "out/a/../../other", "out/\0", "resume/.", "runs/x", "out", ""]
+
+    def work(rank: int, peer: Peer) -> list[bool]:
+        set_on(peer, exchange_of(peer)[1])
+        return [use_folder([peer], message, name, 0) for name in others]
+
+    assert run_job(replace(config(), out=run), 1, work)[0] == [[False] * len(others)]
+    assert list(tmp_path.rglob("*")) == [run]
+
+
+NUMBERS: dict[str, tuple[MessageType, tuple[float, ...]]] = {
+    "more parameters than memory": (MessageType.SET, (1e15, 1)),
+    "fewer parameters than none": (MessageType.SET, (-1, 1)),
+    "half a parameter": (MessageType.SET, (0.5, 1)),
+    "infinitely many parameters": (MessageType.SET, (math.inf, 1)),
+    "more groups than parameters": (MessageType.SET, (10, 11)),
+    "a sum of too many numbers": (MessageType.REDUCE, (0, 2**25)),
+    "an unknown operation": (MessageType.REDUCE, (3, 1)),
+    "a long name": (MessageType.SAVE, (4097,)),
+    "a step that is not a number": (MessageType.PUSH, (math.nan, 1, 0)),
+}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_numbers_of_a_message_are_bounded(name: str) -> None:
+    message, numbers = NUMBERS[name]
+
+    def serve(server: Server) -> None:
+        with pytest.raises(Failure, match=r"^a message has \S+ .*, of which there can be 0 to \d+$"):
+            server._handlers[message](0, server.workers[0], [*numbers, 0.0, 0.0])
+
+    run_job(config(), 1, lambda rank, peer: None, serve=serve)
+
+
+def test_groups_must_have_all_parameters() -> None:
+    def serve(server: Server) -> None:
+        with pytest.raises(Failure, match="sent groups that do not have its 2 parameters"):
+            server._set(0, server.workers[0], [2, 1])
+
+    def work(rank: int, peer: Peer) -> None:
+        peer.finish(peer.send(torch.tensor([[1.0, 0.1, 0.0, 0.0]], dtype=torch.float64)))
+
+    run_job(config(), 1, work, serve=serve)
 
 
 def test_a_straggler_is_named_in_the_answers() -> None:

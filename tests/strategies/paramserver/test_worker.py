@@ -206,7 +206,7 @@ def test_a_resume_in_another_memory_format_changes_nothing(tmp_path: Path) -> No
 
 @pytest.mark.world_size(3)
 def test_every_worker_refuses_a_state_that_a_server_cannot_load(in_ranks: Callable, tmp_path: Path) -> None:
-    config = Config(optim=OPTIM, ps=PSConfig())
+    config = Config(optim=OPTIM, ps=PSConfig(), out=tmp_path)
     write_tensors(tmp_path / "server-0.pt", {"optimizer": {}, "values": torch.zeros(3)})
 
     def load_shards(rank: int) -> str:
