@@ -3,6 +3,8 @@
 import dataclasses
 import hashlib
 import json
+import os
+import pwd
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
@@ -17,7 +19,7 @@ from distdl.strategies.base import Strategy
 from distdl.strategies.text import gather_text
 
 LOCAL = (
-    *("out", "resume", "progress", "log_every_s", "telemetry", "predict", "slurm"),
+    *("resume", "progress", "log_every_s", "telemetry", "predict", "slurm"),
     *("data.root", "data.workers", "compute.threads"),
 )
 """Fields and sections that may differ across ranks: only rank 0 reads them, or they describe one host."""
@@ -39,6 +41,7 @@ def facts(config: Config, strategy: str, dataset: DataSet) -> dict[str, str]:
     """Return the values that must be equal on all ranks, by name."""
     splits = {name: getattr(dataset, name) for name in ("train", "validation", "test")}
     return {
+        "user": _user(),
         "version of distdl": metadata.version("distdl"),
         "version of torch": torch.__version__,
         "strategy": strategy,
@@ -48,6 +51,14 @@ def facts(config: Config, strategy: str, dataset: DataSet) -> dict[str, str]:
         "number of classes": str(len(dataset.classes)),
         "names of the classes (digest)": hashlib.sha256(json.dumps(list(dataset.classes)).encode()).hexdigest()[:16],
     }
+
+
+def _user() -> str:
+    """Name of the owner of this process: a rank of somebody else's job has connected to this one."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container without an entry for the user
+        return str(os.getuid())
 
 
 def _fields(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -1,6 +1,8 @@
 """Ranks compare their settings, data and devices before they train."""
 
 import dataclasses
+import os
+import pwd
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -48,6 +50,15 @@ def test_versions_and_data_are_compared() -> None:
     assert "names of the classes" in difference([reference, other])
 
 
+def test_a_rank_of_another_user_or_run_is_named() -> None:
+    """torchrun's ranks of two people may connect to each other."""
+    dataset = load(DataConfig())
+    mine, other = (facts(Config(out=Path(name)), "ddp", dataset) for name in ("mine", "other"))
+    assert "out is mine on rank 0, other on rank 1;" in difference([mine, other])
+    owner = pwd.getpwuid(os.getuid()).pw_name
+    assert f"user is {owner} on rank 0, mallory on rank 1;" in difference([mine, mine | {"user": "mallory"}])
+
+
 @pytest.mark.world_size(3)
 def test_every_rank_of_a_training_with_other_settings_is_refused(in_ranks: Callable) -> None:
     dataset = load(DataConfig())
@@ -68,7 +79,7 @@ def test_ranks_with_other_settings_end_with_exit_2_and_one_line(tmp_path: Path) 
     job = Ranks(["--out", str(tmp_path / "run"), *QUIET], ranks=2, main=rank_mains.other_settings)
     assert job.wait() == [2] * 2, job.text
     assert "error: the ranks do not run the same training: seed is 0 on rank" in job.text
-    assert "7 on rank 1 (also different: optim.lr)" in job.text
+    assert "7 on rank 1 (also different: out, optim.lr)" in job.text
     assert "Traceback" not in job.text
     assert not (tmp_path / "run").exists()
 
