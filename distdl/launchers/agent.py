@@ -3,8 +3,9 @@
     python -m distdl.launchers.agent --nproc-per-node 4 -m distdl.train --profile digits
     python -m distdl.launchers.agent --nnodes 2 --master-addr node01 --key-file KEY --nproc-per-node 4 -m distdl.train
 
-The options are torchrun's. Ranks meet at a store that only processes with the key of the job can use: the agent of the
-first host serves it, on the loopback address if there is one host, else on the addresses of the name in --master-addr.
+The options are torchrun's. The rendezvous of the ranks is a store that only processes with the key of the job can use.
+The agent of the first host serves it, on the loopback address if there is one host, else on the addresses of the name in
+--master-addr.
 """
 
 from distdl.runtime.interrupts import Importing
@@ -38,7 +39,7 @@ MODULE = "distdl.launchers.agent"
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What to start, and where the hosts of the job meet."""
+    """The ranks to start, and the rendezvous of the hosts."""
 
     program: tuple[str, ...]
     """The command of a rank."""
@@ -132,7 +133,7 @@ def serve(key: bytes, addresses: Sequence[str], ports: Sequence[int]) -> StoreSe
         return StoreServer(key, addresses, ports)
     except OSError as error:
         where = f"port {ports[0]} of {addresses[0]}" if len(ports) == 1 else addresses[0]
-        raise UserError(f"the ranks cannot meet at {where}: {reason(error)}") from None
+        raise UserError(f"the rendezvous of the ranks cannot listen on {where}: {reason(error)}") from None
 
 
 def rank_variables(options: Options, environ: Mapping[str, str], number: int, store: str) -> list[dict[str, str]]:

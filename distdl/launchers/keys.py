@@ -3,10 +3,11 @@
 import contextlib
 import os
 import secrets
-import stat
 from pathlib import Path
 
-from distdl.core.errors import UserError
+from distdl.core.errors import UserError, reason
+from distdl.core.opening import open_new
+from distdl.core.regular import open_regular
 from distdl.core.text import printable
 from distdl.runtime.channel import KEY_BYTES
 from distdl.runtime.launch_env import parse_key
@@ -16,31 +17,34 @@ def read_key(file: Path) -> bytes:
     """Read a key; create the file with a random one if there is none.
 
     Raises:
-        UserError: if the file has no key, or another user can read or write it.
+        UserError: if the file has no key, cannot be created, or can be read or written by another user.
     """
-    file = file.expanduser()
+    try:
+        return _read(file.expanduser())
+    except OSError as error:
+        raise UserError(f"--key-file {printable(str(file))}: {reason(error)}") from None
+
+
+def _read(file: Path) -> bytes:
     if not file.exists():
         _create(file)
-    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with os.fdopen(descriptor, encoding="ascii", errors="replace") as source:
-        state = os.fstat(descriptor)
-        if not stat.S_ISREG(state.st_mode):
-            raise UserError(f"{printable(str(file))} is not a file")
+    with open_regular(file) as source:
+        state = os.fstat(source.fileno())
         if state.st_uid != os.geteuid() or state.st_mode & 0o077:
             raise UserError(f"other users can read {printable(str(file))}, so that it is no key: use another file")
-        return parse_key(source.read(4 * KEY_BYTES).strip(), printable(str(file)))
+        text = source.read(4 * KEY_BYTES).decode("ascii", "replace").strip()
+        return parse_key(text, printable(str(file)))
 
 
 def _create(file: Path) -> None:
     """Create a file with a key, unless another host does it at the same time. It is never seen incomplete."""
     temporary = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        with os.fdopen(descriptor, "w", encoding="ascii") as sink:
-            sink.write(secrets.token_hex(KEY_BYTES) + "\n")
+        with open_new(temporary, 0o600) as sink:
+            sink.write(secrets.token_hex(KEY_BYTES).encode() + b"\n")
             sink.flush()
-            os.fsync(descriptor)
+            os.fsync(sink.fileno())
         with contextlib.suppress(FileExistsError):
             file.hardlink_to(temporary)
     finally:
-        temporary.unlink()
+        temporary.unlink(missing_ok=True)

@@ -55,7 +55,7 @@ class Members:
         return self._failed
 
     def leave(self, *, failed: bool) -> None:
-        """Tell the others that the ranks of this host have ended. The first agent then waits for the others."""
+        """Report to the others that the ranks of this host have ended. The first agent then waits for the others."""
         with contextlib.suppress(OSError):
             if failed:
                 self._store.ask("set", "failed", "")

@@ -12,6 +12,7 @@ from types import FrameType, MappingProxyType
 from typing import Any
 
 from distdl.core.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED
+from distdl.core.files import write_atomic
 from distdl.launchers import remote
 from distdl.launchers.job import Command
 from distdl.runtime.process import require_program
@@ -38,7 +39,7 @@ def run(commands: Sequence[Command]) -> int:
     for command in commands:
         require_program(command.argv[0])
         for name, text in command.files.items():
-            Path(name).write_text(text, encoding="utf-8")
+            write_atomic(Path(name), lambda sink, text=text: sink.write(text.encode()))
     reads_terminal = len(commands) == 1
     received: list[int] = []
     code = failure(watch((_start(command, reads_terminal) for command in commands), received, GENTLE))

@@ -46,16 +46,16 @@ def resolve(host: str) -> list[str]:
         UserError: if there is none.
     """
     try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        rows = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise UserError(f'the address of host "{host}" cannot be found: {reason(error)}') from None
-    return list(dict.fromkeys(str(row[4][0]) for row in found))
+    return list(dict.fromkeys(str(row[4][0]) for row in rows))
 
 
 def is_own(host: str) -> bool:
     """Whether a host name or address is one of this machine."""
-    own = {*own_addresses(), LOOPBACK}
-    return any(each in own or _is_loopback(each) for each in resolve(host))
+    addresses = own_addresses()
+    return any(each in addresses or _is_loopback(each) for each in resolve(host))
 
 
 def _is_loopback(address: str) -> bool:

@@ -108,7 +108,7 @@ class Session:
             raise AuthenticationError(f"a message of {length} bytes is longer than {MAX_MESSAGE}")
         return length
 
-    def open(self, header: bytes, message: bytes) -> bytes:
+    def unseal(self, header: bytes, message: bytes) -> bytes:
         """Return a message that the other side has sealed.
 
         Raises:

@@ -39,7 +39,7 @@ def require_program(name: str) -> None:
         UserError: if it is not on PATH.
     """
     if not shutil.which(name):
-        raise UserError(f"{printable(name)} was not found: is it installed and on PATH?")
+        raise UserError(f"{name} was not found: is it installed and on PATH?")
 
 
 class Terminated(BaseException):

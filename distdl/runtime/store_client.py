@@ -47,7 +47,7 @@ class StoreClient:
         fields = [each.encode() if isinstance(each, str) else each for each in (operation, *arguments)]
         try:
             state, *answer = unpack(self._connection().ask(pack(fields), wait_s + MARGIN_S))
-        except BaseException:  # also an interrupt: the answer to this request would be taken for the next one's
+        except BaseException:  # also an interrupt: the answer to this request would be read as the next one's
             self._local.connection = None
             raise
         if state == DONE:
@@ -108,7 +108,7 @@ class Connection:
         self._socket.settimeout(timeout_s)
         self._socket.sendall(self._session.seal(request))
         header = self._receive(HEADER.size)
-        return self._session.open(header, self._receive(self._session.length(header)))
+        return self._session.unseal(header, self._receive(self._session.length(header)))
 
     def _receive(self, size: int) -> bytes:
         data = bytearray()

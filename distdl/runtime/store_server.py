@@ -85,7 +85,7 @@ class StoreServer:
             session = await self._admit(reader, writer)
             while True:
                 header = await reader.readexactly(HEADER.size)
-                request = session.open(header, await reader.readexactly(session.length(header)))
+                request = session.unseal(header, await reader.readexactly(session.length(header)))
                 answer = await self._table.answer(unpack(request))
                 writer.write(session.seal(pack(answer)))
                 await writer.drain()

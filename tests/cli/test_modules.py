@@ -22,7 +22,7 @@ PROGRAMS: dict[str, list[tuple[str, str]]] = {
         ("--nnodes 2 true", "error: several hosts need the name of the first one"),
         ("--nnodes 2 --master-addr a true", "error: several hosts need a common key"),
         ("--nnodes 2 --node-rank 2 true", "error: --node-rank 2 is not below --nnodes 2"),
-        ("--key-file /dev/null true", "error: /dev/null is not a file"),
+        ("--key-file /dev/null true", "error: --key-file /dev/null: it is not a regular file"),
     ],
     "distdl.launchers.remote": [("", "error: usage: python -m distdl.launchers.remote COMMAND")],
     "distdl.launchers.slices": [("begun", 'error: "slurm begun" is not a command of distdl')],

@@ -143,8 +143,6 @@ ALLOWED = {
     "launchers/netns.py: open": "in a folder that root alone can write",
     "launchers/netns.py: write_text": "in a folder that root alone can write",
     "launchers/netns.py: copytree": "in a folder that root alone can write",
-    "launchers/run.py: write_text": "the hostfile of DeepSpeed in the working folder",
-    "studies/runner/process.py: open": "the log of a trial",
 }
 """Calls that write a file without distdl.core.files or distdl.core.opening, and why."""
 

@@ -142,8 +142,8 @@ def test_threads_and_the_interface_are_those_of_the_user_or_a_default() -> None:
     assert [each["OMP_NUM_THREADS"] for each in variables("--nproc-per-node=2", "true")] == ["1", "1"]
     assert "OMP_NUM_THREADS" not in variables("true")[0]
     assert variables("true")[0]["GLOO_SOCKET_IFNAME"] == "lo"
-    (own,) = variables("true", OMP_NUM_THREADS="3", GLOO_SOCKET_IFNAME="eth0")
-    assert (own["OMP_NUM_THREADS"], own["GLOO_SOCKET_IFNAME"]) == ("3", "eth0")
+    (environ,) = variables("true", OMP_NUM_THREADS="3", GLOO_SOCKET_IFNAME="eth0")
+    assert (environ["OMP_NUM_THREADS"], environ["GLOO_SOCKET_IFNAME"]) == ("3", "eth0")
 
 
 def options(*argv: str, **environ: str) -> Options:
@@ -153,9 +153,11 @@ def options(*argv: str, **environ: str) -> Options:
 def test_a_single_host_draws_a_key_and_several_need_a_common_one() -> None:
     assert options("true").key != options("true").key
     place = ("--nnodes", "2", "--master-addr", "a", "--nproc-per-node", "2")
-    own = {"DISTDL_KEY": "ab" * 32}
-    assert options(*place, "true", **own).key == options(*place, "true", **own).key
-    assert options(*place, "true", **own).key != options(*place, "false", **own).key, "another command is another job"
+    common = {"DISTDL_KEY": "ab" * 32}
+    assert options(*place, "true", **common).key == options(*place, "true", **common).key
+    assert options(*place, "true", **common).key != options(*place, "false", **common).key, (
+        "another command is another job"
+    )
     with pytest.raises(UserError, match="several hosts need a common key"):
         options(*place, "true")
     with pytest.raises(UserError, match=r"DISTDL_KEY has no key: it must be 64 hexadecimal digits"):

@@ -34,11 +34,9 @@ def test_a_file_without_a_key_is_refused(content: str) -> None:
         read_key(Path("key"))
 
 
-def test_links_folders_and_pipes_are_refused() -> None:
-    read_key(Path("key"))
-    Path("link").symlink_to("key")
+def test_folders_and_pipes_are_refused() -> None:
     Path("folder").mkdir()
     os.mkfifo("pipe", 0o600)
-    for name in ("link", "folder", "pipe", "no/folder/key"):
+    for name in ("folder", "pipe", "no/folder/key"):
         with pytest.raises((UserError, OSError)):
             read_key(Path(name))

@@ -1,4 +1,4 @@
-"""Ports of a launch: which addresses it listens on, and that they are of no use without the key."""
+"""Ports of a launch: which addresses it listens on, and that they serve only processes with the key."""
 
 import os
 import pickle
@@ -43,18 +43,18 @@ def listeners(root: psutil.Process) -> list[tuple[int, str, int]]:
 
     Reads the table of each process, because processes may be in different network namespaces.
     """
-    found = []
+    sockets = []
     for process in (root, *root.children(recursive=True)):
         folder = Path(f"/proc/{process.pid}")
-        own = {str(link.readlink()) for link in (folder / "fd").iterdir() if link.is_symlink()}
+        inodes = {str(link.readlink()) for link in (folder / "fd").iterdir() if link.is_symlink()}
         for name, size in (("tcp", 4), ("tcp6", 16)):
             for line in (folder / "net" / name).read_text().splitlines()[1:]:
                 _, local, _, state, *rest = line.split()
-                if state == LISTEN and f"socket:[{rest[5]}]" in own:
+                if state == LISTEN and f"socket:[{rest[5]}]" in inodes:
                     text, port = local.split(":")
-                    words = [bytes.fromhex(text[place : place + 8])[::-1] for place in range(0, 2 * size, 8)]
-                    found.append((process.pid, _address(b"".join(words)), int(port, 16)))
-    return found
+                    parts = [bytes.fromhex(text[place : place + 8])[::-1] for place in range(0, 2 * size, 8)]
+                    sockets.append((process.pid, _address(b"".join(parts)), int(port, 16)))
+    return sockets
 
 
 def _address(data: bytes) -> str:
@@ -62,10 +62,13 @@ def _address(data: bytes) -> str:
 
 
 def test_listeners_are_found() -> None:
-    with socket.create_server(("0.0.0.0", 0)) as wide, socket.create_server(("::1", 0), family=socket.AF_INET6) as own:
-        found = listeners(psutil.Process())
-        assert (os.getpid(), "0.0.0.0", wide.getsockname()[1]) in found
-        assert (os.getpid(), "::1", own.getsockname()[1]) in found
+    with (
+        socket.create_server(("0.0.0.0", 0)) as wide,
+        socket.create_server(("::1", 0), family=socket.AF_INET6) as local,
+    ):
+        sockets = listeners(psutil.Process())
+        assert (os.getpid(), "0.0.0.0", wide.getsockname()[1]) in sockets
+        assert (os.getpid(), "::1", six.getsockname()[1]) in sockets
 
 
 class Planted:
@@ -106,19 +109,19 @@ def send(port: int, data: bytes) -> None:
 @pytest.mark.parametrize("strategy", ["ddp", pytest.param("ps", marks=pytest.mark.slow)])
 def test_a_launch_on_one_host_listens_on_the_loopback_address_and_serves_nobody_without_the_key(strategy: str) -> None:
     with running([*LAUNCH, "--nproc", "2", "--", *TRAINING, "--strategy", strategy]) as process:
-        found = listeners(process)
-        assert found
-        assert {address for _, address, _ in found} == {"127.0.0.1"}
+        sockets = listeners(process)
+        assert sockets
+        assert {address for _, address, _ in sockets} == {"127.0.0.1"}
         planted = pickle.dumps(Planted())
-        (store,) = [port for pid, _, port in found if "distdl.launchers.agent" in psutil.Process(pid).cmdline()]
+        (store,) = [port for pid, _, port in sockets if "distdl.launchers.agent" in psutil.Process(pid).cmdline()]
         assert use_torchs_store(store, planted) != 0
         with pytest.raises(OSError):
             Connection(bytes(32), "127.0.0.1", store)
-        for _, _, port in found:
+        for _, _, port in sockets:
             for data in (planted, b"GET / HTTP/1.0\r\n\r\n", bytes(100), b"\xff" * 100):
                 send(port, data)
-        before = step_of(Path("run"))
-        wait_for(lambda: step_of(Path("run")) > before, 60, "a step after the attacks")
+        step = step_of(Path("run"))
+        wait_for(lambda: step_of(Path("run")) > step, 60, "a step after the attacks")
         assert not Path("ran").exists()
         texts = [" ".join(each.cmdline()) for each in (process, *process.children(recursive=True))]
         keys = {each.environ().get("DISTDL_KEY") for each in process.children(recursive=True)} - {None}

@@ -25,8 +25,8 @@ def test_a_name_for_the_loopback_address_is_extended_by_the_interfaces(
     monkeypatch: pytest.MonkeyPatch, alias: list[str]
 ) -> None:
     monkeypatch.setattr(addresses, "resolve", lambda host: alias)
-    found = {"ib0": ["10.1.2.3"], "": ["10.9.9.9"]}
-    monkeypatch.setattr(addresses, "own_addresses", found.__getitem__)
+    chosen = {"ib0": ["10.1.2.3"], "": ["10.9.9.9"]}
+    monkeypatch.setattr(addresses, "own_addresses", chosen.__getitem__)
     assert listening_addresses("node01", "ib0", alone=False) == [*alias, "10.1.2.3"]
     assert listening_addresses("node01", alone=False) == [*alias, "10.9.9.9"]
 
@@ -40,8 +40,8 @@ def test_a_host_that_others_cannot_reach_is_named(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_wildcard_address_is_never_used() -> None:
-    for found in (own_addresses(), own_addresses("lo"), own_addresses("no-such-interface")):
-        assert not {"0.0.0.0", "::", "127.0.0.1", "::1"} & set(found)
+    for chosen in (own_addresses(), own_addresses("lo"), own_addresses("no-such-interface")):
+        assert not {"0.0.0.0", "::", "127.0.0.1", "::1"} & set(chosen)
     assert own_addresses("lo") == own_addresses("no-such-interface") == []
     known = {row.address for rows in psutil.net_if_addrs().values() for row in rows}
     assert set(own_addresses()) <= known

@@ -51,8 +51,8 @@ def test_sides_with_the_same_key_accept_each_other() -> None:
     server.check_proof(client.proof())
     client.check_proof(server.proof())
     for message in (b"", b"a", b"a" * 10_000):
-        assert server.open(*split(client.seal(message))) == message
-        assert client.open(*split(server.seal(message))) == message
+        assert server.unseal(*split(client.seal(message))) == message
+        assert client.unseal(*split(server.seal(message))) == message
 
 
 def test_a_side_without_the_key_proves_nothing() -> None:
@@ -78,7 +78,7 @@ def test_altered_repeated_reordered_and_returned_messages_are_refused() -> None:
     def refused(change) -> None:
         client, server = connected(key, key)
         with pytest.raises(AuthenticationError, match="altered"):
-            server.open(*split(change(client, server)))
+            server.unseal(*split(change(client, server)))
 
     refused(lambda client, server: client.seal(b"set a 1")[:-1] + b"2")
     refused(lambda client, server: [client.seal(b"first"), client.seal(b"second")][1])
@@ -86,9 +86,9 @@ def test_altered_repeated_reordered_and_returned_messages_are_refused() -> None:
 
     client, server = connected(key, key)
     sealed = client.seal(b"once")
-    server.open(*split(sealed))
+    server.unseal(*split(sealed))
     with pytest.raises(AuthenticationError, match="altered"):
-        server.open(*split(sealed))
+        server.unseal(*split(sealed))
 
 
 def test_lengths_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

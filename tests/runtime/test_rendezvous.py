@@ -103,6 +103,6 @@ def test_a_training_at_torchs_store_has_one_warning(tmp_path: Path, strategy: st
     job = Ranks(["--max-steps", "2", "--strategy", strategy, "--out", str(tmp_path / "a"), *QUIET], places=places)
     assert job.wait() == [0, 0], job.text
     assert job.text.count(OPEN) == 1 and f"warning: port {port} {OPEN}" in job.text
-    own = Ranks(["--max-steps", "2", "--strategy", strategy, "--out", str(tmp_path / "b"), *QUIET], ranks=2)
-    assert own.wait() == [0, 0], own.text
-    assert OPEN not in own.text
+    keyed = Ranks(["--max-steps", "2", "--strategy", strategy, "--out", str(tmp_path / "b"), *QUIET], ranks=2)
+    assert keyed.wait() == [0, 0], keyed.text
+    assert OPEN not in keyed.text

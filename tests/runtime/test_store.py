@@ -53,8 +53,8 @@ OPERATIONS: dict[str, Callable[[dist.Store], object]] = {
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_operations_have_the_results_of_torchs_store(server: StoreServer, operation: str) -> None:
-    theirs = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    assert OPERATIONS[operation](client(server)) == OPERATIONS[operation](theirs)
+    torch_store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    assert OPERATIONS[operation](client(server)) == OPERATIONS[operation](torch_store)
 
 
 def test_keys_can_be_listed_and_counted(server: StoreServer) -> None:

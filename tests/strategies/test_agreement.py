@@ -53,10 +53,10 @@ def test_versions_and_data_are_compared() -> None:
 def test_a_rank_of_another_user_or_run_is_named() -> None:
     """torchrun's ranks of two people may connect to each other."""
     dataset = load(DataConfig())
-    mine, other = (facts(Config(out=Path(name)), "ddp", dataset) for name in ("mine", "other"))
-    assert "out is mine on rank 0, other on rank 1;" in difference([mine, other])
+    first, other = (facts(Config(out=Path(name)), "ddp", dataset) for name in ("first", "other"))
+    assert "out is first on rank 0, other on rank 1;" in difference([first, other])
     owner = pwd.getpwuid(os.getuid()).pw_name
-    assert f"user is {owner} on rank 0, mallory on rank 1;" in difference([mine, mine | {"user": "mallory"}])
+    assert f"user is {owner} on rank 0, mallory on rank 1;" in difference([first, first | {"user": "mallory"}])
 
 
 @pytest.mark.world_size(3)

@@ -13,6 +13,7 @@ import psutil
 
 from distdl.core import hosts
 from distdl.core.errors import UserError
+from distdl.core.opening import open_to_append
 from distdl.launchers import netns
 from distdl.launchers.commands import agent, horovodrun
 from distdl.launchers.job import Job, arguments, bin_folder
@@ -79,7 +80,7 @@ def start(trial: Trial, folder: Path, share: HostShare, lock: int) -> subprocess
     target = [str(folder)] if trial.call != TRAIN else ["--", *command(trial, folder)]
     cores = ",".join(map(str, cores_of(trial, share)))
     argv = [sys.executable, "-P", "-m", "distdl.studies.runner.trial_process", str(os.getpid()), cores, *target]
-    with (folder / LOG).open("ab") as log:
+    with open_to_append(folder / LOG) as log:
         return subprocess.Popen(
             argv,
             env=trial_environment(os.environ, folder, share),
