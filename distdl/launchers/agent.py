@@ -4,8 +4,8 @@
     python -m distdl.launchers.agent --nnodes 2 --master-addr node01 --key-file KEY --nproc-per-node 4 -m distdl.train
 
 The options are torchrun's. The rendezvous of the ranks is a store that only processes with the key of the job can use.
-The agent of the first host serves it, on the loopback address if there is one host, else on the addresses of the name in
---master-addr.
+The agent of the first host serves it, on the loopback address if there is one host, else on the addresses of the name
+in --master-addr.
 """
 
 from distdl.runtime.interrupts import Importing

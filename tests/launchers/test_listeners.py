@@ -64,7 +64,7 @@ def _address(data: bytes) -> str:
 def test_listeners_are_found() -> None:
     with (
         socket.create_server(("0.0.0.0", 0)) as wide,
-        socket.create_server(("::1", 0), family=socket.AF_INET6) as local,
+        socket.create_server(("::1", 0), family=socket.AF_INET6) as six,
     ):
         sockets = listeners(psutil.Process())
         assert (os.getpid(), "0.0.0.0", wide.getsockname()[1]) in sockets
