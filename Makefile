@@ -2,21 +2,26 @@
 # make test       run the tests, in minutes;  make test-all adds the slow tests
 # make lint       ruff, import-linter, codespell, tools/plain_english.py, pyright;  make format fixes what ruff can fix
 # make docs       build the site in build/site;  make gallery runs each study's quick version: build/gallery
+# make hashes     write the SHA-256 of the files of all pinned versions, after a version was changed
 
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-UV     := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt
+# uv verifies the SHA-256 of each file of a version in constraints.txt, also of those that build distdl.
+UV     := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt \
+          --build-constraint constraints.txt
+PINNED := constraints.txt containers/uv.txt containers/horovod/tools.txt .github/tools.txt
 NPROC  ?= 2
 
-.PHONY: train test test-slow test-all lint format docs gallery doctor clean
+.PHONY: train test test-slow test-all lint format docs gallery hashes doctor clean
 
 train: $(VENV)/.train
 	$(BIN)/distdl launch --nproc $(NPROC) -- --profile digits $(ARGS)
 
-$(BIN)/uv:
+$(BIN)/uv: containers/uv.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check uv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement containers/uv.txt
+	touch $@
 
 # distdl/__init__.py states the version, which the installed metadata must repeat.
 $(VENV)/.train: $(BIN)/uv setup.py constraints.txt distdl/__init__.py
@@ -70,6 +75,13 @@ docs: $(VENV)/.tools
 
 gallery: $(VENV)/.test
 	$(BIN)/python docs/gallery.py build/gallery $(ARGS)
+
+hashes: $(BIN)/uv
+	for file in $(PINNED); do \
+	    { grep '^#' $$file; sed -e '/--hash/d' -e 's/ \\$$//' $$file | \
+	        $(BIN)/uv pip compile --quiet --no-deps --generate-hashes --no-header --no-annotate --universal \
+	            --python-version 3.11 -; } > $$file.new && mv $$file.new $$file || exit 1; \
+	done
 
 doctor: $(VENV)/.train
 	$(BIN)/distdl doctor

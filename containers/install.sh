@@ -5,7 +5,7 @@
 #                                            and Horovod built for its PyTorch
 #     containers/install.sh run              system packages of that environment, and an unprivileged user
 #
-# HOROVOD_GPU_OPERATIONS=NCCL builds Horovod for GPUs, in an image that has the CUDA toolkit. If your network has its own
+# DISTDL_MORE names further packages, and HOROVOD_GPU_OPERATIONS=NCCL builds Horovod for GPUs, in an image that has the CUDA toolkit. If your network has its own
 # certificate authority, set PIP_CERT and SSL_CERT_FILE.
 set -eu
 
@@ -16,15 +16,25 @@ packages() {
     rm -rf /var/lib/apt/lists/*
 }
 
+# uv verifies the SHA-256 of each file of a version in constraints.txt. It reads the variables below instead of pip's.
+pip_install() {
+    [ -z "${PIP_INDEX_URL:-}" ] || export UV_DEFAULT_INDEX="$PIP_INDEX_URL"
+    [ -z "${PIP_EXTRA_INDEX_URL:-}" ] || export UV_INDEX="$PIP_EXTRA_INDEX_URL"
+    [ -z "${PIP_CERT:-}" ] || export SSL_CERT_FILE="$PIP_CERT"
+    /opt/distdl/bin/uv pip install --quiet --no-cache --python /opt/distdl/bin/python \
+        --constraint "$source/constraints.txt" "$@"
+}
+
 case ${1:-} in
 build)
     source=$2
     packages ca-certificates python3 python3-venv python3-dev g++ make patch libopenmpi-dev openmpi-bin
     python3 -m venv /opt/distdl
-    /opt/distdl/bin/pip install --quiet --constraint "$source/constraints.txt" "$source${DISTDL_EXTRAS-[deepspeed,large-batch,tensorboard]}"
+    /opt/distdl/bin/pip install --quiet --require-hashes --requirement "$source/containers/uv.txt"
+    pip_install --build-constraint "$source/constraints.txt" "$source${DISTDL_EXTRAS-[deepspeed,large-batch,tensorboard]}"
     export XDG_CACHE_HOME="${XDG_CACHE_HOME:-/tmp/cache}"
     wheel=$("$source/containers/horovod/build.sh" /opt/distdl/bin/python | tail -n 1)
-    /opt/distdl/bin/pip install --quiet --constraint "$source/constraints.txt" "$wheel"
+    pip_install "$wheel" ${DISTDL_MORE:-}
     cp -r "$source/benchmarks" "$source/launch" /opt/distdl/
     rm -rf /tmp/cache
     ;;

@@ -35,7 +35,7 @@ buildah() {
 
 if [ ! -e "$base" ]; then
     say "base image: Debian $suite by debootstrap"
-    debootstrap --variant=minbase "$suite" "$work/base" http://deb.debian.org/debian >"$work/debootstrap.log" ||
+    debootstrap --force-check-gpg --variant=minbase "$suite" "$work/base" https://deb.debian.org/debian >"$work/debootstrap.log" ||
         { tail "$work/debootstrap.log" >&2; exit 1; }
     tar -C "$work/base" -cf "$base.part" . && mv "$base.part" "$base"
     rm -rf "$work/base"

@@ -25,7 +25,7 @@ case "$*" in *"serial and not slow"*) echo serial; exit {serial};; *) echo paral
 def test_serial_part_runs_after_a_failure_of_the_parallel_part(parallel: int, serial: int, fails: int) -> None:
     make = needs("make", program="make")
     shutil.copy(MAKEFILE, "Makefile")
-    sources = ["setup.py", "constraints.txt", "distdl/__init__.py", "containers/horovod/build.sh"]
+    sources = ["setup.py", "constraints.txt", "distdl/__init__.py", "containers/horovod/build.sh", "containers/uv.txt"]
     for name in [
         *sources,
         ".venv/bin/uv",

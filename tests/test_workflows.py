@@ -21,15 +21,23 @@ def steps(workflow: Path) -> list[dict[str, Any]]:
 
 
 def test_workflows_are_found() -> None:
-    assert {workflow.stem for workflow in WORKFLOWS} == {"lint", "tests", "wheel", "docs", "gallery", "release"}
+    assert {workflow.stem for workflow in WORKFLOWS} == {
+        "lint",
+        "tests",
+        "wheel",
+        "docs",
+        "gallery",
+        "release",
+        "audit",
+    }
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
 def test_steps_are_valid(workflow: Path) -> None:
-    """Shell text parses, targets of make exist, and each action is pinned to a version."""
+    """Shell text parses, targets of make exist, and each action is pinned to a commit."""
     for step in steps(workflow):
         if "uses" in step:
-            assert re.search(r"@(v\d+|release/v\d+)$", step["uses"]), step["uses"]
+            assert re.search(r"@[0-9a-f]{40}$", step["uses"]), step["uses"]
         else:
             script = re.sub(r"\$\{\{.*?\}\}", "x", step["run"])
             parsed = subprocess.run(["sh", "-n"], input=script, capture_output=True, text=True)
@@ -37,6 +45,18 @@ def test_steps_are_valid(workflow: Path) -> None:
             for target in re.findall(r"^\s*make (\S+)", step["run"], re.MULTILINE):
                 dry_run = subprocess.run(["make", "-n", "-C", ROOT, target], capture_output=True, text=True)
                 assert dry_run.returncode == 0, dry_run.stderr
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_workflow_may_only_read_and_states_the_version_of_each_action(workflow: Path) -> None:
+    """A job that needs more, to publish, states it itself."""
+    text = workflow.read_text(encoding="utf-8")
+    assert yaml.safe_load(text)["permissions"] == {"contents": "read"}
+    commits: dict[str, set[str]] = {}
+    for action, commit in re.findall(r"uses: ([\w-]+/[\w-]+)@(.*)$", text, re.MULTILINE):
+        assert re.fullmatch(r"[0-9a-f]{40} # v\d+\.\d+\.\d+", commit), f"{action}@{commit}"
+        commits.setdefault(action, set()).add(commit)
+    assert all(len(versions) == 1 for versions in commits.values())
 
 
 def test_the_oldest_pytorch_is_the_one_of_setup_py() -> None:

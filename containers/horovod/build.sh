@@ -18,7 +18,6 @@ set -eu
 
 VERSION=0.28.1
 SHA256=92a43f5a94c43907a56805bad15f19700c62ffc83b7ca483f9e104e229f67ef0
-TOOLS='cmake==3.31.* ninja wheel setuptools packaging cffi cloudpickle psutil pyyaml'
 
 here=$(cd "$(dirname "$0")" && pwd)
 python=${1:-python3}
@@ -82,8 +81,7 @@ logged() { "$@" >>"$log" 2>&1 || { tail -n 40 "$log" >&2; fail "failed: $* (whol
 
 logged "$python" -m venv "$work/env"
 build=$work/env/bin/python
-# shellcheck disable=SC2086 # TOOLS is a list
-logged "$build" -m pip install $TOOLS
+logged "$build" -m pip install --no-deps --require-hashes --requirement "$here/tools.txt"
 # PyTorch is imported from the target environment, after the tools in sys.path; it is added once pip has installed these.
 echo "$site" >"$("$build" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/pytorch.pth"
 

@@ -34,7 +34,7 @@ COMMON = {"root", "user", "localhost", "none", "train", "data", "true", "false",
 LINES = 1000
 """Number of lines of a telemetry file in which host names are looked up; each file has the rows of one host."""
 T = TypeVar("T")
-Name = tuple[str, str]
+Identity = tuple[str, str]
 """A text, and its kind."""
 
 
@@ -83,7 +83,7 @@ def _changed(value: Any, cleaned: Callable[[str], str]) -> Any:
     return type(value)(_changed(each, cleaned) for each in value) if isinstance(value, list | tuple) else value
 
 
-def _names(folders: Sequence[Path]) -> Iterator[Name]:
+def _names(folders: Sequence[Path]) -> Iterator[Identity]:
     """Texts that may identify someone."""
     yield from _hosts([platform.node()])
     with contextlib.suppress(KeyError, OSError):  # a user without a name
@@ -117,7 +117,7 @@ def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
             yield from _texts(each, key)
 
 
-def _of_value(key: str, text: str) -> Iterator[Name]:
+def _of_value(key: str, text: str) -> Iterator[Identity]:
     kind = next((kind for kind, keys in KEYS.items() if re.search(keys, key, re.IGNORECASE)), "")
     if kind == HOST:
         yield from _hosts([text])
@@ -127,7 +127,7 @@ def _of_value(key: str, text: str) -> Iterator[Name]:
         yield from _of_path(text.partition("=")[2] if text.startswith("--") and "=" in text else text)
 
 
-def _of_path(text: str) -> Iterator[Name]:
+def _of_path(text: str) -> Iterator[Identity]:
     yield from _rare(text, PATH)
     for match in HOME.finditer(text):
         yield from _rare(match[1], USER)
@@ -142,7 +142,7 @@ def _hosts_of(file: Path) -> Iterator[str]:
                 yield host
 
 
-def _hosts(names: Iterable[str]) -> Iterator[Name]:
+def _hosts(names: Iterable[str]) -> Iterator[Identity]:
     """Host names and lists of them in Slurm's form, also without their domain."""
     for name in names:
         expanded = [name]
@@ -153,6 +153,6 @@ def _hosts(names: Iterable[str]) -> Iterator[Name]:
             yield from _rare(host.partition(".")[0], HOST)
 
 
-def _rare(text: str, kind: str) -> Iterator[Name]:
+def _rare(text: str, kind: str) -> Iterator[Identity]:
     if len(text) > 1 and not text.isdigit() and text.lower() not in COMMON:
         yield text, kind

@@ -32,7 +32,7 @@ LONG = "=" + "\x1b[8m" * 2500
 TEXT = f"={ESCAPES}[bold]x[/x]\u202e\u2028\ud800\uffff\0\n</text><script>alert(1)</script>"
 """A text in a JSON file."""
 
-# NAME stands for the name; the other words are made by `places`.
+# NAME stands for the name; the others are made by `places`.
 COMMANDS: dict[str, list[str]] = {
     "train": [
         "--profile NAME",
@@ -105,8 +105,8 @@ COMMANDS: dict[str, list[str]] = {
     "doctor": ["NAME"],
 }
 """Arguments by verb."""
-CASES = [(verb, words) for verb, rows in COMMANDS.items() for words in rows]
-LONG_CASES = [(verb, words) for verb, words in CASES if "/NAME" not in words and "NAME" in words]
+CASES = [(verb, arguments) for verb, rows in COMMANDS.items() for arguments in rows]
+LONG_CASES = [(verb, arguments) for verb, arguments in CASES if "/NAME" not in arguments and "NAME" in arguments]
 IN_ONE_PROCESS = """
 import json, os, sys
 from distdl.cli.__main__ import main
@@ -172,10 +172,10 @@ def _with_text(value: Any) -> Any:
     return [_with_text(each) for each in value] if isinstance(value, list) else value
 
 
-def argv(verb: str, words: str, name: str) -> list[str]:
+def argv(verb: str, arguments: str, name: str) -> list[str]:
     paths = {"RUN": f"run{NAME}", "OTHER": f"other{NAME}", "STUDY": f"study{NAME}", "SET": f"./set{NAME}"}
     paths |= {"SPEEDS": f"speeds{NAME}.csv", "LOSSES": f"losses{NAME}.csv"}
-    rest = [paths.get(word) or word.replace("RUN/", f"run{NAME}/").replace("NAME", name) for word in words.split()]
+    rest = [paths.get(word) or word.replace("RUN/", f"run{NAME}/").replace("NAME", name) for word in arguments.split()]
     return [*verb.split(), *rest]
 
 
@@ -202,22 +202,22 @@ def _parts(stream: bytes) -> Iterator[tuple[str, bytes]]:
 
 def problems(results: list[tuple[str, bytes]], cases: list[tuple[str, str]]) -> list[str]:
     """A sentence per command that ended in another way, or printed something else than text."""
-    found = []
-    for (code, output), (verb, words) in zip(results, cases, strict=True):
+    problem_list = []
+    for (code, output), (verb, arguments) in zip(results, cases, strict=True):
         try:
             text = output.decode()
         except UnicodeDecodeError as error:
-            found.append(f"{verb} {words}: {error}")
+            problem_list.append(f"{verb} {arguments}: {error}")
             continue
         if code not in ("0", "1", "2", "3"):  # 3: slurm end, no further slice
-            found.append(f"{verb} {words}: {code}")
+            problem_list.append(f"{verb} {arguments}: {code}")
         if odd := {char for char in text if not char.isprintable() and char not in "\n\r"}:
-            found.append(f"{verb} {words}: {odd} in {text[-300:]!r}")
+            problem_list.append(f"{verb} {arguments}: {odd} in {text[-300:]!r}")
         if "Traceback" in text:
-            found.append(f"{verb} {words}: {text[-300:]!r}")
+            problem_list.append(f"{verb} {arguments}: {text[-300:]!r}")
         if code == "2" and not (text.startswith(("error: ", "warning: ")) or "\nerror: " in text):
-            found.append(f"{verb} {words}: no error line in {text[-300:]!r}")
-    return found
+            problem_list.append(f"{verb} {arguments}: no error line in {text[-300:]!r}")
+    return problem_list
 
 
 def test_a_name_of_a_file_is_printed_escaped(places: Path) -> None:

@@ -80,12 +80,12 @@ PRINTS = {
 
 def test_foreign_text_is_printed_through_one_function() -> None:
     package = ROOT / "distdl"
-    found = {
+    printing = {
         str(file.relative_to(package))
         for file in package.rglob("*.py")
         for call in ast.walk(ast.parse(file.read_bytes()))
         if isinstance(call, ast.Call) and ast.unparse(call.func) in ("print", "sys.stdout.write", "sys.stderr.write")
         if not (call.args and re.match(r"(json|json_\w+)\.dumps\(|_as_json\(|text$", ast.unparse(call.args[0])))
     }
-    assert found - PRINTS.keys() == set(), "use distdl.core.text.print_line or PlainConsole"
-    assert PRINTS.keys() - found == set(), "no longer needed"
+    assert printing - PRINTS.keys() == set(), "use distdl.core.text.print_line or PlainConsole"
+    assert PRINTS.keys() - printing == set(), "no longer needed"

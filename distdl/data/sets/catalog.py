@@ -124,7 +124,7 @@ SETS: dict[str, Source] = {
         read=lambda folder, config: _idx(folder, CLOTHES),
         folders=("FashionMNIST/raw", "fashion-mnist/raw", "FashionMNIST", "fashion-mnist"),
         files=tuple(
-            (f"http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/{name}-ubyte.gz", md5)
+            (f"https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/{name}-ubyte.gz", md5)
             for name, md5 in zip(
                 IDX_FILES,
                 (
