@@ -57,10 +57,9 @@ def read_regular(file: Path | str, limit: int = LARGEST_BYTES) -> bytes:
         OSError: as `open_regular`, or the file has more than `limit` bytes.
     """
     with open_regular(file) as source:
-        content = source.read(limit + 1)
-    if len(content) > limit:
-        raise OSError(errno.EFBIG, f"it has more than {limit:,} bytes", str(file))
-    return content
+        if os.fstat(source.fileno()).st_size > limit:
+            raise OSError(errno.EFBIG, f"it has more than {limit:,} bytes", str(file))
+        return source.read()
 
 
 def _without_waiting(path: str, flags: int) -> int:

@@ -14,7 +14,7 @@ from distdl.core.regular import LARGEST_BYTES, read_regular
 
 LARGEST_TOML = 2**24
 """Maximum size of a TOML file in bytes: a profile has some thousand."""
-LONGEST_INTEGER = 1024
+LONGEST_INTEGER = 8192
 """Maximum number of bits of an integer in a TOML file. Python cannot print one of 4,300 decimal digits, but TOML may
 state it in hexadecimal digits."""
 

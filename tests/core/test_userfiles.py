@@ -104,10 +104,10 @@ def test_the_error_for_an_empty_fit_states_that_the_fit_was_refused(tmp_path: Pa
         predict.load(tmp_path / "speed.json")
 
 
-@pytest.mark.parametrize("number", ["0x" + "f" * 100_000, "0b" + "1" * 5000, "-0o7"[1:] + "7" * 3000])
+@pytest.mark.parametrize("number", ["0x" + "f" * 100_000, "0b" + "1" * 9000, "-0o7"[1:] + "7" * 3000])
 def test_an_integer_that_python_cannot_print_is_refused(number: str, tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text(f"a = [1, {{b = {number}}}]\n")
-    with pytest.raises(UserError, match=r"a\.toml is not TOML: ValueError: an integer has more than 1,024 bits"):
+    with pytest.raises(UserError, match=r"a\.toml is not TOML: ValueError: an integer has more than 8,192 bits"):
         read_toml(tmp_path / "a.toml")
 
 

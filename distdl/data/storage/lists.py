@@ -12,6 +12,8 @@ from distdl.core.text import name as shown
 PRUNED = "BACKGROUND"
 """Start of the name of a folder of Caltech-101 with arbitrary images, which is not a class."""
 EXPECTED = "a list has one CLASS/FILE on each line, in UTF-8"
+LARGEST_BYTES = 2**31
+"""Maximum size of a list: that of ImageNet-21k's 14 million images has 400 MB."""
 BOM = b"\xef\xbb\xbf"
 LINE_END = re.compile(r"\r\n|\n|\r")
 """Line ends of text files. str.splitlines() also splits at characters that a file name may contain, such as U+2028."""
@@ -55,7 +57,7 @@ def names_files(path: Path, bases: list[Path]) -> bool:
         UserError: the file cannot be read.
     """
     try:
-        text = read_regular(path).removeprefix(BOM).decode("utf-8", "surrogateescape")
+        text = read_regular(path, LARGEST_BYTES).removeprefix(BOM).decode("utf-8", "surrogateescape")
     except OSError as error:
         raise UserError(f"{path} cannot be read: {reason(error)}") from None
     lines = {line.strip().replace("\\", "/") for line in LINE_END.split(text)}
@@ -74,7 +76,7 @@ def _first_field(line: str) -> str:
 def _lines(path: Path) -> list[tuple[int, str]]:
     """Return number and file name of each line that is not blank, with "/" as separator."""
     try:
-        data = read_regular(path)
+        data = read_regular(path, LARGEST_BYTES)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {reason(error)}") from None
     data = data.removeprefix(BOM)
