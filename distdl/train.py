@@ -8,6 +8,7 @@ with Importing():
 __all__ = ["main"]
 
 if __name__ == "__main__":
-    from distdl.runtime.process import exit_process, with_torchelastic_record
+    from distdl.runtime.process import escape_tracebacks, exit_process, with_torchelastic_record
 
+    escape_tracebacks()
     exit_process(with_torchelastic_record(main)())

@@ -14,7 +14,7 @@ with Importing():
 
     from distdl.cli.arguments import HELP, parse, take_flag
     from distdl.core.errors import EXIT_DONE, UserError, nearest
-    from distdl.runtime.process import exit_process, run_command
+    from distdl.runtime.process import escape_tracebacks, exit_process, run_command
     from distdl.runtime.signals import restored_signals
 
 
@@ -70,6 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: without it, the arguments of this process, which then exits.
     """
     if argv is None:
+        escape_tracebacks()
         return _main(sys.argv[1:])
     with restored_signals():
         return _main(argv)

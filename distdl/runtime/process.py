@@ -11,7 +11,9 @@ import shutil
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable
+from types import TracebackType
 from typing import NoReturn
 
 from distdl.core.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, EXIT_USER, Failure, UserError, reason, shortened
@@ -83,6 +85,16 @@ def run_command(command: Callable[[], int], *, debug: bool = False, rank: int = 
         line = f"rank {rank}: {line}"
     print_line(f"error: {line}", to_stderr=True)
     return code
+
+
+def escape_tracebacks() -> None:
+    """Escape foreign text in the traceback of an exception that ends this process (a bug, or any with --debug)."""
+    sys.excepthook = _print_escaped
+
+
+def _print_escaped(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    for line in "".join(traceback.format_exception(kind, error, trace)).rstrip("\n").split("\n"):
+        print_line(line, to_stderr=True)
 
 
 def _line_and_code(error: Exception) -> tuple[str, int]:

@@ -164,3 +164,14 @@ def test_a_rank_of_torchrun_prepares_itself_before_torch_is_imported(tmp_path) -
     done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True)
     assert done.returncode == 75, done.stderr
     assert "stopped cleanly" in (tmp_path / "error.json").read_text()
+
+
+@pytest.mark.parametrize("command", [["distdl.cli", "report"], ["distdl.train", "--profile"]], ids=["distdl", "rank"])
+def test_foreign_text_in_a_traceback_is_escaped(command: list[str]) -> None:
+    name = "./a\x1b]0;T\x07[bold]\u202e\n\udce9.toml"
+    argv = [sys.executable, "-m", *command, name, "--debug"]
+    done = subprocess.run(argv, capture_output=True)
+    assert done.returncode == 1
+    text = done.stderr.decode()
+    assert text.startswith("Traceback ") and r"a\x1b]0;T\x07[bold]\u202e" in text
+    assert not {char for char in text if not char.isprintable() and char != "\n"}
