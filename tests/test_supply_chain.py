@@ -1,4 +1,4 @@
-"""What make, the images and the workflows install is pinned with hashes, and what is downloaded uses HTTPS."""
+"""All that make, the images and the workflows install is pinned with hashes, and downloads use HTTPS."""
 
 import os
 import re
