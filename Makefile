@@ -13,7 +13,7 @@ UV     := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/pytho
 PINNED := constraints.txt containers/uv.txt containers/horovod/tools.txt .github/tools.txt
 NPROC  ?= 2
 
-.PHONY: train test test-slow test-all lint format docs gallery hashes doctor clean
+.PHONY: train test test-slow test-all lint format docs gallery hashes mutants doctor clean
 
 train: $(VENV)/.train
 	$(BIN)/distdl launch --nproc $(NPROC) -- --profile digits $(ARGS)
@@ -82,6 +82,12 @@ hashes: $(BIN)/uv
 	        $(BIN)/uv pip compile --quiet --no-deps --generate-hashes --no-header --no-annotate --universal \
 	            --python-version 3.11 -; } > $$file.new && mv $$file.new $$file || exit 1; \
 	done
+
+# Hours: the tests run once for each of 300 changes of the core. A second start continues.
+mutants: $(VENV)/.test
+	mkdir -p build
+	$(BIN)/python -m tools.mutants run build/mutants.jsonl $(ARGS)
+	$(BIN)/python -m tools.mutants report build/mutants.jsonl
 
 doctor: $(VENV)/.train
 	$(BIN)/distdl doctor

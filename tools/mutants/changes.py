@@ -44,16 +44,17 @@ class Mutant:
     """Path in the repository."""
     line: int
     kind: str
-    before: str
-    """The changed code, with single spaces."""
-    after: str
+    code: str
+    """The code of the place, with single spaces."""
+    changed: str
+    """The code that replaces it."""
     start: int
     end: int
     """The place in the bytes of the file."""
 
     def apply(self, data: bytes) -> bytes:
         """The bytes of the file with the change."""
-        return data[: self.start] + self.after.encode() + data[self.end :]
+        return data[: self.start] + self.changed.encode() + data[self.end :]
 
 
 def mutants_of(file: Path, root: Path) -> Iterator[Mutant]:
@@ -63,15 +64,15 @@ def mutants_of(file: Path, root: Path) -> Iterator[Mutant]:
     for line in data.splitlines(keepends=True):
         starts.append(starts[-1] + len(line))
     for node in _running(ast.parse(data)):
-        for place, kind, after in CHANGES.get(type(node), _none)(node):
+        for place, kind, changed in CHANGES.get(type(node), _none)(node):
             start = starts[place.lineno - 1] + place.col_offset
             end = starts[place.end_lineno - 1] + place.end_col_offset
             yield Mutant(
                 file=file.relative_to(root).as_posix(),
                 line=place.lineno,
                 kind=kind,
-                before=" ".join(data[start:end].decode().split()),
-                after=after,
+                code=" ".join(data[start:end].decode().split()),
+                changed=changed,
                 start=start,
                 end=end,
             )
@@ -104,8 +105,8 @@ def _none(node: ast.AST) -> Iterator[Change]:
 def _comparison(node: ast.Compare) -> Iterator[Change]:
     for index, operator in enumerate(node.ops):
         if other := COMPARISONS.get(type(operator)):
-            changed = [*node.ops[:index], other(), *node.ops[index + 1 :]]
-            yield node, "comparison", _replaced(node, ops=changed)
+            operators = [*node.ops[:index], other(), *node.ops[index + 1 :]]
+            yield node, "comparison", _replaced(node, ops=operators)
 
 
 def _arithmetic(node: ast.BinOp) -> Iterator[Change]:

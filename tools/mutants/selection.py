@@ -1,4 +1,4 @@
-"""Which tests can notice a change of a module, and whether one of them does."""
+"""Tests that can notice a change of a module, and the first of them that does."""
 
 import ast
 import os
@@ -23,26 +23,26 @@ def stages(file: str, root: Path) -> Iterator[list[str]]:
     path = Path(file).relative_to("distdl")
     module = ".".join(Path(file).with_suffix("").parts)
     seen: set[Path] = set()
-    for found in (
+    for candidates in (
         [tests / path.with_name(f"test_{path.name}")],
         [each for each in sorted(tests.rglob("test_*.py")) if module in _imports(each)],
         [*sorted((tests / path.parts[0]).rglob("test_*.py")), *sorted((tests / "integration").glob("test_*.py"))],
     ):
-        if new := [each for each in found if each.exists() and each not in seen]:
+        if new := [each for each in candidates if each.exists() and each not in seen]:
             seen.update(new)
             yield [each.relative_to(root).as_posix() for each in new]
 
 
 def _imports(file: Path) -> set[str]:
     """Modules that a file imports: `from a import b` counts as a and as a.b."""
-    found: set[str] = set()
+    modules: set[str] = set()
     for node in ast.walk(ast.parse(file.read_bytes())):
         if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
+            modules.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
-            found.update(f"{node.module}.{alias.name}" for alias in node.names)
-    return found
+            modules.add(node.module)
+            modules.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return modules
 
 
 def killed_by(mutant: Mutant, folder: Path, last_stage: int) -> str:
