@@ -146,7 +146,7 @@ def start(launcher: str, job: "Job", *, dry_run: bool) -> int:
 
     commands = make_commands(launcher, job)
     if any(command.secrets for command in commands):
-        print(NEW_KEY, flush=True)
+        print_line(NEW_KEY)
     for command in commands:
         print_line(command.shell())
     return EXIT_DONE if dry_run else run(commands)

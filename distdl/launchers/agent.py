@@ -25,6 +25,7 @@ with Importing():
     from typing import Any, NoReturn
 
     from distdl.core.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, EXIT_USER, UserError, reason
+    from distdl.core.text import print_line
     from distdl.launchers.keys import read_key
     from distdl.launchers.members import Members
     from distdl.launchers.run import GRACE_S, watch
@@ -184,7 +185,7 @@ def run(
         return 128 + received[0]
     if code == EXIT_FAILED:
         first = next(process for process in ended if process.returncode)
-        print(f"error: rank {ranks[first.pid]} {_describe(first)}", file=sys.stderr)
+        print_line(f"error: rank {ranks[first.pid]} {_describe(first)}", to_stderr=True)
     return code
 
 

@@ -3,11 +3,11 @@
 import contextlib
 import os
 import socket
-import sys
 import time
 from collections.abc import Sequence
 
 from distdl.core.errors import Failure, UserError
+from distdl.core.text import print_line
 from distdl.runtime.store_client import StoreClient
 
 JOIN_S = 600.0
@@ -73,7 +73,7 @@ class Members:
         try:
             self._wait("host", NOTICE_S)
         except TimeoutError:
-            print(f"waiting for the {self._count} hosts of this job: {self._missing()}", file=sys.stderr, flush=True)
+            print_line(f"waiting for the {self._count} hosts of this job: {self._missing()}", to_stderr=True)
             try:
                 self._wait("host", JOIN_S - NOTICE_S)
             except TimeoutError:

@@ -3,7 +3,6 @@
 import dataclasses
 import socket
 import statistics
-import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -51,7 +50,7 @@ def probe(kind: str, file: Path | None) -> int:
 
 
 def _warn(message: str) -> None:
-    print(f"warning: {message}", file=sys.stderr, flush=True)
+    print_line(f"warning: {message}", to_stderr=True)
 
 
 def show(network: NetworkMeasurement, console: Console) -> None:

@@ -73,7 +73,7 @@ PRINTS = {
     "strategies/deepspeed.py": "a name of DeepSpeed and the user's cache folder",
     "strategies/paramserver/server.py": "addresses of peers, and errors of files of the run folder",
     "launchers/ledger.py": "the path of the run folder, which the launcher has checked",
-    "launchers/torchrun.py": "torchrun's own summary",
+    "launchers/remote.py": "usage",
 }
 """Modules with calls of print, and what they print; JSON, which is ASCII, may be printed anywhere."""
 

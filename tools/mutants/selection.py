@@ -66,7 +66,7 @@ def killed_by(mutant: Mutant, folder: Path, last_stage: int) -> str:
 
 def failing(paths: Sequence[str], folder: Path) -> str:
     """Run tests until one fails. Returns its name, or how pytest ended; empty if all pass."""
-    options = ("-x", "-q", "--no-header", "-p", "no:cacheprovider", "-m", SELECTED)
+    options = ("-x", "-q", "--no-header", "-rfE", "-p", "no:cacheprovider", "-m", SELECTED)
     environ = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
     argv = [sys.executable, "-m", "pytest", *options, *paths]
     with subprocess.Popen(
