@@ -17,7 +17,7 @@ from distdl.data.files import Unreadable
 from distdl.data.sets.load import load, locate, source_of
 from distdl.data.storage.destination import linked_from_outside, refuse_inside
 
-Name = Annotated[str, tyro.conf.Positional]
+DataSetName = Annotated[str, tyro.conf.Positional]
 OnError = Literal["raise", "skip"]
 
 

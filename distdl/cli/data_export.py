@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 
-from distdl.cli.conversion import Name, OnError, list_left_out, load_source, progress_bar, say, unreadable_images
+from distdl.cli.conversion import DataSetName, OnError, list_left_out, load_source, progress_bar, say, unreadable_images
 from distdl.core.config import ComponentOptions, DataConfig, FilePath, Positive
 from distdl.core.errors import UserError
 from distdl.core.registry import NO_OPTIONS
@@ -13,7 +13,7 @@ from distdl.data.storage.destination import parts_of
 
 
 def export(
-    name: Name,
+    name: DataSetName,
     *,
     out: FilePath,
     format: Literal["folder", "jpeg"],

@@ -2,13 +2,13 @@
 
 from typing import Literal
 
-from distdl.cli.conversion import Name, OnError, list_left_out, load_source, progress_bar, say, unreadable_images
+from distdl.cli.conversion import DataSetName, OnError, list_left_out, load_source, progress_bar, say, unreadable_images
 from distdl.core.config import ComponentOptions, DataConfig, FilePath, Positive
 from distdl.core.registry import NO_OPTIONS
 
 
 def pack(
-    name: Name,
+    name: DataSetName,
     *,
     out: FilePath,
     format: Literal["shards", "records"],

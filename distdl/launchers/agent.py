@@ -39,7 +39,7 @@ MODULE = "distdl.launchers.agent"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class AgentOptions:
     """The ranks to start, and the rendezvous of the hosts."""
 
     program: tuple[str, ...]
@@ -57,7 +57,7 @@ class Options:
     key: bytes
 
 
-def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Options:
+def parse(argv: Sequence[str], environ: Mapping[str, str]) -> AgentOptions:
     """Parse the command line.
 
     Raises:
@@ -88,7 +88,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Options:
             _refuse("several hosts need a common key: --key-file FILE, which is created if there is none")
         key = secrets.token_bytes(32)
     python = (sys.executable, "-P", "-m") if options.module else ()
-    return Options(
+    return AgentOptions(
         program=(*python, *options.program),
         nproc=options.nproc_per_node,
         nnodes=options.nnodes,
@@ -137,7 +137,7 @@ def serve(key: bytes, addresses: Sequence[str], ports: Sequence[int]) -> StoreSe
         raise UserError(f"the rendezvous of the ranks cannot listen on {where}: {reason(error)}") from None
 
 
-def rank_variables(options: Options, environ: Mapping[str, str], number: int, store: str) -> list[dict[str, str]]:
+def rank_variables(options: AgentOptions, environ: Mapping[str, str], number: int, store: str) -> list[dict[str, str]]:
     """Return the environment of each rank. Its names are torchrun's, and those of `runtime.launch_env`.
 
     Args:

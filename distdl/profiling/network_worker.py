@@ -15,6 +15,7 @@ from distdl.core.config import ComputeConfig
 from distdl.core.console import PlainConsole
 from distdl.core.errors import EXIT_DONE
 from distdl.core.files import write_json
+from distdl.core.text import print_line
 from distdl.profiling.network import NetworkMeasurement, measure
 from distdl.runtime.device import make_world
 from distdl.runtime.launch_env import Placement, placement

@@ -53,7 +53,7 @@ def unpack(message: bytes) -> list[bytes]:
     return fields
 
 
-class Session:
+class SecureSession:
     """One side of a connection: proofs of the key, and the codes of messages.
 
     Args:

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Sequence
 
-from distdl.runtime.channel import HEADER, KEY_BYTES, Session, pack, unpack
+from distdl.runtime.channel import HEADER, KEY_BYTES, SecureSession, pack, unpack
 from distdl.runtime.store_server import DONE, HANDSHAKE_S, TIMEOUT
 
 POLL_S = 0.05
@@ -35,7 +35,7 @@ class StoreClient:
         """Port on which the server was found."""
 
     def ask(self, operation: str, *arguments: str | bytes, wait_s: float = 0.0) -> list[bytes]:
-        """Send a request and return the answer. The operations are those of `store_server.Table`.
+        """Send a request and return the answer. The operations are those of `store_server.KeyTable`.
 
         Args:
             wait_s: seconds that the server may wait before it answers.
@@ -94,7 +94,7 @@ class Connection:
         self._socket = socket.create_connection((host, port), timeout=HANDSHAKE_S)
         try:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._session = Session(key, is_server=False)
+            self._session = SecureSession(key, is_server=False)
             number = self._receive(KEY_BYTES)
             self._socket.sendall(self._session.number)
             self._session.begin(number)

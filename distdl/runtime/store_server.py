@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from distdl.runtime.channel import HEADER, KEY_BYTES, Session, pack, unpack
+from distdl.runtime.channel import HEADER, KEY_BYTES, SecureSession, pack, unpack
 
 HANDSHAKE_S = 5.0
 """Seconds in which a new connection must prove that it has the key."""
@@ -41,7 +41,7 @@ class StoreServer:
     def __init__(self, key: bytes, addresses: Sequence[str], ports: Sequence[int] = (0,)) -> None:
         self._sockets = listen(addresses, ports)
         self.port: int = self._sockets[0].getsockname()[1]
-        self._table = Table()
+        self._table = KeyTable()
         self._key = key
         self._strangers = 0
         self._loop = asyncio.new_event_loop()
@@ -90,7 +90,7 @@ class StoreServer:
                 writer.write(session.seal(pack(answer)))
                 await writer.drain()
 
-    async def _admit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Session:
+    async def _admit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> SecureSession:
         """Exchange proofs of the key.
 
         Raises:
@@ -101,7 +101,7 @@ class StoreServer:
         self._strangers += 1
         try:
             async with asyncio.timeout(HANDSHAKE_S):
-                session = Session(self._key, is_server=True)
+                session = SecureSession(self._key, is_server=True)
                 writer.write(session.number)
                 session.begin(await reader.readexactly(KEY_BYTES))
                 session.check_proof(await reader.readexactly(KEY_BYTES))
@@ -141,7 +141,7 @@ def _listen(addresses: Sequence[str], port: int) -> list[socket.socket]:
     return sockets
 
 
-class Table:
+class KeyTable:
     """Values by key, with the operations of torch's stores (torch/csrc/distributed/c10d/Store.hpp)."""
 
     def __init__(self) -> None:

@@ -116,7 +116,7 @@ class Sampler:
         self._write(row)
 
 
-class Claim:
+class SamplerClaim:
     """The lock on the sampling of one source, so that one process per host samples it; see `claim`."""
 
     def __init__(self, file: Path, descriptor: int) -> None:
@@ -128,7 +128,7 @@ class Claim:
         flock.release(self._descriptor)
 
 
-def claim(run: Path, name: str) -> Claim | None:
+def claim(run: Path, name: str) -> SamplerClaim | None:
     """Lock the sampling of `name` in a run folder on this host. Returns None if another process has the lock.
 
     The lock is a file of the run folder that other users cannot open. The kernel releases it when the process ends in
@@ -139,4 +139,4 @@ def claim(run: Path, name: str) -> Claim | None:
     """
     file = run / f"telemetry-{as_name(platform.node())}-{as_name(name)}.lock"
     descriptor = flock.try_acquire(file, 0o600)
-    return None if descriptor is None else Claim(file, descriptor)
+    return None if descriptor is None else SamplerClaim(file, descriptor)

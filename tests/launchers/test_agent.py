@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from distdl.core.errors import UserError
-from distdl.launchers.agent import Options, job_code, parse, rank_variables
+from distdl.launchers.agent import AgentOptions, job_code, parse, rank_variables
 from jobs import wait_for
 
 AGENT = [sys.executable, "-m", "distdl.launchers.agent", "--nproc-per-node=2"]
@@ -146,7 +146,7 @@ def test_threads_and_the_interface_are_those_of_the_user_or_a_default() -> None:
     assert (environ["OMP_NUM_THREADS"], environ["GLOO_SOCKET_IFNAME"]) == ("3", "eth0")
 
 
-def options(*argv: str, **environ: str) -> Options:
+def options(*argv: str, **environ: str) -> AgentOptions:
     return parse(argv, environ)
 
 

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distdl.runtime import channel
-from distdl.runtime.channel import HEADER, AuthenticationError, Session, derive, pack, unpack
+from distdl.runtime.channel import HEADER, AuthenticationError, SecureSession, derive, pack, unpack
 
 
-def connected(client_key: bytes, server_key: bytes) -> tuple[Session, Session]:
+def connected(client_key: bytes, server_key: bytes) -> tuple[SecureSession, SecureSession]:
     """Both sides of a connection, before the proofs."""
-    client, server = Session(client_key, is_server=False), Session(server_key, is_server=True)
+    client, server = SecureSession(client_key, is_server=False), SecureSession(server_key, is_server=True)
     client.begin(server.number)
     server.begin(client.number)
     return client, server
@@ -94,8 +94,8 @@ def test_altered_repeated_reordered_and_returned_messages_are_refused() -> None:
 def test_lengths_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     client, _ = connected(b"k", b"k")
     monkeypatch.setattr(channel, "MAX_MESSAGE", 10)
-    assert Session.length(client.seal(b"0123456789")[: HEADER.size]) == 10
+    assert SecureSession.length(client.seal(b"0123456789")[: HEADER.size]) == 10
     with pytest.raises(ValueError, match="11 bytes is longer than 10"):
         client.seal(b"0123456789a")
     with pytest.raises(AuthenticationError, match="longer"):
-        Session.length(HEADER.pack(11, bytes(32)))
+        SecureSession.length(HEADER.pack(11, bytes(32)))

@@ -27,7 +27,7 @@ def _values(number: int, rank: int) -> list[torch.Tensor]:
 
 def averages(strategy: DDP, out: Any) -> None:
     """Compare the means of every round bit by bit."""
-    shared.FOLDER /= f"test-{os.environ['MASTER_PORT']}"  # not shared with other tests
+    shared.FOLDER /= f"test-{os.getppid()}"  # not shared with other tests
     shared.FOLDER.mkdir(exist_ok=True)
     memory = shared.join(strategy, shared.bytes_for([torch.empty(size, dtype=kind) for size, kind in SIZES]))
     assert memory is not None

@@ -1,6 +1,7 @@
 """Tests that can notice a change of a module, and the first of them that does."""
 
 import ast
+import itertools
 import os
 import subprocess
 import sys
@@ -28,9 +29,9 @@ def stages(file: str, root: Path) -> Iterator[list[str]]:
         [each for each in sorted(tests.rglob("test_*.py")) if module in _imports(each)],
         [*sorted((tests / path.parts[0]).rglob("test_*.py")), *sorted((tests / "integration").glob("test_*.py"))],
     ):
-        if new := [each for each in candidates if each.exists() and each not in seen]:
-            seen.update(new)
-            yield [each.relative_to(root).as_posix() for each in new]
+        new = [each for each in candidates if each.exists() and each not in seen]
+        seen.update(new)
+        yield [each.relative_to(root).as_posix() for each in new]
 
 
 def _imports(file: Path) -> set[str]:
@@ -53,7 +54,9 @@ def killed_by(mutant: Mutant, folder: Path, last_stage: int) -> str:
     """
     file = folder / mutant.file
     original = file.read_bytes()
-    for paths in list(stages(mutant.file, folder))[:last_stage]:
+    for paths in itertools.islice(stages(mutant.file, folder), last_stage):
+        if not paths:
+            continue
         file.write_bytes(mutant.apply(original))
         try:
             failed = failing(paths, folder)

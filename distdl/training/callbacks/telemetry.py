@@ -14,7 +14,7 @@ from distdl.profiling.kernels import KernelProfile
 from distdl.runtime.cores import busy_at_start, cores, warning
 from distdl.telemetry.host import HostCounters
 from distdl.telemetry.nvml import NvmlDevice, uuid_of
-from distdl.telemetry.sampler import Claim, Sampler, TelemetrySource, claim
+from distdl.telemetry.sampler import SamplerClaim, Sampler, TelemetrySource, claim
 from distdl.training.events import Callback, Training
 from distdl.training.summary import outcome
 
@@ -40,7 +40,7 @@ class DeviceSampler(Callback):
 
     def __init__(self) -> None:
         self._sampler: Sampler | None = None
-        self._claims: list[Claim] = []
+        self._claims: list[SamplerClaim] = []
 
     def begin(self, trainer: Training) -> None:
         trainer.strategy.barrier()  # rank 0 has prepared a resumed run's files: now other ranks may append to them
@@ -168,7 +168,7 @@ def _host_source() -> Opener:
 
 
 def _device_source(device: torch.device) -> Opener | None:
-    """Claim name and constructor of the GPU's source; None for a CPU."""
+    """SamplerClaim name and constructor of the GPU's source; None for a CPU."""
     if device.type != "cuda":
         return None
     index = torch.cuda.current_device() if device.index is None else device.index

@@ -254,8 +254,8 @@ def test_the_launcher_follows_the_configuration_of_the_trial(tmp_path: Path) -> 
 def test_a_training_is_a_command_line_with_its_overrides(tmp_path: Path) -> None:
     recipe = Recipe(profile="digits", overrides={"optim.lr": 0.5, "schedule.milestones": (1, 2), "out": "elsewhere"})
     argv = command(Trial(name="a", recipe=recipe), tmp_path)
-    assert argv[2:] == [
-        *("distdl.train", "--profile", "digits", "--optim.lr", "0.5", "--schedule.milestones", "1", "2"),
+    assert argv[1:] == [
+        *("-P", "-m", "distdl.train", "--profile", "digits", "--optim.lr", "0.5", "--schedule.milestones", "1", "2"),
         *("--out", str(tmp_path), "--resume", "auto"),
     ]
 

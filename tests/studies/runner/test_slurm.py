@@ -79,7 +79,8 @@ def test_the_folder_of_a_study_is_one_word_or_refused(tmp_path: Path, programs: 
     assert done.stderr == "" and not list(work_dir.iterdir())
     arguments = done.stdout.split("\0")
     assert arguments[arguments.index(sys.executable) :][1:] == [
-        *("-m", "distdl.cli", "study", "run", "made", "--out", str(path.resolve()), "--leave", "--jobs", "2", "")
+        *("-P", "-m", "distdl.cli", "study", "run", "made"),
+        *("--out", str(path.resolve()), "--leave", "--jobs", "2", ""),
     ]
     directives = [line for line in text.splitlines() if line.startswith("#SBATCH")]
     assert len(directives) == 4

@@ -61,13 +61,13 @@ def test_each_strategy_uses_its_launcher() -> None:
     by_name = {trial.name: trial for trial in trials(ScalingSettings(workers=(4,), repeats=1))}
     programs = {name: [Path(word).name for word in command(trial, Path("out"))] for name, trial in by_name.items()}
     assert programs["single-1-seed0"][0] == "python"
-    assert programs["ddp-4-seed0"][2:5] == ["-m", "distdl.launchers.agent", "--nproc-per-node=4"]
+    assert programs["ddp-4-seed0"][1:5] == ["-P", "-m", "distdl.launchers.agent", "--nproc-per-node=4"]
     assert programs["horovod-4-seed0"][:4] == ["horovodrun", "--gloo", "-np", "4"]
     hosts = {trial.name: trial for trial in trials(ScalingSettings(workers=(4,), repeats=1, hosts="2"))}
     argv = command(hosts["ddp-4-seed0"], Path("out"))
-    assert argv[3:10] == ["launch", "--with", "netns", "--hosts", "2", "--nproc", "2"]
+    assert argv[4:11] == ["launch", "--with", "netns", "--hosts", "2", "--nproc", "2"]
     argv = command(hosts["horovod-4-seed0"], Path("out"))
-    assert argv[3:8] == ["hosts", "--count", "2", "--first", "--"] and "h0:2,h1:2" in argv
+    assert argv[4:9] == ["hosts", "--count", "2", "--first", "--"] and "h0:2,h1:2" in argv
     assert not hosts["single-1-seed0"].hosts
     names = trials(ScalingSettings(workers=(2,), strategies=("ddp",), repeats=1, hosts="a,b"))
     assert command(names[1], Path("out"))[4:11] == ["launch", "--with", "direct", "--hosts", "a,b", "--nproc", "1"]
