@@ -223,3 +223,22 @@ def test_an_exception_in_the_trials_of_a_study_is_one_line(capsys: pytest.Captur
     (tmp_path / "broken.py").write_text(STUDY.replace(line, f"    1 / 0\n{line}"), encoding="utf-8")
     message = error(capsys, "study", "run", "broken:STUDY", "--numbers", "3")
     assert message.startswith("study broken:STUDY: trials failed: ZeroDivisionError: ")
+
+
+def test_an_exception_in_the_findings_of_a_study_is_one_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    line = "    return [Section("
+    (tmp_path / "squares.py").write_text(STUDY.replace(line, f"    {{}}['a']\n{line}"), encoding="utf-8")
+    assert main(["study", "run", "squares:STUDY", "--numbers", "3"]) == 2
+    printed = capsys.readouterr().err.splitlines()
+    assert printed[-1].startswith("error: study squares:STUDY: findings failed: KeyError: ")
+
+
+def test_a_study_without_trials_is_refused_and_leaves_no_folder(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "squares.py").write_text(STUDY, encoding="utf-8")
+    message = error(capsys, "study", "run", "squares:STUDY", "--numbers", "")
+    assert message.startswith("study squares:STUDY has no trials with these settings")
+    assert not (tmp_path / "runs").exists()

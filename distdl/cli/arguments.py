@@ -129,7 +129,17 @@ def _match(options: dict[str, Any], argv: Sequence[str], prog: str, known: Itera
 
     joined = _joined(argv, {flag for flag, hint in _options(options).items() if any_number(hint)})
     with _errors.on_parse_error(refuse):
-        return tyro.cli(_table(options), args=joined, prog=prog or None)
+        values = tyro.cli(_table(options), args=joined, prog=prog or None)
+    if TRAINING in values and "--" in argv and (surplus := _before_training(values[TRAINING], argv)):
+        message = _surplus_value(surplus, argv, _options(options)) or f"Unrecognized arguments: {surplus}"
+        raise UserError(f"{message} ({prog} --help shows all)")
+    return values
+
+
+def _before_training(values: Sequence[str], argv: Sequence[str]) -> str:
+    """The first value that is before `--` although only arguments of the training may have no option; else empty."""
+    count = len(values) - len(argv[list(argv).index("--") + 1 :])
+    return values[0] if count > 0 else ""
 
 
 def _joined(argv: Sequence[str], several: Container[str]) -> list[str]:
@@ -173,6 +183,7 @@ def _message(
 
     more, known = f" ({prog} --help shows all)" if prog else "", [*options, *known]
     unrecognized = _before_dashes(getattr(event, "tokens", ()), argv) or _unknown_options(argv, known)
+    unrecognized = _not_of_training(unrecognized, argv) if training else unrecognized
     if switch := _switch_with_value(unrecognized, argv, options):
         section, dot, name = switch.removeprefix("--").rpartition(".")
         return f"{switch} takes no value: write {switch} or --{section}{dot}no-{name}"
@@ -184,7 +195,7 @@ def _message(
             takes_value = {flag: not _is_switch(hint) for flag, hint in options.items()}
             if message := misplaced(option, training, argv, takes_value, prog):
                 return message
-            hint = _known_elsewhere(option, options) or nearest(option, [*known, *training], quote="")
+            hint = _suggestion(option, options, [*known, *training])
             return f"Unrecognized {'options' if option else 'arguments'}: {', '.join(unrecognized)}{hint or more}"
         case _errors.MissingArgs():
             names = ", ".join(_name(missing.arg) for missing in event.missing_arguments)
@@ -207,6 +218,12 @@ def _before_dashes(tokens: Sequence[str], argv: Sequence[str]) -> list[str]:
     remaining = Counter(argv[: list(argv).index("--") if "--" in argv else len(argv)])
     remaining.update(argument.partition("=")[2] for argument in list(remaining))
     return [token for token in tokens if remaining[token] > 0] or list(tokens)
+
+
+def _not_of_training(unrecognized: list[str], argv: Sequence[str]) -> list[str]:
+    """The value before the options of a command with a training: tyro refuses the training's arguments instead."""
+    has_value = "--" in argv and not argv[0].startswith("-")
+    return [argv[0]] if unrecognized and has_value else unrecognized
 
 
 def _switch_with_value(values: Sequence[str], argv: Sequence[str], options: dict[str, Any]) -> str:
@@ -238,13 +255,15 @@ def _is_switch(hint: Any) -> bool:
     return _is_switch(typing.get_args(hint)[0]) if wrapped else hint is bool
 
 
-def _known_elsewhere(option: str, options: dict[str, Any]) -> str:
-    """`; did you mean --nproc?` for the name that an option has in other programs; else empty."""
+def _suggestion(option: str, options: dict[str, Any], known: Sequence[str]) -> str:
+    """`; did you mean --nproc?` for an option, by its names in other programs or by the nearest name; else empty."""
     name = option_of(option).lstrip("-").casefold()
     for flag, hint in options.items():
         if any(name in marker.names for marker in _markers(hint) if isinstance(marker, OtherNames)):
             return f"; did you mean {flag}?"
-    return ""
+    if (section := option.removesuffix(".name")) != option and section in known:
+        return f"; did you mean {section}?"
+    return nearest(option, known, quote="")
 
 
 def _markers(hint: Any) -> tuple[Any, ...]:

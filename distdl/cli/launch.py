@@ -158,10 +158,12 @@ def report_signal(code: int) -> int:
     Raises:
         KeyboardInterrupt, Terminated: for such a code; `run_command` prints one line.
     """
+    from distdl.launchers.run import FORWARDED
+
     if code == 128 + signal.SIGINT:
         raise KeyboardInterrupt
-    if code == 128 + signal.SIGTERM:
-        raise Terminated
+    if code - 128 in FORWARDED:
+        raise Terminated(code - 128)
     return code
 
 

@@ -184,7 +184,8 @@ def _run(folder: StudyFolder, *, jobs: int, gpus: tuple[str, ...], leave: bool) 
 
     console = PlainConsole()
     count = len(folder.trials)
-    console.print(f"study {folder.study.name}: {count} trials in {folder.path}", soft_wrap=True)
+    trials = "1 trial" if count == 1 else f"{count} trials"
+    console.print(f"study {folder.study.name}: {trials} in {folder.path}", soft_wrap=True)
     with ProgressDisplay(console) as board:
         runner = Runner(folder, jobs=jobs, gpus=gpus, leave=leave, watch=board)
         code = runner.run()

@@ -45,7 +45,10 @@ def require_program(name: str) -> None:
 
 
 class Terminated(BaseException):
-    """Raised when a command that must clean up receives SIGTERM. A BaseException, so `except Exception` ignores it."""
+    """Raised when a signal ends a command that must clean up. A BaseException, so `except Exception` ignores it."""
+
+    def __init__(self, number: int = signal.SIGTERM) -> None:
+        self.number = number
 
 
 def too_many_files() -> str:
@@ -70,8 +73,8 @@ def run_command(command: Callable[[], int], *, debug: bool = False, rank: int = 
         # The reader (such as `| head`) has closed the pipe: flushing stdout at exit must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_DONE
-    except Terminated:
-        line, code = "terminated by SIGTERM", 128 + signal.SIGTERM
+    except Terminated as end:
+        line, code = f"terminated by {signal.Signals(end.number).name}", 128 + end.number
     except KeyboardInterrupt:
         line, code = "interrupted", 128 + signal.SIGINT
         if rank:

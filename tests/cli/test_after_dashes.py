@@ -6,13 +6,15 @@ import pytest
 
 from distdl.cli.after_dashes import misplaced
 
-OWN = {"--nproc": True, "--dry-run": False, "--sbatch": True}
-TRAINING = {"--epochs", "--optim.betas", "--data.drop-last"}
+OWN = {"--nproc": True, "--seed": True, "--dry-run": False, "--sbatch": True}
+TRAINING = {"--epochs", "--seed", "--optim.betas", "--data.drop-last"}
 MOVED = {
     "--epochs 3": "-- --epochs 3",
     "--epochs=3 --nproc=2 -- --name x": "--nproc=2 -- --epochs=3 --name x",
     "--dry-run --optim.betas 0.9 0.99 --nproc 2": "--dry-run --nproc 2 -- --optim.betas 0.9 0.99",
     "--data.no-drop_last --sbatch a=1 b=2 --": "--sbatch a=1 b=2 -- --data.no-drop_last",
+    "--epochs 3 -- --nproc 2 --seed 1 --name x --dry-run": "--nproc 2 --dry-run -- --epochs 3 --seed 1 --name x",
+    "--epochs 3 --seed 1 -- --seed 2": "--seed 1 -- --epochs 3 --seed 2",
     "--epochs '3 4' --dry_run digits": "--dry_run -- --epochs '3 4' digits",
 }
 

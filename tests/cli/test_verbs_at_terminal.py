@@ -94,6 +94,11 @@ MISTAKES: dict[str, list[tuple[str, str]]] = {
             "--epochs 3 --nproc 2 -- --profile digits",
             "--epochs is an option of the training, which follows after --: distdl launch --nproc 2 -- --epochs 3 --p",
         ),
+        ("--profile digits -- --nproc 2", "after --: distdl launch --nproc 2 -- --profile digits"),
+        ("--nproc 2 3 -- --profile digits", "--nproc takes one value: '3' is too many (distdl launch --help"),
+        ("2 -- --profile digits", "Unrecognized arguments: 2 (distdl launch --help"),
+        ("2 --nproc 2 -- --profile digits", "Unrecognized arguments: 2 (distdl launch --help"),
+        ("-- --profile digits --loss.name mse", "did you mean --loss?"),
         ("--model.name resnet18", "after --: distdl launch -- --model.name resnet18"),
     ],
     "hosts": [

@@ -3,6 +3,7 @@
 import errno
 import os
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -46,6 +47,7 @@ LINES: dict[str, tuple[BaseException, int, str]] = {
     "control characters": (UserError("a\x1b[31m\nb"), 2, r"a\x1b[31m\nb"),
     "failure": (Failure("the loss is not finite"), 1, "the loss is not finite"),
     "SIGTERM": (Terminated(), 143, "terminated by SIGTERM"),
+    "SIGQUIT": (Terminated(signal.SIGQUIT), 131, "terminated by SIGQUIT"),
     "Ctrl-C": (KeyboardInterrupt(), 130, "interrupted"),
     "full disk": (OSError(errno.ENOSPC, "No space left", "/x/y"), 1, "/x/y: No space left"),
     "quota": (OSError(errno.EDQUOT, "Quota exceeded", "/x"), 1, "/x: Quota exceeded"),

@@ -59,6 +59,8 @@ class StudyFolder:
             UserError: if it contains another study, or this one with other settings.
         """
         made = cls(path, study, settings)
+        if not made.trials:
+            raise UserError(f"study {study.name} has no trials with these settings: is one of its lists empty?")
         table = {"study": study.name, "settings": as_table(settings)}
         try:
             made.path.mkdir(parents=True, exist_ok=True)
@@ -108,10 +110,14 @@ class StudyFolder:
         """Compute the findings from the results so far.
 
         Raises:
-            UserError: if a trial's files do not have the content that the study expects.
+            UserError: if a trial's files do not have the content that the study expects, or for any exception that the
+                study of another package raises.
         """
         outcomes = self.outcomes()
-        with reading(self.path / TRIALS, f"results of study {self.study.name}"):
+        name = self.study.name
+        is_own = name in COMPONENTS[catalog.GROUP]
+        results = reading(self.path / TRIALS, f"results of study {name}")
+        with results if is_own else one_line(lambda text: ComponentError(f"study {name}: findings {text}")):
             return self.study.findings(self.settings, outcomes)
 
     def write_findings(self, sections: Sequence[Section]) -> None:

@@ -14,7 +14,7 @@ from distdl.profiling.kernels import KernelProfile
 from distdl.runtime.cores import busy_at_start, cores, warning
 from distdl.telemetry.host import HostCounters
 from distdl.telemetry.nvml import NvmlDevice, uuid_of
-from distdl.telemetry.sampler import SamplerClaim, Sampler, TelemetrySource, claim
+from distdl.telemetry.sampler import Sampler, SamplerClaim, TelemetrySource, claim
 from distdl.training.events import Callback, Training
 from distdl.training.summary import outcome
 
