@@ -229,10 +229,11 @@ def test_an_exception_in_the_findings_of_a_study_is_one_line(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     line = "    return [Section("
-    (tmp_path / "squares.py").write_text(STUDY.replace(line, f"    {{}}['a']\n{line}"), encoding="utf-8")
-    assert main(["study", "run", "squares:STUDY", "--numbers", "3"]) == 2
+    text = STUDY.replace(line, f"    {{}}['a']\n{line}").replace("squares:", "failing:")
+    (tmp_path / "failing.py").write_text(text, encoding="utf-8")
+    assert main(["study", "run", "failing:STUDY", "--numbers", "3"]) == 2
     printed = capsys.readouterr().err.splitlines()
-    assert printed[-1].startswith("error: study squares:STUDY: findings failed: KeyError: ")
+    assert printed[-1].startswith("error: study failing:STUDY: findings failed: KeyError: ")
 
 
 def test_a_study_without_trials_is_refused_and_leaves_no_folder(
