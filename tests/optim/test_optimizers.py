@@ -3,6 +3,7 @@
 import io
 import math
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -122,6 +123,53 @@ def test_a_resume_restores_moments_and_uses_the_new_settings(digits: tuple) -> N
     assert group["step"] == 5
     first = group["params"][0]
     assert torch.equal(new.state[first]["exp_avg"], old.state[first]["exp_avg"])
+
+
+def by_formula(config: OptimConfig, w: np.ndarray, gradients: list[np.ndarray]) -> np.ndarray:
+    """Weights after steps by the published formulas; weight decay is an L2 penalty, except in adamw."""
+    m, v, (beta_1, beta_2) = np.zeros_like(w), np.zeros_like(w), config.betas
+    for t, gradient in enumerate(gradients, start=1):
+        g = gradient if config.name == "adamw" else gradient + config.weight_decay * w
+        match config.name:
+            case "sgd":
+                m = config.momentum * m + g
+                update = g + config.momentum * m if config.nesterov else m
+            case "adagrad":
+                v = v + g**2
+                update = g / (np.sqrt(v) + config.eps)
+            case "rmsprop":
+                v = config.alpha * v + (1 - config.alpha) * g**2
+                update = m = config.momentum * m + g / (np.sqrt(v) + config.eps)
+            case _:
+                m, v = beta_1 * m + (1 - beta_1) * g, beta_2 * v + (1 - beta_2) * g**2
+                update = m / (1 - beta_1**t) / (np.sqrt(v / (1 - beta_2**t)) + config.eps)
+        decay = config.weight_decay * w if config.name == "adamw" else 0.0
+        w = w - config.lr * (update + decay)
+    return w
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"name": "sgd"},
+        {"name": "sgd", "momentum": 0.8},
+        {"name": "sgd", "momentum": 0.8, "nesterov": True},
+        {"name": "adam", "betas": (0.7, 0.8), "eps": 0.1},
+        {"name": "adamw", "betas": (0.7, 0.8), "eps": 0.1},
+        {"name": "adagrad", "eps": 0.1},
+        {"name": "rmsprop", "momentum": 0.8, "alpha": 0.7, "eps": 0.1},
+    ],
+)
+@pytest.mark.parametrize("decay", [0.0, 0.2])
+def test_an_optimizer_matches_its_formula(fields: dict[str, Any], decay: float) -> None:
+    layer, rng = nn.Linear(5, 3, bias=False).double(), np.random.default_rng(0)
+    config = OptimConfig(lr=0.03, weight_decay=decay, **fields)
+    optimizer = optimizers.build(config, layer, global_batch=1)
+    weights, gradients = layer.weight.detach().numpy().copy(), [rng.normal(size=(3, 5)) for _ in range(4)]
+    for gradient in gradients:
+        layer.weight.grad = torch.tensor(gradient)
+        optimizer.step()
+    np.testing.assert_allclose(layer.weight.detach().numpy(), by_formula(config, weights, gradients), rtol=1e-7)
 
 
 def test_lars_matches_its_paper() -> None:

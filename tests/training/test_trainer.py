@@ -1,6 +1,15 @@
-"""The trainer without a session: one save per step, after its evaluation."""
+"""The trainer without a session: when it saves, which checkpoints it keeps, and which one it tests."""
 
-from distdl.core.config import CheckpointConfig
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from distdl.core.config import CheckpointConfig, DataConfig, OptimConfig
+from distdl.runtime.tensors import load
+from distdl.training.events import Callback
+from distdl.training.trainer import Trainer
 
 
 def test_a_step_at_the_end_of_an_epoch_is_saved_once_after_its_evaluation(make) -> None:
@@ -13,3 +22,102 @@ def test_a_step_at_the_end_of_an_epoch_is_saved_once_after_its_evaluation(make) 
     assert trainer.fit() == "completed"
     assert saved == [(1, False), (2, False), (3, True), (4, True), (5, True), (6, True)]
     assert trainer.metrics["test"]["step"] == 6
+
+
+METRICS = [{"accuracy": 0.5, "loss": 3.0}, {"accuracy": 0.9, "loss": 2.0}, {"accuracy": 0.7, "loss": 1.0}] + [
+    {"accuracy": 0.1, "loss": 9.0}
+] * 3
+"""Validation metrics of six epochs: the accuracy is best in epoch 2, the loss in epoch 3."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "best", "keep", "kept"),
+    [("accuracy", 2, 1, [2, 6]), ("loss", 3, 1, [3, 6]), ("loss", 3, 2, [3, 5, 6]), ("accuracy", 2, 3, [2, 4, 5, 6])],
+)
+def test_the_best_and_the_newest_checkpoints_are_kept_and_the_best_is_tested(
+    make: Callable, kind: str, best: int, keep: int, kept: list[int]
+) -> None:
+    data = DataConfig(limit=0, batch_size=512, validation=0.5)
+    trainer = make(epochs=6, data=data, checkpoint=CheckpointConfig(best=kind, keep=keep))
+    trainer.run.enter(trainer.config, strategy="single")
+    run, values = trainer.evaluator.run, iter(METRICS)
+
+    def scripted(split: str, selected: dict[str, Any] | None = None) -> dict[str, Any]:
+        metrics = run(split, selected)
+        return metrics if split == "test" else metrics.update(next(values)) or metrics
+
+    trainer.evaluator.run = scripted
+    assert trainer.fit() == "completed"
+    steps = trainer.progress.step // 6
+    folders = sorted(folder.name for folder in trainer.run.checkpoints.iterdir())
+    assert folders == [f"step-{epoch * steps:08d}" for epoch in kept]
+    assert trainer.state.best["epoch"] == trainer.metrics["test"]["epoch"] == best
+    state, _ = load(trainer.run.checkpoints / f"step-{best * steps:08d}")
+    assert all(torch.equal(value, state["model"][name]) for name, value in trainer.model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "steps"),
+    [
+        ({"epochs": 2}, "completed", 6),
+        ({"epochs": 3, "max_steps": 4}, "completed", 4),
+        ({"epochs": 500, "max_time": 1e-9}, "stopped", None),
+    ],
+    ids=["epochs", "max_steps", "max_time"],
+)
+def test_a_training_ends_after_its_epochs_steps_or_time(
+    make: Callable, fields: dict[str, Any], status: str, steps: int | None
+) -> None:
+    trainer = make(**fields, evaluate_every=500, checkpoint=CheckpointConfig(every_epochs=0))
+    trainer.run.enter(trainer.config, strategy="single")
+    assert trainer.fit() == status
+    assert trainer.progress.step == steps or (steps is None and trainer.stop.reason == "max_time")
+
+
+def test_every_second_epoch_and_the_last_are_evaluated(make: Callable) -> None:
+    steps: list[int] = []
+
+    class Evaluations(Callback):
+        def evaluate_end(self, trainer: Trainer, split: str, metrics: dict[str, Any]) -> None:
+            steps.append(trainer.progress.step)
+
+    trainer = make([Evaluations()], epochs=5, evaluate_every=2)
+    trainer.run.enter(trainer.config, strategy="single")
+    trainer.fit()
+    assert steps == [6, 12, 15]
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_a_batch_is_trained_in_equal_micro_batches(make: Callable, accumulate: int) -> None:
+    trainer = make(optim=OptimConfig(accumulate=accumulate))
+    sizes: list[int] = []
+    trainer.model.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    trainer.train_epoch()
+    assert sizes == [32 // accumulate] * 3 * accumulate
+
+
+def test_the_average_of_the_weights_is_evaluated(make: Callable) -> None:
+    """The decay is 0.1 in the first step (see `EMA`) and at most the configured 0.15 in the next two."""
+
+    class Weights(Callback):
+        def __init__(self) -> None:
+            self.steps: list[torch.Tensor] = []
+
+        def step_end(self, trainer: Trainer, loss: torch.Tensor) -> None:
+            self.steps.append(first_weight(trainer.model))
+
+    weights = Weights()
+    trainer = make([weights], optim=OptimConfig(lr=0.5, ema=0.15))
+    average = first_weight(trainer.model)
+    trainer.train_epoch()
+    for decay, value in zip((0.1, 0.15, 0.15), weights.steps, strict=True):
+        average = decay * average + (1 - decay) * value
+    evaluated: list[torch.Tensor] = []
+    trainer.model.register_forward_pre_hook(lambda model, _: evaluated.append(first_weight(model)))
+    trainer.evaluate("test")
+    torch.testing.assert_close(evaluated[0], average)
+    assert not torch.allclose(average, weights.steps[-1])
+
+
+def first_weight(model: torch.nn.Module) -> torch.Tensor:
+    return next(model.parameters()).detach().clone()

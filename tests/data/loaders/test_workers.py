@@ -69,11 +69,12 @@ def test_all_slots_are_free_again_after_an_epoch(tmp_path: Path) -> None:
     loader.close()
 
 
-def test_close_ends_all_worker_processes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [1, 2])  # one of them is not the default, the number of cores
+def test_close_ends_all_worker_processes(tmp_path: Path, count: int) -> None:
     previous = set(psutil.Process().children(recursive=True))
-    loader = loader_of(config_of("torch", workers=2), numbered("files", 31, tmp_path))
+    loader = loader_of(config_of("torch", workers=count), numbered("files", 31, tmp_path))
     next(loader.epoch(0))
-    assert len(set(psutil.Process().children(recursive=True)) - previous) == 2
+    assert len(set(psutil.Process().children(recursive=True)) - previous) == count
     loader.close()
     assert not set(psutil.Process().children(recursive=True)) - previous
     loader.close()
