@@ -2,21 +2,25 @@
 
 import csv
 import json
+import os
 import random
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 pytest.importorskip("horovod.torch", reason="Horovod is not installed: containers/horovod/build.sh builds it")
 
 from compare_checkpoints import assert_equal_checkpoints
 from compare_runs import SGD, max_difference, result
 from debian import needs
-from distdl.core.config import Config, HorovodConfig
+from distdl.core.config import ComputeConfig, Config, HorovodConfig
 from distdl.core.errors import UserError
 from distdl.strategies.horovod import AUTOTUNE_LOG, TIMELINE, Horovod, variables
+from distdl.telemetry.clock import Clock
 from horovod_ranks import HorovodRanks, horovod_train
 from jobs import QUIET, step_of, train, wait_for
 
@@ -34,6 +38,61 @@ def test_variables_contain_only_differences_from_horovods_defaults(tmp_path: Pat
         "HOROVOD_AUTOTUNE_LOG": str(tmp_path / "log"),
         "HOROVOD_TIMELINE": "DYNAMIC",
     }
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[HorovodConfig], Horovod]]:
+    """Makes a strategy of one rank in this process, over gloo, that trains a vector of two zeros by SGD."""
+    threads, made, environ = torch.get_num_threads(), [], dict(os.environ)
+    for name in ("HOROVOD_CONTROLLER", "HOROVOD_CPU_OPERATIONS"):
+        monkeypatch.setenv(name, "gloo")
+
+    def make(config: HorovodConfig) -> Horovod:
+        compute = ComputeConfig(device="cpu", threads=1)
+        strategy = Horovod(Config(strategy="horovod", horovod=config, compute=compute))
+        made.append(strategy)
+        strategy.setup()
+        model = torch.nn.Linear(2, 1, bias=False)
+        torch.nn.init.zeros_(model.weight)
+        with monkeypatch.context() as patch:
+            patch.setenv("HOROVOD_ELASTIC", "1")  # otherwise Horovod exchanges nothing if there is one rank
+            strategy.prepare(model, torch.optim.SGD(model.parameters(), lr=1.0), Clock())
+        return strategy
+
+    yield make
+    for strategy in made:
+        strategy.close()
+    torch.set_num_threads(threads)
+    os.environ.clear()
+    os.environ.update(environ)
+
+
+@pytest.mark.parametrize(
+    ("config", "weights"),
+    [
+        (HorovodConfig(), [[-1 / 3, -1.0], [-2 / 3, -4.0]]),
+        (HorovodConfig(compress="fp16"), [[-0.333251953125, -1.0], [-0.66650390625, -4.0]]),
+        (HorovodConfig(backward_passes_per_step=2), [[0.0, 0.0], [-1 / 3, -2.0]]),
+    ],
+    ids=["default", "fp16", "every second step"],
+)
+def test_weights_of_two_steps(alone: Callable, config: HorovodConfig, weights: list[list[float]]) -> None:
+    """1/3 as float16 is 0.333251953125. Two passes per step update the weights once, by the mean of both gradients."""
+    strategy = alone(config)
+    for gradient, expected in zip(((1 / 3, 1.0), (1 / 3, 3.0)), weights, strict=True):
+        with strategy.micro_batch(last=True):
+            strategy.backward((strategy.model.weight * torch.tensor(gradient)).sum())
+        strategy.step()
+        torch.testing.assert_close(strategy.model.weight, torch.tensor([expected]), rtol=1e-6, atol=0)
+
+
+def test_horovod_receives_the_settings(alone: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    import horovod.torch as hvd
+
+    assert alone(HorovodConfig())._exchange.op == hvd.Average
+    monkeypatch.setattr(Horovod, "_refuse", lambda self: None)  # gloo has no Adasum
+    assert alone(HorovodConfig(adasum=True, fusion_mb=1.5))._exchange.op == hvd.Adasum
+    assert os.environ["HOROVOD_FUSION_THRESHOLD"] == "1572864"
 
 
 @pytest.fixture(scope="module")

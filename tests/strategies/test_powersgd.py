@@ -1,18 +1,41 @@
-"""PowerSGD's error feedback and factors after a resume."""
+"""PowerSGD: its start and rank, and its error feedback and factors after a resume."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from compare_checkpoints import checkpoint_values
+from distdl.core.config import Config, DDPConfig, OptimConfig
+from distdl.strategies import shared_memory
 from jobs import train
+from rank_threads import run_ranks
+from small_steps import max_difference, trained
+from thread_strategies import ddp_of
 
 RECIPE = (
     *("--data.limit", "600", "--data.batch-size", "24", "--max-steps", "14", "--evaluate-every", "100"),
     *("--model.name", "mnist-cnn", "--optim.ema", "0.9", "--ddp.compress", "powersgd"),
     *("--checkpoint.every-steps", "12", "--checkpoint.keep", "5"),
 )
+
+
+def test_compression_begins_after_ten_steps_and_a_higher_rank_is_nearer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_memory, "FOLDER", tmp_path)
+
+    def weights(steps: int, **ddp: Any) -> dict[str, torch.Tensor]:
+        config = Config(ddp=DDPConfig(**ddp), optim=OptimConfig(lr=0.1))
+        return run_ranks(2, lambda rank: trained(ddp_of(rank, 2, config), steps=steps, parts=1))[0]
+
+    assert max_difference(weights(10), weights(10, compress="powersgd", powersgd_rank=1)) < 1e-6
+    exact = weights(14)
+    # A matrix of 6 x 27 is compressed if that halves it, so up to rank 2.
+    errors = [max_difference(exact, weights(14, compress="powersgd", powersgd_rank=rank)) for rank in (1, 2, 3)]
+    assert errors[0] > errors[1] > 1e-5
+    assert errors[2] < 1e-6
 
 
 @pytest.mark.world_size(2)
