@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +18,12 @@ import torch
 from compare_checkpoints import assert_equal_checkpoints
 from distdl.core.checkpoints import find
 from distdl.core.config import ComputeConfig, Config, OptimConfig, PSConfig
-from distdl.core.errors import UserError
+from distdl.core.errors import Failure, UserError
 from distdl.core.files import read_rows
+from distdl.runtime.launch_env import Placement
 from distdl.runtime.tensors import load, write_tensors
+from distdl.strategies import replay
+from distdl.strategies.paramserver import worker as worker_module
 from distdl.strategies.paramserver.server import Server
 from distdl.strategies.paramserver.step_records import ComputeTimes
 from distdl.strategies.paramserver.stragglers import WINDOW
@@ -28,7 +32,7 @@ from distdl.strategies.single import Single
 from jobs import QUIET, Ranks, step_of, torchrun_places, train, wait_for
 from rank_threads import run_ranks
 from run_folders import tree
-from small_steps import max_difference, network, prepared, trained
+from small_steps import IMAGES, max_difference, network, prepared, trained
 from thread_strategies import worker_of
 
 PLAIN = ("--optim.name", "sgd", "--optim.momentum", "0.9", "--optim.lr", "0.02", "--optim.weight-decay", "1e-3")
@@ -103,6 +107,92 @@ def test_synchronous_workers_equal_one_rank_with_the_same_global_batch(
     results = run_threads(Config(optim=optim, ps=PSConfig(**{"servers": 2, **ps})), workers)
     assert all(max_difference(values, results[0]) == 0 for values in results)
     assert max_difference(results[0], expected) < 1e-6
+
+
+def first_steps(config: Config, act: Callable[[Worker], Any]) -> Any:
+    """What `act` returns for the one worker, which is prepared and then disconnects."""
+
+    def work(rank: int) -> Any:
+        strategy = worker_of(rank, 1, config)
+        if rank:
+            return Server(config, strategy.world.rank, strategy.peers, strategy.wire).serve()
+        outcome = act(strategy)
+        strategy.close()
+        return outcome
+
+    return run_ranks(1 + config.ps.servers, work)[0]
+
+
+@pytest.mark.parametrize(
+    ("assign", "elements"), [("balanced", [147, 146]), ("round-robin", [282, 11]), ("size-threshold", [282, 11])]
+)
+def test_servers_have_the_tensors_of_the_assignment(assign: str, elements: list[int]) -> None:
+    """Tensors of 162, 6, 120 and 5 elements: in turn, or none larger than half of all 293."""
+
+    def sizes(strategy: Worker) -> list[int]:
+        prepared(strategy, network())
+        return [row["bytes"] // 4 for row in strategy.report()["ps"]["servers"]]
+
+    assert first_steps(Config(ps=PSConfig(servers=2, assign=assign)), sizes) == elements
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_gradients_are_pushed_during_backward_if_pushes_overlap_with_it(overlap: bool) -> None:
+    def pushes(strategy: Worker) -> list[int]:
+        forward, counts = prepared(strategy, network()), []
+        push = strategy._exchange.push
+        strategy._exchange.push = lambda server, *rest: push(server, *rest) or counts.append(server)
+        strategy.backward(forward(IMAGES).sum())
+        before_step = sorted(counts)
+        strategy.step()
+        assert sorted(counts) == [0, 1]
+        return before_step
+
+    assert first_steps(Config(ps=PSConfig(servers=2, overlap=overlap)), pushes) == ([0, 1] if overlap else [])
+
+
+def test_recorded_times_are_waited_for_instead_of_computing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(replay, "wait", waits.append)
+    (tmp_path / "record.jsonl").write_text('{"forward_s": 0.25, "backward_s": 0.5}\n' * 5)
+
+    def steps(strategy: Worker) -> dict[str, torch.Tensor]:
+        forward = prepared(strategy, network())
+        for _ in range(2):
+            strategy.backward(forward(IMAGES).sum())
+            strategy.step()
+        return strategy.model_state()
+
+    weights = first_steps(Config(optim=OPTIM, ps=PSConfig(compute=f"replay:{tmp_path / 'record.jsonl'}")), steps)
+    assert waits == [0.25, 0.5] * 2
+    assert weights.keys() == network().state_dict().keys()
+
+
+def test_setup_divides_the_ranks_and_sets_timeout_and_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that is silent for longer than the timeout is named."""
+    threads, ended, local = torch.get_num_threads(), threading.Event(), threading.local()
+    monkeypatch.setattr(worker_module, "launched", lambda name: Placement(rank=local.rank, size=3, local_size=3))
+    monkeypatch.setattr(worker_module, "init_process_group", lambda *args: None)  # the threads have a group
+    ps = PSConfig(servers=2, timeout_s=0.05, wire="bf16")
+    config = Config(strategy="ps", ps=ps, compute=ComputeConfig(device="cpu", threads=1))
+
+    def work(rank: int) -> tuple[Any, ...]:
+        local.rank = rank
+        strategy = Worker(config)
+        world = strategy.setup()
+        if rank == 0:
+            try:
+                with pytest.raises(Failure, match=r"^server 0 \(rank 1, .*\) did not respond in time \(ps.timeout_s\)"):
+                    strategy.peers[0].receive_header()
+            finally:
+                ended.set()
+        ended.wait(30)
+        return world.role, world.rank, world.size, len(strategy.peers), strategy.wire
+
+    monkeypatch.setattr(Worker, "_agree_on_device", lambda self: None)  # needs a serving server
+    results = run_ranks(3, work)
+    torch.set_num_threads(threads)
+    assert results == [("train", 0, 1, 2, torch.bfloat16), *(("serve", n, 1, 1, torch.bfloat16) for n in (0, 1))]
 
 
 def test_bf16_on_the_wire_is_rounded() -> None:
