@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,11 @@ import torch
 
 from distdl.cli.__main__ import main
 from distdl.cli.recipe import from_command_line
+from distdl.core.config import TelemetryConfig
+from distdl.core.files import read_rows
 from distdl.perf.usage.waterfall import waterfall
 from distdl.strategies.base import make
-from distdl.training.callbacks.telemetry import DeviceSampler
+from distdl.training.callbacks.telemetry import DeviceSampler, KernelTrace
 from distdl.training.events import Callback
 from distdl.training.session import train
 from distdl.training.trainer import Trainer
@@ -129,6 +132,25 @@ def test_invalid_samples_of_a_previous_leg_do_not_end_a_training(tmp_path: Path,
     assert "cannot be added up" in job.text
     result = json.loads((folder / "result.json").read_text())
     assert result["status"] == "completed" and result["idle_share"] is None and result["held_s"] > 0
+
+
+@pytest.mark.parametrize("hz", [0.0, 4.0])
+def test_devices_and_host_are_sampled_at_the_rate(make: Callable, hz: float) -> None:
+    trainer, sampler = make(telemetry=TelemetryConfig(hz=hz)), DeviceSampler()
+    trainer.run.enter(trainer.config, strategy="single")
+    sampler.begin(trainer)
+    period_s = sampler._sampler._period_s if sampler._sampler else None
+    sampler.close(trainer)
+    assert period_s == (1 / hz if hz else None)
+
+
+@pytest.mark.parametrize("steps", [0, 2, 3])
+def test_the_steps_after_the_tenth_are_profiled(make: Callable, steps: int) -> None:
+    trainer = make([KernelTrace()], epochs=5, telemetry=TelemetryConfig(hz=0.0, profile_steps=steps))
+    trainer.run.enter(trainer.config, strategy="single")
+    trainer.fit()
+    rows = read_rows(trainer.run.path / "telemetry.jsonl")
+    assert [(row["kind"], row["step"], row["steps"]) for row in rows] == [("kernels", 10 + steps, steps)] * bool(steps)
 
 
 def test_a_rate_of_0_disables_sampling(tmp_path: Path) -> None:
