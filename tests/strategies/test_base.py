@@ -12,6 +12,7 @@ from distdl.core.config import ComputeConfig, Config, OptimConfig
 from distdl.core.errors import UserError
 from distdl.strategies.base import Strategy, make
 from distdl.strategies.ddp import DDP
+from distdl.strategies.paramserver.worker import Worker
 from distdl.strategies.single import Single
 from distdl.telemetry.clock import Clock
 from thread_strategies import ddp_of
@@ -128,6 +129,7 @@ def test_the_folder_of_records_is_set_when_the_run_folder_is_opened(single: Sing
         ("auto", {"RANK": "0", "WORLD_SIZE": "2"}, DDP),
         ("ddp", {"RANK": "1", "WORLD_SIZE": "2"}, DDP),
         ("single", {"RANK": "0", "WORLD_SIZE": "1"}, Single),
+        ("ps", {"RANK": "1", "WORLD_SIZE": "2"}, Worker),
         ("distdl.strategies.single:Single", {}, Single),
     ],
 )

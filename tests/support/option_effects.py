@@ -1,7 +1,7 @@
 """The observed effect of every field of `Config`: one sentence, and the tests that observe it.
 
-At least one of these tests fails if distdl ignores the field: they compare with a number, a formula, a recorded call or a
-planted delay, not with a second run that uses the same option.
+At least one of these tests fails if distdl ignores the field: they compare with a number, a formula, a recorded call or
+a planted delay, not with a second run that uses the same option.
 """
 
 EFFECTS: dict[str, tuple[str, ...]] = {
@@ -80,13 +80,12 @@ EFFECTS: dict[str, tuple[str, ...]] = {
         "data/storage/test_folders.py::test_split_folders",
     ),
     "data.root": (
-        "The set is found in this folder, which is in the error if it is not.",
+        "The set is found in this folder.",
         "data/sets/test_load.py::test_the_root_may_be_the_folder_of_the_set",
-        "data/sets/test_load.py::test_the_error_for_a_missing_set_lists_the_searched_places",
     ),
     "data.loader": (
         "The loader has this name.",
-        "data/loaders/test_base.py::test_every_loader_has_the_attributes_of_the_protocol",
+        "data/loaders/test_loaders.py::test_the_loader_is_the_configured_one",
     ),
     "data.batch_size": (
         "A step has this many samples per rank.",

@@ -55,6 +55,13 @@ def config_of(case: Case, **data: object) -> Config:
 
 
 @each_loader
+def test_the_loader_is_the_configured_one(case: Case, kind: str, tmp_path: Path) -> None:
+    loader = loader_of(config_of(case), numbered(kind, 9, tmp_path))
+    assert (loader.name, loader.reason) == (case.loader, "data.loader asks for it")
+    loader.close()
+
+
+@each_loader
 @pytest.mark.parametrize(("world", "start"), [(1, 0), (2, 3), (3, 12), (3, 29)])
 def test_the_samples_are_those_of_the_order(case: Case, kind: str, world: int, start: int, tmp_path: Path) -> None:
     dataset, config = numbered(kind, 31, tmp_path), config_of(case)

@@ -85,15 +85,18 @@ def test_statistics_are_measured_again_when_files_change(tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize(
-    ("settings", "mean"),
+    ("settings", "mean", "std"),
     [
-        ({"normalize": "none"}, (0.0, 0.0, 0.0)),
-        ({"normalize": "imagenet"}, (0.485, 0.456, 0.406)),
-        ({"mean": (0.1, 0.2, 0.3), "std": (1.0, 1.0, 1.0)}, (0.1, 0.2, 0.3)),
+        ({"normalize": "none"}, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+        ({"normalize": "imagenet"}, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        ({"mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6)}, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)),
     ],
 )
-def test_statistics_follow_the_configuration(settings: dict, mean: tuple[float, ...], data_root: Path) -> None:
-    assert load(DataConfig(name="cifar100", root=data_root, **settings)).mean == mean
+def test_statistics_follow_the_configuration(
+    settings: dict, mean: tuple[float, ...], std: tuple[float, ...], data_root: Path
+) -> None:
+    dataset = load(DataConfig(name="cifar100", root=data_root, **settings))
+    assert (dataset.mean, dataset.std) == (mean, std)
 
 
 def test_statistics_of_another_number_of_channels_are_refused() -> None:
