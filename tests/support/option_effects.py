@@ -58,9 +58,8 @@ EFFECTS: dict[str, tuple[str, ...]] = {
         "training/test_trainer.py::test_every_second_epoch_and_the_last_are_evaluated",
     ),
     "progress": (
-        "A display is among the callbacks, or none; plain lines are printed.",
+        "A display is among the callbacks, or none.",
         "training/test_session.py::test_callbacks_of_rank_0",
-        "training/test_session.py::test_the_last_lines_name_the_run_folder_or_the_resume_command",
     ),
     "log_every_s": (
         "0 gives a row per step, a long interval gives none before the end of the epoch.",
@@ -202,7 +201,6 @@ EFFECTS: dict[str, tuple[str, ...]] = {
     "model.name": (
         "The network is the one of this name, also of another package.",
         "models/test_build.py::test_a_users_network_receives_its_settings",
-        "models/test_build.py::test_every_network_returns_logits_of_the_given_classes",
     ),
     "model.weights": (
         "The network has the weights of the file or run folder.",
