@@ -13,7 +13,7 @@ from distdl.core.errors import Failure
 from distdl.strategies.base import Strategy
 from distdl.strategies.single import Single
 from distdl.strategies.text import ReduceOp
-from distdl.training.consensus import INTERVAL_S, Consensus
+from distdl.training.consensus import Consensus
 from distdl.training.nonfinite import NonFiniteGuard
 from distdl.training.stop import StopSignal
 
@@ -78,7 +78,7 @@ def test_the_interval_is_measured_by_the_slowest_rank(
         if consensus.should_check(step):
             consensus.should_stop(step)
             checked.append(step)
-    steps = max(round(INTERVAL_S / max(step_s, slowest_s)), 1)
+    steps = max(round(0.25 / max(step_s, slowest_s)), 1)
     distances = {later - earlier for earlier, later in itertools.pairwise(checked[1:])}
     assert distances <= {steps, max(steps - 1, 1)}  # a sum of floats may be just above the interval
     assert strategy.reductions == len(checked)
