@@ -425,6 +425,8 @@ def test_statistics_follow_on_error(tmp_path: Path) -> None:
     mean, _ = measure(DataConfig(on_error="skip"))
     expected = statistics.of_files(dataset.train[np.arange(8)], 3, 1.0, 24, DataConfig())[0]
     assert mean == expected
+    with pytest.raises(UserError, match="none of the images could be read"):
+        measure(DataConfig(on_error="skip", max_pixels=24 * 24 - 1))
 
 
 def test_an_unfinished_export_is_refused_as_a_set_and_can_be_resumed(tmp_path: Path) -> None:

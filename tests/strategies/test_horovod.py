@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ pytest.importorskip("horovod.torch", reason="Horovod is not installed: container
 from compare_checkpoints import assert_equal_checkpoints
 from compare_runs import SGD, max_difference, result
 from debian import needs
-from distdl.core.config import ComputeConfig, Config, HorovodConfig
+from distdl.core.config import ComputeConfig, Config, HorovodConfig, OptimConfig
 from distdl.core.errors import UserError
 from distdl.strategies.horovod import AUTOTUNE_LOG, TIMELINE, Horovod, variables
 from distdl.telemetry.clock import Clock
@@ -214,6 +215,20 @@ def test_options_that_gloo_does_not_support_are_refused(
             strategy.setup()
     finally:
         strategy.close()
+
+
+@pytest.mark.parametrize(
+    "fields", [{"optim": OptimConfig(clip_norm=1.0)}, {"compute": ComputeConfig(precision="fp16")}]
+)
+def test_adasum_refuses_clipping_and_fp16(fields: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    import horovod.torch as hvd
+
+    for name, value in {"mpi_enabled": True, "size": 2}.items():
+        monkeypatch.setattr(hvd, name, lambda value=value: value)
+    strategy = Horovod(Config(strategy="horovod", horovod=HorovodConfig(adasum=True), **fields))
+    strategy._hvd = hvd
+    with pytest.raises(UserError, match=r"cannot be used with optim.clip_norm or fp16$"):
+        strategy._refuse()
 
 
 def test_horovodrun_selects_the_strategy_horovod(tmp_path: Path) -> None:

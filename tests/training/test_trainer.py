@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from distdl.core.config import CheckpointConfig, DataConfig, OptimConfig
+from distdl.core.errors import UserError
 from distdl.runtime.tensors import load
 from distdl.training.events import Callback
 from distdl.training.trainer import Trainer
@@ -72,6 +73,29 @@ def test_a_training_ends_after_its_epochs_steps_or_time(
     trainer.run.enter(trainer.config, strategy="single")
     assert trainer.fit() == status
     assert trainer.progress.step == steps or (steps is None and trainer.stop.reason == "max_time")
+
+
+def test_an_epoch_without_its_last_samples_is_complete(make: Callable) -> None:
+    """100 samples in batches of 32: step 3 ends the epoch, and is saved only after the evaluation."""
+    data = DataConfig(limit=100, batch_size=32, drop_last=True)
+    trainer = make(epochs=2, data=data, checkpoint=CheckpointConfig(every_steps=1))
+    trainer.run.enter(trainer.config, strategy="single")
+    saved: list[tuple[int, int]] = []
+    trainer.saver.save = lambda state, progress, metric: saved.append((progress.step, progress.epoch))
+    assert trainer.train_epoch()
+    assert saved == [(1, 0), (2, 0)]
+    trainer.end_epoch()
+    assert (trainer.progress.step, trainer.progress.epoch, trainer.progress.samples) == (3, 1, 0)
+
+
+def test_another_seed_is_refused_at_a_resume(make: Callable) -> None:
+    first = make(epochs=1, seed=7)
+    first.run.enter(first.config, strategy="single")
+    first.fit()
+    checkpoint = first.run.checkpoints / "step-00000003"
+    make(seed=7).resume(checkpoint)
+    with pytest.raises(UserError, match=r"seed"):
+        make().resume(checkpoint)
 
 
 def test_every_second_epoch_and_the_last_are_evaluated(make: Callable) -> None:

@@ -121,6 +121,7 @@ class TestTransform:
         augment = AugmentConfig(mixup=1.0)
         trained, tested = (BatchTransform(spec_of("memory", tmp_path, training, augment)) for training in (True, False))
         assert trained.mixes and not trained.is_identity and tested.is_identity
+        assert BatchTransform(spec_of("memory", tmp_path, True, AugmentConfig(cutmix=1.0))).mixes
         mix = torch.tensor([[0.0, 0.75, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]])
         images, labels = trained(images_of(2), torch.tensor([3, 8]), {"mix": mix})
         # The first image is mixed with the one before it: the last of the batch.

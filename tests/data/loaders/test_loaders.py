@@ -258,8 +258,9 @@ def test_labels_out_of_range_are_refused(case: Case, kind: str, tmp_path: Path) 
 
 
 def test_auto_states_its_reason(tmp_path: Path) -> None:
-    def chosen(dataset: DataSet) -> tuple[str, str]:
-        spec = LoaderSpec(config=Config(), dataset=dataset, split=dataset.train, world=World(), training=True)
+    def chosen(dataset: DataSet, training: bool = True, **augment: object) -> tuple[str, str]:
+        config = Config(data=DataConfig(augment=AugmentConfig(**augment)))
+        spec = LoaderSpec(config=config, dataset=dataset, split=dataset.train, world=World(), training=training)
         return choose(spec)
 
     memory, files = (numbered(kind, 9, tmp_path) for kind in ("memory", "files"))
@@ -269,6 +270,10 @@ def test_auto_states_its_reason(tmp_path: Path) -> None:
         images=np.broadcast_to(np.zeros(1, np.uint8), (10**9, 224, 224, 3)), labels=np.zeros(9, np.int64)
     )
     assert chosen(replace(memory, train=huge))[0] == "torch"
+    mebibyte = ResidentSplit(images=np.zeros((4, 512, 512, 1), np.uint8), labels=np.zeros(4, np.int64))
+    for training, mib in ((True, 2 * 4), (False, 1)):  # padded from 512 to 1024 pixels, and mirrored copies
+        reason = chosen(replace(memory, train=mebibyte), training, crop=256, flip=0.5)[1]
+        assert reason.startswith(f"4 images take {mib} MiB of ")
     assert chosen(load(DataConfig(name="synthetic")))[0] == "synthetic"
 
 

@@ -124,6 +124,9 @@ def test_a_limit_takes_equally_many_samples_of_each_class() -> None:
     dataset = load(DataConfig(limit=105))
     assert sorted(np.bincount(dataset.train.labels).tolist()) == [10] * 5 + [11] * 5
     assert len(load(DataConfig(limit=10**6)).train) == 1437
+    again, other = (load(DataConfig(limit=105, split_seed=seed)) for seed in (0, 1))
+    assert np.array_equal(again.train.images, dataset.train.images)
+    assert not np.array_equal(other.train.images, dataset.train.images)
 
 
 def test_the_order_of_data_roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_cache: Path) -> None:

@@ -168,6 +168,20 @@ def test_recorded_times_are_waited_for_instead_of_computing(tmp_path: Path, monk
     assert weights.keys() == network().state_dict().keys()
 
 
+def test_replayed_times_are_drawn_with_the_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [f'{{"forward_s": {step}, "backward_s": 0}}\n' for step in range(100)]
+    (tmp_path / "record.jsonl").write_text("".join(rows))
+
+    def waits(seed: int) -> list[float]:
+        seconds: list[float] = []
+        monkeypatch.setattr(replay, "wait", seconds.append)
+        config = Config(seed=seed, ps=PSConfig(compute=f"replay:{tmp_path / 'record.jsonl'}"))
+        first_steps(config, lambda strategy: prepared(strategy, network())(IMAGES))
+        return seconds
+
+    assert waits(0) == waits(0) != waits(1)
+
+
 def test_setup_divides_the_ranks_and_sets_timeout_and_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that is silent for longer than the timeout is named."""
     threads, ended, local = torch.get_num_threads(), threading.Event(), threading.local()
