@@ -13,13 +13,13 @@ from distdl.strategies.deepspeed_config import settings
 WORLD = World(rank=0, size=2)
 
 
-def configured(file: Path | None = None, *, offload: bool = False, precision: str = "fp32") -> Config:
+def configured(file: Path | None = None, *, offload: bool = False, precision: str = "fp32", stage: int = 2) -> Config:
     return Config(
         strategy="deepspeed",
         data=DataConfig(batch_size=32),
         optim=OptimConfig(accumulate=2, clip_norm=1.5),
         compute=ComputeConfig(precision=precision),
-        deepspeed=DeepSpeedConfig(stage=2, offload=offload, config=file),
+        deepspeed=DeepSpeedConfig(stage=stage, offload=offload, config=file),
     )
 
 
@@ -30,6 +30,12 @@ def test_settings_are_derived_from_the_configuration() -> None:
     assert made["zero_optimization"] == {"stage": 2, "offload_optimizer": {"device": "cpu", "pin_memory": False}}
     assert made["torch_autocast"] == {"enabled": True, "dtype": "bfloat16"}
     assert "torch_autocast" not in settings(configured(), WORLD)
+
+
+@pytest.mark.parametrize(("stage", "casts"), [(0, True), (1, False), (3, False)])
+def test_deepspeed_scales_fp16_only_at_stage_0(stage: int, casts: bool) -> None:
+    made = settings(configured(precision="fp16", stage=stage), WORLD)
+    assert made.get("torch_autocast") == ({"enabled": True, "dtype": "float16"} if casts else None)
 
 
 def test_a_file_adds_to_the_settings(tmp_path: Path) -> None:

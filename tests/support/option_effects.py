@@ -1,6 +1,6 @@
 """The observed effect of every field of `Config`: one sentence, and the tests that observe it.
 
-At least one of these tests fails if distdl ignores the field: they compare with a number, a formula, a recorded call or
+At least one of these tests fails if distdl ignores its field: they compare with a number, a formula, a recorded call or
 a planted delay, not with a second run that uses the same option.
 """
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from distdl.core.config import DataConfig, TelemetryConfig
+from distdl.core.config import ComputeConfig, DataConfig, TelemetryConfig
 from distdl.core.errors import UserError
 from distdl.training.events import Callback
 from distdl.training.summary import outcome, telemetry_rows
@@ -74,7 +74,8 @@ def test_times_are_of_all_devices_and_flops_of_one(make: Callable, monkeypatch: 
 
 def test_the_flops_of_a_step_match_hand_calculation(make: Callable) -> None:
     """Softmax regression of 32 images: 2 x 64 x 10 FLOPs forward, the same for the gradient of the weights."""
-    values = outcome(make(), held_s=1.0)
+    values = outcome(make(compute=ComputeConfig(threads=1, precision="bf16")), held_s=1.0)
+    assert values["utilisation"]["precision"] == "bf16"
     assert values["flops_per_step"] == pytest.approx(32 * 2 * (2 * 64 * 10), rel=0.02)
     assert values["peak_flops_per_s"] is None and values["best_step_s"] is None
     assert values["utilisation"]["mfu"] is None

@@ -32,11 +32,11 @@ METRICS = [{"accuracy": 0.5, "loss": 3.0}, {"accuracy": 0.9, "loss": 2.0}, {"acc
 
 
 @pytest.mark.parametrize(
-    ("kind", "best", "keep", "kept"),
+    ("kind", "best", "keep", "remaining"),
     [("accuracy", 2, 1, [2, 6]), ("loss", 3, 1, [3, 6]), ("loss", 3, 2, [3, 5, 6]), ("accuracy", 2, 3, [2, 4, 5, 6])],
 )
 def test_the_best_and_the_newest_checkpoints_are_kept_and_the_best_is_tested(
-    make: Callable, kind: str, best: int, keep: int, kept: list[int]
+    make: Callable, kind: str, best: int, keep: int, remaining: list[int]
 ) -> None:
     data = DataConfig(limit=0, batch_size=512, validation=0.5)
     trainer = make(epochs=6, data=data, checkpoint=CheckpointConfig(best=kind, keep=keep))
@@ -51,7 +51,7 @@ def test_the_best_and_the_newest_checkpoints_are_kept_and_the_best_is_tested(
     assert trainer.fit() == "completed"
     steps = trainer.progress.step // 6
     folders = sorted(folder.name for folder in trainer.run.checkpoints.iterdir())
-    assert folders == [f"step-{epoch * steps:08d}" for epoch in kept]
+    assert folders == [f"step-{epoch * steps:08d}" for epoch in remaining]
     assert trainer.state.best["epoch"] == trainer.metrics["test"]["epoch"] == best
     state, _ = load(trainer.run.checkpoints / f"step-{best * steps:08d}")
     assert all(torch.equal(value, state["model"][name]) for name, value in trainer.model.state_dict().items())

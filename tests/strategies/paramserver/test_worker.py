@@ -110,7 +110,7 @@ def test_synchronous_workers_equal_one_rank_with_the_same_global_batch(
 
 
 def first_steps(config: Config, act: Callable[[Worker], Any]) -> Any:
-    """What `act` returns for the one worker, which is prepared and then disconnects."""
+    """Result of `act` for the one worker, which then disconnects."""
 
     def work(rank: int) -> Any:
         strategy = worker_of(rank, 1, config)
@@ -188,7 +188,7 @@ def test_setup_divides_the_ranks_and_sets_timeout_and_precision(monkeypatch: pyt
     monkeypatch.setattr(worker_module, "launched", lambda name: Placement(rank=local.rank, size=3, local_size=3))
     monkeypatch.setattr(worker_module, "init_process_group", lambda *args: None)  # the threads have a group
     ps = PSConfig(servers=2, timeout_s=0.05, wire="bf16")
-    config = Config(strategy="ps", ps=ps, compute=ComputeConfig(device="cpu", threads=1))
+    config = Config(strategy="ps", ps=ps, compute=ComputeConfig(device="cpu", threads=2))
 
     def work(rank: int) -> tuple[Any, ...]:
         local.rank = rank
@@ -201,12 +201,17 @@ def test_setup_divides_the_ranks_and_sets_timeout_and_precision(monkeypatch: pyt
             finally:
                 ended.set()
         ended.wait(10)  # half of the default timeout
-        return world.role, world.rank, world.size, len(strategy.peers), strategy.wire
+        place = world.role, world.rank, world.size
+        return *place, len(strategy.peers), strategy.wire, torch.get_num_threads()
 
     monkeypatch.setattr(Worker, "_agree_on_device", lambda self: None)  # needs a serving server
     results = run_ranks(3, work)
     torch.set_num_threads(threads)
-    assert results == [("train", 0, 1, 2, torch.bfloat16), *(("serve", n, 1, 1, torch.bfloat16) for n in (0, 1))]
+    assert results == [
+        ("train", 0, 1, 2, torch.bfloat16, 2),
+        ("serve", 0, 1, 1, torch.bfloat16, 2),
+        ("serve", 1, 1, 1, torch.bfloat16, 2),
+    ]
 
 
 def test_bf16_on_the_wire_is_rounded() -> None:
