@@ -105,6 +105,8 @@ def test_batches_that_are_too_small_for_batchnorm_are_refused(small: Callable, d
     with pytest.raises(UserError, match="a rank would have 1 sample"):
         building.check_batches(config, dataset, World(), pixel, start=0)
     building.check_batches(config, dataset, World(), torch.nn.BatchNorm2d(1), start=0)
+    large = small(data=DataConfig(limit=97, batch_size=2, image_size=16))  # 2 x 2 pixels after the pooling
+    building.check_batches(large, digits(config.data), World(), pixel, start=0)
     even = small(data=DataConfig(limit=96, batch_size=2))
     building.check_batches(even, digits(even.data), World(), pixel, start=0)
     with pytest.raises(UserError, match="a rank would have 1 sample"):  # a resume within an epoch

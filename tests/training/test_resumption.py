@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from distdl.core.checkpoints import find
-from distdl.core.config import ComputeConfig, Config, DataConfig, ModelConfig, OptimConfig
+from distdl.core.config import ComputeConfig, Config, DataConfig, ModelConfig, OptimConfig, ScheduleConfig
 from distdl.core.errors import UserError
 from distdl.core.manifest import MANIFEST, STATE, seal
 from distdl.data.dataset import DataSet
@@ -246,3 +246,15 @@ def test_a_checkpoint_beyond_the_end_is_refused(make, tmp_path: Path, fields: di
         return
     with pytest.raises(UserError, match=f"nothing is left to train: .* is at {message}"):
         check_remaining(trainer, tmp_path)
+
+
+def test_another_learning_rate_at_the_position_is_stated(saved: Path, make: Callable) -> None:
+    """Before: lr 0.1, constant, after one epoch. Now: 0.8 x 32 / 64 samples, halfway along a cosine."""
+    optim = dataclasses.replace(SMALL.optim, lr=0.8, lr_reference_batch=64)
+    trainer = make(dataclasses.replace(SMALL, epochs=2, optim=optim, schedule=ScheduleConfig(name="cosine")))
+    trainer.resume(saved)
+    expected = (
+        "schedule cosine now spans 2 epochs (before: constant, 1 epochs): the learning rate at epoch 1.00 is 0.2 "
+        "(before: 0.1)"
+    )
+    assert expected in trainer.messages

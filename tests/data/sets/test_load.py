@@ -120,6 +120,11 @@ def test_the_validation_split_is_stratified_and_depends_on_the_seed(data_root: P
     assert divided(1) != (train, validation)
 
 
+@pytest.mark.parametrize(("image_size", "expected"), [(0, 8), (12, 12)])
+def test_images_have_the_configured_size_or_that_of_the_set(image_size: int, expected: int) -> None:
+    assert load(DataConfig(image_size=image_size)).image_size == expected
+
+
 def test_a_limit_takes_equally_many_samples_of_each_class() -> None:
     dataset = load(DataConfig(limit=105))
     assert sorted(np.bincount(dataset.train.labels).tolist()) == [10] * 5 + [11] * 5
