@@ -414,12 +414,14 @@ EFFECTS: dict[str, tuple[str, ...]] = {
         "strategies/test_horovod.py::test_options_that_gloo_does_not_support_are_refused",
     ),
     "horovod.autotune": (
-        "Horovod's variables are set.",
+        "Horovod's variables are set, and its log is in the run folder.",
         "strategies/test_horovod.py::test_variables_contain_only_differences_from_horovods_defaults",
+        "strategies/test_horovod.py::test_autotune_log_and_timeline_are_in_the_run_folder",
     ),
     "horovod.timeline": (
-        "Horovod's variable is set.",
+        "Horovod's variable is set, and its timeline is in the run folder.",
         "strategies/test_horovod.py::test_variables_contain_only_differences_from_horovods_defaults",
+        "strategies/test_horovod.py::test_autotune_log_and_timeline_are_in_the_run_folder",
     ),
     "deepspeed.stage": (
         "DeepSpeed's configuration has this stage, and a file may not contradict it.",
