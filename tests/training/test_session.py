@@ -191,6 +191,7 @@ def test_the_last_lines_name_the_run_folder_or_the_resume_command(
     run(Listener(act), progress="plain", epochs=100_000 if stopped else 1)
     lines = capsys.readouterr().out
     assert f"digits: {'stopped' if stopped else 'completed'}" in lines
+    assert ("\nepoch 1/1  test loss " in lines) is not stopped
     assert ("resume with: " in lines) is stopped
     assert f"\nrun folder: {tmp_path / 'run'}\n" in lines
     assert lines.splitlines()[-1].startswith(

@@ -1,9 +1,12 @@
 """Seeds and micro-batches of a step; tests/integration/test_equivalence.py compares complete steps."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
 from distdl.data.dataset import Batch
+from distdl.training import step
 from distdl.training.step import micro_batches, step_seed
 
 
@@ -12,6 +15,13 @@ def test_seeds_differ_by_seed_step_and_rank() -> None:
     seeds = {step_seed(*place) for place in places}
     assert len(seeds) == len(places)
     assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_each_step_seeds_the_generators_by_its_position(make: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds: list[int] = []
+    monkeypatch.setattr(step, "_seed_generators", lambda seed, device: seeds.append(seed))
+    make(seed=7).train_epoch()
+    assert seeds == [step_seed(7, number, 0) for number in range(3)]
 
 
 @pytest.mark.parametrize(("samples", "parts"), [(8, 1), (8, 4), (7, 3), (2, 4), (1, 1)])

@@ -82,6 +82,11 @@ def test_the_flops_of_a_step_match_hand_calculation(make: Callable) -> None:
     assert "kernel_step_s" not in values
 
 
+def test_the_flops_of_a_step_are_those_of_the_configured_image_size(make: Callable) -> None:
+    trainer = make(data=DataConfig(limit=96, batch_size=32, image_size=4))
+    assert outcome(trainer, held_s=1.0)["flops_per_step"] == pytest.approx(32 * 2 * (2 * 16 * 10), rel=0.1)
+
+
 def test_the_newest_kernel_profile_is_used(make: Callable) -> None:
     trainer = make()
     kernels = {"time_s": 1.0, "step": 12, "epoch": 0, "kind": "kernels", "by_kind_s": {"dense": 0.25}}

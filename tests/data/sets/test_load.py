@@ -84,6 +84,20 @@ def test_statistics_are_measured_again_when_files_change(tmp_path: Path, monkeyp
     assert (color(tmp_path / "a", 51), color(tmp_path / "b", 102), color(tmp_path / "a", 153)) == (0.2, 0.4, 0.6)
 
 
+@pytest.mark.parametrize(("image_size", "deviation"), [(32, 0.3), (8, 0.0)])
+def test_statistics_are_those_of_images_of_the_configured_size(
+    tmp_path: Path, image_size: int, deviation: float
+) -> None:
+    """Stripes of one pixel become gray when four of them are one pixel; the central crop of 28 blurs them."""
+    stripes = np.zeros((32, 32, 3), np.uint8)
+    stripes[:, ::2] = 255
+    for name in ("train/a/0.png", "test/a/0.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        Image.fromarray(stripes).save(tmp_path / name)
+    std = load(DataConfig(name=str(tmp_path), image_size=image_size)).std
+    assert std == pytest.approx([deviation] * 3, abs=0.1)
+
+
 @pytest.mark.parametrize(
     ("settings", "mean", "std"),
     [
