@@ -14,8 +14,9 @@ EFFECTS: dict[str, tuple[str, ...]] = {
         "training/test_trainer.py::test_a_training_ends_after_its_epochs_steps_or_time",
     ),
     "max_steps": (
-        "A training ends after this many steps.",
+        "A training ends after this many steps, which its schedule spans.",
         "training/test_trainer.py::test_a_training_ends_after_its_epochs_steps_or_time",
+        "training/test_trainer.py::test_the_schedule_spans_the_steps_of_the_training",
     ),
     "max_time": (
         "A training whose time is over stops with this reason.",

@@ -1,12 +1,13 @@
 """The trainer without a session: when it saves, which checkpoints it keeps, and which one it tests."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 
-from distdl.core.config import CheckpointConfig, DataConfig, OptimConfig
+from distdl.core.config import CheckpointConfig, DataConfig, OptimConfig, ScheduleConfig
 from distdl.core.errors import UserError
 from distdl.runtime.tensors import load
 from distdl.training.events import Callback
@@ -73,6 +74,21 @@ def test_a_training_ends_after_its_epochs_steps_or_time(
     trainer.run.enter(trainer.config, strategy="single")
     assert trainer.fit() == status
     assert trainer.progress.step == steps or (steps is None and trainer.stop.reason == "max_time")
+
+
+@pytest.mark.parametrize(("max_steps", "length"), [(0, 12), (6, 6)])
+def test_the_schedule_spans_the_steps_of_the_training(make: Callable, max_steps: int, length: int) -> None:
+    rates: list[float] = []
+
+    class Rates(Callback):
+        def step_end(self, trainer: Trainer, loss: torch.Tensor) -> None:
+            rates.append(trainer.optimizer.param_groups[0]["lr"])
+
+    optim, schedule = OptimConfig(lr=0.2), ScheduleConfig(name="cosine")
+    trainer = make([Rates()], epochs=4, max_steps=max_steps, optim=optim, schedule=schedule)
+    trainer.run.enter(trainer.config, strategy="single")
+    trainer.fit()
+    assert rates == pytest.approx([0.1 * (1 + math.cos(math.pi * step / length)) for step in range(length)])
 
 
 def test_an_epoch_without_its_last_samples_is_complete(make: Callable) -> None:
