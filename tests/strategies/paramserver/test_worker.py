@@ -184,7 +184,9 @@ def test_replayed_times_are_drawn_with_the_seed(tmp_path: Path, monkeypatch: pyt
 
 def test_setup_divides_the_ranks_and_sets_timeout_and_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that is silent for longer than the timeout is named."""
-    threads, ended, local = torch.get_num_threads(), threading.Event(), threading.local()
+    threads: list[int] = []
+    ended, local = threading.Event(), threading.local()
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
     monkeypatch.setattr(worker_module, "launched", lambda name: Placement(rank=local.rank, size=3, local_size=3))
     monkeypatch.setattr(worker_module, "init_process_group", lambda *args: None)  # the threads have a group
     ps = PSConfig(servers=2, timeout_s=0.05, wire="bf16")
@@ -201,17 +203,12 @@ def test_setup_divides_the_ranks_and_sets_timeout_and_precision(monkeypatch: pyt
             finally:
                 ended.set()
         ended.wait(10)  # half of the default timeout
-        place = world.role, world.rank, world.size
-        return *place, len(strategy.peers), strategy.wire, torch.get_num_threads()
+        return world.role, world.rank, world.size, len(strategy.peers), strategy.wire
 
     monkeypatch.setattr(Worker, "_agree_on_device", lambda self: None)  # needs a serving server
     results = run_ranks(3, work)
-    torch.set_num_threads(threads)
-    assert results == [
-        ("train", 0, 1, 2, torch.bfloat16, 2),
-        ("serve", 0, 1, 1, torch.bfloat16, 2),
-        ("serve", 1, 1, 1, torch.bfloat16, 2),
-    ]
+    assert results == [("train", 0, 1, 2, torch.bfloat16), *(("serve", n, 1, 1, torch.bfloat16) for n in (0, 1))]
+    assert threads == [2, 2, 2]
 
 
 def test_bf16_on_the_wire_is_rounded() -> None:
