@@ -1,9 +1,11 @@
 """Times of complete steps, generated weights, and the measured peak rates of a device."""
 
+import pytest
 import torch
 from torch import nn
 
-from distdl.profiling.timing import PassTimes, ceilings, total, with_weights
+from distdl.profiling.timing import PassTimes, Timer, ceilings, interleaved, total, with_weights
+from gpu_fake import CUDA, simulate_gpu
 
 
 def test_weights_are_generated_for_a_network_on_the_meta_device():
@@ -29,3 +31,27 @@ def test_the_total_is_the_time_of_a_step():
     seconds = total(model, torch.randn(8, 64), rounds=1)
     assert seconds.forward_s > 0 and seconds.backward_s > 0
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_a_span_of_a_gpu_is_read_in_seconds_after_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = simulate_gpu(monkeypatch)
+    timer = Timer(CUDA)
+    assert timer.empty_s == 0
+    waits = gpu.waits
+    span = timer.span(lambda: gpu.queue(0.25), repeats=3)
+    gpu.queue(9)
+    assert (gpu.waits, gpu.done_ms) == (waits, 0)
+    assert timer.read(span) == 0.75
+    assert gpu.done_ms == 750
+    timer.wait()
+    assert gpu.done_ms == 9750
+    Timer(torch.device("cpu")).wait()
+    assert gpu.waits == waits + 2
+
+
+def test_a_gpu_is_not_disturbed_by_processes_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three rounds are three calls. On a CPU, disturbed rounds are repeated."""
+    simulate_gpu(monkeypatch)
+    monkeypatch.setattr("distdl.profiling.timing._other_processes_s", lambda: pytest.fail("the host was observed"))
+    times = iter([PassTimes(forward_s=seconds) for seconds in (3.0, 1.0, 2.0)])
+    assert interleaved({"a": lambda: {"": next(times)}}, 3, Timer(CUDA)) == {"a": {"": PassTimes(forward_s=2.0)}}

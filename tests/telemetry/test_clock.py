@@ -1,4 +1,4 @@
-"""The step clock, with simulated time. benchmarks/overhead.py measures its cost."""
+"""The step clock, with simulated time of the host and of a GPU. benchmarks/overhead.py measures its cost."""
 
 from collections.abc import Iterator
 
@@ -6,6 +6,7 @@ import pytest
 
 from distdl.telemetry import clock as module
 from distdl.telemetry.clock import PHASES, Clock
+from gpu_fake import CUDA, Gpu, simulate_gpu
 
 
 class Time:
@@ -92,3 +93,49 @@ def test_a_lap_does_not_include_excluded_time(time: Time) -> None:
         raise KeyError
     assert clock.lap() == 0.0
     assert clock.excluded_s == {"evaluate": 15.0, "checkpoint": 7.0}
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
+    return simulate_gpu(monkeypatch)
+
+
+def test_phases_of_a_gpu_are_read_when_its_work_is_done(gpu: Gpu) -> None:
+    """The device works behind the host. The clock never waits for it."""
+    clock = Clock(CUDA)
+    for _ in range(2):
+        with clock("forward"):
+            gpu.queue(0.5)
+        with clock("backward"):
+            gpu.queue(1.25)
+    assert clock.read() == dict.fromkeys(PHASES, 0.0)
+    gpu.run(1.0)  # in the first backward pass
+    assert clock.read() == dict.fromkeys(PHASES, 0.0) | {"forward": 0.5}
+    gpu.run(1.25)
+    assert clock.read() == dict.fromkeys(PHASES, 0.0) | {"forward": 1.0, "backward": 1.25}
+    gpu.run(9.0)
+    assert clock.read() == clock.read() == dict.fromkeys(PHASES, 0.0) | {"forward": 1.0, "backward": 2.5}
+    assert gpu.waits == 0
+
+
+def test_a_nested_phase_of_a_gpu_is_subtracted_from_the_outer_one(gpu: Gpu) -> None:
+    clock = Clock(CUDA)
+    with clock("backward"):
+        gpu.queue(3)
+        ready = clock.now()
+        gpu.queue(2)
+        clock.add_since("exchange", ready, out_of="backward")
+    gpu.run(5)
+    assert clock.read() == dict.fromkeys(PHASES, 0.0) | {"backward": 3.0, "exchange": 2.0}
+
+
+def test_the_wait_for_data_is_measured_on_the_host_of_a_gpu(gpu: Gpu, time: Time) -> None:
+    def slow() -> Iterator[int]:
+        time.advance(4)
+        yield 0
+
+    clock = Clock(CUDA)
+    for _ in clock.over("data", slow()):
+        gpu.queue(50)
+    assert clock.read()["data"] == 4
+    assert clock.lap() == 4
