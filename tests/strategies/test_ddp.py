@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,10 @@ import torch.distributed as dist
 
 from distdl.core.config import ComputeConfig, Config, DDPConfig, OptimConfig
 from distdl.runtime.tensors import read_tensors
+from distdl.runtime.world import World
+from distdl.strategies import ddp as module
 from distdl.strategies import shared_memory as shared
+from distdl.strategies.base import Strategy
 from distdl.strategies.ddp import DDP
 from distdl.strategies.single import Single
 from distdl.telemetry.clock import Clock
@@ -216,3 +220,28 @@ def test_setup_joins_the_group_with_the_configured_timeout(launched: None) -> No
     strategy.close()
     assert not dist.is_initialized()
     strategy.close()
+
+
+def test_a_rank_with_a_gpu_exchanges_by_nccl(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what is passed to torch is compared: there is no GPU."""
+    gpu, groups, modules = World(rank=1, size=2, local_rank=1, local_size=2, device=torch.device("cuda", 1)), [], []
+    monkeypatch.setattr(module, "make_world", lambda *arguments: gpu)
+    monkeypatch.setattr(module, "launched", lambda name: None)
+    monkeypatch.setattr(module, "init_process_group", lambda **fields: groups.append(fields["backend"]))
+    monkeypatch.setattr(DDP, "_agree_on_device", lambda self: None)
+    strategy = DDP(Config())
+    assert strategy.setup() == gpu
+    assert groups == ["cpu:gloo,cuda:nccl"] and strategy.report()["transport"] == "nccl"
+    assert strategy._memory() is None, "shared memory is for CPUs"
+
+    def parallel(model: torch.nn.Module, device_ids: list[torch.device] | None, **more: Any) -> Any:
+        modules.append(device_ids)
+        return SimpleNamespace(register_comm_hook=lambda state, hook: None)
+
+    monkeypatch.setattr(module, "DistributedDataParallel", parallel)
+    monkeypatch.setattr(module, "_without_buffer_exchange", dict)
+    monkeypatch.setattr(Strategy, "prepare", lambda self, model, optimizer, clock: model)
+    strategy.prepare(network(), None, Clock())
+    strategy.world = replace(gpu, size=1, device=torch.device("cpu"))
+    strategy.prepare(network(), None, Clock())
+    assert modules == [[torch.device("cuda", 1)], None]

@@ -1,11 +1,14 @@
 """PowerSGD's error feedback and factors after a resume."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from compare_checkpoints import checkpoint_values
+from distdl.strategies import powersgd
+from gpu_fake import CUDA, on_gpu
 from jobs import train
 
 RECIPE = (
@@ -13,6 +16,15 @@ RECIPE = (
     *("--model.name", "mnist-cnn", "--optim.ema", "0.9", "--ddp.compress", "powersgd"),
     *("--checkpoint.every-steps", "12", "--checkpoint.keep", "5"),
 )
+
+
+def test_the_result_of_a_bucket_on_a_gpu_waits_for_its_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[torch.device]] = []
+    monkeypatch.setattr(powersgd, "Future", lambda devices: seen.append(devices))
+    hook = powersgd.PowerSGD(torch.nn.Linear(2, 2), 1)
+    for buffer in (on_gpu(torch.ones(4)), torch.ones(4)):
+        hook(None, SimpleNamespace(buffer=lambda buffer=buffer: buffer, is_last=lambda: False))
+    assert seen == [[CUDA], []]
 
 
 @pytest.mark.world_size(2)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 CUDA = torch.device("cuda", 0)
 
@@ -74,6 +75,14 @@ class OnGpu(torch.Tensor):
 def on_gpu(tensor: torch.Tensor) -> torch.Tensor:
     """The same values as a tensor that claims to be on the GPU."""
     return tensor.as_subclass(OnGpu)
+
+
+class NewTensorsOnCpu(TorchFunctionMode):
+    """Context in which new tensors of a GPU are made on the CPU."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = {name: value for name, value in (kwargs or {}).items() if value != CUDA}
+        return func(*args, **kwargs)
 
 
 def simulate_gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from distdl.cli.__main__ import main
 from distdl.cli.recipe import from_command_line
 from distdl.perf.usage.waterfall import waterfall
 from distdl.strategies.base import make
+from distdl.training.callbacks import telemetry
 from distdl.training.callbacks.telemetry import DeviceSampler
 from distdl.training.events import Callback
 from distdl.training.session import train
@@ -170,3 +172,17 @@ def test_an_unreadable_device_is_one_warning(tmp_path: Path) -> None:
     assert len(listener.warnings) == 1
     assert listener.warnings[0].startswith("no telemetry of the device: ")
     assert {row["kind"] for row in listener.rows} == {"host"}
+
+
+def test_the_gpu_of_this_rank_is_sampled_by_its_uuid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's index of a device follows CUDA_VISIBLE_DEVICES, which NVML ignores."""
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(uuid=f"uuid-{index}"))
+    monkeypatch.setattr(telemetry, "uuid_of", lambda uuid, index: f"GPU-{uuid}-{index}")
+    assert telemetry._device_source(torch.device("cpu")) is None
+    for device, name in ((torch.device("cuda", 1), "GPU-uuid-1-1"), (torch.device("cuda"), "GPU-uuid-3-3")):
+        source = telemetry._device_source(device)
+        assert source is not None and source[0] == name
+        assert (source[1].func, source[1].args) == (telemetry.NvmlDevice, (name,))
+    monkeypatch.setattr(telemetry, "uuid_of", lambda uuid, index: None)
+    assert telemetry._device_source(torch.device("cuda", 0)) is None
