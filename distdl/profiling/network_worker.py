@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from distdl.core.config import ComputeConfig
-from distdl.core.console import PlainConsole, print_line
+from distdl.core.console import PlainConsole
 from distdl.core.errors import EXIT_DONE
 from distdl.core.files import write_json
 from distdl.core.text import print_line

@@ -142,6 +142,6 @@ def test_ranks_are_pinned_only_if_no_other_program_uses_their_cores(
 
 
 def test_the_backends_of_a_process_group() -> None:
-    """On a GPU, tensors of the trainer on the CPU are exchanged by gloo."""
+    """The trainer also exchanges tensors on the CPU, by gloo."""
     assert device.backend(torch.device("cpu")) == "gloo"
     assert device.backend(torch.device("cuda", 1)) == "cpu:gloo,cuda:nccl"

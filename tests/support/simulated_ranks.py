@@ -64,7 +64,7 @@ def simulate(config: Config, ranks: int) -> Simulated:
         step, images = step + 1, images + total
     test = _test(config, average or models[0].state_dict(), models[0])
     buffers = [dict(model.named_buffers()) for model in models[1:]]
-    others = [_test(config, {**models[0].state_dict(), **own}, models[0])["loss"] for own in buffers]
+    others = [_test(config, {**models[0].state_dict(), **other}, models[0])["loss"] for other in buffers]
     weights = models[0].state_dict()
     return Simulated(weights=weights, average=average, test=test, test_of_others=others, steps=step, images=images)
 
