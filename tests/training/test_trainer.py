@@ -3,11 +3,15 @@
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from distdl.core.config import CheckpointConfig
+from distdl.runtime.tensors import load
+from distdl.training import checkpoint
 from gpu_fake import CUDA
 
 
@@ -41,3 +45,28 @@ def test_an_epoch_ends_when_its_queued_kernels_have_run(
     trainer.world = replace(trainer.world, device=device)
     assert trainer.train_epoch()
     assert trainer.progress.elapsed_s == waited_s
+
+
+def test_training_completes_although_the_disk_was_full_for_some_steps(
+    make: Callable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The disk is full at step 2, and again at steps 4 and 5 of 6: each is one warning, and the last state is whole."""
+    trainer = make(epochs=2, checkpoint=CheckpointConfig(every_steps=1, every_epochs=0, keep=9))
+    trainer.run.enter(trainer.config, strategy="single")
+    warnings: list[str] = []
+    monkeypatch.setattr(trainer.events, "warn", lambda _, message: warnings.append(message))
+    write = checkpoint.write_atomic
+
+    def write_or_fail(file: Path, *more: Any) -> None:
+        if file.parent.name in (".step-00000002", ".step-00000004", ".step-00000005"):
+            raise OSError(28, "No space left on device", str(file))
+        write(file, *more)
+
+    monkeypatch.setattr(checkpoint, "write_atomic", write_or_fail)
+    assert trainer.fit() == "completed"
+    assert [int(text.split()[4]) for text in warnings] == [2, 4, 5]
+    folder = tmp_path / "run" / "checkpoints"
+    assert sorted(path.name for path in folder.iterdir()) == [f"step-0000000{step}" for step in (1, 3, 6)]
+    state, progress = load(folder / "step-00000006")
+    assert progress.step == 6
+    assert all(torch.equal(value, state["model"][name]) for name, value in trainer.model.state_dict().items())
