@@ -1,5 +1,6 @@
 """DistributedDataParallel: equality with one rank for each transport, shards, and setup."""
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 
 from distdl.core.config import ComputeConfig, Config, DDPConfig, OptimConfig
 from distdl.runtime.tensors import read_tensors
@@ -97,6 +99,38 @@ def test_gradients_are_exchanged_only_in_the_last_micro_batch(in_ranks: Callable
         return counts
 
     assert in_ranks(exchanges) == [[0, 0, 1, 1, 2]] * 2
+
+
+@pytest.mark.parametrize(("places", "parts"), [({}, 1), (OTHER_HOSTS, 1), (OTHER_HOSTS, 3)])
+def test_a_slow_exchange_is_measured_as_exchange(
+    monkeypatch: pytest.MonkeyPatch, places: dict[str, int], parts: int
+) -> None:
+    """The last gradient of each micro-batch takes 2 s of a simulated clock, the exchange 5 s, the optimizer 3 s."""
+    now = 0.0
+
+    def delayed(function: Callable, seconds: float) -> Callable:
+        def call(*arguments: Any) -> Any:
+            nonlocal now
+            now += seconds
+            return function(*arguments)
+
+        return call
+
+    def step(rank: int) -> dict[str, float]:
+        strategy, model = ddp_of(rank, 1, Config(optim=SGD), **places), network()
+        forward = prepared(strategy, model)
+        model[0].bias.register_hook(delayed(lambda gradient: None, 2))
+        strategy.optimizer.step = delayed(strategy.optimizer.step, 3)
+        for part in range(parts):
+            with strategy.micro_batch(last=part == parts - 1), strategy.clock("backward"):
+                strategy.backward(forward(IMAGES).sum())
+        with strategy.clock("update"):
+            strategy.step()
+        return {phase: seconds for phase, seconds in strategy.clock.read().items() if seconds}
+
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    monkeypatch.setattr(default_hooks, "allreduce_hook", delayed(default_hooks.allreduce_hook, 5))
+    assert run_ranks(1, step) == [{"backward": 2 * parts, "exchange": 5, "update": 3}]
 
 
 def test_compression_changes_the_weights_by_rounding_only(one_rank: dict[str, torch.Tensor]) -> None:

@@ -5,9 +5,12 @@ import json
 import random
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 pytest.importorskip("horovod.torch", reason="Horovod is not installed: containers/horovod/build.sh builds it")
 
@@ -17,6 +20,7 @@ from debian import needs
 from distdl.core.config import Config, HorovodConfig
 from distdl.core.errors import UserError
 from distdl.strategies.horovod import AUTOTUNE_LOG, TIMELINE, Horovod, variables
+from distdl.telemetry.clock import Clock
 from horovod_ranks import HorovodRanks, horovod_train
 from jobs import QUIET, step_of, train, wait_for
 
@@ -33,6 +37,28 @@ def test_variables_contain_only_differences_from_horovods_defaults(tmp_path: Pat
         "HOROVOD_AUTOTUNE": "1",
         "HOROVOD_AUTOTUNE_LOG": str(tmp_path / "log"),
         "HOROVOD_TIMELINE": "DYNAMIC",
+    }
+
+
+def test_a_slow_exchange_is_measured_as_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exchange takes 5 s of a simulated clock, the optimizer 3 s. Horovod itself does not run."""
+    now = 0.0
+
+    def wait(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    strategy = Horovod(Config())
+    strategy.clock, strategy.model = Clock(), torch.nn.Linear(1, 1)
+    strategy.optimizer = SimpleNamespace(step=lambda: wait(3), zero_grad=lambda set_to_none: None)
+    strategy._exchange = SimpleNamespace(synchronize=lambda: wait(5))
+    strategy._every, strategy._accumulated_steps = 1, 0
+    with strategy.clock("update"):
+        strategy.step()
+    assert {phase: seconds for phase, seconds in strategy.clock.read().items() if seconds} == {
+        "exchange": 5,
+        "update": 3,
     }
 
 

@@ -12,6 +12,7 @@ import torch
 from distdl.core.config import CheckpointConfig
 from distdl.runtime.tensors import load
 from distdl.training import checkpoint
+from distdl.training.callbacks.telemetry import Accounting
 from gpu_fake import CUDA
 
 
@@ -25,6 +26,67 @@ def test_a_step_at_the_end_of_an_epoch_is_saved_once_after_its_evaluation(make) 
     assert trainer.fit() == "completed"
     assert saved == [(1, False), (2, False), (3, True), (4, True), (5, True), (6, True)]
     assert trainer.metrics["test"]["step"] == 6
+
+
+class Time:
+    """Replaces the clocks of the host; only planted delays advance it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._monkeypatch, self.now = monkeypatch, 0.0
+        for name in ("perf_counter", "time", "monotonic"):
+            monkeypatch.setattr(time, name, lambda: self.now)
+
+    def plant(self, place: Any, name: str, seconds: float) -> list[str]:
+        """Make a function take this long. Returns a list with an entry for each call."""
+        plain, calls = getattr(place, name), []
+
+        def delayed(*arguments: Any, **fields: Any) -> Any:
+            calls.append(name)
+            self.now += seconds
+            return plain(*arguments, **fields)
+
+        self._monkeypatch.setattr(place, name, delayed)
+        return calls
+
+
+def test_a_delay_appears_in_its_own_part_and_the_parts_add_up(make: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two epochs of three steps. Each place takes another power of two, so that every sum names its places."""
+    clock = Time(monkeypatch)
+    accounting = Accounting(start_time=0.0)
+    clock.now = 0.5
+    trainer = make((accounting,), epochs=2, checkpoint=CheckpointConfig(every_steps=2))
+    trainer.run.enter(trainer.config, strategy="single")
+    read = trainer.loaders["train"].epoch
+
+    def slow(*arguments: Any, **fields: Any) -> Any:
+        for batch in read(*arguments, **fields):
+            clock.now += 1
+            yield batch
+
+    monkeypatch.setattr(trainer.loaders["train"], "epoch", slow)
+    transfers = clock.plant(trainer.loaders["train"], "transform", 2)
+    clock.plant(trainer.step, "_forward", 4)
+    clock.plant(trainer.strategy, "backward", 8)
+    clock.plant(trainer.optimizer, "step", 16)
+    evaluations = clock.plant(trainer.evaluator, "run", 32)
+    saves = clock.plant(checkpoint, "_on_host", 64)
+    clock.plant(trainer.events, "epoch_end", 128)
+    assert trainer.fit() == "completed"
+    trainer.events.close(trainer)
+    ended = trainer.result("completed")
+    assert ended["steps"] == 6 and len(evaluations) == 2 and len(saves) == 4  # steps 2, 3, 4 and 6
+    assert ended["phases_s"] == {
+        "data": 6 * 1,
+        "transfer": 2 * len(transfers),
+        "forward": 6 * 4,
+        "backward": 6 * 8,
+        "exchange": 0,
+        "update": 6 * 16,
+    }
+    assert ended["train_s"] == sum(ended["phases_s"].values())
+    assert (ended["evaluate_s"], ended["checkpoint_s"], ended["start_s"]) == (2 * 32, 4 * 64, 0.5)
+    assert ended["held_s"] == clock.now
+    assert clock.now == ended["train_s"] + ended["evaluate_s"] + ended["checkpoint_s"] + ended["start_s"] + 2 * 128
 
 
 @pytest.mark.parametrize(("device", "waited_s"), [(torch.device("cpu"), 0), (CUDA, 5)])

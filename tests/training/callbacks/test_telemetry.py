@@ -186,3 +186,15 @@ def test_the_gpu_of_this_rank_is_sampled_by_its_uuid(monkeypatch: pytest.MonkeyP
         assert (source[1].func, source[1].args) == (telemetry.NvmlDevice, (name,))
     monkeypatch.setattr(telemetry, "uuid_of", lambda uuid, index: None)
     assert telemetry._device_source(torch.device("cuda", 0)) is None
+
+
+def test_the_extra_time_of_the_first_steps_is_warm_up() -> None:
+    """Three steps of 5 s, and then 1 s each: 3 x (5 - 1) s are warm-up, also after a resume at 100 s."""
+    progress = SimpleNamespace(elapsed_s=100.0)
+    trainer = SimpleNamespace(progress=progress, seconds={"warm": 1.0})
+    warm_up = telemetry.WarmUp()
+    warm_up.begin(trainer)
+    for step in range(1, 13):
+        progress.elapsed_s += 5 if step <= 3 else 1
+        warm_up.step_end(trainer, torch.zeros(()))
+    assert trainer.seconds == {"warm": 1.0 + 12.0}
