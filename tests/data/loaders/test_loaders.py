@@ -1,5 +1,6 @@
 """Tests that every loader passes: one row of LOADERS each."""
 
+import itertools
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -309,7 +310,12 @@ def test_ten_crops_apply_to_the_test_split_only(tmp_path: Path) -> None:
 
 
 @each_loader
-def test_device_time_is_subtracted_from_waiting_time(case: Case, kind: str, tmp_path: Path) -> None:
+def test_device_time_is_subtracted_from_waiting_time(
+    case: Case, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each reading of the simulated clock takes a second."""
+    readings = itertools.count()
+    monkeypatch.setattr(time, "perf_counter", lambda: float(next(readings)))
     loader = loader_of(config_of(case, augment=ALL), numbered(kind, 31, tmp_path))
     loader.clock = Clock()
     start = time.perf_counter()
