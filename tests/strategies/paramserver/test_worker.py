@@ -20,15 +20,19 @@ from distdl.core.config import ComputeConfig, Config, OptimConfig, PSConfig
 from distdl.core.errors import UserError
 from distdl.core.files import read_rows
 from distdl.runtime.tensors import load, write_tensors
+from distdl.strategies.paramserver import exchange, step_records
+from distdl.strategies.paramserver import worker as module
 from distdl.strategies.paramserver.server import Server
 from distdl.strategies.paramserver.step_records import ComputeTimes
 from distdl.strategies.paramserver.stragglers import WINDOW
 from distdl.strategies.paramserver.worker import Worker
 from distdl.strategies.single import Single
+from distdl.telemetry import clock as telemetry_clock
 from jobs import QUIET, Ranks, step_of, torchrun_places, train, wait_for
 from rank_threads import run_ranks
 from run_folders import tree
-from small_steps import max_difference, network, prepared, trained
+from simulated_time import simulate_time
+from small_steps import IMAGES, max_difference, network, prepared, trained
 from thread_strategies import worker_of
 
 PLAIN = ("--optim.name", "sgd", "--optim.momentum", "0.9", "--optim.lr", "0.02", "--optim.weight-decay", "1e-3")
@@ -164,6 +168,43 @@ def test_a_resumed_sync_run_is_exact(tmp_path: Path) -> None:
     train([*argv, "--out", str(cut), "--resume", "auto"], ranks=4)
     assert_equal_checkpoints(tmp_path / "uncut", cut)
     assert result(cut)["resumes"] == 1
+
+
+def test_a_delay_of_a_worker_appears_in_its_own_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In each of two steps the forward pass takes 1 s of a simulated clock, backward 2 s, and gathering 4 s."""
+    clock = simulate_time(monkeypatch, module, exchange, step_records, telemetry_clock)
+    config = Config(optim=OPTIM, ps=PSConfig(servers=1))
+
+    def work(rank: int) -> Any:
+        strategy = worker_of(rank, 1, config)
+        if rank == 1:
+            Server(config, 0, strategy.peers, strategy.wire).serve()
+            return None
+        model, rows = network(), []
+        forward = prepared(strategy, model)
+        model.register_forward_hook(lambda *_: clock.advance(1))
+        model[2].bias.register_hook(lambda _: clock.advance(2))
+        gather = strategy.layout.gather_gradients
+        strategy.layout.gather_gradients = lambda server: (clock.advance(4), gather(server))
+        strategy.records._write = rows.append
+        for _ in range(2):
+            with strategy.micro_batch(last=True):
+                with strategy.clock("forward"):
+                    loss = forward(IMAGES).sum()
+                with strategy.clock("backward"):
+                    strategy.backward(loss)
+            with strategy.clock("update"):
+                strategy.step()
+        strategy.close()
+        return [[row[name] for name in ("forward_s", "backward_s", "push_s")] for row in rows], strategy.clock.read()
+
+    rows, phases = run_ranks(2, work)[0]
+    assert rows == [[1, 2, 4]] * 2
+    assert {name: seconds for name, seconds in phases.items() if seconds} == {
+        "forward": 2,
+        "backward": 4,
+        "exchange": 8,
+    }
 
 
 SAVED = Config(ps=PSConfig(servers=2))
