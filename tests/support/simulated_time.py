@@ -12,10 +12,7 @@ class SimulatedTime:
     def monotonic(self) -> float:
         return self.now
 
-    perf_counter = time = monotonic
-
-    def thread_time(self) -> float:
-        return 0.0
+    perf_counter = time = thread_time = monotonic
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds

@@ -153,6 +153,33 @@ def test_rates_out_of_range_are_refused(hz):
         Sampler([], print, lambda: (0, 0), hz=hz)
 
 
+def test_the_time_of_sampling_is_summed(clock):
+    class Slow(Counting):
+        def sample(self):
+            clock.advance(0.03)
+            return super().sample()
+
+    sampler = Sampler([Slow()], lambda row: None, lambda: (7, 2), hz=10)
+    sampler._stop = StopAt(clock, 0.25)
+    sampler._run()
+    assert sampler.seconds == pytest.approx(4 * 0.03)
+
+
+def test_a_full_disk_ends_only_the_telemetry(clock, capsys):
+    source, rows = Counting(), []
+
+    def write(row: dict) -> None:
+        if rows:
+            raise OSError(28, "No space left on device")
+        rows.append(row)
+
+    sampler = Sampler([source], write, lambda: (7, 2), hz=10)
+    sampler._stop = StopAt(clock, 1.0)
+    sampler._run()
+    assert capsys.readouterr().err == "warning: telemetry has ended: No space left on device\n"
+    assert source.taken == -1 and len(rows) == 1
+
+
 def test_a_failed_source_is_dropped_and_the_others_continue(clock):
     broken = Broken()
     rows = sampled(clock, [broken, Counting()], 0.25, hz=10)

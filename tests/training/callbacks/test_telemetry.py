@@ -13,13 +13,17 @@ import torch
 from distdl.cli.__main__ import main
 from distdl.cli.recipe import from_command_line
 from distdl.perf.usage.waterfall import waterfall
+from distdl.runtime.world import World
 from distdl.strategies.base import make
+from distdl.telemetry import clock as clock_module
+from distdl.telemetry.clock import Clock
 from distdl.training.callbacks import telemetry
 from distdl.training.callbacks.telemetry import DeviceSampler
 from distdl.training.events import Callback
 from distdl.training.session import train
 from distdl.training.trainer import Trainer
 from jobs import Ranks
+from simulated_time import simulate_time
 
 ARGV = ("--epochs", "2", "--progress", "none", "--telemetry.hz", "10", "--compute.threads", "1")
 
@@ -198,3 +202,38 @@ def test_the_extra_time_of_the_first_steps_is_warm_up() -> None:
         progress.elapsed_s += 5 if step <= 3 else 1
         warm_up.step_end(trainer, torch.zeros(()))
     assert trainer.seconds == {"warm": 1.0 + 12.0}
+
+
+def test_the_start_and_the_end_of_the_profiler_are_not_training(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Of 15 steps of a second each, 11 and 12 are profiled. The profiler takes 3 s to start and 5 s to end."""
+    time, rows = simulate_time(monkeypatch, clock_module), []
+
+    class Profile:
+        def __init__(self, device: torch.device) -> None:
+            time.advance(3)
+
+        def stop(self, steps: int, trace: Path) -> dict:
+            time.advance(5)
+            return {"steps": steps, "trace": trace.name}
+
+    monkeypatch.setattr(telemetry, "KernelProfile", Profile)
+    trainer = SimpleNamespace(
+        clock=Clock(),
+        progress=SimpleNamespace(step=0, epoch=0),
+        config=SimpleNamespace(telemetry=SimpleNamespace(profile_steps=2)),
+        world=World(),
+        run=SimpleNamespace(path=tmp_path, telemetry=rows.append),
+    )
+    callback, elapsed_s = telemetry.KernelTrace(), 0.0
+    callback.begin(trainer)
+    for step in range(1, 16):
+        time.advance(1)
+        trainer.progress.step = step
+        elapsed_s += trainer.clock.lap()
+        callback.step_end(trainer, torch.zeros(()))
+    assert (elapsed_s, trainer.clock.excluded_s) == (15, {"start": 8})
+    assert [(row["kind"], row["step"], row["steps"], row["trace"]) for row in rows] == [
+        ("kernels", 12, 2, "trace.json")
+    ]
