@@ -57,6 +57,8 @@ def test_a_file_adds_to_the_settings(tmp_path: Path) -> None:
     [
         ('{"zero_optimization": {"stage": 3}}', r"zero_optimization.stage = 3, .* results in 2"),
         ('{"train_batch_size": 128}', r"train_batch_size = 128, .* results in 64"),
+        ('{"train_batch_size": {"a": 1}}', r'train_batch_size = {"a": 1}, .* results in 64'),
+        ('{"zero_optimization": 3}', r'zero_optimization = 3, .* results in {"stage": 2}'),
         ('{"optimizer": {"type": "Adam"}}', r"sets optimizer, .* use optim"),
         ('{"bf16": {"enabled": true}}', r"sets bf16, .* use compute.precision"),
         ("{", "is not JSON"),

@@ -1,5 +1,6 @@
 """The trainer without a session: one save per step, after its evaluation, and the time of an epoch."""
 
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from distdl.core.config import CheckpointConfig
+from distdl.core.config import CheckpointConfig, OptimConfig
+from distdl.core.errors import Failure
 from distdl.runtime.tensors import load
 from distdl.training import checkpoint
 from distdl.training.callbacks.telemetry import Accounting
@@ -132,3 +134,31 @@ def test_training_completes_although_the_disk_was_full_for_some_steps(
     state, progress = load(folder / "step-00000006")
     assert progress.step == 6
     assert all(torch.equal(value, state["model"][name]) for name, value in trainer.model.state_dict().items())
+
+
+@pytest.mark.parametrize("stops", [True, False])
+def test_a_last_checkpoint_that_cannot_be_written_is_a_failure(
+    make: Callable, monkeypatch: pytest.MonkeyPatch, stops: bool
+) -> None:
+    """Otherwise the exit code would promise that the training can be resumed from its last step."""
+    trainer = make(checkpoint=CheckpointConfig(every_steps=2), epochs=1)
+    trainer.run.enter(trainer.config, strategy="single")
+
+    def write(file: Path, *more: Any) -> None:
+        raise OSError(28, "No space left on device", str(file))
+
+    monkeypatch.setattr(checkpoint, "write_atomic", write)
+    if stops:
+        signal.raise_signal(signal.SIGTERM)
+    with pytest.raises(Failure, match=f"the checkpoint of step {1 if stops else 3} was not written"):
+        trainer.fit()
+
+
+@pytest.mark.parametrize("updated", [True, False])
+def test_only_a_step_that_updates_the_weights_changes_the_average(
+    make: Callable, monkeypatch: pytest.MonkeyPatch, updated: bool
+) -> None:
+    trainer = make(optim=OptimConfig(ema=0.9))
+    monkeypatch.setattr(trainer.strategy, "step", lambda: torch.tensor(updated))
+    assert trainer.train_epoch()
+    assert trainer.state.ema.updates == (3 if updated else 0)
