@@ -67,6 +67,16 @@ def test_the_time_of_an_operator_is_in_its_layer_and_the_layers_add_up(monkeypat
     assert measured.layer_sum == measured.total == PassTimes(forward_s=32, backward_s=1296)
 
 
+def test_the_time_of_a_repeated_operator_is_that_of_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = simulate_time(monkeypatch, layers, timing)
+    step = TrainingStep(small(), IMAGES)
+    number = len(OperatorTimer(step).collect())
+    with Delays(clock, {"aten::convolution": 1, "aten::addmm": 8}):
+        calls = OperatorTimer(step, repeats=[4] * number).collect()
+    assert [(call.layer, call.seconds) for call in calls if call.seconds] == [("0", 1), ("1.conv", 1), ("3", 8)]
+    assert clock.now == 4 * (1 + 1 + 8)
+
+
 @pytest.mark.parametrize("repeats", [1, 7])
 def test_repetition_does_not_change_results(repeats):
     """Operators that write to their arguments, such as in-place ReLU, are repeated on copies."""

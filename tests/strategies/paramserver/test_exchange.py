@@ -127,7 +127,7 @@ def test_gradients_of_a_gpu_are_copied_to_pinned_memory(monkeypatch: pytest.Monk
 
 
 def test_a_delay_appears_in_its_own_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On each of two servers, gathering takes 1 s of a simulated clock, the reply 3 s, and scattering 5 s."""
+    """Gathering for each of two servers takes 1 s of a simulated clock, the reply 3 s, and scattering 5 s."""
     clock = simulate_time(monkeypatch, exchange)
 
     def delayed(place: object, name: str, seconds: float) -> None:

@@ -200,7 +200,7 @@ def test_steps_are_recorded_and_state_is_saved_and_restored(tmp_path: Path) -> N
 
 
 def test_a_delay_of_a_server_appears_in_its_own_part(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """On the server, receiving takes 1 s of a simulated clock, the optimizer 2 s and sending 4 s."""
+    """The server receives in 1 s of a simulated clock, updates in 2 s and sends in 4 s."""
     clock = simulate_time(monkeypatch, module)
 
     def delayed(function: Any, seconds: float) -> Any:

@@ -171,7 +171,7 @@ def test_a_resumed_sync_run_is_exact(tmp_path: Path) -> None:
 
 
 def test_a_delay_of_a_worker_appears_in_its_own_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In each of two steps the forward pass takes 1 s of a simulated clock, backward 2 s, and gathering 4 s."""
+    """Two steps, each with a forward pass of 1 s of a simulated clock, backward of 2 s, and gathering of 4 s."""
     clock = simulate_time(monkeypatch, module, exchange, step_records, telemetry_clock)
     config = Config(optim=OPTIM, ps=PSConfig(servers=1))
 
