@@ -17,8 +17,6 @@ from distdl.core.regular import open_regular
 from distdl.core.run_files import METRICS, RESULT
 from distdl.core.userfiles import read_json
 
-ENDED = ("completed", "stopped", "failed")
-"""Status of a run with a final result, unless it is resumed."""
 UNFINISHED = ("running", "killed", "not ended")
 """Status of a run without a final result: a process is training; it was killed; one of the two (version 1)."""
 IDENTITY = (

@@ -17,7 +17,7 @@ from distdl.core.errors import EXIT_DONE
 from distdl.core.files import write_json
 from distdl.core.text import print_line
 from distdl.profiling.network import NetworkMeasurement, measure
-from distdl.runtime.device import make_world
+from distdl.runtime.device import backend, make_world
 from distdl.runtime.launch_env import Placement, placement
 from distdl.runtime.rendezvous import init_process_group
 
@@ -36,8 +36,7 @@ def probe(kind: str, file: Path | None) -> int:
     config = dataclasses.replace(ComputeConfig(), device=kind)
     device = make_world(config, placement() or Placement()).device
     torch.set_num_threads(1)
-    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    store = init_process_group(backend, timedelta(minutes=30), _warn)
+    store = init_process_group(backend(device), timedelta(minutes=30), _warn)
     try:
         network = measure(device, socket.gethostname())
         if dist.get_rank() == 0:

@@ -52,6 +52,12 @@ def make_world(config: ComputeConfig, placement: Placement, warn: Callable[[str]
     return World(**vars(placement), device=device)
 
 
+def backend(device: torch.device) -> str:
+    """Return the backends of torch's process group for ranks on this type of device."""
+    # Both on a GPU: tensors on the CPU (counts, flags) must not wait for the GPU.
+    return "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+
+
 def gpu_index(gpus: int, *, local_rank: int, local_size: int) -> int | None:
     """Return the index of a local rank's GPU if it sees `gpus` of them; None if there are too few."""
     if gpus == 1:

@@ -16,7 +16,7 @@ from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from torch.nn.parallel import DistributedDataParallel
 
 from distdl.core.errors import reading
-from distdl.runtime.device import make_world, pin_cores
+from distdl.runtime.device import backend, make_world, pin_cores
 from distdl.runtime.launch_env import launched
 from distdl.runtime.rendezvous import init_process_group
 from distdl.runtime.tensors import read_tensors, write_tensors
@@ -39,8 +39,7 @@ class DDP(Strategy):
     def setup(self) -> World:
         self.world = make_world(self.config.compute, launched(self.name), self.warnings.append)
         self._store = init_process_group(
-            # Both backends: tensors of the trainer (counts, flags) are on the CPU and must not wait for the GPU.
-            backend="cpu:gloo,cuda:nccl" if self.world.device.type == "cuda" else "gloo",
+            backend=backend(self.world.device),
             timeout=timedelta(seconds=self.config.ddp.timeout_s),
             warn=self.warnings.append,
         )

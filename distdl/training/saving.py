@@ -40,13 +40,15 @@ class Saver:
 
     def __init__(self, strategy: Strategy, checkpoints: Checkpoints, warn: Callable[[str], None]) -> None:
         self._strategy, self._checkpoints, self._warn = strategy, checkpoints, warn
+        self._reported: str | None = None
 
     def save(self, state: Callable[[], Mapping[str, Any]], progress: Progress, metric: float | None) -> None:
         """Copy the state; a thread writes it. Called on every rank."""
         is_writer = self._strategy.world.rank == 0
+        self._checkpoints.wait()
+        self._report_failure()  # of the previous checkpoint
         folder = self._checkpoints.begin(progress.step) if is_writer else None
-        if self._checkpoints.failed:
-            self._warn(self._checkpoints.failed)
+        self._report_failure()
         complete = not self._strategy.sharded or self._save_shards(progress.step)
         if folder is not None and complete:
             self._checkpoints.save(folder, state(), progress, metric)
@@ -71,8 +73,15 @@ class Saver:
         if is_writer:
             shutil.rmtree(folder, ignore_errors=True)
             self._checkpoints.failed = f"the checkpoint of step {step} was not written to {folder.parent}: {first}"
-            self._warn(self._checkpoints.failed)
+            self._report_failure()
         return False
+
+    def _report_failure(self) -> None:
+        """Show the error of the last write, once."""
+        failed = self._checkpoints.failed
+        if failed and failed != self._reported:
+            self._warn(failed)
+        self._reported = failed
 
     def _all_ranks(self, ok: bool) -> bool:
         return bool(self._strategy.all_reduce(torch.tensor([int(ok)]), "min"))

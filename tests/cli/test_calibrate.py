@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 from torch import nn
 
 from distdl.cli import __main__ as cli
@@ -101,3 +102,28 @@ def test_profile_as_a_table(capsys, monkeypatch):
 def test_invalid_input_of_profile_is_refused(capsys, arguments, message):
     assert cli.main(["profile", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype", "tf32"),
+    [("fp32", torch.float32, False), ("tf32", torch.float32, True), ("bf16", torch.bfloat16, False),
+     ("fp16", torch.float16, False)],
+)  # fmt: skip
+def test_the_arithmetic_of_a_precision(precision, dtype, tf32):
+    previous = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    try:
+        with calibrate_command.arithmetic(torch.device("cpu"), precision):
+            assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
+        assert (torch.get_float32_matmul_precision() == "high", torch.backends.cudnn.allow_tf32) == (tf32, tf32)
+    finally:
+        torch.set_float32_matmul_precision(previous[0])
+        torch.backends.cudnn.allow_tf32 = previous[1]
+
+
+def test_a_calibrated_gpu_is_recognized_by_its_name(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda place: "GPU 7")
+    gpu = calibrate_command._device(tmp_path / "none.toml", torch.device("cuda", 0), "bf16", 5e12, 6e9)
+    assert (gpu.name, gpu.names) == ("GPU 7", ("GPU 7",))
+    assert (gpu.bandwidth_gb_per_s, dict(gpu.peak_tflops)) == (6, {"bf16": 5})
+    cpu = calibrate_command._device(tmp_path / "none.toml", torch.device("cpu"), "fp32", 5e12, 6e9)
+    assert (cpu.name, cpu.names) == ("processor", ())

@@ -101,3 +101,32 @@ def test_packages_are_those_of_the_components() -> None:
         assert capability.found != bool(capability.remedy)
         assert not capability.found or capability.detail[0].isdigit()
         assert row.install.startswith("pip install ")
+
+
+@pytest.mark.parametrize(
+    ("available", "version", "driver", "detail", "remedy"),
+    [
+        (True, "13.0", True, "13.0: GPU 0, GPU 1", ""),
+        (False, None, True, "this torch is a CPU build", "pip install -U torch"),
+        (False, "13.0", False, "no NVIDIA driver: training runs on the CPU", ""),
+        (False, "13.0", True, "a driver is installed, but torch sees no GPU; check it with:", "nvidia-smi"),
+    ],
+)
+def test_the_state_of_cuda(
+    monkeypatch: pytest.MonkeyPatch, available: bool, version: str | None, driver: bool, detail: str, remedy: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: f"GPU {index}")
+    monkeypatch.setattr(torch.version, "cuda", version)
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: f"/bin/{name}" if driver else None)
+    expected = doctor.Capability(name="cuda", found=available, detail=detail, **({"remedy": remedy} if remedy else {}))
+    assert doctor.CHECKS["cuda"]() == expected
+
+
+def test_the_state_of_nccl(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: True)
+    monkeypatch.setattr(torch.cuda.nccl, "version", lambda: (2, 27, 5))
+    assert doctor.CHECKS["nccl"]().detail == "2.27.5, inside torch"
+    monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: False)
+    assert not doctor.CHECKS["nccl"]().found

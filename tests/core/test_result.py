@@ -11,7 +11,6 @@ import pytest
 from distdl.core import runlock
 from distdl.core.errors import UserError
 from distdl.core.result import (
-    ENDED,
     IDENTITY,
     TAIL_BYTES,
     UNFINISHED,
@@ -20,6 +19,9 @@ from distdl.core.result import (
     newest_rows,
     read_result,
 )
+
+ENDED = ("completed", "stopped", "failed")
+"""Status of a run with a final result, unless it is resumed."""
 
 
 @pytest.fixture

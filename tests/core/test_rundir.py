@@ -98,6 +98,18 @@ def test_damaged_rows_are_dropped_at_a_resume_and_reported_by_readers(tmp_path: 
     assert metrics.read_bytes() == complete * 2
 
 
+def test_a_row_is_in_the_file_when_the_call_returns(tmp_path: Path) -> None:
+    """A kill loses no row, and another process reads it at once."""
+    run = create(tmp_path)
+    for step in (1, 2):
+        run.metrics(row(step))
+        assert [read["step"] for read in read_rows(tmp_path / "metrics.jsonl")] == [*range(1, step + 1)]
+        for host, name in (("", "telemetry.jsonl"), ("h1", "telemetry-h1.jsonl")):
+            run.telemetry(row(step), host)
+            assert [read["step"] for read in read_rows(tmp_path / name)] == [*range(1, step + 1)]
+    run.close()
+
+
 def test_the_previous_configuration_and_environment_are_kept(tmp_path: Path) -> None:
     run = create(tmp_path)
     run.metrics(row(1))

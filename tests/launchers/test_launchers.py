@@ -8,10 +8,10 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 import terminal
@@ -311,14 +311,17 @@ class TestThreeHosts:
         assert list(Path("run/checkpoints").glob("step-*"))
 
 
-def test_a_process_that_fails_ends_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_fails_ends_the_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from distdl.launchers import run
 
     monkeypatch.setattr(run, "GRACE_S", 0.3)
-    start = time.monotonic()
-    code = run.run([Command(argv=("sh", "-c", "exit 7")), Command(argv=("sleep", "1000"))])
+    file = tmp_path / "pid"
+    fails = f"until test -s {file}; do sleep 0.01; done; exit 7"
+    code = run.run(
+        [Command(argv=("sh", "-c", fails)), Command(argv=("sh", "-c", f"echo $$ > {file}; exec sleep 1000"))]
+    )
     assert code == 7
-    assert time.monotonic() - start < 10
+    assert not psutil.pid_exists(int(file.read_text()))
 
 
 def test_the_name_of_this_machine_needs_no_ssh() -> None:

@@ -15,6 +15,7 @@ from distdl.core.config import ModelConfig, OptimConfig
 from distdl.core.errors import UserError
 from distdl.models import build as zoo
 from distdl.optim import optimizers, schedules
+from gpu_fake import on_gpu
 
 OPTIMIZERS = [
     OptimConfig(name="sgd", lr=0.1),
@@ -258,3 +259,13 @@ def test_state_size_is_counted_on_the_meta_device() -> None:
     with torch.device("meta"):
         model = nn.Linear(3, 2)
     assert len(optimizers.build(OptimConfig(name="adamw"), model, global_batch=1).param_groups) == 1
+
+
+def test_kernels_are_fused_if_all_devices_have_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    fused: list[bool] = []
+    monkeypatch.setattr(optimizers, "make", lambda groups, config, is_fused, options: fused.append(is_fused))
+    cpu, meta, gpu = torch.zeros(2, 2), torch.zeros(2, 2, device="meta"), on_gpu(torch.zeros(2, 2))
+    for tensors in ((cpu,), (gpu,), (cpu, gpu), (meta,), (cpu, meta)):
+        model = nn.ParameterList([nn.Parameter(tensor) for tensor in tensors])
+        optimizers.build(OptimConfig(), model, global_batch=1, compiled=True)
+    assert fused == [True, True, True, False, False]

@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from distdl.perf.regression import (
+    LEVEL,
+    bootstrap_intervals,
     coefficient_covariance,
     decorrelated,
     nonnegative,
@@ -24,6 +27,22 @@ def test_nonnegative_least_squares_over_many_scales() -> None:
     matrix = rng.random((30, 4)) * [1e-9, 1.0, 1e6, 1e-3]
     truth = np.array([2e9, 0.0, 3e-6, 5.0])
     assert nonnegative(matrix, matrix @ truth) == pytest.approx(truth, rel=1e-6, abs=1e-9)
+
+
+def test_intervals_of_normal_errors_are_those_of_the_t_distribution() -> None:
+    """Compared with scipy's linear regression."""
+    rng = np.random.default_rng(0)
+    x = np.arange(1.0, 61)
+    y = 3 + 0.2 * x + 0.5 * rng.standard_normal(60)
+    line = stats.linregress(x, y)
+    theta = np.array([line.intercept, line.slope])
+    slope = np.stack([np.ones(60), x], 1)
+    low, high = bootstrap_intervals(slope, y - slope @ theta, theta)
+    quantile = stats.t.ppf((1 + LEVEL) / 2, 58)
+    expected = quantile * np.array([line.intercept_stderr, line.stderr])
+    assert (high - low) / 2 == pytest.approx(expected, rel=0.1)
+    assert (high + low) / 2 == pytest.approx(theta)
+    assert (high - low >= 2 * expected * (1 - 1e-9)).all()
 
 
 def test_a_fixed_coefficient_keeps_its_value_and_the_others_are_fitted_to_the_rest() -> None:

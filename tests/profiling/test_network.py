@@ -4,13 +4,18 @@ import io
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+import torch
+import torch.distributed as dist
 from rich.console import Console
 
+from distdl.profiling import network
 from distdl.profiling.network import AllReduce, NetworkMeasurement, Pair
 from distdl.profiling.network_worker import rank_names, show
+from gpu_fake import on_gpu, simulate_gpu
 
 PROBE = [sys.executable, "-m", "distdl.cli", "probe", "network"]
 
@@ -69,3 +74,18 @@ def test_pairs_of_many_ranks_are_summarized() -> None:
 
 def test_a_host_with_one_rank_is_shown_by_its_name() -> None:
     assert rank_names(["a", "b", "b"]) == ["a", "b #1", "b #2"]
+
+
+def test_a_message_between_gpus_is_timed_until_it_has_arrived(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NCCL only queues the exchange; the stream takes two seconds for it."""
+    gpu, now = simulate_gpu(monkeypatch), [0.0]
+
+    def wait() -> None:
+        now[0] += (gpu.queued_ms - gpu.done_ms) / 1e3
+        gpu.done_ms = gpu.queued_ms
+
+    monkeypatch.setattr(gpu, "synchronize", wait)
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(dist, "all_reduce", lambda message: gpu.queue(2))
+    assert network._timed(torch.zeros(4)) == 0
+    assert network._timed(on_gpu(torch.zeros(4))) == 4

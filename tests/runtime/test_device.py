@@ -139,3 +139,9 @@ def test_ranks_are_pinned_only_if_no_other_program_uses_their_cores(
     kind: str, threads: int, available: int, ranks: int, busy: float, expected: bool
 ) -> None:
     assert device.pins(kind, threads, available=available, ranks=ranks, busy=busy) == expected
+
+
+def test_the_backends_of_a_process_group() -> None:
+    """The trainer also exchanges tensors on the CPU, by gloo."""
+    assert device.backend(torch.device("cpu")) == "gloo"
+    assert device.backend(torch.device("cuda", 1)) == "cpu:gloo,cuda:nccl"

@@ -10,11 +10,14 @@ from torch import nn
 
 from distdl.core.config import ComputeConfig, Config, OptimConfig
 from distdl.core.errors import UserError
+from distdl.runtime.world import World
+from distdl.strategies import base
 from distdl.strategies.base import Strategy, make
 from distdl.strategies.ddp import DDP
 from distdl.strategies.paramserver.worker import Worker
 from distdl.strategies.single import Single
 from distdl.telemetry.clock import Clock
+from gpu_fake import CUDA
 from thread_strategies import ddp_of
 
 LR = 0.5
@@ -152,3 +155,15 @@ def test_single_needs_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE")
     with pytest.raises(UserError, match=r"options\.strategy\.depth: single has no setting 'depth'"):
         make(Config(strategy="single", options={"strategy": {"depth": 3}}))
+
+
+def test_the_scaler_of_a_gpu_is_made_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    devices: list[object] = []
+    monkeypatch.setattr(torch.amp, "GradScaler", lambda device: devices.append(device) or "scaler")
+    monkeypatch.setattr(base, "LossScale", lambda device, scaler=None: devices.append((device, scaler)))
+    for precision in ("fp16", "bf16"):
+        strategy = Single(Config(compute=ComputeConfig(precision=precision)))
+        devices.clear()
+        strategy.world = World(device=CUDA)
+        strategy.prepare(nn.Identity(), None, Clock())
+        assert devices == (["cuda", (CUDA, "scaler")] if precision == "fp16" else [(CUDA, None)])

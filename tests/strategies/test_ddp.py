@@ -1,18 +1,24 @@
 """DistributedDataParallel: equality with one rank for each transport, shards, and setup."""
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
+from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 
 from distdl.core.config import ComputeConfig, Config, DDPConfig, OptimConfig
 from distdl.runtime.tensors import read_tensors
+from distdl.runtime.world import World
+from distdl.strategies import ddp as module
 from distdl.strategies import shared_memory as shared
+from distdl.strategies.base import Strategy
 from distdl.strategies.ddp import DDP
 from distdl.strategies.single import Single
 from distdl.telemetry.clock import Clock
@@ -93,6 +99,38 @@ def test_gradients_are_exchanged_only_in_the_last_micro_batch(in_ranks: Callable
         return counts
 
     assert in_ranks(exchanges) == [[0, 0, 1, 1, 2]] * 2
+
+
+@pytest.mark.parametrize(("places", "parts"), [({}, 1), (OTHER_HOSTS, 1), (OTHER_HOSTS, 3)])
+def test_a_slow_exchange_is_measured_as_exchange(
+    monkeypatch: pytest.MonkeyPatch, places: dict[str, int], parts: int
+) -> None:
+    """The last gradient of each micro-batch takes 2 s of a simulated clock, the exchange 5 s, the optimizer 3 s."""
+    now = 0.0
+
+    def delayed(function: Callable, seconds: float) -> Callable:
+        def call(*arguments: Any) -> Any:
+            nonlocal now
+            now += seconds
+            return function(*arguments)
+
+        return call
+
+    def step(rank: int) -> dict[str, float]:
+        strategy, model = ddp_of(rank, 1, Config(optim=SGD), **places), network()
+        forward = prepared(strategy, model)
+        model[0].bias.register_hook(delayed(lambda gradient: None, 2))
+        strategy.optimizer.step = delayed(strategy.optimizer.step, 3)
+        for part in range(parts):
+            with strategy.micro_batch(last=part == parts - 1), strategy.clock("backward"):
+                strategy.backward(forward(IMAGES).sum())
+        with strategy.clock("update"):
+            strategy.step()
+        return {phase: seconds for phase, seconds in strategy.clock.read().items() if seconds}
+
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    monkeypatch.setattr(default_hooks, "allreduce_hook", delayed(default_hooks.allreduce_hook, 5))
+    assert run_ranks(1, step) == [{"backward": 2 * parts, "exchange": 5, "update": 3}]
 
 
 def test_compression_changes_the_weights_by_rounding_only(one_rank: dict[str, torch.Tensor]) -> None:
@@ -216,3 +254,28 @@ def test_setup_joins_the_group_with_the_configured_timeout(launched: None) -> No
     strategy.close()
     assert not dist.is_initialized()
     strategy.close()
+
+
+def test_a_rank_with_a_gpu_exchanges_by_nccl(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what is passed to torch is compared: there is no GPU."""
+    gpu, groups, modules = World(rank=1, size=2, local_rank=1, local_size=2, device=torch.device("cuda", 1)), [], []
+    monkeypatch.setattr(module, "make_world", lambda *arguments: gpu)
+    monkeypatch.setattr(module, "launched", lambda name: None)
+    monkeypatch.setattr(module, "init_process_group", lambda **fields: groups.append(fields["backend"]))
+    monkeypatch.setattr(DDP, "_agree_on_device", lambda self: None)
+    strategy = DDP(Config())
+    assert strategy.setup() == gpu
+    assert groups == ["cpu:gloo,cuda:nccl"] and strategy.report()["transport"] == "nccl"
+    assert strategy._memory() is None, "shared memory is for CPUs"
+
+    def parallel(model: torch.nn.Module, device_ids: list[torch.device] | None, **more: Any) -> Any:
+        modules.append(device_ids)
+        return SimpleNamespace(register_comm_hook=lambda state, hook: None)
+
+    monkeypatch.setattr(module, "DistributedDataParallel", parallel)
+    monkeypatch.setattr(module, "_without_buffer_exchange", dict)
+    monkeypatch.setattr(Strategy, "prepare", lambda self, model, optimizer, clock: model)
+    strategy.prepare(network(), None, Clock())
+    strategy.world = replace(gpu, size=1, device=torch.device("cpu"))
+    strategy.prepare(network(), None, Clock())
+    assert modules == [[torch.device("cuda", 1)], None]

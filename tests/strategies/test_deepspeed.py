@@ -16,9 +16,26 @@ from distdl.cli.export import export
 from distdl.core.config import Config, DeepSpeedConfig, OptimConfig
 from distdl.core.errors import UserError
 from distdl.strategies.deepspeed import DeepSpeed, _Files
+from distdl.telemetry import clock
+from distdl.telemetry.clock import Clock
 from jobs import QUIET, Ranks, step_of, torchrun_places, train, wait_for
+from simulated_time import simulate_time
 
 DEEPSPEED = ("--strategy", "deepspeed")
+
+
+def test_the_exchange_that_remains_after_backward_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Backward takes 2 s of a simulated clock, the exchange inside it 5 s. DeepSpeed itself does not run."""
+    time = simulate_time(monkeypatch, clock)
+    strategy = DeepSpeed(Config(strategy="deepspeed"))
+    strategy.clock, strategy._reduce = Clock(), lambda *arguments: time.advance(5)
+    with strategy.clock("backward"):
+        time.advance(2)
+        strategy._timed_reduce()
+    assert {phase: seconds for phase, seconds in strategy.clock.read().items() if seconds} == {
+        "backward": 2,
+        "exchange": 5,
+    }
 
 
 @pytest.fixture(scope="module")

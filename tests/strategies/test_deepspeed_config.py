@@ -1,9 +1,11 @@
 """DeepSpeed's configuration, derived from distdl's and a user's file. The tests do not need DeepSpeed."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from distdl.core.config import ComputeConfig, Config, DataConfig, DeepSpeedConfig, OptimConfig
 from distdl.core.errors import UserError
@@ -28,6 +30,8 @@ def test_settings_are_derived_from_the_configuration() -> None:
     assert (made["train_batch_size"], made["train_micro_batch_size_per_gpu"]) == (64, 16)
     assert (made["gradient_accumulation_steps"], made["gradient_clipping"]) == (2, 1.5)
     assert made["zero_optimization"] == {"stage": 2, "offload_optimizer": {"device": "cpu", "pin_memory": False}}
+    on_gpu = settings(configured(offload=True), replace(WORLD, device=torch.device("cuda", 0)))
+    assert on_gpu["zero_optimization"]["offload_optimizer"] == {"device": "cpu", "pin_memory": True}
     assert made["torch_autocast"] == {"enabled": True, "dtype": "bfloat16"}
     assert "torch_autocast" not in settings(configured(), WORLD)
 
@@ -59,6 +63,8 @@ def test_a_file_adds_to_the_settings(tmp_path: Path) -> None:
     [
         ('{"zero_optimization": {"stage": 3}}', r"zero_optimization.stage = 3, .* results in 2"),
         ('{"train_batch_size": 128}', r"train_batch_size = 128, .* results in 64"),
+        ('{"train_batch_size": {"a": 1}}', r'train_batch_size = {"a": 1}, .* results in 64'),
+        ('{"zero_optimization": 3}', r'zero_optimization = 3, .* results in {"stage": 2}'),
         ('{"optimizer": {"type": "Adam"}}', r"sets optimizer, .* use optim"),
         ('{"bf16": {"enabled": true}}', r"sets bf16, .* use compute.precision"),
         ("{", "is not JSON"),

@@ -6,8 +6,10 @@ import os
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -94,6 +96,28 @@ def test_horovod_receives_the_settings(alone: Callable, monkeypatch: pytest.Monk
     monkeypatch.setattr(Horovod, "_refuse", lambda self: None)  # gloo has no Adasum
     assert alone(HorovodConfig(adasum=True, fusion_mb=1.5))._exchange.op == hvd.Adasum
     assert os.environ["HOROVOD_FUSION_THRESHOLD"] == "1572864"
+
+
+def test_a_slow_exchange_is_measured_as_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exchange takes 5 s of a simulated clock, the optimizer 3 s. Horovod itself does not run."""
+    now = 0.0
+
+    def wait(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    strategy = Horovod(Config())
+    strategy.clock, strategy.model = Clock(), torch.nn.Linear(1, 1)
+    strategy.optimizer = SimpleNamespace(step=lambda: wait(3), zero_grad=lambda set_to_none: None)
+    strategy._exchange = SimpleNamespace(synchronize=lambda: wait(5))
+    strategy._every, strategy._accumulated_steps = 1, 0
+    with strategy.clock("update"):
+        strategy.step()
+    assert {phase: seconds for phase, seconds in strategy.clock.read().items() if seconds} == {
+        "exchange": 5,
+        "update": 3,
+    }
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """PowerSGD: its start and rank, and its error feedback and factors after a resume."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,7 +9,8 @@ import torch
 
 from compare_checkpoints import checkpoint_values
 from distdl.core.config import Config, DDPConfig, OptimConfig
-from distdl.strategies import shared_memory
+from distdl.strategies import powersgd, shared_memory
+from gpu_fake import CUDA, on_gpu
 from jobs import train
 from rank_threads import run_ranks
 from small_steps import max_difference, trained
@@ -36,6 +38,15 @@ def test_compression_begins_after_ten_steps_and_a_higher_rank_is_nearer(
     errors = [max_difference(exact, weights(14, compress="powersgd", powersgd_rank=rank)) for rank in (1, 2, 3)]
     assert errors[0] > errors[1] > 1e-5
     assert errors[2] < 1e-6
+
+
+def test_the_result_of_a_bucket_on_a_gpu_waits_for_its_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[torch.device]] = []
+    monkeypatch.setattr(powersgd, "Future", lambda devices: seen.append(devices))
+    hook = powersgd.PowerSGD(torch.nn.Linear(2, 2), 1)
+    for buffer in (on_gpu(torch.ones(4)), torch.ones(4)):
+        hook(None, SimpleNamespace(buffer=lambda buffer=buffer: buffer, is_last=lambda: False))
+    assert seen == [[CUDA], []]
 
 
 @pytest.mark.world_size(2)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TypeVar
 
+import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import _set_thread_isolation_mode
 from torch.distributed import distributed_c10d
@@ -27,6 +28,7 @@ def run_ranks(size: int, work: Callable[[int], Result]) -> list[Result]:
         ThreadLocalWorld._world.world = WorldData()
         try:
             dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=LIMIT)
+            dist.all_reduce(torch.zeros(1))  # a rank must not end while the others are still connecting
             results[rank] = work(rank)
         except BaseException as error:
             errors[rank] = error

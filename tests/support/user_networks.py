@@ -71,3 +71,20 @@ def pair(classes: int, image_size: int) -> nn.Module:
             return logits, torch.zeros_like(logits)
 
     return Pair(image_size**2, classes)
+
+
+class Normalized(nn.Sequential):
+    """A network with BatchNorm, dropout, both or none."""
+
+    def __init__(
+        self, *, classes: int, channels: int, image_size: int, norm: bool = True, dropout: float = 0.3
+    ) -> None:
+        super().__init__(
+            nn.Conv2d(channels, 6, 3, padding=1),
+            nn.BatchNorm2d(6) if norm else nn.Identity(),
+            nn.ReLU(),
+            nn.AvgPool2d(2),
+            nn.Flatten(),
+            nn.Dropout(dropout),
+            nn.Linear(6 * (image_size // 2) ** 2, classes),
+        )

@@ -1,4 +1,4 @@
-"""The sampler thread: its rate and rows; errors of sources do not affect the training."""
+"""The sampler: its rate and rows, in simulated time; errors of sources do not affect the training."""
 
 import json
 import platform
@@ -7,24 +7,44 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 
 from distdl.core.errors import UserError
+from distdl.telemetry import host
+from distdl.telemetry import sampler as module
 from distdl.telemetry.host import HostCounters
 from distdl.telemetry.sampler import Sampler, claim
+from simulated_time import SimulatedTime, simulate_time
 
 A, B = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6", "GPU-89400000-0000-0000-0000-000000000001"
 TWO = f"count 2\n0.uuid {A}\n0.name Toy\n0.power 250000\n1.uuid {B}\n1.name Toy\n1.power 60000\n"
 
 
-def sampled(sources, seconds: float, hz: float, **options) -> list[dict]:
+@pytest.fixture
+def clock(monkeypatch) -> SimulatedTime:
+    return simulate_time(monkeypatch, module, host)
+
+
+class StopAt:
+    """Replaces the sampler's event: it is set at a time of the simulated clock, and a wait advances this clock."""
+
+    def __init__(self, clock: SimulatedTime, seconds: float) -> None:
+        self._clock, self._seconds = clock, seconds
+
+    def is_set(self) -> bool:
+        return self._clock.now >= self._seconds
+
+    def wait(self, timeout: float) -> None:
+        self._clock.now = min(self._clock.now + timeout, max(self._seconds, self._clock.now))
+
+
+def sampled(clock: SimulatedTime, sources, seconds: float, hz: float, **options) -> list[dict]:
+    """Rows of a sampler that is stopped after `seconds`, without its thread."""
     rows: list[dict] = []
     sampler = Sampler(sources, rows.append, lambda: (7, 2), hz=hz, **options)
-    sampler.start()
-    time.sleep(seconds)
-    sampler.stop()
+    sampler._stop = StopAt(clock, seconds)
+    sampler._run()
     return rows
 
 
@@ -52,21 +72,20 @@ class Broken:
         self.closed += 1
 
 
-def test_rows_of_the_host():
-    rows = sampled([HostCounters()], 0.3, hz=10, labels={"rank": 3})
-    assert len(rows) == 2
+def test_rows_of_the_host(clock):
+    rows = sampled(clock, [HostCounters()], 0.3, hz=10, labels={"rank": 3})
+    assert [row["time_s"] for row in rows] == [0, 0.3]
     for row in rows:
         assert (row["kind"], row["step"], row["epoch"], row["rank"]) == ("host", 7, 2, 3)
-        assert abs(row["time_s"] - time.time()) < 30
         assert 0 <= row["cpu_percent"] <= 100
         assert 0 < row["memory_used_bytes"] < row["memory_total_bytes"]
         assert 0 < row["process_memory_bytes"] < row["memory_total_bytes"]
     json.dumps(rows)
 
 
-def test_host_rates_are_bytes_per_second():
-    began = time.monotonic()
-    host = HostCounters()
+def test_host_rates_are_bytes_per_second(clock):
+    """Other programs may send more in the meantime."""
+    counters = HostCounters()
     server = socket.create_server(("127.0.0.1", 0))
     sender = socket.create_connection(server.getsockname())
     receiver, _ = server.accept()
@@ -75,25 +94,57 @@ def test_host_rates_are_bytes_per_second():
     sender.sendall(bytes(20_000_000))
     sender.close()
     reader.join()
-    row = host.sample()
-    elapsed_s = time.monotonic() - began
+    clock.advance(4)
+    row = counters.sample()
     receiver.close(), server.close()
-    assert row["network_sent_bytes_per_s"] * elapsed_s >= 0.9 * 20_000_000
-    assert row["network_received_bytes_per_s"] * elapsed_s >= 0.9 * 20_000_000
+    assert row["network_sent_bytes_per_s"] >= 20_000_000 / 4
+    assert row["network_received_bytes_per_s"] >= 20_000_000 / 4
+
+
+def test_host_rates_are_those_since_the_previous_sample(clock, monkeypatch):
+    totals = iter([{"disk_read": 100}, {"disk_read": 700}, {"disk_read": 700}, {"disk_read": 600}])
+    monkeypatch.setattr(host, "_totals", lambda: next(totals))
+    counters, rates = HostCounters(), []
+    for seconds in (2, 3, 4):
+        clock.advance(seconds)
+        rates.append(counters.sample()["disk_read_bytes_per_s"])
+    assert rates == [300, 0, 0]
 
 
 def test_the_first_row_is_at_the_start_and_the_last_at_the_stop():
-    source = Counting()
-    rows = sampled([source], 0.02, hz=0.1)
+    source, rows, first = Counting(), [], threading.Event()
+
+    def write(row: dict) -> None:
+        rows.append(row)
+        first.set()
+
+    sampler = Sampler([source], write, lambda: (7, 2), hz=0.1)
+    sampler.start()
+    assert first.wait(60)
+    sampler.stop(60)
     assert [row["taken"] for row in rows] == [1, 2]
     assert source.taken == -1
 
 
-@pytest.mark.serial
-def test_the_sampler_keeps_ten_samples_per_second():
-    rows = sampled([Counting(), HostCounters()], 2.05, hz=10)
-    assert 20 <= sum(row["kind"] == "counting" for row in rows) <= 23
-    assert sum(row["kind"] == "host" for row in rows) in (3, 4)  # every second, and the last
+def test_the_sampler_keeps_ten_samples_per_second(clock):
+    """The host is sampled once per second, and at the stop."""
+    rows = sampled(clock, [Counting(), HostCounters()], 2.05, hz=10)
+    times = {kind: [row["time_s"] for row in rows if row["kind"] == kind] for kind in ("counting", "host")}
+    assert times["counting"] == pytest.approx([*(number / 10 for number in range(21)), 2.05])
+    assert times["host"] == pytest.approx([0, 1, 2, 2.05])
+
+
+def test_missed_samples_are_skipped(clock):
+    """The second sample takes 0.35 s: the next one follows at once, and then the rate is the same as before."""
+
+    class Slow(Counting):
+        def sample(self):
+            row = super().sample()
+            clock.advance(0.35 if self.taken == 2 else 0)
+            return row
+
+    rows = sampled(clock, [Slow()], 0.7, hz=10)
+    assert [row["time_s"] for row in rows] == pytest.approx([0, 0.1, 0.45, 0.55, 0.65, 0.7])
 
 
 @pytest.mark.parametrize("hz", [0, -1, 11, float("nan")])
@@ -102,13 +153,40 @@ def test_rates_out_of_range_are_refused(hz):
         Sampler([], print, lambda: (0, 0), hz=hz)
 
 
-def test_a_failed_source_is_dropped_and_the_others_continue():
+def test_the_time_of_sampling_is_summed(clock):
+    class Slow(Counting):
+        def sample(self):
+            clock.advance(0.03)
+            return super().sample()
+
+    sampler = Sampler([Slow()], lambda row: None, lambda: (7, 2), hz=10)
+    sampler._stop = StopAt(clock, 0.25)
+    sampler._run()
+    assert sampler.seconds == pytest.approx(4 * 0.03)
+
+
+def test_a_full_disk_ends_only_the_telemetry(clock, capsys):
+    source, rows = Counting(), []
+
+    def write(row: dict) -> None:
+        if rows:
+            raise OSError(28, "No space left on device")
+        rows.append(row)
+
+    sampler = Sampler([source], write, lambda: (7, 2), hz=10)
+    sampler._stop = StopAt(clock, 1.0)
+    sampler._run()
+    assert capsys.readouterr().err == "warning: telemetry has ended: No space left on device\n"
+    assert source.taken == -1 and len(rows) == 1
+
+
+def test_a_failed_source_is_dropped_and_the_others_continue(clock):
     broken = Broken()
-    rows = sampled([broken, Counting()], 0.25, hz=10)
+    rows = sampled(clock, [broken, Counting()], 0.25, hz=10)
     errors = [row for row in rows if "error" in row]
     assert [row["error"] for row in errors] == ["RuntimeError: no such thing"]
     assert broken.closed == 1
-    assert sum(row["kind"] == "counting" for row in rows) >= 3
+    assert sum(row["kind"] == "counting" for row in rows) == 4
 
 
 def test_a_source_that_hangs_does_not_block_the_training():
@@ -120,32 +198,35 @@ def test_a_source_that_hangs_does_not_block_the_training():
     release = threading.Event()
     sampler = Sampler([Hanging()], lambda row: None, lambda: (0, 0), hz=1)
     sampler.start()
-    began = time.monotonic()
     sampler.stop(timeout_s=0.2)
-    assert time.monotonic() - began < 2
+    assert sampler._thread.is_alive()
     release.set()
+    sampler._thread.join(60)
 
 
 def test_a_device_that_is_lost_during_sampling_is_reported_once(ask):
     code = f"""
-import time
 from distdl.telemetry.nvml import NvmlDevice
 from distdl.telemetry.sampler import Sampler
 answer = []
+class Stop:
+    rounds = 0
+    def is_set(self):
+        return self.rounds == 5
+    def wait(self, seconds):
+        self.rounds += 1
+        if self.rounds == 3:
+            put({"0.fails.all 15" + chr(10) + TWO!r})
 sampler = Sampler([NvmlDevice({A!r}), NvmlDevice({B!r})], answer.append, lambda: (1, 0), hz=10)
-sampler.start()
-time.sleep(0.25)
-put({"0.fails.all 15" + chr(10) + TWO!r})
-time.sleep(0.35)
-sampler.stop()
+sampler._stop = Stop()
+sampler._run()
 """
     rows = ask(code, TWO)
     lost = [index for index, row in enumerate(rows) if "error" in row]
     assert [(rows[index]["device"], rows[index]["error"]) for index in lost] == [(A, "lost: GPU is lost")]
     earlier, later = rows[: lost[0]], rows[lost[0] + 1 :]
-    assert {row["device"] for row in earlier} == {A, B}
-    assert [row["device"] for row in later] == [B] * len(later)
-    assert len(later) >= 3
+    assert [row["device"] for row in earlier] == [A, B] * 3
+    assert [row["device"] for row in later] == [B] * 3
     assert all(row["power_w"] == (250 if row["device"] == A else 60) for row in rows if "error" not in row)
 
 

@@ -34,7 +34,7 @@ class Batches:
             yield Batch(IMAGES[rows], LABELS[rows], count=count, weight=1.0, total=count, indices=np.arange(count))
 
 
-def evaluator(state: TrainState, samples: int = 5) -> Evaluator:
+def evaluator(state: TrainState, samples: int = 5, loss_sum: losses.Loss | None = None) -> Evaluator:
     labels = LABELS.numpy()
     split = ResidentSplit(labels=labels, images=np.zeros((5, 2, 2, 1), np.uint8))
     dataset = DataSet(name="five", classes=("a", "b", "c"), train=split, test=split)
@@ -46,7 +46,7 @@ def evaluator(state: TrainState, samples: int = 5) -> Evaluator:
         {"test": Batches(samples)},
         strategy,
         dataset,
-        loss_sum=losses.build_sum(config),
+        loss_sum=loss_sum or losses.build_sum(config),
         make_metrics=lambda: {"top-2": TopK(k=2)},
         autocast=torch.autocast("cpu", enabled=False),
     )
@@ -76,6 +76,13 @@ def test_metrics_are_those_of_all_samples_without_padding(ema: bool) -> None:
     assert "left_out" not in metrics and "best" not in metrics
     assert training.metrics == {"test": metrics}
     assert torch.equal(training.model[1].weight, weights)
+
+
+def test_sums_have_double_precision() -> None:
+    """In float32, 2^25 + 1 is 2^25: the loss of many samples would not be exact."""
+    sums = iter([2.0**25, 1.0, 1.0])
+    metrics = evaluator(state(), loss_sum=lambda logits, labels: torch.tensor(next(sums))).run("test")
+    assert metrics["loss"] == (2**25 + 2) / 5
 
 
 def test_unreadable_samples_are_omitted_and_counted() -> None:

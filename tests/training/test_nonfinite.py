@@ -4,7 +4,8 @@ import math
 
 import torch
 
-from distdl.training.nonfinite import NonFiniteGuard, earliest
+from distdl.training.nonfinite import NonFiniteGuard
+from gpu_fake import on_gpu
 
 LOSSES = [1.0, math.inf, 2.0, math.nan]
 
@@ -19,8 +20,17 @@ def test_the_first_step_with_a_non_finite_loss_is_stored_until_a_reset() -> None
     assert guard.first_step is None
 
 
-def test_other_devices_compute_it_from_tensors_only() -> None:
-    first = torch.tensor(math.inf)
+def test_a_loss_on_a_gpu_is_not_read_before_the_ranks_check() -> None:
+    """A tensor that claims to be on a GPU fails if it is read."""
+    guard = NonFiniteGuard(torch.device("cpu"))
     for step, loss in enumerate(LOSSES, start=7):
-        first = earliest(first, torch.tensor(loss), step)
-    assert float(first) == 8
+        guard.record(on_gpu(torch.tensor(loss)), step)
+    guard._first = guard._first.as_subclass(torch.Tensor)
+    assert guard.first_step == 8
+
+
+def test_finite_losses_on_a_gpu_are_no_failure() -> None:
+    guard = NonFiniteGuard(torch.device("cpu"))
+    guard.record(on_gpu(torch.tensor(1.0)), 1)
+    guard._first = guard._first.as_subclass(torch.Tensor)
+    assert guard.first_step is None

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from distdl.data.dataset import Batch
-from distdl.training import step
+from distdl.training import step as module
 from distdl.training.step import micro_batches, step_seed
+from gpu_fake import CUDA
 
 
 def test_seeds_differ_by_seed_step_and_rank() -> None:
@@ -19,9 +20,43 @@ def test_seeds_differ_by_seed_step_and_rank() -> None:
 
 def test_each_step_seeds_the_generators_by_its_position(make: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     seeds: list[int] = []
-    monkeypatch.setattr(step, "_seed_generators", lambda seed, device: seeds.append(seed))
+    monkeypatch.setattr(module, "_seed_generators", lambda seed, device: seeds.append(seed))
     make(seed=7).train_epoch()
     assert seeds == [step_seed(7, number, 0) for number in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("place", "seed"),
+    [
+        ((0, 0, 0), 0),
+        ((0, 1, 0), 4564476756301768121),
+        ((0, 0, 1), 1499779743744070123),
+        ((3, 7, 2), 4589436981586681892),
+    ],
+)
+def test_the_seed_of_a_step_never_changes(place: tuple[int, int, int], seed: int) -> None:
+    """Otherwise a training would continue with other masks after a resume in a newer version."""
+    assert step_seed(*place) == seed
+
+
+def mask(seed: int) -> list[bool]:
+    module._seed_generators(seed, torch.device("cpu"))
+    return torch.nn.functional.dropout(torch.ones(200), 0.5).bool().tolist()
+
+
+def test_masks_of_steps_and_ranks_differ_pairwise_and_repeat() -> None:
+    places = [(3, step, rank) for step in range(3) for rank in range(3)]
+    masks = [mask(step_seed(*place)) for place in places]
+    assert len({tuple(each) for each in masks}) == len(places)
+    assert masks == [mask(step_seed(*place)) for place in places]
+
+
+def test_the_generator_of_a_gpu_gets_the_same_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed", seeds.append)
+    module._seed_generators(11, CUDA)
+    module._seed_generators(12, torch.device("cpu"))
+    assert seeds == [11]
 
 
 @pytest.mark.parametrize(("samples", "parts"), [(8, 1), (8, 4), (7, 3), (2, 4), (1, 1)])

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from distdl.core.config import ComputeConfig, DataConfig, TelemetryConfig
 from distdl.core.errors import UserError
+from distdl.perf import hardware
 from distdl.training.events import Callback
 from distdl.training.summary import outcome, telemetry_rows
 
@@ -119,3 +121,13 @@ def test_a_network_that_cannot_be_counted_is_a_warning(make: Callable, monkeypat
     assert messages.texts == ["the FLOPs of a step are not known: no rule for this operator"]
     assert "flops_per_step" not in values and values["held_s"] == 1.0
     assert values["utilisation"]["device"] is None
+
+
+def test_the_bounds_of_a_gpu_are_those_of_its_data_sheet(make: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A T4 computes 8.1 TFLOP/s in fp32."""
+    trainer = make()
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
+    monkeypatch.setattr(trainer, "world", replace(trainer.world, device=torch.device("cuda", 0)))
+    values = outcome(trainer, held_s=1.0)
+    assert values["utilisation"]["device"] == "Tesla T4"
+    assert values["peak_flops_per_s"] == hardware.device("t4").flops_per_s("fp32") == 8.1e12

@@ -35,7 +35,6 @@ class ProgressDisplay:
     def __init__(self, console: Console) -> None:
         self._console, self._next = console, 0.0
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
-        self._seen: dict[str, str] = {}
         self._last: dict[str, str] | None = None
 
     def __enter__(self) -> Self:

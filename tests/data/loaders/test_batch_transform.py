@@ -13,6 +13,7 @@ from distdl.data.loaders.batch_transform import BatchTransform, cut_bytes, on_de
 from distdl.data.loaders.spec import LoaderSpec
 from distdl.runtime.world import World
 from distdl.telemetry.clock import Clock
+from gpu_fake import CUDA, NewTensorsOnCpu, on_gpu, simulate_gpu
 from numbered_sets import numbered, pictures
 
 CPU = torch.device("cpu")
@@ -171,12 +172,35 @@ def test_the_number_of_threads_is_restored_after_single_threaded_work() -> None:
         torch.set_num_threads(previous)
 
 
-def test_transfer_time_is_subtracted_from_data_time() -> None:
+def test_transfer_time_is_subtracted_from_data_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """The phases add up to the step time, so no interval may count twice."""
+    now = 0.0
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
     clock = Clock()
-    start = time.perf_counter()
-    with clock("data"), transfer(clock, CPU):
-        sum(range(100_000))
-    total = time.perf_counter() - start
-    seconds = clock.read()
-    assert seconds["transfer"] > 0 and seconds["data"] + seconds["transfer"] <= total
+    with clock("data"):
+        now += 3
+        with transfer(clock, CPU):
+            now += 2
+    assert (clock.read()["data"], clock.read()["transfer"]) == (3, 2)
+
+
+def test_transfer_to_a_gpu_is_measured_there_and_not_subtracted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host only queues the copy, so the wait for data does not contain it."""
+    gpu = simulate_gpu(monkeypatch)
+    clock = Clock(CUDA)
+    with transfer(clock, CUDA):
+        gpu.queue(2)
+    assert clock.read()["transfer"] == 0
+    gpu.run(2)
+    assert (clock.read()["data"], clock.read()["transfer"]) == (0, 2)
+
+
+@pytest.mark.parametrize("padding", [0, 2])
+def test_bytes_are_cut_on_a_gpu_as_on_a_cpu(padding: int) -> None:
+    params = {"flip": torch.tensor([True, False, True])}
+    if padding:
+        params["shift"] = torch.tensor([[0, 4], [2, 2], [4, 1]])
+    images = torch.randint(256, (3, 8, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    expected = cut_bytes(images.clone(), params, padding)
+    with NewTensorsOnCpu():
+        assert torch.equal(cut_bytes(on_gpu(images), params, padding), expected)

@@ -1,16 +1,21 @@
 """The input benchmark: its measurements, the slowest stage, and the suggested fix."""
 
 import json
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from distdl.cli.__main__ import main
 from distdl.core.config import AugmentConfig, Config, DataConfig
 from distdl.core.errors import UserError
+from distdl.data.loaders import bench
 from distdl.data.loaders.bench import StageRates, diagnose, measure, of_run
 from distdl.data.loaders.spec import LoaderSpec
 from distdl.runtime.world import World
+from gpu_fake import CUDA, simulate_gpu
 from numbered_sets import numbered
 
 FAST = {"cores": 4, "disk": 9e5, "decode": 9e5, "augment": 9e5, "finish": 9e5, "transfer": 9e5, "network": 9e5}
@@ -81,3 +86,17 @@ def test_bench_reports_the_loader_and_its_bottleneck(tmp_path: Path, capsys: pyt
     run = tmp_path / "run"
     assert main([*argv, "--run", str(run)]) == 2
     assert "name a completed run" in capsys.readouterr().err
+
+
+def test_the_rate_of_a_gpu_includes_the_queued_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten calls of half a second each for 4 images, after one for warm-up."""
+    gpu, now = simulate_gpu(monkeypatch), [0.0]
+
+    def wait() -> None:
+        now[0] += (gpu.queued_ms - gpu.done_ms) / 1e3
+        gpu.done_ms = gpu.queued_ms
+
+    monkeypatch.setattr(torch.cuda, "synchronize", wait)
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    spec = SimpleNamespace(world=World(device=CUDA))
+    assert bench._device_rate(spec, 4, lambda: gpu.queue(0.5)) == 8

@@ -1,5 +1,6 @@
 """Tests that every loader passes: one row of LOADERS each."""
 
+import itertools
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -277,6 +278,27 @@ def test_auto_states_its_reason(tmp_path: Path) -> None:
     assert chosen(load(DataConfig(name="synthetic")))[0] == "synthetic"
 
 
+def test_auto_compares_the_images_with_the_free_memory_of_the_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A quarter of the memory may be used. The ranks of a host share its memory, but each has its own GPU."""
+    dataset = numbered("memory", 9, tmp_path)
+    size = dataset.train.images.nbytes
+
+    def chosen(world: World) -> tuple[str, str]:
+        return choose(LoaderSpec(config=Config(), dataset=dataset, split=dataset.train, world=world, training=False))
+
+    def free(cpu: float, gpu: float) -> None:
+        monkeypatch.setattr("distdl.data.loaders._available", lambda: round(cpu * size))
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (round(gpu * size), 10**15))
+
+    gpu_of_two, cpu_of_two = World(size=2, local_size=2, device=torch.device("cuda", 1)), World(size=2, local_size=2)
+    free(cpu=8, gpu=3)
+    assert (chosen(cpu_of_two)[0], chosen(gpu_of_two)[0], chosen(World())[0]) == ("resident", "torch", "resident")
+    free(cpu=7, gpu=4)
+    assert (chosen(cpu_of_two)[0], chosen(gpu_of_two)[0], chosen(World())[0]) == ("torch", "resident", "resident")
+
+
 @each_loader
 def test_a_global_batch_is_divided_among_the_ranks(case: Case, kind: str, tmp_path: Path) -> None:
     dataset, config = numbered(kind, 31, tmp_path), config_of(case, batch_size=None, global_batch=10)
@@ -300,7 +322,12 @@ def test_ten_crops_apply_to_the_test_split_only(tmp_path: Path) -> None:
 
 
 @each_loader
-def test_device_time_is_subtracted_from_waiting_time(case: Case, kind: str, tmp_path: Path) -> None:
+def test_device_time_is_subtracted_from_waiting_time(
+    case: Case, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each reading of the simulated clock takes a second."""
+    readings = itertools.count()
+    monkeypatch.setattr(time, "perf_counter", lambda: float(next(readings)))
     loader = loader_of(config_of(case, augment=ALL), numbered(kind, 31, tmp_path))
     loader.clock = Clock()
     start = time.perf_counter()

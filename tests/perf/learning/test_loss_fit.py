@@ -57,6 +57,21 @@ def test_each_shape_is_recovered_and_inverted(shape) -> None:
     assert shape.slope(truth, steps) == pytest.approx(np.stack(numeric, 1), rel=1e-3, abs=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("shape", "coefficients", "losses"),
+    [
+        # 1 / (b0 k + b1) + b2; scale (k + 1)^-power + floor; scale e^(-rate k) + floor
+        (HYPERBOLA, (0.004, 0.4, 0.15), {0: 2.65, 100: 1.4, 900: 0.4}),
+        (POWER, (2.0, 0.5, 0.1), {0: 2.1, 3: 1.1, 99: 0.3}),
+        (DECAY, (2.0, np.log(2), 0.1), {0: 2.1, 1: 1.1, 3: 0.35}),
+    ],
+)
+def test_each_shape_matches_hand_calculations(shape, coefficients, losses) -> None:
+    theta, steps = np.array(coefficients), np.array([*losses], float)
+    assert shape.value(theta, steps) == pytest.approx([*losses.values()])
+    assert shape.steps_to(theta, np.array([*losses.values()])) == pytest.approx(steps, abs=1e-9)
+
+
 def test_coefficients_are_in_the_unit_of_the_loss() -> None:
     steps = np.arange(1.0, 301) * 10
     losses = hyperbola(steps)

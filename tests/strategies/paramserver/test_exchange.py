@@ -6,11 +6,14 @@ import pytest
 import torch
 from torch import nn
 
+from distdl.strategies.paramserver import exchange
 from distdl.strategies.paramserver.exchange import Exchange, ExchangeTimes
 from distdl.strategies.paramserver.layout import Layout
 from distdl.strategies.paramserver.partition import Piece
 from distdl.strategies.paramserver.protocol import MessageType, Peer
+from gpu_fake import on_gpu
 from rank_threads import run_ranks
+from simulated_time import simulate_time
 
 PIECES = [[Piece(tensor=0, start=0, stop=4)], [Piece(tensor=1, start=0, stop=2), Piece(tensor=1, start=2, stop=3)]]
 REPORTS = [(0.25, 3, -1), (0.125, 1, 2)]
@@ -111,3 +114,33 @@ def test_sent_numbers_are_rounded_to_the_wire_precision() -> None:
     assert gradients.tolist() == [1 + 2**-10] * 4  # the worker's gradients are not changed
     assert [parameter.dtype for parameter in parameters] == [torch.float32] * 2
     assert [parameter.tolist() for parameter in parameters] == [[21] * 4, [22] * 3]
+
+
+def test_gradients_of_a_gpu_are_copied_to_pinned_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    zeros: list[dict[str, object]] = []
+    monkeypatch.setattr(torch, "zeros", lambda shape, **more: zeros.append(more))
+    on_cpu = torch.ones(3)
+    assert exchange._staged(on_cpu, torch.float32) is on_cpu
+    exchange._staged(on_cpu, torch.bfloat16)
+    exchange._staged(on_gpu(on_cpu), torch.float32)
+    assert zeros == [{"dtype": torch.bfloat16, "pin_memory": False}, {"dtype": torch.float32, "pin_memory": True}]
+
+
+def test_a_delay_appears_in_its_own_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gathering for each of two servers takes 1 s of a simulated clock, the reply 3 s, and scattering 5 s."""
+    clock = simulate_time(monkeypatch, exchange)
+
+    def delayed(place: object, name: str, seconds: float) -> None:
+        plain = getattr(place, name)
+        setattr(place, name, lambda *arguments: (clock.advance(seconds), plain(*arguments))[1])
+
+    def step(exchange: Exchange, parameters: list[nn.Parameter]) -> ExchangeTimes:
+        backward(parameters)
+        delayed(exchange.layout, "gather_gradients", 1)
+        delayed(exchange.layout, "scatter_values", 5)
+        for peer in exchange.peers:
+            delayed(peer, "receive_reply", 3)
+        return exchange.finish(7, 0.5, 0.75)
+
+    times = run_exchange(step)[0]
+    assert (times.push_s, times.wait_s, times.pull_s) == (2, 6, 10)

@@ -17,11 +17,13 @@ from distdl.core.config import Config, OptimConfig, PSConfig
 from distdl.core.errors import EXIT_FAILED, Failure
 from distdl.core.files import read_rows
 from distdl.runtime.tensors import read_tensors, write_tensors
+from distdl.strategies.paramserver import server as module
 from distdl.strategies.paramserver.exchange import Exchange
 from distdl.strategies.paramserver.protocol import MessageType, Peer
 from distdl.strategies.paramserver.requests import use_folder
 from distdl.strategies.paramserver.server import Server
 from server_job import GROUP, exchange_of, run_job, set_on
+from simulated_time import simulate_time
 
 
 @pytest.fixture(autouse=True)
@@ -193,10 +195,40 @@ def test_steps_are_recorded_and_state_is_saved_and_restored(tmp_path: Path) -> N
     assert uncut == resumed != [[0.0, 0.0]]  # momentum is restored too
     rows = list(read_rows(tmp_path / "ps" / "server-0.jsonl"))
     assert [(row["step"], row["worker"], row["staleness"]) for row in rows] == [(1, 0, 0), (2, 0, 0), (2, 0, 0)]
-    times = ("receive_s", "wait_s", "update_s", "send_s")
-    assert all(row[name] >= 0 for row in rows for name in times)
     state = read_tensors(tmp_path / "server-0.pt")
     assert state["values"].tolist() == [0.5, 0.5] and state["optimizer"]["state"]
+
+
+def test_a_delay_of_a_server_appears_in_its_own_part(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The server receives in 1 s of a simulated clock, updates in 2 s and sends in 4 s."""
+    clock = simulate_time(monkeypatch, module)
+
+    def delayed(function: Any, seconds: float) -> Any:
+        def call(*arguments: Any) -> Any:
+            # In the server's thread for this worker; headers have a tag.
+            if threading.current_thread().name == "worker-0" and len(arguments) < 3:
+                clock.advance(seconds)
+            return function(*arguments)
+
+        return call
+
+    def work(rank: int, peer: Peer) -> Any:
+        parameters, exchange = exchange_of(peer)
+        set_on(peer, exchange)
+        assert use_folder([peer], MessageType.OPEN, "out/ps", 0)
+        return push(exchange, parameters, 1.0, 1)[1].update_s
+
+    monkeypatch.setattr(torch.optim.SGD, "step", delayed(torch.optim.SGD.step, 2))
+    monkeypatch.setattr(Peer, "receive", delayed(Peer.receive, 1))
+    monkeypatch.setattr(Peer, "send", delayed(Peer.send, 4))
+    assert run_job(replace(config(), out=tmp_path), 1, work)[0] == [2]
+    (row,) = read_rows(tmp_path / "ps" / "server-0.jsonl")
+    assert {name: value for name, value in row.items() if name.endswith("_s")} == {
+        "receive_s": 1,
+        "wait_s": 0,
+        "update_s": 2,
+        "send_s": 4,
+    }
 
 
 def test_rows_after_the_step_of_a_resume_are_replaced(tmp_path: Path) -> None:

@@ -2,9 +2,13 @@
 
 from pathlib import Path
 
+import pytest
+
 from distdl.core.files import read_rows
+from distdl.strategies.paramserver import step_records
 from distdl.strategies.paramserver.exchange import ExchangeTimes
 from distdl.strategies.paramserver.step_records import ComputeTimes, StepRecords
+from simulated_time import simulate_time
 
 
 def exchange(push_s: float = 1.0, staleness: int = 0, straggler: int = -1) -> ExchangeTimes:
@@ -27,10 +31,24 @@ def test_the_summary_has_medians_and_counts() -> None:
     for step, (push_s, staleness) in enumerate([(1.0, 2), (5.0, 0), (2.0, 2)], start=1):
         records.add(step, ComputeTimes(), exchange(push_s, staleness), replayed=False)
     summary = records.summary()
-    assert summary["medians"].pop("step_s") >= 0
-    assert summary["medians"] == {"push_s": 2.0, "wait_s": 2.0, "pull_s": 3.0, "update_s": 0.5}
+    assert {name: value for name, value in summary["medians"].items() if name != "step_s"} == {
+        "push_s": 2.0,
+        "wait_s": 2.0,
+        "pull_s": 3.0,
+        "update_s": 0.5,
+    }
     assert summary["staleness"] == {0: 1, 2: 2}
     assert summary["stragglers"] == {}
+
+
+def test_the_step_time_is_the_median_without_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first step has no beginning. The others take 9, 8, 7 s, which are warm-up, and then 1, 5 and 2 s."""
+    clock, records, medians = simulate_time(monkeypatch, step_records), StepRecords(), []
+    for step, seconds in enumerate([20, 9, 8, 7, 1, 5, 2], start=1):
+        clock.advance(seconds)
+        records.add(step, ComputeTimes(), exchange(), replayed=False)
+        medians.append(records.summary()["medians"].get("step_s"))
+    assert medians == [None, 9, 8.5, 8, 1, 3, 2]
 
 
 def test_a_straggler_is_returned_once_and_counted_each_time() -> None:

@@ -23,15 +23,18 @@ from distdl.core.files import read_rows
 from distdl.runtime.launch_env import Placement
 from distdl.runtime.tensors import load, write_tensors
 from distdl.strategies import replay
-from distdl.strategies.paramserver import worker as worker_module
+from distdl.strategies.paramserver import exchange, step_records
+from distdl.strategies.paramserver import worker as module
 from distdl.strategies.paramserver.server import Server
 from distdl.strategies.paramserver.step_records import ComputeTimes
 from distdl.strategies.paramserver.stragglers import WINDOW
 from distdl.strategies.paramserver.worker import Worker
 from distdl.strategies.single import Single
+from distdl.telemetry import clock as telemetry_clock
 from jobs import QUIET, Ranks, step_of, torchrun_places, train, wait_for
 from rank_threads import run_ranks
 from run_folders import tree
+from simulated_time import simulate_time
 from small_steps import IMAGES, max_difference, network, prepared, trained
 from thread_strategies import worker_of
 
@@ -187,8 +190,8 @@ def test_setup_divides_the_ranks_and_sets_timeout_and_precision(monkeypatch: pyt
     threads: list[int] = []
     ended, local = threading.Event(), threading.local()
     monkeypatch.setattr(torch, "set_num_threads", threads.append)
-    monkeypatch.setattr(worker_module, "launched", lambda name: Placement(rank=local.rank, size=3, local_size=3))
-    monkeypatch.setattr(worker_module, "init_process_group", lambda *args: None)  # the threads have a group
+    monkeypatch.setattr(module, "launched", lambda name: Placement(rank=local.rank, size=3, local_size=3))
+    monkeypatch.setattr(module, "init_process_group", lambda *args: None)  # the threads have a group
     ps = PSConfig(servers=2, timeout_s=0.05, wire="bf16")
     config = Config(strategy="ps", ps=ps, compute=ComputeConfig(device="cpu", threads=2))
 
@@ -270,6 +273,43 @@ def test_a_resumed_sync_run_is_exact(tmp_path: Path) -> None:
     train([*argv, "--out", str(cut), "--resume", "auto"], ranks=4)
     assert_equal_checkpoints(tmp_path / "uncut", cut)
     assert result(cut)["resumes"] == 1
+
+
+def test_a_delay_of_a_worker_appears_in_its_own_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two steps, each with a forward pass of 1 s of a simulated clock, backward of 2 s, and gathering of 4 s."""
+    clock = simulate_time(monkeypatch, module, exchange, step_records, telemetry_clock)
+    config = Config(optim=OPTIM, ps=PSConfig(servers=1))
+
+    def work(rank: int) -> Any:
+        strategy = worker_of(rank, 1, config)
+        if rank == 1:
+            Server(config, 0, strategy.peers, strategy.wire).serve()
+            return None
+        model, rows = network(), []
+        forward = prepared(strategy, model)
+        model.register_forward_hook(lambda *_: clock.advance(1))
+        model[2].bias.register_hook(lambda _: clock.advance(2))
+        gather = strategy.layout.gather_gradients
+        strategy.layout.gather_gradients = lambda server: (clock.advance(4), gather(server))
+        strategy.records._write = rows.append
+        for _ in range(2):
+            with strategy.micro_batch(last=True):
+                with strategy.clock("forward"):
+                    loss = forward(IMAGES).sum()
+                with strategy.clock("backward"):
+                    strategy.backward(loss)
+            with strategy.clock("update"):
+                strategy.step()
+        strategy.close()
+        return [[row[name] for name in ("forward_s", "backward_s", "push_s")] for row in rows], strategy.clock.read()
+
+    rows, phases = run_ranks(2, work)[0]
+    assert rows == [[1, 2, 4]] * 2
+    assert {name: seconds for name, seconds in phases.items() if seconds} == {
+        "forward": 2,
+        "backward": 4,
+        "exchange": 8,
+    }
 
 
 SAVED = Config(ps=PSConfig(servers=2))

@@ -173,10 +173,9 @@ class TestSharedFolder:
     @pytest.mark.slow
     def test_after_random_kills_every_trial_is_completed_once(self, seen: dict[str, str]) -> None:
         argv = ("--calls", "12", "--trainings", "4", "--seconds", "0.7", "--steps", "400", "--jobs", "2")
-        rng, end_time = random.Random(7), time.monotonic() + 20
+        rng = random.Random(7)
         runners = [start(seen, *argv) for _ in range(3)]
-        killed = 0
-        while time.monotonic() < end_time:
+        for _ in range(20):
             time.sleep(rng.uniform(0.3, 1.5))
             place = rng.randrange(3)
             victim = runners[place]
@@ -187,12 +186,10 @@ class TestSharedFolder:
                 victim.kill()
                 victim.communicate()
                 runners[place] = start(seen, *argv)
-            killed += 1
         for runner in runners:
             text, _ = runner.communicate(timeout=180)
             assert runner.returncode in (0, 1), text
         run(seen, *argv)  # a trial that was killed without its runner has failed: it is tried again now
-        assert killed > 5
         happened = journal()
         wrong = {key: count for key, count in happened.items() if key[1] != "begin"}
         assert not wrong

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,12 +16,17 @@ from distdl.cli.recipe import from_command_line
 from distdl.core.config import TelemetryConfig
 from distdl.core.files import read_rows
 from distdl.perf.usage.waterfall import waterfall
+from distdl.runtime.world import World
 from distdl.strategies.base import make
+from distdl.telemetry import clock as clock_module
+from distdl.telemetry.clock import Clock
+from distdl.training.callbacks import telemetry
 from distdl.training.callbacks.telemetry import DeviceSampler, KernelTrace
 from distdl.training.events import Callback
 from distdl.training.session import train
 from distdl.training.trainer import Trainer
 from jobs import Ranks
+from simulated_time import simulate_time
 
 ARGV = ("--epochs", "2", "--progress", "none", "--telemetry.hz", "10", "--compute.threads", "1")
 
@@ -192,3 +198,64 @@ def test_an_unreadable_device_is_one_warning(tmp_path: Path) -> None:
     assert len(listener.warnings) == 1
     assert listener.warnings[0].startswith("no telemetry of the device: ")
     assert {row["kind"] for row in listener.rows} == {"host"}
+
+
+def test_the_gpu_of_this_rank_is_sampled_by_its_uuid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's index of a device follows CUDA_VISIBLE_DEVICES, which NVML ignores."""
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(uuid=f"uuid-{index}"))
+    monkeypatch.setattr(telemetry, "uuid_of", lambda uuid, index: f"GPU-{uuid}-{index}")
+    assert telemetry._device_source(torch.device("cpu")) is None
+    for device, name in ((torch.device("cuda", 1), "GPU-uuid-1-1"), (torch.device("cuda"), "GPU-uuid-3-3")):
+        source = telemetry._device_source(device)
+        assert source is not None and source[0] == name
+        assert (source[1].func, source[1].args) == (telemetry.NvmlDevice, (name,))
+    monkeypatch.setattr(telemetry, "uuid_of", lambda uuid, index: None)
+    assert telemetry._device_source(torch.device("cuda", 0)) is None
+
+
+def test_the_extra_time_of_the_first_steps_is_warm_up() -> None:
+    """Three steps of 5 s, and then 1 s each: 3 x (5 - 1) s are warm-up, also after a resume at 100 s."""
+    progress = SimpleNamespace(elapsed_s=100.0)
+    trainer = SimpleNamespace(progress=progress, seconds={"warm": 1.0})
+    warm_up = telemetry.WarmUp()
+    warm_up.begin(trainer)
+    for step in range(1, 13):
+        progress.elapsed_s += 5 if step <= 3 else 1
+        warm_up.step_end(trainer, torch.zeros(()))
+    assert trainer.seconds == {"warm": 1.0 + 12.0}
+
+
+def test_the_start_and_the_end_of_the_profiler_are_not_training(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Of 15 steps of a second each, 11 and 12 are profiled. The profiler takes 3 s to start and 5 s to end."""
+    time, rows = simulate_time(monkeypatch, clock_module), []
+
+    class Profile:
+        def __init__(self, device: torch.device) -> None:
+            time.advance(3)
+
+        def stop(self, steps: int, trace: Path) -> dict:
+            time.advance(5)
+            return {"steps": steps, "trace": trace.name}
+
+    monkeypatch.setattr(telemetry, "KernelProfile", Profile)
+    trainer = SimpleNamespace(
+        clock=Clock(),
+        progress=SimpleNamespace(step=0, epoch=0),
+        config=SimpleNamespace(telemetry=SimpleNamespace(profile_steps=2)),
+        world=World(),
+        run=SimpleNamespace(path=tmp_path, telemetry=rows.append),
+    )
+    callback, elapsed_s = telemetry.KernelTrace(), 0.0
+    callback.begin(trainer)
+    for step in range(1, 16):
+        time.advance(1)
+        trainer.progress.step = step
+        elapsed_s += trainer.clock.lap()
+        callback.step_end(trainer, torch.zeros(()))
+    assert (elapsed_s, trainer.clock.excluded_s) == (15, {"start": 8})
+    assert [(row["kind"], row["step"], row["steps"], row["trace"]) for row in rows] == [
+        ("kernels", 12, 2, "trace.json")
+    ]

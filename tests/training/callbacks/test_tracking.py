@@ -2,10 +2,14 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
+from distdl.training.callbacks import tracking
 from jobs import QUIET, Ranks
+from simulated_time import simulate_time
 
 ARGV = ("--epochs", "2", "--log-every-s", "0", *QUIET)
 
@@ -45,6 +49,28 @@ def test_each_failed_tracker_is_one_warning(tmp_path: Path) -> None:
     assert "Unreachable" in warnings[0] and "no route to host" in warnings[0]
     assert "Disconnected" in warnings[1] and "connection reset" in warnings[1]
     assert calls(run)[-1] == ["close", "completed"]
+
+
+@pytest.mark.parametrize(("log_every_s", "steps"), [(0.0, [1, 2, 3, 4, 5, 6]), (2.5, [1, 4]), (100.0, [1])])
+def test_losses_are_logged_at_the_interval(
+    monkeypatch: pytest.MonkeyPatch, log_every_s: float, steps: list[int]
+) -> None:
+    """Six steps, each of a second."""
+    clock, logged = simulate_time(monkeypatch, tracking), []
+    tracker = SimpleNamespace(log_metrics=lambda values, step: logged.append((values, step)))
+    trainer = SimpleNamespace(
+        config=SimpleNamespace(log_every_s=log_every_s),
+        progress=SimpleNamespace(step=0),
+        optimizer=SimpleNamespace(param_groups=[{"lr": 0.5}]),
+    )
+    callback = tracking.Tracking({})
+    callback.begin(trainer)
+    callback._trackers["tracker"] = tracker
+    for step in range(1, 7):
+        clock.advance(1)
+        trainer.progress.step = step
+        callback.step_end(trainer, torch.tensor(float(step)))
+    assert logged == [({"train/loss": float(step), "train/lr": 0.5}, step) for step in steps]
 
 
 @pytest.mark.parametrize(
