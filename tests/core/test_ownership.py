@@ -61,6 +61,13 @@ def test_what_a_group_can_write_is_named(run: Path, place: str) -> None:
     assert f": {path} is writable for group " in warning(checkpoint(run))
 
 
+def test_a_group_without_a_name_is_its_number(run: Path) -> None:
+    needs_root()
+    os.chown(run, -1, 4294967)
+    run.chmod(0o770)
+    assert f": {run} is writable for group 4294967 (" in warning(checkpoint(run))
+
+
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize(("uid", "name"), [(OTHER, pwd.getpwuid(OTHER).pw_name), (54_321, "54321")])
 def test_what_belongs_to_another_user_is_named(run: Path, place: str, uid: int, name: str) -> None:

@@ -135,6 +135,12 @@ def test_a_file_that_is_no_json_object_is_a_one_line_error(content: str, message
     assert message in str(error.value) and "\n" not in str(error.value) and len(str(error.value)) < 500
 
 
+def test_a_json_file_without_a_kind_is_called_json(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("[1]")
+    with pytest.raises(UserError, match=r"a\.json is not JSON: not a JSON object"):
+        read_json(tmp_path / "a.json")
+
+
 def test_a_line_without_end_is_refused(tmp_path: Path) -> None:
     """The file takes no space on the disk, but a line of it would take all memory."""
     file = tmp_path / "metrics.jsonl"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from distdl.launchers.run import FORWARDED, watch
 from jobs import wait_for
 
 RUN = """
@@ -86,6 +87,12 @@ def test_a_signal_after_a_stop_does_not_end_the_process() -> None:
         wait_for(Path("started").exists, 60, "the launcher")
         process.send_signal(signal.SIGINT)
         assert (process.communicate(timeout=60)[0], process.returncode) == ("75\n", 0)
+
+
+def test_handlers_are_restored_without_a_signal() -> None:
+    earlier = {number: signal.getsignal(number) for number in FORWARDED}
+    assert watch([]) == []
+    assert {number: signal.getsignal(number) for number in FORWARDED} == earlier
 
 
 def test_a_program_that_has_not_started_yet_ends_without_a_traceback() -> None:

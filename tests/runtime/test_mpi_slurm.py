@@ -33,6 +33,12 @@ def test_ranks_of_open_mpi_are_read() -> None:
     }
 
 
+@pytest.mark.parametrize(("job", "step", "port"), [("7", "0", "20112"), ("1000", "3", "24003"), ("1750", "4", "24004")])
+def test_the_port_of_a_step_follows_from_its_numbers(job: str, step: str, port: str) -> None:
+    """20000 + (16 job + step) mod 12000: all ranks compute the same one."""
+    assert from_launcher({**SLURM, "SLURM_JOB_ID": job, "SLURM_STEP_ID": step})["MASTER_PORT"] == port
+
+
 def test_ranks_of_slurm_are_read() -> None:
     place = from_launcher(SLURM)
     assert place.pop("MASTER_PORT") != from_launcher({**SLURM, "SLURM_STEP_ID": "1"})["MASTER_PORT"]

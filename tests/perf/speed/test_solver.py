@@ -117,3 +117,4 @@ def test_too_few_points_are_refused() -> None:
     with pytest.raises(Unidentifiable, match="4 configurations do not determine"):
         fit_speed(data, "optimus-sync")
     assert not identifiable(optimus.SYNC, data)
+    assert not identifiable(optimus.SYNC, noisy(optimus.SYNC, 5 * grid((1, 2), (1, 2)), PUBLISHED)), "repeated points"
