@@ -117,4 +117,10 @@ def test_too_few_points_are_refused() -> None:
     with pytest.raises(Unidentifiable, match="4 configurations do not determine"):
         fit_speed(data, "optimus-sync")
     assert not identifiable(optimus.SYNC, data)
-    assert not identifiable(optimus.SYNC, noisy(optimus.SYNC, 5 * grid((1, 2), (1, 2)), PUBLISHED)), "repeated points"
+    assert not identifiable(optimus.SYNC, noisy(optimus.SYNC, np.repeat(grid((1, 2), (1, 2)), 5, axis=0), PUBLISHED)), (
+        "repeated points"
+    )
+    points = grid((1, 2, 4), (1, 2, 4))
+    count = len(optimus.SYNC.names)
+    assert not identifiable(optimus.SYNC, noisy(optimus.SYNC, points[1 : count + 1], PUBLISHED)), "none left over"
+    assert identifiable(optimus.SYNC, noisy(optimus.SYNC, points[1 : count + 2], PUBLISHED))
