@@ -2,19 +2,16 @@
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
 
 from compare_checkpoints import checkpoint_values
-from distdl.core.config import Config, DDPConfig, OptimConfig
-from distdl.strategies import powersgd, shared_memory
+from distdl.runtime.tensors import load
+from distdl.strategies import powersgd
 from gpu_fake import CUDA, on_gpu
 from jobs import train
-from rank_threads import run_ranks
-from small_steps import max_difference, trained
-from thread_strategies import ddp_of
+from small_steps import max_difference
 
 RECIPE = (
     *("--data.limit", "600", "--data.batch-size", "24", "--max-steps", "14", "--evaluate-every", "100"),
@@ -23,21 +20,18 @@ RECIPE = (
 )
 
 
-def test_compression_begins_after_ten_steps_and_a_higher_rank_is_nearer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(shared_memory, "FOLDER", tmp_path)
+@pytest.mark.world_size(2)
+def test_compression_begins_after_ten_steps_and_a_higher_rank_is_nearer(tmp_path: Path) -> None:
+    def weights(name: str, *argv: str) -> list[dict[str, torch.Tensor]]:
+        """Weights after 10 and 14 steps."""
+        train([*RECIPE, "--checkpoint.every-steps", "10", *argv, "--out", str(tmp_path / name)], ranks=2)
+        folders = [tmp_path / name / "checkpoints" / f"step-{step:08d}" for step in (10, 14)]
+        return [load(folder)[0]["model"] for folder in folders]
 
-    def weights(steps: int, **ddp: Any) -> dict[str, torch.Tensor]:
-        config = Config(ddp=DDPConfig(**ddp), optim=OptimConfig(lr=0.1))
-        return run_ranks(2, lambda rank: trained(ddp_of(rank, 2, config), steps=steps, parts=1))[0]
-
-    assert max_difference(weights(10), weights(10, compress="powersgd", powersgd_rank=1)) < 1e-6
-    exact = weights(14)
-    # A matrix of 6 x 27 is compressed if that halves it, so up to rank 2.
-    errors = [max_difference(exact, weights(14, compress="powersgd", powersgd_rank=rank)) for rank in (1, 2, 3)]
-    assert errors[0] > errors[1] > 1e-5
-    assert errors[2] < 1e-6
+    exact = weights("exact", "--ddp.compress", "none")
+    rank_1, rank_4 = (weights(rank, "--ddp.powersgd-rank", rank) for rank in ("1", "4"))
+    assert max_difference(exact[0], rank_1[0]) < 1e-6
+    assert max_difference(exact[1], rank_1[1]) > max_difference(exact[1], rank_4[1]) > 1e-5
 
 
 def test_the_result_of_a_bucket_on_a_gpu_waits_for_its_stream(monkeypatch: pytest.MonkeyPatch) -> None:

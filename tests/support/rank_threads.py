@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -36,7 +36,7 @@ def run_ranks(size: int, work: Callable[[int], Result]) -> list[Result]:
             if dist.is_initialized():
                 dist.destroy_process_group()
 
-    with _groups_by_rank():
+    with _groups_by_rank(), _one_seed_at_a_time():
         threads = [threading.Thread(target=rank_thread, args=(rank,), daemon=True) for rank in range(size)]
         for thread in threads:
             thread.start()
@@ -45,6 +45,23 @@ def run_ranks(size: int, work: Callable[[int], Result]) -> list[Result]:
     if errors:
         raise errors[min(errors)]
     return [results[rank] for rank in range(size)]
+
+
+@contextmanager
+def _one_seed_at_a_time() -> Iterator[None]:
+    """Let one thread at a time seed torch's generator and draw from it: all of them share it."""
+    fork, lock = torch.random.fork_rng, threading.Lock()
+
+    @contextmanager
+    def fork_alone(*args: Any, **kwargs: Any) -> Iterator[None]:
+        with lock, fork(*args, **kwargs):
+            yield
+
+    torch.random.fork_rng = fork_alone
+    try:
+        yield
+    finally:
+        torch.random.fork_rng = fork
 
 
 @contextmanager
