@@ -61,7 +61,7 @@ def read_toml(file: Path | Traversable, kind: str = "file") -> dict[str, Any]:
         raise UserError(f"{file} is not TOML: {reason(error)}") from None
 
 
-def read_json(file: Path, kind: str = "") -> dict[str, Any]:
+def read_json(file: Path, kind: str = "JSON") -> dict[str, Any]:
     """The object of a JSON file.
 
     Args:
@@ -70,13 +70,12 @@ def read_json(file: Path, kind: str = "") -> dict[str, Any]:
         UserError: as `read_text`, or the file is not JSON, has a key twice, or is no object.
     """
     text = read_text(file)
-    expected = kind or "JSON"
     try:
         value = parse_json(text)
     except Exception as error:  # RecursionError, or ValueError for a number with thousands of digits
-        raise UserError(f"{file} is not {expected}: {reason(error)}") from None
+        raise UserError(f"{file} is not {kind}: {reason(error)}") from None
     if not isinstance(value, dict):
-        raise UserError(f"{file} is not {expected}: not a JSON object")
+        raise UserError(f"{file} is not {kind}: not a JSON object")
     return value
 
 

@@ -184,10 +184,12 @@ class Horovod(Strategy):
         file = folder / f"shard-{self.world.rank}.pt"
         grads = read_tensors(file, self.world.device)
         for name, parameter in self.model.named_parameters():
-            grad = grads.get(name)
+            if name not in grads:
+                continue
+            grad = grads[name]
             if grad is not None and (not isinstance(grad, torch.Tensor) or grad.shape != parameter.shape):
                 raise UserError(f"{file} does not contain the gradients of this network: {name} differs")
-            parameter.grad = grad if name in grads else parameter.grad
+            parameter.grad = grad
 
     def close(self) -> None:
         if not hasattr(self, "_hvd"):

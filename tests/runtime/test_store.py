@@ -1,7 +1,7 @@
 """torch's operations on the authenticated store of a job."""
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -11,15 +11,9 @@ import torch.distributed as dist
 
 from distdl.runtime.store import AuthenticatedStore
 from distdl.runtime.store_server import StoreServer
+from stores import KEY
 
-KEY = bytes(range(32))
 LIMIT = timedelta(seconds=30)
-
-
-@pytest.fixture
-def server() -> Iterator[StoreServer]:
-    with StoreServer(KEY, ["127.0.0.1"]) as made:
-        yield made
 
 
 def client(server: StoreServer, timeout: timedelta = LIMIT) -> AuthenticatedStore:

@@ -1,25 +1,13 @@
 """Requests to the authenticated store, without torch."""
 
 import threading
-from collections.abc import Iterator
 
 import pytest
 
 from distdl.runtime import store_client
-from distdl.runtime.store_client import Connection, StoreClient
+from distdl.runtime.store_client import Connection
 from distdl.runtime.store_server import StoreServer
-
-KEY = bytes(range(32))
-
-
-@pytest.fixture
-def server() -> Iterator[StoreServer]:
-    with StoreServer(KEY, ["127.0.0.1"]) as made:
-        yield made
-
-
-def client(server: StoreServer) -> StoreClient:
-    return StoreClient(KEY, "127.0.0.1", [server.port], 30)
+from stores import client
 
 
 def test_a_request_that_is_refused_leaves_the_connection(server: StoreServer) -> None:

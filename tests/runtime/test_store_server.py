@@ -1,10 +1,10 @@
 """The server of a job's store: nothing for strangers."""
 
+import asyncio
 import os
 import pickle
 import secrets
 import socket
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,20 +14,9 @@ import torch.distributed as dist
 from distdl.runtime import store_server
 from distdl.runtime.channel import HEADER, KEY_BYTES, pack
 from distdl.runtime.store import AuthenticatedStore
-from distdl.runtime.store_client import Connection, StoreClient
-from distdl.runtime.store_server import StoreServer
-
-KEY = bytes(range(32))
-
-
-@pytest.fixture
-def server() -> Iterator[StoreServer]:
-    with StoreServer(KEY, ["127.0.0.1"]) as made:
-        yield made
-
-
-def client(server: StoreServer) -> StoreClient:
-    return StoreClient(KEY, "127.0.0.1", [server.port], 30)
+from distdl.runtime.store_client import Connection
+from distdl.runtime.store_server import KeyTable, StoreServer
+from stores import KEY, client
 
 
 def received(stranger: socket.socket) -> bytes:
@@ -103,3 +92,25 @@ def test_the_first_free_port_is_taken() -> None:
             assert server.port == free
         with pytest.raises(OSError, match="in use"):
             StoreServer(KEY, ["127.0.0.1"], [taken.getsockname()[1]])
+
+
+CHANGES: dict[str, tuple[list[list[bytes]], bytes]] = {
+    "add": ([[b"add", b"n", b"1"]] * 100, b"100"),
+    "append": ([[b"append", b"n", b"x"]] * 100, b"x" * 100),
+    "compare_set": ([[b"compare_set", b"n", b"", b"%d" % each] for each in range(100)], b"0"),
+}
+
+
+@pytest.mark.parametrize("operation", CHANGES)
+def test_no_change_is_lost_among_many(operation: str) -> None:
+    changes, expected = CHANGES[operation]
+
+    async def value() -> list[bytes]:
+        table = KeyTable()
+        waiting = [asyncio.create_task(table.answer([b"wait", b"30000", b"end"])) for _ in range(10)]
+        await asyncio.gather(*(table.answer(each) for each in changes))
+        await table.answer([b"set", b"end", b"1"])
+        await asyncio.gather(*waiting)
+        return await table.answer([b"get", b"0", b"n"])
+
+    assert asyncio.run(value())[1:] == [expected]

@@ -168,7 +168,7 @@ def _host_source() -> Opener:
 
 
 def _device_source(device: torch.device) -> Opener | None:
-    """SamplerClaim name and constructor of the GPU's source; None for a CPU."""
+    """Name of the claim and constructor of the GPU's source; None for a CPU."""
     if device.type != "cuda":
         return None
     index = torch.cuda.current_device() if device.index is None else device.index
