@@ -44,6 +44,8 @@ def test_an_invalid_table_is_a_one_line_error(tmp_path: Path, text: str, message
         ("four", {}, 'line 3: x is "four", not a number'),
         (None, {}, 'line 3: x is "None", not a number'),
         ("nan", {}, "line 3: x is nan; it must be finite"),
+        ("inf", {"positive": True}, "line 3: x is inf; it must be finite and positive"),
+        ("-1", {"positive": True}, "line 3: x is -1; it must be finite and positive"),
         ("0", {"positive": True}, "line 3: x is 0; it must be finite and positive"),
         ("0.5", {"minimum": 1}, "line 3: x is 0.5; it must be finite and 1 or more"),
     ],

@@ -29,6 +29,24 @@ def test_exit_process_flushes_output_and_does_not_wait_for_threads() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (75, "printed at exit\n", "")
 
 
+CLOSED = """
+import sys
+from distdl.runtime.process import run_command
+
+sys.exit(run_command(lambda: print("x" * 2**20)))  # more than a pipe holds
+"""
+
+
+def test_output_to_a_closed_pipe_ends_without_an_error() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run([sys.executable, "-c", CLOSED], stdout=writer, stderr=subprocess.PIPE, timeout=60)
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 class OutOfMemoryError(RuntimeError):
     """Has the name of torch's class."""
 

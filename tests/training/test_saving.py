@@ -58,6 +58,21 @@ def test_a_failed_write_of_a_shard_discards_the_checkpoint(tmp_path: Path) -> No
     assert list((tmp_path / "checkpoints").iterdir()) == []
 
 
+class WithoutFolder(Sharded):
+    """Another process has removed the folder when the shards are written."""
+
+    def save_shards(self, folder: Path) -> None:
+        folder.rmdir()
+        super().save_shards(folder)
+
+
+def test_a_checkpoint_whose_folder_was_removed_is_a_warning(tmp_path: Path) -> None:
+    warnings: list[str] = []
+    saver = Saver(WithoutFolder(Config()), Checkpoints(tmp_path / "checkpoints"), warnings.append)
+    saver.save(lambda: {}, Progress(step=3), None)
+    assert len(warnings) == 1 and "rank 0: No space left on device" in warnings[0]
+
+
 class Shards(Single):
     """A strategy whose shard cannot be written at some steps."""
 

@@ -27,3 +27,10 @@ def test_each_file_gives_one_warning() -> None:
     unreadable.gather()
     assert warnings == [f"{name}.png cannot be read" for name in "abc"]
     assert unreadable.messages == warnings
+
+
+def test_a_single_file_in_a_run_gives_a_warning() -> None:
+    loader, warnings = Messages(["a.png cannot be read"]), []
+    unreadable = UnreadableFiles(make(Config(strategy="single")), [loader], warnings.append)
+    unreadable.gather()
+    assert warnings == unreadable.messages == ["a.png cannot be read"]

@@ -68,7 +68,7 @@ def killed_by(mutant: Mutant, folder: Path, last_stage: int) -> str:
 
 
 def failing(paths: Sequence[str], folder: Path) -> str:
-    """Run tests until one fails. Returns its name, or how pytest ended; empty if all pass."""
+    """Run tests until one fails. Returns its name without parameters, or how pytest ended; empty if all pass."""
     options = ("-x", "-q", "--no-header", "-rfE", "-p", "no:cacheprovider", "-m", SELECTED)
     environ = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
     argv = [sys.executable, "-m", "pytest", *options, *paths]
@@ -88,5 +88,8 @@ def failing(paths: Sequence[str], folder: Path) -> str:
             return f"more than {TIMEOUT_S} s"
     if process.returncode in (0, 5):  # 5: no test was selected
         return ""
-    names = [line.split()[1] for line in output.splitlines() if line.startswith(("FAILED ", "ERROR "))]
+    # Without parameters, whose text may have spaces: all cases of the test are repeated.
+    names = [
+        line.split()[1].partition("[")[0] for line in output.splitlines() if line.startswith(("FAILED ", "ERROR "))
+    ]
     return names[0] if names else f"exit code {process.returncode}"

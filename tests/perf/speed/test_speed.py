@@ -1,6 +1,7 @@
 """Speed fits as users make them: auto compared with published forms, held-out errors, saved fits."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -154,3 +155,10 @@ def test_an_asynchronous_update_processes_one_workers_share_of_the_batch() -> No
     row = predict_speed(fit, ([2], [4]), [32])[0]
     assert row.images_per_s == pytest.approx(8 * row.steps_per_s)
     assert row.step_s == pytest.approx((1 + 0.3 * 2) / 4, rel=1e-3)
+
+
+@pytest.mark.parametrize(("replayed", "warnings"), [(0, ()), (2, ("2 of 12 measurements replayed recorded compute",))])
+@pytest.mark.parametrize("form", ["auto", "optimus-sync"])
+def test_replayed_measurements_are_a_warning(form: str, replayed: int, warnings: tuple[str, ...]) -> None:
+    data = replace(cluster(0, (1, 2, 4), (1, 2, 4, 8)), replayed=replayed)
+    assert fit_speed(data, form).warnings == warnings
