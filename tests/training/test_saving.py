@@ -69,7 +69,7 @@ class WithoutFolder(Sharded):
 def test_a_checkpoint_whose_folder_was_removed_is_a_warning(tmp_path: Path) -> None:
     warnings: list[str] = []
     saver = Saver(WithoutFolder(Config()), Checkpoints(tmp_path / "checkpoints"), warnings.append)
-    saver.save(lambda: {}, Progress(step=3), None)
+    saver.save(dict, Progress(step=3), None)
     assert len(warnings) == 1 and "rank 0: No space left on device" in warnings[0]
 
 

@@ -128,10 +128,10 @@ def test_too_few_points_are_refused() -> None:
 
 
 def test_the_end_of_a_profile_interval_follows_from_the_f_distribution() -> None:
-    """One constant fitted to 3 times: n = 3, k = 2 with g, F(0.95; 1, 1) = 161.45; sum of squares (1 + F) times."""
+    """One constant fitted to 3 times: n = 3, k = 2 with g, F(0.96; 1, 1) = 252.64; sum of squares (1 + F) times."""
     form = Form(name="constant", kind="replicas", compute={"a": Term("a step", lambda x: np.ones(len(x)))}, exchange={})
     step_s = np.exp([-0.2, 0.0, 0.2])
     points = Placements(kind="replicas", points=np.array([(1, 1, 8), (1, 1, 16), (1, 1, 32)], float))
     problem = Problem.of(form, Measurements(placements=points, step_s=step_s))
     (low, _), _ = profile_intervals(problem, np.array([1.0]), 1.0)
-    assert np.log(low) == pytest.approx(-np.sqrt(161.45 * 0.08 / 3), abs=0.02)
+    assert np.log(low) == pytest.approx(-np.sqrt(252.64 * 0.08 / 3), abs=0.02)
