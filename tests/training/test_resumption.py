@@ -258,3 +258,20 @@ def test_another_learning_rate_at_the_position_is_stated(saved: Path, make: Call
         "(before: 0.1)"
     )
     assert expected in trainer.messages
+
+
+def test_durations_before_the_resume_are_included_in_the_result(make, saved: Path) -> None:
+    planted = {
+        "seconds": {"evaluate": 1e6, "checkpoint": 2e6},
+        "phases": {"data": 3e6, "forward": 4e6, "backward": 5e6},
+    }
+    rewrite(saved, lambda state: [state[part].update(values) for part, values in planted.items()])
+    trainer = make()
+    trainer.resume(saved)
+    result = trainer.result("completed")
+    assert [int(result[name] // 1e6) for name in ("evaluate_s", "checkpoint_s")] == [1, 2]
+    assert {name: int(value // 1e6) for name, value in result["phases_s"].items() if value >= 1e6} == {
+        "data": 3,
+        "forward": 4,
+        "backward": 5,
+    }
