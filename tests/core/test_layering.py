@@ -124,3 +124,10 @@ def test_leaves_are_the_inverse_of_nested() -> None:
     flat = dict(leaves(table))
     assert flat == {"a": 1, "b.c": 2, "b.d.e": [3], "options": {"x": {"y": 1}}}
     assert nested(flat) == table
+
+
+def test_tables_of_inner_sections_are_values() -> None:
+    table = {"a": {"b": {"c": {"d": 1}}, "e": {"b": 2}}}
+    assert dict(leaves(table, tables=("a.b",))) == {"a.b": {"c": {"d": 1}}, "a.e.b": 2}
+    assert dict(leaves(table, tables=("a.b.c",))) == {"a.b.c": {"d": 1}, "a.e.b": 2}
+    assert dict(leaves(table, tables=(), depth=1)) == {"a.b": {"c": {"d": 1}}, "a.e": {"b": 2}}

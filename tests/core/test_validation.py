@@ -34,6 +34,13 @@ def test_no_text_of_a_profile_contains_a_zero_byte(tmp_path, table, name):
         from_command_line(["--profile", str(file)], strategy="single")
 
 
+def test_a_zero_byte_in_a_name_of_a_setting_is_an_error():
+    with pytest.raises(UserError, match=r"^options: 'a\\x00b' contains a zero byte$"):
+        check(dict[str, dict[str, int]], {"a\0b": {"c": 1}}, "options")
+    with pytest.raises(UserError, match=r"^options.a: '\\x00' contains a zero byte$"):
+        check(dict[str, dict[str, int]], {"a": {"\0": 1}}, "options")
+
+
 def test_other_control_characters_in_a_path_are_accepted(tmp_path):
     file = tmp_path / "mine.toml"
     file.write_text(tomli_w.dumps({"extends": "digits", "out": "a\x01\nb"}))

@@ -40,3 +40,10 @@ def test_folders_and_pipes_are_refused() -> None:
     for name in ("folder", "pipe", "no/folder/key"):
         with pytest.raises((UserError, OSError)):
             read_key(Path(name))
+
+
+def test_a_key_is_on_disk_before_it_has_the_name_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[tuple[int, bool]] = []
+    monkeypatch.setattr(os, "fsync", lambda number: synced.append((os.fstat(number).st_size, Path("key").exists())))
+    read_key(Path("key"))
+    assert synced == [(65, False)]

@@ -66,6 +66,14 @@ def test_another_first_line_is_refused_and_nothing_is_started(line: bytes) -> No
     assert done.stderr == b"error: the first line of stdin must be a JSON object of environment variables\n"
 
 
+@pytest.mark.parametrize(("length", "code"), [(2**16, 0), (2**16 + 1, 2)])
+def test_the_first_line_has_a_maximum_length(length: int, code: int) -> None:
+    line = remote.variables_line({"A": ""})
+    line = remote.variables_line({"A": "x" * (length - len(line))})
+    assert len(line) == length
+    assert subprocess.run([*REMOTE, "true"], input=line, capture_output=True, timeout=60).returncode == code
+
+
 def test_a_missing_program_is_one_line() -> None:
     done = subprocess.run([*REMOTE, "no-such-program"], input=remote.variables_line({}), capture_output=True)
     assert (done.returncode, done.stderr) == (

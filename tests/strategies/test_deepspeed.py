@@ -38,6 +38,16 @@ def test_the_exchange_that_remains_after_backward_is_measured(monkeypatch: pytes
     }
 
 
+def test_the_state_of_a_sharded_network_has_shapes_without_memory_until_it_is_gathered() -> None:
+    strategy = DeepSpeed(Config(strategy="deepspeed", deepspeed=DeepSpeedConfig(stage=3)))
+    strategy.model, strategy._gathered = torch.nn.Linear(3, 2), None
+    for parameter in strategy.model.parameters():
+        parameter.ds_shape = parameter.shape  # DeepSpeed keeps the whole shape of a parameter here
+    state = strategy.model_state()
+    assert {name: tuple(each.shape) for name, each in state.items()} == {"weight": (2, 3), "bias": (2,)}
+    assert all(each.is_meta for each in state.values())
+
+
 @pytest.fixture(scope="module")
 def ddp(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """50 steps of SGD on 2 ranks under ddp."""

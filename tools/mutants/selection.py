@@ -22,7 +22,7 @@ def stages(file: str, root: Path) -> Iterator[list[str]]:
     """
     tests = root / "tests"
     path = Path(file).relative_to("distdl")
-    module = ".".join(Path(file).with_suffix("").parts)
+    module = ".".join(Path(file).with_suffix("").parts).removesuffix(".__init__")
     seen: set[Path] = set()
     for candidates in (
         [tests / path.with_name(f"test_{path.name}")],

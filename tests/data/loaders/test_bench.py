@@ -51,6 +51,12 @@ def test_the_network_rate_is_computed_from_a_runs_phases() -> None:
     assert of_run({"train_s": 10.0, "images": 1200, "world_size": 2, "phases_s": phases}) == pytest.approx(200)
 
 
+@pytest.mark.parametrize(("train_s", "images"), [(7.0, 1200), (8.0, 0)])
+def test_a_run_without_compute_or_images_has_no_network_rate(train_s: float, images: int) -> None:
+    phases = {"data": 6.0, "transfer": 1.0}
+    assert of_run({"train_s": train_s, "images": images, "world_size": 2, "phases_s": phases}) is None
+
+
 @pytest.mark.parametrize("kind", ["memory", "files"])
 def test_every_stage_of_a_data_set_is_measured(kind: str, tmp_path: Path) -> None:
     dataset = numbered(kind, 31, tmp_path)

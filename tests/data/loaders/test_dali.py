@@ -234,6 +234,27 @@ def test_close_ends_all_threads(tmp_path: Path) -> None:
     assert set(threading.enumerate()) == previous
 
 
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_images_that_the_pipeline_normalized_become_n_c_h_w_in_the_type_of_the_network(
+    channels_last: bool, tmp_path: Path
+) -> None:
+    """On a GPU the pipeline returns [n, h, w, c] for channels_last, otherwise [n, c, h, w]."""
+    dataset = numbered("files", 9, tmp_path)
+    config = Config(
+        data=DataConfig(loader="dali", batch_size=4),
+        compute=ComputeConfig(precision="bf16", channels_last=channels_last),
+    )
+    loader = make_loader(config, dataset, dataset.train, World(), training=True)
+    loader.normalizes = True
+    expected = torch.rand(4, 3, 5, 6)
+    given = expected.permute(0, 2, 3, 1).contiguous() if channels_last else expected
+    images, targets = loader._transformed(given, torch.tensor([0, 2, 1, 0]), None)
+    loader.close()
+    assert torch.equal(images, expected.bfloat16())
+    assert images.is_contiguous(memory_format=torch.channels_last) == channels_last
+    assert targets.tolist() == [0, 2, 1, 0]
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("augment", [CROPPED, POLICIES["all"]])

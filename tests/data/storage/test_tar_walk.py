@@ -123,3 +123,13 @@ def test_random_bytes_are_refused() -> None:
     for seed in range(200):
         with pytest.raises(DamagedTar):
             walked(np.random.default_rng(seed).bytes(2048))
+
+
+def test_a_member_without_content_has_the_offset_at_which_content_would_begin() -> None:
+    sink = io.BytesIO()
+    with tarfile.open(fileobj=sink, mode="w") as tar:
+        for name in ("a", "b"):
+            folder = tarfile.TarInfo(name)
+            folder.type = tarfile.DIRTYPE
+            tar.addfile(folder)
+    assert walked(sink.getvalue()) == by_tarfile(sink.getvalue()) == [("a", BLOCK, 0), ("b", 2 * BLOCK, 0)]
