@@ -201,7 +201,7 @@ seconds=$(slice begin --queued "$queued") || exit
 # per task.
 export SRUN_CPUS_PER_TASK="${{SLURM_CPUS_PER_TASK:-1}}"
 # Ranks accept only processes with this key, which srun passes to its tasks.
-DISTDL_KEY=$(od -A n -N 32 -t x1 -v /dev/urandom | tr -d ' \n')
+DISTDL_KEY=$(od -A n -N 32 -t x1 -v /dev/urandom | tr -d ' \\n')
 export DISTDL_KEY
 srun {srun} \\
     "$python" -P -m distdl.train "${{train[@]}}" --max-time "$seconds"

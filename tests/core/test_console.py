@@ -56,3 +56,20 @@ def test_characters_outside_of_the_encoding_are_printed_as_code_points() -> None
     console = PlainConsole(file=io.TextIOWrapper(sink, encoding="ascii", write_through=True), width=100)
     console.print("Blüte", table(cell="é"))
     assert b"Bl\\xfcte" in sink.getvalue()
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+@pytest.mark.parametrize("columns", [None, "40"])
+def test_the_last_column_is_wrapped_in_a_terminal_or_to_columns(
+    is_terminal: bool, columns: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns:
+        monkeypatch.setenv("COLUMNS", columns)
+    console = PlainConsole(file=io.StringIO(), width=40, force_terminal=is_terminal)
+    console.print_rows([("a", "word " * 12), ("bcd", "end")])
+    lines = console.file.getvalue().splitlines()
+    if is_terminal or columns:
+        assert lines == [f"a    {'word ' * 6}word", f"     {'word ' * 4}word", "bcd  end"]
+    else:
+        assert lines == [f"a    {'word ' * 11}word", "bcd  end"]

@@ -1,6 +1,7 @@
 """Files of a run folder: whether it has a run, whether it has changed, and which process uses it."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,10 @@ def test_two_runs_started_in_the_same_second_have_different_folders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    first = default_path("digits")
-    first.mkdir(parents=True)
-    assert default_path("digits") != first
+    monkeypatch.setattr(time, "strftime", lambda _: "20260102-030405")
+    for name in ("digits-20260102-030405", "digits-20260102-030405-2", "digits-20260102-030405-3"):
+        assert default_path("digits") == Path("runs") / name
+        Path("runs", name).mkdir(parents=True)
 
 
 def test_a_folder_has_a_run_after_its_first_complete_row(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_another_first_line_is_refused_and_nothing_is_started(line: bytes) -> No
     assert done.stderr == b"error: the first line of stdin must be a JSON object of environment variables\n"
 
 
-@pytest.mark.parametrize(("length", "code"), [(2**16, 0), (2**16 + 1, 2)])
+@pytest.mark.parametrize(("length", "code"), [(2**16, 0), (2**16 + 2, 2)])
 def test_the_first_line_has_a_maximum_length(length: int, code: int) -> None:
     line = remote.variables_line({"A": ""})
     line = remote.variables_line({"A": "x" * (length - len(line))})

@@ -1,6 +1,9 @@
 """Division of a network into blocks of features and classifier."""
 
+from collections import OrderedDict
+
 import pytest
+import torch
 from torch import nn
 
 from distdl.core.config import ModelConfig
@@ -41,6 +44,20 @@ def test_the_blocks_of_known_networks(name: str) -> None:
     assert len(blocks.features) == number
     assert (next(iter(blocks.features)), list(blocks.features)[-1]) == (first, last)
     assert list(blocks.classifier) == classifier
+
+
+class Scaled(nn.Sequential):
+    """Has a parameter after the layer that outputs the classes."""
+
+    def __init__(self) -> None:
+        scale = nn.ParameterList([torch.ones(1)])
+        super().__init__(OrderedDict(conv=nn.Conv2d(3, 4, 3), fc=nn.Linear(4, 10), scale=scale))
+
+
+def test_a_parameter_after_the_classifier_is_in_a_block_too() -> None:
+    blocks = split(Scaled())
+    assert blocks.features == {"conv": ["conv.weight", "conv.bias"], "scale": ["scale.0"]}
+    assert blocks.classifier == {"fc": ["fc.weight", "fc.bias"]}
 
 
 def test_a_normalization_belongs_to_the_preceding_block() -> None:

@@ -31,3 +31,20 @@ def test_a_name_that_results_use_is_refused() -> None:
         metrics.build(Config(metrics=("top-k", "top-k")))
     with pytest.raises(UserError, match=r'options\.top-k\.kk: .* did you mean "k"'):
         metrics.build(Config(metrics=("top-k",), options={"top-k": {"kk": 1}}))
+
+
+class Counted(metrics.TopK):
+    """Remembers the classes and labels of the last update."""
+
+    last = (0, ())
+
+    def update(self, logits: torch.Tensor, labels: torch.Tensor) -> None:
+        super().update(logits, labels)
+        Counted.last = (tuple(logits.shape), tuple(labels.tolist()))
+
+
+def test_metrics_are_tried_out_on_two_samples_of_each_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "TopK", Counted)
+    config = Config(metrics=("distdl.training.metrics:TopK",))
+    metrics.try_out(config, 3, torch.device("cpu"))
+    assert Counted.last == ((6, 3), (0, 1, 2, 0, 1, 2))

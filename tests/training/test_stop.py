@@ -49,3 +49,16 @@ def test_close_restores_the_handlers() -> None:
     assert all(signal.getsignal(number) != handler for number, handler in previous.items())
     stop.close()
     assert {number: signal.getsignal(number) for number in SIGNALS} == previous
+
+
+def test_a_signal_whose_handler_runs_after_the_state_was_saved_changes_nothing() -> None:
+    stop = StopSignal()
+    try:
+        signal.raise_signal(signal.SIGINT)
+        stop.ignore()
+        stop._on_signal(signal.SIGINT, None)
+        stop._on_signal(signal.SIGTERM, None)
+        assert stop.reason == "SIGINT"
+        assert {signal.getsignal(number) for number in SIGNALS} == {signal.SIG_IGN}
+    finally:
+        stop.close()

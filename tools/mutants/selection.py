@@ -57,21 +57,27 @@ def killed_by(mutant: Mutant, folder: Path, last_stage: int) -> str:
     for paths in itertools.islice(stages(mutant.file, folder), last_stage):
         if not paths:
             continue
-        file.write_bytes(mutant.apply(original))
-        try:
-            failed = failing(paths, folder)
-        finally:
-            file.write_bytes(original)
-        if failed and ("::" not in failed or not failing([failed], folder)):
-            return failed
+        omitted: list[str] = []
+        while True:
+            file.write_bytes(mutant.apply(original))
+            try:
+                failed = failing(paths, folder, omitted)
+            finally:
+                file.write_bytes(original)
+            if not failed:
+                break
+            if "::" not in failed or not failing([failed], folder):
+                return failed
+            omitted.append(failed)
     return ""
 
 
-def failing(paths: Sequence[str], folder: Path) -> str:
+def failing(paths: Sequence[str], folder: Path, omitted: Sequence[str] = ()) -> str:
     """Run tests until one fails. Returns its name without parameters, or how pytest ended; empty if all pass."""
+    deselected = [f"--deselect={name}" for name in omitted]
     options = ("-x", "-q", "--no-header", "-rfE", "-p", "no:cacheprovider", "-m", SELECTED)
     environ = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
-    argv = [sys.executable, "-m", "pytest", *options, *paths]
+    argv = [sys.executable, "-m", "pytest", *options, *deselected, *paths]
     with subprocess.Popen(
         argv,
         cwd=folder,

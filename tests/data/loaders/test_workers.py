@@ -253,3 +253,28 @@ def test_memory_does_not_grow_over_epochs(loader: str, data_root: Path) -> None:
     built_loader.close()
     # The first epoch fills buffers and imports decoders; the next three add less than 1.1 batches of 19 MiB.
     assert max(seen[1:]) < seen[0] * 1.1 + 19
+
+
+@pytest.mark.parametrize(
+    ("stopped", "turns", "message"),
+    [
+        ([True] * 9, 4, "is suspended"),
+        ([True, True, True, False] + [True] * 9, 8, "is suspended"),
+        ([False] * 20, 10, "has not delivered a batch for 10 s"),
+    ],
+)
+def test_a_worker_is_given_up_after_consecutive_turns(
+    stopped: list[bool], turns: int, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Turns of 1 s; 4 of them for a suspended worker, 10 for one that does not respond."""
+    loader = loader_of(config_of("torch", workers=1, batch_size=1), numbered("files", 9, tmp_path))
+    states = iter(stopped)
+    monkeypatch.setattr(workers, "TURN_S", 1.0)
+    monkeypatch.setattr(workers, "STOPPED_S", 4.0)
+    monkeypatch.setattr(workers, "ANSWER_S", 10.0)
+    monkeypatch.setattr(workers, "try_next", lambda *_: (False, None))
+    monkeypatch.setattr(workers, "_is_stopped", lambda _: next(states))
+    with pytest.raises(Failure, match=message):
+        loader._wait()
+    assert len(stopped) - len(list(states)) == turns
+    loader.close()

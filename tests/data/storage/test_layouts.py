@@ -71,6 +71,12 @@ READ = {
         "3 - 3",
     ),
     "nested class folders": ("cat/day/1.png cat/night/2.png dog/3.png dog/4.png", "", "cat dog", "2 - 2"),
+    "a class of train alone in test, in parts": (
+        "train/cat/1.png train/dog/2.png test/cat/day/3.png test/cat/night/4.png",
+        "",
+        "cat dog",
+        "2 - 2",
+    ),
     "nested class folders in train": (
         (
             "train/cat/day/1.png train/cat/night/2.png train/dog/day/3.png train/dog/night/4.png test/dog/5.png "

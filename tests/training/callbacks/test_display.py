@@ -1,11 +1,14 @@
 """The first and last lines of a training: data set, warnings, and the table of results."""
 
+import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from distdl.cli.train import main
@@ -85,3 +88,19 @@ def test_a_long_warning_is_wrapped_on_a_terminal_only(
     printed = capsys.readouterr().out.splitlines()
     assert len(printed) == lines
     assert all(line.split()[-1] in ("a", "sentence", "of", "several", "parts") for line in printed), "wrapped at spaces"
+
+
+def test_the_rate_is_that_since_the_start_of_this_process(make: Callable) -> None:
+    trainer = make()
+    trainer.progress.images, trainer.progress.elapsed_s = 1000, 7.0  # before a resume
+    display = Display("live", PlainConsole(file=io.StringIO(), force_terminal=True, width=100))
+    display.begin(trainer)
+    assert display._rate(trainer) == 0.0
+    trainer.progress.images += 300
+    trainer.progress.elapsed_s += 2.0
+    assert display._rate(trainer) == 150.0
+    display.step_end(trainer, torch.tensor(0.5))
+    assert display._bar is not None
+    (task,) = display._bar.tasks
+    assert task.fields["text"] == "loss 0.5000 150 img/s"
+    display._bar.stop()
