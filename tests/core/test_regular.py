@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from distdl.core.regular import open_regular, read_regular, require_regular
+from distdl.core import regular
+from distdl.core.regular import lines_of, open_regular, read_regular, require_regular
 from repository import ROOT
 from special_files import SPECIAL
 
@@ -112,3 +113,14 @@ def test_a_sparse_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
         sink.truncate(2**42)
     with pytest.raises(OSError, match="it has more than 268,435,456 bytes"):
         read_regular(tmp_path / "file")
+
+
+def test_a_line_may_have_a_maximum_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(regular, "LONGEST_LINE", 4)
+    file = tmp_path / "file"
+    file.write_bytes(b"123\n1234")
+    with open_regular(file) as source:
+        assert list(lines_of(source)) == [b"123\n", b"1234"]
+    file.write_bytes(b"123\n1234\n")
+    with open_regular(file) as source, pytest.raises(OSError, match="it has a line of more than 4 bytes"):
+        list(lines_of(source))

@@ -1,9 +1,13 @@
 """The proposed next configuration reduces the error."""
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 
 from distdl.perf.speed import fit_speed, optimus
 from distdl.perf.speed.active_design import candidates, missing_points, next_point
+from distdl.perf.speed.form import Term
 from distdl.perf.speed.measurements import Measurements
 from distdl.perf.speed.placements import Placements
 from distdl.perf.speed.speed_fit import at_coefficients, fit_form
@@ -72,3 +76,14 @@ def test_missing_points_are_feasible_and_minimal() -> None:
         len(missing_points(optimus.SYNC, measured(np.array([(p, w, 64) for p in (1, 2, 4) for w in (1, 2, 8)], float))))
         == 0
     )
+
+
+@pytest.mark.parametrize("unit", [1e-4, 1e4])
+def test_missing_points_do_not_depend_on_the_units_of_a_term_or_of_time(unit: float) -> None:
+    line = measured(np.array([(n, n, 64) for n in (1, 2, 4, 8)], float))
+    term = optimus.SYNC.exchange["t3"]
+    scaled = Term(term.unit, lambda x: unit * term.count(x))
+    form = replace(optimus.SYNC, exchange=optimus.SYNC.exchange | {"t3": scaled})
+    slower = replace(line, step_s=unit * line.step_s)
+    expected = missing_points(optimus.SYNC, line).tolist()
+    assert missing_points(form, line).tolist() == missing_points(optimus.SYNC, slower).tolist() == expected
