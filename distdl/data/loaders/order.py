@@ -105,7 +105,7 @@ def sizes(n: int, global_batch: int, pieces: int, drop_last: bool = False) -> np
         if rest < minimum == global_batch:
             continue
         # k steps share (k - 1) * global_batch + rest samples, at least k * minimum: solved for the smallest k.
-        k = 1 if rest >= minimum else -(-(global_batch - rest) // (global_batch - minimum))
+        k = -(-(global_batch - rest) // (global_batch - minimum))
         if k <= len(result):
             per, extra = divmod((k - 1) * global_batch + rest, k)
             result[-k:] = per + (np.arange(k) < extra)

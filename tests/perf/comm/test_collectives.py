@@ -3,7 +3,18 @@
 import pytest
 
 from distdl.core.errors import UserError
-from distdl.perf.comm.collectives import SCHEMES, all_gather_s, all_reduce_s
+from distdl.perf.comm.collectives import (
+    SCHEMES,
+    Load,
+    all_gather,
+    all_gather_s,
+    all_reduce_s,
+    butterfly,
+    one_to_all,
+    parameter_server,
+    ring,
+    tree,
+)
 from distdl.perf.hardware import NetworkLink
 
 FAST = NetworkLink(name="8 Gbit/s", bandwidth_gbit_per_s=8)  # 1 GB/s
@@ -43,6 +54,17 @@ def test_links_between_groups_are_slower():
     assert all_reduce_s("tree", GB, 8, halves) == pytest.approx(4.0 + 2 * 2.0)  # one round of three crosses
     assert all_reduce_s("ring", GB, 8, halves) == pytest.approx(2 * 1.75)
     assert all_gather_s(GB, 8, halves) == pytest.approx(3 + 4 * 2)
+
+
+IN_GROUPS = {
+    one_to_all: Load(2 * 3, 2 * 4, 14), tree: Load(4, 2, 6), butterfly: Load(2, 1, 3), ring: Load(0, 1.75, 14),
+    all_gather: Load(3, 4, 7), parameter_server: Load(8.0, 8.0, 2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("scheme", IN_GROUPS)
+def test_loads_of_eight_workers_in_two_groups(scheme):
+    assert scheme(8, 4) == IN_GROUPS[scheme]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """PALEO compared with its published figures and those of Lu et al., and defects of other implementations."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torchvision
@@ -11,6 +12,7 @@ from distdl.core.errors import UserError
 from distdl.perf import hardware
 from distdl.perf.cost import paleo
 from distdl.perf.cost.conventions import lu2017
+from distdl.perf.cost.layers import Layer
 from distdl.profiling import published_networks
 from distdl.profiling.counting.count import count
 from distdl.profiling.counting.meta import weightless
@@ -232,3 +234,28 @@ def test_bad_input_is_refused(capsys, arguments, message):
 def test_a_ppp_out_of_range_is_refused():
     with pytest.raises(UserError, match="between 0 and 1"):
         paleo.Platform(device=hardware.device("k80"), ppp=0)
+
+
+# Work of single layers, by hand
+
+
+def layer(kind, **fields):
+    return Layer(name="a", kind=kind, input_shape=(2, 3), output_shape=(2, 5), **fields)
+
+
+def test_work_of_a_layer_with_a_product():
+    """3 inputs and 5 outputs for 2 samples, in fp32: 24 B of inputs, 60 B of weights, 40 B of outputs."""
+    dense = layer("dense", parameters=15, forward_flops=60, input_grad_flops=60, weight_grad_flops=60,
+                  read_bytes=84, write_bytes=40, geometry={"in_features": 3, "out_features": 5})  # fmt: skip
+    forward, backward = paleo.work(dense, 4)
+    assert forward == paleo.PassWork(flops=60, read_bytes=84, write_bytes=40)
+    assert backward == paleo.PassWork(flops=120, read_bytes=(40 + 60) + (40 + 24), write_bytes=24 + 60)
+    first = replace(dense, input_grad_flops=0)
+    assert paleo.work(first, 4)[1] == paleo.PassWork(flops=60, read_bytes=40 + 24, write_bytes=60)
+
+
+def test_work_of_a_layer_without_a_product():
+    forward, backward = paleo.work(layer("pool", read_bytes=24, write_bytes=40), 4)
+    assert forward == paleo.PassWork(read_bytes=24, write_bytes=40)
+    assert backward == paleo.PassWork(read_bytes=40 + 24, write_bytes=24)
+    assert paleo.work(layer("other", write_bytes=40), 4)[1] == paleo.PassWork()
