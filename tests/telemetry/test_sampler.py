@@ -102,13 +102,13 @@ def test_host_rates_are_bytes_per_second(clock):
 
 
 def test_host_rates_are_those_since_the_previous_sample(clock, monkeypatch):
-    totals = iter([{"disk_read": 100}, {"disk_read": 700}, {"disk_read": 700}, {"disk_read": 600}])
+    totals = iter([{"disk_read": 100}, {"disk_read": 700}, {"disk_read": 700}, {"disk_read": 600}, {"disk_read": 610}])
     monkeypatch.setattr(host, "_totals", lambda: next(totals))
     counters, rates = HostCounters(), []
-    for seconds in (2, 3, 4):
+    for seconds in (2, 3, 4, 0.5):
         clock.advance(seconds)
         rates.append(counters.sample()["disk_read_bytes_per_s"])
-    assert rates == [300, 0, 0]
+    assert rates == [300, 0, 0, 20]
 
 
 def test_the_first_row_is_at_the_start_and_the_last_at_the_stop():
