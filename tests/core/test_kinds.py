@@ -42,3 +42,16 @@ def test_the_objects_that_a_kind_names_can_be_imported(kind: Kind) -> None:
     for target in filter(None, (kind.makes, kind.open)):
         pytest.importorskip("torch", reason="PyTorch is not installed")
         assert targets.load(target, kind.where) is not None
+
+
+@pytest.mark.parametrize(
+    ("group", "label", "of_a_package"),
+    [
+        ("optimizers", 'optim.name: "a"', 'optim.name: "a" of p'),
+        ("launchers", 'launcher "a"', 'launcher "a" of p'),
+        ("studies", 'study "a"', 'study "a" of p'),
+    ],
+)
+def test_a_component_is_named_by_its_field_or_its_kind(group: str, label: str, of_a_package: str) -> None:
+    assert KINDS[group].label("a") == label
+    assert KINDS[group].label("a", "p") == of_a_package

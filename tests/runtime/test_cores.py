@@ -102,7 +102,8 @@ def test_usage_of_other_programs_excludes_this_job(
 
 
 def test_busy_cores_give_a_one_line_warning() -> None:
-    assert cores.warning(0.2, 2) == ""
+    assert cores.warning(0.2, 2) == cores.warning(0.499, 2) == ""
+    assert "other programs use 0.5 of" in cores.warning(0.5, 2)
     assert "other programs use 1.9 of this process's 2 cores" in cores.warning(1.9, 2)
 
 

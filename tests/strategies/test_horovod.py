@@ -89,6 +89,22 @@ def test_weights_of_two_steps(alone: Callable, config: HorovodConfig, weights: l
         torch.testing.assert_close(strategy.model.weight, torch.tensor([expected]), rtol=1e-6, atol=0)
 
 
+@pytest.mark.parametrize(("changes", "held"), [({}, 2), ({"held_by": 2}, 0), ({"held": 3}, 0), ({"held": 0}, 0)])
+def test_steps_whose_gradients_are_not_exchanged_are_counted_after_a_resume(
+    alone: Callable, changes: dict[str, int], held: int
+) -> None:
+    """They are dropped if they were accumulated on another number of ranks, or by another number of passes."""
+    first, second = (alone(HorovodConfig(backward_passes_per_step=3)) for _ in range(2))
+    for _ in range(2):
+        with first.micro_batch(last=True):
+            first.backward(first.model.weight.sum())
+        first.step()
+    state = first.state_dict()
+    assert (state["held"], state["held_by"]) == (2, 1)
+    second.load_state_dict(state | changes)
+    assert second.state_dict()["held"] == held
+
+
 def test_horovod_receives_the_settings(alone: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     import horovod.torch as hvd
 

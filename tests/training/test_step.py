@@ -1,10 +1,12 @@
 """Seeds and micro-batches of a step; tests/integration/test_equivalence.py compares complete steps."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 
+from distdl.core.config import OptimConfig
 from distdl.data.dataset import Batch
 from distdl.training import step as module
 from distdl.training.step import micro_batches, step_seed
@@ -69,3 +71,16 @@ def test_micro_batches_have_every_sample_once_in_even_parts(samples: int, parts:
     assert torch.equal(torch.cat([labels for _, labels in chunks]), labels)
     sizes = {len(images) for images, _ in chunks}
     assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize(
+    ("images", "sizes"), [(1, [1]), (2, [1, 1]), (3, [1, 1, 1]), (4, [1, 1, 1, 1]), (8, [2, 2, 2, 2])]
+)
+def test_a_batch_has_as_many_micro_batches_as_images_at_most(make: Callable, images: int, sizes: list[int]) -> None:
+    trainer = make(optim=OptimConfig(accumulate=4))
+    forward, seen = trainer.step._forward, []
+    trainer.step._forward = lambda inputs: seen.append(len(inputs)) or forward(inputs)
+    whole = next(trainer.loaders["train"].epoch(0))
+    batch = replace(whole, images=whole.images[:images], labels=whole.labels[:images], total=images)
+    trainer.step.run(batch)
+    assert seen == sizes
