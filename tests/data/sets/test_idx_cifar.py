@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn import datasets
 
 from distdl.core.config import DataConfig
 from distdl.core.errors import UserError
@@ -121,3 +122,13 @@ def test_a_cifar_file_truncated_between_records_is_noted(tmp_path: Path) -> None
     notes = load(DataConfig(name="cifar100", root=tmp_path)).notes
     assert any("300 training and 100 test images; the original has 50,000 and 10,000" in note for note in notes)
     assert any("fine_label_names.txt is missing: classes are named by their numbers" in note for note in notes)
+
+
+def test_digits_are_those_of_scikit_learn_in_256_levels() -> None:
+    published = datasets.load_digits()  # 17 levels
+    train, test, names = idx_cifar.digits()
+    assert names == tuple("0123456789")
+    images, labels = np.concatenate([train.images, test.images]), np.concatenate([train.labels, test.labels])
+    assert images.shape == (1797, 8, 8, 1) and len(test) == 360
+    assert np.array_equal(images[..., 0], np.rint(published.images * 255 / 16))
+    assert np.array_equal(labels, published.target)
