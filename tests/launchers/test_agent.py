@@ -175,3 +175,31 @@ def test_a_module_is_imported_from_the_installed_packages_only() -> None:
 )
 def test_the_code_of_the_job_is_that_of_its_ranks(codes: Sequence[int], code: int) -> None:
     assert job_code(codes) == code
+
+
+class Recorder:
+    """Remembers how this host left the job."""
+
+    number, port, left = 0, 1, ()
+
+    def __init__(self, *_: object) -> None: ...
+
+    def has_failed(self) -> bool:
+        return False
+
+    def leave(self, *, failed: bool) -> None:
+        Recorder.left = (*Recorder.left, failed)
+
+
+@pytest.mark.parametrize(("code", "failed"), [(0, False), (75, False), (1, True), (2, True), (3, True)])
+def test_the_others_are_told_whether_the_ranks_of_this_host_failed(
+    code: int, failed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from distdl.launchers import agent
+
+    monkeypatch.setattr(agent, "Members", Recorder)
+    monkeypatch.setattr(agent, "run", lambda *_: code)
+    monkeypatch.setattr(Recorder, "left", ())
+    argv = ["--nproc-per-node=1", "--nnodes=2", "--node-rank=0", "--master-addr=127.0.0.1", "true"]
+    assert agent.main(argv, {"DISTDL_KEY": "0" * 64}) == code
+    assert Recorder.left == (failed,)

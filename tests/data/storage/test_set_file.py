@@ -90,3 +90,10 @@ def test_files_of_version_1_are_read(tmp_path: Path) -> None:
     write(tmp_path, GOOD)
     assert read_set_file(tmp_path).classes == ("cat", "dog")
     assert read_set_file(tmp_path / "nowhere") is None
+
+
+def test_a_file_beyond_256_mib_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    with (tmp_path / MANIFEST).open("wb") as sink:
+        sink.truncate(2**28 + 1)  # takes no space on the disk
+    with pytest.raises(UserError, match="it has more than 268,435,456 bytes"):
+        read_set_file(tmp_path)
