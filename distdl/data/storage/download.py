@@ -114,4 +114,4 @@ def download(files: Sequence[tuple[str, str]], folder: Path) -> None:
         archive = folder / url.rsplit("/", 1)[-1]
         if is_archive(archive):
             extract(archive, folder)
-            archive.unlink(missing_ok=True)
+            archive.unlink()

@@ -202,3 +202,9 @@ def test_an_unmeasured_kind_has_a_nonzero_time():
     fitted = calibration.fit_by_kind([observation(dense, 1e-4), observation(layer("elementwise", "add"), 1e-5)])
     assert fitted.seconds([replace(dense, kind="recurrent")], DEVICE, "forward") == pytest.approx(1e-4)
     assert fitted.seconds([layer("embedding", "embedding")], DEVICE, "forward") == pytest.approx(1e-5)
+
+
+@pytest.mark.parametrize("when", ["forward", "backward"])
+def test_an_operator_that_moves_no_data_takes_no_time(when):
+    view = Layer(name="view", kind="other", input_shape=(2,), output_shape=(2,), geometry={"op": "none"})
+    assert calibration.terms(view, hardware.device("v100-sxm2"), when, "fp32", False) == {}

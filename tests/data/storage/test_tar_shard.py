@@ -1,0 +1,28 @@
+"""Members of a tar shard: images and labels by key, and members of another kind in messages."""
+
+from pathlib import Path
+
+import pytest
+
+from distdl.core.errors import UserError
+from distdl.data.storage.tar_shard import scan_tar
+from shard_files import png, samples, write_tar
+
+IMAGE, LABEL = ("1.png", png()), ("1.cls", b"0")
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ([IMAGE], r"its image 1 has no label \(a member 1\.cls\); if the archive has CLASS folders"),
+        ([IMAGE, ("1.json", b"")], r"its image 1 has no label \(a member 1\.cls\); there is 1\.json"),
+        ([LABEL], "it has no images"),
+        ([*samples([0]), LABEL], r"its label 1\.cls has no image of a known format$"),
+        ([*samples([0]), ("1.avi", b""), LABEL], r"its label 1\.cls has no image of a known format; there is 1\.avi"),
+        ([*samples([0]), ("0.jpg", png())], r"two images with the same key, '0\.png' and '0\.jpg'"),
+        ([*samples([0]), ("0.cls", b"1")], r"two labels with the same key, '0\.cls'"),
+    ],
+)
+def test_members_without_a_partner_are_named(tmp_path: Path, members: list[tuple[str, bytes]], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        scan_tar(write_tar(tmp_path / "train.tar", members))
