@@ -10,7 +10,7 @@ from distdl.core.errors import UserError
 from distdl.data.dataset import EncodedSplit
 from distdl.data.loaders import make_loader
 from distdl.data.sets import relabel
-from distdl.data.sets.load import load
+from distdl.data.sets.load import load, source_of
 from distdl.runtime.world import World
 from numbered_sets import numbered
 
@@ -22,6 +22,10 @@ def test_a_factory_receives_settings_and_returns_the_set() -> None:
     assert dataset.name == STRIPES and dataset.classes == ("horizontal", "vertical")
     assert (len(dataset.train), len(dataset.test), dataset.channels, dataset.image_size) == (30, 10, 1, 8)
     assert (dataset.mean, dataset.std) == ((0.5,), (0.3,))
+
+
+def test_a_set_without_a_summary_is_described_by_its_factory() -> None:
+    assert source_of(STRIPES).text == f"returned by {STRIPES}"
 
 
 def test_a_factory_receives_the_data_root(tmp_path: Path) -> None:
