@@ -117,6 +117,7 @@ def test_the_last_slice_stops_at_the_end_of_the_lifetime(tmp_path: Path) -> None
 
 def test_the_users_max_time_applies_too(tmp_path: Path) -> None:
     assert begin(tmp_path, replace(CONFIG, max_time=60.0), waited_s=0.0, now=0.0) == 60
+    assert begin(tmp_path / "other", replace(CONFIG, max_time=59.2), waited_s=0.0, now=0.0) == 60
 
 
 def test_a_slice_without_an_end_counts_until_its_last_written_row(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """DeepSpeed: equality with ddp at every stage, exact evaluation and resume."""
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from compare_runs import SGD, max_difference, result, weights
 from distdl.cli.export import export
 from distdl.core.config import Config, DeepSpeedConfig, OptimConfig
 from distdl.core.errors import UserError
+from distdl.strategies import deepspeed
 from distdl.strategies.deepspeed import DeepSpeed, _Files
 from distdl.telemetry import clock
 from distdl.telemetry.clock import Clock
@@ -185,3 +187,41 @@ def test_shards_are_read_without_executing_code(tmp_path: Path, capsys: pytest.C
     with pytest.raises(UserError, match="objects other than tensors and plain values"):
         _Files(None).load(str(file))
     assert "code ran" not in capsys.readouterr().out
+
+
+def failing_with(error: BaseException, cause: BaseException | None = None) -> Callable[..., None]:
+    """A function that raises an error, while it handles another one if given."""
+
+    def fail(*_: object) -> None:
+        if cause is None:
+            raise error
+        try:
+            raise cause
+        except BaseException:
+            raise error  # noqa: B904 - as torch does
+
+    return fail
+
+
+FULL = OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("function", [failing_with(FULL), failing_with(RuntimeError("unexpected pos 64"), FULL)])
+def test_a_full_disk_is_an_error_after_all_ranks_have_saved(
+    function: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = _Files(None)
+    monkeypatch.setattr(deepspeed, "write_atomic", function)
+    files.save({}, str(tmp_path / "shard.pt"))
+    assert files.take_error() is FULL and files.take_error() is None
+
+
+@pytest.mark.parametrize("cause", [None, ValueError("a")])
+def test_other_errors_while_saving_are_raised(
+    cause: BaseException | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = _Files(None)
+    monkeypatch.setattr(deepspeed, "write_atomic", failing_with(RuntimeError("unexpected"), cause))
+    with pytest.raises(RuntimeError, match="unexpected"):
+        files.save({}, str(tmp_path / "shard.pt"))
+    assert files.take_error() is None

@@ -57,11 +57,13 @@ def test_a_run_without_compute_or_images_has_no_network_rate(train_s: float, ima
     assert of_run({"train_s": train_s, "images": images, "world_size": 2, "phases_s": phases}) is None
 
 
+@pytest.mark.parametrize("augmented", [True, False])
 @pytest.mark.parametrize("kind", ["memory", "files"])
-def test_every_stage_of_a_data_set_is_measured(kind: str, tmp_path: Path) -> None:
+def test_every_stage_of_a_data_set_is_measured(kind: str, augmented: bool, tmp_path: Path) -> None:
     dataset = numbered(kind, 31, tmp_path)
-    config = Config(data=DataConfig(batch_size=8, augment=AugmentConfig(flip=0.5, random_resized_crop=True)))
-    spec = LoaderSpec(config=config, dataset=dataset, split=dataset.train, world=World(), training=True)
+    augment = AugmentConfig(flip=0.5, random_resized_crop=True) if augmented else AugmentConfig()
+    config = Config(data=DataConfig(batch_size=8, augment=augment))
+    spec = LoaderSpec(config=config, dataset=dataset, split=dataset.train, world=World(), training=augmented)
     rates = measure(spec, 2)
     assert rates.finish > 0 and rates.transfer is None
     assert all((getattr(rates, stage) is not None) == (kind == "files") for stage in ("disk", "decode", "augment"))

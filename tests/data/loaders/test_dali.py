@@ -270,3 +270,15 @@ def test_gpu_and_cpu_decode_the_same_images(precision: str, augment: AugmentConf
         assert all(batch.images.is_contiguous(memory_format=torch.channels_last) for batch in batches)
         images[loader] = torch.cat([batch.images for batch in batches]).float()
     assert 255 * (images["torch"] - images["dali"]).abs().mean() < 2.0
+
+
+def test_an_epoch_is_complete_after_others_that_were_left_early(tmp_path: Path) -> None:
+    dataset = numbered("files", 31, tmp_path)
+    config = Config(data=DataConfig(loader="dali", batch_size=4))
+    loader = make_loader(config, dataset, dataset.train, World(), training=False)
+    expected = [batch.labels.tolist() for batch in loader.epoch(0)]
+    for epoch in range(5):
+        next(loader.epoch(epoch))
+    assert [batch.labels.tolist() for batch in loader.epoch(0)] == expected
+    assert isinstance(loader, DaliLoader) and loader._in_flight == 0
+    loader.close()

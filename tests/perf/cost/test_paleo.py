@@ -243,15 +243,24 @@ def layer(kind, **fields):
     return Layer(name="a", kind=kind, input_shape=(2, 3), output_shape=(2, 5), **fields)
 
 
+DENSE = layer("dense", parameters=15, forward_flops=60, input_grad_flops=60, weight_grad_flops=60,
+              read_bytes=84, write_bytes=40, geometry={"in_features": 3, "out_features": 5})  # fmt: skip
+"""3 inputs and 5 outputs for 2 samples, in fp32: 24 B of inputs, 60 B of weights, 40 B of outputs."""
+
+
 def test_work_of_a_layer_with_a_product():
-    """3 inputs and 5 outputs for 2 samples, in fp32: 24 B of inputs, 60 B of weights, 40 B of outputs."""
-    dense = layer("dense", parameters=15, forward_flops=60, input_grad_flops=60, weight_grad_flops=60,
-                  read_bytes=84, write_bytes=40, geometry={"in_features": 3, "out_features": 5})  # fmt: skip
-    forward, backward = paleo.work(dense, 4)
+    forward, backward = paleo.work(DENSE, 4)
     assert forward == paleo.PassWork(flops=60, read_bytes=84, write_bytes=40)
     assert backward == paleo.PassWork(flops=120, read_bytes=(40 + 60) + (40 + 24), write_bytes=24 + 60)
-    first = replace(dense, input_grad_flops=0)
+    first = replace(DENSE, input_grad_flops=0)
     assert paleo.work(first, 4)[1] == paleo.PassWork(flops=60, read_bytes=40 + 24, write_bytes=60)
+
+
+def test_a_part_of_a_layer_reads_the_inputs_of_all_workers_and_its_own_weights():
+    part = paleo._part(DENSE, 4, 4)
+    assert part == replace(DENSE, read_bytes=4 * 24 + 60 // 4)
+    pool = layer("pool", read_bytes=24, write_bytes=40)
+    assert paleo._part(pool, 4, 4) is pool
 
 
 def test_work_of_a_layer_without_a_product():
