@@ -41,9 +41,9 @@ def test_one_process_holds_a_lock_and_a_killed_one_releases_it(tmp_path: Path) -
 
 def test_a_refused_lock_leaves_no_open_file(tmp_path: Path) -> None:
     descriptor = flock.acquire(tmp_path / "lock")
-    before = sorted(Path("/proc/self/fd").iterdir())
+    open_files = sorted(Path("/proc/self/fd").iterdir())
     assert flock.try_acquire(tmp_path / "lock") is None
-    assert sorted(Path("/proc/self/fd").iterdir()) == before
+    assert sorted(Path("/proc/self/fd").iterdir()) == open_files
     flock.release(descriptor)
 
 

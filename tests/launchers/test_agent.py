@@ -178,9 +178,9 @@ def test_the_code_of_the_job_is_that_of_its_ranks(codes: Sequence[int], code: in
 
 
 class Recorder:
-    """Remembers how this host left the job."""
+    """Remembers what this host reports when it leaves the job."""
 
-    number, port, left = 0, 1, ()
+    number, port, reports = 0, 1, ()
 
     def __init__(self, *_: object) -> None: ...
 
@@ -188,7 +188,7 @@ class Recorder:
         return False
 
     def leave(self, *, failed: bool) -> None:
-        Recorder.left = (*Recorder.left, failed)
+        Recorder.reports = (*Recorder.reports, failed)
 
 
 @pytest.mark.parametrize(("code", "failed"), [(0, False), (75, False), (1, True), (2, True), (3, True)])
@@ -199,7 +199,7 @@ def test_the_others_are_told_whether_the_ranks_of_this_host_failed(
 
     monkeypatch.setattr(agent, "Members", Recorder)
     monkeypatch.setattr(agent, "run", lambda *_: code)
-    monkeypatch.setattr(Recorder, "left", ())
+    monkeypatch.setattr(Recorder, "reports", ())
     argv = ["--nproc-per-node=1", "--nnodes=2", "--node-rank=0", "--master-addr=127.0.0.1", "true"]
     assert agent.main(argv, {"DISTDL_KEY": "0" * 64}) == code
-    assert Recorder.left == (failed,)
+    assert Recorder.reports == (failed,)

@@ -1,6 +1,7 @@
 """Networks for small images: their published sizes and initial weights."""
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -25,3 +26,17 @@ def test_linear_is_a_line_and_softmax_starts_uniform() -> None:
     np.testing.assert_allclose(line(x).detach(), weight * x + bias, rtol=1e-6)
     network = build(ModelConfig(name="softmax"), classes=10, channels=1, image_size=28)
     assert torch.equal(network(torch.rand(3, 1, 28, 28)), torch.zeros(3, 10))
+
+
+@pytest.mark.parametrize("size", [28, 32])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", ["digits-cnn", "mnist-cnn", "mnist-fast", "linear", "softmax"])
+def test_networks_have_a_logit_for_each_class_at_other_sizes(name: str, channels: int, size: int) -> None:
+    network = build(ModelConfig(name=name), classes=7, channels=channels, image_size=size)
+    assert network(torch.rand(2, channels, size, size)).shape == (2, 7)
+
+
+def test_mnist_fast_has_two_convolutions_without_padding_and_pools() -> None:
+    network = build(ModelConfig(name="mnist-fast"), classes=10, channels=1, image_size=28)
+    layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    assert [sum(p.numel() for p in layer.parameters()) for layer in layers] == [624, 28848, (48 * 4**2 + 1) * 128, 1290]

@@ -73,3 +73,9 @@ def test_auxiliary_heads_are_never_built() -> None:
 def test_networks_for_other_tasks_are_not_listed() -> None:
     assert {"fcn_resnet50", "r3d_18"} <= set(torchvision.other_names())
     assert not set(torchvision.other_names()) & set(torchvision.names())
+
+
+@pytest.mark.parametrize("name", ["aux1.conv.conv.weight", "aux2.fc1.bias", "AuxLogits.conv0.bn.running_mean"])
+def test_parameters_of_auxiliary_heads_are_recognized(name: str) -> None:
+    assert torchvision._is_auxiliary(name)
+    assert not torchvision._is_auxiliary(f"x.{name}")

@@ -80,7 +80,7 @@ def test_a_batch_has_as_many_micro_batches_as_images_at_most(make: Callable, ima
     trainer = make(optim=OptimConfig(accumulate=4))
     forward, seen = trainer.step._forward, []
     trainer.step._forward = lambda inputs: seen.append(len(inputs)) or forward(inputs)
-    whole = next(trainer.loaders["train"].epoch(0))
-    batch = replace(whole, images=whole.images[:images], labels=whole.labels[:images], total=images)
+    full = next(trainer.loaders["train"].epoch(0))
+    batch = replace(full, images=full.images[:images], labels=full.labels[:images], total=images)
     trainer.step.run(batch)
     assert seen == sizes

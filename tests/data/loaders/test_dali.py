@@ -238,7 +238,7 @@ def test_close_ends_all_threads(tmp_path: Path) -> None:
 def test_images_that_the_pipeline_normalized_become_n_c_h_w_in_the_type_of_the_network(
     channels_last: bool, tmp_path: Path
 ) -> None:
-    """On a GPU the pipeline returns [n, h, w, c] for channels_last, otherwise [n, c, h, w]."""
+    """The pipeline for a GPU returns [n, h, w, c] with channels_last, otherwise [n, c, h, w]."""
     dataset = numbered("files", 9, tmp_path)
     config = Config(
         data=DataConfig(loader="dali", batch_size=4),

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -278,3 +279,30 @@ def test_a_worker_is_given_up_after_consecutive_turns(
         loader._wait()
     assert len(stopped) - len(list(states)) == turns
     loader.close()
+
+
+class Failing:
+    """A DataLoader whose iteration fails. It has no workers."""
+
+    _iterator = None
+
+    def __init__(self, message: str) -> None:
+        self.message = message
+
+    def __iter__(self) -> Iterator[None]:
+        raise RuntimeError(self.message)
+
+
+@pytest.mark.parametrize("message", ["Too many open files. Communication", "received 0 items of ancdata"])
+def test_errors_of_torch_about_open_files_are_one_line(message: str, tmp_path: Path) -> None:
+    loader = loader_of(config_of("torch", workers=1, batch_size=1), numbered("files", 9, tmp_path))
+    loader._reader = Failing(message)
+    with pytest.raises(Failure, match="raise it with ulimit -n"):
+        next(loader._chunks())
+
+
+def test_other_errors_of_torch_keep_their_traceback(tmp_path: Path) -> None:
+    loader = loader_of(config_of("torch", workers=1, batch_size=1), numbered("files", 9, tmp_path))
+    loader._reader = Failing("another error")
+    with pytest.raises(RuntimeError, match="another error"):
+        next(loader._chunks())

@@ -53,10 +53,10 @@ def test_without_a_kernel_nothing_is_corrected() -> None:
 
 def test_the_correction_of_one_measurement_is_its_share_of_smooth_variance() -> None:
     """Smooth variance 4 and noise variance 1: 4 / 5 of the error at the point, exp(-d^2 / 2) of that at d."""
-    one = POINTS.take(np.array([0]))
+    first = POINTS.take(np.array([0]))
     kernel = Kernel(smooth_deviation=2.0, length_scale=1.0)
     at = Placements(kind="servers", points=np.array([(1, 1, 8), (1, np.e, 8), (1, np.e**2, 8)], float))
-    correction = Interpolation.of(kernel, one, np.array([0.1])).correction(at)
+    correction = Interpolation.of(kernel, first, np.array([0.1])).correction(at)
     assert correction == pytest.approx(0.08 * np.exp([0.0, -0.5, -2.0]))
 
 

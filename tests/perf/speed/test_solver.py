@@ -8,7 +8,7 @@ from distdl.perf.speed.form import Form, Term
 from distdl.perf.speed.measurements import Measurements
 from distdl.perf.speed.placements import Placements
 from distdl.perf.speed.pollux import POLLUX
-from distdl.perf.speed.solver import Problem, Unidentifiable, identifiable, profile_intervals, solve
+from distdl.perf.speed.solver import Problem, Solution, Unidentifiable, identifiable, profile_intervals, solve
 from distdl.perf.speed.speed_fit import fit_form
 
 
@@ -135,3 +135,21 @@ def test_the_end_of_a_profile_interval_follows_from_the_f_distribution() -> None
     problem = Problem.of(form, Measurements(placements=points, step_s=step_s))
     (low, _), _ = profile_intervals(problem, np.array([1.0]), 1.0)
     assert np.log(low) == pytest.approx(-np.sqrt(252.64 * 0.08 / 3), abs=0.02)
+
+
+@pytest.mark.parametrize("overlap", [1.5, 2.5, 6.0])
+def test_slopes_of_a_solution_are_those_of_finite_differences(overlap: float) -> None:
+    """The derivatives of the log times with respect to each coefficient and, last, 1 / g."""
+    points = np.array([(1, 1, 8), (1, 4, 8), (2, 8, 32), (4, 8, 32)], float)
+    theta = np.array([0.1, 0.01, 0.05, 0.01, 0.2, 0.02])
+    problem = Problem.of(POLLUX, noisy(POLLUX, points, theta))
+
+    def logs(values: np.ndarray) -> np.ndarray:
+        return problem.linear(values[:-1], 1 / values[-1])[0]
+
+    at = np.append(theta, 1 / overlap)
+    for index, value in enumerate(at):
+        change = 1e-5 * value * (np.arange(len(at)) == index)
+        difference = (logs(at + change) - logs(at - change)) / (2e-5 * value)
+        slope = Solution.of(problem, theta, 1 / overlap, None).slope[:, index]
+        assert slope == pytest.approx(difference, rel=1e-3, abs=1e-6)
