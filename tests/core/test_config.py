@@ -44,6 +44,13 @@ def test_an_invalid_value_in_a_profile_names_the_field(name: str) -> None:
         check_message(str(error.value), name)
 
 
+@pytest.mark.parametrize("value", [1e9, 0.0])
+def test_limits_of_seconds_are_inclusive(value: float) -> None:
+    assert check(Config, {"max_time": value}).max_time == value
+    with pytest.raises(UserError, match="max_time"):
+        check(Config, {"max_time": value + 0.5 if value else -0.5})
+
+
 @pytest.mark.parametrize("name", FIELDS)
 def test_an_invalid_text_names_the_field(name: str) -> None:
     """The values are text, as on a command line."""

@@ -111,6 +111,12 @@ def test_evaluation_keeps_a_short_last_step() -> None:
     assert order.sizes(41, 20, pieces=0).tolist() == [20, 20, 1]
 
 
+def test_the_block_order_of_a_seed_never_changes() -> None:
+    """Otherwise a training would continue with other samples after a resume in a newer version."""
+    bounds = np.array([0, 3, 6, 9, 12])
+    assert order.order_in_blocks(3, 2, bounds, 2).tolist() == [3, 11, 9, 10, 4, 5, 7, 1, 0, 8, 2, 6]
+
+
 def test_the_block_order_reads_each_block_once_and_mixes_the_open_blocks() -> None:
     bounds = np.concatenate([[0], np.cumsum(np.random.default_rng(0).integers(50, 90, 200))])
     n, together = int(bounds[-1]), 16

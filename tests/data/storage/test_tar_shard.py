@@ -26,3 +26,21 @@ IMAGE, LABEL = ("1.png", png()), ("1.cls", b"0")
 def test_members_without_a_partner_are_named(tmp_path: Path, members: list[tuple[str, bytes]], message: str) -> None:
     with pytest.raises(UserError, match=message):
         scan_tar(write_tar(tmp_path / "train.tar", members))
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        ("2147483648", "label 2147483648 is not a class number"),
+        ("-1", "label -1 is negative"),
+        ("0.5", r"label 0\.cls is '0\.5': class numbers are written 0, 1 and so on"),
+    ],
+)
+def test_labels_that_are_no_class_are_named(tmp_path: Path, label: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        scan_tar(write_tar(tmp_path / "train.tar", samples([label])))
+
+
+def test_the_largest_class_number() -> None:
+    table = scan_tar(write_tar(Path("train.tar"), samples([2**31 - 1, "7.0"])))
+    assert table.label.tolist() == [2**31 - 1, 7]
