@@ -108,7 +108,8 @@ def again(arguments: argparse.Namespace) -> None:
                 print(f"{row.mutant.file}:{row.mutant.line}: {row.mutant.kind}: no longer in the code")
     for index, row in zip(mutants, test_all(list(mutants.values()), arguments), strict=True):
         rows[index] = row
-        write_atomic(arguments.file, "".join(json.dumps(asdict(each)) + "\n" for each in rows))
+        content = "".join(json.dumps(asdict(each)) + "\n" for each in rows).encode()
+        write_atomic(arguments.file, lambda sink, content=content: sink.write(content))
 
 
 def report(arguments: argparse.Namespace) -> None:
