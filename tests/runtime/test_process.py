@@ -33,7 +33,7 @@ CLOSED = """
 import sys
 from distdl.runtime.process import run_command
 
-sys.exit(run_command(lambda: print("x" * 2**20)))  # more than a pipe holds
+sys.exit(run_command(lambda: print("x", flush=True)))
 """
 
 

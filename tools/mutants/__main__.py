@@ -103,7 +103,7 @@ def again(arguments: argparse.Namespace) -> None:
                 if Row(mutant=each, killed_by="").key == row.key
             ]
             if same:
-                mutants[index] = min(same, key=lambda each: abs(each.line - row.mutant.line))
+                mutants[index] = min(same, key=lambda each: abs(each.start - row.mutant.start))
             else:
                 print(f"{row.mutant.file}:{row.mutant.line}: {row.mutant.kind}: no longer in the code")
     for index, row in zip(mutants, test_all(list(mutants.values()), arguments), strict=True):
