@@ -41,7 +41,10 @@ def test_output_to_a_closed_pipe_ends_without_an_error() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     try:
-        done = subprocess.run([sys.executable, "-c", CLOSED], stdout=writer, stderr=subprocess.PIPE, timeout=60)
+        # With buffered output, as by default, the text is written again at the exit.
+        buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+        argv = [sys.executable, "-c", CLOSED]
+        done = subprocess.run(argv, stdout=writer, stderr=subprocess.PIPE, env=buffered, timeout=60)
     finally:
         os.close(writer)
     assert (done.returncode, done.stderr) == (0, b"")
