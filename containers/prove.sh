@@ -72,7 +72,7 @@ inside distdl launch --nproc 2 -- --profile digits --progress plain --out direct
 inside python -c "$accuracy" direct ddp
 
 say "inside: digits on two processes under horovodrun"
-inside horovodrun -np 2 --gloo python -m distdl.train --profile digits --progress plain --out horovodrun
+inside horovodrun -np 2 --gloo python -P -m distdl.train --profile digits --progress plain --out horovodrun
 inside python -c "$accuracy" horovodrun horovod
 
 say "inside: the benchmark of strategies"

@@ -5,7 +5,7 @@
 #   several machines:  the same command on each, with HOSTS=NUMBER and FIRST=NAME OF ONE OF THEM:
 #                      HOSTS=2 FIRST=node01 sh direct.sh --profile digits --out runs/digits
 #
-# All arguments are passed to distdl.train; `python -m distdl.train --list` shows the profiles. One rank per GPU is
+# All arguments are passed to distdl.train; `distdl train --list` shows the profiles. One rank per GPU is
 # started, or RANKS ranks. Ctrl-C saves and stops; the same arguments with --resume auto --out FOLDER resume.
 set -eu
 

@@ -14,6 +14,7 @@ from distdl.cli.arguments import OtherNames
 from distdl.core import registry
 from distdl.core.config import Positive
 from distdl.core.errors import EXIT_DONE, EXIT_STOPPED, UserError, as_literal
+from distdl.core.paths import current_folder
 from distdl.core.registry import known_in
 from distdl.core.result import read_result
 from distdl.core.text import print_line
@@ -134,7 +135,7 @@ def new_job(
         port=port,
         local_host=socket.gethostname(),
         bin_dir=bin_folder(near=not names),
-        directory=str(Path.cwd()),
+        directory=str(current_folder()),
         root=os.geteuid() == 0,
     )
 

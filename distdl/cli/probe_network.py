@@ -42,6 +42,6 @@ def probe_network(
         from distdl.profiling.network_worker import probe
 
         return probe(device, json)
-    argv = ("probe", "network", "--device", device, *(("--json", str(json.resolve())) if json else ()))
+    argv = ("probe", "network", "--device", device, *(("--json", str(json.absolute())) if json else ()))
     job = new_job(argv, with_, hosts, nproc or (1 if hosts else 2), interface=interface, rate=rate, port=0)
     return report_signal(start(with_, dataclasses.replace(job, module="distdl.cli"), dry_run=False))

@@ -9,8 +9,12 @@ import tyro
 from distdl.cli.arguments import OtherNames
 from distdl.cli.launch import RANKS
 from distdl.core.config import Count, FilePath, Positive
-from distdl.core.errors import UserError
+from distdl.core.errors import UserError, shortened
 from distdl.core.text import print_line
+
+_INDICES = r"[0-9]{1,9}(-[0-9]{1,9})?(:[0-9]{1,9})?"
+ARRAY = re.compile(f"{_INDICES}(,{_INDICES}){{0,99}}(%[0-9]{{1,9}})?")
+"""Indices of an array in Slurm's notation."""
 
 
 def submit(
@@ -49,8 +53,8 @@ def submit(
     odd = [option for option in sbatch if not re.fullmatch(r"[a-z][a-z-]*(=\S+)?", option)]
     if odd:
         raise UserError(f'--sbatch "{odd[0]}" is not an option of sbatch: write partition=gpu')
-    if array and not re.fullmatch(r"\d+(-\d+)?(:\d+)?(,\d+(-\d+)?(:\d+)?)*(%\d+)?", array):
-        raise UserError(f'--array "{array}" is not a list of indices: write 0-4, 0,2,5 or 0-9%2')
+    if array and not ARRAY.fullmatch(array):
+        raise UserError(f'--array "{shortened(array)}" is not a list of indices: write 0-4, 0,2,5 or 0-9%2')
     training = recipe(("--profile", profile, *arguments), prog="distdl submit ... --")
     config = resolve(training, strategy="ddp")
     if config.strategy == "horovod":

@@ -72,6 +72,20 @@ def check_regular(file: Path) -> None:
         raise _not_regular(file)
 
 
+def check_folder(folder: Path) -> None:
+    """Check a folder into which files will be written, if it exists: a link must belong to this user or to root.
+
+    Raises:
+        UserError: it is a link of another user, who could have put it there to choose where this process writes.
+    """
+    try:
+        status = folder.lstat()
+    except OSError:  # it does not exist, or writing into it will raise the error
+        return
+    if stat.S_ISLNK(status.st_mode) and status.st_uid not in (os.geteuid(), 0):
+        raise UserError(f"{folder} is a link of another user, and distdl writes through no such link: remove it")
+
+
 def _is_link(file: Path) -> UserError:
     return UserError(f"{file} is a link, and distdl writes through no link: remove it")
 

@@ -11,6 +11,18 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "distdl"
 
 
+def current_folder() -> Path:
+    """The current folder.
+
+    Raises:
+        UserError: it was removed.
+    """
+    try:
+        return Path.cwd()
+    except OSError:
+        raise UserError("the current folder was removed: change to another one") from None
+
+
 def fingerprint(path: Path) -> bytes:
     """Identity and version of a file: data derived from the file is valid while this value does not change.
 

@@ -25,7 +25,7 @@ from distdl.core.errors import UserError, reason
 from distdl.core.files import TEMPORARY, append_rows, as_json, is_row, parse_row, write_all, write_json
 from distdl.core.manifest import published, step_of
 from distdl.core.names import as_name
-from distdl.core.opening import check_regular
+from distdl.core.opening import check_folder, check_regular
 from distdl.core.profiles import as_table
 from distdl.core.regular import lines_of, open_regular, read_regular
 from distdl.core.result import current_result, is_unfinished
@@ -85,11 +85,12 @@ class RunDir:
             seen: `version` of the folder when the checkpoint was chosen.
         Raises:
             UserError: if another training runs in the folder, or has run since, or the folder cannot be written, or one
-                of these files is a link or not a regular file.
+                of these files is a link or not a regular file, or checkpoints is a link of another user.
         """
         named = [self.path / name for name in (CONFIG, ENVIRONMENT, RESULT, METRICS, runlock.LOCK)]
         for file in (*named, *self._telemetry_files()):
             check_regular(file)  # a link to another user's file would be copied into config.1.toml
+        check_folder(self.checkpoints)
         created = _make_folders(self.checkpoints)
         new_lock = not (self.path / runlock.LOCK).exists()
         try:

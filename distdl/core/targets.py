@@ -9,7 +9,6 @@ import functools
 import importlib
 import importlib.machinery
 import importlib.util
-import os
 import re
 import sys
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from typing import Any
 from distdl.core.contracts import is_protocol, missing_methods
 from distdl.core.errors import MOST_MATCHES, UserError, close_matches, suggestion
 from distdl.core.kinds import Kind, Row
+from distdl.core.paths import current_folder
 
 TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 """The notation of a target: "package.module:callable"."""
@@ -38,7 +38,7 @@ def load(target: str, where: str, usable: Callable[[Any], bool] = callable) -> A
     if reason := no_module(target):
         raise UserError(f"{where}: {reason}")
     if not is_installed(module_name):
-        sys.path.append(os.getcwd())  # noqa: PTH109 - as in sys.path
+        sys.path.append(str(current_folder()))
     try:
         module = importlib.import_module(module_name)
     except UserError:
@@ -92,7 +92,7 @@ def no_module(target: str) -> str:
     module, _, attribute = target.partition(":")
     if _module_exists(module):
         return ""
-    folder = Path.cwd()
+    folder = current_folder()
     files = {file.stem: file for file in folder.glob("*.py")}
     similar = [f"{name}:{attribute}" for name in close_matches(module, files) if attribute in _defined_in(files[name])]
     where = f"neither installed nor in {folder}"
@@ -119,7 +119,7 @@ def _defined_in(file: Path) -> set[str]:
 
 def _module_exists(module: str) -> bool:
     """Whether a module is installed or in the current folder, which `load` searches too."""
-    place = Path.cwd().joinpath(*module.split("."))
+    place = current_folder().joinpath(*module.split("."))
     suffixes = importlib.machinery.all_suffixes()
     in_folder = place.is_dir() or any(place.with_name(place.name + suffix).is_file() for suffix in suffixes)
     return in_folder or is_installed(module)

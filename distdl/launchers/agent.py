@@ -1,7 +1,7 @@
-"""`python -m distdl.launchers.agent`: start the ranks of one host, and end all of them when one fails.
+"""`python -P -m distdl.launchers.agent`: start the ranks of one host, and end all of them when one fails.
 
-    python -m distdl.launchers.agent --nproc-per-node 4 -m distdl.train --profile digits
-    python -m distdl.launchers.agent --nnodes 2 --master-addr node01 --key-file KEY --nproc-per-node 4 -m distdl.train
+    python -P -m distdl.launchers.agent --nproc-per-node 4 -m distdl.train --profile digits
+    python -P -m distdl.launchers.agent --nnodes 2 --master-addr n1 --key-file KEY --nproc-per-node 4 -m distdl.train
 
 The options are torchrun's. The rendezvous of the ranks is a store that only processes with the key of the job can use.
 The agent of the first host serves it, on the loopback address if there is one host, else on the addresses of the name

@@ -19,7 +19,7 @@ from distdl.runtime.launch_env import KEY, store_ports
 
 def arguments(recipe: Recipe) -> tuple[str, ...]:
     """The arguments of `distdl.train` that give this recipe."""
-    rendered = ["--profile", recipe.profile]
+    rendered = [f"--profile={recipe.profile}"] if recipe.profile.startswith("-") else ["--profile", recipe.profile]
     for name, value in recipe.overrides.items():
         section, dot, field = name.replace("_", "-").rpartition(".")
         option = f"--{section}{dot}{field}"

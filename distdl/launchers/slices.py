@@ -3,7 +3,7 @@
 A batch script calls `begin` before the training and `end` after it:
 
     seconds=$(distdl slurm begin --queued TIME -- ARGUMENTS) || exit 0
-    srun python -m distdl.train ARGUMENTS --max-time "$seconds"
+    srun python -P -m distdl.train ARGUMENTS --max-time "$seconds"
     distdl slurm end --code $? --state STATE/REASON -- ARGUMENTS && scontrol requeue ...
 
 Both append a row to slices.jsonl in the run folder, and `end` writes totals to result.json. Neither imports torch. A
@@ -190,5 +190,5 @@ def _sum_up(run: Path, total: SliceTotals) -> None:
 
 if __name__ == "__main__":
     # Jobs that version 0.1 submitted requeue themselves with this command.
-    warn_old_module("python -m distdl.launchers.slices")
+    warn_old_module("python -P -m distdl.launchers.slices")
     sys.exit(importlib.import_module("distdl.cli.__main__").main(["slurm", *sys.argv[1:]]))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from distdl.core.errors import UserError, reason
+from distdl.core.errors import UserError, reason, shortened
 from distdl.core.files import write_atomic
 from distdl.core.profiles import Recipe
 from distdl.launchers.commands import SRUN_OPTIONS
@@ -230,9 +230,11 @@ def parse_time(text: str) -> int:
     Raises:
         UserError: for anything else, or less than a minute.
     """
-    match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text)
+    match = re.fullmatch(r"(?:([0-9]{1,9})-)?([0-9]{1,9})(?::([0-9]{1,9}))?(?::([0-9]{1,9}))?", text)
     if not match:
-        raise UserError(f'--time "{text}" is not a time that Slurm accepts: write 40 (minutes), 2:00:00 or 1-12:00:00')
+        raise UserError(
+            f'--time "{shortened(text)}" is not a time that Slurm accepts: write 40 (minutes), 2:00:00 or 1-12:00:00'
+        )
     days, *rest = match.groups()
     given = [int(part) for part in rest if part is not None]
     units = (3600, 60, 1) if days is not None or len(given) == 3 else (60, 1)

@@ -27,6 +27,7 @@ from distdl.core.errors import UserError, missing
 from distdl.core.files import write_atomic
 from distdl.core.format import is_number, written
 from distdl.core.names import as_name
+from distdl.core.opening import check_folder
 from distdl.core.text import printable
 from distdl.report.axes import Spec
 from distdl.report.content import Content, Figure, Finding, Picture, Section, Table
@@ -70,6 +71,7 @@ def write(file: Path, page: Page) -> Path:
     folder = file.with_suffix("")
     if folder == file:
         raise UserError(f"{file} needs a suffix: {file}.html")
+    check_folder(folder)
     sections = _with_unique_names(page.sections)
     parts = [part for section in sections for part in section.parts if not isinstance(part, Finding)]
     try:

@@ -182,7 +182,7 @@ def exit_process(code: int) -> NoReturn:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the code stands: a late Ctrl-C does not replace it
     atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # None: it was closed when Python started
         with contextlib.suppress(OSError, ValueError):  # the reader has closed the pipe
             stream.flush()
     os._exit(code)

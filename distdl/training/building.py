@@ -1,5 +1,7 @@
 """Network, optimizer and loaders of a training, from its configuration."""
 
+import os
+
 import torch
 from torch import nn
 from torch.optim import Optimizer
@@ -12,6 +14,7 @@ from distdl.data.loaders.spec import LoaderSpec
 from distdl.models.build import build
 from distdl.models.freezing import check_smallest_piece
 from distdl.optim import optimizers
+from distdl.runtime import compile_cache
 from distdl.runtime.world import World
 
 SPLITS = ("train", "validation", "test")
@@ -44,6 +47,7 @@ def network_and_optimizer(config: Config, dataset: DataSet, world: World) -> tup
         options=config.options.get("optimizer", {}),
     )
     if compiled:
+        compile_cache.make_private(os.environ)
         model.compile(mode="reduce-overhead" if compute.cuda_graphs else None)
     return model, optimizer
 

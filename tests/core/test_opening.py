@@ -13,10 +13,11 @@ import pytest
 from distdl.core import flock, runlock
 from distdl.core.errors import UserError
 from distdl.core.files import append_rows, reopen_rows
-from distdl.core.opening import check_regular, open_new, open_to_append, open_to_write
+from distdl.core.opening import check_folder, check_regular, open_new, open_to_append, open_to_write
 from distdl.launchers.ledger import Begin, append
 from distdl.studies.leaderboard.event_log import Lineage
 from distdl.studies.runner import trial_lock
+from other_user import OTHER, needs_root
 from repository import ROOT
 
 
@@ -167,3 +168,16 @@ def test_files_are_written_only_by_the_primitives() -> None:
     listed = {f"{file.relative_to(package)}: {call}" for file in package.rglob("*.py") for call in calls(file)}
     assert len(listed) >= 5, "the search finds nothing"
     assert listed - ALLOWED.keys() == set(), "use distdl.core.files or distdl.core.opening"
+
+
+@pytest.mark.parametrize("target", ["folder", "nothing"])
+def test_a_link_of_another_user_is_no_folder_to_write_into(target: str, tmp_path: Path) -> None:
+    needs_root()
+    (tmp_path / "folder").mkdir()
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / target)
+    for place in (tmp_path / "folder", tmp_path / "absent", link):
+        check_folder(place)
+    os.chown(link, OTHER, OTHER, follow_symlinks=False)
+    with pytest.raises(UserError, match="is a link of another user, and distdl writes through no such link"):
+        check_folder(link)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distdl.core.errors import UserError
-from distdl.core.paths import cache_folder, data_root, fingerprint, inside, is_inside, root_origin
+from distdl.core.paths import cache_folder, current_folder, data_root, fingerprint, inside, is_inside, root_origin
 
 
 def test_the_cache_folder_follows_xdg_cache_home(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,3 +107,12 @@ def test_what_is_inside_stays_inside(name: str) -> None:
     folder = "/folder/of/the/set"
     if is_inside(name):
         assert os.path.normpath(f"{folder}/{name}").startswith(f"{folder}/")
+
+
+def test_a_removed_current_folder_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").mkdir()
+    monkeypatch.chdir(tmp_path / "a")
+    assert current_folder() == tmp_path / "a"
+    (tmp_path / "a").rmdir()
+    with pytest.raises(UserError, match="the current folder was removed: change to another one"):
+        current_folder()

@@ -17,8 +17,10 @@ from distdl.core.config import Config
 from distdl.core.errors import UserError
 from distdl.core.files import read_rows
 from distdl.core.result import current_result
+from distdl.core.run_files import CHECKPOINTS
 from distdl.core.rundir import RunDir
 from distdl.training.entry import locate
+from other_user import OTHER, needs_root
 from run_folders import tree
 
 
@@ -219,3 +221,15 @@ def test_a_pipe_for_the_measurements_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "run" / "metrics.jsonl")
     with pytest.raises(UserError, match=r"metrics.jsonl is not a regular file"):
         create(tmp_path / "run")
+
+
+def test_checkpoints_are_not_written_through_a_link_of_another_user(tmp_path: Path) -> None:
+    needs_root()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "run").mkdir()
+    link = tmp_path / "run" / CHECKPOINTS
+    link.symlink_to(tmp_path / "elsewhere")
+    RunDir(tmp_path / "run").enter(Config(), strategy="single")
+    os.chown(link, OTHER, OTHER, follow_symlinks=False)
+    with pytest.raises(UserError, match="checkpoints is a link of another user"):
+        RunDir(tmp_path / "run").enter(Config(), strategy="single")

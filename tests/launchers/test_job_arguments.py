@@ -106,3 +106,11 @@ def test_none_replaces_a_value_of_the_profile(tmp_path: Path) -> None:
     argv = arguments(Recipe(profile=str(file), overrides={"data.root": None}))
     assert from_command_line(argv[:2], strategy="single").data.root == Path("/data")
     assert from_command_line(argv, strategy="single").data.root is None
+
+
+def test_a_profile_whose_path_begins_with_a_hyphen_is_no_option() -> None:
+    Path("-x").mkdir()
+    Path("-x/p.toml").write_text('extends = "digits"\n')
+    argv = arguments(Recipe(profile="-x/p.toml", overrides={"seed": 3}))
+    assert recipe(argv).profile == "-x/p.toml"
+    assert from_command_line(argv, strategy="single").seed == 3

@@ -44,12 +44,16 @@ def test_the_measured_rate_is_the_configured_rate(rate: str, gbit: float) -> Non
 
 
 def test_a_probe_of_local_ranks_by_torchrun() -> None:
+    """The file of --json replaces a link."""
+    Path("victim").write_text("victim", encoding="utf-8")
+    Path("measured.json").symlink_to("victim")
     measured, printed = probe("--nproc", "2")
     assert [(pair["source"], pair["target"]) for pair in measured["pairs"]] == [(0, 1), (1, 0)]
     assert all(pair["bytes_per_s"] > 1e7 for pair in measured["pairs"])
     sizes = [row["bytes"] for row in measured["all_reduce"]]
     assert sizes == sorted(sizes)
     assert "all-reduce" in printed
+    assert Path("victim").read_text(encoding="utf-8") == "victim" and not Path("measured.json").is_symlink()
 
 
 def test_pairs_of_many_ranks_are_summarized() -> None:

@@ -29,6 +29,13 @@ def test_exit_process_flushes_output_and_does_not_wait_for_threads() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (75, "printed at exit\n", "")
 
 
+def test_exit_process_accepts_a_standard_output_that_was_closed_at_the_start() -> None:
+    code = "from distdl.runtime.process import exit_process; exit_process(3)"
+    argv = ["sh", "-c", 'exec "$0" -c "$1" >&-', sys.executable, code]
+    done = subprocess.run(argv, stderr=subprocess.PIPE, timeout=60)
+    assert (done.returncode, done.stderr) == (3, b"")
+
+
 CLOSED = """
 import sys
 from distdl.runtime.process import run_command

@@ -14,6 +14,7 @@ from typing import Any
 
 import tomli_w
 
+from distdl.core import targets
 from distdl.core.components import COMPONENTS
 from distdl.core.contracts import ComponentError, one_line
 from distdl.core.errors import UserError, reading
@@ -96,7 +97,7 @@ class StudyFolder:
             UserError: if the folder contains no study, or the study's package is not installed.
         """
         existing = read_study(path)
-        study = catalog.find(existing["study"])
+        study = catalog.find(_trusted(existing["study"], path))
         return cls(path, study, validate(study, existing["settings"], where=str(path / STUDY)))
 
     def folder(self, trial: Trial) -> Path:
@@ -192,3 +193,19 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None  # JSON has no such number
     return None if isinstance(value, bytes) else value
+
+
+def _trusted(name: str, path: Path) -> str:
+    """The name of a study that a file states, which may come from somebody else.
+
+    Raises:
+        UserError: it is "package.module:STUDY" of a module that is not installed. On the command line such a module is
+            imported from the current folder; to show a study, this would execute code that the file chooses.
+    """
+    module, colon, _ = name.partition(":")
+    if colon and not targets.is_installed(module):
+        raise UserError(
+            f"{path / STUDY} names {name}, and {module} is not installed: if you trust this module of the current "
+            "folder, set PYTHONPATH=."
+        )
+    return name

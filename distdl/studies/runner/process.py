@@ -14,6 +14,7 @@ import psutil
 from distdl.core import hosts
 from distdl.core.errors import UserError
 from distdl.core.opening import open_to_append
+from distdl.core.paths import current_folder
 from distdl.launchers import netns
 from distdl.launchers.commands import agent, horovodrun
 from distdl.launchers.job import Job, arguments, bin_folder
@@ -40,7 +41,7 @@ def command(trial: Trial, folder: Path) -> list[str]:
     """Return the command line of a training, with the launcher that its strategy and its hosts need."""
     argv = arguments(trial.recipe.updated({"out": folder, "resume": "auto"}))
     horovod = _strategy(trial) == "horovod"
-    job = Job(argv=argv, nproc=trial.ranks, bin_dir=bin_folder(near=False), directory=str(Path.cwd()))
+    job = Job(argv=argv, nproc=trial.ranks, bin_dir=bin_folder(near=False), directory=str(current_folder()))
     if trial.hosts:
         return _over_hosts(trial, job, horovod=horovod)
     if horovod:

@@ -14,6 +14,7 @@ from distdl.report.content import Axis, Figure, Finding, Picture, PlotLayer, Sec
 from distdl.studies.runner import findings_file as stored
 from distdl.studies.runner import page as study
 from distdl.studies.runner.folder import StudyFolder
+from other_user import OTHER, needs_root
 from run_folders import result
 
 PNG = bytes.fromhex(
@@ -144,3 +145,15 @@ def test_a_picture_with_too_many_pixels_is_refused(tmp_path: Path) -> None:
         (tmp_path / "p.png").write_bytes(content)
         with pytest.raises(UserError, match=rf"findings\.json cannot be read as findings: .*p\.png {message}"):
             stored.sections(tmp_path / "findings.json")
+
+
+def test_figures_are_not_written_through_a_link_of_another_user(tmp_path: Path) -> None:
+    needs_root()
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "page"
+    link.symlink_to(tmp_path / "elsewhere")
+    page = pages.Page(title="a", subtitle="", sections=())
+    os.chown(link, OTHER, OTHER, follow_symlinks=False)
+    with pytest.raises(UserError, match="page is a link of another user"):
+        pages.write(tmp_path / "page.html", page)
+    assert not list((tmp_path / "elsewhere").iterdir()) and not (tmp_path / "page.html").exists()
