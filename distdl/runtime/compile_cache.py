@@ -10,17 +10,20 @@ from collections.abc import MutableMapping
 
 from distdl.core.errors import UserError, reason
 from distdl.core.paths import cache_folder
+from distdl.runtime.torch_private import default_compile_cache
 
 VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 
 
 def make_private(environ: MutableMapping[str, str]) -> None:
-    """Let torch.compile use a folder that only this user can change, unless the environment names one.
+    """Let torch.compile use a folder that only this user can change, unless the environment names another one.
+
+    torch may have put its default into the environment when it was imported.
 
     Raises:
         UserError: the folder cannot be created, or others can change it.
     """
-    if environ.get(VARIABLE):
+    if environ.get(VARIABLE) not in (None, "", default_compile_cache()):
         return
     folder = cache_folder() / "compiled"
     try:

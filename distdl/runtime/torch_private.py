@@ -197,3 +197,10 @@ def end_workers(reader: "DataLoader") -> None:
         if worker.is_alive():
             worker.kill()
         worker.join()
+
+
+def default_compile_cache() -> str:
+    """The folder in which torch.compile keeps compiled code unless TORCHINDUCTOR_CACHE_DIR names another one."""
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
+    return default_cache_dir()

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 
 from distdl.optim import optimizers
-from distdl.runtime.torch_private import eager, eager_operators
+from distdl.runtime.torch_private import default_compile_cache, eager, eager_operators
 
 WHOLE_RUN = """
 import sys
@@ -50,3 +51,7 @@ def test_eager_operators_restores_torch() -> None:
     with eager_operators():
         assert torch.relu(torch.empty(3, device="meta")).shape == (3,)
     assert not hasattr(plain, "__dynamo_disable")
+
+
+def test_the_default_cache_of_compiled_code_is_in_the_folder_for_temporary_files() -> None:
+    assert Path(default_compile_cache()).parent == Path(tempfile.gettempdir())
