@@ -39,12 +39,18 @@ def test_one_process_holds_a_lock_and_a_killed_one_releases_it(tmp_path: Path) -
     flock.release(descriptor)
 
 
-def test_a_refused_lock_leaves_no_open_file(tmp_path: Path) -> None:
+def open_files() -> list[str]:
+    return sorted(file.name for file in Path("/proc/self/fd").iterdir())
+
+
+def test_a_refused_and_a_released_lock_leave_no_open_file(tmp_path: Path) -> None:
+    free = open_files()
     descriptor = flock.acquire(tmp_path / "lock")
-    open_files = sorted(Path("/proc/self/fd").iterdir())
+    held = open_files()
     assert flock.try_acquire(tmp_path / "lock") is None
-    assert sorted(Path("/proc/self/fd").iterdir()) == open_files
+    assert open_files() == held != free
     flock.release(descriptor)
+    assert open_files() == free
 
 
 def test_acquire_waits_for_the_release(tmp_path: Path) -> None:
