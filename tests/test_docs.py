@@ -260,6 +260,7 @@ def extras(argv: list[str]) -> None:
 
 def script(argv: list[str]) -> None:
     """Check that the script exists and has these options, without running it."""
+    argv = argv[argv[0] == "-P" :]
     if argv[:2] == ["-m", "distdl.train"]:
         training(argv[2:], "single")
         return

@@ -84,3 +84,18 @@ def test_a_batch_has_as_many_micro_batches_as_images_at_most(make: Callable, ima
     batch = replace(full, images=full.images[:images], labels=full.labels[:images], total=images)
     trainer.step.run(batch)
     assert seen == sizes
+
+
+@pytest.mark.parametrize(("total", "sizes"), [(2, [1]), (3, [2]), (4, [1, 1])])
+def test_ranks_have_as_many_micro_batches_as_the_smallest_share_of_a_batch(
+    make: Callable, total: int, sizes: list[int]
+) -> None:
+    """Of 3 images the other one of two ranks has only one, and all ranks run the network equally often."""
+    trainer = make(optim=OptimConfig(accumulate=4))
+    trainer.strategy.world = replace(trainer.strategy.world, size=2)
+    forward, seen = trainer.step._forward, []
+    trainer.step._forward = lambda inputs: seen.append(len(inputs)) or forward(inputs)
+    full, images = next(trainer.loaders["train"].epoch(0)), sum(sizes)
+    batch = replace(full, images=full.images[:images], labels=full.labels[:images], total=total)
+    trainer.step.run(batch)
+    assert seen == sizes
