@@ -190,5 +190,5 @@ def _sum_up(run: Path, total: SliceTotals) -> None:
 
 if __name__ == "__main__":
     # Jobs that version 0.1 submitted requeue themselves with this command.
-    warn_old_module("python -P -m distdl.launchers.slices")
+    warn_old_module("python -m distdl.launchers.slices")
     sys.exit(importlib.import_module("distdl.cli.__main__").main(["slurm", *sys.argv[1:]]))
