@@ -13,7 +13,7 @@ from distdl.core.errors import UserError, shortened
 from distdl.core.text import print_line
 
 _INDICES = r"[0-9]{1,9}(-[0-9]{1,9})?(:[0-9]{1,9})?"
-ARRAY = re.compile(f"{_INDICES}(,{_INDICES}){{0,99}}(%[0-9]{{1,9}})?")
+ARRAY = re.compile(f"{_INDICES}(,{_INDICES})*(%[0-9]{{1,9}})?")
 """Indices of an array in Slurm's notation."""
 
 

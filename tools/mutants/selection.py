@@ -54,18 +54,19 @@ def killed_by(mutant: Mutant, folder: Path, last_stage: int) -> str:
     """
     file = folder / mutant.file
     original = file.read_bytes()
+
+    def changed_failing(paths: Sequence[str], omitted: Sequence[str]) -> str:
+        file.write_bytes(mutant.apply(original))
+        try:
+            return failing(paths, folder, omitted)
+        finally:
+            file.write_bytes(original)
+
     for paths in itertools.islice(stages(mutant.file, folder), last_stage):
         if not paths:
             continue
         omitted: list[str] = []
-        while True:
-            file.write_bytes(mutant.apply(original))
-            try:
-                failed = failing(paths, folder, omitted)
-            finally:
-                file.write_bytes(original)
-            if not failed:
-                break
+        while failed := changed_failing(paths, omitted):
             if "::" not in failed or not failing([failed], folder):
                 return failed
             omitted.append(failed)
