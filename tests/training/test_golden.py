@@ -15,6 +15,12 @@ def test_losses_equal_the_recorded_bits(tmp_path: Path, strategy: str) -> None:
         recorded = ", ".join(sorted(file.stem for file in GOLDEN.glob("*.json")))
         pytest.skip(f"no golden losses of torch {platform()['torch']}; recorded are {recorded}")
     golden = json.loads(golden_file().read_text(encoding="utf-8"))
-    if golden["cpu"] != platform()["cpu"]:
-        pytest.skip(f"golden losses are of a CPU with {golden['cpu']}, not {platform()['cpu']}")
-    assert losses(tmp_path, CASES[strategy]) == golden[strategy]
+    measured = losses(tmp_path, CASES[strategy])
+    if golden["cpu"] == platform()["cpu"]:
+        assert measured == golden[strategy]
+    else:  # other instructions round differently: in each step by about 1e-7
+        assert numbers(measured) == [pytest.approx(recorded, rel=1e-5) for recorded in numbers(golden[strategy])]
+
+
+def numbers(recorded: list[list[str]]) -> list[list[float]]:
+    return [[float.fromhex(text) for text in rank] for rank in recorded]
